@@ -1,0 +1,84 @@
+//! Time, as a parameter. Only `nave` makes the clock of a running system; tests use [`ManualClock`].
+
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+pub use wire::WallTime;
+
+/// Nanoseconds on a clock that never steps back. Two of them can be compared only where one clock gave both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct MonoTime(pub u64);
+
+impl MonoTime {
+    /// This time and `ms` milliseconds more.
+    #[must_use]
+    pub fn plus_ms(self, ms: u64) -> Self {
+        Self(self.0.saturating_add(ms.saturating_mul(1_000_000)))
+    }
+
+    /// How much later this is than `earlier`; zero where it is not later.
+    pub fn since(self, earlier: Self) -> std::time::Duration {
+        std::time::Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+}
+
+/// The two clocks of a process: one that durations are counted on, and one that people read.
+pub trait Clock: Send + Sync {
+    /// Counts on whatever the wall clock does. Deadlines are counted on it.
+    fn mono(&self) -> MonoTime;
+
+    /// The time of day, which may step. It is stamped on records and used for nothing else.
+    fn wall(&self) -> WallTime;
+}
+
+/// A clock that stands until it is told to move: virtual time.
+///
+/// ```
+/// use bus::{Clock, ManualClock};
+/// let clock = ManualClock::default();
+/// let (start, day) = (clock.mono(), clock.wall());
+/// clock.advance_ms(1_500);
+/// clock.step_wall_ms(-60_000);                      // somebody set the time of day back
+/// assert_eq!(clock.mono().since(start).as_millis(), 1_500);
+/// assert_eq!(clock.wall().0, day.0 + 1_500 - 60_000);
+/// ```
+#[derive(Debug)]
+pub struct ManualClock {
+    mono_ns: AtomicU64,
+    wall_offset_ms: AtomicI64,
+}
+
+impl Default for ManualClock {
+    /// Starts at 2026-11-21T02:00:00Z.
+    fn default() -> Self {
+        Self { mono_ns: AtomicU64::new(0), wall_offset_ms: AtomicI64::new(1_795_226_400_000) }
+    }
+}
+
+impl ManualClock {
+    /// Lets `ms` milliseconds pass on both clocks.
+    pub fn advance_ms(&self, ms: u64) {
+        self.mono_ns.fetch_add(ms * 1_000_000, Ordering::SeqCst);
+    }
+
+    /// Moves to `time`, if that is later than now.
+    pub fn advance_to(&self, time: MonoTime) {
+        self.mono_ns.fetch_max(time.0, Ordering::SeqCst);
+    }
+
+    /// Steps the wall clock alone, as an operator or a time server would.
+    pub fn step_wall_ms(&self, ms: i64) {
+        self.wall_offset_ms.fetch_add(ms, Ordering::SeqCst);
+    }
+}
+
+impl Clock for ManualClock {
+    fn mono(&self) -> MonoTime {
+        MonoTime(self.mono_ns.load(Ordering::SeqCst))
+    }
+
+    fn wall(&self) -> WallTime {
+        let passed = i64::try_from(self.mono().0 / 1_000_000).unwrap_or(i64::MAX);
+        let ms = self.wall_offset_ms.load(Ordering::SeqCst).saturating_add(passed);
+        WallTime(u64::try_from(ms).unwrap_or(0))
+    }
+}

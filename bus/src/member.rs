@@ -1,0 +1,167 @@
+//! The trait, and its contract.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use wire::owner::Note;
+
+use crate::{Bounds, BusError, Clock, CommitError, Outgoing, Record, TopicInfo, TopicSpec};
+
+/// A durable log with topics, groups and atomic commits.
+///
+/// Every implementation passes the conformance suite in `bus/tests`.
+pub trait Bus: Send + Sync {
+    /// Creates the topic, or checks that it is as `spec` says.
+    ///
+    /// # Errors
+    /// [`BusError::WrongTopic`] where it exists with other partitions, another clean-up or another time stamp.
+    fn ensure_topic(&self, spec: &TopicSpec) -> Result<TopicInfo, BusError>;
+
+    /// The topic, or none. Never creates one.
+    fn topic(&self, name: &str) -> Result<Option<TopicInfo>, BusError>;
+
+    /// The watermarks of a partition.
+    fn bounds(&self, topic: &str, partition: u32) -> Result<Bounds, BusError>;
+
+    /// Joins a group.
+    fn member(&self, spec: &MemberSpec) -> Result<Box<dyn Member>, BusError>;
+
+    /// A reader outside all groups. It sees committed records only.
+    fn reader(&self) -> Result<Box<dyn Reader>, BusError>;
+
+    /// A writer outside all transactions; `name` is for logs.
+    fn writer(&self, name: &str) -> Result<Box<dyn Writer>, BusError>;
+
+    /// The clocks it was opened with.
+    fn clock(&self) -> Arc<dyn Clock>;
+}
+
+/// Who joins which group, to read which topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemberSpec {
+    /// The group.
+    pub group: String,
+    /// The topic whose partitions the group shares.
+    pub topic: String,
+    /// The member's name, unique among all that live; it is its transactional id too.
+    pub name: String,
+    /// After so long without a sign of life its partitions go to others.
+    pub session_timeout: Duration,
+}
+
+impl MemberSpec {
+    /// The shortest session that a Kafka broker accepts unless it is told otherwise (`group.min.session.timeout.ms`).
+    pub const SESSION: Duration = Duration::from_secs(6);
+
+    /// A member with the shortest session.
+    pub fn new(group: &str, topic: &str, name: &str) -> Self {
+        Self { group: group.into(), topic: topic.into(), name: name.into(), session_timeout: Self::SESSION }
+    }
+}
+
+/// One member of a group: it reads the partitions that the group gives it, and commits what it made of them.
+///
+/// The life of a partition: [`Arrival::Assigned`], then [`Member::take_over`] and [`Member::start`], then records and
+/// commits, then [`Arrival::Revoking`] and [`Member::release`]; or [`Arrival::Lost`] at any time. Between `Assigned` and
+/// `start` no record of it arrives. There is no automatic commit and no automatic offset.
+pub trait Member: Send {
+    /// Appends at most `max` arrivals to `out`, waiting at most `wait` for the first. Every call counts as a sign of life.
+    ///
+    /// Records of one partition come in the order of their offsets; only those of finished commits are seen.
+    ///
+    /// # Errors
+    /// [`BusError::Gone`] where the next record of a partition was deleted before it was read: never skipped in silence.
+    fn poll(&mut self, max: usize, wait: Duration, out: &mut Vec<Arrival>) -> Result<(), BusError>;
+
+    /// Reads what the last owner of `partition` left. Where its note names a transactional id and is not `released`, its
+    /// open transaction is ended first, so that nothing it began can still take effect.
+    ///
+    /// It settles a commit with unknown outcome too: afterwards the committed offset is final.
+    fn take_over(&mut self, partition: u32) -> Result<Takeover, BusError>;
+
+    /// Delivers records of `partition` from offset `from` on. Where it was started before, it is moved there.
+    fn start(&mut self, partition: u32, from: u64) -> Result<(), BusError>;
+
+    /// Commits records and positions: all of it or nothing. Every position is checked against the ownership of its
+    /// partition, so a batch that moves nothing may name its unmoved position to be fenced all the same.
+    fn commit(&mut self, batch: &Batch) -> Result<(), CommitError>;
+
+    /// Gives partitions back after [`Arrival::Revoking`]. Prompt: others wait for it.
+    fn release(&mut self, partitions: &[u32]) -> Result<(), BusError>;
+
+    /// Leaves the group; its partitions go to others at once.
+    fn leave(self: Box<Self>) -> Result<(), BusError>;
+}
+
+/// What a poll brings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Arrival {
+    /// These partitions are the member's from now on.
+    Assigned(Vec<u32>),
+    /// The group wants these back: still the member's until it calls [`Member::release`].
+    Revoking(Vec<u32>),
+    /// These are the member's no longer; somebody else may have them already.
+    Lost(Vec<u32>),
+    /// A record of a partition that was started.
+    Record(Record),
+}
+
+/// What the last owner of a partition left.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Takeover {
+    /// The committed offset and its note; none where the group never committed.
+    pub committed: Option<Committed>,
+    /// The low watermark.
+    pub low: u64,
+}
+
+/// A committed offset.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Committed {
+    /// The offset of the next record to handle: C.
+    pub next: u64,
+    /// The metadata beside it, as it was given; see [`Note`].
+    pub note: String,
+}
+
+impl Committed {
+    /// The note, where it is one of ours.
+    pub fn parsed(&self) -> Option<Note> {
+        self.note.parse().ok()
+    }
+}
+
+/// What is committed as one.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Batch {
+    /// Records to append, in order.
+    pub records: Vec<Outgoing>,
+    /// Where the member stands in its partitions.
+    pub positions: Vec<Position>,
+}
+
+/// Where a member stands in a partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Position {
+    /// The partition of the member's topic.
+    pub partition: u32,
+    /// The offset of the next record to handle.
+    pub next: u64,
+    /// What to leave for the next owner, usually a [`Note`]; at most 4096 bytes (Kafka's `offset.metadata.max.bytes`).
+    pub note: Arc<str>,
+}
+
+/// Reads partitions from offsets that it is told, in no group.
+pub trait Reader: Send {
+    /// Reads this partition too, from offset `from` on.
+    fn assign(&mut self, topic: &str, partition: u32, from: u64) -> Result<(), BusError>;
+
+    /// Appends at most `max` records to `out`, waiting at most `wait` for the first.
+    fn poll(&mut self, max: usize, wait: Duration, out: &mut Vec<Record>) -> Result<(), BusError>;
+}
+
+/// Appends records, in no transaction.
+pub trait Writer: Send {
+    /// Appends these, in order, and returns when they are durable. On an error some of them may have been written.
+    fn append(&mut self, records: &[Outgoing]) -> Result<(), BusError>;
+}

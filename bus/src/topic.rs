@@ -1,0 +1,57 @@
+//! Topics: what is asked for, and what is there.
+
+/// What happens to old records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cleanup {
+    /// Kept without limit: inboxes, until there are snapshots.
+    Keep,
+    /// Deleted after so many milliseconds, at the bus's leisure.
+    DeleteAfterMs(u64),
+    /// The last record of each key is kept; segments are small so that it happens soon.
+    Compact,
+}
+
+/// A topic as it is needed. Times are always those of the append (`LogAppendTime`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicSpec {
+    /// Its name.
+    pub name: String,
+    /// How many partitions it must have.
+    pub partitions: u32,
+    /// What happens to old records.
+    pub cleanup: Cleanup,
+}
+
+impl TopicSpec {
+    /// A topic that keeps everything.
+    pub fn log(name: &str, partitions: u32) -> Self {
+        Self { name: name.into(), partitions, cleanup: Cleanup::Keep }
+    }
+
+    /// The same with another way of cleaning up.
+    #[must_use]
+    pub fn cleaned(mut self, cleanup: Cleanup) -> Self {
+        self.cleanup = cleanup;
+        self
+    }
+}
+
+/// A topic as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicInfo {
+    /// Its name.
+    pub name: String,
+    /// How many partitions it has.
+    pub partitions: u32,
+    /// The id that the bus gave it when it was created: another after it was deleted and made anew.
+    pub id: String,
+}
+
+/// The first offset that a partition still has, and the one that its next record will have at the least.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// The low watermark.
+    pub low: u64,
+    /// The high watermark.
+    pub end: u64,
+}

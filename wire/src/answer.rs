@@ -1,0 +1,153 @@
+//! How an operation stands, and how it ends: the body of views and of answers.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{CallId, Code, OperationId, WallTime};
+
+/// Why a request was not accepted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{code}: {detail}")]
+pub struct Problem {
+    /// The stable code.
+    pub code: Code,
+    /// This occurrence, in a sentence that names field, value and what is allowed.
+    pub detail: String,
+    /// The field at fault, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
+}
+
+impl Problem {
+    /// A problem without a field.
+    pub fn new(code: Code, detail: impl Into<String>) -> Self {
+        Self { code, detail: detail.into(), field: None }
+    }
+
+    /// A field with a value that is not allowed.
+    pub fn field(field: &str, value: &str, allowed: &str) -> Self {
+        Self {
+            code: Code::InvalidField,
+            detail: format!("`{field}` is {value}; allowed is {allowed}"),
+            field: Some(field.into()),
+        }
+    }
+}
+
+/// The end of an operation, as the client is told.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "outcome", content = "body", rename_all = "lowercase")]
+pub enum Answer {
+    /// It did what was asked; the body is the workflow's.
+    Done(Value),
+    /// It did not, and undid what it could; the body is the workflow's.
+    Failed(Value),
+    /// It was not accepted, and nothing was done.
+    Refused(Problem),
+}
+
+/// How an operation stands. With an answer it is the last word (but for an operation that goes on cleaning up).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Operation {
+    /// Which.
+    pub operation: OperationId,
+    /// The thing it is about.
+    pub key: String,
+    /// The workflow's name.
+    pub workflow: String,
+    /// The state of its machine; `queued` before its turn, `parked` when it broke a rule.
+    pub state: String,
+    /// True while it still works or waits.
+    pub live: bool,
+    /// The step that is open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<Step>,
+    /// What happens when nothing else does, and when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Until>,
+    /// What happened so far, in order of `seq`.
+    pub history: Vec<Entry>,
+    /// The answer, once there is one.
+    #[serde(default, flatten, skip_serializing_if = "Option::is_none")]
+    pub answer: Option<Answer>,
+}
+
+/// The open step of an operation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// Its number in the operation, from 1.
+    pub number: u32,
+    /// Its name.
+    pub name: String,
+    /// How many calls it has.
+    pub calls: u32,
+    /// How many of them are done.
+    pub done: u32,
+    /// The first of those that are open, at most [`Step::SHOWN`].
+    pub pending: Vec<PendingCall>,
+}
+
+impl Step {
+    /// So many pending calls are shown: a thousand would make a view of 200 KB, and nobody reads them.
+    pub const SHOWN: usize = 32;
+}
+
+/// A call that has not ended, as the hub knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PendingCall {
+    /// Which.
+    pub call: CallId,
+    /// In words: "install rule 8 on of:08".
+    pub what: String,
+    /// The service it goes to.
+    pub service: String,
+    /// How its worker stands with it, where the worker has said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conversation: Option<Conversation>,
+}
+
+/// How a worker stands with a call.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Conversation {
+    /// Which call.
+    pub call: CallId,
+    /// Which attempt it is at, from 1; 0 while it waits for a free place.
+    pub attempt: u32,
+    /// How many attempts it has.
+    pub attempts: u32,
+    /// What it is doing: `queued`, `sent`, or `backing off`.
+    pub doing: String,
+    /// When the worker does the next thing by itself: gives this attempt up, or sends again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<WallTime>,
+}
+
+/// The view of a worker: its conversations of one operation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Conversations {
+    /// Which operation.
+    pub operation: OperationId,
+    /// Those that are open, at most [`Step::SHOWN`].
+    pub calls: Vec<Conversation>,
+}
+
+/// What an operation does by itself, and when at the latest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Until {
+    /// What it waits for, in words.
+    pub what: String,
+    /// The deadline, on the wall clock of the owner.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<WallTime>,
+}
+
+/// One line of an operation's history.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Its place: entries are ordered by this, never by time.
+    pub seq: u32,
+    /// The time that the bus stamped on the record which caused it.
+    pub at: WallTime,
+    /// What happened.
+    pub what: String,
+}

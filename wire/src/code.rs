@@ -1,0 +1,90 @@
+//! What a fault is called, for ever: `NAVE-0012`.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $name:ident = $number:literal, $title:literal;)*) => {
+        /// A stable code, and what it says in a few words. A number is never given twice.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        pub enum Code {
+            $($(#[$doc])* #[serde(rename = $number)] $name,)*
+        }
+
+        impl Code {
+            /// Every code.
+            pub const ALL: &[Code] = &[$(Code::$name,)*];
+
+            /// The code as users see it.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Code::$name => $number,)* }
+            }
+
+            /// What happened, in a few words; the same for each occurrence.
+            pub fn title(self) -> &'static str {
+                match self { $(Code::$name => $title,)* }
+            }
+        }
+    };
+}
+
+codes! {
+    /// The body is not JSON.
+    NotJson = "NAVE-0001", "the body is not JSON";
+    /// A field has a value that is not allowed.
+    InvalidField = "NAVE-0002", "a field has a value that is not allowed";
+    /// An idempotency key came a second time, with another body.
+    KeyReused = "NAVE-0003", "this Idempotency-Key was used with another body";
+    /// Too many operations wait for their turn on one resource.
+    QueueFull = "NAVE-0004", "too many operations wait for this resource";
+    /// The lane has as many operations as it may have.
+    Busy = "NAVE-0005", "too many operations are running";
+    /// The system cannot take requests now.
+    NotReady = "NAVE-0006", "the system is not ready";
+    /// No such operation is known here.
+    UnknownOperation = "NAVE-0007", "no such operation is known";
+    /// No such path.
+    UnknownPath = "NAVE-0008", "no such path";
+    /// The path does not know this method.
+    WrongMethod = "NAVE-0009", "the path does not know this method";
+    /// The body is larger than is allowed.
+    TooLarge = "NAVE-0010", "the body is too large";
+    /// The request is not one that HTTP or this interface knows.
+    BadRequest = "NAVE-0011", "the request cannot be read";
+    /// The topology cannot be built.
+    CannotBuild = "NAVE-0031", "the topology cannot be built";
+    /// A topic is not as the topology needs it.
+    WrongTopic = "NAVE-0032", "a topic is not as the topology needs it";
+    /// A workflow broke a rule of the hub and was parked.
+    Parked = "NAVE-0040", "the workflow broke a rule and was parked";
+    /// The hub's own deadline ended a step.
+    HubTimeout = "NAVE-0100", "a step did not end in time";
+    /// A rule was not installed.
+    InstallFailed = "NAVE-0101", "the switch did not confirm a rule";
+    /// A rule was not as it should be when it was read back.
+    ValidationFailed = "NAVE-0102", "a rule is not on its switch as it should be";
+    /// All cookies or meters are taken.
+    PoolEmpty = "NAVE-0103", "no cookie or meter is free";
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_number_is_given_twice() {
+        let mut seen: Vec<&str> = Code::ALL.iter().map(|code| code.as_str()).collect();
+        let given = seen.len();
+        seen.sort_unstable();
+        seen.dedup();
+        assert_eq!(seen.len(), given);
+        assert!(seen.iter().all(|code| code.len() == 9 && code.starts_with("NAVE-")));
+    }
+}

@@ -1,0 +1,199 @@
+//! Who is who: operations, calls, messages.
+//!
+//! None of these ids comes from an offset or from a clock, so a replay gives the same ones.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+/// What could not be read from the wire, and what would have been allowed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{field} is `{value}`; allowed is {allowed}")]
+pub struct WireError {
+    /// The header or field.
+    pub field: &'static str,
+    /// What it said, cut to 128 characters.
+    pub value: String,
+    /// What it may say.
+    pub allowed: &'static str,
+}
+
+impl WireError {
+    /// Keeps at most this much of a bad value: enough to recognise it in a log line.
+    const SHOWN: usize = 128;
+
+    /// A fault of `field`.
+    pub fn new(field: &'static str, value: &str, allowed: &'static str) -> Self {
+        Self { field, value: value.chars().take(Self::SHOWN).collect(), allowed }
+    }
+}
+
+/// The longest id of an operation, in bytes: a UUID has 36, and a user's own name should still fit a log line.
+pub const MAX_OPERATION_ID: usize = 128;
+
+/// One run of a workflow.
+///
+/// Made at the edge, from resource and idempotency key or at random; 1 to 128 characters of `A-Z a-z 0-9 . _ : -`, so it
+/// fits into a path of a URL, and the `/` stays free to join it to the numbers of its calls.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct OperationId(Arc<str>);
+
+impl OperationId {
+    /// Checks and keeps `id`.
+    pub fn new(id: &str) -> Result<Self, WireError> {
+        let fits = (1..=MAX_OPERATION_ID).contains(&id.len());
+        if fits && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"._:-".contains(&b)) {
+            Ok(Self(id.into()))
+        } else {
+            Err(WireError::new("operation", id, "1 to 128 characters of A-Z a-z 0-9 . _ : -"))
+        }
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for OperationId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl TryFrom<String> for OperationId {
+    type Error = WireError;
+    fn try_from(id: String) -> Result<Self, WireError> {
+        Self::new(&id)
+    }
+}
+
+impl From<OperationId> for String {
+    fn from(id: OperationId) -> Self {
+        id.0.as_ref().into()
+    }
+}
+
+/// One call of a workflow to a spoke: the workflow's step and the call's number in it.
+///
+/// The same over all attempts: it is what spokes remember. As text `operation/step/n`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct CallId {
+    /// The operation that calls.
+    pub operation: OperationId,
+    /// The workflow's step, counted from 1 in each operation.
+    pub step: u32,
+    /// The call's number in its step, from 1.
+    pub n: u32,
+}
+
+impl CallId {
+    /// The call `n` of step `step`.
+    pub fn new(operation: OperationId, step: u32, n: u32) -> Self {
+        Self { operation, step, n }
+    }
+}
+
+impl fmt::Display for CallId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}", self.operation, self.step, self.n)
+    }
+}
+
+impl FromStr for CallId {
+    type Err = WireError;
+    fn from_str(text: &str) -> Result<Self, WireError> {
+        let fault = || WireError::new("ce_callid", text, "operation/step/n");
+        let mut parts = text.rsplitn(3, '/');
+        let n = parts.next().and_then(|n| n.parse().ok()).ok_or_else(fault)?;
+        let step = parts.next().and_then(|step| step.parse().ok()).ok_or_else(fault)?;
+        let operation = OperationId::new(parts.next().ok_or_else(fault)?)?;
+        Ok(Self { operation, step, n })
+    }
+}
+
+impl TryFrom<String> for CallId {
+    type Error = WireError;
+    fn try_from(text: String) -> Result<Self, WireError> {
+        text.parse()
+    }
+}
+
+impl From<CallId> for String {
+    fn from(id: CallId) -> Self {
+        id.to_string()
+    }
+}
+
+/// One sending of a call: the `ce_id` of a request to a spoke, as text `operation/step/n/service/attempt`.
+///
+/// A spoke gives it back as `ce_causationid`. It names the service so that a reply finds the worker that holds the
+/// conversation, in a lane with several, whatever else the spoke says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct MessageId {
+    /// The call.
+    pub call: CallId,
+    /// The spoke's service, without `/`.
+    pub service: Box<str>,
+    /// Which sending of the call, from 1.
+    pub attempt: u32,
+}
+
+impl MessageId {
+    /// The sending `attempt` of `call` to `service`.
+    pub fn new(call: CallId, service: &str, attempt: u32) -> Self {
+        Self { call, service: service.into(), attempt }
+    }
+}
+
+impl fmt::Display for MessageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}", self.call, self.service, self.attempt)
+    }
+}
+
+impl FromStr for MessageId {
+    type Err = WireError;
+    fn from_str(text: &str) -> Result<Self, WireError> {
+        let fault = || WireError::new("ce_causationid", text, "operation/step/n/service/attempt");
+        let mut parts = text.rsplitn(3, '/');
+        let attempt = parts.next().and_then(|attempt| attempt.parse().ok()).ok_or_else(fault)?;
+        let service = parts.next().filter(|service| !service.is_empty()).ok_or_else(fault)?.into();
+        let call = parts.next().ok_or_else(fault)?.parse()?;
+        Ok(Self { call, service, attempt })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn op() -> OperationId {
+        OperationId::new("0b5c-1").unwrap()
+    }
+
+    #[test]
+    fn ids_survive_their_text() {
+        let call = CallId::new(op(), 3, 1000);
+        assert_eq!(call.to_string().parse(), Ok(call.clone()));
+        let message = MessageId::new(call, "speaker", 2);
+        assert_eq!(message.to_string(), "0b5c-1/3/1000/speaker/2");
+        assert_eq!(message.to_string().parse(), Ok(message));
+    }
+
+    #[test]
+    fn a_bad_id_is_named_with_what_is_allowed() {
+        let error = OperationId::new("a/b").unwrap_err();
+        assert_eq!(error.to_string(), "operation is `a/b`; allowed is 1 to 128 characters of A-Z a-z 0-9 . _ : -");
+        for bad in ["", "x", "x/1", "x/1/y", "/1/2", "x/1/-2", "x/4294967296/1"] {
+            assert!(bad.parse::<CallId>().is_err(), "{bad}");
+        }
+        for bad in ["x/1/2", "x/1/2//1", "x/1/2/speaker/", "x/1/2/speaker/one"] {
+            assert!(bad.parse::<MessageId>().is_err(), "{bad}");
+        }
+    }
+}

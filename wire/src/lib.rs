@@ -1,0 +1,36 @@
+//! The nouns on the wire.
+//!
+//! Everything that crosses the bus is a record with a key, headers and a JSON body. This crate gives those parts their
+//! names and types, and knows nothing of how they travel.
+//!
+//! ```
+//! use wire::{CallId, Kind, MessageId, OperationId};
+//!
+//! let call = CallId::new(OperationId::new("7f3a")?, 2, 7);
+//! let message = MessageId::new(call, "speaker", 1);
+//! assert_eq!(message.to_string(), "7f3a/2/7/speaker/1");
+//! assert_eq!("nave.call".parse(), Ok(Kind::Call));
+//! # Ok::<(), wire::WireError>(())
+//! ```
+//!
+//! Read in this order: [`ids`] (who is who), [`envelope`] (the headers of a record), [`routing`] (which lane a key
+//! belongs to), [`topics`] (what topics are called), [`request`] and [`answer`] (how an operation begins and ends), [`owner`] (how a lane is taken
+//! over), [`code`] (what a fault is called), then the words of the first user: [`flow`] and [`speaker`].
+
+pub mod answer;
+pub mod code;
+pub mod envelope;
+pub mod flow;
+pub mod ids;
+pub mod owner;
+pub mod request;
+pub mod routing;
+pub mod speaker;
+pub mod time;
+pub mod topics;
+
+pub use answer::{Answer, Problem};
+pub use code::Code;
+pub use envelope::{Envelope, Kind};
+pub use ids::{CallId, MessageId, OperationId, WireError};
+pub use time::WallTime;

@@ -1,0 +1,75 @@
+//! How a lane is taken over: the body of an owner record, and the note beside a committed offset.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::WireError;
+
+/// The body of the record by which a process takes a lane over.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct OwnerRecord {
+    /// The build that owns the lane from here on.
+    pub build: String,
+    /// The settings that lane code sees from here on: an object with an entry for each component.
+    pub settings: Value,
+}
+
+/// What each commit leaves in the metadata of the offset, for the next owner.
+///
+/// As text `v1 <transactional id> <S> <open|released>`, so that it can be read in the tools of the cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    /// The transactional id of the owner, empty where it had none.
+    pub transactional_id: String,
+    /// S: the offset that the last snapshot covers; 0 without any.
+    pub snapshot: u64,
+    /// True after a clean stop: nothing of the owner is left open.
+    pub released: bool,
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let id = if self.transactional_id.is_empty() { "-" } else { &self.transactional_id };
+        write!(f, "v1 {id} {} {}", self.snapshot, if self.released { "released" } else { "open" })
+    }
+}
+
+impl FromStr for Note {
+    type Err = WireError;
+    fn from_str(text: &str) -> Result<Self, WireError> {
+        let fault = || WireError::new("note", text, "`v1 <transactional id> <offset> <open|released>`");
+        let mut words = text.split(' ');
+        let (Some("v1"), Some(id), Some(snapshot), Some(end), None) =
+            (words.next(), words.next(), words.next(), words.next(), words.next())
+        else {
+            return Err(fault());
+        };
+        let released = match end {
+            "released" => true,
+            "open" => false,
+            _ => return Err(fault()),
+        };
+        let transactional_id = if id == "-" { String::new() } else { id.to_owned() };
+        Ok(Self { transactional_id, snapshot: snapshot.parse().map_err(|_| fault())?, released })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_note_survives_its_text() {
+        let note = Note { transactional_id: "nave.flows.hub-4711-0".into(), snapshot: 42, released: false };
+        assert_eq!(note.to_string(), "v1 nave.flows.hub-4711-0 42 open");
+        assert_eq!(note.to_string().parse(), Ok(note));
+        let bare = Note { transactional_id: String::new(), snapshot: 0, released: true };
+        assert_eq!(bare.to_string().parse(), Ok(bare));
+        for bad in ["", "v1", "v2 a 0 open", "v1 a x open", "v1 a 0 closed", "v1 a 0 open more"] {
+            assert!(bad.parse::<Note>().is_err(), "{bad}");
+        }
+    }
+}
