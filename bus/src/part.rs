@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use crate::{BusError, MonoTime};
 
-/// Something that is polled.
-pub trait Part: Send {
+/// Something that is polled. It may hold what cannot leave its thread, so it is made there.
+pub trait Part {
     /// What it is, for logs and thread names.
     fn name(&self) -> &str;
 

@@ -1,1 +1,87 @@
-//! To come.
+//! The engine: components joined by streams, run in lanes, committed to the bus.
+//!
+//! ```
+//! use topology::{Bolt, Emitter, Spout, Topology};
+//!
+//! struct Lines(Vec<&'static str>);
+//! impl Spout for Lines {
+//!     type Out = String;
+//!     fn next(&mut self, out: &mut Emitter<String>) -> bool {
+//!         let Some(line) = self.0.pop() else { return false };
+//!         out.emit(line.to_owned());
+//!         true
+//!     }
+//! }
+//!
+//! struct Split;
+//! impl Bolt for Split {
+//!     type In = String;
+//!     type Out = String;
+//!     fn execute(&mut self, line: String, out: &mut Emitter<String>) {
+//!         for word in line.split_whitespace() {
+//!             out.emit(word.to_owned());
+//!         }
+//!     }
+//! }
+//!
+//! struct Print;
+//! impl Bolt for Print {
+//!     type In = String;
+//!     type Out = ();
+//!     fn execute(&mut self, word: String, _: &mut Emitter<()>) {
+//!         println!("{word}");
+//!     }
+//! }
+//!
+//! let t = Topology::named("words");
+//! let lines = t.spout("lines", || Lines(vec!["a rose is a rose"]));
+//! let words = t.bolt("split", || Split).reads(lines.local());
+//! t.bolt("print", || Print).lanes(2).reads(words.fields(|word| word.clone()));
+//! assert_eq!(t.build()?.describe(), "\
+//! topology words
+//! stage lines (1 lane)
+//!   spout lines
+//!   bolt split
+//! stage print (2 lanes)
+//!   bolt print
+//! lines --default--> split   local, in the lane
+//! split --default--> print   fields, by topic
+//! ");
+//! # Ok::<(), topology::BuildErrors>(())
+//! ```
+//!
+//! Read in this order: [`component`] (what users write), [`emitter`] (what a component does to the world), [`builder`] and
+//! [`grouping`] (how components are joined), `build` and [`plan`] (what comes of it), [`lane`] (a step), [`outbox`] (effects
+//! as data), [`wheel`] and `timers` (deadlines), [`shard`] (the shell: takes lanes over, reads, commits), [`driver`] (gives
+//! turns, on threads or in virtual time).
+
+mod build;
+pub mod builder;
+pub mod component;
+mod declare;
+pub mod driver;
+pub mod emitter;
+pub mod grouping;
+pub mod lane;
+pub mod names;
+mod node;
+pub mod outbox;
+pub mod plan;
+mod settings;
+pub mod shard;
+mod timers;
+mod views;
+pub mod wheel;
+mod wiring;
+
+pub use build::{BuildErrors, Fault};
+pub use builder::{Builder, Declared};
+pub use component::{Bolt, Delivery, DueTimes, InboxSpout, LaneInfo, Spout, Unreadable, View};
+pub use declare::Declarer;
+pub use emitter::{Emitter, Side};
+pub use lane::Lane;
+pub use node::panic_text;
+pub use outbox::{Effects, Level, Message};
+pub use plan::{Stage, Topology};
+pub use settings::Settings;
+

@@ -1,0 +1,155 @@
+//! What users write: spouts and bolts. Plain synchronous Rust, one caller at a time.
+//!
+//! A step is a pure function of its record: no clock, no thread, no environment, no chance but [`Emitter::random`]. A
+//! component that keeps to it comes back after a crash exactly as it was, by reading its inbox again.
+
+use std::sync::Arc;
+
+use bus::Record;
+use bytes::Bytes;
+use wire::{Envelope, WallTime};
+
+use crate::declare::Declarer;
+use crate::emitter::Emitter;
+use crate::settings::Settings;
+
+/// Where a component lives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LaneInfo {
+    /// The topology's name.
+    pub topology: Arc<str>,
+    /// The stage's name.
+    pub stage: Arc<str>,
+    /// The stage's inbox.
+    pub inbox: Arc<str>,
+    /// This lane, from 0.
+    pub lane: u32,
+    /// How many lanes the stage has.
+    pub lanes: u32,
+}
+
+impl LaneInfo {
+    /// What the lane calls itself as `ce_source`.
+    pub fn source(&self) -> String {
+        format!("/nave/{}/{}/{}", self.topology, self.stage, self.lane)
+    }
+}
+
+/// Receives tuples and may emit some.
+pub trait Bolt: 'static {
+    /// What it receives. With several inputs: an enum, and `From` each of them.
+    type In: 'static;
+    /// What it emits on its main stream; `()` where it has none.
+    type Out: 'static;
+
+    /// Says what else it has: side streams, deadlines. Called once, when the topology is declared.
+    fn declare(_declarer: &mut Declarer<Self::In>)
+    where
+        Self: Sized,
+    {
+    }
+
+    /// Called once, before anything else, in each lane.
+    fn prepare(&mut self, _lane: &LaneInfo) {}
+
+    /// Called when an owner record brings settings, and before the first record with those of the build.
+    fn configure(&mut self, _settings: &Settings) {}
+
+    /// Handles one tuple. A panic fails this tuple alone.
+    fn execute(&mut self, input: Self::In, out: &mut Emitter<Self::Out>);
+
+    /// How things stand with `key`, for those outside; none deletes what was published. Called by the shell, after
+    /// [`Emitter::changed`] with that key. It reads, and changes nothing.
+    fn view(&self, _key: &str, _timers: &dyn DueTimes) -> Option<View> {
+        None
+    }
+
+    /// What would be left undone if the lane stopped now, a line each; for a shutdown that says what it leaves.
+    fn unfinished(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Called last, when the lane ends in order.
+    fn cleanup(&mut self) {}
+}
+
+/// A source of tuples that are read from somewhere else than the stage's inbox, or made up.
+///
+/// Its stage has no single order of inputs, so it is not replayed: a new owner starts the spout anew.
+pub trait Spout: 'static {
+    /// What it emits on its main stream.
+    type Out: 'static;
+
+    /// Says what else it has.
+    fn declare(_declarer: &mut Declarer<()>)
+    where
+        Self: Sized,
+    {
+    }
+
+    /// Called once, before anything else, in each lane.
+    fn prepare(&mut self, _lane: &LaneInfo) {}
+
+    /// Called when an owner record brings settings.
+    fn configure(&mut self, _settings: &Settings) {}
+
+    /// Emits what it has, a few tuples at the most; false where it has nothing now.
+    fn next(&mut self, out: &mut Emitter<Self::Out>) -> bool;
+
+    /// Called last, when the lane ends in order.
+    fn cleanup(&mut self) {}
+}
+
+/// A source of tuples that are records of the stage's inbox. With it a lane is a pure function of its inbox.
+pub trait InboxSpout: 'static {
+    /// What it emits on its main stream.
+    type Out: 'static;
+
+    /// Called once, before anything else, in each lane.
+    fn prepare(&mut self, _lane: &LaneInfo) {}
+
+    /// True for records that are for this spout. The first that accepts gets it.
+    fn accepts(&self, envelope: &Envelope) -> bool;
+
+    /// Makes tuples of a record.
+    ///
+    /// # Errors
+    /// Where the body cannot be read: the record goes to the dead letters with the reason, and the lane goes on.
+    fn receive(&mut self, delivery: &Delivery<'_>, out: &mut Emitter<Self::Out>) -> Result<(), Unreadable>;
+}
+
+/// A record of the inbox whose headers have been read.
+#[derive(Debug)]
+pub struct Delivery<'a> {
+    /// The headers.
+    pub envelope: &'a Envelope,
+    /// The record.
+    pub record: &'a Record,
+}
+
+impl Delivery<'_> {
+    /// Reads the body as JSON.
+    pub fn json<T: serde::de::DeserializeOwned>(&self) -> Result<T, Unreadable> {
+        serde_json::from_slice(&self.record.value).map_err(|error| Unreadable(error.to_string()))
+    }
+}
+
+/// Why a record cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Unreadable(pub String);
+
+/// How things stand with a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct View {
+    /// What kind of body it is: `ce_subject`.
+    pub subject: &'static str,
+    /// The body.
+    pub body: Bytes,
+}
+
+/// When timers are due, for views. Lane code decides nothing by it.
+pub trait DueTimes {
+    /// When the component's `timer` is due, on the owner's wall clock.
+    fn due(&self, timer: u64) -> Option<WallTime>;
+}

@@ -1,0 +1,209 @@
+//! What a component does to the world: it emits tuples and decides effects.
+
+use std::any::Any;
+use std::borrow::Cow;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::marker::PhantomData;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use wire::{OperationId, WallTime};
+
+use crate::component::LaneInfo;
+use crate::outbox::{Effects, Level, Line, Message, TimerEffect, ViewChange};
+
+/// A named stream beside the main one. Declared as a constant, so that the one who emits and the one who reads speak of the
+/// same thing, with the same type.
+///
+/// ```
+/// use topology::Side;
+/// const REJECTED: Side<String> = Side::named("rejected");
+/// assert_eq!(REJECTED.name(), "rejected");
+/// ```
+pub struct Side<T> {
+    name: &'static str,
+    tuples: PhantomData<fn() -> T>,
+}
+
+impl<T> Clone for Side<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Side<T> {}
+
+impl<T> Side<T> {
+    /// The side stream `name`.
+    pub const fn named(name: &'static str) -> Self {
+        Self { name, tuples: PhantomData }
+    }
+
+    /// Its name.
+    pub const fn name(&self) -> &'static str {
+        self.name
+    }
+}
+
+/// Takes tuples of one stream towards one reader.
+pub(crate) trait Sink<T> {
+    fn push(&self, tuple: T, lane: &LaneContext);
+}
+
+/// All readers of one stream.
+pub(crate) struct Port<T> {
+    pub(crate) sinks: Vec<Box<dyn Sink<T>>>,
+    /// Copies a tuple for all readers but the last; none where the type cannot, and then there is one reader at most.
+    pub(crate) copy: Option<fn(&T) -> T>,
+}
+
+impl<T> Port<T> {
+    fn push(&self, tuple: T, lane: &LaneContext) {
+        let Some((last, others)) = self.sinks.split_last() else { return };
+        for sink in others {
+            let copy = self.copy.expect("a stream with several readers has tuples that can be copied");
+            sink.push(copy(&tuple), lane);
+        }
+        last.push(tuple, lane);
+    }
+}
+
+/// What all components of a lane share while they run: what is ready, what was decided, what is being handled.
+pub(crate) struct LaneContext {
+    pub(crate) info: LaneInfo,
+    pub(crate) effects: RefCell<Effects>,
+    /// Nodes with something in their queue, in the order in which they got it.
+    pub(crate) ready: RefCell<VecDeque<u16>>,
+    /// The time of the record being handled.
+    pub(crate) record_time: Cell<WallTime>,
+    /// Seeded from the record.
+    pub(crate) random: Cell<u64>,
+}
+
+impl LaneContext {
+    pub(crate) fn new(info: LaneInfo) -> Self {
+        Self {
+            info,
+            effects: RefCell::default(),
+            ready: RefCell::default(),
+            record_time: Cell::default(),
+            random: Cell::new(0),
+        }
+    }
+
+    /// Begins a step: from here on, chance and time are the record's.
+    pub(crate) fn begin(&self, offset: u64, time: WallTime) {
+        self.record_time.set(time);
+        self.random.set((u64::from(self.info.lane) << 48) ^ offset);
+    }
+
+    pub(crate) fn count(&self, name: &'static str, by: u64) {
+        let mut effects = self.effects.borrow_mut();
+        match effects.counts.iter_mut().find(|(known, _)| std::ptr::eq(*known, name)) {
+            Some((_, sum)) => *sum += by,
+            None => effects.counts.push((name, by)),
+        }
+    }
+
+    pub(crate) fn line(&self, level: Level, operation: Option<&OperationId>, text: Cow<'static, str>) {
+        let mut effects = self.effects.borrow_mut();
+        if effects.lines.len() < Effects::LINES {
+            effects.lines.push(Line { level, operation: operation.cloned(), text });
+        }
+    }
+}
+
+/// What a component emits with. `T` is the type of its main stream.
+pub struct Emitter<T> {
+    pub(crate) lane: Rc<LaneContext>,
+    pub(crate) component: u16,
+    pub(crate) main: Port<T>,
+    pub(crate) sides: Vec<(&'static str, Box<dyn Any>)>,
+}
+
+impl<T: 'static> Emitter<T> {
+    /// Emits a tuple on the main stream.
+    pub fn emit(&mut self, tuple: T) {
+        self.main.push(tuple, &self.lane);
+    }
+
+    /// Emits a tuple on a side stream.
+    ///
+    /// # Panics
+    /// Where the component did not declare the stream, with this type: a fault of the component that its first test finds.
+    pub fn side<S: 'static>(&mut self, side: Side<S>, tuple: S) {
+        let found = self.sides.iter().find(|(name, _)| *name == side.name);
+        let port = found.and_then(|(_, port)| port.downcast_ref::<Port<S>>());
+        port.unwrap_or_else(|| panic!("side stream `{}` was not declared", side.name)).push(tuple, &self.lane);
+    }
+
+    /// Writes a record when the step is committed.
+    pub fn publish(&mut self, message: Message) {
+        self.lane.effects.borrow_mut().messages.push(message);
+    }
+
+    /// Lets a timeout come `after_ms` milliseconds after the commit of this step: a record of kind `nave.timeout` in the
+    /// lane's own inbox, with the component's name as its subject. A timer that is armed is armed anew.
+    pub fn arm(&mut self, timer: u64, generation: u32, after_ms: u64) {
+        self.timer(TimerEffect::Arm { timer, generation, after_ms });
+    }
+
+    /// Forgets a timer. A timeout that is on its way comes all the same: its generation tells it.
+    pub fn disarm(&mut self, timer: u64) {
+        self.timer(TimerEffect::Disarm { timer });
+    }
+
+    fn timer(&mut self, effect: TimerEffect) {
+        self.lane.effects.borrow_mut().timers.push((self.component, effect));
+    }
+
+    /// Says that the view of `key` has changed: the shell asks [`crate::Bolt::view`] for it in its own time.
+    pub fn changed(&mut self, key: &Arc<str>) {
+        self.view_change(key, false);
+    }
+
+    /// Says that the view of `key` has changed for the last time.
+    pub fn closed(&mut self, key: &Arc<str>) {
+        self.view_change(key, true);
+    }
+
+    fn view_change(&mut self, key: &Arc<str>, last: bool) {
+        let change = ViewChange { component: self.component, key: Arc::clone(key), last };
+        let mut effects = self.lane.effects.borrow_mut();
+        // One step often changes one key several times.
+        if effects.views.last() != Some(&change) {
+            effects.views.push(change);
+        }
+    }
+
+    /// Lets a counter grow by one. Replays are not counted.
+    pub fn count(&mut self, name: &'static str) {
+        self.lane.count(name, 1);
+    }
+
+    /// Writes a line to the log, once the step is committed. Replays write none.
+    pub fn log(&mut self, level: Level, operation: Option<&OperationId>, text: impl Into<Cow<'static, str>>) {
+        self.lane.line(level, operation, text.into());
+    }
+
+    /// A number by chance, the same at each replay: seeded from the record that is being handled (`SplitMix64`, Steele,
+    /// Lea, Flood 2014).
+    pub fn random(&mut self) -> u64 {
+        let state = self.lane.random.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.lane.random.set(state);
+        let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// When the bus appended the record that is being handled. Part of the log, so the same at each replay; not a clock.
+    pub fn record_time(&self) -> WallTime {
+        self.lane.record_time.get()
+    }
+
+    /// Where this is.
+    pub fn lane(&self) -> &LaneInfo {
+        &self.lane.info
+    }
+}

@@ -1,0 +1,134 @@
+//! Which lane gets a tuple.
+
+use std::cell::Cell;
+use std::sync::Arc;
+
+/// The rule that picks the lane for each tuple of an edge.
+///
+/// | grouping | law |
+/// |---|---|
+/// | local | stays in its lane; the reader is in the same stage |
+/// | shuffle | round and round: over any run of tuples of one lane, no reader gets two more than another |
+/// | fields | equal keys go to one lane: murmur2 over the key's bytes modulo lanes |
+/// | all | every lane gets a copy |
+/// | global | lane 0 |
+/// | direct | the lane that the tuple names, modulo lanes |
+pub enum Grouping<T> {
+    /// Stays in its lane.
+    Local,
+    /// Round and round.
+    Shuffle,
+    /// By a key.
+    Fields(KeyOf<T>),
+    /// To every lane.
+    All,
+    /// To lane 0.
+    Global,
+    /// To the lane that the tuple names.
+    Direct(LaneOf<T>),
+}
+
+/// Gives the bytes of a tuple's key.
+pub type KeyOf<T> = Arc<dyn Fn(&T) -> Vec<u8> + Send + Sync>;
+/// Gives the lane that a tuple names.
+pub type LaneOf<T> = Arc<dyn Fn(&T) -> u32 + Send + Sync>;
+
+impl<T> Clone for Grouping<T> {
+    fn clone(&self) -> Self {
+        match self {
+            Grouping::Local => Grouping::Local,
+            Grouping::Shuffle => Grouping::Shuffle,
+            Grouping::Fields(key) => Grouping::Fields(Arc::clone(key)),
+            Grouping::All => Grouping::All,
+            Grouping::Global => Grouping::Global,
+            Grouping::Direct(lane) => Grouping::Direct(Arc::clone(lane)),
+        }
+    }
+}
+
+impl<T> Grouping<T> {
+    /// Its name, as it is printed.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Grouping::Local => "local",
+            Grouping::Shuffle => "shuffle",
+            Grouping::Fields(_) => "fields",
+            Grouping::All => "all",
+            Grouping::Global => "global",
+            Grouping::Direct(_) => "direct",
+        }
+    }
+}
+
+/// What a grouping says of one tuple.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Target {
+    /// To this lane, with this key.
+    Lane(u32, Option<Vec<u8>>),
+    /// To all lanes.
+    Every,
+}
+
+/// A grouping at work in one lane: it remembers whose turn it is.
+pub(crate) struct Chooser<T> {
+    pub(crate) grouping: Grouping<T>,
+    pub(crate) lanes: u32,
+    pub(crate) turn: Cell<u32>,
+}
+
+impl<T> Chooser<T> {
+    pub(crate) fn choose(&self, tuple: &T, own_lane: u32) -> Target {
+        match &self.grouping {
+            Grouping::Local => Target::Lane(own_lane, None),
+            Grouping::Shuffle => {
+                let turn = self.turn.get();
+                self.turn.set((turn + 1) % self.lanes);
+                Target::Lane(turn, None)
+            }
+            Grouping::Fields(key) => {
+                let key = key(tuple);
+                Target::Lane(wire::routing::lane_of(&key, self.lanes), Some(key))
+            }
+            Grouping::All => Target::Every,
+            Grouping::Global => Target::Lane(0, None),
+            Grouping::Direct(lane) => Target::Lane(lane(tuple) % self.lanes, None),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chooser(grouping: Grouping<u32>, lanes: u32) -> Chooser<u32> {
+        Chooser { grouping, lanes, turn: Cell::new(0) }
+    }
+
+    /// C25.
+    #[test]
+    fn shuffle_is_exactly_even() {
+        let shuffle = chooser(Grouping::Shuffle, 6);
+        let mut got = [0; 6];
+        for i in 0..30_000 {
+            let Target::Lane(lane, None) = shuffle.choose(&i, 0) else { panic!("one lane") };
+            got[lane as usize] += 1;
+        }
+        assert_eq!(got, [5_000; 6]);
+    }
+
+    /// C27.
+    #[test]
+    fn fields_send_equal_keys_to_one_lane() {
+        let fields = chooser(Grouping::Fields(Arc::new(|n: &u32| (n % 10).to_be_bytes().to_vec())), 4);
+        for n in 0..1_000 {
+            assert_eq!(fields.choose(&n, 0), fields.choose(&(n % 10), 3));
+        }
+    }
+
+    #[test]
+    fn direct_goes_where_the_tuple_says_and_never_beyond() {
+        let direct = chooser(Grouping::Direct(Arc::new(|n: &u32| *n)), 4);
+        assert_eq!(direct.choose(&3, 0), Target::Lane(3, None));
+        assert_eq!(direct.choose(&7, 0), Target::Lane(3, None));
+    }
+}

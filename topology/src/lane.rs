@@ -1,0 +1,219 @@
+//! One single-threaded, deterministic executor of all components of a stage. It does one thing: it turns a record into
+//! effects.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bus::{Record, Route};
+use bytes::Bytes;
+use wire::owner::OwnerRecord;
+use wire::{Envelope, Kind};
+
+use crate::builder::ComponentKind;
+use crate::component::{Delivery, DueTimes, LaneInfo, Unreadable, View};
+use crate::emitter::LaneContext;
+use crate::names;
+use crate::node::Node;
+use crate::outbox::{Effects, Level, Message};
+use crate::settings::Settings;
+use crate::wiring::Decode;
+
+/// A lane. `step` is a pure function of state and record; the state is all that the components hold.
+pub struct Lane {
+    context: Rc<LaneContext>,
+    nodes: Vec<(Arc<str>, ComponentKind, Box<dyn Node>)>,
+    decoders: BTreeMap<String, Box<dyn Decode>>,
+    dead: Arc<str>,
+    settings: Settings,
+}
+
+impl Lane {
+    /// A step executes at most this many tuples. One that wants more runs in a circle: it is cut, counted and told, for a
+    /// lane that never ends a step is stuck without anybody knowing. A million is a hundred times the largest step we know
+    /// (a flow of 1,000 rules), and takes less than a second.
+    pub const EXECUTIONS: usize = 1 << 20;
+
+    /// At most this much of a record goes into its dead letter, in bytes.
+    pub const DEAD_BYTES: usize = 64 << 10;
+
+    pub(crate) fn new(
+        context: Rc<LaneContext>,
+        mut nodes: Vec<(Arc<str>, ComponentKind, Box<dyn Node>)>,
+        decoders: BTreeMap<String, Box<dyn Decode>>,
+        dead: Arc<str>,
+        settings: &Settings,
+    ) -> Self {
+        for (_, _, node) in &mut nodes {
+            node.prepare(&context.info);
+            node.configure(settings);
+        }
+        Self { context, nodes, decoders, dead, settings: settings.clone() }
+    }
+
+    /// Where it is.
+    pub fn info(&self) -> &LaneInfo {
+        &self.context.info
+    }
+
+    /// The name of a component, as timers and views name it by number.
+    pub fn component(&self, number: u16) -> &Arc<str> {
+        &self.nodes[usize::from(number)].0
+    }
+
+    /// The settings in force.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Handles one record of the inbox, and all that comes of it in this lane.
+    pub fn step(&mut self, record: &Record) {
+        self.context.begin(record.offset, record.time);
+        self.context.count(names::RECORDS, 1);
+        match record.headers.envelope() {
+            Ok(envelope) => {
+                if let Err(reason) = self.receive(&envelope, record) {
+                    self.bury(Some(&envelope), record, &reason);
+                }
+            }
+            Err(error) => self.bury(None, record, &Unreadable(error.to_string())),
+        }
+        self.run();
+    }
+
+    /// Lets spouts that are not fed by the inbox emit; false where none has anything.
+    pub fn next(&mut self) -> bool {
+        let mut emitted = false;
+        for (_, _, node) in &mut self.nodes {
+            emitted |= node.next();
+        }
+        self.run();
+        emitted
+    }
+
+    /// True where the lane has spouts of its own.
+    pub fn has_spouts(&self) -> bool {
+        self.nodes.iter().any(|(_, kind, _)| *kind == ComponentKind::Spout)
+    }
+
+    /// What the steps since the last call decided.
+    pub fn take_effects(&mut self) -> Effects {
+        std::mem::take(&mut *self.context.effects.borrow_mut())
+    }
+
+    /// How things stand with a key of a component.
+    pub fn view(&self, component: u16, key: &str, timers: &dyn DueTimes) -> Option<View> {
+        self.nodes[usize::from(component)].2.view(key, timers)
+    }
+
+    /// What would be left undone if the lane stopped now.
+    pub fn unfinished(&self) -> Vec<String> {
+        self.nodes.iter().flat_map(|(_, _, node)| node.unfinished()).collect()
+    }
+
+    /// Ends the lane in order.
+    pub fn cleanup(&mut self) {
+        for (_, _, node) in &mut self.nodes {
+            node.cleanup();
+        }
+    }
+
+    fn receive(&mut self, envelope: &Envelope, record: &Record) -> Result<(), Unreadable> {
+        match envelope.kind {
+            Kind::Owner => return self.take_settings(record),
+            Kind::Tuple => return self.receive_tuple(envelope, record),
+            Kind::Request if self.is_misrouted(record) => return self.forward(envelope, record),
+            _kinds_for_spouts => {}
+        }
+        let node = self.nodes.iter_mut().find(|(_, _, node)| node.accepts(envelope));
+        let (_, _, node) = node.ok_or_else(|| Unreadable(format!("no component takes {}", envelope.kind)))?;
+        node.receive(&Delivery { envelope, record })
+    }
+
+    fn take_settings(&mut self, record: &Record) -> Result<(), Unreadable> {
+        let owner: OwnerRecord =
+            serde_json::from_slice(&record.value).map_err(|error| Unreadable(error.to_string()))?;
+        let settings = Settings::new(owner.settings);
+        if settings != self.settings {
+            for (_, _, node) in &mut self.nodes {
+                node.configure(&settings);
+            }
+            self.settings = settings;
+        }
+        Ok(())
+    }
+
+    fn receive_tuple(&mut self, envelope: &Envelope, record: &Record) -> Result<(), Unreadable> {
+        let edge = envelope.subject.as_deref().unwrap_or_default();
+        let decoder = self.decoders.get(edge).ok_or_else(|| Unreadable(format!("no edge is called `{edge}`")))?;
+        decoder.decode(&record.value, &self.context)
+    }
+
+    /// True where a keyed request from outside should be in another lane. A tuple, a reply and a timeout name their lane.
+    fn is_misrouted(&self, record: &Record) -> bool {
+        let info = &self.context.info;
+        record.key.as_ref().is_some_and(|key| wire::routing::lane_of(key, info.lanes) != info.lane)
+    }
+
+    /// Sends a misrouted request to its lane, with its id, once: `ce_attempt` marks it.
+    fn forward(&mut self, envelope: &Envelope, record: &Record) -> Result<(), Unreadable> {
+        if envelope.attempt.is_some() {
+            return Err(Unreadable("it was sent on to this lane, and is wrong here too".into()));
+        }
+        self.context.count(names::FORWARDED, 1);
+        let mut envelope = envelope.clone();
+        envelope.attempt = Some(1);
+        self.context.effects.borrow_mut().messages.push(Message {
+            topic: Arc::clone(&self.context.info.inbox),
+            route: Route::ByKey,
+            key: record.key.clone(),
+            envelope,
+            expires_after_ms: None,
+            body: record.value.clone(),
+        });
+        Ok(())
+    }
+
+    /// Writes a dead letter: a reference to the record, the reason, and the record as far as it goes.
+    fn bury(&mut self, envelope: Option<&Envelope>, record: &Record, reason: &Unreadable) {
+        let place = format!("{}/{}/{}", record.topic, record.partition, record.offset);
+        let operation = envelope.and_then(|envelope| envelope.operation.clone());
+        self.context.count(names::DEAD_LETTERS, 1);
+        self.context.line(Level::Warn, operation.as_ref(), format!("record {place} cannot be handled: {reason}").into());
+        let shown = &record.value[..record.value.len().min(Self::DEAD_BYTES)];
+        let body = serde_json::json!({
+            "topic": &*record.topic,
+            "partition": record.partition,
+            "offset": record.offset,
+            "reason": reason.0,
+            "record": String::from_utf8_lossy(shown),
+        });
+        let mut letter = Envelope::new(Kind::Dead, place, self.context.info.source());
+        letter.operation = operation;
+        letter.causation = envelope.map(|envelope| envelope.id.clone());
+        self.context.effects.borrow_mut().messages.push(Message {
+            topic: Arc::clone(&self.dead),
+            route: Route::To(0),
+            key: record.key.clone(),
+            envelope: letter,
+            expires_after_ms: None,
+            body: Bytes::from(body.to_string()),
+        });
+    }
+
+    /// Runs components until no queue has anything.
+    fn run(&mut self) {
+        let mut left = Self::EXECUTIONS;
+        loop {
+            let Some(ready) = self.context.ready.borrow_mut().pop_front() else { return };
+            let done = self.nodes[usize::from(ready)].2.run(left);
+            if done == left {
+                self.context.count(names::STEPS_CUT, 1);
+                let text = format!("a step executed {} tuples and was cut", Self::EXECUTIONS);
+                self.context.line(Level::Error, None, text.into());
+                continue;
+            }
+            left -= done;
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! The names of what this crate counts and measures.
+
+/// Records stepped by live lanes.
+pub const RECORDS: &str = "nave_lane_records_total";
+/// Commits that happened.
+pub const COMMITS: &str = "nave_lane_commits_total";
+/// Commits that did not happen at the first try.
+pub const COMMITS_RETRIED: &str = "nave_lane_commits_retried_total";
+/// Lanes taken over.
+pub const TAKEOVERS: &str = "nave_lane_takeovers_total";
+/// Records replayed by takeovers.
+pub const REPLAYED: &str = "nave_lane_replayed_total";
+/// Records that could not be read, or that nobody takes; each has its dead letter.
+pub const DEAD_LETTERS: &str = "nave_lane_dead_letters_total";
+/// Requests that came to the wrong lane and were sent on.
+pub const FORWARDED: &str = "nave_lane_forwarded_total";
+/// Tuples whose component panicked.
+pub const PANICS: &str = "nave_lane_panics_total";
+/// Tuples that could not be written as JSON.
+pub const TUPLES_UNWRITABLE: &str = "nave_lane_tuples_unwritable_total";
+/// Steps that did not come to an end and were cut.
+pub const STEPS_CUT: &str = "nave_lane_steps_cut_total";
+/// How late timers fire, in seconds: from the deadline to the append of the timeout.
+pub const TIMER_LATENESS: &str = "nave_timer_lateness_seconds";
+/// Deadlines pending.
+pub const TIMERS_PENDING: &str = "nave_timers_pending";
+/// Views published.
+pub const VIEWS: &str = "nave_lane_views_total";

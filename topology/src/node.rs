@@ -1,0 +1,190 @@
+//! Components as a lane runs them, without their types.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+
+use wire::Envelope;
+
+use crate::component::{Bolt, Delivery, DueTimes, InboxSpout, LaneInfo, Spout, Unreadable, View};
+use crate::emitter::{Emitter, LaneContext};
+use crate::outbox::Level;
+use crate::settings::Settings;
+use crate::wiring::{Queue, Wired};
+
+/// Where a component sits in its lane, and what its streams lead to.
+pub(crate) struct Seat {
+    pub(crate) component: u16,
+    pub(crate) lane: Rc<LaneContext>,
+    pub(crate) queue: Rc<dyn Any>,
+    /// `Wired<Out>` for each reader of the main stream.
+    pub(crate) main: Vec<Box<dyn Any>>,
+    /// A `Port` for each side stream.
+    pub(crate) sides: Vec<(&'static str, Box<dyn Any>)>,
+}
+
+impl Seat {
+    fn emitter<T: 'static>(self) -> Emitter<T> {
+        Emitter { lane: self.lane, component: self.component, main: Wired::port(self.main), sides: self.sides }
+    }
+}
+
+/// What a lane does with a component.
+pub(crate) trait Node {
+    fn prepare(&mut self, lane: &LaneInfo);
+    fn configure(&mut self, settings: &Settings);
+    /// Handles what is in its queue, at most `most` tuples; says how many.
+    fn run(&mut self, most: usize) -> usize;
+    fn accepts(&self, _envelope: &Envelope) -> bool {
+        false
+    }
+    fn receive(&mut self, _delivery: &Delivery<'_>) -> Result<(), Unreadable> {
+        Ok(())
+    }
+    /// Lets a spout emit; false where it has nothing, or is no spout.
+    fn next(&mut self) -> bool {
+        false
+    }
+    fn view(&self, _key: &str, _timers: &dyn DueTimes) -> Option<View> {
+        None
+    }
+    fn unfinished(&self) -> Vec<String> {
+        Vec::new()
+    }
+    fn cleanup(&mut self);
+}
+
+/// Runs a component's code; a panic is counted and told, and fails what it was doing alone.
+fn guarded<R>(lane: &LaneContext, code: impl FnOnce() -> R) -> Option<R> {
+    match catch_unwind(AssertUnwindSafe(code)) {
+        Ok(done) => Some(done),
+        Err(panic) => {
+            lane.count(crate::names::PANICS, 1);
+            lane.line(Level::Error, None, format!("a component panicked: {}", panic_text(panic.as_ref())).into());
+            None
+        }
+    }
+}
+
+/// What a panic said.
+pub fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("a panic without a text")
+}
+
+pub(crate) struct BoltNode<B: Bolt> {
+    bolt: B,
+    queue: Queue<B::In>,
+    out: Emitter<B::Out>,
+}
+
+impl<B: Bolt> BoltNode<B> {
+    pub(crate) fn new(bolt: B, seat: Seat) -> Self {
+        let queue = Rc::clone(&seat.queue).downcast().expect("the builder made the queue with the type of its component");
+        Self { bolt, queue, out: seat.emitter() }
+    }
+}
+
+impl<B: Bolt> Node for BoltNode<B> {
+    fn prepare(&mut self, lane: &LaneInfo) {
+        self.bolt.prepare(lane);
+    }
+
+    fn configure(&mut self, settings: &Settings) {
+        self.bolt.configure(settings);
+    }
+
+    fn run(&mut self, most: usize) -> usize {
+        for done in 0..most {
+            let Some(input) = self.queue.borrow_mut().pop_front() else { return done };
+            let lane = Rc::clone(&self.out.lane);
+            guarded(&lane, || self.bolt.execute(input, &mut self.out));
+        }
+        self.queue.borrow_mut().clear();
+        most
+    }
+
+    fn view(&self, key: &str, timers: &dyn DueTimes) -> Option<View> {
+        self.bolt.view(key, timers)
+    }
+
+    fn unfinished(&self) -> Vec<String> {
+        self.bolt.unfinished()
+    }
+
+    fn cleanup(&mut self) {
+        self.bolt.cleanup();
+    }
+}
+
+pub(crate) struct SpoutNode<S: Spout> {
+    spout: S,
+    out: Emitter<S::Out>,
+}
+
+impl<S: Spout> SpoutNode<S> {
+    pub(crate) fn new(spout: S, seat: Seat) -> Self {
+        Self { spout, out: seat.emitter() }
+    }
+}
+
+impl<S: Spout> Node for SpoutNode<S> {
+    fn prepare(&mut self, lane: &LaneInfo) {
+        self.spout.prepare(lane);
+    }
+
+    fn configure(&mut self, settings: &Settings) {
+        self.spout.configure(settings);
+    }
+
+    fn run(&mut self, _most: usize) -> usize {
+        0
+    }
+
+    fn next(&mut self) -> bool {
+        let lane = Rc::clone(&self.out.lane);
+        guarded(&lane, || self.spout.next(&mut self.out)).unwrap_or(false)
+    }
+
+    fn cleanup(&mut self) {
+        self.spout.cleanup();
+    }
+}
+
+pub(crate) struct InboxNode<S: InboxSpout> {
+    spout: S,
+    out: Emitter<S::Out>,
+}
+
+impl<S: InboxSpout> InboxNode<S> {
+    pub(crate) fn new(spout: S, seat: Seat) -> Self {
+        Self { spout, out: seat.emitter() }
+    }
+}
+
+impl<S: InboxSpout> Node for InboxNode<S> {
+    fn prepare(&mut self, lane: &LaneInfo) {
+        self.spout.prepare(lane);
+    }
+
+    fn configure(&mut self, _settings: &Settings) {}
+
+    fn run(&mut self, _most: usize) -> usize {
+        0
+    }
+
+    fn accepts(&self, envelope: &Envelope) -> bool {
+        self.spout.accepts(envelope)
+    }
+
+    fn receive(&mut self, delivery: &Delivery<'_>) -> Result<(), Unreadable> {
+        let lane = Rc::clone(&self.out.lane);
+        guarded(&lane, || self.spout.receive(delivery, &mut self.out))
+            .unwrap_or_else(|| Err(Unreadable("its spout panicked".into())))
+    }
+
+    fn cleanup(&mut self) {}
+}

@@ -1,0 +1,196 @@
+//! A topology that was built: what runs where, and how it is drawn.
+
+use std::any::Any;
+use std::fmt::Write as _;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bus::{Cleanup, TopicSpec};
+use wire::topics::Topics;
+
+use crate::builder::{Builder, ComponentKind, DEFAULT_STREAM, Make, StreamDeclaration};
+use crate::component::LaneInfo;
+use crate::declare::SideDeclaration;
+use crate::emitter::LaneContext;
+use crate::lane::Lane;
+use crate::node::Seat;
+use crate::settings::Settings;
+use crate::wiring::{AnyEdge, FarEnd};
+
+pub(crate) struct Plan {
+    pub(crate) name: Arc<str>,
+    pub(crate) settings: Settings,
+    pub(crate) components: Vec<ComponentPlan>,
+    pub(crate) edges: Vec<EdgePlan>,
+    pub(crate) stages: Vec<StagePlan>,
+}
+
+pub(crate) struct ComponentPlan {
+    pub(crate) name: String,
+    pub(crate) kind: ComponentKind,
+    pub(crate) stage: usize,
+    pub(crate) streams: Vec<StreamDeclaration>,
+    pub(crate) sides: Vec<SideDeclaration>,
+    pub(crate) make: Arc<dyn Make>,
+}
+
+pub(crate) struct EdgePlan {
+    pub(crate) from: usize,
+    pub(crate) stream: String,
+    pub(crate) to: usize,
+    pub(crate) edge: Arc<dyn AnyEdge>,
+}
+
+/// A stage: the components whose tuples never leave their lane among themselves.
+pub(crate) struct StagePlan {
+    pub(crate) name: Arc<str>,
+    pub(crate) lanes: u32,
+    pub(crate) components: Vec<usize>,
+}
+
+/// A topology that was checked. Cheap to clone; every thread makes its own lanes of it.
+#[derive(Clone)]
+pub struct Topology {
+    plan: Arc<Plan>,
+}
+
+/// A stage of a topology, as others see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stage {
+    /// Its name.
+    pub name: Arc<str>,
+    /// How many lanes it has.
+    pub lanes: u32,
+}
+
+impl Topology {
+    /// Begins to declare a topology.
+    pub fn named(name: &str) -> Builder {
+        Builder::new(name)
+    }
+
+    pub(crate) fn new(plan: Plan) -> Self {
+        Self { plan: Arc::new(plan) }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.plan.name
+    }
+
+    /// Its stages.
+    pub fn stages(&self) -> Vec<Stage> {
+        self.plan.stages.iter().map(|stage| Stage { name: Arc::clone(&stage.name), lanes: stage.lanes }).collect()
+    }
+
+    /// The settings that lane code sees until an owner record brings others.
+    pub fn settings(&self) -> &Settings {
+        &self.plan.settings
+    }
+
+    /// The topics that it needs: for each stage an inbox, which is kept whole, an egress, and a view topic; and one for its
+    /// dead letters.
+    pub fn topics(&self, names: &Topics) -> Vec<TopicSpec> {
+        let mut topics = Vec::new();
+        for stage in &self.plan.stages {
+            topics.push(TopicSpec::log(&names.inbox(self.name(), &stage.name), stage.lanes));
+            let egress = TopicSpec::log(&names.egress(self.name(), &stage.name), stage.lanes);
+            topics.push(egress.cleaned(Cleanup::DeleteAfterMs(KEEP_ANSWERS_MS)));
+            let view = TopicSpec::log(&names.view(self.name(), &stage.name), stage.lanes);
+            topics.push(view.cleaned(Cleanup::Compact));
+        }
+        topics.push(TopicSpec::log(&names.dead(self.name()), 1).cleaned(Cleanup::DeleteAfterMs(KEEP_DEAD_MS)));
+        topics
+    }
+
+    /// A lane of a stage. It belongs to the thread that makes it.
+    ///
+    /// # Panics
+    /// Where the topology has no such stage or lane.
+    pub fn lane(&self, names: &Topics, stage: &str, lane: u32) -> Lane {
+        let plan = &self.plan;
+        let index = plan.stages.iter().position(|known| *known.name == *stage).expect("a stage of this topology");
+        let stage = &plan.stages[index];
+        assert!(lane < stage.lanes, "stage `{}` has {} lanes, so none is {lane}", stage.name, stage.lanes);
+        let info = LaneInfo {
+            topology: Arc::clone(&plan.name),
+            stage: Arc::clone(&stage.name),
+            inbox: names.inbox(&plan.name, &stage.name).into(),
+            lane,
+            lanes: stage.lanes,
+        };
+        let context = Rc::new(LaneContext::new(info));
+        let queues: Vec<Rc<dyn Any>> =
+            plan.components.iter().map(|component| component.make.queue()).collect();
+        let node_of = |component: usize| {
+            let node = stage.components.iter().position(|known| *known == component);
+            u16::try_from(node.expect("a component of this stage")).expect("a stage has fewer than 65,536 components")
+        };
+        let mut nodes = Vec::new();
+        for component in &stage.components {
+            let readers = |stream: &str| -> Vec<Box<dyn Any>> {
+                let edges = plan.edges.iter().filter(|edge| edge.from == *component && edge.stream == stream);
+                edges
+                    .map(|edge| {
+                        edge.edge.wire(if edge.edge.is_local() {
+                            FarEnd::Here { node: node_of(edge.to), queue: &queues[edge.to] }
+                        } else {
+                            let far = &plan.stages[plan.components[edge.to].stage];
+                            FarEnd::There {
+                                inbox: names.inbox(&plan.name, &far.name).into(),
+                                lanes: far.lanes,
+                                edge: self.edge_name(edge).into(),
+                            }
+                        })
+                    })
+                    .collect()
+            };
+            let made = &plan.components[*component];
+            let seat = Seat {
+                component: node_of(*component),
+                lane: Rc::clone(&context),
+                queue: Rc::clone(&queues[*component]),
+                main: readers(DEFAULT_STREAM),
+                sides: made.sides.iter().map(|side| (side.name, (side.port)(readers(side.name)))).collect(),
+            };
+            nodes.push((made.name.as_str().into(), made.kind, made.make.node(seat)));
+        }
+        let arriving = plan.edges.iter().filter(|edge| !edge.edge.is_local() && stage.components.contains(&edge.to));
+        let decoders = arriving
+            .map(|edge| (self.edge_name(edge), edge.edge.decoder(node_of(edge.to), &queues[edge.to])))
+            .collect();
+        Lane::new(context, nodes, decoders, names.dead(&plan.name).into(), &plan.settings)
+    }
+
+    fn edge_name(&self, edge: &EdgePlan) -> String {
+        format!("{}/{}>{}", self.plan.components[edge.from].name, edge.stream, self.plan.components[edge.to].name)
+    }
+
+    /// Stages, components, streams and groupings, as text: a line for each component and for each edge.
+    pub fn describe(&self) -> String {
+        let mut text = format!("topology {}\n", self.name());
+        for stage in &self.plan.stages {
+            let lanes = if stage.lanes == 1 { "lane" } else { "lanes" };
+            let _ = writeln!(text, "stage {} ({} {lanes})", stage.name, stage.lanes);
+            for component in &stage.components {
+                let component = &self.plan.components[*component];
+                let kind = match component.kind {
+                    ComponentKind::Spout => "spout",
+                    ComponentKind::InboxSpout => "inbox spout",
+                    ComponentKind::Bolt => "bolt",
+                };
+                let _ = writeln!(text, "  {kind} {}", component.name);
+            }
+        }
+        for edge in &self.plan.edges {
+            let (from, to) = (&self.plan.components[edge.from], &self.plan.components[edge.to]);
+            let carried = if edge.edge.is_local() { "in the lane" } else { "by topic" };
+            let _ = writeln!(text, "{} --{}--> {}   {}, {carried}", from.name, edge.stream, to.name, edge.edge.grouping());
+        }
+        text
+    }
+}
+
+/// Answers and dead letters stay for so long, by default: a week, in which a person is back at the desk.
+const KEEP_ANSWERS_MS: u64 = 7 * 24 * 3_600 * 1_000;
+const KEEP_DEAD_MS: u64 = KEEP_ANSWERS_MS;

@@ -1,0 +1,322 @@
+//! A hierarchical timing wheel: any number of deadlines, each inserted, cancelled and fired in constant time.
+//!
+//! Pure: time is a number of ticks that the caller counts (milliseconds, in a lane). The scheme is the sixth of Varghese
+//! and Lauck, "Hashed and Hierarchical Timing Wheels" (1987): eleven levels of 64 slots, each level 64 times coarser than
+//! the one below, which covers every tick that a `u64` can name. A bitmap per level finds the next occupied slot without
+//! walking.
+//!
+//! ```
+//! use topology::wheel::Wheel;
+//! let mut wheel = Wheel::new(0);
+//! let late = wheel.insert(5_000, "late");
+//! wheel.insert(10, "a");
+//! wheel.insert(10, "b");
+//! let mut fired = Vec::new();
+//! wheel.advance(9, |what| fired.push(what));
+//! assert!(fired.is_empty());                    // never early
+//! wheel.advance(10, |what| fired.push(what));
+//! assert_eq!(fired, ["a", "b"]);                // all of one instant
+//! assert_eq!(wheel.cancel(late), Some("late")); // and freed at once
+//! assert_eq!(wheel.next(), None);
+//! ```
+
+const BITS: u32 = 6;
+const SLOTS: usize = 1 << BITS;
+const LEVELS: usize = 11;
+const NONE: u32 = u32::MAX;
+
+/// Names an entry of a wheel. An old handle is harmless: it is told from the entry that has its place now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Handle {
+    index: u32,
+    version: u32,
+}
+
+#[derive(Debug)]
+struct Entry<T> {
+    due: u64,
+    /// None when the place is free.
+    value: Option<T>,
+    slot: u16,
+    version: u32,
+    next: u32,
+    previous: u32,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct List {
+    first: u32,
+    last: u32,
+}
+
+/// The wheel. `T` is what is given back when a deadline passes.
+#[derive(Debug)]
+pub struct Wheel<T> {
+    now: u64,
+    entries: Vec<Entry<T>>,
+    free: u32,
+    slots: Vec<List>,
+    occupied: [u64; LEVELS],
+    len: usize,
+}
+
+impl<T> Wheel<T> {
+    /// An empty wheel whose time is `now` ticks.
+    pub fn new(now: u64) -> Self {
+        Self {
+            now,
+            entries: Vec::new(),
+            free: NONE,
+            slots: vec![List { first: NONE, last: NONE }; SLOTS * LEVELS],
+            occupied: [0; LEVELS],
+            len: 0,
+        }
+    }
+
+    /// How many deadlines are pending.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// True where none is pending.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Adds a deadline at tick `due`. One that is not in the future fires at the next [`Wheel::advance`], whatever its time.
+    ///
+    /// # Panics
+    /// With 2^32 - 1 deadlines, which would be 200 GB of them.
+    pub fn insert(&mut self, due: u64, value: T) -> Handle {
+        let index = self.free;
+        let index = if index == NONE {
+            let index = u32::try_from(self.entries.len()).ok().filter(|index| *index != NONE);
+            let index = index.expect("fewer than 2^32 - 1 deadlines");
+            self.entries.push(Entry { due, value: Some(value), slot: 0, version: 0, next: NONE, previous: NONE });
+            index
+        } else {
+            let entry = &mut self.entries[index as usize];
+            self.free = entry.next;
+            entry.due = due;
+            entry.value = Some(value);
+            index
+        };
+        self.len += 1;
+        self.link(index);
+        Handle { index, version: self.entries[index as usize].version }
+    }
+
+    /// Takes a deadline out, with what it held; none where it has fired or was cancelled.
+    pub fn cancel(&mut self, handle: Handle) -> Option<T> {
+        let entry = self.entries.get(handle.index as usize)?;
+        if entry.version != handle.version || entry.value.is_none() {
+            return None;
+        }
+        self.unlink(handle.index);
+        self.release(handle.index)
+    }
+
+    /// The tick at which [`Wheel::advance`] next has something to do; none where nothing is pending.
+    ///
+    /// Never later than the next deadline. It may be earlier, by less than the span of a slot of its level, for then the
+    /// entries of that slot move to a finer level; a deadline an hour away costs at most three such wakes.
+    pub fn next(&self) -> Option<u64> {
+        (0..LEVELS).filter_map(|level| self.next_in(level)).min()
+    }
+
+    /// Moves time to `now` and gives each deadline that has passed to `fire`: earlier ticks first, and in one tick in the
+    /// order in which they came to its slot. A time before the wheel's own is the wheel's own.
+    pub fn advance(&mut self, now: u64, mut fire: impl FnMut(T)) {
+        while let Some(tick) = self.next().filter(|tick| *tick <= now) {
+            self.now = self.now.max(tick);
+            // Coarse levels first, so that what they hold for this very tick is in level 0 when its turn comes.
+            for level in (0..LEVELS).rev() {
+                if self.next_in(level).is_some_and(|next| next <= self.now) {
+                    self.empty_slot(level, &mut fire);
+                }
+            }
+        }
+        self.now = self.now.max(now);
+    }
+
+    /// The start of the next occupied slot of a level.
+    fn next_in(&self, level: usize) -> Option<u64> {
+        let bits = self.occupied[level];
+        if bits == 0 {
+            return None;
+        }
+        let shift = BITS * u32::try_from(level).expect("eleven levels");
+        let here = self.now >> shift;
+        let position = u32::try_from(here % SLOTS as u64).expect("below 64");
+        let ahead = bits.rotate_right(position).trailing_zeros();
+        Some(((here + u64::from(ahead)) << shift).max(self.now))
+    }
+
+    fn empty_slot(&mut self, level: usize, fire: &mut impl FnMut(T)) {
+        let shift = BITS * u32::try_from(level).expect("eleven levels");
+        let slot = level * SLOTS + usize::try_from((self.now >> shift) % SLOTS as u64).expect("below 64");
+        let mut index = self.slots[slot].first;
+        self.slots[slot] = List { first: NONE, last: NONE };
+        self.occupied[level] &= !(1 << (slot % SLOTS));
+        while index != NONE {
+            let next = self.entries[index as usize].next;
+            if self.entries[index as usize].due <= self.now {
+                fire(self.release(index).expect("linked entries hold a value"));
+            } else {
+                self.link(index);
+            }
+            index = next;
+        }
+    }
+
+    /// Puts an entry into the slot where it belongs as seen from now.
+    fn link(&mut self, index: u32) {
+        let due = self.entries[index as usize].due.max(self.now);
+        // The highest bit in which due and now differ says how far away it is.
+        let distance = due ^ self.now;
+        let level = if distance == 0 { 0 } else { ((63 - distance.leading_zeros()) / BITS) as usize };
+        let shift = BITS * u32::try_from(level).expect("eleven levels");
+        let slot = level * SLOTS + usize::try_from((due >> shift) % SLOTS as u64).expect("below 64");
+        let list = &mut self.slots[slot];
+        let last = std::mem::replace(&mut list.last, index);
+        if last == NONE {
+            list.first = index;
+        } else {
+            self.entries[last as usize].next = index;
+        }
+        let entry = &mut self.entries[index as usize];
+        entry.next = NONE;
+        entry.previous = last;
+        entry.slot = u16::try_from(slot).expect("704 slots");
+        self.occupied[level] |= 1 << (slot % SLOTS);
+    }
+
+    fn unlink(&mut self, index: u32) {
+        let Entry { slot, next, previous, .. } = self.entries[index as usize];
+        let slot = usize::from(slot);
+        if previous == NONE {
+            self.slots[slot].first = next;
+        } else {
+            self.entries[previous as usize].next = next;
+        }
+        if next == NONE {
+            self.slots[slot].last = previous;
+        } else {
+            self.entries[next as usize].previous = previous;
+        }
+        if self.slots[slot].first == NONE {
+            self.occupied[slot / SLOTS] &= !(1 << (slot % SLOTS));
+        }
+    }
+
+    fn release(&mut self, index: u32) -> Option<T> {
+        let free = self.free;
+        let entry = &mut self.entries[index as usize];
+        entry.version = entry.version.wrapping_add(1);
+        entry.next = free;
+        self.free = index;
+        self.len -= 1;
+        entry.value.take()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Debug, Clone)]
+    enum Op {
+        Insert(u64),
+        Cancel(usize),
+        Advance(u64),
+    }
+
+    fn op() -> impl Strategy<Value = Op> {
+        let far = prop_oneof![0..70_u64, 0..5_000_u64, 0..20_000_000_u64, 0..u64::MAX / 1_000];
+        prop_oneof![
+            4 => far.clone().prop_map(Op::Insert),
+            2 => any::<usize>().prop_map(Op::Cancel),
+            3 => far.prop_map(Op::Advance),
+        ]
+    }
+
+    proptest! {
+        /// The wheel against a sorted map, deadline by deadline.
+        #[test]
+        fn the_wheel_does_what_a_sorted_map_does(start in 0..1_000_000_u64, ops in prop::collection::vec(op(), 1..200)) {
+            let mut wheel = Wheel::new(start);
+            let mut model: BTreeMap<usize, u64> = BTreeMap::new();
+            let mut handles = Vec::new();
+            let mut now = start;
+            for op in ops {
+                match op {
+                    Op::Insert(after) => {
+                        model.insert(handles.len(), now + after);
+                        handles.push(wheel.insert(now + after, handles.len()));
+                    }
+                    Op::Cancel(which) if !handles.is_empty() => {
+                        let which = which % handles.len();
+                        prop_assert_eq!(wheel.cancel(handles[which]), model.remove(&which).map(|_| which));
+                    }
+                    Op::Cancel(_) => {}
+                    Op::Advance(ticks) => {
+                        now += ticks;
+                        let mut fired = Vec::new();
+                        wheel.advance(now, |which| fired.push(which));
+                        let dues: Vec<u64> = fired.iter().map(|which| model[which]).collect();
+                        prop_assert!(dues.is_sorted(), "earlier ticks first: {dues:?}");
+                        fired.sort_unstable();
+                        let expected: Vec<usize> = model.iter().filter(|(_, due)| **due <= now).map(|(which, _)| *which).collect();
+                        prop_assert_eq!(&fired, &expected);
+                        model.retain(|_, due| *due > now);
+                    }
+                }
+                prop_assert_eq!(wheel.len(), model.len());
+                let earliest = model.values().min();
+                prop_assert_eq!(wheel.next().is_some(), earliest.is_some());
+                if let (Some(next), Some(earliest)) = (wheel.next(), earliest) {
+                    prop_assert!(next <= *earliest, "woken in time");
+                }
+            }
+        }
+    }
+
+    /// LESSONS 1 and 2 at their root: ten deadlines of one instant are ten.
+    #[test]
+    fn any_number_of_deadlines_in_one_instant_all_fire() {
+        let mut wheel = Wheel::new(0);
+        for i in 0..1_000 {
+            wheel.insert(100, i);
+        }
+        let mut fired = Vec::new();
+        wheel.advance(100, |i| fired.push(i));
+        assert_eq!(fired, (0..1_000).collect::<Vec<_>>());
+    }
+
+    /// LESSONS 4 at its root.
+    #[test]
+    fn cancelled_deadlines_leave_nothing_behind() {
+        let mut wheel = Wheel::new(0);
+        for i in 0..100_000_u64 {
+            let handle = wheel.insert(1_000 + i, i);
+            assert_eq!(wheel.cancel(handle), Some(i));
+        }
+        assert!(wheel.is_empty());
+        assert_eq!(wheel.entries.len(), 1, "one place was used again and again");
+        assert_eq!(wheel.next(), None);
+    }
+
+    #[test]
+    fn a_handle_of_a_place_that_was_given_anew_is_harmless() {
+        let mut wheel = Wheel::new(0);
+        let old = wheel.insert(5, "old");
+        assert_eq!(wheel.cancel(old), Some("old"));
+        wheel.insert(6, "new");
+        assert_eq!(wheel.cancel(old), None);
+        assert_eq!(wheel.len(), 1);
+    }
+}

@@ -1,0 +1,186 @@
+//! How a stream reaches a reader: a push onto a queue in the same lane, or a record for the inbox of another stage.
+
+use std::any::Any;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bus::Route;
+use bytes::Bytes;
+use wire::{Envelope, Kind};
+
+use crate::component::Unreadable;
+use crate::emitter::{LaneContext, Sink};
+use crate::grouping::{Chooser, Grouping, Target};
+use crate::outbox::Message;
+
+/// The input of a component. Empty between steps, since a step runs to completion; in a step it is bounded by the
+/// executions that a step may have ([`crate::Lane::EXECUTIONS`]).
+pub(crate) type Queue<In> = Rc<RefCell<VecDeque<In>>>;
+
+/// One edge, made ready for one lane.
+pub(crate) struct Wired<T> {
+    pub(crate) sink: Box<dyn Sink<T>>,
+    pub(crate) copy: fn(&T) -> T,
+}
+
+/// How tuples become bytes and come back.
+pub(crate) struct Codec<T> {
+    pub(crate) encode: fn(&T) -> Result<Vec<u8>, serde_json::Error>,
+    pub(crate) decode: fn(&[u8]) -> Result<T, serde_json::Error>,
+}
+
+impl<T> Clone for Codec<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Codec<T> {}
+
+/// Turns a tuple into what the reader receives; none where it is not for this reader.
+pub(crate) type Convert<T, In> = Arc<dyn Fn(T) -> Option<In> + Send + Sync>;
+
+/// An edge of the plan, with its types.
+pub(crate) struct Edge<T, In> {
+    pub(crate) grouping: Grouping<T>,
+    pub(crate) convert: Convert<T, In>,
+    pub(crate) codec: Option<Codec<T>>,
+    pub(crate) copy: fn(&T) -> T,
+}
+
+/// The far end of an edge, as the lane of the near end sees it.
+pub(crate) enum FarEnd<'a> {
+    /// In this lane.
+    Here { node: u16, queue: &'a Rc<dyn Any> },
+    /// In another stage.
+    There { inbox: Arc<str>, lanes: u32, edge: Arc<str> },
+}
+
+/// An edge without its types.
+pub(crate) trait AnyEdge: Send + Sync {
+    /// A `Wired<T>` for one lane.
+    fn wire(&self, far: FarEnd<'_>) -> Box<dyn Any>;
+    /// What reads the edge's records from an inbox.
+    fn decoder(&self, node: u16, queue: &Rc<dyn Any>) -> Box<dyn Decode>;
+    /// True where tuples stay in their lane.
+    fn is_local(&self) -> bool;
+    /// The grouping's name.
+    fn grouping(&self) -> &'static str;
+}
+
+impl<T: 'static, In: 'static> AnyEdge for Edge<T, In> {
+    fn wire(&self, far: FarEnd<'_>) -> Box<dyn Any> {
+        let sink: Box<dyn Sink<T>> = match far {
+            FarEnd::Here { node, queue } => {
+                Box::new(LocalSink { node, queue: typed(queue), convert: Arc::clone(&self.convert) })
+            }
+            FarEnd::There { inbox, lanes, edge } => Box::new(TopicSink {
+                chooser: Chooser { grouping: self.grouping.clone(), lanes, turn: Cell::new(0) },
+                codec: self.codec.expect("only tuples that can be written change lanes"),
+                inbox,
+                edge,
+                sent: Cell::new(0),
+            }),
+        };
+        Box::new(Wired { sink, copy: self.copy })
+    }
+
+    fn decoder(&self, node: u16, queue: &Rc<dyn Any>) -> Box<dyn Decode> {
+        let sink = LocalSink { node, queue: typed(queue), convert: Arc::clone(&self.convert) };
+        Box::new(Decoder { sink, codec: self.codec.expect("only tuples that can be written change lanes") })
+    }
+
+    fn is_local(&self) -> bool {
+        matches!(self.grouping, Grouping::Local)
+    }
+
+    fn grouping(&self) -> &'static str {
+        self.grouping.name()
+    }
+}
+
+fn typed<In: 'static>(queue: &Rc<dyn Any>) -> Queue<In> {
+    let queue: Rc<RefCell<VecDeque<In>>> =
+        Rc::clone(queue).downcast().expect("the builder made the queue with the type of its component");
+    queue
+}
+
+struct LocalSink<T, In> {
+    node: u16,
+    queue: Queue<In>,
+    convert: Convert<T, In>,
+}
+
+impl<T, In> Sink<T> for LocalSink<T, In> {
+    fn push(&self, tuple: T, lane: &LaneContext) {
+        let Some(input) = (self.convert)(tuple) else { return };
+        let mut queue = self.queue.borrow_mut();
+        if queue.is_empty() {
+            lane.ready.borrow_mut().push_back(self.node);
+        }
+        queue.push_back(input);
+    }
+}
+
+struct TopicSink<T> {
+    chooser: Chooser<T>,
+    codec: Codec<T>,
+    inbox: Arc<str>,
+    /// `from/stream>to`.
+    edge: Arc<str>,
+    /// Numbers the tuples of this edge and lane. It is state: a replay gives the same ids.
+    sent: Cell<u64>,
+}
+
+impl<T> Sink<T> for TopicSink<T> {
+    fn push(&self, tuple: T, lane: &LaneContext) {
+        let body = match (self.codec.encode)(&tuple) {
+            Ok(body) => Bytes::from(body),
+            Err(error) => {
+                lane.count(crate::names::TUPLES_UNWRITABLE, 1);
+                let text = format!("a tuple of {} cannot be written: {error}", self.edge);
+                lane.line(crate::outbox::Level::Error, None, text.into());
+                return;
+            }
+        };
+        let sent = self.sent.get();
+        self.sent.set(sent + 1);
+        let source = lane.info.source();
+        let mut envelope = Envelope::new(Kind::Tuple, format!("{source}/{}/{sent}", self.edge), source);
+        envelope.subject = Some(self.edge.to_string());
+        let mut send = |to: u32, key: Option<Vec<u8>>| {
+            lane.effects.borrow_mut().messages.push(Message {
+                topic: Arc::clone(&self.inbox),
+                route: Route::To(to),
+                key: key.map(Bytes::from),
+                envelope: envelope.clone(),
+                expires_after_ms: None,
+                body: body.clone(),
+            });
+        };
+        match self.chooser.choose(&tuple, lane.info.lane) {
+            Target::Lane(to, key) => send(to, key),
+            Target::Every => (0..self.chooser.lanes).for_each(|to| send(to, None)),
+        }
+    }
+}
+
+/// Reads the records of one edge.
+pub(crate) trait Decode {
+    fn decode(&self, body: &[u8], lane: &LaneContext) -> Result<(), Unreadable>;
+}
+
+struct Decoder<T, In> {
+    sink: LocalSink<T, In>,
+    codec: Codec<T>,
+}
+
+impl<T, In> Decode for Decoder<T, In> {
+    fn decode(&self, body: &[u8], lane: &LaneContext) -> Result<(), Unreadable> {
+        let tuple = (self.codec.decode)(body).map_err(|error| Unreadable(error.to_string()))?;
+        self.sink.push(tuple, lane);
+        Ok(())
+    }
+}
