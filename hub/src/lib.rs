@@ -1,1 +1,19 @@
-//! To come.
+//! Workflows: state machines with a key, run by a hub bolt.
+//!
+//! A [`Workflow`] is an enum of states and one `match` over state and event; it returns effects: a step of calls, an undo, a
+//! wait, an answer. The hub gives each operation its turn on its key, its calls their ids, its steps their deadlines, and
+//! undoes in reverse what was declared beside the doing. It knows nothing of networks, nor of what the calls say.
+//!
+//! Read in this order: [`workflow`] (what users write), `operation` (one operation), [`table`] (all of a lane, pure),
+//! [`components`] (spout and bolt around it), [`check`] (the transition table compared with the code).
+
+pub mod check;
+pub mod components;
+pub mod names;
+mod operation;
+pub mod table;
+pub mod workflow;
+
+pub use components::{CALLS, HubBolt, HubIn, HubSpout};
+pub use table::{HubEffect, HubRequest, HubSettings, HubTable};
+pub use workflow::{CallFailure, CallSpec, Event, Fx, Illegal, Mode, State, StepSpec, UndoSpec, Workflow};

@@ -132,7 +132,6 @@ pub(crate) fn build(builder: &Builder) -> Result<Topology, BuildErrors> {
             name: component.name.clone(),
             kind: component.kind,
             stage: stage.expect("every component is in a stage"),
-            streams: component.streams.clone(),
             sides: component.sides.clone(),
             make: Arc::clone(&component.make),
         });

@@ -205,21 +205,19 @@ impl<In, Out> Clone for Declared<In, Out> {
     }
 }
 
+#[expect(clippy::return_self_not_must_use, reason = "a handle on what was declared already; not a value that must be used")]
 impl<In: 'static, Out: 'static> Declared<In, Out> {
     /// How many lanes its stage has. Whoever says nothing takes what others of the stage say; 1 where nobody does.
-    #[must_use]
     pub fn lanes(self, lanes: u32) -> Self {
         self.with(|component| component.lanes = Some(lanes))
     }
 
     /// What its stage is called. Without it a stage has the name of its first component.
-    #[must_use]
     pub fn stage(self, name: &str) -> Self {
         self.with(|component| component.stage = Some(name.to_owned()))
     }
 
     /// Nobody has to read its main stream.
-    #[must_use]
     pub fn may_be_unread(self) -> Self {
         self.with(|component| {
             component.streams.iter_mut().filter(|s| s.name == DEFAULT_STREAM).for_each(|s| s.may_be_unread = true);
@@ -227,7 +225,6 @@ impl<In: 'static, Out: 'static> Declared<In, Out> {
     }
 
     /// Nobody has to read this side stream.
-    #[must_use]
     pub fn side_may_be_unread<T>(self, side: Side<T>) -> Self {
         self.with(|component| {
             component.streams.iter_mut().filter(|s| s.name == side.name()).for_each(|s| s.may_be_unread = true);
@@ -240,7 +237,6 @@ impl<In: 'static, Out: 'static> Declared<In, Out> {
     }
 
     /// Reads a stream.
-    #[must_use]
     pub fn reads<T: Clone + 'static>(self, subscription: impl Into<Subscription<T, In>>) -> Self {
         let subscription = subscription.into();
         let edge = Edge {

@@ -1,1 +1,141 @@
-//! x
+//! Gives parts their turns: each on a thread of its own, or all on one thread in virtual time. The parts are the same.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use bus::{BusError, Clock, ManualClock, MonoTime, Part};
+
+/// Makes a part, on the thread that will turn it: a part may hold what cannot leave its thread.
+pub type MakePart = Box<dyn FnOnce() -> Result<Box<dyn Part>, BusError> + Send>;
+
+/// Parts on threads: the one place where threads are made.
+pub struct Threads {
+    stop: Arc<AtomicBool>,
+    failed: Arc<AtomicBool>,
+    threads: Vec<(String, JoinHandle<Result<Vec<String>, BusError>>)>,
+}
+
+impl Default for Threads {
+    fn default() -> Self {
+        Self { stop: Arc::new(AtomicBool::new(false)), failed: Arc::new(AtomicBool::new(false)), threads: Vec::new() }
+    }
+}
+
+impl Threads {
+    /// A part waits at most so long for something to come, so that it hears of a stop. Four wakes a second cost nothing.
+    const WAIT: Duration = Duration::from_millis(250);
+    /// A part that came back at once with nothing done, because its bus is away, is not asked again sooner.
+    const PAUSE: Duration = Duration::from_millis(5);
+
+    /// Turns a part on a thread of its own until [`Threads::stop`].
+    ///
+    /// # Errors
+    /// Where the system gives no thread.
+    pub fn spawn(&mut self, name: &str, clock: Arc<dyn Clock>, make: MakePart) -> std::io::Result<()> {
+        let (stop, failed) = (Arc::clone(&self.stop), Arc::clone(&self.failed));
+        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+            let outcome = make().and_then(|part| keep_turning(part, &stop, &*clock));
+            if let Err(error) = &outcome {
+                tracing::error!(%error, "a part ended with a fault");
+                failed.store(true, Ordering::Release);
+            }
+            outcome
+        })?;
+        self.threads.push((name.to_owned(), thread));
+        Ok(())
+    }
+
+    /// True where a part ended with a fault.
+    pub fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Acquire)
+    }
+
+    /// Stops the parts in the order in which they were spawned, and says what each left undone.
+    pub fn stop(self) -> Vec<String> {
+        self.stop.store(true, Ordering::Release);
+        let mut left = Vec::new();
+        for (name, thread) in self.threads {
+            match thread.join() {
+                Ok(Ok(lines)) => left.extend(lines),
+                Ok(Err(error)) => left.push(format!("{name}: {error}")),
+                Err(panic) => left.push(format!("{name} panicked: {}", crate::panic_text(panic.as_ref()))),
+            }
+        }
+        left
+    }
+}
+
+fn keep_turning(mut part: Box<dyn Part>, stop: &AtomicBool, clock: &dyn Clock) -> Result<Vec<String>, BusError> {
+    while !stop.load(Ordering::Acquire) {
+        let begun = clock.mono();
+        let turn = part.turn(Threads::WAIT)?;
+        let ended = clock.mono();
+        let due = turn.next.is_some_and(|next| next <= ended);
+        if !turn.worked && !due && ended.since(begun) < Duration::from_millis(1) {
+            std::thread::park_timeout(Threads::PAUSE);
+        }
+    }
+    Ok(part.stop())
+}
+
+/// Parts on one thread, in virtual time, in an order that a seed gives.
+///
+/// The clock stands while anything can be done, and then jumps to the next moment for which a part has asked.
+pub struct Virtual {
+    clock: Arc<ManualClock>,
+    random: u64,
+}
+
+impl Virtual {
+    /// So many rounds in one instant are no progress but a circle.
+    const ROUNDS: usize = 1_000_000;
+
+    /// Turns parts on this clock, in the order of `seed`.
+    pub fn new(clock: Arc<ManualClock>, seed: u64) -> Self {
+        Self { clock, random: seed }
+    }
+
+    /// Turns `parts` until none has anything to do before `until`, and moves the clock at most there. Says whether they are
+    /// idle for good: waiting for nothing but others.
+    ///
+    /// # Panics
+    /// Where parts turn in a circle and time stands still, or where one ends with a fault.
+    pub fn run(&mut self, parts: &mut [&mut dyn Part], until: MonoTime) -> bool {
+        for _ in 0..Self::ROUNDS {
+            let mut worked = false;
+            let mut next: Option<MonoTime> = None;
+            let first = self.pick(parts.len());
+            for i in 0..parts.len() {
+                let part = &mut parts[(first + i) % parts.len().max(1)];
+                let turn = part.turn(Duration::ZERO).unwrap_or_else(|error| panic!("{}: {error}", part.name()));
+                worked |= turn.worked;
+                next = next.into_iter().chain(turn.next).min();
+            }
+            if worked {
+                continue;
+            }
+            match next {
+                None => return true,
+                Some(next) if next > until => {
+                    self.clock.advance_to(until);
+                    return false;
+                }
+                Some(next) if next > self.clock.mono() => self.clock.advance_to(next),
+                // Due now, and not done: the part waits for another's turn.
+                Some(_) => {}
+            }
+        }
+        panic!("no end after {} rounds", Self::ROUNDS);
+    }
+
+    fn pick(&mut self, among: usize) -> usize {
+        // Xorshift64 (Marsaglia 2003); the seed is never 0.
+        self.random |= 1;
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        usize::try_from(self.random % among.max(1) as u64).unwrap_or(0)
+    }
+}

@@ -61,6 +61,11 @@ impl Lane {
         &self.nodes[usize::from(number)].0
     }
 
+    /// The number of a component.
+    pub fn number(&self, component: &str) -> Option<u16> {
+        self.nodes.iter().position(|(name, _, _)| **name == *component).and_then(|number| u16::try_from(number).ok())
+    }
+
     /// The settings in force.
     pub fn settings(&self) -> &Settings {
         &self.settings
@@ -123,7 +128,16 @@ impl Lane {
             Kind::Owner => return self.take_settings(record),
             Kind::Tuple => return self.receive_tuple(envelope, record),
             Kind::Request if self.is_misrouted(record) => return self.forward(envelope, record),
-            _kinds_for_spouts => {}
+            Kind::Request
+            | Kind::Call
+            | Kind::Undo
+            | Kind::Reply
+            | Kind::Refusal
+            | Kind::Failure
+            | Kind::Timeout
+            | Kind::Answer
+            | Kind::View
+            | Kind::Dead => {}
         }
         let node = self.nodes.iter_mut().find(|(_, _, node)| node.accepts(envelope));
         let (_, _, node) = node.ok_or_else(|| Unreadable(format!("no component takes {}", envelope.kind)))?;

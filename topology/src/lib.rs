@@ -84,4 +84,5 @@ pub use node::panic_text;
 pub use outbox::{Effects, Level, Message};
 pub use plan::{Stage, Topology};
 pub use settings::Settings;
+pub use shard::{Shard, ShardOptions, ShardStatus, Timeout};
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bus::{Cleanup, TopicSpec};
 use wire::topics::Topics;
 
-use crate::builder::{Builder, ComponentKind, DEFAULT_STREAM, Make, StreamDeclaration};
+use crate::builder::{Builder, ComponentKind, DEFAULT_STREAM, Make};
 use crate::component::LaneInfo;
 use crate::declare::SideDeclaration;
 use crate::emitter::LaneContext;
@@ -29,7 +29,6 @@ pub(crate) struct ComponentPlan {
     pub(crate) name: String,
     pub(crate) kind: ComponentKind,
     pub(crate) stage: usize,
-    pub(crate) streams: Vec<StreamDeclaration>,
     pub(crate) sides: Vec<SideDeclaration>,
     pub(crate) make: Arc<dyn Make>,
 }

@@ -150,7 +150,7 @@ impl<T> Sink<T> for TopicSink<T> {
         let source = lane.info.source();
         let mut envelope = Envelope::new(Kind::Tuple, format!("{source}/{}/{sent}", self.edge), source);
         envelope.subject = Some(self.edge.to_string());
-        let mut send = |to: u32, key: Option<Vec<u8>>| {
+        let send = |to: u32, key: Option<Vec<u8>>| {
             lane.effects.borrow_mut().messages.push(Message {
                 topic: Arc::clone(&self.inbox),
                 route: Route::To(to),

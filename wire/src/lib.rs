@@ -18,6 +18,7 @@
 //! over), [`code`] (what a fault is called), then the words of the first user: [`flow`] and [`speaker`].
 
 pub mod answer;
+pub mod call;
 pub mod code;
 pub mod envelope;
 pub mod flow;

@@ -1,0 +1,99 @@
+//! The spout, the bolt, and how they are wired.
+
+use serde::{Deserialize, Serialize};
+use topology::{Bolt, Declarer, Delivery, Emitter, InboxSpout, Timeout, Unreadable};
+use wire::{Envelope, Kind};
+
+use crate::deadline::{DEADLINES, Deadline, TimedOut};
+use crate::names;
+use crate::table::{Table, WheelChange};
+
+/// Reads timeouts back from the inbox.
+#[derive(Debug, Default)]
+pub struct CoordinatorSpout;
+
+impl InboxSpout for CoordinatorSpout {
+    type Out = Timeout;
+
+    fn accepts(&self, envelope: &Envelope) -> bool {
+        envelope.kind == Kind::Timeout
+    }
+
+    fn receive(&mut self, delivery: &Delivery<'_>, out: &mut Emitter<Timeout>) -> Result<(), Unreadable> {
+        out.emit(delivery.json()?);
+        Ok(())
+    }
+}
+
+/// What the bolt receives.
+#[derive(Debug, Clone)]
+pub enum CoordinatorIn {
+    /// An owner, by its number in the stage, registers or cancels.
+    Deadline(u16, Deadline),
+    /// A timeout was read back.
+    Timeout(Timeout),
+}
+
+impl From<Timeout> for CoordinatorIn {
+    fn from(timeout: Timeout) -> Self {
+        CoordinatorIn::Timeout(timeout)
+    }
+}
+
+/// A deadline that passed, with the number of its owner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Passed {
+    /// The owner's number in the stage.
+    pub owner: u16,
+    /// What it is told.
+    pub timed_out: TimedOut,
+}
+
+/// Holds every deadline of the lane.
+#[derive(Debug, Default)]
+pub struct CoordinatorBolt {
+    table: Table,
+}
+
+impl Bolt for CoordinatorBolt {
+    type In = CoordinatorIn;
+    type Out = Passed;
+
+    fn execute(&mut self, input: CoordinatorIn, out: &mut Emitter<Passed>) {
+        match input {
+            CoordinatorIn::Deadline(owner, deadline) => match self.table.on(owner, deadline) {
+                Some(WheelChange::Arm { timer, generation, after_ms }) => {
+                    out.count(names::REGISTERED);
+                    out.arm(timer, generation, after_ms);
+                }
+                Some(WheelChange::Disarm { timer }) => out.disarm(timer),
+                None => {}
+            },
+            CoordinatorIn::Timeout(Timeout { timer, generation }) => match self.table.passed(timer, generation) {
+                Some((owner, timed_out)) => {
+                    out.count(names::PASSED);
+                    out.emit(Passed { owner, timed_out });
+                }
+                None => out.count(names::STALE),
+            },
+        }
+    }
+}
+
+/// Declares that a component uses deadlines, and joins it to the coordinator of its stage.
+pub fn deadlines<In: From<TimedOut> + 'static>(declarer: &mut Declarer<In>) {
+    declarer.side(DEADLINES);
+    declarer.attach(
+        "coordinator",
+        |t, stage| {
+            let timeouts = t.inbox_spout(&format!("coordinator-spout@{stage}"), CoordinatorSpout::default);
+            t.bolt(&format!("coordinator@{stage}"), CoordinatorBolt::default).reads(timeouts.local())
+        },
+        |_, coordinator, owner, number| {
+            let registered = owner.side(DEADLINES).local();
+            coordinator.clone().reads(registered.with(move |deadline| Some(CoordinatorIn::Deadline(number, deadline))));
+            let passed = coordinator.local();
+            owner.reads(passed.with(move |passed: Passed| (passed.owner == number).then(|| In::from(passed.timed_out))));
+        },
+    );
+}

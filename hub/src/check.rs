@@ -1,0 +1,99 @@
+//! The transition table at the head of a workflow's file: read, compared with the code, and drawn.
+//!
+//! A row is `| state | event | next | effects |`. One pair of state and event may have several rows, where the next state
+//! depends on more than the two.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+/// A row of the table.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Row {
+    /// The state.
+    pub state: String,
+    /// The event.
+    pub event: String,
+    /// The state after it.
+    pub next: String,
+    /// What is done, in words.
+    pub effects: String,
+}
+
+/// Reads the first table with the columns state, event, next, effects in the head of a source file.
+pub fn table(source: &str) -> Vec<Row> {
+    let cells = |line: &str| -> Vec<String> {
+        let line = line.trim().trim_start_matches("//!").trim();
+        line.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect()
+    };
+    source
+        .lines()
+        .skip_while(|line| cells(line) != ["state", "event", "next", "effects"])
+        .skip(2)
+        .map(cells)
+        .map_while(|cells| match &cells[..] {
+            [state, event, next, effects] => {
+                Some(Row { state: state.clone(), event: event.clone(), next: next.clone(), effects: effects.clone() })
+            }
+            _ => None,
+        })
+        .collect()
+}
+
+/// What the code does and the table does not say, and the other way round. `seen` holds state, event and next state of
+/// transitions that happened; `legal` the pairs of state and event that the code handles.
+pub fn differences(rows: &[Row], legal: &BTreeSet<(String, String)>, seen: &BTreeSet<(String, String, String)>) -> Vec<String> {
+    let written: BTreeSet<(String, String)> = rows.iter().map(|row| (row.state.clone(), row.event.clone())).collect();
+    let mut differences = Vec::new();
+    for (state, event) in legal.difference(&written) {
+        differences.push(format!("the code handles `{event}` in `{state}`; the table has no such row"));
+    }
+    for (state, event) in written.difference(legal) {
+        differences.push(format!("the table has `{event}` in `{state}`; the code says that it cannot happen"));
+    }
+    for (state, event, next) in seen {
+        if !rows.iter().any(|row| row.state == *state && row.event == *event && row.next == *next) {
+            differences.push(format!("`{event}` led from `{state}` to `{next}`; the table has no such row"));
+        }
+    }
+    differences
+}
+
+/// The table as a Mermaid diagram.
+pub fn diagram(rows: &[Row]) -> String {
+    let name = |state: &str| if state == "-" || state == "ended" { "[*]".to_owned() } else { state.replace(' ', "_") };
+    let mut drawn = String::from("stateDiagram-v2\n");
+    for row in rows.iter().filter(|row| row.state != row.next) {
+        let _ = writeln!(drawn, "    {} --> {}: {}", name(&row.state), name(&row.next), row.event);
+    }
+    drawn
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOURCE: &str = "//! Text.\n//!\n//! | state | event | next | effects |\n//! |---|---|---|---|\n\
+        //! | - | requested | working | one call |\n//! | working | all replied | ended | answer |\n//!\n//! More | text.\n";
+
+    #[test]
+    fn a_table_is_read_and_drawn() {
+        let rows = table(SOURCE);
+        assert_eq!(rows.len(), 2);
+        assert_eq!(diagram(&rows), "stateDiagram-v2\n    [*] --> working: requested\n    working --> [*]: all replied\n");
+    }
+
+    #[test]
+    fn what_differs_is_named() {
+        let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
+        let legal = BTreeSet::from([pair("-", "requested"), pair("working", "failed")]);
+        let seen = BTreeSet::from([("-".to_owned(), "requested".to_owned(), "ended".to_owned())]);
+        assert_eq!(
+            differences(&table(SOURCE), &legal, &seen),
+            [
+                "the code handles `failed` in `working`; the table has no such row",
+                "the table has `all replied` in `working`; the code says that it cannot happen",
+                "`requested` led from `-` to `ended`; the table has no such row",
+            ]
+        );
+    }
+}

@@ -1,0 +1,416 @@
+//! One operation, as its hub keeps it: its machine, its open step, what can be undone, its history.
+
+use std::sync::Arc;
+
+use topology::DueTimes;
+use wire::answer::{Answer, Entry, Operation, PendingCall, Step, Until};
+use wire::call::{Call, CallCommand, CallEnd, CallOutcome};
+use wire::{CallId, OperationId, WallTime};
+
+use crate::workflow::{CallFailure, CallSpec, Event, Mode, State, StepSpec, UndoSpec, Workflow};
+
+/// A history has at most this many entries: the first [`HISTORY_HEAD`] and the newest. An operation that goes on trying for
+/// days shows how it began and where it is.
+const HISTORY: usize = 256;
+const HISTORY_HEAD: usize = 32;
+
+/// At most so many requests of one operation are told apart: repeats beyond it are answered by the answer alone.
+const CAUSES: usize = 8;
+
+/// Where an operation stands with its hub.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// It waits for its turn on its key.
+    Queued,
+    /// It works.
+    Running,
+    /// It broke a rule; the reason.
+    Parked(String),
+    /// It is over.
+    Ended,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum CallState {
+    Waiting,
+    Open,
+    Done,
+    Failed,
+}
+
+#[derive(Debug)]
+struct OpenCall {
+    spec: CallSpec,
+    /// The calls that it undoes.
+    undoes: Vec<CallId>,
+    state: CallState,
+}
+
+/// A step that is open.
+#[derive(Debug)]
+pub(crate) struct OpenStep {
+    number: u32,
+    name: &'static str,
+    mode: Mode,
+    /// True where it undoes; then its calls fail without ending it.
+    undoing: bool,
+    calls: Vec<OpenCall>,
+}
+
+#[derive(Debug)]
+struct Compensation {
+    call: CallId,
+    mode: Mode,
+    tag: u32,
+    service: &'static str,
+    key: String,
+    undo: UndoSpec,
+    undone: bool,
+}
+
+/// What an operation waits for by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ArmedTimer {
+    pub(crate) generation: u32,
+    pub(crate) what: &'static str,
+}
+
+pub(crate) struct Running<W: Workflow> {
+    pub(crate) id: OperationId,
+    pub(crate) key: Arc<str>,
+    pub(crate) view_key: Arc<str>,
+    /// A hash of the request, to tell a repeat from another request with its name.
+    pub(crate) fingerprint: u64,
+    /// `ce_id` of the requests that ask for it.
+    pub(crate) causes: Vec<String>,
+    pub(crate) workflow: W,
+    pub(crate) state: W::State,
+    pub(crate) standing: Standing,
+    /// Its number in the lane: the key of its deadline.
+    pub(crate) slot: u64,
+    pub(crate) generation: u32,
+    pub(crate) timer: Option<ArmedTimer>,
+    pub(crate) answer: Option<Answer>,
+    pub(crate) yields: bool,
+    steps: u32,
+    open: Option<OpenStep>,
+    compensations: Vec<Compensation>,
+    /// Steps still to be undone, the next one last.
+    undo_steps: Vec<u32>,
+    undo_name: &'static str,
+    history: Vec<Entry>,
+    entries: u32,
+}
+
+impl<W: Workflow> Running<W> {
+    pub(crate) fn new(id: OperationId, key: &str, fingerprint: u64, cause: String, workflow: W, slot: u64) -> Self {
+        Self {
+            view_key: id.as_str().into(),
+            id,
+            key: key.into(),
+            fingerprint,
+            causes: vec![cause],
+            workflow,
+            state: W::State::ALL[0],
+            standing: Standing::Queued,
+            slot,
+            generation: 0,
+            timer: None,
+            answer: None,
+            yields: false,
+            steps: 0,
+            open: None,
+            compensations: Vec::new(),
+            undo_steps: Vec::new(),
+            undo_name: "",
+            history: Vec::new(),
+            entries: 0,
+        }
+    }
+
+    pub(crate) fn asked_again(&mut self, cause: String) {
+        if self.causes.len() < CAUSES && !self.causes.contains(&cause) {
+            self.causes.push(cause);
+        }
+    }
+
+    pub(crate) fn note(&mut self, at: WallTime, what: impl Into<String>) {
+        if self.history.len() >= HISTORY {
+            self.history.remove(HISTORY_HEAD);
+        }
+        self.entries += 1;
+        self.history.push(Entry { seq: self.entries, at, what: what.into() });
+    }
+
+    /// True where a call is open.
+    pub(crate) fn has_open_calls(&self) -> bool {
+        self.open.as_ref().is_some_and(|open| open.calls.iter().any(|call| call.state == CallState::Open))
+    }
+
+    // ---- steps --------------------------------------------------------------------------------------------------------
+
+    /// Abandons what is open.
+    pub(crate) fn close_step(&mut self, send: &mut impl FnMut(CallCommand)) {
+        let Some(open) = self.open.take() else { return };
+        for (i, call) in open.calls.iter().enumerate() {
+            if call.state == CallState::Open {
+                send(CallCommand::Abandon(call_id(&self.id, open.number, i)));
+            }
+        }
+    }
+
+    pub(crate) fn open_step(&mut self, at: WallTime, step: StepSpec, send: &mut impl FnMut(CallCommand)) -> Option<Event> {
+        let calls = step.calls.into_iter().map(|spec| OpenCall { spec, undoes: Vec::new(), state: CallState::Waiting });
+        self.open(at, step.name, step.mode, false, calls.collect(), send);
+        self.barrier()
+    }
+
+    fn open(
+        &mut self,
+        at: WallTime,
+        name: &'static str,
+        mode: Mode,
+        undoing: bool,
+        calls: Vec<OpenCall>,
+        send: &mut impl FnMut(CallCommand),
+    ) {
+        self.steps += 1;
+        let count = calls.len();
+        self.note(at, format!("step {}, {name}: {count} {}", self.steps, if count == 1 { "call" } else { "calls" }));
+        self.open = Some(OpenStep { number: self.steps, name, mode, undoing, calls });
+        let first = if mode == Mode::OneByOne { count.min(1) } else { count };
+        (0..first).for_each(|i| self.send_call(i, send));
+    }
+
+    fn send_call(&mut self, i: usize, send: &mut impl FnMut(CallCommand)) {
+        let Some(open) = &mut self.open else { return };
+        let id = call_id(&self.id, open.number, i);
+        let call = &mut open.calls[i];
+        call.state = CallState::Open;
+        let spec = &mut call.spec;
+        if let Some(undo) = spec.undo.take() {
+            self.compensations.push(Compensation {
+                call: id.clone(),
+                mode: open.mode,
+                tag: spec.tag,
+                service: spec.service,
+                key: spec.key.clone(),
+                undo,
+                undone: false,
+            });
+        }
+        send(CallCommand::Start(Call {
+            id,
+            service: spec.service.into(),
+            key: spec.key.clone(),
+            what: spec.what.clone(),
+            body: std::mem::take(&mut spec.body),
+            undoes: call.undoes.clone(),
+            within_ms: spec.within_ms,
+            swallow: spec.swallow,
+        }));
+    }
+
+    /// A call ended: the events that come of it; none where nobody waits for it.
+    pub(crate) fn call_ended(&mut self, at: WallTime, end: CallEnd, send: &mut impl FnMut(CallCommand)) -> Option<Vec<Event>> {
+        let open = self.open.as_mut().filter(|open| open.number == end.id.step)?;
+        let i = usize::try_from(end.id.n.checked_sub(1)?).ok()?;
+        let call = open.calls.get_mut(i).filter(|call| call.state == CallState::Open)?;
+        let tag = call.spec.tag;
+        let what = call.spec.what.clone();
+        let (undoing, mode) = (open.undoing, open.mode);
+        let mut events = Vec::new();
+        match end.outcome {
+            CallOutcome::Replied(body) => {
+                call.state = CallState::Done;
+                if undoing {
+                    let undone = call.undoes.clone();
+                    self.compensations.iter_mut().filter(|c| undone.contains(&c.call)).for_each(|c| c.undone = true);
+                } else {
+                    events.push(Event::Replied { tag, body });
+                }
+                if mode == Mode::OneByOne {
+                    self.send_next(send);
+                }
+            }
+            outcome @ (CallOutcome::Refused(_) | CallOutcome::TimedOut) => {
+                call.state = CallState::Failed;
+                let failure = CallFailure { tag, what, outcome, attempts: end.attempts };
+                self.note(at, describe(&failure));
+                if undoing {
+                    if mode == Mode::OneByOne {
+                        self.send_next(send);
+                    }
+                } else {
+                    // What was refused at the first sending was certainly not done.
+                    let not_done = match failure.outcome {
+                        CallOutcome::Refused(_) => failure.attempts <= 1,
+                        CallOutcome::TimedOut | CallOutcome::Replied(_) => failure.attempts == 0,
+                    };
+                    if not_done {
+                        self.compensations.retain(|compensation| compensation.call != end.id);
+                    }
+                    self.close_step(send);
+                    events.push(Event::Failed(failure));
+                    return Some(events);
+                }
+            }
+        }
+        if undoing {
+            events.extend(self.undo_barrier(at, send));
+        } else {
+            events.extend(self.barrier());
+        }
+        Some(events)
+    }
+
+    fn send_next(&mut self, send: &mut impl FnMut(CallCommand)) {
+        let waiting = |open: &OpenStep| open.calls.iter().position(|call| call.state == CallState::Waiting);
+        if let Some(i) = self.open.as_ref().and_then(waiting) {
+            self.send_call(i, send);
+        }
+    }
+
+    /// The event of a step whose calls were all answered.
+    fn barrier(&self) -> Option<Event> {
+        let open = self.open.as_ref()?;
+        open.calls.iter().all(|call| call.state == CallState::Done).then_some(Event::AllReplied)
+    }
+
+    // ---- undoing ------------------------------------------------------------------------------------------------------
+
+    /// The call with this tag has nothing to be undone.
+    pub(crate) fn keep(&mut self, tag: u32) {
+        self.compensations.retain(|compensation| compensation.tag != tag);
+    }
+
+    /// The call with this tag has to be undone once more.
+    pub(crate) fn undo_again(&mut self, tag: u32) {
+        self.compensations.iter_mut().filter(|compensation| compensation.tag == tag).for_each(|c| c.undone = false);
+    }
+
+    /// Begins to undo; the event that ends it, where there is nothing to undo.
+    pub(crate) fn begin_undo(&mut self, at: WallTime, name: &'static str, send: &mut impl FnMut(CallCommand)) -> Option<Event> {
+        let open = self.compensations.iter().filter(|compensation| !compensation.undone);
+        self.undo_steps = open.map(|compensation| compensation.call.step).collect();
+        self.undo_steps.dedup();
+        self.undo_name = name;
+        self.undo_next_step(at, send)
+    }
+
+    fn undo_next_step(&mut self, at: WallTime, send: &mut impl FnMut(CallCommand)) -> Option<Event> {
+        let Some(step) = self.undo_steps.pop() else { return Some(self.undo_outcome()) };
+        let open = self.compensations.iter().rev().filter(|c| c.call.step == step && !c.undone);
+        let calls: Vec<OpenCall> = open
+            .map(|compensation| OpenCall {
+                spec: CallSpec {
+                    tag: compensation.tag,
+                    service: compensation.service,
+                    key: compensation.key.clone(),
+                    what: compensation.undo.what.clone(),
+                    body: compensation.undo.body.clone(),
+                    within_ms: compensation.undo.within_ms,
+                    undo: None,
+                    swallow: false,
+                },
+                undoes: vec![compensation.call.clone()],
+                state: CallState::Waiting,
+            })
+            .collect();
+        let mode = self.compensations.iter().find(|c| c.call.step == step).map_or(Mode::AtOnce, |c| c.mode);
+        self.open(at, self.undo_name, mode, true, calls, send);
+        None
+    }
+
+    fn undo_barrier(&mut self, at: WallTime, send: &mut impl FnMut(CallCommand)) -> Option<Event> {
+        let open = self.open.as_ref()?;
+        if open.calls.iter().any(|call| matches!(call.state, CallState::Open | CallState::Waiting)) {
+            return None;
+        }
+        self.open = None;
+        self.undo_next_step(at, send)
+    }
+
+    fn undo_outcome(&self) -> Event {
+        let left: Vec<u32> = self.compensations.iter().filter(|c| !c.undone).map(|c| c.tag).collect();
+        if left.is_empty() { Event::Undone } else { Event::UndoStuck { left } }
+    }
+
+    /// The deadline has passed: the event that comes of it.
+    pub(crate) fn timed_out(&mut self, send: &mut impl FnMut(CallCommand)) -> Event {
+        let undoing = self.open.as_ref().is_some_and(|open| open.undoing);
+        self.close_step(send);
+        self.undo_steps.clear();
+        if undoing { self.undo_outcome() } else { Event::TimedOut }
+    }
+
+    // ---- views --------------------------------------------------------------------------------------------------------
+
+    /// The state's name, as it is shown.
+    pub(crate) fn state_name(&self) -> &'static str {
+        match self.standing {
+            Standing::Queued => "queued",
+            Standing::Parked(_) => "parked",
+            Standing::Running | Standing::Ended => self.state.name(),
+        }
+    }
+
+    pub(crate) fn view(&self, timers: Option<(&dyn DueTimes, u64)>) -> Operation {
+        let live = self.standing != Standing::Ended;
+        let step = self.open.as_ref().map(|open| Step {
+            number: open.number,
+            name: open.name.to_owned(),
+            calls: count(open.calls.len()),
+            done: count(open.calls.iter().filter(|call| call.state == CallState::Done).count()),
+            pending: self.pending(open),
+        });
+        let until = self.timer.as_ref().map(|timer| Until {
+            what: timer.what.to_owned(),
+            at: timers.and_then(|(timers, timer)| timers.due(timer)),
+        });
+        Operation {
+            operation: self.id.clone(),
+            key: self.key.to_string(),
+            workflow: W::NAME.to_owned(),
+            state: self.state_name().to_owned(),
+            live,
+            step: step.filter(|_| live),
+            until,
+            history: self.history.clone(),
+            answer: self.answer.clone(),
+        }
+    }
+
+    fn pending(&self, open: &OpenStep) -> Vec<PendingCall> {
+        let pending = open.calls.iter().enumerate().filter(|(_, call)| call.state == CallState::Open);
+        pending
+            .take(Step::SHOWN)
+            .map(|(i, call)| PendingCall {
+                call: call_id(&self.id, open.number, i),
+                what: call.spec.what.clone(),
+                service: call.spec.service.to_owned(),
+                conversation: None,
+            })
+            .collect()
+    }
+}
+
+fn call_id(operation: &OperationId, step: u32, i: usize) -> CallId {
+    CallId::new(operation.clone(), step, count(i) + 1)
+}
+
+fn count(n: usize) -> u32 {
+    u32::try_from(n).expect("a step has fewer than 2^32 calls")
+}
+
+fn describe(failure: &CallFailure) -> String {
+    let sent = match failure.attempts {
+        0 => "never sent".to_owned(),
+        1 => "sent once".to_owned(),
+        n => format!("sent {n} times"),
+    };
+    match &failure.outcome {
+        CallOutcome::Refused(reason) => format!("{}: refused ({reason}), {sent}", failure.what),
+        CallOutcome::TimedOut | CallOutcome::Replied(_) => format!("{}: no answer in time, {sent}", failure.what),
+    }
+}

@@ -1,0 +1,457 @@
+//! All operations of a lane: pure. Requests, ends of calls and deadlines go in; effects come out as data.
+//!
+//! What is late, doubled or unknown is an ordinary event: counted, and without effect.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use coordinator::{Deadline, TimedOut};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use topology::{DueTimes, LaneInfo, Level, Settings};
+use wire::answer::{Answer, Operation};
+use wire::call::{CallCommand, CallEnd};
+use wire::{Code, OperationId, Problem, WallTime};
+
+use crate::names;
+use crate::operation::{ArmedTimer, Running, Standing};
+use crate::workflow::{Event, Fx, Illegal, Next, Workflow};
+
+/// What bounds a hub in one lane.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HubSettings {
+    /// So many operations may live, those that wait for their turn included. A thousand operations of a thousand calls are
+    /// a gigabyte; of ten calls, ten megabytes.
+    pub live: usize,
+    /// So many operations may wait for their turn on one key. A client that sends more than this to one thing does not wait
+    /// for answers.
+    pub waiting_per_key: usize,
+    /// So many finished operations are remembered, for repeats. With some 2 KB each, 4 MB.
+    pub remembered: usize,
+}
+
+impl Default for HubSettings {
+    fn default() -> Self {
+        Self { live: 1_024, waiting_per_key: 8, remembered: 2_048 }
+    }
+}
+
+/// A request as it came from the inbox.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HubRequest {
+    /// The operation that it names.
+    pub operation: OperationId,
+    /// `ce_id`: this one request.
+    pub cause: String,
+    /// The thing it is about.
+    pub key: String,
+    /// The workflow and what it is asked, or why the body cannot be read.
+    pub body: Result<wire::request::Request, String>,
+}
+
+/// What a hub decides.
+#[derive(Debug, Clone, PartialEq)]
+pub enum HubEffect {
+    /// Tell the workers.
+    Call(CallCommand),
+    /// Tell the coordinator.
+    Deadline(Deadline),
+    /// Tell the client: how the operation ended, and the requests that are answered.
+    Answer {
+        /// How it stands.
+        view: Box<Operation>,
+        /// `ce_id` of the request that is refused; none where the operation is answered.
+        cause: Option<String>,
+    },
+    /// The view of an operation has changed.
+    Changed(Arc<str>),
+    /// The view of an operation has changed for the last time.
+    Closed(Arc<str>),
+    /// A counter grows.
+    Count(&'static str),
+    /// A line for the log.
+    Log(Level, OperationId, String),
+}
+
+/// Whose turn it is on a key.
+#[derive(Debug, Default)]
+struct Turns {
+    active: Option<OperationId>,
+    waiting: VecDeque<OperationId>,
+}
+
+/// A finished operation, for repeats.
+struct Finished {
+    fingerprint: u64,
+    view: Operation,
+}
+
+/// The operations of one lane.
+pub struct HubTable<W: Workflow> {
+    lane: W::Lane,
+    settings: HubSettings,
+    running: BTreeMap<OperationId, Running<W>>,
+    slots: BTreeMap<u64, OperationId>,
+    next_slot: u64,
+    turns: BTreeMap<Arc<str>, Turns>,
+    finished: BTreeMap<OperationId, Finished>,
+    finished_order: VecDeque<OperationId>,
+}
+
+impl<W: Workflow> Default for HubTable<W> {
+    fn default() -> Self {
+        Self {
+            lane: W::Lane::default(),
+            settings: HubSettings::default(),
+            running: BTreeMap::new(),
+            slots: BTreeMap::new(),
+            next_slot: 0,
+            turns: BTreeMap::new(),
+            finished: BTreeMap::new(),
+            finished_order: VecDeque::new(),
+        }
+    }
+}
+
+impl<W: Workflow> HubTable<W> {
+    /// Takes settings.
+    pub fn configure(&mut self, settings: &Settings, info: &LaneInfo) {
+        self.settings = settings.of("hub").unwrap_or_default();
+        W::configure(&mut self.lane, settings, info);
+    }
+
+    /// What its operations share.
+    pub fn lane(&self) -> &W::Lane {
+        &self.lane
+    }
+
+    // ---- inputs -------------------------------------------------------------------------------------------------------
+
+    /// A request came.
+    pub fn request(&mut self, at: WallTime, request: HubRequest, effects: &mut Vec<HubEffect>) {
+        let fingerprint = fingerprint(&request);
+        if self.repeated(&request, fingerprint, effects) {
+            return;
+        }
+        let HubRequest { operation, cause, key, body } = request;
+        let read = match body {
+            Err(reason) => Err(Problem::new(Code::NotJson, format!("the body cannot be read: {reason}"))),
+            Ok(body) if body.workflow != W::NAME => {
+                Err(Problem::field("workflow", &format!("`{}`", body.workflow), W::NAME))
+            }
+            Ok(body) => W::read(&operation, &key, &body.request),
+        };
+        let workflow = match read.and_then(|workflow| self.admit(&key).map(|()| workflow)) {
+            Ok(workflow) => workflow,
+            Err(problem) => return refuse::<W>(&operation, &key, &cause, problem, effects),
+        };
+        let slot = self.next_slot;
+        self.next_slot += 1;
+        let mut running = Running::new(operation.clone(), &key, fingerprint, cause, workflow, slot);
+        running.note(at, "requested");
+        let key = Arc::clone(&running.key);
+        self.slots.insert(slot, operation.clone());
+        self.running.insert(operation.clone(), running);
+        let turns = self.turns.entry(Arc::clone(&key)).or_default();
+        match turns.active.clone() {
+            None => {
+                turns.active = Some(operation.clone());
+                self.start(&operation, at, effects);
+            }
+            Some(active) => {
+                turns.waiting.push_back(operation.clone());
+                effects.push(HubEffect::Changed(operation.as_str().into()));
+                let yields = self.running.get(&active).is_some_and(|active| active.yields && active.answer.is_some());
+                if yields {
+                    self.drive(&active, Event::Superseded, at, effects);
+                }
+            }
+        }
+    }
+
+    /// A call ended.
+    pub fn call_ended(&mut self, at: WallTime, end: CallEnd, effects: &mut Vec<HubEffect>) {
+        let operation = end.id.operation.clone();
+        let call = end.id.clone();
+        let running = self.running.get_mut(&operation).filter(|running| running.standing == Standing::Running);
+        let mut send = |command| effects.push(HubEffect::Call(command));
+        match running.and_then(|running| running.call_ended(at, end, &mut send)) {
+            None => {
+                effects.push(HubEffect::Count(names::LATE_ENDS));
+                effects.push(HubEffect::Log(Level::Debug, operation, format!("call {call} ended, and nobody waits for it")));
+            }
+            Some(events) => {
+                for event in events {
+                    self.drive(&operation, event, at, effects);
+                }
+                self.check(&operation, at, effects);
+            }
+        }
+    }
+
+    /// A deadline passed.
+    pub fn timed_out(&mut self, at: WallTime, timed_out: TimedOut, effects: &mut Vec<HubEffect>) {
+        let operation = self.slots.get(&timed_out.key).cloned();
+        let running = operation.as_ref().and_then(|operation| self.running.get_mut(operation));
+        let running = running.filter(|running| {
+            running.standing == Standing::Running
+                && running.timer.as_ref().is_some_and(|timer| timer.generation == timed_out.generation)
+        });
+        let Some(running) = running else {
+            effects.push(HubEffect::Count(names::LATE_TIMEOUTS));
+            return;
+        };
+        let what = running.timer.take().map_or("", |timer| timer.what);
+        running.note(at, format!("deadline: {what}"));
+        let event = running.timed_out(&mut |command| effects.push(HubEffect::Call(command)));
+        let operation = running.id.clone();
+        self.drive(&operation, event, at, effects);
+    }
+
+    // ---- requests -----------------------------------------------------------------------------------------------------
+
+    /// Handles a request that names an operation which is known: true where it was one.
+    fn repeated(&mut self, request: &HubRequest, fingerprint: u64, effects: &mut Vec<HubEffect>) -> bool {
+        let HubRequest { operation, cause, key, .. } = request;
+        let (known, answered) = if let Some(running) = self.running.get_mut(operation) {
+            if running.fingerprint == fingerprint {
+                running.asked_again(cause.clone());
+            }
+            (running.fingerprint, running.answer.is_some().then(|| running.view(None)))
+        } else if let Some(finished) = self.finished.get(operation) {
+            (finished.fingerprint, Some(finished.view.clone()))
+        } else {
+            return false;
+        };
+        effects.push(HubEffect::Count(names::REPEATED));
+        if known != fingerprint {
+            let detail = "the first request with this Idempotency-Key for this resource had another body; use a new key";
+            refuse::<W>(operation, key, cause, Problem::new(Code::KeyReused, detail), effects);
+        } else if let Some(view) = answered {
+            effects.push(HubEffect::Answer { view: Box::new(view), cause: None });
+        }
+        true
+    }
+
+    /// Whether one more operation may live.
+    fn admit(&self, key: &str) -> Result<(), Problem> {
+        let live = self.running.len();
+        if live >= self.settings.live {
+            let detail = format!("{live} operations live in this lane, which is as many as may; try again in a second");
+            return Err(Problem::new(Code::Busy, detail));
+        }
+        let waiting = self.turns.get(key).map_or(0, |turns| turns.waiting.len());
+        if waiting >= self.settings.waiting_per_key {
+            let detail = format!("{waiting} operations wait for `{key}`, which is as many as may; try again in a second");
+            return Err(Problem::new(Code::QueueFull, detail));
+        }
+        Ok(())
+    }
+
+    fn start(&mut self, operation: &OperationId, at: WallTime, effects: &mut Vec<HubEffect>) {
+        if let Some(running) = self.running.get_mut(operation) {
+            running.standing = Standing::Running;
+            effects.push(HubEffect::Count(names::STARTED));
+            effects.push(HubEffect::Log(Level::Debug, operation.clone(), format!("{} `{}` begins", W::NAME, running.key)));
+            self.drive(operation, Event::Requested, at, effects);
+        }
+    }
+
+    // ---- the machine --------------------------------------------------------------------------------------------------
+
+    /// Gives an event to a workflow, and does what it decides, until nothing more comes of it.
+    fn drive(&mut self, operation: &OperationId, event: Event, at: WallTime, effects: &mut Vec<HubEffect>) {
+        let mut events = VecDeque::from([event]);
+        while let Some(event) = events.pop_front() {
+            let Some(running) = self.running.get_mut(operation) else { return };
+            if running.standing != Standing::Running {
+                return;
+            }
+            let mut fx = Fx::new(&mut self.lane);
+            let (state, name) = (running.state, event.name());
+            let handled = catch_unwind(AssertUnwindSafe(|| running.workflow.on(state, &event, &mut fx)));
+            let decided = fx.decided;
+            let next = match handled {
+                Ok(Ok(next)) => next,
+                Ok(Err(Illegal)) => {
+                    let reason = format!("event `{name}` cannot happen in state `{}`", running.state_name());
+                    return self.park(operation, at, &reason, effects);
+                }
+                Err(panic) => {
+                    let reason = format!("it panicked on event `{name}`: {}", topology::panic_text(panic.as_ref()));
+                    return self.park(operation, at, &reason, effects);
+                }
+            };
+            if next != state {
+                use crate::workflow::State as _;
+                running.note(at, format!("{} -> {} ({name})", state.name(), next.name()));
+            }
+            running.state = next;
+            for note in decided.notes {
+                running.note(at, note);
+            }
+            decided.keep.iter().for_each(|tag| running.keep(*tag));
+            decided.again.iter().for_each(|tag| running.undo_again(*tag));
+            running.yields |= decided.yields;
+            let mut send = |command| effects.push(HubEffect::Call(command));
+            if decided.next.is_some() || decided.end {
+                running.close_step(&mut send);
+            }
+            match decided.next {
+                Some(Next::Step(step)) => {
+                    let (name, within_ms) = (step.name, step.within_ms);
+                    events.extend(running.open_step(at, step, &mut send));
+                    arm(running, name, within_ms, effects);
+                }
+                Some(Next::Undo { name, within_ms }) => {
+                    events.extend(running.begin_undo(at, name, &mut send));
+                    arm(running, name, within_ms, effects);
+                }
+                Some(Next::Wait { what, after_ms }) => arm(running, what, after_ms, effects),
+                None => {}
+            }
+            effects.push(if decided.end {
+                HubEffect::Closed(Arc::clone(&running.view_key))
+            } else {
+                HubEffect::Changed(Arc::clone(&running.view_key))
+            });
+            if decided.end {
+                running.standing = Standing::Ended;
+                running.timer = None;
+                effects.push(HubEffect::Deadline(Deadline::Cancel { key: running.slot }));
+            }
+            if let Some(answer) = decided.answer {
+                tell(running, answer, effects);
+            }
+            if decided.end {
+                return self.end(operation, at, effects);
+            }
+        }
+        self.check(operation, at, effects);
+    }
+
+    /// DESIGN rule 6: a live workflow waits for a call, a timer or a person.
+    fn check(&mut self, operation: &OperationId, at: WallTime, effects: &mut Vec<HubEffect>) {
+        let stuck = |running: &Running<W>| {
+            running.standing == Standing::Running && running.timer.is_none() && !running.has_open_calls()
+        };
+        if self.running.get(operation).is_some_and(stuck) {
+            self.park(operation, at, "it waits for nothing: no call, no timer, no person", effects);
+        }
+    }
+
+    fn park(&mut self, operation: &OperationId, at: WallTime, reason: &str, effects: &mut Vec<HubEffect>) {
+        let Some(running) = self.running.get_mut(operation) else { return };
+        running.close_step(&mut |command| effects.push(HubEffect::Call(command)));
+        running.timer = None;
+        running.note(at, format!("parked: {reason}"));
+        running.standing = Standing::Parked(reason.to_owned());
+        effects.push(HubEffect::Deadline(Deadline::Cancel { key: running.slot }));
+        effects.push(HubEffect::Count(names::PARKED));
+        effects.push(HubEffect::Log(Level::Error, operation.clone(), format!("parked: {reason}")));
+        effects.push(HubEffect::Changed(Arc::clone(&running.view_key)));
+        if running.answer.is_none() {
+            tell(running, Answer::Refused(Problem::new(Code::Parked, reason)), effects);
+        }
+    }
+
+    /// Forgets what is over, but for its answer, and lets the next one on its key begin.
+    fn end(&mut self, operation: &OperationId, at: WallTime, effects: &mut Vec<HubEffect>) {
+        let Some(running) = self.running.remove(operation) else { return };
+        self.slots.remove(&running.slot);
+        // What was refused was not done: the same key may ask again.
+        if !matches!(running.answer, Some(Answer::Refused(_))) {
+            let finished = Finished { fingerprint: running.fingerprint, view: running.view(None) };
+            self.finished.insert(operation.clone(), finished);
+            self.finished_order.push_back(operation.clone());
+            while self.finished_order.len() > self.settings.remembered {
+                if let Some(oldest) = self.finished_order.pop_front() {
+                    self.finished.remove(&oldest);
+                }
+            }
+        }
+        let Some(turns) = self.turns.get_mut(&running.key) else { return };
+        turns.active = turns.waiting.pop_front();
+        match turns.active.clone() {
+            Some(next) => self.start(&next, at, effects),
+            None => {
+                self.turns.remove(&running.key);
+            }
+        }
+    }
+
+    // ---- views --------------------------------------------------------------------------------------------------------
+
+    /// How an operation stands.
+    pub fn view(&self, operation: &str, timers: &dyn DueTimes, timer_of: impl Fn(u64) -> u64) -> Option<Operation> {
+        let operation = OperationId::new(operation).ok()?;
+        if let Some(running) = self.running.get(&operation) {
+            return Some(running.view(Some((timers, timer_of(running.slot)))));
+        }
+        self.finished.get(&operation).map(|finished| finished.view.clone())
+    }
+
+    /// A line for each operation that lives.
+    pub fn unfinished(&self) -> Vec<String> {
+        let line = |running: &Running<W>| format!("{} {} `{}`: {}", running.id, W::NAME, running.key, running.state_name());
+        self.running.values().map(line).collect()
+    }
+}
+
+/// Arms the deadline of an operation anew.
+fn arm<W: Workflow>(running: &mut Running<W>, what: &'static str, after_ms: u64, effects: &mut Vec<HubEffect>) {
+    running.generation += 1;
+    running.timer = Some(ArmedTimer { generation: running.generation, what });
+    let (key, generation) = (running.slot, running.generation);
+    effects.push(HubEffect::Deadline(Deadline::Register { key, generation, after_ms }));
+}
+
+/// Answers an operation, once.
+fn tell<W: Workflow>(running: &mut Running<W>, answer: Answer, effects: &mut Vec<HubEffect>) {
+    let (counter, level, text) = match &answer {
+        Answer::Done(_) => (names::DONE, Level::Debug, format!("`{}`: done", running.key)),
+        Answer::Failed(_) => (names::FAILED, Level::Warn, format!("`{}`: failed", running.key)),
+        Answer::Refused(problem) => (names::REFUSED, Level::Warn, format!("`{}`: refused, {problem}", running.key)),
+    };
+    effects.push(HubEffect::Count(counter));
+    effects.push(HubEffect::Log(level, running.id.clone(), text));
+    let refused = matches!(answer, Answer::Refused(_));
+    running.answer = Some(answer);
+    if refused {
+        // A refusal goes to each request that asked, since others with the same name may fare better.
+        for cause in &running.causes {
+            effects.push(HubEffect::Answer { view: Box::new(running.view(None)), cause: Some(cause.clone()) });
+        }
+    } else {
+        effects.push(HubEffect::Answer { view: Box::new(running.view(None)), cause: None });
+    }
+}
+
+/// Answers a request that does not become an operation.
+fn refuse<W: Workflow>(id: &OperationId, key: &str, cause: &str, problem: Problem, effects: &mut Vec<HubEffect>) {
+    effects.push(HubEffect::Count(names::REFUSED));
+    effects.push(HubEffect::Log(Level::Debug, id.clone(), format!("`{key}`: refused, {problem}")));
+    let view = Operation {
+        operation: id.clone(),
+        key: key.to_owned(),
+        workflow: W::NAME.to_owned(),
+        state: "refused".to_owned(),
+        live: false,
+        step: None,
+        until: None,
+        history: Vec::new(),
+        answer: Some(Answer::Refused(problem)),
+    };
+    effects.push(HubEffect::Answer { view: Box::new(view), cause: Some(cause.to_owned()) });
+}
+
+/// A hash of key and body, to tell a repeat from another request: FNV-1a, 64 bits (Fowler, Noll, Vo).
+fn fingerprint(request: &HubRequest) -> u64 {
+    let body = match &request.body {
+        Ok(body) => serde_json::json!([request.key, body.workflow, body.request]),
+        Err(reason) => Value::String(reason.clone()),
+    };
+    let hash = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    body.to_string().bytes().fold(0xcbf2_9ce4_8422_2325, hash)
+}

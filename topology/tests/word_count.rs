@@ -1,0 +1,111 @@
+//! Word count over the bus: the smallest topology that changes lanes.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use bus::{Bus, Clock, Embedded, EmbeddedOptions, ManualClock, MonoTime, Part};
+use topology::driver::Virtual;
+use topology::{Bolt, Emitter, Settings, Shard, ShardOptions, ShardStatus, Spout, Topology};
+use wire::topics::Topics;
+
+struct Sentences(usize);
+
+impl Spout for Sentences {
+    type Out = String;
+    fn next(&mut self, out: &mut Emitter<String>) -> bool {
+        const LINES: [&str; 3] = ["a rose is a rose", "is a rose", "so it goes"];
+        let Some(line) = LINES.get(self.0) else { return false };
+        self.0 += 1;
+        out.emit((*line).to_owned());
+        true
+    }
+}
+
+struct Split;
+
+impl Bolt for Split {
+    type In = String;
+    type Out = String;
+    fn execute(&mut self, line: String, out: &mut Emitter<String>) {
+        for word in line.split_whitespace() {
+            out.emit(word.to_owned());
+        }
+    }
+}
+
+#[derive(Default)]
+struct Count(BTreeMap<String, u32>);
+
+impl Bolt for Count {
+    type In = String;
+    type Out = (String, u32);
+    fn execute(&mut self, word: String, out: &mut Emitter<(String, u32)>) {
+        let count = self.0.entry(word.clone()).or_default();
+        *count += 1;
+        out.emit((word, *count));
+    }
+}
+
+type Seen = Arc<Mutex<Vec<(String, u32)>>>;
+
+struct Collect(Seen);
+
+impl Bolt for Collect {
+    type In = (String, u32);
+    type Out = ();
+    fn execute(&mut self, count: (String, u32), _: &mut Emitter<()>) {
+        self.0.lock().unwrap().push(count);
+    }
+}
+
+fn word_count(seen: &Seen) -> Topology {
+    let seen = Arc::clone(seen);
+    let t = Topology::named("word-count");
+    let lines = t.spout("sentences", || Sentences(0));
+    let words = t.bolt("split", || Split).lanes(2).reads(lines.shuffle());
+    let counts = t.bolt("count", Count::default).lanes(4).reads(words.fields(Clone::clone));
+    t.bolt("collect", move || Collect(Arc::clone(&seen))).reads(counts.global());
+    t.build().unwrap()
+}
+
+fn shards(bus: &Embedded, topology: &Topology) -> Vec<Shard> {
+    let topics = Topics::default();
+    for spec in topology.topics(&topics) {
+        bus.ensure_topic(&spec).unwrap();
+    }
+    let join = |stage: topology::Stage| {
+        let options = ShardOptions {
+            topics: topics.clone(),
+            stage: stage.name.to_string(),
+            member: format!("{}-0", stage.name),
+            build: "test".into(),
+            settings: Settings::default(),
+            session_timeout: bus::MemberSpec::SESSION,
+        };
+        Shard::join(Arc::new(bus.clone()), topology.clone(), options, ShardStatus::new(stage.lanes)).unwrap()
+    };
+    topology.stages().into_iter().map(join).collect()
+}
+
+/// C1, and a shuffled order of turns does not change it.
+#[test]
+fn each_word_is_counted_in_order_and_the_global_reader_sees_every_tuple_once() {
+    for seed in 0..20 {
+        let seen = Seen::default();
+        let topology = word_count(&seen);
+        let clock = Arc::new(ManualClock::default());
+        let options = EmbeddedOptions { keep_bytes: None, offset_gaps: seed % 2 == 0, ..EmbeddedOptions::default() };
+        let bus = Embedded::open(Arc::clone(&clock) as Arc<dyn Clock>, options);
+        let mut shards = shards(&bus, &topology);
+        let mut parts: Vec<&mut dyn Part> = shards.iter_mut().map(|shard| shard as &mut dyn Part).collect();
+        let idle = Virtual::new(clock, seed).run(&mut parts, MonoTime(1_000_000_000));
+        assert!(idle, "nothing is left to do (seed {seed})");
+        let mut counts: BTreeMap<String, Vec<u32>> = BTreeMap::new();
+        for (word, count) in seen.lock().unwrap().iter() {
+            counts.entry(word.clone()).or_default().push(*count);
+        }
+        let expected: [(&str, u32); 6] = [("a", 3), ("goes", 1), ("is", 2), ("it", 1), ("rose", 3), ("so", 1)];
+        let expected = expected.map(|(word, count)| (word.to_owned(), (1..=count).collect::<Vec<_>>()));
+        assert_eq!(counts, BTreeMap::from(expected), "seed {seed}");
+    }
+}
