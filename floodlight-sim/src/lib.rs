@@ -24,24 +24,29 @@
 //!
 //! Read in this order: [`switch`] (rule tables and meters), [`memory`] (what is remembered), [`fault`] (what can be broken,
 //! and on which side), [`audit`] (what was done), [`speaker`] (the pure core that joins them), [`request`] and [`answer`]
-//! (what comes in and what goes out), [`handle`] (how it is shared), [`part`] (how it is spoken to over the bus), `admin`
+//! (what comes in and what goes out), [`handle`] (how it is shared), [`part`] (how it is spoken to over the bus), [`mod@admin`]
 //! (its HTTP side).
 
+pub mod admin;
 pub mod answer;
 pub mod audit;
 pub mod fault;
 pub mod handle;
 pub mod memory;
+pub mod part;
 pub mod request;
 pub mod speaker;
 pub mod switch;
 
 mod metrics;
 mod newest;
+mod pause;
 
+pub use admin::{admin, serve};
 pub use answer::{Answer, Body};
 pub use audit::{Deed, Entry};
 pub use fault::{Fault, FaultKind, Match, Word};
 pub use handle::SpeakerHandle;
+pub use part::SpeakerPart;
 pub use request::Request;
 pub use speaker::Speaker;

@@ -49,7 +49,7 @@ pub struct Speaker {
 /// What waits for its time.
 #[derive(Debug)]
 enum Late {
-    CarryOut(Request),
+    CarryOut(Box<Request>),
     Tell(Vec<Answer>),
 }
 
@@ -74,7 +74,7 @@ impl Speaker {
                 let answer = self.carry_out(wall, request);
                 self.wait(now.plus_ms(ms), Late::Tell(vec![answer]))
             }
-            FaultKind::DelayExecution { ms } => self.wait(now.plus_ms(ms), Late::CarryOut(request)),
+            FaultKind::DelayExecution { ms } => self.wait(now.plus_ms(ms), Late::CarryOut(Box::new(request))),
             FaultKind::Error { code, retry } => {
                 let refusal = Refusal { error: code, detail: "a fault was asked for".into() };
                 let body = if retry { Body::Failure(refusal) } else { Body::Refusal(refusal) };
@@ -92,7 +92,7 @@ impl Speaker {
         let mut answers = Vec::new();
         while let Some(first) = self.waiting.first_entry().filter(|first| first.key().0 <= now) {
             match first.remove() {
-                Late::CarryOut(request) => answers.push(self.carry_out(wall, request)),
+                Late::CarryOut(request) => answers.push(self.carry_out(wall, *request)),
                 Late::Tell(late) => answers.extend(late),
             }
         }

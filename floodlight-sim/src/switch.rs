@@ -125,7 +125,7 @@ mod tests {
             let mut switches = Switches::default();
             for (install, switch, cookie, meter) in steps {
                 if install {
-                    let _ = switches.install(&rule(switch, cookie, meter)).is_ok();
+                    drop(switches.install(&rule(switch, cookie, meter)));
                 } else {
                     switches.remove(&SwitchId::numbered(switch), cookie);
                 }

@@ -1,5 +1,7 @@
 //! What a speaker makes of commands, repeats, undos and faults.
 
+#![expect(clippy::unwrap_used, reason = "what a helper of these tests needs is there")]
+
 use bus::MonoTime;
 use floodlight_sim::{Answer, Body, Deed, Fault, FaultKind, Match, Request, Speaker, Word};
 use wire::flow::Drill;
