@@ -4,10 +4,37 @@
 //! [`Member::commit`]. It knows partitions, keys, headers, offsets, groups, atomic commit and fencing of a lost owner; it
 //! knows nothing of hubs.
 //!
+//! ```
+//! use std::{sync::Arc, time::Duration};
+//! use bus::{Arrival, Batch, Bus, Embedded, ManualClock, MemberSpec, Outgoing, Position, TopicSpec};
+//!
+//! let bus = Embedded::open(Arc::new(ManualClock::default()), bus::EmbeddedOptions::default());
+//! bus.ensure_topic(&TopicSpec::log("greetings", 1))?;
+//! bus.writer("doc")?.append(&[Outgoing::keyed("greetings", "bob", "hello")])?;
+//!
+//! let mut member = bus.member(&MemberSpec::new("greeters", "greetings", "greeter-0"))?;
+//! let mut arrivals = Vec::new();
+//! member.poll(100, Duration::ZERO, &mut arrivals)?;
+//! assert!(matches!(&arrivals[..], [Arrival::Assigned(partitions)] if partitions == &[0]));
+//!
+//! let takeover = member.take_over(0)?;             // what the last owner left: nothing yet
+//! member.start(0, takeover.committed.map_or(takeover.low, |committed| committed.next))?;
+//! arrivals.clear();
+//! member.poll(100, Duration::ZERO, &mut arrivals)?;
+//! let [Arrival::Record(record)] = &arrivals[..] else { panic!("one record") };
+//! assert_eq!(&record.value[..], b"hello");
+//!
+//! // Outputs and the consumed offset are one atomic unit.
+//! let position = Position { partition: 0, next: record.offset + 1, note: "seen by greeter-0".into() };
+//! member.commit(&Batch { records: vec![], positions: vec![position] })?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! Read in this order: [`record`] (what travels), [`topic`] (where), [`member`] (the trait and its contract), [`clock`]
-//! and [`part`] (how time and turns are given).
+//! and [`part`] (how time and turns are given), [`embedded`] (in the process).
 
 pub mod clock;
+pub mod embedded;
 pub mod error;
 pub mod member;
 pub mod part;
@@ -15,6 +42,7 @@ pub mod record;
 pub mod topic;
 
 pub use clock::{Clock, ManualClock, MonoTime};
+pub use embedded::{Embedded, EmbeddedOptions};
 pub use error::{BusError, CommitError};
 pub use member::{Arrival, Batch, Bus, Committed, Member, MemberSpec, Position, Reader, Takeover, Writer};
 pub use part::{Part, Turn};

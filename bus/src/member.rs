@@ -63,14 +63,16 @@ impl MemberSpec {
 ///
 /// The life of a partition: [`Arrival::Assigned`], then [`Member::take_over`] and [`Member::start`], then records and
 /// commits, then [`Arrival::Revoking`] and [`Member::release`]; or [`Arrival::Lost`] at any time. Between `Assigned` and
-/// `start` no record of it arrives. There is no automatic commit and no automatic offset.
+/// `start`, and after `Revoking`, no record of it arrives. There is no automatic commit and no automatic offset.
 pub trait Member: Send {
-    /// Appends at most `max` arrivals to `out`, waiting at most `wait` for the first. Every call counts as a sign of life.
+    /// Appends at most `max` arrivals to `out`, waiting at most `wait` for the first; it may return earlier with none. Every
+    /// call counts as a sign of life.
     ///
     /// Records of one partition come in the order of their offsets; only those of finished commits are seen.
     ///
     /// # Errors
-    /// [`BusError::Gone`] where the next record of a partition was deleted before it was read: never skipped in silence.
+    /// [`BusError::Gone`] where the next record of a partition was deleted before it was read: never skipped in silence. It
+    /// is said once; the partition brings no more records until it is started again. What was appended to `out` counts.
     fn poll(&mut self, max: usize, wait: Duration, out: &mut Vec<Arrival>) -> Result<(), BusError>;
 
     /// Reads what the last owner of `partition` left. Where its note names a transactional id and is not `released`, its
@@ -80,13 +82,16 @@ pub trait Member: Send {
     fn take_over(&mut self, partition: u32) -> Result<Takeover, BusError>;
 
     /// Delivers records of `partition` from offset `from` on. Where it was started before, it is moved there.
+    ///
+    /// # Errors
+    /// [`BusError::Gone`] where `from` was deleted, [`BusError::Refused`] where it is past the end.
     fn start(&mut self, partition: u32, from: u64) -> Result<(), BusError>;
 
     /// Commits records and positions: all of it or nothing. Every position is checked against the ownership of its
     /// partition, so a batch that moves nothing may name its unmoved position to be fenced all the same.
     fn commit(&mut self, batch: &Batch) -> Result<(), CommitError>;
 
-    /// Gives partitions back after [`Arrival::Revoking`]. Prompt: others wait for it.
+    /// Gives partitions back after [`Arrival::Revoking`]. Prompt: others wait for it. Partitions that nobody asked for stay.
     fn release(&mut self, partitions: &[u32]) -> Result<(), BusError>;
 
     /// Leaves the group; its partitions go to others at once.
@@ -153,10 +158,10 @@ pub struct Position {
 
 /// Reads partitions from offsets that it is told, in no group.
 pub trait Reader: Send {
-    /// Reads this partition too, from offset `from` on.
+    /// Reads this partition too, from offset `from` on. Errors as in [`Member::start`].
     fn assign(&mut self, topic: &str, partition: u32, from: u64) -> Result<(), BusError>;
 
-    /// Appends at most `max` records to `out`, waiting at most `wait` for the first.
+    /// Appends at most `max` records to `out`, waiting at most `wait` for the first. Errors as in [`Member::poll`].
     fn poll(&mut self, max: usize, wait: Duration, out: &mut Vec<Record>) -> Result<(), BusError>;
 }
 

@@ -1,0 +1,261 @@
+//! Everything that the lock of the bus protects: topics, groups, readers.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use wire::WallTime;
+use wire::routing::lane_of;
+
+use super::group::{Group, Seat};
+use super::log::Log;
+use super::waker::Waker;
+use super::{EmbeddedOptions, SLACK};
+use crate::{BusError, Cleanup, Outgoing, Record, Route, TopicInfo, TopicSpec};
+
+/// All there is.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    names: BTreeMap<Arc<str>, usize>,
+    pub(super) topics: Vec<Topic>,
+    group_names: BTreeMap<String, usize>,
+    pub(super) groups: Vec<Group>,
+    pub(super) readers: BTreeMap<u64, Audience>,
+    last_id: u64,
+}
+
+/// A topic.
+#[derive(Debug)]
+pub(super) struct Topic {
+    pub(super) info: TopicInfo,
+    pub(super) name: Arc<str>,
+    pub(super) cleanup: Cleanup,
+    pub(super) partitions: Vec<Log>,
+    /// The groups that read it.
+    groups: Vec<usize>,
+}
+
+/// One reader outside all groups.
+#[derive(Debug, Default)]
+pub(super) struct Audience {
+    /// Where it reads on, by topic and partition.
+    pub(super) places: BTreeMap<(usize, u32), u64>,
+    /// Where it waits.
+    pub(super) waker: Waker,
+}
+
+/// A partition that was found to exist.
+pub(super) type Place = (usize, u32);
+
+impl State {
+    /// A number that nobody has.
+    pub(super) fn fresh_id(&mut self) -> u64 {
+        self.last_id += 1;
+        self.last_id
+    }
+
+    /// The topic's number.
+    pub(super) fn find(&self, name: &str) -> Result<usize, BusError> {
+        self.names.get(name).copied().ok_or_else(|| BusError::NoTopic(name.into()))
+    }
+
+    /// The partition, where there is one.
+    pub(super) fn place(&self, topic: &str, partition: u32) -> Result<Place, BusError> {
+        let index = self.find(topic)?;
+        if partition < self.topics[index].info.partitions {
+            return Ok((index, partition));
+        }
+        Err(BusError::NoPartition { topic: topic.into(), partition })
+    }
+
+    /// The log of a partition.
+    pub(super) fn log(&mut self, (topic, partition): Place) -> &mut Log {
+        let index = usize::try_from(partition).expect("a partition is an index");
+        &mut self.topics[topic].partitions[index]
+    }
+
+    /// Creates a topic, or checks the one there is.
+    pub(super) fn ensure(&mut self, spec: &TopicSpec, now: WallTime) -> Result<TopicInfo, BusError> {
+        if let Ok(index) = self.find(&spec.name) {
+            let topic = &self.topics[index];
+            let wrong = |field, found: String, needed: String| {
+                Err(BusError::WrongTopic { topic: spec.name.clone(), field, found, needed })
+            };
+            if topic.info.partitions != spec.partitions {
+                return wrong("partitions", topic.info.partitions.to_string(), spec.partitions.to_string());
+            }
+            if topic.cleanup != spec.cleanup {
+                return wrong("clean-up", format!("{:?}", topic.cleanup), format!("{:?}", spec.cleanup));
+            }
+            return Ok(topic.info.clone());
+        }
+        if spec.partitions == 0 {
+            return Err(BusError::Refused(format!("topic `{}` must have a partition", spec.name)));
+        }
+        let name: Arc<str> = spec.name.as_str().into();
+        let log = |partition| Log::new(Arc::clone(&name), partition, spec.cleanup == Cleanup::Compact);
+        // The time tells topics of one run from those of another, which had the same numbers.
+        let id = format!("{}-{}", now.0, self.fresh_id());
+        let info = TopicInfo { name: spec.name.clone(), partitions: spec.partitions, id };
+        self.names.insert(Arc::clone(&name), self.topics.len());
+        self.topics.push(Topic {
+            partitions: (0..spec.partitions).map(log).collect(),
+            name: Arc::clone(&name),
+            cleanup: spec.cleanup,
+            info: info.clone(),
+            groups: Vec::new(),
+        });
+        Ok(info)
+    }
+
+    /// The group's number; it is made where there is none.
+    pub(super) fn group(&mut self, name: &str, topic: &str) -> Result<usize, BusError> {
+        let topic_index = self.find(topic)?;
+        if let Some(index) = self.group_names.get(name) {
+            if self.groups[*index].topic == topic_index {
+                return Ok(*index);
+            }
+            return Err(BusError::Refused(format!("group `{name}` reads another topic than `{topic}`")));
+        }
+        let index = self.groups.len();
+        self.groups.push(Group::new(topic_index, self.topics[topic_index].partitions.len()));
+        self.group_names.insert(name.into(), index);
+        self.topics[topic_index].groups.push(index);
+        Ok(index)
+    }
+
+    /// The group of this name, where there is one.
+    pub(super) fn known_group(&mut self, name: &str) -> Option<&mut Group> {
+        let index = *self.group_names.get(name)?;
+        Some(&mut self.groups[index])
+    }
+
+    /// The seat of member `id` of `group`.
+    pub(super) fn seat(&mut self, group: usize, id: u64) -> Option<&mut Seat> {
+        self.groups[group].seats.get_mut(&id)
+    }
+
+    /// Checks a record, and finds where it goes.
+    pub(super) fn route(
+        &self,
+        outgoing: &Outgoing,
+        hint: Option<usize>,
+        options: &EmbeddedOptions,
+    ) -> Result<Place, BusError> {
+        // Neighbours mostly go to one topic, by the same pointer.
+        let index = match hint.filter(|hint| Arc::ptr_eq(&self.topics[*hint].name, &outgoing.topic)) {
+            Some(hint) => hint,
+            None => self.find(&outgoing.topic)?,
+        };
+        let topic = &self.topics[index];
+        let (size, limit) = (outgoing.size(), options.max_record_bytes);
+        if size > limit {
+            return Err(BusError::TooLarge { topic: topic.info.name.clone(), size, limit });
+        }
+        if outgoing.key.is_none() && topic.cleanup == Cleanup::Compact {
+            return Err(BusError::Refused(format!("a record without a key for the compacted topic `{}`", topic.name)));
+        }
+        match (outgoing.route, &outgoing.key) {
+            (Route::To(partition), _) if partition < topic.info.partitions => Ok((index, partition)),
+            (Route::To(partition), _) => Err(BusError::NoPartition { topic: topic.info.name.clone(), partition }),
+            (Route::ByKey, Some(key)) => Ok((index, lane_of(key, topic.info.partitions))),
+            (Route::ByKey, None) => Ok((index, 0)),
+        }
+    }
+
+    /// Appends records that were checked, each to its place, and wakes who waits for them. Says which partitions were
+    /// written.
+    pub(super) fn append(
+        &mut self,
+        records: &[Outgoing],
+        places: &[Place],
+        now: WallTime,
+        options: &EmbeddedOptions,
+    ) -> Vec<Place> {
+        let mut touched: Vec<Place> = Vec::new();
+        for (record, place) in records.iter().zip(places) {
+            self.log(*place).append(record, now);
+            if !touched.contains(place) {
+                touched.push(*place);
+            }
+        }
+        for place in &touched {
+            self.wake(*place);
+            self.tidy(*place, now, options);
+        }
+        touched
+    }
+
+    /// Keeps a partition within its bounds.
+    pub(super) fn tidy(&mut self, place: Place, now: WallTime, options: &EmbeddedOptions) {
+        match self.topics[place.0].cleanup {
+            Cleanup::Compact => {
+                let passed = self.next_reads(place).min().unwrap_or(u64::MAX);
+                self.log(place).forget_deletions(passed);
+                return;
+            }
+            Cleanup::DeleteAfterMs(ms) => self.log(place).cut_before(WallTime(now.0.saturating_sub(ms))),
+            Cleanup::Keep => {}
+        }
+        if let Some(keep) = options.keep_bytes {
+            let committed = self.committed(place).min().unwrap_or(u64::MAX);
+            let passed = self.next_reads(place).min().unwrap_or(u64::MAX);
+            self.log(place).cut_to(keep, committed.min(passed));
+            self.log(place).cut_to(keep.saturating_mul(SLACK), committed);
+        }
+    }
+
+    /// Up to `max` records of a partition from `from` on. Says where to read on.
+    pub(super) fn read(
+        &mut self,
+        place: Place,
+        from: u64,
+        max: usize,
+        out: impl FnMut(Record),
+    ) -> Result<u64, BusError> {
+        self.check_start(place, from)?;
+        Ok(self.log(place).read(from, max, out))
+    }
+
+    /// Whether one can read on at `from`: neither what is gone nor what never was is passed over in silence.
+    pub(super) fn check_start(&mut self, place: Place, from: u64) -> Result<(), BusError> {
+        let bounds = self.log(place).bounds();
+        let topic = &self.topics[place.0].info.name;
+        if from < bounds.low {
+            return Err(BusError::Gone { topic: topic.clone(), partition: place.1, asked: from, low: bounds.low });
+        }
+        if from > bounds.end {
+            return Err(BusError::Refused(format!("{from} is past {}, the end of `{topic}` {}", bounds.end, place.1)));
+        }
+        Ok(())
+    }
+
+    fn wake(&mut self, place: Place) {
+        let (topic, partition) = place;
+        for group in &self.topics[topic].groups {
+            if let Some(seat) = self.groups[*group].owner_of(partition)
+                && seat.places.get(&partition).is_some_and(Option::is_some)
+            {
+                seat.waker.wake();
+            }
+        }
+        for audience in self.readers.values_mut().filter(|audience| audience.places.contains_key(&place)) {
+            audience.waker.wake();
+        }
+    }
+
+    /// What each group has committed of a partition; 0 where nothing yet.
+    fn committed(&self, (topic, partition): Place) -> impl Iterator<Item = u64> {
+        let groups = self.topics[topic].groups.iter().map(|group| &self.groups[*group]);
+        groups
+            .filter_map(move |group| group.share(partition))
+            .map(|share| share.committed.as_ref().map_or(0, |c| c.next))
+    }
+
+    /// Where everybody who reads a partition reads on.
+    fn next_reads(&self, place: Place) -> impl Iterator<Item = u64> {
+        let groups = self.topics[place.0].groups.iter().map(|group| &self.groups[*group]);
+        let seats = groups.flat_map(|group| group.seats.values());
+        let members = seats.filter_map(move |seat| seat.places.get(&place.1).copied().flatten());
+        members.chain(self.readers.values().filter_map(move |audience| audience.places.get(&place).copied()))
+    }
+}
