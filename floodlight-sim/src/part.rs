@@ -89,13 +89,11 @@ impl SpeakerPart {
         match self.member.poll(max, wait, &mut self.arrivals) {
             Ok(()) => self.polling.over(),
             Err(BusError::Gone { partition, asked, low, .. }) => {
-                tracing::error!(
-                    partition,
-                    asked,
-                    low,
-                    "requests were deleted before they were read; going on at the first that is left"
-                );
-                self.move_to(partition, low)?;
+                tracing::error!(partition, asked, low, "requests were deleted before they were read");
+                // As if it were given anew: it starts at the first record there is.
+                if self.lanes.remove(&partition).is_some() {
+                    self.assigned.insert(partition);
+                }
             }
             Err(BusError::Unavailable(why)) => {
                 tracing::warn!(why, "cannot read requests; trying again");
@@ -104,19 +102,6 @@ impl SpeakerPart {
             Err(error) => return Err(error),
         }
         Ok(())
-    }
-
-    /// Goes on at `offset`, in a partition that is still ours.
-    fn move_to(&mut self, partition: u32, offset: u64) -> Result<(), BusError> {
-        let Some(lane) = self.lanes.get_mut(&partition) else { return Ok(()) };
-        lane.next = offset;
-        match self.member.start(partition, offset) {
-            Err(BusError::NotOwned(_)) => {
-                self.forget(&[partition]);
-                Ok(())
-            }
-            result => result,
-        }
     }
 
     /// Handles what has come and what is due. Gives the partitions that the group wants back.
@@ -182,8 +167,8 @@ impl SpeakerPart {
             match self.start(partition) {
                 Ok(lane) => drop(self.lanes.insert(partition, lane)),
                 Err(BusError::NotOwned(_)) => {}
-                Err(BusError::Unavailable(why)) => {
-                    tracing::warn!(partition, why, "cannot take a partition over; trying again");
+                Err(error @ (BusError::Unavailable(_) | BusError::Gone { .. })) => {
+                    tracing::warn!(partition, %error, "cannot take a partition over; trying again");
                     self.committing.failed(self.clock.mono());
                     return Ok(worked);
                 }
@@ -201,6 +186,7 @@ impl SpeakerPart {
         if committed < left.low {
             tracing::error!(partition, committed, low = left.low, "requests were deleted before they were read");
         }
+        // What was deleted has been said to be gone, here or by the poll.
         let next = committed.max(left.low);
         self.member.start(partition, next)?;
         Ok(Lane { next, committed })

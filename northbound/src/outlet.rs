@@ -23,6 +23,8 @@ pub struct Outlet {
     clock: Arc<dyn Clock>,
     ready: Arc<AtomicBool>,
     pause: Pause,
+    /// Partitions to be read from another offset on, since what they were read from is gone.
+    behind: Vec<(String, u32, u64)>,
     records: Vec<Record>,
 }
 
@@ -45,7 +47,8 @@ impl Outlet {
             reader.assign(&options.egress, partition, bounds.low.max(bounds.end.saturating_sub(back)))?;
         }
         let ready = Arc::new(AtomicBool::new(false));
-        Ok(Self { reader, clock: bus.clock(), ready, pause: Pause::default(), records: Vec::new(), gateway })
+        let (pause, behind, records) = (Pause::default(), Vec::new(), Vec::new());
+        Ok(Self { reader, clock: bus.clock(), ready, pause, behind, records, gateway })
     }
 
     /// True while answers are read: from the first turn that went well, until one that does not.
@@ -60,13 +63,13 @@ impl Outlet {
             std::thread::park_timeout(left);
             return Ok(());
         }
-        let result = self.reader.poll(TAKEN, wait, &mut self.records);
+        let result = self.catch_up().and_then(|()| self.reader.poll(TAKEN, wait, &mut self.records));
         self.ready.store(result.is_ok(), Ordering::Release);
         match result {
             Ok(()) => self.pause.over(),
             Err(BusError::Gone { topic, partition, asked, low }) => {
                 tracing::error!(topic, partition, asked, low, "answers or views were deleted before they were read");
-                self.reader.assign(&topic, partition, low)?;
+                self.behind.push((topic, partition, low));
             }
             Err(BusError::Unavailable(why)) => {
                 tracing::warn!(why, "cannot read answers; trying again");
@@ -76,8 +79,22 @@ impl Outlet {
         }
         Ok(())
     }
+
+    /// Goes on where records are left, in partitions whose next ones were deleted.
+    fn catch_up(&mut self) -> Result<(), BusError> {
+        while let Some((topic, partition, from)) = self.behind.last() {
+            let assigned = self.reader.assign(topic, *partition, *from);
+            // Where more was deleted meanwhile, `Gone` says from where to read now, and this entry has had its day.
+            if matches!(assigned, Ok(()) | Err(BusError::Gone { .. })) {
+                self.behind.pop();
+            }
+            assigned?;
+        }
+        Ok(())
+    }
 }
 
+/// How many partitions `topic` has.
 fn partitions_of(bus: &dyn Bus, topic: &str) -> Result<u32, BusError> {
     Ok(bus.topic(topic)?.ok_or_else(|| BusError::NoTopic(topic.into()))?.partitions)
 }

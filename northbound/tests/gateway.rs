@@ -135,7 +135,7 @@ fn a_lane_with_too_many_unanswered_requests_is_busy_and_the_others_are_not() {
     let waiting = [1, 2].map(|id| submit(&gateway, id, None));
     let busy = gateway.submit(submission(3, "test-01", None)).unwrap_err();
     assert_eq!(busy.code, Code::Busy);
-    let other_lane = (0..)
+    let other_lane = (0..100)
         .map(|n| format!("flow-{n}"))
         .find(|key| wire::routing::lane_of(key.as_bytes(), LANES) != wire::routing::lane_of(b"test-01", LANES));
     gateway.submit(submission(4, &other_lane.unwrap(), None)).unwrap();

@@ -313,10 +313,8 @@ async fn health_readiness_and_metrics_are_told() {
     assert_eq!(world.stopped(get("/metrics")).await.body, "nave_up 1\n");
     let owned = Arc::new(AtomicBool::new(false));
     let lane = Arc::clone(&owned);
-    world.state.ready = Arc::new(move || match lane.load(Ordering::Relaxed) {
-        true => Ok(()),
-        false => Err("lane 1: no owner for 4 s".into()),
-    });
+    world.state.ready =
+        Arc::new(move || if lane.load(Ordering::Relaxed) { Ok(()) } else { Err("lane 1: no owner for 4 s".into()) });
     for request in [get("/readyz"), flow(GOOD)] {
         let told = world.stopped(request).await;
         assert_problem(&told, 503, Code::NotReady);

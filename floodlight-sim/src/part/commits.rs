@@ -38,14 +38,13 @@ impl SpeakerPart {
             Ok(()) => {
                 self.committing.over();
                 self.committed(&positions);
-                return Ok(true);
+                Ok(true)
             }
             Err(error) => {
                 self.owed = records;
-                self.not_committed(error, positions, now)?;
+                self.not_committed(error, positions, now)
             }
         }
-        Ok(false)
     }
 
     fn position(&self, partition: u32, next: u64, released: bool) -> Position {
@@ -61,8 +60,9 @@ impl SpeakerPart {
         }
     }
 
-    /// A commit did not say that it happened: the answers are kept, and it is tried again after a pause.
-    fn not_committed(&mut self, error: CommitError, positions: Vec<Position>, now: MonoTime) -> Result<(), BusError> {
+    /// A commit did not say that it happened: the answers are kept, and it is tried again after a pause. True where it can
+    /// be tried again at once.
+    fn not_committed(&mut self, error: CommitError, positions: Vec<Position>, now: MonoTime) -> Result<bool, BusError> {
         match error {
             CommitError::Fenced(why) => {
                 tracing::warn!(why, "fenced; asking the group what is still ours");
@@ -72,12 +72,16 @@ impl SpeakerPart {
             CommitError::Unknown(error) => {
                 tracing::warn!(%error, "the outcome of a commit is unknown; settling it");
                 metrics::commit_fault("unknown");
-                self.doubt = Some(Doubt { records: self.owed.len(), positions });
+                // One that did not move would look committed in any case.
+                let moved = positions.into_iter().filter(|position| {
+                    self.lanes.get(&position.partition).is_some_and(|lane| lane.committed != position.next)
+                });
+                self.doubt = Some(Doubt { records: self.owed.len(), positions: moved.collect() });
             }
             CommitError::Failed(error) => {
                 metrics::commit_fault("failed");
                 if self.drop_what_cannot_go(&error) {
-                    return Ok(());
+                    return Ok(true);
                 }
                 match error {
                     BusError::Unavailable(why) => tracing::warn!(why, "cannot commit answers; trying again"),
@@ -87,7 +91,7 @@ impl SpeakerPart {
             }
         }
         self.committing.failed(now);
-        Ok(())
+        Ok(false)
     }
 
     /// Drops answers that the bus will never take, such as those for a topic that is not there: one sender's mistake must
