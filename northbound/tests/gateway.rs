@@ -247,3 +247,24 @@ fn what_cannot_be_read_is_passed_over() {
     hear(&gateway, good);
     assert!(gateway.operation(&id).is_some());
 }
+
+#[test]
+fn requests_and_answers_may_come_on_many_threads() {
+    let gateway = gateway();
+    std::thread::scope(|threads| {
+        for thread in 0..4 {
+            let gateway = &gateway;
+            threads.spawn(move || {
+                for n in 0..500 {
+                    // Two threads share each operation.
+                    let key = format!("{}-{n}", thread / 2);
+                    let mut ticket = submit(gateway, thread * 1_000 + n, Some(&key));
+                    hear(gateway, about(Kind::View, &running(&ticket.operation, 1), "x"));
+                    hear(gateway, about(Kind::Answer, &ended(&ticket.operation, up(&ticket.operation, false)), "x"));
+                    assert!(told(&mut ticket).is_some());
+                }
+            });
+        }
+    });
+    assert_eq!(gateway.unanswered(), 0);
+}

@@ -4,6 +4,8 @@
 
 mod support;
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,7 +15,7 @@ use axum::body::{Body, to_bytes};
 use axum::http::request::Builder;
 use axum::http::{HeaderMap, Request};
 use bus::{Bus, Embedded, EmbeddedOptions, ManualClock, Outgoing, Part, Reader, TopicSpec};
-use northbound::{Gateway, GatewayOptions, Inlet, Northbound, Outlet, router};
+use northbound::{Gateway, GatewayOptions, Inlet, Northbound, Outlet, router, serve};
 use serde_json::{Value, json};
 use support::{EGRESS, INBOX, VIEW, about, ended, failed, refused, running, up};
 use tokio::task::yield_now;
@@ -323,4 +325,26 @@ async fn health_readiness_and_metrics_are_told() {
     owned.store(true, Ordering::Relaxed);
     assert_eq!(world.stopped(get("/readyz")).await.status, 200);
     assert_eq!(world.stopped(get("/healthz")).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_server_that_is_shut_down_ends_although_a_connection_is_open() {
+    let world = World::new();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let served = serve(listener, router(world.state.clone()), async { stopped.await.unwrap() });
+    let client = tokio::task::spawn_blocking(move || {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: nave\r\n\r\n").unwrap();
+        let mut start = [0; 15];
+        stream.read_exact(&mut start).unwrap();
+        stop.send(()).unwrap();
+        // The connection is kept alive by us, and ended by the server.
+        let mut rest = Vec::new();
+        stream.read_to_end(&mut rest).unwrap();
+        start
+    });
+    let (served, start) = tokio::join!(served, client);
+    assert_eq!((served.is_ok(), &start.unwrap()), (true, b"HTTP/1.1 200 OK"));
 }
