@@ -28,7 +28,7 @@ impl InboxSpout for CoordinatorSpout {
 /// What the bolt receives.
 #[derive(Debug, Clone)]
 pub enum CoordinatorIn {
-    /// An owner, by its number in the stage, registers or cancels.
+    /// An owner, by its number in the topology, registers or cancels.
     Deadline(u16, Deadline),
     /// A timeout was read back.
     Timeout(Timeout),
@@ -43,7 +43,7 @@ impl From<Timeout> for CoordinatorIn {
 /// A deadline that passed, with the number of its owner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Passed {
-    /// The owner's number in the stage.
+    /// The owner's number in the topology.
     pub owner: u16,
     /// What it is told.
     pub timed_out: TimedOut,
@@ -58,6 +58,10 @@ pub struct CoordinatorBolt {
 impl Bolt for CoordinatorBolt {
     type In = CoordinatorIn;
     type Out = Passed;
+
+    fn timer_for(&self, component: u16, key: u64) -> Option<u64> {
+        self.table.registered(component, key)
+    }
 
     fn execute(&mut self, input: CoordinatorIn, out: &mut Emitter<Passed>) {
         match input {

@@ -64,6 +64,12 @@ impl Table {
         Some((owner, TimedOut { key: timer & ((1 << KEY_BITS) - 1), generation }))
     }
 
+    /// The timer of a deadline that is registered.
+    pub fn registered(&self, owner: u16, key: u64) -> Option<u64> {
+        let timer = Self::timer(owner, key);
+        self.registered.contains_key(&timer).then_some(timer)
+    }
+
     /// How many are registered.
     pub fn len(&self) -> usize {
         self.registered.len()

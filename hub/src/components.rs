@@ -157,7 +157,7 @@ impl<W: Workflow> Bolt for HubBolt<W> {
     }
 
     fn view(&self, key: &str, timers: &dyn DueTimes) -> Option<View> {
-        let view = self.table.view(key, timers, |slot| slot)?;
+        let view = self.table.view(key, timers)?;
         Some(View { subject: "operation", body: serde_json::to_vec(&view).expect("a view is plain data").into() })
     }
 

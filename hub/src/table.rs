@@ -384,10 +384,10 @@ impl<W: Workflow> HubTable<W> {
     // ---- views --------------------------------------------------------------------------------------------------------
 
     /// How an operation stands.
-    pub fn view(&self, operation: &str, timers: &dyn DueTimes, timer_of: impl Fn(u64) -> u64) -> Option<Operation> {
+    pub fn view(&self, operation: &str, timers: &dyn DueTimes) -> Option<Operation> {
         let operation = OperationId::new(operation).ok()?;
         if let Some(running) = self.running.get(&operation) {
-            return Some(running.view(Some((timers, timer_of(running.slot)))));
+            return Some(running.view(Some((timers, running.slot))));
         }
         self.finished.get(&operation).map(|finished| finished.view.clone())
     }

@@ -161,11 +161,11 @@ fn attach_helpers(builder: &Builder) {
     };
     let mut installed = BTreeMap::new();
     for (group, component, attachment) in asked {
-        let (handles, joined) = installed
+        let handles = installed
             .entry((group, attachment.name))
-            .or_insert_with(|| ((attachment.install)(builder, &names[&group]), 0_u16));
-        (attachment.connect)(builder, handles.as_ref(), component, *joined);
-        *joined += 1;
+            .or_insert_with(|| (attachment.install)(builder, &names[&group]));
+        let number = u16::try_from(component).expect("a topology has fewer than 65,536 components");
+        (attachment.connect)(builder, handles.as_ref(), component, number);
     }
 }
 

@@ -64,6 +64,11 @@ pub trait Bolt: 'static {
         None
     }
 
+    /// For a component that keeps timers for others: its timer for `key` of the component with this number in the topology.
+    fn timer_for(&self, _component: u16, _key: u64) -> Option<u64> {
+        None
+    }
+
     /// What would be left undone if the lane stopped now, a line each; for a shutdown that says what it leaves.
     fn unfinished(&self) -> Vec<String> {
         Vec::new()
@@ -150,6 +155,7 @@ pub struct View {
 
 /// When timers are due, for views. Lane code decides nothing by it.
 pub trait DueTimes {
-    /// When the component's `timer` is due, on the owner's wall clock.
-    fn due(&self, timer: u64) -> Option<WallTime>;
+    /// When the timer that the component knows by `key` is due, on the owner's wall clock: its own, or one that another
+    /// keeps for it.
+    fn due(&self, key: u64) -> Option<WallTime>;
 }

@@ -53,8 +53,8 @@ impl<In: 'static> Declarer<In> {
     /// The component needs a helper in its stage: components that are declared once for each stage that has one who asks.
     ///
     /// `install` declares them, under names of their own for the stage, and returns its handles. `connect` joins them to the
-    /// component that asked, of which it gets the handle and its number among those that asked, in the order of their
-    /// declaration. All of it through the public interface of the builder: this is how deadlines wire themselves in, and
+    /// component that asked, of which it gets the handle and its number in the topology: the number with which the lane
+    /// asks [`crate::Bolt::timer_for`]. All of it through the public interface of the builder: this is how deadlines wire themselves in, and
     /// why nobody can forget to.
     pub fn attach<H: 'static>(
         &mut self,

@@ -19,10 +19,19 @@ use crate::outbox::{Effects, Level, Message};
 use crate::settings::Settings;
 use crate::wiring::Decode;
 
+/// A component in its lane.
+pub(crate) struct Seated {
+    pub(crate) name: Arc<str>,
+    /// Its number in the topology.
+    pub(crate) number: u16,
+    pub(crate) kind: ComponentKind,
+    pub(crate) node: Box<dyn Node>,
+}
+
 /// A lane. `step` is a pure function of state and record; the state is all that the components hold.
 pub struct Lane {
     context: Rc<LaneContext>,
-    nodes: Vec<(Arc<str>, ComponentKind, Box<dyn Node>)>,
+    nodes: Vec<Seated>,
     decoders: BTreeMap<String, Box<dyn Decode>>,
     dead: Arc<str>,
     settings: Settings,
@@ -39,12 +48,12 @@ impl Lane {
 
     pub(crate) fn new(
         context: Rc<LaneContext>,
-        mut nodes: Vec<(Arc<str>, ComponentKind, Box<dyn Node>)>,
+        mut nodes: Vec<Seated>,
         decoders: BTreeMap<String, Box<dyn Decode>>,
         dead: Arc<str>,
         settings: &Settings,
     ) -> Self {
-        for (_, _, node) in &mut nodes {
+        for Seated { node, .. } in &mut nodes {
             node.prepare(&context.info);
             node.configure(settings);
         }
@@ -58,12 +67,12 @@ impl Lane {
 
     /// The name of a component, as timers and views name it by number.
     pub fn component(&self, number: u16) -> &Arc<str> {
-        &self.nodes[usize::from(number)].0
+        &self.nodes[usize::from(number)].name
     }
 
     /// The number of a component.
     pub fn number(&self, component: &str) -> Option<u16> {
-        self.nodes.iter().position(|(name, _, _)| **name == *component).and_then(|number| u16::try_from(number).ok())
+        self.nodes.iter().position(|seated| *seated.name == *component).and_then(|number| u16::try_from(number).ok())
     }
 
     /// The settings in force.
@@ -89,7 +98,7 @@ impl Lane {
     /// Lets spouts that are not fed by the inbox emit; false where none has anything.
     pub fn next(&mut self) -> bool {
         let mut emitted = false;
-        for (_, _, node) in &mut self.nodes {
+        for Seated { node, .. } in &mut self.nodes {
             emitted |= node.next();
         }
         self.run();
@@ -98,7 +107,7 @@ impl Lane {
 
     /// True where the lane has spouts of its own.
     pub fn has_spouts(&self) -> bool {
-        self.nodes.iter().any(|(_, kind, _)| *kind == ComponentKind::Spout)
+        self.nodes.iter().any(|seated| seated.kind == ComponentKind::Spout)
     }
 
     /// What the steps since the last call decided.
@@ -108,17 +117,24 @@ impl Lane {
 
     /// How things stand with a key of a component.
     pub fn view(&self, component: u16, key: &str, timers: &dyn DueTimes) -> Option<View> {
-        self.nodes[usize::from(component)].2.view(key, timers)
+        self.nodes[usize::from(component)].node.view(key, timers)
+    }
+
+    /// The timer that a component knows by `key`: its own, or one that another component keeps for it.
+    pub(crate) fn timer_of(&self, component: u16, key: u64) -> (u16, u64) {
+        let owner = self.nodes[usize::from(component)].number;
+        let kept = (0..).zip(&self.nodes).find_map(|(keeper, seated)| Some((keeper, seated.node.timer_for(owner, key)?)));
+        kept.unwrap_or((component, key))
     }
 
     /// What would be left undone if the lane stopped now.
     pub fn unfinished(&self) -> Vec<String> {
-        self.nodes.iter().flat_map(|(_, _, node)| node.unfinished()).collect()
+        self.nodes.iter().flat_map(|seated| seated.node.unfinished()).collect()
     }
 
     /// Ends the lane in order.
     pub fn cleanup(&mut self) {
-        for (_, _, node) in &mut self.nodes {
+        for Seated { node, .. } in &mut self.nodes {
             node.cleanup();
         }
     }
@@ -139,9 +155,9 @@ impl Lane {
             | Kind::View
             | Kind::Dead => {}
         }
-        let node = self.nodes.iter_mut().find(|(_, _, node)| node.accepts(envelope));
-        let (_, _, node) = node.ok_or_else(|| Unreadable(format!("no component takes {}", envelope.kind)))?;
-        node.receive(&Delivery { envelope, record })
+        let node = self.nodes.iter_mut().find(|seated| seated.node.accepts(envelope));
+        let seated = node.ok_or_else(|| Unreadable(format!("no component takes {}", envelope.kind)))?;
+        seated.node.receive(&Delivery { envelope, record })
     }
 
     fn take_settings(&mut self, record: &Record) -> Result<(), Unreadable> {
@@ -149,7 +165,7 @@ impl Lane {
             serde_json::from_slice(&record.value).map_err(|error| Unreadable(error.to_string()))?;
         let settings = Settings::new(owner.settings);
         if settings != self.settings {
-            for (_, _, node) in &mut self.nodes {
+            for Seated { node, .. } in &mut self.nodes {
                 node.configure(&settings);
             }
             self.settings = settings;
@@ -220,7 +236,7 @@ impl Lane {
         let mut left = Self::EXECUTIONS;
         loop {
             let Some(ready) = self.context.ready.borrow_mut().pop_front() else { return };
-            let done = self.nodes[usize::from(ready)].2.run(left);
+            let done = self.nodes[usize::from(ready)].node.run(left);
             if done == left {
                 self.context.count(names::STEPS_CUT, 1);
                 let text = format!("a step executed {} tuples and was cut", Self::EXECUTIONS);

@@ -12,7 +12,7 @@ use crate::builder::{Builder, ComponentKind, DEFAULT_STREAM, Make};
 use crate::component::LaneInfo;
 use crate::declare::SideDeclaration;
 use crate::emitter::LaneContext;
-use crate::lane::Lane;
+use crate::lane::{Lane, Seated};
 use crate::node::Seat;
 use crate::settings::Settings;
 use crate::wiring::{AnyEdge, FarEnd};
@@ -152,7 +152,12 @@ impl Topology {
                 main: readers(DEFAULT_STREAM),
                 sides: made.sides.iter().map(|side| (side.name, (side.port)(readers(side.name)))).collect(),
             };
-            nodes.push((made.name.as_str().into(), made.kind, made.make.node(seat)));
+            nodes.push(Seated {
+                name: made.name.as_str().into(),
+                number: u16::try_from(*component).expect("a topology has fewer than 65,536 components"),
+                kind: made.kind,
+                node: made.make.node(seat),
+            });
         }
         let arriving = plan.edges.iter().filter(|edge| !edge.edge.is_local() && stage.components.contains(&edge.to));
         let decoders = arriving

@@ -222,7 +222,7 @@ impl Shard {
     pub fn view(&self, lane: u32, component: &str, key: &str) -> Option<crate::View> {
         let owned = self.owned.get(&lane)?;
         let number = owned.lane.number(component)?;
-        owned.lane.view(number, key, &DueOf { timers: &owned.timers, component: number, clock: &*self.clock })
+        owned.lane.view(number, key, &DueOf { timers: &owned.timers, lane: &owned.lane, component: number, clock: &*self.clock })
     }
 
     // ---- arrivals -----------------------------------------------------------------------------------------------------
@@ -388,12 +388,13 @@ impl Shard {
         let Some(owned) = self.owned.get(&partition) else { return };
         let mut records = Vec::new();
         for (component, key) in keys {
-            let due = DueOf { timers: &owned.timers, component: *component, clock: &*self.clock };
+            let due = DueOf { timers: &owned.timers, lane: &owned.lane, component: *component, clock: &*self.clock };
             let view = owned.lane.view(*component, key, &due);
             let name = format!("{}/{key}", owned.lane.component(*component));
             let mut envelope = Envelope::new(Kind::View, name.as_str(), owned.lane.info().source());
             envelope.time = Some(self.clock.wall());
             envelope.subject = view.as_ref().map(|view| view.subject.to_owned());
+            envelope.operation = wire::OperationId::new(key).ok();
             records.push(Outgoing {
                 topic: Arc::clone(&self.view_topic),
                 route: Route::To(partition),

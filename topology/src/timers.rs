@@ -9,6 +9,7 @@ use bus::{Clock, MonoTime};
 use wire::WallTime;
 
 use crate::component::DueTimes;
+use crate::lane::Lane;
 use crate::outbox::TimerEffect;
 use crate::wheel::{Handle, Wheel};
 
@@ -134,13 +135,14 @@ impl Timers {
 /// The timers of one component, for its views.
 pub(crate) struct DueOf<'a> {
     pub(crate) timers: &'a Timers,
+    pub(crate) lane: &'a Lane,
     pub(crate) component: u16,
     pub(crate) clock: &'a dyn Clock,
 }
 
 impl DueTimes for DueOf<'_> {
-    fn due(&self, timer: u64) -> Option<WallTime> {
-        let (due, _) = self.timers.armed.get(&(self.component, timer))?.due?;
+    fn due(&self, key: u64) -> Option<WallTime> {
+        let (due, _) = self.timers.armed.get(&self.lane.timer_of(self.component, key))?.due?;
         let left = due.since(self.clock.mono());
         Some(self.clock.wall().plus_ms(u64::try_from(left.as_millis()).unwrap_or(u64::MAX)))
     }

@@ -1,0 +1,244 @@
+//! The speaker on the bus: a member of the group of its topic.
+//!
+//! Each turn reads what has come, hands it to the [`crate::Speaker`], and commits all answers together with the positions in
+//! one batch. So a request is answered at least once: after a crash, what was not committed is read again, and the memory
+//! knows it.
+
+mod commits;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bus::{Arrival, Bus, BusError, Clock, Member, MemberSpec, MonoTime, Outgoing, Part, Record, Turn};
+
+use self::commits::Doubt;
+use crate::pause::Pause;
+use crate::{Answer, Request, Speaker, SpeakerHandle, metrics};
+
+/// So many requests are taken in one turn: enough to share a commit, few enough to be answered within milliseconds.
+const TAKEN: usize = 256;
+
+/// So many answers may wait for a commit. Beyond it nothing more is read: sixteen turns of requests, some 2 MB.
+const OWED: usize = 4_096;
+
+/// Serves a [`SpeakerHandle`] over the bus.
+pub struct SpeakerPart {
+    name: String,
+    member_name: String,
+    member: Box<dyn Member>,
+    clock: Arc<dyn Clock>,
+    handle: SpeakerHandle,
+    /// Partitions that the group gave and that are not started yet.
+    assigned: BTreeSet<u32>,
+    /// Partitions that are read.
+    lanes: BTreeMap<u32, Lane>,
+    /// Answers that are not committed yet, in order.
+    owed: Vec<Outgoing>,
+    doubt: Option<Doubt>,
+    polling: Pause,
+    committing: Pause,
+    arrivals: Vec<Arrival>,
+}
+
+/// Where the speaker stands in a partition.
+struct Lane {
+    next: u64,
+    committed: u64,
+}
+
+impl SpeakerPart {
+    /// Joins the group of `topic` (it has the topic's name) as `member_name`, which must be unique among all that live.
+    ///
+    /// # Errors
+    /// Where the bus does not let it join.
+    pub fn join(bus: &dyn Bus, topic: &str, member_name: &str, handle: SpeakerHandle) -> Result<Self, BusError> {
+        let member = bus.member(&MemberSpec::new(topic, topic, member_name))?;
+        Ok(Self::over(member, member_name, bus.clock(), handle))
+    }
+
+    /// Serves what `member` reads.
+    pub fn over(member: Box<dyn Member>, member_name: &str, clock: Arc<dyn Clock>, handle: SpeakerHandle) -> Self {
+        Self {
+            name: format!("speaker {member_name}"),
+            member_name: member_name.into(),
+            member,
+            clock,
+            handle,
+            assigned: BTreeSet::new(),
+            lanes: BTreeMap::new(),
+            owed: Vec::new(),
+            doubt: None,
+            polling: Pause::default(),
+            committing: Pause::default(),
+            arrivals: Vec::new(),
+        }
+    }
+
+    /// Fills `arrivals`, waiting at most `wait`, or until something of our own is due.
+    fn poll(&mut self, wait: Duration) -> Result<(), BusError> {
+        let now = self.clock.mono();
+        let wait = self.next().map_or(wait, |at| wait.min(at.since(now)));
+        let room = OWED.saturating_sub(self.owed.len()).min(TAKEN);
+        // While a commit is in doubt a poll must come all the same: it says what is still owned.
+        let max = if self.doubt.is_some() { room.max(1) } else { room };
+        if max == 0 || self.polling.holds(now) {
+            std::thread::park_timeout(wait);
+            return Ok(());
+        }
+        match self.member.poll(max, wait, &mut self.arrivals) {
+            Ok(()) => self.polling.over(),
+            Err(BusError::Gone { partition, asked, low, .. }) => {
+                tracing::error!(partition, asked, low, "requests were deleted before they were read");
+                // As if it were given anew: it starts at the first record there is.
+                if self.lanes.remove(&partition).is_some() {
+                    self.assigned.insert(partition);
+                }
+            }
+            Err(BusError::Unavailable(why)) => {
+                tracing::warn!(why, "cannot read requests; trying again");
+                self.polling.failed(now);
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// Handles what has come and what is due. Gives the partitions that the group wants back.
+    fn handle_arrivals(&mut self) -> Vec<u32> {
+        let (now, wall) = (self.clock.mono(), self.clock.wall());
+        let handle = self.handle.clone();
+        let mut speaker = handle.lock();
+        let due = speaker.due(now, wall);
+        self.owe(due);
+        let mut revoking = Vec::new();
+        for arrival in std::mem::take(&mut self.arrivals) {
+            match arrival {
+                Arrival::Assigned(partitions) => self.assigned.extend(partitions),
+                Arrival::Revoking(partitions) => revoking.extend(partitions),
+                Arrival::Lost(partitions) => self.forget(&partitions),
+                Arrival::Record(record) => self.handle_record(&mut speaker, now, &record),
+            }
+        }
+        revoking
+    }
+
+    fn handle_record(&mut self, speaker: &mut Speaker, now: MonoTime, record: &Record) {
+        let Some(lane) = self.lanes.get_mut(&record.partition) else { return };
+        lane.next = record.offset + 1;
+        match Request::read(record) {
+            Ok(request) => {
+                let answers = speaker.on(now, self.clock.wall(), request);
+                self.owe(answers);
+            }
+            Err(unreadable) => {
+                let (partition, offset) = (record.partition, record.offset);
+                tracing::warn!(partition, offset, detail = unreadable.detail, "a message cannot be read");
+                metrics::unreadable();
+                self.owe(unreadable.answer);
+            }
+        }
+    }
+
+    fn owe(&mut self, answers: impl IntoIterator<Item = Answer>) {
+        let wall = self.clock.wall();
+        for answer in answers {
+            match answer.outgoing(wall) {
+                Some(record) => self.owed.push(record),
+                None => metrics::dropped("no address", 1),
+            }
+        }
+    }
+
+    fn forget(&mut self, partitions: &[u32]) {
+        for partition in partitions {
+            self.lanes.remove(partition);
+            self.assigned.remove(partition);
+        }
+    }
+
+    /// Starts the partitions that the group gave: at the committed offset, or at the first record there is.
+    fn start_assigned(&mut self) -> Result<bool, BusError> {
+        if self.committing.holds(self.clock.mono()) {
+            return Ok(false);
+        }
+        let mut worked = false;
+        while let Some(&partition) = self.assigned.first() {
+            match self.start(partition) {
+                Ok(lane) => drop(self.lanes.insert(partition, lane)),
+                Err(BusError::NotOwned(_)) => {}
+                Err(error @ (BusError::Unavailable(_) | BusError::Gone { .. })) => {
+                    tracing::warn!(partition, %error, "cannot take a partition over; trying again");
+                    self.committing.failed(self.clock.mono());
+                    return Ok(worked);
+                }
+                Err(error) => return Err(error),
+            }
+            self.assigned.remove(&partition);
+            worked = true;
+        }
+        Ok(worked)
+    }
+
+    fn start(&mut self, partition: u32) -> Result<Lane, BusError> {
+        let left = self.member.take_over(partition)?;
+        let committed = left.committed.map_or(left.low, |committed| committed.next);
+        if committed < left.low {
+            tracing::error!(partition, committed, low = left.low, "requests were deleted before they were read");
+        }
+        // What was deleted has been said to be gone, here or by the poll.
+        let next = committed.max(left.low);
+        self.member.start(partition, next)?;
+        Ok(Lane { next, committed })
+    }
+
+    /// When there is something to do without anybody's asking.
+    fn next(&self) -> Option<MonoTime> {
+        let due = self.handle.lock().next_due();
+        [due, self.polling.until(), self.committing.until()].into_iter().flatten().min()
+    }
+}
+
+impl Part for SpeakerPart {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn turn(&mut self, wait: Duration) -> Result<Turn, BusError> {
+        self.poll(wait)?;
+        let came = !self.arrivals.is_empty();
+        let revoking = self.handle_arrivals();
+        let started = self.start_assigned()?;
+        let committed = self.commit(&revoking)?;
+        if !revoking.is_empty() {
+            self.forget(&revoking);
+            match self.member.release(&revoking) {
+                Err(BusError::Unavailable(why)) => {
+                    tracing::warn!(why, "cannot give partitions back; the session's end will");
+                }
+                result => result?,
+            }
+        }
+        Ok(Turn { worked: came || started || committed, next: self.next() })
+    }
+
+    fn stop(mut self: Box<Self>) -> Vec<String> {
+        self.committing.over();
+        let all: Vec<u32> = self.lanes.keys().copied().collect();
+        let mut left = Vec::new();
+        if let Err(error) = self.commit(&all) {
+            left.push(format!("speaker: the last commit failed: {error}"));
+        }
+        if !self.owed.is_empty() {
+            left.push(format!("speaker: {} answers could not be committed", self.owed.len()));
+        }
+        let waiting = self.handle.waiting();
+        if waiting > 0 {
+            left.push(format!("speaker: {waiting} commands or answers are still delayed by a fault"));
+        }
+        if let Err(error) = self.member.leave() {
+            left.push(format!("speaker: could not leave its group: {error}"));
+        }
+        left
+    }
+}

@@ -1,0 +1,149 @@
+//! What comes in: a command in its envelope, or something that cannot be read.
+
+use bus::{Headers, Record};
+use bytes::Bytes;
+use wire::speaker::{Action, Command, Refusal};
+use wire::{Envelope, Kind, OperationId};
+
+use crate::{Answer, Body};
+
+/// A command, and how it came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// The record's key, given back on the answer.
+    pub key: Option<Bytes>,
+    /// Who asks, and whom to tell.
+    pub envelope: Envelope,
+    /// What is asked.
+    pub command: Command,
+}
+
+/// A message that cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unreadable {
+    /// What is wrong with it, in a sentence.
+    pub detail: String,
+    /// The refusal, where there is anybody to tell.
+    pub answer: Option<Answer>,
+}
+
+impl Request {
+    /// Reads a record.
+    ///
+    /// # Errors
+    /// [`Unreadable`] where the envelope or the body cannot be read, or does not say what a speaker must know.
+    pub fn read(record: &Record) -> Result<Self, Box<Unreadable>> {
+        let unreadable = |detail: String, envelope: Option<Envelope>| {
+            let answer = envelope.filter(|envelope| envelope.reply_to.is_some()).map(|envelope| Answer {
+                key: record.key.clone(),
+                request: envelope,
+                body: Body::Refusal(Refusal { error: "unreadable".into(), detail: detail.clone() }),
+            });
+            Box::new(Unreadable { detail, answer })
+        };
+        let envelope = match record.headers.envelope() {
+            Ok(envelope) => envelope,
+            Err(error) => return Err(unreadable(error.to_string(), salvage(&record.headers))),
+        };
+        let command: Command = match serde_json::from_slice(&record.value) {
+            Ok(command) => command,
+            Err(error) => return Err(unreadable(format!("the body is no command: {error}"), Some(envelope))),
+        };
+        if let Some(fault) = fault_of(&envelope, &command) {
+            return Err(unreadable(fault, Some(envelope)));
+        }
+        Ok(Self { key: record.key.clone(), envelope, command })
+    }
+}
+
+/// What a speaker must know and is not told.
+fn fault_of(envelope: &Envelope, command: &Command) -> Option<String> {
+    match (envelope.kind, &command.action) {
+        _ if envelope.call.is_none() => Some("ce_callid is missing; without it a repeat cannot be known".into()),
+        (Kind::Call, Action::Install { .. } | Action::Read { .. } | Action::Remove { .. })
+        | (Kind::Undo, Action::Remove { .. }) => None,
+        (Kind::Undo, action) => Some(format!("an undo cannot {}; it can remove", action.word())),
+        (kind, _) => Some(format!("ce_type is {kind}; a speaker knows nave.call and nave.undo")),
+    }
+}
+
+/// What can be read of an envelope that as a whole cannot: enough to tell the sender.
+fn salvage(headers: &Headers) -> Option<Envelope> {
+    let text = |name: &str| headers.get(name).and_then(|value| std::str::from_utf8(value).ok());
+    let mut envelope = Envelope::new(Kind::Call, text("ce_id")?, text("ce_source").unwrap_or("unknown"));
+    envelope.subject = text("ce_subject").map(str::to_owned);
+    envelope.operation = text("ce_correlationid").and_then(|id| OperationId::new(id).ok());
+    envelope.call = text("ce_callid").and_then(|id| id.parse().ok());
+    envelope.attempt = text("ce_attempt").and_then(|attempt| attempt.parse().ok());
+    envelope.reply_to = text("ce_replyto").map(str::to_owned);
+    envelope.reply_partition = text("ce_replypartition").and_then(|partition| partition.parse().ok());
+    Some(envelope)
+}
+
+#[cfg(test)]
+mod tests {
+    use wire::WallTime;
+
+    use super::*;
+
+    const READ: &str = r#"{"command":"read","switch":"of:01","cookie":17}"#;
+
+    fn record(headers: &[(&str, &str)], value: &'static str) -> Record {
+        Record {
+            topic: "nave.spoke.speaker".into(),
+            partition: 0,
+            offset: 0,
+            time: WallTime(0),
+            key: Some(Bytes::from_static(b"of:01")),
+            headers: headers.iter().copied().collect(),
+            value: Bytes::from_static(value.as_bytes()),
+        }
+    }
+
+    const HEADERS: [(&str, &str); 6] = [
+        ("ce_specversion", "1.0"),
+        ("ce_id", "7f3a/1/1/speaker/1"),
+        ("ce_source", "/nave/flows/hub/0"),
+        ("ce_type", "nave.call"),
+        ("ce_callid", "7f3a/1/1"),
+        ("ce_replyto", "nave.flows.hub.in"),
+    ];
+
+    #[test]
+    fn a_message_without_error_is_fine() {
+        let request = Request::read(&record(&HEADERS, READ)).unwrap();
+        assert_eq!(request.command.error, None);
+        assert_eq!(request.key.as_deref(), Some(&b"of:01"[..]));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_refused_where_somebody_can_be_told() {
+        let with = |name: &str, value: &'static str| {
+            HEADERS.map(|(known, old)| if known == name { (known, value) } else { (known, old) })
+        };
+        let without_call = HEADERS.map(|header| if header.0 == "ce_callid" { ("other", "") } else { header });
+        for (headers, value) in [
+            (HEADERS, "null"),
+            (HEADERS, "{"),
+            (HEADERS, ""),
+            (HEADERS, r#"{"command":"polish"}"#),
+            (with("ce_specversion", "0.3"), READ),
+            (with("ce_callid", "nine"), READ),
+            (with("ce_type", "nave.answer"), READ),
+            (with("ce_type", "nave.undo"), READ),
+            (without_call, READ),
+        ] {
+            let unreadable = Request::read(&record(&headers, value)).unwrap_err();
+            let answer = unreadable.answer.expect("ce_replyto is there");
+            assert_eq!(answer.request.id, "7f3a/1/1/speaker/1", "{headers:?} {value}");
+            assert!(matches!(answer.body, Body::Refusal(refusal) if refusal.error == "unreadable"));
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_and_names_nobody_is_not_answered() {
+        let nobody = HEADERS.map(|header| if header.0 == "ce_replyto" { ("other", "") } else { header });
+        assert_eq!(Request::read(&record(&nobody, "null")).unwrap_err().answer, None);
+        assert_eq!(Request::read(&record(&[], "null")).unwrap_err().answer, None);
+    }
+}

@@ -1,0 +1,140 @@
+//! Rule tables and meters.
+
+use std::collections::BTreeMap;
+
+use wire::speaker::{Rule, SwitchId};
+
+/// All switches. Each exists from the start, and has no rules until one is installed.
+///
+/// Nothing here limits how many rules there are: whoever installs them takes cookies and meters from bounded pools.
+#[derive(Debug, Default)]
+pub struct Switches(BTreeMap<SwitchId, Table>);
+
+/// The rules of one switch by cookie, and which cookie holds which meter.
+#[derive(Debug, Default)]
+struct Table {
+    rules: BTreeMap<u64, Rule>,
+    meters: BTreeMap<u32, u64>,
+}
+
+/// The meter of a rule belongs to another one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("meter {meter} of {switch} belongs to the rule with cookie {cookie}")]
+pub struct MeterTaken {
+    /// The switch.
+    pub switch: SwitchId,
+    /// The meter that was asked for.
+    pub meter: u32,
+    /// The cookie of the rule that has it.
+    pub cookie: u64,
+}
+
+impl Switches {
+    /// Puts `rule` on its switch, in place of one with the same cookie. Says whether there was one.
+    ///
+    /// # Errors
+    /// [`MeterTaken`] where another rule of the switch has the meter; nothing is changed then.
+    pub fn install(&mut self, rule: &Rule) -> Result<bool, MeterTaken> {
+        let table = self.0.entry(rule.switch.clone()).or_default();
+        if let Some(&cookie) = table.meters.get(&rule.meter)
+            && cookie != rule.cookie
+        {
+            return Err(MeterTaken { switch: rule.switch.clone(), meter: rule.meter, cookie });
+        }
+        let before = table.rules.insert(rule.cookie, rule.clone());
+        if let Some(before) = &before {
+            table.meters.remove(&before.meter);
+        }
+        table.meters.insert(rule.meter, rule.cookie);
+        Ok(before.is_some())
+    }
+
+    /// The rule under `cookie`.
+    pub fn read(&self, switch: &SwitchId, cookie: u64) -> Option<&Rule> {
+        self.0.get(switch)?.rules.get(&cookie)
+    }
+
+    /// Takes the rule under `cookie` away, and gives its meter back. Says whether there was one.
+    pub fn remove(&mut self, switch: &SwitchId, cookie: u64) -> bool {
+        let Some(table) = self.0.get_mut(switch) else { return false };
+        let Some(rule) = table.rules.remove(&cookie) else { return false };
+        table.meters.remove(&rule.meter);
+        if table.rules.is_empty() {
+            self.0.remove(switch);
+        }
+        true
+    }
+
+    /// The rules of a switch, by cookie.
+    pub fn rules(&self, switch: &SwitchId) -> Vec<Rule> {
+        self.0.get(switch).map(|table| table.rules.values().cloned().collect()).unwrap_or_default()
+    }
+
+    /// The rules of all switches, by switch and cookie.
+    pub fn all_rules(&self) -> Vec<Rule> {
+        self.0.values().flat_map(|table| table.rules.values().cloned()).collect()
+    }
+
+    /// The switches that have rules, and how many.
+    pub fn counts(&self) -> Vec<(SwitchId, usize)> {
+        self.0.iter().map(|(switch, table)| (switch.clone(), table.rules.len())).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn rule(switch: u32, cookie: u64, meter: u32) -> Rule {
+        Rule { switch: SwitchId::numbered(switch), flow: format!("flow-{cookie}"), number: switch, cookie, meter }
+    }
+
+    #[test]
+    fn a_rule_exists_only_after_it_was_installed() {
+        let mut switches = Switches::default();
+        assert_eq!(switches.install(&rule(1, 17, 3)), Ok(false));
+        assert_eq!(switches.install(&rule(1, 17, 3)), Ok(true));
+        assert!(switches.remove(&SwitchId::numbered(1), 17));
+        assert!(!switches.remove(&SwitchId::numbered(1), 17));
+        assert!(switches.all_rules().is_empty());
+    }
+
+    #[test]
+    fn a_meter_belongs_to_one_rule_of_a_switch() {
+        let mut switches = Switches::default();
+        switches.install(&rule(1, 17, 3)).unwrap();
+        let taken = switches.install(&rule(1, 18, 3)).unwrap_err();
+        assert_eq!(taken.to_string(), "meter 3 of of:01 belongs to the rule with cookie 17");
+        assert_eq!(switches.read(&SwitchId::numbered(1), 18), None);
+        assert_eq!(switches.install(&rule(2, 18, 3)), Ok(false), "another switch has its own meters");
+    }
+
+    #[test]
+    fn a_rule_with_another_meter_gives_the_first_one_back() {
+        let mut switches = Switches::default();
+        switches.install(&rule(1, 17, 3)).unwrap();
+        assert_eq!(switches.install(&rule(1, 17, 4)), Ok(true));
+        assert_eq!(switches.install(&rule(1, 18, 3)), Ok(false));
+    }
+
+    proptest! {
+        #[test]
+        fn every_meter_has_exactly_the_rule_that_names_it(steps in prop::collection::vec((any::<bool>(), 1..3_u32, 0..4_u64, 0..4_u32), 0..60)) {
+            let mut switches = Switches::default();
+            for (install, switch, cookie, meter) in steps {
+                if install {
+                    drop(switches.install(&rule(switch, cookie, meter)));
+                } else {
+                    switches.remove(&SwitchId::numbered(switch), cookie);
+                }
+                for table in switches.0.values() {
+                    let named: BTreeMap<u32, u64> = table.rules.values().map(|rule| (rule.meter, rule.cookie)).collect();
+                    prop_assert_eq!(named.len(), table.rules.len());
+                    prop_assert_eq!(&named, &table.meters);
+                }
+            }
+        }
+    }
+}

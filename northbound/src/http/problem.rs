@@ -1,0 +1,102 @@
+//! Problems as RFC 9457 has them.
+
+use axum::extract::rejection::BytesRejection;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Map, Value, json};
+use wire::{Code, OperationId, Problem};
+
+/// The status of a code. The only place where one becomes the other.
+pub fn status_of(code: Code) -> StatusCode {
+    match code {
+        Code::NotJson | Code::BadRequest => StatusCode::BAD_REQUEST,
+        Code::UnknownOperation | Code::UnknownPath => StatusCode::NOT_FOUND,
+        Code::WrongMethod => StatusCode::METHOD_NOT_ALLOWED,
+        Code::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        Code::InvalidField | Code::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
+        Code::QueueFull | Code::Busy => StatusCode::TOO_MANY_REQUESTS,
+        Code::CannotBuild | Code::WrongTopic | Code::Parked => StatusCode::INTERNAL_SERVER_ERROR,
+        Code::InstallFailed | Code::ValidationFailed => StatusCode::BAD_GATEWAY,
+        Code::NotReady | Code::PoolEmpty => StatusCode::SERVICE_UNAVAILABLE,
+        Code::HubTimeout => StatusCode::GATEWAY_TIMEOUT,
+    }
+}
+
+/// A problem on its way to a client.
+#[derive(Debug)]
+pub struct Refused {
+    problem: Problem,
+    operation: Option<OperationId>,
+    more: Map<String, Value>,
+}
+
+impl Refused {
+    /// This code, and what it means here.
+    pub fn new(code: Code, detail: impl Into<String>) -> Self {
+        Problem::new(code, detail).into()
+    }
+
+    /// The same, as an occurrence in `operation`: its view becomes the `instance`.
+    #[must_use]
+    pub fn of(mut self, operation: &OperationId) -> Self {
+        self.operation = Some(operation.clone());
+        self
+    }
+
+    /// The same with more members.
+    #[must_use]
+    pub fn with(mut self, more: Map<String, Value>) -> Self {
+        self.more = more;
+        self
+    }
+}
+
+/// A body that did not come whole.
+pub(super) fn unread_body(error: &BytesRejection) -> Refused {
+    let too_large = error.status() == StatusCode::PAYLOAD_TOO_LARGE;
+    Refused::new(if too_large { Code::TooLarge } else { Code::BadRequest }, error.body_text())
+}
+
+impl From<Problem> for Refused {
+    fn from(problem: Problem) -> Self {
+        Self { problem, operation: None, more: Map::new() }
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        let Self { problem, operation, more } = self;
+        let status = status_of(problem.code);
+        let mut body = Value::Object(more);
+        body["type"] = format!("urn:nave:{}", problem.code).into();
+        body["title"] = problem.code.title().into();
+        body["status"] = status.as_u16().into();
+        body["detail"] = problem.detail.into();
+        body["code"] = json!(problem.code);
+        if let Some(field) = problem.field {
+            body["field"] = field.into();
+        }
+        if let Some(operation) = operation {
+            body["instance"] = format!("/v1/operations/{operation}").into();
+        }
+        let kind = [(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"))];
+        let mut response = (status, kind, body.to_string()).into_response();
+        if status == StatusCode::TOO_MANY_REQUESTS {
+            // A second: a lane answers hundreds of requests in it.
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_has_a_status_from_400_up() {
+        for &code in Code::ALL {
+            assert!(status_of(code).as_u16() >= 400, "{code}");
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! The two ends on the bus: what they write, where they read, and what they do when the bus does not answer.
+
+#![expect(clippy::unwrap_used, reason = "what a helper of these tests needs is there")]
+
+mod support;
+
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bus::{
+    Bounds, Bus, BusError, Clock, Embedded, EmbeddedOptions, ManualClock, Member, MemberSpec, Outgoing, Part, Reader,
+    Record, TopicInfo, TopicSpec, Writer,
+};
+use northbound::{Gateway, GatewayOptions, Inlet, Outlet, Submission, Ticket};
+use support::{EGRESS, INBOX, VIEW, about, ended, failed, refused, running, up};
+use uuid::Uuid;
+use wire::{Code, Kind, OperationId};
+
+type Faults = Arc<Mutex<VecDeque<BusError>>>;
+
+/// A bus whose writers and readers answer with these faults first.
+#[derive(Clone)]
+struct Faulty {
+    bus: Embedded,
+    clock: Arc<ManualClock>,
+    faults: Faults,
+}
+
+struct Fault<T> {
+    inner: T,
+    faults: Faults,
+}
+
+impl<T> Fault<T> {
+    fn next(&self) -> Result<(), BusError> {
+        self.faults.lock().unwrap().pop_front().map_or(Ok(()), Err)
+    }
+}
+
+impl Writer for Fault<Box<dyn Writer>> {
+    fn append(&mut self, records: &[Outgoing]) -> Result<(), BusError> {
+        self.next()?;
+        self.inner.append(records)
+    }
+}
+
+impl Reader for Fault<Box<dyn Reader>> {
+    fn assign(&mut self, topic: &str, partition: u32, from: u64) -> Result<(), BusError> {
+        self.inner.assign(topic, partition, from)
+    }
+
+    fn poll(&mut self, max: usize, wait: Duration, out: &mut Vec<Record>) -> Result<(), BusError> {
+        self.next()?;
+        self.inner.poll(max, wait, out)
+    }
+}
+
+impl Bus for Faulty {
+    fn ensure_topic(&self, spec: &TopicSpec) -> Result<TopicInfo, BusError> {
+        self.bus.ensure_topic(spec)
+    }
+
+    fn topic(&self, name: &str) -> Result<Option<TopicInfo>, BusError> {
+        self.bus.topic(name)
+    }
+
+    fn bounds(&self, topic: &str, partition: u32) -> Result<Bounds, BusError> {
+        self.bus.bounds(topic, partition)
+    }
+
+    fn member(&self, spec: &MemberSpec) -> Result<Box<dyn Member>, BusError> {
+        self.bus.member(spec)
+    }
+
+    fn reader(&self) -> Result<Box<dyn Reader>, BusError> {
+        Ok(Box::new(Fault { inner: self.bus.reader()?, faults: Arc::clone(&self.faults) }))
+    }
+
+    fn writer(&self, name: &str) -> Result<Box<dyn Writer>, BusError> {
+        Ok(Box::new(Fault { inner: self.bus.writer(name)?, faults: Arc::clone(&self.faults) }))
+    }
+
+    fn clock(&self) -> Arc<dyn Clock> {
+        Arc::clone(&self.clock) as Arc<dyn Clock>
+    }
+}
+
+impl Faulty {
+    fn new() -> Self {
+        let clock = Arc::new(ManualClock::default());
+        let bus = Embedded::open(Arc::clone(&clock) as Arc<dyn Clock>, EmbeddedOptions::default());
+        for topic in [INBOX, EGRESS, VIEW] {
+            bus.ensure_topic(&TopicSpec::log(topic, 2)).unwrap();
+        }
+        Self { bus, clock, faults: Faults::default() }
+    }
+
+    fn fault(&self, error: BusError) {
+        self.faults.lock().unwrap().push_back(error);
+    }
+
+    /// A gateway that knows the newest `known` operations.
+    fn gateway(&self, known: usize) -> Arc<Gateway> {
+        let options = GatewayOptions { known_operations: known, ..GatewayOptions::new(INBOX, EGRESS, VIEW, 2) };
+        Arc::new(Gateway::new(options, self.clock()))
+    }
+
+    fn write(&self, records: &[Outgoing]) {
+        self.bus.writer("hub").unwrap().append(records).unwrap();
+    }
+
+    /// How many records a topic has.
+    fn count(&self, topic: &str) -> u64 {
+        (0..2).map(|partition| self.bus.bounds(topic, partition).unwrap().end).sum()
+    }
+}
+
+fn ticket(gateway: &Arc<Gateway>, n: u128) -> Ticket {
+    let key = format!("flow-{n}");
+    let (request, http_id) = (serde_json::Value::Null, Uuid::from_u128(n));
+    gateway
+        .submit(Submission { workflow: "create-flow", key: &key, request, idempotency_key: None, trace: None, http_id })
+        .unwrap()
+}
+
+fn id(n: u32) -> OperationId {
+    OperationId::new(&format!("op-{n}")).unwrap()
+}
+
+fn unavailable() -> BusError {
+    BusError::Unavailable("the line is dead".into())
+}
+
+#[test]
+fn requests_that_wait_are_written_as_one_batch() {
+    let bus = Faulty::new();
+    let gateway = bus.gateway(100);
+    let mut inlet = Inlet::open(&bus, Arc::clone(&gateway)).unwrap();
+    assert!(!inlet.turn(Duration::ZERO).unwrap().worked);
+    let tickets: Vec<Ticket> = (1..=100).map(|n| ticket(&gateway, n)).collect();
+    for ticket in &tickets {
+        inlet.handle().send(ticket).unwrap();
+    }
+    assert!(inlet.turn(Duration::ZERO).unwrap().worked);
+    assert_eq!(bus.count(INBOX), 100);
+    assert!(!inlet.turn(Duration::ZERO).unwrap().worked);
+}
+
+#[test]
+fn a_write_that_fails_is_told_to_each_of_its_requests_and_the_next_one_works() {
+    let bus = Faulty::new();
+    let gateway = bus.gateway(100);
+    let mut inlet = Inlet::open(&bus, Arc::clone(&gateway)).unwrap();
+    let mut tickets = [1, 2].map(|n| ticket(&gateway, n));
+    for ticket in &tickets {
+        inlet.handle().send(ticket).unwrap();
+    }
+    bus.fault(unavailable());
+    inlet.turn(Duration::ZERO).unwrap();
+    for ticket in &mut tickets {
+        let problem = ticket.answer.try_recv().unwrap().unwrap_err();
+        assert_eq!(problem.code, Code::NotReady);
+        assert!(problem.detail.contains("may or may not"), "{problem}");
+        assert!(problem.detail.contains(ticket.operation.as_str()), "{problem}");
+    }
+    let mut next = ticket(&gateway, 3);
+    inlet.handle().send(&next).unwrap();
+    inlet.turn(Duration::ZERO).unwrap();
+    assert_eq!((bus.count(INBOX), next.answer.try_recv().is_err()), (1, true));
+}
+
+#[test]
+fn an_inlet_without_its_topic_ends_and_says_so() {
+    let bus = Faulty::new();
+    let gateway = bus.gateway(100);
+    let mut inlet = Inlet::open(&bus, Arc::clone(&gateway)).unwrap();
+    let mut waiting = ticket(&gateway, 1);
+    inlet.handle().send(&waiting).unwrap();
+    bus.fault(BusError::NoTopic(INBOX.into()));
+    assert_eq!(inlet.turn(Duration::ZERO), Err(BusError::NoTopic(INBOX.into())));
+    assert!(waiting.answer.try_recv().unwrap().is_err());
+}
+
+#[test]
+fn an_inlet_that_is_full_is_busy_and_one_that_stops_writes_what_it_was_given() {
+    let bus = Faulty::new();
+    let gateway = bus.gateway(100);
+    let inlet = Box::new(Inlet::open(&bus, Arc::clone(&gateway)).unwrap());
+    let handle = inlet.handle();
+    let one = ticket(&gateway, 1);
+    for _ in 0..1_024 {
+        handle.send(&one).unwrap();
+    }
+    assert_eq!(handle.send(&one).unwrap_err().code, Code::Busy);
+    assert_eq!(inlet.stop(), [""; 0]);
+    assert_eq!(bus.count(INBOX), 1_024);
+    assert_eq!(handle.send(&one).unwrap_err().code, Code::NotReady);
+}
+
+#[test]
+fn a_northbound_that_starts_again_knows_the_views_and_the_newest_answers() {
+    let bus = Faulty::new();
+    for n in 1..=20 {
+        bus.write(&[about(Kind::Answer, &ended(&id(n), up(&id(n), false)), "x").to(0)]);
+    }
+    bus.write(&[about(Kind::View, &running(&id(99), 1), "x")]);
+    let gateway = bus.gateway(20);
+    let mut outlet = Outlet::open(&bus, Arc::clone(&gateway)).unwrap();
+    assert!(!outlet.ready().load(Ordering::Acquire));
+    assert!(outlet.turn(Duration::ZERO).unwrap().worked);
+    assert!(outlet.ready().load(Ordering::Acquire));
+    // Two partitions share twenty operations: ten answers back in each.
+    assert_eq!([10, 11, 20, 99].map(|n| gateway.operation(&id(n)).is_some()), [false, true, true, true]);
+}
+
+#[test]
+fn an_answer_that_is_written_before_the_first_turn_is_not_missed() {
+    let bus = Faulty::new();
+    let gateway = bus.gateway(1);
+    let mut outlet = Outlet::open(&bus, Arc::clone(&gateway)).unwrap();
+    let tickets: Vec<Ticket> = (1..=50).map(|n| ticket(&gateway, n)).collect();
+    for ticket in &tickets {
+        let operation = &ticket.operation;
+        bus.write(&[about(Kind::Answer, &ended(operation, failed(operation, Code::InstallFailed)), ticket.id())]);
+    }
+    outlet.turn(Duration::ZERO).unwrap();
+    for mut ticket in tickets {
+        assert!(ticket.answer.try_recv().unwrap().is_ok());
+    }
+}
+
+#[test]
+fn while_answers_cannot_be_read_it_is_not_ready_and_tries_again_after_a_pause() {
+    let bus = Faulty::new();
+    let gateway = bus.gateway(100);
+    let mut outlet = Box::new(Outlet::open(&bus, Arc::clone(&gateway)).unwrap());
+    let mut waiting = ticket(&gateway, 1);
+    let answer = ended(&waiting.operation, refused(Code::QueueFull));
+    bus.write(&[about(Kind::Answer, &answer, waiting.id())]);
+    bus.fault(unavailable());
+    let turn = outlet.turn(Duration::ZERO).unwrap();
+    assert_eq!((turn.next, outlet.ready().load(Ordering::Acquire)), (Some(bus.clock.mono().plus_ms(50)), false));
+    bus.clock.advance_ms(49);
+    outlet.turn(Duration::ZERO).unwrap();
+    assert!(waiting.answer.try_recv().is_err());
+    bus.clock.advance_ms(1);
+    assert_eq!(outlet.turn(Duration::ZERO).unwrap().next, None);
+    assert_eq!(waiting.answer.try_recv(), Ok(Ok(answer)));
+    assert!(outlet.ready().load(Ordering::Acquire));
+    assert_eq!(outlet.stop(), ["northbound: 1 requests are unanswered; their operations go on"]);
+}
+
+#[test]
+fn answers_that_were_deleted_are_passed_over_and_the_next_are_read() {
+    let bus = Faulty::new();
+    let gateway = bus.gateway(100);
+    let mut outlet = Outlet::open(&bus, Arc::clone(&gateway)).unwrap();
+    for n in 1..=4 {
+        bus.write(&[about(Kind::Answer, &ended(&id(n), up(&id(n), false)), "x").to(1)]);
+    }
+    bus.bus.delete_records(EGRESS, 1, 2).unwrap();
+    // More is deleted after it was said that some is.
+    outlet.turn(Duration::ZERO).unwrap();
+    bus.bus.delete_records(EGRESS, 1, 3).unwrap();
+    outlet.turn(Duration::ZERO).unwrap();
+    outlet.turn(Duration::ZERO).unwrap();
+    assert_eq!([1, 2, 3, 4].map(|n| gateway.operation(&id(n)).is_some()), [false, false, false, true]);
+    assert!(outlet.ready().load(Ordering::Acquire));
+}

@@ -1,0 +1,270 @@
+//! From a request to a record, and from an answer to who waits for it.
+
+#![expect(clippy::unwrap_used, reason = "what a helper of these tests needs is there")]
+
+mod support;
+
+use std::sync::Arc;
+
+use bus::{ManualClock, Outgoing, Record, Route};
+use northbound::{Gateway, GatewayOptions, Submission, Ticket};
+use serde_json::json;
+use support::{EGRESS, INBOX, VIEW, about, ended, failed, refused, running, up};
+use tokio::sync::oneshot::error::TryRecvError;
+use uuid::Uuid;
+use wire::answer::{Conversation, Conversations, Operation};
+use wire::{CallId, Code, Envelope, Kind, OperationId, Problem, WallTime};
+
+const LANES: u32 = 4;
+
+fn gateway() -> Arc<Gateway> {
+    with(|_| {})
+}
+
+fn with(change: impl FnOnce(&mut GatewayOptions)) -> Arc<Gateway> {
+    let mut options = GatewayOptions::new(INBOX, EGRESS, VIEW, LANES);
+    change(&mut options);
+    Arc::new(Gateway::new(options, Arc::new(ManualClock::default())))
+}
+
+fn submission<'a>(http_id: u128, key: &'a str, idempotency_key: Option<&'a str>) -> Submission<'a> {
+    let request = json!({"flowid": key, "length": 10});
+    let http_id = Uuid::from_u128(http_id);
+    Submission { workflow: "create-flow", key, request, idempotency_key, trace: None, http_id }
+}
+
+fn submit(gateway: &Arc<Gateway>, http_id: u128, idempotency_key: Option<&str>) -> Ticket {
+    gateway.submit(submission(http_id, "test-01", idempotency_key)).unwrap()
+}
+
+fn hear(gateway: &Gateway, record: Outgoing) {
+    gateway.on_record(&read_at(0, record));
+}
+
+/// What a worker says of one call of an operation; with attempt 0, that there is nothing more to say.
+fn conversation(operation: &OperationId, attempt: u32) -> Outgoing {
+    let mut envelope = Envelope::new(Kind::View, "view", "/nave/flows/speaker/0");
+    envelope.subject = Some("conversations".into());
+    envelope.operation = Some(operation.clone());
+    let call = CallId::new(operation.clone(), 1, 8);
+    let said = Conversation { call, attempt, attempts: 3, doing: "sent".into(), until: None };
+    let view = Conversations { operation: operation.clone(), calls: vec![said] };
+    let value = if attempt == 0 { Vec::new() } else { serde_json::to_vec(&view).expect("a view can be written") };
+    Outgoing::keyed(VIEW, format!("{operation}/speaker"), value).with(&envelope)
+}
+
+/// As it is read, appended at `ms`.
+fn read_at(ms: u64, record: Outgoing) -> Record {
+    let Outgoing { topic, key, headers, value, .. } = record;
+    Record { topic, partition: 0, offset: 0, time: WallTime(ms), key, headers, value }
+}
+
+fn told(ticket: &mut Ticket) -> Option<Operation> {
+    ticket.answer.try_recv().ok().map(Result::unwrap)
+}
+
+#[test]
+fn a_request_becomes_a_record_in_the_lane_of_its_key() {
+    let gateway = gateway();
+    let submission = Submission { trace: Some("00-4b-f9-01".into()), ..submission(7, "test-01", None) };
+    let ticket = gateway.submit(submission).unwrap();
+    let record = &ticket.record;
+    let envelope = record.headers.envelope().unwrap();
+    let id = Uuid::from_u128(7).to_string();
+    assert_eq!((&*record.topic, record.key.as_deref()), (INBOX, Some(&b"test-01"[..])));
+    assert_eq!(record.route, Route::To(wire::routing::lane_of(b"test-01", LANES)));
+    assert_eq!(
+        (envelope.kind, envelope.id.as_str(), envelope.source.as_str()),
+        (Kind::Request, &*id, "/nave/northbound")
+    );
+    assert_eq!((ticket.operation.as_str(), envelope.operation.as_ref()), (&*id, Some(&ticket.operation)));
+    assert_eq!((envelope.subject.as_deref(), envelope.trace.as_deref()), (Some("test-01"), Some("00-4b-f9-01")));
+    assert_eq!(record.value, r#"{"workflow":"create-flow","request":{"flowid":"test-01","length":10}}"#);
+}
+
+#[test]
+fn a_repeat_with_the_same_key_is_the_same_operation_and_another_request() {
+    let gateway = gateway();
+    let [first, again] = [1, 2].map(|id| submit(&gateway, id, Some("monday")));
+    assert_eq!(first.operation, again.operation);
+    assert_ne!(first.id(), again.id());
+    assert_ne!(submit(&gateway, 3, Some("tuesday")).operation, first.operation);
+    assert_ne!(gateway.submit(submission(4, "test-02", Some("monday"))).unwrap().operation, first.operation);
+    assert_ne!(submit(&gateway, 5, None).operation, submit(&gateway, 6, None).operation);
+    assert_eq!(first.operation.as_str(), "bc52ab68-aa26-5e9f-b2fe-264c57f73cba", "the same for ever");
+}
+
+#[test]
+fn an_answer_goes_to_everybody_who_waits_for_its_operation_and_to_nobody_else() {
+    let gateway = gateway();
+    let [mut first, mut again] = [1, 2].map(|id| submit(&gateway, id, Some("monday")));
+    let mut other = submit(&gateway, 3, None);
+    let answer = ended(&first.operation, up(&first.operation, false));
+    hear(&gateway, about(Kind::Answer, &answer, first.id()));
+    assert_eq!((told(&mut first), told(&mut again)), (Some(answer.clone()), Some(answer.clone())));
+    assert_eq!(other.answer.try_recv(), Err(TryRecvError::Empty));
+    assert_eq!(gateway.operation(&first.operation), Some(answer));
+}
+
+#[test]
+fn a_refusal_concerns_only_the_request_that_it_names() {
+    let gateway = gateway();
+    let [mut first, mut again] = [1, 2].map(|id| submit(&gateway, id, Some("monday")));
+    hear(&gateway, about(Kind::View, &running(&first.operation, 2), first.id()));
+    hear(&gateway, about(Kind::Answer, &ended(&first.operation, refused(Code::KeyReused)), again.id()));
+    assert!(told(&mut again).is_some());
+    assert_eq!(first.answer.try_recv(), Err(TryRecvError::Empty));
+    assert_eq!(
+        gateway.operation(&first.operation),
+        Some(running(&first.operation, 2)),
+        "the view stays the first one's"
+    );
+}
+
+#[test]
+fn a_view_is_no_answer() {
+    let gateway = gateway();
+    let mut ticket = submit(&gateway, 1, None);
+    hear(&gateway, about(Kind::View, &running(&ticket.operation, 1), ticket.id()));
+    assert_eq!(ticket.answer.try_recv(), Err(TryRecvError::Empty));
+}
+
+#[test]
+fn a_lane_with_too_many_unanswered_requests_is_busy_and_the_others_are_not() {
+    let gateway = with(|options| options.max_unanswered_per_lane = 2);
+    let waiting = [1, 2].map(|id| submit(&gateway, id, None));
+    let busy = gateway.submit(submission(3, "test-01", None)).unwrap_err();
+    assert_eq!(busy.code, Code::Busy);
+    let other_lane = (0..100)
+        .map(|n| format!("flow-{n}"))
+        .find(|key| wire::routing::lane_of(key.as_bytes(), LANES) != wire::routing::lane_of(b"test-01", LANES));
+    gateway.submit(submission(4, &other_lane.unwrap(), None)).unwrap();
+    drop(waiting);
+    assert_eq!(gateway.unanswered(), 0);
+    submit(&gateway, 5, None);
+}
+
+#[test]
+fn a_ticket_that_is_dropped_takes_only_its_own_place() {
+    let gateway = gateway();
+    let [first, mut again] = [1, 2].map(|id| submit(&gateway, id, Some("monday")));
+    drop(first);
+    assert_eq!(gateway.unanswered(), 1);
+    hear(&gateway, about(Kind::Answer, &ended(&again.operation, up(&again.operation, false)), again.id()));
+    assert!(told(&mut again).is_some());
+}
+
+#[test]
+fn a_request_that_may_not_have_been_written_is_told_so_alone() {
+    let gateway = gateway();
+    let [mut first, mut again] = [1, 2].map(|id| submit(&gateway, id, Some("monday")));
+    let problem = Problem::new(Code::NotReady, "who knows");
+    gateway.fail(&first.operation, first.id(), &problem);
+    assert_eq!(first.answer.try_recv(), Ok(Err(problem)));
+    assert_eq!(again.answer.try_recv(), Err(TryRecvError::Empty));
+}
+
+#[test]
+fn a_view_never_overwrites_the_last_word() {
+    let gateway = gateway();
+    let id = OperationId::new("7f3a").unwrap();
+    let last = ended(&id, up(&id, false));
+    hear(&gateway, about(Kind::Answer, &last, "7f3a"));
+    hear(&gateway, about(Kind::View, &running(&id, 9), "7f3a"));
+    assert_eq!(gateway.operation(&id), Some(last));
+}
+
+#[test]
+fn an_operation_that_goes_on_cleaning_up_is_updated_until_its_end() {
+    let gateway = gateway();
+    let id = OperationId::new("7f3a").unwrap();
+    let end = ended(&id, failed(&id, Code::InstallFailed));
+    let degraded = Operation { state: "degraded".into(), live: true, ..end.clone() };
+    let trying = Operation { state: "cleaning".into(), ..degraded.clone() };
+    let hear = |ms, kind, operation: &Operation| gateway.on_record(&read_at(ms, about(kind, operation, "7f3a")));
+    hear(1, Kind::Answer, &degraded);
+    hear(2, Kind::View, &running(&id, 9));
+    assert_eq!(gateway.operation(&id), Some(degraded.clone()), "a view from before the answer is late");
+    hear(3, Kind::View, &trying);
+    assert_eq!(gateway.operation(&id), Some(trying));
+    hear(4, Kind::View, &end);
+    hear(1, Kind::Answer, &degraded);
+    assert_eq!(gateway.operation(&id), Some(end), "after a restart the answer may be read after the end");
+}
+
+#[test]
+fn what_workers_say_is_shown_beside_the_calls() {
+    let gateway = gateway();
+    let id = OperationId::new("7f3a").unwrap();
+    let attempt = || Some(gateway.operation(&id)?.step?.pending[0].conversation.as_ref()?.attempt);
+    hear(&gateway, conversation(&id, 1));
+    assert_eq!(gateway.operation(&id), None, "a worker alone does not make an operation");
+    hear(&gateway, about(Kind::View, &running(&id, 1), "7f3a"));
+    assert_eq!(attempt(), Some(1));
+    hear(&gateway, conversation(&id, 2));
+    assert_eq!(attempt(), Some(2));
+    hear(&gateway, conversation(&id, 0));
+    assert_eq!(attempt(), None);
+}
+
+#[test]
+fn a_deleted_view_is_forgotten_and_an_answer_is_not() {
+    let gateway = gateway();
+    let deleted = |id: &OperationId| {
+        let record = about(Kind::View, &running(id, 1), "7f3a");
+        hear(&gateway, Outgoing { value: bytes::Bytes::new(), ..record });
+        gateway.operation(id)
+    };
+    let [lives, done] = ["7f3a", "7f3b"].map(|id| OperationId::new(id).unwrap());
+    hear(&gateway, about(Kind::View, &running(&lives, 1), "7f3a"));
+    hear(&gateway, about(Kind::Answer, &ended(&done, up(&done, false)), "7f3b"));
+    assert_eq!(deleted(&lives), None);
+    assert!(deleted(&done).is_some());
+}
+
+#[test]
+fn the_newest_operations_are_known() {
+    let gateway = with(|options| options.known_operations = 2);
+    let ids = ["a", "b", "c"].map(|id| OperationId::new(id).unwrap());
+    for id in ids.iter().chain(&ids[1..]) {
+        hear(&gateway, about(Kind::View, &running(id, 1), id.as_str()));
+    }
+    assert_eq!(ids.map(|id| gateway.operation(&id).is_some()), [false, true, true]);
+}
+
+#[test]
+fn what_cannot_be_read_is_passed_over() {
+    let gateway = gateway();
+    let id = OperationId::new("7f3a").unwrap();
+    let good = about(Kind::Answer, &ended(&id, up(&id, false)), "7f3a");
+    let bare = Outgoing::keyed(EGRESS, "k", "{}");
+    let wrong_body = Outgoing { value: "null".into(), ..good.clone() };
+    let wrong_kind = about(Kind::Owner, &running(&id, 1), "7f3a");
+    for record in [bare, wrong_body, wrong_kind] {
+        hear(&gateway, record);
+    }
+    assert_eq!(gateway.operation(&id), None);
+    hear(&gateway, good);
+    assert!(gateway.operation(&id).is_some());
+}
+
+#[test]
+fn requests_and_answers_may_come_on_many_threads() {
+    let gateway = gateway();
+    std::thread::scope(|threads| {
+        for thread in 0..4 {
+            let gateway = &gateway;
+            threads.spawn(move || {
+                for n in 0..500 {
+                    // Two threads share each operation.
+                    let key = format!("{}-{n}", thread / 2);
+                    let mut ticket = submit(gateway, thread * 1_000 + n, Some(&key));
+                    hear(gateway, about(Kind::View, &running(&ticket.operation, 1), "x"));
+                    hear(gateway, about(Kind::Answer, &ended(&ticket.operation, up(&ticket.operation, false)), "x"));
+                    assert!(told(&mut ticket).is_some());
+                }
+            });
+        }
+    });
+    assert_eq!(gateway.unanswered(), 0);
+}

@@ -1,0 +1,186 @@
+//! The worker's spout and bolt: thin, around [`WorkerTable`].
+
+use std::sync::Arc;
+
+use bus::Route;
+use bytes::Bytes;
+use coordinator::{DEADLINES, TimedOut, deadlines};
+use serde::{Deserialize, Serialize};
+use topology::{
+    Bolt, Declarer, Delivery, DueTimes, Emitter, InboxSpout, LaneInfo, Message, Settings, Unreadable, View,
+};
+use wire::call::{Call, CallCommand, CallEnd};
+use wire::{CallId, Envelope, Kind, MessageId, OperationId};
+
+use crate::settings::WorkerSettings;
+use crate::table::{WorkerEffect, WorkerTable, message_id};
+
+/// An answer of a spoke.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SpokeReply {
+    /// Reply, refusal or failure.
+    pub kind: Kind,
+    /// `ce_callid`: the call that it says it answers.
+    pub call: CallId,
+    /// `ce_causationid`: the message that it answers.
+    pub message: MessageId,
+    /// The body, as JSON text.
+    pub body: String,
+}
+
+/// Reads the answers of one service from the inbox.
+#[derive(Debug)]
+pub struct WorkerSpout {
+    service: Arc<str>,
+}
+
+impl WorkerSpout {
+    /// For the answers of `service`.
+    pub fn new(service: &str) -> Self {
+        Self { service: service.into() }
+    }
+}
+
+impl InboxSpout for WorkerSpout {
+    type Out = SpokeReply;
+
+    /// By the message that is answered, which names the service.
+    fn accepts(&self, envelope: &Envelope) -> bool {
+        let service = || envelope.causation.as_deref().and_then(|message| message.rsplit('/').nth(1));
+        matches!(envelope.kind, Kind::Reply | Kind::Refusal | Kind::Failure) && service() == Some(&*self.service)
+    }
+
+    fn receive(&mut self, delivery: &Delivery<'_>, out: &mut Emitter<SpokeReply>) -> Result<(), Unreadable> {
+        let Delivery { envelope, record } = delivery;
+        let call = envelope.call.clone().ok_or_else(|| Unreadable("an answer needs ce_callid".into()))?;
+        let message = envelope.causation.as_deref().unwrap_or_default();
+        let message = message.parse().map_err(|error: wire::WireError| Unreadable(error.to_string()))?;
+        let body = String::from_utf8(record.value.to_vec()).map_err(|_| Unreadable("the body is not UTF-8".into()))?;
+        out.emit(SpokeReply { kind: envelope.kind, call, message, body });
+        Ok(())
+    }
+}
+
+/// What the worker bolt receives.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum WorkerIn {
+    /// The hub wants something.
+    Command(CallCommand),
+    /// A spoke answered.
+    #[serde(skip)]
+    Answered(SpokeReply),
+    /// A deadline passed.
+    TimedOut(TimedOut),
+}
+
+impl From<CallCommand> for WorkerIn {
+    fn from(command: CallCommand) -> Self {
+        WorkerIn::Command(command)
+    }
+}
+
+impl From<SpokeReply> for WorkerIn {
+    fn from(reply: SpokeReply) -> Self {
+        WorkerIn::Answered(reply)
+    }
+}
+
+impl From<TimedOut> for WorkerIn {
+    fn from(timed_out: TimedOut) -> Self {
+        WorkerIn::TimedOut(timed_out)
+    }
+}
+
+/// Holds the conversation with the spokes of one service.
+#[derive(Debug)]
+pub struct WorkerBolt {
+    service: Arc<str>,
+    topic: Arc<str>,
+    lanes: u32,
+    table: WorkerTable,
+    effects: Vec<WorkerEffect>,
+}
+
+impl WorkerBolt {
+    /// A worker for `service`, whose requests go to `topic`.
+    pub fn new(service: &str, topic: &str) -> Self {
+        let table = WorkerTable::new(WorkerSettings::default(), 1);
+        Self { service: service.into(), topic: topic.into(), lanes: 1, table, effects: Vec::new() }
+    }
+
+    /// What its settings are filed under.
+    pub fn settings_name(service: &str) -> String {
+        format!("worker-{service}")
+    }
+
+    fn perform(&self, effect: WorkerEffect, out: &mut Emitter<CallEnd>) {
+        match effect {
+            WorkerEffect::Send { call, attempt, expires_after_ms } => {
+                let message = self.request(&call, attempt, expires_after_ms, out.lane());
+                out.publish(message);
+            }
+            WorkerEffect::End(end) => out.emit(end),
+            WorkerEffect::Deadline(deadline) => out.side(DEADLINES, deadline),
+            WorkerEffect::Changed(operation) => out.changed(operation.shared()),
+            WorkerEffect::Closed(operation) => out.closed(operation.shared()),
+            WorkerEffect::Count(name) => out.count(name),
+            WorkerEffect::Log(level, operation, text) => out.log(level, operation.as_ref(), text),
+        }
+    }
+
+    fn request(&self, call: &Call, attempt: u32, expires_after_ms: u64, lane: &LaneInfo) -> Message {
+        let kind = if call.undoes.is_empty() { Kind::Call } else { Kind::Undo };
+        let mut envelope = Envelope::new(kind, message_id(call, attempt).to_string(), lane.source());
+        envelope.subject = Some(call.key.clone());
+        envelope.operation = Some(call.id.operation.clone());
+        envelope.causation = Some(call.id.operation.to_string());
+        envelope.call = Some(call.id.clone());
+        envelope.attempt = Some(attempt);
+        envelope.undoes.clone_from(&call.undoes);
+        envelope.reply_to = Some(lane.inbox.to_string());
+        envelope.reply_partition = Some(lane.lane);
+        Message {
+            topic: Arc::clone(&self.topic),
+            route: Route::ByKey,
+            key: Some(Bytes::copy_from_slice(call.key.as_bytes())),
+            envelope,
+            expires_after_ms: Some(expires_after_ms),
+            body: Bytes::copy_from_slice(call.body.as_bytes()),
+        }
+    }
+}
+
+impl Bolt for WorkerBolt {
+    type In = WorkerIn;
+    type Out = CallEnd;
+
+    fn declare(declarer: &mut Declarer<WorkerIn>) {
+        deadlines(declarer);
+    }
+
+    fn prepare(&mut self, lane: &LaneInfo) {
+        self.lanes = lane.lanes;
+    }
+
+    fn configure(&mut self, settings: &Settings) {
+        let settings = settings.of(&Self::settings_name(&self.service)).unwrap_or_default();
+        self.table.configure(settings, self.lanes);
+    }
+
+    fn execute(&mut self, input: WorkerIn, out: &mut Emitter<CallEnd>) {
+        let mut effects = std::mem::take(&mut self.effects);
+        match input {
+            WorkerIn::Command(command) => self.table.command(command, &mut effects),
+            WorkerIn::Answered(reply) => self.table.answered(reply, out.random(), &mut effects),
+            WorkerIn::TimedOut(timed_out) => self.table.timed_out(timed_out, out.random(), &mut effects),
+        }
+        effects.drain(..).for_each(|effect| self.perform(effect, out));
+        self.effects = effects;
+    }
+
+    fn view(&self, key: &str, timers: &dyn DueTimes) -> Option<View> {
+        let operation = OperationId::new(key).ok()?;
+        let view = self.table.view(&operation, timers)?;
+        Some(View { subject: "conversations", body: serde_json::to_vec(&view).expect("a view is plain data").into() })
+    }
+}

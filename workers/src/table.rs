@@ -1,0 +1,397 @@
+//! All conversations of a worker in one lane: pure. Commands of the hub, answers of spokes and deadlines go in; effects come
+//! out as data.
+//!
+//! | conversation | event | next | what happens |
+//! |---|---|---|---|
+//! | - | start | queued or sent | sent at once where there is a place |
+//! | queued | place free | sent | |
+//! | queued | deadline | - | timed out, never sent |
+//! | sent | reply of any attempt | - | replied |
+//! | sent | refusal of this attempt | - | refused |
+//! | sent | failure of this attempt, deadline | backing off, or - | sent again later; or refused, timed out |
+//! | backing off | deadline | sent | the next attempt |
+//! | backing off | reply of any attempt | - | replied |
+//! | any | abandon | - | nothing is owed |
+//!
+//! Whatever else comes is late, duplicate, stale or unknown: counted, and without effect.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
+use std::sync::Arc;
+
+use coordinator::{Deadline, TimedOut};
+use topology::{DueTimes, Level};
+use wire::answer::{Conversation as Shown, Conversations, Step};
+use wire::call::{Call, CallCommand, CallEnd, CallOutcome};
+use wire::{CallId, Kind, MessageId, OperationId};
+
+use crate::components::SpokeReply;
+use crate::names;
+use crate::settings::WorkerSettings;
+
+/// What a worker decides.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WorkerEffect {
+    /// Send this call to its spoke.
+    Send {
+        /// The call.
+        call: Arc<Call>,
+        /// Which sending, from 1.
+        attempt: u32,
+        /// Of no use after so many milliseconds.
+        expires_after_ms: u64,
+    },
+    /// Tell the hub.
+    End(CallEnd),
+    /// Tell the coordinator.
+    Deadline(Deadline),
+    /// The view of an operation has changed.
+    Changed(OperationId),
+    /// The operation has no conversation any more.
+    Closed(OperationId),
+    /// A counter grows.
+    Count(&'static str),
+    /// A line for the log.
+    Log(Level, Option<OperationId>, String),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Doing {
+    Queued,
+    Sent,
+    BackingOff,
+}
+
+#[derive(Debug)]
+struct Conversation {
+    call: Arc<Call>,
+    /// Its number in the lane: the key of its deadline.
+    slot: u64,
+    generation: u32,
+    doing: Doing,
+    attempt: u32,
+    /// What has passed of its time, by the deadlines that passed.
+    spent_ms: u64,
+    /// What the deadline that runs was armed with.
+    armed_ms: u64,
+}
+
+impl Conversation {
+    fn left_ms(&self) -> u64 {
+        self.call.within_ms.saturating_sub(self.spent_ms)
+    }
+
+    fn arm(&mut self, after_ms: u64, effects: &mut Vec<WorkerEffect>) {
+        self.generation += 1;
+        self.armed_ms = after_ms;
+        let (key, generation) = (self.slot, self.generation);
+        effects.push(WorkerEffect::Deadline(Deadline::Register { key, generation, after_ms }));
+    }
+}
+
+/// The conversations of one worker in one lane.
+#[derive(Debug)]
+pub struct WorkerTable {
+    settings: WorkerSettings,
+    share: usize,
+    conversations: BTreeMap<CallId, Conversation>,
+    slots: BTreeMap<u64, CallId>,
+    next_slot: u64,
+    queue: VecDeque<CallId>,
+    in_flight: usize,
+    /// How the newest conversations ended, to name what comes after: true where the spoke had answered.
+    ended: BTreeMap<CallId, bool>,
+    ended_order: VecDeque<CallId>,
+}
+
+/// So many ends are remembered: what comes later than 4,096 other calls is called unknown, and is as harmless.
+const ENDED: usize = 4_096;
+
+impl WorkerTable {
+    /// An empty table in one of so many lanes.
+    pub fn new(settings: WorkerSettings, lanes: u32) -> Self {
+        Self {
+            share: settings.share(lanes),
+            settings,
+            conversations: BTreeMap::new(),
+            slots: BTreeMap::new(),
+            next_slot: 0,
+            queue: VecDeque::new(),
+            in_flight: 0,
+            ended: BTreeMap::new(),
+            ended_order: VecDeque::new(),
+        }
+    }
+
+    /// Takes settings; conversations that are under way go on by them.
+    pub fn configure(&mut self, settings: WorkerSettings, lanes: u32) {
+        self.share = settings.share(lanes);
+        self.settings = settings;
+    }
+
+    /// How many conversations are open.
+    pub fn len(&self) -> usize {
+        self.conversations.len()
+    }
+
+    /// True where none is open.
+    pub fn is_empty(&self) -> bool {
+        self.conversations.is_empty()
+    }
+
+    // ---- inputs -------------------------------------------------------------------------------------------------------
+
+    /// The hub wants something.
+    pub fn command(&mut self, command: CallCommand, effects: &mut Vec<WorkerEffect>) {
+        match command {
+            CallCommand::Start(call) => self.start(call, effects),
+            CallCommand::Abandon(id) => {
+                if self.conversations.contains_key(&id) {
+                    effects.push(WorkerEffect::Count(names::ABANDONED));
+                    self.close(&id, false, effects);
+                }
+            }
+        }
+    }
+
+    fn start(&mut self, call: Call, effects: &mut Vec<WorkerEffect>) {
+        let id = call.id.clone();
+        if self.conversations.contains_key(&id) || self.ended.contains_key(&id) {
+            effects.push(WorkerEffect::Count(names::DUPLICATE_CALLS));
+            return;
+        }
+        let has_place = self.in_flight < self.share;
+        if !has_place && self.queue.len() >= self.settings.queue {
+            let reason = format!("{} calls wait for `{}`, which is as many as may", self.queue.len(), call.service);
+            effects.push(WorkerEffect::Count(names::REFUSED));
+            effects.push(WorkerEffect::End(CallEnd { id, attempts: 0, outcome: CallOutcome::Refused(reason) }));
+            return;
+        }
+        let slot = self.next_slot;
+        self.next_slot += 1;
+        let within_ms = call.within_ms;
+        let conversation = Conversation {
+            call: Arc::new(call),
+            slot,
+            generation: 0,
+            doing: Doing::Queued,
+            attempt: 0,
+            spent_ms: 0,
+            armed_ms: 0,
+        };
+        self.slots.insert(slot, id.clone());
+        effects.push(WorkerEffect::Changed(id.operation.clone()));
+        let conversation = self.conversations.entry(id.clone()).or_insert(conversation);
+        if has_place {
+            self.in_flight += 1;
+            send(conversation, &self.settings, effects);
+        } else {
+            conversation.arm(within_ms, effects);
+            self.queue.push_back(id);
+        }
+    }
+
+    /// A spoke answered.
+    pub fn answered(&mut self, reply: SpokeReply, chance: u64, effects: &mut Vec<WorkerEffect>) {
+        let SpokeReply { kind, call: id, message, body } = reply;
+        let harmless = |count: &'static str, effects: &mut Vec<WorkerEffect>| {
+            effects.push(WorkerEffect::Count(count));
+            let text = format!("{kind} for call {id}, attempt {}: {}", message.attempt, discarded(count));
+            effects.push(WorkerEffect::Log(Level::Debug, Some(id.operation.clone()), text));
+        };
+        if message.call != id {
+            return harmless(names::MISMATCHED_REPLIES, effects);
+        }
+        let Some(conversation) = self.conversations.get_mut(&id) else {
+            return harmless(
+                match self.ended.get(&id) {
+                    Some(true) => names::DUPLICATE_REPLIES,
+                    Some(false) => names::LATE_REPLIES,
+                    None => names::UNKNOWN_REPLIES,
+                },
+                effects,
+            );
+        };
+        let current = conversation.attempt == message.attempt;
+        match kind {
+            // An attempt that was never sent cannot be answered.
+            _ if message.attempt == 0 || message.attempt > conversation.attempt => {
+                harmless(names::UNKNOWN_REPLIES, effects);
+            }
+            Kind::Reply => self.end(&id, CallOutcome::Replied(body), effects),
+            Kind::Refusal if current => self.end(&id, CallOutcome::Refused(reason(&body)), effects),
+            Kind::Failure if current && conversation.doing == Doing::Sent => {
+                self.attempt_failed(&id, Some(reason(&body)), chance, effects);
+            }
+            Kind::Refusal
+            | Kind::Failure
+            | Kind::Request
+            | Kind::Call
+            | Kind::Undo
+            | Kind::Timeout
+            | Kind::Answer
+            | Kind::View
+            | Kind::Owner
+            | Kind::Tuple
+            | Kind::Dead => harmless(names::STALE_REPLIES, effects),
+        }
+    }
+
+    /// A deadline passed.
+    pub fn timed_out(&mut self, timed_out: TimedOut, chance: u64, effects: &mut Vec<WorkerEffect>) {
+        let conversation = self.slots.get(&timed_out.key).and_then(|id| self.conversations.get_mut(id));
+        let Some(conversation) = conversation.filter(|open| open.generation == timed_out.generation) else {
+            effects.push(WorkerEffect::Count(names::LATE_TIMEOUTS));
+            return;
+        };
+        conversation.spent_ms += conversation.armed_ms;
+        let id = conversation.call.id.clone();
+        match conversation.doing {
+            Doing::Queued => self.end(&id, CallOutcome::TimedOut, effects),
+            Doing::Sent => self.attempt_failed(&id, None, chance, effects),
+            Doing::BackingOff => {
+                effects.push(WorkerEffect::Count(names::RETRIED));
+                effects.push(WorkerEffect::Changed(id.operation.clone()));
+                send(conversation, &self.settings, effects);
+            }
+        }
+    }
+
+    // ---- the conversation ---------------------------------------------------------------------------------------------
+
+    /// An attempt came to nothing: another one after a pause, or the end.
+    fn attempt_failed(&mut self, id: &CallId, failure: Option<String>, chance: u64, effects: &mut Vec<WorkerEffect>) {
+        let Some(conversation) = self.conversations.get_mut(id) else { return };
+        let pause = self.settings.pause_ms(conversation.attempt, chance);
+        if conversation.attempt < self.settings.attempts && conversation.left_ms() > pause {
+            conversation.doing = Doing::BackingOff;
+            conversation.arm(pause, effects);
+            effects.push(WorkerEffect::Changed(id.operation.clone()));
+            return;
+        }
+        let outcome = match failure {
+            Some(reason) => CallOutcome::Refused(format!("the last attempt failed: {reason}")),
+            None => CallOutcome::TimedOut,
+        };
+        self.end(id, outcome, effects);
+    }
+
+    fn end(&mut self, id: &CallId, outcome: CallOutcome, effects: &mut Vec<WorkerEffect>) {
+        let attempts = self.conversations.get(id).map_or(0, |conversation| conversation.attempt);
+        let (count, answered) = match &outcome {
+            CallOutcome::Replied(_) => (names::REPLIED, true),
+            CallOutcome::Refused(_) => (names::REFUSED, true),
+            CallOutcome::TimedOut => (names::TIMED_OUT, false),
+        };
+        effects.push(WorkerEffect::Count(count));
+        if !matches!(outcome, CallOutcome::Replied(_)) {
+            let text = format!("call {id} ended after {attempts} attempts without a reply");
+            effects.push(WorkerEffect::Log(Level::Debug, Some(id.operation.clone()), text));
+        }
+        effects.push(WorkerEffect::End(CallEnd { id: id.clone(), attempts, outcome }));
+        self.close(id, answered, effects);
+    }
+
+    /// Takes a conversation out, and gives its place to the next in the queue.
+    fn close(&mut self, id: &CallId, answered: bool, effects: &mut Vec<WorkerEffect>) {
+        let Some(conversation) = self.conversations.remove(id) else { return };
+        self.slots.remove(&conversation.slot);
+        effects.push(WorkerEffect::Deadline(Deadline::Cancel { key: conversation.slot }));
+        self.ended.insert(id.clone(), answered);
+        self.ended_order.push_back(id.clone());
+        if self.ended_order.len() > ENDED
+            && let Some(oldest) = self.ended_order.pop_front()
+        {
+            self.ended.remove(&oldest);
+        }
+        if conversation.doing == Doing::Queued {
+            self.queue.retain(|queued| queued != id);
+        } else {
+            self.in_flight -= 1;
+            self.fill_place(effects);
+        }
+        effects.push(if self.of(&id.operation).next().is_some() {
+            WorkerEffect::Changed(id.operation.clone())
+        } else {
+            WorkerEffect::Closed(id.operation.clone())
+        });
+    }
+
+    fn fill_place(&mut self, effects: &mut Vec<WorkerEffect>) {
+        while self.in_flight < self.share
+            && let Some(next) = self.queue.pop_front()
+        {
+            if let Some(conversation) = self.conversations.get_mut(&next) {
+                self.in_flight += 1;
+                effects.push(WorkerEffect::Changed(next.operation.clone()));
+                send(conversation, &self.settings, effects);
+            }
+        }
+    }
+
+    // ---- views --------------------------------------------------------------------------------------------------------
+
+    fn of(&self, operation: &OperationId) -> impl Iterator<Item = &Conversation> {
+        let from = CallId::new(operation.clone(), 0, 0);
+        let conversations = self.conversations.range((Bound::Included(from), Bound::Unbounded));
+        let operation = operation.clone();
+        conversations.take_while(move |(id, _)| id.operation == operation).map(|(_, conversation)| conversation)
+    }
+
+    /// The conversations of an operation; none where it has none.
+    pub fn view(&self, operation: &OperationId, timers: &dyn DueTimes) -> Option<Conversations> {
+        let shown = |conversation: &Conversation| Shown {
+            call: conversation.call.id.clone(),
+            attempt: conversation.attempt,
+            attempts: self.settings.attempts,
+            doing: match conversation.doing {
+                Doing::Queued => "queued",
+                Doing::Sent => "sent",
+                Doing::BackingOff => "backing off",
+            }
+            .to_owned(),
+            until: timers.due(conversation.slot),
+        };
+        let calls: Vec<Shown> = self.of(operation).take(Step::SHOWN).map(shown).collect();
+        (!calls.is_empty()).then(|| Conversations { operation: operation.clone(), calls })
+    }
+}
+
+/// The next attempt.
+fn send(conversation: &mut Conversation, settings: &WorkerSettings, effects: &mut Vec<WorkerEffect>) {
+    conversation.attempt += 1;
+    conversation.doing = Doing::Sent;
+    let left_ms = conversation.left_ms();
+    conversation.arm(settings.timeout_ms.min(left_ms), effects);
+    if !conversation.call.swallow {
+        effects.push(WorkerEffect::Count(names::SENT));
+        let call = Arc::clone(&conversation.call);
+        effects.push(WorkerEffect::Send { call, attempt: conversation.attempt, expires_after_ms: left_ms });
+    }
+}
+
+/// What a spoke says of a refusal or a failure, in words.
+fn reason(body: &str) -> String {
+    let value: Option<serde_json::Value> = serde_json::from_str(body).ok();
+    let text = |field: &str| value.as_ref()?.get(field)?.as_str().map(str::to_owned);
+    match (text("error"), text("detail")) {
+        (Some(error), Some(detail)) => format!("{error}: {detail}"),
+        (Some(one), None) | (None, Some(one)) => one,
+        (None, None) => body.chars().take(200).collect(),
+    }
+}
+
+fn discarded(count: &str) -> &'static str {
+    match count {
+        names::DUPLICATE_REPLIES => "duplicate, discarded",
+        names::LATE_REPLIES => "late, discarded",
+        names::STALE_REPLIES => "of an attempt that was given up, discarded",
+        names::MISMATCHED_REPLIES => "of another call than it names, discarded",
+        _unknown => "unknown, discarded",
+    }
+}
+
+/// The message id of an attempt.
+pub(crate) fn message_id(call: &Call, attempt: u32) -> MessageId {
+    MessageId::new(call.id.clone(), &call.service, attempt)
+}
