@@ -1,0 +1,432 @@
+//! Creates a flow: rule `i` on switch `of:i`, or nothing.
+//!
+//! | state | event | next | effects |
+//! |---|---|---|---|
+//! | - | requested | installing | take cookie and meters, or those the flow has; install every rule |
+//! | - | requested | ended | refuse: a pool is empty, or the flow stands with another length |
+//! | installing | replied | installing | a rule that stood before is not to be removed |
+//! | installing | all replied | validating | read every rule back |
+//! | installing | all replied | installing | drill `IN_HUB`: the step is lost, and only the deadline is left |
+//! | installing | failed | removing | remove what was or may have been installed |
+//! | installing | timed out | removing | the same |
+//! | validating | replied | validating | compare |
+//! | validating | all replied | ended | the flow stands: answer |
+//! | validating | all replied | removing | a rule is not as it should be: remove what was installed |
+//! | validating | failed | removing | the same |
+//! | validating | timed out | removing | the same |
+//! | removing | undone | checking removal | read every removed rule: it must be gone |
+//! | removing | undo stuck | degraded | answer with what is left; try again later |
+//! | removing | superseded | ended | a newer request takes over what is left |
+//! | checking removal | replied | checking removal | a rule that still stands is left |
+//! | checking removal | all replied | ended | release cookie and meters; answer |
+//! | checking removal | all replied | degraded | a rule still stands: answer with what is left; try again later |
+//! | checking removal | failed | degraded | the same |
+//! | checking removal | timed out | degraded | the same |
+//! | checking removal | superseded | ended | a newer request takes over what is left |
+//! | degraded | timed out | removing | remove what is left |
+//! | degraded | superseded | ended | a newer request takes over what is left |
+
+use std::collections::BTreeSet;
+
+use hub::{CallFailure, CallSpec, Event, Fx, Illegal, Mode, State, StepSpec, UndoSpec, Workflow};
+use serde_json::Value;
+use topology::{LaneInfo, Settings};
+use wire::answer::Answer;
+use wire::call::CallOutcome;
+use wire::flow::{self, Drill, FlowFailed, FlowUp, Origin};
+use wire::speaker::{Action, Command, Reply, SwitchId};
+use wire::{Code, OperationId, Problem};
+
+use crate::registry::{Flow, Registry, Resources};
+use crate::topology::SPEAKER;
+
+/// The states of a flow that is created.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CreateState {
+    /// Before its turn.
+    New,
+    /// Rules go to their switches.
+    Installing,
+    /// Rules are read back.
+    Validating,
+    /// Rules are taken away.
+    Removing,
+    /// Rules are read, and must be gone.
+    CheckingRemoval,
+    /// Something is left, and is tried again.
+    Degraded,
+    /// Over.
+    Ended,
+}
+
+use CreateState::{CheckingRemoval, Degraded, Ended, Installing, New, Removing, Validating};
+
+impl State for CreateState {
+    const ALL: &'static [Self] = &[New, Installing, Validating, Removing, CheckingRemoval, Degraded, Ended];
+
+    fn name(self) -> &'static str {
+        match self {
+            New => "-",
+            Installing => "installing",
+            Validating => "validating",
+            Removing => "removing",
+            CheckingRemoval => "checking removal",
+            Degraded => "degraded",
+            Ended => "ended",
+        }
+    }
+}
+
+/// The creation of one flow.
+#[derive(Debug)]
+pub struct CreateFlow {
+    operation: OperationId,
+    request: flow::CreateFlow,
+    /// Empty before its turn.
+    resources: Resources,
+    /// The flow stood before: whatever happens, it stands after.
+    existed: bool,
+    /// Rules that this operation installed, or may have, or that are left of one before it.
+    suspects: BTreeSet<u32>,
+    /// Those of them that are left of an operation before it.
+    inherited: BTreeSet<u32>,
+    /// Rules that were not as they should be when they were read.
+    wrong: Vec<u32>,
+    failure: Option<Failure>,
+    answered: bool,
+    retries: u32,
+}
+
+/// Why it failed.
+#[derive(Debug)]
+struct Failure {
+    code: Code,
+    message: &'static str,
+    origin: Origin,
+    step: &'static str,
+    detail: String,
+}
+
+const INSTALL: &str = "install rules";
+const VALIDATE: &str = "validate rules";
+const REMOVE: &str = "remove rules";
+const CHECK: &str = "check removal";
+
+impl Workflow for CreateFlow {
+    const NAME: &'static str = "create-flow";
+    type State = CreateState;
+    type Lane = Registry;
+
+    fn configure(lane: &mut Registry, settings: &Settings, info: &LaneInfo) {
+        lane.configure(settings, info);
+    }
+
+    fn read(operation: &OperationId, key: &str, request: &Value) -> Result<Self, Problem> {
+        let request = flow::CreateFlow::from_json(request)?;
+        if request.flowid != key {
+            return Err(Problem::field("flowid", &format!("`{}`", request.flowid), &format!("the record's key, `{key}`")));
+        }
+        Ok(Self {
+            operation: operation.clone(),
+            request,
+            resources: Resources { cookie: 0, meters: Vec::new() },
+            existed: false,
+            suspects: BTreeSet::new(),
+            inherited: BTreeSet::new(),
+            wrong: Vec::new(),
+            failure: None,
+            answered: false,
+            retries: 0,
+        })
+    }
+
+    fn on(&mut self, state: CreateState, event: &Event, fx: &mut Fx<'_, Self>) -> Result<CreateState, Illegal> {
+        Ok(match (state, event) {
+            (New, Event::Requested) => match self.take_resources(fx.lane) {
+                Ok(()) => self.install(fx),
+                Err(problem) => {
+                    fx.answer(Answer::Refused(problem));
+                    fx.end();
+                    Ended
+                }
+            },
+
+            (Installing, Event::Replied { tag, body }) => {
+                if matches!(reply(body), Some(Reply::Installed { existed: true })) && !self.inherited.contains(tag) {
+                    self.suspects.remove(tag);
+                    fx.keep(*tag);
+                }
+                Installing
+            }
+            (Installing, Event::AllReplied) if self.request.error == Some(Drill::InHub) => {
+                fx.note("drill: the hub loses the step");
+                Installing
+            }
+            (Installing, Event::AllReplied) => self.validate(fx),
+            (Installing, Event::Failed(failure)) => {
+                if failure.attempts <= 1 && matches!(failure.outcome, CallOutcome::Refused(_)) {
+                    self.suspects.remove(&failure.tag);
+                }
+                self.failed(call_failure(failure, INSTALL, Code::InstallFailed, "error in worker on rule install"), fx)
+            }
+            (Installing, Event::TimedOut) => self.failed(step_timeout(INSTALL), fx),
+
+            (Validating, Event::Replied { tag, body }) => {
+                let expected = self.resources.rule(&self.request.flowid, *tag);
+                if !matches!(reply(body), Some(Reply::Found { rule: Some(rule) }) if rule == expected) {
+                    self.wrong.push(*tag);
+                }
+                Validating
+            }
+            (Validating, Event::AllReplied) if self.wrong.is_empty() => {
+                fx.lane.keep(&self.request.flowid, Flow { resources: self.resources.clone(), left: BTreeSet::new() });
+                fx.answer(Answer::Done(self.up()));
+                fx.end();
+                Ended
+            }
+            (Validating, Event::AllReplied) => {
+                let failure = wrong_rules(&self.wrong);
+                self.failed(failure, fx)
+            }
+            (Validating, Event::Failed(failure)) => {
+                let message = "error in worker on rule validation";
+                self.failed(call_failure(failure, VALIDATE, Code::ValidationFailed, message), fx)
+            }
+            (Validating, Event::TimedOut) => self.failed(step_timeout(VALIDATE), fx),
+
+            (Removing, Event::Undone) => self.check_removal(fx),
+            (Removing, Event::UndoStuck { left }) => {
+                self.suspects = left.iter().copied().collect();
+                self.degrade(fx)
+            }
+            (CheckingRemoval, Event::Replied { tag, body }) => {
+                if matches!(reply(body), Some(Reply::Found { rule: None })) {
+                    self.suspects.remove(tag);
+                }
+                CheckingRemoval
+            }
+            (CheckingRemoval, Event::AllReplied) if self.suspects.is_empty() => self.removed(fx),
+            (CheckingRemoval, Event::AllReplied | Event::Failed(_) | Event::TimedOut) => self.degrade(fx),
+
+            (Degraded, Event::TimedOut) => {
+                fx.undo(REMOVE, fx.lane.settings.step_ms);
+                Removing
+            }
+            (Removing | CheckingRemoval | Degraded, Event::Superseded) => {
+                self.keep_left(fx);
+                fx.note("a newer request takes over what is left");
+                fx.end();
+                Ended
+            }
+
+            (New | Installing | Validating | Removing | CheckingRemoval | Degraded | Ended, _) => return Err(Illegal),
+        })
+    }
+}
+
+impl CreateFlow {
+    /// Takes what the flow has already, or what it needs.
+    fn take_resources(&mut self, lane: &mut Registry) -> Result<(), Problem> {
+        let length = self.request.length;
+        let Some(flow) = lane.flow(&self.request.flowid) else {
+            self.resources = lane.allocate(&self.request.flowid, length)?;
+            self.suspects = (1..=length).collect();
+            return Ok(());
+        };
+        let stands = flow.resources.length();
+        if stands != length {
+            return Err(Problem::field(
+                "length",
+                &length.to_string(),
+                &format!("{stands}, since flow `{}` exists with that length", self.request.flowid),
+            ));
+        }
+        self.resources = flow.resources.clone();
+        if flow.left.is_empty() {
+            self.existed = true;
+        } else {
+            self.inherited = flow.left.clone();
+            self.suspects = (1..=length).collect();
+        }
+        Ok(())
+    }
+
+    fn install(&mut self, fx: &mut Fx<'_, Self>) -> CreateState {
+        let (call_ms, flow) = (fx.lane.settings.call_ms, &self.request.flowid);
+        // The fault of a drill strikes one rule in the middle of the path.
+        let middle = self.request.length.div_ceil(2);
+        let call = |number: u32| {
+            let rule = self.resources.rule(flow, number);
+            let (switch, cookie) = (rule.switch.clone(), rule.cookie);
+            let drill = self.request.error.filter(|_| number == middle);
+            let install = Command { action: Action::Install { rule }, error: drill.filter(|d| *d == Drill::InSwitch) };
+            let remove = Command { action: Action::Remove { switch: switch.clone(), cookie }, error: None };
+            CallSpec {
+                swallow: drill == Some(Drill::InWorker),
+                undo: (!self.existed).then(|| UndoSpec {
+                    what: format!("remove rule {number} on {switch}"),
+                    body: json(&remove),
+                    within_ms: call_ms,
+                }),
+                ..self.call(number, format!("install rule {number} on {switch}"), &install, call_ms)
+            }
+        };
+        let calls = (1..=self.request.length).map(call).collect();
+        fx.step(StepSpec { name: INSTALL, mode: Mode::AtOnce, within_ms: fx.lane.settings.step_ms, calls });
+        Installing
+    }
+
+    fn validate(&mut self, fx: &mut Fx<'_, Self>) -> CreateState {
+        let step = self.read_back(VALIDATE, 1..=self.request.length, fx);
+        fx.step(step);
+        Validating
+    }
+
+    fn check_removal(&mut self, fx: &mut Fx<'_, Self>) -> CreateState {
+        let step = self.read_back(CHECK, self.suspects.iter().copied(), fx);
+        fx.step(step);
+        CheckingRemoval
+    }
+
+    fn read_back(&self, name: &'static str, numbers: impl Iterator<Item = u32>, fx: &Fx<'_, Self>) -> StepSpec {
+        let call = |number: u32| {
+            let switch = SwitchId::numbered(number);
+            let what = format!("read rule {number} on {switch}");
+            let read = Command { action: Action::Read { switch, cookie: self.resources.cookie }, error: None };
+            self.call(number, what, &read, fx.lane.settings.call_ms)
+        };
+        StepSpec { name, mode: Mode::AtOnce, within_ms: fx.lane.settings.step_ms, calls: numbers.map(call).collect() }
+    }
+
+    #[expect(clippy::unused_self, reason = "reads as one of the operation's calls")]
+    fn call(&self, number: u32, what: String, command: &Command, within_ms: u64) -> CallSpec {
+        CallSpec {
+            tag: number,
+            service: SPEAKER,
+            key: command.action.switch().to_string(),
+            what,
+            body: json(command),
+            within_ms,
+            undo: None,
+            swallow: false,
+        }
+    }
+
+    /// It failed: what was or may have been installed has to go.
+    fn failed(&mut self, failure: Failure, fx: &mut Fx<'_, Self>) -> CreateState {
+        fx.note(format!("failed at {}: {}", failure.step, failure.detail));
+        self.failure = Some(failure);
+        if self.existed {
+            self.suspects.clear();
+        }
+        fx.undo(REMOVE, fx.lane.settings.step_ms);
+        Removing
+    }
+
+    /// What had to go is gone.
+    fn removed(&mut self, fx: &mut Fx<'_, Self>) -> CreateState {
+        if !self.existed {
+            fx.lane.release(&self.request.flowid, &self.resources);
+        }
+        if self.answered {
+            fx.note("nothing is left any more");
+        } else {
+            fx.answer(Answer::Failed(self.answer(false)));
+        }
+        fx.end();
+        Ended
+    }
+
+    /// Something is left, or may be: it is answered, listed, and tried again for as long as it takes.
+    fn degrade(&mut self, fx: &mut Fx<'_, Self>) -> CreateState {
+        self.keep_left(fx);
+        self.suspects.iter().for_each(|number| fx.undo_again(*number));
+        if !self.answered {
+            self.answered = true;
+            fx.answer(Answer::Failed(self.answer(true)));
+            fx.yields();
+        }
+        let settings = &fx.lane.settings;
+        let pause = settings.retry_ms.saturating_mul(1 << self.retries.min(16)).min(settings.retry_cap_ms);
+        self.retries += 1;
+        fx.wait("the next try to remove what is left", pause);
+        Degraded
+    }
+
+    fn keep_left(&self, fx: &mut Fx<'_, Self>) {
+        fx.lane.keep(&self.request.flowid, Flow { resources: self.resources.clone(), left: self.suspects.clone() });
+    }
+
+    fn up(&self) -> Value {
+        to_value(&FlowUp {
+            message: "all operation is successful".into(),
+            flowid: self.request.flowid.clone(),
+            operation: self.operation.clone(),
+            existed: self.existed,
+        })
+    }
+
+    fn answer(&self, degraded: bool) -> Value {
+        let failure = self.failure.as_ref().expect("it fails before it removes");
+        to_value(&FlowFailed {
+            code: failure.code,
+            message: failure.message.into(),
+            flowid: self.request.flowid.clone(),
+            operation: self.operation.clone(),
+            origin: failure.origin,
+            step: failure.step.into(),
+            detail: failure.detail.clone(),
+            degraded,
+            left: self.suspects.iter().map(|number| self.resources.rule(&self.request.flowid, *number)).collect(),
+        })
+    }
+}
+
+fn call_failure(failure: &CallFailure, step: &'static str, code: Code, message: &'static str) -> Failure {
+    let CallFailure { what, attempts, outcome, .. } = failure;
+    let (origin, detail) = match outcome {
+        CallOutcome::Refused(reason) if *attempts == 0 => (Origin::Worker, format!("{what}: not sent, {reason}")),
+        CallOutcome::Refused(reason) => (Origin::Switch, format!("{what}: {reason}")),
+        CallOutcome::TimedOut | CallOutcome::Replied(_) if *attempts == 0 => {
+            (Origin::Worker, format!("{what}: not sent in time"))
+        }
+        CallOutcome::TimedOut | CallOutcome::Replied(_) => {
+            (Origin::Timeout, format!("{what}: no answer in time after {attempts} attempts"))
+        }
+    };
+    Failure { code, message, origin, step, detail }
+}
+
+fn step_timeout(step: &'static str) -> Failure {
+    Failure {
+        code: Code::HubTimeout,
+        message: "error in hub by timeout",
+        origin: Origin::Hub,
+        step,
+        detail: format!("{step} did not end before its deadline"),
+    }
+}
+
+fn wrong_rules(wrong: &[u32]) -> Failure {
+    let shown: Vec<String> = wrong.iter().take(10).map(ToString::to_string).collect();
+    let more = if wrong.len() > shown.len() { ", ..." } else { "" };
+    Failure {
+        code: Code::ValidationFailed,
+        message: "error in worker on rule validation",
+        origin: Origin::Switch,
+        step: VALIDATE,
+        detail: format!("rules {}{more} are not on their switches as they should be", shown.join(", ")),
+    }
+}
+
+fn reply(body: &str) -> Option<Reply> {
+    serde_json::from_str(body).ok()
+}
+
+fn json(command: &Command) -> String {
+    serde_json::to_string(command).expect("a command is plain data")
+}
+
+fn to_value(body: &impl serde::Serialize) -> Value {
+    serde_json::to_value(body).expect("an answer is plain data")
+}
