@@ -97,7 +97,8 @@ pub fn deadlines<In: From<TimedOut> + 'static>(declarer: &mut Declarer<In>) {
             let registered = owner.side(DEADLINES).local();
             coordinator.clone().reads(registered.with(move |deadline| Some(CoordinatorIn::Deadline(number, deadline))));
             let passed = coordinator.local();
-            owner.reads(passed.with(move |passed: Passed| (passed.owner == number).then(|| In::from(passed.timed_out))));
+            owner
+                .reads(passed.with(move |passed: Passed| (passed.owner == number).then(|| In::from(passed.timed_out))));
         },
     );
 }

@@ -95,7 +95,10 @@ mod tests {
         let mut table = Table::default();
         for key in 0..100_000 {
             table.on(1, register(key, 1));
-            assert_eq!(table.on(1, Deadline::Cancel { key }), Some(WheelChange::Disarm { timer: Table::timer(1, key) }));
+            assert_eq!(
+                table.on(1, Deadline::Cancel { key }),
+                Some(WheelChange::Disarm { timer: Table::timer(1, key) })
+            );
         }
         assert!(table.is_empty());
     }

@@ -124,7 +124,11 @@ impl Workflow for CreateFlow {
     fn read(operation: &OperationId, key: &str, request: &Value) -> Result<Self, Problem> {
         let request = flow::CreateFlow::from_json(request)?;
         if request.flowid != key {
-            return Err(Problem::field("flowid", &format!("`{}`", request.flowid), &format!("the record's key, `{key}`")));
+            return Err(Problem::field(
+                "flowid",
+                &format!("`{}`", request.flowid),
+                &format!("the record's key, `{key}`"),
+            ));
         }
         Ok(Self {
             operation: operation.clone(),

@@ -103,7 +103,8 @@ impl Registry {
     /// # Errors
     /// [`Code::PoolEmpty`], naming the pool.
     pub fn allocate(&mut self, name: &str, length: u32) -> Result<Resources, Problem> {
-        let empty = |what: String| Problem::new(Code::PoolEmpty, format!("{what} for flow `{name}`; remove a flow first"));
+        let empty =
+            |what: String| Problem::new(Code::PoolEmpty, format!("{what} for flow `{name}`; remove a flow first"));
         let cookie = self.cookies.take().ok_or_else(|| empty("no cookie is free".into()))?;
         let mut resources = Resources { cookie, meters: Vec::new() };
         for number in 1..=length {

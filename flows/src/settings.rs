@@ -23,7 +23,14 @@ impl Default for FlowSettings {
     /// A worker is done after 1.5 s at the latest. Four steps (install, validate, remove, check) of 2 s fit into the 10 s
     /// that a northbound waits.
     fn default() -> Self {
-        Self { cookies: 1 << 20, meters: 1 << 16, call_ms: 1_600, step_ms: 2_000, retry_ms: 1_000, retry_cap_ms: 60_000 }
+        Self {
+            cookies: 1 << 20,
+            meters: 1 << 16,
+            call_ms: 1_600,
+            step_ms: 2_000,
+            retry_ms: 1_000,
+            retry_cap_ms: 60_000,
+        }
     }
 }
 

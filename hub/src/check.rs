@@ -41,7 +41,11 @@ pub fn table(source: &str) -> Vec<Row> {
 
 /// What the code does and the table does not say, and the other way round. `seen` holds state, event and next state of
 /// transitions that happened; `legal` the pairs of state and event that the code handles.
-pub fn differences(rows: &[Row], legal: &BTreeSet<(String, String)>, seen: &BTreeSet<(String, String, String)>) -> Vec<String> {
+pub fn differences(
+    rows: &[Row],
+    legal: &BTreeSet<(String, String)>,
+    seen: &BTreeSet<(String, String, String)>,
+) -> Vec<String> {
     let written: BTreeSet<(String, String)> = rows.iter().map(|row| (row.state.clone(), row.event.clone())).collect();
     let mut differences = Vec::new();
     for (state, event) in legal.difference(&written) {
@@ -79,7 +83,10 @@ mod tests {
     fn a_table_is_read_and_drawn() {
         let rows = table(SOURCE);
         assert_eq!(rows.len(), 2);
-        assert_eq!(diagram(&rows), "stateDiagram-v2\n    [*] --> working: requested\n    working --> [*]: all replied\n");
+        assert_eq!(
+            diagram(&rows),
+            "stateDiagram-v2\n    [*] --> working: requested\n    working --> [*]: all replied\n"
+        );
     }
 
     #[test]

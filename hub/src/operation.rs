@@ -159,7 +159,12 @@ impl<W: Workflow> Running<W> {
         }
     }
 
-    pub(crate) fn open_step(&mut self, at: WallTime, step: StepSpec, send: &mut impl FnMut(CallCommand)) -> Option<Event> {
+    pub(crate) fn open_step(
+        &mut self,
+        at: WallTime,
+        step: StepSpec,
+        send: &mut impl FnMut(CallCommand),
+    ) -> Option<Event> {
         let calls = step.calls.into_iter().map(|spec| OpenCall { spec, undoes: Vec::new(), state: CallState::Waiting });
         self.open(at, step.name, step.mode, false, calls.collect(), send);
         self.barrier()
@@ -212,7 +217,12 @@ impl<W: Workflow> Running<W> {
     }
 
     /// A call ended: the events that come of it; none where nobody waits for it.
-    pub(crate) fn call_ended(&mut self, at: WallTime, end: CallEnd, send: &mut impl FnMut(CallCommand)) -> Option<Vec<Event>> {
+    pub(crate) fn call_ended(
+        &mut self,
+        at: WallTime,
+        end: CallEnd,
+        send: &mut impl FnMut(CallCommand),
+    ) -> Option<Vec<Event>> {
         let open = self.open.as_mut().filter(|open| open.number == end.id.step)?;
         let i = usize::try_from(end.id.n.checked_sub(1)?).ok()?;
         let call = open.calls.get_mut(i).filter(|call| call.state == CallState::Open)?;
@@ -290,7 +300,12 @@ impl<W: Workflow> Running<W> {
     }
 
     /// Begins to undo; the event that ends it, where there is nothing to undo.
-    pub(crate) fn begin_undo(&mut self, at: WallTime, name: &'static str, send: &mut impl FnMut(CallCommand)) -> Option<Event> {
+    pub(crate) fn begin_undo(
+        &mut self,
+        at: WallTime,
+        name: &'static str,
+        send: &mut impl FnMut(CallCommand),
+    ) -> Option<Event> {
         let open = self.compensations.iter().filter(|compensation| !compensation.undone);
         self.undo_steps = open.map(|compensation| compensation.call.step).collect();
         self.undo_steps.dedup();

@@ -179,7 +179,11 @@ impl<W: Workflow> HubTable<W> {
         match running.and_then(|running| running.call_ended(at, end, &mut send)) {
             None => {
                 effects.push(HubEffect::Count(names::LATE_ENDS));
-                effects.push(HubEffect::Log(Level::Debug, operation, format!("call {call} ended, and nobody waits for it")));
+                effects.push(HubEffect::Log(
+                    Level::Debug,
+                    operation,
+                    format!("call {call} ended, and nobody waits for it"),
+                ));
             }
             Some(events) => {
                 for event in events {
@@ -226,7 +230,8 @@ impl<W: Workflow> HubTable<W> {
         };
         effects.push(HubEffect::Count(names::REPEATED));
         if known != fingerprint {
-            let detail = "the first request with this Idempotency-Key for this resource had another body; use a new key";
+            let detail =
+                "the first request with this Idempotency-Key for this resource had another body; use a new key";
             refuse::<W>(operation, key, cause, Problem::new(Code::KeyReused, detail), effects);
         } else if let Some(view) = answered {
             effects.push(HubEffect::Answer { view: Box::new(view), cause: None });
@@ -243,7 +248,8 @@ impl<W: Workflow> HubTable<W> {
         }
         let waiting = self.turns.get(key).map_or(0, |turns| turns.waiting.len());
         if waiting >= self.settings.waiting_per_key {
-            let detail = format!("{waiting} operations wait for `{key}`, which is as many as may; try again in a second");
+            let detail =
+                format!("{waiting} operations wait for `{key}`, which is as many as may; try again in a second");
             return Err(Problem::new(Code::QueueFull, detail));
         }
         Ok(())
@@ -253,7 +259,11 @@ impl<W: Workflow> HubTable<W> {
         if let Some(running) = self.running.get_mut(operation) {
             running.standing = Standing::Running;
             effects.push(HubEffect::Count(names::STARTED));
-            effects.push(HubEffect::Log(Level::Debug, operation.clone(), format!("{} `{}` begins", W::NAME, running.key)));
+            effects.push(HubEffect::Log(
+                Level::Debug,
+                operation.clone(),
+                format!("{} `{}` begins", W::NAME, running.key),
+            ));
             self.drive(operation, Event::Requested, at, effects);
         }
     }
@@ -394,7 +404,8 @@ impl<W: Workflow> HubTable<W> {
 
     /// A line for each operation that lives.
     pub fn unfinished(&self) -> Vec<String> {
-        let line = |running: &Running<W>| format!("{} {} `{}`: {}", running.id, W::NAME, running.key, running.state_name());
+        let line =
+            |running: &Running<W>| format!("{} {} `{}`: {}", running.id, W::NAME, running.key, running.state_name());
         self.running.values().map(line).collect()
     }
 }

@@ -124,8 +124,13 @@ pub(crate) fn build(builder: &Builder) -> Result<Topology, BuildErrors> {
         faults.dedup();
         return Err(BuildErrors { topology: graph.name.clone(), faults });
     }
-    let mut plan =
-        Plan { name: graph.name.as_str().into(), settings: graph.settings.clone(), components: Vec::new(), edges: Vec::new(), stages };
+    let mut plan = Plan {
+        name: graph.name.as_str().into(),
+        settings: graph.settings.clone(),
+        components: Vec::new(),
+        edges: Vec::new(),
+        stages,
+    };
     for (index, component) in graph.components.iter().enumerate() {
         let stage = plan.stages.iter().position(|stage| stage.components.contains(&index));
         plan.components.push(ComponentPlan {
@@ -161,9 +166,8 @@ fn attach_helpers(builder: &Builder) {
     };
     let mut installed = BTreeMap::new();
     for (group, component, attachment) in asked {
-        let handles = installed
-            .entry((group, attachment.name))
-            .or_insert_with(|| (attachment.install)(builder, &names[&group]));
+        let handles =
+            installed.entry((group, attachment.name)).or_insert_with(|| (attachment.install)(builder, &names[&group]));
         let number = u16::try_from(component).expect("a topology has fewer than 65,536 components");
         (attachment.connect)(builder, handles.as_ref(), component, number);
     }
@@ -238,7 +242,8 @@ fn check_edges(graph: &Graph, faults: &mut Vec<Fault>) -> Vec<Option<usize>> {
 fn check_readers(graph: &Graph, ends: &[Option<usize>], faults: &mut Vec<Fault>) {
     for (index, component) in graph.components.iter().enumerate() {
         for stream in &component.streams {
-            let read = graph.edges.iter().zip(ends).any(|(edge, from)| *from == Some(index) && edge.stream == stream.name);
+            let read =
+                graph.edges.iter().zip(ends).any(|(edge, from)| *from == Some(index) && edge.stream == stream.name);
             if !read && !stream.may_be_unread {
                 let (component, stream) = (component.name.clone(), stream.name.to_owned());
                 faults.push(Fault::Unread { component, stream });

@@ -205,7 +205,10 @@ impl<In, Out> Clone for Declared<In, Out> {
     }
 }
 
-#[expect(clippy::return_self_not_must_use, reason = "a handle on what was declared already; not a value that must be used")]
+#[expect(
+    clippy::return_self_not_must_use,
+    reason = "a handle on what was declared already; not a value that must be used"
+)]
 impl<In: 'static, Out: 'static> Declared<In, Out> {
     /// How many lanes its stage has. Whoever says nothing takes what others of the stage say; 1 where nobody does.
     pub fn lanes(self, lanes: u32) -> Self {

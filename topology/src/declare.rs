@@ -75,8 +75,10 @@ impl<In: 'static> Declarer<In> {
 
 impl<T: 'static> Wired<T> {
     pub(crate) fn port(wired: Vec<Box<dyn Any>>) -> Port<T> {
-        let wired: Vec<Wired<T>> =
-            wired.into_iter().map(|one| *one.downcast().expect("the builder checked the type of each stream")).collect();
+        let wired: Vec<Wired<T>> = wired
+            .into_iter()
+            .map(|one| *one.downcast().expect("the builder checked the type of each stream"))
+            .collect();
         Port { copy: wired.first().map(|one| one.copy), sinks: wired.into_iter().map(|one| one.sink).collect() }
     }
 }

@@ -123,7 +123,8 @@ impl Lane {
     /// The timer that a component knows by `key`: its own, or one that another component keeps for it.
     pub(crate) fn timer_of(&self, component: u16, key: u64) -> (u16, u64) {
         let owner = self.nodes[usize::from(component)].number;
-        let kept = (0..).zip(&self.nodes).find_map(|(keeper, seated)| Some((keeper, seated.node.timer_for(owner, key)?)));
+        let kept =
+            (0..).zip(&self.nodes).find_map(|(keeper, seated)| Some((keeper, seated.node.timer_for(owner, key)?)));
         kept.unwrap_or((component, key))
     }
 
@@ -209,7 +210,11 @@ impl Lane {
         let place = format!("{}/{}/{}", record.topic, record.partition, record.offset);
         let operation = envelope.and_then(|envelope| envelope.operation.clone());
         self.context.count(names::DEAD_LETTERS, 1);
-        self.context.line(Level::Warn, operation.as_ref(), format!("record {place} cannot be handled: {reason}").into());
+        self.context.line(
+            Level::Warn,
+            operation.as_ref(),
+            format!("record {place} cannot be handled: {reason}").into(),
+        );
         let shown = &record.value[..record.value.len().min(Self::DEAD_BYTES)];
         let body = serde_json::json!({
             "topic": &*record.topic,

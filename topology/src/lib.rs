@@ -85,4 +85,3 @@ pub use outbox::{Effects, Level, Message};
 pub use plan::{Stage, Topology};
 pub use settings::Settings;
 pub use shard::{Shard, ShardOptions, ShardStatus, Timeout};
-

@@ -86,7 +86,8 @@ pub(crate) struct BoltNode<B: Bolt> {
 
 impl<B: Bolt> BoltNode<B> {
     pub(crate) fn new(bolt: B, seat: Seat) -> Self {
-        let queue = Rc::clone(&seat.queue).downcast().expect("the builder made the queue with the type of its component");
+        let queue =
+            Rc::clone(&seat.queue).downcast().expect("the builder made the queue with the type of its component");
         Self { bolt, queue, out: seat.emitter() }
     }
 }

@@ -119,8 +119,7 @@ impl Topology {
             lanes: stage.lanes,
         };
         let context = Rc::new(LaneContext::new(info));
-        let queues: Vec<Rc<dyn Any>> =
-            plan.components.iter().map(|component| component.make.queue()).collect();
+        let queues: Vec<Rc<dyn Any>> = plan.components.iter().map(|component| component.make.queue()).collect();
         let node_of = |component: usize| {
             let node = stage.components.iter().position(|known| *known == component);
             u16::try_from(node.expect("a component of this stage")).expect("a stage has fewer than 65,536 components")
@@ -189,7 +188,8 @@ impl Topology {
         for edge in &self.plan.edges {
             let (from, to) = (&self.plan.components[edge.from], &self.plan.components[edge.to]);
             let carried = if edge.edge.is_local() { "in the lane" } else { "by topic" };
-            let _ = writeln!(text, "{} --{}--> {}   {}, {carried}", from.name, edge.stream, to.name, edge.edge.grouping());
+            let _ =
+                writeln!(text, "{} --{}--> {}   {}, {carried}", from.name, edge.stream, to.name, edge.edge.grouping());
         }
         text
     }

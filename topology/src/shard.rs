@@ -17,8 +17,8 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bus::{
-    Arrival, Batch, Bus, BusError, Clock, CommitError, Member, MemberSpec, MonoTime, Outgoing, Part, Position, Record, Route,
-    Turn,
+    Arrival, Batch, Bus, BusError, Clock, CommitError, Member, MemberSpec, MonoTime, Outgoing, Part, Position, Record,
+    Route, Turn,
 };
 use bytes::Bytes;
 use wire::owner::{Note, OwnerRecord};
@@ -222,7 +222,11 @@ impl Shard {
     pub fn view(&self, lane: u32, component: &str, key: &str) -> Option<crate::View> {
         let owned = self.owned.get(&lane)?;
         let number = owned.lane.number(component)?;
-        owned.lane.view(number, key, &DueOf { timers: &owned.timers, lane: &owned.lane, component: number, clock: &*self.clock })
+        owned.lane.view(
+            number,
+            key,
+            &DueOf { timers: &owned.timers, lane: &owned.lane, component: number, clock: &*self.clock },
+        )
     }
 
     // ---- arrivals -----------------------------------------------------------------------------------------------------
@@ -442,10 +446,8 @@ impl Shard {
         }
         self.claims += 1;
         let owner = format!("{}/{}", self.options.member, self.claims);
-        let body = OwnerRecord {
-            build: self.options.build.clone(),
-            settings: self.options.settings.as_value().clone(),
-        };
+        let body =
+            OwnerRecord { build: self.options.build.clone(), settings: self.options.settings.as_value().clone() };
         let mut envelope = Envelope::new(Kind::Owner, owner.as_str(), format!("/nave/{}", self.options.member));
         envelope.time = Some(self.clock.wall());
         let record = Outgoing {
@@ -458,10 +460,12 @@ impl Shard {
         let note = self.note(snapshot, false);
         let position = Position { partition, next: committed, note };
         // Where the outcome is unknown the claim is made again: two owner records are as good as one.
-        self.member.commit(&Batch { records: vec![record], positions: vec![position] }).map_err(|error| match error {
-            CommitError::Failed(error) | CommitError::Unknown(error) => error,
-            CommitError::Fenced(reason) => BusError::Unavailable(reason),
-        })?;
+        self.member.commit(&Batch { records: vec![record], positions: vec![position] }).map_err(
+            |error| match error {
+                CommitError::Failed(error) | CommitError::Unknown(error) => error,
+                CommitError::Fenced(reason) => BusError::Unavailable(reason),
+            },
+        )?;
         self.member.start(partition, snapshot)?;
         *self.tallies.entry(names::TAKEOVERS).or_default() += 1;
         metrics::counter!(names::TAKEOVERS).increment(1);
@@ -583,8 +587,11 @@ impl Shard {
                 let component = Arc::clone(owned.lane.component(component));
                 let source = owned.lane.info().source();
                 let body = Timeout { timer, generation: expired.generation };
-                let mut envelope =
-                    Envelope::new(Kind::Timeout, format!("{source}/{component}/{timer}/{}", expired.generation), source);
+                let mut envelope = Envelope::new(
+                    Kind::Timeout,
+                    format!("{source}/{component}/{timer}/{}", expired.generation),
+                    source,
+                );
                 envelope.subject = Some(component.to_string());
                 envelope.time = Some(self.clock.wall());
                 self.pending.lanes.push(lane);
@@ -708,7 +715,10 @@ impl Part for Shard {
             self.status.set(*lane, ShardStatus::AWAY);
         }
         if let Err(error) = self.member.leave() {
-            left.push(format!("stage {}: its lanes go to others only after the session timeout: {error}", self.options.stage));
+            left.push(format!(
+                "stage {}: its lanes go to others only after the session timeout: {error}",
+                self.options.stage
+            ));
         }
         drop(self.bus);
         left

@@ -42,8 +42,7 @@ impl Views {
     /// A key has changed. `known` where an owner before us may have published it.
     pub(crate) fn changed(&mut self, key: ViewKey, now: MonoTime, known: bool) {
         let earliest = tick(now) + INTERVAL_MS;
-        let tracked =
-            self.tracked.entry(key.clone()).or_insert(Tracked { due: None, earliest, published: known });
+        let tracked = self.tracked.entry(key.clone()).or_insert(Tracked { due: None, earliest, published: known });
         if tracked.due.is_none() {
             tracked.due = Some(self.wheel.insert(tracked.earliest, key));
         }

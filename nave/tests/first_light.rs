@@ -1,0 +1,73 @@
+//! The four requests of the first page, in virtual time.
+
+use nave::world::{Outcome, World};
+use serde_json::json;
+use wire::Code;
+use wire::flow::Origin;
+
+#[test]
+fn a_flow_comes_up_rule_by_rule() {
+    let mut world = World::seeded(1);
+    let asked = world.request(&json!({"flowid": "test-01", "length": 10, "error": null}));
+    world.run_until_idle();
+    let Outcome::Up(up) = world.answer(asked) else { panic!("{:?}", world.answer(asked)) };
+    assert_eq!(
+        (up.message.as_str(), up.flowid.as_str(), up.existed),
+        ("all operation is successful", "test-01", false)
+    );
+    let rules = world.speaker().all_rules();
+    assert_eq!(rules.len(), 10);
+    assert_eq!((rules[7].switch.0.as_str(), rules[7].number), ("of:08", 8));
+    assert_eq!(world.timers(), 0);
+    assert_eq!(world.unfinished(), [""; 0]);
+}
+
+#[test]
+fn the_hub_that_loses_a_step_is_saved_by_its_own_deadline() {
+    let mut world = World::seeded(2);
+    let asked = world.request(&json!({"flowid": "test-01", "length": 10, "error": 0}));
+    world.run_until_idle();
+    let failed = world.answer(asked).failure();
+    assert_eq!(
+        (failed.message.as_str(), failed.code, failed.origin),
+        ("error in hub by timeout", Code::HubTimeout, Origin::Hub)
+    );
+    assert_eq!(world.speaker().all_rules(), []);
+    assert_eq!(world.timers(), 0);
+}
+
+#[test]
+fn a_fault_in_worker_or_switch_is_rolled_back() {
+    for error in [1, 2] {
+        let mut world = World::seeded(error);
+        let asked = world.request(&json!({"flowid": "test-01", "length": 10, "error": error}));
+        world.run_until_idle();
+        let failed = world.answer(asked).failure();
+        assert_eq!(failed.message, "error in worker on rule install");
+        assert_eq!((failed.code, failed.degraded, failed.left.len()), (Code::InstallFailed, false, 0));
+        assert_eq!(world.speaker().all_rules(), []);
+        assert_eq!(world.timers(), 0);
+    }
+}
+
+#[test]
+fn the_four_requests_have_their_outcomes_in_any_order_and_any_number_of_times() {
+    let mut world = World::seeded(4);
+    let mut stands = false;
+    for error in [json!(1), json!(0), json!(null), json!(2), json!(0), json!(null), json!(1), json!(null)] {
+        let asked = world.request(&json!({"flowid": "test-01", "length": 10, "error": error}));
+        world.run_until_idle();
+        match world.answer(asked) {
+            Outcome::Up(up) => {
+                assert_eq!((error.is_null(), up.existed), (true, stands));
+                stands = true;
+            }
+            Outcome::Failed(failed) => {
+                let message = if error == 0 { "error in hub by timeout" } else { "error in worker on rule install" };
+                assert_eq!(failed.message, message);
+            }
+            other @ (Outcome::Refused(_) | Outcome::Nothing) => panic!("{error}: {other:?}"),
+        }
+        assert_eq!(world.speaker().all_rules().len(), if stands { 10 } else { 0 }, "after {error}");
+    }
+}
