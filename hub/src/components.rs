@@ -157,8 +157,9 @@ impl<W: Workflow> Bolt for HubBolt<W> {
     }
 
     fn view(&self, key: &str, timers: &dyn DueTimes) -> Option<View> {
-        let view = self.table.view(key, timers)?;
-        Some(View { subject: "operation", body: serde_json::to_vec(&view).expect("a view is plain data").into() })
+        let view = self.table.view(key, timers);
+        let body = view.map(|view| serde_json::to_vec(&view).expect("a view is plain data").into());
+        Some(View { subject: "operation", body: body.unwrap_or_default() })
     }
 
     fn unfinished(&self) -> Vec<String> {

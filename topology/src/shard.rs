@@ -673,6 +673,9 @@ impl Part for Shard {
     }
 
     fn turn(&mut self, wait: Duration) -> Result<Turn, BusError> {
+        // Before anything new: views show what is committed, with the timers that it armed.
+        self.publish_due();
+        let wait = if self.pending.records.is_empty() { wait } else { Duration::ZERO };
         let wait = self.next().map_or(wait, |next| wait.min(next.since(self.clock.mono())));
         let mut worked = self.let_spouts_emit();
         let wait = if worked { Duration::ZERO } else { wait };
@@ -693,7 +696,6 @@ impl Part for Shard {
         }
         worked |= self.claim_due();
         self.fire();
-        self.publish_due();
         if self.pending.retry.is_none_or(|at| at <= self.clock.mono()) {
             worked |= self.commit();
         }
