@@ -4,7 +4,6 @@
 //! depends on more than the two.
 
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 
 /// A row of the table.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -65,11 +64,9 @@ pub fn differences(
 /// The table as a Mermaid diagram.
 pub fn diagram(rows: &[Row]) -> String {
     let name = |state: &str| if state == "-" || state == "ended" { "[*]".to_owned() } else { state.replace(' ', "_") };
-    let mut drawn = String::from("stateDiagram-v2\n");
-    for row in rows.iter().filter(|row| row.state != row.next) {
-        let _ = writeln!(drawn, "    {} --> {}: {}", name(&row.state), name(&row.next), row.event);
-    }
-    drawn
+    let arrow = |row: &Row| format!("    {} --> {}: {}\n", name(&row.state), name(&row.next), row.event);
+    let arrows: String = rows.iter().filter(|row| row.state != row.next).map(arrow).collect();
+    format!("stateDiagram-v2\n{arrows}")
 }
 
 #[cfg(test)]

@@ -408,7 +408,9 @@ impl Shard {
             });
         }
         *self.tallies.entry(names::VIEWS).or_default() += records.len() as u64;
-        records.into_iter().for_each(|record| self.write(partition, record));
+        for record in records {
+            self.write(partition, record);
+        }
     }
 
     // ---- taking over --------------------------------------------------------------------------------------------------
@@ -619,7 +621,7 @@ impl Shard {
         let mut emitted = false;
         for lane in self.live() {
             let Some(owned) = self.owned.get_mut(&lane) else { continue };
-            if owned.lane.has_spouts() && owned.lane.next() {
+            if owned.lane.has_spouts() && owned.lane.let_spouts_emit() {
                 emitted = true;
                 let effects = owned.lane.take_effects();
                 self.decided(lane, effects);
@@ -702,7 +704,9 @@ impl Part for Shard {
         if self.pending.retry.is_none() {
             let held = std::mem::take(&mut self.held);
             worked |= !held.is_empty();
-            held.iter().for_each(|record| self.handle(record));
+            for record in &held {
+                self.handle(record);
+            }
         }
         Ok(Turn { worked, next: self.next() })
     }

@@ -1,4 +1,6 @@
 //! Word count over the bus: the smallest topology that changes lanes.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::disallowed_types, reason = "what a test collects is shared with it")]
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};

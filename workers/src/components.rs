@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use bus::Route;
 use bytes::Bytes;
 use coordinator::{DEADLINES, TimedOut, deadlines};
 use serde::{Deserialize, Serialize};
+use topology::Route;
 use topology::{
     Bolt, Declarer, Delivery, DueTimes, Emitter, InboxSpout, LaneInfo, Message, Settings, Unreadable, View,
 };

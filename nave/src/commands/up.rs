@@ -1,6 +1,5 @@
 //! `nave up`: everything in one process.
 
-use std::future::Future;
 use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -31,7 +30,7 @@ const DRAIN_MS: u64 = 10_000;
 const LOOK: Duration = Duration::from_millis(5);
 /// The embedded bus dies with its process, so nobody else can take its lanes: a process that was stopped for an hour and
 /// goes on is not to lose them to itself.
-const EMBEDDED_SESSION: Duration = Duration::from_secs(24 * 3_600);
+const EMBEDDED_SESSION: Duration = Duration::from_hours(24);
 /// Where the lateness of timers is counted: from a tenth of a millisecond to ten seconds.
 const LATENESS_SECONDS: [f64; 11] = [0.0001, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 1.0, 10.0];
 
@@ -206,8 +205,7 @@ impl Running {
         };
         let deadline = async {
             // Servers wait for their connections; those that do not end are cut.
-            let mut stopped = stop_admin.subscribe();
-            let _closed = stopped.wait_for(|stop| *stop).await;
+            becomes_true(stop_admin.subscribe()).await;
             tokio::time::sleep(Duration::from_secs(1)).await;
         };
         let failed = {
@@ -247,7 +245,9 @@ impl Running {
             eprintln!("stopped; nothing was left undone");
         } else {
             eprintln!("stopped; left undone:");
-            left.iter().for_each(|line| eprintln!("  {line}"));
+            for line in left {
+                eprintln!("  {line}");
+            }
         }
     }
 }
@@ -272,9 +272,7 @@ async fn signalled() {
     }
 }
 
-fn becomes_true(mut flag: watch::Receiver<bool>) -> impl Future<Output = ()> + Send + 'static {
-    async move {
-        // An error says that the sender is gone, which ends the server as well.
-        let _gone = flag.wait_for(|stop| *stop).await;
-    }
+async fn becomes_true(mut flag: watch::Receiver<bool>) {
+    // An error says that the sender is gone, which ends the server as well.
+    drop(flag.wait_for(|stop| *stop).await);
 }

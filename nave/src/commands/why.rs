@@ -1,7 +1,5 @@
 //! `nave why`: where an operation is, what it waits for and until when, and what happens then.
 
-use std::fmt::Write as _;
-
 use anyhow::{Context, bail};
 use bus::Clock;
 use wire::answer::{Answer, Operation, PendingCall};
@@ -35,50 +33,44 @@ pub(super) fn why(args: &WhyArgs) -> anyhow::Result<()> {
 
 /// The operation as a person wants to read it.
 fn story(operation: &Operation, now: WallTime) -> String {
-    let mut text = String::new();
     let begun = operation.history.first().map(|entry| entry.at);
-    let Operation { operation: id, key, workflow, state, .. } = operation;
-    let _ = write!(text, "{id}  {} \"{key}\"   {state}", workflow.replace('-', " "));
-    if let (true, Some(begun)) = (operation.live, begun) {
-        let _ = write!(text, "   for {}", seconds(now.ms_since(begun)));
-    }
-    if let Some(step) = &operation.step {
-        let _ = write!(text, "   {}: {} of {} done", step.name, step.done, step.calls);
-    }
-    text.push('\n');
+    let mut lines = vec![headline(operation, begun, now)];
     if let Some(step) = operation.step.as_ref().filter(|step| !step.pending.is_empty()) {
-        text.push_str("waits for\n");
-        let mut open = 0;
-        for call in &step.pending {
-            open += 1;
-            let _ = writeln!(text, "  {}", waiting(call, now));
-        }
-        let more = (step.calls - step.done).saturating_sub(open);
+        lines.push("waits for".to_owned());
+        lines.extend(step.pending.iter().map(|call| format!("  {}", waiting(call, now))));
+        let more = u64::from(step.calls - step.done).saturating_sub(step.pending.len() as u64);
         if more > 0 {
-            let _ = writeln!(text, "  and {more} more");
+            lines.push(format!("  and {more} more"));
         }
     }
     if let Some(until) = &operation.until {
-        let when = until.at.map(|at| format!("in {} at the latest", seconds(at.ms_since(now)))).unwrap_or_default();
-        let _ = writeln!(text, "then  the deadline of \"{}\" {when}", until.what);
+        let when = until.at.map(|at| format!(" in {} at the latest", seconds(at.ms_since(now)))).unwrap_or_default();
+        lines.push(format!("then  the deadline of \"{}\"{when}", until.what));
     }
     match &operation.answer {
-        Some(Answer::Done(_)) => text.push_str("answer  done\n"),
+        Some(Answer::Done(_)) => lines.push("answer  done".to_owned()),
         Some(Answer::Failed(body)) => {
             let said = |field: &str| body.get(field).and_then(|value| value.as_str()).unwrap_or("-").to_owned();
-            let _ = writeln!(text, "answer  {}: {}", said("message"), said("detail"));
+            lines.push(format!("answer  {}: {}", said("message"), said("detail")));
         }
-        Some(Answer::Refused(problem)) => {
-            let _ = writeln!(text, "answer  refused, {problem}");
-        }
+        Some(Answer::Refused(problem)) => lines.push(format!("answer  refused, {problem}")),
         None => {}
     }
-    text.push_str("history\n");
+    lines.push("history".to_owned());
     for entry in &operation.history {
         let at = begun.map_or(0, |begun| entry.at.ms_since(begun));
-        let _ = writeln!(text, "  {:>4}  +{:<8}  {}", entry.seq, seconds(at), entry.what);
+        lines.push(format!("  {:>4}  +{:<8}  {}", entry.seq, seconds(at), entry.what));
     }
-    text
+    lines.push(String::new());
+    lines.join("\n")
+}
+
+fn headline(operation: &Operation, begun: Option<WallTime>, now: WallTime) -> String {
+    let Operation { operation: id, key, workflow, state, live, step, .. } = operation;
+    let since = begun.filter(|_| *live).map(|begun| format!("   for {}", seconds(now.ms_since(begun))));
+    let step = step.as_ref().map(|step| format!("   {}: {} of {} done", step.name, step.done, step.calls));
+    let (since, step) = (since.unwrap_or_default(), step.unwrap_or_default());
+    format!("{id}  {} \"{key}\"   {state}{since}{step}", workflow.replace('-', " "))
 }
 
 fn waiting(call: &PendingCall, now: WallTime) -> String {
