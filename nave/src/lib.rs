@@ -6,3 +6,8 @@ pub mod clock;
 pub mod commands;
 pub mod system;
 pub mod world;
+
+/// The examples of the first page run as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+pub struct FirstPage;

@@ -38,7 +38,7 @@ const ALLOWED: [(&str, &[&str], &[&str]); 11] = [
             "uuid",
         ],
     ),
-    ("bench", &["bus", "nave", "topology", "wire"], &["anyhow", "clap", "serde_json"]),
+    ("bench", &["bus", "floodlight-sim", "nave", "topology", "wire"], &["anyhow", "clap", "serde_json"]),
 ];
 
 #[test]

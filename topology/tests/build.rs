@@ -1,5 +1,4 @@
 //! What `build()` refuses: all of it at once, each fault with names.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use topology::{Bolt, Declarer, Emitter, Fault, Side, Spout, Topology};
 

@@ -77,7 +77,7 @@ fn ask(lanes: &Lanes, key: &str, n: u64, id: &str) {
 
 /// A key of each lane.
 fn key(lane: u32) -> String {
-    (0..).map(|i| format!("k{i}")).find(|key| wire::routing::lane_of(key.as_bytes(), 2) == lane).unwrap()
+    (0..100).map(|i| format!("k{i}")).find(|key| wire::routing::lane_of(key.as_bytes(), 2) == lane).unwrap()
 }
 
 fn published(lanes: &Lanes, lane: u32) -> Vec<String> {

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use bus::{Bus, BusError, Clock, Embedded, EmbeddedOptions, MonoTime, Part};
+use bus::{Bus, BusError, Clock, Embedded, EmbeddedOptions, Kafka, KafkaOptions, MemberSpec, MonoTime, Part};
 use floodlight_sim::{SpeakerHandle, SpeakerPart};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
 use northbound::{Gateway, Inlet, Northbound, Outlet};
@@ -258,7 +258,11 @@ fn open_bus(args: &UpArgs, clock: &Arc<dyn Clock>) -> Result<(Arc<dyn Bus>, Dura
             let bus = Embedded::open(Arc::clone(clock), EmbeddedOptions::default());
             Ok((Arc::new(bus), EMBEDDED_SESSION))
         }
-        BusKind::Kafka => Err(BusError::Refused("not built".into())),
+        BusKind::Kafka => {
+            let brokers = args.brokers.clone().unwrap_or_default();
+            let bus = Kafka::open(Arc::clone(clock), KafkaOptions::new(brokers))?;
+            Ok((Arc::new(bus), MemberSpec::SESSION))
+        }
     }
 }
 
