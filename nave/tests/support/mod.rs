@@ -1,0 +1,124 @@
+//! What whole-system tests share: setup and questions, no assertions of theirs.
+#![expect(dead_code, reason = "each test file uses some of it")]
+
+use std::collections::BTreeMap;
+
+use floodlight_sim::fault::{Match, Word};
+use floodlight_sim::{Deed, Entry, Fault, FaultKind};
+use nave::system::SystemOptions;
+use nave::world::{Asked, Outcome, World};
+use serde_json::{Value, json};
+use wire::{Kind, OperationId};
+
+/// A request for the flow `name`.
+pub(crate) fn flow(name: &str, length: u32) -> Value {
+    json!({"flowid": name, "length": length})
+}
+
+/// A world with one lane, so that flows meet.
+pub(crate) fn one_lane(seed: u64, change: impl FnOnce(&mut SystemOptions)) -> World {
+    let mut options = SystemOptions { lanes: 1, ..SystemOptions::default() };
+    change(&mut options);
+    World::with(seed, options)
+}
+
+/// A fault on these commands for rule `rule`.
+pub(crate) fn fault(command: Word, rule: u32, kind: FaultKind, times: Option<u32>) -> Fault {
+    Fault { when: Match { command: Some(command), rule: Some(rule), ..Match::default() }, kind, times }
+}
+
+/// The kinds of faults, with delays longer than an attempt.
+pub(crate) fn kinds() -> Vec<FaultKind> {
+    let error = |retry| FaultKind::Error { code: "busy".into(), retry };
+    vec![
+        FaultKind::Silence,
+        FaultKind::Mute,
+        FaultKind::DelayReply { ms: 700 },
+        FaultKind::DelayExecution { ms: 700 },
+        error(true),
+        error(false),
+        FaultKind::Duplicate,
+    ]
+}
+
+/// Switch and number of each rule that stands.
+pub(crate) fn rules(world: &World) -> Vec<(String, u32)> {
+    world.speaker().all_rules().into_iter().map(|rule| (rule.switch.0, rule.number)).collect()
+}
+
+/// Switch and number of the rules of a whole flow.
+pub(crate) fn whole(length: u32) -> Vec<(String, u32)> {
+    let mut rules: Vec<_> = (1..=length).map(|i| (format!("of:{i:02}"), i)).collect();
+    rules.sort();
+    rules
+}
+
+/// How often each operation was answered, refusals apart: records in the topic of answers.
+pub(crate) fn answers(world: &World, operation: &OperationId) -> usize {
+    let answer = |record: &&bus::Record| {
+        let envelope = record.headers.envelope().expect("the hub writes envelopes");
+        envelope.kind == Kind::Answer && envelope.operation.as_ref() == Some(operation)
+    };
+    world.records(&world.egress()).iter().filter(answer).count()
+}
+
+/// The calls that changed a switch more than once.
+pub(crate) fn changed_twice(world: &World) -> Vec<String> {
+    let mut done: BTreeMap<String, u32> = BTreeMap::new();
+    for entry in world.speaker().audit() {
+        if matches!(entry.deed, Deed::Executed { .. }) && entry.command != "read" {
+            *done.entry(entry.call.to_string()).or_default() += 1;
+        }
+    }
+    done.into_iter().filter(|(_, times)| *times > 1).map(|(call, _)| call).collect()
+}
+
+/// The audit lines of a command.
+pub(crate) fn audit(world: &World, command: &str) -> Vec<Entry> {
+    world.speaker().audit().into_iter().filter(|entry| entry.command == command).collect()
+}
+
+/// What must be so once a world is idle, whatever happened before; a line for each thing that is not.
+pub(crate) fn not_at_rest(world: &mut World, asked: &[Asked]) -> Vec<String> {
+    let mut wrong = Vec::new();
+    if world.timers() != 0 {
+        wrong.push(format!("{} deadlines are pending", world.timers()));
+    }
+    wrong.extend(world.unfinished().into_iter().map(|line| format!("unfinished: {line}")));
+    wrong.extend(changed_twice(world).into_iter().map(|call| format!("call {call} was carried out twice")));
+    for asked in asked {
+        let operation = world.operation_of(*asked);
+        let told = answers(world, &operation);
+        if told != 1 {
+            wrong.push(format!("operation {operation} was answered {told} times"));
+        }
+        if world.answer(*asked) == Outcome::Nothing {
+            wrong.push(format!("the client of {operation} was told nothing"));
+        }
+    }
+    wrong
+}
+
+/// How an operation went, without its id: what must be the same whatever its process went through.
+pub(crate) fn outcome(world: &mut World, asked: Asked) -> Value {
+    match world.answer(asked) {
+        Outcome::Up(up) => json!({"up": up.message, "existed": up.existed}),
+        Outcome::Failed(failed) => json!({
+            "failed": failed.message, "code": failed.code, "step": failed.step, "degraded": failed.degraded,
+            "left": failed.left.iter().map(|rule| rule.number).collect::<Vec<_>>(),
+        }),
+        Outcome::Refused(problem) => json!({"refused": problem.to_string()}),
+        Outcome::Nothing => json!("nothing"),
+    }
+}
+
+/// A stranger's command to the speaker, past every worker, under a call id of its own.
+pub(crate) fn stranger(world: &mut World, n: u32, action: wire::speaker::Action) {
+    let call = wire::CallId::new(OperationId::new("stranger").expect("letters are allowed"), 1, n);
+    let mut envelope = wire::Envelope::new(Kind::Call, format!("{call}/speaker/1"), "/stranger");
+    envelope.call = Some(call);
+    let key = action.switch().0.clone();
+    let body = serde_json::to_vec(&wire::speaker::Command { action, error: None }).expect("plain data");
+    let topic = world.system().speaker_topic();
+    world.write(&[bus::Outgoing::keyed(&topic, key, body).with(&envelope)]);
+}
