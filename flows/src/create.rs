@@ -234,7 +234,7 @@ impl Workflow for CreateFlow {
                 fx.undo(REMOVE, fx.lane.settings.step_ms);
                 Removing
             }
-            (Degraded, Event::Superseded) => self.hand_over(fx),
+            (Degraded, Event::Superseded) => hand_over(fx),
 
             (New | Installing | Validating | Removing | CheckingRemoval | Degraded | Ended, _) => return Err(Illegal),
         })
@@ -360,7 +360,7 @@ impl CreateFlow {
         self.left = left;
         self.keep_left(fx);
         if self.superseded {
-            return self.hand_over(fx);
+            return hand_over(fx);
         }
         self.left.iter().for_each(|number| fx.undo_again(*number));
         if !self.answered {
@@ -373,13 +373,6 @@ impl CreateFlow {
         self.retries += 1;
         fx.wait("the next try to remove what is left", pause);
         Degraded
-    }
-
-    /// It was answered: a newer request goes on with what is left.
-    fn hand_over(&mut self, fx: &mut Fx<'_, Self>) -> CreateState {
-        fx.note("a newer request takes over what is left");
-        fx.end();
-        Ended
     }
 
     fn keep_left(&self, fx: &mut Fx<'_, Self>) {
@@ -414,6 +407,13 @@ impl CreateFlow {
                 .collect(),
         })
     }
+}
+
+/// It was answered and its leftovers are kept: a newer request goes on with them.
+fn hand_over(fx: &mut Fx<'_, CreateFlow>) -> CreateState {
+    fx.note("a newer request takes over what is left");
+    fx.end();
+    Ended
 }
 
 fn call_failure(failure: &CallFailure, step: &'static str, code: Code, message: &'static str) -> Failure {

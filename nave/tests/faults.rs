@@ -6,7 +6,7 @@ use floodlight_sim::fault::Word;
 use floodlight_sim::{Deed, FaultKind};
 use nave::world::{Outcome, World};
 use serde_json::json;
-use support::{audit, fault, flow, kinds, not_at_rest, one_lane, rules, stranger, whole};
+use support::{audit, fault, flow, inject, kinds, not_at_rest, one_lane, refusal, rules, stranger, whole};
 use wire::Code;
 use wire::speaker::{Action, Rule, SwitchId};
 
@@ -26,18 +26,17 @@ fn strike(world: &mut World, what: &str, phase: Phase, rule: u32, kind: &FaultKi
     let speaker = world.speaker().clone();
     if matches!(phase, Phase::Remove | Phase::CheckRemoval) {
         // Rule 3 is refused, so that the others have to go; the fault strikes what takes them away.
-        let refusal = FaultKind::Error { code: "full".into(), retry: false };
-        speaker.inject(fault(Word::Install, 3, refusal, Some(1))).unwrap();
+        inject(world, fault(Word::Install, 3, refusal(), Some(1)));
     }
     let word = match phase {
         Phase::Install => Word::Install,
         Phase::Validate | Phase::CheckRemoval => Word::Read,
         Phase::Remove => Word::Remove,
     };
-    let mut fault = fault(word, rule, kind.clone(), times);
+    let mut blow = fault(word, rule, kind.clone(), times);
     // The reads of the second step validate what was installed.
-    fault.when.step = (phase == Phase::Validate).then_some(2);
-    speaker.inject(fault).unwrap();
+    blow.when.step = (phase == Phase::Validate).then_some(2);
+    inject(world, blow);
     let asked = world.request(&flow("test-01", LENGTH));
     world.run_ms(20_000);
     let told = world.answer(asked);
@@ -98,7 +97,7 @@ fn what_passes_within_the_attempts_of_a_call_is_not_seen_by_the_client() {
         }
         for word in [Word::Install, Word::Read] {
             let mut world = one_lane(1, |_| {});
-            world.speaker().inject(fault(word, 2, kind.clone(), Some(2))).unwrap();
+            inject(&world, fault(word, 2, kind.clone(), Some(2)));
             let asked = world.request(&flow("test-01", LENGTH));
             world.run_until_idle();
             assert!(world.answer(asked).is_done(), "{kind}: {:?}", world.answer(asked));
@@ -110,7 +109,7 @@ fn what_passes_within_the_attempts_of_a_call_is_not_seen_by_the_client() {
 fn an_install_that_is_executed_after_its_own_removal_was_validated_leaves_no_rule() {
     for seed in 1..=5 {
         let mut world = one_lane(seed, |_| {});
-        world.speaker().inject(fault(Word::Install, 2, FaultKind::DelayExecution { ms: 30_000 }, None)).unwrap();
+        inject(&world, fault(Word::Install, 2, FaultKind::DelayExecution { ms: 30_000 }, None));
         let asked = world.request(&flow("test-01", LENGTH));
         world.run_ms(10_000);
         let failed = world.answer(asked).failure();
@@ -131,9 +130,8 @@ fn a_removal_that_cannot_finish_is_answered_with_what_is_left_and_tried_again_un
     for seed in 1..=3 {
         let mut world = one_lane(seed, |_| {});
         let speaker = world.speaker().clone();
-        let refusal = FaultKind::Error { code: "full".into(), retry: false };
-        speaker.inject(fault(Word::Install, 3, refusal, None)).unwrap();
-        speaker.inject(fault(Word::Remove, 4, FaultKind::Silence, None)).unwrap();
+        inject(&world, fault(Word::Install, 3, refusal(), None));
+        inject(&world, fault(Word::Remove, 4, FaultKind::Silence, None));
         let asked = world.request(&flow("test-01", LENGTH));
         world.run_ms(5_000);
         let failed = world.answer(asked).failure();
@@ -169,9 +167,8 @@ fn a_removal_that_cannot_finish_is_answered_with_what_is_left_and_tried_again_un
 /// A flow whose rule 4 could not be removed: its operation goes on trying.
 fn degraded(seed: u64) -> (World, nave::world::Asked) {
     let mut world = one_lane(seed, |_| {});
-    let refusal = FaultKind::Error { code: "full".into(), retry: false };
-    world.speaker().inject(fault(Word::Install, 3, refusal, Some(1))).unwrap();
-    world.speaker().inject(fault(Word::Remove, 4, FaultKind::Silence, None)).unwrap();
+    inject(&world, fault(Word::Install, 3, refusal(), Some(1)));
+    inject(&world, fault(Word::Remove, 4, FaultKind::Silence, None));
     let asked = world.request(&flow("test-01", LENGTH));
     world.run_ms(4_500);
     assert!(world.answer(asked).failure().degraded);
@@ -199,7 +196,7 @@ fn a_late_removal_of_an_operation_that_was_taken_over_from_does_no_harm() {
         let (mut world, first) = degraded(ms);
         let speaker = world.speaker().clone();
         speaker.clear_faults();
-        speaker.inject(fault(Word::Remove, 4, FaultKind::DelayExecution { ms: 1_200 }, None)).unwrap();
+        inject(&world, fault(Word::Remove, 4, FaultKind::DelayExecution { ms: 1_200 }, None));
         world.run_ms(ms);
         let second = world.request(&flow("test-01", LENGTH));
         world.run_until_idle();
@@ -214,9 +211,8 @@ fn a_late_removal_of_an_operation_that_was_taken_over_from_does_no_harm() {
 fn requests_that_wait_behind_an_operation_that_degrades_get_their_turn() {
     for seed in 1..=3 {
         let mut world = one_lane(seed, |_| {});
-        let refusal = FaultKind::Error { code: "full".into(), retry: false };
-        world.speaker().inject(fault(Word::Install, 3, refusal, None)).unwrap();
-        world.speaker().inject(fault(Word::Remove, 4, FaultKind::Silence, None)).unwrap();
+        inject(&world, fault(Word::Install, 3, refusal(), None));
+        inject(&world, fault(Word::Remove, 4, FaultKind::Silence, None));
         let asked: Vec<_> = (0..3).map(|_| world.request(&flow("test-01", LENGTH))).collect();
         world.run_ms(20_000);
         for one in &asked {
@@ -235,8 +231,7 @@ fn what_was_left_is_removed_although_its_install_is_refused() {
     let (mut world, first) = degraded(1);
     let speaker = world.speaker().clone();
     speaker.clear_faults();
-    let refusal = FaultKind::Error { code: "full".into(), retry: false };
-    speaker.inject(fault(Word::Install, 4, refusal, None)).unwrap();
+    inject(&world, fault(Word::Install, 4, refusal(), None));
     let second = world.request(&flow("test-01", LENGTH));
     world.run_until_idle();
     let failed = world.answer(second).failure();
@@ -248,13 +243,13 @@ fn what_was_left_is_removed_although_its_install_is_refused() {
 #[test]
 fn a_flow_that_stood_before_stands_after_a_failed_ensure() {
     let mut seed = 0;
-    for kind in [FaultKind::Silence, FaultKind::Mute, FaultKind::Error { code: "full".into(), retry: false }] {
+    for kind in [FaultKind::Silence, FaultKind::Mute, refusal()] {
         for word in [Word::Install, Word::Read] {
             seed += 1;
             let mut world = one_lane(seed, |_| {});
             let first = world.request(&flow("test-01", LENGTH));
             world.run_until_idle();
-            world.speaker().inject(fault(word, 3, kind.clone(), None)).unwrap();
+            inject(&world, fault(word, 3, kind.clone(), None));
             let second = world.request(&flow("test-01", LENGTH));
             world.run_until_idle();
             let failed = world.answer(second).failure();
@@ -334,12 +329,12 @@ fn a_flow_named_error_is_a_flow() {
 /// What somebody else put on a switch is not ours to remove.
 #[test]
 fn a_rule_that_stood_before_is_not_removed_with_those_that_were_installed() {
-    for kind in [FaultKind::Silence, FaultKind::Error { code: "full".into(), retry: false }] {
+    for kind in [FaultKind::Silence, refusal()] {
         let mut world = one_lane(1, |_| {});
         let rule = Rule { switch: SwitchId::numbered(2), flow: "foreign".into(), number: 2, cookie: 1, meter: 1 };
         stranger(&mut world, 1, Action::Install { rule });
         world.run_until_idle();
-        world.speaker().inject(fault(Word::Install, 4, kind.clone(), None)).unwrap();
+        inject(&world, fault(Word::Install, 4, kind.clone(), None));
         let asked = world.request(&flow("test-01", LENGTH));
         world.run_until_idle();
         assert!(!world.answer(asked).failure().degraded, "{kind}");

@@ -3,12 +3,14 @@
 
 use std::collections::BTreeMap;
 
+use bus::Outgoing;
 use floodlight_sim::fault::{Match, Word};
 use floodlight_sim::{Deed, Entry, Fault, FaultKind};
 use nave::system::SystemOptions;
 use nave::world::{Asked, Outcome, World};
 use serde_json::{Value, json};
-use wire::{Kind, OperationId};
+use wire::answer::{Answer, Operation};
+use wire::{Code, Envelope, Kind, OperationId};
 
 /// A request for the flow `name`.
 pub(crate) fn flow(name: &str, length: u32) -> Value {
@@ -25,6 +27,16 @@ pub(crate) fn one_lane(seed: u64, change: impl FnOnce(&mut SystemOptions)) -> Wo
 /// A fault on these commands for rule `rule`.
 pub(crate) fn fault(command: Word, rule: u32, kind: FaultKind, times: Option<u32>) -> Fault {
     Fault { when: Match { command: Some(command), rule: Some(rule), ..Match::default() }, kind, times }
+}
+
+/// Puts a fault into the speaker.
+pub(crate) fn inject(world: &World, fault: Fault) {
+    world.speaker().inject(fault).expect("it can strike");
+}
+
+/// A refusal, which is final.
+pub(crate) fn refusal() -> FaultKind {
+    FaultKind::Error { code: "full".into(), retry: false }
 }
 
 /// The kinds of faults, with delays longer than an attempt.
@@ -115,10 +127,45 @@ pub(crate) fn outcome(world: &mut World, asked: Asked) -> Value {
 /// A stranger's command to the speaker, past every worker, under a call id of its own.
 pub(crate) fn stranger(world: &mut World, n: u32, action: wire::speaker::Action) {
     let call = wire::CallId::new(OperationId::new("stranger").expect("letters are allowed"), 1, n);
-    let mut envelope = wire::Envelope::new(Kind::Call, format!("{call}/speaker/1"), "/stranger");
+    let mut envelope = Envelope::new(Kind::Call, format!("{call}/speaker/1"), "/stranger");
     envelope.call = Some(call);
     let key = action.switch().0.clone();
     let body = serde_json::to_vec(&wire::speaker::Command { action, error: None }).expect("plain data");
     let topic = world.system().speaker_topic();
-    world.write(&[bus::Outgoing::keyed(&topic, key, body).with(&envelope)]);
+    world.write(&[Outgoing::keyed(&topic, key, body).with(&envelope)]);
+}
+
+/// An envelope as a northbound makes it for a request.
+pub(crate) fn request_envelope(id: &str, operation: &str) -> Envelope {
+    let mut envelope = Envelope::new(Kind::Request, id, "/stranger");
+    envelope.operation = Some(OperationId::new(operation).expect("a test's operation has a name"));
+    envelope
+}
+
+/// A request as a record, keyed and routed by the flow's name.
+pub(crate) fn request_record(world: &World, id: &str, operation: &str, key: &str, body: &str) -> Outgoing {
+    let envelope = request_envelope(id, operation);
+    Outgoing::keyed(&world.inbox(), key.to_owned(), body.to_owned()).with(&envelope)
+}
+
+/// What was said to the request with this `ce_id` alone.
+pub(crate) fn refused(world: &World, id: &str) -> Vec<Code> {
+    let told = |record: bus::Record| {
+        let envelope = record.headers.envelope().expect("the hub writes envelopes");
+        let view: Operation = serde_json::from_slice(&record.value).expect("the hub writes views");
+        match view.answer {
+            Some(Answer::Refused(problem)) if envelope.causation.as_deref() == Some(id) => Some(problem.code),
+            _ => None,
+        }
+    };
+    world.records(&world.egress()).into_iter().filter_map(told).collect()
+}
+
+/// The reasons of all dead letters.
+pub(crate) fn dead(world: &World) -> Vec<String> {
+    let reason = |record: bus::Record| {
+        let body: Value = serde_json::from_slice(&record.value).expect("a dead letter is JSON");
+        body["reason"].as_str().expect("a dead letter has its reason").to_owned()
+    };
+    world.records(&world.dead_letters()).into_iter().map(reason).collect()
 }
