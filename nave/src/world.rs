@@ -13,7 +13,7 @@
 
 use std::sync::Arc;
 
-use bus::{Bus, Clock, Embedded, EmbeddedOptions, ManualClock, Outgoing, Part, Record};
+use bus::{Bus, Clock, Embedded, EmbeddedOptions, ManualClock, MonoTime, Outgoing, Part, Record};
 use floodlight_sim::{SpeakerHandle, SpeakerPart};
 use northbound::{Gateway, Inlet, InletHandle, Outlet, Submission, Ticket, Told};
 use serde_json::Value;
@@ -198,6 +198,12 @@ impl World {
     /// Lets `ms` milliseconds pass; true where nothing is left to do but wait for others.
     pub fn run_ms(&mut self, ms: u64) -> bool {
         let until = self.clock.mono().plus_ms(ms);
+        let idle = self.run_until(until);
+        self.clock.advance_to(until);
+        idle
+    }
+
+    fn run_until(&mut self, until: MonoTime) -> bool {
         let (turns, mut parts) = self.parts();
         turns.run(&mut parts, until)
     }
@@ -219,7 +225,8 @@ impl World {
     /// # Panics
     /// Where there is something to do after a minute: something is stuck, or goes on for ever.
     pub fn run_until_idle(&mut self) {
-        assert!(self.run_ms(60_000), "still busy after a minute:\n{}", self.unfinished().join("\n"));
+        let until = self.clock.mono().plus_ms(60_000);
+        assert!(self.run_until(until), "still busy after a minute:\n{}", self.unfinished().join("\n"));
     }
 
     // ---- the hub ------------------------------------------------------------------------------------------------------
