@@ -16,15 +16,21 @@
 //! | validating | timed out | removing | the same |
 //! | removing | undone | checking removal | read every removed rule: it must be gone |
 //! | removing | undo stuck | degraded | answer with what is left; try again later |
-//! | removing | superseded | ended | a newer request takes over what is left |
+//! | removing | undo stuck | ended | a newer request waits: it takes over what is left |
+//! | removing | superseded | removing | after this try a newer request takes over what is left |
 //! | checking removal | replied | checking removal | a rule that still stands is left |
 //! | checking removal | all replied | ended | release cookie and meters; answer |
 //! | checking removal | all replied | degraded | a rule still stands: answer with what is left; try again later |
-//! | checking removal | failed | degraded | the same |
+//! | checking removal | all replied | ended | a rule still stands, and a newer request waits: it takes over what is left |
+//! | checking removal | failed | degraded | as with a rule that still stands |
+//! | checking removal | failed | ended | the same |
 //! | checking removal | timed out | degraded | the same |
-//! | checking removal | superseded | ended | a newer request takes over what is left |
+//! | checking removal | timed out | ended | the same |
+//! | checking removal | superseded | checking removal | after this try a newer request takes over what is left |
 //! | degraded | timed out | removing | remove what is left |
 //! | degraded | superseded | ended | a newer request takes over what is left |
+//!
+//! A try to remove is never cut short for a newer request: its calls would be carried out late, among the newer request's.
 
 use std::collections::BTreeSet;
 
@@ -86,14 +92,19 @@ pub struct CreateFlow {
     resources: Resources,
     /// The flow stood before: whatever happens, it stands after.
     existed: bool,
-    /// Rules that this operation installed, or may have, or that are left of one before it.
+    /// Rules that this operation installed, or may have, or that are left of one before it, and that were not seen to be
+    /// gone.
     suspects: BTreeSet<u32>,
+    /// Those of them that could not be removed at the last try, or that still stood after it.
+    left: BTreeSet<u32>,
     /// Those of them that are left of an operation before it.
     inherited: BTreeSet<u32>,
     /// Rules that were not as they should be when they were read.
     wrong: Vec<u32>,
     failure: Option<Failure>,
     answered: bool,
+    /// A newer request waits for the end of this try.
+    superseded: bool,
     retries: u32,
 }
 
@@ -136,10 +147,12 @@ impl Workflow for CreateFlow {
             resources: Resources { cookie: 0, meters: Vec::new() },
             existed: false,
             suspects: BTreeSet::new(),
+            left: BTreeSet::new(),
             inherited: BTreeSet::new(),
             wrong: Vec::new(),
             failure: None,
             answered: false,
+            superseded: false,
             retries: 0,
         })
     }
@@ -168,7 +181,8 @@ impl Workflow for CreateFlow {
             }
             (Installing, Event::AllReplied) => self.validate(fx),
             (Installing, Event::Failed(failure)) => {
-                if failure.attempts <= 1 && matches!(failure.outcome, CallOutcome::Refused(_)) {
+                let refused = failure.attempts <= 1 && matches!(failure.outcome, CallOutcome::Refused(_));
+                if refused && !self.inherited.contains(&failure.tag) {
                     self.suspects.remove(&failure.tag);
                 }
                 self.failed(call_failure(failure, INSTALL, Code::InstallFailed, "error in worker on rule install"), fx)
@@ -199,10 +213,7 @@ impl Workflow for CreateFlow {
             (Validating, Event::TimedOut) => self.failed(step_timeout(VALIDATE), fx),
 
             (Removing, Event::Undone) => self.check_removal(fx),
-            (Removing, Event::UndoStuck { left }) => {
-                self.suspects = left.iter().copied().collect();
-                self.degrade(fx)
-            }
+            (Removing, Event::UndoStuck { left }) => self.degrade(left.iter().copied().collect(), fx),
             (CheckingRemoval, Event::Replied { tag, body }) => {
                 if matches!(reply(body), Some(Reply::Found { rule: None })) {
                     self.suspects.remove(tag);
@@ -210,18 +221,20 @@ impl Workflow for CreateFlow {
                 CheckingRemoval
             }
             (CheckingRemoval, Event::AllReplied) if self.suspects.is_empty() => self.removed(fx),
-            (CheckingRemoval, Event::AllReplied | Event::Failed(_) | Event::TimedOut) => self.degrade(fx),
+            (CheckingRemoval, Event::AllReplied | Event::Failed(_) | Event::TimedOut) => {
+                self.degrade(self.suspects.clone(), fx)
+            }
+            (Removing | CheckingRemoval, Event::Superseded) => {
+                self.superseded = true;
+                fx.note("a newer request takes over after this try");
+                state
+            }
 
             (Degraded, Event::TimedOut) => {
                 fx.undo(REMOVE, fx.lane.settings.step_ms);
                 Removing
             }
-            (Removing | CheckingRemoval | Degraded, Event::Superseded) => {
-                self.keep_left(fx);
-                fx.note("a newer request takes over what is left");
-                fx.end();
-                Ended
-            }
+            (Degraded, Event::Superseded) => hand_over(fx),
 
             (New | Installing | Validating | Removing | CheckingRemoval | Degraded | Ended, _) => return Err(Illegal),
         })
@@ -271,6 +284,7 @@ impl CreateFlow {
                     what: format!("remove rule {number} on {switch}"),
                     body: json(&remove),
                     within_ms: call_ms,
+                    always: self.inherited.contains(&number),
                 }),
                 ..self.call(number, format!("install rule {number} on {switch}"), &install, call_ms)
             }
@@ -342,9 +356,13 @@ impl CreateFlow {
     }
 
     /// Something is left, or may be: it is answered, listed, and tried again for as long as it takes.
-    fn degrade(&mut self, fx: &mut Fx<'_, Self>) -> CreateState {
+    fn degrade(&mut self, left: BTreeSet<u32>, fx: &mut Fx<'_, Self>) -> CreateState {
+        self.left = left;
         self.keep_left(fx);
-        self.suspects.iter().for_each(|number| fx.undo_again(*number));
+        if self.superseded {
+            return hand_over(fx);
+        }
+        self.left.iter().for_each(|number| fx.undo_again(*number));
         if !self.answered {
             self.answered = true;
             fx.answer(Answer::Failed(self.answer(true)));
@@ -381,9 +399,21 @@ impl CreateFlow {
             step: failure.step.into(),
             detail: failure.detail.clone(),
             degraded,
-            left: self.suspects.iter().map(|number| self.resources.rule(&self.request.flowid, *number)).collect(),
+            left: self
+                .left
+                .iter()
+                .filter(|_| degraded)
+                .map(|number| self.resources.rule(&self.request.flowid, *number))
+                .collect(),
         })
     }
+}
+
+/// It was answered and its leftovers are kept: a newer request goes on with them.
+fn hand_over(fx: &mut Fx<'_, CreateFlow>) -> CreateState {
+    fx.note("a newer request takes over what is left");
+    fx.end();
+    Ended
 }
 
 fn call_failure(failure: &CallFailure, step: &'static str, code: Code, message: &'static str) -> Failure {

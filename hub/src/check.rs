@@ -5,6 +5,11 @@
 
 use std::collections::BTreeSet;
 
+use serde_json::Value;
+use wire::OperationId;
+
+use crate::workflow::{Event, Fx, State as _, Workflow};
+
 /// A row of the table.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Row {
@@ -61,12 +66,42 @@ pub fn differences(
     differences
 }
 
+/// What a fresh workflow makes of these events, one after the other: state, event and next state of each, by name; no next
+/// state where the code says that the pair cannot happen, which ends the walk. Its calls are not made.
+///
+/// # Panics
+/// Where the workflow does not read `request`, or panics itself.
+pub fn walk<W: Workflow>(
+    lane: &mut W::Lane,
+    key: &str,
+    request: &Value,
+    events: &[Event],
+) -> Vec<(String, String, Option<String>)> {
+    let operation = OperationId::new("walk").expect("letters are allowed");
+    let mut workflow = W::read(&operation, key, request).unwrap_or_else(|problem| panic!("{problem}"));
+    let mut state = Some(W::State::ALL[0]);
+    let mut walked = Vec::new();
+    for event in events {
+        let Some(from) = state else { break };
+        state = workflow.on(from, event, &mut Fx::new(lane)).ok();
+        walked.push((from.name().to_owned(), event.name().to_owned(), state.map(|next| next.name().to_owned())));
+    }
+    walked
+}
+
 /// The table as a Mermaid diagram.
 pub fn diagram(rows: &[Row]) -> String {
     let name = |state: &str| if state == "-" || state == "ended" { "[*]".to_owned() } else { state.replace(' ', "_") };
-    let arrow = |row: &Row| format!("    {} --> {}: {}\n", name(&row.state), name(&row.next), row.event);
-    let arrows: String = rows.iter().filter(|row| row.state != row.next).map(arrow).collect();
-    format!("stateDiagram-v2\n{arrows}")
+    let mut arrows: Vec<String> = Vec::new();
+    for row in rows.iter().filter(|row| row.state != row.next) {
+        let arrow = format!("    {} --> {}: {}
+", name(&row.state), name(&row.next), row.event);
+        if !arrows.contains(&arrow) {
+            arrows.push(arrow);
+        }
+    }
+    format!("stateDiagram-v2
+{}", arrows.concat())
 }
 
 #[cfg(test)]

@@ -92,6 +92,8 @@ pub(crate) struct Running<W: Workflow> {
     pub(crate) timer: Option<ArmedTimer>,
     pub(crate) answer: Option<Answer>,
     pub(crate) yields: bool,
+    /// It was told that a newer operation wants its key.
+    pub(crate) superseded: bool,
     steps: u32,
     open: Option<OpenStep>,
     compensations: Vec<Compensation>,
@@ -118,6 +120,7 @@ impl<W: Workflow> Running<W> {
             timer: None,
             answer: None,
             yields: false,
+            superseded: false,
             steps: 0,
             open: None,
             compensations: Vec::new(),
@@ -155,6 +158,16 @@ impl<W: Workflow> Running<W> {
     /// True where a call is open.
     pub(crate) fn has_open_calls(&self) -> bool {
         self.open.as_ref().is_some_and(|open| open.calls.iter().any(|call| call.state == CallState::Open))
+    }
+
+    /// True where this step is open.
+    pub(crate) fn is_at(&self, step: u32) -> bool {
+        self.open.as_ref().is_some_and(|open| open.number == step)
+    }
+
+    /// True where it is answered and lets a newer operation take its key, and was not told of one yet.
+    pub(crate) fn can_be_superseded(&self) -> bool {
+        self.yields && self.answer.is_some() && !self.superseded
     }
 
     // ---- steps --------------------------------------------------------------------------------------------------------
@@ -268,7 +281,7 @@ impl<W: Workflow> Running<W> {
                         CallOutcome::TimedOut | CallOutcome::Replied(_) => failure.attempts == 0,
                     };
                     if not_done {
-                        self.compensations.retain(|compensation| compensation.call != end.id);
+                        self.compensations.retain(|done| done.undo.always || done.call != end.id);
                     }
                     self.close_step(send);
                     events.push(Event::Failed(failure));

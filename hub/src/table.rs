@@ -162,18 +162,15 @@ impl<W: Workflow> HubTable<W> {
             Some(active) => {
                 turns.waiting.push_back(operation.clone());
                 effects.push(HubEffect::Changed(operation.as_str().into()));
-                let yields = self.running.get(&active).is_some_and(|active| active.yields && active.answer.is_some());
-                if yields {
-                    self.drive(&active, Event::Superseded, at, effects);
-                }
+                self.supersede(&active, at, effects);
             }
         }
     }
 
     /// A call ended.
     pub fn call_ended(&mut self, at: WallTime, end: CallEnd, effects: &mut Vec<HubEffect>) {
-        let operation = end.id.operation.clone();
         let call = end.id.clone();
+        let operation = call.operation.clone();
         let running = self.running.get_mut(&operation).filter(|running| running.standing == Standing::Running);
         let mut send = |command| effects.push(HubEffect::Call(command));
         match running.and_then(|running| running.call_ended(at, end, &mut send)) {
@@ -187,7 +184,12 @@ impl<W: Workflow> HubTable<W> {
             }
             Some(events) => {
                 for event in events {
-                    self.drive(&operation, event, at, effects);
+                    // What the first of them decided may have ended the step that the next one is about.
+                    let over = event == Event::AllReplied
+                        && !self.running.get(&operation).is_some_and(|running| running.is_at(call.step));
+                    if !over {
+                        self.drive(&operation, event, at, effects);
+                    }
                 }
                 self.check(&operation, at, effects);
             }
@@ -339,6 +341,18 @@ impl<W: Workflow> HubTable<W> {
             }
         }
         self.check(operation, at, effects);
+        self.supersede(operation, at, effects);
+    }
+
+    /// Tells an operation that yields its key of those that wait for it, once.
+    fn supersede(&mut self, operation: &OperationId, at: WallTime, effects: &mut Vec<HubEffect>) {
+        let Some(running) = self.running.get_mut(operation).filter(|running| running.can_be_superseded()) else {
+            return;
+        };
+        if self.turns.get(&running.key).is_some_and(|turns| !turns.waiting.is_empty()) {
+            running.superseded = true;
+            self.drive(operation, Event::Superseded, at, effects);
+        }
     }
 
     /// DESIGN rule 6: a live workflow waits for a call, a timer or a person.

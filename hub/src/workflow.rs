@@ -71,7 +71,7 @@ pub enum Event {
         /// The tags of what is left.
         left: Vec<u32>,
     },
-    /// A newer operation wants the key of one that said [`Fx::yields`].
+    /// A newer operation wants the key of one that said [`Fx::yields`]. It comes once.
     Superseded,
 }
 
@@ -142,6 +142,8 @@ pub struct UndoSpec {
     pub body: String,
     /// It ends after so many milliseconds.
     pub within_ms: u64,
+    /// Undone even where the call was certainly not done: what it would have done may stand there from an operation before.
+    pub always: bool,
 }
 
 /// How the calls of a step follow each other.

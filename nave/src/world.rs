@@ -13,7 +13,7 @@
 
 use std::sync::Arc;
 
-use bus::{Bus, Clock, Embedded, EmbeddedOptions, ManualClock, Outgoing, Part, Record};
+use bus::{Bus, Clock, Embedded, EmbeddedOptions, ManualClock, MonoTime, Outgoing, Part, Record};
 use floodlight_sim::{SpeakerHandle, SpeakerPart};
 use northbound::{Gateway, Inlet, InletHandle, Outlet, Submission, Ticket, Told};
 use serde_json::Value;
@@ -32,8 +32,8 @@ pub struct World {
     bus: Embedded,
     system: System,
     turns: Virtual,
-    hub: Option<Shard>,
-    hubs: u32,
+    hubs: Vec<Shard>,
+    started: u32,
     speaker: SpeakerHandle,
     speaker_part: SpeakerPart,
     gateway: Arc<Gateway>,
@@ -112,8 +112,8 @@ impl World {
             clock,
             bus,
             system,
-            hub: None,
-            hubs: 0,
+            hubs: Vec::new(),
+            started: 0,
             speaker,
             speaker_part,
             inlet_handle: inlet.handle(),
@@ -198,11 +198,26 @@ impl World {
     /// Lets `ms` milliseconds pass; true where nothing is left to do but wait for others.
     pub fn run_ms(&mut self, ms: u64) -> bool {
         let until = self.clock.mono().plus_ms(ms);
+        let idle = self.run_until(until);
+        self.clock.advance_to(until);
+        idle
+    }
+
+    fn run_until(&mut self, until: MonoTime) -> bool {
+        let (turns, mut parts) = self.parts();
+        turns.run(&mut parts, until)
+    }
+
+    /// Gives so many single turns: a way to stop the world between any two. True where nothing is left to do.
+    pub fn run_turns(&mut self, turns: usize) -> bool {
+        let (driver, mut parts) = self.parts();
+        driver.run_turns(&mut parts, turns)
+    }
+
+    fn parts(&mut self) -> (&mut Virtual, Vec<&mut dyn Part>) {
         let mut parts: Vec<&mut dyn Part> = vec![&mut self.speaker_part, &mut self.inlet, &mut self.outlet];
-        if let Some(hub) = &mut self.hub {
-            parts.push(hub);
-        }
-        self.turns.run(&mut parts, until)
+        parts.extend(self.hubs.iter_mut().map(|hub| hub as &mut dyn Part));
+        (&mut self.turns, parts)
     }
 
     /// Lets time pass until nothing is left to do, for at most a minute.
@@ -210,45 +225,69 @@ impl World {
     /// # Panics
     /// Where there is something to do after a minute: something is stuck, or goes on for ever.
     pub fn run_until_idle(&mut self) {
-        assert!(self.run_ms(60_000), "still busy after a minute:\n{}", self.unfinished().join("\n"));
+        let until = self.clock.mono().plus_ms(60_000);
+        assert!(self.run_until(until), "still busy after a minute:\n{}", self.unfinished().join("\n"));
     }
 
     // ---- the hub ------------------------------------------------------------------------------------------------------
 
-    /// Kills the hub's process: its lanes, their state, their timers. What it committed is on the bus.
+    /// Kills every hub's process: its lanes, their state, their timers. What it committed is on the bus.
     pub fn kill_hub(&mut self) {
-        self.buried.extend(self.hub.take());
+        self.buried.append(&mut self.hubs);
     }
 
-    /// Starts a hub, under a new name.
+    /// Starts a hub, under a new name, in place of those that died.
     pub fn start_hub(&mut self) {
-        self.hubs += 1;
-        self.hub = Some(self.system.shard(&format!("hub-{}", self.hubs)).expect("the topics are there"));
+        self.join_hub();
         // The dead member's session need not be waited for: a broker can be told that it is gone.
-        if self.hubs > 1 {
+        if self.started > 1 {
             self.buried.clear();
-            self.bus.expel(&self.system.options.topics.inbox(self.system.topology.name(), flows::STAGE));
+            self.bus.expel(&self.inbox());
         }
+    }
+
+    /// Starts one more hub, under a new name: the group moves lanes to it.
+    pub fn join_hub(&mut self) {
+        self.started += 1;
+        self.hubs.push(self.system.shard(&format!("hub-{}", self.started)).expect("the topics are there"));
+    }
+
+    /// Stops the hub that was started first, in order; says what it left. Its lanes go to the others.
+    ///
+    /// # Panics
+    /// Where there is none.
+    pub fn stop_hub(&mut self) -> Vec<String> {
+        Box::new(self.hubs.remove(0)).stop()
+    }
+
+    /// The bus takes all lanes from the hubs that live, as one does that lost sight of them; they join again.
+    pub fn expel_hubs(&mut self) {
+        self.bus.expel(&self.inbox());
+    }
+
+    /// The lanes that are live, hub by hub.
+    pub fn lanes(&self) -> Vec<Vec<u32>> {
+        self.hubs.iter().map(Shard::live).collect()
     }
 
     /// What the hub counted under `name`.
     pub fn count(&self, name: &str) -> u64 {
-        self.hub.as_ref().map_or(0, |hub| hub.tally(name))
+        self.hubs.iter().map(|hub| hub.tally(name)).sum()
     }
 
     /// Deadlines pending in all lanes.
     pub fn timers(&self) -> usize {
-        self.hub.as_ref().map_or(0, Shard::timers)
+        self.hubs.iter().map(Shard::timers).sum()
     }
 
     /// A line for each operation that lives.
     pub fn unfinished(&self) -> Vec<String> {
-        self.hub.as_ref().map(Shard::unfinished).unwrap_or_default()
+        self.hubs.iter().flat_map(Shard::unfinished).collect()
     }
 
     /// A view as a lane's shell would publish it.
     pub fn view(&self, lane: u32, component: &str, key: &str) -> Option<View> {
-        self.hub.as_ref()?.view(lane, component, key)
+        self.hubs.iter().find_map(|hub| hub.view(lane, component, key))
     }
 
     // ---- the outside --------------------------------------------------------------------------------------------------
@@ -261,6 +300,21 @@ impl World {
     /// The system under test.
     pub fn system(&self) -> &System {
         &self.system
+    }
+
+    /// The topic that feeds the hub.
+    pub fn inbox(&self) -> String {
+        self.system.options.topics.inbox(self.system.topology.name(), flows::STAGE)
+    }
+
+    /// The topic of its answers.
+    pub fn egress(&self) -> String {
+        self.system.options.topics.egress(self.system.topology.name(), flows::STAGE)
+    }
+
+    /// The topic of what could not be handled.
+    pub fn dead_letters(&self) -> String {
+        self.system.options.topics.dead(self.system.topology.name())
     }
 
     /// Writes records past every part, as a stranger would.

@@ -1,10 +1,10 @@
 //! Every request of `rest-api.http`, sent to a running `nave up`: status, body and rule tables.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod support;
+mod process;
 
 use serde_json::{Value, json};
-use support::Up;
+use process::Up;
 
 /// The requests of the file: their bodies, in order.
 fn requests() -> Vec<Value> {

@@ -133,6 +133,28 @@ impl Virtual {
         panic!("no end after {} rounds", Self::ROUNDS);
     }
 
+    /// Gives `turns` single turns, one part after the other; the clock moves where a whole round found nothing to do. Says
+    /// whether the parts are idle for good. For tests that stop a system between any two turns.
+    ///
+    /// # Panics
+    /// Where a part ends with a fault.
+    pub fn run_turns(&mut self, parts: &mut [&mut dyn Part], turns: usize) -> bool {
+        let (mut idle, mut next) = (0, None::<MonoTime>);
+        let first = self.pick(parts.len());
+        for i in 0..turns {
+            let part = &mut parts[(first + i) % parts.len().max(1)];
+            let turn = part.turn(Duration::ZERO).unwrap_or_else(|error| panic!("{}: {error}", part.name()));
+            idle = if turn.worked { 0 } else { idle + 1 };
+            next = if idle <= 1 { turn.next } else { next.into_iter().chain(turn.next).min() };
+            if idle >= parts.len() {
+                let Some(next) = next else { return true };
+                self.clock.advance_to(next);
+                idle = 0;
+            }
+        }
+        false
+    }
+
     fn pick(&mut self, among: usize) -> usize {
         // Xorshift64 (Marsaglia 2003); the seed is never 0.
         self.random |= 1;

@@ -320,9 +320,12 @@ impl Shard {
         if let Some((id, generation)) = read_back(&owned.lane, record) {
             owned.timers.read_back(id, generation);
         }
+        if let Some(from) = handled_from(record) {
+            owned.timers.handled_late(from, record.time);
+        }
         if replaying {
             for (component, effect) in effects.timers {
-                owned.timers.apply(component, effect, Since::Record(record.time));
+                owned.timers.apply(component, effect, Since::Record(record.offset, record.time));
             }
             for change in effects.views {
                 let key = (change.component, change.key);
@@ -448,8 +451,11 @@ impl Shard {
         }
         self.claims += 1;
         let owner = format!("{}/{}", self.options.member, self.claims);
-        let body =
-            OwnerRecord { build: self.options.build.clone(), settings: self.options.settings.as_value().clone() };
+        let body = OwnerRecord {
+            build: self.options.build.clone(),
+            settings: self.options.settings.as_value().clone(),
+            from: Some(committed),
+        };
         let mut envelope = Envelope::new(Kind::Owner, owner.as_str(), format!("/nave/{}", self.options.member));
         envelope.time = Some(self.clock.wall());
         let record = Outgoing {
@@ -657,6 +663,14 @@ fn read_back(lane: &Lane, record: &Record) -> Option<((u16, u64), u32)> {
     let timeout: Timeout = serde_json::from_slice(&record.value).ok()?;
     let component = lane.number(std::str::from_utf8(record.headers.get("ce_subject")?).ok()?)?;
     Some(((component, timeout.timer), timeout.generation))
+}
+
+/// Where the records begin that the owner of this owner record handled after it.
+fn handled_from(record: &Record) -> Option<u64> {
+    if record.headers.get("ce_type") != Some(Kind::Owner.as_str().as_bytes()) {
+        return None;
+    }
+    serde_json::from_slice::<OwnerRecord>(&record.value).ok()?.from
 }
 
 fn log(lane: u32, line: &Line) {

@@ -1,7 +1,9 @@
 //! The timers of one lane, as its shell keeps them: what is armed, since when, and the wheel that says what is due.
 //!
 //! While the owner lives, only its monotonic clock counts, from the commit that armed a timer. At a takeover what is left
-//! is the duration less the time between the arming record and the owner record, both as the bus stamped them.
+//! is the duration less the time between the arming record and the owner record, both as the bus stamped them. A record
+//! that had waited while nobody owned the lane armed its timers when the owner after it had come, so these run since the
+//! record of that owner.
 
 use std::collections::BTreeMap;
 
@@ -19,8 +21,8 @@ pub(crate) type TimerId = (u16, u64);
 /// Since when a timer runs.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Since {
-    /// Since the record that armed it, under an owner before us.
-    Record(WallTime),
+    /// Since the record that armed it, under an owner before us: its offset and its time.
+    Record(u64, WallTime),
     /// Since our commit.
     Commit(MonoTime),
 }
@@ -87,6 +89,18 @@ impl Timers {
         }
     }
 
+    /// An owner record of `time` was read, whose owner handled the records from `from` on: what they armed before runs since
+    /// then, at the earliest.
+    pub(crate) fn handled_late(&mut self, from: u64, time: WallTime) {
+        for armed in self.armed.values_mut() {
+            if let Since::Record(offset, at) = &mut armed.since
+                && *offset >= from
+            {
+                *at = (*at).max(time);
+            }
+        }
+    }
+
     /// The owner record was read back at `now`; the bus stamped it at `owned`. From here on timers fire.
     pub(crate) fn go_live(&mut self, owned: WallTime, now: MonoTime) {
         self.live = true;
@@ -94,7 +108,7 @@ impl Timers {
         for id in ids {
             let Armed { after_ms, since, .. } = self.armed[&id];
             let due = match since {
-                Since::Record(at) => now.plus_ms(after_ms.saturating_sub(owned.ms_since(at))),
+                Since::Record(_, at) => now.plus_ms(after_ms.saturating_sub(owned.ms_since(at))),
                 Since::Commit(at) => at.plus_ms(after_ms),
             };
             let due = self.enter(id, due);
@@ -187,8 +201,8 @@ mod tests {
     #[test]
     fn at_a_takeover_the_time_in_the_log_counts() {
         let mut timers = Timers::new(MonoTime(500 * MS));
-        timers.apply(0, arm(1, 1, 1_000), Since::Record(WallTime(10_000)));
-        timers.apply(0, arm(2, 1, 1_000), Since::Record(WallTime(3_000)));
+        timers.apply(0, arm(1, 1, 1_000), Since::Record(0, WallTime(10_000)));
+        timers.apply(0, arm(2, 1, 1_000), Since::Record(0, WallTime(3_000)));
         assert_eq!(timers.next(), None, "nothing fires before the backlog was handled");
         timers.go_live(WallTime(10_400), MonoTime(500 * MS));
         let overdue = timers.fire(MonoTime(500 * MS));
@@ -197,11 +211,23 @@ mod tests {
         assert_eq!(timers.fire(MonoTime(1_100 * MS)).len(), 1);
     }
 
+    /// The first record waited for three seconds before an owner came and handled it; then that owner died too.
+    #[test]
+    fn a_timer_of_a_record_that_waited_for_an_owner_runs_since_that_owner_came() {
+        let mut timers = Timers::new(MonoTime(0));
+        timers.apply(0, arm(1, 1, 1_000), Since::Record(7, WallTime(2_000)));
+        timers.apply(0, arm(2, 1, 1_000), Since::Record(6, WallTime(2_000)));
+        timers.handled_late(7, WallTime(5_000));
+        timers.go_live(WallTime(5_100), MonoTime(0));
+        assert_eq!(timers.fire(MonoTime(899 * MS)).iter().map(|expired| expired.id).collect::<Vec<_>>(), [(0, 2)]);
+        assert_eq!(timers.fire(MonoTime(900 * MS)).iter().map(|expired| expired.id).collect::<Vec<_>>(), [(0, 1)]);
+    }
+
     #[test]
     fn a_timeout_in_the_log_ends_its_timer_and_no_later_generation() {
         let mut timers = Timers::new(MonoTime(0));
-        timers.apply(0, arm(1, 1, 5), Since::Record(WallTime(0)));
-        timers.apply(0, arm(2, 4, 5), Since::Record(WallTime(0)));
+        timers.apply(0, arm(1, 1, 5), Since::Record(0, WallTime(0)));
+        timers.apply(0, arm(2, 4, 5), Since::Record(0, WallTime(0)));
         timers.read_back((0, 1), 1);
         timers.read_back((0, 2), 3);
         timers.go_live(WallTime(0), MonoTime(0));

@@ -15,6 +15,10 @@ pub struct OwnerRecord {
     pub build: String,
     /// The settings that lane code sees from here on: an object with an entry for each component.
     pub settings: Value,
+    /// C at the takeover: this owner handled the records from here on up to its own one, and not before it was written. What
+    /// they armed runs since this record; none where a build before did not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<u64>,
 }
 
 /// What each commit leaves in the metadata of the offset, for the next owner.

@@ -1,119 +1,171 @@
-//! A running `nave up`, and a client for it.
+//! What whole-system tests share: setup and questions, no assertions of theirs.
+#![expect(dead_code, reason = "each test file uses some of it")]
 
-use std::io::{BufRead, BufReader, Read};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::collections::BTreeMap;
 
-use serde_json::Value;
+use bus::Outgoing;
+use floodlight_sim::fault::{Match, Word};
+use floodlight_sim::{Deed, Entry, Fault, FaultKind};
+use nave::system::SystemOptions;
+use nave::world::{Asked, Outcome, World};
+use serde_json::{Value, json};
+use wire::answer::{Answer, Operation};
+use wire::{Code, Envelope, Kind, OperationId};
 
-/// A `nave up` in a process of its own. It is killed when this is dropped.
-pub(crate) struct Up {
-    child: Child,
-    rest: String,
-    admin: String,
-    agent: ureq::Agent,
+/// A request for the flow `name`.
+pub(crate) fn flow(name: &str, length: u32) -> Value {
+    json!({"flowid": name, "length": length})
 }
 
-impl Drop for Up {
-    fn drop(&mut self) {
-        self.child.kill().ok();
-        self.child.wait().ok();
-    }
+/// A world with one lane, so that flows meet.
+pub(crate) fn one_lane(seed: u64, change: impl FnOnce(&mut SystemOptions)) -> World {
+    let mut options = SystemOptions { lanes: 1, ..SystemOptions::default() };
+    change(&mut options);
+    World::with(seed, options)
 }
 
-impl Up {
-    pub(crate) fn embedded() -> Self {
-        Self::start(&[])
-    }
+/// A fault on these commands for rule `rule`.
+pub(crate) fn fault(command: Word, rule: u32, kind: FaultKind, times: Option<u32>) -> Fault {
+    Fault { when: Match { command: Some(command), rule: Some(rule), ..Match::default() }, kind, times }
+}
 
-    /// On the broker that `tools/kafka start` left, under a prefix of its own.
-    pub(crate) fn kafka() -> Self {
-        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.kafka/address");
-        let brokers = std::fs::read_to_string(&file).unwrap_or_else(|_| {
-            panic!("no broker runs: use ./test, or first tools/kafka start ({} is missing)", file.display())
-        });
-        let prefix = format!("t{}", uuid::Uuid::new_v4().simple());
-        Self::start(&["--bus", "kafka", "--brokers", brokers.trim(), "--prefix", &prefix])
-    }
+/// Puts a fault into the speaker.
+pub(crate) fn inject(world: &World, fault: Fault) {
+    world.speaker().inject(fault).expect("it can strike");
+}
 
-    fn start(args: &[&str]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_nave"))
-            .args(["up", "--rest", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
-            .args(args)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the binary starts");
-        let lines = BufReader::new(child.stdout.take().expect("stdout is piped")).lines();
-        let mut said = Vec::new();
-        for line in lines {
-            said.push(line.expect("it prints text"));
-            if said.last().is_some_and(|line| line.contains("Ctrl-C")) {
-                break;
-            }
+/// A refusal, which is final.
+pub(crate) fn refusal() -> FaultKind {
+    FaultKind::Error { code: "full".into(), retry: false }
+}
+
+/// The kinds of faults, with delays longer than an attempt.
+pub(crate) fn kinds() -> Vec<FaultKind> {
+    let error = |retry| FaultKind::Error { code: "busy".into(), retry };
+    vec![
+        FaultKind::Silence,
+        FaultKind::Mute,
+        FaultKind::DelayReply { ms: 700 },
+        FaultKind::DelayExecution { ms: 700 },
+        error(true),
+        error(false),
+        FaultKind::Duplicate,
+    ]
+}
+
+/// Switch and number of each rule that stands.
+pub(crate) fn rules(world: &World) -> Vec<(String, u32)> {
+    world.speaker().all_rules().into_iter().map(|rule| (rule.switch.0, rule.number)).collect()
+}
+
+/// Switch and number of the rules of a whole flow.
+pub(crate) fn whole(length: u32) -> Vec<(String, u32)> {
+    let mut rules: Vec<_> = (1..=length).map(|i| (format!("of:{i:02}"), i)).collect();
+    rules.sort();
+    rules
+}
+
+/// How often each operation was answered, refusals apart: records in the topic of answers.
+pub(crate) fn answers(world: &World, operation: &OperationId) -> usize {
+    let answer = |record: &&bus::Record| {
+        let envelope = record.headers.envelope().expect("the hub writes envelopes");
+        envelope.kind == Kind::Answer && envelope.operation.as_ref() == Some(operation)
+    };
+    world.records(&world.egress()).iter().filter(answer).count()
+}
+
+/// The calls that changed a switch more than once.
+pub(crate) fn changed_twice(world: &World) -> Vec<String> {
+    let mut done: BTreeMap<String, u32> = BTreeMap::new();
+    for entry in world.speaker().audit() {
+        if matches!(entry.deed, Deed::Executed { .. }) && entry.command != "read" {
+            *done.entry(entry.call.to_string()).or_default() += 1;
         }
-        let mut address = |word: &str| {
-            let line = said.iter().find(|line| line.trim_start().starts_with(word));
-            let url = line.and_then(|line| line.split_whitespace().nth(1));
-            url.unwrap_or_else(|| panic!("no {word} in {said:?}: {}", stderr(&mut child)))
-                .trim_end_matches("/switches")
-                .to_owned()
-        };
-        let (rest, admin) = (address("REST"), address("switches"));
-        let config =
-            ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(Duration::from_secs(30)));
-        Self { rest, admin, agent: config.build().into(), child }
     }
+    done.into_iter().filter(|(_, times)| *times > 1).map(|(call, _)| call).collect()
+}
 
-    pub(crate) fn post(&self, path: &str, body: &Value, headers: &[(&str, &str)]) -> (u16, Value) {
-        let mut request = self.agent.post(format!("{}{path}", self.rest));
-        for (name, value) in headers {
-            request = request.header(*name, *value);
+/// The audit lines of a command.
+pub(crate) fn audit(world: &World, command: &str) -> Vec<Entry> {
+    world.speaker().audit().into_iter().filter(|entry| entry.command == command).collect()
+}
+
+/// What must be so once a world is idle, whatever happened before; a line for each thing that is not.
+pub(crate) fn not_at_rest(world: &mut World, asked: &[Asked]) -> Vec<String> {
+    let mut wrong = Vec::new();
+    if world.timers() != 0 {
+        wrong.push(format!("{} deadlines are pending", world.timers()));
+    }
+    wrong.extend(world.unfinished().into_iter().map(|line| format!("unfinished: {line}")));
+    wrong.extend(changed_twice(world).into_iter().map(|call| format!("call {call} was carried out twice")));
+    for asked in asked {
+        let operation = world.operation_of(*asked);
+        let told = answers(world, &operation);
+        if told != 1 {
+            wrong.push(format!("operation {operation} was answered {told} times"));
         }
-        read(request.send(body.to_string()))
+        if world.answer(*asked) == Outcome::Nothing {
+            wrong.push(format!("the client of {operation} was told nothing"));
+        }
     }
+    wrong
+}
 
-    pub(crate) fn post_text(&self, path: &str, body: &str) -> (u16, Value) {
-        read(self.agent.post(format!("{}{path}", self.rest)).send(body))
-    }
-
-    pub(crate) fn get(&self, path: &str) -> (u16, Value) {
-        read(self.agent.get(format!("{}{path}", self.rest)).call())
-    }
-
-    pub(crate) fn text(&self, path: &str) -> String {
-        let mut response = self.agent.get(format!("{}{path}", self.rest)).call().expect("it answers");
-        response.body_mut().read_to_string().expect("it answers with text")
-    }
-
-    /// The rules on a switch.
-    pub(crate) fn rules(&self, switch: &str) -> Vec<Value> {
-        let (status, rules) = read(self.agent.get(format!("{}/switches/{switch}/rules", self.admin)).call());
-        assert_eq!(status, 200, "{rules}");
-        rules.as_array().expect("a list of rules").clone()
-    }
-
-    /// Ctrl-C; what it said on stderr until its end.
-    pub(crate) fn interrupt(mut self) -> String {
-        let pid = self.child.id().to_string();
-        let sent = Command::new("kill").args(["-INT", &pid]).status().expect("kill is there");
-        assert!(sent.success());
-        let said = stderr(&mut self.child);
-        assert!(self.child.wait().expect("it ends").success(), "{said}");
-        said
+/// How an operation went, without its id: what must be the same whatever its process went through.
+pub(crate) fn outcome(world: &mut World, asked: Asked) -> Value {
+    match world.answer(asked) {
+        Outcome::Up(up) => json!({"up": up.message, "existed": up.existed}),
+        Outcome::Failed(failed) => json!({
+            "failed": failed.message, "code": failed.code, "step": failed.step, "degraded": failed.degraded,
+            "left": failed.left.iter().map(|rule| rule.number).collect::<Vec<_>>(),
+        }),
+        Outcome::Refused(problem) => json!({"refused": problem.to_string()}),
+        Outcome::Nothing => json!("nothing"),
     }
 }
 
-fn stderr(child: &mut Child) -> String {
-    let mut said = String::new();
-    child.stderr.take().expect("stderr is piped").read_to_string(&mut said).expect("it prints text");
-    said
+/// A stranger's command to the speaker, past every worker, under a call id of its own.
+pub(crate) fn stranger(world: &mut World, n: u32, action: wire::speaker::Action) {
+    let call = wire::CallId::new(OperationId::new("stranger").expect("letters are allowed"), 1, n);
+    let mut envelope = Envelope::new(Kind::Call, format!("{call}/speaker/1"), "/stranger");
+    envelope.call = Some(call);
+    let key = action.switch().0.clone();
+    let body = serde_json::to_vec(&wire::speaker::Command { action, error: None }).expect("plain data");
+    let topic = world.system().speaker_topic();
+    world.write(&[Outgoing::keyed(&topic, key, body).with(&envelope)]);
 }
 
-fn read(response: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> (u16, Value) {
-    let mut response = response.expect("it answers");
-    let status = response.status().as_u16();
-    let body = response.body_mut().read_to_string().expect("it answers with text");
-    (status, serde_json::from_str(&body).unwrap_or(Value::String(body)))
+/// An envelope as a northbound makes it for a request.
+pub(crate) fn request_envelope(id: &str, operation: &str) -> Envelope {
+    let mut envelope = Envelope::new(Kind::Request, id, "/stranger");
+    envelope.operation = Some(OperationId::new(operation).expect("a test's operation has a name"));
+    envelope
+}
+
+/// A request as a record, keyed and routed by the flow's name.
+pub(crate) fn request_record(world: &World, id: &str, operation: &str, key: &str, body: &str) -> Outgoing {
+    let envelope = request_envelope(id, operation);
+    Outgoing::keyed(&world.inbox(), key.to_owned(), body.to_owned()).with(&envelope)
+}
+
+/// What was said to the request with this `ce_id` alone.
+pub(crate) fn refused(world: &World, id: &str) -> Vec<Code> {
+    let told = |record: bus::Record| {
+        let envelope = record.headers.envelope().expect("the hub writes envelopes");
+        let view: Operation = serde_json::from_slice(&record.value).expect("the hub writes views");
+        match view.answer {
+            Some(Answer::Refused(problem)) if envelope.causation.as_deref() == Some(id) => Some(problem.code),
+            _ => None,
+        }
+    };
+    world.records(&world.egress()).into_iter().filter_map(told).collect()
+}
+
+/// The reasons of all dead letters.
+pub(crate) fn dead(world: &World) -> Vec<String> {
+    let reason = |record: bus::Record| {
+        let body: Value = serde_json::from_slice(&record.value).expect("a dead letter is JSON");
+        body["reason"].as_str().expect("a dead letter has its reason").to_owned()
+    };
+    world.records(&world.dead_letters()).into_iter().map(reason).collect()
 }

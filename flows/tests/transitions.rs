@@ -1,0 +1,146 @@
+//! The transition table at the head of `flows/src/create.rs`, compared with the code and drawn.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use flows::registry::Registry;
+use flows::{CreateFlow, CreateState};
+use hub::check::{Row, diagram, differences, table, walk};
+use hub::{CallFailure, Event, State as _};
+use serde_json::json;
+use wire::call::CallOutcome;
+
+const BEGIN: &str = "<!-- create-flow: begin -->\n";
+const END: &str = "<!-- create-flow: end -->\n";
+
+fn rows() -> Vec<Row> {
+    table(include_str!("../src/create.rs"))
+}
+
+fn replied(tag: u32, body: &str) -> Event {
+    Event::Replied { tag, body: body.into() }
+}
+
+/// Rule 1 of a flow of length 1, as the first flow of a lane that is alone gets it.
+fn found() -> Event {
+    let rule = json!({"switch": "of:01", "flow": "test-01", "number": 1, "cookie": 1, "meter": 1});
+    replied(1, &json!({"result": "found", "rule": rule}).to_string())
+}
+
+fn gone() -> Event {
+    replied(1, r#"{"result":"found","rule":null}"#)
+}
+
+fn failed() -> Event {
+    let outcome = CallOutcome::Refused("busy".into());
+    Event::Failed(CallFailure { tag: 1, what: "rule 1".into(), outcome, attempts: 2 })
+}
+
+fn stuck() -> Event {
+    Event::UndoStuck { left: vec![1] }
+}
+
+fn events() -> [Event; 8] {
+    use Event::{AllReplied, Requested, Superseded, TimedOut, Undone};
+    [Requested, gone(), AllReplied, failed(), TimedOut, Undone, stuck(), Superseded]
+}
+
+/// What happens to a flow of length 1, with the drill `error`.
+fn happens(error: Option<u32>, events: &[Event]) -> Vec<(String, String, Option<String>)> {
+    let request = json!({"flowid": "test-01", "length": 1, "error": error});
+    walk::<CreateFlow>(&mut Registry::default(), "test-01", &request, events)
+}
+
+/// A way to each state.
+fn ways() -> Vec<Vec<Event>> {
+    use Event::{AllReplied, Requested, TimedOut, Undone};
+    vec![
+        vec![],
+        vec![Requested],
+        vec![Requested, AllReplied],
+        vec![Requested, TimedOut],
+        vec![Requested, TimedOut, Undone],
+        vec![Requested, TimedOut, stuck()],
+        vec![Requested, AllReplied, AllReplied],
+    ]
+}
+
+#[test]
+fn a_pair_of_state_and_event_is_handled_where_the_table_has_a_row_and_nowhere_else() {
+    let events = events();
+    assert_eq!(events.each_ref().map(Event::name), Event::NAMES, "one of each kind");
+    let mut reached = BTreeSet::new();
+    let mut handled = BTreeSet::new();
+    for way in ways() {
+        for event in &events {
+            let walked = happens(None, &[&way[..], std::slice::from_ref(event)].concat());
+            let (state, event, next) = walked.last().expect("at least one event").clone();
+            assert_eq!(walked.len(), way.len() + 1, "the way leads to its end: {walked:?}");
+            if next.is_some() {
+                handled.insert((state.clone(), event));
+            }
+            reached.insert(state);
+        }
+    }
+    let states: BTreeSet<String> = CreateState::ALL.iter().map(|state| state.name().to_owned()).collect();
+    assert_eq!(reached, states, "there is a way to every state");
+    assert_eq!(differences(&rows(), &handled, &BTreeSet::new()), [""; 0]);
+}
+
+#[test]
+fn every_row_of_the_table_happens_and_nothing_else_does() {
+    use Event::{AllReplied, Requested, Superseded, TimedOut, Undone};
+    let degraded = [Requested, TimedOut, stuck()];
+    let again = |events: &[Event]| happens(None, &[&degraded[..], &[TimedOut], events].concat());
+    let scenarios = [
+        happens(
+            None,
+            &[Requested, replied(1, r#"{"result":"installed","existed":true}"#), AllReplied, found(), AllReplied],
+        ),
+        happens(Some(0), &[Requested, AllReplied]),
+        happens(None, &[Requested, failed()]),
+        happens(None, &[Requested, AllReplied, gone(), AllReplied]),
+        happens(None, &[Requested, AllReplied, failed()]),
+        happens(None, &[Requested, AllReplied, TimedOut]),
+        happens(None, &[Requested, TimedOut, Undone, gone(), AllReplied]),
+        happens(None, &[Requested, TimedOut, Undone, found(), AllReplied]),
+        happens(None, &[Requested, TimedOut, Undone, failed()]),
+        happens(None, &[Requested, TimedOut, Undone, TimedOut]),
+        happens(None, &[&degraded[..], &[Superseded]].concat()),
+        again(&[Superseded, stuck()]),
+        again(&[Undone, Superseded, gone(), AllReplied]),
+        again(&[Undone, Superseded, found(), AllReplied]),
+        again(&[Undone, Superseded, failed()]),
+        again(&[Undone, Superseded, TimedOut]),
+        refused_at_once(),
+    ];
+    let seen: BTreeSet<(String, String, String)> = scenarios
+        .iter()
+        .flatten()
+        .map(|(state, event, next)| (state.clone(), event.clone(), next.clone().expect("each of these can happen")))
+        .collect();
+    let handled: BTreeSet<(String, String)> = rows().into_iter().map(|row| (row.state, row.event)).collect();
+    assert_eq!(differences(&rows(), &handled, &seen), [""; 0]);
+    for row in rows() {
+        let happened = seen.contains(&(row.state.clone(), row.event.clone(), row.next.clone()));
+        assert!(happened, "no scenario has `{}` in `{}` lead to `{}`", row.event, row.state, row.next);
+    }
+}
+
+/// A lane without meters refuses every flow.
+fn refused_at_once() -> Vec<(String, String, Option<String>)> {
+    let mut lane = Registry::default();
+    lane.settings.meters = 0;
+    walk::<CreateFlow>(&mut lane, "test-01", &json!({"flowid": "test-01", "length": 1}), &[Event::Requested])
+}
+
+#[test]
+fn the_diagram_in_the_documents_is_drawn_from_the_table() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/create-flow.md");
+    let text = std::fs::read_to_string(&path).unwrap_or_default();
+    let expected = format!("{BEGIN}```mermaid\n{}```\n{END}", diagram(&rows()));
+    assert!(
+        text.contains(&expected),
+        "put this into docs/create-flow.md, in place of what stands between the markers:\n\n{expected}"
+    );
+}

@@ -1,0 +1,118 @@
+//! How the events of a step follow each other, with a tiny workflow.
+
+use hub::{CallSpec, Event, Fx, HubEffect, HubRequest, HubTable, Illegal, Mode, State, StepSpec, Workflow};
+use serde_json::{Value, json};
+use wire::answer::Answer;
+use wire::call::{CallCommand, CallEnd, CallOutcome};
+use wire::{OperationId, Problem, WallTime};
+
+/// Asks two, and goes on with the first that answers: a third call.
+struct First;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum FirstState {
+    New,
+    Asking,
+    Telling,
+    Ended,
+}
+
+impl State for FirstState {
+    const ALL: &'static [Self] = &[Self::New, Self::Asking, Self::Telling, Self::Ended];
+    fn name(self) -> &'static str {
+        match self {
+            Self::New => "-",
+            Self::Asking => "asking",
+            Self::Telling => "telling",
+            Self::Ended => "ended",
+        }
+    }
+}
+
+fn step(name: &'static str, tags: &[u32]) -> StepSpec {
+    let call = |tag: &u32| CallSpec {
+        tag: *tag,
+        service: "oracle",
+        key: "k".into(),
+        what: format!("ask {tag}"),
+        body: "{}".into(),
+        within_ms: 100,
+        undo: None,
+        swallow: false,
+    };
+    StepSpec { name, mode: Mode::AtOnce, within_ms: 200, calls: tags.iter().map(call).collect() }
+}
+
+impl Workflow for First {
+    const NAME: &'static str = "first";
+    type State = FirstState;
+    type Lane = ();
+
+    fn read(_: &OperationId, _: &str, _: &Value) -> Result<Self, Problem> {
+        Ok(Self)
+    }
+
+    fn on(&mut self, state: FirstState, event: &Event, fx: &mut Fx<'_, Self>) -> Result<FirstState, Illegal> {
+        match (state, event) {
+            (FirstState::New, Event::Requested) => {
+                fx.step(step("ask", &[1]));
+                Ok(FirstState::Asking)
+            }
+            (FirstState::Asking, Event::Replied { .. }) => {
+                fx.step(step("tell", &[2, 3]));
+                Ok(FirstState::Telling)
+            }
+            (FirstState::Telling, Event::Replied { .. }) => Ok(FirstState::Telling),
+            (FirstState::Telling, Event::AllReplied) => {
+                fx.answer(Answer::Done(json!("told")));
+                fx.end();
+                Ok(FirstState::Ended)
+            }
+            (FirstState::New | FirstState::Asking | FirstState::Telling | FirstState::Ended, _) => Err(Illegal),
+        }
+    }
+}
+
+fn started(effects: &[HubEffect]) -> Vec<String> {
+    let call = |effect: &HubEffect| match effect {
+        HubEffect::Call(CallCommand::Start(call)) => Some(call.id.to_string()),
+        HubEffect::Call(CallCommand::Abandon(_))
+        | HubEffect::Deadline(_)
+        | HubEffect::Answer { .. }
+        | HubEffect::Changed(_)
+        | HubEffect::Closed(_)
+        | HubEffect::Count(_)
+        | HubEffect::Log(..) => None,
+    };
+    effects.iter().filter_map(call).collect()
+}
+
+fn answered(effects: &[HubEffect]) -> usize {
+    effects.iter().filter(|effect| matches!(effect, HubEffect::Answer { .. })).count()
+}
+
+#[test]
+fn the_barrier_of_a_step_is_not_taken_for_that_of_the_step_which_its_last_reply_began() {
+    let mut table = HubTable::<First>::default();
+    let operation = OperationId::new("op").unwrap();
+    let mut effects = Vec::new();
+    let body = wire::request::Request { workflow: "first".into(), request: json!({}) };
+    let request = HubRequest { operation: operation.clone(), cause: "r".into(), key: "k".into(), body: Ok(body) };
+    table.request(WallTime(0), request, &mut effects);
+    assert_eq!(started(&effects), ["op/1/1"]);
+
+    let mut reply = |step: u32, n: u32| {
+        effects.clear();
+        let id = wire::CallId::new(operation.clone(), step, n);
+        table.call_ended(
+            WallTime(0),
+            CallEnd { id, attempts: 1, outcome: CallOutcome::Replied("{}".into()) },
+            &mut effects,
+        );
+        (started(&effects), answered(&effects))
+    };
+    assert_eq!(reply(1, 1), (vec!["op/2/1".to_owned(), "op/2/2".to_owned()], 0), "the new step has its own barrier");
+    assert_eq!(reply(2, 1), (vec![], 0));
+    assert_eq!(reply(2, 2), (vec![], 1));
+    assert_eq!(table.unfinished(), [""; 0]);
+}

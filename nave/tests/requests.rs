@@ -1,0 +1,287 @@
+//! Requests: what is one operation and what is another, what bounds them, and what comes of those that cannot be read.
+
+mod support;
+
+use bus::Outgoing;
+use floodlight_sim::FaultKind;
+use floodlight_sim::fault::Word;
+use nave::world::{Asked, Outcome, World};
+use serde_json::json;
+use support::{
+    answers, audit, dead, fault, flow, inject, not_at_rest, one_lane, refusal, refused, request_envelope,
+    request_record, rules, whole,
+};
+use wire::{Code, Envelope, Kind};
+
+const BODY: &str = r#"{"workflow":"create-flow","request":{"flowid":"test-01","length":3}}"#;
+
+fn code(world: &mut World, asked: Asked) -> Option<Code> {
+    match world.answer(asked) {
+        Outcome::Refused(problem) => Some(problem.code),
+        Outcome::Up(_) | Outcome::Failed(_) | Outcome::Nothing => None,
+    }
+}
+
+// ---- one operation or two -----------------------------------------------------------------------------------------------
+
+/// LESSONS 13: the second one neither replaces nor repeats the first.
+#[test]
+fn a_record_that_is_delivered_twice_is_one_operation() {
+    for apart_ms in [0, 1, 5_000] {
+        let mut world = one_lane(1, |_| {});
+        let record = request_record(&world, "r-1", "op-1", "test-01", BODY);
+        world.write(std::slice::from_ref(&record));
+        world.run_ms(apart_ms);
+        world.write(&[record]);
+        world.run_until_idle();
+        assert_eq!(world.count(hub::names::STARTED), 1, "{apart_ms} ms apart");
+        assert_eq!(world.count(hub::names::REPEATED), 1, "{apart_ms} ms apart");
+        assert_eq!(audit(&world, "install").len(), 3, "{apart_ms} ms apart");
+        assert_eq!(refused(&world, "r-1"), [], "{apart_ms} ms apart");
+        // One that comes after the answer is answered again, from memory.
+        let operation = wire::OperationId::new("op-1").unwrap();
+        assert!((1..=2).contains(&answers(&world, &operation)), "{apart_ms} ms apart");
+    }
+}
+
+/// LESSONS 25: a repeat gets an answer, and does not arm the first one's deadline anew.
+#[test]
+fn a_repeat_with_the_same_key_gets_the_answer_of_the_first() {
+    for error in [json!(null), json!(0), json!(1)] {
+        let body = json!({"flowid": "test-01", "length": 3, "error": error});
+        for apart_ms in [0, 1, 300, 1_900, 30_000] {
+            let mut world = one_lane(1, |_| {});
+            let first = world.request_with_key(&body, Some("k")).unwrap();
+            world.run_ms(apart_ms);
+            let second = world.request_with_key(&body, Some("k")).unwrap();
+            world.run_until_idle();
+            assert_eq!(world.operation_of(first), world.operation_of(second));
+            assert_ne!(world.answer(first), Outcome::Nothing, "{error} {apart_ms} ms apart");
+            assert_eq!(world.answer(first), world.answer(second), "{error} {apart_ms} ms apart");
+            assert_eq!(world.count(hub::names::STARTED), 1, "{error} {apart_ms} ms apart");
+            if error == 0 {
+                let operation = world.operation(first).expect("it is known");
+                let (began, ended) = (operation.history[0].at, operation.history.last().expect("it has one").at);
+                assert_eq!(ended.ms_since(began), 2_000, "the deadline of the first; {apart_ms} ms apart");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_repeat_of_a_degraded_operation_gets_its_answer_and_does_not_take_over() {
+    let mut world = one_lane(1, |_| {});
+    inject(&world, fault(Word::Install, 3, refusal(), Some(1)));
+    inject(&world, fault(Word::Remove, 2, FaultKind::Silence, None));
+    let first = world.request_with_key(&flow("test-01", 3), Some("k")).unwrap();
+    world.run_ms(5_000);
+    let second = world.request_with_key(&flow("test-01", 3), Some("k")).unwrap();
+    world.run_ms(100);
+    assert!(world.answer(second).failure().degraded);
+    assert_eq!(world.answer(first), world.answer(second));
+    assert_eq!(world.unfinished().len(), 1, "the first goes on trying");
+    world.speaker().clear_faults();
+    world.run_until_idle();
+    assert_eq!(rules(&world), []);
+}
+
+#[test]
+fn a_key_with_another_body_is_refused_for_that_request_alone() {
+    for apart_ms in [0, 1, 30_000] {
+        let mut world = one_lane(1, |_| {});
+        let first = world.request_with_key(&flow("test-01", 3), Some("k")).unwrap();
+        world.run_ms(apart_ms);
+        let other = world.request_with_key(&flow("test-01", 2), Some("k")).unwrap();
+        let again = world.request_with_key(&flow("test-01", 3), Some("k")).unwrap();
+        world.run_until_idle();
+        assert_eq!(code(&mut world, other), Some(Code::KeyReused), "{apart_ms} ms apart");
+        assert!(world.answer(first).is_done(), "{apart_ms} ms apart");
+        assert!(world.answer(again).is_done(), "{apart_ms} ms apart");
+        assert_eq!(rules(&world), whole(3));
+        assert!(world.operation(first).expect("it is known").answer.is_some(), "its view is unharmed");
+    }
+}
+
+#[test]
+fn a_second_request_without_a_key_is_another_operation() {
+    let mut world = one_lane(1, |_| {});
+    let asked = [world.request(&flow("test-01", 3)), world.request(&flow("test-01", 3))];
+    world.run_until_idle();
+    assert_ne!(world.operation_of(asked[0]), world.operation_of(asked[1]));
+    let existed = asked.map(|asked| match world.answer(asked) {
+        Outcome::Up(up) => up.existed,
+        other @ (Outcome::Failed(_) | Outcome::Refused(_) | Outcome::Nothing) => panic!("{other:?}"),
+    });
+    assert_eq!(existed, [false, true]);
+    assert_eq!(not_at_rest(&mut world, &asked), [""; 0]);
+}
+
+// ---- bounds -------------------------------------------------------------------------------------------------------------
+
+#[test]
+fn the_operations_of_a_flow_run_one_after_another_in_the_order_of_their_requests() {
+    for seed in 1..=5 {
+        let mut world = one_lane(seed, |_| {});
+        let errors = [json!(null), json!(1), json!(0), json!(null), json!(2)];
+        let asked: Vec<Asked> = errors
+            .iter()
+            .map(|error| world.request(&json!({"flowid": "test-01", "length": 3, "error": error})))
+            .collect();
+        world.run_until_idle();
+        let mut order: Vec<_> = world.speaker().audit().into_iter().map(|entry| entry.call.operation).collect();
+        order.dedup();
+        let expected: Vec<_> = asked.iter().map(|asked| world.operation_of(*asked)).collect();
+        assert_eq!(order, expected, "no two at once; seed {seed}");
+        assert_eq!(not_at_rest(&mut world, &asked), [""; 0], "seed {seed}");
+    }
+}
+
+#[test]
+fn a_full_queue_of_a_flow_refuses_and_the_others_get_their_turn() {
+    let mut world = one_lane(1, |options| options.hub.waiting_per_key = 2);
+    let asked: Vec<Asked> = (0..5).map(|_| world.request(&flow("test-01", 3))).collect();
+    let other = world.request(&flow("test-02", 3));
+    world.run_until_idle();
+    let codes: Vec<_> = asked.iter().map(|asked| code(&mut world, *asked)).collect();
+    assert_eq!(codes, [None, None, None, Some(Code::QueueFull), Some(Code::QueueFull)]);
+    assert!(asked[..3].iter().all(|asked| world.answer(*asked).is_done()));
+    assert!(world.answer(other).is_done(), "another flow has a queue of its own");
+    let late = world.request(&flow("test-01", 3));
+    world.run_until_idle();
+    assert!(world.answer(late).is_done(), "there is room again");
+}
+
+/// LESSONS 28: intake is limited by what lives.
+#[test]
+fn a_lane_with_as_many_operations_as_may_live_says_that_it_is_busy() {
+    let mut world = one_lane(1, |options| options.hub.live = 2);
+    let asked: Vec<Asked> = ["a", "b", "c"].map(|name| world.request(&flow(name, 3))).into();
+    world.run_until_idle();
+    let codes: Vec<_> = asked.iter().map(|asked| code(&mut world, *asked)).collect();
+    assert_eq!(codes, [None, None, Some(Code::Busy)]);
+    let late = world.request(&flow("c", 3));
+    world.run_until_idle();
+    assert!(world.answer(late).is_done(), "there is room again");
+}
+
+/// LESSONS 28: calls beyond the share wait in the worker, and replies go before them.
+#[test]
+fn a_worker_with_one_place_still_brings_every_flow_up() {
+    let mut world = one_lane(1, |options| options.speaker.in_flight = 1);
+    let asked: Vec<Asked> = (0..10).map(|i| world.request(&flow(&format!("flow-{i}"), 10))).collect();
+    world.run_until_idle();
+    assert!(asked.iter().all(|asked| world.answer(*asked).is_done()));
+    assert_eq!(not_at_rest(&mut world, &asked), [""; 0]);
+}
+
+// ---- what cannot be read ------------------------------------------------------------------------------------------------
+
+/// LESSONS 8, 9: who can be named hears of it, the reason is kept, and the lane goes on, after a restart too.
+#[test]
+fn a_request_that_cannot_be_read_is_answered_kept_and_passed_over() {
+    let unreadable = ["null", "", "{", "[]", "7", r#"{"workflow":"create-flow"}"#, "\u{0}"];
+    let mut world = one_lane(1, |_| {});
+    for (i, body) in unreadable.iter().enumerate() {
+        let (id, operation) = (format!("r-{i}"), format!("op-{i}"));
+        let record = request_record(&world, &id, &operation, "test-01", body);
+        world.write(&[record]);
+        world.run_until_idle();
+        assert_eq!(refused(&world, &id), [Code::NotJson], "{body:?}");
+        assert_eq!(dead(&world).len(), i + 1, "{body:?}");
+    }
+    world.kill_hub();
+    world.start_hub();
+    let asked = world.request(&flow("test-01", 3));
+    world.run_until_idle();
+    assert!(world.answer(asked).is_done());
+    assert_eq!(dead(&world).len(), unreadable.len(), "none is handled twice: {:?}", dead(&world));
+}
+
+/// LESSONS 9: fields and workflows that are not allowed are named, and cost nothing.
+#[test]
+fn a_request_that_is_not_allowed_is_refused_by_name() {
+    let flows = |request: &str| format!(r#"{{"workflow":"create-flow","request":{request}}}"#);
+    let bodies = [
+        flows("null"),
+        flows("[]"),
+        flows(r#"{"flowid":"test-01"}"#),
+        flows(r#"{"flowid":"test-01","length":0}"#),
+        flows(r#"{"flowid":"test-01","length":-1}"#),
+        flows(r#"{"flowid":"test-01","length":1001}"#),
+        flows(r#"{"flowid":"test-01","length":3,"colour":"red"}"#),
+        flows(r#"{"flowid":"test-01","length":3,"error":3}"#),
+        flows(r#"{"flowid":"another","length":3}"#),
+        r#"{"workflow":"make-tea","request":{"flowid":"test-01","length":3}}"#.to_owned(),
+    ];
+    let mut world = one_lane(1, |_| {});
+    for (i, body) in bodies.iter().enumerate() {
+        let id = format!("r-{i}");
+        let record = request_record(&world, &id, &format!("op-{i}"), "test-01", body);
+        world.write(&[record]);
+        world.run_until_idle();
+        assert_eq!(refused(&world, &id), [Code::InvalidField], "{body}");
+    }
+    assert_eq!(dead(&world), [""; 0], "they could be read");
+    assert_eq!((world.count(hub::names::STARTED), world.timers()), (0, 0));
+}
+
+#[test]
+fn a_record_that_names_nobody_is_a_dead_letter_with_its_reason() {
+    let mut world = one_lane(1, |_| {});
+    let inbox = world.inbox();
+    let request = |envelope: &Envelope| Outgoing::keyed(&inbox, "test-01", BODY).with(envelope);
+    let named = request_envelope("r-1", "op-1");
+    let mut without_key = request(&named).to(0);
+    without_key.key = None;
+    let mut bad_key = request(&named).to(0);
+    bad_key.key = Some(vec![0xff, 0xfe].into());
+    let mut reply_to_nothing = request(&Envelope::new(Kind::Reply, "r-2", "/stranger"));
+    reply_to_nothing.value = "{}".into();
+    let mut garbled = request(&named);
+    garbled.headers = [("ce_specversion", "1.0"), ("ce_id", "r"), ("ce_source", "/s"), ("ce_type", "nave.dance")]
+        .into_iter()
+        .collect();
+    let records = [
+        (Outgoing::keyed(&inbox, "test-01", BODY), "ce_specversion"),
+        (garbled, "nave.dance"),
+        (request(&Envelope::new(Kind::Request, "r-1", "/stranger")), "a request needs ce_correlationid"),
+        (without_key, "a request needs a key"),
+        (bad_key, "UTF-8"),
+        (reply_to_nothing, "no component takes nave.reply"),
+        (request(&Envelope::new(Kind::View, "r-3", "/stranger")), "no component takes nave.view"),
+        (request(&Envelope::new(Kind::Owner, "r-4", "/stranger")), "missing field"),
+        (request(&Envelope::new(Kind::Timeout, "r-5", "/stranger")), "missing field"),
+        (request(&Envelope::new(Kind::Tuple, "r-6", "/stranger")), "no edge is called"),
+    ];
+    for (i, (record, reason)) in records.into_iter().enumerate() {
+        world.write(&[record]);
+        world.run_until_idle();
+        let letters = dead(&world);
+        assert_eq!(letters.len(), i + 1, "{reason}: {letters:?}");
+        assert!(letters[i].contains(reason), "{reason}: {}", letters[i]);
+    }
+    let asked = world.request(&flow("test-01", 3));
+    world.run_until_idle();
+    assert!(world.answer(asked).is_done(), "the lane goes on");
+}
+
+/// LESSONS 15: a key decides the lane, whoever wrote the record.
+#[test]
+fn a_request_in_the_wrong_lane_is_sent_on_once_and_then_kept() {
+    let mut world = World::seeded(1);
+    let lane = wire::routing::lane_of(b"test-01", 2);
+    let record = request_record(&world, "r-1", "op-1", "test-01", BODY).to(1 - lane);
+    world.write(&[record]);
+    world.run_until_idle();
+    assert_eq!(world.count(topology::names::FORWARDED), 1);
+    assert_eq!(rules(&world), whole(3));
+    assert_eq!(answers(&world, &wire::OperationId::new("op-1").unwrap()), 1);
+
+    let mut envelope = request_envelope("r-2", "op-2");
+    envelope.attempt = Some(1);
+    let lost = Outgoing::keyed(&world.inbox(), "test-01", BODY).with(&envelope).to(1 - lane);
+    world.write(&[lost]);
+    world.run_until_idle();
+    assert_eq!(dead(&world), ["it was sent on to this lane, and is wrong here too"]);
+    assert_eq!(world.count(topology::names::FORWARDED), 1);
+}
