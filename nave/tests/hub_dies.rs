@@ -58,8 +58,9 @@ struct Cluster {
 impl Cluster {
     fn start() -> Self {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.kafka/address");
-        let brokers = std::fs::read_to_string(&file)
-            .unwrap_or_else(|_| panic!("no broker runs: use ./test, or first tools/kafka start ({} is missing)", file.display()));
+        let brokers = std::fs::read_to_string(&file).unwrap_or_else(|_| {
+            panic!("no broker runs: use ./test, or first tools/kafka start ({} is missing)", file.display())
+        });
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         let bus: Arc<dyn Bus> = Arc::new(Kafka::open(Arc::clone(&clock), KafkaOptions::new(brokers.trim())).unwrap());
         // Long deadlines: what is tested is the takeover, not how patient a flow is.
@@ -70,7 +71,9 @@ impl Cluster {
         let gateway = Arc::new(Gateway::new(system.gateway_options(), Arc::clone(&clock)));
         let mut edges = Threads::default();
         let speaker = SpeakerHandle::new();
-        let part = SpeakerPart::join(&*system.bus, &system.speaker_topic(), &name(&system, "speaker", 0), speaker.clone()).unwrap();
+        let part =
+            SpeakerPart::join(&*system.bus, &system.speaker_topic(), &name(&system, "speaker", 0), speaker.clone())
+                .unwrap();
         edges.spawn("speaker", Arc::clone(&clock), Box::new(move || Ok(Box::new(part) as Box<dyn Part>))).unwrap();
         let outlet = Outlet::open(&*system.bus, Arc::clone(&gateway)).unwrap();
         edges.spawn("outlet", Arc::clone(&clock), Box::new(move || Ok(Box::new(outlet) as Box<dyn Part>))).unwrap();
@@ -121,15 +124,31 @@ fn fault(when: &Value, kind: &Value) -> Fault {
 }
 
 /// Kills the hub once the speaker has got `word` after `before`, while its answer is delayed; `refused` lets the flow fail.
-fn the_hub_dies_at(cluster: &mut Cluster, hub: Hub, flow: &str, before: Option<&str>, word: &str, refused: bool) -> Hub {
+fn the_hub_dies_at(
+    cluster: &mut Cluster,
+    hub: Hub,
+    flow: &str,
+    before: Option<&str>,
+    word: &str,
+    refused: bool,
+) -> Hub {
     if refused {
-        cluster.speaker.inject(fault(&json!({"command": "install", "rule": 2}), &json!({"error": {"code": "full", "retry": false}}))).unwrap();
+        cluster
+            .speaker
+            .inject(fault(
+                &json!({"command": "install", "rule": 2}),
+                &json!({"error": {"code": "full", "retry": false}}),
+            ))
+            .unwrap();
     }
     if word == "read" && refused {
         // The reads of the validation never come: the flow fails before.
         assert_eq!(before, Some("remove"));
     }
-    cluster.speaker.inject(fault(&json!({"command": word, "rule": 1}), &json!({"delay_reply": {"ms": 1_500}}))).unwrap();
+    cluster
+        .speaker
+        .inject(fault(&json!({"command": word, "rule": 1}), &json!({"delay_reply": {"ms": 1_500}})))
+        .unwrap();
     let mut calls = cluster.calls();
     let ticket = cluster
         .gateway
@@ -188,6 +207,9 @@ fn the_hub_dies_in_each_phase_on_kafka_and_the_flow_ends_as_if_nothing_had_happe
             *executed.entry(line["call"].to_string()).or_default() += 1;
         }
     }
-    assert!(executed.len() >= 12 && executed.values().all(|times| *times == 1), "no call is executed twice: {executed:?}");
+    assert!(
+        executed.len() >= 12 && executed.values().all(|times| *times == 1),
+        "no call is executed twice: {executed:?}"
+    );
     assert_eq!(cluster.edges.stop(), Vec::<String>::new());
 }

@@ -3,8 +3,8 @@
 
 mod process;
 
-use serde_json::{Value, json};
 use process::Up;
+use serde_json::{Value, json};
 
 /// The requests of the file: their bodies, in order.
 fn requests() -> Vec<Value> {
