@@ -95,7 +95,18 @@ impl<W: Workflow> HubBolt<W> {
             HubEffect::Call(command) => out.side(CALLS, command),
             HubEffect::Deadline(deadline) => out.side(DEADLINES, deadline),
             HubEffect::Answer { view, cause } => {
-                let message = self.answer(&view, cause, out.lane());
+                let id = match (&view.answer, &cause) {
+                    (Some(Answer::Refused(_)), Some(cause)) => format!("{cause}:refused"),
+                    (Some(_) | None, _) => format!("{}:answer", view.operation),
+                };
+                let mut envelope = Envelope::new(Kind::Answer, id, out.lane().source());
+                envelope.causation = cause;
+                let message = self.told(envelope, &view, out.lane().lane);
+                out.publish(message);
+            }
+            HubEffect::Over(view) => {
+                let envelope = Envelope::new(Kind::View, format!("{}:over", view.operation), out.lane().source());
+                let message = self.told(envelope, &view, out.lane().lane);
                 out.publish(message);
             }
             HubEffect::Changed(key) => out.changed(&key),
@@ -105,18 +116,13 @@ impl<W: Workflow> HubBolt<W> {
         }
     }
 
-    fn answer(&self, view: &wire::answer::Operation, cause: Option<String>, lane: &LaneInfo) -> Message {
-        let id = match (&view.answer, &cause) {
-            (Some(Answer::Refused(_)), Some(cause)) => format!("{cause}:refused"),
-            (Some(_) | None, _) => format!("{}:answer", view.operation),
-        };
-        let mut envelope = Envelope::new(Kind::Answer, id, lane.source());
-        envelope.subject = Some("operation".into());
+    /// A record for those who follow the egress.
+    fn told(&self, mut envelope: Envelope, view: &wire::answer::Operation, lane: u32) -> Message {
+        envelope.subject = Some(Self::VIEWS.into());
         envelope.operation = Some(view.operation.clone());
-        envelope.causation = cause;
         Message {
             topic: Arc::clone(&self.egress),
-            route: Route::To(lane.lane),
+            route: Route::To(lane),
             key: Some(Bytes::copy_from_slice(view.operation.as_str().as_bytes())),
             envelope,
             expires_after_ms: None,
@@ -128,6 +134,8 @@ impl<W: Workflow> HubBolt<W> {
 impl<W: Workflow> Bolt for HubBolt<W> {
     type In = HubIn;
     type Out = ();
+
+    const VIEWS: &'static str = "operation";
 
     fn declare(declarer: &mut Declarer<HubIn>) {
         declarer.side(CALLS);
@@ -157,9 +165,8 @@ impl<W: Workflow> Bolt for HubBolt<W> {
     }
 
     fn view(&self, key: &str, timers: &dyn DueTimes) -> Option<View> {
-        let view = self.table.view(key, timers);
-        let body = view.map(|view| serde_json::to_vec(&view).expect("a view is plain data").into());
-        Some(View { subject: "operation", body: body.unwrap_or_default() })
+        let view = self.table.view(key, timers)?;
+        Some(View(serde_json::to_vec(&view).expect("a view is plain data").into()))
     }
 
     fn unfinished(&self) -> Vec<String> {

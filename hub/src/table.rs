@@ -64,6 +64,8 @@ pub enum HubEffect {
         /// `ce_id` of the request that is refused; none where the operation is answered.
         cause: Option<String>,
     },
+    /// An operation that was answered before, and went on, is over: tell those who look. Nobody is answered again.
+    Over(Box<Operation>),
     /// The view of an operation has changed.
     Changed(Arc<str>),
     /// The view of an operation has changed for the last time.
@@ -335,6 +337,8 @@ impl<W: Workflow> HubTable<W> {
             }
             if let Some(answer) = decided.answer {
                 tell(running, answer, effects);
+            } else if decided.end && running.answer.is_some() {
+                effects.push(HubEffect::Over(Box::new(running.view(None))));
             }
             if decided.end {
                 return self.end(operation, at, effects);

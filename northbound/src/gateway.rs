@@ -10,13 +10,14 @@ use dashmap::DashMap;
 use serde_json::Value;
 use tokio::sync::oneshot;
 use uuid::Uuid;
-use wire::answer::{Answer, Conversations, Operation};
+use wire::answer::{Answer, Conversations, Operation, Until};
 use wire::request::Request;
 use wire::routing::lane_of;
 use wire::{Code, Envelope, Kind, OperationId, Problem};
 
 use crate::known::Known;
 use crate::metrics;
+use crate::silence::{self, Silence};
 use crate::ticket::{Place, Ticket, Told};
 
 /// Who sends: the `ce_source` of every request.
@@ -88,6 +89,7 @@ pub struct Gateway {
     /// Who waits for which operation. As many as the places of all lanes, at most.
     waiters: DashMap<OperationId, Vec<Waiter>>,
     known: Known,
+    silence: Silence,
 }
 
 #[derive(Debug)]
@@ -108,6 +110,7 @@ impl Gateway {
             unanswered: (0..options.lanes).map(|_| AtomicUsize::new(0)).collect(),
             waiters: DashMap::new(),
             known: Known::newest(options.known_operations),
+            silence: Silence::new(options.lanes),
             options,
             clock,
         }
@@ -139,6 +142,7 @@ impl Gateway {
         let mut record = Outgoing::keyed("", key.as_bytes().to_vec(), value).with(&envelope).to(lane);
         record.topic = Arc::clone(&self.inbox);
 
+        self.silence.asked(lane, self.clock.mono());
         let (tell, answer) = oneshot::channel();
         self.waiters.entry(operation.clone()).or_default().push(Waiter { id: Arc::clone(&place.id), tell });
         Ok(Ticket { operation, record, answer, place })
@@ -189,9 +193,19 @@ impl Gateway {
         self.unanswered.iter().map(|taken| taken.load(Ordering::Acquire)).sum()
     }
 
-    /// How an operation stands, as far as is known here.
+    /// How an operation stands, as far as is known here. Where its lane is silent, that is what it waits for.
     pub fn operation(&self, id: &OperationId) -> Option<Operation> {
-        self.known.operation(id)
+        let mut operation = self.known.operation(id)?;
+        let lane = lane_of(operation.key.as_bytes(), self.options.lanes);
+        if let Some(silent) = self.silence.of(lane, self.clock.mono()).filter(|_| operation.live) {
+            operation.until = Some(Until { what: silence::line(lane, silent), at: None });
+        }
+        Some(operation)
+    }
+
+    /// A line for each lane that was asked something and says nothing.
+    pub fn silent_lanes(&self) -> Vec<String> {
+        self.silence.lines(self.clock.mono())
     }
 
     /// What the request of `ticket` is shown when patience ends: the newest view, or that it was requested. From then on the
@@ -225,6 +239,7 @@ impl Gateway {
 
     fn take(&self, record: &Record) -> Result<(), String> {
         let envelope = record.headers.envelope().map_err(|error| error.to_string())?;
+        self.silence.heard(record.partition);
         let unreadable = |error: serde_json::Error| error.to_string();
         match (envelope.kind, envelope.subject.as_deref()) {
             (Kind::Answer, Some("operation")) => {
@@ -246,6 +261,7 @@ impl Gateway {
                     self.known.conversations(&view.operation, key, view.calls);
                 }
             }
+            (Kind::View, Some("lane")) => {}
             (kind, subject) => return Err(format!("{kind} about {subject:?} is not for a northbound")),
         }
         Ok(())

@@ -27,7 +27,7 @@
 //! # Ok::<(), wire::Problem>(())
 //! ```
 //!
-//! Read in this order: [`gateway`] (requests, tickets, answers), [`known`] (what is known of operations), [`inlet`] and
+//! Read in this order: [`gateway`] (requests, tickets, answers), [`known`] (what is known of operations), [`silence`] (lanes that say nothing), [`inlet`] and
 //! [`outlet`] (the two ends on the bus), [`http`] (the paths).
 
 pub mod gateway;
@@ -35,6 +35,7 @@ pub mod http;
 pub mod inlet;
 pub mod known;
 pub mod outlet;
+pub mod silence;
 pub mod ticket;
 
 mod metrics;

@@ -42,6 +42,9 @@ pub trait Bolt: 'static {
     /// What it emits on its main stream; `()` where it has none.
     type Out: 'static;
 
+    /// What kind of views it has, if any: their `ce_subject`.
+    const VIEWS: &'static str = "view";
+
     /// Says what else it has: side streams, deadlines. Called once, when the topology is declared.
     fn declare(_declarer: &mut Declarer<Self::In>)
     where
@@ -58,7 +61,7 @@ pub trait Bolt: 'static {
     /// Handles one tuple. A panic fails this tuple alone.
     fn execute(&mut self, input: Self::In, out: &mut Emitter<Self::Out>);
 
-    /// How things stand with `key`, for those outside; an empty body deletes what was published. Called by the shell, after
+    /// How things stand with `key`, for those outside; none deletes what was published. Called by the shell, after
     /// [`Emitter::changed`] with that key. It reads, and changes nothing.
     fn view(&self, _key: &str, _timers: &dyn DueTimes) -> Option<View> {
         None
@@ -144,14 +147,9 @@ impl Delivery<'_> {
 #[error("{0}")]
 pub struct Unreadable(pub String);
 
-/// How things stand with a key.
+/// How things stand with a key: the body of a view.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct View {
-    /// What kind of body it is: `ce_subject`.
-    pub subject: &'static str,
-    /// The body; empty where there is nothing to say any more.
-    pub body: Bytes,
-}
+pub struct View(pub Bytes);
 
 /// When timers are due, for views. Lane code decides nothing by it.
 pub trait DueTimes {

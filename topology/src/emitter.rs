@@ -163,7 +163,7 @@ impl<T: 'static> Emitter<T> {
         self.view_change(key, false);
     }
 
-    /// Says that the view of `key` has changed for the last time.
+    /// Says that there is nothing to see of `key` any more: what was published of it is deleted in the same commit.
     pub fn closed(&mut self, key: &Arc<str>) {
         self.view_change(key, true);
     }

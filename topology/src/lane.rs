@@ -120,6 +120,11 @@ impl Lane {
         self.nodes[usize::from(component)].node.view(key, timers)
     }
 
+    /// What kind of views a component has.
+    pub(crate) fn view_subject(&self, component: u16) -> &'static str {
+        self.nodes[usize::from(component)].node.view_subject()
+    }
+
     /// The timer that a component knows by `key`: its own, or one that another component keeps for it.
     pub(crate) fn timer_of(&self, component: u16, key: u64) -> (u16, u64) {
         let owner = self.nodes[usize::from(component)].number;

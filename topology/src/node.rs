@@ -48,6 +48,9 @@ pub(crate) trait Node {
     fn view(&self, _key: &str, _timers: &dyn DueTimes) -> Option<View> {
         None
     }
+    fn view_subject(&self) -> &'static str {
+        "view"
+    }
     fn timer_for(&self, _component: u16, _key: u64) -> Option<u64> {
         None
     }
@@ -113,6 +116,10 @@ impl<B: Bolt> Node for BoltNode<B> {
 
     fn view(&self, key: &str, timers: &dyn DueTimes) -> Option<View> {
         self.bolt.view(key, timers)
+    }
+
+    fn view_subject(&self) -> &'static str {
+        B::VIEWS
     }
 
     fn timer_for(&self, component: u16, key: u64) -> Option<u64> {

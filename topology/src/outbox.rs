@@ -74,7 +74,7 @@ pub struct ViewChange {
     pub component: u16,
     /// The key.
     pub key: Arc<str>,
-    /// True for the last change: what is on the view topic is brought up to date in the same commit.
+    /// True for the last change: what was published is deleted in the same commit.
     pub last: bool,
 }
 

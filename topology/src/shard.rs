@@ -21,10 +21,12 @@ use bus::{
     Route, Turn,
 };
 use bytes::Bytes;
+use wire::answer::LanePosition;
 use wire::owner::{Note, OwnerRecord};
 use wire::topics::Topics;
 use wire::{Envelope, Kind};
 
+use crate::View;
 use crate::lane::Lane;
 use crate::names;
 use crate::outbox::{Level, Line, Message, TimerEffect};
@@ -55,6 +57,8 @@ impl ShardOptions {
     pub const MAX_RECORDS: usize = 5_000;
     /// Between two tries of what the bus did not take.
     pub const RETRY_MS: u64 = 50;
+    /// Between two publications of a lane's position.
+    pub const POSITION_MS: u64 = 1_000;
 
     /// The group of a stage.
     pub fn group(&self, topology: &str) -> String {
@@ -65,26 +69,57 @@ impl ShardOptions {
 /// How the lanes of a stage stand, for those outside: shared by all shards of a process.
 #[derive(Debug)]
 pub struct ShardStatus {
-    lanes: Vec<(AtomicU8, AtomicU64)>,
+    lanes: Vec<LaneStatus>,
+}
+
+#[derive(Debug, Default)]
+struct LaneStatus {
+    state: AtomicU8,
+    position: AtomicU64,
+    /// Since when a step runs, and since when nothing can be committed: nanoseconds of the monotonic clock and one; 0 where
+    /// none does.
+    stepping: AtomicU64,
+    retrying: AtomicU64,
 }
 
 impl ShardStatus {
     const AWAY: u8 = 0;
     const RECOVERING: u8 = 1;
     const LIVE: u8 = 2;
+    /// A step or a commit that takes longer than this is named.
+    const LONG: Duration = Duration::from_secs(1);
 
     /// Of a stage with so many lanes.
     pub fn new(lanes: u32) -> Arc<Self> {
-        Arc::new(Self { lanes: (0..lanes).map(|_| (AtomicU8::new(Self::AWAY), AtomicU64::new(0))).collect() })
+        Arc::new(Self { lanes: (0..lanes).map(|_| LaneStatus::default()).collect() })
     }
 
     fn set(&self, lane: u32, state: u8) {
-        self.lanes[lane as usize].0.store(state, Ordering::Release);
+        self.lanes[lane as usize].state.store(state, Ordering::Release);
+    }
+
+    fn stepping(&self, lane: u32, since: Option<MonoTime>) {
+        self.lanes[lane as usize].stepping.store(since.map_or(0, |since| since.0 + 1), Ordering::Release);
+    }
+
+    fn stepped(&self, lane: u32, position: u64) {
+        self.lanes[lane as usize].position.store(position, Ordering::Release);
+        self.stepping(lane, None);
+    }
+
+    fn retrying(&self, lane: u32, since: Option<MonoTime>) {
+        let retrying = &self.lanes[lane as usize].retrying;
+        match since {
+            None => retrying.store(0, Ordering::Release),
+            Some(since) => {
+                let _since_before = retrying.compare_exchange(0, since.0 + 1, Ordering::AcqRel, Ordering::Acquire);
+            }
+        }
     }
 
     /// Lanes that are live in this process.
     pub fn live(&self) -> usize {
-        self.lanes.iter().filter(|(state, _)| state.load(Ordering::Acquire) == Self::LIVE).count()
+        self.lanes.iter().filter(|lane| lane.state.load(Ordering::Acquire) == Self::LIVE).count()
     }
 
     /// How many lanes there are.
@@ -92,12 +127,26 @@ impl ShardStatus {
         self.lanes.len()
     }
 
-    /// A line for each lane that is not live here: "lane 3: recovering at offset 120".
-    pub fn waiting(&self) -> Vec<String> {
-        let line = |(lane, (state, position)): (usize, &(AtomicU8, AtomicU64))| match state.load(Ordering::Acquire) {
-            Self::LIVE => None,
-            Self::RECOVERING => Some(format!("lane {lane}: recovering at offset {}", position.load(Ordering::Acquire))),
-            _away => Some(format!("lane {lane}: no owner in this process")),
+    /// A line for each lane that is not live here, or that does not get on: "lane 3: recovering at offset 120", "lane 2: a
+    /// step has run for 1.4 s".
+    pub fn waiting(&self, now: MonoTime) -> Vec<String> {
+        let long = |since: &AtomicU64| {
+            let since = since.load(Ordering::Acquire).checked_sub(1)?;
+            Some(now.since(MonoTime(since))).filter(|time| *time > Self::LONG).map(|time| time.as_secs_f64())
+        };
+        let line = |(lane, status): (usize, &LaneStatus)| {
+            let position = status.position.load(Ordering::Acquire);
+            match status.state.load(Ordering::Acquire) {
+                Self::LIVE => {
+                    let stepping = long(&status.stepping)
+                        .map(|s| format!("lane {lane}: the step after offset {position} has run for {s:.1} s"));
+                    let retrying =
+                        long(&status.retrying).map(|s| format!("lane {lane}: nothing could be committed for {s:.1} s"));
+                    stepping.or(retrying)
+                }
+                Self::RECOVERING => Some(format!("lane {lane}: recovering at offset {position}")),
+                _away => Some(format!("lane {lane}: no owner in this process")),
+            }
         };
         self.lanes.iter().enumerate().filter_map(line).collect()
     }
@@ -121,12 +170,25 @@ struct Owned {
     moved: bool,
     /// S, as the note says it.
     snapshot: u64,
+    /// The position that was published last, and when: a lane that moves says where it stands, at most every second.
+    said: Option<(u64, MonoTime)>,
     timers: Timers,
     views: Views,
     /// Timer effects that wait for their commit.
     arming: Vec<(u16, TimerEffect)>,
     counts: Vec<(&'static str, u64)>,
     lines: VecDeque<Line>,
+}
+
+impl Owned {
+    /// When its position is to be published; none where it stands where it last said.
+    fn position_due(&self) -> Option<MonoTime> {
+        match self.said {
+            None => Some(MonoTime::default()),
+            Some((position, _)) if position == self.position => None,
+            Some((_, at)) => Some(at.plus_ms(ShardOptions::POSITION_MS)),
+        }
+    }
 }
 
 /// What the next commit writes. Each record with the lane that it comes from, so that a lost lane's can be taken out.
@@ -254,6 +316,7 @@ impl Shard {
                 position: 0,
                 moved: false,
                 snapshot: 0,
+                said: None,
                 timers: Timers::new(now),
                 views: Views::new(now),
                 arming: Vec::new(),
@@ -314,9 +377,11 @@ impl Shard {
             owned.phase = Phase::CatchingUp { owner: owner.clone() };
         }
         let replaying = matches!(owned.phase, Phase::Replaying { .. });
+        self.status.stepping(record.partition, Some(now));
         owned.lane.step(record);
         let effects = owned.lane.take_effects();
         owned.position = record.offset + 1;
+        self.status.stepped(record.partition, owned.position);
         if let Some((id, generation)) = read_back(&owned.lane, record) {
             owned.timers.read_back(id, generation);
         }
@@ -374,7 +439,9 @@ impl Shard {
         for message in effects.messages {
             self.send(partition, message);
         }
-        self.publish(partition, &closed);
+        for (component, key) in &closed {
+            self.show(partition, *component, key, None);
+        }
     }
 
     fn send(&mut self, partition: u32, message: Message) {
@@ -390,29 +457,57 @@ impl Shard {
         self.pending.records.push(record);
     }
 
-    /// Puts views into the next commit: of the whole lane state as it is now.
+    /// Puts views into the next commit, of the lane's state as it is now.
     fn publish(&mut self, partition: u32, keys: &[ViewKey]) {
-        let Some(owned) = self.owned.get(&partition) else { return };
-        let mut records = Vec::new();
         for (component, key) in keys {
+            let Some(owned) = self.owned.get(&partition) else { return };
             let due = DueOf { timers: &owned.timers, lane: &owned.lane, component: *component, clock: &*self.clock };
             let view = owned.lane.view(*component, key, &due);
-            let name = format!("{}/{key}", owned.lane.component(*component));
+            self.show(partition, *component, key, view);
+        }
+        *self.tallies.entry(names::VIEWS).or_default() += keys.len() as u64;
+    }
+
+    /// Writes what is to be seen of a component's key; none deletes what was seen.
+    fn show(&mut self, partition: u32, component: u16, key: &str, view: Option<View>) {
+        let Some(owned) = self.owned.get(&partition) else { return };
+        let name = format!("{}/{key}", owned.lane.component(component));
+        let mut envelope = Envelope::new(Kind::View, name.as_str(), owned.lane.info().source());
+        envelope.time = Some(self.clock.wall());
+        envelope.subject = Some(owned.lane.view_subject(component).to_owned());
+        envelope.operation = wire::OperationId::new(key).ok();
+        let record = Outgoing {
+            topic: Arc::clone(&self.view_topic),
+            route: Route::To(partition),
+            key: Some(Bytes::from(name)),
+            headers: bus::Headers::of(&envelope),
+            value: view.map(|View(body)| body).unwrap_or_default(),
+        };
+        self.write(partition, record);
+    }
+
+    /// Puts the positions of lanes that moved into the next commit, each at most every [`ShardOptions::POSITION_MS`].
+    fn publish_positions(&mut self) {
+        let now = self.clock.mono();
+        for lane in self.live() {
+            let Some(owned) = self.owned.get_mut(&lane) else { continue };
+            if owned.position_due().is_none_or(|due| due > now) {
+                continue;
+            }
+            owned.said = Some((owned.position, now));
+            let position = LanePosition { lane, owner: self.options.member.clone(), next: owned.position };
+            let name = format!("lane/{lane}");
             let mut envelope = Envelope::new(Kind::View, name.as_str(), owned.lane.info().source());
             envelope.time = Some(self.clock.wall());
-            envelope.subject = view.as_ref().map(|view| view.subject.to_owned());
-            envelope.operation = wire::OperationId::new(key).ok();
-            records.push(Outgoing {
+            envelope.subject = Some("lane".to_owned());
+            let record = Outgoing {
                 topic: Arc::clone(&self.view_topic),
-                route: Route::To(partition),
+                route: Route::To(lane),
                 key: Some(Bytes::from(name)),
                 headers: bus::Headers::of(&envelope),
-                value: view.map(|view| view.body).unwrap_or_default(),
-            });
-        }
-        *self.tallies.entry(names::VIEWS).or_default() += records.len() as u64;
-        for record in records {
-            self.write(partition, record);
+                value: serde_json::to_vec(&position).expect("a position is plain data").into(),
+            };
+            self.write(lane, record);
         }
     }
 
@@ -526,7 +621,9 @@ impl Shard {
                 let moved = self.owned.iter().filter(|(_, owned)| owned.moved);
                 let ends = moved.map(|(lane, owned)| (*lane, owned.position)).collect();
                 self.pending.doubt = matches!(error, CommitError::Unknown(_)).then_some(ends);
-                self.pending.retry = Some(self.clock.mono().plus_ms(ShardOptions::RETRY_MS));
+                let now = self.clock.mono();
+                self.pending.retry = Some(now.plus_ms(ShardOptions::RETRY_MS));
+                self.owned.keys().for_each(|lane| self.status.retrying(*lane, Some(now)));
                 return false;
             }
         }
@@ -566,6 +663,7 @@ impl Shard {
         metrics::counter!(names::COMMITS).increment(1);
         for (lane, owned) in &mut self.owned {
             owned.moved = false;
+            self.status.retrying(*lane, None);
             for (component, effect) in owned.arming.drain(..) {
                 owned.timers.apply(component, effect, Since::Commit(now));
             }
@@ -639,7 +737,7 @@ impl Shard {
     fn next(&self) -> Option<MonoTime> {
         let of_lane = |owned: &Owned| match owned.phase {
             Phase::Claiming { at } => Some(at),
-            Phase::Live => owned.timers.next().into_iter().chain(owned.views.next()).min(),
+            Phase::Live => owned.timers.next().into_iter().chain(owned.views.next()).chain(owned.position_due()).min(),
             Phase::Replaying { .. } | Phase::CatchingUp { .. } => None,
         };
         self.owned.values().filter_map(of_lane).chain(self.pending.retry).min()
@@ -713,6 +811,7 @@ impl Part for Shard {
         worked |= self.claim_due();
         self.fire();
         if self.pending.retry.is_none_or(|at| at <= self.clock.mono()) {
+            self.publish_positions();
             worked |= self.commit();
         }
         if self.pending.retry.is_none() {

@@ -1,5 +1,5 @@
-//! When views are published: first when their key is 100 ms old, then at most every 100 ms, and once more when it closes.
-//! What lives shorter never costs a view.
+//! When views are published: first when their key is 100 ms old, then at most every 100 ms; when it
+//! closes, what was published is deleted. What lives shorter never costs a view.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

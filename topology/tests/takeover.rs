@@ -277,3 +277,50 @@ fn commits_that_fail_or_do_not_say_lose_nothing_and_double_nothing() {
         assert_eq!((sums_of(&lanes, 0), sums_of(&lanes, 1)), (vec![1, 3, 6, 10], vec![1, 3, 6, 10]), "{script:?}");
     }
 }
+
+// ---- seen from outside --------------------------------------------------------------------------------------------------
+
+/// DESIGN rule 8: a lane that moves says where it stands, at most every second; an idle one says nothing.
+#[test]
+fn a_lane_publishes_its_position_while_it_moves() {
+    let mut lanes = Lanes::of(sums(), 0);
+    lanes.join();
+    assert!(lanes.run_ms(10), "an idle lane has nothing to say");
+    let positions = |lanes: &Lanes| -> Vec<u64> {
+        let mut reader = lanes.embedded.reader().unwrap();
+        reader.assign("nave.sums.sum.view", 0, 0).unwrap();
+        let mut records = Vec::new();
+        reader.poll(100, Duration::ZERO, &mut records).unwrap();
+        records.iter().map(|r| serde_json::from_slice::<wire::answer::LanePosition>(&r.value).unwrap().next).collect()
+    };
+    let mut said = positions(&lanes);
+    assert_eq!(said, [1], "after the owner record");
+    for n in 0..300 {
+        ask(&lanes, &key(0), 1, &format!("r{n}"));
+        lanes.run_ms(10);
+        said.extend(positions(&lanes).last());
+        said.dedup();
+    }
+    assert!((3..=4).contains(&said.len()), "once a second for three seconds: {said:?}");
+    assert!(lanes.run_ms(5_000));
+    assert_eq!(positions(&lanes).last(), Some(&301), "the last word is where it stands");
+}
+
+#[test]
+fn a_lane_that_cannot_commit_is_named() {
+    let fates = Arc::new(Mutex::new(VecDeque::new()));
+    let scripted = Arc::clone(&fates);
+    let mut lanes = Lanes::on(sums(), 0, |bus| Arc::new(Scripted { bus, fates: scripted }));
+    lanes.join();
+    lanes.run_ms(10);
+    let status = Arc::clone(&lanes.status);
+    assert_eq!(status.waiting(lanes.clock.mono()), Vec::<String>::new());
+    *fates.lock().unwrap() = VecDeque::from([Fate::Fails; 60]);
+    ask(&lanes, &key(0), 1, "a");
+    lanes.run_ms(2_000);
+    let named = status.waiting(lanes.clock.mono());
+    assert_eq!(named.len(), 2, "{named:?}");
+    assert!(named[0].starts_with("lane 0: nothing could be committed for 2."), "{named:?}");
+    assert!(lanes.run_ms(5_000));
+    assert_eq!((status.waiting(lanes.clock.mono()), sums_of(&lanes, 0)), (vec![], vec![1]));
+}

@@ -131,6 +131,17 @@ pub struct Conversations {
     pub calls: Vec<Conversation>,
 }
 
+/// Where a lane stands: the view with the subject `lane`, published at most every second while the lane moves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LanePosition {
+    /// Which.
+    pub lane: u32,
+    /// The member that owns it.
+    pub owner: String,
+    /// The offset of the next record of its inbox that it handles.
+    pub next: u64,
+}
+
 /// What an operation does by itself, and when at the latest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Until {

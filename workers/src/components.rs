@@ -154,6 +154,8 @@ impl Bolt for WorkerBolt {
     type In = WorkerIn;
     type Out = CallEnd;
 
+    const VIEWS: &'static str = "conversations";
+
     fn declare(declarer: &mut Declarer<WorkerIn>) {
         deadlines(declarer);
     }
@@ -180,8 +182,7 @@ impl Bolt for WorkerBolt {
 
     fn view(&self, key: &str, timers: &dyn DueTimes) -> Option<View> {
         let operation = OperationId::new(key).ok()?;
-        let view = self.table.view(&operation, timers);
-        let body = view.map(|view| serde_json::to_vec(&view).expect("a view is plain data").into());
-        Some(View { subject: "conversations", body: body.unwrap_or_default() })
+        let view = self.table.view(&operation, timers)?;
+        Some(View(serde_json::to_vec(&view).expect("a view is plain data").into()))
     }
 }

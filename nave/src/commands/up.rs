@@ -143,9 +143,10 @@ impl Running {
         let inlet = part.handle();
         intake.spawn("requests", Arc::clone(clock), Box::new(move || Ok(Box::new(part) as Box<dyn Part>)))?;
 
-        let status = Arc::clone(&system.status);
+        let (status, asked, time) = (Arc::clone(&system.status), Arc::clone(&gateway), Arc::clone(clock));
         let ready = Arc::new(move || {
-            let mut waiting = status.waiting();
+            let mut waiting = status.waiting(time.mono());
+            waiting.extend(asked.silent_lanes());
             if !answers.load(Ordering::Acquire) {
                 waiting.push("answers: the egress topic is not followed yet".to_owned());
             }

@@ -16,6 +16,8 @@ pub(crate) struct Lanes {
     pub(crate) topology: Topology,
     pub(crate) shards: Vec<Shard>,
     pub(crate) settings: Settings,
+    /// Of the newest shard.
+    pub(crate) status: Arc<ShardStatus>,
     turns: Virtual,
     joined: u32,
 }
@@ -36,7 +38,17 @@ impl Lanes {
         }
         let turns = Virtual::new(Arc::clone(&clock), seed);
         let bus = wrap(embedded.clone());
-        Self { clock, embedded, bus, topology, shards: Vec::new(), settings: Settings::default(), turns, joined: 0 }
+        Self {
+            clock,
+            embedded,
+            bus,
+            topology,
+            shards: Vec::new(),
+            settings: Settings::default(),
+            status: ShardStatus::new(0),
+            turns,
+            joined: 0,
+        }
     }
 
     /// One more shard for each stage.
@@ -56,8 +68,8 @@ impl Lanes {
             settings: self.settings.clone(),
             session_timeout: MemberSpec::SESSION,
         };
-        let status = ShardStatus::new(lanes);
-        self.shards.push(Shard::join(Arc::clone(&self.bus), self.topology.clone(), options, status)?);
+        self.status = ShardStatus::new(lanes);
+        self.shards.push(Shard::join(Arc::clone(&self.bus), self.topology.clone(), options, Arc::clone(&self.status))?);
         Ok(())
     }
 
