@@ -79,6 +79,7 @@ fn started(effects: &[HubEffect]) -> Vec<String> {
         HubEffect::Call(CallCommand::Abandon(_))
         | HubEffect::Deadline(_)
         | HubEffect::Answer { .. }
+        | HubEffect::Over(_)
         | HubEffect::Changed(_)
         | HubEffect::Closed(_)
         | HubEffect::Count(_)
