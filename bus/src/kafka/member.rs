@@ -243,7 +243,7 @@ impl Member for KafkaMember {
                 out.push(arrival);
                 wait = Duration::ZERO;
             }
-            if out.len() >= full || !self.look(wait)? {
+            if out.len() >= full || !self.look(std::mem::take(&mut wait))? {
                 return Ok(());
             }
         }
