@@ -4,8 +4,8 @@
 //! Who waits is woken only by what concerns it. A `wait` of zero never blocks, so that a test can turn everything on one
 //! thread in virtual time.
 //!
-//! Read in this order: [`log`] (one partition), [`group`] (who owns which), [`state`] (all of it), [`member`] and [`ends`]
-//! (the handles), [`waker`] (waiting).
+//! Read in this order: `log` (one partition), `group` (who owns which), `state` (all of it), `member` and `ends`
+//! (the handles), `waker` (waiting).
 
 mod ends;
 mod group;

@@ -132,6 +132,10 @@ impl ConsumerContext for GroupNews {
     /// up here: librdkafka lets the group wait until the member releases it (`wait-unassign-call` in its logs), so that
     /// its owner can commit once more.
     fn rebalance(&self, consumer: &BaseConsumer<Self>, decision: RDKafkaRespErr, list: &mut TopicPartitionList) {
+        if consumer.closed() {
+            // A decision that was left over when the client ended; librdkafka would not answer any more.
+            return;
+        }
         let all_lost = consumer.assignment_lost();
         let closing = lock(&self.0).closing;
         let result = if decision == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {

@@ -4,9 +4,9 @@
 //! member that lost its place is fenced by the broker. What was measured, and is easy to get wrong, stands beside the setting
 //! or the step that it is about.
 //!
-//! Read in this order: [`options`] (how the client is set up, and why), [`context`] (what the group decides), [`member`],
-//! [`takeover`] (what a dead owner left), [`producer`] (transactions), [`reader`], [`writer`], [`cluster`] and [`admin`]
-//! (topics), [`convert`] and [`fault`] (records and faults, in our words).
+//! Read in this order: `options` (how the client is set up, and why), `context` (what the group decides), `member`,
+//! `takeover` (what a dead owner left), `producer` (transactions), `reader`, `writer`, `cluster` and `admin`
+//! (topics), `convert` and `fault` (records and faults, in our words).
 
 mod admin;
 mod cluster;

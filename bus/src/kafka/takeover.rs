@@ -57,6 +57,8 @@ impl Succession {
         own: &mut Transactions,
         partition: u32,
     ) -> Result<Takeover, BusError> {
+        // After a commit with unknown outcome it is our own transaction that may be open.
+        own.claim()?;
         let hint = committed(&self.hasty, &self.spec, partition)?;
         if let Answer::Final(Some(committed)) = hint
             && let Some(note) = committed.parsed()
@@ -77,10 +79,8 @@ impl Succession {
     }
 
     fn end(&mut self, own: &mut Transactions, id: &str) -> Result<(), BusError> {
-        if id == own.id() {
-            // Our own producer has ended what its predecessor left, or will now.
-            own.claim()?;
-        } else if !self.ended.contains(id) {
+        // Our own predecessor's end came when our producer began.
+        if id != own.id() && !self.ended.contains(id) {
             tracing::info!(transactional_id = id, "ends what the last owner may have left open");
             Transactions::new(&self.options, id, self.spec.session_timeout).claim()?;
             self.ended.insert(id.to_owned());
