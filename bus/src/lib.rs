@@ -31,11 +31,12 @@
 //! ```
 //!
 //! Read in this order: [`record`] (what travels), [`topic`] (where), [`member`] (the trait and its contract), [`clock`]
-//! and [`part`] (how time and turns are given), [`embedded`] (in the process).
+//! and [`part`] (how time and turns are given), [`embedded`] and [`kafka`] (the two implementations).
 
 pub mod clock;
 pub mod embedded;
 pub mod error;
+pub mod kafka;
 pub mod member;
 pub mod part;
 pub mod record;
@@ -44,6 +45,7 @@ pub mod topic;
 pub use clock::{Clock, ManualClock, MonoTime};
 pub use embedded::{Embedded, EmbeddedOptions};
 pub use error::{BusError, CommitError};
+pub use kafka::{Kafka, KafkaOptions};
 pub use member::{Arrival, Batch, Bus, Committed, Member, MemberSpec, Position, Reader, Takeover, Writer};
 pub use part::{Part, Turn};
 pub use record::{Headers, Outgoing, Record, Route};

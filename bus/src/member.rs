@@ -91,7 +91,10 @@ pub trait Member: Send {
     /// partition, so a batch that moves nothing may name its unmoved position to be fenced all the same.
     fn commit(&mut self, batch: &Batch) -> Result<(), CommitError>;
 
-    /// Gives partitions back after [`Arrival::Revoking`]. Prompt: others wait for it. Partitions that nobody asked for stay.
+    /// Gives partitions back after [`Arrival::Revoking`]. Partitions that nobody asked for stay.
+    ///
+    /// Others wait for it, and until all that was asked for is given back the member's other partitions may bring no
+    /// records either (librdkafka holds them up).
     fn release(&mut self, partitions: &[u32]) -> Result<(), BusError>;
 
     /// Leaves the group; its partitions go to others at once.
@@ -152,8 +155,25 @@ pub struct Position {
     pub partition: u32,
     /// The offset of the next record to handle.
     pub next: u64,
-    /// What to leave for the next owner, usually a [`Note`]; at most 4096 bytes (Kafka's `offset.metadata.max.bytes`).
+    /// What to leave for the next owner, usually a [`Note`]; at most [`Position::MAX_NOTE_BYTES`].
     pub note: Arc<str>,
+}
+
+impl Position {
+    /// What a Kafka broker takes as a note (`offset.metadata.max.bytes`).
+    pub const MAX_NOTE_BYTES: usize = 4096;
+
+    /// Refuses a note that is too long.
+    pub(crate) fn check(&self) -> Result<(), BusError> {
+        let (size, limit) = (self.note.len(), Self::MAX_NOTE_BYTES);
+        if size <= limit {
+            return Ok(());
+        }
+        Err(BusError::Refused(format!(
+            "a note of {size} bytes for partition {}; at most {limit} are taken",
+            self.partition
+        )))
+    }
 }
 
 /// Reads partitions from offsets that it is told, in no group.

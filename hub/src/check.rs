@@ -4,7 +4,6 @@
 //! depends on more than the two.
 
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 
 use serde_json::Value;
 use wire::OperationId;
@@ -93,14 +92,24 @@ pub fn walk<W: Workflow>(
 /// The table as a Mermaid diagram.
 pub fn diagram(rows: &[Row]) -> String {
     let name = |state: &str| if state == "-" || state == "ended" { "[*]".to_owned() } else { state.replace(' ', "_") };
-    let mut drawn = String::from("stateDiagram-v2\n");
-    let mut arrows = BTreeSet::new();
+    let mut arrows: Vec<String> = Vec::new();
     for row in rows.iter().filter(|row| row.state != row.next) {
-        if arrows.insert((&row.state, &row.event, &row.next)) {
-            let _ = writeln!(drawn, "    {} --> {}: {}", name(&row.state), name(&row.next), row.event);
+        let arrow = format!(
+            "    {} --> {}: {}
+",
+            name(&row.state),
+            name(&row.next),
+            row.event
+        );
+        if !arrows.contains(&arrow) {
+            arrows.push(arrow);
         }
     }
-    drawn
+    format!(
+        "stateDiagram-v2
+{}",
+        arrows.concat()
+    )
 }
 
 #[cfg(test)]

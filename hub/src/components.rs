@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use bus::Route;
 use bytes::Bytes;
 use coordinator::{DEADLINES, TimedOut, deadlines};
+use topology::Route;
 use topology::{
     Bolt, Declarer, Delivery, DueTimes, Emitter, InboxSpout, LaneInfo, Message, Settings, Side, Unreadable, View,
 };
@@ -108,7 +108,7 @@ impl<W: Workflow> HubBolt<W> {
     fn answer(&self, view: &wire::answer::Operation, cause: Option<String>, lane: &LaneInfo) -> Message {
         let id = match (&view.answer, &cause) {
             (Some(Answer::Refused(_)), Some(cause)) => format!("{cause}:refused"),
-            (Some(_), _) | (None, _) => format!("{}:answer", view.operation),
+            (Some(_) | None, _) => format!("{}:answer", view.operation),
         };
         let mut envelope = Envelope::new(Kind::Answer, id, lane.source());
         envelope.subject = Some("operation".into());
@@ -157,8 +157,9 @@ impl<W: Workflow> Bolt for HubBolt<W> {
     }
 
     fn view(&self, key: &str, timers: &dyn DueTimes) -> Option<View> {
-        let view = self.table.view(key, timers)?;
-        Some(View { subject: "operation", body: serde_json::to_vec(&view).expect("a view is plain data").into() })
+        let view = self.table.view(key, timers);
+        let body = view.map(|view| serde_json::to_vec(&view).expect("a view is plain data").into());
+        Some(View { subject: "operation", body: body.unwrap_or_default() })
     }
 
     fn unfinished(&self) -> Vec<String> {

@@ -145,6 +145,16 @@ impl<W: Workflow> Running<W> {
         self.history.push(Entry { seq: self.entries, at, what: what.into() });
     }
 
+    /// The newest line of the history that says why, not where.
+    pub(crate) fn last_note(&self) -> &str {
+        let entry = self
+            .history
+            .iter()
+            .rev()
+            .find(|entry| entry.what.starts_with("failed") || entry.what.starts_with("deadline"));
+        entry.map_or("", |entry| &entry.what)
+    }
+
     /// True where a call is open.
     pub(crate) fn has_open_calls(&self) -> bool {
         self.open.as_ref().is_some_and(|open| open.calls.iter().any(|call| call.state == CallState::Open))

@@ -141,7 +141,7 @@ impl Builder {
 
     /// A stream by the names of its component and itself, which are checked when the topology is built.
     pub fn stream<T: 'static>(&self, component: &str, stream: &str) -> Stream<T> {
-        Stream { from: Origin::Named(component.into()), stream: stream.into(), tuples: PhantomData }
+        Stream { from: Origin::Named(component.into()), name: stream.into(), tuples: PhantomData }
     }
 
     /// The settings that lane code sees until an owner record brings others.
@@ -250,7 +250,7 @@ impl<In: 'static, Out: 'static> Declared<In, Out> {
         };
         self.builder.graph.borrow_mut().edges.push(EdgeDeclaration {
             from: subscription.stream.from,
-            stream: subscription.stream.stream,
+            stream: subscription.stream.name,
             tuples: type_name::<T>(),
             to: self.component,
             edge: Arc::new(edge),
@@ -269,7 +269,7 @@ impl<In: 'static, Out: 'static> Declared<In, Out> {
     }
 
     fn stream_named<T>(&self, name: &str) -> Stream<T> {
-        Stream { from: Origin::Declared(self.component), stream: name.to_owned(), tuples: PhantomData }
+        Stream { from: Origin::Declared(self.component), name: name.to_owned(), tuples: PhantomData }
     }
 
     /// Its main stream, read in the same lane.
@@ -313,7 +313,7 @@ impl<In: 'static, Out: 'static> Declared<In, Out> {
 /// A stream.
 pub struct Stream<T> {
     from: Origin,
-    stream: String,
+    name: String,
     tuples: PhantomData<fn() -> T>,
 }
 

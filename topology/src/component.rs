@@ -58,7 +58,7 @@ pub trait Bolt: 'static {
     /// Handles one tuple. A panic fails this tuple alone.
     fn execute(&mut self, input: Self::In, out: &mut Emitter<Self::Out>);
 
-    /// How things stand with `key`, for those outside; none deletes what was published. Called by the shell, after
+    /// How things stand with `key`, for those outside; an empty body deletes what was published. Called by the shell, after
     /// [`Emitter::changed`] with that key. It reads, and changes nothing.
     fn view(&self, _key: &str, _timers: &dyn DueTimes) -> Option<View> {
         None
@@ -149,7 +149,7 @@ pub struct Unreadable(pub String);
 pub struct View {
     /// What kind of body it is: `ce_subject`.
     pub subject: &'static str,
-    /// The body.
+    /// The body; empty where there is nothing to say any more.
     pub body: Bytes,
 }
 

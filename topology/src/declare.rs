@@ -22,12 +22,14 @@ impl<In> Default for Declarer<In> {
     }
 }
 
+type MakePort = fn(Vec<Box<dyn Any>>) -> Box<dyn Any>;
+
 #[derive(Clone)]
 pub(crate) struct SideDeclaration {
     pub(crate) name: &'static str,
     pub(crate) tuples: &'static str,
     /// Makes a `Port<T>` of what the edges of this stream gave.
-    pub(crate) port: fn(Vec<Box<dyn Any>>) -> Box<dyn Any>,
+    pub(crate) port: MakePort,
 }
 
 type Install = Arc<dyn Fn(&Builder, &str) -> Rc<dyn Any>>;

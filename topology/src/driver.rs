@@ -10,16 +10,19 @@ use bus::{BusError, Clock, ManualClock, MonoTime, Part};
 /// Makes a part, on the thread that will turn it: a part may hold what cannot leave its thread.
 pub type MakePart = Box<dyn FnOnce() -> Result<Box<dyn Part>, BusError> + Send>;
 
+/// What a thread ends with: what its part left undone.
+type Running = JoinHandle<Result<Vec<String>, BusError>>;
+
 /// Parts on threads: the one place where threads are made.
 pub struct Threads {
     stop: Arc<AtomicBool>,
     failed: Arc<AtomicBool>,
-    threads: Vec<(String, JoinHandle<Result<Vec<String>, BusError>>)>,
+    running: Vec<(String, Running)>,
 }
 
 impl Default for Threads {
     fn default() -> Self {
-        Self { stop: Arc::new(AtomicBool::new(false)), failed: Arc::new(AtomicBool::new(false)), threads: Vec::new() }
+        Self { stop: Arc::new(AtomicBool::new(false)), failed: Arc::new(AtomicBool::new(false)), running: Vec::new() }
     }
 }
 
@@ -43,7 +46,7 @@ impl Threads {
             }
             outcome
         })?;
-        self.threads.push((name.to_owned(), thread));
+        self.running.push((name.to_owned(), thread));
         Ok(())
     }
 
@@ -56,7 +59,7 @@ impl Threads {
     pub fn stop(self) -> Vec<String> {
         self.stop.store(true, Ordering::Release);
         let mut left = Vec::new();
-        for (name, thread) in self.threads {
+        for (name, thread) in self.running {
             match thread.join() {
                 Ok(Ok(lines)) => left.extend(lines),
                 Ok(Err(error)) => left.push(format!("{name}: {error}")),

@@ -96,7 +96,7 @@ impl Lane {
     }
 
     /// Lets spouts that are not fed by the inbox emit; false where none has anything.
-    pub fn next(&mut self) -> bool {
+    pub fn let_spouts_emit(&mut self) -> bool {
         let mut emitted = false;
         for Seated { node, .. } in &mut self.nodes {
             emitted |= node.next();

@@ -76,6 +76,7 @@ mod wiring;
 
 pub use build::{BuildErrors, Fault};
 pub use builder::{Builder, Declared};
+pub use bus::Route;
 pub use component::{Bolt, Delivery, DueTimes, InboxSpout, LaneInfo, Spout, Unreadable, View};
 pub use declare::Declarer;
 pub use emitter::{Emitter, Side};

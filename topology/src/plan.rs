@@ -1,7 +1,6 @@
 //! A topology that was built: what runs where, and how it is drawn.
 
 use std::any::Any;
-use std::fmt::Write as _;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -171,10 +170,10 @@ impl Topology {
 
     /// Stages, components, streams and groupings, as text: a line for each component and for each edge.
     pub fn describe(&self) -> String {
-        let mut text = format!("topology {}\n", self.name());
+        let mut lines = vec![format!("topology {}", self.name())];
         for stage in &self.plan.stages {
             let lanes = if stage.lanes == 1 { "lane" } else { "lanes" };
-            let _ = writeln!(text, "stage {} ({} {lanes})", stage.name, stage.lanes);
+            lines.push(format!("stage {} ({} {lanes})", stage.name, stage.lanes));
             for component in &stage.components {
                 let component = &self.plan.components[*component];
                 let kind = match component.kind {
@@ -182,16 +181,16 @@ impl Topology {
                     ComponentKind::InboxSpout => "inbox spout",
                     ComponentKind::Bolt => "bolt",
                 };
-                let _ = writeln!(text, "  {kind} {}", component.name);
+                lines.push(format!("  {kind} {}", component.name));
             }
         }
         for edge in &self.plan.edges {
-            let (from, to) = (&self.plan.components[edge.from], &self.plan.components[edge.to]);
+            let (from, to) = (&self.plan.components[edge.from].name, &self.plan.components[edge.to].name);
             let carried = if edge.edge.is_local() { "in the lane" } else { "by topic" };
-            let _ =
-                writeln!(text, "{} --{}--> {}   {}, {carried}", from.name, edge.stream, to.name, edge.edge.grouping());
+            lines.push(format!("{from} --{}--> {to}   {}, {carried}", edge.stream, edge.edge.grouping()));
         }
-        text
+        lines.push(String::new());
+        lines.join("\n")
     }
 }
 

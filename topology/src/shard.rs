@@ -411,7 +411,9 @@ impl Shard {
             });
         }
         *self.tallies.entry(names::VIEWS).or_default() += records.len() as u64;
-        records.into_iter().for_each(|record| self.write(partition, record));
+        for record in records {
+            self.write(partition, record);
+        }
     }
 
     // ---- taking over --------------------------------------------------------------------------------------------------
@@ -625,7 +627,7 @@ impl Shard {
         let mut emitted = false;
         for lane in self.live() {
             let Some(owned) = self.owned.get_mut(&lane) else { continue };
-            if owned.lane.has_spouts() && owned.lane.next() {
+            if owned.lane.has_spouts() && owned.lane.let_spouts_emit() {
                 emitted = true;
                 let effects = owned.lane.take_effects();
                 self.decided(lane, effects);
@@ -687,6 +689,9 @@ impl Part for Shard {
     }
 
     fn turn(&mut self, wait: Duration) -> Result<Turn, BusError> {
+        // Before anything new: views show what is committed, with the timers that it armed.
+        self.publish_due();
+        let wait = if self.pending.records.is_empty() { wait } else { Duration::ZERO };
         let wait = self.next().map_or(wait, |next| wait.min(next.since(self.clock.mono())));
         let mut worked = self.let_spouts_emit();
         let wait = if worked { Duration::ZERO } else { wait };
@@ -707,14 +712,15 @@ impl Part for Shard {
         }
         worked |= self.claim_due();
         self.fire();
-        self.publish_due();
         if self.pending.retry.is_none_or(|at| at <= self.clock.mono()) {
             worked |= self.commit();
         }
         if self.pending.retry.is_none() {
             let held = std::mem::take(&mut self.held);
             worked |= !held.is_empty();
-            held.iter().for_each(|record| self.handle(record));
+            for record in &held {
+                self.handle(record);
+            }
         }
         Ok(Turn { worked, next: self.next() })
     }

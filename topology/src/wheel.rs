@@ -174,7 +174,7 @@ impl<T> Wheel<T> {
         let due = self.entries[index as usize].due.max(self.now);
         // The highest bit in which due and now differ says how far away it is.
         let distance = due ^ self.now;
-        let level = if distance == 0 { 0 } else { ((63 - distance.leading_zeros()) / BITS) as usize };
+        let level = if distance == 0 { 0 } else { (distance.ilog2() / BITS) as usize };
         let shift = BITS * u32::try_from(level).expect("eleven levels");
         let slot = level * SLOTS + usize::try_from((due >> shift) % SLOTS as u64).expect("below 64");
         let list = &mut self.slots[slot];

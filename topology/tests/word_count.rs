@@ -1,12 +1,14 @@
 //! Word count over the bus: the smallest topology that changes lanes.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::disallowed_types, reason = "what a test collects is shared with it")]
+
+mod support;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use bus::{Bus, Clock, Embedded, EmbeddedOptions, ManualClock, MonoTime, Part};
-use topology::driver::Virtual;
-use topology::{Bolt, Emitter, Settings, Shard, ShardOptions, ShardStatus, Spout, Topology};
-use wire::topics::Topics;
+use support::Lanes;
+use topology::{Bolt, Emitter, Spout, Topology};
 
 struct Sentences(usize);
 
@@ -68,38 +70,14 @@ fn word_count(seen: &Seen) -> Topology {
     t.build().unwrap()
 }
 
-fn shards(bus: &Embedded, topology: &Topology) -> Vec<Shard> {
-    let topics = Topics::default();
-    for spec in topology.topics(&topics) {
-        bus.ensure_topic(&spec).unwrap();
-    }
-    let join = |stage: topology::Stage| {
-        let options = ShardOptions {
-            topics: topics.clone(),
-            stage: stage.name.to_string(),
-            member: format!("{}-0", stage.name),
-            build: "test".into(),
-            settings: Settings::default(),
-            session_timeout: bus::MemberSpec::SESSION,
-        };
-        Shard::join(Arc::new(bus.clone()), topology.clone(), options, ShardStatus::new(stage.lanes)).unwrap()
-    };
-    topology.stages().into_iter().map(join).collect()
-}
-
 /// C1, and a shuffled order of turns does not change it.
 #[test]
 fn each_word_is_counted_in_order_and_the_global_reader_sees_every_tuple_once() {
     for seed in 0..20 {
         let seen = Seen::default();
-        let topology = word_count(&seen);
-        let clock = Arc::new(ManualClock::default());
-        let options = EmbeddedOptions { keep_bytes: None, offset_gaps: seed % 2 == 0, ..EmbeddedOptions::default() };
-        let bus = Embedded::open(Arc::clone(&clock) as Arc<dyn Clock>, options);
-        let mut shards = shards(&bus, &topology);
-        let mut parts: Vec<&mut dyn Part> = shards.iter_mut().map(|shard| shard as &mut dyn Part).collect();
-        let idle = Virtual::new(clock, seed).run(&mut parts, MonoTime(1_000_000_000));
-        assert!(idle, "nothing is left to do (seed {seed})");
+        let mut lanes = Lanes::of(word_count(&seen), seed);
+        lanes.join();
+        assert!(lanes.run_ms(1_000), "nothing is left to do (seed {seed})");
         let mut counts: BTreeMap<String, Vec<u32>> = BTreeMap::new();
         for (word, count) in seen.lock().unwrap().iter() {
             counts.entry(word.clone()).or_default().push(*count);

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use bus::Route;
 use bytes::Bytes;
 use coordinator::{DEADLINES, TimedOut, deadlines};
 use serde::{Deserialize, Serialize};
+use topology::Route;
 use topology::{
     Bolt, Declarer, Delivery, DueTimes, Emitter, InboxSpout, LaneInfo, Message, Settings, Unreadable, View,
 };
@@ -180,7 +180,8 @@ impl Bolt for WorkerBolt {
 
     fn view(&self, key: &str, timers: &dyn DueTimes) -> Option<View> {
         let operation = OperationId::new(key).ok()?;
-        let view = self.table.view(&operation, timers)?;
-        Some(View { subject: "conversations", body: serde_json::to_vec(&view).expect("a view is plain data").into() })
+        let view = self.table.view(&operation, timers);
+        let body = view.map(|view| serde_json::to_vec(&view).expect("a view is plain data").into());
+        Some(View { subject: "conversations", body: body.unwrap_or_default() })
     }
 }

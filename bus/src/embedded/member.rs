@@ -7,9 +7,6 @@ use super::state::{Place, State};
 use super::{Shared, waker};
 use crate::{Arrival, Batch, BusError, CommitError, Committed, Member, MemberSpec, Takeover};
 
-/// What Kafka takes as a note (`offset.metadata.max.bytes`).
-const MAX_NOTE_BYTES: usize = 4096;
-
 /// A seat in a group, by its number.
 pub(super) struct EmbeddedMember {
     shared: Arc<Shared>,
@@ -94,10 +91,7 @@ impl EmbeddedMember {
                 let Self { spec: MemberSpec { name, topic, .. }, .. } = self;
                 return Err(CommitError::Fenced(format!("`{name}` does not own `{topic}` {}", position.partition)));
             }
-            if position.note.len() > MAX_NOTE_BYTES {
-                let fault = format!("a note of {} bytes; at most {MAX_NOTE_BYTES} are taken", position.note.len());
-                return Err(CommitError::Failed(BusError::Refused(fault)));
-            }
+            position.check().map_err(CommitError::Failed)?;
         }
         self.shared.route(state, &batch.records).map_err(CommitError::Failed)
     }

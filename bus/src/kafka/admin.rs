@@ -1,0 +1,138 @@
+//! Topics: made as they are needed, or checked.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
+
+use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList, TopicPartitionListElem};
+
+use super::cluster::Cluster;
+use super::context::Quiet;
+use super::options::{KafkaOptions, REQUEST};
+use super::{convert, fault};
+use crate::{BusError, Cleanup, TopicSpec};
+
+/// How often a new topic is looked for before it counts as not coming: once in 10 ms, so about ten seconds.
+const LOOKS: u32 = 1000;
+
+/// A week: the longest that a segment stays open, Kafka's own default.
+const WEEK_MS: u64 = 7 * 24 * 3600 * 1000;
+
+/// Creates the topic where there is none.
+pub(super) fn create(cluster: &Cluster, options: &KafkaOptions, spec: &TopicSpec) -> Result<(), BusError> {
+    let what = || format!("cannot create topic `{}`", spec.name);
+    let partitions = i32::try_from(spec.partitions).unwrap_or(i32::MAX);
+    let settings = settings(spec.cleanup);
+    let mut topic = NewTopic::new(&spec.name, partitions, TopicReplication::Fixed(options.replication.into()));
+    for (name, value) in &settings {
+        topic = topic.set(name, value);
+    }
+    let client = client(options)?;
+    let results = wait_for(client.create_topics([&topic], &patience())).map_err(|fault| fault::bus(&what(), &fault))?;
+    for result in results {
+        match result {
+            // Another process was faster. Whether it wanted the same is checked by the caller.
+            Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+            Err((_, code)) => return Err(fault::bus_code(&what(), code)),
+        }
+    }
+    for _ in 0..LOOKS {
+        if matches!(cluster.partitions(&spec.name), Ok(Some(_))) {
+            return Ok(());
+        }
+        cluster.pause();
+    }
+    Err(BusError::Unavailable(format!("topic `{}` was created, and is not to be seen", spec.name)))
+}
+
+/// Checks that the topic's settings are those that are needed.
+pub(super) fn check(options: &KafkaOptions, spec: &TopicSpec) -> Result<(), BusError> {
+    let found = describe(options, &spec.name)?;
+    for (name, needed) in settings(spec.cleanup) {
+        if !MUST_AGREE.contains(&name) {
+            continue;
+        }
+        let value = found.get(name).and_then(|entry| entry.value.clone()).unwrap_or_default();
+        if value != needed {
+            return Err(BusError::WrongTopic { topic: spec.name.clone(), field: name, found: value, needed });
+        }
+    }
+    Ok(())
+}
+
+/// Deletes the records of a partition below offset `before`.
+pub(super) fn delete_records(options: &KafkaOptions, topic: &str, partition: u32, before: u64) -> Result<(), BusError> {
+    let what = || format!("cannot delete records of `{topic}` {partition}");
+    let mut list = TopicPartitionList::new();
+    let before = Offset::Offset(convert::raw_offset(before));
+    list.add_partition_offset(topic, convert::raw_partition(partition), before)
+        .map_err(|fault| fault::bus(&what(), &fault))?;
+    let client = client(options)?;
+    let deleted = wait_for(client.delete_records(&list, &patience())).map_err(|fault| fault::bus(&what(), &fault))?;
+    deleted.elements().iter().try_for_each(TopicPartitionListElem::error).map_err(|fault| fault::bus(&what(), &fault))
+}
+
+/// What of an existing topic must be as it would be made. How it is cut into segments is the operator's business.
+const MUST_AGREE: [&str; 3] = ["message.timestamp.type", "cleanup.policy", "retention.ms"];
+
+fn settings(cleanup: Cleanup) -> Vec<(&'static str, String)> {
+    let mut settings = vec![("message.timestamp.type", "LogAppendTime".to_owned())];
+    settings.extend(match cleanup {
+        Cleanup::Keep => vec![("cleanup.policy", "delete".to_owned()), ("retention.ms", "-1".to_owned())],
+        Cleanup::DeleteAfterMs(ms) => vec![
+            ("cleanup.policy", "delete".to_owned()),
+            ("retention.ms", ms.to_string()),
+            // Only closed segments are deleted.
+            ("segment.ms", ms.clamp(60_000, WEEK_MS).to_string()),
+        ],
+        Cleanup::Compact => vec![
+            ("cleanup.policy", "compact".to_owned()),
+            // Only closed segments are compacted, and a segment closes at 1 GiB or after a week unless it is told otherwise.
+            ("segment.ms", (10 * 60 * 1000).to_string()),
+            ("segment.bytes", (16 << 20).to_string()),
+            ("min.cleanable.dirty.ratio", "0.1".to_owned()),
+        ],
+    });
+    settings
+}
+
+fn describe(options: &KafkaOptions, topic: &str) -> Result<ConfigResource, BusError> {
+    let what = || format!("cannot read the settings of topic `{topic}`");
+    let client = client(options)?;
+    let found = wait_for(client.describe_configs(&[ResourceSpecifier::Topic(topic)], &patience()));
+    match found.map_err(|fault| fault::bus(&what(), &fault))?.pop() {
+        Some(Ok(resource)) => Ok(resource),
+        Some(Err(code)) => Err(fault::bus_code(&what(), code)),
+        None => Err(BusError::NoTopic(topic.into())),
+    }
+}
+
+fn client(options: &KafkaOptions) -> Result<AdminClient<Quiet>, BusError> {
+    options.admin().create_with_context(Quiet).map_err(|fault: KafkaError| fault::bus("cannot set up a client", &fault))
+}
+
+fn patience() -> AdminOptions {
+    AdminOptions::new().request_timeout(Some(REQUEST)).operation_timeout(Some(REQUEST))
+}
+
+/// Waits for an answer. The client has threads of its own, which complete it within its time limit.
+fn wait_for<F: Future>(future: F) -> F::Output {
+    struct Unpark(Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut future = pin!(future);
+    loop {
+        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(output) => return output,
+            Poll::Pending => thread::park(),
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! What the cluster knows of topics: how many partitions they have, and where those begin and end.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::RDKafkaErrorCode;
+use wire::routing::lane_of;
+
+use super::context::Quiet;
+use super::options::{KafkaOptions, REQUEST};
+use super::{convert, fault};
+use crate::{Bounds, BusError, Outgoing, Route};
+
+/// The largest record, with key and headers. A broker takes batches of 1 MiB (`message.max.bytes`), and what is added to a
+/// single record must fit too.
+pub(super) const MAX_RECORD_BYTES: usize = 1_000_000;
+
+/// One connection for questions, and the answers that do not change: partitions may not be added.
+pub(super) struct Cluster {
+    probe: BaseConsumer<Quiet>,
+    partitions: Mutex<BTreeMap<Arc<str>, u32>>,
+}
+
+impl Cluster {
+    /// Connects.
+    pub(super) fn open(options: &KafkaOptions) -> Result<Self, BusError> {
+        let probe = options.probe(None, true).create_with_context(Quiet);
+        let probe = probe.map_err(|fault| fault::bus("cannot set up a client", &fault))?;
+        let cluster = Self { probe, partitions: Mutex::default() };
+        cluster.id().map(|_| cluster)
+    }
+
+    /// The cluster's own id.
+    pub(super) fn id(&self) -> Result<String, BusError> {
+        let id = self.probe.client().fetch_cluster_id(REQUEST);
+        id.ok_or_else(|| BusError::Unavailable("no broker answers".into()))
+    }
+
+    /// How many partitions a topic has; none where it does not exist.
+    pub(super) fn partitions(&self, topic: &str) -> Result<Option<u32>, BusError> {
+        let what = || format!("cannot ask for topic `{topic}`");
+        let metadata = self.probe.fetch_metadata(Some(topic), REQUEST).map_err(|fault| fault::bus(&what(), &fault))?;
+        let Some(found) = metadata.topics().first() else { return Ok(None) };
+        match found.error().map(RDKafkaErrorCode::from) {
+            None => {}
+            Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => return Ok(None),
+            Some(code) => return Err(fault::bus_code(&what(), code)),
+        }
+        let count = u32::try_from(found.partitions().len()).unwrap_or(u32::MAX);
+        let led = found.partitions().iter().all(|partition| partition.leader() >= 0);
+        if count == 0 || !led {
+            return Err(BusError::Unavailable(format!("topic `{topic}` has no leaders yet")));
+        }
+        self.known().insert(topic.into(), count);
+        Ok(Some(count))
+    }
+
+    /// Where a record goes.
+    pub(super) fn route(&self, record: &Outgoing) -> Result<i32, BusError> {
+        let (size, limit) = (record.size(), MAX_RECORD_BYTES);
+        if size > limit {
+            return Err(BusError::TooLarge { topic: record.topic.to_string(), size, limit });
+        }
+        let partitions = self.known_partitions(&record.topic)?;
+        let partition = match (record.route, &record.key) {
+            (Route::To(partition), _) if partition < partitions => partition,
+            (Route::To(partition), _) => {
+                return Err(BusError::NoPartition { topic: record.topic.to_string(), partition });
+            }
+            (Route::ByKey, Some(key)) => lane_of(key, partitions),
+            (Route::ByKey, None) => 0,
+        };
+        Ok(convert::raw_partition(partition))
+    }
+
+    /// Fails where there is no such partition.
+    pub(super) fn check(&self, topic: &str, partition: u32) -> Result<(), BusError> {
+        if partition < self.known_partitions(topic)? {
+            return Ok(());
+        }
+        Err(BusError::NoPartition { topic: topic.into(), partition })
+    }
+
+    /// Where a partition begins, and how far what is committed goes.
+    pub(super) fn bounds(&self, topic: &str, partition: u32) -> Result<Bounds, BusError> {
+        self.check(topic, partition)?;
+        let found = self.probe.fetch_watermarks(topic, convert::raw_partition(partition), REQUEST);
+        let (low, end) = found
+            .map_err(|fault| fault::bus(&format!("cannot ask for the bounds of `{topic}` {partition}"), &fault))?;
+        Ok(Bounds { low: convert::offset(low), end: convert::offset(end) })
+    }
+
+    /// Fails where one cannot read on at `from`, because it is gone or never was.
+    pub(super) fn check_start(&self, topic: &str, partition: u32, from: u64) -> Result<(), BusError> {
+        let Bounds { low, end } = self.bounds(topic, partition)?;
+        if from < low {
+            return Err(BusError::Gone { topic: topic.into(), partition, asked: from, low });
+        }
+        if from > end {
+            return Err(BusError::Refused(format!("{from} is past {end}, the end of `{topic}` {partition}")));
+        }
+        Ok(())
+    }
+
+    fn known_partitions(&self, topic: &str) -> Result<u32, BusError> {
+        let known = self.known().get(topic).copied();
+        match known {
+            Some(partitions) => Ok(partitions),
+            None => self.partitions(topic)?.ok_or_else(|| BusError::NoTopic(topic.into())),
+        }
+    }
+
+    fn known(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, u32>> {
+        self.partitions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits a moment for the cluster; there is nothing to arrive at the probe.
+    pub(super) fn pause(&self) {
+        drop(self.probe.poll(std::time::Duration::from_millis(10)));
+    }
+}

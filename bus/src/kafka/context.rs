@@ -1,0 +1,186 @@
+//! What librdkafka calls back: logs, delivery reports, and the group's decisions.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, ConsumerGroupMetadata, RebalanceProtocol};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::DeliveryResult;
+use rdkafka::producer::ProducerContext;
+use rdkafka::statistics::Statistics;
+use rdkafka::types::RDKafkaRespErr;
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::convert;
+
+/// Passes on what librdkafka has to say. Its errors pass by themselves, so they are warnings here.
+fn log(level: RDKafkaLogLevel, facility: &str, text: &str) {
+    match level {
+        // A property of the user's that is another kind of client's is no news.
+        _ if facility == "CONFWARN" => tracing::debug!(target: "librdkafka", facility, "{text}"),
+        RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
+            tracing::error!(target: "librdkafka", facility, "{text}");
+        }
+        RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning => tracing::warn!(target: "librdkafka", facility, "{text}"),
+        RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug => {
+            tracing::debug!(target: "librdkafka", facility, "{text}");
+        }
+    }
+}
+
+macro_rules! speaks_through_tracing {
+    ($context:ty) => {
+        impl ClientContext for $context {
+            fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
+                log(level, facility, text);
+            }
+            fn error(&self, fault: KafkaError, reason: &str) {
+                tracing::warn!(target: "librdkafka", %fault, "{reason}");
+            }
+            fn stats(&self, _statistics: Statistics) {}
+        }
+    };
+}
+
+/// The context of clients with nothing to decide.
+pub(super) struct Quiet;
+
+speaks_through_tracing!(Quiet);
+impl ConsumerContext for Quiet {}
+
+/// The context of a producer: the first record that could not be delivered is remembered.
+#[derive(Default)]
+pub(super) struct Deliveries {
+    fault: Mutex<Option<RDKafkaErrorCode>>,
+}
+
+impl Deliveries {
+    /// Why a record was not delivered, since the last time this was asked.
+    pub(super) fn take_fault(&self) -> Option<RDKafkaErrorCode> {
+        lock(&self.fault).take()
+    }
+}
+
+speaks_through_tracing!(Deliveries);
+
+impl ProducerContext for Deliveries {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        if let Err((fault, _)) = result {
+            let code = super::fault::code(fault).unwrap_or(RDKafkaErrorCode::Unknown);
+            lock(&self.fault).get_or_insert(code);
+        }
+    }
+}
+
+/// The context of a member: what the group has decided waits here for the end of the poll that brought it.
+#[derive(Default)]
+pub(super) struct GroupNews(Mutex<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    news: Vec<News>,
+    /// The member's place in the group, as of the last decision that the member has heard of. A commit names this one and
+    /// never a fresher one: librdkafka joins again by itself, and a place that the member has not heard of yet must not
+    /// vouch for partitions that it lost meanwhile.
+    place: Option<ConsumerGroupMetadata>,
+    /// How many decisions there were.
+    decisions: u64,
+    closing: bool,
+}
+
+/// A decision of the group. It holds no list of librdkafka's: those keep their partitions alive, and a client whose
+/// partitions are kept alive never ends.
+pub(super) enum News {
+    /// These are the member's now.
+    Assigned(Vec<u32>),
+    /// These are asked back; librdkafka waits until they are given up.
+    Revoking(Vec<u32>),
+    /// These are gone.
+    Lost(Vec<u32>),
+}
+
+impl GroupNews {
+    /// What was decided since the last time.
+    pub(super) fn take(&self) -> Vec<News> {
+        std::mem::take(&mut lock(&self.0).news)
+    }
+
+    /// How many decisions the member has heard of.
+    pub(super) fn decisions(&self) -> u64 {
+        lock(&self.0).decisions
+    }
+
+    /// Calls `act` with the member's place in the group, where it has one.
+    pub(super) fn with_place<T>(&self, act: impl FnOnce(&ConsumerGroupMetadata) -> T) -> Option<T> {
+        lock(&self.0).place.as_ref().map(act)
+    }
+
+    /// From now on everything that is asked back is given up at once.
+    pub(super) fn close(&self) {
+        lock(&self.0).closing = true;
+    }
+}
+
+speaks_through_tracing!(GroupNews);
+
+impl ConsumerContext for GroupNews {
+    /// Called inside a poll. Nothing is fetched of what is assigned until the member starts it: it is assigned at an
+    /// explicit offset, so that librdkafka does not look for one, and paused. What is asked back is paused, and not given
+    /// up here: librdkafka lets the group wait until the member releases it (`wait-unassign-call` in its logs), so that
+    /// its owner can commit once more.
+    fn rebalance(&self, consumer: &BaseConsumer<Self>, decision: RDKafkaRespErr, list: &mut TopicPartitionList) {
+        let all_lost = consumer.assignment_lost();
+        let closing = lock(&self.0).closing;
+        let result = if decision == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
+            let assigned = list.set_all_offsets(Offset::Offset(0)).and_then(|()| take(consumer, list));
+            assigned.and_then(|()| if list.count() > 0 { consumer.pause(list) } else { Ok(()) })
+        } else if all_lost || closing {
+            give_up(consumer, list)
+        } else {
+            consumer.pause(list)
+        };
+        if let Err(fault) = result {
+            tracing::warn!(%fault, "a decision of the group could not be followed");
+        }
+        let place = consumer.group_metadata();
+        let mut inner = lock(&self.0);
+        inner.decisions += 1;
+        if !all_lost {
+            inner.place = place;
+        }
+        if list.count() > 0 {
+            let mut list: Vec<u32> =
+                list.elements().iter().map(|element| convert::partition(element.partition())).collect();
+            list.sort_unstable();
+            inner.news.push(match decision {
+                RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => News::Assigned(list),
+                _ if all_lost || closing => News::Lost(list),
+                _ => News::Revoking(list),
+            });
+        }
+    }
+}
+
+/// Takes partitions, as the group's protocol has it.
+fn take(consumer: &BaseConsumer<GroupNews>, list: &TopicPartitionList) -> Result<(), KafkaError> {
+    match consumer.rebalance_protocol() {
+        RebalanceProtocol::Cooperative => consumer.incremental_assign(list),
+        RebalanceProtocol::Eager | RebalanceProtocol::None => consumer.assign(list),
+    }
+}
+
+/// Gives partitions up, as the group's protocol has it.
+pub(super) fn give_up(consumer: &BaseConsumer<GroupNews>, list: &TopicPartitionList) -> Result<(), KafkaError> {
+    match consumer.rebalance_protocol() {
+        RebalanceProtocol::Cooperative => consumer.incremental_unassign(list),
+        RebalanceProtocol::Eager | RebalanceProtocol::None => consumer.unassign(),
+    }
+}
+
+/// What is behind these locks is whole at all times: a panic elsewhere cannot have broken it.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

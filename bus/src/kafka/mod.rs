@@ -1,0 +1,108 @@
+//! The bus on a Kafka cluster.
+//!
+//! Members of a group are Kafka's, and a commit is a transaction of Kafka's that carries the offsets of the group, so that a
+//! member that lost its place is fenced by the broker. What was measured, and is easy to get wrong, stands beside the setting
+//! or the step that it is about.
+//!
+//! Read in this order: [`options`] (how the client is set up, and why), [`context`] (what the group decides), [`member`],
+//! [`takeover`] (what a dead owner left), [`producer`] (transactions), [`reader`], [`writer`], [`cluster`] and [`admin`]
+//! (topics), [`convert`] and [`fault`] (records and faults, in our words).
+
+mod admin;
+mod cluster;
+mod context;
+mod convert;
+mod fault;
+mod member;
+mod options;
+mod producer;
+mod reader;
+mod takeover;
+mod writer;
+
+use std::fmt;
+use std::sync::Arc;
+
+use self::cluster::Cluster;
+use self::member::KafkaMember;
+pub use self::options::KafkaOptions;
+use self::reader::KafkaReader;
+use self::writer::KafkaWriter;
+use crate::{Bounds, Bus, BusError, Clock, Member, MemberSpec, Reader, TopicInfo, TopicSpec, Writer};
+
+/// A Kafka cluster as a bus. A clone shares its connection.
+#[derive(Clone)]
+pub struct Kafka {
+    clock: Arc<dyn Clock>,
+    options: KafkaOptions,
+    cluster: Arc<Cluster>,
+}
+
+impl Kafka {
+    /// Connects.
+    ///
+    /// # Errors
+    /// [`BusError::Unavailable`] where no broker answers, [`BusError::Refused`] where a property is wrong.
+    pub fn open(clock: Arc<dyn Clock>, options: KafkaOptions) -> Result<Self, BusError> {
+        let cluster = Arc::new(Cluster::open(&options)?);
+        Ok(Self { clock, options, cluster })
+    }
+
+    /// Deletes the records of a partition below offset `before`, as an operator may.
+    pub fn delete_records(&self, topic: &str, partition: u32, before: u64) -> Result<(), BusError> {
+        self.cluster.check(topic, partition)?;
+        admin::delete_records(&self.options, topic, partition, before)
+    }
+
+    /// The topic's id. The client has no way to ask for the one that the cluster gave it, so this tells clusters and names
+    /// apart, not a topic from one of the same name that was deleted: there, the group's committed offsets are gone too,
+    /// or lie past the end, which [`Member::start`] refuses.
+    fn info(&self, name: &str, partitions: u32) -> Result<TopicInfo, BusError> {
+        Ok(TopicInfo { name: name.into(), partitions, id: format!("{}/{name}", self.cluster.id()?) })
+    }
+}
+
+impl Bus for Kafka {
+    fn ensure_topic(&self, spec: &TopicSpec) -> Result<TopicInfo, BusError> {
+        if self.cluster.partitions(&spec.name)?.is_none() {
+            admin::create(&self.cluster, &self.options, spec)?;
+        }
+        let found = self.cluster.partitions(&spec.name)?.ok_or_else(|| BusError::NoTopic(spec.name.clone()))?;
+        if found != spec.partitions {
+            let (found, needed) = (found.to_string(), spec.partitions.to_string());
+            return Err(BusError::WrongTopic { topic: spec.name.clone(), field: "partitions", found, needed });
+        }
+        admin::check(&self.options, spec)?;
+        self.info(&spec.name, found)
+    }
+
+    fn topic(&self, name: &str) -> Result<Option<TopicInfo>, BusError> {
+        self.cluster.partitions(name)?.map(|partitions| self.info(name, partitions)).transpose()
+    }
+
+    fn bounds(&self, topic: &str, partition: u32) -> Result<Bounds, BusError> {
+        self.cluster.bounds(topic, partition)
+    }
+
+    fn member(&self, spec: &MemberSpec) -> Result<Box<dyn Member>, BusError> {
+        Ok(Box::new(KafkaMember::join(Arc::clone(&self.cluster), &self.options, spec)?))
+    }
+
+    fn reader(&self) -> Result<Box<dyn Reader>, BusError> {
+        Ok(Box::new(KafkaReader::open(Arc::clone(&self.cluster), &self.options)?))
+    }
+
+    fn writer(&self, name: &str) -> Result<Box<dyn Writer>, BusError> {
+        Ok(Box::new(KafkaWriter::open(Arc::clone(&self.cluster), &self.options, name)?))
+    }
+
+    fn clock(&self) -> Arc<dyn Clock> {
+        Arc::clone(&self.clock)
+    }
+}
+
+impl fmt::Debug for Kafka {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Kafka").field("options", &self.options).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,114 @@
+//! A reader outside all groups.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::{Message, Offset, TopicPartitionList};
+
+use super::cluster::Cluster;
+use super::context::Quiet;
+use super::options::KafkaOptions;
+use super::{convert, fault, producer};
+use crate::{BusError, Reader, Record};
+
+/// A consumer of partitions that it is told.
+pub(super) struct KafkaReader {
+    cluster: Arc<Cluster>,
+    consumer: BaseConsumer<Quiet>,
+    /// Where each partition reads on.
+    places: BTreeMap<(Arc<str>, u32), u64>,
+}
+
+impl KafkaReader {
+    /// A reader of nothing yet.
+    pub(super) fn open(cluster: Arc<Cluster>, options: &KafkaOptions) -> Result<Self, BusError> {
+        let consumer = options.reader().create_with_context(Quiet);
+        let consumer = consumer.map_err(|fault| fault::bus("cannot set up a client", &fault))?;
+        Ok(Self { cluster, consumer, places: BTreeMap::new() })
+    }
+
+    /// Sets the client's partitions and offsets to ours. What it had fetched is dropped, and nothing old can arrive.
+    fn assign_all(&self) -> Result<(), BusError> {
+        let mut list = TopicPartitionList::new();
+        for ((topic, partition), next) in &self.places {
+            let offset = Offset::Offset(convert::raw_offset(*next));
+            let added = list.add_partition_offset(topic, convert::raw_partition(*partition), offset);
+            added.map_err(|fault| fault::bus("cannot assign", &fault))?;
+        }
+        self.consumer.assign(&list).map_err(|fault| fault::bus("cannot assign", &fault))
+    }
+
+    /// The client could not read on somewhere and does not say where.
+    fn find_gone(&mut self) -> Result<(), BusError> {
+        let places: Vec<_> = self.places.iter().map(|(place, next)| (place.clone(), *next)).collect();
+        for ((topic, partition), next) in places {
+            if let Err(fault) = self.cluster.check_start(&topic, partition, next) {
+                self.places.remove(&(topic, partition));
+                self.assign_all()?;
+                return Err(fault);
+            }
+        }
+        self.assign_all()
+    }
+}
+
+impl Reader for KafkaReader {
+    fn assign(&mut self, topic: &str, partition: u32, from: u64) -> Result<(), BusError> {
+        self.cluster.check_start(topic, partition, from)?;
+        let known = self.places.keys().find(|(known, _)| **known == *topic).map(|(known, _)| Arc::clone(known));
+        let place = (known.unwrap_or_else(|| topic.into()), partition);
+        if self.places.insert(place, from).is_some() {
+            return self.assign_all();
+        }
+        let mut list = producer::listed(topic, convert::raw_partition(partition), None);
+        list.set_all_offsets(Offset::Offset(convert::raw_offset(from)))
+            .and_then(|()| self.consumer.incremental_assign(&list))
+            .map_err(|fault| fault::bus(&format!("cannot read `{topic}` {partition}"), &fault))
+    }
+
+    fn poll(&mut self, max: usize, wait: Duration, out: &mut Vec<Record>) -> Result<(), BusError> {
+        let full = out.len() + max;
+        let mut wait = wait;
+        while out.len() < full {
+            let Some(found) = self.consumer.poll(wait) else { break };
+            let message = match found {
+                Ok(message) => message,
+                Err(fault) if stopped(&fault) => {
+                    self.find_gone()?;
+                    continue;
+                }
+                Err(fault) => {
+                    passing(&fault)?;
+                    continue;
+                }
+            };
+            let (partition, offset) = (convert::partition(message.partition()), convert::offset(message.offset()));
+            let place =
+                self.places.iter_mut().find(|((topic, own), _)| *own == partition && **topic == *message.topic());
+            let Some(((topic, _), next)) = place.filter(|(_, next)| offset >= **next) else { continue };
+            *next = offset + 1;
+            out.push(convert::record(topic, &message));
+            wait = Duration::ZERO;
+        }
+        Ok(())
+    }
+}
+
+/// Whether the client has stopped reading a partition, because there is nothing where it should read on.
+pub(super) fn stopped(fault: &KafkaError) -> bool {
+    use rdkafka::error::RDKafkaErrorCode as Code;
+    matches!(fault::code(fault), Some(Code::AutoOffsetReset | Code::OffsetOutOfRange | Code::LogTruncation))
+}
+
+/// Faults of reading that pass by themselves are logged; the client goes on by itself.
+pub(super) fn passing(fault: &KafkaError) -> Result<(), BusError> {
+    let meaning = fault::bus("cannot read", fault);
+    if matches!(meaning, BusError::Refused(_)) {
+        return Err(meaning);
+    }
+    tracing::warn!(%fault, "reading is held up");
+    Ok(())
+}

@@ -1,0 +1,174 @@
+//! How the members of a group share a topic, and how its partitions move.
+
+use bus::{Arrival, BusError, Outgoing};
+
+use super::fixture::{Fixture, together, values};
+
+pub(crate) fn a_lone_member_gets_every_partition(on: &impl Fixture) {
+    let mut owner = on.join(&on.name("g"), &on.topic(5));
+    owner.until_owned(5);
+    assert!(owner.seen.iter().all(|arrival| matches!(arrival, Arrival::Assigned(_))), "{:?}", owner.seen);
+}
+
+pub(crate) fn no_record_of_a_partition_arrives_before_it_is_started(on: &impl Fixture) {
+    let topic = on.topic(2);
+    on.append(&topic, &["a", "b"]);
+    on.bus()
+        .writer("w")
+        .and_then(|mut writer| writer.append(&[Outgoing::keyed(&topic, "k", "other").to(1)]))
+        .expect("an append");
+    let mut owner = on.join(&on.name("g"), &topic);
+    owner.until_owned(2);
+    owner.linger();
+    assert_eq!(owner.records(), []);
+    owner.member.start(1, 0).expect("a start");
+    assert_eq!(values(&owner.until_records(1)), ["other"]);
+    owner.linger();
+    assert_eq!(owner.records().len(), 1, "the other partition was not started");
+    owner.member.start(0, 0).expect("a start");
+    assert_eq!(values(&owner.until_records(3))[1..], ["a", "b"]);
+}
+
+pub(crate) fn a_partition_starts_where_it_is_told_to(on: &impl Fixture) {
+    let topic = on.topic(1);
+    on.append(&topic, &["a", "b", "c", "d"]);
+    let mut owner = on.join(&on.name("g"), &topic);
+    owner.until_owned(1);
+    owner.member.start(0, 2).expect("a start");
+    assert_eq!(values(&owner.until_records(2)), ["c", "d"]);
+    owner.member.start(0, 4).expect("a start at the end");
+    on.append(&topic, &["e"]);
+    assert_eq!(values(&owner.until_records(3)), ["c", "d", "e"]);
+}
+
+pub(crate) fn a_partition_can_be_moved_back_to_its_beginning_again_and_again(on: &impl Fixture) {
+    let topic = on.topic(1);
+    let numbers: Vec<String> = (0..500).map(|i| i.to_string()).collect();
+    let numbers: Vec<&str> = numbers.iter().map(String::as_str).collect();
+    on.append(&topic, &numbers);
+    let mut owner = on.join(&on.name("g"), &topic);
+    owner.until_owned(1);
+    for from in [0, 400, 0, 250, 0, 0, 499] {
+        owner.member.start(0, from).expect("a start");
+        owner.seen.clear();
+        // Some of what was fetched is still on its way when it is moved again.
+        let some = (500 - usize::try_from(from).expect("small")).min(120);
+        let records = owner.until_records(some);
+        assert_eq!(
+            values(&records)[..some],
+            numbers[numbers.len() - (500 - usize::try_from(from).expect("small"))..][..some]
+        );
+    }
+}
+
+pub(crate) fn a_new_member_gets_its_share_and_nothing_else_moves(on: &impl Fixture) {
+    let (topic, group) = (on.topic(6), on.name("g"));
+    let mut first = on.join(&group, &topic);
+    first.until_owned(6);
+    first.seen.clear();
+    let mut second = on.join(&group, &topic);
+    together(&mut [&mut first, &mut second], "three each", |seats| seats.iter().all(|seat| seat.owned.len() == 3));
+    let moved: usize = asked(&first.seen);
+    assert_eq!(moved, 3, "{:?}", first.seen);
+    assert!(first.owned.is_disjoint(&second.owned));
+
+    let (kept, had) = (first.owned.clone(), second.owned.clone());
+    let mut third = on.join(&group, &topic);
+    together(&mut [&mut first, &mut second, &mut third], "two each", |seats| {
+        seats.iter().all(|seat| seat.owned.len() == 2)
+    });
+    assert!(first.owned.is_subset(&kept) && second.owned.is_subset(&had), "what stays, stays where it was");
+    assert_eq!(asked(&third.seen), 0);
+}
+
+fn asked(seen: &[Arrival]) -> usize {
+    let count = |arrival: &Arrival| match arrival {
+        Arrival::Revoking(partitions) | Arrival::Lost(partitions) => partitions.len(),
+        Arrival::Assigned(_) | Arrival::Record(_) => 0,
+    };
+    seen.iter().map(count).sum()
+}
+
+pub(crate) fn an_owner_may_commit_between_revoking_and_release(on: &impl Fixture) {
+    let (topic, out, group) = (on.topic(2), on.topic(1), on.name("g"));
+    let mut first = on.join(&group, &topic);
+    first.until_owned(2);
+    first.releases = false;
+    let mut second = on.join(&group, &topic);
+    together(&mut [&mut first, &mut second], "a partition asked back", |seats| !seats[0].asked.is_empty());
+    second.linger();
+    assert!(second.owned.is_empty(), "it is not given away before it is released");
+    let moving = *first.asked.first().expect("one was asked for");
+    let last = vec![Outgoing::keyed(&out, "k", "last words")];
+    first.member.commit(&first.at(moving, 0, last)).expect("the owner's last commit");
+    first.release();
+    together(&mut [&mut first, &mut second], "the partition at its new owner", |seats| {
+        seats[1].owned.contains(&moving)
+    });
+    let left = second.member.take_over(moving).expect("a takeover").committed.expect("an offset");
+    assert_eq!(left.note, format!("v1 {} 0 open", first.name));
+    assert_eq!(values(&on.read(&out, 0, 0, 1)), ["last words"]);
+    let late = first.member.commit(&first.at(moving, 0, vec![]));
+    assert!(matches!(late, Err(bus::CommitError::Fenced(_))), "{late:?}");
+}
+
+pub(crate) fn no_record_arrives_after_revoking(on: &impl Fixture) {
+    let (topic, group) = (on.topic(2), on.name("g"));
+    let mut first = on.join(&group, &topic);
+    first.starts = true;
+    first.releases = false;
+    first.until_owned(2);
+    let mut second = on.join(&group, &topic);
+    together(&mut [&mut first, &mut second], "a partition asked back", |seats| !seats[0].asked.is_empty());
+    let moving = *first.asked.first().expect("one was asked for");
+    let both = [Outgoing::keyed(&topic, "k", "0").to(0), Outgoing::keyed(&topic, "k", "1").to(1)];
+    on.bus().writer("w").and_then(|mut writer| writer.append(&both)).expect("an append");
+    first.linger();
+    assert!(first.records().iter().all(|record| record.partition != moving), "{:?}", first.seen);
+    first.release();
+    second.starts = true;
+    together(&mut [&mut first, &mut second], "a record at each owner", |seats| {
+        seats.iter().all(|seat| seat.records().len() == 1)
+    });
+    assert_eq!((first.records()[0].partition, second.records()[0].partition), (1 - moving, moving));
+}
+
+pub(crate) fn partitions_of_one_who_leaves_go_to_the_others(on: &impl Fixture) {
+    let (topic, group) = (on.topic(4), on.name("g"));
+    let (mut first, mut second) = (on.join(&group, &topic), on.join(&group, &topic));
+    together(&mut [&mut first, &mut second], "two each", |seats| seats.iter().all(|seat| seat.owned.len() == 2));
+    first.member.leave().expect("a leave");
+    let before = on.bus().clock().mono();
+    second.until_owned(4);
+    assert!(on.bus().clock().mono().since(before) < on.session(), "they do not wait for the end of a session");
+}
+
+pub(crate) fn members_share_the_records_and_lose_none(on: &impl Fixture) {
+    let (topic, group) = (on.topic(4), on.name("g"));
+    let numbers: Vec<Outgoing> = (0..200).map(|i| Outgoing::keyed(&topic, format!("k{i}"), i.to_string())).collect();
+    let mut writer = on.bus().writer("w").expect("a writer");
+    writer.append(&numbers[..100]).expect("an append");
+    let (mut first, mut second) = (on.join(&group, &topic), on.join(&group, &topic));
+    for seat in [&mut first, &mut second] {
+        seat.starts = true;
+    }
+    together(&mut [&mut first, &mut second], "two each", |seats| seats.iter().all(|seat| seat.owned.len() == 2));
+    writer.append(&numbers[100..]).expect("an append");
+    let all = |seats: &[&mut super::fixture::Seat]| {
+        let seen = seats.iter().flat_map(|seat| seat.records()).map(|record| record.value);
+        seen.collect::<std::collections::BTreeSet<_>>().len() == 200
+    };
+    together(&mut [&mut first, &mut second], "every record", all);
+}
+
+pub(crate) fn what_is_not_owned_cannot_be_started_or_taken_over(on: &impl Fixture) {
+    let topic = on.topic(1);
+    let mut owner = on.join(&on.name("g"), &topic);
+    assert_eq!(owner.member.start(7, 0), Err(BusError::NotOwned(7)));
+    assert_eq!(owner.member.take_over(7), Err(BusError::NotOwned(7)));
+    let fenced = owner.member.commit(&owner.at(7, 0, vec![]));
+    assert!(matches!(fenced, Err(bus::CommitError::Fenced(_))), "{fenced:?}");
+    owner.until_owned(1);
+    assert_eq!(owner.member.release(&[0, 7]), Ok(()), "nobody asked for them");
+    assert_eq!(owner.member.take_over(0).map(|left| left.low), Ok(0));
+}

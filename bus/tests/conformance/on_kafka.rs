@@ -1,0 +1,118 @@
+//! What only Kafka can get wrong.
+
+use std::time::Duration;
+
+use bus::{BusError, Outgoing, TopicSpec};
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::fixture::{Fixture, OnKafka, values};
+
+const LONG: Duration = Duration::from_secs(30);
+
+/// A producer that begins a transaction with a record and an offset, and never ends it. Its timeout is a minute.
+fn dies_in_a_transaction(on: &OnKafka, id: &str, group: &str, topic: &str, next: i64) -> BaseProducer {
+    let client = || {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &on.brokers);
+        config
+    };
+    let producer: BaseProducer =
+        client().set("transactional.id", id).set("transaction.timeout.ms", "60000").create().expect("a producer");
+    producer.init_transactions(LONG).expect("an id");
+    producer.begin_transaction().expect("a transaction");
+    producer.send(BaseRecord::to(topic).partition(0).key("k").payload("never committed")).expect("a record");
+    producer.flush(LONG).expect("a flush");
+    // One that was never in the group may speak for it: only who names a generation is checked.
+    let bystander: BaseConsumer = client().set("group.id", group).create().expect("a consumer");
+    let mut offsets = TopicPartitionList::new();
+    offsets.add_partition_offset(topic, 0, Offset::Offset(next)).expect("an offset");
+    let place = bystander.group_metadata().expect("a place");
+    producer.send_offsets_to_transaction(&offsets, &place, LONG).expect("offsets");
+    producer
+}
+
+#[test]
+fn a_transaction_that_an_owner_died_in_is_ended_by_the_next_one() {
+    let on = OnKafka::open();
+    let (topic, group) = (on.topic(1), on.name("g"));
+    on.append(&topic, &["a", "b"]);
+    let mut owner = on.join(&group, &topic);
+    owner.until_owned(1);
+    owner.member.commit(&owner.at(0, 1, vec![])).expect("a commit");
+    let name = owner.name.clone();
+    drop(owner);
+    let dead = dies_in_a_transaction(&on, &name, &group, &topic, 3);
+    on.append(&topic, &["c"]);
+    let mut next = on.join(&group, &topic);
+    next.until_owned(1);
+    let before = on.bus().clock().mono();
+    assert_eq!(next.go_on(0), 1, "what the dead owner did not commit does not count, and nothing starts at 0");
+    assert_eq!(values(&next.until_records(2)), ["b", "c"]);
+    let took = on.bus().clock().mono().since(before);
+    assert!(took < Duration::from_secs(10), "the transaction would have lasted a minute; this took {took:?}");
+    drop(dead);
+}
+
+#[test]
+fn an_owner_that_comes_back_under_its_name_ends_its_own_transaction() {
+    let on = OnKafka::open();
+    let (topic, group) = (on.topic(1), on.name("g"));
+    on.append(&topic, &["a", "b"]);
+    let mut owner = on.join(&group, &topic);
+    owner.until_owned(1);
+    owner.member.commit(&owner.at(0, 1, vec![])).expect("a commit");
+    let name = owner.name.clone();
+    drop(owner);
+    let dead = dies_in_a_transaction(&on, &name, &group, &topic, 3);
+    let mut again = on.join_as(&group, &topic, &name);
+    again.until_owned(1);
+    assert_eq!(again.go_on(0), 1);
+    assert_eq!(values(&again.until_records(1)), ["b"]);
+    again.member.commit(&again.at(0, 2, vec![Outgoing::keyed(&topic, "k", "c")])).expect("a commit");
+    assert_eq!(values(&again.until_records(2)), ["b", "c"]);
+    drop(dead);
+}
+
+#[test]
+fn an_owner_whose_name_was_taken_is_fenced_once_and_then_takes_it_back() {
+    let on = OnKafka::open();
+    let (topic, out, group) = (on.topic(1), on.topic(1), on.name("g"));
+    let mut owner = on.join(&group, &topic);
+    owner.until_owned(1);
+    owner.member.commit(&owner.at(0, 0, vec![])).expect("a commit");
+    let thief = dies_in_a_transaction(&on, &owner.name.clone(), &on.name("g"), &out, 0);
+    let words = |value: &str| vec![Outgoing::keyed(&out, "k", value.to_owned())];
+    let fenced = owner.member.commit(&owner.at(0, 0, words("fenced")));
+    assert!(matches!(fenced, Err(bus::CommitError::Fenced(_))), "{fenced:?}");
+    owner.member.commit(&owner.at(0, 0, words("mine again"))).expect("it is still the owner");
+    assert_eq!(values(&on.read(&out, 0, 0, 1)), ["mine again"]);
+    drop(thief);
+}
+
+#[test]
+fn a_topic_that_stamps_the_producers_time_is_refused() {
+    let on = OnKafka::open();
+    let (name, made) = (on.name("t"), on.topic(1));
+    assert!(on.bus().topic(&made).expect("an answer").is_some());
+    make_with_create_time(&on, &name);
+    let refused = on.bus().ensure_topic(&TopicSpec::log(&name, 1));
+    let field = "message.timestamp.type";
+    let expected =
+        BusError::WrongTopic { topic: name, field, found: "CreateTime".into(), needed: "LogAppendTime".into() };
+    assert_eq!(refused, Err(expected));
+}
+
+fn make_with_create_time(on: &OnKafka, name: &str) {
+    use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+    let admin: AdminClient<_> = ClientConfig::new().set("bootstrap.servers", &on.brokers).create().expect("a client");
+    let topic = NewTopic::new(name, 1, TopicReplication::Fixed(1)).set("retention.ms", "-1");
+    let mut making = std::pin::pin!(admin.create_topics([&topic], &AdminOptions::new()));
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    while making.as_mut().poll(&mut context).is_pending() {
+        // Each question takes the broker a moment; the answer to the first one comes meanwhile.
+        drop(on.bus().topic(name));
+    }
+}

@@ -1,0 +1,118 @@
+//! Readers outside all groups, and what becomes of old records.
+
+use std::collections::BTreeMap;
+
+use bus::{BusError, Cleanup, Outgoing, TopicSpec};
+
+use super::fixture::{Fixture, read, values};
+
+pub(crate) fn a_reader_follows_several_partitions_in_order(on: &impl Fixture) {
+    let (one, two) = (on.topic(2), on.topic(1));
+    let record = |i: u32| match i % 3 {
+        0 => Outgoing::keyed(&one, "k", i.to_string()).to(0),
+        1 => Outgoing::keyed(&one, "k", i.to_string()).to(1),
+        _ => Outgoing::keyed(&two, "k", i.to_string()),
+    };
+    let mut reader = on.bus().reader().expect("a reader");
+    for (topic, partition) in [(&one, 0), (&one, 1), (&two, 0)] {
+        reader.assign(topic, partition, 0).expect("an offset");
+    }
+    let mut writer = on.bus().writer("w").expect("a writer");
+    let mut found: BTreeMap<(String, u32), Vec<u32>> = BTreeMap::new();
+    for batch in 0..3 {
+        writer.append(&(batch * 30..(batch + 1) * 30).map(record).collect::<Vec<_>>()).expect("an append");
+        for record in read(&*on.bus().clock(), &mut *reader, 30) {
+            let number = values(std::slice::from_ref(&record))[0].parse().expect("a number");
+            found.entry((record.topic.to_string(), record.partition)).or_default().push(number);
+        }
+    }
+    let expected: BTreeMap<_, Vec<u32>> = [((one.clone(), 0), 0), ((one, 1), 1), ((two, 0), 2)]
+        .into_iter()
+        .map(|(place, rest)| (place, (0..90).filter(|i| i % 3 == rest).collect()))
+        .collect();
+    assert_eq!(found, expected);
+}
+
+pub(crate) fn a_reader_starts_in_the_middle_and_can_be_moved(on: &impl Fixture) {
+    let (topic, other) = (on.topic(1), on.topic(1));
+    on.append(&topic, &["a", "b", "c"]);
+    let mut reader = on.bus().reader().expect("a reader");
+    let clock = on.bus().clock();
+    reader.assign(&topic, 0, 1).expect("an offset");
+    reader.assign(&other, 0, 0).expect("an offset");
+    assert_eq!(values(&read(&*clock, &mut *reader, 2)), ["b", "c"]);
+    for from in [0, 2, 0, 1] {
+        reader.assign(&topic, 0, from).expect("an offset");
+        let rest = ["a", "b", "c"].split_at(usize::try_from(from).expect("small")).1;
+        assert_eq!(values(&read(&*clock, &mut *reader, rest.len())), rest);
+    }
+    on.append(&other, &["x"]);
+    assert_eq!(values(&read(&*clock, &mut *reader, 1)), ["x"], "the other one is still read");
+}
+
+pub(crate) fn a_reader_waits_for_what_is_not_there_yet(on: &impl Fixture) {
+    let topic = on.topic(1);
+    let mut reader = on.bus().reader().expect("a reader");
+    reader.assign(&topic, 0, 0).expect("an offset");
+    let mut out = Vec::new();
+    reader.poll(10, std::time::Duration::from_millis(20), &mut out).expect("a poll");
+    assert_eq!(out, []);
+    on.append(&topic, &["a"]);
+    assert_eq!(values(&read(&*on.bus().clock(), &mut *reader, 1)), ["a"]);
+}
+
+/// On Kafka the cleaner runs when it likes, so this holds what must be true before and after; that the topic is told to be
+/// compacted, and soon, is held by the check of its settings.
+pub(crate) fn a_compacted_topic_keeps_the_last_record_of_each_key(on: &impl Fixture) {
+    let topic = on.name("t");
+    on.bus().ensure_topic(&TopicSpec::log(&topic, 1).cleaned(Cleanup::Compact)).expect("a topic");
+    let record = |i: u32| Outgoing::keyed(&topic, format!("k{}", i % 7), i.to_string());
+    let mut writer = on.bus().writer("w").expect("a writer");
+    writer.append(&(0..700).map(record).collect::<Vec<_>>()).expect("an append");
+    writer.append(&[Outgoing::keyed(&topic, "k0", "")]).expect("a deletion");
+    writer.append(&[Outgoing::keyed(&topic, "end", "end")]).expect("an append");
+    let refused = writer.append(&[Outgoing { key: None, ..Outgoing::keyed(&topic, "", "v") }]);
+    assert!(matches!(refused, Err(BusError::Refused(_))), "without a key there is nothing to keep: {refused:?}");
+    let mut reader = on.bus().reader().expect("a reader");
+    reader.assign(&topic, 0, 0).expect("an offset");
+    let mut last = BTreeMap::new();
+    while !last.contains_key(&b"end"[..]) {
+        for record in read(&*on.bus().clock(), &mut *reader, 1) {
+            let key = record.key.expect("a key").to_vec();
+            if record.value.is_empty() {
+                last.remove(&key)
+            } else {
+                last.insert(key, record.value.to_vec())
+            };
+        }
+    }
+    let expected = (694..700).chain(693..694).filter(|i| i % 7 != 0).map(|i| (format!("k{}", i % 7), i.to_string()));
+    let expected = expected.chain([("end".to_owned(), "end".to_owned())]);
+    assert_eq!(last, expected.map(|(key, value)| (key.into_bytes(), value.into_bytes())).collect());
+}
+
+pub(crate) fn what_was_deleted_is_gone_and_said_to_be(on: &impl Fixture) {
+    let topic = on.topic(1);
+    on.append(&topic, &["a", "b", "c"]);
+    let mut owner = on.join(&on.name("g"), &topic);
+    owner.until_owned(1);
+    owner.member.commit(&owner.at(0, 1, vec![])).expect("a commit");
+    on.delete_records(&topic, 0, 2);
+    let gone = |asked| Err(BusError::Gone { topic: topic.clone(), partition: 0, asked, low: 2 });
+    let left = owner.member.take_over(0).expect("a takeover");
+    assert_eq!((left.committed.map(|left| left.next), left.low), (Some(1), 2));
+    assert_eq!(owner.member.start(0, 1), gone(1));
+    assert_eq!(on.bus().reader().expect("a reader").assign(&topic, 0, 0), gone(0));
+    owner.member.start(0, 2).expect("a start");
+    assert_eq!(values(&owner.until_records(1)), ["c"]);
+}
+
+pub(crate) fn what_is_past_the_end_is_refused(on: &impl Fixture) {
+    let topic = on.topic(1);
+    on.append(&topic, &["a"]);
+    let mut owner = on.join(&on.name("g"), &topic);
+    owner.until_owned(1);
+    assert!(matches!(owner.member.start(0, 2), Err(BusError::Refused(_))));
+    assert!(matches!(on.bus().reader().expect("a reader").assign(&topic, 0, 2), Err(BusError::Refused(_))));
+    owner.member.start(0, 1).expect("the end itself is a place to wait");
+}

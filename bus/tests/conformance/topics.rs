@@ -1,0 +1,76 @@
+//! Topics are made on purpose, and are what they are asked to be.
+
+use std::time::Duration;
+
+use bus::{Bounds, BusError, Cleanup, MemberSpec, Outgoing, Reader, TopicSpec};
+
+use super::fixture::Fixture;
+
+pub(crate) fn a_topic_is_made_once_and_found_again(on: &impl Fixture) {
+    let name = on.name("t");
+    assert_eq!(on.bus().topic(&name), Ok(None));
+    let made = on.bus().ensure_topic(&TopicSpec::log(&name, 3)).expect("a topic");
+    assert_eq!((made.name.as_str(), made.partitions), (name.as_str(), 3));
+    assert!(!made.id.is_empty());
+    assert_eq!(on.bus().ensure_topic(&TopicSpec::log(&name, 3)), Ok(made.clone()));
+    assert_eq!(on.bus().topic(&name), Ok(Some(made)));
+    for cleanup in [Cleanup::Compact, Cleanup::DeleteAfterMs(3_600_000)] {
+        let spec = TopicSpec::log(&on.name("t"), 1).cleaned(cleanup);
+        let made = on.bus().ensure_topic(&spec);
+        assert!(made.is_ok());
+        assert_eq!(on.bus().ensure_topic(&spec), made);
+    }
+}
+
+pub(crate) fn a_topic_with_other_partitions_is_refused(on: &impl Fixture) {
+    let name = on.topic(3);
+    let refused = on.bus().ensure_topic(&TopicSpec::log(&name, 4));
+    let expected = BusError::WrongTopic { topic: name, field: "partitions", found: "3".into(), needed: "4".into() };
+    assert_eq!(refused, Err(expected));
+    assert!(matches!(on.bus().ensure_topic(&TopicSpec::log(&on.name("t"), 0)), Err(BusError::Refused(_))));
+}
+
+pub(crate) fn a_topic_with_another_clean_up_is_refused(on: &impl Fixture) {
+    let kinds = [Cleanup::Keep, Cleanup::Compact, Cleanup::DeleteAfterMs(3_600_000), Cleanup::DeleteAfterMs(7_200_000)];
+    for made in kinds {
+        let name = on.name("t");
+        on.bus().ensure_topic(&TopicSpec::log(&name, 1).cleaned(made)).expect("a topic");
+        for asked in kinds.into_iter().filter(|asked| *asked != made) {
+            let refused = on.bus().ensure_topic(&TopicSpec::log(&name, 1).cleaned(asked));
+            assert!(matches!(refused, Err(BusError::WrongTopic { .. })), "{made:?}, {asked:?}: {refused:?}");
+        }
+    }
+}
+
+pub(crate) fn nothing_makes_a_topic_but_ensure_topic(on: &impl Fixture) {
+    let name = on.name("t");
+    let unknown = || BusError::NoTopic(name.clone());
+    let mut writer = on.bus().writer("w").expect("a writer");
+    let before = on.bus().clock().mono();
+    assert_eq!(writer.append(&[Outgoing::keyed(&name, "k", "v")]), Err(unknown()));
+    assert!(on.bus().clock().mono().since(before) < Duration::from_secs(5), "an unknown topic is told at once");
+    assert_eq!(on.bus().member(&MemberSpec::new(&on.name("g"), &name, &on.name("m"))).err(), Some(unknown()));
+    assert_eq!(on.bus().reader().expect("a reader").assign(&name, 0, 0), Err(unknown()));
+    assert_eq!(on.bus().bounds(&name, 0), Err(unknown()));
+    assert_eq!(on.bus().topic(&name), Ok(None));
+}
+
+pub(crate) fn a_partition_that_does_not_exist_is_named(on: &impl Fixture) {
+    let topic = on.topic(2);
+    let unknown = || BusError::NoPartition { topic: topic.clone(), partition: 2 };
+    let mut writer = on.bus().writer("w").expect("a writer");
+    assert_eq!(writer.append(&[Outgoing::keyed(&topic, "k", "v").to(2)]), Err(unknown()));
+    let mut reader: Box<dyn Reader> = on.bus().reader().expect("a reader");
+    assert_eq!(reader.assign(&topic, 2, 0), Err(unknown()));
+    assert_eq!(on.bus().bounds(&topic, 2), Err(unknown()));
+}
+
+pub(crate) fn bounds_say_where_a_partition_begins_and_ends(on: &impl Fixture) {
+    let topic = on.topic(2);
+    assert_eq!(on.bus().bounds(&topic, 0), Ok(Bounds { low: 0, end: 0 }));
+    on.append(&topic, &["a", "b", "c"]);
+    assert_eq!(on.bus().bounds(&topic, 0), Ok(Bounds { low: 0, end: 3 }));
+    on.delete_records(&topic, 0, 2);
+    assert_eq!(on.bus().bounds(&topic, 0), Ok(Bounds { low: 2, end: 3 }));
+    assert_eq!(on.bus().bounds(&topic, 1), Ok(Bounds { low: 0, end: 0 }));
+}

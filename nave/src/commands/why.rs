@@ -1,0 +1,117 @@
+//! `nave why`: where an operation is, what it waits for and until when, and what happens then.
+
+use anyhow::{Context, bail};
+use bus::Clock;
+use wire::answer::{Answer, Operation, PendingCall};
+use wire::{OperationId, WallTime};
+
+use super::WhyArgs;
+use crate::clock::SystemClock;
+
+pub(super) fn why(args: &WhyArgs) -> anyhow::Result<()> {
+    let id = OperationId::new(&args.operation)?;
+    let url = format!("{}/v1/operations/{id}", args.url.trim_end_matches('/'));
+    let mut response = ureq::get(&url)
+        .config()
+        .http_status_as_error(false)
+        .timeout_global(Some(std::time::Duration::from_secs(10)))
+        .build()
+        .call()
+        .with_context(|| {
+            format!("cannot ask {}; is `nave up` running there? give another place with --url", args.url)
+        })?;
+    let status = response.status().as_u16();
+    let body = response.body_mut().read_to_string()?;
+    match status {
+        200 if args.json => println!("{body}"),
+        200 => print!("{}", story(&serde_json::from_str(&body)?, SystemClock::default().wall())),
+        404 => bail!("no operation `{id}` is known at {}; it may be older than what is kept there", args.url),
+        other => bail!("{url} answered {other}: {body}"),
+    }
+    Ok(())
+}
+
+/// The operation as a person wants to read it.
+fn story(operation: &Operation, now: WallTime) -> String {
+    let begun = operation.history.first().map(|entry| entry.at);
+    let mut lines = vec![headline(operation, begun, now)];
+    if let Some(step) = operation.step.as_ref().filter(|step| !step.pending.is_empty()) {
+        lines.push("waits for".to_owned());
+        lines.extend(step.pending.iter().map(|call| format!("  {}", waiting(call, now))));
+        let more = u64::from(step.calls - step.done).saturating_sub(step.pending.len() as u64);
+        if more > 0 {
+            lines.push(format!("  and {more} more"));
+        }
+    }
+    if let Some(until) = &operation.until {
+        let when = until.at.map(|at| format!(" in {} at the latest", seconds(at.ms_since(now)))).unwrap_or_default();
+        lines.push(format!("then  the deadline of \"{}\"{when}", until.what));
+    }
+    match &operation.answer {
+        Some(Answer::Done(_)) => lines.push("answer  done".to_owned()),
+        Some(Answer::Failed(body)) => {
+            let said = |field: &str| body.get(field).and_then(|value| value.as_str()).unwrap_or("-").to_owned();
+            lines.push(format!("answer  {}: {}", said("message"), said("detail")));
+        }
+        Some(Answer::Refused(problem)) => lines.push(format!("answer  refused, {problem}")),
+        None => {}
+    }
+    lines.push("history".to_owned());
+    for entry in &operation.history {
+        let at = begun.map_or(0, |begun| entry.at.ms_since(begun));
+        lines.push(format!("  {:>4}  +{:<8}  {}", entry.seq, seconds(at), entry.what));
+    }
+    lines.push(String::new());
+    lines.join("\n")
+}
+
+fn headline(operation: &Operation, begun: Option<WallTime>, now: WallTime) -> String {
+    let Operation { operation: id, key, workflow, state, live, step, .. } = operation;
+    let since = begun.filter(|_| *live).map(|begun| format!("   for {}", seconds(now.ms_since(begun))));
+    let step = step.as_ref().map(|step| format!("   {}: {} of {} done", step.name, step.done, step.calls));
+    let (since, step) = (since.unwrap_or_default(), step.unwrap_or_default());
+    format!("{id}  {} \"{key}\"   {state}{since}{step}", workflow.replace('-', " "))
+}
+
+fn waiting(call: &PendingCall, now: WallTime) -> String {
+    let Some(talk) = &call.conversation else { return format!("{}   ({})", call.what, call.service) };
+    let until = talk.until.map(|at| seconds(at.ms_since(now)));
+    let until = until.map_or(String::new(), |left| match talk.doing.as_str() {
+        "backing off" => format!("   next attempt in {left}"),
+        _ => format!("   gives this attempt up in {left}"),
+    });
+    format!(
+        "{}   attempt {} of {}   {}{until}   ({})",
+        call.what, talk.attempt, talk.attempts, talk.doing, call.service
+    )
+}
+
+fn seconds(ms: u64) -> String {
+    format!("{}.{:03} s", ms / 1_000, ms % 1_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_story_says_what_it_waits_for_and_what_comes_then() {
+        let operation: Operation = serde_json::from_value(serde_json::json!({
+            "operation": "7f3a", "key": "test-01", "workflow": "create-flow", "state": "installing", "live": true,
+            "step": {"number": 1, "name": "install rules", "calls": 10, "done": 9, "pending": [{
+                "call": "7f3a/1/8", "what": "install rule 8 on of:08", "service": "speaker",
+                "conversation": {"call": "7f3a/1/8", "attempt": 2, "attempts": 3, "doing": "sent", "until": 1_700}
+            }]},
+            "until": {"what": "install rules", "at": 3_000},
+            "history": [{"seq": 1, "at": 1_000, "what": "requested"}]
+        }))
+        .unwrap();
+        assert_eq!(
+            story(&operation, WallTime(1_500)),
+            "7f3a  create flow \"test-01\"   installing   for 0.500 s   install rules: 9 of 10 done\n\
+             waits for\n  install rule 8 on of:08   attempt 2 of 3   sent   gives this attempt up in 0.200 s   (speaker)\n\
+             then  the deadline of \"install rules\" in 1.500 s at the latest\n\
+             history\n     1  +0.000 s   requested\n"
+        );
+    }
+}

@@ -1,0 +1,81 @@
+//! Who may import whom, and which packages each crate may depend on: one reviewed list.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cargo_metadata::{DependencyKind, MetadataCommand};
+
+/// Our crates: for each, those of ours and those of others that its code may import. Tests may import more of others.
+const ALLOWED: [(&str, &[&str], &[&str]); 11] = [
+    ("wire", &[], &["humantime", "serde", "serde_json", "thiserror"]),
+    ("bus", &["wire"], &["bytes", "rdkafka", "thiserror", "tracing"]),
+    ("topology", &["bus", "wire"], &["bytes", "metrics", "serde", "serde_json", "thiserror", "tracing"]),
+    ("coordinator", &["topology", "wire"], &["serde"]),
+    ("hub", &["coordinator", "topology", "wire"], &["bytes", "serde", "serde_json"]),
+    ("workers", &["coordinator", "topology", "wire"], &["bytes", "serde", "serde_json"]),
+    ("flows", &["hub", "topology", "wire", "workers"], &["serde", "serde_json"]),
+    (
+        "northbound",
+        &["bus", "wire"],
+        &["axum", "bytes", "dashmap", "metrics", "serde", "serde_json", "tokio", "tracing", "uuid"],
+    ),
+    (
+        "floodlight-sim",
+        &["bus", "wire"],
+        &["axum", "bytes", "metrics", "serde", "serde_json", "thiserror", "tokio", "tracing"],
+    ),
+    (
+        "nave",
+        &["bus", "floodlight-sim", "flows", "hub", "northbound", "topology", "wire", "workers"],
+        &[
+            "anyhow",
+            "clap",
+            "metrics-exporter-prometheus",
+            "serde_json",
+            "tokio",
+            "tracing",
+            "tracing-subscriber",
+            "ureq",
+            "uuid",
+        ],
+    ),
+    ("bench", &["bus", "floodlight-sim", "nave", "topology", "wire"], &["anyhow", "clap", "serde_json"]),
+];
+
+#[test]
+fn crates_import_only_what_the_list_allows() {
+    let metadata = MetadataCommand::new().exec().expect("cargo answers");
+    let ours: BTreeMap<String, BTreeSet<String>> = metadata
+        .workspace_packages()
+        .into_iter()
+        .map(|package| {
+            let normal = package.dependencies.iter().filter(|dependency| dependency.kind == DependencyKind::Normal);
+            (package.name.to_string(), normal.map(|dependency| dependency.name.clone()).collect())
+        })
+        .collect();
+    let listed: BTreeSet<&str> = ALLOWED.iter().map(|(name, _, _)| *name).collect();
+    assert_eq!(ours.keys().map(String::as_str).collect::<BTreeSet<_>>(), listed, "every crate is on the list");
+    for (name, crates, packages) in ALLOWED {
+        let allowed: BTreeSet<&str> = crates.iter().chain(packages).copied().collect();
+        let beyond: Vec<&String> = ours[name].iter().filter(|found| !allowed.contains(found.as_str())).collect();
+        assert!(beyond.is_empty(), "`{name}` imports {beyond:?}, which is not on its list");
+    }
+}
+
+/// Hub and workers meet in messages; lane code knows nothing of networks.
+#[test]
+fn only_those_who_may_name_flows_and_the_speaker() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    for name in ["bus", "topology", "coordinator", "hub", "workers"] {
+        let mut files = vec![root.join(name).join("src")];
+        while let Some(path) = files.pop() {
+            if path.is_dir() {
+                files.extend(std::fs::read_dir(&path).expect("a folder").map(|entry| entry.expect("an entry").path()));
+            } else {
+                let code = std::fs::read_to_string(&path).expect("a file");
+                for word in ["wire::flow", "wire::speaker"] {
+                    assert!(!code.contains(word), "{} names {word}", path.display());
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Every request of `rest-api.http`, sent to a running `nave up`: status, body and rule tables.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod process;
+
+use process::Up;
+use serde_json::{Value, json};
+
+/// The requests of the file: their bodies, in order.
+fn requests() -> Vec<Value> {
+    let file = include_str!("../../rest-api.http");
+    let bodies: Vec<Value> =
+        file.lines().filter(|line| line.starts_with('{')).map(|body| serde_json::from_str(body).unwrap()).collect();
+    assert_eq!(bodies.len(), file.matches("POST http://127.0.0.1:8088/flow").count());
+    assert_eq!(bodies.len(), 4);
+    bodies
+}
+
+fn the_requests_have_their_outcomes(up: &Up) {
+    // Twice over: what comes after a flow that stands differs from what comes before it.
+    let mut stands = false;
+    for body in requests().iter().rev().chain(&requests()) {
+        let (status, answer) = up.post("/flow", body, &[]);
+        let (expected, message) = match body["error"].as_u64() {
+            None if stands => (200, "all operation is successful"),
+            None => (201, "all operation is successful"),
+            Some(0) => (504, "error in hub by timeout"),
+            Some(_) => (502, "error in worker on rule install"),
+        };
+        stands |= body["error"].is_null();
+        assert_eq!((status, answer["message"].as_str()), (expected, Some(message)), "{body} -> {answer}");
+        assert_eq!(answer["flowid"], "test-01", "{answer}");
+        if status >= 400 {
+            assert_eq!(answer["status"], json!(status), "{answer}");
+            assert!(answer["code"].as_str().unwrap().starts_with("NAVE-01"), "{answer}");
+            assert_eq!((&answer["degraded"], &answer["left"]), (&json!(false), &json!([])), "{answer}");
+        }
+        let rules: Vec<String> =
+            (1..=10).map(|i| format!("of:{i:02}")).filter(|switch| !up.rules(switch).is_empty()).collect();
+        assert_eq!(rules.len(), if stands { 10 } else { 0 }, "after {body}: {rules:?}");
+
+        let (status, operation) = up.get(&format!("/v1/operations/{}", answer["operation"].as_str().unwrap()));
+        assert_eq!((status, &operation["live"]), (200, &json!(false)), "{operation}");
+        let seqs: Vec<u64> =
+            operation["history"].as_array().unwrap().iter().map(|entry| entry["seq"].as_u64().unwrap()).collect();
+        assert!(seqs.is_sorted_by(|a, b| a < b) && !seqs.is_empty(), "{operation}");
+    }
+}
+
+fn bad_requests_are_told_what_is_wrong(up: &Up) {
+    for (body, status, code) in [
+        (json!({"flowid": "a", "length": 0}), 422, "NAVE-0002"),
+        (json!({"flowid": "a", "length": 1001}), 422, "NAVE-0002"),
+        (json!({"flowid": "a", "length": 3, "error": 7}), 422, "NAVE-0002"),
+        (json!({"flowid": "test-01", "length": 4}), 422, "NAVE-0002"),
+    ] {
+        let (got, problem) = up.post("/flow", &body, &[]);
+        assert_eq!((got, &problem["code"]), (status, &json!(code)), "{body} -> {problem}");
+    }
+    assert_eq!(up.post_text("/flow", "not json").0, 400);
+    assert_eq!(up.get("/nothing").0, 404);
+    assert_eq!(up.get("/v1/operations/unknown").0, 404);
+}
+
+fn a_repeat_with_its_key_gets_the_first_answer(up: &Up) {
+    let key = [("Idempotency-Key", "monday")];
+    let body = json!({"flowid": "repeat", "length": 3});
+    let first = up.post("/flow", &body, &key);
+    assert_eq!(first.0, 201);
+    assert_eq!(up.post("/flow", &body, &key), first);
+    assert_eq!(up.post("/flow", &json!({"flowid": "repeat", "length": 4}), &key).0, 422);
+    assert_eq!(up.post("/flow", &body, &[]).0, 200, "without the key it is another request");
+}
+
+fn everything_is_seen_from_outside(up: &Up) {
+    assert_eq!(up.get("/healthz").0, 200);
+    assert_eq!(up.get("/readyz").0, 200);
+    let metrics = up.text("/metrics");
+    for name in [
+        "nave_operations_done_total",
+        "nave_operations_failed_total",
+        "nave_calls_sent_total",
+        "nave_timer_lateness_seconds",
+    ] {
+        assert!(metrics.contains(name), "{name} is missing in\n{metrics}");
+    }
+}
+
+fn first_light(up: Up) {
+    the_requests_have_their_outcomes(&up);
+    bad_requests_are_told_what_is_wrong(&up);
+    a_repeat_with_its_key_gets_the_first_answer(&up);
+    everything_is_seen_from_outside(&up);
+    let said = up.interrupt();
+    assert!(said.contains("nothing was left undone"), "{said}");
+}
+
+#[test]
+fn the_first_page_is_true_on_the_embedded_bus() {
+    first_light(Up::embedded());
+}
+
+#[test]
+fn the_first_page_is_true_on_kafka() {
+    first_light(Up::kafka());
+}

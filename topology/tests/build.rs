@@ -1,0 +1,102 @@
+//! What `build()` refuses: all of it at once, each fault with names.
+
+use topology::{Bolt, Declarer, Emitter, Fault, Side, Spout, Topology};
+
+struct Numbers;
+const ODD: Side<u32> = Side::named("odd");
+
+impl Spout for Numbers {
+    type Out = u32;
+    fn declare(d: &mut Declarer<()>) {
+        d.side(ODD);
+    }
+    fn next(&mut self, _: &mut Emitter<u32>) -> bool {
+        false
+    }
+}
+
+struct Pass;
+
+impl Bolt for Pass {
+    type In = u32;
+    type Out = u32;
+    fn execute(&mut self, n: u32, out: &mut Emitter<u32>) {
+        out.emit(n);
+    }
+}
+
+struct End;
+
+impl Bolt for End {
+    type In = u32;
+    type Out = ();
+    fn execute(&mut self, _: u32, _: &mut Emitter<()>) {}
+}
+
+fn faults(declare: impl FnOnce(&topology::Builder)) -> Vec<Fault> {
+    let t = Topology::named("t");
+    declare(&t);
+    t.build().err().map(|errors| errors.faults).unwrap_or_default()
+}
+
+/// C3, C20.
+#[test]
+fn all_faults_are_reported_at_once() {
+    let t = Topology::named("no spaces");
+    let numbers = t.spout("numbers", || Numbers).lanes(0);
+    t.bolt("pass", || Pass).reads(numbers.local());
+    t.bolt("pass", || Pass).reads(t.stream::<u32>("numbers", "even").local());
+    t.bolt("", || End).reads(t.stream::<u32>("letters", "default").local());
+    t.bolt("words", || End).reads(t.stream::<u32>("pass", "default").shuffle()).lanes(2);
+    t.bolt("idle", || End);
+    let errors = t.build().err().unwrap();
+    assert_eq!(
+        errors.to_string(),
+        "NAVE-0031: topology \"no spaces\" cannot be built (9 faults)\n  \
+         1  component `` has a bad name: allowed are 1 to 64 characters of A-Z a-z 0-9 _ -\n  \
+         2  topology `no spaces` has a bad name: allowed are 1 to 64 characters of A-Z a-z 0-9 _ -\n  \
+         3  two components are called `pass`\n  \
+         4  component `numbers` has 0 lanes; at least 1 is needed\n  \
+         5  `` reads `letters`, which does not exist; there are: numbers, pass, pass, , words, idle\n  \
+         6  `pass` reads stream `even` of `numbers`, which has only: default, odd\n  \
+         7  nobody reads stream `odd` of `numbers`; read it, or mark it with `may_be_unread`\n  \
+         8  nobody reads stream `default` of `pass`; read it, or mark it with `may_be_unread`\n  \
+         9  bolt `idle` reads nothing"
+    );
+}
+
+#[test]
+fn a_stream_read_as_another_type_is_refused() {
+    struct Text;
+    impl Bolt for Text {
+        type In = String;
+        type Out = ();
+        fn execute(&mut self, _: String, _: &mut Emitter<()>) {}
+    }
+    let found = faults(|t| {
+        t.spout("numbers", || Numbers).side_may_be_unread(ODD).may_be_unread();
+        t.bolt("text", || Text).reads(t.stream::<String>("numbers", "default").local());
+    });
+    assert!(
+        matches!(&found[..], [Fault::WrongType { asked, found, .. }] if asked.ends_with("String") && *found == "u32")
+    );
+}
+
+#[test]
+fn components_joined_by_local_edges_are_one_stage_and_share_their_lanes() {
+    let found = faults(|t| {
+        let numbers = t.spout("numbers", || Numbers).side_may_be_unread(ODD).lanes(2);
+        t.bolt("end", || End).reads(numbers.local()).lanes(3);
+    });
+    assert_eq!(found, [Fault::LanesDiffer { stage: "numbers".into(), lanes: vec![2, 3] }]);
+}
+
+#[test]
+fn an_unread_stream_that_is_marked_is_no_fault() {
+    assert_eq!(faults(|t| drop(t.spout("numbers", || Numbers).may_be_unread().side_may_be_unread(ODD))), []);
+}
+
+#[test]
+fn a_topology_without_components_is_refused() {
+    assert_eq!(faults(|_| {}), [Fault::Empty]);
+}

@@ -1,0 +1,103 @@
+//! Groupings over the bus: which lane sees what, and in which order.
+#![expect(clippy::unwrap_used, clippy::disallowed_types, reason = "tests panic, and share what they collect")]
+
+mod support;
+
+use std::sync::{Arc, Mutex};
+
+use support::Lanes;
+use topology::builder::Read;
+use topology::{Bolt, Declared, Emitter, LaneInfo, Spout, Topology};
+
+/// What bolts saw, in order.
+type Seen<T> = Arc<Mutex<Vec<T>>>;
+
+struct Numbers(u32);
+
+impl Spout for Numbers {
+    type Out = u32;
+    fn next(&mut self, out: &mut Emitter<u32>) -> bool {
+        if self.0 == 60 {
+            return false;
+        }
+        out.emit(self.0);
+        self.0 += 1;
+        true
+    }
+}
+
+/// Notes in which lane it saw what, and cannot stand thirteen.
+struct Note {
+    lane: u32,
+    seen: Seen<(u32, u32)>,
+}
+
+impl Bolt for Note {
+    type In = u32;
+    type Out = ();
+    fn prepare(&mut self, lane: &LaneInfo) {
+        self.lane = lane.lane;
+    }
+    fn execute(&mut self, n: u32, _: &mut Emitter<()>) {
+        assert!(n != 13, "thirteen");
+        self.seen.lock().unwrap().push((self.lane, n));
+    }
+}
+
+/// What each of three lanes saw, and how many tuples panicked.
+fn seen_through(read: impl FnOnce(&Declared<(), u32>) -> Read<u32>) -> ([Vec<u32>; 3], u64) {
+    let seen = Seen::default();
+    let noted = Arc::clone(&seen);
+    let t = Topology::named("numbers");
+    let numbers = t.spout("numbers", || Numbers(0));
+    t.bolt("note", move || Note { lane: 0, seen: Arc::clone(&noted) }).lanes(3).reads(read(&numbers));
+    let mut lanes = Lanes::of(t.build().unwrap(), 1);
+    lanes.join();
+    assert!(lanes.run_ms(1_000), "nothing is left to do");
+    let seen = seen.lock().unwrap().clone();
+    let of = |lane: u32| seen.iter().filter(|(at, _)| *at == lane).map(|(_, n)| *n).collect();
+    ([of(0), of(1), of(2)], lanes.shards.iter().map(|shard| shard.tally(topology::names::PANICS)).sum())
+}
+
+fn all_but_13(keep: impl Fn(u32) -> bool) -> Vec<u32> {
+    (0..60).filter(|n| *n != 13 && keep(*n)).collect()
+}
+
+/// C25, C34; and a panic fails its tuple alone.
+#[test]
+fn shuffle_shares_evenly_and_keeps_the_order_in_each_lane() {
+    let (seen, panics) = seen_through(Declared::shuffle);
+    assert_eq!(seen, [0, 1, 2].map(|lane| all_but_13(|n| n % 3 == lane)));
+    assert_eq!(panics, 1);
+}
+
+/// C2.
+#[test]
+fn all_reaches_each_lane_exactly_once() {
+    let (seen, panics) = seen_through(Declared::all);
+    assert_eq!(seen, [0, 1, 2].map(|_| all_but_13(|_| true)));
+    assert_eq!(panics, 3);
+}
+
+#[test]
+fn global_goes_to_lane_0() {
+    let (seen, _) = seen_through(Declared::global);
+    assert_eq!(seen, [all_but_13(|_| true), vec![], vec![]]);
+}
+
+#[test]
+fn direct_goes_to_the_lane_that_the_tuple_names() {
+    let (seen, _) = seen_through(|numbers| numbers.out().direct(|n| u32::from(*n >= 30)));
+    assert_eq!(seen, [all_but_13(|n| n < 30), all_but_13(|n| n >= 30), vec![]]);
+}
+
+/// C27.
+#[test]
+fn fields_send_equal_keys_to_one_lane() {
+    let (seen, _) = seen_through(|numbers| numbers.fields(|n| (n % 7).to_string()));
+    for (lane, seen) in (0..).zip(&seen) {
+        assert!(!seen.is_empty());
+        assert!(seen.iter().all(|n| wire::routing::lane_of((n % 7).to_string().as_bytes(), 3) == lane));
+    }
+    assert_eq!(seen.iter().map(Vec::len).sum::<usize>(), 59);
+}

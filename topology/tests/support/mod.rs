@@ -1,0 +1,70 @@
+//! Lanes on an embedded bus, in virtual time.
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
+use std::sync::Arc;
+
+use bus::{Bus, BusError, Clock, Embedded, EmbeddedOptions, ManualClock, MemberSpec, Part};
+use topology::driver::Virtual;
+use topology::{Settings, Shard, ShardOptions, ShardStatus, Topology};
+use wire::topics::Topics;
+
+/// A topology on a bus, with as many shards of each stage as a test wants.
+pub(crate) struct Lanes {
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) embedded: Embedded,
+    pub(crate) bus: Arc<dyn Bus>,
+    pub(crate) topology: Topology,
+    pub(crate) shards: Vec<Shard>,
+    pub(crate) settings: Settings,
+    turns: Virtual,
+    joined: u32,
+}
+
+impl Lanes {
+    /// With the topics made, and no shard yet.
+    pub(crate) fn of(topology: Topology, seed: u64) -> Self {
+        Self::on(topology, seed, |bus| Arc::new(bus))
+    }
+
+    /// On a bus that `wrap` puts around the embedded one.
+    pub(crate) fn on(topology: Topology, seed: u64, wrap: impl FnOnce(Embedded) -> Arc<dyn Bus>) -> Self {
+        let clock = Arc::new(ManualClock::default());
+        let options = EmbeddedOptions { keep_bytes: None, offset_gaps: seed % 2 == 1, ..EmbeddedOptions::default() };
+        let embedded = Embedded::open(Arc::clone(&clock) as Arc<dyn Clock>, options);
+        for spec in topology.topics(&Topics::default()) {
+            embedded.ensure_topic(&spec).expect("a new bus takes every topic");
+        }
+        let turns = Virtual::new(Arc::clone(&clock), seed);
+        let bus = wrap(embedded.clone());
+        Self { clock, embedded, bus, topology, shards: Vec::new(), settings: Settings::default(), turns, joined: 0 }
+    }
+
+    /// One more shard for each stage.
+    pub(crate) fn join(&mut self) {
+        for stage in self.topology.stages() {
+            self.join_stage(&stage.name, stage.lanes).expect("the topics are there");
+        }
+    }
+
+    pub(crate) fn join_stage(&mut self, stage: &str, lanes: u32) -> Result<(), BusError> {
+        self.joined += 1;
+        let options = ShardOptions {
+            topics: Topics::default(),
+            stage: stage.to_owned(),
+            member: format!("{stage}-{}", self.joined),
+            build: "test".into(),
+            settings: self.settings.clone(),
+            session_timeout: MemberSpec::SESSION,
+        };
+        let status = ShardStatus::new(lanes);
+        self.shards.push(Shard::join(Arc::clone(&self.bus), self.topology.clone(), options, status)?);
+        Ok(())
+    }
+
+    /// Turns everything for at most `ms` milliseconds; true where nothing is left to do.
+    pub(crate) fn run_ms(&mut self, ms: u64) -> bool {
+        let until = self.clock.mono().plus_ms(ms);
+        let mut parts: Vec<&mut dyn Part> = self.shards.iter_mut().map(|shard| shard as &mut dyn Part).collect();
+        self.turns.run(&mut parts, until)
+    }
+}

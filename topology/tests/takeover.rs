@@ -1,0 +1,279 @@
+//! A lane is a pure function of its inbox: whoever takes it over comes to the same state, and does again only what was not
+//! committed. Commits that fail, or do not say whether they happened, lose nothing and double nothing.
+#![expect(clippy::unwrap_used, clippy::disallowed_types, reason = "tests panic, and share what they script")]
+
+mod support;
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bus::{
+    Arrival, Batch, Bounds, Bus, BusError, Clock, CommitError, Embedded, Member, MemberSpec, Outgoing, Reader,
+    Takeover, TopicInfo, TopicSpec, Writer,
+};
+use bytes::Bytes;
+use support::Lanes;
+use topology::{Bolt, Delivery, Emitter, InboxSpout, Message, Route, Settings, Topology, Unreadable};
+use wire::{Envelope, Kind, OperationId};
+
+/// Requests as numbers.
+struct Asked;
+
+impl InboxSpout for Asked {
+    type Out = u64;
+    fn accepts(&self, envelope: &Envelope) -> bool {
+        envelope.kind == Kind::Request
+    }
+    fn receive(&mut self, delivery: &Delivery<'_>, out: &mut Emitter<u64>) -> Result<(), Unreadable> {
+        out.emit(delivery.json()?);
+        Ok(())
+    }
+}
+
+/// Adds up what it is asked, and publishes each sum. Its step is the settings' `sum`.
+#[derive(Default)]
+struct Sum {
+    sum: u64,
+    factor: u64,
+}
+
+const OUT: &str = "nave.sums.sum.out";
+
+impl Bolt for Sum {
+    type In = u64;
+    type Out = ();
+    fn configure(&mut self, settings: &Settings) {
+        self.factor = settings.of("sum").unwrap_or(1);
+    }
+    fn execute(&mut self, n: u64, out: &mut Emitter<()>) {
+        self.sum += n * self.factor;
+        let (lane, chance) = (out.lane().lane, out.random() % 1_000);
+        let mut envelope = Envelope::new(Kind::Answer, format!("{lane}/{}", self.sum), "/sum");
+        envelope.operation = OperationId::new("sum").ok();
+        out.publish(Message {
+            topic: OUT.into(),
+            route: Route::To(lane),
+            key: None,
+            envelope,
+            expires_after_ms: None,
+            body: Bytes::from(format!("{} {chance}", self.sum)),
+        });
+    }
+}
+
+fn sums() -> Topology {
+    let t = Topology::named("sums");
+    let asked = t.inbox_spout("asked", || Asked);
+    t.bolt("sum", Sum::default).stage("sum").lanes(2).reads(asked.local());
+    t.build().unwrap()
+}
+
+fn ask(lanes: &Lanes, key: &str, n: u64, id: &str) {
+    let request = Outgoing::keyed("nave.sums.sum.in", key.to_owned(), n.to_string());
+    let request = request.with(&Envelope::new(Kind::Request, id, "/test"));
+    lanes.embedded.writer("test").unwrap().append(&[request]).unwrap();
+}
+
+/// A key of each lane.
+fn key(lane: u32) -> String {
+    (0..100).map(|i| format!("k{i}")).find(|key| wire::routing::lane_of(key.as_bytes(), 2) == lane).unwrap()
+}
+
+fn published(lanes: &Lanes, lane: u32) -> Vec<String> {
+    let mut reader = lanes.embedded.reader().unwrap();
+    reader.assign(OUT, lane, 0).unwrap();
+    let mut records = Vec::new();
+    reader.poll(10_000, Duration::ZERO, &mut records).unwrap();
+    records.iter().map(|record| String::from_utf8(record.value.to_vec()).unwrap()).collect()
+}
+
+/// The sums without what came by chance.
+fn sums_of(lanes: &Lanes, lane: u32) -> Vec<u64> {
+    published(lanes, lane).iter().map(|line| line.split(' ').next().unwrap().parse().unwrap()).collect()
+}
+
+#[test]
+fn whoever_takes_a_lane_over_comes_to_the_same_state_and_repeats_nothing() {
+    for seed in 0..4 {
+        let mut lanes = Lanes::of(sums(), seed);
+        lanes.join();
+        for n in 1..=3 {
+            ask(&lanes, &key(0), n, &format!("a{n}"));
+            lanes.run_ms(1);
+        }
+        lanes.shards.clear();
+        ask(&lanes, &key(0), 10, "while nobody was there");
+        lanes.embedded.expel("nave.sums.sum.in");
+        lanes.join();
+        assert!(lanes.run_ms(1_000));
+        ask(&lanes, &key(0), 100, "after");
+        assert!(lanes.run_ms(1_000));
+        assert_eq!(sums_of(&lanes, 0), [1, 3, 6, 16, 116], "seed {seed}");
+        assert_eq!(lanes.shards[0].tally(topology::names::REPLAYED), 5, "two owner records and three requests");
+    }
+}
+
+#[test]
+fn lanes_move_to_one_who_joins_and_back_when_it_leaves() {
+    let mut lanes = Lanes::of(sums(), 3);
+    lanes.join();
+    lanes.run_ms(10);
+    assert_eq!(lanes.shards[0].live(), [0, 1]);
+    ask(&lanes, &key(0), 1, "a");
+    ask(&lanes, &key(1), 1, "b");
+    lanes.join();
+    assert!(lanes.run_ms(1_000));
+    assert_eq!(lanes.shards.iter().map(|shard| shard.live().len()).collect::<Vec<_>>(), [1, 1]);
+    ask(&lanes, &key(0), 2, "c");
+    ask(&lanes, &key(1), 2, "d");
+    assert!(lanes.run_ms(1_000));
+    let second = Box::new(lanes.shards.remove(1));
+    assert_eq!(bus::Part::stop(second), Vec::<String>::new());
+    ask(&lanes, &key(0), 3, "e");
+    ask(&lanes, &key(1), 3, "f");
+    assert!(lanes.run_ms(1_000));
+    assert_eq!(lanes.shards[0].live(), [0, 1]);
+    assert_eq!((sums_of(&lanes, 0), sums_of(&lanes, 1)), (vec![1, 3, 6], vec![1, 3, 6]));
+}
+
+#[test]
+fn settings_are_state_that_only_an_owner_record_changes() {
+    let mut lanes = Lanes::of(sums(), 0);
+    lanes.join();
+    ask(&lanes, &key(0), 1, "a");
+    lanes.run_ms(10);
+    lanes.shards.clear();
+    lanes.embedded.expel("nave.sums.sum.in");
+    lanes.settings = Settings::default().with("sum", &10);
+    lanes.join();
+    lanes.run_ms(10);
+    ask(&lanes, &key(0), 1, "b");
+    lanes.run_ms(10);
+    assert_eq!(sums_of(&lanes, 0), [1, 11], "what was asked before keeps the settings of its time");
+}
+
+#[test]
+fn a_record_that_cannot_be_handled_goes_to_the_dead_letters_and_the_lane_goes_on() {
+    let mut lanes = Lanes::of(sums(), 0);
+    lanes.join();
+    let inbox = "nave.sums.sum.in";
+    let nonsense = Outgoing::keyed(inbox, key(0), "not a number").with(&Envelope::new(Kind::Request, "x", "/test"));
+    let stranger = Outgoing::keyed(inbox, key(0), "1").with(&Envelope::new(Kind::Reply, "y", "/test"));
+    let misrouted = Outgoing::keyed(inbox, key(1), "5").with(&Envelope::new(Kind::Request, "z", "/test")).to(0);
+    let mut wrong_twice = Envelope::new(Kind::Request, "w", "/test");
+    wrong_twice.attempt = Some(1);
+    let wrong_twice = Outgoing::keyed(inbox, key(1), "7").with(&wrong_twice).to(0);
+    let bare = Outgoing::keyed(inbox, key(0), "1").to(0);
+    lanes.embedded.writer("test").unwrap().append(&[nonsense, stranger, misrouted, wrong_twice, bare]).unwrap();
+    ask(&lanes, &key(0), 2, "good");
+    assert!(lanes.run_ms(1_000));
+    assert_eq!((sums_of(&lanes, 0), sums_of(&lanes, 1)), (vec![2], vec![5]), "the misrouted one was sent on");
+    let mut reader = lanes.embedded.reader().unwrap();
+    reader.assign("nave.sums.dead", 0, 0).unwrap();
+    let mut letters = Vec::new();
+    reader.poll(100, Duration::ZERO, &mut letters).unwrap();
+    let reasons: Vec<String> = letters
+        .iter()
+        .map(|letter| {
+            serde_json::from_slice::<serde_json::Value>(&letter.value).unwrap()["reason"].as_str().unwrap().to_owned()
+        })
+        .collect();
+    assert_eq!(reasons.len(), 4, "{reasons:?}");
+    assert!(reasons[0].starts_with("expected") || reasons[0].contains("ident"), "{reasons:?}");
+    assert_eq!(reasons[1], "no component takes nave.reply");
+    assert!(reasons[2].contains("wrong here too") && reasons[3].contains("ce_specversion"), "{reasons:?}");
+}
+
+// ---- commits that go wrong ----------------------------------------------------------------------------------------------
+
+/// What a commit is to come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Passes,
+    Fails,
+    UnknownAndHappened,
+    UnknownAndDidNot,
+}
+
+/// A bus whose members' commits have the fates that a script says.
+struct Scripted {
+    bus: Embedded,
+    fates: Arc<Mutex<VecDeque<Fate>>>,
+}
+
+struct ScriptedMember {
+    member: Box<dyn Member>,
+    fates: Arc<Mutex<VecDeque<Fate>>>,
+}
+
+impl Bus for Scripted {
+    fn ensure_topic(&self, spec: &TopicSpec) -> Result<TopicInfo, BusError> {
+        self.bus.ensure_topic(spec)
+    }
+    fn topic(&self, name: &str) -> Result<Option<TopicInfo>, BusError> {
+        self.bus.topic(name)
+    }
+    fn bounds(&self, topic: &str, partition: u32) -> Result<Bounds, BusError> {
+        self.bus.bounds(topic, partition)
+    }
+    fn member(&self, spec: &MemberSpec) -> Result<Box<dyn Member>, BusError> {
+        Ok(Box::new(ScriptedMember { member: self.bus.member(spec)?, fates: Arc::clone(&self.fates) }))
+    }
+    fn reader(&self) -> Result<Box<dyn Reader>, BusError> {
+        self.bus.reader()
+    }
+    fn writer(&self, name: &str) -> Result<Box<dyn Writer>, BusError> {
+        self.bus.writer(name)
+    }
+    fn clock(&self) -> Arc<dyn Clock> {
+        self.bus.clock()
+    }
+}
+
+impl Member for ScriptedMember {
+    fn poll(&mut self, max: usize, wait: Duration, out: &mut Vec<Arrival>) -> Result<(), BusError> {
+        self.member.poll(max, wait, out)
+    }
+    fn take_over(&mut self, partition: u32) -> Result<Takeover, BusError> {
+        self.member.take_over(partition)
+    }
+    fn start(&mut self, partition: u32, from: u64) -> Result<(), BusError> {
+        self.member.start(partition, from)
+    }
+    fn commit(&mut self, batch: &Batch) -> Result<(), CommitError> {
+        let away = || BusError::Unavailable("as the script says".into());
+        match self.fates.lock().unwrap().pop_front().unwrap_or(Fate::Passes) {
+            Fate::Passes => self.member.commit(batch),
+            Fate::Fails => Err(CommitError::Failed(away())),
+            Fate::UnknownAndDidNot => Err(CommitError::Unknown(away())),
+            Fate::UnknownAndHappened => self.member.commit(batch).and(Err(CommitError::Unknown(away()))),
+        }
+    }
+    fn release(&mut self, partitions: &[u32]) -> Result<(), BusError> {
+        self.member.release(partitions)
+    }
+    fn leave(self: Box<Self>) -> Result<(), BusError> {
+        self.member.leave()
+    }
+}
+
+/// DESIGN rule 4: in every sequence of up to four fates, from the first commit on.
+#[test]
+fn commits_that_fail_or_do_not_say_lose_nothing_and_double_nothing() {
+    let all = [Fate::Passes, Fate::Fails, Fate::UnknownAndHappened, Fate::UnknownAndDidNot];
+    for script in 0..256_usize {
+        let script: Vec<Fate> = (0..4).map(|i| all[(script >> (2 * i)) % 4]).collect();
+        let fates = Arc::new(Mutex::new(VecDeque::from(script.clone())));
+        let scripted = Arc::clone(&fates);
+        let mut lanes = Lanes::on(sums(), 1, |bus| Arc::new(Scripted { bus, fates: scripted }));
+        lanes.join();
+        for n in 1..=4 {
+            ask(&lanes, &key(0), n, &format!("a{n}"));
+            ask(&lanes, &key(1), n, &format!("b{n}"));
+            lanes.run_ms(20);
+        }
+        assert!(lanes.run_ms(5_000), "{script:?}");
+        assert_eq!((sums_of(&lanes, 0), sums_of(&lanes, 1)), (vec![1, 3, 6, 10], vec![1, 3, 6, 10]), "{script:?}");
+    }
+}
