@@ -316,3 +316,19 @@ fn a_restart_at_any_moment_loses_no_deadline() {
         }
     }
 }
+
+/// A storm of timers took others down: 2,500 records for each. Here a deadline that passes is one record, and one that is
+/// cancelled is none.
+#[test]
+fn a_deadline_costs_one_record_and_a_cancelled_one_none() {
+    let mut desk = Desk::new(8);
+    desk.order(&(0..1_000).map(|key| (key, 1, Some(1_000 + key % 7))).collect());
+    desk.order(&(0..1_000).filter(|key| key % 2 == 0).map(|key| (key, 0, None)).collect());
+    desk.run_ms(3_600_000);
+    let mut reader = desk.bus.reader().expect("the bus answers");
+    reader.assign(&desk.inbox(), 0, 0).expect("the topic is there");
+    let mut records = Vec::new();
+    reader.poll(usize::MAX, Duration::ZERO, &mut records).expect("nothing is deleted");
+    let timeouts = records.iter().filter(|record| record.headers.get("ce_type") == Some(b"nave.timeout")).count();
+    assert_eq!((timeouts, desk.fired().len()), (500, 500));
+}
