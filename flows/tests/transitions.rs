@@ -134,6 +134,18 @@ fn refused_at_once() -> Vec<(String, String, Option<String>)> {
     walk::<CreateFlow>(&mut lane, "test-01", &json!({"flowid": "test-01", "length": 1}), &[Event::Requested])
 }
 
+/// LESSONS 22, 24: whatever a flow waits for, time ends it.
+#[test]
+fn every_state_in_which_a_flow_waits_has_an_end_by_time() {
+    for state in CreateState::ALL {
+        let waits = !matches!(state, CreateState::New | CreateState::Ended);
+        // A removal whose deadline passes is stuck, or has done all.
+        let by_time = if *state == CreateState::Removing { "undo stuck" } else { "timed out" };
+        let ends = rows().iter().any(|row| row.state == state.name() && row.event == by_time && row.next != row.state);
+        assert_eq!(ends, waits, "{}", state.name());
+    }
+}
+
 #[test]
 fn the_diagram_in_the_documents_is_drawn_from_the_table() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/create-flow.md");

@@ -164,6 +164,7 @@ impl WorkerTable {
         if !has_place && self.queue.len() >= self.settings.queue {
             let reason = format!("{} calls wait for `{}`, which is as many as may", self.queue.len(), call.service);
             effects.push(WorkerEffect::Count(names::REFUSED));
+            self.remember(id.clone(), false);
             effects.push(WorkerEffect::End(CallEnd { id, attempts: 0, outcome: CallOutcome::Refused(reason) }));
             return;
         }
@@ -297,13 +298,7 @@ impl WorkerTable {
         let Some(conversation) = self.conversations.remove(id) else { return };
         self.slots.remove(&conversation.slot);
         effects.push(WorkerEffect::Deadline(Deadline::Cancel { key: conversation.slot }));
-        self.ended.insert(id.clone(), answered);
-        self.ended_order.push_back(id.clone());
-        if self.ended_order.len() > ENDED
-            && let Some(oldest) = self.ended_order.pop_front()
-        {
-            self.ended.remove(&oldest);
-        }
+        self.remember(id.clone(), answered);
         if conversation.doing == Doing::Queued {
             self.queue.retain(|queued| queued != id);
         } else {
@@ -315,6 +310,17 @@ impl WorkerTable {
         } else {
             WorkerEffect::Closed(id.operation.clone())
         });
+    }
+
+    /// Keeps how a call ended, so that it does not begin a second time.
+    fn remember(&mut self, id: CallId, answered: bool) {
+        self.ended.insert(id.clone(), answered);
+        self.ended_order.push_back(id);
+        if self.ended_order.len() > ENDED
+            && let Some(oldest) = self.ended_order.pop_front()
+        {
+            self.ended.remove(&oldest);
+        }
     }
 
     fn fill_place(&mut self, effects: &mut Vec<WorkerEffect>) {

@@ -1,0 +1,334 @@
+//! Deadlines in a real lane, in virtual time: what went wrong with timers before us does not go wrong here.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bus::{Bus, Clock, Embedded, EmbeddedOptions, ManualClock, MonoTime, Outgoing, Part, Record, Route};
+use coordinator::{DEADLINES, Deadline, TimedOut, deadlines};
+use topology::driver::Virtual;
+use topology::{
+    Bolt, Declarer, Delivery, Emitter, InboxSpout, Message, Settings, Shard, ShardOptions, ShardStatus, Topology,
+    Unreadable,
+};
+use wire::topics::Topics;
+use wire::{Envelope, Kind, WallTime};
+
+// ---- a lane that does what it is told -----------------------------------------------------------------------------------
+
+/// What a record asks for: key, generation and milliseconds of each deadline; without milliseconds it is cancelled.
+type Orders = Vec<(u64, u32, Option<u64>)>;
+
+#[derive(Default)]
+struct Ears;
+
+impl InboxSpout for Ears {
+    type Out = Orders;
+    fn accepts(&self, envelope: &Envelope) -> bool {
+        envelope.kind == Kind::Request
+    }
+    fn receive(&mut self, delivery: &Delivery<'_>, out: &mut Emitter<Orders>) -> Result<(), Unreadable> {
+        out.emit(delivery.json()?);
+        Ok(())
+    }
+}
+
+#[derive(Clone)]
+enum In {
+    Orders(Orders),
+    TimedOut(TimedOut),
+}
+
+impl From<Orders> for In {
+    fn from(orders: Orders) -> Self {
+        In::Orders(orders)
+    }
+}
+
+impl From<TimedOut> for In {
+    fn from(timed_out: TimedOut) -> Self {
+        In::TimedOut(timed_out)
+    }
+}
+
+/// Registers and cancels, and says on the egress what timed out.
+struct Keeper {
+    egress: Arc<str>,
+}
+
+impl Bolt for Keeper {
+    type In = In;
+    type Out = ();
+    fn declare(declarer: &mut Declarer<In>) {
+        deadlines(declarer);
+    }
+    fn execute(&mut self, input: In, out: &mut Emitter<()>) {
+        match input {
+            In::Orders(orders) => {
+                for (key, generation, after_ms) in orders {
+                    let cancel = Deadline::Cancel { key };
+                    let register = after_ms.map(|after_ms| Deadline::Register { key, generation, after_ms });
+                    out.side(DEADLINES, register.unwrap_or(cancel));
+                }
+            }
+            In::TimedOut(TimedOut { key, generation }) => {
+                let body = format!("{key}/{generation}");
+                let envelope = Envelope::new(Kind::Answer, body.as_str(), out.lane().source());
+                out.publish(Message {
+                    topic: Arc::clone(&self.egress),
+                    route: Route::To(0),
+                    key: None,
+                    envelope,
+                    expires_after_ms: None,
+                    body: body.into_bytes().into(),
+                });
+            }
+        }
+    }
+}
+
+struct Desk {
+    clock: Arc<ManualClock>,
+    bus: Embedded,
+    topology: Topology,
+    shard: Option<Shard>,
+    turns: Virtual,
+    owners: u32,
+    began: WallTime,
+}
+
+impl Desk {
+    fn new(seed: u64) -> Self {
+        let clock = Arc::new(ManualClock::default());
+        let options = EmbeddedOptions { keep_bytes: None, offset_gaps: seed % 2 == 1, ..EmbeddedOptions::default() };
+        let bus = Embedded::open(Arc::clone(&clock) as Arc<dyn Clock>, options);
+        let names = Topics::default();
+        let t = Topology::named("timers");
+        let ears = t.inbox_spout("ears", Ears::default);
+        let egress: Arc<str> = names.egress("timers", "keeper").into();
+        let keeper = t.bolt("keeper", move || Keeper { egress: Arc::clone(&egress) }).stage("keeper").lanes(1);
+        keeper.reads(ears.local());
+        let topology = t.build().expect("it is one");
+        for spec in topology.topics(&names) {
+            bus.ensure_topic(&spec).expect("it is new");
+        }
+        let (turns, began) = (Virtual::new(Arc::clone(&clock), seed), clock.wall());
+        let mut desk = Self { clock, bus, topology, shard: None, turns, owners: 0, began };
+        desk.start();
+        desk
+    }
+
+    fn inbox(&self) -> String {
+        Topics::default().inbox(self.topology.name(), "keeper")
+    }
+
+    fn start(&mut self) {
+        self.owners += 1;
+        let options = ShardOptions {
+            topics: Topics::default(),
+            stage: "keeper".into(),
+            member: format!("keeper-{}", self.owners),
+            build: "test".into(),
+            settings: Settings::default(),
+            session_timeout: Duration::from_secs(6),
+        };
+        let shard = Shard::join(Arc::new(self.bus.clone()), self.topology.clone(), options, ShardStatus::new(1));
+        self.shard = Some(shard.expect("the topics are there"));
+        self.bus.expel(&self.inbox());
+    }
+
+    fn kill(&mut self) {
+        self.shard = None;
+    }
+
+    /// Lets time pass; true where nothing more comes by itself.
+    fn run_ms(&mut self, ms: u64) -> bool {
+        let until = self.clock.mono().plus_ms(ms);
+        let mut parts: Vec<&mut dyn Part> = Vec::new();
+        if let Some(shard) = &mut self.shard {
+            parts.push(shard);
+        }
+        let idle = self.turns.run(&mut parts, until);
+        self.clock.advance_to(until);
+        idle
+    }
+
+    fn order(&mut self, orders: &Orders) {
+        let after = |after_ms: Option<u64>| after_ms.map_or("null".to_owned(), |ms| ms.to_string());
+        let body: Vec<String> = orders.iter().map(|(k, g, ms)| format!("[{k},{g},{}]", after(*ms))).collect();
+        let envelope = Envelope::new(Kind::Request, "order", "/test");
+        let record = Outgoing::keyed(&self.inbox(), "desk", format!("[{}]", body.join(","))).with(&envelope);
+        self.bus.writer("test").and_then(|mut writer| writer.append(&[record])).expect("the topic is there");
+        self.run_ms(0);
+    }
+
+    fn timers(&self) -> usize {
+        self.shard.as_ref().map_or(0, Shard::timers)
+    }
+
+    /// What timed out: milliseconds since the beginning, key, generation.
+    fn fired(&self) -> Vec<(u64, u64, u32)> {
+        let mut reader = self.bus.reader().expect("the bus answers");
+        reader.assign(&Topics::default().egress("timers", "keeper"), 0, 0).expect("the topic is there");
+        let mut records = Vec::new();
+        reader.poll(usize::MAX, Duration::ZERO, &mut records).expect("nothing is deleted");
+        let read = |record: &Record| {
+            let body = String::from_utf8_lossy(&record.value).into_owned();
+            let (key, generation) = body.split_once('/').expect("the keeper writes both");
+            let number = |text: &str| text.parse::<u32>().expect("a number");
+            (record.time.ms_since(self.began), u64::from(number(key)), number(generation))
+        };
+        records.iter().map(read).collect()
+    }
+}
+
+// ---- LESSONS 1 to 6 -----------------------------------------------------------------------------------------------------
+
+/// LESSONS 1.
+#[test]
+fn any_number_of_deadlines_in_one_instant_all_fire() {
+    let mut desk = Desk::new(1);
+    desk.order(&(0..1_000).map(|key| (key, 1, Some(100))).collect());
+    desk.run_ms(99);
+    assert_eq!(desk.fired(), []);
+    desk.run_ms(1);
+    let mut fired = desk.fired();
+    fired.sort_unstable();
+    assert_eq!(fired, (0..1_000).map(|key| (100, key, 1)).collect::<Vec<_>>());
+    assert_eq!(desk.timers(), 0);
+}
+
+/// LESSONS 2.
+#[test]
+fn two_deadlines_that_expire_in_one_tick_both_fire() {
+    let mut desk = Desk::new(2);
+    desk.order(&vec![(1, 1, Some(10))]);
+    desk.run_ms(4);
+    desk.order(&vec![(2, 1, Some(6)), (3, 1, Some(6))]);
+    assert!(desk.run_ms(100), "and the lane goes on");
+    let mut fired = desk.fired();
+    fired.sort_unstable();
+    assert_eq!(fired, [(10, 1, 1), (10, 2, 1), (10, 3, 1)]);
+}
+
+/// LESSONS 3, and 4: what is cancelled is gone in the same commit.
+#[test]
+fn a_cancelled_deadline_is_gone_at_once_and_its_key_registered_anew_never_fires_early() {
+    let mut desk = Desk::new(3);
+    desk.order(&vec![(7, 1, Some(100))]);
+    assert_eq!(desk.timers(), 1);
+    desk.run_ms(30);
+    desk.order(&vec![(7, 0, None)]);
+    assert_eq!(desk.timers(), 0);
+    desk.order(&vec![(7, 2, Some(100))]);
+    desk.run_ms(1_000);
+    assert_eq!(desk.fired(), [(130, 7, 2)]);
+}
+
+/// LESSONS 3, as it is in production: a 10 s timer armed again at 9.0 s fired at 10.0 s.
+#[test]
+fn a_deadline_that_is_armed_again_counts_from_then() {
+    let mut desk = Desk::new(4);
+    desk.order(&vec![(7, 1, Some(10_000))]);
+    desk.run_ms(9_000);
+    desk.order(&vec![(7, 2, Some(10_000))]);
+    desk.run_ms(60_000);
+    assert_eq!(desk.fired(), [(19_000, 7, 2)]);
+}
+
+/// LESSONS 4.
+#[test]
+fn a_hundred_thousand_registered_and_cancelled_leave_nothing() {
+    let mut desk = Desk::new(5);
+    for thousand in 0..100 {
+        let keys = (thousand * 1_000)..(thousand + 1) * 1_000;
+        desk.order(&keys.flat_map(|key| [(key, 1, Some(60_000)), (key, 0, None)]).collect());
+    }
+    assert_eq!(desk.timers(), 0);
+    assert!(desk.run_ms(0), "nothing is left to wait for");
+    desk.run_ms(120_000);
+    assert_eq!(desk.fired(), []);
+}
+
+/// LESSONS 5.
+#[test]
+fn a_step_of_the_wall_clock_neither_delays_nor_hastens_a_deadline() {
+    for step_ms in [-3_600_000, 3_600_000] {
+        let mut desk = Desk::new(6);
+        desk.order(&vec![(1, 1, Some(1_000))]);
+        desk.run_ms(500);
+        desk.clock.step_wall_ms(step_ms);
+        desk.run_ms(499);
+        assert_eq!(desk.fired(), [], "stepped by {step_ms}");
+        desk.run_ms(1);
+        assert_eq!(desk.fired().len(), 1, "stepped by {step_ms}");
+    }
+}
+
+/// LESSONS 5, 39: nothing ticks. A lane without deadlines is never woken; one with a distant deadline a few times at most.
+#[test]
+fn an_idle_lane_does_not_wake() {
+    let mut desk = Desk::new(7);
+    assert!(desk.run_ms(0));
+    let idle = desk.shard.as_mut().map(|shard| shard.turn(Duration::ZERO)).expect("it lives").expect("it goes on");
+    assert_eq!((idle.worked, idle.next), (false, None));
+
+    let an_hour_ms = 3_600_000;
+    desk.order(&vec![(1, 1, Some(an_hour_ms))]);
+    let mut wakes = 0;
+    while desk.fired().is_empty() {
+        let turn = desk.shard.as_mut().map(|shard| shard.turn(Duration::ZERO)).expect("it lives").expect("it goes on");
+        if !turn.worked {
+            desk.clock.advance_to(turn.next.expect("it waits for its deadline"));
+            wakes += 1;
+        }
+        assert!(wakes < 10, "woken {wakes} times");
+    }
+    assert_eq!(desk.fired(), [(an_hour_ms, 1, 1)]);
+    assert_eq!(desk.clock.mono(), MonoTime(0).plus_ms(an_hour_ms));
+}
+
+/// LESSONS 6: none is lost, none fires twice, none is early, and none is later than its owner's absence makes it.
+#[test]
+fn a_restart_at_any_moment_loses_no_deadline() {
+    for seed in 0..2 {
+        for dies_ms in 0..120 {
+            for dead_ms in [0, 25, 500] {
+                let mut desk = Desk::new(seed);
+                desk.order(&(1..=10).map(|key| (key, 1, Some(key * 10))).collect());
+                desk.order(&vec![(3, 0, None), (5, 2, Some(90))]);
+                desk.run_ms(dies_ms);
+                desk.kill();
+                desk.run_ms(dead_ms);
+                desk.start();
+                desk.run_ms(1_000);
+                let mut fired = desk.fired();
+                fired.sort_by_key(|(_, key, _)| *key);
+                let what = format!("seed {seed}, killed at {dies_ms} ms for {dead_ms} ms: {fired:?}");
+                let keys: Vec<_> = fired.iter().map(|(_, key, generation)| (*key, *generation)).collect();
+                let expected = [(1, 1), (2, 1), (4, 1), (5, 2), (6, 1), (7, 1), (8, 1), (9, 1), (10, 1)];
+                assert_eq!(keys, expected, "{what}");
+                for (at, key, _) in fired {
+                    let due = if key == 5 { 90 } else { key * 10 };
+                    let latest = if due >= dies_ms { due.max(dies_ms + dead_ms) } else { due };
+                    assert!((due..=latest).contains(&at), "key {key}: {what}");
+                }
+            }
+        }
+    }
+}
+
+/// A storm of timers took others down: 2,500 records for each. Here a deadline that passes is one record, and one that is
+/// cancelled is none.
+#[test]
+fn a_deadline_costs_one_record_and_a_cancelled_one_none() {
+    let mut desk = Desk::new(8);
+    desk.order(&(0..1_000).map(|key| (key, 1, Some(1_000 + key % 7))).collect());
+    desk.order(&(0..1_000).filter(|key| key % 2 == 0).map(|key| (key, 0, None)).collect());
+    desk.run_ms(3_600_000);
+    let mut reader = desk.bus.reader().expect("the bus answers");
+    reader.assign(&desk.inbox(), 0, 0).expect("the topic is there");
+    let mut records = Vec::new();
+    reader.poll(usize::MAX, Duration::ZERO, &mut records).expect("nothing is deleted");
+    let timeouts = records.iter().filter(|record| record.headers.get("ce_type") == Some(b"nave.timeout")).count();
+    assert_eq!((timeouts, desk.fired().len()), (500, 500));
+}

@@ -1,0 +1,128 @@
+//! Operations that break a rule, and operations that are over.
+
+use std::collections::BTreeMap;
+
+use hub::{Event, Fx, HubEffect, HubRequest, HubSettings, HubTable, Illegal, State, Workflow};
+use serde_json::{Value, json};
+use topology::{DueTimes, LaneInfo, Settings};
+use wire::answer::Answer;
+use wire::{Code, OperationId, Problem, WallTime};
+
+/// Does what its request says.
+struct Told(String);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ToldState {
+    New,
+    Waiting,
+    Ended,
+}
+
+impl State for ToldState {
+    const ALL: &'static [Self] = &[Self::New, Self::Waiting, Self::Ended];
+    fn name(self) -> &'static str {
+        match self {
+            Self::New => "-",
+            Self::Waiting => "waiting",
+            Self::Ended => "ended",
+        }
+    }
+}
+
+impl Workflow for Told {
+    const NAME: &'static str = "told";
+    type State = ToldState;
+    type Lane = ();
+
+    fn read(_: &OperationId, _: &str, request: &Value) -> Result<Self, Problem> {
+        Ok(Self(request.as_str().unwrap_or("").to_owned()))
+    }
+
+    fn on(&mut self, state: ToldState, event: &Event, fx: &mut Fx<'_, Self>) -> Result<ToldState, Illegal> {
+        match (state, event, self.0.as_str()) {
+            (ToldState::New, Event::Requested, "end") => {
+                fx.answer(Answer::Done(json!("done")));
+                fx.end();
+                Ok(ToldState::Ended)
+            }
+            (ToldState::New, Event::Requested, "wait for nothing") => Ok(ToldState::Waiting),
+            (ToldState::New, Event::Requested, "panic") => panic!("told to"),
+            _ => Err(Illegal),
+        }
+    }
+}
+
+struct NoTimers;
+
+impl DueTimes for NoTimers {
+    fn due(&self, _: u64) -> Option<WallTime> {
+        None
+    }
+}
+
+fn table(remembered: usize) -> HubTable<Told> {
+    let mut table = HubTable::default();
+    let info = LaneInfo { topology: "t".into(), stage: "s".into(), inbox: "i".into(), lane: 0, lanes: 1 };
+    let settings = HubSettings { remembered, ..HubSettings::default() };
+    table.configure(&Settings::default().with("hub", &settings), &info);
+    table
+}
+
+/// What comes of a request: the answers by operation.
+fn ask(table: &mut HubTable<Told>, operation: &str, key: &str, request: &str) -> BTreeMap<String, Answer> {
+    let mut effects = Vec::new();
+    let body = wire::request::Request { workflow: "told".into(), request: json!(request) };
+    let request = HubRequest {
+        operation: OperationId::new(operation).expect("letters are allowed"),
+        cause: format!("r-{operation}"),
+        key: key.into(),
+        body: Ok(body),
+    };
+    table.request(WallTime(0), request, &mut effects);
+    let answers = effects.into_iter().filter_map(|effect| match effect {
+        HubEffect::Answer { view, .. } => Some((view.operation.to_string(), view.answer?)),
+        HubEffect::Call(_)
+        | HubEffect::Deadline(_)
+        | HubEffect::Changed(_)
+        | HubEffect::Closed(_)
+        | HubEffect::Count(_)
+        | HubEffect::Log(..) => None,
+    });
+    answers.collect()
+}
+
+/// LESSONS 24, 29, 36: one that panics, or gets an event it does not know, or would wait for ever, stops alone. Its client
+/// hears of it, it is listed, and the others go on.
+#[test]
+fn an_operation_that_breaks_a_rule_is_parked_and_the_others_go_on() {
+    let mut table = table(10);
+    let broken = [
+        ("panic", "it panicked on event `requested`: told to"),
+        ("sing", "event `requested` cannot happen in state `-`"),
+        ("wait for nothing", "it waits for nothing: no call, no timer, no person"),
+    ];
+    for (i, (request, reason)) in broken.into_iter().enumerate() {
+        let operation = format!("op-{i}");
+        let answers = ask(&mut table, &operation, &operation, request);
+        assert_eq!(answers[&operation], Answer::Refused(Problem::new(Code::Parked, reason)), "{request}");
+        let view = table.view(&operation, &NoTimers).expect("it is listed");
+        assert_eq!((view.state.as_str(), view.live), ("parked", true), "{request}");
+        let next = ask(&mut table, &format!("next-{i}"), "another key", "end");
+        assert_eq!(next[&format!("next-{i}")], Answer::Done(json!("done")), "after {request}");
+    }
+    assert_eq!(table.unfinished().len(), 3);
+}
+
+/// LESSONS 7: what is finished leaves the map; the newest are remembered for those who ask again.
+#[test]
+fn a_finished_operation_is_remembered_for_a_while_and_then_forgotten() {
+    let mut table = table(2);
+    for operation in ["a", "b", "c"] {
+        ask(&mut table, operation, "key", "end");
+    }
+    assert_eq!(table.unfinished(), [""; 0]);
+    assert_eq!(table.view("a", &NoTimers), None);
+    assert!(table.view("b", &NoTimers).is_some() && table.view("c", &NoTimers).is_some());
+    // The name is free again: it is a new operation, and runs.
+    assert_eq!(ask(&mut table, "a", "key", "end")["a"], Answer::Done(json!("done")));
+}

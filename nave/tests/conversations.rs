@@ -1,0 +1,319 @@
+//! The four conversations of the pattern, run on the bus and drawn in `docs/conversations.md`.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bus::{Bus, Clock, Embedded, EmbeddedOptions, ManualClock, Outgoing, Part, Reader, Record, TopicSpec};
+use floodlight_sim::{SpeakerHandle, SpeakerPart};
+use hub::{CALLS, CallSpec, Event, Fx, HubBolt, HubSpout, Illegal, Mode, State, StepSpec, Workflow};
+use serde_json::{Value, json};
+use topology::{Settings, Shard, ShardOptions, ShardStatus, Topology};
+use wire::answer::{Answer, Operation};
+use wire::speaker::{Action, Command, Rule, SwitchId};
+use wire::topics::Topics;
+use wire::{Envelope, Kind, OperationId, Problem};
+use workers::{WorkerBolt, WorkerSettings, WorkerSpout};
+
+// ---- the stage ----------------------------------------------------------------------------------------------------------
+
+/// One lane, one speaker, and somebody who writes down what they say, in the order in which they say it.
+struct Scene {
+    clock: Arc<ManualClock>,
+    bus: Embedded,
+    hub: Shard,
+    speaker: SpeakerPart,
+    reader: Box<dyn Reader>,
+    topics: [String; 3],
+    /// The components of the topology by number, as timeouts name them.
+    components: Vec<String>,
+    operation: OperationId,
+    shown: usize,
+    called: BTreeSet<String>,
+    lines: Vec<String>,
+}
+
+impl Scene {
+    fn set(topology: &Topology) -> Self {
+        let names = Topics::default();
+        let clock = Arc::new(ManualClock::default());
+        let options = EmbeddedOptions { keep_bytes: None, ..EmbeddedOptions::default() };
+        let bus = Embedded::open(Arc::clone(&clock) as Arc<dyn Clock>, options);
+        let spoke = names.spoke("speaker");
+        for spec in topology.topics(&names).into_iter().chain([TopicSpec::log(&spoke, 1)]) {
+            bus.ensure_topic(&spec).expect("it is new");
+        }
+        let stage = topology.stages()[0].name.to_string();
+        let topics = [spoke.clone(), names.egress(topology.name(), &stage), names.inbox(topology.name(), &stage)];
+        let mut reader = bus.reader().expect("the bus answers");
+        topics.iter().for_each(|topic| reader.assign(topic, 0, 0).expect("it is there"));
+        let options = ShardOptions {
+            topics: names,
+            stage,
+            member: "hub-1".into(),
+            build: "test".into(),
+            settings: topology.settings().clone(),
+            session_timeout: Duration::from_secs(6),
+        };
+        let shard = Shard::join(Arc::new(bus.clone()), topology.clone(), options, ShardStatus::new(1));
+        let speaker = SpeakerPart::join(&bus, &spoke, "speaker", SpeakerHandle::new());
+        let component =
+            |line: &str| line.strip_prefix("  ").map(|line| line.rsplit(' ').next().unwrap_or("").to_owned());
+        Self {
+            hub: shard.expect("the topics are there"),
+            speaker: speaker.expect("the topics are there"),
+            clock,
+            bus,
+            reader,
+            topics,
+            components: topology.describe().lines().filter_map(component).collect(),
+            operation: OperationId::new("op").expect("letters are allowed"),
+            shown: 1,
+            called: BTreeSet::new(),
+            lines: Vec::new(),
+        }
+    }
+
+    /// Sends one request and draws what comes of it, up to its end.
+    fn play(mut self, workflow: &str, key: &str, request: &Value) -> String {
+        let mut envelope = Envelope::new(Kind::Request, "request", "/nave/northbound");
+        envelope.operation = Some(self.operation.clone());
+        let body = json!({"workflow": workflow, "request": request}).to_string();
+        let record = Outgoing::keyed(&self.topics[2], key.to_owned(), body).with(&envelope);
+        self.bus.writer("northbound").expect("the bus answers").append(&[record]).expect("the topic is there");
+        self.listen();
+        for _ in 0..1_000 {
+            let turns = [self.hub.turn(Duration::ZERO).expect("it goes on"), {
+                self.look();
+                self.listen();
+                self.speaker.turn(Duration::ZERO).expect("it goes on")
+            }];
+            self.listen();
+            if turns.iter().any(|turn| turn.worked) {
+                continue;
+            }
+            match turns.iter().filter_map(|turn| turn.next).min() {
+                Some(next) => self.clock.advance_to(next),
+                None => return self.drawn(),
+            }
+        }
+        panic!("no end:\n{}", self.drawn());
+    }
+
+    fn drawn(&self) -> String {
+        let mut text = String::from("sequenceDiagram\n");
+        for name in ["northbound", "hub", "worker", "speaker", "coordinator"] {
+            text += &format!("    participant {name}\n");
+        }
+        self.lines.iter().for_each(|line| text += &format!("    {line}\n"));
+        text
+    }
+
+    /// What the hub has decided since the last look: its history, and the calls that it made.
+    fn look(&mut self) {
+        let view = self.hub.view(0, "hub", self.operation.as_str()).filter(|view| !view.body.is_empty());
+        let Some(view) = view else { return };
+        let view: Operation = serde_json::from_slice(&view.body).expect("the hub writes views");
+        for entry in &view.history[self.shown..] {
+            if entry.what.starts_with("step ") || entry.what.starts_with("failed ") || entry.what.starts_with("drill") {
+                self.lines.push(format!("Note over hub: {}", entry.what.replace(';', ",")));
+            }
+        }
+        self.shown = view.history.len();
+        for call in view.step.into_iter().flat_map(|step| step.pending) {
+            if self.called.insert(call.call.to_string()) {
+                self.lines.push(format!("hub->>worker: {}", call.what));
+            }
+        }
+    }
+
+    /// What came on the bus since the last time.
+    fn listen(&mut self) {
+        let mut records = Vec::new();
+        self.reader.poll(usize::MAX, Duration::ZERO, &mut records).expect("nothing is deleted");
+        let place = |record: &Record| self.topics.iter().position(|topic| **topic == *record.topic);
+        records.sort_by_key(place);
+        let lines: Vec<String> = records.iter().filter_map(|record| self.line(record)).collect();
+        self.lines.extend(lines);
+    }
+
+    fn line(&self, record: &Record) -> Option<String> {
+        let envelope = record.headers.envelope().expect("only we write here");
+        let body: Value = serde_json::from_slice(&record.value).expect("every body is JSON");
+        let attempt = envelope.attempt.map_or(String::new(), |attempt| format!(", attempt {attempt}"));
+        Some(match envelope.kind {
+            Kind::Request => format!("northbound->>hub: {}", body["workflow"].as_str()?),
+            Kind::Call | Kind::Undo => {
+                let command: Command = serde_json::from_value(body).expect("a command");
+                let word = if envelope.kind == Kind::Undo { "undo, " } else { "" };
+                format!("worker->>speaker: {word}{} on {}{attempt}", command.action.word(), command.action.switch())
+            }
+            Kind::Reply => {
+                let key = String::from_utf8_lossy(record.key.as_deref()?).into_owned();
+                let rule = if body["rule"].is_null() && body["result"] == "found" { ", no rule" } else { "" };
+                format!("speaker-->>worker: {} on {key}{rule}{attempt}", body["result"].as_str()?)
+            }
+            Kind::Timeout => {
+                let owner = usize::try_from(body["timer"].as_u64()? >> 48).expect("16 bits");
+                let owner = if self.components[owner] == "hub" { "hub" } else { "worker" };
+                format!("coordinator->>{owner}: deadline")
+            }
+            Kind::Answer => {
+                let view: Operation = serde_json::from_value(body).expect("a view");
+                let (word, body) = match view.answer? {
+                    Answer::Done(body) => ("done", body),
+                    Answer::Failed(body) => ("failed", body),
+                    Answer::Refused(problem) => ("refused", json!({"message": problem.to_string()})),
+                };
+                format!("hub-->>northbound: {word}, {}", body["message"].as_str()?)
+            }
+            Kind::Owner | Kind::View | Kind::Tuple | Kind::Dead | Kind::Refusal | Kind::Failure => return None,
+        })
+    }
+}
+
+// ---- the pieces ---------------------------------------------------------------------------------------------------------
+
+fn flow(length: u32, error: Option<u32>) -> String {
+    let settings = Settings::default();
+    let topology = flows::flow_topology(&Topics::default(), 1, settings).expect("it is one");
+    Scene::set(&topology).play(
+        "create-flow",
+        "test-01",
+        &json!({"flowid": "test-01", "length": length, "error": error}),
+    )
+}
+
+/// Installs two rules, the second after the first: a workflow of its own on the same hub and workers.
+struct Careful;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum CarefulState {
+    New,
+    Installing,
+    Ended,
+}
+
+impl State for CarefulState {
+    const ALL: &'static [Self] = &[Self::New, Self::Installing, Self::Ended];
+    fn name(self) -> &'static str {
+        match self {
+            Self::New => "-",
+            Self::Installing => "installing",
+            Self::Ended => "ended",
+        }
+    }
+}
+
+impl Workflow for Careful {
+    const NAME: &'static str = "careful";
+    type State = CarefulState;
+    type Lane = ();
+
+    fn read(_: &OperationId, _: &str, _: &Value) -> Result<Self, Problem> {
+        Ok(Self)
+    }
+
+    fn on(&mut self, state: CarefulState, event: &Event, fx: &mut Fx<'_, Self>) -> Result<CarefulState, Illegal> {
+        match (state, event) {
+            (CarefulState::New, Event::Requested) => {
+                let calls = (1..=2).map(install).collect();
+                fx.step(StepSpec { name: "install rules", mode: Mode::OneByOne, within_ms: 4_000, calls });
+                Ok(CarefulState::Installing)
+            }
+            (CarefulState::Installing, Event::Replied { .. }) => Ok(CarefulState::Installing),
+            (CarefulState::Installing, Event::AllReplied) => {
+                fx.answer(Answer::Done(json!({"message": "all operation is successful"})));
+                fx.end();
+                Ok(CarefulState::Ended)
+            }
+            (CarefulState::New | CarefulState::Installing | CarefulState::Ended, _) => Err(Illegal),
+        }
+    }
+}
+
+fn install(number: u32) -> CallSpec {
+    let switch = SwitchId::numbered(number);
+    let rule = Rule { switch: switch.clone(), flow: "careful".into(), number, cookie: 1, meter: 1 };
+    let command = Command { action: Action::Install { rule }, error: None };
+    CallSpec {
+        tag: number,
+        service: "speaker",
+        key: switch.to_string(),
+        what: format!("install rule {number} on {switch}"),
+        body: serde_json::to_string(&command).expect("plain data"),
+        within_ms: 1_600,
+        undo: None,
+        swallow: false,
+    }
+}
+
+/// Two installs, one at a time. The topology is joined by hand, on the public interface.
+fn one_at_a_time() -> String {
+    let names = Topics::default();
+    let (egress, requests_topic) = (names.egress("careful", "hub"), names.spoke("speaker"));
+    let t = Topology::named("careful");
+    t.settings(Settings::default().with(&WorkerBolt::settings_name("speaker"), &WorkerSettings::default()));
+    let requests = t.inbox_spout("hub-spout", HubSpout::default);
+    let answers = t.inbox_spout("speaker-spout", || WorkerSpout::new("speaker"));
+    let hub = t.bolt("hub", move || HubBolt::<Careful>::new(&egress)).stage("hub").lanes(1);
+    let worker = t.bolt("speaker-worker", move || WorkerBolt::new("speaker", &requests_topic));
+    let worker = worker.reads(hub.side(CALLS).local()).reads(answers.local());
+    hub.reads(requests.local()).reads(worker.local());
+    let topology = t.build().expect("it is one");
+    Scene::set(&topology).play("careful", "careful", &json!({}))
+}
+
+/// The right text of the block `name` of the document, with what to do, where it is not there; else nothing.
+fn differs(name: &str, drawn: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/conversations.md");
+    let text = std::fs::read_to_string(path).expect("docs/conversations.md is there");
+    let expected = format!("<!-- {name}: begin -->\n```mermaid\n{drawn}```\n<!-- {name}: end -->\n");
+    if text.contains(&expected) {
+        return String::new();
+    }
+    format!("put this into docs/conversations.md, in place of the block:\n\n{expected}")
+}
+
+#[test]
+fn concurrent_calls_are_made_at_once_and_the_barrier_waits_for_all() {
+    let drawn = flow(3, None);
+    let at = |text: &str| drawn.find(text).unwrap_or_else(|| panic!("`{text}` is not in\n{drawn}"));
+    assert!(at("worker->>speaker: install on of:03") < at("speaker-->>worker: installed on of:01"), "all at once");
+    assert!(at("speaker-->>worker: installed on of:03") < at("worker->>speaker: read on of:01"), "the barrier");
+    let differs = differs("concurrent", &drawn);
+    assert!(differs.is_empty(), "{differs}");
+}
+
+#[test]
+fn an_error_in_the_hub_is_ended_by_its_own_deadline_and_rolled_back() {
+    let drawn = flow(2, Some(0));
+    let at = |text: &str| drawn.find(text).unwrap_or_else(|| panic!("`{text}` is not in\n{drawn}"));
+    assert!(at("coordinator->>hub: deadline") < at("worker->>speaker: undo, remove on of:01"));
+    assert!(
+        at("speaker-->>worker: found on of:02, no rule") < at("hub-->>northbound: failed, error in hub by timeout")
+    );
+    let differs = differs("hub-error", &drawn);
+    assert!(differs.is_empty(), "{differs}");
+}
+
+#[test]
+fn an_error_in_the_worker_is_tried_again_then_rolled_back() {
+    let drawn = flow(2, Some(1));
+    assert_eq!(drawn.matches("coordinator->>worker: deadline").count(), 5, "three attempts, two pauses");
+    assert!(!drawn.contains("worker->>speaker: install on of:01"), "it was swallowed");
+    assert!(drawn.contains("hub-->>northbound: failed, error in worker on rule install"));
+    let differs = differs("worker-error", &drawn);
+    assert!(differs.is_empty(), "{differs}");
+}
+
+#[test]
+fn one_call_at_a_time_waits_for_the_answer_of_the_one_before() {
+    let drawn = one_at_a_time();
+    let at = |text: &str| drawn.find(text).unwrap_or_else(|| panic!("`{text}` is not in\n{drawn}"));
+    assert!(at("speaker-->>worker: installed on of:01") < at("hub->>worker: install rule 2"));
+    assert!(at("speaker-->>worker: installed on of:02") < at("hub-->>northbound: done"));
+    let differs = differs("one-at-a-time", &drawn);
+    assert!(differs.is_empty(), "{differs}");
+}

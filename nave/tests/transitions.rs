@@ -1,0 +1,145 @@
+//! Every transition of the table of create-flow is seen to happen in a whole system, and no other.
+
+mod support;
+
+use std::collections::BTreeSet;
+
+use floodlight_sim::fault::Word;
+use floodlight_sim::{Fault, FaultKind};
+use hub::check::{differences, table};
+use nave::world::World;
+use serde_json::json;
+use support::{fault, flow, inject, one_lane, refusal, stranger};
+use wire::answer::Operation;
+use wire::speaker::{Action, Rule, SwitchId};
+
+type Seen = BTreeSet<(String, String, String)>;
+
+/// The transitions in all histories that were told or shown: "installing -> removing (failed)".
+fn collect(world: &World, seen: &mut Seen) {
+    let system = world.system();
+    let views = system.options.topics.view(system.topology.name(), flows::STAGE);
+    for record in [world.records(&world.egress()), world.records(&views)].concat() {
+        let Ok(operation) = serde_json::from_slice::<Operation>(&record.value) else { continue };
+        for entry in operation.history {
+            let parts = entry.what.split_once(" -> ").and_then(|(from, rest)| {
+                let (next, event) = rest.strip_suffix(')')?.split_once(" (")?;
+                Some((from.to_owned(), event.to_owned(), next.to_owned()))
+            });
+            seen.extend(parts);
+        }
+    }
+}
+
+/// A world in which a flow of three is rolled back, since its first rule is refused, and in which more is broken.
+fn rolled_back(step_ms: u64, faults: Vec<Fault>) -> World {
+    let mut world = one_lane(1, |options| options.flows.step_ms = step_ms);
+    inject(&world, fault(Word::Install, 1, refusal(), Some(1)));
+    faults.into_iter().for_each(|fault| inject(&world, fault));
+    world.request(&flow("test-01", 3));
+    world
+}
+
+/// Runs until the operation that lives is in this state.
+fn until(world: &mut World, state: &str) {
+    for _ in 0..20_000 {
+        if world.unfinished().first().is_some_and(|line| line.ends_with(state)) {
+            return;
+        }
+        world.run_ms(1);
+    }
+    panic!("never `{state}`: {:?}", world.unfinished());
+}
+
+/// Asks for the flow again while its degraded operation is in `state`, at its second try; then all is well again.
+fn superseded_while(state: &str, world: &mut World) {
+    until(world, "degraded");
+    until(world, state);
+    world.request(&flow("test-01", 3));
+    // The try that is under way fails too.
+    world.run_ms(3_000);
+}
+
+fn rule_2() -> Rule {
+    Rule { switch: SwitchId::numbered(2), flow: "test-01".into(), number: 2, cookie: 1, meter: 1 }
+}
+
+#[test]
+fn every_transition_of_the_table_is_seen_and_no_other() {
+    let mut seen = Seen::new();
+
+    // Up, and each of the drills.
+    let mut world = one_lane(1, |_| {});
+    for error in [json!(0), json!(1), json!(null)] {
+        world.request(&json!({"flowid": "test-01", "length": 3, "error": error}));
+    }
+    world.run_until_idle();
+    collect(&world, &mut seen);
+
+    // Refused before it begins.
+    world.request(&flow("test-01", 4));
+    world.run_until_idle();
+    collect(&world, &mut seen);
+
+    // A rule is gone before it is read back: somebody took it.
+    let mut world = one_lane(1, |_| {});
+    inject(&world, fault(Word::Install, 1, FaultKind::DelayReply { ms: 100 }, None));
+    world.request(&flow("test-01", 3));
+    world.run_ms(50);
+    stranger(&mut world, 1, Action::Remove { switch: SwitchId::numbered(2), cookie: 1 });
+    world.run_until_idle();
+    collect(&world, &mut seen);
+
+    // Reads go unheard: the last attempt fails, or the step ends before it.
+    for step_ms in [2_000, 1_000] {
+        let mut world = one_lane(1, |options| options.flows.step_ms = step_ms);
+        inject(&world, fault(Word::Read, 2, FaultKind::Silence, Some(2 + u32::from(step_ms == 2_000))));
+        world.request(&flow("test-01", 3));
+        world.run_until_idle();
+        collect(&world, &mut seen);
+    }
+
+    // The removal cannot finish, and ends by itself; or a newer request comes while it waits, or while it tries.
+    for newer in [None, Some("degraded"), Some("removing")] {
+        let mut world = rolled_back(2_000, vec![fault(Word::Remove, 2, FaultKind::Silence, None)]);
+        if let Some(state) = newer {
+            superseded_while(state, &mut world);
+        }
+        world.run_ms(5_000);
+        world.speaker().clear_faults();
+        world.run_until_idle();
+        collect(&world, &mut seen);
+    }
+
+    // The check of the removal cannot finish: reads fail, or the step ends before they do.
+    for step_ms in [2_000, 1_000] {
+        for newer in [None, Some("checking removal")] {
+            let mut world = rolled_back(step_ms, vec![fault(Word::Read, 2, FaultKind::Silence, None)]);
+            if let Some(state) = newer {
+                superseded_while(state, &mut world);
+            }
+            world.run_ms(5_000);
+            world.speaker().clear_faults();
+            world.run_until_idle();
+            collect(&world, &mut seen);
+        }
+    }
+
+    // A rule is back before its removal is checked: somebody put it there.
+    let mut world = rolled_back(2_000, vec![fault(Word::Remove, 3, FaultKind::DelayReply { ms: 100 }, None)]);
+    world.run_ms(50);
+    stranger(&mut world, 1, Action::Install { rule: rule_2() });
+    world.run_until_idle();
+    collect(&world, &mut seen);
+
+    let rows = table(include_str!("../../flows/src/create.rs"));
+    let missing: Vec<String> = rows
+        .iter()
+        .filter(|row| row.state != row.next)
+        .filter(|row| !seen.contains(&(row.state.clone(), row.event.clone(), row.next.clone())))
+        .map(|row| format!("{} --{}--> {}", row.state, row.event, row.next))
+        .collect();
+    assert_eq!(missing, [""; 0], "never seen");
+    let handled = rows.iter().map(|row| (row.state.clone(), row.event.clone())).collect();
+    assert_eq!(differences(&rows, &handled, &seen), [""; 0]);
+}
