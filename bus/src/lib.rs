@@ -31,7 +31,7 @@
 //! ```
 //!
 //! Read in this order: [`record`] (what travels), [`topic`] (where), [`member`] (the trait and its contract), [`clock`]
-//! and [`part`] (how time and turns are given), [`embedded`] and [`kafka`] (the two implementations).
+//! and [`part`] (how time and turns are given; [`pause`] when they fail), [`embedded`] and [`kafka`] (the two implementations).
 
 pub mod clock;
 pub mod embedded;
@@ -39,6 +39,7 @@ pub mod error;
 pub mod kafka;
 pub mod member;
 pub mod part;
+pub mod pause;
 pub mod record;
 pub mod topic;
 
@@ -48,5 +49,6 @@ pub use error::{BusError, CommitError};
 pub use kafka::{Kafka, KafkaOptions};
 pub use member::{Arrival, Batch, Bus, Committed, Member, MemberSpec, Position, Reader, Takeover, Writer};
 pub use part::{Part, Turn};
+pub use pause::Pause;
 pub use record::{Headers, Outgoing, Record, Route};
 pub use topic::{Bounds, Cleanup, TopicInfo, TopicSpec};

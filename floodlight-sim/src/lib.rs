@@ -40,7 +40,6 @@ pub mod switch;
 
 mod metrics;
 mod newest;
-mod pause;
 
 pub use admin::{admin, serve};
 pub use answer::{Answer, Body};

@@ -10,10 +10,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bus::{Arrival, Bus, BusError, Clock, Member, MemberSpec, MonoTime, Outgoing, Part, Record, Turn};
+use bus::{Arrival, Bus, BusError, Clock, Member, MemberSpec, MonoTime, Outgoing, Part, Pause, Record, Turn};
 
 use self::commits::Doubt;
-use crate::pause::Pause;
 use crate::{Answer, Request, Speaker, SpeakerHandle, metrics};
 
 /// So many requests are taken in one turn: enough to share a commit, few enough to be answered within milliseconds.

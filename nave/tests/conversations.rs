@@ -112,9 +112,9 @@ impl Scene {
 
     /// What the hub has decided since the last look: its history, and the calls that it made.
     fn look(&mut self) {
-        let view = self.hub.view(0, "hub", self.operation.as_str()).filter(|view| !view.body.is_empty());
+        let view = self.hub.view(0, "hub", self.operation.as_str());
         let Some(view) = view else { return };
-        let view: Operation = serde_json::from_slice(&view.body).expect("the hub writes views");
+        let view: Operation = serde_json::from_slice(&view.0).expect("the hub writes views");
         for entry in &view.history[self.shown..] {
             if entry.what.starts_with("step ") || entry.what.starts_with("failed ") || entry.what.starts_with("drill") {
                 self.lines.push(format!("Note over hub: {}", entry.what.replace(';', ",")));

@@ -39,7 +39,6 @@ pub mod silence;
 pub mod ticket;
 
 mod metrics;
-mod pause;
 
 pub use gateway::{Gateway, GatewayOptions, Submission};
 pub use http::{Northbound, router, serve};

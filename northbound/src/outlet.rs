@@ -4,10 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use bus::{Bus, BusError, Clock, Part, Reader, Record, Turn};
+use bus::{Bus, BusError, Clock, Part, Pause, Reader, Record, Turn};
 
 use crate::Gateway;
-use crate::pause::Pause;
 
 /// So many records are read in one turn.
 const TAKEN: usize = 512;

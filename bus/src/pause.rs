@@ -1,38 +1,38 @@
-//! A bounded back-off.
+//! A bounded back-off, for parts whose bus does not answer.
 
-use bus::MonoTime;
+use crate::MonoTime;
 
 /// The first pause, in milliseconds: long enough for a broker to change its leader, short beside the deadline of a call.
 const FIRST_MS: u64 = 50;
-/// The longest pause: a group's session is six seconds, and signs of life must come in it.
+/// The longest pause: a group's session is six seconds, and signs of life must come in it; clients wait ten for answers.
 const LONGEST_MS: u64 = 1_000;
 
 /// How long not to try again: twice as long after each fault, up to a second.
 #[derive(Debug, Default)]
-pub(crate) struct Pause {
+pub struct Pause {
     until: Option<MonoTime>,
     last_ms: u64,
 }
 
 impl Pause {
     /// It failed at `now`.
-    pub(crate) fn failed(&mut self, now: MonoTime) {
+    pub fn failed(&mut self, now: MonoTime) {
         self.last_ms = (self.last_ms * 2).clamp(FIRST_MS, LONGEST_MS);
         self.until = Some(now.plus_ms(self.last_ms));
     }
 
     /// It went well.
-    pub(crate) fn over(&mut self) {
+    pub fn over(&mut self) {
         *self = Self::default();
     }
 
     /// True where it is too early to try again.
-    pub(crate) fn holds(&self, now: MonoTime) -> bool {
+    pub fn holds(&self, now: MonoTime) -> bool {
         self.until.is_some_and(|until| now < until)
     }
 
     /// When to try again.
-    pub(crate) fn until(&self) -> Option<MonoTime> {
+    pub fn until(&self) -> Option<MonoTime> {
         self.until
     }
 }
