@@ -16,21 +16,19 @@
 //! | validating | timed out | removing | the same |
 //! | removing | undone | checking removal | read every removed rule: it must be gone |
 //! | removing | undo stuck | degraded | answer with what is left; try again later |
-//! | removing | undo stuck | ended | a newer request waits: it takes over what is left |
-//! | removing | superseded | removing | after this try a newer request takes over what is left |
+//! | removing | superseded | removing | a newer request waits for the end of this try |
 //! | checking removal | replied | checking removal | a rule that still stands is left |
 //! | checking removal | all replied | ended | release cookie and meters; answer |
 //! | checking removal | all replied | degraded | a rule still stands: answer with what is left; try again later |
-//! | checking removal | all replied | ended | a rule still stands, and a newer request waits: it takes over what is left |
-//! | checking removal | failed | degraded | as with a rule that still stands |
-//! | checking removal | failed | ended | the same |
+//! | checking removal | failed | degraded | the same |
 //! | checking removal | timed out | degraded | the same |
-//! | checking removal | timed out | ended | the same |
-//! | checking removal | superseded | checking removal | after this try a newer request takes over what is left |
+//! | checking removal | superseded | checking removal | a newer request waits for the end of this try |
 //! | degraded | timed out | removing | remove what is left |
-//! | degraded | superseded | ended | a newer request takes over what is left |
+//! | degraded | timed out | ended | a newer request takes over what is left |
+//! | degraded | superseded | degraded | a newer request waits until no late removal can strike it |
 //!
-//! A try to remove is never cut short for a newer request: its calls would be carried out late, among the newer request's.
+//! A removal that is carried out late must not take away what a newer request has installed. So a try is never cut short,
+//! and after one that failed nothing new is begun before every message of it is past its `ce_expirytime`.
 
 use std::collections::BTreeSet;
 
@@ -229,12 +227,20 @@ impl Workflow for CreateFlow {
                 fx.note("a newer request takes over after this try");
                 state
             }
+            (Degraded, Event::Superseded) => {
+                self.superseded = true;
+                Self::let_expire(fx)
+            }
+            (Degraded, Event::TimedOut) if self.superseded => {
+                fx.note("a newer request takes over what is left");
+                fx.end();
+                Ended
+            }
 
             (Degraded, Event::TimedOut) => {
                 fx.undo(REMOVE, fx.lane.settings.step_ms);
                 Removing
             }
-            (Degraded, Event::Superseded) => hand_over(fx),
 
             (New | Installing | Validating | Removing | CheckingRemoval | Degraded | Ended, _) => return Err(Illegal),
         })
@@ -360,7 +366,7 @@ impl CreateFlow {
         self.left = left;
         self.keep_left(fx);
         if self.superseded {
-            return hand_over(fx);
+            return Self::let_expire(fx);
         }
         self.left.iter().for_each(|number| fx.undo_again(*number));
         if !self.answered {
@@ -370,8 +376,15 @@ impl CreateFlow {
         }
         let settings = &fx.lane.settings;
         let pause = settings.retry_ms.saturating_mul(1 << self.retries.min(16)).min(settings.retry_cap_ms);
+        let pause = pause.max(settings.call_ms);
         self.retries += 1;
         fx.wait("the next try to remove what is left", pause);
+        Degraded
+    }
+
+    /// What was sent so far is of no use after the longest that a call may take: then a newer request is safe from it.
+    fn let_expire(fx: &mut Fx<'_, Self>) -> CreateState {
+        fx.wait("late removals to expire, for a newer request", fx.lane.settings.call_ms);
         Degraded
     }
 
@@ -407,13 +420,6 @@ impl CreateFlow {
                 .collect(),
         })
     }
-}
-
-/// It was answered and its leftovers are kept: a newer request goes on with them.
-fn hand_over(fx: &mut Fx<'_, CreateFlow>) -> CreateState {
-    fx.note("a newer request takes over what is left");
-    fx.end();
-    Ended
 }
 
 fn call_failure(failure: &CallFailure, step: &'static str, code: Code, message: &'static str) -> Failure {

@@ -13,7 +13,8 @@ pub struct FlowSettings {
     pub call_ms: u64,
     /// A step ends after so many milliseconds: its calls, and a margin.
     pub step_ms: u64,
-    /// The first pause before a removal is tried again, in milliseconds; it doubles.
+    /// The first pause before a removal is tried again, in milliseconds; it doubles. None is shorter than a call may take:
+    /// then every message of the last try is past its time.
     pub retry_ms: u64,
     /// No such pause is longer.
     pub retry_cap_ms: u64,

@@ -168,10 +168,10 @@ impl Watched {
         }
     }
 
-    fn on(&mut self, at: u64, step: Step) {
+    fn on(&mut self, at: u64, step: &Step) {
         let (mut effects, at) = (Vec::new(), WallTime(at));
         let named = |n: u32| OperationId::new(&format!("op-{n}")).expect("letters are allowed");
-        match step {
+        match *step {
             Step::Request { operation, key, mode } => {
                 // One operation belongs to one key: the edge makes its id from it.
                 let (operation, key) = (named(operation * 3 + key), format!("key-{key}"));
@@ -222,14 +222,14 @@ proptest! {
         let mut at = 0;
         for step in steps {
             at += 1;
-            watched.on(at, step);
+            watched.on(at, &step);
             prop_assert_eq!(watched.parked, 0, "this workflow breaks no rule");
             prop_assert!(watched.table.unfinished().len() <= 5, "no more live than may");
             prop_assert!(watched.timers.len() <= watched.table.unfinished().len());
         }
         // Nobody answers any more: the deadlines end what lives.
         for _ in 0..100 {
-            watched.on(at, Step::Fire(0));
+            watched.on(at, &Step::Fire(0));
         }
         prop_assert_eq!(watched.table.unfinished(), Vec::<String>::new());
         prop_assert!(watched.timers.is_empty() && watched.open.is_empty());

@@ -47,7 +47,9 @@ impl Scene {
         let stage = topology.stages()[0].name.to_string();
         let topics = [spoke.clone(), names.egress(topology.name(), &stage), names.inbox(topology.name(), &stage)];
         let mut reader = bus.reader().expect("the bus answers");
-        topics.iter().for_each(|topic| reader.assign(topic, 0, 0).expect("it is there"));
+        for topic in &topics {
+            reader.assign(topic, 0, 0).expect("it is there");
+        }
         let options = ShardOptions {
             topics: names,
             stage,
@@ -102,12 +104,11 @@ impl Scene {
     }
 
     fn drawn(&self) -> String {
-        let mut text = String::from("sequenceDiagram\n");
-        for name in ["northbound", "hub", "worker", "speaker", "coordinator"] {
-            text += &format!("    participant {name}\n");
-        }
-        self.lines.iter().for_each(|line| text += &format!("    {line}\n"));
-        text
+        let names = ["northbound", "hub", "worker", "speaker", "coordinator"];
+        let participants = names.map(|name| format!("participant {name}"));
+        let lines = participants.iter().chain(&self.lines).map(|line| format!("    {line}"));
+        let lines: Vec<String> = lines.collect();
+        format!("sequenceDiagram\n{}\n", lines.join("\n"))
     }
 
     /// What the hub has decided since the last look: its history, and the calls that it made.

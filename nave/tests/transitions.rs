@@ -35,7 +35,9 @@ fn collect(world: &World, seen: &mut Seen) {
 fn rolled_back(step_ms: u64, faults: Vec<Fault>) -> World {
     let mut world = one_lane(1, |options| options.flows.step_ms = step_ms);
     inject(&world, fault(Word::Install, 1, refusal(), Some(1)));
-    faults.into_iter().for_each(|fault| inject(&world, fault));
+    for fault in faults {
+        inject(&world, fault);
+    }
     world.request(&flow("test-01", 3));
     world
 }

@@ -47,7 +47,7 @@ fn start(n: u32) -> CallCommand {
         body: "{}".into(),
         undoes: Vec::new(),
         within_ms: 1_000,
-        swallow: n % 5 == 0,
+        swallow: n.is_multiple_of(5),
     })
 }
 
@@ -89,9 +89,9 @@ impl Watched {
         self.table.timed_out(TimedOut { key, generation }, 7, effects);
     }
 
-    fn on(&mut self, step: Step) {
+    fn on(&mut self, step: &Step) {
         let mut effects = Vec::new();
-        match step {
+        match *step {
             Step::Start(n) => {
                 self.started.insert(id(n));
                 self.table.command(start(n), &mut effects);
@@ -160,7 +160,7 @@ proptest! {
     fn every_call_ends_exactly_once_unless_it_was_abandoned_and_nothing_is_left(steps in steps()) {
         let mut watched = watched();
         for step in steps {
-            watched.on(step);
+            watched.on(&step);
             let open = watched.table.len();
             prop_assert!(open <= SHARE as usize + QUEUE, "{open} open");
             prop_assert_eq!(watched.timers.len(), open, "a deadline for each open call, and none else");
@@ -169,7 +169,7 @@ proptest! {
         }
         // Nobody answers any more: the deadlines end what is open.
         for _ in 0..1_000 {
-            watched.on(Step::Fire(0));
+            watched.on(&Step::Fire(0));
         }
         prop_assert!(watched.table.is_empty() && watched.timers.is_empty());
         for call in &watched.started {
@@ -181,7 +181,9 @@ proptest! {
     #[test]
     fn attempts_are_numbered_without_a_gap_and_never_more_than_allowed(steps in steps()) {
         let mut watched = watched();
-        steps.into_iter().for_each(|step| watched.on(step));
+        for step in steps {
+            watched.on(&step);
+        }
         for (call, attempts) in &watched.sent {
             let expected: Vec<u32> = (1..=u32::try_from(attempts.len()).unwrap()).collect();
             prop_assert_eq!(attempts, &expected, "{}", call);
@@ -193,7 +195,7 @@ proptest! {
     fn no_more_calls_are_in_flight_than_the_share(starts in prop::collection::vec(1..40_u32, 0..60)) {
         let mut watched = watched();
         for n in starts {
-            watched.on(Step::Start(n));
+            watched.on(&Step::Start(n));
             // Each of the swallowed ones takes a place too: it is sent as far as the table knows.
             prop_assert!(watched.sent.len() <= SHARE as usize);
         }
