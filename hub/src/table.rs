@@ -140,7 +140,8 @@ impl<W: Workflow> HubTable<W> {
         let read = match body {
             Err(reason) => Err(Problem::new(Code::NotJson, format!("the body cannot be read: {reason}"))),
             Ok(body) if body.workflow != W::NAME => {
-                Err(Problem::field("workflow", &format!("`{}`", body.workflow), W::NAME))
+                let named: String = body.workflow.chars().take(80).collect();
+                Err(Problem::field("workflow", &format!("`{named}`"), W::NAME))
             }
             Ok(body) => W::read(&operation, &key, &body.request),
         };

@@ -138,7 +138,8 @@ pub struct Delivery<'a> {
 impl Delivery<'_> {
     /// Reads the body as JSON.
     pub fn json<T: serde::de::DeserializeOwned>(&self) -> Result<T, Unreadable> {
-        serde_json::from_slice(&self.record.value).map_err(|error| Unreadable(error.to_string()))
+        let cut = |error: serde_json::Error| error.to_string().chars().take(Unreadable::SHOWN).collect();
+        serde_json::from_slice(&self.record.value).map_err(|error| Unreadable(cut(error)))
     }
 }
 
@@ -146,6 +147,11 @@ impl Delivery<'_> {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Unreadable(pub String);
+
+impl Unreadable {
+    /// A reason that quotes what it could not read is cut to so many characters: a body may be one text of a megabyte.
+    pub const SHOWN: usize = 500;
+}
 
 /// How things stand with a key: the body of a view.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -46,6 +46,13 @@ impl Lane {
     /// At most this much of a record goes into its dead letter, in bytes.
     pub const DEAD_BYTES: usize = 64 << 10;
 
+    /// Key and headers of a record may take so many bytes: ours take less than 1 KiB. What comes of a record names its key
+    /// and its ids again, so one that is all key would make a record that the bus does not take, and no commit.
+    pub const HEAD_BYTES: usize = 16 << 10;
+
+    /// A request that is larger is not sent on to its lane: with what is added it might be more than the bus takes.
+    pub const FORWARD_BYTES: usize = 512 << 10;
+
     pub(crate) fn new(
         context: Rc<LaneContext>,
         mut nodes: Vec<Seated>,
@@ -84,13 +91,13 @@ impl Lane {
     pub fn step(&mut self, record: &Record) {
         self.context.begin(record.offset, record.time);
         self.context.count(names::RECORDS, 1);
-        match record.headers.envelope() {
+        match envelope_of(record) {
             Ok(envelope) => {
                 if let Err(reason) = self.receive(&envelope, record) {
                     self.bury(Some(&envelope), record, &reason);
                 }
             }
-            Err(error) => self.bury(None, record, &Unreadable(error.to_string())),
+            Err(reason) => self.bury(None, record, &reason),
         }
         self.run();
     }
@@ -196,6 +203,9 @@ impl Lane {
         if envelope.attempt.is_some() {
             return Err(Unreadable("it was sent on to this lane, and is wrong here too".into()));
         }
+        if record.value.len() > Self::FORWARD_BYTES {
+            return Err(Unreadable("it is in the wrong lane, and too large to be sent on".into()));
+        }
         self.context.count(names::FORWARDED, 1);
         let mut envelope = envelope.clone();
         envelope.attempt = Some(1);
@@ -225,7 +235,7 @@ impl Lane {
             "topic": &*record.topic,
             "partition": record.partition,
             "offset": record.offset,
-            "reason": reason.0,
+            "reason": reason.0.chars().take(Unreadable::SHOWN).collect::<String>(),
             "record": String::from_utf8_lossy(shown),
         });
         let mut letter = Envelope::new(Kind::Dead, place, self.context.info.source());
@@ -234,7 +244,7 @@ impl Lane {
         self.context.effects.borrow_mut().messages.push(Message {
             topic: Arc::clone(&self.dead),
             route: Route::To(0),
-            key: record.key.clone(),
+            key: record.key.clone().filter(|key| key.len() <= Self::HEAD_BYTES),
             envelope: letter,
             expires_after_ms: None,
             body: Bytes::from(body.to_string()),
@@ -256,4 +266,13 @@ impl Lane {
             left -= done;
         }
     }
+}
+
+/// The headers of a record that is not all key and headers.
+fn envelope_of(record: &Record) -> Result<Envelope, Unreadable> {
+    let head = record.key.as_ref().map_or(0, Bytes::len) + record.headers.size();
+    if head > Lane::HEAD_BYTES {
+        return Err(Unreadable(format!("key and headers take {head} bytes; allowed are {}", Lane::HEAD_BYTES)));
+    }
+    record.headers.envelope().map_err(|error| Unreadable(error.to_string()))
 }

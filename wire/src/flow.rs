@@ -82,7 +82,8 @@ impl CreateFlow {
         if let Some((name, value)) =
             object.iter().find(|(name, _)| !["flowid", "length", "error"].contains(&name.as_str()))
         {
-            return Err(Problem::field(name, &cut(value), "only the fields flowid, length, error"));
+            let name: String = name.chars().take(80).collect();
+            return Err(Problem::field(&name, &cut(value), "only the fields flowid, length, error"));
         }
         let value = |name: &str| object.get(name).unwrap_or(&serde_json::Value::Null);
         let flowid = value("flowid").as_str().filter(|name| is_name(name)).ok_or_else(|| {

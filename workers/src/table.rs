@@ -379,11 +379,13 @@ fn send(conversation: &mut Conversation, settings: &WorkerSettings, effects: &mu
 /// What a spoke says of a refusal or a failure, in words.
 fn reason(body: &str) -> String {
     let value: Option<serde_json::Value> = serde_json::from_str(body).ok();
-    let text = |field: &str| value.as_ref()?.get(field)?.as_str().map(str::to_owned);
+    // A megabyte of detail would be quoted in history and answer, which the bus would not take.
+    let cut = |text: &str| text.chars().take(200).collect::<String>();
+    let text = |field: &str| value.as_ref()?.get(field)?.as_str().map(cut);
     match (text("error"), text("detail")) {
         (Some(error), Some(detail)) => format!("{error}: {detail}"),
         (Some(one), None) | (None, Some(one)) => one,
-        (None, None) => body.chars().take(200).collect(),
+        (None, None) => cut(body),
     }
 }
 

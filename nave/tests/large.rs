@@ -1,0 +1,94 @@
+//! Records as large as the bus takes: whatever comes of them fits too, so that no lane is stuck behind one.
+
+mod support;
+
+use bus::Outgoing;
+use floodlight_sim::FaultKind;
+use floodlight_sim::fault::Word;
+use nave::world::World;
+use support::{dead, fault, flow, inject, refused, request_envelope, request_record, rules, whole};
+use wire::{CallId, Code, Envelope, Kind, MessageId};
+
+/// What the embedded bus takes, like a Kafka broker.
+const MOST: usize = 1 << 20;
+
+/// The lanes go on: a flow in each comes up, now and after a restart.
+fn the_lanes_go_on(world: &mut World, what: &str) {
+    for restart in [false, true] {
+        if restart {
+            world.kill_hub();
+            world.start_hub();
+        }
+        for name in ["a", "b", "c", "d"] {
+            let asked = world.request(&flow(name, 2));
+            world.run_until_idle();
+            assert!(world.answer(asked).is_done(), "{what}, flow {name}, after a restart: {restart}");
+        }
+    }
+}
+
+/// `record`, filled up with what `fill` makes of so many bytes, until it is as large as the bus takes.
+fn filled(record: &Outgoing, fill: impl Fn(&Outgoing, usize) -> Outgoing) -> Outgoing {
+    let fullest = fill(record, MOST - record.size());
+    let over = fullest.size().saturating_sub(MOST);
+    fill(record, MOST - record.size() - over)
+}
+
+#[test]
+fn a_request_as_large_as_the_bus_takes_stops_no_lane() {
+    type Fill = fn(&Outgoing, usize) -> Outgoing;
+    let long = |bytes: usize| "x".repeat(bytes);
+    let key: Fill = |record, bytes| Outgoing { key: Some(vec![b'k'; bytes].into()), ..record.clone() };
+    let id: Fill =
+        |record, bytes| record.clone().with(&request_envelope(&"i".repeat(bytes.saturating_sub(500)), "op-1"));
+    let spaces: Fill =
+        |record, bytes| Outgoing { value: vec![b' '; bytes + record.value.len()].into(), ..record.clone() };
+    for (name, fill) in [("key", key), ("id", id), ("spaces", spaces)] {
+        let mut world = World::seeded(1);
+        let record = request_record(&world, "r-1", "op-1", "a", "{}");
+        let record = filled(&record, fill);
+        world.write(&[record.clone().to(0), record.to(1)]);
+        the_lanes_go_on(&mut world, name);
+        assert!(!dead(&world).is_empty(), "{name}");
+    }
+    let bodies = [
+        format!("\"{}\"", long(MOST - 1_000)),
+        format!(r#"{{"workflow":"{}","request":null}}"#, long(MOST - 1_000)),
+        format!(r#"{{"workflow":"create-flow","request":"{}"}}"#, long(MOST - 1_000)),
+        format!(r#"{{"workflow":"create-flow","request":{{"flowid":"{}","length":3}}}}"#, long(MOST - 1_000)),
+        format!(r#"{{"workflow":"create-flow","request":{{"flowid":"a","{}":3}}}}"#, long(MOST - 1_000)),
+    ];
+    for body in bodies {
+        let mut world = World::seeded(2);
+        let record = request_record(&world, "r-1", "op-1", "a", &body);
+        world.write(&[record]);
+        the_lanes_go_on(&mut world, &body[..40]);
+        let told = refused(&world, "r-1");
+        assert!([[Code::NotJson], [Code::InvalidField]].iter().any(|code| told == code), "{}: {told:?}", &body[..40]);
+    }
+}
+
+#[test]
+fn an_answer_of_a_spoke_as_large_as_the_bus_takes_stops_no_lane() {
+    for kind in [Kind::Reply, Kind::Refusal, Kind::Failure] {
+        let mut world = World::seeded(1);
+        inject(&world, fault(Word::Install, 2, FaultKind::Silence, None));
+        let asked = world.request(&flow("test-01", 3));
+        world.run_ms(100);
+        let call = CallId::new(world.operation_of(asked), 1, 2);
+        let message = MessageId::new(call.clone(), "speaker", 1);
+        let mut envelope = Envelope::new(kind, "large", "/stranger");
+        envelope.call = Some(call);
+        envelope.causation = Some(message.to_string());
+        let text = "x".repeat(MOST / 2 - 1_000);
+        let body = format!(r#"{{"error":"{text}","detail":"{text}"}}"#);
+        let lane = wire::routing::lane_of(b"test-01", 2);
+        let record = Outgoing::keyed(&world.inbox(), "of:02", body).with(&envelope).to(lane);
+        world.write(&[record]);
+        world.run_until_idle();
+        assert!(!world.answer(asked).failure().degraded, "{kind}");
+        world.speaker().clear_faults();
+        the_lanes_go_on(&mut world, kind.as_str());
+        assert_eq!(rules(&world).len(), 4 * whole(2).len(), "{kind}");
+    }
+}
