@@ -83,6 +83,7 @@ fn ask(table: &mut HubTable<Told>, operation: &str, key: &str, request: &str) ->
         HubEffect::Answer { view, .. } => Some((view.operation.to_string(), view.answer?)),
         HubEffect::Call(_)
         | HubEffect::Deadline(_)
+        | HubEffect::Over(_)
         | HubEffect::Changed(_)
         | HubEffect::Closed(_)
         | HubEffect::Count(_)
