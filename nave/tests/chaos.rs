@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use bus::Outgoing;
 use floodlight_sim::fault::{Match, Word};
 use floodlight_sim::{Fault, FaultKind};
+use nave::system::SystemOptions;
 use nave::world::{Asked, Outcome, World};
 use serde_json::json;
 use support::{inject, not_at_rest};
@@ -70,7 +71,7 @@ fn again(world: &mut World, dice: &mut Dice) {
 }
 
 fn happen(world: &mut World, dice: &mut Dice, asked: &mut Vec<(u32, Asked)>) {
-    match dice.roll(12) {
+    match dice.roll(13) {
         0..4 => {
             let flow = dice.number(FLOWS);
             let error = [json!(null), json!(null), json!(0), json!(1), json!(2)][dice.number(5) as usize].clone();
@@ -90,6 +91,7 @@ fn happen(world: &mut World, dice: &mut Dice, asked: &mut Vec<(u32, Asked)>) {
         8 if world.lanes().len() > 1 => drop(world.stop_hub()),
         9 => world.expel_hubs(),
         10 => again(world, dice),
+        11 => world.clock().step_wall_ms(i64::try_from(dice.roll(4_000)).expect("small")),
         _ => {
             let turns = usize::try_from(dice.roll(40)).expect("small");
             world.run_turns(turns);
@@ -99,7 +101,10 @@ fn happen(world: &mut World, dice: &mut Dice, asked: &mut Vec<(u32, Asked)>) {
 
 fn chaos(seed: u64) {
     let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
-    let mut world = World::seeded(seed);
+    let mut options = SystemOptions { lanes: 2, ..SystemOptions::default() };
+    // Every third world has a worker with few places.
+    options.speaker.in_flight = if seed.is_multiple_of(3) { 4 } else { 4_096 };
+    let mut world = World::with(seed, options);
     let mut asked = Vec::new();
     for _ in 0..40 {
         happen(&mut world, &mut dice, &mut asked);

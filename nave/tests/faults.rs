@@ -300,7 +300,8 @@ fn a_length_that_differs_from_the_flows_own_is_refused_by_name() {
 
 #[test]
 fn the_drills_work_at_the_shortest_and_at_the_greatest_length() {
-    for (length, errors) in [(1, vec![json!(0), json!(1), json!(2), json!(null)]), (1000, vec![json!(2), json!(null)])]
+    for (length, errors) in
+        [(1, vec![json!(0), json!(1), json!(2), json!(null)]), (1000, vec![json!(0), json!(1), json!(2), json!(null)])]
     {
         let mut world = one_lane(u64::from(length), |_| {});
         for error in errors {
