@@ -204,7 +204,7 @@ fn two_deadlines_that_expire_in_one_tick_both_fire() {
     desk.order(&vec![(1, 1, Some(10))]);
     desk.run_ms(4);
     desk.order(&vec![(2, 1, Some(6)), (3, 1, Some(6))]);
-    assert!(desk.run_ms(10_000), "and the lane goes on");
+    assert!(desk.run_ms(2_000), "and the lane goes on");
     let mut fired = desk.fired();
     fired.sort_unstable();
     assert_eq!(fired, [(10, 1, 1), (10, 2, 1), (10, 3, 1)]);
@@ -244,7 +244,8 @@ fn a_hundred_thousand_registered_and_cancelled_leave_nothing() {
         desk.order(&keys.flat_map(|key| [(key, 1, Some(60_000)), (key, 0, None)]).collect());
     }
     assert_eq!(desk.timers(), 0);
-    assert!(desk.run_ms(120_000), "nothing is left to wait for");
+    assert!(desk.run_ms(2_000), "once it has said where it stands, nothing is left to wait for");
+    desk.run_ms(120_000);
     assert_eq!(desk.fired(), []);
 }
 
@@ -267,8 +268,7 @@ fn a_step_of_the_wall_clock_neither_delays_nor_hastens_a_deadline() {
 #[test]
 fn an_idle_lane_does_not_wake() {
     let mut desk = Desk::new(7);
-    // Where it stands is told once, a while after it moved.
-    assert!(desk.run_ms(10_000));
+    assert!(desk.run_ms(0));
     let idle = desk.shard.as_mut().map(|shard| shard.turn(Duration::ZERO)).expect("it lives").expect("it goes on");
     assert_eq!((idle.worked, idle.next), (false, None));
 
@@ -283,8 +283,8 @@ fn an_idle_lane_does_not_wake() {
         }
         assert!(wakes < 10, "woken {wakes} times");
     }
-    assert_eq!(desk.fired(), [(10_000 + an_hour_ms, 1, 1)]);
-    assert_eq!(desk.clock.mono(), MonoTime(0).plus_ms(10_000 + an_hour_ms));
+    assert_eq!(desk.fired(), [(an_hour_ms, 1, 1)]);
+    assert_eq!(desk.clock.mono(), MonoTime(0).plus_ms(an_hour_ms));
 }
 
 /// LESSONS 6: none is lost, none fires twice, none is early, and none is later than its owner's absence makes it.

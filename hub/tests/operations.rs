@@ -79,9 +79,15 @@ fn ask(table: &mut HubTable<Told>, operation: &str, key: &str, request: &str) ->
         body: Ok(body),
     };
     table.request(WallTime(0), request, &mut effects);
-    let answers = effects.into_iter().filter_map(|effect| {
-        let HubEffect::Answer { view, .. } = effect else { return None };
-        Some((view.operation.to_string(), view.answer?))
+    let answers = effects.into_iter().filter_map(|effect| match effect {
+        HubEffect::Answer { view, .. } => Some((view.operation.to_string(), view.answer?)),
+        HubEffect::Call(_)
+        | HubEffect::Deadline(_)
+        | HubEffect::Over(_)
+        | HubEffect::Changed(_)
+        | HubEffect::Closed(_)
+        | HubEffect::Count(_)
+        | HubEffect::Log(..) => None,
     });
     answers.collect()
 }

@@ -163,7 +163,7 @@ impl Watched {
                     self.answered.entry(view.operation.clone()).or_default().push(view.answer);
                 }
                 HubEffect::Count(name) => self.parked += u32::from(name == hub::names::PARKED),
-                HubEffect::Changed(_) | HubEffect::Closed(_) | HubEffect::Over(_) | HubEffect::Log(..) => {}
+                HubEffect::Over(_) | HubEffect::Changed(_) | HubEffect::Closed(_) | HubEffect::Log(..) => {}
             }
         }
     }

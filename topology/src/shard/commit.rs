@@ -1,0 +1,133 @@
+//! Committing what steps decided: all of it, once.
+
+use std::sync::Arc;
+
+use bus::{Batch, CommitError, Position};
+use wire::owner::Note;
+
+use super::owned::{Owned, Phase};
+use super::{Shard, ShardOptions};
+use crate::names;
+use crate::outbox::{Level, Line};
+use crate::timers::Since;
+
+impl Shard {
+    pub(super) fn note(&self, snapshot: u64, released: bool) -> Arc<str> {
+        Note { transactional_id: self.options.member.clone(), snapshot, released }.to_string().into()
+    }
+
+    pub(super) fn position(&self, partition: u32, owned: &Owned, released: bool) -> Position {
+        Position { partition, next: owned.position, note: self.note(owned.snapshot, released) }
+    }
+
+    /// Commits what is pending; true where something was committed. What failed stays and is tried again.
+    pub(super) fn commit(&mut self) -> bool {
+        if !self.settle() {
+            return false;
+        }
+        let touched = |(lane, owned): &(&u32, &Owned)| owned.moved || self.pending.lanes.contains(lane);
+        let positions: Vec<Position> = self
+            .owned
+            .iter()
+            .filter(touched)
+            .map(|(partition, owned)| self.position(*partition, owned, false))
+            .collect();
+        if positions.is_empty() && self.pending.records.is_empty() {
+            return false;
+        }
+        let batch = Batch { records: std::mem::take(&mut self.pending.records), positions };
+        let outcome = self.member.commit(&batch);
+        self.pending.records = batch.records;
+        match outcome {
+            Ok(()) => self.committed(),
+            Err(error) => {
+                tracing::warn!(stage = %self.options.stage, %error, "commit did not succeed, and is tried again");
+                *self.tallies.entry(names::COMMITS_RETRIED).or_default() += 1;
+                metrics::counter!(names::COMMITS_RETRIED).increment(1);
+                let moved = self.owned.iter().filter(|(_, owned)| owned.moved);
+                let ends = moved.map(|(lane, owned)| (*lane, owned.position)).collect();
+                self.pending.doubt = matches!(error, CommitError::Unknown(_)).then_some(ends);
+                let now = self.clock.mono();
+                self.pending.retry = Some(now.plus_ms(ShardOptions::RETRY_MS));
+                self.owned.keys().for_each(|lane| self.status.retrying(*lane, Some(now)));
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Finds out whether a commit happened whose outcome was not told: it did where the committed offset stands at its
+    /// end. One that moved no offset held timeouts and views alone, which do no harm twice. False where it cannot be told
+    /// yet.
+    pub(super) fn settle(&mut self) -> bool {
+        let Some(ends) = self.pending.doubt.take() else { return true };
+        let witness = ends.iter().find(|(lane, _)| self.owned.contains_key(lane));
+        let Some((lane, end)) = witness else { return true };
+        match self.member.take_over(*lane) {
+            Ok(takeover) => {
+                if takeover.committed.is_some_and(|committed| committed.next >= *end) {
+                    self.committed();
+                }
+                true
+            }
+            Err(error) => {
+                tracing::warn!(stage = %self.options.stage, %error, "the outcome of a commit is still unknown");
+                self.pending.doubt = Some(ends);
+                self.pending.retry = Some(self.clock.mono().plus_ms(ShardOptions::RETRY_MS));
+                false
+            }
+        }
+    }
+
+    /// A commit happened: what waited for it is done.
+    pub(super) fn committed(&mut self) {
+        let now = self.clock.mono();
+        self.pending.records.clear();
+        self.pending.lanes.clear();
+        self.pending.retry = None;
+        *self.tallies.entry(names::COMMITS).or_default() += 1;
+        metrics::counter!(names::COMMITS).increment(1);
+        for (lane, owned) in &mut self.owned {
+            owned.moved = false;
+            self.status.retrying(*lane, None);
+            for (component, effect) in owned.arming.drain(..) {
+                owned.timers.apply(component, effect, Since::Commit(now));
+            }
+            for (name, by) in owned.counts.drain(..) {
+                *self.tallies.entry(name).or_default() += by;
+                metrics::counter!(name).increment(by);
+            }
+            for line in owned.lines.drain(..) {
+                log(*lane, &line);
+            }
+        }
+        #[expect(clippy::cast_precision_loss, reason = "fewer than 2^52 timers")]
+        metrics::gauge!(names::TIMERS_PENDING).set(self.timers() as f64);
+    }
+
+    pub(super) fn release_notes(&mut self, partitions: &[u32]) {
+        let positions: Vec<Position> = partitions
+            .iter()
+            .filter_map(|partition| self.owned.get(partition).map(|owned| (*partition, owned)))
+            .filter(|(_, owned)| owned.phase == Phase::Live && !owned.moved)
+            .map(|(partition, owned)| self.position(partition, owned, true))
+            .collect();
+        if !positions.is_empty() {
+            let batch = Batch { records: Vec::new(), positions };
+            if let Err(error) = self.member.commit(&batch) {
+                // The next owner then ends what it takes for open: slower, and as safe.
+                tracing::warn!(stage = %self.options.stage, %error, "lanes were handed over without their release");
+            }
+        }
+    }
+}
+
+fn log(lane: u32, line: &Line) {
+    let operation = line.operation.as_ref().map_or("-", wire::OperationId::as_str);
+    match line.level {
+        Level::Debug => tracing::debug!(lane, operation, "{}", line.text),
+        Level::Info => tracing::info!(lane, operation, "{}", line.text),
+        Level::Warn => tracing::warn!(lane, operation, "{}", line.text),
+        Level::Error => tracing::error!(lane, operation, "{}", line.text),
+    }
+}

@@ -1,0 +1,407 @@
+//! The shell around the lanes of one thread: it takes lanes over, reads their inbox, performs their effects and commits.
+//!
+//! A shard is one member of the stage's group, with one producer. What a poll brings is stepped, and all that came of it is
+//! one commit: records, positions and, after it, timers. A batch closes as soon as the commit before it is done, so low load
+//! costs one commit for each record and high load lets the batch grow.
+//!
+//! | phase of a lane | what happens |
+//! |---|---|
+//! | claiming | the note of the last owner is read, what it left open is ended, the owner record is committed |
+//! | replaying | records up to C are stepped; effects are dropped, timers and views are kept |
+//! | catching up | records up to the own owner record are stepped, with effects; no timer fires |
+//! | live | everything |
+//!
+//! Read in this order: `owned` (a lane and what its shell knows of it), this file (turns, and what a poll brings), `claim`,
+//! `publish`, `commit`.
+
+mod claim;
+mod commit;
+mod owned;
+mod publish;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bus::{Arrival, Bus, BusError, Clock, Member, MemberSpec, MonoTime, Part, Record, Turn};
+use wire::Kind;
+use wire::owner::OwnerRecord;
+use wire::topics::Topics;
+
+use self::owned::{Owned, Pending, Phase};
+use crate::lane::Lane;
+use crate::names;
+use crate::plan::Topology;
+use crate::settings::Settings;
+use crate::status::ShardStatus;
+use crate::timers::{DueOf, Since, Timers};
+use crate::views::Views;
+
+/// How a shard works.
+#[derive(Debug, Clone)]
+pub struct ShardOptions {
+    /// What topics are called.
+    pub topics: Topics,
+    /// The stage it runs lanes of.
+    pub stage: String,
+    /// Its name among all members of the stage's group that live: also its transactional id.
+    pub member: String,
+    /// What it writes into owner records.
+    pub build: String,
+    /// The settings that its lanes get with their owner record.
+    pub settings: Settings,
+    /// After so long without a sign of life its lanes go to others.
+    pub session_timeout: Duration,
+}
+
+impl ShardOptions {
+    /// At most so many records in one commit: what a poll round brought in the measurements of KAFKA's ceiling.
+    pub const MAX_RECORDS: usize = 5_000;
+    /// Between two tries of what the bus did not take.
+    pub const RETRY_MS: u64 = 50;
+    /// Between two publications of a lane's position.
+    pub const POSITION_MS: u64 = 1_000;
+
+    /// The group of a stage.
+    pub fn group(&self, topology: &str) -> String {
+        self.topics.inbox(topology, &self.stage)
+    }
+}
+
+/// The lanes of one thread.
+pub struct Shard {
+    bus: Arc<dyn Bus>,
+    clock: Arc<dyn Clock>,
+    topology: Topology,
+    options: ShardOptions,
+    status: Arc<ShardStatus>,
+    member: Box<dyn Member>,
+    owned: BTreeMap<u32, Owned>,
+    pending: Pending,
+    arrivals: Vec<Arrival>,
+    /// Records that came while a commit is being tried again: stepped once it is settled, so that what is tried again is
+    /// what was tried. At most [`ShardOptions::MAX_RECORDS`].
+    held: VecDeque<Record>,
+    claims: u64,
+    tallies: BTreeMap<&'static str, u64>,
+    inbox: Arc<str>,
+    view_topic: Arc<str>,
+}
+
+impl Shard {
+    /// Joins the group of the stage. The topics have to be there: see [`Topology::topics`].
+    ///
+    /// # Errors
+    /// Where the bus does not let it join.
+    pub fn join(
+        bus: Arc<dyn Bus>,
+        topology: Topology,
+        options: ShardOptions,
+        status: Arc<ShardStatus>,
+    ) -> Result<Self, BusError> {
+        let inbox: Arc<str> = options.topics.inbox(topology.name(), &options.stage).into();
+        let view_topic = options.topics.view(topology.name(), &options.stage).into();
+        let member = bus.member(&MemberSpec {
+            group: options.group(topology.name()),
+            topic: inbox.to_string(),
+            name: options.member.clone(),
+            session_timeout: options.session_timeout,
+        })?;
+        let clock = bus.clock();
+        Ok(Self {
+            bus,
+            clock,
+            topology,
+            options,
+            status,
+            member,
+            owned: BTreeMap::new(),
+            pending: Pending::default(),
+            arrivals: Vec::new(),
+            held: VecDeque::new(),
+            claims: 0,
+            tallies: BTreeMap::new(),
+            inbox,
+            view_topic,
+        })
+    }
+
+    /// Lanes that are live.
+    pub fn live(&self) -> Vec<u32> {
+        self.owned.iter().filter(|(_, owned)| owned.phase == Phase::Live).map(|(lane, _)| *lane).collect()
+    }
+
+    /// What its lanes counted under `name`, replays apart.
+    pub fn tally(&self, name: &str) -> u64 {
+        self.tallies.get(name).copied().unwrap_or(0)
+    }
+
+    /// Timers pending in all its lanes.
+    pub fn timers(&self) -> usize {
+        self.owned.values().map(|owned| owned.timers.len()).sum()
+    }
+
+    /// What would be left undone if it stopped now.
+    pub fn unfinished(&self) -> Vec<String> {
+        self.owned.values().flat_map(|owned| owned.lane.unfinished()).collect()
+    }
+
+    /// Asks a lane for a view, as the shell does: for tests.
+    pub fn view(&self, lane: u32, component: &str, key: &str) -> Option<crate::View> {
+        let owned = self.owned.get(&lane)?;
+        let number = owned.lane.number(component)?;
+        owned.lane.view(
+            number,
+            key,
+            &DueOf { timers: &owned.timers, lane: &owned.lane, component: number, clock: &*self.clock },
+        )
+    }
+
+    fn arrive(&mut self, arrival: Arrival) -> Result<(), BusError> {
+        match arrival {
+            Arrival::Assigned(partitions) => partitions.into_iter().for_each(|partition| self.assign(partition)),
+            Arrival::Revoking(partitions) => self.revoke(&partitions)?,
+            Arrival::Lost(partitions) => self.forget(&partitions),
+            Arrival::Record(record) if self.pending.retry.is_some() => self.held.push_back(record),
+            Arrival::Record(record) => self.handle(&record),
+        }
+        Ok(())
+    }
+
+    fn assign(&mut self, partition: u32) {
+        let lane = self.topology.lane(&self.options.topics, &self.options.stage, partition);
+        let now = self.clock.mono();
+        self.status.set(partition, ShardStatus::RECOVERING);
+        self.owned.insert(
+            partition,
+            Owned {
+                lane,
+                phase: Phase::Claiming { at: now },
+                position: 0,
+                moved: false,
+                snapshot: 0,
+                said: None,
+                timers: Timers::new(now),
+                views: Views::new(now),
+                arming: Vec::new(),
+                counts: Vec::new(),
+                lines: VecDeque::new(),
+            },
+        );
+    }
+
+    /// Hands lanes over in order: what they decided is committed, with a note that nothing is left open.
+    fn revoke(&mut self, partitions: &[u32]) -> Result<(), BusError> {
+        self.commit();
+        self.release_notes(partitions);
+        self.forget(partitions);
+        self.member.release(partitions)
+    }
+
+    fn forget(&mut self, partitions: &[u32]) {
+        for partition in partitions {
+            if let Some(mut owned) = self.owned.remove(partition) {
+                owned.lane.cleanup();
+                self.status.set(*partition, ShardStatus::AWAY);
+            }
+        }
+        self.held.retain(|record| !partitions.contains(&record.partition));
+        let lanes = std::mem::take(&mut self.pending.lanes);
+        let records = std::mem::take(&mut self.pending.records);
+        for (lane, record) in lanes.into_iter().zip(records) {
+            if !partitions.contains(&lane) {
+                self.pending.lanes.push(lane);
+                self.pending.records.push(record);
+            }
+        }
+    }
+
+    fn handle(&mut self, record: &Record) {
+        let Some(owned) = self.owned.get_mut(&record.partition) else { return };
+        let now = self.clock.mono();
+        if let Phase::Replaying { until, owner } = &owned.phase
+            && record.offset >= *until
+        {
+            owned.phase = Phase::CatchingUp { owner: owner.clone() };
+        }
+        let replaying = matches!(owned.phase, Phase::Replaying { .. });
+        self.status.stepping(record.partition, Some(now));
+        owned.lane.step(record);
+        let effects = owned.lane.take_effects();
+        owned.position = record.offset + 1;
+        self.status.stepped(record.partition, owned.position);
+        if let Some((id, generation)) = read_back(&owned.lane, record) {
+            owned.timers.read_back(id, generation);
+        }
+        if let Some(from) = handled_from(record) {
+            owned.timers.handled_late(from, record.time);
+        }
+        if replaying {
+            for (component, effect) in effects.timers {
+                owned.timers.apply(component, effect, Since::Record(record.offset, record.time));
+            }
+            for change in effects.views {
+                let key = (change.component, change.key);
+                if change.last {
+                    owned.views.closed(&key);
+                } else {
+                    owned.views.changed(key, now, true);
+                }
+            }
+            *self.tallies.entry(names::REPLAYED).or_default() += 1;
+            return;
+        }
+        owned.moved = true;
+        if let Phase::CatchingUp { owner } = &owned.phase
+            && record.headers.get("ce_id") == Some(owner.as_bytes())
+        {
+            owned.phase = Phase::Live;
+            owned.timers.go_live(record.time, now);
+            self.status.set(record.partition, ShardStatus::LIVE);
+            tracing::info!(stage = %self.options.stage, lane = record.partition, offset = record.offset, "lane is live");
+        }
+        self.decided(record.partition, effects);
+    }
+
+    /// Takes what a step decided into the next commit.
+    fn decided(&mut self, partition: u32, effects: crate::Effects) {
+        let now = self.clock.mono();
+        let Some(owned) = self.owned.get_mut(&partition) else { return };
+        owned.arming.extend(effects.timers);
+        for (name, by) in effects.counts {
+            match owned.counts.iter_mut().find(|(known, _)| std::ptr::eq(*known, name)) {
+                Some((_, sum)) => *sum += by,
+                None => owned.counts.push((name, by)),
+            }
+        }
+        owned.lines.extend(effects.lines);
+        let mut closed = Vec::new();
+        for change in effects.views {
+            let key = (change.component, change.key);
+            if !change.last {
+                owned.views.changed(key, now, false);
+            } else if owned.views.closed(&key) {
+                closed.push(key);
+            }
+        }
+        for message in effects.messages {
+            self.send(partition, message);
+        }
+        for (component, key) in &closed {
+            self.show(partition, *component, key, None);
+        }
+    }
+
+    /// Lets spouts of its own emit, a round for each lane.
+    fn let_spouts_emit(&mut self) -> bool {
+        let mut emitted = false;
+        for lane in self.live() {
+            let Some(owned) = self.owned.get_mut(&lane) else { continue };
+            if owned.lane.has_spouts() && owned.lane.let_spouts_emit() {
+                emitted = true;
+                let effects = owned.lane.take_effects();
+                self.decided(lane, effects);
+            }
+        }
+        emitted
+    }
+
+    fn next(&self) -> Option<MonoTime> {
+        let of_lane = |owned: &Owned| match owned.phase {
+            Phase::Claiming { at } => Some(at),
+            Phase::Live => owned.timers.next().into_iter().chain(owned.views.next()).chain(owned.position_due()).min(),
+            Phase::Replaying { .. } | Phase::CatchingUp { .. } => None,
+        };
+        self.owned.values().filter_map(of_lane).chain(self.pending.retry).min()
+    }
+}
+
+/// The body of a timeout.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Timeout {
+    /// Which timer of the component.
+    pub timer: u64,
+    /// The generation it was armed with.
+    pub generation: u32,
+}
+
+/// The timer whose timeout this record is.
+fn read_back(lane: &Lane, record: &Record) -> Option<((u16, u64), u32)> {
+    if record.headers.get("ce_type") != Some(Kind::Timeout.as_str().as_bytes()) {
+        return None;
+    }
+    let timeout: Timeout = serde_json::from_slice(&record.value).ok()?;
+    let component = lane.number(std::str::from_utf8(record.headers.get("ce_subject")?).ok()?)?;
+    Some(((component, timeout.timer), timeout.generation))
+}
+
+/// Where the records begin that the owner of this owner record handled after it.
+fn handled_from(record: &Record) -> Option<u64> {
+    if record.headers.get("ce_type") != Some(Kind::Owner.as_str().as_bytes()) {
+        return None;
+    }
+    serde_json::from_slice::<OwnerRecord>(&record.value).ok()?.from
+}
+
+impl Part for Shard {
+    fn name(&self) -> &str {
+        &self.options.member
+    }
+
+    fn turn(&mut self, wait: Duration) -> Result<Turn, BusError> {
+        // Before anything new: views show what is committed, with the timers that it armed.
+        self.publish_due();
+        let wait = if self.pending.records.is_empty() { wait } else { Duration::ZERO };
+        let wait = self.next().map_or(wait, |next| wait.min(next.since(self.clock.mono())));
+        let mut worked = self.let_spouts_emit();
+        let wait = if worked { Duration::ZERO } else { wait };
+        let most = ShardOptions::MAX_RECORDS - self.held.len();
+        let mut arrivals = std::mem::take(&mut self.arrivals);
+        let polled = if most > 0 { self.member.poll(most, wait, &mut arrivals) } else { Ok(()) };
+        worked |= !arrivals.is_empty();
+        for arrival in arrivals.drain(..) {
+            self.arrive(arrival)?;
+        }
+        self.arrivals = arrivals;
+        match polled {
+            Ok(()) => {}
+            Err(BusError::Unavailable(reason)) => {
+                tracing::warn!(stage = %self.options.stage, reason, "the bus cannot be read");
+            }
+            Err(error) => return Err(error),
+        }
+        worked |= self.claim_due();
+        self.fire();
+        if self.pending.retry.is_none_or(|at| at <= self.clock.mono()) {
+            self.publish_positions();
+            worked |= self.commit();
+        }
+        if self.pending.retry.is_none() {
+            let held = std::mem::take(&mut self.held);
+            worked |= !held.is_empty();
+            for record in &held {
+                self.handle(record);
+            }
+        }
+        Ok(Turn { worked, next: self.next() })
+    }
+
+    fn stop(mut self: Box<Self>) -> Vec<String> {
+        self.commit();
+        let mut left = self.unfinished();
+        let lanes: Vec<u32> = self.owned.keys().copied().collect();
+        self.release_notes(&lanes);
+        for (lane, owned) in &mut self.owned {
+            owned.lane.cleanup();
+            self.status.set(*lane, ShardStatus::AWAY);
+        }
+        if let Err(error) = self.member.leave() {
+            left.push(format!(
+                "stage {}: its lanes go to others only after the session timeout: {error}",
+                self.options.stage
+            ));
+        }
+        drop(self.bus);
+        left
+    }
+}

@@ -1,0 +1,61 @@
+//! What a shard knows of one lane, and what it has to commit.
+
+use std::collections::VecDeque;
+
+use bus::{MonoTime, Outgoing};
+
+use super::ShardOptions;
+use crate::lane::Lane;
+use crate::outbox::{Line, TimerEffect};
+use crate::timers::Timers;
+use crate::views::Views;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Phase {
+    Claiming { at: MonoTime },
+    Replaying { until: u64, owner: String },
+    CatchingUp { owner: String },
+    Live,
+}
+
+/// One lane and what its shell knows of it.
+pub(super) struct Owned {
+    pub(super) lane: Lane,
+    pub(super) phase: Phase,
+    /// The offset after the last record that was stepped.
+    pub(super) position: u64,
+    /// True where `position` was not committed yet.
+    pub(super) moved: bool,
+    /// S, as the note says it.
+    pub(super) snapshot: u64,
+    /// The position that was published last, and when: a lane that moves says where it stands, at most every second.
+    pub(super) said: Option<(u64, MonoTime)>,
+    pub(super) timers: Timers,
+    pub(super) views: Views,
+    /// Timer effects that wait for their commit.
+    pub(super) arming: Vec<(u16, TimerEffect)>,
+    pub(super) counts: Vec<(&'static str, u64)>,
+    pub(super) lines: VecDeque<Line>,
+}
+
+impl Owned {
+    /// When its position is to be published; none where it stands where it last said.
+    pub(super) fn position_due(&self) -> Option<MonoTime> {
+        match self.said {
+            None => Some(MonoTime::default()),
+            Some((position, _)) if position == self.position => None,
+            Some((_, at)) => Some(at.plus_ms(ShardOptions::POSITION_MS)),
+        }
+    }
+}
+
+/// What the next commit writes. Each record with the lane that it comes from, so that a lost lane's can be taken out.
+#[derive(Default)]
+pub(super) struct Pending {
+    pub(super) records: Vec<Outgoing>,
+    pub(super) lanes: Vec<u32>,
+    /// Set when a try failed: not before this.
+    pub(super) retry: Option<MonoTime>,
+    /// Set when the last try did not say whether it happened: the offsets where its lanes stand if it did.
+    pub(super) doubt: Option<Vec<(u32, u64)>>,
+}

@@ -1,0 +1,123 @@
+//! What a shard writes by itself and for its lanes: messages, timeouts, views, positions.
+
+use std::sync::Arc;
+
+use bus::{Outgoing, Route};
+use bytes::Bytes;
+use wire::answer::LanePosition;
+use wire::{Envelope, Kind};
+
+use super::{Shard, Timeout};
+use crate::View;
+use crate::names;
+use crate::outbox::Message;
+use crate::timers::DueOf;
+use crate::views::ViewKey;
+
+impl Shard {
+    pub(super) fn send(&mut self, partition: u32, message: Message) {
+        let Message { topic, route, key, mut envelope, expires_after_ms, body } = message;
+        let now = self.clock.wall();
+        envelope.time = Some(now);
+        envelope.expires = expires_after_ms.map(|ms| now.plus_ms(ms));
+        self.write(partition, Outgoing { topic, route, key, headers: bus::Headers::of(&envelope), value: body });
+    }
+
+    pub(super) fn write(&mut self, partition: u32, record: Outgoing) {
+        self.pending.lanes.push(partition);
+        self.pending.records.push(record);
+    }
+
+    /// Puts views into the next commit, of the lane's state as it is now.
+    pub(super) fn publish(&mut self, partition: u32, keys: &[ViewKey]) {
+        for (component, key) in keys {
+            let Some(owned) = self.owned.get(&partition) else { return };
+            let due = DueOf { timers: &owned.timers, lane: &owned.lane, component: *component, clock: &*self.clock };
+            let view = owned.lane.view(*component, key, &due);
+            self.show(partition, *component, key, view);
+        }
+        *self.tallies.entry(names::VIEWS).or_default() += keys.len() as u64;
+    }
+
+    /// Writes what is to be seen of a component's key; none deletes what was seen.
+    pub(super) fn show(&mut self, partition: u32, component: u16, key: &str, view: Option<View>) {
+        let Some(owned) = self.owned.get(&partition) else { return };
+        let name = format!("{}/{key}", owned.lane.component(component));
+        let mut envelope = Envelope::new(Kind::View, name.as_str(), owned.lane.info().source());
+        envelope.time = Some(self.clock.wall());
+        envelope.subject = Some(owned.lane.view_subject(component).to_owned());
+        envelope.operation = wire::OperationId::new(key).ok();
+        let record = Outgoing {
+            topic: Arc::clone(&self.view_topic),
+            route: Route::To(partition),
+            key: Some(Bytes::from(name)),
+            headers: bus::Headers::of(&envelope),
+            value: view.map(|View(body)| body).unwrap_or_default(),
+        };
+        self.write(partition, record);
+    }
+
+    /// Puts the positions of lanes that moved into the next commit, each at most every [`ShardOptions::POSITION_MS`].
+    pub(super) fn publish_positions(&mut self) {
+        let now = self.clock.mono();
+        for lane in self.live() {
+            let Some(owned) = self.owned.get_mut(&lane) else { continue };
+            if owned.position_due().is_none_or(|due| due > now) {
+                continue;
+            }
+            owned.said = Some((owned.position, now));
+            let position = LanePosition { lane, owner: self.options.member.clone(), next: owned.position };
+            let name = format!("lane/{lane}");
+            let mut envelope = Envelope::new(Kind::View, name.as_str(), owned.lane.info().source());
+            envelope.time = Some(self.clock.wall());
+            envelope.subject = Some("lane".to_owned());
+            let record = Outgoing {
+                topic: Arc::clone(&self.view_topic),
+                route: Route::To(lane),
+                key: Some(Bytes::from(name)),
+                headers: bus::Headers::of(&envelope),
+                value: serde_json::to_vec(&position).expect("a position is plain data").into(),
+            };
+            self.write(lane, record);
+        }
+    }
+
+    /// Appends a timeout for each deadline that has passed.
+    pub(super) fn fire(&mut self) {
+        let now = self.clock.mono();
+        let live: Vec<u32> = self.live();
+        for lane in live {
+            let Some(owned) = self.owned.get_mut(&lane) else { continue };
+            for expired in owned.timers.fire(now) {
+                metrics::histogram!(names::TIMER_LATENESS).record(now.since(expired.due).as_secs_f64());
+                let (component, timer) = expired.id;
+                let component = Arc::clone(owned.lane.component(component));
+                let source = owned.lane.info().source();
+                let body = Timeout { timer, generation: expired.generation };
+                let mut envelope = Envelope::new(
+                    Kind::Timeout,
+                    format!("{source}/{component}/{timer}/{}", expired.generation),
+                    source,
+                );
+                envelope.subject = Some(component.to_string());
+                envelope.time = Some(self.clock.wall());
+                self.pending.lanes.push(lane);
+                self.pending.records.push(Outgoing {
+                    topic: Arc::clone(&self.inbox),
+                    route: Route::To(lane),
+                    key: None,
+                    headers: bus::Headers::of(&envelope),
+                    value: serde_json::to_vec(&body).expect("a timeout is plain data").into(),
+                });
+            }
+        }
+    }
+
+    pub(super) fn publish_due(&mut self) {
+        let now = self.clock.mono();
+        for lane in self.live() {
+            let keys = self.owned.get_mut(&lane).map(|owned| owned.views.take_due(now)).unwrap_or_default();
+            self.publish(lane, &keys);
+        }
+    }
+}

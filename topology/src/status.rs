@@ -1,0 +1,93 @@
+//! How the lanes of a stage stand in this process: what `/readyz` says.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::time::Duration;
+
+use bus::MonoTime;
+
+/// How the lanes of a stage stand, for those outside: shared by all shards of a process.
+#[derive(Debug)]
+pub struct ShardStatus {
+    lanes: Vec<LaneStatus>,
+}
+
+#[derive(Debug, Default)]
+struct LaneStatus {
+    state: AtomicU8,
+    position: AtomicU64,
+    /// Since when a step runs, and since when nothing can be committed: nanoseconds of the monotonic clock and one; 0 where
+    /// none does.
+    stepping: AtomicU64,
+    retrying: AtomicU64,
+}
+
+impl ShardStatus {
+    pub(crate) const AWAY: u8 = 0;
+    pub(crate) const RECOVERING: u8 = 1;
+    pub(crate) const LIVE: u8 = 2;
+    /// A step or a commit that takes longer than this is named.
+    const LONG: Duration = Duration::from_secs(1);
+
+    /// Of a stage with so many lanes.
+    pub fn new(lanes: u32) -> Arc<Self> {
+        Arc::new(Self { lanes: (0..lanes).map(|_| LaneStatus::default()).collect() })
+    }
+
+    pub(crate) fn set(&self, lane: u32, state: u8) {
+        self.lanes[lane as usize].state.store(state, Ordering::Release);
+    }
+
+    pub(crate) fn stepping(&self, lane: u32, since: Option<MonoTime>) {
+        self.lanes[lane as usize].stepping.store(since.map_or(0, |since| since.0 + 1), Ordering::Release);
+    }
+
+    pub(crate) fn stepped(&self, lane: u32, position: u64) {
+        self.lanes[lane as usize].position.store(position, Ordering::Release);
+        self.stepping(lane, None);
+    }
+
+    pub(crate) fn retrying(&self, lane: u32, since: Option<MonoTime>) {
+        let retrying = &self.lanes[lane as usize].retrying;
+        match since {
+            None => retrying.store(0, Ordering::Release),
+            Some(since) => {
+                let _since_before = retrying.compare_exchange(0, since.0 + 1, Ordering::AcqRel, Ordering::Acquire);
+            }
+        }
+    }
+
+    /// Lanes that are live in this process.
+    pub fn live(&self) -> usize {
+        self.lanes.iter().filter(|lane| lane.state.load(Ordering::Acquire) == Self::LIVE).count()
+    }
+
+    /// How many lanes there are.
+    pub fn lanes(&self) -> usize {
+        self.lanes.len()
+    }
+
+    /// A line for each lane that is not live here, or that does not get on: "lane 3: recovering at offset 120", "lane 2: a
+    /// step has run for 1.4 s".
+    pub fn waiting(&self, now: MonoTime) -> Vec<String> {
+        let long = |since: &AtomicU64| {
+            let since = since.load(Ordering::Acquire).checked_sub(1)?;
+            Some(now.since(MonoTime(since))).filter(|time| *time > Self::LONG).map(|time| time.as_secs_f64())
+        };
+        let line = |(lane, status): (usize, &LaneStatus)| {
+            let position = status.position.load(Ordering::Acquire);
+            match status.state.load(Ordering::Acquire) {
+                Self::LIVE => {
+                    let stepping = long(&status.stepping)
+                        .map(|s| format!("lane {lane}: the step after offset {position} has run for {s:.1} s"));
+                    let retrying =
+                        long(&status.retrying).map(|s| format!("lane {lane}: nothing could be committed for {s:.1} s"));
+                    stepping.or(retrying)
+                }
+                Self::RECOVERING => Some(format!("lane {lane}: recovering at offset {position}")),
+                _away => Some(format!("lane {lane}: no owner in this process")),
+            }
+        };
+        self.lanes.iter().enumerate().filter_map(line).collect()
+    }
+}
