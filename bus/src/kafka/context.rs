@@ -149,7 +149,9 @@ impl ConsumerContext for GroupNews {
         if let Err(fault) = result {
             tracing::warn!(%fault, "a decision of the group could not be followed");
         }
-        let place = consumer.group_metadata();
+        // Not asked of a client that ends: once its last partition is given up, the thread that would answer may be gone,
+        // and librdkafka waits for the answer without an end.
+        let place = if closing { None } else { consumer.group_metadata() };
         let mut inner = lock(&self.0);
         inner.decisions += 1;
         if !all_lost {
