@@ -12,6 +12,8 @@ pub const TAKEOVERS: &str = "nave_lane_takeovers_total";
 pub const REPLAYED: &str = "nave_lane_replayed_total";
 /// Records that could not be read, or that nobody takes; each has its dead letter.
 pub const DEAD_LETTERS: &str = "nave_lane_dead_letters_total";
+/// Records that the bus will never take, since they are too large; each has its dead letter.
+pub const TOO_LARGE: &str = "nave_lane_too_large_total";
 /// Requests that came to the wrong lane and were sent on.
 pub const FORWARDED: &str = "nave_lane_forwarded_total";
 /// Tuples whose component panicked.

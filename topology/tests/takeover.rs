@@ -38,6 +38,8 @@ struct Sum {
     factor: u64,
 }
 
+/// What is answered with more than the bus takes.
+const HUGE: u64 = 1_000;
 const OUT: &str = "nave.sums.sum.out";
 
 impl Bolt for Sum {
@@ -57,7 +59,11 @@ impl Bolt for Sum {
             key: None,
             envelope,
             expires_after_ms: None,
-            body: Bytes::from(format!("{} {chance}", self.sum)),
+            body: Bytes::from(format!(
+                "{} {chance}{}",
+                self.sum,
+                if n == HUGE { "!".repeat(2 << 20) } else { String::new() }
+            )),
         });
     }
 }
@@ -137,6 +143,23 @@ fn lanes_move_to_one_who_joins_and_back_when_it_leaves() {
     assert_eq!((sums_of(&lanes, 0), sums_of(&lanes, 1)), (vec![1, 3, 6], vec![1, 3, 6]));
 }
 
+/// DESIGN section 8: what cannot be replayed is not passed over.
+#[test]
+fn a_lane_whose_inbox_was_cut_is_not_taken_over_and_is_named() {
+    let mut lanes = Lanes::of(sums(), 0);
+    lanes.join();
+    ask(&lanes, &key(0), 1, "a");
+    lanes.run_ms(10);
+    lanes.shards.clear();
+    lanes.embedded.expel("nave.sums.sum.in");
+    lanes.embedded.delete_records("nave.sums.sum.in", 0, 1).unwrap();
+    lanes.join();
+    assert!(!lanes.run_ms(60_000), "it is tried again");
+    assert_eq!(lanes.shards[0].live(), [1], "the other lane goes on");
+    assert_eq!(lanes.status.waiting(lanes.clock.mono()), ["lane 0: recovering at offset 0"]);
+    assert_eq!(sums_of(&lanes, 0), [1]);
+}
+
 #[test]
 fn settings_are_state_that_only_an_owner_record_changes() {
     let mut lanes = Lanes::of(sums(), 0);
@@ -183,6 +206,25 @@ fn a_record_that_cannot_be_handled_goes_to_the_dead_letters_and_the_lane_goes_on
     assert!(reasons[0].starts_with("expected") || reasons[0].contains("ident"), "{reasons:?}");
     assert_eq!(reasons[1], "no component takes nave.reply");
     assert!(reasons[2].contains("wrong here too") && reasons[3].contains("ce_specversion"), "{reasons:?}");
+}
+
+#[test]
+fn a_record_that_is_too_large_for_the_bus_does_not_jam_its_lane() {
+    let mut lanes = Lanes::of(sums(), 1);
+    lanes.join();
+    for (n, id) in [(1, "before"), (HUGE, "huge"), (2, "after")] {
+        ask(&lanes, &key(0), n, id);
+    }
+    ask(&lanes, &key(1), 7, "the neighbour");
+    assert!(lanes.run_ms(5_000));
+    assert_eq!((sums_of(&lanes, 0), sums_of(&lanes, 1)), (vec![1, 1_003], vec![7]));
+    assert_eq!(lanes.shards[0].tally(topology::names::TOO_LARGE), 1);
+    let mut reader = lanes.embedded.reader().unwrap();
+    reader.assign("nave.sums.dead", 0, 0).unwrap();
+    let mut letters = Vec::new();
+    reader.poll(100, Duration::ZERO, &mut letters).unwrap();
+    let letter = String::from_utf8(letters[0].value.to_vec()).unwrap();
+    assert!(letters.len() == 1 && letter.contains("at most 1048576 are taken"), "{letter}");
 }
 
 // ---- commits that go wrong ----------------------------------------------------------------------------------------------

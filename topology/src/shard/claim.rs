@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bus::{Batch, BusError, CommitError, Outgoing, Position, Route};
 use wire::owner::OwnerRecord;
-use wire::{Envelope, Kind};
+use wire::{Code, Envelope, Kind};
 
 use super::owned::{Owned, Phase};
 use super::{Shard, ShardOptions};
@@ -20,9 +20,17 @@ impl Shard {
         let lanes: Vec<u32> = self.owned.iter().filter_map(due).collect();
         for lane in &lanes {
             if let Err(error) = self.claim(*lane) {
-                tracing::warn!(stage = %self.options.stage, lane, %error, "lane cannot be taken over yet");
+                let stage = &self.options.stage;
+                if matches!(error, BusError::Gone { .. }) {
+                    let code = Code::WrongTopic.as_str();
+                    tracing::error!(stage, lane, code, %error, "lane cannot be restored: its inbox was cut, a person is needed");
+                } else {
+                    tracing::warn!(stage, lane, %error, "lane cannot be taken over yet");
+                }
                 if let Some(owned) = self.owned.get_mut(lane) {
-                    owned.phase = Phase::Claiming { at: now.plus_ms(ShardOptions::RETRY_MS) };
+                    let pause = ShardOptions::RETRY_MS << owned.claims_failed.min(7);
+                    owned.claims_failed += 1;
+                    owned.phase = Phase::Claiming { at: now.plus_ms(pause) };
                 }
             }
         }

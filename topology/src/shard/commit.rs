@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use bus::{Batch, CommitError, Position};
+use bus::{Batch, BusError, CommitError, Outgoing, Position, Route};
 use wire::owner::Note;
+use wire::{Envelope, Kind};
 
 use super::owned::{Owned, Phase};
 use super::{Shard, ShardOptions};
@@ -40,6 +41,11 @@ impl Shard {
         self.pending.records = batch.records;
         match outcome {
             Ok(()) => self.committed(),
+            Err(CommitError::Failed(BusError::TooLarge { topic, size, limit })) => {
+                self.bury_too_large(&topic, size, limit);
+                self.pending.retry = Some(self.clock.mono());
+                return false;
+            }
             Err(error) => {
                 tracing::warn!(stage = %self.options.stage, %error, "commit did not succeed, and is tried again");
                 *self.tallies.entry(names::COMMITS_RETRIED).or_default() += 1;
@@ -54,6 +60,30 @@ impl Shard {
             }
         }
         true
+    }
+
+    /// Puts dead letters in the place of records that the bus will never take, so that they do not jam their lane: what they
+    /// carried is lost to whom it was meant for, who waits for it no longer than for any other that does not come.
+    fn bury_too_large(&mut self, topic: &str, size: usize, limit: usize) {
+        let dead: Arc<str> = self.options.topics.dead(self.topology.name()).into();
+        for (lane, record) in self.pending.lanes.iter().zip(&mut self.pending.records) {
+            if *record.topic != *topic || record.size() < size {
+                continue;
+            }
+            let reason = format!("a record for `{topic}` has {} bytes; at most {limit} are taken", record.size());
+            tracing::error!(stage = %self.options.stage, lane, reason, "a record was not written");
+            *self.tallies.entry(names::TOO_LARGE).or_default() += 1;
+            metrics::counter!(names::TOO_LARGE).increment(1);
+            let mut letter = Envelope::new(Kind::Dead, format!("{topic}/{lane}/too-large"), &*self.options.member);
+            letter.operation = record.headers.envelope().ok().and_then(|envelope| envelope.operation);
+            *record = Outgoing {
+                topic: Arc::clone(&dead),
+                route: Route::To(0),
+                key: None,
+                headers: bus::Headers::of(&letter),
+                value: serde_json::json!({ "topic": topic, "reason": reason }).to_string().into(),
+            };
+        }
     }
 
     /// Finds out whether a commit happened whose outcome was not told: it did where the committed offset stands at its

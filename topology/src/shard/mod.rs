@@ -177,6 +177,7 @@ impl Shard {
             Owned {
                 lane,
                 phase: Phase::Claiming { at: now },
+                claims_failed: 0,
                 position: 0,
                 moved: false,
                 snapshot: 0,

@@ -22,6 +22,8 @@ pub(super) enum Phase {
 pub(super) struct Owned {
     pub(super) lane: Lane,
     pub(super) phase: Phase,
+    /// How often it could not be taken over: the pause before the next try doubles, up to 6.4 s.
+    pub(super) claims_failed: u32,
     /// The offset after the last record that was stepped.
     pub(super) position: u64,
     /// True where `position` was not committed yet.
