@@ -57,7 +57,7 @@ impl Shard {
         self.write(partition, record);
     }
 
-    /// Puts the positions of lanes that moved into the next commit, each at most every [`ShardOptions::POSITION_MS`].
+    /// Puts the positions of lanes that moved into the next commit, each at most every [`super::ShardOptions::POSITION_MS`].
     pub(super) fn publish_positions(&mut self) {
         let now = self.clock.mono();
         for lane in self.live() {
