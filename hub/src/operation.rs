@@ -92,6 +92,8 @@ pub(crate) struct Running<W: Workflow> {
     pub(crate) timer: Option<ArmedTimer>,
     pub(crate) answer: Option<Answer>,
     pub(crate) yields: bool,
+    /// What the workflow itself noted last, for the log.
+    pub(crate) noted: String,
     /// It was told that a newer operation wants its key.
     pub(crate) superseded: bool,
     steps: u32,
@@ -120,6 +122,7 @@ impl<W: Workflow> Running<W> {
             timer: None,
             answer: None,
             yields: false,
+            noted: String::new(),
             superseded: false,
             steps: 0,
             open: None,
@@ -143,16 +146,6 @@ impl<W: Workflow> Running<W> {
         }
         self.entries += 1;
         self.history.push(Entry { seq: self.entries, at, what: what.into() });
-    }
-
-    /// The newest line of the history that says why, not where.
-    pub(crate) fn last_note(&self) -> &str {
-        let entry = self
-            .history
-            .iter()
-            .rev()
-            .find(|entry| entry.what.starts_with("failed") || entry.what.starts_with("deadline"));
-        entry.map_or("", |entry| &entry.what)
     }
 
     /// True where a call is open.

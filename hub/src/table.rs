@@ -304,6 +304,7 @@ impl<W: Workflow> HubTable<W> {
             }
             running.state = next;
             for note in decided.notes {
+                running.noted.clone_from(&note);
                 running.note(at, note);
             }
             decided.keep.iter().for_each(|tag| running.keep(*tag));
@@ -441,9 +442,7 @@ fn arm<W: Workflow>(running: &mut Running<W>, what: &'static str, after_ms: u64,
 fn tell<W: Workflow>(running: &mut Running<W>, answer: Answer, effects: &mut Vec<HubEffect>) {
     let (counter, level, text) = match &answer {
         Answer::Done(_) => (names::DONE, Level::Debug, format!("`{}`: done", running.key)),
-        Answer::Failed(_) => {
-            (names::FAILED, Level::Warn, format!("`{}`: failed; {}", running.key, running.last_note()))
-        }
+        Answer::Failed(_) => (names::FAILED, Level::Warn, format!("`{}`: failed; {}", running.key, running.noted)),
         Answer::Refused(problem) => (names::REFUSED, Level::Warn, format!("`{}`: refused, {problem}", running.key)),
     };
     effects.push(HubEffect::Count(counter));

@@ -1,6 +1,7 @@
 //! Groupings over the bus: which lane sees what, and in which order.
 #![expect(clippy::unwrap_used, clippy::disallowed_types, reason = "tests panic, and share what they collect")]
 
+#[expect(dead_code, reason = "this file uses a part of it")]
 mod support;
 
 use std::sync::{Arc, Mutex};

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![expect(clippy::disallowed_types, reason = "what a test collects is shared with it")]
 
+#[expect(dead_code, reason = "this file uses a part of it")]
 mod support;
 
 use std::collections::BTreeMap;

@@ -1,5 +1,4 @@
 //! Lanes on an embedded bus, in virtual time.
-#![allow(dead_code, reason = "each test file uses a part of it")]
 
 use std::sync::Arc;
 
