@@ -169,7 +169,15 @@ impl Scene {
                 };
                 format!("hub-->>northbound: {word}, {}", body["message"].as_str()?)
             }
-            Kind::Owner | Kind::View | Kind::Tuple | Kind::Dead | Kind::Refusal | Kind::Failure => return None,
+            Kind::Owner
+            | Kind::View
+            | Kind::Tuple
+            | Kind::Dead
+            | Kind::Refusal
+            | Kind::Failure
+            | Kind::Command
+            | Kind::Heartbeat
+            | Kind::Liveness => return None,
         })
     }
 }

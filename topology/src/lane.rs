@@ -156,14 +156,17 @@ impl Lane {
         match envelope.kind {
             Kind::Owner => return self.take_settings(record),
             Kind::Tuple => return self.receive_tuple(envelope, record),
-            Kind::Request if self.is_misrouted(record) => return self.forward(envelope, record),
+            Kind::Request | Kind::Command if self.is_misrouted(record) => return self.forward(envelope, record),
             Kind::Request
+            | Kind::Command
             | Kind::Call
             | Kind::Undo
             | Kind::Reply
             | Kind::Refusal
             | Kind::Failure
             | Kind::Timeout
+            | Kind::Heartbeat
+            | Kind::Liveness
             | Kind::Answer
             | Kind::View
             | Kind::Dead => {}

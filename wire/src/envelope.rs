@@ -23,8 +23,14 @@ pub enum Kind {
     Refusal,
     /// A spoke could not do it now: try again.
     Failure,
+    /// Somebody outside tells an operation something, or takes it in hand: see [`crate::command`].
+    Command,
     /// A deadline has passed.
     Timeout,
+    /// An instance of a spoke lives: see [`crate::alive`].
+    Heartbeat,
+    /// A spoke went up or down, as a shell saw it: see [`crate::alive`].
+    Liveness,
     /// An operation has its answer.
     Answer,
     /// How an operation stands.
@@ -39,14 +45,17 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, in the order of the enum.
-    pub const ALL: [Kind; 12] = [
+    pub const ALL: [Kind; 15] = [
         Kind::Request,
         Kind::Call,
         Kind::Undo,
         Kind::Reply,
         Kind::Refusal,
         Kind::Failure,
+        Kind::Command,
         Kind::Timeout,
+        Kind::Heartbeat,
+        Kind::Liveness,
         Kind::Answer,
         Kind::View,
         Kind::Owner,
@@ -63,7 +72,10 @@ impl Kind {
             Kind::Reply => "nave.reply",
             Kind::Refusal => "nave.refusal",
             Kind::Failure => "nave.failure",
+            Kind::Command => "nave.command",
             Kind::Timeout => "nave.timeout",
+            Kind::Heartbeat => "nave.heartbeat",
+            Kind::Liveness => "nave.liveness",
             Kind::Answer => "nave.answer",
             Kind::View => "nave.view",
             Kind::Owner => "nave.owner",

@@ -14,12 +14,16 @@
 //! ```
 //!
 //! Read in this order: [`ids`] (who is who), [`envelope`] (the headers of a record), [`routing`] (which lane a key
-//! belongs to), [`topics`] (what topics are called), [`request`] and [`answer`] (how an operation begins and ends), [`owner`] (how a lane is taken
-//! over), [`code`] (what a fault is called), then the words of the first user: [`flow`] and [`speaker`].
+//! belongs to), [`topics`] (what topics are called), [`request`], [`command`] and [`answer`] (how an operation begins, is taken in
+//! hand, and ends), [`call`] (the words between hub and workers), [`alive`] (which spokes live), [`owner`] (how a lane is
+//! taken over), [`control`] (which topologies there are), [`code`] (what a fault is called), then the words of the first user: [`flow`] and [`speaker`].
 
+pub mod alive;
 pub mod answer;
 pub mod call;
 pub mod code;
+pub mod command;
+pub mod control;
 pub mod envelope;
 pub mod flow;
 pub mod ids;

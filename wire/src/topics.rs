@@ -41,6 +41,16 @@ impl Topics {
         format!("{}.spoke.{service}", self.prefix)
     }
 
+    /// Heartbeats of the spokes of one service, compacted.
+    pub fn alive(&self, service: &str) -> String {
+        format!("{}.spoke.{service}.alive", self.prefix)
+    }
+
+    /// Submitted topologies, compacted.
+    pub fn control(&self) -> String {
+        format!("{}.control", self.prefix)
+    }
+
     /// Records that could not be handled, with the reason.
     pub fn dead(&self, topology: &str) -> String {
         format!("{}.{topology}.dead", self.prefix)
@@ -58,6 +68,8 @@ mod tests {
         assert_eq!(topics.egress("flows", "hub"), "nave.flows.hub.out");
         assert_eq!(topics.view("flows", "hub"), "nave.flows.hub.view");
         assert_eq!(topics.spoke("speaker"), "nave.spoke.speaker");
+        assert_eq!(topics.alive("speaker"), "nave.spoke.speaker.alive");
+        assert_eq!(topics.control(), "nave.control");
         assert_eq!(topics.dead("flows"), "nave.flows.dead");
     }
 }

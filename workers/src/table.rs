@@ -229,7 +229,10 @@ impl WorkerTable {
             | Kind::Request
             | Kind::Call
             | Kind::Undo
+            | Kind::Command
             | Kind::Timeout
+            | Kind::Heartbeat
+            | Kind::Liveness
             | Kind::Answer
             | Kind::View
             | Kind::Owner
