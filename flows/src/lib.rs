@@ -11,4 +11,4 @@ pub mod topology;
 
 pub use create::{CreateFlow, CreateState};
 pub use settings::FlowSettings;
-pub use topology::{SPEAKER, STAGE, flow_topology};
+pub use topology::{LANES, NAME, SPEAKER, STAGE, flow_topology};

@@ -79,20 +79,26 @@ impl From<TimedOut> for HubIn {
 /// Runs the workflows of one type.
 pub struct HubBolt<W: Workflow> {
     table: HubTable<W>,
+    /// Where answers go.
     egress: Arc<str>,
     info: Option<LaneInfo>,
     effects: Vec<HubEffect>,
 }
 
-impl<W: Workflow> HubBolt<W> {
-    /// A hub whose answers go to the topic `egress`.
-    pub fn new(egress: &str) -> Self {
-        Self { table: HubTable::default(), egress: egress.into(), info: None, effects: Vec::new() }
+impl<W: Workflow> Default for HubBolt<W> {
+    fn default() -> Self {
+        Self { table: HubTable::default(), egress: "".into(), info: None, effects: Vec::new() }
     }
+}
 
+impl<W: Workflow> HubBolt<W> {
     fn perform(&self, effect: HubEffect, out: &mut Emitter<()>) {
         match effect {
-            HubEffect::Call(command) => out.side(CALLS, command),
+            HubEffect::Call(CallCommand::Start(mut call)) => {
+                call.lane = out.lane().lane;
+                out.side(CALLS, CallCommand::Start(call));
+            }
+            HubEffect::Call(command @ CallCommand::Abandon(_)) => out.side(CALLS, command),
             HubEffect::Deadline(deadline) => out.side(DEADLINES, deadline),
             HubEffect::Answer { view, cause } => {
                 let id = match (&view.answer, &cause) {
@@ -144,6 +150,7 @@ impl<W: Workflow> Bolt for HubBolt<W> {
 
     fn prepare(&mut self, lane: &LaneInfo) {
         self.info = Some(lane.clone());
+        self.egress = lane.egress().into();
     }
 
     fn configure(&mut self, settings: &Settings) {

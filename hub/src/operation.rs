@@ -227,6 +227,7 @@ impl<W: Workflow> Running<W> {
             what: spec.what.clone(),
             body: std::mem::take(&mut spec.body),
             undoes: call.undoes.clone(),
+            lane: 0,
             within_ms: spec.within_ms,
             swallow: spec.swallow,
         }));

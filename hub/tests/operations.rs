@@ -62,7 +62,14 @@ impl DueTimes for NoTimers {
 
 fn table(remembered: usize) -> HubTable<Told> {
     let mut table = HubTable::default();
-    let info = LaneInfo { topology: "t".into(), stage: "s".into(), inbox: "i".into(), lane: 0, lanes: 1 };
+    let info = LaneInfo {
+        topology: "t".into(),
+        stage: "s".into(),
+        inbox: "i".into(),
+        names: wire::topics::Topics::default(),
+        lane: 0,
+        lanes: 1,
+    };
     let settings = HubSettings { remembered, ..HubSettings::default() };
     table.configure(&Settings::default().with("hub", &settings), &info);
     table

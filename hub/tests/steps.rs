@@ -107,7 +107,7 @@ fn the_barrier_of_a_step_is_not_taken_for_that_of_the_step_which_its_last_reply_
         let id = wire::CallId::new(operation.clone(), step, n);
         table.call_ended(
             WallTime(0),
-            CallEnd { id, attempts: 1, outcome: CallOutcome::Replied("{}".into()) },
+            CallEnd { id, lane: 0, attempts: 1, outcome: CallOutcome::Replied("{}".into()) },
             &mut effects,
         );
         (started(&effects), answered(&effects))

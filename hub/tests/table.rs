@@ -126,7 +126,14 @@ struct Watched {
 fn watched() -> Watched {
     let mut table = HubTable::default();
     let settings = HubSettings { live: 5, waiting_per_key: 2, remembered: 1_000 };
-    let info = LaneInfo { topology: "t".into(), stage: "s".into(), inbox: "i".into(), lane: 0, lanes: 1 };
+    let info = LaneInfo {
+        topology: "t".into(),
+        stage: "s".into(),
+        inbox: "i".into(),
+        names: wire::topics::Topics::default(),
+        lane: 0,
+        lanes: 1,
+    };
     table.configure(&Settings::default().with("hub", &settings), &info);
     Watched {
         table,
@@ -188,13 +195,13 @@ impl Watched {
                     1 => CallOutcome::TimedOut,
                     _replied => CallOutcome::Replied("{}".into()),
                 };
-                self.table.call_ended(at, CallEnd { id, attempts: 2, outcome }, &mut effects);
+                self.table.call_ended(at, CallEnd { id, lane: 0, attempts: 2, outcome }, &mut effects);
             }
             Step::EndUnknown { operation, step, n } => {
                 let id = CallId::new(named(operation), step, n);
                 if !self.open.contains(&id) {
                     let outcome = CallOutcome::Replied("{}".into());
-                    self.table.call_ended(at, CallEnd { id, attempts: 1, outcome }, &mut effects);
+                    self.table.call_ended(at, CallEnd { id, lane: 0, attempts: 1, outcome }, &mut effects);
                 }
             }
             Step::Fire(pick) => {

@@ -11,6 +11,7 @@
 //! assert_eq!(world.speaker().all_rules().len(), 3);
 //! ```
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bus::{Bus, Clock, Embedded, EmbeddedOptions, ManualClock, MonoTime, Outgoing, Part, Record};
@@ -32,7 +33,8 @@ pub struct World {
     bus: Embedded,
     system: System,
     turns: Virtual,
-    hubs: Vec<Shard>,
+    /// What runs the lanes of each stage: a process each.
+    running: BTreeMap<String, Vec<Shard>>,
     started: u32,
     speaker: SpeakerHandle,
     speaker_part: SpeakerPart,
@@ -42,8 +44,8 @@ pub struct World {
     outlet: Outlet,
     asked: Vec<Asking>,
     requests: u64,
-    /// Counts of hubs that died.
-    buried: Vec<Shard>,
+    /// Processes that died, and are not missed by the bus yet.
+    buried: BTreeMap<String, Vec<Shard>>,
 }
 
 struct Asking {
@@ -112,7 +114,7 @@ impl World {
             clock,
             bus,
             system,
-            hubs: Vec::new(),
+            running: BTreeMap::new(),
             started: 0,
             speaker,
             speaker_part,
@@ -122,9 +124,11 @@ impl World {
             outlet,
             asked: Vec::new(),
             requests: 0,
-            buried: Vec::new(),
+            buried: BTreeMap::new(),
         };
-        world.start_hub();
+        for stage in world.system.stages() {
+            world.start(&stage);
+        }
         world
     }
 
@@ -216,7 +220,7 @@ impl World {
 
     fn parts(&mut self) -> (&mut Virtual, Vec<&mut dyn Part>) {
         let mut parts: Vec<&mut dyn Part> = vec![&mut self.speaker_part, &mut self.inlet, &mut self.outlet];
-        parts.extend(self.hubs.iter_mut().map(|hub| hub as &mut dyn Part));
+        parts.extend(self.running.values_mut().flatten().map(|shard| shard as &mut dyn Part));
         (&mut self.turns, parts)
     }
 
@@ -229,65 +233,98 @@ impl World {
         assert!(self.run_until(until), "still busy after a minute:\n{}", self.unfinished().join("\n"));
     }
 
-    // ---- the hub ------------------------------------------------------------------------------------------------------
+    // ---- processes ----------------------------------------------------------------------------------------------------
 
-    /// Kills every hub's process: its lanes, their state, their timers. What it committed is on the bus.
-    pub fn kill_hub(&mut self) {
-        self.buried.append(&mut self.hubs);
+    /// Kills every process of a stage: its lanes, their state, their timers. What it committed is on the bus.
+    pub fn kill(&mut self, stage: &str) {
+        let dead = self.running.remove(stage).unwrap_or_default();
+        self.buried.entry(stage.to_owned()).or_default().extend(dead);
     }
 
-    /// Starts a hub, under a new name, in place of those that died.
-    pub fn start_hub(&mut self) {
-        self.join_hub();
-        // The dead member's session need not be waited for: a broker can be told that it is gone.
-        if self.started > 1 {
-            self.buried.clear();
-            self.bus.expel(&self.inbox());
+    /// Starts a process of a stage, under a new name, in place of those that died.
+    pub fn start(&mut self, stage: &str) {
+        self.join(stage);
+        // The dead members' session need not be waited for: a broker can be told that they are gone.
+        if self.buried.remove(stage).is_some() {
+            self.expel(stage);
         }
     }
 
-    /// Starts one more hub, under a new name: the group moves lanes to it.
-    pub fn join_hub(&mut self) {
+    /// Starts one more process of a stage, under a new name: the group moves lanes to it.
+    ///
+    /// # Panics
+    /// Where there is no such stage.
+    pub fn join(&mut self, stage: &str) {
         self.started += 1;
-        self.hubs.push(self.system.shard(&format!("hub-{}", self.started)).expect("the topics are there"));
+        let shard = self.system.shard(stage, &format!("{stage}-{}", self.started)).expect("the topics are there");
+        self.running.entry(stage.to_owned()).or_default().push(shard);
     }
 
-    /// Stops the hub that was started first, in order; says what it left. Its lanes go to the others.
+    /// Stops the process of a stage that was started first, in order; says what it left. Its lanes go to the others.
     ///
     /// # Panics
     /// Where there is none.
+    pub fn stop(&mut self, stage: &str) -> Vec<String> {
+        Box::new(self.running.get_mut(stage).expect("the stage has a process").remove(0)).stop()
+    }
+
+    /// The bus takes all lanes from the processes of a stage that live, as one does that lost sight of them; they join again.
+    pub fn expel(&mut self, stage: &str) {
+        self.bus.expel(&self.system.options.topics.inbox(self.system.topology.name(), stage));
+    }
+
+    /// Kills the hub, as [`World::kill`] does.
+    pub fn kill_hub(&mut self) {
+        self.kill(flows::STAGE);
+    }
+
+    /// Starts a hub, as [`World::start`] does.
+    pub fn start_hub(&mut self) {
+        self.start(flows::STAGE);
+    }
+
+    /// Starts one more hub, as [`World::join`] does.
+    pub fn join_hub(&mut self) {
+        self.join(flows::STAGE);
+    }
+
+    /// Stops the first hub, as [`World::stop`] does.
     pub fn stop_hub(&mut self) -> Vec<String> {
-        Box::new(self.hubs.remove(0)).stop()
+        self.stop(flows::STAGE)
     }
 
-    /// The bus takes all lanes from the hubs that live, as one does that lost sight of them; they join again.
+    /// Takes all lanes from the hubs, as [`World::expel`] does.
     pub fn expel_hubs(&mut self) {
-        self.bus.expel(&self.inbox());
+        self.expel(flows::STAGE);
     }
 
-    /// The lanes that are live, hub by hub.
+    fn shards(&self) -> impl Iterator<Item = &Shard> {
+        self.running.values().flatten()
+    }
+
+    /// The lanes of the hub's stage that are live, process by process.
     pub fn lanes(&self) -> Vec<Vec<u32>> {
-        self.hubs.iter().map(Shard::live).collect()
+        self.running.get(flows::STAGE).into_iter().flatten().map(Shard::live).collect()
     }
 
-    /// What the hub counted under `name`.
+    /// What was counted under `name`.
     pub fn count(&self, name: &str) -> u64 {
-        self.hubs.iter().map(|hub| hub.tally(name)).sum()
+        self.shards().map(|shard| shard.tally(name)).sum()
     }
 
     /// Deadlines pending in all lanes.
     pub fn timers(&self) -> usize {
-        self.hubs.iter().map(Shard::timers).sum()
+        self.shards().map(Shard::timers).sum()
     }
 
     /// A line for each operation that lives.
     pub fn unfinished(&self) -> Vec<String> {
-        self.hubs.iter().flat_map(Shard::unfinished).collect()
+        self.shards().flat_map(Shard::unfinished).collect()
     }
 
     /// A view as a lane's shell would publish it.
     pub fn view(&self, lane: u32, component: &str, key: &str) -> Option<View> {
-        self.hubs.iter().find_map(|hub| hub.view(lane, component, key))
+        self.shards().find_map(|shard| shard.view(lane, component, key))
     }
 
     // ---- the outside --------------------------------------------------------------------------------------------------
@@ -305,6 +342,12 @@ impl World {
     /// The topic that feeds the hub.
     pub fn inbox(&self) -> String {
         self.system.options.topics.inbox(self.system.topology.name(), flows::STAGE)
+    }
+
+    /// The topic that spokes reply to: the inbox of the stage where the worker is.
+    pub fn replies(&self) -> String {
+        let stage = if self.system.options.apart { flows::SPEAKER } else { flows::STAGE };
+        self.system.options.topics.inbox(self.system.topology.name(), stage)
     }
 
     /// The topic of its answers.

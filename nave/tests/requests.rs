@@ -268,7 +268,7 @@ fn a_record_that_names_nobody_is_a_dead_letter_with_its_reason() {
 /// LESSONS 15: a key decides the lane, whoever wrote the record.
 #[test]
 fn a_request_in_the_wrong_lane_is_sent_on_once_and_then_kept() {
-    let mut world = World::seeded(1);
+    let mut world = support::world(1);
     let lane = wire::routing::lane_of(b"test-01", 2);
     let record = request_record(&world, "r-1", "op-1", "test-01", BODY).to(1 - lane);
     world.write(&[record]);

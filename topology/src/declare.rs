@@ -32,8 +32,8 @@ pub(crate) struct SideDeclaration {
     pub(crate) port: MakePort,
 }
 
-type Install = Arc<dyn Fn(&Builder, &str) -> Rc<dyn Any>>;
-type Connect = Arc<dyn Fn(&Builder, &dyn Any, usize, u16)>;
+type Install = Arc<dyn Fn(&Builder, &str) -> Rc<dyn Any> + Send + Sync>;
+type Connect = Arc<dyn Fn(&Builder, &dyn Any, usize, u16) + Send + Sync>;
 
 #[derive(Clone)]
 pub(crate) struct Attachment {
@@ -61,8 +61,8 @@ impl<In: 'static> Declarer<In> {
     pub fn attach<H: 'static>(
         &mut self,
         name: &'static str,
-        install: impl Fn(&Builder, &str) -> H + 'static,
-        connect: impl Fn(&Builder, &H, Declared<In, ()>, u16) + 'static,
+        install: impl Fn(&Builder, &str) -> H + Send + Sync + 'static,
+        connect: impl Fn(&Builder, &H, Declared<In, ()>, u16) + Send + Sync + 'static,
     ) {
         self.attachments.push(Attachment {
             name,

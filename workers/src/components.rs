@@ -5,11 +5,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use coordinator::{DEADLINES, TimedOut, deadlines};
 use serde::{Deserialize, Serialize};
-use topology::Route;
 use topology::{
-    Bolt, Declarer, Delivery, DueTimes, Emitter, InboxSpout, LaneInfo, Message, Settings, Unreadable, View,
+    Bolt, Cleanup, Declarer, Delivery, DueTimes, Emitter, InboxSpout, LaneInfo, Message, Route, Settings, TopicSpec,
+    Unreadable, View,
 };
 use wire::call::{Call, CallCommand, CallEnd};
+use wire::topics::Topics;
 use wire::{CallId, Envelope, Kind, MessageId, OperationId};
 
 use crate::settings::WorkerSettings;
@@ -95,6 +96,7 @@ impl From<TimedOut> for WorkerIn {
 #[derive(Debug)]
 pub struct WorkerBolt {
     service: Arc<str>,
+    /// Where requests to the spoke go.
     topic: Arc<str>,
     lanes: u32,
     table: WorkerTable,
@@ -102,10 +104,13 @@ pub struct WorkerBolt {
 }
 
 impl WorkerBolt {
-    /// A worker for `service`, whose requests go to `topic`.
-    pub fn new(service: &str, topic: &str) -> Self {
+    /// Requests to a spoke are of no use once their calls are over: an hour is for people who look.
+    const KEEP_REQUESTS_MS: u64 = 3_600_000;
+
+    /// A worker for `service`.
+    pub fn new(service: &str) -> Self {
         let table = WorkerTable::new(WorkerSettings::default(), 1);
-        Self { service: service.into(), topic: topic.into(), lanes: 1, table, effects: Vec::new() }
+        Self { service: service.into(), topic: "".into(), lanes: 1, table, effects: Vec::new() }
     }
 
     /// What its settings are filed under.
@@ -160,8 +165,14 @@ impl Bolt for WorkerBolt {
         deadlines(declarer);
     }
 
+    fn topics(&self, names: &Topics, lanes: u32) -> Vec<TopicSpec> {
+        let requests = TopicSpec::log(&names.spoke(&self.service), lanes);
+        vec![requests.cleaned(Cleanup::DeleteAfterMs(Self::KEEP_REQUESTS_MS))]
+    }
+
     fn prepare(&mut self, lane: &LaneInfo) {
         self.lanes = lane.lanes;
+        self.topic = lane.names.spoke(&self.service).into();
     }
 
     fn configure(&mut self, settings: &Settings) {

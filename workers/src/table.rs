@@ -165,7 +165,8 @@ impl WorkerTable {
             let reason = format!("{} calls wait for `{}`, which is as many as may", self.queue.len(), call.service);
             effects.push(WorkerEffect::Count(names::REFUSED));
             self.remember(id.clone(), false);
-            effects.push(WorkerEffect::End(CallEnd { id, attempts: 0, outcome: CallOutcome::Refused(reason) }));
+            let outcome = CallOutcome::Refused(reason);
+            effects.push(WorkerEffect::End(CallEnd { id, lane: call.lane, attempts: 0, outcome }));
             return;
         }
         let slot = self.next_slot;
@@ -281,7 +282,8 @@ impl WorkerTable {
     }
 
     fn end(&mut self, id: &CallId, outcome: CallOutcome, effects: &mut Vec<WorkerEffect>) {
-        let attempts = self.conversations.get(id).map_or(0, |conversation| conversation.attempt);
+        let Some(conversation) = self.conversations.get(id) else { return };
+        let (attempts, lane) = (conversation.attempt, conversation.call.lane);
         let (count, answered) = match &outcome {
             CallOutcome::Replied(_) => (names::REPLIED, true),
             CallOutcome::Refused(_) => (names::REFUSED, true),
@@ -292,7 +294,7 @@ impl WorkerTable {
             let text = format!("call {id} ended after {attempts} attempts without a reply");
             effects.push(WorkerEffect::Log(Level::Debug, Some(id.operation.clone()), text));
         }
-        effects.push(WorkerEffect::End(CallEnd { id: id.clone(), attempts, outcome }));
+        effects.push(WorkerEffect::End(CallEnd { id: id.clone(), lane, attempts, outcome }));
         self.close(id, answered, effects);
     }
 
