@@ -20,6 +20,13 @@ pub struct FlowSettings {
     pub retry_cap_ms: u64,
 }
 
+impl FlowSettings {
+    /// The pause before try `retry` (from 0) to remove what is left.
+    pub(crate) fn pause_ms(&self, retry: u32) -> u64 {
+        self.retry_ms.saturating_mul(1 << retry.min(16)).min(self.retry_cap_ms).max(self.call_ms)
+    }
+}
+
 impl Default for FlowSettings {
     /// A worker is done after 1.5 s at the latest. Four steps (install, validate, remove, check) of 2 s fit into the 10 s
     /// that a northbound waits.

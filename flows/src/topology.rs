@@ -5,6 +5,7 @@ use hub::{CALLS, HubBolt, HubSpout};
 use workers::{WorkerBolt, WorkerSpout};
 
 use crate::create::CreateFlow;
+use crate::remove::RemoveFlow;
 
 /// The name of the topology.
 pub const NAME: &str = "flows";
@@ -23,7 +24,7 @@ pub fn flow_topology() -> Result<Topology, BuildErrors> {
     let t = Topology::named(NAME);
     let requests = t.inbox_spout("hub-spout", HubSpout::default);
     let answers = t.inbox_spout("speaker-spout", || WorkerSpout::new(SPEAKER));
-    let hub = t.bolt("hub", HubBolt::<CreateFlow>::default).stage(STAGE).lanes(LANES);
+    let hub = t.bolt("hub", HubBolt::<(CreateFlow, RemoveFlow)>::default).stage(STAGE).lanes(LANES);
     let worker = t.bolt("speaker-worker", || WorkerBolt::new(SPEAKER)).stage(SPEAKER).lanes(LANES);
     let worker = worker.mode(Mode::AtLeastOnce).reads(answers.local());
     let worker = worker.reads(hub.side(CALLS).fields(|command| command.call().operation.to_string()).or_local());

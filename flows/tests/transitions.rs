@@ -40,9 +40,10 @@ fn stuck() -> Event {
     Event::UndoStuck { left: vec![1] }
 }
 
-fn events() -> [Event; 8] {
-    use Event::{AllReplied, Requested, Superseded, TimedOut, Undone};
-    [Requested, gone(), AllReplied, failed(), TimedOut, Undone, stuck(), Superseded]
+fn events() -> [Event; 11] {
+    use Event::{AllReplied, Cancelled, Enough, Requested, Superseded, TimedOut, Undone};
+    let signal = Event::Signal { name: "go".into(), body: json!(null) };
+    [Requested, gone(), AllReplied, failed(), TimedOut, Undone, stuck(), Superseded, Enough, signal, Cancelled]
 }
 
 /// What happens to a flow of length 1, with the drill `error`.
@@ -106,6 +107,8 @@ fn every_row_of_the_table_happens_and_nothing_else_does() {
         happens(None, &[Requested, TimedOut, Undone, found(), AllReplied]),
         happens(None, &[Requested, TimedOut, Undone, failed()]),
         happens(None, &[Requested, TimedOut, Undone, TimedOut]),
+        happens(None, &[Requested, Event::Cancelled]),
+        happens(None, &[Requested, AllReplied, Event::Cancelled]),
         happens(None, &[&degraded[..], &[Superseded, TimedOut]].concat()),
         again(&[Superseded, stuck()]),
         again(&[Undone, Superseded, failed(), TimedOut]),

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use coordinator::{Deadline, TimedOut};
 use hub::{
-    CallSpec, Event, Fx, HubEffect, HubRequest, HubSettings, HubTable, Illegal, Mode, State, StepSpec, UndoSpec,
-    Workflow,
+    Barrier, CallSpec, Event, Fx, HubEffect, HubRequest, HubSettings, HubTable, Illegal, Mode, State, StepSpec,
+    UndoSpec, Workflow,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -53,9 +53,10 @@ fn call(tag: u32) -> CallSpec {
 impl Workflow for Pair {
     const NAME: &'static str = "pair";
     type State = PairState;
+    type Request = Value;
     type Lane = ();
 
-    fn read(_: &OperationId, _: &str, request: &Value) -> Result<Self, Problem> {
+    fn begin(_: &OperationId, _: &str, request: Value) -> Result<Self, Problem> {
         match request.as_bool() {
             Some(true) => Ok(Self(Mode::AtOnce)),
             Some(false) => Ok(Self(Mode::OneByOne)),
@@ -71,7 +72,13 @@ impl Workflow for Pair {
         };
         Ok(match (state, event) {
             (PairState::New, Event::Requested) => {
-                fx.step(StepSpec { name: "do", mode: self.0, within_ms: 300, calls: vec![call(1), call(2)] });
+                fx.step(StepSpec {
+                    name: "do",
+                    mode: self.0,
+                    barrier: Barrier::All,
+                    within_ms: 300,
+                    calls: vec![call(1), call(2)],
+                });
                 PairState::Doing
             }
             (PairState::Doing, Event::Replied { .. }) => PairState::Doing,
@@ -170,7 +177,12 @@ impl Watched {
                     self.answered.entry(view.operation.clone()).or_default().push(view.answer);
                 }
                 HubEffect::Count(name) => self.parked += u32::from(name == hub::names::PARKED),
-                HubEffect::Over(_) | HubEffect::Changed(_) | HubEffect::Closed(_) | HubEffect::Log(..) => {}
+                HubEffect::Over(_)
+                | HubEffect::Told { .. }
+                | HubEffect::Show(_)
+                | HubEffect::Changed(_)
+                | HubEffect::Closed(_)
+                | HubEffect::Log(..) => {}
             }
         }
     }
@@ -186,7 +198,11 @@ impl Watched {
                 self.asked.insert(cause.clone(), operation.clone());
                 let request = mode.map_or(Value::Null, Value::Bool);
                 let body = wire::request::Request { workflow: "pair".into(), request };
-                self.table.request(at, HubRequest { operation, cause, key, body: Ok(body) }, &mut effects);
+                self.table.request(
+                    at,
+                    HubRequest { operation, cause, key, expires: None, body: Ok(body) },
+                    &mut effects,
+                );
             }
             Step::EndCall { pick, outcome } => {
                 let Some(id) = self.open.remove(pick % self.open.len().max(1)) else { return };

@@ -22,8 +22,9 @@ use topology::driver::Virtual;
 use topology::{Shard, View};
 use uuid::Uuid;
 use wire::answer::{Answer, Operation};
+use wire::command::{self, Command};
 use wire::flow::{FlowFailed, FlowUp};
-use wire::{OperationId, Problem};
+use wire::{Envelope, Kind, OperationId, Problem};
 
 use crate::system::{System, SystemOptions};
 
@@ -49,6 +50,7 @@ pub struct World {
 }
 
 struct Asking {
+    key: String,
     ticket: Ticket,
     told: Option<Told>,
 }
@@ -155,8 +157,34 @@ impl World {
             http_id: Uuid::from_u128(u128::from(self.requests)),
         })?;
         self.inlet_handle.send(&ticket)?;
-        self.asked.push(Asking { ticket, told: None });
+        self.asked.push(Asking { key: request.flowid, ticket, told: None });
         Ok(Asked(self.asked.len() - 1))
+    }
+
+    /// Gives a command to the operation of a request; the name under which its outcome can be asked for.
+    pub fn command(&mut self, asked: Asked, command: &Command) -> String {
+        self.requests += 1;
+        let cause = format!("command-{}", self.requests);
+        let mut envelope = Envelope::new(Kind::Command, cause.as_str(), "/world");
+        envelope.operation = Some(self.operation_of(asked));
+        let body = serde_json::to_vec(command).expect("a command is plain data");
+        let key = self.asked[asked.0].key.clone();
+        self.write(&[Outgoing::keyed(&self.inbox(), key, body).with(&envelope)]);
+        cause
+    }
+
+    /// What became of a command; none while nothing was said.
+    ///
+    /// # Panics
+    /// Where it was said twice, or cannot be read.
+    pub fn outcome(&self, command: &str) -> Option<command::Outcome> {
+        let told = |record: &Record| {
+            let envelope = record.headers.envelope().expect("the hub writes envelopes");
+            envelope.subject.as_deref() == Some("command") && envelope.causation.as_deref() == Some(command)
+        };
+        let told: Vec<Record> = self.records(&self.egress()).into_iter().filter(told).collect();
+        assert!(told.len() <= 1, "{command} was answered {} times", told.len());
+        told.first().map(|record| serde_json::from_slice(&record.value).expect("an outcome"))
     }
 
     /// What was told.

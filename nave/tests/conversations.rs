@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bus::{Bus, Clock, Embedded, EmbeddedOptions, ManualClock, Outgoing, Part, Reader, Record};
 use floodlight_sim::{SpeakerHandle, SpeakerPart};
-use hub::{CALLS, CallSpec, Event, Fx, HubBolt, HubSpout, Illegal, Mode, State, StepSpec, Workflow};
+use hub::{Barrier, CALLS, CallSpec, Event, Fx, HubBolt, HubSpout, Illegal, Mode, State, StepSpec, Workflow};
 use serde_json::{Value, json};
 use topology::{Arrangement, Settings, Shard, ShardOptions, ShardStatus, Topology};
 use wire::answer::{Answer, Operation};
@@ -218,9 +218,10 @@ impl State for CarefulState {
 impl Workflow for Careful {
     const NAME: &'static str = "careful";
     type State = CarefulState;
+    type Request = Value;
     type Lane = ();
 
-    fn read(_: &OperationId, _: &str, _: &Value) -> Result<Self, Problem> {
+    fn begin(_: &OperationId, _: &str, _: Value) -> Result<Self, Problem> {
         Ok(Self)
     }
 
@@ -228,7 +229,13 @@ impl Workflow for Careful {
         match (state, event) {
             (CarefulState::New, Event::Requested) => {
                 let calls = (1..=2).map(install).collect();
-                fx.step(StepSpec { name: "install rules", mode: Mode::OneByOne, within_ms: 4_000, calls });
+                fx.step(StepSpec {
+                    name: "install rules",
+                    mode: Mode::OneByOne,
+                    barrier: Barrier::All,
+                    within_ms: 4_000,
+                    calls,
+                });
                 Ok(CarefulState::Installing)
             }
             (CarefulState::Installing, Event::Replied { .. }) => Ok(CarefulState::Installing),

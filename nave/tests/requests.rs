@@ -244,7 +244,7 @@ fn a_record_that_names_nobody_is_a_dead_letter_with_its_reason() {
     let records = [
         (Outgoing::keyed(&inbox, "test-01", BODY), "ce_specversion"),
         (garbled, "nave.dance"),
-        (request(&Envelope::new(Kind::Request, "r-1", "/stranger")), "a request needs ce_correlationid"),
+        (request(&Envelope::new(Kind::Request, "r-1", "/stranger")), "a nave.request needs ce_correlationid"),
         (without_key, "a request needs a key"),
         (bad_key, "UTF-8"),
         (reply_to_nothing, "no component takes nave.reply"),

@@ -10,7 +10,9 @@ use hub::check::{differences, table};
 use nave::world::World;
 use serde_json::json;
 use support::{fault, flow, inject, one_lane, refusal, stranger};
+use wire::Code;
 use wire::answer::Operation;
+use wire::command::{Command, Outcome};
 use wire::speaker::{Action, Rule, SwitchId};
 
 type Seen = BTreeSet<(String, String, String)>;
@@ -77,6 +79,20 @@ fn every_transition_of_the_table_is_seen_and_no_other() {
     }
     world.run_until_idle();
     collect(&world, &mut seen);
+
+    // Cancelled while rules are installed, and while they are read back.
+    for (word, state) in [(Word::Install, "installing"), (Word::Read, "validating")] {
+        let mut world = one_lane(1, |_| {});
+        inject(&world, fault(word, 1, FaultKind::DelayReply { ms: 100 }, Some(1)));
+        let asked = world.request(&flow("test-01", 3));
+        world.run_ms(50);
+        let cancel = world.command(asked, &Command::Cancel);
+        world.run_until_idle();
+        assert!(matches!(world.outcome(&cancel), Some(Outcome::Taken(_))), "{state}");
+        assert_eq!(world.answer(asked).failure().code, Code::Cancelled, "{state}");
+        assert!(world.speaker().all_rules().is_empty(), "{state}");
+        collect(&world, &mut seen);
+    }
 
     // Refused before it begins.
     world.request(&flow("test-01", 4));

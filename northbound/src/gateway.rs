@@ -223,6 +223,7 @@ impl Gateway {
                 live: true,
                 step: None,
                 until: None,
+                signal: None,
                 history: Vec::new(),
                 answer: None,
             };
