@@ -136,6 +136,11 @@ impl Workflow for CreateFlow {
         lane.configure(settings, info);
     }
 
+    fn request_ms(settings: &Settings) -> Option<u64> {
+        let FlowSettings { request_ms, .. } = settings.of("flows").unwrap_or_default();
+        Some(request_ms)
+    }
+
     fn budgets(settings: &Settings) -> Vec<StepBudget> {
         let FlowSettings { call_ms, step_ms, .. } = settings.of("flows").unwrap_or_default();
         [INSTALL, VALIDATE, REMOVE, CHECK].map(|step| StepBudget { step, service: SPEAKER, call_ms, step_ms }).into()

@@ -6,7 +6,8 @@ use bytes::Bytes;
 use coordinator::{DEADLINES, TimedOut, deadlines};
 use topology::Route;
 use topology::{
-    Bolt, Declarer, Delivery, DueTimes, Emitter, InboxSpout, LaneInfo, Message, Settings, Side, Unreadable, View,
+    Bolt, Budget, Declarer, Delivery, DueTimes, Emitter, InboxSpout, LaneInfo, Message, Settings, Side, Unreadable,
+    View,
 };
 use wire::answer::{Answer, Resource};
 use wire::call::{CallCommand, CallEnd};
@@ -196,6 +197,13 @@ impl<W: Workflows> Bolt for HubBolt<W> {
     fn declare(declarer: &mut Declarer<HubIn>) {
         declarer.side(CALLS);
         deadlines(declarer);
+        for (name, request) in W::types() {
+            declarer.offers(name, request);
+        }
+    }
+
+    fn budgets(&self, settings: &Settings) -> Vec<Budget> {
+        crate::budget::budgets::<W>(settings)
     }
 
     fn prepare(&mut self, lane: &LaneInfo) {

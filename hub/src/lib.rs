@@ -7,6 +7,7 @@
 //! Read in this order: [`workflow`] (what users write), [`machine`] (one of several types), `operation` (one operation), [`table`] (all of a lane, pure),
 //! [`components`] (spout and bolt around it), [`check`] (the transition table compared with the code).
 
+mod budget;
 pub mod check;
 pub mod components;
 pub mod machine;

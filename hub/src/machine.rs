@@ -56,8 +56,8 @@ pub trait Workflows: 'static {
     /// The name of each, and the JSON Schema of its request.
     fn types() -> Vec<(&'static str, Value)>;
 
-    /// The budgets of all their steps, each with the workflow's name.
-    fn budgets(settings: &Settings) -> Vec<(&'static str, StepBudget)>;
+    /// For each its name, the budgets of its steps, and how long a request waits for it.
+    fn budgets(settings: &Settings) -> Vec<(&'static str, Vec<StepBudget>, Option<u64>)>;
 
     /// Takes the settings for what the lane shares.
     fn configure(lane: &mut Self::Lane, settings: &Settings, info: &LaneInfo);
@@ -73,8 +73,8 @@ impl<W: Workflow> Workflows for W {
         vec![(W::NAME, schema_for!(W::Request).to_value())]
     }
 
-    fn budgets(settings: &Settings) -> Vec<(&'static str, StepBudget)> {
-        W::budgets(settings).into_iter().map(|budget| (W::NAME, budget)).collect()
+    fn budgets(settings: &Settings) -> Vec<(&'static str, Vec<StepBudget>, Option<u64>)> {
+        vec![(W::NAME, W::budgets(settings), W::request_ms(settings))]
     }
 
     fn configure(lane: &mut W::Lane, settings: &Settings, info: &LaneInfo) {
@@ -99,7 +99,7 @@ macro_rules! several {
                 types
             }
 
-            fn budgets(settings: &Settings) -> Vec<(&'static str, StepBudget)> {
+            fn budgets(settings: &Settings) -> Vec<(&'static str, Vec<StepBudget>, Option<u64>)> {
                 let mut budgets = $first::budgets(settings);
                 $(budgets.extend($more::budgets(settings));)+
                 budgets

@@ -34,6 +34,12 @@ pub trait Workflow: Sized + 'static {
         Vec::new()
     }
 
+    /// How long a request waits for its answer, in milliseconds, where that is to cover every step in [`Workflow::budgets`],
+    /// one after the other.
+    fn request_ms(_settings: &Settings) -> Option<u64> {
+        None
+    }
+
     /// What an operation for `key` begins with. Nothing may be taken from the lane yet: it may have to wait for its turn.
     ///
     /// # Errors

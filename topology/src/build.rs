@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use wire::control::Mode;
 
+use crate::budget::{self, Budget};
 use crate::builder::{Builder, ComponentKind, EdgeDeclaration, Graph, Origin};
 use crate::plan::{ComponentPlan, EdgePlan, Plan, StagePlan, Topology};
 
@@ -92,6 +93,9 @@ pub enum Fault {
         /// What is.
         known: String,
     },
+    /// Somebody gives up before what it waits for can have ended.
+    #[error("{0}")]
+    Budget(String),
     /// A topology without components.
     #[error("the topology has no components")]
     Empty,
@@ -129,6 +133,9 @@ pub(crate) fn build(builder: &Builder) -> Result<Topology, BuildErrors> {
     let ends = check_edges(&graph, &mut faults);
     check_readers(&graph, &ends, &mut faults);
     let stages = stages(&graph, &ends, declared.components.len(), &mut faults);
+    let probes = graph.components.iter().filter_map(|component| component.probe.as_ref());
+    let budgets: Vec<Budget> = probes.flat_map(|probe| probe().budgets(&graph.settings)).collect();
+    faults.extend(budget::too_short(&budgets).into_iter().map(Fault::Budget));
     if !faults.is_empty() {
         faults.sort();
         faults.dedup();
@@ -150,7 +157,8 @@ pub(crate) fn build(builder: &Builder) -> Result<Topology, BuildErrors> {
             stage: stage.expect("every component is in a stage"),
             sides: component.sides.clone(),
             make: Arc::clone(&component.make),
-            topics: Arc::clone(&component.topics),
+            probe: component.probe.clone(),
+            offers: component.offers.clone(),
         });
     }
     for (edge, from) in graph.edges.iter().zip(&ends) {

@@ -14,9 +14,10 @@ use wire::control::Mode;
 use wire::topics::Topics;
 
 use crate::arrangement::Arrangement;
+use crate::budget::Budget;
 use crate::build::{self, BuildErrors, Fault};
 use crate::component::{Bolt, InboxSpout, Spout};
-use crate::declare::{Attachment, Declarer, SideDeclaration};
+use crate::declare::{Attachment, Declarer, Offer, SideDeclaration};
 use crate::emitter::Side;
 use crate::grouping::Grouping;
 use crate::node::{BoltNode, InboxNode, Node, Seat, SpoutNode};
@@ -60,8 +61,24 @@ impl<In: 'static, F: Fn(Seat) -> Box<dyn Node> + Send + Sync> Make for Maker<In,
     }
 }
 
-/// Topics outside of the topology that a component writes to.
-pub(crate) type TopicsOf = Arc<dyn Fn(&Topics, u32) -> Vec<TopicSpec> + Send + Sync>;
+/// What a component tells of itself before it runs.
+pub(crate) trait Probe {
+    fn topics(&self, names: &Topics, lanes: u32) -> Vec<TopicSpec>;
+    fn budgets(&self, settings: &Settings) -> Vec<Budget>;
+}
+
+impl<B: Bolt> Probe for B {
+    fn topics(&self, names: &Topics, lanes: u32) -> Vec<TopicSpec> {
+        Bolt::topics(self, names, lanes)
+    }
+
+    fn budgets(&self, settings: &Settings) -> Vec<Budget> {
+        Bolt::budgets(self, settings)
+    }
+}
+
+/// Makes one to ask; none of a component that has nothing to tell.
+pub(crate) type MakeProbe = Option<Arc<dyn Fn() -> Box<dyn Probe> + Send + Sync>>;
 
 #[derive(Clone)]
 pub(crate) struct StreamDeclaration {
@@ -82,7 +99,8 @@ pub(crate) struct ComponentDeclaration {
     pub(crate) sides: Vec<SideDeclaration>,
     pub(crate) attachments: Vec<Attachment>,
     pub(crate) make: Arc<dyn Make>,
-    pub(crate) topics: TopicsOf,
+    pub(crate) probe: MakeProbe,
+    pub(crate) offers: Vec<Offer>,
 }
 
 #[derive(Clone)]
@@ -133,7 +151,7 @@ impl Builder {
         let mut declarer = Declarer::default();
         S::declare(&mut declarer);
         let make = move |seat: Seat| Box::new(SpoutNode::new(make(), seat)) as Box<dyn Node>;
-        self.declare(name, ComponentKind::Spout, declarer, make, no_topics())
+        self.declare(name, ComponentKind::Spout, declarer, make, None)
     }
 
     /// Declares a spout that is fed by the inbox of its stage.
@@ -143,7 +161,7 @@ impl Builder {
         make: impl Fn() -> S + Send + Sync + 'static,
     ) -> Declared<(), S::Out> {
         let make = move |seat: Seat| Box::new(InboxNode::new(make(), seat)) as Box<dyn Node>;
-        self.declare(name, ComponentKind::InboxSpout, Declarer::default(), make, no_topics())
+        self.declare(name, ComponentKind::InboxSpout, Declarer::default(), make, None)
     }
 
     /// Declares a bolt. `make` is called once for each lane.
@@ -152,9 +170,9 @@ impl Builder {
         B::declare(&mut declarer);
         let make = Arc::new(make);
         let bolt = Arc::clone(&make);
-        let topics = Arc::new(move |names: &Topics, lanes| bolt().topics(names, lanes));
+        let probe: MakeProbe = Some(Arc::new(move || Box::new(bolt()) as Box<dyn Probe>));
         let make = move |seat: Seat| Box::new(BoltNode::new(make(), seat)) as Box<dyn Node>;
-        self.declare(name, ComponentKind::Bolt, declarer, make, topics)
+        self.declare(name, ComponentKind::Bolt, declarer, make, probe)
     }
 
     /// A stream by the names of its component and itself, which are checked when the topology is built.
@@ -181,7 +199,7 @@ impl Builder {
         kind: ComponentKind,
         declarer: Declarer<In>,
         make: impl Fn(Seat) -> Box<dyn Node> + Send + Sync + 'static,
-        topics: TopicsOf,
+        probe: MakeProbe,
     ) -> Declared<In, Out> {
         let mut streams = Vec::new();
         if TypeId::of::<Out>() != TypeId::of::<()>() {
@@ -201,7 +219,8 @@ impl Builder {
             sides: declarer.sides,
             attachments: declarer.attachments,
             make: Arc::new(Maker::<In, _> { make, receives: PhantomData }),
-            topics,
+            probe,
+            offers: declarer.offers,
         });
         let component = graph.components.len() - 1;
         drop(graph);
@@ -211,10 +230,6 @@ impl Builder {
     pub(crate) fn declared<In, Out>(&self, component: usize) -> Declared<In, Out> {
         Declared { builder: self.clone(), component, types: PhantomData }
     }
-}
-
-fn no_topics() -> TopicsOf {
-    Arc::new(|_, _| Vec::new())
 }
 
 /// A component that was declared: receives `In`, emits `Out` on its main stream.

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use wire::topics::Topics;
 use wire::{Envelope, WallTime};
 
+use crate::budget::Budget;
 use crate::declare::Declarer;
 use crate::emitter::Emitter;
 use crate::settings::Settings;
@@ -62,6 +63,11 @@ pub trait Bolt: 'static {
 
     /// Topics outside of the topology that it writes to, for a stage with so many lanes: they are created with its own.
     fn topics(&self, _names: &Topics, _lanes: u32) -> Vec<TopicSpec> {
+        Vec::new()
+    }
+
+    /// How long those who ask it may have to wait, and how long it waits for others, with these settings.
+    fn budgets(&self, _settings: &Settings) -> Vec<Budget> {
         Vec::new()
     }
 

@@ -5,6 +5,8 @@ use std::marker::PhantomData;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use serde_json::Value;
+
 use crate::builder::{Builder, Declared};
 use crate::emitter::{Port, Side};
 use crate::wiring::Wired;
@@ -13,13 +15,21 @@ use crate::wiring::Wired;
 pub struct Declarer<In> {
     pub(crate) sides: Vec<SideDeclaration>,
     pub(crate) attachments: Vec<Attachment>,
+    pub(crate) offers: Vec<Offer>,
     receives: PhantomData<fn(In)>,
 }
 
 impl<In> Default for Declarer<In> {
     fn default() -> Self {
-        Self { sides: Vec::new(), attachments: Vec::new(), receives: PhantomData }
+        Self { sides: Vec::new(), attachments: Vec::new(), offers: Vec::new(), receives: PhantomData }
     }
+}
+
+/// Something that clients can ask of a component.
+#[derive(Clone)]
+pub(crate) struct Offer {
+    pub(crate) name: &'static str,
+    pub(crate) request: Value,
 }
 
 type MakePort = fn(Vec<Box<dyn Any>>) -> Box<dyn Any>;
@@ -50,6 +60,12 @@ impl<In: 'static> Declarer<In> {
             tuples: type_name::<T>(),
             port: |wired| Box::new(Wired::<T>::port(wired)) as Box<dyn Any>,
         });
+    }
+
+    /// Clients can ask the component for `name`, with a request that `request`, a JSON Schema, describes: it goes to the inbox
+    /// of the component's stage.
+    pub fn offers(&mut self, name: &'static str, request: Value) {
+        self.offers.push(Offer { name, request });
     }
 
     /// The component needs a helper in its stage: components that are declared once for each stage that has one who asks.

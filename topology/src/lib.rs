@@ -56,6 +56,7 @@
 //! turns, on threads or in virtual time).
 
 mod arrangement;
+mod budget;
 mod build;
 pub mod builder;
 pub mod component;
@@ -77,6 +78,7 @@ pub mod wheel;
 mod wiring;
 
 pub use arrangement::Arrangement;
+pub use budget::Budget;
 pub use build::{BuildErrors, Fault};
 pub use builder::{Builder, Declared};
 pub use bus::{Cleanup, Route, TopicSpec};

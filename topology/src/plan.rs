@@ -5,14 +5,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bus::{Cleanup, TopicSpec};
-use wire::control::Mode;
+use wire::control::{Mode, WorkflowType};
 use wire::topics::Topics;
 
 use crate::arrangement::Arrangement;
 use crate::build::{self, BuildErrors};
-use crate::builder::{Builder, ComponentKind, DEFAULT_STREAM, Graph, Make, TopicsOf};
+use crate::builder::{Builder, ComponentKind, DEFAULT_STREAM, Graph, Make, MakeProbe};
 use crate::component::LaneInfo;
-use crate::declare::SideDeclaration;
+use crate::declare::{Offer, SideDeclaration};
 use crate::emitter::LaneContext;
 use crate::lane::{Lane, Seated};
 use crate::node::Seat;
@@ -35,7 +35,8 @@ pub(crate) struct ComponentPlan {
     pub(crate) stage: usize,
     pub(crate) sides: Vec<SideDeclaration>,
     pub(crate) make: Arc<dyn Make>,
-    pub(crate) topics: TopicsOf,
+    pub(crate) probe: MakeProbe,
+    pub(crate) offers: Vec<Offer>,
 }
 
 pub(crate) struct EdgePlan {
@@ -115,6 +116,20 @@ impl Topology {
         build::build(&Builder::of(graph))
     }
 
+    /// What clients can start.
+    pub fn workflows(&self) -> Vec<WorkflowType> {
+        let of = |component: &ComponentPlan| {
+            let stage = self.plan.stages[component.stage].name.to_string();
+            let offer = move |offer: &Offer| WorkflowType {
+                name: offer.name.to_owned(),
+                stage: stage.clone(),
+                request: offer.request.clone(),
+            };
+            component.offers.iter().map(offer).collect::<Vec<_>>()
+        };
+        self.plan.components.iter().flat_map(of).collect()
+    }
+
     /// A hash of stages, components, streams and groupings, lanes and modes apart: 16 hexadecimal digits. Two processes
     /// whose code gives different ones do not run one topology (FNV-1a, 64 bits).
     pub fn graph(&self) -> String {
@@ -141,7 +156,8 @@ impl Topology {
             let view = TopicSpec::log(&names.view(self.name(), &stage.name), stage.lanes);
             topics.push(view.cleaned(Cleanup::Compact));
             let components = stage.components.iter().map(|component| &self.plan.components[*component]);
-            topics.extend(components.flat_map(|component| (component.topics)(names, stage.lanes)));
+            let probes = components.filter_map(|component| component.probe.as_ref());
+            topics.extend(probes.flat_map(|probe| probe().topics(names, stage.lanes)));
         }
         topics.push(TopicSpec::log(&names.dead(self.name()), 1).cleaned(Cleanup::DeleteAfterMs(KEEP_DEAD_MS)));
         topics

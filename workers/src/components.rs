@@ -6,8 +6,8 @@ use bytes::Bytes;
 use coordinator::{DEADLINES, TimedOut, deadlines};
 use serde::{Deserialize, Serialize};
 use topology::{
-    Bolt, Cleanup, Declarer, Delivery, DueTimes, Emitter, InboxSpout, LaneInfo, Message, Route, Settings, TopicSpec,
-    Unreadable, View,
+    Bolt, Budget, Cleanup, Declarer, Delivery, DueTimes, Emitter, InboxSpout, LaneInfo, Message, Route, Settings,
+    TopicSpec, Unreadable, View,
 };
 use wire::call::{Call, CallCommand, CallEnd};
 use wire::topics::Topics;
@@ -168,6 +168,14 @@ impl Bolt for WorkerBolt {
     fn topics(&self, names: &Topics, lanes: u32) -> Vec<TopicSpec> {
         let requests = TopicSpec::log(&names.spoke(&self.service), lanes);
         vec![requests.cleaned(Cleanup::DeleteAfterMs(Self::KEEP_REQUESTS_MS))]
+    }
+
+    fn budgets(&self, settings: &Settings) -> Vec<Budget> {
+        let settings: WorkerSettings = settings.of(&Self::settings_name(&self.service)).unwrap_or_default();
+        let (attempts, timeout_ms, longest) = (settings.attempts, settings.timeout_ms, settings.longest_ms());
+        let pauses = longest - u64::from(attempts) * timeout_ms;
+        let because = format!("{attempts} x {timeout_ms} ms + {pauses} ms back-off");
+        vec![Budget::Takes { what: self.service.to_string(), ms: longest, because }]
     }
 
     fn prepare(&mut self, lane: &LaneInfo) {

@@ -166,9 +166,7 @@ impl<W: Workflows> HubTable<W> {
 
     fn take_parked(&mut self, operation: &OperationId, command: &str) -> Result<Parked, Problem> {
         match self.running.get_mut(operation).map(|running| &mut running.standing) {
-            Some(Standing::Parked(parked)) => {
-                Ok(std::mem::take(parked))
-            }
+            Some(Standing::Parked(parked)) => Ok(std::mem::take(parked)),
             Some(Standing::Queued | Standing::Running | Standing::Ended) | None => {
                 Err(self.not_now(operation, command, "it is not parked"))
             }
