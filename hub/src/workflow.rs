@@ -120,7 +120,10 @@ pub enum Event {
     /// The deadline of the step, or of a wait, has passed. The step is over.
     TimedOut,
     /// Everything that was to be undone is undone.
-    Undone,
+    Undone {
+        /// The tags of calls that, as it turned out, were never sent: there was nothing to undo.
+        never_sent: Vec<u32>,
+    },
     /// Something could not be undone, or not in time.
     UndoStuck {
         /// The tags of what is left.
@@ -166,7 +169,7 @@ impl Event {
             Event::AllReplied => "all replied",
             Event::Failed(_) => "failed",
             Event::TimedOut => "timed out",
-            Event::Undone => "undone",
+            Event::Undone { .. } => "undone",
             Event::UndoStuck { .. } => "undo stuck",
             Event::Superseded => "superseded",
             Event::Enough => "enough replied",

@@ -87,7 +87,7 @@ impl Workflow for Pair {
                 fx.undo("undo", 300);
                 PairState::Undoing
             }
-            (PairState::Undoing, Event::Undone) => end(fx, Answer::Failed(json!("undone"))),
+            (PairState::Undoing, Event::Undone { .. }) => end(fx, Answer::Failed(json!("undone"))),
             (PairState::Undoing, Event::UndoStuck { left }) => end(fx, Answer::Failed(json!({ "left": left }))),
             (PairState::New | PairState::Doing | PairState::Undoing | PairState::Ended, _) => return Err(Illegal),
         })

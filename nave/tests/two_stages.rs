@@ -16,6 +16,8 @@ mod first_light;
 mod hub_dies;
 #[path = "large.rs"]
 mod large;
+#[path = "liveness.rs"]
+mod liveness;
 #[path = "rebalance.rs"]
 mod rebalance;
 #[path = "replies.rs"]
