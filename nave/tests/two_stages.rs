@@ -20,6 +20,8 @@ mod large;
 mod liveness;
 #[path = "rebalance.rs"]
 mod rebalance;
+#[path = "removal.rs"]
+mod removal;
 #[path = "replies.rs"]
 mod replies;
 #[path = "requests.rs"]
