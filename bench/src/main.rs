@@ -7,6 +7,10 @@
 //!
 //! Times are printed here and asserted nowhere. Machines are noisy: compare within one run.
 
+/// As the binary has it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 mod flows;
 mod timers;
 
