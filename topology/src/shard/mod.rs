@@ -106,6 +106,7 @@ impl Shard {
             topic: inbox.to_string(),
             name: options.member.clone(),
             session_timeout: options.session_timeout,
+            outside: false,
         })?;
         let clock = bus.clock();
         Ok(Self {
