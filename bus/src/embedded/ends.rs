@@ -32,6 +32,7 @@ impl EmbeddedReader {
         max: usize,
         out: &mut Vec<Record>,
     ) -> Result<MutexGuard<'a, State>, BusError> {
+        shared.sync_due()?;
         let before = out.len();
         let mut state = shared.lock();
         self.collect(&mut state, max, out)?;

@@ -31,7 +31,7 @@ impl Growing {
 
 impl State {
     /// Writes a batch to the disk; `touched` are its partitions. Says which piece was written for each of them.
-    pub(super) fn to_disk(&mut self, writing: &Writing<'_>, touched: &[Place]) -> Result<Vec<Piece>, BusError> {
+    pub(super) fn write_to_disk(&mut self, writing: &Writing<'_>, touched: &[Place]) -> Result<Vec<Piece>, BusError> {
         let Some(disk) = &self.disk else { return Ok(Vec::new()) };
         let mut batch = self.batch()?;
         let mut pieces: Vec<Growing> = Vec::with_capacity(touched.len());

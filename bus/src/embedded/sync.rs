@@ -82,7 +82,9 @@ impl Shared {
             let synced = store.sync();
             state = self.lock();
             if synced.is_ok() {
-                ends.into_iter().for_each(|(place, end)| state.log(place).synced = end);
+                for (place, end) in ends {
+                    state.log(place).synced = end;
+                }
             }
             let Some(disk) = &mut state.disk else { return Ok(()) };
             disk.syncing = false;

@@ -41,12 +41,14 @@ impl State {
     /// Where the disk did not take it.
     pub(super) fn write(&mut self, writing: &Writing<'_>, options: &EmbeddedOptions) -> Result<(), crate::BusError> {
         let touched = writing.touched();
-        let pieces = self.to_disk(writing, &touched)?;
+        let pieces = self.write_to_disk(writing, &touched)?;
         for (record, place) in writing.records.iter().zip(writing.places) {
             self.log(*place).append(record, writing.now);
         }
         if writing.gaps {
-            touched.iter().for_each(|place| self.log(*place).skip());
+            for place in &touched {
+                self.log(*place).skip();
+            }
         }
         for (place, piece) in touched.iter().zip(pieces) {
             if let Some(tail) = &mut self.log(*place).tail {

@@ -64,7 +64,9 @@ pub(in crate::embedded) mod keys {
     /// `kind` and what tells it from others of its kind.
     pub(in crate::embedded) fn key(kind: u8, parts: &[&[u8]]) -> Vec<u8> {
         let mut key = vec![kind];
-        parts.iter().for_each(|part| key.extend_from_slice(part));
+        for part in parts {
+            key.extend_from_slice(part);
+        }
         key
     }
 

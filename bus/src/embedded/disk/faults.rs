@@ -2,8 +2,10 @@
 
 use std::fmt;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+
+const ALONE: &str = "nobody panics while holding the gate";
 
 /// Breaks the disk of a bus, for tests and drills. A clone breaks the same disk; the default one breaks nothing.
 ///
@@ -19,6 +21,14 @@ struct Faults {
     /// So many bytes can be written still.
     room: AtomicU64,
     syncs_fail: AtomicBool,
+    gate: Mutex<Gate>,
+    moved: Condvar,
+}
+
+#[derive(Default)]
+struct Gate {
+    closed: bool,
+    waiting: usize,
 }
 
 impl DiskFaults {
@@ -37,6 +47,27 @@ impl DiskFaults {
         self.0.syncs_fail.store(true, Ordering::SeqCst);
     }
 
+    /// Every sync waits from now on, until [`DiskFaults::let_syncs_go`].
+    pub fn hold_syncs(&self) {
+        self.gate().closed = true;
+    }
+
+    /// Syncs go on.
+    pub fn let_syncs_go(&self) {
+        self.gate().closed = false;
+        self.0.moved.notify_all();
+    }
+
+    /// Returns when a sync waits.
+    pub fn until_a_sync_waits(&self) {
+        let gate = self.0.moved.wait_while(self.gate(), |gate| gate.waiting == 0);
+        drop(gate.expect(ALONE));
+    }
+
+    fn gate(&self) -> MutexGuard<'_, Gate> {
+        self.0.gate.lock().expect(ALONE)
+    }
+
     /// How many of `bytes` can be written now; they are taken.
     pub(super) fn room_for(&self, bytes: usize) -> usize {
         let room = self.0.room.load(Ordering::Relaxed);
@@ -48,8 +79,16 @@ impl DiskFaults {
         taken
     }
 
-    /// Fails where syncs are to fail.
+    /// Waits where syncs are to wait, and fails where they are to fail.
     pub(super) fn sync(&self) -> io::Result<()> {
+        let mut gate = self.gate();
+        if gate.closed {
+            gate.waiting += 1;
+            self.0.moved.notify_all();
+            gate = self.0.moved.wait_while(gate, |gate| gate.closed).expect(ALONE);
+            gate.waiting -= 1;
+        }
+        drop(gate);
         if self.0.syncs_fail.load(Ordering::SeqCst) {
             return Err(io::Error::other("it was told to fail"));
         }
@@ -59,7 +98,8 @@ impl DiskFaults {
 
 impl Default for DiskFaults {
     fn default() -> Self {
-        Self(Arc::new(Faults { room: AtomicU64::new(u64::MAX), syncs_fail: AtomicBool::new(false) }))
+        let (gate, moved) = (Mutex::default(), Condvar::new());
+        Self(Arc::new(Faults { room: AtomicU64::new(u64::MAX), syncs_fail: AtomicBool::new(false), gate, moved }))
     }
 }
 

@@ -8,7 +8,7 @@
 //! - breaks when it is told to.
 
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -35,8 +35,8 @@ struct Watch {
     opening: AtomicBool,
     /// Why nothing may be written any more.
     broken: OnceLock<String>,
-    /// File and first byte of what was read last.
-    read: Mutex<Option<(Arc<Path>, u64)>>,
+    /// What was read last in each row of files, the latest last.
+    read: Mutex<Vec<(Queue, Arc<Path>, u64)>>,
     faults: DiskFaults,
 }
 
@@ -51,7 +51,7 @@ impl Files {
             rewrite: Mutex::new(Mark::open(dir, Queue::Rewrite)?),
             opening: AtomicBool::new(true),
             broken: OnceLock::new(),
-            read: Mutex::new(None),
+            read: Mutex::default(),
             faults,
         };
         Ok(Self { shared: Arc::new(shared), active: Mutex::new(None) })
@@ -80,9 +80,13 @@ impl Files {
         drop(self.shared.broken.set(why));
     }
 
-    /// File and first byte of what was read last.
-    pub(super) fn last_read(&self) -> Option<(Arc<Path>, u64)> {
-        self.shared.read.lock().expect("nobody panics while holding it").clone()
+    /// What was read last, in words: in both rows of files where `both`, since nobody says which of them is meant.
+    pub(super) fn last_read(&self, both: bool) -> String {
+        let read = self.shared.read.lock().expect("nobody panics while holding it");
+        let skipped = if both { 0 } else { read.len().saturating_sub(1) };
+        let place = |(_, path, from): &(Queue, Arc<Path>, u64)| format!("{} at or after byte {from}", path.display());
+        let places: Vec<String> = read.iter().skip(skipped).map(place).collect();
+        if places.is_empty() { String::new() } else { format!(", in {}", places.join(", or in ")) }
     }
 
     fn watch(&self, plain: Plain, path: &Path) -> Opened {
@@ -154,7 +158,7 @@ impl FileSystem for Files {
 /// An open file.
 pub(super) struct Opened {
     plain: Arc<Plain>,
-    path: PathBuf,
+    path: Arc<Path>,
     queue: Queue,
     /// So many bytes of it were written.
     written: AtomicU64,
@@ -168,7 +172,10 @@ impl Handle for Opened {
             let mark = self.shared.mark(self.queue).lock().expect("nobody panics while holding a mark");
             mark.check_cut(&self.path, offset as u64)?;
         }
-        self.plain.truncate(offset)
+        self.plain.truncate(offset).map_err(|fault| {
+            let what = format!("{} cannot be cut at byte {offset}: {fault}", self.path.display());
+            io::Error::new(fault.kind(), what)
+        })
     }
 
     fn file_size(&self) -> io::Result<usize> {
@@ -204,8 +211,10 @@ impl Read for Reading {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.file.read(buffer)?;
         if read > 0 {
-            let place = (Arc::from(self.handle.path.as_path()), self.at);
-            *self.handle.shared.read.lock().expect("nobody panics while holding it") = Some(place);
+            let Opened { queue, path, shared, .. } = &*self.handle;
+            let mut read = shared.read.lock().expect("nobody panics while holding it");
+            read.retain(|(other, ..)| other != queue);
+            read.push((*queue, Arc::clone(path), self.at));
         }
         self.at += read as u64;
         Ok(read)

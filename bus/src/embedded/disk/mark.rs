@@ -91,14 +91,12 @@ impl Mark {
     /// # Errors
     /// Where what would be cut off was synced.
     pub(super) fn check_cut(&self, path: &Path, offset: u64) -> io::Result<()> {
-        if path.file_name().is_some_and(|name| name.to_string_lossy() == self.name) && offset < self.bytes {
-            return Err(damaged(format!(
-                "{} is damaged from byte {offset} on, but {} bytes of it were synced",
-                path.display(),
-                self.bytes
-            )));
+        let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+        // An older file was synced when it was left.
+        if (name.as_str(), offset) >= (self.name.as_str(), self.bytes) {
+            return Ok(());
         }
-        Ok(())
+        Err(damaged(format!("{} is damaged from byte {offset} on, and was synced further", path.display())))
     }
 
     /// `bytes` of `path` are synced.

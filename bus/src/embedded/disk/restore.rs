@@ -92,7 +92,11 @@ impl Reading<'_> {
             }
             pieces.push(piece);
         }
-        last.into_values().for_each(|record| log.put(record));
+        for record in last.into_values() {
+            log.put(record);
+        }
+        // Nobody reads yet, so nobody has to hear of them.
+        log.forget_deletions(u64::MAX);
         let bounds = Bounds { low: mark.low, end };
         Ok(log.on_disk(Tail::restore(pieces, pages, next_piece, next_page), bounds))
     }

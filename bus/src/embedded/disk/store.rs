@@ -20,6 +20,9 @@ const COMPRESSED_FROM_BYTES: u64 = 16 << 10;
 /// So many files may hold anything before the store moves what is still needed out of the oldest.
 const FILES: u64 = 4;
 
+/// A key and its value.
+pub(super) type Pair = (Vec<u8>, Vec<u8>);
+
 /// An open store.
 pub(in crate::embedded) struct Store {
     engine: Arc<Engine<Files>>,
@@ -68,7 +71,7 @@ impl Store {
         let opened = catch_unwind(AssertUnwindSafe(|| Engine::open_with_file_system(config, Arc::clone(&files))));
         let engine = match opened {
             Ok(Ok(engine)) => engine,
-            Ok(Err(fault)) => return Err(refuse(format!("cannot be opened: {fault}{}", place(&files)))),
+            Ok(Err(fault)) => return Err(refuse(format!("cannot be opened: {fault}{}", files.last_read(true)))),
             Err(_) => {
                 return Err(refuse("cannot be opened: the store gave up, and said why on the standard error".into()));
             }
@@ -78,11 +81,14 @@ impl Store {
         let store =
             Self { engine: Arc::new(engine), files, dir, file_bytes: options.file_bytes, grown, keeper, _lock: lock };
         store.check_version()?;
+        // A process that died may have written what it did not sync; from here on it is taken for synced.
+        store.sync()?;
         Ok(store)
     }
 
     fn check_version(&self) -> Result<(), BusError> {
         match self.engine.get(META, code::keys::VERSION).map(|version| postcard::from_bytes::<u32>(&version)) {
+            None if !self.engine.is_empty() => Err(self.refuse("misses its beginning")),
             None => {
                 let mut batch = LogBatch::default();
                 self.put(&mut batch, META, code::keys::VERSION.to_vec(), code::write(&code::VERSION, Vec::new()))?;
@@ -149,8 +155,8 @@ impl Store {
     }
 
     /// All pairs of a log.
-    pub(super) fn pairs(&self, log: u64) -> Result<Vec<(Vec<u8>, Vec<u8>)>, BusError> {
-        let mut pairs = Vec::new();
+    pub(super) fn pairs(&self, log: u64) -> Result<Vec<Pair>, BusError> {
+        let mut pairs: Vec<Pair> = Vec::new();
         self.engine
             .scan_raw_messages(log, None, None, false, |key, value| {
                 pairs.push((key.to_vec(), value.to_vec()));
@@ -213,20 +219,13 @@ impl Store {
     }
 
     fn damaged(&self, fault: &raft_engine::Error) -> BusError {
-        self.refuse(&format!("cannot be read: {fault}{}", place(&self.files)))
+        self.refuse(&format!("cannot be read: {fault}{}", self.files.last_read(false)))
     }
 
     /// A refusal that names the directory.
     pub(super) fn refuse(&self, what: &str) -> BusError {
         BusError::Refused(format!("the data directory {} {what}", self.dir.display()))
     }
-}
-
-/// What was read last, in words.
-fn place(files: &Files) -> String {
-    files
-        .last_read()
-        .map_or_else(String::new, |(path, from)| format!(", in {} at or after byte {from}", path.display()))
 }
 
 impl Drop for Store {
