@@ -105,7 +105,11 @@ impl Store {
     /// [`BusError::Unavailable`] where it could not be written; [`BusError::Refused`] where nothing can be any more.
     pub(in crate::embedded) fn write(&self, batch: &mut LogBatch) -> Result<(), BusError> {
         self.intact()?;
-        let written = self.engine.write(batch, false);
+        // It panics where it cannot sync the directory that a new file is in.
+        let Ok(written) = catch_unwind(AssertUnwindSafe(|| self.engine.write(batch, false))) else {
+            self.files.break_off("the store gave up while it wrote".into());
+            return self.intact();
+        };
         // A file that is full is synced when it is left.
         self.intact()?;
         match written {
@@ -113,7 +117,12 @@ impl Store {
                 self.grown.fetch_add(bytes, Ordering::Relaxed);
                 Ok(())
             }
-            Err(fault) => Err(BusError::Unavailable(fault.to_string())),
+            Err(fault) => {
+                // Perhaps there is room when old files are gone.
+                self.grown.store(self.file_bytes, Ordering::Relaxed);
+                self.keep_house();
+                Err(BusError::Unavailable(fault.to_string()))
+            }
         }
     }
 
