@@ -12,6 +12,8 @@ mod full;
 mod kept;
 #[path = "disk/killed.rs"]
 mod killed;
+#[path = "disk/model.rs"]
+mod model;
 #[path = "disk/reopen.rs"]
 mod reopen;
 #[path = "disk/synced.rs"]

@@ -4,12 +4,14 @@ use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 
-use bus::{Bus, DiskOptions, Outgoing, Sync, TopicSpec};
+use bus::{Bus, Cleanup, DiskOptions, Outgoing, Sync, TopicSpec};
 
 use super::fixture::{Home, all, at, left, numbers, owner};
 
 /// Where the other process finds the directory.
 const DIR: &str = "NAVE_KILLED_DIR";
+/// How many keys the compacted topic has.
+const KEYS: u64 = 50;
 
 #[test]
 fn what_was_confirmed_before_a_kill_is_there_after_it() {
@@ -28,6 +30,8 @@ fn what_was_confirmed_before_a_kill_is_there_after_it() {
         for topic in ["one", "two"] {
             assert_eq!(numbers(&all(&bus, topic, 0)), (0..next).collect::<Vec<_>>(), "of `{topic}`");
         }
+        let expected: Vec<u64> = (next.saturating_sub(KEYS)..next).collect();
+        assert_eq!(numbers(&all(&bus, "view", 0)), expected, "the last of each key");
         before = next;
     }
 }
@@ -67,6 +71,7 @@ fn work(dir: &OsStr) -> ! {
         bus.ensure_topic(&TopicSpec::log(topic, 1)).expect("a topic");
     }
     let mut next = left(&bus, "g", "in").committed.map_or(0, |left| left.next);
+    bus.ensure_topic(&TopicSpec::log("view", 1).cleaned(Cleanup::Compact)).expect("a topic");
     // So that nothing of them is ever cut.
     drop((owner(&bus, "1", "one"), owner(&bus, "2", "two")));
     let mut member = owner(&bus, "g", "in");
@@ -74,7 +79,8 @@ fn work(dir: &OsStr) -> ! {
     bus.ensure_topic(&TopicSpec::log("sync", 1)).expect("a topic");
     loop {
         let record = |topic| Outgoing::keyed(topic, "k", format!("{next:0200}"));
-        let records = vec![record("one"), record("two")];
+        let view = Outgoing::keyed("view", format!("k{}", next % KEYS), format!("{next:05000}"));
+        let records = vec![record("one"), view, record("two")];
         next += 1;
         member.commit(&at(next, 0, records)).expect("a commit");
         // Says that it is durable, and so all that came before it.
