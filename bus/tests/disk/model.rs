@@ -111,17 +111,15 @@ fn what_is_there_is_what_was_committed_over_restarts_crashes_and_cleaning_up() {
         let mut model = Model::default();
         for step in 0..900 {
             model.step(&bus, &mut dice);
-            match dice.below(120) {
-                0 => {
-                    drop(bus);
-                    bus = home.open();
-                }
-                1 if crashes => {
-                    let crashed = home.copy();
-                    model.check(&crashed.open(), &format!("seed {seed}, step {step}, crashed"));
-                }
-                1 | 2 => model.check(&bus, &format!("seed {seed}, step {step}")),
-                _ => continue,
+            let chance = dice.below(120);
+            if chance == 0 {
+                drop(bus);
+                bus = home.open();
+            } else if chance == 1 && crashes {
+                let crashed = home.copy();
+                model.check(&crashed.open(), &format!("seed {seed}, step {step}, crashed"));
+            } else if chance < 3 {
+                model.check(&bus, &format!("seed {seed}, step {step}"));
             }
         }
         drop(bus);
