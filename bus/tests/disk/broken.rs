@@ -108,7 +108,7 @@ fn a_flipped_bit_in_what_was_synced_is_refused_and_named() {
 #[test]
 fn a_flipped_bit_in_an_older_file_is_named_where_it_is_read() {
     let mut home = Home::new();
-    home.disk = DiskOptions { file_bytes: 64 << 10, ..home.disk };
+    home.disk = DiskOptions { file_bytes: 64 << 10, ..home.disk.synced(Sync::Never) };
     home.options.keep_bytes = Some(10_000);
     let bus = home.open();
     bus.ensure_topic(&TopicSpec::log("t", 1)).expect("a topic");

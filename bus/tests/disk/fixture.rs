@@ -13,19 +13,23 @@ use wire::owner::Note;
 
 /// A place for a bus. The clock goes on when the bus is opened again, as a wall clock does.
 pub(crate) struct Home {
-    _dir: TempDir,
+    _dir: Option<TempDir>,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) options: EmbeddedOptions,
     pub(crate) disk: DiskOptions,
 }
 
 impl Home {
-    /// An empty directory, for a bus that leaves gaps as Kafka does.
+    /// An empty directory that goes with the test, for a bus that leaves gaps as Kafka does.
     pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().expect("a directory");
-        let disk = DiskOptions::new(dir.path().join("data"));
+        Self { disk: DiskOptions::new(dir.path().join("data")), _dir: Some(dir), ..Self::of_another(Path::new("")) }
+    }
+
+    /// A directory that another process looks after.
+    pub(crate) fn of_another(dir: &Path) -> Self {
         let options = EmbeddedOptions { offset_gaps: true, ..EmbeddedOptions::default() };
-        Self { _dir: dir, clock: Arc::default(), options, disk }
+        Self { _dir: None, clock: Arc::default(), options, disk: DiskOptions::new(dir) }
     }
 
     /// Opens it.

@@ -1,6 +1,6 @@
 //! What is kept on disk, and what is not; and what of it is in memory.
 
-use bus::{Bounds, Bus, Cleanup, EmbeddedOptions, Headers, Outgoing, TopicSpec};
+use bus::{Bounds, Bus, Cleanup, EmbeddedOptions, Headers, Outgoing, Sync, TopicSpec};
 
 use super::fixture::{Home, all, at, named, numbers, owner};
 
@@ -9,6 +9,7 @@ fn tight() -> Home {
     let mut home = Home::new();
     home.options = EmbeddedOptions { keep_bytes: Some(20_000), ..EmbeddedOptions::default() };
     home.disk.file_bytes = 256 << 10;
+    home.disk.sync = Sync::Never;
     home
 }
 

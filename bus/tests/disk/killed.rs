@@ -2,9 +2,10 @@
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
-use bus::{Bus, Cleanup, DiskOptions, Outgoing, Sync, TopicSpec};
+use bus::{Bus, Cleanup, Outgoing, TopicSpec};
 
 use super::fixture::{Home, all, at, left, numbers, owner};
 
@@ -63,8 +64,8 @@ fn until_killed(home: &Home, batches: usize) -> u64 {
 
 /// The other process: commits until it is killed.
 fn work(dir: &OsStr) -> ! {
-    let mut home = Home::new();
-    home.disk = DiskOptions { file_bytes: 64 << 10, ..DiskOptions::new(dir).synced(Sync::Always) };
+    let mut home = Home::of_another(Path::new(dir));
+    home.disk.file_bytes = 64 << 10;
     home.options.keep_bytes = Some(10_000);
     let bus = home.open();
     for topic in ["in", "one", "two"] {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use bus::{Bus, Cleanup, Embedded, EmbeddedOptions, Outgoing, TopicSpec};
+use bus::{Bus, Cleanup, Embedded, EmbeddedOptions, Outgoing, Sync, TopicSpec};
 
 use super::fixture::{Home, all, at, left, owner};
 
@@ -96,6 +96,7 @@ fn what_is_there_is_what_was_committed_over_restarts_crashes_and_cleaning_up() {
     for seed in 0..6 {
         let mut dice = Dice(seed);
         let mut home = Home::new();
+        home.disk.sync = Sync::Never;
         home.options = EmbeddedOptions { keep_bytes: Some(30_000), ..EmbeddedOptions::default() };
         // Files that are copied while they are cleaned up are no picture of a crash, so each history has one or the other;
         // both at once are for the test that kills.
