@@ -47,6 +47,9 @@ pub struct MemberSpec {
     pub name: String,
     /// After so long without a sign of life its partitions go to others.
     pub session_timeout: Duration,
+    /// True for a member that stands for something outside of the process, like a spoke that keeps its own disk: it sees only
+    /// what is durable, as readers do. One inside sees records as soon as they are written. On Kafka there is no difference.
+    pub outside: bool,
 }
 
 impl MemberSpec {
@@ -55,7 +58,13 @@ impl MemberSpec {
 
     /// A member with the shortest session.
     pub fn new(group: &str, topic: &str, name: &str) -> Self {
-        Self { group: group.into(), topic: topic.into(), name: name.into(), session_timeout: Self::SESSION }
+        Self {
+            group: group.into(),
+            topic: topic.into(),
+            name: name.into(),
+            session_timeout: Self::SESSION,
+            outside: false,
+        }
     }
 }
 
