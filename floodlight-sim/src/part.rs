@@ -13,6 +13,7 @@ use std::time::Duration;
 use bus::{Arrival, Bus, BusError, Clock, Member, MemberSpec, MonoTime, Outgoing, Part, Pause, Record, Turn};
 
 use self::commits::Doubt;
+use crate::flaw::Flaw;
 use crate::{Answer, Request, Speaker, SpeakerHandle, metrics};
 
 /// So many requests are taken in one turn: enough to share a commit, few enough to be answered within milliseconds.
@@ -20,6 +21,9 @@ const TAKEN: usize = 256;
 
 /// So many answers may wait for a commit. Beyond it nothing more is read: sixteen turns of requests, some 2 MB.
 const OWED: usize = 4_096;
+
+/// While answers of so many bytes are owed, none is made longer than it is: what a fault may ask for stays bounded too.
+const OVERSIZED: usize = 64 << 20;
 
 /// Serves a [`SpeakerHandle`] over the bus.
 pub struct SpeakerPart {
@@ -34,6 +38,8 @@ pub struct SpeakerPart {
     lanes: BTreeMap<u32, Lane>,
     /// Answers that are not committed yet, in order.
     owed: Vec<Outgoing>,
+    /// It died of a fault: nothing is done before it is started again.
+    down: bool,
     doubt: Option<Doubt>,
     polling: Pause,
     committing: Pause,
@@ -67,6 +73,7 @@ impl SpeakerPart {
             assigned: BTreeSet::new(),
             lanes: BTreeMap::new(),
             owed: Vec::new(),
+            down: false,
             doubt: None,
             polling: Pause::default(),
             committing: Pause::default(),
@@ -107,23 +114,27 @@ impl SpeakerPart {
     fn handle_arrivals(&mut self) -> Vec<u32> {
         let (now, wall) = (self.clock.mono(), self.clock.wall());
         let handle = self.handle.clone();
-        let mut speaker = handle.lock();
-        let due = speaker.due(now, wall);
-        self.owe(due);
+        let mut held = handle.lock();
+        let speaker = &mut held.speaker;
+        if speaker.crash().is_none() {
+            let due = speaker.due(now, wall);
+            self.owe(due);
+        }
         let mut revoking = Vec::new();
         for arrival in std::mem::take(&mut self.arrivals) {
             match arrival {
                 Arrival::Assigned(partitions) => self.assigned.extend(partitions),
                 Arrival::Revoking(partitions) => revoking.extend(partitions),
                 Arrival::Lost(partitions) => self.forget(&partitions),
-                Arrival::Record(record) => self.handle_record(&mut speaker, now, &record),
+                Arrival::Record(record) => self.handle_record(speaker, now, &record),
             }
         }
         revoking
     }
 
     fn handle_record(&mut self, speaker: &mut Speaker, now: MonoTime, record: &Record) {
-        let Some(lane) = self.lanes.get_mut(&record.partition) else { return };
+        // What comes behind a command that it dies of is read again by the next process.
+        let Some(lane) = self.lanes.get_mut(&record.partition).filter(|_| speaker.crash().is_none()) else { return };
         lane.next = record.offset + 1;
         match Request::read(record) {
             Ok(request) => {
@@ -141,12 +152,34 @@ impl SpeakerPart {
 
     fn owe(&mut self, answers: impl IntoIterator<Item = Answer>) {
         let wall = self.clock.wall();
-        for answer in answers {
+        for mut answer in answers {
+            if matches!(answer.flaw, Some(Flaw::Oversized(_)))
+                && self.owed.iter().map(Outgoing::size).sum::<usize>() >= OVERSIZED
+            {
+                answer.flaw = None;
+            }
             match answer.outgoing(wall) {
                 Some(record) => self.owed.push(record),
                 None => metrics::dropped("no address", 1),
             }
         }
+    }
+
+    /// True where it died of a fault. Where somebody has started it again since, it goes on at what was committed.
+    fn is_down(&mut self) -> bool {
+        self.down = self.down && self.handle.is_down();
+        self.down
+    }
+
+    /// It dies of a fault: all that was not committed goes with it. What the member holds stays with it, for a process that
+    /// is gone cannot give anything back; the next one starts all of it anew.
+    fn fall(&mut self) {
+        self.assigned.extend(std::mem::take(&mut self.lanes).into_keys());
+        self.owed.clear();
+        self.doubt = None;
+        self.committing.over();
+        self.down = true;
+        self.handle.fall();
     }
 
     fn forget(&mut self, partitions: &[u32]) {
@@ -193,7 +226,7 @@ impl SpeakerPart {
 
     /// When there is something to do without anybody's asking.
     fn next(&self) -> Option<MonoTime> {
-        let due = self.handle.lock().next_due();
+        let due = self.handle.lock().speaker.next_due();
         [due, self.polling.until(), self.committing.until()].into_iter().flatten().min()
     }
 }
@@ -204,11 +237,22 @@ impl Part for SpeakerPart {
     }
 
     fn turn(&mut self, wait: Duration) -> Result<Turn, BusError> {
+        if self.is_down() {
+            std::thread::park_timeout(wait);
+            return Ok(Turn { worked: false, next: None });
+        }
         self.poll(wait)?;
         let came = !self.arrivals.is_empty();
         let revoking = self.handle_arrivals();
-        let started = self.start_assigned()?;
-        let committed = self.commit(&revoking)?;
+        let crash = self.handle.lock().speaker.crash();
+        let (mut started, mut committed) = (false, false);
+        if crash.is_none_or(|crash| crash.told) {
+            started = self.start_assigned()?;
+            committed = self.commit(&revoking)?;
+        }
+        if crash.is_some_and(|crash| !crash.told || self.owes_nothing()) {
+            self.fall();
+        }
         if !revoking.is_empty() {
             self.forget(&revoking);
             match self.member.release(&revoking) {
@@ -222,6 +266,9 @@ impl Part for SpeakerPart {
     }
 
     fn stop(mut self: Box<Self>) -> Vec<String> {
+        if self.down {
+            return vec!["speaker: it died of a fault, and was not started again".into()];
+        }
         self.committing.over();
         let all: Vec<u32> = self.lanes.keys().copied().collect();
         let mut left = Vec::new();

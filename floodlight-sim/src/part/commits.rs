@@ -47,9 +47,15 @@ impl SpeakerPart {
         }
     }
 
+    /// It never replays: whoever comes next needs nothing from before the committed offset.
     fn position(&self, partition: u32, next: u64, released: bool) -> Position {
-        let note = Note { transactional_id: self.member_name.clone(), snapshot: 0, released };
+        let note = Note { transactional_id: self.member_name.clone(), snapshot: next, released };
         Position { partition, next, note: note.to_string().into() }
+    }
+
+    /// True where all that was answered is committed.
+    pub(super) fn owes_nothing(&self) -> bool {
+        self.owed.is_empty() && self.doubt.is_none()
     }
 
     fn committed(&mut self, positions: &[Position]) {
