@@ -329,7 +329,7 @@ fn a_reply_that_is_held_comes_after_the_next_answers_to_others() {
     assert_eq!(on(&mut speaker, 0, install(1)), []);
     assert!(stands(&speaker), "it is done now");
     let found = Body::Reply(Reply::Found { rule: Some(rule()) });
-    assert_eq!(on(&mut speaker, 0, read()), [found.clone()]);
+    assert_eq!(on(&mut speaker, 0, read()), std::slice::from_ref(&found));
     assert_eq!(on(&mut speaker, 0, read()), [found, INSTALLED]);
     assert_eq!(speaker.waiting(), 0);
 }
