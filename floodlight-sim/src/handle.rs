@@ -1,13 +1,14 @@
 //! A speaker that several hold: the part that serves it, the admin server, a test.
 
 use std::fmt;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use wire::Problem;
 use wire::speaker::{Rule, SwitchId};
 
 use crate::faults::Standing;
-use crate::{Entry, Fault, Speaker};
+use crate::{Entry, Fault, Speaker, Store, StoreError};
 
 /// A speaker to look at and to break. Clones are the same speaker.
 ///
@@ -26,6 +27,8 @@ pub(crate) struct Held {
     /// It died of a fault, and was not started again.
     down: bool,
     on_crash: Option<OnCrash>,
+    /// Where rules and memory are kept; none where they go with the process.
+    store: Option<Store>,
 }
 
 impl fmt::Debug for Held {
@@ -38,6 +41,24 @@ impl SpeakerHandle {
     /// A speaker whose switches have no rules.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// A speaker whose rules and memory are kept in this directory, and stand there from the last time.
+    ///
+    /// One directory is one process. It is made where it is not there.
+    ///
+    /// # Errors
+    /// Where the directory is in use, damaged, of another version, or not to be written.
+    pub fn open(directory: &Path) -> Result<Self, StoreError> {
+        let store = Store::open(directory)?;
+        let speaker = Speaker::default().with_tables(store.tables()?);
+        let held = Held { speaker, store: Some(store), ..Held::default() };
+        Ok(Self(Arc::new(Mutex::new(held))))
+    }
+
+    /// True where rules and memory outlive the process.
+    pub fn is_kept(&self) -> bool {
+        self.lock().store.is_some()
     }
 
     // ---- what it has --------------------------------------------------------------------------------------------------
@@ -139,18 +160,37 @@ impl SpeakerHandle {
         self.lock().down
     }
 
-    /// A new process in its place: it reads again what was not committed. Rules and memory are those that it had, as if they
-    /// had been written in time; what was delayed is gone; faults stand, and the audit log goes on.
-    pub fn restart(&self) {
+    /// A new process in its place: it reads again what was not committed. With a directory, rules and memory are those that
+    /// were kept there; without one those that it had, as if they had been kept. What was delayed is gone; faults stand, and
+    /// the audit log goes on.
+    ///
+    /// # Errors
+    /// Where the directory cannot be read; it is down still.
+    pub fn restart(&self) -> Result<(), StoreError> {
         let mut held = self.lock();
+        if let Some(store) = &held.store {
+            let tables = store.tables()?;
+            held.speaker = std::mem::take(&mut held.speaker).with_tables(tables);
+        }
         held.speaker.restarted();
         held.down = false;
+        Ok(())
     }
 
     /// Does `callback` when it dies of a fault: a process of its own ends there. Without one the part that serves it stands
     /// still until [`SpeakerHandle::restart`].
     pub fn on_crash(&self, callback: impl Fn() + Send + Sync + 'static) {
         self.lock().on_crash = Some(Arc::new(callback));
+    }
+
+    /// Keeps what was changed since the last time, all of it or nothing; without a directory there is nothing to do. Nothing
+    /// may be told before.
+    pub(crate) fn keep(&self) -> Result<(), StoreError> {
+        let mut held = self.lock();
+        let Held { speaker, store, .. } = &mut *held;
+        let Some(store) = store else { return Ok(()) };
+        let changes = speaker.take_changes();
+        store.write(&changes).inspect_err(|_| speaker.give_back(changes))
     }
 
     /// It is dead from here on.

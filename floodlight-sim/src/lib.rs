@@ -22,7 +22,8 @@
 //! # Ok::<(), wire::WireError>(())
 //! ```
 //!
-//! Read in this order: [`switch`] (rule tables and meters), [`memory`] (what is remembered), [`fault`] (what can be broken,
+//! Read in this order: [`switch`] (rule tables and meters), [`memory`] (what is remembered), [`tables`]
+//! (both as one, and what changes in them), [`store`] (the same on disk), [`fault`] (what can be broken,
 //! and on which side), [`chance`] and [`faults`] (which fault strikes a command), [`flaw`] (how an answer is spoilt), [`late`]
 //! (what waits), [`audit`] (what was done), [`speaker`] (the pure core that joins them), [`request`] and [`answer`]
 //! (what comes in and what goes out), [`handle`] (how it is shared), [`part`] (how it is spoken to over the bus), [`mod@admin`]
@@ -41,7 +42,9 @@ pub mod memory;
 pub mod part;
 pub mod request;
 pub mod speaker;
+pub mod store;
 pub mod switch;
+pub mod tables;
 
 mod metrics;
 mod newest;
@@ -55,3 +58,4 @@ pub use handle::SpeakerHandle;
 pub use part::SpeakerPart;
 pub use request::Request;
 pub use speaker::{Crash, Speaker};
+pub use store::{Store, StoreError};

@@ -58,8 +58,13 @@ impl SpeakerPart {
     /// # Errors
     /// Where the bus does not let it join.
     pub fn join(bus: &dyn Bus, topic: &str, member_name: &str, handle: SpeakerHandle) -> Result<Self, BusError> {
-        let member = bus.member(&MemberSpec::new(topic, topic, member_name))?;
+        let member = bus.member(&Self::member_spec(topic, member_name))?;
         Ok(Self::over(member, member_name, bus.clock(), handle))
+    }
+
+    /// Who it is in its group.
+    fn member_spec(topic: &str, member_name: &str) -> MemberSpec {
+        MemberSpec::new(topic, topic, member_name)
     }
 
     /// Serves what `member` reads.
@@ -244,6 +249,8 @@ impl Part for SpeakerPart {
         self.poll(wait)?;
         let came = !self.arrivals.is_empty();
         let revoking = self.handle_arrivals();
+        // What was done is kept before any of it is told. Nothing can be told where that is not possible.
+        self.handle.keep().map_err(|error| BusError::Refused(error.to_string()))?;
         let crash = self.handle.lock().speaker.crash();
         let (mut started, mut committed) = (false, false);
         if crash.is_none_or(|crash| crash.told) {

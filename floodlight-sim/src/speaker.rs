@@ -30,13 +30,13 @@ use crate::flaw::Flaw;
 use crate::late::{Due, WAITING, Waiting};
 use crate::memory::Memory;
 use crate::switch::Switches;
+use crate::tables::{Change, Tables};
 use crate::{Answer, Body, Deed, Entry, FaultKind, Request, metrics};
 
 /// Switches, memory, faults and audit log of one speaker.
 #[derive(Debug, Default)]
 pub struct Speaker {
-    switches: Switches,
-    memory: Memory,
+    tables: Tables,
     faults: Faults,
     audit: Audit,
     waiting: Waiting,
@@ -143,6 +143,27 @@ impl Speaker {
         self.crash.get_or_insert(Crash { told });
     }
 
+    /// What was changed in its tables since the last time, in order; empty where nobody keeps it.
+    pub fn take_changes(&mut self) -> Vec<Change> {
+        self.tables.take_changes()
+    }
+
+    /// These were taken and could not be kept: they come first the next time.
+    pub fn give_back(&mut self, changes: Vec<Change>) {
+        self.tables.give_back(changes);
+    }
+
+    /// What is remembered.
+    pub fn memory(&self) -> &Memory {
+        self.tables.memory()
+    }
+
+    /// The same speaker with these tables.
+    #[must_use]
+    pub fn with_tables(self, tables: Tables) -> Self {
+        Self { tables, ..self }
+    }
+
     /// A new process in place of one that died: what waited is gone; rules, memory, faults and audit log are there.
     pub fn restarted(&mut self) {
         self.waiting.clear();
@@ -151,7 +172,7 @@ impl Speaker {
 
     /// The rule tables.
     pub fn switches(&self) -> &Switches {
-        &self.switches
+        self.tables.switches()
     }
 
     /// The faults that stand.
@@ -180,9 +201,9 @@ impl Speaker {
     fn strike(&mut self, request: &Request) -> Option<FaultKind> {
         let action = &request.command.action;
         if let Action::Install { rule } = action {
-            self.memory.name(rule);
+            self.tables.name(rule);
         }
-        let named = self.memory.named(action.switch(), cookie_of(action));
+        let named = self.tables.memory().named(action.switch(), cookie_of(action));
         let command = Struck {
             switch: action.switch(),
             command: action.word(),
@@ -208,18 +229,18 @@ impl Speaker {
     fn judge(&mut self, wall: WallTime, request: Request, act: Act) -> Answer {
         for call in &request.envelope.undoes {
             if request.envelope.kind == Kind::Undo {
-                self.memory.undo(call.clone());
+                self.tables.undo(call);
             }
         }
         let call = call_of(&request);
-        let (deed, body) = if self.memory.is_undone(call) {
+        let (deed, body) = if self.tables.memory().is_undone(call) {
             refused("undone", format!("call {call} was undone"))
-        } else if let Some(reply) = self.memory.reply(call) {
+        } else if let Some(reply) = self.tables.memory().reply(call) {
             (Some(Deed::Remembered), Body::Reply(reply.clone()))
         } else if let Some(expires) = request.envelope.expires.filter(|expires| *expires < wall) {
             refused("expired", format!("call {call} was of no use after {expires}; it is {wall}"))
         } else {
-            act(&mut self.switches, &mut self.memory, call, &request.command.action)
+            act(&mut self.tables, call, &request.command.action)
         };
         if let Some(deed) = deed {
             self.note(wall, &request, deed);
@@ -230,7 +251,7 @@ impl Speaker {
     /// Writes down what came of a command.
     fn note(&mut self, wall: WallTime, request: &Request, deed: Deed) {
         let action = &request.command.action;
-        let named = self.memory.named(action.switch(), cookie_of(action));
+        let named = self.tables.memory().named(action.switch(), cookie_of(action));
         metrics::command(action.word(), &deed);
         self.audit.add(Entry {
             seq: 0,
@@ -248,33 +269,37 @@ impl Speaker {
 }
 
 /// What is done with a command that no gate holds: its line in the audit log, where it has one, and what is said.
-type Act = fn(&mut Switches, &mut Memory, &CallId, &Action) -> (Option<Deed>, Body);
+type Act = fn(&mut Tables, &CallId, &Action) -> (Option<Deed>, Body);
 
 /// Does what is asked. What changes a table is remembered; a read must see the present, so it is not.
-fn execute(switches: &mut Switches, memory: &mut Memory, call: &CallId, action: &Action) -> (Option<Deed>, Body) {
+fn execute(tables: &mut Tables, call: &CallId, action: &Action) -> (Option<Deed>, Body) {
     let (existed, reply) = match action {
-        Action::Install { rule } => match switches.install(rule) {
+        Action::Install { rule } => match tables.install(rule) {
             Ok(existed) => (existed, Reply::Installed { existed }),
             Err(taken) => return refused("meter_taken", taken.to_string()),
         },
-        Action::Read { switch, cookie } => return read(switches, switch, *cookie),
+        Action::Read { switch, cookie } => return read(tables.switches(), switch, *cookie),
         Action::Remove { switch, cookie } => {
-            let existed = switches.remove(switch, *cookie);
+            let existed = tables.remove(switch, *cookie);
             (existed, Reply::Removed { existed })
         }
     };
-    memory.keep(call.clone(), reply.clone());
+    tables.keep(call, &reply);
     (Some(Deed::Executed { existed }), Body::Reply(reply))
 }
 
 /// Lies: says what a switch without a fault would say, remembers it, and changes no table.
-fn pretend(switches: &mut Switches, memory: &mut Memory, call: &CallId, action: &Action) -> (Option<Deed>, Body) {
+fn pretend(tables: &mut Tables, call: &CallId, action: &Action) -> (Option<Deed>, Body) {
     let reply = match action {
-        Action::Install { rule } => Reply::Installed { existed: switches.read(&rule.switch, rule.cookie).is_some() },
-        Action::Read { switch, cookie } => return read(switches, switch, *cookie),
-        Action::Remove { switch, cookie } => Reply::Removed { existed: switches.read(switch, *cookie).is_some() },
+        Action::Install { rule } => {
+            Reply::Installed { existed: tables.switches().read(&rule.switch, rule.cookie).is_some() }
+        }
+        Action::Read { switch, cookie } => return read(tables.switches(), switch, *cookie),
+        Action::Remove { switch, cookie } => {
+            Reply::Removed { existed: tables.switches().read(switch, *cookie).is_some() }
+        }
     };
-    memory.keep(call.clone(), reply.clone());
+    tables.keep(call, &reply);
     (None, Body::Reply(reply))
 }
 

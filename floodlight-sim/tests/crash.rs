@@ -25,7 +25,7 @@ fn what_was_done_in_its_last_turn_and_not_told_is_told_by_the_next_process_from_
     world.clock.advance_ms(1_000);
     assert_eq!(part.turn(std::time::Duration::ZERO).unwrap(), DOWN);
 
-    world.speaker.restart();
+    world.speaker.restart().unwrap();
     settle(&mut part);
     assert_eq!(world.told(), [1, 2, 3].map(|n| reply_to(n, 1)));
     assert_eq!(world.executed(), 3, "nothing was done twice");
@@ -42,7 +42,7 @@ fn one_that_tells_before_it_dies_repeats_nothing() {
     settle(&mut part);
     assert!(world.speaker.is_down());
     assert_eq!(world.told(), [1, 2].map(|n| reply_to(n, 1)));
-    world.speaker.restart();
+    world.speaker.restart().unwrap();
     settle(&mut part);
     assert_eq!(world.told(), [reply_to(3, 1)]);
 }
@@ -61,7 +61,7 @@ fn one_that_tells_before_it_dies_lives_until_its_commit_goes_through() {
     world.clock.advance_ms(50);
     settle(&mut part);
     assert_eq!((world.speaker.is_down(), world.told()), (true, vec![reply_to(1, 1)]));
-    world.speaker.restart();
+    world.speaker.restart().unwrap();
     settle(&mut part);
     assert_eq!(world.told(), [reply_to(2, 1)]);
 }
@@ -76,7 +76,7 @@ fn what_was_delayed_dies_with_it() {
     world.speaker.crash(true);
     settle(&mut part);
     assert_eq!((world.speaker.is_down(), settle(&mut part)), (true, DOWN));
-    world.speaker.restart();
+    world.speaker.restart().unwrap();
     world.clock.advance_ms(1_000);
     settle(&mut part);
     assert_eq!((world.told(), world.executed()), (vec![], 1));
@@ -92,7 +92,7 @@ fn one_that_was_away_for_longer_than_its_session_joins_again() {
     world.clock.advance_ms(60_000);
     let mut other = world.part("speaker-1");
     settle(&mut other);
-    world.speaker.restart();
+    world.speaker.restart().unwrap();
     for _ in 0..3 {
         settle(&mut part);
         settle(&mut other);

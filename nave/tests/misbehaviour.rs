@@ -63,7 +63,7 @@ fn run(world: &mut World, ms: u64, away_ms: u64) {
         if world.speaker().is_down() && starts < 5 {
             starts += 1;
             world.run_ms(away_ms);
-            world.speaker().restart();
+            world.speaker().restart().expect("it has no directory");
         }
     }
 }
@@ -73,7 +73,7 @@ fn recover(world: &mut World) {
     world.speaker().clear_faults();
     for _ in 0..3 {
         world.run_ms(1_000);
-        world.speaker().restart();
+        world.speaker().restart().expect("it has no directory");
     }
     world.run_until_idle();
 }
@@ -280,7 +280,7 @@ fn a_controller_that_dies_and_stays_away_leaves_what_the_answer_says() {
         let failed = world.answer(asked).failure();
         assert!(failed.degraded, "nobody could say that anything was removed");
         assert!(world.speaker().is_down());
-        world.speaker().restart();
+        world.speaker().restart().expect("it has no directory");
         assert!(stands_as_told(&world, &Outcome::Failed(failed)), "told {told}");
         world.run_until_idle();
         assert_eq!(rules(&world), [], "told {told}");
