@@ -27,6 +27,8 @@ pub(crate) struct Held {
     /// It died of a fault, and was not started again.
     down: bool,
     on_crash: Option<OnCrash>,
+    /// It answers, and does not say that it lives.
+    heart_stopped: bool,
     /// Where rules and memory are kept; none where they go with the process.
     store: Option<Store>,
 }
@@ -146,6 +148,17 @@ impl SpeakerHandle {
     /// Draws chance from this seed from now on.
     pub fn set_seed(&self, seed: u64) {
         self.lock().speaker.faults_mut().set_seed(seed);
+    }
+
+    /// Stops the heartbeats while it goes on answering, or lets them go on. (The other way round, silent and beating, is
+    /// the fault `silence`.)
+    pub fn stop_heart(&self, stopped: bool) {
+        self.lock().heart_stopped = stopped;
+    }
+
+    /// True where heartbeats are stopped.
+    pub fn heart_is_stopped(&self) -> bool {
+        self.lock().heart_stopped
     }
 
     // ---- death --------------------------------------------------------------------------------------------------------

@@ -55,7 +55,7 @@ pub use audit::{Deed, Entry};
 pub use chance::Percent;
 pub use fault::{Astray, Fault, FaultKind, Garbage, Match, Word};
 pub use handle::SpeakerHandle;
-pub use part::SpeakerPart;
+pub use part::{Heartbeats, SpeakerOptions, SpeakerPart};
 pub use request::Request;
 pub use speaker::{Crash, Speaker};
 pub use store::{Store, StoreError};

@@ -1,10 +1,15 @@
 //! The speaker on the bus: a member of the group of its topic.
 //!
-//! Each turn reads what has come, hands it to the [`crate::Speaker`], and commits all answers together with the positions in
-//! one batch. So a request is answered at least once: after a crash, what was not committed is read again, and the memory
-//! knows it.
+//! Each turn reads what has come, hands it to the [`crate::Speaker`], keeps what that changed, and tells all answers:
+//! together with the positions in one commit, or at once with the positions behind. So a request is answered at least once:
+//! after a crash, what was not committed is read again, and the memory knows it.
+//!
+//! Read in this order: `options`, this file, `commits` (one commit), `behind` (answers at once), `heart` (heartbeats).
 
+mod behind;
 mod commits;
+mod heart;
+mod options;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -12,7 +17,10 @@ use std::time::Duration;
 
 use bus::{Arrival, Bus, BusError, Clock, Member, MemberSpec, MonoTime, Outgoing, Part, Pause, Record, Turn};
 
+use self::behind::Behind;
 use self::commits::Doubt;
+use self::heart::Heart;
+pub use self::options::{Heartbeats, SpeakerOptions};
 use crate::flaw::Flaw;
 use crate::{Answer, Request, Speaker, SpeakerHandle, metrics};
 
@@ -41,6 +49,9 @@ pub struct SpeakerPart {
     /// It died of a fault: nothing is done before it is started again.
     down: bool,
     doubt: Option<Doubt>,
+    /// Where answers are told at once.
+    behind: Option<Behind>,
+    heart: Option<Heart>,
     polling: Pause,
     committing: Pause,
     arrivals: Vec<Arrival>,
@@ -48,7 +59,11 @@ pub struct SpeakerPart {
 
 /// Where the speaker stands in a partition.
 struct Lane {
+    /// The offset of the next request.
     next: u64,
+    /// All before this was answered, durably; kept where answers are told at once.
+    told: u64,
+    /// The committed offset.
     committed: u64,
 }
 
@@ -58,8 +73,22 @@ impl SpeakerPart {
     /// # Errors
     /// Where the bus does not let it join.
     pub fn join(bus: &dyn Bus, topic: &str, member_name: &str, handle: SpeakerHandle) -> Result<Self, BusError> {
+        Self::join_with(bus, topic, member_name, handle, &SpeakerOptions::default())
+    }
+
+    /// The same, with options.
+    ///
+    /// # Errors
+    /// Where the bus does not let it join or write.
+    pub fn join_with(
+        bus: &dyn Bus,
+        topic: &str,
+        member_name: &str,
+        handle: SpeakerHandle,
+        options: &SpeakerOptions,
+    ) -> Result<Self, BusError> {
         let member = bus.member(&Self::member_spec(topic, member_name))?;
-        Ok(Self::over(member, member_name, bus.clock(), handle))
+        Self::over(member, member_name, bus.clock(), handle).with(bus, options)
     }
 
     /// Who it is in its group.
@@ -67,7 +96,25 @@ impl SpeakerPart {
         MemberSpec::new(topic, topic, member_name)
     }
 
-    /// Serves what `member` reads.
+    /// The same part with options; `bus` gives it what it writes with.
+    ///
+    /// # Errors
+    /// Where the bus does not let it write.
+    pub fn with(mut self, bus: &dyn Bus, options: &SpeakerOptions) -> Result<Self, BusError> {
+        self.behind = None;
+        if !options.transactional {
+            let writer = bus.writer(&format!("{}-answers", self.member_name))?;
+            self.behind = Some(Behind::new(writer, options.commit_every_ms));
+        }
+        self.heart = None;
+        if let Some(heartbeats) = options.heartbeats.as_ref().filter(|heartbeats| heartbeats.every_ms > 0) {
+            let writer = bus.writer(&format!("{}-heart", self.member_name))?;
+            self.heart = Some(Heart::new(heartbeats.clone(), writer, self.clock.mono()));
+        }
+        Ok(self)
+    }
+
+    /// Serves what `member` reads, with the default options.
     pub fn over(member: Box<dyn Member>, member_name: &str, clock: Arc<dyn Clock>, handle: SpeakerHandle) -> Self {
         Self {
             name: format!("speaker {member_name}"),
@@ -80,6 +127,8 @@ impl SpeakerPart {
             owed: Vec::new(),
             down: false,
             doubt: None,
+            behind: None,
+            heart: None,
             polling: Pause::default(),
             committing: Pause::default(),
             arrivals: Vec::new(),
@@ -226,13 +275,15 @@ impl SpeakerPart {
         // What was deleted has been said to be gone, here or by the poll.
         let next = committed.max(left.low);
         self.member.start(partition, next)?;
-        Ok(Lane { next, committed })
+        Ok(Lane { next, told: next, committed })
     }
 
     /// When there is something to do without anybody's asking.
     fn next(&self) -> Option<MonoTime> {
         let due = self.handle.lock().speaker.next_due();
-        [due, self.polling.until(), self.committing.until()].into_iter().flatten().min()
+        let beat = self.heart.as_ref().map(Heart::due);
+        let follow = self.behind.as_ref().and_then(Behind::next);
+        [due, beat, follow, self.polling.until(), self.committing.until()].into_iter().flatten().min()
     }
 }
 
@@ -269,6 +320,9 @@ impl Part for SpeakerPart {
                 result => result?,
             }
         }
+        if let Some(heart) = self.heart.as_mut().filter(|_| !self.down) {
+            heart.beat(self.clock.mono(), self.clock.wall(), self.handle.heart_is_stopped());
+        }
         Ok(Turn { worked: came || started || committed, next: self.next() })
     }
 
@@ -288,6 +342,10 @@ impl Part for SpeakerPart {
         let waiting = self.handle.waiting();
         if waiting > 0 {
             left.push(format!("speaker: {waiting} commands or answers are still delayed by a fault"));
+        }
+        let heart = self.heart.take().filter(|_| !self.handle.heart_is_stopped());
+        if let Some(Err(error)) = heart.map(|heart| heart.bye(self.clock.wall())) {
+            left.push(format!("speaker: its last heartbeat could not be told: {error}"));
         }
         if let Err(error) = self.member.leave() {
             left.push(format!("speaker: could not leave its group: {error}"));

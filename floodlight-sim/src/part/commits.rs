@@ -17,6 +17,9 @@ impl SpeakerPart {
     /// Commits the answers that are owed and the positions that moved; those of `released` in any case, with a note that
     /// says they were given up cleanly.
     pub(super) fn commit(&mut self, released: &[u32]) -> Result<bool, BusError> {
+        if let Some(done) = self.tell_at_once(released) {
+            return done;
+        }
         let now = self.clock.mono();
         if self.committing.holds(now) || !self.settle()? {
             return Ok(false);
@@ -48,7 +51,7 @@ impl SpeakerPart {
     }
 
     /// It never replays: whoever comes next needs nothing from before the committed offset.
-    fn position(&self, partition: u32, next: u64, released: bool) -> Position {
+    pub(super) fn position(&self, partition: u32, next: u64, released: bool) -> Position {
         let note = Note { transactional_id: self.member_name.clone(), snapshot: next, released };
         Position { partition, next, note: note.to_string().into() }
     }
@@ -58,7 +61,7 @@ impl SpeakerPart {
         self.owed.is_empty() && self.doubt.is_none()
     }
 
-    fn committed(&mut self, positions: &[Position]) {
+    pub(super) fn committed(&mut self, positions: &[Position]) {
         for position in positions {
             if let Some(lane) = self.lanes.get_mut(&position.partition) {
                 lane.committed = position.next;
@@ -102,7 +105,7 @@ impl SpeakerPart {
 
     /// Drops answers that the bus will never take, such as those for a topic that is not there: one sender's mistake must
     /// not keep all others waiting. False where there are none.
-    fn drop_what_cannot_go(&mut self, error: &BusError) -> bool {
+    pub(super) fn drop_what_cannot_go(&mut self, error: &BusError) -> bool {
         let before = self.owed.len();
         let why = match error {
             BusError::NoTopic(topic) => {
