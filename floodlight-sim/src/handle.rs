@@ -8,7 +8,7 @@ use wire::Problem;
 use wire::speaker::{Rule, SwitchId};
 
 use crate::faults::Standing;
-use crate::{Entry, Fault, Speaker, Store, StoreError};
+use crate::{Entry, Fault, FaultPlan, Speaker, Store, StoreError};
 
 /// A speaker to look at and to break. Clones are the same speaker.
 ///
@@ -120,6 +120,20 @@ impl SpeakerHandle {
         self.lock().speaker.faults_mut().inject_all(faults)
     }
 
+    /// Does as a plan says: its seed, its faults behind those that stand, its heart.
+    ///
+    /// # Errors
+    /// As [`SpeakerHandle::inject_all`]; nothing is changed then.
+    pub fn apply(&self, plan: &FaultPlan) -> Result<(), Problem> {
+        let mut held = self.lock();
+        held.speaker.faults_mut().inject_all(plan.faults.clone())?;
+        held.speaker.faults_mut().set_seed(plan.seed);
+        held.heart_stopped = plan.heart_stopped;
+        let (seed, faults) = (plan.seed, plan.faults.len());
+        tracing::info!(seed, faults, "faults were put in; chance is drawn from this seed");
+        Ok(())
+    }
+
     /// The faults that stand, each with the times that it has left.
     pub fn faults(&self) -> Vec<Fault> {
         self.lock().speaker.faults().list()
@@ -148,6 +162,7 @@ impl SpeakerHandle {
     /// Draws chance from this seed from now on.
     pub fn set_seed(&self, seed: u64) {
         self.lock().speaker.faults_mut().set_seed(seed);
+        tracing::info!(seed, "chance is drawn from this seed");
     }
 
     /// Stops the heartbeats while it goes on answering, or lets them go on. (The other way round, silent and beating, is

@@ -24,8 +24,8 @@
 //!
 //! Read in this order: [`switch`] (rule tables and meters), [`memory`] (what is remembered), [`tables`]
 //! (both as one, and what changes in them), [`store`] (the same on disk), [`fault`] (what can be broken,
-//! and on which side), [`chance`] and [`faults`] (which fault strikes a command), [`flaw`] (how an answer is spoilt), [`late`]
-//! (what waits), [`audit`] (what was done), [`speaker`] (the pure core that joins them), [`request`] and [`answer`]
+//! and on which side), [`chance`] and [`faults`] (which fault strikes a command), [`flaw`] (how an answer is spoilt), [`plan`]
+//! (the same from a file), [`late`] (what waits), [`audit`] (what was done), [`speaker`] (the pure core that joins them), [`request`] and [`answer`]
 //! (what comes in and what goes out), [`handle`] (how it is shared), [`part`] (how it is spoken to over the bus), [`mod@admin`]
 //! (its HTTP side).
 
@@ -40,6 +40,7 @@ pub mod handle;
 pub mod late;
 pub mod memory;
 pub mod part;
+pub mod plan;
 pub mod request;
 pub mod speaker;
 pub mod store;
@@ -56,6 +57,7 @@ pub use chance::Percent;
 pub use fault::{Astray, Fault, FaultKind, Garbage, Match, Word};
 pub use handle::SpeakerHandle;
 pub use part::{Heartbeats, SpeakerOptions, SpeakerPart};
+pub use plan::{FaultPlan, PlanError};
 pub use request::Request;
 pub use speaker::{Crash, Speaker};
 pub use store::{Store, StoreError};
