@@ -21,7 +21,19 @@ const ALLOWED: [(&str, &[&str], &[&str]); 11] = [
     (
         "floodlight-sim",
         &["bus", "wire"],
-        &["axum", "bytes", "metrics", "redb", "serde", "serde_json", "serde_path_to_error", "thiserror", "tokio", "toml", "tracing"],
+        &[
+            "axum",
+            "bytes",
+            "metrics",
+            "redb",
+            "serde",
+            "serde_json",
+            "serde_path_to_error",
+            "thiserror",
+            "tokio",
+            "toml",
+            "tracing",
+        ],
     ),
     (
         "nave",

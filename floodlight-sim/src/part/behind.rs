@@ -5,7 +5,9 @@
 //! fault delays is beyond the position of its request in either mode, and dies with the process.
 //!
 //! Positions are committed between turns, when nothing is owed: at most every so often, and when a partition is given back
-//! or the speaker stops. A commit that fails is tried again after a pause of its own; answers do not wait for it.
+//! or the speaker stops. A commit that fails is tried again after a pause of its own; answers do not wait for it. On Kafka
+//! nobody waits for a commit either ([`bus::Member::commit_behind`]) but at the end of a partition or of the speaker. One
+//! whose failure nobody hears of is made up for by the next, which comes with the next request.
 
 use bus::{Batch, BusError, CommitError, MonoTime, Pause, Position, Writer};
 
@@ -85,12 +87,17 @@ impl SpeakerPart {
         if released.is_empty() && (now < due || behind.pause.holds(now)) {
             return Ok(false);
         }
-        let batch = Batch { records: Vec::new(), positions };
-        match self.member.commit(&batch) {
+        let committed = if released.is_empty() {
+            self.member.commit_behind(&positions)
+        } else {
+            // The next owner begins where this one says that it ended.
+            self.member.commit(&Batch { records: Vec::new(), positions: positions.clone() })
+        };
+        match committed {
             Ok(()) => {
                 behind.due = None;
                 behind.pause.over();
-                self.committed(&batch.positions);
+                self.committed(&positions);
                 return Ok(true);
             }
             Err(CommitError::Fenced(why)) => {
