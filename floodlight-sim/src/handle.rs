@@ -47,7 +47,9 @@ impl SpeakerHandle {
 
     /// A speaker whose rules and memory are kept in this directory, and stand there from the last time.
     ///
-    /// One directory is one process. It is made where it is not there.
+    /// One directory is one process. It is made where it is not there. Two speakers of one group share the requests and
+    /// nothing else: a switch whose partition moves from one to the other has the tables of the other from then on. So a
+    /// group that is to know its switches has one speaker at a time.
     ///
     /// # Errors
     /// Where the directory is in use, damaged, of another version, or not to be written.
@@ -190,12 +192,15 @@ impl SpeakerHandle {
 
     /// A new process in its place: it reads again what was not committed. With a directory, rules and memory are those that
     /// were kept there; without one those that it had, as if they had been kept. What was delayed is gone; faults stand, and
-    /// the audit log goes on.
+    /// the audit log goes on. One that lives goes on as it is.
     ///
     /// # Errors
     /// Where the directory cannot be read; it is down still.
     pub fn restart(&self) -> Result<(), StoreError> {
         let mut held = self.lock();
+        if !held.down {
+            return Ok(());
+        }
         if let Some(store) = &held.store {
             let tables = store.tables()?;
             held.speaker = std::mem::take(&mut held.speaker).with_tables(tables);

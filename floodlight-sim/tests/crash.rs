@@ -83,6 +83,19 @@ fn what_was_delayed_dies_with_it() {
 }
 
 #[test]
+fn one_that_lives_is_not_changed_by_a_start() {
+    let mut world = World::new();
+    let mut part = world.part("speaker-0");
+    world.fault(FaultKind::DelayReply { ms: 100 });
+    world.send(install(1, 1));
+    settle(&mut part);
+    world.speaker.restart().unwrap();
+    world.clock.advance_ms(100);
+    settle(&mut part);
+    assert_eq!(world.told(), [reply_to(1, 1)]);
+}
+
+#[test]
 fn one_that_was_away_for_longer_than_its_session_joins_again() {
     let mut world = World::new();
     let mut part = world.part("speaker-0");
