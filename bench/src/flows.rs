@@ -9,7 +9,7 @@ use anyhow::Context;
 use bus::{Bus, Clock, Embedded, EmbeddedOptions, MonoTime, Outgoing, Part, Reader, Record, Writer};
 use floodlight_sim::{SpeakerHandle, SpeakerPart};
 use nave::clock::SystemClock;
-use nave::system::{System, SystemOptions};
+use nave::system::{HUB, System, SystemOptions};
 use topology::driver::Threads;
 use wire::{Envelope, Kind, OperationId};
 
@@ -41,7 +41,7 @@ impl Load {
         let speaker = SpeakerPart::join(&*bus, &system.speaker_topic(), "speaker", SpeakerHandle::new())?;
         parts.spawn("speaker", Arc::clone(&clock), Box::new(move || Ok(Box::new(speaker) as Box<dyn Part>)))?;
         let of = Arc::clone(&system);
-        let make = Box::new(move || of.shard("hub").map(|shard| Box::new(shard) as Box<dyn Part>));
+        let make = Box::new(move || of.shard(HUB, "hub").map(|shard| Box::new(shard) as Box<dyn Part>));
         parts.spawn("lanes", Arc::clone(&clock), make)?;
         let egress = system.gateway_options().egress;
         let mut answers = bus.reader()?;

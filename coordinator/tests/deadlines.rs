@@ -131,7 +131,7 @@ impl Desk {
             settings: Settings::default(),
             session_timeout: Duration::from_secs(6),
         };
-        let shard = Shard::join(Arc::new(self.bus.clone()), self.topology.clone(), options, ShardStatus::new(1));
+        let shard = Shard::join(Arc::new(self.bus.clone()), self.topology.clone(), options, ShardStatus::new("s", 1));
         self.shard = Some(shard.expect("the topics are there"));
         self.bus.expel(&self.inbox());
     }

@@ -3,18 +3,21 @@
 //! | state | event | next | effects |
 //! |---|---|---|---|
 //! | - | requested | installing | take cookie and meters, or those the flow has; install every rule |
-//! | - | requested | ended | refuse: a pool is empty, or the flow stands with another length |
+//! | - | requested | ended | refuse: a pool is empty, or the flow stands: with another length, or though it must not |
 //! | installing | replied | installing | a rule that stood before is not to be removed |
 //! | installing | all replied | validating | read every rule back |
 //! | installing | all replied | installing | drill `IN_HUB`: the step is lost, and only the deadline is left |
 //! | installing | failed | removing | remove what was or may have been installed |
+//! | installing | cancelled | removing | the same |
 //! | installing | timed out | removing | the same |
 //! | validating | replied | validating | compare |
 //! | validating | all replied | ended | the flow stands: answer |
 //! | validating | all replied | removing | a rule is not as it should be: remove what was installed |
 //! | validating | failed | removing | the same |
 //! | validating | timed out | removing | the same |
+//! | validating | cancelled | removing | the same |
 //! | removing | undone | checking removal | read every removed rule: it must be gone |
+//! | removing | undone | ended | nothing was ever sent, or may have been: release cookie and meters; answer |
 //! | removing | undo stuck | degraded | answer with what is left; try again later |
 //! | removing | superseded | removing | a newer request waits for the end of this try |
 //! | checking removal | replied | checking removal | a rule that still stands is left |
@@ -32,16 +35,19 @@
 
 use std::collections::BTreeSet;
 
-use hub::{CallFailure, CallSpec, Event, Fx, Illegal, Mode, State, StepSpec, UndoSpec, Workflow};
+use hub::{CallFailure, CallSpec, Event, Fx, Illegal, State, StepBudget, UndoSpec, Workflow};
 use serde_json::Value;
 use topology::{LaneInfo, Settings};
 use wire::answer::Answer;
 use wire::call::CallOutcome;
 use wire::flow::{self, Drill, FlowFailed, FlowUp, Origin};
-use wire::speaker::{Action, Command, Reply, SwitchId};
+use wire::speaker::{Action, Command, Reply};
 use wire::{Code, OperationId, Problem};
 
 use crate::registry::{Flow, Registry, Resources};
+use crate::request::{CreateRequest, key_is_flow};
+use crate::settings::FlowSettings;
+use crate::steps::{at_once, call_speaker, json, keep, read_back, release, reply, to_value};
 use crate::topology::SPEAKER;
 
 /// The states of a flow that is created.
@@ -124,21 +130,30 @@ const CHECK: &str = "check removal";
 impl Workflow for CreateFlow {
     const NAME: &'static str = "create-flow";
     type State = CreateState;
+    type Request = CreateRequest;
     type Lane = Registry;
 
     fn configure(lane: &mut Registry, settings: &Settings, info: &LaneInfo) {
         lane.configure(settings, info);
     }
 
+    fn request_ms(settings: &Settings) -> Option<u64> {
+        let FlowSettings { request_ms, .. } = settings.of("flows").unwrap_or_default();
+        Some(request_ms)
+    }
+
+    fn budgets(settings: &Settings) -> Vec<StepBudget> {
+        let FlowSettings { call_ms, step_ms, .. } = settings.of("flows").unwrap_or_default();
+        [INSTALL, VALIDATE, REMOVE, CHECK].map(|step| StepBudget { step, service: SPEAKER, call_ms, step_ms }).into()
+    }
+
+    /// Field by field, so that a fault names the field, its value and what is allowed.
     fn read(operation: &OperationId, key: &str, request: &Value) -> Result<Self, Problem> {
-        let request = flow::CreateFlow::from_json(request)?;
-        if request.flowid != key {
-            return Err(Problem::field(
-                "flowid",
-                &format!("`{}`", request.flowid),
-                &format!("the record's key, `{key}`"),
-            ));
-        }
+        Self::begin(operation, key, CreateRequest(flow::CreateFlow::from_json(request)?))
+    }
+
+    fn begin(operation: &OperationId, key: &str, CreateRequest(request): CreateRequest) -> Result<Self, Problem> {
+        key_is_flow(key, &request.flowid)?;
         Ok(Self {
             operation: operation.clone(),
             request,
@@ -186,6 +201,7 @@ impl Workflow for CreateFlow {
                 self.failed(call_failure(failure, INSTALL, Code::InstallFailed, "error in worker on rule install"), fx)
             }
             (Installing, Event::TimedOut) => self.failed(step_timeout(INSTALL), fx),
+            (Installing, Event::Cancelled) => self.failed(cancelled(INSTALL), fx),
 
             (Validating, Event::Replied { tag, body }) => {
                 let expected = self.resources.rule(&self.request.flowid, *tag);
@@ -195,7 +211,7 @@ impl Workflow for CreateFlow {
                 Validating
             }
             (Validating, Event::AllReplied) if self.wrong.is_empty() => {
-                fx.lane.keep(&self.request.flowid, Flow { resources: self.resources.clone(), left: BTreeSet::new() });
+                keep(&self.operation, &self.request.flowid, &self.resources, BTreeSet::new(), fx);
                 fx.answer(Answer::Done(self.up()));
                 fx.end();
                 Ended
@@ -209,8 +225,12 @@ impl Workflow for CreateFlow {
                 self.failed(call_failure(failure, VALIDATE, Code::ValidationFailed, message), fx)
             }
             (Validating, Event::TimedOut) => self.failed(step_timeout(VALIDATE), fx),
+            (Validating, Event::Cancelled) => self.failed(cancelled(VALIDATE), fx),
 
-            (Removing, Event::Undone) => self.check_removal(fx),
+            (Removing, Event::Undone { never_sent }) => {
+                self.suspects.retain(|number| !never_sent.contains(number));
+                if self.suspects.is_empty() { self.removed(fx) } else { self.check_removal(fx) }
+            }
             (Removing, Event::UndoStuck { left }) => self.degrade(left.iter().copied().collect(), fx),
             (CheckingRemoval, Event::Replied { tag, body }) => {
                 if matches!(reply(body), Some(Reply::Found { rule: None })) {
@@ -245,6 +265,13 @@ impl Workflow for CreateFlow {
             (New | Installing | Validating | Removing | CheckingRemoval | Degraded | Ended, _) => return Err(Illegal),
         })
     }
+
+    /// What may stand is left to a newer request, with the resources that it needs to find it.
+    fn aborted(&mut self, lane: &mut Registry) {
+        if !self.existed && self.resources.length() > 0 {
+            lane.keep(&self.request.flowid, Flow { resources: self.resources.clone(), left: self.suspects.clone() });
+        }
+    }
 }
 
 impl CreateFlow {
@@ -256,6 +283,10 @@ impl CreateFlow {
             self.suspects = (1..=length).collect();
             return Ok(());
         };
+        if self.request.strict && flow.left.is_empty() {
+            let detail = format!("flow `{}` exists, with {} rules", self.request.flowid, flow.resources.length());
+            return Err(Problem::new(Code::FlowExists, detail));
+        }
         let stands = flow.resources.length();
         if stands != length {
             return Err(Problem::field(
@@ -292,48 +323,24 @@ impl CreateFlow {
                     within_ms: call_ms,
                     always: self.inherited.contains(&number),
                 }),
-                ..self.call(number, format!("install rule {number} on {switch}"), &install, call_ms)
+                ..call_speaker(number, format!("install rule {number} on {switch}"), &install, call_ms)
             }
         };
         let calls = (1..=self.request.length).map(call).collect();
-        fx.step(StepSpec { name: INSTALL, mode: Mode::AtOnce, within_ms: fx.lane.settings.step_ms, calls });
+        fx.step(at_once(INSTALL, calls, fx));
         Installing
     }
 
     fn validate(&mut self, fx: &mut Fx<'_, Self>) -> CreateState {
-        let step = self.read_back(VALIDATE, 1..=self.request.length, fx);
+        let step = read_back(VALIDATE, self.resources.cookie, 1..=self.request.length, fx);
         fx.step(step);
         Validating
     }
 
     fn check_removal(&mut self, fx: &mut Fx<'_, Self>) -> CreateState {
-        let step = self.read_back(CHECK, self.suspects.iter().copied(), fx);
+        let step = read_back(CHECK, self.resources.cookie, self.suspects.iter().copied(), fx);
         fx.step(step);
         CheckingRemoval
-    }
-
-    fn read_back(&self, name: &'static str, numbers: impl Iterator<Item = u32>, fx: &Fx<'_, Self>) -> StepSpec {
-        let call = |number: u32| {
-            let switch = SwitchId::numbered(number);
-            let what = format!("read rule {number} on {switch}");
-            let read = Command { action: Action::Read { switch, cookie: self.resources.cookie }, error: None };
-            self.call(number, what, &read, fx.lane.settings.call_ms)
-        };
-        StepSpec { name, mode: Mode::AtOnce, within_ms: fx.lane.settings.step_ms, calls: numbers.map(call).collect() }
-    }
-
-    #[expect(clippy::unused_self, reason = "reads as one of the operation's calls")]
-    fn call(&self, number: u32, what: String, command: &Command, within_ms: u64) -> CallSpec {
-        CallSpec {
-            tag: number,
-            service: SPEAKER,
-            key: command.action.switch().to_string(),
-            what,
-            body: json(command),
-            within_ms,
-            undo: None,
-            swallow: false,
-        }
     }
 
     /// It failed: what was or may have been installed has to go.
@@ -350,7 +357,7 @@ impl CreateFlow {
     /// What had to go is gone.
     fn removed(&mut self, fx: &mut Fx<'_, Self>) -> CreateState {
         if !self.existed {
-            fx.lane.release(&self.request.flowid, &self.resources);
+            release(&self.request.flowid, &self.resources, fx);
         }
         if self.answered {
             fx.note("nothing is left any more");
@@ -374,9 +381,7 @@ impl CreateFlow {
             fx.answer(Answer::Failed(self.answer(true)));
             fx.yields();
         }
-        let settings = &fx.lane.settings;
-        let pause = settings.retry_ms.saturating_mul(1 << self.retries.min(16)).min(settings.retry_cap_ms);
-        let pause = pause.max(settings.call_ms);
+        let pause = fx.lane.settings.pause_ms(self.retries);
         self.retries += 1;
         fx.wait("the next try to remove what is left", pause);
         Degraded
@@ -389,7 +394,7 @@ impl CreateFlow {
     }
 
     fn keep_left(&self, fx: &mut Fx<'_, Self>) {
-        fx.lane.keep(&self.request.flowid, Flow { resources: self.resources.clone(), left: self.suspects.clone() });
+        keep(&self.operation, &self.request.flowid, &self.resources, self.suspects.clone(), fx);
     }
 
     fn up(&self) -> Value {
@@ -437,6 +442,16 @@ fn call_failure(failure: &CallFailure, step: &'static str, code: Code, message: 
     Failure { code, message, origin, step, detail }
 }
 
+fn cancelled(step: &'static str) -> Failure {
+    Failure {
+        code: Code::Cancelled,
+        message: "the operation was cancelled",
+        origin: Origin::Hub,
+        step,
+        detail: format!("it was cancelled in step {step}"),
+    }
+}
+
 fn step_timeout(step: &'static str) -> Failure {
     Failure {
         code: Code::HubTimeout,
@@ -457,16 +472,4 @@ fn wrong_rules(wrong: &[u32]) -> Failure {
         step: VALIDATE,
         detail: format!("rules {}{more} are not on their switches as they should be", shown.join(", ")),
     }
-}
-
-fn reply(body: &str) -> Option<Reply> {
-    serde_json::from_str(body).ok()
-}
-
-fn json(command: &Command) -> String {
-    serde_json::to_string(command).expect("a command is plain data")
-}
-
-fn to_value(body: &impl serde::Serialize) -> Value {
-    serde_json::to_value(body).expect("an answer is plain data")
 }

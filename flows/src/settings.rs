@@ -13,11 +13,20 @@ pub struct FlowSettings {
     pub call_ms: u64,
     /// A step ends after so many milliseconds: its calls, and a margin.
     pub step_ms: u64,
+    /// A request waits so long for its answer, in milliseconds: every step, those that remove among them.
+    pub request_ms: u64,
     /// The first pause before a removal is tried again, in milliseconds; it doubles. None is shorter than a call may take:
     /// then every message of the last try is past its time.
     pub retry_ms: u64,
     /// No such pause is longer.
     pub retry_cap_ms: u64,
+}
+
+impl FlowSettings {
+    /// The pause before try `retry` (from 0) to remove what is left.
+    pub(crate) fn pause_ms(&self, retry: u32) -> u64 {
+        self.retry_ms.saturating_mul(1 << retry.min(16)).min(self.retry_cap_ms).max(self.call_ms)
+    }
 }
 
 impl Default for FlowSettings {
@@ -29,6 +38,7 @@ impl Default for FlowSettings {
             meters: 1 << 16,
             call_ms: 1_600,
             step_ms: 2_000,
+            request_ms: 10_000,
             retry_ms: 1_000,
             retry_cap_ms: 60_000,
         }

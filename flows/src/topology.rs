@@ -1,34 +1,33 @@
-//! The flow topology: hub and speaker worker in one stage.
+//! The flow topology: hub and speaker worker, in one stage or in two.
 
-use ::topology::{BuildErrors, Settings, Topology};
+use ::topology::{BuildErrors, Mode, Topology};
 use hub::{CALLS, HubBolt, HubSpout};
-use wire::topics::Topics;
 use workers::{WorkerBolt, WorkerSpout};
 
 use crate::create::CreateFlow;
+use crate::remove::RemoveFlow;
 
 /// The name of the topology.
 pub const NAME: &str = "flows";
-/// The name of its stage.
+/// The name of the hub's stage.
 pub const STAGE: &str = "hub";
-/// The service that talks to switches.
+/// The service that talks to switches, and the stage of its worker where it is kept apart.
 pub const SPEAKER: &str = "speaker";
+/// So many lanes it has, unless the arrangement says otherwise.
+pub const LANES: u32 = 4;
 
-/// The topology, with so many lanes.
+/// The topology. In two stages, an operation's calls meet in the worker's lane that its id gives.
 ///
 /// # Errors
-/// Where `lanes` is 0.
-pub fn flow_topology(topics: &Topics, lanes: u32, settings: Settings) -> Result<Topology, BuildErrors> {
-    let egress = topics.egress(NAME, STAGE);
-    let requests_topic = topics.spoke(SPEAKER);
-
+/// None that its first test would not find.
+pub fn flow_topology() -> Result<Topology, BuildErrors> {
     let t = Topology::named(NAME);
-    t.settings(settings);
     let requests = t.inbox_spout("hub-spout", HubSpout::default);
     let answers = t.inbox_spout("speaker-spout", || WorkerSpout::new(SPEAKER));
-    let hub = t.bolt("hub", move || HubBolt::<CreateFlow>::new(&egress)).stage(STAGE).lanes(lanes);
-    let worker = t.bolt("speaker-worker", move || WorkerBolt::new(SPEAKER, &requests_topic));
-    let worker = worker.reads(hub.side(CALLS).local()).reads(answers.local());
-    hub.reads(requests.local()).reads(worker.local());
+    let hub = t.bolt("hub", HubBolt::<(CreateFlow, RemoveFlow)>::default).stage(STAGE).lanes(LANES);
+    let worker = t.bolt("speaker-worker", || WorkerBolt::new(SPEAKER)).stage(SPEAKER).lanes(LANES);
+    let worker = worker.mode(Mode::AtLeastOnce).reads(answers.local());
+    let worker = worker.reads(hub.side(CALLS).fields(|command| command.call().operation.to_string()).or_local());
+    hub.reads(requests.local()).reads(worker.out().direct(|end| end.lane).or_local());
     t.build()
 }

@@ -1,25 +1,24 @@
 //! What the flow topology is made of: hub, worker and coordinator are ordinary components on the public interface.
 
-use topology::Settings;
-use wire::topics::Topics;
+use topology::Arrangement;
 
 /// LESSONS 18: nobody joined the coordinator by hand; whoever uses deadlines is joined to it.
 #[test]
 fn the_components_streams_and_groupings_are_these() {
-    let topology = flows::flow_topology(&Topics::default(), 4, Settings::default()).unwrap();
+    let topology = flows::flow_topology().unwrap();
     assert_eq!(
         topology.describe(),
         "\
 topology flows
-stage hub (4 lanes)
+stage hub (4 lanes, exactly-once)
   inbox spout hub-spout
   inbox spout speaker-spout
   bolt hub
   bolt speaker-worker
   inbox spout coordinator-spout@hub
   bolt coordinator@hub
-hub --calls--> speaker-worker   local, in the lane
 speaker-spout --default--> speaker-worker   local, in the lane
+hub --calls--> speaker-worker   local, in the lane
 hub-spout --default--> hub   local, in the lane
 speaker-worker --default--> hub   local, in the lane
 coordinator-spout@hub --default--> coordinator@hub   local, in the lane
@@ -28,5 +27,45 @@ coordinator@hub --default--> hub   local, in the lane
 speaker-worker --deadlines--> coordinator@hub   local, in the lane
 coordinator@hub --default--> speaker-worker   local, in the lane
 "
+    );
+}
+
+/// The same code, arranged in another way: each stage has its own coordinator, its own lanes, its own mode.
+#[test]
+fn hub_and_workers_part_without_a_change_of_code() {
+    let together = flows::flow_topology().unwrap();
+    let mut arrangement = Arrangement { apart: true, ..Arrangement::default() };
+    arrangement.lanes.insert(flows::SPEAKER.into(), 2);
+    let apart = together.arranged(&arrangement).unwrap();
+    assert_eq!(
+        apart.describe(),
+        "\
+topology flows
+stage hub (4 lanes, exactly-once)
+  inbox spout hub-spout
+  bolt hub
+  inbox spout coordinator-spout@hub
+  bolt coordinator@hub
+stage speaker (2 lanes, at-least-once)
+  inbox spout speaker-spout
+  bolt speaker-worker
+  inbox spout coordinator-spout@speaker
+  bolt coordinator@speaker
+speaker-spout --default--> speaker-worker   local, in the lane
+hub --calls--> speaker-worker   fields, by topic
+hub-spout --default--> hub   local, in the lane
+speaker-worker --default--> hub   direct, by topic
+coordinator-spout@hub --default--> coordinator@hub   local, in the lane
+hub --deadlines--> coordinator@hub   local, in the lane
+coordinator@hub --default--> hub   local, in the lane
+coordinator-spout@speaker --default--> coordinator@speaker   local, in the lane
+speaker-worker --deadlines--> coordinator@speaker   local, in the lane
+coordinator@speaker --default--> speaker-worker   local, in the lane
+"
+    );
+    assert_ne!(together.graph(), apart.graph(), "another shape is another graph");
+    assert_eq!(
+        apart.graph(),
+        together.arranged(&Arrangement { apart: true, ..Arrangement::default() }).unwrap().graph()
     );
 }

@@ -6,14 +6,15 @@ use bytes::Bytes;
 use coordinator::{DEADLINES, TimedOut, deadlines};
 use topology::Route;
 use topology::{
-    Bolt, Declarer, Delivery, DueTimes, Emitter, InboxSpout, LaneInfo, Message, Settings, Side, Unreadable, View,
+    Bolt, Budget, Declarer, Delivery, DueTimes, Emitter, InboxSpout, LaneInfo, Message, Settings, Side, Unreadable,
+    View,
 };
-use wire::answer::Answer;
+use wire::answer::{Answer, Resource};
 use wire::call::{CallCommand, CallEnd};
-use wire::{Envelope, Kind};
+use wire::{Envelope, Kind, OperationId};
 
-use crate::table::{HubEffect, HubRequest, HubTable};
-use crate::workflow::Workflow;
+use crate::machine::Workflows;
+use crate::table::{HubCommand, HubEffect, HubRequest, HubTable};
 
 /// Calls for workers.
 pub const CALLS: Side<CallCommand> = Side::named("calls");
@@ -23,44 +24,59 @@ pub const CALLS: Side<CallCommand> = Side::named("calls");
 pub struct HubSpout;
 
 impl InboxSpout for HubSpout {
-    type Out = HubRequest;
+    type Out = HubAsked;
 
     fn accepts(&self, envelope: &Envelope) -> bool {
-        envelope.kind == Kind::Request
+        matches!(envelope.kind, Kind::Request | Kind::Command)
     }
 
-    fn receive(&mut self, delivery: &Delivery<'_>, out: &mut Emitter<HubRequest>) -> Result<(), Unreadable> {
+    fn receive(&mut self, delivery: &Delivery<'_>, out: &mut Emitter<HubAsked>) -> Result<(), Unreadable> {
         let Delivery { envelope, record } = delivery;
         let operation = envelope.operation.clone();
-        let operation = operation.ok_or_else(|| Unreadable("a request needs ce_correlationid".into()))?;
+        let operation = operation.ok_or_else(|| Unreadable(format!("a {} needs ce_correlationid", envelope.kind)))?;
+        if envelope.kind == Kind::Command {
+            let command = delivery.json()?;
+            out.emit(HubAsked::Command(Box::new(HubCommand { operation, cause: envelope.id.clone(), command })));
+            return Ok(());
+        }
         let key = record.key.as_ref().ok_or_else(|| Unreadable("a request needs a key".into()))?;
         let key = std::str::from_utf8(key).map_err(|_| Unreadable("the key of a request is UTF-8".into()))?;
         let body = delivery.json();
-        out.emit(HubRequest {
+        out.emit(HubAsked::Request(Box::new(HubRequest {
             operation,
             cause: envelope.id.clone(),
             key: key.to_owned(),
+            expires: envelope.expires,
             body: body.clone().map_err(|error| error.0),
-        });
+        })));
         // Who asked hears of it, and the record is kept among the dead letters.
         body.map(|_: wire::request::Request| ())
     }
 }
 
+/// What somebody outside wants.
+#[derive(Debug, Clone)]
+pub enum HubAsked {
+    /// A new operation.
+    Request(Box<HubRequest>),
+    /// Something of one that runs.
+    Command(Box<HubCommand>),
+}
+
 /// What the hub bolt receives.
 #[derive(Debug, Clone)]
 pub enum HubIn {
-    /// A request.
-    Request(Box<HubRequest>),
+    /// Somebody outside wants something.
+    Asked(HubAsked),
     /// A call ended.
     CallEnded(CallEnd),
     /// A deadline passed.
     TimedOut(TimedOut),
 }
 
-impl From<HubRequest> for HubIn {
-    fn from(request: HubRequest) -> Self {
-        HubIn::Request(Box::new(request))
+impl From<HubAsked> for HubIn {
+    fn from(asked: HubAsked) -> Self {
+        HubIn::Asked(asked)
     }
 }
 
@@ -76,23 +92,31 @@ impl From<TimedOut> for HubIn {
     }
 }
 
-/// Runs the workflows of one type.
-pub struct HubBolt<W: Workflow> {
+/// Runs workflows: of one type, or of several in a tuple.
+pub struct HubBolt<W: Workflows> {
     table: HubTable<W>,
+    /// Where answers go.
     egress: Arc<str>,
+    /// Where what is shown goes.
+    views: Arc<str>,
     info: Option<LaneInfo>,
     effects: Vec<HubEffect>,
 }
 
-impl<W: Workflow> HubBolt<W> {
-    /// A hub whose answers go to the topic `egress`.
-    pub fn new(egress: &str) -> Self {
-        Self { table: HubTable::default(), egress: egress.into(), info: None, effects: Vec::new() }
+impl<W: Workflows> Default for HubBolt<W> {
+    fn default() -> Self {
+        Self { table: HubTable::default(), egress: "".into(), views: "".into(), info: None, effects: Vec::new() }
     }
+}
 
+impl<W: Workflows> HubBolt<W> {
     fn perform(&self, effect: HubEffect, out: &mut Emitter<()>) {
         match effect {
-            HubEffect::Call(command) => out.side(CALLS, command),
+            HubEffect::Call(CallCommand::Start(mut call)) => {
+                call.lane = out.lane().lane;
+                out.side(CALLS, CallCommand::Start(call));
+            }
+            HubEffect::Call(command @ CallCommand::Abandon(_)) => out.side(CALLS, command),
             HubEffect::Deadline(deadline) => out.side(DEADLINES, deadline),
             HubEffect::Answer { view, cause } => {
                 let id = match (&view.answer, &cause) {
@@ -109,6 +133,18 @@ impl<W: Workflow> HubBolt<W> {
                 let message = self.told(envelope, &view, out.lane().lane);
                 out.publish(message);
             }
+            HubEffect::Told { operation, cause, outcome } => {
+                let mut envelope = Envelope::new(Kind::Answer, format!("{cause}:told"), out.lane().source());
+                envelope.subject = Some("command".into());
+                envelope.causation = Some(cause);
+                let body = serde_json::to_vec(&outcome).expect("an outcome is plain data");
+                let message = self.to_egress(envelope, &operation, body, out.lane().lane);
+                out.publish(message);
+            }
+            HubEffect::Show(resource) => {
+                let message = self.shown(&resource, out.lane());
+                out.publish(message);
+            }
             HubEffect::Changed(key) => out.changed(&key),
             HubEffect::Closed(key) => out.closed(&key),
             HubEffect::Count(name) => out.count(name),
@@ -119,19 +155,40 @@ impl<W: Workflow> HubBolt<W> {
     /// A record for those who follow the egress.
     fn told(&self, mut envelope: Envelope, view: &wire::answer::Operation, lane: u32) -> Message {
         envelope.subject = Some(Self::VIEWS.into());
-        envelope.operation = Some(view.operation.clone());
+        let body = serde_json::to_vec(view).expect("a view is plain data");
+        self.to_egress(envelope, &view.operation, body, lane)
+    }
+
+    fn to_egress(&self, mut envelope: Envelope, operation: &OperationId, body: Vec<u8>, lane: u32) -> Message {
+        envelope.operation = Some(operation.clone());
         Message {
             topic: Arc::clone(&self.egress),
             route: Route::To(lane),
-            key: Some(Bytes::copy_from_slice(view.operation.as_str().as_bytes())),
+            key: Some(Bytes::copy_from_slice(operation.as_str().as_bytes())),
             envelope,
             expires_after_ms: None,
-            body: serde_json::to_vec(view).expect("a view is plain data").into(),
+            body: body.into(),
+        }
+    }
+
+    /// A record for those who follow what there is.
+    fn shown(&self, resource: &Resource, lane: &LaneInfo) -> Message {
+        let name = format!("resource/{}/{}", resource.kind, resource.key);
+        let mut envelope = Envelope::new(Kind::View, name.as_str(), lane.source());
+        envelope.subject = Some("resource".into());
+        let body = resource.value.as_ref().map(|_| serde_json::to_vec(resource).expect("a resource is plain data"));
+        Message {
+            topic: Arc::clone(&self.views),
+            route: Route::To(lane.lane),
+            key: Some(Bytes::from(name)),
+            envelope,
+            expires_after_ms: None,
+            body: body.unwrap_or_default().into(),
         }
     }
 }
 
-impl<W: Workflow> Bolt for HubBolt<W> {
+impl<W: Workflows> Bolt for HubBolt<W> {
     type In = HubIn;
     type Out = ();
 
@@ -140,10 +197,19 @@ impl<W: Workflow> Bolt for HubBolt<W> {
     fn declare(declarer: &mut Declarer<HubIn>) {
         declarer.side(CALLS);
         deadlines(declarer);
+        for (name, request) in W::types() {
+            declarer.offers(name, request);
+        }
+    }
+
+    fn budgets(&self, settings: &Settings) -> Vec<Budget> {
+        crate::budget::budgets::<W>(settings)
     }
 
     fn prepare(&mut self, lane: &LaneInfo) {
         self.info = Some(lane.clone());
+        self.egress = lane.egress().into();
+        self.views = lane.names.view(&lane.topology, &lane.stage).into();
     }
 
     fn configure(&mut self, settings: &Settings) {
@@ -156,7 +222,8 @@ impl<W: Workflow> Bolt for HubBolt<W> {
         let at = out.record_time();
         let mut effects = std::mem::take(&mut self.effects);
         match input {
-            HubIn::Request(request) => self.table.request(at, *request, &mut effects),
+            HubIn::Asked(HubAsked::Request(request)) => self.table.request(at, *request, &mut effects),
+            HubIn::Asked(HubAsked::Command(command)) => self.table.command(at, *command, &mut effects),
             HubIn::CallEnded(end) => self.table.call_ended(at, end, &mut effects),
             HubIn::TimedOut(timed_out) => self.table.timed_out(at, timed_out, &mut effects),
         }

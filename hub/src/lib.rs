@@ -4,16 +4,23 @@
 //! wait, an answer. The hub gives each operation its turn on its key, its calls their ids, its steps their deadlines, and
 //! undoes in reverse what was declared beside the doing. It knows nothing of networks, nor of what the calls say.
 //!
-//! Read in this order: [`workflow`] (what users write), `operation` (one operation), [`table`] (all of a lane, pure),
+//! Read in this order: [`workflow`] (what users write), [`machine`] (one of several types), `operation` (one operation), [`table`] (all of a lane, pure),
 //! [`components`] (spout and bolt around it), [`check`] (the transition table compared with the code).
 
+mod budget;
 pub mod check;
 pub mod components;
+pub mod machine;
 pub mod names;
 mod operation;
 pub mod table;
 pub mod workflow;
 
 pub use components::{CALLS, HubBolt, HubIn, HubSpout};
-pub use table::{HubEffect, HubRequest, HubSettings, HubTable};
-pub use workflow::{CallFailure, CallSpec, Event, Fx, Illegal, Mode, State, StepSpec, UndoSpec, Workflow};
+pub use machine::Workflows;
+/// What derives the schema of a request.
+pub use schemars;
+pub use table::{HubCommand, HubEffect, HubRequest, HubSettings, HubTable};
+pub use workflow::{
+    Barrier, CallFailure, CallSpec, Event, Fx, Illegal, Mode, State, StepBudget, StepSpec, UndoSpec, Workflow,
+};

@@ -16,3 +16,7 @@ pub const PARKED: &str = "nave_operations_parked_total";
 pub const LATE_ENDS: &str = "nave_hub_late_ends_total";
 /// Deadlines that came for an operation or a step that is over.
 pub const LATE_TIMEOUTS: &str = "nave_hub_late_timeouts_total";
+/// Commands that an operation took.
+pub const COMMANDS_TAKEN: &str = "nave_commands_taken_total";
+/// Commands that were refused, and changed nothing.
+pub const COMMANDS_REFUSED: &str = "nave_commands_refused_total";

@@ -1,5 +1,6 @@
 //! One operation, as its hub keeps it: its machine, its open step, what can be undone, its history.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use topology::DueTimes;
@@ -7,7 +8,8 @@ use wire::answer::{Answer, Entry, Operation, PendingCall, Step, Until};
 use wire::call::{Call, CallCommand, CallEnd, CallOutcome};
 use wire::{CallId, OperationId, WallTime};
 
-use crate::workflow::{CallFailure, CallSpec, Event, Mode, State, StepSpec, UndoSpec, Workflow};
+use crate::machine::Machine;
+use crate::workflow::{Barrier, CallFailure, CallSpec, Event, Mode, StepSpec, UndoSpec};
 
 /// A history has at most this many entries: the first [`HISTORY_HEAD`] and the newest. An operation that goes on trying for
 /// days shows how it began and where it is.
@@ -24,10 +26,21 @@ pub(crate) enum Standing {
     Queued,
     /// It works.
     Running,
-    /// It broke a rule; the reason.
-    Parked(String),
+    /// It broke a rule, and stands still.
+    Parked(Parked),
     /// It is over.
     Ended,
+}
+
+/// What a parked operation has yet to handle, if it is to go on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Parked {
+    /// From the event that it broke the rule on. As many as one record brings.
+    pub(crate) events: VecDeque<Event>,
+    /// How calls ended meanwhile: one for each call of the open step, at most.
+    pub(crate) ends: Vec<CallEnd>,
+    /// The deadline that it had.
+    pub(crate) timer: Option<ArmedTimer>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,9 +65,25 @@ pub(crate) struct OpenStep {
     number: u32,
     name: &'static str,
     mode: Mode,
+    barrier: Barrier,
     /// True where it undoes; then its calls fail without ending it.
     undoing: bool,
     calls: Vec<OpenCall>,
+}
+
+impl OpenStep {
+    /// How many answers it needs.
+    fn needed(&self) -> usize {
+        match self.barrier {
+            Barrier::All => self.calls.len(),
+            Barrier::First => 1.min(self.calls.len()),
+            Barrier::Quorum(n) => self.calls.len().min(n as usize),
+        }
+    }
+
+    fn count(&self, state: CallState) -> usize {
+        self.calls.iter().filter(|call| call.state == state).count()
+    }
 }
 
 #[derive(Debug)]
@@ -66,6 +95,8 @@ struct Compensation {
     key: String,
     undo: UndoSpec,
     undone: bool,
+    /// It is undone for the reason that it was never done.
+    never_sent: bool,
 }
 
 /// What an operation waits for by itself.
@@ -73,9 +104,10 @@ struct Compensation {
 pub(crate) struct ArmedTimer {
     pub(crate) generation: u32,
     pub(crate) what: &'static str,
+    pub(crate) after_ms: u64,
 }
 
-pub(crate) struct Running<W: Workflow> {
+pub(crate) struct Running<L> {
     pub(crate) id: OperationId,
     pub(crate) key: Arc<str>,
     pub(crate) view_key: Arc<str>,
@@ -83,13 +115,16 @@ pub(crate) struct Running<W: Workflow> {
     pub(crate) fingerprint: u64,
     /// `ce_id` of the requests that ask for it.
     pub(crate) causes: Vec<String>,
-    pub(crate) workflow: W,
-    pub(crate) state: W::State,
+    pub(crate) machine: Box<dyn Machine<L>>,
     pub(crate) standing: Standing,
     /// Its number in the lane: the key of its deadline.
     pub(crate) slot: u64,
+    /// The client has no use for it after this.
+    pub(crate) expires: Option<WallTime>,
     pub(crate) generation: u32,
     pub(crate) timer: Option<ArmedTimer>,
+    /// What it waits for somebody to say, and for what that is.
+    pub(crate) signal: Option<(&'static str, &'static str)>,
     pub(crate) answer: Option<Answer>,
     pub(crate) yields: bool,
     /// What the workflow itself noted last, for the log.
@@ -106,20 +141,28 @@ pub(crate) struct Running<W: Workflow> {
     entries: u32,
 }
 
-impl<W: Workflow> Running<W> {
-    pub(crate) fn new(id: OperationId, key: &str, fingerprint: u64, cause: String, workflow: W, slot: u64) -> Self {
+impl<L> Running<L> {
+    pub(crate) fn new(
+        id: OperationId,
+        key: &str,
+        fingerprint: u64,
+        cause: String,
+        machine: Box<dyn Machine<L>>,
+        slot: u64,
+    ) -> Self {
         Self {
             view_key: id.as_str().into(),
             id,
             key: key.into(),
             fingerprint,
             causes: vec![cause],
-            workflow,
-            state: W::State::ALL[0],
+            machine,
             standing: Standing::Queued,
             slot,
+            expires: None,
             generation: 0,
             timer: None,
+            signal: None,
             answer: None,
             yields: false,
             noted: String::new(),
@@ -153,6 +196,13 @@ impl<W: Workflow> Running<W> {
         self.open.as_ref().is_some_and(|open| open.calls.iter().any(|call| call.state == CallState::Open))
     }
 
+    /// True where this call is open.
+    pub(crate) fn waits_for_call(&self, call: &CallId) -> bool {
+        let i = call.n.checked_sub(1).and_then(|i| usize::try_from(i).ok());
+        let open = self.open.as_ref().filter(|open| open.number == call.step);
+        open.zip(i).and_then(|(open, i)| open.calls.get(i)).is_some_and(|call| call.state == CallState::Open)
+    }
+
     /// True where this step is open.
     pub(crate) fn is_at(&self, step: u32) -> bool {
         self.open.as_ref().is_some_and(|open| open.number == step)
@@ -182,7 +232,7 @@ impl<W: Workflow> Running<W> {
         send: &mut impl FnMut(CallCommand),
     ) -> Option<Event> {
         let calls = step.calls.into_iter().map(|spec| OpenCall { spec, undoes: Vec::new(), state: CallState::Waiting });
-        self.open(at, step.name, step.mode, false, calls.collect(), send);
+        self.open(at, step.name, step.mode, step.barrier, calls.collect(), send);
         self.barrier()
     }
 
@@ -191,14 +241,14 @@ impl<W: Workflow> Running<W> {
         at: WallTime,
         name: &'static str,
         mode: Mode,
-        undoing: bool,
+        barrier: Barrier,
         calls: Vec<OpenCall>,
         send: &mut impl FnMut(CallCommand),
     ) {
         self.steps += 1;
         let count = calls.len();
         self.note(at, format!("step {}, {name}: {count} {}", self.steps, if count == 1 { "call" } else { "calls" }));
-        self.open = Some(OpenStep { number: self.steps, name, mode, undoing, calls });
+        self.open = Some(OpenStep { number: self.steps, name, mode, barrier, undoing: false, calls });
         let first = if mode == Mode::OneByOne { count.min(1) } else { count };
         (0..first).for_each(|i| self.send_call(i, send));
     }
@@ -218,6 +268,7 @@ impl<W: Workflow> Running<W> {
                 key: spec.key.clone(),
                 undo,
                 undone: false,
+                never_sent: false,
             });
         }
         send(CallCommand::Start(Call {
@@ -227,6 +278,7 @@ impl<W: Workflow> Running<W> {
             what: spec.what.clone(),
             body: std::mem::take(&mut spec.body),
             undoes: call.undoes.clone(),
+            lane: 0,
             within_ms: spec.within_ms,
             swallow: spec.swallow,
         }));
@@ -239,7 +291,10 @@ impl<W: Workflow> Running<W> {
         end: CallEnd,
         send: &mut impl FnMut(CallCommand),
     ) -> Option<Vec<Event>> {
-        let open = self.open.as_mut().filter(|open| open.number == end.id.step)?;
+        if self.open.as_ref().is_none_or(|open| open.number != end.id.step) {
+            return self.never_sent(at, &end, send);
+        }
+        let open = self.open.as_mut()?;
         let i = usize::try_from(end.id.n.checked_sub(1)?).ok()?;
         let call = open.calls.get_mut(i).filter(|call| call.state == CallState::Open)?;
         let tag = call.spec.tag;
@@ -276,6 +331,12 @@ impl<W: Workflow> Running<W> {
                     if not_done {
                         self.compensations.retain(|done| done.undo.always || done.call != end.id);
                     }
+                    if self.can_still_pass() {
+                        if mode == Mode::OneByOne {
+                            self.send_next(send);
+                        }
+                        return Some(events);
+                    }
                     self.close_step(send);
                     events.push(Event::Failed(failure));
                     return Some(events);
@@ -290,6 +351,28 @@ impl<W: Workflow> Running<W> {
         Some(events)
     }
 
+    /// A call of a step that is over was never sent, as its worker says now: it need not be undone, and is not.
+    fn never_sent(&mut self, at: WallTime, end: &CallEnd, send: &mut impl FnMut(CallCommand)) -> Option<Vec<Event>> {
+        if end.attempts > 0 || matches!(end.outcome, CallOutcome::Replied(_)) {
+            return None;
+        }
+        let matches = |done: &&mut Compensation| done.call == end.id && !done.undone && !done.undo.always;
+        let done = self.compensations.iter_mut().find(matches)?;
+        (done.undone, done.never_sent) = (true, true);
+        let Some(open) = self.open.as_mut().filter(|open| open.undoing) else { return Some(Vec::new()) };
+        let (number, undo) = (open.number, open.calls.iter().position(|call| call.undoes.contains(&end.id)));
+        if let Some((i, call)) = undo.and_then(|i| Some((i, open.calls.get_mut(i)?))) {
+            if call.state == CallState::Open {
+                send(CallCommand::Abandon(call_id(&self.id, number, i)));
+            }
+            call.state = CallState::Done;
+            if open.mode == Mode::OneByOne && open.count(CallState::Open) == 0 {
+                self.send_next(send);
+            }
+        }
+        Some(self.undo_barrier(at, send).into_iter().collect())
+    }
+
     fn send_next(&mut self, send: &mut impl FnMut(CallCommand)) {
         let waiting = |open: &OpenStep| open.calls.iter().position(|call| call.state == CallState::Waiting);
         if let Some(i) = self.open.as_ref().and_then(waiting) {
@@ -297,10 +380,17 @@ impl<W: Workflow> Running<W> {
         }
     }
 
-    /// The event of a step whose calls were all answered.
-    fn barrier(&self) -> Option<Event> {
+    /// The event of a step that has the answers it needs.
+    pub(crate) fn barrier(&self) -> Option<Event> {
         let open = self.open.as_ref()?;
-        open.calls.iter().all(|call| call.state == CallState::Done).then_some(Event::AllReplied)
+        let passed = open.count(CallState::Done) >= open.needed();
+        passed.then_some(if open.barrier == Barrier::All { Event::AllReplied } else { Event::Enough })
+    }
+
+    /// True where the open step can still get the answers it needs.
+    fn can_still_pass(&self) -> bool {
+        let can = |open: &OpenStep| open.calls.len() - open.count(CallState::Failed) >= open.needed();
+        self.open.as_ref().is_some_and(can)
     }
 
     // ---- undoing ------------------------------------------------------------------------------------------------------
@@ -349,7 +439,10 @@ impl<W: Workflow> Running<W> {
             })
             .collect();
         let mode = self.compensations.iter().find(|c| c.call.step == step).map_or(Mode::AtOnce, |c| c.mode);
-        self.open(at, self.undo_name, mode, true, calls, send);
+        self.open(at, self.undo_name, mode, Barrier::All, calls, send);
+        if let Some(open) = &mut self.open {
+            open.undoing = true;
+        }
         None
     }
 
@@ -364,7 +457,10 @@ impl<W: Workflow> Running<W> {
 
     fn undo_outcome(&self) -> Event {
         let left: Vec<u32> = self.compensations.iter().filter(|c| !c.undone).map(|c| c.tag).collect();
-        if left.is_empty() { Event::Undone } else { Event::UndoStuck { left } }
+        if !left.is_empty() {
+            return Event::UndoStuck { left };
+        }
+        Event::Undone { never_sent: self.compensations.iter().filter(|c| c.never_sent).map(|c| c.tag).collect() }
     }
 
     /// The deadline has passed: the event that comes of it.
@@ -382,7 +478,7 @@ impl<W: Workflow> Running<W> {
         match self.standing {
             Standing::Queued => "queued",
             Standing::Parked(_) => "parked",
-            Standing::Running | Standing::Ended => self.state.name(),
+            Standing::Running | Standing::Ended => self.machine.state(),
         }
     }
 
@@ -392,21 +488,21 @@ impl<W: Workflow> Running<W> {
             number: open.number,
             name: open.name.to_owned(),
             calls: count(open.calls.len()),
-            done: count(open.calls.iter().filter(|call| call.state == CallState::Done).count()),
+            done: count(open.count(CallState::Done)),
             pending: self.pending(open),
         });
-        let until = self.timer.as_ref().map(|timer| Until {
-            what: timer.what.to_owned(),
-            at: timers.and_then(|(timers, timer)| timers.due(timer)),
-        });
+        let at = timers.and_then(|(timers, timer)| timers.due(timer));
+        let person = self.signal.map(|(_, what)| Until { what: what.to_owned(), at });
+        let until = person.or_else(|| self.timer.as_ref().map(|timer| Until { what: timer.what.to_owned(), at }));
         Operation {
             operation: self.id.clone(),
             key: self.key.to_string(),
-            workflow: W::NAME.to_owned(),
+            workflow: self.machine.workflow().to_owned(),
             state: self.state_name().to_owned(),
             live,
             step: step.filter(|_| live),
             until,
+            signal: self.signal.map(|(signal, _)| signal.to_owned()),
             history: self.history.clone(),
             answer: self.answer.clone(),
         }

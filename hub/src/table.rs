@@ -2,6 +2,8 @@
 //!
 //! What is late, doubled or unknown is an ordinary event: counted, and without effect.
 
+mod commands;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -10,13 +12,16 @@ use coordinator::{Deadline, TimedOut};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use topology::{DueTimes, LaneInfo, Level, Settings};
-use wire::answer::{Answer, Operation};
+use wire::answer::{Answer, Operation, Resource};
 use wire::call::{CallCommand, CallEnd};
+use wire::command::Outcome;
 use wire::{Code, OperationId, Problem, WallTime};
 
+pub use self::commands::HubCommand;
+use crate::machine::Workflows;
 use crate::names;
-use crate::operation::{ArmedTimer, Running, Standing};
-use crate::workflow::{Event, Fx, Illegal, Next, Workflow};
+use crate::operation::{ArmedTimer, Parked, Running, Standing};
+use crate::workflow::{Decided, Event, Illegal, Next};
 
 /// What bounds a hub in one lane.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,6 +51,8 @@ pub struct HubRequest {
     pub cause: String,
     /// The thing it is about.
     pub key: String,
+    /// `ce_expirytime`: the client has no use for the answer after this.
+    pub expires: Option<WallTime>,
     /// The workflow and what it is asked, or why the body cannot be read.
     pub body: Result<wire::request::Request, String>,
 }
@@ -66,6 +73,17 @@ pub enum HubEffect {
     },
     /// An operation that was answered before, and went on, is over: tell those who look. Nobody is answered again.
     Over(Box<Operation>),
+    /// Tell who gave a command what became of it.
+    Told {
+        /// The operation that it was for.
+        operation: OperationId,
+        /// `ce_id` of the command.
+        cause: String,
+        /// What became of it.
+        outcome: Outcome,
+    },
+    /// Show a thing to those outside.
+    Show(Resource),
     /// The view of an operation has changed.
     Changed(Arc<str>),
     /// The view of an operation has changed for the last time.
@@ -90,10 +108,10 @@ struct Finished {
 }
 
 /// The operations of one lane.
-pub struct HubTable<W: Workflow> {
+pub struct HubTable<W: Workflows> {
     lane: W::Lane,
     settings: HubSettings,
-    running: BTreeMap<OperationId, Running<W>>,
+    running: BTreeMap<OperationId, Running<W::Lane>>,
     slots: BTreeMap<u64, OperationId>,
     next_slot: u64,
     turns: BTreeMap<Arc<str>, Turns>,
@@ -101,7 +119,7 @@ pub struct HubTable<W: Workflow> {
     finished_order: VecDeque<OperationId>,
 }
 
-impl<W: Workflow> Default for HubTable<W> {
+impl<W: Workflows> Default for HubTable<W> {
     fn default() -> Self {
         Self {
             lane: W::Lane::default(),
@@ -116,7 +134,7 @@ impl<W: Workflow> Default for HubTable<W> {
     }
 }
 
-impl<W: Workflow> HubTable<W> {
+impl<W: Workflows> HubTable<W> {
     /// Takes settings.
     pub fn configure(&mut self, settings: &Settings, info: &LaneInfo) {
         self.settings = settings.of("hub").unwrap_or_default();
@@ -136,22 +154,23 @@ impl<W: Workflow> HubTable<W> {
         if self.repeated(&request, fingerprint, effects) {
             return;
         }
-        let HubRequest { operation, cause, key, body } = request;
+        let HubRequest { operation, cause, key, expires, body } = request;
+        let name: String = body.as_ref().map(|body| body.workflow.chars().take(80).collect()).unwrap_or_default();
         let read = match body {
             Err(reason) => Err(Problem::new(Code::NotJson, format!("the body cannot be read: {reason}"))),
-            Ok(body) if body.workflow != W::NAME => {
-                let named: String = body.workflow.chars().take(80).collect();
-                Err(Problem::field("workflow", &format!("`{named}`"), W::NAME))
-            }
-            Ok(body) => W::read(&operation, &key, &body.request),
+            Ok(body) => W::read(&body.workflow, &operation, &key, &body.request).unwrap_or_else(|| {
+                let known: Vec<&str> = W::types().into_iter().map(|(name, _)| name).collect();
+                Err(Problem::field("workflow", &format!("`{name}`"), &known.join(", ")))
+            }),
         };
-        let workflow = match read.and_then(|workflow| self.admit(&key).map(|()| workflow)) {
-            Ok(workflow) => workflow,
-            Err(problem) => return refuse::<W>(&operation, &key, &cause, problem, effects),
+        let machine = match read.and_then(|machine| self.admit(&key).map(|()| machine)) {
+            Ok(machine) => machine,
+            Err(problem) => return refuse(&operation, &name, &key, &cause, problem, effects),
         };
         let slot = self.next_slot;
         self.next_slot += 1;
-        let mut running = Running::new(operation.clone(), &key, fingerprint, cause, workflow, slot);
+        let mut running = Running::new(operation.clone(), &key, fingerprint, cause, machine, slot);
+        running.expires = expires;
         running.note(at, "requested");
         let key = Arc::clone(&running.key);
         self.slots.insert(slot, operation.clone());
@@ -174,6 +193,15 @@ impl<W: Workflow> HubTable<W> {
     pub fn call_ended(&mut self, at: WallTime, end: CallEnd, effects: &mut Vec<HubEffect>) {
         let call = end.id.clone();
         let operation = call.operation.clone();
+        if let Some(running) = self.running.get_mut(&operation)
+            && running.waits_for_call(&call)
+            && let Standing::Parked(parked) = &mut running.standing
+        {
+            if parked.ends.iter().all(|known| known.id != call) {
+                parked.ends.push(end);
+            }
+            return;
+        }
         let running = self.running.get_mut(&operation).filter(|running| running.standing == Standing::Running);
         let mut send = |command| effects.push(HubEffect::Call(command));
         match running.and_then(|running| running.call_ended(at, end, &mut send)) {
@@ -188,7 +216,7 @@ impl<W: Workflow> HubTable<W> {
             Some(events) => {
                 for event in events {
                     // What the first of them decided may have ended the step that the next one is about.
-                    let over = event == Event::AllReplied
+                    let over = matches!(event, Event::AllReplied | Event::Enough)
                         && !self.running.get(&operation).is_some_and(|running| running.is_at(call.step));
                     if !over {
                         self.drive(&operation, event, at, effects);
@@ -237,9 +265,12 @@ impl<W: Workflow> HubTable<W> {
         if known != fingerprint {
             let detail =
                 "the first request with this Idempotency-Key for this resource had another body; use a new key";
-            refuse::<W>(operation, key, cause, Problem::new(Code::KeyReused, detail), effects);
+            let name = request.body.as_ref().map_or("", |body| &body.workflow);
+            refuse(operation, name, key, cause, Problem::new(Code::KeyReused, detail), effects);
         } else if let Some(view) = answered {
-            effects.push(HubEffect::Answer { view: Box::new(view), cause: None });
+            // A refusal is told to the one who asks.
+            let cause = matches!(view.answer, Some(Answer::Refused(_))).then(|| cause.clone());
+            effects.push(HubEffect::Answer { view: Box::new(view), cause });
         }
         true
     }
@@ -261,93 +292,93 @@ impl<W: Workflow> HubTable<W> {
     }
 
     fn start(&mut self, operation: &OperationId, at: WallTime, effects: &mut Vec<HubEffect>) {
-        if let Some(running) = self.running.get_mut(operation) {
-            running.standing = Standing::Running;
-            effects.push(HubEffect::Count(names::STARTED));
-            effects.push(HubEffect::Log(
-                Level::Debug,
-                operation.clone(),
-                format!("{} `{}` begins", W::NAME, running.key),
-            ));
-            self.drive(operation, Event::Requested, at, effects);
+        let Some(running) = self.running.get_mut(operation) else { return };
+        running.standing = Standing::Running;
+        if let Some(expires) = running.expires.filter(|expires| *expires <= at) {
+            let detail = format!("its turn came at {at}, and the client waits until {expires} only");
+            running.standing = Standing::Ended;
+            tell(running, Answer::Refused(Problem::new(Code::TooLate, detail)), effects);
+            effects.push(HubEffect::Closed(Arc::clone(&running.view_key)));
+            return self.end(operation, at, effects);
         }
+        effects.push(HubEffect::Count(names::STARTED));
+        let line = format!("{} `{}` begins", running.machine.workflow(), running.key);
+        effects.push(HubEffect::Log(Level::Debug, operation.clone(), line));
+        self.drive(operation, Event::Requested, at, effects);
     }
 
     // ---- the machine --------------------------------------------------------------------------------------------------
 
-    /// Gives an event to a workflow, and does what it decides, until nothing more comes of it.
+    /// Gives an event to a workflow, and does what it decides, until nothing more comes of it. What it cannot handle parks it.
     fn drive(&mut self, operation: &OperationId, event: Event, at: WallTime, effects: &mut Vec<HubEffect>) {
+        let name = event.name();
+        if let Err(Illegal) = self.try_drive(operation, event.clone(), at, effects) {
+            let Some(running) = self.running.get(operation) else { return };
+            let reason = format!("event `{name}` cannot happen in state `{}`", running.state_name());
+            self.park(operation, VecDeque::from([event]), at, &reason, effects);
+        }
+    }
+
+    /// The same, but the first event may be refused: then nothing has happened.
+    fn try_drive(
+        &mut self,
+        operation: &OperationId,
+        event: Event,
+        at: WallTime,
+        effects: &mut Vec<HubEffect>,
+    ) -> Result<(), Illegal> {
         let mut events = VecDeque::from([event]);
+        let mut first = true;
         while let Some(event) = events.pop_front() {
-            let Some(running) = self.running.get_mut(operation) else { return };
-            if running.standing != Standing::Running {
-                return;
+            let Some(running) = self.running.get_mut(operation) else { return Ok(()) };
+            match &mut running.standing {
+                Standing::Running => {}
+                Standing::Parked(parked) => {
+                    parked.events.push_back(event);
+                    continue;
+                }
+                Standing::Queued | Standing::Ended => return Ok(()),
             }
-            let mut fx = Fx::new(&mut self.lane);
-            let (state, name) = (running.state, event.name());
-            let handled = catch_unwind(AssertUnwindSafe(|| running.workflow.on(state, &event, &mut fx)));
-            let decided = fx.decided;
-            let next = match handled {
-                Ok(Ok(next)) => next,
+            if event == Event::Enough {
+                running.close_step(&mut |command| effects.push(HubEffect::Call(command)));
+            }
+            let (state, lane) = (running.machine.state(), &mut self.lane);
+            let handled = catch_unwind(AssertUnwindSafe(|| running.machine.handle(&event, lane)));
+            let decided = match handled {
+                Ok(Ok(decided)) => decided,
+                Ok(Err(Illegal)) if first => return Err(Illegal),
                 Ok(Err(Illegal)) => {
-                    let reason = format!("event `{name}` cannot happen in state `{}`", running.state_name());
-                    return self.park(operation, at, &reason, effects);
+                    let reason = format!("event `{}` cannot happen in state `{state}`", event.name());
+                    events.push_front(event);
+                    self.park(operation, events, at, &reason, effects);
+                    return Ok(());
                 }
                 Err(panic) => {
-                    let reason = format!("it panicked on event `{name}`: {}", topology::panic_text(panic.as_ref()));
-                    return self.park(operation, at, &reason, effects);
+                    let text = topology::panic_text(panic.as_ref());
+                    let reason = format!("it panicked on event `{}`: {text}", event.name());
+                    events.push_front(event);
+                    self.park(operation, events, at, &reason, effects);
+                    return Ok(());
                 }
             };
+            first = false;
+            if let Event::Signal { name, .. } = &event {
+                running.note(at, format!("signal `{name}`"));
+            }
+            let next = running.machine.state();
             if next != state {
-                use crate::workflow::State as _;
-                running.note(at, format!("{} -> {} ({name})", state.name(), next.name()));
+                running.note(at, format!("{state} -> {next} ({})", event.name()));
             }
-            running.state = next;
-            for note in decided.notes {
-                running.noted.clone_from(&note);
-                running.note(at, note);
-            }
-            decided.keep.iter().for_each(|tag| running.keep(*tag));
-            decided.again.iter().for_each(|tag| running.undo_again(*tag));
-            running.yields |= decided.yields;
-            let mut send = |command| effects.push(HubEffect::Call(command));
-            if decided.next.is_some() || decided.end {
-                running.close_step(&mut send);
-            }
-            match decided.next {
-                Some(Next::Step(step)) => {
-                    let (name, within_ms) = (step.name, step.within_ms);
-                    events.extend(running.open_step(at, step, &mut send));
-                    arm(running, name, within_ms, effects);
-                }
-                Some(Next::Undo { name, within_ms }) => {
-                    events.extend(running.begin_undo(at, name, &mut send));
-                    arm(running, name, within_ms, effects);
-                }
-                Some(Next::Wait { what, after_ms }) => arm(running, what, after_ms, effects),
-                None => {}
-            }
-            effects.push(if decided.end {
-                HubEffect::Closed(Arc::clone(&running.view_key))
-            } else {
-                HubEffect::Changed(Arc::clone(&running.view_key))
-            });
-            if decided.end {
-                running.standing = Standing::Ended;
-                running.timer = None;
-                effects.push(HubEffect::Deadline(Deadline::Cancel { key: running.slot }));
-            }
-            if let Some(answer) = decided.answer {
-                tell(running, answer, effects);
-            } else if decided.end && running.answer.is_some() {
-                effects.push(HubEffect::Over(Box::new(running.view(None))));
-            }
-            if decided.end {
-                return self.end(operation, at, effects);
+            let ended = decided.end;
+            events.extend(perform(running, decided, at, effects));
+            if ended {
+                self.end(operation, at, effects);
+                return Ok(());
             }
         }
         self.check(operation, at, effects);
         self.supersede(operation, at, effects);
+        Ok(())
     }
 
     /// Tells an operation that yields its key of those that wait for it, once.
@@ -363,20 +394,31 @@ impl<W: Workflow> HubTable<W> {
 
     /// DESIGN rule 6: a live workflow waits for a call, a timer or a person.
     fn check(&mut self, operation: &OperationId, at: WallTime, effects: &mut Vec<HubEffect>) {
-        let stuck = |running: &Running<W>| {
-            running.standing == Standing::Running && running.timer.is_none() && !running.has_open_calls()
+        let stuck = |running: &Running<W::Lane>| {
+            running.standing == Standing::Running
+                && running.timer.is_none()
+                && running.signal.is_none()
+                && !running.has_open_calls()
         };
         if self.running.get(operation).is_some_and(stuck) {
-            self.park(operation, at, "it waits for nothing: no call, no timer, no person", effects);
+            let events = VecDeque::from([Event::TimedOut]);
+            self.park(operation, events, at, "it waits for nothing: no call, no timer, no person", effects);
         }
     }
 
-    fn park(&mut self, operation: &OperationId, at: WallTime, reason: &str, effects: &mut Vec<HubEffect>) {
+    /// An operation stands still, with what it has yet to handle, until a person takes it in hand. Its open calls go on: each
+    /// has its own deadline with its worker.
+    fn park(
+        &mut self,
+        operation: &OperationId,
+        events: VecDeque<Event>,
+        at: WallTime,
+        reason: &str,
+        effects: &mut Vec<HubEffect>,
+    ) {
         let Some(running) = self.running.get_mut(operation) else { return };
-        running.close_step(&mut |command| effects.push(HubEffect::Call(command)));
-        running.timer = None;
         running.note(at, format!("parked: {reason}"));
-        running.standing = Standing::Parked(reason.to_owned());
+        running.standing = Standing::Parked(Parked { events, ends: Vec::new(), timer: running.timer.take() });
         effects.push(HubEffect::Deadline(Deadline::Cancel { key: running.slot }));
         effects.push(HubEffect::Count(names::PARKED));
         effects.push(HubEffect::Log(Level::Error, operation.clone(), format!("parked: {reason}")));
@@ -402,6 +444,11 @@ impl<W: Workflow> HubTable<W> {
             }
         }
         let Some(turns) = self.turns.get_mut(&running.key) else { return };
+        if turns.active.as_ref() != Some(operation) {
+            // It was cancelled before its turn.
+            turns.waiting.retain(|waiting| waiting != operation);
+            return;
+        }
         turns.active = turns.waiting.pop_front();
         match turns.active.clone() {
             Some(next) => self.start(&next, at, effects),
@@ -424,22 +471,90 @@ impl<W: Workflow> HubTable<W> {
 
     /// A line for each operation that lives.
     pub fn unfinished(&self) -> Vec<String> {
-        let line =
-            |running: &Running<W>| format!("{} {} `{}`: {}", running.id, W::NAME, running.key, running.state_name());
+        let line = |running: &Running<W::Lane>| {
+            let (workflow, state) = (running.machine.workflow(), running.state_name());
+            format!("{} {workflow} `{}`: {state}", running.id, running.key)
+        };
         self.running.values().map(line).collect()
     }
 }
 
+/// Does what a workflow decided on one event; the events that come of it at once.
+fn perform<L>(running: &mut Running<L>, decided: Decided, at: WallTime, effects: &mut Vec<HubEffect>) -> Option<Event> {
+    for note in decided.notes {
+        running.noted.clone_from(&note);
+        running.note(at, note);
+    }
+    decided.keep.iter().for_each(|tag| running.keep(*tag));
+    decided.again.iter().for_each(|tag| running.undo_again(*tag));
+    effects.extend(decided.shown.into_iter().map(HubEffect::Show));
+    running.yields |= decided.yields;
+    let mut send = |command| effects.push(HubEffect::Call(command));
+    if decided.next.is_some() || decided.end {
+        running.close_step(&mut send);
+        running.signal = None;
+    }
+    let mut event = None;
+    match decided.next {
+        Some(Next::Step(step)) => {
+            let (name, within_ms) = (step.name, step.within_ms);
+            event = running.open_step(at, step, &mut send);
+            arm(running, name, within_ms, effects);
+        }
+        Some(Next::Undo { name, within_ms }) => {
+            event = running.begin_undo(at, name, &mut send);
+            arm(running, name, within_ms, effects);
+        }
+        Some(Next::Wait { what, after_ms }) => arm(running, what, after_ms, effects),
+        Some(Next::WaitFor { signal, what, within_ms }) => {
+            running.signal = Some((signal, what));
+            match within_ms {
+                Some(within_ms) => arm(running, what, within_ms, effects),
+                None => disarm(running, effects),
+            }
+        }
+        None => {}
+    }
+    effects.push(if decided.end {
+        HubEffect::Closed(Arc::clone(&running.view_key))
+    } else {
+        HubEffect::Changed(Arc::clone(&running.view_key))
+    });
+    if decided.end {
+        running.standing = Standing::Ended;
+        disarm(running, effects);
+    }
+    let answered_before = running.answer.is_some();
+    if let Some(answer) = decided.answer {
+        if answered_before {
+            // It was parked, and its client was told so.
+            running.answer = Some(answer);
+        } else {
+            tell(running, answer, effects);
+        }
+    }
+    if decided.end && answered_before {
+        effects.push(HubEffect::Over(Box::new(running.view(None))));
+    }
+    event
+}
+
 /// Arms the deadline of an operation anew.
-fn arm<W: Workflow>(running: &mut Running<W>, what: &'static str, after_ms: u64, effects: &mut Vec<HubEffect>) {
+fn arm<L>(running: &mut Running<L>, what: &'static str, after_ms: u64, effects: &mut Vec<HubEffect>) {
     running.generation += 1;
-    running.timer = Some(ArmedTimer { generation: running.generation, what });
+    running.timer = Some(ArmedTimer { generation: running.generation, what, after_ms });
     let (key, generation) = (running.slot, running.generation);
     effects.push(HubEffect::Deadline(Deadline::Register { key, generation, after_ms }));
 }
 
+/// Takes its deadline away.
+fn disarm<L>(running: &mut Running<L>, effects: &mut Vec<HubEffect>) {
+    running.timer = None;
+    effects.push(HubEffect::Deadline(Deadline::Cancel { key: running.slot }));
+}
+
 /// Answers an operation, once.
-fn tell<W: Workflow>(running: &mut Running<W>, answer: Answer, effects: &mut Vec<HubEffect>) {
+fn tell<L>(running: &mut Running<L>, answer: Answer, effects: &mut Vec<HubEffect>) {
     let (counter, level, text) = match &answer {
         Answer::Done(_) => (names::DONE, Level::Debug, format!("`{}`: done", running.key)),
         Answer::Failed(_) => (names::FAILED, Level::Warn, format!("`{}`: failed; {}", running.key, running.noted)),
@@ -460,17 +575,18 @@ fn tell<W: Workflow>(running: &mut Running<W>, answer: Answer, effects: &mut Vec
 }
 
 /// Answers a request that does not become an operation.
-fn refuse<W: Workflow>(id: &OperationId, key: &str, cause: &str, problem: Problem, effects: &mut Vec<HubEffect>) {
+fn refuse(id: &OperationId, workflow: &str, key: &str, cause: &str, problem: Problem, effects: &mut Vec<HubEffect>) {
     effects.push(HubEffect::Count(names::REFUSED));
     effects.push(HubEffect::Log(Level::Debug, id.clone(), format!("`{key}`: refused, {problem}")));
     let view = Operation {
         operation: id.clone(),
         key: key.to_owned(),
-        workflow: W::NAME.to_owned(),
+        workflow: workflow.to_owned(),
         state: "refused".to_owned(),
         live: false,
         step: None,
         until: None,
+        signal: None,
         history: Vec::new(),
         answer: Some(Answer::Refused(problem)),
     };

@@ -2,9 +2,11 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use topology::{LaneInfo, Settings};
-use wire::answer::Answer;
+use wire::answer::{Answer, Resource};
 use wire::call::CallOutcome;
 use wire::{OperationId, Problem};
 
@@ -18,23 +20,76 @@ pub trait Workflow: Sized + 'static {
     const NAME: &'static str;
     /// Its states.
     type State: State;
+    /// What it is asked, as JSON. Clients see its schema, and a body that is none is refused with the place of the fault.
+    type Request: DeserializeOwned + JsonSchema;
     /// What all its operations in one lane share: pools, a registry. Lane state, with one owner.
     type Lane: Default + 'static;
 
     /// Takes the settings for what the lane shares. Called before the first operation, and when an owner record brings others.
     fn configure(_lane: &mut Self::Lane, _settings: &Settings, _info: &LaneInfo) {}
 
-    /// Reads a request for `key`. Nothing may be taken from the lane yet: the operation may have to wait for its turn.
+    /// Which of its steps call whom, and how long they wait: what a topology's build compares with how long the workers may
+    /// take.
+    fn budgets(_settings: &Settings) -> Vec<StepBudget> {
+        Vec::new()
+    }
+
+    /// How long a request waits for its answer, in milliseconds, where that is to cover every step in [`Workflow::budgets`],
+    /// one after the other.
+    fn request_ms(_settings: &Settings) -> Option<u64> {
+        None
+    }
+
+    /// What an operation for `key` begins with. Nothing may be taken from the lane yet: it may have to wait for its turn.
     ///
     /// # Errors
     /// The problem that the client is told; then nothing was done.
-    fn read(operation: &OperationId, key: &str, request: &Value) -> Result<Self, Problem>;
+    fn begin(operation: &OperationId, key: &str, request: Self::Request) -> Result<Self, Problem>;
+
+    /// Reads a request for `key`: its type, then [`Workflow::begin`].
+    ///
+    /// # Errors
+    /// The problem that the client is told; then nothing was done.
+    fn read(operation: &OperationId, key: &str, request: &Value) -> Result<Self, Problem> {
+        let request = serde_path_to_error::deserialize(request).map_err(|error| misread(request, &error))?;
+        Self::begin(operation, key, request)
+    }
 
     /// Handles an event in a state: the next state, and through `fx` what is to be done.
     ///
     /// # Errors
     /// Where the pair cannot happen.
     fn on(&mut self, state: Self::State, event: &Event, fx: &mut Fx<'_, Self>) -> Result<Self::State, Illegal>;
+
+    /// It was parked, and a person ended it: gives back what it holds of the lane, where that is safe. What it did outside
+    /// stays done.
+    fn aborted(&mut self, _lane: &mut Self::Lane) {}
+}
+
+/// How long a step waits for its calls.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StepBudget {
+    /// The step's name.
+    pub step: &'static str,
+    /// The service that its calls go to.
+    pub service: &'static str,
+    /// A call ends after so many milliseconds: [`CallSpec::within_ms`].
+    pub call_ms: u64,
+    /// The step ends after so many: [`StepSpec::within_ms`].
+    pub step_ms: u64,
+}
+
+/// What is wrong with a request, by the place in it.
+fn misread(request: &Value, error: &serde_path_to_error::Error<serde_json::Error>) -> Problem {
+    let path = error.path().to_string();
+    let found = error.path().iter().try_fold(request, |value, segment| match segment {
+        serde_path_to_error::Segment::Map { key } => value.get(key),
+        serde_path_to_error::Segment::Seq { index } => value.get(index),
+        serde_path_to_error::Segment::Enum { .. } | serde_path_to_error::Segment::Unknown => None,
+    });
+    let shown: String = found.map(Value::to_string).unwrap_or_default().chars().take(80).collect();
+    let shown = if shown.is_empty() { "missing or unknown".to_owned() } else { shown };
+    Problem::field(if path == "." { "body" } else { &path }, &shown, &format!("what its type says: {}", error.inner()))
 }
 
 /// The states of a workflow: an enum without fields.
@@ -65,7 +120,10 @@ pub enum Event {
     /// The deadline of the step, or of a wait, has passed. The step is over.
     TimedOut,
     /// Everything that was to be undone is undone.
-    Undone,
+    Undone {
+        /// The tags of calls that, as it turned out, were never sent: there was nothing to undo.
+        never_sent: Vec<u32>,
+    },
     /// Something could not be undone, or not in time.
     UndoStuck {
         /// The tags of what is left.
@@ -73,12 +131,35 @@ pub enum Event {
     },
     /// A newer operation wants the key of one that said [`Fx::yields`]. It comes once.
     Superseded,
+    /// Enough calls of a step with such a [`Barrier`] were answered. The step is over: its other calls are abandoned, and may
+    /// have been carried out all the same.
+    Enough,
+    /// What it waits for by [`Fx::wait_for`] was said. [`Illegal`] refuses it, and the operation goes on waiting.
+    Signal {
+        /// What it waited for.
+        name: String,
+        /// What was said.
+        body: Value,
+    },
+    /// Somebody wants it undone and ended. [`Illegal`] refuses it, and the operation goes on.
+    Cancelled,
 }
 
 impl Event {
     /// The names of all events, as tables and diagrams say them.
-    pub const NAMES: [&str; 8] =
-        ["requested", "replied", "all replied", "failed", "timed out", "undone", "undo stuck", "superseded"];
+    pub const NAMES: [&str; 11] = [
+        "requested",
+        "replied",
+        "all replied",
+        "failed",
+        "timed out",
+        "undone",
+        "undo stuck",
+        "superseded",
+        "enough replied",
+        "signal",
+        "cancelled",
+    ];
 
     /// Its name.
     pub fn name(&self) -> &'static str {
@@ -88,9 +169,12 @@ impl Event {
             Event::AllReplied => "all replied",
             Event::Failed(_) => "failed",
             Event::TimedOut => "timed out",
-            Event::Undone => "undone",
+            Event::Undone { .. } => "undone",
             Event::UndoStuck { .. } => "undo stuck",
             Event::Superseded => "superseded",
+            Event::Enough => "enough replied",
+            Event::Signal { .. } => "signal",
+            Event::Cancelled => "cancelled",
         }
     }
 }
@@ -155,6 +239,18 @@ pub enum Mode {
     OneByOne,
 }
 
+/// How many answers a step waits for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Barrier {
+    /// All of them, then [`Event::AllReplied`]; one that ends without an answer is [`Event::Failed`].
+    #[default]
+    All,
+    /// The first, then [`Event::Enough`]; [`Event::Failed`] when none can come any more.
+    First,
+    /// So many, then [`Event::Enough`]; [`Event::Failed`] when so many cannot come any more.
+    Quorum(u32),
+}
+
 /// A step: calls, and a barrier on their answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StepSpec {
@@ -162,6 +258,8 @@ pub struct StepSpec {
     pub name: &'static str,
     /// How its calls follow each other.
     pub mode: Mode,
+    /// How many answers it waits for.
+    pub barrier: Barrier,
     /// Its deadline, in milliseconds.
     pub within_ms: u64,
     /// Its calls. Without any, every call of it was answered.
@@ -177,12 +275,14 @@ pub struct Fx<'a, W: Workflow> {
 
 /// What a workflow decided on one event.
 #[derive(Debug, Default)]
-pub(crate) struct Decided {
+#[doc(hidden)]
+pub struct Decided {
     pub(crate) next: Option<Next>,
     pub(crate) answer: Option<Answer>,
     pub(crate) keep: Vec<u32>,
     pub(crate) again: Vec<u32>,
     pub(crate) notes: Vec<String>,
+    pub(crate) shown: Vec<Resource>,
     pub(crate) yields: bool,
     pub(crate) end: bool,
 }
@@ -193,6 +293,7 @@ pub(crate) enum Next {
     Step(StepSpec),
     Undo { name: &'static str, within_ms: u64 },
     Wait { what: &'static str, after_ms: u64 },
+    WaitFor { signal: &'static str, what: &'static str, within_ms: Option<u64> },
 }
 
 impl<'a, W: Workflow> Fx<'a, W> {
@@ -215,6 +316,18 @@ impl<'a, W: Workflow> Fx<'a, W> {
     /// Waits for so many milliseconds, then [`Event::TimedOut`].
     pub fn wait(&mut self, what: &'static str, after_ms: u64) {
         self.decided.next = Some(Next::Wait { what, after_ms });
+    }
+
+    /// Waits until somebody says `signal`, which is [`Event::Signal`]; after so many milliseconds, where they are given,
+    /// [`Event::TimedOut`].
+    pub fn wait_for(&mut self, signal: &'static str, what: &'static str, within_ms: Option<u64>) {
+        self.decided.next = Some(Next::WaitFor { signal, what, within_ms });
+    }
+
+    /// Shows `value` to those outside as the newest about `key` of this kind; nothing takes it away. A list of all of a kind
+    /// can be read from outside; nobody has to ask the lane.
+    pub fn show(&mut self, kind: &'static str, key: &str, value: Option<Value>) {
+        self.decided.shown.push(Resource { kind: kind.to_owned(), key: key.to_owned(), value });
     }
 
     /// The call with this tag is not to be undone: it changed nothing.

@@ -32,9 +32,10 @@ impl State for ToldState {
 impl Workflow for Told {
     const NAME: &'static str = "told";
     type State = ToldState;
+    type Request = Value;
     type Lane = ();
 
-    fn read(_: &OperationId, _: &str, request: &Value) -> Result<Self, Problem> {
+    fn begin(_: &OperationId, _: &str, request: Value) -> Result<Self, Problem> {
         Ok(Self(request.as_str().unwrap_or("").to_owned()))
     }
 
@@ -62,7 +63,14 @@ impl DueTimes for NoTimers {
 
 fn table(remembered: usize) -> HubTable<Told> {
     let mut table = HubTable::default();
-    let info = LaneInfo { topology: "t".into(), stage: "s".into(), inbox: "i".into(), lane: 0, lanes: 1 };
+    let info = LaneInfo {
+        topology: "t".into(),
+        stage: "s".into(),
+        inbox: "i".into(),
+        names: wire::topics::Topics::default(),
+        lane: 0,
+        lanes: 1,
+    };
     let settings = HubSettings { remembered, ..HubSettings::default() };
     table.configure(&Settings::default().with("hub", &settings), &info);
     table
@@ -76,6 +84,7 @@ fn ask(table: &mut HubTable<Told>, operation: &str, key: &str, request: &str) ->
         operation: OperationId::new(operation).expect("letters are allowed"),
         cause: format!("r-{operation}"),
         key: key.into(),
+        expires: None,
         body: Ok(body),
     };
     table.request(WallTime(0), request, &mut effects);
@@ -87,6 +96,8 @@ fn ask(table: &mut HubTable<Told>, operation: &str, key: &str, request: &str) ->
         | HubEffect::Changed(_)
         | HubEffect::Closed(_)
         | HubEffect::Count(_)
+        | HubEffect::Told { .. }
+        | HubEffect::Show(_)
         | HubEffect::Log(..) => None,
     });
     answers.collect()

@@ -1,6 +1,6 @@
 //! How the events of a step follow each other, with a tiny workflow.
 
-use hub::{CallSpec, Event, Fx, HubEffect, HubRequest, HubTable, Illegal, Mode, State, StepSpec, Workflow};
+use hub::{Barrier, CallSpec, Event, Fx, HubEffect, HubRequest, HubTable, Illegal, Mode, State, StepSpec, Workflow};
 use serde_json::{Value, json};
 use wire::answer::Answer;
 use wire::call::{CallCommand, CallEnd, CallOutcome};
@@ -40,15 +40,16 @@ fn step(name: &'static str, tags: &[u32]) -> StepSpec {
         undo: None,
         swallow: false,
     };
-    StepSpec { name, mode: Mode::AtOnce, within_ms: 200, calls: tags.iter().map(call).collect() }
+    StepSpec { name, mode: Mode::AtOnce, barrier: Barrier::All, within_ms: 200, calls: tags.iter().map(call).collect() }
 }
 
 impl Workflow for First {
     const NAME: &'static str = "first";
     type State = FirstState;
+    type Request = Value;
     type Lane = ();
 
-    fn read(_: &OperationId, _: &str, _: &Value) -> Result<Self, Problem> {
+    fn begin(_: &OperationId, _: &str, _: Value) -> Result<Self, Problem> {
         Ok(Self)
     }
 
@@ -83,6 +84,8 @@ fn started(effects: &[HubEffect]) -> Vec<String> {
         | HubEffect::Changed(_)
         | HubEffect::Closed(_)
         | HubEffect::Count(_)
+        | HubEffect::Told { .. }
+        | HubEffect::Show(_)
         | HubEffect::Log(..) => None,
     };
     effects.iter().filter_map(call).collect()
@@ -98,7 +101,8 @@ fn the_barrier_of_a_step_is_not_taken_for_that_of_the_step_which_its_last_reply_
     let operation = OperationId::new("op").unwrap();
     let mut effects = Vec::new();
     let body = wire::request::Request { workflow: "first".into(), request: json!({}) };
-    let request = HubRequest { operation: operation.clone(), cause: "r".into(), key: "k".into(), body: Ok(body) };
+    let request =
+        HubRequest { operation: operation.clone(), cause: "r".into(), key: "k".into(), expires: None, body: Ok(body) };
     table.request(WallTime(0), request, &mut effects);
     assert_eq!(started(&effects), ["op/1/1"]);
 
@@ -107,7 +111,7 @@ fn the_barrier_of_a_step_is_not_taken_for_that_of_the_step_which_its_last_reply_
         let id = wire::CallId::new(operation.clone(), step, n);
         table.call_ended(
             WallTime(0),
-            CallEnd { id, attempts: 1, outcome: CallOutcome::Replied("{}".into()) },
+            CallEnd { id, lane: 0, attempts: 1, outcome: CallOutcome::Replied("{}".into()) },
             &mut effects,
         );
         (started(&effects), answered(&effects))

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use coordinator::{Deadline, TimedOut};
 use hub::{
-    CallSpec, Event, Fx, HubEffect, HubRequest, HubSettings, HubTable, Illegal, Mode, State, StepSpec, UndoSpec,
-    Workflow,
+    Barrier, CallSpec, Event, Fx, HubEffect, HubRequest, HubSettings, HubTable, Illegal, Mode, State, StepSpec,
+    UndoSpec, Workflow,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -53,9 +53,10 @@ fn call(tag: u32) -> CallSpec {
 impl Workflow for Pair {
     const NAME: &'static str = "pair";
     type State = PairState;
+    type Request = Value;
     type Lane = ();
 
-    fn read(_: &OperationId, _: &str, request: &Value) -> Result<Self, Problem> {
+    fn begin(_: &OperationId, _: &str, request: Value) -> Result<Self, Problem> {
         match request.as_bool() {
             Some(true) => Ok(Self(Mode::AtOnce)),
             Some(false) => Ok(Self(Mode::OneByOne)),
@@ -71,7 +72,13 @@ impl Workflow for Pair {
         };
         Ok(match (state, event) {
             (PairState::New, Event::Requested) => {
-                fx.step(StepSpec { name: "do", mode: self.0, within_ms: 300, calls: vec![call(1), call(2)] });
+                fx.step(StepSpec {
+                    name: "do",
+                    mode: self.0,
+                    barrier: Barrier::All,
+                    within_ms: 300,
+                    calls: vec![call(1), call(2)],
+                });
                 PairState::Doing
             }
             (PairState::Doing, Event::Replied { .. }) => PairState::Doing,
@@ -80,7 +87,7 @@ impl Workflow for Pair {
                 fx.undo("undo", 300);
                 PairState::Undoing
             }
-            (PairState::Undoing, Event::Undone) => end(fx, Answer::Failed(json!("undone"))),
+            (PairState::Undoing, Event::Undone { .. }) => end(fx, Answer::Failed(json!("undone"))),
             (PairState::Undoing, Event::UndoStuck { left }) => end(fx, Answer::Failed(json!({ "left": left }))),
             (PairState::New | PairState::Doing | PairState::Undoing | PairState::Ended, _) => return Err(Illegal),
         })
@@ -126,7 +133,14 @@ struct Watched {
 fn watched() -> Watched {
     let mut table = HubTable::default();
     let settings = HubSettings { live: 5, waiting_per_key: 2, remembered: 1_000 };
-    let info = LaneInfo { topology: "t".into(), stage: "s".into(), inbox: "i".into(), lane: 0, lanes: 1 };
+    let info = LaneInfo {
+        topology: "t".into(),
+        stage: "s".into(),
+        inbox: "i".into(),
+        names: wire::topics::Topics::default(),
+        lane: 0,
+        lanes: 1,
+    };
     table.configure(&Settings::default().with("hub", &settings), &info);
     Watched {
         table,
@@ -163,7 +177,12 @@ impl Watched {
                     self.answered.entry(view.operation.clone()).or_default().push(view.answer);
                 }
                 HubEffect::Count(name) => self.parked += u32::from(name == hub::names::PARKED),
-                HubEffect::Over(_) | HubEffect::Changed(_) | HubEffect::Closed(_) | HubEffect::Log(..) => {}
+                HubEffect::Over(_)
+                | HubEffect::Told { .. }
+                | HubEffect::Show(_)
+                | HubEffect::Changed(_)
+                | HubEffect::Closed(_)
+                | HubEffect::Log(..) => {}
             }
         }
     }
@@ -179,7 +198,11 @@ impl Watched {
                 self.asked.insert(cause.clone(), operation.clone());
                 let request = mode.map_or(Value::Null, Value::Bool);
                 let body = wire::request::Request { workflow: "pair".into(), request };
-                self.table.request(at, HubRequest { operation, cause, key, body: Ok(body) }, &mut effects);
+                self.table.request(
+                    at,
+                    HubRequest { operation, cause, key, expires: None, body: Ok(body) },
+                    &mut effects,
+                );
             }
             Step::EndCall { pick, outcome } => {
                 let Some(id) = self.open.remove(pick % self.open.len().max(1)) else { return };
@@ -188,13 +211,13 @@ impl Watched {
                     1 => CallOutcome::TimedOut,
                     _replied => CallOutcome::Replied("{}".into()),
                 };
-                self.table.call_ended(at, CallEnd { id, attempts: 2, outcome }, &mut effects);
+                self.table.call_ended(at, CallEnd { id, lane: 0, attempts: 2, outcome }, &mut effects);
             }
             Step::EndUnknown { operation, step, n } => {
                 let id = CallId::new(named(operation), step, n);
                 if !self.open.contains(&id) {
                     let outcome = CallOutcome::Replied("{}".into());
-                    self.table.call_ended(at, CallEnd { id, attempts: 1, outcome }, &mut effects);
+                    self.table.call_ended(at, CallEnd { id, lane: 0, attempts: 1, outcome }, &mut effects);
                 }
             }
             Step::Fire(pick) => {

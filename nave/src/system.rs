@@ -1,22 +1,30 @@
 //! How the parts of a system are joined, whatever bus and clock they are given.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bus::{Bus, BusError, Cleanup, TopicSpec};
+use bus::{Bus, BusError, MonoTime};
 use flows::{FlowSettings, SPEAKER, STAGE};
 use hub::HubSettings;
-use topology::{BuildErrors, Settings, Shard, ShardOptions, ShardStatus, Topology};
+use topology::{Arrangement, BuildErrors, Mode, Settings, Shard, ShardOptions, ShardStatus, Topology};
 use wire::topics::Topics;
 use workers::{WorkerBolt, WorkerSettings};
+
+/// The stage that runs the workflows.
+pub const HUB: &str = STAGE;
 
 /// What a system is made of, beside bus and clock.
 #[derive(Debug, Clone)]
 pub struct SystemOptions {
     /// What topics are called.
     pub topics: Topics,
-    /// How many lanes the hub stage has: fixed for the life of its topics.
+    /// How many lanes each stage has: fixed for the life of its topics.
     pub lanes: u32,
+    /// True: hub and workers are stages of their own, with a topic between them.
+    pub apart: bool,
+    /// When the effects of a stage leave, where it is not as the topology says.
+    pub modes: BTreeMap<String, Mode>,
     /// How flows are made.
     pub flows: FlowSettings,
     /// What bounds the hub.
@@ -31,7 +39,9 @@ impl Default for SystemOptions {
     fn default() -> Self {
         Self {
             topics: Topics::default(),
-            lanes: 4,
+            lanes: flows::LANES,
+            apart: false,
+            modes: BTreeMap::new(),
             flows: FlowSettings::default(),
             hub: HubSettings::default(),
             speaker: WorkerSettings::default(),
@@ -48,8 +58,8 @@ pub struct System {
     pub options: SystemOptions,
     /// The topology.
     pub topology: Topology,
-    /// How its lanes stand in this process.
-    pub status: Arc<ShardStatus>,
+    /// How the lanes of each stage stand in this process.
+    pub status: BTreeMap<String, Arc<ShardStatus>>,
 }
 
 impl System {
@@ -62,31 +72,48 @@ impl System {
             .with("flows", &options.flows)
             .with("hub", &options.hub)
             .with(&WorkerBolt::settings_name(SPEAKER), &options.speaker);
-        let topology = flows::flow_topology(&options.topics, options.lanes, settings)?;
+        let topology = flows::flow_topology()?.with_settings(&settings)?;
+        let mut arrangement =
+            Arrangement { apart: options.apart, modes: options.modes.clone(), ..Arrangement::default() };
+        let stages = topology.arranged(&arrangement)?.stages();
+        arrangement.lanes = stages.iter().map(|stage| (stage.name.to_string(), options.lanes)).collect();
+        let topology = topology.arranged(&arrangement)?;
         for spec in topology.topics(&options.topics) {
             bus.ensure_topic(&spec)?;
         }
-        // Requests to a spoke are of no use once their calls are over: an hour is for people who look.
-        let requests = TopicSpec::log(&options.topics.spoke(SPEAKER), options.lanes);
-        bus.ensure_topic(&requests.cleaned(Cleanup::DeleteAfterMs(3_600_000)))?;
-        let status = ShardStatus::new(options.lanes);
+        let status = |stage: topology::Stage| (stage.name.to_string(), ShardStatus::new(&stage.name, stage.lanes));
+        let status = topology.stages().into_iter().map(status).collect();
         Ok(Self { bus, options, topology, status })
     }
 
-    /// The lanes of one thread, as the member `name`.
+    /// The names of its stages.
+    pub fn stages(&self) -> Vec<String> {
+        self.status.keys().cloned().collect()
+    }
+
+    /// A line for each lane of these stages that is not live in this process, or that does not get on.
+    pub fn waiting(&self, now: MonoTime) -> Vec<String> {
+        self.status.values().flat_map(|status| status.waiting(now)).collect()
+    }
+
+    /// The lanes of a stage of one thread, as the member `name`.
     ///
     /// # Errors
     /// Where the bus does not let it join.
-    pub fn shard(&self, name: &str) -> Result<Shard, BusError> {
+    ///
+    /// # Panics
+    /// Where there is no such stage.
+    pub fn shard(&self, stage: &str, name: &str) -> Result<Shard, BusError> {
+        let status = self.status.get(stage).unwrap_or_else(|| panic!("stage `{stage}` is not one of this topology"));
         let options = ShardOptions {
             topics: self.options.topics.clone(),
-            stage: STAGE.to_owned(),
+            stage: stage.to_owned(),
             member: name.to_owned(),
             build: env!("CARGO_PKG_VERSION").to_owned(),
             settings: self.topology.settings().clone(),
             session_timeout: self.options.session_timeout,
         };
-        Shard::join(Arc::clone(&self.bus), self.topology.clone(), options, Arc::clone(&self.status))
+        Shard::join(Arc::clone(&self.bus), self.topology.clone(), options, Arc::clone(status))
     }
 
     /// The topic of requests to the speaker.
@@ -97,12 +124,16 @@ impl System {
     /// A northbound's options for this system.
     pub fn gateway_options(&self) -> northbound::GatewayOptions {
         let (topics, name) = (&self.options.topics, self.topology.name());
-        northbound::GatewayOptions::new(
+        let view = topics.view(name, STAGE);
+        let mut options = northbound::GatewayOptions::new(
             &topics.inbox(name, STAGE),
             &topics.egress(name, STAGE),
-            &topics.view(name, STAGE),
+            &view,
             self.options.lanes,
-        )
+        );
+        options.more_views = self.stages().iter().map(|stage| topics.view(name, stage)).collect();
+        options.more_views.retain(|topic| *topic != view);
+        options
     }
 }
 

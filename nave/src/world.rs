@@ -11,6 +11,7 @@
 //! assert_eq!(world.speaker().all_rules().len(), 3);
 //! ```
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bus::{Bus, Clock, Embedded, EmbeddedOptions, ManualClock, MonoTime, Outgoing, Part, Record};
@@ -21,8 +22,9 @@ use topology::driver::Virtual;
 use topology::{Shard, View};
 use uuid::Uuid;
 use wire::answer::{Answer, Operation};
-use wire::flow::{FlowFailed, FlowUp};
-use wire::{OperationId, Problem};
+use wire::command::{self, Command};
+use wire::flow::{FlowFailed, FlowGone, FlowUp};
+use wire::{Envelope, Kind, OperationId, Problem};
 
 use crate::system::{System, SystemOptions};
 
@@ -32,7 +34,8 @@ pub struct World {
     bus: Embedded,
     system: System,
     turns: Virtual,
-    hubs: Vec<Shard>,
+    /// What runs the lanes of each stage: a process each.
+    running: BTreeMap<String, Vec<Shard>>,
     started: u32,
     speaker: SpeakerHandle,
     speaker_part: SpeakerPart,
@@ -42,11 +45,12 @@ pub struct World {
     outlet: Outlet,
     asked: Vec<Asking>,
     requests: u64,
-    /// Counts of hubs that died.
-    buried: Vec<Shard>,
+    /// Processes that died, and are not missed by the bus yet.
+    buried: BTreeMap<String, Vec<Shard>>,
 }
 
 struct Asking {
+    key: String,
     ticket: Ticket,
     told: Option<Told>,
 }
@@ -60,6 +64,8 @@ pub struct Asked(usize);
 pub enum Outcome {
     /// The flow is up.
     Up(FlowUp),
+    /// The flow is gone.
+    Gone(FlowGone),
     /// It failed, and was rolled back as far as it could be.
     Failed(FlowFailed),
     /// It was not accepted.
@@ -69,9 +75,9 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// True where the flow is up.
+    /// True where it did what was asked: the flow is up, or gone.
     pub fn is_done(&self) -> bool {
-        matches!(self, Outcome::Up(_))
+        matches!(self, Outcome::Up(_) | Outcome::Gone(_))
     }
 
     /// The failure.
@@ -81,7 +87,9 @@ impl Outcome {
     pub fn failure(self) -> FlowFailed {
         match self {
             Outcome::Failed(failed) => failed,
-            other @ (Outcome::Up(_) | Outcome::Refused(_) | Outcome::Nothing) => panic!("a failure, not {other:?}"),
+            other @ (Outcome::Up(_) | Outcome::Gone(_) | Outcome::Refused(_) | Outcome::Nothing) => {
+                panic!("a failure, not {other:?}")
+            }
         }
     }
 }
@@ -112,7 +120,7 @@ impl World {
             clock,
             bus,
             system,
-            hubs: Vec::new(),
+            running: BTreeMap::new(),
             started: 0,
             speaker,
             speaker_part,
@@ -122,9 +130,11 @@ impl World {
             outlet,
             asked: Vec::new(),
             requests: 0,
-            buried: Vec::new(),
+            buried: BTreeMap::new(),
         };
-        world.start_hub();
+        for stage in world.system.stages() {
+            world.start(&stage);
+        }
         world
     }
 
@@ -141,18 +151,60 @@ impl World {
     /// What the northbound says by itself.
     pub fn request_with_key(&mut self, body: &Value, idempotency_key: Option<&str>) -> Result<Asked, Problem> {
         let request = wire::flow::CreateFlow::from_json(body)?;
+        let body = serde_json::to_value(&request).expect("a request is plain data");
+        self.start_workflow("create-flow", &request.flowid, body, idempotency_key)
+    }
+
+    /// Asks for a flow to be removed.
+    pub fn remove(&mut self, flowid: &str) -> Asked {
+        let body = serde_json::json!({"flowid": flowid});
+        self.start_workflow("remove-flow", flowid, body, None).expect("the northbound takes it")
+    }
+
+    /// Starts any workflow.
+    ///
+    /// # Errors
+    /// What the northbound says by itself.
+    pub fn start_workflow(
+        &mut self,
+        workflow: &str,
+        key: &str,
+        request: Value,
+        idempotency_key: Option<&str>,
+    ) -> Result<Asked, Problem> {
         self.requests += 1;
-        let ticket = self.gateway.submit(Submission {
-            workflow: "create-flow",
-            key: &request.flowid,
-            request: serde_json::to_value(&request).expect("a request is plain data"),
-            idempotency_key,
-            trace: None,
-            http_id: Uuid::from_u128(u128::from(self.requests)),
-        })?;
+        let http_id = Uuid::from_u128(u128::from(self.requests));
+        let ticket =
+            self.gateway.submit(Submission { workflow, key, request, idempotency_key, trace: None, http_id })?;
         self.inlet_handle.send(&ticket)?;
-        self.asked.push(Asking { ticket, told: None });
+        self.asked.push(Asking { key: key.to_owned(), ticket, told: None });
         Ok(Asked(self.asked.len() - 1))
+    }
+
+    /// Gives a command to the operation of a request; the name under which its outcome can be asked for.
+    pub fn command(&mut self, asked: Asked, command: &Command) -> String {
+        self.requests += 1;
+        let cause = format!("command-{}", self.requests);
+        let mut envelope = Envelope::new(Kind::Command, cause.as_str(), "/world");
+        envelope.operation = Some(self.operation_of(asked));
+        let body = serde_json::to_vec(command).expect("a command is plain data");
+        let key = self.asked[asked.0].key.clone();
+        self.write(&[Outgoing::keyed(&self.inbox(), key, body).with(&envelope)]);
+        cause
+    }
+
+    /// What became of a command; none while nothing was said.
+    ///
+    /// # Panics
+    /// Where it was said twice, or cannot be read.
+    pub fn outcome(&self, command: &str) -> Option<command::Outcome> {
+        let told = |record: &Record| {
+            let envelope = record.headers.envelope().expect("the hub writes envelopes");
+            envelope.subject.as_deref() == Some("command") && envelope.causation.as_deref() == Some(command)
+        };
+        let told: Vec<Record> = self.records(&self.egress()).into_iter().filter(told).collect();
+        assert!(told.len() <= 1, "{command} was answered {} times", told.len());
+        told.first().map(|record| serde_json::from_slice(&record.value).expect("an outcome"))
     }
 
     /// What was told.
@@ -165,7 +217,10 @@ impl World {
             None => Outcome::Nothing,
             Some(Err(problem)) => Outcome::Refused(problem.clone()),
             Some(Ok(operation)) => match operation.answer.clone() {
-                Some(Answer::Done(body)) => Outcome::Up(serde_json::from_value(body).expect("a flow's answer")),
+                Some(Answer::Done(body)) => match serde_json::from_value(body.clone()) {
+                    Ok(up) => Outcome::Up(up),
+                    Err(_) => Outcome::Gone(serde_json::from_value(body).expect("a flow's answer")),
+                },
                 Some(Answer::Failed(body)) => Outcome::Failed(serde_json::from_value(body).expect("a flow's answer")),
                 Some(Answer::Refused(problem)) => Outcome::Refused(problem),
                 None => Outcome::Nothing,
@@ -216,7 +271,7 @@ impl World {
 
     fn parts(&mut self) -> (&mut Virtual, Vec<&mut dyn Part>) {
         let mut parts: Vec<&mut dyn Part> = vec![&mut self.speaker_part, &mut self.inlet, &mut self.outlet];
-        parts.extend(self.hubs.iter_mut().map(|hub| hub as &mut dyn Part));
+        parts.extend(self.running.values_mut().flatten().map(|shard| shard as &mut dyn Part));
         (&mut self.turns, parts)
     }
 
@@ -229,65 +284,98 @@ impl World {
         assert!(self.run_until(until), "still busy after a minute:\n{}", self.unfinished().join("\n"));
     }
 
-    // ---- the hub ------------------------------------------------------------------------------------------------------
+    // ---- processes ----------------------------------------------------------------------------------------------------
 
-    /// Kills every hub's process: its lanes, their state, their timers. What it committed is on the bus.
-    pub fn kill_hub(&mut self) {
-        self.buried.append(&mut self.hubs);
+    /// Kills every process of a stage: its lanes, their state, their timers. What it committed is on the bus.
+    pub fn kill(&mut self, stage: &str) {
+        let dead = self.running.remove(stage).unwrap_or_default();
+        self.buried.entry(stage.to_owned()).or_default().extend(dead);
     }
 
-    /// Starts a hub, under a new name, in place of those that died.
-    pub fn start_hub(&mut self) {
-        self.join_hub();
-        // The dead member's session need not be waited for: a broker can be told that it is gone.
-        if self.started > 1 {
-            self.buried.clear();
-            self.bus.expel(&self.inbox());
+    /// Starts a process of a stage, under a new name, in place of those that died.
+    pub fn start(&mut self, stage: &str) {
+        self.join(stage);
+        // The dead members' session need not be waited for: a broker can be told that they are gone.
+        if self.buried.remove(stage).is_some() {
+            self.expel(stage);
         }
     }
 
-    /// Starts one more hub, under a new name: the group moves lanes to it.
-    pub fn join_hub(&mut self) {
+    /// Starts one more process of a stage, under a new name: the group moves lanes to it.
+    ///
+    /// # Panics
+    /// Where there is no such stage.
+    pub fn join(&mut self, stage: &str) {
         self.started += 1;
-        self.hubs.push(self.system.shard(&format!("hub-{}", self.started)).expect("the topics are there"));
+        let shard = self.system.shard(stage, &format!("{stage}-{}", self.started)).expect("the topics are there");
+        self.running.entry(stage.to_owned()).or_default().push(shard);
     }
 
-    /// Stops the hub that was started first, in order; says what it left. Its lanes go to the others.
+    /// Stops the process of a stage that was started first, in order; says what it left. Its lanes go to the others.
     ///
     /// # Panics
     /// Where there is none.
+    pub fn stop(&mut self, stage: &str) -> Vec<String> {
+        Box::new(self.running.get_mut(stage).expect("the stage has a process").remove(0)).stop()
+    }
+
+    /// The bus takes all lanes from the processes of a stage that live, as one does that lost sight of them; they join again.
+    pub fn expel(&mut self, stage: &str) {
+        self.bus.expel(&self.system.options.topics.inbox(self.system.topology.name(), stage));
+    }
+
+    /// Kills the hub, as [`World::kill`] does.
+    pub fn kill_hub(&mut self) {
+        self.kill(flows::STAGE);
+    }
+
+    /// Starts a hub, as [`World::start`] does.
+    pub fn start_hub(&mut self) {
+        self.start(flows::STAGE);
+    }
+
+    /// Starts one more hub, as [`World::join`] does.
+    pub fn join_hub(&mut self) {
+        self.join(flows::STAGE);
+    }
+
+    /// Stops the first hub, as [`World::stop`] does.
     pub fn stop_hub(&mut self) -> Vec<String> {
-        Box::new(self.hubs.remove(0)).stop()
+        self.stop(flows::STAGE)
     }
 
-    /// The bus takes all lanes from the hubs that live, as one does that lost sight of them; they join again.
+    /// Takes all lanes from the hubs, as [`World::expel`] does.
     pub fn expel_hubs(&mut self) {
-        self.bus.expel(&self.inbox());
+        self.expel(flows::STAGE);
     }
 
-    /// The lanes that are live, hub by hub.
+    fn shards(&self) -> impl Iterator<Item = &Shard> {
+        self.running.values().flatten()
+    }
+
+    /// The lanes of the hub's stage that are live, process by process.
     pub fn lanes(&self) -> Vec<Vec<u32>> {
-        self.hubs.iter().map(Shard::live).collect()
+        self.running.get(flows::STAGE).into_iter().flatten().map(Shard::live).collect()
     }
 
-    /// What the hub counted under `name`.
+    /// What was counted under `name`.
     pub fn count(&self, name: &str) -> u64 {
-        self.hubs.iter().map(|hub| hub.tally(name)).sum()
+        self.shards().map(|shard| shard.tally(name)).sum()
     }
 
     /// Deadlines pending in all lanes.
     pub fn timers(&self) -> usize {
-        self.hubs.iter().map(Shard::timers).sum()
+        self.shards().map(Shard::timers).sum()
     }
 
     /// A line for each operation that lives.
     pub fn unfinished(&self) -> Vec<String> {
-        self.hubs.iter().flat_map(Shard::unfinished).collect()
+        self.shards().flat_map(Shard::unfinished).collect()
     }
 
     /// A view as a lane's shell would publish it.
     pub fn view(&self, lane: u32, component: &str, key: &str) -> Option<View> {
-        self.hubs.iter().find_map(|hub| hub.view(lane, component, key))
+        self.shards().find_map(|shard| shard.view(lane, component, key))
     }
 
     // ---- the outside --------------------------------------------------------------------------------------------------
@@ -305,6 +393,12 @@ impl World {
     /// The topic that feeds the hub.
     pub fn inbox(&self) -> String {
         self.system.options.topics.inbox(self.system.topology.name(), flows::STAGE)
+    }
+
+    /// The topic that spokes reply to: the inbox of the stage where the worker is.
+    pub fn replies(&self) -> String {
+        let stage = if self.system.options.apart { flows::SPEAKER } else { flows::STAGE };
+        self.system.options.topics.inbox(self.system.topology.name(), stage)
     }
 
     /// The topic of its answers.

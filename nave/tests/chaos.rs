@@ -7,10 +7,9 @@ use std::collections::BTreeSet;
 use bus::Outgoing;
 use floodlight_sim::fault::{Astray, Garbage, Match, Word};
 use floodlight_sim::{Fault, FaultKind};
-use nave::system::SystemOptions;
 use nave::world::{Asked, Outcome, World};
 use serde_json::json;
-use support::{inject, not_at_rest};
+use support::{inject, not_at_rest, options};
 use wire::speaker::SwitchId;
 
 /// Xorshift64 (Marsaglia 2003).
@@ -111,7 +110,7 @@ fn happen(world: &mut World, dice: &mut Dice, asked: &mut Vec<(u32, Asked)>) {
 
 fn chaos(seed: u64) {
     let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
-    let mut options = SystemOptions { lanes: 2, ..SystemOptions::default() };
+    let mut options = options();
     // Every third world has a worker with few places.
     options.speaker.in_flight = if seed.is_multiple_of(3) { 4 } else { 4_096 };
     let mut world = World::with(seed, options);

@@ -5,11 +5,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bus::{Bus, Clock, Embedded, EmbeddedOptions, ManualClock, Outgoing, Part, Reader, Record, TopicSpec};
+use bus::{Bus, Clock, Embedded, EmbeddedOptions, ManualClock, Outgoing, Part, Reader, Record};
 use floodlight_sim::{SpeakerHandle, SpeakerPart};
-use hub::{CALLS, CallSpec, Event, Fx, HubBolt, HubSpout, Illegal, Mode, State, StepSpec, Workflow};
+use hub::{Barrier, CALLS, CallSpec, Event, Fx, HubBolt, HubSpout, Illegal, Mode, State, StepSpec, Workflow};
 use serde_json::{Value, json};
-use topology::{Settings, Shard, ShardOptions, ShardStatus, Topology};
+use topology::{Arrangement, Settings, Shard, ShardOptions, ShardStatus, Topology};
 use wire::answer::{Answer, Operation};
 use wire::speaker::{Action, Command, Rule, SwitchId};
 use wire::topics::Topics;
@@ -41,7 +41,7 @@ impl Scene {
         let options = EmbeddedOptions { keep_bytes: None, ..EmbeddedOptions::default() };
         let bus = Embedded::open(Arc::clone(&clock) as Arc<dyn Clock>, options);
         let spoke = names.spoke("speaker");
-        for spec in topology.topics(&names).into_iter().chain([TopicSpec::log(&spoke, 1)]) {
+        for spec in topology.topics(&names) {
             bus.ensure_topic(&spec).expect("it is new");
         }
         let stage = topology.stages()[0].name.to_string();
@@ -58,7 +58,7 @@ impl Scene {
             settings: topology.settings().clone(),
             session_timeout: Duration::from_secs(6),
         };
-        let shard = Shard::join(Arc::new(bus.clone()), topology.clone(), options, ShardStatus::new(1));
+        let shard = Shard::join(Arc::new(bus.clone()), topology.clone(), options, ShardStatus::new("s", 1));
         let speaker = SpeakerPart::join(&bus, &spoke, "speaker", SpeakerHandle::new());
         let component =
             |line: &str| line.strip_prefix("  ").map(|line| line.rsplit(' ').next().unwrap_or("").to_owned());
@@ -185,8 +185,8 @@ impl Scene {
 // ---- the pieces ---------------------------------------------------------------------------------------------------------
 
 fn flow(length: u32, error: Option<u32>) -> String {
-    let settings = Settings::default();
-    let topology = flows::flow_topology(&Topics::default(), 1, settings).expect("it is one");
+    let one_lane = Arrangement { lanes: [(flows::STAGE.to_owned(), 1)].into(), ..Arrangement::default() };
+    let topology = flows::flow_topology().and_then(|flows| flows.arranged(&one_lane)).expect("it is one");
     Scene::set(&topology).play(
         "create-flow",
         "test-01",
@@ -218,9 +218,10 @@ impl State for CarefulState {
 impl Workflow for Careful {
     const NAME: &'static str = "careful";
     type State = CarefulState;
+    type Request = Value;
     type Lane = ();
 
-    fn read(_: &OperationId, _: &str, _: &Value) -> Result<Self, Problem> {
+    fn begin(_: &OperationId, _: &str, _: Value) -> Result<Self, Problem> {
         Ok(Self)
     }
 
@@ -228,7 +229,13 @@ impl Workflow for Careful {
         match (state, event) {
             (CarefulState::New, Event::Requested) => {
                 let calls = (1..=2).map(install).collect();
-                fx.step(StepSpec { name: "install rules", mode: Mode::OneByOne, within_ms: 4_000, calls });
+                fx.step(StepSpec {
+                    name: "install rules",
+                    mode: Mode::OneByOne,
+                    barrier: Barrier::All,
+                    within_ms: 4_000,
+                    calls,
+                });
                 Ok(CarefulState::Installing)
             }
             (CarefulState::Installing, Event::Replied { .. }) => Ok(CarefulState::Installing),
@@ -260,14 +267,12 @@ fn install(number: u32) -> CallSpec {
 
 /// Two installs, one at a time. The topology is joined by hand, on the public interface.
 fn one_at_a_time() -> String {
-    let names = Topics::default();
-    let (egress, requests_topic) = (names.egress("careful", "hub"), names.spoke("speaker"));
     let t = Topology::named("careful");
     t.settings(Settings::default().with(&WorkerBolt::settings_name("speaker"), &WorkerSettings::default()));
     let requests = t.inbox_spout("hub-spout", HubSpout::default);
     let answers = t.inbox_spout("speaker-spout", || WorkerSpout::new("speaker"));
-    let hub = t.bolt("hub", move || HubBolt::<Careful>::new(&egress)).stage("hub").lanes(1);
-    let worker = t.bolt("speaker-worker", move || WorkerBolt::new("speaker", &requests_topic));
+    let hub = t.bolt("hub", HubBolt::<Careful>::default).stage("hub").lanes(1);
+    let worker = t.bolt("speaker-worker", || WorkerBolt::new("speaker"));
     let worker = worker.reads(hub.side(CALLS).local()).reads(answers.local());
     hub.reads(requests.local()).reads(worker.local());
     let topology = t.build().expect("it is one");

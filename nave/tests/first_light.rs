@@ -1,13 +1,15 @@
 //! The four requests of the first page, in virtual time.
 
-use nave::world::{Outcome, World};
+mod support;
+
+use nave::world::Outcome;
 use serde_json::json;
 use wire::Code;
 use wire::flow::Origin;
 
 #[test]
 fn a_flow_comes_up_rule_by_rule() {
-    let mut world = World::seeded(1);
+    let mut world = support::world(1);
     let asked = world.request(&json!({"flowid": "test-01", "length": 10, "error": null}));
     world.run_until_idle();
     let Outcome::Up(up) = world.answer(asked) else { panic!("{:?}", world.answer(asked)) };
@@ -24,7 +26,7 @@ fn a_flow_comes_up_rule_by_rule() {
 
 #[test]
 fn the_hub_that_loses_a_step_is_saved_by_its_own_deadline() {
-    let mut world = World::seeded(2);
+    let mut world = support::world(2);
     let asked = world.request(&json!({"flowid": "test-01", "length": 10, "error": 0}));
     world.run_until_idle();
     let failed = world.answer(asked).failure();
@@ -39,7 +41,7 @@ fn the_hub_that_loses_a_step_is_saved_by_its_own_deadline() {
 #[test]
 fn a_fault_in_worker_or_switch_is_rolled_back() {
     for error in [1, 2] {
-        let mut world = World::seeded(error);
+        let mut world = support::world(error);
         let asked = world.request(&json!({"flowid": "test-01", "length": 10, "error": error}));
         world.run_until_idle();
         let failed = world.answer(asked).failure();
@@ -52,7 +54,7 @@ fn a_fault_in_worker_or_switch_is_rolled_back() {
 
 #[test]
 fn the_four_requests_have_their_outcomes_in_any_order_and_any_number_of_times() {
-    let mut world = World::seeded(4);
+    let mut world = support::world(4);
     let mut stands = false;
     for error in [json!(1), json!(0), json!(null), json!(2), json!(0), json!(null), json!(1), json!(null)] {
         let asked = world.request(&json!({"flowid": "test-01", "length": 10, "error": error}));
@@ -66,7 +68,7 @@ fn the_four_requests_have_their_outcomes_in_any_order_and_any_number_of_times() 
                 let message = if error == 0 { "error in hub by timeout" } else { "error in worker on rule install" };
                 assert_eq!(failed.message, message);
             }
-            other @ (Outcome::Refused(_) | Outcome::Nothing) => panic!("{error}: {other:?}"),
+            other @ (Outcome::Gone(_) | Outcome::Refused(_) | Outcome::Nothing) => panic!("{error}: {other:?}"),
         }
         assert_eq!(world.speaker().all_rules().len(), if stands { 10 } else { 0 }, "after {error}");
     }

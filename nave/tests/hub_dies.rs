@@ -2,6 +2,8 @@
 //! the flow ends as if nothing had happened. (`crash.rs` does the same on the embedded bus, at every instant.)
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod support;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -11,7 +13,7 @@ use std::time::Duration;
 use bus::{Bus, BusError, Clock, Kafka, KafkaOptions, Part, Reader, Turn};
 use floodlight_sim::{Fault, SpeakerHandle, SpeakerPart};
 use nave::clock::SystemClock;
-use nave::system::{System, SystemOptions};
+use nave::system::{HUB, System};
 use northbound::{Gateway, Inlet, InletHandle, Outlet, Submission};
 use serde_json::{Value, json};
 use topology::driver::Threads;
@@ -64,7 +66,7 @@ impl Cluster {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         let bus: Arc<dyn Bus> = Arc::new(Kafka::open(Arc::clone(&clock), KafkaOptions::new(brokers.trim())).unwrap());
         // Long deadlines: what is tested is the takeover, not how patient a flow is.
-        let mut options = SystemOptions { lanes: 2, ..SystemOptions::default() };
+        let mut options = support::options();
         options.topics = Topics::new(&format!("d{}", Uuid::new_v4().simple()));
         (options.speaker.timeout_ms, options.flows.call_ms, options.flows.step_ms) = (20_000, 65_000, 70_000);
         let system = Arc::new(System::new(bus, options).unwrap());
@@ -75,6 +77,12 @@ impl Cluster {
             SpeakerPart::join(&*system.bus, &system.speaker_topic(), &name(&system, "speaker", 0), speaker.clone())
                 .unwrap();
         edges.spawn("speaker", Arc::clone(&clock), Box::new(move || Ok(Box::new(part) as Box<dyn Part>))).unwrap();
+        // The workers live on while the hub dies, where they have a stage of their own.
+        for stage in system.stages().into_iter().filter(|stage| stage != HUB) {
+            let (system, name) = (Arc::clone(&system), name(&system, &stage, 0));
+            let make = Box::new(move || system.shard(&stage, &name).map(|shard| Box::new(shard) as Box<dyn Part>));
+            edges.spawn("workers", Arc::clone(&clock), make).unwrap();
+        }
         let outlet = Outlet::open(&*system.bus, Arc::clone(&gateway)).unwrap();
         edges.spawn("outlet", Arc::clone(&clock), Box::new(move || Ok(Box::new(outlet) as Box<dyn Part>))).unwrap();
         let part = Inlet::open(&*system.bus, Arc::clone(&gateway)).unwrap();
@@ -88,7 +96,7 @@ impl Cluster {
         let (system, killed) = (Arc::clone(&self.system), Arc::new(AtomicBool::new(false)));
         let (name, dies) = (name(&system, "hub", self.hubs), Arc::clone(&killed));
         let make = Box::new(move || {
-            let shard: Box<dyn Part> = Box::new(system.shard(&name)?);
+            let shard: Box<dyn Part> = Box::new(system.shard(HUB, &name)?);
             Ok(Box::new(Mortal { part: shard, killed: dies }) as Box<dyn Part>)
         });
         let mut threads = Threads::default();

@@ -10,7 +10,7 @@ const ALLOWED: [(&str, &[&str], &[&str]); 11] = [
     ("bus", &["wire"], &["bytes", "rdkafka", "thiserror", "tracing"]),
     ("topology", &["bus", "wire"], &["bytes", "metrics", "serde", "serde_json", "thiserror", "tracing"]),
     ("coordinator", &["topology", "wire"], &["serde"]),
-    ("hub", &["coordinator", "topology", "wire"], &["bytes", "serde", "serde_json"]),
+    ("hub", &["coordinator", "topology", "wire"], &["bytes", "schemars", "serde", "serde_json", "serde_path_to_error"]),
     ("workers", &["coordinator", "topology", "wire"], &["bytes", "serde", "serde_json"]),
     ("flows", &["hub", "topology", "wire", "workers"], &["serde", "serde_json"]),
     (

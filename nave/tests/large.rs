@@ -44,7 +44,7 @@ fn a_request_as_large_as_the_bus_takes_stops_no_lane() {
     let spaces: Fill =
         |record, bytes| Outgoing { value: vec![b' '; bytes + record.value.len()].into(), ..record.clone() };
     for (name, fill) in [("key", key), ("id", id), ("spaces", spaces)] {
-        let mut world = World::seeded(1);
+        let mut world = support::world(1);
         let record = request_record(&world, "r-1", "op-1", "a", "{}");
         let record = filled(&record, fill);
         world.write(&[record.clone().to(0), record.to(1)]);
@@ -59,7 +59,7 @@ fn a_request_as_large_as_the_bus_takes_stops_no_lane() {
         format!(r#"{{"workflow":"create-flow","request":{{"flowid":"a","{}":3}}}}"#, long(MOST - 1_000)),
     ];
     for body in bodies {
-        let mut world = World::seeded(2);
+        let mut world = support::world(2);
         let record = request_record(&world, "r-1", "op-1", "a", &body);
         world.write(&[record]);
         the_lanes_go_on(&mut world, &body[..40]);
@@ -71,7 +71,7 @@ fn a_request_as_large_as_the_bus_takes_stops_no_lane() {
 #[test]
 fn an_answer_of_a_spoke_as_large_as_the_bus_takes_stops_no_lane() {
     for kind in [Kind::Reply, Kind::Refusal, Kind::Failure] {
-        let mut world = World::seeded(1);
+        let mut world = support::world(1);
         inject(&world, fault(Word::Install, 2, FaultKind::Silence, None));
         let asked = world.request(&flow("test-01", 3));
         world.run_ms(100);
@@ -83,7 +83,7 @@ fn an_answer_of_a_spoke_as_large_as_the_bus_takes_stops_no_lane() {
         let text = "x".repeat(MOST / 2 - 1_000);
         let body = format!(r#"{{"error":"{text}","detail":"{text}"}}"#);
         let lane = wire::routing::lane_of(b"test-01", 2);
-        let record = Outgoing::keyed(&world.inbox(), "of:02", body).with(&envelope).to(lane);
+        let record = Outgoing::keyed(&world.replies(), "of:02", body).with(&envelope).to(lane);
         world.write(&[record]);
         world.run_until_idle();
         assert!(!world.answer(asked).failure().degraded, "{kind}");

@@ -87,7 +87,7 @@ fn stands_as_told(world: &World, told: &Outcome) -> bool {
             standing.iter().all(|(_, number)| failed.left.iter().any(|rule| rule.number == *number))
         }
         Outcome::Failed(_) => standing.is_empty(),
-        Outcome::Refused(_) | Outcome::Nothing => false,
+        Outcome::Gone(_) | Outcome::Refused(_) | Outcome::Nothing => false,
     }
 }
 

@@ -8,7 +8,7 @@ use support::{flow, not_at_rest, outcome, rules};
 
 /// Flows in both lanes of a world, with every outcome among them.
 fn begun(seed: u64) -> (World, Vec<Asked>) {
-    let mut world = World::seeded(seed);
+    let mut world = support::world(seed);
     let asked = (0..8)
         .map(|i| {
             let mut body = flow(&format!("flow-{i}"), 3);
@@ -80,7 +80,7 @@ fn hubs_that_lose_their_lanes_between_two_polls_do_nothing_twice() {
 /// LESSONS 7: what is known of an operation survives its hub.
 #[test]
 fn an_operation_can_be_looked_up_while_its_hub_is_dead_and_goes_on_from_there() {
-    let mut world = World::seeded(1);
+    let mut world = support::world(1);
     let asked = world.request(&json!({"flowid": "test-01", "length": 3, "error": 2}));
     world.run_ms(700);
     world.kill_hub();

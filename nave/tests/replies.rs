@@ -19,7 +19,7 @@ fn answer(world: &World, kind: Kind, call: &CallId, answered: &CallId, attempt: 
     envelope.call = Some(call.clone());
     envelope.operation = Some(call.operation.clone());
     envelope.causation = Some(message.to_string());
-    Outgoing::keyed(&world.inbox(), "of:02", body.to_owned()).with(&envelope).to(0)
+    Outgoing::keyed(&world.replies(), "of:02", body.to_owned()).with(&envelope).to(0)
 }
 
 /// A flow whose rule 2 gets no answer to its first sending, which is out.
@@ -132,7 +132,7 @@ fn a_timeout_that_nobody_armed_is_without_effect() {
         let mut envelope = Envelope::new(Kind::Timeout, format!("t-{timer}"), "/stranger");
         envelope.subject = Some("coordinator@hub".into());
         let body = serde_json::json!({"timer": timer, "generation": 77}).to_string();
-        let record = Outgoing::keyed(&world.inbox(), "t", body).with(&envelope).to(0);
+        let record = Outgoing::keyed(&world.replies(), "t", body).with(&envelope).to(0);
         world.write(&[record]);
     }
     world.run_ms(1);

@@ -18,7 +18,7 @@ const BODY: &str = r#"{"workflow":"create-flow","request":{"flowid":"test-01","l
 fn code(world: &mut World, asked: Asked) -> Option<Code> {
     match world.answer(asked) {
         Outcome::Refused(problem) => Some(problem.code),
-        Outcome::Up(_) | Outcome::Failed(_) | Outcome::Nothing => None,
+        Outcome::Up(_) | Outcome::Gone(_) | Outcome::Failed(_) | Outcome::Nothing => None,
     }
 }
 
@@ -110,7 +110,7 @@ fn a_second_request_without_a_key_is_another_operation() {
     assert_ne!(world.operation_of(asked[0]), world.operation_of(asked[1]));
     let existed = asked.map(|asked| match world.answer(asked) {
         Outcome::Up(up) => up.existed,
-        other @ (Outcome::Failed(_) | Outcome::Refused(_) | Outcome::Nothing) => panic!("{other:?}"),
+        other @ (Outcome::Gone(_) | Outcome::Failed(_) | Outcome::Refused(_) | Outcome::Nothing) => panic!("{other:?}"),
     });
     assert_eq!(existed, [false, true]);
     assert_eq!(not_at_rest(&mut world, &asked), [""; 0]);
@@ -244,7 +244,7 @@ fn a_record_that_names_nobody_is_a_dead_letter_with_its_reason() {
     let records = [
         (Outgoing::keyed(&inbox, "test-01", BODY), "ce_specversion"),
         (garbled, "nave.dance"),
-        (request(&Envelope::new(Kind::Request, "r-1", "/stranger")), "a request needs ce_correlationid"),
+        (request(&Envelope::new(Kind::Request, "r-1", "/stranger")), "a nave.request needs ce_correlationid"),
         (without_key, "a request needs a key"),
         (bad_key, "UTF-8"),
         (reply_to_nothing, "no component takes nave.reply"),
@@ -268,7 +268,7 @@ fn a_record_that_names_nobody_is_a_dead_letter_with_its_reason() {
 /// LESSONS 15: a key decides the lane, whoever wrote the record.
 #[test]
 fn a_request_in_the_wrong_lane_is_sent_on_once_and_then_kept() {
-    let mut world = World::seeded(1);
+    let mut world = support::world(1);
     let lane = wire::routing::lane_of(b"test-01", 2);
     let record = request_record(&world, "r-1", "op-1", "test-01", BODY).to(1 - lane);
     world.write(&[record]);

@@ -4,13 +4,15 @@ mod support;
 
 use std::collections::BTreeSet;
 
-use floodlight_sim::fault::Word;
+use floodlight_sim::fault::{Match, Word};
 use floodlight_sim::{Fault, FaultKind};
 use hub::check::{differences, table};
 use nave::world::World;
 use serde_json::json;
 use support::{fault, flow, inject, one_lane, refusal, stranger};
+use wire::Code;
 use wire::answer::Operation;
+use wire::command::{Command, Outcome};
 use wire::speaker::{Action, Rule, SwitchId};
 
 type Seen = BTreeSet<(String, String, String)>;
@@ -32,8 +34,8 @@ fn collect(world: &World, seen: &mut Seen) {
 }
 
 /// A world in which a flow of three is rolled back, since its first rule is refused, and in which more is broken.
-fn rolled_back(step_ms: u64, faults: Vec<Fault>) -> World {
-    let mut world = one_lane(1, |options| options.flows.step_ms = step_ms);
+fn rolled_back(apart: bool, faults: Vec<Fault>) -> World {
+    let mut world = one_lane(1, |options| options.apart = apart);
     inject(&world, fault(Word::Install, 1, refusal(), Some(1)));
     for fault in faults {
         inject(&world, fault);
@@ -51,6 +53,17 @@ fn until(world: &mut World, state: &str) {
         world.run_ms(1);
     }
     panic!("never `{state}`: {:?}", world.unfinished());
+}
+
+/// The workers die while the flow is in `state`, until its step has passed its deadline.
+fn without_workers_in(state: &str, world: &mut World) {
+    inject(world, Fault { when: Match::default(), kind: FaultKind::DelayReply { ms: 100 }, times: None });
+    until(world, state);
+    world.kill(flows::SPEAKER);
+    world.run_ms(2_500);
+    world.start(flows::SPEAKER);
+    world.speaker().clear_faults();
+    world.run_until_idle();
 }
 
 /// Asks for the flow again while its degraded operation is in `state`, at its second try; then all is well again.
@@ -78,6 +91,32 @@ fn every_transition_of_the_table_is_seen_and_no_other() {
     world.run_until_idle();
     collect(&world, &mut seen);
 
+    // Cancelled while rules are installed, and while they are read back.
+    for (word, state) in [(Word::Install, "installing"), (Word::Read, "validating")] {
+        let mut world = one_lane(1, |_| {});
+        inject(&world, fault(word, 1, FaultKind::DelayReply { ms: 100 }, Some(1)));
+        let asked = world.request(&flow("test-01", 3));
+        world.run_ms(50);
+        let cancel = world.command(asked, &Command::Cancel);
+        world.run_until_idle();
+        assert!(matches!(world.outcome(&cancel), Some(Outcome::Taken(_))), "{state}");
+        assert_eq!(world.answer(asked).failure().code, Code::Cancelled, "{state}");
+        assert!(world.speaker().all_rules().is_empty(), "{state}");
+        collect(&world, &mut seen);
+    }
+
+    // Cancelled while a flow that stands is read back: it stands on, and nothing is to be removed.
+    let mut world = one_lane(1, |_| {});
+    world.request(&flow("test-01", 3));
+    world.run_until_idle();
+    inject(&world, fault(Word::Read, 1, FaultKind::DelayReply { ms: 100 }, Some(1)));
+    let asked = world.request(&flow("test-01", 3));
+    world.run_ms(50);
+    world.command(asked, &Command::Cancel);
+    world.run_until_idle();
+    assert_eq!((world.answer(asked).failure().code, world.speaker().all_rules().len()), (Code::Cancelled, 3));
+    collect(&world, &mut seen);
+
     // Refused before it begins.
     world.request(&flow("test-01", 4));
     world.run_until_idle();
@@ -92,18 +131,20 @@ fn every_transition_of_the_table_is_seen_and_no_other() {
     world.run_until_idle();
     collect(&world, &mut seen);
 
-    // Reads go unheard: the last attempt fails, or the step ends before it.
-    for step_ms in [2_000, 1_000] {
-        let mut world = one_lane(1, |options| options.flows.step_ms = step_ms);
-        inject(&world, fault(Word::Read, 2, FaultKind::Silence, Some(2 + u32::from(step_ms == 2_000))));
-        world.request(&flow("test-01", 3));
-        world.run_until_idle();
-        collect(&world, &mut seen);
-    }
+    // Reads go unheard: the last attempt fails. Or the workers die, and the step ends.
+    let mut world = one_lane(1, |_| {});
+    inject(&world, fault(Word::Read, 2, FaultKind::Silence, Some(3)));
+    world.request(&flow("test-01", 3));
+    world.run_until_idle();
+    collect(&world, &mut seen);
+    let mut world = one_lane(1, |options| options.apart = true);
+    world.request(&flow("test-01", 3));
+    without_workers_in("validating", &mut world);
+    collect(&world, &mut seen);
 
     // The removal cannot finish, and ends by itself; or a newer request comes while it waits, or while it tries.
     for newer in [None, Some("degraded"), Some("removing")] {
-        let mut world = rolled_back(2_000, vec![fault(Word::Remove, 2, FaultKind::Silence, None)]);
+        let mut world = rolled_back(false, vec![fault(Word::Remove, 2, FaultKind::Silence, None)]);
         if let Some(state) = newer {
             superseded_while(state, &mut world);
         }
@@ -113,22 +154,23 @@ fn every_transition_of_the_table_is_seen_and_no_other() {
         collect(&world, &mut seen);
     }
 
-    // The check of the removal cannot finish: reads fail, or the step ends before they do.
-    for step_ms in [2_000, 1_000] {
-        for newer in [None, Some("checking removal")] {
-            let mut world = rolled_back(step_ms, vec![fault(Word::Read, 2, FaultKind::Silence, None)]);
-            if let Some(state) = newer {
-                superseded_while(state, &mut world);
-            }
-            world.run_ms(5_000);
-            world.speaker().clear_faults();
-            world.run_until_idle();
-            collect(&world, &mut seen);
+    // The check of the removal cannot finish: reads fail, or the workers die and the step ends.
+    for newer in [None, Some("checking removal")] {
+        let mut world = rolled_back(false, vec![fault(Word::Read, 2, FaultKind::Silence, None)]);
+        if let Some(state) = newer {
+            superseded_while(state, &mut world);
         }
+        world.run_ms(5_000);
+        world.speaker().clear_faults();
+        world.run_until_idle();
+        collect(&world, &mut seen);
     }
+    let mut world = rolled_back(true, vec![]);
+    without_workers_in("checking removal", &mut world);
+    collect(&world, &mut seen);
 
     // A rule is back before its removal is checked: somebody put it there.
-    let mut world = rolled_back(2_000, vec![fault(Word::Remove, 3, FaultKind::DelayReply { ms: 100 }, None)]);
+    let mut world = rolled_back(false, vec![fault(Word::Remove, 3, FaultKind::DelayReply { ms: 100 }, None)]);
     world.run_ms(50);
     stranger(&mut world, 1, Action::Install { rule: rule_2() });
     world.run_until_idle();

@@ -34,8 +34,10 @@ pub struct GatewayOptions {
     pub inbox: String,
     /// The topic that answers come from.
     pub egress: String,
-    /// The topic that views come from.
+    /// The topic that the hub's views come from.
     pub view: String,
+    /// Topics of more views: those of workers in stages of their own.
+    pub more_views: Vec<String>,
     /// How many lanes were recorded for the inbox: its partitions.
     pub lanes: u32,
     /// So many requests of a lane may be unanswered; the next is told that the lane is busy. 256 is a quarter of a second
@@ -54,6 +56,7 @@ impl GatewayOptions {
             inbox: inbox.into(),
             egress: egress.into(),
             view: view.into(),
+            more_views: Vec::new(),
             lanes,
             max_unanswered_per_lane: 256,
             known_operations: 10_000,
@@ -220,6 +223,7 @@ impl Gateway {
                 live: true,
                 step: None,
                 until: None,
+                signal: None,
                 history: Vec::new(),
                 answer: None,
             };
@@ -239,7 +243,10 @@ impl Gateway {
 
     fn take(&self, record: &Record) -> Result<(), String> {
         let envelope = record.headers.envelope().map_err(|error| error.to_string())?;
-        self.silence.heard(record.partition);
+        // Lanes of other stages have numbers of their own.
+        if *record.topic == *self.options.egress || *record.topic == *self.options.view {
+            self.silence.heard(record.partition);
+        }
         let unreadable = |error: serde_json::Error| error.to_string();
         match (envelope.kind, envelope.subject.as_deref()) {
             (Kind::Answer, Some("operation")) => {

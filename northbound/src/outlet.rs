@@ -35,9 +35,10 @@ impl Outlet {
     pub fn open(bus: &dyn Bus, gateway: Arc<Gateway>) -> Result<Self, BusError> {
         let mut reader = bus.reader()?;
         let options = gateway.options();
-        let partitions = partitions_of(bus, &options.view)?;
-        for partition in 0..partitions {
-            reader.assign(&options.view, partition, bus.bounds(&options.view, partition)?.low)?;
+        for view in options.more_views.iter().chain([&options.view]) {
+            for partition in 0..partitions_of(bus, view)? {
+                reader.assign(view, partition, bus.bounds(view, partition)?.low)?;
+            }
         }
         let partitions = partitions_of(bus, &options.egress)?;
         let back = options.known_operations as u64 / u64::from(partitions.max(1));

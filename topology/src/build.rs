@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
-use crate::builder::{Builder, ComponentKind, Graph, Origin};
+use wire::control::Mode;
+
+use crate::budget::{self, Budget};
+use crate::builder::{Builder, ComponentKind, EdgeDeclaration, Graph, Origin};
 use crate::plan::{ComponentPlan, EdgePlan, Plan, StagePlan, Topology};
 
 /// One fault of a topology.
@@ -82,6 +85,17 @@ pub enum Fault {
     /// A bolt reads nothing.
     #[error("bolt `{0}` reads nothing")]
     ReadsNothing(String),
+    /// The arrangement names a stage that is not there.
+    #[error("the arrangement names stage `{stage}`, which does not exist; there are: {known}")]
+    UnknownStage {
+        /// What is not there.
+        stage: String,
+        /// What is.
+        known: String,
+    },
+    /// Somebody gives up before what it waits for can have ended.
+    #[error("{0}")]
+    Budget(String),
     /// A topology without components.
     #[error("the topology has no components")]
     Empty,
@@ -111,14 +125,17 @@ impl fmt::Display for BuildErrors {
 impl std::error::Error for BuildErrors {}
 
 pub(crate) fn build(builder: &Builder) -> Result<Topology, BuildErrors> {
+    let declared = Arc::new(builder.graph.borrow().clone());
     attach_helpers(builder);
     let graph = builder.graph.borrow();
     let mut faults = graph.faults.clone();
     check_names(&graph, &mut faults);
     let ends = check_edges(&graph, &mut faults);
     check_readers(&graph, &ends, &mut faults);
-    let groups = groups(&graph, &ends);
-    let stages = stages(&graph, &groups, &mut faults);
+    let stages = stages(&graph, &ends, declared.components.len(), &mut faults);
+    let probes = graph.components.iter().filter_map(|component| component.probe.as_ref());
+    let budgets: Vec<Budget> = probes.flat_map(|probe| probe().budgets(&graph.settings)).collect();
+    faults.extend(budget::too_short(&budgets).into_iter().map(Fault::Budget));
     if !faults.is_empty() {
         faults.sort();
         faults.dedup();
@@ -127,6 +144,7 @@ pub(crate) fn build(builder: &Builder) -> Result<Topology, BuildErrors> {
     let mut plan = Plan {
         name: graph.name.as_str().into(),
         settings: graph.settings.clone(),
+        declared,
         components: Vec::new(),
         edges: Vec::new(),
         stages,
@@ -139,11 +157,14 @@ pub(crate) fn build(builder: &Builder) -> Result<Topology, BuildErrors> {
             stage: stage.expect("every component is in a stage"),
             sides: component.sides.clone(),
             make: Arc::clone(&component.make),
+            probe: component.probe.clone(),
+            offers: component.offers.clone(),
         });
     }
     for (edge, from) in graph.edges.iter().zip(&ends) {
         let from = from.expect("an edge without a source is a fault");
-        plan.edges.push(EdgePlan { from, stream: edge.stream.clone(), to: edge.to, edge: Arc::clone(&edge.edge) });
+        let (stream, stays) = (edge.stream.clone(), stays(&graph, edge));
+        plan.edges.push(EdgePlan { from, stream, to: edge.to, stays, edge: Arc::clone(&edge.edge) });
     }
     Ok(Topology::new(plan))
 }
@@ -153,7 +174,8 @@ fn attach_helpers(builder: &Builder) {
     let (asked, names) = {
         let mut graph = builder.graph.borrow_mut();
         let ends: Vec<_> = graph.edges.iter().map(|edge| find(&graph, &edge.from)).collect();
-        let groups = groups(&graph, &ends);
+        let groups = groups(&graph, &ends, |edge| stays(&graph, edge));
+        let strict = strict(&graph, &ends, graph.components.len());
         let mut asked = Vec::new();
         for (index, component) in graph.components.iter_mut().enumerate() {
             for attachment in component.attachments.drain(..) {
@@ -161,7 +183,7 @@ fn attach_helpers(builder: &Builder) {
             }
         }
         let names: BTreeMap<usize, String> =
-            groups.iter().map(|group| (*group, stage_name(&graph, &groups, *group).0)).collect();
+            groups.iter().map(|group| (*group, stage_name(&graph, &groups, &strict, *group))).collect();
         (asked, names)
     };
     let mut installed = BTreeMap::new();
@@ -255,11 +277,16 @@ fn check_readers(graph: &Graph, ends: &[Option<usize>], faults: &mut Vec<Fault>)
     }
 }
 
-/// For each component the first component that it is joined to by local edges.
-fn groups(graph: &Graph, ends: &[Option<usize>]) -> Vec<usize> {
+/// True where tuples of this edge stay in their lane.
+fn stays(graph: &Graph, edge: &EdgeDeclaration) -> bool {
+    edge.edge.is_local() || (edge.may_stay && !graph.arrangement.apart)
+}
+
+/// For each component the first component that it is joined to by edges that stay in their lane.
+fn groups(graph: &Graph, ends: &[Option<usize>], stays: impl Fn(&EdgeDeclaration) -> bool) -> Vec<usize> {
     let mut groups: Vec<usize> = (0..graph.components.len()).collect();
     for (edge, from) in graph.edges.iter().zip(ends) {
-        let Some(from) = from.filter(|_| edge.edge.is_local()) else { continue };
+        let Some(from) = from.filter(|_| stays(edge)) else { continue };
         let (a, b) = (groups[from], groups[edge.to]);
         let (low, high) = (a.min(b), a.max(b));
         groups.iter_mut().filter(|group| **group == high).for_each(|group| *group = low);
@@ -267,39 +294,86 @@ fn groups(graph: &Graph, ends: &[Option<usize>]) -> Vec<usize> {
     groups
 }
 
-/// A stage's name, and the other names that its components give it.
-fn stage_name(graph: &Graph, groups: &[usize], group: usize) -> (String, Vec<String>) {
-    let members = (0..groups.len()).filter(|index| groups[*index] == group);
-    let mut names: Vec<String> = members.filter_map(|index| graph.components[index].stage.clone()).collect();
-    names.dedup();
-    if names.is_empty() {
-        (graph.components[group].name.clone(), names)
-    } else {
-        let name = names.remove(0);
-        names.retain(|other| *other != name);
-        (name, names)
-    }
+/// The groups of components that no arrangement parts, among the first `declared`: helpers come after them, and go where
+/// those are who asked for them.
+fn strict(graph: &Graph, ends: &[Option<usize>], declared: usize) -> Vec<usize> {
+    let of_user = |origin: &Origin| find(graph, origin).is_some_and(|from| from < declared);
+    groups(graph, ends, |edge| edge.edge.is_local() && edge.to < declared && of_user(&edge.from))
 }
 
-fn stages(graph: &Graph, groups: &[usize], faults: &mut Vec<Fault>) -> Vec<StagePlan> {
+/// A stage's name: what the first component says that says something, else the name of its first component.
+fn stage_name(graph: &Graph, groups: &[usize], strict: &[usize], group: usize) -> String {
+    // The components that cannot be parted from the first one come first: they are what the stage is about.
+    let mut members: Vec<usize> = (0..groups.len()).filter(|index| groups[*index] == group).collect();
+    members.sort_by_key(|index| (strict[*index] != strict[group], *index));
+    let named = members.iter().find_map(|index| graph.components[*index].stage.clone());
+    named.unwrap_or_else(|| graph.components[group].name.clone())
+}
+
+fn stages(graph: &Graph, ends: &[Option<usize>], declared: usize, faults: &mut Vec<Fault>) -> Vec<StagePlan> {
+    let groups = groups(graph, ends, |edge| stays(graph, edge));
+    let strict = strict(graph, ends, declared);
+    check_agreement(graph, &strict, faults);
     let mut stages: Vec<StagePlan> = Vec::new();
     let roots: BTreeSet<usize> = groups.iter().copied().collect();
     for group in roots {
         let components: Vec<usize> = (0..groups.len()).filter(|index| groups[*index] == group).collect();
-        let (name, others) = stage_name(graph, groups, group);
-        if !others.is_empty() {
-            faults.push(Fault::StageNames(name.clone(), others.join(", ")));
-        }
+        let name = stage_name(graph, &groups, &strict, group);
         if stages.iter().any(|stage| *stage.name == *name) {
             faults.push(Fault::StageNames(name.clone(), "another stage of that name".into()));
         }
-        let mut lanes: Vec<u32> = components.iter().filter_map(|index| graph.components[*index].lanes).collect();
-        lanes.sort_unstable();
-        lanes.dedup();
-        if lanes.len() > 1 {
-            faults.push(Fault::LanesDiffer { stage: name.clone(), lanes: lanes.clone() });
+        let of = |index: &&usize| strict[**index] == strict[group];
+        let asked = |index: &usize| graph.components[*index].lanes;
+        let lanes = components.iter().filter(of).find_map(asked).or_else(|| components.iter().find_map(asked));
+        let lanes = graph.arrangement.lanes.get(&name).copied().or(lanes).unwrap_or(1);
+        if lanes == 0 {
+            faults.push(Fault::NoLanes(name.clone()));
         }
-        stages.push(StagePlan { name: name.as_str().into(), lanes: lanes.first().copied().unwrap_or(1), components });
+        let mode = graph
+            .arrangement
+            .modes
+            .get(&name)
+            .copied()
+            .unwrap_or_else(|| mode(graph, &strict[..declared], &components));
+        stages.push(StagePlan { name: name.as_str().into(), lanes, mode, components });
+    }
+    let known: Vec<&str> = stages.iter().map(|stage| &*stage.name).collect();
+    for stage in graph.arrangement.lanes.keys().chain(graph.arrangement.modes.keys()) {
+        if !known.contains(&stage.as_str()) {
+            faults.push(Fault::UnknownStage { stage: stage.clone(), known: known.join(", ") });
+        }
     }
     stages
+}
+
+/// Components that cannot be parted agree on name and lanes of their stage.
+fn check_agreement(graph: &Graph, strict: &[usize], faults: &mut Vec<Fault>) {
+    for group in strict.iter().copied().collect::<BTreeSet<usize>>() {
+        let members: Vec<_> =
+            (0..strict.len()).filter(|index| strict[*index] == group).map(|index| &graph.components[index]).collect();
+        let mut names: Vec<String> = members.iter().filter_map(|component| component.stage.clone()).collect();
+        names.sort_unstable();
+        names.dedup();
+        let mut lanes: Vec<u32> = members.iter().filter_map(|component| component.lanes).collect();
+        lanes.sort_unstable();
+        lanes.dedup();
+        let name = names.first().cloned().unwrap_or_else(|| members[0].name.clone());
+        if lanes.len() > 1 {
+            faults.push(Fault::LanesDiffer { stage: name.clone(), lanes });
+        }
+        if names.len() > 1 {
+            faults.push(Fault::StageNames(name, names[1..].join(", ")));
+        }
+    }
+}
+
+/// At-least-once where each part of a stage says so; else exactly-once.
+fn mode(graph: &Graph, strict: &[usize], components: &[usize]) -> Mode {
+    let parts: BTreeSet<usize> = components.iter().filter_map(|index| strict.get(*index)).copied().collect();
+    let lax = |part: &usize| {
+        let said = (0..strict.len()).filter(|index| strict[*index] == *part).filter_map(|i| graph.components[i].mode);
+        let said: Vec<Mode> = said.collect();
+        !said.is_empty() && said.iter().all(|mode| *mode == Mode::AtLeastOnce)
+    };
+    if parts.iter().all(lax) { Mode::AtLeastOnce } else { Mode::ExactlyOnce }
 }

@@ -7,12 +7,17 @@ use std::marker::PhantomData;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use bus::TopicSpec;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use wire::control::Mode;
+use wire::topics::Topics;
 
+use crate::arrangement::Arrangement;
+use crate::budget::Budget;
 use crate::build::{self, BuildErrors, Fault};
 use crate::component::{Bolt, InboxSpout, Spout};
-use crate::declare::{Attachment, Declarer, SideDeclaration};
+use crate::declare::{Attachment, Declarer, Offer, SideDeclaration};
 use crate::emitter::Side;
 use crate::grouping::Grouping;
 use crate::node::{BoltNode, InboxNode, Node, Seat, SpoutNode};
@@ -56,6 +61,30 @@ impl<In: 'static, F: Fn(Seat) -> Box<dyn Node> + Send + Sync> Make for Maker<In,
     }
 }
 
+/// What a component tells of itself before it runs.
+pub(crate) trait Probe {
+    fn topics(&self, names: &Topics, lanes: u32) -> Vec<TopicSpec>;
+    fn watches(&self) -> Vec<String>;
+    fn budgets(&self, settings: &Settings) -> Vec<Budget>;
+}
+
+impl<B: Bolt> Probe for B {
+    fn topics(&self, names: &Topics, lanes: u32) -> Vec<TopicSpec> {
+        Bolt::topics(self, names, lanes)
+    }
+
+    fn watches(&self) -> Vec<String> {
+        Bolt::watches(self)
+    }
+
+    fn budgets(&self, settings: &Settings) -> Vec<Budget> {
+        Bolt::budgets(self, settings)
+    }
+}
+
+/// Makes one to ask; none of a component that has nothing to tell.
+pub(crate) type MakeProbe = Option<Arc<dyn Fn() -> Box<dyn Probe> + Send + Sync>>;
+
 #[derive(Clone)]
 pub(crate) struct StreamDeclaration {
     pub(crate) name: &'static str,
@@ -70,10 +99,13 @@ pub(crate) struct ComponentDeclaration {
     pub(crate) kind: ComponentKind,
     pub(crate) lanes: Option<u32>,
     pub(crate) stage: Option<String>,
+    pub(crate) mode: Option<Mode>,
     pub(crate) streams: Vec<StreamDeclaration>,
     pub(crate) sides: Vec<SideDeclaration>,
     pub(crate) attachments: Vec<Attachment>,
     pub(crate) make: Arc<dyn Make>,
+    pub(crate) probe: MakeProbe,
+    pub(crate) offers: Vec<Offer>,
 }
 
 #[derive(Clone)]
@@ -83,6 +115,8 @@ pub(crate) struct EdgeDeclaration {
     pub(crate) stream: String,
     pub(crate) tuples: &'static str,
     pub(crate) to: usize,
+    /// It stays in its lane unless stages are kept apart.
+    pub(crate) may_stay: bool,
     pub(crate) edge: Arc<dyn AnyEdge>,
 }
 
@@ -92,13 +126,14 @@ pub(crate) enum Origin {
     Named(String),
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Graph {
     pub(crate) name: String,
     pub(crate) components: Vec<ComponentDeclaration>,
     pub(crate) edges: Vec<EdgeDeclaration>,
     pub(crate) faults: Vec<Fault>,
     pub(crate) settings: Settings,
+    pub(crate) arrangement: Arrangement,
 }
 
 /// Declares a topology. Faults are collected and reported together by [`Builder::build`].
@@ -109,7 +144,10 @@ pub struct Builder {
 
 impl Builder {
     pub(crate) fn new(name: &str) -> Self {
-        let graph = Graph { name: name.to_owned(), ..Graph::default() };
+        Self::of(Graph { name: name.to_owned(), ..Graph::default() })
+    }
+
+    pub(crate) fn of(graph: Graph) -> Self {
         Self { graph: Rc::new(RefCell::new(graph)) }
     }
 
@@ -118,7 +156,7 @@ impl Builder {
         let mut declarer = Declarer::default();
         S::declare(&mut declarer);
         let make = move |seat: Seat| Box::new(SpoutNode::new(make(), seat)) as Box<dyn Node>;
-        self.declare(name, ComponentKind::Spout, declarer, make)
+        self.declare(name, ComponentKind::Spout, declarer, make, None)
     }
 
     /// Declares a spout that is fed by the inbox of its stage.
@@ -128,15 +166,18 @@ impl Builder {
         make: impl Fn() -> S + Send + Sync + 'static,
     ) -> Declared<(), S::Out> {
         let make = move |seat: Seat| Box::new(InboxNode::new(make(), seat)) as Box<dyn Node>;
-        self.declare(name, ComponentKind::InboxSpout, Declarer::default(), make)
+        self.declare(name, ComponentKind::InboxSpout, Declarer::default(), make, None)
     }
 
     /// Declares a bolt. `make` is called once for each lane.
     pub fn bolt<B: Bolt>(&self, name: &str, make: impl Fn() -> B + Send + Sync + 'static) -> Declared<B::In, B::Out> {
         let mut declarer = Declarer::default();
         B::declare(&mut declarer);
+        let make = Arc::new(make);
+        let bolt = Arc::clone(&make);
+        let probe: MakeProbe = Some(Arc::new(move || Box::new(bolt()) as Box<dyn Probe>));
         let make = move |seat: Seat| Box::new(BoltNode::new(make(), seat)) as Box<dyn Node>;
-        self.declare(name, ComponentKind::Bolt, declarer, make)
+        self.declare(name, ComponentKind::Bolt, declarer, make, probe)
     }
 
     /// A stream by the names of its component and itself, which are checked when the topology is built.
@@ -163,6 +204,7 @@ impl Builder {
         kind: ComponentKind,
         declarer: Declarer<In>,
         make: impl Fn(Seat) -> Box<dyn Node> + Send + Sync + 'static,
+        probe: MakeProbe,
     ) -> Declared<In, Out> {
         let mut streams = Vec::new();
         if TypeId::of::<Out>() != TypeId::of::<()>() {
@@ -177,10 +219,13 @@ impl Builder {
             kind,
             lanes: None,
             stage: None,
+            mode: None,
             streams,
             sides: declarer.sides,
             attachments: declarer.attachments,
             make: Arc::new(Maker::<In, _> { make, receives: PhantomData }),
+            probe,
+            offers: declarer.offers,
         });
         let component = graph.components.len() - 1;
         drop(graph);
@@ -220,6 +265,12 @@ impl<In: 'static, Out: 'static> Declared<In, Out> {
         self.with(|component| component.stage = Some(name.to_owned()))
     }
 
+    /// When the effects of its stage leave; see [`Mode`]. Exactly-once where nobody says anything, and where a stage has
+    /// components that say both.
+    pub fn mode(self, mode: Mode) -> Self {
+        self.with(|component| component.mode = Some(mode))
+    }
+
     /// Nobody has to read its main stream.
     pub fn may_be_unread(self) -> Self {
         self.with(|component| {
@@ -248,11 +299,13 @@ impl<In: 'static, Out: 'static> Declared<In, Out> {
             codec: subscription.codec,
             copy: T::clone,
         };
+        let may_stay = subscription.may_stay;
         self.builder.graph.borrow_mut().edges.push(EdgeDeclaration {
             from: subscription.stream.from,
             stream: subscription.stream.name,
             tuples: type_name::<T>(),
             to: self.component,
+            may_stay,
             edge: Arc::new(edge),
         });
         self
@@ -320,7 +373,7 @@ pub struct Stream<T> {
 impl<T: 'static> Stream<T> {
     /// Read in the same lane: the reader is in the same stage.
     pub fn local(self) -> Read<T> {
-        Read { stream: self, grouping: Grouping::Local, codec: None }
+        Read { stream: self, grouping: Grouping::Local, codec: None, may_stay: true }
     }
 
     fn spread(self, grouping: Grouping<T>) -> Read<T>
@@ -328,7 +381,7 @@ impl<T: 'static> Stream<T> {
         T: Serialize + DeserializeOwned,
     {
         let codec = Codec { encode: |tuple| serde_json::to_vec(tuple), decode: |body| serde_json::from_slice(body) };
-        Read { stream: self, grouping, codec: Some(codec) }
+        Read { stream: self, grouping, codec: Some(codec), may_stay: false }
     }
 
     /// Shared round and round.
@@ -377,12 +430,21 @@ pub struct Read<T> {
     stream: Stream<T>,
     grouping: Grouping<T>,
     codec: Option<Codec<T>>,
+    may_stay: bool,
 }
 
 impl<T: 'static> Read<T> {
+    /// In the same lane, and one stage with the source, unless the topology is arranged [`Arrangement::apart`]: then it is
+    /// read with the grouping, over a topic. The code is the same for both.
+    #[must_use]
+    pub fn or_local(self) -> Self {
+        Self { may_stay: true, ..self }
+    }
+
     /// Turns each tuple into what the reader receives; none where it is not for this reader.
     pub fn with<In>(self, convert: impl Fn(T) -> Option<In> + Send + Sync + 'static) -> Subscription<T, In> {
-        Subscription { stream: self.stream, grouping: self.grouping, codec: self.codec, convert: Arc::new(convert) }
+        let Self { stream, grouping, codec, may_stay } = self;
+        Subscription { stream, grouping, codec, may_stay, convert: Arc::new(convert) }
     }
 }
 
@@ -391,6 +453,7 @@ pub struct Subscription<T, In> {
     stream: Stream<T>,
     grouping: Grouping<T>,
     codec: Option<Codec<T>>,
+    may_stay: bool,
     convert: Convert<T, In>,
 }
 

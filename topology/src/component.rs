@@ -5,10 +5,12 @@
 
 use std::sync::Arc;
 
-use bus::Record;
+use bus::{Record, TopicSpec};
 use bytes::Bytes;
+use wire::topics::Topics;
 use wire::{Envelope, WallTime};
 
+use crate::budget::Budget;
 use crate::declare::Declarer;
 use crate::emitter::Emitter;
 use crate::settings::Settings;
@@ -22,6 +24,8 @@ pub struct LaneInfo {
     pub stage: Arc<str>,
     /// The stage's inbox.
     pub inbox: Arc<str>,
+    /// What topics are called.
+    pub names: Topics,
     /// This lane, from 0.
     pub lane: u32,
     /// How many lanes the stage has.
@@ -32,6 +36,11 @@ impl LaneInfo {
     /// What the lane calls itself as `ce_source`.
     pub fn source(&self) -> String {
         format!("/nave/{}/{}/{}", self.topology, self.stage, self.lane)
+    }
+
+    /// The stage's egress: results for those outside.
+    pub fn egress(&self) -> String {
+        self.names.egress(&self.topology, &self.stage)
     }
 }
 
@@ -50,6 +59,22 @@ pub trait Bolt: 'static {
     where
         Self: Sized,
     {
+    }
+
+    /// Topics outside of the topology that it writes to, for a stage with so many lanes: they are created with its own.
+    fn topics(&self, _names: &Topics, _lanes: u32) -> Vec<TopicSpec> {
+        Vec::new()
+    }
+
+    /// Services of which it wants to know whether they live: where they send heartbeats, a record of kind `nave.liveness` in
+    /// the lane's inbox says so, with the service as its subject, whenever that changes.
+    fn watches(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// How long those who ask it may have to wait, and how long it waits for others, with these settings.
+    fn budgets(&self, _settings: &Settings) -> Vec<Budget> {
+        Vec::new()
     }
 
     /// Called once, before anything else, in each lane.

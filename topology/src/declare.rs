@@ -5,6 +5,8 @@ use std::marker::PhantomData;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use serde_json::Value;
+
 use crate::builder::{Builder, Declared};
 use crate::emitter::{Port, Side};
 use crate::wiring::Wired;
@@ -13,13 +15,21 @@ use crate::wiring::Wired;
 pub struct Declarer<In> {
     pub(crate) sides: Vec<SideDeclaration>,
     pub(crate) attachments: Vec<Attachment>,
+    pub(crate) offers: Vec<Offer>,
     receives: PhantomData<fn(In)>,
 }
 
 impl<In> Default for Declarer<In> {
     fn default() -> Self {
-        Self { sides: Vec::new(), attachments: Vec::new(), receives: PhantomData }
+        Self { sides: Vec::new(), attachments: Vec::new(), offers: Vec::new(), receives: PhantomData }
     }
+}
+
+/// Something that clients can ask of a component.
+#[derive(Clone)]
+pub(crate) struct Offer {
+    pub(crate) name: &'static str,
+    pub(crate) request: Value,
 }
 
 type MakePort = fn(Vec<Box<dyn Any>>) -> Box<dyn Any>;
@@ -32,8 +42,8 @@ pub(crate) struct SideDeclaration {
     pub(crate) port: MakePort,
 }
 
-type Install = Arc<dyn Fn(&Builder, &str) -> Rc<dyn Any>>;
-type Connect = Arc<dyn Fn(&Builder, &dyn Any, usize, u16)>;
+type Install = Arc<dyn Fn(&Builder, &str) -> Rc<dyn Any> + Send + Sync>;
+type Connect = Arc<dyn Fn(&Builder, &dyn Any, usize, u16) + Send + Sync>;
 
 #[derive(Clone)]
 pub(crate) struct Attachment {
@@ -52,6 +62,12 @@ impl<In: 'static> Declarer<In> {
         });
     }
 
+    /// Clients can ask the component for `name`, with a request that `request`, a JSON Schema, describes: it goes to the inbox
+    /// of the component's stage.
+    pub fn offers(&mut self, name: &'static str, request: Value) {
+        self.offers.push(Offer { name, request });
+    }
+
     /// The component needs a helper in its stage: components that are declared once for each stage that has one who asks.
     ///
     /// `install` declares them, under names of their own for the stage, and returns its handles. `connect` joins them to the
@@ -61,8 +77,8 @@ impl<In: 'static> Declarer<In> {
     pub fn attach<H: 'static>(
         &mut self,
         name: &'static str,
-        install: impl Fn(&Builder, &str) -> H + 'static,
-        connect: impl Fn(&Builder, &H, Declared<In, ()>, u16) + 'static,
+        install: impl Fn(&Builder, &str) -> H + Send + Sync + 'static,
+        connect: impl Fn(&Builder, &H, Declared<In, ()>, u16) + Send + Sync + 'static,
     ) {
         self.attachments.push(Attachment {
             name,

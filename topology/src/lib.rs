@@ -39,10 +39,10 @@
 //! t.bolt("print", || Print).lanes(2).reads(words.fields(|word| word.clone()));
 //! assert_eq!(t.build()?.describe(), "\
 //! topology words
-//! stage lines (1 lane)
+//! stage lines (1 lane, exactly-once)
 //!   spout lines
 //!   bolt split
-//! stage print (2 lanes)
+//! stage print (2 lanes, exactly-once)
 //!   bolt print
 //! lines --default--> split   local, in the lane
 //! split --default--> print   fields, by topic
@@ -55,6 +55,8 @@
 //! as data), [`wheel`] and `timers` (deadlines), [`shard`] (the shell: takes lanes over, reads, commits), [`driver`] (gives
 //! turns, on threads or in virtual time).
 
+mod arrangement;
+mod budget;
 mod build;
 pub mod builder;
 pub mod component;
@@ -75,9 +77,11 @@ mod views;
 pub mod wheel;
 mod wiring;
 
+pub use arrangement::Arrangement;
+pub use budget::Budget;
 pub use build::{BuildErrors, Fault};
 pub use builder::{Builder, Declared};
-pub use bus::Route;
+pub use bus::{Cleanup, Route, TopicSpec};
 pub use component::{Bolt, Delivery, DueTimes, InboxSpout, LaneInfo, Spout, Unreadable, View};
 pub use declare::Declarer;
 pub use emitter::{Emitter, Side};
@@ -88,3 +92,4 @@ pub use plan::{Stage, Topology};
 pub use settings::Settings;
 pub use shard::{Shard, ShardOptions, Timeout};
 pub use status::ShardStatus;
+pub use wire::control::Mode;

@@ -5,11 +5,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bus::{Cleanup, TopicSpec};
+use wire::control::{Mode, WorkflowType};
 use wire::topics::Topics;
 
-use crate::builder::{Builder, ComponentKind, DEFAULT_STREAM, Make};
+use crate::arrangement::Arrangement;
+use crate::build::{self, BuildErrors};
+use crate::builder::{Builder, ComponentKind, DEFAULT_STREAM, Graph, Make, MakeProbe};
 use crate::component::LaneInfo;
-use crate::declare::SideDeclaration;
+use crate::declare::{Offer, SideDeclaration};
 use crate::emitter::LaneContext;
 use crate::lane::{Lane, Seated};
 use crate::node::Seat;
@@ -19,6 +22,8 @@ use crate::wiring::{AnyEdge, FarEnd};
 pub(crate) struct Plan {
     pub(crate) name: Arc<str>,
     pub(crate) settings: Settings,
+    /// As it was declared: what another arrangement is made of.
+    pub(crate) declared: Arc<Graph>,
     pub(crate) components: Vec<ComponentPlan>,
     pub(crate) edges: Vec<EdgePlan>,
     pub(crate) stages: Vec<StagePlan>,
@@ -30,12 +35,16 @@ pub(crate) struct ComponentPlan {
     pub(crate) stage: usize,
     pub(crate) sides: Vec<SideDeclaration>,
     pub(crate) make: Arc<dyn Make>,
+    pub(crate) probe: MakeProbe,
+    pub(crate) offers: Vec<Offer>,
 }
 
 pub(crate) struct EdgePlan {
     pub(crate) from: usize,
     pub(crate) stream: String,
     pub(crate) to: usize,
+    /// Tuples stay in their lane.
+    pub(crate) stays: bool,
     pub(crate) edge: Arc<dyn AnyEdge>,
 }
 
@@ -43,6 +52,7 @@ pub(crate) struct EdgePlan {
 pub(crate) struct StagePlan {
     pub(crate) name: Arc<str>,
     pub(crate) lanes: u32,
+    pub(crate) mode: Mode,
     pub(crate) components: Vec<usize>,
 }
 
@@ -59,6 +69,8 @@ pub struct Stage {
     pub name: Arc<str>,
     /// How many lanes it has.
     pub lanes: u32,
+    /// When its effects leave.
+    pub mode: Mode,
 }
 
 impl Topology {
@@ -78,7 +90,65 @@ impl Topology {
 
     /// Its stages.
     pub fn stages(&self) -> Vec<Stage> {
-        self.plan.stages.iter().map(|stage| Stage { name: Arc::clone(&stage.name), lanes: stage.lanes }).collect()
+        let stage = |stage: &StagePlan| Stage { name: Arc::clone(&stage.name), lanes: stage.lanes, mode: stage.mode };
+        self.plan.stages.iter().map(stage).collect()
+    }
+
+    /// The same topology, laid out and set up in another way.
+    ///
+    /// # Errors
+    /// Where the arrangement names what is not there.
+    pub fn arranged(&self, arrangement: &Arrangement) -> Result<Self, BuildErrors> {
+        self.rebuilt(|graph| graph.arrangement = arrangement.clone())
+    }
+
+    /// The same topology with these settings, entry by entry in place of those that it was declared with.
+    ///
+    /// # Errors
+    /// None that it was not built with before.
+    pub fn with_settings(&self, settings: &Settings) -> Result<Self, BuildErrors> {
+        self.rebuilt(|graph| graph.settings.take(settings))
+    }
+
+    fn rebuilt(&self, change: impl FnOnce(&mut Graph)) -> Result<Self, BuildErrors> {
+        let mut graph = Graph::clone(&self.plan.declared);
+        change(&mut graph);
+        build::build(&Builder::of(graph))
+    }
+
+    /// The services whose heartbeats a stage watches.
+    pub fn watches(&self, stage: &str) -> Vec<String> {
+        let stage = self.plan.stages.iter().find(|known| *known.name == *stage);
+        let components = stage.iter().flat_map(|stage| &stage.components);
+        let probes = components.filter_map(|component| self.plan.components[*component].probe.as_ref());
+        let mut services: Vec<String> = probes.flat_map(|probe| probe().watches()).collect();
+        services.sort_unstable();
+        services.dedup();
+        services
+    }
+
+    /// What clients can start.
+    pub fn workflows(&self) -> Vec<WorkflowType> {
+        let of = |component: &ComponentPlan| {
+            let stage = self.plan.stages[component.stage].name.to_string();
+            let offer = move |offer: &Offer| WorkflowType {
+                name: offer.name.to_owned(),
+                stage: stage.clone(),
+                request: offer.request.clone(),
+            };
+            component.offers.iter().map(offer).collect::<Vec<_>>()
+        };
+        self.plan.components.iter().flat_map(of).collect()
+    }
+
+    /// A hash of stages, components, streams and groupings, lanes and modes apart: 16 hexadecimal digits. Two processes
+    /// whose code gives different ones do not run one topology (FNV-1a, 64 bits).
+    pub fn graph(&self) -> String {
+        let hash = self
+            .drawn(false)
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+        format!("{hash:016x}")
     }
 
     /// The settings that lane code sees until an owner record brings others.
@@ -86,8 +156,8 @@ impl Topology {
         &self.plan.settings
     }
 
-    /// The topics that it needs: for each stage an inbox, which is kept whole, an egress, and a view topic; and one for its
-    /// dead letters.
+    /// The topics that it needs: for each stage an inbox, which is kept whole, an egress, and a view topic; those that its
+    /// components write to; and one for its dead letters.
     pub fn topics(&self, names: &Topics) -> Vec<TopicSpec> {
         let mut topics = Vec::new();
         for stage in &self.plan.stages {
@@ -96,6 +166,9 @@ impl Topology {
             topics.push(egress.cleaned(Cleanup::DeleteAfterMs(KEEP_ANSWERS_MS)));
             let view = TopicSpec::log(&names.view(self.name(), &stage.name), stage.lanes);
             topics.push(view.cleaned(Cleanup::Compact));
+            let components = stage.components.iter().map(|component| &self.plan.components[*component]);
+            let probes = components.filter_map(|component| component.probe.as_ref());
+            topics.extend(probes.flat_map(|probe| probe().topics(names, stage.lanes)));
         }
         topics.push(TopicSpec::log(&names.dead(self.name()), 1).cleaned(Cleanup::DeleteAfterMs(KEEP_DEAD_MS)));
         topics
@@ -114,6 +187,7 @@ impl Topology {
             topology: Arc::clone(&plan.name),
             stage: Arc::clone(&stage.name),
             inbox: names.inbox(&plan.name, &stage.name).into(),
+            names: names.clone(),
             lane,
             lanes: stage.lanes,
         };
@@ -129,7 +203,7 @@ impl Topology {
                 let edges = plan.edges.iter().filter(|edge| edge.from == *component && edge.stream == stream);
                 edges
                     .map(|edge| {
-                        edge.edge.wire(if edge.edge.is_local() {
+                        edge.edge.wire(if edge.stays {
                             FarEnd::Here { node: node_of(edge.to), queue: &queues[edge.to] }
                         } else {
                             let far = &plan.stages[plan.components[edge.to].stage];
@@ -157,7 +231,7 @@ impl Topology {
                 node: made.make.node(seat),
             });
         }
-        let arriving = plan.edges.iter().filter(|edge| !edge.edge.is_local() && stage.components.contains(&edge.to));
+        let arriving = plan.edges.iter().filter(|edge| !edge.stays && stage.components.contains(&edge.to));
         let decoders = arriving
             .map(|edge| (self.edge_name(edge), edge.edge.decoder(node_of(edge.to), &queues[edge.to])))
             .collect();
@@ -170,10 +244,19 @@ impl Topology {
 
     /// Stages, components, streams and groupings, as text: a line for each component and for each edge.
     pub fn describe(&self) -> String {
+        self.drawn(true)
+    }
+
+    /// As text; with what may differ between two that are one topology, or without.
+    fn drawn(&self, with_lanes: bool) -> String {
         let mut lines = vec![format!("topology {}", self.name())];
         for stage in &self.plan.stages {
-            let lanes = if stage.lanes == 1 { "lane" } else { "lanes" };
-            lines.push(format!("stage {} ({} {lanes})", stage.name, stage.lanes));
+            let how = match stage.lanes {
+                _ if !with_lanes => String::new(),
+                1 => format!(" (1 lane, {})", stage.mode.as_str()),
+                lanes => format!(" ({lanes} lanes, {})", stage.mode.as_str()),
+            };
+            lines.push(format!("stage {}{how}", stage.name));
             for component in &stage.components {
                 let component = &self.plan.components[*component];
                 let kind = match component.kind {
@@ -186,8 +269,12 @@ impl Topology {
         }
         for edge in &self.plan.edges {
             let (from, to) = (&self.plan.components[edge.from].name, &self.plan.components[edge.to].name);
-            let carried = if edge.edge.is_local() { "in the lane" } else { "by topic" };
-            lines.push(format!("{from} --{}--> {to}   {}, {carried}", edge.stream, edge.edge.grouping()));
+            let how = if edge.stays {
+                "local, in the lane".to_owned()
+            } else {
+                format!("{}, by topic", edge.edge.grouping())
+            };
+            lines.push(format!("{from} --{}--> {to}   {how}", edge.stream));
         }
         lines.push(String::new());
         lines.join("\n")

@@ -29,6 +29,15 @@ impl Settings {
         self
     }
 
+    /// Takes the entries of `others` in place of its own.
+    pub fn take(&mut self, others: &Settings) {
+        if let Value::Object(others) = &others.0 {
+            for (component, settings) in others {
+                self.0[component.as_str()] = settings.clone();
+            }
+        }
+    }
+
     /// The settings of `component`; none where there are none, or where they cannot be read as `T`.
     pub fn of<T: DeserializeOwned>(&self, component: &str) -> Option<T> {
         serde_json::from_value(self.0.get(component)?.clone()).ok()

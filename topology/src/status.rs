@@ -9,6 +9,7 @@ use bus::MonoTime;
 /// How the lanes of a stage stand, for those outside: shared by all shards of a process.
 #[derive(Debug)]
 pub struct ShardStatus {
+    stage: String,
     lanes: Vec<LaneStatus>,
 }
 
@@ -30,8 +31,8 @@ impl ShardStatus {
     const LONG: Duration = Duration::from_secs(1);
 
     /// Of a stage with so many lanes.
-    pub fn new(lanes: u32) -> Arc<Self> {
-        Arc::new(Self { lanes: (0..lanes).map(|_| LaneStatus::default()).collect() })
+    pub fn new(stage: &str, lanes: u32) -> Arc<Self> {
+        Arc::new(Self { stage: stage.to_owned(), lanes: (0..lanes).map(|_| LaneStatus::default()).collect() })
     }
 
     pub(crate) fn set(&self, lane: u32, state: u8) {
@@ -67,25 +68,26 @@ impl ShardStatus {
         self.lanes.len()
     }
 
-    /// A line for each lane that is not live here, or that does not get on: "lane 3: recovering at offset 120", "lane 2: a
-    /// step has run for 1.4 s".
+    /// A line for each lane that is not live here, or that does not get on: "hub lane 3: recovering at offset 120", "hub lane
+    /// 2: a step has run for 1.4 s".
     pub fn waiting(&self, now: MonoTime) -> Vec<String> {
         let long = |since: &AtomicU64| {
             let since = since.load(Ordering::Acquire).checked_sub(1)?;
             Some(now.since(MonoTime(since))).filter(|time| *time > Self::LONG).map(|time| time.as_secs_f64())
         };
         let line = |(lane, status): (usize, &LaneStatus)| {
+            let stage = &self.stage;
             let position = status.position.load(Ordering::Acquire);
             match status.state.load(Ordering::Acquire) {
                 Self::LIVE => {
                     let stepping = long(&status.stepping)
-                        .map(|s| format!("lane {lane}: the step after offset {position} has run for {s:.1} s"));
-                    let retrying =
-                        long(&status.retrying).map(|s| format!("lane {lane}: nothing could be committed for {s:.1} s"));
+                        .map(|s| format!("{stage} lane {lane}: the step after offset {position} has run for {s:.1} s"));
+                    let retrying = long(&status.retrying)
+                        .map(|s| format!("{stage} lane {lane}: nothing could be committed for {s:.1} s"));
                     stepping.or(retrying)
                 }
-                Self::RECOVERING => Some(format!("lane {lane}: recovering at offset {position}")),
-                _away => Some(format!("lane {lane}: no owner in this process")),
+                Self::RECOVERING => Some(format!("{stage} lane {lane}: recovering at offset {position}")),
+                _away => Some(format!("{stage} lane {lane}: no owner in this process")),
             }
         };
         self.lanes.iter().enumerate().filter_map(line).collect()

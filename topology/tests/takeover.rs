@@ -156,7 +156,7 @@ fn a_lane_whose_inbox_was_cut_is_not_taken_over_and_is_named() {
     lanes.join();
     assert!(!lanes.run_ms(60_000), "it is tried again");
     assert_eq!(lanes.shards[0].live(), [1], "the other lane goes on");
-    assert_eq!(lanes.status.waiting(lanes.clock.mono()), ["lane 0: recovering at offset 0"]);
+    assert_eq!(lanes.status.waiting(lanes.clock.mono()), ["sum lane 0: recovering at offset 0"]);
     assert_eq!(sums_of(&lanes, 0), [1]);
 }
 
@@ -362,7 +362,7 @@ fn a_lane_that_cannot_commit_is_named() {
     lanes.run_ms(2_000);
     let named = status.waiting(lanes.clock.mono());
     assert_eq!(named.len(), 2, "{named:?}");
-    assert!(named[0].starts_with("lane 0: nothing could be committed for 2."), "{named:?}");
+    assert!(named[0].starts_with("sum lane 0: nothing could be committed for 2."), "{named:?}");
     assert!(lanes.run_ms(5_000));
     assert_eq!((status.waiting(lanes.clock.mono()), sums_of(&lanes, 0)), (vec![], vec![1]));
 }

@@ -65,6 +65,9 @@ pub struct Operation {
     /// What happens when nothing else does, and when.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Until>,
+    /// The signal that it waits for, where it waits for a person.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<String>,
     /// What happened so far, in order of `seq`.
     pub history: Vec<Entry>,
     /// The answer, once there is one.
@@ -140,6 +143,18 @@ pub struct LanePosition {
     pub owner: String,
     /// The offset of the next record of its inbox that it handles.
     pub next: u64,
+}
+
+/// A thing outside operations that a workflow shows: the view with the subject `resource`, under the key `<kind>/<key>`. A
+/// record without a body says that it is gone.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Resource {
+    /// What kind of thing: `flow`.
+    pub kind: String,
+    /// Which.
+    pub key: String,
+    /// How it is; none where it is gone.
+    pub value: Option<Value>,
 }
 
 /// What an operation does by itself, and when at the latest.

@@ -15,6 +15,16 @@ pub enum CallCommand {
     Abandon(CallId),
 }
 
+impl CallCommand {
+    /// The call that it is about.
+    pub fn call(&self) -> &CallId {
+        match self {
+            CallCommand::Start(call) => &call.id,
+            CallCommand::Abandon(id) => id,
+        }
+    }
+}
+
 /// One request to a spoke.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Call {
@@ -30,6 +40,9 @@ pub struct Call {
     pub body: String,
     /// The calls that it undoes; empty for one that does something.
     pub undoes: Vec<CallId>,
+    /// The lane of the hub that asks: its end goes back there.
+    #[serde(default)]
+    pub lane: u32,
     /// The conversation ends after so many milliseconds, whatever the attempts.
     pub within_ms: u64,
     /// A drill: the worker swallows every attempt, as one with a fault would.
@@ -42,6 +55,9 @@ pub struct Call {
 pub struct CallEnd {
     /// Which call.
     pub id: CallId,
+    /// The lane of the hub that asked.
+    #[serde(default)]
+    pub lane: u32,
     /// How often it was sent.
     pub attempts: u32,
     /// How it ended.

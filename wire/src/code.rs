@@ -58,6 +58,20 @@ codes! {
     WrongTopic = "NAVE-0032", "a topic is not as the topology needs it";
     /// A workflow broke a rule of the hub and was parked.
     Parked = "NAVE-0040", "the workflow broke a rule and was parked";
+    /// An operation was cancelled before its turn, or as its client asked.
+    Cancelled = "NAVE-0041", "the operation was cancelled";
+    /// A command came to an operation that cannot take it now.
+    NotNow = "NAVE-0042", "the operation cannot take this command now";
+    /// The client's deadline is too near for what was asked.
+    TooLate = "NAVE-0043", "the request cannot be done in the time that is left";
+    /// A person ended a parked operation.
+    Aborted = "NAVE-0044", "the operation was ended by hand";
+    /// There is no such flow.
+    UnknownFlow = "NAVE-0104", "there is no such flow";
+    /// There is a flow of that name already.
+    FlowExists = "NAVE-0105", "there is a flow of that name already";
+    /// A rule could not be taken away.
+    RemovalFailed = "NAVE-0106", "a rule could not be taken away";
     /// The hub's own deadline ended a step.
     HubTimeout = "NAVE-0100", "a step did not end in time";
     /// A rule was not installed.

@@ -73,6 +73,9 @@ pub struct CreateFlow {
     /// A fault to rehearse.
     #[serde(default)]
     pub error: Option<Drill>,
+    /// True: a flow that is there already is a fault. Else it is as good as one that was made.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub strict: bool,
 }
 
 impl CreateFlow {
@@ -80,10 +83,10 @@ impl CreateFlow {
     pub fn from_json(body: &serde_json::Value) -> Result<Self, Problem> {
         let object = body.as_object().ok_or_else(|| Problem::field("body", &cut(body), "a JSON object"))?;
         if let Some((name, value)) =
-            object.iter().find(|(name, _)| !["flowid", "length", "error"].contains(&name.as_str()))
+            object.iter().find(|(name, _)| !["flowid", "length", "error", "strict"].contains(&name.as_str()))
         {
             let name: String = name.chars().take(80).collect();
-            return Err(Problem::field(&name, &cut(value), "only the fields flowid, length, error"));
+            return Err(Problem::field(&name, &cut(value), "only the fields flowid, length, error, strict"));
         }
         let value = |name: &str| object.get(name).unwrap_or(&serde_json::Value::Null);
         let flowid = value("flowid").as_str().filter(|name| is_name(name)).ok_or_else(|| {
@@ -98,7 +101,11 @@ impl CreateFlow {
             serde_json::Value::Null => None,
             given => Some(Drill::deserialize(given).map_err(|_| Problem::field("error", &cut(given), Drill::ALLOWED))?),
         };
-        Ok(Self { flowid: flowid.to_owned(), length, error })
+        let strict = match value("strict") {
+            serde_json::Value::Null => false,
+            given => given.as_bool().ok_or_else(|| Problem::field("strict", &cut(given), "true or false"))?,
+        };
+        Ok(Self { flowid: flowid.to_owned(), length, error, strict })
     }
 }
 
@@ -113,6 +120,48 @@ fn cut(value: &serde_json::Value) -> String {
         Some((end, _)) => format!("{}...", &text[..end]),
         None => text,
     }
+}
+
+/// `DELETE /v1/flows/{flowid}`: let this flow be gone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RemoveFlow {
+    /// The flow's name.
+    pub flowid: String,
+}
+
+/// The kind under which flows are shown: see [`crate::answer::Resource`].
+pub const SHOWN_AS: &str = "flow";
+
+/// A flow that stands, or of which something is left: what is shown of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlowShown {
+    /// The flow.
+    pub flowid: String,
+    /// How many rules it has.
+    pub length: u32,
+    /// The cookie of its rules.
+    pub cookie: u64,
+    /// `up`, or `degraded` where it is gone but for what is left of it.
+    pub state: String,
+    /// The numbers of the rules that are left, where it is degraded.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left: Vec<u32>,
+    /// The operation that made it so.
+    pub operation: OperationId,
+}
+
+/// The body of an answer to a removal that is done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlowGone {
+    /// `all operation is successful`.
+    pub message: String,
+    /// The flow.
+    pub flowid: String,
+    /// The operation that made sure of it.
+    pub operation: OperationId,
+    /// How many rules were taken away.
+    pub removed: u32,
 }
 
 /// The body of an answer that is done.
@@ -180,7 +229,7 @@ mod tests {
             (json!("IN_FL"), Some(Drill::InSwitch)),
         ] {
             let request = CreateFlow::from_json(&json!({"flowid": "test-01", "length": 10, "error": error})).unwrap();
-            assert_eq!(request, CreateFlow { flowid: "test-01".into(), length: 10, error: drill });
+            assert_eq!(request, CreateFlow { flowid: "test-01".into(), length: 10, error: drill, strict: false });
         }
     }
 

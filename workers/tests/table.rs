@@ -46,6 +46,7 @@ fn start(n: u32) -> CallCommand {
         what: format!("do {n}"),
         body: "{}".into(),
         undoes: Vec::new(),
+        lane: 0,
         within_ms: 1_000,
         swallow: n.is_multiple_of(5),
     })

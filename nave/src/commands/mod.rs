@@ -46,7 +46,10 @@ struct UpArgs {
     /// Lanes of the hub stage: what runs side by side. Fixed for the life of its topics
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1024))]
     lanes: u32,
-    /// Threads that run the lanes
+    /// Hub and worker in 1 stage, or in 2 with a topic between them [default: 1 embedded, 2 on Kafka]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=2))]
+    stages: Option<u32>,
+    /// Threads that run the lanes of each stage
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
     threads: u32,
     /// Address of the REST interface; loopback alone
@@ -110,8 +113,6 @@ pub fn run() -> ExitCode {
 }
 
 fn describe() -> anyhow::Result<()> {
-    let options = crate::system::SystemOptions::default();
-    let topology = flows::flow_topology(&options.topics, options.lanes, topology::Settings::default())?;
-    print!("{}", topology.describe());
+    print!("{}", flows::flow_topology()?.describe());
     Ok(())
 }

@@ -110,6 +110,7 @@ impl Running {
         let options = SystemOptions {
             topics: Topics::new(&args.prefix),
             lanes: args.lanes,
+            apart: args.stages.unwrap_or(if args.bus == BusKind::Kafka { 2 } else { 1 }) == 2,
             session_timeout,
             ..SystemOptions::default()
         };
@@ -135,10 +136,14 @@ impl Running {
         edges.spawn("speaker", Arc::clone(clock), Box::new(move || Ok(Box::new(part) as Box<dyn Part>)))?;
 
         let mut lanes = Threads::default();
-        for thread in 0..args.threads {
-            let (system, name) = (Arc::clone(&system), format!("{}-hub-{process}-{thread}", args.prefix));
-            let make = Box::new(move || system.shard(&name).map(|shard| Box::new(shard) as Box<dyn Part>));
-            lanes.spawn(&format!("lanes-{thread}"), Arc::clone(clock), make)?;
+        for stage in system.stages() {
+            for thread in 0..args.threads {
+                let name = format!("{}-{stage}-{process}-{thread}", args.prefix);
+                let thread_name = format!("{stage}-{thread}");
+                let (system, stage) = (Arc::clone(&system), stage.clone());
+                let make = Box::new(move || system.shard(&stage, &name).map(|shard| Box::new(shard) as Box<dyn Part>));
+                lanes.spawn(&thread_name, Arc::clone(clock), make)?;
+            }
         }
 
         let mut intake = Threads::default();
@@ -146,9 +151,9 @@ impl Running {
         let inlet = part.handle();
         intake.spawn("requests", Arc::clone(clock), Box::new(move || Ok(Box::new(part) as Box<dyn Part>)))?;
 
-        let (status, asked, time) = (Arc::clone(&system.status), Arc::clone(&gateway), Arc::clone(clock));
+        let (lanes_of, asked, time) = (Arc::clone(&system), Arc::clone(&gateway), Arc::clone(clock));
         let ready = Arc::new(move || {
-            let mut waiting = status.waiting(time.mono());
+            let mut waiting = lanes_of.waiting(time.mono());
             waiting.extend(asked.silent_lanes());
             if !answers.load(Ordering::Acquire) {
                 waiting.push("answers: the egress topic is not followed yet".to_owned());

@@ -17,9 +17,38 @@ pub(crate) fn flow(name: &str, length: u32) -> Value {
     json!({"flowid": name, "length": length})
 }
 
+/// Options for a system with two lanes: hub and workers in one stage, and in two where the tests run as `two_stages`.
+pub(crate) fn options() -> SystemOptions {
+    SystemOptions { lanes: 2, apart: env!("CARGO_CRATE_NAME") == "two_stages", ..SystemOptions::default() }
+}
+
+/// Which stages' processes die together: each, and all.
+pub(crate) fn victims() -> Vec<Vec<&'static str>> {
+    if options().apart { vec![vec!["speaker"], vec!["hub", "speaker"], vec!["hub"]] } else { vec![vec!["hub"]] }
+}
+
+/// Kills the processes of these stages.
+pub(crate) fn kill(world: &mut World, stages: &[&str]) {
+    for stage in stages {
+        world.kill(stage);
+    }
+}
+
+/// Starts one for each of these stages.
+pub(crate) fn start(world: &mut World, stages: &[&str]) {
+    for stage in stages {
+        world.start(stage);
+    }
+}
+
+/// A world with two lanes.
+pub(crate) fn world(seed: u64) -> World {
+    World::with(seed, options())
+}
+
 /// A world with one lane, so that flows meet.
 pub(crate) fn one_lane(seed: u64, change: impl FnOnce(&mut SystemOptions)) -> World {
-    let mut options = SystemOptions { lanes: 1, ..SystemOptions::default() };
+    let mut options = SystemOptions { lanes: 1, ..options() };
     change(&mut options);
     World::with(seed, options)
 }
@@ -115,6 +144,7 @@ pub(crate) fn not_at_rest(world: &mut World, asked: &[Asked]) -> Vec<String> {
 pub(crate) fn outcome(world: &mut World, asked: Asked) -> Value {
     match world.answer(asked) {
         Outcome::Up(up) => json!({"up": up.message, "existed": up.existed}),
+        Outcome::Gone(gone) => json!({"gone": gone.message, "removed": gone.removed}),
         Outcome::Failed(failed) => json!({
             "failed": failed.message, "code": failed.code, "step": failed.step, "degraded": failed.degraded,
             "left": failed.left.iter().map(|rule| rule.number).collect::<Vec<_>>(),

@@ -10,15 +10,16 @@ use wire::{Code, OperationId, Problem};
 pub fn status_of(code: Code) -> StatusCode {
     match code {
         Code::NotJson | Code::BadRequest => StatusCode::BAD_REQUEST,
-        Code::UnknownOperation | Code::UnknownPath => StatusCode::NOT_FOUND,
+        Code::UnknownOperation | Code::UnknownPath | Code::UnknownFlow => StatusCode::NOT_FOUND,
+        Code::NotNow | Code::Cancelled | Code::FlowExists => StatusCode::CONFLICT,
         Code::WrongMethod => StatusCode::METHOD_NOT_ALLOWED,
         Code::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Code::InvalidField | Code::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
         Code::QueueFull | Code::Busy => StatusCode::TOO_MANY_REQUESTS,
-        Code::CannotBuild | Code::WrongTopic | Code::Parked => StatusCode::INTERNAL_SERVER_ERROR,
-        Code::InstallFailed | Code::ValidationFailed => StatusCode::BAD_GATEWAY,
+        Code::CannotBuild | Code::WrongTopic | Code::Parked | Code::Aborted => StatusCode::INTERNAL_SERVER_ERROR,
+        Code::InstallFailed | Code::ValidationFailed | Code::RemovalFailed => StatusCode::BAD_GATEWAY,
         Code::NotReady | Code::PoolEmpty => StatusCode::SERVICE_UNAVAILABLE,
-        Code::HubTimeout => StatusCode::GATEWAY_TIMEOUT,
+        Code::HubTimeout | Code::TooLate => StatusCode::GATEWAY_TIMEOUT,
     }
 }
 

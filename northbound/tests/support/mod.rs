@@ -22,6 +22,7 @@ pub(crate) fn running(operation: &OperationId, happened: u32) -> Operation {
         live: true,
         step: Some(Step { number: 1, name: "install".into(), calls: 10, done: 9, pending: vec![pending] }),
         until: None,
+        signal: None,
         history: (1..=happened).map(|seq| Entry { seq, at: WallTime(1), what: "something".into() }).collect(),
         answer: None,
     }

@@ -1,8 +1,14 @@
-//! Committing what steps decided: all of it, once.
+//! Committing what steps decided.
+//!
+//! | mode | effects | positions |
+//! |---|---|---|
+//! | exactly-once | in the commit of the positions: all of it, once | as soon as the commit before is done |
+//! | at-least-once | leave at once, outside of it | in a commit of their own, at the cadence, and when a lane is handed over |
 
 use std::sync::Arc;
 
 use bus::{Batch, BusError, CommitError, Outgoing, Position, Route};
+use wire::control::Mode;
 use wire::owner::Note;
 use wire::{Envelope, Kind};
 
@@ -21,11 +27,31 @@ impl Shard {
         Position { partition, next: owned.position, note: self.note(owned.snapshot, released) }
     }
 
-    /// Commits what is pending; true where something was committed. What failed stays and is tried again.
+    /// Lets effects leave and commits what is due, as the mode says; true where something was done. What failed stays and is
+    /// tried again.
     pub(super) fn commit(&mut self) -> bool {
         if !self.settle() {
             return false;
         }
+        match self.mode {
+            Mode::ExactlyOnce => self.commit_as_one(),
+            Mode::AtLeastOnce => {
+                let left = self.leave();
+                let due = self.save_at.is_some_and(|at| at <= self.clock.mono());
+                left | (due && self.save())
+            }
+        }
+    }
+
+    /// The same, and in either mode every position is committed: a lane is handed over.
+    pub(super) fn commit_all(&mut self) {
+        self.commit();
+        if self.mode == Mode::AtLeastOnce && self.pending.records.is_empty() {
+            self.save();
+        }
+    }
+
+    fn commit_as_one(&mut self) -> bool {
         let touched = |(lane, owned): &(&u32, &Owned)| owned.moved || self.pending.lanes.contains(lane);
         let positions: Vec<Position> = self
             .owned
@@ -41,25 +67,64 @@ impl Shard {
         self.pending.records = batch.records;
         match outcome {
             Ok(()) => self.committed(),
-            Err(CommitError::Failed(BusError::TooLarge { topic, size, limit })) => {
-                self.bury_too_large(&topic, size, limit);
-                self.pending.retry = Some(self.clock.mono());
-                return false;
-            }
-            Err(error) => {
-                tracing::warn!(stage = %self.options.stage, %error, "commit did not succeed, and is tried again");
-                *self.tallies.entry(names::COMMITS_RETRIED).or_default() += 1;
-                metrics::counter!(names::COMMITS_RETRIED).increment(1);
-                let moved = self.owned.iter().filter(|(_, owned)| owned.moved);
-                let ends = moved.map(|(lane, owned)| (*lane, owned.position)).collect();
-                self.pending.doubt = matches!(error, CommitError::Unknown(_)).then_some(ends);
-                let now = self.clock.mono();
-                self.pending.retry = Some(now.plus_ms(ShardOptions::RETRY_MS));
-                self.owned.keys().for_each(|lane| self.status.retrying(*lane, Some(now)));
-                return false;
-            }
+            Err(error) => return self.not_committed(error),
         }
         true
+    }
+
+    /// Sends what steps decided, outside of any transaction. Where some of it was written before it failed, that comes twice,
+    /// with the same ids.
+    fn leave(&mut self) -> bool {
+        let armed = self.owned.values().any(|owned| !owned.arming.is_empty());
+        let told = self.owned.values().any(|owned| !owned.counts.is_empty() || !owned.lines.is_empty());
+        if self.pending.records.is_empty() && !armed && !told {
+            self.pending.retry = None;
+            return false;
+        }
+        if !self.pending.records.is_empty()
+            && let Some(writer) = &mut self.writer
+            && let Err(error) = writer.append(&self.pending.records)
+        {
+            return self.not_committed(CommitError::Failed(error));
+        }
+        self.effective();
+        self.owned.keys().for_each(|lane| self.status.retrying(*lane, None));
+        true
+    }
+
+    /// Commits the positions of lanes that moved.
+    fn save(&mut self) -> bool {
+        let moved = self.owned.iter().filter(|(_, owned)| owned.moved);
+        let positions: Vec<Position> =
+            moved.map(|(partition, owned)| self.position(*partition, owned, false)).collect();
+        if positions.is_empty() {
+            self.save_at = None;
+            return false;
+        }
+        match self.member.commit(&Batch { records: Vec::new(), positions }) {
+            Ok(()) => self.saved(),
+            Err(error) => return self.not_committed(error),
+        }
+        true
+    }
+
+    /// What could not be committed is tried again: after a pause, or with dead letters in the place of what is too large.
+    fn not_committed(&mut self, error: CommitError) -> bool {
+        let now = self.clock.mono();
+        if let CommitError::Failed(BusError::TooLarge { topic, size, limit }) = error {
+            self.bury_too_large(&topic, size, limit);
+            self.pending.retry = Some(now);
+            return false;
+        }
+        tracing::warn!(stage = %self.options.stage, %error, "commit did not succeed, and is tried again");
+        *self.tallies.entry(names::COMMITS_RETRIED).or_default() += 1;
+        metrics::counter!(names::COMMITS_RETRIED).increment(1);
+        let moved = self.owned.iter().filter(|(_, owned)| owned.moved);
+        let ends = moved.map(|(lane, owned)| (*lane, owned.position)).collect();
+        self.pending.doubt = matches!(error, CommitError::Unknown(_)).then_some(ends);
+        self.pending.retry = Some(now.plus_ms(ShardOptions::RETRY_MS));
+        self.owned.keys().for_each(|lane| self.status.retrying(*lane, Some(now)));
+        false
     }
 
     /// Puts dead letters in the place of records that the bus will never take, so that they do not jam their lane: what they
@@ -96,7 +161,10 @@ impl Shard {
         match self.member.take_over(*lane) {
             Ok(takeover) => {
                 if takeover.committed.is_some_and(|committed| committed.next >= *end) {
-                    self.committed();
+                    match self.mode {
+                        Mode::ExactlyOnce => self.committed(),
+                        Mode::AtLeastOnce => self.saved(),
+                    }
                 }
                 true
             }
@@ -109,17 +177,30 @@ impl Shard {
         }
     }
 
-    /// A commit happened: what waited for it is done.
-    pub(super) fn committed(&mut self) {
-        let now = self.clock.mono();
-        self.pending.records.clear();
-        self.pending.lanes.clear();
-        self.pending.retry = None;
+    /// Effects and positions were committed as one.
+    fn committed(&mut self) {
+        self.saved();
+        self.effective();
+    }
+
+    /// Positions were committed.
+    fn saved(&mut self) {
+        self.save_at = None;
         *self.tallies.entry(names::COMMITS).or_default() += 1;
         metrics::counter!(names::COMMITS).increment(1);
         for (lane, owned) in &mut self.owned {
             owned.moved = false;
             self.status.retrying(*lane, None);
+        }
+    }
+
+    /// Effects have left: what waited for it is done.
+    fn effective(&mut self) {
+        let now = self.clock.mono();
+        self.pending.records.clear();
+        self.pending.lanes.clear();
+        self.pending.retry = None;
+        for (lane, owned) in &mut self.owned {
             for (component, effect) in owned.arming.drain(..) {
                 owned.timers.apply(component, effect, Since::Commit(now));
             }

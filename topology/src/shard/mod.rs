@@ -14,6 +14,7 @@
 //! Read in this order: `owned` (a lane and what its shell knows of it), this file (turns, and what a poll brings), `claim`,
 //! `publish`, `commit`.
 
+mod alive;
 mod claim;
 mod commit;
 mod owned;
@@ -23,11 +24,13 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bus::{Arrival, Bus, BusError, Clock, Member, MemberSpec, MonoTime, Part, Record, Turn};
+use bus::{Arrival, Bus, BusError, Clock, Member, MemberSpec, MonoTime, Part, Record, Turn, Writer};
 use wire::Kind;
+use wire::control::Mode;
 use wire::owner::OwnerRecord;
 use wire::topics::Topics;
 
+use self::alive::Alive;
 use self::owned::{Owned, Pending, Phase};
 use crate::lane::Lane;
 use crate::names;
@@ -61,6 +64,9 @@ impl ShardOptions {
     pub const RETRY_MS: u64 = 50;
     /// Between two publications of a lane's position.
     pub const POSITION_MS: u64 = 1_000;
+    /// Between two commits of positions of a stage in at-least-once: what a crash lets happen twice, and a commit each second
+    /// is nothing beside thousands of records.
+    pub const SAVE_MS: u64 = 1_000;
 
     /// The group of a stage.
     pub fn group(&self, topology: &str) -> String {
@@ -75,7 +81,13 @@ pub struct Shard {
     topology: Topology,
     options: ShardOptions,
     status: Arc<ShardStatus>,
+    mode: Mode,
     member: Box<dyn Member>,
+    /// For what leaves outside of commits: at-least-once has one.
+    writer: Option<Box<dyn Writer>>,
+    /// When positions are to be committed that their effects did not wait for.
+    save_at: Option<MonoTime>,
+    alive: Alive,
     owned: BTreeMap<u32, Owned>,
     pending: Pending,
     arrivals: Vec<Arrival>,
@@ -108,13 +120,23 @@ impl Shard {
             session_timeout: options.session_timeout,
         })?;
         let clock = bus.clock();
+        let stage = topology.stages().into_iter().find(|stage| *stage.name == *options.stage);
+        let mode = stage.map(|stage| stage.mode).unwrap_or_default();
+        let watched = topology.watches(&options.stage).into_iter();
+        let watched = watched.map(|service| (service.clone(), options.topics.alive(&service))).collect();
+        let alive = Alive::watch(&*bus, watched)?;
+        let writer = (mode == Mode::AtLeastOnce).then(|| bus.writer(&options.member)).transpose()?;
         Ok(Self {
             bus,
             clock,
+            mode,
             topology,
             options,
             status,
             member,
+            writer,
+            save_at: None,
+            alive,
             owned: BTreeMap::new(),
             pending: Pending::default(),
             arrivals: Vec::new(),
@@ -182,6 +204,7 @@ impl Shard {
                 moved: false,
                 snapshot: 0,
                 said: None,
+                lives: BTreeMap::new(),
                 timers: Timers::new(now),
                 views: Views::new(now),
                 arming: Vec::new(),
@@ -193,7 +216,7 @@ impl Shard {
 
     /// Hands lanes over in order: what they decided is committed, with a note that nothing is left open.
     fn revoke(&mut self, partitions: &[u32]) -> Result<(), BusError> {
-        self.commit();
+        self.commit_all();
         self.release_notes(partitions);
         self.forget(partitions);
         self.member.release(partitions)
@@ -253,6 +276,7 @@ impl Shard {
             return;
         }
         owned.moved = true;
+        self.save_at.get_or_insert(now.plus_ms(ShardOptions::SAVE_MS));
         if let Phase::CatchingUp { owner } = &owned.phase
             && record.headers.get("ce_id") == Some(owner.as_bytes())
         {
@@ -307,13 +331,24 @@ impl Shard {
         emitted
     }
 
+    /// When positions are committed by themselves.
+    fn saving(&self) -> Option<MonoTime> {
+        self.save_at.filter(|_| self.mode == Mode::AtLeastOnce)
+    }
+
     fn next(&self) -> Option<MonoTime> {
         let of_lane = |owned: &Owned| match owned.phase {
             Phase::Claiming { at } => Some(at),
             Phase::Live => owned.timers.next().into_iter().chain(owned.views.next()).chain(owned.position_due()).min(),
             Phase::Replaying { .. } | Phase::CatchingUp { .. } => None,
         };
-        self.owned.values().filter_map(of_lane).chain(self.pending.retry).min()
+        self.owned
+            .values()
+            .filter_map(of_lane)
+            .chain(self.pending.retry)
+            .chain(self.saving())
+            .chain(self.alive.next())
+            .min()
     }
 }
 
@@ -373,6 +408,7 @@ impl Part for Shard {
         }
         worked |= self.claim_due();
         self.fire();
+        self.tell_liveness();
         if self.pending.retry.is_none_or(|at| at <= self.clock.mono()) {
             self.publish_positions();
             worked |= self.commit();
@@ -388,7 +424,7 @@ impl Part for Shard {
     }
 
     fn stop(mut self: Box<Self>) -> Vec<String> {
-        self.commit();
+        self.commit_all();
         let mut left = self.unfinished();
         let lanes: Vec<u32> = self.owned.keys().copied().collect();
         self.release_notes(&lanes);

@@ -44,7 +44,7 @@ impl Lanes {
             topology,
             shards: Vec::new(),
             settings: Settings::default(),
-            status: ShardStatus::new(0),
+            status: ShardStatus::new("", 0),
             turns,
             joined: 0,
         }
@@ -67,7 +67,7 @@ impl Lanes {
             settings: self.settings.clone(),
             session_timeout: MemberSpec::SESSION,
         };
-        self.status = ShardStatus::new(lanes);
+        self.status = ShardStatus::new(stage, lanes);
         self.shards.push(Shard::join(Arc::clone(&self.bus), self.topology.clone(), options, Arc::clone(&self.status))?);
         Ok(())
     }

@@ -1,0 +1,288 @@
+//! Removes a flow: every rule of it, or says what is left.
+//!
+//! | state | event | next | effects |
+//! |---|---|---|---|
+//! | - | requested | removing | remove every rule |
+//! | - | requested | ended | refuse: there is no such flow |
+//! | removing | replied | removing | count |
+//! | removing | all replied | checking | read every rule: it must be gone |
+//! | removing | failed | degraded | answer with what is left; try again later |
+//! | removing | timed out | degraded | the same |
+//! | removing | superseded | removing | a newer request waits for the end of this try |
+//! | checking | replied | checking | a rule that is gone is not left |
+//! | checking | all replied | ended | release cookie and meters; answer |
+//! | checking | all replied | degraded | a rule still stands: answer with what is left; try again later |
+//! | checking | failed | degraded | the same |
+//! | checking | timed out | degraded | the same |
+//! | checking | superseded | checking | a newer request waits for the end of this try |
+//! | degraded | timed out | removing | remove what is left |
+//! | degraded | timed out | ended | a newer request takes over what is left |
+//! | degraded | superseded | degraded | a newer request waits until no late removal can strike it |
+//!
+//! There is no way back: a removal that has begun cannot be cancelled. As for [`crate::create`], nothing new begins before
+//! every message of a try that failed is past its time.
+
+use std::collections::BTreeSet;
+
+use hub::{CallFailure, Event, Fx, Illegal, State, StepBudget, Workflow};
+use serde_json::Value;
+use topology::{LaneInfo, Settings};
+use wire::answer::Answer;
+use wire::call::CallOutcome;
+use wire::flow::{FlowFailed, FlowGone, Origin};
+use wire::speaker::{Action, Command, Reply, SwitchId};
+use wire::{Code, OperationId, Problem};
+
+use crate::registry::{Flow, Registry, Resources};
+use crate::request::{RemoveRequest, key_is_flow};
+use crate::settings::FlowSettings;
+use crate::steps::{at_once, call_speaker, keep, read_back, release, reply, to_value};
+use crate::topology::SPEAKER;
+
+/// The states of a flow that is removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RemoveState {
+    /// Before its turn.
+    New,
+    /// Rules are taken away.
+    Removing,
+    /// Rules are read, and must be gone.
+    Checking,
+    /// Something is left, and is tried again.
+    Degraded,
+    /// Over.
+    Ended,
+}
+
+use RemoveState::{Checking, Degraded, Ended, New, Removing};
+
+impl State for RemoveState {
+    const ALL: &'static [Self] = &[New, Removing, Checking, Degraded, Ended];
+
+    fn name(self) -> &'static str {
+        match self {
+            New => "-",
+            Removing => "removing",
+            Checking => "checking",
+            Degraded => "degraded",
+            Ended => "ended",
+        }
+    }
+}
+
+/// The removal of one flow.
+#[derive(Debug)]
+pub struct RemoveFlow {
+    operation: OperationId,
+    flowid: String,
+    /// Empty before its turn.
+    resources: Resources,
+    /// Rules that were not seen to be gone.
+    left: BTreeSet<u32>,
+    removed: u32,
+    /// Why the first try failed.
+    failure: Option<(Origin, &'static str, String)>,
+    answered: bool,
+    /// A newer request waits for the end of this try.
+    superseded: bool,
+    retries: u32,
+}
+
+const REMOVE: &str = "remove rules";
+const CHECK: &str = "check removal";
+
+impl Workflow for RemoveFlow {
+    const NAME: &'static str = "remove-flow";
+    type State = RemoveState;
+    type Request = RemoveRequest;
+    type Lane = Registry;
+
+    fn configure(lane: &mut Registry, settings: &Settings, info: &LaneInfo) {
+        lane.configure(settings, info);
+    }
+
+    fn request_ms(settings: &Settings) -> Option<u64> {
+        let FlowSettings { request_ms, .. } = settings.of("flows").unwrap_or_default();
+        Some(request_ms)
+    }
+
+    fn budgets(settings: &Settings) -> Vec<StepBudget> {
+        let FlowSettings { call_ms, step_ms, .. } = settings.of("flows").unwrap_or_default();
+        [REMOVE, CHECK].map(|step| StepBudget { step, service: SPEAKER, call_ms, step_ms }).into()
+    }
+
+    fn begin(operation: &OperationId, key: &str, RemoveRequest(request): RemoveRequest) -> Result<Self, Problem> {
+        key_is_flow(key, &request.flowid)?;
+        Ok(Self {
+            operation: operation.clone(),
+            flowid: request.flowid,
+            resources: Resources { cookie: 0, meters: Vec::new() },
+            left: BTreeSet::new(),
+            removed: 0,
+            failure: None,
+            answered: false,
+            superseded: false,
+            retries: 0,
+        })
+    }
+
+    fn on(&mut self, state: RemoveState, event: &Event, fx: &mut Fx<'_, Self>) -> Result<RemoveState, Illegal> {
+        Ok(match (state, event) {
+            (New, Event::Requested) => {
+                let Some(flow) = fx.lane.flow(&self.flowid) else {
+                    let detail = format!("there is no flow `{}`", self.flowid);
+                    fx.answer(Answer::Refused(Problem::new(Code::UnknownFlow, detail)));
+                    fx.end();
+                    return Ok(Ended);
+                };
+                self.resources = flow.resources.clone();
+                self.left = (1..=self.resources.length()).collect();
+                self.remove(fx)
+            }
+
+            (Removing, Event::Replied { body, .. }) => {
+                if matches!(reply(body), Some(Reply::Removed { existed: true })) {
+                    self.removed += 1;
+                }
+                Removing
+            }
+            (Removing, Event::AllReplied) => {
+                let step = read_back(CHECK, self.resources.cookie, self.left.iter().copied(), fx);
+                fx.step(step);
+                Checking
+            }
+            (Removing, Event::Failed(failure)) => self.degrade(REMOVE, call_failure(failure), fx),
+            (Removing, Event::TimedOut) => self.degrade(REMOVE, step_timeout(), fx),
+
+            (Checking, Event::Replied { tag, body }) => {
+                if matches!(reply(body), Some(Reply::Found { rule: None })) {
+                    self.left.remove(tag);
+                }
+                Checking
+            }
+            (Checking, Event::AllReplied) if self.left.is_empty() => self.gone(fx),
+            (Checking, Event::AllReplied) => {
+                let still = format!("{} rules still stand after their removal", self.left.len());
+                self.degrade(CHECK, (Origin::Switch, still), fx)
+            }
+            (Checking, Event::Failed(failure)) => self.degrade(CHECK, call_failure(failure), fx),
+            (Checking, Event::TimedOut) => self.degrade(CHECK, step_timeout(), fx),
+
+            (Removing | Checking, Event::Superseded) => {
+                self.superseded = true;
+                fx.note("a newer request takes over after this try");
+                state
+            }
+            (Degraded, Event::Superseded) => {
+                self.superseded = true;
+                Self::let_expire(fx)
+            }
+            (Degraded, Event::TimedOut) if self.superseded => {
+                fx.note("a newer request takes over what is left");
+                fx.end();
+                Ended
+            }
+            (Degraded, Event::TimedOut) => self.remove(fx),
+
+            (New | Removing | Checking | Degraded | Ended, _) => return Err(Illegal),
+        })
+    }
+
+    /// What may stand is left to a newer request.
+    fn aborted(&mut self, lane: &mut Registry) {
+        if !self.left.is_empty() {
+            lane.keep(&self.flowid, Flow { resources: self.resources.clone(), left: self.left.clone() });
+        }
+    }
+}
+
+impl RemoveFlow {
+    fn remove(&self, fx: &mut Fx<'_, Self>) -> RemoveState {
+        let call = |number: &u32| {
+            let switch = SwitchId::numbered(*number);
+            let what = format!("remove rule {number} on {switch}");
+            let remove = Command { action: Action::Remove { switch, cookie: self.resources.cookie }, error: None };
+            call_speaker(*number, what, &remove, fx.lane.settings.call_ms)
+        };
+        let calls = self.left.iter().map(call).collect();
+        fx.step(at_once(REMOVE, calls, fx));
+        Removing
+    }
+
+    /// Nothing of it stands any more.
+    fn gone(&mut self, fx: &mut Fx<'_, Self>) -> RemoveState {
+        release(&self.flowid, &self.resources, fx);
+        if self.answered {
+            fx.note("nothing is left any more");
+        } else {
+            fx.answer(Answer::Done(to_value(&FlowGone {
+                message: "all operation is successful".into(),
+                flowid: self.flowid.clone(),
+                operation: self.operation.clone(),
+                removed: self.removed,
+            })));
+        }
+        fx.end();
+        Ended
+    }
+
+    /// Something is left, or may be: it is answered, listed, and tried again for as long as it takes.
+    fn degrade(
+        &mut self,
+        step: &'static str,
+        (origin, detail): (Origin, String),
+        fx: &mut Fx<'_, Self>,
+    ) -> RemoveState {
+        fx.note(format!("failed at {step}: {detail}"));
+        keep(&self.operation, &self.flowid, &self.resources, self.left.clone(), fx);
+        if self.superseded {
+            return Self::let_expire(fx);
+        }
+        if !self.answered {
+            self.answered = true;
+            self.failure = Some((origin, step, detail));
+            fx.answer(Answer::Failed(self.answer()));
+            fx.yields();
+        }
+        let pause = fx.lane.settings.pause_ms(self.retries);
+        self.retries += 1;
+        fx.wait("the next try to remove what is left", pause);
+        Degraded
+    }
+
+    /// What was sent so far is of no use after the longest that a call may take: then a newer request is safe from it.
+    fn let_expire(fx: &mut Fx<'_, Self>) -> RemoveState {
+        fx.wait("late removals to expire, for a newer request", fx.lane.settings.call_ms);
+        Degraded
+    }
+
+    fn answer(&self) -> Value {
+        let (origin, step, detail) = self.failure.clone().expect("it has failed");
+        to_value(&FlowFailed {
+            code: Code::RemovalFailed,
+            message: "error in worker on rule removal".into(),
+            flowid: self.flowid.clone(),
+            operation: self.operation.clone(),
+            origin,
+            step: step.into(),
+            detail,
+            degraded: true,
+            left: self.left.iter().map(|number| self.resources.rule(&self.flowid, *number)).collect(),
+        })
+    }
+}
+
+fn call_failure(failure: &CallFailure) -> (Origin, String) {
+    let CallFailure { what, attempts, outcome, .. } = failure;
+    match outcome {
+        CallOutcome::Refused(reason) if *attempts == 0 => (Origin::Worker, format!("{what}: not sent, {reason}")),
+        CallOutcome::Refused(reason) => (Origin::Switch, format!("{what}: {reason}")),
+        CallOutcome::TimedOut | CallOutcome::Replied(_) => {
+            (Origin::Timeout, format!("{what}: no answer in time after {attempts} attempts"))
+        }
+    }
+}
+
+fn step_timeout() -> (Origin, String) {
+    (Origin::Hub, "the step did not end before its deadline".into())
+}

@@ -1,0 +1,175 @@
+//! What people and programs outside tell an operation: [`wire::command`].
+
+use std::sync::Arc;
+
+use coordinator::Deadline;
+use serde_json::json;
+use wire::answer::Answer;
+use wire::command::{Command, Outcome};
+use wire::{Code, OperationId, Problem, WallTime};
+
+use super::{HubEffect, HubTable, arm, tell};
+use crate::machine::Workflows;
+use crate::names;
+use crate::operation::{Parked, Standing};
+use crate::workflow::Event;
+
+/// A command as it came from the inbox.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HubCommand {
+    /// The operation that it is for.
+    pub operation: OperationId,
+    /// `ce_id`: this one command.
+    pub cause: String,
+    /// What is told.
+    pub command: Command,
+}
+
+impl<W: Workflows> HubTable<W> {
+    /// A command came. Who gave it is told what became of it, once.
+    pub fn command(&mut self, at: WallTime, command: HubCommand, effects: &mut Vec<HubEffect>) {
+        let HubCommand { operation, cause, command } = command;
+        let word = command.as_str();
+        let done = match command {
+            Command::Signal { name, body } => self.signal(&operation, name, body, at, effects),
+            Command::Cancel => self.cancel(&operation, at, effects),
+            Command::Resume => self.resume(&operation, at, effects),
+            Command::Abort => self.abort(&operation, at, effects),
+        };
+        let outcome = match done.and_then(|()| self.stands(&operation)) {
+            Ok(view) => Outcome::Taken(Box::new(view)),
+            Err(problem) => Outcome::Refused(problem),
+        };
+        effects.push(HubEffect::Count(match outcome {
+            Outcome::Taken(_) => names::COMMANDS_TAKEN,
+            Outcome::Refused(_) => names::COMMANDS_REFUSED,
+        }));
+        let line = format!("{word}: {}", if matches!(outcome, Outcome::Taken(_)) { "taken" } else { "refused" });
+        effects.push(HubEffect::Log(topology::Level::Info, operation.clone(), line));
+        effects.push(HubEffect::Told { operation, cause, outcome });
+    }
+
+    /// How an operation stands after a command.
+    fn stands(&self, operation: &OperationId) -> Result<wire::answer::Operation, Problem> {
+        let running = self.running.get(operation).map(|running| running.view(None));
+        running.or_else(|| self.finished.get(operation).map(|finished| finished.view.clone())).map_or_else(
+            || {
+                Err(Problem::new(
+                    Code::Cancelled,
+                    format!("{operation} was cancelled before its turn; nothing was done"),
+                ))
+            },
+            Ok,
+        )
+    }
+
+    /// Why an operation takes no such command.
+    fn not_now(&self, operation: &OperationId, command: &str, why: &str) -> Problem {
+        if self.running.contains_key(operation) {
+            Problem::new(Code::NotNow, format!("{operation} does not take `{command}`: {why}"))
+        } else if self.finished.contains_key(operation) {
+            Problem::new(Code::NotNow, format!("{operation} does not take `{command}`: it is over"))
+        } else {
+            Problem::new(Code::UnknownOperation, format!("{operation} is not known, or was forgotten"))
+        }
+    }
+
+    fn signal(
+        &mut self,
+        operation: &OperationId,
+        name: String,
+        body: serde_json::Value,
+        at: WallTime,
+        effects: &mut Vec<HubEffect>,
+    ) -> Result<(), Problem> {
+        let running = self.running.get(operation).filter(|running| running.standing == Standing::Running);
+        let awaited = running.and_then(|running| running.signal);
+        let Some((awaited, _)) = awaited else {
+            return Err(self.not_now(operation, "signal", "it waits for nobody"));
+        };
+        if awaited != name {
+            let shown: String = name.chars().take(80).collect();
+            return Err(Problem::field("signal", &format!("`{shown}`"), &format!("`{awaited}`, which it waits for")));
+        }
+        self.try_drive(operation, Event::Signal { name, body }, at, effects)
+            .map_err(|_| self.not_now(operation, "signal", &format!("it does not accept `{awaited}` with this body")))
+    }
+
+    fn cancel(&mut self, operation: &OperationId, at: WallTime, effects: &mut Vec<HubEffect>) -> Result<(), Problem> {
+        let Some(running) = self.running.get_mut(operation) else {
+            return Err(self.not_now(operation, "cancel", ""));
+        };
+        match running.standing {
+            Standing::Running => {
+                let state = running.state_name();
+                self.try_drive(operation, Event::Cancelled, at, effects)
+                    .map_err(|_| self.not_now(operation, "cancel", &format!("it cannot in state `{state}`")))
+            }
+            Standing::Queued => {
+                running.standing = Standing::Ended;
+                let problem = Problem::new(Code::Cancelled, "it was cancelled before its turn; nothing was done");
+                tell(running, Answer::Refused(problem), effects);
+                effects.push(HubEffect::Closed(Arc::clone(&running.view_key)));
+                self.end(operation, at, effects);
+                Ok(())
+            }
+            Standing::Parked(_) | Standing::Ended => {
+                Err(self.not_now(operation, "cancel", "it is parked; `resume` lets it go on, `abort` ends it"))
+            }
+        }
+    }
+
+    /// It goes on: its deadline runs anew, what it could not handle is tried again, then what came meanwhile.
+    fn resume(&mut self, operation: &OperationId, at: WallTime, effects: &mut Vec<HubEffect>) -> Result<(), Problem> {
+        let parked = self.take_parked(operation, "resume")?;
+        let Some(running) = self.running.get_mut(operation) else { return Ok(()) };
+        running.standing = Standing::Running;
+        running.note(at, "resumed");
+        effects.push(HubEffect::Changed(Arc::clone(&running.view_key)));
+        if let Some(timer) = parked.timer {
+            arm(running, timer.what, timer.after_ms, effects);
+        }
+        let mut events = parked.events;
+        while let Some(event) = events.pop_front() {
+            // A barrier is a matter of what is open now.
+            if !matches!(event, Event::AllReplied | Event::Enough) {
+                self.drive(operation, event, at, effects);
+            }
+        }
+        if let Some(event) = self.running.get(operation).and_then(super::Running::barrier) {
+            self.drive(operation, event, at, effects);
+        }
+        for end in parked.ends {
+            self.call_ended(at, end, effects);
+        }
+        self.check(operation, at, effects);
+        Ok(())
+    }
+
+    fn abort(&mut self, operation: &OperationId, at: WallTime, effects: &mut Vec<HubEffect>) -> Result<(), Problem> {
+        self.take_parked(operation, "abort")?;
+        let Some(running) = self.running.get_mut(operation) else { return Ok(()) };
+        running.machine.aborted(&mut self.lane);
+        running.close_step(&mut |command| effects.push(HubEffect::Call(command)));
+        running.standing = Standing::Ended;
+        running.note(at, "ended by hand");
+        running.answer = Some(Answer::Failed(json!({
+            "code": Code::Aborted, "message": Code::Aborted.title(), "operation": operation,
+            "detail": "it was parked, and a person ended it; what it did stays done",
+        })));
+        effects.push(HubEffect::Deadline(Deadline::Cancel { key: running.slot }));
+        effects.push(HubEffect::Closed(Arc::clone(&running.view_key)));
+        effects.push(HubEffect::Over(Box::new(running.view(None))));
+        self.end(operation, at, effects);
+        Ok(())
+    }
+
+    fn take_parked(&mut self, operation: &OperationId, command: &str) -> Result<Parked, Problem> {
+        match self.running.get_mut(operation).map(|running| &mut running.standing) {
+            Some(Standing::Parked(parked)) => Ok(std::mem::take(parked)),
+            Some(Standing::Queued | Standing::Running | Standing::Ended) | None => {
+                Err(self.not_now(operation, command, "it is not parked"))
+            }
+        }
+    }
+}
