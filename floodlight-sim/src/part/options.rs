@@ -1,7 +1,5 @@
 //! How a speaker takes part.
 
-use bus::{Cleanup, TopicSpec};
-
 /// How a speaker tells its answers, and whether it says that it lives.
 ///
 /// ```
@@ -42,7 +40,7 @@ impl Default for SpeakerOptions {
 /// How it says that it lives.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Heartbeats {
-    /// Where: see [`wire::topics::Topics::alive`]. The topic must be there; see [`Heartbeats::topic`].
+    /// Where: see [`wire::topics::Topics::alive`]. The topic must be there: it is made by whoever watches.
     pub topic: String,
     /// Who: unique among all instances that live, like the member's name.
     pub instance: String,
@@ -57,10 +55,5 @@ impl Heartbeats {
     /// Heartbeats of `instance`, one every [`Heartbeats::EVERY_MS`].
     pub fn new(topic: &str, instance: &str) -> Self {
         Self { topic: topic.into(), instance: instance.into(), every_ms: Self::EVERY_MS }
-    }
-
-    /// How the topic of heartbeats is to be made: the last of each instance is kept.
-    pub fn topic(name: &str) -> TopicSpec {
-        TopicSpec::log(name, 1).cleaned(Cleanup::Compact)
     }
 }
