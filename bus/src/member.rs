@@ -100,6 +100,14 @@ pub trait Member: Send {
     /// partition, so a batch that moves nothing may name its unmoved position to be fenced all the same.
     fn commit(&mut self, batch: &Batch) -> Result<(), CommitError>;
 
+    /// Commits positions alone without waiting for them, where the bus can do that: for members that may read again what
+    /// they have done, and would rather not wait. What comes of it is not said. It may be lost, and after a rebalance it may
+    /// come after the next owner's first commit; the next one names the same positions or later ones. Whoever must know
+    /// uses [`Member::commit`].
+    fn commit_behind(&mut self, positions: &[Position]) -> Result<(), CommitError> {
+        self.commit(&Batch { records: Vec::new(), positions: positions.to_vec() })
+    }
+
     /// Gives partitions back after [`Arrival::Revoking`]. Partitions that nobody asked for stay.
     ///
     /// Others wait for it, and until all that was asked for is given back the member's other partitions may bring no

@@ -75,6 +75,7 @@ on_every_bus! {
         a_commit_without_positions_writes_its_records,
         an_empty_commit_is_nothing,
         commits_leave_gaps_that_a_reader_passes,
+        positions_that_nobody_waits_for_are_committed_in_the_end,
         a_note_that_is_too_long_is_refused,
     }
     groups {

@@ -25,7 +25,19 @@ const ALLOWED: [(&str, &[&str], &[&str]); 11] = [
     (
         "floodlight-sim",
         &["bus", "wire"],
-        &["axum", "bytes", "metrics", "serde", "serde_json", "thiserror", "tokio", "tracing"],
+        &[
+            "axum",
+            "bytes",
+            "metrics",
+            "redb",
+            "serde",
+            "serde_json",
+            "serde_path_to_error",
+            "thiserror",
+            "tokio",
+            "toml",
+            "tracing",
+        ],
     ),
     (
         "nave",

@@ -18,10 +18,10 @@ mod hub_dies;
 mod large;
 #[path = "liveness.rs"]
 mod liveness;
+#[path = "misbehaviour.rs"]
+mod misbehaviour;
 #[path = "rebalance.rs"]
 mod rebalance;
-#[path = "removal.rs"]
-mod removal;
 #[path = "replies.rs"]
 mod replies;
 #[path = "requests.rs"]

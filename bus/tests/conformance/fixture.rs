@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use wire::WallTime;
 
 /// How long anything may take before a test gives up: a rebalance on a busy machine takes seconds.
-const PATIENCE_MS: u64 = 60_000;
+pub(crate) const PATIENCE_MS: u64 = 60_000;
 
 /// What a test needs of a bus.
 pub(crate) trait Fixture {
