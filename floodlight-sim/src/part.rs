@@ -87,13 +87,13 @@ impl SpeakerPart {
         handle: SpeakerHandle,
         options: &SpeakerOptions,
     ) -> Result<Self, BusError> {
-        let member = bus.member(&Self::member_spec(topic, member_name))?;
+        let member = bus.member(&Self::member_spec(topic, member_name, &handle))?;
         Self::over(member, member_name, bus.clock(), handle).with(bus, options)
     }
 
-    /// Who it is in its group.
-    fn member_spec(topic: &str, member_name: &str) -> MemberSpec {
-        MemberSpec::new(topic, topic, member_name)
+    /// Who it is in its group. What it keeps on disk outlives the process: nothing goes there that the bus may forget.
+    fn member_spec(topic: &str, member_name: &str, handle: &SpeakerHandle) -> MemberSpec {
+        MemberSpec { outside: handle.is_kept(), ..MemberSpec::new(topic, topic, member_name) }
     }
 
     /// The same part with options; `bus` gives it what it writes with.
