@@ -54,7 +54,7 @@ const ALLOWED: [(&str, &[&str], &[&str]); 11] = [
             "uuid",
         ],
     ),
-    ("bench", &["bus", "floodlight-sim", "nave", "topology", "wire"], &["anyhow", "clap", "serde_json"]),
+    ("bench", &["bus", "floodlight-sim", "nave", "topology", "wire"], &["anyhow", "clap", "mimalloc", "serde_json"]),
 ];
 
 #[test]
