@@ -81,6 +81,9 @@ impl Setup {
         };
         let mut options = SystemOptions { topics: Topics::new(&prefix), ..SystemOptions::default() };
         options.hub.live = 4_096;
+        // A thousand flows in flight on a slow machine take seconds: what is measured is not how patient a flow is.
+        (options.speaker.timeout_ms, options.flows.call_ms, options.flows.step_ms) = (20_000, 65_000, 70_000);
+        options.flows.request_ms = 300_000;
         options.apart = self.stages == Stages::Two;
         options.modes.insert(nave::system::HUB.to_owned(), self.mode);
         let system = Arc::new(System::new(Arc::clone(&bus), options)?);
