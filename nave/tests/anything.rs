@@ -17,9 +17,9 @@ fn record(inbox: &str, bytes: &[u8]) -> Outgoing {
 }
 
 /// The lane goes on after these records, now and after a restart: no flow is lost, nothing is left.
-fn goes_on_after(records: Vec<Outgoing>, what: &str) {
+fn goes_on_after(records: &[Outgoing], what: &str) {
     let mut world = one_lane(1, |_| {});
-    world.write(&records);
+    world.write(records);
     world.run_ms(10);
     for (name, restart) in [("test-01", false), ("test-02", true)] {
         if restart {
@@ -48,7 +48,7 @@ fn what_was_found_once_does_no_harm_again() {
     assert!(!files.is_empty(), "there is one at least");
     for file in files {
         let bytes = std::fs::read(&file).expect("a file");
-        goes_on_after(vec![record(&inbox(), &bytes)], &file.display().to_string());
+        goes_on_after(&[record(&inbox(), &bytes)], &file.display().to_string());
     }
 }
 
@@ -68,7 +68,7 @@ fn every_kind_of_record_without_sense_is_passed_over() {
                 headers: named,
                 value: body.to_owned().into(),
             };
-            goes_on_after(vec![record], &format!("{kind} with {body} and {nonsense}"));
+            goes_on_after(&[record], &format!("{kind} with {body} and {nonsense}"));
         }
     }
 }
@@ -78,6 +78,7 @@ proptest! {
     #[test]
     fn any_bytes_at_all_stop_no_lane(records in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..400), 1..6)) {
         let inbox = inbox();
-        goes_on_after(records.iter().map(|bytes| record(&inbox, bytes)).collect(), "any bytes");
+        let records: Vec<Outgoing> = records.iter().map(|bytes| record(&inbox, bytes)).collect();
+        goes_on_after(&records, "any bytes");
     }
 }
