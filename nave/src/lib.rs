@@ -1,11 +1,69 @@
 //! Workflows that talk to the outside world, on a topology of spouts and bolts.
 //!
-//! Read in this order: [`commands`] (the command line), [`system`] (how the parts are joined), [`world`] (all of it in virtual time, for tests).
+//! A topology of your own gets the whole command line from a `main` of a few lines:
+//!
+//! ```no_run
+//! use std::process::ExitCode;
+//! use topology::{Bolt, BuildErrors, Emitter, Spout, Topology};
+//! # struct Lines;
+//! # impl Spout for Lines {
+//! #     type Out = String;
+//! #     fn next(&mut self, _: &mut Emitter<String>) -> bool { false }
+//! # }
+//! # struct Print;
+//! # impl Bolt for Print {
+//! #     type In = String;
+//! #     type Out = ();
+//! #     fn execute(&mut self, line: String, _: &mut Emitter<()>) { println!("{line}"); }
+//! # }
+//!
+//! fn lines() -> Result<Topology, BuildErrors> {
+//!     let t = Topology::named("lines");
+//!     let lines = t.spout("lines", || Lines);
+//!     t.bolt("print", || Print).reads(lines.local());
+//!     t.build()
+//! }
+//!
+//! fn main() -> ExitCode {
+//!     nave::main([lines])
+//! }
+//! ```
+//!
+//! Read in this order: [`program`] (what a binary has code for), [`config`] (what a process is told), [`commands`] (the command
+//! line), [`submission`] and [`control`] (which topologies there are), [`node`] and [`deployment`] (what a process does about
+//! them), [`process`] and [`shutdown`] (how it is put together, and how it ends), [`client`] and [`explain`] (for people);
+//! [`world`] (all of it in virtual time, for tests) over [`system`].
 
+pub mod client;
 pub mod clock;
 pub mod commands;
+pub mod config;
+pub mod control;
+pub mod deployment;
+pub mod explain;
+mod near;
+pub mod node;
+pub mod process;
+pub mod program;
+pub mod shutdown;
+pub mod submission;
 pub mod system;
 pub mod world;
+
+use std::process::ExitCode;
+
+use program::{MakeTopology, Program};
+
+/// The whole command line for these topologies: what `main` of a binary returns.
+pub fn main<const N: usize>(topologies: [MakeTopology; N]) -> ExitCode {
+    commands::run(Program::of(topologies))
+}
+
+/// The same with the flow topology, its paths and the simulated switch controller: the `nave` binary is this, without
+/// topologies of its own.
+pub fn main_with_flows<const N: usize>(topologies: [MakeTopology; N]) -> ExitCode {
+    commands::run(Program::of(topologies).and_then(Program::with_flows))
+}
 
 /// The examples of the first page run as tests.
 #[cfg(doctest)]

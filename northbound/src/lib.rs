@@ -28,9 +28,10 @@
 //! ```
 //!
 //! Read in this order: [`gateway`] (requests, tickets, answers), [`known`] (what is known of operations), [`silence`] (lanes that say nothing), [`inlet`] and
-//! [`outlet`] (the two ends on the bus), [`http`] (the paths).
+//! [`outlet`] (the two ends on the bus), [`http`] (the paths), [`health`] (those of processes without a northbound).
 
 pub mod gateway;
+pub mod health;
 pub mod http;
 pub mod inlet;
 pub mod known;

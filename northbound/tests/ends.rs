@@ -74,6 +74,10 @@ impl Bus for Faulty {
         self.bus.member(spec)
     }
 
+    fn members(&self, group: &str) -> Result<usize, BusError> {
+        self.bus.members(group)
+    }
+
     fn reader(&self) -> Result<Box<dyn Reader>, BusError> {
         Ok(Box::new(Fault { inner: self.bus.reader()?, faults: Arc::clone(&self.faults) }))
     }

@@ -10,15 +10,35 @@ use wire::{Code, OperationId, Problem};
 pub fn status_of(code: Code) -> StatusCode {
     match code {
         Code::NotJson | Code::BadRequest => StatusCode::BAD_REQUEST,
-        Code::UnknownOperation | Code::UnknownPath | Code::UnknownFlow => StatusCode::NOT_FOUND,
-        Code::NotNow | Code::Cancelled | Code::FlowExists => StatusCode::CONFLICT,
+        Code::Unauthorized => StatusCode::UNAUTHORIZED,
+        Code::UnknownOperation
+        | Code::UnknownPath
+        | Code::UnknownFlow
+        | Code::UnknownTopology
+        | Code::UnknownWorkflow
+        | Code::UnknownService => StatusCode::NOT_FOUND,
+        Code::NotNow
+        | Code::Cancelled
+        | Code::FlowExists
+        | Code::NameTaken
+        | Code::FixedForLife
+        | Code::OtherGraph
+        | Code::TopicReplaced => StatusCode::CONFLICT,
+        Code::TooSlow => StatusCode::REQUEST_TIMEOUT,
+        Code::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
         Code::WrongMethod => StatusCode::METHOD_NOT_ALLOWED,
         Code::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Code::InvalidField | Code::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
         Code::QueueFull | Code::Busy => StatusCode::TOO_MANY_REQUESTS,
-        Code::CannotBuild | Code::WrongTopic | Code::Parked | Code::Aborted => StatusCode::INTERNAL_SERVER_ERROR,
+        Code::CannotBuild
+        | Code::WrongTopic
+        | Code::Parked
+        | Code::Aborted
+        | Code::NoCode
+        | Code::BadConfig
+        | Code::WorkflowFailed => StatusCode::INTERNAL_SERVER_ERROR,
         Code::InstallFailed | Code::ValidationFailed | Code::RemovalFailed => StatusCode::BAD_GATEWAY,
-        Code::NotReady | Code::PoolEmpty => StatusCode::SERVICE_UNAVAILABLE,
+        Code::NotReady | Code::PoolEmpty | Code::Overloaded | Code::TopologyEnds => StatusCode::SERVICE_UNAVAILABLE,
         Code::HubTimeout | Code::TooLate => StatusCode::GATEWAY_TIMEOUT,
     }
 }
