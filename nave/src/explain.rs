@@ -31,11 +31,27 @@ impl fmt::Display for Page {
         for (what, text) in
             [("what happened", self.happened), ("what was done", self.done), ("what to try", self.try_this)]
         {
-            let text: Vec<&str> = text.lines().map(str::trim).collect();
-            writeln!(f, "  {what:<15} {}", text.join("\n                  "))?;
+            writeln!(f, "  {what:<15} {}", wrapped(text).join("\n                  "))?;
         }
         Ok(())
     }
+}
+
+/// A text in lines of at most 90 characters, so that a page fits a terminal.
+fn wrapped(text: &str) -> Vec<String> {
+    let mut lines: Vec<String> = vec![String::new()];
+    for word in text.split_whitespace() {
+        let line = lines.last_mut().expect("there is a first line");
+        if line.is_empty() {
+            line.push_str(word);
+        } else if line.chars().count() + 1 + word.chars().count() <= 90 {
+            line.push(' ');
+            line.push_str(word);
+        } else {
+            lines.push(word.to_owned());
+        }
+    }
+    lines
 }
 
 /// No page for this, and what may have been meant.

@@ -151,7 +151,7 @@ impl Said {
         let kind = self.peek("bus.kind").and_then(|kind| kind.as_str().map(str::to_owned));
         let kind = if kind.as_deref() == Some("kafka") { BusKind::Kafka } else { BusKind::Embedded };
         let mut fields = leaves_of(&Config::defaults(program, kind));
-        if let Some(threads) = self.peek("threads").filter(Value::is_integer) {
+        if let Some(threads) = self.peek("threads").filter(|said| said.as_integer().is_some_and(|said| said > 0)) {
             let of_stages = fields.iter_mut().filter(|(path, _)| is_of_stages(path, "threads"));
             of_stages.for_each(|(_, value)| *value = threads.clone());
         }
