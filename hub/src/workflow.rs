@@ -101,6 +101,36 @@ pub trait State: Copy + Eq + fmt::Debug + 'static {
     fn name(self) -> &'static str;
 }
 
+/// Declares the states of a workflow with their names; the first is the one before `requested`.
+///
+/// ```
+/// hub::states! {
+///     /// Where a job stands.
+///     pub enum JobState { New = "-", Working = "working", Ended = "ended" }
+/// }
+/// assert_eq!(hub::State::name(JobState::Working), "working");
+/// ```
+#[macro_export]
+macro_rules! states {
+    ($(#[$doc:meta])* $vis:vis enum $name:ident { $($state:ident = $text:literal),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        $vis enum $name {
+            $(#[doc = concat!("`", $text, "`")] $state,)+
+        }
+
+        impl $crate::State for $name {
+            const ALL: &'static [Self] = &[$($name::$state),+];
+
+            fn name(self) -> &'static str {
+                match self {
+                    $($name::$state => $text,)+
+                }
+            }
+        }
+    };
+}
+
 /// What can happen to a workflow.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {

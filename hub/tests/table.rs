@@ -132,7 +132,7 @@ struct Watched {
 
 fn watched() -> Watched {
     let mut table = HubTable::default();
-    let settings = HubSettings { live: 5, waiting_per_key: 2, remembered: 1_000 };
+    let settings = HubSettings { live: 5, waiting_per_key: 2, remembered: 1_000, ..HubSettings::default() };
     let info = LaneInfo {
         topology: "t".into(),
         stage: "s".into(),

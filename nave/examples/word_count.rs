@@ -65,7 +65,7 @@ fn word_count() -> Result<Topology, BuildErrors> {
     let t = Topology::named("word-count");
     let lines = t.spout("sentences", Sentences::default);
     let words = t.bolt("split", || Split).reads(lines.shuffle());
-    let counts = t.bolt("count", Count::default).lanes(4).reads(words.fields(|word| word.clone()));
+    let counts = t.bolt("count", Count::default).lanes(4).reads(words.fields(String::clone));
     t.bolt("print", || Print).reads(counts.global());
     t.build()
 }

@@ -125,7 +125,12 @@ impl Client {
         self.post(&format!("/v1/operations/{id}/signals/{}", segment(name)), body)
     }
 
-    /// Tells an operation to `cancel`, `resume` or `abort`.
+    /// Cancels an operation: what it did is undone.
+    pub fn cancel(&self, id: &OperationId) -> anyhow::Result<Value> {
+        self.call(self.with(self.agent.delete(self.at(&format!("/v1/operations/{id}")))).call())
+    }
+
+    /// Tells a parked operation to `resume` or `abort`.
     pub fn command(&self, id: &OperationId, command: &str) -> anyhow::Result<Value> {
         self.post(&format!("/v1/operations/{id}/{command}"), &Value::Null)
     }

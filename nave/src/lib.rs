@@ -32,7 +32,8 @@
 //! Read in this order: [`program`] (what a binary has code for), [`config`] (what a process is told), [`commands`] (the command
 //! line), [`submission`] and [`control`] (which topologies there are), [`node`] and [`deployment`] (what a process does about
 //! them), [`process`] and [`shutdown`] (how it is put together, and how it ends), [`client`] and [`explain`] (for people);
-//! [`world`] (all of it in virtual time, for tests) over [`system`].
+//! [`mod@hub_and_spokes`] and [`spoke`] (what a user's workflow needs around it), [`testing`] (a user's topology in virtual
+//! time), [`world`] (the flow topology in virtual time) over [`system`].
 
 pub mod client;
 pub mod clock;
@@ -41,18 +42,36 @@ pub mod config;
 pub mod control;
 pub mod deployment;
 pub mod explain;
+pub mod hub_and_spokes;
 mod near;
 pub mod node;
 pub mod process;
 pub mod program;
 pub mod shutdown;
+pub mod spoke;
 pub mod submission;
 pub mod system;
+pub mod testing;
 pub mod world;
 
 use std::process::ExitCode;
 
+pub use hub_and_spokes::hub_and_spokes;
+pub use serde_json;
+
 use program::{MakeTopology, Program};
+
+/// What a file with a workflow names.
+pub mod prelude {
+    pub use hub::schemars::{self, JsonSchema};
+    pub use hub::{
+        Barrier, CallFailure, CallSpec, Event, Fx, Illegal, Mode, State, StepBudget, StepSpec, UndoSpec, Workflow,
+        states,
+    };
+    pub use topology::{BuildErrors, Topology};
+    pub use wire::answer::Answer;
+    pub use wire::{OperationId, Problem};
+}
 
 /// The whole command line for these topologies: what `main` of a binary returns.
 pub fn main<const N: usize>(topologies: [MakeTopology; N]) -> ExitCode {

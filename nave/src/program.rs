@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use flows::{FlowSettings, SPEAKER};
+use flows::FlowSettings;
 use hub::HubSettings;
 use topology::{BuildErrors, Settings, Topology};
 use workers::{WorkerBolt, WorkerSettings};
@@ -52,7 +52,7 @@ impl Program {
     pub fn of(topologies: impl IntoIterator<Item = MakeTopology>) -> Result<Self, ProgramError> {
         let mut program = Self { topologies: BTreeMap::new(), flows: false };
         for make in topologies {
-            program.add(make()?)?;
+            program.add(&make()?)?;
         }
         Ok(program)
     }
@@ -62,14 +62,15 @@ impl Program {
     /// # Errors
     /// Where there is a topology of that name already.
     pub fn with_flows(mut self) -> Result<Self, ProgramError> {
-        self.add(flows::flow_topology()?.with_settings(&flow_settings())?)?;
+        let settings = Settings::default().with("flows", &FlowSettings::default());
+        self.add(&flows::flow_topology()?.with_settings(&settings)?)?;
         self.flows = true;
         Ok(self)
     }
 
-    fn add(&mut self, topology: Topology) -> Result<(), ProgramError> {
+    fn add(&mut self, topology: &Topology) -> Result<(), ProgramError> {
         let name = topology.name().to_owned();
-        match self.topologies.insert(name.clone(), topology) {
+        match self.topologies.insert(name.clone(), topology.with_settings(&declared(topology))?) {
             None => Ok(()),
             Some(_) => Err(ProgramError::Twice(name)),
         }
@@ -99,10 +100,16 @@ impl Program {
     }
 }
 
-/// What the flow topology is run with unless somebody says otherwise.
-fn flow_settings() -> Settings {
-    Settings::default()
-        .with("flows", &FlowSettings::default())
-        .with("hub", &HubSettings::default())
-        .with(&WorkerBolt::settings_name(SPEAKER), &WorkerSettings::default())
+/// What a topology is run with unless somebody says otherwise: what its code declares, and of a hub and of workers, which
+/// everybody uses alike, their defaults. Only what stands here can be configured.
+fn declared(topology: &Topology) -> Settings {
+    let mut settings = Settings::default();
+    if !topology.workflows().is_empty() {
+        settings = settings.with("hub", &HubSettings::default());
+    }
+    for service in topology.stages().iter().flat_map(|stage| topology.watches(&stage.name)) {
+        settings = settings.with(&WorkerBolt::settings_name(&service), &WorkerSettings::default());
+    }
+    settings.take(topology.settings());
+    settings
 }

@@ -111,7 +111,7 @@ const FAULTS: &[(&str, u32, &str, &str)] = &[
         "topologies.flows.stages.hop",
         "is not a field; there are: hub, speaker",
     ),
-    ("[topologies.flows.settings.hub]\nlife = 2", 2, "topologies.flows.settings.hub.life", "there are: live"),
+    ("[topologies.flows.settings.hub]\nlife = 2", 2, "topologies.flows.settings.hub.life", "live, remembered"),
     (
         "[topologies.flows.settings.worker-speaker]\nattempts = 0",
         2,

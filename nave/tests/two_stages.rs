@@ -18,6 +18,8 @@ mod hub_dies;
 mod large;
 #[path = "liveness.rs"]
 mod liveness;
+#[path = "misbehaviour.rs"]
+mod misbehaviour;
 #[path = "rebalance.rs"]
 mod rebalance;
 #[path = "replies.rs"]

@@ -193,6 +193,12 @@ impl WorkerTable {
             refused(UNAVAILABLE.to_owned(), effects);
             return self.remember(id, false);
         }
+        let bytes = call.body.len();
+        if bytes > self.settings.body_bytes {
+            let most = self.settings.body_bytes;
+            refused(format!("the request has {bytes} bytes; at most {most} are sent"), effects);
+            return self.remember(id, false);
+        }
         let has_place = self.in_flight < self.share;
         if !has_place && self.queue.len() >= self.settings.queue {
             let reason = format!("{} calls wait for `{}`, which is as many as may", self.queue.len(), call.service);

@@ -10,13 +10,15 @@ use super::{RemoteArgs, said};
 use crate::client::Start;
 
 /// What a listing shows of an operation.
-const COLUMNS: [(&str, &str); 6] = [
+const COLUMNS: [(&str, &str); 8] = [
     ("OPERATION", "/operation"),
+    ("TOPOLOGY", "/topology"),
     ("WORKFLOW", "/workflow"),
     ("KEY", "/key"),
     ("STATE", "/state"),
     ("LIVE", "/live"),
-    ("WAITS FOR", "/until/what"),
+    ("BEGUN", "/begun"),
+    ("OUTCOME", "/outcome"),
 ];
 
 #[derive(Debug, Subcommand)]
@@ -110,7 +112,7 @@ pub(super) fn perform(command: &Operations) -> anyhow::Result<Told> {
             let body = read_body(body)?;
             Ok(fields(one.at.client()?.signal(&id(one)?, name, &body)?))
         }
-        Operations::Cancel(one) => tell(one, "cancel"),
+        Operations::Cancel(one) => Ok(fields(one.at.client()?.cancel(&id(one)?)?)),
     }
 }
 

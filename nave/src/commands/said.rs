@@ -32,7 +32,7 @@ pub(super) struct ConfigArgs {
     /// With the embedded bus: a directory to keep records in [default: in memory]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// With `--data`: when what was written is synced to the disk [default: interval]
+    /// With `--data`: when what was written is synced to the disk [default: always]
     #[arg(long, value_enum)]
     sync: Option<Sync>,
     /// First word of every topic's name, to keep two installations on one cluster apart [default: nave]

@@ -24,8 +24,7 @@ pub(super) enum Spokes {
 pub(super) fn perform(command: &Spokes) -> anyhow::Result<Told> {
     match command {
         Spokes::List { at } => {
-            let columns =
-                [("SERVICE", "/service"), ("UP", "/up"), ("INSTANCES", "/instances"), ("TOPOLOGIES", "/topologies")];
+            let columns = [("SERVICE", "/service"), ("UP", "/up"), ("INSTANCES", "/instances")];
             Ok(listing(at.client()?.spokes()?, &columns))
         }
         Spokes::Show { service, at } => Ok(fields(at.client()?.spoke(service)?)),

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use serde_json::{Value, json};
-use wire::Problem;
+use wire::{Problem, WallTime};
 
 use crate::client::Refused;
 
@@ -85,12 +85,15 @@ pub(super) fn shown(item: &Value, pointer: &str) -> String {
         Some(Value::Array(items)) => {
             let names = items.iter().map(|item| match item {
                 Value::String(text) => text.clone(),
-                Value::Object(_) => shown(item, "/name"),
+                Value::Object(_) => shown(item, if item.get("name").is_some() { "/name" } else { "/instance" }),
                 other => other.to_string(),
             });
             names.collect::<Vec<_>>().join(", ")
         }
-        Some(other) => other.to_string(),
+        Some(other) => match (other.as_u64(), pointer.rsplit('/').next()) {
+            (Some(ms), Some("at" | "ends" | "heard" | "begun")) => WallTime(ms).to_string(),
+            (Some(_) | None, _) => other.to_string(),
+        },
     }
 }
 

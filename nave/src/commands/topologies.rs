@@ -37,14 +37,7 @@ pub(super) enum Topologies {
 pub(super) fn perform(command: &Topologies) -> anyhow::Result<Told> {
     match command {
         Topologies::List { at } => {
-            let columns = [
-                ("NAME", "/name"),
-                ("WISH", "/wish/wish"),
-                ("GRAPH", "/graph"),
-                ("BUILD", "/build"),
-                ("STAGES", "/stages"),
-                ("WORKFLOWS", "/workflows"),
-            ];
+            let columns = [("NAME", "/name"), ("STATE", "/state"), ("SUBMITTED", "/at"), ("WORKFLOWS", "/workflows")];
             Ok(listing(at.client()?.topologies()?, &columns))
         }
         Topologies::Describe { name, at } => {

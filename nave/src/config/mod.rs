@@ -153,7 +153,7 @@ impl Config {
             threads: 1,
             bus: BusConfig {
                 kind: bus,
-                disk: DiskConfig { data: String::new(), sync: Sync::Interval, sync_interval_ms: 100 },
+                disk: DiskConfig { data: String::new(), sync: Sync::Always, sync_interval_ms: 100 },
                 kafka: KafkaConfig {
                     brokers: String::new(),
                     replication: 1,

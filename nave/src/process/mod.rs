@@ -11,15 +11,16 @@ mod serve;
 use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
-use bus::{Bus, Clock, Embedded, EmbeddedOptions, Kafka, KafkaOptions};
+use bus::{Bus, Clock, DiskOptions, Embedded, EmbeddedOptions, Kafka, KafkaOptions};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
 use tokio::net::TcpListener;
 use tracing_subscriber::EnvFilter;
 
 use crate::clock::SystemClock;
-use crate::config::{BusKind, Config};
+use crate::config::{BusKind, Config, Sync};
 use crate::node::Wanted;
 use crate::program::Program;
 
@@ -105,13 +106,16 @@ pub fn open_bus(config: &Config, clock: &Arc<dyn Clock>) -> anyhow::Result<Arc<d
 }
 
 /// The one place where the embedded bus is opened on disk.
-fn open_disk(config: &Config, _clock: &Arc<dyn Clock>) -> anyhow::Result<Arc<dyn Bus>> {
+fn open_disk(config: &Config, clock: &Arc<dyn Clock>) -> anyhow::Result<Arc<dyn Bus>> {
     let disk = &config.bus.disk;
-    anyhow::bail!(
-        "the embedded bus cannot be kept on disk by this build yet (bus.disk.data = {:?}, {:?})",
-        disk.data,
-        disk.sync
-    )
+    let sync = match disk.sync {
+        Sync::Always => bus::Sync::Always,
+        Sync::Interval => bus::Sync::Interval(Duration::from_millis(disk.sync_interval_ms)),
+        Sync::Never => bus::Sync::Never,
+    };
+    let options = DiskOptions::new(&disk.data).synced(sync);
+    let bus = Embedded::on_disk(Arc::clone(clock), EmbeddedOptions::default(), &options);
+    Ok(Arc::new(bus.with_context(|| format!("the bus in {} cannot be opened", disk.data))?))
 }
 
 /// What the bus is, for people.

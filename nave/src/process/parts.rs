@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bus::{Bus, Part};
-use floodlight_sim::{SpeakerHandle, SpeakerPart};
+use floodlight_sim::{SpeakerHandle, SpeakerOptions, SpeakerPart};
 use topology::driver::Threads;
 use uuid::Uuid;
 use wire::control::Submitted;
@@ -12,7 +12,7 @@ use wire::control::Submitted;
 use super::Purpose;
 use super::front::Front;
 use super::later::Later;
-use crate::config::Config;
+use crate::config::{BusKind, Config};
 use crate::node::crew::{Crew, OnThreads};
 use crate::node::status::NodeStatus;
 use crate::node::{Node, NodeOptions};
@@ -57,7 +57,13 @@ impl Parts {
         if purpose.simulates {
             let (topic, name) = (topics.spoke(flows::SPEAKER), format!("{}-speaker-{process}", config.prefix));
             let (of, handle, at) = (Arc::clone(&bus), speaker.clone(), topic.clone());
-            let join = move || SpeakerPart::join(&*of, &at, &name, handle).map(|part| Box::new(part) as Box<dyn Part>);
+            // It remembers call ids, so no answer needs to wait for one of Kafka's transactions.
+            let transactional = config.bus.kind == BusKind::Embedded;
+            let options = SpeakerOptions { transactional, ..SpeakerOptions::default() };
+            let join = move || {
+                let part = SpeakerPart::join_with(&*of, &at, &name, handle, &options)?;
+                Ok(Box::new(part) as Box<dyn Part>)
+            };
             let of = Arc::clone(&bus);
             let make = move || Ok(Box::new(Later::new(of, topic, Box::new(join))) as Box<dyn Part>);
             edges.spawn("speaker", Arc::clone(&clock), Box::new(make))?;

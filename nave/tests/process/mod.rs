@@ -69,9 +69,8 @@ impl Up {
                 break;
             }
         }
-        if !said.last().is_some_and(|line| line.contains("Ctrl-C")) {
-            panic!("{args:?} did not begin: {}", stderr(&mut child));
-        }
+        let began = said.last().is_some_and(|line| line.contains("Ctrl-C"));
+        assert!(began, "{args:?} did not begin: {}", stderr(&mut child));
         let config =
             ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(Duration::from_secs(30)));
         Self { child, said, agent: config.build().into() }

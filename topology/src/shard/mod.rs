@@ -118,6 +118,7 @@ impl Shard {
             topic: inbox.to_string(),
             name: options.member.clone(),
             session_timeout: options.session_timeout,
+            outside: false,
         })?;
         let clock = bus.clock();
         let stage = topology.stages().into_iter().find(|stage| *stage.name == *options.stage);
