@@ -8,6 +8,7 @@ use bus::{Bus, BusError, MonoTime};
 use flows::{FlowSettings, SPEAKER, STAGE};
 use hub::HubSettings;
 use topology::{Arrangement, BuildErrors, Mode, Settings, Shard, ShardOptions, ShardStatus, Topology};
+use wire::control::{Submitted, SubmittedStage, Wish};
 use wire::topics::Topics;
 use workers::{WorkerBolt, WorkerSettings};
 
@@ -121,19 +122,47 @@ impl System {
         self.options.topics.spoke(SPEAKER)
     }
 
-    /// A northbound's options for this system.
-    pub fn gateway_options(&self) -> northbound::GatewayOptions {
+    /// The topology as it is submitted at `at`, for those who read the control topic.
+    ///
+    /// # Errors
+    /// Where the bus does not say what topics it has.
+    pub fn submitted(&self, at: wire::WallTime) -> Result<Submitted, BusError> {
         let (topics, name) = (&self.options.topics, self.topology.name());
-        let view = topics.view(name, STAGE);
-        let mut options = northbound::GatewayOptions::new(
-            &topics.inbox(name, STAGE),
-            &topics.egress(name, STAGE),
-            &view,
-            self.options.lanes,
-        );
-        options.more_views = self.stages().iter().map(|stage| topics.view(name, stage)).collect();
-        options.more_views.retain(|topic| *topic != view);
-        options
+        let stage = |stage: topology::Stage| {
+            let names =
+                [topics.inbox(name, &stage.name), topics.egress(name, &stage.name), topics.view(name, &stage.name)];
+            let known = names.into_iter().map(|topic| {
+                let info = self.bus.topic(&topic)?.ok_or_else(|| BusError::NoTopic(topic.clone()))?;
+                Ok((topic, info.id))
+            });
+            Ok(SubmittedStage {
+                name: stage.name.to_string(),
+                lanes: stage.lanes,
+                mode: stage.mode,
+                topics: known.collect::<Result<_, BusError>>()?,
+            })
+        };
+        Ok(Submitted {
+            name: name.to_owned(),
+            graph: self.topology.graph(),
+            build: env!("CARGO_PKG_VERSION").to_owned(),
+            at,
+            wish: Wish::Run,
+            stages: self.topology.stages().into_iter().map(stage).collect::<Result<_, BusError>>()?,
+            settings: serde_json::Value::Null,
+            workflows: self.topology.workflows(),
+            services: vec![SPEAKER.to_owned()],
+            description: self.topology.describe(),
+        })
+    }
+
+    /// A northbound's options for this system.
+    ///
+    /// # Panics
+    /// Where the topics are gone that it was made with.
+    pub fn gateway_options(&self) -> northbound::GatewayOptions {
+        let submitted = self.submitted(wire::WallTime::default()).expect("the topics are there");
+        northbound::GatewayOptions::of(&self.options.topics, &submitted, northbound::GatewayLimits::default())
     }
 }
 

@@ -109,8 +109,8 @@ impl World {
         let speaker_part = SpeakerPart::join(&bus, &system.speaker_topic(), "speaker-0", speaker.clone());
         let speaker_part = speaker_part.expect("the topics are there");
         let gateway = Arc::new(Gateway::new(system.gateway_options(), Arc::clone(&clock) as Arc<dyn Clock>));
-        let inlet = Inlet::open(&bus, Arc::clone(&gateway)).expect("the topics are there");
-        let outlet = Outlet::open(&bus, Arc::clone(&gateway)).expect("the topics are there");
+        let inlet = Inlet::open(&bus).expect("the topics are there");
+        let outlet = Outlet::open(Arc::new(bus.clone()), Arc::clone(&gateway)).expect("the topics are there");
         let mut world = Self {
             turns: Virtual::new(Arc::clone(&clock), seed),
             clock,
@@ -149,14 +149,16 @@ impl World {
         let request = wire::flow::CreateFlow::from_json(body)?;
         self.requests += 1;
         let ticket = self.gateway.submit(Submission {
-            workflow: "create-flow",
-            key: &request.flowid,
-            request: serde_json::to_value(&request).expect("a request is plain data"),
             idempotency_key,
-            trace: None,
-            http_id: Uuid::from_u128(u128::from(self.requests)),
+            ..Submission::new(
+                "create-flow",
+                &request.flowid,
+                serde_json::to_value(&request).expect("a request is plain data"),
+                Uuid::from_u128(u128::from(self.requests)),
+            )
         })?;
-        self.inlet_handle.send(&ticket)?;
+        // Whether it was written shows in what becomes of it.
+        drop(self.inlet_handle.send(&ticket)?);
         self.asked.push(Asking { key: request.flowid, ticket, told: None });
         Ok(Asked(self.asked.len() - 1))
     }

@@ -15,7 +15,7 @@ use axum::body::{Body, to_bytes};
 use axum::http::request::Builder;
 use axum::http::{HeaderMap, Request};
 use bus::{Bus, Embedded, EmbeddedOptions, ManualClock, Outgoing, Part, Reader, TopicSpec};
-use northbound::{Gateway, GatewayOptions, Inlet, Northbound, Outlet, router, serve};
+use northbound::{Gateway, GatewayOptions, Inlet, Limits, Northbound, Outlet, router, serve};
 use serde_json::{Value, json};
 use support::{EGRESS, INBOX, VIEW, about, ended, failed, refused, running, up};
 use tokio::task::yield_now;
@@ -28,6 +28,7 @@ const LANES: u32 = 2;
 /// Everything but the hub.
 struct World {
     bus: Embedded,
+    gateway: Arc<Gateway>,
     inlet: Box<Inlet>,
     outlet: Box<Outlet>,
     state: Northbound,
@@ -47,16 +48,15 @@ impl World {
             bus.ensure_topic(&TopicSpec::log(topic, LANES)).unwrap();
         }
         let gateway = Arc::new(Gateway::new(GatewayOptions::new(INBOX, EGRESS, VIEW, LANES), bus.clock()));
-        let inlet = Inlet::open(&bus, Arc::clone(&gateway)).unwrap();
-        let outlet = Outlet::open(&bus, Arc::clone(&gateway)).unwrap();
-        let ready = || Ok(());
-        let metrics = || "nave_up 1\n".to_owned();
-        let state = Northbound { gateway, inlet: inlet.handle(), ready: Arc::new(ready), metrics: Arc::new(metrics) };
+        let inlet = Inlet::open(&bus).unwrap();
+        let outlet = Outlet::open(Arc::new(bus.clone()), Arc::clone(&gateway)).unwrap();
+        let mut state = Northbound::new(Arc::clone(outlet.directory()), inlet.handle());
+        state.metrics = Arc::new(|| "nave_up 1\n".to_owned());
         let mut inbox = bus.reader().unwrap();
         for lane in 0..LANES {
             inbox.assign(INBOX, lane, 0).unwrap();
         }
-        Self { bus, inlet: Box::new(inlet), outlet: Box::new(outlet), state, inbox }
+        Self { bus, gateway, inlet: Box::new(inlet), outlet: Box::new(outlet), state, inbox }
     }
 
     /// Sends a request. Each record of the inbox is given to `hub`, and what it says is written.
@@ -202,7 +202,6 @@ async fn what_is_wrong_with_a_request_is_said_at_once() {
     }
     for (request, status, code) in [
         (get("/flows"), 404, Code::UnknownPath),
-        (get("/"), 404, Code::UnknownPath),
         (get("/flow"), 405, Code::WrongMethod),
         (get("/v1/operations/7f3a"), 404, Code::UnknownOperation),
         (get("/v1/operations/a%2Fb"), 404, Code::UnknownOperation),
@@ -257,7 +256,7 @@ async fn when_patience_ends_the_client_is_told_where_to_look_and_never_an_outcom
     assert_eq!(told.body.get("outcome"), None);
     let view = world.stopped(get(told.headers["location"].to_str().unwrap())).await;
     assert_eq!((view.status, view.body), (200, told.body));
-    assert_eq!(world.state.gateway.unanswered(), 0, "its place is free again");
+    assert_eq!(world.gateway.unanswered(), 0, "its place is free again");
 }
 
 #[tokio::test(start_paused = true)]
@@ -277,9 +276,9 @@ async fn a_client_that_goes_away_gives_its_place_back() {
         _ = &mut response => panic!("nobody answers"),
         () = yield_now() => {}
     }
-    assert_eq!(world.state.gateway.unanswered(), 1);
+    assert_eq!(world.gateway.unanswered(), 1);
     drop(response);
-    assert_eq!(world.state.gateway.unanswered(), 0);
+    assert_eq!(world.gateway.unanswered(), 0);
 }
 
 #[tokio::test]
@@ -289,21 +288,14 @@ async fn a_lane_that_is_busy_is_429_and_an_inlet_that_has_stopped_is_503() {
         .map(|_| {
             let request = serde_json::from_str(GOOD).unwrap();
             let http_id = uuid::Uuid::new_v4();
-            let submission = northbound::Submission {
-                workflow: "create-flow",
-                key: "test-01",
-                request,
-                idempotency_key: None,
-                trace: None,
-                http_id,
-            };
-            world.state.gateway.submit(submission).unwrap()
+            let submission = northbound::Submission::new("create-flow", "test-01", request, http_id);
+            world.gateway.submit(submission).unwrap()
         })
         .collect();
     assert_problem(&world.stopped(flow(GOOD)).await, 429, Code::Busy);
     drop(open);
     assert_eq!(world.inlet.stop(), [""; 0]);
-    world.inlet = Box::new(Inlet::open(&world.bus, Arc::clone(&world.state.gateway)).unwrap());
+    world.inlet = Box::new(Inlet::open(&world.bus).unwrap());
     assert_problem(&world.stopped(flow(GOOD)).await, 503, Code::NotReady);
 }
 
@@ -333,7 +325,7 @@ async fn a_server_that_is_shut_down_ends_although_a_connection_is_open() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let served = serve(listener, router(world.state.clone()), async { stopped.await.unwrap() });
+    let served = serve(listener, router(world.state.clone()), Limits::default(), async { stopped.await.unwrap() });
     let client = tokio::task::spawn_blocking(move || {
         let mut stream = TcpStream::connect(address).unwrap();
         stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: nave\r\n\r\n").unwrap();

@@ -52,6 +52,14 @@ codes! {
     TooLarge = "NAVE-0010", "the body is too large";
     /// The request is not one that HTTP or this interface knows.
     BadRequest = "NAVE-0011", "the request cannot be read";
+    /// The request does not carry the token that this interface was started with.
+    Unauthorized = "NAVE-0012", "the request carries no token, or a wrong one";
+    /// So many requests are being answered that one more is not taken.
+    Overloaded = "NAVE-0013", "too many requests at once";
+    /// The headers of the request are more, or longer, than is allowed.
+    HeadersTooLarge = "NAVE-0014", "the headers are too many or too long";
+    /// The request did not come whole in the time that a client has for it.
+    TooSlow = "NAVE-0015", "the request did not come in time";
     /// The topology cannot be built.
     CannotBuild = "NAVE-0031", "the topology cannot be built";
     /// A topic is not as the topology needs it.
@@ -66,6 +74,16 @@ codes! {
     TooLate = "NAVE-0043", "the request cannot be done in the time that is left";
     /// A person ended a parked operation.
     Aborted = "NAVE-0044", "the operation was ended by hand";
+    /// A workflow failed, and its answer names no code of its own.
+    WorkflowFailed = "NAVE-0045", "the workflow failed";
+    /// No topology of that name was submitted.
+    UnknownTopology = "NAVE-0050", "no such topology was submitted";
+    /// The topology is being killed: it takes no new requests.
+    TopologyEnds = "NAVE-0051", "the topology is being killed";
+    /// The topology has no workflow of that name.
+    UnknownWorkflow = "NAVE-0052", "the topology has no such workflow";
+    /// No topology that was submitted names this service.
+    UnknownService = "NAVE-0053", "no topology uses such a service";
     /// There is no such flow.
     UnknownFlow = "NAVE-0104", "there is no such flow";
     /// There is a flow of that name already.

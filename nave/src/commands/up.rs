@@ -7,10 +7,13 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use bus::{Bus, BusError, Clock, Embedded, EmbeddedOptions, Kafka, KafkaOptions, MemberSpec, MonoTime, Part};
+use bus::{
+    Bus, BusError, Cleanup, Clock, Embedded, EmbeddedOptions, Kafka, KafkaOptions, MemberSpec, MonoTime, Part,
+    TopicSpec,
+};
 use floodlight_sim::{SpeakerHandle, SpeakerPart};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
-use northbound::{Gateway, Inlet, Northbound, Outlet};
+use northbound::{Access, Directory, GatewayLimits, Inlet, Limits, Northbound, Outlet, check_listen, control_record};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use topology::driver::Threads;
@@ -41,6 +44,7 @@ pub(super) fn up(args: &UpArgs) -> anyhow::Result<()> {
     let lateness = Matcher::Full(topology::names::TIMER_LATENESS.to_owned());
     let recorder = PrometheusBuilder::new().set_buckets_for_metric(lateness, &LATENESS_SECONDS)?.install_recorder()?;
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+        check_listen(args.rest, &Access::open())?;
         let rest = listen(args.rest, "--rest").await?;
         let admin = listen(args.admin, "--admin").await?;
         let running = Running::start(args, &clock)?;
@@ -92,7 +96,7 @@ fn banner(args: &UpArgs, rest: &TcpListener, admin: &TcpListener, took: Duration
 struct Running {
     clock: Arc<dyn Clock>,
     system: Arc<System>,
-    gateway: Arc<Gateway>,
+    directory: Arc<Directory>,
     inlet: northbound::InletHandle,
     ready: Arc<dyn Fn() -> Result<(), String> + Send + Sync>,
     speaker: SpeakerHandle,
@@ -115,12 +119,16 @@ impl Running {
             ..SystemOptions::default()
         };
         let system = Arc::new(System::new(Arc::clone(&bus), options)?);
-        let gateway = Arc::new(Gateway::new(system.gateway_options(), Arc::clone(clock)));
+        let topics = system.options.topics.clone();
+        bus.ensure_topic(&TopicSpec::log(&topics.control(), 1).cleaned(Cleanup::Compact))?;
+        let submitted = control_record(&topics, &system.submitted(clock.wall())?);
+        bus.writer("up")?.append(&[submitted])?;
+        let directory = Arc::new(Directory::new(topics, GatewayLimits::default(), Arc::clone(clock)));
         // A name that no process before or beside this one has: it is a transactional id.
         let process = Uuid::new_v4().simple().to_string();
 
         let mut edges = Threads::default();
-        let outlet = Outlet::open(&*bus, Arc::clone(&gateway))?;
+        let outlet = Outlet::follow(Arc::clone(&bus), Arc::clone(&directory))?;
         let answers = outlet.ready();
         edges.spawn("answers", Arc::clone(clock), Box::new(move || Ok(Box::new(outlet) as Box<dyn Part>)))?;
         let speaker = SpeakerHandle::new();
@@ -144,20 +152,21 @@ impl Running {
         }
 
         let mut intake = Threads::default();
-        let part = Inlet::open(&*bus, Arc::clone(&gateway))?;
+        let part = Inlet::open(&*bus)?;
         let inlet = part.handle();
         intake.spawn("requests", Arc::clone(clock), Box::new(move || Ok(Box::new(part) as Box<dyn Part>)))?;
 
-        let (lanes_of, asked, time) = (Arc::clone(&system), Arc::clone(&gateway), Arc::clone(clock));
+        let (lanes_of, asked, time) = (Arc::clone(&system), Arc::clone(&directory), Arc::clone(clock));
         let ready = Arc::new(move || {
             let mut waiting = lanes_of.waiting(time.mono());
             waiting.extend(asked.silent_lanes());
+            waiting.extend(asked.waiting());
             if !answers.load(Ordering::Acquire) {
-                waiting.push("answers: the egress topic is not followed yet".to_owned());
+                waiting.push("answers: they are not read yet".to_owned());
             }
             if waiting.is_empty() { Ok(()) } else { Err(waiting.join("; ")) }
         });
-        Ok(Self { clock: Arc::clone(clock), system, gateway, inlet, ready, speaker, intake, lanes, edges })
+        Ok(Self { clock: Arc::clone(clock), system, directory, inlet, ready, speaker, intake, lanes, edges })
     }
 
     fn has_failed(&self) -> bool {
@@ -184,16 +193,14 @@ impl Running {
         admin: TcpListener,
         metrics: Arc<dyn Fn() -> String + Send + Sync>,
     ) -> anyhow::Result<()> {
-        let northbound = Northbound {
-            gateway: Arc::clone(&self.gateway),
-            inlet: self.inlet.clone(),
-            ready: Arc::clone(&self.ready),
-            metrics,
-        };
+        let mut northbound = Northbound::new(Arc::clone(&self.directory), self.inlet.clone());
+        northbound.ready = Arc::clone(&self.ready);
+        northbound.metrics = metrics;
         // One signal ends both servers; the admin interface stays until the end, for those who look.
         let (stop_intake, intake_stopped) = watch::channel(false);
         let (stop_admin, admin_stopped) = watch::channel(false);
-        let rest = northbound::serve(rest, northbound::router(northbound), becomes_true(intake_stopped));
+        let rest =
+            northbound::serve(rest, northbound::router(northbound), Limits::default(), becomes_true(intake_stopped));
         let admin =
             floodlight_sim::serve(admin, floodlight_sim::admin(self.speaker.clone()), becomes_true(admin_stopped));
         let control = async {
@@ -236,7 +243,7 @@ impl Running {
 
     async fn drain(&self) {
         let begun = self.clock.mono();
-        while self.gateway.unanswered() > 0 && self.clock.mono().since(begun) < Duration::from_millis(DRAIN_MS) {
+        while self.directory.unanswered() > 0 && self.clock.mono().since(begun) < Duration::from_millis(DRAIN_MS) {
             tokio::time::sleep(LOOK).await;
         }
     }
