@@ -54,7 +54,7 @@ fn routes() -> Vec<Route> {
             .starts(),
         Route::get("/v1/flows", flow::list)
             .named("listFlows", "Which flows there are, in the order of their names")
-            .query(&[LIMIT, AFTER])
+            .query(&[LIMIT, AFTER_FLOW])
             .gives(&[(200, "Flows")])
             .refuses(&[404]),
         Route::get("/v1/flows/{flowid}", flow::show)
@@ -68,7 +68,7 @@ fn routes() -> Vec<Route> {
             .starts(),
         Route::get("/v1/operations", operations::list)
             .named("listOperations", "Which operations are known, the newest first")
-            .query(&[LIMIT, AFTER, STATE, LIVE, WORKFLOW, KEY, TOPOLOGY])
+            .query(&[LIMIT, AFTER_OPERATION, STATE, LIVE, WORKFLOW, KEY, TOPOLOGY])
             .gives(&[(200, "Operations")]),
         Route::get("/v1/operations/{id}", operations::show)
             .named("getOperation", "How an operation stands: its state, what it waits for and until when, its history")
@@ -147,10 +147,16 @@ fn routes() -> Vec<Route> {
 
 const LIMIT: Param =
     Param { name: "limit", kind: Kind::Number { min: 1, max: 1_000 }, about: "So many at most; 100 unless said" };
-const AFTER: Param = Param {
+const FROM: &str = "From after here on, as `next` of the page before says";
+const AFTER_FLOW: Param =
+    Param { name: "after", kind: Kind::Cursor { pattern: "^[A-Za-z0-9._:-]{1,64}$", is: flow::is_name }, about: FROM };
+const AFTER_OPERATION: Param = Param {
     name: "after",
-    kind: Kind::Text { max: 256 },
-    about: "From after here on, as `next` of the page before says",
+    kind: Kind::Cursor {
+        pattern: "^[0-9]{1,15}\\.[A-Za-z0-9._:-]{1,128}$",
+        is: |after| operations::cursor(after).is_some(),
+    },
+    about: FROM,
 };
 const STATE: Param =
     Param { name: "state", kind: Kind::Text { max: 64 }, about: "Those in this state of their machine, like `parked`" };

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use axum::http::StatusCode;
 use serde_json::{Value, json};
+use utoipa::openapi::link::LinkBuilder;
 use utoipa::openapi::path::{OperationBuilder, ParameterBuilder, ParameterIn};
 use utoipa::openapi::request_body::RequestBodyBuilder;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
@@ -22,6 +23,12 @@ const ALWAYS: &[u16] = &[400, 401, 422, 431, 503];
 const WITH_BODY: &[u16] = &[408, 413];
 /// The same for routes that start an operation: conflicts, busy lanes, and what becomes of workflows.
 const WHEN_STARTING: &[u16] = &[409, 429, 500, 502, 504];
+
+/// The media type of server-sent events.
+const EVENT_STREAM: &str = "text/event-stream";
+
+/// Answers that name the operation that they came of.
+const OF_AN_OPERATION: &[&str] = &["FlowMade", "FlowGone", "Operation"];
 
 /// The document.
 pub fn document() -> OpenApi {
@@ -104,6 +111,7 @@ fn operation(spec: &Spec) -> OperationBuilder {
             Kind::Number { min, max } => json!({"type": "integer", "minimum": min, "maximum": max}),
             Kind::Flag => json!({"type": "boolean"}),
             Kind::Text { max } => schemas::text(max),
+            Kind::Cursor { pattern, .. } => json!({"type": "string", "pattern": pattern}),
         };
         operation = operation.parameter(parameter(ParameterIn::Query, param.name, param.about, value));
     }
@@ -170,11 +178,19 @@ fn parameter(place: ParameterIn, name: &str, about: &str, value: Value) -> Param
 fn good(status: u16, name: &str) -> Response {
     let mut response = described(status);
     if name.contains('/') {
-        let content = ContentBuilder::new().schema(Some(schema(json!({"type": "string"})))).build();
-        response = response.content(name, content);
+        let text = || schema(json!({"type": "string"}));
+        // Of a stream each event is described.
+        let body = if name == EVENT_STREAM { component("Event") } else { text() };
+        response = response.content(name, ContentBuilder::new().schema(Some(body)).build());
     } else if !name.is_empty() {
         let content = ContentBuilder::new().schema(Some(component(name))).build();
         response = response.content("application/json", content);
+    }
+    if OF_AN_OPERATION.contains(&name) {
+        for to in ["getOperation", "watchOperation", "cancelOperation"] {
+            let link = LinkBuilder::new().operation_id(to).parameter("id", "$response.body#/operation");
+            response = response.link(to, link.build());
+        }
     }
     response.build()
 }

@@ -14,7 +14,7 @@ use wire::command::{Command, Outcome};
 use wire::{Code, OperationId, Problem, WallTime};
 
 use super::Northbound;
-use super::flow::{bad_cursor, limit_of};
+use super::flow::limit_of;
 use super::problem::Refused;
 use super::route::Asked;
 use super::start::{Shown, place_of};
@@ -65,7 +65,7 @@ struct Lines {
 /// `GET /v1/operations`: the newest first.
 pub(super) async fn list(state: Northbound, asked: Asked) -> Result<Response, Refused> {
     let limit = limit_of(&asked);
-    let after = asked.query("after").map(cursor).transpose()?;
+    let after = asked.query("after").and_then(cursor);
     let is = |name: &str, value: &str| asked.query(name).is_none_or(|wanted| wanted == value);
     let live = asked.query("live").map(|live| live == "true");
     let matches = |view: &Operation| {
@@ -98,11 +98,11 @@ fn line(entry: &Entry, begun: WallTime, view: Operation) -> Line {
     Line { operation, topology: entry.name(), workflow, key, state, live, begun, signal, outcome }
 }
 
-/// A place in the list: when the operation began, and its id.
-fn cursor(after: &str) -> Result<Begun, Refused> {
-    let parsed =
-        after.split_once('.').and_then(|(at, id)| Some((WallTime(at.parse().ok()?), OperationId::new(id).ok()?)));
-    parsed.ok_or_else(|| bad_cursor(after, "what `next` of the page before says"))
+/// A place in the list: when the operation began, in milliseconds since 1970, and its id.
+pub(super) fn cursor(after: &str) -> Option<Begun> {
+    let (at, id) = after.split_once('.')?;
+    let digits = (1..=15).contains(&at.len()) && at.bytes().all(|byte| byte.is_ascii_digit());
+    Some((WallTime(at.parse().ok().filter(|_| digits)?), OperationId::new(id).ok()?))
 }
 
 fn next_page(asked: &Asked, limit: usize, begun: WallTime, id: &OperationId) -> String {

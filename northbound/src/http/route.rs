@@ -58,6 +58,8 @@ pub(super) enum Kind {
     Flag,
     /// Of 1 to so many characters, none of them a control character.
     Text { max: usize },
+    /// A place in a list: the pattern in the document, and what reads it.
+    Cursor { pattern: &'static str, is: fn(&str) -> bool },
 }
 
 impl Param {
@@ -78,6 +80,8 @@ impl Param {
             Kind::Flag => Err(fault("true or false")),
             Kind::Text { max } if is_text(value, max) => Ok(()),
             Kind::Text { max } => Err(fault(&format!("1 to {max} characters without control characters"))),
+            Kind::Cursor { is, .. } if is(value) => Ok(()),
+            Kind::Cursor { .. } => Err(fault("what `next` of the page before says")),
         }
     }
 }

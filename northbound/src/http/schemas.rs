@@ -22,6 +22,7 @@ pub(super) fn components() -> Vec<(&'static str, Value)> {
         ("Flow", flow()),
         ("Flows", flows()),
         ("Operation", operation()),
+        ("Event", event()),
         ("OperationLine", operation_line()),
         ("Operations", page("operations", "OperationLine")),
         ("Topologies", topologies()),
@@ -202,6 +203,19 @@ fn operation() -> Value {
         }),
         &["operation", "topology", "key", "workflow", "state", "live", "history"],
     )
+}
+
+fn event() -> Value {
+    let mut event = object(
+        &json!({
+            "event": {"type": "string", "enum": ["progress", "answer"]},
+            "id": {"type": "string", "pattern": "^[0-9]+-[0-9a-f]{16}$"},
+            "data": {"type": "string", "description": "the operation, as JSON"},
+        }),
+        &["event", "id", "data"],
+    );
+    event["description"] = "an event of the stream; `answer` is the last one".into();
+    event
 }
 
 fn operation_line() -> Value {
