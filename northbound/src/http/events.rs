@@ -13,6 +13,7 @@ use axum::http::StatusCode;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
+use tokio::time::timeout;
 use wire::OperationId;
 
 use super::Northbound;
@@ -26,6 +27,9 @@ use crate::watch::Watcher;
 
 /// A comment is sent so often where there is nothing else, so that whatever is between does not take the connection for dead.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// An operation that is not known any more is waited for so long.
+const LOST: Duration = Duration::from_secs(10);
 
 /// What a watcher is sent.
 struct Look {
@@ -67,7 +71,11 @@ impl Watching {
             if self.over {
                 return None;
             }
-            let look = self.look()?;
+            let Some(look) = self.look() else {
+                // Its view was deleted, and its answer comes over another topic; or it is too old to be known.
+                timeout(LOST, self.watcher.changed()).await.ok()?;
+                continue;
+            };
             self.over = look.answered;
             if self.sent.as_ref() != Some(&look.id) {
                 metrics::event();

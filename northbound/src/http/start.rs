@@ -64,11 +64,13 @@ pub(super) async fn start(
     let durable = timeout(most, written.durable()).await;
     durable.map_err(|_| not_written(&id))?.map_err(|problem| Refused::from(problem).of(&id))?;
     let patience = asked.wishes.patience(most);
-    let told = match timeout(patience, &mut ticket.answer).await {
-        Ok(Ok(told)) => told.map_err(|problem| Refused::from(problem).of(&id))?,
+    // Who does not want to wait is always told the same, however fast the hub is.
+    let told = if patience.is_zero() { None } else { timeout(patience, &mut ticket.answer).await.ok() };
+    let told = match told {
+        Some(Ok(told)) => told.map_err(|problem| Refused::from(problem).of(&id))?,
         // The gateway keeps the other end as long as the ticket lives.
-        Ok(Err(_)) => return Err(Refused::new(Code::NotReady, "the gateway is gone").of(&id)),
-        Err(_) => {
+        Some(Err(_)) => return Err(Refused::new(Code::NotReady, "the gateway is gone").of(&id)),
+        None => {
             let shown = Shown { topology: entry.name(), operation: gateway.so_far(&ticket, workflow, key) };
             tracing::debug!(operation = %id, "the client waits no longer");
             if patience.is_zero() {
