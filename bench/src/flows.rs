@@ -51,7 +51,7 @@ impl Load {
         let of = Arc::clone(&system);
         let make = Box::new(move || of.shard(HUB, "hub").map(|shard| Box::new(shard) as Box<dyn Part>));
         parts.spawn("lanes", Arc::clone(&clock), make)?;
-        let egress = system.gateway_options().egress;
+        let egress = system.options.topics.egress(system.topology.name(), HUB);
         let mut answers = bus.reader()?;
         for lane in 0..system.options.lanes {
             answers.assign(&egress, lane, 0)?;
@@ -60,7 +60,7 @@ impl Load {
     }
 
     fn run(mut self, flows: usize, in_flight: usize) -> anyhow::Result<String> {
-        let inbox = self.system.gateway_options().inbox;
+        let inbox = self.system.options.topics.inbox(self.system.topology.name(), HUB);
         let mut sent: BTreeMap<OperationId, MonoTime> = BTreeMap::new();
         let mut latencies = Vec::with_capacity(flows);
         let mut answers: Vec<Record> = Vec::new();

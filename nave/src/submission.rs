@@ -78,7 +78,12 @@ pub fn submit(
 }
 
 /// What is written for a topology. Its topics are made, or checked.
-fn describe(bus: &dyn Bus, topics: &Topics, topology: &Topology, at: WallTime) -> Result<Submitted, Problem> {
+pub(crate) fn describe(
+    bus: &dyn Bus,
+    topics: &Topics,
+    topology: &Topology,
+    at: WallTime,
+) -> Result<Submitted, Problem> {
     let mut made: Vec<TopicInfo> = Vec::new();
     for spec in topology.topics(topics) {
         made.push(bus.ensure_topic(&spec).map_err(|error| problem(&error))?);

@@ -13,6 +13,7 @@ use wire::topics::Topics;
 use workers::{WorkerBolt, WorkerSettings};
 
 use crate::deployment::Deployment;
+use crate::submission;
 
 /// The stage that runs the workflows.
 pub const HUB: &str = STAGE;
@@ -115,18 +116,13 @@ impl System {
     }
 
     /// A northbound's options for this system.
+    ///
+    /// # Panics
+    /// Where the topics are gone that it was made with.
     pub fn gateway_options(&self) -> northbound::GatewayOptions {
-        let (topics, name) = (&self.options.topics, self.topology.name());
-        let view = topics.view(name, STAGE);
-        let mut options = northbound::GatewayOptions::new(
-            &topics.inbox(name, STAGE),
-            &topics.egress(name, STAGE),
-            &view,
-            self.options.lanes,
-        );
-        options.more_views = self.stages().iter().map(|stage| topics.view(name, stage)).collect();
-        options.more_views.retain(|topic| *topic != view);
-        options
+        let (topics, at) = (&self.options.topics, wire::WallTime::default());
+        let submitted = submission::describe(&*self.bus, topics, &self.topology, at).expect("the topics are there");
+        northbound::GatewayOptions::of(topics, &submitted, northbound::GatewayLimits::default())
     }
 }
 

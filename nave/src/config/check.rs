@@ -20,7 +20,12 @@ pub(super) fn allowed(path: &str) -> Option<&'static str> {
         "bus.kafka.replication" => "1 to 32",
         "bus.kafka.session_timeout_ms" => "1000 to 3600000; a broker takes 6000 or more unless it is told otherwise",
         "bus.disk.sync_interval_ms" => "1 to 60000",
-        "rest.unanswered_per_lane" | "rest.known_operations" => "1 to 1000000",
+        "rest.unanswered_per_lane"
+        | "rest.known_operations"
+        | "rest.requests"
+        | "rest.connections"
+        | "rest.watchers" => "1 to 1000000",
+        "rest.body_bytes" => "1024 to 1000000: what the bus takes as one record",
         "rest.patience_ms" => "1 to 3600000",
         "shutdown.intake_ms" | "shutdown.drain_ms" | "shutdown.lanes_ms" | "shutdown.close_ms" => "0 to 3600000",
         path if path.starts_with("topologies.") => match path.rsplit('.').next() {
@@ -49,6 +54,10 @@ pub(super) fn faults(config: &Config, said_by: &dyn Fn(&str) -> String) -> Vec<F
     range("bus.disk.sync_interval_ms", config.bus.disk.sync_interval_ms, 1, 60_000);
     range("rest.unanswered_per_lane", config.rest.unanswered_per_lane as u64, 1, 1_000_000);
     range("rest.known_operations", config.rest.known_operations as u64, 1, 1_000_000);
+    range("rest.requests", config.rest.requests as u64, 1, 1_000_000);
+    range("rest.connections", config.rest.connections as u64, 1, 1_000_000);
+    range("rest.watchers", config.rest.watchers as u64, 1, 1_000_000);
+    range("rest.body_bytes", config.rest.body_bytes as u64, 1_024, 1_000_000);
     range("rest.patience_ms", config.rest.patience_ms, 1, hour);
     range("shutdown.intake_ms", config.shutdown.intake_ms, 0, hour);
     range("shutdown.drain_ms", config.shutdown.drain_ms, 0, hour);

@@ -113,6 +113,14 @@ pub struct RestConfig {
     pub listen: SocketAddr,
     /// A file with the token that clients must send; empty: none is asked for, and only loopback addresses are allowed.
     pub token_file: String,
+    /// The longest body of a request, in bytes.
+    pub body_bytes: usize,
+    /// So many requests are answered at once; one more is told to come back.
+    pub requests: usize,
+    /// So many connections are open at once; one more waits in the system's own queue.
+    pub connections: usize,
+    /// So many may watch the progress of operations at once.
+    pub watchers: usize,
     /// So many requests of a lane may be unanswered; the next is told that the lane is busy.
     pub unanswered_per_lane: usize,
     /// So many operations are known, the newest.
@@ -145,7 +153,7 @@ impl Config {
     /// What is so where nobody says anything, for the topologies of `program` on this bus.
     pub fn defaults(program: &Program, bus: BusKind) -> Self {
         let loopback = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
-        let northbound = northbound::GatewayOptions::new("", "", "", 1);
+        let (northbound, limits) = (northbound::GatewayLimits::default(), northbound::Limits::default());
         let layouts = program.topologies().map(|(name, topology)| (name.to_owned(), Layout::of(topology, bus)));
         Self {
             log: "warn".into(),
@@ -164,6 +172,10 @@ impl Config {
             rest: RestConfig {
                 listen: loopback(8088),
                 token_file: String::new(),
+                body_bytes: limits.body_bytes,
+                requests: limits.requests,
+                connections: limits.connections,
+                watchers: northbound.watchers,
                 unanswered_per_lane: northbound.max_unanswered_per_lane,
                 known_operations: northbound.known_operations,
                 patience_ms: ms(northbound.patience),

@@ -141,8 +141,6 @@ impl Node {
     fn judge(&mut self) {
         let known = self.control.known().clone();
         let wanted = self.options.wanted.names(&self.program);
-        self.status.known(known.clone());
-        self.status.missing(wanted.into_iter().filter(|name| !known.contains_key(name)).collect());
         let gone: Vec<String> = self.judged.keys().filter(|name| !known.contains_key(*name)).cloned().collect();
         for name in gone {
             self.judged.remove(&name);
@@ -151,7 +149,7 @@ impl Node {
             }
             self.status.gone(&name);
         }
-        for (name, submitted) in known {
+        for (name, submitted) in known.clone() {
             if self.judged.get(&name) == Some(&submitted) {
                 continue;
             }
@@ -166,6 +164,9 @@ impl Node {
             }
             self.judged.insert(name, submitted);
         }
+        // Last: whoever sees that a topology is known sees what this process makes of it too.
+        let missing = wanted.into_iter().filter(|name| !known.contains_key(name)).collect();
+        self.status.follows(known, missing);
     }
 
     fn try_to_take_up(&mut self, submitted: &Submitted) {

@@ -50,9 +50,9 @@ impl NodeStatus {
         self.inner().refused.insert(name.to_owned(), problem);
     }
 
-    pub(super) fn known(&self, known: BTreeMap<String, Submitted>) {
+    pub(super) fn follows(&self, known: BTreeMap<String, Submitted>, missing: Vec<String>) {
         let mut inner = self.inner();
-        (inner.known, inner.begun) = (known, true);
+        (inner.known, inner.missing, inner.begun) = (known, missing, true);
     }
 
     /// What was submitted, by name.
@@ -65,10 +65,6 @@ impl NodeStatus {
         for (deployment, _) in self.inner().running.values() {
             deployment.status().values().for_each(|status| status.drain());
         }
-    }
-
-    pub(super) fn missing(&self, names: Vec<String>) {
-        self.inner().missing = names;
     }
 
     pub(super) fn fail(&self) {

@@ -1,20 +1,22 @@
-//! The northbound of a process: from what was submitted to the parts of a REST interface.
+//! The northbound of a process: it follows what was submitted, and serves all of it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use bus::{Bus, BusError, Part};
-use northbound::{Gateway, GatewayOptions, Inlet, InletHandle, Outlet};
+use anyhow::Context;
+use bus::{Bus, Clock, Part};
+use northbound::{Access, Directory, GatewayLimits, Inlet, InletHandle, Limits, Northbound, Outlet};
 use topology::driver::Threads;
-use wire::control::Submitted;
+use wire::control::Wish;
 
 use crate::config::Config;
+use crate::node::status::NodeStatus;
 
 /// What the paths work with, and the two ends on the bus behind it.
 pub(super) struct Front {
-    pub(super) gateway: Arc<Gateway>,
-    pub(super) inlet: InletHandle,
+    pub(super) directory: Arc<Directory>,
+    inlet: InletHandle,
     answers: Arc<AtomicBool>,
     /// Requests in.
     pub(super) intake: Threads,
@@ -23,32 +25,55 @@ pub(super) struct Front {
 }
 
 impl Front {
-    /// Opens the front of a topology that has workflows: of their stage.
-    pub(super) fn open(bus: &Arc<dyn Bus>, config: &Config, submitted: &Submitted) -> Result<Self, OpenError> {
-        let clock = bus.clock();
-        let gateway = Arc::new(Gateway::new(options(config, submitted), Arc::clone(&clock)));
+    /// Opens both ends.
+    pub(super) fn open(bus: &Arc<dyn Bus>, config: &Config, clock: &Arc<dyn Clock>) -> anyhow::Result<Self> {
+        let limits = GatewayLimits {
+            max_unanswered_per_lane: config.rest.unanswered_per_lane,
+            known_operations: config.rest.known_operations,
+            patience: Duration::from_millis(config.rest.patience_ms),
+            watchers: config.rest.watchers,
+            ..GatewayLimits::default()
+        };
+        let directory = Arc::new(Directory::new(config.topics(), limits, Arc::clone(clock)));
         let mut answers_out = Threads::default();
-        let outlet = Outlet::open(&**bus, Arc::clone(&gateway))?;
+        let outlet = Outlet::follow(Arc::clone(bus), Arc::clone(&directory))?;
         let answers = outlet.ready();
-        answers_out.spawn("answers", Arc::clone(&clock), Box::new(move || Ok(Box::new(outlet) as Box<dyn Part>)))?;
+        answers_out.spawn("answers", Arc::clone(clock), Box::new(move || Ok(Box::new(outlet) as Box<dyn Part>)))?;
         let mut intake = Threads::default();
-        let part = Inlet::open(&**bus, Arc::clone(&gateway))?;
+        let part = Inlet::open(&**bus)?;
         let inlet = part.handle();
-        intake.spawn("requests", clock, Box::new(move || Ok(Box::new(part) as Box<dyn Part>)))?;
-        Ok(Self { gateway, inlet, answers, intake, answers_out })
+        intake.spawn("requests", Arc::clone(clock), Box::new(move || Ok(Box::new(part) as Box<dyn Part>)))?;
+        Ok(Self { directory, inlet, answers, intake, answers_out })
     }
 
-    /// A line for each thing that requests would have to wait for.
-    pub(super) fn waiting(gateway: &Gateway, answers: &AtomicBool) -> Vec<String> {
-        let mut lines = gateway.silent_lanes();
-        if !answers.load(Ordering::Acquire) {
-            lines.push("answers: the egress topic is not followed yet".to_owned());
+    /// What the paths work with: open to whoever has the token, where there is one.
+    pub(super) fn northbound(&self, config: &Config) -> anyhow::Result<Northbound> {
+        let limits = limits(config);
+        let mut northbound = Northbound::new(Arc::clone(&self.directory), self.inlet.clone()).with_limits(limits);
+        let file = &config.rest.token_file;
+        if !file.is_empty() {
+            let token = std::fs::read_to_string(file).with_context(|| format!("cannot read the token in {file}"))?;
+            northbound.access = Access::with_token(&token).with_context(|| format!("the token in {file}"))?;
         }
-        lines
+        northbound::check_listen(config.rest.listen, &northbound.access)?;
+        Ok(northbound)
     }
 
-    pub(super) fn answers(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.answers)
+    /// Tells what requests would have to wait for.
+    pub(super) fn waiting(&self, status: &Arc<NodeStatus>) -> impl Fn() -> Vec<String> + Send + Sync + 'static {
+        let (directory, answers, status) = (Arc::clone(&self.directory), Arc::clone(&self.answers), Arc::clone(status));
+        move || {
+            let mut lines = directory.silent_lanes();
+            lines.extend(directory.waiting());
+            // This process follows the control topic twice: for the lanes that it runs, and for those whom it serves.
+            let submitted = status.submitted().into_values();
+            let unknown = submitted.filter(|one| one.wish == Wish::Run && directory.topology(&one.name).is_none());
+            lines.extend(unknown.map(|one| format!("topology {}: not known to the REST interface yet", one.name)));
+            if !answers.load(Ordering::Acquire) {
+                lines.push("answers: they are not read yet".to_owned());
+            }
+            lines
+        }
     }
 
     pub(super) fn has_failed(&self) -> bool {
@@ -56,49 +81,8 @@ impl Front {
     }
 }
 
-/// Lanes, and so the way of each key, are those that were recorded.
-fn options(config: &Config, submitted: &Submitted) -> GatewayOptions {
-    let (topics, name) = (config.topics(), &submitted.name);
-    let stage = submitted.workflows.first().map_or("", |workflow| &workflow.stage);
-    let lanes = submitted.stage(stage).map_or(1, |stage| stage.lanes);
-    let view = topics.view(name, stage);
-    let mut options = GatewayOptions::new(&topics.inbox(name, stage), &topics.egress(name, stage), &view, lanes);
-    options.more_views = submitted.stages.iter().map(|stage| topics.view(name, &stage.name)).collect();
-    options.more_views.retain(|topic| *topic != view);
-    options.max_unanswered_per_lane = config.rest.unanswered_per_lane;
-    options.known_operations = config.rest.known_operations;
-    options.patience = Duration::from_millis(config.rest.patience_ms);
-    options
-}
-
-/// Why a front cannot be opened.
-#[derive(Debug)]
-pub(super) enum OpenError {
-    /// The bus refused.
-    Bus(BusError),
-    /// The system gave no thread.
-    Thread(std::io::Error),
-}
-
-impl std::fmt::Display for OpenError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            OpenError::Bus(error) => error.fmt(f),
-            OpenError::Thread(error) => write!(f, "no thread for the northbound: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for OpenError {}
-
-impl From<BusError> for OpenError {
-    fn from(error: BusError) -> Self {
-        OpenError::Bus(error)
-    }
-}
-
-impl From<std::io::Error> for OpenError {
-    fn from(error: std::io::Error) -> Self {
-        OpenError::Thread(error)
-    }
+/// What bounds the REST interface.
+pub(super) fn limits(config: &Config) -> Limits {
+    let rest = &config.rest;
+    Limits { body_bytes: rest.body_bytes, requests: rest.requests, connections: rest.connections, ..Limits::default() }
 }

@@ -1,6 +1,6 @@
 //! A running process: its parts, joined as it was told to.
 //!
-//! Read in this order: this file (what there is in a process), `parts` (how it is put together), `front` (the northbound),
+//! Read in this order: this file (what there is in a process), `parts` (how it is put together), `front` (the northbound, which follows what was submitted),
 //! `later` (what waits for a topic), `serve` (from the first request to the last); then [`crate::shutdown`] (how it ends).
 
 mod front;

@@ -7,12 +7,12 @@ use bus::{Bus, Part};
 use floodlight_sim::{SpeakerHandle, SpeakerOptions, SpeakerPart};
 use topology::driver::Threads;
 use uuid::Uuid;
-use wire::control::Submitted;
 
 use super::Purpose;
 use super::front::Front;
 use super::later::Later;
 use crate::config::{BusKind, Config};
+use crate::control;
 use crate::node::crew::{Crew, OnThreads};
 use crate::node::status::NodeStatus;
 use crate::node::{Node, NodeOptions};
@@ -23,7 +23,7 @@ use crate::submission;
 pub(super) struct Parts {
     pub(super) bus: Arc<dyn Bus>,
     pub(super) speaker: SpeakerHandle,
-    /// Requests in, and answers out; none before a topology with workflows was submitted.
+    /// Requests in, and answers out, where it serves the REST interface.
     pub(super) front: Option<Front>,
     /// What was submitted, and the lanes that are run of it.
     pub(super) node: Threads,
@@ -33,7 +33,7 @@ pub(super) struct Parts {
 }
 
 impl Parts {
-    /// Submits what is to be submitted, and starts everything but the northbound, which follows what was submitted.
+    /// Submits what is to be submitted, and starts everything.
     pub(super) fn start(
         program: &Program,
         config: &Config,
@@ -42,6 +42,7 @@ impl Parts {
     ) -> anyhow::Result<Self> {
         let clock = bus.clock();
         let topics = config.topics();
+        bus.ensure_topic(&control::topic(&topics))?;
         if purpose.submits {
             for (name, topology) in program.topologies() {
                 let topology =
@@ -84,21 +85,9 @@ impl Parts {
             let crew = Box::new(move || Box::new(OnThreads::new(Arc::clone(&time))) as Box<dyn Crew>);
             Node::open(of, program, options, crew, told).map(|node| Box::new(node) as Box<dyn Part>)
         };
-        node.spawn("control", clock, Box::new(make))?;
-        Ok(Self { bus, speaker, front: None, node, status, edges })
-    }
-
-    /// Opens the front where a topology with workflows was submitted; true where there is one.
-    pub(super) fn open_front(&mut self, config: &Config) -> anyhow::Result<bool> {
-        if self.front.is_none() {
-            let known = self.status.submitted();
-            let has_workflows = |submitted: &&Submitted| !submitted.workflows.is_empty();
-            let Some(submitted) = known.get(flows::NAME).or_else(|| known.values().find(has_workflows)) else {
-                return Ok(false);
-            };
-            self.front = Some(Front::open(&self.bus, config, submitted)?);
-        }
-        Ok(true)
+        node.spawn("control", Arc::clone(&clock), Box::new(make))?;
+        let front = purpose.northbound.then(|| Front::open(&bus, config, &clock)).transpose()?;
+        Ok(Self { bus, speaker, front, node, status, edges })
     }
 
     pub(super) fn has_failed(&self) -> bool {

@@ -5,16 +5,14 @@ use std::time::Duration;
 
 use anyhow::bail;
 use bus::{Clock, MonoTime};
-use northbound::Northbound;
 use northbound::health::{self, Health};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::parts::Parts;
-use super::{Purpose, bus_line};
+use super::{Purpose, bus_line, front};
 use crate::config::Config;
-use crate::process::front::Front;
 use crate::shutdown::{self, Left};
 
 /// A system on one machine is ready in a fraction of a second; on a cluster it waits for its group and its topics.
@@ -42,32 +40,30 @@ pub(super) struct Server<'a> {
 
 impl Server<'_> {
     /// Serves until a signal, or until a part fails; then stops in order.
-    pub(super) async fn serve(mut self, mut parts: Parts, begun: MonoTime) -> anyhow::Result<()> {
+    pub(super) async fn serve(mut self, parts: Parts, begun: MonoTime) -> anyhow::Result<()> {
         let (stop_intake, intake_stopped) = watch::channel(false);
         let (stop_rest, rest_stopped) = watch::channel(false);
         let mut servers: JoinSet<std::io::Result<()>> = JoinSet::new();
-        let addresses = self.addresses()?;
+        let (addresses, limits) = (self.addresses()?, front::limits(self.config));
+        let ready = self.ready(&parts);
         if let Some(listener) = self.sim.take() {
             let router = floodlight_sim::admin(parts.speaker.clone());
             servers.spawn(floodlight_sim::serve(listener, router, becomes_true(rest_stopped.clone())));
         }
         if let Some(listener) = self.health.take() {
-            let health = Health { ready: self.ready(&parts), metrics: Arc::clone(&self.metrics) };
-            servers.spawn(northbound::serve(listener, health::router(health), becomes_true(rest_stopped)));
+            let router = health::router(Health { ready: Arc::clone(&ready), metrics: Arc::clone(&self.metrics) });
+            servers.spawn(northbound::serve(listener, router, limits.clone(), becomes_true(rest_stopped)));
+        }
+        if let (Some(listener), Some(front)) = (self.rest.take(), &parts.front) {
+            let mut northbound = front.northbound(self.config)?;
+            (northbound.ready, northbound.metrics) = (Arc::clone(&ready), Arc::clone(&self.metrics));
+            let router = northbound::router(northbound);
+            servers.spawn(northbound::serve(listener, router, limits, becomes_true(intake_stopped)));
         }
         if self.purpose.submits {
-            self.until_front(&mut parts, &addresses).await?;
-            self.start_rest(&parts, &mut servers, intake_stopped);
-            self.until_ready(&parts, begun).await?;
-            self.banner(&addresses, begun);
-        } else {
-            self.banner(&addresses, begun);
-            tokio::select! {
-                found = self.until_front(&mut parts, &addresses) => found?,
-                () = shutdown::signalled() => return self.stop(parts, servers, &stop_intake, &stop_rest, false).await,
-            }
-            self.start_rest(&parts, &mut servers, intake_stopped);
+            self.until_ready(&parts, &ready, begun).await?;
         }
+        self.banner(&addresses, begun);
         let failed = tokio::select! {
             () = shutdown::signalled() => false,
             () = until_failed(&parts) => true,
@@ -75,55 +71,18 @@ impl Server<'_> {
         self.stop(parts, servers, &stop_intake, &stop_rest, failed).await
     }
 
-    /// A northbound waits for a topology with workflows; every other process has nothing to wait for.
-    async fn until_front(&self, parts: &mut Parts, addresses: &[String]) -> anyhow::Result<()> {
-        let begun = self.clock.mono();
-        while self.purpose.northbound && !parts.open_front(self.config)? {
-            if parts.has_failed() {
-                bail!("a part ended with a fault; the log above says which");
-            }
-            let waited = self.clock.mono().since(begun);
-            if self.purpose.submits && waited > Duration::from_millis(READY_MS) {
-                // Nothing that was submitted has workflows: the paths have nobody to ask.
-                tracing::warn!(?addresses, "no topology has workflows; the REST interface does not begin");
-                return Ok(());
-            }
-            if self.purpose.submits && !parts.status.submitted().is_empty() {
-                return Ok(());
-            }
-            tokio::time::sleep(LOOK).await;
-        }
-        Ok(())
-    }
-
-    fn start_rest(&mut self, parts: &Parts, servers: &mut JoinSet<std::io::Result<()>>, stop: watch::Receiver<bool>) {
-        let Some(listener) = self.rest.take() else { return };
-        let (ready, metrics) = (self.ready(parts), Arc::clone(&self.metrics));
-        let router = if let Some(front) = &parts.front {
-            let (gateway, inlet) = (Arc::clone(&front.gateway), front.inlet.clone());
-            northbound::router(Northbound { gateway, inlet, ready, metrics })
-        } else {
-            // Nothing that was submitted has workflows: there is nobody to ask, but for how the process stands.
-            health::router(Health { ready, metrics })
-        };
-        servers.spawn(northbound::serve(listener, router, becomes_true(stop)));
-    }
-
     /// Whether requests are taken, or lanes run; else why not.
     fn ready(&self, parts: &Parts) -> Ready {
         let (status, clock, alone) = (Arc::clone(&parts.status), Arc::clone(&self.clock), self.purpose.submits);
-        let front = parts.front.as_ref().map(|front| (Arc::clone(&front.gateway), front.answers()));
+        let front = parts.front.as_ref().map(|front| front.waiting(&status));
         Arc::new(move || {
             let mut waiting = status.waiting(clock.mono(), alone);
-            if let Some((gateway, answers)) = &front {
-                waiting.extend(Front::waiting(gateway, answers));
-            }
+            waiting.extend(front.iter().flat_map(|waiting| waiting()));
             if waiting.is_empty() { Ok(()) } else { Err(waiting.join("; ")) }
         })
     }
 
-    async fn until_ready(&self, parts: &Parts, begun: MonoTime) -> anyhow::Result<()> {
-        let ready = self.ready(parts);
+    async fn until_ready(&self, parts: &Parts, ready: &Ready, begun: MonoTime) -> anyhow::Result<()> {
         while let Err(reason) = ready() {
             if parts.has_failed() {
                 bail!("a part ended with a fault; the log above says which");
@@ -184,30 +143,24 @@ impl Server<'_> {
         stop_intake.send_replace(true);
         let Parts { bus, speaker: _, front, node, status, edges } = parts;
         let mut answers_out = None;
-        let gateway = front.map(|front| {
-            answers_out = Some(front.answers_out);
-            (front.gateway, front.intake)
-        });
         let clock = Arc::clone(&self.clock);
-        let gateway = match gateway {
-            None => None,
-            Some((gateway, intake)) => {
-                let (clock, most) = (Arc::clone(&clock), ms(phases.intake_ms));
-                left.take("intake", shutdown::phase(move || intake.stop_within(most, &*clock)).await);
-                Some(gateway)
-            }
-        };
+        let mut directory = None;
+        if let Some(front) = front {
+            let (intake, clock, most) = (front.intake, Arc::clone(&clock), ms(phases.intake_ms));
+            left.take("intake", shutdown::phase(move || intake.stop_within(most, &*clock)).await);
+            (directory, answers_out) = (Some(front.directory), Some(front.answers_out));
+        }
         status.drain();
-        if let Some(gateway) = gateway.filter(|_| !failed) {
+        if let Some(directory) = directory.filter(|_| !failed) {
             let answered = async {
-                while gateway.unanswered() > 0 {
+                while directory.unanswered() > 0 {
                     tokio::time::sleep(LOOK).await;
                 }
             };
             if !shutdown::within(ms(phases.drain_ms), answered).await {
                 left.take(
                     "drain",
-                    vec![format!("{} requests are unanswered; their operations go on", gateway.unanswered())],
+                    vec![format!("{} requests are unanswered; their operations go on", directory.unanswered())],
                 );
             }
         }
