@@ -26,6 +26,10 @@ pub trait Bus: Send + Sync {
     /// Joins a group.
     fn member(&self, spec: &MemberSpec) -> Result<Box<dyn Member>, BusError>;
 
+    /// How many members a group has now, those among them that died and whose session still runs; 0 where it has none, or
+    /// never had any. It is a question for a person's patience, not for a turn: it may take a round trip.
+    fn members(&self, group: &str) -> Result<usize, BusError>;
+
     /// A reader outside all groups. It sees committed records only.
     fn reader(&self) -> Result<Box<dyn Reader>, BusError>;
 

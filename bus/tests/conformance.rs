@@ -79,6 +79,7 @@ on_every_bus! {
         a_note_that_is_too_long_is_refused,
     }
     groups {
+        a_group_has_the_members_that_joined_and_did_not_leave,
         a_lone_member_gets_every_partition,
         no_record_of_a_partition_arrives_before_it_is_started,
         a_partition_starts_where_it_is_told_to,

@@ -1,19 +1,66 @@
 //! Workflows that talk to the outside world, on a topology of spouts and bolts.
 //!
-//! Read in this order: [`commands`] (the command line), [`system`] (how the parts are joined), [`mod@hub_and_spokes`] and
-//! [`spoke`] (what a user's workflow needs around it), [`testing`] (a user's topology in virtual time), [`world`] (all of it in virtual time, for tests).
+//! A topology of your own gets the whole command line from a `main` of a few lines:
+//!
+//! ```no_run
+//! use std::process::ExitCode;
+//! use topology::{Bolt, BuildErrors, Emitter, Spout, Topology};
+//! # struct Lines;
+//! # impl Spout for Lines {
+//! #     type Out = String;
+//! #     fn next(&mut self, _: &mut Emitter<String>) -> bool { false }
+//! # }
+//! # struct Print;
+//! # impl Bolt for Print {
+//! #     type In = String;
+//! #     type Out = ();
+//! #     fn execute(&mut self, line: String, _: &mut Emitter<()>) { println!("{line}"); }
+//! # }
+//!
+//! fn lines() -> Result<Topology, BuildErrors> {
+//!     let t = Topology::named("lines");
+//!     let lines = t.spout("lines", || Lines);
+//!     t.bolt("print", || Print).reads(lines.local());
+//!     t.build()
+//! }
+//!
+//! fn main() -> ExitCode {
+//!     nave::main([lines])
+//! }
+//! ```
+//!
+//! Read in this order: [`program`] (what a binary has code for), [`config`] (what a process is told), [`commands`] (the command
+//! line), [`submission`] and [`control`] (which topologies there are), [`node`] and [`deployment`] (what a process does about
+//! them), [`process`] and [`shutdown`] (how it is put together, and how it ends), [`client`] and [`explain`] (for people);
+//! [`mod@hub_and_spokes`] and [`spoke`] (what a user's workflow needs around it), [`testing`] (a user's topology in virtual
+//! time), [`world`] (the flow topology in virtual time) over [`system`], [`anything`] (records of any bytes).
 
 pub mod anything;
+pub mod client;
 pub mod clock;
 pub mod commands;
+pub mod config;
+pub mod control;
+pub mod deployment;
+pub mod explain;
 pub mod hub_and_spokes;
+mod near;
+pub mod node;
+pub mod process;
+pub mod program;
+pub mod shutdown;
 pub mod spoke;
+pub mod submission;
 pub mod system;
 pub mod testing;
 pub mod world;
 
+use std::process::ExitCode;
+
 pub use hub_and_spokes::hub_and_spokes;
 pub use serde_json;
+
+use program::{MakeTopology, Program};
 
 /// What a file with a workflow names.
 pub mod prelude {
@@ -25,6 +72,17 @@ pub mod prelude {
     pub use topology::{BuildErrors, Topology};
     pub use wire::answer::Answer;
     pub use wire::{OperationId, Problem};
+}
+
+/// The whole command line for these topologies: what `main` of a binary returns.
+pub fn main<const N: usize>(topologies: [MakeTopology; N]) -> ExitCode {
+    commands::run(Program::of(topologies))
+}
+
+/// The same with the flow topology, its paths and the simulated switch controller: the `nave` binary is this, without
+/// topologies of its own.
+pub fn main_with_flows<const N: usize>(topologies: [MakeTopology; N]) -> ExitCode {
+    commands::run(Program::of(topologies).and_then(Program::with_flows))
 }
 
 /// The examples of the first page run as tests.

@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    nave::commands::run()
+    nave::main_with_flows([])
 }

@@ -1,4 +1,5 @@
-//! How the parts of a system are joined, whatever bus and clock they are given.
+//! The flow topology on a bus, laid out and set up by hand: what tests and benchmarks turn themselves. A running process goes
+//! through [`crate::node`] instead, by what was submitted.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,9 +8,12 @@ use std::time::Duration;
 use bus::{Bus, BusError, MonoTime};
 use flows::{FlowSettings, SPEAKER, STAGE};
 use hub::HubSettings;
-use topology::{Arrangement, BuildErrors, Mode, Settings, Shard, ShardOptions, ShardStatus, Topology};
+use topology::{Arrangement, BuildErrors, Mode, Settings, Shard, Topology};
 use wire::topics::Topics;
 use workers::{WorkerBolt, WorkerSettings};
+
+use crate::deployment::Deployment;
+use crate::submission;
 
 /// The stage that runs the workflows.
 pub const HUB: &str = STAGE;
@@ -58,8 +62,7 @@ pub struct System {
     pub options: SystemOptions,
     /// The topology.
     pub topology: Topology,
-    /// How the lanes of each stage stand in this process.
-    pub status: BTreeMap<String, Arc<ShardStatus>>,
+    deployment: Deployment,
 }
 
 impl System {
@@ -81,19 +84,19 @@ impl System {
         for spec in topology.topics(&options.topics) {
             bus.ensure_topic(&spec)?;
         }
-        let status = |stage: topology::Stage| (stage.name.to_string(), ShardStatus::new(&stage.name, stage.lanes));
-        let status = topology.stages().into_iter().map(status).collect();
-        Ok(Self { bus, options, topology, status })
+        let deployment =
+            Deployment::new(Arc::clone(&bus), options.topics.clone(), topology.clone(), options.session_timeout);
+        Ok(Self { bus, options, topology, deployment })
     }
 
     /// The names of its stages.
     pub fn stages(&self) -> Vec<String> {
-        self.status.keys().cloned().collect()
+        self.deployment.status().keys().cloned().collect()
     }
 
     /// A line for each lane of these stages that is not live in this process, or that does not get on.
     pub fn waiting(&self, now: MonoTime) -> Vec<String> {
-        self.status.values().flat_map(|status| status.waiting(now)).collect()
+        self.deployment.status().values().flat_map(|status| status.waiting(now)).collect()
     }
 
     /// The lanes of a stage of one thread, as the member `name`.
@@ -104,16 +107,7 @@ impl System {
     /// # Panics
     /// Where there is no such stage.
     pub fn shard(&self, stage: &str, name: &str) -> Result<Shard, BusError> {
-        let status = self.status.get(stage).unwrap_or_else(|| panic!("stage `{stage}` is not one of this topology"));
-        let options = ShardOptions {
-            topics: self.options.topics.clone(),
-            stage: stage.to_owned(),
-            member: name.to_owned(),
-            build: env!("CARGO_PKG_VERSION").to_owned(),
-            settings: self.topology.settings().clone(),
-            session_timeout: self.options.session_timeout,
-        };
-        Shard::join(Arc::clone(&self.bus), self.topology.clone(), options, Arc::clone(status))
+        self.deployment.shard(stage, name)
     }
 
     /// The topic of requests to the speaker.
@@ -122,18 +116,13 @@ impl System {
     }
 
     /// A northbound's options for this system.
+    ///
+    /// # Panics
+    /// Where the topics are gone that it was made with.
     pub fn gateway_options(&self) -> northbound::GatewayOptions {
-        let (topics, name) = (&self.options.topics, self.topology.name());
-        let view = topics.view(name, STAGE);
-        let mut options = northbound::GatewayOptions::new(
-            &topics.inbox(name, STAGE),
-            &topics.egress(name, STAGE),
-            &view,
-            self.options.lanes,
-        );
-        options.more_views = self.stages().iter().map(|stage| topics.view(name, stage)).collect();
-        options.more_views.retain(|topic| *topic != view);
-        options
+        let (topics, at) = (&self.options.topics, wire::WallTime::default());
+        let submitted = submission::describe(&*self.bus, topics, &self.topology, at).expect("the topics are there");
+        northbound::GatewayOptions::of(topics, &submitted, northbound::GatewayLimits::default())
     }
 }
 

@@ -115,8 +115,8 @@ impl World {
         let speaker_part = SpeakerPart::join(&bus, &system.speaker_topic(), "speaker-0", speaker.clone());
         let speaker_part = speaker_part.expect("the topics are there");
         let gateway = Arc::new(Gateway::new(system.gateway_options(), Arc::clone(&clock) as Arc<dyn Clock>));
-        let inlet = Inlet::open(&bus, Arc::clone(&gateway)).expect("the topics are there");
-        let outlet = Outlet::open(&bus, Arc::clone(&gateway)).expect("the topics are there");
+        let inlet = Inlet::open(&bus).expect("the topics are there");
+        let outlet = Outlet::open(Arc::new(bus.clone()), Arc::clone(&gateway)).expect("the topics are there");
         let mut world = Self {
             turns: Virtual::new(Arc::clone(&clock), seed),
             clock,
@@ -176,9 +176,10 @@ impl World {
     ) -> Result<Asked, Problem> {
         self.requests += 1;
         let http_id = Uuid::from_u128(u128::from(self.requests));
-        let ticket =
-            self.gateway.submit(Submission { workflow, key, request, idempotency_key, trace: None, http_id })?;
-        self.inlet_handle.send(&ticket)?;
+        let submission = Submission { idempotency_key, ..Submission::new(workflow, key, request, http_id) };
+        let ticket = self.gateway.submit(submission)?;
+        // Whether it was written shows in what becomes of it.
+        drop(self.inlet_handle.send(&ticket)?);
         let operation = ticket.operation.clone();
         self.asked.push(Asking { key: key.to_owned(), operation, ticket: Some(ticket), told: None });
         Ok(Asked(self.asked.len() - 1))

@@ -84,9 +84,9 @@ impl Cluster {
             let make = Box::new(move || system.shard(&stage, &name).map(|shard| Box::new(shard) as Box<dyn Part>));
             edges.spawn("workers", Arc::clone(&clock), make).unwrap();
         }
-        let outlet = Outlet::open(&*system.bus, Arc::clone(&gateway)).unwrap();
+        let outlet = Outlet::open(Arc::clone(&system.bus), Arc::clone(&gateway)).unwrap();
         edges.spawn("outlet", Arc::clone(&clock), Box::new(move || Ok(Box::new(outlet) as Box<dyn Part>))).unwrap();
-        let part = Inlet::open(&*system.bus, Arc::clone(&gateway)).unwrap();
+        let part = Inlet::open(&*system.bus).unwrap();
         let inlet = part.handle();
         edges.spawn("inlet", Arc::clone(&clock), Box::new(move || Ok(Box::new(part) as Box<dyn Part>))).unwrap();
         Self { clock, system, speaker, gateway, inlet, edges, hubs: 0 }
@@ -161,14 +161,12 @@ fn the_hub_dies_at(
     let mut calls = cluster.calls();
     let ticket = cluster
         .gateway
-        .submit(Submission {
-            workflow: "create-flow",
-            key: flow,
-            request: json!({"flowid": flow, "length": 3, "error": null}),
-            idempotency_key: None,
-            trace: None,
-            http_id: Uuid::new_v4(),
-        })
+        .submit(Submission::new(
+            "create-flow",
+            flow,
+            json!({"flowid": flow, "length": 3, "error": null}),
+            Uuid::new_v4(),
+        ))
         .unwrap();
     cluster.inlet.send(&ticket).unwrap();
     let (mut seen, mut records) = (before.is_none(), Vec::new());

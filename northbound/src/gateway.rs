@@ -1,69 +1,43 @@
 //! The pure core: from a request to a record, and from an answer to who waits for it.
 
+mod hearing;
+pub mod options;
+
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
-use bus::{Clock, Outgoing, Record};
+use bus::{Clock, Headers, Outgoing};
 use dashmap::DashMap;
 use serde_json::Value;
 use tokio::sync::oneshot;
 use uuid::Uuid;
-use wire::answer::{Answer, Conversations, Operation, Until};
+use wire::answer::{Operation, Until};
+use wire::command::Command;
 use wire::request::Request;
 use wire::routing::lane_of;
-use wire::{Code, Envelope, Kind, OperationId, Problem};
+use wire::{Code, Envelope, Kind, OperationId, Problem, WallTime};
 
+pub use self::options::{GatewayLimits, GatewayOptions, StageOptions};
 use crate::known::Known;
 use crate::metrics;
+use crate::shown::Shown;
 use crate::silence::{self, Silence};
-use crate::ticket::{Place, Ticket, Told};
+use crate::ticket::{CommandTicket, Place, Ticket, Told, ToldCommand};
+use crate::watch::Watchers;
 
 /// Who sends: the `ce_source` of every request.
 pub const SOURCE: &str = "/nave/northbound";
+
+/// The header that a client's `X-Correlation-ID` travels in.
+pub const CORRELATION: &str = "x-correlation-id";
 
 /// The namespace in which an operation's id is made from its key and its idempotency key. It never changes: a repeat that
 /// comes after an upgrade must find its operation.
 const NAMESPACE: Uuid = Uuid::from_u128(0x6e61_7665_6f70_4572_8a74_696f_6e2e_6964);
 
-/// How a gateway is set up.
-#[derive(Debug, Clone)]
-pub struct GatewayOptions {
-    /// The topic that requests go to.
-    pub inbox: String,
-    /// The topic that answers come from.
-    pub egress: String,
-    /// The topic that the hub's views come from.
-    pub view: String,
-    /// Topics of more views: those of workers in stages of their own.
-    pub more_views: Vec<String>,
-    /// How many lanes were recorded for the inbox: its partitions.
-    pub lanes: u32,
-    /// So many requests of a lane may be unanswered; the next is told that the lane is busy. 256 is a quarter of a second
-    /// at a thousand operations a second for each lane: enough to keep it at work, few enough that none waits long.
-    pub max_unanswered_per_lane: usize,
-    /// So many operations are known, the newest: at some 2 KB each, 20 MB.
-    pub known_operations: usize,
-    /// So long a request waits for its answer before it is told where to look for it: as long as the seed's northbound did.
-    pub patience: Duration,
-}
-
-impl GatewayOptions {
-    /// The options as they are unless somebody says otherwise.
-    pub fn new(inbox: &str, egress: &str, view: &str, lanes: u32) -> Self {
-        Self {
-            inbox: inbox.into(),
-            egress: egress.into(),
-            view: view.into(),
-            more_views: Vec::new(),
-            lanes,
-            max_unanswered_per_lane: 256,
-            known_operations: 10_000,
-            patience: Duration::from_secs(10),
-        }
-    }
-}
+/// The topology whose operations were named before there were others: its name is no part of them.
+const FIRST: &str = "flows";
 
 /// What a client asks for.
 #[derive(Debug, Clone, PartialEq)]
@@ -78,6 +52,35 @@ pub struct Submission<'a> {
     pub idempotency_key: Option<&'a str>,
     /// `traceparent`, passed on.
     pub trace: Option<String>,
+    /// The client's `X-Correlation-ID`, passed on as [`CORRELATION`].
+    pub correlation: Option<&'a str>,
+    /// The client has no use for the answer after this.
+    pub expires: Option<WallTime>,
+    /// The id of this one HTTP request, fresh for each.
+    pub http_id: Uuid,
+}
+
+impl<'a> Submission<'a> {
+    /// A request with nothing but what every request has.
+    pub fn new(workflow: &'a str, key: &'a str, request: Value, http_id: Uuid) -> Self {
+        let (idempotency_key, trace, correlation, expires) = (None, None, None, None);
+        Self { workflow, key, request, idempotency_key, trace, correlation, expires, http_id }
+    }
+}
+
+/// What somebody tells an operation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Order<'a> {
+    /// The operation.
+    pub operation: &'a OperationId,
+    /// The operation's workflow.
+    pub workflow: &'a str,
+    /// The operation's key.
+    pub key: &'a str,
+    /// What it is told.
+    pub command: &'a Command,
+    /// The client's `X-Correlation-ID`, passed on as [`CORRELATION`].
+    pub correlation: Option<&'a str>,
     /// The id of this one HTTP request, fresh for each.
     pub http_id: Uuid,
 }
@@ -85,35 +88,55 @@ pub struct Submission<'a> {
 /// Makes records of requests, and gives answers to those who wait.
 pub struct Gateway {
     options: GatewayOptions,
-    inbox: Arc<str>,
     clock: Arc<dyn Clock>,
-    /// How many requests of each lane are unanswered.
-    unanswered: Vec<AtomicUsize>,
+    stages: Vec<Stage>,
     /// Who waits for which operation. As many as the places of all lanes, at most.
     waiters: DashMap<OperationId, Vec<Waiter>>,
+    /// Who waits for what becomes of a command, by its `ce_id`. Each holds a place too.
+    commanders: DashMap<Arc<str>, oneshot::Sender<ToldCommand>>,
     known: Known,
+    shown: Shown,
+    watchers: Arc<Watchers>,
+}
+
+/// A stage, as it stands.
+struct Stage {
+    inbox: Arc<str>,
+    /// How many requests of each lane are unanswered.
+    unanswered: Vec<AtomicUsize>,
     silence: Silence,
 }
 
 #[derive(Debug)]
 struct Waiter {
     id: Arc<str>,
-    tell: oneshot::Sender<Told>,
+    /// None where the client was told that its request was taken, and went: then only its place is held.
+    tell: Option<oneshot::Sender<Told>>,
+    stage: usize,
+    lane: usize,
 }
 
 impl Gateway {
     /// A gateway that knows nothing yet.
     ///
     /// # Panics
-    /// Where there are no lanes, which no topology that was built has.
+    /// Where a stage has no lanes, which none of a topology that was built has.
     pub fn new(options: GatewayOptions, clock: Arc<dyn Clock>) -> Self {
-        assert!(options.lanes > 0, "a topology has at least one lane");
+        let stage = |stage: &StageOptions| {
+            assert!(stage.lanes > 0, "a stage has at least one lane");
+            Stage {
+                inbox: stage.inbox.as_str().into(),
+                unanswered: (0..stage.lanes).map(|_| AtomicUsize::new(0)).collect(),
+                silence: Silence::new(stage.lanes),
+            }
+        };
         Self {
-            inbox: options.inbox.as_str().into(),
-            unanswered: (0..options.lanes).map(|_| AtomicUsize::new(0)).collect(),
+            stages: options.stages.iter().map(stage).collect(),
             waiters: DashMap::new(),
-            known: Known::newest(options.known_operations),
-            silence: Silence::new(options.lanes),
+            commanders: DashMap::new(),
+            known: Known::newest(options.limits.known_operations),
+            shown: Shown::at_most(options.limits.shown_bytes),
+            watchers: Arc::new(Watchers::at_most(options.limits.watchers)),
             options,
             clock,
         }
@@ -124,37 +147,98 @@ impl Gateway {
         &self.options
     }
 
+    // ---- requests and commands ----------------------------------------------------------------------------------------
+
     /// Accepts a request: gives it an operation, a record and a place among those that wait. Nothing is sent yet.
     ///
     /// # Errors
-    /// [`Code::Busy`] where its lane has too many unanswered requests.
+    /// [`Code::UnknownWorkflow`]; [`Code::TooLate`] where its time is over; [`Code::Busy`] where its lane has too many
+    /// unanswered requests.
     pub fn submit(self: &Arc<Self>, submission: Submission<'_>) -> Result<Ticket, Problem> {
-        let Submission { workflow, key, request, idempotency_key, trace, http_id } = submission;
-        let operation = operation_of(key, idempotency_key, http_id);
-        let lane = lane_of(key.as_bytes(), self.options.lanes);
+        let Submission { workflow, key, request, idempotency_key, trace, correlation, expires, http_id } = submission;
+        let stage = self.stage_of(workflow)?;
+        let now = self.clock.wall();
+        if expires.is_some_and(|expires| expires <= now) {
+            return Err(Problem::new(Code::TooLate, "the time that the client gives is over already"));
+        }
+        let operation = operation_of(&self.options.topology, key, idempotency_key, http_id);
         // Made first: from here on, whatever way this function ends, the place is given back.
-        let place = self.take_place(lane, &operation, http_id)?;
+        let place = self.take_place(stage, key, &operation, http_id)?;
 
         let mut envelope = Envelope::new(Kind::Request, place.id.as_ref(), SOURCE);
         envelope.subject = Some(key.into());
-        envelope.time = Some(self.clock.wall());
+        envelope.time = Some(now);
         envelope.operation = Some(operation.clone());
+        envelope.expires = expires;
         envelope.trace = trace;
         let body = Request { workflow: workflow.into(), request };
         let value = serde_json::to_vec(&body).expect("a JSON value can be written as JSON");
-        let mut record = Outgoing::keyed("", key.as_bytes().to_vec(), value).with(&envelope).to(lane);
-        record.topic = Arc::clone(&self.inbox);
+        let record = self.record(&place, key, &envelope, correlation, value);
 
-        self.silence.asked(lane, self.clock.mono());
         let (tell, answer) = oneshot::channel();
-        self.waiters.entry(operation.clone()).or_default().push(Waiter { id: Arc::clone(&place.id), tell });
-        Ok(Ticket { operation, record, answer, place })
+        let waiter = Waiter { id: Arc::clone(&place.id), tell: Some(tell), stage, lane: place.lane };
+        self.waiters.entry(operation.clone()).or_default().push(waiter);
+        Ok(Ticket { operation, record, expires, answer, place })
     }
 
-    fn take_place(self: &Arc<Self>, lane: u32, operation: &OperationId, http_id: Uuid) -> Result<Place, Problem> {
-        let most = self.options.max_unanswered_per_lane;
-        let lane = lane as usize;
-        let took = self.unanswered[lane]
+    /// Makes a record of a command, and a place for what becomes of it. Nothing is sent yet.
+    ///
+    /// # Errors
+    /// As for [`Gateway::submit`].
+    pub fn command(self: &Arc<Self>, order: &Order<'_>) -> Result<CommandTicket, Problem> {
+        let Order { operation, workflow, key, command, correlation, http_id } = order;
+        let stage = self.stage_of(workflow)?;
+        let place = self.take_place(stage, key, operation, *http_id)?;
+        let mut envelope = Envelope::new(Kind::Command, place.id.as_ref(), SOURCE);
+        envelope.subject = Some((*key).to_owned());
+        envelope.time = Some(self.clock.wall());
+        envelope.operation = Some((*operation).clone());
+        let value = serde_json::to_vec(command).expect("a command is plain data");
+        let record = self.record(&place, key, &envelope, *correlation, value);
+        let (tell, outcome) = oneshot::channel();
+        self.commanders.insert(Arc::clone(&place.id), tell);
+        Ok(CommandTicket { record, outcome, place })
+    }
+
+    fn stage_of(&self, workflow: &str) -> Result<usize, Problem> {
+        self.options.stage_of(workflow).ok_or_else(|| {
+            let known: Vec<&str> = self.options.workflows.keys().map(String::as_str).collect();
+            let (topology, known) = (&self.options.topology, known.join(", "));
+            let shown: String = workflow.chars().take(80).collect();
+            Problem::new(Code::UnknownWorkflow, format!("topology `{topology}` has no `{shown}`; it has: {known}"))
+        })
+    }
+
+    fn record(
+        &self,
+        place: &Place,
+        key: &str,
+        envelope: &Envelope,
+        correlation: Option<&str>,
+        value: Vec<u8>,
+    ) -> Outgoing {
+        let stage = &self.stages[place.stage];
+        let lane = u32::try_from(place.lane).expect("lanes are counted in 32 bits");
+        let mut record = Outgoing::keyed("", key.as_bytes().to_vec(), value).with(envelope).to(lane);
+        if let Some(id) = correlation {
+            let more = [(CORRELATION, id.as_bytes())];
+            record.headers = record.headers.iter().chain(more).collect::<Headers>();
+        }
+        record.topic = Arc::clone(&stage.inbox);
+        stage.silence.asked(lane, self.clock.mono());
+        record
+    }
+
+    fn take_place(
+        self: &Arc<Self>,
+        stage: usize,
+        key: &str,
+        operation: &OperationId,
+        http_id: Uuid,
+    ) -> Result<Place, Problem> {
+        let most = self.options.limits.max_unanswered_per_lane;
+        let lane = lane_of(key.as_bytes(), self.options.stages[stage].lanes) as usize;
+        let took = self.stages[stage].unanswered[lane]
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |taken| (taken < most).then_some(taken + 1));
         if took.is_err() {
             metrics::busy();
@@ -165,13 +249,41 @@ impl Gateway {
         }
         metrics::unanswered(1.0);
         let id = http_id.to_string().into();
-        Ok(Place { gateway: Arc::clone(self), lane, operation: operation.clone(), id })
+        Ok(Place { gateway: Arc::clone(self), stage, lane, operation: operation.clone(), id, detached: false })
     }
 
-    pub(crate) fn give_back(&self, lane: usize, operation: &OperationId, id: &str) {
-        self.take_waiters(operation, |waiter| &*waiter.id == id);
-        self.unanswered[lane].fetch_sub(1, Ordering::AcqRel);
+    pub(crate) fn give_back(&self, place: &Place) {
+        self.commanders.remove(&place.id);
+        drop(self.take_waiters(&place.operation, |waiter| waiter.id == place.id));
+        self.free(place.stage, place.lane);
+    }
+
+    fn free(&self, stage: usize, lane: usize) {
+        self.stages[stage].unanswered[lane].fetch_sub(1, Ordering::AcqRel);
         metrics::unanswered(-1.0);
+    }
+
+    /// The client of this place does not wait any more. It is held until the hub says a first word of the operation: from then
+    /// on the hub's own bounds hold. So who asks and goes cannot ask more of a lane than who waits.
+    pub(crate) fn detach(&self, place: &Place) {
+        let waits = self.waiters.get_mut(&place.operation).is_some_and(|mut waiters| {
+            let waiter = waiters.iter_mut().find(|waiter| waiter.id == place.id);
+            waiter.map(|waiter| waiter.tell = None).is_some()
+        });
+        if !waits {
+            // It was answered between two looks, and nothing else will give the place back.
+            return self.free(place.stage, place.lane);
+        }
+        if self.known.is_of_hub(&place.operation) {
+            self.heard_of(&place.operation);
+        }
+    }
+
+    /// The hub said something about an operation: those who went need no place any more.
+    fn heard_of(&self, operation: &OperationId) {
+        for gone in self.take_waiters(operation, |waiter| waiter.tell.is_none()) {
+            self.free(gone.stage, gone.lane);
+        }
     }
 
     /// Takes those out who wait for `operation` and match.
@@ -187,28 +299,61 @@ impl Gateway {
     /// Tells the request `id` of `operation` that nobody can say what becomes of it.
     pub fn fail(&self, operation: &OperationId, id: &str, problem: &Problem) {
         for waiter in self.take_waiters(operation, |waiter| &*waiter.id == id) {
-            tell(waiter, Err(problem.clone()));
+            self.tell(waiter, Err(problem.clone()));
+        }
+        if let Some((_, tell)) = self.commanders.remove(id) {
+            drop(tell.send(Err(problem.clone())));
+        }
+    }
+
+    fn tell(&self, waiter: Waiter, told: Told) {
+        match waiter.tell {
+            // Who has given up waiting is told nothing, and that is no fault: the view stays.
+            Some(tell) => drop(tell.send(told)),
+            None => self.free(waiter.stage, waiter.lane),
         }
     }
 
     /// How many requests are unanswered, in all lanes.
     pub fn unanswered(&self) -> usize {
-        self.unanswered.iter().map(|taken| taken.load(Ordering::Acquire)).sum()
+        let lanes = self.stages.iter().flat_map(|stage| &stage.unanswered);
+        lanes.map(|taken| taken.load(Ordering::Acquire)).sum()
     }
+
+    // ---- what is known ------------------------------------------------------------------------------------------------
 
     /// How an operation stands, as far as is known here. Where its lane is silent, that is what it waits for.
     pub fn operation(&self, id: &OperationId) -> Option<Operation> {
         let mut operation = self.known.operation(id)?;
-        let lane = lane_of(operation.key.as_bytes(), self.options.lanes);
-        if let Some(silent) = self.silence.of(lane, self.clock.mono()).filter(|_| operation.live) {
+        let stage = self.options.stage_of(&operation.workflow).unwrap_or_default();
+        let lanes = self.options.stages.get(stage).map(|stage| stage.lanes)?;
+        let lane = lane_of(operation.key.as_bytes(), lanes);
+        let silence = &self.stages[stage].silence;
+        if let Some(silent) = silence.of(lane, self.clock.mono()).filter(|_| operation.live) {
             operation.until = Some(Until { what: silence::line(lane, silent), at: None });
         }
         Some(operation)
     }
 
+    /// What is known of operations, to be listed.
+    pub fn known(&self) -> &Known {
+        &self.known
+    }
+
+    /// What workflows show.
+    pub fn shown(&self) -> &Shown {
+        &self.shown
+    }
+
+    /// Who watches operations.
+    pub fn watchers(&self) -> &Arc<Watchers> {
+        &self.watchers
+    }
+
     /// A line for each lane that was asked something and says nothing.
     pub fn silent_lanes(&self) -> Vec<String> {
-        self.silence.lines(self.clock.mono())
+        let now = self.clock.mono();
+        self.stages.iter().flat_map(|stage| stage.silence.lines(now)).collect()
     }
 
     /// What the request of `ticket` is shown when patience ends: the newest view, or that it was requested. From then on the
@@ -227,66 +372,9 @@ impl Gateway {
                 history: Vec::new(),
                 answer: None,
             };
-            self.known.view(requested.clone(), self.clock.wall());
+            self.known.requested(requested.clone(), self.clock.wall());
             requested
         })
-    }
-
-    /// Takes a record of the egress or of the view topic. One that cannot be read is counted and passed over.
-    pub fn on_record(&self, record: &Record) {
-        if let Err(why) = self.take(record) {
-            let (topic, partition, offset) = (&*record.topic, record.partition, record.offset);
-            tracing::warn!(topic, partition, offset, why, "a record cannot be read");
-            metrics::unreadable();
-        }
-    }
-
-    fn take(&self, record: &Record) -> Result<(), String> {
-        let envelope = record.headers.envelope().map_err(|error| error.to_string())?;
-        // Lanes of other stages have numbers of their own.
-        if *record.topic == *self.options.egress || *record.topic == *self.options.view {
-            self.silence.heard(record.partition);
-        }
-        let unreadable = |error: serde_json::Error| error.to_string();
-        match (envelope.kind, envelope.subject.as_deref()) {
-            (Kind::Answer, Some("operation")) => {
-                let operation = serde_json::from_slice(&record.value).map_err(unreadable)?;
-                self.answer(operation, &envelope, record);
-            }
-            (Kind::View, Some("operation")) if record.value.is_empty() => {
-                self.known.forget(&named(envelope)?);
-            }
-            (Kind::View, Some("operation")) => {
-                self.known.view(serde_json::from_slice(&record.value).map_err(unreadable)?, record.time);
-            }
-            (Kind::View, Some("conversations")) => {
-                let key = record.key.clone().unwrap_or_default();
-                if record.value.is_empty() {
-                    self.known.conversations(&named(envelope)?, key, Vec::new());
-                } else {
-                    let view: Conversations = serde_json::from_slice(&record.value).map_err(unreadable)?;
-                    self.known.conversations(&view.operation, key, view.calls);
-                }
-            }
-            (Kind::View, Some("lane")) => {}
-            (kind, subject) => return Err(format!("{kind} about {subject:?} is not for a northbound")),
-        }
-        Ok(())
-    }
-
-    /// A refusal concerns the one request that it names, and says nothing of the operation; any other answer is everybody's
-    /// who waits for the operation.
-    fn answer(&self, operation: Operation, envelope: &Envelope, record: &Record) {
-        let id = operation.operation.clone();
-        let refused = matches!(operation.answer, Some(Answer::Refused(_)));
-        let causation = envelope.causation.as_deref();
-        let waiters = self.take_waiters(&id, |waiter| !refused || Some(&*waiter.id) == causation);
-        for waiter in waiters {
-            tell(waiter, Ok(operation.clone()));
-        }
-        if !refused {
-            self.known.answer(operation, record.time);
-        }
     }
 }
 
@@ -299,20 +387,13 @@ impl fmt::Debug for Gateway {
     }
 }
 
-/// The operation of a request: the same for each repeat with the same idempotency key.
-fn operation_of(key: &str, idempotency_key: Option<&str>, http_id: Uuid) -> OperationId {
+/// The operation of a request: the same for each repeat with the same idempotency key, at every northbound.
+fn operation_of(topology: &str, key: &str, idempotency_key: Option<&str>, http_id: Uuid) -> OperationId {
+    // Neither names nor keys hold a line break, so that three parts are never taken for two.
     let id = match idempotency_key {
-        Some(name) => Uuid::new_v5(&NAMESPACE, format!("{key}\n{name}").as_bytes()),
+        Some(name) if topology == FIRST => Uuid::new_v5(&NAMESPACE, format!("{key}\n{name}").as_bytes()),
+        Some(name) => Uuid::new_v5(&NAMESPACE, format!("{topology}\n{key}\n{name}").as_bytes()),
         None => http_id,
     };
     OperationId::new(&id.to_string()).expect("a UUID is an operation id")
-}
-
-fn named(envelope: Envelope) -> Result<OperationId, String> {
-    envelope.operation.ok_or_else(|| "ce_correlationid is missing".into())
-}
-
-fn tell(waiter: Waiter, told: Told) {
-    // Who has given up waiting is told nothing, and that is no fault: the view stays.
-    drop(waiter.tell.send(told));
 }

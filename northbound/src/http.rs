@@ -1,106 +1,264 @@
-//! The paths.
+//! The paths: one table, which the router and the document are both made of.
 //!
-//! | path | method | answer |
-//! |---|---|---|
-//! | `/flow` | POST | creates a flow; see [`flow`] |
-//! | `/v1/operations/{id}` | GET | how an operation stands |
-//! | `/metrics` | GET | what is counted, for Prometheus |
-//! | `/healthz` | GET | 200 while the process lives |
-//! | `/readyz` | GET | 200 while requests are taken, else 503 with the reason |
+//! Every answer from 400 up is a problem as RFC 9457 has it, with a stable code; see [`problem::status_of`].
 //!
-//! Every answer from 400 up is a problem as RFC 9457 has it, with a stable code.
+//! Read in this order: `route` (what a row of the table says), `door` (what every request passes), `prefer` (what clients say
+//! beside a request), `start` (an operation begins), then the answers: [`flow`], `workflows`, `operations`, `events`,
+//! `topologies`; [`problem`] (faults), [`document`] (`OpenAPI`) and its `schemas`.
 
+pub mod document;
+mod door;
+mod events;
 pub mod flow;
+mod operations;
+mod prefer;
 pub mod problem;
+mod route;
+mod schemas;
+mod start;
+mod topologies;
+mod workflows;
 
-use std::future::Future;
+use std::fmt;
 use std::sync::Arc;
 
-use axum::extract::rejection::PathRejection;
-use axum::extract::{DefaultBodyLimit, Path, State};
-use axum::http::header;
-use axum::response::IntoResponse;
-use axum::routing::{get, post};
-use axum::serve::ListenerExt;
+use axum::extract::DefaultBodyLimit;
+use axum::http::{StatusCode, header};
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
 use axum::{Json, Router};
-use serde_json::{Value, json};
-use wire::answer::Operation;
-use wire::{Code, OperationId};
+use serde_json::json;
+use tokio::sync::Semaphore;
+use wire::Code;
 
 use self::problem::Refused;
-use crate::{Gateway, InletHandle};
+use self::route::{Asked, Kind, Param, Route};
+use crate::{Access, Directory, InletHandle, Limits};
 
-/// The longest body, in bytes. A request to create a flow has a hundred.
-pub const LONGEST_BODY: usize = 64 * 1024;
+/// The table of all routes.
+#[expect(clippy::too_many_lines, reason = "it is one table")]
+fn routes() -> Vec<Route> {
+    vec![
+        Route::get("/", index).named("index", "What there is, in a few lines").gives(&[(200, "text/plain")]),
+        Route::post("/flow", flow::create_or_keep)
+            .named("letFlowBe", "Lets a flow be there: creates it, or makes sure of it where it stands")
+            .takes("FlowToLetBe")
+            .gives(&[(200, "FlowMade"), (201, "FlowMade")])
+            .refuses(&[404])
+            .starts(),
+        Route::post("/v1/flows", flow::create_new)
+            .named("createFlow", "Creates a flow; one that is there already is a conflict")
+            .takes("FlowToCreate")
+            .gives(&[(200, "FlowMade"), (201, "FlowMade")])
+            .refuses(&[404])
+            .starts(),
+        Route::get("/v1/flows", flow::list)
+            .named("listFlows", "Which flows there are, in the order of their names")
+            .query(&[LIMIT, AFTER_FLOW])
+            .gives(&[(200, "Flows")])
+            .refuses(&[404]),
+        Route::get("/v1/flows/{flowid}", flow::show)
+            .named("getFlow", "How a flow stands")
+            .gives(&[(200, "Flow")])
+            .refuses(&[404]),
+        Route::delete("/v1/flows/{flowid}", flow::remove)
+            .named("deleteFlow", "Removes a flow: every rule of it, validated, and what it held is free again")
+            .gives(&[(200, "FlowGone")])
+            .refuses(&[404])
+            .starts(),
+        Route::get("/v1/operations", operations::list)
+            .named("listOperations", "Which operations are known, the newest first")
+            .query(&[LIMIT, AFTER_OPERATION, STATE, LIVE, WORKFLOW, KEY, TOPOLOGY])
+            .gives(&[(200, "Operations")]),
+        Route::get("/v1/operations/{id}", operations::show)
+            .named("getOperation", "How an operation stands: its state, what it waits for and until when, its history")
+            .gives(&[(200, "Operation")])
+            .refuses(&[404]),
+        Route::delete("/v1/operations/{id}", operations::cancel)
+            .named("cancelOperation", "Cancels an operation: what it did is undone, and it ends")
+            .query(&[KEY, TOPOLOGY, WORKFLOW])
+            .gives(&[(200, "Operation"), (202, "Operation")])
+            .refuses(&[404, 409, 429]),
+        Route::get("/v1/operations/{id}/events", events::watch)
+            .named("watchOperation", "The progress of an operation as server-sent events, up to its answer")
+            .gives(&[(200, "text/event-stream"), (204, "")])
+            .refuses(&[404]),
+        Route::post("/v1/operations/{id}/signals/{signal}", operations::signal)
+            .named("signalOperation", "Answers an operation that waits for a person")
+            .query(&[KEY, TOPOLOGY, WORKFLOW])
+            .may_take("Anything")
+            .gives(&[(200, "Operation"), (202, "Operation")])
+            .refuses(&[404, 409, 429]),
+        Route::post("/v1/operations/{id}/resume", operations::resume)
+            .named("resumeOperation", "Lets a parked operation go on from where it stood")
+            .query(&[KEY, TOPOLOGY, WORKFLOW])
+            .gives(&[(200, "Operation"), (202, "Operation")])
+            .refuses(&[404, 409, 429]),
+        Route::post("/v1/operations/{id}/abort", operations::abort)
+            .named("abortOperation", "Ends a parked operation; what it did stays done")
+            .query(&[KEY, TOPOLOGY, WORKFLOW])
+            .gives(&[(200, "Operation"), (202, "Operation")])
+            .refuses(&[404, 409, 429]),
+        Route::get("/v1/topologies", topologies::list)
+            .named("listTopologies", "Which topologies were submitted")
+            .gives(&[(200, "Topologies")]),
+        Route::get("/v1/topologies/{topology}", topologies::show)
+            .named(
+                "getTopology",
+                "A topology: its stages, its workflows with the schemas of their requests, and how it is drawn",
+            )
+            .gives(&[(200, "Topology")])
+            .refuses(&[404]),
+        Route::delete("/v1/topologies/{topology}", topologies::kill)
+            .named("killTopology", "Kills a topology: it takes nothing new, finishes what it has, and ends")
+            .query(&[WAIT_MS])
+            .gives(&[(202, "Topology")])
+            .refuses(&[404, 429]),
+        Route::post("/v1/topologies/{topology}/workflows/{workflow}/{key}", workflows::begin)
+            .named(
+                "startWorkflow",
+                "Starts a workflow and answers as it answers; its topology has the schema of its request",
+            )
+            .takes("Anything")
+            .gives(&[(200, "Anything")])
+            .refuses(&[404])
+            .starts(),
+        Route::get("/v1/spokes", topologies::spokes)
+            .named("listSpokes", "The services that topologies use, and who serves them")
+            .gives(&[(200, "Spokes")]),
+        Route::get("/v1/spokes/{service}", topologies::spoke)
+            .named("getSpoke", "A service: which instances live, and when each was heard of")
+            .gives(&[(200, "Spoke")])
+            .refuses(&[404]),
+        Route::get("/metrics", metrics)
+            .named("metrics", "What is counted, for Prometheus")
+            .gives(&[(200, "text/plain")]),
+        Route::get("/openapi.json", openapi).named("openapi", "This document").gives(&[(200, "Anything")]),
+        Route::get("/healthz", healthz)
+            .named("healthz", "200 while the process lives")
+            .gives(&[(200, "Health")])
+            .open(),
+        Route::get("/readyz", readyz)
+            .named("readyz", "200 while requests are taken, else 503 with the reason")
+            .gives(&[(200, "Health")])
+            .open(),
+    ]
+}
+
+const LIMIT: Param =
+    Param { name: "limit", kind: Kind::Number { min: 1, max: 1_000 }, about: "So many at most; 100 unless said" };
+const FROM: &str = "From after here on, as `next` of the page before says";
+const AFTER_FLOW: Param =
+    Param { name: "after", kind: Kind::Cursor { pattern: "^[A-Za-z0-9._:-]{1,64}$", is: flow::is_name }, about: FROM };
+const AFTER_OPERATION: Param = Param {
+    name: "after",
+    kind: Kind::Cursor {
+        pattern: "^[0-9]{1,15}\\.[A-Za-z0-9._:-]{1,128}$",
+        is: |after| operations::cursor(after).is_some(),
+    },
+    about: FROM,
+};
+const STATE: Param =
+    Param { name: "state", kind: Kind::Text { max: 64 }, about: "Those in this state of their machine, like `parked`" };
+const LIVE: Param = Param { name: "live", kind: Kind::Flag, about: "Those that live, or those that are over" };
+const WORKFLOW: Param = Param { name: "workflow", kind: Kind::Text { max: 128 }, about: "Of this workflow" };
+const KEY: Param = Param { name: "key", kind: Kind::Text { max: workflows::LONGEST_KEY }, about: "About this key" };
+const TOPOLOGY: Param = Param { name: "topology", kind: Kind::Text { max: 128 }, about: "Of this topology" };
+const WAIT_MS: Param = Param {
+    name: "wait_ms",
+    kind: Kind::Number { min: 0, max: 3_600_000 },
+    about: "It has so many milliseconds to finish what it has; 30,000 unless said",
+};
 
 /// What the paths work with.
 #[derive(Clone)]
 pub struct Northbound {
-    /// Tickets and views.
-    pub gateway: Arc<Gateway>,
+    /// Which topologies there are.
+    pub directory: Arc<Directory>,
     /// Where records are handed in.
     pub inlet: InletHandle,
     /// Whether requests are taken; else why not.
     pub ready: Arc<dyn Fn() -> Result<(), String> + Send + Sync>,
     /// All counters and histograms, as Prometheus reads them.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
+    /// Who may ask.
+    pub access: Access,
+    /// How much.
+    pub limits: Limits,
+    /// The requests that are being answered.
+    places: Arc<Semaphore>,
+}
+
+impl Northbound {
+    /// For everybody who reaches it, with the usual limits, ready, and without metrics: the fields say what else there is.
+    pub fn new(directory: Arc<Directory>, inlet: InletHandle) -> Self {
+        let (ready, metrics) = (Arc::new(|| Ok(())), Arc::new(String::new));
+        let (access, limits) = (Access::open(), Limits::default());
+        let places = Arc::new(Semaphore::new(limits.requests));
+        Self { directory, inlet, ready, metrics, access, limits, places }
+    }
+
+    /// The same with these limits.
+    #[must_use]
+    pub fn with_limits(mut self, limits: Limits) -> Self {
+        self.places = Arc::new(Semaphore::new(limits.requests));
+        self.limits = limits;
+        self
+    }
+}
+
+impl fmt::Debug for Northbound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { directory, access, limits, .. } = self;
+        let mut shown = f.debug_struct("Northbound");
+        shown.field("directory", directory).field("access", access).field("limits", limits).finish_non_exhaustive()
+    }
 }
 
 /// The paths, over `state`.
 pub fn router(state: Northbound) -> Router {
+    let (open, closed): (Vec<Route>, Vec<Route>) = routes().into_iter().partition(|route| route.spec.open);
+    let mount = |routes: Vec<Route>| {
+        routes.into_iter().map(Route::mounted).fold(Router::new(), |router, (path, answer)| router.route(path, answer))
+    };
+    // Whatever is not one of the open paths, letter by letter, stands behind the token: other paths and methods as well.
+    let closed = mount(closed)
+        .fallback(async || Refused::new(Code::UnknownPath, "GET / says which paths there are"))
+        .method_not_allowed_fallback(async || Refused::new(Code::WrongMethod, "GET / says which methods there are"))
+        .layer(from_fn_with_state(state.clone(), door::bounded))
+        .layer(from_fn_with_state(state.clone(), door::admitted));
+    let open = mount(open)
+        .method_not_allowed_fallback(async || Refused::new(Code::WrongMethod, "GET / says which methods there are"));
     Router::new()
-        .route("/flow", post(flow::create))
-        .route("/v1/operations/{id}", get(operation))
-        .route("/metrics", get(metrics))
-        .route("/healthz", get(healthz))
-        .route("/readyz", get(readyz))
-        .fallback(async || Refused::new(Code::UnknownPath, PATHS))
-        .method_not_allowed_fallback(async || Refused::new(Code::WrongMethod, PATHS))
-        .layer(DefaultBodyLimit::max(LONGEST_BODY))
+        .merge(open)
+        .merge(closed)
+        .layer(DefaultBodyLimit::max(state.limits.body_bytes))
+        .layer(from_fn(door::named))
         .with_state(state)
 }
 
-const PATHS: &str = "known are POST /flow, and GET /v1/operations/{id}, /metrics, /healthz, /readyz";
-
-/// Serves `router` until `shutdown` is done, then lets the requests that are open end.
-///
-/// # Errors
-/// Where the listener fails.
-pub async fn serve(
-    listener: tokio::net::TcpListener,
-    router: Router,
-    shutdown: impl Future<Output = ()> + Send + 'static,
-) -> std::io::Result<()> {
-    // An answer is one small packet: it must not wait for the next one.
-    let listener = listener.tap_io(|stream| {
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "a connection keeps Nagle's algorithm");
-        }
-    });
-    axum::serve(listener, router).with_graceful_shutdown(shutdown).await
+async fn index(_: Northbound, _: Asked) -> Result<Response, Refused> {
+    let mut lines = vec!["nave: workflows that talk to the outside world".to_owned(), String::new()];
+    lines.extend(
+        routes().iter().map(|Route { spec, .. }| format!("{:<6} {:<55} {}", spec.method, spec.path, spec.about)),
+    );
+    lines.push(String::new());
+    Ok(lines.join("\n").into_response())
 }
 
-async fn operation(
-    State(state): State<Northbound>,
-    id: Result<Path<String>, PathRejection>,
-) -> Result<Json<Operation>, Refused> {
-    let Path(id) = id.map_err(|error| Refused::new(Code::BadRequest, error.body_text()))?;
-    let known = OperationId::new(&id).ok().and_then(|id| state.gateway.operation(&id));
-    known.map(Json).ok_or_else(|| {
-        let newest = state.gateway.options().known_operations;
-        Refused::new(Code::UnknownOperation, format!("`{id}` is not among the newest {newest} operations"))
-    })
+async fn metrics(state: Northbound, _: Asked) -> Result<Response, Refused> {
+    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], (state.metrics)()).into_response())
 }
 
-async fn metrics(State(state): State<Northbound>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], (state.metrics)())
+async fn openapi(_: Northbound, _: Asked) -> Result<Response, Refused> {
+    Ok(([(header::CONTENT_TYPE, "application/json")], document::document_json()).into_response())
 }
 
-async fn healthz() -> Json<Value> {
-    Json(json!({"status": "alive"}))
+async fn healthz(_: Northbound, _: Asked) -> Result<Response, Refused> {
+    Ok(Json(json!({"status": "alive"})).into_response())
 }
 
-async fn readyz(State(state): State<Northbound>) -> Result<Json<Value>, Refused> {
+async fn readyz(state: Northbound, _: Asked) -> Result<Response, Refused> {
     (state.ready)().map_err(|why| Refused::new(Code::NotReady, why))?;
-    Ok(Json(json!({"status": "ready"})))
+    Ok((StatusCode::OK, Json(json!({"status": "ready"}))).into_response())
 }

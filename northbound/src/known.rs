@@ -1,19 +1,28 @@
 //! What is known of operations: the newest view of each.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Mutex, PoisonError};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use dashmap::DashMap;
 use wire::answer::{Conversation, Operation};
 use wire::{OperationId, WallTime};
 
-/// The newest operations; the one that was heard of first goes first.
+/// Where an operation stands in a list: by when it began, then by its id. The same at every northbound.
+pub type Begun = (WallTime, OperationId);
+
+/// The newest operations: so many that live, and as many that are over.
 #[derive(Debug)]
 pub struct Known {
     bound: usize,
-    entries: DashMap<OperationId, Entry>,
-    order: Mutex<VecDeque<OperationId>>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    entries: HashMap<OperationId, Entry>,
+    /// In the order in which they began.
+    live: BTreeSet<Begun>,
+    over: BTreeSet<Begun>,
 }
 
 #[derive(Debug, Default)]
@@ -21,8 +30,12 @@ struct Entry {
     view: Option<Operation>,
     /// When the bus appended the view.
     time: WallTime,
+    /// It was made here, or says what became of a request alone: whatever the hub says of the operation counts more.
+    weak: bool,
     /// What workers say of its calls, by the key of their view: one for each service.
     conversations: BTreeMap<Bytes, Vec<Conversation>>,
+    /// Under what it is listed, and whether as one that is over.
+    listed: Option<(Begun, bool)>,
 }
 
 impl Entry {
@@ -31,50 +44,77 @@ impl Entry {
         self.view.as_ref().is_some_and(|view| view.answer.is_some() && !view.live)
     }
 
-    fn set(&mut self, view: Operation, time: WallTime) {
+    fn set(&mut self, view: Operation, time: WallTime, weak: bool) {
         self.view = Some(view);
         self.time = time;
+        self.weak = weak;
         if self.is_over() {
             self.conversations.clear();
         }
     }
+
+    /// The operation, with what workers say of its calls.
+    fn whole(&self) -> Option<Operation> {
+        let mut view = self.view.clone()?;
+        let said: BTreeMap<_, _> = self.conversations.values().flatten().map(|said| (&said.call, said)).collect();
+        for pending in view.step.iter_mut().flat_map(|step| &mut step.pending) {
+            if let Some(&said) = said.get(&pending.call) {
+                pending.conversation = Some(said.clone());
+            }
+        }
+        Some(view)
+    }
 }
 
 impl Known {
-    /// Knows the newest `bound` operations.
+    /// Knows the newest `bound` operations that live, and as many that are over.
     pub fn newest(bound: usize) -> Self {
-        Self { bound, entries: DashMap::new(), order: Mutex::default() }
+        Self { bound, state: Mutex::default() }
     }
 
     /// A view. It never takes the place of the last word, nor an unanswered one that of an answered one: answers and views
     /// come over two topics, so a view may come after the answer that it preceded.
     pub fn view(&self, view: Operation, time: WallTime) {
-        self.change(view.operation.clone(), |entry| {
+        self.change(&view.operation.clone(), time, |entry| {
             let answered = entry.view.as_ref().is_some_and(|known| known.answer.is_some());
-            if !entry.is_over() && (view.answer.is_some() || !answered) {
-                entry.set(view, time);
+            if entry.weak || !entry.is_over() && (view.answer.is_some() || !answered) {
+                entry.set(view, time, false);
             }
         });
     }
 
     /// An answer, unless something newer is known: the end of the cleaning up, read before the answer after a restart.
     pub fn answer(&self, view: Operation, time: WallTime) {
-        self.change(view.operation.clone(), |entry| {
-            if !entry.is_over() || entry.time <= time {
-                entry.set(view, time);
+        self.change(&view.operation.clone(), time, |entry| {
+            if entry.weak || !entry.is_over() || entry.time <= time {
+                entry.set(view, time, false);
             }
         });
     }
 
+    /// A request that was refused, so that its operation never came to be. What the hub says of the operation counts more.
+    pub fn refused(&self, view: Operation, time: WallTime) {
+        self.change(&view.operation.clone(), time, |entry| {
+            if entry.weak || entry.view.is_none() {
+                entry.set(view, time, true);
+            }
+        });
+    }
+
+    /// A request that was written here and that nobody has spoken of yet.
+    pub fn requested(&self, view: Operation, time: WallTime) {
+        self.refused(view, time);
+    }
+
     /// What a worker says of the calls of an operation, under the key of its view. Nothing: it has none open.
-    pub fn conversations(&self, operation: &OperationId, key: Bytes, calls: Vec<Conversation>) {
+    pub fn conversations(&self, operation: &OperationId, key: Bytes, calls: Vec<Conversation>, time: WallTime) {
         if calls.is_empty() {
-            if let Some(mut entry) = self.entries.get_mut(operation) {
+            if let Some(entry) = self.lock().entries.get_mut(operation) {
                 entry.conversations.remove(&key);
             }
             return;
         }
-        self.change(operation.clone(), |entry| {
+        self.change(operation, time, |entry| {
             if !entry.is_over() {
                 entry.conversations.insert(key, calls);
             }
@@ -83,42 +123,156 @@ impl Known {
 
     /// The view was deleted. An answer is kept all the same: it is the last view, and comes over another topic.
     pub fn forget(&self, operation: &OperationId) {
-        if let Some(mut entry) = self.entries.get_mut(operation)
-            && entry.view.as_ref().is_some_and(|view| view.answer.is_none())
-        {
-            *entry = Entry::default();
+        let mut state = self.lock();
+        let answered = |entry: &Entry| entry.view.as_ref().is_some_and(|view| view.answer.is_some());
+        if state.entries.get(operation).is_some_and(|entry| !answered(entry)) {
+            state.remove(operation);
         }
     }
 
     /// How an operation stands, with what workers say of its calls.
     pub fn operation(&self, id: &OperationId) -> Option<Operation> {
-        let entry = self.entries.get(id)?;
-        let mut view = entry.view.clone()?;
-        let said: BTreeMap<_, _> = entry.conversations.values().flatten().map(|said| (&said.call, said)).collect();
-        for pending in view.step.iter_mut().flat_map(|step| &mut step.pending) {
-            if let Some(&said) = said.get(&pending.call) {
-                pending.conversation = Some(said.clone());
-            }
-        }
-        Some(view)
+        self.lock().entries.get(id)?.whole()
     }
 
-    fn change(&self, operation: OperationId, change: impl FnOnce(&mut Entry)) {
-        let mut is_new = false;
-        let mut entry = self.entries.entry(operation.clone()).or_insert_with(|| {
-            is_new = true;
-            Entry::default()
-        });
-        change(&mut entry);
-        drop(entry);
-        if is_new {
-            let mut order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
-            order.push_back(operation);
-            if order.len() > self.bound
-                && let Some(oldest) = order.pop_front()
-            {
-                self.entries.remove(&oldest);
+    /// True where the hub has spoken of it.
+    pub fn is_of_hub(&self, id: &OperationId) -> bool {
+        self.lock().entries.get(id).is_some_and(|entry| entry.view.is_some() && !entry.weak)
+    }
+
+    /// At most `limit` operations that match, the newest first, from after `after` on; and whether there are more.
+    pub fn page(
+        &self,
+        after: Option<&Begun>,
+        limit: usize,
+        mut matches: impl FnMut(&Operation) -> bool,
+    ) -> (Vec<(Begun, Operation)>, bool) {
+        let state = self.lock();
+        let before = |begun: &&Begun| after.is_none_or(|after| *begun < after);
+        let (mut live, mut over) =
+            (state.live.iter().rev().filter(before).peekable(), state.over.iter().rev().filter(before).peekable());
+        let mut page = Vec::new();
+        loop {
+            let next = if live.peek() > over.peek() { live.next() } else { over.next() };
+            let Some(begun) = next else { return (page, false) };
+            let Some(view) = state.entries.get(&begun.1).and_then(|entry| entry.view.as_ref()) else { continue };
+            if !matches(view) {
+                continue;
             }
+            if page.len() == limit {
+                return (page, true);
+            }
+            page.push((begun.clone(), view.clone()));
         }
+    }
+
+    fn change(&self, operation: &OperationId, time: WallTime, change: impl FnOnce(&mut Entry)) {
+        let mut state = self.lock();
+        let State { entries, live, over } = &mut *state;
+        let entry = entries.entry(operation.clone()).or_default();
+        change(entry);
+        let first = entry.view.as_ref().and_then(|view| view.history.first()).map(|first| first.at);
+        let known = entry.listed.as_ref().map(|((at, _), _)| *at);
+        let now = ((first.or(known).unwrap_or(time), operation.clone()), entry.is_over());
+        if entry.listed.as_ref() == Some(&now) {
+            return;
+        }
+        if let Some((begun, was_over)) = entry.listed.replace(now.clone()) {
+            if was_over {
+                over.remove(&begun)
+            } else {
+                live.remove(&begun)
+            };
+        }
+        let (begun, is_over) = now;
+        let list = if is_over { over } else { live };
+        list.insert(begun);
+        if list.len() > self.bound
+            && let Some((_, oldest)) = list.pop_first()
+        {
+            entries.remove(&oldest);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn remove(&mut self, operation: &OperationId) {
+        if let Some((begun, is_over)) = self.entries.remove(operation).and_then(|entry| entry.listed) {
+            if is_over {
+                self.over.remove(&begun)
+            } else {
+                self.live.remove(&begun)
+            };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wire::answer::{Answer, Entry as Line};
+
+    fn operation(id: &str, begun: u64, over: bool) -> Operation {
+        Operation {
+            operation: OperationId::new(id).unwrap(),
+            key: "k".into(),
+            workflow: "w".into(),
+            state: "s".into(),
+            live: !over,
+            step: None,
+            until: None,
+            signal: None,
+            history: vec![Line { seq: 1, at: WallTime(begun), what: "requested".into() }],
+            answer: over.then_some(Answer::Done(serde_json::Value::Null)),
+        }
+    }
+
+    fn ids(page: &[(Begun, Operation)]) -> Vec<&str> {
+        page.iter().map(|(_, operation)| operation.operation.as_str()).collect()
+    }
+
+    #[test]
+    fn pages_go_from_the_newest_to_the_oldest_and_new_ones_do_not_move_them() {
+        let known = Known::newest(10);
+        for (id, begun) in [("a", 1), ("b", 3), ("c", 2), ("d", 3)] {
+            known.view(operation(id, begun, false), WallTime(9));
+        }
+        known.answer(operation("b", 3, true), WallTime(10));
+        let (first, more) = known.page(None, 2, |_| true);
+        assert_eq!((ids(&first), more), (vec!["d", "b"], true));
+        known.view(operation("new", 5, false), WallTime(11));
+        let (second, more) = known.page(Some(&first[1].0), 2, |_| true);
+        assert_eq!((ids(&second), more), (vec!["c", "a"], false));
+        let (live, _) = known.page(None, 9, |view| view.live);
+        assert_eq!(ids(&live), ["new", "d", "c", "a"]);
+    }
+
+    #[test]
+    fn what_lives_is_not_forgotten_because_much_else_is_over() {
+        let known = Known::newest(2);
+        known.view(operation("stuck", 1, false), WallTime(1));
+        for n in 0..10 {
+            known.answer(operation(&format!("over-{n}"), 2 + n, true), WallTime(2 + n));
+        }
+        assert_eq!(ids(&known.page(None, 9, |_| true).0), ["over-9", "over-8", "stuck"]);
+        assert_eq!(known.lock().entries.len(), 3);
+    }
+
+    #[test]
+    fn a_refusal_stands_until_the_hub_speaks_of_the_operation() {
+        let known = Known::newest(9);
+        let id = OperationId::new("a").unwrap();
+        let refused = Operation { state: "refused".into(), history: Vec::new(), ..operation("a", 1, true) };
+        known.refused(refused.clone(), WallTime(5));
+        assert!(!known.is_of_hub(&id));
+        known.view(operation("a", 7, false), WallTime(7));
+        known.refused(refused, WallTime(8));
+        assert_eq!((known.operation(&id).unwrap().state.as_str(), known.is_of_hub(&id)), ("s", true));
+        known.forget(&id);
+        assert_eq!(known.page(None, 9, |_| true), (Vec::new(), false));
     }
 }

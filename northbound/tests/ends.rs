@@ -74,6 +74,10 @@ impl Bus for Faulty {
         self.bus.member(spec)
     }
 
+    fn members(&self, group: &str) -> Result<usize, BusError> {
+        self.bus.members(group)
+    }
+
     fn reader(&self) -> Result<Box<dyn Reader>, BusError> {
         Ok(Box::new(Fault { inner: self.bus.reader()?, faults: Arc::clone(&self.faults) }))
     }
@@ -103,7 +107,8 @@ impl Faulty {
 
     /// A gateway that knows the newest `known` operations.
     fn gateway(&self, known: usize) -> Arc<Gateway> {
-        let options = GatewayOptions { known_operations: known, ..GatewayOptions::new(INBOX, EGRESS, VIEW, 2) };
+        let mut options = GatewayOptions::new(INBOX, EGRESS, VIEW, 2);
+        options.limits.known_operations = known;
         Arc::new(Gateway::new(options, self.clock()))
     }
 
@@ -120,9 +125,7 @@ impl Faulty {
 fn ticket(gateway: &Arc<Gateway>, n: u128) -> Ticket {
     let key = format!("flow-{n}");
     let (request, http_id) = (serde_json::Value::Null, Uuid::from_u128(n));
-    gateway
-        .submit(Submission { workflow: "create-flow", key: &key, request, idempotency_key: None, trace: None, http_id })
-        .unwrap()
+    gateway.submit(Submission::new("create-flow", &key, request, http_id)).unwrap()
 }
 
 fn id(n: u32) -> OperationId {
@@ -137,7 +140,7 @@ fn unavailable() -> BusError {
 fn requests_that_wait_are_written_as_one_batch() {
     let bus = Faulty::new();
     let gateway = bus.gateway(100);
-    let mut inlet = Inlet::open(&bus, Arc::clone(&gateway)).unwrap();
+    let mut inlet = Inlet::open(&bus).unwrap();
     assert!(!inlet.turn(Duration::ZERO).unwrap().worked);
     let tickets: Vec<Ticket> = (1..=100).map(|n| ticket(&gateway, n)).collect();
     for ticket in &tickets {
@@ -152,7 +155,7 @@ fn requests_that_wait_are_written_as_one_batch() {
 fn a_write_that_fails_is_told_to_each_of_its_requests_and_the_next_one_works() {
     let bus = Faulty::new();
     let gateway = bus.gateway(100);
-    let mut inlet = Inlet::open(&bus, Arc::clone(&gateway)).unwrap();
+    let mut inlet = Inlet::open(&bus).unwrap();
     let mut tickets = [1, 2].map(|n| ticket(&gateway, n));
     for ticket in &tickets {
         inlet.handle().send(ticket).unwrap();
@@ -175,7 +178,7 @@ fn a_write_that_fails_is_told_to_each_of_its_requests_and_the_next_one_works() {
 fn an_inlet_without_its_topic_ends_and_says_so() {
     let bus = Faulty::new();
     let gateway = bus.gateway(100);
-    let mut inlet = Inlet::open(&bus, Arc::clone(&gateway)).unwrap();
+    let mut inlet = Inlet::open(&bus).unwrap();
     let mut waiting = ticket(&gateway, 1);
     inlet.handle().send(&waiting).unwrap();
     bus.fault(BusError::NoTopic(INBOX.into()));
@@ -187,7 +190,7 @@ fn an_inlet_without_its_topic_ends_and_says_so() {
 fn an_inlet_that_is_full_is_busy_and_one_that_stops_writes_what_it_was_given() {
     let bus = Faulty::new();
     let gateway = bus.gateway(100);
-    let inlet = Box::new(Inlet::open(&bus, Arc::clone(&gateway)).unwrap());
+    let inlet = Box::new(Inlet::open(&bus).unwrap());
     let handle = inlet.handle();
     let one = ticket(&gateway, 1);
     for _ in 0..1_024 {
@@ -207,7 +210,7 @@ fn a_northbound_that_starts_again_knows_the_views_and_the_newest_answers() {
     }
     bus.write(&[about(Kind::View, &running(&id(99), 1), "x")]);
     let gateway = bus.gateway(20);
-    let mut outlet = Outlet::open(&bus, Arc::clone(&gateway)).unwrap();
+    let mut outlet = Outlet::open(Arc::new(bus.clone()), Arc::clone(&gateway)).unwrap();
     assert!(!outlet.ready().load(Ordering::Acquire));
     assert!(outlet.turn(Duration::ZERO).unwrap().worked);
     assert!(outlet.ready().load(Ordering::Acquire));
@@ -219,7 +222,7 @@ fn a_northbound_that_starts_again_knows_the_views_and_the_newest_answers() {
 fn an_answer_that_is_written_before_the_first_turn_is_not_missed() {
     let bus = Faulty::new();
     let gateway = bus.gateway(1);
-    let mut outlet = Outlet::open(&bus, Arc::clone(&gateway)).unwrap();
+    let mut outlet = Outlet::open(Arc::new(bus.clone()), Arc::clone(&gateway)).unwrap();
     let tickets: Vec<Ticket> = (1..=50).map(|n| ticket(&gateway, n)).collect();
     for ticket in &tickets {
         let operation = &ticket.operation;
@@ -235,7 +238,7 @@ fn an_answer_that_is_written_before_the_first_turn_is_not_missed() {
 fn while_answers_cannot_be_read_it_is_not_ready_and_tries_again_after_a_pause() {
     let bus = Faulty::new();
     let gateway = bus.gateway(100);
-    let mut outlet = Box::new(Outlet::open(&bus, Arc::clone(&gateway)).unwrap());
+    let mut outlet = Box::new(Outlet::open(Arc::new(bus.clone()), Arc::clone(&gateway)).unwrap());
     let mut waiting = ticket(&gateway, 1);
     let answer = ended(&waiting.operation, refused(Code::QueueFull));
     bus.write(&[about(Kind::Answer, &answer, waiting.id())]);
@@ -256,7 +259,7 @@ fn while_answers_cannot_be_read_it_is_not_ready_and_tries_again_after_a_pause() 
 fn answers_that_were_deleted_are_passed_over_and_the_next_are_read() {
     let bus = Faulty::new();
     let gateway = bus.gateway(100);
-    let mut outlet = Outlet::open(&bus, Arc::clone(&gateway)).unwrap();
+    let mut outlet = Outlet::open(Arc::new(bus.clone()), Arc::clone(&gateway)).unwrap();
     for n in 1..=4 {
         bus.write(&[about(Kind::Answer, &ended(&id(n), up(&id(n), false)), "x").to(1)]);
     }

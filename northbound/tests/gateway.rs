@@ -7,7 +7,7 @@ mod support;
 use std::sync::Arc;
 
 use bus::{ManualClock, Outgoing, Record, Route};
-use northbound::{Gateway, GatewayOptions, Submission, Ticket};
+use northbound::{Gateway, GatewayLimits, GatewayOptions, Submission, Ticket};
 use serde_json::json;
 use support::{EGRESS, INBOX, VIEW, about, ended, failed, refused, running, up};
 use tokio::sync::oneshot::error::TryRecvError;
@@ -21,16 +21,15 @@ fn gateway() -> Arc<Gateway> {
     with(|_| {})
 }
 
-fn with(change: impl FnOnce(&mut GatewayOptions)) -> Arc<Gateway> {
+fn with(change: impl FnOnce(&mut GatewayLimits)) -> Arc<Gateway> {
     let mut options = GatewayOptions::new(INBOX, EGRESS, VIEW, LANES);
-    change(&mut options);
+    change(&mut options.limits);
     Arc::new(Gateway::new(options, Arc::new(ManualClock::default())))
 }
 
 fn submission<'a>(http_id: u128, key: &'a str, idempotency_key: Option<&'a str>) -> Submission<'a> {
     let request = json!({"flowid": key, "length": 10});
-    let http_id = Uuid::from_u128(http_id);
-    Submission { workflow: "create-flow", key, request, idempotency_key, trace: None, http_id }
+    Submission { idempotency_key, ..Submission::new("create-flow", key, request, Uuid::from_u128(http_id)) }
 }
 
 fn submit(gateway: &Arc<Gateway>, http_id: u128, idempotency_key: Option<&str>) -> Ticket {
@@ -131,7 +130,7 @@ fn a_view_is_no_answer() {
 
 #[test]
 fn a_lane_with_too_many_unanswered_requests_is_busy_and_the_others_are_not() {
-    let gateway = with(|options| options.max_unanswered_per_lane = 2);
+    let gateway = with(|limits| limits.max_unanswered_per_lane = 2);
     let waiting = [1, 2].map(|id| submit(&gateway, id, None));
     let busy = gateway.submit(submission(3, "test-01", None)).unwrap_err();
     assert_eq!(busy.code, Code::Busy);
@@ -224,7 +223,7 @@ fn a_deleted_view_is_forgotten_and_an_answer_is_not() {
 
 #[test]
 fn the_newest_operations_are_known() {
-    let gateway = with(|options| options.known_operations = 2);
+    let gateway = with(|limits| limits.known_operations = 2);
     let ids = ["a", "b", "c"].map(|id| OperationId::new(id).unwrap());
     for id in ids.iter().chain(&ids[1..]) {
         hear(&gateway, about(Kind::View, &running(id, 1), id.as_str()));

@@ -58,8 +58,27 @@ impl Threads {
     /// Stops the parts in the order in which they were spawned, and says what each left undone.
     pub fn stop(self) -> Vec<String> {
         self.stop.store(true, Ordering::Release);
+        Self::joined(self.running)
+    }
+
+    /// As [`Threads::stop`], and waits at most `most` in all: a part that has not ended by then is named and left behind, for the end of
+    /// the process.
+    pub fn stop_within(self, most: Duration, clock: &dyn Clock) -> Vec<String> {
+        self.stop.store(true, Ordering::Release);
+        let begun = clock.mono();
+        while clock.mono().since(begun) < most && !self.running.iter().all(|(_, thread)| thread.is_finished()) {
+            std::thread::park_timeout(Self::PAUSE);
+        }
+        let (ended, late): (Vec<_>, Vec<_>) = self.running.into_iter().partition(|(_, thread)| thread.is_finished());
+        let mut left = Self::joined(ended);
+        let most = most.as_secs_f64();
+        left.extend(late.into_iter().map(|(name, _)| format!("{name}: did not end within {most:.1} s")));
+        left
+    }
+
+    fn joined(running: Vec<(String, Running)>) -> Vec<String> {
         let mut left = Vec::new();
-        for (name, thread) in self.running {
+        for (name, thread) in running {
             match thread.join() {
                 Ok(Ok(lines)) => left.extend(lines),
                 Ok(Err(error)) => left.push(format!("{name}: {error}")),

@@ -1,7 +1,7 @@
 //! How the lanes of a stage stand in this process: what `/readyz` says.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bus::MonoTime;
@@ -11,6 +11,8 @@ use bus::MonoTime;
 pub struct ShardStatus {
     stage: String,
     lanes: Vec<LaneStatus>,
+    /// Spouts of its own emit nothing more.
+    draining: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -32,7 +34,18 @@ impl ShardStatus {
 
     /// Of a stage with so many lanes.
     pub fn new(stage: &str, lanes: u32) -> Arc<Self> {
-        Arc::new(Self { stage: stage.to_owned(), lanes: (0..lanes).map(|_| LaneStatus::default()).collect() })
+        let lanes = (0..lanes).map(|_| LaneStatus::default()).collect();
+        Arc::new(Self { stage: stage.to_owned(), lanes, draining: AtomicBool::new(false) })
+    }
+
+    /// From now on spouts of the stage's own emit nothing more in this process; what is in its inbox is still handled.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Release);
+    }
+
+    /// True after [`ShardStatus::drain`].
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
     }
 
     pub(crate) fn set(&self, lane: u32, state: u8) {

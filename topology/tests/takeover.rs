@@ -262,6 +262,9 @@ impl Bus for Scripted {
     fn member(&self, spec: &MemberSpec) -> Result<Box<dyn Member>, BusError> {
         Ok(Box::new(ScriptedMember { member: self.bus.member(spec)?, fates: Arc::clone(&self.fates) }))
     }
+    fn members(&self, group: &str) -> Result<usize, BusError> {
+        self.bus.members(group)
+    }
     fn reader(&self) -> Result<Box<dyn Reader>, BusError> {
         self.bus.reader()
     }

@@ -52,10 +52,30 @@ codes! {
     TooLarge = "NAVE-0010", "the body is too large";
     /// The request is not one that HTTP or this interface knows.
     BadRequest = "NAVE-0011", "the request cannot be read";
+    /// The request does not carry the token that this interface was started with.
+    Unauthorized = "NAVE-0012", "the request carries no token, or a wrong one";
+    /// So many requests are being answered that one more is not taken.
+    Overloaded = "NAVE-0013", "too many requests at once";
+    /// The headers of the request are more, or longer, than is allowed.
+    HeadersTooLarge = "NAVE-0014", "the headers are too many or too long";
+    /// The request did not come whole in the time that a client has for it.
+    TooSlow = "NAVE-0015", "the request did not come in time";
     /// The topology cannot be built.
     CannotBuild = "NAVE-0031", "the topology cannot be built";
     /// A topic is not as the topology needs it.
     WrongTopic = "NAVE-0032", "a topic is not as the topology needs it";
+    /// The code of a process has another graph than the topology that was submitted.
+    OtherGraph = "NAVE-0033", "the code has another graph than what was submitted";
+    /// A submission would change what is fixed for the life of a topology's topics.
+    FixedForLife = "NAVE-0034", "what was submitted cannot be changed in this way";
+    /// The name belongs to a topology that is being killed.
+    NameTaken = "NAVE-0035", "the name is taken until what had it has ended";
+    /// A process has no code for what was submitted, or for what it was told to run.
+    NoCode = "NAVE-0036", "this process has no code for it";
+    /// The configuration cannot be used.
+    BadConfig = "NAVE-0037", "the configuration cannot be used";
+    /// A topic of a topology was deleted and made anew.
+    TopicReplaced = "NAVE-0038", "a topic is not the one that was submitted";
     /// A workflow broke a rule of the hub and was parked.
     Parked = "NAVE-0040", "the workflow broke a rule and was parked";
     /// An operation was cancelled before its turn, or as its client asked.
@@ -66,6 +86,16 @@ codes! {
     TooLate = "NAVE-0043", "the request cannot be done in the time that is left";
     /// A person ended a parked operation.
     Aborted = "NAVE-0044", "the operation was ended by hand";
+    /// A workflow failed, and its answer names no code of its own.
+    WorkflowFailed = "NAVE-0045", "the workflow failed";
+    /// No topology of that name was submitted.
+    UnknownTopology = "NAVE-0050", "no such topology was submitted";
+    /// The topology is being killed: it takes no new requests.
+    TopologyEnds = "NAVE-0051", "the topology is being killed";
+    /// The topology has no workflow of that name.
+    UnknownWorkflow = "NAVE-0052", "the topology has no such workflow";
+    /// No topology that was submitted names this service.
+    UnknownService = "NAVE-0053", "no topology uses such a service";
     /// There is no such flow.
     UnknownFlow = "NAVE-0104", "there is no such flow";
     /// There is a flow of that name already.

@@ -29,6 +29,9 @@ pub struct Submitted {
     /// What clients can start.
     #[serde(default)]
     pub workflows: Vec<WorkflowType>,
+    /// The services that its workers call, whose spokes may send heartbeats.
+    #[serde(default)]
+    pub services: Vec<String>,
     /// How it is drawn: a line for each component and for each edge.
     pub description: String,
 }

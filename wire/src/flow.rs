@@ -54,7 +54,7 @@ impl<'de> Deserialize<'de> for Drill {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let value = serde_json::Value::deserialize(deserializer)?;
         let drill = match &value {
-            serde_json::Value::Number(n) => n.as_u64().and_then(Self::from_number),
+            serde_json::Value::Number(_) => whole(&value).and_then(Self::from_number),
             serde_json::Value::String(word) => Self::from_word(word),
             _ => None,
         };
@@ -92,8 +92,7 @@ impl CreateFlow {
         let flowid = value("flowid").as_str().filter(|name| is_name(name)).ok_or_else(|| {
             Problem::field("flowid", &cut(value("flowid")), "a text of 1 to 64 characters of A-Z a-z 0-9 . _ : -")
         })?;
-        let length = value("length")
-            .as_u64()
+        let length = whole(value("length"))
             .and_then(|length| u32::try_from(length).ok())
             .filter(|length| (1..=MAX_LENGTH).contains(length))
             .ok_or_else(|| Problem::field("length", &cut(value("length")), "a whole number from 1 to 1000"))?;
@@ -107,6 +106,13 @@ impl CreateFlow {
         };
         Ok(Self { flowid: flowid.to_owned(), length, error, strict })
     }
+}
+
+/// A number without a fraction, however it is written: to JSON, and to JSON Schema, `10.0` is as whole as `10`.
+fn whole(value: &serde_json::Value) -> Option<u64> {
+    let float = || value.as_f64().filter(|float| float.fract() == 0.0 && (0.0..1e9).contains(float));
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is whole, and between the bounds")]
+    value.as_u64().or_else(|| float().map(|float| float as u64))
 }
 
 fn is_name(name: &str) -> bool {
@@ -230,6 +236,18 @@ mod tests {
         ] {
             let request = CreateFlow::from_json(&json!({"flowid": "test-01", "length": 10, "error": error})).unwrap();
             assert_eq!(request, CreateFlow { flowid: "test-01".into(), length: 10, error: drill, strict: false });
+        }
+    }
+
+    #[test]
+    fn a_whole_number_is_one_however_it_is_written() {
+        let body: serde_json::Value = serde_json::from_str(r#"{"flowid": "a", "length": 1e1, "error": 1.0}"#).unwrap();
+        let request = CreateFlow::from_json(&body).unwrap();
+        assert_eq!((request.length, request.error), (10, Some(Drill::InWorker)));
+        for length in ["1.5", "-1.0", "1e300", "1000.0000001"] {
+            let body = format!(r#"{{"flowid": "a", "length": {length}}}"#);
+            let body: serde_json::Value = serde_json::from_str(&body).unwrap();
+            assert!(CreateFlow::from_json(&body).is_err(), "{length}");
         }
     }
 

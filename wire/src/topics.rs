@@ -21,6 +21,11 @@ impl Topics {
         Self { prefix: prefix.into() }
     }
 
+    /// The prefix.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
     /// The topic that feeds a stage.
     pub fn inbox(&self, topology: &str, stage: &str) -> String {
         format!("{}.{topology}.{stage}.in", self.prefix)

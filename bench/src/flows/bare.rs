@@ -9,7 +9,6 @@ use bus::{
     Arrival, Batch, Bus, BusError, Clock, CommitError, Member, MemberSpec, MonoTime, Outgoing, Part, Position, Record,
 };
 use bus::{Route, Turn, Writer};
-use northbound::GatewayOptions;
 use topology::Mode;
 use wire::{CallId, Envelope, Kind, OperationId};
 
@@ -25,7 +24,7 @@ pub(super) struct BareHub {
     member: Box<dyn Member>,
     writer: Box<dyn Writer>,
     clock: Arc<dyn Clock>,
-    topics: GatewayOptions,
+    inbox: String,
     spoke: Arc<str>,
     egress: Arc<str>,
     mode: Mode,
@@ -37,18 +36,18 @@ pub(super) struct BareHub {
 impl BareHub {
     pub(super) fn join(
         bus: &dyn Bus,
-        topics: GatewayOptions,
+        (inbox, egress): (&str, &str),
         spoke: &str,
         name: &str,
         mode: Mode,
     ) -> Result<Self, BusError> {
         Ok(Self {
-            member: bus.member(&MemberSpec::new(&topics.inbox, &topics.inbox, name))?,
+            member: bus.member(&MemberSpec::new(inbox, inbox, name))?,
             writer: bus.writer(name)?,
             clock: bus.clock(),
             spoke: spoke.into(),
-            egress: topics.egress.as_str().into(),
-            topics,
+            egress: egress.into(),
+            inbox: inbox.to_owned(),
             mode,
             replies: BTreeMap::new(),
             positions: BTreeMap::new(),
@@ -85,7 +84,7 @@ impl BareHub {
         envelope.operation = Some(operation.clone());
         envelope.call = Some(call);
         envelope.attempt = Some(1);
-        envelope.reply_to = Some(self.topics.inbox.clone());
+        envelope.reply_to = Some(self.inbox.clone());
         envelope.reply_partition = Some(lane);
         let switch = format!("of:{n:02}");
         let body = format!(

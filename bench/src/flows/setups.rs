@@ -89,9 +89,10 @@ impl Setup {
         let system = Arc::new(System::new(Arc::clone(&bus), options)?);
         let mut parts = Threads::default();
         self.spawn(&mut parts, &clock, &system, &prefix)?;
-        let gateway = system.gateway_options();
+        let (inbox, egress) = ends(&system);
+        let lanes = system.options.lanes;
         let topics = system.topology.topics(&system.options.topics).into_iter().map(|spec| spec.name).collect();
-        let load = Load { bus: &*bus, inbox: gateway.inbox, egress: gateway.egress, lanes: gateway.lanes, topics };
+        let load = Load { bus: &*bus, inbox, egress, lanes, topics };
         let figures = load.run(args.flows(self.kept, in_flight), in_flight);
         parts.stop();
         drop((system, bus));
@@ -111,7 +112,10 @@ impl Setup {
         let bus = &*system.bus;
         let topic = system.speaker_topic();
         if self.stages == Stages::Bare {
-            let hub = BareHub::join(bus, system.gateway_options(), &topic, &format!("{prefix}-bare"), self.mode)?;
+            let hub = {
+                let (inbox, egress) = ends(system);
+                BareHub::join(bus, (&inbox, &egress), &topic, &format!("{prefix}-bare"), self.mode)?
+            };
             parts.spawn("lanes", Arc::clone(clock), Box::new(move || Ok(Box::new(hub) as Box<dyn Part>)))?;
             let spoke = BareSpoke::join(bus, &topic, &format!("{prefix}-spoke"))?;
             parts.spawn("speaker", Arc::clone(clock), Box::new(move || Ok(Box::new(spoke) as Box<dyn Part>)))?;
@@ -130,4 +134,10 @@ impl Setup {
         }
         Ok(())
     }
+}
+
+/// The topics that requests go to and answers come from.
+fn ends(system: &System) -> (String, String) {
+    let (names, topology) = (&system.options.topics, system.topology.name());
+    (names.inbox(topology, nave::system::HUB), names.egress(topology, nave::system::HUB))
 }

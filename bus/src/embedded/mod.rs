@@ -143,6 +143,10 @@ impl Bus for Embedded {
         Ok(Box::new(EmbeddedMember::join(Arc::clone(&self.0), spec)?))
     }
 
+    fn members(&self, group: &str) -> Result<usize, BusError> {
+        Ok(self.0.lock().known_group(group).map_or(0, |group| group.seats.len()))
+    }
+
     fn reader(&self) -> Result<Box<dyn Reader>, BusError> {
         Ok(Box::new(EmbeddedReader::open(Arc::clone(&self.0))))
     }

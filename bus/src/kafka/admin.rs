@@ -79,7 +79,8 @@ pub(super) fn delete_records(options: &KafkaOptions, topic: &str, partition: u32
 /// What of an existing topic must be as it would be made. How it is cut into segments is the operator's business.
 const MUST_AGREE: [&str; 3] = ["message.timestamp.type", "cleanup.policy", "retention.ms"];
 
-fn settings(cleanup: Cleanup) -> Vec<(&'static str, String)> {
+/// The settings of a topic, by the names that Kafka has for them.
+pub fn settings(cleanup: Cleanup) -> Vec<(&'static str, String)> {
     let mut settings = vec![("message.timestamp.type", "LogAppendTime".to_owned())];
     settings.extend(match cleanup {
         Cleanup::Keep => vec![("cleanup.policy", "delete".to_owned()), ("retention.ms", "-1".to_owned())],

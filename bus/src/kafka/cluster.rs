@@ -37,6 +37,13 @@ impl Cluster {
         id.ok_or_else(|| BusError::Unavailable("no broker answers".into()))
     }
 
+    /// How many members a group has.
+    pub(super) fn members(&self, group: &str) -> Result<usize, BusError> {
+        let what = || format!("cannot ask for the members of group `{group}`");
+        let list = self.probe.fetch_group_list(Some(group), REQUEST).map_err(|fault| fault::bus(&what(), &fault))?;
+        Ok(list.groups().iter().filter(|known| known.name() == group).map(|known| known.members().len()).sum())
+    }
+
     /// How many partitions a topic has; none where it does not exist.
     pub(super) fn partitions(&self, topic: &str) -> Result<Option<u32>, BusError> {
         let what = || format!("cannot ask for topic `{topic}`");

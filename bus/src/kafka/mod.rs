@@ -4,7 +4,7 @@
 //! member that lost its place is fenced by the broker. What was measured, and is easy to get wrong, stands beside the setting
 //! or the step that it is about.
 //!
-//! Read in this order: `options` (how the client is set up, and why), `context` (what the group decides), `member`,
+//! Read in this order: `options` (how the client is set up, and why), `refused` (what users may not change of it), `context` (what the group decides), `member`,
 //! `takeover` (what a dead owner left), `producer` (transactions), `reader`, `writer`, `cluster` and `admin`
 //! (topics), `convert` and `fault` (records and faults, in our words).
 
@@ -17,16 +17,19 @@ mod member;
 mod options;
 mod producer;
 mod reader;
+mod refused;
 mod takeover;
 mod writer;
 
 use std::fmt;
 use std::sync::Arc;
 
+pub use self::admin::settings as topic_settings;
 use self::cluster::Cluster;
 use self::member::KafkaMember;
 pub use self::options::KafkaOptions;
 use self::reader::KafkaReader;
+pub use self::refused::{REFUSED, RefusedProperty, is_secret, refused};
 use self::writer::KafkaWriter;
 use crate::{Bounds, Bus, BusError, Clock, Member, MemberSpec, Reader, TopicInfo, TopicSpec, Writer};
 
@@ -42,8 +45,10 @@ impl Kafka {
     /// Connects.
     ///
     /// # Errors
-    /// [`BusError::Unavailable`] where no broker answers, [`BusError::Refused`] where a property is wrong.
+    /// [`BusError::Unavailable`] where no broker answers, [`BusError::Refused`] where a property is wrong, or would break a
+    /// promise ([`REFUSED`]).
     pub fn open(clock: Arc<dyn Clock>, options: KafkaOptions) -> Result<Self, BusError> {
+        refused::check(options.client.keys().map(String::as_str))?;
         let cluster = Arc::new(Cluster::open(&options)?);
         Ok(Self { clock, options, cluster })
     }
@@ -86,6 +91,10 @@ impl Bus for Kafka {
 
     fn member(&self, spec: &MemberSpec) -> Result<Box<dyn Member>, BusError> {
         Ok(Box::new(KafkaMember::join(Arc::clone(&self.cluster), &self.options, spec)?))
+    }
+
+    fn members(&self, group: &str) -> Result<usize, BusError> {
+        self.cluster.members(group)
     }
 
     fn reader(&self) -> Result<Box<dyn Reader>, BusError> {

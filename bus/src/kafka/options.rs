@@ -28,8 +28,8 @@ pub struct KafkaOptions {
     pub brokers: String,
     /// How many copies of each partition new topics have.
     pub replication: i16,
-    /// Properties of librdkafka besides: security, and what is set here for speed. What the bus's promises rest on cannot
-    /// be changed.
+    /// Properties of librdkafka besides: security, and what is set here for speed. What the bus's promises rest on is refused
+    /// when it is opened ([`super::REFUSED`]), and set after these all the same.
     pub client: BTreeMap<String, String>,
 }
 

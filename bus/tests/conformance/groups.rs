@@ -10,6 +10,21 @@ pub(crate) fn a_lone_member_gets_every_partition(on: &impl Fixture) {
     assert!(owner.seen.iter().all(|arrival| matches!(arrival, Arrival::Assigned(_))), "{:?}", owner.seen);
 }
 
+pub(crate) fn a_group_has_the_members_that_joined_and_did_not_leave(on: &impl Fixture) {
+    let (group, topic) = (on.name("g"), on.topic(2));
+    let members = || on.bus().members(&group).expect("an answer");
+    assert_eq!(members(), 0, "nobody ever joined");
+    let mut one = on.join(&group, &topic);
+    one.until_owned(2);
+    assert_eq!(members(), 1);
+    let mut two = on.join(&group, &topic);
+    together(&mut [&mut one, &mut two], "one each", |seats| seats.iter().all(|seat| seat.owned.len() == 1));
+    assert_eq!(members(), 2);
+    one.member.leave().expect("it may go");
+    two.member.leave().expect("it may go");
+    assert_eq!(members(), 0);
+}
+
 pub(crate) fn no_record_of_a_partition_arrives_before_it_is_started(on: &impl Fixture) {
     let topic = on.topic(2);
     on.append(&topic, &["a", "b"]);

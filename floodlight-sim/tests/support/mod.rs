@@ -110,6 +110,9 @@ impl Bus for Weak {
         self.bus.member(spec)
     }
 
+    fn members(&self, group: &str) -> Result<usize, BusError> {
+        self.bus.members(group)
+    }
     fn reader(&self) -> Result<Box<dyn Reader>, BusError> {
         self.bus.reader()
     }

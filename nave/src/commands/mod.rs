@@ -1,118 +1,199 @@
 //! The command line.
+//!
+//! Every command exits with one of these codes:
+//!
+//! | code | meaning |
+//! |---|---|
+//! | 0 | it did what was asked |
+//! | 1 | it failed, or what it asked for failed: the error says why, with a code for `nave explain` |
+//! | 2 | the command line or the configuration cannot be used |
+//! | 3 | nobody answers at `--url` |
+//! | 130 | a second Ctrl-C ended it at once |
+//!
+//! Read in this order: this file (which commands there are), `said` (options that are configuration), `up` (processes), `submit`
+//! and `topics` (what is written to the bus, and what it needs), `topologies`, `operations`, `spokes` and `why` (questions to a
+//! running system), `told` (what is printed).
 
+mod operations;
+mod said;
+mod spokes;
+mod submit;
+mod told;
+mod topics;
+mod topologies;
 mod up;
 mod why;
 
-use std::net::SocketAddr;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand};
+
+use self::said::ConfigArgs;
+use self::told::Told;
+use crate::client::{self, Client};
+use crate::config::Faults;
+use crate::explain;
+use crate::program::{Program, ProgramError};
 
 /// Nave: workflows that talk to the outside world, and nothing ever stuck unseen.
 #[derive(Debug, Parser)]
 #[command(name = "nave", version, arg_required_else_help = true)]
+#[command(
+    after_help = "Exit codes: 0 done; 1 failed; 2 the command line or the configuration cannot be used; 3 nobody answers \
+                        at --url; 130 a second Ctrl-C"
+)]
 struct Cli {
+    /// Print JSON, for programs
+    #[arg(long, global = true)]
+    json: bool,
     #[command(subcommand)]
     command: Command,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run everything in one process: hub, workers, northbound, and a simulated switch controller
-    Up(UpArgs),
+    /// Submit every topology and run everything in one process
+    Up(up::UpArgs),
+    /// Run some stages, or roles of the flow topology, in a process of their own
+    Run(up::RunArgs),
+    /// Submit a topology: write its name, graph, lanes, settings and edges to the control topic
+    Submit(submit::SubmitArgs),
+    /// What was submitted
+    #[command(subcommand)]
+    Topologies(topologies::Topologies),
+    /// Start operations, look at them, and take them in hand
+    #[command(subcommand)]
+    Operations(operations::Operations),
+    /// Operations that broke a rule and wait for a person
+    #[command(subcommand)]
+    Parked(operations::Parked),
+    /// The services that work is sent to
+    #[command(subcommand)]
+    Spokes(spokes::Spokes),
     /// Say why an operation is where it is: what it waits for, until when, and what happens then
-    Why(WhyArgs),
-    /// Print the components, streams and groupings of the flow topology
-    Describe,
+    Why(why::WhyArgs),
+    /// Say what a code means: what happened, what was done, what to try
+    Explain {
+        /// The code, like NAVE-0101; all of them where it is left out
+        code: Option<String>,
+    },
+    /// Topics, for those who create them by hand
+    #[command(subcommand)]
+    Topics(topics::Topics),
+    /// Print the components, streams and groupings of a topology of this program
+    Describe {
+        /// Its name; all of them where it is left out
+        name: Option<String>,
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
+    /// Print what a shell needs to complete these commands: `source <(nave completion bash)`
+    Completion {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
 }
 
-/// Where records are kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum BusKind {
-    /// In this process, in memory: nothing to install, and gone with the process
-    Embedded,
-    /// An Apache Kafka cluster
-    Kafka,
-}
-
+/// Where the REST interface is, and how to be let in.
 #[derive(Debug, Args)]
-struct UpArgs {
-    /// Where records are kept
-    #[arg(long, value_enum, default_value = "embedded")]
-    bus: BusKind,
-    /// With `--bus kafka`: the brokers, like 127.0.0.1:9092
-    #[arg(long, value_name = "HOST:PORT", required_if_eq("bus", "kafka"))]
-    brokers: Option<String>,
-    /// Lanes of the hub stage: what runs side by side. Fixed for the life of its topics
-    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1024))]
-    lanes: u32,
-    /// Hub and worker in 1 stage, or in 2 with a topic between them [default: 1 embedded, 2 on Kafka]
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=2))]
-    stages: Option<u32>,
-    /// Threads that run the lanes of each stage
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
-    threads: u32,
-    /// Address of the REST interface; loopback alone
-    #[arg(long, default_value = "127.0.0.1:8088", value_parser = loopback)]
-    rest: SocketAddr,
-    /// Address of the simulated switch controller's admin interface; loopback alone
-    #[arg(long, default_value = "127.0.0.1:8089", value_parser = loopback)]
-    admin: SocketAddr,
-    /// First word of every topic's name, to keep two installations on one cluster apart
-    #[arg(long, default_value = wire::topics::DEFAULT_PREFIX, value_parser = prefix)]
-    prefix: String,
-    /// What is logged, like `info` or `warn,topology=debug`; also in `NAVE_LOG`
-    #[arg(long)]
-    log: Option<String>,
-}
-
-#[derive(Debug, Args)]
-struct WhyArgs {
-    /// The operation, as an answer or a 202 named it
-    operation: String,
+struct RemoteArgs {
     /// Where the REST interface is
-    #[arg(long, default_value = "http://127.0.0.1:8088")]
+    #[arg(long, env = "NAVE_URL", default_value = "http://127.0.0.1:8088")]
     url: String,
-    /// Print the operation as JSON
-    #[arg(long)]
-    json: bool,
+    /// A file with the token that the REST interface asks for
+    #[arg(long, env = "NAVE_TOKEN_FILE", value_name = "FILE")]
+    token_file: Option<std::path::PathBuf>,
 }
 
-fn loopback(text: &str) -> Result<SocketAddr, String> {
-    let address: SocketAddr = text.parse().map_err(|_| "an address and a port, like 127.0.0.1:8088".to_owned())?;
-    if address.ip().is_loopback() {
-        Ok(address)
-    } else {
-        Err("only loopback addresses (127.0.0.0/8, [::1]): calls are not authenticated yet".to_owned())
+impl RemoteArgs {
+    fn client(&self) -> anyhow::Result<Client> {
+        Client::new(&self.url, self.token_file.as_deref())
     }
 }
 
-fn prefix(text: &str) -> Result<String, String> {
-    let good = |b: u8| b.is_ascii_alphanumeric() || b"_-".contains(&b);
-    if (1..=64).contains(&text.len()) && text.bytes().all(good) {
-        Ok(text.to_owned())
-    } else {
-        Err("1 to 64 characters of A-Z a-z 0-9 _ -".to_owned())
-    }
-}
-
-/// Runs the command line.
-pub fn run() -> ExitCode {
-    let outcome = match Cli::parse().command {
-        Command::Up(args) => up::up(&args),
-        Command::Why(args) => why::why(&args),
-        Command::Describe => describe(),
-    };
+/// Runs the command line of this process over a program.
+pub fn run(program: Result<Program, ProgramError>) -> ExitCode {
+    let cli = Cli::parse();
+    let json = cli.json;
+    let outcome = program.map_err(anyhow::Error::from).and_then(|program| perform(cli, &program));
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(told) => {
+            print!("{}", told.text(json));
+            ExitCode::SUCCESS
+        }
         Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
+            if json {
+                eprintln!("{}", told::fault(&error));
+            } else {
+                eprintln!("error: {error:#}");
+            }
+            ExitCode::from(exit_code(&error))
         }
     }
 }
 
-fn describe() -> anyhow::Result<()> {
-    print!("{}", flows::flow_topology()?.describe());
-    Ok(())
+/// What is said of an error in a number; the table is at the head of this file.
+fn exit_code(error: &anyhow::Error) -> u8 {
+    if error.is::<Faults>() || error.is::<told::Usage>() {
+        2
+    } else if error.is::<client::Unreachable>() {
+        3
+    } else {
+        1
+    }
+}
+
+fn perform(cli: Cli, program: &Program) -> anyhow::Result<Told> {
+    match cli.command {
+        Command::Up(args) => up::up(&args, program),
+        Command::Run(args) => up::run(&args, program),
+        Command::Submit(args) => submit::submit(&args, program),
+        Command::Topologies(command) => topologies::perform(&command),
+        Command::Operations(command) => operations::perform(&command),
+        Command::Parked(command) => operations::parked(&command),
+        Command::Spokes(command) => spokes::perform(&command),
+        Command::Why(args) => why::why(&args),
+        Command::Explain { code } => explained(code.as_deref()),
+        Command::Topics(command) => topics::perform(&command, program),
+        Command::Describe { name, config } => submit::describe(name.as_deref(), &config, program),
+        Command::Completion { shell } => Ok(completion(shell)),
+    }
+}
+
+fn explained(code: Option<&str>) -> anyhow::Result<Told> {
+    let Some(code) = code else {
+        let rows = explain::pages().iter().map(|page| vec![page.code.to_owned(), page.title.to_owned()]);
+        let rows: Vec<_> = rows.collect();
+        return Ok(Told::table(&["CODE", "WHAT HAPPENED"], &rows, serde_json::to_value(explain::pages())?));
+    };
+    let page = explain::page(code).map_err(|unknown| told::Usage(unknown.to_string()))?;
+    Ok(Told::Text { text: page.to_string(), json: serde_json::to_value(page)? })
+}
+
+fn completion(shell: clap_complete::Shell) -> Told {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "nave", &mut script);
+    Told::Raw(String::from_utf8_lossy(&script).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::ValueEnum as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_shell_can_complete_every_command() {
+        for shell in clap_complete::Shell::value_variants() {
+            let script = completion(*shell).text(false);
+            for command in Cli::command().get_subcommands() {
+                assert!(script.contains(command.get_name()), "{shell} does not know {}", command.get_name());
+            }
+        }
+    }
 }

@@ -1,34 +1,27 @@
 //! `nave why`: where an operation is, what it waits for and until when, and what happens then.
 
-use anyhow::{Context, bail};
 use bus::Clock;
+use clap::Args;
 use wire::answer::{Answer, Operation, PendingCall};
 use wire::{OperationId, WallTime};
 
-use super::WhyArgs;
+use super::RemoteArgs;
+use super::told::{Told, Usage};
 use crate::clock::SystemClock;
 
-pub(super) fn why(args: &WhyArgs) -> anyhow::Result<()> {
-    let id = OperationId::new(&args.operation)?;
-    let url = format!("{}/v1/operations/{id}", args.url.trim_end_matches('/'));
-    let mut response = ureq::get(&url)
-        .config()
-        .http_status_as_error(false)
-        .timeout_global(Some(std::time::Duration::from_secs(10)))
-        .build()
-        .call()
-        .with_context(|| {
-            format!("cannot ask {}; is `nave up` running there? give another place with --url", args.url)
-        })?;
-    let status = response.status().as_u16();
-    let body = response.body_mut().read_to_string()?;
-    match status {
-        200 if args.json => println!("{body}"),
-        200 => print!("{}", story(&serde_json::from_str(&body)?, SystemClock::default().wall())),
-        404 => bail!("no operation `{id}` is known at {}; it may be older than what is kept there", args.url),
-        other => bail!("{url} answered {other}: {body}"),
-    }
-    Ok(())
+#[derive(Debug, Args)]
+pub(super) struct WhyArgs {
+    /// The operation, as an answer or a 202 named it
+    operation: String,
+    #[command(flatten)]
+    at: RemoteArgs,
+}
+
+pub(super) fn why(args: &WhyArgs) -> anyhow::Result<Told> {
+    let id = OperationId::new(&args.operation).map_err(|error| Usage(error.to_string()))?;
+    let body = args.at.client()?.operation(&id)?;
+    let text = story(&serde_json::from_value(body.clone())?, SystemClock::default().wall());
+    Ok(Told::Text { text, json: body })
 }
 
 /// The operation as a person wants to read it.

@@ -1,4 +1,5 @@
-//! A running `nave up`, and a client for it.
+//! Running processes of `nave`, and a client for them.
+#![expect(dead_code, reason = "each test file uses some of it")]
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
@@ -7,11 +8,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-/// A `nave up` in a process of its own. It is killed when this is dropped.
+/// A `nave` in a process of its own. It is killed when this is dropped.
 pub(crate) struct Up {
     child: Child,
-    rest: String,
-    admin: String,
+    said: Vec<String>,
     agent: ureq::Agent,
 }
 
@@ -22,29 +22,45 @@ impl Drop for Up {
     }
 }
 
+/// The broker that `tools/kafka start` left.
+///
+/// # Panics
+/// Where there is none: these tests are never left out in silence.
+pub(crate) fn brokers() -> String {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.kafka/address");
+    let brokers = std::fs::read_to_string(&file).unwrap_or_else(|_| {
+        panic!("no broker runs: use ./test, or first tools/kafka start ({} is missing)", file.display())
+    });
+    brokers.trim().to_owned()
+}
+
+/// The binary, with nothing of this test's own environment that it would take for configuration.
+pub(crate) fn nave(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_nave"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("NAVE_") {
+            command.env_remove(name);
+        }
+    }
+    command.args(args);
+    command
+}
+
 impl Up {
     pub(crate) fn embedded() -> Self {
-        Self::start(&[])
+        Self::start(&["up", "--rest", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
     }
 
     /// On the broker that `tools/kafka start` left, under a prefix of its own.
     pub(crate) fn kafka() -> Self {
-        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.kafka/address");
-        let brokers = std::fs::read_to_string(&file).unwrap_or_else(|_| {
-            panic!("no broker runs: use ./test, or first tools/kafka start ({} is missing)", file.display())
-        });
         let prefix = format!("t{}", uuid::Uuid::new_v4().simple());
-        Self::start(&["--bus", "kafka", "--brokers", brokers.trim(), "--prefix", &prefix])
+        let at = ["up", "--rest", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--bus", "kafka"];
+        Self::start(&[&at[..], &["--brokers", &brokers(), "--prefix", &prefix]].concat())
     }
 
-    fn start(args: &[&str]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_nave"))
-            .args(["up", "--rest", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
-            .args(args)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the binary starts");
+    /// A process with these arguments, once it has said where it is.
+    pub(crate) fn start(args: &[&str]) -> Self {
+        let mut child = nave(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts");
         let lines = BufReader::new(child.stdout.take().expect("stdout is piped")).lines();
         let mut said = Vec::new();
         for line in lines {
@@ -53,21 +69,27 @@ impl Up {
                 break;
             }
         }
-        let mut address = |word: &str| {
-            let line = said.iter().find(|line| line.trim_start().starts_with(word));
-            let url = line.and_then(|line| line.split_whitespace().nth(1));
-            url.unwrap_or_else(|| panic!("no {word} in {said:?}: {}", stderr(&mut child)))
-                .trim_end_matches("/switches")
-                .to_owned()
-        };
-        let (rest, admin) = (address("REST"), address("switches"));
+        let began = said.last().is_some_and(|line| line.contains("Ctrl-C"));
+        assert!(began, "{args:?} did not begin: {}", stderr(&mut child));
         let config =
             ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(Duration::from_secs(30)));
-        Self { rest, admin, agent: config.build().into(), child }
+        Self { child, said, agent: config.build().into() }
+    }
+
+    /// The address behind a word of what it said when it began.
+    pub(crate) fn address(&self, word: &str) -> String {
+        let line = self.said.iter().find(|line| line.trim_start().starts_with(word));
+        let url = line.and_then(|line| line.split_whitespace().nth(1));
+        url.unwrap_or_else(|| panic!("no {word} in {:?}", self.said)).trim_end_matches("/switches").to_owned()
+    }
+
+    /// What a path of the interface behind `word` says.
+    pub(crate) fn ask(&self, word: &str, path: &str) -> (u16, Value) {
+        read(self.agent.get(format!("{}{path}", self.address(word))).call())
     }
 
     pub(crate) fn post(&self, path: &str, body: &Value, headers: &[(&str, &str)]) -> (u16, Value) {
-        let mut request = self.agent.post(format!("{}{path}", self.rest));
+        let mut request = self.agent.post(format!("{}{path}", self.address("REST")));
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
@@ -75,21 +97,22 @@ impl Up {
     }
 
     pub(crate) fn post_text(&self, path: &str, body: &str) -> (u16, Value) {
-        read(self.agent.post(format!("{}{path}", self.rest)).send(body))
+        read(self.agent.post(format!("{}{path}", self.address("REST"))).send(body))
     }
 
     pub(crate) fn get(&self, path: &str) -> (u16, Value) {
-        read(self.agent.get(format!("{}{path}", self.rest)).call())
+        read(self.agent.get(format!("{}{path}", self.address("REST"))).call())
     }
 
     pub(crate) fn text(&self, path: &str) -> String {
-        let mut response = self.agent.get(format!("{}{path}", self.rest)).call().expect("it answers");
+        let mut response = self.agent.get(format!("{}{path}", self.address("REST"))).call().expect("it answers");
         response.body_mut().read_to_string().expect("it answers with text")
     }
 
     /// The rules on a switch.
     pub(crate) fn rules(&self, switch: &str) -> Vec<Value> {
-        let (status, rules) = read(self.agent.get(format!("{}/switches/{switch}/rules", self.admin)).call());
+        let (status, rules) =
+            read(self.agent.get(format!("{}/switches/{switch}/rules", self.address("switches"))).call());
         assert_eq!(status, 200, "{rules}");
         rules.as_array().expect("a list of rules").clone()
     }

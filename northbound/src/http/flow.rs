@@ -1,110 +1,163 @@
-//! `POST /flow`: let this flow be there.
+//! Flows: let one be there, or be gone; which there are.
 //!
-//! | what became of it | status |
-//! |---|---|
-//! | the flow came up | 201 |
-//! | it existed, and was made sure of | 200 |
-//! | patience ended before the operation did | 202, with its `Location` |
-//! | anything else | a problem; see [`status_of`](super::problem::status_of) |
+//! | request | what became of it | status |
+//! |---|---|---|
+//! | `POST /flow` | the flow came up | 201 |
+//! | | it existed, and was made sure of | 200 |
+//! | `POST /v1/flows` | the flow came up | 201, with its `Location` |
+//! | | it existed | 409 |
+//! | `DELETE /v1/flows/{flowid}` | it is gone | 200 |
+//! | | it was not there | 404 |
+//! | | something of it is left | 502, with what is left |
+//! | any of them | the client waited no longer | 202, with the `Location` of the operation |
+//! | | anything else | a problem; see [`status_of`](super::problem::status_of) |
+
+use std::sync::Arc;
 
 use axum::Json;
-use axum::body::Bytes;
-use axum::extract::State;
-use axum::extract::rejection::BytesRejection;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use serde::Serialize;
 use serde_json::{Value, json};
-use tokio::time::{Instant, timeout};
-use uuid::Uuid;
-use wire::answer::{Answer, Operation};
-use wire::flow::{CreateFlow, FlowFailed, FlowUp};
+use wire::answer::Answer;
+use wire::flow::{CreateFlow, FlowFailed, FlowGone, FlowShown, FlowUp, MAX_NAME, RemoveFlow, SHOWN_AS};
 use wire::{Code, OperationId, Problem};
 
 use super::Northbound;
 use super::problem::Refused;
-use crate::{Submission, metrics};
+use super::route::Asked;
+use super::start::{Came, start, unreadable};
+use crate::directory::Entry;
 
-/// The workflow that creates flows.
-const WORKFLOW: &str = "create-flow";
+/// The topology that makes flows.
+const TOPOLOGY: &str = "flows";
+/// The workflow that creates them.
+const CREATE: &str = "create-flow";
+/// The workflow that removes them.
+const REMOVE: &str = "remove-flow";
 
-/// The header by which a client names a request, so that it can be sent again.
-const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
-
-pub(super) async fn create(
-    State(state): State<Northbound>,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
-) -> Response {
-    let start = Instant::now();
-    let response = match handle(&state, &headers, body).await {
-        Ok(response) => response,
-        Err(refused) => refused.into_response(),
-    };
-    metrics::request(response.status().as_u16(), start.elapsed().as_secs_f64());
-    response
+/// `POST /flow`: a flow that is there already is as good as one that was made.
+pub(super) async fn create_or_keep(state: Northbound, asked: Asked) -> Result<Response, Refused> {
+    create(&state, &asked, CreateFlow::from_json(&asked.json(None)?)?).await
 }
 
-async fn handle(
-    state: &Northbound,
-    headers: &HeaderMap,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<Response, Refused> {
-    let body = body.map_err(|error| super::problem::unread_body(&error))?;
-    let request: Value =
-        serde_json::from_slice(&body).map_err(|error| Refused::new(Code::NotJson, error.to_string()))?;
-    let flow = CreateFlow::from_json(&request)?;
-    let idempotency_key = idempotency_key(headers)?;
-    (state.ready)().map_err(|why| Refused::new(Code::NotReady, why))?;
-
-    let mut ticket = state.gateway.submit(Submission {
-        workflow: WORKFLOW,
-        key: &flow.flowid,
-        // As it was understood, so that two ways to write the same request are the same request.
-        request: serde_json::to_value(&flow).expect("a request can be written as JSON"),
-        idempotency_key,
-        trace: trace(headers),
-        http_id: Uuid::new_v4(),
-    })?;
-    tracing::debug!(operation = %ticket.operation, flow = flow.flowid, "submitted");
-    state.inlet.send(&ticket)?;
-
-    // Nothing is lost where this is dropped midway: the place is given back, and the operation goes on.
-    match timeout(state.gateway.options().patience, &mut ticket.answer).await {
-        Ok(Ok(Ok(operation))) => answered(operation),
-        Ok(Ok(Err(problem))) => Err(Refused::from(problem).of(&ticket.operation)),
-        // The gateway keeps the other end as long as the ticket lives.
-        Ok(Err(_)) => Err(Refused::new(Code::NotReady, "the gateway is gone").of(&ticket.operation)),
-        Err(_) => {
-            let so_far = state.gateway.so_far(&ticket, WORKFLOW, &flow.flowid);
-            let location = format!("/v1/operations/{}", ticket.operation);
-            tracing::debug!(operation = %ticket.operation, "patience ended");
-            Ok((StatusCode::ACCEPTED, [(header::LOCATION, location)], Json(so_far)).into_response())
-        }
+/// `POST /v1/flows`: a flow that is there already is a conflict.
+pub(super) async fn create_new(state: Northbound, asked: Asked) -> Result<Response, Refused> {
+    let body = asked.json(None)?;
+    if body.get("strict").is_some() {
+        return Err(Problem::field("strict", "given", "only the fields flowid, length, error: it is strict").into());
     }
+    let flow = CreateFlow { strict: true, ..CreateFlow::from_json(&body)? };
+    create(&state, &asked, flow).await
 }
 
-/// The answer of an operation that has one.
-fn answered(operation: Operation) -> Result<Response, Refused> {
-    let id = operation.operation;
-    match operation.answer {
-        Some(Answer::Done(body)) => {
-            let up: FlowUp = serde_json::from_value(body).map_err(|error| unreadable(&id, &error))?;
-            let status = if up.existed { StatusCode::OK } else { StatusCode::CREATED };
+async fn create(state: &Northbound, asked: &Asked, flow: CreateFlow) -> Result<Response, Refused> {
+    let entry = mounted(state, CREATE)?;
+    // As it was understood, so that two ways to write the same request are the same request.
+    let request = serde_json::to_value(&flow).expect("a request can be written as JSON");
+    match start(state, asked, &entry, CREATE, &flow.flowid, request).await? {
+        Came::GoesOn(response) => Ok(response),
+        Came::Answered(id, Answer::Done(body)) => {
+            let up: FlowUp = read(&id, body)?;
             let body = json!({"message": up.message, "flowid": up.flowid, "operation": up.operation});
-            Ok((status, Json(body)).into_response())
+            if up.existed {
+                return Ok((StatusCode::OK, Json(body)).into_response());
+            }
+            let location = [(header::LOCATION, format!("/v1/flows/{}", up.flowid))];
+            Ok((StatusCode::CREATED, location, Json(body)).into_response())
         }
-        Some(Answer::Failed(body)) => {
-            let failed: FlowFailed = serde_json::from_value(body).map_err(|error| unreadable(&id, &error))?;
-            Err(refused(failed))
-        }
-        Some(Answer::Refused(problem)) if shows_operation(problem.code) => Err(Refused::from(problem).of(&id)),
-        Some(Answer::Refused(problem)) => Err(problem.into()),
-        None => Err(Refused::new(Code::Parked, "the hub sent an answer without an outcome").of(&id)),
+        Came::Answered(id, Answer::Failed(body)) => Err(failed(read(&id, body)?)),
+        Came::Answered(_, Answer::Refused(problem)) => Err(problem.into()),
     }
+}
+
+/// `DELETE /v1/flows/{flowid}`.
+pub(super) async fn remove(state: Northbound, asked: Asked) -> Result<Response, Refused> {
+    let entry = mounted(&state, REMOVE)?;
+    let flowid = flowid(&asked)?.to_owned();
+    let request = serde_json::to_value(RemoveFlow { flowid: flowid.clone() }).expect("a request is plain data");
+    match start(&state, &asked, &entry, REMOVE, &flowid, request).await? {
+        Came::GoesOn(response) => Ok(response),
+        Came::Answered(id, Answer::Done(body)) => Ok(Json(read::<FlowGone>(&id, body)?).into_response()),
+        Came::Answered(id, Answer::Failed(body)) => Err(failed(read(&id, body)?)),
+        Came::Answered(_, Answer::Refused(problem)) => Err(problem.into()),
+    }
+}
+
+/// `GET /v1/flows/{flowid}`.
+pub(super) async fn show(state: Northbound, asked: Asked) -> Result<Response, Refused> {
+    let entry = mounted(&state, CREATE)?;
+    let flowid = flowid(&asked)?;
+    let shown = entry.gateway.shown();
+    let thing = shown.get(SHOWN_AS, flowid).and_then(|thing| parsed(&thing));
+    let complete = shown.page(SHOWN_AS, None, 0).complete;
+    let known = if complete { "" } else { "; there are more flows than are known here" };
+    thing
+        .map(|thing| Json(thing).into_response())
+        .ok_or_else(|| Refused::new(Code::UnknownFlow, format!("there is no flow `{flowid}`{known}")))
+}
+
+/// A page of flows.
+#[derive(Serialize)]
+struct FlowPage {
+    flows: Vec<FlowShown>,
+    /// False where there are more flows than are known here.
+    complete: bool,
+    /// Where the next page is; none where this is the last.
+    next: Option<String>,
+}
+
+/// `GET /v1/flows`: in the order of their names.
+pub(super) async fn list(state: Northbound, asked: Asked) -> Result<Response, Refused> {
+    let entry = mounted(&state, CREATE)?;
+    let limit = limit_of(&asked);
+    let page = entry.gateway.shown().page(SHOWN_AS, asked.query("after"), limit);
+    let last = page.things.last().map(|(flowid, _)| flowid.clone()).filter(|_| page.more);
+    let next = last.map(|flowid| format!("/v1/flows?limit={limit}&after={flowid}"));
+    let flows = page.things.iter().filter_map(|(_, thing)| parsed(thing)).collect();
+    Ok(Json(FlowPage { flows, complete: page.complete, next }).into_response())
+}
+
+/// So many a page has.
+pub(super) fn limit_of(asked: &Asked) -> usize {
+    asked.number("limit").and_then(|limit| usize::try_from(limit).ok()).unwrap_or(100)
+}
+
+/// The topology of flows, where it runs and has this workflow.
+fn mounted(state: &Northbound, workflow: &str) -> Result<Arc<Entry>, Refused> {
+    let entry = state.directory.required(TOPOLOGY)?;
+    let options = entry.gateway.options();
+    if options.stage_of(workflow).is_none() {
+        let detail = format!("topology `{TOPOLOGY}` has no workflow `{workflow}`");
+        return Err(Refused::new(Code::UnknownWorkflow, detail));
+    }
+    Ok(entry)
+}
+
+fn flowid(asked: &Asked) -> Result<&str, Refused> {
+    let flowid = asked.path("flowid");
+    is_name(flowid).then_some(flowid).ok_or_else(|| {
+        let allowed = "a flow's name has 1 to 64 characters of A-Z a-z 0-9 . _ : -";
+        Refused::new(Code::UnknownFlow, format!("there is no such flow: {allowed}"))
+    })
+}
+
+/// True for what may name a flow.
+pub(super) fn is_name(name: &str) -> bool {
+    (1..=MAX_NAME).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._:-".contains(&b))
+}
+
+/// A flow as it is shown; none where a workflow shows what is none.
+fn parsed(thing: &str) -> Option<FlowShown> {
+    serde_json::from_str(thing).inspect_err(|error| tracing::error!(%error, "a flow that is shown cannot be read")).ok()
+}
+
+fn read<T: serde::de::DeserializeOwned>(id: &OperationId, body: Value) -> Result<T, Refused> {
+    serde_json::from_value(body).map_err(|error| unreadable(id, &error))
 }
 
 /// A flow that failed, as a problem with all that is known of it.
-fn refused(failed: FlowFailed) -> Refused {
+fn failed(failed: FlowFailed) -> Refused {
     let more = [
         ("message", json!(failed.message)),
         ("flowid", json!(failed.flowid)),
@@ -116,36 +169,4 @@ fn refused(failed: FlowFailed) -> Refused {
     ];
     let more = more.map(|(name, value)| (name.to_owned(), value)).into_iter().collect();
     Refused::new(failed.code, failed.detail).of(&failed.operation).with(more)
-}
-
-/// True where a refused request has an operation that can be looked at: the one that had the key first, or one that was
-/// parked. A request that found no place has none.
-fn shows_operation(code: Code) -> bool {
-    matches!(code, Code::KeyReused | Code::Parked)
-}
-
-fn unreadable(operation: &OperationId, error: &serde_json::Error) -> Refused {
-    tracing::error!(%operation, %error, "the answer of a workflow cannot be read");
-    Refused::new(Code::Parked, format!("the answer of the workflow cannot be read: {error}")).of(operation)
-}
-
-/// The client's name for its request, if it gave one.
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
-    let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
-    let Some(value) = values.next() else { return Ok(None) };
-    if values.next().is_some() {
-        return Err(Problem::field(IDEMPOTENCY_KEY, "given twice", "to give it once"));
-    }
-    let key = value.to_str().unwrap_or_default();
-    if (1..=128).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Ok(Some(key));
-    }
-    let shown: String = String::from_utf8_lossy(value.as_bytes()).chars().take(80).collect();
-    Err(Problem::field(IDEMPOTENCY_KEY, &format!("\"{shown}\""), "1 to 128 visible ASCII characters"))
-}
-
-/// `traceparent`, where it is one: version, trace, parent and flags have 55 characters in all.
-fn trace(headers: &HeaderMap) -> Option<String> {
-    let value = headers.get("traceparent")?.to_str().ok()?;
-    (value.len() == 55 && value.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-')).then(|| value.to_owned())
 }

@@ -10,15 +10,34 @@ use wire::{Code, OperationId, Problem};
 pub fn status_of(code: Code) -> StatusCode {
     match code {
         Code::NotJson | Code::BadRequest => StatusCode::BAD_REQUEST,
-        Code::UnknownOperation | Code::UnknownPath | Code::UnknownFlow => StatusCode::NOT_FOUND,
-        Code::NotNow | Code::Cancelled | Code::FlowExists => StatusCode::CONFLICT,
+        Code::Unauthorized => StatusCode::UNAUTHORIZED,
+        Code::UnknownOperation
+        | Code::UnknownPath
+        | Code::UnknownFlow
+        | Code::UnknownTopology
+        | Code::UnknownWorkflow
+        | Code::UnknownService => StatusCode::NOT_FOUND,
         Code::WrongMethod => StatusCode::METHOD_NOT_ALLOWED,
+        Code::TooSlow => StatusCode::REQUEST_TIMEOUT,
+        Code::NotNow
+        | Code::Cancelled
+        | Code::FlowExists
+        | Code::TopologyEnds
+        | Code::NameTaken
+        | Code::FixedForLife
+        | Code::OtherGraph
+        | Code::TopicReplaced => StatusCode::CONFLICT,
         Code::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Code::InvalidField | Code::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
         Code::QueueFull | Code::Busy => StatusCode::TOO_MANY_REQUESTS,
-        Code::CannotBuild | Code::WrongTopic | Code::Parked | Code::Aborted => StatusCode::INTERNAL_SERVER_ERROR,
-        Code::InstallFailed | Code::ValidationFailed | Code::RemovalFailed => StatusCode::BAD_GATEWAY,
-        Code::NotReady | Code::PoolEmpty => StatusCode::SERVICE_UNAVAILABLE,
+        Code::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+        Code::CannotBuild | Code::WrongTopic | Code::Parked | Code::Aborted | Code::NoCode | Code::BadConfig => {
+            StatusCode::INTERNAL_SERVER_ERROR
+        }
+        Code::InstallFailed | Code::ValidationFailed | Code::RemovalFailed | Code::WorkflowFailed => {
+            StatusCode::BAD_GATEWAY
+        }
+        Code::NotReady | Code::PoolEmpty | Code::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
         Code::HubTimeout | Code::TooLate => StatusCode::GATEWAY_TIMEOUT,
     }
 }
@@ -67,7 +86,8 @@ impl From<Problem> for Refused {
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
         let Self { problem, operation, more } = self;
-        let status = status_of(problem.code);
+        let code = problem.code;
+        let status = status_of(code);
         let mut body = Value::Object(more);
         body["type"] = format!("urn:nave:{}", problem.code).into();
         body["title"] = problem.code.title().into();
@@ -82,9 +102,12 @@ impl IntoResponse for Refused {
         }
         let kind = [(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"))];
         let mut response = (status, kind, body.to_string()).into_response();
-        if status == StatusCode::TOO_MANY_REQUESTS {
+        if status == StatusCode::TOO_MANY_REQUESTS || code == Code::Overloaded {
             // A second: a lane answers hundreds of requests in it.
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"nave\""));
         }
         response
     }

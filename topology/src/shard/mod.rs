@@ -321,6 +321,9 @@ impl Shard {
     /// Lets spouts of its own emit, a round for each lane.
     fn let_spouts_emit(&mut self) -> bool {
         let mut emitted = false;
+        if self.status.is_draining() {
+            return false;
+        }
         for lane in self.live() {
             let Some(owned) = self.owned.get_mut(&lane) else { continue };
             if owned.lane.has_spouts() && owned.lane.let_spouts_emit() {

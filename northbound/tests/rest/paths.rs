@@ -1,132 +1,21 @@
-//! The paths, over the embedded bus, with a hub that answers as each test needs.
-
-#![expect(clippy::unwrap_used, reason = "what a helper of these tests needs is there")]
-
-mod support;
+//! The paths of flows, health and metrics, with a hub that answers as each test needs.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
-use axum::body::{Body, to_bytes};
-use axum::http::request::Builder;
-use axum::http::{HeaderMap, Request};
-use bus::{Bus, Embedded, EmbeddedOptions, ManualClock, Outgoing, Part, Reader, TopicSpec};
-use northbound::{Gateway, GatewayOptions, Inlet, Northbound, Outlet, router, serve};
+use axum::body::Body;
+use bus::Part;
+use northbound::{Inlet, Limits, router, serve};
 use serde_json::{Value, json};
-use support::{EGRESS, INBOX, VIEW, about, ended, failed, refused, running, up};
 use tokio::task::yield_now;
-use tower::ServiceExt;
 use wire::answer::Answer;
-use wire::{Code, Envelope, Kind, OperationId};
+use wire::{Code, Kind};
 
-const LANES: u32 = 2;
-
-/// Everything but the hub.
-struct World {
-    bus: Embedded,
-    inlet: Box<Inlet>,
-    outlet: Box<Outlet>,
-    state: Northbound,
-    inbox: Box<dyn Reader>,
-}
-
-struct Told {
-    status: u16,
-    headers: HeaderMap,
-    body: Value,
-}
-
-impl World {
-    fn new() -> Self {
-        let bus = Embedded::open(Arc::new(ManualClock::default()), EmbeddedOptions::default());
-        for topic in [INBOX, EGRESS, VIEW] {
-            bus.ensure_topic(&TopicSpec::log(topic, LANES)).unwrap();
-        }
-        let gateway = Arc::new(Gateway::new(GatewayOptions::new(INBOX, EGRESS, VIEW, LANES), bus.clock()));
-        let inlet = Inlet::open(&bus, Arc::clone(&gateway)).unwrap();
-        let outlet = Outlet::open(&bus, Arc::clone(&gateway)).unwrap();
-        let ready = || Ok(());
-        let metrics = || "nave_up 1\n".to_owned();
-        let state = Northbound { gateway, inlet: inlet.handle(), ready: Arc::new(ready), metrics: Arc::new(metrics) };
-        let mut inbox = bus.reader().unwrap();
-        for lane in 0..LANES {
-            inbox.assign(INBOX, lane, 0).unwrap();
-        }
-        Self { bus, inlet: Box::new(inlet), outlet: Box::new(outlet), state, inbox }
-    }
-
-    /// Sends a request. Each record of the inbox is given to `hub`, and what it says is written.
-    async fn send(&mut self, request: Request<Body>, mut hub: impl FnMut(Envelope) -> Vec<Outgoing>) -> Told {
-        let mut response = pin!(router(self.state.clone()).oneshot(request));
-        let mut done = None;
-        // A few turns are enough for whatever the hub does at once.
-        for _ in 0..10 {
-            tokio::select! {
-                biased;
-                response = &mut response, if done.is_none() => done = Some(response),
-                () = yield_now() => {}
-            }
-            self.inlet.turn(Duration::ZERO).unwrap();
-            let mut records = Vec::new();
-            self.inbox.poll(100, Duration::ZERO, &mut records).unwrap();
-            for record in records {
-                let answers = hub(record.headers.envelope().unwrap());
-                self.bus.writer("hub").unwrap().append(&answers).unwrap();
-            }
-            self.outlet.turn(Duration::ZERO).unwrap();
-        }
-        let response = match done {
-            Some(response) => response,
-            None => response.await,
-        };
-        let (parts, body) = response.unwrap().into_parts();
-        let body = to_bytes(body, usize::MAX).await.unwrap();
-        let body = serde_json::from_slice(&body).unwrap_or_else(|_| Value::from(String::from_utf8_lossy(&body)));
-        Told { status: parts.status.as_u16(), headers: parts.headers, body }
-    }
-
-    /// Sends a good request, and has it answered so.
-    async fn create(&mut self, answer: impl Fn(&OperationId) -> Answer) -> Told {
-        self.send(flow(GOOD), |request| {
-            let operation = request.operation.unwrap();
-            vec![about(Kind::Answer, &ended(&operation, answer(&operation)), &request.id)]
-        })
-        .await
-    }
-
-    /// Sends a request that must not reach the hub.
-    async fn stopped(&mut self, request: Request<Body>) -> Told {
-        self.send(request, |request| panic!("{request:?} must not reach the hub")).await
-    }
-}
-
-const GOOD: &str = r#"{"flowid": "test-01", "length": 10, "error": null}"#;
-
-fn post() -> Builder {
-    Request::builder().method("POST").uri("/flow")
-}
-
-fn flow(body: &str) -> Request<Body> {
-    post().body(Body::from(body.to_owned())).unwrap()
-}
-
-fn get(path: &str) -> Request<Body> {
-    Request::builder().uri(path).body(Body::empty()).unwrap()
-}
-
-/// It is a problem with this status and this code.
-fn assert_problem(told: &Told, status: u16, code: Code) {
-    let Told { body, headers, .. } = told;
-    assert_eq!((told.status, &body["code"], &body["status"]), (status, &json!(code), &json!(status)), "{body}");
-    assert_eq!(headers["content-type"], "application/problem+json");
-    assert_eq!((&body["type"], &body["title"]), (&json!(format!("urn:nave:{code}")), &json!(code.title())));
-    assert!(body["detail"].is_string(), "{body}");
-    assert_eq!(headers.contains_key("retry-after"), status == 429);
-}
+use crate::support::{about, ended, failed, refused, running, up};
+use crate::world::{GOOD, World, assert_problem, flow, get, post};
+use tower::ServiceExt;
 
 #[tokio::test]
 async fn a_flow_that_comes_up_is_201_and_one_that_existed_is_200() {
@@ -202,7 +91,6 @@ async fn what_is_wrong_with_a_request_is_said_at_once() {
     }
     for (request, status, code) in [
         (get("/flows"), 404, Code::UnknownPath),
-        (get("/"), 404, Code::UnknownPath),
         (get("/flow"), 405, Code::WrongMethod),
         (get("/v1/operations/7f3a"), 404, Code::UnknownOperation),
         (get("/v1/operations/a%2Fb"), 404, Code::UnknownOperation),
@@ -257,7 +145,7 @@ async fn when_patience_ends_the_client_is_told_where_to_look_and_never_an_outcom
     assert_eq!(told.body.get("outcome"), None);
     let view = world.stopped(get(told.headers["location"].to_str().unwrap())).await;
     assert_eq!((view.status, view.body), (200, told.body));
-    assert_eq!(world.state.gateway.unanswered(), 0, "its place is free again");
+    assert_eq!(world.gateway.unanswered(), 0, "its place is free again");
 }
 
 #[tokio::test(start_paused = true)]
@@ -277,9 +165,9 @@ async fn a_client_that_goes_away_gives_its_place_back() {
         _ = &mut response => panic!("nobody answers"),
         () = yield_now() => {}
     }
-    assert_eq!(world.state.gateway.unanswered(), 1);
+    assert_eq!(world.gateway.unanswered(), 1);
     drop(response);
-    assert_eq!(world.state.gateway.unanswered(), 0);
+    assert_eq!(world.gateway.unanswered(), 0);
 }
 
 #[tokio::test]
@@ -289,21 +177,14 @@ async fn a_lane_that_is_busy_is_429_and_an_inlet_that_has_stopped_is_503() {
         .map(|_| {
             let request = serde_json::from_str(GOOD).unwrap();
             let http_id = uuid::Uuid::new_v4();
-            let submission = northbound::Submission {
-                workflow: "create-flow",
-                key: "test-01",
-                request,
-                idempotency_key: None,
-                trace: None,
-                http_id,
-            };
-            world.state.gateway.submit(submission).unwrap()
+            let submission = northbound::Submission::new("create-flow", "test-01", request, http_id);
+            world.gateway.submit(submission).unwrap()
         })
         .collect();
     assert_problem(&world.stopped(flow(GOOD)).await, 429, Code::Busy);
     drop(open);
     assert_eq!(world.inlet.stop(), [""; 0]);
-    world.inlet = Box::new(Inlet::open(&world.bus, Arc::clone(&world.state.gateway)).unwrap());
+    world.inlet = Box::new(Inlet::open(&world.bus).unwrap());
     assert_problem(&world.stopped(flow(GOOD)).await, 503, Code::NotReady);
 }
 
@@ -333,7 +214,7 @@ async fn a_server_that_is_shut_down_ends_although_a_connection_is_open() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let served = serve(listener, router(world.state.clone()), async { stopped.await.unwrap() });
+    let served = serve(listener, router(world.state.clone()), Limits::default(), async { stopped.await.unwrap() });
     let client = tokio::task::spawn_blocking(move || {
         let mut stream = TcpStream::connect(address).unwrap();
         stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: nave\r\n\r\n").unwrap();

@@ -1,0 +1,75 @@
+//! A topology of one's own, with the whole command line: `cargo run -p nave --example word_count -- up`.
+//!
+//! Sentences are split into words, words are counted where all of one kind meet, and each tenth count is printed.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+
+use topology::{Bolt, BuildErrors, Emitter, Spout, Topology};
+
+const SENTENCES: [&str; 3] = ["the cow jumped over the moon", "an apple a day", "four score and seven years ago"];
+
+#[derive(Default)]
+struct Sentences {
+    said: usize,
+}
+
+impl Spout for Sentences {
+    type Out = String;
+    fn next(&mut self, out: &mut Emitter<String>) -> bool {
+        let Some(sentence) = SENTENCES.iter().cycle().nth(self.said).filter(|_| self.said < 300) else { return false };
+        self.said += 1;
+        out.emit((*sentence).to_owned());
+        true
+    }
+}
+
+struct Split;
+
+impl Bolt for Split {
+    type In = String;
+    type Out = String;
+    fn execute(&mut self, line: String, out: &mut Emitter<String>) {
+        for word in line.split_whitespace() {
+            out.emit(word.to_owned());
+        }
+    }
+}
+
+#[derive(Default)]
+struct Count(BTreeMap<String, u64>);
+
+impl Bolt for Count {
+    type In = String;
+    type Out = (String, u64);
+    fn execute(&mut self, word: String, out: &mut Emitter<(String, u64)>) {
+        let count = self.0.entry(word.clone()).or_default();
+        *count += 1;
+        out.emit((word, *count));
+    }
+}
+
+struct Print;
+
+impl Bolt for Print {
+    type In = (String, u64);
+    type Out = ();
+    fn execute(&mut self, (word, count): (String, u64), _: &mut Emitter<()>) {
+        if count.is_multiple_of(100) {
+            println!("{count:>5} {word}");
+        }
+    }
+}
+
+fn word_count() -> Result<Topology, BuildErrors> {
+    let t = Topology::named("word-count");
+    let lines = t.spout("sentences", Sentences::default);
+    let words = t.bolt("split", || Split).reads(lines.shuffle());
+    let counts = t.bolt("count", Count::default).lanes(4).reads(words.fields(String::clone));
+    t.bolt("print", || Print).reads(counts.global());
+    t.build()
+}
+
+fn main() -> ExitCode {
+    nave::main([word_count])
+}

@@ -1,0 +1,218 @@
+//! A client of the REST interface: every path that the command line uses, in one place.
+
+use std::fmt;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context;
+use serde_json::Value;
+use wire::OperationId;
+
+/// A request waits so long for its answer: longer than a northbound waits for an operation.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Asks a running system.
+pub struct Client {
+    url: String,
+    token: Option<String>,
+    agent: ureq::Agent,
+}
+
+/// Nobody answers.
+#[derive(Debug)]
+pub struct Unreachable {
+    url: String,
+    why: String,
+}
+
+impl fmt::Display for Unreachable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { url, why } = self;
+        write!(
+            f,
+            "cannot ask {url}: {why}; is `nave up`, or a northbound, running there? give another place with --url"
+        )
+    }
+}
+
+impl std::error::Error for Unreachable {}
+
+/// The answer was a refusal.
+#[derive(Debug)]
+pub struct Refused {
+    /// The status of HTTP.
+    pub status: u16,
+    /// The problem as it came (RFC 9457), or a text.
+    pub body: Value,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let field = |name: &str| self.body.get(name).and_then(Value::as_str);
+        match (field("code"), field("detail").or_else(|| field("title"))) {
+            (Some(code), Some(detail)) => write!(f, "{code}: {detail}\n  nave explain {code} says more"),
+            (_, Some(detail)) => write!(f, "{} (status {})", detail, self.status),
+            (_, None) => write!(f, "status {}: {}", self.status, self.body),
+        }
+    }
+}
+
+impl std::error::Error for Refused {}
+
+impl Client {
+    /// A client of the interface at `url`, with the token in a file, where one is asked for.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub fn new(url: &str, token_file: Option<&Path>) -> anyhow::Result<Self> {
+        let token = token_file.map(|path| {
+            let text =
+                std::fs::read_to_string(path).with_context(|| format!("cannot read the token in {}", path.display()));
+            text.map(|text| text.trim().to_owned())
+        });
+        let agent = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(PATIENCE)).build();
+        Ok(Self { url: url.trim_end_matches('/').to_owned(), token: token.transpose()?, agent: agent.into() })
+    }
+
+    // ---- every path ---------------------------------------------------------------------------------------------------
+
+    /// What was submitted.
+    ///
+    /// # Errors
+    /// As each of these: [`Unreachable`] where nobody answers, [`Refused`] where the answer is a problem.
+    pub fn topologies(&self) -> anyhow::Result<Value> {
+        self.get("/v1/topologies")
+    }
+
+    /// One topology.
+    pub fn topology(&self, name: &str) -> anyhow::Result<Value> {
+        self.get(&format!("/v1/topologies/{}", segment(name)))
+    }
+
+    /// Kills a topology, which may drain for `wait_ms`.
+    pub fn kill(&self, name: &str, wait_ms: u64) -> anyhow::Result<Value> {
+        self.call(
+            self.with(self.agent.delete(self.at(&format!("/v1/topologies/{}?wait_ms={wait_ms}", segment(name)))))
+                .call(),
+        )
+    }
+
+    /// Starts an operation; the answer, or how it stands when the northbound's patience ended.
+    pub fn start(&self, at: &Start<'_>, body: &Value) -> anyhow::Result<Value> {
+        let Start { topology, workflow, key, idempotency_key } = at;
+        let path = format!("/v1/topologies/{}/workflows/{}/{}", segment(topology), segment(workflow), segment(key));
+        let mut request = self.with(self.agent.post(self.at(&path)));
+        if let Some(name) = idempotency_key {
+            request = request.header("idempotency-key", *name);
+        }
+        self.call(request.header("content-type", "application/json").send(body.to_string()))
+    }
+
+    /// Operations, the newest first; `query` in pairs of name and value.
+    pub fn operations(&self, query: &[(&str, String)]) -> anyhow::Result<Value> {
+        let pairs: Vec<String> = query.iter().map(|(name, value)| format!("{name}={}", segment(value))).collect();
+        let query = if pairs.is_empty() { String::new() } else { format!("?{}", pairs.join("&")) };
+        self.get(&format!("/v1/operations{query}"))
+    }
+
+    /// One operation.
+    pub fn operation(&self, id: &OperationId) -> anyhow::Result<Value> {
+        self.get(&format!("/v1/operations/{id}"))
+    }
+
+    /// Sends a signal to an operation.
+    pub fn signal(&self, id: &OperationId, name: &str, body: &Value) -> anyhow::Result<Value> {
+        self.post(&format!("/v1/operations/{id}/signals/{}", segment(name)), body)
+    }
+
+    /// Cancels an operation: what it did is undone.
+    pub fn cancel(&self, id: &OperationId) -> anyhow::Result<Value> {
+        self.call(self.with(self.agent.delete(self.at(&format!("/v1/operations/{id}")))).call())
+    }
+
+    /// Tells a parked operation to `resume` or `abort`.
+    pub fn command(&self, id: &OperationId, command: &str) -> anyhow::Result<Value> {
+        self.post(&format!("/v1/operations/{id}/{command}"), &Value::Null)
+    }
+
+    /// The services that work is sent to.
+    pub fn spokes(&self) -> anyhow::Result<Value> {
+        self.get("/v1/spokes")
+    }
+
+    /// One service.
+    pub fn spoke(&self, service: &str) -> anyhow::Result<Value> {
+        self.get(&format!("/v1/spokes/{}", segment(service)))
+    }
+
+    // ---- how it is asked ----------------------------------------------------------------------------------------------
+
+    fn at(&self, path: &str) -> String {
+        format!("{}{path}", self.url)
+    }
+
+    fn with<B>(&self, request: ureq::RequestBuilder<B>) -> ureq::RequestBuilder<B> {
+        match &self.token {
+            Some(token) => request.header("authorization", format!("Bearer {token}")),
+            None => request,
+        }
+    }
+
+    fn get(&self, path: &str) -> anyhow::Result<Value> {
+        self.call(self.with(self.agent.get(self.at(path))).call())
+    }
+
+    fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
+        let request = self.with(self.agent.post(self.at(path)));
+        self.call(match body {
+            Value::Null => request.send_empty(),
+            body => request.header("content-type", "application/json").send(body.to_string()),
+        })
+    }
+
+    fn call(&self, answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> anyhow::Result<Value> {
+        let mut answer = answer.map_err(|error| Unreachable { url: self.url.clone(), why: error.to_string() })?;
+        let status = answer.status().as_u16();
+        let text = answer.body_mut().read_to_string().context("the answer cannot be read")?;
+        let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
+        if status < 400 { Ok(body) } else { Err(Refused { status, body }.into()) }
+    }
+}
+
+/// What an operation is started with.
+#[derive(Debug, Clone, Copy)]
+pub struct Start<'a> {
+    /// The topology.
+    pub topology: &'a str,
+    /// The workflow's name.
+    pub workflow: &'a str,
+    /// The thing it is about.
+    pub key: &'a str,
+    /// The client's name for this request.
+    pub idempotency_key: Option<&'a str>,
+}
+
+/// A text as one segment of a path, or one value of a query (RFC 3986).
+fn segment(text: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~".contains(&b);
+    text.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_key_may_hold_what_a_path_may_not() {
+        assert_eq!(segment("flow 1/ä"), "flow%201%2F%C3%A4");
+    }
+
+    #[test]
+    fn a_refusal_tells_its_code_and_where_more_is_said() {
+        let body = json!({"code": "NAVE-0050", "detail": "no topology `x`"});
+        let told = Refused { status: 404, body }.to_string();
+        assert_eq!(told, "NAVE-0050: no topology `x`\n  nave explain NAVE-0050 says more");
+    }
+}

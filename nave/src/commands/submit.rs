@@ -1,0 +1,90 @@
+//! `nave submit` and `nave describe`: a topology of this program, as it is laid out and set up.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bus::Clock;
+use clap::Args;
+use serde_json::json;
+use topology::Topology;
+use wire::{Code, Problem};
+
+use super::said::{self, ConfigArgs};
+use super::told::{Told, Usage};
+use crate::clock::SystemClock;
+use crate::config::{BusKind, Config};
+use crate::near;
+use crate::process;
+use crate::program::Program;
+use crate::submission;
+
+#[derive(Debug, Args)]
+pub(super) struct SubmitArgs {
+    /// The topology, by its name
+    name: String,
+    /// How it is laid out and what it is run with: what stands below `[topologies.NAME]` in a file of configuration
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
+pub(super) fn submit(args: &SubmitArgs, program: &Program) -> anyhow::Result<Told> {
+    let code = code_of(&args.name, program)?;
+    let mut said = args.config.said()?;
+    if let Some(path) = &args.file {
+        said.topology_file(&args.name, &path.display().to_string(), &said::read(path)?)?;
+    }
+    let config = match args.config.usable(&said, program)? {
+        Ok(config) => config,
+        Err(printed) => return Ok(printed),
+    };
+    if config.bus.kind == BusKind::Embedded {
+        let text = "the embedded bus lives in the process that opened it, and `nave up` submits there by itself: use --bus kafka";
+        return Err(Usage(text.into()).into());
+    }
+    let topology = laid_out(&args.name, code, &config)?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+    let bus = process::open_bus(&config, &clock)?;
+    let (submitted, change) = submission::submit(&*bus, &config.topics(), &topology, clock.wall())?;
+    let text =
+        format!("{}   graph {}   {}\n{}", submitted.name, submitted.graph, change.as_str(), submitted.description);
+    Ok(Told::Text { text, json: json!({"change": change.as_str(), "topology": submitted}) })
+}
+
+pub(super) fn describe(name: Option<&str>, args: &ConfigArgs, program: &Program) -> anyhow::Result<Told> {
+    let config = match args.usable(&args.said()?, program)? {
+        Ok(config) => config,
+        Err(printed) => return Ok(printed),
+    };
+    let chosen: Vec<(&str, &Topology)> = match name {
+        Some(name) => vec![(name, code_of(name, program)?)],
+        None => program.topologies().collect(),
+    };
+    let mut texts = Vec::new();
+    let mut all = Vec::new();
+    for (name, code) in chosen {
+        let topology = laid_out(name, code, &config)?;
+        let workflows = topology.workflows();
+        all.push(json!({
+            "name": name, "graph": topology.graph(), "description": topology.describe(), "workflows": workflows,
+            "settings": topology.settings().as_value(),
+        }));
+        texts.push(topology.describe());
+    }
+    Ok(Told::Text { text: texts.join("\n"), json: all.into() })
+}
+
+/// The code for a topology.
+pub(super) fn code_of<'a>(name: &str, program: &'a Program) -> Result<&'a Topology, Problem> {
+    program.topology(name).ok_or_else(|| {
+        let known = program.topologies().map(|(name, _)| name);
+        let meant = near::nearest(name, known).map(|meant| format!("; did you mean `{meant}`?")).unwrap_or_default();
+        Problem::new(Code::NoCode, format!("this program has no topology `{name}`; it has: {}{meant}", program.names()))
+    })
+}
+
+/// A topology as the configuration lays it out.
+pub(super) fn laid_out(name: &str, code: &Topology, config: &Config) -> anyhow::Result<Topology> {
+    Ok(config.topologies.get(name).map_or_else(|| Ok(code.clone()), |layout| layout.apply(code))?)
+}

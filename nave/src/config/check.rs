@@ -1,0 +1,152 @@
+//! What no configuration may say, whatever its kind.
+
+use std::net::SocketAddr;
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::fault::Fault;
+use super::{BusKind, Config, Layout};
+
+/// What a field may say, where its kind does not say it already.
+pub(super) fn allowed(path: &str) -> Option<&'static str> {
+    Some(match path {
+        "bus.kind" => "\"embedded\" or \"kafka\"",
+        "bus.disk.sync" => "\"always\", \"interval\" or \"never\"",
+        "prefix" => "1 to 64 characters of A-Z a-z 0-9 _ -",
+        "threads" => "1 to 64",
+        "rest.listen" | "health.listen" | "sim.listen" => "an address and a port, like \"127.0.0.1:8088\"",
+        "bus.kafka.brokers" => "a list of brokers, like \"127.0.0.1:9092,127.0.0.1:9093\"",
+        "bus.kafka.replication" => "1 to 32",
+        "bus.kafka.session_timeout_ms" => "1000 to 3600000; a broker takes 6000 or more unless it is told otherwise",
+        "bus.disk.sync_interval_ms" => "1 to 60000",
+        "rest.unanswered_per_lane"
+        | "rest.known_operations"
+        | "rest.requests"
+        | "rest.connections"
+        | "rest.watchers" => "1 to 1000000",
+        "rest.body_bytes" => "1024 to 1000000: what the bus takes as one record",
+        "rest.patience_ms" => "1 to 3600000",
+        "shutdown.intake_ms" | "shutdown.drain_ms" | "shutdown.lanes_ms" | "shutdown.close_ms" => "0 to 3600000",
+        path if path.starts_with("topologies.") => match path.rsplit('.').next() {
+            Some("mode") => "\"exactly-once\" or \"at-least-once\"",
+            Some("lanes") => "1 to 1024",
+            Some("threads") => "1 to 64",
+            Some(_) | None => return None,
+        },
+        _ => return None,
+    })
+}
+
+/// Every fault of a configuration whose fields are of the right kinds. `said_by` tells who said the field at a path.
+pub(super) fn faults(config: &Config, said_by: &dyn Fn(&str) -> String) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    let mut range = |path: &str, value: u64, least: u64, most: u64| {
+        if !(least..=most).contains(&value) {
+            let allowed = allowed(path).expect("a field with a range says it");
+            faults.push(Fault::value(said_by(path), path, &value.to_string(), allowed));
+        }
+    };
+    let hour = 3_600_000;
+    range("threads", config.threads.into(), 1, 64);
+    range("bus.kafka.replication", config.bus.kafka.replication.into(), 1, 32);
+    range("bus.kafka.session_timeout_ms", config.bus.kafka.session_timeout_ms, 1_000, hour);
+    range("bus.disk.sync_interval_ms", config.bus.disk.sync_interval_ms, 1, 60_000);
+    range("rest.unanswered_per_lane", config.rest.unanswered_per_lane as u64, 1, 1_000_000);
+    range("rest.known_operations", config.rest.known_operations as u64, 1, 1_000_000);
+    range("rest.requests", config.rest.requests as u64, 1, 1_000_000);
+    range("rest.connections", config.rest.connections as u64, 1, 1_000_000);
+    range("rest.watchers", config.rest.watchers as u64, 1, 1_000_000);
+    range("rest.body_bytes", config.rest.body_bytes as u64, 1_024, 1_000_000);
+    range("rest.patience_ms", config.rest.patience_ms, 1, hour);
+    range("shutdown.intake_ms", config.shutdown.intake_ms, 0, hour);
+    range("shutdown.drain_ms", config.shutdown.drain_ms, 0, hour);
+    range("shutdown.lanes_ms", config.shutdown.lanes_ms, 0, hour);
+    range("shutdown.close_ms", config.shutdown.close_ms, 0, hour);
+    for (name, layout) in &config.topologies {
+        for (stage, layout) in &layout.stages {
+            range(&format!("topologies.{name}.stages.{stage}.lanes"), layout.lanes.into(), 1, 1_024);
+            range(&format!("topologies.{name}.stages.{stage}.threads"), layout.threads.into(), 1, 64);
+        }
+    }
+    let mut fault = |path: &str, value: &str, allowed: &str| {
+        faults.push(Fault::value(said_by(path), path, value, allowed));
+    };
+    if !is_word(&config.prefix) {
+        fault("prefix", &format!("{:?}", config.prefix), allowed("prefix").expect("it has one"));
+    }
+    if tracing_subscriber::EnvFilter::try_new(&config.log).is_err() {
+        fault("log", &format!("{:?}", config.log), "a filter, like \"info\" or \"warn,topology=debug\"");
+    }
+    if config.bus.kind == BusKind::Kafka && config.bus.kafka.brokers.is_empty() {
+        fault("bus.kafka.brokers", "empty", allowed("bus.kafka.brokers").expect("it has one"));
+    }
+    for refused in bus::kafka::refused(config.bus.kafka.client.keys().map(String::as_str)) {
+        let path = format!("bus.kafka.client.{}", refused.property);
+        faults.push(Fault {
+            said_by: said_by(&path),
+            field: path,
+            what: format!("may not be set: {}", refused.reason),
+        });
+    }
+    let token = !config.rest.token_file.is_empty();
+    let open = [
+        ("rest.listen", config.rest.listen, token),
+        ("health.listen", config.health.listen, false),
+        ("sim.listen", config.sim.listen, false),
+    ];
+    faults.extend(open.into_iter().filter_map(|(path, address, token)| beyond_loopback(path, address, token, said_by)));
+    for (name, layout) in &config.topologies {
+        faults.extend(settings(name, layout, said_by));
+    }
+    faults
+}
+
+fn beyond_loopback(path: &str, address: SocketAddr, token: bool, said_by: &dyn Fn(&str) -> String) -> Option<Fault> {
+    if address.ip().is_loopback() || token {
+        return None;
+    }
+    let allowed = if path == "rest.listen" {
+        "a loopback address (127.0.0.0/8, [::1]), or any with rest.token_file"
+    } else {
+        "a loopback address (127.0.0.0/8, [::1]): who asks here is not authenticated"
+    };
+    Some(Fault::value(said_by(path), path, &address.to_string(), allowed))
+}
+
+/// The settings whose types are known here, read as their components will read them: a component that cannot read its own
+/// falls back to its defaults, which nobody would notice.
+fn settings(topology: &str, layout: &Layout, said_by: &dyn Fn(&str) -> String) -> Vec<Fault> {
+    let Value::Object(components) = &layout.settings else { return Vec::new() };
+    let mut faults = Vec::new();
+    for (component, settings) in components {
+        let path = format!("topologies.{topology}.settings.{component}");
+        let unreadable = match component.as_str() {
+            "hub" => unreadable::<hub::HubSettings>(settings),
+            "flows" => unreadable::<flows::FlowSettings>(settings),
+            worker if worker.starts_with("worker-") => unreadable::<workers::WorkerSettings>(settings),
+            _users_own => None,
+        };
+        if let Some((field, why)) = unreadable {
+            let path = format!("{path}.{field}");
+            let value = settings.get(&field).map_or_else(|| "missing".to_owned(), Value::to_string);
+            faults.push(Fault::value(said_by(&path), &path, &value, &why));
+        }
+        let never_zero = ["attempts", "timeout_ms", "in_flight", "live", "call_ms", "step_ms", "request_ms"];
+        for field in never_zero.into_iter().filter(|field| settings.get(field).and_then(Value::as_u64) == Some(0)) {
+            let path = format!("{path}.{field}");
+            faults.push(Fault::value(said_by(&path), &path, "0", "a whole number, from 1"));
+        }
+    }
+    faults
+}
+
+fn unreadable<T: DeserializeOwned>(settings: &Value) -> Option<(String, String)> {
+    let error = serde_path_to_error::deserialize::<_, T>(settings).err()?;
+    Some((error.path().to_string(), error.inner().to_string()))
+}
+
+/// True for what can be part of a topic's name.
+fn is_word(text: &str) -> bool {
+    (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b))
+}

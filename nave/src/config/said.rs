@@ -1,0 +1,352 @@
+//! What the user said, and where.
+//!
+//! Everything that is said is a leaf: a path like `rest.listen` and a value. What there is to say is the leaves of the defaults;
+//! anything else is not a field. So files, environment and options are checked in one way, and each fault names its place.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value as Json;
+use toml::Value;
+use toml::de::{DeTable, DeValue};
+
+use super::fault::{Fault, Faults};
+use super::{BusKind, Config, check};
+use crate::near;
+use crate::program::Program;
+
+/// Variables that are not fields, and those who read them.
+const OTHER_VARIABLES: [&str; 4] = ["NAVE_CONFIG", "NAVE_URL", "NAVE_TOKEN_FILE", "NAVE_KAFKA_CACHE"];
+/// Below this path any name is a field: librdkafka knows them.
+const CLIENT: &str = "bus.kafka.client.";
+const CLIENT_VARIABLE: &str = "NAVE_BUS_KAFKA_CLIENT_";
+
+/// What was said, from the weakest to the strongest voice.
+#[derive(Debug, Clone, Default)]
+pub struct Said {
+    leaves: Vec<Leaf>,
+    environment: Vec<(String, String)>,
+    options: Vec<Leaf>,
+}
+
+/// One thing that was said.
+#[derive(Debug, Clone)]
+struct Leaf {
+    path: String,
+    value: Value,
+    said_by: String,
+}
+
+impl Said {
+    /// Takes a file of configuration.
+    ///
+    /// # Errors
+    /// Where it is not TOML.
+    pub fn file(&mut self, name: &str, text: &str) -> Result<(), Faults> {
+        self.parsed(name, text, "")
+    }
+
+    /// Takes a file that describes how one topology is laid out: [`super::Layout`] alone.
+    ///
+    /// # Errors
+    /// Where it is not TOML.
+    pub fn topology_file(&mut self, topology: &str, name: &str, text: &str) -> Result<(), Faults> {
+        self.parsed(name, text, &format!("topologies.{topology}."))
+    }
+
+    fn parsed(&mut self, name: &str, text: &str, under: &str) -> Result<(), Faults> {
+        let line = |at: usize| text[..at.min(text.len())].matches('\n').count() + 1;
+        let table = DeTable::parse(text).map_err(|error| {
+            let at = error.span().map_or(1, |span| line(span.start));
+            let said_by = format!("{name}, line {at}");
+            Faults(vec![Fault { said_by, field: "the file".into(), what: format!("is not TOML: {}", error.message()) }])
+        })?;
+        let mut places = BTreeMap::new();
+        places_of(table.get_ref(), "", &mut places);
+        let values: toml::Table = toml::from_str(text).map_err(|error| {
+            let said_by = name.to_owned();
+            Faults(vec![Fault { said_by, field: "the file".into(), what: format!("is not TOML: {}", error.message()) }])
+        })?;
+        let mut leaves = BTreeMap::new();
+        flatten(&Value::Table(values), "", &mut leaves);
+        for (path, value) in leaves {
+            let at = places.get(&path).map_or(1, |at| line(*at));
+            self.leaves.push(Leaf { path: format!("{under}{path}"), value, said_by: format!("{name}, line {at}") });
+        }
+        Ok(())
+    }
+
+    /// Takes the environment: of its variables those that begin with `NAVE_`.
+    pub fn environment(&mut self, variables: impl IntoIterator<Item = (String, String)>) {
+        self.environment.extend(variables.into_iter().filter(|(name, _)| name.starts_with("NAVE_")));
+    }
+
+    /// Takes an option of the command line.
+    pub fn option(&mut self, option: &str, path: &str, value: impl Into<Value>) {
+        self.options.push(Leaf { path: path.into(), value: value.into(), said_by: option.into() });
+    }
+
+    /// Takes `PATH=VALUE`, as it stands on the command line. The value is TOML, or else a text.
+    ///
+    /// # Errors
+    /// Where there is no `=`.
+    pub fn assignment(&mut self, said: &str) -> Result<(), Faults> {
+        let Some((path, value)) = said.split_once('=') else {
+            return Err(Faults(vec![Fault::value("--set".into(), said, "no assignment", "PATH=VALUE")]));
+        };
+        let parsed = toml::from_str::<toml::Table>(&format!("value = {value}")).ok();
+        let value =
+            parsed.and_then(|mut table| table.remove("value")).unwrap_or_else(|| Value::String(value.to_owned()));
+        self.option("--set", path.trim(), value);
+        Ok(())
+    }
+
+    /// What comes of it.
+    ///
+    /// # Errors
+    /// Every fault that there is, as far as one does not hide another.
+    pub fn usable(&self, program: &Program) -> Result<Config, Faults> {
+        let fields = self.defaults(program);
+        let mut faults = Vec::new();
+        let mut merged: BTreeMap<String, (Value, String)> = BTreeMap::new();
+        let said = self.leaves.iter().cloned().chain(self.variables(&fields, &mut faults)).chain(self.options.clone());
+        for leaf in said {
+            match field(&leaf, &fields) {
+                Ok(Some(value)) => drop(merged.insert(leaf.path, (value, leaf.said_by))),
+                Ok(None) => {}
+                Err(fault) => faults.push(fault),
+            }
+        }
+        let mut table = toml::Table::new();
+        for (path, value) in &fields {
+            insert(&mut table, path, merged.get(path).map_or(value, |(value, _)| value).clone());
+        }
+        let mut client = toml::Table::new();
+        for (path, (value, _)) in &merged {
+            if let Some(property) = path.strip_prefix(CLIENT) {
+                client.insert(property.to_owned(), value.clone());
+            }
+        }
+        insert(&mut table, CLIENT.trim_end_matches('.'), Value::Table(client));
+        let said_by = |path: &str| merged.get(path).map_or("the defaults".to_owned(), |(_, said_by)| said_by.clone());
+        let config = serde_path_to_error::deserialize::<_, Config>(Value::Table(table)).map_err(|error| {
+            let path = error.path().to_string();
+            let value = merged.get(&path).map_or_else(String::new, |(value, _)| value.to_string());
+            let allowed = check::allowed(&path).map_or_else(|| error.inner().message().to_owned(), str::to_owned);
+            Fault::value(said_by(&path), &path, &value, &allowed)
+        });
+        match config {
+            Ok(config) => {
+                faults.extend(check::faults(&config, &said_by));
+                if faults.is_empty() { Ok(config) } else { Err(Faults(faults)) }
+            }
+            Err(fault) => {
+                faults.push(fault);
+                Err(Faults(faults))
+            }
+        }
+    }
+
+    /// The leaves of the defaults. Some defaults follow from what is said of other fields: the bus, and the threads.
+    fn defaults(&self, program: &Program) -> BTreeMap<String, Value> {
+        let kind = self.peek("bus.kind").and_then(|kind| kind.as_str().map(str::to_owned));
+        let kind = if kind.as_deref() == Some("kafka") { BusKind::Kafka } else { BusKind::Embedded };
+        let mut fields = leaves_of(&Config::defaults(program, kind));
+        if let Some(threads) = self.peek("threads").filter(|said| said.as_integer().is_some_and(|said| said > 0)) {
+            let of_stages = fields.iter_mut().filter(|(path, _)| is_of_stages(path, "threads"));
+            of_stages.for_each(|(_, value)| *value = threads.clone());
+        }
+        fields
+    }
+
+    fn peek(&self, path: &str) -> Option<Value> {
+        let of = |leaves: &[Leaf]| leaves.iter().rfind(|leaf| leaf.path == path).map(|leaf| leaf.value.clone());
+        let name = variable(path);
+        let said = self.environment.iter().find(|(known, _)| *known == name).map(|(_, value)| value);
+        let of_variable = || {
+            let text = said?;
+            Some(text.parse().map_or_else(|_| Value::String(text.clone()), Value::Integer))
+        };
+        of(&self.options).or_else(of_variable).or_else(|| of(&self.leaves))
+    }
+
+    /// The paths of all stages' lanes or threads, so that one option says it for all.
+    pub fn option_of_stages(&mut self, option: &str, field: &str, value: i64, program: &Program) {
+        for path in leaves_of(&Config::defaults(program, BusKind::Embedded)).into_keys() {
+            if is_of_stages(&path, field) {
+                self.option(option, &path, value);
+            }
+        }
+    }
+
+    fn variables(&self, fields: &BTreeMap<String, Value>, faults: &mut Vec<Fault>) -> Vec<Leaf> {
+        let names: BTreeMap<String, &String> = fields.keys().map(|path| (variable(path), path)).collect();
+        let mut leaves = Vec::new();
+        for (name, text) in &self.environment {
+            let said_by = name.clone();
+            if let Some(path) = names.get(name) {
+                let value = typed(text, &fields[*path]);
+                leaves.push(Leaf { path: (*path).clone(), value, said_by });
+            } else if let Some(property) = name.strip_prefix(CLIENT_VARIABLE) {
+                let path = format!("{CLIENT}{}", property.to_lowercase().replace('_', "."));
+                leaves.push(Leaf { path, value: Value::String(text.clone()), said_by });
+            } else if !OTHER_VARIABLES.contains(&name.as_str())
+                && let Some(meant) = near::nearest(name, names.keys().map(String::as_str))
+            {
+                // A stranger's variable is nobody's fault: a cluster may put some there. A slip of the pen is.
+                faults.push(Fault {
+                    said_by,
+                    field: name.clone(),
+                    what: format!("is not known; did you mean {meant}?"),
+                });
+            }
+        }
+        leaves
+    }
+}
+
+/// The value of a field, in its kind; none for a section that is named and left empty.
+fn field(leaf: &Leaf, fields: &BTreeMap<String, Value>) -> Result<Option<Value>, Fault> {
+    let Leaf { path, value, said_by } = leaf;
+    let is_section = |path: &str| path.is_empty() || fields.keys().any(|known| known.starts_with(&format!("{path}.")));
+    if let Some(property) = path.strip_prefix(CLIENT) {
+        let allowed = "a text, a number, true or false";
+        return match value {
+            Value::String(text) => Ok(Some(Value::String(text.clone()))),
+            Value::Integer(_) | Value::Float(_) | Value::Boolean(_) => Ok(Some(Value::String(value.to_string()))),
+            Value::Datetime(_) | Value::Array(_) | Value::Table(_) => {
+                Err(Fault::value(said_by.clone(), &format!("{CLIENT}{property}"), "of another kind", allowed))
+            }
+        };
+    }
+    match (fields.get(path), value) {
+        (Some(_) | None, Value::Table(table)) if table.is_empty() && (is_section(path) || CLIENT.starts_with(path)) => {
+            Ok(None)
+        }
+        (Some(known), value) => match same_kind(known, value) {
+            Ok(value) => Ok(Some(value)),
+            Err(kind) => {
+                let allowed = check::allowed(path).unwrap_or(kind);
+                Err(Fault::value(said_by.clone(), path, &value.to_string(), allowed))
+            }
+        },
+        (None, value) if is_section(path) => {
+            Err(Fault::value(said_by.clone(), path, &value.to_string(), "a section with fields"))
+        }
+        (None, _) => {
+            let mut parent = path.as_str();
+            let mut unknown = path.as_str();
+            while !is_section(parent) {
+                unknown = parent;
+                parent = parent.rsplit_once('.').map_or("", |(parent, _)| parent);
+            }
+            let under = if parent.is_empty() { String::new() } else { format!("{parent}.") };
+            let mut known: Vec<&str> = fields
+                .keys()
+                .filter_map(|path| path.strip_prefix(&under))
+                .map(|rest| rest.split('.').next().unwrap_or(rest))
+                .collect();
+            known.dedup();
+            Err(Fault::unknown(said_by.clone(), unknown, &known.join(", ")))
+        }
+    }
+}
+
+/// The value where it is of the same kind as the default; else what would be.
+fn same_kind(known: &Value, value: &Value) -> Result<Value, &'static str> {
+    match (known, value) {
+        (Value::String(_), Value::String(_))
+        | (Value::Boolean(_), Value::Boolean(_))
+        | (Value::Float(_), Value::Float(_)) => Ok(value.clone()),
+        (Value::Integer(known), Value::Integer(said)) if *said >= 0 || *known < 0 => Ok(value.clone()),
+        #[expect(clippy::cast_precision_loss, reason = "a number that a person wrote")]
+        (Value::Float(_), Value::Integer(said)) => Ok(Value::Float(*said as f64)),
+        (Value::String(_), _) => Err("a text"),
+        (Value::Boolean(_), _) => Err("true or false"),
+        (Value::Float(_), _) => Err("a number"),
+        (Value::Integer(_), _) => Err("a whole number, from 0"),
+        (Value::Datetime(_) | Value::Array(_) | Value::Table(_), _) => Err("what the default is"),
+    }
+}
+
+/// A variable's text in the kind of its field, where it can be read so.
+fn typed(text: &str, known: &Value) -> Value {
+    let as_text = || Value::String(text.to_owned());
+    match known {
+        Value::Integer(_) => text.parse().map_or_else(|_| as_text(), Value::Integer),
+        Value::Float(_) => text.parse().map_or_else(|_| as_text(), Value::Float),
+        Value::Boolean(_) => text.parse().map_or_else(|_| as_text(), Value::Boolean),
+        Value::String(_) | Value::Datetime(_) | Value::Array(_) | Value::Table(_) => as_text(),
+    }
+}
+
+fn variable(path: &str) -> String {
+    format!("NAVE_{}", path.to_uppercase().replace(['.', '-'], "_"))
+}
+
+fn is_of_stages(path: &str, field: &str) -> bool {
+    path.starts_with("topologies.") && path.contains(".stages.") && path.ends_with(&format!(".{field}"))
+}
+
+/// Every field of a configuration with its value.
+pub(super) fn leaves_of(config: &Config) -> BTreeMap<String, Value> {
+    let json = serde_json::to_value(config).expect("a configuration is plain data");
+    let mut leaves = BTreeMap::new();
+    flatten(&plain(&json), "", &mut leaves);
+    leaves.retain(|path, _| !path.starts_with(CLIENT.trim_end_matches('.')));
+    leaves
+}
+
+/// JSON as TOML, without what is null: there is no such value, and a field that may be absent is a text that may be empty.
+pub(super) fn plain(json: &Json) -> Value {
+    match json {
+        Json::Null => Value::String(String::new()),
+        Json::Bool(value) => Value::Boolean(*value),
+        Json::Number(number) => number
+            .as_i64()
+            .map_or_else(|| Value::Float(number.as_f64().expect("a number of JSON is one of these")), Value::Integer),
+        Json::String(text) => Value::String(text.clone()),
+        Json::Array(items) => Value::Array(items.iter().map(plain).collect()),
+        Json::Object(fields) => {
+            let known = fields.iter().filter(|(_, value)| !value.is_null());
+            Value::Table(known.map(|(name, value)| (name.clone(), plain(value))).collect())
+        }
+    }
+}
+
+fn flatten(value: &Value, path: &str, leaves: &mut BTreeMap<String, Value>) {
+    match value {
+        Value::Table(table) if !table.is_empty() => {
+            for (name, value) in table {
+                flatten(value, &joined(path, name), leaves);
+            }
+        }
+        leaf => drop(leaves.insert(path.to_owned(), leaf.clone())),
+    }
+}
+
+/// Where each leaf begins in the text.
+fn places_of(table: &DeTable<'_>, path: &str, places: &mut BTreeMap<String, usize>) {
+    for (name, value) in table {
+        let path = joined(path, name.get_ref());
+        places.insert(path.clone(), name.span().start);
+        if let DeValue::Table(table) = value.get_ref() {
+            places_of(table, &path, places);
+        }
+    }
+}
+
+fn joined(path: &str, name: &str) -> String {
+    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
+}
+
+fn insert(table: &mut toml::Table, path: &str, value: Value) {
+    match path.split_once('.') {
+        None => drop(table.insert(path.to_owned(), value)),
+        Some((section, rest)) => {
+            let section = table.entry(section).or_insert_with(|| Value::Table(toml::Table::new()));
+            if let Value::Table(section) = section {
+                insert(section, rest, value);
+            }
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! A topology as it was submitted, on a bus, with the code of this process.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bus::{Bus, BusError, MonoTime};
+use topology::{Arrangement, Settings, Shard, ShardOptions, ShardStatus, Topology};
+use wire::control::Submitted;
+use wire::topics::Topics;
+use wire::{Code, Problem};
+
+/// A topology that can be run: its code agrees with what was submitted.
+pub struct Deployment {
+    bus: Arc<dyn Bus>,
+    topics: Topics,
+    topology: Topology,
+    session_timeout: Duration,
+    /// How the lanes of each stage stand in this process.
+    status: BTreeMap<String, Arc<ShardStatus>>,
+}
+
+impl Deployment {
+    /// A topology that is laid out and set up already. Its topics have to be there.
+    pub fn new(bus: Arc<dyn Bus>, topics: Topics, topology: Topology, session_timeout: Duration) -> Self {
+        let status = |stage: topology::Stage| (stage.name.to_string(), ShardStatus::new(&stage.name, stage.lanes));
+        let status = topology.stages().into_iter().map(status).collect();
+        Self { bus, topics, topology, session_timeout, status }
+    }
+
+    /// What was submitted, with this process's code for it.
+    ///
+    /// # Errors
+    /// [`Code::OtherGraph`] where the code is another one, [`Code::TopicReplaced`] where a topic is not the one that it was
+    /// submitted with, [`Code::CannotBuild`] where the settings do not fit the code.
+    pub fn of(
+        bus: &Arc<dyn Bus>,
+        topics: &Topics,
+        code: &Topology,
+        submitted: &Submitted,
+        session_timeout: Duration,
+    ) -> Result<Self, Problem> {
+        let topology = arranged(code, submitted)?;
+        for stage in &submitted.stages {
+            for (topic, id) in &stage.topics {
+                let found = bus.topic(topic).map_err(|error| Problem::new(Code::NotReady, error.to_string()))?;
+                if found.as_ref().map(|found| &found.id) != Some(id) {
+                    return Err(replaced(&submitted.name, topic, found.is_some()));
+                }
+            }
+        }
+        Ok(Self::new(Arc::clone(bus), topics.clone(), topology, session_timeout))
+    }
+
+    /// The topology.
+    pub fn topology(&self) -> &Topology {
+        &self.topology
+    }
+
+    /// How the lanes of each stage stand in this process.
+    pub fn status(&self) -> &BTreeMap<String, Arc<ShardStatus>> {
+        &self.status
+    }
+
+    /// A line for each lane of `stage` that is not live in this process, or that does not get on.
+    pub fn waiting(&self, stage: &str, now: MonoTime) -> Vec<String> {
+        self.status.get(stage).map(|status| status.waiting(now)).unwrap_or_default()
+    }
+
+    /// The lanes of a stage of one thread, as the member `name`: unique among all that live, since it is a transactional id.
+    ///
+    /// # Errors
+    /// Where the bus does not let it join.
+    ///
+    /// # Panics
+    /// Where there is no such stage.
+    pub fn shard(&self, stage: &str, name: &str) -> Result<Shard, BusError> {
+        let status = self.status.get(stage).unwrap_or_else(|| panic!("stage `{stage}` is not one of this topology"));
+        let options = ShardOptions {
+            topics: self.topics.clone(),
+            stage: stage.to_owned(),
+            member: name.to_owned(),
+            build: env!("CARGO_PKG_VERSION").to_owned(),
+            settings: self.topology.settings().clone(),
+            session_timeout: self.session_timeout,
+        };
+        Shard::join(Arc::clone(&self.bus), self.topology.clone(), options, Arc::clone(status))
+    }
+}
+
+/// The code laid out and set up as it was submitted: of the two layouts the one whose graph was submitted.
+fn arranged(code: &Topology, submitted: &Submitted) -> Result<Topology, Problem> {
+    let unfit = |errors: topology::BuildErrors| Problem::new(Code::CannotBuild, errors.to_string());
+    let code = code.with_settings(&Settings::new(submitted.settings.clone())).map_err(unfit)?;
+    for apart in [false, true] {
+        let mut arrangement = Arrangement { apart, ..Arrangement::default() };
+        if !code.arranged(&arrangement).is_ok_and(|found| found.graph() == submitted.graph) {
+            continue;
+        }
+        arrangement.lanes = submitted.stages.iter().map(|stage| (stage.name.clone(), stage.lanes)).collect();
+        arrangement.modes = submitted.stages.iter().map(|stage| (stage.name.clone(), stage.mode)).collect();
+        return code.arranged(&arrangement).map_err(unfit);
+    }
+    let (name, build, graph) = (&submitted.name, &submitted.build, &submitted.graph);
+    let detail = format!(
+        "topology `{name}` was submitted by build {build} with graph {graph}; the code of this process (build {}) has {}; run \
+         the build that submitted it, or kill `{name}` and submit this one",
+        env!("CARGO_PKG_VERSION"),
+        code.graph()
+    );
+    Err(Problem::new(Code::OtherGraph, detail))
+}
+
+fn replaced(name: &str, topic: &str, is_there: bool) -> Problem {
+    let how = if is_there { "was deleted and made anew" } else { "is gone" };
+    Problem::new(
+        Code::TopicReplaced,
+        format!(
+            "topic `{topic}` of topology `{name}` {how} since the topology was submitted; what it held is lost: kill `{name}`, \
+             then submit it again to begin with empty topics"
+        ),
+    )
+}

@@ -1,0 +1,139 @@
+//! The page of every code: what happened, what was done, what to try. They stand in `docs/codes.md`, and in the binary.
+
+use std::fmt;
+use std::sync::LazyLock;
+
+use serde::Serialize;
+use wire::Code;
+
+use crate::near;
+
+const PAGES: &str = include_str!("../../docs/codes.md");
+
+/// The page of a code.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Page {
+    /// The code, as users see it.
+    pub code: &'static str,
+    /// In a few words.
+    pub title: &'static str,
+    /// What happened.
+    pub happened: &'static str,
+    /// What was done about it already.
+    pub done: &'static str,
+    /// What a person can try.
+    pub try_this: &'static str,
+}
+
+impl fmt::Display for Page {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}  {}", self.code, self.title)?;
+        for (what, text) in
+            [("what happened", self.happened), ("what was done", self.done), ("what to try", self.try_this)]
+        {
+            writeln!(f, "  {what:<15} {}", wrapped(text).join("\n                  "))?;
+        }
+        Ok(())
+    }
+}
+
+/// A text in lines of at most 90 characters, so that a page fits a terminal.
+fn wrapped(text: &str) -> Vec<String> {
+    let mut lines: Vec<String> = vec![String::new()];
+    for word in text.split_whitespace() {
+        let line = lines.last_mut().expect("there is a first line");
+        if line.is_empty() {
+            line.push_str(word);
+        } else if line.chars().count() + 1 + word.chars().count() <= 90 {
+            line.push(' ');
+            line.push_str(word);
+        } else {
+            lines.push(word.to_owned());
+        }
+    }
+    lines
+}
+
+/// No page for this, and what may have been meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnknownCode(String);
+
+impl fmt::Display for UnknownCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "there is no code `{}`", self.0)?;
+        let digits: String = self.0.chars().filter(char::is_ascii_digit).collect();
+        let asked: i64 = digits.parse().unwrap_or(i64::MAX);
+        let number = |page: &&Page| page.code[5..].parse::<i64>().unwrap_or_default();
+        let nearest = pages().iter().min_by_key(|page| (number(page) - asked).abs()).map(|page| page.code);
+        let word = || near::nearest(&self.0.to_uppercase(), pages().iter().map(|page| page.code));
+        match nearest.filter(|_| !digits.is_empty()).or_else(word) {
+            Some(near) => write!(f, "; near it is {near}: nave explain lists all"),
+            None => write!(f, "; codes look like NAVE-0101: nave explain lists all"),
+        }
+    }
+}
+
+impl std::error::Error for UnknownCode {}
+
+/// Every page, by code.
+pub fn pages() -> &'static [Page] {
+    static PARSED: LazyLock<Vec<Page>> = LazyLock::new(|| PAGES.split("\n## ").skip(1).filter_map(parsed).collect());
+    &PARSED
+}
+
+/// The page of a code. `NAVE-0101`, `nave-101` and `101` are the same.
+///
+/// # Errors
+/// Where there is none: the error names one that is near.
+pub fn page(code: &str) -> Result<&'static Page, UnknownCode> {
+    let digits = code.trim().to_uppercase();
+    let digits = digits.strip_prefix("NAVE-").unwrap_or(&digits);
+    let wanted = digits.parse::<u32>().map(|number| format!("NAVE-{number:04}"));
+    let known = wanted.ok().and_then(|wanted| pages().iter().find(|page| page.code == wanted));
+    known.ok_or_else(|| UnknownCode(code.trim().to_owned()))
+}
+
+/// A page as it stands in the file: a heading of code and title, then three parts, each after its bold words.
+fn parsed(text: &'static str) -> Option<Page> {
+    let (heading, text) = text.split_once('\n')?;
+    let (code, title) = heading.split_once(": ")?;
+    let part = |name: &str| {
+        let text = text.split_once(&format!("**{name}**")).map_or("", |(_, rest)| rest);
+        text.split("**What").next().unwrap_or("").trim()
+    };
+    let code = Code::ALL.iter().map(|known| known.as_str()).find(|known| *known == code)?;
+    Some(Page {
+        code,
+        title: title.trim(),
+        happened: part("What happened."),
+        done: part("What was done."),
+        try_this: part("What to try."),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_has_a_page_and_no_page_is_empty_or_of_nothing() {
+        for code in Code::ALL {
+            let page = page(code.as_str()).unwrap_or_else(|unknown| panic!("{unknown}"));
+            assert_eq!(page.title, code.title(), "{code}");
+            for (what, text) in [("happened", page.happened), ("done", page.done), ("try", page.try_this)] {
+                assert!(text.len() > 15, "{code}: what {what} is empty");
+            }
+        }
+        let headings = PAGES.lines().filter(|line| line.starts_with("## ")).count();
+        assert_eq!((headings, pages().len()), (Code::ALL.len(), Code::ALL.len()), "a page of no code, or two of one");
+    }
+
+    #[test]
+    fn a_code_is_found_however_it_is_written_and_a_wrong_one_is_told_what_is_near() {
+        for written in ["NAVE-0101", "nave-0101", "101", " 0101 "] {
+            assert_eq!(page(written).map(|page| page.code), Ok("NAVE-0101"), "{written}");
+        }
+        assert!(page("NAVE-0199").unwrap_err().to_string().contains("near it is NAVE-010"));
+        assert!(page("nonsense").unwrap_err().to_string().contains("codes look like"));
+    }
+}

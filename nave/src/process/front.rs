@@ -1,0 +1,88 @@
+//! The northbound of a process: it follows what was submitted, and serves all of it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::Context;
+use bus::{Bus, Clock, Part};
+use northbound::{Access, Directory, GatewayLimits, Inlet, InletHandle, Limits, Northbound, Outlet};
+use topology::driver::Threads;
+use wire::control::Wish;
+
+use crate::config::Config;
+use crate::node::status::NodeStatus;
+
+/// What the paths work with, and the two ends on the bus behind it.
+pub(super) struct Front {
+    pub(super) directory: Arc<Directory>,
+    inlet: InletHandle,
+    answers: Arc<AtomicBool>,
+    /// Requests in.
+    pub(super) intake: Threads,
+    /// Answers out.
+    pub(super) answers_out: Threads,
+}
+
+impl Front {
+    /// Opens both ends.
+    pub(super) fn open(bus: &Arc<dyn Bus>, config: &Config, clock: &Arc<dyn Clock>) -> anyhow::Result<Self> {
+        let limits = GatewayLimits {
+            max_unanswered_per_lane: config.rest.unanswered_per_lane,
+            known_operations: config.rest.known_operations,
+            patience: Duration::from_millis(config.rest.patience_ms),
+            watchers: config.rest.watchers,
+            ..GatewayLimits::default()
+        };
+        let directory = Arc::new(Directory::new(config.topics(), limits, Arc::clone(clock)));
+        let mut answers_out = Threads::default();
+        let outlet = Outlet::follow(Arc::clone(bus), Arc::clone(&directory))?;
+        let answers = outlet.ready();
+        answers_out.spawn("answers", Arc::clone(clock), Box::new(move || Ok(Box::new(outlet) as Box<dyn Part>)))?;
+        let mut intake = Threads::default();
+        let part = Inlet::open(&**bus)?;
+        let inlet = part.handle();
+        intake.spawn("requests", Arc::clone(clock), Box::new(move || Ok(Box::new(part) as Box<dyn Part>)))?;
+        Ok(Self { directory, inlet, answers, intake, answers_out })
+    }
+
+    /// What the paths work with: open to whoever has the token, where there is one.
+    pub(super) fn northbound(&self, config: &Config) -> anyhow::Result<Northbound> {
+        let limits = limits(config);
+        let mut northbound = Northbound::new(Arc::clone(&self.directory), self.inlet.clone()).with_limits(limits);
+        let file = &config.rest.token_file;
+        if !file.is_empty() {
+            let token = std::fs::read_to_string(file).with_context(|| format!("cannot read the token in {file}"))?;
+            northbound.access = Access::with_token(&token).with_context(|| format!("the token in {file}"))?;
+        }
+        northbound::check_listen(config.rest.listen, &northbound.access)?;
+        Ok(northbound)
+    }
+
+    /// Tells what requests would have to wait for.
+    pub(super) fn waiting(&self, status: &Arc<NodeStatus>) -> impl Fn() -> Vec<String> + Send + Sync + 'static {
+        let (directory, answers, status) = (Arc::clone(&self.directory), Arc::clone(&self.answers), Arc::clone(status));
+        move || {
+            let mut lines = directory.silent_lanes();
+            lines.extend(directory.waiting());
+            // This process follows the control topic twice: for the lanes that it runs, and for those whom it serves.
+            let submitted = status.submitted().into_values();
+            let unknown = submitted.filter(|one| one.wish == Wish::Run && directory.topology(&one.name).is_none());
+            lines.extend(unknown.map(|one| format!("topology {}: not known to the REST interface yet", one.name)));
+            if !answers.load(Ordering::Acquire) {
+                lines.push("answers: they are not read yet".to_owned());
+            }
+            lines
+        }
+    }
+
+    pub(super) fn has_failed(&self) -> bool {
+        self.intake.has_failed() || self.answers_out.has_failed()
+    }
+}
+
+/// What bounds the REST interface.
+pub(super) fn limits(config: &Config) -> Limits {
+    let rest = &config.rest;
+    Limits { body_bytes: rest.body_bytes, requests: rest.requests, connections: rest.connections, ..Limits::default() }
+}

@@ -1,0 +1,148 @@
+//! A running process: its parts, joined as it was told to.
+//!
+//! Read in this order: this file (what there is in a process), `parts` (how it is put together), `front` (the northbound, which follows what was submitted),
+//! `later` (what waits for a topic), `serve` (from the first request to the last); then [`crate::shutdown`] (how it ends).
+
+mod front;
+mod later;
+mod parts;
+mod serve;
+
+use std::io::IsTerminal as _;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use bus::{Bus, Clock, DiskOptions, Embedded, EmbeddedOptions, Kafka, KafkaOptions};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
+use tokio::net::TcpListener;
+use tracing_subscriber::EnvFilter;
+
+use crate::clock::SystemClock;
+use crate::config::{BusKind, Config, Sync};
+use crate::node::Wanted;
+use crate::program::Program;
+
+/// Where the lateness of timers is counted: from a tenth of a millisecond to ten seconds.
+const LATENESS_SECONDS: [f64; 11] = [0.0001, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 1.0, 10.0];
+
+/// What a process is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Purpose {
+    /// True: it submits every topology of its program before it begins, and is the only one that runs them.
+    pub submits: bool,
+    /// The stages that it runs.
+    pub wanted: Wanted,
+    /// It serves the REST interface.
+    pub northbound: bool,
+    /// It plays the switch controller.
+    pub simulates: bool,
+}
+
+impl Purpose {
+    /// Everything in one process.
+    pub fn everything(program: &Program) -> Self {
+        Self { submits: true, wanted: Wanted::Everything, northbound: true, simulates: program.has_flows() }
+    }
+
+    /// What it does, for people.
+    fn line(&self) -> String {
+        let mut does = Vec::new();
+        match &self.wanted {
+            Wanted::Everything => does.push("every stage".to_owned()),
+            Wanted::Stages(stages) => does.extend(stages.iter().map(|(topology, stage)| format!("{topology}/{stage}"))),
+        }
+        does.extend(self.northbound.then(|| "northbound".to_owned()));
+        does.extend(self.simulates.then(|| "floodlight-sim".to_owned()));
+        does.join(", ")
+    }
+}
+
+/// Runs a process until a signal ends it, or a part of it fails.
+///
+/// # Errors
+/// Where it cannot begin, or a part fails.
+pub fn run(program: &Program, config: &Config, purpose: &Purpose) -> anyhow::Result<()> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+    let begun = clock.mono();
+    log_to_stderr(config)?;
+    let lateness = Matcher::Full(topology::names::TIMER_LATENESS.to_owned());
+    let recorder = PrometheusBuilder::new().set_buckets_for_metric(lateness, &LATENESS_SECONDS)?.install_recorder()?;
+    let metrics = Arc::new(move || {
+        recorder.run_upkeep();
+        recorder.render()
+    });
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+        // Before anything starts: an address that is taken ends the process while nobody counts on it.
+        let rest = listen(purpose.northbound, config.rest.listen, "rest").await?;
+        let sim = listen(purpose.simulates, config.sim.listen, "sim").await?;
+        // With a northbound the REST interface shows the same.
+        let health = listen(!purpose.northbound, config.health.listen, "health").await?;
+        let bus = open_bus(config, &clock)?;
+        let parts = parts::Parts::start(program, config, purpose, bus)?;
+        serve::Server { config, purpose, clock, metrics, rest, sim, health }.serve(parts, begun).await
+    })
+}
+
+/// Opens the bus of a configuration.
+///
+/// # Errors
+/// Where the bus cannot be reached, or refuses.
+pub fn open_bus(config: &Config, clock: &Arc<dyn Clock>) -> anyhow::Result<Arc<dyn Bus>> {
+    match config.bus.kind {
+        BusKind::Embedded if config.bus.disk.data.is_empty() => {
+            Ok(Arc::new(Embedded::open(Arc::clone(clock), EmbeddedOptions::default())))
+        }
+        BusKind::Embedded => open_disk(config, clock),
+        BusKind::Kafka => {
+            let kafka = &config.bus.kafka;
+            let mut options = KafkaOptions::new(kafka.brokers.clone());
+            options.replication = i16::try_from(kafka.replication).context("a count of copies")?;
+            options.client.clone_from(&kafka.client);
+            Ok(Arc::new(Kafka::open(Arc::clone(clock), options)?))
+        }
+    }
+}
+
+/// The one place where the embedded bus is opened on disk.
+fn open_disk(config: &Config, clock: &Arc<dyn Clock>) -> anyhow::Result<Arc<dyn Bus>> {
+    let disk = &config.bus.disk;
+    let sync = match disk.sync {
+        Sync::Always => bus::Sync::Always,
+        Sync::Interval => bus::Sync::Interval(Duration::from_millis(disk.sync_interval_ms)),
+        Sync::Never => bus::Sync::Never,
+    };
+    let options = DiskOptions::new(&disk.data).synced(sync);
+    let bus = Embedded::on_disk(Arc::clone(clock), EmbeddedOptions::default(), &options);
+    Ok(Arc::new(bus.with_context(|| format!("the bus in {} cannot be opened", disk.data))?))
+}
+
+/// What the bus is, for people.
+fn bus_line(config: &Config) -> String {
+    match config.bus.kind {
+        BusKind::Kafka => format!("Kafka bus ({})", config.bus.kafka.brokers),
+        BusKind::Embedded if config.bus.disk.data.is_empty() => "embedded bus (memory)".to_owned(),
+        BusKind::Embedded => format!("embedded bus ({})", config.bus.disk.data),
+    }
+}
+
+fn log_to_stderr(config: &Config) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(&config.log).with_context(|| format!("log = {}", config.log))?;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
+    Ok(())
+}
+
+async fn listen(wanted: bool, address: SocketAddr, what: &str) -> anyhow::Result<Option<TcpListener>> {
+    if !wanted {
+        return Ok(None);
+    }
+    let listener = TcpListener::bind(address).await;
+    listener
+        .map(Some)
+        .with_context(|| format!("cannot listen on {address}; give another with --{what} or {what}.listen"))
+}

@@ -1,0 +1,97 @@
+//! How a process is put together.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bus::{Bus, Part};
+use floodlight_sim::{SpeakerHandle, SpeakerOptions, SpeakerPart};
+use topology::driver::Threads;
+use uuid::Uuid;
+
+use super::Purpose;
+use super::front::Front;
+use super::later::Later;
+use crate::config::{BusKind, Config};
+use crate::control;
+use crate::node::crew::{Crew, OnThreads};
+use crate::node::status::NodeStatus;
+use crate::node::{Node, NodeOptions};
+use crate::program::Program;
+use crate::submission;
+
+/// The parts of a process, in the order in which they stop.
+pub(super) struct Parts {
+    pub(super) bus: Arc<dyn Bus>,
+    pub(super) speaker: SpeakerHandle,
+    /// Requests in, and answers out, where it serves the REST interface.
+    pub(super) front: Option<Front>,
+    /// What was submitted, and the lanes that are run of it.
+    pub(super) node: Threads,
+    pub(super) status: Arc<NodeStatus>,
+    /// The simulated switch controller.
+    pub(super) edges: Threads,
+}
+
+impl Parts {
+    /// Submits what is to be submitted, and starts everything.
+    pub(super) fn start(
+        program: &Program,
+        config: &Config,
+        purpose: &Purpose,
+        bus: Arc<dyn Bus>,
+    ) -> anyhow::Result<Self> {
+        let clock = bus.clock();
+        let topics = config.topics();
+        bus.ensure_topic(&control::topic(&topics))?;
+        if purpose.submits {
+            for (name, topology) in program.topologies() {
+                let topology =
+                    config.topologies.get(name).map_or(Ok(topology.clone()), |layout| layout.apply(topology))?;
+                let (_, change) = submission::submit(&*bus, &topics, &topology, clock.wall())?;
+                tracing::info!(topology = name, change = change.as_str(), "submitted");
+            }
+        }
+        // A name that no process before or beside this one has: it is a transactional id.
+        let process = Uuid::new_v4().simple().to_string();
+        let mut edges = Threads::default();
+        let speaker = SpeakerHandle::new();
+        if purpose.simulates {
+            let (topic, name) = (topics.spoke(flows::SPEAKER), format!("{}-speaker-{process}", config.prefix));
+            let (of, handle, at) = (Arc::clone(&bus), speaker.clone(), topic.clone());
+            // It remembers call ids, so no answer needs to wait for one of Kafka's transactions.
+            let transactional = config.bus.kind == BusKind::Embedded;
+            let options = SpeakerOptions { transactional, ..SpeakerOptions::default() };
+            let join = move || {
+                let part = SpeakerPart::join_with(&*of, &at, &name, handle, &options)?;
+                Ok(Box::new(part) as Box<dyn Part>)
+            };
+            let of = Arc::clone(&bus);
+            let make = move || Ok(Box::new(Later::new(of, topic, Box::new(join))) as Box<dyn Part>);
+            edges.spawn("speaker", Arc::clone(&clock), Box::new(make))?;
+        }
+        let status = Arc::new(NodeStatus::default());
+        let mut node = Threads::default();
+        let layouts = config.topologies.clone();
+        let options = NodeOptions {
+            topics,
+            wanted: purpose.wanted.clone(),
+            process,
+            threads: Box::new(move |topology, stage| layouts.get(topology).map_or(1, |layout| layout.threads(stage))),
+            session_timeout: config.session_timeout(),
+            lanes_end: Duration::from_millis(config.shutdown.lanes_ms),
+        };
+        let (of, program, told, time) = (Arc::clone(&bus), program.clone(), Arc::clone(&status), Arc::clone(&clock));
+        let make = move || {
+            let crew = Box::new(move || Box::new(OnThreads::new(Arc::clone(&time))) as Box<dyn Crew>);
+            Node::open(of, program, options, crew, told).map(|node| Box::new(node) as Box<dyn Part>)
+        };
+        node.spawn("control", Arc::clone(&clock), Box::new(make))?;
+        let front = purpose.northbound.then(|| Front::open(&bus, config, &clock)).transpose()?;
+        Ok(Self { bus, speaker, front, node, status, edges })
+    }
+
+    pub(super) fn has_failed(&self) -> bool {
+        let front = self.front.as_ref().is_some_and(Front::has_failed);
+        front || self.status.has_failed() || self.node.has_failed() || self.edges.has_failed()
+    }
+}

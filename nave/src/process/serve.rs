@@ -1,0 +1,205 @@
+//! From the first request to the last.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::bail;
+use bus::{Clock, MonoTime};
+use northbound::health::{self, Health};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::parts::Parts;
+use super::{Purpose, bus_line, front};
+use crate::config::Config;
+use crate::shutdown::{self, Left};
+
+/// A system on one machine is ready in a fraction of a second; on a cluster it waits for its group and its topics.
+const READY_MS: u64 = 60_000;
+/// Between two looks at whether it is ready, or drained.
+const LOOK: Duration = Duration::from_millis(5);
+/// Between two looks at whether a part has failed.
+const WATCH: Duration = Duration::from_millis(250);
+
+/// All counters and histograms, as Prometheus reads them.
+type Metrics = Arc<dyn Fn() -> String + Send + Sync>;
+/// Whether the process is ready; else why not.
+type Ready = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
+
+/// What is served, and where.
+pub(super) struct Server<'a> {
+    pub(super) config: &'a Config,
+    pub(super) purpose: &'a Purpose,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) metrics: Metrics,
+    pub(super) rest: Option<TcpListener>,
+    pub(super) sim: Option<TcpListener>,
+    pub(super) health: Option<TcpListener>,
+}
+
+impl Server<'_> {
+    /// Serves until a signal, or until a part fails; then stops in order.
+    pub(super) async fn serve(mut self, parts: Parts, begun: MonoTime) -> anyhow::Result<()> {
+        let (stop_intake, intake_stopped) = watch::channel(false);
+        let (stop_rest, rest_stopped) = watch::channel(false);
+        let mut servers: JoinSet<std::io::Result<()>> = JoinSet::new();
+        let (addresses, limits) = (self.addresses()?, front::limits(self.config));
+        let ready = self.ready(&parts);
+        if let Some(listener) = self.sim.take() {
+            let router = floodlight_sim::admin(parts.speaker.clone());
+            servers.spawn(floodlight_sim::serve(listener, router, becomes_true(rest_stopped.clone())));
+        }
+        if let Some(listener) = self.health.take() {
+            let router = health::router(Health { ready: Arc::clone(&ready), metrics: Arc::clone(&self.metrics) });
+            servers.spawn(northbound::serve(listener, router, limits.clone(), becomes_true(rest_stopped)));
+        }
+        if let (Some(listener), Some(front)) = (self.rest.take(), &parts.front) {
+            let mut northbound = front.northbound(self.config)?;
+            (northbound.ready, northbound.metrics) = (Arc::clone(&ready), Arc::clone(&self.metrics));
+            let router = northbound::router(northbound);
+            servers.spawn(northbound::serve(listener, router, limits, becomes_true(intake_stopped)));
+        }
+        if self.purpose.submits {
+            self.until_ready(&parts, &ready, begun).await?;
+        }
+        self.banner(&addresses, begun);
+        let failed = tokio::select! {
+            () = shutdown::signalled() => false,
+            () = until_failed(&parts) => true,
+        };
+        self.stop(parts, servers, &stop_intake, &stop_rest, failed).await
+    }
+
+    /// Whether requests are taken, or lanes run; else why not.
+    fn ready(&self, parts: &Parts) -> Ready {
+        let (status, clock, alone) = (Arc::clone(&parts.status), Arc::clone(&self.clock), self.purpose.submits);
+        let front = parts.front.as_ref().map(|front| front.waiting(&status));
+        Arc::new(move || {
+            let mut waiting = status.waiting(clock.mono(), alone);
+            waiting.extend(front.iter().flat_map(|waiting| waiting()));
+            if waiting.is_empty() { Ok(()) } else { Err(waiting.join("; ")) }
+        })
+    }
+
+    async fn until_ready(&self, parts: &Parts, ready: &Ready, begun: MonoTime) -> anyhow::Result<()> {
+        while let Err(reason) = ready() {
+            if parts.has_failed() {
+                bail!("a part ended with a fault; the log above says which");
+            }
+            if self.clock.mono().since(begun) > Duration::from_millis(READY_MS) {
+                bail!("not ready after {} s: {reason}", READY_MS / 1_000);
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        Ok(())
+    }
+
+    fn addresses(&self) -> std::io::Result<Vec<String>> {
+        let mut lines = Vec::new();
+        if let Some(rest) = &self.rest {
+            lines.push(format!("  REST      http://{}      try: requests in rest-api.http", rest.local_addr()?));
+        }
+        if let Some(sim) = &self.sim {
+            let what = "rules, audit and faults of the simulated controller";
+            lines.push(format!("  switches  http://{}/switches   {what}", sim.local_addr()?));
+        }
+        if let Some(health) = &self.health {
+            lines.push(format!("  health    http://{}      /healthz, /readyz, /metrics", health.local_addr()?));
+        }
+        Ok(lines)
+    }
+
+    fn banner(&self, addresses: &[String], begun: MonoTime) {
+        let (version, bus) = (env!("CARGO_PKG_VERSION"), bus_line(self.config));
+        let seconds = self.clock.mono().since(begun).as_secs_f64();
+        if self.purpose.submits {
+            let layouts = self.config.topologies.values();
+            let lanes =
+                layouts.filter_map(|layout| layout.stages.values().map(|stage| stage.lanes).max()).max().unwrap_or(1);
+            let word = if lanes == 1 { "lane" } else { "lanes" };
+            println!("nave {version}   {bus}   {lanes} {word}   ready in {seconds:.2} s");
+        } else {
+            println!("nave {version}   {bus}   {}", self.purpose.line());
+        }
+        for line in addresses {
+            println!("{line}");
+        }
+        println!("  stop      Ctrl-C");
+    }
+
+    /// The order of [`crate::shutdown`].
+    async fn stop(
+        &self,
+        parts: Parts,
+        mut servers: JoinSet<std::io::Result<()>>,
+        stop_intake: &watch::Sender<bool>,
+        stop_rest: &watch::Sender<bool>,
+        failed: bool,
+    ) -> anyhow::Result<()> {
+        let (phases, mut left) = (&self.config.shutdown, Left::default());
+        let ms = Duration::from_millis;
+        eprintln!("stopping: no new requests; at most {} s for what is running", phases.drain_ms.div_ceil(1_000));
+        stop_intake.send_replace(true);
+        let Parts { bus, speaker: _, front, node, status, edges } = parts;
+        let mut answers_out = None;
+        let clock = Arc::clone(&self.clock);
+        let mut directory = None;
+        if let Some(front) = front {
+            let (intake, clock, most) = (front.intake, Arc::clone(&clock), ms(phases.intake_ms));
+            left.take("intake", shutdown::phase(move || intake.stop_within(most, &*clock)).await);
+            (directory, answers_out) = (Some(front.directory), Some(front.answers_out));
+        }
+        status.drain();
+        if let Some(directory) = directory.filter(|_| !failed) {
+            let answered = async {
+                while directory.unanswered() > 0 {
+                    tokio::time::sleep(LOOK).await;
+                }
+            };
+            if !shutdown::within(ms(phases.drain_ms), answered).await {
+                left.take(
+                    "drain",
+                    vec![format!("{} requests are unanswered; their operations go on", directory.unanswered())],
+                );
+            }
+        }
+        // The node ends its lanes within this; a little more, and it is the node that does not end.
+        let (most, time) = (ms(phases.lanes_ms) + WATCH * 2, Arc::clone(&clock));
+        left.take("lanes", shutdown::phase(move || node.stop_within(most, &*time)).await);
+        let (most, time) = (ms(phases.close_ms), Arc::clone(&clock));
+        let closed = shutdown::phase(move || {
+            let mut left = answers_out.map(|threads| threads.stop_within(most, &*time)).unwrap_or_default();
+            left.extend(edges.stop_within(most, &*time));
+            left
+        });
+        left.take("close", closed.await);
+        stop_rest.send_replace(true);
+        let mut fault = None;
+        // Servers wait for their connections; those that do not end are cut.
+        let ended = shutdown::within(most, async {
+            while let Some(ended) = servers.join_next().await {
+                fault = ended.map_err(std::io::Error::other).and_then(|ended| ended).err().or(fault.take());
+            }
+        });
+        let _connections_were_cut = !ended.await;
+        servers.abort_all();
+        drop(bus);
+        eprintln!("{}", left.told());
+        if failed {
+            bail!("a part ended with a fault; the log above says which")
+        }
+        fault.map_or(Ok(()), |fault| Err(fault.into()))
+    }
+}
+
+async fn until_failed(parts: &Parts) {
+    while !parts.has_failed() {
+        tokio::time::sleep(WATCH).await;
+    }
+}
+
+async fn becomes_true(mut flag: watch::Receiver<bool>) {
+    // An error says that the sender is gone, which ends the server as well.
+    drop(flag.wait_for(|stop| *stop).await);
+}

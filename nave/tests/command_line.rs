@@ -1,0 +1,123 @@
+//! The command line as a process: what it prints, and the code with which it ends.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod process;
+
+use process::nave;
+use serde_json::Value;
+
+/// Exit code, stdout and stderr.
+fn run(args: &[&str]) -> (i32, String, String) {
+    let output = nave(args).output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
+}
+
+fn json(args: &[&str]) -> Value {
+    let (code, out, err) = run(&[&["--json"], args].concat());
+    assert_eq!(code, 0, "{args:?}: {err}");
+    serde_json::from_str(&out).unwrap_or_else(|error| panic!("{args:?}: {error} in {out}"))
+}
+
+#[test]
+fn a_code_is_explained_with_what_happened_what_was_done_and_what_to_try() {
+    let (code, out, _) = run(&["explain", "NAVE-0101"]);
+    assert_eq!(code, 0);
+    for part in ["NAVE-0101  the switch did not confirm a rule", "what happened", "what was done", "what to try"] {
+        assert!(out.contains(part), "{out}");
+    }
+    assert!(out.lines().all(|line| line.chars().count() <= 110), "{out}");
+    assert_eq!(json(&["explain", "101"])["code"], "NAVE-0101");
+    assert_eq!(json(&["explain"]).as_array().unwrap().len(), wire::Code::ALL.len());
+    let (code, _, err) = run(&["explain", "NAVE-0107"]);
+    assert!(code == 2 && err.contains("near it is NAVE-0106"), "{code}: {err}");
+}
+
+#[test]
+fn every_topic_that_is_needed_is_planned_as_it_would_be_made() {
+    let plan = json(&["topics", "plan"]);
+    let topics = plan.as_array().unwrap();
+    let of =
+        |name: &str| topics.iter().find(|topic| topic["name"] == name).unwrap_or_else(|| panic!("no {name} in {plan}"));
+    assert_eq!(of("nave.control")["settings"]["cleanup.policy"], "compact");
+    assert_eq!(
+        (&of("nave.flows.hub.in")["partitions"], &of("nave.flows.hub.in")["settings"]["retention.ms"]),
+        (&4.into(), &"-1".into())
+    );
+    assert!(topics.iter().all(|topic| topic["settings"]["message.timestamp.type"] == "LogAppendTime"));
+    let (_, table, _) = run(&["topics", "plan"]);
+    assert_eq!(table.lines().count(), topics.len() + 1, "{table}");
+    let kafka = ["topics", "plan", "flows", "--commands", "--bus", "kafka", "--brokers", "b:9092", "--prefix", "p"];
+    let (_, commands, _) = run(&kafka);
+    assert!(commands.contains("--topic p.flows.speaker.in --partitions 4"), "stages are apart on Kafka: {commands}");
+    assert!(
+        commands.lines().all(|line| line.starts_with("kafka-topics.sh --bootstrap-server b:9092 --create")),
+        "{commands}"
+    );
+}
+
+#[test]
+fn a_command_that_cannot_be_used_ends_with_two_and_says_what_there_is() {
+    for (args, told) in [
+        (
+            &["run"][..],
+            "there are the stages flows/hub, flows/speaker, and the roles hub, worker, northbound, floodlight-sim",
+        ),
+        (&["run", "--stage", "hop", "--bus", "kafka", "--brokers", "b:1"], "there is no stage `hop`"),
+        (&["run", "--role", "hub"], "the embedded bus lives in one process"),
+        (&["submit", "flows"], "the embedded bus lives in the process that opened it"),
+        (&["up", "--threads", "0"], "--threads: `threads` is 0; allowed is 1 to 64"),
+        (&["up", "--set", "rest.lsten=1"], "--set: `rest.lsten` is not a field"),
+        (&["up", "--bus", "kafka"], "`bus.kafka.brokers` is empty"),
+        (&["up", "--rest", "0.0.0.0:80"], "--rest: `rest.listen` is 0.0.0.0:80; allowed is a loopback address"),
+        (&["why", "a/b"], "operation is `a/b`"),
+        (&["fly"], "unrecognized subcommand"),
+    ] {
+        let (code, _, err) = run(args);
+        assert!(code == 2 && err.contains(told), "{args:?} ended with {code}: {err}");
+    }
+    let (code, _, err) = run(&["submit", "flws", "--bus", "kafka", "--brokers", "b:1"]);
+    assert!(code == 1 && err.contains("NAVE-0036") && err.contains("did you mean `flows`?"), "{code}: {err}");
+}
+
+#[test]
+fn nobody_at_the_url_is_an_exit_code_of_its_own() {
+    // Port 1 is nobody's on loopback.
+    for args in
+        [&["topologies", "list"][..], &["operations", "list"], &["parked", "list"], &["spokes", "list"], &["why", "x"]]
+    {
+        let (code, _, err) = run(&[args, &["--url", "http://127.0.0.1:1"]].concat());
+        assert!(code == 3 && err.contains("cannot ask http://127.0.0.1:1"), "{args:?} ended with {code}: {err}");
+    }
+    let (code, _, err) = run(&["--json", "topologies", "list", "--url", "http://127.0.0.1:1"]);
+    let fault: Value = serde_json::from_str(&err).unwrap();
+    assert!(code == 3 && fault["detail"].as_str().unwrap().contains("cannot ask"), "{fault}");
+}
+
+#[test]
+fn the_configuration_is_printed_as_it_would_be_used() {
+    let output = nave(&["up", "--print-config", "--lanes", "2"])
+        .env("NAVE_BUS_KAFKA_CLIENT_SASL_PASSWORD", "hunter2")
+        .output()
+        .unwrap();
+    let printed: toml::Table = toml::from_str(&String::from_utf8(output.stdout).unwrap()).unwrap();
+    assert_eq!(printed["topologies"]["flows"]["stages"]["hub"]["lanes"].as_integer(), Some(2));
+    assert_eq!(printed["bus"]["kafka"]["client"]["sasl.password"].as_str(), Some("(secret)"));
+    assert_eq!(json(&["up", "--print-config"])["rest"]["listen"], "127.0.0.1:8088");
+}
+
+#[test]
+fn a_topology_is_described_without_running_it() {
+    let (_, out, _) = run(&["describe", "flows", "--set", "topologies.flows.apart=true"]);
+    assert!(out.contains("stage speaker (4 lanes, at-least-once)"), "{out}");
+    let described = json(&["describe"]);
+    assert_eq!((&described[0]["name"], &described[0]["workflows"][0]["stage"]), (&"flows".into(), &"hub".into()));
+}
+
+#[test]
+fn a_shell_is_told_how_to_complete() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let (code, out, _) = run(&["completion", shell]);
+        assert!(code == 0 && out.contains("topologies") && out.contains("parked"), "{shell}");
+    }
+}

@@ -1,0 +1,205 @@
+//! Configuration: who says what, which word counts, and what is refused.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use nave::config::{BusKind, Config, Said, Sync};
+use nave::program::Program;
+
+fn program() -> Program {
+    Program::of([]).unwrap().with_flows().unwrap()
+}
+
+fn of_file(text: &str) -> Result<Config, String> {
+    let mut said = Said::default();
+    said.file("nave.toml", text).and_then(|()| said.usable(&program())).map_err(|faults| faults.to_string())
+}
+
+#[test]
+fn the_documented_file_says_what_is_so_anyway() {
+    let text = include_str!("../../docs/nave.toml");
+    let defaults = Config::defaults(&program(), BusKind::Embedded);
+    assert_eq!(of_file(text).unwrap(), defaults);
+    // It names every field: without one of them the printed configuration would have a line that the file has not.
+    let fields = |text: &str| text.lines().filter(|line| !line.starts_with('#') && line.contains(" = ")).count();
+    assert_eq!(fields(text), fields(&defaults.to_toml()), "{}", defaults.to_toml());
+}
+
+#[test]
+fn what_is_printed_can_be_read_back() {
+    let text = "threads = 3\n[bus]\nkind = \"kafka\"\n[bus.kafka]\nbrokers = \"here:9092\"\nclient.\"linger.ms\" = 5\n";
+    let config = of_file(text).unwrap();
+    assert_eq!(of_file(&config.to_toml()).unwrap(), config);
+}
+
+#[test]
+fn the_command_line_is_stronger_than_the_environment_and_that_than_a_file_and_that_than_the_defaults() {
+    let mut said = Said::default();
+    let patience = |said: &Said| said.usable(&program()).unwrap().rest.patience_ms;
+    assert_eq!(patience(&said), 10_000);
+    said.option("--patience", "rest.patience_ms", 4);
+    let option = said.clone();
+    said = Said::default();
+    said.file("nave.toml", "[rest]\npatience_ms = 2").unwrap();
+    assert_eq!(patience(&said), 2);
+    said.environment([("NAVE_REST_PATIENCE_MS".to_owned(), "3".to_owned())]);
+    assert_eq!(patience(&said), 3);
+    said.assignment("rest.patience_ms=4").unwrap();
+    assert_eq!(patience(&said), 4);
+    assert_eq!(patience(&option), 4);
+}
+
+#[test]
+fn stages_are_apart_on_kafka_and_together_on_the_embedded_bus_unless_somebody_says_otherwise() {
+    let kafka = "[bus]\nkind = \"kafka\"\nkafka.brokers = \"here:9092\"\n";
+    assert!(!of_file("").unwrap().topologies["flows"].apart);
+    assert!(of_file(kafka).unwrap().topologies["flows"].apart);
+    assert!(!of_file(&format!("{kafka}[topologies.flows]\napart = false")).unwrap().topologies["flows"].apart);
+}
+
+#[test]
+fn threads_are_those_of_the_process_where_a_stage_says_nothing() {
+    let config = of_file("threads = 3\n[topologies.flows.stages.speaker]\nthreads = 5").unwrap();
+    let stages = &config.topologies["flows"].stages;
+    assert_eq!((stages["hub"].threads, stages["speaker"].threads), (3, 5));
+}
+
+#[test]
+fn the_bus_on_disk_is_told_where_and_how() {
+    let config = of_file("[bus.disk]\ndata = \"/var/lib/nave\"\nsync = \"always\"").unwrap();
+    assert_eq!((config.bus.disk.data.as_str(), config.bus.disk.sync), ("/var/lib/nave", Sync::Always));
+}
+
+/// Each fault: what the file says, the line, the field, and what must be told of it.
+const FAULTS: &[(&str, u32, &str, &str)] = &[
+    ("rest = 5", 1, "rest", "is 5; allowed is a section with fields"),
+    ("\n[rset]\nlisten = \"x\"", 3, "rset", "is not a field; there are: bus, health, log, prefix, rest"),
+    (
+        "[rest]\nlsten = \"127.0.0.1:1\"",
+        2,
+        "rest.lsten",
+        "is not a field; there are: body_bytes, connections, known_operations, listen",
+    ),
+    ("[rest]\n\nlisten = \"nowhere\"", 3, "rest.listen", "is \"nowhere\"; allowed is an address and a port"),
+    ("[rest]\nlisten = \"0.0.0.0:80\"", 2, "rest.listen", "allowed is a loopback address"),
+    ("[health]\nlisten = \"0.0.0.0:80\"", 2, "health.listen", "is not authenticated"),
+    ("[sim]\nlisten = 8089", 2, "sim.listen", "is 8089; allowed is an address and a port"),
+    ("[rest]\npatience_ms = -1", 2, "rest.patience_ms", "is -1; allowed is 1 to 3600000"),
+    ("[rest]\npatience_ms = 0", 2, "rest.patience_ms", "is 0; allowed is 1 to 3600000"),
+    ("[rest]\nunanswered_per_lane = 0", 2, "rest.unanswered_per_lane", "is 0"),
+    ("[rest]\nbody_bytes = 1", 2, "rest.body_bytes", "is 1; allowed is 1024 to 1000000"),
+    ("[rest]\nrequests = 0", 2, "rest.requests", "is 0"),
+    ("[rest]\nconnections = 0", 2, "rest.connections", "is 0"),
+    ("[rest]\nwatchers = 0", 2, "rest.watchers", "is 0"),
+    ("[rest]\nknown_operations = 0", 2, "rest.known_operations", "is 0"),
+    ("[rest]\ntoken_file = true", 2, "rest.token_file", "is true; allowed is a text"),
+    ("prefix = \"a.b\"", 1, "prefix", "is \"a.b\"; allowed is 1 to 64 characters"),
+    ("threads = 0", 1, "threads", "is 0; allowed is 1 to 64"),
+    ("log = \"=,=\"", 1, "log", "allowed is a filter"),
+    ("[bus]\nkind = \"rabbit\"", 2, "bus.kind", "is \"rabbit\"; allowed is \"embedded\" or \"kafka\""),
+    ("[bus]\nkind = \"kafka\"", 0, "bus.kafka.brokers", "is empty; allowed is a list of brokers"),
+    ("[bus.disk]\nsync = \"often\"", 2, "bus.disk.sync", "is \"often\"; allowed is \"always\""),
+    ("[bus.disk]\nsync_interval_ms = 0", 2, "bus.disk.sync_interval_ms", "is 0; allowed is 1 to 60000"),
+    ("[bus.kafka]\nreplication = 0", 2, "bus.kafka.replication", "is 0; allowed is 1 to 32"),
+    ("[bus.kafka]\nreplication = 70000", 2, "bus.kafka.replication", "is 70000; allowed is 1 to 32"),
+    ("[bus.kafka]\nsession_timeout_ms = 10", 2, "bus.kafka.session_timeout_ms", "is 10; allowed is 1000"),
+    (
+        "[bus.kafka.client]\n\"enable.auto.commit\" = true",
+        2,
+        "bus.kafka.client.enable.auto.commit",
+        "may not be set: an offset",
+    ),
+    ("[bus.kafka.client]\nacks = 1", 2, "bus.kafka.client.acks", "may not be set"),
+    ("[bus.kafka.client]\ndebug = []", 2, "bus.kafka.client.debug", "allowed is a text"),
+    ("[shutdown]\ndrain_ms = 9999999999", 2, "shutdown.drain_ms", "allowed is 0 to 3600000"),
+    ("[topologies.trips]\napart = true", 2, "topologies.trips", "is not a field; there are: flows"),
+    ("[topologies.flows]\napart = 2", 2, "topologies.flows.apart", "is 2; allowed is true or false"),
+    ("[topologies.flows.stages.hub]\nlanes = 0", 2, "topologies.flows.stages.hub.lanes", "is 0; allowed is 1 to 1024"),
+    ("[topologies.flows.stages.hub]\nmode = \"twice\"", 2, "topologies.flows.stages.hub.mode", "\"at-least-once\""),
+    (
+        "[topologies.flows.stages.hop]\nlanes = 2",
+        2,
+        "topologies.flows.stages.hop",
+        "is not a field; there are: hub, speaker",
+    ),
+    ("[topologies.flows.settings.hub]\nlife = 2", 2, "topologies.flows.settings.hub.life", "live, remembered"),
+    (
+        "[topologies.flows.settings.worker-speaker]\nattempts = 0",
+        2,
+        "topologies.flows.settings.worker-speaker.attempts",
+        "is 0",
+    ),
+    (
+        "[topologies.flows.settings.worker-speaker]\nattempts = 4294967296",
+        2,
+        "topologies.flows.settings.worker-speaker.attempts",
+        "is 4294967296",
+    ),
+];
+
+#[test]
+fn each_fault_names_its_line_its_field_its_value_and_what_is_allowed() {
+    for (text, line, field, told) in FAULTS {
+        let faults = of_file(text).expect_err(text);
+        let said_by = if *line == 0 { "the defaults".to_owned() } else { format!("nave.toml, line {line}") };
+        assert!(faults.starts_with("NAVE-0037: the configuration cannot be used"), "{faults}");
+        assert!(faults.contains(&format!("{said_by}: `{field}`")), "{text:?}: {faults}");
+        assert!(faults.contains(told), "{text:?}: {faults}");
+    }
+}
+
+#[test]
+fn all_faults_are_told_at_once() {
+    let faults = of_file("threads = \"many\"\n[rest]\nlsten = 1\npatience_ms = \"long\"").unwrap_err();
+    for field in ["`threads`", "`rest.lsten`", "`rest.patience_ms`", "(3 faults)"] {
+        assert!(faults.contains(field), "{field}: {faults}");
+    }
+}
+
+#[test]
+fn a_file_that_is_no_toml_says_where() {
+    let faults = of_file("threads = 1\nrest ==").unwrap_err();
+    assert!(faults.contains("nave.toml, line 2") && faults.contains("is not TOML"), "{faults}");
+}
+
+#[test]
+fn a_misspelt_variable_is_told_and_a_strangers_is_left_alone() {
+    let of_variable = |name: &str, value: &str| {
+        let mut said = Said::default();
+        said.environment([(name.to_owned(), value.to_owned())]);
+        said.usable(&program()).map_err(|faults| faults.to_string())
+    };
+    assert!(of_variable("NAVE_REST_LISTN", "x").unwrap_err().contains("did you mean NAVE_REST_LISTEN?"));
+    assert!(of_variable("NAVE_THREADS", "many").unwrap_err().contains("NAVE_THREADS: `threads` is \"many\""));
+    assert!(of_variable("NAVE_SERVICE_PORT_8088_TCP", "x").is_ok());
+    assert_eq!(
+        of_variable("NAVE_TOPOLOGIES_FLOWS_SETTINGS_WORKER_SPEAKER_ATTEMPTS", "2").unwrap().topologies["flows"]
+            .settings["worker-speaker"]["attempts"],
+        2
+    );
+}
+
+#[test]
+fn secrets_come_from_the_environment_and_are_masked_where_they_are_printed() {
+    let mut said = Said::default();
+    said.environment([
+        ("NAVE_BUS_KAFKA_CLIENT_SASL_PASSWORD".to_owned(), "hunter2".to_owned()),
+        ("NAVE_BUS_KAFKA_CLIENT_SASL_USERNAME".to_owned(), "nave".to_owned()),
+    ]);
+    let config = said.usable(&program()).unwrap();
+    assert_eq!(config.bus.kafka.client["sasl.password"], "hunter2");
+    let printed = config.to_toml();
+    assert!(!printed.contains("hunter2") && printed.contains("(secret)") && printed.contains("nave"), "{printed}");
+}
+
+#[test]
+fn a_file_of_a_topology_is_what_stands_below_its_name() {
+    let mut said = Said::default();
+    said.topology_file("flows", "t.toml", "apart = true\n[stages.speaker]\nlanes = 8\n[settings.hub]\nlive = 10")
+        .unwrap();
+    let flows = &said.usable(&program()).unwrap().topologies["flows"];
+    assert_eq!((flows.apart, flows.stages["speaker"].lanes, &flows.settings["hub"]["live"]), (true, 8, &10.into()));
+    let topology = flows.apply(program().topology("flows").unwrap()).unwrap();
+    assert!(topology.describe().contains("stage speaker (8 lanes, at-least-once)"), "{}", topology.describe());
+    let mut said = Said::default();
+    said.topology_file("flows", "t.toml", "apart = true\nrest.listen = \"x\"").unwrap();
+    assert!(said.usable(&program()).unwrap_err().to_string().contains("t.toml, line 2: `topologies.flows.rest"));
+}

@@ -1,0 +1,378 @@
+//! What a process does about the topologies that were submitted, in virtual time.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bus::{Bus, Clock, Embedded, EmbeddedOptions, ManualClock, Outgoing, Part, Reader, Record};
+use floodlight_sim::{SpeakerHandle, SpeakerPart};
+use nave::config::{BusKind, Layout};
+use nave::control::{self, ControlReader};
+use nave::node::crew::{Crew, InTurn};
+use nave::node::status::NodeStatus;
+use nave::node::{Node, NodeOptions, Wanted};
+use nave::program::Program;
+use nave::submission::{self, Change};
+use serde_json::json;
+use topology::driver::Virtual;
+use topology::{Bolt, BuildErrors, Emitter, Settings, Spout, Topology};
+use wire::control::{Submitted, Wish};
+use wire::topics::Topics;
+use wire::{Code, Envelope, Kind, OperationId, Problem};
+
+/// A bus with processes on it.
+struct Cluster {
+    clock: Arc<ManualClock>,
+    bus: Embedded,
+    topics: Topics,
+    nodes: Vec<(Box<Node>, Arc<NodeStatus>)>,
+    speaker: SpeakerHandle,
+    part: Option<SpeakerPart>,
+    turns: Virtual,
+}
+
+impl Cluster {
+    fn new() -> Self {
+        let clock = Arc::new(ManualClock::default());
+        let options = EmbeddedOptions { keep_bytes: None, offset_gaps: true, ..EmbeddedOptions::default() };
+        let bus = Embedded::open(Arc::clone(&clock) as Arc<dyn Clock>, options);
+        let turns = Virtual::new(Arc::clone(&clock), 7);
+        let speaker = SpeakerHandle::new();
+        Self { clock, bus, topics: Topics::default(), nodes: Vec::new(), speaker, part: None, turns }
+    }
+
+    fn submit(&self, topology: &Topology) -> Result<Change, Problem> {
+        submission::submit(&self.bus, &self.topics, topology, self.clock.wall()).map(|(_, change)| change)
+    }
+
+    /// Starts a process; its number.
+    fn start(&mut self, program: &Program, wanted: Wanted) -> usize {
+        let status = Arc::new(NodeStatus::default());
+        let options = NodeOptions {
+            topics: self.topics.clone(),
+            wanted,
+            process: format!("process-{}", self.nodes.len()),
+            threads: Box::new(|_, _| 1),
+            session_timeout: Duration::from_secs(6),
+            lanes_end: Duration::from_secs(6),
+        };
+        let crew = Box::new(|| Box::<InTurn>::default() as Box<dyn Crew>);
+        let node = Node::open(Arc::new(self.bus.clone()), program.clone(), options, crew, Arc::clone(&status)).unwrap();
+        self.nodes.push((Box::new(node), status));
+        self.nodes.len() - 1
+    }
+
+    fn start_speaker(&mut self) {
+        let topic = self.topics.spoke("speaker");
+        self.part = Some(SpeakerPart::join(&self.bus, &topic, "speaker-0", self.speaker.clone()).unwrap());
+    }
+
+    fn run_ms(&mut self, ms: u64) {
+        let until = self.clock.mono().plus_ms(ms);
+        let mut parts: Vec<&mut dyn Part> =
+            self.nodes.iter_mut().map(|(node, _)| &mut **node as &mut dyn Part).collect();
+        parts.extend(self.part.as_mut().map(|part| part as &mut dyn Part));
+        self.turns.run(&mut parts, until);
+        self.clock.advance_to(until);
+    }
+
+    /// Why a process is not ready; empty where it is.
+    fn waiting(&self, node: usize) -> Vec<String> {
+        self.nodes[node].1.waiting(self.clock.mono(), false)
+    }
+
+    fn stages(&self, node: usize) -> BTreeMap<String, Vec<String>> {
+        self.nodes[node].1.stages()
+    }
+
+    fn refused(&self, node: usize, name: &str) -> Option<Code> {
+        self.nodes[node].1.refused().get(name).map(|problem| problem.code)
+    }
+
+    fn known(&self) -> BTreeMap<String, Submitted> {
+        let mut reader = ControlReader::open(&self.bus, &self.topics).unwrap();
+        reader.catch_up(&self.bus).unwrap();
+        reader.known().clone()
+    }
+
+    fn kill(&self, name: &str, wait_ms: u64) {
+        let mut submitted = self.known().remove(name).expect("it was submitted");
+        submitted.wish = Wish::Kill { by: self.clock.wall().plus_ms(wait_ms) };
+        control::write(&self.bus, &self.topics, &submitted).unwrap();
+    }
+
+    /// Asks for a flow, past every northbound.
+    fn ask(&self, flow: &str) {
+        let mut envelope = Envelope::new(Kind::Request, flow, "/test");
+        envelope.operation = Some(OperationId::new(flow).unwrap());
+        let body = json!({"workflow": "create-flow", "request": {"flowid": flow, "length": 3}}).to_string();
+        let record = Outgoing::keyed(&self.topics.inbox("flows", "hub"), flow.to_owned(), body).with(&envelope);
+        self.bus.writer("test").unwrap().append(&[record]).unwrap();
+    }
+
+    /// How the operations were answered: `done`, `failed`.
+    fn answers(&self) -> Vec<String> {
+        let topic = self.topics.egress("flows", "hub");
+        let mut reader: Box<dyn Reader> = self.bus.reader().unwrap();
+        for partition in 0..self.bus.topic(&topic).unwrap().unwrap().partitions {
+            reader.assign(&topic, partition, 0).unwrap();
+        }
+        let mut records: Vec<Record> = Vec::new();
+        reader.poll(usize::MAX, Duration::ZERO, &mut records).unwrap();
+        let outcome = |record: &Record| {
+            let body: serde_json::Value = serde_json::from_slice(&record.value).unwrap();
+            body["outcome"].as_str().unwrap().to_owned()
+        };
+        records.iter().map(outcome).collect()
+    }
+}
+
+fn program() -> Program {
+    Program::of([]).unwrap().with_flows().unwrap()
+}
+
+fn flow_topology(apart: bool) -> Topology {
+    let program = program();
+    let code = program.topology("flows").unwrap();
+    Layout { apart, ..Layout::of(code, BusKind::Embedded) }.apply(code).unwrap()
+}
+
+fn stages(names: &[&str]) -> Wanted {
+    Wanted::Stages(names.iter().map(|name| ("flows".to_owned(), (*name).to_owned())).collect())
+}
+
+fn has_live_lanes(cluster: &Cluster, node: usize) -> bool {
+    !cluster.stages(node).is_empty() && cluster.waiting(node).is_empty()
+}
+
+#[derive(Default)]
+struct Numbers(u32);
+impl Spout for Numbers {
+    type Out = u32;
+    fn next(&mut self, out: &mut Emitter<u32>) -> bool {
+        self.0 += 1;
+        out.emit(self.0);
+        self.0.is_multiple_of(10)
+    }
+}
+
+struct Forget;
+impl Bolt for Forget {
+    type In = u32;
+    type Out = ();
+    fn execute(&mut self, _: u32, _: &mut Emitter<()>) {}
+}
+
+/// A topology of somebody else, under a name.
+fn numbers() -> Result<Topology, BuildErrors> {
+    let t = Topology::named("numbers");
+    let numbers = t.spout("numbers", Numbers::default);
+    t.bolt("forget", || Forget).reads(numbers.local());
+    t.build()
+}
+
+/// Another graph under the name of the flow topology.
+fn other_flows() -> Result<Topology, BuildErrors> {
+    let t = Topology::named("flows");
+    let numbers = t.spout("numbers", Numbers::default);
+    t.bolt("forget", || Forget).reads(numbers.local());
+    t.build()
+}
+
+#[test]
+fn a_topology_is_taken_up_whether_it_is_submitted_before_or_after_its_process_starts() {
+    let mut cluster = Cluster::new();
+    let early = cluster.start(&program(), Wanted::Everything);
+    cluster.run_ms(100);
+    assert_eq!(cluster.waiting(early), ["topology `flows` is not submitted; nave submit flows"]);
+    assert_eq!(cluster.submit(&flow_topology(false)), Ok(Change::New));
+    cluster.start_speaker();
+    let late = cluster.start(&program(), Wanted::Everything);
+    cluster.run_ms(10_000);
+    assert!(has_live_lanes(&cluster, early) && has_live_lanes(&cluster, late), "{:?}", cluster.waiting(late));
+    for flow in ["a", "b", "c", "d"] {
+        cluster.ask(flow);
+    }
+    cluster.run_ms(5_000);
+    assert_eq!(cluster.answers(), ["done"; 4]);
+}
+
+#[test]
+fn stages_in_processes_of_their_own_do_what_one_process_does() {
+    let mut cluster = Cluster::new();
+    cluster.submit(&flow_topology(true)).unwrap();
+    cluster.start_speaker();
+    let hub = cluster.start(&program(), stages(&["hub"]));
+    let worker = cluster.start(&program(), stages(&["speaker"]));
+    cluster.ask("a");
+    cluster.run_ms(5_000);
+    assert_eq!(cluster.answers(), ["done"]);
+    assert_eq!(
+        (&cluster.stages(hub)["flows"][..], &cluster.stages(worker)["flows"][..]),
+        (&["hub".to_owned()][..], &["speaker".to_owned()][..])
+    );
+}
+
+#[test]
+fn a_process_without_the_code_or_with_another_graph_says_so_and_runs_nothing() {
+    let mut cluster = Cluster::new();
+    cluster.submit(&flow_topology(false)).unwrap();
+    let stranger = cluster.start(&Program::of([numbers as fn() -> _]).unwrap(), Wanted::Everything);
+    let other = cluster.start(&Program::of([other_flows as fn() -> _]).unwrap(), Wanted::Everything);
+    cluster.run_ms(1_000);
+    assert_eq!(cluster.refused(stranger, "flows"), Some(Code::NoCode));
+    assert_eq!(cluster.refused(other, "flows"), Some(Code::OtherGraph));
+    assert!(cluster.waiting(stranger).iter().any(|line| line.starts_with("NAVE-0036: topology `flows`")));
+    assert!(cluster.waiting(other).iter().any(|line| line.starts_with("NAVE-0033: topology `flows`")));
+    assert!(cluster.stages(stranger).is_empty() && cluster.stages(other).is_empty());
+}
+
+#[test]
+fn a_stage_that_was_not_submitted_is_named_with_those_that_were() {
+    let mut cluster = Cluster::new();
+    cluster.submit(&flow_topology(false)).unwrap();
+    let worker = cluster.start(&program(), stages(&["speaker"]));
+    cluster.run_ms(1_000);
+    let waiting = cluster.waiting(worker).join("\n");
+    assert!(waiting.contains("without a stage `speaker`; it has: hub"), "{waiting}");
+}
+
+#[test]
+fn the_same_may_be_submitted_again_with_other_settings_and_nothing_else() {
+    let cluster = Cluster::new();
+    let flows = flow_topology(false);
+    assert_eq!(cluster.submit(&flows), Ok(Change::New));
+    assert_eq!(cluster.submit(&flows), Ok(Change::Same));
+    let hub = hub::HubSettings { live: 10, ..hub::HubSettings::default() };
+    let settings = flows.with_settings(&Settings::default().with("hub", &hub)).unwrap();
+    assert_eq!(cluster.submit(&settings), Ok(Change::Settings));
+    assert_eq!(cluster.known()["flows"].settings["hub"]["live"], 10);
+
+    let code = |topology: &Topology| cluster.submit(topology).unwrap_err().code;
+    assert_eq!(code(&flow_topology(true)), Code::OtherGraph);
+    assert_eq!(code(&other_flows().unwrap()), Code::OtherGraph);
+    let program = program();
+    let declared = program.topology("flows").unwrap();
+    let changed = |change: fn(&mut nave::config::StageLayout)| {
+        let mut layout = Layout::of(declared, BusKind::Embedded);
+        change(layout.stages.get_mut("hub").unwrap());
+        layout.apply(declared).unwrap()
+    };
+    assert_eq!(code(&changed(|hub| hub.lanes = 8)), Code::FixedForLife);
+    assert_eq!(code(&changed(|hub| hub.mode = topology::Mode::AtLeastOnce)), Code::FixedForLife);
+}
+
+#[test]
+fn a_topic_that_was_made_anew_is_refused_by_those_who_submit_and_by_those_who_run() {
+    let mut cluster = Cluster::new();
+    cluster.submit(&flow_topology(false)).unwrap();
+    // As if the topics had been deleted since: what was recorded has other ids.
+    let mut submitted = cluster.known().remove("flows").unwrap();
+    submitted.stages[0].topics[0].1 = "another".into();
+    control::write(&cluster.bus, &cluster.topics, &submitted).unwrap();
+    assert_eq!(cluster.submit(&flow_topology(false)).unwrap_err().code, Code::TopicReplaced);
+    let node = cluster.start(&program(), Wanted::Everything);
+    cluster.run_ms(1_000);
+    assert_eq!(cluster.refused(node, "flows"), Some(Code::TopicReplaced));
+}
+
+#[test]
+fn a_topic_of_another_shape_is_named() {
+    let cluster = Cluster::new();
+    cluster.bus.ensure_topic(&bus::TopicSpec::log("nave.flows.hub.in", 3)).unwrap();
+    let problem = cluster.submit(&flow_topology(false)).unwrap_err();
+    assert_eq!(problem.code, Code::WrongTopic);
+    assert!(problem.detail.contains("`nave.flows.hub.in` has partitions 3, but 4"), "{problem}");
+    assert!(cluster.known().is_empty());
+}
+
+#[test]
+fn a_kill_lets_what_runs_end_and_then_frees_the_name() {
+    for apart in [false, true] {
+        let mut cluster = Cluster::new();
+        cluster.submit(&flow_topology(apart)).unwrap();
+        cluster.start_speaker();
+        let hub = cluster.start(&program(), stages(&["hub"]));
+        let worker = apart.then(|| cluster.start(&program(), stages(&["speaker"])));
+        cluster.run_ms(1_000);
+        cluster
+            .speaker
+            .inject(
+                serde_json::from_value(
+                    json!({"when": {"command": "install"}, "kind": {"delay_reply": {"ms": 300}}, "times": 1}),
+                )
+                .unwrap(),
+            )
+            .unwrap();
+        for flow in ["a", "b", "c", "d"] {
+            cluster.ask(flow);
+        }
+        cluster.run_ms(20);
+        assert!(cluster.answers().len() < 4, "something is still running");
+        cluster.kill("flows", 60_000);
+        cluster.run_ms(50);
+        let taken = cluster.submit(&flow_topology(apart)).unwrap_err();
+        assert_eq!(taken.code, Code::NameTaken, "{taken}");
+        cluster.run_ms(5_000);
+        assert_eq!(cluster.answers(), ["done"; 4], "apart: {apart}");
+        assert!(cluster.known().is_empty(), "the last one takes the name away");
+        assert!(cluster.stages(hub).is_empty() && worker.is_none_or(|worker| cluster.stages(worker).is_empty()));
+        assert_eq!(cluster.submit(&flow_topology(apart)), Ok(Change::New));
+        cluster.ask("after");
+        cluster.run_ms(10_000);
+        assert_eq!(cluster.answers(), ["done"; 5], "and it can be run again, by the same processes");
+    }
+}
+
+#[test]
+fn a_kill_ends_when_its_wait_is_over_whatever_is_left_and_a_second_one_does_no_harm() {
+    let mut cluster = Cluster::new();
+    cluster.submit(&flow_topology(false)).unwrap();
+    // No speaker: the flow waits for its attempts, and for its undoing, and tries to undo for ever after.
+    cluster.start(&program(), Wanted::Everything);
+    cluster.run_ms(1_000);
+    cluster.ask("a");
+    cluster.run_ms(100);
+    cluster.kill("flows", 1_000);
+    cluster.run_ms(500);
+    assert_eq!(cluster.known()["flows"].wish, Wish::Kill { by: cluster.clock.wall().plus_ms(500) });
+    cluster.kill("flows", 1_000);
+    cluster.run_ms(700);
+    assert_eq!(cluster.known().len(), 1, "the second kill gave it more time");
+    cluster.run_ms(1_000);
+    assert!(cluster.known().is_empty());
+    // What was left is in the inbox: whoever runs it next finishes it.
+    cluster.start_speaker();
+    cluster.submit(&flow_topology(false)).unwrap();
+    cluster.run_ms(20_000);
+    assert_eq!(cluster.answers().len(), 1);
+}
+
+#[test]
+fn spouts_of_a_killed_topology_emit_nothing_more_and_it_ends() {
+    let mut cluster = Cluster::new();
+    let program = Program::of([numbers as fn() -> _]).unwrap();
+    cluster.submit(program.topology("numbers").unwrap()).unwrap();
+    let node = cluster.start(&program, Wanted::Everything);
+    cluster.run_ms(1_000);
+    assert!(has_live_lanes(&cluster, node), "{:?}", cluster.waiting(node));
+    cluster.kill("numbers", 60_000);
+    cluster.run_ms(2_000);
+    assert!(cluster.known().is_empty() && cluster.stages(node).is_empty());
+}
+
+#[test]
+fn what_cannot_be_read_in_the_control_topic_is_passed_over() {
+    let mut cluster = Cluster::new();
+    cluster.bus.ensure_topic(&control::topic(&cluster.topics)).unwrap();
+    let topic = cluster.topics.control();
+    let records = [Outgoing::keyed(&topic, "flows", "no json"), Outgoing::keyed(&topic, vec![0xff], "{}")];
+    cluster.bus.writer("test").unwrap().append(&records).unwrap();
+    let node = cluster.start(&program(), Wanted::Everything);
+    cluster.run_ms(100);
+    assert_eq!(cluster.waiting(node).len(), 1);
+    cluster.submit(&flow_topology(false)).unwrap();
+    cluster.run_ms(1_000);
+    assert!(has_live_lanes(&cluster, node));
+}

@@ -1,0 +1,121 @@
+//! What comes of the records that a topology writes: answers, views, what is shown, what became of commands.
+
+use bus::Record;
+use wire::answer::{Answer, Conversations, Operation, Resource};
+use wire::command::Outcome;
+use wire::{Code, Envelope, Kind, OperationId};
+
+use super::Gateway;
+use crate::metrics;
+
+impl Gateway {
+    /// Takes a record of an egress or of a view topic. One that cannot be read is counted and passed over.
+    pub fn on_record(&self, record: &Record) {
+        if let Err(why) = self.take(record) {
+            let (topic, partition, offset) = (&*record.topic, record.partition, record.offset);
+            tracing::warn!(topic, partition, offset, why, "a record cannot be read");
+            metrics::unreadable();
+        }
+    }
+
+    fn take(&self, record: &Record) -> Result<(), String> {
+        let envelope = record.headers.envelope().map_err(|error| error.to_string())?;
+        // Lanes of different stages have numbers of their own.
+        for (options, stage) in self.options.stages.iter().zip(&self.stages) {
+            if *record.topic == *options.egress || *record.topic == *options.view {
+                stage.silence.heard(record.partition);
+            }
+        }
+        let unreadable = |error: serde_json::Error| error.to_string();
+        match (envelope.kind, envelope.subject.as_deref()) {
+            (Kind::Answer, Some("operation")) => {
+                let operation = serde_json::from_slice(&record.value).map_err(unreadable)?;
+                self.answer(operation, &envelope, record);
+            }
+            (Kind::Answer, Some("command")) => {
+                let outcome = serde_json::from_slice(&record.value).map_err(unreadable)?;
+                self.outcome(outcome, &envelope, record);
+            }
+            (Kind::View, Some("operation")) if record.value.is_empty() => {
+                self.known.forget(&named(envelope)?);
+            }
+            (Kind::View, Some("operation")) => {
+                let view: Operation = serde_json::from_slice(&record.value).map_err(unreadable)?;
+                let id = view.operation.clone();
+                self.known.view(view, record.time);
+                self.heard_of(&id);
+                self.watchers.touch(&id);
+            }
+            (Kind::View, Some("conversations")) => {
+                let key = record.key.clone().unwrap_or_default();
+                if record.value.is_empty() {
+                    let id = named(envelope)?;
+                    self.known.conversations(&id, key, Vec::new(), record.time);
+                    self.watchers.touch(&id);
+                } else {
+                    let view: Conversations = serde_json::from_slice(&record.value).map_err(unreadable)?;
+                    self.known.conversations(&view.operation, key, view.calls, record.time);
+                    self.watchers.touch(&view.operation);
+                }
+            }
+            (Kind::View, Some("resource")) => self.show(record)?,
+            (Kind::View, Some("lane")) => {}
+            (kind, subject) => return Err(format!("{kind} about {subject:?} is not for a northbound")),
+        }
+        Ok(())
+    }
+
+    /// A refusal concerns the one request that it names, and says nothing of the operation; any other answer is everybody's
+    /// who waits for the operation.
+    fn answer(&self, operation: Operation, envelope: &Envelope, record: &Record) {
+        let id = operation.operation.clone();
+        let refused = match &operation.answer {
+            Some(Answer::Refused(problem)) => Some(problem.code),
+            Some(Answer::Done(_) | Answer::Failed(_)) | None => None,
+        };
+        let causation = envelope.causation.as_deref();
+        let waiters = self.take_waiters(&id, |waiter| refused.is_none() || Some(&*waiter.id) == causation);
+        for waiter in waiters {
+            self.tell(waiter, Ok(operation.clone()));
+        }
+        match refused {
+            None => self.known.answer(operation, record.time),
+            // These say something of a request, and its operation is another's.
+            Some(Code::KeyReused | Code::Parked) => return,
+            Some(_) => self.known.refused(operation, record.time),
+        }
+        self.watchers.touch(&id);
+    }
+
+    fn outcome(&self, outcome: Outcome, envelope: &Envelope, record: &Record) {
+        if let Outcome::Taken(operation) = &outcome {
+            self.known.view((**operation).clone(), record.time);
+            self.watchers.touch(&operation.operation);
+        }
+        // Each northbound reads what became of every command; those of others are not asked for here.
+        let commander = envelope.causation.as_deref().and_then(|id| self.commanders.remove(id));
+        if let Some((_, tell)) = commander {
+            drop(tell.send(Ok(outcome)));
+        }
+    }
+
+    fn show(&self, record: &Record) -> Result<(), String> {
+        if record.value.is_empty() {
+            let key = record.key.as_deref().and_then(|key| std::str::from_utf8(key).ok());
+            let named = key.and_then(|key| key.strip_prefix("resource/")?.split_once('/'));
+            let (kind, key) = named.ok_or("a resource that is gone is not named by its key")?;
+            self.shown.remove(kind, key);
+            return Ok(());
+        }
+        let Resource { kind, key, value } = serde_json::from_slice(&record.value).map_err(|error| error.to_string())?;
+        match value {
+            Some(value) => self.shown.put(&kind, &key, value.to_string()),
+            None => self.shown.remove(&kind, &key),
+        }
+        Ok(())
+    }
+}
+
+fn named(envelope: Envelope) -> Result<OperationId, String> {
+    envelope.operation.ok_or_else(|| "ce_correlationid is missing".into())
+}

@@ -1,0 +1,76 @@
+//! `POST /v1/topologies/{topology}/workflows/{workflow}/{key}`: starts any workflow, and answers as it answers.
+
+use axum::Json;
+use axum::http::{HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Map, Value};
+use wire::answer::Answer;
+use wire::{Code, OperationId, Problem};
+
+use super::Northbound;
+use super::problem::Refused;
+use super::route::{Asked, is_text};
+use super::start::{Came, place_of, start};
+
+/// The longest key, in characters. It becomes the key of a record and stands in log lines.
+pub(super) const LONGEST_KEY: usize = 256;
+
+pub(super) async fn begin(state: Northbound, asked: Asked) -> Result<Response, Refused> {
+    let entry = state.directory.required(asked.path("topology"))?;
+    let (workflow, key) = (asked.path("workflow"), asked.path("key"));
+    if !is_text(key, LONGEST_KEY) {
+        let allowed = format!("1 to {LONGEST_KEY} characters without control characters");
+        return Err(Problem::field("key", "another", &allowed).into());
+    }
+    let request = asked.json(None)?;
+    match start(&state, &asked, &entry, workflow, key, request).await? {
+        Came::GoesOn(response) => Ok(response),
+        Came::Answered(id, Answer::Done(body)) => {
+            let place = HeaderValue::from_str(&place_of(&id)).expect("an operation's id fits into a header");
+            Ok(([(header::CONTENT_LOCATION, place)], Json(body)).into_response())
+        }
+        Came::Answered(id, Answer::Failed(body)) => Err(failed(&id, workflow, body)),
+        Came::Answered(_, Answer::Refused(problem)) => Err(problem.into()),
+    }
+}
+
+/// A workflow that failed, with all it says. Its own code, where it has one, decides about the status.
+fn failed(id: &OperationId, workflow: &str, body: Value) -> Refused {
+    let code = body.get("code").and_then(|code| serde_json::from_value(code.clone()).ok());
+    let text = |name: &str| body.get(name).and_then(Value::as_str).map(str::to_owned);
+    let detail = text("detail").or_else(|| text("message")).unwrap_or_else(|| format!("`{workflow}` failed"));
+    let more = match body {
+        Value::Object(members) => members,
+        Value::Null => Map::new(),
+        other => Map::from_iter([("body".to_owned(), other)]),
+    };
+    Refused::new(code.unwrap_or(Code::WorkflowFailed), detail).of(id).with(more)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::body::to_bytes;
+    use serde_json::json;
+
+    #[tokio::test]
+    async fn a_failure_has_the_status_of_its_code_and_keeps_what_it_says() {
+        let id = OperationId::new("7f3a").unwrap();
+        for (body, status, detail) in [
+            (json!({"code": "NAVE-0103", "detail": "no room", "at": "hotel"}), 503, "no room"),
+            (json!({"message": "no car", "status": 200, "type": "x"}), 502, "no car"),
+            (json!({"code": "E42"}), 502, "`trip` failed"),
+            (json!(["no", "car"]), 502, "`trip` failed"),
+            (json!(null), 502, "`trip` failed"),
+        ] {
+            let response = failed(&id, "trip", body.clone()).into_response();
+            assert_eq!(response.status(), status, "{body}");
+            let told = to_bytes(response.into_body(), 10_000).await.unwrap();
+            let told: Value = serde_json::from_slice(&told).unwrap();
+            assert_eq!((&told["status"], &told["detail"]), (&json!(status), &json!(detail)));
+            assert_eq!(told["instance"], "/v1/operations/7f3a");
+            assert!(told["type"].as_str().unwrap().starts_with("urn:nave:NAVE-"), "{told}");
+            assert_eq!(told.get("at"), body.get("at"));
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! Which topics are read, from where, and whom their records concern.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bus::{Bus, BusError, Reader, Record};
+use wire::topics::Topics;
+
+use crate::Gateway;
+use crate::directory::Entry;
+
+/// Whom the records of a topic concern.
+pub(super) enum Source {
+    /// A topology's views or answers.
+    Topology(Arc<Gateway>),
+    /// Which instances of this service live.
+    Heartbeats(String),
+    /// Which topologies there are.
+    Control,
+}
+
+/// The topics that are read.
+pub(super) struct Followed {
+    bus: Arc<dyn Bus>,
+    topics: Topics,
+    reader: Box<dyn Reader>,
+    sources: HashMap<String, Source>,
+    /// Topics of answers.
+    egress: BTreeSet<String>,
+    /// The offset of the next record of each partition: where another reader goes on.
+    next: BTreeMap<(Arc<str>, u32), u64>,
+    /// Partitions to be read from another offset on, since what they were read from is gone.
+    behind: Vec<(String, u32, u64)>,
+    /// Topics of topologies that are not there yet.
+    missing: Vec<String>,
+    /// Topics of heartbeats that are not there; a service need not send any.
+    silent: BTreeSet<String>,
+    /// True where the control topic is to be followed.
+    wants_control: bool,
+    /// The end of the control topic when it was found: from there on what stands there is known.
+    control_end: Option<u64>,
+}
+
+impl Followed {
+    pub(super) fn new(bus: Arc<dyn Bus>, topics: Topics, wants_control: bool) -> Result<Self, BusError> {
+        Ok(Self {
+            reader: bus.reader()?,
+            bus,
+            topics,
+            sources: HashMap::new(),
+            egress: BTreeSet::new(),
+            next: BTreeMap::new(),
+            behind: Vec::new(),
+            missing: Vec::new(),
+            silent: BTreeSet::new(),
+            wants_control,
+            control_end: None,
+        })
+    }
+
+    /// Topics of topologies that are not there.
+    pub(super) fn missing(&self) -> &[String] {
+        &self.missing
+    }
+
+    /// True where something is not there that may come.
+    pub(super) fn lacks_something(&self) -> bool {
+        !self.missing.is_empty() || !self.silent.is_empty() || (self.wants_control && self.control_end.is_none())
+    }
+
+    /// True where everything is known that was submitted before the start.
+    pub(super) fn knows_control(&self) -> bool {
+        let Some(end) = self.control_end else { return true };
+        // The last record may lie before the end: offsets have gaps. So it counts as well that a turn brought nothing.
+        let control = (Arc::from(self.topics.control()), 0);
+        self.next.get(&control).is_some_and(|next| *next >= end)
+    }
+
+    pub(super) fn source(&self, topic: &str) -> Option<&Source> {
+        self.sources.get(topic)
+    }
+
+    pub(super) fn is_egress(&self, topic: &str) -> bool {
+        self.egress.contains(topic)
+    }
+
+    pub(super) fn poll(&mut self, max: usize, wait: Duration, out: &mut Vec<Record>) -> Result<(), BusError> {
+        self.catch_up()?;
+        let result = self.reader.poll(max, wait, out);
+        for record in out.iter() {
+            if let Some(next) = self.next.get_mut(&(Arc::clone(&record.topic), record.partition)) {
+                *next = record.offset + 1;
+            }
+        }
+        result
+    }
+
+    /// What a partition was read from is gone: it goes on at `low`.
+    pub(super) fn skip(&mut self, topic: String, partition: u32, low: u64) {
+        self.behind.push((topic, partition, low));
+    }
+
+    /// Goes on where records are left, in partitions whose next ones were deleted.
+    fn catch_up(&mut self) -> Result<(), BusError> {
+        while let Some((topic, partition, from)) = self.behind.last().cloned() {
+            let assigned = self.assign(&topic, partition, from);
+            // Where more was deleted meanwhile, `Gone` says from where to read now, and this entry has had its day.
+            if matches!(assigned, Ok(()) | Err(BusError::Gone { .. })) {
+                self.behind.pop();
+            }
+            assigned?;
+        }
+        Ok(())
+    }
+
+    fn assign(&mut self, topic: &str, partition: u32, from: u64) -> Result<(), BusError> {
+        self.reader.assign(topic, partition, from)?;
+        self.next.insert((topic.into(), partition), from);
+        Ok(())
+    }
+
+    /// Follows the control topic, where it is there.
+    pub(super) fn control(&mut self) -> Result<(), BusError> {
+        let topic = self.topics.control();
+        if !self.wants_control || self.control_end.is_some() || self.bus.topic(&topic)?.is_none() {
+            return Ok(());
+        }
+        let bounds = self.bus.bounds(&topic, 0)?;
+        self.assign(&topic, 0, bounds.low)?;
+        self.sources.insert(topic, Source::Control);
+        self.control_end = Some(bounds.end);
+        Ok(())
+    }
+
+    /// Follows the topics of these topologies, and no longer those of others.
+    pub(super) fn topologies(&mut self, entries: &[Arc<Entry>]) -> Result<(), BusError> {
+        let stale = |source: &Source| match source {
+            Source::Topology(gateway) => !entries.iter().any(|entry| Arc::ptr_eq(&entry.gateway, gateway)),
+            Source::Heartbeats(_) | Source::Control => false,
+        };
+        let gone = self.sources.iter().filter(|(_, source)| stale(source)).map(|(topic, _)| topic.clone());
+        let gone: Vec<String> = gone.collect();
+        self.forget(&gone)?;
+        self.missing.clear();
+        for entry in entries {
+            if !entry.followed.load(Ordering::Acquire) && self.topology(&entry.gateway)? {
+                entry.followed.store(true, Ordering::Release);
+            }
+        }
+        Ok(())
+    }
+
+    /// True where all its topics are there, and followed from now on.
+    fn topology(&mut self, gateway: &Arc<Gateway>) -> Result<bool, BusError> {
+        let options = gateway.options();
+        let known = options.limits.known_operations as u64;
+        let mut topics = Vec::new();
+        for stage in &options.stages {
+            topics.push((&stage.view, stage.lanes, None));
+            if stage.runs_workflows {
+                topics.push((&stage.egress, stage.lanes, Some(known / u64::from(stage.lanes.max(1)))));
+            }
+        }
+        let before = self.missing.len();
+        for (topic, lanes, _) in &topics {
+            match self.bus.topic(topic)? {
+                Some(info) if info.partitions == *lanes => {}
+                Some(info) => {
+                    let (partitions, topic) = (info.partitions, topic.as_str());
+                    tracing::error!(
+                        topic,
+                        partitions,
+                        lanes,
+                        "a topic has not as many partitions as its stage has lanes"
+                    );
+                    self.missing.push(topic.to_owned());
+                }
+                None => self.missing.push((*topic).clone()),
+            }
+        }
+        if self.missing.len() > before {
+            return Ok(false);
+        }
+        for (topic, lanes, back) in topics {
+            for partition in 0..lanes {
+                let bounds = self.bus.bounds(topic, partition)?;
+                let from = back.map_or(bounds.low, |back| bounds.low.max(bounds.end.saturating_sub(back)));
+                self.assign(topic, partition, from)?;
+            }
+            self.sources.insert(topic.clone(), Source::Topology(Arc::clone(gateway)));
+            if back.is_some() {
+                self.egress.insert(topic.clone());
+            }
+        }
+        Ok(true)
+    }
+
+    /// Follows the heartbeats of these services, and no longer those of others.
+    pub(super) fn services(&mut self, services: &BTreeSet<String>) -> Result<(), BusError> {
+        let unused = |source: &Source| matches!(source, Source::Heartbeats(service) if !services.contains(service));
+        let gone = self.sources.iter().filter(|(_, source)| unused(source)).map(|(topic, _)| topic.clone());
+        let gone: Vec<String> = gone.collect();
+        self.forget(&gone)?;
+        self.silent.clear();
+        for service in services {
+            let topic = self.topics.alive(service);
+            if self.sources.contains_key(&topic) {
+                continue;
+            }
+            let Some(info) = self.bus.topic(&topic)? else {
+                self.silent.insert(topic);
+                continue;
+            };
+            for partition in 0..info.partitions {
+                let low = self.bus.bounds(&topic, partition)?.low;
+                self.assign(&topic, partition, low)?;
+            }
+            self.sources.insert(topic, Source::Heartbeats(service.clone()));
+        }
+        Ok(())
+    }
+
+    /// Reads these topics no more: another reader goes on with the others where this one stands.
+    fn forget(&mut self, topics: &[String]) -> Result<(), BusError> {
+        if topics.is_empty() {
+            return Ok(());
+        }
+        let mut reader = self.bus.reader()?;
+        self.next.retain(|(topic, _), _| !topics.iter().any(|gone| **gone == **topic));
+        self.behind.retain(|(topic, _, _)| !topics.contains(topic));
+        for ((topic, partition), next) in &self.next {
+            match reader.assign(topic, *partition, *next) {
+                Ok(()) => {}
+                Err(BusError::Gone { topic, partition, low, .. }) => self.behind.push((topic, partition, low)),
+                Err(error) => return Err(error),
+            }
+        }
+        self.reader = reader;
+        for topic in topics {
+            self.sources.remove(topic);
+            self.egress.remove(topic);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,195 @@
+//! Everything but the hub: one northbound, or several, on one bus.
+
+#![expect(clippy::unwrap_used, reason = "what a helper of these tests needs is there")]
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, to_bytes};
+use axum::http::request::Builder;
+use axum::http::{HeaderMap, Request};
+use bus::{Bus, Cleanup, Clock, Embedded, EmbeddedOptions, ManualClock, Outgoing, Part, Reader, Record, TopicSpec};
+use northbound::{Directory, Gateway, GatewayLimits, Inlet, Northbound, Outlet, control_record, router};
+use serde_json::{Value, json};
+use tokio::task::yield_now;
+use tower::ServiceExt;
+use wire::answer::Answer;
+use wire::control::{Mode, Submitted, SubmittedStage, Wish, WorkflowType};
+use wire::topics::Topics;
+use wire::{Code, Envelope, Kind, OperationId, WallTime};
+
+use crate::support::{EGRESS, INBOX, VIEW, about, ended};
+
+pub(crate) const LANES: u32 = 2;
+
+/// Everything but the hub.
+pub(crate) struct World {
+    pub(crate) bus: Embedded,
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) gateway: Arc<Gateway>,
+    pub(crate) inlet: Box<Inlet>,
+    pub(crate) outlet: Box<Outlet>,
+    pub(crate) state: Northbound,
+    inbox: Box<dyn Reader>,
+}
+
+pub(crate) struct Told {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Value,
+}
+
+/// A topology with one stage.
+pub(crate) fn submitted(name: &str, workflows: &[&str]) -> Submitted {
+    let workflow = |workflow: &&str| WorkflowType {
+        name: (*workflow).to_owned(),
+        stage: "hub".into(),
+        request: json!({"type": "object"}),
+    };
+    Submitted {
+        name: name.into(),
+        graph: "00".into(),
+        build: "test".into(),
+        at: WallTime(1),
+        wish: Wish::Run,
+        stages: vec![SubmittedStage { name: "hub".into(), lanes: LANES, mode: Mode::ExactlyOnce, topics: Vec::new() }],
+        settings: Value::Null,
+        workflows: workflows.iter().map(workflow).collect(),
+        services: vec!["speaker".into()],
+        description: format!("topology {name}"),
+    }
+}
+
+/// A northbound on a bus, which has had its first turns.
+pub(crate) fn northbound(bus: &Embedded) -> (Box<Inlet>, Box<Outlet>, Northbound) {
+    let directory = Arc::new(Directory::new(Topics::default(), GatewayLimits::default(), bus.clock()));
+    let inlet = Inlet::open(bus).unwrap();
+    let mut outlet = Outlet::follow(Arc::new(bus.clone()), Arc::clone(&directory)).unwrap();
+    for _ in 0..3 {
+        outlet.turn(Duration::ZERO).unwrap();
+    }
+    let mut state = Northbound::new(directory, inlet.handle());
+    state.metrics = Arc::new(|| "nave_up 1\n".to_owned());
+    (Box::new(inlet), Box::new(outlet), state)
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        let clock = Arc::new(ManualClock::default());
+        let bus = Embedded::open(Arc::clone(&clock) as Arc<dyn Clock>, EmbeddedOptions::default());
+        for topic in [INBOX, EGRESS, VIEW] {
+            bus.ensure_topic(&TopicSpec::log(topic, LANES)).unwrap();
+        }
+        bus.ensure_topic(&TopicSpec::log("nave.control", 1).cleaned(Cleanup::Compact)).unwrap();
+        let flows = submitted("flows", &["create-flow", "remove-flow", "trip"]);
+        bus.writer("up").unwrap().append(&[control_record(&Topics::default(), &flows)]).unwrap();
+        let (inlet, outlet, state) = northbound(&bus);
+        let gateway = Arc::clone(&state.directory.topology("flows").unwrap().gateway);
+        let mut inbox = bus.reader().unwrap();
+        for lane in 0..LANES {
+            inbox.assign(INBOX, lane, 0).unwrap();
+        }
+        Self { bus, clock, gateway, inlet, outlet, state, inbox }
+    }
+
+    pub(crate) fn write(&self, records: &[Outgoing]) {
+        self.bus.writer("hub").unwrap().append(records).unwrap();
+    }
+
+    /// What came into the inbox since the last look.
+    pub(crate) fn came(&mut self) -> Vec<Record> {
+        let mut records = Vec::new();
+        self.inbox.poll(100, Duration::ZERO, &mut records).unwrap();
+        records
+    }
+
+    /// One turn of everything.
+    pub(crate) fn turn(&mut self, hub: &mut impl FnMut(Envelope) -> Vec<Outgoing>) {
+        self.inlet.turn(Duration::ZERO).unwrap();
+        for record in self.came() {
+            self.write(&hub(record.headers.envelope().unwrap()));
+        }
+        self.outlet.turn(Duration::ZERO).unwrap();
+    }
+
+    /// Sends a request. Each record of the inbox is given to `hub`, and what it says is written.
+    pub(crate) async fn send(
+        &mut self,
+        request: Request<Body>,
+        mut hub: impl FnMut(Envelope) -> Vec<Outgoing>,
+    ) -> Told {
+        let mut response = pin!(router(self.state.clone()).oneshot(request));
+        let mut done = None;
+        // A few turns are enough for whatever the hub does at once.
+        for _ in 0..10 {
+            tokio::select! {
+                biased;
+                response = &mut response, if done.is_none() => done = Some(response),
+                () = yield_now() => {}
+            }
+            self.turn(&mut hub);
+        }
+        let response = match done {
+            Some(response) => response,
+            None => response.await,
+        };
+        let (parts, body) = response.unwrap().into_parts();
+        let body = to_bytes(body, usize::MAX).await.unwrap();
+        let body = serde_json::from_slice(&body).unwrap_or_else(|_| Value::from(String::from_utf8_lossy(&body)));
+        Told { status: parts.status.as_u16(), headers: parts.headers, body }
+    }
+
+    /// Sends a request, and has it answered so.
+    pub(crate) async fn answered(&mut self, request: Request<Body>, answer: impl Fn(&OperationId) -> Answer) -> Told {
+        self.send(request, |request| {
+            let operation = request.operation.unwrap();
+            vec![about(Kind::Answer, &ended(&operation, answer(&operation)), &request.id)]
+        })
+        .await
+    }
+
+    /// Sends a good request, and has it answered so.
+    pub(crate) async fn create(&mut self, answer: impl Fn(&OperationId) -> Answer) -> Told {
+        self.answered(flow(GOOD), answer).await
+    }
+
+    /// Sends a request that must not reach the hub.
+    pub(crate) async fn stopped(&mut self, request: Request<Body>) -> Told {
+        self.send(request, |request| panic!("{request:?} must not reach the hub")).await
+    }
+}
+
+pub(crate) const GOOD: &str = r#"{"flowid": "test-01", "length": 10, "error": null}"#;
+
+pub(crate) fn request(method: &str, path: &str) -> Builder {
+    Request::builder().method(method).uri(path)
+}
+
+pub(crate) fn post() -> Builder {
+    request("POST", "/flow")
+}
+
+pub(crate) fn flow(body: &str) -> Request<Body> {
+    post().body(Body::from(body.to_owned())).unwrap()
+}
+
+pub(crate) fn get(path: &str) -> Request<Body> {
+    bare("GET", path)
+}
+
+/// A request without a body.
+pub(crate) fn bare(method: &str, path: &str) -> Request<Body> {
+    request(method, path).body(Body::empty()).unwrap()
+}
+
+/// It is a problem with this status and this code.
+pub(crate) fn assert_problem(told: &Told, status: u16, code: Code) {
+    let Told { body, headers, .. } = told;
+    assert_eq!((told.status, &body["code"], &body["status"]), (status, &json!(code), &json!(status)), "{body}");
+    assert_eq!(headers["content-type"], "application/problem+json");
+    assert_eq!((&body["type"], &body["title"]), (&json!(format!("urn:nave:{code}")), &json!(code.title())));
+    assert!(body["detail"].is_string(), "{body}");
+    assert_eq!(headers.contains_key("retry-after"), status == 429 || code == Code::Overloaded);
+    assert!(headers.contains_key("x-correlation-id"));
+}
