@@ -2,21 +2,25 @@
 //! headers to the simulator and back. Load generator, hub and simulator share the machine.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use bus::{Bus, Clock, Embedded, EmbeddedOptions, MonoTime, Outgoing, Part, Reader, Record, Writer};
+use bus::{Bus, Clock, DiskOptions, Embedded, EmbeddedOptions, MonoTime, Outgoing, Part, Reader, Record, Writer};
 use floodlight_sim::{SpeakerHandle, SpeakerPart};
 use nave::clock::SystemClock;
 use nave::system::{HUB, System, SystemOptions};
 use topology::driver::Threads;
 use wire::{Envelope, Kind, OperationId};
 
-pub(crate) fn run(flows: usize) -> anyhow::Result<()> {
+pub(crate) fn run(flows: usize, data: Option<&Path>, sync: bus::Sync) -> anyhow::Result<()> {
     println!("| in flight | flows/s | p50 | p99 | p99.9 |\n|---|---|---|---|---|");
     for in_flight in [1, 64, 1024] {
-        let row = Load::new()?.run(flows, in_flight)?;
+        let dir = data.map(|data| data.join(format!("flows-{in_flight}")));
+        let disk = dir.as_ref().map(|dir| DiskOptions::new(dir).synced(sync));
+        let row = Load::new(disk)?.run(flows, in_flight)?;
+        dir.map_or(Ok(()), std::fs::remove_dir_all)?;
         println!("{row}");
     }
     Ok(())
@@ -31,9 +35,13 @@ struct Load {
 }
 
 impl Load {
-    fn new() -> anyhow::Result<Self> {
+    fn new(disk: Option<DiskOptions>) -> anyhow::Result<Self> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
-        let bus: Arc<dyn Bus> = Arc::new(Embedded::open(Arc::clone(&clock), EmbeddedOptions::default()));
+        let options = EmbeddedOptions::default();
+        let bus: Arc<dyn Bus> = match disk {
+            Some(disk) => Arc::new(Embedded::on_disk(Arc::clone(&clock), options, &disk)?),
+            None => Arc::new(Embedded::open(Arc::clone(&clock), options)),
+        };
         let mut options = SystemOptions::default();
         options.hub.live = 4_096;
         let system = Arc::new(System::new(Arc::clone(&bus), options)?);

@@ -2,15 +2,24 @@
 //!
 //! ```text
 //! cargo run --release -p bench -- flows      # flows on the embedded bus: flows/s, latency
+//! cargo run --release -p bench -- flows --data target/bench --sync always    # the same on disk
+//! cargo run --release -p bench -- store      # the bus on disk alone: a record in batches, a sync
 //! cargo run --release -p bench -- timers     # the timing wheel: register, cancel, fire
 //! ```
 //!
 //! Times are printed here and asserted nowhere. Machines are noisy: compare within one run.
 
+/// As the binary has it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 mod flows;
+mod store;
 mod timers;
 
-use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
 
 #[derive(Debug, Parser)]
 #[command(name = "bench", about = "Every figure that we quote")]
@@ -26,6 +35,21 @@ enum What {
         /// How many flows for each row
         #[arg(long, default_value_t = 5_000)]
         flows: usize,
+        /// Keep everything in an empty directory
+        #[arg(long)]
+        data: Option<PathBuf>,
+        /// When it is synced there
+        #[arg(long, value_enum, default_value_t = Synced::Always)]
+        sync: Synced,
+    },
+    /// The embedded bus on disk alone
+    Store {
+        /// How many records for each row
+        #[arg(long, default_value_t = 400_000)]
+        records: usize,
+        /// Where the disk is that is measured
+        #[arg(long, default_value = "target/bench")]
+        data: PathBuf,
     },
     /// The timing wheel
     Timers {
@@ -35,9 +59,28 @@ enum What {
     },
 }
 
+/// When records are synced.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Synced {
+    Always,
+    Interval,
+    Never,
+}
+
+impl Synced {
+    fn of(self) -> bus::Sync {
+        match self {
+            Self::Always => bus::Sync::Always,
+            Self::Interval => bus::Sync::INTERVAL,
+            Self::Never => bus::Sync::Never,
+        }
+    }
+}
+
 fn main() -> anyhow::Result<()> {
     match Cli::parse().what {
-        What::Flows { flows } => flows::run(flows),
+        What::Flows { flows, data, sync } => flows::run(flows, data.as_deref(), sync.of()),
+        What::Store { records, data } => store::run(&data, records),
         What::Timers { timers } => {
             timers::run(timers);
             Ok(())

@@ -44,6 +44,7 @@ pub mod record;
 pub mod topic;
 
 pub use clock::{Clock, ManualClock, MonoTime};
+pub use embedded::disk::{DiskFaults, DiskOptions, Sync};
 pub use embedded::{Embedded, EmbeddedOptions};
 pub use error::{BusError, CommitError};
 pub use kafka::{Kafka, KafkaOptions};

@@ -47,6 +47,9 @@ pub struct MemberSpec {
     pub name: String,
     /// After so long without a sign of life its partitions go to others.
     pub session_timeout: Duration,
+    /// True for a member that stands for something outside of the process, like a spoke that keeps its own disk: it sees only
+    /// what is durable, as readers do. One inside sees records as soon as they are written. On Kafka there is no difference.
+    pub outside: bool,
 }
 
 impl MemberSpec {
@@ -55,7 +58,13 @@ impl MemberSpec {
 
     /// A member with the shortest session.
     pub fn new(group: &str, topic: &str, name: &str) -> Self {
-        Self { group: group.into(), topic: topic.into(), name: name.into(), session_timeout: Self::SESSION }
+        Self {
+            group: group.into(),
+            topic: topic.into(),
+            name: name.into(),
+            session_timeout: Self::SESSION,
+            outside: false,
+        }
     }
 }
 
@@ -90,6 +99,14 @@ pub trait Member: Send {
     /// Commits records and positions: all of it or nothing. Every position is checked against the ownership of its
     /// partition, so a batch that moves nothing may name its unmoved position to be fenced all the same.
     fn commit(&mut self, batch: &Batch) -> Result<(), CommitError>;
+
+    /// Commits positions alone without waiting for them, where the bus can do that: for members that may read again what
+    /// they have done, and would rather not wait. What comes of it is not said. It may be lost, and after a rebalance it may
+    /// come after the next owner's first commit; the next one names the same positions or later ones. Whoever must know
+    /// uses [`Member::commit`].
+    fn commit_behind(&mut self, positions: &[Position]) -> Result<(), CommitError> {
+        self.commit(&Batch { records: Vec::new(), positions: positions.to_vec() })
+    }
 
     /// Gives partitions back after [`Arrival::Revoking`]. Partitions that nobody asked for stay.
     ///

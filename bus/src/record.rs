@@ -43,6 +43,16 @@ impl Headers {
         Envelope::read(self.iter())
     }
 
+    /// Headers that [`Headers::bytes`] gave.
+    pub(crate) fn from_bytes(bytes: Bytes) -> Self {
+        Self(bytes)
+    }
+
+    /// All of them, as one piece of memory.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     /// Their size in memory, in bytes.
     pub fn size(&self) -> usize {
         self.0.len()
@@ -115,6 +125,13 @@ pub struct Outgoing {
     pub headers: Headers,
     /// The value. Empty with a key in a compacted topic: delete what the key has.
     pub value: Bytes,
+}
+
+impl Record {
+    /// Key, headers and value together, in bytes.
+    pub(crate) fn size(&self) -> usize {
+        self.key.as_ref().map_or(0, Bytes::len) + self.headers.size() + self.value.len()
+    }
 }
 
 impl Outgoing {

@@ -1,4 +1,4 @@
-//! What every bus must do, written once and run on both.
+//! What every bus must do, written once and run on all: embedded, embedded on disk, and on Kafka.
 //!
 //! The tests on Kafka need a broker: `./test` or `tools/kafka start` gives them one.
 
@@ -20,7 +20,7 @@ mod records;
 #[path = "conformance/topics.rs"]
 mod topics;
 
-/// Makes two tests of each function: one for each implementation.
+/// Makes a test of each function for each implementation.
 macro_rules! on_every_bus {
     ($($behaviour:ident { $($test:ident,)+ })+) => {
         mod embedded {
@@ -28,6 +28,14 @@ macro_rules! on_every_bus {
                 #[test]
                 fn $test() {
                     super::$behaviour::$test(&super::fixture::OnEmbedded::open());
+                }
+            )+)+
+        }
+        mod on_disk {
+            $($(
+                #[test]
+                fn $test() {
+                    super::$behaviour::$test(&super::fixture::OnDisk::open());
                 }
             )+)+
         }
@@ -67,6 +75,7 @@ on_every_bus! {
         a_commit_without_positions_writes_its_records,
         an_empty_commit_is_nothing,
         commits_leave_gaps_that_a_reader_passes,
+        positions_that_nobody_waits_for_are_committed_in_the_end,
         a_note_that_is_too_long_is_refused,
     }
     groups {

@@ -5,6 +5,8 @@ use bytes::Bytes;
 use wire::speaker::{Refusal, Reply};
 use wire::{Envelope, Kind, WallTime};
 
+use crate::flaw::Flaw;
+
 /// Who speaks: the `ce_source` of every answer.
 pub const SOURCE: &str = "/spoke/speaker";
 
@@ -17,6 +19,8 @@ pub struct Answer {
     pub request: Envelope,
     /// What is said.
     pub body: Body,
+    /// What a fault makes wrong with it.
+    pub flaw: Option<Flaw>,
 }
 
 /// What is said.
@@ -47,7 +51,11 @@ impl Answer {
             headers: bus::Headers::default(),
             value: value.expect("texts and numbers can be written as JSON").into(),
         };
-        Some(outgoing.with(&envelope))
+        let outgoing = outgoing.with(&envelope);
+        Some(match self.flaw {
+            None => outgoing,
+            Some(flaw) => flaw.spoil(envelope, outgoing),
+        })
     }
 }
 
@@ -62,7 +70,8 @@ mod tests {
         request.reply_partition = Some(3);
         request.attempt = Some(2);
         let key = Some(Bytes::from_static(b"of:01"));
-        let answer = Answer { key: key.clone(), request, body: Body::Reply(Reply::Removed { existed: true }) };
+        let answer =
+            Answer { key: key.clone(), request, body: Body::Reply(Reply::Removed { existed: true }), flaw: None };
         let record = answer.outgoing(WallTime(7)).unwrap();
         let envelope = record.headers.envelope().unwrap();
         assert_eq!((record.topic.as_ref(), record.route, record.key), ("nave.flows.hub.in", Route::To(3), key));
@@ -75,7 +84,7 @@ mod tests {
     #[test]
     fn an_answer_to_nobody_is_no_record() {
         let request = Envelope::new(Kind::Call, "7f3a/1/1/speaker/2", "/nave/flows/hub/3");
-        let answer = Answer { key: None, request, body: Body::Reply(Reply::Found { rule: None }) };
+        let answer = Answer { key: None, request, body: Body::Reply(Reply::Found { rule: None }), flaw: None };
         assert_eq!(answer.outgoing(WallTime(7)), None);
     }
 }

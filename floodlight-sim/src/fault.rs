@@ -8,15 +8,23 @@
 //! | `delay_execution` | late | late | a command on a slow way out; others of the same switch overtake it |
 //! | `error` | not | a refusal; with `retry`, a failure: try again | a switch that declines |
 //! | `duplicate` | now, once | twice | a message that is sent again |
+//! | `reorder` | now | after the next `hold` answers to others, or after a second | replies that overtake each other |
+//! | `wrong_key` | now | under another identity: see [`Astray`] | a spoke that mixes up its conversations |
+//! | `corrupt` | now | in bytes that nobody can read: see [`Garbage`] | a spoke of another version, or a broken one |
+//! | `oversized` | now | in so many bytes | a reply that the bus may not take |
+//! | `lie` | not | as if it were done, and remembered so | a switch that confirms what it has not done; reads are told truly |
+//! | `crash` | now | not; with `told`, yes | a process that dies between doing and telling, or right after telling |
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use wire::Problem;
 use wire::speaker::SwitchId;
+use wire::{CallId, Problem};
 
-/// So many faults can stand at once. Each command is compared with all of them, and people write them by hand.
-pub const MAX_FAULTS: usize = 1_000;
+use crate::chance::Percent;
+
+/// The longest reply that `oversized` makes, in bytes: twice what any bus of ours takes.
+pub const MAX_OVERSIZED: usize = 2 << 20;
 
 /// A fault to come. The first that matches a command, in the order they were put in, strikes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,6 +63,9 @@ pub struct Match {
     /// removal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<u32>,
+    /// Of those that match, so many in a hundred, by chance from the seed: see [`Percent`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub percent: Option<Percent>,
 }
 
 /// A command's word.
@@ -108,6 +119,69 @@ pub enum FaultKind {
     },
     /// Done once, told twice.
     Duplicate,
+    /// Done now, told after answers to others.
+    Reorder {
+        /// After so many, from 1; or after [`crate::late::HOLD_MS`], so that nothing is held for ever.
+        hold: u32,
+    },
+    /// Done, and told under another identity.
+    WrongKey {
+        /// What is wrong with it.
+        what: Astray,
+    },
+    /// Done, and told in bytes that nobody can read.
+    Corrupt {
+        /// What is wrong with them.
+        what: Garbage,
+    },
+    /// Done, and told in a body of so many bytes.
+    Oversized {
+        /// Its length, at most [`MAX_OVERSIZED`]; a reply that is longer by itself stays as it is.
+        bytes: usize,
+    },
+    /// Not done, but told as done and remembered so. It strikes no reads.
+    Lie,
+    /// Done; then the speaker dies.
+    Crash {
+        /// It dies of the n-th command that matches, counted from 1.
+        #[serde(default = "at_once")]
+        after: u32,
+        /// True: the answers are told first. Else nothing is told that was not told before.
+        #[serde(default)]
+        told: bool,
+    },
+}
+
+/// What is wrong with the identity of a reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Astray {
+    /// `ce_callid` is of a call that does not exist; `ce_causationid` is right.
+    Call,
+    /// `ce_causationid` is of a call that does not exist; `ce_callid` is right.
+    Causation,
+    /// The record has another key. Where the request names a partition, the reply still finds its way.
+    Key,
+    /// It goes to another partition than the request names.
+    Partition,
+}
+
+/// What is wrong with the bytes of a reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Garbage {
+    /// The body is no text.
+    Body,
+    /// The body is text that is no JSON.
+    Json,
+    /// None of the headers is ours.
+    Headers,
+    /// `ce_type` is missing, all else is right.
+    Type,
+}
+
+fn at_once() -> u32 {
+    1
 }
 
 impl FaultKind {
@@ -120,12 +194,18 @@ impl FaultKind {
             FaultKind::DelayExecution { .. } => "delay_execution",
             FaultKind::Error { .. } => "error",
             FaultKind::Duplicate => "duplicate",
+            FaultKind::Reorder { .. } => "reorder",
+            FaultKind::WrongKey { .. } => "wrong_key",
+            FaultKind::Corrupt { .. } => "corrupt",
+            FaultKind::Oversized { .. } => "oversized",
+            FaultKind::Lie => "lie",
+            FaultKind::Crash { .. } => "crash",
         }
     }
 
     /// True where something waits for a later time.
     pub fn delays(&self) -> bool {
-        matches!(self, FaultKind::DelayReply { .. } | FaultKind::DelayExecution { .. })
+        matches!(self, FaultKind::DelayReply { .. } | FaultKind::DelayExecution { .. } | FaultKind::Reorder { .. })
     }
 }
 
@@ -148,65 +228,54 @@ pub struct Struck<'a> {
     pub flow: Option<&'a str>,
     /// Which sending; a message that does not say is the first.
     pub attempt: u32,
-    /// The step of the operation that calls.
-    pub step: u32,
+    /// The call: its step is compared, and chance is drawn from it.
+    pub call: &'a CallId,
 }
 
 impl Match {
-    /// True where everything that is given is so.
+    /// True where everything that is given is so, chance apart.
     pub fn matches(&self, command: &Struck<'_>) -> bool {
         self.switch.as_ref().is_none_or(|switch| switch == command.switch)
             && self.rule.is_none_or(|rule| Some(rule) == command.rule)
             && self.command.is_none_or(|word| word.as_str() == command.command)
             && self.attempt.is_none_or(|attempt| attempt == command.attempt)
             && self.flow.as_deref().is_none_or(|flow| Some(flow) == command.flow)
-            && self.step.is_none_or(|step| step == command.step)
+            && self.step.is_none_or(|step| step == command.call.step)
     }
 }
 
-/// The faults that stand.
-#[derive(Debug, Default)]
-pub struct Faults(Vec<Fault>);
-
-impl Faults {
-    /// Puts one in, behind the others.
+impl Fault {
+    /// Refuses one that would never strike, or that asks for more than there is.
     ///
     /// # Errors
-    /// Where it would never strike, or where there are [`MAX_FAULTS`] already.
-    pub fn inject(&mut self, fault: Fault) -> Result<(), Problem> {
-        if fault.times == Some(0) {
+    /// Names the field, its value, and what is allowed.
+    pub fn check(&self) -> Result<(), Problem> {
+        let from_one = |field: &str, value: u32| {
+            if value > 0 { Ok(()) } else { Err(Problem::field(field, "0", "a whole number from 1")) }
+        };
+        if self.times == Some(0) {
             return Err(Problem::field("times", "0", "a whole number from 1, or nothing for ever"));
         }
-        if self.0.len() >= MAX_FAULTS {
-            return Err(Problem::field("faults", "one too many", "1000 at once; DELETE /faults takes them away"));
-        }
-        self.0.push(fault);
-        Ok(())
-    }
-
-    /// Takes all away.
-    pub fn clear(&mut self) {
-        self.0.clear();
-    }
-
-    /// Those that stand, in order, each with the times that it has left.
-    pub fn list(&self) -> &[Fault] {
-        &self.0
-    }
-
-    /// What strikes this command: the first fault that matches, and that can strike at all (`room` says whether something
-    /// may be delayed). One of its times is used up.
-    pub fn strike(&mut self, command: &Struck<'_>, room: bool) -> Option<FaultKind> {
-        let found = self.0.iter().position(|fault| fault.when.matches(command) && (room || !fault.kind.delays()))?;
-        let fault = &mut self.0[found];
-        let kind = fault.kind.clone();
-        if let Some(times) = &mut fault.times {
-            *times -= 1;
-            if *times == 0 {
-                self.0.remove(found);
+        match &self.kind {
+            FaultKind::Reorder { hold } => from_one("hold", *hold),
+            FaultKind::Crash { after, .. } => from_one("after", *after),
+            FaultKind::Oversized { bytes } if *bytes > MAX_OVERSIZED => {
+                Err(Problem::field("bytes", &bytes.to_string(), &format!("at most {MAX_OVERSIZED}")))
             }
+            FaultKind::Lie if self.when.command == Some(Word::Read) => {
+                Err(Problem::field("command", "read", "install or remove, or nothing for both: a lie strikes no reads"))
+            }
+            FaultKind::Silence
+            | FaultKind::Mute
+            | FaultKind::DelayReply { .. }
+            | FaultKind::DelayExecution { .. }
+            | FaultKind::Error { .. }
+            | FaultKind::Duplicate
+            | FaultKind::WrongKey { .. }
+            | FaultKind::Corrupt { .. }
+            | FaultKind::Oversized { .. }
+            | FaultKind::Lie => Ok(()),
         }
-        Some(kind)
     }
 }
 
@@ -214,17 +283,17 @@ impl Faults {
 mod tests {
     use super::*;
 
-    fn command(switch: &SwitchId) -> Struck<'_> {
-        Struck { switch, command: "install", rule: Some(8), flow: Some("test-01"), attempt: 2, step: 1 }
+    fn call() -> CallId {
+        "7f3a/1/8".parse().unwrap()
     }
 
-    fn fault(text: &str) -> Fault {
-        serde_json::from_str(text).unwrap()
+    fn command<'a>(switch: &'a SwitchId, call: &'a CallId) -> Struck<'a> {
+        Struck { switch, command: "install", rule: Some(8), flow: Some("test-01"), attempt: 2, call }
     }
 
     #[test]
     fn a_fault_strikes_what_it_names_and_nothing_else() {
-        let switch = SwitchId::numbered(8);
+        let (switch, call) = (SwitchId::numbered(8), call());
         for when in [
             r"{}",
             r#"{"switch":"of:08"}"#,
@@ -232,7 +301,7 @@ mod tests {
             r#"{"command":"install","attempt":2}"#,
             r#"{"step":1}"#,
         ] {
-            assert!(serde_json::from_str::<Match>(when).unwrap().matches(&command(&switch)), "{when}");
+            assert!(serde_json::from_str::<Match>(when).unwrap().matches(&command(&switch, &call)), "{when}");
         }
         for when in [
             r#"{"switch":"of:09"}"#,
@@ -243,31 +312,10 @@ mod tests {
             r#"{"step":2}"#,
             r#"{"switch":"of:08","rule":7}"#,
         ] {
-            assert!(!serde_json::from_str::<Match>(when).unwrap().matches(&command(&switch)), "{when}");
+            assert!(!serde_json::from_str::<Match>(when).unwrap().matches(&command(&switch, &call)), "{when}");
         }
-        let unknown = Struck { rule: None, flow: None, ..command(&switch) };
+        let unknown = Struck { rule: None, flow: None, ..command(&switch, &call) };
         assert!(!Match { rule: Some(8), ..Match::default() }.matches(&unknown));
-    }
-
-    #[test]
-    fn the_first_fault_that_has_times_left_strikes() {
-        let switch = SwitchId::numbered(8);
-        let mut faults = Faults::default();
-        faults.inject(fault(r#"{"kind":"silence","times":2}"#)).unwrap();
-        faults.inject(fault(r#"{"kind":{"error":{"code":"busy","retry":true}}}"#)).unwrap();
-        let struck: Vec<String> =
-            (0..4).filter_map(|_| faults.strike(&command(&switch), true)).map(|kind| kind.to_string()).collect();
-        assert_eq!(struck, ["silence", "silence", "error", "error"]);
-        assert_eq!(faults.list().len(), 1);
-    }
-
-    #[test]
-    fn nothing_is_delayed_where_there_is_no_room_to_wait() {
-        let switch = SwitchId::numbered(8);
-        let mut faults = Faults::default();
-        faults.inject(fault(r#"{"kind":{"delay_reply":{"ms":5}},"times":1}"#)).unwrap();
-        assert_eq!(faults.strike(&command(&switch), false), None);
-        assert_eq!(faults.strike(&command(&switch), true), Some(FaultKind::DelayReply { ms: 5 }));
     }
 
     #[test]
@@ -279,6 +327,12 @@ mod tests {
             FaultKind::DelayExecution { ms: 1 },
             FaultKind::Error { code: "busy".into(), retry: false },
             FaultKind::Duplicate,
+            FaultKind::Reorder { hold: 2 },
+            FaultKind::WrongKey { what: Astray::Causation },
+            FaultKind::Corrupt { what: Garbage::Type },
+            FaultKind::Oversized { bytes: 7 },
+            FaultKind::Lie,
+            FaultKind::Crash { after: 2, told: true },
         ] {
             let text = serde_json::to_string(&kind).unwrap();
             assert!(text.contains(&format!("\"{kind}\"")), "{text}");
@@ -294,9 +348,29 @@ mod tests {
             r#"{"kind":{"delay_reply":{"ms":5,"s":1}}}"#,
             r#"{"kind":"noise"}"#,
             r#"{"when":{}}"#,
+            r#"{"kind":{"wrong_key":{"what":"door"}}}"#,
+            r#"{"kind":{"corrupt":{}}}"#,
+            r#"{"kind":{"crash":{"before":1}}}"#,
+            r#"{"kind":"mute","when":{"percent":101}}"#,
         ] {
             assert!(serde_json::from_str::<Fault>(text).is_err(), "{text}");
         }
-        assert!(Faults::default().inject(fault(r#"{"kind":"mute","times":0}"#)).is_err());
+    }
+
+    #[test]
+    fn a_fault_that_would_never_strike_is_refused_by_name() {
+        for (text, field) in [
+            (r#"{"kind":"mute","times":0}"#, "times"),
+            (r#"{"kind":{"reorder":{"hold":0}}}"#, "hold"),
+            (r#"{"kind":{"crash":{"after":0}}}"#, "after"),
+            (r#"{"kind":{"oversized":{"bytes":2097153}}}"#, "bytes"),
+            (r#"{"kind":"lie","when":{"command":"read"}}"#, "command"),
+        ] {
+            let problem = serde_json::from_str::<Fault>(text).unwrap().check().unwrap_err();
+            assert_eq!(problem.field.as_deref(), Some(field), "{text}");
+        }
+        for text in [r#"{"kind":{"crash":{}}}"#, r#"{"kind":"lie","when":{"command":"remove"}}"#] {
+            assert_eq!(serde_json::from_str::<Fault>(text).unwrap().check(), Ok(()), "{text}");
+        }
     }
 }

@@ -22,21 +22,30 @@
 //! # Ok::<(), wire::WireError>(())
 //! ```
 //!
-//! Read in this order: [`switch`] (rule tables and meters), [`memory`] (what is remembered), [`fault`] (what can be broken,
-//! and on which side), [`audit`] (what was done), [`speaker`] (the pure core that joins them), [`request`] and [`answer`]
+//! Read in this order: [`switch`] (rule tables and meters), [`memory`] (what is remembered), [`tables`]
+//! (both as one, and what changes in them), [`store`] (the same on disk), [`fault`] (what can be broken,
+//! and on which side), [`chance`] and [`faults`] (which fault strikes a command), [`flaw`] (how an answer is spoilt), [`plan`]
+//! (the same from a file), [`late`] (what waits), [`audit`] (what was done), [`speaker`] (the pure core that joins them), [`request`] and [`answer`]
 //! (what comes in and what goes out), [`handle`] (how it is shared), [`part`] (how it is spoken to over the bus), [`mod@admin`]
 //! (its HTTP side).
 
 pub mod admin;
 pub mod answer;
 pub mod audit;
+pub mod chance;
 pub mod fault;
+pub mod faults;
+pub mod flaw;
 pub mod handle;
+pub mod late;
 pub mod memory;
 pub mod part;
+pub mod plan;
 pub mod request;
 pub mod speaker;
+pub mod store;
 pub mod switch;
+pub mod tables;
 
 mod metrics;
 mod newest;
@@ -44,8 +53,11 @@ mod newest;
 pub use admin::{admin, serve};
 pub use answer::{Answer, Body};
 pub use audit::{Deed, Entry};
-pub use fault::{Fault, FaultKind, Match, Word};
+pub use chance::Percent;
+pub use fault::{Astray, Fault, FaultKind, Garbage, Match, Word};
 pub use handle::SpeakerHandle;
-pub use part::SpeakerPart;
+pub use part::{Heartbeats, SpeakerOptions, SpeakerPart};
+pub use plan::{FaultPlan, PlanError};
 pub use request::Request;
-pub use speaker::Speaker;
+pub use speaker::{Crash, Speaker};
+pub use store::{Store, StoreError};

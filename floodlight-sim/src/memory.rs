@@ -1,23 +1,32 @@
 //! What a speaker remembers: the calls it has carried out, and the calls that were undone.
 
 use wire::CallId;
-use wire::speaker::{Reply, Rule, SwitchId};
+use wire::speaker::{Reply, SwitchId};
 
-use crate::newest::Newest;
+use crate::newest::{Newest, Placed};
+use crate::tables::Fact;
 
 /// So many calls are remembered, the newest. A call can only come again while its operation lives, which is minutes; 100,000
 /// calls are what fifty flows of the greatest length need, and take some 20 MB.
 pub const REMEMBERED: usize = 100_000;
 
-/// Replies by call id, and what must never be carried out again.
-///
-/// It lives and dies together with the rule tables. A memory without its rules would claim what is not there, and rules
-/// without their memory would be changed by a message that comes late.
+/// Replies by call id, and what must never be carried out again. It is changed through [`crate::tables::Tables`] alone.
 #[derive(Debug)]
 pub struct Memory {
     replies: Newest<CallId, Reply>,
     undone: Newest<CallId, ()>,
     cookies: Newest<(SwitchId, u64), Named>,
+}
+
+/// The kinds of what is remembered, each with a bound of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Memo {
+    /// What calls were told.
+    Replied,
+    /// Calls that were undone.
+    Undone,
+    /// What cookies were used for.
+    Named,
 }
 
 /// The flow and the number of the rule that a cookie was last used for.
@@ -47,13 +56,13 @@ impl Memory {
     }
 
     /// Keeps what `call` is told.
-    pub fn keep(&mut self, call: CallId, reply: Reply) {
-        self.replies.put(call, reply);
+    pub(crate) fn keep(&mut self, call: CallId, reply: Reply) -> Placed {
+        self.replies.put(call, reply)
     }
 
     /// From now on `call` is refused.
-    pub fn undo(&mut self, call: CallId) {
-        self.undone.put(call, ());
+    pub(crate) fn undo(&mut self, call: CallId) -> Placed {
+        self.undone.put(call, ())
     }
 
     /// True where `call` was undone.
@@ -62,9 +71,17 @@ impl Memory {
     }
 
     /// Keeps which rule a cookie stands for: reads and removals name the cookie alone, and faults name rules.
-    pub fn name(&mut self, rule: &Rule) {
-        let named = Named { flow: rule.flow.clone(), number: rule.number };
-        self.cookies.put((rule.switch.clone(), rule.cookie), named);
+    pub(crate) fn name(&mut self, switch: SwitchId, cookie: u64, named: Named) -> Placed {
+        self.cookies.put((switch, cookie), named)
+    }
+
+    /// Remembers what was remembered before; of each kind in the order of their numbers.
+    pub(crate) fn restore(&mut self, number: u64, fact: Fact) {
+        match fact {
+            Fact::Replied { call, reply } => self.replies.restore(number, call, reply),
+            Fact::Undone { call } => self.undone.restore(number, call, ()),
+            Fact::Named { switch, cookie, named } => self.cookies.restore(number, (switch, cookie), named),
+        }
     }
 
     /// The rule that `cookie` was last used for on `switch`, carried out or not.

@@ -1,10 +1,15 @@
 //! The speaker on the bus: a member of the group of its topic.
 //!
-//! Each turn reads what has come, hands it to the [`crate::Speaker`], and commits all answers together with the positions in
-//! one batch. So a request is answered at least once: after a crash, what was not committed is read again, and the memory
-//! knows it.
+//! Each turn reads what has come, hands it to the [`crate::Speaker`], keeps what that changed, and tells all answers:
+//! together with the positions in one commit, or at once with the positions behind. So a request is answered at least once:
+//! after a crash, what was not committed is read again, and the memory knows it.
+//!
+//! Read in this order: `options`, this file, `commits` (one commit), `behind` (answers at once), `heart` (heartbeats).
 
+mod behind;
 mod commits;
+mod heart;
+mod options;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -12,7 +17,11 @@ use std::time::Duration;
 
 use bus::{Arrival, Bus, BusError, Clock, Member, MemberSpec, MonoTime, Outgoing, Part, Pause, Record, Turn};
 
+use self::behind::Behind;
 use self::commits::Doubt;
+use self::heart::Heart;
+pub use self::options::{Heartbeats, SpeakerOptions};
+use crate::flaw::Flaw;
 use crate::{Answer, Request, Speaker, SpeakerHandle, metrics};
 
 /// So many requests are taken in one turn: enough to share a commit, few enough to be answered within milliseconds.
@@ -20,6 +29,9 @@ const TAKEN: usize = 256;
 
 /// So many answers may wait for a commit. Beyond it nothing more is read: sixteen turns of requests, some 2 MB.
 const OWED: usize = 4_096;
+
+/// While answers of so many bytes are owed, none is made longer than it is: what a fault may ask for stays bounded too.
+const OVERSIZED: usize = 64 << 20;
 
 /// Serves a [`SpeakerHandle`] over the bus.
 pub struct SpeakerPart {
@@ -34,7 +46,12 @@ pub struct SpeakerPart {
     lanes: BTreeMap<u32, Lane>,
     /// Answers that are not committed yet, in order.
     owed: Vec<Outgoing>,
+    /// It died of a fault: nothing is done before it is started again.
+    down: bool,
     doubt: Option<Doubt>,
+    /// Where answers are told at once.
+    behind: Option<Behind>,
+    heart: Option<Heart>,
     polling: Pause,
     committing: Pause,
     arrivals: Vec<Arrival>,
@@ -42,7 +59,11 @@ pub struct SpeakerPart {
 
 /// Where the speaker stands in a partition.
 struct Lane {
+    /// The offset of the next request.
     next: u64,
+    /// All before this was answered, durably; kept where answers are told at once.
+    told: u64,
+    /// The committed offset.
     committed: u64,
 }
 
@@ -52,11 +73,48 @@ impl SpeakerPart {
     /// # Errors
     /// Where the bus does not let it join.
     pub fn join(bus: &dyn Bus, topic: &str, member_name: &str, handle: SpeakerHandle) -> Result<Self, BusError> {
-        let member = bus.member(&MemberSpec::new(topic, topic, member_name))?;
-        Ok(Self::over(member, member_name, bus.clock(), handle))
+        Self::join_with(bus, topic, member_name, handle, &SpeakerOptions::default())
     }
 
-    /// Serves what `member` reads.
+    /// The same, with options.
+    ///
+    /// # Errors
+    /// Where the bus does not let it join or write.
+    pub fn join_with(
+        bus: &dyn Bus,
+        topic: &str,
+        member_name: &str,
+        handle: SpeakerHandle,
+        options: &SpeakerOptions,
+    ) -> Result<Self, BusError> {
+        let member = bus.member(&Self::member_spec(topic, member_name, &handle))?;
+        Self::over(member, member_name, bus.clock(), handle).with(bus, options)
+    }
+
+    /// Who it is in its group. What it keeps on disk outlives the process: nothing goes there that the bus may forget.
+    fn member_spec(topic: &str, member_name: &str, handle: &SpeakerHandle) -> MemberSpec {
+        MemberSpec { outside: handle.is_kept(), ..MemberSpec::new(topic, topic, member_name) }
+    }
+
+    /// The same part with options; `bus` gives it what it writes with.
+    ///
+    /// # Errors
+    /// Where the bus does not let it write.
+    pub fn with(mut self, bus: &dyn Bus, options: &SpeakerOptions) -> Result<Self, BusError> {
+        self.behind = None;
+        if !options.transactional {
+            let writer = bus.writer(&format!("{}-answers", self.member_name))?;
+            self.behind = Some(Behind::new(writer, options.commit_every_ms));
+        }
+        self.heart = None;
+        if let Some(heartbeats) = options.heartbeats.as_ref().filter(|heartbeats| heartbeats.every_ms > 0) {
+            let writer = bus.writer(&format!("{}-heart", self.member_name))?;
+            self.heart = Some(Heart::new(heartbeats.clone(), writer, self.clock.mono()));
+        }
+        Ok(self)
+    }
+
+    /// Serves what `member` reads, with the default options.
     pub fn over(member: Box<dyn Member>, member_name: &str, clock: Arc<dyn Clock>, handle: SpeakerHandle) -> Self {
         Self {
             name: format!("speaker {member_name}"),
@@ -67,7 +125,10 @@ impl SpeakerPart {
             assigned: BTreeSet::new(),
             lanes: BTreeMap::new(),
             owed: Vec::new(),
+            down: false,
             doubt: None,
+            behind: None,
+            heart: None,
             polling: Pause::default(),
             committing: Pause::default(),
             arrivals: Vec::new(),
@@ -107,23 +168,27 @@ impl SpeakerPart {
     fn handle_arrivals(&mut self) -> Vec<u32> {
         let (now, wall) = (self.clock.mono(), self.clock.wall());
         let handle = self.handle.clone();
-        let mut speaker = handle.lock();
-        let due = speaker.due(now, wall);
-        self.owe(due);
+        let mut held = handle.lock();
+        let speaker = &mut held.speaker;
+        if speaker.crash().is_none() {
+            let due = speaker.due(now, wall);
+            self.owe(due);
+        }
         let mut revoking = Vec::new();
         for arrival in std::mem::take(&mut self.arrivals) {
             match arrival {
                 Arrival::Assigned(partitions) => self.assigned.extend(partitions),
                 Arrival::Revoking(partitions) => revoking.extend(partitions),
                 Arrival::Lost(partitions) => self.forget(&partitions),
-                Arrival::Record(record) => self.handle_record(&mut speaker, now, &record),
+                Arrival::Record(record) => self.handle_record(speaker, now, &record),
             }
         }
         revoking
     }
 
     fn handle_record(&mut self, speaker: &mut Speaker, now: MonoTime, record: &Record) {
-        let Some(lane) = self.lanes.get_mut(&record.partition) else { return };
+        // What comes behind a command that it dies of is read again by the next process.
+        let Some(lane) = self.lanes.get_mut(&record.partition).filter(|_| speaker.crash().is_none()) else { return };
         lane.next = record.offset + 1;
         match Request::read(record) {
             Ok(request) => {
@@ -141,12 +206,34 @@ impl SpeakerPart {
 
     fn owe(&mut self, answers: impl IntoIterator<Item = Answer>) {
         let wall = self.clock.wall();
-        for answer in answers {
+        for mut answer in answers {
+            if matches!(answer.flaw, Some(Flaw::Oversized(_)))
+                && self.owed.iter().map(Outgoing::size).sum::<usize>() >= OVERSIZED
+            {
+                answer.flaw = None;
+            }
             match answer.outgoing(wall) {
                 Some(record) => self.owed.push(record),
                 None => metrics::dropped("no address", 1),
             }
         }
+    }
+
+    /// True where it died of a fault. Where somebody has started it again since, it goes on at what was committed.
+    fn is_down(&mut self) -> bool {
+        self.down = self.down && self.handle.is_down();
+        self.down
+    }
+
+    /// It dies of a fault: all that was not committed goes with it. What the member holds stays with it, for a process that
+    /// is gone cannot give anything back; the next one starts all of it anew.
+    fn fall(&mut self) {
+        self.assigned.extend(std::mem::take(&mut self.lanes).into_keys());
+        self.owed.clear();
+        self.doubt = None;
+        self.committing.over();
+        self.down = true;
+        self.handle.fall();
     }
 
     fn forget(&mut self, partitions: &[u32]) {
@@ -188,13 +275,15 @@ impl SpeakerPart {
         // What was deleted has been said to be gone, here or by the poll.
         let next = committed.max(left.low);
         self.member.start(partition, next)?;
-        Ok(Lane { next, committed })
+        Ok(Lane { next, told: next, committed })
     }
 
     /// When there is something to do without anybody's asking.
     fn next(&self) -> Option<MonoTime> {
-        let due = self.handle.lock().next_due();
-        [due, self.polling.until(), self.committing.until()].into_iter().flatten().min()
+        let due = self.handle.lock().speaker.next_due();
+        let beat = self.heart.as_ref().map(Heart::due);
+        let follow = self.behind.as_ref().and_then(Behind::next);
+        [due, beat, follow, self.polling.until(), self.committing.until()].into_iter().flatten().min()
     }
 }
 
@@ -204,11 +293,24 @@ impl Part for SpeakerPart {
     }
 
     fn turn(&mut self, wait: Duration) -> Result<Turn, BusError> {
+        if self.is_down() {
+            std::thread::park_timeout(wait);
+            return Ok(Turn { worked: false, next: None });
+        }
         self.poll(wait)?;
         let came = !self.arrivals.is_empty();
         let revoking = self.handle_arrivals();
-        let started = self.start_assigned()?;
-        let committed = self.commit(&revoking)?;
+        // What was done is kept before any of it is told. Nothing can be told where that is not possible.
+        self.handle.keep().map_err(|error| BusError::Refused(error.to_string()))?;
+        let crash = self.handle.lock().speaker.crash();
+        let (mut started, mut committed) = (false, false);
+        if crash.is_none_or(|crash| crash.told) {
+            started = self.start_assigned()?;
+            committed = self.commit(&revoking)?;
+        }
+        if crash.is_some_and(|crash| !crash.told || self.owes_nothing()) {
+            self.fall();
+        }
         if !revoking.is_empty() {
             self.forget(&revoking);
             match self.member.release(&revoking) {
@@ -218,10 +320,16 @@ impl Part for SpeakerPart {
                 result => result?,
             }
         }
+        if let Some(heart) = self.heart.as_mut().filter(|_| !self.down) {
+            heart.beat(self.clock.mono(), self.clock.wall(), self.handle.heart_is_stopped());
+        }
         Ok(Turn { worked: came || started || committed, next: self.next() })
     }
 
     fn stop(mut self: Box<Self>) -> Vec<String> {
+        if self.down {
+            return vec!["speaker: it died of a fault, and was not started again".into()];
+        }
         self.committing.over();
         let all: Vec<u32> = self.lanes.keys().copied().collect();
         let mut left = Vec::new();
@@ -234,6 +342,10 @@ impl Part for SpeakerPart {
         let waiting = self.handle.waiting();
         if waiting > 0 {
             left.push(format!("speaker: {waiting} commands or answers are still delayed by a fault"));
+        }
+        let heart = self.heart.take().filter(|_| !self.handle.heart_is_stopped());
+        if let Some(Err(error)) = heart.map(|heart| heart.bye(self.clock.wall())) {
+            left.push(format!("speaker: its last heartbeat could not be told: {error}"));
         }
         if let Err(error) = self.member.leave() {
             left.push(format!("speaker: could not leave its group: {error}"));

@@ -38,6 +38,7 @@ impl Request {
                 key: record.key.clone(),
                 request: envelope,
                 body: Body::Refusal(Refusal { error: "unreadable".into(), detail: detail.clone() }),
+                flaw: None,
             });
             Box::new(Unreadable { detail, answer })
         };

@@ -2,168 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "what a helper of these tests needs is there")]
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+mod support;
 
-use bus::{
-    Arrival, Batch, Bus, BusError, Clock, CommitError, Embedded, EmbeddedOptions, ManualClock, Member, MemberSpec,
-    Outgoing, Part, Reader, Record, Takeover, TopicSpec, Turn,
-};
-use floodlight_sim::{Deed, Fault, FaultKind, Match, SpeakerHandle, SpeakerPart};
-use wire::speaker::{Action, Command, Rule, SwitchId};
-use wire::{CallId, Envelope, Kind, OperationId};
-
-const TOPIC: &str = "nave.spoke.speaker";
-const INBOX: &str = "nave.flows.hub.in";
-
-/// What becomes of a commit.
-#[derive(Debug, Clone, Copy)]
-enum Fate {
-    Fails,
-    IsFenced,
-    HappensInSilence,
-    IsLostInSilence,
-}
-
-/// A member whose next commits have these fates.
-struct Fated {
-    member: Box<dyn Member>,
-    fates: Arc<Mutex<VecDeque<Fate>>>,
-}
-
-impl Member for Fated {
-    fn poll(&mut self, max: usize, wait: Duration, out: &mut Vec<Arrival>) -> Result<(), BusError> {
-        self.member.poll(max, wait, out)
-    }
-
-    fn take_over(&mut self, partition: u32) -> Result<Takeover, BusError> {
-        self.member.take_over(partition)
-    }
-
-    fn start(&mut self, partition: u32, from: u64) -> Result<(), BusError> {
-        self.member.start(partition, from)
-    }
-
-    fn commit(&mut self, batch: &Batch) -> Result<(), CommitError> {
-        let lost = || BusError::Unavailable("the line is dead".into());
-        match self.fates.lock().unwrap().pop_front() {
-            None => self.member.commit(batch),
-            Some(Fate::Fails) => Err(CommitError::Failed(lost())),
-            Some(Fate::IsFenced) => Err(CommitError::Fenced("somebody else".into())),
-            Some(Fate::IsLostInSilence) => Err(CommitError::Unknown(lost())),
-            Some(Fate::HappensInSilence) => {
-                self.member.commit(batch).unwrap();
-                Err(CommitError::Unknown(lost()))
-            }
-        }
-    }
-
-    fn release(&mut self, partitions: &[u32]) -> Result<(), BusError> {
-        self.member.release(partitions)
-    }
-
-    fn leave(self: Box<Self>) -> Result<(), BusError> {
-        self.member.leave()
-    }
-}
-
-struct World {
-    clock: Arc<ManualClock>,
-    bus: Embedded,
-    speaker: SpeakerHandle,
-    fates: Arc<Mutex<VecDeque<Fate>>>,
-    replies: Box<dyn Reader>,
-}
-
-impl World {
-    fn new() -> Self {
-        let clock = Arc::new(ManualClock::default());
-        let bus = Embedded::open(Arc::clone(&clock) as Arc<dyn Clock>, EmbeddedOptions::default());
-        for topic in [TOPIC, INBOX] {
-            bus.ensure_topic(&TopicSpec::log(topic, 2)).unwrap();
-        }
-        let mut replies = bus.reader().unwrap();
-        for partition in 0..2 {
-            replies.assign(INBOX, partition, 0).unwrap();
-        }
-        Self { clock, bus, speaker: SpeakerHandle::new(), fates: Arc::default(), replies }
-    }
-
-    fn part(&self, name: &str) -> Box<SpeakerPart> {
-        let member = self.bus.member(&MemberSpec::new(TOPIC, TOPIC, name)).unwrap();
-        let member = Box::new(Fated { member, fates: Arc::clone(&self.fates) });
-        Box::new(SpeakerPart::over(member, name, self.bus.clock(), self.speaker.clone()))
-    }
-
-    fn fate(&self, fate: Fate) {
-        self.fates.lock().unwrap().push_back(fate);
-    }
-
-    fn fault(&self, kind: FaultKind) {
-        self.speaker.inject(Fault { when: Match::default(), kind, times: Some(1) }).unwrap();
-    }
-
-    fn send(&self, request: Outgoing) {
-        self.bus.writer("worker").unwrap().append(&[request]).unwrap();
-    }
-
-    /// The causations of the replies since the last time, and their kinds.
-    fn told(&mut self) -> Vec<(String, Kind)> {
-        let envelopes = self.replies().into_iter().map(|reply| reply.headers.envelope().unwrap());
-        envelopes.map(|reply| (reply.causation.unwrap(), reply.kind)).collect()
-    }
-
-    fn replies(&mut self) -> Vec<Record> {
-        let mut replies = Vec::new();
-        self.replies.poll(1_000, Duration::ZERO, &mut replies).unwrap();
-        replies
-    }
-
-    fn executed(&self) -> usize {
-        self.speaker.audit().iter().filter(|entry| matches!(entry.deed, Deed::Executed { .. })).count()
-    }
-
-    /// The committed offset and note of the partition of [`install`]'s switch.
-    fn committed(&self) -> (u64, String) {
-        let mut member = self.bus.member(&MemberSpec::new(TOPIC, TOPIC, "observer")).unwrap();
-        let mut arrivals = Vec::new();
-        member.poll(10, Duration::ZERO, &mut arrivals).unwrap();
-        let left = member.take_over(partition()).unwrap().committed.unwrap();
-        member.leave().unwrap();
-        (left.next, left.note)
-    }
-}
-
-/// Turns it until it has nothing more to do.
-fn settle(part: &mut SpeakerPart) -> Turn {
-    for _ in 0..20 {
-        let turn = part.turn(Duration::ZERO).unwrap();
-        if !turn.worked {
-            return turn;
-        }
-    }
-    panic!("it never rests");
-}
-
-fn partition() -> u32 {
-    wire::routing::lane_of(b"of:08", 2)
-}
-
-fn install(n: u32, attempt: u32) -> Outgoing {
-    let rule = Rule { switch: SwitchId::numbered(8), flow: format!("flow-{n}"), number: 8, cookie: n.into(), meter: n };
-    let command = Command { action: Action::Install { rule }, error: None };
-    let mut envelope = Envelope::new(Kind::Call, format!("op/1/{n}/speaker/{attempt}"), "/nave/flows/hub/1");
-    envelope.call = Some(CallId::new(OperationId::new("op").unwrap(), 1, n));
-    envelope.attempt = Some(attempt);
-    envelope.reply_to = Some(INBOX.into());
-    envelope.reply_partition = Some(1);
-    Outgoing::keyed(TOPIC, "of:08", serde_json::to_vec(&command).unwrap()).with(&envelope)
-}
-
-fn reply_to(n: u32, attempt: u32) -> (String, Kind) {
-    (format!("op/1/{n}/speaker/{attempt}"), Kind::Reply)
-}
+use bus::{Clock as _, Outgoing, Part as _, Turn};
+use floodlight_sim::{Fault, FaultKind, Garbage, Match};
+use support::{Fate, TOPIC, World, install, partition, reply_to, settle};
+use wire::Kind;
 
 #[test]
 fn a_request_is_answered_where_it_says_and_its_position_goes_with_the_answer() {
@@ -176,7 +20,7 @@ fn a_request_is_answered_where_it_says_and_its_position_goes_with_the_answer() {
     assert_eq!((reply.partition, reply.key.as_deref()), (1, Some(&b"of:08"[..])));
     assert_eq!(reply.headers.envelope().unwrap().time, Some(world.clock.wall()));
     assert_eq!(part.stop(), [""; 0]);
-    assert_eq!(world.committed(), (1, "v1 speaker-0 0 released".into()));
+    assert_eq!(world.committed(), (1, "v1 speaker-0 1 released".into()), "it replays nothing");
 }
 
 #[test]
@@ -336,4 +180,45 @@ fn a_stop_says_what_is_left() {
         part.stop(),
         ["speaker: 1 answers could not be committed", "speaker: 1 commands or answers are still delayed by a fault",]
     );
+}
+
+#[test]
+fn an_answer_that_the_bus_does_not_take_is_dropped_and_others_are_told() {
+    let mut world = World::new();
+    let mut part = world.part("speaker-0");
+    world.fault(FaultKind::Oversized { bytes: 2 << 20 });
+    world.fault(FaultKind::Oversized { bytes: 10_000 });
+    for n in 1..=3 {
+        world.send(install(n, 1));
+    }
+    settle(&mut part);
+    let sizes: Vec<usize> = world.replies().iter().map(|reply| reply.value.len()).collect();
+    assert_eq!((sizes[0], sizes.len()), (10_000, 2));
+    assert_eq!(world.executed(), 3);
+}
+
+#[test]
+fn a_thousand_answers_that_are_made_long_stay_within_their_bytes() {
+    let mut world = World::new();
+    let mut part = world.part("speaker-0");
+    let kind = FaultKind::Oversized { bytes: 1_000_000 };
+    world.speaker.inject(Fault { when: Match::default(), kind, times: None }).unwrap();
+    for n in 1..=200 {
+        world.send(install(n, 1));
+    }
+    settle(&mut part);
+    let replies = world.replies();
+    let long = replies.iter().filter(|reply| reply.value.len() == 1_000_000).count();
+    assert_eq!((long, replies.len()), (68, 200), "64 MiB of them, and the others as they are");
+}
+
+#[test]
+fn a_spoilt_answer_goes_the_way_of_a_sound_one() {
+    let mut world = World::new();
+    let mut part = world.part("speaker-0");
+    world.fault(FaultKind::Corrupt { what: Garbage::Headers });
+    world.send(install(1, 1));
+    settle(&mut part);
+    let [reply] = &world.replies()[..] else { panic!("one reply") };
+    assert_eq!((reply.partition, reply.headers.get("ce_type")), (1, None));
 }

@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "what a helper of these tests needs is there")]
 
 use bus::MonoTime;
-use floodlight_sim::{Answer, Body, Deed, Fault, FaultKind, Match, Request, Speaker, Word};
+use floodlight_sim::{Answer, Astray, Body, Crash, Deed, Fault, FaultKind, Garbage, Match, Request, Speaker, Word};
 use wire::flow::Drill;
 use wire::speaker::{Action, Command, Reply, Rule, SwitchId};
 use wire::{CallId, Envelope, Kind, OperationId, WallTime};
@@ -78,7 +78,7 @@ fn errors(bodies: &[Body]) -> Vec<&str> {
 /// A speaker with one fault, for ever.
 fn with(kind: FaultKind) -> Speaker {
     let mut speaker = Speaker::default();
-    speaker.faults().inject(Fault { when: Match::default(), kind, times: None }).unwrap();
+    speaker.faults_mut().inject(Fault { when: Match::default(), kind, times: None }).unwrap();
     speaker
 }
 
@@ -153,7 +153,7 @@ fn an_install_that_is_delayed_until_after_its_undoing_leaves_no_rule() {
     let mut speaker = Speaker::default();
     let first = Match { command: Some(Word::Install), ..Match::default() };
     let fault = Fault { when: first, kind: FaultKind::DelayExecution { ms: 5_000 }, times: Some(1) };
-    speaker.faults().inject(fault).unwrap();
+    speaker.faults_mut().inject(fault).unwrap();
     assert_eq!(on(&mut speaker, 0, install(1)), []);
     assert_eq!(on(&mut speaker, 10, undo()), [Body::Reply(Reply::Removed { existed: false })]);
     assert_eq!(on(&mut speaker, 20, read()), [Body::Reply(Reply::Found { rule: None })]);
@@ -168,7 +168,7 @@ fn a_call_past_its_time_is_refused_when_it_is_carried_out() {
     late.envelope.expires = Some(WallTime(99));
     on(&mut speaker, 0, late.clone());
     assert_eq!(errors(&due(&mut speaker, 100)), ["expired"]);
-    speaker.faults().clear();
+    speaker.faults_mut().clear();
     assert_eq!(errors(&on(&mut speaker, 100, late.clone())), ["expired"]);
     assert_eq!(on(&mut speaker, 99, late.clone()), [INSTALLED], "its last moment is not too late");
     assert_eq!(on(&mut speaker, 500, late), [INSTALLED], "what is remembered is told at any time");
@@ -221,6 +221,11 @@ fn each_fault_is_on_its_side() {
         (refusal, 1, false, 0, false),
         (failure, 1, false, 0, false),
         (FaultKind::Duplicate, 2, true, 0, true),
+        (FaultKind::WrongKey { what: Astray::Call }, 1, true, 0, true),
+        (FaultKind::Corrupt { what: Garbage::Body }, 1, true, 0, true),
+        (FaultKind::Oversized { bytes: 9 }, 1, true, 0, true),
+        (FaultKind::Lie, 1, false, 0, false),
+        (FaultKind::Crash { after: 1, told: true }, 1, true, 0, true),
     ] {
         let mut speaker = with(kind.clone());
         assert_eq!((on(&mut speaker, 0, install(1)).len(), stands(&speaker)), (told, there), "{kind:?}");
@@ -246,7 +251,7 @@ fn an_error_is_a_refusal_or_asks_to_try_again() {
 fn a_repeat_while_the_first_is_delayed_is_carried_out_and_the_first_finds_it() {
     let mut speaker = Speaker::default();
     let kind = FaultKind::DelayExecution { ms: 100 };
-    speaker.faults().inject(Fault { when: Match::default(), kind, times: Some(1) }).unwrap();
+    speaker.faults_mut().inject(Fault { when: Match::default(), kind, times: Some(1) }).unwrap();
     on(&mut speaker, 0, install(1));
     assert_eq!(on(&mut speaker, 50, install(2)), [INSTALLED]);
     assert_eq!(due(&mut speaker, 100), [INSTALLED], "not `existed`: it is the same call");
@@ -259,7 +264,7 @@ fn what_is_delayed_comes_in_the_order_of_its_times() {
     for (step, ms) in [(1, 30), (2, 10), (3, 10)] {
         let kind = FaultKind::DelayExecution { ms };
         speaker
-            .faults()
+            .faults_mut()
             .inject(Fault { when: Match { step: Some(step), ..Match::default() }, kind, times: None })
             .unwrap();
     }
@@ -276,7 +281,7 @@ fn what_is_delayed_comes_in_the_order_of_its_times() {
 fn a_fault_of_a_rule_strikes_reads_and_removals_of_its_cookie() {
     let mut speaker = Speaker::default();
     let when = Match { rule: Some(8), flow: Some("test-01".into()), ..Match::default() };
-    speaker.faults().inject(Fault { when, kind: FaultKind::Silence, times: Some(3) }).unwrap();
+    speaker.faults_mut().inject(Fault { when, kind: FaultKind::Silence, times: Some(3) }).unwrap();
     for request in [install(1), read(), undo()] {
         assert_eq!(on(&mut speaker, 0, request), []);
     }
@@ -286,9 +291,73 @@ fn a_fault_of_a_rule_strikes_reads_and_removals_of_its_cookie() {
 #[test]
 fn delays_have_a_bound_and_beyond_it_nothing_is_delayed() {
     let mut speaker = with(FaultKind::DelayReply { ms: 1 });
-    for _ in 0..floodlight_sim::speaker::WAITING {
+    for _ in 0..floodlight_sim::late::WAITING {
         on(&mut speaker, 0, read());
     }
     assert_eq!(on(&mut speaker, 0, read()).len(), 1);
-    assert_eq!(speaker.waiting(), floodlight_sim::speaker::WAITING);
+    assert_eq!(speaker.waiting(), floodlight_sim::late::WAITING);
+}
+
+#[test]
+fn a_lie_is_told_and_remembered_and_nothing_is_done() {
+    let mut speaker = Speaker::default();
+    let lie = |speaker: &mut Speaker| {
+        let fault = Fault { when: Match::default(), kind: FaultKind::Lie, times: Some(1) };
+        speaker.faults_mut().inject(fault).unwrap();
+    };
+    lie(&mut speaker);
+    assert_eq!(on(&mut speaker, 0, read()), [Body::Reply(Reply::Found { rule: None })], "a read is told truly");
+    for attempt in 1..=2 {
+        assert_eq!(on(&mut speaker, 0, install(attempt)), [INSTALLED]);
+        assert!(!stands(&speaker), "attempt {attempt}");
+    }
+    on(&mut speaker, 0, request(Kind::Call, 5, 1, Action::Install { rule: rule() }));
+    lie(&mut speaker);
+    for _ in 0..2 {
+        assert_eq!(on(&mut speaker, 0, undo()), [REMOVED]);
+        assert!(stands(&speaker));
+    }
+    assert_eq!(errors(&on(&mut speaker, 0, install(3))), ["undone"], "what a lie undoes is undone all the same");
+    assert!(!deeds(&speaker)[1..].iter().take(2).any(|deed| matches!(deed, Deed::Executed { .. })), "a lie is no deed");
+}
+
+#[test]
+fn a_reply_that_is_held_comes_after_the_next_answers_to_others() {
+    let mut speaker = Speaker::default();
+    let kind = FaultKind::Reorder { hold: 2 };
+    speaker.faults_mut().inject(Fault { when: Match::default(), kind, times: Some(1) }).unwrap();
+    assert_eq!(on(&mut speaker, 0, install(1)), []);
+    assert!(stands(&speaker), "it is done now");
+    let found = Body::Reply(Reply::Found { rule: Some(rule()) });
+    assert_eq!(on(&mut speaker, 0, read()), std::slice::from_ref(&found));
+    assert_eq!(on(&mut speaker, 0, read()), [found, INSTALLED]);
+    assert_eq!(speaker.waiting(), 0);
+}
+
+#[test]
+fn a_reply_that_is_held_and_that_nobody_follows_comes_after_a_second() {
+    let mut speaker = with(FaultKind::Reorder { hold: 1 });
+    on(&mut speaker, 0, install(1));
+    assert_eq!(due(&mut speaker, 999), []);
+    assert_eq!(due(&mut speaker, 1_000), [INSTALLED]);
+}
+
+#[test]
+fn a_crash_is_said_once_it_is_due_and_takes_with_it_what_was_delayed() {
+    let mut speaker = Speaker::default();
+    for (word, kind) in
+        [(Word::Read, FaultKind::DelayReply { ms: 50 }), (Word::Install, FaultKind::Crash { after: 2, told: true })]
+    {
+        let when = Match { command: Some(word), ..Match::default() };
+        speaker.faults_mut().inject(Fault { when, kind, times: Some(1) }).unwrap();
+    }
+    on(&mut speaker, 0, read());
+    on(&mut speaker, 0, install(1));
+    assert_eq!((speaker.crash(), speaker.waiting()), (None, 1));
+    on(&mut speaker, 0, install(2));
+    assert_eq!(speaker.crash(), Some(Crash { told: true }));
+    speaker.restarted();
+    assert_eq!((speaker.crash(), speaker.waiting()), (None, 0));
+    assert!(stands(&speaker));
+    assert_eq!(on(&mut speaker, 0, install(3)), [INSTALLED], "it is remembered");
 }

@@ -17,6 +17,7 @@
 //! | validating | timed out | removing | the same |
 //! | validating | cancelled | removing | the same |
 //! | removing | undone | checking removal | read every removed rule: it must be gone |
+//! | removing | undone | ended | nothing was ever sent, or may have been: release cookie and meters; answer |
 //! | removing | undo stuck | degraded | answer with what is left; try again later |
 //! | removing | superseded | removing | a newer request waits for the end of this try |
 //! | checking removal | replied | checking removal | a rule that still stands is left |
@@ -226,7 +227,10 @@ impl Workflow for CreateFlow {
             (Validating, Event::TimedOut) => self.failed(step_timeout(VALIDATE), fx),
             (Validating, Event::Cancelled) => self.failed(cancelled(VALIDATE), fx),
 
-            (Removing, Event::Undone) => self.check_removal(fx),
+            (Removing, Event::Undone { never_sent }) => {
+                self.suspects.retain(|number| !never_sent.contains(number));
+                if self.suspects.is_empty() { self.removed(fx) } else { self.check_removal(fx) }
+            }
             (Removing, Event::UndoStuck { left }) => self.degrade(left.iter().copied().collect(), fx),
             (CheckingRemoval, Event::Replied { tag, body }) => {
                 if matches!(reply(body), Some(Reply::Found { rule: None })) {

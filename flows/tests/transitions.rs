@@ -36,14 +36,18 @@ fn failed() -> Event {
     Event::Failed(CallFailure { tag: 1, what: "rule 1".into(), outcome, attempts: 2 })
 }
 
+fn undone() -> Event {
+    Event::Undone { never_sent: vec![] }
+}
+
 fn stuck() -> Event {
     Event::UndoStuck { left: vec![1] }
 }
 
 fn events() -> [Event; 11] {
-    use Event::{AllReplied, Cancelled, Enough, Requested, Superseded, TimedOut, Undone};
+    use Event::{AllReplied, Cancelled, Enough, Requested, Superseded, TimedOut};
     let signal = Event::Signal { name: "go".into(), body: json!(null) };
-    [Requested, gone(), AllReplied, failed(), TimedOut, Undone, stuck(), Superseded, Enough, signal, Cancelled]
+    [Requested, gone(), AllReplied, failed(), TimedOut, undone(), stuck(), Superseded, Enough, signal, Cancelled]
 }
 
 /// What happens to a flow of length 1, with the drill `error`.
@@ -54,13 +58,13 @@ fn happens(error: Option<u32>, events: &[Event]) -> Vec<(String, String, Option<
 
 /// A way to each state.
 fn ways() -> Vec<Vec<Event>> {
-    use Event::{AllReplied, Requested, TimedOut, Undone};
+    use Event::{AllReplied, Requested, TimedOut};
     vec![
         vec![],
         vec![Requested],
         vec![Requested, AllReplied],
         vec![Requested, TimedOut],
-        vec![Requested, TimedOut, Undone],
+        vec![Requested, TimedOut, undone()],
         vec![Requested, TimedOut, stuck()],
         vec![Requested, AllReplied, AllReplied],
     ]
@@ -90,7 +94,7 @@ fn a_pair_of_state_and_event_is_handled_where_the_table_has_a_row_and_nowhere_el
 
 #[test]
 fn every_row_of_the_table_happens_and_nothing_else_does() {
-    use Event::{AllReplied, Requested, Superseded, TimedOut, Undone};
+    use Event::{AllReplied, Requested, Superseded, TimedOut};
     let degraded = [Requested, TimedOut, stuck()];
     let again = |events: &[Event]| happens(None, &[&degraded[..], &[TimedOut], events].concat());
     let scenarios = [
@@ -103,15 +107,16 @@ fn every_row_of_the_table_happens_and_nothing_else_does() {
         happens(None, &[Requested, AllReplied, gone(), AllReplied]),
         happens(None, &[Requested, AllReplied, failed()]),
         happens(None, &[Requested, AllReplied, TimedOut]),
-        happens(None, &[Requested, TimedOut, Undone, gone(), AllReplied]),
-        happens(None, &[Requested, TimedOut, Undone, found(), AllReplied]),
-        happens(None, &[Requested, TimedOut, Undone, failed()]),
-        happens(None, &[Requested, TimedOut, Undone, TimedOut]),
+        happens(None, &[Requested, TimedOut, undone(), gone(), AllReplied]),
+        happens(None, &[Requested, TimedOut, undone(), found(), AllReplied]),
+        happens(None, &[Requested, TimedOut, undone(), failed()]),
+        happens(None, &[Requested, TimedOut, undone(), TimedOut]),
         happens(None, &[Requested, Event::Cancelled]),
+        happens(None, &[Requested, failed(), Event::Undone { never_sent: vec![1] }]),
         happens(None, &[Requested, AllReplied, Event::Cancelled]),
         happens(None, &[&degraded[..], &[Superseded, TimedOut]].concat()),
         again(&[Superseded, stuck()]),
-        again(&[Undone, Superseded, failed(), TimedOut]),
+        again(&[undone(), Superseded, failed(), TimedOut]),
         refused_at_once(),
     ];
     let seen: BTreeSet<(String, String, String)> = scenarios

@@ -95,6 +95,8 @@ struct Compensation {
     key: String,
     undo: UndoSpec,
     undone: bool,
+    /// It is undone for the reason that it was never done.
+    never_sent: bool,
 }
 
 /// What an operation waits for by itself.
@@ -266,6 +268,7 @@ impl<L> Running<L> {
                 key: spec.key.clone(),
                 undo,
                 undone: false,
+                never_sent: false,
             });
         }
         send(CallCommand::Start(Call {
@@ -288,7 +291,10 @@ impl<L> Running<L> {
         end: CallEnd,
         send: &mut impl FnMut(CallCommand),
     ) -> Option<Vec<Event>> {
-        let open = self.open.as_mut().filter(|open| open.number == end.id.step)?;
+        if self.open.as_ref().is_none_or(|open| open.number != end.id.step) {
+            return self.never_sent(at, &end, send);
+        }
+        let open = self.open.as_mut()?;
         let i = usize::try_from(end.id.n.checked_sub(1)?).ok()?;
         let call = open.calls.get_mut(i).filter(|call| call.state == CallState::Open)?;
         let tag = call.spec.tag;
@@ -343,6 +349,28 @@ impl<L> Running<L> {
             events.extend(self.barrier());
         }
         Some(events)
+    }
+
+    /// A call of a step that is over was never sent, as its worker says now: it need not be undone, and is not.
+    fn never_sent(&mut self, at: WallTime, end: &CallEnd, send: &mut impl FnMut(CallCommand)) -> Option<Vec<Event>> {
+        if end.attempts > 0 || matches!(end.outcome, CallOutcome::Replied(_)) {
+            return None;
+        }
+        let matches = |done: &&mut Compensation| done.call == end.id && !done.undone && !done.undo.always;
+        let done = self.compensations.iter_mut().find(matches)?;
+        (done.undone, done.never_sent) = (true, true);
+        let Some(open) = self.open.as_mut().filter(|open| open.undoing) else { return Some(Vec::new()) };
+        let (number, undo) = (open.number, open.calls.iter().position(|call| call.undoes.contains(&end.id)));
+        if let Some((i, call)) = undo.and_then(|i| Some((i, open.calls.get_mut(i)?))) {
+            if call.state == CallState::Open {
+                send(CallCommand::Abandon(call_id(&self.id, number, i)));
+            }
+            call.state = CallState::Done;
+            if open.mode == Mode::OneByOne && open.count(CallState::Open) == 0 {
+                self.send_next(send);
+            }
+        }
+        Some(self.undo_barrier(at, send).into_iter().collect())
     }
 
     fn send_next(&mut self, send: &mut impl FnMut(CallCommand)) {
@@ -429,7 +457,10 @@ impl<L> Running<L> {
 
     fn undo_outcome(&self) -> Event {
         let left: Vec<u32> = self.compensations.iter().filter(|c| !c.undone).map(|c| c.tag).collect();
-        if left.is_empty() { Event::Undone } else { Event::UndoStuck { left } }
+        if !left.is_empty() {
+            return Event::UndoStuck { left };
+        }
+        Event::Undone { never_sent: self.compensations.iter().filter(|c| c.never_sent).map(|c| c.tag).collect() }
     }
 
     /// The deadline has passed: the event that comes of it.

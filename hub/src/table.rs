@@ -34,11 +34,32 @@ pub struct HubSettings {
     pub waiting_per_key: usize,
     /// So many finished operations are remembered, for repeats. With some 2 KB each, 4 MB.
     pub remembered: usize,
+    /// An answer has at most so many bytes: half of what a Kafka broker takes, since its history travels with it.
+    pub answer_bytes: usize,
+}
+
+impl HubSettings {
+    /// The answer, or, where it is larger than the bus would take, the same outcome with a body that says so (LESSONS 30).
+    fn fit(&self, answer: Answer) -> Answer {
+        let cut = |body: Value| {
+            let bytes = body.to_string().len();
+            if bytes <= self.answer_bytes {
+                return body;
+            }
+            let detail = format!("the answer has {bytes} bytes; at most {} are sent", self.answer_bytes);
+            serde_json::json!({ "code": Code::TooLarge, "message": "the answer is too large", "detail": detail })
+        };
+        match answer {
+            Answer::Done(body) => Answer::Done(cut(body)),
+            Answer::Failed(body) => Answer::Failed(cut(body)),
+            Answer::Refused(problem) => Answer::Refused(problem),
+        }
+    }
 }
 
 impl Default for HubSettings {
     fn default() -> Self {
-        Self { live: 1_024, waiting_per_key: 8, remembered: 2_048 }
+        Self { live: 1_024, waiting_per_key: 8, remembered: 2_048, answer_bytes: 512 << 10 }
     }
 }
 
@@ -370,6 +391,7 @@ impl<W: Workflows> HubTable<W> {
                 running.note(at, format!("{state} -> {next} ({})", event.name()));
             }
             let ended = decided.end;
+            let decided = Decided { answer: decided.answer.map(|answer| self.settings.fit(answer)), ..decided };
             events.extend(perform(running, decided, at, effects));
             if ended {
                 self.end(operation, at, effects);

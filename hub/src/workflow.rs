@@ -101,6 +101,36 @@ pub trait State: Copy + Eq + fmt::Debug + 'static {
     fn name(self) -> &'static str;
 }
 
+/// Declares the states of a workflow with their names; the first is the one before `requested`.
+///
+/// ```
+/// hub::states! {
+///     /// Where a job stands.
+///     pub enum JobState { New = "-", Working = "working", Ended = "ended" }
+/// }
+/// assert_eq!(hub::State::name(JobState::Working), "working");
+/// ```
+#[macro_export]
+macro_rules! states {
+    ($(#[$doc:meta])* $vis:vis enum $name:ident { $($state:ident = $text:literal),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        $vis enum $name {
+            $(#[doc = concat!("`", $text, "`")] $state,)+
+        }
+
+        impl $crate::State for $name {
+            const ALL: &'static [Self] = &[$($name::$state),+];
+
+            fn name(self) -> &'static str {
+                match self {
+                    $($name::$state => $text,)+
+                }
+            }
+        }
+    };
+}
+
 /// What can happen to a workflow.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
@@ -120,7 +150,10 @@ pub enum Event {
     /// The deadline of the step, or of a wait, has passed. The step is over.
     TimedOut,
     /// Everything that was to be undone is undone.
-    Undone,
+    Undone {
+        /// The tags of calls that, as it turned out, were never sent: there was nothing to undo.
+        never_sent: Vec<u32>,
+    },
     /// Something could not be undone, or not in time.
     UndoStuck {
         /// The tags of what is left.
@@ -166,7 +199,7 @@ impl Event {
             Event::AllReplied => "all replied",
             Event::Failed(_) => "failed",
             Event::TimedOut => "timed out",
-            Event::Undone => "undone",
+            Event::Undone { .. } => "undone",
             Event::UndoStuck { .. } => "undo stuck",
             Event::Superseded => "superseded",
             Event::Enough => "enough replied",

@@ -46,6 +46,11 @@ impl Workflow for Told {
                 fx.end();
                 Ok(ToldState::Ended)
             }
+            (ToldState::New, Event::Requested, "end with much") => {
+                fx.answer(Answer::Done(json!("x".repeat(1_000))));
+                fx.end();
+                Ok(ToldState::Ended)
+            }
             (ToldState::New, Event::Requested, "wait for nothing") => Ok(ToldState::Waiting),
             (ToldState::New, Event::Requested, "panic") => panic!("told to"),
             _ => Err(Illegal),
@@ -71,7 +76,7 @@ fn table(remembered: usize) -> HubTable<Told> {
         lane: 0,
         lanes: 1,
     };
-    let settings = HubSettings { remembered, ..HubSettings::default() };
+    let settings = HubSettings { remembered, answer_bytes: 1_000, ..HubSettings::default() };
     table.configure(&Settings::default().with("hub", &settings), &info);
     table
 }
@@ -137,4 +142,16 @@ fn a_finished_operation_is_remembered_for_a_while_and_then_forgotten() {
     assert!(table.view("b", &NoTimers).is_some() && table.view("c", &NoTimers).is_some());
     // The name is free again: it is a new operation, and runs.
     assert_eq!(ask(&mut table, "a", "key", "end")["a"], Answer::Done(json!("done")));
+}
+
+/// LESSONS 30: an answer that the bus would not take is told as what it is, and told again to those who ask again.
+#[test]
+fn an_answer_that_is_too_large_says_so_in_its_place() {
+    let mut table = table(10);
+    for _ in 0..2 {
+        let answers = ask(&mut table, "op", "key", "end with much");
+        let Answer::Done(body) = &answers["op"] else { panic!("{answers:?}") };
+        assert_eq!(body["code"], "NAVE-0010");
+        assert_eq!(body["detail"], "the answer has 1002 bytes; at most 1000 are sent");
+    }
 }

@@ -87,7 +87,7 @@ impl Workflow for Pair {
                 fx.undo("undo", 300);
                 PairState::Undoing
             }
-            (PairState::Undoing, Event::Undone) => end(fx, Answer::Failed(json!("undone"))),
+            (PairState::Undoing, Event::Undone { .. }) => end(fx, Answer::Failed(json!("undone"))),
             (PairState::Undoing, Event::UndoStuck { left }) => end(fx, Answer::Failed(json!({ "left": left }))),
             (PairState::New | PairState::Doing | PairState::Undoing | PairState::Ended, _) => return Err(Illegal),
         })
@@ -132,7 +132,7 @@ struct Watched {
 
 fn watched() -> Watched {
     let mut table = HubTable::default();
-    let settings = HubSettings { live: 5, waiting_per_key: 2, remembered: 1_000 };
+    let settings = HubSettings { live: 5, waiting_per_key: 2, remembered: 1_000, ..HubSettings::default() };
     let info = LaneInfo {
         topology: "t".into(),
         stage: "s".into(),

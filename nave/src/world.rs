@@ -23,7 +23,7 @@ use topology::{Shard, View};
 use uuid::Uuid;
 use wire::answer::{Answer, Operation};
 use wire::command::{self, Command};
-use wire::flow::{FlowFailed, FlowUp};
+use wire::flow::{FlowFailed, FlowGone, FlowUp};
 use wire::{Envelope, Kind, OperationId, Problem};
 
 use crate::system::{System, SystemOptions};
@@ -64,6 +64,8 @@ pub struct Asked(usize);
 pub enum Outcome {
     /// The flow is up.
     Up(FlowUp),
+    /// The flow is gone.
+    Gone(FlowGone),
     /// It failed, and was rolled back as far as it could be.
     Failed(FlowFailed),
     /// It was not accepted.
@@ -73,9 +75,9 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// True where the flow is up.
+    /// True where it did what was asked: the flow is up, or gone.
     pub fn is_done(&self) -> bool {
-        matches!(self, Outcome::Up(_))
+        matches!(self, Outcome::Up(_) | Outcome::Gone(_))
     }
 
     /// The failure.
@@ -85,7 +87,9 @@ impl Outcome {
     pub fn failure(self) -> FlowFailed {
         match self {
             Outcome::Failed(failed) => failed,
-            other @ (Outcome::Up(_) | Outcome::Refused(_) | Outcome::Nothing) => panic!("a failure, not {other:?}"),
+            other @ (Outcome::Up(_) | Outcome::Gone(_) | Outcome::Refused(_) | Outcome::Nothing) => {
+                panic!("a failure, not {other:?}")
+            }
         }
     }
 }
@@ -147,19 +151,34 @@ impl World {
     /// What the northbound says by itself.
     pub fn request_with_key(&mut self, body: &Value, idempotency_key: Option<&str>) -> Result<Asked, Problem> {
         let request = wire::flow::CreateFlow::from_json(body)?;
+        let body = serde_json::to_value(&request).expect("a request is plain data");
+        self.start_workflow("create-flow", &request.flowid, body, idempotency_key)
+    }
+
+    /// Asks for a flow to be removed.
+    pub fn remove(&mut self, flowid: &str) -> Asked {
+        let body = serde_json::json!({"flowid": flowid});
+        self.start_workflow("remove-flow", flowid, body, None).expect("the northbound takes it")
+    }
+
+    /// Starts any workflow.
+    ///
+    /// # Errors
+    /// What the northbound says by itself.
+    pub fn start_workflow(
+        &mut self,
+        workflow: &str,
+        key: &str,
+        request: Value,
+        idempotency_key: Option<&str>,
+    ) -> Result<Asked, Problem> {
         self.requests += 1;
-        let ticket = self.gateway.submit(Submission {
-            idempotency_key,
-            ..Submission::new(
-                "create-flow",
-                &request.flowid,
-                serde_json::to_value(&request).expect("a request is plain data"),
-                Uuid::from_u128(u128::from(self.requests)),
-            )
-        })?;
+        let http_id = Uuid::from_u128(u128::from(self.requests));
+        let ticket =
+            self.gateway.submit(Submission { idempotency_key, ..Submission::new(workflow, key, request, http_id) })?;
         // Whether it was written shows in what becomes of it.
         drop(self.inlet_handle.send(&ticket)?);
-        self.asked.push(Asking { key: request.flowid, ticket, told: None });
+        self.asked.push(Asking { key: key.to_owned(), ticket, told: None });
         Ok(Asked(self.asked.len() - 1))
     }
 
@@ -199,7 +218,10 @@ impl World {
             None => Outcome::Nothing,
             Some(Err(problem)) => Outcome::Refused(problem.clone()),
             Some(Ok(operation)) => match operation.answer.clone() {
-                Some(Answer::Done(body)) => Outcome::Up(serde_json::from_value(body).expect("a flow's answer")),
+                Some(Answer::Done(body)) => match serde_json::from_value(body.clone()) {
+                    Ok(up) => Outcome::Up(up),
+                    Err(_) => Outcome::Gone(serde_json::from_value(body).expect("a flow's answer")),
+                },
                 Some(Answer::Failed(body)) => Outcome::Failed(serde_json::from_value(body).expect("a flow's answer")),
                 Some(Answer::Refused(problem)) => Outcome::Refused(problem),
                 None => Outcome::Nothing,

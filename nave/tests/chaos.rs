@@ -5,7 +5,7 @@ mod support;
 use std::collections::BTreeSet;
 
 use bus::Outgoing;
-use floodlight_sim::fault::{Match, Word};
+use floodlight_sim::fault::{Astray, Garbage, Match, Word};
 use floodlight_sim::{Fault, FaultKind};
 use nave::world::{Asked, Outcome, World};
 use serde_json::json;
@@ -32,16 +32,26 @@ const FLOWS: u32 = 4;
 const LENGTH: u32 = 3;
 
 fn some_fault(dice: &mut Dice) -> Fault {
-    let kind = match dice.roll(7) {
+    let astray = [Astray::Call, Astray::Causation, Astray::Key, Astray::Partition];
+    let garbage = [Garbage::Body, Garbage::Json, Garbage::Headers, Garbage::Type];
+    let kind = match dice.roll(13) {
         0 => FaultKind::Silence,
         1 => FaultKind::Mute,
         2 => FaultKind::DelayReply { ms: dice.roll(2_500) },
         3 => FaultKind::DelayExecution { ms: dice.roll(2_500) },
         4 => FaultKind::Error { code: "busy".into(), retry: true },
         5 => FaultKind::Error { code: "full".into(), retry: false },
-        _ => FaultKind::Duplicate,
+        6 => FaultKind::Duplicate,
+        7 => FaultKind::Reorder { hold: 1 + dice.number(5) },
+        8 => FaultKind::WrongKey { what: astray[dice.number(4) as usize] },
+        9 => FaultKind::Corrupt { what: garbage[dice.number(4) as usize] },
+        10 => FaultKind::Oversized { bytes: 2 << 20 },
+        11 => FaultKind::Crash { after: 1 + dice.number(3), told: dice.roll(2) == 0 },
+        _ => FaultKind::Lie,
     };
-    let command = [None, Some(Word::Install), Some(Word::Read), Some(Word::Remove)][dice.number(4) as usize];
+    let mut command = [None, Some(Word::Install), Some(Word::Read), Some(Word::Remove)][dice.number(4) as usize];
+    // A lie of a read would never strike.
+    command = command.filter(|word| kind != FaultKind::Lie || *word != Word::Read);
     let switch = (dice.roll(2) == 0).then(|| SwitchId::numbered(1 + dice.number(LENGTH)));
     let times = Some(1 + dice.number(8));
     Fault { when: Match { command, switch, ..Match::default() }, kind, times }
@@ -108,8 +118,13 @@ fn chaos(seed: u64) {
     for _ in 0..40 {
         happen(&mut world, &mut dice, &mut asked);
         world.run_ms(dice.roll(4) * dice.roll(300));
+        if world.speaker().is_down() && dice.roll(3) == 0 {
+            world.speaker().restart().expect("it has no directory");
+        }
     }
     world.speaker().clear_faults();
+    world.run_ms(1_000);
+    world.speaker().restart().expect("it has no directory");
     // A degraded operation tries again after a minute at the latest, and then it ends.
     world.run_ms(180_000);
     world.run_until_idle();

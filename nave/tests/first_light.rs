@@ -68,7 +68,7 @@ fn the_four_requests_have_their_outcomes_in_any_order_and_any_number_of_times() 
                 let message = if error == 0 { "error in hub by timeout" } else { "error in worker on rule install" };
                 assert_eq!(failed.message, message);
             }
-            other @ (Outcome::Refused(_) | Outcome::Nothing) => panic!("{error}: {other:?}"),
+            other @ (Outcome::Gone(_) | Outcome::Refused(_) | Outcome::Nothing) => panic!("{error}: {other:?}"),
         }
         assert_eq!(world.speaker().all_rules().len(), if stands { 10 } else { 0 }, "after {error}");
     }

@@ -18,7 +18,7 @@ const BODY: &str = r#"{"workflow":"create-flow","request":{"flowid":"test-01","l
 fn code(world: &mut World, asked: Asked) -> Option<Code> {
     match world.answer(asked) {
         Outcome::Refused(problem) => Some(problem.code),
-        Outcome::Up(_) | Outcome::Failed(_) | Outcome::Nothing => None,
+        Outcome::Up(_) | Outcome::Gone(_) | Outcome::Failed(_) | Outcome::Nothing => None,
     }
 }
 
@@ -110,7 +110,7 @@ fn a_second_request_without_a_key_is_another_operation() {
     assert_ne!(world.operation_of(asked[0]), world.operation_of(asked[1]));
     let existed = asked.map(|asked| match world.answer(asked) {
         Outcome::Up(up) => up.existed,
-        other @ (Outcome::Failed(_) | Outcome::Refused(_) | Outcome::Nothing) => panic!("{other:?}"),
+        other @ (Outcome::Gone(_) | Outcome::Failed(_) | Outcome::Refused(_) | Outcome::Nothing) => panic!("{other:?}"),
     });
     assert_eq!(existed, [false, true]);
     assert_eq!(not_at_rest(&mut world, &asked), [""; 0]);

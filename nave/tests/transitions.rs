@@ -105,6 +105,18 @@ fn every_transition_of_the_table_is_seen_and_no_other() {
         collect(&world, &mut seen);
     }
 
+    // Cancelled while a flow that stands is read back: it stands on, and nothing is to be removed.
+    let mut world = one_lane(1, |_| {});
+    world.request(&flow("test-01", 3));
+    world.run_until_idle();
+    inject(&world, fault(Word::Read, 1, FaultKind::DelayReply { ms: 100 }, Some(1)));
+    let asked = world.request(&flow("test-01", 3));
+    world.run_ms(50);
+    world.command(asked, &Command::Cancel);
+    world.run_until_idle();
+    assert_eq!((world.answer(asked).failure().code, world.speaker().all_rules().len()), (Code::Cancelled, 3));
+    collect(&world, &mut seen);
+
     // Refused before it begins.
     world.request(&flow("test-01", 4));
     world.run_until_idle();

@@ -16,6 +16,10 @@ mod first_light;
 mod hub_dies;
 #[path = "large.rs"]
 mod large;
+#[path = "liveness.rs"]
+mod liveness;
+#[path = "misbehaviour.rs"]
+mod misbehaviour;
 #[path = "rebalance.rs"]
 mod rebalance;
 #[path = "replies.rs"]

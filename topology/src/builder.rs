@@ -64,12 +64,17 @@ impl<In: 'static, F: Fn(Seat) -> Box<dyn Node> + Send + Sync> Make for Maker<In,
 /// What a component tells of itself before it runs.
 pub(crate) trait Probe {
     fn topics(&self, names: &Topics, lanes: u32) -> Vec<TopicSpec>;
+    fn watches(&self) -> Vec<String>;
     fn budgets(&self, settings: &Settings) -> Vec<Budget>;
 }
 
 impl<B: Bolt> Probe for B {
     fn topics(&self, names: &Topics, lanes: u32) -> Vec<TopicSpec> {
         Bolt::topics(self, names, lanes)
+    }
+
+    fn watches(&self) -> Vec<String> {
+        Bolt::watches(self)
     }
 
     fn budgets(&self, settings: &Settings) -> Vec<Budget> {

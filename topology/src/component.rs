@@ -66,6 +66,12 @@ pub trait Bolt: 'static {
         Vec::new()
     }
 
+    /// Services of which it wants to know whether they live: where they send heartbeats, a record of kind `nave.liveness` in
+    /// the lane's inbox says so, with the service as its subject, whenever that changes.
+    fn watches(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// How long those who ask it may have to wait, and how long it waits for others, with these settings.
     fn budgets(&self, _settings: &Settings) -> Vec<Budget> {
         Vec::new()

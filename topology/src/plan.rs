@@ -116,6 +116,17 @@ impl Topology {
         build::build(&Builder::of(graph))
     }
 
+    /// The services whose heartbeats a stage watches.
+    pub fn watches(&self, stage: &str) -> Vec<String> {
+        let stage = self.plan.stages.iter().find(|known| *known.name == *stage);
+        let components = stage.iter().flat_map(|stage| &stage.components);
+        let probes = components.filter_map(|component| self.plan.components[*component].probe.as_ref());
+        let mut services: Vec<String> = probes.flat_map(|probe| probe().watches()).collect();
+        services.sort_unstable();
+        services.dedup();
+        services
+    }
+
     /// What clients can start.
     pub fn workflows(&self) -> Vec<WorkflowType> {
         let of = |component: &ComponentPlan| {

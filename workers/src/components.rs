@@ -9,6 +9,7 @@ use topology::{
     Bolt, Budget, Cleanup, Declarer, Delivery, DueTimes, Emitter, InboxSpout, LaneInfo, Message, Route, Settings,
     TopicSpec, Unreadable, View,
 };
+use wire::alive::Liveness;
 use wire::call::{Call, CallCommand, CallEnd};
 use wire::topics::Topics;
 use wire::{CallId, Envelope, Kind, MessageId, OperationId};
@@ -29,6 +30,15 @@ pub struct SpokeReply {
     pub body: String,
 }
 
+/// What comes from a spoke.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SpokeSaid {
+    /// It answers.
+    Reply(SpokeReply),
+    /// Its heartbeats say that it lives, or that it does not any more.
+    Lives(bool),
+}
+
 /// Reads the answers of one service from the inbox.
 #[derive(Debug)]
 pub struct WorkerSpout {
@@ -43,21 +53,40 @@ impl WorkerSpout {
 }
 
 impl InboxSpout for WorkerSpout {
-    type Out = SpokeReply;
+    type Out = SpokeSaid;
 
     /// By the message that is answered, which names the service.
     fn accepts(&self, envelope: &Envelope) -> bool {
         let service = || envelope.causation.as_deref().and_then(|message| message.rsplit('/').nth(1));
-        matches!(envelope.kind, Kind::Reply | Kind::Refusal | Kind::Failure) && service() == Some(&*self.service)
+        match envelope.kind {
+            Kind::Reply | Kind::Refusal | Kind::Failure => service() == Some(&*self.service),
+            Kind::Liveness => envelope.subject.as_deref() == Some(&*self.service),
+            Kind::Request
+            | Kind::Call
+            | Kind::Undo
+            | Kind::Command
+            | Kind::Timeout
+            | Kind::Heartbeat
+            | Kind::Answer
+            | Kind::View
+            | Kind::Owner
+            | Kind::Tuple
+            | Kind::Dead => false,
+        }
     }
 
-    fn receive(&mut self, delivery: &Delivery<'_>, out: &mut Emitter<SpokeReply>) -> Result<(), Unreadable> {
+    fn receive(&mut self, delivery: &Delivery<'_>, out: &mut Emitter<SpokeSaid>) -> Result<(), Unreadable> {
         let Delivery { envelope, record } = delivery;
+        if envelope.kind == Kind::Liveness {
+            let Liveness { up, .. } = delivery.json()?;
+            out.emit(SpokeSaid::Lives(up));
+            return Ok(());
+        }
         let call = envelope.call.clone().ok_or_else(|| Unreadable("an answer needs ce_callid".into()))?;
         let message = envelope.causation.as_deref().unwrap_or_default();
         let message = message.parse().map_err(|error: wire::WireError| Unreadable(error.to_string()))?;
         let body = String::from_utf8(record.value.to_vec()).map_err(|_| Unreadable("the body is not UTF-8".into()))?;
-        out.emit(SpokeReply { kind: envelope.kind, call, message, body });
+        out.emit(SpokeSaid::Reply(SpokeReply { kind: envelope.kind, call, message, body }));
         Ok(())
     }
 }
@@ -67,9 +96,9 @@ impl InboxSpout for WorkerSpout {
 pub enum WorkerIn {
     /// The hub wants something.
     Command(CallCommand),
-    /// A spoke answered.
+    /// A spoke answered, or lives, or does not.
     #[serde(skip)]
-    Answered(SpokeReply),
+    Said(SpokeSaid),
     /// A deadline passed.
     TimedOut(TimedOut),
 }
@@ -80,9 +109,9 @@ impl From<CallCommand> for WorkerIn {
     }
 }
 
-impl From<SpokeReply> for WorkerIn {
-    fn from(reply: SpokeReply) -> Self {
-        WorkerIn::Answered(reply)
+impl From<SpokeSaid> for WorkerIn {
+    fn from(said: SpokeSaid) -> Self {
+        WorkerIn::Said(said)
     }
 }
 
@@ -167,7 +196,15 @@ impl Bolt for WorkerBolt {
 
     fn topics(&self, names: &Topics, lanes: u32) -> Vec<TopicSpec> {
         let requests = TopicSpec::log(&names.spoke(&self.service), lanes);
-        vec![requests.cleaned(Cleanup::DeleteAfterMs(Self::KEEP_REQUESTS_MS))]
+        let alive = TopicSpec::log(&names.alive(&self.service), 1);
+        vec![
+            requests.cleaned(Cleanup::DeleteAfterMs(Self::KEEP_REQUESTS_MS)),
+            alive.cleaned(Cleanup::DeleteAfterMs(Self::KEEP_REQUESTS_MS)),
+        ]
+    }
+
+    fn watches(&self) -> Vec<String> {
+        vec![self.service.to_string()]
     }
 
     fn budgets(&self, settings: &Settings) -> Vec<Budget> {
@@ -192,7 +229,8 @@ impl Bolt for WorkerBolt {
         let mut effects = std::mem::take(&mut self.effects);
         match input {
             WorkerIn::Command(command) => self.table.command(command, &mut effects),
-            WorkerIn::Answered(reply) => self.table.answered(reply, out.random(), &mut effects),
+            WorkerIn::Said(SpokeSaid::Reply(reply)) => self.table.answered(reply, out.random(), &mut effects),
+            WorkerIn::Said(SpokeSaid::Lives(up)) => self.table.lives(up, &mut effects),
             WorkerIn::TimedOut(timed_out) => self.table.timed_out(timed_out, out.random(), &mut effects),
         }
         effects.drain(..).for_each(|effect| self.perform(effect, out));

@@ -26,3 +26,7 @@ pub const MISMATCHED_REPLIES: &str = "nave_replies_mismatched_total";
 pub const DUPLICATE_CALLS: &str = "nave_calls_duplicate_total";
 /// Deadlines that came for an attempt that is over.
 pub const LATE_TIMEOUTS: &str = "nave_worker_late_timeouts_total";
+/// Heartbeats of a spoke that began again.
+pub const WENT_UP: &str = "nave_spoke_went_up_total";
+/// Heartbeats of a spoke that stopped.
+pub const WENT_DOWN: &str = "nave_spoke_went_down_total";

@@ -17,6 +17,9 @@ pub struct WorkerSettings {
     pub in_flight: u32,
     /// So many more may wait for a place in each lane. A call beyond it is refused at once.
     pub queue: usize,
+    /// A request to the spoke has at most so many bytes; a larger one is refused and never sent. Half of what a Kafka broker
+    /// takes, which leaves room for its headers.
+    pub body_bytes: usize,
 }
 
 impl Default for WorkerSettings {
@@ -24,7 +27,15 @@ impl Default for WorkerSettings {
     /// silent is answered, with what was done undone, in about 3 s. 4,096 in flight is four of the largest flows at once;
     /// the queue holds what the hub's budget of operations may ask for beyond it.
     fn default() -> Self {
-        Self { attempts: 3, timeout_ms: 400, backoff_ms: 100, backoff_cap_ms: 2_000, in_flight: 4_096, queue: 100_000 }
+        Self {
+            attempts: 3,
+            timeout_ms: 400,
+            backoff_ms: 100,
+            backoff_cap_ms: 2_000,
+            in_flight: 4_096,
+            queue: 100_000,
+            body_bytes: 512 << 10,
+        }
     }
 }
 

@@ -99,10 +99,15 @@ pub struct WorkerTable {
     next_slot: u64,
     queue: VecDeque<CallId>,
     in_flight: usize,
+    /// Its heartbeats stopped.
+    down: bool,
     /// How the newest conversations ended, to name what comes after: true where the spoke had answered.
     ended: BTreeMap<CallId, bool>,
     ended_order: VecDeque<CallId>,
 }
+
+/// Why a call to a spoke that is down is refused.
+const UNAVAILABLE: &str = "unavailable: its heartbeats stopped";
 
 /// So many ends are remembered: what comes later than 4,096 other calls is called unknown, and is as harmless.
 const ENDED: usize = 4_096;
@@ -118,6 +123,7 @@ impl WorkerTable {
             next_slot: 0,
             queue: VecDeque::new(),
             in_flight: 0,
+            down: false,
             ended: BTreeMap::new(),
             ended_order: VecDeque::new(),
         }
@@ -154,20 +160,50 @@ impl WorkerTable {
         }
     }
 
+    /// The spoke's heartbeats began, or stopped. While they are missing nothing is sent to it that was not sent before: what
+    /// would begin is refused at once, since waiting would tell nothing new (LESSONS 26). What is under way goes on.
+    pub fn lives(&mut self, up: bool, effects: &mut Vec<WorkerEffect>) {
+        if self.down != up {
+            return;
+        }
+        self.down = !up;
+        let (count, text) =
+            if up { (names::WENT_UP, "is back") } else { (names::WENT_DOWN, "sends no heartbeats any more") };
+        effects.push(WorkerEffect::Count(count));
+        effects.push(WorkerEffect::Log(Level::Warn, None, format!("the spoke {text}")));
+        while self.down
+            && let Some(id) = self.queue.front().cloned()
+        {
+            self.end(&id, CallOutcome::Refused(UNAVAILABLE.to_owned()), effects);
+        }
+    }
+
     fn start(&mut self, call: Call, effects: &mut Vec<WorkerEffect>) {
         let id = call.id.clone();
         if self.conversations.contains_key(&id) || self.ended.contains_key(&id) {
             effects.push(WorkerEffect::Count(names::DUPLICATE_CALLS));
             return;
         }
+        let refused = |reason: String, effects: &mut Vec<WorkerEffect>| {
+            let outcome = CallOutcome::Refused(reason);
+            effects.push(WorkerEffect::Count(names::REFUSED));
+            effects.push(WorkerEffect::End(CallEnd { id: id.clone(), lane: call.lane, attempts: 0, outcome }));
+        };
+        if self.down {
+            refused(UNAVAILABLE.to_owned(), effects);
+            return self.remember(id, false);
+        }
+        let bytes = call.body.len();
+        if bytes > self.settings.body_bytes {
+            let most = self.settings.body_bytes;
+            refused(format!("the request has {bytes} bytes; at most {most} are sent"), effects);
+            return self.remember(id, false);
+        }
         let has_place = self.in_flight < self.share;
         if !has_place && self.queue.len() >= self.settings.queue {
             let reason = format!("{} calls wait for `{}`, which is as many as may", self.queue.len(), call.service);
-            effects.push(WorkerEffect::Count(names::REFUSED));
-            self.remember(id.clone(), false);
-            let outcome = CallOutcome::Refused(reason);
-            effects.push(WorkerEffect::End(CallEnd { id, lane: call.lane, attempts: 0, outcome }));
-            return;
+            refused(reason, effects);
+            return self.remember(id, false);
         }
         let slot = self.next_slot;
         self.next_slot += 1;

@@ -1,9 +1,10 @@
 //! Readers and writers of the embedded bus.
 
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
 use super::state::{Audience, State};
+use super::write::Writing;
 use super::{Shared, waker};
 use crate::{BusError, Outgoing, Reader, Record, Writer};
 
@@ -24,7 +25,29 @@ impl EmbeddedReader {
         Self { shared, id, turn: 0 }
     }
 
+    /// What there is now; where there is nothing, it is made sure that nothing waits for a sync.
+    fn look<'a>(
+        &mut self,
+        shared: &'a Shared,
+        max: usize,
+        out: &mut Vec<Record>,
+    ) -> Result<MutexGuard<'a, State>, BusError> {
+        shared.sync_due()?;
+        let before = out.len();
+        let mut state = shared.lock();
+        self.collect(&mut state, max, out)?;
+        if out.len() > before || !state.hides(state.readers[&self.id].places.iter().map(|(at, next)| (*at, *next))) {
+            return Ok(state);
+        }
+        drop(state);
+        shared.sync_now()?;
+        state = shared.lock();
+        self.collect(&mut state, max, out)?;
+        Ok(state)
+    }
+
     fn collect(&mut self, state: &mut State, max: usize, out: &mut Vec<Record>) -> Result<(), BusError> {
+        state.intact()?;
         let full = out.len() + max;
         let places: Vec<_> = state.readers[&self.id].places.iter().map(|(place, next)| (*place, *next)).collect();
         self.turn = self.turn.wrapping_add(1);
@@ -34,7 +57,8 @@ impl EmbeddedReader {
                 break;
             }
             let left = full - out.len();
-            let read = state.read(place, from, left, |record| out.push(record));
+            let until = state.visible_outside(place);
+            let read = state.read(place, from, left, until, |record| out.push(record));
             let own = &mut state.readers.get_mut(&self.id).expect("it is there until it is dropped").places;
             match &read {
                 Ok(next) => own.insert(place, *next),
@@ -58,15 +82,15 @@ impl Reader for EmbeddedReader {
 
     fn poll(&mut self, max: usize, wait: Duration, out: &mut Vec<Record>) -> Result<(), BusError> {
         let shared = Arc::clone(&self.shared);
-        let mut state = shared.lock();
         let before = out.len();
-        self.collect(&mut state, max, out)?;
+        let mut state = self.look(&shared, max, out)?;
         if out.len() > before || wait.is_zero() {
             return Ok(());
         }
         let id = self.id;
-        let mut state = waker::nap(state, wait, |state| state.readers.get_mut(&id).map(|audience| &mut audience.waker));
-        self.collect(&mut state, max, out)
+        state = waker::nap(state, wait, |state| state.readers.get_mut(&id).map(|audience| &mut audience.waker));
+        drop(state);
+        self.look(&shared, max, out).map(drop)
     }
 }
 
@@ -83,7 +107,11 @@ impl Writer for EmbeddedWriter {
     fn append(&mut self, records: &[Outgoing]) -> Result<(), BusError> {
         let mut state = self.0.lock();
         let places = self.0.route(&state, records)?;
-        state.append(records, &places, self.0.clock.wall(), &self.0.options);
-        Ok(())
+        let now = self.0.clock.wall();
+        let writing = Writing { records, places: &places, positions: (0, &[]), gaps: false, now };
+        state.write(&writing, &self.0.options)?;
+        drop(state);
+        self.0.wrote()?;
+        self.0.sync_now()
     }
 }

@@ -14,6 +14,8 @@ use crate::{Arrival, Committed, MonoTime};
 /// The members of a group, and their shares of one topic.
 #[derive(Debug)]
 pub(super) struct Group {
+    /// Its name.
+    pub(super) name: String,
     /// The topic that is shared.
     pub(super) topic: usize,
     /// Who sits at the table, by number; a later member has a larger one.
@@ -52,8 +54,13 @@ pub(super) struct Seat {
 
 impl Group {
     /// A group without members.
-    pub(super) fn new(topic: usize, partitions: usize) -> Self {
-        Self { topic, seats: BTreeMap::new(), shares: (0..partitions).map(|_| Share::default()).collect() }
+    pub(super) fn new(name: &str, topic: usize, partitions: usize) -> Self {
+        Self {
+            name: name.into(),
+            topic,
+            seats: BTreeMap::new(),
+            shares: (0..partitions).map(|_| Share::default()).collect(),
+        }
     }
 
     /// Sits down as `id`.
@@ -147,6 +154,11 @@ impl Group {
             }
         }
         self.settle();
+    }
+
+    /// The share of `partition`, to be changed.
+    pub(super) fn share_mut(&mut self, partition: u32) -> Option<&mut Share> {
+        self.shares.get_mut(usize::try_from(partition).ok()?)
     }
 
     /// The share of `partition`.
@@ -251,7 +263,7 @@ mod tests {
 
     #[test]
     fn a_third_member_takes_from_both_only_what_it_must() {
-        let mut group = Group::new(0, 7);
+        let mut group = Group::new("g", 0, 7);
         group.join(1, SESSION, MonoTime(0));
         assert_eq!(news(&mut group, 1), [Arrival::Assigned(vec![0, 1, 2, 3, 4, 5, 6])]);
         group.join(2, SESSION, MonoTime(0));
@@ -269,7 +281,7 @@ mod tests {
 
     #[test]
     fn a_partition_asked_back_twice_moves_once_and_may_return_to_its_owner() {
-        let mut group = Group::new(0, 2);
+        let mut group = Group::new("g", 0, 2);
         group.join(1, SESSION, MonoTime(0));
         group.join(2, SESSION, MonoTime(0));
         news(&mut group, 1);
@@ -281,7 +293,7 @@ mod tests {
 
     #[test]
     fn nothing_is_released_that_was_not_asked_back() {
-        let mut group = Group::new(0, 2);
+        let mut group = Group::new("g", 0, 2);
         group.join(1, SESSION, MonoTime(0));
         group.release(1, &[0, 1]);
         assert_eq!(owned(&group, 1), [0, 1]);
@@ -289,7 +301,7 @@ mod tests {
 
     #[test]
     fn a_silent_member_loses_all_and_a_sleeping_one_does_not() {
-        let mut group = Group::new(0, 2);
+        let mut group = Group::new("g", 0, 2);
         group.join(1, SESSION, MonoTime(0));
         group.join(2, SESSION, MonoTime(0));
         assert_eq!(group.alive(2, MonoTime(0).plus_ms(6_000)), Ok(()));
@@ -301,7 +313,7 @@ mod tests {
 
     #[test]
     fn more_members_than_partitions_leaves_the_latest_without() {
-        let mut group = Group::new(0, 1);
+        let mut group = Group::new("g", 0, 1);
         for id in 1..=3 {
             group.join(id, SESSION, MonoTime(0));
         }

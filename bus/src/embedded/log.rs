@@ -6,11 +6,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use wire::WallTime;
 
+use super::disk::tail::Tail;
 use crate::{Bounds, Outgoing, Record};
 
 /// What a record costs in memory beside its key, headers and value: its place in the map, and the counters of three
 /// shared buffers. Measured with records of 150 bytes, rounded up.
-const OVERHEAD: usize = 300;
+pub(super) const OVERHEAD: usize = 300;
 
 /// The records of one partition.
 ///
@@ -23,6 +24,10 @@ pub(super) struct Log {
     bounds: Bounds,
     bytes: usize,
     keys: Option<Keys>,
+    /// What it has on disk, where there is one; its oldest records may be there alone.
+    pub(super) tail: Option<Tail>,
+    /// The offset after the last record that is synced, where there is a disk.
+    pub(super) synced: u64,
 }
 
 /// What a compacted log knows about its keys.
@@ -45,7 +50,15 @@ impl Log {
             bounds: Bounds { low: 0, end: 0 },
             bytes: 0,
             keys: compacted.then(Keys::default),
+            tail: None,
+            synced: 0,
         }
+    }
+
+    /// The same log, with these entries on disk and these bounds; everything before them is synced.
+    pub(super) fn on_disk(mut self, tail: Tail, bounds: Bounds) -> Self {
+        (self.tail, self.bounds, self.synced) = (Some(tail), bounds, bounds.end);
+        self
     }
 
     /// The first offset there is, and the next that is given.
@@ -56,29 +69,30 @@ impl Log {
     /// Appends a copy of `outgoing`. In a compacted log the older record of its key goes at once, so that such a log
     /// never holds more than one record for each key, without passes that take long.
     pub(super) fn append(&mut self, outgoing: &Outgoing, time: WallTime) {
-        let offset = self.bounds.end;
-        if let (Some(keys), Some(key)) = (&mut self.keys, &outgoing.key) {
-            if let Some(older) = keys.last.insert(key.clone(), offset) {
+        self.put(Record {
+            topic: Arc::clone(&self.topic),
+            partition: self.partition,
+            offset: self.bounds.end,
+            time,
+            key: outgoing.key.clone(),
+            headers: outgoing.headers.clone(),
+            value: outgoing.value.clone(),
+        });
+        self.bounds.end += 1;
+    }
+
+    /// Takes a record with the offset that it has, which is larger than all there are.
+    pub(super) fn put(&mut self, record: Record) {
+        if let (Some(keys), Some(key)) = (&mut self.keys, &record.key) {
+            if let Some(older) = keys.last.insert(key.clone(), record.offset) {
                 Self::remove(&mut self.records, &mut self.bytes, older);
             }
-            if outgoing.value.is_empty() {
-                keys.deletions.push_back(offset);
+            if record.value.is_empty() {
+                keys.deletions.push_back(record.offset);
             }
         }
-        self.bytes += outgoing.size() + OVERHEAD;
-        self.records.insert(
-            offset,
-            Record {
-                topic: Arc::clone(&self.topic),
-                partition: self.partition,
-                offset,
-                time,
-                key: outgoing.key.clone(),
-                headers: outgoing.headers.clone(),
-                value: outgoing.value.clone(),
-            },
-        );
-        self.bounds.end += 1;
+        self.bytes += record.size() + OVERHEAD;
+        self.records.insert(record.offset, record);
     }
 
     /// Uses an offset up without a record, as a commit marker of Kafka does.
@@ -86,14 +100,42 @@ impl Log {
         self.bounds.end += 1;
     }
 
-    /// Up to `max` records from offset `from` on are appended to `out`. Says where to read on.
-    pub(super) fn read(&self, from: u64, max: usize, mut out: impl FnMut(Record)) -> u64 {
+    /// Up to `max` records that are in memory, with offsets from `from` on and below `until`, are appended to `out`. Says where
+    /// to read on.
+    pub(super) fn read(&self, from: u64, max: usize, until: u64, mut out: impl FnMut(Record)) -> u64 {
         let mut next = from;
-        for (offset, record) in self.records.range(from..).take(max) {
+        for (offset, record) in self.records.range(from..until.max(from)).take(max) {
             out(record.clone());
             next = offset + 1;
         }
         next
+    }
+
+    /// What its records take in memory, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The records in memory that are below `end`.
+    pub(super) fn held_below(&self, end: u64) -> impl Iterator<Item = &Record> {
+        self.records.range(..end).map(|(_, record)| record)
+    }
+
+    /// The record at `offset`, where it is in memory.
+    pub(super) fn held(&self, offset: u64) -> Option<&Record> {
+        self.records.get(&offset)
+    }
+
+    /// Lets go of the records below `end`, which are on disk.
+    pub(super) fn let_go(&mut self, end: u64) {
+        while let Some((&offset, _)) = self.records.first_key_value().filter(|(offset, _)| **offset < end) {
+            Self::remove(&mut self.records, &mut self.bytes, offset);
+        }
+    }
+
+    /// Nothing is left below `low`.
+    pub(super) fn begin_at(&mut self, low: u64) {
+        self.bounds.low = self.bounds.low.max(low);
     }
 
     /// Drops the oldest records below `floor` until no more than `keep` bytes are left.
@@ -138,8 +180,7 @@ impl Log {
 
     fn remove(records: &mut BTreeMap<u64, Record>, bytes: &mut usize, offset: u64) -> Option<Record> {
         let record = records.remove(&offset)?;
-        let size = record.key.as_ref().map_or(0, Bytes::len) + record.headers.size() + record.value.len();
-        *bytes -= size + OVERHEAD;
+        *bytes -= record.size() + OVERHEAD;
         Some(record)
     }
 }
@@ -154,7 +195,7 @@ mod tests {
 
     fn offsets(log: &Log, from: u64) -> Vec<u64> {
         let mut offsets = Vec::new();
-        log.read(from, usize::MAX, |record| offsets.push(record.offset));
+        log.read(from, usize::MAX, u64::MAX, |record| offsets.push(record.offset));
         offsets
     }
 
@@ -170,9 +211,9 @@ mod tests {
             log.skip();
         }
         assert_eq!(log.bounds(), Bounds { low: 0, end: 6 });
-        assert_eq!(log.read(0, 2, |_| ()), 3);
+        assert_eq!(log.read(0, 2, u64::MAX, |_| ()), 3);
         assert_eq!(offsets(&log, 3), [4]);
-        assert_eq!(log.read(6, 2, |_| ()), 6);
+        assert_eq!(log.read(6, 2, u64::MAX, |_| ()), 6);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
 use super::state::{Place, State};
+use super::write::Writing;
 use super::{Shared, waker};
 use crate::{Arrival, Batch, BusError, CommitError, Committed, Member, MemberSpec, Takeover};
 
@@ -49,8 +50,38 @@ impl EmbeddedMember {
         }
     }
 
+    /// What there is now; for one outside, where there is nothing, it is made sure that nothing waits for a sync.
+    fn look<'a>(
+        &mut self,
+        shared: &'a Shared,
+        max: usize,
+        out: &mut Vec<Arrival>,
+    ) -> Result<MutexGuard<'a, State>, BusError> {
+        shared.sync_due()?;
+        let before = out.len();
+        let mut state = shared.lock();
+        self.collect(&mut state, max, out)?;
+        if out.len() > before || !self.spec.outside || !self.hidden(&state) {
+            return Ok(state);
+        }
+        drop(state);
+        shared.sync_now()?;
+        state = shared.lock();
+        self.collect(&mut state, max, out)?;
+        Ok(state)
+    }
+
+    /// True where a sync would bring it records.
+    fn hidden(&self, state: &State) -> bool {
+        let group = &state.groups[self.group];
+        let seat = group.seats.get(&self.id);
+        let started = seat.into_iter().flat_map(|seat| &seat.places);
+        state.hides(started.filter_map(|(partition, next)| Some(((group.topic, *partition), (*next)?))))
+    }
+
     /// What there is now.
     fn collect(&mut self, state: &mut State, max: usize, out: &mut Vec<Arrival>) -> Result<(), BusError> {
+        state.intact()?;
         let full = out.len() + max;
         self.alive(state, out);
         let topic = state.groups[self.group].topic;
@@ -75,7 +106,9 @@ impl EmbeddedMember {
                 break;
             }
             let left = full - out.len();
-            let read = state.read((topic, partition), from, left, |record| out.push(Arrival::Record(record)));
+            let place = (topic, partition);
+            let until = if self.spec.outside { state.visible_outside(place) } else { u64::MAX };
+            let read = state.read(place, from, left, until, |record| out.push(Arrival::Record(record)));
             if let Some(seat) = state.seat(self.group, self.id) {
                 // Where the next record is gone it is said once, and the others go on.
                 seat.places.insert(partition, read.as_ref().ok().copied());
@@ -104,17 +137,17 @@ impl EmbeddedMember {
 impl Member for EmbeddedMember {
     fn poll(&mut self, max: usize, wait: Duration, out: &mut Vec<Arrival>) -> Result<(), BusError> {
         let shared = Arc::clone(&self.shared);
-        let mut state = shared.lock();
         let before = out.len();
-        self.collect(&mut state, max, out)?;
+        let mut state = self.look(&shared, max, out)?;
         if out.len() > before || wait.is_zero() {
             return Ok(());
         }
         // A silent peer's partitions may become free before anything else happens, and nobody would say so.
         let wait = wait.min(state.groups[self.group].next_expiry(shared.clock.mono()));
         let (group, id) = (self.group, self.id);
-        let mut state = waker::nap(state, wait, |state| state.seat(group, id).map(|seat| &mut seat.waker));
-        self.collect(&mut state, max, out)
+        state = waker::nap(state, wait, |state| state.seat(group, id).map(|seat| &mut seat.waker));
+        drop(state);
+        self.look(&shared, max, out).map(drop)
     }
 
     fn take_over(&mut self, partition: u32) -> Result<Takeover, BusError> {
@@ -140,19 +173,13 @@ impl Member for EmbeddedMember {
         let mut state = self.lock();
         let places = self.check(&state, batch)?;
         let now = self.shared.clock.wall();
-        let written = state.append(&batch.records, &places, now, &self.shared.options);
-        if self.shared.options.offset_gaps {
-            for place in written {
-                state.log(place).skip();
-            }
-        }
-        for position in &batch.positions {
-            let committed = Committed { next: position.next, note: String::from(&*position.note) };
-            let index = usize::try_from(position.partition).expect("a partition is an index");
-            state.groups[self.group].shares[index].committed = Some(committed);
-            let place = self.place(&state, position.partition);
-            state.tidy(place, now, &self.shared.options);
-        }
+        let positions = (self.group, &*batch.positions);
+        let gaps = self.shared.options.offset_gaps;
+        let writing = Writing { records: &batch.records, places: &places, positions, gaps, now };
+        state.write(&writing, &self.shared.options).map_err(CommitError::Failed)?;
+        drop(state);
+        // It has happened. Where the disk does not sync, the next poll says so.
+        drop(self.shared.wrote());
         Ok(())
     }
 

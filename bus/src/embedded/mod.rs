@@ -1,18 +1,25 @@
-//! The bus in the process: no server to install. It keeps its records in memory, and they go with the process.
+//! The bus in the process: no server to install. It keeps its records in memory, and they go with the process; or on disk
+//! too, where it is given a directory.
 //!
 //! One lock protects everything; each operation takes it once for a whole batch, and copies reference counts, not bytes.
 //! Who waits is woken only by what concerns it. A `wait` of zero never blocks, so that a test can turn everything on one
 //! thread in virtual time.
 //!
-//! Read in this order: `log` (one partition), `group` (who owns which), `state` (all of it), `member` and `ends`
-//! (the handles), `waker` (waiting).
+//! Read in this order: `log` (one partition), `group` (who owns which), `state` (all of it), `write` and `tidy` (what changes
+//! it), `member` and `ends` (the handles), `waker` (waiting); with a disk, `disk`, `on_disk` (what it is told) and `sync` (when
+//! it is safe).
 
+pub mod disk;
 mod ends;
 mod group;
 mod log;
 mod member;
+mod on_disk;
 mod state;
+mod sync;
+mod tidy;
 mod waker;
+mod write;
 
 #[cfg(test)]
 mod tests;
@@ -20,6 +27,8 @@ mod tests;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use self::disk::store::Store;
+use self::disk::{Disk, DiskOptions, Sync};
 use self::ends::{EmbeddedReader, EmbeddedWriter};
 use self::member::EmbeddedMember;
 use self::state::{Place, State};
@@ -28,7 +37,8 @@ use crate::{Bounds, Bus, BusError, Clock, Member, MemberSpec, Outgoing, Reader, 
 /// How much the bus keeps, and what it takes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EmbeddedOptions {
-    /// How much memory each partition may take; none keeps everything. Beyond it the oldest records go that every group
+    /// How much memory each partition may take; none keeps everything. With a disk, older records are read from there. Without
+    /// one, beyond it the oldest records go that every group
     /// of the topic has committed and every reader has passed; a slow reader holds them up only to [`SLACK`] times as
     /// much. What a group has not committed stays, and so does the last record of each key of a compacted topic.
     pub keep_bytes: Option<usize>,
@@ -51,6 +61,20 @@ impl Default for EmbeddedOptions {
 }
 
 /// The embedded bus. A clone is another handle on the same one.
+///
+/// ```
+/// use bus::{Bus, DiskOptions, Embedded, EmbeddedOptions, ManualClock, Outgoing, TopicSpec};
+/// # let directory = tempfile::tempdir()?;
+/// # let (clock, dir) = (std::sync::Arc::new(ManualClock::default()), directory.path().join("data"));
+/// let bus = Embedded::on_disk(clock.clone(), EmbeddedOptions::default(), &DiskOptions::new(&dir))?;
+/// bus.ensure_topic(&TopicSpec::log("greetings", 1))?;
+/// bus.writer("doc")?.append(&[Outgoing::keyed("greetings", "bob", "hello")])?;
+/// drop(bus);
+///
+/// let bus = Embedded::on_disk(clock, EmbeddedOptions::default(), &DiskOptions::new(&dir))?;
+/// assert_eq!(bus.bounds("greetings", 0)?.end, 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct Embedded(Arc<Shared>);
 
@@ -58,20 +82,32 @@ struct Shared {
     clock: Arc<dyn Clock>,
     options: EmbeddedOptions,
     state: Mutex<State>,
+    /// What can be known of the disk without the lock.
+    disk: Option<(Arc<Store>, Sync)>,
 }
 
 impl Embedded {
-    /// An empty bus.
+    /// An empty bus in memory.
     pub fn open(clock: Arc<dyn Clock>, options: EmbeddedOptions) -> Self {
-        Self(Arc::new(Shared { clock, options, state: Mutex::default() }))
+        Self(Arc::new(Shared { clock, options, state: Mutex::default(), disk: None }))
+    }
+
+    /// The bus in a directory, with all that was left there. It is closed when the last handle on it is gone: members, readers
+    /// and writers too.
+    ///
+    /// # Errors
+    /// [`BusError::Refused`] where another process has the directory, or where it is damaged; the message names both.
+    pub fn on_disk(clock: Arc<dyn Clock>, options: EmbeddedOptions, disk: &DiskOptions) -> Result<Self, BusError> {
+        let (state, store) = Disk::open(disk)?;
+        Ok(Self(Arc::new(Shared { clock, options, state: Mutex::new(state), disk: Some((store, disk.sync)) })))
     }
 
     /// Deletes the records of a partition below offset `before`, as an operator may.
     pub fn delete_records(&self, topic: &str, partition: u32, before: u64) -> Result<(), BusError> {
         let mut state = self.0.lock();
         let place = state.place(topic, partition)?;
-        state.log(place).delete_before(before);
-        Ok(())
+        state.cut(place, |log| log.delete_before(before));
+        state.flush()
     }
 
     /// Takes everything from the members of a group, as a broker does that lost sight of them. They hear of it at their
@@ -126,7 +162,24 @@ impl fmt::Debug for Embedded {
     }
 }
 
+impl Drop for Shared {
+    /// What is still to be cut; the store then syncs.
+    fn drop(&mut self) {
+        let Ok(state) = self.state.get_mut() else { return };
+        if let Err(fault) = state.flush() {
+            tracing::warn!(%fault, "what was deleted last is there again after a restart");
+        }
+    }
+}
+
 impl Shared {
+    /// A batch was written, and the lock given up.
+    fn wrote(&self) -> Result<(), BusError> {
+        let Some((store, _)) = &self.disk else { return Ok(()) };
+        store.keep_house();
+        self.sync_due()
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("nobody panics while holding the bus")
     }

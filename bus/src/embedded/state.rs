@@ -6,21 +6,25 @@ use std::sync::Arc;
 use wire::WallTime;
 use wire::routing::lane_of;
 
+use super::EmbeddedOptions;
+use super::disk::Disk;
+use super::disk::tail::Tail;
 use super::group::{Group, Seat};
 use super::log::Log;
 use super::waker::Waker;
-use super::{EmbeddedOptions, SLACK};
-use crate::{BusError, Cleanup, Outgoing, Record, Route, TopicInfo, TopicSpec};
+use crate::{Bounds, BusError, Cleanup, Outgoing, Record, Route, TopicInfo, TopicSpec};
 
 /// All there is.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct State {
     names: BTreeMap<Arc<str>, usize>,
     pub(super) topics: Vec<Topic>,
     group_names: BTreeMap<String, usize>,
     pub(super) groups: Vec<Group>,
     pub(super) readers: BTreeMap<u64, Audience>,
-    last_id: u64,
+    pub(super) last_id: u64,
+    /// The disk, where there is one.
+    pub(super) disk: Option<Disk>,
 }
 
 /// A topic.
@@ -31,7 +35,7 @@ pub(super) struct Topic {
     pub(super) cleanup: Cleanup,
     pub(super) partitions: Vec<Log>,
     /// The groups that read it.
-    groups: Vec<usize>,
+    pub(super) groups: Vec<usize>,
 }
 
 /// One reader outside all groups.
@@ -73,6 +77,12 @@ impl State {
         &mut self.topics[topic].partitions[index]
     }
 
+    /// The log of a partition, to look at.
+    pub(super) fn log_of(&self, (topic, partition): Place) -> &Log {
+        let index = usize::try_from(partition).expect("a partition is an index");
+        &self.topics[topic].partitions[index]
+    }
+
     /// Creates a topic, or checks the one there is.
     pub(super) fn ensure(&mut self, spec: &TopicSpec, now: WallTime) -> Result<TopicInfo, BusError> {
         if let Ok(index) = self.find(&spec.name) {
@@ -91,20 +101,28 @@ impl State {
         if spec.partitions == 0 {
             return Err(BusError::Refused(format!("topic `{}` must have a partition", spec.name)));
         }
-        let name: Arc<str> = spec.name.as_str().into();
-        let log = |partition| Log::new(Arc::clone(&name), partition, spec.cleanup == Cleanup::Compact);
         // The time tells topics of one run from those of another, which had the same numbers.
         let id = format!("{}-{}", now.0, self.fresh_id());
         let info = TopicInfo { name: spec.name.clone(), partitions: spec.partitions, id };
-        self.names.insert(Arc::clone(&name), self.topics.len());
-        self.topics.push(Topic {
-            partitions: (0..spec.partitions).map(log).collect(),
-            name: Arc::clone(&name),
-            cleanup: spec.cleanup,
-            info: info.clone(),
-            groups: Vec::new(),
-        });
+        self.keep_topic(&info, spec.cleanup)?;
+        let tail = self.disk.is_some();
+        self.add_topic(info.clone(), spec.cleanup);
+        if tail {
+            let index = self.topics.len() - 1;
+            let logs = std::mem::take(&mut self.topics[index].partitions);
+            let empty = Bounds { low: 0, end: 0 };
+            self.topics[index].partitions = logs.into_iter().map(|log| log.on_disk(Tail::default(), empty)).collect();
+        }
         Ok(info)
+    }
+
+    /// Adds a topic that is not there.
+    pub(super) fn add_topic(&mut self, info: TopicInfo, cleanup: Cleanup) {
+        let name: Arc<str> = info.name.as_str().into();
+        let log = |partition| Log::new(Arc::clone(&name), partition, cleanup == Cleanup::Compact);
+        let partitions = (0..info.partitions).map(log).collect();
+        self.names.insert(Arc::clone(&name), self.topics.len());
+        self.topics.push(Topic { partitions, name, cleanup, info, groups: Vec::new() });
     }
 
     /// The group's number; it is made where there is none.
@@ -116,11 +134,17 @@ impl State {
             }
             return Err(BusError::Refused(format!("group `{name}` reads another topic than `{topic}`")));
         }
+        self.keep_group(name, topic_index)?;
+        Ok(self.add_group(name, topic_index))
+    }
+
+    /// Adds a group that is not there.
+    pub(super) fn add_group(&mut self, name: &str, topic: usize) -> usize {
         let index = self.groups.len();
-        self.groups.push(Group::new(topic_index, self.topics[topic_index].partitions.len()));
+        self.groups.push(Group::new(name, topic, self.topics[topic].partitions.len()));
         self.group_names.insert(name.into(), index);
-        self.topics[topic_index].groups.push(index);
-        Ok(index)
+        self.topics[topic].groups.push(index);
+        index
     }
 
     /// The group of this name, where there is one.
@@ -162,58 +186,32 @@ impl State {
         }
     }
 
-    /// Appends records that were checked, each to its place, and wakes who waits for them. Says which partitions were
-    /// written.
-    pub(super) fn append(
-        &mut self,
-        records: &[Outgoing],
-        places: &[Place],
-        now: WallTime,
-        options: &EmbeddedOptions,
-    ) -> Vec<Place> {
-        let mut touched: Vec<Place> = Vec::new();
-        for (record, place) in records.iter().zip(places) {
-            self.log(*place).append(record, now);
-            if !touched.contains(place) {
-                touched.push(*place);
-            }
-        }
-        for place in &touched {
-            self.wake(*place);
-            self.tidy(*place, now, options);
-        }
-        touched
-    }
-
-    /// Keeps a partition within its bounds.
-    pub(super) fn tidy(&mut self, place: Place, now: WallTime, options: &EmbeddedOptions) {
-        match self.topics[place.0].cleanup {
-            Cleanup::Compact => {
-                let passed = self.next_reads(place).min().unwrap_or(u64::MAX);
-                self.log(place).forget_deletions(passed);
-                return;
-            }
-            Cleanup::DeleteAfterMs(ms) => self.log(place).cut_before(WallTime(now.0.saturating_sub(ms))),
-            Cleanup::Keep => {}
-        }
-        if let Some(keep) = options.keep_bytes {
-            let committed = self.committed(place).min().unwrap_or(u64::MAX);
-            let passed = self.next_reads(place).min().unwrap_or(u64::MAX);
-            self.log(place).cut_to(keep, committed.min(passed));
-            self.log(place).cut_to(keep.saturating_mul(SLACK), committed);
-        }
-    }
-
-    /// Up to `max` records of a partition from `from` on. Says where to read on.
+    /// Up to `max` records of a partition with offsets from `from` on and below `until`. Says where to read on.
     pub(super) fn read(
         &mut self,
         place: Place,
         from: u64,
         max: usize,
-        out: impl FnMut(Record),
+        until: u64,
+        mut out: impl FnMut(Record),
     ) -> Result<u64, BusError> {
         self.check_start(place, from)?;
-        Ok(self.log(place).read(from, max, out))
+        let (mut next, mut read) = (from, 0);
+        while read < max
+            && let Some(page) = self.log_of(place).tail.as_ref().and_then(|tail| tail.page_of(next))
+        {
+            self.open_page(place, page)?;
+            let Some(tail) = &mut self.log(place).tail else { break };
+            let (after, whole) = tail.read_open(next, max - read, until, &mut |record| {
+                read += 1;
+                out(record);
+            });
+            next = after;
+            if !whole {
+                return Ok(next);
+            }
+        }
+        Ok(self.log(place).read(next, max - read, until, out))
     }
 
     /// Whether one can read on at `from`: neither what is gone nor what never was is passed over in silence.
@@ -229,7 +227,7 @@ impl State {
         Ok(())
     }
 
-    fn wake(&mut self, place: Place) {
+    pub(super) fn wake(&mut self, place: Place) {
         let (topic, partition) = place;
         for group in &self.topics[topic].groups {
             if let Some(seat) = self.groups[*group].owner_of(partition)
@@ -244,7 +242,7 @@ impl State {
     }
 
     /// What each group has committed of a partition; 0 where nothing yet.
-    fn committed(&self, (topic, partition): Place) -> impl Iterator<Item = u64> {
+    pub(super) fn committed(&self, (topic, partition): Place) -> impl Iterator<Item = u64> {
         let groups = self.topics[topic].groups.iter().map(|group| &self.groups[*group]);
         groups
             .filter_map(move |group| group.share(partition))
@@ -252,7 +250,7 @@ impl State {
     }
 
     /// Where everybody who reads a partition reads on.
-    fn next_reads(&self, place: Place) -> impl Iterator<Item = u64> {
+    pub(super) fn next_reads(&self, place: Place) -> impl Iterator<Item = u64> {
         let groups = self.topics[place.0].groups.iter().map(|group| &self.groups[*group]);
         let seats = groups.flat_map(|group| group.seats.values());
         let members = seats.filter_map(move |seat| seat.places.get(&place.1).copied().flatten());

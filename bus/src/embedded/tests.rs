@@ -200,3 +200,19 @@ fn a_sleeping_member_is_woken_by_what_another_one_leaves() {
         assert_eq!(waiting.join().expect("it ended"), [Arrival::Assigned(vec![0])]);
     });
 }
+
+#[test]
+fn on_disk_the_memory_stays_flat_while_the_log_grows() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let options = EmbeddedOptions { keep_bytes: Some(100_000), ..EmbeddedOptions::default() };
+    let bus =
+        Embedded::on_disk(Arc::new(ManualClock::default()), options, &DiskOptions::new(dir.path())).expect("a bus");
+    bus.ensure_topic(&TopicSpec::log("in", 1)).expect("a topic");
+    drop(bus.member(&MemberSpec::new("g", "in", "m")).expect("a member"));
+    for _ in 0..100 {
+        fill(&bus, "in", 50);
+        let bytes = bus.0.lock().log((0, 0)).bytes();
+        assert!(bytes <= 100_000 + disk::tail::PAGE_BYTES, "{bytes}");
+    }
+    assert_eq!(bus.bounds("in", 0), Ok(Bounds { low: 0, end: 5_000 }));
+}

@@ -127,6 +127,13 @@ impl GroupNews {
 speaks_through_tracing!(GroupNews);
 
 impl ConsumerContext for GroupNews {
+    /// What became of positions that nobody waited for.
+    fn commit_callback(&self, result: Result<(), KafkaError>, _offsets: &TopicPartitionList) {
+        if let Err(fault) = result {
+            tracing::warn!(%fault, "positions were not committed; the next commit names them again");
+        }
+    }
+
     /// Called inside a poll. Nothing is fetched of what is assigned until the member starts it: it is assigned at an
     /// explicit offset, so that librdkafka does not look for one, and paused. What is asked back is paused, and not given
     /// up here: librdkafka lets the group wait until the member releases it (`wait-unassign-call` in its logs), so that

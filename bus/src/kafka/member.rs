@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::Message;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList, TopicPartitionListElem};
 
@@ -15,7 +15,7 @@ use super::options::{KafkaOptions, REQUEST};
 use super::producer::{Failure, Transactions, add, listed};
 use super::takeover::Succession;
 use super::{convert, fault, reader};
-use crate::{Arrival, Batch, BusError, CommitError, Member, MemberSpec, Takeover};
+use crate::{Arrival, Batch, BusError, CommitError, Member, MemberSpec, Position, Takeover};
 
 /// How long one look at the group takes while a commit waits for its next decision, and how many there are at most: a
 /// rebalance takes a second or two.
@@ -190,21 +190,26 @@ impl KafkaMember {
         Err(BusError::Unavailable(format!("{}: it is not being read yet", what())))
     }
 
-    fn commit_once(&mut self, batch: &Batch) -> Result<(), Failure> {
+    /// Positions as librdkafka takes them, where their partitions are ours.
+    fn offsets(&self, positions: &[Position]) -> Result<TopicPartitionList, CommitError> {
         let MemberSpec { name, topic, .. } = &self.spec;
-        let fenced = |why| Err(Failure { code: None, error: CommitError::Fenced(why) });
-        if let Some(position) = batch.positions.iter().find(|position| !self.places.contains_key(&position.partition)) {
-            return fenced(format!("`{name}` does not own `{topic}` {}", position.partition));
+        if let Some(position) = positions.iter().find(|position| !self.places.contains_key(&position.partition)) {
+            return Err(CommitError::Fenced(format!("`{name}` does not own `{topic}` {}", position.partition)));
         }
-        if self.consumer.assignment_lost() && !batch.positions.is_empty() {
-            return fenced(format!("`{name}` lost its place in the group"));
+        if self.consumer.assignment_lost() && !positions.is_empty() {
+            return Err(CommitError::Fenced(format!("`{name}` lost its place in the group")));
         }
         let mut offsets = TopicPartitionList::new();
-        for position in &batch.positions {
-            position.check()?;
+        for position in positions {
+            position.check().map_err(CommitError::Failed)?;
             let at = Some((position.next, &*position.note));
             add(&mut offsets, &self.topic, convert::raw_partition(position.partition), at);
         }
+        Ok(offsets)
+    }
+
+    fn commit_once(&mut self, batch: &Batch) -> Result<(), Failure> {
+        let offsets = self.offsets(&batch.positions).map_err(|error| Failure { code: None, error })?;
         let Self { transactions, cluster, consumer, .. } = self;
         let committed =
             consumer.context().with_place(|place| transactions.commit(cluster, &batch.records, &offsets, Some(place)));
@@ -278,6 +283,16 @@ impl Member for KafkaMember {
             result = self.commit_once(batch);
         }
         result.map_err(|failure| failure.error)
+    }
+
+    /// In the consumer's own name, in no transaction: it leaves with the next request, and librdkafka hears of its outcome.
+    fn commit_behind(&mut self, positions: &[Position]) -> Result<(), CommitError> {
+        if positions.is_empty() {
+            return Ok(());
+        }
+        let offsets = self.offsets(positions)?;
+        let sent = self.consumer.commit(&offsets, CommitMode::Async);
+        sent.map_err(|fault| CommitError::Failed(fault::bus("cannot send a commit of positions", &fault)))
     }
 
     fn release(&mut self, partitions: &[u32]) -> Result<(), BusError> {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bus::{Batch, BusError, CommitError, Committed, Outgoing, Position, Takeover};
 
-use super::fixture::{Fixture, read, values};
+use super::fixture::{Fixture, PATIENCE_MS, read, values};
 
 pub(crate) fn outputs_are_seen_only_after_their_commit_and_all_of_them(on: &impl Fixture) {
     let (inbox, one, two) = (on.topic(1), on.topic(1), on.topic(2));
@@ -105,6 +105,26 @@ pub(crate) fn commits_leave_gaps_that_a_reader_passes(on: &impl Fixture) {
     let read = on.read(&topic, 0, records[0].offset + 1, 2);
     assert_eq!(values(&read), ["b", "c"], "the offset after a record need not have one");
     assert!(on.bus().bounds(&topic, 0).expect("bounds").end > records[2].offset);
+}
+
+pub(crate) fn positions_that_nobody_waits_for_are_committed_in_the_end(on: &impl Fixture) {
+    let inbox = on.topic(2);
+    on.append(&inbox, &["a", "b", "c"]);
+    let mut owner = on.join(&on.name("g"), &inbox);
+    owner.until_owned(2);
+    let behind = |partition, next| Position { partition, next, note: "v1 first 2 open".into() };
+    owner.member.commit_behind(&[]).expect("nothing to commit");
+    owner.member.commit_behind(&[behind(0, 1)]).expect("a commit");
+    owner.member.commit_behind(&[behind(0, 2), behind(1, 0)]).expect("a commit");
+    let committed = Some(Committed { next: 2, note: "v1 first 2 open".into() });
+    let end = on.bus().clock().mono().plus_ms(PATIENCE_MS);
+    while owner.member.take_over(0).expect("a takeover").committed != committed {
+        assert!(on.bus().clock().mono() < end, "it is never committed");
+        owner.turn(Duration::from_millis(20));
+    }
+    assert_eq!(owner.member.take_over(1).expect("a takeover").committed.map(|committed| committed.next), Some(0));
+    let refused = owner.member.commit_behind(&[behind(7, 1)]);
+    assert!(matches!(refused, Err(CommitError::Fenced(_))), "{refused:?}");
 }
 
 pub(crate) fn a_note_that_is_too_long_is_refused(on: &impl Fixture) {

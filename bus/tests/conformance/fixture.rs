@@ -7,13 +7,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bus::{
-    Arrival, Batch, Bus, Clock, Embedded, EmbeddedOptions, Kafka, KafkaOptions, Member, MemberSpec, MonoTime, Outgoing,
-    Position, Reader, Record, TopicSpec,
+    Arrival, Batch, Bus, Clock, DiskOptions, Embedded, EmbeddedOptions, Kafka, KafkaOptions, Member, MemberSpec,
+    MonoTime, Outgoing, Position, Reader, Record, TopicSpec,
 };
+use tempfile::TempDir;
 use wire::WallTime;
 
 /// How long anything may take before a test gives up: a rebalance on a busy machine takes seconds.
-const PATIENCE_MS: u64 = 60_000;
+pub(crate) const PATIENCE_MS: u64 = 60_000;
 
 /// What a test needs of a bus.
 pub(crate) trait Fixture {
@@ -231,6 +232,33 @@ impl Fixture for OnEmbedded {
     }
     fn delete_records(&self, topic: &str, partition: u32, before: u64) {
         self.0.delete_records(topic, partition, before).expect("a deletion");
+    }
+}
+
+/// The embedded bus in a directory that goes with the test.
+pub(crate) struct OnDisk {
+    bus: Embedded,
+    _dir: TempDir,
+}
+
+impl OnDisk {
+    pub(crate) fn open() -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let options = EmbeddedOptions { offset_gaps: true, ..EmbeddedOptions::default() };
+        let bus = Embedded::on_disk(Arc::new(RealClock::start()), options, &DiskOptions::new(dir.path()));
+        Self { bus: bus.expect("a bus"), _dir: dir }
+    }
+}
+
+impl Fixture for OnDisk {
+    fn bus(&self) -> &dyn Bus {
+        &self.bus
+    }
+    fn session(&self) -> Duration {
+        Duration::from_secs(2)
+    }
+    fn delete_records(&self, topic: &str, partition: u32, before: u64) {
+        self.bus.delete_records(topic, partition, before).expect("a deletion");
     }
 }
 

@@ -17,6 +17,9 @@ impl SpeakerPart {
     /// Commits the answers that are owed and the positions that moved; those of `released` in any case, with a note that
     /// says they were given up cleanly.
     pub(super) fn commit(&mut self, released: &[u32]) -> Result<bool, BusError> {
+        if let Some(done) = self.tell_at_once(released) {
+            return done;
+        }
         let now = self.clock.mono();
         if self.committing.holds(now) || !self.settle()? {
             return Ok(false);
@@ -47,12 +50,18 @@ impl SpeakerPart {
         }
     }
 
-    fn position(&self, partition: u32, next: u64, released: bool) -> Position {
-        let note = Note { transactional_id: self.member_name.clone(), snapshot: 0, released };
+    /// It never replays: whoever comes next needs nothing from before the committed offset.
+    pub(super) fn position(&self, partition: u32, next: u64, released: bool) -> Position {
+        let note = Note { transactional_id: self.member_name.clone(), snapshot: next, released };
         Position { partition, next, note: note.to_string().into() }
     }
 
-    fn committed(&mut self, positions: &[Position]) {
+    /// True where all that was answered is committed.
+    pub(super) fn owes_nothing(&self) -> bool {
+        self.owed.is_empty() && self.doubt.is_none()
+    }
+
+    pub(super) fn committed(&mut self, positions: &[Position]) {
         for position in positions {
             if let Some(lane) = self.lanes.get_mut(&position.partition) {
                 lane.committed = position.next;
@@ -96,7 +105,7 @@ impl SpeakerPart {
 
     /// Drops answers that the bus will never take, such as those for a topic that is not there: one sender's mistake must
     /// not keep all others waiting. False where there are none.
-    fn drop_what_cannot_go(&mut self, error: &BusError) -> bool {
+    pub(super) fn drop_what_cannot_go(&mut self, error: &BusError) -> bool {
         let before = self.owed.len();
         let why = match error {
             BusError::NoTopic(topic) => {

@@ -11,7 +11,7 @@ use bus::{
     Bus, BusError, Cleanup, Clock, Embedded, EmbeddedOptions, Kafka, KafkaOptions, MemberSpec, MonoTime, Part,
     TopicSpec,
 };
-use floodlight_sim::{SpeakerHandle, SpeakerPart};
+use floodlight_sim::{SpeakerHandle, SpeakerOptions, SpeakerPart};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
 use northbound::{Access, Directory, GatewayLimits, Inlet, Limits, Northbound, Outlet, check_listen, control_record};
 use tokio::net::TcpListener;
@@ -132,11 +132,14 @@ impl Running {
         let answers = outlet.ready();
         edges.spawn("answers", Arc::clone(clock), Box::new(move || Ok(Box::new(outlet) as Box<dyn Part>)))?;
         let speaker = SpeakerHandle::new();
-        let part = SpeakerPart::join(
+        // It remembers call ids, so no answer needs to wait for one of Kafka's transactions.
+        let options = SpeakerOptions { transactional: args.bus == BusKind::Embedded, ..SpeakerOptions::default() };
+        let part = SpeakerPart::join_with(
             &*bus,
             &system.speaker_topic(),
             &format!("{}-speaker-{process}", args.prefix),
             speaker.clone(),
+            &options,
         )?;
         edges.spawn("speaker", Arc::clone(clock), Box::new(move || Ok(Box::new(part) as Box<dyn Part>)))?;
 

@@ -144,6 +144,7 @@ pub(crate) fn not_at_rest(world: &mut World, asked: &[Asked]) -> Vec<String> {
 pub(crate) fn outcome(world: &mut World, asked: Asked) -> Value {
     match world.answer(asked) {
         Outcome::Up(up) => json!({"up": up.message, "existed": up.existed}),
+        Outcome::Gone(gone) => json!({"gone": gone.message, "removed": gone.removed}),
         Outcome::Failed(failed) => json!({
             "failed": failed.message, "code": failed.code, "step": failed.step, "degraded": failed.degraded,
             "left": failed.left.iter().map(|rule| rule.number).collect::<Vec<_>>(),

@@ -14,6 +14,7 @@
 //! Read in this order: `owned` (a lane and what its shell knows of it), this file (turns, and what a poll brings), `claim`,
 //! `publish`, `commit`.
 
+mod alive;
 mod claim;
 mod commit;
 mod owned;
@@ -29,6 +30,7 @@ use wire::control::Mode;
 use wire::owner::OwnerRecord;
 use wire::topics::Topics;
 
+use self::alive::Alive;
 use self::owned::{Owned, Pending, Phase};
 use crate::lane::Lane;
 use crate::names;
@@ -85,6 +87,7 @@ pub struct Shard {
     writer: Option<Box<dyn Writer>>,
     /// When positions are to be committed that their effects did not wait for.
     save_at: Option<MonoTime>,
+    alive: Alive,
     owned: BTreeMap<u32, Owned>,
     pending: Pending,
     arrivals: Vec<Arrival>,
@@ -115,10 +118,14 @@ impl Shard {
             topic: inbox.to_string(),
             name: options.member.clone(),
             session_timeout: options.session_timeout,
+            outside: false,
         })?;
         let clock = bus.clock();
         let stage = topology.stages().into_iter().find(|stage| *stage.name == *options.stage);
         let mode = stage.map(|stage| stage.mode).unwrap_or_default();
+        let watched = topology.watches(&options.stage).into_iter();
+        let watched = watched.map(|service| (service.clone(), options.topics.alive(&service))).collect();
+        let alive = Alive::watch(&*bus, watched)?;
         let writer = (mode == Mode::AtLeastOnce).then(|| bus.writer(&options.member)).transpose()?;
         Ok(Self {
             bus,
@@ -130,6 +137,7 @@ impl Shard {
             member,
             writer,
             save_at: None,
+            alive,
             owned: BTreeMap::new(),
             pending: Pending::default(),
             arrivals: Vec::new(),
@@ -197,6 +205,7 @@ impl Shard {
                 moved: false,
                 snapshot: 0,
                 said: None,
+                lives: BTreeMap::new(),
                 timers: Timers::new(now),
                 views: Views::new(now),
                 arming: Vec::new(),
@@ -334,7 +343,13 @@ impl Shard {
             Phase::Live => owned.timers.next().into_iter().chain(owned.views.next()).chain(owned.position_due()).min(),
             Phase::Replaying { .. } | Phase::CatchingUp { .. } => None,
         };
-        self.owned.values().filter_map(of_lane).chain(self.pending.retry).chain(self.saving()).min()
+        self.owned
+            .values()
+            .filter_map(of_lane)
+            .chain(self.pending.retry)
+            .chain(self.saving())
+            .chain(self.alive.next())
+            .min()
     }
 }
 
@@ -394,6 +409,7 @@ impl Part for Shard {
         }
         worked |= self.claim_due();
         self.fire();
+        self.tell_liveness();
         if self.pending.retry.is_none_or(|at| at <= self.clock.mono()) {
             self.publish_positions();
             worked |= self.commit();

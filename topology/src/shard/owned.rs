@@ -1,6 +1,6 @@
 //! What a shard knows of one lane, and what it has to commit.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use bus::{MonoTime, Outgoing};
 
@@ -32,6 +32,8 @@ pub(super) struct Owned {
     pub(super) snapshot: u64,
     /// The position that was published last, and when: a lane that moves says where it stands, at most every second.
     pub(super) said: Option<(u64, MonoTime)>,
+    /// What it was told of services that live or do not.
+    pub(super) lives: BTreeMap<String, bool>,
     pub(super) timers: Timers,
     pub(super) views: Views,
     /// Timer effects that wait for their commit.

@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use bus::{Outgoing, Route};
 use bytes::Bytes;
+use wire::alive::Liveness;
 use wire::answer::LanePosition;
 use wire::{Envelope, Kind};
 
+use super::owned::Phase;
 use super::{Shard, Timeout};
 use crate::View;
 use crate::names;
@@ -108,6 +110,36 @@ impl Shard {
                     key: None,
                     headers: bus::Headers::of(&envelope),
                     value: serde_json::to_vec(&body).expect("a timeout is plain data").into(),
+                });
+            }
+        }
+    }
+
+    /// Appends to the inbox of each live lane what has changed about the services that its stage watches.
+    pub(super) fn tell_liveness(&mut self) {
+        if let Err(error) = self.alive.look(&*self.clock) {
+            tracing::warn!(stage = %self.options.stage, %error, "heartbeats cannot be read");
+        }
+        let now = self.clock.wall();
+        for (service, up) in self.alive.known() {
+            for (lane, owned) in self.owned.iter_mut().filter(|(_, owned)| owned.phase == Phase::Live) {
+                if owned.lives.get(service) == Some(&up) {
+                    continue;
+                }
+                owned.lives.insert(service.to_owned(), up);
+                let source = owned.lane.info().source();
+                let name = format!("{source}/{service}/{}", if up { "up" } else { "down" });
+                let mut envelope = Envelope::new(Kind::Liveness, name, source);
+                envelope.subject = Some(service.to_owned());
+                envelope.time = Some(now);
+                let body = Liveness { service: service.to_owned(), up };
+                self.pending.lanes.push(*lane);
+                self.pending.records.push(Outgoing {
+                    topic: Arc::clone(&self.inbox),
+                    route: Route::To(*lane),
+                    key: None,
+                    headers: bus::Headers::of(&envelope),
+                    value: serde_json::to_vec(&body).expect("it is plain data").into(),
                 });
             }
         }

@@ -1,0 +1,20 @@
+//! What the embedded bus on disk promises beyond the conformance suite: it is all there again, whole, or it is said to be
+//! broken.
+
+#[path = "disk/fixture.rs"]
+mod fixture;
+
+#[path = "disk/broken.rs"]
+mod broken;
+#[path = "disk/full.rs"]
+mod full;
+#[path = "disk/kept.rs"]
+mod kept;
+#[path = "disk/killed.rs"]
+mod killed;
+#[path = "disk/model.rs"]
+mod model;
+#[path = "disk/reopen.rs"]
+mod reopen;
+#[path = "disk/synced.rs"]
+mod synced;

@@ -1,0 +1,135 @@
+//! Who waits for a sync, and who does not; and what becomes of a disk that does not sync.
+
+use std::time::Duration;
+
+use bus::{Arrival, Bus, BusError, Member, MemberSpec, Outgoing, Reader, Sync, TopicSpec};
+
+use super::fixture::{Home, all, append, at, numbers};
+
+fn started(bus: &dyn Bus, group: &str, outside: bool) -> Box<dyn Member> {
+    let spec = MemberSpec { outside, ..MemberSpec::new(group, "t", group) };
+    let mut member = bus.member(&spec).expect("a member");
+    assert!(matches!(&poll(&mut *member)[..], [Arrival::Assigned(_)]));
+    member.start(0, 0).expect("a start");
+    member
+}
+
+fn poll(member: &mut dyn Member) -> Vec<Arrival> {
+    let mut out = Vec::new();
+    member.poll(10, Duration::ZERO, &mut out).expect("a poll");
+    out
+}
+
+fn reader(bus: &dyn Bus) -> Box<dyn Reader> {
+    let mut reader = bus.reader().expect("a reader");
+    reader.assign("t", 0, 0).expect("an offset");
+    reader
+}
+
+#[test]
+fn lanes_write_and_read_while_those_outside_wait_for_the_disk() {
+    let home = Home::new();
+    let bus = home.open();
+    bus.ensure_topic(&TopicSpec::log("t", 1)).expect("a topic");
+    let (mut lane, mut spoke) = (started(&bus, "lane", false), started(&bus, "spoke", true));
+    let mut outlets = [reader(&bus), reader(&bus), reader(&bus)];
+    let faults = &home.disk.faults;
+    faults.hold_syncs();
+    lane.commit(&at(0, 0, vec![Outgoing::keyed("t", "k", "1")])).expect("a commit");
+    let outside = std::thread::scope(|scope| {
+        let spoke = scope.spawn(|| poll(&mut *spoke));
+        let outlets: Vec<_> = outlets
+            .iter_mut()
+            .map(|outlet| {
+                scope.spawn(|| {
+                    let mut out = Vec::new();
+                    outlet.poll(10, Duration::ZERO, &mut out).expect("a poll");
+                    out.len()
+                })
+            })
+            .collect();
+        faults.until_a_sync_waits();
+        assert_eq!(poll(&mut *lane).len(), 1, "a lane sees what is not synced");
+        lane.commit(&at(1, 0, vec![Outgoing::keyed("t", "k", "2")])).expect("a commit does not wait");
+        assert_eq!(poll(&mut *lane).len(), 1);
+        assert!(!spoke.is_finished() && outlets.iter().all(|outlet| !outlet.is_finished()));
+        faults.let_syncs_go();
+        let outlets: Vec<usize> = outlets.into_iter().map(|outlet| outlet.join().expect("it ended")).collect();
+        (spoke.join().expect("it ended").len(), outlets)
+    });
+    assert!((1..=2).contains(&outside.0) && outside.1.iter().all(|seen| (1..=2).contains(seen)), "{outside:?}");
+    assert_eq!(numbers(&all(&bus, "t", 0)), [1, 2]);
+}
+
+#[test]
+fn what_is_not_synced_never_leaves_the_process() {
+    let home = Home::new();
+    let bus = home.open();
+    bus.ensure_topic(&TopicSpec::log("t", 1)).expect("a topic");
+    append(&bus, "t", 0..1);
+    let (mut lane, mut spoke, mut outlet) = (started(&bus, "lane", false), started(&bus, "spoke", true), reader(&bus));
+    home.disk.faults.fail_syncs();
+    lane.commit(&at(0, 0, vec![Outgoing::keyed("t", "k", "1")])).expect("a commit");
+    assert_eq!(poll(&mut *lane).len(), 2);
+    assert_eq!(poll(&mut *spoke).len(), 1, "what was synced before is there");
+    let mut out = Vec::new();
+    outlet.poll(10, Duration::ZERO, &mut out).expect("a poll");
+    assert_eq!(numbers(&out), [0]);
+
+    let refused = |fault: &BusError| matches!(fault, BusError::Refused(why) if why.contains("could not be synced"));
+    let fault = outlet.poll(10, Duration::ZERO, &mut out).expect_err("the disk does not sync");
+    assert!(refused(&fault), "{fault}");
+    assert_eq!(out.len(), 1);
+    // Now nobody goes on as if nothing had happened.
+    for member in [&mut spoke, &mut lane] {
+        let fault = member.poll(10, Duration::ZERO, &mut Vec::new()).expect_err("the disk does not sync");
+        assert!(refused(&fault), "{fault}");
+    }
+    assert!(lane.commit(&at(1, 0, vec![])).is_err());
+    assert!(bus.writer("w").and_then(|mut writer| writer.append(&[Outgoing::keyed("t", "k", "2")])).is_err());
+}
+
+#[test]
+fn an_append_says_that_it_is_durable_only_when_it_is() {
+    let home = Home::new();
+    let bus = home.open();
+    bus.ensure_topic(&TopicSpec::log("t", 1)).expect("a topic");
+    home.disk.faults.fail_syncs();
+    let append = bus.writer("w").and_then(|mut writer| writer.append(&[Outgoing::keyed("t", "k", "1")]));
+    assert!(matches!(append, Err(BusError::Refused(_))), "{append:?}");
+}
+
+#[test]
+fn at_an_interval_nobody_waits_before_it_is_over() {
+    let mut home = Home::new();
+    home.disk = home.disk.synced(Sync::INTERVAL);
+    let bus = home.open();
+    bus.ensure_topic(&TopicSpec::log("t", 1)).expect("a topic");
+    let mut outlet = reader(&bus);
+    home.disk.faults.fail_syncs();
+    append(&bus, "t", 0..2);
+    let mut out = Vec::new();
+    outlet.poll(10, Duration::ZERO, &mut out).expect("a poll does not sync");
+    home.clock.advance_ms(99);
+    append(&bus, "t", 2..3);
+    home.clock.advance_ms(1);
+    assert!(outlet.poll(10, Duration::ZERO, &mut out).is_err(), "now it is due, and fails");
+}
+
+#[test]
+fn a_bus_that_never_syncs_does_so_when_it_is_closed() {
+    let mut home = Home::new();
+    home.disk = home.disk.synced(Sync::Never);
+    let bus = home.open();
+    bus.ensure_topic(&TopicSpec::log("t", 1)).expect("a topic");
+    home.disk.faults.hold_syncs();
+    append(&bus, "t", 0..3);
+    home.clock.advance_ms(3_600_000);
+    assert_eq!(numbers(&all(&bus, "t", 0)), [0, 1, 2], "no sync was asked for, or this would hang");
+    std::thread::scope(|scope| {
+        scope.spawn(|| drop(bus));
+        home.disk.faults.until_a_sync_waits();
+        home.disk.faults.let_syncs_go();
+    });
+    assert_eq!(numbers(&all(&home.open(), "t", 0)), [0, 1, 2]);
+}

@@ -1,0 +1,137 @@
+//! Books a trip: a room and a car, or neither. Above a price a person has to agree.
+//!
+//! | state | event | next | effects |
+//! |---|---|---|---|
+//! | - | requested | booking | call hotel, call car; within 5 s |
+//! | booking | replied | booking | add the price up |
+//! | booking | all replied | ended | answer: booked |
+//! | booking | all replied | asking | too dear: wait for a person, for a day |
+//! | booking | failed | undoing | give back what was, or may have been, booked |
+//! | booking | timed out | undoing | the same |
+//! | booking | cancelled | undoing | the same |
+//! | asking | signal | ended | agreed: answer: booked |
+//! | asking | signal | undoing | not agreed: give back what was booked |
+//! | asking | timed out | undoing | the same |
+//! | asking | cancelled | undoing | the same |
+//! | undoing | undone | ended | answer: why not |
+//! | undoing | undo stuck | ended | answer: why not, and what is left |
+
+pub mod spokes;
+
+use nave::prelude::*;
+use nave::serde_json::{Value, json};
+use serde::Deserialize;
+
+/// A trip above this price waits for a person.
+pub const LIMIT: u64 = 1_000;
+/// The signal by which a person agrees, or does not: `{"agreed": true}`.
+pub const AGREEMENT: &str = "agreement";
+const DAY_MS: u64 = 24 * 3_600 * 1_000;
+
+/// What a traveller asks for.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Ask {
+    /// Where to.
+    pub to: String,
+}
+
+/// One trip.
+pub struct Trip {
+    name: String,
+    ask: Ask,
+    price: u64,
+    why_not: String,
+}
+
+states! {
+    /// Where a trip stands.
+    pub enum TripState { New = "-", Booking = "booking", Asking = "asking", Undoing = "undoing", Ended = "ended" }
+}
+use TripState::{Asking, Booking, Ended, New, Undoing};
+
+impl Trip {
+    fn call(&self, tag: u32, service: &'static str) -> CallSpec {
+        let body = |verb: &str| json!({ "verb": verb, "to": self.ask.to, "trip": self.name }).to_string();
+        CallSpec {
+            tag,
+            service,
+            key: self.ask.to.clone(),
+            what: format!("book a {service} in {}", self.ask.to),
+            body: body("book"),
+            within_ms: 2_000,
+            undo: Some(UndoSpec {
+                what: format!("give the {service} in {} back", self.ask.to),
+                body: body("cancel"),
+                within_ms: 2_000,
+                always: false,
+            }),
+            swallow: false,
+        }
+    }
+
+    fn booked(&self, fx: &mut Fx<'_, Self>) -> TripState {
+        fx.answer(Answer::Done(json!({ "to": self.ask.to, "price": self.price })));
+        fx.end();
+        Ended
+    }
+
+    fn undo(&mut self, why_not: impl Into<String>, fx: &mut Fx<'_, Self>) -> TripState {
+        self.why_not = why_not.into();
+        fx.undo("give back", 2_500);
+        Undoing
+    }
+
+    fn not_booked(&self, left: &[u32], fx: &mut Fx<'_, Self>) -> TripState {
+        fx.answer(Answer::Failed(json!({ "to": self.ask.to, "why": self.why_not, "left": left })));
+        fx.end();
+        Ended
+    }
+}
+
+impl Workflow for Trip {
+    const NAME: &'static str = "trip";
+    type State = TripState;
+    type Request = Ask;
+    type Lane = ();
+
+    fn begin(_: &OperationId, key: &str, ask: Ask) -> Result<Self, Problem> {
+        Ok(Self { name: key.to_owned(), ask, price: 0, why_not: String::new() })
+    }
+
+    fn on(&mut self, state: TripState, event: &Event, fx: &mut Fx<'_, Self>) -> Result<TripState, Illegal> {
+        Ok(match (state, event) {
+            (New, Event::Requested) => {
+                let calls = vec![self.call(1, "hotel"), self.call(2, "car")];
+                fx.step(StepSpec { name: "book", mode: Mode::AtOnce, barrier: Barrier::All, within_ms: 5_000, calls });
+                Booking
+            }
+            (Booking, Event::Replied { body, .. }) => {
+                let reply: Value = nave::serde_json::from_str(body).unwrap_or_default();
+                self.price += reply["price"].as_u64().unwrap_or(0);
+                Booking
+            }
+            (Booking, Event::AllReplied) if self.price <= LIMIT => self.booked(fx),
+            (Booking, Event::AllReplied) => {
+                fx.wait_for(AGREEMENT, "a person to agree to the price", Some(DAY_MS));
+                Asking
+            }
+            (Booking, Event::Failed(failure)) => self.undo(format!("{}: {:?}", failure.what, failure.outcome), fx),
+            (Asking, Event::Signal { body, .. }) if body["agreed"] == true => self.booked(fx),
+            (Asking, Event::Signal { body, .. }) if body["agreed"] == false => self.undo("nobody agreed", fx),
+            (Booking | Asking, Event::TimedOut) => self.undo("it took too long", fx),
+            (Booking | Asking, Event::Cancelled) => self.undo("it was cancelled", fx),
+            (Undoing, Event::Undone { .. }) => self.not_booked(&[], fx),
+            (Undoing, Event::UndoStuck { left }) => self.not_booked(left, fx),
+            (New | Booking | Asking | Undoing | Ended, _) => return Err(Illegal),
+        })
+    }
+}
+
+/// The topology: a hub, and a worker for each spoke.
+///
+/// # Errors
+/// None that its first test would not find.
+pub fn trips() -> Result<Topology, BuildErrors> {
+    nave::hub_and_spokes::<Trip>("trips", &["hotel", "car"])
+}

@@ -1,0 +1,47 @@
+//! How a refusal is told.
+
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+use wire::{Code, Problem};
+
+/// A problem as RFC 9457 has it.
+pub(super) struct Refused(Problem);
+
+impl Refused {
+    pub(super) fn new(code: Code, detail: impl Into<String>) -> Self {
+        Self(Problem::new(code, detail))
+    }
+}
+
+impl From<Problem> for Refused {
+    fn from(problem: Problem) -> Self {
+        Self(problem)
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        let Self(problem) = self;
+        let status = match problem.code {
+            Code::UnknownPath => StatusCode::NOT_FOUND,
+            Code::WrongMethod => StatusCode::METHOD_NOT_ALLOWED,
+            Code::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Code::InvalidField => StatusCode::UNPROCESSABLE_ENTITY,
+            Code::NotReady => StatusCode::SERVICE_UNAVAILABLE,
+            // The rest of what can be wrong with a request to this server.
+            _ => StatusCode::BAD_REQUEST,
+        };
+        let mut body = json!({
+            "type": format!("urn:nave:{}", problem.code),
+            "title": problem.code.title(),
+            "status": status.as_u16(),
+            "detail": problem.detail,
+            "code": problem.code,
+        });
+        if let Some(field) = problem.field {
+            body["field"] = field.into();
+        }
+        (status, [(header::CONTENT_TYPE, "application/problem+json")], body.to_string()).into_response()
+    }
+}

@@ -1,0 +1,352 @@
+//! What people outside tell an operation: signals, cancelling, and taking a parked one in hand.
+
+use coordinator::{Deadline, TimedOut};
+use hub::{
+    Barrier, CallSpec, Event, Fx, HubCommand, HubEffect, HubRequest, HubTable, Illegal, Mode, State, StepSpec,
+    UndoSpec, Workflow, Workflows,
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use wire::answer::{Answer, Operation};
+use wire::call::{CallCommand, CallEnd, CallOutcome};
+use wire::command::{Command, Outcome};
+use wire::{CallId, Code, OperationId, Problem, WallTime};
+
+/// Books, waits for a person, and confirms; or takes the booking back.
+struct Booking {
+    /// So often it panics on the reply.
+    breaks: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum BookingState {
+    New,
+    Booking,
+    Waiting,
+    Undoing,
+    Ended,
+}
+
+use BookingState::{Booking as Books, Ended, New, Undoing, Waiting};
+
+impl State for BookingState {
+    const ALL: &'static [Self] = &[New, Books, Waiting, Undoing, Ended];
+    fn name(self) -> &'static str {
+        match self {
+            New => "-",
+            Books => "booking",
+            Waiting => "waiting",
+            Undoing => "undoing",
+            Ended => "ended",
+        }
+    }
+}
+
+#[derive(Debug, Deserialize, hub::schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Ask {
+    #[serde(default)]
+    breaks: u32,
+}
+
+fn call(tag: u32) -> CallSpec {
+    CallSpec {
+        tag,
+        service: "hotel",
+        key: "k".into(),
+        what: format!("book {tag}"),
+        body: "{}".into(),
+        within_ms: 100,
+        undo: Some(UndoSpec { what: format!("give {tag} back"), body: "{}".into(), within_ms: 100, always: false }),
+        swallow: false,
+    }
+}
+
+impl Workflow for Booking {
+    const NAME: &'static str = "booking";
+    type State = BookingState;
+    type Request = Ask;
+    /// How many were aborted.
+    type Lane = u32;
+
+    fn begin(_: &OperationId, _: &str, request: Ask) -> Result<Self, Problem> {
+        Ok(Self { breaks: request.breaks })
+    }
+
+    fn on(&mut self, state: BookingState, event: &Event, fx: &mut Fx<'_, Self>) -> Result<BookingState, Illegal> {
+        Ok(match (state, event) {
+            (New, Event::Requested) => {
+                let calls = vec![call(1)];
+                fx.step(StepSpec { name: "book", mode: Mode::AtOnce, barrier: Barrier::All, within_ms: 200, calls });
+                Books
+            }
+            (Books, Event::Replied { .. }) if self.breaks > 0 => {
+                self.breaks -= 1;
+                panic!("broken");
+            }
+            (Books, Event::Replied { .. }) => Books,
+            (Books, Event::AllReplied) => {
+                fx.wait_for("approval", "a person to approve", Some(1_000));
+                Waiting
+            }
+            (Waiting, Event::Signal { body, .. }) if body["ok"] == true => {
+                fx.answer(Answer::Done(json!("booked")));
+                fx.end();
+                Ended
+            }
+            (Books | Waiting, Event::Cancelled | Event::TimedOut) => {
+                fx.undo("give back", 200);
+                Undoing
+            }
+            (Undoing, Event::Undone { .. }) => {
+                fx.answer(Answer::Failed(json!("given back")));
+                fx.end();
+                Ended
+            }
+            (New | Books | Waiting | Undoing | Ended, _) => return Err(Illegal),
+        })
+    }
+
+    fn aborted(&mut self, lane: &mut u32) {
+        *lane += 1;
+    }
+}
+
+/// A hub, and what it said last.
+#[derive(Default)]
+struct Hub {
+    table: HubTable<Booking>,
+    effects: Vec<HubEffect>,
+    commands: u32,
+}
+
+impl Hub {
+    fn ask(&mut self, operation: &str, key: &str, request: Value) {
+        self.effects.clear();
+        let body = wire::request::Request { workflow: "booking".into(), request };
+        let operation = OperationId::new(operation).expect("letters are allowed");
+        let cause = format!("r-{operation}");
+        let request = HubRequest { operation, cause, key: key.into(), expires: None, body: Ok(body) };
+        self.table.request(WallTime(0), request, &mut self.effects);
+    }
+
+    fn tell(&mut self, operation: &str, command: Command) -> Result<Operation, Problem> {
+        self.effects.clear();
+        self.commands += 1;
+        let cause = format!("c-{}", self.commands);
+        let operation = OperationId::new(operation).expect("letters are allowed");
+        let command = HubCommand { operation, cause: cause.clone(), command };
+        self.table.command(WallTime(0), command, &mut self.effects);
+        let told: Vec<Outcome> = self.effects.iter().filter_map(|effect| told(effect, &cause)).collect();
+        let [outcome] = &told[..] else { panic!("one outcome, not {told:?}") };
+        match outcome {
+            Outcome::Taken(view) => Ok(Operation::clone(view)),
+            Outcome::Refused(problem) => Err(problem.clone()),
+        }
+    }
+
+    fn reply(&mut self, operation: &str, step: u32) {
+        self.effects.clear();
+        let id = CallId::new(OperationId::new(operation).expect("letters are allowed"), step, 1);
+        let end = CallEnd { id, lane: 0, attempts: 1, outcome: CallOutcome::Replied("{}".into()) };
+        self.table.call_ended(WallTime(0), end, &mut self.effects);
+    }
+
+    /// The calls that were started last.
+    fn started(&self) -> Vec<String> {
+        let started = |effect: &HubEffect| match effect {
+            HubEffect::Call(CallCommand::Start(call)) => Some(call.what.clone()),
+            other => (!matches!(other, HubEffect::Call(CallCommand::Abandon(_)))).then_some(None).flatten(),
+        };
+        self.effects.iter().filter_map(started).collect()
+    }
+
+    /// What clients were told last.
+    fn answers(&self) -> Vec<Answer> {
+        let answer = |effect: &HubEffect| {
+            let HubEffect::Answer { view, .. } = effect else { return None };
+            view.answer.clone()
+        };
+        self.effects.iter().filter_map(answer).collect()
+    }
+
+    fn deadlines(&self) -> Vec<&Deadline> {
+        let deadline = |effect: &HubEffect| matches!(effect, HubEffect::Deadline(_));
+        let deadlines = self.effects.iter().filter(|effect| deadline(effect));
+        deadlines
+            .filter_map(|effect| if let HubEffect::Deadline(deadline) = effect { Some(deadline) } else { None })
+            .collect()
+    }
+
+    fn view(&self, operation: &str) -> Operation {
+        self.table.view(operation, &NoTimers).expect("it is known")
+    }
+}
+
+fn told(effect: &HubEffect, cause: &str) -> Option<Outcome> {
+    let HubEffect::Told { cause: told, outcome, .. } = effect else { return None };
+    (told == cause).then(|| outcome.clone())
+}
+
+struct NoTimers;
+
+impl topology::DueTimes for NoTimers {
+    fn due(&self, _: u64) -> Option<WallTime> {
+        None
+    }
+}
+
+fn approval(body: Value) -> Command {
+    Command::Signal { name: "approval".into(), body }
+}
+
+/// A hub in which `op` waits for its person.
+fn waiting() -> Hub {
+    let mut hub = Hub::default();
+    hub.ask("op", "k", json!({}));
+    hub.reply("op", 1);
+    hub
+}
+
+#[test]
+fn an_operation_that_waits_for_a_person_says_so_and_goes_on_at_the_signal() {
+    let mut hub = waiting();
+    let view = hub.view("op");
+    assert_eq!((view.state.as_str(), view.signal.as_deref()), ("waiting", Some("approval")));
+    assert_eq!(view.until.expect("it waits").what, "a person to approve");
+    let view = hub.tell("op", approval(json!({"ok": true}))).expect("it waits for it");
+    assert!(!view.live);
+    assert_eq!(hub.answers(), [Answer::Done(json!("booked"))]);
+    assert!(view.history.iter().any(|entry| entry.what == "signal `approval`"), "{:?}", view.history);
+}
+
+#[test]
+fn a_signal_that_nobody_waits_for_is_refused_by_name_and_changes_nothing() {
+    let mut hub = waiting();
+    let problem = hub.tell("op", Command::Signal { name: "denial".into(), body: json!({}) }).unwrap_err();
+    assert_eq!(problem.to_string(), "NAVE-0002: `signal` is `denial`; allowed is `approval`, which it waits for");
+    let problem = hub.tell("op", approval(json!({"ok": 1}))).unwrap_err();
+    assert_eq!(problem.code, Code::NotNow, "the workflow does not accept it: {problem}");
+    assert_eq!(hub.view("op").state, "waiting");
+    assert_eq!(hub.tell("nobody", approval(json!({}))).unwrap_err().code, Code::UnknownOperation);
+    hub.ask("early", "k2", json!({}));
+    assert_eq!(hub.tell("early", approval(json!({}))).unwrap_err().code, Code::NotNow, "it does not wait yet");
+    hub.tell("op", approval(json!({"ok": true}))).expect("it goes on waiting");
+    assert_eq!(hub.tell("op", approval(json!({"ok": true}))).unwrap_err().code, Code::NotNow, "it is over");
+}
+
+#[test]
+fn nobody_said_it_in_time() {
+    let mut hub = waiting();
+    let Some(&&Deadline::Register { key, generation, after_ms: 1_000 }) = hub.deadlines().last() else {
+        panic!("a deadline of a second: {:?}", hub.effects)
+    };
+    hub.effects.clear();
+    hub.table.timed_out(WallTime(0), TimedOut { key, generation }, &mut hub.effects);
+    assert_eq!(hub.started(), ["give 1 back"]);
+}
+
+#[test]
+fn a_cancelled_operation_is_undone_and_answered() {
+    let mut hub = waiting();
+    let view = hub.tell("op", Command::Cancel).expect("it can be cancelled");
+    assert_eq!((view.state.as_str(), view.signal), ("undoing", None));
+    assert_eq!(hub.started(), ["give 1 back"]);
+    assert_eq!(hub.tell("op", Command::Cancel).unwrap_err().code, Code::NotNow, "it is being undone already");
+    hub.reply("op", 2);
+    assert_eq!(hub.answers(), [Answer::Failed(json!("given back"))]);
+}
+
+#[test]
+fn an_operation_cancelled_before_its_turn_did_nothing_and_the_next_gets_it() {
+    let mut hub = waiting();
+    hub.ask("second", "k", json!({}));
+    hub.ask("third", "k", json!({}));
+    let problem = hub.tell("second", Command::Cancel).unwrap_err();
+    assert_eq!(problem.code, Code::Cancelled, "it is gone");
+    assert!(matches!(&hub.answers()[..], [Answer::Refused(problem)] if problem.code == Code::Cancelled));
+    assert_eq!(hub.started(), [""; 0]);
+    hub.tell("op", approval(json!({"ok": true}))).expect("it waits for it");
+    assert_eq!(hub.started(), ["book 1"], "the third has its turn");
+    assert_eq!(hub.table.unfinished().len(), 1);
+}
+
+#[test]
+fn a_parked_operation_goes_on_from_where_it_stood() {
+    let mut hub = Hub::default();
+    hub.ask("op", "k", json!({"breaks": 2}));
+    hub.reply("op", 1);
+    assert!(matches!(&hub.answers()[..], [Answer::Refused(problem)] if problem.code == Code::Parked));
+    assert_eq!(hub.tell("op", Command::Cancel).unwrap_err().code, Code::NotNow);
+
+    let view = hub.tell("op", Command::Resume).expect("it is parked");
+    assert_eq!(view.state, "parked", "it broke again");
+    let view = hub.tell("op", Command::Resume).expect("it is parked");
+    assert_eq!((view.state.as_str(), view.signal.as_deref()), ("waiting", Some("approval")), "{:?}", view.history);
+    assert!(hub.deadlines().iter().any(|deadline| matches!(deadline, Deadline::Register { after_ms: 1_000, .. })));
+    assert_eq!(hub.tell("op", Command::Resume).unwrap_err().code, Code::NotNow, "it is not parked any more");
+    let view = hub.tell("op", approval(json!({"ok": true}))).expect("it waits for it");
+    assert_eq!(view.answer, Some(Answer::Done(json!("booked"))));
+    assert_eq!(hub.answers(), [], "its client was told that it was parked, and is not told twice");
+    assert!(hub.effects.iter().any(|effect| matches!(effect, HubEffect::Over(_))), "who looks is told");
+}
+
+#[test]
+fn a_parked_operation_that_is_ended_by_hand_gives_back_what_it_holds_and_lets_the_next_begin() {
+    let mut hub = Hub::default();
+    hub.ask("op", "k", json!({"breaks": 1}));
+    hub.reply("op", 1);
+    hub.ask("next", "k", json!({}));
+    let view = hub.tell("op", Command::Abort).expect("it is parked");
+    let Some(Answer::Failed(body)) = view.answer else { panic!("it failed: {:?}", view.answer) };
+    assert_eq!(body["code"], "NAVE-0044");
+    assert_eq!(*hub.table.lane(), 1);
+    assert_eq!(hub.started(), ["book 1"], "the next has its turn");
+    assert_eq!(hub.tell("next", Command::Abort).unwrap_err().code, Code::NotNow, "it is not parked");
+}
+
+#[test]
+fn a_repeat_of_a_parked_request_is_told_so() {
+    let mut hub = Hub::default();
+    hub.ask("op", "k", json!({"breaks": 1}));
+    hub.reply("op", 1);
+    hub.ask("op", "k", json!({"breaks": 1}));
+    let causes: Vec<&str> = hub.effects.iter().filter_map(cause).collect();
+    assert_eq!(causes, ["r-op"], "a refusal names the request that it is for");
+}
+
+fn cause(effect: &HubEffect) -> Option<&str> {
+    let HubEffect::Answer { cause, .. } = effect else { return None };
+    cause.as_deref()
+}
+
+#[test]
+fn a_request_whose_client_has_gone_is_not_begun() {
+    let mut hub = waiting();
+    let body = wire::request::Request { workflow: "booking".into(), request: json!({}) };
+    let operation = OperationId::new("late").expect("letters are allowed");
+    let request =
+        HubRequest { operation, cause: "r".into(), key: "k".into(), expires: Some(WallTime(50)), body: Ok(body) };
+    hub.table.request(WallTime(0), request, &mut hub.effects);
+    let end = approval(json!({"ok": true}));
+    let command = HubCommand { operation: OperationId::new("op").expect("a name"), cause: "c".into(), command: end };
+    hub.effects.clear();
+    hub.table.command(WallTime(51), command, &mut hub.effects);
+    let answers = hub.answers();
+    assert!(matches!(&answers[1..], [Answer::Refused(problem)] if problem.code == Code::TooLate), "{answers:?}");
+    assert_eq!(hub.started(), [""; 0]);
+    assert_eq!(hub.table.unfinished(), [""; 0]);
+}
+
+#[test]
+fn a_request_that_is_not_of_its_type_is_refused_by_the_place_of_the_fault() {
+    for (request, field) in [(json!({"breaks": "x"}), "breaks"), (json!({"brakes": 1}), "brakes"), (json!("x"), "body")]
+    {
+        let mut hub = Hub::default();
+        hub.ask("op", "k", request.clone());
+        let answers = hub.answers();
+        let [Answer::Refused(problem)] = &answers[..] else { panic!("{answers:?}") };
+        assert_eq!((problem.code, problem.field.as_deref()), (Code::InvalidField, Some(field)), "{request}: {problem}");
+    }
+    assert_eq!(Booking::types()[0].1["properties"]["breaks"]["type"], "integer");
+}

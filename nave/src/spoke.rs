@@ -1,0 +1,364 @@
+//! A spoke in Rust: a service that answers requests over the bus.
+//!
+//! A spoke may be written in any language, since its whole duty is to read a topic and to answer. This one does what a spoke
+//! should that can: it remembers the calls that it carried out, so that a repeat gets the same reply and nothing is done
+//! twice; it refuses calls that were undone, and calls that are past their time.
+//!
+//! ```
+//! use nave::spoke::{No, Spoke};
+//!
+//! /// Gives out rooms, ten of them.
+//! #[derive(Default)]
+//! struct Hotel(u32);
+//!
+//! impl Spoke for Hotel {
+//!     type Request = String;
+//!     type Reply = u32;
+//!     fn handle(&mut self, guest: &str, what: String) -> Result<u32, No> {
+//!         match what.as_str() {
+//!             "book" if self.0 < 10 => { self.0 += 1; Ok(self.0) }
+//!             "book" => Err(No::refuse("full", format!("no room for {guest}"))),
+//!             _ => Err(No::refuse("unknown", what)),
+//!         }
+//!     }
+//! }
+//! assert_eq!(Hotel::default().handle("ann", "book".into()), Ok(1));
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bus::{
+    Arrival, Batch, Bus, BusError, Clock, Headers, Member, MemberSpec, Outgoing, Part, Pause, Position, Record, Route,
+    Turn,
+};
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use wire::owner::Note;
+use wire::topics::Topics;
+use wire::{CallId, Envelope, Kind, WallTime};
+
+/// So many calls are remembered, the newest: a call comes again only while its operation lives, which is minutes.
+const REMEMBERED: usize = 100_000;
+/// So many requests are taken in one turn: enough to share a commit.
+const TAKEN: usize = 256;
+
+/// A service that answers requests. The requests of one key come in their order.
+pub trait Spoke: Send + 'static {
+    /// What it is asked, as JSON.
+    type Request: DeserializeOwned;
+    /// What it replies, as JSON.
+    type Reply: Serialize;
+
+    /// Does what is asked about `key`, once for each call.
+    ///
+    /// # Errors
+    /// What it says instead of a reply; then nothing was done.
+    fn handle(&mut self, key: &str, request: Self::Request) -> Result<Self::Reply, No>;
+}
+
+/// What a spoke says instead of a reply.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum No {
+    /// It will not, ever.
+    Refuse(Reason),
+    /// Not now: the worker tries again.
+    TryAgain(Reason),
+    /// Nothing at all, as one that is gone.
+    Silence,
+}
+
+/// Why a spoke refuses, or asks to try again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Reason {
+    /// A short word for programs.
+    pub error: String,
+    /// A sentence for people.
+    pub detail: String,
+}
+
+impl No {
+    /// A refusal: a short word for programs, and a sentence for people.
+    pub fn refuse(error: impl Into<String>, detail: impl Into<String>) -> Self {
+        No::Refuse(Reason { error: error.into(), detail: detail.into() })
+    }
+
+    /// The same, but it may be tried again.
+    pub fn try_again(error: impl Into<String>, detail: impl Into<String>) -> Self {
+        No::TryAgain(Reason { error: error.into(), detail: detail.into() })
+    }
+}
+
+/// A spoke that never answers, for tests.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Silent;
+
+impl Spoke for Silent {
+    type Request = serde_json::Value;
+    type Reply = ();
+    fn handle(&mut self, _: &str, _: serde_json::Value) -> Result<(), No> {
+        Err(No::Silence)
+    }
+}
+
+/// A spoke and what it remembers, shared with those who look.
+pub struct Served<S>(Arc<Mutex<Memory<S>>>);
+
+impl<S> Clone for Served<S> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+struct Memory<S> {
+    spoke: S,
+    replies: BTreeMap<CallId, Bytes>,
+    undone: BTreeSet<CallId>,
+    /// What was remembered, the oldest first.
+    order: VecDeque<CallId>,
+}
+
+impl<S: Spoke> Served<S> {
+    /// A spoke that remembers nothing yet.
+    pub fn new(spoke: S) -> Self {
+        let memory = Memory { spoke, replies: BTreeMap::new(), undone: BTreeSet::new(), order: VecDeque::new() };
+        Self(Arc::new(Mutex::new(memory)))
+    }
+
+    /// Looks at the spoke.
+    pub fn look<R>(&self, look: impl FnOnce(&mut S) -> R) -> R {
+        look(&mut self.lock().spoke)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Memory<S>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What a request is answered: kind and body. None where it is not.
+    fn answer(&self, record: &Record, envelope: &Envelope, wall: WallTime) -> Option<(Kind, Bytes)> {
+        let refusal = |error: &str, detail: String| {
+            let refusal = Reason { error: error.into(), detail };
+            Some((Kind::Refusal, serde_json::to_vec(&refusal).expect("it is plain data").into()))
+        };
+        let Some(call) = &envelope.call else { return refusal("unreadable", "a request needs ce_callid".into()) };
+        let mut memory = self.lock();
+        if envelope.kind == Kind::Undo {
+            for undone in &envelope.undoes {
+                memory.undone.insert(undone.clone());
+                memory.remember(undone);
+            }
+        }
+        if let Some(reply) = memory.replies.get(call) {
+            return Some((Kind::Reply, reply.clone()));
+        }
+        if memory.undone.contains(call) {
+            return refusal("undone", format!("call {call} was undone"));
+        }
+        if let Some(expires) = envelope.expires.filter(|expires| *expires < wall) {
+            return refusal("expired", format!("call {call} was of no use after {expires}"));
+        }
+        let request = match serde_json::from_slice(&record.value) {
+            Ok(request) => request,
+            Err(error) => return refusal("unreadable", error.to_string()),
+        };
+        let key = String::from_utf8_lossy(record.key.as_deref().unwrap_or_default()).into_owned();
+        let told = |kind, body: &Reason| Some((kind, serde_json::to_vec(body).expect("it is plain data").into()));
+        match memory.spoke.handle(&key, request) {
+            Ok(reply) => {
+                let reply: Bytes = match serde_json::to_vec(&reply) {
+                    Ok(reply) => reply.into(),
+                    Err(error) => return refusal("unwritable", error.to_string()),
+                };
+                memory.replies.insert(call.clone(), reply.clone());
+                memory.remember(call);
+                Some((Kind::Reply, reply))
+            }
+            Err(No::Refuse(body)) => told(Kind::Refusal, &body),
+            Err(No::TryAgain(body)) => told(Kind::Failure, &body),
+            Err(No::Silence) => None,
+        }
+    }
+}
+
+impl<S> Memory<S> {
+    fn remember(&mut self, call: &CallId) {
+        self.order.push_back(call.clone());
+        if self.order.len() > REMEMBERED
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.replies.remove(&oldest);
+            self.undone.remove(&oldest);
+        }
+    }
+}
+
+/// Serves a spoke over the bus: a member of the group of its topic.
+pub struct SpokePart<S> {
+    name: String,
+    source: String,
+    member: Box<dyn Member>,
+    clock: Arc<dyn Clock>,
+    served: Served<S>,
+    /// Partitions that are ours and wait to be started.
+    assigned: BTreeSet<u32>,
+    /// Where it stands in those that are read.
+    next: BTreeMap<u32, u64>,
+    owed: Vec<Outgoing>,
+    moved: BTreeSet<u32>,
+    pause: Pause,
+}
+
+impl<S: Spoke> SpokePart<S> {
+    /// Joins the group of the topic of `service`, as `member`, which is unique among all that live.
+    ///
+    /// # Errors
+    /// Where the bus does not let it join.
+    pub fn join(
+        bus: &dyn Bus,
+        names: &Topics,
+        service: &str,
+        member: &str,
+        served: Served<S>,
+    ) -> Result<Self, BusError> {
+        let topic = names.spoke(service);
+        Ok(Self {
+            name: member.to_owned(),
+            source: format!("/spoke/{service}"),
+            member: bus.member(&MemberSpec::new(&topic, &topic, member))?,
+            clock: bus.clock(),
+            served,
+            assigned: BTreeSet::new(),
+            next: BTreeMap::new(),
+            owed: Vec::new(),
+            moved: BTreeSet::new(),
+            pause: Pause::default(),
+        })
+    }
+
+    fn arrive(&mut self, arrival: Arrival) -> Result<(), BusError> {
+        match arrival {
+            Arrival::Assigned(partitions) => self.assigned.extend(partitions),
+            Arrival::Revoking(partitions) => {
+                self.commit();
+                self.forget(&partitions);
+                self.member.release(&partitions)?;
+            }
+            Arrival::Lost(partitions) => self.forget(&partitions),
+            Arrival::Record(record) => self.handle(&record),
+        }
+        Ok(())
+    }
+
+    fn forget(&mut self, partitions: &[u32]) {
+        for partition in partitions {
+            self.assigned.remove(partition);
+            self.next.remove(partition);
+            self.moved.remove(partition);
+        }
+    }
+
+    fn handle(&mut self, record: &Record) {
+        if !self.next.contains_key(&record.partition) {
+            return;
+        }
+        self.next.insert(record.partition, record.offset + 1);
+        self.moved.insert(record.partition);
+        // Who sent something that is no request has nobody to be told.
+        let Ok(envelope) = record.headers.envelope() else { return };
+        let Some(reply_to) = envelope.reply_to.as_deref() else { return };
+        let wall = self.clock.wall();
+        let Some((kind, value)) = self.served.answer(record, &envelope, wall) else { return };
+        let mut answer = envelope.answered(kind, &self.source);
+        answer.time = Some(wall);
+        self.owed.push(Outgoing {
+            topic: reply_to.into(),
+            route: envelope.reply_partition.map_or(Route::ByKey, Route::To),
+            key: record.key.clone(),
+            headers: Headers::of(&answer),
+            value,
+        });
+    }
+
+    /// Answers and positions as one. Where that fails, what was not committed is read again: the memory knows it.
+    fn commit(&mut self) {
+        if self.moved.is_empty() {
+            return;
+        }
+        let note = |next| Note { transactional_id: self.name.clone(), snapshot: next, released: false };
+        let position = |partition: &u32| {
+            let next = *self.next.get(partition)?;
+            Some(Position { partition: *partition, next, note: note(next).to_string().into() })
+        };
+        let positions = self.moved.iter().filter_map(position).collect();
+        let batch = Batch { records: std::mem::take(&mut self.owed), positions };
+        if let Err(error) = self.member.commit(&batch) {
+            tracing::warn!(spoke = self.name, %error, "answers were not committed, and their requests are read again");
+            self.assigned.extend(self.moved.iter().copied());
+            self.next.retain(|partition, _| !self.moved.contains(partition));
+            self.pause.failed(self.clock.mono());
+        }
+        self.moved.clear();
+    }
+
+    /// Starts the partitions that are ours and not read yet.
+    fn start(&mut self) {
+        let now = self.clock.mono();
+        if self.pause.holds(now) {
+            return;
+        }
+        for partition in self.assigned.clone() {
+            let started = self.member.take_over(partition).and_then(|takeover| {
+                let from = takeover.committed.map_or(takeover.low, |committed| committed.next.max(takeover.low));
+                self.member.start(partition, from).map(|()| from)
+            });
+            match started {
+                Ok(from) => {
+                    self.assigned.remove(&partition);
+                    self.next.insert(partition, from);
+                }
+                Err(error) => {
+                    tracing::warn!(spoke = self.name, partition, %error, "requests cannot be read yet");
+                    return self.pause.failed(now);
+                }
+            }
+        }
+        self.pause.over();
+    }
+}
+
+impl<S: Spoke> Part for SpokePart<S> {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn turn(&mut self, wait: Duration) -> Result<Turn, BusError> {
+        let now = self.clock.mono();
+        let wait = self.pause.until().map_or(wait, |until| wait.min(until.since(now)));
+        let mut arrivals = Vec::new();
+        match self.member.poll(TAKEN, wait, &mut arrivals) {
+            Ok(()) => {}
+            // It goes on at the first request there is.
+            Err(BusError::Gone { partition, .. }) => {
+                self.next.remove(&partition);
+                self.assigned.insert(partition);
+            }
+            Err(BusError::Unavailable(reason)) => {
+                tracing::warn!(spoke = self.name, reason, "requests cannot be read");
+            }
+            Err(error) => return Err(error),
+        }
+        let worked = !arrivals.is_empty();
+        arrivals.into_iter().try_for_each(|arrival| self.arrive(arrival))?;
+        self.start();
+        self.commit();
+        Ok(Turn { worked, next: self.pause.until() })
+    }
+
+    fn stop(mut self: Box<Self>) -> Vec<String> {
+        self.commit();
+        let name = self.name.clone();
+        self.member.leave().err().map(|error| format!("{name}: {error}")).into_iter().collect()
+    }
+}

@@ -1,0 +1,134 @@
+//! A flow is removed: every rule of it, whatever goes wrong on the way, and what is left is said and tried again.
+
+mod support;
+
+use floodlight_sim::fault::Word;
+use nave::world::{Asked, Outcome, World};
+use serde_json::Value;
+use support::{fault, flow, inject, kill, kinds, not_at_rest, one_lane, outcome, rules, start, victims, whole};
+use wire::Code;
+
+/// A world in which a flow of three stands.
+fn standing(seed: u64) -> (World, Asked) {
+    let mut world = one_lane(seed, |_| {});
+    let asked = world.request(&flow("test-01", 3));
+    world.run_until_idle();
+    assert!(world.answer(asked).is_done());
+    (world, asked)
+}
+
+/// The flows that are shown to those outside, by name.
+fn shown(world: &World) -> Vec<(String, String)> {
+    let system = world.system();
+    let views = system.options.topics.view(system.topology.name(), flows::STAGE);
+    let resource = |record: bus::Record| {
+        let key = String::from_utf8(record.key?.to_vec()).ok()?;
+        let flow = key.strip_prefix("resource/flow/")?.to_owned();
+        let body: Option<Value> = serde_json::from_slice(&record.value).ok();
+        Some((flow, body.map(|body| body["value"]["state"].as_str().expect("a state").to_owned())))
+    };
+    let last: std::collections::BTreeMap<_, _> = world.records(&views).into_iter().filter_map(resource).collect();
+    last.into_iter().filter_map(|(flow, state)| Some((flow, state?))).collect()
+}
+
+#[test]
+fn a_flow_that_is_removed_leaves_nothing_and_its_name_is_free() {
+    let (mut world, up) = standing(1);
+    assert_eq!(shown(&world), [("test-01".to_owned(), "up".to_owned())]);
+    let gone = world.remove("test-01");
+    world.run_until_idle();
+    let Outcome::Gone(body) = world.answer(gone) else { panic!("{:?}", world.answer(gone)) };
+    assert_eq!((body.removed, rules(&world).len()), (3, 0));
+    assert_eq!(shown(&world), []);
+    // Another length: nothing is remembered of the flow that was.
+    let again = world.request(&flow("test-01", 5));
+    world.run_until_idle();
+    assert!(world.answer(again).is_done());
+    assert_eq!(rules(&world), whole(5));
+    assert_eq!(not_at_rest(&mut world, &[up, gone, again]), [""; 0]);
+}
+
+#[test]
+fn a_flow_that_is_not_there_cannot_be_removed() {
+    let mut world = one_lane(2, |_| {});
+    let gone = world.remove("test-01");
+    world.run_until_idle();
+    let Outcome::Refused(problem) = world.answer(gone) else { panic!("{:?}", world.answer(gone)) };
+    assert_eq!(problem.to_string(), "NAVE-0104: there is no flow `test-01`");
+}
+
+/// Every kind of fault, on the removal and on the check after it, once and for long: the answer says what stands.
+#[test]
+fn whatever_goes_wrong_the_answer_says_what_is_left_and_in_the_end_nothing_is() {
+    for kind in kinds() {
+        for word in [Word::Remove, Word::Read] {
+            for times in [1, 4] {
+                let what = format!("{kind} on {word:?}, {times} times");
+                let (mut world, _) = standing(u64::from(times));
+                inject(&world, fault(word, 2, kind.clone(), Some(times)));
+                let gone = world.remove("test-01");
+                world.run_ms(4_500);
+                match world.answer(gone) {
+                    Outcome::Gone(_) => assert_eq!(rules(&world), [], "{what}"),
+                    Outcome::Failed(failed) => {
+                        assert_eq!((failed.code, failed.degraded), (Code::RemovalFailed, true), "{what}");
+                        let left: Vec<u32> = failed.left.iter().map(|rule| rule.number).collect();
+                        let stand: Vec<u32> = rules(&world).into_iter().map(|(_, number)| number).collect();
+                        assert!(stand.iter().all(|number| left.contains(number)), "{what}: {stand:?} of {left:?}");
+                    }
+                    other @ (Outcome::Up(_) | Outcome::Refused(_) | Outcome::Nothing) => panic!("{what}: {other:?}"),
+                }
+                world.run_until_idle();
+                assert_eq!(rules(&world), [], "{what}");
+                assert_eq!(shown(&world), [], "{what}");
+                assert_eq!(not_at_rest(&mut world, &[gone]), [""; 0], "{what}");
+            }
+        }
+    }
+}
+
+/// A newer request takes over what is left, once no late removal can strike it.
+#[test]
+fn a_flow_is_created_again_over_what_a_removal_left() {
+    let (mut world, _) = standing(3);
+    inject(&world, fault(Word::Remove, 2, floodlight_sim::FaultKind::Silence, None));
+    let gone = world.remove("test-01");
+    world.run_ms(3_000);
+    assert!(matches!(world.answer(gone), Outcome::Failed(_)));
+    assert_eq!(shown(&world), [("test-01".to_owned(), "degraded".to_owned())]);
+    let again = world.request(&flow("test-01", 3));
+    world.run_ms(5_000);
+    world.speaker().clear_faults();
+    world.run_until_idle();
+    assert!(world.answer(again).is_done(), "{:?}", world.answer(again));
+    assert_eq!((rules(&world), shown(&world)), (whole(3), vec![("test-01".to_owned(), "up".to_owned())]));
+    assert_eq!(not_at_rest(&mut world, &[gone, again]), [""; 0]);
+}
+
+#[test]
+fn a_process_killed_between_any_two_turns_of_a_removal_changes_nothing() {
+    let (mut undisturbed, _) = standing(4);
+    let gone = undisturbed.remove("test-01");
+    undisturbed.run_until_idle();
+    let told = outcome(&mut undisturbed, gone);
+    for stages in victims() {
+        for turns in 0.. {
+            let (mut world, _) = standing(4);
+            let gone = world.remove("test-01");
+            let idle = world.run_turns(turns);
+            kill(&mut world, &stages);
+            start(&mut world, &stages);
+            world.run_until_idle();
+            assert_eq!(
+                (outcome(&mut world, gone), rules(&world)),
+                (told.clone(), vec![]),
+                "{stages:?} after {turns} turns"
+            );
+            assert_eq!(not_at_rest(&mut world, &[gone]), [""; 0], "{stages:?} after {turns} turns");
+            if idle {
+                assert!(turns > 10, "{turns} turns");
+                break;
+            }
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! What a worker refuses at once, and never sends.
+
+use wire::call::{Call, CallCommand, CallEnd, CallOutcome};
+use wire::{CallId, OperationId};
+use workers::table::WorkerEffect;
+use workers::{WorkerSettings, WorkerTable};
+
+fn call(n: u32, bytes: usize) -> CallCommand {
+    CallCommand::Start(Call {
+        id: CallId::new(OperationId::new("op").expect("letters are allowed"), 1, n),
+        service: "spoke".into(),
+        key: "k".into(),
+        what: "do it".into(),
+        body: "x".repeat(bytes),
+        undoes: Vec::new(),
+        lane: 3,
+        within_ms: 1_000,
+        swallow: false,
+    })
+}
+
+/// The calls that ended, each with its lane, attempts and outcome, and the calls that were sent.
+fn came(effects: Vec<WorkerEffect>) -> (Vec<CallEnd>, Vec<u32>) {
+    let (mut ends, mut sent) = (Vec::new(), Vec::new());
+    for effect in effects {
+        match effect {
+            WorkerEffect::End(end) => ends.push(end),
+            WorkerEffect::Send { call, .. } => sent.push(call.id.n),
+            WorkerEffect::Deadline(_)
+            | WorkerEffect::Changed(_)
+            | WorkerEffect::Closed(_)
+            | WorkerEffect::Count(_)
+            | WorkerEffect::Log(..) => {}
+        }
+    }
+    (ends, sent)
+}
+
+fn refused(end: &CallEnd) -> &str {
+    let CallOutcome::Refused(reason) = &end.outcome else { panic!("{end:?}") };
+    assert_eq!((end.attempts, end.lane), (0, 3));
+    reason
+}
+
+/// LESSONS 30.
+#[test]
+fn a_request_that_is_too_large_is_refused_before_it_can_jam_a_lane() {
+    let mut table = WorkerTable::new(WorkerSettings { body_bytes: 100, ..WorkerSettings::default() }, 1);
+    let mut effects = Vec::new();
+    table.command(call(1, 100), &mut effects);
+    table.command(call(2, 101), &mut effects);
+    let (ends, sent) = came(effects);
+    assert_eq!(sent, [1]);
+    assert_eq!(refused(&ends[0]), "the request has 101 bytes; at most 100 are sent");
+    assert_eq!(table.len(), 1);
+}
+
+/// LESSONS 26: what waits for a place, and what comes later, is refused; what was sent goes on.
+#[test]
+fn a_spoke_that_went_down_is_not_waited_for() {
+    let mut table = WorkerTable::new(WorkerSettings { in_flight: 1, ..WorkerSettings::default() }, 1);
+    let mut effects = Vec::new();
+    (1..=3).for_each(|n| table.command(call(n, 1), &mut effects));
+    assert_eq!(came(std::mem::take(&mut effects)), (vec![], vec![1]));
+    table.lives(false, &mut effects);
+    table.lives(false, &mut effects);
+    table.command(call(4, 1), &mut effects);
+    let (ends, sent) = came(std::mem::take(&mut effects));
+    assert_eq!(ends.iter().map(|end| end.id.n).collect::<Vec<_>>(), [2, 3, 4]);
+    assert!(ends.iter().all(|end| refused(end).starts_with("unavailable")), "{ends:?}");
+    assert_eq!((sent.len(), table.len()), (0, 1), "the first goes on");
+    table.lives(true, &mut effects);
+    table.command(call(5, 1), &mut effects);
+    assert_eq!((came(effects), table.len()), ((vec![], vec![]), 2), "it waits for the place of the first");
+}
