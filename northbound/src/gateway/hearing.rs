@@ -73,16 +73,17 @@ impl Gateway {
             Some(Answer::Refused(problem)) => Some(problem.code),
             Some(Answer::Done(_) | Answer::Failed(_)) | None => None,
         };
+        // Known first, then told: who looks at its operation once it has the answer finds it.
+        match refused {
+            None => self.known.answer(operation.clone(), record.time),
+            // These say something of a request, and its operation is another's.
+            Some(Code::KeyReused | Code::Parked) => {}
+            Some(_) => self.known.refused(operation.clone(), record.time),
+        }
         let causation = envelope.causation.as_deref();
         let waiters = self.take_waiters(&id, |waiter| refused.is_none() || Some(&*waiter.id) == causation);
         for waiter in waiters {
             self.tell(waiter, Ok(operation.clone()));
-        }
-        match refused {
-            None => self.known.answer(operation, record.time),
-            // These say something of a request, and its operation is another's.
-            Some(Code::KeyReused | Code::Parked) => return,
-            Some(_) => self.known.refused(operation, record.time),
         }
         self.watchers.touch(&id);
     }
