@@ -1,8 +1,9 @@
 //! Every figure that we quote, with the command that reproduces it.
 //!
 //! ```text
-//! cargo run --release -p bench -- flows      # flows on the embedded bus: flows/s, latency
-//! cargo run --release -p bench -- flows --data target/bench --sync always    # the same on disk
+//! tools/kafka start                          # for the rows on Kafka
+//! cargo run --release -p bench -- flows      # flows on every bus: flows/s, latency, records, processor time, memory
+//! cargo run --release -p bench -- flows --bus memory --in-flight 64          # some of it
 //! cargo run --release -p bench -- store      # the bus on disk alone: a record in batches, a sync
 //! cargo run --release -p bench -- timers     # the timing wheel: register, cancel, fire
 //! ```
@@ -30,18 +31,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// Flows of length 10 through hub, worker, bus and simulator on the embedded bus
-    Flows {
-        /// How many flows for each row
-        #[arg(long, default_value_t = 5_000)]
-        flows: usize,
-        /// Keep everything in an empty directory
-        #[arg(long)]
-        data: Option<PathBuf>,
-        /// When it is synced there
-        #[arg(long, value_enum, default_value_t = Synced::Always)]
-        sync: Synced,
-    },
+    /// Flows of length 10 through hub, worker, bus and simulator: one table
+    Flows(flows::Args),
     /// The embedded bus on disk alone
     Store {
         /// How many records for each row
@@ -79,7 +70,7 @@ impl Synced {
 
 fn main() -> anyhow::Result<()> {
     match Cli::parse().what {
-        What::Flows { flows, data, sync } => flows::run(flows, data.as_deref(), sync.of()),
+        What::Flows(args) => flows::run(&args),
         What::Store { records, data } => store::run(&data, records),
         What::Timers { timers } => {
             timers::run(timers);

@@ -69,3 +69,31 @@ coordinator@speaker --default--> speaker-worker   local, in the lane
         together.arranged(&Arrangement { apart: true, ..Arrangement::default() }).unwrap().graph()
     );
 }
+
+/// LESSONS 21, 22: parents that give up before their children are refused when the topology is built, and it is said what
+/// would do.
+#[test]
+fn a_parent_that_gives_up_before_its_child_cannot_be_built() {
+    let flows = flows::flow_topology().unwrap();
+    let with = |name: &str, settings: serde_json::Value| {
+        let settings = topology::Settings::default().with(name, &settings);
+        flows.with_settings(&settings).err().map(|errors| errors.to_string()).unwrap_or_default()
+    };
+    let mut worker = serde_json::to_value(workers::WorkerSettings::default()).unwrap();
+    worker["attempts"] = 10.into();
+    let said = with("worker-speaker", worker);
+    assert!(
+        said.contains(
+            "workflow create-flow, step install rules, a call: speaker may take 10 x 400 ms + 11100 ms back-off = 15100 ms, \
+             but it waits 1600 ms; give the call at least 15100 ms, or the worker fewer attempts"
+        ),
+        "{said}"
+    );
+    let mut settings = serde_json::to_value(flows::FlowSettings::default()).unwrap();
+    settings["step_ms"] = 1_000.into();
+    assert!(with("flows", settings.clone()).contains("give the step at least 1600 ms"));
+    settings["step_ms"] = 3_000.into();
+    assert!(with("flows", settings.clone()).contains("a request: all steps of create-flow"));
+    settings["request_ms"] = 12_000.into();
+    assert_eq!(with("flows", settings), "", "four steps of three seconds fit");
+}

@@ -3,6 +3,7 @@
 //! Read in this order: [`commands`] (the command line), [`system`] (how the parts are joined), [`mod@hub_and_spokes`] and
 //! [`spoke`] (what a user's workflow needs around it), [`testing`] (a user's topology in virtual time), [`world`] (all of it in virtual time, for tests).
 
+pub mod anything;
 pub mod clock;
 pub mod commands;
 pub mod hub_and_spokes;

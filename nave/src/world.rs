@@ -51,7 +51,9 @@ pub struct World {
 
 struct Asking {
     key: String,
-    ticket: Ticket,
+    operation: OperationId,
+    /// Until it is answered: it holds a place among those that wait.
+    ticket: Option<Ticket>,
     told: Option<Told>,
 }
 
@@ -178,7 +180,8 @@ impl World {
             self.gateway.submit(Submission { idempotency_key, ..Submission::new(workflow, key, request, http_id) })?;
         // Whether it was written shows in what becomes of it.
         drop(self.inlet_handle.send(&ticket)?);
-        self.asked.push(Asking { key: key.to_owned(), ticket, told: None });
+        let operation = ticket.operation.clone();
+        self.asked.push(Asking { key: key.to_owned(), operation, ticket: Some(ticket), told: None });
         Ok(Asked(self.asked.len() - 1))
     }
 
@@ -210,11 +213,8 @@ impl World {
 
     /// What was told.
     pub fn answer(&mut self, asked: Asked) -> Outcome {
-        let asking = &mut self.asked[asked.0];
-        if asking.told.is_none() {
-            asking.told = asking.ticket.answer.try_recv().ok();
-        }
-        match &asking.told {
+        self.hear();
+        match &self.asked[asked.0].told {
             None => Outcome::Nothing,
             Some(Err(problem)) => Outcome::Refused(problem.clone()),
             Some(Ok(operation)) => match operation.answer.clone() {
@@ -229,9 +229,19 @@ impl World {
         }
     }
 
+    /// Takes the answers that came; who has one waits no longer.
+    fn hear(&mut self) {
+        for asking in self.asked.iter_mut().filter(|asking| asking.told.is_none()) {
+            asking.told = asking.ticket.as_mut().and_then(|ticket| ticket.answer.try_recv().ok());
+            if asking.told.is_some() {
+                asking.ticket = None;
+            }
+        }
+    }
+
     /// The operation of a request.
     pub fn operation_of(&self, asked: Asked) -> OperationId {
-        self.asked[asked.0].ticket.operation.clone()
+        self.asked[asked.0].operation.clone()
     }
 
     /// How an operation stands, as the northbound knows it.
@@ -261,7 +271,9 @@ impl World {
 
     fn run_until(&mut self, until: MonoTime) -> bool {
         let (turns, mut parts) = self.parts();
-        turns.run(&mut parts, until)
+        let idle = turns.run(&mut parts, until);
+        self.hear();
+        idle
     }
 
     /// Gives so many single turns: a way to stop the world between any two. True where nothing is left to do.

@@ -69,6 +69,7 @@ impl Cluster {
         let mut options = support::options();
         options.topics = Topics::new(&format!("d{}", Uuid::new_v4().simple()));
         (options.speaker.timeout_ms, options.flows.call_ms, options.flows.step_ms) = (20_000, 65_000, 70_000);
+        options.flows.request_ms = 300_000;
         let system = Arc::new(System::new(bus, options).unwrap());
         let gateway = Arc::new(Gateway::new(system.gateway_options(), Arc::clone(&clock)));
         let mut edges = Threads::default();

@@ -73,7 +73,11 @@ const ALLOWED: [(&str, &[&str], &[&str]); 12] = [
         ],
     ),
     ("trip", &["nave"], &["serde"]),
-    ("bench", &["bus", "floodlight-sim", "nave", "topology", "wire"], &["anyhow", "clap", "mimalloc", "serde_json"]),
+    (
+        "bench",
+        &["bus", "floodlight-sim", "nave", "northbound", "topology", "wire"],
+        &["anyhow", "clap", "mimalloc", "serde_json"],
+    ),
 ];
 
 #[test]

@@ -14,6 +14,8 @@ mod faults;
 mod first_light;
 #[path = "hub_dies.rs"]
 mod hub_dies;
+#[path = "intake.rs"]
+mod intake;
 #[path = "large.rs"]
 mod large;
 #[path = "liveness.rs"]

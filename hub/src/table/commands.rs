@@ -36,6 +36,8 @@ impl<W: Workflows> HubTable<W> {
             Command::Resume => self.resume(&operation, at, effects),
             Command::Abort => self.abort(&operation, at, effects),
         };
+        self.recount(&operation);
+        self.admit_waiting(at, effects);
         let outcome = match done.and_then(|()| self.stands(&operation)) {
             Ok(view) => Outcome::Taken(Box::new(view)),
             Err(problem) => Outcome::Refused(problem),
@@ -110,7 +112,7 @@ impl<W: Workflows> HubTable<W> {
                 let problem = Problem::new(Code::Cancelled, "it was cancelled before its turn; nothing was done");
                 tell(running, Answer::Refused(problem), effects);
                 effects.push(HubEffect::Closed(Arc::clone(&running.view_key)));
-                self.end(operation, at, effects);
+                self.end(operation);
                 Ok(())
             }
             Standing::Parked(_) | Standing::Ended => {
@@ -160,7 +162,7 @@ impl<W: Workflows> HubTable<W> {
         effects.push(HubEffect::Deadline(Deadline::Cancel { key: running.slot }));
         effects.push(HubEffect::Closed(Arc::clone(&running.view_key)));
         effects.push(HubEffect::Over(Box::new(running.view(None))));
-        self.end(operation, at, effects);
+        self.end(operation);
         Ok(())
     }
 

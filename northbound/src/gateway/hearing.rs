@@ -30,7 +30,7 @@ impl Gateway {
         match (envelope.kind, envelope.subject.as_deref()) {
             (Kind::Answer, Some("operation")) => {
                 let operation = serde_json::from_slice(&record.value).map_err(unreadable)?;
-                self.answer(operation, &envelope, record);
+                self.answer(&operation, &envelope, record);
             }
             (Kind::Answer, Some("command")) => {
                 let outcome = serde_json::from_slice(&record.value).map_err(unreadable)?;
@@ -67,7 +67,7 @@ impl Gateway {
 
     /// A refusal concerns the one request that it names, and says nothing of the operation; any other answer is everybody's
     /// who waits for the operation.
-    fn answer(&self, operation: Operation, envelope: &Envelope, record: &Record) {
+    fn answer(&self, operation: &Operation, envelope: &Envelope, record: &Record) {
         let id = operation.operation.clone();
         let refused = match &operation.answer {
             Some(Answer::Refused(problem)) => Some(problem.code),

@@ -1,0 +1,216 @@
+//! The records of a flow without an engine: a loop that reads, counts and writes, and a loop that replies. What they cost is
+//! what the bus costs; the rest is ours.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bus::{
+    Arrival, Batch, Bus, BusError, Clock, CommitError, Member, MemberSpec, MonoTime, Outgoing, Part, Position, Record,
+};
+use bus::{Route, Turn, Writer};
+use northbound::StageOptions;
+use topology::Mode;
+use wire::{CallId, Envelope, Kind, OperationId};
+
+/// So many calls a flow of length 10 makes: it installs its rules and reads them back.
+const CALLS: u32 = 20;
+/// At most so many records in one turn: what a shard takes.
+const TAKEN: usize = 5_000;
+/// Between two commits of positions that effects do not wait for, as a shard has it.
+const SAVE_MS: u64 = 1_000;
+
+/// Reads requests and replies; writes calls and answers.
+pub(super) struct BareHub {
+    member: Box<dyn Member>,
+    writer: Box<dyn Writer>,
+    clock: Arc<dyn Clock>,
+    topics: StageOptions,
+    spoke: Arc<str>,
+    egress: Arc<str>,
+    mode: Mode,
+    replies: BTreeMap<OperationId, u32>,
+    positions: BTreeMap<u32, u64>,
+    saved: MonoTime,
+}
+
+impl BareHub {
+    pub(super) fn join(
+        bus: &dyn Bus,
+        topics: StageOptions,
+        spoke: &str,
+        name: &str,
+        mode: Mode,
+    ) -> Result<Self, BusError> {
+        Ok(Self {
+            member: bus.member(&MemberSpec::new(&topics.inbox, &topics.inbox, name))?,
+            writer: bus.writer(name)?,
+            clock: bus.clock(),
+            spoke: spoke.into(),
+            egress: topics.egress.as_str().into(),
+            topics,
+            mode,
+            replies: BTreeMap::new(),
+            positions: BTreeMap::new(),
+            saved: MonoTime::default(),
+        })
+    }
+
+    fn handle(&mut self, record: &Record, out: &mut Vec<Outgoing>) {
+        let envelope = record.headers.envelope().expect("the load writes envelopes");
+        let operation = envelope.operation.expect("requests and replies name their operation");
+        let done =
+            if envelope.kind == Kind::Request { 0 } else { 1 + self.replies.get(&operation).copied().unwrap_or(0) };
+        self.replies.insert(operation.clone(), done);
+        let half = CALLS / 2;
+        if done == 0 || done == half {
+            out.extend((1..=half).map(|n| self.call(&operation, done / half + 1, n, record.partition)));
+        } else if done == CALLS {
+            self.replies.remove(&operation);
+            let mut answer = Envelope::new(Kind::Answer, format!("{operation}:answer"), "/bare/hub");
+            answer.operation = Some(operation.clone());
+            answer.time = Some(self.clock.wall());
+            let body = r#"{"outcome":"done","message":"all operation is successful"}"#;
+            let mut record = Outgoing::keyed("", operation.to_string(), body).with(&answer).to(record.partition);
+            record.topic = Arc::clone(&self.egress);
+            out.push(record);
+        }
+    }
+
+    fn call(&self, operation: &OperationId, step: u32, n: u32, lane: u32) -> Outgoing {
+        let call = CallId::new(operation.clone(), step, n);
+        let mut envelope = Envelope::new(Kind::Call, format!("{call}/speaker/1"), "/bare/hub");
+        let now = self.clock.wall();
+        (envelope.time, envelope.expires) = (Some(now), Some(now.plus_ms(1_600)));
+        envelope.operation = Some(operation.clone());
+        envelope.call = Some(call);
+        envelope.attempt = Some(1);
+        envelope.reply_to = Some(self.topics.inbox.clone());
+        envelope.reply_partition = Some(lane);
+        let switch = format!("of:{n:02}");
+        let body = format!(
+            r#"{{"command":"install","rule":{{"switch":"{switch}","flow":"{operation}","number":{n},"cookie":17,"meter":3}}}}"#
+        );
+        let mut record = Outgoing::keyed("", switch, body).with(&envelope);
+        record.topic = Arc::clone(&self.spoke);
+        record
+    }
+
+    fn write(&mut self, records: Vec<Outgoing>) -> Result<(), BusError> {
+        let now = self.clock.mono();
+        let positions = |positions: &BTreeMap<u32, u64>| {
+            positions
+                .iter()
+                .map(|(partition, next)| Position { partition: *partition, next: *next, note: "bare".into() })
+                .collect()
+        };
+        match self.mode {
+            Mode::ExactlyOnce => commit(&mut *self.member, &Batch { records, positions: positions(&self.positions) }),
+            Mode::AtLeastOnce => {
+                self.writer.append(&records)?;
+                if now.since(self.saved) < Duration::from_millis(SAVE_MS) {
+                    return Ok(());
+                }
+                self.saved = now;
+                commit(&mut *self.member, &Batch { records: Vec::new(), positions: positions(&self.positions) })
+            }
+        }
+    }
+}
+
+fn commit(member: &mut dyn Member, batch: &Batch) -> Result<(), BusError> {
+    member.commit(batch).map_err(|error| match error {
+        CommitError::Failed(error) | CommitError::Unknown(error) => error,
+        CommitError::Fenced(reason) => BusError::Unavailable(reason),
+    })
+}
+
+/// Takes partitions up as they come; the records of the turn.
+fn take(member: &mut dyn Member, wait: Duration, positions: &mut BTreeMap<u32, u64>) -> Result<Vec<Record>, BusError> {
+    let (mut arrivals, mut records) = (Vec::new(), Vec::new());
+    member.poll(TAKEN, wait, &mut arrivals)?;
+    for arrival in arrivals {
+        match arrival {
+            Arrival::Assigned(partitions) => {
+                for partition in partitions {
+                    let low = member.take_over(partition)?.low;
+                    member.start(partition, low)?;
+                }
+            }
+            Arrival::Record(record) => {
+                positions.insert(record.partition, record.offset + 1);
+                records.push(record);
+            }
+            Arrival::Revoking(_) | Arrival::Lost(_) => {
+                return Err(BusError::Unavailable("a bare loop has its group alone".into()));
+            }
+        }
+    }
+    Ok(records)
+}
+
+impl Part for BareHub {
+    fn name(&self) -> &'static str {
+        "bare hub"
+    }
+
+    fn turn(&mut self, wait: Duration) -> Result<Turn, BusError> {
+        let records = take(&mut *self.member, wait, &mut self.positions)?;
+        let mut out = Vec::new();
+        for record in &records {
+            self.handle(record, &mut out);
+        }
+        if !records.is_empty() {
+            self.write(out)?;
+        }
+        Ok(Turn { worked: !records.is_empty(), next: None })
+    }
+
+    fn stop(self: Box<Self>) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+/// Replies to every call, outside of transactions.
+pub(super) struct BareSpoke {
+    member: Box<dyn Member>,
+    writer: Box<dyn Writer>,
+    clock: Arc<dyn Clock>,
+    positions: BTreeMap<u32, u64>,
+}
+
+impl BareSpoke {
+    pub(super) fn join(bus: &dyn Bus, topic: &str, name: &str) -> Result<Self, BusError> {
+        let member = bus.member(&MemberSpec::new(topic, topic, name))?;
+        Ok(Self { member, writer: bus.writer(name)?, clock: bus.clock(), positions: BTreeMap::new() })
+    }
+
+    fn reply(&self, record: &Record) -> Outgoing {
+        let envelope = record.headers.envelope().expect("the hub writes envelopes");
+        let mut reply = envelope.answered(Kind::Reply, "/bare/spoke");
+        reply.time = Some(self.clock.wall());
+        let topic = envelope.reply_to.unwrap_or_default();
+        let route = envelope.reply_partition.map_or(Route::ByKey, Route::To);
+        let body = r#"{"result":"installed","existed":false}"#;
+        let mut record = Outgoing::keyed(&topic, record.key.clone().unwrap_or_default(), body).with(&reply);
+        record.route = route;
+        record
+    }
+}
+
+impl Part for BareSpoke {
+    fn name(&self) -> &'static str {
+        "bare spoke"
+    }
+
+    fn turn(&mut self, wait: Duration) -> Result<Turn, BusError> {
+        let records = take(&mut *self.member, wait, &mut self.positions)?;
+        let replies: Vec<Outgoing> = records.iter().map(|record| self.reply(record)).collect();
+        self.writer.append(&replies)?;
+        Ok(Turn { worked: !records.is_empty(), next: None })
+    }
+
+    fn stop(self: Box<Self>) -> Vec<String> {
+        Vec::new()
+    }
+}
