@@ -41,11 +41,22 @@ pub struct Config {
     /// What processes without a REST interface show of themselves.
     pub health: ListenConfig,
     /// The simulated switch controller.
-    pub sim: ListenConfig,
+    pub sim: SimConfig,
     /// How long each phase of a shutdown may take.
     pub shutdown: ShutdownConfig,
     /// How each topology is laid out, and what it is run with.
     pub topologies: BTreeMap<String, Layout>,
+}
+
+/// The simulated switch controller.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SimConfig {
+    /// Where it shows rules and audit, and takes faults.
+    pub listen: SocketAddr,
+    /// The directory for its rules and its memory; empty: in memory, and gone with the process.
+    pub data: String,
+    /// A file of faults and heartbeats; `docs/floodlight-sim.toml` describes each field. Empty: nothing goes wrong.
+    pub plan: String,
 }
 
 /// Where records are kept.
@@ -181,7 +192,7 @@ impl Config {
                 patience_ms: ms(northbound.patience),
             },
             health: ListenConfig { listen: loopback(8087) },
-            sim: ListenConfig { listen: loopback(8089) },
+            sim: SimConfig { listen: loopback(8089), data: String::new(), plan: String::new() },
             // Draining is longer than any default deadline of a flow takes it. Lanes end within a session, or others have
             // taken them anyway.
             shutdown: ShutdownConfig { intake_ms: 1_000, drain_ms: 10_000, lanes_ms: 6_000, close_ms: 2_000 },

@@ -1,17 +1,20 @@
 //! How a process is put together.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context;
 use bus::{Bus, Part};
-use floodlight_sim::{SpeakerHandle, SpeakerOptions, SpeakerPart};
+use floodlight_sim::part::Heartbeats;
+use floodlight_sim::{FaultPlan, SpeakerHandle, SpeakerOptions, SpeakerPart};
 use topology::driver::Threads;
 use uuid::Uuid;
 
 use super::Purpose;
 use super::front::Front;
 use super::later::Later;
-use crate::config::{BusKind, Config};
+use crate::config::{BusKind, Config, SimConfig};
 use crate::control;
 use crate::node::crew::{Crew, OnThreads};
 use crate::node::status::NodeStatus;
@@ -54,13 +57,22 @@ impl Parts {
         // A name that no process before or beside this one has: it is a transactional id.
         let process = Uuid::new_v4().simple().to_string();
         let mut edges = Threads::default();
-        let speaker = SpeakerHandle::new();
+        let (speaker, plan) = speaker(&config.sim)?;
         if purpose.simulates {
+            if !purpose.submits {
+                // A fault asks for it: a process of its own dies as it would by `kill -9`.
+                speaker.on_crash(|| std::process::abort());
+            }
             let (topic, name) = (topics.spoke(flows::SPEAKER), format!("{}-speaker-{process}", config.prefix));
             let (of, handle, at) = (Arc::clone(&bus), speaker.clone(), topic.clone());
             // It remembers call ids, so no answer needs to wait for one of Kafka's transactions.
             let transactional = config.bus.kind == BusKind::Embedded;
-            let options = SpeakerOptions { transactional, ..SpeakerOptions::default() };
+            let heartbeats = plan.map(|plan| Heartbeats {
+                topic: topics.alive(flows::SPEAKER),
+                instance: name.clone(),
+                every_ms: plan.heartbeat_every_ms,
+            });
+            let options = SpeakerOptions { transactional, heartbeats, ..SpeakerOptions::default() };
             let join = move || {
                 let part = SpeakerPart::join_with(&*of, &at, &name, handle, &options)?;
                 Ok(Box::new(part) as Box<dyn Part>)
@@ -94,4 +106,21 @@ impl Parts {
         let front = self.front.as_ref().is_some_and(Front::has_failed);
         front || self.status.has_failed() || self.node.has_failed() || self.edges.has_failed()
     }
+}
+
+/// The simulated controller as it is configured, and what is to go wrong with it.
+fn speaker(config: &SimConfig) -> anyhow::Result<(SpeakerHandle, Option<FaultPlan>)> {
+    let speaker = if config.data.is_empty() {
+        SpeakerHandle::new()
+    } else {
+        SpeakerHandle::open(Path::new(&config.data)).with_context(|| format!("sim.data: {}", config.data))?
+    };
+    if config.plan.is_empty() {
+        return Ok((speaker, None));
+    }
+    let of = || format!("sim.plan: {}", config.plan);
+    let text = std::fs::read_to_string(&config.plan).with_context(of)?;
+    let plan = FaultPlan::from_toml(&text).with_context(of)?;
+    speaker.apply(&plan).with_context(of)?;
+    Ok((speaker, Some(plan)))
 }

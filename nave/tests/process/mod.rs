@@ -96,6 +96,34 @@ impl Up {
         read(request.send(body.to_string()))
     }
 
+    /// The same; none where the connection broke, or nobody listened.
+    pub(crate) fn try_post(&self, path: &str, body: &Value, headers: &[(&str, &str)]) -> Option<(u16, Value)> {
+        let mut request = self.agent.post(format!("{}{path}", self.address("REST")));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let mut response = request.send(body.to_string()).ok()?;
+        let status = response.status().as_u16();
+        let body = response.body_mut().read_to_string().ok()?;
+        Some((status, serde_json::from_str(&body).unwrap_or(Value::String(body))))
+    }
+
+    /// A body for the interface behind `word`.
+    pub(crate) fn post_to(&self, word: &str, path: &str, body: &Value) -> (u16, Value) {
+        read(self.agent.post(format!("{}{path}", self.address(word))).send(body.to_string()))
+    }
+
+    /// Takes away what is at a path of the interface behind `word`.
+    pub(crate) fn delete_at(&self, word: &str, path: &str) -> (u16, Value) {
+        read(self.agent.delete(format!("{}{path}", self.address(word))).call())
+    }
+
+    /// `kill -9`.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().expect("it can be killed");
+        self.child.wait().expect("it ends");
+    }
+
     pub(crate) fn post_text(&self, path: &str, body: &str) -> (u16, Value) {
         read(self.agent.post(format!("{}{path}", self.address("REST"))).send(body))
     }
