@@ -30,7 +30,7 @@ impl Gateway {
         match (envelope.kind, envelope.subject.as_deref()) {
             (Kind::Answer, Some("operation")) => {
                 let operation = serde_json::from_slice(&record.value).map_err(unreadable)?;
-                self.answer(operation, &envelope, record);
+                self.answer(&operation, &envelope, record);
             }
             (Kind::Answer, Some("command")) => {
                 let outcome = serde_json::from_slice(&record.value).map_err(unreadable)?;
@@ -67,22 +67,23 @@ impl Gateway {
 
     /// A refusal concerns the one request that it names, and says nothing of the operation; any other answer is everybody's
     /// who waits for the operation.
-    fn answer(&self, operation: Operation, envelope: &Envelope, record: &Record) {
+    fn answer(&self, operation: &Operation, envelope: &Envelope, record: &Record) {
         let id = operation.operation.clone();
         let refused = match &operation.answer {
             Some(Answer::Refused(problem)) => Some(problem.code),
             Some(Answer::Done(_) | Answer::Failed(_)) | None => None,
         };
+        // Known first, then told: who looks at its operation once it has the answer finds it.
+        match refused {
+            None => self.known.answer(operation.clone(), record.time),
+            // These say something of a request, and its operation is another's.
+            Some(Code::KeyReused | Code::Parked) => {}
+            Some(_) => self.known.refused(operation.clone(), record.time),
+        }
         let causation = envelope.causation.as_deref();
         let waiters = self.take_waiters(&id, |waiter| refused.is_none() || Some(&*waiter.id) == causation);
         for waiter in waiters {
             self.tell(waiter, Ok(operation.clone()));
-        }
-        match refused {
-            None => self.known.answer(operation, record.time),
-            // These say something of a request, and its operation is another's.
-            Some(Code::KeyReused | Code::Parked) => return,
-            Some(_) => self.known.refused(operation, record.time),
         }
         self.watchers.touch(&id);
     }

@@ -91,7 +91,8 @@ async fn a_wrong_token_is_as_good_as_none_however_often_it_is_tried() {
     assert_eq!(world.stopped(asked.body(axum::body::Body::empty()).unwrap()).await.status, 200, "its owner passes");
 }
 
-/// The status of the first answer to these bytes; 0 where the connection was cut.
+/// The status of the first answer to these bytes; 0 where the connection was cut, which may take the answer with it where
+/// more was sent than was read.
 fn says(address: SocketAddr, bytes: &[u8]) -> (u16, String) {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.write_all(bytes).ok();
@@ -126,10 +127,10 @@ async fn bytes_that_are_hardly_http_get_nothing_either() {
             ("GET /v1/flows\r\n\r\n", &[400]),
             ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &[0, 400, 505]),
             ("\0\u{1}\u{16}\u{3}nothing at all\r\n\r\n", &[0, 400]),
-            (&huge, &[401, 431]),
+            (&huge, &[0, 401, 431]),
             (&monstrous, &[0, 431]),
-            (&many, &[400, 431]),
-            (smuggled, &[400, 405]),
+            (&many, &[0, 400, 431]),
+            (smuggled, &[0, 400, 405]),
         ] {
             let (status, said) = says(address, bytes.as_bytes());
             let shown: String = bytes.chars().take(60).collect();
