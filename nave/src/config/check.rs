@@ -132,7 +132,7 @@ fn settings(topology: &str, layout: &Layout, said_by: &dyn Fn(&str) -> String) -
             let value = settings.get(&field).map_or_else(|| "missing".to_owned(), Value::to_string);
             faults.push(Fault::value(said_by(&path), &path, &value, &why));
         }
-        let never_zero = ["attempts", "timeout_ms", "in_flight", "live", "call_ms", "step_ms", "request_ms"];
+        let never_zero = ["attempts", "timeout_ms", "in_flight", "live", "active", "call_ms", "step_ms", "request_ms"];
         for field in never_zero.into_iter().filter(|field| settings.get(field).and_then(Value::as_u64) == Some(0)) {
             let path = format!("{path}.{field}");
             faults.push(Fault::value(said_by(&path), &path, "0", "a whole number, from 1"));
