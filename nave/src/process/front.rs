@@ -11,6 +11,7 @@ use topology::driver::Threads;
 use wire::control::Wish;
 
 use crate::config::Config;
+use crate::control::ControlReader;
 use crate::node::status::NodeStatus;
 
 /// What the paths work with, and the two ends on the bus behind it.
@@ -35,6 +36,15 @@ impl Front {
             ..GatewayLimits::default()
         };
         let directory = Arc::new(Directory::new(config.topics(), limits, Arc::clone(clock)));
+        // What was submitted before is known before the first request is taken: one that came sooner would be told that there
+        // is no such topology.
+        let mut submitted = ControlReader::open(&**bus, &config.topics())?;
+        submitted.catch_up(&**bus)?;
+        for one in submitted.known().values() {
+            if let Err(why) = directory.take(one.clone()) {
+                tracing::warn!(topology = one.name, why, "a topology cannot be served");
+            }
+        }
         let mut answers_out = Threads::default();
         let outlet = Outlet::follow(Arc::clone(bus), Arc::clone(&directory))?;
         let answers = outlet.ready();
