@@ -79,6 +79,11 @@ pub fn main<const N: usize>(topologies: [MakeTopology; N]) -> ExitCode {
     commands::run(Program::of(topologies))
 }
 
+/// The `main` of a program that was made by hand: with spokes of its own, see [`program::Program::spoke`].
+pub fn run(program: Result<program::Program, program::ProgramError>) -> ExitCode {
+    commands::run(program)
+}
+
 /// The same with the flow topology, its paths and the simulated switch controller: the `nave` binary is this, without
 /// topologies of its own.
 pub fn main_with_flows<const N: usize>(topologies: [MakeTopology; N]) -> ExitCode {

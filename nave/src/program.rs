@@ -2,11 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
+use bus::{Bus, BusError, Part};
 use flows::FlowSettings;
 use hub::HubSettings;
 use topology::{BuildErrors, Settings, Topology};
+use wire::topics::Topics;
 use workers::{WorkerBolt, WorkerSettings};
+
+use crate::spoke::{Served, Spoke, SpokePart};
 
 /// Makes a topology, as users write it.
 pub type MakeTopology = fn() -> Result<Topology, BuildErrors>;
@@ -15,8 +20,12 @@ pub type MakeTopology = fn() -> Result<Topology, BuildErrors>;
 #[derive(Clone)]
 pub struct Program {
     topologies: BTreeMap<String, Topology>,
+    spokes: BTreeMap<String, MakeSpoke>,
     flows: bool,
 }
+
+/// Makes a part that serves a spoke, as a member of this name.
+pub(crate) type MakeSpoke = Arc<dyn Fn(&dyn Bus, &Topics, &str) -> Result<Box<dyn Part>, BusError> + Send + Sync>;
 
 /// Why a program cannot be made of these topologies.
 #[derive(Debug)]
@@ -50,7 +59,7 @@ impl Program {
     /// # Errors
     /// Where one cannot be built, or two have one name.
     pub fn of(topologies: impl IntoIterator<Item = MakeTopology>) -> Result<Self, ProgramError> {
-        let mut program = Self { topologies: BTreeMap::new(), flows: false };
+        let mut program = Self { topologies: BTreeMap::new(), spokes: BTreeMap::new(), flows: false };
         for make in topologies {
             program.add(&make()?)?;
         }
@@ -66,6 +75,23 @@ impl Program {
         self.add(&flows::flow_topology()?.with_settings(&settings)?)?;
         self.flows = true;
         Ok(self)
+    }
+
+    /// The same with a spoke in Rust, which `up` runs beside the topologies: its tables live and die with the process.
+    #[must_use]
+    pub fn spoke<S: Spoke>(mut self, service: &str, make: impl Fn() -> S + Send + Sync + 'static) -> Self {
+        let of = service.to_owned();
+        let make: MakeSpoke = Arc::new(move |bus, topics, member| {
+            let part = SpokePart::join(bus, topics, &of, member, Served::new(make()))?;
+            Ok(Box::new(part) as Box<dyn Part>)
+        });
+        self.spokes.insert(service.to_owned(), make);
+        self
+    }
+
+    /// Its spokes, by service.
+    pub(crate) fn spokes(&self) -> impl Iterator<Item = (&String, &MakeSpoke)> {
+        self.spokes.iter()
     }
 
     fn add(&mut self, topology: &Topology) -> Result<(), ProgramError> {

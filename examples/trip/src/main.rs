@@ -2,6 +2,11 @@
 
 use std::process::ExitCode;
 
+use nave::program::Program;
+use trip::spokes::Desk;
+use trip::trips;
+
 fn main() -> ExitCode {
-    nave::main([trip::trips])
+    let program = Program::of([trips as _]);
+    nave::run(program.map(|trips| trips.spoke("hotel", || Desk::new(600, 3)).spoke("car", || Desk::new(300, 3))))
 }

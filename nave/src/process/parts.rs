@@ -81,6 +81,15 @@ impl Parts {
             let make = move || Ok(Box::new(Later::new(of, topic, Box::new(join))) as Box<dyn Part>);
             edges.spawn("speaker", Arc::clone(&clock), Box::new(make))?;
         }
+        for (service, make) in program.spokes().filter(|_| purpose.submits) {
+            let (of, make, topics) = (Arc::clone(&bus), Arc::clone(make), topics.clone());
+            let member = format!("{}-{service}-{process}", config.prefix);
+            let topic = topics.spoke(service);
+            let join = move || make(&*of, &topics, &member);
+            let of = Arc::clone(&bus);
+            let later = move || Ok(Box::new(Later::new(of, topic, Box::new(join))) as Box<dyn Part>);
+            edges.spawn(service, Arc::clone(&clock), Box::new(later))?;
+        }
         let status = Arc::new(NodeStatus::default());
         let mut node = Threads::default();
         let layouts = config.topologies.clone();
