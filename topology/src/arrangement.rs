@@ -14,7 +14,7 @@ use wire::control::Mode;
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Arrangement {
-    /// False: components that are joined by edges which may stay in their lane ([`crate::Read::or_local`]) share one stage,
+    /// False: components that are joined by edges which may stay in their lane ([`crate::builder::Read::or_local`]) share one stage,
     /// which has the name and the lanes of the one that was declared first. True: each is a stage of its own, with a topic
     /// between them, and is scaled and placed apart.
     pub apart: bool,
