@@ -1,5 +1,8 @@
 //! What was committed is there again.
 
+use std::process::Command;
+use std::thread;
+
 use bus::{Bounds, Bus, Cleanup, Headers, Outgoing, TopicSpec};
 
 use super::fixture::{Home, all, append, at, left, numbers, owner, see};
@@ -33,6 +36,18 @@ fn everything_committed_is_there_again_with_its_offsets_gaps_times_and_notes() {
     let bus = home.open();
     append(&bus, "in", 3..5);
     assert_eq!(numbers(&all(&bus, "in", 0)), [0, 1, 2, 3, 4], "it goes on where it ended");
+}
+
+#[test]
+fn a_process_that_starts_at_the_wrong_moment_does_not_keep_the_directory_in_use() {
+    let home = Home::new();
+    thread::scope(|scope| {
+        // Each has a copy of every open file, the locks among them, until it has become another program.
+        scope.spawn(|| (0..300).for_each(|_| assert!(Command::new("true").status().expect("a program").success())));
+        for _ in 0..100 {
+            drop(home.open());
+        }
+    });
 }
 
 #[test]

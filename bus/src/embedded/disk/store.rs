@@ -1,6 +1,7 @@
 //! The store: one physical log for all partitions, in one directory that one process holds.
 
 use std::fs::{self, File, TryLockError};
+use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,8 +21,22 @@ const COMPRESSED_FROM_BYTES: u64 = 16 << 10;
 /// So many files may hold anything before the store moves what is still needed out of the oldest.
 const FILES: u64 = 4;
 
+/// What the store locks.
+const STORE_LOCK: &str = "LOCK";
+
 /// A key and its value.
 pub(super) type Pair = (Vec<u8>, Vec<u8>);
+
+/// The lock on the directory. It is given up in words when it goes: a process that was being started at that moment has a copy of
+/// the open file for as long as it takes to become another program, and a lock that is only closed would last as long.
+struct Held(File);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // What cannot be unlocked goes when the last copy is closed.
+        self.0.unlock().ok();
+    }
+}
 
 /// An open store.
 pub(in crate::embedded) struct Store {
@@ -34,7 +49,7 @@ pub(in crate::embedded) struct Store {
     /// Looks old files through; at most one at a time.
     keeper: Mutex<Option<JoinHandle<()>>>,
     /// Held while the directory is ours. The last field, so that it is given up when all else is closed.
-    _lock: File,
+    _lock: Held,
 }
 
 impl Store {
@@ -52,6 +67,12 @@ impl Store {
             TryLockError::WouldBlock => refuse("is in use by another process".into()),
             TryLockError::Error(fault) => refuse(format!("cannot be locked: {fault}")),
         })?;
+        // The store's own lock says no more than ours, and is only closed: it would linger in such a copy.
+        if let Err(fault) = fs::remove_file(dir.join(STORE_LOCK))
+            && fault.kind() != ErrorKind::NotFound
+        {
+            return Err(refuse(format!("cannot be opened: {fault}")));
+        }
         let files =
             Files::new(&dir, options.faults.clone()).map_err(|fault| refuse(format!("cannot be opened: {fault}")))?;
         let files = Arc::new(files);
@@ -78,8 +99,15 @@ impl Store {
         };
         files.opened();
         let (grown, keeper) = (AtomicUsize::new(0), Mutex::new(None));
-        let store =
-            Self { engine: Arc::new(engine), files, dir, file_bytes: options.file_bytes, grown, keeper, _lock: lock };
+        let store = Self {
+            engine: Arc::new(engine),
+            files,
+            dir,
+            file_bytes: options.file_bytes,
+            grown,
+            keeper,
+            _lock: Held(lock),
+        };
         store.check_version()?;
         // A process that died may have written what it did not sync; from here on it is taken for synced.
         store.sync()?;
