@@ -61,10 +61,12 @@ fn a_command_that_cannot_be_used_ends_with_two_and_says_what_there_is() {
     for (args, told) in [
         (
             &["run"][..],
-            "there are the stages flows/hub, flows/speaker, and the roles hub, worker, northbound, floodlight-sim",
+            "there are the stages flows/hub, flows/speaker, the roles hub, worker, northbound, floodlight-sim, and the spokes none",
         ),
         (&["run", "--stage", "hop", "--bus", "kafka", "--brokers", "b:1"], "there is no stage `hop`"),
         (&["run", "--role", "hub"], "the embedded bus lives in one process"),
+        (&["run", "--spoke", "car", "--bus", "kafka", "--brokers", "b:1"], "this program has no spoke `car`"),
+        (&["up", "--without", "car"], "this program has no spoke `car`"),
         (&["submit", "flows"], "the embedded bus lives in the process that opened it"),
         (&["up", "--threads", "0"], "--threads: `threads` is 0; allowed is 1 to 64"),
         (&["up", "--set", "rest.lsten=1"], "--set: `rest.lsten` is not a field"),

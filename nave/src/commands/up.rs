@@ -1,5 +1,7 @@
 //! `nave up` and `nave run`: processes.
 
+use std::collections::BTreeSet;
+
 use clap::{Args, ValueEnum};
 
 use super::said::{ConfigArgs, ProcessArgs};
@@ -21,6 +23,9 @@ pub(super) struct UpArgs {
     /// Hub and worker in 1 stage, or in 2 with a topic between them [default: 1 embedded, 2 on Kafka]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=2))]
     stages: Option<u32>,
+    /// Leaves a spoke out, for one of another process or language; may be repeated
+    #[arg(long = "without", value_name = "SERVICE")]
+    without: Vec<String>,
 }
 
 #[derive(Debug, Args)]
@@ -38,6 +43,9 @@ pub(super) struct RunArgs {
     /// What the process is for; may be repeated
     #[arg(long = "role", value_enum)]
     roles: Vec<Role>,
+    /// A spoke of this program to run; may be repeated
+    #[arg(long = "spoke", value_name = "SERVICE")]
+    spokes: Vec<String>,
 }
 
 /// What a process is for.
@@ -68,8 +76,21 @@ pub(super) fn up(args: &UpArgs, program: &Program) -> anyhow::Result<Told> {
         Ok(config) => config,
         Err(printed) => return Ok(printed),
     };
-    process::run(program, &config, &Purpose::everything(program))?;
+    let mut purpose = Purpose::everything(program);
+    for service in &args.without {
+        let known = purpose.spokes.remove(service);
+        let simulated = purpose.simulates && service == flows::SPEAKER;
+        purpose.simulates &= !simulated;
+        if !known && !simulated {
+            return Err(no_spoke(service, program).into());
+        }
+    }
+    process::run(program, &config, &purpose)?;
     Ok(Told::Nothing)
+}
+
+fn no_spoke(service: &str, program: &Program) -> Usage {
+    Usage(format!("this program has no spoke `{service}`; {}", there_is(program)))
 }
 
 pub(super) fn run(args: &RunArgs, program: &Program) -> anyhow::Result<Told> {
@@ -119,10 +140,15 @@ fn purpose(args: &RunArgs, program: &Program) -> Result<Purpose, Usage> {
     }
     stages.sort_unstable();
     stages.dedup();
-    if stages.is_empty() && !northbound && !simulates {
-        return Err(Usage(format!("there is nothing to run: give --stage or --role; {}", there_is(program))));
+    let known: BTreeSet<&String> = program.spokes().map(|(service, _)| service).collect();
+    if let Some(unknown) = args.spokes.iter().find(|service| !known.contains(service)) {
+        return Err(no_spoke(unknown, program));
     }
-    Ok(Purpose { submits: false, wanted: Wanted::Stages(stages), northbound, simulates })
+    let spokes: BTreeSet<String> = args.spokes.iter().cloned().collect();
+    if stages.is_empty() && !northbound && !simulates && spokes.is_empty() {
+        return Err(Usage(format!("there is nothing to run: give --stage, --role or --spoke; {}", there_is(program))));
+    }
+    Ok(Purpose { submits: false, wanted: Wanted::Stages(stages), northbound, simulates, spokes })
 }
 
 fn topologies_with<'a>(program: &'a Program, stage: &str, only: Option<&str>) -> Vec<&'a str> {
@@ -140,6 +166,8 @@ fn there_is(program: &Program) -> String {
     });
     let stages: Vec<String> = stages.collect();
     let roles = if program.has_flows() { "hub, worker, northbound, floodlight-sim" } else { "northbound" };
-    let stages = if stages.is_empty() { "none".to_owned() } else { stages.join(", ") };
-    format!("there are the stages {stages}, and the roles {roles}")
+    let spokes: Vec<&str> = program.spokes().map(|(service, _)| service.as_str()).collect();
+    let or_none = |names: String| if names.is_empty() { "none".to_owned() } else { names };
+    let (stages, spokes) = (or_none(stages.join(", ")), or_none(spokes.join(", ")));
+    format!("there are the stages {stages}, the roles {roles}, and the spokes {spokes}")
 }

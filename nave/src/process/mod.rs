@@ -8,6 +8,7 @@ mod later;
 mod parts;
 mod serve;
 
+use std::collections::BTreeSet;
 use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -38,12 +39,15 @@ pub struct Purpose {
     pub northbound: bool,
     /// It plays the switch controller.
     pub simulates: bool,
+    /// The spokes of the program that it runs, by service.
+    pub spokes: BTreeSet<String>,
 }
 
 impl Purpose {
     /// Everything in one process.
     pub fn everything(program: &Program) -> Self {
-        Self { submits: true, wanted: Wanted::Everything, northbound: true, simulates: program.has_flows() }
+        let spokes = program.spokes().map(|(service, _)| service.clone()).collect();
+        Self { submits: true, wanted: Wanted::Everything, northbound: true, simulates: program.has_flows(), spokes }
     }
 
     /// What it does, for people.
@@ -55,6 +59,7 @@ impl Purpose {
         }
         does.extend(self.northbound.then(|| "northbound".to_owned()));
         does.extend(self.simulates.then(|| "floodlight-sim".to_owned()));
+        does.extend(self.spokes.iter().map(|service| format!("spoke {service}")));
         does.join(", ")
     }
 }

@@ -81,7 +81,7 @@ impl Parts {
             let make = move || Ok(Box::new(Later::new(of, topic, Box::new(join))) as Box<dyn Part>);
             edges.spawn("speaker", Arc::clone(&clock), Box::new(make))?;
         }
-        for (service, make) in program.spokes().filter(|_| purpose.submits) {
+        for (service, make) in program.spokes().filter(|(service, _)| purpose.spokes.contains(*service)) {
             let (of, make, topics) = (Arc::clone(&bus), Arc::clone(make), topics.clone());
             let member = format!("{}-{service}-{process}", config.prefix);
             let topic = topics.spoke(service);
