@@ -1,10 +1,11 @@
 //! Flows of length 10: each enters as a record of the inbox; each of its 20 calls passes the bus as JSON with its headers to the
 //! simulator and back. Load generator, hub, workers and simulator share the machine with the broker.
 //!
-//! Read in this order: `load` (asks and measures), `setups` (what is measured), `bare` (the same records without an engine).
+//! Read in this order: `load` (asks and measures), `setups` (what is measured), `bare` (the same records without an engine), `post` (the same flows over HTTP).
 
 mod bare;
 mod load;
+mod post;
 mod setups;
 
 use std::path::{Path, PathBuf};
@@ -51,19 +52,20 @@ pub(crate) struct Args {
 /// Prints one table for all that was asked for.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     println!(
-        "| bus | effects | stages | in flight | flows/s | p50 | p99 | p99.9 | records a flow | processor a flow | memory |"
+        "| bus | effects | stages | in flight | flows/s | p50 | p99 | p99.9 | records a flow | processor a flow | broker a flow | memory | as a POST: flows/s, p50 |"
     );
-    println!("|---|---|---|---|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|---|---|---|---|---|");
     for setup in Setup::all().into_iter().filter(|setup| args.bus.is_empty() || args.bus.contains(&setup.kept)) {
         for in_flight in [1, 64, 1024] {
             if !args.in_flight.is_empty() && !args.in_flight.contains(&in_flight) {
                 continue;
             }
             let row = setup.measure(args, in_flight).with_context(|| format!("{setup}, {in_flight} in flight"))?;
-            println!("{setup} {in_flight} {row}");
+            let post = setup.measure_posts(args, in_flight).with_context(|| format!("{setup}, {in_flight} POSTs"))?;
+            println!("{setup} {in_flight} {row} {post} |");
         }
     }
-    println!("\nwithout the broker: processor and memory are those of this process, which asks, runs and simulates");
+    println!("\nprocessor and memory are those of this process, which asks, runs and simulates");
     Ok(())
 }
 
@@ -80,6 +82,13 @@ impl Args {
             })?
             .trim()
             .to_owned())
+    }
+
+    /// The process of the broker that `tools/kafka start` left, where that is the one.
+    fn broker(&self) -> Option<u32> {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.kafka/pid");
+        let process = self.brokers.is_none().then(|| std::fs::read_to_string(file).ok()).flatten()?;
+        process.trim().parse().ok()
     }
 
     /// So many flows are enough to see a rate, and few enough that a slow row ends.

@@ -5,7 +5,7 @@
 //! cargo run --release -p bench -- flows      # flows on every bus: flows/s, latency, records, processor time, memory
 //! cargo run --release -p bench -- flows --bus memory --in-flight 64          # some of it
 //! cargo run --release -p bench -- store      # the bus on disk alone: a record in batches, a sync
-//! cargo run --release -p bench -- timers     # the timing wheel: register, cancel, fire
+//! cargo run --release -p bench -- timers     # the timing wheel, and how late the deadlines of a lane are
 //! ```
 //!
 //! Times are printed here and asserted nowhere. Machines are noisy: compare within one run.
@@ -17,8 +17,10 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 mod flows;
 mod store;
 mod timers;
+mod used;
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
@@ -42,11 +44,20 @@ enum What {
         #[arg(long, default_value = "target/bench")]
         data: PathBuf,
     },
-    /// The timing wheel
+    /// `nave up`, for the rows that are measured from outside: it reads the command line of this process by itself
+    #[command(hide = true)]
+    Up {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        _options: Vec<String>,
+    },
+    /// The timing wheel, and the deadlines of a lane
     Timers {
-        /// How many timers
-        #[arg(long, default_value_t = 1_000_000)]
+        /// How many timers in the wheel
+        #[arg(long, default_value_t = 10_000_000)]
         timers: u64,
+        /// How many deadlines in the lane
+        #[arg(long, default_value_t = 10_000)]
+        deadlines: u64,
     },
 }
 
@@ -68,13 +79,12 @@ impl Synced {
     }
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> anyhow::Result<ExitCode> {
     match Cli::parse().what {
-        What::Flows(args) => flows::run(&args),
-        What::Store { records, data } => store::run(&data, records),
-        What::Timers { timers } => {
-            timers::run(timers);
-            Ok(())
-        }
+        What::Up { .. } => return Ok(nave::main_with_flows([])),
+        What::Flows(args) => flows::run(&args)?,
+        What::Store { records, data } => store::run(&data, records)?,
+        What::Timers { timers, deadlines } => timers::run(timers, deadlines)?,
     }
+    Ok(ExitCode::SUCCESS)
 }

@@ -1,29 +1,199 @@
-//! The timing wheel alone: what a timer costs.
+//! Timers: the wheel alone, and deadlines in a lane, from the record that asks for them to the bolt that hears of them.
 
-use bus::Clock;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use anyhow::Context;
+use bus::{Bus, Clock, Embedded, EmbeddedOptions, MonoTime, Outgoing, Part};
+use coordinator::{DEADLINES, Deadline, TimedOut, deadlines};
 use nave::clock::SystemClock;
+use topology::driver::Threads;
 use topology::wheel::Wheel;
+use topology::{
+    Bolt, Declarer, Delivery, Emitter, InboxSpout, Settings, Shard, ShardOptions, ShardStatus, Topology, Unreadable,
+};
+use wire::topics::Topics;
+use wire::{Envelope, Kind};
 
-pub(crate) fn run(timers: u64) {
+use crate::used::memory_bytes;
+
+/// Deadlines of a lane lie so far ahead at most.
+const SPAN_MS: u64 = 5_000;
+
+pub(crate) fn run(timers: u64, deadlines: u64) -> anyhow::Result<()> {
+    wheel(timers)?;
+    println!();
+    lane(deadlines)
+}
+
+/// Spread by a multiplicative hash, so that slots are hit in no order.
+fn spread(i: u64, over: u64) -> u64 {
+    i.wrapping_mul(0x9e37_79b9_7f4a_7c15) % over + 1
+}
+
+/// The wheel with what a lane keeps in it: the number of a component, and of its timer.
+fn wheel(timers: u64) -> anyhow::Result<()> {
+    const MINUTE: u64 = 60_000;
     let clock = SystemClock::default();
-    let mut wheel = Wheel::new(0);
+    let mut handles = Vec::with_capacity(usize::try_from(timers)?);
+    handles.resize(handles.capacity(), None);
+    let before = memory_bytes()?;
+    let mut wheel: Wheel<(u16, u64)> = Wheel::new(0);
     let begun = clock.mono();
-    // Spread over a minute by a multiplicative hash, so that slots are hit in no order.
-    let handles: Vec<_> = (0..timers).map(|i| wheel.insert(i.wrapping_mul(0x9e37_79b9) % 60_000 + 1, i)).collect();
+    for (i, handle) in (0..timers).zip(&mut handles) {
+        *handle = Some(wheel.insert(spread(i, MINUTE), (0, i)));
+    }
     let inserted = clock.mono();
-    for handle in handles.iter().step_by(2) {
-        wheel.cancel(*handle);
+    let bytes = memory_bytes()?.saturating_sub(before) / timers;
+    for handle in handles.iter().step_by(2).copied().flatten() {
+        wheel.cancel(handle);
     }
     let cancelled = clock.mono();
     let mut fired = 0_u64;
-    wheel.advance(60_001, |_| fired += 1);
+    wheel.advance(MINUTE + 1, |_| fired += 1);
     let ended = clock.mono();
-    let each = |from: bus::MonoTime, to: bus::MonoTime, n: u64| to.since(from).as_nanos() / u128::from(n.max(1));
-    println!("| timers | register | cancel | fire |\n|---|---|---|---|");
+    let each = |from: MonoTime, to: MonoTime, n: u64| to.since(from).as_nanos() / u128::from(n.max(1));
+    println!("| timers in a wheel | register | cancel | fire | memory each |\n|---|---|---|---|---|");
     println!(
-        "| {timers} | {} ns | {} ns | {} ns |",
+        "| {timers} | {} ns | {} ns | {} ns | {bytes} bytes |",
         each(begun, inserted, timers),
         each(inserted, cancelled, timers.div_ceil(2)),
         each(cancelled, ended, fired),
     );
+    Ok(())
+}
+
+/// Takes how many deadlines are wanted, and from which key on.
+struct Ears;
+
+impl InboxSpout for Ears {
+    type Out = (u64, u64);
+    fn accepts(&self, envelope: &Envelope) -> bool {
+        envelope.kind == Kind::Request
+    }
+    fn receive(&mut self, delivery: &Delivery<'_>, out: &mut Emitter<(u64, u64)>) -> Result<(), Unreadable> {
+        out.emit(delivery.json()?);
+        Ok(())
+    }
+}
+
+#[derive(Clone)]
+enum In {
+    Wanted(u64, u64),
+    TimedOut(TimedOut),
+}
+
+impl From<(u64, u64)> for In {
+    fn from((first, many): (u64, u64)) -> Self {
+        In::Wanted(first, many)
+    }
+}
+
+impl From<TimedOut> for In {
+    fn from(timed_out: TimedOut) -> Self {
+        In::TimedOut(timed_out)
+    }
+}
+
+/// What is measured: when each deadline was registered, and how late the bolt heard of it.
+#[derive(Default)]
+struct Heard {
+    registered: Vec<MonoTime>,
+    late: Vec<Duration>,
+}
+
+/// Registers deadlines, and looks at the clock when it hears of them: not what a bolt may do, but how one measures it.
+struct Keeper {
+    clock: Arc<dyn Clock>,
+    heard: Arc<Mutex<Heard>>,
+}
+
+impl Bolt for Keeper {
+    type In = In;
+    type Out = ();
+    fn declare(declarer: &mut Declarer<In>) {
+        deadlines(declarer);
+    }
+    fn execute(&mut self, input: In, out: &mut Emitter<()>) {
+        let mut heard = self.heard.lock().expect("nobody panics while holding it");
+        let now = self.clock.mono();
+        match input {
+            In::Wanted(first, many) => {
+                for key in first..first + many {
+                    heard.registered.push(now);
+                    out.side(DEADLINES, Deadline::Register { key, generation: 1, after_ms: spread(key, SPAN_MS) });
+                }
+            }
+            In::TimedOut(TimedOut { key, .. }) => {
+                let since = usize::try_from(key).ok().and_then(|key| heard.registered.get(key).copied());
+                let due = since.expect("it was registered").plus_ms(spread(key, SPAN_MS));
+                assert!(now >= due, "deadline {key} came early");
+                heard.late.push(now.since(due));
+            }
+        }
+    }
+}
+
+/// So many deadlines at once in one lane, over five seconds.
+fn lane(deadlines: u64) -> anyhow::Result<()> {
+    /// So many are asked for by one record.
+    const EACH: u64 = 100;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+    let bus = Embedded::open(Arc::clone(&clock), EmbeddedOptions::default());
+    let heard = Arc::new(Mutex::new(Heard::default()));
+    let t = Topology::named("timers");
+    let ears = t.inbox_spout("ears", || Ears);
+    let (of, time) = (Arc::clone(&heard), Arc::clone(&clock));
+    let keeper = t.bolt("keeper", move || Keeper { clock: Arc::clone(&time), heard: Arc::clone(&of) });
+    keeper.stage("keeper").lanes(1).reads(ears.local());
+    let topology = t.build()?;
+    let topics = Topics::default();
+    for spec in topology.topics(&topics) {
+        bus.ensure_topic(&spec)?;
+    }
+    let inbox = topics.inbox("timers", "keeper");
+    let options = ShardOptions {
+        topics,
+        stage: "keeper".into(),
+        member: "keeper-1".into(),
+        build: "bench".into(),
+        settings: Settings::default(),
+        session_timeout: Duration::from_hours(1),
+    };
+    let mut parts = Threads::default();
+    let of: Arc<dyn Bus> = Arc::new(bus.clone());
+    let make = move || {
+        let shard = Shard::join(of, topology, options, ShardStatus::new("keeper", 1))?;
+        Ok(Box::new(shard) as Box<dyn Part>)
+    };
+    parts.spawn("keeper", Arc::clone(&clock), Box::new(make))?;
+    let mut writer = bus.writer("bench")?;
+    let mut first = 0;
+    while first < deadlines {
+        let many = EACH.min(deadlines - first);
+        let envelope = Envelope::new(Kind::Request, format!("from-{first}"), "/bench");
+        let record = Outgoing::keyed(&inbox, "bench", serde_json::to_vec(&(first, many))?).with(&envelope);
+        writer.append(&[record])?;
+        first += many;
+    }
+    // The last is due five seconds after it was registered; a lane that is this late is broken.
+    let until = clock.mono().plus_ms(SPAN_MS * 12);
+    loop {
+        std::thread::park_timeout(Duration::from_millis(50));
+        let heard = heard.lock().expect("nobody panics while holding it").late.len();
+        if heard as u64 == deadlines {
+            break;
+        }
+        anyhow::ensure!(clock.mono() < until, "only {heard} of {deadlines} deadlines came");
+    }
+    parts.stop();
+    let mut late = std::mem::take(&mut heard.lock().expect("nobody panics while holding it").late);
+    late.sort_unstable();
+    let at = |per_mille: usize| {
+        let found = late.get((late.len() - 1) * per_mille / 1_000).context("there is one at least");
+        found.map(|late| format!("{:.2} ms", late.as_secs_f64() * 1_000.0))
+    };
+    println!("| deadlines in a lane | late: p50 | p99 | p99.9 |\n|---|---|---|---|");
+    println!("| {deadlines} | {} | {} | {} |", at(500)?, at(990)?, at(999)?);
+    Ok(())
 }

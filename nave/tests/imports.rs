@@ -79,8 +79,8 @@ const ALLOWED: [(&str, &[&str], &[&str]); 12] = [
     ("trip", &["nave"], &["serde"]),
     (
         "bench",
-        &["bus", "floodlight-sim", "nave", "northbound", "topology", "wire"],
-        &["anyhow", "clap", "mimalloc", "serde_json"],
+        &["bus", "coordinator", "floodlight-sim", "nave", "topology", "wire"],
+        &["anyhow", "clap", "mimalloc", "serde_json", "tokio"],
     ),
 ];
 

@@ -20,6 +20,8 @@
 //! assert_eq!(wheel.next(), None);
 //! ```
 
+use std::ops::{Index, IndexMut};
+
 const BITS: u32 = 6;
 const SLOTS: usize = 1 << BITS;
 const LEVELS: usize = 11;
@@ -49,11 +51,52 @@ struct List {
     last: u32,
 }
 
+/// Entries by their number, in blocks that never move: a million more deadlines cost no copy of those that are there.
+#[derive(Debug)]
+struct Entries<T>(Vec<Vec<Entry<T>>>);
+
+impl<T> Entries<T> {
+    /// Of so many entries a block is, 12 KiB of them in a lane's wheel.
+    const BLOCK: usize = 256;
+
+    fn len(&self) -> usize {
+        self.0.last().map_or(0, |last| (self.0.len() - 1) * Self::BLOCK + last.len())
+    }
+
+    fn get(&self, index: u32) -> Option<&Entry<T>> {
+        self.0.get(index as usize / Self::BLOCK)?.get(index as usize % Self::BLOCK)
+    }
+
+    fn push(&mut self, entry: Entry<T>) {
+        match self.0.last_mut() {
+            Some(last) if last.len() < Self::BLOCK => last.push(entry),
+            _full_or_none => {
+                let mut block = Vec::with_capacity(Self::BLOCK);
+                block.push(entry);
+                self.0.push(block);
+            }
+        }
+    }
+}
+
+impl<T> Index<u32> for Entries<T> {
+    type Output = Entry<T>;
+    fn index(&self, index: u32) -> &Entry<T> {
+        &self.0[index as usize / Self::BLOCK][index as usize % Self::BLOCK]
+    }
+}
+
+impl<T> IndexMut<u32> for Entries<T> {
+    fn index_mut(&mut self, index: u32) -> &mut Entry<T> {
+        &mut self.0[index as usize / Self::BLOCK][index as usize % Self::BLOCK]
+    }
+}
+
 /// The wheel. `T` is what is given back when a deadline passes.
 #[derive(Debug)]
 pub struct Wheel<T> {
     now: u64,
-    entries: Vec<Entry<T>>,
+    entries: Entries<T>,
     free: u32,
     slots: Vec<List>,
     occupied: [u64; LEVELS],
@@ -65,7 +108,7 @@ impl<T> Wheel<T> {
     pub fn new(now: u64) -> Self {
         Self {
             now,
-            entries: Vec::new(),
+            entries: Entries(Vec::new()),
             free: NONE,
             slots: vec![List { first: NONE, last: NONE }; SLOTS * LEVELS],
             occupied: [0; LEVELS],
@@ -95,7 +138,7 @@ impl<T> Wheel<T> {
             self.entries.push(Entry { due, value: Some(value), slot: 0, version: 0, next: NONE, previous: NONE });
             index
         } else {
-            let entry = &mut self.entries[index as usize];
+            let entry = &mut self.entries[index];
             self.free = entry.next;
             entry.due = due;
             entry.value = Some(value);
@@ -103,12 +146,12 @@ impl<T> Wheel<T> {
         };
         self.len += 1;
         self.link(index);
-        Handle { index, version: self.entries[index as usize].version }
+        Handle { index, version: self.entries[index].version }
     }
 
     /// Takes a deadline out, with what it held; none where it has fired or was cancelled.
     pub fn cancel(&mut self, handle: Handle) -> Option<T> {
-        let entry = self.entries.get(handle.index as usize)?;
+        let entry = self.entries.get(handle.index)?;
         if entry.version != handle.version || entry.value.is_none() {
             return None;
         }
@@ -159,8 +202,8 @@ impl<T> Wheel<T> {
         self.slots[slot] = List { first: NONE, last: NONE };
         self.occupied[level] &= !(1 << (slot % SLOTS));
         while index != NONE {
-            let next = self.entries[index as usize].next;
-            if self.entries[index as usize].due <= self.now {
+            let next = self.entries[index].next;
+            if self.entries[index].due <= self.now {
                 fire(self.release(index).expect("linked entries hold a value"));
             } else {
                 self.link(index);
@@ -171,7 +214,7 @@ impl<T> Wheel<T> {
 
     /// Puts an entry into the slot where it belongs as seen from now.
     fn link(&mut self, index: u32) {
-        let due = self.entries[index as usize].due.max(self.now);
+        let due = self.entries[index].due.max(self.now);
         // The highest bit in which due and now differ says how far away it is.
         let distance = due ^ self.now;
         let level = if distance == 0 { 0 } else { (distance.ilog2() / BITS) as usize };
@@ -182,9 +225,9 @@ impl<T> Wheel<T> {
         if last == NONE {
             list.first = index;
         } else {
-            self.entries[last as usize].next = index;
+            self.entries[last].next = index;
         }
-        let entry = &mut self.entries[index as usize];
+        let entry = &mut self.entries[index];
         entry.next = NONE;
         entry.previous = last;
         entry.slot = u16::try_from(slot).expect("704 slots");
@@ -192,17 +235,17 @@ impl<T> Wheel<T> {
     }
 
     fn unlink(&mut self, index: u32) {
-        let Entry { slot, next, previous, .. } = self.entries[index as usize];
+        let Entry { slot, next, previous, .. } = self.entries[index];
         let slot = usize::from(slot);
         if previous == NONE {
             self.slots[slot].first = next;
         } else {
-            self.entries[previous as usize].next = next;
+            self.entries[previous].next = next;
         }
         if next == NONE {
             self.slots[slot].last = previous;
         } else {
-            self.entries[next as usize].previous = previous;
+            self.entries[next].previous = previous;
         }
         if self.slots[slot].first == NONE {
             self.occupied[slot / SLOTS] &= !(1 << (slot % SLOTS));
@@ -211,7 +254,7 @@ impl<T> Wheel<T> {
 
     fn release(&mut self, index: u32) -> Option<T> {
         let free = self.free;
-        let entry = &mut self.entries[index as usize];
+        let entry = &mut self.entries[index];
         entry.version = entry.version.wrapping_add(1);
         entry.next = free;
         self.free = index;

@@ -9,6 +9,8 @@ use anyhow::Context;
 use bus::{Bus, Clock, MonoTime, Outgoing, Record};
 use wire::{Envelope, Kind, OperationId};
 
+use crate::used::{memory_bytes, processor_ms};
+
 /// What is asked over which topics.
 pub(super) struct Load<'a> {
     pub(super) bus: &'a dyn Bus,
@@ -17,34 +19,53 @@ pub(super) struct Load<'a> {
     pub(super) lanes: u32,
     /// All topics, to count what a flow writes.
     pub(super) topics: Vec<String>,
+    /// The process of the broker, where it is on this machine.
+    pub(super) broker: Option<u32>,
 }
 
-/// What came of it.
-pub(super) struct Figures {
-    rate: f64,
+/// How long each flow took, and all of them.
+pub(super) struct Latencies {
     /// Sorted.
-    latencies: Vec<Duration>,
+    each: Vec<Duration>,
+    took: Duration,
+}
+
+impl Latencies {
+    pub(super) fn new(mut each: Vec<Duration>, took: Duration) -> Self {
+        each.sort_unstable();
+        Self { each, took }
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a count of flows")]
+    pub(super) fn rate(&self) -> f64 {
+        self.each.len() as f64 / self.took.as_secs_f64()
+    }
+
+    /// What so many of a thousand flows took at most.
+    pub(super) fn at(&self, per_mille: usize) -> String {
+        let index = (self.each.len() - 1) * per_mille / 1_000;
+        format!("{:.2} ms", self.each[index].as_secs_f64() * 1_000.0)
+    }
+}
+
+/// What came of it, for each flow.
+pub(super) struct Figures {
+    latencies: Latencies,
     records: f64,
     processor_ms: f64,
+    /// Of the broker, where there is one on this machine.
+    broker_ms: Option<f64>,
     memory_mb: u64,
 }
 
 impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let at = |per_mille: usize| {
-            let index = (self.latencies.len() - 1) * per_mille / 1_000;
-            format!("{:.2} ms", self.latencies[index].as_secs_f64() * 1_000.0)
-        };
+        let Self { latencies, records, processor_ms, broker_ms, memory_mb } = self;
+        let (rate, p50, p99, p999) = (latencies.rate(), latencies.at(500), latencies.at(990), latencies.at(999));
+        let broker = broker_ms.map_or("-".to_owned(), |ms| format!("{ms:.2} ms"));
         write!(
             f,
-            "| {:.0} | {} | {} | {} | {:.1} | {:.2} ms | {} MB |",
-            self.rate,
-            at(500),
-            at(990),
-            at(999),
-            self.records,
-            self.processor_ms,
-            self.memory_mb
+            "| {rate:.0} | {p50} | {p99} | {p999} | {records:.1} | {processor_ms:.2} ms | {broker} | {memory_mb} MB |"
         )
     }
 }
@@ -91,15 +112,14 @@ impl Load<'_> {
         }
         let took = clock.mono().since(begun);
         let after = self.used()?;
-        latencies.sort_unstable();
         #[expect(clippy::cast_precision_loss, reason = "counts of flows and records")]
         let of = |n: u64| n as f64 / flows as f64;
         Ok(Figures {
-            rate: rate(latencies.len(), took),
+            latencies: Latencies::new(latencies, took),
             records: of(after.records - before.records),
             processor_ms: of(after.processor_ms - before.processor_ms),
+            broker_ms: after.broker_ms.zip(before.broker_ms).map(|(after, before)| of(after - before)),
             memory_mb: after.memory_mb,
-            latencies,
         })
     }
 
@@ -111,36 +131,16 @@ impl Load<'_> {
                 records += self.bus.bounds(topic, partition)?.end;
             }
         }
-        Ok(Used { records, processor_ms: processor_ms()?, memory_mb: memory_mb()? })
+        let broker_ms = self.broker.map(|process| processor_ms(&process.to_string())).transpose()?;
+        Ok(Used { records, processor_ms: processor_ms("self")?, broker_ms, memory_mb: memory_bytes()? >> 20 })
     }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "a count of flows")]
-fn rate(flows: usize, took: Duration) -> f64 {
-    flows as f64 / took.as_secs_f64()
 }
 
 struct Used {
     records: u64,
     processor_ms: u64,
+    broker_ms: Option<u64>,
     memory_mb: u64,
-}
-
-/// User and system time of this process so far, as Linux counts it: in hundredths of a second.
-fn processor_ms() -> anyhow::Result<u64> {
-    let stat = std::fs::read_to_string("/proc/self/stat")?;
-    // The name in the second field may hold blanks; it ends with the last bracket.
-    let fields = stat.rsplit_once(')').context("a bracket")?.1;
-    let ticks = fields.split_whitespace().skip(11).take(2).map(str::parse::<u64>);
-    Ok(ticks.sum::<Result<u64, _>>()? * 10)
-}
-
-/// The memory of this process that is in use now.
-fn memory_mb() -> anyhow::Result<u64> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("a line for the memory")?;
-    let kb: u64 = line.trim().trim_end_matches(" kB").parse()?;
-    Ok(kb / 1024)
 }
 
 fn request(inbox: &str, n: usize) -> anyhow::Result<(OperationId, Outgoing)> {

@@ -3,7 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
+use anyhow::Context;
 use bus::{Bus, Clock, DiskOptions, Embedded, EmbeddedOptions, Kafka, KafkaOptions, Part};
+use clap::ValueEnum;
 use floodlight_sim::part::SpeakerOptions;
 use floodlight_sim::{SpeakerHandle, SpeakerPart};
 use nave::clock::SystemClock;
@@ -14,6 +16,7 @@ use wire::topics::Topics;
 
 use super::bare::{BareHub, BareSpoke};
 use super::load::{Figures, Load};
+use super::post::Up;
 use super::{Args, Kept};
 
 /// One of the things to measure.
@@ -27,11 +30,22 @@ pub(super) struct Setup {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stages {
-    One,
-    Two,
     /// No engine: consumers and producers that write the same records.
     Bare,
+    One,
+    Two,
 }
+
+/// A thousand flows in flight on a slow machine take seconds: what is measured is not how patient a flow is. An attempt, a call,
+/// a step and a request wait so many milliseconds.
+const PATIENCE: [(&str, u64); 4] = [
+    ("topologies.flows.settings.worker-speaker.timeout_ms", 20_000),
+    ("topologies.flows.settings.flows.call_ms", 65_000),
+    ("topologies.flows.settings.flows.step_ms", 70_000),
+    ("topologies.flows.settings.flows.request_ms", 300_000),
+];
+/// So many operations may live in a lane: more than are ever in flight.
+const LIVE: usize = 4_096;
 
 impl fmt::Display for Setup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -80,10 +94,10 @@ impl Setup {
             Kept::Kafka => Arc::new(Kafka::open(Arc::clone(&clock), KafkaOptions::new(args.brokers()?))?),
         };
         let mut options = SystemOptions { topics: Topics::new(&prefix), ..SystemOptions::default() };
-        options.hub.live = 4_096;
-        // A thousand flows in flight on a slow machine take seconds: what is measured is not how patient a flow is.
-        (options.speaker.timeout_ms, options.flows.call_ms, options.flows.step_ms) = (20_000, 65_000, 70_000);
-        options.flows.request_ms = 300_000;
+        options.hub.live = LIVE;
+        let [attempt, call, step, request] = PATIENCE.map(|(_, ms)| ms);
+        (options.speaker.timeout_ms, options.flows.call_ms, options.flows.step_ms) = (attempt, call, step);
+        options.flows.request_ms = request;
         options.apart = self.stages == Stages::Two;
         options.modes.insert(nave::system::HUB.to_owned(), self.mode);
         let system = Arc::new(System::new(Arc::clone(&bus), options)?);
@@ -92,7 +106,14 @@ impl Setup {
         let (inbox, egress) = ends(&system);
         let lanes = system.options.lanes;
         let topics = system.topology.topics(&system.options.topics).into_iter().map(|spec| spec.name).collect();
-        let load = Load { bus: &*bus, inbox, egress, lanes, topics };
+        let load = Load {
+            bus: &*bus,
+            inbox,
+            egress,
+            lanes,
+            topics,
+            broker: args.broker().filter(|_| self.kept == Kept::Kafka),
+        };
         let figures = load.run(args.flows(self.kept, in_flight), in_flight);
         parts.stop();
         drop((system, bus));
@@ -100,6 +121,44 @@ impl Setup {
             std::fs::remove_dir_all(&dir)?;
         }
         figures
+    }
+
+    /// The same flows as POSTs to a process of its own: their rate and their median; nothing where there is no engine.
+    pub(super) fn measure_posts(self, args: &Args, in_flight: usize) -> anyhow::Result<String> {
+        if self.stages == Stages::Bare {
+            return Ok("-".to_owned());
+        }
+        let prefix = format!("post-{}-{}-{}-{in_flight}", std::process::id(), self.mode.as_str(), self.stages as u8);
+        let dir = args.data.join(&prefix);
+        let mut options = vec!["--prefix".to_owned(), prefix, "--stages".to_owned(), format!("{}", self.stages as u8)];
+        let mut set = |field: &str, value: String| options.extend(["--set".to_owned(), format!("{field}={value}")]);
+        for (field, ms) in PATIENCE {
+            set(field, ms.to_string());
+        }
+        set("topologies.flows.settings.hub.live", LIVE.to_string());
+        set("topologies.flows.stages.hub.mode", format!("\"{}\"", self.mode.as_str()));
+        set("rest.patience_ms", "300000".to_owned());
+        for field in ["rest.requests", "rest.connections", "rest.unanswered_per_lane"] {
+            set(field, LIVE.to_string());
+        }
+        match self.kept {
+            Kept::Memory => {}
+            Kept::Disk => {
+                let sync = args.sync.to_possible_value().context("a value of the command line")?;
+                options.extend(["--data".to_owned(), dir.display().to_string()]);
+                options.extend(["--sync".to_owned(), sync.get_name().to_owned()]);
+            }
+            Kept::Kafka => {
+                options.extend(["--bus".to_owned(), "kafka".to_owned(), "--brokers".to_owned(), args.brokers()?]);
+            }
+        }
+        let up = Up::start(&options)?;
+        let latencies = up.measure(args.flows(self.kept, in_flight), in_flight)?;
+        drop(up);
+        if self.kept == Kept::Disk {
+            std::fs::remove_dir_all(&dir)?;
+        }
+        Ok(format!("{:.0}, {}", latencies.rate(), latencies.at(500)))
     }
 
     fn spawn(

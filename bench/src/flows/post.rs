@@ -1,0 +1,116 @@
+//! The same flows as POSTs to `nave up`, a process of its own: what a client sees.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use anyhow::Context;
+use bus::{Clock, MonoTime};
+use nave::clock::SystemClock;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+
+use super::load::Latencies;
+
+/// A process that is killed when this is dropped.
+pub(super) struct Up {
+    child: Child,
+    rest: SocketAddr,
+}
+
+impl Drop for Up {
+    fn drop(&mut self) {
+        // It is gone already, or it is ours to kill.
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+impl Up {
+    /// Starts `nave up` with these options, and waits until it is ready. It is this very program: see `main`.
+    pub(super) fn start(options: &[String]) -> anyhow::Result<Self> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["up", "--rest", "127.0.0.1:0", "--admin", "127.0.0.1:0"]).args(options);
+        let mut child = command.stdout(Stdio::piped()).spawn()?;
+        let mut lines = BufReader::new(child.stdout.take().context("it is piped")?).lines();
+        let mut up = Self { child, rest: SocketAddr::from(([127, 0, 0, 1], 0)) };
+        while let Some(line) = lines.next().transpose()? {
+            if let Some(url) = line.trim_start().strip_prefix("REST") {
+                let url = url.split_whitespace().next().and_then(|url| url.strip_prefix("http://"));
+                up.rest = url.context("an address behind REST")?.parse()?;
+            }
+            if line.contains("Ctrl-C") {
+                return Ok(up);
+            }
+        }
+        anyhow::bail!("nave up did not begin; what it said is above")
+    }
+
+    /// Keeps `in_flight` connections busy, a request on each, until `flows` are answered after a tenth more to warm up.
+    pub(super) fn measure(&self, flows: usize, in_flight: usize) -> anyhow::Result<Latencies> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            self.post(0..(flows / 10).max(in_flight), in_flight).await?;
+            let first = flows;
+            self.post(first..first + flows, in_flight).await
+        })
+    }
+
+    async fn post(&self, numbers: std::ops::Range<usize>, in_flight: usize) -> anyhow::Result<Latencies> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+        let next = Arc::new(AtomicUsize::new(numbers.start));
+        let mut clients = JoinSet::new();
+        let begun = clock.mono();
+        for _ in 0..in_flight {
+            let (next, clock, end, rest) = (Arc::clone(&next), Arc::clone(&clock), numbers.end, self.rest);
+            clients.spawn(async move {
+                let mut stream = tokio::io::BufReader::new(TcpStream::connect(rest).await?);
+                stream.get_ref().set_nodelay(true)?;
+                let mut latencies = Vec::new();
+                loop {
+                    let n = next.fetch_add(1, Ordering::Relaxed);
+                    if n >= end {
+                        return anyhow::Ok(latencies);
+                    }
+                    let asked = clock.mono();
+                    tokio::time::timeout(Duration::from_mins(2), create(&mut stream, n)).await??;
+                    latencies.push(clock.mono().since(asked));
+                }
+            });
+        }
+        let mut latencies = Vec::with_capacity(numbers.len());
+        while let Some(client) = clients.join_next().await {
+            latencies.extend(client??);
+        }
+        let took = MonoTime::since(clock.mono(), begun);
+        Ok(Latencies::new(latencies, took))
+    }
+}
+
+/// One request and its answer.
+async fn create(stream: &mut tokio::io::BufReader<TcpStream>, n: usize) -> anyhow::Result<()> {
+    let body = format!(r#"{{"flowid": "post-{n}", "length": 10}}"#);
+    let head = "POST /flow HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\nContent-Length: ";
+    stream.write_all(format!("{head}{}\r\n\r\n{body}", body.len()).as_bytes()).await?;
+    let (mut status, mut length) = (String::new(), 0);
+    stream.read_line(&mut status).await?;
+    loop {
+        let mut line = String::new();
+        stream.read_line(&mut line).await?;
+        let line = line.trim_end().to_ascii_lowercase();
+        if line.is_empty() {
+            break;
+        }
+        if let Some(value) = line.strip_prefix("content-length:") {
+            length = value.trim().parse()?;
+        }
+    }
+    let mut answer = vec![0; length];
+    stream.read_exact(&mut answer).await?;
+    anyhow::ensure!(status.contains(" 201 "), "{}: {}", status.trim_end(), String::from_utf8_lossy(&answer));
+    Ok(())
+}
