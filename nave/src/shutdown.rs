@@ -13,6 +13,8 @@
 
 use std::time::Duration;
 
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
 /// What was left, phase by phase.
 #[derive(Debug, Default)]
 pub struct Left(Vec<String>);
@@ -36,31 +38,46 @@ impl Left {
     }
 }
 
-/// Waits for Ctrl-C, or the signal by which a system stops its services.
-pub async fn signalled() {
-    let mut terminate =
-        tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).expect("signals can be received");
-    tokio::select! {
-        interrupted = tokio::signal::ctrl_c() => interrupted.expect("signals can be received"),
-        _ = terminate.recv() => {}
-    }
+/// Ctrl-C, and the signal by which a system stops its services. Made once: one that comes while nobody waits is not lost.
+#[derive(Debug)]
+pub struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
 }
 
-/// Runs what blocks, beside the servers; a second signal ends the process meanwhile.
-pub async fn phase<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    let work = tokio::task::spawn_blocking(work);
-    tokio::select! {
-        done = work => done.expect("a phase of a shutdown does not panic"),
-        () = signalled() => at_once(),
+impl Signals {
+    /// From here on signals do not end the process by themselves.
+    ///
+    /// # Errors
+    /// Where the system does not let signals be received.
+    pub fn receive() -> std::io::Result<Self> {
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
     }
-}
 
-/// Waits for `done`, at most so long; false where it did not come. A second signal ends the process meanwhile.
-pub async fn within(most: Duration, done: impl Future<Output = ()>) -> bool {
-    tokio::select! {
-        () = done => true,
-        () = tokio::time::sleep(most) => false,
-        () = signalled() => at_once(),
+    /// Waits for the next one.
+    pub async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+
+    /// Runs what blocks, beside the servers; a signal ends the process meanwhile.
+    pub async fn phase<T: Send + 'static>(&mut self, work: impl FnOnce() -> T + Send + 'static) -> T {
+        let work = tokio::task::spawn_blocking(work);
+        tokio::select! {
+            done = work => done.expect("a phase of a shutdown does not panic"),
+            () = self.next() => at_once(),
+        }
+    }
+
+    /// Waits for `done`, at most so long; false where it did not come. A signal ends the process meanwhile.
+    pub async fn within(&mut self, most: Duration, done: impl Future<Output = ()>) -> bool {
+        tokio::select! {
+            () = done => true,
+            () = tokio::time::sleep(most) => false,
+            () = self.next() => at_once(),
+        }
     }
 }
 

@@ -105,3 +105,16 @@ fn the_first_page_is_true_on_the_embedded_bus() {
 fn the_first_page_is_true_on_kafka() {
     first_light(Up::kafka());
 }
+
+#[test]
+fn a_second_interrupt_ends_the_process_at_once() {
+    let up = Up::embedded();
+    let (status, told) = up.post_to("switches", "/faults", &json!({"kind": "silence"}));
+    assert!(status < 300, "{told}");
+    // Two seconds pass before it is given up, and an orderly end would wait for it.
+    let (status, _) = up.post("/flow", &json!({"flowid": "f", "length": 1}), &[("Prefer", "respond-async")]);
+    assert_eq!(status, 202);
+    let (code, said) = up.interrupt_twice();
+    assert_eq!(code, Some(130), "{said}");
+    assert!(said.contains("stopped at once: a second signal"), "{said}");
+}

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use super::parts::Parts;
 use super::{Purpose, bus_line, front};
 use crate::config::Config;
-use crate::shutdown::{self, Left};
+use crate::shutdown::{Left, Signals};
 
 /// A system on one machine is ready in a fraction of a second; on a cluster it waits for its group and its topics.
 const READY_MS: u64 = 60_000;
@@ -38,9 +38,19 @@ pub(super) struct Server<'a> {
     pub(super) health: Option<TcpListener>,
 }
 
+/// What a process ends by.
+struct Stop {
+    intake: watch::Sender<bool>,
+    rest: watch::Sender<bool>,
+    signals: Signals,
+    /// A part ended with a fault: there is nothing to wait for.
+    failed: bool,
+}
+
 impl Server<'_> {
     /// Serves until a signal, or until a part fails; then stops in order.
     pub(super) async fn serve(mut self, parts: Parts, begun: MonoTime) -> anyhow::Result<()> {
+        let mut signals = Signals::receive()?;
         let (stop_intake, intake_stopped) = watch::channel(false);
         let (stop_rest, rest_stopped) = watch::channel(false);
         let mut servers: JoinSet<std::io::Result<()>> = JoinSet::new();
@@ -65,10 +75,11 @@ impl Server<'_> {
         }
         self.banner(&addresses, begun);
         let failed = tokio::select! {
-            () = shutdown::signalled() => false,
+            () = signals.next() => false,
             () = until_failed(&parts) => true,
         };
-        self.stop(parts, servers, &stop_intake, &stop_rest, failed).await
+        let stop = Stop { intake: stop_intake, rest: stop_rest, signals, failed };
+        self.stop(parts, servers, stop).await
     }
 
     /// Whether requests are taken, or lanes run; else why not.
@@ -129,14 +140,8 @@ impl Server<'_> {
     }
 
     /// The order of [`crate::shutdown`].
-    async fn stop(
-        &self,
-        parts: Parts,
-        mut servers: JoinSet<std::io::Result<()>>,
-        stop_intake: &watch::Sender<bool>,
-        stop_rest: &watch::Sender<bool>,
-        failed: bool,
-    ) -> anyhow::Result<()> {
+    async fn stop(&self, parts: Parts, mut servers: JoinSet<std::io::Result<()>>, stop: Stop) -> anyhow::Result<()> {
+        let Stop { intake: stop_intake, rest: stop_rest, mut signals, failed } = stop;
         let (phases, mut left) = (&self.config.shutdown, Left::default());
         let ms = Duration::from_millis;
         eprintln!("stopping: no new requests; at most {} s for what is running", phases.drain_ms.div_ceil(1_000));
@@ -147,7 +152,7 @@ impl Server<'_> {
         let mut directory = None;
         if let Some(front) = front {
             let (intake, clock, most) = (front.intake, Arc::clone(&clock), ms(phases.intake_ms));
-            left.take("intake", shutdown::phase(move || intake.stop_within(most, &*clock)).await);
+            left.take("intake", signals.phase(move || intake.stop_within(most, &*clock)).await);
             (directory, answers_out) = (Some(front.directory), Some(front.answers_out));
         }
         status.drain();
@@ -157,7 +162,7 @@ impl Server<'_> {
                     tokio::time::sleep(LOOK).await;
                 }
             };
-            if !shutdown::within(ms(phases.drain_ms), answered).await {
+            if !signals.within(ms(phases.drain_ms), answered).await {
                 left.take(
                     "drain",
                     vec![format!("{} requests are unanswered; their operations go on", directory.unanswered())],
@@ -166,9 +171,9 @@ impl Server<'_> {
         }
         // The node ends its lanes within this; a little more, and it is the node that does not end.
         let (most, time) = (ms(phases.lanes_ms) + WATCH * 2, Arc::clone(&clock));
-        left.take("lanes", shutdown::phase(move || node.stop_within(most, &*time)).await);
+        left.take("lanes", signals.phase(move || node.stop_within(most, &*time)).await);
         let (most, time) = (ms(phases.close_ms), Arc::clone(&clock));
-        let closed = shutdown::phase(move || {
+        let closed = signals.phase(move || {
             let mut left = answers_out.map(|threads| threads.stop_within(most, &*time)).unwrap_or_default();
             left.extend(edges.stop_within(most, &*time));
             left
@@ -177,7 +182,7 @@ impl Server<'_> {
         stop_rest.send_replace(true);
         let mut fault = None;
         // Servers wait for their connections; those that do not end are cut.
-        let ended = shutdown::within(most, async {
+        let ended = signals.within(most, async {
             while let Some(ended) = servers.join_next().await {
                 fault = ended.map_err(std::io::Error::other).and_then(|ended| ended).err().or(fault.take());
             }

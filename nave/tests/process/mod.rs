@@ -145,11 +145,26 @@ impl Up {
         rules.as_array().expect("a list of rules").clone()
     }
 
-    /// Ctrl-C; what it said on stderr until its end.
-    pub(crate) fn interrupt(mut self) -> String {
+    fn send_interrupt(&self) {
         let pid = self.child.id().to_string();
         let sent = Command::new("kill").args(["-INT", &pid]).status().expect("kill is there");
         assert!(sent.success());
+    }
+
+    /// Ctrl-C, and a second one when it has said that it stops: its exit code, and what it said after that.
+    pub(crate) fn interrupt_twice(mut self) -> (Option<i32>, String) {
+        self.send_interrupt();
+        let mut lines = BufReader::new(self.child.stderr.take().expect("stderr is piped")).lines();
+        let stopping = lines.find(|line| line.as_ref().is_ok_and(|line| line.starts_with("stopping")));
+        assert!(stopping.is_some(), "it does not say that it stops");
+        self.send_interrupt();
+        let said: Vec<String> = lines.map(|line| line.expect("it prints text")).collect();
+        (self.child.wait().expect("it ends").code(), said.join("\n"))
+    }
+
+    /// Ctrl-C; what it said on stderr until its end.
+    pub(crate) fn interrupt(mut self) -> String {
+        self.send_interrupt();
         let said = stderr(&mut self.child);
         assert!(self.child.wait().expect("it ends").success(), "{said}");
         said
