@@ -5,10 +5,11 @@
 
 mod process;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, RwLock};
 
+use process::clients::{self, Part};
 use process::{Up, brokers, nave};
 use serde_json::{Value, json};
 
@@ -19,8 +20,6 @@ const LENGTH: u32 = 3;
 const CLIENTS: usize = 24;
 /// A flow has six calls: at this percentage of calls, each fault strikes one flow in twenty.
 const PERCENT: f64 = 0.85;
-/// A client repeats a request with its key until it has an answer; more often than this nobody does.
-const TRIES: usize = 60;
 
 /// Every kind of fault but the crash, which is a kill here.
 fn faults() -> Value {
@@ -50,7 +49,7 @@ struct Cluster {
     place: Vec<String>,
     sim_dir: tempfile::TempDir,
     /// By role; there are two northbounds.
-    running: BTreeMap<&'static str, RwLock<Up>>,
+    running: BTreeMap<&'static str, Part>,
 }
 
 const PARTS: [(&str, &str); 5] = [
@@ -70,7 +69,7 @@ impl Cluster {
         let mut cluster = Self { place, sim_dir: tempfile::tempdir().unwrap(), running: BTreeMap::new() };
         for (part, role) in PARTS {
             let up = cluster.run(role);
-            cluster.running.insert(part, RwLock::new(up));
+            cluster.running.insert(part, Part::new(up));
         }
         cluster.misbehave(&faults());
         cluster
@@ -88,40 +87,21 @@ impl Cluster {
         Up::start(&args)
     }
 
-    /// Kills a process as `kill -9` does, and starts another in its place.
+    /// Kills a process, and starts another in its place.
     fn restart(&self, part: &'static str, role: &str) {
-        let mut running = self.running[part].write().unwrap();
-        running.kill();
-        *running = self.run(role);
-        drop(running);
+        self.running[part].replace(|| self.run(role));
         if part == "sim" {
             self.misbehave(&faults());
         }
     }
 
     fn misbehave(&self, faults: &Value) {
-        let sim = self.running["sim"].read().unwrap();
-        let (status, said) = sim.post_to("switches", "/faults", faults);
+        let (status, said) = self.running["sim"].now().post_to("switches", "/faults", faults);
         assert!(status < 300, "{said}");
     }
 
-    /// Asks for a flow until there is an answer. A connection that breaks, a busy lane and a system that is not ready are
-    /// reasons to ask again, with the same key.
     fn ask(&self, n: usize) -> (u16, Value) {
-        let body = json!({"flowid": format!("flow-{n}"), "length": LENGTH});
-        let key = format!("key-{n}");
-        let mut said = Vec::new();
-        for attempt in 0..TRIES {
-            let part = if (n + attempt).is_multiple_of(2) { "northbound-1" } else { "northbound-2" };
-            let northbound = self.running[part].read().unwrap();
-            match northbound.try_post("/flow", &body, &[("Idempotency-Key", &key)]) {
-                Some((status, answer)) if ![202, 429, 503].contains(&status) => return (status, answer),
-                other => said.push(other.map(|(status, _)| status)),
-            }
-            drop(northbound);
-            std::thread::yield_now();
-        }
-        panic!("flow-{n} has no answer after {TRIES} tries: {said:?}");
+        clients::ask(&[&self.running["northbound-1"], &self.running["northbound-2"]], n, LENGTH)
     }
 }
 
@@ -160,42 +140,9 @@ fn two_thousand_flows_through_every_fault_and_a_kill_of_each_process_on_kafka() 
     }
 
     // What degraded ends once the switches behave.
-    let sim = cluster.running["sim"].read().unwrap();
-    assert_eq!(sim.delete_at("switches", "/faults").0, 204);
-    drop(sim);
-    let live = || {
-        let northbound = cluster.running["northbound-1"].read().unwrap();
-        let (status, body) = northbound.get("/v1/operations?live=true");
-        assert_eq!(status, 200, "{body}");
-        body["operations"].as_array().unwrap().clone()
-    };
-    let mut looks = 0;
-    while !live().is_empty() {
-        looks += 1;
-        assert!(looks < 200_000, "still open: {:?}", live());
-    }
-
-    // Rules stand where the answer says so, and nowhere else.
-    let sim = cluster.running["sim"].read().unwrap();
-    let mut stand: BTreeMap<String, BTreeSet<u64>> = BTreeMap::new();
-    for i in 1..=LENGTH {
-        for rule in sim.rules(&format!("of:{i:02}")) {
-            let flow = rule["flow"].as_str().unwrap().to_owned();
-            stand.entry(flow).or_default().insert(rule["number"].as_u64().unwrap());
-        }
-    }
-    let mut counts: BTreeMap<u16, usize> = BTreeMap::new();
-    for (n, (status, answer)) in &answers {
-        *counts.entry(*status).or_default() += 1;
-        let rules = stand.remove(&format!("flow-{n}")).unwrap_or_default();
-        let expected = if [200, 201].contains(status) { (1..=u64::from(LENGTH)).collect() } else { BTreeSet::new() };
-        assert_eq!(rules, expected, "flow-{n}: {status} {answer}");
-        assert_ne!(answer["code"], "NAVE-0040", "nothing is parked: {answer}");
-    }
-    assert_eq!(stand, BTreeMap::new(), "rules that nobody asked for");
-    println!("answers by status: {counts:?}");
-    let known = |status: &u16| [200, 201, 502, 504].contains(status);
-    assert!(counts.keys().all(known), "what becomes of a flow is one of these: {counts:?}");
+    assert_eq!(cluster.running["sim"].now().delete_at("switches", "/faults").0, 204);
+    clients::until_nothing_is_open(&cluster.running["northbound-1"]);
+    let counts = clients::rules_are_as_told(&cluster.running["sim"].now(), LENGTH, &answers);
     assert!(counts[&201] > FLOWS / 3, "most faults are mended: {counts:?}");
     assert!(counts.len() > 1, "some flows failed: {counts:?}");
 }

@@ -323,6 +323,27 @@ fn commits_that_fail_or_do_not_say_lose_nothing_and_double_nothing() {
     }
 }
 
+/// The session of a member ends while its commit is being tried again, and it gets its lanes back: there is nothing left to try, and
+/// the lanes go on. Found by chaos_on_kafka, with a broker that stood still for longer than a session.
+#[test]
+fn a_member_that_lost_its_lanes_over_a_failed_commit_goes_on_when_it_has_them_again() {
+    for fate in [Fate::Fails, Fate::UnknownAndHappened, Fate::UnknownAndDidNot] {
+        let fates = Arc::new(Mutex::new(VecDeque::new()));
+        let scripted = Arc::clone(&fates);
+        let mut lanes = Lanes::on(sums(), 0, |bus| Arc::new(Scripted { bus, fates: scripted }));
+        lanes.join();
+        lanes.run_ms(10);
+        *fates.lock().unwrap() = VecDeque::from([fate]);
+        ask(&lanes, &key(0), 1, "a");
+        lanes.run_ms(1);
+        lanes.embedded.expel("nave.sums.sum.in");
+        assert!(lanes.run_ms(5_000), "{fate:?}");
+        ask(&lanes, &key(0), 2, "b");
+        assert!(lanes.run_ms(5_000), "{fate:?}");
+        assert_eq!(sums_of(&lanes, 0), [1, 3], "{fate:?}");
+    }
+}
+
 // ---- seen from outside --------------------------------------------------------------------------------------------------
 
 /// DESIGN rule 8: a lane that moves says where it stands, at most every second; an idle one says nothing.

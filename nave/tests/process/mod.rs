@@ -1,24 +1,36 @@
 //! Running processes of `nave`, and a client for them.
 #![expect(dead_code, reason = "each test file uses some of it")]
 
-use std::io::{BufRead, BufReader, Read};
+pub(crate) mod clients;
+
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use serde_json::Value;
+use tempfile::NamedTempFile;
 
 /// A `nave` in a process of its own. It is killed when this is dropped.
 pub(crate) struct Up {
-    child: Child,
-    said: Vec<String>,
+    child: Mutex<Child>,
+    pid: u32,
+    /// What it says on the standard error.
+    log: Option<NamedTempFile>,
+    /// What it printed when it began.
+    banner: Vec<String>,
     agent: ureq::Agent,
 }
 
 impl Drop for Up {
     fn drop(&mut self) {
-        self.child.kill().ok();
-        self.child.wait().ok();
+        self.kill();
+        if std::thread::panicking()
+            && let Some(Ok((_, path))) = self.log.take().map(NamedTempFile::keep)
+        {
+            eprintln!("what process {} said is in {}", self.pid, path.display());
+        }
     }
 }
 
@@ -60,7 +72,10 @@ impl Up {
 
     /// A process with these arguments, once it has said where it is.
     pub(crate) fn start(args: &[&str]) -> Self {
-        let mut child = nave(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts");
+        // A file takes any number of lines; a pipe that nobody reads would stop the process that fills it.
+        let log = NamedTempFile::new().expect("a file");
+        let stderr = log.reopen().expect("it was just made");
+        let mut child = nave(args).stdout(Stdio::piped()).stderr(stderr).spawn().expect("the binary starts");
         let lines = BufReader::new(child.stdout.take().expect("stdout is piped")).lines();
         let mut said = Vec::new();
         for line in lines {
@@ -70,17 +85,17 @@ impl Up {
             }
         }
         let began = said.last().is_some_and(|line| line.contains("Ctrl-C"));
-        assert!(began, "{args:?} did not begin: {}", stderr(&mut child));
+        assert!(began, "{args:?} did not begin: {}", text(&log));
         let config =
             ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(Duration::from_secs(30)));
-        Self { child, said, agent: config.build().into() }
+        Self { pid: child.id(), child: Mutex::new(child), log: Some(log), banner: said, agent: config.build().into() }
     }
 
     /// The address behind a word of what it said when it began.
     pub(crate) fn address(&self, word: &str) -> String {
-        let line = self.said.iter().find(|line| line.trim_start().starts_with(word));
+        let line = self.banner.iter().find(|line| line.trim_start().starts_with(word));
         let url = line.and_then(|line| line.split_whitespace().nth(1));
-        url.unwrap_or_else(|| panic!("no {word} in {:?}", self.said)).trim_end_matches("/switches").to_owned()
+        url.unwrap_or_else(|| panic!("no {word} in {:?}", self.banner)).trim_end_matches("/switches").to_owned()
     }
 
     /// What a path of the interface behind `word` says.
@@ -118,10 +133,21 @@ impl Up {
         read(self.agent.delete(format!("{}{path}", self.address(word))).call())
     }
 
+    fn child(&self) -> MutexGuard<'_, Child> {
+        self.child.lock().expect("nobody panics while holding it")
+    }
+
     /// `kill -9`.
-    pub(crate) fn kill(&mut self) {
-        self.child.kill().expect("it can be killed");
-        self.child.wait().expect("it ends");
+    pub(crate) fn kill(&self) {
+        let mut child = self.child();
+        child.kill().expect("it can be killed");
+        child.wait().expect("it ends");
+    }
+
+    /// A signal, by its name for `kill`.
+    pub(crate) fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([&format!("-{name}"), &self.pid.to_string()]).status();
+        assert!(sent.expect("kill is there").success());
     }
 
     pub(crate) fn post_text(&self, path: &str, body: &str) -> (u16, Value) {
@@ -145,36 +171,34 @@ impl Up {
         rules.as_array().expect("a list of rules").clone()
     }
 
-    fn send_interrupt(&self) {
-        let pid = self.child.id().to_string();
-        let sent = Command::new("kill").args(["-INT", &pid]).status().expect("kill is there");
-        assert!(sent.success());
-    }
-
-    /// Ctrl-C, and a second one when it has said that it stops: its exit code, and what it said after that.
-    pub(crate) fn interrupt_twice(mut self) -> (Option<i32>, String) {
-        self.send_interrupt();
-        let mut lines = BufReader::new(self.child.stderr.take().expect("stderr is piped")).lines();
-        let stopping = lines.find(|line| line.as_ref().is_ok_and(|line| line.starts_with("stopping")));
-        assert!(stopping.is_some(), "it does not say that it stops");
-        self.send_interrupt();
-        let said: Vec<String> = lines.map(|line| line.expect("it prints text")).collect();
-        (self.child.wait().expect("it ends").code(), said.join("\n"))
+    /// Ctrl-C, and a second one when it has said that it stops: its exit code, and what it said.
+    pub(crate) fn interrupt_twice(self) -> (Option<i32>, String) {
+        self.signal("INT");
+        while !self.said().contains("stopping") {
+            assert!(self.child().try_wait().expect("it is ours").is_none(), "it ended: {}", self.said());
+            std::thread::yield_now();
+        }
+        self.signal("INT");
+        let code = self.child().wait().expect("it ends").code();
+        (code, self.said())
     }
 
     /// Ctrl-C; what it said on stderr until its end.
-    pub(crate) fn interrupt(mut self) -> String {
-        self.send_interrupt();
-        let said = stderr(&mut self.child);
-        assert!(self.child.wait().expect("it ends").success(), "{said}");
-        said
+    pub(crate) fn interrupt(self) -> String {
+        self.signal("INT");
+        let ended = self.child().wait().expect("it ends");
+        assert!(ended.success(), "{}", self.said());
+        self.said()
+    }
+
+    /// What it has said on stderr.
+    pub(crate) fn said(&self) -> String {
+        self.log.as_ref().map(text).unwrap_or_default()
     }
 }
 
-fn stderr(child: &mut Child) -> String {
-    let mut said = String::new();
-    child.stderr.take().expect("stderr is piped").read_to_string(&mut said).expect("it prints text");
-    said
+fn text(log: &NamedTempFile) -> String {
+    std::fs::read_to_string(log.path()).expect("it prints text")
 }
 
 fn read(response: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> (u16, Value) {

@@ -60,6 +60,8 @@ impl Shard {
             .map(|(partition, owned)| self.position(*partition, owned, false))
             .collect();
         if positions.is_empty() && self.pending.records.is_empty() {
+            // Its lanes were lost since it was tried: there is nothing to try again, and records wait no longer for it.
+            self.pending.retry = None;
             return false;
         }
         let batch = Batch { records: std::mem::take(&mut self.pending.records), positions };
@@ -99,6 +101,7 @@ impl Shard {
             moved.map(|(partition, owned)| self.position(*partition, owned, false)).collect();
         if positions.is_empty() {
             self.save_at = None;
+            self.pending.retry = None;
             return false;
         }
         match self.member.commit(&Batch { records: Vec::new(), positions }) {

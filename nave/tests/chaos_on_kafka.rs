@@ -1,0 +1,263 @@
+//! Two hubs, two workers, two northbounds and the simulated switch controller over a Kafka broker of their own, while at random,
+//! from a printed seed, processes and broker are killed, stopped and woken. Each client gets one answer, the same when it asks
+//! again; the rules are what the answers say; nothing is open in the end. How long the system took to recover is printed.
+//!
+//! In `./test` there are 32 faults; `./test chaos --minutes N [--seed S]` goes on for as long as it is told.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod process;
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bus::{Clock, MonoTime};
+use nave::clock::SystemClock;
+use process::clients::{self, Answers, Part};
+use process::{Up, nave};
+
+const LENGTH: u32 = 3;
+const CLIENTS: usize = 4;
+/// Asked for when a fault has struck, on keys of every lane: when all are answered, the system has recovered.
+const PROBES: usize = 8;
+/// A process that is stopped for a moment is not missed: less than any session.
+const MOMENT: &str = "1";
+/// Longer than the session of a member (6 s): the broker's own clock stands still as well, but not those of its members.
+const LONGER_THAN_A_SESSION: &str = "8";
+
+const PARTS: [(&str, &str); 7] = [
+    ("hub-1", "hub"),
+    ("hub-2", "hub"),
+    ("worker-1", "worker"),
+    ("worker-2", "worker"),
+    ("northbound-1", "northbound"),
+    ("northbound-2", "northbound"),
+    ("sim", "floodlight-sim"),
+];
+
+/// What goes wrong, to which of the parts.
+#[derive(Debug, Clone, Copy)]
+enum Fault {
+    /// `kill -9`, and another is started in its place.
+    Kill(usize),
+    /// It stands still for a moment.
+    Stop(usize),
+    /// It stands still until others have its lanes; then it goes on as if it still owned them.
+    Zombie(usize),
+    KillBroker,
+    StopBroker,
+}
+
+impl Fault {
+    fn name(self) -> String {
+        match self {
+            Self::Kill(part) => format!("kill -9 of a {}", PARTS[part].1),
+            Self::Stop(part) => format!("a {} stopped for {MOMENT} s", PARTS[part].1),
+            Self::Zombie(part) => format!("a {} stopped until it is replaced, and woken", PARTS[part].1),
+            Self::KillBroker => "kill -9 of the broker, and restart".to_owned(),
+            Self::StopBroker => format!("the broker stopped for {LONGER_THAN_A_SESSION} s"),
+        }
+    }
+}
+
+/// Xorshift64 (Marsaglia 2003).
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from((self.0 >> 11) % sides as u64).unwrap()
+    }
+
+    /// A round: each kind of fault at least once, in any order.
+    fn round(&mut self) -> Vec<Fault> {
+        let mut faults: Vec<Fault> = (0..PARTS.len()).map(Fault::Kill).collect();
+        faults.extend([Fault::Kill(4 + self.roll(2)), Fault::Kill(6)]);
+        faults.extend([0, 2, 4].map(|first| Fault::Stop(first + self.roll(2))));
+        faults.push(Fault::Stop(6));
+        faults.push(Fault::Zombie(self.roll(4)));
+        faults.extend([Fault::KillBroker, Fault::StopBroker]);
+        for last in (1..faults.len()).rev() {
+            faults.swap(last, self.roll(last + 1));
+        }
+        faults
+    }
+}
+
+/// A broker of its own: others are not to be disturbed.
+struct Broker {
+    home: PathBuf,
+    address: String,
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        // It may stand still.
+        self.signal("CONT");
+        self.tool("stop");
+    }
+}
+
+impl Broker {
+    fn start() -> Self {
+        let home = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.kafka/chaos");
+        let mut broker = Self { home, address: String::new() };
+        assert!(broker.tool("start"), "the broker does not start");
+        broker.address = std::fs::read_to_string(broker.home.join("address")).unwrap().trim().to_owned();
+        broker
+    }
+
+    fn tool(&self, what: &str) -> bool {
+        let tool = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tools/kafka");
+        Command::new(tool).arg(what).env("NAVE_KAFKA_HOME", &self.home).status().unwrap().success()
+    }
+
+    fn signal(&self, name: &str) -> bool {
+        let pid = std::fs::read_to_string(self.home.join("pid")).unwrap_or_default();
+        Command::new("kill").args([&format!("-{name}"), pid.trim()]).status().unwrap().success()
+    }
+}
+
+/// A fault lasts so long: nothing is waited for here.
+fn lasts(seconds: &str) {
+    assert!(Command::new("sleep").arg(seconds).status().unwrap().success());
+}
+
+struct Cluster {
+    place: Vec<String>,
+    sim_dir: tempfile::TempDir,
+    parts: Vec<Part>,
+    broker: Broker,
+    clock: SystemClock,
+}
+
+impl Cluster {
+    fn start() -> Self {
+        let broker = Broker::start();
+        let place = ["--bus", "kafka", "--brokers", &broker.address].map(str::to_owned).to_vec();
+        let submit = nave(&["submit", "flows"]).args(&place).output().unwrap();
+        assert!(submit.status.success(), "{}", String::from_utf8_lossy(&submit.stderr));
+        let (sim_dir, clock) = (tempfile::tempdir().unwrap(), SystemClock::default());
+        let mut cluster = Self { place, sim_dir, parts: Vec::new(), broker, clock };
+        cluster.parts = PARTS.iter().map(|(_, role)| Part::new(cluster.run(role))).collect();
+        cluster
+    }
+
+    fn run(&self, role: &str) -> Up {
+        let any = "127.0.0.1:0";
+        let mut args = vec!["run", "--role", role, "--rest", any, "--sim", any, "--health", any];
+        args.extend(self.place.iter().map(String::as_str));
+        let dir = format!("sim.data={}", self.sim_dir.path().display());
+        if role == "floodlight-sim" {
+            args.extend(["--set", &dir]);
+        }
+        Up::start(&args)
+    }
+
+    fn ask(&self, n: usize) -> (u16, serde_json::Value) {
+        clients::ask(&[&self.parts[4], &self.parts[5]], n, LENGTH)
+    }
+
+    /// Lets a fault happen: from when on the system is to recover, which is at once, or when what stood still goes on.
+    fn strike(&self, fault: Fault, probe: &dyn Fn() -> Duration) -> MonoTime {
+        let mut since = self.clock.mono();
+        match fault {
+            Fault::Kill(part) => self.parts[part].replace(|| self.run(PARTS[part].1)),
+            Fault::Stop(part) => {
+                let up = self.parts[part].now();
+                up.signal("STOP");
+                lasts(MOMENT);
+                up.signal("CONT");
+            }
+            Fault::Zombie(part) => {
+                let up = self.parts[part].now();
+                up.signal("STOP");
+                // Its lanes answer: they are another's.
+                probe();
+                up.signal("CONT");
+                since = self.clock.mono();
+            }
+            Fault::KillBroker => {
+                assert!(self.broker.tool("crash") && self.broker.tool("restart"), "the broker does not come back");
+                since = self.clock.mono();
+            }
+            Fault::StopBroker => {
+                assert!(self.broker.signal("STOP"));
+                lasts(LONGER_THAN_A_SESSION);
+                assert!(self.broker.signal("CONT"));
+                since = self.clock.mono();
+            }
+        }
+        since
+    }
+}
+
+fn number(name: &str) -> Option<u64> {
+    let said = std::env::var(name).ok()?;
+    Some(said.parse().unwrap_or_else(|_| panic!("{name} is `{said}`; allowed is a whole number")))
+}
+
+#[test]
+fn whatever_is_killed_stopped_or_woken_over_kafka_each_client_gets_one_answer_and_the_rules_are_as_told() {
+    let (seed, minutes) = (number("CHAOS_SEED").unwrap_or(20_181_121), number("CHAOS_MINUTES"));
+    println!("seed {seed}");
+    let mut dice = Dice(seed | 1);
+    let cluster = Cluster::start();
+    let (next, over) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let answers: Mutex<Answers> = Mutex::new(BTreeMap::new());
+    let ask_next = || {
+        let n = next.fetch_add(1, Ordering::Relaxed);
+        let answer = cluster.ask(n);
+        answers.lock().unwrap().insert(n, answer);
+    };
+    let probe = || {
+        let begun = cluster.clock.mono();
+        std::thread::scope(|scope| (0..PROBES).for_each(|_| drop(scope.spawn(ask_next))));
+        cluster.clock.mono().since(begun)
+    };
+    probe();
+    let mut recoveries: BTreeMap<String, Vec<Duration>> = BTreeMap::new();
+    std::thread::scope(|scope| {
+        for _ in 0..CLIENTS {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    ask_next();
+                }
+            });
+        }
+        let until = cluster.clock.mono().plus_ms(minutes.unwrap_or(0) * 60_000);
+        let mut rounds = 0;
+        while rounds < 2 || cluster.clock.mono() < until {
+            for fault in dice.round() {
+                print!("{}", fault.name());
+                std::io::stdout().flush().unwrap();
+                let since = cluster.strike(fault, &probe);
+                probe();
+                let took = cluster.clock.mono().since(since);
+                println!(", recovered after {:.2} s", took.as_secs_f64());
+                recoveries.entry(fault.name()).or_default().push(took);
+            }
+            rounds += 1;
+        }
+        over.store(true, Ordering::Relaxed);
+    });
+    let answers = answers.into_inner().unwrap();
+    println!("\n| fault | times | recovered after p50 | p99 | max |\n|---|---|---|---|---|");
+    for (fault, mut took) in recoveries {
+        took.sort_unstable();
+        let at = |percent: usize| format!("{:.2} s", took[(took.len() - 1) * percent / 100].as_secs_f64());
+        println!("| {fault} | {} | {} | {} | {} |", took.len(), at(50), at(99), at(100));
+    }
+    for n in answers.keys().rev().step_by(11) {
+        assert_eq!(cluster.ask(*n), answers[n], "flow-{n}, asked once more");
+    }
+    clients::until_nothing_is_open(&cluster.parts[4]);
+    let counts = clients::rules_are_as_told(&cluster.parts[6].now(), LENGTH, &answers);
+    assert!(counts[&201] > answers.len() / 2, "most go through: {counts:?}");
+}
