@@ -2,13 +2,12 @@
 //! from a printed seed, processes and broker are killed, stopped and woken. Each client gets one answer, the same when it asks
 //! again; the rules are what the answers say; nothing is open in the end. How long the system took to recover is printed.
 //!
-//! In `./test` there are 32 faults; `./test chaos --minutes N [--seed S]` goes on for as long as it is told.
+//! In `./test` there are 34 faults; `./test chaos --minutes N [--seed S]` goes on for as long as it is told.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod process;
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
@@ -81,7 +80,7 @@ impl Dice {
         faults.extend([Fault::Kill(4 + self.roll(2)), Fault::Kill(6)]);
         faults.extend([0, 2, 4].map(|first| Fault::Stop(first + self.roll(2))));
         faults.push(Fault::Stop(6));
-        faults.push(Fault::Zombie(self.roll(4)));
+        faults.extend([0, 2].map(|first| Fault::Zombie(first + self.roll(2))));
         faults.extend([Fault::KillBroker, Fault::StopBroker]);
         for last in (1..faults.len()).rev() {
             faults.swap(last, self.roll(last + 1));
@@ -235,12 +234,11 @@ fn whatever_is_killed_stopped_or_woken_over_kafka_each_client_gets_one_answer_an
         let mut rounds = 0;
         while rounds < 2 || cluster.clock.mono() < until {
             for fault in dice.round() {
-                print!("{}", fault.name());
-                std::io::stdout().flush().unwrap();
+                println!("{}", fault.name());
                 let since = cluster.strike(fault, &probe);
                 probe();
                 let took = cluster.clock.mono().since(since);
-                println!(", recovered after {:.2} s", took.as_secs_f64());
+                println!("  recovered after {:.2} s", took.as_secs_f64());
                 recoveries.entry(fault.name()).or_default().push(took);
             }
             rounds += 1;
