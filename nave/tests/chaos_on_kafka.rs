@@ -3,7 +3,11 @@
 //! again; the rules are what the answers say; nothing is open in the end. How long the system took to recover is printed.
 //!
 //! In `./test` there are 34 faults; `./test chaos --minutes N [--seed S]` goes on for as long as it is told.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test fails by panicking, and is told how long it goes on"
+)]
 
 mod process;
 
@@ -92,7 +96,6 @@ impl Dice {
 /// A broker of its own: others are not to be disturbed.
 struct Broker {
     home: PathBuf,
-    address: String,
 }
 
 impl Drop for Broker {
@@ -106,15 +109,18 @@ impl Drop for Broker {
 impl Broker {
     fn start() -> Self {
         let home = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.kafka/chaos");
-        let mut broker = Self { home, address: String::new() };
+        let broker = Self { home };
         assert!(broker.tool("start"), "the broker does not start");
-        broker.address = std::fs::read_to_string(broker.home.join("address")).unwrap().trim().to_owned();
         broker
     }
 
     fn tool(&self, what: &str) -> bool {
         let tool = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tools/kafka");
         Command::new(tool).arg(what).env("NAVE_KAFKA_HOME", &self.home).status().unwrap().success()
+    }
+
+    fn address(&self) -> String {
+        std::fs::read_to_string(self.home.join("address")).unwrap().trim().to_owned()
     }
 
     fn signal(&self, name: &str) -> bool {
@@ -139,7 +145,7 @@ struct Cluster {
 impl Cluster {
     fn start() -> Self {
         let broker = Broker::start();
-        let place = ["--bus", "kafka", "--brokers", &broker.address].map(str::to_owned).to_vec();
+        let place = ["--bus", "kafka", "--brokers", &broker.address()].map(str::to_owned).to_vec();
         let submit = nave(&["submit", "flows"]).args(&place).output().unwrap();
         assert!(submit.status.success(), "{}", String::from_utf8_lossy(&submit.stderr));
         let (sim_dir, clock) = (tempfile::tempdir().unwrap(), SystemClock::default());

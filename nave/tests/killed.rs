@@ -1,6 +1,5 @@
 //! `nave up --data DIR` is killed a hundred times, as `kill -9` does, while clients create flows: one answer for each, the same
 //! when it is asked again, and the rules are what the answers say.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod process;
 

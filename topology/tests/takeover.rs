@@ -324,7 +324,7 @@ fn commits_that_fail_or_do_not_say_lose_nothing_and_double_nothing() {
 }
 
 /// The session of a member ends while its commit is being tried again, and it gets its lanes back: there is nothing left to try, and
-/// the lanes go on. Found by chaos_on_kafka, with a broker that stood still for longer than a session.
+/// the lanes go on. Found by `chaos_on_kafka`, with a broker that stood still for longer than a session.
 #[test]
 fn a_member_that_lost_its_lanes_over_a_failed_commit_goes_on_when_it_has_them_again() {
     for fate in [Fate::Fails, Fate::UnknownAndHappened, Fate::UnknownAndDidNot] {
