@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use bus::{Clock, MonoTime};
 use nave::clock::SystemClock;
-use process::clients::{self, Answers, Part};
+use process::clients::{self, Answers, Over, Part};
 use process::{Up, nave};
 
 const LENGTH: u32 = 3;
@@ -229,6 +229,7 @@ fn whatever_is_killed_stopped_or_woken_over_kafka_each_client_gets_one_answer_an
     probe();
     let mut recoveries: BTreeMap<String, Vec<Duration>> = BTreeMap::new();
     std::thread::scope(|scope| {
+        let _over = Over(&over);
         for _ in 0..CLIENTS {
             scope.spawn(|| {
                 while !over.load(Ordering::Relaxed) {
@@ -249,7 +250,6 @@ fn whatever_is_killed_stopped_or_woken_over_kafka_each_client_gets_one_answer_an
             }
             rounds += 1;
         }
-        over.store(true, Ordering::Relaxed);
     });
     let answers = answers.into_inner().unwrap();
     println!("\n| fault | times | recovered after p50 | p99 | max |\n|---|---|---|---|---|");

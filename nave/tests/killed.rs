@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use process::Up;
-use process::clients::{self, Answers, Part};
+use process::clients::{self, Answers, Over, Part};
 
 const KILLS: usize = 100;
 const CLIENTS: usize = 4;
@@ -26,6 +26,7 @@ fn a_process_killed_a_hundred_times_answers_every_client_once_and_leaves_no_rule
     let (next, done, over) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicBool::new(false));
     let answers: Mutex<Answers> = Mutex::new(BTreeMap::new());
     std::thread::scope(|scope| {
+        let _over = Over(&over);
         let client = || {
             scope.spawn(|| {
                 while !over.load(Ordering::Relaxed) {
@@ -45,7 +46,6 @@ fn a_process_killed_a_hundred_times_answers_every_client_once_and_leaves_no_rule
             }
             up.replace(|| Up::start(&args));
         }
-        over.store(true, Ordering::Relaxed);
     });
     let answers = answers.into_inner().unwrap();
     println!("{} flows over {KILLS} kills", answers.len());

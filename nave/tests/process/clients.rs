@@ -1,6 +1,7 @@
 //! Clients that ask for flows while processes die, and what must be true when all is quiet again.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -23,11 +24,28 @@ impl Part {
         Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Stops it in order, and starts another in its place when it has ended.
+    pub(crate) fn restart(&self, start: impl FnOnce() -> Up) {
+        let old = self.now();
+        // Clients that come meanwhile find nobody, as they would.
+        old.interrupt();
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(start());
+    }
+
     /// Kills it as `kill -9` does, with whatever it has in hand, and starts another in its place.
     pub(crate) fn replace(&self, start: impl FnOnce() -> Up) {
         let mut running = self.0.write().unwrap_or_else(PoisonError::into_inner);
         running.kill();
         *running = Arc::new(start());
+    }
+}
+
+/// Tells clients that it is over when this goes, also where what goes on beside them fails.
+pub(crate) struct Over<'a>(pub(crate) &'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 

@@ -3,7 +3,7 @@
 
 pub(crate) mod clients;
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, ErrorKind};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard};
@@ -123,6 +123,18 @@ impl Up {
         Some((status, serde_json::from_str(&body).unwrap_or(Value::String(body))))
     }
 
+    /// The same; none where nobody listens.
+    ///
+    /// # Errors
+    /// Where a connection breaks.
+    pub(crate) fn post_where_it_listens(&self, path: &str, body: &Value) -> Result<Option<(u16, Value)>, ureq::Error> {
+        match self.agent.post(format!("{}{path}", self.address("REST"))).send(body.to_string()) {
+            Ok(response) => Ok(Some(read(Ok(response)))),
+            Err(ureq::Error::Io(fault)) if fault.kind() == ErrorKind::ConnectionRefused => Ok(None),
+            Err(fault) => Err(fault),
+        }
+    }
+
     /// A body for the interface behind `word`.
     pub(crate) fn post_to(&self, word: &str, path: &str, body: &Value) -> (u16, Value) {
         read(self.agent.post(format!("{}{path}", self.address(word))).send(body.to_string()))
@@ -184,7 +196,7 @@ impl Up {
     }
 
     /// Ctrl-C; what it said on stderr until its end.
-    pub(crate) fn interrupt(self) -> String {
+    pub(crate) fn interrupt(&self) -> String {
         self.signal("INT");
         let ended = self.child().wait().expect("it ends");
         assert!(ended.success(), "{}", self.said());
