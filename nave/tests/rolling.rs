@@ -23,6 +23,15 @@ const BETWEEN: usize = 40;
 /// Two of each. The simulated switch controller is the outside world: it stays.
 const ROLES: [&str; 6] = ["hub", "hub", "worker", "worker", "northbound", "northbound"];
 
+/// A pause takes a second or two, and as long as it lasts on a busy machine: longer than a step of a flow may take by default.
+/// Deadlines are what an operator sets by the pauses that there are. An attempt, a call, a step and a request, in milliseconds.
+const PATIENCE: [(&str, u64); 4] = [
+    ("worker-speaker.timeout_ms", 3_000),
+    ("flows.call_ms", 10_000),
+    ("flows.step_ms", 12_000),
+    ("flows.request_ms", 60_000),
+];
+
 fn start(place: &[String], role: &str) -> Up {
     let any = "127.0.0.1:0";
     let mut args = vec!["run", "--role", role, "--rest", any, "--sim", any, "--health", any];
@@ -48,7 +57,9 @@ fn ask(northbounds: &[&Part], n: usize) -> (u16, Value) {
 fn every_process_over_kafka_is_restarted_in_turn_and_no_request_fails() {
     let prefix = format!("r{}", uuid::Uuid::new_v4().simple());
     let place = ["--bus", "kafka", "--brokers", &brokers(), "--prefix", &prefix].map(str::to_owned);
-    let submit = nave(&["submit", "flows"]).args(&place).output().unwrap();
+    let patience = PATIENCE.map(|(field, ms)| format!("topologies.flows.settings.{field}={ms}"));
+    let patience = patience.iter().flat_map(|set| ["--set", set]);
+    let submit = nave(&["submit", "flows"]).args(&place).args(patience).output().unwrap();
     assert!(submit.status.success(), "{}", String::from_utf8_lossy(&submit.stderr));
     let sim = start(&place, "floodlight-sim");
     let parts: Vec<Part> = ROLES.iter().map(|role| Part::new(start(&place, role))).collect();
