@@ -86,7 +86,7 @@ impl Args {
 
     /// The process of the broker that `tools/kafka start` left, where that is the one.
     fn broker(&self) -> Option<u32> {
-        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.kafka/pid");
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.kafka/1/pid");
         let process = self.brokers.is_none().then(|| std::fs::read_to_string(file).ok()).flatten()?;
         process.trim().parse().ok()
     }

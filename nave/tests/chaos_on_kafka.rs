@@ -2,7 +2,8 @@
 //! from a printed seed, processes and broker are killed, stopped and woken. Each client gets one answer, the same when it asks
 //! again; the rules are what the answers say; nothing is open in the end. How long the system took to recover is printed.
 //!
-//! In `./test` there are 34 faults; `./test chaos --minutes N [--seed S]` goes on for as long as it is told.
+//! In `./test` there are 34 faults; `./test chaos --minutes N [--seed S]` goes on for as long as it is told,
+//! with three brokers that keep three copies, of which two are enough.
 #![expect(
     clippy::unwrap_used,
     clippy::disallowed_methods,
@@ -51,8 +52,8 @@ enum Fault {
     Stop(usize),
     /// It stands still until others have its lanes; then it goes on as if it still owned them.
     Zombie(usize),
-    KillBroker,
-    StopBroker,
+    KillBroker(usize),
+    StopBroker(usize),
 }
 
 impl Fault {
@@ -61,8 +62,8 @@ impl Fault {
             Self::Kill(part) => format!("kill -9 of a {}", PARTS[part].1),
             Self::Stop(part) => format!("a {} stopped for {MOMENT} s", PARTS[part].1),
             Self::Zombie(part) => format!("a {} stopped until it is replaced, and woken", PARTS[part].1),
-            Self::KillBroker => "kill -9 of the broker, and restart".to_owned(),
-            Self::StopBroker => format!("the broker stopped for {LONGER_THAN_A_SESSION} s"),
+            Self::KillBroker(_) => "kill -9 of a broker, and restart".to_owned(),
+            Self::StopBroker(_) => format!("a broker stopped for {LONGER_THAN_A_SESSION} s"),
         }
     }
 }
@@ -79,13 +80,13 @@ impl Dice {
     }
 
     /// A round: each kind of fault at least once, in any order.
-    fn round(&mut self) -> Vec<Fault> {
+    fn round(&mut self, brokers: usize) -> Vec<Fault> {
         let mut faults: Vec<Fault> = (0..PARTS.len()).map(Fault::Kill).collect();
         faults.extend([Fault::Kill(4 + self.roll(2)), Fault::Kill(6)]);
         faults.extend([0, 2, 4].map(|first| Fault::Stop(first + self.roll(2))));
         faults.push(Fault::Stop(6));
         faults.extend([0, 2].map(|first| Fault::Zombie(first + self.roll(2))));
-        faults.extend([Fault::KillBroker, Fault::StopBroker]);
+        faults.extend([Fault::KillBroker(1 + self.roll(brokers)), Fault::StopBroker(1 + self.roll(brokers))]);
         for last in (1..faults.len()).rev() {
             faults.swap(last, self.roll(last + 1));
         }
@@ -93,38 +94,41 @@ impl Dice {
     }
 }
 
-/// A broker of its own: others are not to be disturbed.
-struct Broker {
+/// Brokers of its own: others are not to be disturbed.
+struct Brokers {
     home: PathBuf,
+    count: usize,
 }
 
-impl Drop for Broker {
+impl Drop for Brokers {
     fn drop(&mut self) {
-        // It may stand still.
-        self.signal("CONT");
-        self.tool("stop");
+        for broker in 1..=self.count {
+            // It may stand still.
+            self.signal("CONT", broker);
+        }
+        self.tool(&["stop"]);
     }
 }
 
-impl Broker {
-    fn start() -> Self {
+impl Brokers {
+    fn start(count: usize) -> Self {
         let home = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.kafka/chaos");
-        let broker = Self { home };
-        assert!(broker.tool("start"), "the broker does not start");
-        broker
+        let brokers = Self { home, count };
+        assert!(brokers.tool(&["start", "--brokers", &count.to_string()]), "the brokers do not start");
+        brokers
     }
 
-    fn tool(&self, what: &str) -> bool {
+    fn tool(&self, args: &[&str]) -> bool {
         let tool = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tools/kafka");
-        Command::new(tool).arg(what).env("NAVE_KAFKA_HOME", &self.home).status().unwrap().success()
+        Command::new(tool).args(args).env("NAVE_KAFKA_HOME", &self.home).status().unwrap().success()
     }
 
     fn address(&self) -> String {
         std::fs::read_to_string(self.home.join("address")).unwrap().trim().to_owned()
     }
 
-    fn signal(&self, name: &str) -> bool {
-        let pid = std::fs::read_to_string(self.home.join("pid")).unwrap_or_default();
+    fn signal(&self, name: &str, broker: usize) -> bool {
+        let pid = std::fs::read_to_string(self.home.join(broker.to_string()).join("pid")).unwrap_or_default();
         Command::new("kill").args([&format!("-{name}"), pid.trim()]).status().unwrap().success()
     }
 }
@@ -138,18 +142,19 @@ struct Cluster {
     place: Vec<String>,
     sim_dir: tempfile::TempDir,
     parts: Vec<Part>,
-    broker: Broker,
+    brokers: Brokers,
     clock: SystemClock,
 }
 
 impl Cluster {
-    fn start() -> Self {
-        let broker = Broker::start();
-        let place = ["--bus", "kafka", "--brokers", &broker.address()].map(str::to_owned).to_vec();
+    fn start(brokers: usize) -> Self {
+        let brokers = Brokers::start(brokers);
+        let copies = format!("bus.kafka.replication={}", brokers.count);
+        let place = ["--bus", "kafka", "--brokers", &brokers.address(), "--set", &copies].map(str::to_owned).to_vec();
         let submit = nave(&["submit", "flows"]).args(&place).output().unwrap();
         assert!(submit.status.success(), "{}", String::from_utf8_lossy(&submit.stderr));
         let (sim_dir, clock) = (tempfile::tempdir().unwrap(), SystemClock::default());
-        let mut cluster = Self { place, sim_dir, parts: Vec::new(), broker, clock };
+        let mut cluster = Self { place, sim_dir, parts: Vec::new(), brokers, clock };
         cluster.parts = PARTS.iter().map(|(_, role)| Part::new(cluster.run(role))).collect();
         cluster
     }
@@ -188,14 +193,20 @@ impl Cluster {
                 up.signal("CONT");
                 since = self.clock.mono();
             }
-            Fault::KillBroker => {
-                assert!(self.broker.tool("crash") && self.broker.tool("restart"), "the broker does not come back");
+            Fault::KillBroker(broker) => {
+                let broker = broker.to_string();
+                assert!(self.brokers.tool(&["crash", &broker]), "the broker was not killed");
+                // Where there are others, they go on without it.
+                if self.brokers.count > 1 {
+                    probe();
+                }
+                assert!(self.brokers.tool(&["restart", &broker]), "the broker does not come back");
                 since = self.clock.mono();
             }
-            Fault::StopBroker => {
-                assert!(self.broker.signal("STOP"));
+            Fault::StopBroker(broker) => {
+                assert!(self.brokers.signal("STOP", broker));
                 lasts(LONGER_THAN_A_SESSION);
-                assert!(self.broker.signal("CONT"));
+                assert!(self.brokers.signal("CONT", broker));
                 since = self.clock.mono();
             }
         }
@@ -211,9 +222,10 @@ fn number(name: &str) -> Option<u64> {
 #[test]
 fn whatever_is_killed_stopped_or_woken_over_kafka_each_client_gets_one_answer_and_the_rules_are_as_told() {
     let (seed, minutes) = (number("CHAOS_SEED").unwrap_or(20_181_121), number("CHAOS_MINUTES"));
-    println!("seed {seed}");
+    let brokers = if minutes.is_some() { 3 } else { 1 };
+    println!("seed {seed}, {brokers} brokers");
     let mut dice = Dice(seed | 1);
-    let cluster = Cluster::start();
+    let cluster = Cluster::start(brokers);
     let (next, over) = (AtomicUsize::new(0), AtomicBool::new(false));
     let answers: Mutex<Answers> = Mutex::new(BTreeMap::new());
     let ask_next = || {
@@ -240,7 +252,7 @@ fn whatever_is_killed_stopped_or_woken_over_kafka_each_client_gets_one_answer_an
         let until = cluster.clock.mono().plus_ms(minutes.unwrap_or(0) * 60_000);
         let mut rounds = 0;
         while rounds < 2 || cluster.clock.mono() < until {
-            for fault in dice.round() {
+            for fault in dice.round(brokers) {
                 println!("{}", fault.name());
                 let since = cluster.strike(fault, &probe);
                 probe();

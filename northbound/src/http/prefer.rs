@@ -48,7 +48,8 @@ impl Wishes {
                     let seconds = seconds.parse::<u64>().ok().filter(|seconds| *seconds > 0);
                     wishes.wait = seconds.map(|seconds| Duration::from_secs(seconds).min(LONGEST_WAIT));
                 }
-                _ => (),
+                // One that we do not know is as if it were not said (RFC 7240, section 2).
+                (_unknown, _) => {}
             }
         }
         Ok(wishes)
