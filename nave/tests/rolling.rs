@@ -1,6 +1,5 @@
 //! Every process over a real Kafka is stopped in order and started again, one at a time, under constant load: no request fails, none
 //! is answered twice, and the pause is printed.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod process;
 
