@@ -87,23 +87,23 @@ fn everything_is_seen_from_outside(up: &Up) {
     }
 }
 
-fn first_light(up: Up) {
-    the_requests_have_their_outcomes(&up);
-    bad_requests_are_told_what_is_wrong(&up);
-    a_repeat_with_its_key_gets_the_first_answer(&up);
-    everything_is_seen_from_outside(&up);
+fn first_light(up: &Up) {
+    the_requests_have_their_outcomes(up);
+    bad_requests_are_told_what_is_wrong(up);
+    a_repeat_with_its_key_gets_the_first_answer(up);
+    everything_is_seen_from_outside(up);
     let said = up.interrupt();
     assert!(said.contains("nothing was left undone"), "{said}");
 }
 
 #[test]
 fn the_first_page_is_true_on_the_embedded_bus() {
-    first_light(Up::embedded());
+    first_light(&Up::embedded());
 }
 
 #[test]
 fn the_first_page_is_true_on_kafka() {
-    first_light(Up::kafka());
+    first_light(&Up::kafka());
 }
 
 #[test]
