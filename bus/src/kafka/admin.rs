@@ -10,7 +10,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, NewTopic, Resour
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList, TopicPartitionListElem};
 
-use super::cluster::Cluster;
+use super::cluster::{self, Cluster};
 use super::context::Quiet;
 use super::options::{KafkaOptions, REQUEST};
 use super::{convert, fault};
@@ -50,8 +50,8 @@ pub(super) fn create(cluster: &Cluster, options: &KafkaOptions, spec: &TopicSpec
 }
 
 /// Checks that the topic's settings are those that are needed.
-pub(super) fn check(options: &KafkaOptions, spec: &TopicSpec) -> Result<(), BusError> {
-    let found = describe(options, &spec.name)?;
+pub(super) fn check(cluster: &Cluster, options: &KafkaOptions, spec: &TopicSpec) -> Result<(), BusError> {
+    let found = describe(cluster, options, &spec.name)?;
     for (name, needed) in settings(spec.cleanup) {
         if !MUST_AGREE.contains(&name) {
             continue;
@@ -101,15 +101,20 @@ pub fn settings(cleanup: Cleanup) -> Vec<(&'static str, String)> {
     settings
 }
 
-fn describe(options: &KafkaOptions, topic: &str) -> Result<ConfigResource, BusError> {
+fn describe(cluster: &Cluster, options: &KafkaOptions, topic: &str) -> Result<ConfigResource, BusError> {
     let what = || format!("cannot read the settings of topic `{topic}`");
     let client = client(options)?;
-    let found = wait_for(client.describe_configs(&[ResourceSpecifier::Topic(topic)], &patience()));
-    match found.map_err(|fault| fault::bus(&what(), &fault))?.pop() {
-        Some(Ok(resource)) => Ok(resource),
-        Some(Err(code)) => Err(fault::bus_code(&what(), code)),
-        None => Err(BusError::NoTopic(topic.into())),
+    for _ in 0..cluster::LOOKS {
+        let found = wait_for(client.describe_configs(&[ResourceSpecifier::Topic(topic)], &patience()));
+        match found.map_err(|fault| fault::bus(&what(), &fault))?.pop() {
+            Some(Ok(resource)) => return Ok(resource),
+            // The broker that was asked has not heard of it yet.
+            Some(Err(RDKafkaErrorCode::UnknownTopicOrPartition)) => cluster.pause(),
+            Some(Err(code)) => return Err(fault::bus_code(&what(), code)),
+            None => break,
+        }
     }
+    Err(BusError::NoTopic(topic.into()))
 }
 
 fn client(options: &KafkaOptions) -> Result<AdminClient<Quiet>, BusError> {

@@ -16,6 +16,10 @@ use crate::{Bounds, BusError, Outgoing, Route};
 /// single record must fit too.
 pub(super) const MAX_RECORD_BYTES: usize = 1_000_000;
 
+/// Brokers hear of a new topic one after another, and each question may go to another broker: a topic that was seen is gone only when
+/// this many have not seen it, with 10 ms between them.
+pub(super) const LOOKS: u32 = 100;
+
 /// One connection for questions, and the answers that do not change: partitions may not be added.
 pub(super) struct Cluster {
     probe: BaseConsumer<Quiet>,
@@ -46,6 +50,19 @@ impl Cluster {
 
     /// How many partitions a topic has; none where it does not exist.
     pub(super) fn partitions(&self, topic: &str) -> Result<Option<u32>, BusError> {
+        let seen = self.known().contains_key(topic);
+        for _ in 0..LOOKS {
+            match self.ask(topic)? {
+                None if seen => self.pause(),
+                found => return Ok(found),
+            }
+        }
+        self.known().remove(topic);
+        Ok(None)
+    }
+
+    /// The same, as the broker knows that is asked.
+    fn ask(&self, topic: &str) -> Result<Option<u32>, BusError> {
         let what = || format!("cannot ask for topic `{topic}`");
         let metadata = self.probe.fetch_metadata(Some(topic), REQUEST).map_err(|fault| fault::bus(&what(), &fault))?;
         let Some(found) = metadata.topics().first() else { return Ok(None) };

@@ -77,7 +77,7 @@ impl Bus for Kafka {
             let (found, needed) = (found.to_string(), spec.partitions.to_string());
             return Err(BusError::WrongTopic { topic: spec.name.clone(), field: "partitions", found, needed });
         }
-        admin::check(&self.options, spec)?;
+        admin::check(&self.cluster, &self.options, spec)?;
         self.info(&spec.name, found)
     }
 
