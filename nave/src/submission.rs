@@ -47,13 +47,14 @@ impl Change {
 /// Two that submit one name at once are not told apart: the last one counts.
 ///
 /// # Errors
-/// A [`Problem`] with the code of the table above; [`Code::WrongTopic`] where a topic is not as it must be; [`Code::NotReady`]
+/// A [`Problem`] with the code of the table above; with `strict` [`Code::WeakBus`] where the bus may lose what it acknowledged; [`Code::WrongTopic`] where a topic is not as it must be; [`Code::NotReady`]
 /// where the bus does not answer.
 pub fn submit(
     bus: &dyn Bus,
     topics: &Topics,
     topology: &Topology,
     at: WallTime,
+    strict: bool,
 ) -> Result<(Submitted, Change), Problem> {
     let mut reader = ControlReader::open(bus, topics).map_err(|error| problem(&error))?;
     reader.catch_up(bus).map_err(|error| problem(&error))?;
@@ -71,10 +72,29 @@ pub fn submit(
     }
     let submitted = describe(bus, topics, topology, at)?;
     let change = before.map_or(Ok(Change::New), |before| compare(before, &submitted))?;
+    if let (true, Some(weakness)) = (strict, weakness(bus, &submitted)?) {
+        return Err(weakness);
+    }
     if change != Change::Same {
         control::write(bus, topics, &submitted).map_err(|error| problem(&error))?;
     }
     Ok((submitted, change))
+}
+
+/// What about the topics of a topology could lose records that were acknowledged, if anything: a [`Code::WeakBus`].
+///
+/// # Errors
+/// Where the bus does not answer.
+pub fn weakness(bus: &dyn Bus, submitted: &Submitted) -> Result<Option<Problem>, Problem> {
+    let topics = submitted.stages.iter().flat_map(|stage| &stage.topics).map(|(topic, _)| topic);
+    let mut weak = Vec::new();
+    for topic in topics {
+        weak.extend(bus.weaknesses(topic).map_err(|error| problem(&error))?);
+    }
+    // The topics of a topology are made alike: one line tells, and a hundred would hide it.
+    let others = weak.len().saturating_sub(1);
+    let more = if others == 0 { String::new() } else { format!(" ({others} more topics)") };
+    Ok(weak.first().map(|first| Problem::new(Code::WeakBus, format!("{first}{more}"))))
 }
 
 /// What is written for a topology. Its topics are made, or checked.

@@ -81,7 +81,10 @@ fn five_processes_over_kafka_answer_a_flow_each_way_and_end_when_they_are_killed
     let sim = place.run("floodlight-sim");
     let first = place.run("northbound");
     assert_eq!(hub.ask("health", "/readyz").0, 503);
-    assert!(change(&place.submit(&[])).starts_with("submitted"));
+    let refused = place.submit(&["--strict"]);
+    assert!(!refused.status.success() && text(&refused.stderr).contains("NAVE-0039"), "{}", text(&refused.stderr));
+    let submitted = place.submit(&[]);
+    assert!(change(&submitted).starts_with("submitted") && text(&submitted.stdout).contains("NAVE-0039"));
     assert!(change(&place.submit(&[])).contains("nothing changed"));
     let worker = place.run("worker");
     let second = place.run("northbound");

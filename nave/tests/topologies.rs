@@ -43,7 +43,7 @@ impl Cluster {
     }
 
     fn submit(&self, topology: &Topology) -> Result<Change, Problem> {
-        submission::submit(&self.bus, &self.topics, topology, self.clock.wall()).map(|(_, change)| change)
+        submission::submit(&self.bus, &self.topics, topology, self.clock.wall(), false).map(|(_, change)| change)
     }
 
     /// Starts a process; its number.

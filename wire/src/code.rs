@@ -76,6 +76,8 @@ codes! {
     BadConfig = "NAVE-0037", "the configuration cannot be used";
     /// A topic of a topology was deleted and made anew.
     TopicReplaced = "NAVE-0038", "a topic is not the one that was submitted";
+    /// The bus may lose what it acknowledged, or stop when one broker does.
+    WeakBus = "NAVE-0039", "the bus may lose what it acknowledged";
     /// A workflow broke a rule of the hub and was parked.
     Parked = "NAVE-0040", "the workflow broke a rule and was parked";
     /// An operation was cancelled before its turn, or as its client asked.

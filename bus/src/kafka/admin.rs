@@ -101,6 +101,48 @@ pub fn settings(cleanup: Cleanup) -> Vec<(&'static str, String)> {
     settings
 }
 
+/// What about a topic could lose what was acknowledged, or stop those who write it.
+pub(super) fn weaknesses(cluster: &Cluster, options: &KafkaOptions, topic: &str) -> Result<Vec<String>, BusError> {
+    let settings = describe(cluster, options, topic)?;
+    let setting = |name| settings.get(name).and_then(|entry| entry.value.clone()).unwrap_or_default();
+    let needed = setting("min.insync.replicas").parse().unwrap_or(1);
+    let lines = weaknesses_of(cluster.copies(topic)?, needed, setting("unclean.leader.election.enable") == "true");
+    Ok(lines.into_iter().map(|line| format!("topic `{topic}`: {line}")).collect())
+}
+
+fn weaknesses_of(copies: usize, needed: usize, unclean: bool) -> Vec<String> {
+    let mut lines = Vec::new();
+    match (copies, needed) {
+        (0 | 1, _) => {
+            lines.push("one copy: what is acknowledged goes with its broker's disk; give it three".to_owned());
+        }
+        (copies, needed) if needed > copies => {
+            let line = format!("{copies} copies, and min.insync.replicas = {needed}: nothing can be written");
+            lines.push(line);
+        }
+        (copies, needed) if needed == copies => {
+            let line = format!(
+                "{copies} copies, and min.insync.replicas = {needed}: nobody can write while one broker is away"
+            );
+            lines.push(line);
+        }
+        (copies, 0 | 1) => {
+            let line = format!(
+                "{copies} copies, and min.insync.replicas = 1: what is acknowledged may be on one broker alone; set 2"
+            );
+            lines.push(line);
+        }
+        (_enough, _between) => {}
+    }
+    if unclean {
+        lines.push(
+            "unclean.leader.election.enable: a broker that lacks acknowledged records may lead; set it to false"
+                .to_owned(),
+        );
+    }
+    lines
+}
+
 fn describe(cluster: &Cluster, options: &KafkaOptions, topic: &str) -> Result<ConfigResource, BusError> {
     let what = || format!("cannot read the settings of topic `{topic}`");
     let client = client(options)?;
@@ -139,6 +181,26 @@ fn wait_for<F: Future>(future: F) -> F::Output {
         match future.as_mut().poll(&mut Context::from_waker(&waker)) {
             Poll::Ready(output) => return output,
             Poll::Pending => thread::park(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_outlives_a_broker_has_three_copies_of_which_two_are_needed() {
+        assert_eq!(weaknesses_of(3, 2, false), [""; 0]);
+        for (copies, needed, unclean, said) in [
+            (1, 1, false, "one copy"),
+            (3, 1, false, "may be on one broker alone"),
+            (3, 3, false, "nobody can write while one broker is away"),
+            (2, 3, false, "nothing can be written"),
+            (3, 2, true, "unclean.leader.election.enable"),
+        ] {
+            let lines = weaknesses_of(copies, needed, unclean);
+            assert!(lines.len() == 1 && lines[0].contains(said), "{copies}, {needed}, {unclean}: {lines:?}");
         }
     }
 }

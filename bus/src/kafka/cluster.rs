@@ -80,6 +80,14 @@ impl Cluster {
         Ok(Some(count))
     }
 
+    /// How many copies each partition of a topic has at the least.
+    pub(super) fn copies(&self, topic: &str) -> Result<usize, BusError> {
+        let what = || format!("cannot ask for topic `{topic}`");
+        let metadata = self.probe.fetch_metadata(Some(topic), REQUEST).map_err(|fault| fault::bus(&what(), &fault))?;
+        let partitions = metadata.topics().iter().flat_map(rdkafka::metadata::MetadataTopic::partitions);
+        partitions.map(|partition| partition.replicas().len()).min().ok_or_else(|| BusError::NoTopic(topic.into()))
+    }
+
     /// Where a record goes.
     pub(super) fn route(&self, record: &Outgoing) -> Result<i32, BusError> {
         let (size, limit) = (record.size(), MAX_RECORD_BYTES);

@@ -105,6 +105,10 @@ impl Bus for Kafka {
         Ok(Box::new(KafkaWriter::open(Arc::clone(&self.cluster), &self.options, name)?))
     }
 
+    fn weaknesses(&self, topic: &str) -> Result<Vec<String>, BusError> {
+        admin::weaknesses(&self.cluster, &self.options, topic)
+    }
+
     fn clock(&self) -> Arc<dyn Clock> {
         Arc::clone(&self.clock)
     }

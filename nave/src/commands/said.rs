@@ -35,6 +35,9 @@ pub(super) struct ConfigArgs {
     /// With `--data`: when what was written is synced to the disk [default: always]
     #[arg(long, value_enum)]
     sync: Option<Sync>,
+    /// With `--bus kafka`: submit nothing to a cluster that may lose what it acknowledged [default: warn]
+    #[arg(long)]
+    strict: bool,
     /// First word of every topic's name, to keep two installations on one cluster apart [default: nave]
     #[arg(long)]
     prefix: Option<String>,
@@ -101,6 +104,7 @@ impl ConfigArgs {
         option("--brokers", "bus.kafka.brokers", text(&self.brokers));
         option("--data", "bus.disk.data", self.data.as_ref().map(|data| Value::String(data.display().to_string())));
         option("--sync", "bus.disk.sync", self.sync.map(|sync| Value::String(name_of(&sync))));
+        option("--strict", "bus.kafka.strict", self.strict.then_some(Value::Boolean(true)));
         option("--prefix", "prefix", text(&self.prefix));
         option("--log", "log", text(&self.log));
         Ok(said)

@@ -46,10 +46,18 @@ pub(super) fn submit(args: &SubmitArgs, program: &Program) -> anyhow::Result<Tol
     let topology = laid_out(&args.name, code, &config)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     let bus = process::open_bus(&config, &clock)?;
-    let (submitted, change) = submission::submit(&*bus, &config.topics(), &topology, clock.wall())?;
-    let text =
-        format!("{}   graph {}   {}\n{}", submitted.name, submitted.graph, change.as_str(), submitted.description);
-    Ok(Told::Text { text, json: json!({"change": change.as_str(), "topology": submitted}) })
+    let (submitted, change) =
+        submission::submit(&*bus, &config.topics(), &topology, clock.wall(), config.bus.kafka.strict)?;
+    let weakness = submission::weakness(&*bus, &submitted)?;
+    let warning = weakness.as_ref().map(|weakness| format!("warning: {weakness}\n")).unwrap_or_default();
+    let text = format!(
+        "{warning}{}   graph {}   {}\n{}",
+        submitted.name,
+        submitted.graph,
+        change.as_str(),
+        submitted.description
+    );
+    Ok(Told::Text { text, json: json!({"change": change.as_str(), "topology": submitted, "warning": weakness}) })
 }
 
 pub(super) fn describe(name: Option<&str>, args: &ConfigArgs, program: &Program) -> anyhow::Result<Told> {

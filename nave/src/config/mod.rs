@@ -110,6 +110,8 @@ pub struct KafkaConfig {
     pub brokers: String,
     /// How many copies of each partition new topics have.
     pub replication: u16,
+    /// True: nothing is submitted to a cluster that may lose what it acknowledged; else that is a warning.
+    pub strict: bool,
     /// After so many milliseconds without a sign of life a member's lanes go to others; also the longest that an open
     /// transaction hides records.
     pub session_timeout_ms: u64,
@@ -176,6 +178,7 @@ impl Config {
                 kafka: KafkaConfig {
                     brokers: String::new(),
                     replication: 1,
+                    strict: false,
                     session_timeout_ms: ms(bus::MemberSpec::SESSION),
                     client: BTreeMap::new(),
                 },

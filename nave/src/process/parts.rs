@@ -44,14 +44,17 @@ impl Parts {
         bus: Arc<dyn Bus>,
     ) -> anyhow::Result<Self> {
         let clock = bus.clock();
-        let topics = config.topics();
+        let (topics, strict) = (config.topics(), config.bus.kafka.strict);
         bus.ensure_topic(&control::topic(&topics))?;
         if purpose.submits {
             for (name, topology) in program.topologies() {
                 let topology =
                     config.topologies.get(name).map_or(Ok(topology.clone()), |layout| layout.apply(topology))?;
-                let (_, change) = submission::submit(&*bus, &topics, &topology, clock.wall())?;
+                let (submitted, change) = submission::submit(&*bus, &topics, &topology, clock.wall(), strict)?;
                 tracing::info!(topology = name, change = change.as_str(), "submitted");
+                if let Some(weakness) = submission::weakness(&*bus, &submitted)? {
+                    tracing::warn!(topology = name, "{weakness}");
+                }
             }
         }
         // A name that no process before or beside this one has: it is a transactional id.

@@ -31,9 +31,13 @@ pub fn status_of(code: Code) -> StatusCode {
         Code::InvalidField | Code::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
         Code::QueueFull | Code::Busy => StatusCode::TOO_MANY_REQUESTS,
         Code::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-        Code::CannotBuild | Code::WrongTopic | Code::Parked | Code::Aborted | Code::NoCode | Code::BadConfig => {
-            StatusCode::INTERNAL_SERVER_ERROR
-        }
+        Code::CannotBuild
+        | Code::WrongTopic
+        | Code::Parked
+        | Code::Aborted
+        | Code::NoCode
+        | Code::BadConfig
+        | Code::WeakBus => StatusCode::INTERNAL_SERVER_ERROR,
         Code::InstallFailed | Code::ValidationFailed | Code::RemovalFailed | Code::WorkflowFailed => {
             StatusCode::BAD_GATEWAY
         }
