@@ -23,7 +23,7 @@ use coordinator::{Deadline, TimedOut};
 use topology::{DueTimes, Level};
 use wire::answer::{Conversation as Shown, Conversations, Step};
 use wire::call::{Call, CallCommand, CallEnd, CallOutcome};
-use wire::{CallId, Kind, MessageId, OperationId};
+use wire::{CallId, Kind, OperationId};
 
 use crate::components::SpokeReply;
 use crate::names;
@@ -438,9 +438,4 @@ fn discarded(count: &str) -> &'static str {
         names::MISMATCHED_REPLIES => "of another call than it names, discarded",
         _unknown => "unknown, discarded",
     }
-}
-
-/// The message id of an attempt.
-pub(crate) fn message_id(call: &Call, attempt: u32) -> MessageId {
-    MessageId::new(call.id.clone(), &call.service, attempt)
 }
