@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use wire::{Envelope, WallTime, WireError};
+use wire::{Envelope, Head, WallTime, WireError};
 
 /// The headers of a record in one piece of memory, in order: cheap to pass on, read by walking.
 ///
@@ -19,28 +19,34 @@ pub struct Headers(Bytes);
 impl Headers {
     /// The headers of `envelope`.
     pub fn of(envelope: &Envelope) -> Self {
-        let mut buffer = Vec::with_capacity(512);
-        envelope.write(|name, value| push(&mut buffer, name, value.as_bytes()));
+        let mut buffer = Vec::with_capacity(HEADERS);
+        write(&mut buffer, envelope);
         Self(buffer.into())
     }
 
     /// Names and values, in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        let mut rest: &[u8] = &self.0;
-        std::iter::from_fn(move || {
-            let name = take(&mut rest)?;
-            Some((std::str::from_utf8(name).expect("names are written from text"), take(&mut rest)?))
-        })
+        self.raw().map(|(name, value)| (std::str::from_utf8(name).expect("names are written from text"), value))
     }
 
     /// The value of the first header called `name`.
     pub fn get(&self, name: &str) -> Option<&[u8]> {
-        self.iter().find(|(found, _)| *found == name).map(|(_, value)| value)
+        self.raw().find(|(found, _)| *found == name.as_bytes()).map(|(_, value)| value)
     }
 
     /// Reads them as an envelope.
     pub fn envelope(&self) -> Result<Envelope, WireError> {
-        Envelope::read(self.iter())
+        self.head().map(|head| head.owned())
+    }
+
+    /// The same, with the texts of these headers.
+    pub fn head(&self) -> Result<Head<'_>, WireError> {
+        Head::of(self.raw())
+    }
+
+    fn raw(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let mut rest: &[u8] = &self.0;
+        std::iter::from_fn(move || Some((take(&mut rest)?, take(&mut rest)?)))
     }
 
     /// Headers that [`Headers::bytes`] gave.
@@ -67,6 +73,13 @@ impl<N: AsRef<str>, V: AsRef<[u8]>> FromIterator<(N, V)> for Headers {
         }
         Self(buffer.into())
     }
+}
+
+/// Headers mostly take less than this, in bytes.
+const HEADERS: usize = 512;
+
+fn write(buffer: &mut Vec<u8>, envelope: &Envelope) {
+    envelope.write(|name, value| push(buffer, name, value.as_bytes()));
 }
 
 fn push(buffer: &mut Vec<u8>, name: &str, value: &[u8]) {
@@ -134,7 +147,30 @@ impl Record {
     }
 }
 
+/// A value that is larger is not copied to stand beside its headers.
+const COPIED: usize = 4 << 10;
+
 impl Outgoing {
+    /// A record that stands in one piece of memory, if it is not large: what is written and kept by the thousand is made and
+    /// freed at once, and read in one go.
+    pub fn packed(topic: Arc<str>, route: Route, key: Option<&[u8]>, envelope: &Envelope, value: Bytes) -> Self {
+        let short = Some(&value[..]).filter(|value| value.len() <= COPIED).unwrap_or_default();
+        let ends_key = key.map_or(0, <[u8]>::len);
+        let ends_value = ends_key + short.len();
+        let mut buffer = Vec::with_capacity(ends_value + HEADERS);
+        buffer.extend_from_slice(key.unwrap_or_default());
+        buffer.extend_from_slice(short);
+        write(&mut buffer, envelope);
+        let whole = Bytes::from(buffer);
+        Self {
+            topic,
+            route,
+            key: key.map(|_| whole.slice(..ends_key)),
+            headers: Headers(whole.slice(ends_value..)),
+            value: if value.len() == short.len() { whole.slice(ends_key..ends_value) } else { value },
+        }
+    }
+
     /// A record with a key, routed by it, without headers.
     pub fn keyed(topic: &str, key: impl Into<Bytes>, value: impl Into<Bytes>) -> Self {
         Self {

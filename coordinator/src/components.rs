@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use topology::{Bolt, Declarer, Delivery, Emitter, InboxSpout, Timeout, Unreadable};
-use wire::{Envelope, Kind};
+use wire::{Head, Kind};
 
 use crate::deadline::{DEADLINES, Deadline, TimedOut};
 use crate::names;
@@ -15,7 +15,7 @@ pub struct CoordinatorSpout;
 impl InboxSpout for CoordinatorSpout {
     type Out = Timeout;
 
-    fn accepts(&self, envelope: &Envelope) -> bool {
+    fn accepts(&self, envelope: &Head<'_>) -> bool {
         envelope.kind == Kind::Timeout
     }
 

@@ -11,7 +11,7 @@ use topology::{
     Unreadable,
 };
 use wire::topics::Topics;
-use wire::{Envelope, Kind, WallTime};
+use wire::{Envelope, Head, Kind, WallTime};
 
 // ---- a lane that does what it is told -----------------------------------------------------------------------------------
 
@@ -23,7 +23,7 @@ struct Ears;
 
 impl InboxSpout for Ears {
     type Out = Orders;
-    fn accepts(&self, envelope: &Envelope) -> bool {
+    fn accepts(&self, envelope: &Head<'_>) -> bool {
         envelope.kind == Kind::Request
     }
     fn receive(&mut self, delivery: &Delivery<'_>, out: &mut Emitter<Orders>) -> Result<(), Unreadable> {

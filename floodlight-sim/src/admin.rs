@@ -88,7 +88,7 @@ async fn rules(
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Json<Vec<Rule>>, Refused> {
     let Path(id) = id.map_err(|error| Refused::new(Code::BadRequest, error.body_text()))?;
-    Ok(Json(speaker.rules(&SwitchId(id))))
+    Ok(Json(speaker.rules(&SwitchId(id.into()))))
 }
 
 async fn audit(State(speaker): State<SpeakerHandle>, query: RawQuery) -> Result<Json<Vec<Entry>>, Refused> {

@@ -36,23 +36,20 @@ pub enum Body {
 
 impl Answer {
     /// The record that tells it; none where the request did not say whom to tell.
-    pub fn outgoing(&self, wall: WallTime) -> Option<Outgoing> {
-        let (kind, value) = match &self.body {
+    pub fn outgoing(self, wall: WallTime) -> Option<Outgoing> {
+        let Self { key, mut request, body, flaw } = self;
+        let (kind, value) = match &body {
             Body::Reply(reply) => (Kind::Reply, serde_json::to_vec(reply)),
             Body::Refusal(refusal) => (Kind::Refusal, serde_json::to_vec(refusal)),
             Body::Failure(refusal) => (Kind::Failure, serde_json::to_vec(refusal)),
         };
-        let mut envelope = self.request.answered(kind, SOURCE);
+        let topic = request.reply_to.take()?;
+        let route = request.reply_partition.map_or(Route::ByKey, Route::To);
+        let mut envelope = request.into_answer(kind, SOURCE);
         envelope.time = Some(wall);
-        let outgoing = Outgoing {
-            topic: self.request.reply_to.as_deref()?.into(),
-            route: self.request.reply_partition.map_or(Route::ByKey, Route::To),
-            key: self.key.clone(),
-            headers: bus::Headers::default(),
-            value: value.expect("texts and numbers can be written as JSON").into(),
-        };
-        let outgoing = outgoing.with(&envelope);
-        Some(match self.flaw {
+        let value = value.expect("texts and numbers can be written as JSON");
+        let outgoing = Outgoing::packed(topic.into(), route, key.as_deref(), &envelope, value.into());
+        Some(match flaw {
             None => outgoing,
             Some(flaw) => flaw.spoil(envelope, outgoing),
         })

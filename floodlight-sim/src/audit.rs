@@ -1,6 +1,7 @@
 //! What the speaker did, in order.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use serde::Serialize;
 use wire::speaker::SwitchId;
@@ -24,7 +25,7 @@ pub struct Entry {
     pub cookie: u64,
     /// The flow, where it is known.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub flow: Option<String>,
+    pub flow: Option<Arc<str>>,
     /// The rule's number in the flow, where it is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rule: Option<u32>,

@@ -1,5 +1,7 @@
 //! What a speaker remembers: the calls it has carried out, and the calls that were undone.
 
+use std::sync::Arc;
+
 use wire::CallId;
 use wire::speaker::{Reply, SwitchId};
 
@@ -33,7 +35,7 @@ pub enum Memo {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Named {
     /// The flow.
-    pub flow: String,
+    pub flow: Arc<str>,
     /// The rule's number in it.
     pub number: u32,
 }

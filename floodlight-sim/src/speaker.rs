@@ -208,7 +208,7 @@ impl Speaker {
             switch: action.switch(),
             command: action.word(),
             rule: named.map(|named| named.number),
-            flow: named.map(|named| named.flow.as_str()),
+            flow: named.map(|named| &*named.flow),
             attempt: request.envelope.attempt.unwrap_or(1),
             call: call_of(request),
         };

@@ -13,6 +13,7 @@
 //! | `cookies` | number | switch, cookie, flow and number of the rule, as JSON |
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::Serialize;
@@ -179,10 +180,10 @@ impl Store {
             for change in changes {
                 match change {
                     Change::Rule(rule) => {
-                        rules.insert((rule.switch.0.as_str(), rule.cookie), json(rule).as_slice())?;
+                        rules.insert((&*rule.switch.0, rule.cookie), json(rule).as_slice())?;
                     }
                     Change::NoRule { switch, cookie } => {
-                        rules.remove((switch.0.as_str(), *cookie))?;
+                        rules.remove((&*switch.0, *cookie))?;
                     }
                     Change::Remembered(Numbered { number, fact }) => {
                         let value = json(&Written::from(fact.clone()));
@@ -205,7 +206,7 @@ impl Store {
 enum Written {
     Replied { call: CallId, reply: Reply },
     Undone { undone: CallId },
-    Named { switch: SwitchId, cookie: u64, flow: String, number: u32 },
+    Named { switch: SwitchId, cookie: u64, flow: Arc<str>, number: u32 },
 }
 
 impl From<Fact> for Written {

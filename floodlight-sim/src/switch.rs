@@ -88,7 +88,13 @@ mod tests {
     use super::*;
 
     fn rule(switch: u32, cookie: u64, meter: u32) -> Rule {
-        Rule { switch: SwitchId::numbered(switch), flow: format!("flow-{cookie}"), number: switch, cookie, meter }
+        Rule {
+            switch: SwitchId::numbered(switch),
+            flow: format!("flow-{cookie}").into(),
+            number: switch,
+            cookie,
+            meter,
+        }
     }
 
     #[test]

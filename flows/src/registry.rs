@@ -32,7 +32,7 @@ impl Resources {
     pub fn rule(&self, flow: &str, number: u32) -> Rule {
         Rule {
             switch: SwitchId::numbered(number),
-            flow: flow.to_owned(),
+            flow: flow.into(),
             number,
             cookie: self.cookie,
             meter: self.meters[number as usize - 1],

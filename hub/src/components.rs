@@ -11,7 +11,7 @@ use topology::{
 };
 use wire::answer::{Answer, Resource};
 use wire::call::{CallCommand, CallEnd};
-use wire::{Envelope, Kind, OperationId};
+use wire::{Envelope, Head, Kind, OperationId};
 
 use crate::machine::Workflows;
 use crate::table::{HubCommand, HubEffect, HubRequest, HubTable};
@@ -26,7 +26,7 @@ pub struct HubSpout;
 impl InboxSpout for HubSpout {
     type Out = HubAsked;
 
-    fn accepts(&self, envelope: &Envelope) -> bool {
+    fn accepts(&self, envelope: &Head<'_>) -> bool {
         matches!(envelope.kind, Kind::Request | Kind::Command)
     }
 
@@ -36,21 +36,22 @@ impl InboxSpout for HubSpout {
         let operation = operation.ok_or_else(|| Unreadable(format!("a {} needs ce_correlationid", envelope.kind)))?;
         if envelope.kind == Kind::Command {
             let command = delivery.json()?;
-            out.emit(HubAsked::Command(Box::new(HubCommand { operation, cause: envelope.id.clone(), command })));
+            out.emit(HubAsked::Command(Box::new(HubCommand { operation, cause: envelope.id.to_owned(), command })));
             return Ok(());
         }
         let key = record.key.as_ref().ok_or_else(|| Unreadable("a request needs a key".into()))?;
         let key = std::str::from_utf8(key).map_err(|_| Unreadable("the key of a request is UTF-8".into()))?;
-        let body = delivery.json();
+        let body: Result<wire::request::Request, Unreadable> = delivery.json();
+        let unreadable = body.as_ref().err().cloned();
         out.emit(HubAsked::Request(Box::new(HubRequest {
             operation,
-            cause: envelope.id.clone(),
+            cause: envelope.id.to_owned(),
             key: key.to_owned(),
             expires: envelope.expires,
-            body: body.clone().map_err(|error| error.0),
+            body: body.map_err(|error| error.0),
         })));
         // Who asked hears of it, and the record is kept among the dead letters.
-        body.map(|_: wire::request::Request| ())
+        unreadable.map_or(Ok(()), Err)
     }
 }
 

@@ -298,7 +298,6 @@ impl<L> Running<L> {
         let i = usize::try_from(end.id.n.checked_sub(1)?).ok()?;
         let call = open.calls.get_mut(i).filter(|call| call.state == CallState::Open)?;
         let tag = call.spec.tag;
-        let what = call.spec.what.clone();
         let (undoing, mode) = (open.undoing, open.mode);
         let mut events = Vec::new();
         match end.outcome {
@@ -316,6 +315,7 @@ impl<L> Running<L> {
             }
             outcome @ (CallOutcome::Refused(_) | CallOutcome::TimedOut) => {
                 call.state = CallState::Failed;
+                let what = call.spec.what.clone();
                 let failure = CallFailure { tag, what, outcome, attempts: end.attempts };
                 self.note(at, describe(&failure));
                 if undoing {

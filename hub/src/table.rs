@@ -118,11 +118,11 @@ pub enum HubEffect {
     Log(Level, OperationId, String),
 }
 
-/// Whose turn it is on a key.
+/// Whose turn it is on a key, by their numbers.
 #[derive(Debug, Default)]
 struct Turns {
-    active: Option<OperationId>,
-    waiting: VecDeque<OperationId>,
+    active: Option<u64>,
+    waiting: VecDeque<u64>,
 }
 
 /// A finished operation, for repeats.
@@ -135,14 +135,15 @@ struct Finished {
 pub struct HubTable<W: Workflows> {
     lane: W::Lane,
     settings: HubSettings,
-    running: BTreeMap<OperationId, Running<W::Lane>>,
-    slots: BTreeMap<u64, OperationId>,
+    /// Those that live, by their number in the lane: it is looked for several times in each event, and a name is a text.
+    running: BTreeMap<u64, Running<W::Lane>>,
+    slots: BTreeMap<OperationId, u64>,
     next_slot: u64,
     turns: BTreeMap<Arc<str>, Turns>,
     /// Those that work and are not answered.
-    active: BTreeSet<OperationId>,
+    active: BTreeSet<u64>,
     /// Those whose turn on their key has come, and that wait for a place among the active. Bounded by `live`.
-    admission: VecDeque<OperationId>,
+    admission: VecDeque<u64>,
     finished: BTreeMap<OperationId, Finished>,
     finished_order: VecDeque<OperationId>,
 }
@@ -202,61 +203,59 @@ impl<W: Workflows> HubTable<W> {
         let mut running = Running::new(operation.clone(), &key, fingerprint, cause, machine, slot);
         running.expires = expires;
         running.note(at, "requested");
-        let key = Arc::clone(&running.key);
-        self.slots.insert(slot, operation.clone());
-        self.running.insert(operation.clone(), running);
-        let turns = self.turns.entry(Arc::clone(&key)).or_default();
-        match turns.active.clone() {
+        let (key, view_key) = (Arc::clone(&running.key), Arc::clone(&running.view_key));
+        self.slots.insert(operation, slot);
+        self.running.insert(slot, running);
+        let turns = self.turns.entry(key).or_default();
+        match turns.active {
             None => {
-                turns.active = Some(operation.clone());
-                self.admission.push_back(operation.clone());
+                turns.active = Some(slot);
+                self.admission.push_back(slot);
                 self.admit_waiting(at, effects);
-                if self.admission.back() == Some(&operation) {
-                    effects.push(HubEffect::Changed(operation.as_str().into()));
+                if self.admission.back() == Some(&slot) {
+                    effects.push(HubEffect::Changed(view_key));
                 }
             }
             Some(active) => {
-                turns.waiting.push_back(operation.clone());
-                effects.push(HubEffect::Changed(operation.as_str().into()));
-                self.supersede(&active, at, effects);
+                turns.waiting.push_back(slot);
+                effects.push(HubEffect::Changed(view_key));
+                self.supersede(active, at, effects);
             }
         }
     }
 
     /// A call ended.
     pub fn call_ended(&mut self, at: WallTime, end: CallEnd, effects: &mut Vec<HubEffect>) {
-        let call = end.id.clone();
-        let operation = call.operation.clone();
-        if let Some(running) = self.running.get_mut(&operation)
-            && running.waits_for_call(&call)
+        let slot = self.slots.get(&end.id.operation).copied();
+        if let Some(running) = slot.and_then(|slot| self.running.get_mut(&slot))
+            && running.waits_for_call(&end.id)
             && let Standing::Parked(parked) = &mut running.standing
         {
-            if parked.ends.iter().all(|known| known.id != call) {
+            if parked.ends.iter().all(|known| known.id != end.id) {
                 parked.ends.push(end);
             }
             return;
         }
-        let running = self.running.get_mut(&operation).filter(|running| running.standing == Standing::Running);
+        let call = end.id.clone();
+        let running = slot.and_then(|slot| self.running.get_mut(&slot));
+        let running = running.filter(|running| running.standing == Standing::Running);
         let mut send = |command| effects.push(HubEffect::Call(command));
-        match running.and_then(|running| running.call_ended(at, end, &mut send)) {
+        match slot.zip(running.and_then(|running| running.call_ended(at, end, &mut send))) {
             None => {
+                let line = format!("call {call} ended, and nobody waits for it");
                 effects.push(HubEffect::Count(names::LATE_ENDS));
-                effects.push(HubEffect::Log(
-                    Level::Debug,
-                    operation,
-                    format!("call {call} ended, and nobody waits for it"),
-                ));
+                effects.push(HubEffect::Log(Level::Debug, call.operation, line));
             }
-            Some(events) => {
+            Some((slot, events)) => {
                 for event in events {
                     // What the first of them decided may have ended the step that the next one is about.
                     let over = matches!(event, Event::AllReplied | Event::Enough)
-                        && !self.running.get(&operation).is_some_and(|running| running.is_at(call.step));
+                        && !self.running.get(&slot).is_some_and(|running| running.is_at(call.step));
                     if !over {
-                        self.drive(&operation, event, at, effects);
+                        self.drive(slot, event, at, effects);
                     }
                 }
-                self.check(&operation, at, effects);
+                self.check(slot, at, effects);
             }
         }
         self.admit_waiting(at, effects);
@@ -264,9 +263,8 @@ impl<W: Workflows> HubTable<W> {
 
     /// A deadline passed.
     pub fn timed_out(&mut self, at: WallTime, timed_out: TimedOut, effects: &mut Vec<HubEffect>) {
-        let operation = self.slots.get(&timed_out.key).cloned();
-        let running = operation.as_ref().and_then(|operation| self.running.get_mut(operation));
-        let running = running.filter(|running| {
+        let slot = timed_out.key;
+        let running = self.running.get_mut(&slot).filter(|running| {
             running.standing == Standing::Running
                 && running.timer.as_ref().is_some_and(|timer| timer.generation == timed_out.generation)
         });
@@ -277,8 +275,7 @@ impl<W: Workflows> HubTable<W> {
         let what = running.timer.take().map_or("", |timer| timer.what);
         running.note(at, format!("deadline: {what}"));
         let event = running.timed_out(&mut |command| effects.push(HubEffect::Call(command)));
-        let operation = running.id.clone();
-        self.drive(&operation, event, at, effects);
+        self.drive(slot, event, at, effects);
         self.admit_waiting(at, effects);
     }
 
@@ -287,7 +284,8 @@ impl<W: Workflows> HubTable<W> {
     /// Handles a request that names an operation which is known: true where it was one.
     fn repeated(&mut self, request: &HubRequest, fingerprint: u64, effects: &mut Vec<HubEffect>) -> bool {
         let HubRequest { operation, cause, key, .. } = request;
-        let (known, answered) = if let Some(running) = self.running.get_mut(operation) {
+        let slot = self.slots.get(operation);
+        let (known, answered) = if let Some(running) = slot.and_then(|slot| self.running.get_mut(slot)) {
             if running.fingerprint == fingerprint {
                 running.asked_again(cause.clone());
             }
@@ -332,61 +330,54 @@ impl<W: Workflows> HubTable<W> {
         while self.active.len() < self.settings.active
             && let Some(next) = self.admission.pop_front()
         {
-            self.start(&next, at, effects);
+            self.start(next, at, effects);
         }
     }
 
     /// An operation that was answered, or stands still, or is gone, leaves its place to another.
-    fn recount(&mut self, operation: &OperationId) {
+    fn recount(&mut self, slot: u64) {
         let works = |running: &Running<W::Lane>| running.standing == Standing::Running && running.answer.is_none();
-        if !self.running.get(operation).is_some_and(works) {
-            self.active.remove(operation);
+        if !self.running.get(&slot).is_some_and(works) {
+            self.active.remove(&slot);
         }
     }
 
-    fn start(&mut self, operation: &OperationId, at: WallTime, effects: &mut Vec<HubEffect>) {
-        let Some(running) = self.running.get_mut(operation) else { return };
+    fn start(&mut self, slot: u64, at: WallTime, effects: &mut Vec<HubEffect>) {
+        let Some(running) = self.running.get_mut(&slot) else { return };
         running.standing = Standing::Running;
         if let Some(expires) = running.expires.filter(|expires| *expires <= at) {
             let detail = format!("its turn came at {at}, and the client waits until {expires} only");
             running.standing = Standing::Ended;
             tell(running, Answer::Refused(Problem::new(Code::TooLate, detail)), effects);
             effects.push(HubEffect::Closed(Arc::clone(&running.view_key)));
-            return self.end(operation);
+            return self.end(slot);
         }
-        self.active.insert(operation.clone());
+        self.active.insert(slot);
         effects.push(HubEffect::Count(names::STARTED));
         let line = format!("{} `{}` begins", running.machine.workflow(), running.key);
-        effects.push(HubEffect::Log(Level::Debug, operation.clone(), line));
-        self.drive(operation, Event::Requested, at, effects);
+        effects.push(HubEffect::Log(Level::Debug, running.id.clone(), line));
+        self.drive(slot, Event::Requested, at, effects);
     }
 
     // ---- the machine --------------------------------------------------------------------------------------------------
 
     /// Gives an event to a workflow, and does what it decides, until nothing more comes of it. What it cannot handle parks it.
-    fn drive(&mut self, operation: &OperationId, event: Event, at: WallTime, effects: &mut Vec<HubEffect>) {
-        let name = event.name();
-        if let Err(Illegal) = self.try_drive(operation, event.clone(), at, effects)
-            && let Some(running) = self.running.get(operation)
+    fn drive(&mut self, slot: u64, event: Event, at: WallTime, effects: &mut Vec<HubEffect>) {
+        if let Err(event) = self.try_drive(slot, event, at, effects)
+            && let Some(running) = self.running.get(&slot)
         {
-            let reason = format!("event `{name}` cannot happen in state `{}`", running.state_name());
-            self.park(operation, VecDeque::from([event]), at, &reason, effects);
+            let reason = format!("event `{}` cannot happen in state `{}`", event.name(), running.state_name());
+            self.park(slot, VecDeque::from([event]), at, &reason, effects);
         }
-        self.recount(operation);
+        self.recount(slot);
     }
 
-    /// The same, but the first event may be refused: then nothing has happened.
-    fn try_drive(
-        &mut self,
-        operation: &OperationId,
-        event: Event,
-        at: WallTime,
-        effects: &mut Vec<HubEffect>,
-    ) -> Result<(), Illegal> {
+    /// The same, but the first event may be refused: then nothing has happened, and it comes back.
+    fn try_drive(&mut self, slot: u64, event: Event, at: WallTime, effects: &mut Vec<HubEffect>) -> Result<(), Event> {
         let mut events = VecDeque::from([event]);
         let mut first = true;
         while let Some(event) = events.pop_front() {
-            let Some(running) = self.running.get_mut(operation) else { return Ok(()) };
+            let Some(running) = self.running.get_mut(&slot) else { return Ok(()) };
             match &mut running.standing {
                 Standing::Running => {}
                 Standing::Parked(parked) => {
@@ -402,18 +393,18 @@ impl<W: Workflows> HubTable<W> {
             let handled = catch_unwind(AssertUnwindSafe(|| running.machine.handle(&event, lane)));
             let decided = match handled {
                 Ok(Ok(decided)) => decided,
-                Ok(Err(Illegal)) if first => return Err(Illegal),
+                Ok(Err(Illegal)) if first => return Err(event),
                 Ok(Err(Illegal)) => {
                     let reason = format!("event `{}` cannot happen in state `{state}`", event.name());
                     events.push_front(event);
-                    self.park(operation, events, at, &reason, effects);
+                    self.park(slot, events, at, &reason, effects);
                     return Ok(());
                 }
                 Err(panic) => {
                     let text = topology::panic_text(panic.as_ref());
                     let reason = format!("it panicked on event `{}`: {text}", event.name());
                     events.push_front(event);
-                    self.park(operation, events, at, &reason, effects);
+                    self.park(slot, events, at, &reason, effects);
                     return Ok(());
                 }
             };
@@ -429,56 +420,49 @@ impl<W: Workflows> HubTable<W> {
             let decided = Decided { answer: decided.answer.map(|answer| self.settings.fit(answer)), ..decided };
             events.extend(perform(running, decided, at, effects));
             if ended {
-                self.end(operation);
+                self.end(slot);
                 return Ok(());
             }
         }
-        self.check(operation, at, effects);
-        self.supersede(operation, at, effects);
+        self.check(slot, at, effects);
+        self.supersede(slot, at, effects);
         Ok(())
     }
 
     /// Tells an operation that yields its key of those that wait for it, once.
-    fn supersede(&mut self, operation: &OperationId, at: WallTime, effects: &mut Vec<HubEffect>) {
-        let Some(running) = self.running.get_mut(operation).filter(|running| running.can_be_superseded()) else {
+    fn supersede(&mut self, slot: u64, at: WallTime, effects: &mut Vec<HubEffect>) {
+        let Some(running) = self.running.get_mut(&slot).filter(|running| running.can_be_superseded()) else {
             return;
         };
         if self.turns.get(&running.key).is_some_and(|turns| !turns.waiting.is_empty()) {
             running.superseded = true;
-            self.drive(operation, Event::Superseded, at, effects);
+            self.drive(slot, Event::Superseded, at, effects);
         }
     }
 
     /// DESIGN rule 6: a live workflow waits for a call, a timer or a person.
-    fn check(&mut self, operation: &OperationId, at: WallTime, effects: &mut Vec<HubEffect>) {
+    fn check(&mut self, slot: u64, at: WallTime, effects: &mut Vec<HubEffect>) {
         let stuck = |running: &Running<W::Lane>| {
             running.standing == Standing::Running
                 && running.timer.is_none()
                 && running.signal.is_none()
                 && !running.has_open_calls()
         };
-        if self.running.get(operation).is_some_and(stuck) {
+        if self.running.get(&slot).is_some_and(stuck) {
             let events = VecDeque::from([Event::TimedOut]);
-            self.park(operation, events, at, "it waits for nothing: no call, no timer, no person", effects);
+            self.park(slot, events, at, "it waits for nothing: no call, no timer, no person", effects);
         }
     }
 
     /// An operation stands still, with what it has yet to handle, until a person takes it in hand. Its open calls go on: each
     /// has its own deadline with its worker.
-    fn park(
-        &mut self,
-        operation: &OperationId,
-        events: VecDeque<Event>,
-        at: WallTime,
-        reason: &str,
-        effects: &mut Vec<HubEffect>,
-    ) {
-        let Some(running) = self.running.get_mut(operation) else { return };
+    fn park(&mut self, slot: u64, events: VecDeque<Event>, at: WallTime, reason: &str, effects: &mut Vec<HubEffect>) {
+        let Some(running) = self.running.get_mut(&slot) else { return };
         running.note(at, format!("parked: {reason}"));
         running.standing = Standing::Parked(Parked { events, ends: Vec::new(), timer: running.timer.take() });
         effects.push(HubEffect::Deadline(Deadline::Cancel { key: running.slot }));
         effects.push(HubEffect::Count(names::PARKED));
-        effects.push(HubEffect::Log(Level::Error, operation.clone(), format!("parked: {reason}")));
+        effects.push(HubEffect::Log(Level::Error, running.id.clone(), format!("parked: {reason}")));
         effects.push(HubEffect::Changed(Arc::clone(&running.view_key)));
         if running.answer.is_none() {
             tell(running, Answer::Refused(Problem::new(Code::Parked, reason)), effects);
@@ -486,15 +470,15 @@ impl<W: Workflows> HubTable<W> {
     }
 
     /// Forgets what is over, but for its answer, and lets the next one on its key begin.
-    fn end(&mut self, operation: &OperationId) {
-        let Some(running) = self.running.remove(operation) else { return };
-        let worked = self.active.remove(operation);
-        self.slots.remove(&running.slot);
+    fn end(&mut self, slot: u64) {
+        let Some(running) = self.running.remove(&slot) else { return };
+        let worked = self.active.remove(&slot);
+        self.slots.remove(&running.id);
         // What was refused was not done: the same key may ask again.
         if !matches!(running.answer, Some(Answer::Refused(_))) {
             let finished = Finished { fingerprint: running.fingerprint, view: running.view(None) };
-            self.finished.insert(operation.clone(), finished);
-            self.finished_order.push_back(operation.clone());
+            self.finished.insert(running.id.clone(), finished);
+            self.finished_order.push_back(running.id.clone());
             while self.finished_order.len() > self.settings.remembered {
                 if let Some(oldest) = self.finished_order.pop_front() {
                     self.finished.remove(&oldest);
@@ -502,16 +486,16 @@ impl<W: Workflows> HubTable<W> {
             }
         }
         let Some(turns) = self.turns.get_mut(&running.key) else { return };
-        if turns.active.as_ref() != Some(operation) {
+        if turns.active != Some(slot) {
             // It was cancelled before its turn.
-            turns.waiting.retain(|waiting| waiting != operation);
+            turns.waiting.retain(|waiting| *waiting != slot);
             return;
         }
         if !worked {
-            self.admission.retain(|waiting| waiting != operation);
+            self.admission.retain(|waiting| *waiting != slot);
         }
         turns.active = turns.waiting.pop_front();
-        match turns.active.clone() {
+        match turns.active {
             Some(next) => self.admission.push_back(next),
             None => {
                 self.turns.remove(&running.key);
@@ -521,10 +505,14 @@ impl<W: Workflows> HubTable<W> {
 
     // ---- views --------------------------------------------------------------------------------------------------------
 
+    fn running_of(&self, operation: &OperationId) -> Option<&Running<W::Lane>> {
+        self.running.get(self.slots.get(operation)?)
+    }
+
     /// How an operation stands.
     pub fn view(&self, operation: &str, timers: &dyn DueTimes) -> Option<Operation> {
         let operation = OperationId::new(operation).ok()?;
-        if let Some(running) = self.running.get(&operation) {
+        if let Some(running) = self.running_of(&operation) {
             return Some(running.view(Some((timers, running.slot))));
         }
         self.finished.get(&operation).map(|finished| finished.view.clone())
@@ -657,9 +645,9 @@ fn refuse(id: &OperationId, workflow: &str, key: &str, cause: &str, problem: Pro
 /// A hash of key and body, to tell a repeat from another request: FNV-1a, 64 bits (Fowler, Noll, Vo).
 fn fingerprint(request: &HubRequest) -> u64 {
     let body = match &request.body {
-        Ok(body) => serde_json::json!([request.key, body.workflow, body.request]),
-        Err(reason) => Value::String(reason.clone()),
+        Ok(body) => serde_json::to_vec(&(&request.key, &body.workflow, &body.request)),
+        Err(reason) => serde_json::to_vec(reason),
     };
     let hash = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-    body.to_string().bytes().fold(0xcbf2_9ce4_8422_2325, hash)
+    body.expect("texts and a value can be written as JSON").into_iter().fold(0xcbf2_9ce4_8422_2325, hash)
 }

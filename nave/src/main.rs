@@ -2,6 +2,10 @@
 
 use std::process::ExitCode;
 
+/// Records are made on one thread and freed on another.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     nave::main_with_flows([])
 }

@@ -140,7 +140,7 @@ fn chaos(seed: u64) {
     let expected: Vec<(String, u32)> =
         up.iter().flat_map(|flow| (1..=LENGTH).map(move |rule| (format!("flow-{flow}"), rule))).collect();
     let mut stand: Vec<(String, u32)> =
-        world.speaker().all_rules().into_iter().map(|rule| (rule.flow, rule.number)).collect();
+        world.speaker().all_rules().into_iter().map(|rule| (rule.flow.to_string(), rule.number)).collect();
     stand.sort();
     assert_eq!(stand, expected, "seed {seed}");
 }

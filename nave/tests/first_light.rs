@@ -19,7 +19,7 @@ fn a_flow_comes_up_rule_by_rule() {
     );
     let rules = world.speaker().all_rules();
     assert_eq!(rules.len(), 10);
-    assert_eq!((rules[7].switch.0.as_str(), rules[7].number), ("of:08", 8));
+    assert_eq!((&*rules[7].switch.0, rules[7].number), ("of:08", 8));
     assert_eq!(world.timers(), 0);
     assert_eq!(world.unfinished(), [""; 0]);
 }

@@ -185,7 +185,7 @@ fn the_hub_dies_at(
     hub.kill();
     let heir = cluster.start_hub();
     let operation = ticket.answer.blocking_recv().unwrap().unwrap();
-    let rules = cluster.speaker.all_rules().into_iter().filter(|rule| rule.flow == flow).count();
+    let rules = cluster.speaker.all_rules().into_iter().filter(|rule| *rule.flow == *flow).count();
     match operation.answer {
         Some(Answer::Done(_)) => assert_eq!((refused, rules), (false, 3), "{flow}"),
         Some(Answer::Failed(body)) => {

@@ -65,6 +65,7 @@ const ALLOWED: [(&str, &[&str], &[&str]); 12] = [
             "clap_complete",
             "humantime",
             "metrics-exporter-prometheus",
+            "mimalloc",
             "serde",
             "serde_json",
             "serde_path_to_error",
@@ -76,7 +77,7 @@ const ALLOWED: [(&str, &[&str], &[&str]); 12] = [
             "uuid",
         ],
     ),
-    ("trip", &["nave"], &["serde"]),
+    ("trip", &["nave"], &["mimalloc", "serde"]),
     (
         "bench",
         &["bus", "coordinator", "floodlight-sim", "nave", "topology", "wire"],

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bus::{Record, TopicSpec};
 use bytes::Bytes;
 use wire::topics::Topics;
-use wire::{Envelope, WallTime};
+use wire::{Head, WallTime};
 
 use crate::budget::Budget;
 use crate::declare::Declarer;
@@ -142,7 +142,7 @@ pub trait InboxSpout: 'static {
     fn prepare(&mut self, _lane: &LaneInfo) {}
 
     /// True for records that are for this spout. The first that accepts gets it.
-    fn accepts(&self, envelope: &Envelope) -> bool;
+    fn accepts(&self, envelope: &Head<'_>) -> bool;
 
     /// Makes tuples of a record.
     ///
@@ -155,7 +155,7 @@ pub trait InboxSpout: 'static {
 #[derive(Debug)]
 pub struct Delivery<'a> {
     /// The headers.
-    pub envelope: &'a Envelope,
+    pub envelope: &'a Head<'a>,
     /// The record.
     pub record: &'a Record,
 }

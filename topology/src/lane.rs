@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bus::{Record, Route};
 use bytes::Bytes;
 use wire::owner::OwnerRecord;
-use wire::{Envelope, Kind};
+use wire::{Envelope, Head, Kind};
 
 use crate::builder::ComponentKind;
 use crate::component::{Delivery, DueTimes, LaneInfo, Unreadable, View};
@@ -152,7 +152,7 @@ impl Lane {
         }
     }
 
-    fn receive(&mut self, envelope: &Envelope, record: &Record) -> Result<(), Unreadable> {
+    fn receive(&mut self, envelope: &Head<'_>, record: &Record) -> Result<(), Unreadable> {
         match envelope.kind {
             Kind::Owner => return self.take_settings(record),
             Kind::Tuple => return self.receive_tuple(envelope, record),
@@ -189,8 +189,8 @@ impl Lane {
         Ok(())
     }
 
-    fn receive_tuple(&mut self, envelope: &Envelope, record: &Record) -> Result<(), Unreadable> {
-        let edge = envelope.subject.as_deref().unwrap_or_default();
+    fn receive_tuple(&mut self, envelope: &Head<'_>, record: &Record) -> Result<(), Unreadable> {
+        let edge = envelope.subject.unwrap_or_default();
         let decoder = self.decoders.get(edge).ok_or_else(|| Unreadable(format!("no edge is called `{edge}`")))?;
         decoder.decode(&record.value, &self.context)
     }
@@ -202,7 +202,7 @@ impl Lane {
     }
 
     /// Sends a misrouted request to its lane, with its id, once: `ce_attempt` marks it.
-    fn forward(&mut self, envelope: &Envelope, record: &Record) -> Result<(), Unreadable> {
+    fn forward(&mut self, envelope: &Head<'_>, record: &Record) -> Result<(), Unreadable> {
         if envelope.attempt.is_some() {
             return Err(Unreadable("it was sent on to this lane, and is wrong here too".into()));
         }
@@ -210,7 +210,7 @@ impl Lane {
             return Err(Unreadable("it is in the wrong lane, and too large to be sent on".into()));
         }
         self.context.count(names::FORWARDED, 1);
-        let mut envelope = envelope.clone();
+        let mut envelope = envelope.owned();
         envelope.attempt = Some(1);
         self.context.effects.borrow_mut().messages.push(Message {
             topic: Arc::clone(&self.context.info.inbox),
@@ -224,7 +224,7 @@ impl Lane {
     }
 
     /// Writes a dead letter: a reference to the record, the reason, and the record as far as it goes.
-    fn bury(&mut self, envelope: Option<&Envelope>, record: &Record, reason: &Unreadable) {
+    fn bury(&mut self, envelope: Option<&Head<'_>>, record: &Record, reason: &Unreadable) {
         let place = format!("{}/{}/{}", record.topic, record.partition, record.offset);
         let operation = envelope.and_then(|envelope| envelope.operation.clone());
         self.context.count(names::DEAD_LETTERS, 1);
@@ -243,7 +243,7 @@ impl Lane {
         });
         let mut letter = Envelope::new(Kind::Dead, place, self.context.info.source());
         letter.operation = operation;
-        letter.causation = envelope.map(|envelope| envelope.id.clone());
+        letter.causation = envelope.map(|envelope| envelope.id.to_owned());
         self.context.effects.borrow_mut().messages.push(Message {
             topic: Arc::clone(&self.dead),
             route: Route::To(0),
@@ -272,10 +272,10 @@ impl Lane {
 }
 
 /// The headers of a record that is not all key and headers.
-fn envelope_of(record: &Record) -> Result<Envelope, Unreadable> {
+fn envelope_of(record: &Record) -> Result<Head<'_>, Unreadable> {
     let head = record.key.as_ref().map_or(0, Bytes::len) + record.headers.size();
     if head > Lane::HEAD_BYTES {
         return Err(Unreadable(format!("key and headers take {head} bytes; allowed are {}", Lane::HEAD_BYTES)));
     }
-    record.headers.envelope().map_err(|error| Unreadable(error.to_string()))
+    record.headers.head().map_err(|error| Unreadable(error.to_string()))
 }

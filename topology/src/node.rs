@@ -4,7 +4,7 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
-use wire::Envelope;
+use wire::Head;
 
 use crate::component::{Bolt, Delivery, DueTimes, InboxSpout, LaneInfo, Spout, Unreadable, View};
 use crate::emitter::{Emitter, LaneContext};
@@ -35,7 +35,7 @@ pub(crate) trait Node {
     fn configure(&mut self, settings: &Settings);
     /// Handles what is in its queue, at most `most` tuples; says how many.
     fn run(&mut self, most: usize) -> usize;
-    fn accepts(&self, _envelope: &Envelope) -> bool {
+    fn accepts(&self, _envelope: &Head<'_>) -> bool {
         false
     }
     fn receive(&mut self, _delivery: &Delivery<'_>) -> Result<(), Unreadable> {
@@ -191,7 +191,7 @@ impl<S: InboxSpout> Node for InboxNode<S> {
         0
     }
 
-    fn accepts(&self, envelope: &Envelope) -> bool {
+    fn accepts(&self, envelope: &Head<'_>) -> bool {
         self.spout.accepts(envelope)
     }
 

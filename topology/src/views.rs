@@ -41,10 +41,15 @@ impl Views {
 
     /// A key has changed. `known` where an owner before us may have published it.
     pub(crate) fn changed(&mut self, key: ViewKey, now: MonoTime, known: bool) {
-        let earliest = tick(now) + INTERVAL_MS;
-        let tracked = self.tracked.entry(key.clone()).or_insert(Tracked { due: None, earliest, published: known });
-        if tracked.due.is_none() {
-            tracked.due = Some(self.wheel.insert(tracked.earliest, key));
+        // Most changes come while their key is due anyway.
+        match self.tracked.get_mut(&key) {
+            Some(Tracked { due: Some(_), .. }) => {}
+            Some(tracked) => tracked.due = Some(self.wheel.insert(tracked.earliest, key)),
+            None => {
+                let earliest = tick(now) + INTERVAL_MS;
+                let due = Some(self.wheel.insert(earliest, key.clone()));
+                self.tracked.insert(key, Tracked { due, earliest, published: known });
+            }
         }
     }
 

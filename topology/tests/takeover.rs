@@ -15,14 +15,14 @@ use bus::{
 use bytes::Bytes;
 use support::Lanes;
 use topology::{Bolt, Delivery, Emitter, InboxSpout, Message, Route, Settings, Topology, Unreadable};
-use wire::{Envelope, Kind, OperationId};
+use wire::{Envelope, Head, Kind, OperationId};
 
 /// Requests as numbers.
 struct Asked;
 
 impl InboxSpout for Asked {
     type Out = u64;
-    fn accepts(&self, envelope: &Envelope) -> bool {
+    fn accepts(&self, envelope: &Head<'_>) -> bool {
         envelope.kind == Kind::Request
     }
     fn receive(&mut self, delivery: &Delivery<'_>, out: &mut Emitter<u64>) -> Result<(), Unreadable> {

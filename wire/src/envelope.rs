@@ -6,6 +6,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::ids::push_number;
 use crate::{CallId, OperationId, WallTime, WireError};
 
 /// What a record is about: `ce_type`.
@@ -101,25 +102,25 @@ impl FromStr for Kind {
     }
 }
 
-/// The headers of a record.
+/// The headers of a record: with texts of its own, or, as [`Head`], with those of the record that it was read from.
 ///
 /// `time` and `expires` are stamped by the shell that sends, never by lane code.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Envelope {
+pub struct Envelope<T = String> {
     /// `ce_type`.
     pub kind: Kind,
     /// `ce_id`: the operation, or call id + service + attempt. With `ce_source` unique for each message, kept by its copies.
-    pub id: String,
+    pub id: T,
     /// `ce_source`: who sends, like `/nave/flows/hub/3`.
-    pub source: String,
+    pub source: T,
     /// `ce_subject`: the thing it is about.
-    pub subject: Option<String>,
+    pub subject: Option<T>,
     /// `ce_time`: when it was sent.
     pub time: Option<WallTime>,
     /// `ce_correlationid`: the operation.
     pub operation: Option<OperationId>,
     /// `ce_causationid`: the `ce_id` that is answered.
-    pub causation: Option<String>,
+    pub causation: Option<T>,
     /// `ce_expirytime`: no use after this.
     pub expires: Option<WallTime>,
     /// `ce_callid`.
@@ -129,12 +130,15 @@ pub struct Envelope {
     /// `ce_undoes`: the calls that an undo undoes.
     pub undoes: Vec<CallId>,
     /// `ce_replyto`: the topic for the answer.
-    pub reply_to: Option<String>,
+    pub reply_to: Option<T>,
     /// `ce_replypartition`: its partition.
     pub reply_partition: Option<u32>,
     /// `traceparent`, as W3C Trace Context has it; passed on, never read.
-    pub trace: Option<String>,
+    pub trace: Option<T>,
 }
+
+/// The headers of a record that is at hand. Reading them copies nothing but ids, and a lane reads those of every record.
+pub type Head<'a> = Envelope<&'a str>;
 
 impl Envelope {
     /// An envelope with what `CloudEvents` demands, and nothing else.
@@ -162,42 +166,20 @@ impl Envelope {
     /// The answer's id is made from the request's, so an answer that is made twice has one id.
     #[must_use]
     pub fn answered(&self, kind: Kind, source: &str) -> Self {
-        let mut answer = Self::new(kind, format!("{}:{kind}", self.id), source);
-        answer.subject.clone_from(&self.subject);
-        answer.operation.clone_from(&self.operation);
-        answer.causation = Some(self.id.clone());
-        answer.call.clone_from(&self.call);
-        answer.attempt = self.attempt;
-        answer.trace.clone_from(&self.trace);
-        answer
+        self.clone().into_answer(kind, source)
     }
 
-    /// Gives each header to `put`, in a fixed order, name then value.
-    pub fn write(&self, mut put: impl FnMut(&str, &str)) {
-        put("ce_specversion", "1.0");
-        put("ce_id", &self.id);
-        put("ce_source", &self.source);
-        put("ce_type", self.kind.as_str());
-        let mut optional = |name: &str, value: Option<&str>| {
-            if let Some(value) = value {
-                put(name, value);
-            }
-        };
-        optional("ce_subject", self.subject.as_deref());
-        optional("ce_time", self.time.map(|time| time.to_string()).as_deref());
-        optional("ce_correlationid", self.operation.as_ref().map(OperationId::as_str));
-        optional("ce_causationid", self.causation.as_deref());
-        optional("ce_expirytime", self.expires.map(|time| time.to_string()).as_deref());
-        optional("ce_callid", self.call.as_ref().map(ToString::to_string).as_deref());
-        optional("ce_attempt", self.attempt.map(|n| n.to_string()).as_deref());
-        if !self.undoes.is_empty() {
-            let undoes: Vec<String> = self.undoes.iter().map(ToString::to_string).collect();
-            optional("ce_undoes", Some(&undoes.join(",")));
-        }
-        optional("ce_replyto", self.reply_to.as_deref());
-        optional("ce_replypartition", self.reply_partition.map(|n| n.to_string()).as_deref());
-        optional("traceparent", self.trace.as_deref());
-        optional("content-type", Some("application/json"));
+    /// The same, of a request that is not needed any more.
+    #[must_use]
+    pub fn into_answer(self, kind: Kind, source: &str) -> Self {
+        let mut answer = Self::new(kind, [&*self.id, ":", kind.as_str()].concat(), source);
+        answer.subject = self.subject;
+        answer.operation = self.operation;
+        answer.causation = Some(self.id);
+        answer.call = self.call;
+        answer.attempt = self.attempt;
+        answer.trace = self.trace;
+        answer
     }
 
     /// Reads headers. Those it does not know are passed over; of two with one name the first counts.
@@ -205,11 +187,103 @@ impl Envelope {
     /// # Errors
     /// Names the first header that is missing or that cannot be read.
     pub fn read<'a>(headers: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Result<Self, WireError> {
+        Head::of(headers).map(|head| head.owned())
+    }
+}
+
+impl<'a> Head<'a> {
+    /// Reads headers, as [`Envelope::read`] does. Their names may be bytes: those that are no text are not known.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn of<N: AsRef<[u8]>>(headers: impl IntoIterator<Item = (N, &'a [u8])>) -> Result<Self, WireError> {
         let mut found = Found::default();
         for (name, value) in headers {
-            found.keep(name, value)?;
+            found.keep(name.as_ref(), value)?;
         }
         found.finish()
+    }
+
+    /// The same with texts of its own, to be kept when the record goes.
+    #[must_use]
+    pub fn owned(&self) -> Envelope {
+        Envelope {
+            kind: self.kind,
+            id: self.id.to_owned(),
+            source: self.source.to_owned(),
+            subject: self.subject.map(str::to_owned),
+            time: self.time,
+            operation: self.operation.clone(),
+            causation: self.causation.map(str::to_owned),
+            expires: self.expires,
+            call: self.call.clone(),
+            attempt: self.attempt,
+            undoes: self.undoes.clone(),
+            reply_to: self.reply_to.map(str::to_owned),
+            reply_partition: self.reply_partition,
+            trace: self.trace.map(str::to_owned),
+        }
+    }
+}
+
+impl<T: AsRef<str>> Envelope<T> {
+    /// Gives each header to `put`, in a fixed order, name then value.
+    pub fn write(&self, mut put: impl FnMut(&str, &str)) {
+        put("ce_specversion", "1.0");
+        put("ce_id", self.id.as_ref());
+        put("ce_source", self.source.as_ref());
+        put("ce_type", self.kind.as_str());
+        // What is not a text yet becomes one here, each in the place of the one before.
+        let mut made = String::with_capacity(128);
+        if let Some(subject) = &self.subject {
+            put("ce_subject", subject.as_ref());
+        }
+        if let Some(time) = self.time {
+            time.push_to(&mut made);
+            put("ce_time", &made);
+        }
+        if let Some(operation) = &self.operation {
+            put("ce_correlationid", operation.as_str());
+        }
+        if let Some(causation) = &self.causation {
+            put("ce_causationid", causation.as_ref());
+        }
+        if let Some(expires) = self.expires {
+            made.clear();
+            expires.push_to(&mut made);
+            put("ce_expirytime", &made);
+        }
+        if let Some(call) = &self.call {
+            made.clear();
+            call.push_to(&mut made);
+            put("ce_callid", &made);
+        }
+        if let Some(attempt) = self.attempt {
+            made.clear();
+            push_number(&mut made, attempt);
+            put("ce_attempt", &made);
+        }
+        if let Some((first, more)) = self.undoes.split_first() {
+            made.clear();
+            first.push_to(&mut made);
+            for call in more {
+                made.push(',');
+                call.push_to(&mut made);
+            }
+            put("ce_undoes", &made);
+        }
+        if let Some(topic) = &self.reply_to {
+            put("ce_replyto", topic.as_ref());
+        }
+        if let Some(partition) = self.reply_partition {
+            made.clear();
+            push_number(&mut made, partition);
+            put("ce_replypartition", &made);
+        }
+        if let Some(trace) = &self.trace {
+            put("traceparent", trace.as_ref());
+        }
+        put("content-type", "application/json");
     }
 }
 
@@ -217,6 +291,8 @@ impl Envelope {
 #[derive(Default)]
 struct Found<'a> {
     values: [Option<&'a str>; NAMES.len()],
+    /// Where the next name stands if headers come in the order in which we write them.
+    next: usize,
 }
 
 const NAMES: [&str; 15] = [
@@ -238,11 +314,14 @@ const NAMES: [&str; 15] = [
 ];
 
 impl<'a> Found<'a> {
-    fn keep(&mut self, name: &str, value: &'a [u8]) -> Result<(), WireError> {
-        let Some(i) = NAMES.iter().position(|known| *known == name) else { return Ok(()) };
+    fn keep(&mut self, name: &[u8], value: &'a [u8]) -> Result<(), WireError> {
+        let known = |known: &&str| known.as_bytes() == name;
+        let after = NAMES[self.next..].iter().position(known).map(|i| self.next + i);
+        let Some(i) = after.or_else(|| NAMES[..self.next].iter().position(known)) else { return Ok(()) };
         let text = std::str::from_utf8(value)
             .map_err(|_| WireError::new(NAMES[i], &String::from_utf8_lossy(value), "UTF-8 text"))?;
         self.values[i].get_or_insert(text);
+        self.next = i + 1;
         Ok(())
     }
 
@@ -256,11 +335,7 @@ impl<'a> Found<'a> {
         self.values[i].map(|value| value.parse().map_err(|_| WireError::new(NAMES[i], value, allowed))).transpose()
     }
 
-    fn text(&self, i: usize) -> Option<String> {
-        self.values[i].map(str::to_owned)
-    }
-
-    fn finish(&self) -> Result<Envelope, WireError> {
+    fn finish(&self) -> Result<Head<'a>, WireError> {
         let version = self.required(0)?;
         if version != "1.0" {
             return Err(WireError::new(NAMES[0], version, "1.0"));
@@ -269,21 +344,26 @@ impl<'a> Found<'a> {
             None | Some("") => Vec::new(),
             Some(list) => list.split(',').map(str::parse).collect::<Result<_, _>>()?,
         };
+        let (id, source, kind) = (self.required(1)?, self.required(2)?, self.required(3)?.parse()?);
+        let time = self.parsed(5, "an RFC 3339 time in UTC")?;
+        let operation = self.values[6].map(OperationId::new).transpose()?;
+        let expires = self.parsed(8, "an RFC 3339 time in UTC")?;
+        let call = self.values[9].map(|call| CallId::read(call, operation.as_ref())).transpose()?;
         Ok(Envelope {
-            id: self.required(1)?.to_owned(),
-            source: self.required(2)?.to_owned(),
-            kind: self.required(3)?.parse()?,
-            subject: self.text(4),
-            time: self.parsed(5, "an RFC 3339 time in UTC")?,
-            operation: self.values[6].map(OperationId::new).transpose()?,
-            causation: self.text(7),
-            expires: self.parsed(8, "an RFC 3339 time in UTC")?,
-            call: self.values[9].map(str::parse).transpose()?,
+            kind,
+            id,
+            source,
+            subject: self.values[4],
+            time,
+            operation,
+            causation: self.values[7],
+            expires,
+            call,
             attempt: self.parsed(10, "a whole number from 1")?,
             undoes,
-            reply_to: self.text(12),
+            reply_to: self.values[12],
             reply_partition: self.parsed(13, "the number of a partition")?,
-            trace: self.text(14),
+            trace: self.values[14],
         })
     }
 }

@@ -101,6 +101,37 @@ impl CallId {
     pub fn new(operation: OperationId, step: u32, n: u32) -> Self {
         Self { operation, step, n }
     }
+
+    /// Reads its text. Most that come name an operation that is at hand: `known` is then shared, not made anew.
+    pub(crate) fn read(text: &str, known: Option<&OperationId>) -> Result<Self, WireError> {
+        let fault = || WireError::new("ce_callid", text, "operation/step/n");
+        let mut parts = text.rsplitn(3, '/');
+        let n = parts.next().and_then(|n| n.parse().ok()).ok_or_else(fault)?;
+        let step = parts.next().and_then(|step| step.parse().ok()).ok_or_else(fault)?;
+        let operation = parts.next().ok_or_else(fault)?;
+        let operation = match known.filter(|known| known.as_str() == operation) {
+            Some(known) => known.clone(),
+            None => OperationId::new(operation)?,
+        };
+        Ok(Self { operation, step, n })
+    }
+
+    /// Writes it at the end of `text`.
+    pub(crate) fn push_to(&self, text: &mut String) {
+        text.push_str(self.operation.as_str());
+        text.push('/');
+        push_number(text, self.step);
+        text.push('/');
+        push_number(text, self.n);
+    }
+}
+
+/// Writes a number at the end of `text`: every message has some, and formatting costs ten times as much.
+pub(crate) fn push_number(text: &mut String, n: u32) {
+    if n >= 10 {
+        push_number(text, n / 10);
+    }
+    text.push(char::from_digit(n % 10, 10).expect("a digit is below ten"));
 }
 
 impl fmt::Display for CallId {
@@ -112,12 +143,7 @@ impl fmt::Display for CallId {
 impl FromStr for CallId {
     type Err = WireError;
     fn from_str(text: &str) -> Result<Self, WireError> {
-        let fault = || WireError::new("ce_callid", text, "operation/step/n");
-        let mut parts = text.rsplitn(3, '/');
-        let n = parts.next().and_then(|n| n.parse().ok()).ok_or_else(fault)?;
-        let step = parts.next().and_then(|step| step.parse().ok()).ok_or_else(fault)?;
-        let operation = OperationId::new(parts.next().ok_or_else(fault)?)?;
-        Ok(Self { operation, step, n })
+        Self::read(text, None)
     }
 }
 
@@ -153,6 +179,35 @@ impl MessageId {
     pub fn new(call: CallId, service: &str, attempt: u32) -> Self {
         Self { call, service: service.into(), attempt }
     }
+
+    /// Reads its text. Most that come name the call that is at hand: `known` is then shared, not made anew.
+    ///
+    /// # Errors
+    /// Where it is no message id.
+    pub fn read(text: &str, known: &CallId) -> Result<Self, WireError> {
+        Self::parse(text, Some(&known.operation))
+    }
+
+    fn parse(text: &str, known: Option<&OperationId>) -> Result<Self, WireError> {
+        let fault = || WireError::new("ce_causationid", text, "operation/step/n/service/attempt");
+        let mut parts = text.rsplitn(3, '/');
+        let attempt = parts.next().and_then(|attempt| attempt.parse().ok()).ok_or_else(fault)?;
+        let service = parts.next().filter(|service| !service.is_empty()).ok_or_else(fault)?.into();
+        let call = CallId::read(parts.next().ok_or_else(fault)?, known)?;
+        Ok(Self { call, service, attempt })
+    }
+
+    /// The text of the sending `attempt` of `call` to `service`.
+    pub fn text(call: &CallId, service: &str, attempt: u32) -> String {
+        // Ten digits are the longest number.
+        let mut text = String::with_capacity(call.operation.as_str().len() + service.len() + 34);
+        call.push_to(&mut text);
+        text.push('/');
+        text.push_str(service);
+        text.push('/');
+        push_number(&mut text, attempt);
+        text
+    }
 }
 
 impl fmt::Display for MessageId {
@@ -164,12 +219,7 @@ impl fmt::Display for MessageId {
 impl FromStr for MessageId {
     type Err = WireError;
     fn from_str(text: &str) -> Result<Self, WireError> {
-        let fault = || WireError::new("ce_causationid", text, "operation/step/n/service/attempt");
-        let mut parts = text.rsplitn(3, '/');
-        let attempt = parts.next().and_then(|attempt| attempt.parse().ok()).ok_or_else(fault)?;
-        let service = parts.next().filter(|service| !service.is_empty()).ok_or_else(fault)?.into();
-        let call = parts.next().ok_or_else(fault)?.parse()?;
-        Ok(Self { call, service, attempt })
+        Self::parse(text, None)
     }
 }
 
@@ -187,6 +237,7 @@ mod tests {
         assert_eq!(call.to_string().parse(), Ok(call.clone()));
         let message = MessageId::new(call, "speaker", 2);
         assert_eq!(message.to_string(), "0b5c-1/3/1000/speaker/2");
+        assert_eq!(MessageId::text(&message.call, "speaker", 2), message.to_string());
         assert_eq!(message.to_string().parse(), Ok(message));
     }
 

@@ -36,6 +36,6 @@ pub mod topics;
 
 pub use answer::{Answer, Problem};
 pub use code::Code;
-pub use envelope::{Envelope, Kind};
+pub use envelope::{Envelope, Head, Kind};
 pub use ids::{CallId, MessageId, OperationId, WireError};
 pub use time::WallTime;

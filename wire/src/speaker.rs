@@ -1,18 +1,21 @@
 //! The words between the flow workflows and the speaker, which talks to switches.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+
+use crate::flow::Drill;
 
 /// A switch, like `of:08`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct SwitchId(pub String);
+pub struct SwitchId(pub Arc<str>);
 
 impl SwitchId {
     /// The switch that rule `i` of a flow goes to: `of:` and the number in two digits or more.
     pub fn numbered(i: u32) -> Self {
-        Self(format!("of:{i:02}"))
+        Self(format!("of:{i:02}").into())
     }
 }
 
@@ -28,7 +31,7 @@ pub struct Rule {
     /// The switch.
     pub switch: SwitchId,
     /// The flow it belongs to.
-    pub flow: String,
+    pub flow: Arc<str>,
     /// Its number in the flow, from 1.
     pub number: u32,
     /// The flow's cookie: what a switch knows the rule by.
@@ -39,17 +42,59 @@ pub struct Rule {
 
 /// What the speaker is asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "CommandFields")]
 pub struct Command {
     /// What to do.
     #[serde(flatten)]
     pub action: Action,
     /// A fault that the client asked for, for drills: see [`crate::flow::Drill`].
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub error: Option<crate::flow::Drill>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<Drill>,
 }
 
+/// A command as it is read. What is flattened, or tagged inside, would be read into a tree first, which costs twice as much as
+/// all the rest of handling it.
+#[derive(Deserialize)]
+struct CommandFields {
+    command: Word,
+    rule: Option<Rule>,
+    switch: Option<SwitchId>,
+    cookie: Option<u64>,
+    error: Option<Drill>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Word {
+    Install,
+    Read,
+    Remove,
+}
+
+impl TryFrom<CommandFields> for Command {
+    type Error = Missing;
+    fn try_from(fields: CommandFields) -> Result<Self, Missing> {
+        let CommandFields { command, rule, switch, cookie, error } = fields;
+        let action = match command {
+            Word::Install => Action::Install { rule: rule.ok_or(Missing("rule"))? },
+            Word::Read => {
+                Action::Read { switch: switch.ok_or(Missing("switch"))?, cookie: cookie.ok_or(Missing("cookie"))? }
+            }
+            Word::Remove => {
+                Action::Remove { switch: switch.ok_or(Missing("switch"))?, cookie: cookie.ok_or(Missing("cookie"))? }
+            }
+        };
+        Ok(Self { action, error })
+    }
+}
+
+/// A field that is not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("missing field `{0}`")]
+struct Missing(&'static str);
+
 /// What to do on a switch.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "command", rename_all = "lowercase")]
 pub enum Action {
     /// Put this rule on its switch; one that stands there with the same cookie is left or replaced.
@@ -94,7 +139,7 @@ impl Action {
 
 /// What the speaker replies.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "result", rename_all = "lowercase")]
+#[serde(tag = "result", rename_all = "lowercase", try_from = "ReplyFields")]
 pub enum Reply {
     /// The rule is on its switch.
     Installed {
@@ -111,6 +156,34 @@ pub enum Reply {
         /// True where it stood there before this call.
         existed: bool,
     },
+}
+
+/// A reply as it is read, as [`CommandFields`].
+#[derive(Deserialize)]
+struct ReplyFields {
+    result: Done,
+    existed: Option<bool>,
+    rule: Option<Rule>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Done {
+    Installed,
+    Found,
+    Removed,
+}
+
+impl TryFrom<ReplyFields> for Reply {
+    type Error = Missing;
+    fn try_from(ReplyFields { result, existed, rule }: ReplyFields) -> Result<Self, Missing> {
+        let existed = existed.ok_or(Missing("existed"));
+        Ok(match result {
+            Done::Installed => Self::Installed { existed: existed? },
+            Done::Found => Self::Found { rule },
+            Done::Removed => Self::Removed { existed: existed? },
+        })
+    }
 }
 
 /// Why the speaker refuses, or asks to try again: the body of `nave.refusal` and `nave.failure`.
@@ -142,6 +215,22 @@ mod tests {
         assert_eq!(read.action.word(), "read");
         let found = serde_json::to_string(&Reply::Found { rule: None }).unwrap();
         assert_eq!(found, r#"{"result":"found","rule":null}"#);
+    }
+
+    #[test]
+    fn what_is_missing_in_a_command_or_a_reply_is_named() {
+        let command = |text| serde_json::from_str::<Command>(text).map_err(|error| error.to_string());
+        assert!(command(r#"{"command":"install","switch":"of:08","cookie":17}"#).unwrap_err().contains("`rule`"));
+        assert!(command(r#"{"command":"read","switch":"of:08"}"#).unwrap_err().contains("`cookie`"));
+        assert!(command(r#"{"command":"remove","cookie":17}"#).unwrap_err().contains("`switch`"));
+        assert!(command(r#"{"switch":"of:08","cookie":17}"#).unwrap_err().contains("`command`"));
+        assert!(command(r#"{"command":"polish"}"#).unwrap_err().contains("`polish`"));
+        let reply = |text| serde_json::from_str::<Reply>(text).map_err(|error| error.to_string());
+        assert!(reply(r#"{"result":"installed"}"#).unwrap_err().contains("`existed`"));
+        assert_eq!(reply(r#"{"result":"found"}"#), Ok(Reply::Found { rule: None }));
+        for reply in [Reply::Removed { existed: true }, Reply::Found { rule: Some(rule()) }] {
+            assert_eq!(serde_json::from_str::<Reply>(&serde_json::to_string(&reply).unwrap()).unwrap(), reply);
+        }
     }
 
     #[test]

@@ -12,10 +12,10 @@ use topology::{
 use wire::alive::Liveness;
 use wire::call::{Call, CallCommand, CallEnd};
 use wire::topics::Topics;
-use wire::{CallId, Envelope, Kind, MessageId, OperationId};
+use wire::{CallId, Envelope, Head, Kind, MessageId, OperationId};
 
 use crate::settings::WorkerSettings;
-use crate::table::{WorkerEffect, WorkerTable, message_id};
+use crate::table::{WorkerEffect, WorkerTable};
 
 /// An answer of a spoke.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,11 +56,11 @@ impl InboxSpout for WorkerSpout {
     type Out = SpokeSaid;
 
     /// By the message that is answered, which names the service.
-    fn accepts(&self, envelope: &Envelope) -> bool {
-        let service = || envelope.causation.as_deref().and_then(|message| message.rsplit('/').nth(1));
+    fn accepts(&self, envelope: &Head<'_>) -> bool {
+        let service = || envelope.causation.and_then(|message| message.rsplit('/').nth(1));
         match envelope.kind {
             Kind::Reply | Kind::Refusal | Kind::Failure => service() == Some(&*self.service),
-            Kind::Liveness => envelope.subject.as_deref() == Some(&*self.service),
+            Kind::Liveness => envelope.subject == Some(&*self.service),
             Kind::Request
             | Kind::Call
             | Kind::Undo
@@ -83,9 +83,10 @@ impl InboxSpout for WorkerSpout {
             return Ok(());
         }
         let call = envelope.call.clone().ok_or_else(|| Unreadable("an answer needs ce_callid".into()))?;
-        let message = envelope.causation.as_deref().unwrap_or_default();
-        let message = message.parse().map_err(|error: wire::WireError| Unreadable(error.to_string()))?;
-        let body = String::from_utf8(record.value.to_vec()).map_err(|_| Unreadable("the body is not UTF-8".into()))?;
+        let message = MessageId::read(envelope.causation.unwrap_or_default(), &call);
+        let message = message.map_err(|error| Unreadable(error.to_string()))?;
+        let body = std::str::from_utf8(&record.value).map_err(|_| Unreadable("the body is not UTF-8".into()))?;
+        let body = body.to_owned();
         out.emit(SpokeSaid::Reply(SpokeReply { kind: envelope.kind, call, message, body }));
         Ok(())
     }
@@ -164,10 +165,10 @@ impl WorkerBolt {
 
     fn request(&self, call: &Call, attempt: u32, expires_after_ms: u64, lane: &LaneInfo) -> Message {
         let kind = if call.undoes.is_empty() { Kind::Call } else { Kind::Undo };
-        let mut envelope = Envelope::new(kind, message_id(call, attempt).to_string(), lane.source());
+        let mut envelope = Envelope::new(kind, MessageId::text(&call.id, &call.service, attempt), lane.source());
         envelope.subject = Some(call.key.clone());
         envelope.operation = Some(call.id.operation.clone());
-        envelope.causation = Some(call.id.operation.to_string());
+        envelope.causation = Some(call.id.operation.as_str().to_owned());
         envelope.call = Some(call.id.clone());
         envelope.attempt = Some(attempt);
         envelope.undoes.clone_from(&call.undoes);

@@ -16,14 +16,13 @@
 //! Whatever else comes is late, duplicate, stale or unknown: counted, and without effect.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::ops::Bound;
 use std::sync::Arc;
 
 use coordinator::{Deadline, TimedOut};
 use topology::{DueTimes, Level};
 use wire::answer::{Conversation as Shown, Conversations, Step};
 use wire::call::{Call, CallCommand, CallEnd, CallOutcome};
-use wire::{CallId, Kind, MessageId, OperationId};
+use wire::{CallId, Kind, OperationId};
 
 use crate::components::SpokeReply;
 use crate::names;
@@ -89,20 +88,35 @@ impl Conversation {
     }
 }
 
+/// The calls of one operation.
+#[derive(Debug, Default)]
+struct Calls {
+    open: BTreeMap<Place, Conversation>,
+    /// How those among the newest of all ended, to name what comes after: true where the spoke had answered.
+    ended: BTreeMap<Place, bool>,
+}
+
+/// A call in its operation: the step, and the number in it.
+type Place = (u32, u32);
+
+fn place(id: &CallId) -> Place {
+    (id.step, id.n)
+}
+
 /// The conversations of one worker in one lane.
 #[derive(Debug)]
 pub struct WorkerTable {
     settings: WorkerSettings,
     share: usize,
-    conversations: BTreeMap<CallId, Conversation>,
+    /// Those that have a call which is open, or whose end is remembered.
+    operations: BTreeMap<OperationId, Calls>,
     slots: BTreeMap<u64, CallId>,
     next_slot: u64,
     queue: VecDeque<CallId>,
     in_flight: usize,
     /// Its heartbeats stopped.
     down: bool,
-    /// How the newest conversations ended, to name what comes after: true where the spoke had answered.
-    ended: BTreeMap<CallId, bool>,
+    /// The calls whose ends are remembered, oldest first.
     ended_order: VecDeque<CallId>,
 }
 
@@ -118,13 +132,12 @@ impl WorkerTable {
         Self {
             share: settings.share(lanes),
             settings,
-            conversations: BTreeMap::new(),
+            operations: BTreeMap::new(),
             slots: BTreeMap::new(),
             next_slot: 0,
             queue: VecDeque::new(),
             in_flight: 0,
             down: false,
-            ended: BTreeMap::new(),
             ended_order: VecDeque::new(),
         }
     }
@@ -137,12 +150,12 @@ impl WorkerTable {
 
     /// How many conversations are open.
     pub fn len(&self) -> usize {
-        self.conversations.len()
+        self.operations.values().map(|calls| calls.open.len()).sum()
     }
 
     /// True where none is open.
     pub fn is_empty(&self) -> bool {
-        self.conversations.is_empty()
+        self.operations.values().all(|calls| calls.open.is_empty())
     }
 
     // ---- inputs -------------------------------------------------------------------------------------------------------
@@ -152,9 +165,9 @@ impl WorkerTable {
         match command {
             CallCommand::Start(call) => self.start(call, effects),
             CallCommand::Abandon(id) => {
-                if self.conversations.contains_key(&id) {
+                if let Some(conversation) = self.take(&id, false) {
                     effects.push(WorkerEffect::Count(names::ABANDONED));
-                    self.close(&id, false, effects);
+                    self.close(&conversation, effects);
                 }
             }
         }
@@ -180,30 +193,28 @@ impl WorkerTable {
 
     fn start(&mut self, call: Call, effects: &mut Vec<WorkerEffect>) {
         let id = call.id.clone();
-        if self.conversations.contains_key(&id) || self.ended.contains_key(&id) {
+        let calls = self.operations.entry(id.operation.clone()).or_default();
+        if calls.open.contains_key(&place(&id)) || calls.ended.contains_key(&place(&id)) {
             effects.push(WorkerEffect::Count(names::DUPLICATE_CALLS));
             return;
         }
-        let refused = |reason: String, effects: &mut Vec<WorkerEffect>| {
+        let has_place = self.in_flight < self.share;
+        let (bytes, most, waiting) = (call.body.len(), self.settings.body_bytes, self.queue.len());
+        let refused = if self.down {
+            Some(UNAVAILABLE.to_owned())
+        } else if bytes > most {
+            Some(format!("the request has {bytes} bytes; at most {most} are sent"))
+        } else if !has_place && waiting >= self.settings.queue {
+            Some(format!("{waiting} calls wait for `{}`, which is as many as may", call.service))
+        } else {
+            None
+        };
+        if let Some(reason) = refused {
             let outcome = CallOutcome::Refused(reason);
+            calls.ended.insert(place(&id), false);
             effects.push(WorkerEffect::Count(names::REFUSED));
             effects.push(WorkerEffect::End(CallEnd { id: id.clone(), lane: call.lane, attempts: 0, outcome }));
-        };
-        if self.down {
-            refused(UNAVAILABLE.to_owned(), effects);
-            return self.remember(id, false);
-        }
-        let bytes = call.body.len();
-        if bytes > self.settings.body_bytes {
-            let most = self.settings.body_bytes;
-            refused(format!("the request has {bytes} bytes; at most {most} are sent"), effects);
-            return self.remember(id, false);
-        }
-        let has_place = self.in_flight < self.share;
-        if !has_place && self.queue.len() >= self.settings.queue {
-            let reason = format!("{} calls wait for `{}`, which is as many as may", self.queue.len(), call.service);
-            refused(reason, effects);
-            return self.remember(id, false);
+            return self.remember(id);
         }
         let slot = self.next_slot;
         self.next_slot += 1;
@@ -219,7 +230,7 @@ impl WorkerTable {
         };
         self.slots.insert(slot, id.clone());
         effects.push(WorkerEffect::Changed(id.operation.clone()));
-        let conversation = self.conversations.entry(id.clone()).or_insert(conversation);
+        let conversation = calls.open.entry(place(&id)).or_insert(conversation);
         if has_place {
             self.in_flight += 1;
             send(conversation, &self.settings, effects);
@@ -240,9 +251,10 @@ impl WorkerTable {
         if message.call != id {
             return harmless(names::MISMATCHED_REPLIES, effects);
         }
-        let Some(conversation) = self.conversations.get_mut(&id) else {
+        let calls = self.operations.get(&id.operation);
+        let Some(conversation) = calls.and_then(|calls| calls.open.get(&place(&id))) else {
             return harmless(
-                match self.ended.get(&id) {
+                match calls.and_then(|calls| calls.ended.get(&place(&id))) {
                     Some(true) => names::DUPLICATE_REPLIES,
                     Some(false) => names::LATE_REPLIES,
                     None => names::UNKNOWN_REPLIES,
@@ -280,16 +292,17 @@ impl WorkerTable {
 
     /// A deadline passed.
     pub fn timed_out(&mut self, timed_out: TimedOut, chance: u64, effects: &mut Vec<WorkerEffect>) {
-        let conversation = self.slots.get(&timed_out.key).and_then(|id| self.conversations.get_mut(id));
-        let Some(conversation) = conversation.filter(|open| open.generation == timed_out.generation) else {
+        let id = self.slots.get(&timed_out.key).cloned();
+        let conversation = id.as_ref().and_then(|id| open(&mut self.operations, id));
+        let current = |open: &&mut Conversation| open.generation == timed_out.generation;
+        let (Some(id), Some(conversation)) = (&id, conversation.filter(current)) else {
             effects.push(WorkerEffect::Count(names::LATE_TIMEOUTS));
             return;
         };
         conversation.spent_ms += conversation.armed_ms;
-        let id = conversation.call.id.clone();
         match conversation.doing {
-            Doing::Queued => self.end(&id, CallOutcome::TimedOut, effects),
-            Doing::Sent => self.attempt_failed(&id, None, chance, effects),
+            Doing::Queued => self.end(id, CallOutcome::TimedOut, effects),
+            Doing::Sent => self.attempt_failed(id, None, chance, effects),
             Doing::BackingOff => {
                 effects.push(WorkerEffect::Count(names::RETRIED));
                 effects.push(WorkerEffect::Changed(id.operation.clone()));
@@ -302,7 +315,7 @@ impl WorkerTable {
 
     /// An attempt came to nothing: another one after a pause, or the end.
     fn attempt_failed(&mut self, id: &CallId, failure: Option<String>, chance: u64, effects: &mut Vec<WorkerEffect>) {
-        let Some(conversation) = self.conversations.get_mut(id) else { return };
+        let Some(conversation) = open(&mut self.operations, id) else { return };
         let pause = self.settings.pause_ms(conversation.attempt, chance);
         if conversation.attempt < self.settings.attempts && conversation.left_ms() > pause {
             conversation.doing = Doing::BackingOff;
@@ -318,49 +331,58 @@ impl WorkerTable {
     }
 
     fn end(&mut self, id: &CallId, outcome: CallOutcome, effects: &mut Vec<WorkerEffect>) {
-        let Some(conversation) = self.conversations.get(id) else { return };
-        let (attempts, lane) = (conversation.attempt, conversation.call.lane);
         let (count, answered) = match &outcome {
             CallOutcome::Replied(_) => (names::REPLIED, true),
             CallOutcome::Refused(_) => (names::REFUSED, true),
             CallOutcome::TimedOut => (names::TIMED_OUT, false),
         };
+        let Some(conversation) = self.take(id, answered) else { return };
+        let (attempts, lane) = (conversation.attempt, conversation.call.lane);
         effects.push(WorkerEffect::Count(count));
         if !matches!(outcome, CallOutcome::Replied(_)) {
             let text = format!("call {id} ended after {attempts} attempts without a reply");
             effects.push(WorkerEffect::Log(Level::Debug, Some(id.operation.clone()), text));
         }
         effects.push(WorkerEffect::End(CallEnd { id: id.clone(), lane, attempts, outcome }));
-        self.close(id, answered, effects);
+        self.close(&conversation, effects);
     }
 
-    /// Takes a conversation out, and gives its place to the next in the queue.
-    fn close(&mut self, id: &CallId, answered: bool, effects: &mut Vec<WorkerEffect>) {
-        let Some(conversation) = self.conversations.remove(id) else { return };
+    /// Takes a conversation out, and keeps how it ended, so that it does not begin a second time.
+    fn take(&mut self, id: &CallId, answered: bool) -> Option<Conversation> {
+        let calls = self.operations.get_mut(&id.operation)?;
+        let conversation = calls.open.remove(&place(id))?;
+        calls.ended.insert(place(id), answered);
+        Some(conversation)
+    }
+
+    /// Frees what a conversation had that was taken out, and gives its place to the next in the queue.
+    fn close(&mut self, conversation: &Conversation, effects: &mut Vec<WorkerEffect>) {
+        let id = &conversation.call.id;
         self.slots.remove(&conversation.slot);
         effects.push(WorkerEffect::Deadline(Deadline::Cancel { key: conversation.slot }));
-        self.remember(id.clone(), answered);
+        self.remember(id.clone());
         if conversation.doing == Doing::Queued {
             self.queue.retain(|queued| queued != id);
         } else {
             self.in_flight -= 1;
             self.fill_place(effects);
         }
-        effects.push(if self.of(&id.operation).next().is_some() {
-            WorkerEffect::Changed(id.operation.clone())
-        } else {
-            WorkerEffect::Closed(id.operation.clone())
-        });
+        let goes_on = self.operations.get(&id.operation).is_some_and(|calls| !calls.open.is_empty());
+        let change = if goes_on { WorkerEffect::Changed } else { WorkerEffect::Closed };
+        effects.push(change(id.operation.clone()));
     }
 
-    /// Keeps how a call ended, so that it does not begin a second time.
-    fn remember(&mut self, id: CallId, answered: bool) {
-        self.ended.insert(id.clone(), answered);
+    /// A call has ended: of the oldest one too many is forgotten how it did.
+    fn remember(&mut self, id: CallId) {
         self.ended_order.push_back(id);
         if self.ended_order.len() > ENDED
             && let Some(oldest) = self.ended_order.pop_front()
+            && let Some(calls) = self.operations.get_mut(&oldest.operation)
         {
-            self.ended.remove(&oldest);
+            calls.ended.remove(&place(&oldest));
+            if calls.ended.is_empty() && calls.open.is_empty() {
+                self.operations.remove(&oldest.operation);
+            }
         }
     }
 
@@ -368,7 +390,7 @@ impl WorkerTable {
         while self.in_flight < self.share
             && let Some(next) = self.queue.pop_front()
         {
-            if let Some(conversation) = self.conversations.get_mut(&next) {
+            if let Some(conversation) = open(&mut self.operations, &next) {
                 self.in_flight += 1;
                 effects.push(WorkerEffect::Changed(next.operation.clone()));
                 send(conversation, &self.settings, effects);
@@ -377,13 +399,6 @@ impl WorkerTable {
     }
 
     // ---- views --------------------------------------------------------------------------------------------------------
-
-    fn of(&self, operation: &OperationId) -> impl Iterator<Item = &Conversation> {
-        let from = CallId::new(operation.clone(), 0, 0);
-        let conversations = self.conversations.range((Bound::Included(from), Bound::Unbounded));
-        let operation = operation.clone();
-        conversations.take_while(move |(id, _)| id.operation == operation).map(|(_, conversation)| conversation)
-    }
 
     /// The conversations of an operation; none where it has none.
     pub fn view(&self, operation: &OperationId, timers: &dyn DueTimes) -> Option<Conversations> {
@@ -399,9 +414,15 @@ impl WorkerTable {
             .to_owned(),
             until: timers.due(conversation.slot),
         };
-        let calls: Vec<Shown> = self.of(operation).take(Step::SHOWN).map(shown).collect();
+        let calls = &self.operations.get(operation)?.open;
+        let calls: Vec<Shown> = calls.values().take(Step::SHOWN).map(shown).collect();
         (!calls.is_empty()).then(|| Conversations { operation: operation.clone(), calls })
     }
+}
+
+/// The conversation of a call, where it is open.
+fn open<'a>(operations: &'a mut BTreeMap<OperationId, Calls>, id: &CallId) -> Option<&'a mut Conversation> {
+    operations.get_mut(&id.operation)?.open.get_mut(&place(id))
 }
 
 /// The next attempt.
@@ -438,9 +459,4 @@ fn discarded(count: &str) -> &'static str {
         names::MISMATCHED_REPLIES => "of another call than it names, discarded",
         _unknown => "unknown, discarded",
     }
-}
-
-/// The message id of an attempt.
-pub(crate) fn message_id(call: &Call, attempt: u32) -> MessageId {
-    MessageId::new(call.id.clone(), &call.service, attempt)
 }

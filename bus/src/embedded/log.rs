@@ -7,11 +7,28 @@ use bytes::Bytes;
 use wire::WallTime;
 
 use super::disk::tail::Tail;
-use crate::{Bounds, Outgoing, Record};
+use crate::{Bounds, Headers, Outgoing, Record};
 
 /// What a record costs in memory beside its key, headers and value: its place in the map, and the counters of three
 /// shared buffers. Measured with records of 150 bytes, rounded up.
 pub(super) const OVERHEAD: usize = 300;
+
+/// A record as its partition holds it: without its place, which the partition knows. So no thread but those that read
+/// touches the counter of a topic's name.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) time: WallTime,
+    pub(super) key: Option<Bytes>,
+    pub(super) headers: Headers,
+    pub(super) value: Bytes,
+}
+
+impl Held {
+    /// As [`Record::size`].
+    pub(super) fn size(&self) -> usize {
+        self.key.as_ref().map_or(0, Bytes::len) + self.headers.size() + self.value.len()
+    }
+}
 
 /// The records of one partition.
 ///
@@ -20,7 +37,7 @@ pub(super) const OVERHEAD: usize = 300;
 pub(super) struct Log {
     topic: Arc<str>,
     partition: u32,
-    records: BTreeMap<u64, Record>,
+    records: BTreeMap<u64, Held>,
     bounds: Bounds,
     bytes: usize,
     keys: Option<Keys>,
@@ -69,30 +86,33 @@ impl Log {
     /// Appends a copy of `outgoing`. In a compacted log the older record of its key goes at once, so that such a log
     /// never holds more than one record for each key, without passes that take long.
     pub(super) fn append(&mut self, outgoing: &Outgoing, time: WallTime) {
-        self.put(Record {
-            topic: Arc::clone(&self.topic),
-            partition: self.partition,
-            offset: self.bounds.end,
-            time,
-            key: outgoing.key.clone(),
-            headers: outgoing.headers.clone(),
-            value: outgoing.value.clone(),
-        });
+        let (key, headers, value) = (outgoing.key.clone(), outgoing.headers.clone(), outgoing.value.clone());
+        self.hold(self.bounds.end, Held { time, key, headers, value });
         self.bounds.end += 1;
     }
 
     /// Takes a record with the offset that it has, which is larger than all there are.
     pub(super) fn put(&mut self, record: Record) {
-        if let (Some(keys), Some(key)) = (&mut self.keys, &record.key) {
-            if let Some(older) = keys.last.insert(key.clone(), record.offset) {
-                Self::remove(&mut self.records, &mut self.bytes, older);
+        let Record { offset, time, key, headers, value, .. } = record;
+        self.hold(offset, Held { time, key, headers, value });
+    }
+
+    fn hold(&mut self, offset: u64, held: Held) {
+        if let (Some(keys), Some(key)) = (&mut self.keys, &held.key) {
+            match keys.last.get_mut(key) {
+                Some(last) => {
+                    Self::remove(&mut self.records, &mut self.bytes, *last);
+                    *last = offset;
+                }
+                // A copy: the key of a record may share its memory with all of it.
+                None => drop(keys.last.insert(Bytes::copy_from_slice(key), offset)),
             }
-            if record.value.is_empty() {
-                keys.deletions.push_back(record.offset);
+            if held.value.is_empty() {
+                keys.deletions.push_back(offset);
             }
         }
-        self.bytes += record.size() + OVERHEAD;
-        self.records.insert(record.offset, record);
+        self.bytes += held.size() + OVERHEAD;
+        self.records.insert(offset, held);
     }
 
     /// Uses an offset up without a record, as a commit marker of Kafka does.
@@ -104,8 +124,16 @@ impl Log {
     /// to read on.
     pub(super) fn read(&self, from: u64, max: usize, until: u64, mut out: impl FnMut(Record)) -> u64 {
         let mut next = from;
-        for (offset, record) in self.records.range(from..until.max(from)).take(max) {
-            out(record.clone());
+        for (&offset, held) in self.records.range(from..until.max(from)).take(max) {
+            out(Record {
+                topic: Arc::clone(&self.topic),
+                partition: self.partition,
+                offset,
+                time: held.time,
+                key: held.key.clone(),
+                headers: held.headers.clone(),
+                value: held.value.clone(),
+            });
             next = offset + 1;
         }
         next
@@ -117,12 +145,12 @@ impl Log {
     }
 
     /// The records in memory that are below `end`.
-    pub(super) fn held_below(&self, end: u64) -> impl Iterator<Item = &Record> {
-        self.records.range(..end).map(|(_, record)| record)
+    pub(super) fn held_below(&self, end: u64) -> impl Iterator<Item = (u64, &Held)> {
+        self.records.range(..end).map(|(offset, held)| (*offset, held))
     }
 
     /// The record at `offset`, where it is in memory.
-    pub(super) fn held(&self, offset: u64) -> Option<&Record> {
+    pub(super) fn held(&self, offset: u64) -> Option<&Held> {
         self.records.get(&offset)
     }
 
@@ -160,7 +188,7 @@ impl Log {
         let Some(keys) = &mut self.keys else { return };
         while let Some(offset) = keys.deletions.pop_front_if(|offset| *offset < passed) {
             // A key that was written again afterwards has taken its deletion with it.
-            if let Some(Record { key: Some(key), .. }) = Self::remove(&mut self.records, &mut self.bytes, offset) {
+            if let Some(Held { key: Some(key), .. }) = Self::remove(&mut self.records, &mut self.bytes, offset) {
                 keys.last.remove(&key);
             }
         }
@@ -171,14 +199,14 @@ impl Log {
             return false;
         };
         let record = Self::remove(&mut self.records, &mut self.bytes, offset);
-        if let (Some(keys), Some(Record { key: Some(key), .. })) = (&mut self.keys, record) {
+        if let (Some(keys), Some(Held { key: Some(key), .. })) = (&mut self.keys, record) {
             keys.last.remove(&key);
         }
         self.bounds.low = offset + 1;
         true
     }
 
-    fn remove(records: &mut BTreeMap<u64, Record>, bytes: &mut usize, offset: u64) -> Option<Record> {
+    fn remove(records: &mut BTreeMap<u64, Held>, bytes: &mut usize, offset: u64) -> Option<Held> {
         let record = records.remove(&offset)?;
         *bytes -= record.size() + OVERHEAD;
         Some(record)

@@ -191,8 +191,13 @@ impl Shared {
     /// Checks all of `records` before any of them is written.
     fn route(&self, state: &State, records: &[Outgoing]) -> Result<Vec<Place>, BusError> {
         let mut places: Vec<Place> = Vec::with_capacity(records.len());
+        let mut before: Option<&Outgoing> = None;
         for record in records {
-            places.push(state.route(record, places.last().map(|(topic, _)| *topic), &self.options)?);
+            // Neighbours mostly go to one topic.
+            let same = before.is_some_and(|before| before.topic == record.topic);
+            let topic = places.last().filter(|_| same).map(|(topic, _)| *topic);
+            places.push(state.route(record, topic, &self.options)?);
+            before = Some(record);
         }
         Ok(places)
     }

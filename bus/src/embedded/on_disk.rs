@@ -7,10 +7,10 @@ use raft_engine::LogBatch;
 use super::disk::Disk;
 use super::disk::code::{self, EntryWriter, Page, Side, StoredPosition, StoredTopic, keys};
 use super::disk::tail::{PAGE_BYTES, Piece};
-use super::log::OVERHEAD;
+use super::log::{Held, OVERHEAD};
 use super::state::{Place, State};
 use super::write::Writing;
-use crate::{BusError, Cleanup, Record, TopicInfo};
+use crate::{BusError, Cleanup, TopicInfo};
 
 /// A compacted partition may take so much more on disk than twice what is needed of it.
 const GARBAGE_BYTES: usize = 1 << 20;
@@ -143,10 +143,10 @@ impl State {
             if end <= floor {
                 return;
             }
-            let last = log.held_below(end).last().map_or(0, |record| record.time.0);
+            let last = log.held_below(end).last().map_or(0, |(_, held)| held.time.0);
             let page = Page { end, last };
             let mut entry = EntryWriter::new(tail.next_page());
-            log.held_below(end).for_each(|record| push(&mut entry, record));
+            log.held_below(end).for_each(|(offset, held)| push(&mut entry, offset, held));
             if let Err(fault) = self.write_page(place, entry, page, count) {
                 // It stays in memory; what cannot be written now is not worth more, since no batch can be.
                 tracing::debug!(%fault, "no page was written");
@@ -190,10 +190,10 @@ impl State {
             let mut count = 0;
             for old in pieces {
                 count += 1;
-                for record in old.offsets.iter().filter_map(|offset| log.held(*offset)) {
-                    push(&mut again.entry, record);
-                    again.piece.offsets.push(record.offset);
-                    again.piece.bytes += record.size() + OVERHEAD;
+                for (offset, held) in old.offsets.iter().filter_map(|offset| Some((*offset, log.held(*offset)?))) {
+                    push(&mut again.entry, offset, held);
+                    again.piece.offsets.push(offset);
+                    again.piece.bytes += held.size() + OVERHEAD;
                 }
             }
             if let Err(fault) = self.write_again(place, again, count) {
@@ -237,6 +237,6 @@ impl State {
     }
 }
 
-fn push(entry: &mut EntryWriter, record: &Record) {
-    entry.push(record.offset, record.time, record.key.as_ref(), &record.headers, &record.value);
+fn push(entry: &mut EntryWriter, offset: u64, held: &Held) {
+    entry.push(offset, held.time, held.key.as_ref(), &held.headers, &held.value);
 }

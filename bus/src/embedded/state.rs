@@ -158,18 +158,14 @@ impl State {
         self.groups[group].seats.get_mut(&id)
     }
 
-    /// Checks a record, and finds where it goes.
+    /// Checks a record, and finds where it goes; `topic` is the number of its topic, where that is known.
     pub(super) fn route(
         &self,
         outgoing: &Outgoing,
-        hint: Option<usize>,
+        topic: Option<usize>,
         options: &EmbeddedOptions,
     ) -> Result<Place, BusError> {
-        // Neighbours mostly go to one topic, by the same pointer.
-        let index = match hint.filter(|hint| Arc::ptr_eq(&self.topics[*hint].name, &outgoing.topic)) {
-            Some(hint) => hint,
-            None => self.find(&outgoing.topic)?,
-        };
+        let index = topic.map_or_else(|| self.find(&outgoing.topic), Ok)?;
         let topic = &self.topics[index];
         let (size, limit) = (outgoing.size(), options.max_record_bytes);
         if size > limit {

@@ -235,7 +235,8 @@ pub(crate) fn partition() -> u32 {
 }
 
 pub(crate) fn install(n: u32, attempt: u32) -> Outgoing {
-    let rule = Rule { switch: SwitchId::numbered(8), flow: format!("flow-{n}"), number: 8, cookie: n.into(), meter: n };
+    let rule =
+        Rule { switch: SwitchId::numbered(8), flow: format!("flow-{n}").into(), number: 8, cookie: n.into(), meter: n };
     let command = Command { action: Action::Install { rule }, error: None };
     let mut envelope = Envelope::new(Kind::Call, format!("op/1/{n}/speaker/{attempt}"), "/nave/flows/hub/1");
     envelope.call = Some(CallId::new(OperationId::new("op").unwrap(), 1, n));

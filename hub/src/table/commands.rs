@@ -30,13 +30,19 @@ impl<W: Workflows> HubTable<W> {
     pub fn command(&mut self, at: WallTime, command: HubCommand, effects: &mut Vec<HubEffect>) {
         let HubCommand { operation, cause, command } = command;
         let word = command.as_str();
-        let done = match command {
-            Command::Signal { name, body } => self.signal(&operation, name, body, at, effects),
-            Command::Cancel => self.cancel(&operation, at, effects),
-            Command::Resume => self.resume(&operation, at, effects),
-            Command::Abort => self.abort(&operation, at, effects),
+        let done = match self.slots.get(&operation).copied() {
+            None => Err(self.not_now(&operation, word, "")),
+            Some(slot) => {
+                let done = match command {
+                    Command::Signal { name, body } => self.signal(slot, &operation, name, body, at, effects),
+                    Command::Cancel => self.cancel(slot, &operation, at, effects),
+                    Command::Resume => self.resume(slot, &operation, at, effects),
+                    Command::Abort => self.abort(slot, &operation, at, effects),
+                };
+                self.recount(slot);
+                done
+            }
         };
-        self.recount(&operation);
         self.admit_waiting(at, effects);
         let outcome = match done.and_then(|()| self.stands(&operation)) {
             Ok(view) => Outcome::Taken(Box::new(view)),
@@ -53,7 +59,7 @@ impl<W: Workflows> HubTable<W> {
 
     /// How an operation stands after a command.
     fn stands(&self, operation: &OperationId) -> Result<wire::answer::Operation, Problem> {
-        let running = self.running.get(operation).map(|running| running.view(None));
+        let running = self.running_of(operation).map(|running| running.view(None));
         running.or_else(|| self.finished.get(operation).map(|finished| finished.view.clone())).map_or_else(
             || {
                 Err(Problem::new(
@@ -67,7 +73,7 @@ impl<W: Workflows> HubTable<W> {
 
     /// Why an operation takes no such command.
     fn not_now(&self, operation: &OperationId, command: &str, why: &str) -> Problem {
-        if self.running.contains_key(operation) {
+        if self.slots.contains_key(operation) {
             Problem::new(Code::NotNow, format!("{operation} does not take `{command}`: {why}"))
         } else if self.finished.contains_key(operation) {
             Problem::new(Code::NotNow, format!("{operation} does not take `{command}`: it is over"))
@@ -78,13 +84,14 @@ impl<W: Workflows> HubTable<W> {
 
     fn signal(
         &mut self,
+        slot: u64,
         operation: &OperationId,
         name: String,
         body: serde_json::Value,
         at: WallTime,
         effects: &mut Vec<HubEffect>,
     ) -> Result<(), Problem> {
-        let running = self.running.get(operation).filter(|running| running.standing == Standing::Running);
+        let running = self.running.get(&slot).filter(|running| running.standing == Standing::Running);
         let awaited = running.and_then(|running| running.signal);
         let Some((awaited, _)) = awaited else {
             return Err(self.not_now(operation, "signal", "it waits for nobody"));
@@ -93,18 +100,24 @@ impl<W: Workflows> HubTable<W> {
             let shown: String = name.chars().take(80).collect();
             return Err(Problem::field("signal", &format!("`{shown}`"), &format!("`{awaited}`, which it waits for")));
         }
-        self.try_drive(operation, Event::Signal { name, body }, at, effects)
+        self.try_drive(slot, Event::Signal { name, body }, at, effects)
             .map_err(|_| self.not_now(operation, "signal", &format!("it does not accept `{awaited}` with this body")))
     }
 
-    fn cancel(&mut self, operation: &OperationId, at: WallTime, effects: &mut Vec<HubEffect>) -> Result<(), Problem> {
-        let Some(running) = self.running.get_mut(operation) else {
+    fn cancel(
+        &mut self,
+        slot: u64,
+        operation: &OperationId,
+        at: WallTime,
+        effects: &mut Vec<HubEffect>,
+    ) -> Result<(), Problem> {
+        let Some(running) = self.running.get_mut(&slot) else {
             return Err(self.not_now(operation, "cancel", ""));
         };
         match running.standing {
             Standing::Running => {
                 let state = running.state_name();
-                self.try_drive(operation, Event::Cancelled, at, effects)
+                self.try_drive(slot, Event::Cancelled, at, effects)
                     .map_err(|_| self.not_now(operation, "cancel", &format!("it cannot in state `{state}`")))
             }
             Standing::Queued => {
@@ -112,7 +125,7 @@ impl<W: Workflows> HubTable<W> {
                 let problem = Problem::new(Code::Cancelled, "it was cancelled before its turn; nothing was done");
                 tell(running, Answer::Refused(problem), effects);
                 effects.push(HubEffect::Closed(Arc::clone(&running.view_key)));
-                self.end(operation);
+                self.end(slot);
                 Ok(())
             }
             Standing::Parked(_) | Standing::Ended => {
@@ -122,9 +135,15 @@ impl<W: Workflows> HubTable<W> {
     }
 
     /// It goes on: its deadline runs anew, what it could not handle is tried again, then what came meanwhile.
-    fn resume(&mut self, operation: &OperationId, at: WallTime, effects: &mut Vec<HubEffect>) -> Result<(), Problem> {
-        let parked = self.take_parked(operation, "resume")?;
-        let Some(running) = self.running.get_mut(operation) else { return Ok(()) };
+    fn resume(
+        &mut self,
+        slot: u64,
+        operation: &OperationId,
+        at: WallTime,
+        effects: &mut Vec<HubEffect>,
+    ) -> Result<(), Problem> {
+        let parked = self.take_parked(slot, operation, "resume")?;
+        let Some(running) = self.running.get_mut(&slot) else { return Ok(()) };
         running.standing = Standing::Running;
         running.note(at, "resumed");
         effects.push(HubEffect::Changed(Arc::clone(&running.view_key)));
@@ -135,22 +154,28 @@ impl<W: Workflows> HubTable<W> {
         while let Some(event) = events.pop_front() {
             // A barrier is a matter of what is open now.
             if !matches!(event, Event::AllReplied | Event::Enough) {
-                self.drive(operation, event, at, effects);
+                self.drive(slot, event, at, effects);
             }
         }
-        if let Some(event) = self.running.get(operation).and_then(super::Running::barrier) {
-            self.drive(operation, event, at, effects);
+        if let Some(event) = self.running.get(&slot).and_then(super::Running::barrier) {
+            self.drive(slot, event, at, effects);
         }
         for end in parked.ends {
             self.call_ended(at, end, effects);
         }
-        self.check(operation, at, effects);
+        self.check(slot, at, effects);
         Ok(())
     }
 
-    fn abort(&mut self, operation: &OperationId, at: WallTime, effects: &mut Vec<HubEffect>) -> Result<(), Problem> {
-        self.take_parked(operation, "abort")?;
-        let Some(running) = self.running.get_mut(operation) else { return Ok(()) };
+    fn abort(
+        &mut self,
+        slot: u64,
+        operation: &OperationId,
+        at: WallTime,
+        effects: &mut Vec<HubEffect>,
+    ) -> Result<(), Problem> {
+        self.take_parked(slot, operation, "abort")?;
+        let Some(running) = self.running.get_mut(&slot) else { return Ok(()) };
         running.machine.aborted(&mut self.lane);
         running.close_step(&mut |command| effects.push(HubEffect::Call(command)));
         running.standing = Standing::Ended;
@@ -162,12 +187,12 @@ impl<W: Workflows> HubTable<W> {
         effects.push(HubEffect::Deadline(Deadline::Cancel { key: running.slot }));
         effects.push(HubEffect::Closed(Arc::clone(&running.view_key)));
         effects.push(HubEffect::Over(Box::new(running.view(None))));
-        self.end(operation);
+        self.end(slot);
         Ok(())
     }
 
-    fn take_parked(&mut self, operation: &OperationId, command: &str) -> Result<Parked, Problem> {
-        match self.running.get_mut(operation).map(|running| &mut running.standing) {
+    fn take_parked(&mut self, slot: u64, operation: &OperationId, command: &str) -> Result<Parked, Problem> {
+        match self.running.get_mut(&slot).map(|running| &mut running.standing) {
             Some(Standing::Parked(parked)) => Ok(std::mem::take(parked)),
             Some(Standing::Queued | Standing::Running | Standing::Ended) | None => {
                 Err(self.not_now(operation, command, "it is not parked"))

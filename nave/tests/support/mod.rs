@@ -84,7 +84,7 @@ pub(crate) fn kinds() -> Vec<FaultKind> {
 
 /// Switch and number of each rule that stands.
 pub(crate) fn rules(world: &World) -> Vec<(String, u32)> {
-    world.speaker().all_rules().into_iter().map(|rule| (rule.switch.0, rule.number)).collect()
+    world.speaker().all_rules().into_iter().map(|rule| (rule.switch.to_string(), rule.number)).collect()
 }
 
 /// Switch and number of the rules of a whole flow.
@@ -159,7 +159,7 @@ pub(crate) fn stranger(world: &mut World, n: u32, action: wire::speaker::Action)
     let call = wire::CallId::new(OperationId::new("stranger").expect("letters are allowed"), 1, n);
     let mut envelope = Envelope::new(Kind::Call, format!("{call}/speaker/1"), "/stranger");
     envelope.call = Some(call);
-    let key = action.switch().0.clone();
+    let key = action.switch().to_string();
     let body = serde_json::to_vec(&wire::speaker::Command { action, error: None }).expect("plain data");
     let topic = world.system().speaker_topic();
     world.write(&[Outgoing::keyed(&topic, key, body).with(&envelope)]);

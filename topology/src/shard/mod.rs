@@ -310,8 +310,9 @@ impl Shard {
                 closed.push(key);
             }
         }
-        for message in effects.messages {
-            self.send(partition, message);
+        if !effects.messages.is_empty() {
+            let sent = self.clock.wall();
+            effects.messages.into_iter().for_each(|message| self.send(partition, message, sent));
         }
         for (component, key) in &closed {
             self.show(partition, *component, key, None);

@@ -6,7 +6,7 @@ use bus::{Outgoing, Route};
 use bytes::Bytes;
 use wire::alive::Liveness;
 use wire::answer::LanePosition;
-use wire::{Envelope, Kind};
+use wire::{Envelope, Kind, WallTime};
 
 use super::owned::Phase;
 use super::{Shard, Timeout};
@@ -17,12 +17,11 @@ use crate::timers::DueOf;
 use crate::views::ViewKey;
 
 impl Shard {
-    pub(super) fn send(&mut self, partition: u32, message: Message) {
+    pub(super) fn send(&mut self, partition: u32, message: Message, now: WallTime) {
         let Message { topic, route, key, mut envelope, expires_after_ms, body } = message;
-        let now = self.clock.wall();
         envelope.time = Some(now);
         envelope.expires = expires_after_ms.map(|ms| now.plus_ms(ms));
-        self.write(partition, Outgoing { topic, route, key, headers: bus::Headers::of(&envelope), value: body });
+        self.write(partition, Outgoing::packed(topic, route, key.as_deref(), &envelope, body));
     }
 
     pub(super) fn write(&mut self, partition: u32, record: Outgoing) {
