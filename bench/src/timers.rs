@@ -13,7 +13,7 @@ use topology::{
     Bolt, Declarer, Delivery, Emitter, InboxSpout, Settings, Shard, ShardOptions, ShardStatus, Topology, Unreadable,
 };
 use wire::topics::Topics;
-use wire::{Envelope, Kind};
+use wire::{Envelope, Head, Kind};
 
 use crate::used::memory_bytes;
 
@@ -68,7 +68,7 @@ struct Ears;
 
 impl InboxSpout for Ears {
     type Out = (u64, u64);
-    fn accepts(&self, envelope: &Envelope) -> bool {
+    fn accepts(&self, envelope: &Head<'_>) -> bool {
         envelope.kind == Kind::Request
     }
     fn receive(&mut self, delivery: &Delivery<'_>, out: &mut Emitter<(u64, u64)>) -> Result<(), Unreadable> {
