@@ -6,7 +6,7 @@ use bus::{Outgoing, Route};
 use bytes::Bytes;
 use wire::alive::Liveness;
 use wire::answer::LanePosition;
-use wire::{Envelope, Kind};
+use wire::{Envelope, Kind, WallTime};
 
 use super::owned::Phase;
 use super::{Shard, Timeout};
@@ -17,11 +17,15 @@ use crate::timers::DueOf;
 use crate::views::ViewKey;
 
 impl Shard {
-    pub(super) fn send(&mut self, partition: u32, message: Message) {
+    /// Puts a message into the next commit. What a tuple of another stage asked for has no longer use than from when it was sent:
+    /// that stage's time went on while the tuple waited here, and it may have given up since, and be sure that nothing of it
+    /// is still to come.
+    pub(super) fn send(&mut self, partition: u32, message: Message, sent: Option<WallTime>) {
         let Message { topic, route, key, mut envelope, expires_after_ms, body } = message;
         let now = self.clock.wall();
         envelope.time = Some(now);
-        envelope.expires = expires_after_ms.map(|ms| now.plus_ms(ms));
+        let since = sent.map_or(now, |sent| sent.min(now));
+        envelope.expires = expires_after_ms.map(|ms| since.plus_ms(ms));
         self.write(partition, Outgoing { topic, route, key, headers: bus::Headers::of(&envelope), value: body });
     }
 
