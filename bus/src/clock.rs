@@ -50,11 +50,14 @@ pub struct ManualClock {
 impl Default for ManualClock {
     /// Starts at 2026-11-21T02:00:00Z.
     fn default() -> Self {
-        Self { mono_ns: AtomicU64::new(0), wall_offset_ms: AtomicI64::new(1_795_226_400_000) }
+        Self { mono_ns: AtomicU64::new(0), wall_offset_ms: AtomicI64::new(Self::DAY_MS.cast_signed()) }
     }
 }
 
 impl ManualClock {
+    /// When it starts.
+    pub(crate) const DAY_MS: u64 = 1_795_226_400_000;
+
     /// Lets `ms` milliseconds pass on both clocks.
     pub fn advance_ms(&self, ms: u64) {
         self.mono_ns.fetch_add(ms * 1_000_000, Ordering::SeqCst);

@@ -31,11 +31,13 @@
 //! ```
 //!
 //! Read in this order: [`record`] (what travels), [`topic`] (where), [`member`] (the trait and its contract), [`clock`]
-//! and [`part`] (how time and turns are given; [`pause`] when they fail), [`embedded`] and [`kafka`] (the two implementations).
+//! and [`part`] (how time and turns are given; [`pause`] when they fail), [`embedded`] and [`kafka`] (the two implementations),
+//! [`faulty`] (either of them, going wrong).
 
 pub mod clock;
 pub mod embedded;
 pub mod error;
+pub mod faulty;
 pub mod kafka;
 pub mod member;
 pub mod part;
@@ -47,6 +49,7 @@ pub use clock::{Clock, ManualClock, MonoTime};
 pub use embedded::disk::{DiskFaults, DiskOptions, Sync};
 pub use embedded::{Embedded, EmbeddedOptions};
 pub use error::{BusError, CommitError};
+pub use faulty::{AppendFate, CommitFate, DriftingClock, Fates, Faulty, Passage, Script, Seen};
 pub use kafka::{Kafka, KafkaOptions};
 pub use member::{Arrival, Batch, Bus, Committed, Member, MemberSpec, Position, Reader, Takeover, Writer};
 pub use part::{Part, Turn};

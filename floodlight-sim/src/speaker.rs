@@ -7,7 +7,7 @@
 //! | the client's drill (`error: IN_FL`) | nothing is done and nothing is told |
 //! | a fault | what the fault says; see [`crate::fault`] |
 //! | an undo names calls | they are refused from now on |
-//! | the call was undone | refusal `undone` |
+//! | the call was undone, or refused before | refusal `undone` |
 //! | the call was carried out before | the same reply, from memory; nothing is done |
 //! | `ce_expirytime` has passed | refusal `expired` |
 //! | the switch declines | refusal `meter_taken` |
@@ -15,8 +15,8 @@
 //!
 //! All but the first two are looked at when the command is carried out, which a fault may delay. A repeat that comes while
 //! its first sending is still delayed is handled like the call itself: whichever of them is carried out first is
-//! remembered, and the other one finds it there. A refusal is not remembered, since nothing was done: a repeat is judged
-//! anew.
+//! remembered, and the other one finds it there. A refusal is final: who is told that nothing was done undoes nothing, so the
+//! call is not carried out when it comes again. A failure is not remembered: a repeat is judged anew.
 
 use bus::MonoTime;
 use wire::flow::Drill;
@@ -87,6 +87,9 @@ impl Speaker {
             }
             FaultKind::Error { code, retry } => {
                 let refusal = Refusal { error: code, detail: "a fault was asked for".into() };
+                if !retry {
+                    self.refuse_ever_after(&request);
+                }
                 let body = if retry { Body::Failure(refusal) } else { Body::Refusal(refusal) };
                 vec![Answer { key: request.key, request: request.envelope, body, flaw: None }]
             }
@@ -234,7 +237,7 @@ impl Speaker {
         }
         let call = call_of(&request);
         let (deed, body) = if self.tables.memory().is_undone(call) {
-            refused("undone", format!("call {call} was undone"))
+            refused("undone", format!("call {call} was undone, or refused before"))
         } else if let Some(reply) = self.tables.memory().reply(call) {
             (Some(Deed::Remembered), Body::Reply(reply.clone()))
         } else if let Some(expires) = request.envelope.expires.filter(|expires| *expires < wall) {
@@ -242,10 +245,19 @@ impl Speaker {
         } else {
             act(&mut self.tables, call, &request.command.action)
         };
+        if matches!(body, Body::Refusal(_)) {
+            self.refuse_ever_after(&request);
+        }
         if let Some(deed) = deed {
             self.note(wall, &request, deed);
         }
         Answer { key: request.key, request: request.envelope, body, flaw: None }
+    }
+
+    /// Who was told that nothing was done does not undo it: so what is refused once is not carried out when the same call comes
+    /// again, as it does where its worker died and another one sends it anew.
+    fn refuse_ever_after(&mut self, request: &Request) {
+        self.tables.undo(call_of(request));
     }
 
     /// Writes down what came of a command.

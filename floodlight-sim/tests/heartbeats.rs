@@ -4,7 +4,6 @@
 
 mod support;
 
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bus::{Bus as _, Clock as _, Part as _, TopicSpec};
@@ -134,7 +133,7 @@ fn it_can_be_silent_while_its_heart_beats_on() {
 fn heartbeats_that_cannot_be_told_are_lost_and_answers_are_told() {
     let mut world = world();
     let mut part = world.part_with("speaker-0", &beating(500));
-    world.failures.store(2, Ordering::Relaxed);
+    world.fail_appends(2);
     world.send(install(1, 1));
     run(&world, &mut part, 1_100);
     assert_eq!((world.told(), beats(&world)), (vec![reply_to(1, 1)], vec![(0, false)]));

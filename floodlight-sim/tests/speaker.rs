@@ -121,13 +121,27 @@ fn another_call_finds_the_rule_that_stands() {
 }
 
 #[test]
-fn a_taken_meter_is_refused_and_judged_anew_when_it_is_free() {
+fn a_taken_meter_is_refused_and_judged_anew_for_another_call_when_it_is_free() {
     let mut speaker = Speaker::default();
     on(&mut speaker, 0, install(1));
-    let other = request(Kind::Call, 4, 1, Action::Install { rule: Rule { cookie: 18, ..rule() } });
-    assert_eq!(errors(&on(&mut speaker, 0, other.clone())), ["meter_taken"]);
+    let other = |step| request(Kind::Call, step, 1, Action::Install { rule: Rule { cookie: 18, ..rule() } });
+    assert_eq!(errors(&on(&mut speaker, 0, other(4))), ["meter_taken"]);
     on(&mut speaker, 0, undo());
-    assert_eq!(on(&mut speaker, 0, other), [INSTALLED]);
+    assert_eq!(errors(&on(&mut speaker, 0, other(4))), ["undone"], "who was told that it is not done does not undo it");
+    assert_eq!(on(&mut speaker, 0, other(5)), [INSTALLED]);
+}
+
+/// Its worker dies, and another one sends it anew, in time.
+#[test]
+fn a_call_that_was_refused_is_not_carried_out_when_it_comes_again() {
+    let mut speaker = Speaker::default();
+    let mut late = install(1);
+    late.envelope.expires = Some(WallTime(99));
+    assert_eq!(errors(&on(&mut speaker, 100, late)), ["expired"]);
+    let mut again = install(1);
+    again.envelope.expires = Some(WallTime(999));
+    assert_eq!(errors(&on(&mut speaker, 100, again)), ["undone"]);
+    assert!(!stands(&speaker));
 }
 
 #[test]
@@ -169,9 +183,11 @@ fn a_call_past_its_time_is_refused_when_it_is_carried_out() {
     on(&mut speaker, 0, late.clone());
     assert_eq!(errors(&due(&mut speaker, 100)), ["expired"]);
     speaker.faults_mut().clear();
-    assert_eq!(errors(&on(&mut speaker, 100, late.clone())), ["expired"]);
-    assert_eq!(on(&mut speaker, 99, late.clone()), [INSTALLED], "its last moment is not too late");
-    assert_eq!(on(&mut speaker, 500, late), [INSTALLED], "what is remembered is told at any time");
+    assert_eq!(errors(&on(&mut speaker, 99, late)), ["undone"], "it was refused once");
+    let mut last = request(Kind::Call, 3, 1, install(1).command.action);
+    last.envelope.expires = Some(WallTime(99));
+    assert_eq!(on(&mut speaker, 99, last.clone()), [INSTALLED], "its last moment is not too late");
+    assert_eq!(on(&mut speaker, 500, last), [INSTALLED], "what is remembered is told at any time");
 }
 
 #[test]

@@ -33,7 +33,7 @@
 //! line), [`submission`] and [`control`] (which topologies there are), [`node`] and [`deployment`] (what a process does about
 //! them), [`process`] and [`shutdown`] (how it is put together, and how it ends), [`client`] and [`explain`] (for people);
 //! [`mod@hub_and_spokes`] and [`spoke`] (what a user's workflow needs around it), [`testing`] (a user's topology in virtual
-//! time), [`world`] (the flow topology in virtual time) over [`system`], [`anything`] (records of any bytes).
+//! time), [`sim`] (the same with everything going wrong), [`world`] (the flow topology in virtual time) over [`system`], [`anything`] (records of any bytes).
 
 pub mod anything;
 pub mod client;
@@ -49,6 +49,7 @@ pub mod node;
 pub mod process;
 pub mod program;
 pub mod shutdown;
+pub mod sim;
 pub mod spoke;
 pub mod submission;
 pub mod system;

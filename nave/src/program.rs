@@ -1,17 +1,17 @@
 //! What a binary has code for: topologies by name, and whether the first user's own parts come along.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
-use bus::{Bus, BusError, Part};
 use flows::FlowSettings;
 use hub::HubSettings;
 use topology::{BuildErrors, Settings, Topology};
-use wire::topics::Topics;
 use workers::{WorkerBolt, WorkerSettings};
 
-use crate::spoke::{Served, Spoke, SpokePart};
+use crate::sim::host::{MakeHost, Speaker};
+use crate::sim::{self, Scenario, Simulation};
+use crate::spoke::{Served, Spoke};
 
 /// Makes a topology, as users write it.
 pub type MakeTopology = fn() -> Result<Topology, BuildErrors>;
@@ -20,12 +20,10 @@ pub type MakeTopology = fn() -> Result<Topology, BuildErrors>;
 #[derive(Clone)]
 pub struct Program {
     topologies: BTreeMap<String, Topology>,
-    spokes: BTreeMap<String, MakeSpoke>,
+    spokes: BTreeMap<String, MakeHost>,
+    scenarios: BTreeMap<String, Scenario>,
     flows: bool,
 }
-
-/// Makes a part that serves a spoke, as a member of this name.
-pub(crate) type MakeSpoke = Arc<dyn Fn(&dyn Bus, &Topics, &str) -> Result<Box<dyn Part>, BusError> + Send + Sync>;
 
 /// Why a program cannot be made of these topologies.
 #[derive(Debug)]
@@ -59,7 +57,8 @@ impl Program {
     /// # Errors
     /// Where one cannot be built, or two have one name.
     pub fn of(topologies: impl IntoIterator<Item = MakeTopology>) -> Result<Self, ProgramError> {
-        let mut program = Self { topologies: BTreeMap::new(), spokes: BTreeMap::new(), flows: false };
+        let mut program =
+            Self { topologies: BTreeMap::new(), spokes: BTreeMap::new(), scenarios: BTreeMap::new(), flows: false };
         for make in topologies {
             program.add(&make()?)?;
         }
@@ -74,23 +73,43 @@ impl Program {
         let settings = Settings::default().with("flows", &FlowSettings::default());
         self.add(&flows::flow_topology()?.with_settings(&settings)?)?;
         self.flows = true;
-        Ok(self)
+        Ok(self.scenario(flows::NAME, sim::flows::scenario()))
     }
 
     /// The same with a spoke in Rust, which `up` runs beside the topologies: its tables live and die with the process.
     #[must_use]
     pub fn spoke<S: Spoke>(mut self, service: &str, make: impl Fn() -> S + Send + Sync + 'static) -> Self {
-        let of = service.to_owned();
-        let make: MakeSpoke = Arc::new(move |bus, topics, member| {
-            let part = SpokePart::join(bus, topics, &of, member, Served::new(make()))?;
-            Ok(Box::new(part) as Box<dyn Part>)
-        });
+        let make: MakeHost = Arc::new(move || Box::new(Served::new(make())));
         self.spokes.insert(service.to_owned(), make);
         self
     }
 
+    /// The same with what `sim` asks of a topology, and what must be so in the end. Its spokes are those of the program.
+    #[must_use]
+    pub fn scenario(mut self, topology: &str, scenario: Scenario) -> Self {
+        self.scenarios.insert(topology.to_owned(), scenario);
+        self
+    }
+
+    /// A topology that can be simulated; none where there is no such topology, or it has no scenario.
+    pub fn simulation(&self, topology: &str) -> Option<Simulation> {
+        let (code, scenario) = (self.topology(topology)?, self.scenarios.get(topology)?);
+        let mut spokes = self.spokes.clone();
+        if self.flows && topology == flows::NAME {
+            spokes.insert(flows::SPEAKER.to_owned(), Arc::new(|| Box::new(Speaker::new())));
+        }
+        let called: BTreeSet<String> = code.stages().iter().flat_map(|stage| code.watches(&stage.name)).collect();
+        spokes.retain(|service, _| called.contains(service));
+        Some(Simulation::new(code.clone(), scenario.clone(), spokes))
+    }
+
+    /// The topologies that can be simulated.
+    pub fn simulated(&self) -> impl Iterator<Item = &str> {
+        self.scenarios.keys().filter(|name| self.topologies.contains_key(*name)).map(String::as_str)
+    }
+
     /// Its spokes, by service.
-    pub(crate) fn spokes(&self) -> impl Iterator<Item = (&String, &MakeSpoke)> {
+    pub(crate) fn spokes(&self) -> impl Iterator<Item = (&String, &MakeHost)> {
         self.spokes.iter()
     }
 

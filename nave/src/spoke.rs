@@ -1,8 +1,8 @@
 //! A spoke in Rust: a service that answers requests over the bus.
 //!
 //! A spoke may be written in any language, since its whole duty is to read a topic and to answer. This one does what a spoke
-//! should that can: it remembers the calls that it carried out, so that a repeat gets the same reply and nothing is done
-//! twice; it refuses calls that were undone, and calls that are past their time.
+//! should that can: it remembers the calls that it carried out or refused, so that a repeat is told the same and nothing is done
+//! twice, or after it was refused; it refuses calls that were undone, and calls that are past their time.
 //!
 //! ```
 //! use nave::spoke::{No, Spoke};
@@ -114,17 +114,42 @@ impl<S> Clone for Served<S> {
 
 struct Memory<S> {
     spoke: S,
-    replies: BTreeMap<CallId, Bytes>,
+    /// What each call was told, reply or refusal.
+    told: BTreeMap<CallId, (Kind, Bytes)>,
     undone: BTreeSet<CallId>,
     /// What was remembered, the oldest first.
     order: VecDeque<CallId>,
+    /// Where somebody looks: the calls that were handled since the last look, in order.
+    journal: Option<Vec<Handled>>,
+}
+
+/// A call that a spoke handled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Handled {
+    /// Which.
+    pub(crate) call: CallId,
+    /// True: it was carried out now. Else it was answered from memory, or refused.
+    pub(crate) done: bool,
 }
 
 impl<S: Spoke> Served<S> {
     /// A spoke that remembers nothing yet.
     pub fn new(spoke: S) -> Self {
-        let memory = Memory { spoke, replies: BTreeMap::new(), undone: BTreeSet::new(), order: VecDeque::new() };
-        Self(Arc::new(Mutex::new(memory)))
+        let (told, undone, order) = (BTreeMap::new(), BTreeSet::new(), VecDeque::new());
+        Self(Arc::new(Mutex::new(Memory { spoke, told, undone, order, journal: None })))
+    }
+
+    /// Forgets every call that it carried out or that was undone, as one does that has lost its memory: for tests.
+    pub fn forget(&self) {
+        let mut memory = self.lock();
+        memory.told.clear();
+        memory.undone.clear();
+        memory.order.clear();
+    }
+
+    /// What it handled since the last time, in order; from the first time on it is written down.
+    pub(crate) fn journal(&self) -> Vec<Handled> {
+        self.lock().journal.replace(Vec::new()).unwrap_or_default()
     }
 
     /// Looks at the spoke.
@@ -138,57 +163,81 @@ impl<S: Spoke> Served<S> {
 
     /// What a request is answered: kind and body. None where it is not.
     fn answer(&self, record: &Record, envelope: &Envelope, wall: WallTime) -> Option<(Kind, Bytes)> {
-        let refusal = |error: &str, detail: String| {
-            let refusal = Reason { error: error.into(), detail };
-            Some((Kind::Refusal, serde_json::to_vec(&refusal).expect("it is plain data").into()))
+        let Some(call) = &envelope.call else {
+            return Some(refusal("unreadable", "a request needs ce_callid".to_owned()));
         };
-        let Some(call) = &envelope.call else { return refusal("unreadable", "a request needs ce_callid".into()) };
         let mut memory = self.lock();
         if envelope.kind == Kind::Undo {
             for undone in &envelope.undoes {
                 memory.undone.insert(undone.clone());
                 memory.remember(undone);
             }
+            memory.note(call, false);
         }
-        if let Some(reply) = memory.replies.get(call) {
-            return Some((Kind::Reply, reply.clone()));
+        if let Some(told) = memory.told.get(call) {
+            return Some(told.clone());
         }
-        if memory.undone.contains(call) {
-            return refusal("undone", format!("call {call} was undone"));
+        let told = memory.decide(call, record, envelope, wall)?;
+        // Who was told that nothing was done does not undo it: so what is refused is refused ever after, like what is done is
+        // done. The same call comes again where its worker died and another one sends it anew.
+        if told.0 != Kind::Failure {
+            memory.told.insert(call.clone(), told.clone());
+            memory.remember(call);
+        }
+        Some(told)
+    }
+}
+
+fn refusal(error: &str, detail: String) -> (Kind, Bytes) {
+    told(Kind::Refusal, &Reason { error: error.into(), detail })
+}
+
+fn told(kind: Kind, reason: &Reason) -> (Kind, Bytes) {
+    (kind, serde_json::to_vec(reason).expect("it is plain data").into())
+}
+
+impl<S: Spoke> Memory<S> {
+    /// What a call is told that comes for the first time.
+    fn decide(&mut self, call: &CallId, record: &Record, envelope: &Envelope, wall: WallTime) -> Option<(Kind, Bytes)> {
+        if self.undone.contains(call) {
+            return Some(refusal("undone", format!("call {call} was undone")));
         }
         if let Some(expires) = envelope.expires.filter(|expires| *expires < wall) {
-            return refusal("expired", format!("call {call} was of no use after {expires}"));
+            return Some(refusal("expired", format!("call {call} was of no use after {expires}")));
         }
         let request = match serde_json::from_slice(&record.value) {
             Ok(request) => request,
-            Err(error) => return refusal("unreadable", error.to_string()),
+            Err(error) => return Some(refusal("unreadable", error.to_string())),
         };
         let key = String::from_utf8_lossy(record.key.as_deref().unwrap_or_default()).into_owned();
-        let told = |kind, body: &Reason| Some((kind, serde_json::to_vec(body).expect("it is plain data").into()));
-        match memory.spoke.handle(&key, request) {
+        match self.spoke.handle(&key, request) {
             Ok(reply) => {
-                let reply: Bytes = match serde_json::to_vec(&reply) {
-                    Ok(reply) => reply.into(),
-                    Err(error) => return refusal("unwritable", error.to_string()),
-                };
-                memory.replies.insert(call.clone(), reply.clone());
-                memory.remember(call);
-                Some((Kind::Reply, reply))
+                self.note(call, true);
+                match serde_json::to_vec(&reply) {
+                    Ok(reply) => Some((Kind::Reply, reply.into())),
+                    Err(error) => Some(refusal("unwritable", error.to_string())),
+                }
             }
-            Err(No::Refuse(body)) => told(Kind::Refusal, &body),
-            Err(No::TryAgain(body)) => told(Kind::Failure, &body),
+            Err(No::Refuse(reason)) => Some(told(Kind::Refusal, &reason)),
+            Err(No::TryAgain(reason)) => Some(told(Kind::Failure, &reason)),
             Err(No::Silence) => None,
         }
     }
 }
 
 impl<S> Memory<S> {
+    fn note(&mut self, call: &CallId, done: bool) {
+        if let Some(journal) = &mut self.journal {
+            journal.push(Handled { call: call.clone(), done });
+        }
+    }
+
     fn remember(&mut self, call: &CallId) {
         self.order.push_back(call.clone());
         if self.order.len() > REMEMBERED
             && let Some(oldest) = self.order.pop_front()
         {
-            self.replies.remove(&oldest);
+            self.told.remove(&oldest);
             self.undone.remove(&oldest);
         }
     }

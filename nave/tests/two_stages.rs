@@ -4,8 +4,6 @@
 //! (With their paths given, the files find their own `support` where it is.)
 #![expect(clippy::duplicate_mod, reason = "each of the files is a test of its own too, and brings its support along")]
 
-#[path = "chaos.rs"]
-mod chaos;
 #[path = "crash.rs"]
 mod crash;
 #[path = "faults.rs"]

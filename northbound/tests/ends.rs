@@ -4,112 +4,49 @@
 
 mod support;
 
-use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bus::{
-    Bounds, Bus, BusError, Clock, Embedded, EmbeddedOptions, ManualClock, Member, MemberSpec, Outgoing, Part, Reader,
-    Record, TopicInfo, TopicSpec, Writer,
+    AppendFate, Bus, BusError, Clock, Embedded, EmbeddedOptions, Fates, Faulty, ManualClock, Outgoing, Part, Script,
+    TopicSpec,
 };
 use northbound::{Gateway, GatewayOptions, Inlet, Outlet, Submission, Ticket};
 use support::{EGRESS, INBOX, VIEW, about, ended, failed, refused, running, up};
 use uuid::Uuid;
 use wire::{Code, Kind, OperationId};
 
-type Faults = Arc<Mutex<VecDeque<BusError>>>;
-
-/// A bus whose writers and readers answer with these faults first.
+/// A bus whose writers and readers are told what a test says.
 #[derive(Clone)]
-struct Faulty {
+struct World {
     bus: Embedded,
+    faulty: Faulty,
     clock: Arc<ManualClock>,
-    faults: Faults,
+    script: Arc<Script>,
 }
 
-struct Fault<T> {
-    inner: T,
-    faults: Faults,
-}
-
-impl<T> Fault<T> {
-    fn next(&self) -> Result<(), BusError> {
-        self.faults.lock().unwrap().pop_front().map_or(Ok(()), Err)
-    }
-}
-
-impl Writer for Fault<Box<dyn Writer>> {
-    fn append(&mut self, records: &[Outgoing]) -> Result<(), BusError> {
-        self.next()?;
-        self.inner.append(records)
-    }
-}
-
-impl Reader for Fault<Box<dyn Reader>> {
-    fn assign(&mut self, topic: &str, partition: u32, from: u64) -> Result<(), BusError> {
-        self.inner.assign(topic, partition, from)
-    }
-
-    fn poll(&mut self, max: usize, wait: Duration, out: &mut Vec<Record>) -> Result<(), BusError> {
-        self.next()?;
-        self.inner.poll(max, wait, out)
-    }
-}
-
-impl Bus for Faulty {
-    fn ensure_topic(&self, spec: &TopicSpec) -> Result<TopicInfo, BusError> {
-        self.bus.ensure_topic(spec)
-    }
-
-    fn topic(&self, name: &str) -> Result<Option<TopicInfo>, BusError> {
-        self.bus.topic(name)
-    }
-
-    fn bounds(&self, topic: &str, partition: u32) -> Result<Bounds, BusError> {
-        self.bus.bounds(topic, partition)
-    }
-
-    fn member(&self, spec: &MemberSpec) -> Result<Box<dyn Member>, BusError> {
-        self.bus.member(spec)
-    }
-
-    fn members(&self, group: &str) -> Result<usize, BusError> {
-        self.bus.members(group)
-    }
-
-    fn reader(&self) -> Result<Box<dyn Reader>, BusError> {
-        Ok(Box::new(Fault { inner: self.bus.reader()?, faults: Arc::clone(&self.faults) }))
-    }
-
-    fn writer(&self, name: &str) -> Result<Box<dyn Writer>, BusError> {
-        Ok(Box::new(Fault { inner: self.bus.writer(name)?, faults: Arc::clone(&self.faults) }))
-    }
-
-    fn clock(&self) -> Arc<dyn Clock> {
-        Arc::clone(&self.clock) as Arc<dyn Clock>
-    }
-}
-
-impl Faulty {
+impl World {
     fn new() -> Self {
         let clock = Arc::new(ManualClock::default());
         let bus = Embedded::open(Arc::clone(&clock) as Arc<dyn Clock>, EmbeddedOptions::default());
         for topic in [INBOX, EGRESS, VIEW] {
             bus.ensure_topic(&TopicSpec::log(topic, 2)).unwrap();
         }
-        Self { bus, clock, faults: Faults::default() }
+        let script = Arc::new(Script::default());
+        let faulty = Faulty::new(Arc::new(bus.clone()), Arc::clone(&script) as Arc<dyn Fates>);
+        Self { bus, faulty, clock, script }
     }
 
-    fn fault(&self, error: BusError) {
-        self.faults.lock().unwrap().push_back(error);
+    fn outlet(&self, gateway: &Arc<Gateway>) -> Outlet {
+        Outlet::open(Arc::new(self.faulty.clone()), Arc::clone(gateway)).unwrap()
     }
 
     /// A gateway that knows the newest `known` operations.
     fn gateway(&self, known: usize) -> Arc<Gateway> {
         let mut options = GatewayOptions::new(INBOX, EGRESS, VIEW, 2);
         options.limits.known_operations = known;
-        Arc::new(Gateway::new(options, self.clock()))
+        Arc::new(Gateway::new(options, self.faulty.clock()))
     }
 
     fn write(&self, records: &[Outgoing]) {
@@ -138,9 +75,9 @@ fn unavailable() -> BusError {
 
 #[test]
 fn requests_that_wait_are_written_as_one_batch() {
-    let bus = Faulty::new();
+    let bus = World::new();
     let gateway = bus.gateway(100);
-    let mut inlet = Inlet::open(&bus).unwrap();
+    let mut inlet = Inlet::open(&bus.faulty).unwrap();
     assert!(!inlet.turn(Duration::ZERO).unwrap().worked);
     let tickets: Vec<Ticket> = (1..=100).map(|n| ticket(&gateway, n)).collect();
     for ticket in &tickets {
@@ -153,14 +90,14 @@ fn requests_that_wait_are_written_as_one_batch() {
 
 #[test]
 fn a_write_that_fails_is_told_to_each_of_its_requests_and_the_next_one_works() {
-    let bus = Faulty::new();
+    let bus = World::new();
     let gateway = bus.gateway(100);
-    let mut inlet = Inlet::open(&bus).unwrap();
+    let mut inlet = Inlet::open(&bus.faulty).unwrap();
     let mut tickets = [1, 2].map(|n| ticket(&gateway, n));
     for ticket in &tickets {
         inlet.handle().send(ticket).unwrap();
     }
-    bus.fault(unavailable());
+    bus.script.append(AppendFate::Fails(unavailable()));
     inlet.turn(Duration::ZERO).unwrap();
     for ticket in &mut tickets {
         let problem = ticket.answer.try_recv().unwrap().unwrap_err();
@@ -176,21 +113,21 @@ fn a_write_that_fails_is_told_to_each_of_its_requests_and_the_next_one_works() {
 
 #[test]
 fn an_inlet_without_its_topic_ends_and_says_so() {
-    let bus = Faulty::new();
+    let bus = World::new();
     let gateway = bus.gateway(100);
-    let mut inlet = Inlet::open(&bus).unwrap();
+    let mut inlet = Inlet::open(&bus.faulty).unwrap();
     let mut waiting = ticket(&gateway, 1);
     inlet.handle().send(&waiting).unwrap();
-    bus.fault(BusError::NoTopic(INBOX.into()));
+    bus.script.append(AppendFate::Fails(BusError::NoTopic(INBOX.into())));
     assert_eq!(inlet.turn(Duration::ZERO), Err(BusError::NoTopic(INBOX.into())));
     assert!(waiting.answer.try_recv().unwrap().is_err());
 }
 
 #[test]
 fn an_inlet_that_is_full_is_busy_and_one_that_stops_writes_what_it_was_given() {
-    let bus = Faulty::new();
+    let bus = World::new();
     let gateway = bus.gateway(100);
-    let inlet = Box::new(Inlet::open(&bus).unwrap());
+    let inlet = Box::new(Inlet::open(&bus.faulty).unwrap());
     let handle = inlet.handle();
     let one = ticket(&gateway, 1);
     for _ in 0..1_024 {
@@ -204,13 +141,13 @@ fn an_inlet_that_is_full_is_busy_and_one_that_stops_writes_what_it_was_given() {
 
 #[test]
 fn a_northbound_that_starts_again_knows_the_views_and_the_newest_answers() {
-    let bus = Faulty::new();
+    let bus = World::new();
     for n in 1..=20 {
         bus.write(&[about(Kind::Answer, &ended(&id(n), up(&id(n), false)), "x").to(0)]);
     }
     bus.write(&[about(Kind::View, &running(&id(99), 1), "x")]);
     let gateway = bus.gateway(20);
-    let mut outlet = Outlet::open(Arc::new(bus.clone()), Arc::clone(&gateway)).unwrap();
+    let mut outlet = bus.outlet(&gateway);
     assert!(!outlet.ready().load(Ordering::Acquire));
     assert!(outlet.turn(Duration::ZERO).unwrap().worked);
     assert!(outlet.ready().load(Ordering::Acquire));
@@ -220,9 +157,9 @@ fn a_northbound_that_starts_again_knows_the_views_and_the_newest_answers() {
 
 #[test]
 fn an_answer_that_is_written_before_the_first_turn_is_not_missed() {
-    let bus = Faulty::new();
+    let bus = World::new();
     let gateway = bus.gateway(1);
-    let mut outlet = Outlet::open(Arc::new(bus.clone()), Arc::clone(&gateway)).unwrap();
+    let mut outlet = bus.outlet(&gateway);
     let tickets: Vec<Ticket> = (1..=50).map(|n| ticket(&gateway, n)).collect();
     for ticket in &tickets {
         let operation = &ticket.operation;
@@ -236,13 +173,13 @@ fn an_answer_that_is_written_before_the_first_turn_is_not_missed() {
 
 #[test]
 fn while_answers_cannot_be_read_it_is_not_ready_and_tries_again_after_a_pause() {
-    let bus = Faulty::new();
+    let bus = World::new();
     let gateway = bus.gateway(100);
-    let mut outlet = Box::new(Outlet::open(Arc::new(bus.clone()), Arc::clone(&gateway)).unwrap());
+    let mut outlet = Box::new(bus.outlet(&gateway));
     let mut waiting = ticket(&gateway, 1);
     let answer = ended(&waiting.operation, refused(Code::QueueFull));
     bus.write(&[about(Kind::Answer, &answer, waiting.id())]);
-    bus.fault(unavailable());
+    bus.script.read(unavailable());
     let turn = outlet.turn(Duration::ZERO).unwrap();
     assert_eq!((turn.next, outlet.ready().load(Ordering::Acquire)), (Some(bus.clock.mono().plus_ms(50)), false));
     bus.clock.advance_ms(49);
@@ -257,9 +194,9 @@ fn while_answers_cannot_be_read_it_is_not_ready_and_tries_again_after_a_pause() 
 
 #[test]
 fn answers_that_were_deleted_are_passed_over_and_the_next_are_read() {
-    let bus = Faulty::new();
+    let bus = World::new();
     let gateway = bus.gateway(100);
-    let mut outlet = Outlet::open(Arc::new(bus.clone()), Arc::clone(&gateway)).unwrap();
+    let mut outlet = bus.outlet(&gateway);
     for n in 1..=4 {
         bus.write(&[about(Kind::Answer, &ended(&id(n), up(&id(n), false)), "x").to(1)]);
     }

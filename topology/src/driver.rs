@@ -102,6 +102,21 @@ fn keep_turning(mut part: Box<dyn Part>, stop: &AtomicBool, clock: &dyn Clock) -
     Ok(part.stop())
 }
 
+/// Does `work` on each of so many threads at once, and waits for all of them: for work that has an end, and shares it out by
+/// itself.
+///
+/// # Panics
+/// Where one of them does, or the system gives no thread.
+pub fn on_threads<R: Send>(threads: usize, work: impl Fn() -> R + Sync) -> Vec<R> {
+    std::thread::scope(|scope| {
+        let running: Vec<_> = (0..threads).map(|_| scope.spawn(&work)).collect();
+        running
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .collect()
+    })
+}
+
 /// Parts on one thread, in virtual time, in an order that a seed gives.
 ///
 /// The clock stands while anything can be done, and then jumps to the next moment for which a part has asked.

@@ -67,6 +67,11 @@ impl Timers {
         self.armed.len()
     }
 
+    /// Component, number and generation of each.
+    pub(crate) fn armed(&self) -> impl Iterator<Item = (u16, u64, u32)> {
+        self.armed.iter().map(|((component, timer), armed)| (*component, *timer, armed.generation))
+    }
+
     pub(crate) fn apply(&mut self, component: u16, effect: TimerEffect, since: Since) {
         match effect {
             TimerEffect::Arm { timer, generation, after_ms } => {

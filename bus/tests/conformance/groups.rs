@@ -127,6 +127,24 @@ pub(crate) fn an_owner_may_commit_between_revoking_and_release(on: &impl Fixture
     assert!(matches!(late, Err(bus::CommitError::Fenced(_))), "{late:?}");
 }
 
+/// A lane that moved on is no reason to write what others decided with it: all of a batch or nothing.
+pub(crate) fn a_commit_that_names_a_partition_too_many_is_fenced_as_a_whole(on: &impl Fixture) {
+    let (topic, out, group) = (on.topic(2), on.topic(1), on.name("g"));
+    let mut first = on.join(&group, &topic);
+    first.until_owned(2);
+    let mut second = on.join(&group, &topic);
+    together(&mut [&mut first, &mut second], "one each", |seats| seats.iter().all(|seat| seat.owned.len() == 1));
+    let kept = *first.owned.first().expect("it has one");
+    let moved = *second.owned.first().expect("it has the other");
+    let mut both = first.at(kept, 0, vec![Outgoing::keyed(&out, "k", "of both")]);
+    both.positions.extend(first.at(moved, 0, vec![]).positions);
+    let fenced = first.member.commit(&both);
+    assert!(matches!(fenced, Err(bus::CommitError::Fenced(_))), "{fenced:?}");
+    first.turn(std::time::Duration::ZERO);
+    first.member.commit(&first.at(kept, 0, vec![Outgoing::keyed(&out, "k", "of one")])).expect("it is still its own");
+    assert_eq!(values(&on.read(&out, 0, 0, 1)), ["of one"], "nothing of the other batch is to be seen");
+}
+
 pub(crate) fn no_record_arrives_after_revoking(on: &impl Fixture) {
     let (topic, group) = (on.topic(2), on.name("g"));
     let mut first = on.join(&group, &topic);

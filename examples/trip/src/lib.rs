@@ -16,6 +16,7 @@
 //! | undoing | undone | ended | answer: why not |
 //! | undoing | undo stuck | ended | answer: why not, and what is left |
 
+pub mod scenario;
 pub mod spokes;
 
 use nave::prelude::*;

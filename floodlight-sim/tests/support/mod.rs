@@ -1,14 +1,12 @@
 //! The speaker on the embedded bus, with commits that fare as a test says.
 #![expect(dead_code, reason = "each test file uses some of it")]
 
-use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bus::{
-    Arrival, Batch, Bounds, Bus, BusError, Clock, CommitError, Embedded, EmbeddedOptions, ManualClock, Member,
-    MemberSpec, Outgoing, Part, Position, Reader, Record, Takeover, TopicInfo, TopicSpec, Turn, Writer,
+    AppendFate, Bus, BusError, Clock, CommitFate, Embedded, EmbeddedOptions, Fates, Faulty, ManualClock, MemberSpec,
+    Outgoing, Part, Reader, Record, Script, TopicSpec, Turn,
 };
 use floodlight_sim::{Deed, Fault, FaultKind, Match, SpeakerHandle, SpeakerOptions, SpeakerPart};
 use wire::speaker::{Action, Command, Rule, SwitchId};
@@ -26,116 +24,16 @@ pub(crate) enum Fate {
     IsLostInSilence,
 }
 
-/// A member whose next commits have these fates.
-pub(crate) struct Fated {
-    member: Box<dyn Member>,
-    fates: Arc<Mutex<VecDeque<Fate>>>,
-    commits: Arc<Mutex<Vec<Position>>>,
-}
-
-impl Member for Fated {
-    fn poll(&mut self, max: usize, wait: Duration, out: &mut Vec<Arrival>) -> Result<(), BusError> {
-        self.member.poll(max, wait, out)
-    }
-
-    fn take_over(&mut self, partition: u32) -> Result<Takeover, BusError> {
-        self.member.take_over(partition)
-    }
-
-    fn start(&mut self, partition: u32, from: u64) -> Result<(), BusError> {
-        self.member.start(partition, from)
-    }
-
-    fn commit(&mut self, batch: &Batch) -> Result<(), CommitError> {
-        let lost = || BusError::Unavailable("the line is dead".into());
-        match self.fates.lock().unwrap().pop_front() {
-            None => {
-                self.member.commit(batch).inspect(|()| self.commits.lock().unwrap().extend(batch.positions.clone()))
-            }
-            Some(Fate::Fails) => Err(CommitError::Failed(lost())),
-            Some(Fate::IsFenced) => Err(CommitError::Fenced("somebody else".into())),
-            Some(Fate::IsLostInSilence) => Err(CommitError::Unknown(lost())),
-            Some(Fate::HappensInSilence) => {
-                self.member.commit(batch).unwrap();
-                Err(CommitError::Unknown(lost()))
-            }
-        }
-    }
-
-    fn release(&mut self, partitions: &[u32]) -> Result<(), BusError> {
-        self.member.release(partitions)
-    }
-
-    fn leave(self: Box<Self>) -> Result<(), BusError> {
-        self.member.leave()
-    }
-}
-
-/// A writer whose next appends fail, so many of them.
-pub(crate) struct Broken {
-    writer: Box<dyn Writer>,
-    failures: Arc<AtomicU32>,
-}
-
-impl Writer for Broken {
-    fn append(&mut self, records: &[Outgoing]) -> Result<(), BusError> {
-        let one_less = |failures: u32| failures.checked_sub(1);
-        match self.failures.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less) {
-            Ok(_) => Err(BusError::Unavailable("the line is dead".into())),
-            Err(_) => self.writer.append(records),
-        }
-    }
-}
-
-/// A bus whose writers are such.
-pub(crate) struct Weak {
-    bus: Embedded,
-    failures: Arc<AtomicU32>,
-}
-
-impl Bus for Weak {
-    fn ensure_topic(&self, spec: &TopicSpec) -> Result<TopicInfo, BusError> {
-        self.bus.ensure_topic(spec)
-    }
-
-    fn topic(&self, name: &str) -> Result<Option<TopicInfo>, BusError> {
-        self.bus.topic(name)
-    }
-
-    fn bounds(&self, topic: &str, partition: u32) -> Result<Bounds, BusError> {
-        self.bus.bounds(topic, partition)
-    }
-
-    fn member(&self, spec: &MemberSpec) -> Result<Box<dyn Member>, BusError> {
-        self.bus.member(spec)
-    }
-
-    fn members(&self, group: &str) -> Result<usize, BusError> {
-        self.bus.members(group)
-    }
-    fn reader(&self) -> Result<Box<dyn Reader>, BusError> {
-        self.bus.reader()
-    }
-
-    fn writer(&self, name: &str) -> Result<Box<dyn Writer>, BusError> {
-        let writer = self.bus.writer(name)?;
-        Ok(Box::new(Broken { writer, failures: Arc::clone(&self.failures) }))
-    }
-
-    fn clock(&self) -> Arc<dyn Clock> {
-        self.bus.clock()
-    }
+fn lost() -> BusError {
+    BusError::Unavailable("the line is dead".into())
 }
 
 pub(crate) struct World {
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) bus: Embedded,
     pub(crate) speaker: SpeakerHandle,
-    /// What was committed, in order.
-    pub(crate) commits: Arc<Mutex<Vec<Position>>>,
-    pub(crate) fates: Arc<Mutex<VecDeque<Fate>>>,
-    /// So many of the next appends fail.
-    pub(crate) failures: Arc<AtomicU32>,
+    /// How the next commits and appends fare, and what was committed.
+    pub(crate) script: Arc<Script>,
     pub(crate) replies: Box<dyn Reader>,
 }
 
@@ -151,37 +49,40 @@ impl World {
         for partition in 0..2 {
             replies.assign(INBOX, partition, 0).unwrap();
         }
-        Self {
-            clock,
-            bus,
-            speaker: SpeakerHandle::new(),
-            commits: Arc::default(),
-            fates: Arc::default(),
-            failures: Arc::default(),
-            replies,
-        }
+        Self { clock, bus, speaker: SpeakerHandle::new(), script: Arc::default(), replies }
     }
 
     pub(crate) fn part(&self, name: &str) -> Box<SpeakerPart> {
-        let member = self.bus.member(&MemberSpec::new(TOPIC, TOPIC, name)).unwrap();
-        let (fates, commits) = (Arc::clone(&self.fates), Arc::clone(&self.commits));
-        let member = Box::new(Fated { member, fates, commits });
+        let member = self.faulty().member(&MemberSpec::new(TOPIC, TOPIC, name)).unwrap();
         Box::new(SpeakerPart::over(member, name, self.bus.clock(), self.speaker.clone()))
     }
 
     pub(crate) fn part_with(&self, name: &str, options: &SpeakerOptions) -> Box<SpeakerPart> {
-        let bus = Weak { bus: self.bus.clone(), failures: Arc::clone(&self.failures) };
-        Box::new(self.part(name).with(&bus, options).unwrap())
+        Box::new(self.part(name).with(&self.faulty(), options).unwrap())
+    }
+
+    fn faulty(&self) -> Faulty {
+        Faulty::new(Arc::new(self.bus.clone()), Arc::clone(&self.script) as Arc<dyn Fates>)
+    }
+
+    /// So many of the next appends fail.
+    pub(crate) fn fail_appends(&self, count: usize) {
+        (0..count).for_each(|_| self.script.append(AppendFate::Fails(lost())));
     }
 
     /// The offsets that were committed, in order, with their notes.
     pub(crate) fn positions(&self) -> Vec<(u64, String)> {
-        let committed = self.commits.lock().unwrap();
+        let committed = self.script.committed();
         committed.iter().map(|position| (position.next, position.note.to_string())).collect()
     }
 
     pub(crate) fn fate(&self, fate: Fate) {
-        self.fates.lock().unwrap().push_back(fate);
+        self.script.commit(match fate {
+            Fate::Fails => CommitFate::Fails(lost()),
+            Fate::IsFenced => CommitFate::IsFenced,
+            Fate::HappensInSilence => CommitFate::UnknownAndHappened,
+            Fate::IsLostInSilence => CommitFate::UnknownAndDidNot,
+        });
     }
 
     pub(crate) fn fault(&self, kind: FaultKind) {

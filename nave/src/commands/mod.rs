@@ -12,10 +12,11 @@
 //!
 //! Read in this order: this file (which commands there are), `said` (options that are configuration), `up` (processes), `submit`
 //! and `topics` (what is written to the bus, and what it needs), `topologies`, `operations`, `spokes` and `why` (questions to a
-//! running system), `told` (what is printed).
+//! running system), `sim` (a topology in virtual time), `told` (what is printed).
 
 mod operations;
 mod said;
+mod sim;
 mod spokes;
 mod submit;
 mod told;
@@ -77,6 +78,8 @@ enum Command {
         /// The code, like NAVE-0101; all of them where it is left out
         code: Option<String>,
     },
+    /// Run a topology in virtual time with everything going wrong, seed by seed
+    Sim(sim::SimArgs),
     /// Topics, for those who create them by hand
     #[command(subcommand)]
     Topics(topics::Topics),
@@ -154,6 +157,7 @@ fn perform(cli: Cli, program: &Program) -> anyhow::Result<Told> {
         Command::Spokes(command) => spokes::perform(&command),
         Command::Why(args) => why::why(&args),
         Command::Explain { code } => explained(code.as_deref()),
+        Command::Sim(args) => sim::sim(&args, program),
         Command::Topics(command) => topics::perform(&command, program),
         Command::Describe { name, config } => submit::describe(name.as_deref(), &config, program),
         Command::Completion { shell } => Ok(completion(shell)),

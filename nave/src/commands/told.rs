@@ -5,6 +5,7 @@ use std::fmt;
 use serde_json::{Value, json};
 use wire::{Problem, WallTime};
 
+use super::sim::Broken;
 use crate::client::Refused;
 
 /// What a command has to say.
@@ -64,6 +65,9 @@ impl std::error::Error for Usage {}
 pub(super) fn fault(error: &anyhow::Error) -> Value {
     if let Some(refused) = error.downcast_ref::<Refused>() {
         return refused.body.clone();
+    }
+    if let Some(broken) = error.downcast_ref::<Broken>() {
+        return broken.json.clone();
     }
     let code = error.downcast_ref::<Problem>().map(|problem| problem.code);
     json!({"detail": format!("{error:#}"), "code": code})

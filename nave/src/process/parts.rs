@@ -87,8 +87,8 @@ impl Parts {
         for (service, make) in program.spokes().filter(|(service, _)| purpose.spokes.contains(*service)) {
             let (of, make, topics) = (Arc::clone(&bus), Arc::clone(make), topics.clone());
             let member = format!("{}-{service}-{process}", config.prefix);
-            let topic = topics.spoke(service);
-            let join = move || make(&*of, &topics, &member);
+            let (topic, named) = (topics.spoke(service), service.clone());
+            let join = move || make().join(&*of, &topics, &named, &member);
             let of = Arc::clone(&bus);
             let later = move || Ok(Box::new(Later::new(of, topic, Box::new(join))) as Box<dyn Part>);
             edges.spawn(service, Arc::clone(&clock), Box::new(later))?;

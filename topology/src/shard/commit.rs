@@ -38,7 +38,8 @@ impl Shard {
             Mode::AtLeastOnce => {
                 let left = self.leave();
                 let due = self.save_at.is_some_and(|at| at <= self.clock.mono());
-                left | (due && self.save())
+                // What has not left yet is not behind a position: whoever comes after a crash would not send it.
+                left | (due && self.pending.records.is_empty() && self.save())
             }
         }
     }
@@ -60,7 +61,7 @@ impl Shard {
             .map(|(partition, owned)| self.position(*partition, owned, false))
             .collect();
         if positions.is_empty() && self.pending.records.is_empty() {
-            // Its lanes were lost since it was tried: there is nothing to try again, and records wait no longer for it.
+            // What was to be tried again was of lanes that are lost; what comes for others is not held up by it.
             self.pending.retry = None;
             return false;
         }

@@ -25,10 +25,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bus::{Arrival, Bus, BusError, Clock, Member, MemberSpec, MonoTime, Part, Record, Turn, Writer};
-use wire::Kind;
 use wire::control::Mode;
 use wire::owner::OwnerRecord;
 use wire::topics::Topics;
+use wire::{Kind, WallTime};
 
 use self::alive::Alive;
 use self::owned::{Owned, Pending, Phase};
@@ -164,6 +164,11 @@ impl Shard {
         self.owned.values().map(|owned| owned.timers.len()).sum()
     }
 
+    /// The timers that are armed in a lane: component, number and generation. None where it is not ours.
+    pub fn armed(&self, lane: u32) -> Option<Vec<(u16, u64, u32)>> {
+        Some(self.owned.get(&lane)?.timers.armed().collect())
+    }
+
     /// What would be left undone if it stopped now.
     pub fn unfinished(&self) -> Vec<String> {
         self.owned.values().flat_map(|owned| owned.lane.unfinished()).collect()
@@ -231,6 +236,10 @@ impl Shard {
             }
         }
         self.held.retain(|record| !partitions.contains(&record.partition));
+        // Where one of them comes back, its offset says what its owners in between did.
+        if let Some(ends) = &mut self.pending.doubt {
+            ends.retain(|(lane, _)| !partitions.contains(lane));
+        }
         let lanes = std::mem::take(&mut self.pending.lanes);
         let records = std::mem::take(&mut self.pending.records);
         for (lane, record) in lanes.into_iter().zip(records) {
@@ -286,11 +295,11 @@ impl Shard {
             self.status.set(record.partition, ShardStatus::LIVE);
             tracing::info!(stage = %self.options.stage, lane = record.partition, offset = record.offset, "lane is live");
         }
-        self.decided(record.partition, effects);
+        self.decided(record.partition, effects, sent(record));
     }
 
-    /// Takes what a step decided into the next commit.
-    fn decided(&mut self, partition: u32, effects: crate::Effects) {
+    /// Takes what a step decided into the next commit. Where it was a tuple of another stage, `sent` is when that sent it.
+    fn decided(&mut self, partition: u32, effects: crate::Effects, sent: Option<WallTime>) {
         let now = self.clock.mono();
         let Some(owned) = self.owned.get_mut(&partition) else { return };
         owned.arming.extend(effects.timers);
@@ -311,8 +320,10 @@ impl Shard {
             }
         }
         if !effects.messages.is_empty() {
-            let sent = self.clock.wall();
-            effects.messages.into_iter().for_each(|message| self.send(partition, message, sent));
+            let now = self.clock.wall();
+            for message in effects.messages {
+                self.send(partition, message, now, sent);
+            }
         }
         for (component, key) in &closed {
             self.show(partition, *component, key, None);
@@ -322,7 +333,7 @@ impl Shard {
     /// Lets spouts of its own emit, a round for each lane.
     fn let_spouts_emit(&mut self) -> bool {
         let mut emitted = false;
-        if self.status.is_draining() {
+        if self.status.is_draining() || self.pending.retry.is_some() {
             return false;
         }
         for lane in self.live() {
@@ -330,7 +341,7 @@ impl Shard {
             if owned.lane.has_spouts() && owned.lane.let_spouts_emit() {
                 emitted = true;
                 let effects = owned.lane.take_effects();
-                self.decided(lane, effects);
+                self.decided(lane, effects, None);
             }
         }
         emitted
@@ -344,6 +355,8 @@ impl Shard {
     fn next(&self) -> Option<MonoTime> {
         let of_lane = |owned: &Owned| match owned.phase {
             Phase::Claiming { at } => Some(at),
+            // All else waits until what is tried again is settled.
+            Phase::Live if self.pending.retry.is_some() => None,
             Phase::Live => owned.timers.next().into_iter().chain(owned.views.next()).chain(owned.position_due()).min(),
             Phase::Replaying { .. } | Phase::CatchingUp { .. } => None,
         };
@@ -351,8 +364,8 @@ impl Shard {
             .values()
             .filter_map(of_lane)
             .chain(self.pending.retry)
-            .chain(self.saving())
-            .chain(self.alive.next())
+            .chain(self.saving().filter(|_| self.pending.retry.is_none()))
+            .chain(self.alive.next().filter(|_| self.pending.retry.is_none()))
             .min()
     }
 }
@@ -376,6 +389,14 @@ fn read_back(lane: &Lane, record: &Record) -> Option<((u16, u64), u32)> {
     Some(((component, timeout.timer), timeout.generation))
 }
 
+/// When another stage sent this tuple, on that stage's clock.
+fn sent(record: &Record) -> Option<WallTime> {
+    if record.headers.get("ce_type") != Some(Kind::Tuple.as_str().as_bytes()) {
+        return None;
+    }
+    std::str::from_utf8(record.headers.get("ce_time")?).ok()?.parse().ok()
+}
+
 /// Where the records begin that the owner of this owner record handled after it.
 fn handled_from(record: &Record) -> Option<u64> {
     if record.headers.get("ce_type") != Some(Kind::Owner.as_str().as_bytes()) {
@@ -391,7 +412,9 @@ impl Part for Shard {
 
     fn turn(&mut self, wait: Duration) -> Result<Turn, BusError> {
         // Before anything new: views show what is committed, with the timers that it armed.
-        self.publish_due();
+        if self.pending.retry.is_none() {
+            self.publish_due();
+        }
         let wait = if self.pending.records.is_empty() { wait } else { Duration::ZERO };
         let wait = self.next().map_or(wait, |next| wait.min(next.since(self.clock.mono())));
         let mut worked = self.let_spouts_emit();
@@ -412,10 +435,16 @@ impl Part for Shard {
             Err(error) => return Err(error),
         }
         worked |= self.claim_due();
-        self.fire();
-        self.tell_liveness();
+        // What is tried again is what was tried: were anything added, a commit that turns out to have happened would take it
+        // for written.
+        if self.pending.retry.is_none() {
+            self.fire();
+            self.tell_liveness();
+        }
         if self.pending.retry.is_none_or(|at| at <= self.clock.mono()) {
-            self.publish_positions();
+            if self.pending.retry.is_none() {
+                self.publish_positions();
+            }
             worked |= self.commit();
         }
         if self.pending.retry.is_none() {

@@ -17,10 +17,14 @@ use crate::timers::DueOf;
 use crate::views::ViewKey;
 
 impl Shard {
-    pub(super) fn send(&mut self, partition: u32, message: Message, now: WallTime) {
+    /// Puts a message into the next commit. What a tuple of another stage asked for has no longer use than from when it was sent:
+    /// that stage's time went on while the tuple waited here, and it may have given up since, and be sure that nothing of it
+    /// is still to come.
+    pub(super) fn send(&mut self, partition: u32, message: Message, now: WallTime, sent: Option<WallTime>) {
         let Message { topic, route, key, mut envelope, expires_after_ms, body } = message;
         envelope.time = Some(now);
-        envelope.expires = expires_after_ms.map(|ms| now.plus_ms(ms));
+        let since = sent.map_or(now, |sent| sent.min(now));
+        envelope.expires = expires_after_ms.map(|ms| since.plus_ms(ms));
         self.write(partition, Outgoing::packed(topic, route, key.as_deref(), &envelope, body));
     }
 

@@ -1,0 +1,86 @@
+//! A member whose commits, polls and takeovers fare as its fates say.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::fates::{CommitFate, Seen};
+use super::{Carried, Process};
+use crate::{Arrival, Batch, BusError, CommitError, Member, Takeover};
+
+pub(super) struct FaultyMember {
+    pub(super) process: Arc<Process>,
+    pub(super) group: Arc<str>,
+    pub(super) member: Box<dyn Member>,
+}
+
+impl FaultyMember {
+    /// The commit reaches the bus.
+    fn pass(&mut self, batch: &Batch) -> Result<(), CommitError> {
+        let Carried { now, later } = self.process.carry(&batch.records);
+        let carried = Batch { records: now, positions: batch.positions.clone() };
+        let outcome = self.member.commit(&carried);
+        match &outcome {
+            Ok(()) => {
+                self.process.fates.seen(Seen::Committed(&self.group, batch));
+                if !later.is_empty() {
+                    self.process.fates.later(later);
+                }
+            }
+            Err(CommitError::Fenced(_)) => self.process.fates.seen(Seen::Fenced(&self.group, batch)),
+            Err(CommitError::Failed(_) | CommitError::Unknown(_)) => {}
+        }
+        outcome
+    }
+}
+
+impl Member for FaultyMember {
+    fn poll(&mut self, max: usize, wait: Duration, out: &mut Vec<Arrival>) -> Result<(), BusError> {
+        self.process.alive()?;
+        self.process.fates.poll(&self.group)?;
+        let before = out.len();
+        let polled = self.member.poll(max, wait, out);
+        if out.len() > before {
+            self.process.fates.seen(Seen::Arrived(&self.group, &out[before..]));
+        }
+        polled
+    }
+
+    fn take_over(&mut self, partition: u32) -> Result<Takeover, BusError> {
+        self.process.alive()?;
+        self.process.fates.take_over(&self.group, partition)?;
+        self.member.take_over(partition)
+    }
+
+    fn start(&mut self, partition: u32, from: u64) -> Result<(), BusError> {
+        self.process.alive()?;
+        self.member.start(partition, from)
+    }
+
+    fn commit(&mut self, batch: &Batch) -> Result<(), CommitError> {
+        self.process.alive().map_err(CommitError::Failed)?;
+        let unknown = || CommitError::Unknown(BusError::Unavailable("no answer to a commit".into()));
+        match self.process.fates.commit(&self.group, batch) {
+            CommitFate::Passes => self.pass(batch),
+            CommitFate::Fails(error) => Err(CommitError::Failed(error)),
+            CommitFate::IsFenced => Err(CommitError::Fenced("somebody else is in its place".into())),
+            // What the bus refuses has not happened, and the member does not learn that either.
+            CommitFate::UnknownAndHappened => self.pass(batch).map_or_else(|_| Err(unknown()), |()| Err(unknown())),
+            CommitFate::UnknownAndDidNot => Err(unknown()),
+            CommitFate::DiesBefore => Err(CommitError::Unknown(self.process.die())),
+            CommitFate::DiesAfter => {
+                drop(self.pass(batch));
+                Err(CommitError::Unknown(self.process.die()))
+            }
+        }
+    }
+
+    fn release(&mut self, partitions: &[u32]) -> Result<(), BusError> {
+        self.process.alive()?;
+        self.member.release(partitions)
+    }
+
+    fn leave(self: Box<Self>) -> Result<(), BusError> {
+        self.process.alive()?;
+        self.member.leave()
+    }
+}

@@ -1,0 +1,230 @@
+//! Who asks: each client wants one answer to its request, and repeats it under the same name, at another northbound, until it
+//! has one. What it is told again must be the same.
+
+use bus::MonoTime;
+use northbound::{Submission, Ticket, Told};
+use tokio::sync::oneshot::error::TryRecvError;
+use uuid::Uuid;
+use wire::answer::Answer;
+use wire::{Code, OperationId};
+
+use super::dice::Dice;
+use super::process::Front;
+use super::scenario::Ask;
+use super::weather::Weather;
+
+/// So long a client waits for its answer, in milliseconds, before it asks again.
+const PATIENCE_MS: u64 = 10_000;
+/// So many northbounds there are.
+pub(super) const NORTHBOUNDS: usize = 2;
+
+pub(super) struct Client {
+    name: String,
+    pub(super) ask: Ask,
+    pub(super) operation: Option<OperationId>,
+    /// The northbound that it talks to.
+    at: usize,
+    state: State,
+    pub(super) answer: Option<Answer>,
+    /// It was told that nothing will be done.
+    pub(super) refused: Option<Code>,
+    /// It has its answer, and asks once more.
+    repeats: u64,
+    /// It has no use for an answer that comes later than so.
+    expires: bool,
+}
+
+enum State {
+    /// It sends at this time.
+    Idle(MonoTime),
+    Waiting(Box<Ticket>, MonoTime),
+    Content,
+}
+
+pub(super) struct Clients {
+    pub(super) all: Vec<Client>,
+    dice: Dice,
+    requests: u128,
+}
+
+impl Clients {
+    pub(super) fn new(asks: Vec<Ask>, mut dice: Dice) -> Self {
+        let mut client = |(number, ask)| Client {
+            name: format!("client-{number}"),
+            ask,
+            operation: None,
+            at: dice.index(NORTHBOUNDS),
+            // Many at once, or one after the other.
+            state: State::Idle(MonoTime::default().plus_ms(dice.between(0, 2) * dice.between(0, 8_000))),
+            answer: None,
+            refused: None,
+            repeats: dice.roll(3),
+            expires: dice.chance(200),
+        };
+        let all = (1..).zip(asks).map(&mut client).collect();
+        Self { all, dice, requests: 0 }
+    }
+
+    /// When the next of them does something by itself.
+    pub(super) fn next(&self) -> Option<MonoTime> {
+        let due = |client: &Client| match client.state {
+            State::Idle(at) | State::Waiting(_, at) => Some(at),
+            State::Content => None,
+        };
+        self.all.iter().filter_map(due).min()
+    }
+
+    pub(super) fn are_content(&self) -> bool {
+        self.all.iter().all(|client| matches!(client.state, State::Content))
+    }
+
+    /// A line for each that still wants something.
+    pub(super) fn waiting(&self) -> Vec<String> {
+        let waits = self.all.iter().filter(|client| !matches!(client.state, State::Content));
+        waits.map(|client| format!("{} waits for an answer to {}", client.name, client.ask)).collect()
+    }
+
+    /// A northbound died, and those who talked to it know no more.
+    pub(super) fn cut(&mut self, north: usize, now: MonoTime) {
+        for client in self.all.iter_mut().filter(|client| client.at == north) {
+            if matches!(client.state, State::Waiting(..)) {
+                client.turn_away(now, self.dice.between(0, 300));
+            }
+        }
+    }
+
+    /// Each hears what it was told, and asks where it is time. True where one of them did something.
+    pub(super) fn step(
+        &mut self,
+        now: MonoTime,
+        fronts: &[Option<&Front>; NORTHBOUNDS],
+        weather: &Weather,
+    ) -> Result<bool, String> {
+        let mut worked = false;
+        for client in &mut self.all {
+            match &mut client.state {
+                State::Content => continue,
+                State::Waiting(ticket, until) => {
+                    let told = match ticket.answer.try_recv() {
+                        Err(TryRecvError::Empty) if now < *until => continue,
+                        Err(TryRecvError::Empty | TryRecvError::Closed) => None,
+                        Ok(told) => Some(told),
+                    };
+                    client.hear(told, now, &mut self.dice, weather)?;
+                }
+                State::Idle(at) if *at > now => continue,
+                State::Idle(_) => {
+                    self.requests += 1;
+                    client.send(fronts, now, Uuid::from_u128(self.requests), &mut self.dice, weather);
+                }
+            }
+            worked = true;
+        }
+        Ok(worked)
+    }
+}
+
+impl Client {
+    fn turn_away(&mut self, now: MonoTime, pause_ms: u64) {
+        self.at = (self.at + 1) % NORTHBOUNDS;
+        self.state = State::Idle(now.plus_ms(pause_ms));
+    }
+
+    fn send(
+        &mut self,
+        fronts: &[Option<&Front>; NORTHBOUNDS],
+        now: MonoTime,
+        http_id: Uuid,
+        dice: &mut Dice,
+        weather: &Weather,
+    ) {
+        let pause_ms = dice.between(50, 500);
+        let Some(front) = fronts[self.at] else { return self.turn_away(now, pause_ms) };
+        let Ask { workflow, key, request } = &self.ask;
+        let expires = self.expires.then(|| front.clock.wall().plus_ms(PATIENCE_MS));
+        let submission = Submission {
+            idempotency_key: Some(&self.name),
+            expires,
+            ..Submission::new(workflow, key, request.clone(), http_id)
+        };
+        let sent = front.gateway.submit(submission).and_then(|ticket| {
+            let written = front.handle.send(&ticket)?;
+            drop(written);
+            Ok(ticket)
+        });
+        match sent {
+            Ok(ticket) => {
+                weather
+                    .say(&self.name, || format!("asks northbound-{}: {} as {}", self.at, self.ask, ticket.operation));
+                self.operation = Some(ticket.operation.clone());
+                self.state = State::Waiting(Box::new(ticket), now.plus_ms(PATIENCE_MS));
+            }
+            Err(problem) => {
+                weather.say(&self.name, || format!("is turned away by northbound-{}: {problem}", self.at));
+                self.turn_away(now, pause_ms);
+            }
+        }
+    }
+
+    /// It was told something, or waited long enough.
+    fn hear(&mut self, told: Option<Told>, now: MonoTime, dice: &mut Dice, weather: &Weather) -> Result<(), String> {
+        let pause_ms = dice.between(50, 500);
+        let answer = match told {
+            None => None,
+            Some(Err(problem)) => Some(Answer::Refused(problem)),
+            Some(Ok(operation)) => {
+                Some(operation.answer.ok_or_else(|| format!("{}: an answer without one", self.name))?)
+            }
+        };
+        match answer {
+            None => {
+                weather.say(&self.name, || "waits no longer, and asks again".to_owned());
+                self.turn_away(now, pause_ms);
+            }
+            Some(Answer::Refused(problem)) => {
+                weather.say(&self.name, || format!("is refused: {problem}"));
+                match problem.code {
+                    Code::TooLate | Code::Busy | Code::QueueFull | Code::NotReady => self.turn_away(now, pause_ms),
+                    Code::Parked | Code::KeyReused => {
+                        return Err(format!("{} asked {} and was told: {problem}", self.name, self.ask));
+                    }
+                    code if self.answer.is_some() => {
+                        return Err(format!(
+                            "{} had its answer to {}, and was then refused: {code}",
+                            self.name, self.ask
+                        ));
+                    }
+                    code => {
+                        self.refused = Some(code);
+                        self.state = State::Content;
+                    }
+                }
+            }
+            Some(answer) => {
+                weather.say(&self.name, || format!("is told: {}", words(&answer)));
+                if let Some(before) = self.answer.replace(answer.clone())
+                    && before != answer
+                {
+                    let (before, after) = (words(&before), words(&answer));
+                    return Err(format!("{} was told twice about {}: {before}; then {after}", self.name, self.ask));
+                }
+                if self.repeats > 0 {
+                    self.repeats -= 1;
+                    self.turn_away(now, dice.roll(3) * dice.roll(3_000));
+                } else {
+                    self.state = State::Content;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// An answer in words.
+pub(super) fn words(answer: &Answer) -> String {
+    match answer {
+        Answer::Done(body) => format!("done {body}"),
+        Answer::Failed(body) => format!("failed {body}"),
+        Answer::Refused(problem) => format!("refused {problem}"),
+    }
+}

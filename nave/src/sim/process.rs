@@ -1,0 +1,95 @@
+//! One simulated process: a stage's lanes, a spoke, or a northbound, on a bus and a clock of its own.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bus::{Bus, BusError, Clock, DriftingClock, Faulty, MonoTime, Part, Turn};
+use northbound::{Gateway, GatewayOptions, Inlet, InletHandle, Outlet};
+use topology::Shard;
+
+/// What a process is for.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Role {
+    /// It runs lanes of a stage.
+    Stage(String),
+    /// It serves a spoke.
+    Spoke(String),
+    /// It is one of the northbounds.
+    North(usize),
+}
+
+/// What runs in it.
+pub(super) enum Running {
+    Lanes(Box<Shard>),
+    Spoke(Box<dyn Part>),
+    North(Box<Front>),
+}
+
+pub(super) struct Process {
+    pub(super) name: String,
+    pub(super) role: Role,
+    pub(super) running: Running,
+    pub(super) bus: Faulty,
+    pub(super) clock: Arc<DriftingClock>,
+    /// It gets no turns before this.
+    pub(super) frozen: Option<MonoTime>,
+}
+
+impl Process {
+    /// A turn of what runs in it; when it is due again is told on the clock of the world.
+    pub(super) fn turn(&mut self) -> Result<Turn, BusError> {
+        let turn = match &mut self.running {
+            Running::Lanes(shard) => shard.turn(Duration::ZERO),
+            Running::Spoke(part) => part.turn(Duration::ZERO),
+            Running::North(front) => front.turn(),
+        }?;
+        Ok(Turn { next: turn.next.map(|next| self.clock.world_time(next)), ..turn })
+    }
+
+    pub(super) fn is_up(&self, now: MonoTime) -> bool {
+        self.frozen.is_none_or(|until| until <= now)
+    }
+
+    /// It stops in order.
+    pub(super) fn stop(self) {
+        match self.running {
+            Running::Lanes(shard) => drop(Part::stop(shard)),
+            Running::Spoke(part) => drop(part.stop()),
+            Running::North(front) => {
+                drop(Part::stop(Box::new(front.inlet)));
+                drop(Part::stop(Box::new(front.outlet)));
+            }
+        }
+    }
+
+    pub(super) fn shard(&self) -> Option<&Shard> {
+        match &self.running {
+            Running::Lanes(shard) => Some(shard),
+            Running::Spoke(_) | Running::North(_) => None,
+        }
+    }
+}
+
+/// A northbound without its HTTP: what is behind it.
+pub(super) struct Front {
+    pub(super) gateway: Arc<Gateway>,
+    pub(super) handle: InletHandle,
+    pub(super) clock: Arc<dyn Clock>,
+    inlet: Inlet,
+    outlet: Outlet,
+}
+
+impl Front {
+    pub(super) fn open(bus: &Faulty, options: GatewayOptions) -> Result<Self, BusError> {
+        let gateway = Arc::new(Gateway::new(options, bus.clock()));
+        let inlet = Inlet::open(bus)?;
+        let outlet = Outlet::open(Arc::new(bus.clone()), Arc::clone(&gateway))?;
+        Ok(Self { gateway, handle: inlet.handle(), clock: bus.clock(), inlet, outlet })
+    }
+
+    fn turn(&mut self) -> Result<Turn, BusError> {
+        let one = self.inlet.turn(Duration::ZERO)?;
+        let other = self.outlet.turn(Duration::ZERO)?;
+        Ok(Turn { worked: one.worked || other.worked, next: one.next.into_iter().chain(other.next).min() })
+    }
+}

@@ -1,0 +1,208 @@
+//! No effect without its state, no state without its effect: in the end every inbox is read once more by a lane that was never
+//! disturbed. What it decides must stand on the bus, and what stands there it must have decided; its timers must be those of
+//! the lane that lived; and what it dropped it must have counted.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bus::{Record, Route};
+use topology::outbox::TimerEffect;
+use topology::{Effects, Lane, Mode, Timeout, Topology};
+use wire::topics::Topics;
+use wire::{Kind, OperationId};
+
+/// Reads every record of a topic.
+pub(super) type Records<'a> = dyn Fn(&str) -> Vec<Record> + 'a;
+
+/// Timers that are armed: component, number and generation.
+pub(super) type Armed = BTreeSet<(u16, u64, u32)>;
+
+/// What all lanes of a topology come to when they read their inboxes once more.
+#[derive(Default)]
+pub(super) struct Replay {
+    /// What was decided: topic, partition where it is named, and id; and how often.
+    decided: BTreeMap<(String, Option<u32>, String), Decided>,
+    /// By stage and lane.
+    pub(super) armed: BTreeMap<(String, u32), Armed>,
+    /// A line for each operation that lives.
+    pub(super) unfinished: Vec<String>,
+}
+
+#[derive(Default)]
+struct Decided {
+    times: usize,
+    exactly_once: bool,
+}
+
+/// Counters of what came for nothing, one for each record.
+const DROPPED: [&str; 5] = [
+    workers::names::LATE_REPLIES,
+    workers::names::DUPLICATE_REPLIES,
+    workers::names::STALE_REPLIES,
+    workers::names::UNKNOWN_REPLIES,
+    workers::names::MISMATCHED_REPLIES,
+];
+
+impl Replay {
+    /// Lets every lane read its inbox.
+    pub(super) fn of(topology: &Topology, names: &Topics, records: &Records<'_>) -> Result<Self, String> {
+        let mut replay = Self::default();
+        for stage in topology.stages() {
+            let mut lanes: Vec<Lane> = (0..stage.lanes).map(|lane| topology.lane(names, &stage.name, lane)).collect();
+            for record in records(&names.inbox(topology.name(), &stage.name)) {
+                let place = usize::try_from(record.partition).unwrap_or(usize::MAX);
+                let Some(lane) = lanes.get_mut(place) else { continue };
+                lane.step(&record);
+                let effects = lane.take_effects();
+                dropped_is_counted(&record, &effects)?;
+                replay.take(&stage.name, stage.mode, lane, &record, effects);
+            }
+            replay.unfinished.extend(lanes.iter().flat_map(Lane::unfinished));
+        }
+        replay.unfinished.sort();
+        Ok(replay)
+    }
+
+    fn take(&mut self, stage: &str, mode: Mode, lane: &Lane, record: &Record, effects: Effects) {
+        let armed = self.armed.entry((stage.to_owned(), record.partition)).or_default();
+        if let Some((component, timeout)) = read_back(lane, record) {
+            armed.remove(&(component, timeout.timer, timeout.generation));
+        }
+        for (component, effect) in effects.timers {
+            match effect {
+                TimerEffect::Arm { timer, generation, .. } => {
+                    armed.retain(|(of, number, _)| (*of, *number) != (component, timer));
+                    armed.insert((component, timer, generation));
+                }
+                TimerEffect::Disarm { timer } => armed.retain(|(of, number, _)| (*of, *number) != (component, timer)),
+            }
+        }
+        for message in effects.messages {
+            let to = match message.route {
+                Route::To(partition) => Some(partition),
+                Route::ByKey => None,
+            };
+            // What is sent on to its lane has the id of its sender; a view says how things stand, as often as one likes.
+            if matches!(message.envelope.kind, Kind::Request | Kind::Command | Kind::View) {
+                continue;
+            }
+            let key = (message.topic.to_string(), to, message.envelope.id);
+            let decided = self.decided.entry(key).or_default();
+            decided.times += 1;
+            decided.exactly_once = mode == Mode::ExactlyOnce;
+        }
+    }
+
+    /// What stands in `topic` of what lanes decide, compared with what was decided. `to_spoke`: messages may come twice there by
+    /// themselves. `copies` were written by others.
+    pub(super) fn compare(
+        &self,
+        topic: &str,
+        standing: &[Record],
+        to_spoke: bool,
+        copies: &[(String, String)],
+    ) -> Result<(), String> {
+        let mut found: BTreeMap<String, usize> = BTreeMap::new();
+        for record in standing {
+            let Ok(envelope) = record.headers.envelope() else { continue };
+            let shells_own = [Kind::Timeout, Kind::View, Kind::Liveness, Kind::Owner];
+            let of_others = [Kind::Request, Kind::Command, Kind::Reply, Kind::Refusal, Kind::Failure];
+            if envelope.source.starts_with("/nave/")
+                && !shells_own.contains(&envelope.kind)
+                && !of_others.contains(&envelope.kind)
+            {
+                *found.entry(envelope.id).or_default() += 1;
+            }
+        }
+        for (_, id) in copies.iter().filter(|(of, _)| of == topic) {
+            if let Some(times) = found.get_mut(id) {
+                *times = times.saturating_sub(1);
+            }
+        }
+        let mut decided: BTreeMap<&str, (usize, bool)> = BTreeMap::new();
+        for ((of, _, id), by) in &self.decided {
+            if of == topic {
+                let entry = decided.entry(id).or_default();
+                entry.0 += by.times;
+                entry.1 = by.exactly_once;
+            }
+        }
+        for (id, (times, exactly_once)) in &decided {
+            let stands = found.get(*id).copied().unwrap_or(0);
+            if stands == 0 || (stands < *times && !to_spoke) {
+                return Err(format!(
+                    "{id} was decided {times} times and stands {stands} times in {topic}: state without its effect"
+                ));
+            }
+            if *exactly_once && !to_spoke && stands > *times {
+                return Err(format!(
+                    "{id} was decided {times} times and stands {stands} times in {topic}: an effect without its state"
+                ));
+            }
+        }
+        match found.iter().find(|(id, times)| **times > 0 && !decided.contains_key(id.as_str())) {
+            Some((id, _)) => {
+                Err(format!("{id} stands in {topic}, and no lane has decided it: an effect without its state"))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// What a lane does nothing about it has counted; and what it counted as come for nothing did nothing.
+fn dropped_is_counted(record: &Record, effects: &Effects) -> Result<(), String> {
+    let kind = record.headers.get("ce_type").unwrap_or_default();
+    let is = |known: Kind| known.as_str().as_bytes() == kind;
+    let place = || {
+        format!("record {}/{}/{} ({})", record.topic, record.partition, record.offset, String::from_utf8_lossy(kind))
+    };
+    let did = !effects.messages.is_empty() || !effects.timers.is_empty() || !effects.views.is_empty();
+    let counted = effects.counts.iter().any(|(name, _)| *name != topology::names::RECORDS);
+    if !did && !counted && !is(Kind::Owner) && !is(Kind::Tuple) && !is(Kind::Liveness) {
+        return Err(format!("{} disappeared without a word", place()));
+    }
+    let dropped: u64 = effects.counts.iter().filter(|(name, _)| DROPPED.contains(name)).map(|(_, by)| by).sum();
+    let answer = is(Kind::Reply) || is(Kind::Refusal) || is(Kind::Failure);
+    if let Some((_, times)) = effects.counts.iter().find(|(name, _)| *name == hub::names::PARKED) {
+        return Err(format!("{} parked {times} operations", place()));
+    }
+    if dropped > 0 && (did || dropped > 1 || !answer) {
+        return Err(format!("{} was counted as dropped {dropped} times", place()));
+    }
+    Ok(())
+}
+
+fn read_back(lane: &Lane, record: &Record) -> Option<(u16, Timeout)> {
+    if record.headers.get("ce_type") != Some(Kind::Timeout.as_str().as_bytes()) {
+        return None;
+    }
+    let component = lane.number(std::str::from_utf8(record.headers.get("ce_subject")?).ok()?)?;
+    Some((component, serde_json::from_slice(&record.value).ok()?))
+}
+
+/// Of two operations on one key the one that was asked for first is answered first: what was refused, and may have been asked
+/// again, apart.
+pub(super) fn in_order(
+    inbox: &[Record],
+    answered: &[OperationId],
+    refused: &BTreeSet<OperationId>,
+) -> Result<(), String> {
+    let mut first: BTreeMap<String, Vec<OperationId>> = BTreeMap::new();
+    let mut known = BTreeSet::new();
+    for record in inbox {
+        let Ok(envelope) = record.headers.envelope() else { continue };
+        let (Kind::Request, Some(operation), Some(key)) = (envelope.kind, envelope.operation, &record.key) else {
+            continue;
+        };
+        if !refused.contains(&operation) && known.insert(operation.clone()) {
+            first.entry(String::from_utf8_lossy(key).into_owned()).or_default().push(operation);
+        }
+    }
+    for (key, asked) in first {
+        let place = |operation: &OperationId| answered.iter().position(|known| known == operation);
+        let places: Vec<usize> = asked.iter().filter_map(place).collect();
+        if !places.is_sorted() {
+            return Err(format!("operations on `{key}` were not answered in the order in which they were asked for"));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,171 @@
+//! What may happen between any two turns.
+
+use std::sync::Arc;
+
+use bus::{Clock, Outgoing, Record, Route};
+use wire::Kind;
+
+use super::{DISAGREE_MS, Deed, MOST, Run};
+use crate::sim::fault::Fault;
+use crate::sim::process::Role;
+use crate::sim::story;
+
+impl Run<'_> {
+    /// What may happen between any two turns.
+    pub(super) fn misfortune(&mut self) {
+        for fault in [
+            Fault::Crash,
+            Fault::Freeze,
+            Fault::Slow,
+            Fault::Join,
+            Fault::Leave,
+            Fault::Expel,
+            Fault::Copied,
+            Fault::Garbage,
+            Fault::WallJump,
+            Fault::BusWallJump,
+            Fault::SpokeFault,
+        ] {
+            if self.weather.strikes(fault) {
+                self.misfortunes += 1;
+                self.strike(fault);
+            }
+        }
+    }
+
+    fn strike(&mut self, fault: Fault) {
+        if self.processes.is_empty() {
+            return;
+        }
+        let place = self.dice.index(self.processes.len());
+        let name = self.processes[place].name.clone();
+        let tell = |run: &Self, what: &str| run.say(&name, || format!("** {}{what}", fault.text()));
+        let now = self.clock.mono();
+        match fault {
+            Fault::Crash => {
+                tell(self, "");
+                self.die(place);
+            }
+            Fault::Freeze | Fault::Slow => {
+                let ms = if fault == Fault::Freeze {
+                    self.session_ms + self.dice.between(100, 3_000)
+                } else {
+                    self.dice.between(10, 900)
+                };
+                tell(self, &format!(": {ms} ms"));
+                self.processes[place].frozen = Some(now.plus_ms(ms));
+            }
+            Fault::Join => {
+                let role = self.processes[place].role.clone();
+                let count = self.processes.iter().filter(|process| process.role == role).count();
+                if !matches!(role, Role::North(_)) && count < MOST {
+                    tell(self, "");
+                    self.start(&role);
+                }
+            }
+            Fault::Leave => {
+                tell(self, "");
+                let process = self.processes.remove(place);
+                self.gone(&process);
+                let role = process.role.clone();
+                process.stop();
+                let in_ms = self.dice.roll(1_500);
+                self.note(in_ms, Deed::Start(role));
+            }
+            Fault::Expel => {
+                let group = match &self.processes[place].role {
+                    Role::Stage(stage) => self.names.inbox(self.topology.name(), stage),
+                    Role::Spoke(service) => self.names.spoke(service),
+                    Role::North(_) => return,
+                };
+                tell(self, &format!(": {group}"));
+                self.bus.expel(&group);
+            }
+            Fault::Copied => self.copy(),
+            Fault::Garbage => self.litter(),
+            Fault::WallJump => {
+                let ms = i64::try_from(self.dice.roll(2 * DISAGREE_MS)).unwrap_or(0) - DISAGREE_MS.cast_signed();
+                tell(self, &format!(": {ms} ms"));
+                self.processes[place].clock.set_wall_off_ms(ms);
+            }
+            Fault::BusWallJump => {
+                let ms = i64::try_from(self.dice.roll(6_000)).unwrap_or(0) - 3_000;
+                self.say("the bus", || format!("** {}: {ms} ms", fault.text()));
+                self.set_bus_wall(ms);
+            }
+            Fault::SpokeFault => self.break_a_spoke(),
+            _ => {}
+        }
+    }
+
+    /// Sets the time of day of the bus off by so much.
+    pub(super) fn set_bus_wall(&mut self, off_ms: i64) {
+        self.clock.step_wall_ms(off_ms - self.bus_off_ms);
+        self.bus_off_ms = off_ms;
+    }
+
+    fn break_a_spoke(&mut self) {
+        let services: Vec<String> = self.spokes.keys().cloned().collect();
+        if services.is_empty() {
+            return;
+        }
+        let service = self.dice.pick(&services).clone();
+        if let Some(what) = self.spokes[&service].misbehave(&mut self.dice) {
+            self.say(&service, || format!("** will misbehave: {what}"));
+            let in_ms = self.dice.between(100, 2_000);
+            self.note(in_ms, Deed::Recover(service));
+        }
+    }
+
+    /// A record that came before comes again: into an inbox, or to a spoke.
+    fn copy(&mut self) {
+        let inboxes =
+            self.topology.stages().into_iter().map(|stage| self.names.inbox(self.topology.name(), &stage.name));
+        let spokes = self.spokes.keys().map(|service| self.names.spoke(service));
+        let topics: Vec<String> = inboxes.chain(spokes).collect();
+        let topic = self.dice.pick(&topics).clone();
+        let again = |record: &Record| {
+            let kind = record.headers.get("ce_type").unwrap_or_default();
+            [
+                Kind::Request,
+                Kind::Reply,
+                Kind::Refusal,
+                Kind::Failure,
+                Kind::Timeout,
+                Kind::Tuple,
+                Kind::Call,
+                Kind::Undo,
+            ]
+            .iter()
+            .any(|known| known.as_str().as_bytes() == kind)
+        };
+        let mut records = self.records(&topic);
+        records.retain(again);
+        if records.is_empty() {
+            return;
+        }
+        let record = records.swap_remove(self.dice.index(records.len()));
+        let copy = Outgoing {
+            topic: Arc::clone(&record.topic),
+            route: Route::To(record.partition),
+            key: record.key,
+            headers: record.headers,
+            value: record.value,
+        };
+        self.say("a stranger", || format!("** writes again {}", story::records(std::slice::from_ref(&copy))));
+        let id = copy.headers.get("ce_id").map(|id| String::from_utf8_lossy(id).into_owned()).unwrap_or_default();
+        self.copies.push((topic, id));
+        self.write(&[copy]);
+    }
+
+    fn litter(&mut self) {
+        let stages = self.topology.stages();
+        let stage = self.dice.pick(&stages).clone();
+        let inbox = self.names.inbox(self.topology.name(), &stage.name);
+        let bytes: Vec<u8> =
+            (0..self.dice.between(1, 60)).map(|_| u8::try_from(self.dice.roll(24)).unwrap_or(0)).collect();
+        let lane = u32::try_from(self.dice.roll(stage.lanes.into())).unwrap_or(0);
+        self.say("a stranger", || format!("** writes garbage into {inbox}"));
+        self.write(&[crate::anything::record(&inbox, &bytes).to(lane)]);
+    }
+}

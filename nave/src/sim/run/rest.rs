@@ -1,0 +1,71 @@
+//! What must be so in the end.
+
+use std::collections::BTreeMap;
+
+use super::Run;
+use crate::sim::process::{Process, Role};
+use crate::sim::replay::{Armed, Replay, in_order};
+use crate::sim::scenario::Ended;
+
+impl Run<'_> {
+    /// What must be so in the end.
+    pub(super) fn at_rest(&mut self) -> Result<(), String> {
+        self.look()?;
+        let mut places = BTreeMap::new();
+        let mut asked = Vec::new();
+        for (place, client) in self.clients.all.iter().enumerate() {
+            let operation = client.operation.clone().ok_or("a client has never asked")?;
+            places.insert(operation.clone(), place);
+            let told = self.watch.answered.get(&operation);
+            // A refusal is not remembered: where its request comes again, by a stranger or from a northbound that slept, it is
+            // taken for a new one.
+            if told != client.answer.as_ref() && client.refused.is_none() {
+                return Err(format!("the client of {operation} was told {:?}; the hub said {told:?}", client.answer));
+            }
+            asked.push((client.ask.clone(), operation));
+        }
+        let answers: Vec<_> = self
+            .watch
+            .order
+            .iter()
+            .filter_map(|operation| Some((*places.get(operation)?, self.watch.answered[operation].clone())))
+            .collect();
+        self.agrees_with_a_replay()?;
+        let ended = Ended { asked: &asked, answers: &answers, spokes: &self.spokes };
+        (self.simulation.scenario.check)(&ended)
+    }
+
+    /// What the lanes came to is what lanes come to that nothing disturbed.
+    fn agrees_with_a_replay(&mut self) -> Result<(), String> {
+        let name = self.topology.name().to_owned();
+        let replay = Replay::of(&self.topology, &self.names, &|topic| self.records(topic))?;
+        let mut unfinished = self.unfinished();
+        unfinished.sort();
+        if unfinished != replay.unfinished {
+            return Err(format!("what lives is {unfinished:?}; a replay comes to {:?}", replay.unfinished));
+        }
+        for ((stage, lane), armed) in &replay.armed {
+            let of_stage = |process: &&Process| process.role == Role::Stage(stage.clone());
+            let mut shards = self.processes.iter().filter(of_stage).filter_map(Process::shard);
+            let wheel = shards.find_map(|shard| shard.armed(*lane));
+            let wheel: Armed = wheel.into_iter().flatten().collect();
+            if wheel != *armed {
+                return Err(format!("timers of {stage} lane {lane}: in the state {armed:?}, in the wheel {wheel:?}"));
+            }
+        }
+        let mut topics = vec![self.names.dead(&name)];
+        for stage in self.topology.stages() {
+            let inbox = self.names.inbox(&name, &stage.name);
+            in_order(&self.records(&inbox), &self.watch.order, &self.watch.refused)?;
+            topics.extend([self.names.egress(&name, &stage.name), inbox]);
+        }
+        for topic in topics {
+            replay.compare(&topic, &self.records(&topic), false, &self.copies)?;
+        }
+        for service in self.spokes.keys() {
+            let topic = self.names.spoke(service);
+            replay.compare(&topic, &self.records(&topic), true, &[])?;
+        }
+        Ok(())
+    }
+}
