@@ -16,6 +16,9 @@ use tokio::task::JoinSet;
 
 use super::load::Latencies;
 
+/// After so long one comes back that was told that a lane is busy, or not ready.
+const COME_BACK: Duration = Duration::from_millis(10);
+
 /// A process that is killed when this is dropped.
 pub(super) struct Up {
     child: Child,
@@ -77,7 +80,14 @@ impl Up {
                         return anyhow::Ok(latencies);
                     }
                     let asked = clock.mono();
-                    tokio::time::timeout(Duration::from_mins(2), create(&mut stream, n)).await??;
+                    let done = async {
+                        // One that is told to come back does, as clients do.
+                        while !create(&mut stream, n).await? {
+                            tokio::time::sleep(COME_BACK).await;
+                        }
+                        anyhow::Ok(())
+                    };
+                    tokio::time::timeout(Duration::from_mins(2), done).await??;
                     latencies.push(clock.mono().since(asked));
                 }
             });
@@ -91,8 +101,8 @@ impl Up {
     }
 }
 
-/// One request and its answer.
-async fn create(stream: &mut tokio::io::BufReader<TcpStream>, n: usize) -> anyhow::Result<()> {
+/// One request and its answer: false where it is to come back later.
+async fn create(stream: &mut tokio::io::BufReader<TcpStream>, n: usize) -> anyhow::Result<bool> {
     let body = format!(r#"{{"flowid": "post-{n}", "length": 10}}"#);
     let head = "POST /flow HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\nContent-Length: ";
     stream.write_all(format!("{head}{}\r\n\r\n{body}", body.len()).as_bytes()).await?;
@@ -111,6 +121,15 @@ async fn create(stream: &mut tokio::io::BufReader<TcpStream>, n: usize) -> anyho
     }
     let mut answer = vec![0; length];
     stream.read_exact(&mut answer).await?;
-    anyhow::ensure!(status.contains(" 201 "), "{}: {}", status.trim_end(), String::from_utf8_lossy(&answer));
-    Ok(())
+    if status.contains(" 429 ") || status.contains(" 503 ") {
+        return Ok(false);
+    }
+    // 200: what it asked for stands, since the first try was written and only its answer was lost.
+    anyhow::ensure!(
+        status.contains(" 201 ") || status.contains(" 200 "),
+        "{}: {}",
+        status.trim_end(),
+        String::from_utf8_lossy(&answer)
+    );
+    Ok(true)
 }
