@@ -94,7 +94,8 @@ impl Run<'_> {
                 self.set_bus_wall(ms);
             }
             Fault::SpokeFault => self.break_a_spoke(),
-            _ => {}
+            // The others strike where they belong: at a seam of the bus, on a message, in a commit.
+            _at_a_seam => {}
         }
     }
 
