@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::consumer::Consumer;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use wire::routing::lane_of;
 
-use super::context::Quiet;
 use super::options::{KafkaOptions, REQUEST};
+use super::probe::Probe;
 use super::{convert, fault};
 use crate::{Bounds, BusError, Outgoing, Route};
 
@@ -22,29 +22,31 @@ pub(super) const LOOKS: u32 = 100;
 
 /// One connection for questions, and the answers that do not change: partitions may not be added.
 pub(super) struct Cluster {
-    probe: BaseConsumer<Quiet>,
+    probe: Probe,
     partitions: Mutex<BTreeMap<Arc<str>, u32>>,
 }
 
 impl Cluster {
     /// Connects.
     pub(super) fn open(options: &KafkaOptions) -> Result<Self, BusError> {
-        let probe = options.probe(None, true).create_with_context(Quiet);
-        let probe = probe.map_err(|fault| fault::bus("cannot set up a client", &fault))?;
-        let cluster = Self { probe, partitions: Mutex::default() };
+        let cluster = Self { probe: Probe::open(options.probe(None, true))?, partitions: Mutex::default() };
         cluster.id().map(|_| cluster)
     }
 
     /// The cluster's own id.
     pub(super) fn id(&self) -> Result<String, BusError> {
-        let id = self.probe.client().fetch_cluster_id(REQUEST);
-        id.ok_or_else(|| BusError::Unavailable("no broker answers".into()))
+        let silence = KafkaError::MetadataFetch(RDKafkaErrorCode::OperationTimedOut);
+        let id = self.probe.ask(|client| client.client().fetch_cluster_id(REQUEST).ok_or(silence));
+        id.map_err(|_| BusError::Unavailable("no broker answers".into()))
     }
 
     /// How many members a group has.
     pub(super) fn members(&self, group: &str) -> Result<usize, BusError> {
         let what = || format!("cannot ask for the members of group `{group}`");
-        let list = self.probe.fetch_group_list(Some(group), REQUEST).map_err(|fault| fault::bus(&what(), &fault))?;
+        let list = self
+            .probe
+            .ask(|client| client.fetch_group_list(Some(group), REQUEST))
+            .map_err(|fault| fault::bus(&what(), &fault))?;
         Ok(list.groups().iter().filter(|known| known.name() == group).map(|known| known.members().len()).sum())
     }
 
@@ -64,7 +66,10 @@ impl Cluster {
     /// The same, as the broker knows that is asked.
     fn ask(&self, topic: &str) -> Result<Option<u32>, BusError> {
         let what = || format!("cannot ask for topic `{topic}`");
-        let metadata = self.probe.fetch_metadata(Some(topic), REQUEST).map_err(|fault| fault::bus(&what(), &fault))?;
+        let metadata = self
+            .probe
+            .ask(|client| client.fetch_metadata(Some(topic), REQUEST))
+            .map_err(|fault| fault::bus(&what(), &fault))?;
         let Some(found) = metadata.topics().first() else { return Ok(None) };
         match found.error().map(RDKafkaErrorCode::from) {
             None => {}
@@ -83,7 +88,10 @@ impl Cluster {
     /// How many copies each partition of a topic has at the least.
     pub(super) fn copies(&self, topic: &str) -> Result<usize, BusError> {
         let what = || format!("cannot ask for topic `{topic}`");
-        let metadata = self.probe.fetch_metadata(Some(topic), REQUEST).map_err(|fault| fault::bus(&what(), &fault))?;
+        let metadata = self
+            .probe
+            .ask(|client| client.fetch_metadata(Some(topic), REQUEST))
+            .map_err(|fault| fault::bus(&what(), &fault))?;
         let partitions = metadata.topics().iter().flat_map(rdkafka::metadata::MetadataTopic::partitions);
         partitions.map(|partition| partition.replicas().len()).min().ok_or_else(|| BusError::NoTopic(topic.into()))
     }
@@ -117,7 +125,7 @@ impl Cluster {
     /// Where a partition begins, and how far what is committed goes.
     pub(super) fn bounds(&self, topic: &str, partition: u32) -> Result<Bounds, BusError> {
         self.check(topic, partition)?;
-        let found = self.probe.fetch_watermarks(topic, convert::raw_partition(partition), REQUEST);
+        let found = self.probe.ask(|client| client.fetch_watermarks(topic, convert::raw_partition(partition), REQUEST));
         let (low, end) = found
             .map_err(|fault| fault::bus(&format!("cannot ask for the bounds of `{topic}` {partition}"), &fault))?;
         Ok(Bounds { low: convert::offset(low), end: convert::offset(end) })
@@ -147,8 +155,8 @@ impl Cluster {
         self.partitions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits a moment for the cluster; there is nothing to arrive at the probe.
+    /// Waits a moment for the cluster.
     pub(super) fn pause(&self) {
-        drop(self.probe.poll(std::time::Duration::from_millis(10)));
+        self.probe.pause();
     }
 }

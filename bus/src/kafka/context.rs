@@ -1,5 +1,6 @@
 //! What librdkafka calls back: logs, delivery reports, and the group's decisions.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rdkafka::client::ClientContext;
@@ -29,8 +30,40 @@ fn log(level: RDKafkaLogLevel, facility: &str, text: &str) {
     }
 }
 
+/// Whether a client still knows any broker.
+///
+/// A client that is told of no broker lets go of the last one, and may never come back: the metadata of a cluster whose only broker
+/// stood still for longer than its session with its controller names none for a moment. librdkafka 2.12.1 begins to bootstrap anew then,
+/// and stops the timer that would do it as it ends the handling of that same metadata, if the broker's thread was quick
+/// (`rd_kafka_rebootstrap_tmr_stop` in `rd_kafka_handle_Metadata`). Who is without a broker is made anew by its owner.
+#[derive(Default)]
+pub(super) struct Brokers {
+    /// How often in a row the statistics named none.
+    without: AtomicU32,
+}
+
+impl Brokers {
+    /// One look may fall into the moment between letting go and beginning anew.
+    const LOOKS: u32 = 2;
+
+    fn see(&self, statistics: &Statistics) {
+        // What is internal or logical stands for a broker, and is none.
+        let any = statistics.brokers.values().any(|broker| matches!(&*broker.source, "configured" | "learned"));
+        if any {
+            self.without.store(0, Ordering::Relaxed);
+        } else {
+            self.without.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// True where the client knows no broker, and will not find one.
+    pub(super) fn are_lost(&self) -> bool {
+        self.without.load(Ordering::Relaxed) >= Self::LOOKS
+    }
+}
+
 macro_rules! speaks_through_tracing {
-    ($context:ty) => {
+    ($context:ty, $stats:expr) => {
         impl ClientContext for $context {
             fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
                 log(level, facility, text);
@@ -38,7 +71,10 @@ macro_rules! speaks_through_tracing {
             fn error(&self, fault: KafkaError, reason: &str) {
                 tracing::warn!(target: "librdkafka", %fault, "{reason}");
             }
-            fn stats(&self, _statistics: Statistics) {}
+            fn stats(&self, statistics: Statistics) {
+                let see: fn(&Self, &Statistics) = $stats;
+                see(self, &statistics);
+            }
         }
     };
 }
@@ -46,8 +82,17 @@ macro_rules! speaks_through_tracing {
 /// The context of clients with nothing to decide.
 pub(super) struct Quiet;
 
-speaks_through_tracing!(Quiet);
+speaks_through_tracing!(Quiet, |_, _| ());
 impl ConsumerContext for Quiet {}
+
+/// The context of a reader.
+#[derive(Default)]
+pub(super) struct Reads {
+    pub(super) brokers: Brokers,
+}
+
+speaks_through_tracing!(Reads, |reads, statistics| reads.brokers.see(statistics));
+impl ConsumerContext for Reads {}
 
 /// The context of a producer: the first record that could not be delivered is remembered.
 #[derive(Default)]
@@ -62,7 +107,7 @@ impl Deliveries {
     }
 }
 
-speaks_through_tracing!(Deliveries);
+speaks_through_tracing!(Deliveries, |_, _| ());
 
 impl ProducerContext for Deliveries {
     type DeliveryOpaque = ();
@@ -77,7 +122,10 @@ impl ProducerContext for Deliveries {
 
 /// The context of a member: what the group has decided waits here for the end of the poll that brought it.
 #[derive(Default)]
-pub(super) struct GroupNews(Mutex<Inner>);
+pub(super) struct GroupNews {
+    inner: Mutex<Inner>,
+    pub(super) brokers: Brokers,
+}
 
 #[derive(Default)]
 struct Inner {
@@ -105,26 +153,26 @@ pub(super) enum News {
 impl GroupNews {
     /// What was decided since the last time.
     pub(super) fn take(&self) -> Vec<News> {
-        std::mem::take(&mut lock(&self.0).news)
+        std::mem::take(&mut lock(&self.inner).news)
     }
 
     /// How many decisions the member has heard of.
     pub(super) fn decisions(&self) -> u64 {
-        lock(&self.0).decisions
+        lock(&self.inner).decisions
     }
 
     /// Calls `act` with the member's place in the group, where it has one.
     pub(super) fn with_place<T>(&self, act: impl FnOnce(&ConsumerGroupMetadata) -> T) -> Option<T> {
-        lock(&self.0).place.as_ref().map(act)
+        lock(&self.inner).place.as_ref().map(act)
     }
 
     /// From now on everything that is asked back is given up at once.
     pub(super) fn close(&self) {
-        lock(&self.0).closing = true;
+        lock(&self.inner).closing = true;
     }
 }
 
-speaks_through_tracing!(GroupNews);
+speaks_through_tracing!(GroupNews, |news, statistics| news.brokers.see(statistics));
 
 impl ConsumerContext for GroupNews {
     /// What became of positions that nobody waited for.
@@ -144,7 +192,7 @@ impl ConsumerContext for GroupNews {
             return;
         }
         let all_lost = consumer.assignment_lost();
-        let closing = lock(&self.0).closing;
+        let closing = lock(&self.inner).closing;
         let result = if decision == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
             let assigned = list.set_all_offsets(Offset::Offset(0)).and_then(|()| take(consumer, list));
             assigned.and_then(|()| if list.count() > 0 { consumer.pause(list) } else { Ok(()) })
@@ -159,7 +207,7 @@ impl ConsumerContext for GroupNews {
         // Not asked of a client that ends: once its last partition is given up, the thread that would answer may be gone,
         // and librdkafka waits for the answer without an end.
         let place = if closing { None } else { consumer.group_metadata() };
-        let mut inner = lock(&self.0);
+        let mut inner = lock(&self.inner);
         inner.decisions += 1;
         if !all_lost {
             inner.place = place;

@@ -30,6 +30,7 @@ pub(super) struct KafkaMember {
     spec: MemberSpec,
     topic: Arc<str>,
     cluster: Arc<Cluster>,
+    options: KafkaOptions,
     consumer: BaseConsumer<GroupNews>,
     transactions: Transactions,
     succession: Succession,
@@ -48,13 +49,9 @@ impl KafkaMember {
         let mut transactions = Transactions::new(options, &spec.name, spec.session_timeout);
         transactions.claim()?;
         let succession = Succession::open(options, spec)?;
-        let what = || format!("`{}` cannot join group `{}`", spec.name, spec.group);
-        let consumer: BaseConsumer<GroupNews> = options
-            .member(spec)
-            .create_with_context(GroupNews::default())
-            .map_err(|fault| fault::bus(&what(), &fault))?;
-        consumer.subscribe(&[&spec.topic]).map_err(|fault| fault::bus(&what(), &fault))?;
+        let consumer = connect(options, spec)?;
         Ok(Self {
+            options: options.clone(),
             topic: spec.topic.as_str().into(),
             spec: spec.clone(),
             cluster,
@@ -142,6 +139,20 @@ impl KafkaMember {
             self.transactions.renew();
             self.waiting.push_back(Arrival::Lost(lost));
         }
+    }
+
+    /// Joins once more, since the client knows no broker any more. Without one it has been silent for some time: its partitions are
+    /// others', or will be its own again.
+    fn begin_anew(&mut self) -> Result<(), BusError> {
+        tracing::warn!(member = self.spec.name, "a member knows no broker any more, and joins anew");
+        let fresh = connect(&self.options, &self.spec)?;
+        self.consumer.context().close();
+        self.give_back();
+        follow_all(&self.consumer);
+        self.consumer = fresh;
+        let all: Vec<u32> = self.places.keys().copied().collect();
+        self.lose(&all);
+        Ok(())
     }
 
     /// Gives up what librdkafka waits for.
@@ -232,8 +243,20 @@ impl KafkaMember {
     }
 }
 
+/// A consumer that joins the group with its first poll.
+fn connect(options: &KafkaOptions, spec: &MemberSpec) -> Result<BaseConsumer<GroupNews>, BusError> {
+    let what = || format!("`{}` cannot join group `{}`", spec.name, spec.group);
+    let consumer: BaseConsumer<GroupNews> =
+        options.member(spec).create_with_context(GroupNews::default()).map_err(|fault| fault::bus(&what(), &fault))?;
+    consumer.subscribe(&[&spec.topic]).map_err(|fault| fault::bus(&what(), &fault))?;
+    Ok(consumer)
+}
+
 impl Member for KafkaMember {
     fn poll(&mut self, max: usize, wait: Duration, out: &mut Vec<Arrival>) -> Result<(), BusError> {
+        if self.consumer.context().brokers.are_lost() {
+            self.begin_anew()?;
+        }
         let full = out.len() + max;
         let mut wait = if self.waiting.is_empty() { wait } else { Duration::ZERO };
         loop {
@@ -321,13 +344,17 @@ impl Drop for KafkaMember {
     fn drop(&mut self) {
         self.consumer.context().close();
         self.give_back();
-        // Decisions that nobody has polled for are followed first: a client that ends with one of them open may wait for
-        // ever. The rest happens as the consumer is dropped.
-        for _ in 0..LOOKS {
-            let heard = self.consumer.context().decisions();
-            if self.consumer.poll(Duration::ZERO).is_none() && self.consumer.context().decisions() == heard {
-                break;
-            }
+        follow_all(&self.consumer);
+    }
+}
+
+/// Decisions that nobody has polled for are followed first: a client that ends with one of them open may wait for ever. The rest
+/// happens as the consumer is dropped.
+fn follow_all(consumer: &BaseConsumer<GroupNews>) {
+    for _ in 0..LOOKS {
+        let heard = consumer.context().decisions();
+        if consumer.poll(Duration::ZERO).is_none() && consumer.context().decisions() == heard {
+            break;
         }
     }
 }

@@ -5,7 +5,7 @@
 //! or the step that it is about.
 //!
 //! Read in this order: `options` (how the client is set up, and why), `refused` (what users may not change of it), `context` (what the group decides), `member`,
-//! `takeover` (what a dead owner left), `producer` (transactions), `reader`, `writer`, `cluster` and `admin`
+//! `takeover` (what a dead owner left), `producer` (transactions), `reader`, `writer`, `probe`, `cluster` and `admin`
 //! (topics), `convert` and `fault` (records and faults, in our words).
 
 mod admin;
@@ -15,6 +15,7 @@ mod convert;
 mod fault;
 mod member;
 mod options;
+mod probe;
 mod producer;
 mod reader;
 mod refused;

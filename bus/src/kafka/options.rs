@@ -18,6 +18,9 @@ const SESSIONS_WITHOUT_POLL: u128 = 5;
 /// What joins no group has no poll to be late for; this is librdkafka's own default, whatever the user gave the members.
 const NO_MEMBER: (&str, &str) = ("max.poll.interval.ms", "300000");
 
+/// How often a client that is polled says which brokers it knows; it takes a fraction of a millisecond each time.
+const STATISTICS: Duration = Duration::from_secs(2);
+
 /// As large as a broker takes it, so that the largest record of ours fits into one with what is added to it.
 const LARGEST_BATCH: (&str, &str) = ("message.max.bytes", "1048576");
 
@@ -85,7 +88,10 @@ impl KafkaOptions {
     }
 
     fn consumer(&self, wanted: &[(&str, &str)]) -> ClientConfig {
+        let statistics = STATISTICS.as_millis().to_string();
         let speed = [
+            // Whether there still is a broker is told by nothing else.
+            ("statistics.interval.ms", &*statistics),
             // The default adds up to a second when the local queue was full.
             ("fetch.queue.backoff.ms", "1"),
             ("fetch.min.bytes", "1"),

@@ -9,7 +9,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::{Message, Offset, TopicPartitionList};
 
 use super::cluster::Cluster;
-use super::context::Quiet;
+use super::context::Reads;
 use super::options::KafkaOptions;
 use super::{convert, fault, producer};
 use crate::{BusError, Reader, Record};
@@ -17,7 +17,8 @@ use crate::{BusError, Reader, Record};
 /// A consumer of partitions that it is told.
 pub(super) struct KafkaReader {
     cluster: Arc<Cluster>,
-    consumer: BaseConsumer<Quiet>,
+    options: KafkaOptions,
+    consumer: BaseConsumer<Reads>,
     /// Where each partition reads on.
     places: BTreeMap<(Arc<str>, u32), u64>,
 }
@@ -25,9 +26,7 @@ pub(super) struct KafkaReader {
 impl KafkaReader {
     /// A reader of nothing yet.
     pub(super) fn open(cluster: Arc<Cluster>, options: &KafkaOptions) -> Result<Self, BusError> {
-        let consumer = options.reader().create_with_context(Quiet);
-        let consumer = consumer.map_err(|fault| fault::bus("cannot set up a client", &fault))?;
-        Ok(Self { cluster, consumer, places: BTreeMap::new() })
+        Ok(Self { cluster, consumer: connect(options)?, options: options.clone(), places: BTreeMap::new() })
     }
 
     /// Sets the client's partitions and offsets to ours. What it had fetched is dropped, and nothing old can arrive.
@@ -55,6 +54,11 @@ impl KafkaReader {
     }
 }
 
+fn connect(options: &KafkaOptions) -> Result<BaseConsumer<Reads>, BusError> {
+    let consumer = options.reader().create_with_context(Reads::default());
+    consumer.map_err(|fault| fault::bus("cannot set up a client", &fault))
+}
+
 impl Reader for KafkaReader {
     fn assign(&mut self, topic: &str, partition: u32, from: u64) -> Result<(), BusError> {
         self.cluster.check_start(topic, partition, from)?;
@@ -72,6 +76,11 @@ impl Reader for KafkaReader {
     fn poll(&mut self, max: usize, wait: Duration, out: &mut Vec<Record>) -> Result<(), BusError> {
         let full = out.len() + max;
         let mut wait = wait;
+        if self.consumer.context().brokers.are_lost() {
+            tracing::warn!("a reader knows no broker any more, and is made anew");
+            self.consumer = connect(&self.options)?;
+            self.assign_all()?;
+        }
         while out.len() < full {
             let Some(found) = self.consumer.poll(wait) else { break };
             let message = match found {

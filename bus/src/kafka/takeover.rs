@@ -8,12 +8,12 @@
 use std::collections::BTreeSet;
 
 use rdkafka::Offset;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::cluster::Cluster;
-use super::context::Quiet;
 use super::options::{KafkaOptions, REQUEST};
+use super::probe::Probe;
 use super::producer::{Transactions, listed};
 use super::{convert, fault};
 use crate::{BusError, Committed, MemberSpec, Takeover};
@@ -27,9 +27,9 @@ pub(super) struct Succession {
     options: KafkaOptions,
     spec: MemberSpec,
     /// Sees committed offsets at once, pending transactions or not.
-    hasty: BaseConsumer<Quiet>,
+    hasty: Probe,
     /// Sees them when they are final.
-    patient: BaseConsumer<Quiet>,
+    patient: Probe,
     /// The transactional ids that were ended since partitions were last assigned: one owner leaves many partitions.
     ended: BTreeSet<String>,
 }
@@ -37,10 +37,7 @@ pub(super) struct Succession {
 impl Succession {
     /// Connects, in the name of the member's group.
     pub(super) fn open(options: &KafkaOptions, spec: &MemberSpec) -> Result<Self, BusError> {
-        let connect = |committed_only| {
-            let client = options.probe(Some(&spec.group), committed_only).create_with_context(Quiet);
-            client.map_err(|fault: KafkaError| fault::bus("cannot set up a client", &fault))
-        };
+        let connect = |committed_only| Probe::open(options.probe(Some(&spec.group), committed_only));
         let (hasty, patient) = (connect(false)?, connect(true)?);
         Ok(Self { options: options.clone(), spec: spec.clone(), hasty, patient, ended: BTreeSet::new() })
     }
@@ -98,10 +95,10 @@ enum Answer {
 }
 
 /// The committed offset of a partition.
-fn committed(client: &BaseConsumer<Quiet>, spec: &MemberSpec, partition: u32) -> Result<Answer, BusError> {
+fn committed(probe: &Probe, spec: &MemberSpec, partition: u32) -> Result<Answer, BusError> {
     let what = || format!("cannot read the committed offset of `{}` {partition}", spec.topic);
     let list = listed(&spec.topic, convert::raw_partition(partition), None);
-    let list = match client.committed_offsets(list, REQUEST) {
+    let list = match probe.ask(|client| client.committed_offsets(list, REQUEST)) {
         Ok(list) => list,
         Err(fault) if not_yet(&fault) => return Ok(Answer::NotYet),
         Err(fault) => return Err(fault::bus(&what(), &fault)),
