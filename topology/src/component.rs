@@ -1,7 +1,8 @@
 //! What users write: spouts and bolts. Plain synchronous Rust, one caller at a time.
 //!
 //! A step is a pure function of its record: no clock, no thread, no environment, no chance but [`Emitter::random`]. A
-//! component that keeps to it comes back after a crash exactly as it was, by reading its inbox again.
+//! component that keeps to it comes back after a crash exactly as it was, by reading its inbox again, or what it saved and the rest of the
+//! inbox.
 
 use std::sync::Arc;
 
@@ -14,6 +15,7 @@ use crate::budget::Budget;
 use crate::declare::Declarer;
 use crate::emitter::Emitter;
 use crate::settings::Settings;
+use crate::snapshot::{Keeps, Saver, Stored};
 
 /// Where a component lives.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +55,9 @@ pub trait Bolt: 'static {
 
     /// What kind of views it has, if any: their `ce_subject`.
     const VIEWS: &'static str = "view";
+
+    /// What becomes of its state when another owner takes its lane.
+    const KEEPS: Keeps = Keeps::Everything;
 
     /// Says what else it has: side streams, deadlines. Called once, when the topology is declared.
     fn declare(_declarer: &mut Declarer<Self::In>)
@@ -97,6 +102,26 @@ pub trait Bolt: 'static {
         None
     }
 
+    /// Saves what has changed since the last call, where it [`Keeps::Saved`]. Called between two records, and only then.
+    fn save(&mut self, _saver: &mut Saver<'_>) {}
+
+    /// Takes in the state of one key that was saved. Called after [`Bolt::prepare`] and [`Bolt::configure`], for each key that there is, in
+    /// any order.
+    ///
+    /// # Errors
+    /// Where it cannot be read: then the lane is not begun from this snapshot.
+    fn load(&mut self, stored: &Stored<'_>) -> Result<(), Unreadable> {
+        Err(Unreadable(format!("nobody reads the saved state `{}`", stored.key())))
+    }
+
+    /// Every key was loaded. Gives the keys whose views may have been published.
+    ///
+    /// # Errors
+    /// Where what was loaded does not fit together.
+    fn loaded(&mut self) -> Result<Vec<Arc<str>>, Unreadable> {
+        Ok(Vec::new())
+    }
+
     /// What would be left undone if the lane stopped now, a line each; for a shutdown that says what it leaves.
     fn unfinished(&self) -> Vec<String> {
         Vec::new()
@@ -134,6 +159,8 @@ pub trait Spout: 'static {
 }
 
 /// A source of tuples that are records of the stage's inbox. With it a lane is a pure function of its inbox.
+///
+/// It keeps nothing from one record to the next: what is to be remembered is a bolt's to keep.
 pub trait InboxSpout: 'static {
     /// What it emits on its main stream.
     type Out: 'static;

@@ -17,6 +17,7 @@ use crate::names;
 use crate::node::Node;
 use crate::outbox::{Effects, Level, Message};
 use crate::settings::Settings;
+use crate::snapshot::{Change, Keeps, Saver, Stored};
 use crate::wiring::Decode;
 
 /// A component in its lane.
@@ -138,6 +139,66 @@ impl Lane {
         let kept =
             (0..).zip(&self.nodes).find_map(|(keeper, seated)| Some((keeper, seated.node.timer_for(owner, key)?)));
         kept.unwrap_or((component, key))
+    }
+
+    /// The components that save their state, each with the version of its form; none where one of them cannot be restored but by
+    /// reading the whole inbox.
+    pub fn saved(&self) -> Option<BTreeMap<Arc<str>, u32>> {
+        let mut saved = BTreeMap::new();
+        for Seated { name, node, .. } in &self.nodes {
+            match node.keeps() {
+                Keeps::Everything => return None,
+                Keeps::Nothing => {}
+                Keeps::Saved(version) => {
+                    saved.insert(Arc::clone(name), version);
+                }
+            }
+        }
+        Some(saved)
+    }
+
+    /// What has changed of the components' states since the last call. On an error some of it is lost: what is saved of this lane ends
+    /// there.
+    ///
+    /// # Errors
+    /// Where a component panics, or has a state that cannot be written.
+    pub fn save(&mut self) -> Result<Vec<Change>, Unreadable> {
+        let (mut taken, mut fault) = (Vec::new(), None);
+        for Seated { name, node, .. } in &mut self.nodes {
+            if !node.save(&mut Saver::new(name, &mut taken, &mut fault)) {
+                return Err(Unreadable(format!("`{name}` panicked while it was saved")));
+            }
+        }
+        match fault {
+            None => Ok(taken),
+            Some(fault) => Err(Unreadable(fault)),
+        }
+    }
+
+    /// Takes in the saved state of one key, in the form of these versions.
+    ///
+    /// # Errors
+    /// Where it cannot be read. The lane is of no use then.
+    pub fn load(&mut self, key: &str, versions: &BTreeMap<Arc<str>, u32>, state: &[u8]) -> Result<(), Unreadable> {
+        let found = key.split_once('/').and_then(|(component, key)| {
+            let seated = self.nodes.iter_mut().find(|seated| *seated.name == *component)?;
+            Some((seated, versions.get(component)?, key))
+        });
+        let (seated, version, rest) = found.ok_or_else(|| Unreadable(format!("saved `{key}` is of no component")))?;
+        seated.node.load(&Stored::new(rest, *version, state))
+    }
+
+    /// Everything was loaded, and these settings were in force. Gives the views that may have been published.
+    ///
+    /// # Errors
+    /// Where what was loaded does not fit together. The lane is of no use then.
+    pub fn loaded(&mut self) -> Result<Vec<(u16, Arc<str>)>, Unreadable> {
+        let mut views = Vec::new();
+        for (number, Seated { name, node, .. }) in (0..).zip(&mut self.nodes) {
+            let keys = node.loaded().map_err(|Unreadable(reason)| Unreadable(format!("`{name}`: {reason}")))?;
+            views.extend(keys.into_iter().map(|key| (number, key)));
+        }
+        Ok(views)
     }
 
     /// What would be left undone if the lane stopped now.

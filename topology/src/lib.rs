@@ -52,7 +52,7 @@
 //!
 //! Read in this order: [`component`] (what users write), [`emitter`] (what a component does to the world), [`builder`] and
 //! [`grouping`] (how components are joined), `build` and [`plan`] (what comes of it), [`lane`] (a step), [`outbox`] (effects
-//! as data), [`wheel`] and `timers` (deadlines), [`shard`] (the shell: takes lanes over, reads, commits), [`driver`] (gives
+//! as data), [`wheel`] and `timers` (deadlines), [`snapshot`] (what components save), [`shard`] (the shell: takes lanes over, reads, commits), [`driver`] (gives
 //! turns, on threads or in virtual time).
 
 mod arrangement;
@@ -71,6 +71,7 @@ pub mod outbox;
 pub mod plan;
 mod settings;
 pub mod shard;
+pub mod snapshot;
 mod status;
 mod timers;
 mod views;
@@ -91,5 +92,6 @@ pub use outbox::{Effects, Level, Message};
 pub use plan::{Stage, Topology};
 pub use settings::Settings;
 pub use shard::{Shard, ShardOptions, Timeout};
+pub use snapshot::{Changes, Keeps, Saver, Stored};
 pub use status::ShardStatus;
 pub use wire::control::Mode;

@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use wire::Head;
 
@@ -10,6 +11,7 @@ use crate::component::{Bolt, Delivery, DueTimes, InboxSpout, LaneInfo, Spout, Un
 use crate::emitter::{Emitter, LaneContext};
 use crate::outbox::Level;
 use crate::settings::Settings;
+use crate::snapshot::{Keeps, Saver, Stored};
 use crate::wiring::{Queue, Wired};
 
 /// Where a component sits in its lane, and what its streams lead to.
@@ -53,6 +55,19 @@ pub(crate) trait Node {
     }
     fn timer_for(&self, _component: u16, _key: u64) -> Option<u64> {
         None
+    }
+    fn keeps(&self) -> Keeps {
+        Keeps::Nothing
+    }
+    /// Saves what has changed; false where it panicked.
+    fn save(&mut self, _saver: &mut Saver<'_>) -> bool {
+        true
+    }
+    fn load(&mut self, stored: &Stored<'_>) -> Result<(), Unreadable> {
+        Err(Unreadable(format!("nobody reads the saved state `{}`", stored.key())))
+    }
+    fn loaded(&mut self) -> Result<Vec<Arc<str>>, Unreadable> {
+        Ok(Vec::new())
     }
     fn unfinished(&self) -> Vec<String> {
         Vec::new()
@@ -124,6 +139,25 @@ impl<B: Bolt> Node for BoltNode<B> {
 
     fn timer_for(&self, component: u16, key: u64) -> Option<u64> {
         self.bolt.timer_for(component, key)
+    }
+
+    fn keeps(&self) -> Keeps {
+        B::KEEPS
+    }
+
+    fn save(&mut self, saver: &mut Saver<'_>) -> bool {
+        let lane = Rc::clone(&self.out.lane);
+        guarded(&lane, || self.bolt.save(saver)).is_some()
+    }
+
+    fn load(&mut self, stored: &Stored<'_>) -> Result<(), Unreadable> {
+        let lane = Rc::clone(&self.out.lane);
+        guarded(&lane, || self.bolt.load(stored)).unwrap_or_else(|| Err(Unreadable("it panicked".into())))
+    }
+
+    fn loaded(&mut self) -> Result<Vec<Arc<str>>, Unreadable> {
+        let lane = Rc::clone(&self.out.lane);
+        guarded(&lane, || self.bolt.loaded()).unwrap_or_else(|| Err(Unreadable("it panicked".into())))
     }
 
     fn unfinished(&self) -> Vec<String> {
