@@ -159,6 +159,8 @@ fn lane(deadlines: u64) -> anyhow::Result<()> {
         build: "bench".into(),
         settings: Settings::default(),
         session_timeout: Duration::from_hours(1),
+        snapshot_ms: ShardOptions::SNAPSHOT_MS,
+        warm: false,
     };
     let mut parts = Threads::default();
     let of: Arc<dyn Bus> = Arc::new(bus.clone());

@@ -130,6 +130,8 @@ impl Desk {
             build: "test".into(),
             settings: Settings::default(),
             session_timeout: Duration::from_secs(6),
+            snapshot_ms: ShardOptions::SNAPSHOT_MS,
+            warm: false,
         };
         let shard = Shard::join(Arc::new(self.bus.clone()), self.topology.clone(), options, ShardStatus::new("s", 1));
         self.shard = Some(shard.expect("the topics are there"));

@@ -83,6 +83,8 @@ impl Deployment {
             build: env!("CARGO_PKG_VERSION").to_owned(),
             settings: self.topology.settings().clone(),
             session_timeout: self.session_timeout,
+            snapshot_ms: ShardOptions::SNAPSHOT_MS,
+            warm: false,
         };
         Shard::join(Arc::clone(&self.bus), self.topology.clone(), options, Arc::clone(status))
     }

@@ -240,6 +240,8 @@ impl World {
                 build: "test".to_owned(),
                 settings: self.topology.settings().clone(),
                 session_timeout: MemberSpec::SESSION,
+                snapshot_ms: ShardOptions::SNAPSHOT_MS,
+                warm: false,
             };
             let bus: Arc<dyn Bus> = Arc::new(self.bus.clone());
             let group = options.group(self.topology.name());

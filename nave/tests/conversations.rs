@@ -57,6 +57,8 @@ impl Scene {
             build: "test".into(),
             settings: topology.settings().clone(),
             session_timeout: Duration::from_secs(6),
+            snapshot_ms: ShardOptions::SNAPSHOT_MS,
+            warm: false,
         };
         let shard = Shard::join(Arc::new(bus.clone()), topology.clone(), options, ShardStatus::new("s", 1));
         let speaker = SpeakerPart::join(&bus, &spoke, "speaker", SpeakerHandle::new());

@@ -9,6 +9,7 @@ use wire::control::Mode;
 use crate::budget::{self, Budget};
 use crate::builder::{Builder, ComponentKind, EdgeDeclaration, Graph, Origin};
 use crate::plan::{ComponentPlan, EdgePlan, Plan, StagePlan, Topology};
+use crate::snapshot::Keeps;
 
 /// One fault of a topology.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
@@ -154,6 +155,7 @@ pub(crate) fn build(builder: &Builder) -> Result<Topology, BuildErrors> {
         plan.components.push(ComponentPlan {
             name: component.name.clone(),
             kind: component.kind,
+            keeps: component.probe.as_ref().map_or(Keeps::Nothing, |probe| probe().keeps()),
             stage: stage.expect("every component is in a stage"),
             sides: component.sides.clone(),
             make: Arc::clone(&component.make),

@@ -23,6 +23,7 @@ use crate::grouping::Grouping;
 use crate::node::{BoltNode, InboxNode, Node, Seat, SpoutNode};
 use crate::plan::Topology;
 use crate::settings::Settings;
+use crate::snapshot::Keeps;
 use crate::wiring::{AnyEdge, Codec, Convert, Edge, Queue};
 
 /// The name of the main stream, as Storm has it.
@@ -66,6 +67,7 @@ pub(crate) trait Probe {
     fn topics(&self, names: &Topics, lanes: u32) -> Vec<TopicSpec>;
     fn watches(&self) -> Vec<String>;
     fn budgets(&self, settings: &Settings) -> Vec<Budget>;
+    fn keeps(&self) -> Keeps;
 }
 
 impl<B: Bolt> Probe for B {
@@ -79,6 +81,10 @@ impl<B: Bolt> Probe for B {
 
     fn budgets(&self, settings: &Settings) -> Vec<Budget> {
         Bolt::budgets(self, settings)
+    }
+
+    fn keeps(&self) -> Keeps {
+        B::KEEPS
     }
 }
 

@@ -240,14 +240,18 @@ impl Lane {
     fn take_settings(&mut self, record: &Record) -> Result<(), Unreadable> {
         let owner: OwnerRecord =
             serde_json::from_slice(&record.value).map_err(|error| Unreadable(error.to_string()))?;
-        let settings = Settings::new(owner.settings);
+        self.configure(Settings::new(owner.settings));
+        Ok(())
+    }
+
+    /// These settings are in force from now on.
+    pub(crate) fn configure(&mut self, settings: Settings) {
         if settings != self.settings {
             for Seated { node, .. } in &mut self.nodes {
                 node.configure(&settings);
             }
             self.settings = settings;
         }
-        Ok(())
     }
 
     fn receive_tuple(&mut self, envelope: &Head<'_>, record: &Record) -> Result<(), Unreadable> {

@@ -28,3 +28,13 @@ pub const TIMER_LATENESS: &str = "nave_timer_lateness_seconds";
 pub const TIMERS_PENDING: &str = "nave_timers_pending";
 /// Views published.
 pub const VIEWS: &str = "nave_lane_views_total";
+/// Snapshots of lanes that were committed.
+pub const SNAPSHOTS: &str = "nave_lane_snapshots_total";
+/// Records that they took.
+pub const SNAPSHOT_RECORDS: &str = "nave_lane_snapshot_records_total";
+/// Lanes that could not be saved any more.
+pub const SNAPSHOTS_FAILED: &str = "nave_lane_snapshots_failed_total";
+/// Snapshots that could not be used at a takeover: the inbox was read from its beginning instead.
+pub const SNAPSHOTS_SPOILT: &str = "nave_lane_snapshots_spoilt_total";
+/// Lanes taken over from a snapshot.
+pub const RESTORED: &str = "nave_lane_restored_total";

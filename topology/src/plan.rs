@@ -17,6 +17,7 @@ use crate::emitter::LaneContext;
 use crate::lane::{Lane, Seated};
 use crate::node::Seat;
 use crate::settings::Settings;
+use crate::snapshot::Keeps;
 use crate::wiring::{AnyEdge, FarEnd};
 
 pub(crate) struct Plan {
@@ -32,6 +33,7 @@ pub(crate) struct Plan {
 pub(crate) struct ComponentPlan {
     pub(crate) name: String,
     pub(crate) kind: ComponentKind,
+    pub(crate) keeps: Keeps,
     pub(crate) stage: usize,
     pub(crate) sides: Vec<SideDeclaration>,
     pub(crate) make: Arc<dyn Make>,
@@ -142,13 +144,9 @@ impl Topology {
     }
 
     /// A hash of stages, components, streams and groupings, lanes and modes apart: 16 hexadecimal digits. Two processes
-    /// whose code gives different ones do not run one topology (FNV-1a, 64 bits).
+    /// whose code gives different ones do not run one topology.
     pub fn graph(&self) -> String {
-        let hash = self
-            .drawn(false)
-            .bytes()
-            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
-        format!("{hash:016x}")
+        format!("{:016x}", wire::hash::fnv1a(self.drawn(false).bytes()))
     }
 
     /// The settings that lane code sees until an owner record brings others.
@@ -156,12 +154,30 @@ impl Topology {
         &self.plan.settings
     }
 
-    /// The topics that it needs: for each stage an inbox, which is kept whole, an egress, and a view topic; those that its
-    /// components write to; and one for its dead letters.
+    /// True where every component of a stage saves its state, or has none: then a takeover needs no more of the inbox than what came since
+    /// the last snapshot.
+    pub fn is_saved(&self, stage: &str) -> bool {
+        let stage = self.plan.stages.iter().find(|known| *known.name == *stage);
+        stage.is_some_and(|stage| self.saves(stage))
+    }
+
+    fn saves(&self, stage: &StagePlan) -> bool {
+        stage.components.iter().all(|component| self.plan.components[*component].keeps != Keeps::Everything)
+    }
+
+    /// The topics that it needs: for each stage an inbox, which is kept whole where its state is not saved, an egress, a view topic and one
+    /// for snapshots; those that its components write to; and one for its dead letters.
     pub fn topics(&self, names: &Topics) -> Vec<TopicSpec> {
         let mut topics = Vec::new();
         for stage in &self.plan.stages {
-            topics.push(TopicSpec::log(&names.inbox(self.name(), &stage.name), stage.lanes));
+            let inbox = TopicSpec::log(&names.inbox(self.name(), &stage.name), stage.lanes);
+            if self.saves(stage) {
+                topics.push(inbox.cleaned(Cleanup::DeleteAfterMs(KEEP_INBOX_MS)));
+                let snapshots = TopicSpec::log(&names.snapshot(self.name(), &stage.name), stage.lanes);
+                topics.push(snapshots.cleaned(Cleanup::Compact));
+            } else {
+                topics.push(inbox);
+            }
             let egress = TopicSpec::log(&names.egress(self.name(), &stage.name), stage.lanes);
             topics.push(egress.cleaned(Cleanup::DeleteAfterMs(KEEP_ANSWERS_MS)));
             let view = TopicSpec::log(&names.view(self.name(), &stage.name), stage.lanes);
@@ -280,6 +296,9 @@ impl Topology {
         lines.join("\n")
     }
 }
+
+/// What a snapshot covers stays in the inbox for so long: a week, in which a lane without an owner does not go unseen.
+const KEEP_INBOX_MS: u64 = 7 * 24 * 3_600 * 1_000;
 
 /// Answers and dead letters stay for so long, by default: a week, in which a person is back at the desk.
 const KEEP_ANSWERS_MS: u64 = 7 * 24 * 3_600 * 1_000;

@@ -142,24 +142,37 @@ impl<K: Ord + Clone> Changes<K> {
         self.saved.insert(key);
     }
 
+    /// The keys that have changed, each with what `state` says of it; where that is none the key is gone, and is given empty. One that is
+    /// gone and was never saved is left out.
+    pub(crate) fn take<S: Default>(&mut self, mut state: impl FnMut(&K) -> Option<S>) -> Vec<(K, S)> {
+        let mut taken = Vec::new();
+        for key in std::mem::take(&mut self.changed) {
+            match state(&key) {
+                Some(state) => {
+                    self.saved.insert(key.clone());
+                    taken.push((key, state));
+                }
+                None => {
+                    if self.saved.remove(&key) {
+                        taken.push((key, S::default()));
+                    }
+                }
+            }
+        }
+        taken
+    }
+
     /// Saves what has changed: `state` gives the state of a key, none where it is gone, and `name` what it is called.
-    pub fn save<'s, S: Serialize + 's>(
+    pub fn save<S: Serialize>(
         &mut self,
         saver: &mut Saver<'_>,
         name: impl Fn(&K) -> String,
         mut state: impl FnMut(&K) -> Option<S>,
     ) {
-        for key in std::mem::take(&mut self.changed) {
-            match state(&key) {
-                Some(state) => {
-                    saver.put(&name(&key), &state);
-                    self.saved.insert(key);
-                }
-                None => {
-                    if self.saved.remove(&key) {
-                        saver.gone(&name(&key));
-                    }
-                }
+        for (key, state) in self.take(|key| state(key).map(Some)) {
+            match state {
+                Some(state) => saver.put(&name(&key), &state),
+                None => saver.gone(&name(&key)),
             }
         }
     }

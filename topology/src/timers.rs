@@ -1,39 +1,68 @@
 //! The timers of one lane, as its shell keeps them: what is armed, since when, and the wheel that says what is due.
 //!
-//! While the owner lives, only its monotonic clock counts, from the commit that armed a timer. At a takeover what is left
-//! is the duration less the time between the arming record and the owner record, both as the bus stamped them. A record
-//! that had waited while nobody owned the lane armed its timers when the owner after it had come, so these run since the
-//! record of that owner.
+//! A timer is entered into the ledger by the step that arms it, and into the wheel by the commit of that step. While the owner lives,
+//! only its monotonic clock counts, from that commit. At a takeover what is left is the duration less the time between the arming
+//! record and the owner record, both as the bus stamped them. A record that had waited while nobody owned the lane armed its timers
+//! when the owner after it had come, so these run since the record of that owner.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bus::{Clock, MonoTime};
+use serde::{Deserialize, Serialize};
 use wire::WallTime;
 
 use crate::component::DueTimes;
 use crate::lane::Lane;
 use crate::outbox::TimerEffect;
+use crate::snapshot::Changes;
 use crate::wheel::{Handle, Wheel};
 
 /// A component's number, and the timer's number in it.
 pub(crate) type TimerId = (u16, u64);
 
-/// Since when a timer runs.
+/// Timers with neighbouring numbers are saved as one: so many. Components number what lives in order, so a block is mostly full or gone;
+/// a hundred thousand timers are some 1,600 records of 3 KB.
+const BLOCK: u64 = 64;
+
+/// A component's number, and the number of a block of its timers.
+pub(crate) type BlockId = (u16, u64);
+
+/// The record whose step armed a timer: its offset and its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Origin {
+    pub(crate) offset: u64,
+    pub(crate) time: WallTime,
+}
+
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Since {
-    /// Since the record that armed it, under an owner before us: its offset and its time.
-    Record(u64, WallTime),
-    /// Since our commit.
-    Commit(MonoTime),
+enum Due {
+    /// It was armed under an owner before us: what is left is known when the lane is live.
+    ByTheLog,
+    /// Its step waits for its commit.
+    WithCommit,
+    /// The lane is not live yet.
+    At(MonoTime),
+    /// In the wheel.
+    Entered(MonoTime, Handle),
 }
 
 #[derive(Debug)]
 struct Armed {
     generation: u32,
     after_ms: u64,
-    since: Since,
-    /// None until the lane is live.
-    due: Option<(MonoTime, Handle)>,
+    origin: Origin,
+    due: Due,
+}
+
+/// A timer as it is saved.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SavedTimer {
+    timer: u64,
+    generation: u32,
+    after_ms: u64,
+    /// The record that armed it.
+    offset: u64,
+    at: u64,
 }
 
 /// A timer whose deadline has passed.
@@ -50,7 +79,10 @@ pub(crate) struct Timers {
     /// Ticks are milliseconds of the monotonic clock.
     wheel: Wheel<TimerId>,
     armed: BTreeMap<TimerId, Armed>,
+    /// Those that were armed since the last commit. Some may be gone, or armed anew.
+    uncommitted: BTreeSet<TimerId>,
     live: bool,
+    changes: Changes<BlockId>,
 }
 
 /// The first whole millisecond that is not before `time`: a timer is never early.
@@ -58,9 +90,19 @@ fn tick_of(time: MonoTime) -> u64 {
     time.0.div_ceil(1_000_000)
 }
 
+fn block_of((component, timer): TimerId) -> BlockId {
+    (component, timer / BLOCK)
+}
+
 impl Timers {
     pub(crate) fn new(now: MonoTime) -> Self {
-        Self { wheel: Wheel::new(now.0 / 1_000_000), armed: BTreeMap::new(), live: false }
+        Self {
+            wheel: Wheel::new(now.0 / 1_000_000),
+            armed: BTreeMap::new(),
+            uncommitted: BTreeSet::new(),
+            live: false,
+            changes: Changes::default(),
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -72,19 +114,45 @@ impl Timers {
         self.armed.iter().map(|((component, timer), armed)| (*component, *timer, armed.generation))
     }
 
-    pub(crate) fn apply(&mut self, component: u16, effect: TimerEffect, since: Since) {
+    /// A step has decided this, which an owner before us committed.
+    pub(crate) fn replay(&mut self, component: u16, effect: TimerEffect, origin: Origin) {
+        self.apply(component, effect, origin, Due::ByTheLog);
+    }
+
+    /// A step has decided this: armed is what it arms when it is committed.
+    pub(crate) fn decide(&mut self, component: u16, effect: TimerEffect, origin: Origin) {
+        self.apply(component, effect, origin, Due::WithCommit);
+        if let TimerEffect::Arm { timer, .. } = effect {
+            self.uncommitted.insert((component, timer));
+        }
+    }
+
+    fn apply(&mut self, component: u16, effect: TimerEffect, origin: Origin, due: Due) {
         match effect {
             TimerEffect::Arm { timer, generation, after_ms } => {
                 let id = (component, timer);
                 self.forget(id);
-                let mut armed = Armed { generation, after_ms, since, due: None };
-                if let (true, Since::Commit(at)) = (self.live, since) {
-                    armed.due = Some(self.enter(id, at.plus_ms(after_ms)));
-                }
-                self.armed.insert(id, armed);
+                self.armed.insert(id, Armed { generation, after_ms, origin, due });
+                self.changes.changed(&block_of(id));
             }
             TimerEffect::Disarm { timer } => self.forget((component, timer)),
         }
+    }
+
+    /// What was decided is committed: these timers run from now on.
+    pub(crate) fn committed(&mut self, now: MonoTime) {
+        for id in std::mem::take(&mut self.uncommitted) {
+            let Some(armed) = self.armed.get_mut(&id).filter(|armed| matches!(armed.due, Due::WithCommit)) else {
+                continue;
+            };
+            let at = now.plus_ms(armed.after_ms);
+            armed.due = if self.live { Due::Entered(at, self.wheel.insert(tick_of(at), id)) } else { Due::At(at) };
+        }
+    }
+
+    /// True where a step has armed one that waits for its commit.
+    pub(crate) fn has_uncommitted(&self) -> bool {
+        !self.uncommitted.is_empty()
     }
 
     /// A timeout was read back from the inbox: the timer has done its work.
@@ -97,11 +165,10 @@ impl Timers {
     /// An owner record of `time` was read, whose owner handled the records from `from` on: what they armed before runs since
     /// then, at the earliest.
     pub(crate) fn handled_late(&mut self, from: u64, time: WallTime) {
-        for armed in self.armed.values_mut() {
-            if let Since::Record(offset, at) = &mut armed.since
-                && *offset >= from
-            {
-                *at = (*at).max(time);
+        for (id, armed) in &mut self.armed {
+            if armed.origin.offset >= from && armed.origin.time < time {
+                armed.origin.time = time;
+                self.changes.changed(&block_of(*id));
             }
         }
     }
@@ -109,19 +176,45 @@ impl Timers {
     /// The owner record was read back at `now`; the bus stamped it at `owned`. From here on timers fire.
     pub(crate) fn go_live(&mut self, owned: WallTime, now: MonoTime) {
         self.live = true;
-        let ids: Vec<TimerId> = self.armed.keys().copied().collect();
-        for id in ids {
-            let Armed { after_ms, since, .. } = self.armed[&id];
-            let due = match since {
-                Since::Record(_, at) => now.plus_ms(after_ms.saturating_sub(owned.ms_since(at))),
-                Since::Commit(at) => at.plus_ms(after_ms),
+        for (id, armed) in &mut self.armed {
+            let at = match armed.due {
+                Due::ByTheLog => now.plus_ms(armed.after_ms.saturating_sub(owned.ms_since(armed.origin.time))),
+                Due::At(at) => at,
+                Due::WithCommit | Due::Entered(..) => continue,
             };
-            let due = self.enter(id, due);
-            if let Some(armed) = self.armed.get_mut(&id) {
-                armed.due = Some(due);
-            }
+            armed.due = Due::Entered(at, self.wheel.insert(tick_of(at), *id));
         }
     }
+
+    // ---- snapshots ----------------------------------------------------------------------------------------------------
+
+    /// The blocks that have changed since the last call, with what is in them: nothing in those that are gone.
+    pub(crate) fn take_changes(&mut self) -> Vec<(BlockId, Vec<SavedTimer>)> {
+        let armed = &self.armed;
+        self.changes.take(|(component, block)| {
+            let (first, last) = (block * BLOCK, block * BLOCK + (BLOCK - 1));
+            let timers = armed.range((*component, first)..=(*component, last));
+            let saved = timers.map(|((_, timer), armed)| SavedTimer {
+                timer: *timer,
+                generation: armed.generation,
+                after_ms: armed.after_ms,
+                offset: armed.origin.offset,
+                at: armed.origin.time.0,
+            });
+            Some(saved.collect::<Vec<_>>()).filter(|saved| !saved.is_empty())
+        })
+    }
+
+    /// Takes in a block that was saved.
+    pub(crate) fn load(&mut self, id: BlockId, saved: Vec<SavedTimer>) {
+        for SavedTimer { timer, generation, after_ms, offset, at } in saved {
+            let origin = Origin { offset, time: WallTime(at) };
+            self.armed.insert((id.0, timer), Armed { generation, after_ms, origin, due: Due::ByTheLog });
+        }
+        self.changes.loaded(id);
+    }
+
+    // ---- firing -------------------------------------------------------------------------------------------------------
 
     /// When the next timer may be due.
     pub(crate) fn next(&self) -> Option<MonoTime> {
@@ -133,20 +226,33 @@ impl Timers {
         let mut expired = Vec::new();
         let armed = &mut self.armed;
         self.wheel.advance(now.0 / 1_000_000, |id| {
-            if let Some(Armed { generation, due: Some((due, _)), .. }) = armed.remove(&id) {
+            if let Some(Armed { generation, due: Due::Entered(due, _), .. }) = armed.remove(&id) {
                 expired.push(Expired { id, generation, due });
             }
         });
+        for Expired { id, .. } in &expired {
+            self.left(block_of(*id));
+        }
         expired
     }
 
-    fn enter(&mut self, id: TimerId, due: MonoTime) -> (MonoTime, Handle) {
-        (due, self.wheel.insert(tick_of(due), id))
+    fn forget(&mut self, id: TimerId) {
+        let Some(armed) = self.armed.remove(&id) else { return };
+        if let Due::Entered(_, handle) = armed.due {
+            self.wheel.cancel(handle);
+        }
+        self.left(block_of(id));
     }
 
-    fn forget(&mut self, id: TimerId) {
-        if let Some(Armed { due: Some((_, handle)), .. }) = self.armed.remove(&id) {
-            self.wheel.cancel(handle);
+    /// A timer has left its block.
+    fn left(&mut self, id: BlockId) {
+        let (component, block) = id;
+        let first = (component, block * BLOCK);
+        let next = self.armed.range(first..).next();
+        if next.is_some_and(|(other, _)| block_of(*other) == id) {
+            self.changes.changed(&id);
+        } else {
+            self.changes.gone(&id);
         }
     }
 }
@@ -161,7 +267,9 @@ pub(crate) struct DueOf<'a> {
 
 impl DueTimes for DueOf<'_> {
     fn due(&self, key: u64) -> Option<WallTime> {
-        let (due, _) = self.timers.armed.get(&self.lane.timer_of(self.component, key))?.due?;
+        let Due::Entered(due, _) = self.timers.armed.get(&self.lane.timer_of(self.component, key))?.due else {
+            return None;
+        };
         let left = due.since(self.clock.mono());
         Some(self.clock.wall().plus_ms(u64::try_from(left.as_millis()).unwrap_or(u64::MAX)))
     }
@@ -177,6 +285,15 @@ mod tests {
         TimerEffect::Arm { timer, generation, after_ms }
     }
 
+    fn origin(offset: u64, time: u64) -> Origin {
+        Origin { offset, time: WallTime(time) }
+    }
+
+    fn decided(timers: &mut Timers, effect: TimerEffect, at: MonoTime) {
+        timers.decide(0, effect, origin(0, 0));
+        timers.committed(at);
+    }
+
     fn live() -> Timers {
         let mut timers = Timers::new(MonoTime(0));
         timers.go_live(WallTime(0), MonoTime(0));
@@ -187,8 +304,8 @@ mod tests {
     #[test]
     fn a_timer_that_is_armed_anew_never_fires_early() {
         let mut timers = live();
-        timers.apply(0, arm(1, 1, 100), Since::Commit(MonoTime(0)));
-        timers.apply(0, arm(1, 2, 100), Since::Commit(MonoTime(30 * MS)));
+        decided(&mut timers, arm(1, 1, 100), MonoTime(0));
+        decided(&mut timers, arm(1, 2, 100), MonoTime(30 * MS));
         assert_eq!(timers.fire(MonoTime(101 * MS)), []);
         let due = MonoTime(130 * MS);
         assert_eq!(timers.fire(due), [Expired { id: (0, 1), generation: 2, due }]);
@@ -197,7 +314,7 @@ mod tests {
     #[test]
     fn a_timer_is_not_early_by_a_nanosecond() {
         let mut timers = live();
-        timers.apply(0, arm(1, 1, 10), Since::Commit(MonoTime(1)));
+        decided(&mut timers, arm(1, 1, 10), MonoTime(1));
         assert_eq!(timers.fire(MonoTime(10 * MS)), []);
         assert_eq!(timers.fire(MonoTime(11 * MS)).len(), 1);
     }
@@ -206,8 +323,8 @@ mod tests {
     #[test]
     fn at_a_takeover_the_time_in_the_log_counts() {
         let mut timers = Timers::new(MonoTime(500 * MS));
-        timers.apply(0, arm(1, 1, 1_000), Since::Record(0, WallTime(10_000)));
-        timers.apply(0, arm(2, 1, 1_000), Since::Record(0, WallTime(3_000)));
+        timers.replay(0, arm(1, 1, 1_000), origin(0, 10_000));
+        timers.replay(0, arm(2, 1, 1_000), origin(0, 3_000));
         assert_eq!(timers.next(), None, "nothing fires before the backlog was handled");
         timers.go_live(WallTime(10_400), MonoTime(500 * MS));
         let overdue = timers.fire(MonoTime(500 * MS));
@@ -220,8 +337,8 @@ mod tests {
     #[test]
     fn a_timer_of_a_record_that_waited_for_an_owner_runs_since_that_owner_came() {
         let mut timers = Timers::new(MonoTime(0));
-        timers.apply(0, arm(1, 1, 1_000), Since::Record(7, WallTime(2_000)));
-        timers.apply(0, arm(2, 1, 1_000), Since::Record(6, WallTime(2_000)));
+        timers.replay(0, arm(1, 1, 1_000), origin(7, 2_000));
+        timers.replay(0, arm(2, 1, 1_000), origin(6, 2_000));
         timers.handled_late(7, WallTime(5_000));
         timers.go_live(WallTime(5_100), MonoTime(0));
         assert_eq!(timers.fire(MonoTime(899 * MS)).iter().map(|expired| expired.id).collect::<Vec<_>>(), [(0, 2)]);
@@ -231,11 +348,67 @@ mod tests {
     #[test]
     fn a_timeout_in_the_log_ends_its_timer_and_no_later_generation() {
         let mut timers = Timers::new(MonoTime(0));
-        timers.apply(0, arm(1, 1, 5), Since::Record(0, WallTime(0)));
-        timers.apply(0, arm(2, 4, 5), Since::Record(0, WallTime(0)));
+        timers.replay(0, arm(1, 1, 5), origin(0, 0));
+        timers.replay(0, arm(2, 4, 5), origin(0, 0));
         timers.read_back((0, 1), 1);
         timers.read_back((0, 2), 3);
         timers.go_live(WallTime(0), MonoTime(0));
         assert_eq!(timers.fire(MonoTime(5 * MS)).iter().map(|expired| expired.id).collect::<Vec<_>>(), [(0, 2)]);
+    }
+
+    #[test]
+    fn a_timer_fires_only_after_its_commit_and_runs_since_then() {
+        let mut timers = live();
+        timers.decide(0, arm(1, 1, 10), origin(0, 0));
+        assert!(timers.has_uncommitted());
+        assert_eq!((timers.next(), timers.fire(MonoTime(50 * MS))), (None, vec![]));
+        timers.committed(MonoTime(50 * MS));
+        assert_eq!(timers.fire(MonoTime(59 * MS)), []);
+        assert_eq!(timers.fire(MonoTime(60 * MS)).len(), 1);
+    }
+
+    /// What is saved of timers is what a replay would make of the log: which are armed, and since when.
+    #[test]
+    fn timers_come_back_from_what_was_saved() {
+        let mut timers = live();
+        let mut saved = BTreeMap::new();
+        let mut save = |timers: &mut Timers| -> usize {
+            let changes = timers.take_changes();
+            let count = changes.len();
+            for (id, block) in changes {
+                if block.is_empty() {
+                    saved.remove(&id)
+                } else {
+                    saved.insert(id, block)
+                };
+            }
+            let mut restored = Timers::new(MonoTime(0));
+            for (id, block) in saved.clone() {
+                restored.load(id, block);
+            }
+            assert_eq!(restored.take_changes(), [], "it is saved as it is");
+            let of = |timers: &Timers| -> Vec<_> {
+                let timer = |(id, armed): (&TimerId, &Armed)| (*id, armed.generation, armed.after_ms, armed.origin);
+                timers.armed.iter().map(timer).collect()
+            };
+            assert_eq!(of(&restored), of(timers));
+            count
+        };
+        for timer in 0..200 {
+            timers.decide(u16::from(timer % 2 == 0), arm(timer, 1, 100 + timer), origin(timer, 1_000));
+        }
+        timers.committed(MonoTime(0));
+        assert_eq!(save(&mut timers), 8, "blocks of 64 numbers for each of two components");
+        assert_eq!(save(&mut timers), 0);
+        assert_eq!(timers.fire(MonoTime(120 * MS)).len(), 21);
+        timers.decide(0, TimerEffect::Disarm { timer: 151 }, origin(300, 1_000));
+        timers.decide(0, arm(1_000, 3, 5), origin(300, 1_000));
+        timers.decide(0, TimerEffect::Disarm { timer: 1_000 }, origin(301, 1_000));
+        assert_eq!(save(&mut timers), 3, "what comes and goes in between costs nothing");
+        timers.handled_late(190, WallTime(7_000));
+        assert_eq!(save(&mut timers), 4);
+        assert_eq!(timers.fire(MonoTime(10_000 * MS)).len(), 178);
+        assert_eq!(save(&mut timers), 8);
+        assert_eq!(timers.len(), 0);
     }
 }

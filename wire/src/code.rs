@@ -98,6 +98,14 @@ codes! {
     UnknownWorkflow = "NAVE-0052", "the topology has no such workflow";
     /// No topology that was submitted names this service.
     UnknownService = "NAVE-0053", "no topology uses such a service";
+    /// A lane was saved, and what was saved is not as it was written, or cannot be written.
+    SnapshotDamaged = "NAVE-0060", "a lane cannot be saved, or restored from what was saved";
+    /// A lane was saved by a newer build than the one that is to take it over.
+    StateNewer = "NAVE-0061", "a lane was saved by a newer build";
+    /// An inbox no longer has what its lane has yet to read again.
+    InboxCut = "NAVE-0062", "an inbox no longer has what its lane needs";
+    /// An inbox may soon lose what its lane would have to read again.
+    InboxShort = "NAVE-0063", "an inbox is close to losing what its lane needs";
     /// There is no such flow.
     UnknownFlow = "NAVE-0104", "there is no such flow";
     /// There is a flow of that name already.

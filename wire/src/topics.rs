@@ -41,6 +41,11 @@ impl Topics {
         format!("{}.{topology}.{stage}.view", self.prefix)
     }
 
+    /// Snapshots of a stage's lanes, compacted.
+    pub fn snapshot(&self, topology: &str, stage: &str) -> String {
+        format!("{}.{topology}.{stage}.snap", self.prefix)
+    }
+
     /// Requests to the spokes of one service.
     pub fn spoke(&self, service: &str) -> String {
         format!("{}.spoke.{service}", self.prefix)

@@ -357,6 +357,8 @@ impl<'a> Run<'a> {
             build: "simulated".to_owned(),
             settings: self.topology.settings().clone(),
             session_timeout: std::time::Duration::from_millis(self.session_ms),
+            snapshot_ms: ShardOptions::SNAPSHOT_MS,
+            warm: false,
         };
         let lanes =
             self.topology.stages().into_iter().find(|known| *known.name == *stage).map_or(0, |known| known.lanes);

@@ -6,7 +6,9 @@ use bus::{Batch, BusError, CommitError, Outgoing, Position, Route};
 use wire::owner::OwnerRecord;
 use wire::{Code, Envelope, Kind};
 
+use super::image::Account;
 use super::owned::{Owned, Phase};
+use super::restore::{self, Found, Restored};
 use super::{Shard, ShardOptions};
 use crate::names;
 
@@ -21,11 +23,14 @@ impl Shard {
         for lane in &lanes {
             if let Err(error) = self.claim(*lane) {
                 let stage = &self.options.stage;
-                if matches!(error, BusError::Gone { .. }) {
-                    let code = Code::WrongTopic.as_str();
-                    tracing::error!(stage, lane, code, %error, "lane cannot be restored: its inbox was cut, a person is needed");
-                } else {
-                    tracing::warn!(stage, lane, %error, "lane cannot be taken over yet");
+                match &error {
+                    Hindrance::Bus(error) => {
+                        tracing::warn!(stage, lane, %error, "lane cannot be taken over yet");
+                    }
+                    Hindrance::Cut(_) | Hindrance::Newer(_) => {
+                        let code = error.code().as_str();
+                        tracing::error!(stage, lane, code, %error, "lane cannot be restored here: a person is needed");
+                    }
                 }
                 if let Some(owned) = self.owned.get_mut(lane) {
                     let pause = ShardOptions::RETRY_MS << owned.claims_failed.min(7);
@@ -38,18 +43,21 @@ impl Shard {
     }
 
     /// Takes a lane over: one commit of the owner record, on top of what the last owner left.
-    pub(super) fn claim(&mut self, partition: u32) -> Result<(), BusError> {
+    pub(super) fn claim(&mut self, partition: u32) -> Result<(), Hindrance> {
         let takeover = self.member.take_over(partition)?;
-        let committed = takeover.committed.as_ref().map_or(takeover.low, |committed| committed.next);
-        let snapshot = takeover.committed.as_ref().and_then(bus::Committed::parsed).map_or(0, |note| note.snapshot);
+        let note = takeover.committed.as_ref().and_then(bus::Committed::parsed);
+        let known = takeover.committed.is_some();
+        let restored = self.restore(partition, known.then(|| note.as_ref().map_or(0, |note| note.snapshot)))?;
+        let snapshot = restored.as_ref().map_or(0, |restored| restored.position);
         if takeover.low > snapshot {
-            return Err(BusError::Gone {
-                topic: self.inbox.to_string(),
-                partition,
-                asked: snapshot,
-                low: takeover.low,
-            });
+            return Err(Hindrance::Cut(format!(
+                "its inbox begins at offset {}, and what is saved ends at {snapshot}",
+                takeover.low
+            )));
         }
+        // Where the committed offset is not known any more, as after its retention, what came after the snapshot is handled anew, with its
+        // effects: it may have been, and nobody can tell.
+        let committed = takeover.committed.as_ref().map_or(snapshot.max(takeover.low), |committed| committed.next);
         self.claims += 1;
         let owner = format!("{}/{}", self.options.member, self.claims);
         let body = OwnerRecord {
@@ -66,8 +74,7 @@ impl Shard {
             headers: bus::Headers::of(&envelope),
             value: serde_json::to_vec(&body).expect("an owner record is plain data").into(),
         };
-        let note = self.note(snapshot, false);
-        let position = Position { partition, next: committed, note };
+        let position = Position { partition, next: committed, note: self.note(snapshot, false) };
         // Where the outcome is unknown the claim is made again: two owner records are as good as one.
         self.member.commit(&Batch { records: vec![record], positions: vec![position] }).map_err(
             |error| match error {
@@ -79,8 +86,15 @@ impl Shard {
         *self.tallies.entry(names::TAKEOVERS).or_default() += 1;
         metrics::counter!(names::TAKEOVERS).increment(1);
         if let Some(owned) = self.owned.get_mut(&partition) {
+            if let Some(restored) = restored {
+                let Restored { lane, timers, views, account, .. } = *restored;
+                (owned.lane, owned.timers, owned.views) = (lane, timers, views);
+                owned.saves.account = Some(account);
+                *self.tallies.entry(names::RESTORED).or_default() += 1;
+                metrics::counter!(names::RESTORED).increment(1);
+            }
             owned.position = snapshot;
-            owned.snapshot = snapshot;
+            owned.saves.covers = snapshot;
             owned.phase = if committed > snapshot {
                 Phase::Replaying { until: committed, owner }
             } else {
@@ -88,5 +102,53 @@ impl Shard {
             };
         }
         Ok(())
+    }
+
+    /// What is saved of a lane; none where nothing is, or nothing that can be used: then it begins with its inbox. `position` is S, where
+    /// that is known.
+    fn restore(&mut self, partition: u32, position: Option<u64>) -> Result<Option<Box<Restored>>, Hindrance> {
+        let Some(owned) = self.owned.get_mut(&partition) else { return Ok(None) };
+        if owned.lane.saved().is_none() {
+            return Ok(None);
+        }
+        let make = || self.topology.lane(&self.options.topics, &self.options.stage, partition);
+        let found = restore::restore(&mut self.heir, partition, position, &make, &*self.clock)?;
+        match found {
+            Ok(Found::Nothing) => owned.saves.account = Some(Account::default()),
+            Ok(Found::Whole(restored)) => return Ok(Some(restored)),
+            Ok(Found::Spoilt(reason, account)) => {
+                let (stage, code) = (&self.options.stage, Code::SnapshotDamaged.as_str());
+                tracing::error!(stage, lane = partition, code, %reason, "a snapshot is not used: the inbox is read from its beginning");
+                *self.tallies.entry(names::SNAPSHOTS_SPOILT).or_default() += 1;
+                metrics::counter!(names::SNAPSHOTS_SPOILT).increment(1);
+                owned.saves.account = Some(account);
+            }
+            Err(newer) => return Err(Hindrance::Newer(newer.to_string())),
+        }
+        Ok(None)
+    }
+}
+
+/// Why a lane is not taken over.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Hindrance {
+    /// The bus did not do its part; it may the next time.
+    #[error("{0}")]
+    Bus(#[from] BusError),
+    /// The inbox lacks what would have to be read again.
+    #[error("{0}")]
+    Cut(String),
+    /// A newer build has saved it.
+    #[error("{0}")]
+    Newer(String),
+}
+
+impl Hindrance {
+    fn code(&self) -> Code {
+        match self {
+            Hindrance::Bus(_) => Code::NotReady,
+            Hindrance::Cut(_) => Code::InboxCut,
+            Hindrance::Newer(_) => Code::StateNewer,
+        }
     }
 }

@@ -7,16 +7,15 @@
 
 use std::sync::Arc;
 
-use bus::{Batch, BusError, CommitError, Outgoing, Position, Route};
+use bus::{Batch, BusError, CommitError, Committed, Outgoing, Position, Route};
 use wire::control::Mode;
 use wire::owner::Note;
 use wire::{Envelope, Kind};
 
-use super::owned::{Owned, Phase};
+use super::owned::{End, Owned, Phase};
 use super::{Shard, ShardOptions};
 use crate::names;
 use crate::outbox::{Level, Line};
-use crate::timers::Since;
 
 impl Shard {
     pub(super) fn note(&self, snapshot: u64, released: bool) -> Arc<str> {
@@ -24,7 +23,7 @@ impl Shard {
     }
 
     pub(super) fn position(&self, partition: u32, owned: &Owned, released: bool) -> Position {
-        Position { partition, next: owned.position, note: self.note(owned.snapshot, released) }
+        Position { partition, next: owned.position, note: self.note(owned.saves.next(), released) }
     }
 
     /// Lets effects leave and commits what is due, as the mode says; true where something was done. What failed stays and is
@@ -44,8 +43,11 @@ impl Shard {
         }
     }
 
-    /// The same, and in either mode every position is committed: a lane is handed over.
+    /// The same, and in either mode every position is committed, and everything is saved: a lane is handed over.
     pub(super) fn commit_all(&mut self) {
+        if self.pending.retry.is_none() && self.mode == Mode::ExactlyOnce {
+            self.take_snapshots(true);
+        }
         self.commit();
         if self.mode == Mode::AtLeastOnce && self.pending.records.is_empty() {
             self.save();
@@ -53,7 +55,13 @@ impl Shard {
     }
 
     fn commit_as_one(&mut self) -> bool {
-        let touched = |(lane, owned): &(&u32, &Owned)| owned.moved || self.pending.lanes.contains(lane);
+        // What is tried again is what was tried.
+        if self.pending.retry.is_none() {
+            self.take_snapshots(false);
+        }
+        let touched = |(lane, owned): &(&u32, &Owned)| {
+            owned.moved || owned.saves.taken.is_some() || self.pending.lanes.contains(lane)
+        };
         let positions: Vec<Position> = self
             .owned
             .iter()
@@ -65,8 +73,11 @@ impl Shard {
             self.pending.retry = None;
             return false;
         }
-        let batch = Batch { records: std::mem::take(&mut self.pending.records), positions };
+        let mut batch = Batch { records: std::mem::take(&mut self.pending.records), positions };
+        let decided = batch.records.len();
+        batch.records.extend(self.snapshot_records().cloned());
         let outcome = self.member.commit(&batch);
+        batch.records.truncate(decided);
         self.pending.records = batch.records;
         match outcome {
             Ok(()) => self.committed(),
@@ -78,7 +89,7 @@ impl Shard {
     /// Sends what steps decided, outside of any transaction. Where some of it was written before it failed, that comes twice,
     /// with the same ids.
     fn leave(&mut self) -> bool {
-        let armed = self.owned.values().any(|owned| !owned.arming.is_empty());
+        let armed = self.owned.values().any(|owned| owned.timers.has_uncommitted());
         let told = self.owned.values().any(|owned| !owned.counts.is_empty() || !owned.lines.is_empty());
         if self.pending.records.is_empty() && !armed && !told {
             self.pending.retry = None;
@@ -95,9 +106,12 @@ impl Shard {
         true
     }
 
-    /// Commits the positions of lanes that moved.
+    /// Commits the positions of lanes that moved, each with a snapshot.
     fn save(&mut self) -> bool {
-        let moved = self.owned.iter().filter(|(_, owned)| owned.moved);
+        if self.pending.retry.is_none() {
+            self.take_snapshots(true);
+        }
+        let moved = self.owned.iter().filter(|(_, owned)| owned.moved || owned.saves.taken.is_some());
         let positions: Vec<Position> =
             moved.map(|(partition, owned)| self.position(*partition, owned, false)).collect();
         if positions.is_empty() {
@@ -105,7 +119,8 @@ impl Shard {
             self.pending.retry = None;
             return false;
         }
-        match self.member.commit(&Batch { records: Vec::new(), positions }) {
+        let records = self.snapshot_records().cloned().collect();
+        match self.member.commit(&Batch { records, positions }) {
             Ok(()) => self.saved(),
             Err(error) => return self.not_committed(error),
         }
@@ -123,8 +138,10 @@ impl Shard {
         tracing::warn!(stage = %self.options.stage, %error, "commit did not succeed, and is tried again");
         *self.tallies.entry(names::COMMITS_RETRIED).or_default() += 1;
         metrics::counter!(names::COMMITS_RETRIED).increment(1);
-        let moved = self.owned.iter().filter(|(_, owned)| owned.moved);
-        let ends = moved.map(|(lane, owned)| (*lane, owned.position)).collect();
+        let moved = self.owned.iter().filter(|(_, owned)| owned.moved || owned.saves.taken.is_some());
+        let end =
+            |(lane, owned): (&u32, &Owned)| End { lane: *lane, position: owned.position, covers: owned.saves.next() };
+        let ends = moved.map(end).collect();
         self.pending.doubt = matches!(error, CommitError::Unknown(_)).then_some(ends);
         self.pending.retry = Some(now.plus_ms(ShardOptions::RETRY_MS));
         self.owned.keys().for_each(|lane| self.status.retrying(*lane, Some(now)));
@@ -160,11 +177,14 @@ impl Shard {
     /// yet.
     pub(super) fn settle(&mut self) -> bool {
         let Some(ends) = self.pending.doubt.take() else { return true };
-        let witness = ends.iter().find(|(lane, _)| self.owned.contains_key(lane));
-        let Some((lane, end)) = witness else { return true };
-        match self.member.take_over(*lane) {
+        let witness = ends.iter().find(|end| self.owned.contains_key(&end.lane));
+        let Some(End { lane, position, covers }) = witness.copied() else { return true };
+        match self.member.take_over(lane) {
             Ok(takeover) => {
-                if takeover.committed.is_some_and(|committed| committed.next >= *end) {
+                let happened = |committed: Committed| {
+                    committed.next >= position && committed.parsed().is_some_and(|note| note.snapshot >= covers)
+                };
+                if takeover.committed.is_some_and(happened) {
                     match self.mode {
                         Mode::ExactlyOnce => self.committed(),
                         Mode::AtLeastOnce => self.saved(),
@@ -196,6 +216,7 @@ impl Shard {
             owned.moved = false;
             self.status.retrying(*lane, None);
         }
+        self.snapshots_committed();
     }
 
     /// Effects have left: what waited for it is done.
@@ -205,9 +226,7 @@ impl Shard {
         self.pending.lanes.clear();
         self.pending.retry = None;
         for (lane, owned) in &mut self.owned {
-            for (component, effect) in owned.arming.drain(..) {
-                owned.timers.apply(component, effect, Since::Commit(now));
-            }
+            owned.timers.committed(now);
             for (name, by) in owned.counts.drain(..) {
                 *self.tallies.entry(name).or_default() += by;
                 metrics::counter!(name).increment(by);
@@ -224,7 +243,7 @@ impl Shard {
         let positions: Vec<Position> = partitions
             .iter()
             .filter_map(|partition| self.owned.get(partition).map(|owned| (*partition, owned)))
-            .filter(|(_, owned)| owned.phase == Phase::Live && !owned.moved)
+            .filter(|(_, owned)| owned.phase == Phase::Live && !owned.moved && owned.saves.taken.is_none())
             .map(|(partition, owned)| self.position(partition, owned, true))
             .collect();
         if !positions.is_empty() {

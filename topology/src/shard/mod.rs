@@ -12,13 +12,17 @@
 //! | live | everything |
 //!
 //! Read in this order: `owned` (a lane and what its shell knows of it), this file (turns, and what a poll brings), `claim`,
-//! `publish`, `commit`.
+//! `publish`, `commit`; `image` (what stands in a snapshot topic), `save`, `restore`, `heir` (follows what others save).
 
 mod alive;
 mod claim;
 mod commit;
+mod heir;
+mod image;
 mod owned;
 mod publish;
+mod restore;
+mod save;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -31,13 +35,15 @@ use wire::topics::Topics;
 use wire::{Kind, WallTime};
 
 use self::alive::Alive;
-use self::owned::{Owned, Pending, Phase};
+use self::heir::Heir;
+use self::owned::{End, Owned, Pending, Phase};
+use self::save::Saves;
 use crate::lane::Lane;
 use crate::names;
 use crate::plan::Topology;
 use crate::settings::Settings;
 use crate::status::ShardStatus;
-use crate::timers::{DueOf, Since, Timers};
+use crate::timers::{DueOf, Origin, Timers};
 use crate::views::Views;
 
 /// How a shard works.
@@ -55,18 +61,23 @@ pub struct ShardOptions {
     pub settings: Settings,
     /// After so long without a sign of life its lanes go to others.
     pub session_timeout: Duration,
+    /// Between two snapshots of a lane that changes, in milliseconds; 0 for one with every commit. A takeover replays what came since the
+    /// last.
+    pub snapshot_ms: u64,
+    /// True: it follows the snapshots of lanes that are others', and has them in memory when it gets one. Of no use where the others are
+    /// in the same process.
+    pub warm: bool,
 }
 
 impl ShardOptions {
+    /// Every second: thousands of records are replayed in a fraction of one, and a key that changes all the time is written once.
+    pub const SNAPSHOT_MS: u64 = 1_000;
     /// At most so many records in one commit: what a poll round brought in the measurements of KAFKA's ceiling.
     pub const MAX_RECORDS: usize = 5_000;
     /// Between two tries of what the bus did not take.
     pub const RETRY_MS: u64 = 50;
     /// Between two publications of a lane's position.
     pub const POSITION_MS: u64 = 1_000;
-    /// Between two commits of positions of a stage in at-least-once: what a crash lets happen twice, and a commit each second
-    /// is nothing beside thousands of records.
-    pub const SAVE_MS: u64 = 1_000;
 
     /// The group of a stage.
     pub fn group(&self, topology: &str) -> String {
@@ -88,6 +99,7 @@ pub struct Shard {
     /// When positions are to be committed that their effects did not wait for.
     save_at: Option<MonoTime>,
     alive: Alive,
+    heir: Heir,
     owned: BTreeMap<u32, Owned>,
     pending: Pending,
     arrivals: Vec<Arrival>,
@@ -98,6 +110,7 @@ pub struct Shard {
     tallies: BTreeMap<&'static str, u64>,
     inbox: Arc<str>,
     view_topic: Arc<str>,
+    snapshot_topic: Arc<str>,
 }
 
 impl Shard {
@@ -113,6 +126,13 @@ impl Shard {
     ) -> Result<Self, BusError> {
         let inbox: Arc<str> = options.topics.inbox(topology.name(), &options.stage).into();
         let view_topic = options.topics.view(topology.name(), &options.stage).into();
+        let snapshot_topic: Arc<str> = options.topics.snapshot(topology.name(), &options.stage).into();
+        let stage = topology.stages().into_iter().find(|stage| *stage.name == *options.stage);
+        let (mode, lanes) = stage.map_or_else(Default::default, |stage| (stage.mode, stage.lanes));
+        let mut heir = Heir::new(Arc::clone(&bus), Arc::clone(&snapshot_topic));
+        if options.warm && topology.is_saved(&options.stage) {
+            (0..lanes).for_each(|lane| heir.follow(lane));
+        }
         let member = bus.member(&MemberSpec {
             group: options.group(topology.name()),
             topic: inbox.to_string(),
@@ -121,8 +141,6 @@ impl Shard {
             outside: false,
         })?;
         let clock = bus.clock();
-        let stage = topology.stages().into_iter().find(|stage| *stage.name == *options.stage);
-        let mode = stage.map(|stage| stage.mode).unwrap_or_default();
         let watched = topology.watches(&options.stage).into_iter();
         let watched = watched.map(|service| (service.clone(), options.topics.alive(&service))).collect();
         let alive = Alive::watch(&*bus, watched)?;
@@ -138,6 +156,7 @@ impl Shard {
             writer,
             save_at: None,
             alive,
+            heir,
             owned: BTreeMap::new(),
             pending: Pending::default(),
             arrivals: Vec::new(),
@@ -146,6 +165,7 @@ impl Shard {
             tallies: BTreeMap::new(),
             inbox,
             view_topic,
+            snapshot_topic,
         })
     }
 
@@ -208,12 +228,11 @@ impl Shard {
                 claims_failed: 0,
                 position: 0,
                 moved: false,
-                snapshot: 0,
+                saves: Saves::default(),
                 said: None,
                 lives: BTreeMap::new(),
                 timers: Timers::new(now),
                 views: Views::new(now),
-                arming: Vec::new(),
                 counts: Vec::new(),
                 lines: VecDeque::new(),
             },
@@ -233,12 +252,15 @@ impl Shard {
             if let Some(mut owned) = self.owned.remove(partition) {
                 owned.lane.cleanup();
                 self.status.set(*partition, ShardStatus::AWAY);
+                if self.options.warm && owned.lane.saved().is_some() {
+                    self.heir.follow(*partition);
+                }
             }
         }
         self.held.retain(|record| !partitions.contains(&record.partition));
         // Where one of them comes back, its offset says what its owners in between did.
         if let Some(ends) = &mut self.pending.doubt {
-            ends.retain(|(lane, _)| !partitions.contains(lane));
+            ends.retain(|End { lane, .. }| !partitions.contains(lane));
         }
         let lanes = std::mem::take(&mut self.pending.lanes);
         let records = std::mem::take(&mut self.pending.records);
@@ -270,9 +292,11 @@ impl Shard {
         if let Some(from) = handled_from(record) {
             owned.timers.handled_late(from, record.time);
         }
+        let origin = Origin { offset: record.offset, time: record.time };
+        owned.saves.moved(now, self.options.snapshot_ms);
         if replaying {
             for (component, effect) in effects.timers {
-                owned.timers.apply(component, effect, Since::Record(record.offset, record.time));
+                owned.timers.replay(component, effect, origin);
             }
             for change in effects.views {
                 let key = (change.component, change.key);
@@ -286,7 +310,7 @@ impl Shard {
             return;
         }
         owned.moved = true;
-        self.save_at.get_or_insert(now.plus_ms(ShardOptions::SAVE_MS));
+        self.save_at.get_or_insert(now.plus_ms(self.options.snapshot_ms));
         if let Phase::CatchingUp { owner } = &owned.phase
             && record.headers.get("ce_id") == Some(owner.as_bytes())
         {
@@ -295,14 +319,16 @@ impl Shard {
             self.status.set(record.partition, ShardStatus::LIVE);
             tracing::info!(stage = %self.options.stage, lane = record.partition, offset = record.offset, "lane is live");
         }
-        self.decided(record.partition, effects, sent(record));
+        self.decided(record.partition, effects, origin, sent(record));
     }
 
     /// Takes what a step decided into the next commit. Where it was a tuple of another stage, `sent` is when that sent it.
-    fn decided(&mut self, partition: u32, effects: crate::Effects, sent: Option<WallTime>) {
+    fn decided(&mut self, partition: u32, effects: crate::Effects, origin: Origin, sent: Option<WallTime>) {
         let now = self.clock.mono();
         let Some(owned) = self.owned.get_mut(&partition) else { return };
-        owned.arming.extend(effects.timers);
+        for (component, effect) in effects.timers {
+            owned.timers.decide(component, effect, origin);
+        }
         for (name, by) in effects.counts {
             match owned.counts.iter_mut().find(|(known, _)| std::ptr::eq(*known, name)) {
                 Some((_, sum)) => *sum += by,
@@ -341,7 +367,9 @@ impl Shard {
             if owned.lane.has_spouts() && owned.lane.let_spouts_emit() {
                 emitted = true;
                 let effects = owned.lane.take_effects();
-                self.decided(lane, effects, None);
+                let origin = Origin { offset: owned.position, time: self.clock.wall() };
+                owned.saves.moved(self.clock.mono(), self.options.snapshot_ms);
+                self.decided(lane, effects, origin, None);
             }
         }
         emitted
@@ -357,7 +385,11 @@ impl Shard {
             Phase::Claiming { at } => Some(at),
             // All else waits until what is tried again is settled.
             Phase::Live if self.pending.retry.is_some() => None,
-            Phase::Live => owned.timers.next().into_iter().chain(owned.views.next()).chain(owned.position_due()).min(),
+            Phase::Live => {
+                let snapshot = owned.saves.due.filter(|_| self.mode == Mode::ExactlyOnce);
+                let others = owned.views.next().into_iter().chain(owned.position_due()).chain(snapshot);
+                owned.timers.next().into_iter().chain(others).min()
+            }
             Phase::Replaying { .. } | Phase::CatchingUp { .. } => None,
         };
         self.owned
@@ -435,6 +467,9 @@ impl Part for Shard {
             Err(error) => return Err(error),
         }
         worked |= self.claim_due();
+        if let Err(error) = self.heir.look(self.clock.mono()) {
+            tracing::warn!(stage = %self.options.stage, %error, "the snapshots of others cannot be followed");
+        }
         // What is tried again is what was tried: were anything added, a commit that turns out to have happened would take it
         // for written.
         if self.pending.retry.is_none() {

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, VecDeque};
 use bus::{MonoTime, Outgoing};
 
 use super::ShardOptions;
+use super::save::Saves;
 use crate::lane::Lane;
-use crate::outbox::{Line, TimerEffect};
+use crate::outbox::Line;
 use crate::timers::Timers;
 use crate::views::Views;
 
@@ -28,16 +29,13 @@ pub(super) struct Owned {
     pub(super) position: u64,
     /// True where `position` was not committed yet.
     pub(super) moved: bool,
-    /// S, as the note says it.
-    pub(super) snapshot: u64,
+    pub(super) saves: Saves,
     /// The position that was published last, and when: a lane that moves says where it stands, at most every second.
     pub(super) said: Option<(u64, MonoTime)>,
     /// What it was told of services that live or do not.
     pub(super) lives: BTreeMap<String, bool>,
     pub(super) timers: Timers,
     pub(super) views: Views,
-    /// Timer effects that wait for their commit.
-    pub(super) arming: Vec<(u16, TimerEffect)>,
     pub(super) counts: Vec<(&'static str, u64)>,
     pub(super) lines: VecDeque<Line>,
 }
@@ -60,6 +58,16 @@ pub(super) struct Pending {
     pub(super) lanes: Vec<u32>,
     /// Set when a try failed: not before this.
     pub(super) retry: Option<MonoTime>,
-    /// Set when the last try did not say whether it happened: the offsets where its lanes stand if it did.
-    pub(super) doubt: Option<Vec<(u32, u64)>>,
+    /// Set when the last try did not say whether it happened: where its lanes stand if it did.
+    pub(super) doubt: Option<Vec<End>>,
+}
+
+/// Where a lane stands after a commit.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct End {
+    pub(super) lane: u32,
+    /// The committed offset.
+    pub(super) position: u64,
+    /// S.
+    pub(super) covers: u64,
 }

@@ -66,6 +66,8 @@ impl Lanes {
             build: "test".into(),
             settings: self.settings.clone(),
             session_timeout: MemberSpec::SESSION,
+            snapshot_ms: ShardOptions::SNAPSHOT_MS,
+            warm: false,
         };
         self.status = ShardStatus::new(stage, lanes);
         self.shards.push(Shard::join(Arc::clone(&self.bus), self.topology.clone(), options, Arc::clone(&self.status))?);

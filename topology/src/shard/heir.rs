@@ -1,0 +1,134 @@
+//! Follows the snapshots of lanes that are others', so that whoever the group picks has them in memory already.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bus::{Bounds, Bus, BusError, MonoTime, Reader, Record};
+
+use super::image::Image;
+
+/// Between two looks at what others have saved: a tenth of the usual cadence.
+const LOOK_MS: u64 = 100;
+/// A rebalance moves lanes for some seconds.
+const SETTLED_MS: u64 = 10_000;
+/// So many records are read at one look; more wait for the next, which then comes at once.
+const TAKEN: usize = 4_096;
+/// How long a read of what is known to be there waits for it, and how often in a row it waits in vain.
+const WAIT: Duration = Duration::from_millis(100);
+const WAITS: u32 = 20;
+
+/// The snapshots of a stage, lane by lane.
+pub(super) struct Heir {
+    bus: Arc<dyn Bus>,
+    topic: Arc<str>,
+    /// Those of others, as far as they were read.
+    images: BTreeMap<u32, Image>,
+    /// What reads them; made anew where others are to be read.
+    reader: Option<Box<dyn Reader>>,
+    /// The lanes that the reader is told to read.
+    read: BTreeSet<u32>,
+    look: MonoTime,
+    /// When the lanes that moved last may be taken for all that move.
+    settled: Option<MonoTime>,
+    records: Vec<Record>,
+}
+
+impl Heir {
+    /// Follows nothing yet.
+    pub(super) fn new(bus: Arc<dyn Bus>, topic: Arc<str>) -> Self {
+        let (images, read) = (BTreeMap::new(), BTreeSet::new());
+        Self { bus, topic, images, reader: None, read, look: MonoTime::default(), settled: None, records: Vec::new() }
+    }
+
+    /// From now on a lane is another's.
+    pub(super) fn follow(&mut self, lane: u32) {
+        self.images.entry(lane).or_default();
+    }
+
+    /// Reads what came, at most every [`LOOK_MS`].
+    pub(super) fn look(&mut self, now: MonoTime) -> Result<(), BusError> {
+        if now < self.look || self.images.is_empty() {
+            return Ok(());
+        }
+        self.look = now.plus_ms(LOOK_MS);
+        // A lane that is ours since then is not read any more, once it is clear that others do not move with it.
+        let moved = |heir: &Self| !heir.images.keys().eq(&heir.read);
+        if moved(self) && self.settled.is_none_or(|at| at <= now) {
+            self.settled = None;
+            self.begin()?;
+        }
+        if self.read(Duration::ZERO)? >= TAKEN {
+            self.look = now;
+        }
+        Ok(())
+    }
+
+    /// The snapshot of a lane that is ours from now on: the one that covers `position`, or, where that is not known, the last one. The
+    /// lane is followed no longer.
+    ///
+    /// # Errors
+    /// Where it cannot be read now. What was read is kept.
+    pub(super) fn take(&mut self, lane: u32, position: Option<u64>) -> Result<Image, BusError> {
+        let Bounds { low, end } = self.bus.bounds(&self.topic, lane)?;
+        let image = self.images.entry(lane).or_default();
+        // The last record of a partition is not always visible: a transaction ends with a mark of its own. So the snapshot that is looked
+        // for tells the end where it is known, and silence where it is not.
+        let is_read =
+            |image: &Image| low == end || (position.is_some() && image.covers() == position) || image.next >= end;
+        if !is_read(image) && !self.read.contains(&lane) {
+            self.begin()?;
+        }
+        let mut silent = 0;
+        while self.images.get(&lane).is_some_and(|image| !is_read(image)) && silent < WAITS {
+            silent = if self.read(WAIT)? == 0 { silent + 1 } else { 0 };
+        }
+        let image = self.images.remove(&lane).unwrap_or_default();
+        self.settled = Some(self.bus.clock().mono().plus_ms(SETTLED_MS));
+        if self.images.is_empty() {
+            self.reader = None;
+            self.read.clear();
+        }
+        Ok(image)
+    }
+
+    /// The same, read from the beginning: what was followed may lack a deletion that it was too late for.
+    pub(super) fn take_afresh(&mut self, lane: u32, position: Option<u64>) -> Result<Image, BusError> {
+        self.images.insert(lane, Image::default());
+        self.read.remove(&lane);
+        self.take(lane, position)
+    }
+
+    /// Reads all that it follows, from where each was read to.
+    fn begin(&mut self) -> Result<(), BusError> {
+        let mut reader = self.bus.reader()?;
+        for (lane, image) in &mut self.images {
+            let low = self.bus.bounds(&self.topic, *lane)?.low;
+            if image.next < low {
+                *image = Image::default();
+            }
+            reader.assign(&self.topic, *lane, image.next.max(low))?;
+        }
+        self.read = self.images.keys().copied().collect();
+        self.reader = Some(reader);
+        Ok(())
+    }
+
+    /// Takes in what the reader has; says how many records.
+    fn read(&mut self, wait: Duration) -> Result<usize, BusError> {
+        let Some(reader) = &mut self.reader else { return Ok(0) };
+        let read = reader.poll(TAKEN, wait, &mut self.records);
+        let count = self.records.len();
+        for record in self.records.drain(..) {
+            if let Some(image) = self.images.get_mut(&record.partition) {
+                image.take(&record);
+            }
+        }
+        // Where records were deleted before they were read, the next reader begins with what is left.
+        if read.is_err() {
+            self.reader = None;
+            self.read.clear();
+        }
+        read.map(|()| count)
+    }
+}

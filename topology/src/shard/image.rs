@@ -1,0 +1,466 @@
+//! What stands in the snapshot topic of a stage, for one lane.
+//!
+//! | key of the record | what it is |
+//! |---|---|
+//! | `.lane` | the head: what the snapshot covers, in which form, and what all other records add up to |
+//! | `<component>/<key>` | the state of a key of a component, as the component saved it |
+//! | `.timers/<component>/<block>` | timers with neighbouring numbers |
+//! | `.part/<n>/<key>` | the rest of a state that is too long for one record |
+//!
+//! Every record carries the sum of its key and its value. A commit writes what has changed, and the head; so the last record of each key
+//! is one snapshot, whole or not at all, and the head's sum over all of them tells whether one is missing or left over.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use bus::{Headers, Outgoing, Record, Route};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use wire::hash::fnv1a;
+
+use crate::snapshot::Change;
+
+/// The form of these records. A build reads its own and those before it.
+const FORMAT: u32 = 1;
+
+/// The key of the head. No component's name begins with a dot.
+const HEAD: &str = ".lane";
+const TIMERS: &str = ".timers/";
+const PART: &str = ".part/";
+
+/// The headers of a record.
+const SUM: &str = "nave-sum";
+const PARTS: &str = "nave-parts";
+const COVERS: &str = "nave-covers";
+
+/// A longer state is cut into several records: a broker takes 1 MiB.
+const PART_BYTES: usize = 512 << 10;
+
+/// So many damaged keys are named; what more there are is counted.
+const NAMED: usize = 8;
+
+/// The head of a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Head {
+    /// The form of all its records.
+    pub(super) format: u32,
+    /// S: records of the inbox before this offset are in it.
+    pub(super) position: u64,
+    /// The versions of the components' states.
+    pub(super) components: BTreeMap<Arc<str>, u32>,
+    /// The settings in force.
+    pub(super) settings: Value,
+    /// How many records it has besides this one.
+    records: u64,
+    /// All their sums, by exclusive or: 16 hexadecimal digits.
+    sum: String,
+}
+
+/// Why a lane cannot be restored from what is in its snapshot topic.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Unfit {
+    /// It is not what was written.
+    #[error("{0}")]
+    Damaged(String),
+    /// A newer build has written it.
+    #[error("it was saved by a newer build: {0}")]
+    Newer(String),
+}
+
+/// The last record of each key.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Image {
+    entries: BTreeMap<Arc<str>, Entry>,
+    /// Up to where the topic was read.
+    pub(super) next: u64,
+    /// What the last head covers that was read.
+    covers: Option<u64>,
+}
+
+#[derive(Debug, Clone)]
+struct Entry {
+    /// As it was written beside the value; none where that is no number.
+    sum: Option<u64>,
+    /// How many records the state has, this one included.
+    parts: usize,
+    value: Bytes,
+}
+
+impl Image {
+    /// Takes in a record of the topic.
+    pub(super) fn take(&mut self, record: &Record) {
+        self.next = record.offset + 1;
+        let Some(key) = record.key.as_ref().and_then(|key| std::str::from_utf8(key).ok()) else { return };
+        if record.value.is_empty() {
+            self.entries.remove(key);
+            return;
+        }
+        let text = |name| record.headers.get(name).and_then(|value| std::str::from_utf8(value).ok());
+        let sum = text(SUM).and_then(|text| u64::from_str_radix(text, 16).ok());
+        let parts = text(PARTS).and_then(|text| text.parse().ok()).unwrap_or(1);
+        if key == HEAD {
+            self.covers = text(COVERS).and_then(|text| text.parse().ok());
+        }
+        self.entries.insert(key.into(), Entry { sum, parts, value: record.value.clone() });
+    }
+
+    /// S of the last snapshot that was read to its end.
+    pub(super) fn covers(&self) -> Option<u64> {
+        self.covers
+    }
+
+    /// The head, where there is a snapshot at all.
+    ///
+    /// # Errors
+    /// Where it cannot be read by this build, whose components' states have these versions.
+    pub(super) fn head(&self, versions: &BTreeMap<Arc<str>, u32>) -> Result<Option<Head>, Unfit> {
+        let Some(entry) = self.entries.get(HEAD) else { return Ok(None) };
+        // Of a newer form not even the rest of the head can be relied on.
+        #[derive(Deserialize)]
+        struct Form {
+            format: u32,
+        }
+        let damaged = |error: serde_json::Error| Unfit::Damaged(format!("its head cannot be read: {error}"));
+        let Form { format } = serde_json::from_slice(&entry.value).map_err(damaged)?;
+        if format > FORMAT {
+            return Err(Unfit::Newer(format!("its records have form {format}; this build reads up to {FORMAT}")));
+        }
+        let head: Head = serde_json::from_slice(&entry.value).map_err(damaged)?;
+        for (component, version) in &head.components {
+            match versions.get(component) {
+                Some(known) if version <= known => {}
+                Some(known) => {
+                    let text =
+                        format!("the state of `{component}` has version {version}; this build reads up to {known}");
+                    return Err(Unfit::Newer(text));
+                }
+                None => return Err(Unfit::Newer(format!("this build has no state of a component `{component}`"))),
+            }
+        }
+        Ok(Some(head))
+    }
+
+    /// Compares every record with its sum, and all of them with the head.
+    ///
+    /// # Errors
+    /// Names the keys that are not as they were written.
+    pub(super) fn check(&self, head: &Head) -> Result<(), Unfit> {
+        let mut bad = Vec::new();
+        let (mut records, mut all) = (0_u64, 0_u64);
+        for (key, entry) in &self.entries {
+            let sum = sum_of(key, &entry.value);
+            if entry.sum != Some(sum) {
+                bad.push(format!("`{key}`"));
+            }
+            if **key != *HEAD {
+                records += 1;
+                all ^= sum;
+            }
+        }
+        if !bad.is_empty() {
+            let (count, named) = (bad.len(), bad[..bad.len().min(NAMED)].join(", "));
+            return Err(Unfit::Damaged(format!("{count} records are not as they were written: {named}")));
+        }
+        if (records, sum_text(all)) != (head.records, head.sum.clone()) {
+            let Head { records: expected, position, .. } = head;
+            let text =
+                format!("the snapshot of offset {position} has {expected} records, and {records} others were found");
+            return Err(Unfit::Damaged(text));
+        }
+        Ok(())
+    }
+
+    /// The states of components, each whole.
+    ///
+    /// # Errors
+    /// Where a part is missing.
+    pub(super) fn states(&self) -> impl Iterator<Item = Result<(&str, Cow<'_, [u8]>), Unfit>> {
+        let own = self.entries.iter().filter(|(key, _)| !key.starts_with('.'));
+        own.map(|(key, entry)| Ok((&**key, self.whole(key, entry)?)))
+    }
+
+    /// The blocks of timers: component, number of the block, and what is in it.
+    pub(super) fn timers(&self) -> impl Iterator<Item = Result<(&str, u64, &[u8]), Unfit>> {
+        let after = self.entries.range::<str, _>((Bound::Included(TIMERS), Bound::Unbounded));
+        after.map_while(|(key, entry)| Some((key, key.strip_prefix(TIMERS)?, entry))).map(|(key, rest, entry)| {
+            let place = rest.split_once('/').and_then(|(component, block)| Some((component, block.parse().ok()?)));
+            let (component, block) = place.ok_or_else(|| Unfit::Damaged(format!("`{key}` is no block of timers")))?;
+            Ok((component, block, &*entry.value))
+        })
+    }
+
+    fn whole<'a>(&self, key: &str, entry: &'a Entry) -> Result<Cow<'a, [u8]>, Unfit> {
+        if entry.parts <= 1 {
+            return Ok(Cow::Borrowed(&entry.value));
+        }
+        let mut whole = entry.value.to_vec();
+        for part in 1..entry.parts {
+            let name = part_key(key, part);
+            let rest = self.entries.get(&*name).ok_or_else(|| Unfit::Damaged(format!("`{name}` is missing")))?;
+            whole.extend_from_slice(&rest.value);
+        }
+        Ok(Cow::Owned(whole))
+    }
+
+    /// What whoever goes on writing has to know of it.
+    pub(super) fn account(&self) -> Account {
+        let mut account = Account::default();
+        for (key, entry) in self.entries.iter().filter(|(key, _)| ***key != *HEAD) {
+            account.put(Arc::clone(key), sum_of(key, &entry.value));
+        }
+        account
+    }
+}
+
+fn part_key(key: &str, part: usize) -> String {
+    format!("{PART}{part}/{key}")
+}
+
+fn sum_of(key: &str, value: &[u8]) -> u64 {
+    fnv1a(key.bytes().chain(value.iter().copied()))
+}
+
+fn sum_text(sum: u64) -> String {
+    format!("{sum:016x}")
+}
+
+/// The key of a block of timers.
+pub(super) fn timers_key(component: &str, block: u64) -> String {
+    format!("{TIMERS}{component}/{block}")
+}
+
+/// What stands in the snapshot topic after the last write: the sum of each key. Bounded by what lives in the lane.
+#[derive(Debug, Default)]
+pub(super) struct Account {
+    sums: BTreeMap<Arc<str>, u64>,
+    all: u64,
+    /// Keys of a snapshot that could not be used: deleted with the next one, where that has not written them.
+    stale: Vec<Arc<str>>,
+}
+
+impl Account {
+    fn put(&mut self, key: Arc<str>, sum: u64) {
+        self.all ^= sum ^ self.sums.insert(key, sum).unwrap_or(0);
+    }
+
+    fn remove(&mut self, key: &str) -> bool {
+        let sum = self.sums.remove(key);
+        self.all ^= sum.unwrap_or(0);
+        sum.is_some()
+    }
+
+    /// The same keys, none of which can be used: the lane was read from its inbox.
+    pub(super) fn spoilt(self) -> Self {
+        Self { stale: self.sums.into_keys().collect(), ..Self::default() }
+    }
+}
+
+/// Writes one snapshot: the changes of a lane, and its head.
+pub(super) struct Writer<'a> {
+    topic: Arc<str>,
+    lane: u32,
+    account: &'a mut Account,
+    records: Vec<Outgoing>,
+}
+
+impl<'a> Writer<'a> {
+    pub(super) fn new(topic: &Arc<str>, lane: u32, account: &'a mut Account) -> Self {
+        Self { topic: Arc::clone(topic), lane, account, records: Vec::new() }
+    }
+
+    /// A key of a component has changed.
+    pub(super) fn change(&mut self, Change { key, state }: Change) {
+        let parts = state.as_ref().map_or(0, |state| state.len().div_ceil(PART_BYTES).max(1));
+        match state {
+            Some(state) if parts == 1 => self.put(key.as_str().into(), 1, state.into()),
+            Some(state) => {
+                let state = Bytes::from(state);
+                for part in 0..parts {
+                    let name = if part == 0 { key.clone() } else { part_key(&key, part) };
+                    let piece = state.slice(part * PART_BYTES..state.len().min((part + 1) * PART_BYTES));
+                    self.put(name.into(), parts, piece);
+                }
+            }
+            None => self.remove(&key),
+        }
+        // What it had more of before.
+        for part in parts.max(1).. {
+            let name = part_key(&key, part);
+            if !self.account.sums.contains_key(&*name) {
+                break;
+            }
+            self.remove(&name);
+        }
+    }
+
+    /// All changes were written: the head, and with it the records.
+    pub(super) fn end(
+        mut self,
+        position: u64,
+        components: &BTreeMap<Arc<str>, u32>,
+        settings: &Value,
+    ) -> Vec<Outgoing> {
+        for key in std::mem::take(&mut self.account.stale) {
+            if !self.account.sums.contains_key(&key) {
+                self.write(&key, Headers::default(), Bytes::new());
+            }
+        }
+        let head = Head {
+            format: FORMAT,
+            position,
+            components: components.clone(),
+            settings: settings.clone(),
+            records: self.account.sums.len() as u64,
+            sum: sum_text(self.account.all),
+        };
+        let value = serde_json::to_vec(&head).expect("a head is plain data");
+        let covers = (COVERS, position.to_string());
+        let headers = [(SUM, sum_text(sum_of(HEAD, &value))), covers].into_iter().collect();
+        self.write(HEAD, headers, value.into());
+        self.records
+    }
+
+    fn put(&mut self, key: Arc<str>, parts: usize, value: Bytes) {
+        let sum = sum_of(&key, &value);
+        let more = (parts > 1).then(|| (PARTS, parts.to_string()));
+        let headers = std::iter::once((SUM, sum_text(sum))).chain(more).collect();
+        self.write(&key, headers, value);
+        self.account.put(key, sum);
+    }
+
+    fn remove(&mut self, key: &str) {
+        if self.account.remove(key) {
+            self.write(key, Headers::default(), Bytes::new());
+        }
+    }
+
+    fn write(&mut self, key: &str, headers: Headers, value: Bytes) {
+        self.records.push(Outgoing {
+            topic: Arc::clone(&self.topic),
+            route: Route::To(self.lane),
+            key: Some(Bytes::copy_from_slice(key.as_bytes())),
+            headers,
+            value,
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wire::WallTime;
+
+    use super::*;
+
+    fn versions() -> BTreeMap<Arc<str>, u32> {
+        BTreeMap::from([("hub".into(), 2)])
+    }
+
+    fn change(key: &str, state: Option<&str>) -> Change {
+        Change { key: key.into(), state: state.map(|state| state.as_bytes().to_vec()) }
+    }
+
+    fn write(account: &mut Account, position: u64, changes: Vec<Change>) -> Vec<Outgoing> {
+        let topic: Arc<str> = "snap".into();
+        let mut writer = Writer::new(&topic, 0, account);
+        changes.into_iter().for_each(|change| writer.change(change));
+        writer.end(position, &versions(), &serde_json::json!({}))
+    }
+
+    fn take(image: &mut Image, records: &[Outgoing]) {
+        for record in records {
+            let offset = image.next;
+            image.take(&Record {
+                topic: Arc::clone(&record.topic),
+                partition: 0,
+                offset,
+                time: WallTime(0),
+                key: record.key.clone(),
+                headers: record.headers.clone(),
+                value: record.value.clone(),
+            });
+        }
+    }
+
+    fn states(image: &Image) -> Vec<(String, usize)> {
+        image.states().map(|state| state.map(|(key, state)| (key.to_owned(), state.len())).unwrap()).collect()
+    }
+
+    #[test]
+    fn the_last_record_of_each_key_is_the_snapshot() {
+        let (mut account, mut image) = (Account::default(), Image::default());
+        assert_eq!(image.head(&versions()), Ok(None));
+        take(&mut image, &write(&mut account, 5, vec![change("hub/a", Some("1")), change("hub/b", Some("22"))]));
+        let second =
+            write(&mut account, 9, vec![change("hub/a", None), change("hub/c", Some("333")), change("hub/d", None)]);
+        assert_eq!(second.len(), 3, "what was never there is not deleted");
+        take(&mut image, &second);
+        let head = image.head(&versions()).unwrap().unwrap();
+        assert_eq!((head.position, image.check(&head)), (9, Ok(())));
+        assert_eq!(states(&image), [("hub/b".to_owned(), 2), ("hub/c".to_owned(), 3)]);
+        // Whoever goes on from here writes what he would have.
+        let mut heir = image.account();
+        let more = || vec![change("hub/b", None), change("hub/e", Some("1"))];
+        assert_eq!(write(&mut heir, 11, more()), write(&mut account, 11, more()));
+    }
+
+    #[test]
+    fn a_state_of_any_size_comes_back_and_leaves_nothing_behind() {
+        let (mut account, mut image) = (Account::default(), Image::default());
+        for size in [3 * PART_BYTES, PART_BYTES + 1, PART_BYTES, 10, 2 * PART_BYTES, 0] {
+            let state = (size > 0).then(|| "x".repeat(size));
+            take(&mut image, &write(&mut account, 1, vec![change("hub/a", state.as_deref())]));
+            let head = image.head(&versions()).unwrap().unwrap();
+            assert_eq!(image.check(&head), Ok(()), "{size}");
+            let expected: Vec<_> = state.iter().map(|state| ("hub/a".to_owned(), state.len())).collect();
+            assert_eq!(states(&image), expected);
+            assert_eq!(image.entries.len(), size.div_ceil(PART_BYTES) + 1);
+        }
+    }
+
+    #[test]
+    fn what_is_not_as_it_was_written_is_named() {
+        let (mut account, mut image) = (Account::default(), Image::default());
+        take(&mut image, &write(&mut account, 5, vec![change("hub/a", Some("1")), change("hub/b", Some("22"))]));
+        let head = image.head(&versions()).unwrap().unwrap();
+        let with = |change: &dyn Fn(&mut Image)| {
+            let mut image = image.clone();
+            change(&mut image);
+            image.check(&head).unwrap_err().to_string()
+        };
+        let flipped = with(&|image| image.entries.get_mut("hub/b").unwrap().value = Bytes::from_static(b"23"));
+        assert_eq!(flipped, "1 records are not as they were written: `hub/b`");
+        let unsigned = with(&|image| image.entries.get_mut("hub/a").unwrap().sum = None);
+        assert_eq!(unsigned, "1 records are not as they were written: `hub/a`");
+        let missing = with(&|image| drop(image.entries.remove("hub/a")));
+        assert_eq!(missing, "the snapshot of offset 5 has 2 records, and 1 others were found");
+    }
+
+    #[test]
+    fn what_a_newer_build_has_written_is_not_read() {
+        let (mut account, mut image) = (Account::default(), Image::default());
+        take(&mut image, &write(&mut account, 5, vec![change("hub/a", Some("1"))]));
+        for (versions, expected) in [
+            (BTreeMap::from([("hub".into(), 1)]), "the state of `hub` has version 2; this build reads up to 1"),
+            (BTreeMap::new(), "this build has no state of a component `hub`"),
+        ] {
+            assert_eq!(image.head(&versions), Err(Unfit::Newer(expected.into())));
+        }
+        image.entries.get_mut(HEAD).unwrap().value = Bytes::from_static(br#"{"format":2}"#);
+        let newer = "its records have form 2; this build reads up to 1";
+        assert_eq!(image.head(&versions()), Err(Unfit::Newer(newer.into())));
+    }
+
+    #[test]
+    fn what_is_left_of_a_snapshot_that_cannot_be_used_goes_with_the_next_one() {
+        let (mut account, mut image) = (Account::default(), Image::default());
+        take(&mut image, &write(&mut account, 5, vec![change("hub/a", Some("1")), change("hub/b", Some("22"))]));
+        image.entries.get_mut("hub/a").unwrap().value = Bytes::from_static(b"2");
+        let mut fresh = image.account().spoilt();
+        take(&mut image, &write(&mut fresh, 9, vec![change("hub/b", Some("4"))]));
+        let head = image.head(&versions()).unwrap().unwrap();
+        assert_eq!((image.check(&head), states(&image)), (Ok(()), vec![("hub/b".to_owned(), 1)]));
+    }
+}

@@ -1,0 +1,102 @@
+//! Restores a lane from its snapshot.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bus::{BusError, Clock, MonoTime};
+
+use super::heir::Heir;
+use super::image::{Account, Head, Image, Unfit};
+use crate::component::Unreadable;
+use crate::lane::Lane;
+use crate::settings::Settings;
+use crate::timers::Timers;
+use crate::views::Views;
+
+/// A lane as it was when its last snapshot was taken.
+pub(super) struct Restored {
+    pub(super) lane: Lane,
+    pub(super) timers: Timers,
+    pub(super) views: Views,
+    pub(super) account: Account,
+    /// S.
+    pub(super) position: u64,
+}
+
+/// What is in the snapshot topic for a lane.
+pub(super) enum Found {
+    /// Nothing: the lane begins with its inbox.
+    Nothing,
+    /// All of it.
+    Whole(Box<Restored>),
+    /// Something that cannot be used: why, and what is to be deleted when there is another.
+    Spoilt(Unfit, Account),
+}
+
+/// Makes a lane of what its last owner saved. `position` is S, where that is known.
+///
+/// # Errors
+/// Where it cannot be read now, or was written by a newer build.
+pub(super) fn restore(
+    heir: &mut Heir,
+    lane: u32,
+    position: Option<u64>,
+    make: &dyn Fn() -> Lane,
+    clock: &dyn Clock,
+) -> Result<Result<Found, Unfit>, BusError> {
+    let now = clock.mono();
+    let mut image = heir.take(lane, position)?;
+    let versions = make().saved().unwrap_or_default();
+    let mut found = whole(&image, position, &versions);
+    if matches!(found, Err(Unfit::Damaged(_))) {
+        image = heir.take_afresh(lane, position)?;
+        found = whole(&image, position, &versions);
+    }
+    let restored = match found {
+        Ok(None) => return Ok(Ok(Found::Nothing)),
+        Ok(Some(head)) => load(&image, &head, make(), now),
+        Err(unfit) => Err(unfit),
+    };
+    Ok(match restored {
+        Ok(restored) => Ok(Found::Whole(Box::new(restored))),
+        Err(newer @ Unfit::Newer(_)) => Err(newer),
+        Err(damaged @ Unfit::Damaged(_)) => Ok(Found::Spoilt(damaged, image.account().spoilt())),
+    })
+}
+
+/// The head of a snapshot that is whole, and the one that it should be.
+fn whole(image: &Image, position: Option<u64>, versions: &BTreeMap<Arc<str>, u32>) -> Result<Option<Head>, Unfit> {
+    let head = image.head(versions)?;
+    let covers = head.as_ref().map_or(0, |head| head.position);
+    if let Some(position) = position.filter(|position| *position != covers) {
+        let text = format!("a snapshot of offset {position} was committed, and the last that is there covers {covers}");
+        return Err(Unfit::Damaged(text));
+    }
+    if let Some(head) = &head {
+        image.check(head)?;
+    }
+    Ok(head)
+}
+
+fn load(image: &Image, head: &Head, mut lane: Lane, now: MonoTime) -> Result<Restored, Unfit> {
+    let damaged = |Unreadable(reason)| Unfit::Damaged(reason);
+    lane.configure(Settings::new(head.settings.clone()));
+    for state in image.states() {
+        let (key, state) = state?;
+        lane.load(key, &head.components, &state).map_err(damaged)?;
+    }
+    let mut timers = Timers::new(now);
+    for block in image.timers() {
+        let (component, block, saved) = block?;
+        let number = lane.number(component);
+        let number = number.ok_or_else(|| Unfit::Damaged(format!("timers of `{component}`, which is not here")))?;
+        let saved = serde_json::from_slice(saved)
+            .map_err(|error| Unfit::Damaged(format!("block {block} of the timers of `{component}`: {error}")))?;
+        timers.load((number, block), saved);
+    }
+    let mut views = Views::new(now);
+    for key in lane.loaded().map_err(damaged)? {
+        views.changed(key, now, true);
+    }
+    Ok(Restored { lane, timers, views, account: image.account(), position: head.position })
+}

@@ -1,0 +1,110 @@
+//! Takes snapshots of lanes, and puts them into commits.
+
+use std::sync::Arc;
+
+use bus::{MonoTime, Outgoing};
+use wire::Code;
+
+use super::Shard;
+use super::image::{Account, Writer, timers_key};
+use super::owned::{Owned, Phase};
+use crate::names;
+use crate::snapshot::Change;
+
+/// How it stands with the snapshots of a lane.
+#[derive(Debug, Default)]
+pub(super) struct Saves {
+    /// S of the last one that was committed: the note says it.
+    pub(super) covers: u64,
+    /// What stands in the snapshot topic; none where this lane is not saved, or can be saved no more.
+    pub(super) account: Option<Account>,
+    /// When the next is due: set by the first change after the last one.
+    pub(super) due: Option<MonoTime>,
+    /// One that waits for its commit.
+    pub(super) taken: Option<Taken>,
+}
+
+/// A snapshot that waits for its commit.
+#[derive(Debug)]
+pub(super) struct Taken {
+    /// S.
+    pub(super) covers: u64,
+    pub(super) records: Vec<Outgoing>,
+}
+
+impl Saves {
+    /// S, where what waits for its commit is committed.
+    pub(super) fn next(&self) -> u64 {
+        self.taken.as_ref().map_or(self.covers, |taken| taken.covers)
+    }
+
+    /// The lane has moved.
+    pub(super) fn moved(&mut self, now: MonoTime, cadence_ms: u64) {
+        if self.account.is_some() {
+            self.due.get_or_insert(now.plus_ms(cadence_ms));
+        }
+    }
+}
+
+impl Shard {
+    /// Takes a snapshot of each lane that is due for one, or of all that have changed. It waits for the next commit.
+    pub(super) fn take_snapshots(&mut self, all: bool) {
+        let now = self.clock.mono();
+        let due = |owned: &Owned| {
+            owned.phase == Phase::Live
+                && owned.saves.taken.is_none()
+                && owned.saves.due.is_some_and(|due| all || due <= now)
+        };
+        let lanes: Vec<u32> = self.owned.iter().filter(|(_, owned)| due(owned)).map(|(lane, _)| *lane).collect();
+        for lane in lanes {
+            self.take_snapshot(lane);
+        }
+    }
+
+    fn take_snapshot(&mut self, number: u32) {
+        let topic = Arc::clone(&self.snapshot_topic);
+        let Some(owned) = self.owned.get_mut(&number) else { return };
+        let Owned { lane, timers, saves, position, .. } = owned;
+        let (Some(account), Some(components)) = (&mut saves.account, lane.saved()) else { return };
+        saves.due = None;
+        let changes = match lane.save() {
+            Ok(changes) => changes,
+            Err(reason) => {
+                let code = Code::SnapshotDamaged.as_str();
+                tracing::error!(stage = %self.options.stage, lane = number, code, %reason, "the lane cannot be saved: its snapshots end here");
+                metrics::counter!(names::SNAPSHOTS_FAILED).increment(1);
+                *self.tallies.entry(names::SNAPSHOTS_FAILED).or_default() += 1;
+                // Whoever comes next reads the inbox from the last one on.
+                saves.account = None;
+                return;
+            }
+        };
+        let mut writer = Writer::new(&topic, number, account);
+        changes.into_iter().for_each(|change| writer.change(change));
+        for ((component, block), timers) in timers.take_changes() {
+            let key = timers_key(lane.component(component), block);
+            let state = Some(timers).filter(|timers| !timers.is_empty());
+            let state = state.map(|timers| serde_json::to_vec(&timers).expect("timers are plain data"));
+            writer.change(Change { key, state });
+        }
+        let records = writer.end(*position, &components, lane.settings().as_value());
+        saves.taken = Some(Taken { covers: *position, records });
+    }
+
+    /// The records of the snapshots that wait for a commit.
+    pub(super) fn snapshot_records(&self) -> impl Iterator<Item = &Outgoing> {
+        self.owned.values().filter_map(|owned| owned.saves.taken.as_ref()).flat_map(|taken| &taken.records)
+    }
+
+    /// What waited for its commit is committed.
+    pub(super) fn snapshots_committed(&mut self) {
+        for owned in self.owned.values_mut() {
+            let Some(taken) = owned.saves.taken.take() else { continue };
+            owned.saves.covers = taken.covers;
+            metrics::counter!(names::SNAPSHOTS).increment(1);
+            metrics::counter!(names::SNAPSHOT_RECORDS).increment(taken.records.len() as u64);
+            *self.tallies.entry(names::SNAPSHOTS).or_default() += 1;
+            *self.tallies.entry(names::SNAPSHOT_RECORDS).or_default() += taken.records.len() as u64;
+        }
+    }
+}
