@@ -11,6 +11,7 @@ use topology::driver::Threads;
 use topology::wheel::Wheel;
 use topology::{
     Bolt, Declarer, Delivery, Emitter, InboxSpout, Settings, Shard, ShardOptions, ShardStatus, Topology, Unreadable,
+    Upkeep,
 };
 use wire::topics::Topics;
 use wire::{Envelope, Head, Kind};
@@ -158,9 +159,7 @@ fn lane(deadlines: u64) -> anyhow::Result<()> {
         member: "keeper-1".into(),
         build: "bench".into(),
         settings: Settings::default(),
-        session_timeout: Duration::from_hours(1),
-        snapshot_ms: ShardOptions::SNAPSHOT_MS,
-        warm: false,
+        upkeep: Upkeep { session_timeout: Duration::from_hours(1), ..Upkeep::default() },
     };
     let mut parts = Threads::default();
     let of: Arc<dyn Bus> = Arc::new(bus.clone());

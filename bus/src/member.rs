@@ -42,6 +42,11 @@ pub trait Bus: Send + Sync {
         Ok(Vec::new())
     }
 
+    /// How long a reader may be silent about what is there already: nothing inside one process, and on a cluster the time of a fetch.
+    fn lag(&self) -> Duration {
+        Duration::ZERO
+    }
+
     /// The clocks it was opened with.
     fn clock(&self) -> Arc<dyn Clock>;
 }

@@ -8,7 +8,7 @@ use coordinator::{DEADLINES, Deadline, TimedOut, deadlines};
 use topology::driver::Virtual;
 use topology::{
     Bolt, Declarer, Delivery, Emitter, InboxSpout, Message, Settings, Shard, ShardOptions, ShardStatus, Topology,
-    Unreadable,
+    Unreadable, Upkeep,
 };
 use wire::topics::Topics;
 use wire::{Envelope, Head, Kind, WallTime};
@@ -129,9 +129,7 @@ impl Desk {
             member: format!("keeper-{}", self.owners),
             build: "test".into(),
             settings: Settings::default(),
-            session_timeout: Duration::from_secs(6),
-            snapshot_ms: ShardOptions::SNAPSHOT_MS,
-            warm: false,
+            upkeep: Upkeep::default(),
         };
         let shard = Shard::join(Arc::new(self.bus.clone()), self.topology.clone(), options, ShardStatus::new("s", 1));
         self.shard = Some(shard.expect("the topics are there"));

@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bus::{Bus, BusError, MonoTime};
-use topology::{Arrangement, Settings, Shard, ShardOptions, ShardStatus, Topology};
+use topology::{Arrangement, Settings, Shard, ShardOptions, ShardStatus, Topology, Upkeep};
 use wire::control::Submitted;
 use wire::topics::Topics;
 use wire::{Code, Problem};
@@ -15,17 +14,17 @@ pub struct Deployment {
     bus: Arc<dyn Bus>,
     topics: Topics,
     topology: Topology,
-    session_timeout: Duration,
+    upkeep: Upkeep,
     /// How the lanes of each stage stand in this process.
     status: BTreeMap<String, Arc<ShardStatus>>,
 }
 
 impl Deployment {
     /// A topology that is laid out and set up already. Its topics have to be there.
-    pub fn new(bus: Arc<dyn Bus>, topics: Topics, topology: Topology, session_timeout: Duration) -> Self {
+    pub fn new(bus: Arc<dyn Bus>, topics: Topics, topology: Topology, upkeep: Upkeep) -> Self {
         let status = |stage: topology::Stage| (stage.name.to_string(), ShardStatus::new(&stage.name, stage.lanes));
         let status = topology.stages().into_iter().map(status).collect();
-        Self { bus, topics, topology, session_timeout, status }
+        Self { bus, topics, topology, upkeep, status }
     }
 
     /// What was submitted, with this process's code for it.
@@ -38,7 +37,7 @@ impl Deployment {
         topics: &Topics,
         code: &Topology,
         submitted: &Submitted,
-        session_timeout: Duration,
+        upkeep: Upkeep,
     ) -> Result<Self, Problem> {
         let topology = arranged(code, submitted)?;
         for stage in &submitted.stages {
@@ -49,7 +48,7 @@ impl Deployment {
                 }
             }
         }
-        Ok(Self::new(Arc::clone(bus), topics.clone(), topology, session_timeout))
+        Ok(Self::new(Arc::clone(bus), topics.clone(), topology, upkeep))
     }
 
     /// The topology.
@@ -82,9 +81,7 @@ impl Deployment {
             member: name.to_owned(),
             build: env!("CARGO_PKG_VERSION").to_owned(),
             settings: self.topology.settings().clone(),
-            session_timeout: self.session_timeout,
-            snapshot_ms: ShardOptions::SNAPSHOT_MS,
-            warm: false,
+            upkeep: self.upkeep,
         };
         Shard::join(Arc::clone(&self.bus), self.topology.clone(), options, Arc::clone(status))
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bus::{Bus, BusError, MonoTime};
 use flows::{FlowSettings, SPEAKER, STAGE};
 use hub::HubSettings;
-use topology::{Arrangement, BuildErrors, Mode, Settings, Shard, Topology};
+use topology::{Arrangement, BuildErrors, Mode, Settings, Shard, Topology, Upkeep};
 use wire::topics::Topics;
 use workers::{WorkerBolt, WorkerSettings};
 
@@ -84,8 +84,12 @@ impl System {
         for spec in topology.topics(&options.topics) {
             bus.ensure_topic(&spec)?;
         }
-        let deployment =
-            Deployment::new(Arc::clone(&bus), options.topics.clone(), topology.clone(), options.session_timeout);
+        let deployment = Deployment::new(
+            Arc::clone(&bus),
+            options.topics.clone(),
+            topology.clone(),
+            Upkeep { session_timeout: options.session_timeout, ..Upkeep::default() },
+        );
         Ok(Self { bus, options, topology, deployment })
     }
 

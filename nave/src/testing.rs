@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bus::{Bus, Clock, Embedded, EmbeddedOptions, ManualClock, MemberSpec, MonoTime, Outgoing, Part, Reader, Record};
+use bus::{Bus, Clock, Embedded, EmbeddedOptions, ManualClock, MonoTime, Outgoing, Part, Reader, Record};
 use serde::Serialize;
 use topology::driver::Virtual;
-use topology::{Shard, ShardOptions, ShardStatus, Topology};
+use topology::{Shard, ShardOptions, ShardStatus, Topology, Upkeep};
 use wire::answer::{Answer, Operation};
 use wire::command::{Command, Outcome};
 use wire::request::Request;
@@ -239,9 +239,7 @@ impl World {
                 member: format!("{}-{}", stage.name, self.started),
                 build: "test".to_owned(),
                 settings: self.topology.settings().clone(),
-                session_timeout: MemberSpec::SESSION,
-                snapshot_ms: ShardOptions::SNAPSHOT_MS,
-                warm: false,
+                upkeep: Upkeep::default(),
             };
             let bus: Arc<dyn Bus> = Arc::new(self.bus.clone());
             let group = options.group(self.topology.name());

@@ -30,8 +30,9 @@ const CLIENTS: usize = 4;
 const PROBES: usize = 8;
 /// A process that is stopped for a moment is not missed: less than any session.
 const MOMENT: &str = "1";
-/// Longer than the session of a member (6 s): the broker's own clock stands still as well, but not those of its members.
-const LONGER_THAN_A_SESSION: &str = "8";
+/// Longer than the session of a member (6 s), and than that of a broker with its controller (9 s): one broker alone is fenced by itself
+/// when it goes on, and tells its clients of no broker at all for a moment.
+const LONGER_THAN_A_SESSION: &str = "12";
 
 const PARTS: [(&str, &str); 7] = [
     ("hub-1", "hub"),

@@ -9,7 +9,7 @@ use bus::{Bus, Clock, Embedded, EmbeddedOptions, ManualClock, Outgoing, Part, Re
 use floodlight_sim::{SpeakerHandle, SpeakerPart};
 use hub::{Barrier, CALLS, CallSpec, Event, Fx, HubBolt, HubSpout, Illegal, Mode, State, StepSpec, Workflow};
 use serde_json::{Value, json};
-use topology::{Arrangement, Settings, Shard, ShardOptions, ShardStatus, Topology};
+use topology::{Arrangement, Settings, Shard, ShardOptions, ShardStatus, Topology, Upkeep};
 use wire::answer::{Answer, Operation};
 use wire::speaker::{Action, Command, Rule, SwitchId};
 use wire::topics::Topics;
@@ -56,9 +56,7 @@ impl Scene {
             member: "hub-1".into(),
             build: "test".into(),
             settings: topology.settings().clone(),
-            session_timeout: Duration::from_secs(6),
-            snapshot_ms: ShardOptions::SNAPSHOT_MS,
-            warm: false,
+            upkeep: Upkeep::default(),
         };
         let shard = Shard::join(Arc::new(bus.clone()), topology.clone(), options, ShardStatus::new("s", 1));
         let speaker = SpeakerPart::join(&bus, &spoke, "speaker", SpeakerHandle::new());

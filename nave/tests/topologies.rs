@@ -16,7 +16,7 @@ use nave::program::Program;
 use nave::submission::{self, Change};
 use serde_json::json;
 use topology::driver::Virtual;
-use topology::{Bolt, BuildErrors, Emitter, Settings, Spout, Topology};
+use topology::{Bolt, BuildErrors, Emitter, Settings, Spout, Topology, Upkeep};
 use wire::control::{Submitted, Wish};
 use wire::topics::Topics;
 use wire::{Code, Envelope, Kind, OperationId, Problem};
@@ -54,7 +54,7 @@ impl Cluster {
             wanted,
             process: format!("process-{}", self.nodes.len()),
             threads: Box::new(|_, _| 1),
-            session_timeout: Duration::from_secs(6),
+            upkeep: Upkeep::default(),
             lanes_end: Duration::from_secs(6),
         };
         let crew = Box::new(|| Box::<InTurn>::default() as Box<dyn Crew>);

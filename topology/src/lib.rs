@@ -91,7 +91,7 @@ pub use node::panic_text;
 pub use outbox::{Effects, Level, Message};
 pub use plan::{Stage, Topology};
 pub use settings::Settings;
-pub use shard::{Shard, ShardOptions, Timeout};
+pub use shard::{Shard, ShardOptions, Timeout, Upkeep};
 pub use snapshot::{Changes, Keeps, Saver, Stored};
 pub use status::ShardStatus;
 pub use wire::control::Mode;

@@ -149,6 +149,10 @@ impl Bus for Faulty {
         Ok(Box::new(FaultyWriter { process: Arc::clone(&self.0), writer: self.0.bus.writer(name)? }))
     }
 
+    fn lag(&self) -> std::time::Duration {
+        self.0.bus.lag()
+    }
+
     fn clock(&self) -> Arc<dyn Clock> {
         Arc::clone(&self.0.clock)
     }

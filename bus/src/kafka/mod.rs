@@ -24,6 +24,7 @@ mod writer;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use self::admin::settings as topic_settings;
 use self::cluster::Cluster;
@@ -33,6 +34,9 @@ use self::reader::KafkaReader;
 pub use self::refused::{REFUSED, RefusedProperty, is_secret, refused};
 use self::writer::KafkaWriter;
 use crate::{Bounds, Bus, BusError, Clock, Member, MemberSpec, Reader, TopicInfo, TopicSpec, Writer};
+
+/// A fetch of nothing is answered after this (`fetch.wait.max.ms`); where there is something, at once.
+const LAG: Duration = Duration::from_millis(100);
 
 /// A Kafka cluster as a bus. A clone shares its connection.
 #[derive(Clone)]
@@ -108,6 +112,10 @@ impl Bus for Kafka {
 
     fn weaknesses(&self, topic: &str) -> Result<Vec<String>, BusError> {
         admin::weaknesses(&self.cluster, &self.options, topic)
+    }
+
+    fn lag(&self) -> Duration {
+        LAG
     }
 
     fn clock(&self) -> Arc<dyn Clock> {

@@ -20,6 +20,7 @@ pub(super) fn allowed(path: &str) -> Option<&'static str> {
         "bus.kafka.replication" => "1 to 32",
         "bus.kafka.session_timeout_ms" => "1000 to 3600000; a broker takes 6000 or more unless it is told otherwise",
         "bus.disk.sync_interval_ms" => "1 to 60000",
+        "snapshots.every_ms" => "0 to 3600000",
         "rest.unanswered_per_lane"
         | "rest.known_operations"
         | "rest.requests"
@@ -52,6 +53,7 @@ pub(super) fn faults(config: &Config, said_by: &dyn Fn(&str) -> String) -> Vec<F
     range("bus.kafka.replication", config.bus.kafka.replication.into(), 1, 32);
     range("bus.kafka.session_timeout_ms", config.bus.kafka.session_timeout_ms, 1_000, hour);
     range("bus.disk.sync_interval_ms", config.bus.disk.sync_interval_ms, 1, 60_000);
+    range("snapshots.every_ms", config.snapshots.every_ms, 0, hour);
     range("rest.unanswered_per_lane", config.rest.unanswered_per_lane as u64, 1, 1_000_000);
     range("rest.known_operations", config.rest.known_operations as u64, 1, 1_000_000);
     range("rest.requests", config.rest.requests as u64, 1, 1_000_000);

@@ -18,6 +18,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use topology::Upkeep;
 use wire::topics::Topics;
 
 pub use self::fault::{Fault, Faults};
@@ -36,6 +37,8 @@ pub struct Config {
     pub threads: u32,
     /// Where records are kept.
     pub bus: BusConfig,
+    /// What lanes save of themselves.
+    pub snapshots: SnapshotConfig,
     /// The REST interface.
     pub rest: RestConfig,
     /// What processes without a REST interface show of themselves.
@@ -119,6 +122,13 @@ pub struct KafkaConfig {
     pub client: BTreeMap<String, String>,
 }
 
+/// What lanes save of themselves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotConfig {
+    /// Between two snapshots of a lane that changes, in milliseconds; 0 for one with every commit.
+    pub every_ms: u64,
+}
+
 /// The REST interface.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RestConfig {
@@ -183,6 +193,7 @@ impl Config {
                     client: BTreeMap::new(),
                 },
             },
+            snapshots: SnapshotConfig { every_ms: Upkeep::SNAPSHOT_MS },
             rest: RestConfig {
                 listen: loopback(8088),
                 token_file: String::new(),
@@ -208,14 +219,16 @@ impl Config {
         Topics::new(&self.prefix)
     }
 
-    /// After so long without a sign of life a member's lanes go to others.
-    pub fn session_timeout(&self) -> Duration {
-        match self.bus.kind {
+    /// How lanes come from one owner to the next.
+    pub fn upkeep(&self) -> Upkeep {
+        let session_timeout = match self.bus.kind {
             // It dies with its process, so nobody else can take its lanes: a process that was stopped for an hour and goes
             // on is not to lose them to itself.
             BusKind::Embedded => Duration::from_hours(24),
             BusKind::Kafka => Duration::from_millis(self.bus.kafka.session_timeout_ms),
-        }
+        };
+        // On the embedded bus all owners are in this process, and die with it.
+        Upkeep { session_timeout, snapshot_ms: self.snapshots.every_ms, warm: self.bus.kind == BusKind::Kafka }
     }
 }
 

@@ -24,6 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bus::{Bus, BusError, Clock, MonoTime, Part, Pause, Turn};
+use topology::Upkeep;
 use wire::control::{Submitted, Wish};
 use wire::topics::Topics;
 use wire::{Code, Problem};
@@ -83,8 +84,8 @@ pub struct NodeOptions {
     pub process: String,
     /// Threads for the lanes of a stage of a topology.
     pub threads: ThreadsOf,
-    /// After so long without a sign of life its lanes go to others.
-    pub session_timeout: Duration,
+    /// How its lanes come from one owner to the next.
+    pub upkeep: Upkeep,
     /// So long its lanes have to end.
     pub lanes_end: Duration,
 }
@@ -193,7 +194,7 @@ impl Node {
     }
 
     fn take_up(&mut self, submitted: &Submitted, stages: Vec<String>) -> Result<Running, Problem> {
-        let NodeOptions { topics, process, session_timeout, .. } = &self.options;
+        let NodeOptions { topics, process, upkeep, .. } = &self.options;
         let name = &submitted.name;
         let Some(code) = self.program.topology(name) else {
             let here = self.program.names();
@@ -201,7 +202,7 @@ impl Node {
                 format!("topology `{name}` was submitted, and this program has no code for it; it has: {here}");
             return Err(Problem::new(Code::NoCode, detail));
         };
-        let deployment = Deployment::of(&self.bus, topics, code, submitted, *session_timeout)?;
+        let deployment = Deployment::of(&self.bus, topics, code, submitted, *upkeep)?;
         if let Some(stage) = stages.iter().find(|stage| submitted.stage(stage).is_none()) {
             let known: Vec<&str> = submitted.stages.iter().map(|stage| stage.name.as_str()).collect();
             let detail = format!(

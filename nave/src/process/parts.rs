@@ -101,7 +101,7 @@ impl Parts {
             wanted: purpose.wanted.clone(),
             process,
             threads: Box::new(move |topology, stage| layouts.get(topology).map_or(1, |layout| layout.threads(stage))),
-            session_timeout: config.session_timeout(),
+            upkeep: config.upkeep(),
             lanes_end: Duration::from_millis(config.shutdown.lanes_ms),
         };
         let (of, program, told, time) = (Arc::clone(&bus), program.clone(), Arc::clone(&status), Arc::clone(&clock));

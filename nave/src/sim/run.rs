@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use bus::{Bus, Clock, DriftingClock, Embedded, EmbeddedOptions, Faulty, ManualClock, MonoTime, Outgoing, Record};
 use northbound::{GatewayLimits, GatewayOptions};
-use topology::{Arrangement, Mode, Shard, ShardOptions, ShardStatus, Topology};
+use topology::{Arrangement, Mode, Shard, ShardOptions, ShardStatus, Topology, Upkeep};
 use wire::WallTime;
 use wire::topics::Topics;
 
@@ -356,9 +356,7 @@ impl<'a> Run<'a> {
             member: name.to_owned(),
             build: "simulated".to_owned(),
             settings: self.topology.settings().clone(),
-            session_timeout: std::time::Duration::from_millis(self.session_ms),
-            snapshot_ms: ShardOptions::SNAPSHOT_MS,
-            warm: false,
+            upkeep: Upkeep { session_timeout: std::time::Duration::from_millis(self.session_ms), ..Upkeep::default() },
         };
         let lanes =
             self.topology.stages().into_iter().find(|known| *known.name == *stage).map_or(0, |known| known.lanes);

@@ -37,7 +37,11 @@ pub fn status_of(code: Code) -> StatusCode {
         | Code::Aborted
         | Code::NoCode
         | Code::BadConfig
-        | Code::WeakBus => StatusCode::INTERNAL_SERVER_ERROR,
+        | Code::WeakBus
+        | Code::SnapshotDamaged
+        | Code::StateNewer
+        | Code::InboxCut
+        | Code::InboxShort => StatusCode::INTERNAL_SERVER_ERROR,
         Code::InstallFailed | Code::ValidationFailed | Code::RemovalFailed | Code::WorkflowFailed => {
             StatusCode::BAD_GATEWAY
         }

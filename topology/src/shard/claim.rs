@@ -58,22 +58,7 @@ impl Shard {
         // Where the committed offset is not known any more, as after its retention, what came after the snapshot is handled anew, with its
         // effects: it may have been, and nobody can tell.
         let committed = takeover.committed.as_ref().map_or(snapshot.max(takeover.low), |committed| committed.next);
-        self.claims += 1;
-        let owner = format!("{}/{}", self.options.member, self.claims);
-        let body = OwnerRecord {
-            build: self.options.build.clone(),
-            settings: self.options.settings.as_value().clone(),
-            from: Some(committed),
-        };
-        let mut envelope = Envelope::new(Kind::Owner, owner.as_str(), format!("/nave/{}", self.options.member));
-        envelope.time = Some(self.clock.wall());
-        let record = Outgoing {
-            topic: Arc::clone(&self.inbox),
-            route: Route::To(partition),
-            key: None,
-            headers: bus::Headers::of(&envelope),
-            value: serde_json::to_vec(&body).expect("an owner record is plain data").into(),
-        };
+        let (owner, record) = self.owner_record(partition, committed);
         let position = Position { partition, next: committed, note: self.note(snapshot, false) };
         // Where the outcome is unknown the claim is made again: two owner records are as good as one.
         self.member.commit(&Batch { records: vec![record], positions: vec![position] }).map_err(
@@ -102,6 +87,27 @@ impl Shard {
             };
         }
         Ok(())
+    }
+
+    /// A record that says whose the lane is, and its name. Its owner handles the records from `from` on.
+    pub(super) fn owner_record(&mut self, partition: u32, from: u64) -> (String, Outgoing) {
+        self.claims += 1;
+        let owner = format!("{}/{}", self.options.member, self.claims);
+        let body = OwnerRecord {
+            build: self.options.build.clone(),
+            settings: self.options.settings.as_value().clone(),
+            from: Some(from),
+        };
+        let mut envelope = Envelope::new(Kind::Owner, owner.as_str(), format!("/nave/{}", self.options.member));
+        envelope.time = Some(self.clock.wall());
+        let record = Outgoing {
+            topic: Arc::clone(&self.inbox),
+            route: Route::To(partition),
+            key: None,
+            headers: bus::Headers::of(&envelope),
+            value: serde_json::to_vec(&body).expect("an owner record is plain data").into(),
+        };
+        (owner, record)
     }
 
     /// What is saved of a lane; none where nothing is, or nothing that can be used: then it begins with its inbox. `position` is S, where

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use bus::{Bounds, Bus, BusError, MonoTime, Reader, Record};
 
-use super::image::Image;
+use wire::Code;
+
+use super::image::{Image, Unfit};
 
 /// Between two looks at what others have saved: a tenth of the usual cadence.
 const LOOK_MS: u64 = 100;
@@ -14,9 +16,10 @@ const LOOK_MS: u64 = 100;
 const SETTLED_MS: u64 = 10_000;
 /// So many records are read at one look; more wait for the next, which then comes at once.
 const TAKEN: usize = 4_096;
-/// How long a read of what is known to be there waits for it, and how often in a row it waits in vain.
-const WAIT: Duration = Duration::from_millis(100);
+/// A read of what is known to be there waits for it as long as the bus may lag, and so often in a row in vain.
 const WAITS: u32 = 20;
+/// After so many waits in vain a topic is taken for read, where its last record may not be visible.
+const SILENCE: u32 = 3;
 
 /// The snapshots of a stage, lane by lane.
 pub(super) struct Heir {
@@ -39,6 +42,43 @@ impl Heir {
     pub(super) fn new(bus: Arc<dyn Bus>, topic: Arc<str>) -> Self {
         let (images, read) = (BTreeMap::new(), BTreeSet::new());
         Self { bus, topic, images, reader: None, read, look: MonoTime::default(), settled: None, records: Vec::new() }
+    }
+
+    /// Follows all of so many lanes, and reads what there is of them. Components have states of these versions.
+    ///
+    /// # Errors
+    /// [`BusError::Refused`] where a newer build has saved one of them: who cannot read it is not to get it.
+    pub(super) fn follow_all(&mut self, lanes: u32, versions: &BTreeMap<Arc<str>, u32>) -> Result<(), BusError> {
+        (0..lanes).for_each(|lane| self.follow(lane));
+        if let Err(error) = self.catch_up() {
+            tracing::warn!(topic = %self.topic, %error, "snapshots cannot be read yet");
+        }
+        for (lane, image) in &self.images {
+            if let Err(Unfit::Newer(reason)) = image.head(versions) {
+                let code = Code::StateNewer.as_str();
+                return Err(BusError::Refused(format!("{code}: lane {lane}: it was saved by a newer build: {reason}")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads until nothing comes any more.
+    fn catch_up(&mut self) -> Result<(), BusError> {
+        let mut ends = BTreeMap::new();
+        for lane in self.images.keys() {
+            let Bounds { low, end } = self.bus.bounds(&self.topic, *lane)?;
+            if low < end {
+                ends.insert(*lane, end);
+            }
+        }
+        let mut silent = 0;
+        while ends.iter().any(|(lane, end)| self.images[lane].next < *end) && silent < SILENCE {
+            if self.reader.is_none() {
+                self.begin()?;
+            }
+            silent = if self.read(self.bus.lag())? == 0 { silent + 1 } else { 0 };
+        }
+        Ok(())
     }
 
     /// From now on a lane is another's.
@@ -81,7 +121,7 @@ impl Heir {
         }
         let mut silent = 0;
         while self.images.get(&lane).is_some_and(|image| !is_read(image)) && silent < WAITS {
-            silent = if self.read(WAIT)? == 0 { silent + 1 } else { 0 };
+            silent = if self.read(self.bus.lag())? == 0 { silent + 1 } else { 0 };
         }
         let image = self.images.remove(&lane).unwrap_or_default();
         self.settled = Some(self.bus.clock().mono().plus_ms(SETTLED_MS));

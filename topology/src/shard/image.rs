@@ -59,6 +59,12 @@ pub(super) struct Head {
     sum: String,
 }
 
+/// What heads of all forms have: of a newer one the rest cannot be relied on.
+#[derive(Deserialize)]
+struct Form {
+    format: u32,
+}
+
 /// Why a lane cannot be restored from what is in its snapshot topic.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Unfit {
@@ -118,11 +124,6 @@ impl Image {
     /// Where it cannot be read by this build, whose components' states have these versions.
     pub(super) fn head(&self, versions: &BTreeMap<Arc<str>, u32>) -> Result<Option<Head>, Unfit> {
         let Some(entry) = self.entries.get(HEAD) else { return Ok(None) };
-        // Of a newer form not even the rest of the head can be relied on.
-        #[derive(Deserialize)]
-        struct Form {
-            format: u32,
-        }
         let damaged = |error: serde_json::Error| Unfit::Damaged(format!("its head cannot be read: {error}"));
         let Form { format } = serde_json::from_slice(&entry.value).map_err(damaged)?;
         if format > FORMAT {
@@ -365,7 +366,9 @@ mod tests {
     fn write(account: &mut Account, position: u64, changes: Vec<Change>) -> Vec<Outgoing> {
         let topic: Arc<str> = "snap".into();
         let mut writer = Writer::new(&topic, 0, account);
-        changes.into_iter().for_each(|change| writer.change(change));
+        for change in changes {
+            writer.change(change);
+        }
         writer.end(position, &versions(), &serde_json::json!({}))
     }
 

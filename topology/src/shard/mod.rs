@@ -12,7 +12,8 @@
 //! | live | everything |
 //!
 //! Read in this order: `owned` (a lane and what its shell knows of it), this file (turns, and what a poll brings), `claim`,
-//! `publish`, `commit`; `image` (what stands in a snapshot topic), `save`, `restore`, `heir` (follows what others save).
+//! `publish`, `commit`; `image` (what stands in a snapshot topic), `save`, `restore`, `heir` (follows what others save),
+//! `watch` (whether a takeover would still find what it needs).
 
 mod alive;
 mod claim;
@@ -23,6 +24,7 @@ mod owned;
 mod publish;
 mod restore;
 mod save;
+mod watch;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -59,19 +61,36 @@ pub struct ShardOptions {
     pub build: String,
     /// The settings that its lanes get with their owner record.
     pub settings: Settings,
-    /// After so long without a sign of life its lanes go to others.
+    /// What becomes of its lanes when it dies, and for that while it lives.
+    pub upkeep: Upkeep,
+}
+
+/// How lanes come from one owner to the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Upkeep {
+    /// After so long without a sign of life a shard's lanes go to others.
     pub session_timeout: Duration,
     /// Between two snapshots of a lane that changes, in milliseconds; 0 for one with every commit. A takeover replays what came since the
     /// last.
     pub snapshot_ms: u64,
-    /// True: it follows the snapshots of lanes that are others', and has them in memory when it gets one. Of no use where the others are
-    /// in the same process.
+    /// True: a shard follows the snapshots of lanes that are others', and has them in memory when it gets one. Of no use where the others
+    /// are in the same process.
     pub warm: bool,
 }
 
-impl ShardOptions {
+impl Upkeep {
     /// Every second: thousands of records are replayed in a fraction of one, and a key that changes all the time is written once.
     pub const SNAPSHOT_MS: u64 = 1_000;
+}
+
+impl Default for Upkeep {
+    /// The shortest session that a broker takes, and a snapshot every second.
+    fn default() -> Self {
+        Self { session_timeout: MemberSpec::SESSION, snapshot_ms: Self::SNAPSHOT_MS, warm: false }
+    }
+}
+
+impl ShardOptions {
     /// At most so many records in one commit: what a poll round brought in the measurements of KAFKA's ceiling.
     pub const MAX_RECORDS: usize = 5_000;
     /// Between two tries of what the bus did not take.
@@ -98,6 +117,8 @@ pub struct Shard {
     writer: Option<Box<dyn Writer>>,
     /// When positions are to be committed that their effects did not wait for.
     save_at: Option<MonoTime>,
+    /// When the inboxes are looked at next.
+    watch: MonoTime,
     alive: Alive,
     heir: Heir,
     owned: BTreeMap<u32, Owned>,
@@ -117,7 +138,7 @@ impl Shard {
     /// Joins the group of the stage. The topics have to be there: see [`Topology::topics`].
     ///
     /// # Errors
-    /// Where the bus does not let it join.
+    /// Where the bus does not let it join, or a lane was saved by a newer build.
     pub fn join(
         bus: Arc<dyn Bus>,
         topology: Topology,
@@ -130,14 +151,14 @@ impl Shard {
         let stage = topology.stages().into_iter().find(|stage| *stage.name == *options.stage);
         let (mode, lanes) = stage.map_or_else(Default::default, |stage| (stage.mode, stage.lanes));
         let mut heir = Heir::new(Arc::clone(&bus), Arc::clone(&snapshot_topic));
-        if options.warm && topology.is_saved(&options.stage) {
-            (0..lanes).for_each(|lane| heir.follow(lane));
+        if options.upkeep.warm && topology.is_saved(&options.stage) {
+            heir.follow_all(lanes, &topology.lane(&options.topics, &options.stage, 0).saved().unwrap_or_default())?;
         }
         let member = bus.member(&MemberSpec {
             group: options.group(topology.name()),
             topic: inbox.to_string(),
             name: options.member.clone(),
-            session_timeout: options.session_timeout,
+            session_timeout: options.upkeep.session_timeout,
             outside: false,
         })?;
         let clock = bus.clock();
@@ -155,6 +176,7 @@ impl Shard {
             member,
             writer,
             save_at: None,
+            watch: MonoTime::default(),
             alive,
             heir,
             owned: BTreeMap::new(),
@@ -227,6 +249,7 @@ impl Shard {
                 phase: Phase::Claiming { at: now },
                 claims_failed: 0,
                 position: 0,
+                touched: now,
                 moved: false,
                 saves: Saves::default(),
                 said: None,
@@ -252,7 +275,7 @@ impl Shard {
             if let Some(mut owned) = self.owned.remove(partition) {
                 owned.lane.cleanup();
                 self.status.set(*partition, ShardStatus::AWAY);
-                if self.options.warm && owned.lane.saved().is_some() {
+                if self.options.upkeep.warm && owned.lane.saved().is_some() {
                     self.heir.follow(*partition);
                 }
             }
@@ -285,6 +308,7 @@ impl Shard {
         owned.lane.step(record);
         let effects = owned.lane.take_effects();
         owned.position = record.offset + 1;
+        owned.touched = now;
         self.status.stepped(record.partition, owned.position);
         if let Some((id, generation)) = read_back(&owned.lane, record) {
             owned.timers.read_back(id, generation);
@@ -293,7 +317,7 @@ impl Shard {
             owned.timers.handled_late(from, record.time);
         }
         let origin = Origin { offset: record.offset, time: record.time };
-        owned.saves.moved(now, self.options.snapshot_ms);
+        owned.saves.moved(now, self.options.upkeep.snapshot_ms);
         if replaying {
             for (component, effect) in effects.timers {
                 owned.timers.replay(component, effect, origin);
@@ -310,7 +334,7 @@ impl Shard {
             return;
         }
         owned.moved = true;
-        self.save_at.get_or_insert(now.plus_ms(self.options.snapshot_ms));
+        self.save_at.get_or_insert(now.plus_ms(self.options.upkeep.snapshot_ms));
         if let Phase::CatchingUp { owner } = &owned.phase
             && record.headers.get("ce_id") == Some(owner.as_bytes())
         {
@@ -368,7 +392,7 @@ impl Shard {
                 emitted = true;
                 let effects = owned.lane.take_effects();
                 let origin = Origin { offset: owned.position, time: self.clock.wall() };
-                owned.saves.moved(self.clock.mono(), self.options.snapshot_ms);
+                owned.saves.moved(self.clock.mono(), self.options.upkeep.snapshot_ms);
                 self.decided(lane, effects, origin, None);
             }
         }
@@ -475,6 +499,7 @@ impl Part for Shard {
         if self.pending.retry.is_none() {
             self.fire();
             self.tell_liveness();
+            self.watch_inboxes();
         }
         if self.pending.retry.is_none_or(|at| at <= self.clock.mono()) {
             if self.pending.retry.is_none() {

@@ -27,6 +27,8 @@ pub(super) struct Owned {
     pub(super) claims_failed: u32,
     /// The offset after the last record that was stepped.
     pub(super) position: u64,
+    /// When that was.
+    pub(super) touched: MonoTime,
     /// True where `position` was not committed yet.
     pub(super) moved: bool,
     pub(super) saves: Saves,

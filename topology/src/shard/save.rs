@@ -80,7 +80,9 @@ impl Shard {
             }
         };
         let mut writer = Writer::new(&topic, number, account);
-        changes.into_iter().for_each(|change| writer.change(change));
+        for change in changes {
+            writer.change(change);
+        }
         for ((component, block), timers) in timers.take_changes() {
             let key = timers_key(lane.component(component), block);
             let state = Some(timers).filter(|timers| !timers.is_empty());

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use bus::{Bus, BusError, Clock, Embedded, EmbeddedOptions, ManualClock, MemberSpec, Part};
+use bus::{Bus, BusError, Clock, Embedded, EmbeddedOptions, ManualClock, Part};
 use topology::driver::Virtual;
-use topology::{Settings, Shard, ShardOptions, ShardStatus, Topology};
+use topology::{Settings, Shard, ShardOptions, ShardStatus, Topology, Upkeep};
 use wire::topics::Topics;
 
 /// A topology on a bus, with as many shards of each stage as a test wants.
@@ -17,6 +17,7 @@ pub(crate) struct Lanes {
     pub(crate) settings: Settings,
     /// Of the newest shard.
     pub(crate) status: Arc<ShardStatus>,
+    pub(crate) upkeep: Upkeep,
     turns: Virtual,
     joined: u32,
 }
@@ -45,6 +46,7 @@ impl Lanes {
             shards: Vec::new(),
             settings: Settings::default(),
             status: ShardStatus::new("", 0),
+            upkeep: Upkeep::default(),
             turns,
             joined: 0,
         }
@@ -65,9 +67,7 @@ impl Lanes {
             member: format!("{stage}-{}", self.joined),
             build: "test".into(),
             settings: self.settings.clone(),
-            session_timeout: MemberSpec::SESSION,
-            snapshot_ms: ShardOptions::SNAPSHOT_MS,
-            warm: false,
+            upkeep: self.upkeep,
         };
         self.status = ShardStatus::new(stage, lanes);
         self.shards.push(Shard::join(Arc::clone(&self.bus), self.topology.clone(), options, Arc::clone(&self.status))?);

@@ -1,0 +1,51 @@
+//! Whether a takeover of a lane would still find in its inbox what it needs.
+
+use bus::Bounds;
+use wire::Code;
+
+use super::Shard;
+
+/// Between two looks: a question to the bus for each lane, which takes a millisecond.
+const LOOK_MS: u64 = 60_000;
+
+/// A lane to which nothing comes says once in so long whose it is, in its inbox. Its snapshot then covers a record that is not old, so that
+/// clean-up by age never comes past it: the mark at the end of a commit is younger than the record before it, and has an offset too.
+const IDLE_MS: u64 = 3_600_000;
+
+impl Shard {
+    /// Looks at the inboxes of live lanes, once in a while.
+    pub(super) fn watch_inboxes(&mut self) {
+        let now = self.clock.mono();
+        if now < self.watch {
+            return;
+        }
+        self.watch = now.plus_ms(LOOK_MS);
+        for lane in self.live() {
+            let Some(owned) = self.owned.get(&lane).filter(|owned| owned.lane.saved().is_some()) else { continue };
+            let (position, covers) = (owned.position, owned.saves.covers);
+            if owned.touched.plus_ms(IDLE_MS) <= now {
+                let (_, record) = self.owner_record(lane, position);
+                self.write(lane, record);
+            }
+            match self.bus.bounds(&self.inbox, lane) {
+                Ok(Bounds { low, .. }) => self.judge(lane, low, covers, position),
+                Err(error) => {
+                    tracing::warn!(stage = %self.options.stage, lane, %error, "an inbox cannot be asked for its bounds")
+                }
+            }
+        }
+    }
+
+    /// The alarm is long before the loss: as soon as less is kept than would be lost.
+    fn judge(&self, lane: u32, low: u64, covers: u64, position: u64) {
+        let (kept, needed) = (covers.saturating_sub(low), position.saturating_sub(covers));
+        // What came since the last look may wait for its snapshot in good order.
+        let is_late = self.owned.get(&lane).is_some_and(|owned| owned.saves.account.is_none() && needed > 0);
+        let is_short = is_late && kept < needed;
+        self.status.short(lane, is_short.then_some(kept));
+        if is_short {
+            let code = Code::InboxShort.as_str();
+            tracing::error!(stage = %self.options.stage, lane, code, kept, needed, "an inbox is close to losing what a takeover needs");
+        }
+    }
+}

@@ -1,0 +1,509 @@
+//! A lane comes back from its snapshot and what came after it, as if it had never been away: in both modes, whoever is gone and when, and
+//! whatever becomes of the commits that carry snapshots. What is saved and cannot be used is never used.
+#![expect(clippy::unwrap_used, reason = "tests panic")]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bus::{Bus, BusError, Clock, CommitFate, Faulty, Outgoing, Part, Record, Script};
+use bytes::Bytes;
+use support::Lanes;
+use topology::{
+    Arrangement, Bolt, Changes, Delivery, Emitter, InboxSpout, Keeps, Message, Mode, Route, Saver, Settings, Stored,
+    Timeout, Topology, Unreadable, names,
+};
+use wire::{Envelope, Head, Kind, OperationId};
+
+const INBOX: &str = "nave.bank.bank.in";
+const OUT: &str = "nave.bank.bank.out";
+const SNAPSHOTS: &str = "nave.bank.bank.snap";
+
+#[derive(Clone)]
+enum Asked {
+    /// Add so much to this account.
+    Add(String, u64),
+    /// Interest is due.
+    Timeout(Timeout),
+}
+
+struct Door;
+
+impl InboxSpout for Door {
+    type Out = Asked;
+    fn accepts(&self, envelope: &Head<'_>) -> bool {
+        matches!(envelope.kind, Kind::Request | Kind::Timeout)
+    }
+    fn receive(&mut self, delivery: &Delivery<'_>, out: &mut Emitter<Asked>) -> Result<(), Unreadable> {
+        if delivery.envelope.kind == Kind::Timeout {
+            out.emit(Asked::Timeout(delivery.json()?));
+        } else {
+            let account = String::from_utf8_lossy(delivery.record.key.as_ref().unwrap()).into_owned();
+            out.emit(Asked::Add(account, delivery.json()?));
+        }
+        Ok(())
+    }
+}
+
+/// What is to be added to panic as the account is saved.
+const POISON: u64 = 666;
+
+/// Adds up what accounts are given, and publishes each sum; and a second later once more, with interest.
+struct Bank<const VERSION: u32> {
+    accounts: BTreeMap<String, u64>,
+    changes: Changes<String>,
+    /// Account and timer, by the number of the timer.
+    due: BTreeMap<u64, String>,
+    due_changes: Changes<u64>,
+    next: u64,
+    factor: u64,
+}
+
+impl<const VERSION: u32> Default for Bank<VERSION> {
+    fn default() -> Self {
+        Self {
+            accounts: BTreeMap::new(),
+            changes: Changes::default(),
+            due: BTreeMap::new(),
+            due_changes: Changes::default(),
+            next: 0,
+            factor: 1,
+        }
+    }
+}
+
+impl<const VERSION: u32> Bank<VERSION> {
+    fn say(&self, account: &str, out: &mut Emitter<()>) {
+        let (lane, sum) = (out.lane().lane, self.accounts[account]);
+        let mut envelope = Envelope::new(Kind::Answer, format!("{account}/{sum}"), "/bank");
+        envelope.operation = OperationId::new("bank").ok();
+        out.publish(Message {
+            topic: OUT.into(),
+            route: Route::To(lane),
+            key: None,
+            envelope,
+            expires_after_ms: None,
+            body: Bytes::from(format!("{account}={sum}")),
+        });
+    }
+}
+
+impl<const VERSION: u32> Bolt for Bank<VERSION> {
+    type In = Asked;
+    type Out = ();
+    const KEEPS: Keeps = if VERSION == 0 { Keeps::Everything } else { Keeps::Saved(VERSION) };
+
+    fn configure(&mut self, settings: &Settings) {
+        self.factor = settings.of("bank").unwrap_or(1);
+    }
+
+    fn execute(&mut self, asked: Asked, out: &mut Emitter<()>) {
+        match asked {
+            Asked::Add(account, n) => {
+                *self.accounts.entry(account.clone()).or_default() += n * self.factor;
+                self.changes.changed(&account);
+                self.next += 1;
+                out.arm(self.next, 1, 1_000);
+                self.say(&account, out);
+                self.due_changes.changed(&self.next);
+                self.due.insert(self.next, account);
+            }
+            Asked::Timeout(Timeout { timer, .. }) => {
+                let Some(account) = self.due.remove(&timer) else { return };
+                self.due_changes.gone(&timer);
+                *self.accounts.get_mut(&account).unwrap() += 1;
+                self.changes.changed(&account);
+                self.say(&account, out);
+            }
+        }
+    }
+
+    fn save(&mut self, saver: &mut Saver<'_>) {
+        let Self { accounts, due, .. } = self;
+        assert!(accounts.values().all(|sum| *sum != POISON), "the poison works");
+        self.changes.save(saver, |account| format!("account/{account}"), |account| accounts.get(account).copied());
+        self.due_changes.save(saver, |timer| format!("due/{timer}"), |timer| due.get(timer).cloned());
+        saver.put("next", &self.next);
+    }
+
+    fn load(&mut self, stored: &Stored<'_>) -> Result<(), Unreadable> {
+        if let Some(account) = stored.part("account") {
+            self.accounts.insert(account.key().to_owned(), account.read()?);
+            self.changes.loaded(account.key().to_owned());
+        } else if let Some(due) = stored.part("due") {
+            let timer = due.key().parse().map_err(|_| Unreadable(format!("`{}` is no timer", due.key())))?;
+            self.due.insert(timer, due.read()?);
+            self.due_changes.loaded(timer);
+        } else {
+            self.next = stored.read()?;
+        }
+        Ok(())
+    }
+}
+
+fn bank<const VERSION: u32>(mode: Mode) -> Topology {
+    let t = Topology::named("bank");
+    let door = t.inbox_spout("door", || Door);
+    t.bolt("bank", Bank::<VERSION>::default).stage("bank").lanes(2).reads(door.local());
+    let modes = Arrangement { modes: [("bank".to_owned(), mode)].into(), ..Arrangement::default() };
+    t.build().unwrap().arranged(&modes).unwrap()
+}
+
+fn exactly_once() -> Topology {
+    bank::<1>(Mode::ExactlyOnce)
+}
+
+/// An account of each lane.
+fn account(lane: u32) -> String {
+    (0..100).map(|i| format!("a{i}")).find(|key| wire::routing::lane_of(key.as_bytes(), 2) == lane).unwrap()
+}
+
+fn give(lanes: &Lanes, account: &str, n: u64, id: &str) {
+    let request = Outgoing::keyed(INBOX, account.to_owned(), n.to_string());
+    let request = request.with(&Envelope::new(Kind::Request, id, "/test"));
+    lanes.embedded.writer("test").unwrap().append(&[request]).unwrap();
+}
+
+fn read(lanes: &Lanes, topic: &str, lane: u32) -> Vec<Record> {
+    let mut reader = lanes.embedded.reader().unwrap();
+    let low = lanes.embedded.bounds(topic, lane).unwrap().low;
+    reader.assign(topic, lane, low).unwrap();
+    let mut records = Vec::new();
+    reader.poll(100_000, Duration::ZERO, &mut records).unwrap();
+    records
+}
+
+fn published(lanes: &Lanes, lane: u32) -> Vec<String> {
+    read(lanes, OUT, lane).iter().map(|record| String::from_utf8(record.value.to_vec()).unwrap()).collect()
+}
+
+/// The owner is gone as one is that was killed, and its session is over.
+fn kill(lanes: &mut Lanes) {
+    lanes.shards.clear();
+    lanes.embedded.expel(INBOX);
+}
+
+fn tally(lanes: &Lanes, name: &str) -> u64 {
+    lanes.shards.iter().map(|shard| shard.tally(name)).sum()
+}
+
+/// Sums, and the sums with interest: of ten gifts of 1, 2, 3 ... to one account.
+#[test]
+fn a_takeover_replays_what_came_after_the_snapshot_and_no_more() {
+    let mut lanes = Lanes::of(exactly_once(), 1);
+    lanes.join();
+    for n in 1..=50 {
+        give(&lanes, &account(0), n, &format!("g{n}"));
+        lanes.run_ms(100);
+    }
+    assert!(tally(&lanes, names::SNAPSHOTS) >= 5);
+    let before = published(&lanes, 0);
+    assert!(before.len() > 80, "gifts and interest: {before:?}");
+    kill(&mut lanes);
+    give(&lanes, &account(0), 7, "while nobody was there");
+    lanes.join();
+    lanes.run_ms(1);
+    assert_eq!(tally(&lanes, names::RESTORED), 2, "of the other lane its owner record was saved");
+    let replayed = tally(&lanes, names::REPLAYED);
+    assert!((1..25).contains(&replayed), "{replayed} records in at most a second");
+    assert!(lanes.run_ms(10_000));
+    let after = published(&lanes, 0);
+    assert_eq!(after[..before.len()], before[..]);
+    let sum = (1..=50).sum::<u64>() + 7 + 51;
+    assert_eq!(after.last().unwrap(), &format!("{}={sum}", account(0)), "all interest came, once: {after:?}");
+    assert_eq!(after.len(), 102);
+}
+
+#[test]
+fn a_clean_stop_saves_and_the_next_owner_replays_nothing() {
+    for mode in [Mode::ExactlyOnce, Mode::AtLeastOnce] {
+        let mut lanes = Lanes::of(bank::<1>(mode), 1);
+        lanes.join();
+        lanes.run_ms(10);
+        (1..=5).for_each(|n| give(&lanes, &account(0), n, &format!("g{n}")));
+        lanes.run_ms(300);
+        let left = Part::stop(Box::new(lanes.shards.remove(0)));
+        assert_eq!(left, Vec::<String>::new());
+        lanes.join();
+        lanes.run_ms(10);
+        assert_eq!((tally(&lanes, names::REPLAYED), tally(&lanes, names::RESTORED)), (0, 2), "{mode:?}");
+        assert!(lanes.run_ms(10_000));
+        assert_eq!(published(&lanes, 0).last().unwrap(), &format!("{}=20", account(0)));
+    }
+}
+
+/// Kills at random moments, in both modes, with a snapshot at every commit and at the usual cadence, with and without warm heirs: the sums
+/// are those of one who was never killed.
+#[test]
+fn whoever_dies_and_when_the_sums_are_the_same() {
+    for seed in 0..60_u64 {
+        let (mode, snapshot_ms) =
+            ([Mode::ExactlyOnce, Mode::AtLeastOnce][usize::from(seed % 2 == 0)], [0, 30, 1_000][(seed % 3) as usize]);
+        let mut lanes = Lanes::of(bank::<1>(mode), seed);
+        (lanes.upkeep.snapshot_ms, lanes.upkeep.warm) = (snapshot_ms, seed % 5 < 2);
+        lanes.join();
+        lanes.join();
+        let mut dice = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        let mut roll = |sides: u64| {
+            dice ^= dice << 13;
+            dice ^= dice >> 7;
+            dice ^= dice << 17;
+            (dice >> 11) % sides
+        };
+        let mut given = [0_u64; 2];
+        for n in 0..60 {
+            let lane = u32::try_from(roll(2)).unwrap();
+            give(&lanes, &account(lane), n, &format!("g{n}"));
+            given[lane as usize] += n + 1;
+            lanes.run_ms(roll(120));
+            match roll(8) {
+                0 => {
+                    // One of them dies between two turns; what it has not committed is gone.
+                    let place = usize::try_from(roll(lanes.shards.len() as u64)).unwrap();
+                    drop(lanes.shards.remove(place));
+                    lanes.join();
+                }
+                1 => {
+                    kill(&mut lanes);
+                    lanes.join();
+                    lanes.join();
+                }
+                _ => {}
+            }
+        }
+        // Those who died last have sessions yet.
+        kill(&mut lanes);
+        lanes.join();
+        assert!(lanes.run_ms(20_000), "seed {seed}");
+        for lane in 0..2 {
+            let sums: Vec<u64> =
+                published(&lanes, lane).iter().map(|line| line.split_once('=').unwrap().1.parse().unwrap()).collect();
+            assert_eq!(*sums.iter().max().unwrap(), given[lane as usize], "seed {seed}, {mode:?}: {sums:?}");
+            if mode == Mode::ExactlyOnce {
+                assert!(sums.is_sorted(), "seed {seed}: {sums:?}");
+            }
+        }
+    }
+}
+
+/// DESIGN rule 4, with a snapshot in every commit: in every sequence of four fates, then a death.
+#[test]
+fn commits_that_fail_or_do_not_say_save_nothing_that_did_not_happen() {
+    let away = || BusError::Unavailable("as the script says".into());
+    let all =
+        [CommitFate::Passes, CommitFate::Fails(away()), CommitFate::UnknownAndHappened, CommitFate::UnknownAndDidNot];
+    for script in 0..256_usize {
+        let script: Vec<CommitFate> = (0..4).map(|i| all[(script >> (2 * i)) % 4].clone()).collect();
+        let fates = Arc::new(Script::default());
+        let fated = Arc::clone(&fates);
+        let mut lanes = Lanes::on(exactly_once(), 1, |bus| Arc::new(Faulty::new(Arc::new(bus), fated)));
+        lanes.upkeep.snapshot_ms = 0;
+        lanes.join();
+        lanes.run_ms(10);
+        for fate in &script {
+            fates.commit(fate.clone());
+        }
+        for n in 1..=4 {
+            give(&lanes, &account(0), n, &format!("g{n}"));
+            lanes.run_ms(15);
+        }
+        kill(&mut lanes);
+        lanes.join();
+        assert!(lanes.run_ms(10_000), "{script:?}");
+        assert_eq!(published(&lanes, 0).last().unwrap(), &format!("{}=14", account(0)), "{script:?}");
+        assert_eq!(tally(&lanes, names::SNAPSHOTS_SPOILT), 0, "{script:?}");
+    }
+}
+
+/// Gives, lets a snapshot be taken, and kills.
+fn saved(seed: u64) -> Lanes {
+    let mut lanes = Lanes::of(exactly_once(), seed);
+    lanes.join();
+    for lane in 0..2 {
+        (1..=4).for_each(|n| give(&lanes, &account(lane), n, &format!("g{lane}/{n}")));
+    }
+    assert!(lanes.run_ms(5_000));
+    kill(&mut lanes);
+    lanes
+}
+
+#[test]
+fn the_inbox_is_not_needed_before_the_snapshot() {
+    let mut lanes = saved(1);
+    let last = read(&lanes, INBOX, 0).last().unwrap().offset;
+    lanes.embedded.delete_records(INBOX, 0, last + 1).unwrap();
+    lanes.join();
+    give(&lanes, &account(0), 10, "more");
+    assert!(lanes.run_ms(5_000));
+    assert_eq!(published(&lanes, 0).last().unwrap(), &format!("{}=25", account(0)));
+}
+
+/// Another state for the account, as a broken disk would give it.
+fn spoil(lanes: &Lanes) {
+    let key = format!("bank/account/{}", account(0));
+    let old = read(lanes, SNAPSHOTS, 0).into_iter().find(|record| record.key.as_deref() == Some(key.as_bytes()));
+    let forged = Outgoing {
+        topic: SNAPSHOTS.into(),
+        route: Route::To(0),
+        key: Some(key.into()),
+        headers: old.unwrap().headers,
+        value: Bytes::from_static(b"1000000"),
+    };
+    lanes.embedded.writer("test").unwrap().append(&[forged]).unwrap();
+}
+
+#[test]
+fn a_snapshot_that_is_not_as_it_was_written_is_not_used_and_the_next_one_is_whole() {
+    let mut lanes = saved(1);
+    spoil(&lanes);
+    lanes.join();
+    give(&lanes, &account(0), 10, "more");
+    assert!(lanes.run_ms(5_000));
+    assert_eq!(published(&lanes, 0).last().unwrap(), &format!("{}=25", account(0)));
+    assert_eq!((tally(&lanes, names::SNAPSHOTS_SPOILT), tally(&lanes, names::RESTORED)), (1, 1));
+    kill(&mut lanes);
+    lanes.join();
+    assert!(lanes.run_ms(5_000));
+    assert_eq!((tally(&lanes, names::SNAPSHOTS_SPOILT), tally(&lanes, names::RESTORED)), (0, 2));
+    assert_eq!(published(&lanes, 0).len(), 10, "nothing was done twice");
+}
+
+#[test]
+fn where_neither_the_snapshot_nor_the_inbox_is_whole_the_lane_is_not_begun_and_is_named() {
+    let mut lanes = saved(1);
+    spoil(&lanes);
+    lanes.embedded.delete_records(INBOX, 0, 3).unwrap();
+    lanes.join();
+    assert!(!lanes.run_ms(20_000), "it is tried again");
+    assert_eq!(lanes.shards[0].live(), [1], "the other lane goes on");
+    assert_eq!(lanes.status.waiting(lanes.clock.mono()), ["bank lane 0: recovering at offset 0"]);
+}
+
+#[test]
+fn what_a_newer_build_has_saved_is_not_taken_over_and_waits_for_it() {
+    let mut lanes = saved(1);
+    let same = lanes.topology.clone();
+    for older in [bank::<0>(Mode::ExactlyOnce), exactly_once()] {
+        lanes.topology = same.clone();
+        let mut newer = Lanes::of(bank::<2>(Mode::ExactlyOnce), 1);
+        newer.join();
+        give(&newer, &account(0), 5, "g");
+        assert!(newer.run_ms(5_000));
+        kill(&mut newer);
+        newer.topology = older.clone();
+        newer.join();
+        let (idle, saves) = (newer.run_ms(5_000), older.is_saved("bank"));
+        if saves {
+            newer.upkeep.warm = true;
+            let refused = newer.join_stage("bank", 2).unwrap_err().to_string();
+            assert!(
+                refused.contains("NAVE-0061") && refused.contains("version 2"),
+                "one that looks does not join: {refused}"
+            );
+            assert!(!idle && newer.shards[0].live().is_empty(), "an older build takes neither lane");
+            newer.shards.clear();
+            newer.embedded.expel(INBOX);
+            newer.topology = bank::<2>(Mode::ExactlyOnce);
+            newer.join();
+            assert!(newer.run_ms(5_000));
+            assert_eq!(newer.shards[0].live(), [0, 1]);
+        }
+        assert_eq!(published(&newer, 0).last().unwrap(), &format!("{}=6", account(0)));
+    }
+    // And what an older one has saved is read.
+    lanes.topology = bank::<2>(Mode::ExactlyOnce);
+    lanes.join();
+    assert!(lanes.run_ms(5_000));
+    assert_eq!((lanes.shards[0].live(), tally(&lanes, names::RESTORED)), (vec![0, 1], 2));
+}
+
+#[test]
+fn a_component_that_cannot_be_saved_stops_its_snapshots_and_nothing_else() {
+    let mut lanes = Lanes::of(exactly_once(), 1);
+    lanes.join();
+    give(&lanes, &account(0), 1, "a");
+    lanes.run_ms(3_000);
+    give(&lanes, &account(0), POISON - 2, "poison");
+    lanes.run_ms(1_500);
+    assert_eq!((tally(&lanes, names::SNAPSHOTS_FAILED), tally(&lanes, names::PANICS)), (1, 1));
+    give(&lanes, &account(0), 1, "b");
+    assert!(lanes.run_ms(5_000));
+    assert_eq!(
+        published(&lanes, 0).last().unwrap(),
+        &format!("{}=669", account(0)),
+        "one gift of 1, the poison, another, three interests"
+    );
+    kill(&mut lanes);
+    lanes.join();
+    assert!(lanes.run_ms(5_000));
+    assert_eq!(published(&lanes, 0).len(), 6);
+    assert!(tally(&lanes, names::REPLAYED) >= 4, "what came after the last snapshot is replayed");
+}
+
+/// Long before what a takeover needs is lost, it is said.
+#[test]
+fn an_inbox_that_clean_up_comes_near_to_is_named() {
+    let mut lanes = Lanes::of(exactly_once(), 1);
+    lanes.join();
+    (1..=20).for_each(|n| give(&lanes, &account(0), n, &format!("g{n}")));
+    lanes.run_ms(3_000);
+    give(&lanes, &account(0), POISON - 230, "poison");
+    lanes.run_ms(3_000);
+    let named = |lanes: &mut Lanes| {
+        lanes.clock.advance_ms(61_000);
+        give(lanes, &account(0), 1, &format!("at {:?}", lanes.clock.mono()));
+        lanes.run_ms(1);
+        lanes.run_ms(1);
+        lanes.status.waiting(lanes.clock.mono())
+    };
+    assert_eq!(named(&mut lanes), Vec::<String>::new());
+    let saved = read(&lanes, SNAPSHOTS, 0).iter().filter(|record| record.key.as_deref() == Some(b".lane")).count();
+    assert!(saved > 0 && tally(&lanes, names::SNAPSHOTS_FAILED) == 1);
+    let kept = read(&lanes, INBOX, 0);
+    let low = kept.iter().rev().nth(5).unwrap().offset;
+    lanes.embedded.delete_records(INBOX, 0, low).unwrap();
+    let lines = named(&mut lanes);
+    assert!(lines.len() == 1 && lines[0].contains("NAVE-0063"), "{lines:?}");
+}
+
+/// Clean-up by age must not come past the snapshot of a lane that has nothing to do.
+#[test]
+fn a_lane_to_which_nothing_comes_says_once_an_hour_whose_it_is() {
+    let mut lanes = Lanes::of(exactly_once(), 1);
+    lanes.join();
+    lanes.run_ms(5_000);
+    let owners = |lanes: &Lanes| read(lanes, INBOX, 0).len();
+    assert_eq!(owners(&lanes), 1);
+    for hour in 1..=3 {
+        lanes.clock.advance_ms(3_601_000);
+        lanes.run_ms(5_000);
+        lanes.run_ms(5_000);
+        assert_eq!(owners(&lanes), 1 + hour);
+    }
+    kill(&mut lanes);
+    lanes.join();
+    assert!(lanes.run_ms(5_000));
+    assert_eq!(tally(&lanes, names::REPLAYED), 0);
+}
+
+/// The settings of a lane are part of what is saved: what is replayed sees those of its time.
+#[test]
+fn settings_come_back_with_the_snapshot() {
+    let mut lanes = Lanes::of(exactly_once(), 1);
+    lanes.settings = Settings::default().with("bank", &10);
+    lanes.join();
+    lanes.run_ms(10);
+    give(&lanes, &account(0), 1, "a");
+    lanes.run_ms(1_500);
+    give(&lanes, &account(0), 1, "b");
+    lanes.run_ms(50);
+    kill(&mut lanes);
+    lanes.settings = Settings::default().with("bank", &100);
+    lanes.join();
+    lanes.run_ms(10);
+    give(&lanes, &account(0), 1, "c");
+    assert!(lanes.run_ms(5_000));
+    assert_eq!(published(&lanes, 0).last().unwrap(), &format!("{}=123", account(0)), "10, 10, 100, and interest of 3");
+}
