@@ -8,6 +8,7 @@ mod rest;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bus::{Bus, Clock, DriftingClock, Embedded, EmbeddedOptions, Faulty, ManualClock, MonoTime, Outgoing, Record};
 use northbound::{GatewayLimits, GatewayOptions};
@@ -57,7 +58,7 @@ pub(super) struct Run<'a> {
     bus: Embedded,
     topology: Topology,
     names: Topics,
-    session_ms: u64,
+    upkeep: Upkeep,
     north: GatewayOptions,
     weather: Arc<Weather>,
     spokes: BTreeMap<String, Box<dyn Host>>,
@@ -98,7 +99,11 @@ impl<'a> Run<'a> {
             clients: Clients::new(asks, dice.split()),
             watch: Watch::new(&bus, &topology, &names),
             north: GatewayOptions::of(&names, &submitted, GatewayLimits::default()),
-            session_ms: *dice.pick(&[1_000, 3_000, 6_000]),
+            upkeep: Upkeep {
+                session_timeout: Duration::from_millis(*dice.pick(&[1_000, 3_000, 6_000])),
+                snapshot_ms: *dice.pick(&[0, 100, 1_000, 5_000]),
+                warm: dice.chance(500),
+            },
             dice,
             clock,
             bus,
@@ -122,6 +127,10 @@ impl<'a> Run<'a> {
         }
         run.spokes.values().for_each(|spoke| drop(spoke.handled()));
         run
+    }
+
+    fn session_ms(&self) -> u64 {
+        u64::try_from(self.upkeep.session_timeout.as_millis()).unwrap_or(u64::MAX)
     }
 
     pub(super) fn weather(&self) -> Arc<Weather> {
@@ -161,7 +170,7 @@ impl<'a> Run<'a> {
         self.live_until(bad, false)?;
         self.calm_down();
         // Whoever died is not missed before its session is over, and nobody is told when.
-        self.live_until(self.clock.mono().plus_ms(self.session_ms + 2 * BEAT_MS), false)?;
+        self.live_until(self.clock.mono().plus_ms(self.session_ms() + 2 * BEAT_MS), false)?;
         let idle = self.live_until(self.clock.mono().plus_ms(CALM_MS), true)?;
         if !self.clients.are_content() {
             let left = [self.clients.waiting(), self.unfinished()].concat();
@@ -356,7 +365,7 @@ impl<'a> Run<'a> {
             member: name.to_owned(),
             build: "simulated".to_owned(),
             settings: self.topology.settings().clone(),
-            upkeep: Upkeep { session_timeout: std::time::Duration::from_millis(self.session_ms), ..Upkeep::default() },
+            upkeep: self.upkeep,
         };
         let lanes =
             self.topology.stages().into_iter().find(|known| *known.name == *stage).map_or(0, |known| known.lanes);

@@ -48,7 +48,7 @@ impl Run<'_> {
             }
             Fault::Freeze | Fault::Slow => {
                 let ms = if fault == Fault::Freeze {
-                    self.session_ms + self.dice.between(100, 3_000)
+                    self.session_ms() + self.dice.between(100, 3_000)
                 } else {
                     self.dice.between(10, 900)
                 };
