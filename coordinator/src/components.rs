@@ -1,11 +1,12 @@
 //! The spout, the bolt, and how they are wired.
 
 use serde::{Deserialize, Serialize};
-use topology::{Bolt, Declarer, Delivery, Emitter, InboxSpout, Timeout, Unreadable};
+use topology::{Bolt, Declarer, Delivery, Emitter, InboxSpout, Keeps, Saver, Stored, Timeout, Unreadable};
 use wire::{Head, Kind};
 
 use crate::deadline::{DEADLINES, Deadline, TimedOut};
 use crate::names;
+use crate::saved::FORM;
 use crate::table::{Table, WheelChange};
 
 /// Reads timeouts back from the inbox.
@@ -59,6 +60,8 @@ impl Bolt for CoordinatorBolt {
     type In = CoordinatorIn;
     type Out = Passed;
 
+    const KEEPS: Keeps = Keeps::Saved(FORM);
+
     fn timer_for(&self, component: u16, key: u64) -> Option<u64> {
         self.table.registered(component, key)
     }
@@ -81,6 +84,14 @@ impl Bolt for CoordinatorBolt {
                 None => out.count(names::STALE),
             },
         }
+    }
+
+    fn save(&mut self, saver: &mut Saver<'_>) {
+        self.table.save(saver);
+    }
+
+    fn load(&mut self, stored: &Stored<'_>) -> Result<(), Unreadable> {
+        self.table.load(stored)
     }
 }
 

@@ -35,11 +35,13 @@
 //! shell appends a timeout to the lane's own inbox; [`CoordinatorSpout`] reads it back, and [`CoordinatorBolt`] hands it on,
 //! if its generation is still the one that is registered. So a reply and a timeout can never be seen in two orders.
 //!
-//! Read in this order: [`deadline`] (the words), [`table`] (pure), [`components`] (spout, bolt, and how they are wired).
+//! Read in this order: [`deadline`] (the words), [`table`] (pure), `saved` (how it is saved), [`components`] (spout, bolt, and how
+//! they are wired).
 
 pub mod components;
 pub mod deadline;
 pub mod names;
+mod saved;
 pub mod table;
 
 pub use components::{CoordinatorBolt, CoordinatorSpout, deadlines};

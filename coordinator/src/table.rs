@@ -1,8 +1,9 @@
 //! Which deadlines are registered: pure, and part of the lane's state.
 
-use std::collections::BTreeMap;
+use topology::{Saver, Stored, Unreadable};
 
 use crate::deadline::{Deadline, TimedOut};
+use crate::saved::Registered;
 
 /// What the lane's wheel is to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,7 +27,7 @@ pub enum WheelChange {
 /// The deadlines of a lane: a timer for each owner and key. Bounded by what its owners have in flight.
 #[derive(Debug, Default)]
 pub struct Table {
-    registered: BTreeMap<u64, u32>,
+    registered: Registered,
 }
 
 /// An owner's keys have so many bits; the owner's number is above them.
@@ -48,7 +49,7 @@ impl Table {
             }
             Deadline::Cancel { key } => {
                 let timer = Self::timer(owner, key);
-                self.registered.remove(&timer).map(|_| WheelChange::Disarm { timer })
+                self.registered.remove(timer).then_some(WheelChange::Disarm { timer })
             }
         }
     }
@@ -56,10 +57,10 @@ impl Table {
     /// A timeout was read back. Gives its owner and what to tell it; none where the deadline is not registered any more, or
     /// with another generation.
     pub fn passed(&mut self, timer: u64, generation: u32) -> Option<(u16, TimedOut)> {
-        if self.registered.get(&timer) != Some(&generation) {
+        if self.registered.get(timer) != Some(generation) {
             return None;
         }
-        self.registered.remove(&timer);
+        self.registered.remove(timer);
         let owner = u16::try_from(timer >> KEY_BITS).expect("16 bits are above the key");
         Some((owner, TimedOut { key: timer & ((1 << KEY_BITS) - 1), generation }))
     }
@@ -67,7 +68,7 @@ impl Table {
     /// The timer of a deadline that is registered.
     pub fn registered(&self, owner: u16, key: u64) -> Option<u64> {
         let timer = Self::timer(owner, key);
-        self.registered.contains_key(&timer).then_some(timer)
+        self.registered.get(timer).map(|_| timer)
     }
 
     /// How many are registered.
@@ -78,6 +79,19 @@ impl Table {
     /// True where none is registered.
     pub fn is_empty(&self) -> bool {
         self.registered.is_empty()
+    }
+
+    /// Saves what has changed since the last call.
+    pub fn save(&mut self, saver: &mut Saver<'_>) {
+        self.registered.save(saver);
+    }
+
+    /// Takes in what was saved of one key, in a table that has had no input yet.
+    ///
+    /// # Errors
+    /// Where it cannot be read, or does not fit its key.
+    pub fn load(&mut self, stored: &Stored<'_>) -> Result<(), Unreadable> {
+        self.registered.load(stored)
     }
 }
 

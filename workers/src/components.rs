@@ -6,8 +6,8 @@ use bytes::Bytes;
 use coordinator::{DEADLINES, TimedOut, deadlines};
 use serde::{Deserialize, Serialize};
 use topology::{
-    Bolt, Budget, Cleanup, Declarer, Delivery, DueTimes, Emitter, InboxSpout, LaneInfo, Message, Route, Settings,
-    TopicSpec, Unreadable, View,
+    Bolt, Budget, Cleanup, Declarer, Delivery, DueTimes, Emitter, InboxSpout, Keeps, LaneInfo, Message, Route, Saver,
+    Settings, Stored, TopicSpec, Unreadable, View,
 };
 use wire::alive::Liveness;
 use wire::call::{Call, CallCommand, CallEnd};
@@ -15,6 +15,7 @@ use wire::topics::Topics;
 use wire::{CallId, Envelope, Head, Kind, MessageId, OperationId};
 
 use crate::settings::WorkerSettings;
+use crate::table::saved::FORM;
 use crate::table::{WorkerEffect, WorkerTable};
 
 /// An answer of a spoke.
@@ -191,6 +192,8 @@ impl Bolt for WorkerBolt {
 
     const VIEWS: &'static str = "conversations";
 
+    const KEEPS: Keeps = Keeps::Saved(FORM);
+
     fn declare(declarer: &mut Declarer<WorkerIn>) {
         deadlines(declarer);
     }
@@ -242,5 +245,17 @@ impl Bolt for WorkerBolt {
         let operation = OperationId::new(key).ok()?;
         let view = self.table.view(&operation, timers)?;
         Some(View(serde_json::to_vec(&view).expect("a view is plain data").into()))
+    }
+
+    fn save(&mut self, saver: &mut Saver<'_>) {
+        self.table.save(saver);
+    }
+
+    fn load(&mut self, stored: &Stored<'_>) -> Result<(), Unreadable> {
+        self.table.load(stored)
+    }
+
+    fn loaded(&mut self) -> Result<Vec<Arc<str>>, Unreadable> {
+        self.table.loaded()
     }
 }

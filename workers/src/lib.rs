@@ -5,7 +5,8 @@
 //! and a new one can be told apart: a success of any attempt counts, a refusal only of the current one. The worker knows
 //! nothing of what the calls say.
 //!
-//! Read in this order: [`settings`] (how it tries), [`table`] (pure), [`components`] (spout and bolt around it).
+//! Read in this order: [`settings`] (how it tries), [`table`] (pure; `table/saved.rs` says how it is saved), [`components`] (spout and
+//! bolt around it).
 
 pub mod components;
 pub mod names;

@@ -15,7 +15,11 @@
 //!
 //! Whatever else comes is late, duplicate, stale or unknown: counted, and without effect.
 
-use std::collections::{BTreeMap, VecDeque};
+mod calls;
+mod ends;
+pub(crate) mod saved;
+
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use coordinator::{Deadline, TimedOut};
@@ -24,6 +28,8 @@ use wire::answer::{Conversation as Shown, Conversations, Step};
 use wire::call::{Call, CallCommand, CallEnd, CallOutcome};
 use wire::{CallId, Kind, OperationId};
 
+use self::calls::{Calls, Conversation, Doing, Known};
+use self::saved::Saved;
 use crate::components::SpokeReply;
 use crate::names;
 use crate::settings::WorkerSettings;
@@ -54,77 +60,22 @@ pub enum WorkerEffect {
     Log(Level, Option<OperationId>, String),
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Doing {
-    Queued,
-    Sent,
-    BackingOff,
-}
-
-#[derive(Debug)]
-struct Conversation {
-    call: Arc<Call>,
-    /// Its number in the lane: the key of its deadline.
-    slot: u64,
-    generation: u32,
-    doing: Doing,
-    attempt: u32,
-    /// What has passed of its time, by the deadlines that passed.
-    spent_ms: u64,
-    /// What the deadline that runs was armed with.
-    armed_ms: u64,
-}
-
-impl Conversation {
-    fn left_ms(&self) -> u64 {
-        self.call.within_ms.saturating_sub(self.spent_ms)
-    }
-
-    fn arm(&mut self, after_ms: u64, effects: &mut Vec<WorkerEffect>) {
-        self.generation += 1;
-        self.armed_ms = after_ms;
-        let (key, generation) = (self.slot, self.generation);
-        effects.push(WorkerEffect::Deadline(Deadline::Register { key, generation, after_ms }));
-    }
-}
-
-/// The calls of one operation.
-#[derive(Debug, Default)]
-struct Calls {
-    open: BTreeMap<Place, Conversation>,
-    /// How those among the newest of all ended, to name what comes after: true where the spoke had answered.
-    ended: BTreeMap<Place, bool>,
-}
-
-/// A call in its operation: the step, and the number in it.
-type Place = (u32, u32);
-
-fn place(id: &CallId) -> Place {
-    (id.step, id.n)
-}
-
 /// The conversations of one worker in one lane.
 #[derive(Debug)]
 pub struct WorkerTable {
     settings: WorkerSettings,
     share: usize,
-    /// Those that have a call which is open, or whose end is remembered.
-    operations: BTreeMap<OperationId, Calls>,
-    slots: BTreeMap<u64, CallId>,
-    next_slot: u64,
-    queue: VecDeque<CallId>,
+    calls: Calls,
+    /// The slots of those that wait for a place. Slots are numbered in order, so the first is the oldest.
+    queue: BTreeSet<u64>,
     in_flight: usize,
     /// Its heartbeats stopped.
     down: bool,
-    /// The calls whose ends are remembered, oldest first.
-    ended_order: VecDeque<CallId>,
+    saved: Saved,
 }
 
 /// Why a call to a spoke that is down is refused.
 const UNAVAILABLE: &str = "unavailable: its heartbeats stopped";
-
-/// So many ends are remembered: what comes later than 4,096 other calls is called unknown, and is as harmless.
-const ENDED: usize = 4_096;
 
 impl WorkerTable {
     /// An empty table in one of so many lanes.
@@ -132,13 +83,11 @@ impl WorkerTable {
         Self {
             share: settings.share(lanes),
             settings,
-            operations: BTreeMap::new(),
-            slots: BTreeMap::new(),
-            next_slot: 0,
-            queue: VecDeque::new(),
+            calls: Calls::default(),
+            queue: BTreeSet::new(),
             in_flight: 0,
             down: false,
-            ended_order: VecDeque::new(),
+            saved: Saved::default(),
         }
     }
 
@@ -150,12 +99,12 @@ impl WorkerTable {
 
     /// How many conversations are open.
     pub fn len(&self) -> usize {
-        self.operations.values().map(|calls| calls.open.len()).sum()
+        self.calls.len()
     }
 
     /// True where none is open.
     pub fn is_empty(&self) -> bool {
-        self.operations.values().all(|calls| calls.open.is_empty())
+        self.calls.len() == 0
     }
 
     // ---- inputs -------------------------------------------------------------------------------------------------------
@@ -165,7 +114,7 @@ impl WorkerTable {
         match command {
             CallCommand::Start(call) => self.start(call, effects),
             CallCommand::Abandon(id) => {
-                if let Some(conversation) = self.take(&id, false) {
+                if let Some(conversation) = self.calls.end(&id, false) {
                     effects.push(WorkerEffect::Count(names::ABANDONED));
                     self.close(&conversation, effects);
                 }
@@ -185,19 +134,14 @@ impl WorkerTable {
         effects.push(WorkerEffect::Count(count));
         effects.push(WorkerEffect::Log(Level::Warn, None, format!("the spoke {text}")));
         while self.down
-            && let Some(id) = self.queue.front().cloned()
+            && let Some(oldest) = self.queue.first().and_then(|slot| self.calls.at(*slot))
         {
+            let id = oldest.call.id.clone();
             self.end(&id, CallOutcome::Refused(UNAVAILABLE.to_owned()), effects);
         }
     }
 
     fn start(&mut self, call: Call, effects: &mut Vec<WorkerEffect>) {
-        let id = call.id.clone();
-        let calls = self.operations.entry(id.operation.clone()).or_default();
-        if calls.open.contains_key(&place(&id)) || calls.ended.contains_key(&place(&id)) {
-            effects.push(WorkerEffect::Count(names::DUPLICATE_CALLS));
-            return;
-        }
         let has_place = self.in_flight < self.share;
         let (bytes, most, waiting) = (call.body.len(), self.settings.body_bytes, self.queue.len());
         let refused = if self.down {
@@ -210,33 +154,24 @@ impl WorkerTable {
             None
         };
         if let Some(reason) = refused {
-            let outcome = CallOutcome::Refused(reason);
-            calls.ended.insert(place(&id), false);
+            if !self.calls.refuse(&call.id) {
+                return effects.push(WorkerEffect::Count(names::DUPLICATE_CALLS));
+            }
+            let (id, lane, outcome) = (call.id, call.lane, CallOutcome::Refused(reason));
             effects.push(WorkerEffect::Count(names::REFUSED));
-            effects.push(WorkerEffect::End(CallEnd { id: id.clone(), lane: call.lane, attempts: 0, outcome }));
-            return self.remember(id);
+            return effects.push(WorkerEffect::End(CallEnd { id, lane, attempts: 0, outcome }));
         }
-        let slot = self.next_slot;
-        self.next_slot += 1;
         let within_ms = call.within_ms;
-        let conversation = Conversation {
-            call: Arc::new(call),
-            slot,
-            generation: 0,
-            doing: Doing::Queued,
-            attempt: 0,
-            spent_ms: 0,
-            armed_ms: 0,
+        let Some(conversation) = self.calls.begin(call) else {
+            return effects.push(WorkerEffect::Count(names::DUPLICATE_CALLS));
         };
-        self.slots.insert(slot, id.clone());
-        effects.push(WorkerEffect::Changed(id.operation.clone()));
-        let conversation = calls.open.entry(place(&id)).or_insert(conversation);
+        effects.push(WorkerEffect::Changed(conversation.call.id.operation.clone()));
         if has_place {
             self.in_flight += 1;
             send(conversation, &self.settings, effects);
         } else {
             conversation.arm(within_ms, effects);
-            self.queue.push_back(id);
+            self.queue.insert(conversation.slot);
         }
     }
 
@@ -251,16 +186,11 @@ impl WorkerTable {
         if message.call != id {
             return harmless(names::MISMATCHED_REPLIES, effects);
         }
-        let calls = self.operations.get(&id.operation);
-        let Some(conversation) = calls.and_then(|calls| calls.open.get(&place(&id))) else {
-            return harmless(
-                match calls.and_then(|calls| calls.ended.get(&place(&id))) {
-                    Some(true) => names::DUPLICATE_REPLIES,
-                    Some(false) => names::LATE_REPLIES,
-                    None => names::UNKNOWN_REPLIES,
-                },
-                effects,
-            );
+        let conversation = match self.calls.known(&id) {
+            Known::Open(conversation) => conversation,
+            Known::Ended(true) => return harmless(names::DUPLICATE_REPLIES, effects),
+            Known::Ended(false) => return harmless(names::LATE_REPLIES, effects),
+            Known::Nothing => return harmless(names::UNKNOWN_REPLIES, effects),
         };
         let current = conversation.attempt == message.attempt;
         match kind {
@@ -271,7 +201,8 @@ impl WorkerTable {
             Kind::Reply => self.end(&id, CallOutcome::Replied(body), effects),
             Kind::Refusal if current => self.end(&id, CallOutcome::Refused(reason(&body)), effects),
             Kind::Failure if current && conversation.doing == Doing::Sent => {
-                self.attempt_failed(&id, Some(reason(&body)), chance, effects);
+                let slot = conversation.slot;
+                self.attempt_failed(slot, Some(reason(&body)), chance, effects);
             }
             Kind::Refusal
             | Kind::Failure
@@ -292,20 +223,21 @@ impl WorkerTable {
 
     /// A deadline passed.
     pub fn timed_out(&mut self, timed_out: TimedOut, chance: u64, effects: &mut Vec<WorkerEffect>) {
-        let id = self.slots.get(&timed_out.key).cloned();
-        let conversation = id.as_ref().and_then(|id| open(&mut self.operations, id));
-        let current = |open: &&mut Conversation| open.generation == timed_out.generation;
-        let (Some(id), Some(conversation)) = (&id, conversation.filter(current)) else {
-            effects.push(WorkerEffect::Count(names::LATE_TIMEOUTS));
-            return;
+        let TimedOut { key: slot, generation } = timed_out;
+        let current = self.calls.at(slot).is_some_and(|open| open.generation == generation);
+        let Some(conversation) = current.then(|| self.calls.change(slot)).flatten() else {
+            return effects.push(WorkerEffect::Count(names::LATE_TIMEOUTS));
         };
         conversation.spent_ms += conversation.armed_ms;
         match conversation.doing {
-            Doing::Queued => self.end(id, CallOutcome::TimedOut, effects),
-            Doing::Sent => self.attempt_failed(id, None, chance, effects),
+            Doing::Queued => {
+                let id = conversation.call.id.clone();
+                self.end(&id, CallOutcome::TimedOut, effects);
+            }
+            Doing::Sent => self.attempt_failed(slot, None, chance, effects),
             Doing::BackingOff => {
                 effects.push(WorkerEffect::Count(names::RETRIED));
-                effects.push(WorkerEffect::Changed(id.operation.clone()));
+                effects.push(WorkerEffect::Changed(conversation.call.id.operation.clone()));
                 send(conversation, &self.settings, effects);
             }
         }
@@ -314,20 +246,20 @@ impl WorkerTable {
     // ---- the conversation ---------------------------------------------------------------------------------------------
 
     /// An attempt came to nothing: another one after a pause, or the end.
-    fn attempt_failed(&mut self, id: &CallId, failure: Option<String>, chance: u64, effects: &mut Vec<WorkerEffect>) {
-        let Some(conversation) = open(&mut self.operations, id) else { return };
+    fn attempt_failed(&mut self, slot: u64, failure: Option<String>, chance: u64, effects: &mut Vec<WorkerEffect>) {
+        let Some(conversation) = self.calls.change(slot) else { return };
         let pause = self.settings.pause_ms(conversation.attempt, chance);
         if conversation.attempt < self.settings.attempts && conversation.left_ms() > pause {
             conversation.doing = Doing::BackingOff;
             conversation.arm(pause, effects);
-            effects.push(WorkerEffect::Changed(id.operation.clone()));
-            return;
+            return effects.push(WorkerEffect::Changed(conversation.call.id.operation.clone()));
         }
+        let id = conversation.call.id.clone();
         let outcome = match failure {
             Some(reason) => CallOutcome::Refused(format!("the last attempt failed: {reason}")),
             None => CallOutcome::TimedOut,
         };
-        self.end(id, outcome, effects);
+        self.end(&id, outcome, effects);
     }
 
     fn end(&mut self, id: &CallId, outcome: CallOutcome, effects: &mut Vec<WorkerEffect>) {
@@ -336,7 +268,7 @@ impl WorkerTable {
             CallOutcome::Refused(_) => (names::REFUSED, true),
             CallOutcome::TimedOut => (names::TIMED_OUT, false),
         };
-        let Some(conversation) = self.take(id, answered) else { return };
+        let Some(conversation) = self.calls.end(id, answered) else { return };
         let (attempts, lane) = (conversation.attempt, conversation.call.lane);
         effects.push(WorkerEffect::Count(count));
         if !matches!(outcome, CallOutcome::Replied(_)) {
@@ -347,52 +279,28 @@ impl WorkerTable {
         self.close(&conversation, effects);
     }
 
-    /// Takes a conversation out, and keeps how it ended, so that it does not begin a second time.
-    fn take(&mut self, id: &CallId, answered: bool) -> Option<Conversation> {
-        let calls = self.operations.get_mut(&id.operation)?;
-        let conversation = calls.open.remove(&place(id))?;
-        calls.ended.insert(place(id), answered);
-        Some(conversation)
-    }
-
     /// Frees what a conversation had that was taken out, and gives its place to the next in the queue.
     fn close(&mut self, conversation: &Conversation, effects: &mut Vec<WorkerEffect>) {
-        let id = &conversation.call.id;
-        self.slots.remove(&conversation.slot);
         effects.push(WorkerEffect::Deadline(Deadline::Cancel { key: conversation.slot }));
-        self.remember(id.clone());
         if conversation.doing == Doing::Queued {
-            self.queue.retain(|queued| queued != id);
+            self.queue.remove(&conversation.slot);
         } else {
             self.in_flight -= 1;
             self.fill_place(effects);
         }
-        let goes_on = self.operations.get(&id.operation).is_some_and(|calls| !calls.open.is_empty());
+        let operation = &conversation.call.id.operation;
+        let goes_on = self.calls.open_of(operation).next().is_some();
         let change = if goes_on { WorkerEffect::Changed } else { WorkerEffect::Closed };
-        effects.push(change(id.operation.clone()));
-    }
-
-    /// A call has ended: of the oldest one too many is forgotten how it did.
-    fn remember(&mut self, id: CallId) {
-        self.ended_order.push_back(id);
-        if self.ended_order.len() > ENDED
-            && let Some(oldest) = self.ended_order.pop_front()
-            && let Some(calls) = self.operations.get_mut(&oldest.operation)
-        {
-            calls.ended.remove(&place(&oldest));
-            if calls.ended.is_empty() && calls.open.is_empty() {
-                self.operations.remove(&oldest.operation);
-            }
-        }
+        effects.push(change(operation.clone()));
     }
 
     fn fill_place(&mut self, effects: &mut Vec<WorkerEffect>) {
         while self.in_flight < self.share
-            && let Some(next) = self.queue.pop_front()
+            && let Some(next) = self.queue.pop_first()
         {
-            if let Some(conversation) = open(&mut self.operations, &next) {
+            if let Some(conversation) = self.calls.change(next) {
                 self.in_flight += 1;
-                effects.push(WorkerEffect::Changed(next.operation.clone()));
+                effects.push(WorkerEffect::Changed(conversation.call.id.operation.clone()));
                 send(conversation, &self.settings, effects);
             }
         }
@@ -414,15 +322,9 @@ impl WorkerTable {
             .to_owned(),
             until: timers.due(conversation.slot),
         };
-        let calls = &self.operations.get(operation)?.open;
-        let calls: Vec<Shown> = calls.values().take(Step::SHOWN).map(shown).collect();
+        let calls: Vec<Shown> = self.calls.open_of(operation).take(Step::SHOWN).map(shown).collect();
         (!calls.is_empty()).then(|| Conversations { operation: operation.clone(), calls })
     }
-}
-
-/// The conversation of a call, where it is open.
-fn open<'a>(operations: &'a mut BTreeMap<OperationId, Calls>, id: &CallId) -> Option<&'a mut Conversation> {
-    operations.get_mut(&id.operation)?.open.get_mut(&place(id))
 }
 
 /// The next attempt.

@@ -1,0 +1,151 @@
+//! How the table is saved, and loaded.
+//!
+//! | key | state |
+//! |---|---|
+//! | `table` | what is single: the next slot, how many calls ever ended, whether the spoke is down |
+//! | `open/<slot>` | an open conversation, with its call |
+//! | `ended/<block>` | how 64 of the newest calls ended; see [`super::ends`] |
+//!
+//! The rest follows from it. A call that waits keeps its slot, slots are given in order and a call never waits a second time: so those that
+//! wait, by their slots, are the queue. Those that do not wait are in flight. Settings come with the owner.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use topology::{Saver, Stored, Unreadable};
+
+use super::WorkerTable;
+use super::calls::{Conversation, Doing};
+use super::ends::{End, Ends};
+
+/// The version of this form. A golden file holds it fast: another form is a new version, and reads this one too.
+pub(crate) const FORM: u32 = 1;
+
+/// The key of what is single.
+const TABLE: &str = "table";
+
+/// Numbers that count up stay below it, far from where they would overflow; an owner's key for its coordinator has so many bits.
+const NUMBERS: u64 = 1 << 48;
+
+/// The same for the generations of one conversation.
+const GENERATIONS: u32 = 1 << 31;
+
+/// What is single.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Single {
+    next_slot: u64,
+    /// How many calls have ever ended.
+    ended: u64,
+    down: bool,
+}
+
+/// What the table remembers of its saving and loading.
+#[derive(Debug, Default)]
+pub(super) struct Saved {
+    /// What is single, as it was saved or loaded.
+    single: Option<Single>,
+    /// The ends that were loaded and wait for the rest.
+    ends: BTreeMap<u64, Vec<End>>,
+}
+
+impl WorkerTable {
+    /// Saves what has changed since the last call.
+    pub fn save(&mut self, saver: &mut Saver<'_>) {
+        let single = self.single();
+        if self.saved.single != Some(single) {
+            saver.put(TABLE, &single);
+            self.saved.single = Some(single);
+        }
+        self.calls.save(saver);
+    }
+
+    /// Takes in what was saved of one key, in a table that has its settings and has had no input yet.
+    ///
+    /// # Errors
+    /// Where it cannot be read, or does not fit its key.
+    pub fn load(&mut self, stored: &Stored<'_>) -> Result<(), Unreadable> {
+        let key = stored.key();
+        if stored.version() != FORM {
+            return Err(misfit(key, format!("its version is {}, and this build reads {FORM}", stored.version())));
+        }
+        let fresh = if key == TABLE {
+            self.saved.single.replace(stored.read()?).is_none()
+        } else if let Some(slot) = number(stored, "open") {
+            let mut conversation: Conversation = stored.read()?;
+            conversation.slot = slot;
+            check(&conversation).map_err(|why| misfit(key, why))?;
+            self.calls.load(conversation)
+        } else if let Some(block) = number(stored, "ended") {
+            self.saved.ends.insert(block, stored.read()?).is_none()
+        } else {
+            return Err(misfit(key, "nobody reads this key"));
+        };
+        if fresh { Ok(()) } else { Err(misfit(key, "it came twice, or another has the same call")) }
+    }
+
+    /// Everything was loaded. Gives the keys of the views of all that is open.
+    ///
+    /// # Errors
+    /// Where what was loaded does not fit together.
+    pub fn loaded(&mut self) -> Result<Vec<Arc<str>>, Unreadable> {
+        let ends = std::mem::take(&mut self.saved.ends);
+        let Some(single) = self.saved.single else {
+            // A lane that was never saved has no key; one that was has this one.
+            let nothing = ends.is_empty() && self.calls.len() == 0;
+            return if nothing { Ok(Vec::new()) } else { Err(misfit(TABLE, "it is missing, and others are there")) };
+        };
+        let Single { next_slot, ended, down } = single;
+        if next_slot > NUMBERS || ended > NUMBERS {
+            return Err(misfit(TABLE, format!("its numbers are beyond {NUMBERS}")));
+        }
+        if let Some(slot) = self.calls.open().map(|open| open.slot).find(|slot| *slot >= next_slot) {
+            return Err(misfit(&format!("open/{slot}"), format!("the next slot of `{TABLE}` is {next_slot}")));
+        }
+        let ends = Ends::loaded(ended, ends)?;
+        self.calls.loaded(next_slot, ends)?;
+
+        let waits = |open: &&Conversation| open.doing == Doing::Queued;
+        self.queue = self.calls.open().filter(waits).map(|open| open.slot).collect();
+        self.in_flight = self.calls.len() - self.queue.len();
+        if let Some(slot) = self.queue.first().filter(|_| down || self.in_flight == 0) {
+            let why = if down { "the spoke is down" } else { "nothing is in flight" };
+            return Err(misfit(&format!("open/{slot}"), format!("it waits, and {why}")));
+        }
+        self.down = down;
+        Ok(self.calls.operations().map(|operation| Arc::clone(operation.shared())).collect())
+    }
+
+    fn single(&self) -> Single {
+        Single { next_slot: self.calls.next_slot(), ended: self.calls.ended(), down: self.down }
+    }
+}
+
+/// What holds for every open conversation, whatever the settings were.
+fn check(open: &Conversation) -> Result<(), &'static str> {
+    let armed_until = open.spent_ms.checked_add(open.armed_ms);
+    if (open.doing == Doing::Queued) != (open.attempt == 0) {
+        Err("it waits and was sent, or neither")
+    } else if open.generation == 0 || open.generation < open.attempt {
+        Err("it has no deadline")
+    } else if open.generation >= GENERATIONS {
+        Err("its deadline was armed too often")
+    } else if armed_until.is_none_or(|ms| ms > open.call.within_ms) {
+        Err("its deadline is beyond its time")
+    } else {
+        Ok(())
+    }
+}
+
+/// The number after `part`, where the key is of that part.
+fn number(stored: &Stored<'_>, part: &str) -> Option<u64> {
+    let stored = stored.part(part)?;
+    stored.key().parse().ok().filter(|number: &u64| number.to_string() == stored.key())
+}
+
+pub(super) fn misfit(key: &str, why: impl Display) -> Unreadable {
+    let reason = format!("saved `{key}` does not fit: {why}");
+    Unreadable(reason.chars().take(Unreadable::SHOWN).collect())
+}
