@@ -79,6 +79,8 @@ pub(crate) struct LaneContext {
     pub(crate) record_time: Cell<WallTime>,
     /// Seeded from the record.
     pub(crate) random: Cell<u64>,
+    /// How many tuples were sent on each edge that leads to another stage.
+    pub(crate) sent: RefCell<Vec<(Arc<str>, Rc<Cell<u64>>)>>,
 }
 
 impl LaneContext {
@@ -89,7 +91,15 @@ impl LaneContext {
             ready: RefCell::default(),
             record_time: Cell::default(),
             random: Cell::new(0),
+            sent: RefCell::default(),
         }
+    }
+
+    /// What counts the tuples of an edge to another stage.
+    pub(crate) fn count_of(&self, edge: &Arc<str>) -> Rc<Cell<u64>> {
+        let count = Rc::new(Cell::new(0));
+        self.sent.borrow_mut().push((Arc::clone(edge), Rc::clone(&count)));
+        count
     }
 
     /// Begins a step: from here on, chance and time are the record's.

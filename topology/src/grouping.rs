@@ -1,6 +1,5 @@
 //! Which lane gets a tuple.
 
-use std::cell::Cell;
 use std::sync::Arc;
 
 /// The rule that picks the lane for each tuple of an edge.
@@ -69,21 +68,20 @@ pub(crate) enum Target {
     Every,
 }
 
-/// A grouping at work in one lane: it remembers whose turn it is.
+/// A grouping at work in one lane.
 pub(crate) struct Chooser<T> {
     pub(crate) grouping: Grouping<T>,
     pub(crate) lanes: u32,
-    pub(crate) turn: Cell<u32>,
 }
 
 impl<T> Chooser<T> {
-    pub(crate) fn choose(&self, tuple: &T, own_lane: u32) -> Target {
+    /// Where a tuple goes, before which so many were sent.
+    pub(crate) fn choose(&self, tuple: &T, sent: u64, own_lane: u32) -> Target {
         match &self.grouping {
             Grouping::Local => Target::Lane(own_lane, None),
             Grouping::Shuffle => {
-                let turn = self.turn.get();
-                self.turn.set((turn + 1) % self.lanes);
-                Target::Lane(turn, None)
+                let turn = sent % u64::from(self.lanes);
+                Target::Lane(u32::try_from(turn).expect("it is less than the number of lanes"), None)
             }
             Grouping::Fields(key) => {
                 let key = key(tuple);
@@ -101,7 +99,7 @@ mod tests {
     use super::*;
 
     fn chooser(grouping: Grouping<u32>, lanes: u32) -> Chooser<u32> {
-        Chooser { grouping, lanes, turn: Cell::new(0) }
+        Chooser { grouping, lanes }
     }
 
     /// C25.
@@ -110,7 +108,7 @@ mod tests {
         let shuffle = chooser(Grouping::Shuffle, 6);
         let mut got = [0; 6];
         for i in 0..30_000 {
-            let Target::Lane(lane, None) = shuffle.choose(&i, 0) else { panic!("one lane") };
+            let Target::Lane(lane, None) = shuffle.choose(&i, u64::from(i), 0) else { panic!("one lane") };
             got[lane as usize] += 1;
         }
         assert_eq!(got, [5_000; 6]);
@@ -121,14 +119,14 @@ mod tests {
     fn fields_send_equal_keys_to_one_lane() {
         let fields = chooser(Grouping::Fields(Arc::new(|n: &u32| (n % 10).to_be_bytes().to_vec())), 4);
         for n in 0..1_000 {
-            assert_eq!(fields.choose(&n, 0), fields.choose(&(n % 10), 3));
+            assert_eq!(fields.choose(&n, 0, 0), fields.choose(&(n % 10), 7, 3));
         }
     }
 
     #[test]
     fn direct_goes_where_the_tuple_says_and_never_beyond() {
         let direct = chooser(Grouping::Direct(Arc::new(|n: &u32| *n)), 4);
-        assert_eq!(direct.choose(&3, 0), Target::Lane(3, None));
-        assert_eq!(direct.choose(&7, 0), Target::Lane(3, None));
+        assert_eq!(direct.choose(&3, 0, 0), Target::Lane(3, None));
+        assert_eq!(direct.choose(&7, 0, 0), Target::Lane(3, None));
     }
 }

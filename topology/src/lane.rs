@@ -175,6 +175,18 @@ impl Lane {
         }
     }
 
+    /// How many tuples it has sent on each edge to another stage: the ids of the next ones follow from it, and whose turn it is.
+    pub fn sent(&self) -> BTreeMap<Arc<str>, u64> {
+        self.context.sent.borrow().iter().map(|(edge, count)| (Arc::clone(edge), count.get())).collect()
+    }
+
+    /// Goes on after so many.
+    pub(crate) fn resume(&mut self, sent: &BTreeMap<Arc<str>, u64>) {
+        for (edge, count) in &*self.context.sent.borrow() {
+            count.set(sent.get(edge).copied().unwrap_or(0));
+        }
+    }
+
     /// Takes in the saved state of one key, in the form of these versions.
     ///
     /// # Errors

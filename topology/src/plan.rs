@@ -223,10 +223,12 @@ impl Topology {
                             FarEnd::Here { node: node_of(edge.to), queue: &queues[edge.to] }
                         } else {
                             let far = &plan.stages[plan.components[edge.to].stage];
+                            let name: Arc<str> = self.edge_name(edge).into();
                             FarEnd::There {
                                 inbox: names.inbox(&plan.name, &far.name).into(),
                                 lanes: far.lanes,
-                                edge: self.edge_name(edge).into(),
+                                sent: context.count_of(&name),
+                                edge: name,
                             }
                         })
                     })

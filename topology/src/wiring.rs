@@ -55,7 +55,7 @@ pub(crate) enum FarEnd<'a> {
     /// In this lane.
     Here { node: u16, queue: &'a Rc<dyn Any> },
     /// In another stage.
-    There { inbox: Arc<str>, lanes: u32, edge: Arc<str> },
+    There { inbox: Arc<str>, lanes: u32, edge: Arc<str>, sent: Rc<Cell<u64>> },
 }
 
 /// An edge without its types.
@@ -76,12 +76,12 @@ impl<T: 'static, In: 'static> AnyEdge for Edge<T, In> {
             FarEnd::Here { node, queue } => {
                 Box::new(LocalSink { node, queue: typed(queue), convert: Arc::clone(&self.convert) })
             }
-            FarEnd::There { inbox, lanes, edge } => Box::new(TopicSink {
-                chooser: Chooser { grouping: self.grouping.clone(), lanes, turn: Cell::new(0) },
+            FarEnd::There { inbox, lanes, edge, sent } => Box::new(TopicSink {
+                chooser: Chooser { grouping: self.grouping.clone(), lanes },
                 codec: self.codec.expect("only tuples that can be written change lanes"),
                 inbox,
                 edge,
-                sent: Cell::new(0),
+                sent,
             }),
         };
         Box::new(Wired { sink, copy: self.copy })
@@ -130,8 +130,8 @@ struct TopicSink<T> {
     inbox: Arc<str>,
     /// `from/stream>to`.
     edge: Arc<str>,
-    /// Numbers the tuples of this edge and lane. It is state: a replay gives the same ids.
-    sent: Cell<u64>,
+    /// Numbers the tuples of this edge and lane. It is state, and saved: a replay gives the same ids.
+    sent: Rc<Cell<u64>>,
 }
 
 impl<T> Sink<T> for TopicSink<T> {
@@ -160,7 +160,7 @@ impl<T> Sink<T> for TopicSink<T> {
                 body: body.clone(),
             });
         };
-        match self.chooser.choose(&tuple, lane.info.lane) {
+        match self.chooser.choose(&tuple, sent, lane.info.lane) {
             Target::Lane(to, key) => send(to, key),
             Target::Every => (0..self.chooser.lanes).for_each(|to| send(to, None)),
         }

@@ -96,6 +96,9 @@ pub fn settings(cleanup: Cleanup) -> Vec<(&'static str, String)> {
             ("segment.ms", (10 * 60 * 1000).to_string()),
             ("segment.bytes", (16 << 20).to_string()),
             ("min.cleanable.dirty.ratio", "0.1".to_owned()),
+            // A deletion stays for a day unless it is told otherwise, and whoever reads a snapshot reads it along; one who is slower than
+            // this finds out by the sum of the snapshot.
+            ("delete.retention.ms", (10 * 60 * 1000).to_string()),
         ],
     });
     settings

@@ -42,17 +42,26 @@ const PART_BYTES: usize = 512 << 10;
 /// So many damaged keys are named; what more there are is counted.
 const NAMED: usize = 8;
 
-/// The head of a snapshot.
+/// What a head says of the lane.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Head {
-    /// The form of all its records.
-    pub(super) format: u32,
+pub(super) struct LaneHead {
     /// S: records of the inbox before this offset are in it.
     pub(super) position: u64,
     /// The versions of the components' states.
     pub(super) components: BTreeMap<Arc<str>, u32>,
     /// The settings in force.
     pub(super) settings: Value,
+    /// How many tuples were sent on each edge to another stage.
+    pub(super) sent: BTreeMap<Arc<str>, u64>,
+}
+
+/// The head of a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Head {
+    /// The form of all its records.
+    format: u32,
+    #[serde(flatten)]
+    pub(super) lane: LaneHead,
     /// How many records it has besides this one.
     records: u64,
     /// All their sums, by exclusive or: 16 hexadecimal digits.
@@ -130,7 +139,7 @@ impl Image {
             return Err(Unfit::Newer(format!("its records have form {format}; this build reads up to {FORMAT}")));
         }
         let head: Head = serde_json::from_slice(&entry.value).map_err(damaged)?;
-        for (component, version) in &head.components {
+        for (component, version) in &head.lane.components {
             match versions.get(component) {
                 Some(known) if version <= known => {}
                 Some(known) => {
@@ -166,7 +175,7 @@ impl Image {
             return Err(Unfit::Damaged(format!("{count} records are not as they were written: {named}")));
         }
         if (records, sum_text(all)) != (head.records, head.sum.clone()) {
-            let Head { records: expected, position, .. } = head;
+            let Head { records: expected, lane: LaneHead { position, .. }, .. } = head;
             let text =
                 format!("the snapshot of offset {position} has {expected} records, and {records} others were found");
             return Err(Unfit::Damaged(text));
@@ -298,27 +307,16 @@ impl<'a> Writer<'a> {
     }
 
     /// All changes were written: the head, and with it the records.
-    pub(super) fn end(
-        mut self,
-        position: u64,
-        components: &BTreeMap<Arc<str>, u32>,
-        settings: &Value,
-    ) -> Vec<Outgoing> {
+    pub(super) fn end(mut self, lane: LaneHead) -> Vec<Outgoing> {
         for key in std::mem::take(&mut self.account.stale) {
             if !self.account.sums.contains_key(&key) {
                 self.write(&key, Headers::default(), Bytes::new());
             }
         }
-        let head = Head {
-            format: FORMAT,
-            position,
-            components: components.clone(),
-            settings: settings.clone(),
-            records: self.account.sums.len() as u64,
-            sum: sum_text(self.account.all),
-        };
+        let head =
+            Head { format: FORMAT, lane, records: self.account.sums.len() as u64, sum: sum_text(self.account.all) };
         let value = serde_json::to_vec(&head).expect("a head is plain data");
-        let covers = (COVERS, position.to_string());
+        let covers = (COVERS, head.lane.position.to_string());
         let headers = [(SUM, sum_text(sum_of(HEAD, &value))), covers].into_iter().collect();
         self.write(HEAD, headers, value.into());
         self.records
@@ -369,7 +367,12 @@ mod tests {
         for change in changes {
             writer.change(change);
         }
-        writer.end(position, &versions(), &serde_json::json!({}))
+        writer.end(LaneHead {
+            position,
+            components: versions(),
+            settings: serde_json::json!({}),
+            sent: BTreeMap::new(),
+        })
     }
 
     fn take(image: &mut Image, records: &[Outgoing]) {
@@ -401,7 +404,7 @@ mod tests {
         assert_eq!(second.len(), 3, "what was never there is not deleted");
         take(&mut image, &second);
         let head = image.head(&versions()).unwrap().unwrap();
-        assert_eq!((head.position, image.check(&head)), (9, Ok(())));
+        assert_eq!((head.lane.position, image.check(&head)), (9, Ok(())));
         assert_eq!(states(&image), [("hub/b".to_owned(), 2), ("hub/c".to_owned(), 3)]);
         // Whoever goes on from here writes what he would have.
         let mut heir = image.account();

@@ -67,7 +67,7 @@ pub(super) fn restore(
 /// The head of a snapshot that is whole, and the one that it should be.
 fn whole(image: &Image, position: Option<u64>, versions: &BTreeMap<Arc<str>, u32>) -> Result<Option<Head>, Unfit> {
     let head = image.head(versions)?;
-    let covers = head.as_ref().map_or(0, |head| head.position);
+    let covers = head.as_ref().map_or(0, |head| head.lane.position);
     if let Some(position) = position.filter(|position| *position != covers) {
         let text = format!("a snapshot of offset {position} was committed, and the last that is there covers {covers}");
         return Err(Unfit::Damaged(text));
@@ -80,10 +80,11 @@ fn whole(image: &Image, position: Option<u64>, versions: &BTreeMap<Arc<str>, u32
 
 fn load(image: &Image, head: &Head, mut lane: Lane, now: MonoTime) -> Result<Restored, Unfit> {
     let damaged = |Unreadable(reason)| Unfit::Damaged(reason);
-    lane.configure(Settings::new(head.settings.clone()));
+    lane.configure(Settings::new(head.lane.settings.clone()));
+    lane.resume(&head.lane.sent);
     for state in image.states() {
         let (key, state) = state?;
-        lane.load(key, &head.components, &state).map_err(damaged)?;
+        lane.load(key, &head.lane.components, &state).map_err(damaged)?;
     }
     let mut timers = Timers::new(now);
     for block in image.timers() {
@@ -98,5 +99,5 @@ fn load(image: &Image, head: &Head, mut lane: Lane, now: MonoTime) -> Result<Res
     for key in lane.loaded().map_err(damaged)? {
         views.changed(key, now, true);
     }
-    Ok(Restored { lane, timers, views, account: image.account(), position: head.position })
+    Ok(Restored { lane, timers, views, account: image.account(), position: head.lane.position })
 }

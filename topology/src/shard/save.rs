@@ -6,7 +6,7 @@ use bus::{MonoTime, Outgoing};
 use wire::Code;
 
 use super::Shard;
-use super::image::{Account, Writer, timers_key};
+use super::image::{Account, LaneHead, Writer, timers_key};
 use super::owned::{Owned, Phase};
 use crate::names;
 use crate::snapshot::Change;
@@ -89,7 +89,8 @@ impl Shard {
             let state = state.map(|timers| serde_json::to_vec(&timers).expect("timers are plain data"));
             writer.change(Change { key, state });
         }
-        let records = writer.end(*position, &components, lane.settings().as_value());
+        let settings = lane.settings().as_value().clone();
+        let records = writer.end(LaneHead { position: *position, components, settings, sent: lane.sent() });
         saves.taken = Some(Taken { covers: *position, records });
     }
 
