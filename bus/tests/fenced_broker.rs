@@ -6,14 +6,17 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use bus::{Arrival, Bus, Clock, Kafka, KafkaOptions, MemberSpec, MonoTime, Outgoing, TopicSpec};
+use bus::{
+    Arrival, Bus, Clock, Kafka, KafkaOptions, Member, MemberSpec, MonoTime, Outgoing, Reader, Record, TopicSpec,
+};
 use wire::WallTime;
 
 /// The controller waits for 9 s (`tools/kafka`).
 const STANDSTILL: &str = "15";
 
 /// What comes back does so within some 20 s: a question that gets no answer lasts 10.
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE_MS: u64 = 120_000;
+const WAIT: Duration = Duration::from_millis(1);
 
 struct RealClock(Instant);
 
@@ -62,55 +65,82 @@ impl Drop for Broker {
     }
 }
 
+/// So many of each: it strikes one of them here and there.
+const CLIENTS: usize = 24;
+
+/// A member of a group of its own, and a reader, and what they saw.
+struct Pair {
+    member: Box<dyn Member>,
+    reader: Box<dyn Reader>,
+    owned: bool,
+    seen: Vec<String>,
+    read: Vec<String>,
+}
+
+impl Pair {
+    fn join(bus: &Kafka, n: usize) -> Self {
+        let member = bus.member(&MemberSpec::new(&format!("g{n}"), "t", &format!("m{n}"))).expect("a member");
+        let mut reader = bus.reader().expect("a reader");
+        reader.assign("t", 0, 0).expect("an assignment");
+        Self { member, reader, owned: false, seen: Vec::new(), read: Vec::new() }
+    }
+
+    fn turn(&mut self) {
+        let (mut arrivals, mut records) = (Vec::new(), Vec::new());
+        self.member.poll(100, WAIT, &mut arrivals).expect("a poll");
+        self.reader.poll(100, WAIT, &mut records).expect("a poll");
+        let text = |record: &Record| String::from_utf8_lossy(&record.value).into_owned();
+        self.read.extend(records.iter().map(text));
+        for arrival in arrivals {
+            match arrival {
+                Arrival::Record(record) => self.seen.push(text(&record)),
+                Arrival::Assigned(_) => {
+                    self.member.take_over(0).expect("a takeover");
+                    self.member.start(0, 0).expect("a start");
+                    self.seen.clear();
+                    self.owned = true;
+                }
+                Arrival::Revoking(partitions) => self.member.release(&partitions).expect("a release"),
+                Arrival::Lost(_) => self.owned = false,
+            }
+        }
+    }
+
+    fn has(&self, value: &str) -> bool {
+        let knows = |texts: &[String]| texts.iter().any(|text| text == value);
+        self.owned && knows(&self.seen) && knows(&self.read)
+    }
+}
+
 #[test]
 fn clients_come_back_when_the_only_broker_was_away_from_its_controller() {
     let broker = Broker::start();
     let clock = Arc::new(RealClock(Instant::now()));
     let bus = Kafka::open(Arc::clone(&clock) as _, KafkaOptions::new(broker.address())).expect("a cluster");
     bus.ensure_topic(&TopicSpec::log("t", 1)).expect("a topic");
-    let mut member = bus.member(&MemberSpec::new("g", "t", "m")).expect("a member");
-    let (mut reader, mut writer) = (bus.reader().expect("a reader"), bus.writer("w").expect("a writer"));
-    reader.assign("t", 0, 0).expect("an assignment");
-    let (mut owned, mut seen, mut read) = (false, Vec::new(), Vec::new());
-    let mut turn = |until: &dyn Fn(bool, &[String], &[String]) -> bool| {
-        let end = clock.mono().plus_ms(u64::try_from(PATIENCE.as_millis()).expect("a minute"));
-        while !until(owned, &seen, &read) {
-            assert!(clock.mono() < end, "gave up: owned is {owned}, the member saw {seen:?}, the reader {read:?}");
-            let (mut arrivals, mut records) = (Vec::new(), Vec::new());
-            member.poll(100, Duration::from_millis(50), &mut arrivals).expect("a poll");
-            reader.poll(100, Duration::from_millis(50), &mut records).expect("a poll");
-            let text = |record: &bus::Record| String::from_utf8_lossy(&record.value).into_owned();
-            read.extend(records.iter().map(text));
-            for arrival in arrivals {
-                match arrival {
-                    Arrival::Record(record) => seen.push(text(&record)),
-                    Arrival::Assigned(_) => {
-                        // It may be too early for the cluster to say what was left; then the group is asked again.
-                        let next = u64::try_from(seen.len()).expect("a few");
-                        let started = member.take_over(0).and_then(|_| member.start(0, next));
-                        started.expect("a takeover");
-                        owned = true;
-                    }
-                    Arrival::Revoking(partitions) => member.release(&partitions).expect("a release"),
-                    Arrival::Lost(_) => owned = false,
-                }
-            }
+    let mut pairs: Vec<Pair> = (0..CLIENTS).map(|n| Pair::join(&bus, n)).collect();
+    let mut writer = bus.writer("w").expect("a writer");
+    let mut until_all_have = |value: &str| {
+        let end = clock.mono().plus_ms(PATIENCE_MS);
+        while !pairs.iter().all(|pair| pair.has(value)) {
+            let without: Vec<usize> = (0..).zip(&pairs).filter(|(_, pair)| !pair.has(value)).map(|(n, _)| n).collect();
+            assert!(clock.mono() < end, "{without:?} of {CLIENTS} do not come back");
+            pairs.iter_mut().for_each(Pair::turn);
         }
     };
     writer.append(&[Outgoing::keyed("t", "k", "before")]).expect("an append");
-    turn(&|owned, seen, read| owned && seen.len() == 1 && read.len() == 1);
+    until_all_have("before");
 
     broker.signal("STOP");
     assert!(Command::new("sleep").arg(STANDSTILL).status().expect("sleep runs").success());
     broker.signal("CONT");
 
     // The writer is without transactions: what it is not sure of is told, and may be tried again.
-    let end = clock.mono().plus_ms(90_000);
+    let end = clock.mono().plus_ms(PATIENCE_MS);
     while let Err(fault) = writer.append(&[Outgoing::keyed("t", "k", "after")]) {
         assert!(clock.mono() < end, "the writer does not come back: {fault}");
     }
-    let after = |texts: &[String]| texts.iter().any(|text| text == "after");
-    turn(&|owned, seen, read| owned && after(seen) && after(read));
+    until_all_have("after");
     let bounds = bus.bounds("t", 0).expect("the cluster answers");
     assert!(bounds.end >= 2, "{bounds:?}");
 }
