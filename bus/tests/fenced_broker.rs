@@ -15,13 +15,24 @@ const STANDSTILL: &str = "15";
 /// What comes back does so within some 20 s: a question that gets no answer lasts 10.
 const PATIENCE: Duration = Duration::from_secs(90);
 
+/// Whether enough was seen: of whether the partition is owned, what the member saw, and what the reader did.
+type Until<'a> = &'a dyn Fn(bool, &[String], &[String]) -> bool;
+
 struct RealClock(Instant);
+
+impl RealClock {
+    #[expect(clippy::disallowed_methods, reason = "somebody must make the clock of a real broker's tests")]
+    fn start() -> Self {
+        Self(Instant::now())
+    }
+}
 
 impl Clock for RealClock {
     fn mono(&self) -> MonoTime {
         MonoTime(u64::try_from(self.0.elapsed().as_nanos()).expect("less than 500 years"))
     }
 
+    #[expect(clippy::disallowed_methods, reason = "somebody must make the clock of a real broker's tests")]
     fn wall(&self) -> WallTime {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
         WallTime(u64::try_from(since.as_millis()).expect("before the year 500,000,000"))
@@ -65,14 +76,14 @@ impl Drop for Broker {
 #[test]
 fn clients_come_back_when_the_only_broker_was_away_from_its_controller() {
     let broker = Broker::start();
-    let clock = Arc::new(RealClock(Instant::now()));
+    let clock = Arc::new(RealClock::start());
     let bus = Kafka::open(Arc::clone(&clock) as _, KafkaOptions::new(broker.address())).expect("a cluster");
     bus.ensure_topic(&TopicSpec::log("t", 1)).expect("a topic");
     let mut member = bus.member(&MemberSpec::new("g", "t", "m")).expect("a member");
     let (mut reader, mut writer) = (bus.reader().expect("a reader"), bus.writer("w").expect("a writer"));
     reader.assign("t", 0, 0).expect("an assignment");
     let (mut owned, mut seen, mut read) = (false, Vec::new(), Vec::new());
-    let mut turn = |until: &dyn Fn(bool, &[String], &[String]) -> bool| {
+    let mut turn = |until: Until<'_>| {
         let end = clock.mono().plus_ms(u64::try_from(PATIENCE.as_millis()).expect("a minute"));
         while !until(owned, &seen, &read) {
             assert!(clock.mono() < end, "gave up: owned is {owned}, the member saw {seen:?}, the reader {read:?}");
