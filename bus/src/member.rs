@@ -47,6 +47,16 @@ pub trait Bus: Send + Sync {
         Duration::ZERO
     }
 
+    /// Nobody needs the records of a partition below `before` any more. A bus that keeps records in memory lets them go; one that
+    /// keeps them on disk may keep them for as long as the topic's clean-up says. Reading below then gives [`BusError::Gone`] as
+    /// after any deletion. What is not there yet, and what a group of the topic has not committed, stays.
+    ///
+    /// # Errors
+    /// Where a bus that lets records go has no such topic or partition.
+    fn trim(&self, _topic: &str, _partition: u32, _before: u64) -> Result<(), BusError> {
+        Ok(())
+    }
+
     /// The clocks it was opened with.
     fn clock(&self) -> Arc<dyn Clock>;
 }

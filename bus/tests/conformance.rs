@@ -105,6 +105,7 @@ on_every_bus! {
         a_reader_waits_for_what_is_not_there_yet,
         a_compacted_topic_keeps_the_last_record_of_each_key,
         what_was_deleted_is_gone_and_said_to_be,
+        what_is_still_needed_is_read_after_a_trim,
         what_is_past_the_end_is_refused,
     }
 }

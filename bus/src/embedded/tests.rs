@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::{Arrival, Batch, Cleanup, CommitError, ManualClock, Position, Record};
+use crate::{Arrival, Batch, Cleanup, CommitError, Faulty, ManualClock, Position, Record, Script};
 
 const NOW: Duration = Duration::ZERO;
 
@@ -120,6 +120,115 @@ fn records_are_deleted_after_their_time() {
     clock.advance_ms(1_001);
     fill(&bus, "beats", 1);
     assert_eq!(bus.bounds("beats", 0), Ok(Bounds { low: 3, end: 4 }));
+}
+
+/// A spoke that is away must not fill the memory with requests: whoever reads them later hears of it.
+#[test]
+fn what_is_deleted_after_a_time_has_a_bound_by_size_too_whoever_has_not_read_it() {
+    let options = EmbeddedOptions { retention_bytes: Some(20_000), ..EmbeddedOptions::default() };
+    for keep_bytes in [options.keep_bytes, None] {
+        let (bus, _) = open(EmbeddedOptions { keep_bytes, ..options.clone() });
+        bus.ensure_topic(&TopicSpec::log("calls", 2).cleaned(Cleanup::DeleteAfterMs(3_600_000))).expect("a topic");
+        let mut member = bus.member(&MemberSpec::new("spoke", "calls", "m")).expect("a member");
+        assert_eq!(poll(&mut member), [Arrival::Assigned(vec![0, 1])]);
+        let busy = wire::routing::lane_of(b"k", 2);
+        member.start(busy, 0).expect("a start");
+        let mut reader = bus.reader().expect("a reader");
+        reader.assign("calls", busy, 0).expect("an offset");
+        let quiet = Outgoing::keyed("calls", "k", "v").to(1 - busy);
+        bus.writer("w").and_then(|mut writer| writer.append(&[quiet])).expect("an append");
+        for _ in 0..1_000 {
+            fill(&bus, "calls", 10);
+            assert!(bus.0.lock().log((0, busy)).bytes() <= 20_000);
+        }
+        let low = 10_000 - 15;
+        assert_eq!(bus.bounds("calls", busy), Ok(Bounds { low, end: 10_000 }), "15 records of 1,301 bytes fit");
+        assert_eq!(bus.bounds("calls", 1 - busy), Ok(Bounds { low: 0, end: 1 }), "the other one has its own bound");
+
+        let gone = || Err(BusError::Gone { topic: "calls".into(), partition: busy, asked: 0, low });
+        assert_eq!(member.poll(10, NOW, &mut Vec::new()), gone());
+        assert_eq!(reader.poll(10, NOW, &mut Vec::new()), gone());
+        assert_eq!(member.take_over(busy).map(|left| left.low), Ok(low));
+        member.start(busy, low).expect("a start");
+        assert_eq!(poll(&mut member).len(), 15);
+    }
+}
+
+#[test]
+fn an_inbox_has_no_bound_but_what_its_group_has_committed() {
+    let options =
+        EmbeddedOptions { keep_bytes: Some(10_000), retention_bytes: Some(10_000), ..EmbeddedOptions::default() };
+    let (bus, _) = open(options);
+    bus.ensure_topic(&TopicSpec::log("in", 1)).expect("a topic");
+    drop(bus.member(&MemberSpec::new("g", "in", "m")).expect("a member"));
+    fill(&bus, "in", 100);
+    assert_eq!(bus.bounds("in", 0), Ok(Bounds { low: 0, end: 100 }));
+}
+
+/// Who takes over begins at the snapshot, not where the last owner stood.
+#[test]
+fn what_came_since_the_snapshot_is_kept_although_it_is_committed() {
+    let (bus, _) = open(EmbeddedOptions { keep_bytes: Some(10_000), ..EmbeddedOptions::default() });
+    bus.ensure_topic(&TopicSpec::log("in", 1)).expect("a topic");
+    let mut member = bus.member(&MemberSpec::new("g", "in", "m")).expect("a member");
+    assert_eq!(poll(&mut member), [Arrival::Assigned(vec![0])]);
+    fill(&bus, "in", 100);
+    let mut commit = |next, snapshot| {
+        let note = wire::owner::Note { transactional_id: "m".into(), snapshot, released: false }.to_string();
+        let position = Position { partition: 0, next, note: note.as_str().into() };
+        member.commit(&Batch { records: Vec::new(), positions: vec![position] }).expect("a commit");
+        bus.bounds("in", 0).expect("a topic").low
+    };
+    assert_eq!(commit(20, 10), 10);
+    assert_eq!(commit(100, 10), 10);
+    assert_eq!(commit(100, 40), 40);
+    assert_eq!(commit(100, 99), 93, "7 records of 1,301 bytes fit");
+}
+
+#[test]
+fn what_nobody_needs_goes_at_once_and_what_is_not_committed_stays() {
+    for keep_bytes in [Some(2 << 20), None] {
+        let (bus, _) = open(EmbeddedOptions { keep_bytes, ..EmbeddedOptions::default() });
+        bus.ensure_topic(&TopicSpec::log("in", 1)).expect("a topic");
+        let mut member = bus.member(&MemberSpec::new("g", "in", "m")).expect("a member");
+        assert_eq!(poll(&mut member), [Arrival::Assigned(vec![0])]);
+        let trim = |before| {
+            bus.trim("in", 0, before).expect("a topic");
+            (bus.bounds("in", 0).expect("a topic").low, bus.0.lock().log((0, 0)).bytes())
+        };
+        for round in 1..=1_000 {
+            fill(&bus, "in", 10);
+            member.commit(&at(0, 10 * round)).expect("a commit");
+            assert_eq!(trim(10 * round - 2), (10 * round - 2, 2 * 1_301));
+        }
+        fill(&bus, "in", 10);
+        assert_eq!(trim(5).0, 9_998, "what is gone does not come back");
+        assert_eq!(trim(u64::MAX), (10_000, 10 * 1_301), "what is not committed stays, whatever anybody says");
+        member.commit(&at(0, 10_010)).expect("a commit");
+        assert_eq!(trim(u64::MAX), (10_010, 0), "and nothing is there beyond the end");
+        assert_eq!(member.start(0, 10_010), Ok(()));
+
+        let faulty = Faulty::new(Arc::new(bus.clone()), Arc::new(Script::default()));
+        fill(&bus, "in", 1);
+        member.commit(&at(0, 10_011)).expect("a commit");
+        assert_eq!(faulty.trim("in", 0, 10_011), Ok(()));
+        assert_eq!(bus.bounds("in", 0), Ok(Bounds { low: 10_011, end: 10_011 }), "who stands between passes it on");
+        faulty.kill();
+        assert!(faulty.trim("in", 0, 10_011).is_err(), "unless it is dead");
+    }
+    let (bus, _) = open(EmbeddedOptions::default());
+    assert_eq!(bus.trim("in", 0, 0), Err(BusError::NoTopic("in".into())));
+}
+
+#[test]
+fn on_disk_trimming_deletes_nothing() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let disk = DiskOptions::new(dir.path());
+    let bus = Embedded::on_disk(Arc::new(ManualClock::default()), EmbeddedOptions::default(), &disk).expect("a bus");
+    bus.ensure_topic(&TopicSpec::log("in", 1)).expect("a topic");
+    fill(&bus, "in", 10);
+    bus.trim("in", 0, 5).expect("a topic");
+    assert_eq!(bus.bounds("in", 0), Ok(Bounds { low: 0, end: 10 }));
 }
 
 #[test]

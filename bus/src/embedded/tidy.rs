@@ -1,6 +1,7 @@
 //! Keeping a partition within its bounds.
 //!
-//! In memory alone, what everybody has passed goes when a partition takes more than it may. With a disk, more is kept: a
+//! In memory alone, what everybody has passed goes when a partition takes more than it may; and where a topic is deleted after a
+//! time, the oldest too that somebody has not passed, when it takes much more. With a disk, more is kept: a
 //! partition begins where its groups would replay from, and what does not fit the memory goes to pages.
 
 use wire::WallTime;
@@ -22,14 +23,22 @@ impl State {
                 self.log(place).forget_deletions(passed);
                 return;
             }
-            Cleanup::DeleteAfterMs(ms) => self.log(place).cut_before(WallTime(now.0.saturating_sub(ms))),
+            Cleanup::DeleteAfterMs(ms) => {
+                let log = self.log(place);
+                log.cut_before(WallTime(now.0.saturating_sub(ms)));
+                if let Some(most) = options.retention_bytes {
+                    log.cut_to(most, u64::MAX);
+                }
+            }
             Cleanup::Keep => {}
         }
-        if let Some(keep) = options.keep_bytes {
-            let committed = self.committed(place).min().unwrap_or(u64::MAX);
+        if let Some(keep) = options.keep_bytes
+            && self.log(place).bytes() > keep
+        {
+            let needed = self.needed_from(place);
             let passed = self.next_reads(place).min().unwrap_or(u64::MAX);
-            self.log(place).cut_to(keep, committed.min(passed));
-            self.log(place).cut_to(keep.saturating_mul(SLACK), committed);
+            self.log(place).cut_to(keep, needed.min(passed));
+            self.log(place).cut_to(keep.saturating_mul(SLACK), needed);
         }
     }
 
@@ -79,6 +88,18 @@ impl State {
         if let (Some(disk), Some(first_page)) = (&mut self.disk, first_page) {
             disk.chores.cut(place, first_page);
         }
+    }
+
+    /// What memory alone must keep for the groups that read a partition: from the snapshot on that a group's note names. A group
+    /// without one would need all of it, which memory does not have; it gets what it has not committed.
+    fn needed_from(&self, (topic, partition): Place) -> u64 {
+        let groups = self.topics[topic].groups.iter().filter_map(|group| self.groups[*group].share(partition));
+        let needed = |share: &super::group::Share| {
+            let committed = share.committed.as_ref()?;
+            let snapshot = committed.parsed().map(|note| note.snapshot).filter(|snapshot| *snapshot > 0);
+            Some(snapshot.map_or(committed.next, |snapshot| snapshot.min(committed.next)))
+        };
+        groups.map(|share| needed(share).unwrap_or(0)).min().unwrap_or(u64::MAX)
     }
 
     /// Where the first of the groups that read a partition would replay it from: from the snapshot that its note names, or from

@@ -153,6 +153,11 @@ impl Bus for Faulty {
         self.0.bus.lag()
     }
 
+    fn trim(&self, topic: &str, partition: u32, before: u64) -> Result<(), BusError> {
+        self.0.alive()?;
+        self.0.bus.trim(topic, partition, before)
+    }
+
     fn clock(&self) -> Arc<dyn Clock> {
         Arc::clone(&self.0.clock)
     }

@@ -107,6 +107,30 @@ pub(crate) fn what_was_deleted_is_gone_and_said_to_be(on: &impl Fixture) {
     assert_eq!(values(&owner.until_records(1)), ["c"]);
 }
 
+/// How much goes is the bus's affair; that nothing goes which is needed, and that it is said where something went, is not.
+pub(crate) fn what_is_still_needed_is_read_after_a_trim(on: &impl Fixture) {
+    let topic = on.topic(2);
+    on.append(&topic, &["a", "b", "c", "d", "e"]);
+    let mut owner = on.join(&on.name("g"), &topic);
+    owner.until_owned(2);
+    owner.member.commit(&owner.at(0, 3, vec![])).expect("a commit");
+    for before in [2, 2, 1, 0] {
+        on.bus().trim(&topic, 0, before).expect("a topic");
+        let low = on.bus().bounds(&topic, 0).expect("a topic").low;
+        assert!(low <= 2, "{low}");
+        assert_eq!(values(&on.read(&topic, 0, 2, 3)), ["c", "d", "e"]);
+        match on.bus().reader().expect("a reader").assign(&topic, 0, 1) {
+            Ok(()) => assert!(low <= 1),
+            Err(gone) => assert_eq!(gone, BusError::Gone { topic: topic.clone(), partition: 0, asked: 1, low: 2 }),
+        }
+    }
+    on.bus().trim(&topic, 0, 99).expect("a topic");
+    assert_eq!(values(&on.read(&topic, 0, 3, 2)), ["d", "e"], "its group has not committed these");
+    on.append(&topic, &["f"]);
+    owner.member.start(0, 3).expect("a start");
+    assert_eq!(values(&owner.until_records(3)), ["d", "e", "f"]);
+}
+
 pub(crate) fn what_is_past_the_end_is_refused(on: &impl Fixture) {
     let topic = on.topic(1);
     on.append(&topic, &["a"]);

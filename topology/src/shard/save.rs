@@ -101,9 +101,12 @@ impl Shard {
 
     /// What waited for its commit is committed.
     pub(super) fn snapshots_committed(&mut self) {
-        for owned in self.owned.values_mut() {
+        for (lane, owned) in &mut self.owned {
             let Some(taken) = owned.saves.taken.take() else { continue };
             owned.saves.covers = taken.covers;
+            if let Err(error) = self.bus.trim(&self.inbox, *lane, taken.covers) {
+                tracing::debug!(stage = %self.options.stage, lane, %error, "what a snapshot covers could not be let go");
+            }
             metrics::counter!(names::SNAPSHOTS).increment(1);
             metrics::counter!(names::SNAPSHOT_RECORDS).increment(taken.records.len() as u64);
             *self.tallies.entry(names::SNAPSHOTS).or_default() += 1;
