@@ -44,8 +44,8 @@ pub(crate) fn info() -> LaneInfo {
         stage: "s".into(),
         inbox: "i".into(),
         names: wire::topics::Topics::default(),
-        lane: 0,
-        lanes: 1,
+        lane: 1,
+        lanes: 2,
     }
 }
 
