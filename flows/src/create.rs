@@ -35,7 +35,9 @@
 
 use std::collections::BTreeSet;
 
+use hub::word::Word;
 use hub::{CallFailure, CallSpec, Event, Fx, Illegal, State, StepBudget, UndoSpec, Workflow};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use topology::{LaneInfo, Settings};
 use wire::answer::Answer;
@@ -88,7 +90,7 @@ impl State for CreateState {
 }
 
 /// The creation of one flow.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct CreateFlow {
     operation: OperationId,
     request: flow::CreateFlow,
@@ -113,12 +115,14 @@ pub struct CreateFlow {
 }
 
 /// Why it failed.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Failure {
     code: Code,
-    message: &'static str,
+    #[serde(with = "hub::word")]
+    message: Word,
     origin: Origin,
-    step: &'static str,
+    #[serde(with = "hub::word")]
+    step: Word,
     detail: String,
 }
 

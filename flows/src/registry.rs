@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use topology::{LaneInfo, Settings};
+use hub::{Kept, LaneState};
+use serde::{Deserialize, Serialize};
+use topology::{LaneInfo, Saver, Settings, Stored, Unreadable};
+use wire::flow::MAX_LENGTH;
 use wire::speaker::{Rule, SwitchId};
 use wire::{Code, Problem};
 
@@ -10,16 +13,17 @@ use crate::pools::Pool;
 use crate::settings::FlowSettings;
 
 /// A flow that stands, or of which something is left.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Flow {
     /// Its cookie and meters.
     pub resources: Resources,
     /// The rules that are left of one that could not be removed; empty for one that stands.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub left: BTreeSet<u32>,
 }
 
 /// What a flow holds: a cookie, and a meter on each switch of its path.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resources {
     /// The cookie.
     pub cookie: u64,
@@ -45,12 +49,12 @@ impl Resources {
     }
 }
 
-/// The flows and pools of a lane. Bounded by the cookies.
+/// The flows and pools of a lane. Bounded by the cookies. Each part knows what of it is not saved.
 #[derive(Debug)]
 pub struct Registry {
     /// The settings in force.
     pub settings: FlowSettings,
-    flows: BTreeMap<String, Flow>,
+    flows: Kept<String, Flow>,
     lane: u32,
     lanes: u32,
     cookies: Pool,
@@ -61,7 +65,7 @@ impl Default for Registry {
     fn default() -> Self {
         let settings = FlowSettings::default();
         let cookies = Pool::new(0, 1, settings.cookies);
-        Self { settings, flows: BTreeMap::new(), lane: 0, lanes: 1, cookies, meters: BTreeMap::new() }
+        Self { settings, flows: Kept::default(), lane: 0, lanes: 1, cookies, meters: BTreeMap::new() }
     }
 }
 
@@ -109,9 +113,7 @@ impl Registry {
         let mut resources = Resources { cookie, meters: Vec::new() };
         for number in 1..=length {
             let switch = SwitchId::numbered(number);
-            let (lane, lanes, last) = (self.lane, self.lanes, self.settings.meters);
-            let pool = self.meters.entry(switch.clone()).or_insert_with(|| Pool::new(lane, lanes, last));
-            if let Some(meter) = pool.take() {
+            if let Some(meter) = self.pool(switch.clone()).take() {
                 resources.meters.push(u32::try_from(meter).unwrap_or(u32::MAX));
             } else {
                 self.release(name, &resources);
@@ -121,9 +123,78 @@ impl Registry {
         Ok(resources)
     }
 
+    /// The pool of a switch's meters.
+    fn pool(&mut self, switch: SwitchId) -> &mut Pool {
+        let (lane, lanes, last) = (self.lane, self.lanes, self.settings.meters);
+        self.meters.entry(switch).or_insert_with(|| Pool::new(lane, lanes, last))
+    }
+
     /// How many cookies and meters are taken in this lane.
     pub fn taken(&self) -> (u64, u64) {
         (self.cookies.taken(), self.meters.values().map(Pool::taken).sum())
+    }
+}
+
+/// The keys: `flow/<name>`, and of the pools [`Pool::save`] in `cookies` and in `meters/<switch>`.
+const FLOWS: &str = "flow";
+const COOKIES: &str = "cookies";
+const METERS: &str = "meters";
+
+/// A saved state that does not fit, by its key.
+pub(crate) fn misfit(key: &str, why: &str) -> Unreadable {
+    Unreadable(format!("saved `{key}` does not fit: {why}").chars().take(Unreadable::SHOWN).collect())
+}
+
+/// The pools are saved beside the flows: an operation holds what no flow has yet.
+impl LaneState for Registry {
+    fn save(&mut self, saver: &mut Saver<'_>) {
+        self.flows.save(&mut saver.part(FLOWS), Clone::clone);
+        self.cookies.save(&mut saver.part(COOKIES));
+        let mut saver = saver.part(METERS);
+        for (switch, pool) in self.meters.iter_mut().filter(|(_, pool)| pool.has_changed()) {
+            pool.save(&mut saver.part(&switch.0));
+        }
+    }
+
+    fn load(&mut self, stored: &Stored<'_>) -> Result<(), Unreadable> {
+        if let Some(stored) = stored.part(FLOWS) {
+            self.flows.load(stored.key().to_owned(), stored.read()?);
+            return Ok(());
+        }
+        if let Some(stored) = stored.part(COOKIES) {
+            return self.cookies.load(&stored);
+        }
+        let meters = stored.part(METERS);
+        let switch = meters.and_then(|stored| Some((stored.key().split_once('/')?.0, stored)));
+        let Some((switch, meters)) = switch else { return Err(misfit(stored.key(), "flows have no such key")) };
+        let meters = meters.part(switch).ok_or_else(|| misfit(stored.key(), "flows have no such key"))?;
+        self.pool(SwitchId(switch.into())).load(&meters)
+    }
+
+    /// What a flow holds is taken, and by no other flow.
+    fn loaded(&mut self) -> Result<(), Unreadable> {
+        self.cookies.loaded(COOKIES)?;
+        for (switch, pool) in &self.meters {
+            pool.loaded(&format!("{METERS}/{switch}"))?;
+        }
+        let (mut cookies, mut meters) = (BTreeSet::new(), BTreeSet::new());
+        for (name, Flow { resources, left }) in self.flows.iter() {
+            let misfit = |why: String| Err(misfit(&format!("{FLOWS}/{name}"), &why));
+            if !self.cookies.is_taken(resources.cookie) || !cookies.insert(resources.cookie) {
+                return misfit(format!("cookie {} is not taken, or by another", resources.cookie));
+            }
+            for (number, meter) in (1..).zip(&resources.meters) {
+                let pool = self.meters.get(&SwitchId::numbered(number));
+                if !pool.is_some_and(|pool| pool.is_taken(u64::from(*meter))) || !meters.insert((number, *meter)) {
+                    return misfit(format!("meter {meter} of rule {number} is not taken, or by another"));
+                }
+            }
+            let rules = resources.meters.len();
+            if rules > MAX_LENGTH as usize || !left.iter().all(|number| (1..=resources.length()).contains(number)) {
+                return misfit(format!("it has {rules} rules, and others are left of it"));
+            }
+        }
+        Ok(())
     }
 }
 

@@ -24,7 +24,9 @@
 
 use std::collections::BTreeSet;
 
+use hub::word::Word;
 use hub::{CallFailure, Event, Fx, Illegal, State, StepBudget, Workflow};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use topology::{LaneInfo, Settings};
 use wire::answer::Answer;
@@ -71,7 +73,7 @@ impl State for RemoveState {
 }
 
 /// The removal of one flow.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct RemoveFlow {
     operation: OperationId,
     flowid: String,
@@ -81,11 +83,20 @@ pub struct RemoveFlow {
     left: BTreeSet<u32>,
     removed: u32,
     /// Why the first try failed.
-    failure: Option<(Origin, &'static str, String)>,
+    failure: Option<Failure>,
     answered: bool,
     /// A newer request waits for the end of this try.
     superseded: bool,
     retries: u32,
+}
+
+/// Why it failed.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Failure {
+    origin: Origin,
+    #[serde(with = "hub::word")]
+    step: Word,
+    detail: String,
 }
 
 const REMOVE: &str = "remove rules";
@@ -240,7 +251,7 @@ impl RemoveFlow {
         }
         if !self.answered {
             self.answered = true;
-            self.failure = Some((origin, step, detail));
+            self.failure = Some(Failure { origin, step, detail });
             fx.answer(Answer::Failed(self.answer()));
             fx.yields();
         }
@@ -257,7 +268,7 @@ impl RemoveFlow {
     }
 
     fn answer(&self) -> Value {
-        let (origin, step, detail) = self.failure.clone().expect("it has failed");
+        let Failure { origin, step, detail } = self.failure.clone().expect("it has failed");
         to_value(&FlowFailed {
             code: Code::RemovalFailed,
             message: "error in worker on rule removal".into(),

@@ -6,15 +6,15 @@ use bytes::Bytes;
 use coordinator::{DEADLINES, TimedOut, deadlines};
 use topology::Route;
 use topology::{
-    Bolt, Budget, Declarer, Delivery, DueTimes, Emitter, InboxSpout, LaneInfo, Message, Settings, Side, Unreadable,
-    View,
+    Bolt, Budget, Declarer, Delivery, DueTimes, Emitter, InboxSpout, Keeps, LaneInfo, Message, Saver, Settings, Side,
+    Stored, Unreadable, View,
 };
 use wire::answer::{Answer, Resource};
 use wire::call::{CallCommand, CallEnd};
 use wire::{Envelope, Head, Kind, OperationId};
 
 use crate::machine::Workflows;
-use crate::table::{HubCommand, HubEffect, HubRequest, HubTable};
+use crate::table::{HubCommand, HubEffect, HubRequest, HubTable, VERSION};
 
 /// Calls for workers.
 pub const CALLS: Side<CallCommand> = Side::named("calls");
@@ -194,6 +194,7 @@ impl<W: Workflows> Bolt for HubBolt<W> {
     type Out = ();
 
     const VIEWS: &'static str = "operation";
+    const KEEPS: Keeps = Keeps::Saved(VERSION);
 
     fn declare(declarer: &mut Declarer<HubIn>) {
         declarer.side(CALLS);
@@ -235,6 +236,18 @@ impl<W: Workflows> Bolt for HubBolt<W> {
     fn view(&self, key: &str, timers: &dyn DueTimes) -> Option<View> {
         let view = self.table.view(key, timers)?;
         Some(View(serde_json::to_vec(&view).expect("a view is plain data").into()))
+    }
+
+    fn save(&mut self, saver: &mut Saver<'_>) {
+        self.table.save(saver);
+    }
+
+    fn load(&mut self, stored: &Stored<'_>) -> Result<(), Unreadable> {
+        self.table.load(stored)
+    }
+
+    fn loaded(&mut self) -> Result<Vec<Arc<str>>, Unreadable> {
+        self.table.loaded()
     }
 
     fn unfinished(&self) -> Vec<String> {

@@ -1,10 +1,17 @@
 //! Workflows of several types in one hub: each operation is a machine without its type.
 
+use std::borrow::Cow;
+
 use schemars::schema_for;
+use serde::de::Error as _;
+use serde::ser::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
+use serde_json::value::{RawValue, to_raw_value};
 use topology::{LaneInfo, Settings};
 use wire::{OperationId, Problem};
 
+use crate::lane::LaneState;
 use crate::workflow::{Decided, Event, Fx, Illegal, State, StepBudget, Workflow};
 
 /// One operation's machine.
@@ -18,6 +25,9 @@ pub trait Machine<L> {
     fn handle(&mut self, event: &Event, lane: &mut L) -> Result<Decided, Illegal>;
     /// A person ended it.
     fn aborted(&mut self, lane: &mut L);
+    /// What the workflow itself knows, to be saved.
+    #[doc(hidden)]
+    fn body(&self) -> serde_json::Result<Box<RawValue>>;
 }
 
 struct Driven<W: Workflow> {
@@ -43,15 +53,22 @@ impl<W: Workflow> Machine<W::Lane> for Driven<W> {
     fn aborted(&mut self, lane: &mut W::Lane) {
         self.workflow.aborted(lane);
     }
+
+    fn body(&self) -> serde_json::Result<Box<RawValue>> {
+        to_raw_value(&self.workflow)
+    }
 }
 
 /// A machine, or why there is none.
 pub type Read<L> = Result<Box<dyn Machine<L>>, Problem>;
 
+/// A machine as it was saved, or why it is none.
+pub type Loaded<L> = Result<Box<dyn Machine<L>>, String>;
+
 /// The types of workflows that one hub runs: one, or a tuple of several that share what is the lane's.
 pub trait Workflows: 'static {
     /// What all their operations in one lane share.
-    type Lane: Default + 'static;
+    type Lane: LaneState;
 
     /// The name of each, and the JSON Schema of its request.
     fn types() -> Vec<(&'static str, Value)>;
@@ -64,6 +81,10 @@ pub trait Workflows: 'static {
 
     /// Reads a request for the workflow `name`; none where it is not one of these.
     fn read(name: &str, operation: &OperationId, key: &str, request: &Value) -> Option<Read<Self::Lane>>;
+
+    /// A machine of the workflow `name` that was saved in `state`; none where it is not one of these.
+    #[doc(hidden)]
+    fn load(name: &str, state: &str, body: &RawValue) -> Option<Loaded<Self::Lane>>;
 }
 
 impl<W: Workflow> Workflows for W {
@@ -85,6 +106,16 @@ impl<W: Workflow> Workflows for W {
         let driven =
             |workflow| Box::new(Driven::<W> { workflow, state: W::State::ALL[0] }) as Box<dyn Machine<W::Lane>>;
         (name == W::NAME).then(|| W::read(operation, key, request).map(driven))
+    }
+
+    fn load(name: &str, state: &str, body: &RawValue) -> Option<Loaded<W::Lane>> {
+        if name != W::NAME {
+            return None;
+        }
+        let known = W::State::ALL.iter().copied().find(|known| known.name() == state);
+        let Some(state) = known else { return Some(Err(format!("workflow `{name}` has no state `{state}`"))) };
+        let workflow = serde_json::from_str(body.get()).map_err(|error| format!("workflow `{name}`: {error}"));
+        Some(workflow.map(|workflow| Box::new(Driven::<W> { workflow, state }) as Box<dyn Machine<W::Lane>>))
     }
 }
 
@@ -113,6 +144,10 @@ macro_rules! several {
             fn read(name: &str, operation: &OperationId, key: &str, request: &Value) -> Option<Read<Self::Lane>> {
                 $first::read(name, operation, key, request)$(.or_else(|| $more::read(name, operation, key, request)))+
             }
+
+            fn load(name: &str, state: &str, body: &RawValue) -> Option<Loaded<Self::Lane>> {
+                $first::load(name, state, body)$(.or_else(|| $more::load(name, state, body)))+
+            }
         }
     };
 }
@@ -122,3 +157,35 @@ several!(A, B, C);
 several!(A, B, C, D);
 several!(A, B, C, D, E);
 several!(A, B, C, D, E, F);
+
+/// A machine of one of these types, as an operation holds it and as it is saved: by the names of its workflow and its state.
+pub(crate) struct AnyOf<W: Workflows>(pub(crate) Box<dyn Machine<W::Lane>>);
+
+#[derive(Serialize, Deserialize)]
+struct SavedMachine<'a> {
+    #[serde(borrow)]
+    workflow: Cow<'a, str>,
+    #[serde(borrow)]
+    state: Cow<'a, str>,
+    /// As the workflow writes it: nothing in between would keep every number as it is.
+    body: Box<RawValue>,
+}
+
+impl<W: Workflows> Serialize for AnyOf<W> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self(machine) = self;
+        let body = machine.body().map_err(S::Error::custom)?;
+        SavedMachine { workflow: machine.workflow().into(), state: machine.state().into(), body }.serialize(serializer)
+    }
+}
+
+impl<'de, W: Workflows> Deserialize<'de> for AnyOf<W> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let SavedMachine { workflow, state, body } = SavedMachine::deserialize(deserializer)?;
+        let machine = W::load(&workflow, &state, &body).unwrap_or_else(|| {
+            let known: Vec<&str> = W::types().into_iter().map(|(name, _)| name).collect();
+            Err(format!("there is no workflow `{workflow}`; there are {}", known.join(", ")))
+        });
+        machine.map(Self).map_err(D::Error::custom)
+    }
+}

@@ -3,12 +3,14 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use topology::DueTimes;
 use wire::answer::{Answer, Entry, Operation, PendingCall, Step, Until};
 use wire::call::{Call, CallCommand, CallEnd, CallOutcome};
 use wire::{CallId, OperationId, WallTime};
 
-use crate::machine::Machine;
+use crate::machine::{AnyOf, Workflows};
+use crate::word::Word;
 use crate::workflow::{Barrier, CallFailure, CallSpec, Event, Mode, StepSpec, UndoSpec};
 
 /// A history has at most this many entries: the first [`HISTORY_HEAD`] and the newest. An operation that goes on trying for
@@ -20,7 +22,8 @@ const HISTORY_HEAD: usize = 32;
 const CAUSES: usize = 8;
 
 /// Where an operation stands with its hub.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Standing {
     /// It waits for its turn on its key.
     Queued,
@@ -33,7 +36,7 @@ pub(crate) enum Standing {
 }
 
 /// What a parked operation has yet to handle, if it is to go on.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Parked {
     /// From the event that it broke the rule on. As many as one record brings.
     pub(crate) events: VecDeque<Event>,
@@ -43,7 +46,8 @@ pub(crate) struct Parked {
     pub(crate) timer: Option<ArmedTimer>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 enum CallState {
     Waiting,
     Open,
@@ -51,19 +55,21 @@ enum CallState {
     Failed,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct OpenCall {
     spec: CallSpec,
     /// The calls that it undoes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     undoes: Vec<CallId>,
     state: CallState,
 }
 
 /// A step that is open.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct OpenStep {
     number: u32,
-    name: &'static str,
+    #[serde(with = "crate::word")]
+    name: Word,
     mode: Mode,
     barrier: Barrier,
     /// True where it undoes; then its calls fail without ending it.
@@ -86,36 +92,51 @@ impl OpenStep {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Compensation {
     call: CallId,
     mode: Mode,
     tag: u32,
-    service: &'static str,
+    #[serde(with = "crate::word")]
+    service: Word,
     key: String,
     undo: UndoSpec,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     undone: bool,
     /// It is undone for the reason that it was never done.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     never_sent: bool,
 }
 
 /// What an operation waits for by itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ArmedTimer {
     pub(crate) generation: u32,
-    pub(crate) what: &'static str,
+    #[serde(with = "crate::word")]
+    pub(crate) what: Word,
     pub(crate) after_ms: u64,
 }
 
-pub(crate) struct Running<L> {
+/// What an operation waits for somebody to say, and in words for what that is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Awaited {
+    #[serde(with = "crate::word")]
+    pub(crate) signal: Word,
+    #[serde(with = "crate::word")]
+    pub(crate) what: Word,
+}
+
+/// A live operation. It is saved whole: what a field knows, later events depend on.
+#[derive(Serialize, Deserialize)]
+#[serde(bound = "")]
+pub(crate) struct Running<W: Workflows> {
     pub(crate) id: OperationId,
     pub(crate) key: Arc<str>,
-    pub(crate) view_key: Arc<str>,
     /// A hash of the request, to tell a repeat from another request with its name.
     pub(crate) fingerprint: u64,
     /// `ce_id` of the requests that ask for it.
     pub(crate) causes: Vec<String>,
-    pub(crate) machine: Box<dyn Machine<L>>,
+    pub(crate) machine: AnyOf<W>,
     pub(crate) standing: Standing,
     /// Its number in the lane: the key of its deadline.
     pub(crate) slot: u64,
@@ -123,8 +144,7 @@ pub(crate) struct Running<L> {
     pub(crate) expires: Option<WallTime>,
     pub(crate) generation: u32,
     pub(crate) timer: Option<ArmedTimer>,
-    /// What it waits for somebody to say, and for what that is.
-    pub(crate) signal: Option<(&'static str, &'static str)>,
+    pub(crate) signal: Option<Awaited>,
     pub(crate) answer: Option<Answer>,
     pub(crate) yields: bool,
     /// What the workflow itself noted last, for the log.
@@ -136,22 +156,22 @@ pub(crate) struct Running<L> {
     compensations: Vec<Compensation>,
     /// Steps still to be undone, the next one last.
     undo_steps: Vec<u32>,
-    undo_name: &'static str,
+    #[serde(with = "crate::word")]
+    undo_name: Word,
     history: Vec<Entry>,
     entries: u32,
 }
 
-impl<L> Running<L> {
+impl<W: Workflows> Running<W> {
     pub(crate) fn new(
         id: OperationId,
         key: &str,
         fingerprint: u64,
         cause: String,
-        machine: Box<dyn Machine<L>>,
+        machine: AnyOf<W>,
         slot: u64,
     ) -> Self {
         Self {
-            view_key: id.as_str().into(),
             id,
             key: key.into(),
             fingerprint,
@@ -175,6 +195,11 @@ impl<L> Running<L> {
             history: Vec::new(),
             entries: 0,
         }
+    }
+
+    /// The key of its view.
+    pub(crate) fn view_key(&self) -> Arc<str> {
+        Arc::clone(self.id.shared())
     }
 
     pub(crate) fn asked_again(&mut self, cause: String) {
@@ -471,6 +496,49 @@ impl<L> Running<L> {
         if undoing { self.undo_outcome() } else { Event::TimedOut }
     }
 
+    // ---- saved states -------------------------------------------------------------------------------------------------
+
+    /// Why it cannot be what a hub has saved; none where it can.
+    pub(crate) fn misfit(&self) -> Option<String> {
+        // No operation counts so far; with one that would, the next step would have no number.
+        let end = u32::MAX / 2;
+        if [self.generation, self.steps, self.entries].into_iter().any(|count| count > end) {
+            return Some(format!("a count is beyond {end}"));
+        }
+        if self.history.len() > HISTORY || self.history.last().map_or(0, |entry| entry.seq) != self.entries {
+            return Some("its history does not end with its last entry".into());
+        }
+        if self.causes.is_empty() || self.causes.len() > CAUSES {
+            return Some(format!("{} requests asked for it", self.causes.len()));
+        }
+        let parked = if let Standing::Parked(parked) = &self.standing { Some(parked) } else { None };
+        let timers = [self.timer.as_ref(), parked.and_then(|parked| parked.timer.as_ref())];
+        if timers.into_iter().flatten().any(|timer| timer.generation != self.generation) {
+            return Some("its deadline is not its last".into());
+        }
+        if self.open.as_ref().is_some_and(|open| open.number != self.steps) {
+            return Some("its open step is not its last".into());
+        }
+        let undone = self.open.iter().flat_map(|open| &open.calls).flat_map(|call| &call.undoes);
+        let mut calls = self.compensations.iter().map(|done| &done.call).chain(undone);
+        if let Some(call) = calls.find(|call| call.operation != self.id || call.step > self.steps || call.n == 0) {
+            return Some(format!("it has made no call {call}"));
+        }
+        if let Some(end) = parked.and_then(|parked| parked.ends.iter().find(|end| !self.waits_for_call(&end.id))) {
+            return Some(format!("it does not wait for call {}", end.id));
+        }
+        let idle = self.timer.is_none() && self.signal.is_none() && !self.has_open_calls();
+        let fresh = idle && self.open.is_none() && self.answer.is_none() && self.steps == 0;
+        match self.standing {
+            Standing::Queued if !fresh => Some("it waits for its turn, and has begun".into()),
+            Standing::Running if idle => Some("it waits for nothing".into()),
+            Standing::Parked(_) if self.answer.is_none() => Some("it is parked, and its client was not told".into()),
+            Standing::Parked(_) if self.timer.is_some() => Some("it is parked, and has a deadline".into()),
+            Standing::Ended => Some("it is over".into()),
+            Standing::Queued | Standing::Running | Standing::Parked(_) => None,
+        }
+    }
+
     // ---- views --------------------------------------------------------------------------------------------------------
 
     /// The state's name, as it is shown.
@@ -478,8 +546,13 @@ impl<L> Running<L> {
         match self.standing {
             Standing::Queued => "queued",
             Standing::Parked(_) => "parked",
-            Standing::Running | Standing::Ended => self.machine.state(),
+            Standing::Running | Standing::Ended => self.machine.0.state(),
         }
+    }
+
+    /// True where it works and is not answered.
+    pub(crate) fn is_active(&self) -> bool {
+        self.standing == Standing::Running && self.answer.is_none()
     }
 
     pub(crate) fn view(&self, timers: Option<(&dyn DueTimes, u64)>) -> Operation {
@@ -492,17 +565,17 @@ impl<L> Running<L> {
             pending: self.pending(open),
         });
         let at = timers.and_then(|(timers, timer)| timers.due(timer));
-        let person = self.signal.map(|(_, what)| Until { what: what.to_owned(), at });
+        let person = self.signal.map(|awaited| Until { what: awaited.what.to_owned(), at });
         let until = person.or_else(|| self.timer.as_ref().map(|timer| Until { what: timer.what.to_owned(), at }));
         Operation {
             operation: self.id.clone(),
             key: self.key.to_string(),
-            workflow: self.machine.workflow().to_owned(),
+            workflow: self.machine.0.workflow().to_owned(),
             state: self.state_name().to_owned(),
             live,
             step: step.filter(|_| live),
             until,
-            signal: self.signal.map(|(signal, _)| signal.to_owned()),
+            signal: self.signal.map(|awaited| awaited.signal.to_owned()),
             history: self.history.clone(),
             answer: self.answer.clone(),
         }

@@ -3,14 +3,17 @@
 //! What is late, doubled or unknown is an ordinary event: counted, and without effect.
 
 mod commands;
+mod finished;
+mod live;
+mod perform;
+mod saved;
+mod settings;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use coordinator::{Deadline, TimedOut};
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use topology::{DueTimes, LaneInfo, Level, Settings};
 use wire::answer::{Answer, Operation, Resource};
 use wire::call::{CallCommand, CallEnd};
@@ -18,53 +21,16 @@ use wire::command::Outcome;
 use wire::{Code, OperationId, Problem, WallTime};
 
 pub use self::commands::HubCommand;
-use crate::machine::Workflows;
+use self::finished::Finished;
+use self::live::Live;
+use self::perform::{perform, refuse, tell};
+use self::saved::SavedTable;
+pub(crate) use self::saved::VERSION;
+pub use self::settings::HubSettings;
+use crate::machine::{AnyOf, Workflows};
 use crate::names;
-use crate::operation::{ArmedTimer, Parked, Running, Standing};
-use crate::workflow::{Decided, Event, Illegal, Next};
-
-/// What bounds a hub in one lane.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HubSettings {
-    /// So many operations may live, those that wait for their turn included. A thousand operations of a thousand calls are
-    /// a gigabyte; of ten calls, ten megabytes. The next is refused.
-    pub live: usize,
-    /// So many may work at once, before they are answered; more wait for their turn. So what has begun ends at full speed
-    /// however many come (LESSONS 28): 256 keep a spoke of 10 ms busy with 25,000 operations a second.
-    pub active: usize,
-    /// So many operations may wait for their turn on one key. A client that sends more than this to one thing does not wait
-    /// for answers.
-    pub waiting_per_key: usize,
-    /// So many finished operations are remembered, for repeats. With some 2 KB each, 4 MB.
-    pub remembered: usize,
-    /// An answer has at most so many bytes: half of what a Kafka broker takes, since its history travels with it.
-    pub answer_bytes: usize,
-}
-
-impl HubSettings {
-    /// The answer, or, where it is larger than the bus would take, the same outcome with a body that says so (LESSONS 30).
-    fn fit(&self, answer: Answer) -> Answer {
-        let cut = |body: Value| {
-            let bytes = body.to_string().len();
-            if bytes <= self.answer_bytes {
-                return body;
-            }
-            let detail = format!("the answer has {bytes} bytes; at most {} are sent", self.answer_bytes);
-            serde_json::json!({ "code": Code::TooLarge, "message": "the answer is too large", "detail": detail })
-        };
-        match answer {
-            Answer::Done(body) => Answer::Done(cut(body)),
-            Answer::Failed(body) => Answer::Failed(cut(body)),
-            Answer::Refused(problem) => Answer::Refused(problem),
-        }
-    }
-}
-
-impl Default for HubSettings {
-    fn default() -> Self {
-        Self { live: 1_024, active: 256, waiting_per_key: 8, remembered: 2_048, answer_bytes: 512 << 10 }
-    }
-}
+use crate::operation::{Parked, Running, Standing};
+use crate::workflow::{Decided, Event, Illegal};
 
 /// A request as it came from the inbox.
 #[derive(Debug, Clone, PartialEq)]
@@ -125,42 +91,35 @@ struct Turns {
     waiting: VecDeque<u64>,
 }
 
-/// A finished operation, for repeats.
-struct Finished {
-    fingerprint: u64,
-    view: Operation,
-}
-
 /// The operations of one lane.
 pub struct HubTable<W: Workflows> {
     lane: W::Lane,
     settings: HubSettings,
-    /// Those that live, by their number in the lane: it is looked for several times in each event, and a name is a text.
-    running: BTreeMap<u64, Running<W::Lane>>,
-    slots: BTreeMap<OperationId, u64>,
+    live: Live<W>,
     next_slot: u64,
     turns: BTreeMap<Arc<str>, Turns>,
     /// Those that work and are not answered.
     active: BTreeSet<u64>,
     /// Those whose turn on their key has come, and that wait for a place among the active. Bounded by `live`.
     admission: VecDeque<u64>,
-    finished: BTreeMap<OperationId, Finished>,
-    finished_order: VecDeque<OperationId>,
+    finished: Finished,
+    /// What is saved of the table itself.
+    saved: Option<SavedTable>,
 }
 
 impl<W: Workflows> Default for HubTable<W> {
     fn default() -> Self {
+        let settings = HubSettings::default();
         Self {
             lane: W::Lane::default(),
-            settings: HubSettings::default(),
-            running: BTreeMap::new(),
-            slots: BTreeMap::new(),
+            live: Live::default(),
             next_slot: 0,
             turns: BTreeMap::new(),
             active: BTreeSet::new(),
             admission: VecDeque::new(),
-            finished: BTreeMap::new(),
-            finished_order: VecDeque::new(),
+            finished: Finished::of(settings.remembered),
+            saved: None,
+            settings,
         }
     }
 }
@@ -169,6 +128,7 @@ impl<W: Workflows> HubTable<W> {
     /// Takes settings.
     pub fn configure(&mut self, settings: &Settings, info: &LaneInfo) {
         self.settings = settings.of("hub").unwrap_or_default();
+        self.finished.resize(self.settings.remembered);
         W::configure(&mut self.lane, settings, info);
     }
 
@@ -200,12 +160,11 @@ impl<W: Workflows> HubTable<W> {
         };
         let slot = self.next_slot;
         self.next_slot += 1;
-        let mut running = Running::new(operation.clone(), &key, fingerprint, cause, machine, slot);
+        let mut running = Running::new(operation, &key, fingerprint, cause, AnyOf(machine), slot);
         running.expires = expires;
         running.note(at, "requested");
-        let (key, view_key) = (Arc::clone(&running.key), Arc::clone(&running.view_key));
-        self.slots.insert(operation, slot);
-        self.running.insert(slot, running);
+        let (key, view_key) = (Arc::clone(&running.key), running.view_key());
+        self.live.insert(running);
         let turns = self.turns.entry(key).or_default();
         match turns.active {
             None => {
@@ -226,9 +185,9 @@ impl<W: Workflows> HubTable<W> {
 
     /// A call ended.
     pub fn call_ended(&mut self, at: WallTime, end: CallEnd, effects: &mut Vec<HubEffect>) {
-        let slot = self.slots.get(&end.id.operation).copied();
-        if let Some(running) = slot.and_then(|slot| self.running.get_mut(&slot))
-            && running.waits_for_call(&end.id)
+        let slot = self.live.slot_of(&end.id.operation);
+        let waits = |running: &Running<W>| running.waits_for_call(&end.id);
+        if let Some(running) = slot.and_then(|slot| self.live.get_mut_where(slot, waits))
             && let Standing::Parked(parked) = &mut running.standing
         {
             if parked.ends.iter().all(|known| known.id != end.id) {
@@ -237,8 +196,8 @@ impl<W: Workflows> HubTable<W> {
             return;
         }
         let call = end.id.clone();
-        let running = slot.and_then(|slot| self.running.get_mut(&slot));
-        let running = running.filter(|running| running.standing == Standing::Running);
+        let works = |running: &Running<W>| running.standing == Standing::Running;
+        let running = slot.and_then(|slot| self.live.get_mut_where(slot, works));
         let mut send = |command| effects.push(HubEffect::Call(command));
         match slot.zip(running.and_then(|running| running.call_ended(at, end, &mut send))) {
             None => {
@@ -250,7 +209,7 @@ impl<W: Workflows> HubTable<W> {
                 for event in events {
                     // What the first of them decided may have ended the step that the next one is about.
                     let over = matches!(event, Event::AllReplied | Event::Enough)
-                        && !self.running.get(&slot).is_some_and(|running| running.is_at(call.step));
+                        && !self.live.get(slot).is_some_and(|running| running.is_at(call.step));
                     if !over {
                         self.drive(slot, event, at, effects);
                     }
@@ -264,7 +223,7 @@ impl<W: Workflows> HubTable<W> {
     /// A deadline passed.
     pub fn timed_out(&mut self, at: WallTime, timed_out: TimedOut, effects: &mut Vec<HubEffect>) {
         let slot = timed_out.key;
-        let running = self.running.get_mut(&slot).filter(|running| {
+        let running = self.live.get_mut_where(slot, |running| {
             running.standing == Standing::Running
                 && running.timer.as_ref().is_some_and(|timer| timer.generation == timed_out.generation)
         });
@@ -284,11 +243,12 @@ impl<W: Workflows> HubTable<W> {
     /// Handles a request that names an operation which is known: true where it was one.
     fn repeated(&mut self, request: &HubRequest, fingerprint: u64, effects: &mut Vec<HubEffect>) -> bool {
         let HubRequest { operation, cause, key, .. } = request;
-        let slot = self.slots.get(operation);
-        let (known, answered) = if let Some(running) = slot.and_then(|slot| self.running.get_mut(slot)) {
-            if running.fingerprint == fingerprint {
-                running.asked_again(cause.clone());
-            }
+        let slot = self.live.slot_of(operation);
+        let same = |running: &Running<W>| running.fingerprint == fingerprint;
+        if let Some(running) = slot.and_then(|slot| self.live.get_mut_where(slot, same)) {
+            running.asked_again(cause.clone());
+        }
+        let (known, answered) = if let Some(running) = self.live.of(operation) {
             (running.fingerprint, running.answer.is_some().then(|| running.view(None)))
         } else if let Some(finished) = self.finished.get(operation) {
             (finished.fingerprint, Some(finished.view.clone()))
@@ -311,7 +271,7 @@ impl<W: Workflows> HubTable<W> {
 
     /// Whether one more operation may live.
     fn admit(&self, key: &str) -> Result<(), Problem> {
-        let live = self.running.len();
+        let live = self.live.len();
         if live >= self.settings.live {
             let detail = format!("{live} operations live in this lane, which is as many as may; try again in a second");
             return Err(Problem::new(Code::Busy, detail));
@@ -336,25 +296,24 @@ impl<W: Workflows> HubTable<W> {
 
     /// An operation that was answered, or stands still, or is gone, leaves its place to another.
     fn recount(&mut self, slot: u64) {
-        let works = |running: &Running<W::Lane>| running.standing == Standing::Running && running.answer.is_none();
-        if !self.running.get(&slot).is_some_and(works) {
+        if !self.live.get(slot).is_some_and(Running::is_active) {
             self.active.remove(&slot);
         }
     }
 
     fn start(&mut self, slot: u64, at: WallTime, effects: &mut Vec<HubEffect>) {
-        let Some(running) = self.running.get_mut(&slot) else { return };
+        let Some(running) = self.live.get_mut(slot) else { return };
         running.standing = Standing::Running;
         if let Some(expires) = running.expires.filter(|expires| *expires <= at) {
             let detail = format!("its turn came at {at}, and the client waits until {expires} only");
             running.standing = Standing::Ended;
             tell(running, Answer::Refused(Problem::new(Code::TooLate, detail)), effects);
-            effects.push(HubEffect::Closed(Arc::clone(&running.view_key)));
+            effects.push(HubEffect::Closed(running.view_key()));
             return self.end(slot);
         }
         self.active.insert(slot);
         effects.push(HubEffect::Count(names::STARTED));
-        let line = format!("{} `{}` begins", running.machine.workflow(), running.key);
+        let line = format!("{} `{}` begins", running.machine.0.workflow(), running.key);
         effects.push(HubEffect::Log(Level::Debug, running.id.clone(), line));
         self.drive(slot, Event::Requested, at, effects);
     }
@@ -364,7 +323,7 @@ impl<W: Workflows> HubTable<W> {
     /// Gives an event to a workflow, and does what it decides, until nothing more comes of it. What it cannot handle parks it.
     fn drive(&mut self, slot: u64, event: Event, at: WallTime, effects: &mut Vec<HubEffect>) {
         if let Err(event) = self.try_drive(slot, event, at, effects)
-            && let Some(running) = self.running.get(&slot)
+            && let Some(running) = self.live.get(slot)
         {
             let reason = format!("event `{}` cannot happen in state `{}`", event.name(), running.state_name());
             self.park(slot, VecDeque::from([event]), at, &reason, effects);
@@ -377,7 +336,7 @@ impl<W: Workflows> HubTable<W> {
         let mut events = VecDeque::from([event]);
         let mut first = true;
         while let Some(event) = events.pop_front() {
-            let Some(running) = self.running.get_mut(&slot) else { return Ok(()) };
+            let Some(running) = self.live.get_mut(slot) else { return Ok(()) };
             match &mut running.standing {
                 Standing::Running => {}
                 Standing::Parked(parked) => {
@@ -389,8 +348,8 @@ impl<W: Workflows> HubTable<W> {
             if event == Event::Enough {
                 running.close_step(&mut |command| effects.push(HubEffect::Call(command)));
             }
-            let (state, lane) = (running.machine.state(), &mut self.lane);
-            let handled = catch_unwind(AssertUnwindSafe(|| running.machine.handle(&event, lane)));
+            let (state, lane) = (running.machine.0.state(), &mut self.lane);
+            let handled = catch_unwind(AssertUnwindSafe(|| running.machine.0.handle(&event, lane)));
             let decided = match handled {
                 Ok(Ok(decided)) => decided,
                 Ok(Err(Illegal)) if first => return Err(event),
@@ -412,7 +371,7 @@ impl<W: Workflows> HubTable<W> {
             if let Event::Signal { name, .. } = &event {
                 running.note(at, format!("signal `{name}`"));
             }
-            let next = running.machine.state();
+            let next = running.machine.0.state();
             if next != state {
                 running.note(at, format!("{state} -> {next} ({})", event.name()));
             }
@@ -431,10 +390,10 @@ impl<W: Workflows> HubTable<W> {
 
     /// Tells an operation that yields its key of those that wait for it, once.
     fn supersede(&mut self, slot: u64, at: WallTime, effects: &mut Vec<HubEffect>) {
-        let Some(running) = self.running.get_mut(&slot).filter(|running| running.can_be_superseded()) else {
-            return;
+        let wanted = |running: &Running<W>| {
+            running.can_be_superseded() && self.turns.get(&running.key).is_some_and(|turns| !turns.waiting.is_empty())
         };
-        if self.turns.get(&running.key).is_some_and(|turns| !turns.waiting.is_empty()) {
+        if let Some(running) = self.live.get_mut_where(slot, wanted) {
             running.superseded = true;
             self.drive(slot, Event::Superseded, at, effects);
         }
@@ -442,13 +401,13 @@ impl<W: Workflows> HubTable<W> {
 
     /// DESIGN rule 6: a live workflow waits for a call, a timer or a person.
     fn check(&mut self, slot: u64, at: WallTime, effects: &mut Vec<HubEffect>) {
-        let stuck = |running: &Running<W::Lane>| {
+        let stuck = |running: &Running<W>| {
             running.standing == Standing::Running
                 && running.timer.is_none()
                 && running.signal.is_none()
                 && !running.has_open_calls()
         };
-        if self.running.get(&slot).is_some_and(stuck) {
+        if self.live.get(slot).is_some_and(stuck) {
             let events = VecDeque::from([Event::TimedOut]);
             self.park(slot, events, at, "it waits for nothing: no call, no timer, no person", effects);
         }
@@ -457,13 +416,14 @@ impl<W: Workflows> HubTable<W> {
     /// An operation stands still, with what it has yet to handle, until a person takes it in hand. Its open calls go on: each
     /// has its own deadline with its worker.
     fn park(&mut self, slot: u64, events: VecDeque<Event>, at: WallTime, reason: &str, effects: &mut Vec<HubEffect>) {
-        let Some(running) = self.running.get_mut(&slot) else { return };
+        let Some(running) = self.live.get_mut(slot) else { return };
         running.note(at, format!("parked: {reason}"));
         running.standing = Standing::Parked(Parked { events, ends: Vec::new(), timer: running.timer.take() });
+        self.active.remove(&slot);
         effects.push(HubEffect::Deadline(Deadline::Cancel { key: running.slot }));
         effects.push(HubEffect::Count(names::PARKED));
         effects.push(HubEffect::Log(Level::Error, running.id.clone(), format!("parked: {reason}")));
-        effects.push(HubEffect::Changed(Arc::clone(&running.view_key)));
+        effects.push(HubEffect::Changed(running.view_key()));
         if running.answer.is_none() {
             tell(running, Answer::Refused(Problem::new(Code::Parked, reason)), effects);
         }
@@ -471,19 +431,11 @@ impl<W: Workflows> HubTable<W> {
 
     /// Forgets what is over, but for its answer, and lets the next one on its key begin.
     fn end(&mut self, slot: u64) {
-        let Some(running) = self.running.remove(&slot) else { return };
+        let Some(running) = self.live.remove(slot) else { return };
         let worked = self.active.remove(&slot);
-        self.slots.remove(&running.id);
         // What was refused was not done: the same key may ask again.
         if !matches!(running.answer, Some(Answer::Refused(_))) {
-            let finished = Finished { fingerprint: running.fingerprint, view: running.view(None) };
-            self.finished.insert(running.id.clone(), finished);
-            self.finished_order.push_back(running.id.clone());
-            while self.finished_order.len() > self.settings.remembered {
-                if let Some(oldest) = self.finished_order.pop_front() {
-                    self.finished.remove(&oldest);
-                }
-            }
+            self.finished.push(running.fingerprint, running.view(None));
         }
         let Some(turns) = self.turns.get_mut(&running.key) else { return };
         if turns.active != Some(slot) {
@@ -505,14 +457,10 @@ impl<W: Workflows> HubTable<W> {
 
     // ---- views --------------------------------------------------------------------------------------------------------
 
-    fn running_of(&self, operation: &OperationId) -> Option<&Running<W::Lane>> {
-        self.running.get(self.slots.get(operation)?)
-    }
-
     /// How an operation stands.
     pub fn view(&self, operation: &str, timers: &dyn DueTimes) -> Option<Operation> {
         let operation = OperationId::new(operation).ok()?;
-        if let Some(running) = self.running_of(&operation) {
+        if let Some(running) = self.live.of(&operation) {
             return Some(running.view(Some((timers, running.slot))));
         }
         self.finished.get(&operation).map(|finished| finished.view.clone())
@@ -520,134 +468,19 @@ impl<W: Workflows> HubTable<W> {
 
     /// A line for each operation that lives.
     pub fn unfinished(&self) -> Vec<String> {
-        let line = |running: &Running<W::Lane>| {
-            let (workflow, state) = (running.machine.workflow(), running.state_name());
+        let line = |running: &Running<W>| {
+            let (workflow, state) = (running.machine.0.workflow(), running.state_name());
             format!("{} {workflow} `{}`: {state}", running.id, running.key)
         };
-        self.running.values().map(line).collect()
+        self.live.iter().map(line).collect()
     }
 }
 
-/// Does what a workflow decided on one event; the events that come of it at once.
-fn perform<L>(running: &mut Running<L>, decided: Decided, at: WallTime, effects: &mut Vec<HubEffect>) -> Option<Event> {
-    for note in decided.notes {
-        running.noted.clone_from(&note);
-        running.note(at, note);
-    }
-    decided.keep.iter().for_each(|tag| running.keep(*tag));
-    decided.again.iter().for_each(|tag| running.undo_again(*tag));
-    effects.extend(decided.shown.into_iter().map(HubEffect::Show));
-    running.yields |= decided.yields;
-    let mut send = |command| effects.push(HubEffect::Call(command));
-    if decided.next.is_some() || decided.end {
-        running.close_step(&mut send);
-        running.signal = None;
-    }
-    let mut event = None;
-    match decided.next {
-        Some(Next::Step(step)) => {
-            let (name, within_ms) = (step.name, step.within_ms);
-            event = running.open_step(at, step, &mut send);
-            arm(running, name, within_ms, effects);
-        }
-        Some(Next::Undo { name, within_ms }) => {
-            event = running.begin_undo(at, name, &mut send);
-            arm(running, name, within_ms, effects);
-        }
-        Some(Next::Wait { what, after_ms }) => arm(running, what, after_ms, effects),
-        Some(Next::WaitFor { signal, what, within_ms }) => {
-            running.signal = Some((signal, what));
-            match within_ms {
-                Some(within_ms) => arm(running, what, within_ms, effects),
-                None => disarm(running, effects),
-            }
-        }
-        None => {}
-    }
-    effects.push(if decided.end {
-        HubEffect::Closed(Arc::clone(&running.view_key))
-    } else {
-        HubEffect::Changed(Arc::clone(&running.view_key))
-    });
-    if decided.end {
-        running.standing = Standing::Ended;
-        disarm(running, effects);
-    }
-    let answered_before = running.answer.is_some();
-    if let Some(answer) = decided.answer {
-        if answered_before {
-            // It was parked, and its client was told so.
-            running.answer = Some(answer);
-        } else {
-            tell(running, answer, effects);
-        }
-    }
-    if decided.end && answered_before {
-        effects.push(HubEffect::Over(Box::new(running.view(None))));
-    }
-    event
-}
-
-/// Arms the deadline of an operation anew.
-fn arm<L>(running: &mut Running<L>, what: &'static str, after_ms: u64, effects: &mut Vec<HubEffect>) {
-    running.generation += 1;
-    running.timer = Some(ArmedTimer { generation: running.generation, what, after_ms });
-    let (key, generation) = (running.slot, running.generation);
-    effects.push(HubEffect::Deadline(Deadline::Register { key, generation, after_ms }));
-}
-
-/// Takes its deadline away.
-fn disarm<L>(running: &mut Running<L>, effects: &mut Vec<HubEffect>) {
-    running.timer = None;
-    effects.push(HubEffect::Deadline(Deadline::Cancel { key: running.slot }));
-}
-
-/// Answers an operation, once.
-fn tell<L>(running: &mut Running<L>, answer: Answer, effects: &mut Vec<HubEffect>) {
-    let (counter, level, text) = match &answer {
-        Answer::Done(_) => (names::DONE, Level::Debug, format!("`{}`: done", running.key)),
-        Answer::Failed(_) => (names::FAILED, Level::Warn, format!("`{}`: failed; {}", running.key, running.noted)),
-        Answer::Refused(problem) => (names::REFUSED, Level::Warn, format!("`{}`: refused, {problem}", running.key)),
-    };
-    effects.push(HubEffect::Count(counter));
-    effects.push(HubEffect::Log(level, running.id.clone(), text));
-    let refused = matches!(answer, Answer::Refused(_));
-    running.answer = Some(answer);
-    if refused {
-        // A refusal goes to each request that asked, since others with the same name may fare better.
-        for cause in &running.causes {
-            effects.push(HubEffect::Answer { view: Box::new(running.view(None)), cause: Some(cause.clone()) });
-        }
-    } else {
-        effects.push(HubEffect::Answer { view: Box::new(running.view(None)), cause: None });
-    }
-}
-
-/// Answers a request that does not become an operation.
-fn refuse(id: &OperationId, workflow: &str, key: &str, cause: &str, problem: Problem, effects: &mut Vec<HubEffect>) {
-    effects.push(HubEffect::Count(names::REFUSED));
-    effects.push(HubEffect::Log(Level::Debug, id.clone(), format!("`{key}`: refused, {problem}")));
-    let view = Operation {
-        operation: id.clone(),
-        key: key.to_owned(),
-        workflow: workflow.to_owned(),
-        state: "refused".to_owned(),
-        live: false,
-        step: None,
-        until: None,
-        signal: None,
-        history: Vec::new(),
-        answer: Some(Answer::Refused(problem)),
-    };
-    effects.push(HubEffect::Answer { view: Box::new(view), cause: Some(cause.to_owned()) });
-}
-
-/// A hash of key and body, to tell a repeat from another request: FNV-1a, 64 bits (Fowler, Noll, Vo).
+/// A hash of key and body, to tell a repeat from another request.
 fn fingerprint(request: &HubRequest) -> u64 {
     let body = match &request.body {
         Ok(body) => serde_json::to_vec(&(&request.key, &body.workflow, &body.request)),
         Err(reason) => serde_json::to_vec(reason),
     };
-    let hash = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-    body.expect("texts and a value can be written as JSON").into_iter().fold(0xcbf2_9ce4_8422_2325, hash)
+    wire::hash::fnv1a(body.expect("texts and a value can be written as JSON"))
 }

@@ -4,18 +4,26 @@ use std::fmt;
 
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use topology::{LaneInfo, Settings};
 use wire::answer::{Answer, Resource};
 use wire::call::CallOutcome;
 use wire::{OperationId, Problem};
 
+use crate::lane::LaneState;
+use crate::word::Word;
+
 /// A state machine with a key.
 ///
 /// `on` is one `match` over state and event; a pair that cannot happen is [`Illegal`], which parks the operation. It is
 /// pure: no clock, no chance, nothing from outside. The table of its transitions heads its file, and
 /// [`crate::check`] compares the two.
-pub trait Workflow: Sized + 'static {
+///
+/// It is saved while it runs, as JSON, and has to come back from it as it was: all that later events depend on is in its
+/// fields, and none is skipped. A build that adds a field gives it a default, and a build that renames the workflow or one of
+/// its states cannot load those that run under the name before.
+pub trait Workflow: Serialize + DeserializeOwned + Sized + 'static {
     /// Its name, as requests say it.
     const NAME: &'static str;
     /// Its states.
@@ -23,7 +31,7 @@ pub trait Workflow: Sized + 'static {
     /// What it is asked, as JSON. Clients see its schema, and a body that is none is refused with the place of the fault.
     type Request: DeserializeOwned + JsonSchema;
     /// What all its operations in one lane share: pools, a registry. Lane state, with one owner.
-    type Lane: Default + 'static;
+    type Lane: LaneState;
 
     /// Takes the settings for what the lane shares. Called before the first operation, and when an owner record brings others.
     fn configure(_lane: &mut Self::Lane, _settings: &Settings, _info: &LaneInfo) {}
@@ -97,7 +105,7 @@ pub trait State: Copy + Eq + fmt::Debug + 'static {
     /// All of them; the first is the one before `requested`, called `-`.
     const ALL: &'static [Self];
 
-    /// Its name, as tables, views and diagrams say it.
+    /// Its name, as tables, views and diagrams say it, and as it is saved: no two have the same.
     fn name(self) -> &'static str;
 }
 
@@ -132,7 +140,8 @@ macro_rules! states {
 }
 
 /// What can happen to a workflow.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Event {
     /// Its turn has come.
     Requested,
@@ -210,7 +219,7 @@ impl Event {
 }
 
 /// How a call failed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CallFailure {
     /// The call's tag.
     pub tag: u32,
@@ -227,28 +236,32 @@ pub struct CallFailure {
 pub struct Illegal;
 
 /// A call to a spoke, as a workflow asks for it. It gets its id from its place in the step.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CallSpec {
     /// The workflow's own number for it: events name it. Calls that can be undone have different tags in all steps.
     pub tag: u32,
     /// The service.
-    pub service: &'static str,
+    #[serde(with = "crate::word")]
+    pub service: Word,
     /// The spoke's key: one key sees its requests in order.
     pub key: String,
     /// In words: "install rule 8 on of:08".
     pub what: String,
     /// The body, as JSON text.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub body: String,
     /// It ends after so many milliseconds, however often it was sent.
     pub within_ms: u64,
     /// How it is undone. Declared beside the doing, so that it cannot be forgotten.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub undo: Option<UndoSpec>,
     /// A drill: the worker swallows it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub swallow: bool,
 }
 
 /// How a call is undone: a call to the same service and key.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UndoSpec {
     /// In words.
     pub what: String,
@@ -257,11 +270,13 @@ pub struct UndoSpec {
     /// It ends after so many milliseconds.
     pub within_ms: u64,
     /// Undone even where the call was certainly not done: what it would have done may stand there from an operation before.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub always: bool,
 }
 
 /// How the calls of a step follow each other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Mode {
     /// All at once, and a barrier on their answers.
     AtOnce,
@@ -270,7 +285,8 @@ pub enum Mode {
 }
 
 /// How many answers a step waits for.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Barrier {
     /// All of them, then [`Event::AllReplied`]; one that ends without an answer is [`Event::Failed`].
     #[default]

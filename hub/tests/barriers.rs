@@ -2,12 +2,14 @@
 
 use hub::{Barrier, CallSpec, Event, Fx, HubEffect, HubRequest, HubTable, Illegal, Mode, State, StepSpec, Workflow};
 use proptest::prelude::*;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use wire::answer::Answer;
 use wire::call::{CallCommand, CallEnd, CallOutcome};
 use wire::{CallId, OperationId, Problem, WallTime};
 
 /// Asks several at once.
+#[derive(Serialize, Deserialize)]
 struct Poll(Barrier, u32);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,17 +2,19 @@
 
 use coordinator::{Deadline, TimedOut};
 use hub::{
-    Barrier, CallSpec, Event, Fx, HubCommand, HubEffect, HubRequest, HubTable, Illegal, Mode, State, StepSpec,
-    UndoSpec, Workflow, Workflows,
+    Barrier, CallSpec, Event, Fx, HubCommand, HubEffect, HubRequest, HubTable, Illegal, LaneState, Mode, State,
+    StepSpec, UndoSpec, Workflow, Workflows,
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use topology::{Saver, Stored, Unreadable};
 use wire::answer::{Answer, Operation};
 use wire::call::{CallCommand, CallEnd, CallOutcome};
 use wire::command::{Command, Outcome};
 use wire::{CallId, Code, OperationId, Problem, WallTime};
 
 /// Books, waits for a person, and confirms; or takes the booking back.
+#[derive(Serialize, Deserialize)]
 struct Booking {
     /// So often it panics on the reply.
     breaks: u32,
@@ -49,6 +51,21 @@ struct Ask {
     breaks: u32,
 }
 
+/// How many were aborted.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Aborted(u32);
+
+impl LaneState for Aborted {
+    fn save(&mut self, saver: &mut Saver<'_>) {
+        saver.put("aborted", &self.0);
+    }
+
+    fn load(&mut self, stored: &Stored<'_>) -> Result<(), Unreadable> {
+        self.0 = stored.read()?;
+        Ok(())
+    }
+}
+
 fn call(tag: u32) -> CallSpec {
     CallSpec {
         tag,
@@ -66,8 +83,7 @@ impl Workflow for Booking {
     const NAME: &'static str = "booking";
     type State = BookingState;
     type Request = Ask;
-    /// How many were aborted.
-    type Lane = u32;
+    type Lane = Aborted;
 
     fn begin(_: &OperationId, _: &str, request: Ask) -> Result<Self, Problem> {
         Ok(Self { breaks: request.breaks })
@@ -107,8 +123,8 @@ impl Workflow for Booking {
         })
     }
 
-    fn aborted(&mut self, lane: &mut u32) {
-        *lane += 1;
+    fn aborted(&mut self, lane: &mut Aborted) {
+        lane.0 += 1;
     }
 }
 
@@ -300,7 +316,7 @@ fn a_parked_operation_that_is_ended_by_hand_gives_back_what_it_holds_and_lets_th
     let view = hub.tell("op", Command::Abort).expect("it is parked");
     let Some(Answer::Failed(body)) = view.answer else { panic!("it failed: {:?}", view.answer) };
     assert_eq!(body["code"], "NAVE-0044");
-    assert_eq!(*hub.table.lane(), 1);
+    assert_eq!(*hub.table.lane(), Aborted(1));
     assert_eq!(hub.started(), ["book 1"], "the next has its turn");
     assert_eq!(hub.tell("next", Command::Abort).unwrap_err().code, Code::NotNow, "it is not parked");
 }

@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 
 use hub::{Event, Fx, HubEffect, HubRequest, HubSettings, HubTable, Illegal, State, Workflow};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use topology::{DueTimes, LaneInfo, Settings};
 use wire::answer::Answer;
 use wire::{Code, OperationId, Problem, WallTime};
 
 /// Does what its request says.
+#[derive(Serialize, Deserialize)]
 struct Told(String);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,12 +1,14 @@
 //! How the events of a step follow each other, with a tiny workflow.
 
 use hub::{Barrier, CallSpec, Event, Fx, HubEffect, HubRequest, HubTable, Illegal, Mode, State, StepSpec, Workflow};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use wire::answer::Answer;
 use wire::call::{CallCommand, CallEnd, CallOutcome};
 use wire::{OperationId, Problem, WallTime};
 
 /// Asks two, and goes on with the first that answers: a third call.
+#[derive(Serialize, Deserialize)]
 struct First;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

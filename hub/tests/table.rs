@@ -8,6 +8,7 @@ use hub::{
     UndoSpec, Workflow,
 };
 use proptest::prelude::*;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use topology::{LaneInfo, Settings};
 use wire::answer::Answer;
@@ -15,6 +16,7 @@ use wire::call::{CallCommand, CallEnd, CallOutcome};
 use wire::{CallId, OperationId, Problem, WallTime};
 
 /// Does two things; undoes them where one fails.
+#[derive(Serialize, Deserialize)]
 struct Pair(Mode);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

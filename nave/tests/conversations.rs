@@ -195,6 +195,7 @@ fn flow(length: u32, error: Option<u32>) -> String {
 }
 
 /// Installs two rules, the second after the first: a workflow of its own on the same hub and workers.
+#[derive(serde::Serialize, serde::Deserialize)]
 struct Careful;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -21,7 +21,7 @@ pub mod spokes;
 
 use nave::prelude::*;
 use nave::serde_json::{Value, json};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// A trip above this price waits for a person.
 pub const LIMIT: u64 = 1_000;
@@ -30,14 +30,15 @@ pub const AGREEMENT: &str = "agreement";
 const DAY_MS: u64 = 24 * 3_600 * 1_000;
 
 /// What a traveller asks for.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Ask {
     /// Where to.
     pub to: String,
 }
 
-/// One trip.
+/// One trip: what is saved of it while it runs.
+#[derive(Serialize, Deserialize)]
 pub struct Trip {
     name: String,
     ask: Ask,

@@ -1,14 +1,13 @@
 //! What people and programs outside tell an operation: [`wire::command`].
 
-use std::sync::Arc;
-
 use coordinator::Deadline;
 use serde_json::json;
 use wire::answer::Answer;
 use wire::command::{Command, Outcome};
 use wire::{Code, OperationId, Problem, WallTime};
 
-use super::{HubEffect, HubTable, arm, tell};
+use super::perform::{arm, tell};
+use super::{HubEffect, HubTable, Running};
 use crate::machine::Workflows;
 use crate::names;
 use crate::operation::{Parked, Standing};
@@ -30,7 +29,7 @@ impl<W: Workflows> HubTable<W> {
     pub fn command(&mut self, at: WallTime, command: HubCommand, effects: &mut Vec<HubEffect>) {
         let HubCommand { operation, cause, command } = command;
         let word = command.as_str();
-        let done = match self.slots.get(&operation).copied() {
+        let done = match self.live.slot_of(&operation) {
             None => Err(self.not_now(&operation, word, "")),
             Some(slot) => {
                 let done = match command {
@@ -59,7 +58,7 @@ impl<W: Workflows> HubTable<W> {
 
     /// How an operation stands after a command.
     fn stands(&self, operation: &OperationId) -> Result<wire::answer::Operation, Problem> {
-        let running = self.running_of(operation).map(|running| running.view(None));
+        let running = self.live.of(operation).map(|running| running.view(None));
         running.or_else(|| self.finished.get(operation).map(|finished| finished.view.clone())).map_or_else(
             || {
                 Err(Problem::new(
@@ -73,9 +72,9 @@ impl<W: Workflows> HubTable<W> {
 
     /// Why an operation takes no such command.
     fn not_now(&self, operation: &OperationId, command: &str, why: &str) -> Problem {
-        if self.slots.contains_key(operation) {
+        if self.live.of(operation).is_some() {
             Problem::new(Code::NotNow, format!("{operation} does not take `{command}`: {why}"))
-        } else if self.finished.contains_key(operation) {
+        } else if self.finished.get(operation).is_some() {
             Problem::new(Code::NotNow, format!("{operation} does not take `{command}`: it is over"))
         } else {
             Problem::new(Code::UnknownOperation, format!("{operation} is not known, or was forgotten"))
@@ -91,9 +90,8 @@ impl<W: Workflows> HubTable<W> {
         at: WallTime,
         effects: &mut Vec<HubEffect>,
     ) -> Result<(), Problem> {
-        let running = self.running.get(&slot).filter(|running| running.standing == Standing::Running);
-        let awaited = running.and_then(|running| running.signal);
-        let Some((awaited, _)) = awaited else {
+        let running = self.live.get(slot).filter(|running| running.standing == Standing::Running);
+        let Some(awaited) = running.and_then(|running| running.signal).map(|awaited| awaited.signal) else {
             return Err(self.not_now(operation, "signal", "it waits for nobody"));
         };
         if awaited != name {
@@ -111,7 +109,7 @@ impl<W: Workflows> HubTable<W> {
         at: WallTime,
         effects: &mut Vec<HubEffect>,
     ) -> Result<(), Problem> {
-        let Some(running) = self.running.get_mut(&slot) else {
+        let Some(running) = self.live.get(slot) else {
             return Err(self.not_now(operation, "cancel", ""));
         };
         match running.standing {
@@ -121,10 +119,11 @@ impl<W: Workflows> HubTable<W> {
                     .map_err(|_| self.not_now(operation, "cancel", &format!("it cannot in state `{state}`")))
             }
             Standing::Queued => {
+                let Some(running) = self.live.get_mut(slot) else { return Ok(()) };
                 running.standing = Standing::Ended;
                 let problem = Problem::new(Code::Cancelled, "it was cancelled before its turn; nothing was done");
                 tell(running, Answer::Refused(problem), effects);
-                effects.push(HubEffect::Closed(Arc::clone(&running.view_key)));
+                effects.push(HubEffect::Closed(running.view_key()));
                 self.end(slot);
                 Ok(())
             }
@@ -143,10 +142,10 @@ impl<W: Workflows> HubTable<W> {
         effects: &mut Vec<HubEffect>,
     ) -> Result<(), Problem> {
         let parked = self.take_parked(slot, operation, "resume")?;
-        let Some(running) = self.running.get_mut(&slot) else { return Ok(()) };
+        let Some(running) = self.live.get_mut(slot) else { return Ok(()) };
         running.standing = Standing::Running;
         running.note(at, "resumed");
-        effects.push(HubEffect::Changed(Arc::clone(&running.view_key)));
+        effects.push(HubEffect::Changed(running.view_key()));
         if let Some(timer) = parked.timer {
             arm(running, timer.what, timer.after_ms, effects);
         }
@@ -157,7 +156,7 @@ impl<W: Workflows> HubTable<W> {
                 self.drive(slot, event, at, effects);
             }
         }
-        if let Some(event) = self.running.get(&slot).and_then(super::Running::barrier) {
+        if let Some(event) = self.live.get(slot).and_then(Running::barrier) {
             self.drive(slot, event, at, effects);
         }
         for end in parked.ends {
@@ -175,8 +174,8 @@ impl<W: Workflows> HubTable<W> {
         effects: &mut Vec<HubEffect>,
     ) -> Result<(), Problem> {
         self.take_parked(slot, operation, "abort")?;
-        let Some(running) = self.running.get_mut(&slot) else { return Ok(()) };
-        running.machine.aborted(&mut self.lane);
+        let Some(running) = self.live.get_mut(slot) else { return Ok(()) };
+        running.machine.0.aborted(&mut self.lane);
         running.close_step(&mut |command| effects.push(HubEffect::Call(command)));
         running.standing = Standing::Ended;
         running.note(at, "ended by hand");
@@ -185,14 +184,15 @@ impl<W: Workflows> HubTable<W> {
             "detail": "it was parked, and a person ended it; what it did stays done",
         })));
         effects.push(HubEffect::Deadline(Deadline::Cancel { key: running.slot }));
-        effects.push(HubEffect::Closed(Arc::clone(&running.view_key)));
+        effects.push(HubEffect::Closed(running.view_key()));
         effects.push(HubEffect::Over(Box::new(running.view(None))));
         self.end(slot);
         Ok(())
     }
 
     fn take_parked(&mut self, slot: u64, operation: &OperationId, command: &str) -> Result<Parked, Problem> {
-        match self.running.get_mut(&slot).map(|running| &mut running.standing) {
+        let parked = |running: &Running<W>| matches!(running.standing, Standing::Parked(_));
+        match self.live.get_mut_where(slot, parked).map(|running| &mut running.standing) {
             Some(Standing::Parked(parked)) => Ok(std::mem::take(parked)),
             Some(Standing::Queued | Standing::Running | Standing::Ended) | None => {
                 Err(self.not_now(operation, command, "it is not parked"))

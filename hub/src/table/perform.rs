@@ -1,0 +1,143 @@
+//! What a hub does of what a workflow decided.
+
+use coordinator::Deadline;
+use topology::Level;
+use wire::answer::{Answer, Operation};
+use wire::{OperationId, Problem, WallTime};
+
+use super::HubEffect;
+use crate::machine::Workflows;
+use crate::names;
+use crate::operation::{ArmedTimer, Awaited, Running, Standing};
+use crate::workflow::{Decided, Event, Next};
+
+/// Does what a workflow decided on one event; the events that come of it at once.
+pub(super) fn perform<W: Workflows>(
+    running: &mut Running<W>,
+    decided: Decided,
+    at: WallTime,
+    effects: &mut Vec<HubEffect>,
+) -> Option<Event> {
+    for note in decided.notes {
+        running.noted.clone_from(&note);
+        running.note(at, note);
+    }
+    decided.keep.iter().for_each(|tag| running.keep(*tag));
+    decided.again.iter().for_each(|tag| running.undo_again(*tag));
+    effects.extend(decided.shown.into_iter().map(HubEffect::Show));
+    running.yields |= decided.yields;
+    let mut send = |command| effects.push(HubEffect::Call(command));
+    if decided.next.is_some() || decided.end {
+        running.close_step(&mut send);
+        running.signal = None;
+    }
+    let mut event = None;
+    match decided.next {
+        Some(Next::Step(step)) => {
+            let (name, within_ms) = (step.name, step.within_ms);
+            event = running.open_step(at, step, &mut send);
+            arm(running, name, within_ms, effects);
+        }
+        Some(Next::Undo { name, within_ms }) => {
+            event = running.begin_undo(at, name, &mut send);
+            arm(running, name, within_ms, effects);
+        }
+        Some(Next::Wait { what, after_ms }) => arm(running, what, after_ms, effects),
+        Some(Next::WaitFor { signal, what, within_ms }) => {
+            running.signal = Some(Awaited { signal, what });
+            match within_ms {
+                Some(within_ms) => arm(running, what, within_ms, effects),
+                None => disarm(running, effects),
+            }
+        }
+        None => {}
+    }
+    effects.push(if decided.end {
+        HubEffect::Closed(running.view_key())
+    } else {
+        HubEffect::Changed(running.view_key())
+    });
+    if decided.end {
+        running.standing = Standing::Ended;
+        disarm(running, effects);
+    }
+    let answered_before = running.answer.is_some();
+    if let Some(answer) = decided.answer {
+        if answered_before {
+            // It was parked, and its client was told so.
+            running.answer = Some(answer);
+        } else {
+            tell(running, answer, effects);
+        }
+    }
+    if decided.end && answered_before {
+        effects.push(HubEffect::Over(Box::new(running.view(None))));
+    }
+    event
+}
+
+/// Arms the deadline of an operation anew.
+pub(super) fn arm<W: Workflows>(
+    running: &mut Running<W>,
+    what: &'static str,
+    after_ms: u64,
+    effects: &mut Vec<HubEffect>,
+) {
+    running.generation += 1;
+    running.timer = Some(ArmedTimer { generation: running.generation, what, after_ms });
+    let (key, generation) = (running.slot, running.generation);
+    effects.push(HubEffect::Deadline(Deadline::Register { key, generation, after_ms }));
+}
+
+/// Takes its deadline away.
+pub(super) fn disarm<W: Workflows>(running: &mut Running<W>, effects: &mut Vec<HubEffect>) {
+    running.timer = None;
+    effects.push(HubEffect::Deadline(Deadline::Cancel { key: running.slot }));
+}
+
+/// Answers an operation, once.
+pub(super) fn tell<W: Workflows>(running: &mut Running<W>, answer: Answer, effects: &mut Vec<HubEffect>) {
+    let (counter, level, text) = match &answer {
+        Answer::Done(_) => (names::DONE, Level::Debug, format!("`{}`: done", running.key)),
+        Answer::Failed(_) => (names::FAILED, Level::Warn, format!("`{}`: failed; {}", running.key, running.noted)),
+        Answer::Refused(problem) => (names::REFUSED, Level::Warn, format!("`{}`: refused, {problem}", running.key)),
+    };
+    effects.push(HubEffect::Count(counter));
+    effects.push(HubEffect::Log(level, running.id.clone(), text));
+    let refused = matches!(answer, Answer::Refused(_));
+    running.answer = Some(answer);
+    if refused {
+        // A refusal goes to each request that asked, since others with the same name may fare better.
+        for cause in &running.causes {
+            effects.push(HubEffect::Answer { view: Box::new(running.view(None)), cause: Some(cause.clone()) });
+        }
+    } else {
+        effects.push(HubEffect::Answer { view: Box::new(running.view(None)), cause: None });
+    }
+}
+
+/// Answers a request that does not become an operation.
+pub(super) fn refuse(
+    id: &OperationId,
+    workflow: &str,
+    key: &str,
+    cause: &str,
+    problem: Problem,
+    effects: &mut Vec<HubEffect>,
+) {
+    effects.push(HubEffect::Count(names::REFUSED));
+    effects.push(HubEffect::Log(Level::Debug, id.clone(), format!("`{key}`: refused, {problem}")));
+    let view = Operation {
+        operation: id.clone(),
+        key: key.to_owned(),
+        workflow: workflow.to_owned(),
+        state: "refused".to_owned(),
+        live: false,
+        step: None,
+        until: None,
+        signal: None,
+        history: Vec::new(),
+        answer: Some(Answer::Refused(problem)),
+    };
+    effects.push(HubEffect::Answer { view: Box::new(view), cause: Some(cause.to_owned()) });
+}

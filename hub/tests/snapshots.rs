@@ -1,0 +1,240 @@
+//! What a hub saves and loads: nothing is forgotten, nothing is saved in vain, and nobody sees a difference.
+
+#[path = "support/script.rs"]
+mod script;
+mod support;
+
+use coordinator::TimedOut;
+use hub::{Barrier, HubCommand, Mode};
+use proptest::prelude::*;
+use proptest::sample::Index;
+use serde_json::json;
+use wire::call::{CallEnd, CallOutcome};
+use wire::command::Command;
+use wire::{CallId, WallTime};
+
+use script::{Act, Script, expiring, request, small};
+use support::{Input, World, first_word, named};
+
+#[derive(Debug, Clone)]
+enum Step {
+    /// Asks for an operation; once in a while with another body than the first time.
+    Ask {
+        operation: u32,
+        other: bool,
+        cause: u32,
+        expires: Option<u64>,
+    },
+    End {
+        pick: Index,
+        outcome: u8,
+        attempts: u32,
+    },
+    EndAbandoned {
+        pick: Index,
+        outcome: u8,
+        attempts: u32,
+    },
+    EndUnknown {
+        operation: u32,
+        step: u32,
+        n: u32,
+    },
+    Fire(Index),
+    FireStale(u64, u32),
+    /// Tells one that lives; or one that may not.
+    Tell {
+        pick: Index,
+        stranger: bool,
+        command: u8,
+    },
+    Configure {
+        remembered: usize,
+    },
+    Save,
+    Reload(u64),
+}
+
+/// What leaves the operation where it is.
+fn aside() -> impl Strategy<Value = Act> {
+    prop_oneof![
+        1 => Just(Act::Yield),
+        2 => Just(Act::Note),
+        1 => (1..4_u32).prop_map(Act::Keep),
+        1 => (1..4_u32).prop_map(Act::Again),
+        1 => prop::num::f64::NORMAL.prop_map(Act::Done),
+        2 => Just(Act::Failed),
+        1 => prop_oneof![Just(Act::DoneLarge), Just(Act::Refuse), Just(Act::Show)],
+        2 => "[ab]".prop_map(Act::Count),
+    ]
+}
+
+/// What it waits for next, if anything.
+fn main() -> impl Strategy<Value = Act> {
+    let mode = prop_oneof![2 => Just(Mode::AtOnce), 1 => Just(Mode::OneByOne)];
+    let barrier = prop_oneof![3 => Just(Barrier::All), 1 => Just(Barrier::First), 1 => Just(Barrier::Quorum(2))];
+    prop_oneof![
+        8 => (mode, barrier, prop::collection::vec((1..4_u32, 0..3_u8), 0..4)).prop_map(|(m, b, c)| Act::Step(m, b, c)),
+        4 => Just(Act::Undo),
+        1 => Just(Act::Wait),
+        1 => any::<bool>().prop_map(|within| Act::WaitFor { within }),
+        2 => prop_oneof![Just(Act::Panic), Just(Act::Illegal), Just(Act::Note), Just(Act::End)],
+    ]
+}
+
+fn scripts() -> impl Strategy<Value = Vec<Vec<Vec<Act>>>> {
+    let page = (prop::collection::vec(aside(), 0..2), main());
+    let page = page.prop_map(|(mut page, main)| {
+        page.push(main);
+        page
+    });
+    prop::collection::vec(prop::collection::vec(page, 0..7), 4)
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let ask = (0..9_u32, prop::bool::weighted(0.1), 0..12_u32, prop::option::weighted(0.2, 0..60_u64));
+    let end = || (any::<Index>(), 0..4_u8, 0..3_u32);
+    let tell = (any::<Index>(), prop::bool::weighted(0.1), 0..8_u8);
+    let step = prop_oneof![
+        6 => ask.prop_map(|(operation, other, cause, expires)| Step::Ask { operation, other, cause, expires }),
+        10 => end().prop_map(|(pick, outcome, attempts)| Step::End { pick, outcome, attempts }),
+        3 => end().prop_map(|(pick, outcome, attempts)| Step::EndAbandoned { pick, outcome, attempts }),
+        1 => (0..9_u32, 0..4_u32, 0..4_u32).prop_map(|(operation, step, n)| Step::EndUnknown { operation, step, n }),
+        3 => any::<Index>().prop_map(Step::Fire),
+        1 => (0..10_u64, 0..4_u32).prop_map(|(slot, generation)| Step::FireStale(slot, generation)),
+        6 => tell.prop_map(|(pick, stranger, command)| Step::Tell { pick, stranger, command }),
+        1 => (0..5_usize).prop_map(|remembered| Step::Configure { remembered }),
+        3 => Just(Step::Save),
+        3 => any::<u64>().prop_map(Step::Reload),
+    ];
+    prop::collection::vec(step, 0..100)
+}
+
+fn outcome(outcome: u8) -> CallOutcome {
+    match outcome {
+        0 => CallOutcome::Refused("no".into()),
+        1 => CallOutcome::TimedOut,
+        2 => CallOutcome::Replied("turn the page".into()),
+        _ => CallOutcome::Replied("{}".into()),
+    }
+}
+
+fn command(command: u8) -> Command {
+    match command {
+        0..=3 => Command::Resume,
+        4 => Command::Abort,
+        5 => Command::Cancel,
+        6 => Command::Signal { name: "go".into(), body: json!("no") },
+        _ => Command::Signal { name: "go".into(), body: json!({ "yes": 0.1 }) },
+    }
+}
+
+fn picked(calls: &[CallId], pick: Index) -> Option<CallId> {
+    (!calls.is_empty()).then(|| pick.get(calls).clone())
+}
+
+/// What a step is in this world, if it can be taken.
+fn input(world: &World<Script>, scripts: &[Vec<Vec<Act>>], step: &Step) -> Option<Input> {
+    // Three operations on each of three keys.
+    let name = |operation: u32| format!("op-{operation}");
+    let ended = |id, outcome, attempts| Input::CallEnded(CallEnd { id, lane: 0, attempts, outcome });
+    Some(match step {
+        Step::Ask { operation, other, cause, expires } => {
+            let script = &scripts[(*operation as usize + usize::from(*other)) % scripts.len()];
+            let request = request(&name(*operation), &format!("key-{}", operation % 3), &format!("r-{cause}"), script);
+            Input::Request(expiring(request, expires.map(|after| WallTime(world.at.0 + after))))
+        }
+        Step::End { pick, outcome: how, attempts } => ended(picked(&world.open, *pick)?, outcome(*how), *attempts),
+        Step::EndAbandoned { pick, outcome: how, attempts } => {
+            ended(picked(&world.abandoned, *pick)?, outcome(*how), *attempts)
+        }
+        Step::EndUnknown { operation, step, n } => {
+            ended(CallId::new(named(&name(*operation)), *step, *n), outcome(3), 1)
+        }
+        Step::Fire(pick) => {
+            let timers: Vec<(u64, u32)> = world.timers.iter().map(|(key, generation)| (*key, *generation)).collect();
+            let (key, generation) = *(!timers.is_empty()).then(|| pick.get(&timers))?;
+            Input::TimedOut(TimedOut { key, generation })
+        }
+        Step::FireStale(key, generation) => Input::TimedOut(TimedOut { key: *key, generation: *generation }),
+        Step::Tell { pick, stranger, command: which } => {
+            let live = world.table.unfinished();
+            let known = (!stranger && !live.is_empty()).then(|| first_word(pick.get::<String>(&live)));
+            let operation = named(&known.unwrap_or_else(|| name(3)));
+            Input::Command(HubCommand { operation, cause: format!("c-{}", world.at.0), command: command(*which) })
+        }
+        Step::Configure { remembered } => Input::Configure(small(*remembered)),
+        Step::Save | Step::Reload(_) => return None,
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever happened, a table that was loaded goes on as the one that was not, has nothing to save, and what it has saved
+    /// is what it would save from the beginning.
+    #[test]
+    fn a_hub_that_was_loaded_is_the_hub_that_was_saved(scripts in scripts(), steps in steps()) {
+        let mut world = World::<Script>::new(&small(3));
+        for step in &steps {
+            world.at.0 += 7;
+            match step {
+                Step::Save => _ = world.save()?,
+                Step::Reload(seed) => world.reload(*seed)?,
+                step => {
+                    if let Some(input) = input(&world, &scripts, step) {
+                        world.give(input)?;
+                    }
+                }
+            }
+        }
+        world.reload(7)?;
+    }
+}
+
+fn run_to_the_end(world: &mut World<Script>, from: u32, count: u32) {
+    for n in from..from + count {
+        let script = [vec![Act::Step(Mode::AtOnce, Barrier::All, vec![(1, 1), (2, 1)])]];
+        world.give(Input::Request(request(&format!("op-{n}"), "key", "r", &script))).unwrap();
+        while let Some(id) = world.open.first().cloned() {
+            let outcome = CallOutcome::Replied("{}".into());
+            world.give(Input::CallEnded(CallEnd { id, lane: 0, attempts: 1, outcome })).unwrap();
+        }
+    }
+}
+
+/// DESIGN section 6. One record for each of them, and one for the table: however many have begun, worked and ended.
+#[test]
+fn an_operation_that_begins_and_ends_between_two_snapshots_costs_one_record() {
+    let mut world = World::<Script>::new(&small(100));
+    run_to_the_end(&mut world, 0, 1);
+    assert_eq!(world.save().unwrap(), 1 + 1);
+    run_to_the_end(&mut world, 1, 20);
+    assert_eq!(world.save().unwrap(), 20 + 1);
+    assert_eq!(world.save().unwrap(), 0, "nothing has happened");
+    let keys: Vec<&str> = world.saved.keys().map(String::as_str).filter(|key| !key.starts_with("finished/")).collect();
+    assert_eq!(keys, ["table"]);
+}
+
+/// What is forgotten costs nothing: the next one lies in its place.
+#[test]
+fn a_forgotten_operation_costs_no_record() {
+    let mut world = World::<Script>::new(&small(3));
+    run_to_the_end(&mut world, 0, 10);
+    assert_eq!(world.save().unwrap(), 3 + 1, "the last three");
+    run_to_the_end(&mut world, 10, 2);
+    assert_eq!(world.save().unwrap(), 2 + 1);
+    assert_eq!(world.saved.len(), 3 + 1);
+}
+
+#[test]
+fn with_another_bound_what_is_beyond_it_is_gone_and_the_rest_is_in_its_place() {
+    let mut world = World::<Script>::new(&small(3));
+    run_to_the_end(&mut world, 0, 10);
+    world.reload(1).unwrap();
+    for (remembered, left) in [(2, 2), (50, 2), (0, 0), (3, 0)] {
+        world.give(Input::Configure(small(remembered))).unwrap();
+        world.reload(3).unwrap();
+        assert_eq!(world.saved.len(), left + 1, "{remembered} are remembered");
+    }
+}

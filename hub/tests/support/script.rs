@@ -1,0 +1,188 @@
+//! A workflow that does what its request says, page by page: everything that a workflow may decide.
+
+use hub::{
+    Barrier, CallSpec, Event, Fx, HubRequest, HubSettings, Illegal, Kept, LaneState, Mode, StepSpec, UndoSpec, Workflow,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use topology::{Saver, Settings, Stored, Unreadable};
+use wire::answer::Answer;
+use wire::{Code, OperationId, Problem, WallTime};
+
+use super::named;
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) enum Act {
+    /// A step of calls: a tag, and how it is undone (not, where it was done, always).
+    Step(Mode, Barrier, Vec<(u32, u8)>),
+    Undo,
+    Wait,
+    WaitFor {
+        within: bool,
+    },
+    Yield,
+    Note,
+    Keep(u32),
+    Again(u32),
+    Done(f64),
+    DoneLarge,
+    Failed,
+    Refuse,
+    Show,
+    Count(String),
+    End,
+    Panic,
+    Illegal,
+}
+
+hub::states! {
+    /// Where a script is.
+    pub(crate) enum ScriptState { New = "-", Odd = "on an odd page", Even = "on an even page", Ended = "ended" }
+}
+
+/// A script in progress.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Script {
+    pages: Vec<Vec<Act>>,
+    page: usize,
+    answered: bool,
+    events: Vec<String>,
+}
+
+/// How often scripts said `Count`, by a word; one that comes to three is forgotten.
+#[derive(Debug, Default)]
+pub(crate) struct Tally(Kept<String, u32>);
+
+impl LaneState for Tally {
+    fn save(&mut self, saver: &mut Saver<'_>) {
+        self.0.save(saver, Clone::clone);
+    }
+
+    fn load(&mut self, stored: &Stored<'_>) -> Result<(), Unreadable> {
+        self.0.load(stored.key().to_owned(), stored.read()?);
+        Ok(())
+    }
+}
+
+impl Workflow for Script {
+    const NAME: &'static str = "script";
+    type State = ScriptState;
+    type Request = Value;
+    type Lane = Tally;
+
+    fn begin(_: &OperationId, _: &str, request: Value) -> Result<Self, Problem> {
+        let pages = serde_json::from_value(request);
+        let pages = pages.map_err(|error| Problem::field("body", "no script", &error.to_string()))?;
+        Ok(Self { pages, page: 0, answered: false, events: Vec::new() })
+    }
+
+    fn on(&mut self, state: ScriptState, event: &Event, fx: &mut Fx<'_, Self>) -> Result<ScriptState, Illegal> {
+        self.events.push(format!("{event:?}"));
+        match event {
+            Event::Replied { body, .. } if body != "turn the page" => return Ok(state),
+            Event::Signal { body, .. } if body == &json!("no") => return Err(Illegal),
+            _ => {}
+        }
+        // One that broke a rule is on its next page when it goes on.
+        self.page += 1;
+        let Some(page) = self.pages.get(self.page - 1).cloned() else {
+            if !self.answered {
+                fx.answer(Answer::Done(json!({ "events": self.events.len() })));
+            }
+            fx.end();
+            return Ok(ScriptState::Ended);
+        };
+        for act in page {
+            if self.act(act, fx)? {
+                return Ok(ScriptState::Ended);
+            }
+        }
+        Ok(if self.page % 2 == 0 { ScriptState::Even } else { ScriptState::Odd })
+    }
+
+    fn aborted(&mut self, lane: &mut Tally) {
+        lane.0.insert("aborted".into(), 1);
+    }
+}
+
+impl Script {
+    /// Does one thing; true where it is over.
+    fn act(&mut self, act: Act, fx: &mut Fx<'_, Self>) -> Result<bool, Illegal> {
+        match act {
+            Act::Step(mode, barrier, calls) => {
+                let calls = calls.into_iter().map(|(tag, undo)| call(tag, undo)).collect();
+                fx.step(StepSpec { name: "do", mode, barrier, within_ms: 300, calls });
+            }
+            Act::Undo => fx.undo("undo", 300),
+            Act::Wait => fx.wait("a while", 50),
+            Act::WaitFor { within } => fx.wait_for("go", "somebody to say go", within.then_some(500)),
+            Act::Yield => fx.yields(),
+            Act::Note => fx.note("noted"),
+            Act::Keep(tag) => fx.keep(tag),
+            Act::Again(tag) => fx.undo_again(tag),
+            Act::Done(number) => self.answer(Answer::Done(json!({ "number": number })), fx),
+            Act::DoneLarge => self.answer(Answer::Done(json!("x".repeat(500))), fx),
+            Act::Failed => self.answer(Answer::Failed(Value::Null), fx),
+            Act::Refuse => self.answer(Answer::Refused(Problem::new(Code::Busy, "told to")), fx),
+            Act::Show => fx.show("script", "k", Some(json!(self.page))),
+            Act::Count(word) => {
+                let count = fx.lane.0.get(&word).copied().unwrap_or(0) + 1;
+                if count < 3 {
+                    fx.lane.0.insert(word, count);
+                } else {
+                    fx.lane.0.remove(&word);
+                }
+            }
+            Act::End => {
+                self.answer(Answer::Done(json!("end")), fx);
+                fx.end();
+                return Ok(true);
+            }
+            // Without the hook, which would print each.
+            Act::Panic => std::panic::resume_unwind(Box::new("told to")),
+            Act::Illegal => return Err(Illegal),
+        }
+        Ok(false)
+    }
+
+    fn answer(&mut self, answer: Answer, fx: &mut Fx<'_, Self>) {
+        if !self.answered {
+            self.answered = true;
+            fx.answer(answer);
+        }
+    }
+}
+
+fn call(tag: u32, undo: u8) -> CallSpec {
+    CallSpec {
+        tag,
+        service: "spoke",
+        key: format!("key-{tag}"),
+        what: format!("do {tag}"),
+        body: "{}".into(),
+        within_ms: 100,
+        undo: (undo > 0).then(|| UndoSpec {
+            what: format!("undo {tag}"),
+            body: "{}".into(),
+            within_ms: 100,
+            always: undo > 1,
+        }),
+        swallow: tag == 3,
+    }
+}
+
+pub(crate) fn request(operation: &str, key: &str, cause: &str, script: &[Vec<Act>]) -> HubRequest {
+    let request = serde_json::to_value(script).expect("a script is plain data");
+    let body = Ok(wire::request::Request { workflow: "script".into(), request });
+    HubRequest { operation: named(operation), cause: cause.into(), key: key.into(), expires: None, body }
+}
+
+pub(crate) fn expiring(request: HubRequest, expires: Option<WallTime>) -> HubRequest {
+    HubRequest { expires, ..request }
+}
+
+/// So small that every bound is met.
+pub(crate) fn small(remembered: usize) -> Settings {
+    let hub = HubSettings { live: 6, active: 2, waiting_per_key: 2, remembered, answer_bytes: 200 };
+    Settings::default().with("hub", &hub)
+}
