@@ -262,6 +262,7 @@ impl<'a> Run<'a> {
             };
             self.processes[place].frozen = None;
             self.turns += 1;
+            self.watch.keep();
             let turn = self.processes[place].turn();
             if self.processes[place].bus.is_dead() {
                 self.die(place);
@@ -436,6 +437,10 @@ impl<'a> Run<'a> {
 
     /// Every record of a topic.
     fn records(&self, topic: &str) -> Vec<Record> {
+        // What was in an inbox may be there no more.
+        if let Some(kept) = self.watch.kept.get(topic) {
+            return kept.clone();
+        }
         let partitions = self.bus.topic(topic).expect("the bus answers").map_or(0, |topic| topic.partitions);
         let mut reader = self.bus.reader().expect("the bus answers");
         for partition in 0..partitions {

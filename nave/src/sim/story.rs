@@ -53,9 +53,9 @@ impl fmt::Display for Story {
     }
 }
 
-/// Records in words: what kind, and which.
+/// Records in words: what kind, and which. Of a snapshot there is one line, of its head.
 pub(super) fn records(records: &[Outgoing]) -> String {
-    let told = records.iter().filter(|record| !is_view(&record.headers));
+    let told = records.iter().filter(|record| !is_view(&record.headers) && !is_state(record));
     let lines: Vec<String> = told.clone().take(SHOWN).map(|record| one(&record.headers, Some(&record.topic))).collect();
     let more = told.count() - lines.len();
     let rest = if more > 0 { format!("; and {more} more") } else { String::new() };
@@ -82,8 +82,16 @@ fn is_view(headers: &Headers) -> bool {
     headers.get("ce_type") == Some(b"nave.view")
 }
 
+/// Part of a snapshot, which is told by its head.
+fn is_state(record: &Outgoing) -> bool {
+    record.topic.ends_with(".snap") && record.headers.get("nave-covers").is_none()
+}
+
 fn one(headers: &Headers, topic: Option<&str>) -> String {
     let text = |name: &str| headers.get(name).map(String::from_utf8_lossy);
+    if let (Some(covers), Some(topic)) = (text("nave-covers"), topic) {
+        return format!("snapshot up to {covers} -> {topic}");
+    }
     let kind = text("ce_type").unwrap_or("something unreadable".into());
     let kind = kind.strip_prefix("nave.").unwrap_or(&kind).escape_debug().to_string();
     let id = text("ce_causationid").filter(|_| ["reply", "refusal", "failure"].contains(&&*kind));

@@ -16,6 +16,9 @@ use super::weather::Weather;
 /// What was seen so far.
 pub(super) struct Watch {
     egress: Box<dyn Reader>,
+    inboxes: Box<dyn Reader>,
+    /// What was ever in the inboxes, in no order of their lanes: the bus lets go of what a snapshot covers.
+    pub(super) kept: BTreeMap<String, Vec<Record>>,
     records: Vec<Record>,
     /// Operations that were answered, done or failed, and the first time in order.
     pub(super) answered: BTreeMap<OperationId, Answer>,
@@ -30,19 +33,34 @@ pub(super) struct Watch {
 impl Watch {
     pub(super) fn new(bus: &Embedded, topology: &Topology, names: &Topics) -> Self {
         let mut egress = bus.reader().expect("a bus in memory gives readers");
+        let mut inboxes = bus.reader().expect("a bus in memory gives readers");
+        let mut kept = BTreeMap::new();
         for stage in topology.stages() {
+            let inbox = names.inbox(topology.name(), &stage.name);
             for lane in 0..stage.lanes {
+                inboxes.assign(&inbox, lane, 0).expect("it was just made");
                 egress.assign(&names.egress(topology.name(), &stage.name), lane, 0).expect("it was just made");
             }
+            kept.insert(inbox, Vec::new());
         }
         Self {
             egress,
+            inboxes,
+            kept,
             records: Vec::new(),
             answered: BTreeMap::new(),
             order: Vec::new(),
             refused: BTreeSet::new(),
             done: BTreeMap::new(),
             undone: BTreeSet::new(),
+        }
+    }
+
+    /// Reads what came into the inboxes.
+    pub(super) fn keep(&mut self) {
+        self.inboxes.poll(usize::MAX, Duration::ZERO, &mut self.records).expect("it is read before it is let go");
+        for record in self.records.drain(..) {
+            self.kept.get_mut(&*record.topic).expect("it was assigned").push(record);
         }
     }
 

@@ -11,6 +11,7 @@ impl Run<'_> {
     /// What must be so in the end.
     pub(super) fn at_rest(&mut self) -> Result<(), String> {
         self.look()?;
+        self.watch.keep();
         let mut places = BTreeMap::new();
         let mut asked = Vec::new();
         for (place, client) in self.clients.all.iter().enumerate() {
