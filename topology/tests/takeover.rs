@@ -274,6 +274,25 @@ fn a_shard_that_loses_its_lanes_while_it_tries_a_commit_again_goes_on_with_those
     assert_eq!(sums_of(&lanes, 0), [1, 3]);
 }
 
+/// Records that wait while a commit is tried again are handled before those that come when it is settled, even where a lane that is asked
+/// back settles it in the middle of a turn.
+#[test]
+fn records_that_wait_for_a_commit_are_not_overtaken() {
+    let (mut lanes, fates) = scripted(sums(), 0);
+    lanes.join();
+    lanes.run_ms(10);
+    fates.commit(CommitFate::Fails(away()));
+    for (n, id) in [(1, "first"), (10, "waits"), (100, "comes with the news that a lane is asked back")] {
+        (0..2).for_each(|lane| ask(&lanes, &key(lane), n, &format!("{id}/{lane}")));
+        if n == 100 {
+            lanes.join();
+        }
+        lanes.run_ms(1);
+    }
+    assert!(lanes.run_ms(1_000));
+    assert_eq!((sums_of(&lanes, 0), sums_of(&lanes, 1)), (vec![1, 11, 111], vec![1, 11, 111]));
+}
+
 /// Counts the timeouts that it gets, and publishes each.
 #[derive(Default)]
 struct Alarm(u64);

@@ -232,7 +232,10 @@ impl Shard {
             Arrival::Assigned(partitions) => partitions.into_iter().for_each(|partition| self.assign(partition)),
             Arrival::Revoking(partitions) => self.revoke(&partitions)?,
             Arrival::Lost(partitions) => self.forget(&partitions),
-            Arrival::Record(record) if self.pending.retry.is_some() => self.held.push_back(record),
+            // What is settled in the middle of a turn does not let later records overtake those that waited for it.
+            Arrival::Record(record) if self.pending.retry.is_some() || !self.held.is_empty() => {
+                self.held.push_back(record);
+            }
             Arrival::Record(record) => self.handle(&record),
         }
         Ok(())
