@@ -1,4 +1,5 @@
 //! A workflow that does what its request says, page by page: everything that a workflow may decide.
+#![allow(dead_code, reason = "each test file uses a part of it")]
 
 use hub::{
     Barrier, CallSpec, Event, Fx, HubRequest, HubSettings, Illegal, Kept, LaneState, Mode, StepSpec, UndoSpec, Workflow,
