@@ -1,7 +1,5 @@
 //! A table that is saved and loaded, beside a twin that is neither.
-//!
-//! Each test file uses a part of it.
-#![allow(dead_code, reason = "each test file uses a part of it")]
+#![expect(dead_code, reason = "each test file uses some of it")]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -96,8 +94,8 @@ pub(crate) fn load<W: Workflows>(
     seed: u64,
 ) -> Result<(HubTable<W>, Vec<String>), Unreadable> {
     let mut table = table(settings);
-    let mut keys: Vec<(u64, &String)> = saved.keys().map(|key| (0, key)).collect();
-    keys.iter_mut().for_each(|(place, key)| *place = wire::hash::fnv1a(key.bytes()).wrapping_mul(seed | 1));
+    let place = |key: &String| wire::hash::fnv1a(key.bytes()).wrapping_mul(seed | 1);
+    let mut keys: Vec<(u64, &String)> = saved.keys().map(|key| (place(key), key)).collect();
     keys.sort_unstable();
     for (_, key) in keys {
         table.load(&Stored::new(key, version, &saved[key]))?;
@@ -204,12 +202,12 @@ impl<W: Workflows> World<W> {
         keys.dedup();
         prop_assert_eq!(keys.len(), count, "each key once");
         apply(&mut self.saved, changes);
-        let scratch = self.from_scratch();
-        prop_assert_eq!(readable(&self.saved), readable(&scratch));
+        let at_once = self.saved_at_once();
+        prop_assert_eq!(readable(&self.saved), readable(&at_once));
         Ok(count)
     }
 
-    fn from_scratch(&self) -> Saved {
+    fn saved_at_once(&self) -> Saved {
         let mut table = table::<W>(&self.begun);
         for (at, input) in &self.inputs {
             give(&mut table, *at, input.clone());
