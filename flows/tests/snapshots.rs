@@ -1,25 +1,18 @@
 //! What the flow workflows and their registry save and load: see `hub/tests/snapshots.rs`.
 
+mod network;
 #[path = "../../hub/tests/support/mod.rs"]
 mod support;
 
-use std::collections::BTreeMap;
-
 use coordinator::TimedOut;
-use flows::{CreateFlow, FlowSettings, RemoveFlow};
-use hub::{HubCommand, HubEffect, HubRequest, HubSettings};
+use hub::HubCommand;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::test_runner::TestCaseError;
-use serde_json::{Value, json};
-use topology::Settings;
-use wire::CallId;
-use wire::call::{CallCommand, CallEnd, CallOutcome};
-use wire::speaker::{Action, Command as Asked, Reply, Rule, SwitchId};
+use serde_json::json;
 
-use support::{Input, World, first_word, named};
-
-type Flows = (CreateFlow, RemoveFlow);
+use network::{Network, request, settings};
+use support::{Input, first_word, named};
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -75,117 +68,56 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 0..150)
 }
 
-fn settings(cookies: u64, meters: u64) -> Settings {
-    let hub = HubSettings { live: 6, active: 3, waiting_per_key: 2, remembered: 3, ..HubSettings::default() };
-    Settings::default().with("hub", &hub).with("flows", &FlowSettings { cookies, meters, ..FlowSettings::default() })
-}
-
-fn request(workflow: &str, operation: u32, flow: &str, request: Value) -> Input {
-    let body = Ok(wire::request::Request { workflow: workflow.into(), request });
-    let operation = named(&format!("op-{operation}-{flow}"));
-    Input::Request(HubRequest { operation, cause: "r".into(), key: flow.into(), expires: None, body })
-}
-
-/// Flows, and the switches that they stand on.
-struct Network {
-    world: World<Flows>,
-    asked: BTreeMap<CallId, Asked>,
-    rules: BTreeMap<(SwitchId, u64), Rule>,
-}
-
-impl Network {
-    fn new() -> Self {
-        Self { world: World::new(&settings(8, 6)), asked: BTreeMap::new(), rules: BTreeMap::new() }
-    }
-
-    fn give(&mut self, input: Input) -> Result<(), TestCaseError> {
-        for effect in self.world.give(input)? {
-            if let HubEffect::Call(CallCommand::Start(call)) = effect {
-                self.asked.insert(call.id, serde_json::from_str(&call.body).expect("a command"));
-            }
+/// Takes a step, where it can be taken.
+fn on(network: &mut Network, step: &Step) -> Result<(), TestCaseError> {
+    network.world.at.0 += 7;
+    match step {
+        Step::Create { operation, flow, length, drill, strict } => {
+            let flow = format!("flow-{flow}");
+            let body = json!({ "flowid": flow, "length": length, "error": drill, "strict": strict });
+            network.give(request("create-flow", *operation, &flow, body))
         }
-        Ok(())
-    }
-
-    /// What the switch answers.
-    fn reply(&mut self, call: &CallId) -> String {
-        let reply = match self.asked[call].action.clone() {
-            Action::Install { rule } => {
-                let existed = self.rules.insert((rule.switch.clone(), rule.cookie), rule).is_some();
-                Reply::Installed { existed }
-            }
-            Action::Read { switch, cookie } => Reply::Found { rule: self.rules.get(&(switch, cookie)).cloned() },
-            Action::Remove { switch, cookie } => {
-                Reply::Removed { existed: self.rules.remove(&(switch, cookie)).is_some() }
-            }
-        };
-        serde_json::to_string(&reply).expect("plain data")
-    }
-
-    fn end(&mut self, id: CallId, outcome: u8, attempts: u32) -> Result<(), TestCaseError> {
-        let outcome = match outcome {
-            0 => CallOutcome::Refused("no".into()),
-            1 => CallOutcome::TimedOut,
-            // Somebody has taken the rule away.
-            2 => {
-                self.rules.clear();
-                CallOutcome::Replied(self.reply(&id))
-            }
-            _ => CallOutcome::Replied(self.reply(&id)),
-        };
-        self.give(Input::CallEnded(CallEnd { id, lane: 1, attempts, outcome }))
-    }
-
-    fn on(&mut self, step: &Step) -> Result<(), TestCaseError> {
-        self.world.at.0 += 7;
-        match step {
-            Step::Create { operation, flow, length, drill, strict } => {
-                let flow = format!("flow-{flow}");
-                let body = json!({ "flowid": flow, "length": length, "error": drill, "strict": strict });
-                self.give(request("create-flow", *operation, &flow, body))
-            }
-            Step::Remove { operation, flow } => {
-                let flow = format!("flow-{flow}");
-                self.give(request("remove-flow", *operation, &flow, json!({ "flowid": flow })))
-            }
-            Step::End { pick, outcome, attempts } => {
-                if self.world.open.is_empty() {
-                    return Ok(());
-                }
-                let id = pick.get(&self.world.open).clone();
-                self.end(id, *outcome, *attempts)
-            }
-            Step::EndAbandoned { pick, attempts } => {
-                if self.world.abandoned.is_empty() {
-                    return Ok(());
-                }
-                let id = pick.get(&self.world.abandoned).clone();
-                self.end(id, 1, *attempts)
-            }
-            Step::Fire(pick) => {
-                let timers: Vec<(u64, u32)> = self.world.timers.iter().map(|(key, at)| (*key, *at)).collect();
-                if timers.is_empty() {
-                    return Ok(());
-                }
-                let (key, generation) = *pick.get(&timers);
-                self.give(Input::TimedOut(TimedOut { key, generation }))
-            }
-            Step::Tell { pick, command } => {
-                let live = self.world.table.unfinished();
-                if live.is_empty() {
-                    return Ok(());
-                }
-                let command = match command {
-                    0 => wire::command::Command::Resume,
-                    1 => wire::command::Command::Abort,
-                    _ => wire::command::Command::Cancel,
-                };
-                let operation = named(&first_word(pick.get::<String>(&live)));
-                self.give(Input::Command(HubCommand { operation, cause: "c".into(), command }))
-            }
-            Step::Configure { cookies, meters } => self.give(Input::Configure(settings(*cookies, *meters))),
-            Step::Reload(seed) => self.world.reload(*seed),
+        Step::Remove { operation, flow } => {
+            let flow = format!("flow-{flow}");
+            network.give(request("remove-flow", *operation, &flow, json!({ "flowid": flow })))
         }
+        Step::End { pick, outcome, attempts } => {
+            if network.world.open.is_empty() {
+                return Ok(());
+            }
+            let id = pick.get(&network.world.open).clone();
+            network.end(id, *outcome, *attempts)
+        }
+        Step::EndAbandoned { pick, attempts } => {
+            if network.world.abandoned.is_empty() {
+                return Ok(());
+            }
+            let id = pick.get(&network.world.abandoned).clone();
+            network.end(id, 1, *attempts)
+        }
+        Step::Fire(pick) => {
+            let timers: Vec<(u64, u32)> = network.world.timers.iter().map(|(key, at)| (*key, *at)).collect();
+            if timers.is_empty() {
+                return Ok(());
+            }
+            let (key, generation) = *pick.get(&timers);
+            network.give(Input::TimedOut(TimedOut { key, generation }))
+        }
+        Step::Tell { pick, command } => {
+            let live = network.world.table.unfinished();
+            if live.is_empty() {
+                return Ok(());
+            }
+            let command = match command {
+                0 => wire::command::Command::Resume,
+                1 => wire::command::Command::Abort,
+                _ => wire::command::Command::Cancel,
+            };
+            let operation = named(&first_word(pick.get::<String>(&live)));
+            network.give(Input::Command(HubCommand { operation, cause: "c".into(), command }))
+        }
+        Step::Configure { cookies, meters } => network.give(Input::Configure(settings(*cookies, *meters))),
+        Step::Reload(seed) => network.world.reload(*seed),
     }
 }
 
@@ -194,9 +126,9 @@ proptest! {
 
     #[test]
     fn flows_that_were_loaded_are_the_flows_that_were_saved(steps in steps()) {
-        let mut network = Network::new();
+        let mut network = Network::new(&settings(8, 6));
         for step in &steps {
-            network.on(step)?;
+            on(&mut network, step)?;
         }
         network.world.reload(7)?;
     }
@@ -205,7 +137,7 @@ proptest! {
 /// A flow that comes and goes costs what it leaves: its end, the table, and the pools that it drew from.
 #[test]
 fn a_flow_that_is_made_and_removed_between_two_snapshots_leaves_its_two_ends_and_the_pools() {
-    let mut network = Network::new();
+    let mut network = Network::new(&settings(8, 6));
     network.give(request("create-flow", 1, "a", json!({ "flowid": "a", "length": 2 }))).unwrap();
     network.give(request("remove-flow", 2, "a", json!({ "flowid": "a" }))).unwrap();
     while let Some(id) = network.world.open.first().cloned() {

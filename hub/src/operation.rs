@@ -55,12 +55,27 @@ enum CallState {
     Failed,
 }
 
+/// A call by its place in its operation, step and number. Its id has the operation's in it, a thousand times over where a step
+/// has as many calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Place(u32, u32);
+
+impl Place {
+    fn of(call: &CallId) -> Self {
+        Self(call.step, call.n)
+    }
+
+    fn id(self, operation: &OperationId) -> CallId {
+        CallId::new(operation.clone(), self.0, self.1)
+    }
+}
+
 #[derive(Debug, Serialize, Deserialize)]
 struct OpenCall {
     spec: CallSpec,
     /// The calls that it undoes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    undoes: Vec<CallId>,
+    undoes: Vec<Place>,
     state: CallState,
 }
 
@@ -94,7 +109,7 @@ impl OpenStep {
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Compensation {
-    call: CallId,
+    call: Place,
     mode: Mode,
     tag: u32,
     #[serde(with = "crate::word")]
@@ -286,7 +301,7 @@ impl<W: Workflows> Running<W> {
         let spec = &mut call.spec;
         if let Some(undo) = spec.undo.take() {
             self.compensations.push(Compensation {
-                call: id.clone(),
+                call: Place::of(&id),
                 mode: open.mode,
                 tag: spec.tag,
                 service: spec.service,
@@ -302,7 +317,7 @@ impl<W: Workflows> Running<W> {
             key: spec.key.clone(),
             what: spec.what.clone(),
             body: std::mem::take(&mut spec.body),
-            undoes: call.undoes.clone(),
+            undoes: call.undoes.iter().map(|place| place.id(&self.id)).collect(),
             lane: 0,
             within_ms: spec.within_ms,
             swallow: spec.swallow,
@@ -354,7 +369,7 @@ impl<W: Workflows> Running<W> {
                         CallOutcome::TimedOut | CallOutcome::Replied(_) => failure.attempts == 0,
                     };
                     if not_done {
-                        self.compensations.retain(|done| done.undo.always || done.call != end.id);
+                        self.compensations.retain(|done| done.undo.always || done.call != Place::of(&end.id));
                     }
                     if self.can_still_pass() {
                         if mode == Mode::OneByOne {
@@ -381,11 +396,12 @@ impl<W: Workflows> Running<W> {
         if end.attempts > 0 || matches!(end.outcome, CallOutcome::Replied(_)) {
             return None;
         }
-        let matches = |done: &&mut Compensation| done.call == end.id && !done.undone && !done.undo.always;
+        let place = Place::of(&end.id);
+        let matches = |done: &&mut Compensation| done.call == place && !done.undone && !done.undo.always;
         let done = self.compensations.iter_mut().find(matches)?;
         (done.undone, done.never_sent) = (true, true);
         let Some(open) = self.open.as_mut().filter(|open| open.undoing) else { return Some(Vec::new()) };
-        let (number, undo) = (open.number, open.calls.iter().position(|call| call.undoes.contains(&end.id)));
+        let (number, undo) = (open.number, open.calls.iter().position(|call| call.undoes.contains(&place)));
         if let Some((i, call)) = undo.and_then(|i| Some((i, open.calls.get_mut(i)?))) {
             if call.state == CallState::Open {
                 send(CallCommand::Abandon(call_id(&self.id, number, i)));
@@ -438,7 +454,7 @@ impl<W: Workflows> Running<W> {
         send: &mut impl FnMut(CallCommand),
     ) -> Option<Event> {
         let open = self.compensations.iter().filter(|compensation| !compensation.undone);
-        self.undo_steps = open.map(|compensation| compensation.call.step).collect();
+        self.undo_steps = open.map(|compensation| compensation.call.0).collect();
         self.undo_steps.dedup();
         self.undo_name = name;
         self.undo_next_step(at, send)
@@ -446,7 +462,7 @@ impl<W: Workflows> Running<W> {
 
     fn undo_next_step(&mut self, at: WallTime, send: &mut impl FnMut(CallCommand)) -> Option<Event> {
         let Some(step) = self.undo_steps.pop() else { return Some(self.undo_outcome()) };
-        let open = self.compensations.iter().rev().filter(|c| c.call.step == step && !c.undone);
+        let open = self.compensations.iter().rev().filter(|c| c.call.0 == step && !c.undone);
         let calls: Vec<OpenCall> = open
             .map(|compensation| OpenCall {
                 spec: CallSpec {
@@ -459,11 +475,11 @@ impl<W: Workflows> Running<W> {
                     undo: None,
                     swallow: false,
                 },
-                undoes: vec![compensation.call.clone()],
+                undoes: vec![compensation.call],
                 state: CallState::Waiting,
             })
             .collect();
-        let mode = self.compensations.iter().find(|c| c.call.step == step).map_or(Mode::AtOnce, |c| c.mode);
+        let mode = self.compensations.iter().find(|c| c.call.0 == step).map_or(Mode::AtOnce, |c| c.mode);
         self.open(at, self.undo_name, mode, Barrier::All, calls, send);
         if let Some(open) = &mut self.open {
             open.undoing = true;
@@ -521,8 +537,8 @@ impl<W: Workflows> Running<W> {
         }
         let undone = self.open.iter().flat_map(|open| &open.calls).flat_map(|call| &call.undoes);
         let mut calls = self.compensations.iter().map(|done| &done.call).chain(undone);
-        if let Some(call) = calls.find(|call| call.operation != self.id || call.step > self.steps || call.n == 0) {
-            return Some(format!("it has made no call {call}"));
+        if let Some(Place(step, n)) = calls.find(|Place(step, n)| *step > self.steps || *step == 0 || *n == 0) {
+            return Some(format!("it has made no call {step}/{n}"));
         }
         if let Some(end) = parked.and_then(|parked| parked.ends.iter().find(|end| !self.waits_for_call(&end.id))) {
             return Some(format!("it does not wait for call {}", end.id));

@@ -5,15 +5,15 @@ mod script;
 mod support;
 
 use coordinator::TimedOut;
-use hub::{Barrier, HubCommand, Mode};
+use hub::{Barrier, HubCommand, HubRequest, Mode};
 use proptest::prelude::*;
 use proptest::sample::Index;
 use serde_json::json;
+use wire::CallId;
 use wire::call::{CallEnd, CallOutcome};
 use wire::command::Command;
-use wire::{CallId, WallTime};
 
-use script::{Act, Script, expiring, request, small};
+use script::{Act, Script, request, small};
 use support::{Input, World, first_word, named};
 
 #[derive(Debug, Clone)]
@@ -142,7 +142,7 @@ fn input(world: &World<Script>, scripts: &[Vec<Vec<Act>>], step: &Step) -> Optio
         Step::Ask { operation, other, cause, expires } => {
             let script = &scripts[(*operation as usize + usize::from(*other)) % scripts.len()];
             let request = request(&name(*operation), &format!("key-{}", operation % 3), &format!("r-{cause}"), script);
-            Input::Request(expiring(request, expires.map(|after| WallTime(world.at.0 + after))))
+            Input::Request(HubRequest { expires: expires.map(|after| world.at.plus_ms(after)), ..request })
         }
         Step::End { pick, outcome: how, attempts } => ended(picked(&world.open, *pick)?, outcome(*how), *attempts),
         Step::EndAbandoned { pick, outcome: how, attempts } => {
@@ -195,10 +195,10 @@ proptest! {
 fn run_to_the_end(world: &mut World<Script>, from: u32, count: u32) {
     for n in from..from + count {
         let script = [vec![Act::Step(Mode::AtOnce, Barrier::All, vec![(1, 1), (2, 1)])]];
-        world.give(Input::Request(request(&format!("op-{n}"), "key", "r", &script))).unwrap();
+        world.give(Input::Request(request(&format!("op-{n}"), "key", "r", &script))).expect("as its twin");
         while let Some(id) = world.open.first().cloned() {
             let outcome = CallOutcome::Replied("{}".into());
-            world.give(Input::CallEnded(CallEnd { id, lane: 0, attempts: 1, outcome })).unwrap();
+            world.give(Input::CallEnded(CallEnd { id, lane: 0, attempts: 1, outcome })).expect("as its twin");
         }
     }
 }
@@ -233,7 +233,7 @@ fn with_another_bound_what_is_beyond_it_is_gone_and_the_rest_is_in_its_place() {
     run_to_the_end(&mut world, 0, 10);
     world.reload(1).unwrap();
     for (remembered, left) in [(2, 2), (50, 2), (0, 0), (3, 0)] {
-        world.give(Input::Configure(small(remembered))).unwrap();
+        world.give(Input::Configure(small(remembered))).expect("as its twin");
         world.reload(3).unwrap();
         assert_eq!(world.saved.len(), left + 1, "{remembered} are remembered");
     }

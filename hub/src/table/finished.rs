@@ -52,6 +52,10 @@ impl Finished {
         &self.ring
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.past.is_empty()
+    }
+
     pub(super) fn get(&self, operation: &OperationId) -> Option<&Past> {
         self.past.get(self.places.get(operation)?)
     }
@@ -96,10 +100,11 @@ impl Finished {
         self.past.save(saver, u64::to_string);
     }
 
-    pub(super) fn load(&mut self, stored: &Stored<'_>) -> Result<(), Unreadable> {
+    /// What was saved of this place.
+    pub(super) fn load(&mut self, stored: &Stored<'_>, place: &str) -> Result<(), Unreadable> {
         let past: Past = stored.read()?;
-        let misfit = |why: &str| Err(unreadable(&format!("saved `finished/{}` does not fit: {why}", stored.key())));
-        let Some(place) = stored.key().parse().ok().filter(|place: &u64| place.to_string() == stored.key()) else {
+        let misfit = |why: &str| Err(unreadable(&format!("saved `{}` does not fit: {why}", stored.key())));
+        let Some(place) = place.parse().ok().filter(|number: &u64| number.to_string() == place) else {
             return misfit("its place is no number");
         };
         if past.view.live || !matches!(past.view.answer, Some(Answer::Done(_) | Answer::Failed(_))) {

@@ -80,10 +80,11 @@ impl<W: Workflows> Live<W> {
         self.running.save(saver, u64::to_string);
     }
 
-    pub(super) fn load(&mut self, stored: &Stored<'_>) -> Result<(), Unreadable> {
+    /// The operation that was saved under this number.
+    pub(super) fn load(&mut self, stored: &Stored<'_>, slot: &str) -> Result<(), Unreadable> {
         let running: Running<W> = stored.read()?;
-        let misfit = |why: &str| Err(unreadable(&format!("saved `running/{}` does not fit: {why}", stored.key())));
-        if running.slot.to_string() != stored.key() {
+        let misfit = |why: &str| Err(unreadable(&format!("saved `{}` does not fit: {why}", stored.key())));
+        if running.slot.to_string() != slot {
             return misfit(&format!("it is operation {}", running.slot));
         }
         if let Some(why) = running.misfit() {

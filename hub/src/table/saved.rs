@@ -81,10 +81,10 @@ impl<W: Workflows> HubTable<W> {
             return Ok(());
         }
         let (running, finished, lane) = (stored.part(RUNNING), stored.part(FINISHED), stored.part(LANE));
-        if let Some(stored) = running {
-            self.live.load(&stored)
-        } else if let Some(stored) = finished {
-            self.finished.load(&stored)
+        if let Some(slot) = running {
+            self.live.load(stored, slot.key())
+        } else if let Some(place) = finished {
+            self.finished.load(stored, place.key())
         } else if let Some(stored) = lane {
             self.lane.load(&stored)
         } else {
@@ -97,8 +97,13 @@ impl<W: Workflows> HubTable<W> {
     /// # Errors
     /// Where what was loaded does not fit together.
     pub fn loaded(&mut self) -> Result<Vec<Arc<str>>, Unreadable> {
-        let none = SavedTable { next_slot: 0, live: 0, finished: self.finished.ring().clone(), admission: [].into() };
-        let table = self.saved.clone().unwrap_or(none);
+        let Some(table) = self.saved.clone() else {
+            if self.live.len() > 0 || !self.finished.is_empty() {
+                return Err(unreadable(&format!("saved `{TABLE}` is missing")));
+            }
+            self.lane.loaded()?;
+            return Ok(Vec::new());
+        };
         if table.next_slot > LARGEST {
             return Err(unreadable(&format!("saved `{TABLE}` does not fit: its next slot is {}", table.next_slot)));
         }

@@ -1,16 +1,16 @@
 //! A table that is saved and loaded, beside a twin that is neither.
-//!
-//! Each test file uses a part of it.
-#![allow(dead_code, reason = "each test file uses a part of it")]
+#![expect(dead_code, reason = "each test file uses some of it")]
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use coordinator::{Deadline, TimedOut};
-use hub::{HubCommand, HubEffect, HubRequest, HubTable, Workflows};
+use hub::{HubBolt, HubCommand, HubEffect, HubRequest, HubTable, Workflows};
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
+use serde_json::Value;
 use topology::snapshot::Change;
-use topology::{DueTimes, LaneInfo, Saver, Settings, Stored, Unreadable};
+use topology::{Bolt, DueTimes, Keeps, LaneInfo, Saver, Settings, Stored, Unreadable};
 use wire::call::{CallCommand, CallEnd};
 use wire::{CallId, OperationId, WallTime};
 
@@ -94,8 +94,8 @@ pub(crate) fn load<W: Workflows>(
     seed: u64,
 ) -> Result<(HubTable<W>, Vec<String>), Unreadable> {
     let mut table = table(settings);
-    let mut keys: Vec<(u64, &String)> = saved.keys().map(|key| (0, key)).collect();
-    keys.iter_mut().for_each(|(place, key)| *place = wire::hash::fnv1a(key.bytes()).wrapping_mul(seed | 1));
+    let place = |key: &String| wire::hash::fnv1a(key.bytes()).wrapping_mul(seed | 1);
+    let mut keys: Vec<(u64, &String)> = saved.keys().map(|key| (place(key), key)).collect();
     keys.sort_unstable();
     for (_, key) in keys {
         table.load(&Stored::new(key, version, &saved[key]))?;
@@ -202,12 +202,12 @@ impl<W: Workflows> World<W> {
         keys.dedup();
         prop_assert_eq!(keys.len(), count, "each key once");
         apply(&mut self.saved, changes);
-        let scratch = self.from_scratch();
-        prop_assert_eq!(readable(&self.saved), readable(&scratch));
+        let at_once = self.saved_at_once();
+        prop_assert_eq!(readable(&self.saved), readable(&at_once));
         Ok(count)
     }
 
-    fn from_scratch(&self) -> Saved {
+    fn saved_at_once(&self) -> Saved {
         let mut table = table::<W>(&self.begun);
         for (at, input) in &self.inputs {
             give(&mut table, *at, input.clone());
@@ -239,4 +239,42 @@ pub(crate) fn first_word(line: &str) -> String {
 /// With texts, so that a difference can be read.
 pub(crate) fn readable(saved: &Saved) -> BTreeMap<&str, String> {
     saved.iter().map(|(key, state)| (key.as_str(), String::from_utf8_lossy(state).into_owned())).collect()
+}
+
+// ---- golden states ----------------------------------------------------------------------------------------------------------
+
+/// Compares what was saved with `tests/golden/state-v<version>/<file>.json`, and loads that file in every version that there
+/// is. With `GOLDEN=write` in the environment, the file of this version is written.
+pub(crate) fn golden<W: Workflows>(file: &str, settings: &Settings, world: &World<W>) {
+    let Keeps::Saved(version) = <HubBolt<W> as Bolt>::KEEPS else { panic!("a hub is saved") };
+    let path = |version: u32| golden_path(file, version);
+    let states: BTreeMap<&String, Value> =
+        world.saved.iter().map(|(key, state)| (key, serde_json::from_slice(state).expect("JSON"))).collect();
+    let present = format!("{}\n", serde_json::to_string_pretty(&states).expect("plain data"));
+    #[expect(clippy::disallowed_methods, reason = "a test that is told to write what it expects")]
+    if std::env::var("GOLDEN").is_ok_and(|word| word == "write") {
+        std::fs::create_dir_all(path(version).parent().expect("a folder")).expect("it can be made");
+        std::fs::write(path(version), &present).expect("it can be written");
+    }
+    for version in 1..=version {
+        let (table, _) = load::<W>(&read_golden(file, version), version, settings, 7)
+            .unwrap_or_else(|error| panic!("version {version} is loaded for ever: {error}"));
+        assert_eq!(table.unfinished(), world.table.unfinished(), "version {version}");
+    }
+    let golden = std::fs::read_to_string(path(version)).expect("it is there");
+    assert_eq!(
+        golden, present,
+        "the form of saved states is another: give it a new version, or, before it was ever released, GOLDEN=write"
+    );
+}
+
+fn golden_path(file: &str, version: u32) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/state-v{version}/{file}.json"))
+}
+
+/// The states of a golden file.
+pub(crate) fn read_golden(file: &str, version: u32) -> Saved {
+    let text = std::fs::read_to_string(golden_path(file, version)).expect("it is there; write it with GOLDEN=write");
+    let states: BTreeMap<String, Value> = serde_json::from_str(&text).expect("JSON");
+    states.into_iter().map(|(key, state)| (key, state.to_string().into_bytes())).collect()
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use topology::{Saver, Settings, Stored, Unreadable};
 use wire::answer::Answer;
-use wire::{Code, OperationId, Problem, WallTime};
+use wire::{Code, OperationId, Problem};
 
 use super::named;
 
@@ -97,7 +97,7 @@ impl Workflow for Script {
                 return Ok(ScriptState::Ended);
             }
         }
-        Ok(if self.page % 2 == 0 { ScriptState::Even } else { ScriptState::Odd })
+        Ok(if self.page.is_multiple_of(2) { ScriptState::Even } else { ScriptState::Odd })
     }
 
     fn aborted(&mut self, lane: &mut Tally) {
@@ -175,10 +175,6 @@ pub(crate) fn request(operation: &str, key: &str, cause: &str, script: &[Vec<Act
     let request = serde_json::to_value(script).expect("a script is plain data");
     let body = Ok(wire::request::Request { workflow: "script".into(), request });
     HubRequest { operation: named(operation), cause: cause.into(), key: key.into(), expires: None, body }
-}
-
-pub(crate) fn expiring(request: HubRequest, expires: Option<WallTime>) -> HubRequest {
-    HubRequest { expires, ..request }
 }
 
 /// So small that every bound is met.
