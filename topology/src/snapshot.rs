@@ -69,6 +69,8 @@ impl<'a> Saver<'a> {
 #[derive(Debug, Clone, Copy)]
 pub struct Stored<'a> {
     key: &'a str,
+    /// The same, as the component has it: what a part does not know.
+    whole: &'a str,
     version: u32,
     state: &'a [u8],
 }
@@ -76,7 +78,7 @@ pub struct Stored<'a> {
 impl<'a> Stored<'a> {
     /// What was saved of `key`, by a component whose form had this version.
     pub fn new(key: &'a str, version: u32, state: &'a [u8]) -> Self {
-        Self { key, version, state }
+        Self { key, whole: key, version, state }
     }
 
     /// The key, as it was put.
@@ -95,7 +97,7 @@ impl<'a> Stored<'a> {
     /// Where it is not what is expected; the key is named.
     pub fn read<T: DeserializeOwned>(&self) -> Result<T, Unreadable> {
         serde_json::from_slice(self.state).map_err(|error| {
-            let reason = format!("saved `{}` cannot be read: {error}", self.key);
+            let reason = format!("saved `{}` cannot be read: {error}", self.whole);
             Unreadable(reason.chars().take(Unreadable::SHOWN).collect())
         })
     }
@@ -220,7 +222,7 @@ mod tests {
         assert_eq!(stored.part("lane").map(|stored| stored.key()), Some("a"));
         assert!(stored.part("la").is_none());
         assert_eq!(stored.read::<u8>().unwrap(), 1);
-        assert!(stored.read::<String>().unwrap_err().0.contains("`lane/a`"));
+        assert!(stored.part("lane").unwrap().read::<String>().unwrap_err().0.contains("`lane/a`"));
     }
 
     #[test]

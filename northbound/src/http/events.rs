@@ -94,11 +94,6 @@ impl Watching {
         let (answered, last) = (operation.answer.is_some(), operation.history.last().map_or(0, |line| line.seq));
         let shown = Shown { topology: self.entry.name(), operation };
         let body = serde_json::to_string(&shown).expect("an operation is plain data");
-        Some(Look { id: format!("{last}-{:016x}", hash(&body)), body, answered })
+        Some(Look { id: format!("{last}-{:016x}", wire::hash::fnv1a(body.bytes())), body, answered })
     }
-}
-
-/// FNV-1a, 64 bits (Fowler, Noll, Vo).
-fn hash(text: &str) -> u64 {
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
