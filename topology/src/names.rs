@@ -36,5 +36,7 @@ pub const SNAPSHOT_RECORDS: &str = "nave_lane_snapshot_records_total";
 pub const SNAPSHOTS_FAILED: &str = "nave_lane_snapshots_failed_total";
 /// Snapshots that could not be used at a takeover: the inbox was read from its beginning instead.
 pub const SNAPSHOTS_SPOILT: &str = "nave_lane_snapshots_spoilt_total";
+/// Looks at an inbox that was found close to losing what a takeover needs: one a minute and lane.
+pub const INBOXES_SHORT: &str = "nave_lane_inboxes_short_total";
 /// Lanes taken over from a snapshot.
 pub const RESTORED: &str = "nave_lane_restored_total";

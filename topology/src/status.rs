@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bus::MonoTime;
-use wire::Code;
 
 /// How the lanes of a stage stand, for those outside: shared by all shards of a process.
 #[derive(Debug)]
@@ -24,8 +23,6 @@ struct LaneStatus {
     /// none does.
     stepping: AtomicU64,
     retrying: AtomicU64,
-    /// So many records are kept before those that a takeover would need, and one; 0 where there is nothing to fear.
-    margin: AtomicU64,
 }
 
 impl ShardStatus {
@@ -74,10 +71,6 @@ impl ShardStatus {
         }
     }
 
-    pub(crate) fn short(&self, lane: u32, margin: Option<u64>) {
-        self.lanes[lane as usize].margin.store(margin.map_or(0, |margin| margin + 1), Ordering::Release);
-    }
-
     /// Lanes that are live in this process.
     pub fn live(&self) -> usize {
         self.lanes.iter().filter(|lane| lane.state.load(Ordering::Acquire) == Self::LIVE).count()
@@ -104,12 +97,7 @@ impl ShardStatus {
                         .map(|s| format!("{stage} lane {lane}: the step after offset {position} has run for {s:.1} s"));
                     let retrying = long(&status.retrying)
                         .map(|s| format!("{stage} lane {lane}: nothing could be committed for {s:.1} s"));
-                    let margin = status.margin.load(Ordering::Acquire).checked_sub(1);
-                    let short = margin.map(|margin| {
-                        let code = Code::InboxShort.as_str();
-                        format!("{stage} lane {lane}: {margin} records more, and its inbox loses what a takeover needs ({code})")
-                    });
-                    stepping.or(retrying).or(short)
+                    stepping.or(retrying)
                 }
                 Self::RECOVERING => Some(format!("{stage} lane {lane}: recovering at offset {position}")),
                 _away => Some(format!("{stage} lane {lane}: no owner in this process")),

@@ -52,6 +52,11 @@ pub trait Fates: Send + Sync {
         Passage::Arrives
     }
 
+    /// True: what nobody needs any more is kept all the same, as a bus on disk or a cluster keeps it for a time.
+    fn keeps(&self) -> bool {
+        false
+    }
+
     /// Records that are to come [`Passage::Later`]: whoever keeps them writes them, or does not.
     fn later(&self, records: Vec<Outgoing>) {
         drop(records);

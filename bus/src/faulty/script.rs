@@ -16,6 +16,7 @@ struct Written {
     commits: VecDeque<CommitFate>,
     appends: VecDeque<AppendFate>,
     reads: VecDeque<BusError>,
+    keeps: bool,
     committed: Vec<Position>,
 }
 
@@ -33,6 +34,11 @@ impl Script {
     /// The next poll of a reader that is not spoken for is told this.
     pub fn read(&self, error: BusError) {
         self.lock().reads.push_back(error);
+    }
+
+    /// What nobody needs any more is kept from now on.
+    pub fn keep(&self) {
+        self.lock().keeps = true;
     }
 
     /// The positions that were committed, in order.
@@ -56,6 +62,10 @@ impl Fates for Script {
 
     fn read(&self) -> Result<(), BusError> {
         self.lock().reads.pop_front().map_or(Ok(()), Err)
+    }
+
+    fn keeps(&self) -> bool {
+        self.lock().keeps
     }
 
     fn seen(&self, seen: Seen<'_>) {

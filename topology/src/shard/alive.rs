@@ -24,6 +24,8 @@ pub(super) struct Alive {
     reader: Option<Box<dyn Reader>>,
     services: Vec<Service>,
     look: MonoTime,
+    /// Where what was to be read next was deleted: topic, partition, and what is left.
+    behind: Option<(String, u32, u64)>,
     records: Vec<Record>,
 }
 
@@ -71,7 +73,8 @@ fn age_ms(sent: WallTime, now: WallTime) -> u64 {
 impl Alive {
     /// Watches these services, each with the topic of its heartbeats.
     pub(super) fn watch(bus: &dyn Bus, services: Vec<(String, String)>) -> Result<Self, BusError> {
-        let mut alive = Self { reader: None, services: Vec::new(), look: MonoTime::default(), records: Vec::new() };
+        let mut alive =
+            Self { reader: None, services: Vec::new(), look: MonoTime::default(), behind: None, records: Vec::new() };
         for (name, topic) in services {
             // Without the topic there are no heartbeats: the spoke is judged by its answers.
             if bus.topic(&topic)?.is_none() {
@@ -96,6 +99,14 @@ impl Alive {
             return Ok(());
         }
         self.look = now.plus_ms(LOOK_MS);
+        if let Some((topic, partition, low)) = &mut self.behind {
+            match reader.assign(topic, *partition, *low) {
+                Ok(()) => self.behind = None,
+                // More was deleted meanwhile.
+                Err(BusError::Gone { low: next, .. }) => *low = next,
+                Err(error) => return Err(error),
+            }
+        }
         let read = reader.poll(TAKEN, Duration::ZERO, &mut self.records);
         for record in self.records.drain(..) {
             if let Some(service) = self.services.iter_mut().find(|service| *service.topic == *record.topic) {
@@ -107,7 +118,10 @@ impl Alive {
         }
         match read {
             // Heartbeats that were deleted before they were read are old; the next ones are read.
-            Err(BusError::Gone { topic, partition, low, .. }) => reader.assign(&topic, partition, low),
+            Err(BusError::Gone { topic, partition, low, .. }) => {
+                self.behind = Some((topic, partition, low));
+                Ok(())
+            }
             read => read,
         }
     }

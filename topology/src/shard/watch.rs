@@ -4,6 +4,7 @@ use bus::Bounds;
 use wire::Code;
 
 use super::Shard;
+use crate::names;
 
 /// Between two looks: a question to the bus for each lane, which takes a millisecond.
 const LOOK_MS: u64 = 60_000;
@@ -37,13 +38,13 @@ impl Shard {
     }
 
     /// The alarm is long before the loss: as soon as less is kept than would be lost.
-    fn judge(&self, lane: u32, low: u64, covers: u64, position: u64) {
+    fn judge(&mut self, lane: u32, low: u64, covers: u64, position: u64) {
         let (kept, needed) = (covers.saturating_sub(low), position.saturating_sub(covers));
         // What came since the last look may wait for its snapshot in good order.
         let is_late = self.owned.get(&lane).is_some_and(|owned| owned.saves.account.is_none() && needed > 0);
-        let is_short = is_late && kept < needed;
-        self.status.short(lane, is_short.then_some(kept));
-        if is_short {
+        if is_late && kept < needed {
+            *self.tallies.entry(names::INBOXES_SHORT).or_default() += 1;
+            metrics::counter!(names::INBOXES_SHORT).increment(1);
             let code = Code::InboxShort.as_str();
             tracing::error!(stage = %self.options.stage, lane, code, kept, needed, "an inbox is close to losing what a takeover needs");
         }
