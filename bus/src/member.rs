@@ -36,8 +36,8 @@ pub trait Bus: Send + Sync {
     /// A writer outside all transactions; `name` is for logs.
     fn writer(&self, name: &str) -> Result<Box<dyn Writer>, BusError>;
 
-    /// What about a topic could lose a record that was acknowledged, or stop those who write it: a line for each, for people. None
-    /// where the bus has nothing of the kind to set.
+    /// What about a topic could lose a record that was acknowledged or is needed, or stop those who write it: a line for each, for people.
+    /// None where the bus has nothing of the kind to set.
     fn weaknesses(&self, _topic: &str) -> Result<Vec<String>, BusError> {
         Ok(Vec::new())
     }

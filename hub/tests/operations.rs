@@ -53,6 +53,10 @@ impl Workflow for Told {
                 fx.end();
                 Ok(ToldState::Ended)
             }
+            (ToldState::New, Event::Requested, "end without a word") => {
+                fx.end();
+                Ok(ToldState::Ended)
+            }
             (ToldState::New, Event::Requested, "wait for nothing") => Ok(ToldState::Waiting),
             (ToldState::New, Event::Requested, "panic") => panic!("told to"),
             _ => Err(Illegal),
@@ -108,6 +112,16 @@ fn ask(table: &mut HubTable<Told>, operation: &str, key: &str, request: &str) ->
         | HubEffect::Log(..) => None,
     });
     answers.collect()
+}
+
+/// Its client would wait for ever.
+#[test]
+fn a_workflow_that_ends_without_an_answer_has_failed() {
+    let mut table = table(8);
+    let answers = ask(&mut table, "one", "k", "end without a word");
+    let Some(Answer::Failed(body)) = answers.get("one") else { panic!("{answers:?}") };
+    assert_eq!((&body["code"], &body["detail"]), (&json!("NAVE-0045"), &json!("`told` ended in state `ended`")));
+    assert_eq!(ask(&mut table, "one", "k", "end without a word"), answers, "a repeat is told the same");
 }
 
 /// LESSONS 24, 29, 36: one that panics, or gets an event it does not know, or would wait for ever, stops alone. Its client

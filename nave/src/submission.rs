@@ -10,6 +10,8 @@
 //! | a topic that was made anew | - | refused: [`Code::TopicReplaced`] |
 //! | it is being killed | anything | refused while a process still runs it: [`Code::NameTaken`] |
 
+use std::collections::BTreeMap;
+
 use bus::{Bus, BusError, TopicInfo};
 use topology::Topology;
 use wire::control::{Submitted, SubmittedStage, Wish};
@@ -87,14 +89,19 @@ pub fn submit(
 /// Where the bus does not answer.
 pub fn weakness(bus: &dyn Bus, submitted: &Submitted) -> Result<Option<Problem>, Problem> {
     let topics = submitted.stages.iter().flat_map(|stage| &stage.topics).map(|(topic, _)| topic);
-    let mut weak = Vec::new();
+    let mut weak: BTreeMap<String, Vec<&String>> = BTreeMap::new();
     for topic in topics {
-        weak.extend(bus.weaknesses(topic).map_err(|error| problem(&error))?);
+        for weakness in bus.weaknesses(topic).map_err(|error| problem(&error))? {
+            weak.entry(weakness).or_default().push(topic);
+        }
     }
-    // The topics of a topology are made alike: one line tells, and a hundred would hide it.
-    let others = weak.len().saturating_sub(1);
-    let more = if others == 0 { String::new() } else { format!(" ({others} more topics)") };
-    Ok(weak.first().map(|first| Problem::new(Code::WeakBus, format!("{first}{more}"))))
+    // The topics of a topology are made alike: one of them tells, and a hundred would hide it.
+    let line = |(weakness, topics): (&String, &Vec<&String>)| match topics.len() {
+        1 => format!("topic `{}`: {weakness}", topics[0]),
+        count => format!("topic `{}` and {} more: {weakness}", topics[0], count - 1),
+    };
+    let lines: Vec<String> = weak.iter().map(line).collect();
+    Ok((!lines.is_empty()).then(|| Problem::new(Code::WeakBus, lines.join("; "))))
 }
 
 /// What is written for a topology. Its topics are made, or checked.

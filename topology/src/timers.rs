@@ -24,6 +24,10 @@ pub(crate) type TimerId = (u16, u64);
 /// a hundred thousand timers are some 1,600 records of 3 KB.
 const BLOCK: u64 = 64;
 
+/// Timers that are overdue at a takeover fire so many in a millisecond, and not all at once: a hundred thousand of them in a second and a
+/// half, beside what else there is to do, and not in one commit that takes as long as a session.
+const OVERDUE_PER_MS: u64 = 64;
+
 /// A component's number, and the number of a block of its timers.
 pub(crate) type BlockId = (u16, u64);
 
@@ -176,9 +180,16 @@ impl Timers {
     /// The owner record was read back at `now`; the bus stamped it at `owned`. From here on timers fire.
     pub(crate) fn go_live(&mut self, owned: WallTime, now: MonoTime) {
         self.live = true;
+        let mut overdue = 0;
         for (id, armed) in &mut self.armed {
             let at = match armed.due {
-                Due::ByTheLog => now.plus_ms(armed.after_ms.saturating_sub(owned.ms_since(armed.origin.time))),
+                Due::ByTheLog => match armed.after_ms.saturating_sub(owned.ms_since(armed.origin.time)) {
+                    0 => {
+                        overdue += 1;
+                        now.plus_ms((overdue - 1) / OVERDUE_PER_MS)
+                    }
+                    left => now.plus_ms(left),
+                },
                 Due::At(at) => at,
                 Due::WithCommit | Due::Entered(..) => continue,
             };
@@ -343,6 +354,18 @@ mod tests {
         timers.go_live(WallTime(5_100), MonoTime(0));
         assert_eq!(timers.fire(MonoTime(899 * MS)).iter().map(|expired| expired.id).collect::<Vec<_>>(), [(0, 2)]);
         assert_eq!(timers.fire(MonoTime(900 * MS)).iter().map(|expired| expired.id).collect::<Vec<_>>(), [(0, 1)]);
+    }
+
+    #[test]
+    fn what_is_overdue_at_a_takeover_is_spread_and_fires_once() {
+        let mut timers = Timers::new(MonoTime(0));
+        for timer in 0..10_000 {
+            timers.replay(0, arm(timer, 1, 5), origin(0, 0));
+        }
+        timers.go_live(WallTime(60_000), MonoTime(0));
+        let fired: Vec<usize> = (0..200).map(|ms| timers.fire(MonoTime(ms * MS)).len()).collect();
+        assert_eq!((fired.iter().sum::<usize>(), timers.len()), (10_000, 0));
+        assert!(fired.iter().all(|count| *count <= 64), "{fired:?}");
     }
 
     #[test]

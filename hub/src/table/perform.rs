@@ -3,7 +3,7 @@
 use coordinator::Deadline;
 use topology::Level;
 use wire::answer::{Answer, Operation};
-use wire::{OperationId, Problem, WallTime};
+use wire::{Code, OperationId, Problem, WallTime};
 
 use super::HubEffect;
 use crate::machine::Workflows;
@@ -69,6 +69,15 @@ pub(super) fn perform<W: Workflows>(
         } else {
             tell(running, answer, effects);
         }
+    }
+    if decided.end && running.answer.is_none() {
+        // Its client waits; that the workflow has nothing to say is a fault of its code, and no reason to let it wait for ever.
+        let body = serde_json::json!({
+            "code": Code::WorkflowFailed,
+            "message": "the workflow ended without an answer",
+            "detail": format!("`{}` ended in state `{}`", running.machine.0.workflow(), running.machine.0.state()),
+        });
+        tell(running, Answer::Failed(body), effects);
     }
     if decided.end && answered_before {
         effects.push(HubEffect::Over(Box::new(running.view(None))));

@@ -118,7 +118,7 @@ impl Shard {
             return Ok(None);
         }
         let make = || self.topology.lane(&self.options.topics, &self.options.stage, partition);
-        let found = restore::restore(&mut self.heir, partition, position, &make, &*self.clock)?;
+        let found = restore::restore(&mut self.heir, partition, position, &self.build, &make, &*self.clock)?;
         match found {
             Ok(Found::Nothing) => owned.saves.account = Some(Account::default()),
             Ok(Found::Whole(restored)) => return Ok(Some(restored)),

@@ -8,7 +8,7 @@ use bus::{Bounds, Bus, BusError, MonoTime, Reader, Record};
 
 use wire::Code;
 
-use super::image::{Image, Unfit};
+use super::image::{Build, Image, Unfit};
 
 /// Between two looks at what others have saved: a tenth of the usual cadence.
 const LOOK_MS: u64 = 100;
@@ -44,17 +44,17 @@ impl Heir {
         Self { bus, topic, images, reader: None, read, look: MonoTime::default(), settled: None, records: Vec::new() }
     }
 
-    /// Follows all of so many lanes, and reads what there is of them. Components have states of these versions.
+    /// Follows all of so many lanes, and reads what there is of them.
     ///
     /// # Errors
     /// [`BusError::Refused`] where a newer build has saved one of them: who cannot read it is not to get it.
-    pub(super) fn follow_all(&mut self, lanes: u32, versions: &BTreeMap<Arc<str>, u32>) -> Result<(), BusError> {
+    pub(super) fn follow_all(&mut self, lanes: u32, build: &Build) -> Result<(), BusError> {
         (0..lanes).for_each(|lane| self.follow(lane));
         if let Err(error) = self.catch_up() {
             tracing::warn!(topic = %self.topic, %error, "snapshots cannot be read yet");
         }
         for (lane, image) in &self.images {
-            if let Err(Unfit::Newer(reason)) = image.head(versions) {
+            if let Err(Unfit::Newer(reason)) = image.head(build) {
                 let code = Code::StateNewer.as_str();
                 return Err(BusError::Refused(format!("{code}: lane {lane}: it was saved by a newer build: {reason}")));
             }

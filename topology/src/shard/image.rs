@@ -42,11 +42,21 @@ const PART_BYTES: usize = 512 << 10;
 /// So many damaged keys are named; what more there are is counted.
 const NAMED: usize = 8;
 
+/// What a build can read: the versions of its components' states, and the graph of its topology, by whose numbers components know each
+/// other.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Build {
+    pub(super) versions: BTreeMap<Arc<str>, u32>,
+    pub(super) graph: String,
+}
+
 /// What a head says of the lane.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct LaneHead {
     /// S: records of the inbox before this offset are in it.
     pub(super) position: u64,
+    /// The topology's: [`crate::Topology::graph`].
+    pub(super) graph: String,
     /// The versions of the components' states.
     pub(super) components: BTreeMap<Arc<str>, u32>,
     /// The settings in force.
@@ -130,8 +140,8 @@ impl Image {
     /// The head, where there is a snapshot at all.
     ///
     /// # Errors
-    /// Where it cannot be read by this build, whose components' states have these versions.
-    pub(super) fn head(&self, versions: &BTreeMap<Arc<str>, u32>) -> Result<Option<Head>, Unfit> {
+    /// Where it cannot be read by this build.
+    pub(super) fn head(&self, build: &Build) -> Result<Option<Head>, Unfit> {
         let Some(entry) = self.entries.get(HEAD) else { return Ok(None) };
         let damaged = |error: serde_json::Error| Unfit::Damaged(format!("its head cannot be read: {error}"));
         let Form { format } = serde_json::from_slice(&entry.value).map_err(damaged)?;
@@ -139,8 +149,12 @@ impl Image {
             return Err(Unfit::Newer(format!("its records have form {format}; this build reads up to {FORMAT}")));
         }
         let head: Head = serde_json::from_slice(&entry.value).map_err(damaged)?;
+        if head.lane.graph != build.graph {
+            let (other, own) = (&head.lane.graph, &build.graph);
+            return Err(Unfit::Damaged(format!("a topology with graph {other} has saved it, and this one has {own}")));
+        }
         for (component, version) in &head.lane.components {
-            match versions.get(component) {
+            match build.versions.get(component) {
                 Some(known) if version <= known => {}
                 Some(known) => {
                     let text =
@@ -353,8 +367,8 @@ mod tests {
 
     use super::*;
 
-    fn versions() -> BTreeMap<Arc<str>, u32> {
-        BTreeMap::from([("hub".into(), 2)])
+    fn build() -> Build {
+        Build { versions: BTreeMap::from([("hub".into(), 2)]), graph: "g".into() }
     }
 
     fn change(key: &str, state: Option<&str>) -> Change {
@@ -369,7 +383,8 @@ mod tests {
         }
         writer.end(LaneHead {
             position,
-            components: versions(),
+            graph: "g".into(),
+            components: build().versions,
             settings: serde_json::json!({}),
             sent: BTreeMap::new(),
         })
@@ -397,13 +412,13 @@ mod tests {
     #[test]
     fn the_last_record_of_each_key_is_the_snapshot() {
         let (mut account, mut image) = (Account::default(), Image::default());
-        assert_eq!(image.head(&versions()), Ok(None));
+        assert_eq!(image.head(&build()), Ok(None));
         take(&mut image, &write(&mut account, 5, vec![change("hub/a", Some("1")), change("hub/b", Some("22"))]));
         let second =
             write(&mut account, 9, vec![change("hub/a", None), change("hub/c", Some("333")), change("hub/d", None)]);
         assert_eq!(second.len(), 3, "what was never there is not deleted");
         take(&mut image, &second);
-        let head = image.head(&versions()).unwrap().unwrap();
+        let head = image.head(&build()).unwrap().unwrap();
         assert_eq!((head.lane.position, image.check(&head)), (9, Ok(())));
         assert_eq!(states(&image), [("hub/b".to_owned(), 2), ("hub/c".to_owned(), 3)]);
         // Whoever goes on from here writes what he would have.
@@ -418,7 +433,7 @@ mod tests {
         for size in [3 * PART_BYTES, PART_BYTES + 1, PART_BYTES, 10, 2 * PART_BYTES, 0] {
             let state = (size > 0).then(|| "x".repeat(size));
             take(&mut image, &write(&mut account, 1, vec![change("hub/a", state.as_deref())]));
-            let head = image.head(&versions()).unwrap().unwrap();
+            let head = image.head(&build()).unwrap().unwrap();
             assert_eq!(image.check(&head), Ok(()), "{size}");
             let expected: Vec<_> = state.iter().map(|state| ("hub/a".to_owned(), state.len())).collect();
             assert_eq!(states(&image), expected);
@@ -430,7 +445,7 @@ mod tests {
     fn what_is_not_as_it_was_written_is_named() {
         let (mut account, mut image) = (Account::default(), Image::default());
         take(&mut image, &write(&mut account, 5, vec![change("hub/a", Some("1")), change("hub/b", Some("22"))]));
-        let head = image.head(&versions()).unwrap().unwrap();
+        let head = image.head(&build()).unwrap().unwrap();
         let with = |change: &dyn Fn(&mut Image)| {
             let mut image = image.clone();
             change(&mut image);
@@ -452,11 +467,13 @@ mod tests {
             (BTreeMap::from([("hub".into(), 1)]), "the state of `hub` has version 2; this build reads up to 1"),
             (BTreeMap::new(), "this build has no state of a component `hub`"),
         ] {
-            assert_eq!(image.head(&versions), Err(Unfit::Newer(expected.into())));
+            assert_eq!(image.head(&Build { versions, ..build() }), Err(Unfit::Newer(expected.into())));
         }
+        let other = Build { graph: "h".into(), ..build() };
+        assert!(matches!(image.head(&other), Err(Unfit::Damaged(reason)) if reason.contains("graph g")));
         image.entries.get_mut(HEAD).unwrap().value = Bytes::from_static(br#"{"format":2}"#);
         let newer = "its records have form 2; this build reads up to 1";
-        assert_eq!(image.head(&versions()), Err(Unfit::Newer(newer.into())));
+        assert_eq!(image.head(&build()), Err(Unfit::Newer(newer.into())));
     }
 
     #[test]
@@ -466,7 +483,51 @@ mod tests {
         image.entries.get_mut("hub/a").unwrap().value = Bytes::from_static(b"2");
         let mut fresh = image.account().spoilt();
         take(&mut image, &write(&mut fresh, 9, vec![change("hub/b", Some("4"))]));
-        let head = image.head(&versions()).unwrap().unwrap();
+        let head = image.head(&build()).unwrap().unwrap();
         assert_eq!((image.check(&head), states(&image)), (Ok(()), vec![("hub/b".to_owned(), 1)]));
+    }
+
+    /// What this build writes is what the first version wrote. Another form needs another number, and then this one is read here still.
+    #[test]
+    fn the_form_of_version_1_stays_as_it_is() {
+        let golden = [
+            (
+                ".timers/coordinator@hub/3",
+                r#"[{"timer":200,"generation":2,"after_ms":1500,"offset":40,"at":1795226400000}]"#,
+                ["aa180718638ef563", ""],
+            ),
+            ("hub/running/7", r#"{"state":"working"}"#, ["41726f4b1ba88f14", ""]),
+            (
+                ".lane",
+                r#"{"format":1,"position":41,"graph":"g","components":{"hub":2},"settings":{"hub":{"live":4}},"sent":{"hub/calls>worker":12},"records":2,"sum":"eb6a685378267a77"}"#,
+                ["b5ef01c3b207b631", "41"],
+            ),
+        ];
+        let mut account = Account::default();
+        let mut writer = Writer::new(&"snap".into(), 0, &mut account);
+        writer.change(change(&timers_key("coordinator@hub", 3), Some(golden[0].1)));
+        writer.change(change("hub/running/7", Some(golden[1].1)));
+        let written = writer.end(LaneHead {
+            position: 41,
+            graph: "g".into(),
+            components: build().versions,
+            settings: serde_json::json!({ "hub": { "live": 4 } }),
+            sent: BTreeMap::from([("hub/calls>worker".into(), 12)]),
+        });
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        let parts = |record: &Outgoing| {
+            let headers = [SUM, COVERS].map(|name| record.headers.get(name).map(text).unwrap_or_default());
+            (text(record.key.as_ref().unwrap()), text(&record.value), headers)
+        };
+        let owned =
+            |(key, value, headers): (&str, &str, [&str; 2])| (key.into(), value.into(), headers.map(String::from));
+        assert_eq!(written.iter().map(parts).collect::<Vec<_>>(), golden.map(owned));
+        let mut image = Image::default();
+        take(&mut image, &written);
+        let head = image.head(&build()).unwrap().unwrap();
+        assert_eq!((image.check(&head), head.lane.sent.len()), (Ok(()), 1));
+        let timers: Vec<_> = image.timers().map(Result::unwrap).collect();
+        assert_eq!(timers, [("coordinator@hub", 3, golden[0].1.as_bytes())]);
+        assert!(serde_json::from_str::<Vec<crate::timers::SavedTimer>>(golden[0].1).is_ok());
     }
 }

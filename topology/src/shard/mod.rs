@@ -38,6 +38,7 @@ use wire::{Kind, WallTime};
 
 use self::alive::Alive;
 use self::heir::Heir;
+use self::image::Build;
 use self::owned::{End, Owned, Pending, Phase};
 use self::save::Saves;
 use crate::lane::Lane;
@@ -121,6 +122,7 @@ pub struct Shard {
     watch: MonoTime,
     alive: Alive,
     heir: Heir,
+    build: Build,
     owned: BTreeMap<u32, Owned>,
     pending: Pending,
     arrivals: Vec<Arrival>,
@@ -150,9 +152,11 @@ impl Shard {
         let snapshot_topic: Arc<str> = options.topics.snapshot(topology.name(), &options.stage).into();
         let stage = topology.stages().into_iter().find(|stage| *stage.name == *options.stage);
         let (mode, lanes) = stage.map_or_else(Default::default, |stage| (stage.mode, stage.lanes));
+        let versions = topology.lane(&options.topics, &options.stage, 0).saved().unwrap_or_default();
+        let build = Build { versions, graph: topology.graph() };
         let mut heir = Heir::new(Arc::clone(&bus), Arc::clone(&snapshot_topic));
         if options.upkeep.warm && topology.is_saved(&options.stage) {
-            heir.follow_all(lanes, &topology.lane(&options.topics, &options.stage, 0).saved().unwrap_or_default())?;
+            heir.follow_all(lanes, &build)?;
         }
         let member = bus.member(&MemberSpec {
             group: options.group(topology.name()),
@@ -179,6 +183,7 @@ impl Shard {
             watch: MonoTime::default(),
             alive,
             heir,
+            build,
             owned: BTreeMap::new(),
             pending: Pending::default(),
             arrivals: Vec::new(),

@@ -1,12 +1,9 @@
 //! Restores a lane from its snapshot.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
 use bus::{BusError, Clock, MonoTime};
 
 use super::heir::Heir;
-use super::image::{Account, Head, Image, Unfit};
+use super::image::{Account, Build, Head, Image, Unfit};
 use crate::component::Unreadable;
 use crate::lane::Lane;
 use crate::settings::Settings;
@@ -41,16 +38,16 @@ pub(super) fn restore(
     heir: &mut Heir,
     lane: u32,
     position: Option<u64>,
+    build: &Build,
     make: &dyn Fn() -> Lane,
     clock: &dyn Clock,
 ) -> Result<Result<Found, Unfit>, BusError> {
     let now = clock.mono();
     let mut image = heir.take(lane, position)?;
-    let versions = make().saved().unwrap_or_default();
-    let mut found = whole(&image, position, &versions);
+    let mut found = whole(&image, position, build);
     if matches!(found, Err(Unfit::Damaged(_))) {
         image = heir.take_afresh(lane, position)?;
-        found = whole(&image, position, &versions);
+        found = whole(&image, position, build);
     }
     let restored = match found {
         Ok(None) => return Ok(Ok(Found::Nothing)),
@@ -65,8 +62,8 @@ pub(super) fn restore(
 }
 
 /// The head of a snapshot that is whole, and the one that it should be.
-fn whole(image: &Image, position: Option<u64>, versions: &BTreeMap<Arc<str>, u32>) -> Result<Option<Head>, Unfit> {
-    let head = image.head(versions)?;
+fn whole(image: &Image, position: Option<u64>, build: &Build) -> Result<Option<Head>, Unfit> {
+    let head = image.head(build)?;
     let covers = head.as_ref().map_or(0, |head| head.lane.position);
     if let Some(position) = position.filter(|position| *position != covers) {
         let text = format!("a snapshot of offset {position} was committed, and the last that is there covers {covers}");

@@ -62,7 +62,7 @@ impl Shard {
     }
 
     fn take_snapshot(&mut self, number: u32) {
-        let topic = Arc::clone(&self.snapshot_topic);
+        let (topic, graph) = (Arc::clone(&self.snapshot_topic), self.build.graph.clone());
         let Some(owned) = self.owned.get_mut(&number) else { return };
         let Owned { lane, timers, saves, position, .. } = owned;
         let (Some(account), Some(components)) = (&mut saves.account, lane.saved()) else { return };
@@ -90,7 +90,7 @@ impl Shard {
             writer.change(Change { key, state });
         }
         let settings = lane.settings().as_value().clone();
-        let records = writer.end(LaneHead { position: *position, components, settings, sent: lane.sent() });
+        let records = writer.end(LaneHead { position: *position, graph, components, settings, sent: lane.sent() });
         saves.taken = Some(Taken { covers: *position, records });
     }
 
