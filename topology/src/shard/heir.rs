@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bus::{Bounds, Bus, BusError, MonoTime, Reader, Record};
-
 use wire::Code;
 
 use super::image::{Build, Image, Unfit};
@@ -27,9 +26,8 @@ pub(super) struct Heir {
     topic: Arc<str>,
     /// Those of others, as far as they were read.
     images: BTreeMap<u32, Image>,
-    /// What reads them; made anew where others are to be read.
     reader: Option<Box<dyn Reader>>,
-    /// The lanes that the reader is told to read.
+    /// The lanes that the reader was told to read.
     read: BTreeSet<u32>,
     look: MonoTime,
     /// When the lanes that moved last may be taken for all that move.
@@ -73,9 +71,7 @@ impl Heir {
         }
         let mut silent = 0;
         while ends.iter().any(|(lane, end)| self.images[lane].next < *end) && silent < SILENCE {
-            if self.reader.is_none() {
-                self.begin()?;
-            }
+            self.begin()?;
             silent = if self.read(self.bus.lag())? == 0 { silent + 1 } else { 0 };
         }
         Ok(())
@@ -88,16 +84,15 @@ impl Heir {
 
     /// Reads what came, at most every [`LOOK_MS`].
     pub(super) fn look(&mut self, now: MonoTime) -> Result<(), BusError> {
-        if now < self.look || self.images.is_empty() {
+        if now < self.look || (self.images.is_empty() && self.reader.is_none()) {
             return Ok(());
         }
         self.look = now.plus_ms(LOOK_MS);
-        // A lane that is ours since then is not read any more, once it is clear that others do not move with it.
-        let moved = |heir: &Self| !heir.images.keys().eq(&heir.read);
-        if moved(self) && self.settled.is_none_or(|at| at <= now) {
-            self.settled = None;
-            self.begin()?;
+        // Lanes that are ours since then are read along, and dropped, until it is clear that no more of them move.
+        if self.settled.is_some_and(|at| at <= now) {
+            self.begin_anew();
         }
+        self.begin()?;
         if self.read(Duration::ZERO)? >= TAKEN {
             self.look = now;
         }
@@ -116,20 +111,16 @@ impl Heir {
         // for tells the end where it is known, and silence where it is not.
         let is_read =
             |image: &Image| low == end || (position.is_some() && image.covers() == position) || image.next >= end;
-        if !is_read(image) && !self.read.contains(&lane) {
+        if !is_read(image) {
             self.begin()?;
         }
         let mut silent = 0;
         while self.images.get(&lane).is_some_and(|image| !is_read(image)) && silent < WAITS {
             silent = if self.read(self.bus.lag())? == 0 { silent + 1 } else { 0 };
         }
-        let image = self.images.remove(&lane).unwrap_or_default();
+        self.read.remove(&lane);
         self.settled = Some(self.bus.clock().mono().plus_ms(SETTLED_MS));
-        if self.images.is_empty() {
-            self.reader = None;
-            self.read.clear();
-        }
-        Ok(image)
+        Ok(self.images.remove(&lane).unwrap_or_default())
     }
 
     /// The same, read from the beginning: what was followed may lack a deletion that it was too late for.
@@ -139,19 +130,30 @@ impl Heir {
         self.take(lane, position)
     }
 
-    /// Reads all that it follows, from where each was read to.
+    /// Reads all that it follows, each from where it was read to.
     fn begin(&mut self) -> Result<(), BusError> {
-        let mut reader = self.bus.reader()?;
-        for (lane, image) in &mut self.images {
-            let low = self.bus.bounds(&self.topic, *lane)?.low;
+        let fresh: Vec<u32> = self.images.keys().filter(|lane| !self.read.contains(lane)).copied().collect();
+        for lane in fresh {
+            let low = self.bus.bounds(&self.topic, lane)?.low;
+            let reader = match &mut self.reader {
+                Some(reader) => reader,
+                none => none.insert(self.bus.reader()?),
+            };
+            let image = self.images.entry(lane).or_default();
             if image.next < low {
                 *image = Image::default();
             }
-            reader.assign(&self.topic, *lane, image.next.max(low))?;
+            reader.assign(&self.topic, lane, image.next.max(low))?;
+            self.read.insert(lane);
         }
-        self.read = self.images.keys().copied().collect();
-        self.reader = Some(reader);
         Ok(())
+    }
+
+    /// The next reader reads what is followed then, and nothing else.
+    fn begin_anew(&mut self) {
+        self.reader = None;
+        self.read.clear();
+        self.settled = None;
     }
 
     /// Takes in what the reader has; says how many records.
@@ -166,8 +168,7 @@ impl Heir {
         }
         // Where records were deleted before they were read, the next reader begins with what is left.
         if read.is_err() {
-            self.reader = None;
-            self.read.clear();
+            self.begin_anew();
         }
         read.map(|()| count)
     }
