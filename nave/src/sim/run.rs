@@ -321,8 +321,12 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn write(&self, records: &[Outgoing]) {
-        self.bus.writer("network").and_then(|mut writer| writer.append(records)).expect("the topics are there");
+    /// Brings records to the bus. What a spoke that lies has addressed to a lane that there is not is refused, as it would be at once.
+    fn write(&mut self, records: &[Outgoing]) {
+        let written = self.bus.writer("network").and_then(|mut writer| writer.append(records));
+        if let Err(error) = written {
+            self.say("the network", || format!("is refused: {error}"));
+        }
     }
 
     // ---- processes ----------------------------------------------------------------------------------------------------
