@@ -14,7 +14,8 @@ pub trait Bus: Send + Sync {
     /// Creates the topic, or checks that it is as `spec` says.
     ///
     /// # Errors
-    /// [`BusError::WrongTopic`] where it exists with other partitions, another clean-up or another time stamp.
+    /// [`BusError::WrongTopic`] where it exists with other partitions, another time stamp, or a clean-up that does not do
+    /// ([`Cleanup::is_met_by`](crate::Cleanup::is_met_by)).
     fn ensure_topic(&self, spec: &TopicSpec) -> Result<TopicInfo, BusError>;
 
     /// The topic, or none. Never creates one.

@@ -3,12 +3,23 @@
 /// What happens to old records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cleanup {
-    /// Kept without limit: inboxes, until there are snapshots.
+    /// Kept without limit: the inboxes of stages that are restored by nothing else.
     Keep,
     /// Deleted after so many milliseconds, at the bus's leisure.
     DeleteAfterMs(u64),
     /// The last record of each key is kept; segments are small so that it happens soon.
     Compact,
+}
+
+impl Cleanup {
+    /// Whether a topic that is cleaned up like `found` does where this is needed. How long what may go is kept is its operator's
+    /// business; what must stay has to.
+    pub fn is_met_by(self, found: Self) -> bool {
+        match (self, found) {
+            (Self::DeleteAfterMs(_), Self::DeleteAfterMs(_) | Self::Keep) => true,
+            (needed, found) => needed == found,
+        }
+    }
 }
 
 /// A topic as it is needed. Times are always those of the append (`LogAppendTime`).

@@ -54,7 +54,7 @@ on_every_bus! {
     topics {
         a_topic_is_made_once_and_found_again,
         a_topic_with_other_partitions_is_refused,
-        a_topic_with_another_clean_up_is_refused,
+        a_topic_with_a_clean_up_that_does_not_do_is_refused,
         nothing_makes_a_topic_but_ensure_topic,
         a_partition_that_does_not_exist_is_named,
         bounds_say_where_a_partition_begins_and_ends,
@@ -83,6 +83,7 @@ on_every_bus! {
         a_lone_member_gets_every_partition,
         no_record_of_a_partition_arrives_before_it_is_started,
         a_partition_starts_where_it_is_told_to,
+        a_partition_whose_beginning_was_deleted_starts_at_what_is_left,
         a_partition_can_be_moved_back_to_its_beginning_again_and_again,
         a_new_member_gets_its_share_and_nothing_else_moves,
         an_owner_may_commit_between_revoking_and_release,

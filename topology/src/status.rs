@@ -1,7 +1,7 @@
 //! How the lanes of a stage stand in this process: what `/readyz` says.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bus::MonoTime;
@@ -23,6 +23,8 @@ struct LaneStatus {
     /// none does.
     stepping: AtomicU64,
     retrying: AtomicU64,
+    /// Why it could not be taken over at the last try.
+    hindered: Mutex<Option<String>>,
 }
 
 impl ShardStatus {
@@ -71,6 +73,15 @@ impl ShardStatus {
         }
     }
 
+    pub(crate) fn hindered(&self, lane: u32, why: Option<String>) {
+        *self.why(lane as usize) = why;
+    }
+
+    fn why(&self, lane: usize) -> MutexGuard<'_, Option<String>> {
+        // A text is whole at all times: a panic elsewhere cannot have broken it.
+        self.lanes[lane].hindered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Lanes that are live in this process.
     pub fn live(&self) -> usize {
         self.lanes.iter().filter(|lane| lane.state.load(Ordering::Acquire) == Self::LIVE).count()
@@ -99,7 +110,10 @@ impl ShardStatus {
                         .map(|s| format!("{stage} lane {lane}: nothing could be committed for {s:.1} s"));
                     stepping.or(retrying)
                 }
-                Self::RECOVERING => Some(format!("{stage} lane {lane}: recovering at offset {position}")),
+                Self::RECOVERING => {
+                    let why = self.why(lane).as_ref().map(|why| format!("; {why}")).unwrap_or_default();
+                    Some(format!("{stage} lane {lane}: recovering at offset {position}{why}"))
+                }
                 _away => Some(format!("{stage} lane {lane}: no owner in this process")),
             }
         };

@@ -385,7 +385,34 @@ fn where_neither_the_snapshot_nor_the_inbox_is_whole_the_lane_is_not_begun_and_i
     lanes.join();
     assert!(!lanes.run_ms(20_000), "it is tried again");
     assert_eq!(lanes.shards[0].live(), [1], "the other lane goes on");
-    assert_eq!(lanes.status.waiting(lanes.clock.mono()), ["bank lane 0: recovering at offset 0"]);
+    let why = "NAVE-0062: its inbox begins at offset 3, and what is saved ends at 0";
+    assert_eq!(lanes.status.waiting(lanes.clock.mono()), [format!("bank lane 0: recovering at offset 0; {why}")]);
+}
+
+/// Deleted and made anew, it has fewer records than the snapshot speaks of. What comes now is not taken for what came then.
+#[test]
+fn an_inbox_that_was_made_anew_is_not_taken_for_the_one_that_was_saved() {
+    let lanes = saved(1);
+    let fresh = Lanes::of(exactly_once(), 1);
+    // The snapshot and the committed offset of the old one, beside an inbox that is new.
+    let carried: Vec<Outgoing> = read(&lanes, SNAPSHOTS, 0)
+        .into_iter()
+        .map(|record| Outgoing {
+            topic: SNAPSHOTS.into(),
+            route: Route::To(0),
+            key: record.key,
+            headers: record.headers,
+            value: record.value,
+        })
+        .collect();
+    fresh.embedded.writer("test").unwrap().append(&carried).unwrap();
+    let mut fresh = fresh;
+    fresh.join();
+    give(&fresh, &account(0), 1, "a");
+    assert!(!fresh.run_ms(5_000), "it is tried again");
+    let said = fresh.status.waiting(fresh.clock.mono());
+    assert!(said.len() == 1 && said[0].contains("NAVE-0062: its inbox ends at offset"), "{said:?}");
+    assert_eq!(read(&fresh, INBOX, 0).len(), 1, "no owner record is written in vain");
 }
 
 #[test]

@@ -93,7 +93,7 @@ impl State {
             if topic.info.partitions != spec.partitions {
                 return wrong("partitions", topic.info.partitions.to_string(), spec.partitions.to_string());
             }
-            if topic.cleanup != spec.cleanup {
+            if !spec.cleanup.is_met_by(topic.cleanup) {
                 return wrong("clean-up", format!("{:?}", topic.cleanup), format!("{:?}", spec.cleanup));
             }
             return Ok(topic.info.clone());

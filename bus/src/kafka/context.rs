@@ -182,10 +182,11 @@ impl ConsumerContext for GroupNews {
         }
     }
 
-    /// Called inside a poll. Nothing is fetched of what is assigned until the member starts it: it is assigned at an
-    /// explicit offset, so that librdkafka does not look for one, and paused. What is asked back is paused, and not given
-    /// up here: librdkafka lets the group wait until the member releases it (`wait-unassign-call` in its logs), so that
-    /// its owner can commit once more.
+    /// Called inside a poll. Nothing is fetched of what is assigned until the member starts it: it is assigned at its end, so that
+    /// librdkafka looks for no committed offset, and paused. (An offset of our own may have been deleted, and a fetch that is quicker than
+    /// the pause would end in an error that the partition does not come back from.) What is asked back is paused, and not given up here:
+    /// librdkafka lets the group wait until the member releases it (`wait-unassign-call` in its logs), so that its owner can commit once
+    /// more.
     fn rebalance(&self, consumer: &BaseConsumer<Self>, decision: RDKafkaRespErr, list: &mut TopicPartitionList) {
         if consumer.closed() {
             // A decision that was left over when the client ended; librdkafka would not answer any more.
@@ -194,7 +195,7 @@ impl ConsumerContext for GroupNews {
         let all_lost = consumer.assignment_lost();
         let closing = lock(&self.inner).closing;
         let result = if decision == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
-            let assigned = list.set_all_offsets(Offset::Offset(0)).and_then(|()| take(consumer, list));
+            let assigned = list.set_all_offsets(Offset::End).and_then(|()| take(consumer, list));
             assigned.and_then(|()| if list.count() > 0 { consumer.pause(list) } else { Ok(()) })
         } else if all_lost || closing {
             give_up(consumer, list)

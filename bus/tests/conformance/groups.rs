@@ -56,6 +56,20 @@ pub(crate) fn a_partition_starts_where_it_is_told_to(on: &impl Fixture) {
     assert_eq!(values(&owner.until_records(3)), ["c", "d", "e"]);
 }
 
+/// Clean-up has taken the beginning. Whoever gets the partition starts at what is left, at once and each time.
+pub(crate) fn a_partition_whose_beginning_was_deleted_starts_at_what_is_left(on: &impl Fixture) {
+    let (topic, group) = (on.topic(1), on.name("g"));
+    on.append(&topic, &["a", "b", "c", "d"]);
+    on.delete_records(&topic, 0, 2);
+    for _ in 0..5 {
+        let mut owner = on.join(&group, &topic);
+        owner.until_owned(1);
+        owner.member.start(0, 2).expect("a start");
+        assert_eq!(values(&owner.until_records(2)), ["c", "d"]);
+        owner.member.leave().expect("a goodbye");
+    }
+}
+
 pub(crate) fn a_partition_can_be_moved_back_to_its_beginning_again_and_again(on: &impl Fixture) {
     let topic = on.topic(1);
     let numbers: Vec<String> = (0..500).map(|i| i.to_string()).collect();

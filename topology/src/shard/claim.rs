@@ -21,15 +21,16 @@ impl Shard {
         };
         let lanes: Vec<u32> = self.owned.iter().filter_map(due).collect();
         for lane in &lanes {
-            if let Err(error) = self.claim(*lane) {
+            let claimed = self.claim(*lane);
+            self.status.hindered(*lane, claimed.as_ref().err().map(ToString::to_string));
+            if let Err(error) = claimed {
                 let stage = &self.options.stage;
                 match &error {
                     Hindrance::Bus(error) => {
                         tracing::warn!(stage, lane, %error, "lane cannot be taken over yet");
                     }
                     Hindrance::Cut(_) | Hindrance::Newer(_) => {
-                        let code = error.code().as_str();
-                        tracing::error!(stage, lane, code, %error, "lane cannot be restored here: a person is needed");
+                        tracing::error!(stage, lane, %error, "lane cannot be restored here: a person is needed");
                     }
                 }
                 if let Some(owned) = self.owned.get_mut(lane) {
@@ -54,6 +55,11 @@ impl Shard {
                 "its inbox begins at offset {}, and what is saved ends at {snapshot}",
                 takeover.low
             )));
+        }
+        // What is saved speaks of records that this inbox never had: it was deleted, and made anew.
+        let end = self.bus.bounds(&self.inbox, partition)?.end;
+        if end < snapshot {
+            return Err(Hindrance::Cut(format!("its inbox ends at offset {end}, and what is saved at {snapshot}")));
         }
         // Where the committed offset is not known any more, as after its retention, what came after the snapshot is handled anew, with its
         // effects: it may have been, and nobody can tell.
@@ -142,19 +148,9 @@ pub(super) enum Hindrance {
     #[error("{0}")]
     Bus(#[from] BusError),
     /// The inbox lacks what would have to be read again.
-    #[error("{0}")]
+    #[error("{code}: {0}", code = Code::InboxCut.as_str())]
     Cut(String),
     /// A newer build has saved it.
-    #[error("{0}")]
+    #[error("{code}: {0}", code = Code::StateNewer.as_str())]
     Newer(String),
-}
-
-impl Hindrance {
-    fn code(&self) -> Code {
-        match self {
-            Hindrance::Bus(_) => Code::NotReady,
-            Hindrance::Cut(_) => Code::InboxCut,
-            Hindrance::Newer(_) => Code::StateNewer,
-        }
-    }
 }

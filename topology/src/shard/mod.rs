@@ -339,6 +339,7 @@ impl Shard {
                 }
             }
             *self.tallies.entry(names::REPLAYED).or_default() += 1;
+            metrics::counter!(names::REPLAYED).increment(1);
             return;
         }
         owned.moved = true;
