@@ -69,6 +69,9 @@ impl<T> Port<T> {
     }
 }
 
+/// An edge to another stage, and how many tuples were sent on it.
+pub(crate) type SentOn = (Arc<str>, Rc<Cell<u64>>);
+
 /// What all components of a lane share while they run: what is ready, what was decided, what is being handled.
 pub(crate) struct LaneContext {
     pub(crate) info: LaneInfo,
@@ -80,7 +83,7 @@ pub(crate) struct LaneContext {
     /// Seeded from the record.
     pub(crate) random: Cell<u64>,
     /// How many tuples were sent on each edge that leads to another stage.
-    pub(crate) sent: RefCell<Vec<(Arc<str>, Rc<Cell<u64>>)>>,
+    pub(crate) sent: RefCell<Vec<SentOn>>,
 }
 
 impl LaneContext {

@@ -1,10 +1,14 @@
 //! How the lanes of a stage stand in this process: what `/readyz` says.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bus::MonoTime;
+use wire::Code;
+
+/// What a person has to mend.
+const HINDRANCES: [Code; 2] = [Code::InboxCut, Code::StateNewer];
 
 /// How the lanes of a stage stand, for those outside: shared by all shards of a process.
 #[derive(Debug)]
@@ -23,8 +27,8 @@ struct LaneStatus {
     /// none does.
     stepping: AtomicU64,
     retrying: AtomicU64,
-    /// Why it could not be taken over at the last try.
-    hindered: Mutex<Option<String>>,
+    /// Why it cannot be taken over by anybody's trying: the place of a code in [`HINDRANCES`], from 1; 0 where nothing hinders.
+    hindered: AtomicU8,
 }
 
 impl ShardStatus {
@@ -73,13 +77,9 @@ impl ShardStatus {
         }
     }
 
-    pub(crate) fn hindered(&self, lane: u32, why: Option<String>) {
-        *self.why(lane as usize) = why;
-    }
-
-    fn why(&self, lane: usize) -> MutexGuard<'_, Option<String>> {
-        // A text is whole at all times: a panic elsewhere cannot have broken it.
-        self.lanes[lane].hindered.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn hindered(&self, lane: u32, why: Option<Code>) {
+        let place = (1..).zip(HINDRANCES).find(|(_, code)| Some(*code) == why).map_or(0, |(place, _)| place);
+        self.lanes[lane as usize].hindered.store(place, Ordering::Release);
     }
 
     /// Lanes that are live in this process.
@@ -111,8 +111,13 @@ impl ShardStatus {
                     stepping.or(retrying)
                 }
                 Self::RECOVERING => {
-                    let why = self.why(lane).as_ref().map(|why| format!("; {why}")).unwrap_or_default();
-                    Some(format!("{stage} lane {lane}: recovering at offset {position}{why}"))
+                    let line = format!("{stage} lane {lane}: recovering at offset {position}");
+                    let hindered = usize::from(status.hindered.load(Ordering::Acquire));
+                    let code = hindered.checked_sub(1).and_then(|place| HINDRANCES.get(place));
+                    Some(match code {
+                        Some(code) => format!("{line}; {}: {}, see the log", code.as_str(), code.title()),
+                        None => line,
+                    })
                 }
                 _away => Some(format!("{stage} lane {lane}: no owner in this process")),
             }

@@ -152,7 +152,7 @@ fn a_lane_whose_inbox_was_cut_is_not_taken_over_and_is_named() {
     lanes.join();
     assert!(!lanes.run_ms(60_000), "it is tried again");
     assert_eq!(lanes.shards[0].live(), [1], "the other lane goes on");
-    let why = "NAVE-0062: its inbox begins at offset 1, and what is saved ends at 0";
+    let why = "NAVE-0062: an inbox no longer has what its lane needs, see the log";
     assert_eq!(lanes.status.waiting(lanes.clock.mono()), [format!("sum lane 0: recovering at offset 0; {why}")]);
     assert_eq!(sums_of(&lanes, 0), [1]);
 }

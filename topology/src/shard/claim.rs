@@ -22,7 +22,7 @@ impl Shard {
         let lanes: Vec<u32> = self.owned.iter().filter_map(due).collect();
         for lane in &lanes {
             let claimed = self.claim(*lane);
-            self.status.hindered(*lane, claimed.as_ref().err().map(ToString::to_string));
+            self.status.hindered(*lane, claimed.as_ref().err().and_then(Hindrance::code));
             if let Err(error) = claimed {
                 let stage = &self.options.stage;
                 match &error {
@@ -30,7 +30,8 @@ impl Shard {
                         tracing::warn!(stage, lane, %error, "lane cannot be taken over yet");
                     }
                     Hindrance::Cut(_) | Hindrance::Newer(_) => {
-                        tracing::error!(stage, lane, %error, "lane cannot be restored here: a person is needed");
+                        let code = error.code().map_or("", Code::as_str);
+                        tracing::error!(stage, lane, code, %error, "lane cannot be restored here: a person is needed");
                     }
                 }
                 if let Some(owned) = self.owned.get_mut(lane) {
@@ -148,9 +149,19 @@ pub(super) enum Hindrance {
     #[error("{0}")]
     Bus(#[from] BusError),
     /// The inbox lacks what would have to be read again.
-    #[error("{code}: {0}", code = Code::InboxCut.as_str())]
+    #[error("{0}")]
     Cut(String),
     /// A newer build has saved it.
-    #[error("{code}: {0}", code = Code::StateNewer.as_str())]
+    #[error("{0}")]
     Newer(String),
+}
+
+impl Hindrance {
+    fn code(&self) -> Option<Code> {
+        match self {
+            Hindrance::Bus(_) => None,
+            Hindrance::Cut(_) => Some(Code::InboxCut),
+            Hindrance::Newer(_) => Some(Code::StateNewer),
+        }
+    }
 }

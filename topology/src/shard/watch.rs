@@ -31,7 +31,7 @@ impl Shard {
             match self.bus.bounds(&self.inbox, lane) {
                 Ok(Bounds { low, .. }) => self.judge(lane, low, covers, position),
                 Err(error) => {
-                    tracing::warn!(stage = %self.options.stage, lane, %error, "an inbox cannot be asked for its bounds")
+                    tracing::warn!(stage = %self.options.stage, lane, %error, "an inbox cannot be asked for its bounds");
                 }
             }
         }
