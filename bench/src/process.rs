@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use anyhow::Context;
 use bus::{Bus, BusError, Clock, MonoTime, Part, Turn};
 use nave::system::{HUB, System};
 use topology::driver::Threads;
@@ -68,8 +69,9 @@ pub(crate) struct State {
     pub(crate) replayed: u64,
     /// Lanes that could not be saved, or whose snapshots could not be used.
     pub(crate) faults: u64,
-    /// Operations that lived when it was ended.
-    pub(crate) operations: usize,
+    /// Operations that live, where they are to be counted.
+    counted: Option<usize>,
+    count: bool,
 }
 
 impl Process {
@@ -122,6 +124,32 @@ impl Process {
         })
     }
 
+    /// Waits until so many operations live here.
+    pub(crate) fn wait_operations(&self, operations: usize) -> anyhow::Result<()> {
+        let mut counted = 0;
+        let outcome = self.wait("operations to live", || {
+            for watch in &self.shards {
+                let mut state = watch.state.lock().expect("nobody panics while holding it");
+                (state.count, state.counted) = (true, None);
+            }
+            let each = || self.look().iter().map(|(state, _)| state.counted).sum::<Option<usize>>();
+            // A turn that waits for something to do comes back within a quarter of a second.
+            counted = loop {
+                if let Some(sum) = each() {
+                    break sum;
+                }
+                if self.threads.has_failed() {
+                    break 0;
+                }
+                std::thread::park_timeout(LOOK);
+            };
+            counted >= operations
+        });
+        outcome.with_context(|| format!("{counted} of {operations} live"))?;
+        anyhow::ensure!(counted == operations, "{counted} operations live, not {operations}");
+        Ok(())
+    }
+
     fn wait(&self, what: &str, mut is_so: impl FnMut() -> bool) -> anyhow::Result<()> {
         let until = self.clock.mono().plus_ms(PATIENCE_MS);
         while !is_so() {
@@ -165,13 +193,15 @@ impl Part for Watching {
         if turn.worked {
             state.worked = now;
         }
+        if std::mem::take(&mut state.count) {
+            state.counted = Some(self.shard.unfinished().len());
+        }
         Ok(turn)
     }
 
     fn stop(self: Box<Self>) -> Vec<String> {
         let Self { shard, watch, lost, .. } = *self;
         let mut state = watch.state.lock().expect("nobody panics while holding it");
-        state.operations = shard.unfinished().len();
         state.faults = shard.tally(SNAPSHOTS_FAILED) + shard.tally(SNAPSHOTS_SPOILT);
         drop(state);
         if lost.load(Ordering::Acquire) {

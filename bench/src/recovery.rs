@@ -144,17 +144,14 @@ impl<'a> Site<'a> {
             });
             writer.append(&asked.collect::<anyhow::Result<Vec<_>>>()?)?;
         }
+        process.wait_operations(self.args.operations)?;
         process.wait_quiet()
     }
 
-    /// All that lived when a process was ended.
-    fn check(&self, ended: &[State]) -> anyhow::Result<()> {
-        let operations: usize = ended.iter().map(|state| state.operations).sum();
-        anyhow::ensure!(
-            operations == self.args.operations,
-            "{operations} operations live, not {}",
-            self.args.operations
-        );
+    /// Ends a process in which all operations live, and in which no snapshot failed.
+    fn end(&self, process: Process, lost: bool) -> anyhow::Result<()> {
+        process.wait_operations(self.args.operations)?;
+        let ended = process.end(lost);
         anyhow::ensure!(ended.iter().all(|state| state.faults == 0), "snapshots failed: {ended:?}");
         Ok(())
     }
@@ -217,7 +214,7 @@ fn live(args: &Args, kept: Kept) -> anyhow::Result<()> {
     let mut process = site.start("first", 1, Upkeep::default())?;
     site.fill(&process)?;
     for (round, (lost, threads)) in [(true, 1), (true, 2), (false, 1), (false, 2)].into_iter().enumerate() {
-        site.check(&process.end(lost))?;
+        site.end(process, lost)?;
         process = site.start(&format!("heir-{round}"), threads, Upkeep::default())?;
         let took = Took::of(&process)?;
         // What it says and saves of its own is not to be in the way of the next.
@@ -231,7 +228,7 @@ fn live(args: &Args, kept: Kept) -> anyhow::Result<()> {
             args.operations
         );
     }
-    site.check(&process.end(false))?;
+    site.end(process, false)?;
     site.close()
 }
 
@@ -251,12 +248,12 @@ fn replay(args: &Args, kept: Kept) -> anyhow::Result<()> {
     let mut process = site.start("first", 1, upkeep)?;
     site.fill(&process)?;
     for threads in [1, 2] {
-        site.check(&process.end(true))?;
+        site.end(process, true)?;
         process = site.start(&format!("heir-{threads}"), threads, upkeep)?;
         line(&format!("requests of {} that live", args.operations), threads, &process)?;
         process.wait_quiet()?;
     }
-    site.check(&process.end(true))?;
+    site.end(process, true)?;
     site.close()?;
 
     let site = Site::open(args, kept, "replay-flows")?;
@@ -301,7 +298,7 @@ fn warm(args: &Args, kept: Kept) -> anyhow::Result<()> {
         let (bus, heir_is, lanes) = (kept.name(), if warm { "warm" } else { "cold" }, args.lanes - args.lanes / 2);
         println!("| {bus} | {heir_is} | {joined} | {lanes} | {took} | about {} |", args.operations / 2);
         heir.wait_quiet()?;
-        site.check(&heir.end(false))?;
+        site.end(heir, false)?;
         site.close()?;
     }
     Ok(())
