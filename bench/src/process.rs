@@ -55,11 +55,13 @@ struct Watch {
 }
 
 /// How a shard stands.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct State {
     /// Lanes that are live, and since when so many are.
     pub(crate) live: usize,
     pub(crate) since: MonoTime,
+    /// What had been seen of it then.
+    pub(crate) marks: Marks,
     /// When it last worked.
     worked: MonoTime,
     /// How long it took to join.
@@ -99,9 +101,9 @@ impl Process {
         Ok(process)
     }
 
-    /// How its shards stand, and what was seen of each.
-    pub(crate) fn look(&self) -> Vec<(State, Marks)> {
-        let look = |watch: &Watch| (*watch.state.lock().expect("nobody panics while holding it"), watch.seen.marks());
+    /// How its shards stand.
+    pub(crate) fn look(&self) -> Vec<State> {
+        let look = |watch: &Watch| watch.state.lock().expect("nobody panics while holding it").clone();
         self.shards.iter().map(look).collect()
     }
 
@@ -112,14 +114,14 @@ impl Process {
 
     /// Waits until so many lanes are live here.
     pub(crate) fn wait_live(&self, lanes: usize) -> anyhow::Result<()> {
-        self.wait("lanes to be live", || self.look().iter().map(|(state, _)| state.live).sum::<usize>() == lanes)
+        self.wait("lanes to be live", || self.look().iter().map(|state| state.live).sum::<usize>() == lanes)
     }
 
     /// Waits until nothing is left to do: everything that was asked for is begun, and saved.
     pub(crate) fn wait_quiet(&self) -> anyhow::Result<()> {
         let begun = self.clock.mono();
         self.wait("quiet", || {
-            let last = self.look().iter().map(|(state, _)| state.worked).max().unwrap_or_default().max(begun);
+            let last = self.look().iter().map(|state| state.worked).max().unwrap_or_default().max(begun);
             self.clock.mono() > last.plus_ms(QUIET_MS)
         })
     }
@@ -132,7 +134,7 @@ impl Process {
                 let mut state = watch.state.lock().expect("nobody panics while holding it");
                 (state.count, state.counted) = (true, None);
             }
-            let each = || self.look().iter().map(|(state, _)| state.counted).sum::<Option<usize>>();
+            let each = || self.look().iter().map(|state| state.counted).sum::<Option<usize>>();
             // A turn that waits for something to do comes back within a quarter of a second.
             counted = loop {
                 if let Some(sum) = each() {
@@ -163,8 +165,10 @@ impl Process {
     /// Ends it: in order, or (`lost`) as one that leaves no word and saves nothing. How its shards stood.
     pub(crate) fn end(self, lost: bool) -> Vec<State> {
         self.lost.store(lost, Ordering::Release);
-        self.threads.stop();
-        self.shards.iter().map(|watch| *watch.state.lock().expect("nobody panics while holding it")).collect()
+        let Self { threads, shards, .. } = self;
+        threads.stop();
+        let state = |watch: Watch| watch.state.lock().expect("nobody panics while holding it").clone();
+        shards.into_iter().map(state).collect()
     }
 }
 
@@ -186,7 +190,7 @@ impl Part for Watching {
         let (live, now) = (self.shard.live().len(), self.clock.mono());
         let mut state = self.watch.state.lock().expect("nobody panics while holding it");
         if state.live != live {
-            (state.live, state.since) = (live, now);
+            (state.live, state.since, state.marks) = (live, now, self.watch.seen.marks());
             state.restored = self.shard.tally(RESTORED);
             state.replayed = self.shard.tally(REPLAYED);
         }

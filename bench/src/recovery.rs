@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use bus::{Clock, MonoTime, Part};
+use clap::ValueEnum;
 use floodlight_sim::part::SpeakerOptions;
 use floodlight_sim::{SpeakerHandle, SpeakerPart};
 use nave::clock::SystemClock;
@@ -68,32 +69,37 @@ enum Table {
     Warm,
 }
 
+impl Table {
+    /// What stands above it.
+    fn head(self) -> &'static str {
+        match self {
+            Self::Live => {
+                "| bus | last owner | threads | all lanes live | asking | reading | loading | claiming | going live | of it commits, records | state records | state | workflows |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|"
+            }
+            Self::Replay => {
+                "| bus | inbox | threads | all lanes live | replayed | records/s |\n|---|---|---|---|---|---|"
+            }
+            Self::Warm => {
+                "| bus | heir | joining | lanes | lanes live | asking | reading | loading | claiming | going live | of it commits, records | workflows |\n|---|---|---|---|---|---|---|---|---|---|---|---|"
+            }
+        }
+    }
+}
+
 /// Prints the tables that were asked for.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let tables: [(Table, fn(&Args, Kept) -> anyhow::Result<()>, &str); 3] = [
-        (
-            Table::Live,
-            live,
-            "| bus | last owner | threads | all lanes live | asking | reading | loading | claiming | going live | state records | state | workflows |\n|---|---|---|---|---|---|---|---|---|---|---|---|",
-        ),
-        (
-            Table::Replay,
-            replay,
-            "| bus | inbox | threads | all lanes live | replayed | records/s |\n|---|---|---|---|---|---|",
-        ),
-        (
-            Table::Warm,
-            warm,
-            "| bus | heir | joining | lanes | lanes live | asking | reading | loading | claiming | going live | workflows |\n|---|---|---|---|---|---|---|---|---|---|---|",
-        ),
-    ];
-    for (table, measure, head) in tables {
+    for table in Table::value_variants().iter().copied() {
         if !args.table.is_empty() && !args.table.contains(&table) {
             continue;
         }
-        println!("{head}");
+        println!("{}", table.head());
         for kept in args.bus.iter().copied() {
-            measure(args, kept).with_context(|| format!("{table:?} on {}", kept.name()))?;
+            let measured = match table {
+                Table::Live => live(args, kept),
+                Table::Replay => replay(args, kept),
+                Table::Warm => warm(args, kept),
+            };
+            measured.with_context(|| format!("{table:?} on {}", kept.name()))?;
         }
         println!();
     }
@@ -175,14 +181,14 @@ struct Took {
 
 impl Took {
     fn of(process: &Process) -> anyhow::Result<Self> {
-        let all: Vec<(State, Marks)> =
-            process.look().into_iter().filter(|(_, marks)| marks.assigned.is_some()).collect();
+        let all: Vec<State> = process.look().into_iter().filter(|state| state.marks.assigned.is_some()).collect();
         let begun: MonoTime =
-            all.iter().filter_map(|(_, marks)| marks.assigned).min().context("lanes were assigned")?;
-        let (state, last) = all.iter().max_by_key(|(state, _)| state.since).cloned().context("a thread")?;
+            all.iter().filter_map(|state| state.marks.assigned).min().context("lanes were assigned")?;
+        let state = all.iter().max_by_key(|state| state.since).context("a thread")?;
+        let last = state.marks.clone();
         let own = state.since.since(last.assigned.unwrap_or(begun));
         let mut read = Amount::default();
-        for (_, marks) in &all {
+        for State { marks, .. } in &all {
             (read.records, read.bytes) = (read.records + marks.read.records, read.bytes + marks.read.bytes);
         }
         Ok(Self {
@@ -190,8 +196,8 @@ impl Took {
             going_live: own.saturating_sub(last.asking + last.reading + last.loading + last.claiming),
             last,
             read,
-            restored: all.iter().map(|(state, _)| state.restored).sum(),
-            replayed: all.iter().map(|(state, _)| state.replayed).sum(),
+            restored: all.iter().map(|state| state.restored).sum(),
+            replayed: all.iter().map(|state| state.replayed).sum(),
         })
     }
 }
@@ -199,9 +205,10 @@ impl Took {
 /// Total, and its parts.
 impl fmt::Display for Took {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { total, last: Marks { asking, reading, loading, claiming, .. }, going_live, .. } = self;
+        let Self { total, last, going_live, .. } = self;
+        let Marks { asking, reading, loading, claiming, committing, committed, .. } = last;
         let parts = [asking, reading, loading, claiming, going_live].map(|part| ms(*part)).join(" | ");
-        write!(f, "{} | {parts}", ms(*total))
+        write!(f, "{} | {parts} | {}, {committed}", ms(*total), ms(*committing))
     }
 }
 
@@ -294,7 +301,7 @@ fn warm(args: &Args, kept: Kept) -> anyhow::Result<()> {
         first.end(true);
         heir.wait_live(args.lanes as usize)?;
         let took = Took::of(&heir)?;
-        let joined = heir.look().iter().map(|(state, _)| ms(state.joined)).collect::<Vec<_>>().join(", ");
+        let joined = heir.look().iter().map(|state| ms(state.joined)).collect::<Vec<_>>().join(", ");
         let (bus, heir_is, lanes) = (kept.name(), if warm { "warm" } else { "cold" }, args.lanes - args.lanes / 2);
         println!("| {bus} | {heir_is} | {joined} | {lanes} | {took} | about {} |", args.operations / 2);
         heir.wait_quiet()?;

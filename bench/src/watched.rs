@@ -26,6 +26,9 @@ pub(crate) struct Marks {
     pub(crate) reading: Duration,
     pub(crate) loading: Duration,
     pub(crate) claiming: Duration,
+    /// What else was committed: how long it took, and how many records.
+    pub(crate) committing: Duration,
+    pub(crate) committed: u64,
     /// What was read of the snapshot topic.
     pub(crate) read: Amount,
     /// What was written to it.
@@ -127,7 +130,7 @@ impl Bus for Watched {
 
     fn reader(&self) -> Result<Box<dyn Reader>, BusError> {
         let reader = self.seen.reading(|| self.bus.reader())?;
-        Ok(Box::new(WatchedReader { reader, seen: self.seen.clone() }))
+        Ok(Box::new(WatchedReader { reader: Some(reader), seen: self.seen.clone() }))
     }
 
     fn writer(&self, name: &str) -> Result<Box<dyn Writer>, BusError> {
@@ -193,8 +196,11 @@ impl Member for WatchedMember {
         let took = self.seen.clock.mono().since(begun);
         self.seen.with(|marks| {
             if let Some((since, read)) = marks.taking.take() {
-                marks.loading += begun.since(since).saturating_sub(marks.reading - read);
+                marks.loading += begun.since(since).saturating_sub(marks.reading.saturating_sub(read));
                 marks.claiming += took;
+            } else {
+                marks.committing += took;
+                marks.committed += batch.records.len() as u64;
             }
             let of_snapshots = |record: &&Outgoing| *record.topic == *self.seen.snapshots;
             if committed.is_ok() {
@@ -218,21 +224,36 @@ impl Member for WatchedMember {
 }
 
 struct WatchedReader {
-    reader: Box<dyn Reader>,
+    /// Taken when it is dropped.
+    reader: Option<Box<dyn Reader>>,
     seen: Seen,
+}
+
+impl WatchedReader {
+    fn reader(&mut self) -> &mut dyn Reader {
+        &mut **self.reader.as_mut().expect("it is there until it is dropped")
+    }
+}
+
+impl Drop for WatchedReader {
+    /// To end a client takes time too.
+    fn drop(&mut self) {
+        let reader = self.reader.take();
+        self.seen.reading(|| drop(reader));
+    }
 }
 
 impl Reader for WatchedReader {
     fn assign(&mut self, topic: &str, partition: u32, from: u64) -> Result<(), BusError> {
-        self.seen.reading(|| self.reader.assign(topic, partition, from))
+        self.seen.clone().reading(|| self.reader().assign(topic, partition, from))
     }
 
     fn poll(&mut self, max: usize, wait: Duration, out: &mut Vec<Record>) -> Result<(), BusError> {
         let before = out.len();
-        let polled = self.seen.reading(|| self.reader.poll(max, wait, out));
+        let polled = self.seen.clone().reading(|| self.reader().poll(max, wait, out));
         self.seen.with(|marks| {
             for record in out[before..].iter().filter(|record| *record.topic == *self.seen.snapshots) {
-                let key = record.key.as_ref().map_or(0, |key| key.len());
+                let key = record.key.as_deref().map_or(0, <[u8]>::len);
                 marks.read.add(key + record.headers.size() + record.value.len());
             }
         });
