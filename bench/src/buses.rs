@@ -46,7 +46,18 @@ pub(crate) struct Places {
 impl Places {
     /// A bus; `name` is the folder of one on disk, which nobody else may have.
     pub(crate) fn open(&self, kept: Kept, clock: &Arc<dyn Clock>, name: &str) -> anyhow::Result<Arc<dyn Bus>> {
-        let (clock, options) = (Arc::clone(clock), EmbeddedOptions::default());
+        self.open_with(kept, clock, name, EmbeddedOptions::default())
+    }
+
+    /// The same, with options where it is in the process.
+    pub(crate) fn open_with(
+        &self,
+        kept: Kept,
+        clock: &Arc<dyn Clock>,
+        name: &str,
+        options: EmbeddedOptions,
+    ) -> anyhow::Result<Arc<dyn Bus>> {
+        let clock = Arc::clone(clock);
         Ok(match kept {
             Kept::Memory => Arc::new(Embedded::open(clock, options)),
             Kept::Disk => {

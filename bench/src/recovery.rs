@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use bus::{Clock, MonoTime, Part};
+use bus::{Clock, EmbeddedOptions, MonoTime, Part};
 use clap::ValueEnum;
 use floodlight_sim::part::SpeakerOptions;
 use floodlight_sim::{SpeakerHandle, SpeakerPart};
@@ -116,10 +116,16 @@ struct Site<'a> {
 }
 
 impl<'a> Site<'a> {
-    fn open(args: &'a Args, kept: Kept, table: &str) -> anyhow::Result<Self> {
+    /// `table` is a name of its own; `keep` for one whose memory keeps all of its inboxes, as disks and brokers do: usually memory does not
+    /// keep what is committed while there is no snapshot yet.
+    fn open(args: &'a Args, kept: Kept, table: &str, keep: bool) -> anyhow::Result<Self> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         let name = format!("recovery-{}-{table}", std::process::id());
-        let bus = args.places.open(kept, &clock, &name)?;
+        let mut bounds = EmbeddedOptions::default();
+        if keep {
+            (bounds.keep_bytes, bounds.retention_bytes) = (None, None);
+        }
+        let bus = args.places.open_with(kept, &clock, &name, bounds)?;
         let mut options = SystemOptions { topics: Topics::new(&name), lanes: args.lanes, ..SystemOptions::default() };
         (options.hub.live, options.hub.active) = (args.operations.max(4_096), args.operations.max(4_096));
         (options.speaker.timeout_ms, options.flows.call_ms, options.flows.step_ms) = (ATTEMPT_MS, CALL_MS, STEP_MS);
@@ -217,7 +223,7 @@ fn ms(time: Duration) -> String {
 }
 
 fn live(args: &Args, kept: Kept) -> anyhow::Result<()> {
-    let site = Site::open(args, kept, "live")?;
+    let site = Site::open(args, kept, "live", false)?;
     let mut process = site.start("first", 1, Upkeep::default())?;
     site.fill(&process)?;
     for (round, (lost, threads)) in [(true, 1), (true, 2), (false, 1), (false, 2)].into_iter().enumerate() {
@@ -251,7 +257,7 @@ fn replay(args: &Args, kept: Kept) -> anyhow::Result<()> {
         Ok(())
     };
 
-    let site = Site::open(args, kept, "replay-live")?;
+    let site = Site::open(args, kept, "replay-live", true)?;
     let mut process = site.start("first", 1, upkeep)?;
     site.fill(&process)?;
     for threads in [1, 2] {
@@ -263,7 +269,7 @@ fn replay(args: &Args, kept: Kept) -> anyhow::Result<()> {
     site.end(process, true)?;
     site.close()?;
 
-    let site = Site::open(args, kept, "replay-flows")?;
+    let site = Site::open(args, kept, "replay-flows", true)?;
     let mut process = site.start("first", 1, upkeep)?;
     let (bus, topic) = (&*site.system.bus, site.system.speaker_topic());
     let mut parts = Threads::default();
@@ -289,7 +295,7 @@ fn replay(args: &Args, kept: Kept) -> anyhow::Result<()> {
 fn warm(args: &Args, kept: Kept) -> anyhow::Result<()> {
     for warm in [false, true] {
         let upkeep = Upkeep { warm, ..Upkeep::default() };
-        let site = Site::open(args, kept, if warm { "warm" } else { "cold" })?;
+        let site = Site::open(args, kept, if warm { "warm" } else { "cold" }, false)?;
         let first = site.start("first", 1, upkeep)?;
         site.fill(&first)?;
         // It shares the lanes with the first, and has nothing to do but follow those of it.
