@@ -1,30 +1,19 @@
 //! Flows of length 10: each enters as a record of the inbox; each of its 20 calls passes the bus as JSON with its headers to the
 //! simulator and back. Load generator, hub, workers and simulator share the machine with the broker.
 //!
-//! Read in this order: `load` (asks and measures), `setups` (what is measured), `bare` (the same records without an engine), `post` (the same flows over HTTP).
+//! Read in this order: `load` (asks and measures), `setups` (what is measured), `bare` (the same records without an engine), `post` (the same flows over HTTP),
+//! `cadence` (the same flows with snapshots at other cadences).
 
 mod bare;
-mod load;
+pub(crate) mod cadence;
+pub(crate) mod load;
 mod post;
 mod setups;
 
-use std::path::{Path, PathBuf};
-
 use anyhow::Context;
-use clap::ValueEnum;
 
 use self::setups::Setup;
-
-/// Where records are kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Kept {
-    /// In the process, in memory
-    Memory,
-    /// In the process, on disk
-    Disk,
-    /// An Apache Kafka broker
-    Kafka,
-}
+use crate::buses::{Kept, Places};
 
 /// What to measure.
 #[derive(Debug, clap::Args)]
@@ -38,15 +27,8 @@ pub(crate) struct Args {
     /// These numbers in flight alone
     #[arg(long)]
     in_flight: Vec<usize>,
-    /// The broker [default: the one that `tools/kafka start` left]
-    #[arg(long, value_name = "HOST:PORT")]
-    brokers: Option<String>,
-    /// Where the disk is that is measured
-    #[arg(long, default_value = "target/bench")]
-    data: PathBuf,
-    /// When it is synced
-    #[arg(long, value_enum, default_value_t = crate::Synced::Always)]
-    sync: crate::Synced,
+    #[command(flatten)]
+    places: Places,
 }
 
 /// Prints one table for all that was asked for.
@@ -60,7 +42,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             if !args.in_flight.is_empty() && !args.in_flight.contains(&in_flight) {
                 continue;
             }
-            let row = setup.measure(args, in_flight).with_context(|| format!("{setup}, {in_flight} in flight"))?;
+            let row = setup
+                .measure(&args.places, args.flows(setup.kept, in_flight), in_flight)
+                .with_context(|| format!("{setup}, {in_flight} in flight"))?;
             let post = setup.measure_posts(args, in_flight).with_context(|| format!("{setup}, {in_flight} POSTs"))?;
             println!("{setup} {in_flight} {row} {post} |");
         }
@@ -70,27 +54,6 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 }
 
 impl Args {
-    fn brokers(&self) -> anyhow::Result<String> {
-        if let Some(brokers) = &self.brokers {
-            return Ok(brokers.clone());
-        }
-        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.kafka/address");
-        let address = std::fs::read_to_string(&file);
-        Ok(address
-            .with_context(|| {
-                format!("no broker: give --brokers, or start one: tools/kafka start ({})", file.display())
-            })?
-            .trim()
-            .to_owned())
-    }
-
-    /// The process of the broker that `tools/kafka start` left, where that is the one.
-    fn broker(&self) -> Option<u32> {
-        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.kafka/1/pid");
-        let process = self.brokers.is_none().then(|| std::fs::read_to_string(file).ok()).flatten()?;
-        process.trim().parse().ok()
-    }
-
     /// So many flows are enough to see a rate, and few enough that a slow row ends.
     fn flows(&self, kept: Kept, in_flight: usize) -> usize {
         let share = match (kept, in_flight) {

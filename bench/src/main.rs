@@ -4,6 +4,9 @@
 //! tools/kafka start                          # for the rows on Kafka
 //! cargo run --release -p bench -- flows      # flows on every bus: flows/s, latency, records, processor time, memory
 //! cargo run --release -p bench -- flows --bus memory --in-flight 64          # some of it
+//! cargo run --release -p bench -- cadence    # flows with snapshots at every commit, every 100 ms, every second, every ten
+//! cargo run --release -p bench -- recovery   # how long takeovers take: 100,000 live workflows, a replay, a warm heir
+//! cargo run --release -p bench -- soak       # a million operations: memory
 //! cargo run --release -p bench -- store      # the bus on disk alone: a record in batches, a sync
 //! cargo run --release -p bench -- timers     # the timing wheel, and how late the deadlines of a lane are
 //! ```
@@ -14,10 +17,15 @@
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+mod buses;
 mod flows;
+mod process;
+mod recovery;
+mod soak;
 mod store;
 mod timers;
 mod used;
+mod watched;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -35,6 +43,19 @@ struct Cli {
 enum What {
     /// Flows of length 10 through hub, worker, bus and simulator: one table
     Flows(flows::Args),
+    /// Flows of length 10, 1,024 in flight, with snapshots at several cadences
+    Cadence(flows::cadence::Args),
+    /// Takeovers: of 100,000 live workflows, with a replay, by a warm heir
+    Recovery(recovery::Args),
+    /// A million operations in a row, and the memory that is in use
+    Soak {
+        /// How many operations: flows that are created and removed
+        #[arg(long, default_value_t = 1_000_000)]
+        flows: usize,
+        /// So many at once
+        #[arg(long, default_value_t = 64)]
+        in_flight: usize,
+    },
     /// The embedded bus on disk alone
     Store {
         /// How many records for each row
@@ -83,6 +104,9 @@ fn main() -> anyhow::Result<ExitCode> {
     match Cli::parse().what {
         What::Up { .. } => return Ok(nave::main_with_flows([])),
         What::Flows(args) => flows::run(&args)?,
+        What::Cadence(args) => flows::cadence::run(&args)?,
+        What::Recovery(args) => recovery::run(&args)?,
+        What::Soak { flows, in_flight } => soak::run(flows, in_flight)?,
         What::Store { records, data } => store::run(&data, records)?,
         What::Timers { timers, deadlines } => timers::run(timers, deadlines)?,
     }

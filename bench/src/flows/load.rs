@@ -7,49 +7,50 @@ use std::time::Duration;
 
 use anyhow::Context;
 use bus::{Bus, Clock, MonoTime, Outgoing, Record};
+use serde_json::Value;
 use wire::{Envelope, Kind, OperationId};
 
 use crate::used::{memory_bytes, processor_ms};
 
 /// What is asked over which topics.
-pub(super) struct Load<'a> {
-    pub(super) bus: &'a dyn Bus,
-    pub(super) inbox: String,
-    pub(super) egress: String,
-    pub(super) lanes: u32,
+pub(crate) struct Load<'a> {
+    pub(crate) bus: &'a dyn Bus,
+    pub(crate) inbox: String,
+    pub(crate) egress: String,
+    pub(crate) lanes: u32,
     /// All topics, to count what a flow writes.
-    pub(super) topics: Vec<String>,
+    pub(crate) topics: Vec<String>,
     /// The process of the broker, where it is on this machine.
-    pub(super) broker: Option<u32>,
+    pub(crate) broker: Option<u32>,
 }
 
 /// How long each flow took, and all of them.
-pub(super) struct Latencies {
+pub(crate) struct Latencies {
     /// Sorted.
     each: Vec<Duration>,
     took: Duration,
 }
 
 impl Latencies {
-    pub(super) fn new(mut each: Vec<Duration>, took: Duration) -> Self {
+    pub(crate) fn new(mut each: Vec<Duration>, took: Duration) -> Self {
         each.sort_unstable();
         Self { each, took }
     }
 
     #[expect(clippy::cast_precision_loss, reason = "a count of flows")]
-    pub(super) fn rate(&self) -> f64 {
+    pub(crate) fn rate(&self) -> f64 {
         self.each.len() as f64 / self.took.as_secs_f64()
     }
 
     /// What so many of a thousand flows took at most.
-    pub(super) fn at(&self, per_mille: usize) -> String {
+    pub(crate) fn at(&self, per_mille: usize) -> String {
         let index = (self.each.len() - 1) * per_mille / 1_000;
         format!("{:.2} ms", self.each[index].as_secs_f64() * 1_000.0)
     }
 }
 
 /// What came of it, for each flow.
-pub(super) struct Figures {
+pub(crate) struct Figures {
     latencies: Latencies,
     records: f64,
     processor_ms: f64,
@@ -75,7 +76,7 @@ const PATIENCE_MS: u64 = 20_000;
 
 impl Load<'_> {
     /// Keeps `in_flight` flows in flight until `flows` are answered; a tenth more comes before them, and is not counted.
-    pub(super) fn run(&self, flows: usize, in_flight: usize) -> anyhow::Result<Figures> {
+    pub(crate) fn run(&self, flows: usize, in_flight: usize) -> anyhow::Result<Figures> {
         let clock: Arc<dyn Clock> = self.bus.clock();
         let mut writer = self.bus.writer("load")?;
         let mut reader = self.bus.reader()?;
@@ -92,7 +93,8 @@ impl Load<'_> {
         while answered < flows + warm {
             let mut batch = Vec::new();
             while sent.len() < in_flight && next < flows + warm {
-                let (id, request) = request(&self.inbox, next)?;
+                let flow = format!("flow-{next}");
+                let (id, request) = request(&self.inbox, next, &flow, &create(&flow, 10))?;
                 sent.insert(id, clock.mono());
                 batch.push(request);
                 next += 1;
@@ -151,11 +153,15 @@ struct Used {
     memory_mb: u64,
 }
 
-fn request(inbox: &str, n: usize) -> anyhow::Result<(OperationId, Outgoing)> {
-    let flow = format!("flow-{n}");
+/// A request, and the name of its operation.
+pub(crate) fn request(inbox: &str, n: usize, flow: &str, body: &Value) -> anyhow::Result<(OperationId, Outgoing)> {
     let id = OperationId::new(&format!("op-{n}"))?;
     let mut envelope = Envelope::new(Kind::Request, id.as_str(), "/bench");
     envelope.operation = Some(id.clone());
-    let body = serde_json::json!({"workflow": "create-flow", "request": {"flowid": flow, "length": 10, "error": null}});
-    Ok((id, Outgoing::keyed(inbox, flow, body.to_string()).with(&envelope)))
+    Ok((id, Outgoing::keyed(inbox, flow.to_owned(), body.to_string()).with(&envelope)))
+}
+
+/// What asks for a flow of so many rules.
+pub(crate) fn create(flow: &str, length: u32) -> Value {
+    serde_json::json!({"workflow": "create-flow", "request": {"flowid": flow, "length": length, "error": null}})
 }
