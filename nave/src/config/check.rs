@@ -20,7 +20,6 @@ pub(super) fn allowed(path: &str) -> Option<&'static str> {
         "bus.kafka.replication" => "1 to 32",
         "bus.kafka.session_timeout_ms" => "1000 to 3600000; a broker takes 6000 or more unless it is told otherwise",
         "bus.disk.sync_interval_ms" => "1 to 60000",
-        "snapshots.every_ms" => "0 to 3600000",
         "rest.unanswered_per_lane"
         | "rest.known_operations"
         | "rest.requests"
@@ -28,7 +27,8 @@ pub(super) fn allowed(path: &str) -> Option<&'static str> {
         | "rest.watchers" => "1 to 1000000",
         "rest.body_bytes" => "1024 to 1000000: what the bus takes as one record",
         "rest.patience_ms" => "1 to 3600000",
-        "shutdown.intake_ms" | "shutdown.drain_ms" | "shutdown.lanes_ms" | "shutdown.close_ms" => "0 to 3600000",
+        "snapshots.every_ms" | "shutdown.intake_ms" | "shutdown.drain_ms" | "shutdown.lanes_ms"
+        | "shutdown.close_ms" => "0 to 3600000",
         path if path.starts_with("topologies.") => match path.rsplit('.').next() {
             Some("mode") => "\"exactly-once\" or \"at-least-once\"",
             Some("lanes") => "1 to 1024",
