@@ -96,7 +96,7 @@ fn every_process_over_kafka_is_restarted_in_turn_and_no_request_fails() {
         for (part, role) in parts.iter().zip(ROLES) {
             until(done.load(Ordering::Relaxed) + BETWEEN);
             let calm = std::mem::take(&mut *slowest.lock().unwrap());
-            part.restart(|| start(&place, role));
+            part.restart(if role == "northbound" { "REST" } else { "health" }, || start(&place, role));
             until(done.load(Ordering::Relaxed) + BETWEEN);
             let pause = std::mem::take(&mut *slowest.lock().unwrap());
             println!("a {role} restarted: the slowest request took {pause:.2?}, before it {calm:.2?}");

@@ -24,12 +24,18 @@ impl Part {
         Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Stops it in order, and starts another in its place when it has ended.
-    pub(crate) fn restart(&self, start: impl FnOnce() -> Up) {
+    /// Stops it in order, and starts another when it has ended: in its place when that says at `/readyz` of its interface behind `word` that
+    /// it is ready, as a load balancer waits for it.
+    pub(crate) fn restart(&self, word: &str, start: impl FnOnce() -> Up) {
         let old = self.now();
         // Clients that come meanwhile find nobody, as they would.
         old.interrupt();
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(start());
+        let (new, clock) = (start(), SystemClock::default());
+        let begun = clock.mono();
+        while new.ask(word, "/readyz").0 != 200 {
+            assert!(clock.mono().since(begun) < Duration::from_millis(PATIENCE_MS), "{:?}", new.ask(word, "/readyz"));
+        }
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
     }
 
     /// Kills it as `kill -9` does, with whatever it has in hand, and starts another in its place.
