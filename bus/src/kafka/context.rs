@@ -1,7 +1,7 @@
 //! What librdkafka calls back: logs, delivery reports, and the group's decisions.
 
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
@@ -13,6 +13,7 @@ use rdkafka::statistics::Statistics;
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Offset, TopicPartitionList};
 
+use super::cluster::Cluster;
 use super::convert;
 
 /// Passes on what librdkafka has to say. Its errors pass by themselves, so they are warnings here.
@@ -121,8 +122,9 @@ impl ProducerContext for Deliveries {
 }
 
 /// The context of a member: what the group has decided waits here for the end of the poll that brought it.
-#[derive(Default)]
 pub(super) struct GroupNews {
+    cluster: Arc<Cluster>,
+    topic: Arc<str>,
     inner: Mutex<Inner>,
     pub(super) brokers: Brokers,
 }
@@ -151,6 +153,27 @@ pub(super) enum News {
 }
 
 impl GroupNews {
+    /// Nothing was decided yet about the partitions of `topic`.
+    pub(super) fn of(cluster: &Arc<Cluster>, topic: &str) -> Self {
+        let (cluster, topic) = (Arc::clone(cluster), topic.into());
+        Self { cluster, topic, inner: Mutex::default(), brokers: Brokers::default() }
+    }
+
+    /// Has each partition begin at an offset that it has. A question to the cluster for each takes a millisecond; to begin at the end, which
+    /// librdkafka would look for by itself, takes most of a second until it reads. Where nobody answers it is the end all the same.
+    fn place(&self, list: &TopicPartitionList) -> Result<TopicPartitionList, KafkaError> {
+        let (mut placed, mut answers) = (TopicPartitionList::new(), true);
+        for element in list.elements() {
+            let partition = convert::partition(element.partition());
+            let bounds = if answers { self.cluster.bounds(&self.topic, partition).ok() } else { None };
+            // A question without an answer lasts ten seconds: one of them is enough.
+            answers = bounds.is_some();
+            let begin = bounds.map_or(Offset::End, |bounds| Offset::Offset(convert::raw_offset(bounds.low)));
+            placed.add_partition_offset(&self.topic, element.partition(), begin)?;
+        }
+        Ok(placed)
+    }
+
     /// What was decided since the last time.
     pub(super) fn take(&self) -> Vec<News> {
         std::mem::take(&mut lock(&self.inner).news)
@@ -182,8 +205,8 @@ impl ConsumerContext for GroupNews {
         }
     }
 
-    /// Called inside a poll. Nothing is fetched of what is assigned until the member starts it: it is assigned at its end, so that
-    /// librdkafka looks for no committed offset, and paused. (An offset of our own may have been deleted, and a fetch that is quicker than
+    /// Called inside a poll. Nothing is fetched of what is assigned until the member starts it: it is assigned at its beginning, so that
+    /// librdkafka looks for no committed offset, and paused. (Any other may have been deleted, and a fetch that is quicker than
     /// the pause would end in an error that the partition does not come back from.) What is asked back is paused, and not given up here:
     /// librdkafka lets the group wait until the member releases it (`wait-unassign-call` in its logs), so that its owner can commit once
     /// more.
@@ -195,7 +218,7 @@ impl ConsumerContext for GroupNews {
         let all_lost = consumer.assignment_lost();
         let closing = lock(&self.inner).closing;
         let result = if decision == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
-            let assigned = list.set_all_offsets(Offset::End).and_then(|()| take(consumer, list));
+            let assigned = self.place(list).and_then(|placed| take(consumer, &placed));
             assigned.and_then(|()| if list.count() > 0 { consumer.pause(list) } else { Ok(()) })
         } else if all_lost || closing {
             give_up(consumer, list)

@@ -49,7 +49,7 @@ impl KafkaMember {
         let mut transactions = Transactions::new(options, &spec.name, spec.session_timeout);
         transactions.claim()?;
         let succession = Succession::open(options, spec)?;
-        let consumer = connect(options, spec)?;
+        let consumer = connect(&cluster, options, spec)?;
         Ok(Self {
             options: options.clone(),
             topic: spec.topic.as_str().into(),
@@ -145,7 +145,7 @@ impl KafkaMember {
     /// others', or will be its own again.
     fn begin_anew(&mut self) -> Result<(), BusError> {
         tracing::warn!(member = self.spec.name, "a member knows no broker any more, and joins anew");
-        let fresh = connect(&self.options, &self.spec)?;
+        let fresh = connect(&self.cluster, &self.options, &self.spec)?;
         self.consumer.context().close();
         self.give_back();
         follow_all(&self.consumer);
@@ -244,10 +244,16 @@ impl KafkaMember {
 }
 
 /// A consumer that joins the group with its first poll.
-fn connect(options: &KafkaOptions, spec: &MemberSpec) -> Result<BaseConsumer<GroupNews>, BusError> {
+fn connect(
+    cluster: &Arc<Cluster>,
+    options: &KafkaOptions,
+    spec: &MemberSpec,
+) -> Result<BaseConsumer<GroupNews>, BusError> {
     let what = || format!("`{}` cannot join group `{}`", spec.name, spec.group);
-    let consumer: BaseConsumer<GroupNews> =
-        options.member(spec).create_with_context(GroupNews::default()).map_err(|fault| fault::bus(&what(), &fault))?;
+    let consumer: BaseConsumer<GroupNews> = options
+        .member(spec)
+        .create_with_context(GroupNews::of(cluster, &spec.topic))
+        .map_err(|fault| fault::bus(&what(), &fault))?;
     consumer.subscribe(&[&spec.topic]).map_err(|fault| fault::bus(&what(), &fault))?;
     Ok(consumer)
 }
