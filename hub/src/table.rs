@@ -448,7 +448,15 @@ impl<W: Workflows> HubTable<W> {
         }
         turns.active = turns.waiting.pop_front();
         match turns.active {
-            Some(next) => self.admission.push_back(next),
+            Some(next) => {
+                self.admission.push_back(next);
+                // One that made way for it leaves it something to do: it is done though its client waits no longer.
+                if running.superseded
+                    && let Some(next) = self.live.get_mut(next)
+                {
+                    next.expires = None;
+                }
+            }
             None => {
                 self.turns.remove(&running.key);
             }

@@ -74,5 +74,8 @@ fn is_silence(code: Code) -> bool {
             | Code::BrokerTransportFailure
             | Code::AllBrokersDown
             | Code::WaitingForCoordinator
+            // Who knows no broker knows no partition either, and says so at once; a real topic's partitions are known, or are soon.
+            | Code::UnknownPartition
+            | Code::UnknownTopic
     )
 }
