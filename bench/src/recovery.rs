@@ -3,12 +3,13 @@
 //! The state is that of real operations: flows of one rule whose speaker is silent, so that each waits for the answer to its call,
 //! with the deadlines of its request, its step, its call and its attempt.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use bus::{Clock, EmbeddedOptions, MonoTime, Part};
+use bus::{Arrival, Batch, Clock, EmbeddedOptions, MemberSpec, MonoTime, Part, Position};
 use clap::ValueEnum;
 use floodlight_sim::part::SpeakerOptions;
 use floodlight_sim::{SpeakerHandle, SpeakerPart};
@@ -19,12 +20,13 @@ use topology::driver::Threads;
 use wire::topics::Topics;
 
 use crate::buses::{Kept, Places};
-use crate::flows::load::{Load, create, request};
+use crate::asking::{Asking, CreateAndRemove, create, request};
+use crate::flows::load::Load;
 use crate::process::{Process, State};
 use crate::watched::{Amount, Marks};
 
-/// A silent speaker is waited for so long: an hour for each attempt of a call, and what lies around it accordingly.
-const ATTEMPT_MS: u64 = 3_600_000;
+/// A silent speaker is waited for so long: six hours for each attempt of a call, and what lies around it accordingly.
+const ATTEMPT_MS: u64 = 6 * 3_600_000;
 const CALL_MS: u64 = 3 * ATTEMPT_MS + 60_000;
 const STEP_MS: u64 = CALL_MS + 60_000;
 const REQUEST_MS: u64 = 5 * STEP_MS;
@@ -32,6 +34,11 @@ const REQUEST_MS: u64 = 5 * STEP_MS;
 const NEVER_MS: u64 = 86_400_000;
 /// So many requests are written at once.
 const BATCH: usize = 1_000;
+/// So many ask while there is load.
+const LOADERS: usize = 64;
+/// Between two looks at what a group gives, and how long it may take to give it.
+const LOOK: Duration = Duration::from_millis(100);
+const PATIENCE_MS: u64 = 30_000;
 
 /// What to measure.
 #[derive(Debug, clap::Args)]
@@ -45,6 +52,15 @@ pub(crate) struct Args {
     /// How many lanes there are
     #[arg(long, default_value_t = 16)]
     lanes: u32,
+    /// So many minutes of load come before the first takeover: flows that are created and removed, while the others wait
+    #[arg(long, default_value_t = 0)]
+    minutes: u64,
+    /// Of these so many a second
+    #[arg(long, default_value_t = 50)]
+    per_s: u32,
+    /// How often each kind of takeover is measured
+    #[arg(long, default_value_t = 1)]
+    rounds: usize,
     /// How many flows of length 10 are replayed
     #[arg(long, default_value_t = 10_000)]
     flows: usize,
@@ -146,7 +162,7 @@ impl<'a> Site<'a> {
 
     /// Asks for all operations, and waits until `process` has begun and saved them.
     fn fill(&self, process: &Process) -> anyhow::Result<()> {
-        let inbox = self.system.options.topics.inbox(self.system.topology.name(), HUB);
+        let (inbox, _egress) = self.ends();
         let mut writer = self.system.bus.writer("recovery")?;
         let numbers: Vec<usize> = (0..self.args.operations).collect();
         for some in numbers.chunks(BATCH) {
@@ -158,6 +174,65 @@ impl<'a> Site<'a> {
         }
         process.wait_operations(self.args.operations)?;
         process.wait_quiet()
+    }
+
+    /// Lets flows be created and removed beside those that wait, for so many minutes; then `process` has saved them.
+    fn load(&self, process: &Process) -> anyhow::Result<()> {
+        self.pass_over_calls()?;
+        let parts = self.speaker()?;
+        let (bus, (inbox, egress)) = (&*self.system.bus, self.ends());
+        let total = usize::try_from(self.args.minutes * 60 * u64::from(self.args.per_s))?;
+        let mut clients = CreateAndRemove::new(LOADERS);
+        let per_s = Some(self.args.per_s);
+        let asking = Asking { bus, inbox, egress, lanes: self.args.lanes, in_flight: LOADERS, per_s };
+        let begun = bus.clock().mono();
+        asking.run(total, |who| clients.next(who), |_answered, _took| Ok(()))?;
+        let seconds = bus.clock().mono().since(begun).as_secs();
+        eprintln!("{total} operations in {seconds} s beside those that wait");
+        parts.stop();
+        process.wait_quiet()
+    }
+
+    /// What was asked of the speaker so far is not for those of it that come.
+    fn pass_over_calls(&self) -> anyhow::Result<()> {
+        let (bus, topic) = (&*self.system.bus, self.system.speaker_topic());
+        let mut member = bus.member(&MemberSpec::new(&topic, &topic, &format!("{}-nobody", self.name)))?;
+        let partitions = bus.topic(&topic)?.context("it was made with the system")?.partitions;
+        let mut left: BTreeSet<u32> = (0..partitions).collect();
+        let until = bus.clock().mono().plus_ms(PATIENCE_MS);
+        while !left.is_empty() {
+            anyhow::ensure!(bus.clock().mono() < until, "the group of {topic} did not give {left:?}");
+            let mut arrivals = Vec::new();
+            member.poll(1, LOOK, &mut arrivals)?;
+            for arrival in arrivals {
+                let Arrival::Assigned(given) = arrival else { continue };
+                for partition in given {
+                    let end = bus.bounds(&topic, partition)?.end;
+                    member.take_over(partition)?;
+                    let positions = vec![Position { partition, next: end, note: "".into() }];
+                    member.commit(&Batch { positions, ..Batch::default() })?;
+                    left.remove(&partition);
+                }
+            }
+        }
+        Ok(member.leave()?)
+    }
+
+    /// A speaker that answers.
+    fn speaker(&self) -> anyhow::Result<Threads> {
+        let (bus, topic) = (&*self.system.bus, self.system.speaker_topic());
+        let mut parts = Threads::default();
+        let options = SpeakerOptions { transactional: self.kept != Kept::Kafka, ..SpeakerOptions::default() };
+        let member = format!("{}-speaker", self.name);
+        let speaker = SpeakerPart::join_with(bus, &topic, &member, SpeakerHandle::new(), &options)?;
+        parts.spawn("speaker", bus.clock(), Box::new(move || Ok(Box::new(speaker) as Box<dyn Part>)))?;
+        Ok(parts)
+    }
+
+    /// The topics that requests go to and answers come from.
+    fn ends(&self) -> (String, String) {
+        let (names, topology) = (&self.system.options.topics, self.system.topology.name());
+        (names.inbox(topology, HUB), names.egress(topology, HUB))
     }
 
     /// Ends a process in which all operations live, and in which no snapshot failed.
@@ -226,7 +301,11 @@ fn live(args: &Args, kept: Kept) -> anyhow::Result<()> {
     let site = Site::open(args, kept, "live", false)?;
     let mut process = site.start("first", 1, Upkeep::default())?;
     site.fill(&process)?;
-    for (round, (lost, threads)) in [(true, 1), (true, 2), (false, 1), (false, 2)].into_iter().enumerate() {
+    if args.minutes > 0 {
+        site.load(&process)?;
+    }
+    let kinds = [(true, 1), (true, 2), (false, 1), (false, 2)].into_iter().cycle().take(4 * args.rounds);
+    for (round, (lost, threads)) in kinds.enumerate() {
         site.end(process, lost)?;
         process = site.start(&format!("heir-{round}"), threads, Upkeep::default())?;
         let took = Took::of(&process)?;
@@ -271,14 +350,9 @@ fn replay(args: &Args, kept: Kept) -> anyhow::Result<()> {
 
     let site = Site::open(args, kept, "replay-flows", true)?;
     let mut process = site.start("first", 1, upkeep)?;
-    let (bus, topic) = (&*site.system.bus, site.system.speaker_topic());
-    let mut parts = Threads::default();
-    let options = SpeakerOptions { transactional: kept != Kept::Kafka, ..SpeakerOptions::default() };
-    let member = format!("{}-speaker", site.name);
-    let speaker = SpeakerPart::join_with(bus, &topic, &member, SpeakerHandle::new(), &options)?;
-    parts.spawn("speaker", bus.clock(), Box::new(move || Ok(Box::new(speaker) as Box<dyn Part>)))?;
-    let (names, topology) = (&site.system.options.topics, site.system.topology.name());
-    let (inbox, egress) = (names.inbox(topology, HUB), names.egress(topology, HUB));
+    let parts = site.speaker()?;
+    let bus = &*site.system.bus;
+    let (inbox, egress) = site.ends();
     Load { bus, inbox, egress, lanes: args.lanes, topics: Vec::new(), broker: None }.run(args.flows, 1_024)?;
     parts.stop();
     process.wait_quiet()?;

@@ -1,15 +1,12 @@
 //! Asks for flows, so many at once, and measures until the answers come.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
-use bus::{Bus, Clock, MonoTime, Outgoing, Record};
-use serde_json::Value;
-use wire::{Envelope, Kind, OperationId};
+use bus::{Bus, Clock};
 
+use crate::asking::{Asking, create};
 use crate::used::{memory_bytes, processor_ms};
 
 /// What is asked over which topics.
@@ -71,55 +68,29 @@ impl fmt::Display for Figures {
     }
 }
 
-/// Without any answer for so long, something is broken.
-const PATIENCE_MS: u64 = 20_000;
-
 impl Load<'_> {
     /// Keeps `in_flight` flows in flight until `flows` are answered; a tenth more comes before them, and is not counted.
     pub(crate) fn run(&self, flows: usize, in_flight: usize) -> anyhow::Result<Figures> {
         let clock: Arc<dyn Clock> = self.bus.clock();
-        let mut writer = self.bus.writer("load")?;
-        let mut reader = self.bus.reader()?;
-        for lane in 0..self.lanes {
-            reader.assign(&self.egress, lane, self.bus.bounds(&self.egress, lane)?.end)?;
-        }
         let warm = (flows / 10).max(in_flight.min(flows));
-        let mut sent: BTreeMap<OperationId, MonoTime> = BTreeMap::new();
         let mut latencies = Vec::with_capacity(flows);
-        let mut answers: Vec<Record> = Vec::new();
-        let (mut next, mut answered) = (0, 0);
         let (mut begun, mut before) = (clock.mono(), self.used()?);
-        let mut until = clock.mono().plus_ms(PATIENCE_MS);
-        while answered < flows + warm {
-            let mut batch = Vec::new();
-            while sent.len() < in_flight && next < flows + warm {
-                let flow = format!("flow-{next}");
-                let (id, request) = request(&self.inbox, next, &flow, &create(&flow, 10))?;
-                sent.insert(id, clock.mono());
-                batch.push(request);
-                next += 1;
+        let (inbox, egress) = (self.inbox.clone(), self.egress.clone());
+        let asking = Asking { bus: self.bus, inbox, egress, lanes: self.lanes, in_flight, per_s: None };
+        let mut numbers = 0..;
+        let ask = |_who| {
+            let flow = format!("flow-{}", numbers.next().unwrap_or(0));
+            let body = create(&flow, 10);
+            (flow, body)
+        };
+        asking.run(flows + warm, ask, |answered, took| {
+            if answered == warm {
+                (begun, before) = (clock.mono(), self.used()?);
+            } else if answered > warm {
+                latencies.push(took);
             }
-            writer.append(&batch)?;
-            answers.clear();
-            // It may come back with nothing: there is news of the cluster too.
-            reader.poll(10_000, Duration::from_secs(1), &mut answers)?;
-            let now = clock.mono();
-            if !answers.is_empty() {
-                until = now.plus_ms(PATIENCE_MS);
-            }
-            anyhow::ensure!(now < until, "no answer for {PATIENCE_MS} ms; {answered} came");
-            for answer in &answers {
-                let operation = answer.headers.envelope()?.operation.context("an answer names its operation")?;
-                let at = sent.remove(&operation).context("an answer to something that was asked, and one")?;
-                anyhow::ensure!(answer.value.windows(6).any(|w| w == b"\"done\""), "a flow failed");
-                answered += 1;
-                if answered == warm {
-                    (begun, before) = (now, self.used()?);
-                } else if answered > warm {
-                    latencies.push(now.since(at));
-                }
-            }
-        }
+            Ok(())
+        })?;
         let took = clock.mono().since(begun);
         let after = self.used()?;
         #[expect(clippy::cast_precision_loss, reason = "counts of flows and records")]
@@ -151,17 +122,4 @@ struct Used {
     processor_ms: u64,
     broker_ms: Option<u64>,
     memory_mb: u64,
-}
-
-/// A request, and the name of its operation.
-pub(crate) fn request(inbox: &str, n: usize, flow: &str, body: &Value) -> anyhow::Result<(OperationId, Outgoing)> {
-    let id = OperationId::new(&format!("op-{n}"))?;
-    let mut envelope = Envelope::new(Kind::Request, id.as_str(), "/bench");
-    envelope.operation = Some(id.clone());
-    Ok((id, Outgoing::keyed(inbox, flow.to_owned(), body.to_string()).with(&envelope)))
-}
-
-/// What asks for a flow of so many rules.
-pub(crate) fn create(flow: &str, length: u32) -> Value {
-    serde_json::json!({"workflow": "create-flow", "request": {"flowid": flow, "length": length, "error": null}})
 }

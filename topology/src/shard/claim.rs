@@ -24,6 +24,12 @@ impl Shard {
             Phase::Claiming { .. } | Phase::Replaying { .. } | Phase::CatchingUp { .. } | Phase::Live => None,
         };
         let lanes: Vec<u32> = self.owned.iter().filter_map(due).collect();
+        // All are read together: one after the other, each would wait for the fetch that was under way without it.
+        for lane in &lanes {
+            if self.owned[lane].lane.saved().is_some() {
+                self.heir.follow(*lane);
+            }
+        }
         for lane in &lanes {
             // The others wait for the next turn, in which what was claimed goes on, and what is asked back is heard of.
             if self.clock.mono().since(now) > CLAIMING {

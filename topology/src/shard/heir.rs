@@ -77,9 +77,22 @@ impl Heir {
         Ok(())
     }
 
-    /// From now on a lane is another's.
+    /// From now on a lane is another's, or it is ours and to be taken.
     pub(super) fn follow(&mut self, lane: u32) {
         self.images.entry(lane).or_default();
+    }
+
+    /// A lane is another's, and is not followed.
+    pub(super) fn let_go(&mut self, lane: u32) {
+        if self.images.remove(&lane).is_some() {
+            self.dropped(lane);
+        }
+    }
+
+    /// What still comes of a lane is passed over, until the next reader.
+    fn dropped(&mut self, lane: u32) {
+        self.read.remove(&lane);
+        self.settled = Some(self.bus.clock().mono().plus_ms(SETTLED_MS));
     }
 
     /// Reads what came, at most every [`LOOK_MS`].
@@ -118,8 +131,7 @@ impl Heir {
         while self.images.get(&lane).is_some_and(|image| !is_read(image)) && silent < WAITS {
             silent = if self.read(self.bus.lag())? == 0 { silent + 1 } else { 0 };
         }
-        self.read.remove(&lane);
-        self.settled = Some(self.bus.clock().mono().plus_ms(SETTLED_MS));
+        self.dropped(lane);
         Ok(self.images.remove(&lane).unwrap_or_default())
     }
 

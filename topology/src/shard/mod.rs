@@ -285,6 +285,8 @@ impl Shard {
                 self.status.set(*partition, ShardStatus::AWAY);
                 if self.options.upkeep.warm && owned.lane.saved().is_some() {
                     self.heir.follow(*partition);
+                } else {
+                    self.heir.let_go(*partition);
                 }
             }
         }
