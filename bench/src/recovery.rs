@@ -19,8 +19,8 @@ use topology::Upkeep;
 use topology::driver::Threads;
 use wire::topics::Topics;
 
-use crate::buses::{Kept, Places};
 use crate::asking::{Asking, CreateAndRemove, create, request};
+use crate::buses::{Kept, Places};
 use crate::flows::load::Load;
 use crate::process::{Process, State};
 use crate::watched::{Amount, Marks};

@@ -37,18 +37,22 @@ pub(crate) fn run(flows: usize, in_flight: usize) -> anyhow::Result<()> {
     println!("| done | operations | operations/s since the last row | memory |\n|---|---|---|---|");
     let lanes = system.options.lanes;
     let asking = Asking { bus: &bus, inbox, egress, lanes, in_flight, per_s: None };
-    asking.run(flows, |who| clients.next(who), |answered, _took| {
-        let percent = answered * 100 / flows;
-        if percent.is_multiple_of(STEP) && percent > 0 && !figures.contains_key(&percent) {
-            let memory = memory_bytes()?;
-            figures.insert(percent, memory);
-            #[expect(clippy::cast_precision_loss, reason = "a count of operations")]
-            let rate = (flows * STEP / 100) as f64 / clock.mono().since(begun).as_secs_f64();
-            begun = clock.mono();
-            println!("| {percent} % | {answered} | {rate:.0} | {:.1} MB |", megabytes(memory));
-        }
-        Ok(())
-    })?;
+    asking.run(
+        flows,
+        |who| clients.next(who),
+        |answered, _took| {
+            let percent = answered * 100 / flows;
+            if percent.is_multiple_of(STEP) && percent > 0 && !figures.contains_key(&percent) {
+                let memory = memory_bytes()?;
+                figures.insert(percent, memory);
+                #[expect(clippy::cast_precision_loss, reason = "a count of operations")]
+                let rate = (flows * STEP / 100) as f64 / clock.mono().since(begun).as_secs_f64();
+                begun = clock.mono();
+                println!("| {percent} % | {answered} | {rate:.0} | {:.1} MB |", megabytes(memory));
+            }
+            Ok(())
+        },
+    )?;
     parts.stop();
     let at = |percent: usize| figures.get(&percent).copied().context("it has a row");
     let (full, end) = (megabytes(at(FULL)?), megabytes(at(100)?));

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bus::{Bus, BusError, MonoTime};
+use northbound::Waiting;
 use topology::{Arrangement, Settings, Shard, ShardOptions, ShardStatus, Topology, Upkeep};
 use wire::control::Submitted;
 use wire::topics::Topics;
@@ -61,9 +62,11 @@ impl Deployment {
         &self.status
     }
 
-    /// A line for each lane of `stage` that is not live in this process, or that does not get on.
-    pub fn waiting(&self, stage: &str, now: MonoTime) -> Vec<String> {
-        self.status.get(stage).map(|status| status.waiting(now)).unwrap_or_default()
+    /// Each lane of `stage` that is not live in this process, or that does not get on.
+    pub fn waiting(&self, stage: &str, now: MonoTime) -> Vec<Waiting> {
+        let inbox = self.topics.inbox(self.topology.name(), stage);
+        let waiting = self.status.get(stage).map(|status| status.waiting(now)).unwrap_or_default();
+        waiting.into_iter().map(|(lane, line)| Waiting::of_lane(&inbox, lane, line)).collect()
     }
 
     /// The lanes of a stage of one thread, as the member `name`: unique among all that live, since it is a transactional id.

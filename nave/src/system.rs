@@ -100,7 +100,7 @@ impl System {
 
     /// A line for each lane of these stages that is not live in this process, or that does not get on.
     pub fn waiting(&self, now: MonoTime) -> Vec<String> {
-        self.deployment.status().values().flat_map(|status| status.waiting(now)).collect()
+        self.deployment.status().values().flat_map(|status| status.waiting(now)).map(|(_lane, line)| line).collect()
     }
 
     /// The lanes of a stage of one thread, as the member `name`.

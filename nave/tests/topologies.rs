@@ -79,7 +79,7 @@ impl Cluster {
 
     /// Why a process is not ready; empty where it is.
     fn waiting(&self, node: usize) -> Vec<String> {
-        self.nodes[node].1.waiting(self.clock.mono(), false)
+        self.nodes[node].1.waiting(self.clock.mono(), false).iter().map(ToString::to_string).collect()
     }
 
     fn stages(&self, node: usize) -> BTreeMap<String, Vec<String>> {

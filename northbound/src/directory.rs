@@ -15,6 +15,7 @@ use wire::{Code, OperationId, Problem, WallTime};
 
 use crate::gateway::{Gateway, GatewayLimits, GatewayOptions};
 use crate::spokes::Spokes;
+use crate::waiting::Waiting;
 
 /// So many topologies are known. Each that runs costs some 100 MB at most (see [`GatewayLimits`]), most of them far less; one
 /// more than this is not opened, and it is said in the log.
@@ -191,15 +192,18 @@ impl Directory {
         self.read().values().map(|entry| entry.gateway.unanswered()).sum()
     }
 
-    /// A line for each lane that was asked something and says nothing.
-    pub fn silent_lanes(&self) -> Vec<String> {
+    /// Each lane that was asked something and says nothing.
+    pub fn silent_lanes(&self) -> Vec<Waiting> {
         self.read().values().flat_map(|entry| entry.gateway.silent_lanes()).collect()
     }
 
-    /// A line for each topology whose answers are not read here yet.
-    pub fn waiting(&self) -> Vec<String> {
+    /// Each topology whose answers are not read here yet.
+    pub fn waiting(&self) -> Vec<Waiting> {
         let starting = |entry: &&Arc<Entry>| entry.state() == State::Starting;
-        let line = |entry: &Arc<Entry>| format!("topology {}: its answers are not followed yet", entry.submitted.name);
+        let line = |entry: &Arc<Entry>| {
+            let name = &entry.submitted.name;
+            Waiting::of_topology(name, format!("topology {name}: its answers are not followed yet"))
+        };
         self.read().values().filter(starting).map(line).collect()
     }
 

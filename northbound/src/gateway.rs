@@ -24,6 +24,7 @@ use crate::metrics;
 use crate::shown::Shown;
 use crate::silence::{self, Silence};
 use crate::ticket::{CommandTicket, Place, Ticket, Told, ToldCommand};
+use crate::waiting::Waiting;
 use crate::watch::Watchers;
 
 /// Who sends: the `ce_source` of every request.
@@ -350,10 +351,23 @@ impl Gateway {
         &self.watchers
     }
 
-    /// A line for each lane that was asked something and says nothing.
-    pub fn silent_lanes(&self) -> Vec<String> {
+    /// Each lane that was asked something and says nothing.
+    pub fn silent_lanes(&self) -> Vec<Waiting> {
         let now = self.clock.mono();
-        self.stages.iter().flat_map(|stage| stage.silence.lines(now)).collect()
+        let of = |stage: &Stage| {
+            let lines = stage.silence.lines(now);
+            lines.map(|(lane, line)| Waiting::of_lane(&stage.inbox, lane, line)).collect::<Vec<_>>()
+        };
+        self.stages.iter().flat_map(of).collect()
+    }
+
+    /// The lane that runs `workflow` about `key`: the inbox, and the partition of it.
+    ///
+    /// # Errors
+    /// [`Code::UnknownWorkflow`].
+    pub fn lane_of(&self, workflow: &str, key: &str) -> Result<(&str, u32), Problem> {
+        let stage = &self.options.stages[self.stage_of(workflow)?];
+        Ok((&stage.inbox, lane_of(key.as_bytes(), stage.lanes)))
     }
 
     /// What the request of `ticket` is shown when patience ends: the newest view, or that it was requested. From then on the

@@ -29,11 +29,12 @@ use axum::response::{IntoResponse, Response};
 use axum::{Json, Router};
 use serde_json::json;
 use tokio::sync::Semaphore;
-use wire::Code;
+use wire::{Code, Problem};
 
 use self::problem::Refused;
 use self::route::{Asked, Kind, Param, Route};
-use crate::{Access, Directory, InletHandle, Limits};
+use crate::directory::Entry;
+use crate::{Access, Directory, InletHandle, Limits, Waiting};
 
 /// The table of all routes.
 #[expect(clippy::too_many_lines, reason = "it is one table")]
@@ -177,8 +178,8 @@ pub struct Northbound {
     pub directory: Arc<Directory>,
     /// Where records are handed in.
     pub inlet: InletHandle,
-    /// Whether requests are taken; else why not.
-    pub ready: Arc<dyn Fn() -> Result<(), String> + Send + Sync>,
+    /// What requests have to wait for.
+    pub waiting: Arc<dyn Fn() -> Vec<Waiting> + Send + Sync>,
     /// All counters and histograms, as Prometheus reads them.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
     /// Who may ask.
@@ -190,12 +191,12 @@ pub struct Northbound {
 }
 
 impl Northbound {
-    /// For everybody who reaches it, with the usual limits, ready, and without metrics: the fields say what else there is.
+    /// For everybody who reaches it, with the usual limits, with nothing to wait for, and without metrics: the fields say what else there is.
     pub fn new(directory: Arc<Directory>, inlet: InletHandle) -> Self {
-        let (ready, metrics) = (Arc::new(|| Ok(())), Arc::new(String::new));
+        let (waiting, metrics) = (Arc::new(Vec::new), Arc::new(String::new));
         let (access, limits) = (Access::open(), Limits::default());
         let places = Arc::new(Semaphore::new(limits.requests));
-        Self { directory, inlet, ready, metrics, access, limits, places }
+        Self { directory, inlet, waiting, metrics, access, limits, places }
     }
 
     /// The same with these limits.
@@ -204,6 +205,14 @@ impl Northbound {
         self.places = Arc::new(Semaphore::new(limits.requests));
         self.limits = limits;
         self
+    }
+
+    /// Refuses what would only wait: requests about `key` to `workflow` of `entry`.
+    fn takes(&self, entry: &Entry, workflow: &str, key: &str) -> Result<(), Problem> {
+        let (inbox, lane) = entry.gateway.lane_of(workflow, key)?;
+        let (name, waiting) = (entry.name(), (self.waiting)());
+        let concerns = waiting.iter().filter(|waiting| waiting.concerns(&name, inbox, lane));
+        Waiting::nothing(concerns).map_err(|why| Problem::new(Code::NotReady, why))
     }
 }
 
@@ -259,6 +268,6 @@ async fn healthz(_: Northbound, _: Asked) -> Result<Response, Refused> {
 }
 
 async fn readyz(state: Northbound, _: Asked) -> Result<Response, Refused> {
-    (state.ready)().map_err(|why| Refused::new(Code::NotReady, why))?;
+    Waiting::nothing(&(state.waiting)()).map_err(|why| Refused::new(Code::NotReady, why))?;
     Ok((StatusCode::OK, Json(json!({"status": "ready"}))).into_response())
 }

@@ -29,7 +29,7 @@
 //! [`router`] of a [`Northbound`], once [`check_listen`] agrees with the address.
 //!
 //! Read in this order: [`gateway`] (requests, tickets, answers), [`known`] (what is known of operations), [`shown`] (what
-//! workflows show), [`watch`] (who watches), [`silence`] (lanes that say nothing), [`directory`] (which topologies there are),
+//! workflows show), [`watch`] (who watches), [`silence`] (lanes that say nothing), [`waiting`] (what requests wait for), [`directory`] (which topologies there are),
 //! [`spokes`] (which spokes live), [`inlet`] and [`outlet`] (the two ends on the bus), [`access`] and [`limits`] (who may ask,
 //! and how much), [`http`] (the paths), [`server`] (connections), [`health`] (the
 //! paths of processes without a northbound).
@@ -48,6 +48,7 @@ pub mod shown;
 pub mod silence;
 pub mod spokes;
 pub mod ticket;
+pub mod waiting;
 pub mod watch;
 
 mod metrics;
@@ -61,3 +62,4 @@ pub use limits::Limits;
 pub use outlet::Outlet;
 pub use server::serve;
 pub use ticket::{CommandTicket, Ticket, Told, ToldCommand};
+pub use waiting::Waiting;

@@ -44,9 +44,9 @@ impl Silence {
         Some(now.since(MonoTime(since))).filter(|silent| *silent >= LIMIT)
     }
 
-    /// A line for each silent lane.
-    pub fn lines(&self, now: MonoTime) -> Vec<String> {
-        (0..).zip(&self.owes_since).filter_map(|(lane, _)| Some(line(lane, self.of(lane, now)?))).collect()
+    /// Each silent lane, with a line.
+    pub fn lines(&self, now: MonoTime) -> impl Iterator<Item = (u32, String)> {
+        (0..).zip(&self.owes_since).filter_map(move |(lane, _)| Some((lane, line(lane, self.of(lane, now)?))))
     }
 }
 
@@ -69,9 +69,11 @@ mod tests {
         silence.asked(0, at(103));
         assert_eq!(silence.of(0, at(103)), None);
         assert_eq!(silence.of(0, at(104)), Some(Duration::from_secs(4)), "since the first question");
-        assert_eq!(silence.lines(at(105)), ["lane 0: silent for 5.0 s; it has no owner, or its owner cannot commit"]);
+        let lines = |seconds: u64| silence.lines(at(seconds)).collect::<Vec<_>>();
+        let line = "lane 0: silent for 5.0 s; it has no owner, or its owner cannot commit";
+        assert_eq!(lines(105), [(0, line.to_owned())]);
         silence.heard(0);
         silence.heard(99);
-        assert_eq!(silence.lines(at(200)), Vec::<String>::new());
+        assert_eq!(lines(200), []);
     }
 }

@@ -6,8 +6,8 @@ mod support;
 
 use std::sync::Arc;
 
-use bus::{ManualClock, Outgoing, Record, Route};
-use northbound::{Gateway, GatewayLimits, GatewayOptions, Submission, Ticket};
+use bus::{Clock, ManualClock, Outgoing, Record, Route};
+use northbound::{Gateway, GatewayLimits, GatewayOptions, Submission, Ticket, Waiting};
 use serde_json::json;
 use support::{EGRESS, INBOX, VIEW, about, ended, failed, refused, running, up};
 use tokio::sync::oneshot::error::TryRecvError;
@@ -141,6 +141,23 @@ fn a_lane_with_too_many_unanswered_requests_is_busy_and_the_others_are_not() {
     drop(waiting);
     assert_eq!(gateway.unanswered(), 0);
     submit(&gateway, 5, None);
+}
+
+#[test]
+fn a_lane_that_was_asked_and_says_nothing_is_named_and_no_other() {
+    let clock = Arc::new(ManualClock::default());
+    let options = GatewayOptions::new(INBOX, EGRESS, VIEW, LANES);
+    let gateway = Arc::new(Gateway::new(options, Arc::clone(&clock) as Arc<dyn Clock>));
+    let mut ticket = submit(&gateway, 1, None);
+    let (inbox, lane) = gateway.lane_of("create-flow", "test-01").unwrap();
+    assert_eq!((inbox, ticket.record.route), (INBOX, Route::To(lane)));
+    assert_eq!(gateway.silent_lanes(), []);
+    clock.advance_ms(5_000);
+    let line = format!("lane {lane}: silent for 5.0 s; it has no owner, or its owner cannot commit");
+    assert_eq!(gateway.silent_lanes(), [Waiting::of_lane(INBOX, lane, line)]);
+    let answer = about(Kind::Answer, &ended(&ticket.operation, up(&ticket.operation, false)), "anybody");
+    gateway.on_record(&Record { partition: lane, ..read_at(0, answer) });
+    assert_eq!((gateway.silent_lanes(), told(&mut ticket).is_some()), (vec![], true));
 }
 
 #[test]

@@ -92,17 +92,17 @@ impl ShardStatus {
         self.lanes.len()
     }
 
-    /// A line for each lane that is not live here, or that does not get on: "hub lane 3: recovering at offset 120", "hub lane
+    /// Each lane that is not live here, or that does not get on, with a line: "hub lane 3: recovering at offset 120", "hub lane
     /// 2: a step has run for 1.4 s".
-    pub fn waiting(&self, now: MonoTime) -> Vec<String> {
+    pub fn waiting(&self, now: MonoTime) -> Vec<(u32, String)> {
         let long = |since: &AtomicU64| {
             let since = since.load(Ordering::Acquire).checked_sub(1)?;
             Some(now.since(MonoTime(since))).filter(|time| *time > Self::LONG).map(|time| time.as_secs_f64())
         };
-        let line = |(lane, status): (usize, &LaneStatus)| {
+        let line = |(lane, status): (u32, &LaneStatus)| {
             let stage = &self.stage;
             let position = status.position.load(Ordering::Acquire);
-            match status.state.load(Ordering::Acquire) {
+            let line = match status.state.load(Ordering::Acquire) {
                 Self::LIVE => {
                     let stepping = long(&status.stepping)
                         .map(|s| format!("{stage} lane {lane}: the step after offset {position} has run for {s:.1} s"));
@@ -120,8 +120,9 @@ impl ShardStatus {
                     })
                 }
                 _away => Some(format!("{stage} lane {lane}: no owner in this process")),
-            }
+            };
+            Some((lane, line?))
         };
-        self.lanes.iter().enumerate().filter_map(line).collect()
+        (0..).zip(&self.lanes).filter_map(line).collect()
     }
 }

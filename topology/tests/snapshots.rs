@@ -386,7 +386,7 @@ fn where_neither_the_snapshot_nor_the_inbox_is_whole_the_lane_is_not_begun_and_i
     assert!(!lanes.run_ms(20_000), "it is tried again");
     assert_eq!(lanes.shards[0].live(), [1], "the other lane goes on");
     let why = "NAVE-0062: an inbox no longer has what its lane needs, see the log";
-    assert_eq!(lanes.status.waiting(lanes.clock.mono()), [format!("bank lane 0: recovering at offset 0; {why}")]);
+    assert_eq!(lanes.status.waiting(lanes.clock.mono()), [(0, format!("bank lane 0: recovering at offset 0; {why}"))]);
 }
 
 /// Deleted and made anew, it has fewer records than the snapshot speaks of. What comes now is not taken for what came then.
@@ -411,7 +411,7 @@ fn an_inbox_that_was_made_anew_is_not_taken_for_the_one_that_was_saved() {
     give(&fresh, &account(0), 1, "a");
     assert!(!fresh.run_ms(5_000), "it is tried again");
     let said = fresh.status.waiting(fresh.clock.mono());
-    assert!(said.len() == 1 && said[0].contains("NAVE-0062"), "{said:?}");
+    assert!(said.len() == 1 && said[0].1.contains("NAVE-0062"), "{said:?}");
     assert_eq!(read(&fresh, INBOX, 0).len(), 1, "no owner record is written in vain");
 }
 

@@ -153,7 +153,7 @@ fn a_lane_whose_inbox_was_cut_is_not_taken_over_and_is_named() {
     assert!(!lanes.run_ms(60_000), "it is tried again");
     assert_eq!(lanes.shards[0].live(), [1], "the other lane goes on");
     let why = "NAVE-0062: an inbox no longer has what its lane needs, see the log";
-    assert_eq!(lanes.status.waiting(lanes.clock.mono()), [format!("sum lane 0: recovering at offset 0; {why}")]);
+    assert_eq!(lanes.status.waiting(lanes.clock.mono()), [(0, format!("sum lane 0: recovering at offset 0; {why}"))]);
     assert_eq!(sums_of(&lanes, 0), [1]);
 }
 
@@ -369,13 +369,13 @@ fn a_lane_that_cannot_commit_is_named() {
     lanes.join();
     lanes.run_ms(10);
     let status = Arc::clone(&lanes.status);
-    assert_eq!(status.waiting(lanes.clock.mono()), Vec::<String>::new());
+    assert_eq!(status.waiting(lanes.clock.mono()), []);
     (0..60).for_each(|_| fates.commit(CommitFate::Fails(away())));
     ask(&lanes, &key(0), 1, "a");
     lanes.run_ms(2_000);
     let named = status.waiting(lanes.clock.mono());
     assert_eq!(named.len(), 2, "{named:?}");
-    assert!(named[0].starts_with("sum lane 0: nothing could be committed for 2."), "{named:?}");
+    assert!(named[0].1.starts_with("sum lane 0: nothing could be committed for 2."), "{named:?}");
     assert!(lanes.run_ms(5_000));
     assert_eq!((status.waiting(lanes.clock.mono()), sums_of(&lanes, 0)), (vec![], vec![1]));
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bus::MonoTime;
+use northbound::Waiting;
 use wire::control::Submitted;
 use wire::{Code, Problem};
 
@@ -86,25 +87,28 @@ impl NodeStatus {
         self.inner().running.iter().map(|(name, (_, stages))| (name.clone(), stages.clone())).collect()
     }
 
-    /// A line for each thing that is waited for. `alone`: no other process runs lanes, so each must be live here.
-    pub fn waiting(&self, now: MonoTime, alone: bool) -> Vec<String> {
+    /// Each thing that is waited for. `alone`: no other process runs lanes, so each must be live here.
+    pub fn waiting(&self, now: MonoTime, alone: bool) -> Vec<Waiting> {
         let inner = self.inner();
         if !inner.begun {
-            return vec!["the control topic is not followed yet".to_owned()];
+            return vec![Waiting::all("the control topic is not followed yet")];
         }
-        let mut lines: Vec<String> = inner
+        let mut lines: Vec<Waiting> = inner
             .missing
             .iter()
-            .map(|name| format!("topology `{name}` is not submitted; nave submit {name}"))
+            .map(|name| Waiting::of_topology(name, format!("topology `{name}` is not submitted; nave submit {name}")))
             .collect();
         // What others run is said where this process has nothing to do, and in the log.
         let of_others = |problem: &&Problem| problem.code == Code::NoCode && !inner.running.is_empty();
-        lines.extend(inner.refused.values().filter(|problem| !of_others(problem)).map(ToString::to_string));
+        let refused = inner.refused.iter().filter(|(_, problem)| !of_others(problem));
+        lines.extend(refused.map(|(name, problem)| Waiting::of_topology(name, problem.to_string())));
         for (deployment, stages) in inner.running.values() {
             for stage in stages {
                 let waiting = deployment.waiting(stage, now);
                 // Among several processes a lane without an owner here has one elsewhere.
-                lines.extend(waiting.into_iter().filter(|line| alone || !line.ends_with("no owner in this process")));
+                lines.extend(
+                    waiting.into_iter().filter(|waiting| alone || !waiting.line.ends_with("no owner in this process")),
+                );
             }
         }
         lines

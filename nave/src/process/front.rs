@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use bus::{Bus, Clock, Part};
-use northbound::{Access, Directory, GatewayLimits, Inlet, InletHandle, Limits, Northbound, Outlet};
+use northbound::{Access, Directory, GatewayLimits, Inlet, InletHandle, Limits, Northbound, Outlet, Waiting};
 use topology::driver::Threads;
 use wire::control::Wish;
 
@@ -70,7 +70,7 @@ impl Front {
     }
 
     /// Tells what requests would have to wait for.
-    pub(super) fn waiting(&self, status: &Arc<NodeStatus>) -> impl Fn() -> Vec<String> + Send + Sync + 'static {
+    pub(super) fn waiting(&self, status: &Arc<NodeStatus>) -> impl Fn() -> Vec<Waiting> + Send + Sync + 'static {
         let (directory, answers, status) = (Arc::clone(&self.directory), Arc::clone(&self.answers), Arc::clone(status));
         move || {
             let mut lines = directory.silent_lanes();
@@ -78,9 +78,12 @@ impl Front {
             // This process follows the control topic twice: for the lanes that it runs, and for those whom it serves.
             let submitted = status.submitted().into_values();
             let unknown = submitted.filter(|one| one.wish == Wish::Run && directory.topology(&one.name).is_none());
-            lines.extend(unknown.map(|one| format!("topology {}: not known to the REST interface yet", one.name)));
+            let line = |name: &str| {
+                Waiting::of_topology(name, format!("topology {name}: not known to the REST interface yet"))
+            };
+            lines.extend(unknown.map(|one| line(&one.name)));
             if !answers.load(Ordering::Acquire) {
-                lines.push("answers: they are not read yet".to_owned());
+                lines.push(Waiting::all("answers: they are not read yet"));
             }
             lines
         }

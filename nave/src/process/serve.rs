@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::bail;
 use bus::{Clock, MonoTime};
+use northbound::Waiting;
 use northbound::health::{self, Health};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -24,8 +25,8 @@ const WATCH: Duration = Duration::from_millis(250);
 
 /// All counters and histograms, as Prometheus reads them.
 type Metrics = Arc<dyn Fn() -> String + Send + Sync>;
-/// Whether the process is ready; else why not.
-type Ready = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
+/// What is waited for.
+type Waits = Arc<dyn Fn() -> Vec<Waiting> + Send + Sync>;
 
 /// What is served, and where.
 pub(super) struct Server<'a> {
@@ -55,23 +56,27 @@ impl Server<'_> {
         let (stop_rest, rest_stopped) = watch::channel(false);
         let mut servers: JoinSet<std::io::Result<()>> = JoinSet::new();
         let (addresses, limits) = (self.addresses()?, front::limits(self.config));
-        let ready = self.ready(&parts);
+        let waiting = self.waiting(&parts);
+        let ready = || {
+            let waiting = Arc::clone(&waiting);
+            Arc::new(move || Waiting::nothing(&waiting()))
+        };
         if let Some(listener) = self.sim.take() {
             let router = floodlight_sim::admin(parts.speaker.clone());
             servers.spawn(floodlight_sim::serve(listener, router, becomes_true(rest_stopped.clone())));
         }
         if let Some(listener) = self.health.take() {
-            let router = health::router(Health { ready: Arc::clone(&ready), metrics: Arc::clone(&self.metrics) });
+            let router = health::router(Health { ready: ready(), metrics: Arc::clone(&self.metrics) });
             servers.spawn(northbound::serve(listener, router, limits.clone(), becomes_true(rest_stopped)));
         }
         if let (Some(listener), Some(front)) = (self.rest.take(), &parts.front) {
             let mut northbound = front.northbound(self.config)?;
-            (northbound.ready, northbound.metrics) = (Arc::clone(&ready), Arc::clone(&self.metrics));
+            (northbound.waiting, northbound.metrics) = (Arc::clone(&waiting), Arc::clone(&self.metrics));
             let router = northbound::router(northbound);
             servers.spawn(northbound::serve(listener, router, limits, becomes_true(intake_stopped)));
         }
         if self.purpose.submits {
-            self.until_ready(&parts, &ready, begun).await?;
+            self.until_ready(&parts, &waiting, begun).await?;
         }
         self.banner(&addresses, begun);
         let failed = tokio::select! {
@@ -82,19 +87,19 @@ impl Server<'_> {
         self.stop(parts, servers, stop).await
     }
 
-    /// Whether requests are taken, or lanes run; else why not.
-    fn ready(&self, parts: &Parts) -> Ready {
+    /// What requests have to wait for, and lanes.
+    fn waiting(&self, parts: &Parts) -> Waits {
         let (status, clock, alone) = (Arc::clone(&parts.status), Arc::clone(&self.clock), self.purpose.submits);
         let front = parts.front.as_ref().map(|front| front.waiting(&status));
         Arc::new(move || {
             let mut waiting = status.waiting(clock.mono(), alone);
             waiting.extend(front.iter().flat_map(|waiting| waiting()));
-            if waiting.is_empty() { Ok(()) } else { Err(waiting.join("; ")) }
+            waiting
         })
     }
 
-    async fn until_ready(&self, parts: &Parts, ready: &Ready, begun: MonoTime) -> anyhow::Result<()> {
-        while let Err(reason) = ready() {
+    async fn until_ready(&self, parts: &Parts, waiting: &Waits, begun: MonoTime) -> anyhow::Result<()> {
+        while let Err(reason) = Waiting::nothing(&waiting()) {
             if parts.has_failed() {
                 bail!("a part ended with a fault; the log above says which");
             }

@@ -154,7 +154,7 @@ pub(super) async fn abort(state: Northbound, asked: Asked) -> Result<Response, R
 async fn command(state: &Northbound, asked: &Asked, command: Command) -> Result<Response, Refused> {
     let target = target(state, asked)?;
     let (gateway, id) = (&target.entry.gateway, &target.id);
-    (state.ready)().map_err(|why| Refused::new(Code::NotReady, why))?;
+    state.takes(&target.entry, &target.workflow, &target.key)?;
     let mut ticket = gateway.command(&Order {
         operation: id,
         workflow: &target.workflow,

@@ -45,7 +45,7 @@ pub(super) async fn start(
     request: Value,
 ) -> Result<Came, Refused> {
     entry.takes_requests()?;
-    (state.ready)().map_err(|why| Refused::new(Code::NotReady, why))?;
+    state.takes(entry, workflow, key)?;
     let (gateway, now) = (&entry.gateway, state.directory.wall());
     let deadline = asked.wishes.deadline().map(|deadline| u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX));
     let mut ticket = gateway.submit(Submission {

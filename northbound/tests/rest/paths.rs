@@ -7,13 +7,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::body::Body;
 use bus::Part;
-use northbound::{Inlet, Limits, router, serve};
+use northbound::{Inlet, Limits, Waiting, router, serve};
 use serde_json::{Value, json};
 use tokio::task::yield_now;
 use wire::answer::Answer;
 use wire::{Code, Kind};
 
-use crate::support::{about, ended, failed, refused, running, up};
+use crate::support::{INBOX, about, ended, failed, refused, running, up};
 use crate::world::{GOOD, World, assert_problem, flow, get, post};
 use tower::ServiceExt;
 
@@ -194,18 +194,37 @@ async fn health_readiness_and_metrics_are_told() {
     assert_eq!(world.stopped(get("/healthz")).await.status, 200);
     assert_eq!(world.stopped(get("/readyz")).await.status, 200);
     assert_eq!(world.stopped(get("/metrics")).await.body, "nave_up 1\n");
-    let owned = Arc::new(AtomicBool::new(false));
-    let lane = Arc::clone(&owned);
-    world.state.ready =
-        Arc::new(move || if lane.load(Ordering::Relaxed) { Ok(()) } else { Err("lane 1: no owner for 4 s".into()) });
+    let answers = Arc::new(AtomicBool::new(false));
+    let read = Arc::clone(&answers);
+    let line = "answers: they are not read yet";
+    world.state.waiting =
+        Arc::new(move || if read.load(Ordering::Relaxed) { vec![] } else { vec![Waiting::all(line)] });
     for request in [get("/readyz"), flow(GOOD)] {
         let told = world.stopped(request).await;
         assert_problem(&told, 503, Code::NotReady);
-        assert_eq!(told.body["detail"], "lane 1: no owner for 4 s");
+        assert_eq!(told.body["detail"], line);
     }
-    owned.store(true, Ordering::Relaxed);
+    answers.store(true, Ordering::Relaxed);
     assert_eq!(world.stopped(get("/readyz")).await.status, 200);
     assert_eq!(world.stopped(get("/healthz")).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_lane_that_stands_still_stops_nobody_but_those_who_ask_it() {
+    let mut world = World::new();
+    let (inbox, mine) = world.gateway.lane_of("create-flow", "test-01").unwrap();
+    assert_eq!(inbox, INBOX);
+    let lines =
+        [Waiting::of_lane(INBOX, 1 - mine, "the other lane: silent"), Waiting::of_topology("other", "not here")];
+    world.state.waiting = Arc::new(move || lines.to_vec());
+    let told = world.stopped(get("/readyz")).await;
+    assert_eq!((told.status, &told.body["detail"]), (503, &json!("the other lane: silent; not here")));
+    assert_eq!(world.create(|operation| up(operation, false)).await.status, 201, "it is another lane's request");
+
+    world.state.waiting = Arc::new(move || vec![Waiting::of_lane(INBOX, mine, "this lane: silent")]);
+    let told = world.stopped(flow(GOOD)).await;
+    assert_problem(&told, 503, Code::NotReady);
+    assert_eq!(told.body["detail"], "this lane: silent");
 }
 
 #[tokio::test]
