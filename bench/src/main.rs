@@ -6,6 +6,7 @@
 //! cargo run --release -p bench -- flows --bus memory --in-flight 64          # some of it
 //! cargo run --release -p bench -- cadence    # flows with snapshots at every commit, every 100 ms, every second, every ten
 //! cargo run --release -p bench -- recovery   # how long takeovers take: 100,000 live workflows, a replay, a warm heir
+//! cargo run --release -p bench -- placement  # how lanes move among two to eight processes, and the pauses of it
 //! cargo run --release -p bench -- soak       # a million operations: memory
 //! cargo run --release -p bench -- store      # the bus on disk alone: a record in batches, a sync
 //! cargo run --release -p bench -- timers     # the timing wheel, and how late the deadlines of a lane are
@@ -19,7 +20,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 mod asking;
 mod buses;
+mod child;
 mod flows;
+mod placement;
 mod process;
 mod recovery;
 mod soak;
@@ -48,6 +51,8 @@ enum What {
     Cadence(flows::cadence::Args),
     /// Takeovers: of 100,000 live workflows, with a replay, by a warm heir
     Recovery(recovery::Args),
+    /// Processes on Kafka that come, stop and are killed: the lanes that move, and the pauses
+    Placement(placement::Args),
     /// A million operations in a row, and the memory that is in use
     Soak {
         /// How many operations: flows that are created and removed
@@ -68,10 +73,13 @@ enum What {
     },
     /// `nave up`, for the rows that are measured from outside: it reads the command line of this process by itself
     #[command(hide = true)]
-    Up {
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        _options: Vec<String>,
-    },
+    Up(OfNave),
+    /// `nave run`, likewise
+    #[command(hide = true)]
+    Run(OfNave),
+    /// `nave submit`, likewise
+    #[command(hide = true)]
+    Submit(OfNave),
     /// The timing wheel, and the deadlines of a lane
     Timers {
         /// How many timers in the wheel
@@ -81,6 +89,13 @@ enum What {
         #[arg(long, default_value_t = 10_000)]
         deadlines: u64,
     },
+}
+
+/// What `nave` itself reads.
+#[derive(Debug, clap::Args)]
+struct OfNave {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    _options: Vec<String>,
 }
 
 /// When records are synced.
@@ -103,10 +118,11 @@ impl Synced {
 
 fn main() -> anyhow::Result<ExitCode> {
     match Cli::parse().what {
-        What::Up { .. } => return Ok(nave::main_with_flows([])),
+        What::Up(_) | What::Run(_) | What::Submit(_) => return Ok(nave::main_with_flows([])),
         What::Flows(args) => flows::run(&args)?,
         What::Cadence(args) => flows::cadence::run(&args)?,
         What::Recovery(args) => recovery::run(&args)?,
+        What::Placement(args) => placement::run(&args)?,
         What::Soak { flows, in_flight } => soak::run(flows, in_flight)?,
         What::Store { records, data } => store::run(&data, records)?,
         What::Timers { timers, deadlines } => timers::run(timers, deadlines)?,

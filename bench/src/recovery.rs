@@ -19,7 +19,7 @@ use topology::Upkeep;
 use topology::driver::Threads;
 use wire::topics::Topics;
 
-use crate::asking::{Asking, CreateAndRemove, create, request};
+use crate::asking::{Ask, Asking, CreateAndRemove};
 use crate::buses::{Kept, Places};
 use crate::flows::load::Load;
 use crate::process::{Process, State};
@@ -167,8 +167,8 @@ impl<'a> Site<'a> {
         let numbers: Vec<usize> = (0..self.args.operations).collect();
         for some in numbers.chunks(BATCH) {
             let asked = some.iter().map(|n| {
-                let flow = format!("flow-{n}");
-                Ok(request(&inbox, *n, &flow, &create(&flow, self.args.length))?.1)
+                let ask = Ask::create(format!("op-{n}"), format!("flow-{n}"), self.args.length);
+                Ok(ask.request(&inbox)?.1)
             });
             writer.append(&asked.collect::<anyhow::Result<Vec<_>>>()?)?;
         }

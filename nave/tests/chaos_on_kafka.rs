@@ -22,7 +22,7 @@ use std::time::Duration;
 use bus::{Clock, MonoTime};
 use nave::clock::SystemClock;
 use process::clients::{self, Answers, Over, Part};
-use process::{Up, nave};
+use process::site::Site;
 
 const LENGTH: u32 = 3;
 const CLIENTS: usize = 4;
@@ -140,8 +140,7 @@ fn lasts(seconds: &str) {
 }
 
 struct Cluster {
-    place: Vec<String>,
-    sim_dir: tempfile::TempDir,
+    site: Site,
     parts: Vec<Part>,
     brokers: Brokers,
     clock: SystemClock,
@@ -150,25 +149,9 @@ struct Cluster {
 impl Cluster {
     fn start(brokers: usize) -> Self {
         let brokers = Brokers::start(brokers);
-        let copies = format!("bus.kafka.replication={}", brokers.count);
-        let place = ["--bus", "kafka", "--brokers", &brokers.address(), "--set", &copies].map(str::to_owned).to_vec();
-        let submit = nave(&["submit", "flows"]).args(&place).output().unwrap();
-        assert!(submit.status.success(), "{}", String::from_utf8_lossy(&submit.stderr));
-        let (sim_dir, clock) = (tempfile::tempdir().unwrap(), SystemClock::default());
-        let mut cluster = Self { place, sim_dir, parts: Vec::new(), brokers, clock };
-        cluster.parts = PARTS.iter().map(|(_, role)| Part::new(cluster.run(role))).collect();
-        cluster
-    }
-
-    fn run(&self, role: &str) -> Up {
-        let any = "127.0.0.1:0";
-        let mut args = vec!["run", "--role", role, "--rest", any, "--sim", any, "--health", any];
-        args.extend(self.place.iter().map(String::as_str));
-        let dir = format!("sim.data={}", self.sim_dir.path().display());
-        if role == "floodlight-sim" {
-            args.extend(["--set", &dir]);
-        }
-        Up::start(&args)
+        let site = Site::submitted(&brokers.address(), brokers.count, &[]);
+        let parts = PARTS.iter().map(|(_, role)| Part::new(site.run(role))).collect();
+        Self { site, parts, brokers, clock: SystemClock::default() }
     }
 
     fn ask(&self, n: usize) -> (u16, serde_json::Value) {
@@ -179,7 +162,7 @@ impl Cluster {
     fn strike(&self, fault: Fault, probe: &dyn Fn() -> Duration) -> MonoTime {
         let mut since = self.clock.mono();
         match fault {
-            Fault::Kill(part) => self.parts[part].replace(|| self.run(PARTS[part].1)),
+            Fault::Kill(part) => self.parts[part].replace(|| self.site.run(PARTS[part].1)),
             Fault::Stop(part) => {
                 let up = self.parts[part].now();
                 up.signal("STOP");

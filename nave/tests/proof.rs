@@ -1,7 +1,6 @@
 //! The whole conversation on a real Kafka: hub, worker, two northbounds and the simulated switch controller as five processes;
 //! every fault of the simulator, each on a share of the calls; each process killed once, with flows in flight. Each client
 //! gets exactly one answer, the rule tables are what the answers say, and in the end nothing is open.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod process;
 
@@ -9,8 +8,9 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use process::brokers;
 use process::clients::{self, Part};
-use process::{Up, brokers, nave};
+use process::site::Site;
 use serde_json::{Value, json};
 
 /// So many flows there are, of so many rules each.
@@ -46,8 +46,7 @@ fn faults() -> Value {
 
 /// The five processes.
 struct Cluster {
-    place: Vec<String>,
-    sim_dir: tempfile::TempDir,
+    site: Site,
     /// By role; there are two northbounds.
     running: BTreeMap<&'static str, Part>,
 }
@@ -62,34 +61,16 @@ const PARTS: [(&str, &str); 5] = [
 
 impl Cluster {
     fn start() -> Self {
-        let prefix = format!("p{}", uuid::Uuid::new_v4().simple());
-        let place = ["--bus", "kafka", "--brokers", &brokers(), "--prefix", &prefix].map(str::to_owned).to_vec();
-        let submit = nave(&["submit", "flows"]).args(&place).output().unwrap();
-        assert!(submit.status.success(), "{}", String::from_utf8_lossy(&submit.stderr));
-        let mut cluster = Self { place, sim_dir: tempfile::tempdir().unwrap(), running: BTreeMap::new() };
-        for (part, role) in PARTS {
-            let up = cluster.run(role);
-            cluster.running.insert(part, Part::new(up));
-        }
+        let site = Site::submitted(&brokers(), 1, &[]);
+        let running = PARTS.iter().map(|(part, role)| (*part, Part::new(site.run(role)))).collect();
+        let cluster = Self { site, running };
         cluster.misbehave(&faults());
         cluster
     }
 
-    fn run(&self, role: &str) -> Up {
-        let any = "127.0.0.1:0";
-        let mut args = vec!["run", "--role", role, "--rest", any, "--sim", any, "--health", any];
-        args.extend(self.place.iter().map(String::as_str));
-        // Its rules and its memory outlive it, as those of switches do.
-        let dir = format!("sim.data={}", self.sim_dir.path().display());
-        if role == "floodlight-sim" {
-            args.extend(["--set", &dir]);
-        }
-        Up::start(&args)
-    }
-
     /// Kills a process, and starts another in its place.
     fn restart(&self, part: &'static str, role: &str) {
-        self.running[part].replace(|| self.run(role));
+        self.running[part].replace(|| self.site.run(role));
         if part == "sim" {
             self.misbehave(&faults());
         }

@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use bus::Clock;
 use nave::clock::SystemClock;
+use process::brokers;
 use process::clients::{self, Over, Part};
-use process::{Up, brokers, nave};
+use process::site::Site;
 use serde_json::{Value, json};
 
 const LENGTH: u32 = 3;
@@ -31,13 +32,6 @@ const PATIENCE: [(&str, u64); 4] = [
     ("flows.request_ms", 60_000),
 ];
 
-fn start(place: &[String], role: &str) -> Up {
-    let any = "127.0.0.1:0";
-    let mut args = vec!["run", "--role", role, "--rest", any, "--sim", any, "--health", any];
-    args.extend(place.iter().map(String::as_str));
-    Up::start(&args)
-}
-
 /// Asks once, of the first northbound that listens, as a client behind a load balancer does.
 fn ask(northbounds: &[&Part], n: usize) -> (u16, Value) {
     let body = json!({"flowid": format!("flow-{n}"), "length": LENGTH});
@@ -54,14 +48,9 @@ fn ask(northbounds: &[&Part], n: usize) -> (u16, Value) {
 
 #[test]
 fn every_process_over_kafka_is_restarted_in_turn_and_no_request_fails() {
-    let prefix = format!("r{}", uuid::Uuid::new_v4().simple());
-    let place = ["--bus", "kafka", "--brokers", &brokers(), "--prefix", &prefix].map(str::to_owned);
-    let patience = PATIENCE.map(|(field, ms)| format!("topologies.flows.settings.{field}={ms}"));
-    let patience = patience.iter().flat_map(|set| ["--set", set]);
-    let submit = nave(&["submit", "flows"]).args(&place).args(patience).output().unwrap();
-    assert!(submit.status.success(), "{}", String::from_utf8_lossy(&submit.stderr));
-    let sim = start(&place, "floodlight-sim");
-    let parts: Vec<Part> = ROLES.iter().map(|role| Part::new(start(&place, role))).collect();
+    let site = Site::submitted(&brokers(), 1, &PATIENCE);
+    let sim = site.run("floodlight-sim");
+    let parts: Vec<Part> = ROLES.iter().map(|role| Part::new(site.run(role))).collect();
     let northbounds = [&parts[4], &parts[5]];
     // From here on every lane has its owner.
     for n in 0..16 {
@@ -96,7 +85,7 @@ fn every_process_over_kafka_is_restarted_in_turn_and_no_request_fails() {
         for (part, role) in parts.iter().zip(ROLES) {
             until(done.load(Ordering::Relaxed) + BETWEEN);
             let calm = std::mem::take(&mut *slowest.lock().unwrap());
-            part.restart(if role == "northbound" { "REST" } else { "health" }, || start(&place, role));
+            part.restart(if role == "northbound" { "REST" } else { "health" }, || site.run(role));
             until(done.load(Ordering::Relaxed) + BETWEEN);
             let pause = std::mem::take(&mut *slowest.lock().unwrap());
             println!("a {role} restarted: the slowest request took {pause:.2?}, before it {calm:.2?}");

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bus::{Bus, Clock};
 
-use crate::asking::{Asking, create};
+use crate::asking::{Ask, Asking};
 use crate::used::{memory_bytes, processor_ms};
 
 /// What is asked over which topics.
@@ -79,9 +79,8 @@ impl Load<'_> {
         let asking = Asking { bus: self.bus, inbox, egress, lanes: self.lanes, in_flight, per_s: None };
         let mut numbers = 0..;
         let ask = |_who| {
-            let flow = format!("flow-{}", numbers.next().unwrap_or(0));
-            let body = create(&flow, 10);
-            (flow, body)
+            let n = numbers.next().unwrap_or(0);
+            Ask::create(format!("op-{n}"), format!("flow-{n}"), 10)
         };
         asking.run(flows + warm, ask, |answered, took| {
             if answered == warm {

@@ -1,13 +1,10 @@
 //! The same flows as POSTs to `nave up`, a process of its own: what a client sees.
 
-use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use anyhow::Context;
 use bus::{Clock, MonoTime};
 use nave::clock::SystemClock;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
@@ -15,42 +12,23 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use super::load::Latencies;
+use crate::child::Nave;
 
 /// After so long one comes back that was told that a lane is busy, or not ready.
 const COME_BACK: Duration = Duration::from_millis(10);
 
-/// A process that is killed when this is dropped.
+/// A `nave up`.
 pub(super) struct Up {
-    child: Child,
     rest: SocketAddr,
-}
-
-impl Drop for Up {
-    fn drop(&mut self) {
-        // It is gone already, or it is ours to kill.
-        self.child.kill().ok();
-        self.child.wait().ok();
-    }
+    _nave: Nave,
 }
 
 impl Up {
-    /// Starts `nave up` with these options, and waits until it is ready. It is this very program: see `main`.
+    /// Starts `nave up` with these options, and waits until it is ready.
     pub(super) fn start(options: &[String]) -> anyhow::Result<Self> {
-        let mut command = Command::new(std::env::current_exe()?);
-        command.args(["up", "--rest", "127.0.0.1:0", "--admin", "127.0.0.1:0"]).args(options);
-        let mut child = command.stdout(Stdio::piped()).spawn()?;
-        let mut lines = BufReader::new(child.stdout.take().context("it is piped")?).lines();
-        let mut up = Self { child, rest: SocketAddr::from(([127, 0, 0, 1], 0)) };
-        while let Some(line) = lines.next().transpose()? {
-            if let Some(url) = line.trim_start().strip_prefix("REST") {
-                let url = url.split_whitespace().next().and_then(|url| url.strip_prefix("http://"));
-                up.rest = url.context("an address behind REST")?.parse()?;
-            }
-            if line.contains("Ctrl-C") {
-                return Ok(up);
-            }
-        }
-        anyhow::bail!("nave up did not begin; what it said is above")
+        let up = ["up", "--rest", "127.0.0.1:0", "--admin", "127.0.0.1:0"].map(str::to_owned);
+        let nave = Nave::start(&[&up[..], options].concat())?;
+        Ok(Self { rest: nave.address("REST")?, _nave: nave })
     }
 
     /// Keeps `in_flight` connections busy, a request on each, until `flows` are answered after a tenth more to warm up.

@@ -2,6 +2,7 @@
 #![expect(dead_code, reason = "each test file uses some of it")]
 
 pub(crate) mod clients;
+pub(crate) mod site;
 
 use std::io::{BufRead, BufReader, ErrorKind};
 use std::path::Path;

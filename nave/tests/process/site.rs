@@ -1,0 +1,38 @@
+//! An installation over Kafka.
+
+use tempfile::TempDir;
+
+use super::{Up, nave};
+
+/// A prefix of its own on a broker, with the topology `flows` submitted.
+pub(crate) struct Site {
+    /// What every process of it is told.
+    place: Vec<String>,
+    /// Rules and memory of the simulated controller outlive its process, as those of switches do.
+    sim_dir: TempDir,
+}
+
+impl Site {
+    /// So many copies are kept of each record. Settings of the topology by their paths, with so many milliseconds.
+    pub(crate) fn submitted(brokers: &str, copies: usize, settings: &[(&str, u64)]) -> Self {
+        let (prefix, copies) =
+            (format!("t{}", uuid::Uuid::new_v4().simple()), format!("bus.kafka.replication={copies}"));
+        let place = ["--bus", "kafka", "--brokers", brokers, "--prefix", &prefix, "--set", &copies];
+        let set = settings.iter().map(|(path, ms)| format!("--set=topologies.flows.settings.{path}={ms}"));
+        let submit = nave(&["submit", "flows"]).args(place).args(set).output().expect("the binary starts");
+        assert!(submit.status.success(), "{}", String::from_utf8_lossy(&submit.stderr));
+        Self { place: place.map(str::to_owned).to_vec(), sim_dir: TempDir::new().expect("a folder") }
+    }
+
+    /// Starts a process of it.
+    pub(crate) fn run(&self, role: &str) -> Up {
+        let any = "127.0.0.1:0";
+        let mut args = vec!["run", "--role", role, "--rest", any, "--sim", any, "--health", any];
+        args.extend(self.place.iter().map(String::as_str));
+        let dir = format!("sim.data={}", self.sim_dir.path().display());
+        if role == "floodlight-sim" {
+            args.extend(["--set", &dir]);
+        }
+        Up::start(&args)
+    }
+}

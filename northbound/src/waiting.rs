@@ -1,0 +1,88 @@
+//! What requests would have to wait for: `/readyz` names all of it, and a request is refused for what concerns it.
+//!
+//! A lane that stands still holds up nobody but those who ask it: the others go on.
+
+use std::fmt;
+
+/// Something that is waited for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    /// Whom it concerns.
+    pub of: Of,
+    /// What people read of it.
+    pub line: String,
+}
+
+/// Whose requests have to wait.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Of {
+    /// All.
+    All,
+    /// Those of a topology.
+    Topology(String),
+    /// Those of a lane: a partition of an inbox.
+    Lane(String, u32),
+}
+
+impl Waiting {
+    /// Concerns whoever asks for anything.
+    pub fn all(line: impl Into<String>) -> Self {
+        Self { of: Of::All, line: line.into() }
+    }
+
+    /// Concerns those who ask for something of a topology.
+    pub fn of_topology(name: &str, line: impl Into<String>) -> Self {
+        Self { of: Of::Topology(name.to_owned()), line: line.into() }
+    }
+
+    /// Concerns those who ask a lane.
+    pub fn of_lane(inbox: &str, lane: u32, line: impl Into<String>) -> Self {
+        Self { of: Of::Lane(inbox.to_owned(), lane), line: line.into() }
+    }
+
+    /// True where a request to this lane of this topology has to wait for it.
+    pub fn concerns(&self, topology: &str, inbox: &str, lane: u32) -> bool {
+        match &self.of {
+            Of::All => true,
+            Of::Topology(name) => name == topology,
+            Of::Lane(of, number) => of == inbox && *number == lane,
+        }
+    }
+
+    /// Their lines as one; none where there is nothing to wait for.
+    ///
+    /// # Errors
+    /// The lines.
+    pub fn nothing<'a>(waiting: impl IntoIterator<Item = &'a Waiting>) -> Result<(), String> {
+        let lines: Vec<&str> = waiting.into_iter().map(|waiting| waiting.line.as_str()).collect();
+        if lines.is_empty() { Ok(()) } else { Err(lines.join("; ")) }
+    }
+}
+
+impl fmt::Display for Waiting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.line)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lane_that_stands_still_concerns_those_who_ask_it() {
+        let lane = Waiting::of_lane("nave.flows.hub.in", 1, "lane 1: silent");
+        assert!(lane.concerns("flows", "nave.flows.hub.in", 1));
+        assert!(!lane.concerns("flows", "nave.flows.hub.in", 2));
+        assert!(!lane.concerns("flows", "nave.flows.worker.in", 1));
+        let topology = Waiting::of_topology("trips", "topology `trips` is not run here");
+        assert!(topology.concerns("trips", "nave.trips.hub.in", 0));
+        assert!(!topology.concerns("flows", "nave.flows.hub.in", 0));
+        assert!(Waiting::all("answers are not read").concerns("flows", "nave.flows.hub.in", 0));
+        assert_eq!(
+            Waiting::nothing([&lane, &topology]).unwrap_err(),
+            "lane 1: silent; topology `trips` is not run here"
+        );
+        assert_eq!(Waiting::nothing([]), Ok(()));
+    }
+}
