@@ -387,6 +387,8 @@ fn where_neither_the_snapshot_nor_the_inbox_is_whole_the_lane_is_not_begun_and_i
     assert_eq!(lanes.shards[0].live(), [1], "the other lane goes on");
     let why = "NAVE-0062: an inbox no longer has what its lane needs, see the log";
     assert_eq!(lanes.status.waiting(lanes.clock.mono()), [(0, format!("bank lane 0: recovering at offset 0; {why}"))]);
+    let left = lanes.shards[0].unfinished();
+    assert_eq!(left, ["bank lane 0: what it holds, for it is not taken over yet"], "who ends it is told");
 }
 
 /// Deleted and made anew, it has fewer records than the snapshot speaks of. What comes now is not taken for what came then.

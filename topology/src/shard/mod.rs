@@ -216,9 +216,14 @@ impl Shard {
         Some(self.owned.get(&lane)?.timers.armed().collect())
     }
 
-    /// What would be left undone if it stopped now.
+    /// What would be left undone if it stopped now. Of a lane that is not taken over yet nobody knows.
     pub fn unfinished(&self) -> Vec<String> {
-        self.owned.values().flat_map(|owned| owned.lane.unfinished()).collect()
+        let stage = &self.options.stage;
+        let of = |(lane, owned): (&u32, &Owned)| match owned.phase {
+            Phase::Claiming { .. } => vec![format!("{stage} lane {lane}: what it holds, for it is not taken over yet")],
+            Phase::Replaying { .. } | Phase::CatchingUp { .. } | Phase::Live => owned.lane.unfinished(),
+        };
+        self.owned.iter().flat_map(of).collect()
     }
 
     /// Asks a lane for a view, as the shell does: for tests.
