@@ -263,6 +263,9 @@ impl Member for KafkaMember {
         if self.consumer.context().brokers.are_lost() {
             self.begin_anew()?;
         }
+        if self.places.is_empty() {
+            self.transactions.end_open();
+        }
         let full = out.len() + max;
         let mut wait = if self.waiting.is_empty() { wait } else { Duration::ZERO };
         loop {

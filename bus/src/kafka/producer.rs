@@ -91,12 +91,14 @@ pub(super) struct Transactions {
     /// None where the last one met a fault that it may not outlive: a request of its that timed out could still arrive,
     /// and end a later transaction of the same instance. The next one's beginning ends whatever it left open.
     producer: Option<BaseProducer<Deliveries>>,
+    /// The last one may have left a transaction open.
+    left_open: bool,
 }
 
 impl Transactions {
     /// Nothing is connected yet.
     pub(super) fn new(options: &KafkaOptions, id: &str, session: Duration) -> Self {
-        Self { options: options.clone(), id: id.into(), session, producer: None }
+        Self { options: options.clone(), id: id.into(), session, producer: None, left_open: false }
     }
 
     /// The id.
@@ -114,7 +116,7 @@ impl Transactions {
                 config.create_with_context(Deliveries::default()).map_err(|fault| fault::bus(&what, &fault))?;
             // Fencing another takes up to a second.
             producer.init_transactions(REQUEST).map_err(|fault| fault::bus(&what, &fault))?;
-            self.producer = Some(producer);
+            (self.producer, self.left_open) = (Some(producer), false);
         }
         Ok(self.producer.as_ref().expect("it was just made"))
     }
@@ -122,6 +124,16 @@ impl Transactions {
     /// The next commit has a new producer.
     pub(super) fn renew(&mut self) {
         self.producer = None;
+    }
+
+    /// Ends what may have been left open. Until then, or until its timeout, nothing after it can be read in the partitions that it wrote to,
+    /// by anybody; whoever commits next ends it too, and one that has nothing to commit does it here.
+    pub(super) fn end_open(&mut self) {
+        if std::mem::take(&mut self.left_open)
+            && let Err(error) = self.claim()
+        {
+            tracing::warn!(id = self.id, %error, "a transaction may stay open until its timeout");
+        }
     }
 
     /// Commits records and offsets as one, in the name of a member of a group.
@@ -143,7 +155,7 @@ impl Transactions {
                 Err(self.give_up("cannot commit a transaction", &KafkaError::Transaction(fault)))
             }
             Err(fault) => {
-                self.producer = None;
+                (self.producer, self.left_open) = (None, true);
                 let code = fault::code(&fault);
                 // Whoever fences a producer ends its transaction too, and not always by an abort: it may have been past
                 // the point of return.
@@ -155,15 +167,15 @@ impl Transactions {
 
     /// Nothing was committed: aborts, and says why.
     fn give_up(&mut self, what: &str, fault: &KafkaError) -> Failure {
-        let aborted = self.producer.as_ref().is_some_and(|producer| {
+        if let Some(producer) = &self.producer {
             // What was sent must be reported on before an abort comes to its end, and only a poll takes the reports in.
             producer.purge(PurgeConfig::default().queue());
             let reported = delivered(producer, REQUEST);
             tracing::debug!(?reported, "aborts a transaction");
-            producer.abort_transaction(REQUEST).is_ok()
-        });
-        if !aborted {
-            self.producer = None;
+            if let Err(fault) = producer.abort_transaction(REQUEST) {
+                tracing::debug!(%fault, "a transaction is not aborted; the next producer ends it");
+                (self.producer, self.left_open) = (None, true);
+            }
         }
         let code = fault::code(fault);
         let error = match code {
