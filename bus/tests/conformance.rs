@@ -86,6 +86,7 @@ on_every_bus! {
         a_partition_whose_beginning_was_deleted_starts_at_what_is_left,
         a_partition_can_be_moved_back_to_its_beginning_again_and_again,
         a_new_member_gets_its_share_and_nothing_else_moves,
+        up_to_eight_members_share_and_who_comes_or_goes_moves_only_what_it_must,
         an_owner_may_commit_between_revoking_and_release,
         a_commit_that_names_a_partition_too_many_is_fenced_as_a_whole,
         no_record_arrives_after_revoking,

@@ -1,8 +1,10 @@
 //! How the members of a group share a topic, and how its partitions move.
 
+use std::collections::BTreeSet;
+
 use bus::{Arrival, BusError, Outgoing};
 
-use super::fixture::{Fixture, together, values};
+use super::fixture::{Fixture, Seat, together, values};
 
 pub(crate) fn a_lone_member_gets_every_partition(on: &impl Fixture) {
     let mut owner = on.join(&on.name("g"), &on.topic(5));
@@ -108,6 +110,37 @@ pub(crate) fn a_new_member_gets_its_share_and_nothing_else_moves(on: &impl Fixtu
     });
     assert!(first.owned.is_subset(&kept) && second.owned.is_subset(&had), "what stays, stays where it was");
     assert_eq!(asked(&third.seen), 0);
+}
+
+/// As processes share the lanes of a stage: two to eight, and sixteen lanes.
+pub(crate) fn up_to_eight_members_share_and_who_comes_or_goes_moves_only_what_it_must(on: &impl Fixture) {
+    const PARTITIONS: usize = 16;
+    let (topic, group) = (on.topic(16), on.name("g"));
+    let mut seats: Vec<Seat> = Vec::new();
+    let share = |seats: &mut Vec<Seat>| {
+        let each = PARTITIONS / seats.len();
+        together(&mut seats.iter_mut().collect::<Vec<_>>(), "an even share each", |seats| {
+            let shares = || seats.iter().map(|seat| seat.owned.len());
+            shares().all(|share| share == each || share == each + 1) && shares().sum::<usize>() == PARTITIONS
+        });
+        let all: BTreeSet<u32> = seats.iter().flat_map(|seat| seat.owned.clone()).collect();
+        assert_eq!(all.len(), PARTITIONS, "each has one owner");
+    };
+    for _ in 0..8 {
+        let before: Vec<BTreeSet<u32>> = seats.iter().map(|seat| seat.owned.clone()).collect();
+        seats.push(on.join(&group, &topic));
+        share(&mut seats);
+        let stays = |(seat, before): (&Seat, &BTreeSet<u32>)| seat.owned.is_subset(before);
+        assert!(seats.iter().zip(&before).all(stays), "of those that were there nobody gets anything");
+    }
+    while seats.len() > 1 {
+        let gone = seats.swap_remove(seats.len() / 2);
+        let before: Vec<BTreeSet<u32>> = seats.iter().map(|seat| seat.owned.clone()).collect();
+        gone.member.leave().expect("it leaves");
+        share(&mut seats);
+        let stays = |(seat, before): (&Seat, &BTreeSet<u32>)| seat.owned.is_superset(before);
+        assert!(seats.iter().zip(&before).all(stays), "of those that stay nobody gives anything up");
+    }
 }
 
 fn asked(seen: &[Arrival]) -> usize {
