@@ -94,7 +94,7 @@ fn load(image: &Image, head: &Head, mut lane: Lane, now: MonoTime) -> Result<Res
     }
     let mut views = Views::new(now);
     for key in lane.loaded().map_err(damaged)? {
-        views.changed(key, now, true);
+        views.restored(key, now);
     }
     Ok(Restored { lane, timers, views, account: image.account(), position: head.lane.position })
 }
