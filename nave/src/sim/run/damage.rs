@@ -45,7 +45,7 @@ impl Run<'_> {
         self.damage.push(Damage { topic, partition, key: key.to_vec(), offset });
     }
 
-    /// True where what is saved of a lane is not what its owner has saved: where the key was written since, it is whole again.
+    /// True where what is saved of a lane may not be what its owner has saved: where the key was written since, it is whole again.
     pub(super) fn is_damaged(&self, stage: &str, lane: u32) -> bool {
         let topic = self.names.snapshot(self.topology.name(), stage);
         let mut own = self.damage.iter().filter(|damage| damage.topic == topic && damage.partition == lane).peekable();

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use bus::Record;
 use topology::Inside;
 
 use super::{Deed, Run};
@@ -55,7 +56,7 @@ impl Run<'_> {
             let who = process.name.as_str();
             Look { who, lane, inside: &inside, together, number: &number, inbox: records }.judge()?;
             if before.begun.get(&lane).copied().flatten().is_none() {
-                self.is_named(who, stage, lane, &inside)?;
+                self.is_restored(who, stage, lane, &inside, records)?;
             }
         }
         let spoilt = shard.tally(topology::names::SNAPSHOTS_SPOILT);
@@ -65,14 +66,23 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// A lane that was just begun did not begin from a snapshot that is not as it was written.
-    fn is_named(&self, who: &str, stage: &str, lane: u32, inside: &Inside) -> Result<(), String> {
-        match inside.begun {
-            Some(covers) if covers > 0 && self.is_damaged(stage, lane) => Err(format!(
-                "lane {lane} of {who} was restored up to {covers} from a snapshot that a stranger had damaged, and nobody said so"
-            )),
-            Some(_) | None => Ok(()),
+    /// A lane that was just begun with a snapshot of which a stranger has written a record is what its inbox makes of it: what is not
+    /// as it was written was not used. It may be as it was written all the same: for one who had followed it before, or where the
+    /// owner has no use for the key any more.
+    fn is_restored(&self, who: &str, stage: &str, lane: u32, inside: &Inside, inbox: &[Record]) -> Result<(), String> {
+        let Some(covers) = inside.begun.filter(|covers| *covers > 0 && self.is_damaged(stage, lane)) else {
+            return Ok(());
+        };
+        let mut read = self.topology.lane(&self.names, stage, lane);
+        let handled = |record: &&Record| record.partition == lane && record.offset < inside.position;
+        for record in inbox.iter().filter(handled) {
+            read.step(record);
+            drop(read.take_effects());
         }
+        if read.waits() == inside.waits {
+            return Ok(());
+        }
+        Err(format!("lane {lane} of {who} began with a damaged snapshot up to {covers}, and nobody said so"))
     }
 
     /// Where all that was asked is decided, and nothing is under way, what the scenario wants is so already.
