@@ -166,6 +166,9 @@ pub(crate) struct Running<W: Workflows> {
     pub(crate) noted: String,
     /// It was told that a newer operation wants its key.
     pub(crate) superseded: bool,
+    /// One that made way for it left it something to do: it is begun, whatever its client wants.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) inherits: bool,
     steps: u32,
     open: Option<OpenStep>,
     compensations: Vec<Compensation>,
@@ -202,6 +205,7 @@ impl<W: Workflows> Running<W> {
             yields: false,
             noted: String::new(),
             superseded: false,
+            inherits: false,
             steps: 0,
             open: None,
             compensations: Vec::new(),

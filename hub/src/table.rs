@@ -454,7 +454,7 @@ impl<W: Workflows> HubTable<W> {
                 if running.superseded
                     && let Some(next) = self.live.get_mut(next)
                 {
-                    next.expires = None;
+                    (next.expires, next.inherits) = (None, true);
                 }
             }
             None => {
