@@ -93,6 +93,10 @@ impl Bolt for CoordinatorBolt {
     fn load(&mut self, stored: &Stored<'_>) -> Result<(), Unreadable> {
         self.table.load(stored)
     }
+
+    fn timers(&self) -> Option<Vec<(u64, u32)>> {
+        Some(self.table.all().collect())
+    }
 }
 
 /// Declares that a component uses deadlines, and joins it to the coordinator of its stage.

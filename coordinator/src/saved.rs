@@ -57,6 +57,11 @@ impl Registered {
         true
     }
 
+    /// All of them, each with its generation.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (u64, u32)> {
+        self.blocks.values().flatten().copied()
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.blocks.values().map(Vec::len).sum()
     }

@@ -71,6 +71,11 @@ impl Table {
         self.registered.get(timer).map(|_| timer)
     }
 
+    /// Every timer that is registered, with its generation.
+    pub fn all(&self) -> impl Iterator<Item = (u64, u32)> {
+        self.registered.all()
+    }
+
     /// How many are registered.
     pub fn len(&self) -> usize {
         self.registered.len()

@@ -58,6 +58,6 @@ pub use fault::{Astray, Fault, FaultKind, Garbage, Match, Word};
 pub use handle::SpeakerHandle;
 pub use part::{Heartbeats, SpeakerOptions, SpeakerPart};
 pub use plan::{FaultPlan, PlanError};
-pub use request::Request;
+pub use request::{Request, Unreadable};
 pub use speaker::{Crash, Speaker};
 pub use store::{Store, StoreError};

@@ -199,7 +199,8 @@ impl SpeakerPart {
                 let (partition, offset) = (record.partition, record.offset);
                 tracing::warn!(partition, offset, detail = unreadable.detail, "a message cannot be read");
                 metrics::unreadable();
-                self.owe(unreadable.answer);
+                let answer = speaker.unreadable(*unreadable);
+                self.owe(answer);
             }
         }
     }

@@ -29,6 +29,7 @@ use crate::faults::Faults;
 use crate::flaw::Flaw;
 use crate::late::{Due, WAITING, Waiting};
 use crate::memory::Memory;
+use crate::request::Unreadable;
 use crate::switch::Switches;
 use crate::tables::{Change, Tables};
 use crate::{Answer, Body, Deed, Entry, FaultKind, Request, metrics};
@@ -66,6 +67,20 @@ impl Speaker {
             }
         };
         self.tell(answers)
+    }
+
+    /// What is said of a message that cannot be read. A refusal says that nothing was done, and nothing will be: the call that it
+    /// names is not carried out ever after, though another message of it can be read. Where it was carried out already nothing is
+    /// said: whoever asks once more is told what was.
+    pub fn unreadable(&mut self, unreadable: Unreadable) -> Option<Answer> {
+        let answer = unreadable.answer?;
+        if let Some(call) = &answer.request.call {
+            if self.tables.memory().reply(call).is_some() {
+                return None;
+            }
+            self.tables.undo(call);
+        }
+        Some(answer)
     }
 
     /// What comes of a command that a fault has struck.

@@ -3,9 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "what a helper of these tests needs is there")]
 
 use bus::MonoTime;
-use floodlight_sim::{Answer, Astray, Body, Crash, Deed, Fault, FaultKind, Garbage, Match, Request, Speaker, Word};
+use floodlight_sim::{
+    Answer, Astray, Body, Crash, Deed, Fault, FaultKind, Garbage, Match, Request, Speaker, Unreadable, Word,
+};
 use wire::flow::Drill;
-use wire::speaker::{Action, Command, Reply, Rule, SwitchId};
+use wire::speaker::{Action, Command, Refusal, Reply, Rule, SwitchId};
 use wire::{CallId, Envelope, Kind, OperationId, WallTime};
 
 const INSTALLED: Body = Body::Reply(Reply::Installed { existed: false });
@@ -376,4 +378,32 @@ fn a_crash_is_said_once_it_is_due_and_takes_with_it_what_was_delayed() {
     assert_eq!((speaker.crash(), speaker.waiting()), (None, 0));
     assert!(stands(&speaker));
     assert_eq!(on(&mut speaker, 0, install(3)), [INSTALLED], "it is remembered");
+}
+
+/// The same command, in a message that nobody can read.
+fn garbled(request: Request) -> Unreadable {
+    let body = Body::Refusal(Refusal { error: "unreadable".into(), detail: "the body is no command".into() });
+    let answer = Answer { key: request.key, request: request.envelope, body, flaw: None };
+    Unreadable { detail: "the body is no command".into(), answer: Some(answer) }
+}
+
+/// Simulation, seed 20233: a call came twice, and was slow; its second message could not be read and was refused; then it was carried
+/// out, and nobody undid it.
+#[test]
+fn a_call_that_was_refused_as_unreadable_is_not_carried_out_by_another_message_of_it() {
+    let mut speaker = Speaker::default();
+    let slow = Fault { when: Match::default(), kind: FaultKind::DelayExecution { ms: 100 }, times: Some(1) };
+    speaker.faults_mut().inject(slow).unwrap();
+    assert_eq!(on(&mut speaker, 0, install(1)), []);
+    assert!(speaker.unreadable(garbled(install(1))).is_some());
+    assert_eq!(errors(&due(&mut speaker, 100)), ["undone"]);
+
+    let mut speaker = Speaker::default();
+    assert_eq!(on(&mut speaker, 0, install(1)), [INSTALLED]);
+    assert_eq!(
+        speaker.unreadable(garbled(install(1))),
+        None,
+        "it was carried out, which is said to whoever asks again"
+    );
+    assert_eq!(on(&mut speaker, 1, install(2)), [INSTALLED]);
 }

@@ -7,7 +7,7 @@ use coordinator::{DEADLINES, TimedOut, deadlines};
 use topology::Route;
 use topology::{
     Bolt, Budget, Declarer, Delivery, DueTimes, Emitter, InboxSpout, Keeps, LaneInfo, Message, Saver, Settings, Side,
-    Stored, Unreadable, View,
+    Stored, Unreadable, View, Wait,
 };
 use wire::answer::{Answer, Resource};
 use wire::call::{CallCommand, CallEnd};
@@ -252,5 +252,9 @@ impl<W: Workflows> Bolt for HubBolt<W> {
 
     fn unfinished(&self) -> Vec<String> {
         self.table.unfinished()
+    }
+
+    fn waits(&self) -> Option<Vec<Wait>> {
+        Some(self.table.waits())
     }
 }

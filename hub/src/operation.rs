@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use topology::DueTimes;
+use topology::{DueTimes, Wait};
 use wire::answer::{Answer, Entry, Operation, PendingCall, Step, Until};
 use wire::call::{Call, CallCommand, CallEnd, CallOutcome};
 use wire::{CallId, OperationId, WallTime};
@@ -166,6 +166,9 @@ pub(crate) struct Running<W: Workflows> {
     pub(crate) noted: String,
     /// It was told that a newer operation wants its key.
     pub(crate) superseded: bool,
+    /// One that made way for it left it something to do: it is begun, whatever its client wants.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) inherits: bool,
     steps: u32,
     open: Option<OpenStep>,
     compensations: Vec<Compensation>,
@@ -202,6 +205,7 @@ impl<W: Workflows> Running<W> {
             yields: false,
             noted: String::new(),
             superseded: false,
+            inherits: false,
             steps: 0,
             open: None,
             compensations: Vec::new(),
@@ -234,6 +238,24 @@ impl<W: Workflows> Running<W> {
     /// True where a call is open.
     pub(crate) fn has_open_calls(&self) -> bool {
         self.open.as_ref().is_some_and(|open| open.calls.iter().any(|call| call.state == CallState::Open))
+    }
+
+    /// What it waits for, for those who look from outside. One that is parked waits for a person; its turn is its table's to say.
+    pub(crate) fn waits(&self) -> Wait {
+        let mut wait = Wait { who: self.id.to_string(), deadline: None, calls: Vec::new(), others: Vec::new() };
+        match self.standing {
+            Standing::Queued | Standing::Ended => {}
+            Standing::Parked(_) => wait.others.push("a person".to_owned()),
+            Standing::Running => {
+                wait.deadline = self.timer.as_ref().map(|timer| (self.slot, timer.generation));
+                wait.others.extend(self.signal.map(|awaited| awaited.what.to_owned()));
+                let open =
+                    self.open.iter().flat_map(|open| (0..).zip(&open.calls).map(move |call| (open.number, call)));
+                let open = open.filter(|(_, (_, call))| call.state == CallState::Open);
+                wait.calls = open.map(|(number, (i, _))| call_id(&self.id, number, i).to_string()).collect();
+            }
+        }
+        wait
     }
 
     /// True where this call is open.

@@ -14,7 +14,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use coordinator::{Deadline, TimedOut};
-use topology::{DueTimes, LaneInfo, Level, Settings};
+use topology::{DueTimes, LaneInfo, Level, Settings, Wait};
 use wire::answer::{Answer, Operation, Resource};
 use wire::call::{CallCommand, CallEnd};
 use wire::command::Outcome;
@@ -454,7 +454,7 @@ impl<W: Workflows> HubTable<W> {
                 if running.superseded
                     && let Some(next) = self.live.get_mut(next)
                 {
-                    next.expires = None;
+                    (next.expires, next.inherits) = (None, true);
                 }
             }
             None => {
@@ -472,6 +472,21 @@ impl<W: Workflows> HubTable<W> {
             return Some(running.view(Some((timers, running.slot))));
         }
         self.finished.get(&operation).map(|finished| finished.view.clone())
+    }
+
+    /// Each operation that lives, with what it waits for.
+    pub fn waits(&self) -> Vec<Wait> {
+        let wait = |running: &Running<W>| {
+            let mut wait = running.waits();
+            if running.standing == Standing::Queued {
+                let turns = self.turns.get(&running.key);
+                let turn =
+                    turns.filter(|turns| turns.active == Some(running.slot) || turns.waiting.contains(&running.slot));
+                wait.others.extend(turn.map(|_| "its turn".to_owned()));
+            }
+            wait
+        };
+        self.live.iter().map(wait).collect()
     }
 
     /// A line for each operation that lives.

@@ -10,6 +10,8 @@
 //! | a call that had waited for its worker had its whole time from there, and outlived its operation | 931 | other rules than promised |
 //! | a spoke carried a call out that it had refused before | 1535, 1690 | other rules than promised |
 //! | at-least-once, a position was committed before what came of its records had left | 1708 | state without its effect |
+//! | a spoke refused a message that it could not read, and carried its call out by another one | 20233 | other rules than promised, once all was quiet |
+//! | one that another made way for was cancelled before its turn, and what was left was nobody's | 57 | other rules than promised, once all was quiet |
 //!
 //! Since then the seeds have other worlds. And each of these was broken on purpose, once all was well:
 //!

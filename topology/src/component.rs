@@ -16,6 +16,7 @@ use crate::declare::Declarer;
 use crate::emitter::Emitter;
 use crate::settings::Settings;
 use crate::snapshot::{Keeps, Saver, Stored};
+use crate::waits::Wait;
 
 /// Where a component lives.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -125,6 +126,16 @@ pub trait Bolt: 'static {
     /// What would be left undone if the lane stopped now, a line each; for a shutdown that says what it leaves.
     fn unfinished(&self) -> Vec<String> {
         Vec::new()
+    }
+
+    /// What waits in it, for those who look from outside whether all of it has an end; none where it does not say.
+    fn waits(&self) -> Option<Vec<Wait>> {
+        None
+    }
+
+    /// For a component that keeps timers: number and generation of those that it takes to be armed; none where it does not say.
+    fn timers(&self) -> Option<Vec<(u64, u32)>> {
+        None
     }
 
     /// Called last, when the lane ends in order.

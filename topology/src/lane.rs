@@ -18,6 +18,7 @@ use crate::node::Node;
 use crate::outbox::{Effects, Level, Message};
 use crate::settings::Settings;
 use crate::snapshot::{Change, Keeps, Saver, Stored};
+use crate::waits::Waits;
 use crate::wiring::Decode;
 
 /// A component in its lane.
@@ -216,6 +217,24 @@ impl Lane {
     /// What would be left undone if the lane stopped now.
     pub fn unfinished(&self) -> Vec<String> {
         self.nodes.iter().flat_map(|seated| seated.node.unfinished()).collect()
+    }
+
+    /// What waits in it, as its components say.
+    pub fn waits(&self) -> Waits {
+        let mut waits = Waits { complete: true, ..Waits::default() };
+        for (number, Seated { name, node, .. }) in (0..).zip(&self.nodes) {
+            let (own, timers) = (node.waits(), node.timers());
+            waits.complete &= own.is_some() || timers.is_some() || node.keeps() == Keeps::Nothing;
+            for wait in own.into_iter().flatten() {
+                let timer = wait.deadline.map(|(key, generation)| {
+                    let (keeper, timer) = self.timer_of(number, key);
+                    (keeper, timer, generation)
+                });
+                waits.all.push((Arc::clone(name), wait, timer));
+            }
+            waits.timers.extend(timers.into_iter().flatten().map(|(timer, generation)| (number, timer, generation)));
+        }
+        waits
     }
 
     /// Ends the lane in order.

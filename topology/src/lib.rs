@@ -75,6 +75,7 @@ pub mod snapshot;
 mod status;
 mod timers;
 mod views;
+mod waits;
 pub mod wheel;
 mod wiring;
 
@@ -91,7 +92,8 @@ pub use node::panic_text;
 pub use outbox::{Effects, Level, Message};
 pub use plan::{Stage, Topology};
 pub use settings::Settings;
-pub use shard::{Shard, ShardOptions, Timeout, Upkeep};
+pub use shard::{Inside, Shard, ShardOptions, Timeout, Upkeep};
 pub use snapshot::{Changes, Keeps, Saver, Stored};
 pub use status::ShardStatus;
+pub use waits::{TimerKey, Wait, Waits};
 pub use wire::control::Mode;

@@ -12,6 +12,7 @@ use crate::emitter::{Emitter, LaneContext};
 use crate::outbox::Level;
 use crate::settings::Settings;
 use crate::snapshot::{Keeps, Saver, Stored};
+use crate::waits::Wait;
 use crate::wiring::{Queue, Wired};
 
 /// Where a component sits in its lane, and what its streams lead to.
@@ -71,6 +72,12 @@ pub(crate) trait Node {
     }
     fn unfinished(&self) -> Vec<String> {
         Vec::new()
+    }
+    fn waits(&self) -> Option<Vec<Wait>> {
+        None
+    }
+    fn timers(&self) -> Option<Vec<(u64, u32)>> {
+        None
     }
     fn cleanup(&mut self);
 }
@@ -162,6 +169,14 @@ impl<B: Bolt> Node for BoltNode<B> {
 
     fn unfinished(&self) -> Vec<String> {
         self.bolt.unfinished()
+    }
+
+    fn waits(&self) -> Option<Vec<Wait>> {
+        self.bolt.waits()
+    }
+
+    fn timers(&self) -> Option<Vec<(u64, u32)>> {
+        self.bolt.timers()
     }
 
     fn cleanup(&mut self) {

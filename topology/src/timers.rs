@@ -118,6 +118,22 @@ impl Timers {
         self.armed.iter().map(|((component, timer), armed)| (*component, *timer, armed.generation))
     }
 
+    /// How many stand in the wheel, and how many are armed as ones that do: as many as that where all is well.
+    pub(crate) fn in_wheel(&self) -> (usize, usize) {
+        let entered = self.armed.values().filter(|armed| matches!(armed.due, Due::Entered(..))).count();
+        (self.wheel.len(), entered)
+    }
+
+    /// Those that are armed and can pass: they stand in the wheel, or will when their commit is done or their lane is live.
+    pub(crate) fn can_pass(&self) -> impl Iterator<Item = (u16, u64, u32)> {
+        let can = |id: &TimerId, armed: &Armed| match armed.due {
+            Due::Entered(..) => true,
+            Due::WithCommit => self.uncommitted.contains(id),
+            Due::ByTheLog | Due::At(_) => !self.live,
+        };
+        self.armed.iter().filter(move |(id, armed)| can(id, armed)).map(|(id, armed)| (id.0, id.1, armed.generation))
+    }
+
     /// A step has decided this, which an owner before us committed.
     pub(crate) fn replay(&mut self, component: u16, effect: TimerEffect, origin: Origin) {
         self.apply(component, effect, origin, Due::ByTheLog);

@@ -7,7 +7,7 @@ use coordinator::{DEADLINES, TimedOut, deadlines};
 use serde::{Deserialize, Serialize};
 use topology::{
     Bolt, Budget, Cleanup, Declarer, Delivery, DueTimes, Emitter, InboxSpout, Keeps, LaneInfo, Message, Route, Saver,
-    Settings, Stored, TopicSpec, Unreadable, View,
+    Settings, Stored, TopicSpec, Unreadable, View, Wait,
 };
 use wire::alive::Liveness;
 use wire::call::{Call, CallCommand, CallEnd};
@@ -257,5 +257,9 @@ impl Bolt for WorkerBolt {
 
     fn loaded(&mut self) -> Result<Vec<Arc<str>>, Unreadable> {
         self.table.loaded()
+    }
+
+    fn waits(&self) -> Option<Vec<Wait>> {
+        Some(self.table.waits())
     }
 }

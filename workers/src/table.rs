@@ -23,7 +23,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use coordinator::{Deadline, TimedOut};
-use topology::{DueTimes, Level};
+use topology::{DueTimes, Level, Wait};
 use wire::answer::{Conversation as Shown, Conversations, Step};
 use wire::call::{Call, CallCommand, CallEnd, CallOutcome};
 use wire::{CallId, Kind, OperationId};
@@ -307,6 +307,17 @@ impl WorkerTable {
     }
 
     // ---- views --------------------------------------------------------------------------------------------------------
+
+    /// Each open call, with its deadline.
+    pub fn waits(&self) -> Vec<Wait> {
+        let wait = |conversation: &Conversation| Wait {
+            who: conversation.call.id.to_string(),
+            deadline: Some((conversation.slot, conversation.generation)),
+            calls: Vec::new(),
+            others: Vec::new(),
+        };
+        self.calls.open().map(wait).collect()
+    }
 
     /// The conversations of an operation; none where it has none.
     pub fn view(&self, operation: &OperationId, timers: &dyn DueTimes) -> Option<Conversations> {

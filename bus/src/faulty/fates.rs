@@ -16,6 +16,13 @@ pub trait Fates: Send + Sync {
         Ok(())
     }
 
+    /// True while a partition of `topic` answers nothing: what comes of it waits, and comes once it answers again. What is
+    /// committed there or asked of it meanwhile has a fate of its own.
+    fn stalls(&self, topic: &str, partition: u32) -> bool {
+        _ = (topic, partition);
+        false
+    }
+
     /// A member of `group` takes a partition over.
     ///
     /// # Errors

@@ -31,6 +31,7 @@ pub mod fates;
 mod member;
 pub mod script;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -131,7 +132,8 @@ impl Bus for Faulty {
     fn member(&self, spec: &MemberSpec) -> Result<Box<dyn Member>, BusError> {
         self.0.alive()?;
         let member = self.0.bus.member(spec)?;
-        Ok(Box::new(FaultyMember { process: Arc::clone(&self.0), group: spec.group.as_str().into(), member }))
+        let (process, group) = (Arc::clone(&self.0), spec.group.as_str().into());
+        Ok(Box::new(FaultyMember { process, group, member, waiting: BTreeMap::new() }))
     }
 
     fn members(&self, group: &str) -> Result<usize, BusError> {

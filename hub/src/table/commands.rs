@@ -118,6 +118,10 @@ impl<W: Workflows> HubTable<W> {
                 self.try_drive(slot, Event::Cancelled, at, effects)
                     .map_err(|_| self.not_now(operation, "cancel", &format!("it cannot in state `{state}`")))
             }
+            Standing::Queued if self.is_heir(slot) => {
+                let why = "another operation has made way for it, and leaves it something to do; it can when it works";
+                Err(self.not_now(operation, "cancel", why))
+            }
             Standing::Queued => {
                 let Some(running) = self.live.get_mut(slot) else { return Ok(()) };
                 running.standing = Standing::Ended;
@@ -131,6 +135,15 @@ impl<W: Workflows> HubTable<W> {
                 Err(self.not_now(operation, "cancel", "it is parked; `resume` lets it go on, `abort` ends it"))
             }
         }
+    }
+
+    /// True where one that makes way, or has, leaves it what it has to do, and there is nobody else to do it.
+    fn is_heir(&self, slot: u64) -> bool {
+        let Some(running) = self.live.get(slot) else { return false };
+        let Some(turns) = self.turns.get(&running.key) else { return false };
+        let active = turns.active.and_then(|active| self.live.get(active));
+        let makes_way = active.is_some_and(|active| active.superseded);
+        running.inherits || (makes_way && turns.active != Some(slot) && turns.waiting.len() == 1)
     }
 
     /// It goes on: its deadline runs anew, what it could not handle is tried again, then what came meanwhile.

@@ -82,9 +82,14 @@ pub(super) fn sim(args: &SimArgs, program: &Program) -> anyhow::Result<Told> {
 
     let (seed, broken) = (ran.seed, ran.broken.clone().unwrap_or_default());
     let story = simulation.tell(seed);
-    let again = format!("sim --topology {name} --seeds 1 --from {seed}");
+    let again = format!("{} sim --topology {name} --seeds 1 --from {seed}", invoked());
     let text = format!("seed {seed} of `{name}` broke:\n\n{story}\n{text}\nseed {seed}: {broken}\nonce more: {again}");
     let lines: Vec<&str> = story.lines().collect();
     body["broken"] = json!({"seed": seed, "what": broken, "story": lines, "again": again});
     Err(Broken { text, json: body }.into())
+}
+
+/// How this program was called, so that what it says can be typed as it stands.
+fn invoked() -> String {
+    std::env::args().next().unwrap_or_else(|| "nave".to_owned())
 }

@@ -78,6 +78,11 @@ impl Clients {
         self.all.iter().all(|client| matches!(client.state, State::Content))
     }
 
+    /// True where a client asks for this operation.
+    pub(super) fn ask_for(&self, operation: &OperationId) -> bool {
+        self.all.iter().any(|client| client.operation.as_ref() == Some(operation))
+    }
+
     /// A line for each that still wants something.
     pub(super) fn waiting(&self) -> Vec<String> {
         let waits = self.all.iter().filter(|client| !matches!(client.state, State::Content));

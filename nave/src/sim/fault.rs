@@ -49,11 +49,16 @@ faults! {
     Twice = "a message from or to a spoke arrives twice", 3_000;
     Late = "a message from or to a spoke is late, and others overtake it", 3_000;
     Corrupt = "what a spoke says cannot be read", 2_000;
+    RequestLost = "what a spoke is asked is lost", 2_000;
+    RequestCorrupt = "what a spoke is asked cannot be read", 2_000;
     Copied = "an old record comes again", 300;
     Garbage = "a stranger writes garbage into an inbox", 200;
     WallJump = "the time of day of a process jumps", 200;
     BusWallJump = "the time of day of the bus jumps", 100;
     SpokeFault = "a spoke misbehaves on request", 500;
+    Stall = "a partition answers nothing for a while", 300;
+    Person = "a person tells an operation something", 500;
+    Damage = "a stranger damages what is saved of a lane", 300;
 }
 
 /// How often each kind struck.

@@ -17,8 +17,8 @@
 //! ```
 //!
 //! Read in this order: [`scenario`] (what a user gives), [`dice`] (chance), [`mod@fault`] and `weather` (what goes wrong), `host`
-//! (spokes), `process` (what runs), `clients` (who asks), `run` (one seed), `watch` (what is looked at after every turn), `replay`
-//! (what is compared in the end),
+//! (spokes), `process` (what runs), `clients` (who asks), `people` (who tells operations something), `run` (one seed), `watch` (what
+//! is looked at after every turn), `inside` (the same inside of lanes), `replay` (what is compared in the end),
 //! [`story`] (what is told of it), `many` (many seeds), `flows` (the flow topology's scenario).
 
 mod clients;
@@ -26,7 +26,9 @@ pub mod dice;
 pub mod fault;
 pub(crate) mod flows;
 pub(crate) mod host;
+mod inside;
 mod many;
+mod people;
 mod process;
 mod replay;
 mod run;
@@ -97,10 +99,14 @@ impl Simulation {
 
     /// Runs a seed.
     ///
-    /// What must be so after each turn: an operation has one answer, and its client is told that one, however often it asks; no
-    /// spoke carries a call out twice, or after its undo. And in the end, when the weather was calm for long enough: every
-    /// client has its answer, nothing goes on and nothing is parked; operations on one key were answered in the order in
-    /// which they were asked for; a replay of every inbox comes to the same operations and the same timers, what it decides
+    /// What must be so after each turn: an operation has one answer, and its client is told that one, however often it asks;
+    /// operations on one key are answered in the order in which they were asked for; no spoke carries a call out twice, or after
+    /// its undo. Inside each lane of the process that had the turn nothing waits without a call, a timer or a person, each open
+    /// call has a deadline, and the timers in state are those in the wheel; a lane that was just taken over was not restored from
+    /// a snapshot that is damaged. Where all that was asked is answered and nothing goes on, what the scenario wants is so.
+    ///
+    /// And in the end, when the weather was calm for long enough: every client has its answer, nothing goes on and nothing is
+    /// parked; a replay of every inbox comes to the same operations and the same timers, what it decides
     /// stands on the bus and nothing else, once where the stage is exactly-once, and what it drops it counts; and what the
     /// scenario wants.
     pub fn run(&self, seed: u64) -> Ran {

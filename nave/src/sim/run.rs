@@ -1,10 +1,12 @@
 //! One seed, from its first turn to the last check.
 //!
-//! Read in this order: this file (turns, time, processes), `misfortune` (what happens between turns), `rest` (what must be so in
-//! the end).
+//! Read in this order: this file (turns, time, processes), `misfortune` (what happens between turns), `damage` (to what is saved),
+//! `turns` (what must be so after each), `rest` (what must be so in the end).
 
+mod damage;
 mod misfortune;
 mod rest;
+mod turns;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,17 +18,20 @@ use topology::{Arrangement, Mode, Shard, ShardOptions, ShardStatus, Topology, Up
 use wire::WallTime;
 use wire::topics::Topics;
 
+use self::damage::Damage;
+use self::turns::Before;
 use super::clients::{Clients, NORTHBOUNDS};
 use super::dice::Dice;
 use super::host::Host;
+use super::people::People;
 use super::process::{Front, Process, Role, Running};
 use super::watch::Watch;
 use super::weather::{Lot, Weather};
 use super::{Ran, Simulation};
 use crate::submission;
 
-/// So many processes of a role there are at most: enough for two rebalances at a time.
-const MOST: usize = 3;
+/// So many processes of a role there are at most: enough for two rebalances at a time; and in some worlds more than there are lanes.
+const MOST: [usize; 4] = [3, 3, 3, 8];
 /// The bad weather lasts between so many milliseconds.
 const BAD_MS: (u64, u64) = (4_000, 20_000);
 /// The time of day of a process is off by at most so much: what is sent has no use after its expiry, which its sender's clock
@@ -75,6 +80,13 @@ pub(super) struct Run<'a> {
     bad: bool,
     /// Records that strangers have written: topic and `ce_id`.
     copies: Vec<(String, String)>,
+    /// What strangers did to what is saved.
+    damage: Vec<Damage>,
+    people: People,
+    /// So many processes of a role there are at most.
+    most: usize,
+    /// So many operations were answered when all was quiet the last time.
+    judged: usize,
 }
 
 impl<'a> Run<'a> {
@@ -104,6 +116,7 @@ impl<'a> Run<'a> {
                 snapshot_ms: *dice.pick(&[0, 100, 1_000, 5_000]),
                 warm: dice.chance(500),
             },
+            most: *dice.pick(&MOST),
             dice,
             clock,
             bus,
@@ -120,9 +133,12 @@ impl<'a> Run<'a> {
             bus_off_ms: 0,
             bad: true,
             copies: Vec::new(),
+            damage: Vec::new(),
+            people: People::default(),
+            judged: 0,
         };
         for role in run.roles() {
-            let processes = if matches!(role, Role::Stage(_)) { 1 + run.dice.roll(3) } else { 1 };
+            let processes = if matches!(role, Role::Stage(_)) { 1 + run.dice.roll(run.most as u64) } else { 1 };
             (0..processes).for_each(|_| run.start(&role));
         }
         run.spokes.values().for_each(|spoke| drop(spoke.handled()));
@@ -219,7 +235,8 @@ impl<'a> Run<'a> {
             }
             let due = self.agenda.keys().next().map(|(at, _)| *at);
             let woken = self.processes.iter().filter_map(|process| process.frozen).min();
-            let next = next.into_iter().chain(due).chain(woken).chain(self.clients.next()).min();
+            let next =
+                next.into_iter().chain(due).chain(woken).chain(self.weather.next()).chain(self.clients.next()).min();
             if idle && next.is_none() {
                 return Ok(true);
             }
@@ -263,6 +280,7 @@ impl<'a> Run<'a> {
             self.processes[place].frozen = None;
             self.turns += 1;
             self.watch.keep();
+            let before = Before::of(&self.processes[place]);
             let turn = self.processes[place].turn();
             if self.processes[place].bus.is_dead() {
                 self.die(place);
@@ -273,6 +291,7 @@ impl<'a> Run<'a> {
             if turn.worked {
                 worked = true;
                 self.look()?;
+                self.look_inside(place, &before)?;
             }
             next = next.into_iter().chain(turn.next).min();
         }
@@ -280,22 +299,6 @@ impl<'a> Run<'a> {
             return Err(format!("no end after {TURNS} turns: {}", self.unfinished().join("; ")));
         }
         Ok((worked, next))
-    }
-
-    /// What must be so after every turn.
-    fn look(&mut self) -> Result<(), String> {
-        self.watch.answers()?;
-        for (service, spoke) in &self.spokes {
-            if self.simulation.forgetful {
-                spoke.forget();
-            }
-            self.watch.spoke(service, &**spoke, &self.weather)?;
-        }
-        for late in self.weather.take_late() {
-            let in_ms = self.dice.between(1, 3_000);
-            self.note(in_ms, Deed::Deliver(late));
-        }
-        Ok(())
     }
 
     fn do_what_is_due(&mut self) -> bool {
@@ -346,7 +349,7 @@ impl<'a> Run<'a> {
             (ppm, ahead) = (0, 0);
         }
         let clock = Arc::new(DriftingClock::new(Arc::clone(&self.clock), ppm, ahead));
-        let lot = Arc::new(Lot { weather: Arc::clone(&self.weather), who: name.clone() });
+        let lot = Arc::new(Lot::new(Arc::clone(&self.weather), name.clone()));
         let bus = Faulty::with_clock(Arc::new(self.bus.clone()), Arc::clone(&clock) as Arc<dyn Clock>, lot);
         let running = match role {
             Role::Stage(stage) => self.lanes(stage, &name, &bus),

@@ -34,10 +34,12 @@ pub struct Scenario {
     pub(super) asks: Asks,
     pub(super) check: Check,
     pub(super) settings: Option<MakeSettings>,
+    pub(super) signals: Option<MakeSignal>,
 }
 
 type Asks = Arc<dyn Fn(&mut Dice) -> Vec<Ask> + Send + Sync>;
 type Check = Arc<dyn Fn(&Ended<'_>) -> Result<(), String> + Send + Sync>;
+type MakeSignal = Arc<dyn Fn(&mut Dice) -> (String, Value) + Send + Sync>;
 type MakeSettings = Arc<dyn Fn(&mut Dice) -> Settings + Send + Sync>;
 
 /// One request of a client.
@@ -71,13 +73,21 @@ impl fmt::Display for Ask {
 impl Scenario {
     /// Clients ask for these. A handful is best: a seed is to be short, and there are many.
     pub fn new(asks: impl Fn(&mut Dice) -> Vec<Ask> + Send + Sync + 'static) -> Self {
-        Self { asks: Arc::new(asks), check: Arc::new(|_| Ok(())), settings: None }
+        Self { asks: Arc::new(asks), check: Arc::new(|_| Ok(())), settings: None, signals: None }
     }
 
-    /// The same, and in the end this must be so: an error says in a sentence what is not.
+    /// The same, and this must be so in the end, and whenever all that was asked is answered and nothing goes on: an error says in
+    /// a sentence what is not.
     #[must_use]
     pub fn check(mut self, check: impl Fn(&Ended<'_>) -> Result<(), String> + Send + Sync + 'static) -> Self {
         self.check = Arc::new(check);
+        self
+    }
+
+    /// The same, and now and then somebody signals this to an operation, whether or not it waits for it: a name and a body.
+    #[must_use]
+    pub fn signals(mut self, signal: impl Fn(&mut Dice) -> (String, Value) + Send + Sync + 'static) -> Self {
+        self.signals = Some(Arc::new(signal));
         self
     }
 
@@ -89,7 +99,7 @@ impl Scenario {
     }
 }
 
-/// How a simulation ended: what was asked, how it was answered, and the spokes.
+/// How a simulation ended, or how it stands where nothing goes on: what was asked, how it was answered, and the spokes.
 pub struct Ended<'a> {
     pub(super) asked: &'a [(Ask, OperationId)],
     /// In the order in which they were given; those about one key are in the order of their operations.
@@ -98,7 +108,7 @@ pub struct Ended<'a> {
 }
 
 impl Ended<'_> {
-    /// What was asked, each once, with its operation.
+    /// What was asked and decided, each once, with its operation.
     pub fn asked(&self) -> &[(Ask, OperationId)] {
         self.asked
     }

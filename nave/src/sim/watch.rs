@@ -19,6 +19,9 @@ pub(super) struct Watch {
     inboxes: Box<dyn Reader>,
     /// What was ever in the inboxes, in no order of their lanes: the bus lets go of what a snapshot covers.
     pub(super) kept: BTreeMap<String, Vec<Record>>,
+    /// Operations by key, each where it was asked for first.
+    asked: BTreeMap<Vec<u8>, Vec<OperationId>>,
+    key_of: BTreeMap<OperationId, Vec<u8>>,
     records: Vec<Record>,
     /// Operations that were answered, done or failed, and the first time in order.
     pub(super) answered: BTreeMap<OperationId, Answer>,
@@ -47,6 +50,8 @@ impl Watch {
             egress,
             inboxes,
             kept,
+            asked: BTreeMap::new(),
+            key_of: BTreeMap::new(),
             records: Vec::new(),
             answered: BTreeMap::new(),
             order: Vec::new(),
@@ -60,13 +65,50 @@ impl Watch {
     pub(super) fn keep(&mut self) {
         self.inboxes.poll(usize::MAX, Duration::ZERO, &mut self.records).expect("it is read before it is let go");
         for record in self.records.drain(..) {
+            let is_request = record.headers.get("ce_type") == Some(Kind::Request.as_str().as_bytes());
+            if let (true, Ok(envelope), Some(key)) = (is_request, record.headers.envelope(), &record.key)
+                && let Some(operation) = envelope.operation.filter(|operation| !self.key_of.contains_key(operation))
+            {
+                self.asked.entry(key.to_vec()).or_default().push(operation.clone());
+                self.key_of.insert(operation, key.to_vec());
+            }
             self.kept.get_mut(&*record.topic).expect("it was assigned").push(record);
         }
     }
 
+    /// The offset after the last record of a lane's inbox.
+    pub(super) fn end(&self, inbox: &str, lane: u32) -> u64 {
+        let records = self.kept.get(inbox).into_iter().flatten();
+        records.rev().find(|record| record.partition == lane).map_or(0, |record| record.offset + 1)
+    }
+
+    /// True where each operation that was asked for is answered or refused.
+    pub(super) fn all_decided(&self, ours: &dyn Fn(&OperationId) -> bool) -> bool {
+        let decided =
+            |operation: &OperationId| self.answered.contains_key(operation) || self.refused.contains(operation);
+        self.key_of.keys().filter(|operation| ours(operation)).all(decided)
+    }
+
+    /// Of two operations on one key the one that was asked for first is answered first; what was refused, and may have been asked
+    /// again, apart. `ours`: what strangers make up may end among the dead letters.
+    fn comes_in_order(&self, operation: &OperationId, ours: &dyn Fn(&OperationId) -> bool) -> Result<(), String> {
+        let Some(key) = self.key_of.get(operation) else { return Ok(()) };
+        let before = self.asked[key].iter().take_while(|before| *before != operation);
+        let mut open = before
+            .filter(|before| ours(before) && !self.answered.contains_key(*before) && !self.refused.contains(*before));
+        match open.next() {
+            Some(before) if !self.refused.contains(operation) => {
+                let key = String::from_utf8_lossy(key);
+                Err(format!("{operation} on `{key}` was answered, and {before}, which was asked for first, was not"))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
     /// An operation has one answer, however often it is told.
-    pub(super) fn answers(&mut self) -> Result<(), String> {
+    pub(super) fn answers(&mut self, ours: &dyn Fn(&OperationId) -> bool) -> Result<(), String> {
         self.egress.poll(usize::MAX, Duration::ZERO, &mut self.records).expect("the bus keeps everything");
+        let mut new: Vec<OperationId> = Vec::new();
         for record in self.records.drain(..) {
             let envelope = record.headers.envelope().map_err(|error| format!("an answer cannot be read: {error}"))?;
             if envelope.kind != Kind::Answer || envelope.subject.as_deref() != Some("operation") {
@@ -84,6 +126,7 @@ impl Watch {
             };
             match self.answered.get(&operation.operation) {
                 None => {
+                    new.push(operation.operation.clone());
                     self.order.push(operation.operation.clone());
                     self.answered.insert(operation.operation, answer);
                 }
@@ -94,7 +137,7 @@ impl Watch {
                 }
             }
         }
-        Ok(())
+        new.iter().try_for_each(|operation| self.comes_in_order(operation, ours))
     }
 
     /// No call is carried out twice, and none after its undo.

@@ -6,7 +6,10 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bus::{AppendFate, Batch, BusError, Clock, CommitFate, Embedded, Fates, ManualClock, Outgoing, Passage, Seen};
+use bus::{
+    AppendFate, Batch, BusError, Clock, CommitFate, Embedded, Fates, ManualClock, MonoTime, Outgoing, Passage, Route,
+    Seen,
+};
 use wire::{CallId, Kind};
 
 use super::dice::Dice;
@@ -19,6 +22,8 @@ pub(super) struct Weather {
     bus: Embedded,
     /// Requests to spokes go to topics that begin so.
     to_spokes: String,
+    /// Inboxes are kept though snapshots cover them: where a snapshot may be damaged, they are all there is.
+    keeps: bool,
     sky: Mutex<Sky>,
 }
 
@@ -32,12 +37,18 @@ struct Sky {
     late: Vec<Vec<Outgoing>>,
     /// What each undo that reached a spoke undoes.
     undoes: BTreeMap<CallId, Vec<CallId>>,
+    /// Partitions that answer nothing before this.
+    stalls: BTreeMap<(String, u32), MonoTime>,
+    /// Requests to spokes that were sent and are not in their topic as they were sent: topic and `ce_id`.
+    astray: Vec<(String, String)>,
 }
 
 /// The weather as one process has it.
 pub(super) struct Lot {
-    pub(super) weather: Arc<Weather>,
-    pub(super) who: String,
+    weather: Arc<Weather>,
+    who: String,
+    /// Requests of the write that is under way which will not arrive as they are.
+    leaving: Mutex<Vec<(String, String)>>,
 }
 
 impl Weather {
@@ -56,8 +67,11 @@ impl Weather {
             story: Story::new(told),
             late: Vec::new(),
             undoes: BTreeMap::new(),
+            stalls: BTreeMap::new(),
+            astray: Vec::new(),
         };
-        Self { clock, bus, to_spokes, sky: Mutex::new(sky) }
+        let keeps = sky.odds.contains_key(&Fault::Damage);
+        Self { clock, bus, to_spokes, keeps, sky: Mutex::new(sky) }
     }
 
     fn sky(&self) -> MutexGuard<'_, Sky> {
@@ -77,7 +91,30 @@ impl Weather {
 
     /// From here on nothing goes wrong.
     pub(super) fn calm(&self) {
-        self.sky().odds.clear();
+        let mut sky = self.sky();
+        sky.odds.clear();
+        sky.stalls.clear();
+    }
+
+    /// A partition answers nothing for so long.
+    pub(super) fn stall(&self, topic: String, partition: u32, ms: u64) {
+        self.sky().stalls.insert((topic, partition), self.clock.mono().plus_ms(ms));
+    }
+
+    fn stalled(&self, topic: &str, partition: u32) -> bool {
+        let now = self.clock.mono();
+        self.sky().stalls.iter().any(|((of, number), until)| of == topic && *number == partition && *until > now)
+    }
+
+    /// When the next partition answers again.
+    pub(super) fn next(&self) -> Option<MonoTime> {
+        let now = self.clock.mono();
+        self.sky().stalls.values().copied().filter(|until| *until > now).min()
+    }
+
+    /// Requests to spokes that were sent and are not in their topic as they were sent.
+    pub(super) fn astray(&self) -> Vec<(String, String)> {
+        self.sky().astray.clone()
     }
 
     pub(super) fn say(&self, who: &str, what: impl FnOnce() -> String) {
@@ -104,6 +141,26 @@ impl Weather {
 }
 
 impl Lot {
+    pub(super) fn new(weather: Arc<Weather>, who: String) -> Self {
+        Self { weather, who, leaving: Mutex::default() }
+    }
+
+    fn leaving(&self) -> MutexGuard<'_, Vec<(String, String)>> {
+        self.leaving.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// This request will not arrive as it is, if it leaves at all.
+    fn astray(&self, record: &Outgoing) {
+        let id = record.headers.get("ce_id").map(|id| String::from_utf8_lossy(id).into_owned());
+        self.leaving().push((record.topic.to_string(), id.unwrap_or_default()));
+    }
+
+    /// What was written has left.
+    fn left(&self) {
+        let left = std::mem::take(&mut *self.leaving());
+        self.weather.sky().astray.extend(left);
+    }
+
     fn strikes(&self, fault: Fault, why: impl FnOnce() -> String) -> bool {
         let strikes = self.weather.strikes(fault);
         if strikes {
@@ -132,12 +189,24 @@ impl Fates for Lot {
         if self.strikes(Fault::PollRefused, || group.to_owned()) { Err(away()) } else { Ok(()) }
     }
 
+    fn stalls(&self, topic: &str, partition: u32) -> bool {
+        self.weather.stalled(topic, partition)
+    }
+
     fn take_over(&self, group: &str, partition: u32) -> Result<(), BusError> {
+        // A group has the name of the topic that it reads.
+        if self.weather.stalled(group, partition) {
+            return Err(away());
+        }
         if self.strikes(Fault::TakeoverRefused, || format!("{group} {partition}")) { Err(away()) } else { Ok(()) }
     }
 
     fn commit(&self, group: &str, batch: &Batch) -> CommitFate {
         let why = || story::records(&batch.records);
+        self.leaving().clear();
+        if batch.positions.iter().any(|position| self.weather.stalled(group, position.partition)) {
+            return CommitFate::UnknownAndDidNot;
+        }
         if self.strikes(Fault::ExpelInCommit, || group.to_owned()) {
             self.weather.bus.expel(group);
         }
@@ -157,6 +226,14 @@ impl Fates for Lot {
 
     fn append(&self, records: &[Outgoing]) -> AppendFate {
         let why = || story::records(records);
+        self.leaving().clear();
+        let stalled = |record: &Outgoing| match record.route {
+            Route::To(partition) => self.weather.stalled(&record.topic, partition),
+            Route::ByKey => false,
+        };
+        if records.iter().any(stalled) {
+            return AppendFate::Fails(away());
+        }
         if self.strikes(Fault::AppendRefused, why) {
             return AppendFate::Fails(away());
         }
@@ -185,6 +262,14 @@ impl Fates for Lot {
         if answer && self.strikes(Fault::Corrupt, what) {
             return Passage::Changed(Box::new(self.corrupt(record)));
         }
+        if !answer && self.strikes(Fault::RequestLost, what) {
+            self.astray(record);
+            return Passage::Lost;
+        }
+        if !answer && self.strikes(Fault::RequestCorrupt, what) {
+            self.astray(record);
+            return Passage::Changed(Box::new(self.corrupt(record)));
+        }
         if self.strikes(Fault::Twice, what) {
             return Passage::Twice;
         }
@@ -194,11 +279,18 @@ impl Fates for Lot {
         Passage::Arrives
     }
 
+    fn keeps(&self) -> bool {
+        self.weather.keeps
+    }
+
     fn later(&self, records: Vec<Outgoing>) {
         self.weather.sky().late.push(records);
     }
 
     fn seen(&self, seen: Seen<'_>) {
+        if matches!(seen, Seen::Committed(..) | Seen::Appended(_)) {
+            self.left();
+        }
         match seen {
             Seen::Arrived(group, arrivals) => {
                 if group.starts_with(&self.weather.to_spokes) {

@@ -100,6 +100,7 @@ impl Shard {
                 metrics::counter!(names::RESTORED).increment(1);
             }
             owned.position = snapshot;
+            owned.begun = Some(snapshot);
             owned.saves.covers = snapshot;
             owned.phase = if committed > snapshot {
                 Phase::Replaying { until: committed, owner }

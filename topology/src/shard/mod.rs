@@ -13,13 +13,14 @@
 //!
 //! Read in this order: `owned` (a lane and what its shell knows of it), this file (turns, and what a poll brings), `claim`,
 //! `publish`, `commit`; `image` (what stands in a snapshot topic), `save`, `restore`, `heir` (follows what others save),
-//! `watch` (whether a takeover would still find what it needs).
+//! `watch` (whether a takeover would still find what it needs), `inside` (what those see who look from outside).
 
 mod alive;
 mod claim;
 mod commit;
 mod heir;
 mod image;
+mod inside;
 mod owned;
 mod publish;
 mod restore;
@@ -30,7 +31,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bus::{Arrival, Bus, BusError, Clock, Member, MemberSpec, MonoTime, Part, Record, Turn, Writer};
+use bus::{Arrival, Bus, BusError, Clock, Headers, Member, MemberSpec, MonoTime, Part, Record, Turn, Writer};
 use wire::control::Mode;
 use wire::owner::OwnerRecord;
 use wire::topics::Topics;
@@ -39,6 +40,7 @@ use wire::{Kind, WallTime};
 use self::alive::Alive;
 use self::heir::Heir;
 use self::image::Build;
+pub use self::inside::Inside;
 use self::owned::{End, Owned, Pending, Phase};
 use self::save::Saves;
 use crate::lane::Lane;
@@ -262,6 +264,7 @@ impl Shard {
                 phase: Phase::Claiming { at: now },
                 claims_failed: 0,
                 position: 0,
+                begun: None,
                 touched: now,
                 moved: false,
                 saves: Saves::default(),
@@ -325,7 +328,7 @@ impl Shard {
         owned.position = record.offset + 1;
         owned.touched = now;
         self.status.stepped(record.partition, owned.position);
-        if let Some((id, generation)) = read_back(&owned.lane, record) {
+        if let Some((id, generation)) = read_back(&owned.lane, &record.headers, &record.value) {
             owned.timers.read_back(id, generation);
         }
         if let Some(from) = handled_from(record) {
@@ -452,12 +455,12 @@ pub struct Timeout {
 }
 
 /// The timer whose timeout this record is.
-fn read_back(lane: &Lane, record: &Record) -> Option<((u16, u64), u32)> {
-    if record.headers.get("ce_type") != Some(Kind::Timeout.as_str().as_bytes()) {
+fn read_back(lane: &Lane, headers: &Headers, value: &[u8]) -> Option<((u16, u64), u32)> {
+    if headers.get("ce_type") != Some(Kind::Timeout.as_str().as_bytes()) {
         return None;
     }
-    let timeout: Timeout = serde_json::from_slice(&record.value).ok()?;
-    let component = lane.number(std::str::from_utf8(record.headers.get("ce_subject")?).ok()?)?;
+    let timeout: Timeout = serde_json::from_slice(value).ok()?;
+    let component = lane.number(std::str::from_utf8(headers.get("ce_subject")?).ok()?)?;
     Some(((component, timeout.timer), timeout.generation))
 }
 

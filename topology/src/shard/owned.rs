@@ -27,6 +27,8 @@ pub(super) struct Owned {
     pub(super) claims_failed: u32,
     /// The offset after the last record that was stepped.
     pub(super) position: u64,
+    /// Once it is taken over, how far the snapshot went that it was restored from; 0 where it was read from its inbox alone.
+    pub(super) begun: Option<u64>,
     /// When that was.
     pub(super) touched: MonoTime,
     /// True where `position` was not committed yet.

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
-use bus::{Clock, Outgoing, Record, Route};
-use wire::Kind;
+use bus::{Bus, Clock, Outgoing, Record, Route};
+use wire::command::Command;
+use wire::{Kind, OperationId};
 
-use super::{DISAGREE_MS, Deed, MOST, Run};
+use super::{DISAGREE_MS, Deed, Run};
 use crate::sim::fault::Fault;
-use crate::sim::process::Role;
+use crate::sim::people::Word;
+use crate::sim::process::{Role, Running};
 use crate::sim::story;
 
 impl Run<'_> {
@@ -25,6 +27,9 @@ impl Run<'_> {
             Fault::WallJump,
             Fault::BusWallJump,
             Fault::SpokeFault,
+            Fault::Stall,
+            Fault::Person,
+            Fault::Damage,
         ] {
             if self.weather.strikes(fault) {
                 self.misfortunes += 1;
@@ -58,7 +63,7 @@ impl Run<'_> {
             Fault::Join => {
                 let role = self.processes[place].role.clone();
                 let count = self.processes.iter().filter(|process| process.role == role).count();
-                if !matches!(role, Role::North(_)) && count < MOST {
+                if !matches!(role, Role::North(_)) && count < self.most {
                     tell(self, "");
                     self.start(&role);
                 }
@@ -73,11 +78,7 @@ impl Run<'_> {
                 self.note(in_ms, Deed::Start(role));
             }
             Fault::Expel => {
-                let group = match &self.processes[place].role {
-                    Role::Stage(stage) => self.names.inbox(self.topology.name(), stage),
-                    Role::Spoke(service) => self.names.spoke(service),
-                    Role::North(_) => return,
-                };
+                let Some(group) = self.group(place) else { return };
                 tell(self, &format!(": {group}"));
                 self.bus.expel(&group);
             }
@@ -94,8 +95,58 @@ impl Run<'_> {
                 self.set_bus_wall(ms);
             }
             Fault::SpokeFault => self.break_a_spoke(),
+            Fault::Stall => {
+                let Some(topic) = self.group(place) else { return };
+                let partitions = self.bus.topic(&topic).expect("the bus answers").map_or(0, |topic| topic.partitions);
+                let partition = u32::try_from(self.dice.roll(partitions.into())).unwrap_or(0);
+                let ms = self.dice.between(50, 5_000);
+                self.say("the bus", || format!("** {}: {topic}/{partition}, {ms} ms", fault.text()));
+                self.weather.stall(topic, partition, ms);
+            }
+            Fault::Person => self.interfere(),
+            Fault::Damage => self.damage_a_snapshot(),
             // The others strike where they belong: at a seam of the bus, on a message, in a commit.
             _at_a_seam => {}
+        }
+    }
+
+    /// The group of a process, which has the name of the topic that it reads; northbounds have none.
+    fn group(&self, place: usize) -> Option<String> {
+        match &self.processes[place].role {
+            Role::Stage(stage) => Some(self.names.inbox(self.topology.name(), stage)),
+            Role::Spoke(service) => Some(self.names.spoke(service)),
+            Role::North(_) => None,
+        }
+    }
+
+    /// Somebody tells an operation something: one that waits, works or is over, or that there never was; and maybe once more.
+    fn interfere(&mut self) {
+        let now = self.clock.mono();
+        let clients = self.clients.all.len();
+        let (client, nobodys) = (self.dice.index(clients), self.dice.chance(100));
+        let command = match (self.dice.roll(8), &self.simulation.scenario.signals) {
+            (0, _) => Command::Resume,
+            (1, _) => Command::Abort,
+            (2..=4, Some(signals)) => {
+                let (name, body) = signals(&mut self.dice);
+                Command::Signal { name, body }
+            }
+            (2, None) => Command::Signal { name: "anything".into(), body: serde_json::Value::Null },
+            (_, _) => Command::Cancel,
+        };
+        let times = 1 + self.dice.roll(3) / 2;
+        let Some(client) = self.clients.all.get(client) else { return };
+        let nobody = OperationId::new("nobodys").expect("letters are allowed");
+        let Some(operation) = (if nobodys { Some(&nobody) } else { client.operation.as_ref() }) else { return };
+        let (workflow, key) = (client.ask.workflow.as_str(), client.ask.key.as_str());
+        let word = Word { operation, workflow, key, command: &command, nobodys };
+        let front = |process: &&crate::sim::process::Process| {
+            process.is_up(now) && matches!(process.running, Running::North(_))
+        };
+        for process in self.processes.iter().filter(front).take(usize::try_from(times).unwrap_or(1)) {
+            if let Running::North(front) = &process.running {
+                self.people.tell(&word, front, &self.weather);
+            }
         }
     }
 
@@ -129,6 +180,7 @@ impl Run<'_> {
             let kind = record.headers.get("ce_type").unwrap_or_default();
             [
                 Kind::Request,
+                Kind::Command,
                 Kind::Reply,
                 Kind::Refusal,
                 Kind::Failure,

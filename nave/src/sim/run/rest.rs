@@ -2,36 +2,45 @@
 
 use std::collections::BTreeMap;
 
+use wire::OperationId;
+
 use super::Run;
 use crate::sim::process::{Process, Role};
-use crate::sim::replay::{Armed, Replay, in_order};
+use crate::sim::replay::{Armed, Replay};
 use crate::sim::scenario::Ended;
 
 impl Run<'_> {
     /// What must be so in the end.
     pub(super) fn at_rest(&mut self) -> Result<(), String> {
         self.look()?;
-        self.watch.keep();
-        let mut places = BTreeMap::new();
-        let mut asked = Vec::new();
-        for (place, client) in self.clients.all.iter().enumerate() {
+        for client in &self.clients.all {
             let operation = client.operation.clone().ok_or("a client has never asked")?;
-            places.insert(operation.clone(), place);
             let told = self.watch.answered.get(&operation);
             // A refusal is not remembered: where its request comes again, by a stranger or from a northbound that slept, it is
             // taken for a new one.
             if told != client.answer.as_ref() && client.refused.is_none() {
                 return Err(format!("the client of {operation} was told {:?}; the hub said {told:?}", client.answer));
             }
-            asked.push((client.ask.clone(), operation));
         }
+        self.agrees_with_a_replay()?;
+        self.is_as_told()
+    }
+
+    /// What the scenario wants, of what was asked and decided so far.
+    pub(super) fn is_as_told(&self) -> Result<(), String> {
+        let decided = |operation: &OperationId| {
+            self.watch.answered.contains_key(operation) || self.watch.refused.contains(operation)
+        };
+        let asked = self.clients.all.iter().filter_map(|client| Some((client.ask.clone(), client.operation.clone()?)));
+        let asked: Vec<_> = asked.filter(|(_, operation)| decided(operation)).collect();
+        let places: BTreeMap<&OperationId, usize> =
+            (0..).zip(&asked).map(|(place, (_, operation))| (operation, place)).collect();
         let answers: Vec<_> = self
             .watch
             .order
             .iter()
             .filter_map(|operation| Some((*places.get(operation)?, self.watch.answered[operation].clone())))
             .collect();
-        self.agrees_with_a_replay()?;
         let ended = Ended { asked: &asked, answers: &answers, spokes: &self.spokes };
         (self.simulation.scenario.check)(&ended)
     }
@@ -57,15 +66,15 @@ impl Run<'_> {
         let mut topics = vec![self.names.dead(&name)];
         for stage in self.topology.stages() {
             let inbox = self.names.inbox(&name, &stage.name);
-            in_order(&self.records(&inbox), &self.watch.order, &self.watch.refused)?;
             topics.extend([self.names.egress(&name, &stage.name), inbox]);
         }
         for topic in topics {
-            replay.compare(&topic, &self.records(&topic), false, &self.copies)?;
+            replay.compare(&topic, &self.records(&topic), false, &self.copies, &[])?;
         }
+        let astray = self.weather.astray();
         for service in self.spokes.keys() {
             let topic = self.names.spoke(service);
-            replay.compare(&topic, &self.records(&topic), true, &[])?;
+            replay.compare(&topic, &self.records(&topic), true, &[], &astray)?;
         }
         Ok(())
     }

@@ -1,0 +1,62 @@
+//! An operation that made way for a newer one leaves it something to do: that one is begun.
+
+#[expect(dead_code, reason = "this file uses a part of it")]
+#[path = "support/script.rs"]
+mod script;
+mod support;
+
+use coordinator::{Deadline, TimedOut};
+use hub::{Barrier, HubCommand, HubEffect, HubSettings, HubTable, Mode};
+use topology::Settings;
+use wire::command::{Command, Outcome};
+use wire::{Code, WallTime};
+
+use script::{Act, Script, request};
+use support::{Input, give, named, table};
+
+fn ask(hub: &mut HubTable<Script>, operation: &str, key: &str, pages: &[Vec<Act>]) -> Vec<HubEffect> {
+    give(hub, WallTime(0), Input::Request(request(operation, key, &format!("r-{operation}"), pages)))
+}
+
+/// What became of cancelling it.
+fn cancel(hub: &mut HubTable<Script>, operation: &str) -> Option<Code> {
+    let (operation, cause) = (named(operation), format!("c-{operation}"));
+    let command = HubCommand { operation, cause, command: Command::Cancel };
+    let told = give(hub, WallTime(0), Input::Command(command)).into_iter().find_map(|effect| match effect {
+        HubEffect::Told { outcome: Outcome::Refused(problem), .. } => Some(Some(problem.code)),
+        HubEffect::Told { outcome: Outcome::Taken(_), .. } => Some(None),
+        _other => None,
+    });
+    told.expect("who gave a command is told what became of it")
+}
+
+fn deadline(effects: &[HubEffect]) -> TimedOut {
+    let registered = effects.iter().find_map(|effect| match effect {
+        HubEffect::Deadline(Deadline::Register { key, generation, .. }) => {
+            Some(TimedOut { key: *key, generation: *generation })
+        }
+        _other => None,
+    });
+    registered.expect("it waits for a while")
+}
+
+/// Simulation, seed 57: a flow was degraded and made way for a newer request, which was then cancelled: the rules that were left were
+/// nobody's.
+#[test]
+fn who_is_made_way_for_is_not_cancelled_before_its_turn_unless_another_waits() {
+    let one = HubSettings { active: 1, ..HubSettings::default() };
+    let mut hub = table::<Script>(&Settings::default().with("hub", &one));
+    let leaves = [vec![Act::Failed, Act::Yield, Act::Wait], vec![Act::Wait]];
+    ask(&mut hub, "leaves", "k", &leaves);
+    let waits = deadline(&ask(&mut hub, "newer", "k", &[]));
+    assert_eq!(cancel(&mut hub, "newer"), Some(Code::NotNow), "it is the only one");
+    ask(&mut hub, "newest", "k", &[]);
+    assert_eq!(cancel(&mut hub, "newer"), Some(Code::Cancelled), "the newest does it");
+    assert_eq!(cancel(&mut hub, "newest"), Some(Code::NotNow), "now it is the only one");
+
+    let call = Act::Step(Mode::AtOnce, Barrier::All, vec![(1, 0)]);
+    ask(&mut hub, "busy", "other", &[vec![call]]);
+    give(&mut hub, WallTime(0), Input::TimedOut(waits));
+    assert_eq!(hub.unfinished(), ["newest script `k`: queued", "busy script `other`: on an odd page"]);
+    assert_eq!(cancel(&mut hub, "newest"), Some(Code::NotNow), "its turn has come, and the other is over");
+}
