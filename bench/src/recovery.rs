@@ -58,6 +58,9 @@ pub(crate) struct Args {
     /// Of these so many a second
     #[arg(long, default_value_t = 50)]
     per_s: u32,
+    /// The operations of an earlier run, which is named so, are taken over on Kafka once more: as many as it had
+    #[arg(long, value_name = "NAME")]
+    again: Option<String>,
     /// How often each kind of takeover is measured
     #[arg(long, default_value_t = 1)]
     rounds: usize,
@@ -136,7 +139,8 @@ impl<'a> Site<'a> {
     /// keep what is committed while there is no snapshot yet.
     fn open(args: &'a Args, kept: Kept, table: &str, keep: bool) -> anyhow::Result<Self> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
-        let name = format!("recovery-{}-{table}", std::process::id());
+        let fresh = || format!("recovery-{}-{table}", std::process::id());
+        let name = args.again.clone().unwrap_or_else(fresh);
         let mut bounds = EmbeddedOptions::default();
         if keep {
             (bounds.keep_bytes, bounds.retention_bytes) = (None, None);
@@ -300,9 +304,12 @@ fn ms(time: Duration) -> String {
 fn live(args: &Args, kept: Kept) -> anyhow::Result<()> {
     let site = Site::open(args, kept, "live", false)?;
     let mut process = site.start("first", 1, Upkeep::default())?;
-    site.fill(&process)?;
-    if args.minutes > 0 {
-        site.load(&process)?;
+    if args.again.is_none() {
+        site.fill(&process)?;
+        if args.minutes > 0 {
+            site.load(&process)?;
+        }
+        eprintln!("once more, where they are on Kafka: --table live --again {}", site.name);
     }
     let kinds = [(true, 1), (true, 2), (false, 1), (false, 2)].into_iter().cycle().take(4 * args.rounds);
     for (round, (lost, threads)) in kinds.enumerate() {
