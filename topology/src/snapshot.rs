@@ -4,6 +4,7 @@
 //! costs a small record, and tells with each [`crate::Bolt::save`] which of them have changed: [`Changes`] keeps the account.
 
 use std::collections::BTreeSet;
+use std::fmt::Display;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -103,10 +104,13 @@ impl<'a> Stored<'a> {
     /// # Errors
     /// Where it is not what is expected; the key is named.
     pub fn read<T: DeserializeOwned>(&self) -> Result<T, Unreadable> {
-        serde_json::from_slice(self.state).map_err(|error| {
+        let unreadable = |error: &dyn Display| {
             let reason = format!("saved `{}` cannot be read: {error}", self.whole);
             Unreadable(reason.chars().take(Unreadable::SHOWN).collect())
-        })
+        };
+        // Whether it is text is asked of all of it at once, and not of each text in it.
+        let text = std::str::from_utf8(self.state).map_err(|error| unreadable(&error))?;
+        serde_json::from_str(text).map_err(|error| unreadable(&error))
     }
 
     /// That of the part with this name; none where it is another's.

@@ -231,12 +231,13 @@ impl Image {
 
     /// What whoever goes on writing has to know of it.
     pub(super) fn account(&self) -> Account {
-        let mut account = Account::default();
-        for (key, entry) in self.entries.iter().filter(|(key, _)| ***key != *HEAD) {
-            // It was compared with what is there; of a snapshot that is not used nobody asks.
-            account.put(Arc::clone(key), entry.sum.unwrap_or_default());
-        }
-        account
+        let others = self.entries.iter().filter(|(key, _)| ***key != *HEAD);
+        // Each sum was compared with what is there; of a snapshot that is not used nobody asks.
+        let sums: BTreeMap<_, _> =
+            others.map(|(key, entry)| (Arc::clone(key), entry.sum.unwrap_or_default())).collect();
+        let all = sums.values().fold(0, |all, sum| all ^ sum);
+        let parts = sums.keys().filter(|key| key.starts_with(PART)).count();
+        Account { sums, all, parts, stale: Vec::new() }
     }
 }
 
