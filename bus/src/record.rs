@@ -161,7 +161,9 @@ impl Outgoing {
     pub fn packed_with(topic: Arc<str>, route: Route, key: &str, headers: &[(&str, &str)], value: Bytes) -> Self {
         let size = headers.iter().map(|(name, value)| 2 * size_of::<u32>() + name.len() + value.len()).sum();
         Self::pack(topic, route, Some(key.as_bytes()), value, size, |buffer| {
-            headers.iter().for_each(|(name, value)| push(buffer, name, value.as_bytes()));
+            for (name, value) in headers {
+                push(buffer, name, value.as_bytes());
+            }
         })
     }
 
