@@ -154,13 +154,35 @@ impl Outgoing {
     /// A record that stands in one piece of memory, if it is not large: what is written and kept by the thousand is made and
     /// freed at once, and read in one go.
     pub fn packed(topic: Arc<str>, route: Route, key: Option<&[u8]>, envelope: &Envelope, value: Bytes) -> Self {
+        Self::pack(topic, route, key, value, HEADERS, |buffer| write(buffer, envelope))
+    }
+
+    /// The same with these headers.
+    pub fn packed_with(topic: Arc<str>, route: Route, key: &str, headers: &[(&str, &str)], value: Bytes) -> Self {
+        let size = headers.iter().map(|(name, value)| 2 * size_of::<u32>() + name.len() + value.len()).sum();
+        Self::pack(topic, route, Some(key.as_bytes()), value, size, |buffer| {
+            for (name, value) in headers {
+                push(buffer, name, value.as_bytes());
+            }
+        })
+    }
+
+    /// `size` is how much `write` mostly writes, in bytes.
+    fn pack(
+        topic: Arc<str>,
+        route: Route,
+        key: Option<&[u8]>,
+        value: Bytes,
+        size: usize,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) -> Self {
         let short = Some(&value[..]).filter(|value| value.len() <= COPIED).unwrap_or_default();
         let ends_key = key.map_or(0, <[u8]>::len);
         let ends_value = ends_key + short.len();
-        let mut buffer = Vec::with_capacity(ends_value + HEADERS);
+        let mut buffer = Vec::with_capacity(ends_value + size);
         buffer.extend_from_slice(key.unwrap_or_default());
         buffer.extend_from_slice(short);
-        write(&mut buffer, envelope);
+        write(&mut buffer);
         let whole = Bytes::from(buffer);
         Self {
             topic,

@@ -168,13 +168,14 @@ struct SavedMachine<'a> {
     #[serde(borrow)]
     state: Cow<'a, str>,
     /// As the workflow writes it: nothing in between would keep every number as it is.
-    body: Box<RawValue>,
+    #[serde(borrow)]
+    body: &'a RawValue,
 }
 
 impl<W: Workflows> Serialize for AnyOf<W> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let Self(machine) = self;
-        let body = machine.body().map_err(S::Error::custom)?;
+        let body = &*machine.body().map_err(S::Error::custom)?;
         SavedMachine { workflow: machine.workflow().into(), state: machine.state().into(), body }.serialize(serializer)
     }
 }
@@ -182,7 +183,7 @@ impl<W: Workflows> Serialize for AnyOf<W> {
 impl<'de, W: Workflows> Deserialize<'de> for AnyOf<W> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let SavedMachine { workflow, state, body } = SavedMachine::deserialize(deserializer)?;
-        let machine = W::load(&workflow, &state, &body).unwrap_or_else(|| {
+        let machine = W::load(&workflow, &state, body).unwrap_or_else(|| {
             let known: Vec<&str> = W::types().into_iter().map(|(name, _)| name).collect();
             Err(format!("there is no workflow `{workflow}`; there are {}", known.join(", ")))
         });

@@ -52,10 +52,11 @@
 //!
 //! Read in this order: [`component`] (what users write), [`emitter`] (what a component does to the world), [`builder`] and
 //! [`grouping`] (how components are joined), `build` and [`plan`] (what comes of it), [`lane`] (a step), [`outbox`] (effects
-//! as data), [`wheel`] and `timers` (deadlines), [`snapshot`] (what components save), [`shard`] (the shell: takes lanes over, reads, commits), [`driver`] (gives
+//! as data), [`wheel`], `blocks` and `timers` (deadlines), [`snapshot`] (what components save), [`shard`] (the shell: takes lanes over, reads, commits), [`driver`] (gives
 //! turns, on threads or in virtual time).
 
 mod arrangement;
+mod blocks;
 mod budget;
 mod build;
 pub mod builder;

@@ -4,6 +4,7 @@
 //! costs a small record, and tells with each [`crate::Bolt::save`] which of them have changed: [`Changes`] keeps the account.
 
 use std::collections::BTreeSet;
+use std::fmt::Display;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -34,6 +35,8 @@ pub struct Change {
 #[derive(Debug)]
 pub struct Saver<'a> {
     prefix: String,
+    /// Where states are written, one after the other: how long one becomes is not known before, and what is kept of it has its size.
+    written: Vec<u8>,
     taken: &'a mut Vec<Change>,
     fault: &'a mut Option<String>,
 }
@@ -41,13 +44,14 @@ pub struct Saver<'a> {
 impl<'a> Saver<'a> {
     /// Begins under a name: all keys follow it and a slash. `fault` is where the first state goes that cannot be written.
     pub fn new(name: &str, taken: &'a mut Vec<Change>, fault: &'a mut Option<String>) -> Self {
-        Self { prefix: format!("{name}/"), taken, fault }
+        Self { prefix: format!("{name}/"), written: Vec::new(), taken, fault }
     }
 
     /// The state of `key` is this now.
     pub fn put(&mut self, key: &str, state: &impl Serialize) {
-        match serde_json::to_vec(state) {
-            Ok(state) => self.taken.push(Change { key: format!("{}{key}", self.prefix), state: Some(state) }),
+        self.written.clear();
+        match serde_json::to_writer(&mut self.written, state) {
+            Ok(()) => self.taken.push(Change { key: self.whole(key), state: Some(self.written.clone()) }),
             Err(error) => {
                 self.fault.get_or_insert_with(|| format!("`{}{key}` cannot be written: {error}", self.prefix));
             }
@@ -56,12 +60,16 @@ impl<'a> Saver<'a> {
 
     /// There is no `key` any more.
     pub fn gone(&mut self, key: &str) {
-        self.taken.push(Change { key: format!("{}{key}", self.prefix), state: None });
+        self.taken.push(Change { key: self.whole(key), state: None });
+    }
+
+    fn whole(&self, key: &str) -> String {
+        [&self.prefix, key].concat()
     }
 
     /// The same, for a part of the component: its keys follow `name` and a slash.
     pub fn part(&mut self, name: &str) -> Saver<'_> {
-        Saver { prefix: format!("{}{name}/", self.prefix), taken: self.taken, fault: self.fault }
+        Saver { prefix: format!("{}{name}/", self.prefix), written: Vec::new(), taken: self.taken, fault: self.fault }
     }
 }
 
@@ -96,10 +104,13 @@ impl<'a> Stored<'a> {
     /// # Errors
     /// Where it is not what is expected; the key is named.
     pub fn read<T: DeserializeOwned>(&self) -> Result<T, Unreadable> {
-        serde_json::from_slice(self.state).map_err(|error| {
+        let unreadable = |error: &dyn Display| {
             let reason = format!("saved `{}` cannot be read: {error}", self.whole);
             Unreadable(reason.chars().take(Unreadable::SHOWN).collect())
-        })
+        };
+        // Whether it is text is asked of all of it at once, and not of each text in it.
+        let text = std::str::from_utf8(self.state).map_err(|error| unreadable(&error))?;
+        serde_json::from_str(text).map_err(|error| unreadable(&error))
     }
 
     /// That of the part with this name; none where it is another's.

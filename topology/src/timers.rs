@@ -5,31 +5,24 @@
 //! record and the owner record, both as the bus stamped them. A record that had waited while nobody owned the lane armed its timers
 //! when the owner after it had come, so these run since the record of that owner.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use bus::{Clock, MonoTime};
 use serde::{Deserialize, Serialize};
 use wire::WallTime;
 
+use crate::blocks::{BlockId, Blocks, Id, block_of};
 use crate::component::DueTimes;
 use crate::lane::Lane;
 use crate::outbox::TimerEffect;
 use crate::snapshot::Changes;
 use crate::wheel::{Handle, Wheel};
 
-/// A component's number, and the timer's number in it.
-pub(crate) type TimerId = (u16, u64);
-
-/// Timers with neighbouring numbers are saved as one: so many. Components number what lives in order, so a block is mostly full or gone;
-/// a hundred thousand timers are some 1,600 records of 3 KB.
-const BLOCK: u64 = 64;
+/// A component's number, and the timer's number in it. Those with neighbouring numbers are saved as one. Components number what lives in
+/// order, so a block is mostly full or gone; a hundred thousand timers are some 1,600 records of 3 KB.
+pub(crate) type TimerId = Id;
 
 /// Timers that are overdue at a takeover fire so many in a millisecond, and not all at once: a hundred thousand of them in a second and a
 /// half, beside what else there is to do, and not in one commit that takes as long as a session.
 const OVERDUE_PER_MS: u64 = 64;
-
-/// A component's number, and the number of a block of its timers.
-pub(crate) type BlockId = (u16, u64);
 
 /// The record whose step armed a timer: its offset and its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,9 +75,9 @@ pub(crate) struct Expired {
 pub(crate) struct Timers {
     /// Ticks are milliseconds of the monotonic clock.
     wheel: Wheel<TimerId>,
-    armed: BTreeMap<TimerId, Armed>,
-    /// Those that were armed since the last commit. Some may be gone, or armed anew.
-    uncommitted: BTreeSet<TimerId>,
+    armed: Blocks<Armed>,
+    /// Those that were armed since the last commit, as they came. Some may be gone, or armed anew and here twice.
+    uncommitted: Vec<TimerId>,
     live: bool,
     changes: Changes<BlockId>,
 }
@@ -94,16 +87,12 @@ fn tick_of(time: MonoTime) -> u64 {
     time.0.div_ceil(1_000_000)
 }
 
-fn block_of((component, timer): TimerId) -> BlockId {
-    (component, timer / BLOCK)
-}
-
 impl Timers {
     pub(crate) fn new(now: MonoTime) -> Self {
         Self {
             wheel: Wheel::new(now.0 / 1_000_000),
-            armed: BTreeMap::new(),
-            uncommitted: BTreeSet::new(),
+            armed: Blocks::default(),
+            uncommitted: Vec::new(),
             live: false,
             changes: Changes::default(),
         }
@@ -115,7 +104,7 @@ impl Timers {
 
     /// Component, number and generation of each.
     pub(crate) fn armed(&self) -> impl Iterator<Item = (u16, u64, u32)> {
-        self.armed.iter().map(|((component, timer), armed)| (*component, *timer, armed.generation))
+        self.armed.iter().map(|((component, timer), armed)| (component, timer, armed.generation))
     }
 
     /// How many stand in the wheel, and how many are armed as ones that do: as many as that where all is well.
@@ -143,7 +132,7 @@ impl Timers {
     pub(crate) fn decide(&mut self, component: u16, effect: TimerEffect, origin: Origin) {
         self.apply(component, effect, origin, Due::WithCommit);
         if let TimerEffect::Arm { timer, .. } = effect {
-            self.uncommitted.insert((component, timer));
+            self.uncommitted.push((component, timer));
         }
     }
 
@@ -151,8 +140,9 @@ impl Timers {
         match effect {
             TimerEffect::Arm { timer, generation, after_ms } => {
                 let id = (component, timer);
-                self.forget(id);
-                self.armed.insert(id, Armed { generation, after_ms, origin, due });
+                if let Some(before) = self.armed.insert(id, Armed { generation, after_ms, origin, due }) {
+                    self.cancel(&before);
+                }
                 self.changes.changed(&block_of(id));
             }
             TimerEffect::Disarm { timer } => self.forget((component, timer)),
@@ -161,8 +151,8 @@ impl Timers {
 
     /// What was decided is committed: these timers run from now on.
     pub(crate) fn committed(&mut self, now: MonoTime) {
-        for id in std::mem::take(&mut self.uncommitted) {
-            let Some(armed) = self.armed.get_mut(&id).filter(|armed| matches!(armed.due, Due::WithCommit)) else {
+        for id in self.uncommitted.drain(..) {
+            let Some(armed) = self.armed.get_mut(id).filter(|armed| matches!(armed.due, Due::WithCommit)) else {
                 continue;
             };
             let at = now.plus_ms(armed.after_ms);
@@ -177,7 +167,7 @@ impl Timers {
 
     /// A timeout was read back from the inbox: the timer has done its work.
     pub(crate) fn read_back(&mut self, id: TimerId, generation: u32) {
-        if self.armed.get(&id).is_some_and(|armed| armed.generation == generation) {
+        if self.armed.get(id).is_some_and(|armed| armed.generation == generation) {
             self.forget(id);
         }
     }
@@ -185,10 +175,10 @@ impl Timers {
     /// An owner record of `time` was read, whose owner handled the records from `from` on: what they armed before runs since
     /// then, at the earliest.
     pub(crate) fn handled_late(&mut self, from: u64, time: WallTime) {
-        for (id, armed) in &mut self.armed {
+        for (id, armed) in self.armed.iter_mut() {
             if armed.origin.offset >= from && armed.origin.time < time {
                 armed.origin.time = time;
-                self.changes.changed(&block_of(*id));
+                self.changes.changed(&block_of(id));
             }
         }
     }
@@ -197,7 +187,7 @@ impl Timers {
     pub(crate) fn go_live(&mut self, owned: WallTime, now: MonoTime) {
         self.live = true;
         let mut overdue = 0;
-        for (id, armed) in &mut self.armed {
+        for (id, armed) in self.armed.iter_mut() {
             let at = match armed.due {
                 Due::ByTheLog => match armed.after_ms.saturating_sub(owned.ms_since(armed.origin.time)) {
                     0 => {
@@ -209,7 +199,7 @@ impl Timers {
                 Due::At(at) => at,
                 Due::WithCommit | Due::Entered(..) => continue,
             };
-            armed.due = Due::Entered(at, self.wheel.insert(tick_of(at), *id));
+            armed.due = Due::Entered(at, self.wheel.insert(tick_of(at), id));
         }
     }
 
@@ -218,17 +208,16 @@ impl Timers {
     /// The blocks that have changed since the last call, with what is in them: nothing in those that are gone.
     pub(crate) fn take_changes(&mut self) -> Vec<(BlockId, Vec<SavedTimer>)> {
         let armed = &self.armed;
-        self.changes.take(|(component, block)| {
-            let (first, last) = (block * BLOCK, block * BLOCK + (BLOCK - 1));
-            let timers = armed.range((*component, first)..=(*component, last));
-            let saved = timers.map(|((_, timer), armed)| SavedTimer {
+        self.changes.take(|block| {
+            let timers = armed.block(*block)?.iter();
+            let saved = timers.map(|(timer, armed)| SavedTimer {
                 timer: *timer,
                 generation: armed.generation,
                 after_ms: armed.after_ms,
                 offset: armed.origin.offset,
                 at: armed.origin.time.0,
             });
-            Some(saved.collect::<Vec<_>>()).filter(|saved| !saved.is_empty())
+            Some(saved.collect())
         })
     }
 
@@ -251,37 +240,37 @@ impl Timers {
     /// Takes out all that are due.
     pub(crate) fn fire(&mut self, now: MonoTime) -> Vec<Expired> {
         let mut expired = Vec::new();
-        let armed = &mut self.armed;
-        self.wheel.advance(now.0 / 1_000_000, |id| {
-            if let Some(Armed { generation, due: Due::Entered(due, _), .. }) = armed.remove(&id) {
+        let Self { wheel, armed, changes, .. } = self;
+        wheel.advance(now.0 / 1_000_000, |id| {
+            if let Some(Armed { generation, due: Due::Entered(due, _), .. }) = take_out(armed, changes, id) {
                 expired.push(Expired { id, generation, due });
             }
         });
-        for Expired { id, .. } in &expired {
-            self.left(block_of(*id));
-        }
         expired
     }
 
     fn forget(&mut self, id: TimerId) {
-        let Some(armed) = self.armed.remove(&id) else { return };
+        if let Some(armed) = take_out(&mut self.armed, &mut self.changes, id) {
+            self.cancel(&armed);
+        }
+    }
+
+    fn cancel(&mut self, armed: &Armed) {
         if let Due::Entered(_, handle) = armed.due {
             self.wheel.cancel(handle);
         }
-        self.left(block_of(id));
     }
+}
 
-    /// A timer has left its block.
-    fn left(&mut self, id: BlockId) {
-        let (component, block) = id;
-        let first = (component, block * BLOCK);
-        let next = self.armed.range(first..).next();
-        if next.is_some_and(|(other, _)| block_of(*other) == id) {
-            self.changes.changed(&id);
-        } else {
-            self.changes.gone(&id);
-        }
+/// Takes a timer out of its block.
+fn take_out(armed: &mut Blocks<Armed>, changes: &mut Changes<BlockId>, id: TimerId) -> Option<Armed> {
+    let (timer, is_gone) = armed.remove(id)?;
+    if is_gone {
+        changes.gone(&block_of(id));
+    } else {
+        changes.changed(&block_of(id));
     }
+    Some(timer)
 }
 
 /// The timers of one component, for its views.
@@ -294,7 +283,7 @@ pub(crate) struct DueOf<'a> {
 
 impl DueTimes for DueOf<'_> {
     fn due(&self, key: u64) -> Option<WallTime> {
-        let Due::Entered(due, _) = self.timers.armed.get(&self.lane.timer_of(self.component, key))?.due else {
+        let Due::Entered(due, _) = self.timers.armed.get(self.lane.timer_of(self.component, key))?.due else {
             return None;
         };
         let left = due.since(self.clock.mono());
@@ -304,6 +293,8 @@ impl DueTimes for DueOf<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     const MS: u64 = 1_000_000;
@@ -427,7 +418,7 @@ mod tests {
             }
             assert_eq!(restored.take_changes(), [], "it is saved as it is");
             let of = |timers: &Timers| -> Vec<_> {
-                let timer = |(id, armed): (&TimerId, &Armed)| (*id, armed.generation, armed.after_ms, armed.origin);
+                let timer = |(id, armed): (TimerId, &Armed)| (id, armed.generation, armed.after_ms, armed.origin);
                 timers.armed.iter().map(timer).collect()
             };
             assert_eq!(of(&restored), of(timers));

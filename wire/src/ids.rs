@@ -6,7 +6,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Visitor;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// What could not be read from the wire, and what would have been allowed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -37,8 +38,7 @@ pub const MAX_OPERATION_ID: usize = 128;
 ///
 /// Made at the edge, from resource and idempotency key or at random; 1 to 128 characters of `A-Z a-z 0-9 . _ : -`, so it
 /// fits into a path of a URL, and the `/` stays free to join it to the numbers of its calls.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OperationId(Arc<str>);
 
 impl OperationId {
@@ -69,24 +69,22 @@ impl fmt::Display for OperationId {
     }
 }
 
-impl TryFrom<String> for OperationId {
-    type Error = WireError;
-    fn try_from(id: String) -> Result<Self, WireError> {
-        Self::new(&id)
+impl Serialize for OperationId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
     }
 }
 
-impl From<OperationId> for String {
-    fn from(id: OperationId) -> Self {
-        id.0.as_ref().into()
+impl<'de> Deserialize<'de> for OperationId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(Text(Self::new))
     }
 }
 
 /// One call of a workflow to a spoke: the workflow's step and the call's number in it.
 ///
 /// The same over all attempts: it is what spokes remember. As text `operation/step/n`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CallId {
     /// The operation that calls.
     pub operation: OperationId,
@@ -147,16 +145,33 @@ impl FromStr for CallId {
     }
 }
 
-impl TryFrom<String> for CallId {
-    type Error = WireError;
-    fn try_from(text: String) -> Result<Self, WireError> {
-        text.parse()
+impl Serialize for CallId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut text = String::with_capacity(self.operation.as_str().len() + 22);
+        self.push_to(&mut text);
+        serializer.serialize_str(&text)
     }
 }
 
-impl From<CallId> for String {
-    fn from(id: CallId) -> Self {
-        id.to_string()
+impl<'de> Deserialize<'de> for CallId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(Text(str::parse::<Self>))
+    }
+}
+
+/// Reads an id where its text lies: a state has some in every line.
+struct Text<R>(R);
+
+impl<T, R: Fn(&str) -> Result<T, WireError>> Visitor<'_> for Text<R> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<T, E> {
+        let Self(read) = self;
+        read(text).map_err(E::custom)
     }
 }
 

@@ -17,6 +17,7 @@
 
 mod calls;
 mod ends;
+mod open;
 pub(crate) mod saved;
 
 use std::collections::BTreeSet;
@@ -289,8 +290,7 @@ impl WorkerTable {
             self.fill_place(effects);
         }
         let operation = &conversation.call.id.operation;
-        let goes_on = self.calls.open_of(operation).next().is_some();
-        let change = if goes_on { WorkerEffect::Changed } else { WorkerEffect::Closed };
+        let change = if self.calls.has_open(operation) { WorkerEffect::Changed } else { WorkerEffect::Closed };
         effects.push(change(operation.clone()));
     }
 

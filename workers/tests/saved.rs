@@ -13,7 +13,7 @@ use topology::{Bolt, DueTimes, Keeps, Saver, Stored, Unreadable};
 use wire::answer::Conversations;
 use wire::call::CallCommand;
 use wire::{Kind, WallTime};
-use workers::{WorkerBolt, WorkerEffect, WorkerTable, names};
+use workers::{WorkerBolt, WorkerEffect, WorkerSettings, WorkerTable, names};
 
 const VERSION: u32 = match WorkerBolt::KEEPS {
     Keeps::Saved(version) => version,
@@ -140,17 +140,34 @@ proptest! {
 fn a_call_that_begins_and_ends_between_two_snapshots_costs_its_end_alone() {
     let (mut lane, mut kept) = (Driven::new(), Kept::new());
     assert_eq!(save(&mut lane.table, &mut kept), ["table"], "what is single is saved from the beginning");
-    lane.on(&Step::Start(1));
-    assert_eq!(save(&mut lane.table, &mut kept), ["table", "open/0"]);
-    lane.on(&Step::Answer { kind: Kind::Failure, call: 1, of: 1, attempt: 1 });
-    assert_eq!(save(&mut lane.table, &mut kept), ["open/0"], "and what changes");
     for step in earlier(10) {
         lane.on(&step);
     }
     assert_eq!(save(&mut lane.table, &mut kept), ["table", "ended/0"]);
+    lane.on(&Step::Start(1));
+    assert_eq!(save(&mut lane.table, &mut kept), ["table", "calls/0"]);
+    lane.on(&Step::Answer { kind: Kind::Failure, call: 1, of: 1, attempt: 1 });
+    assert_eq!(save(&mut lane.table, &mut kept), ["calls/0"], "and what changes");
     lane.on(&Step::Abandon(1));
-    assert_eq!(save(&mut lane.table, &mut kept), ["table", "open/0", "ended/0"]);
+    assert_eq!(save(&mut lane.table, &mut kept), ["table", "calls/0", "ended/0"]);
     assert_eq!(kept.keys().collect::<Vec<_>>(), ["ended/0", "table"]);
+}
+
+/// A step begins its calls together. One of thousands is not written anew for each of its calls that changes.
+#[test]
+fn neighbours_are_one_record_and_any_number_are_records_of_bounded_size() {
+    let mut table = WorkerTable::new(WorkerSettings { in_flight: 1_000, ..settings() }, 1);
+    let mut kept = Kept::new();
+    (0..1_000).for_each(|n| table.command(start(n), &mut Vec::new()));
+    let blocks = |keys: &[String]| keys.iter().filter(|key| key.starts_with("calls/")).count();
+    assert_eq!(blocks(&save(&mut table, &mut kept)), 63, "1,000 calls in blocks of 16");
+    assert!(kept.values().all(|state| state.len() < 16 * 256));
+    table.command(CallCommand::Abandon(id(500)), &mut Vec::new());
+    assert_eq!(blocks(&save(&mut table, &mut kept)), 1);
+    assert_eq!(value(&kept["calls/31"]).as_object().expect("a map").len(), 15);
+    (992..1_000).for_each(|n| table.command(CallCommand::Abandon(id(n)), &mut Vec::new()));
+    save(&mut table, &mut kept);
+    assert!(!kept.contains_key("calls/62"), "a block without a call is gone");
 }
 
 #[test]
@@ -210,21 +227,22 @@ fn value(state: &[u8]) -> Value {
 #[test]
 fn the_example_has_a_call_of_each_kind() {
     let kept = example();
-    assert_eq!(
-        kept.keys().collect::<Vec<_>>(),
-        ["ended/0", "ended/1", "open/66", "open/67", "open/69", "open/70", "table"]
-    );
-    let doing = |slot: u32| value(&kept[&format!("open/{slot}")])["doing"].clone();
+    assert_eq!(kept.keys().collect::<Vec<_>>(), ["calls/4", "ended/0", "ended/1", "table"]);
+    let doing = |slot: u32| value(&kept["calls/4"])[slot.to_string()]["doing"].clone();
     assert_eq!([doing(66), doing(67), doing(69), doing(70)], ["sent", "backing_off", "sent", "queued"]);
     assert!(load(&kept, 7).is_ok());
     assert_eq!((SHARE, QUEUE, ATTEMPTS), (3, 4, 3), "they all have a place to be in");
 }
 
-/// Changes one field of one key, and loads.
+/// Changes one field of one key, or adds it, and loads.
 fn refused(key: &str, path: &str, field: Value) -> String {
     let mut kept = example();
     let mut state = value(&kept[key]);
-    *state.pointer_mut(path).expect("the field is there") = field;
+    let (parent, last) = path.rsplit_once('/').expect("a path begins with a slash");
+    match state.pointer_mut(parent).expect("its place is there") {
+        Value::Object(fields) => drop(fields.insert(last.to_owned(), field)),
+        list => list[last.parse::<usize>().expect("it is a list")] = field,
+    }
     kept.insert(key.to_owned(), state.to_string().into_bytes());
     load(&kept, 1).expect_err(key).0
 }
@@ -233,7 +251,7 @@ fn refused(key: &str, path: &str, field: Value) -> String {
 fn what_does_not_fit_is_refused_with_its_key() {
     let far = json!(1_u64 << 49);
     let contradictions = [
-        ("table", "/next_slot", json!(70), "open/70", "the next slot of `table` is 70"),
+        ("table", "/next_slot", json!(70), "calls/4", "slot 70, and the next slot of `table` is 70"),
         ("table", "/next_slot", far.clone(), "table", "beyond"),
         ("table", "/next_slot", json!(-1), "table", "invalid value"),
         ("table", "/ended", far, "table", "beyond"),
@@ -242,25 +260,27 @@ fn what_does_not_fit_is_refused_with_its_key() {
         ("table", "/ended", json!(64), "ended/1", "should have 0 of 64"),
         ("table", "/ended", json!(129), "ended/2", "missing"),
         ("table", "/ended", json!(u64::MAX), "table", "beyond"),
-        ("table", "/down", json!(true), "open/70", "the spoke is down"),
+        ("table", "/down", json!(true), "calls/4", "slot 70 waits, and the spoke is down"),
         ("table", "/down", json!("no"), "table", "invalid type"),
         ("ended/0", "/0/0", json!("op-0/1/1/"), "ended/0", "ce_callid"),
         ("ended/0", "/0/0", json!("op-1/1/1"), "ended/0", "call op-1/1/1 is open"),
         ("ended/0", "/0/0", json!("op-2/1/1064"), "ended/1", "has ended twice"),
         ("ended/1", "/0/1", json!(1), "ended/1", "invalid type"),
         ("ended/1", "/0", json!(null), "ended/1", "invalid type"),
-        ("open/66", "/doing", json!("asleep"), "open/66", "unknown variant"),
-        ("open/66", "/doing", json!("queued"), "open/66", "it waits and was sent, or neither"),
-        ("open/70", "/doing", json!("sent"), "open/70", "it waits and was sent, or neither"),
-        ("open/66", "/attempt", json!(0), "open/66", "it waits and was sent, or neither"),
-        ("open/66", "/attempt", json!(u32::MAX), "open/66", "no deadline"),
-        ("open/70", "/generation", json!(0), "open/70", "no deadline"),
-        ("open/66", "/generation", json!(u32::MAX), "open/66", "armed too often"),
-        ("open/66", "/spent_ms", json!(901), "open/66", "beyond its time"),
-        ("open/66", "/armed_ms", json!(u64::MAX), "open/66", "beyond its time"),
-        ("open/66", "/call/id", json!("op-2/1/2"), "open/6", "has the same call"),
-        ("open/66", "/call/id", json!("op 1/1/1"), "open/66", "operation"),
-        ("open/66", "/call", json!({}), "open/66", "missing field"),
+        ("calls/4", "/66/doing", json!("asleep"), "calls/4", "unknown variant"),
+        ("calls/4", "/66/doing", json!("queued"), "calls/4", "it waits and was sent, or neither"),
+        ("calls/4", "/70/doing", json!("sent"), "calls/4", "it waits and was sent, or neither"),
+        ("calls/4", "/66/attempt", json!(0), "calls/4", "it waits and was sent, or neither"),
+        ("calls/4", "/66/attempt", json!(u32::MAX), "calls/4", "no deadline"),
+        ("calls/4", "/70/generation", json!(0), "calls/4", "no deadline"),
+        ("calls/4", "/66/generation", json!(u32::MAX), "calls/4", "armed too often"),
+        ("calls/4", "/66/spent_ms", json!(901), "calls/4", "beyond its time"),
+        ("calls/4", "/66/armed_ms", json!(u64::MAX), "calls/4", "beyond its time"),
+        ("calls/4", "/66/call/id", json!("op-2/1/2"), "calls/4", "has the same call"),
+        ("calls/4", "/66/call/id", json!("op 1/1/1"), "calls/4", "operation"),
+        ("calls/4", "/66/call", json!({}), "calls/4", "missing field"),
+        ("calls/4", "/64", json!({}), "calls/4", "missing field"),
+        ("calls/4", "/sixty", json!({}), "calls/4", "invalid"),
     ];
     for (key, path, field, named, why) in contradictions {
         let refused = refused(key, path, field.clone());
@@ -271,8 +291,9 @@ fn what_does_not_fit_is_refused_with_its_key() {
 #[test]
 fn a_queue_without_anything_in_flight_would_wait_for_ever_and_is_refused() {
     let mut kept = example();
-    kept.retain(|key, _| !["open/66", "open/67", "open/69"].contains(&key.as_str()));
-    assert_eq!(load(&kept, 1).unwrap_err().0, "saved `open/70` does not fit: it waits, and nothing is in flight");
+    let queued = json!({ "70": value(&kept["calls/4"])["70"] });
+    kept.insert("calls/4".to_owned(), queued.to_string().into_bytes());
+    assert_eq!(load(&kept, 1).unwrap_err().0, "saved `calls/4` does not fit: slot 70 waits, and nothing is in flight");
 }
 
 #[test]
@@ -283,13 +304,10 @@ fn a_key_that_is_missing_unknown_or_too_many_is_refused() {
         let refused = load(&kept, 1).unwrap_err().0;
         assert!(refused.contains(&format!("saved `{named}` does not fit: it is missing")), "{refused}");
     }
-    let end = || b"[]".to_vec();
-    let open = |kept: &Kept| kept["open/70"].clone();
-    for unknown in
-        ["", "tables", "open", "open/", "open/x", "open/070", "open/-1", "ended", "ended/01", "ended/2", "x/1"]
-    {
+    let unknown = ["", "tables", "calls", "calls/", "calls/x", "calls/04", "calls/-1", "calls/5", "open/70"];
+    for unknown in unknown.into_iter().chain(["ended", "ended/01", "ended/2", "x/1"]) {
         let mut kept = example();
-        let state = if unknown.starts_with("open") { open(&kept) } else { end() };
+        let state = if unknown.starts_with("calls") { kept["calls/4"].clone() } else { b"[]".to_vec() };
         kept.insert(unknown.to_owned(), state);
         let refused = load(&kept, 1).unwrap_err().0;
         assert!(refused.contains(&format!("saved `{unknown}` does not fit")), "{unknown}: {refused}");
@@ -347,17 +365,27 @@ fn the_form_is_that_of_its_version() {
     }
 }
 
+/// The states of a version's example, as its build saved them.
+fn saved_by(version: u32) -> Kept {
+    let file = std::fs::read_to_string(golden(version)).expect("the file is kept");
+    let states: BTreeMap<String, Value> = serde_json::from_str(&file).expect("it is JSON");
+    states.into_iter().map(|(key, state)| (key, state.to_string().into_bytes())).collect()
+}
+
+fn loaded_by(version: u32) -> (WorkerTable, BTreeSet<String>) {
+    let mut table = WorkerTable::new(settings(), 1);
+    for (key, state) in saved_by(version) {
+        assert_eq!(table.load(&Stored::new(&key, version, &state)), Ok(()));
+    }
+    let open = table.loaded().expect("it fits").iter().map(ToString::to_string).collect();
+    (table, open)
+}
+
 /// A lane that an older build has saved goes on.
 #[test]
 fn every_form_that_ever_was_loads() {
     for version in 1..=VERSION {
-        let file = std::fs::read_to_string(golden(version)).expect("the file is kept");
-        let states: BTreeMap<String, Value> = serde_json::from_str(&file).expect("it is JSON");
-        let mut table = WorkerTable::new(settings(), 1);
-        for (key, state) in states {
-            assert_eq!(table.load(&Stored::new(&key, version, state.to_string().as_bytes())), Ok(()));
-        }
-        let open: BTreeSet<_> = table.loaded().expect("it fits").iter().map(ToString::to_string).collect();
+        let (mut table, open) = loaded_by(version);
         assert_eq!(open, BTreeSet::from(["op-1".to_owned(), "op-2".to_owned()]));
         assert_eq!(table.len(), 4);
         let mut effects = Vec::new();
@@ -365,4 +393,29 @@ fn every_form_that_ever_was_loads() {
         let sent = Deadline::Register { key: 70, generation: 2, after_ms: 100 };
         assert!(effects.contains(&WorkerEffect::Deadline(sent)), "the one that waited has its place: {effects:?}");
     }
+}
+
+/// The head names one version for all keys: so with the next save none of an older one is left.
+#[test]
+fn what_an_older_build_has_saved_has_the_form_of_this_one_after_the_next_save() {
+    for version in 1..=VERSION {
+        let (mut kept, (mut table, _)) = (saved_by(version), loaded_by(version));
+        let changed = save(&mut table, &mut kept);
+        assert_eq!(changed.is_empty(), version == VERSION, "{changed:?}");
+        let values = |kept: &Kept| kept.iter().map(|(key, state)| (key.clone(), value(state))).collect::<Vec<_>>();
+        assert_eq!(values(&kept), values(&saved_by(VERSION)));
+        assert!(save(&mut table, &mut kept).is_empty());
+        assert!(load(&kept, 3).is_ok());
+    }
+}
+
+/// A call that has gone between the loading and the save leaves no key of either form.
+#[test]
+fn what_an_older_build_has_saved_and_goes_leaves_nothing() {
+    let (mut kept, (mut table, _)) = (saved_by(1), loaded_by(1));
+    for n in [1, 2, 4, 5] {
+        table.command(CallCommand::Abandon(id(n)), &mut Vec::new());
+    }
+    save(&mut table, &mut kept);
+    assert_eq!(kept.keys().collect::<Vec<_>>(), ["ended/0", "ended/1", "table"]);
 }

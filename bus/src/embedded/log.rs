@@ -1,6 +1,7 @@
 //! One partition: records by offset, with what keeps it bounded.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::btree_map::{BTreeMap, OccupiedEntry};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -195,11 +196,10 @@ impl Log {
     }
 
     fn pop_below(&mut self, floor: u64) -> bool {
-        let Some((&offset, _)) = self.records.first_key_value().filter(|(offset, _)| **offset < floor) else {
-            return false;
-        };
-        let record = Self::remove(&mut self.records, &mut self.bytes, offset);
-        if let (Some(keys), Some(Held { key: Some(key), .. })) = (&mut self.keys, record) {
+        let oldest = self.records.first_entry().filter(|oldest| *oldest.key() < floor);
+        let Some((offset, record)) = oldest.map(OccupiedEntry::remove_entry) else { return false };
+        self.bytes -= record.size() + OVERHEAD;
+        if let (Some(keys), Some(key)) = (&mut self.keys, record.key) {
             keys.last.remove(&key);
         }
         self.bounds.low = offset + 1;

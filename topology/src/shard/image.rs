@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use bus::{Headers, Outgoing, Record, Route};
+use bus::{Outgoing, Record, Route};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -231,12 +231,13 @@ impl Image {
 
     /// What whoever goes on writing has to know of it.
     pub(super) fn account(&self) -> Account {
-        let mut account = Account::default();
-        for (key, entry) in self.entries.iter().filter(|(key, _)| ***key != *HEAD) {
-            // It was compared with what is there; of a snapshot that is not used nobody asks.
-            account.put(Arc::clone(key), entry.sum.unwrap_or_default());
-        }
-        account
+        let others = self.entries.iter().filter(|(key, _)| ***key != *HEAD);
+        // Each sum was compared with what is there; of a snapshot that is not used nobody asks.
+        let sums: BTreeMap<_, _> =
+            others.map(|(key, entry)| (Arc::clone(key), entry.sum.unwrap_or_default())).collect();
+        let all = sums.values().fold(0, |all, sum| all ^ sum);
+        let parts = sums.keys().filter(|key| key.starts_with(PART)).count();
+        Account { sums, all, parts, stale: Vec::new() }
     }
 }
 
@@ -262,19 +263,25 @@ pub(super) fn timers_key(component: &str, block: u64) -> String {
 pub(super) struct Account {
     sums: BTreeMap<Arc<str>, u64>,
     all: u64,
+    /// How many of the keys are the rest of a long state: mostly none, and then none has to be looked for.
+    parts: usize,
     /// Keys of a snapshot that could not be used: deleted with the next one, where that has not written them.
     stale: Vec<Arc<str>>,
 }
 
 impl Account {
     fn put(&mut self, key: Arc<str>, sum: u64) {
-        self.all ^= sum ^ self.sums.insert(key, sum).unwrap_or(0);
+        let is_part = key.starts_with(PART);
+        let before = self.sums.insert(key, sum);
+        self.all ^= sum ^ before.unwrap_or(0);
+        self.parts += usize::from(is_part && before.is_none());
     }
 
     fn remove(&mut self, key: &str) -> bool {
-        let sum = self.sums.remove(key);
-        self.all ^= sum.unwrap_or(0);
-        sum.is_some()
+        let Some(sum) = self.sums.remove(key) else { return false };
+        self.all ^= sum;
+        self.parts -= usize::from(key.starts_with(PART));
+        true
     }
 
     /// The same keys, none of which can be used: the lane was read from its inbox.
@@ -309,15 +316,14 @@ impl<'a> Writer<'a> {
                     self.put(name.into(), parts, piece);
                 }
             }
-            None => self.remove(&key),
+            None => {
+                self.remove(&key);
+            }
         }
         // What it had more of before.
-        for part in parts.max(1).. {
-            let name = part_key(&key, part);
-            if !self.account.sums.contains_key(&*name) {
-                break;
-            }
-            self.remove(&name);
+        let mut part = parts.max(1);
+        while self.account.parts > 0 && self.remove(&part_key(&key, part)) {
+            part += 1;
         }
     }
 
@@ -325,40 +331,39 @@ impl<'a> Writer<'a> {
     pub(super) fn end(mut self, lane: LaneHead) -> Vec<Outgoing> {
         for key in std::mem::take(&mut self.account.stale) {
             if !self.account.sums.contains_key(&key) {
-                self.write(&key, Headers::default(), Bytes::new());
+                self.write(&key, &[], Bytes::new());
             }
         }
         let head =
             Head { format: FORMAT, lane, records: self.account.sums.len() as u64, sum: sum_text(self.account.all) };
         let value = serde_json::to_vec(&head).expect("a head is plain data");
-        let covers = (COVERS, head.lane.position.to_string());
-        let headers = [(SUM, sum_text(sum_of(HEAD, &value))), covers].into_iter().collect();
-        self.write(HEAD, headers, value.into());
+        let (sum, covers) = (sum_text(sum_of(HEAD, &value)), head.lane.position.to_string());
+        self.write(HEAD, &[(SUM, &sum), (COVERS, &covers)], value.into());
         self.records
     }
 
     fn put(&mut self, key: Arc<str>, parts: usize, value: Bytes) {
         let sum = sum_of(&key, &value);
-        let more = (parts > 1).then(|| (PARTS, parts.to_string()));
-        let headers = std::iter::once((SUM, sum_text(sum))).chain(more).collect();
-        self.write(&key, headers, value);
+        let (text, parts) = (sum_text(sum), (parts > 1).then(|| parts.to_string()));
+        match &parts {
+            None => self.write(&key, &[(SUM, &text)], value),
+            Some(parts) => self.write(&key, &[(SUM, &text), (PARTS, parts)], value),
+        }
         self.account.put(key, sum);
     }
 
-    fn remove(&mut self, key: &str) {
-        if self.account.remove(key) {
-            self.write(key, Headers::default(), Bytes::new());
+    /// False where it was not there.
+    fn remove(&mut self, key: &str) -> bool {
+        let was_there = self.account.remove(key);
+        if was_there {
+            self.write(key, &[], Bytes::new());
         }
+        was_there
     }
 
-    fn write(&mut self, key: &str, headers: Headers, value: Bytes) {
-        self.records.push(Outgoing {
-            topic: Arc::clone(&self.topic),
-            route: Route::To(self.lane),
-            key: Some(Bytes::copy_from_slice(key.as_bytes())),
-            headers,
-            value,
-        });
+    fn write(&mut self, key: &str, headers: &[(&str, &str)], value: Bytes) {
+        let (topic, route) = (Arc::clone(&self.topic), Route::To(self.lane));
+        self.records.push(Outgoing::packed_with(topic, route, key, headers, value));
     }
 }
 

@@ -7,12 +7,13 @@ use std::sync::Arc;
 
 use coordinator::Deadline;
 use serde::{Deserialize, Serialize};
-use topology::{Changes, Saver, Unreadable};
+use topology::{Saver, Unreadable};
 use wire::call::Call;
 use wire::{CallId, OperationId};
 
 use super::WorkerEffect;
 use super::ends::{End, Ends};
+use super::open::Open;
 use super::saved::misfit;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,7 +24,7 @@ pub(super) enum Doing {
     BackingOff,
 }
 
-/// One that is open. As it stands here it is saved, under `open/` and its slot.
+/// One that is open. As it stands here it is saved, by its slot.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Conversation {
@@ -63,7 +64,8 @@ fn place(id: &CallId) -> Place {
 /// The calls of one operation.
 #[derive(Debug, Default)]
 struct OfOperation {
-    open: BTreeMap<Place, Conversation>,
+    /// Their slots.
+    open: BTreeMap<Place, u64>,
     /// How those among the newest of all ended, to name what comes after: true where the spoke had answered.
     ended: BTreeMap<Place, bool>,
 }
@@ -88,17 +90,15 @@ pub(super) enum Known<'a> {
 pub(super) struct Calls {
     /// Those that have a call which is open, or whose end is remembered.
     operations: BTreeMap<OperationId, OfOperation>,
-    slots: BTreeMap<u64, CallId>,
+    open: Open,
     next_slot: u64,
     ends: Ends,
-    /// The slots.
-    changes: Changes<u64>,
 }
 
 impl Calls {
     /// How many are open.
     pub(super) fn len(&self) -> usize {
-        self.slots.len()
+        self.open.len()
     }
 
     pub(super) fn next_slot(&self) -> u64 {
@@ -114,7 +114,7 @@ impl Calls {
 
     pub(super) fn known(&self, id: &CallId) -> Known<'_> {
         let Some(calls) = self.operations.get(&id.operation) else { return Known::Nothing };
-        if let Some(conversation) = calls.open.get(&place(id)) {
+        if let Some(conversation) = calls.open.get(&place(id)).and_then(|slot| self.open.get(*slot)) {
             return Known::Open(conversation);
         }
         calls.ended.get(&place(id)).map_or(Known::Nothing, |answered| Known::Ended(*answered))
@@ -122,17 +122,23 @@ impl Calls {
 
     /// The open call that has this slot.
     pub(super) fn at(&self, slot: u64) -> Option<&Conversation> {
-        conversation(&self.operations, self.slots.get(&slot)?)
+        self.open.get(slot)
     }
 
     /// The open calls in the order of their slots, which is that of their beginning.
     pub(super) fn open(&self) -> impl Iterator<Item = &Conversation> {
-        self.slots.values().filter_map(|id| conversation(&self.operations, id))
+        self.open.iter()
     }
 
     /// The open calls of an operation.
     pub(super) fn open_of(&self, operation: &OperationId) -> impl Iterator<Item = &Conversation> {
-        self.operations.get(operation).into_iter().flat_map(|calls| calls.open.values())
+        let slots = self.operations.get(operation).into_iter().flat_map(|calls| calls.open.values());
+        slots.filter_map(|slot| self.open.get(*slot))
+    }
+
+    /// True where an operation has an open call.
+    pub(super) fn has_open(&self, operation: &OperationId) -> bool {
+        self.operations.get(operation).is_some_and(|calls| !calls.open.is_empty())
     }
 
     /// The operations that have an open call.
@@ -144,22 +150,20 @@ impl Calls {
 
     /// The open call that has this slot, to be changed.
     pub(super) fn change(&mut self, slot: u64) -> Option<&mut Conversation> {
-        let id = self.slots.get(&slot)?;
-        self.changes.changed(&slot);
-        self.operations.get_mut(&id.operation)?.open.get_mut(&place(id))
+        self.open.get_mut(slot)
     }
 
     /// A new call; none where it is known.
     pub(super) fn begin(&mut self, call: Call) -> Option<&mut Conversation> {
-        let id = call.id.clone();
-        let calls = self.operations.entry(id.operation.clone()).or_default();
-        if calls.knows(place(&id)) {
+        let calls = self.operations.entry(call.id.operation.clone()).or_default();
+        let place = place(&call.id);
+        if calls.knows(place) {
             return None;
         }
         let slot = self.next_slot;
         self.next_slot += 1;
-        self.changes.changed(&slot);
-        let begun = Conversation {
+        calls.open.insert(place, slot);
+        Some(self.open.insert(Conversation {
             slot,
             doing: Doing::Queued,
             attempt: 0,
@@ -167,10 +171,7 @@ impl Calls {
             spent_ms: 0,
             armed_ms: 0,
             call: Arc::new(call),
-        };
-        let begun = calls.open.entry(place(&id)).or_insert(begun);
-        self.slots.insert(slot, id);
-        Some(begun)
+        }))
     }
 
     /// A call that ends before it began, unanswered; false where it is known.
@@ -187,12 +188,10 @@ impl Calls {
     /// Takes an open call out, and keeps how it ended, so that it does not begin a second time.
     pub(super) fn end(&mut self, id: &CallId, answered: bool) -> Option<Conversation> {
         let calls = self.operations.get_mut(&id.operation)?;
-        let conversation = calls.open.remove(&place(id))?;
+        let slot = calls.open.remove(&place(id))?;
         calls.ended.insert(place(id), answered);
-        self.slots.remove(&conversation.slot);
-        self.changes.gone(&conversation.slot);
         self.remember((id.clone(), answered));
-        Some(conversation)
+        self.open.remove(slot)
     }
 
     /// A call has ended: of the oldest one too many is forgotten how it did.
@@ -210,22 +209,31 @@ impl Calls {
     // ---- saved, and loaded --------------------------------------------------------------------------------------------
 
     pub(super) fn save(&mut self, saver: &mut Saver<'_>) {
-        let Self { operations, slots, ends, changes, .. } = self;
-        changes.save(saver, |slot| format!("open/{slot}"), |slot| conversation(operations, slots.get(slot)?));
-        ends.save(saver);
+        self.open.save(saver);
+        self.ends.save(saver);
     }
 
-    /// Takes in an open call that was saved; false where one is open already that has its slot or its id.
-    pub(super) fn load(&mut self, conversation: Conversation) -> bool {
-        let (slot, id) = (conversation.slot, conversation.call.id.clone());
-        let open = &mut self.operations.entry(id.operation.clone()).or_default().open;
-        if open.contains_key(&place(&id)) || self.slots.contains_key(&slot) {
-            return false;
-        }
-        open.insert(place(&id), conversation);
-        self.slots.insert(slot, id);
-        self.changes.loaded(slot);
-        true
+    /// Takes in a block of open calls; false where one is open already that has the slot or the id of one of them.
+    pub(super) fn load(&mut self, block: u64, conversations: BTreeMap<u64, Conversation>) -> bool {
+        self.open.loaded(block);
+        conversations.into_iter().all(|(slot, conversation)| self.take(Conversation { slot, ..conversation }))
+    }
+
+    /// The same for one as version 1 saved it, under its slot. It is to be saved anew.
+    pub(super) fn load_single(&mut self, slot: u64, conversation: Conversation) -> bool {
+        self.open.loaded_single(slot);
+        self.take(Conversation { slot, ..conversation })
+    }
+
+    /// The key that an open call was loaded from.
+    pub(super) fn key_of(&self, slot: u64) -> String {
+        self.open.key_of(slot)
+    }
+
+    fn take(&mut self, conversation: Conversation) -> bool {
+        let (slot, id) = (conversation.slot, &conversation.call.id);
+        let calls = self.operations.entry(id.operation.clone()).or_default();
+        calls.open.insert(place(id), slot).is_none() && self.open.take(conversation)
     }
 
     /// Takes in what else was saved.
@@ -240,8 +248,4 @@ impl Calls {
         (self.next_slot, self.ends) = (next_slot, ends);
         Ok(())
     }
-}
-
-fn conversation<'a>(operations: &'a BTreeMap<OperationId, OfOperation>, id: &CallId) -> Option<&'a Conversation> {
-    operations.get(&id.operation)?.open.get(&place(id))
 }

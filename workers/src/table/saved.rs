@@ -3,11 +3,14 @@
 //! | key | state |
 //! |---|---|
 //! | `table` | what is single: the next slot, how many calls ever ended, whether the spoke is down |
-//! | `open/<slot>` | an open conversation, with its call |
+//! | `calls/<block>` | open conversations with neighbouring slots, each with its call; see [`super::open`] |
 //! | `ended/<block>` | how 64 of the newest calls ended; see [`super::ends`] |
 //!
 //! The rest follows from it. A call that waits keeps its slot, slots are given in order and a call never waits a second time: so those that
 //! wait, by their slots, are the queue. Those that do not wait are in flight. Settings come with the owner.
+//!
+//! Version 1 has each open conversation by itself, under `open/<slot>`. It is read, and what is saved next deletes these keys and writes the
+//! blocks.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -19,9 +22,13 @@ use topology::{Saver, Stored, Unreadable};
 use super::WorkerTable;
 use super::calls::{Conversation, Doing};
 use super::ends::{End, Ends};
+use super::open;
 
 /// The version of this form. A golden file holds it fast: another form is a new version, and reads this one too.
-pub(crate) const FORM: u32 = 1;
+pub(crate) const FORM: u32 = 2;
+
+/// The version that has a key for each open conversation.
+const SINGLES: u32 = 1;
 
 /// The key of what is single.
 const TABLE: &str = "table";
@@ -68,16 +75,20 @@ impl WorkerTable {
     /// Where it cannot be read, or does not fit its key.
     pub fn load(&mut self, stored: &Stored<'_>) -> Result<(), Unreadable> {
         let key = stored.key();
-        if stored.version() != FORM {
-            return Err(misfit(key, format!("its version is {}, and this build reads {FORM}", stored.version())));
+        let version = stored.version();
+        if !(SINGLES..=FORM).contains(&version) {
+            return Err(misfit(key, format!("its version is {version}, and this build reads {SINGLES} to {FORM}")));
         }
         let fresh = if key == TABLE {
             self.saved.single.replace(stored.read()?).is_none()
-        } else if let Some(slot) = number(stored, "open") {
-            let mut conversation: Conversation = stored.read()?;
-            conversation.slot = slot;
+        } else if let Some(block) = number(stored, "calls").filter(|_| version > SINGLES) {
+            let conversations: BTreeMap<u64, Conversation> = stored.read()?;
+            check_block(block, &conversations).map_err(|why| misfit(key, why))?;
+            self.calls.load(block, conversations)
+        } else if let Some(slot) = number(stored, "open").filter(|_| version == SINGLES) {
+            let conversation: Conversation = stored.read()?;
             check(&conversation).map_err(|why| misfit(key, why))?;
-            self.calls.load(conversation)
+            self.calls.load_single(slot, conversation)
         } else if let Some(block) = number(stored, "ended") {
             self.saved.ends.insert(block, stored.read()?).is_none()
         } else {
@@ -102,7 +113,8 @@ impl WorkerTable {
             return Err(misfit(TABLE, format!("its numbers are beyond {NUMBERS}")));
         }
         if let Some(slot) = self.calls.open().map(|open| open.slot).find(|slot| *slot >= next_slot) {
-            return Err(misfit(&format!("open/{slot}"), format!("the next slot of `{TABLE}` is {next_slot}")));
+            let why = format!("it has slot {slot}, and the next slot of `{TABLE}` is {next_slot}");
+            return Err(misfit(&self.calls.key_of(slot), why));
         }
         let ends = Ends::loaded(ended, ends)?;
         self.calls.loaded(next_slot, ends)?;
@@ -112,7 +124,7 @@ impl WorkerTable {
         self.in_flight = self.calls.len() - self.queue.len();
         if let Some(slot) = self.queue.first().filter(|_| down || self.in_flight == 0) {
             let why = if down { "the spoke is down" } else { "nothing is in flight" };
-            return Err(misfit(&format!("open/{slot}"), format!("it waits, and {why}")));
+            return Err(misfit(&self.calls.key_of(*slot), format!("slot {slot} waits, and {why}")));
         }
         self.down = down;
         Ok(self.calls.operations().map(|operation| Arc::clone(operation.shared())).collect())
@@ -121,6 +133,20 @@ impl WorkerTable {
     fn single(&self) -> Single {
         Single { next_slot: self.calls.next_slot(), ended: self.calls.ended(), down: self.down }
     }
+}
+
+/// What holds for every block.
+fn check_block(block: u64, conversations: &BTreeMap<u64, Conversation>) -> Result<(), String> {
+    if conversations.is_empty() {
+        return Err("it is empty".into());
+    }
+    for (slot, conversation) in conversations {
+        if open::block_of(*slot) != block {
+            return Err(format!("slot {slot} is of another block"));
+        }
+        check(conversation).map_err(|why| format!("slot {slot}: {why}"))?;
+    }
+    Ok(())
 }
 
 /// What holds for every open conversation, whatever the settings were.
