@@ -109,7 +109,7 @@ impl Timers {
 
     /// How many stand in the wheel, and how many are armed as ones that do: as many as that where all is well.
     pub(crate) fn in_wheel(&self) -> (usize, usize) {
-        let entered = self.armed.values().filter(|armed| matches!(armed.due, Due::Entered(..))).count();
+        let entered = self.armed.iter().filter(|(_, armed)| matches!(armed.due, Due::Entered(..))).count();
         (self.wheel.len(), entered)
     }
 
