@@ -1,0 +1,201 @@
+//! The open step of an operation: its calls, and what their ends make of it.
+
+use wire::WallTime;
+use wire::call::{Call, CallCommand, CallEnd, CallOutcome};
+
+use super::{CallState, Compensation, OpenCall, OpenStep, Place, Running, call_id};
+use crate::machine::Workflows;
+use crate::workflow::{Barrier, CallFailure, Event, Mode, StepSpec};
+
+impl<W: Workflows> Running<W> {
+    /// Abandons what is open.
+    pub(crate) fn close_step(&mut self, send: &mut impl FnMut(CallCommand)) {
+        let Some(open) = self.open.take() else { return };
+        for (i, call) in open.calls.iter().enumerate() {
+            if call.state == CallState::Open {
+                send(CallCommand::Abandon(call_id(&self.id, open.number, i)));
+            }
+        }
+    }
+
+    pub(crate) fn open_step(
+        &mut self,
+        at: WallTime,
+        step: StepSpec,
+        send: &mut impl FnMut(CallCommand),
+    ) -> Option<Event> {
+        let calls = step.calls.into_iter().map(|spec| OpenCall { spec, undoes: Vec::new(), state: CallState::Waiting });
+        self.open(at, step.name, step.mode, step.barrier, calls.collect(), send);
+        self.barrier()
+    }
+
+    pub(super) fn open(
+        &mut self,
+        at: WallTime,
+        name: &'static str,
+        mode: Mode,
+        barrier: Barrier,
+        calls: Vec<OpenCall>,
+        send: &mut impl FnMut(CallCommand),
+    ) {
+        self.steps += 1;
+        let count = calls.len();
+        self.note(at, format!("step {}, {name}: {count} {}", self.steps, if count == 1 { "call" } else { "calls" }));
+        self.open = Some(OpenStep { number: self.steps, name, mode, barrier, undoing: false, calls });
+        let first = if mode == Mode::OneByOne { count.min(1) } else { count };
+        (0..first).for_each(|i| self.send_call(i, send));
+    }
+
+    fn send_call(&mut self, i: usize, send: &mut impl FnMut(CallCommand)) {
+        let Some(open) = &mut self.open else { return };
+        let id = call_id(&self.id, open.number, i);
+        let call = &mut open.calls[i];
+        call.state = CallState::Open;
+        let spec = &mut call.spec;
+        if let Some(undo) = spec.undo.take() {
+            self.compensations.push(Compensation {
+                call: Place::of(&id),
+                mode: open.mode,
+                tag: spec.tag,
+                service: spec.service,
+                key: spec.key.clone(),
+                undo,
+                undone: false,
+                never_sent: false,
+            });
+        }
+        send(CallCommand::Start(Call {
+            id,
+            service: spec.service.into(),
+            key: spec.key.clone(),
+            what: spec.what.clone(),
+            body: std::mem::take(&mut spec.body),
+            undoes: call.undoes.iter().map(|place| place.id(&self.id)).collect(),
+            lane: 0,
+            within_ms: spec.within_ms,
+            swallow: spec.swallow,
+        }));
+    }
+
+    /// A call ended: the events that come of it; none where nobody waits for it.
+    pub(crate) fn call_ended(
+        &mut self,
+        at: WallTime,
+        end: CallEnd,
+        send: &mut impl FnMut(CallCommand),
+    ) -> Option<Vec<Event>> {
+        if self.open.as_ref().is_none_or(|open| open.number != end.id.step) {
+            return self.never_sent(at, &end, send);
+        }
+        let open = self.open.as_mut()?;
+        let i = usize::try_from(end.id.n.checked_sub(1)?).ok()?;
+        let call = open.calls.get_mut(i).filter(|call| call.state == CallState::Open)?;
+        let tag = call.spec.tag;
+        let (undoing, mode) = (open.undoing, open.mode);
+        let mut events = Vec::new();
+        match end.outcome {
+            CallOutcome::Replied(body) => {
+                call.state = CallState::Done;
+                if undoing {
+                    let undone = call.undoes.clone();
+                    self.compensations.iter_mut().filter(|c| undone.contains(&c.call)).for_each(|c| c.undone = true);
+                } else {
+                    events.push(Event::Replied { tag, body });
+                }
+                if mode == Mode::OneByOne {
+                    self.send_next(send);
+                }
+            }
+            outcome @ (CallOutcome::Refused(_) | CallOutcome::TimedOut) => {
+                call.state = CallState::Failed;
+                let what = call.spec.what.clone();
+                let failure = CallFailure { tag, what, outcome, attempts: end.attempts };
+                self.note(at, describe(&failure));
+                if undoing {
+                    if mode == Mode::OneByOne {
+                        self.send_next(send);
+                    }
+                } else {
+                    // What was refused at the first sending was certainly not done.
+                    let not_done = match failure.outcome {
+                        CallOutcome::Refused(_) => failure.attempts <= 1,
+                        CallOutcome::TimedOut | CallOutcome::Replied(_) => failure.attempts == 0,
+                    };
+                    if not_done {
+                        self.compensations.retain(|done| done.undo.always || done.call != Place::of(&end.id));
+                    }
+                    if self.can_still_pass() {
+                        if mode == Mode::OneByOne {
+                            self.send_next(send);
+                        }
+                        return Some(events);
+                    }
+                    self.close_step(send);
+                    events.push(Event::Failed(failure));
+                    return Some(events);
+                }
+            }
+        }
+        if undoing {
+            events.extend(self.undo_barrier(at, send));
+        } else {
+            events.extend(self.barrier());
+        }
+        Some(events)
+    }
+
+    /// A call of a step that is over was never sent, as its worker says now: it need not be undone, and is not.
+    fn never_sent(&mut self, at: WallTime, end: &CallEnd, send: &mut impl FnMut(CallCommand)) -> Option<Vec<Event>> {
+        if end.attempts > 0 || matches!(end.outcome, CallOutcome::Replied(_)) {
+            return None;
+        }
+        let place = Place::of(&end.id);
+        let matches = |done: &&mut Compensation| done.call == place && !done.undone && !done.undo.always;
+        let done = self.compensations.iter_mut().find(matches)?;
+        (done.undone, done.never_sent) = (true, true);
+        let Some(open) = self.open.as_mut().filter(|open| open.undoing) else { return Some(Vec::new()) };
+        let (number, undo) = (open.number, open.calls.iter().position(|call| call.undoes.contains(&place)));
+        if let Some((i, call)) = undo.and_then(|i| Some((i, open.calls.get_mut(i)?))) {
+            if call.state == CallState::Open {
+                send(CallCommand::Abandon(call_id(&self.id, number, i)));
+            }
+            call.state = CallState::Done;
+            if open.mode == Mode::OneByOne && open.count(CallState::Open) == 0 {
+                self.send_next(send);
+            }
+        }
+        Some(self.undo_barrier(at, send).into_iter().collect())
+    }
+
+    fn send_next(&mut self, send: &mut impl FnMut(CallCommand)) {
+        let waiting = |open: &OpenStep| open.calls.iter().position(|call| call.state == CallState::Waiting);
+        if let Some(i) = self.open.as_ref().and_then(waiting) {
+            self.send_call(i, send);
+        }
+    }
+
+    /// The event of a step that has the answers it needs.
+    pub(crate) fn barrier(&self) -> Option<Event> {
+        let open = self.open.as_ref()?;
+        let passed = open.count(CallState::Done) >= open.needed();
+        passed.then_some(if open.barrier == Barrier::All { Event::AllReplied } else { Event::Enough })
+    }
+
+    /// True where the open step can still get the answers it needs.
+    fn can_still_pass(&self) -> bool {
+        let can = |open: &OpenStep| open.calls.len() - open.count(CallState::Failed) >= open.needed();
+        self.open.as_ref().is_some_and(can)
+    }
+}
+
+fn describe(failure: &CallFailure) -> String {
+    let sent = match failure.attempts {
+        0 => "never sent".to_owned(),
+        1 => "sent once".to_owned(),
+        n => format!("sent {n} times"),
+    };
+    match &failure.outcome {
+        CallOutcome::Refused(reason) => format!("{}: refused ({reason}), {sent}", failure.what),
+        CallOutcome::TimedOut | CallOutcome::Replied(_) => format!("{}: no answer in time, {sent}", failure.what),
+    }
+}

@@ -1,0 +1,62 @@
+//! How an operation is shown.
+
+use topology::DueTimes;
+use wire::answer::{Operation, PendingCall, Step, Until};
+
+use super::{CallState, OpenStep, Running, Standing, call_id, count};
+use crate::machine::Workflows;
+
+impl<W: Workflows> Running<W> {
+    /// The state's name, as it is shown.
+    pub(crate) fn state_name(&self) -> &'static str {
+        match self.standing {
+            Standing::Queued => "queued",
+            Standing::Parked(_) => "parked",
+            Standing::Running | Standing::Ended => self.machine.0.state(),
+        }
+    }
+
+    /// True where it works and is not answered.
+    pub(crate) fn is_active(&self) -> bool {
+        self.standing == Standing::Running && self.answer.is_none()
+    }
+
+    pub(crate) fn view(&self, timers: Option<(&dyn DueTimes, u64)>) -> Operation {
+        let live = self.standing != Standing::Ended;
+        let step = self.open.as_ref().map(|open| Step {
+            number: open.number,
+            name: open.name.to_owned(),
+            calls: count(open.calls.len()),
+            done: count(open.count(CallState::Done)),
+            pending: self.pending(open),
+        });
+        let at = timers.and_then(|(timers, timer)| timers.due(timer));
+        let person = self.signal.map(|awaited| Until { what: awaited.what.to_owned(), at });
+        let until = person.or_else(|| self.timer.as_ref().map(|timer| Until { what: timer.what.to_owned(), at }));
+        Operation {
+            operation: self.id.clone(),
+            key: self.key.to_string(),
+            workflow: self.machine.0.workflow().to_owned(),
+            state: self.state_name().to_owned(),
+            live,
+            step: step.filter(|_| live),
+            until,
+            signal: self.signal.map(|awaited| awaited.signal.to_owned()),
+            history: self.history.clone(),
+            answer: self.answer.clone(),
+        }
+    }
+
+    fn pending(&self, open: &OpenStep) -> Vec<PendingCall> {
+        let pending = open.calls.iter().enumerate().filter(|(_, call)| call.state == CallState::Open);
+        pending
+            .take(Step::SHOWN)
+            .map(|(i, call)| PendingCall {
+                call: call_id(&self.id, open.number, i),
+                what: call.spec.what.clone(),
+                service: call.spec.service.to_owned(),
+                conversation: None,
+            })
+            .collect()
+    }
+}
