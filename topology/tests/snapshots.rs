@@ -277,7 +277,7 @@ fn whoever_dies_and_when_the_sums_are_the_same() {
                     lanes.join();
                     lanes.join();
                 }
-                _ => {}
+                _nobody_dies => {}
             }
         }
         // Those who died last have sessions yet.

@@ -81,7 +81,7 @@ impl Workflow for Script {
         match event {
             Event::Replied { body, .. } if body != "turn the page" => return Ok(state),
             Event::Signal { body, .. } if body == &json!("no") => return Err(Illegal),
-            _ => {}
+            _turns_the_page => {}
         }
         // One that broke a rule is on its next page when it goes on.
         self.page += 1;

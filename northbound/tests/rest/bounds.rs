@@ -14,6 +14,11 @@ use wire::Code;
 use crate::support::up;
 use crate::world::{GOOD, World, assert_problem, flow, get, post, request};
 
+/// Of virtual time: the clock is paused, and jumps where nothing else is to do.
+async fn a_second() {
+    tokio::time::sleep(Duration::from_secs(1)).await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn who_sends_headers_slowly_is_cut_off_in_time() {
     let world = World::new();
@@ -28,7 +33,7 @@ async fn who_sends_headers_slowly_is_cut_off_in_time() {
             if client.write_all(&[*byte]).await.is_err() {
                 break;
             }
-            tokio::time::sleep(Duration::from_secs(1)).await;
+            a_second().await;
         }
     };
     tokio::select! {
@@ -59,7 +64,7 @@ async fn who_sends_a_body_slowly_is_told_so_in_time() {
     let mut world = World::new();
     let begun = tokio::time::Instant::now();
     let drops = stream::unfold((), |()| async {
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        a_second().await;
         Some((Ok::<_, Infallible>(Bytes::from_static(b" ")), ()))
     });
     let told = world.stopped(post().body(Body::from_stream(drops)).unwrap()).await;
