@@ -44,6 +44,7 @@ pub mod control;
 pub mod deployment;
 pub mod explain;
 pub mod hub_and_spokes;
+mod names;
 mod near;
 pub mod node;
 pub mod process;

@@ -40,6 +40,8 @@ use wire::owner::Note;
 use wire::topics::Topics;
 use wire::{CallId, Envelope, Kind, WallTime};
 
+use crate::names;
+
 /// So many calls are remembered, the newest: a call comes again only while its operation lives, which is minutes.
 const REMEMBERED: usize = 100_000;
 /// So many requests are taken in one turn: enough to share a commit.
@@ -119,6 +121,8 @@ struct Memory<S> {
     undone: BTreeSet<CallId>,
     /// What was remembered, the oldest first.
     order: VecDeque<CallId>,
+    /// How many messages were no request, and were dropped.
+    unreadable: u64,
     /// Where somebody looks: the calls that were handled since the last look, in order.
     journal: Option<Vec<Handled>>,
 }
@@ -136,7 +140,7 @@ impl<S: Spoke> Served<S> {
     /// A spoke that remembers nothing yet.
     pub fn new(spoke: S) -> Self {
         let (told, undone, order) = (BTreeMap::new(), BTreeSet::new(), VecDeque::new());
-        Self(Arc::new(Mutex::new(Memory { spoke, told, undone, order, journal: None })))
+        Self(Arc::new(Mutex::new(Memory { spoke, told, undone, order, unreadable: 0, journal: None })))
     }
 
     /// Forgets every call that it carried out or that was undone, as one does that has lost its memory: for tests.
@@ -145,6 +149,11 @@ impl<S: Spoke> Served<S> {
         memory.told.clear();
         memory.undone.clear();
         memory.order.clear();
+    }
+
+    /// How many messages came that were no request anybody could be answered: they were dropped.
+    pub fn unreadable(&self) -> u64 {
+        self.lock().unreadable
     }
 
     /// What it handled since the last time, in order; from the first time on it is written down.
@@ -314,9 +323,13 @@ impl<S: Spoke> SpokePart<S> {
         }
         self.next.insert(record.partition, record.offset + 1);
         self.moved.insert(record.partition);
-        // Who sent something that is no request has nobody to be told.
-        let Ok(envelope) = record.headers.envelope() else { return };
-        let Some(reply_to) = envelope.reply_to.as_deref() else { return };
+        let envelope = match record.headers.envelope() {
+            Ok(envelope) => envelope,
+            Err(error) => return self.unreadable(record, &error.to_string()),
+        };
+        let Some(reply_to) = envelope.reply_to.as_deref() else {
+            return self.unreadable(record, "a request needs ce_replyto");
+        };
         let wall = self.clock.wall();
         let Some((kind, value)) = self.served.answer(record, &envelope, wall) else { return };
         let mut answer = envelope.answered(kind, &self.source);
@@ -328,6 +341,14 @@ impl<S: Spoke> SpokePart<S> {
             headers: Headers::of(&answer),
             value,
         });
+    }
+
+    /// Who sent something that is no request has nobody to be told: it is counted, and that is all.
+    fn unreadable(&self, record: &Record, detail: &str) {
+        let (partition, offset) = (record.partition, record.offset);
+        tracing::warn!(spoke = self.name, partition, offset, detail, "a message cannot be read");
+        metrics::counter!(names::SPOKE_UNREADABLE).increment(1);
+        self.served.lock().unreadable += 1;
     }
 
     /// Answers and positions as one. Where that fails, what was not committed is read again: the memory knows it.

@@ -64,6 +64,7 @@ const ALLOWED: [(&str, &[&str], &[&str]); 12] = [
             "clap",
             "clap_complete",
             "humantime",
+            "metrics",
             "metrics-exporter-prometheus",
             "mimalloc",
             "serde",
