@@ -78,7 +78,7 @@ pub(super) struct Head {
     sum: String,
 }
 
-/// What heads of all forms have: of a newer one the rest cannot be relied on.
+/// What heads of all forms have, beside the sum of their record: of a newer one the rest cannot be relied on.
 #[derive(Deserialize)]
 struct Form {
     format: u32,
@@ -143,6 +143,11 @@ impl Image {
     /// Where it cannot be read by this build.
     pub(super) fn head(&self, build: &Build) -> Result<Option<Head>, Unfit> {
         let Some(entry) = self.entries.get(HEAD) else { return Ok(None) };
+        // Compared before anything in it is believed: one whose form or version was spoilt is no newer one, for which its lane would stand
+        // still until a person comes.
+        if entry.sum != Some(sum_of(HEAD, &entry.value)) {
+            return Err(Unfit::Damaged("its head is not as it was written".into()));
+        }
         let damaged = |error: serde_json::Error| Unfit::Damaged(format!("its head cannot be read: {error}"));
         let Form { format } = serde_json::from_slice(&entry.value).map_err(damaged)?;
         if format > FORMAT {
@@ -472,9 +477,27 @@ mod tests {
         }
         let other = Build { graph: "h".into(), ..build() };
         assert!(matches!(image.head(&other), Err(Unfit::Damaged(reason)) if reason.contains("graph g")));
-        image.entries.get_mut(HEAD).unwrap().value = Bytes::from_static(br#"{"format":2}"#);
+        let value = Bytes::from_static(br#"{"format":2}"#);
+        let sum = Some(sum_of(HEAD, &value));
+        image.entries.insert(HEAD.into(), Entry { sum, parts: 1, value });
         let newer = "its records have form 2; this build reads up to 1";
         assert_eq!(image.head(&build()), Err(Unfit::Newer(newer.into())));
+    }
+
+    /// Else its lane would wait for a person, who would look for a newer build.
+    #[test]
+    fn a_head_that_was_spoilt_into_a_newer_one_is_damaged() {
+        let (mut account, mut image) = (Account::default(), Image::default());
+        take(&mut image, &write(&mut account, 5, vec![change("hub/a", Some("1"))]));
+        let written = String::from_utf8(image.entries[HEAD].value.to_vec()).unwrap();
+        for (was, is) in
+            [(r#""format":1"#, r#""format":2"#), (r#""hub":2"#, r#""hub":3"#), (r#""hub":2"#, r#""hup":2"#)]
+        {
+            let spoilt = written.replacen(was, is, 1);
+            assert_ne!(spoilt, written);
+            image.entries.get_mut(HEAD).unwrap().value = spoilt.into();
+            assert_eq!(image.head(&build()), Err(Unfit::Damaged("its head is not as it was written".into())));
+        }
     }
 
     #[test]
