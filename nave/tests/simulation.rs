@@ -25,6 +25,8 @@
 //!
 //! A spoke that forgets what it did is found out in `examples/trip/tests/simulation.rs`.
 
+mod riddles;
+
 use nave::program::Program;
 use nave::sim::{Fault, Simulation, Summary};
 
@@ -59,4 +61,17 @@ fn a_seed_tells_the_same_story_byte_for_byte() {
         assert_eq!(story, flows.tell(seed).to_string(), "seed {seed}");
         assert!(story.lines().count() > 10, "seed {seed}:\n{story}");
     }
+}
+
+/// Operations park on purpose, and people let them go on, end them, or tell them what they wait for.
+#[test]
+fn what_is_parked_goes_on_or_ends_by_hand_and_everybody_is_told() {
+    let (simulation, ended) = riddles::simulation();
+    hold(&simulation, 1, 200);
+    let (resumed, aborted, signalled) = ended.counts();
+    println!("{resumed} were resumed, {aborted} aborted, {signalled} signalled");
+    assert!(
+        resumed > 20 && aborted > 20 && signalled > 10,
+        "{resumed} resumed, {aborted} aborted, {signalled} signalled"
+    );
 }

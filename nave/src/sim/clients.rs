@@ -32,6 +32,8 @@ pub(super) struct Client {
     repeats: u64,
     /// It has no use for an answer that comes later than so.
     expires: bool,
+    /// It was told that its operation is parked, and nobody saw to it since.
+    parked: bool,
 }
 
 enum State {
@@ -45,10 +47,12 @@ pub(super) struct Clients {
     pub(super) all: Vec<Client>,
     dice: Dice,
     requests: u128,
+    /// Operations may park.
+    parks: bool,
 }
 
 impl Clients {
-    pub(super) fn new(asks: Vec<Ask>, mut dice: Dice) -> Self {
+    pub(super) fn new(asks: Vec<Ask>, parks: bool, mut dice: Dice) -> Self {
         let mut client = |(number, ask)| Client {
             name: format!("client-{number}"),
             ask,
@@ -60,9 +64,10 @@ impl Clients {
             refused: None,
             repeats: dice.roll(3),
             expires: dice.chance(200),
+            parked: false,
         };
         let all = (1..).zip(asks).map(&mut client).collect();
-        Self { all, dice, requests: 0 }
+        Self { all, dice, requests: 0, parks }
     }
 
     /// When the next of them does something by itself.
@@ -76,6 +81,15 @@ impl Clients {
 
     pub(super) fn are_content(&self) -> bool {
         self.all.iter().all(|client| matches!(client.state, State::Content))
+    }
+
+    /// Those whose operations are parked, with these: once each time they hear of it.
+    pub(super) fn parked(&mut self) -> Vec<(Ask, OperationId)> {
+        let parked = |client: &mut Client| {
+            let parked = std::mem::take(&mut client.parked);
+            Some((client.ask.clone(), client.operation.clone().filter(|_| parked)?))
+        };
+        self.all.iter_mut().filter_map(parked).collect()
     }
 
     /// True where a client asks for this operation.
@@ -115,12 +129,12 @@ impl Clients {
                         Err(TryRecvError::Empty | TryRecvError::Closed) => None,
                         Ok(told) => Some(told),
                     };
-                    client.hear(told, now, &mut self.dice, weather)?;
+                    client.hear(told, now, self.parks, &mut self.dice, weather)?;
                 }
                 State::Idle(at) if *at > now => continue,
                 State::Idle(_) => {
                     self.requests += 1;
-                    client.send(fronts, now, Uuid::from_u128(self.requests), &mut self.dice, weather);
+                    client.send(fronts, now, Uuid::from_u128(self.requests), &mut self.dice, weather)?;
                 }
             }
             worked = true;
@@ -142,9 +156,12 @@ impl Client {
         http_id: Uuid,
         dice: &mut Dice,
         weather: &Weather,
-    ) {
+    ) -> Result<(), String> {
         let pause_ms = dice.between(50, 500);
-        let Some(front) = fronts[self.at] else { return self.turn_away(now, pause_ms) };
+        let Some(front) = fronts[self.at] else {
+            self.turn_away(now, pause_ms);
+            return Ok(());
+        };
         let Ask { workflow, key, request } = &self.ask;
         let expires = self.expires.then(|| front.clock.wall().plus_ms(PATIENCE_MS));
         let submission = Submission {
@@ -161,7 +178,11 @@ impl Client {
             Ok(ticket) => {
                 weather
                     .say(&self.name, || format!("asks northbound-{}: {} as {}", self.at, self.ask, ticket.operation));
-                self.operation = Some(ticket.operation.clone());
+                let operation = self.operation.get_or_insert_with(|| ticket.operation.clone());
+                if *operation != ticket.operation {
+                    let (name, other) = (&self.name, &ticket.operation);
+                    return Err(format!("{name} asked for {operation}, and its repeat was taken for {other}"));
+                }
                 self.state = State::Waiting(Box::new(ticket), now.plus_ms(PATIENCE_MS));
             }
             Err(problem) => {
@@ -169,10 +190,18 @@ impl Client {
                 self.turn_away(now, pause_ms);
             }
         }
+        Ok(())
     }
 
     /// It was told something, or waited long enough.
-    fn hear(&mut self, told: Option<Told>, now: MonoTime, dice: &mut Dice, weather: &Weather) -> Result<(), String> {
+    fn hear(
+        &mut self,
+        told: Option<Told>,
+        now: MonoTime,
+        parks: bool,
+        dice: &mut Dice,
+        weather: &Weather,
+    ) -> Result<(), String> {
         let pause_ms = dice.between(50, 500);
         let answer = match told {
             None => None,
@@ -190,6 +219,10 @@ impl Client {
                 weather.say(&self.name, || format!("is refused: {problem}"));
                 match problem.code {
                     Code::TooLate | Code::Busy | Code::QueueFull | Code::NotReady => self.turn_away(now, pause_ms),
+                    Code::Parked if parks => {
+                        self.parked = true;
+                        self.turn_away(now, pause_ms);
+                    }
                     Code::Parked | Code::KeyReused => {
                         return Err(format!("{} asked {} and was told: {problem}", self.name, self.ask));
                     }

@@ -103,10 +103,10 @@ impl Simulation {
     /// operations on one key are answered in the order in which they were asked for; no spoke carries a call out twice, or after
     /// its undo. Inside each lane of the process that had the turn nothing waits without a call, a timer or a person, each open
     /// call has a deadline, and the timers in state are those in the wheel; a lane that was just taken over was not restored from
-    /// a snapshot that is damaged. Where all that was asked is answered and nothing goes on, what the scenario wants is so.
+    /// a snapshot that is damaged, and one that was not used was counted. Where all that was asked is answered and nothing goes on, what the scenario wants is so.
     ///
-    /// And in the end, when the weather was calm for long enough: every client has its answer, nothing goes on and nothing is
-    /// parked; a replay of every inbox comes to the same operations and the same timers, what it decides
+    /// And in the end, when the weather was calm for long enough: every client has its answer, nothing goes on, nothing is
+    /// parked, nor was, unless the scenario says that operations may ([`Scenario::parks`]); a replay of every inbox comes to the same operations and the same timers, what it decides
     /// stands on the bus and nothing else, once where the stage is exactly-once, and what it drops it counts; and what the
     /// scenario wants.
     pub fn run(&self, seed: u64) -> Ran {

@@ -62,6 +62,13 @@ impl Process {
         }
     }
 
+    pub(super) fn front(&self) -> Option<&Front> {
+        match &self.running {
+            Running::North(front) => Some(front),
+            Running::Lanes(_) | Running::Spoke(_) => None,
+        }
+    }
+
     pub(super) fn shard(&self) -> Option<&Shard> {
         match &self.running {
             Running::Lanes(shard) => Some(shard),

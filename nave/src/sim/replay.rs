@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use bus::{Record, Route};
 use topology::outbox::TimerEffect;
 use topology::{Effects, Lane, Mode, Timeout, Topology};
-use wire::Kind;
 use wire::topics::Topics;
+use wire::{CallId, Kind, MessageId};
 
 /// Reads every record of a topic.
 pub(super) type Records<'a> = dyn Fn(&str) -> Vec<Record> + 'a;
@@ -25,6 +25,8 @@ pub(super) struct Replay {
     pub(super) armed: BTreeMap<(String, u32), Armed>,
     /// A line for each operation that lives.
     pub(super) unfinished: Vec<String>,
+    /// The last attempt of each call that was sent.
+    attempts: BTreeMap<CallId, u32>,
 }
 
 #[derive(Default)]
@@ -43,23 +45,49 @@ const DROPPED: [&str; 5] = [
 ];
 
 impl Replay {
-    /// Lets every lane read its inbox.
-    pub(super) fn of(topology: &Topology, names: &Topics, records: &Records<'_>) -> Result<Self, String> {
+    /// Lets every lane read its inbox. `parks`: operations may park.
+    pub(super) fn of(topology: &Topology, names: &Topics, parks: bool, records: &Records<'_>) -> Result<Self, String> {
         let mut replay = Self::default();
+        // Within one lane an operation abandons its calls in the step in which it stops to wait for them.
+        let together = topology.stages().len() == 1;
         for stage in topology.stages() {
             let mut lanes: Vec<Lane> = (0..stage.lanes).map(|lane| topology.lane(names, &stage.name, lane)).collect();
             for record in records(&names.inbox(topology.name(), &stage.name)) {
-                let place = usize::try_from(record.partition).unwrap_or(usize::MAX);
-                let Some(lane) = lanes.get_mut(place) else { continue };
+                let number = usize::try_from(record.partition).unwrap_or(usize::MAX);
+                let Some(lane) = lanes.get_mut(number) else { continue };
                 lane.step(&record);
                 let effects = lane.take_effects();
                 dropped_is_counted(&record, &effects)?;
+                if !parks {
+                    nothing_parks(&record, &effects)?;
+                }
+                replay.old_refusals_do_nothing(&record, &effects)?;
+                if together && effects.counts.iter().any(|(name, _)| *name == hub::names::LATE_ENDS) {
+                    return Err(format!("{} ended a call that its operation does not wait for", place(&record)));
+                }
                 replay.take(&stage.name, stage.mode, lane, &record, effects);
             }
             replay.unfinished.extend(lanes.iter().flat_map(Lane::unfinished));
         }
         replay.unfinished.sort();
         Ok(replay)
+    }
+
+    /// A refusal or a failure of an attempt after which the call was sent again says nothing of that.
+    fn old_refusals_do_nothing(&self, record: &Record, effects: &Effects) -> Result<(), String> {
+        let Ok(envelope) = record.headers.envelope() else { return Ok(()) };
+        let (Kind::Refusal | Kind::Failure, Some(call)) = (envelope.kind, &envelope.call) else { return Ok(()) };
+        let message = envelope.causation.and_then(|message| MessageId::read(&message, call).ok());
+        let sent = self.attempts.get(call).copied().unwrap_or(0);
+        // One that cannot be read is a dead letter.
+        let dead = effects.messages.iter().any(|message| message.envelope.kind == Kind::Dead);
+        match message.filter(|message| message.attempt < sent && did(effects) && !dead) {
+            Some(message) => {
+                let attempt = message.attempt;
+                Err(format!("{} answers attempt {attempt} of {sent}, and did something", place(record)))
+            }
+            None => Ok(()),
+        }
     }
 
     fn take(&mut self, stage: &str, mode: Mode, lane: &Lane, record: &Record, effects: Effects) {
@@ -77,6 +105,9 @@ impl Replay {
             }
         }
         for message in effects.messages {
+            if let (Some(call), Some(attempt)) = (&message.envelope.call, message.envelope.attempt) {
+                self.attempts.insert(call.clone(), attempt);
+            }
             let to = match message.route {
                 Route::To(partition) => Some(partition),
                 Route::ByKey => None,
@@ -156,23 +187,34 @@ impl Replay {
 fn dropped_is_counted(record: &Record, effects: &Effects) -> Result<(), String> {
     let kind = record.headers.get("ce_type").unwrap_or_default();
     let is = |known: Kind| known.as_str().as_bytes() == kind;
-    let place = || {
-        format!("record {}/{}/{} ({})", record.topic, record.partition, record.offset, String::from_utf8_lossy(kind))
-    };
-    let did = !effects.messages.is_empty() || !effects.timers.is_empty() || !effects.views.is_empty();
+    let did = did(effects);
     let counted = effects.counts.iter().any(|(name, _)| *name != topology::names::RECORDS);
     if !did && !counted && !is(Kind::Owner) && !is(Kind::Tuple) && !is(Kind::Liveness) {
-        return Err(format!("{} disappeared without a word", place()));
+        return Err(format!("{} disappeared without a word", place(record)));
     }
     let dropped: u64 = effects.counts.iter().filter(|(name, _)| DROPPED.contains(name)).map(|(_, by)| by).sum();
     let answer = is(Kind::Reply) || is(Kind::Refusal) || is(Kind::Failure);
-    if let Some((_, times)) = effects.counts.iter().find(|(name, _)| *name == hub::names::PARKED) {
-        return Err(format!("{} parked {times} operations", place()));
-    }
     if dropped > 0 && (did || dropped > 1 || !answer) {
-        return Err(format!("{} was counted as dropped {dropped} times", place()));
+        return Err(format!("{} was counted as dropped {dropped} times", place(record)));
     }
     Ok(())
+}
+
+fn did(effects: &Effects) -> bool {
+    !effects.messages.is_empty() || !effects.timers.is_empty() || !effects.views.is_empty()
+}
+
+fn nothing_parks(record: &Record, effects: &Effects) -> Result<(), String> {
+    match effects.counts.iter().find(|(name, _)| *name == hub::names::PARKED) {
+        Some((_, times)) => Err(format!("{} parked {times} operations", place(record))),
+        None => Ok(()),
+    }
+}
+
+/// Where a record stands, and what it is.
+fn place(record: &Record) -> String {
+    let kind = String::from_utf8_lossy(record.headers.get("ce_type").unwrap_or_default());
+    format!("record {}/{}/{} ({kind})", record.topic, record.partition, record.offset)
 }
 
 fn read_back(lane: &Lane, record: &Record) -> Option<(u16, Timeout)> {

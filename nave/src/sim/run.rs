@@ -82,6 +82,8 @@ pub(super) struct Run<'a> {
     copies: Vec<(String, String)>,
     /// What strangers did to what is saved.
     damage: Vec<Damage>,
+    /// Where a lane's snapshots ended, by topic and lane, when somebody last counted one that cannot be used.
+    named: BTreeMap<(String, u32), u64>,
     people: People,
     /// So many processes of a role there are at most.
     most: usize,
@@ -108,7 +110,7 @@ impl<'a> Run<'a> {
         let mut run = Self {
             simulation,
             seed,
-            clients: Clients::new(asks, dice.split()),
+            clients: Clients::new(asks, simulation.scenario.parks, dice.split()),
             watch: Watch::new(&bus, &topology, &names),
             north: GatewayOptions::of(&names, &submitted, GatewayLimits::default()),
             upkeep: Upkeep {
@@ -134,6 +136,7 @@ impl<'a> Run<'a> {
             bad: true,
             copies: Vec::new(),
             damage: Vec::new(),
+            named: BTreeMap::new(),
             people: People::default(),
             judged: 0,
         };
@@ -260,7 +263,11 @@ impl<'a> Run<'a> {
                 fronts[*number] = Some(&**front);
             }
         }
-        self.clients.step(now, &fronts, &self.weather)
+        let worked = self.clients.step(now, &fronts, &self.weather)?;
+        if !self.bad {
+            self.see_to_what_is_parked();
+        }
+        Ok(worked)
     }
 
     /// A turn for each process, in an order by chance. When the next one is due.
@@ -282,6 +289,7 @@ impl<'a> Run<'a> {
             self.watch.keep();
             let before = Before::of(&self.processes[place]);
             let turn = self.processes[place].turn();
+            self.look_at_what_is_named(place, &before)?;
             if self.processes[place].bus.is_dead() {
                 self.die(place);
                 worked = true;

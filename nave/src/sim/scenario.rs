@@ -35,6 +35,7 @@ pub struct Scenario {
     pub(super) check: Check,
     pub(super) settings: Option<MakeSettings>,
     pub(super) signals: Option<MakeSignal>,
+    pub(super) parks: bool,
 }
 
 type Asks = Arc<dyn Fn(&mut Dice) -> Vec<Ask> + Send + Sync>;
@@ -73,7 +74,7 @@ impl fmt::Display for Ask {
 impl Scenario {
     /// Clients ask for these. A handful is best: a seed is to be short, and there are many.
     pub fn new(asks: impl Fn(&mut Dice) -> Vec<Ask> + Send + Sync + 'static) -> Self {
-        Self { asks: Arc::new(asks), check: Arc::new(|_| Ok(())), settings: None, signals: None }
+        Self { asks: Arc::new(asks), check: Arc::new(|_| Ok(())), settings: None, signals: None, parks: false }
     }
 
     /// The same, and this must be so in the end, and whenever all that was asked is answered and nothing goes on: an error says in
@@ -88,6 +89,13 @@ impl Scenario {
     #[must_use]
     pub fn signals(mut self, signal: impl Fn(&mut Dice) -> (String, Value) + Send + Sync + 'static) -> Self {
         self.signals = Some(Arc::new(signal));
+        self
+    }
+
+    /// The same, and operations may park on their way: people resume or abort them, in the end all. Else one that parks is a fault.
+    #[must_use]
+    pub fn parks(mut self) -> Self {
+        self.parks = true;
         self
     }
 

@@ -9,7 +9,7 @@ use wire::{Kind, OperationId};
 use super::{DISAGREE_MS, Deed, Run};
 use crate::sim::fault::Fault;
 use crate::sim::people::Word;
-use crate::sim::process::{Role, Running};
+use crate::sim::process::{Process, Role};
 use crate::sim::story;
 
 impl Run<'_> {
@@ -140,11 +140,19 @@ impl Run<'_> {
         let Some(operation) = (if nobodys { Some(&nobody) } else { client.operation.as_ref() }) else { return };
         let (workflow, key) = (client.ask.workflow.as_str(), client.ask.key.as_str());
         let word = Word { operation, workflow, key, command: &command, nobodys };
-        let front = |process: &&crate::sim::process::Process| {
-            process.is_up(now) && matches!(process.running, Running::North(_))
-        };
-        for process in self.processes.iter().filter(front).take(usize::try_from(times).unwrap_or(1)) {
-            if let Running::North(front) = &process.running {
+        let fronts = self.processes.iter().filter(|process| process.is_up(now)).filter_map(Process::front);
+        fronts
+            .take(usize::try_from(times).unwrap_or(1))
+            .for_each(|front| self.people.tell(&word, front, &self.weather));
+    }
+
+    /// In calm weather nothing stays parked: who hears of it lets it go on, or ends it.
+    pub(super) fn see_to_what_is_parked(&mut self) {
+        for (ask, operation) in self.clients.parked() {
+            let command = if self.dice.chance(500) { Command::Resume } else { Command::Abort };
+            let (workflow, key) = (ask.workflow.as_str(), ask.key.as_str());
+            let word = Word { operation: &operation, workflow, key, command: &command, nobodys: false };
+            if let Some(front) = self.processes.iter().find_map(Process::front) {
                 self.people.tell(&word, front, &self.weather);
             }
         }

@@ -48,7 +48,8 @@ impl Run<'_> {
     /// What the lanes came to is what lanes come to that nothing disturbed.
     fn agrees_with_a_replay(&mut self) -> Result<(), String> {
         let name = self.topology.name().to_owned();
-        let replay = Replay::of(&self.topology, &self.names, &|topic| self.records(topic))?;
+        let replay =
+            Replay::of(&self.topology, &self.names, self.simulation.scenario.parks, &|topic| self.records(topic))?;
         let mut unfinished = self.unfinished();
         unfinished.sort();
         if unfinished != replay.unfinished {

@@ -55,24 +55,41 @@ impl Run<'_> {
             let number = |component: &str| self.topology.lane(&self.names, stage, lane).number(component);
             let who = process.name.as_str();
             Look { who, lane, inside: &inside, together, number: &number, inbox: records }.judge()?;
-            if before.begun.get(&lane).copied().flatten().is_none() {
+            if before.begun.get(&lane).copied().flatten() != inside.begun {
                 self.is_restored(who, stage, lane, &inside, records)?;
             }
         }
-        let spoilt = shard.tally(topology::names::SNAPSHOTS_SPOILT);
-        if spoilt > before.spoilt && self.damage.is_empty() {
+        Ok(())
+    }
+
+    /// A process that counted a snapshot that it cannot use has met damage: that of the lanes which it takes over.
+    pub(super) fn look_at_what_is_named(&mut self, place: usize, before: &Before) -> Result<(), String> {
+        let process = &self.processes[place];
+        let (Some(shard), Role::Stage(stage)) = (process.shard(), &process.role) else { return Ok(()) };
+        if shard.tally(topology::names::SNAPSHOTS_SPOILT) == before.spoilt {
+            return Ok(());
+        }
+        if self.damage.is_empty() {
             return Err(format!("{} could not use a snapshot that nobody has damaged", process.name));
         }
+        let had = |lane: u32| before.begun.get(&lane).copied().flatten();
+        // A lane may be lost and come back in one turn: what began with its inbox may have begun so just now.
+        let met = shard.begun().filter(|(lane, begun)| had(*lane).is_none() || *begun == Some(0));
+        let (stage, lanes) = (stage.clone(), met.map(|(lane, _)| lane).collect::<Vec<_>>());
+        self.damage_is_named(&stage, &lanes);
         Ok(())
     }
 
     /// A lane that was just begun with a snapshot of which a stranger has written a record is what its inbox makes of it: what is not
     /// as it was written was not used. It may be as it was written all the same: for one who had followed it before, or where the
-    /// owner has no use for the key any more.
+    /// owner has no use for the key any more. One that was begun with its inbox, though something was saved, was named.
     fn is_restored(&self, who: &str, stage: &str, lane: u32, inside: &Inside, inbox: &[Record]) -> Result<(), String> {
-        let Some(covers) = inside.begun.filter(|covers| *covers > 0 && self.is_damaged(stage, lane)) else {
-            return Ok(());
-        };
+        let Some(covers) = inside.begun.filter(|_| self.is_damaged(stage, lane)) else { return Ok(()) };
+        if covers == 0 {
+            let unnamed =
+                format!("lane {lane} of {who} does not use a snapshot that is damaged, and nobody counted it");
+            return if self.is_named(stage, lane) { Ok(()) } else { Err(unnamed) };
+        }
         let mut read = self.topology.lane(&self.names, stage, lane);
         let handled = |record: &&Record| record.partition == lane && record.offset < inside.position;
         for record in inbox.iter().filter(handled) {
