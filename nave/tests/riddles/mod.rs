@@ -105,7 +105,7 @@ impl Spoke for Sphinx {
 
 /// How riddles ended, over many seeds.
 #[derive(Clone, Default)]
-pub struct Ends {
+pub(crate) struct Ends {
     resumed: Arc<AtomicU64>,
     aborted: Arc<AtomicU64>,
     signalled: Arc<AtomicU64>,
@@ -113,7 +113,7 @@ pub struct Ends {
 
 impl Ends {
     /// Resumed, aborted, signalled.
-    pub fn counts(&self) -> (u64, u64, u64) {
+    pub(crate) fn counts(&self) -> (u64, u64, u64) {
         let count = |of: &AtomicU64| of.load(Ordering::Acquire);
         (count(&self.resumed), count(&self.aborted), count(&self.signalled))
     }
@@ -151,7 +151,7 @@ fn riddles() -> Result<Topology, BuildErrors> {
 }
 
 /// The simulation, and how its riddles ended.
-pub fn simulation() -> (Simulation, Ends) {
+pub(crate) fn simulation() -> (Simulation, Ends) {
     let ends = Ends::default();
     let counted = ends.clone();
     let scenario = Scenario::new(|dice| {

@@ -36,6 +36,11 @@ impl Shard {
         Some(self.owned.get(&lane)?.position)
     }
 
+    /// True where nothing that its lanes decided waits for a commit.
+    pub fn is_settled(&self) -> bool {
+        self.pending.retry.is_none() && self.pending.records.is_empty()
+    }
+
     /// What is in a lane; none where it is not ours.
     pub fn inside(&self, lane: u32) -> Option<Inside> {
         let owned = self.owned.get(&lane)?;

@@ -115,7 +115,7 @@ impl Run<'_> {
     fn is_quiet(&self) -> bool {
         let ours = |operation: &wire::OperationId| self.clients.ask_for(operation);
         self.watch.all_decided(&ours)
-            && self.shards().all(|shard| shard.unfinished().is_empty())
+            && self.shards().all(|shard| shard.unfinished().is_empty() && shard.is_settled())
             && self.topology.stages().iter().all(|stage| {
                 let inbox = self.names.inbox(self.topology.name(), &stage.name);
                 let of_stage = |process: &&Process| process.role == Role::Stage(stage.name.to_string());
