@@ -23,6 +23,8 @@ pub(crate) struct Asking<'a> {
     pub(crate) in_flight: usize,
     /// So many are asked for in a second at most; none: as many as are answered.
     pub(crate) per_s: Option<u32>,
+    /// True where effects leave before their commit: then an answer may come again, after a write whose outcome nobody knew.
+    pub(crate) may_repeat: bool,
 }
 
 impl Asking<'_> {
@@ -69,7 +71,10 @@ impl Asking<'_> {
             anyhow::ensure!(now < until, "no answer for {PATIENCE_MS} ms; {answered} came");
             for answer in &answers {
                 let operation = answer.headers.envelope()?.operation.context("an answer names its operation")?;
-                let (who, at) = waiting.remove(&operation).context("an answer to something that was asked, and one")?;
+                let Some((who, at)) = waiting.remove(&operation) else {
+                    anyhow::ensure!(self.may_repeat, "{operation} was answered again, or was never asked for");
+                    continue;
+                };
                 let text = String::from_utf8_lossy(&answer.value);
                 anyhow::ensure!(text.contains("\"done\""), "an operation failed: {text}");
                 free.push(who);

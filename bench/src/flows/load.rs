@@ -19,6 +19,8 @@ pub(crate) struct Load<'a> {
     pub(crate) topics: Vec<String>,
     /// The process of the broker, where it is on this machine.
     pub(crate) broker: Option<u32>,
+    /// Answers may come again: see [`Asking::may_repeat`].
+    pub(crate) may_repeat: bool,
 }
 
 /// How long each flow took, and all of them.
@@ -76,7 +78,15 @@ impl Load<'_> {
         let mut latencies = Vec::with_capacity(flows);
         let (mut begun, mut before) = (clock.mono(), self.used()?);
         let (inbox, egress) = (self.inbox.clone(), self.egress.clone());
-        let asking = Asking { bus: self.bus, inbox, egress, lanes: self.lanes, in_flight, per_s: None };
+        let asking = Asking {
+            bus: self.bus,
+            inbox,
+            egress,
+            lanes: self.lanes,
+            in_flight,
+            per_s: None,
+            may_repeat: self.may_repeat,
+        };
         let mut numbers = 0..;
         let ask = |_who| {
             let n = numbers.next().unwrap_or(0);

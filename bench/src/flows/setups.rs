@@ -123,6 +123,7 @@ impl Setup {
             lanes,
             topics,
             broker: places.broker().filter(|_| self.kept == Kept::Kafka),
+            may_repeat: self.mode == Mode::AtLeastOnce,
         };
         let figures = load.run(flows, in_flight);
         let written = seen.marks().written;
