@@ -73,8 +73,9 @@ impl Run<'_> {
             return Err(format!("{} could not use a snapshot that nobody has damaged", process.name));
         }
         let had = |lane: u32| before.begun.get(&lane).copied().flatten();
-        // A lane may be lost and come back in one turn: what began with its inbox may have begun so just now.
-        let met = shard.begun().filter(|(lane, begun)| had(*lane).is_none() || *begun == Some(0));
+        // A lane may be lost and come back in one turn: what began with its inbox may have begun so just now, and what has not begun may
+        // have been claimed by a commit that happened and of which nobody said so.
+        let met = shard.begun().filter(|(lane, begun)| had(*lane).is_none() || begun.is_none_or(|covers| covers == 0));
         let (stage, lanes) = (stage.clone(), met.map(|(lane, _)| lane).collect::<Vec<_>>());
         self.damage_is_named(&stage, &lanes);
         Ok(())
