@@ -109,7 +109,7 @@ pub enum FaultKind {
         /// So many milliseconds late.
         ms: u64,
     },
-    /// Not done, and told so.
+    /// Not done, and told so; a call that was carried out before is told what was.
     Error {
         /// The short word for programs.
         code: String,

@@ -16,7 +16,8 @@
 //! All but the first two are looked at when the command is carried out, which a fault may delay. A repeat that comes while
 //! its first sending is still delayed is handled like the call itself: whichever of them is carried out first is
 //! remembered, and the other one finds it there. A refusal is final: who is told that nothing was done undoes nothing, so the
-//! call is not carried out when it comes again. A failure is not remembered: a repeat is judged anew.
+//! call is not carried out when it comes again, and a fault that refuses lets a call pass that was carried out. A failure is not
+//! remembered: a repeat is judged anew.
 
 use bus::MonoTime;
 use wire::flow::Drill;
@@ -99,6 +100,10 @@ impl Speaker {
             FaultKind::DelayExecution { ms } => {
                 self.waiting.carry_out(now.plus_ms(ms), request);
                 Vec::new()
+            }
+            // Who is told that nothing was done believes it. What was done is told.
+            FaultKind::Error { .. } if self.tables.memory().reply(call_of(&request)).is_some() => {
+                vec![self.carry_out(wall, request)]
             }
             FaultKind::Error { code, retry } => {
                 let refusal = Refusal { error: code, detail: "a fault was asked for".into() };

@@ -265,6 +265,18 @@ fn an_error_is_a_refusal_or_asks_to_try_again() {
     );
 }
 
+/// Whoever is told that nothing was done does not undo it.
+#[test]
+fn an_error_says_of_no_call_that_was_carried_out_that_nothing_was_done() {
+    for retry in [true, false] {
+        let mut speaker = Speaker::default();
+        let told = on(&mut speaker, 0, install(1));
+        let kind = FaultKind::Error { code: "broken".into(), retry };
+        speaker.faults_mut().inject(Fault { when: Match::default(), kind, times: None }).unwrap();
+        assert_eq!(on(&mut speaker, 1, install(1)), told, "retry: {retry}");
+    }
+}
+
 #[test]
 fn a_repeat_while_the_first_is_delayed_is_carried_out_and_the_first_finds_it() {
     let mut speaker = Speaker::default();

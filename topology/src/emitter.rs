@@ -80,6 +80,8 @@ pub(crate) struct LaneContext {
     pub(crate) ready: RefCell<VecDeque<u16>>,
     /// The time of the record being handled.
     pub(crate) record_time: Cell<WallTime>,
+    /// Where that is a tuple of another stage: when that sent it.
+    pub(crate) sent_time: Cell<Option<WallTime>>,
     /// Seeded from the record.
     pub(crate) random: Cell<u64>,
     /// How many tuples were sent on each edge that leads to another stage.
@@ -93,6 +95,7 @@ impl LaneContext {
             effects: RefCell::default(),
             ready: RefCell::default(),
             record_time: Cell::default(),
+            sent_time: Cell::default(),
             random: Cell::new(0),
             sent: RefCell::default(),
         }
@@ -108,6 +111,7 @@ impl LaneContext {
     /// Begins a step: from here on, chance and time are the record's.
     pub(crate) fn begin(&self, offset: u64, time: WallTime) {
         self.record_time.set(time);
+        self.sent_time.set(None);
         self.random.set((u64::from(self.info.lane) << 48) ^ offset);
     }
 
@@ -213,6 +217,12 @@ impl<T: 'static> Emitter<T> {
     /// When the bus appended the record that is being handled. Part of the log, so the same at each replay; not a clock.
     pub fn record_time(&self) -> WallTime {
         self.lane.record_time.get()
+    }
+
+    /// When the tuple of another stage that is being handled was sent, on that stage's clock; none where what is handled began in
+    /// this lane. Part of the log too.
+    pub fn sent_time(&self) -> Option<WallTime> {
+        self.lane.sent_time.get()
     }
 
     /// Where this is.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bus::{Record, Route};
 use bytes::Bytes;
 use wire::owner::OwnerRecord;
-use wire::{Envelope, Head, Kind};
+use wire::{Envelope, Head, Kind, WallTime};
 
 use crate::builder::ComponentKind;
 use crate::component::{Delivery, DueTimes, LaneInfo, Unreadable, View};
@@ -104,8 +104,14 @@ impl Lane {
         self.run();
     }
 
+    /// When another stage sent the tuple that the last step was about.
+    pub(crate) fn sent_time(&self) -> Option<WallTime> {
+        self.context.sent_time.get()
+    }
+
     /// Lets spouts that are not fed by the inbox emit; false where none has anything.
     pub fn let_spouts_emit(&mut self) -> bool {
+        self.context.sent_time.set(None);
         let mut emitted = false;
         for Seated { node, .. } in &mut self.nodes {
             emitted |= node.next();
@@ -288,6 +294,7 @@ impl Lane {
     fn receive_tuple(&mut self, envelope: &Head<'_>, record: &Record) -> Result<(), Unreadable> {
         let edge = envelope.subject.unwrap_or_default();
         let decoder = self.decoders.get(edge).ok_or_else(|| Unreadable(format!("no edge is called `{edge}`")))?;
+        self.context.sent_time.set(envelope.time);
         decoder.decode(&record.value, &self.context)
     }
 

@@ -16,9 +16,9 @@ pub struct Message {
     pub route: Route,
     /// The key.
     pub key: Option<Bytes>,
-    /// The headers, but for `ce_time` and `ce_expirytime`.
+    /// The headers, but for `ce_time`. Where it has a `ce_expirytime`, the record expires then or earlier.
     pub envelope: Envelope,
-    /// The record is of no use so many milliseconds after it was sent.
+    /// The record is of no use so many milliseconds after it was sent; where a tuple of another stage asks for it, after that was.
     pub expires_after_ms: Option<u64>,
     /// The body.
     pub body: Bytes,

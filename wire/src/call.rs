@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::CallId;
+use crate::{CallId, WallTime};
 
 /// What a hub tells a worker.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +45,10 @@ pub struct Call {
     pub lane: u32,
     /// The conversation ends after so many milliseconds, whatever the attempts.
     pub within_ms: u64,
+    /// Nobody waits for it after this: the worker's word, where a topic lies between it and the hub. The hub's time goes on while a call
+    /// lies there, and while it waits for a place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<WallTime>,
     /// A drill: the worker swallows every attempt, as one with a fault would.
     #[serde(default)]
     pub swallow: bool,

@@ -173,6 +173,7 @@ impl WorkerBolt {
         envelope.call = Some(call.id.clone());
         envelope.attempt = Some(attempt);
         envelope.undoes.clone_from(&call.undoes);
+        envelope.expires = call.until;
         envelope.reply_to = Some(lane.inbox.to_string());
         envelope.reply_partition = Some(lane.lane);
         Message {
@@ -232,7 +233,12 @@ impl Bolt for WorkerBolt {
     fn execute(&mut self, input: WorkerIn, out: &mut Emitter<CallEnd>) {
         let mut effects = std::mem::take(&mut self.effects);
         match input {
-            WorkerIn::Command(command) => self.table.command(command, &mut effects),
+            WorkerIn::Command(mut command) => {
+                if let CallCommand::Start(call) = &mut command {
+                    call.until = out.sent_time().map(|sent| sent.plus_ms(call.within_ms));
+                }
+                self.table.command(command, &mut effects);
+            }
             WorkerIn::Said(SpokeSaid::Reply(reply)) => self.table.answered(reply, out.random(), &mut effects),
             WorkerIn::Said(SpokeSaid::Lives(up)) => self.table.lives(up, &mut effects),
             WorkerIn::TimedOut(timed_out) => self.table.timed_out(timed_out, out.random(), &mut effects),

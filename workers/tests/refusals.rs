@@ -15,6 +15,7 @@ fn call(n: u32, bytes: usize) -> CallCommand {
         undoes: Vec::new(),
         lane: 3,
         within_ms: 1_000,
+        until: None,
         swallow: false,
     })
 }

@@ -73,6 +73,7 @@ impl<W: Workflows> Running<W> {
             undoes: call.undoes.iter().map(|place| place.id(&self.id)).collect(),
             lane: 0,
             within_ms: spec.within_ms,
+            until: None,
             swallow: spec.swallow,
         }));
     }

@@ -32,10 +32,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bus::{Arrival, Bus, BusError, Clock, Headers, Member, MemberSpec, MonoTime, Part, Record, Turn, Writer};
+use wire::Kind;
 use wire::control::Mode;
 use wire::owner::OwnerRecord;
 use wire::topics::Topics;
-use wire::{Kind, WallTime};
 
 use self::alive::Alive;
 use self::heir::Heir;
@@ -362,13 +362,14 @@ impl Shard {
             self.status.set(record.partition, ShardStatus::LIVE);
             tracing::info!(stage = %self.options.stage, lane = record.partition, offset = record.offset, "lane is live");
         }
-        self.decided(record.partition, effects, origin, sent(record));
+        self.decided(record.partition, effects, origin);
     }
 
-    /// Takes what a step decided into the next commit. Where it was a tuple of another stage, `sent` is when that sent it.
-    fn decided(&mut self, partition: u32, effects: crate::Effects, origin: Origin, sent: Option<WallTime>) {
+    /// Takes what a step decided into the next commit.
+    fn decided(&mut self, partition: u32, effects: crate::Effects, origin: Origin) {
         let now = self.clock.mono();
         let Some(owned) = self.owned.get_mut(&partition) else { return };
+        let sent = owned.lane.sent_time();
         for (component, effect) in effects.timers {
             owned.timers.decide(component, effect, origin);
         }
@@ -412,7 +413,7 @@ impl Shard {
                 let effects = owned.lane.take_effects();
                 let origin = Origin { offset: owned.position, time: self.clock.wall() };
                 owned.saves.moved(self.clock.mono(), self.options.upkeep.snapshot_ms);
-                self.decided(lane, effects, origin, None);
+                self.decided(lane, effects, origin);
             }
         }
         emitted
@@ -462,14 +463,6 @@ fn read_back(lane: &Lane, headers: &Headers, value: &[u8]) -> Option<((u16, u64)
     let timeout: Timeout = serde_json::from_slice(value).ok()?;
     let component = lane.number(std::str::from_utf8(headers.get("ce_subject")?).ok()?)?;
     Some(((component, timeout.timer), timeout.generation))
-}
-
-/// When another stage sent this tuple, on that stage's clock.
-fn sent(record: &Record) -> Option<WallTime> {
-    if record.headers.get("ce_type") != Some(Kind::Tuple.as_str().as_bytes()) {
-        return None;
-    }
-    std::str::from_utf8(record.headers.get("ce_time")?).ok()?.parse().ok()
 }
 
 /// Where the records begin that the owner of this owner record handled after it.

@@ -19,12 +19,13 @@ use crate::views::ViewKey;
 impl Shard {
     /// Puts a message into the next commit. What a tuple of another stage asked for has no longer use than from when it was sent:
     /// that stage's time went on while the tuple waited here, and it may have given up since, and be sure that nothing of it
-    /// is still to come.
+    /// is still to come. What the component says of its expiry is a bound as well.
     pub(super) fn send(&mut self, partition: u32, message: Message, now: WallTime, sent: Option<WallTime>) {
         let Message { topic, route, key, mut envelope, expires_after_ms, body } = message;
         envelope.time = Some(now);
         let since = sent.map_or(now, |sent| sent.min(now));
-        envelope.expires = expires_after_ms.map(|ms| since.plus_ms(ms));
+        let expires = expires_after_ms.map(|ms| since.plus_ms(ms));
+        envelope.expires = envelope.expires.into_iter().chain(expires).min();
         self.write(partition, Outgoing::packed(topic, route, key.as_deref(), &envelope, body));
     }
 

@@ -54,6 +54,7 @@ pub(crate) fn start(n: u32) -> CallCommand {
         undoes: Vec::new(),
         lane: 0,
         within_ms: 1_000,
+        until: None,
         swallow: n.is_multiple_of(5),
     })
 }

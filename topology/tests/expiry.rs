@@ -1,0 +1,122 @@
+//! `ce_expirytime`: how long a message is of use that a tuple of another stage asks for.
+#![expect(clippy::unwrap_used, reason = "tests panic")]
+
+#[expect(dead_code, reason = "this file uses a part of it")]
+mod support;
+
+use std::time::Duration;
+
+use bus::{Bus, Clock, Outgoing};
+use bytes::Bytes;
+use support::Lanes;
+use topology::{Bolt, Delivery, Emitter, InboxSpout, Message, Route, Topology, Unreadable};
+use wire::{Envelope, Head, Kind, WallTime};
+
+const OUT: &str = "nave.orders.main.out";
+
+/// Orders as numbers.
+struct Orders;
+
+impl InboxSpout for Orders {
+    type Out = u32;
+    fn accepts(&self, envelope: &Head<'_>) -> bool {
+        envelope.kind == Kind::Request
+    }
+    fn receive(&mut self, delivery: &Delivery<'_>, out: &mut Emitter<u32>) -> Result<(), Unreadable> {
+        out.emit(delivery.json()?);
+        Ok(())
+    }
+}
+
+/// Sends the order before with each one that comes: it had to wait for that. Each is of use for a second.
+#[derive(Default)]
+struct Doing {
+    waits: Option<(u32, Option<WallTime>)>,
+}
+
+fn message(order: u32, bound: Option<WallTime>) -> Message {
+    let mut envelope = Envelope::new(Kind::Call, order.to_string(), "/test");
+    envelope.expires = bound;
+    Message {
+        topic: OUT.into(),
+        route: Route::To(0),
+        key: None,
+        envelope,
+        expires_after_ms: Some(1_000),
+        body: Bytes::new(),
+    }
+}
+
+impl Bolt for Doing {
+    type In = u32;
+    type Out = ();
+    fn execute(&mut self, order: u32, out: &mut Emitter<()>) {
+        let until = out.sent_time().map(|sent| sent.plus_ms(1_000));
+        if let Some((waited, until)) = self.waits.replace((order, until)) {
+            out.publish(message(waited, until));
+            out.publish(message(order, None));
+        }
+    }
+}
+
+/// When each message expires, in milliseconds after the start, of two orders that came 400 ms apart to a stage that has a process
+/// `late_ms` after them.
+fn expire(two_stages: bool, late_ms: u64) -> Vec<u64> {
+    let t = Topology::named("orders");
+    let orders = t.inbox_spout("orders", || Orders);
+    let doing = t.bolt("doing", Doing::default).stage(if two_stages { "doing" } else { "main" }).lanes(1);
+    let asked = if two_stages {
+        let sorting = t.bolt("sorting", || Sorting).stage("main").lanes(1).reads(orders.local());
+        sorting.global()
+    } else {
+        orders.local()
+    };
+    doing.reads(asked);
+    let mut lanes = Lanes::of(t.build().unwrap(), 0);
+    lanes.join_stage("main", 1).unwrap();
+    lanes.run_ms(100);
+    let began = lanes.clock.wall();
+    for order in 1..=2 {
+        let record = Outgoing::keyed("nave.orders.main.in", "order".to_owned(), order.to_string());
+        let record = record.with(&Envelope::new(Kind::Request, format!("{order}"), "/test"));
+        lanes.embedded.writer("test").unwrap().append(&[record]).unwrap();
+        let next = lanes.clock.mono().plus_ms(400);
+        lanes.run_ms(100);
+        lanes.clock.advance_to(next);
+    }
+    if two_stages {
+        // Nobody has been there for the orders.
+        lanes.clock.advance_ms(late_ms);
+        lanes.join_stage("doing", 1).unwrap();
+    }
+    lanes.run_ms(100);
+    let mut reader = lanes.embedded.reader().unwrap();
+    reader.assign(OUT, 0, 0).unwrap();
+    let mut records = Vec::new();
+    reader.poll(10, Duration::ZERO, &mut records).unwrap();
+    let expires = |record: &bus::Record| record.headers.envelope().unwrap().expires.unwrap();
+    records.iter().map(|record| expires(record).ms_since(began)).collect()
+}
+
+struct Sorting;
+
+impl Bolt for Sorting {
+    type In = u32;
+    type Out = u32;
+    fn execute(&mut self, order: u32, out: &mut Emitter<u32>) {
+        out.emit(order);
+    }
+}
+
+/// Whoever asked has given up by then: its time went on while its tuple lay there, and while what it asked for had to wait.
+#[test]
+fn what_another_stage_asked_for_expires_by_that_stages_time() {
+    assert_eq!(expire(true, 0), [1_000, 1_400]);
+    assert_eq!(expire(true, 60_000), [1_000, 1_400], "it does not live longer for having lain");
+}
+
+/// In one lane, who asks and who is asked handle one record in one step: nothing lies between them.
+#[test]
+fn what_a_lane_asks_of_itself_expires_from_when_it_is_sent() {
+    assert_eq!(expire(false, 0), [1_400, 1_400]);
+}
