@@ -12,7 +12,7 @@ const ALLOWED: [(&str, &[&str], &[&str]); 12] = [
         &["wire"],
         &["bytes", "postcard", "protobuf", "raft-engine", "rdkafka", "serde", "serde_bytes", "thiserror", "tracing"],
     ),
-    ("topology", &["bus", "wire"], &["bytes", "metrics", "serde", "serde_json", "thiserror", "tracing"]),
+    ("topology", &["bus", "wire"], &["bytes", "metrics", "serde", "serde_json", "thiserror", "tracing", "twox-hash"]),
     ("coordinator", &["topology", "wire"], &["serde"]),
     ("hub", &["coordinator", "topology", "wire"], &["bytes", "schemars", "serde", "serde_json", "serde_path_to_error"]),
     ("workers", &["coordinator", "topology", "wire"], &["bytes", "serde", "serde_json"]),

@@ -9,22 +9,26 @@
 //!
 //! Every record carries the sum of its key and its value. A commit writes what has changed, and the head; so the last record of each key
 //! is one snapshot, whole or not at all, and the head's sum over all of them tells whether one is missing or left over.
+//!
+//! Form 1 sums by FNV-1a, a byte at a time. Form 2 sums by XXH3, and the head alone as form 1 does, so that a build of that form knows it for
+//! one that it cannot read. The header says which it is: a lane that a build of form 1 has saved has records of both until all have changed.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use bus::{Outgoing, Record, Route};
+use bus::{Headers, Outgoing, Record, Route};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use twox_hash::XxHash3_64;
 use wire::hash::fnv1a;
 
 use crate::snapshot::Change;
 
 /// The form of these records. A build reads its own and those before it.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// The key of the head. No component's name begins with a dot.
 const HEAD: &str = ".lane";
@@ -32,7 +36,8 @@ const TIMERS: &str = ".timers/";
 const PART: &str = ".part/";
 
 /// The headers of a record.
-const SUM: &str = "nave-sum";
+const SUM: &str = "nave-xxh3";
+const BYTEWISE_SUM: &str = "nave-sum";
 const PARTS: &str = "nave-parts";
 const COVERS: &str = "nave-covers";
 
@@ -108,10 +113,52 @@ pub(super) struct Image {
 #[derive(Debug, Clone)]
 struct Entry {
     /// As it was written beside the value; none where that is no number.
-    sum: Option<u64>,
+    sum: Option<Sum>,
     /// How many records the state has, this one included.
     parts: usize,
     value: Bytes,
+}
+
+/// What a key and its value add up to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sum {
+    /// XXH3 of the value, with that of the key as its seed.
+    Xxh3(u64),
+    /// FNV-1a of the key and the value.
+    Bytewise(u64),
+}
+
+impl Sum {
+    fn of(key: &str, value: &[u8]) -> Self {
+        Sum::Xxh3(XxHash3_64::oneshot_with_seed(XxHash3_64::oneshot(key.as_bytes()), value))
+    }
+
+    fn bytewise(key: &str, value: &[u8]) -> Self {
+        Sum::Bytewise(fnv1a(key.bytes().chain(value.iter().copied())))
+    }
+
+    /// As it was written beside a record.
+    fn written(headers: &Headers) -> Option<Self> {
+        let number = |name| u64::from_str_radix(text(headers, name)?, 16).ok();
+        number(SUM).map(Sum::Xxh3).or_else(|| number(BYTEWISE_SUM).map(Sum::Bytewise))
+    }
+
+    fn is_of(self, key: &str, value: &[u8]) -> bool {
+        self == match self {
+            Sum::Xxh3(_) => Sum::of(key, value),
+            Sum::Bytewise(_) => Sum::bytewise(key, value),
+        }
+    }
+
+    fn number(self) -> u64 {
+        match self {
+            Sum::Xxh3(number) | Sum::Bytewise(number) => number,
+        }
+    }
+}
+
+fn text<'a>(headers: &'a Headers, name: &str) -> Option<&'a str> {
+    headers.get(name).and_then(|value| std::str::from_utf8(value).ok())
 }
 
 impl Image {
@@ -123,12 +170,11 @@ impl Image {
             self.entries.remove(key);
             return;
         }
-        let text = |name| record.headers.get(name).and_then(|value| std::str::from_utf8(value).ok());
-        let sum = text(SUM).and_then(|text| u64::from_str_radix(text, 16).ok());
-        let parts = text(PARTS).and_then(|text| text.parse().ok()).unwrap_or(1);
+        let parts = text(&record.headers, PARTS).and_then(|text| text.parse().ok()).unwrap_or(1);
         if key == HEAD {
-            self.covers = text(COVERS).and_then(|text| text.parse().ok());
+            self.covers = text(&record.headers, COVERS).and_then(|text| text.parse().ok());
         }
+        let sum = Sum::written(&record.headers);
         self.entries.insert(key.into(), Entry { sum, parts, value: record.value.clone() });
     }
 
@@ -145,7 +191,7 @@ impl Image {
         let Some(entry) = self.entries.get(HEAD) else { return Ok(None) };
         // Compared before anything in it is believed: one whose form or version was spoilt is no newer one, for which its lane would stand
         // still until a person comes.
-        if entry.sum != Some(sum_of(HEAD, &entry.value)) {
+        if entry.sum != Some(Sum::bytewise(HEAD, &entry.value)) {
             return Err(Unfit::Damaged("its head is not as it was written".into()));
         }
         let damaged = |error: serde_json::Error| Unfit::Damaged(format!("its head cannot be read: {error}"));
@@ -180,13 +226,13 @@ impl Image {
         let mut bad = Vec::new();
         let (mut records, mut all) = (0_u64, 0_u64);
         for (key, entry) in &self.entries {
-            let sum = sum_of(key, &entry.value);
-            if entry.sum != Some(sum) {
-                bad.push(format!("`{key}`"));
-            }
-            if **key != *HEAD {
-                records += 1;
-                all ^= sum;
+            match entry.sum.filter(|sum| sum.is_of(key, &entry.value)) {
+                None => bad.push(format!("`{key}`")),
+                Some(_) if **key == *HEAD => {}
+                Some(sum) => {
+                    records += 1;
+                    all ^= sum.number();
+                }
             }
         }
         if !bad.is_empty() {
@@ -239,7 +285,7 @@ impl Image {
         let others = self.entries.iter().filter(|(key, _)| ***key != *HEAD);
         // Each sum was compared with what is there; of a snapshot that is not used nobody asks.
         let sums: BTreeMap<_, _> =
-            others.map(|(key, entry)| (Arc::clone(key), entry.sum.unwrap_or_default())).collect();
+            others.map(|(key, entry)| (Arc::clone(key), entry.sum.map_or(0, Sum::number))).collect();
         let all = sums.values().fold(0, |all, sum| all ^ sum);
         let parts = sums.keys().filter(|key| key.starts_with(PART)).count();
         Account { sums, all, parts, stale: Vec::new() }
@@ -248,10 +294,6 @@ impl Image {
 
 fn part_key(key: &str, part: usize) -> String {
     format!("{PART}{part}/{key}")
-}
-
-fn sum_of(key: &str, value: &[u8]) -> u64 {
-    fnv1a(key.bytes().chain(value.iter().copied()))
 }
 
 fn sum_text(sum: u64) -> String {
@@ -342,13 +384,14 @@ impl<'a> Writer<'a> {
         let head =
             Head { format: FORMAT, lane, records: self.account.sums.len() as u64, sum: sum_text(self.account.all) };
         let value = serde_json::to_vec(&head).expect("a head is plain data");
-        let (sum, covers) = (sum_text(sum_of(HEAD, &value)), head.lane.position.to_string());
-        self.write(HEAD, &[(SUM, &sum), (COVERS, &covers)], value.into());
+        let sum = sum_text(Sum::bytewise(HEAD, &value).number());
+        let covers = head.lane.position.to_string();
+        self.write(HEAD, &[(BYTEWISE_SUM, &sum), (COVERS, &covers)], value.into());
         self.records
     }
 
     fn put(&mut self, key: Arc<str>, parts: usize, value: Bytes) {
-        let sum = sum_of(&key, &value);
+        let sum = Sum::of(&key, &value).number();
         let (text, parts) = (sum_text(sum), (parts > 1).then(|| parts.to_string()));
         match &parts {
             None => self.write(&key, &[(SUM, &text)], value),
@@ -482,10 +525,10 @@ mod tests {
         }
         let other = Build { graph: "h".into(), ..build() };
         assert!(matches!(image.head(&other), Err(Unfit::Damaged(reason)) if reason.contains("graph g")));
-        let value = Bytes::from_static(br#"{"format":2}"#);
-        let sum = Some(sum_of(HEAD, &value));
+        let value = Bytes::from_static(br#"{"format":3}"#);
+        let sum = Some(Sum::bytewise(HEAD, &value));
         image.entries.insert(HEAD.into(), Entry { sum, parts: 1, value });
-        let newer = "its records have form 2; this build reads up to 1";
+        let newer = "its records have form 3; this build reads up to 2";
         assert_eq!(image.head(&build()), Err(Unfit::Newer(newer.into())));
     }
 
@@ -496,7 +539,7 @@ mod tests {
         take(&mut image, &write(&mut account, 5, vec![change("hub/a", Some("1"))]));
         let written = String::from_utf8(image.entries[HEAD].value.to_vec()).unwrap();
         for (was, is) in
-            [(r#""format":1"#, r#""format":2"#), (r#""hub":2"#, r#""hub":3"#), (r#""hub":2"#, r#""hup":2"#)]
+            [(r#""format":2"#, r#""format":3"#), (r#""hub":2"#, r#""hub":3"#), (r#""hub":2"#, r#""hup":2"#)]
         {
             let spoilt = written.replacen(was, is, 1);
             assert_ne!(spoilt, written);
@@ -516,26 +559,45 @@ mod tests {
         assert_eq!((image.check(&head), states(&image)), (Ok(()), vec![("hub/b".to_owned(), 1)]));
     }
 
-    /// What this build writes is what the first version wrote. Another form needs another number, and then this one is read here still.
+    const BLOCK: &str = r#"[{"timer":200,"generation":2,"after_ms":1500,"offset":40,"at":1795226400000}]"#;
+
+    /// Key, value, and headers of each record.
+    type Golden = [(&'static str, &'static str, &'static [(&'static str, &'static str)]); 3];
+
+    const FORM_1: Golden = [
+        (".timers/coordinator@hub/3", BLOCK, &[("nave-sum", "aa180718638ef563")]),
+        ("hub/running/7", r#"{"state":"working"}"#, &[("nave-sum", "41726f4b1ba88f14")]),
+        (
+            ".lane",
+            r#"{"format":1,"position":41,"graph":"g","components":{"hub":2},"settings":{"hub":{"live":4}},"sent":{"hub/calls>worker":12},"records":2,"sum":"eb6a685378267a77"}"#,
+            &[("nave-sum", "b5ef01c3b207b631"), ("nave-covers", "41")],
+        ),
+    ];
+
+    const FORM_2: Golden = [
+        (".timers/coordinator@hub/3", BLOCK, &[("nave-xxh3", "cfe1473a14b3d1bc")]),
+        ("hub/running/7", r#"{"state":"working"}"#, &[("nave-xxh3", "c02ae737c312db53")]),
+        (
+            ".lane",
+            r#"{"format":2,"position":41,"graph":"g","components":{"hub":2},"settings":{"hub":{"live":4}},"sent":{"hub/calls>worker":12},"records":2,"sum":"0fcba00dd7a10aef"}"#,
+            &[("nave-sum", "f3f8712de629e72c"), ("nave-covers", "41")],
+        ),
+    ];
+
+    fn records(golden: Golden) -> Vec<Outgoing> {
+        let record = |(key, value, headers): (&str, &'static str, &[(&str, &str)])| {
+            Outgoing::packed_with("snap".into(), Route::To(0), key, headers, Bytes::from_static(value.as_bytes()))
+        };
+        golden.into_iter().map(record).collect()
+    }
+
+    /// Another form needs another number.
     #[test]
-    fn the_form_of_version_1_stays_as_it_is() {
-        let golden = [
-            (
-                ".timers/coordinator@hub/3",
-                r#"[{"timer":200,"generation":2,"after_ms":1500,"offset":40,"at":1795226400000}]"#,
-                ["aa180718638ef563", ""],
-            ),
-            ("hub/running/7", r#"{"state":"working"}"#, ["41726f4b1ba88f14", ""]),
-            (
-                ".lane",
-                r#"{"format":1,"position":41,"graph":"g","components":{"hub":2},"settings":{"hub":{"live":4}},"sent":{"hub/calls>worker":12},"records":2,"sum":"eb6a685378267a77"}"#,
-                ["b5ef01c3b207b631", "41"],
-            ),
-        ];
+    fn what_is_written_has_the_form_of_its_number() {
         let mut account = Account::default();
         let mut writer = Writer::new(&"snap".into(), 0, &mut account);
-        writer.change(change(&timers_key("coordinator@hub", 3), Some(golden[0].1)));
-        writer.change(change("hub/running/7", Some(golden[1].1)));
+        writer.change(change(&timers_key("coordinator@hub", 3), Some(FORM_2[0].1)));
+        writer.change(change("hub/running/7", Some(FORM_2[1].1)));
         let written = writer.end(LaneHead {
             position: 41,
             graph: "g".into(),
@@ -543,20 +605,27 @@ mod tests {
             settings: serde_json::json!({ "hub": { "live": 4 } }),
             sent: BTreeMap::from([("hub/calls>worker".into(), 12)]),
         });
-        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
-        let parts = |record: &Outgoing| {
-            let headers = [SUM, COVERS].map(|name| record.headers.get(name).map(text).unwrap_or_default());
-            (text(record.key.as_ref().unwrap()), text(&record.value), headers)
-        };
-        let owned =
-            |(key, value, headers): (&str, &str, [&str; 2])| (key.into(), value.into(), headers.map(String::from));
-        assert_eq!(written.iter().map(parts).collect::<Vec<_>>(), golden.map(owned));
-        let mut image = Image::default();
-        take(&mut image, &written);
-        let head = image.head(&build()).unwrap().unwrap();
-        assert_eq!((image.check(&head), head.lane.sent.len()), (Ok(()), 1));
-        let timers: Vec<_> = image.timers().map(Result::unwrap).collect();
-        assert_eq!(timers, [("coordinator@hub", 3, golden[0].1.as_bytes())]);
-        assert!(serde_json::from_str::<Vec<crate::timers::SavedTimer>>(golden[0].1).is_ok());
+        assert_eq!(written, records(FORM_2));
+    }
+
+    /// A lane that an older build has saved goes on: what it does not change stays as that has written it.
+    #[test]
+    fn every_form_that_ever_was_is_read_and_gone_on_with() {
+        for golden in [FORM_1, FORM_2] {
+            let mut image = Image::default();
+            take(&mut image, &records(golden));
+            let head = image.head(&build()).unwrap().unwrap();
+            assert_eq!((image.check(&head), head.lane.sent.len()), (Ok(()), 1));
+            let timers: Vec<_> = image.timers().map(Result::unwrap).collect();
+            assert_eq!(timers, [("coordinator@hub", 3, BLOCK.as_bytes())]);
+            assert!(serde_json::from_str::<Vec<crate::timers::SavedTimer>>(BLOCK).is_ok());
+            let mut heir = image.account();
+            take(&mut image, &write(&mut heir, 50, vec![change("hub/running/7", Some("other"))]));
+            let head = image.head(&build()).unwrap().unwrap();
+            assert_eq!((image.check(&head), head.lane.position, image.entries.len()), (Ok(()), 50, 3));
+            image.entries.get_mut(".timers/coordinator@hub/3").unwrap().value = Bytes::from_static(b"[]");
+            let spoilt = "1 records are not as they were written: `.timers/coordinator@hub/3`";
+            assert_eq!(image.check(&head), Err(Unfit::Damaged(spoilt.into())));
+        }
     }
 }
