@@ -132,8 +132,19 @@ struct Memory<S> {
 pub(crate) struct Handled {
     /// Which.
     pub(crate) call: CallId,
-    /// True: it was carried out now. Else it was answered from memory, or refused.
-    pub(crate) done: bool,
+    /// What came of it.
+    pub(crate) did: Did,
+}
+
+/// What a spoke did with a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Did {
+    /// It carried it out.
+    All,
+    /// Nothing: it refused it, and has to do so ever after.
+    Refused,
+    /// Nothing that counts: it was answered from memory, or changes nothing.
+    Nothing,
 }
 
 impl<S: Spoke> Served<S> {
@@ -181,7 +192,7 @@ impl<S: Spoke> Served<S> {
                 memory.undone.insert(undone.clone());
                 memory.remember(undone);
             }
-            memory.note(call, false);
+            memory.note(call, Did::Nothing);
         }
         if let Some(told) = memory.told.get(call) {
             return Some(told.clone());
@@ -190,6 +201,9 @@ impl<S: Spoke> Served<S> {
         // Who was told that nothing was done does not undo it: so what is refused is refused ever after, like what is done is
         // done. The same call comes again where its worker died and another one sends it anew.
         if told.0 != Kind::Failure {
+            if told.0 == Kind::Refusal {
+                memory.note(call, Did::Refused);
+            }
             memory.told.insert(call.clone(), told.clone());
             memory.remember(call);
         }
@@ -221,7 +235,7 @@ impl<S: Spoke> Memory<S> {
         let key = String::from_utf8_lossy(record.key.as_deref().unwrap_or_default()).into_owned();
         match self.spoke.handle(&key, request) {
             Ok(reply) => {
-                self.note(call, true);
+                self.note(call, Did::All);
                 match serde_json::to_vec(&reply) {
                     Ok(reply) => Some((Kind::Reply, reply.into())),
                     Err(error) => Some(refusal("unwritable", error.to_string())),
@@ -235,9 +249,9 @@ impl<S: Spoke> Memory<S> {
 }
 
 impl<S> Memory<S> {
-    fn note(&mut self, call: &CallId, done: bool) {
+    fn note(&mut self, call: &CallId, did: Did) {
         if let Some(journal) = &mut self.journal {
-            journal.push(Handled { call: call.clone(), done });
+            journal.push(Handled { call: call.clone(), did });
         }
     }
 

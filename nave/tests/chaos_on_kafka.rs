@@ -28,6 +28,8 @@ const LENGTH: u32 = 3;
 const CLIENTS: usize = 4;
 /// Asked for when a fault has struck, on keys of every lane: when all are answered, the system has recovered.
 const PROBES: usize = 8;
+/// A recovery that takes longer says which request it was that took so long, and how it went.
+const SLOW: Duration = Duration::from_secs(9);
 /// A process that is stopped for a moment is not missed: less than any session.
 const MOMENT: &str = "1";
 /// Longer than the session of a member (6 s), and than that of a broker with its controller (9 s): one broker alone is fenced by itself
@@ -139,6 +141,9 @@ fn lasts(seconds: &str) {
     assert!(Command::new("sleep").arg(seconds).status().unwrap().success());
 }
 
+/// How long the slowest of some requests took, and which it was.
+type Probed = (Duration, usize);
+
 struct Cluster {
     site: Site,
     parts: Vec<Part>,
@@ -158,8 +163,17 @@ impl Cluster {
         clients::ask(&[&self.parts[4], &self.parts[5]], n, LENGTH)
     }
 
+    /// How it went with what a client was told of.
+    fn story(&self, (status, answer): &(u16, serde_json::Value)) -> String {
+        let operation = answer["operation"].as_str().unwrap_or_default();
+        let (_, shown) = self.parts[4].now().get(&format!("/v1/operations/{operation}"));
+        let history = shown["history"].as_array().cloned().unwrap_or_default();
+        let lines = history.iter().map(|line| format!("\n    {line}"));
+        format!("{status} {answer}{}", lines.collect::<String>())
+    }
+
     /// Lets a fault happen: from when on the system is to recover, which is at once, or when what stood still goes on.
-    fn strike(&self, fault: Fault, probe: &dyn Fn() -> Duration) -> MonoTime {
+    fn strike(&self, fault: Fault, probe: &dyn Fn() -> Probed) -> MonoTime {
         let mut since = self.clock.mono();
         match fault {
             Fault::Kill(part) => self.parts[part].replace(|| self.site.run(PARTS[part].1)),
@@ -213,14 +227,16 @@ fn whatever_is_killed_stopped_or_woken_over_kafka_each_client_gets_one_answer_an
     let (next, over) = (AtomicUsize::new(0), AtomicBool::new(false));
     let answers: Mutex<Answers> = Mutex::new(BTreeMap::new());
     let ask_next = || {
-        let n = next.fetch_add(1, Ordering::Relaxed);
+        let (n, begun) = (next.fetch_add(1, Ordering::Relaxed), cluster.clock.mono());
         let answer = cluster.ask(n);
         answers.lock().unwrap().insert(n, answer);
+        (cluster.clock.mono().since(begun), n)
     };
     let probe = || {
-        let begun = cluster.clock.mono();
-        std::thread::scope(|scope| (0..PROBES).for_each(|_| drop(scope.spawn(ask_next))));
-        cluster.clock.mono().since(begun)
+        std::thread::scope(|scope| {
+            let asked: Vec<_> = (0..PROBES).map(|_| scope.spawn(ask_next)).collect();
+            asked.into_iter().map(|probe| probe.join().unwrap()).max().unwrap()
+        })
     };
     probe();
     let mut recoveries: BTreeMap<String, Vec<Duration>> = BTreeMap::new();
@@ -239,9 +255,13 @@ fn whatever_is_killed_stopped_or_woken_over_kafka_each_client_gets_one_answer_an
             for fault in dice.round(brokers) {
                 println!("{}", fault.name());
                 let since = cluster.strike(fault, &probe);
-                probe();
+                let (slowest, n) = probe();
                 let took = cluster.clock.mono().since(since);
                 println!("  recovered after {:.2} s", took.as_secs_f64());
+                if took > SLOW {
+                    let answer = answers.lock().unwrap()[&n].clone();
+                    println!("  flow-{n} took {:.2} s: {}", slowest.as_secs_f64(), cluster.story(&answer));
+                }
                 recoveries.entry(fault.name()).or_default().push(took);
             }
             rounds += 1;

@@ -23,6 +23,11 @@
 //! | a commit that failed is taken for one that happened | 8 | state without its effect |
 //! | a timeout of an older generation counts | 63 | a client waits for ever |
 //! | a request whose operation is over is a new one | 3 | two answers |
+//! | what is saved is not compared with its sum | 20 | a lane that is not what its inbox makes of it |
+//! | a refusal of an older attempt counts | 22 | a refusal that did something |
+//! | a reply that comes after its call ended is told to the hub as a refusal | 8 | an end that nobody waits for |
+//! | a reply of an older attempt is told as a refusal | 9 | a reply that is no reply |
+//! | a spoke forgets what it refused | 19 | a call carried out that it had refused |
 //! | a spoke does not keep what was undone | 306 of the trips | a call carried out after its undo |
 //!
 //! A spoke that forgets what it did is found out in `examples/trip/tests/simulation.rs`.

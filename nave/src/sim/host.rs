@@ -10,7 +10,7 @@ use wire::speaker::SwitchId;
 use wire::topics::Topics;
 
 use super::dice::Dice;
-use crate::spoke::{Handled, Served, Spoke, SpokePart};
+use crate::spoke::{Did, Handled, Served, Spoke, SpokePart};
 
 /// A spoke: its tables and its memory, which outlive the processes that serve it.
 pub(crate) trait Host: Send {
@@ -87,11 +87,15 @@ impl Host for Speaker {
         if let Some(last) = entries.last() {
             self.seen.store(last.seq, std::sync::atomic::Ordering::Relaxed);
         }
-        let told = |entry: floodlight_sim::Entry| match entry.deed {
-            // A read changes nothing, so it may be done as often as it is asked.
-            Deed::Executed { .. } => Some(Handled { call: entry.call, done: entry.command != "read" }),
-            Deed::Remembered | Deed::Refused { .. } => Some(Handled { call: entry.call, done: false }),
-            Deed::Struck { .. } => None,
+        let told = |entry: floodlight_sim::Entry| {
+            let did = match entry.deed {
+                // A read changes nothing, so it may be done as often as it is asked.
+                Deed::Executed { .. } if entry.command != "read" => Did::All,
+                Deed::Executed { .. } | Deed::Remembered => Did::Nothing,
+                Deed::Refused { .. } => Did::Refused,
+                Deed::Struck { .. } => return None,
+            };
+            Some(Handled { call: entry.call, did })
         };
         entries.into_iter().filter_map(told).collect()
     }

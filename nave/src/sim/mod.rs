@@ -101,7 +101,7 @@ impl Simulation {
     ///
     /// What must be so after each turn: an operation has one answer, and its client is told that one, however often it asks;
     /// operations on one key are answered in the order in which they were asked for; no spoke carries a call out twice, or after
-    /// its undo. Inside each lane of the process that had the turn nothing waits without a call, a timer or a person, each open
+    /// its undo, or after it refused it. Inside each lane of the process that had the turn nothing waits without a call, a timer or a person, each open
     /// call has a deadline, and the timers in state are those in the wheel; a lane that was just taken over was not restored from
     /// a snapshot that is damaged, and one that was not used was counted. Where all that was asked is answered and nothing goes on, what the scenario wants is so.
     ///

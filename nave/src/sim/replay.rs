@@ -62,6 +62,7 @@ impl Replay {
                     nothing_parks(&record, &effects)?;
                 }
                 replay.old_refusals_do_nothing(&record, &effects)?;
+                a_reply_ends_its_call_as_replied(&record, &effects)?;
                 if together && effects.counts.iter().any(|(name, _)| *name == hub::names::LATE_ENDS) {
                     return Err(format!("{} ended a call that its operation does not wait for", place(&record)));
                 }
@@ -79,9 +80,7 @@ impl Replay {
         let (Kind::Refusal | Kind::Failure, Some(call)) = (envelope.kind, &envelope.call) else { return Ok(()) };
         let message = envelope.causation.and_then(|message| MessageId::read(&message, call).ok());
         let sent = self.attempts.get(call).copied().unwrap_or(0);
-        // One that cannot be read is a dead letter.
-        let dead = effects.messages.iter().any(|message| message.envelope.kind == Kind::Dead);
-        match message.filter(|message| message.attempt < sent && did(effects) && !dead) {
+        match message.filter(|message| message.attempt < sent && did(effects) && !is_dead(effects)) {
             Some(message) => {
                 let attempt = message.attempt;
                 Err(format!("{} answers attempt {attempt} of {sent}, and did something", place(record)))
@@ -202,6 +201,21 @@ fn dropped_is_counted(record: &Record, effects: &Effects) -> Result<(), String> 
 
 fn did(effects: &Effects) -> bool {
     !effects.messages.is_empty() || !effects.timers.is_empty() || !effects.views.is_empty()
+}
+
+/// What came cannot be read: a dead letter.
+fn is_dead(effects: &Effects) -> bool {
+    effects.messages.iter().any(|message| message.envelope.kind == Kind::Dead)
+}
+
+/// The reply of whichever attempt says that the call was done.
+fn a_reply_ends_its_call_as_replied(record: &Record, effects: &Effects) -> Result<(), String> {
+    let is_reply = record.headers.envelope().is_ok_and(|envelope| envelope.kind == Kind::Reply);
+    let replied = effects.counts.iter().any(|(name, _)| *name == workers::names::REPLIED);
+    if is_reply && did(effects) && !is_dead(effects) && !replied {
+        return Err(format!("{} did something, and its call was not replied", place(record)));
+    }
+    Ok(())
 }
 
 fn nothing_parks(record: &Record, effects: &Effects) -> Result<(), String> {

@@ -12,6 +12,7 @@ use wire::{CallId, Kind, OperationId};
 use super::clients::words;
 use super::host::Host;
 use super::weather::Weather;
+use crate::spoke::Did;
 
 /// What was seen so far.
 pub(super) struct Watch {
@@ -31,6 +32,8 @@ pub(super) struct Watch {
     /// Calls that were carried out, with their spoke.
     done: BTreeMap<CallId, String>,
     undone: BTreeSet<CallId>,
+    /// Calls that a spoke refused.
+    declined: BTreeSet<CallId>,
 }
 
 impl Watch {
@@ -58,6 +61,7 @@ impl Watch {
             refused: BTreeSet::new(),
             done: BTreeMap::new(),
             undone: BTreeSet::new(),
+            declined: BTreeSet::new(),
         }
     }
 
@@ -140,14 +144,20 @@ impl Watch {
         new.iter().try_for_each(|operation| self.comes_in_order(operation, ours))
     }
 
-    /// No call is carried out twice, and none after its undo.
+    /// No call is carried out twice, and none after its undo, or after it was refused.
     pub(super) fn spoke(&mut self, service: &str, spoke: &dyn Host, weather: &Weather) -> Result<(), String> {
         for handled in spoke.handled() {
             let call = handled.call;
-            if handled.done {
+            if handled.did == Did::Refused {
+                self.declined.insert(call.clone());
+            }
+            if handled.did == Did::All {
                 weather.say(service, || format!("carries {call} out"));
                 if self.undone.contains(&call) {
                     return Err(format!("`{service}` carried call {call} out after it was undone"));
+                }
+                if self.declined.contains(&call) {
+                    return Err(format!("`{service}` carried call {call} out, and had refused it before"));
                 }
                 if let Some(by) = self.done.insert(call.clone(), service.to_owned()) {
                     return Err(format!("`{service}` carried call {call} out, which `{by}` had carried out before"));
