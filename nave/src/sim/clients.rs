@@ -32,8 +32,6 @@ pub(super) struct Client {
     repeats: u64,
     /// It has no use for an answer that comes later than so.
     expires: bool,
-    /// It was told that its operation is parked, and nobody saw to it since.
-    parked: bool,
 }
 
 enum State {
@@ -64,7 +62,6 @@ impl Clients {
             refused: None,
             repeats: dice.roll(3),
             expires: dice.chance(200),
-            parked: false,
         };
         let all = (1..).zip(asks).map(&mut client).collect();
         Self { all, dice, requests: 0, parks }
@@ -81,15 +78,6 @@ impl Clients {
 
     pub(super) fn are_content(&self) -> bool {
         self.all.iter().all(|client| matches!(client.state, State::Content))
-    }
-
-    /// Those whose operations are parked, with these: once each time they hear of it.
-    pub(super) fn parked(&mut self) -> Vec<(Ask, OperationId)> {
-        let parked = |client: &mut Client| {
-            let parked = std::mem::take(&mut client.parked);
-            Some((client.ask.clone(), client.operation.clone().filter(|_| parked)?))
-        };
-        self.all.iter_mut().filter_map(parked).collect()
     }
 
     /// True where a client asks for this operation.
@@ -219,10 +207,7 @@ impl Client {
                 weather.say(&self.name, || format!("is refused: {problem}"));
                 match problem.code {
                     Code::TooLate | Code::Busy | Code::QueueFull | Code::NotReady => self.turn_away(now, pause_ms),
-                    Code::Parked if parks => {
-                        self.parked = true;
-                        self.turn_away(now, pause_ms);
-                    }
+                    Code::Parked if parks => self.turn_away(now, pause_ms),
                     Code::Parked | Code::KeyReused => {
                         return Err(format!("{} asked {} and was told: {problem}", self.name, self.ask));
                     }

@@ -53,6 +53,8 @@ enum Deed {
     Start(Role),
     Deliver(Vec<Outgoing>),
     Recover(String),
+    /// An operator looks at what is parked.
+    Look,
 }
 
 pub(super) struct Run<'a> {
@@ -263,11 +265,7 @@ impl<'a> Run<'a> {
                 fronts[*number] = Some(&**front);
             }
         }
-        let worked = self.clients.step(now, &fronts, &self.weather)?;
-        if !self.bad {
-            self.see_to_what_is_parked();
-        }
-        Ok(worked)
+        self.clients.step(now, &fronts, &self.weather)
     }
 
     /// A turn for each process, in an order by chance. When the next one is due.
@@ -321,6 +319,7 @@ impl<'a> Run<'a> {
                     self.write(&records);
                 }
                 Deed::Recover(service) => self.recover(&service, false),
+                Deed::Look => self.see_to_what_is_parked(),
             }
         }
         worked
@@ -426,6 +425,9 @@ impl<'a> Run<'a> {
         }
         for service in self.spokes.keys().cloned().collect::<Vec<_>>() {
             self.recover(&service, true);
+        }
+        if self.simulation.scenario.parks {
+            self.note(0, Deed::Look);
         }
     }
 

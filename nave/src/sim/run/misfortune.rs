@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bus::{Bus, Clock, Outgoing, Record, Route};
+use wire::answer::Operation;
 use wire::command::Command;
 use wire::{Kind, OperationId};
 
@@ -11,6 +12,11 @@ use crate::sim::fault::Fault;
 use crate::sim::people::Word;
 use crate::sim::process::{Process, Role};
 use crate::sim::story;
+
+/// An operator looks again after so long, in milliseconds: sooner than a client loses its patience.
+const LOOK_MS: u64 = 5_000;
+/// So many parked operations are taken in hand at one look: more than a seed asks for.
+const LISTED: usize = 1_000;
 
 impl Run<'_> {
     /// What may happen between any two turns.
@@ -146,15 +152,21 @@ impl Run<'_> {
             .for_each(|front| self.people.tell(&word, front, &self.weather));
     }
 
-    /// In calm weather nothing stays parked: who hears of it lets it go on, or ends it.
+    /// In calm weather nothing stays parked: an operator looks at what a northbound lists, also of what no client waits for any more, lets
+    /// it go on or ends it, and looks again until nothing lives.
     pub(super) fn see_to_what_is_parked(&mut self) {
-        for (ask, operation) in self.clients.parked() {
-            let command = if self.dice.chance(500) { Command::Resume } else { Command::Abort };
-            let (workflow, key) = (ask.workflow.as_str(), ask.key.as_str());
-            let word = Word { operation: &operation, workflow, key, command: &command, nobodys: false };
-            if let Some(front) = self.processes.iter().find_map(Process::front) {
+        if let Some(front) = self.processes.iter().find_map(Process::front) {
+            let is_parked = |operation: &Operation| operation.live && operation.state == "parked";
+            let (parked, _) = front.gateway.known().page(None, LISTED, is_parked);
+            for (_, Operation { operation, workflow, key, .. }) in parked {
+                let command = if self.dice.chance(500) { Command::Resume } else { Command::Abort };
+                let nobodys = !self.clients.ask_for(&operation);
+                let word = Word { operation: &operation, workflow: &workflow, key: &key, command: &command, nobodys };
                 self.people.tell(&word, front, &self.weather);
             }
+        }
+        if !self.clients.are_content() || !self.unfinished().is_empty() {
+            self.note(LOOK_MS, Deed::Look);
         }
     }
 
