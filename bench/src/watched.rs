@@ -116,6 +116,10 @@ impl Bus for Watched {
         self.bus.topic(name)
     }
 
+    fn other_times(&self, topics: &[&str]) -> Result<Vec<String>, BusError> {
+        self.bus.other_times(topics)
+    }
+
     fn bounds(&self, topic: &str, partition: u32) -> Result<Bounds, BusError> {
         self.seen.reading(|| self.bus.bounds(topic, partition))
     }

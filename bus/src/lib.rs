@@ -49,7 +49,7 @@ pub use clock::{Clock, ManualClock, MonoTime};
 pub use embedded::disk::{DiskFaults, DiskOptions, Sync};
 pub use embedded::{Embedded, EmbeddedOptions};
 pub use error::{BusError, CommitError};
-pub use faulty::{AppendFate, CommitFate, DriftingClock, Fates, Faulty, Passage, Script, Seen};
+pub use faulty::{AppendFate, CommitFate, DriftingClock, Fates, Faulty, Passage, Script, Seen, TopicFate};
 pub use kafka::{Kafka, KafkaOptions};
 pub use member::{Arrival, Batch, Bus, Committed, Member, MemberSpec, Position, Reader, Takeover, Writer};
 pub use part::{Part, Turn};

@@ -21,6 +21,15 @@ pub trait Bus: Send + Sync {
     /// The topic, or none. Never creates one.
     fn topic(&self, name: &str) -> Result<Option<TopicInfo>, BusError>;
 
+    /// Which of these topics stamp another time on their records than that of the append, by their names; what is not there is passed over.
+    /// None where the bus has no other times.
+    ///
+    /// # Errors
+    /// Where the bus does not answer, or may not say.
+    fn other_times(&self, _topics: &[&str]) -> Result<Vec<String>, BusError> {
+        Ok(Vec::new())
+    }
+
     /// The watermarks of a partition.
     fn bounds(&self, topic: &str, partition: u32) -> Result<Bounds, BusError>;
 
@@ -106,8 +115,8 @@ pub trait Member: Send {
     /// Records of one partition come in the order of their offsets; only those of finished commits are seen.
     ///
     /// # Errors
-    /// [`BusError::Gone`] where the next record of a partition was deleted before it was read: never skipped in silence. It
-    /// is said once; the partition brings no more records until it is started again. What was appended to `out` counts.
+    /// [`BusError::Gone`] where the next record of a partition was deleted before it was read, or the whole topic was and was
+    /// made anew, as far as the bus can tell: never skipped in silence. It is said once; the partition brings no more records until it is started again. What was appended to `out` counts.
     fn poll(&mut self, max: usize, wait: Duration, out: &mut Vec<Arrival>) -> Result<(), BusError>;
 
     /// Reads what the last owner of `partition` left. Where its note names a transactional id and is not `released`, its

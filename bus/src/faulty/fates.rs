@@ -59,6 +59,12 @@ pub trait Fates: Send + Sync {
         Passage::Arrives
     }
 
+    /// What somebody did to a topic: what those hear of it who ask for it, or for its bounds. Its records come and go as before.
+    fn topic(&self, topic: &str) -> TopicFate {
+        _ = topic;
+        TopicFate::Stays
+    }
+
     /// True: what nobody needs any more is kept all the same, as a bus on disk or a cluster keeps it for a time.
     fn keeps(&self) -> bool {
         false
@@ -73,6 +79,25 @@ pub trait Fates: Send + Sync {
     fn seen(&self, seen: Seen<'_>) {
         _ = seen;
     }
+}
+
+/// What somebody did to a topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TopicFate {
+    /// Nothing.
+    Stays,
+    /// It was deleted.
+    IsGone,
+    /// It was deleted and made anew: it has another id.
+    IsAnother,
+    /// It was deleted and made anew on a bus that gives it the same id: it has no records.
+    IsEmpty,
+    /// It was given so many partitions.
+    HasPartitions(u32),
+    /// It stamps another time on its records than that of the append.
+    HasOtherTimes,
+    /// Nothing, and who asks for it is told this.
+    Fails(BusError),
 }
 
 /// What becomes of a commit.

@@ -37,7 +37,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use self::clock::DriftingClock;
 use self::ends::{FaultyReader, FaultyWriter};
-pub use self::fates::{AppendFate, CommitFate, Fates, Passage, Seen};
+pub use self::fates::{AppendFate, CommitFate, Fates, Passage, Seen, TopicFate};
 use self::member::FaultyMember;
 pub use self::script::Script;
 use crate::{Bounds, Bus, BusError, Clock, Member, MemberSpec, Outgoing, Reader, TopicInfo, TopicSpec, Writer};
@@ -121,12 +121,35 @@ impl Bus for Faulty {
 
     fn topic(&self, name: &str) -> Result<Option<TopicInfo>, BusError> {
         self.0.alive()?;
-        self.0.bus.topic(name)
+        let fate = self.0.fates.topic(name);
+        let found = self.0.bus.topic(name)?;
+        Ok(match fate {
+            TopicFate::IsGone => None,
+            TopicFate::IsAnother => found.map(|info| TopicInfo { id: format!("{} anew", info.id), ..info }),
+            TopicFate::HasPartitions(partitions) => found.map(|info| TopicInfo { partitions, ..info }),
+            TopicFate::Fails(error) => return Err(error),
+            TopicFate::Stays | TopicFate::IsEmpty | TopicFate::HasOtherTimes => found,
+        })
+    }
+
+    fn other_times(&self, topics: &[&str]) -> Result<Vec<String>, BusError> {
+        self.0.alive()?;
+        let has_others = |topic: &&&str| self.0.fates.topic(topic) == TopicFate::HasOtherTimes;
+        let mut others = self.0.bus.other_times(topics)?;
+        others.extend(topics.iter().filter(has_others).map(|topic| (*topic).to_owned()));
+        Ok(others)
     }
 
     fn bounds(&self, topic: &str, partition: u32) -> Result<Bounds, BusError> {
         self.0.alive()?;
-        self.0.bus.bounds(topic, partition)
+        match self.0.fates.topic(topic) {
+            TopicFate::IsGone => Err(BusError::NoTopic(topic.to_owned())),
+            TopicFate::IsEmpty => Ok(Bounds { low: 0, end: 0 }),
+            TopicFate::Fails(error) => Err(error),
+            TopicFate::Stays | TopicFate::IsAnother | TopicFate::HasPartitions(_) | TopicFate::HasOtherTimes => {
+                self.0.bus.bounds(topic, partition)
+            }
+        }
     }
 
     fn member(&self, spec: &MemberSpec) -> Result<Box<dyn Member>, BusError> {

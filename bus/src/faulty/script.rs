@@ -1,12 +1,12 @@
 //! Fates that are written down beforehand, and a log of what was committed: for tests that know what they want.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::fates::{AppendFate, CommitFate, Fates, Seen};
+use super::fates::{AppendFate, CommitFate, Fates, Seen, TopicFate};
 use crate::{Batch, BusError, Outgoing, Position};
 
-/// The next commits, appends and reads fare as was written; after the end of the script everything goes well.
+/// The next commits, appends, polls and reads fare as was written; after the end of the script everything goes well.
 #[derive(Debug, Default)]
 pub struct Script(Mutex<Written>);
 
@@ -15,8 +15,10 @@ pub struct Script(Mutex<Written>);
 struct Written {
     commits: VecDeque<CommitFate>,
     appends: VecDeque<AppendFate>,
+    polls: VecDeque<BusError>,
     reads: VecDeque<BusError>,
     keeps: bool,
+    topics: BTreeMap<String, TopicFate>,
     committed: Vec<Position>,
 }
 
@@ -31,6 +33,11 @@ impl Script {
         self.lock().appends.push_back(fate);
     }
 
+    /// The next poll of a member that is not spoken for is told this.
+    pub fn poll(&self, error: BusError) {
+        self.lock().polls.push_back(error);
+    }
+
     /// The next poll of a reader that is not spoken for is told this.
     pub fn read(&self, error: BusError) {
         self.lock().reads.push_back(error);
@@ -39,6 +46,11 @@ impl Script {
     /// What nobody needs any more is kept from now on.
     pub fn keep(&self) {
         self.lock().keeps = true;
+    }
+
+    /// From now on this is what became of a topic.
+    pub fn topic(&self, topic: &str, fate: TopicFate) {
+        self.lock().topics.insert(topic.to_owned(), fate);
     }
 
     /// The positions that were committed, in order.
@@ -52,6 +64,10 @@ impl Script {
 }
 
 impl Fates for Script {
+    fn poll(&self, _: &str) -> Result<(), BusError> {
+        self.lock().polls.pop_front().map_or(Ok(()), Err)
+    }
+
     fn commit(&self, _: &str, _: &Batch) -> CommitFate {
         self.lock().commits.pop_front().unwrap_or(CommitFate::Passes)
     }
@@ -62,6 +78,10 @@ impl Fates for Script {
 
     fn read(&self) -> Result<(), BusError> {
         self.lock().reads.pop_front().map_or(Ok(()), Err)
+    }
+
+    fn topic(&self, topic: &str) -> TopicFate {
+        self.lock().topics.get(topic).cloned().unwrap_or(TopicFate::Stays)
     }
 
     fn keeps(&self) -> bool {

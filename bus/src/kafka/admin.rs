@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 
-use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, ConfigResource, NewTopic, OwnedResourceSpecifier, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList, TopicPartitionListElem};
 
@@ -76,6 +78,44 @@ pub(super) fn delete_records(options: &KafkaOptions, topic: &str, partition: u32
     let client = client(options)?;
     let deleted = wait_for(client.delete_records(&list, &patience())).map_err(|fault| fault::bus(&what(), &fault))?;
     deleted.elements().iter().try_for_each(TopicPartitionListElem::error).map_err(|fault| fault::bus(&what(), &fault))
+}
+
+/// Deletes a topic. Brokers hear of it one after another.
+pub(super) fn delete_topic(options: &KafkaOptions, topic: &str) -> Result<(), BusError> {
+    let what = || format!("cannot delete topic `{topic}`");
+    let client = client(options)?;
+    let results = wait_for(client.delete_topics(&[topic], &patience())).map_err(|fault| fault::bus(&what(), &fault))?;
+    let failed = results.into_iter().find_map(Result::err);
+    failed.map_or(Ok(()), |(_, code)| Err(fault::bus_code(&what(), code)))
+}
+
+/// Which of these topics stamp another time than that of the append: one question for all of them.
+pub(super) fn other_times(options: &KafkaOptions, topics: &[&str]) -> Result<Vec<String>, BusError> {
+    let what = "cannot read the settings of topics";
+    let asked: Vec<ResourceSpecifier<'_>> = topics.iter().map(|topic| ResourceSpecifier::Topic(topic)).collect();
+    let client = client(options)?;
+    let answers = wait_for(client.describe_configs(&asked, &patience())).map_err(|fault| fault::bus(what, &fault))?;
+    let mut others = Vec::new();
+    for answer in answers {
+        match answer {
+            Ok(resource) => others.extend(other_time(resource)),
+            // It was deleted since it was looked for, or the broker has not heard of it yet.
+            Err(RDKafkaErrorCode::UnknownTopicOrPartition) => {}
+            Err(code) => return Err(fault::bus_code(what, code)),
+        }
+    }
+    Ok(others)
+}
+
+/// The name of a topic that stamps another time than that of the append.
+fn other_time(resource: ConfigResource) -> Option<String> {
+    let stamp = resource.get("message.timestamp.type").and_then(|entry| entry.value.as_deref());
+    // Of what is not there no setting is told.
+    let is_other = stamp.is_some_and(|stamp| stamp != "LogAppendTime");
+    match resource.specifier {
+        OwnedResourceSpecifier::Topic(name) if is_other => Some(name),
+        OwnedResourceSpecifier::Topic(_) | OwnedResourceSpecifier::Group(_) | OwnedResourceSpecifier::Broker(_) => None,
+    }
 }
 
 /// What of an existing topic must be as it would be made. How it is cut into segments is the operator's business.

@@ -143,6 +143,19 @@ impl Cluster {
         Ok(())
     }
 
+    /// Fails where a reader cannot go on at `next`: that was deleted, or the whole topic was, and what was made anew ends before it.
+    pub(super) fn check_next(&self, topic: &str, partition: u32, next: u64) -> Result<(), BusError> {
+        let Bounds { low, end } = self.bounds(topic, partition).map_err(|fault| match fault {
+            // Who reads it waits for it to come back, or to be told that it is another's.
+            BusError::NoTopic(_) => BusError::Unavailable(fault.to_string()),
+            fault => fault,
+        })?;
+        if (low..=end).contains(&next) {
+            return Ok(());
+        }
+        Err(BusError::Gone { topic: topic.into(), partition, asked: next, low })
+    }
+
     fn known_partitions(&self, topic: &str) -> Result<u32, BusError> {
         let known = self.known().get(topic).copied();
         match known {

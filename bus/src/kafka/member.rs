@@ -40,6 +40,8 @@ pub(super) struct KafkaMember {
     revoking: Option<(Vec<u32>, BTreeSet<u32>)>,
     /// What arrived while nobody polled; a few decisions of the group, and the records of [`LOOKS`] polls at most.
     waiting: VecDeque<Arrival>,
+    /// librdkafka reads no more of some partition, and it was not found out yet which.
+    stopped: bool,
 }
 
 impl KafkaMember {
@@ -61,6 +63,7 @@ impl KafkaMember {
             places: BTreeMap::new(),
             revoking: None,
             waiting: VecDeque::new(),
+            stopped: false,
         })
     }
 
@@ -84,15 +87,22 @@ impl KafkaMember {
             Some(Err(fault)) => Err(fault),
         };
         let news = self.follow();
-        match found {
-            Ok(None) => Ok(news),
+        let any = match found {
+            Ok(None) => news,
             Ok(Some(record)) => {
                 self.waiting.extend(record.map(Arrival::Record));
-                Ok(true)
+                true
             }
-            Err(fault) if reader::stopped(&fault) => self.find_gone().map(|()| true),
-            Err(fault) => reader::passing(&fault).map(|()| true),
+            Err(fault) if reader::stopped(&fault) => {
+                self.stopped = true;
+                true
+            }
+            Err(fault) => reader::passing(&fault).map(|()| true)?,
+        };
+        if self.stopped {
+            self.find_gone()?;
         }
+        Ok(any)
     }
 
     /// Follows what the group has decided during the last poll.
@@ -167,16 +177,19 @@ impl KafkaMember {
         }
     }
 
-    /// librdkafka cannot read on somewhere, and does not say where.
+    /// librdkafka cannot read on somewhere, and does not say where. It says so once: until each place was looked at it is looked again.
     fn find_gone(&mut self) -> Result<(), BusError> {
         let started: Vec<(u32, u64)> = self.places.iter().filter_map(|(p, next)| Some((*p, (*next)?))).collect();
         for (partition, next) in started {
-            if let Err(fault) = self.cluster.check_start(&self.topic, partition, next) {
-                self.places.insert(partition, None);
+            if let Err(fault) = self.cluster.check_next(&self.topic, partition, next) {
+                if matches!(fault, BusError::Gone { .. }) {
+                    self.places.insert(partition, None);
+                }
                 return Err(fault);
             }
             self.seek(partition, next)?;
         }
+        self.stopped = false;
         Ok(())
     }
 

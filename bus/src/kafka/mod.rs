@@ -64,9 +64,14 @@ impl Kafka {
         admin::delete_records(&self.options, topic, partition, before)
     }
 
+    /// Deletes a topic with all that it holds, as an operator may.
+    pub fn delete_topic(&self, topic: &str) -> Result<(), BusError> {
+        admin::delete_topic(&self.options, topic)
+    }
+
     /// The topic's id. The client has no way to ask for the one that the cluster gave it, so this tells clusters and names
     /// apart, not a topic from one of the same name that was deleted: there, the group's committed offsets are gone too,
-    /// or lie past the end, which [`Member::start`] refuses.
+    /// or lie past the end, which [`Member::start`] refuses and [`Member::poll`] says is [`BusError::Gone`].
     fn info(&self, name: &str, partitions: u32) -> Result<TopicInfo, BusError> {
         Ok(TopicInfo { name: name.into(), partitions, id: format!("{}/{name}", self.cluster.id()?) })
     }
@@ -88,6 +93,10 @@ impl Bus for Kafka {
 
     fn topic(&self, name: &str) -> Result<Option<TopicInfo>, BusError> {
         self.cluster.partitions(name)?.map(|partitions| self.info(name, partitions)).transpose()
+    }
+
+    fn other_times(&self, topics: &[&str]) -> Result<Vec<String>, BusError> {
+        admin::other_times(&self.options, topics)
     }
 
     fn bounds(&self, topic: &str, partition: u32) -> Result<Bounds, BusError> {

@@ -44,8 +44,11 @@ impl KafkaReader {
     fn find_gone(&mut self) -> Result<(), BusError> {
         let places: Vec<_> = self.places.iter().map(|(place, next)| (place.clone(), *next)).collect();
         for ((topic, partition), next) in places {
-            if let Err(fault) = self.cluster.check_start(&topic, partition, next) {
-                self.places.remove(&(topic, partition));
+            if let Err(fault) = self.cluster.check_next(&topic, partition, next) {
+                // What could not be asked for is read on where it was: the client says again that it cannot.
+                if matches!(fault, BusError::Gone { .. }) {
+                    self.places.remove(&(topic, partition));
+                }
                 self.assign_all()?;
                 return Err(fault);
             }

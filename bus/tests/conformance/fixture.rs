@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bus::{
-    Arrival, Batch, Bus, Clock, DiskOptions, Embedded, EmbeddedOptions, Kafka, KafkaOptions, Member, MemberSpec,
-    MonoTime, Outgoing, Position, Reader, Record, TopicSpec,
+    Arrival, Batch, Bus, BusError, Clock, DiskOptions, Embedded, EmbeddedOptions, Kafka, KafkaOptions, Member,
+    MemberSpec, MonoTime, Outgoing, Position, Reader, Record, TopicSpec,
 };
 use tempfile::TempDir;
 use wire::WallTime;
@@ -286,6 +286,11 @@ impl OnKafka {
                 file.display()
             )
         })
+    }
+
+    /// Deletes a topic, as an operator would.
+    pub(crate) fn delete_topic(&self, topic: &str) -> Result<(), BusError> {
+        self.bus.delete_topic(topic)
     }
 }
 

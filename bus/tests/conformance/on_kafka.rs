@@ -101,8 +101,20 @@ fn a_topic_that_stamps_the_producers_time_is_refused() {
     let refused = on.bus().ensure_topic(&TopicSpec::log(&name, 1));
     let field = "message.timestamp.type";
     let expected =
-        BusError::WrongTopic { topic: name, field, found: "CreateTime".into(), needed: "LogAppendTime".into() };
+        BusError::WrongTopic { topic: name.clone(), field, found: "CreateTime".into(), needed: "LogAppendTime".into() };
     assert_eq!(refused, Err(expected));
+    let others = on.bus().other_times(&[&made, &name, &on.name("nowhere")]);
+    assert_eq!(others, Ok(vec![name]), "it is found among others, and what is not there is passed over");
+}
+
+#[test]
+fn a_topic_that_somebody_deletes_is_gone_for_those_who_saw_it() {
+    let on = OnKafka::open();
+    let topic = on.topic(1);
+    assert!(on.bus().topic(&topic).expect("an answer").is_some());
+    on.delete_topic(&topic).expect("a deletion");
+    assert_eq!(on.bus().topic(&topic), Ok(None));
+    assert!(on.delete_topic(&topic).is_err(), "there is none any more");
 }
 
 fn make_with_create_time(on: &OnKafka, name: &str) {
