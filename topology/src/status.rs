@@ -29,6 +29,8 @@ struct LaneStatus {
     retrying: AtomicU64,
     /// Why it cannot be taken over by anybody's trying: the place of a code in [`HINDRANCES`], from 1; 0 where nothing hinders.
     hindered: AtomicU8,
+    /// True where its inbox ended before it while it was live: what came there since is not read.
+    cut: AtomicBool,
 }
 
 impl ShardStatus {
@@ -55,7 +57,14 @@ impl ShardStatus {
     }
 
     pub(crate) fn set(&self, lane: u32, state: u8) {
-        self.lanes[lane as usize].state.store(state, Ordering::Release);
+        let lane = &self.lanes[lane as usize];
+        lane.cut.store(false, Ordering::Release);
+        lane.state.store(state, Ordering::Release);
+    }
+
+    /// The inbox of a live lane ends before it, until the lane is taken over anew; true where that was not known.
+    pub(crate) fn cut(&self, lane: u32) -> bool {
+        !self.lanes[lane as usize].cut.swap(true, Ordering::AcqRel)
     }
 
     pub(crate) fn stepping(&self, lane: u32, since: Option<MonoTime>) {
@@ -103,6 +112,12 @@ impl ShardStatus {
             let stage = &self.stage;
             let position = status.position.load(Ordering::Acquire);
             let line = match status.state.load(Ordering::Acquire) {
+                Self::LIVE if status.cut.load(Ordering::Acquire) => {
+                    let (code, title) = (Code::InboxCut.as_str(), Code::InboxCut.title());
+                    Some(format!(
+                        "{stage} lane {lane}: its inbox ended before offset {position}; {code}: {title}, see the log"
+                    ))
+                }
                 Self::LIVE => {
                     let stepping = long(&status.stepping)
                         .map(|s| format!("{stage} lane {lane}: the step after offset {position} has run for {s:.1} s"));

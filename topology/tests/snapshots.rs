@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bus::{Bus, BusError, Clock, CommitFate, Faulty, Outgoing, Part, Record, Script};
+use bus::{Bus, BusError, Clock, CommitFate, Faulty, Outgoing, Part, Record, Script, TopicFate};
 use bytes::Bytes;
 use support::Lanes;
 use topology::{
@@ -541,4 +541,26 @@ fn settings_come_back_with_the_snapshot() {
     give(&lanes, &account(0), 1, "c");
     assert!(lanes.run_ms(5_000));
     assert_eq!(published(&lanes, 0).last().unwrap(), &format!("{}=123", account(0)), "10, 10, 100, and interest of 3");
+}
+
+#[test]
+fn a_live_lane_whose_next_record_is_gone_is_claimed_anew_and_named_while_others_go_on() {
+    let script = Arc::new(Script::default());
+    let seen = Arc::clone(&script);
+    let mut lanes = Lanes::on(exactly_once(), 1, |bus| Arc::new(Faulty::new(Arc::new(bus), seen)));
+    lanes.join();
+    lanes.run_ms(10);
+    assert_eq!(lanes.shards[0].live(), [0, 1]);
+    script.topic(INBOX, TopicFate::IsEmpty);
+    script.poll(BusError::Gone { topic: INBOX.into(), partition: 0, asked: 1, low: 0 });
+    lanes.run_ms(100);
+    let waiting = lanes.status.waiting(lanes.clock.mono());
+    assert!(waiting.len() == 1 && waiting[0].0 == 0 && waiting[0].1.contains("NAVE-0062"), "{waiting:?}");
+    give(&lanes, &account(1), 7, "while lane 0 waits");
+    lanes.run_ms(100);
+    assert_eq!(published(&lanes, 1), [format!("{}=7", account(1))]);
+    // What is missing is there again.
+    script.topic(INBOX, TopicFate::Stays);
+    lanes.run_ms(10_000);
+    assert_eq!((lanes.shards[0].live(), lanes.status.waiting(lanes.clock.mono())), (vec![0, 1], vec![]));
 }

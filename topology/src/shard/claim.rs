@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bus::{Batch, BusError, CommitError, Outgoing, Position, Route};
+use bus::{Batch, BusError, CommitError, MonoTime, Outgoing, Position, Route};
 use wire::owner::OwnerRecord;
 use wire::{Code, Envelope, Kind};
 
@@ -20,10 +20,13 @@ impl Shard {
     pub(super) fn claim_due(&mut self) -> bool {
         let now = self.clock.mono();
         let due = |(lane, owned): (&u32, &Owned)| match owned.phase {
-            Phase::Claiming { at } if at <= now => Some(*lane),
+            Phase::Claiming { at } if at <= now => Some((at, *lane)),
             Phase::Claiming { .. } | Phase::Replaying { .. } | Phase::CatchingUp { .. } | Phase::Live => None,
         };
-        let lanes: Vec<u32> = self.owned.iter().filter_map(due).collect();
+        let mut lanes: Vec<(MonoTime, u32)> = self.owned.iter().filter_map(due).collect();
+        // Who waits longest is first: one that fails, and takes its time, holds none up for ever.
+        lanes.sort_unstable();
+        let lanes: Vec<u32> = lanes.into_iter().map(|(_, lane)| lane).collect();
         // All are read together: one after the other, each would wait for the fetch that was under way without it.
         for lane in &lanes {
             if self.owned[lane].lane.saved().is_some() {
@@ -58,6 +61,16 @@ impl Shard {
         !lanes.is_empty()
     }
 
+    /// What a lane was to read next is gone: it is claimed anew, which finds out what is left of it. The other lanes go on.
+    pub(super) fn claim_again(&mut self, partition: u32, asked: u64, low: u64) {
+        let stage = &self.options.stage;
+        tracing::error!(stage, lane = partition, asked, low, "an inbox lacks what its lane was to read next");
+        if self.owned.contains_key(&partition) {
+            self.forget(&[partition]);
+            self.assign(partition);
+        }
+    }
+
     /// Takes a lane over: one commit of the owner record, on top of what the last owner left.
     pub(super) fn claim(&mut self, partition: u32) -> Result<(), Hindrance> {
         let takeover = self.member.take_over(partition)?;
@@ -71,10 +84,13 @@ impl Shard {
                 takeover.low
             )));
         }
-        // What is saved speaks of records that this inbox never had: it was deleted, and made anew.
+        // What is saved, or was handled, speaks of records that this inbox never had: it was deleted, and made anew.
+        let handled = takeover.committed.as_ref().map_or(0, |committed| committed.next);
         let end = self.bus.bounds(&self.inbox, partition)?.end;
-        if end < snapshot {
-            return Err(Hindrance::Cut(format!("its inbox ends at offset {end}, and what is saved at {snapshot}")));
+        if end < snapshot.max(handled) {
+            return Err(Hindrance::Cut(format!(
+                "its inbox ends at offset {end}, what is saved at {snapshot}, and what was handled at {handled}"
+            )));
         }
         // Where the committed offset is not known any more, as after its retention, what came after the snapshot is handled anew, with its
         // effects: it may have been, and nobody can tell.

@@ -500,6 +500,7 @@ impl Part for Shard {
             Err(BusError::Unavailable(reason)) => {
                 tracing::warn!(stage = %self.options.stage, reason, "the bus cannot be read");
             }
+            Err(BusError::Gone { partition, asked, low, .. }) => self.claim_again(partition, asked, low),
             Err(error) => return Err(error),
         }
         worked |= self.claim_due();

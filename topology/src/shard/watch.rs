@@ -1,4 +1,4 @@
-//! Whether a takeover of a lane would still find in its inbox what it needs.
+//! Whether a lane, and whoever takes it over, still finds in its inbox what it needs.
 
 use bus::Bounds;
 use wire::Code;
@@ -22,18 +22,32 @@ impl Shard {
         }
         self.watch = now.plus_ms(LOOK_MS);
         for lane in self.live() {
-            let Some(owned) = self.owned.get(&lane).filter(|owned| owned.lane.saved().is_some()) else { continue };
-            let (position, covers) = (owned.position, owned.saves.covers);
-            if owned.touched.plus_ms(IDLE_MS) <= now {
+            let Some(owned) = self.owned.get(&lane) else { continue };
+            let (position, covers, is_saved) = (owned.position, owned.saves.covers, owned.lane.saved().is_some());
+            if is_saved && owned.touched.plus_ms(IDLE_MS) <= now {
                 let (_, record) = self.owner_record(lane, position);
                 self.write(lane, record);
             }
             match self.bus.bounds(&self.inbox, lane) {
-                Ok(Bounds { low, .. }) => self.judge(lane, low, covers, position),
+                Ok(Bounds { low, end }) => {
+                    self.judge_end(lane, end, position);
+                    if is_saved {
+                        self.judge(lane, low, covers, position);
+                    }
+                }
                 Err(error) => {
                     tracing::warn!(stage = %self.options.stage, lane, %error, "an inbox cannot be asked for its bounds");
                 }
             }
+        }
+    }
+
+    /// A lane has read what is before its position. An inbox that ends before it is another one: it was deleted, and made anew. That it grows
+    /// again mends nothing, since the lane has not read how it began.
+    fn judge_end(&self, lane: u32, end: u64, position: u64) {
+        if end < position && self.status.cut(lane) {
+            let (stage, code) = (&self.options.stage, Code::InboxCut.as_str());
+            tracing::error!(stage, lane, code, end, position, "an inbox ends before its live lane: a person is needed");
         }
     }
 
