@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bus::{Bus, BusError, MonoTime};
+use bus::{Bus, BusError, MonoTime, TopicSpec};
 use northbound::Waiting;
 use topology::{Arrangement, Settings, Shard, ShardOptions, ShardStatus, Topology, Upkeep};
 use wire::control::Submitted;
 use wire::topics::Topics;
 use wire::{Code, Problem};
+
+use crate::recorded::Recorded;
 
 /// A topology that can be run: its code agrees with what was submitted.
 pub struct Deployment {
@@ -18,6 +20,8 @@ pub struct Deployment {
     upkeep: Upkeep,
     /// How the lanes of each stage stand in this process.
     status: BTreeMap<String, Arc<ShardStatus>>,
+    /// Its topics as they were submitted; none where nobody submitted it.
+    recorded: Recorded,
 }
 
 impl Deployment {
@@ -25,14 +29,14 @@ impl Deployment {
     pub fn new(bus: Arc<dyn Bus>, topics: Topics, topology: Topology, upkeep: Upkeep) -> Self {
         let status = |stage: topology::Stage| (stage.name.to_string(), ShardStatus::new(&stage.name, stage.lanes));
         let status = topology.stages().into_iter().map(status).collect();
-        Self { bus, topics, topology, upkeep, status }
+        Self { bus, topics, topology, upkeep, status, recorded: Recorded::default() }
     }
 
     /// What was submitted, with this process's code for it.
     ///
     /// # Errors
-    /// [`Code::OtherGraph`] where the code is another one, [`Code::TopicReplaced`] where a topic is not the one that it was
-    /// submitted with, [`Code::CannotBuild`] where the settings do not fit the code.
+    /// [`Code::OtherGraph`] where the code is another one, [`Code::TopicReplaced`] or [`Code::WrongTopic`] where a topic is not
+    /// the one that it was submitted with, [`Code::CannotBuild`] where the settings do not fit the code.
     pub fn of(
         bus: &Arc<dyn Bus>,
         topics: &Topics,
@@ -41,15 +45,15 @@ impl Deployment {
         upkeep: Upkeep,
     ) -> Result<Self, Problem> {
         let topology = arranged(code, submitted)?;
-        for stage in &submitted.stages {
-            for (topic, id) in &stage.topics {
-                let found = bus.topic(topic).map_err(|error| Problem::new(Code::NotReady, error.to_string()))?;
-                if found.as_ref().map(|found| &found.id) != Some(id) {
-                    return Err(replaced(&submitted.name, topic, found.is_some()));
-                }
-            }
-        }
-        Ok(Self::new(Arc::clone(bus), topics.clone(), topology, upkeep))
+        let recorded = Recorded::of(submitted, topology.topics(topics));
+        let found = recorded.check(&**bus).map_err(|error| Problem::new(Code::NotReady, error.to_string()))?;
+        found.map_or(Ok(()), Err)?;
+        Ok(Self { recorded, ..Self::new(Arc::clone(bus), topics.clone(), topology, upkeep) })
+    }
+
+    /// Its topics as they were submitted.
+    pub fn recorded(&self) -> &Recorded {
+        &self.recorded
     }
 
     /// The topology.
@@ -90,6 +94,11 @@ impl Deployment {
     }
 }
 
+/// The topics that the code needs, as it was submitted; none where it is another one.
+pub(crate) fn needed(code: &Topology, submitted: &Submitted, topics: &Topics) -> Vec<TopicSpec> {
+    arranged(code, submitted).map(|topology| topology.topics(topics)).unwrap_or_default()
+}
+
 /// The code laid out and set up as it was submitted: of the two layouts the one whose graph was submitted.
 fn arranged(code: &Topology, submitted: &Submitted) -> Result<Topology, Problem> {
     let unfit = |errors: topology::BuildErrors| Problem::new(Code::CannotBuild, errors.to_string());
@@ -111,15 +120,4 @@ fn arranged(code: &Topology, submitted: &Submitted) -> Result<Topology, Problem>
         code.graph()
     );
     Err(Problem::new(Code::OtherGraph, detail))
-}
-
-fn replaced(name: &str, topic: &str, is_there: bool) -> Problem {
-    let how = if is_there { "was deleted and made anew" } else { "is gone" };
-    Problem::new(
-        Code::TopicReplaced,
-        format!(
-            "topic `{topic}` of topology `{name}` {how} since the topology was submitted; what it held is lost: kill `{name}`, \
-             then submit it again to begin with empty topics"
-        ),
-    )
 }

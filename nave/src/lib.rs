@@ -30,7 +30,7 @@
 //! ```
 //!
 //! Read in this order: [`program`] (what a binary has code for), [`config`] (what a process is told), [`commands`] (the command
-//! line), [`submission`] and [`control`] (which topologies there are), [`node`] and [`deployment`] (what a process does about
+//! line), [`submission`] and [`control`] (which topologies there are), [`node`], [`deployment`] and [`recorded`] (what a process does about
 //! them), [`process`] and [`shutdown`] (how it is put together, and how it ends), [`client`] and [`explain`] (for people);
 //! [`mod@hub_and_spokes`] and [`spoke`] (what a user's workflow needs around it), [`testing`] (a user's topology in virtual
 //! time), [`sim`] (the same with everything going wrong), [`world`] (the flow topology in virtual time) over [`system`], [`anything`] (records of any bytes).
@@ -49,6 +49,7 @@ mod near;
 pub mod node;
 pub mod process;
 pub mod program;
+pub mod recorded;
 pub mod shutdown;
 pub mod sim;
 pub mod spoke;

@@ -120,6 +120,7 @@ pub(crate) fn describe(
             topics.inbox(topology.name(), &stage.name),
             topics.egress(topology.name(), &stage.name),
             topics.view(topology.name(), &stage.name),
+            topics.snapshot(topology.name(), &stage.name),
         ];
         let of_stage = made.iter().filter(|topic| own.contains(&topic.name));
         SubmittedStage {

@@ -12,12 +12,13 @@
 //! A node is a part: it has no thread of its own, and a test turns it in virtual time.
 //!
 //! Read in this order: this file, `running` (the stages of one topology, and how they end), [`crew`] (who turns lanes),
-//! `lanes` (and whether they are drained), [`status`] (how it stands, for others).
+//! `lanes` (and whether they are drained), [`status`] (how it stands, for others), [`topics`] (whether its topics are still there).
 
 pub mod crew;
 mod lanes;
 mod running;
 pub mod status;
+pub mod topics;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,6 +1,6 @@
 //! How a node stands, for those outside: what `/readyz` says, and whether it failed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bus::MonoTime;
@@ -20,6 +20,8 @@ struct Inner {
     running: BTreeMap<String, (Arc<Deployment>, Vec<String>)>,
     /// Why a topology is not run here.
     refused: BTreeMap<String, Problem>,
+    /// What is wrong with the topics of what runs or is served here.
+    topics: BTreeMap<String, Problem>,
     /// Topologies that this process waits for.
     missing: Vec<String>,
     /// What was submitted.
@@ -45,6 +47,7 @@ impl NodeStatus {
         let mut inner = self.inner();
         inner.running.remove(name);
         inner.refused.remove(name);
+        inner.topics.remove(name);
     }
 
     pub(super) fn refuse(&self, name: &str, problem: Problem) {
@@ -54,6 +57,25 @@ impl NodeStatus {
     pub(super) fn follows(&self, known: BTreeMap<String, Submitted>, missing: Vec<String>) {
         let mut inner = self.inner();
         (inner.known, inner.missing, inner.begun) = (known, missing, true);
+    }
+
+    /// What runs here.
+    pub(super) fn deployments(&self) -> Vec<Arc<Deployment>> {
+        self.inner().running.values().map(|(deployment, _)| Arc::clone(deployment)).collect()
+    }
+
+    /// The topics of these topologies are looked at, and of others nothing is known any more.
+    pub(super) fn watches(&self, names: &BTreeSet<String>) {
+        self.inner().topics.retain(|name, _| names.contains(name));
+    }
+
+    /// What is wrong with the topics of a topology now; what was before.
+    pub(super) fn judged(&self, name: &str, found: Option<Problem>) -> Option<Problem> {
+        let mut inner = self.inner();
+        match found {
+            Some(problem) => inner.topics.insert(name.to_owned(), problem),
+            None => inner.topics.remove(name),
+        }
     }
 
     /// What was submitted, by name.
@@ -102,6 +124,11 @@ impl NodeStatus {
         let of_others = |problem: &&Problem| problem.code == Code::NoCode && !inner.running.is_empty();
         let refused = inner.refused.iter().filter(|(_, problem)| !of_others(problem));
         lines.extend(refused.map(|(name, problem)| Waiting::of_topology(name, problem.to_string())));
+        // What was refused for its topics has said so.
+        let said =
+            |name: &str, problem: &Problem| inner.refused.get(name).is_some_and(|said| said.code == problem.code);
+        let topics = inner.topics.iter().filter(|(name, problem)| !said(name, problem));
+        lines.extend(topics.map(|(name, problem)| Waiting::of_topology(name, problem.to_string())));
         for (deployment, stages) in inner.running.values() {
             for stage in stages {
                 let waiting = deployment.waiting(stage, now);

@@ -18,6 +18,7 @@ use crate::config::{BusKind, Config, SimConfig};
 use crate::control;
 use crate::node::crew::{Crew, OnThreads};
 use crate::node::status::NodeStatus;
+use crate::node::topics::{Serves, TopicWatch};
 use crate::node::{Node, NodeOptions};
 use crate::program::Program;
 use crate::submission;
@@ -96,6 +97,8 @@ impl Parts {
         let status = Arc::new(NodeStatus::default());
         let mut node = Threads::default();
         let layouts = config.topologies.clone();
+        let serves = if purpose.northbound { Serves::Everything } else { Serves::Nothing };
+        let watch = TopicWatch::new(Arc::clone(&bus), topics.clone(), program.clone(), Arc::clone(&status), serves);
         let options = NodeOptions {
             topics,
             wanted: purpose.wanted.clone(),
@@ -110,6 +113,7 @@ impl Parts {
             Node::open(of, program, options, crew, told).map(|node| Box::new(node) as Box<dyn Part>)
         };
         node.spawn("control", Arc::clone(&clock), Box::new(make))?;
+        node.spawn("topics", Arc::clone(&clock), Box::new(move || Ok(Box::new(watch) as Box<dyn Part>)))?;
         let front = purpose.northbound.then(|| Front::open(&bus, config, &clock)).transpose()?;
         Ok(Self { bus, speaker, front, node, status, edges })
     }

@@ -1,6 +1,7 @@
 //! An installation over Kafka.
 
 use tempfile::TempDir;
+use wire::topics::Topics;
 
 use super::{Up, nave};
 
@@ -22,6 +23,12 @@ impl Site {
         let submit = nave(&["submit", "flows"]).args(place).args(set).output().expect("the binary starts");
         assert!(submit.status.success(), "{}", String::from_utf8_lossy(&submit.stderr));
         Self { place: place.map(str::to_owned).to_vec(), sim_dir: TempDir::new().expect("a folder") }
+    }
+
+    /// What its topics are called.
+    pub(crate) fn topics(&self) -> Topics {
+        let prefix = self.place.iter().skip_while(|word| *word != "--prefix").nth(1);
+        Topics::new(prefix.expect("it has a prefix of its own"))
     }
 
     /// Starts a process of it.

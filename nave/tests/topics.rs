@@ -1,0 +1,253 @@
+//! What a running process says of topics that are deleted, made anew or changed under it: in virtual time, and with processes over a real
+//! Kafka.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod process;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bus::{
+    Bus, BusError, Clock, Embedded, EmbeddedOptions, Faulty, Kafka, KafkaOptions, ManualClock, Script, TopicFate,
+    TopicSpec,
+};
+use nave::clock::SystemClock;
+use nave::config::{BusKind, Layout};
+use nave::node::crew::{Crew, InTurn};
+use nave::node::status::NodeStatus;
+use nave::node::topics::{Serves, TopicWatch};
+use nave::node::{Node, NodeOptions, Wanted};
+use nave::program::Program;
+use nave::submission;
+use northbound::Waiting;
+use process::site::Site;
+use process::{Up, brokers};
+use serde_json::json;
+use tempfile::NamedTempFile;
+use topology::Upkeep;
+use topology::driver::Virtual;
+use wire::topics::Topics;
+
+const INBOX: &str = "nave.flows.hub.in";
+/// Two looks: at the first one a topology is new.
+const LOOKS_MS: u64 = 10_100;
+
+/// A process to which the topology of flows was submitted.
+struct Process {
+    clock: Arc<ManualClock>,
+    bus: Embedded,
+    script: Arc<Script>,
+    node: Node,
+    watch: TopicWatch,
+    status: Arc<NodeStatus>,
+    turns: Virtual,
+}
+
+impl Process {
+    fn new(wanted: Wanted, serves: Serves) -> Self {
+        let clock = Arc::new(ManualClock::default());
+        let options = EmbeddedOptions { keep_bytes: None, ..EmbeddedOptions::default() };
+        let bus = Embedded::open(Arc::clone(&clock) as Arc<dyn Clock>, options);
+        let topics = Topics::default();
+        let program = Program::of([]).unwrap().with_flows().unwrap();
+        let code = program.topology("flows").unwrap();
+        let flows = Layout::of(code, BusKind::Embedded).apply(code).unwrap();
+        submission::submit(&bus, &topics, &flows, clock.wall(), false).unwrap();
+
+        let script = Arc::new(Script::default());
+        let seen: Arc<dyn Bus> = Arc::new(Faulty::new(Arc::new(bus.clone()), Arc::clone(&script) as _));
+        let status = Arc::new(NodeStatus::default());
+        let watch = TopicWatch::new(Arc::clone(&seen), topics.clone(), program.clone(), Arc::clone(&status), serves);
+        let options = NodeOptions {
+            topics,
+            wanted,
+            process: "process".into(),
+            threads: Box::new(|_, _| 1),
+            upkeep: Upkeep::default(),
+            lanes_end: Duration::from_secs(6),
+        };
+        let crew = Box::new(|| Box::<InTurn>::default() as Box<dyn Crew>);
+        let node = Node::open(seen, program, options, crew, Arc::clone(&status)).unwrap();
+        let turns = Virtual::new(Arc::clone(&clock), 7);
+        Self { clock, bus, script, node, watch, status, turns }
+    }
+
+    /// One that runs every stage, and is ready.
+    fn running() -> Self {
+        let mut process = Self::new(Wanted::Everything, Serves::Nothing);
+        process.run_ms(LOOKS_MS);
+        assert_eq!(process.lines(), [""; 0]);
+        assert_eq!(process.status.stages()["flows"], ["hub"]);
+        process
+    }
+
+    fn run_ms(&mut self, ms: u64) {
+        let until = self.clock.mono().plus_ms(ms);
+        self.turns.run(&mut [&mut self.node, &mut self.watch], until);
+        self.clock.advance_to(until);
+    }
+
+    fn waiting(&self) -> Vec<Waiting> {
+        self.status.waiting(self.clock.mono(), true)
+    }
+
+    /// What `/readyz` says; empty where the process is ready.
+    fn lines(&self) -> Vec<String> {
+        self.waiting().iter().map(ToString::to_string).collect()
+    }
+}
+
+#[test]
+fn a_topic_that_is_deleted_under_a_live_hub_is_named_until_it_is_there_again() {
+    let mut process = Process::running();
+    process.script.topic(INBOX, TopicFate::IsGone);
+    process.run_ms(5_000);
+    let [line] = &process.lines()[..] else { panic!("one line, not {:?}", process.lines()) };
+    assert!(
+        line.starts_with("NAVE-0038") && line.contains("`nave.flows.hub.in` of topology `flows` is gone"),
+        "{line}"
+    );
+    // A northbound beside it takes nothing for this topology; what is asked of others goes on.
+    assert!(process.waiting()[0].concerns("flows", INBOX, 3));
+    assert!(!process.waiting()[0].concerns("trips", "nave.trips.hub.in", 3));
+    process.script.topic(INBOX, TopicFate::Stays);
+    process.run_ms(5_000);
+    assert_eq!(process.lines(), [""; 0]);
+}
+
+/// What is logged meanwhile.
+fn logged(meanwhile: impl FnOnce()) -> String {
+    let file = NamedTempFile::new().unwrap();
+    let log = Arc::new(file.reopen().unwrap());
+    let subscriber = tracing_subscriber::fmt().with_writer(log).with_ansi(false).finish();
+    tracing::subscriber::with_default(subscriber, meanwhile);
+    std::fs::read_to_string(file.path()).unwrap()
+}
+
+#[test]
+fn the_log_has_it_once_when_it_begins_and_once_when_it_is_over() {
+    let mut process = Process::running();
+    let log = logged(|| {
+        for fate in [TopicFate::IsGone, TopicFate::Stays] {
+            process.script.topic(INBOX, fate);
+            process.run_ms(30_000);
+        }
+    });
+    let lines: Vec<&str> = log.lines().filter(|line| line.contains("node::topics")).collect();
+    assert_eq!(lines.len(), 2, "{log}");
+    assert!(lines[0].contains("ERROR") && lines[0].contains("NAVE-0038") && lines[0].contains(INBOX), "{log}");
+    assert!(lines[1].contains("WARN") && lines[1].contains("as they were recorded again"), "{log}");
+}
+
+#[test]
+fn each_topic_of_the_topology_is_looked_at_and_each_thing_that_is_recorded_of_it() {
+    let deleted = ["hub.in", "hub.out", "hub.view", "hub.snap", "dead"].map(|topic| format!("nave.flows.{topic}"));
+    let deleted = deleted.into_iter().chain(["nave.spoke.speaker".to_owned(), "nave.spoke.speaker.alive".to_owned()]);
+    let deleted = deleted.map(|topic| (topic, TopicFate::IsGone, ["NAVE-0038", "is gone"]));
+    let changed = [
+        (TopicFate::IsAnother, ["NAVE-0038", "made anew"]),
+        (TopicFate::HasPartitions(8), ["NAVE-0032", "8 partitions, not 4"]),
+        (TopicFate::HasOtherTimes, ["NAVE-0032", "message.timestamp.type"]),
+    ];
+    let changed = changed.map(|(fate, said)| (INBOX.to_owned(), fate, said));
+    let mut process = Process::running();
+    for (topic, fate, said) in deleted.chain(changed) {
+        assert!(process.bus.topic(&topic).unwrap().is_some(), "no topic of the topology: {topic}");
+        process.script.topic(&topic, fate);
+        process.run_ms(5_000);
+        let lines = process.lines();
+        let named = |line: &String| line.contains(&topic) && said.iter().all(|part| line.contains(part));
+        assert!(lines.len() == 1 && named(&lines[0]), "{topic}, {said:?}: {lines:?}");
+        process.script.topic(&topic, TopicFate::Stays);
+        process.run_ms(5_000);
+        assert_eq!(process.lines(), [""; 0]);
+    }
+}
+
+#[test]
+fn a_bus_that_does_not_answer_is_no_missing_topic_and_no_found_one() {
+    let away = || TopicFate::Fails(BusError::Unavailable("nobody answers".into()));
+    let mut process = Process::running();
+    process.script.topic(INBOX, away());
+    process.run_ms(60_000);
+    assert_eq!(process.lines(), [""; 0]);
+    process.script.topic(INBOX, TopicFate::IsGone);
+    process.run_ms(5_000);
+    let gone = process.lines();
+    assert!(gone[0].starts_with("NAVE-0038"), "{gone:?}");
+    process.script.topic(INBOX, away());
+    process.run_ms(60_000);
+    assert_eq!(process.lines(), gone);
+}
+
+#[test]
+fn a_process_that_serves_a_topology_looks_at_its_topics_and_one_that_does_neither_does_not() {
+    for (serves, lines) in [(Serves::Everything, 1), (Serves::Nothing, 0)] {
+        let mut process = Process::new(Wanted::Stages(Vec::new()), serves);
+        process.script.topic(INBOX, TopicFate::IsGone);
+        process.run_ms(LOOKS_MS);
+        assert_eq!(process.lines().len(), lines, "{serves:?}: {:?}", process.lines());
+    }
+}
+
+#[test]
+fn an_inbox_that_was_made_anew_under_a_live_lane_is_named_by_its_lanes() {
+    let mut process = Process::running();
+    process.script.topic(INBOX, TopicFate::IsEmpty);
+    process.run_ms(60_000);
+    let lines = process.lines();
+    assert_eq!(lines.len(), 4, "{lines:?}");
+    assert!(lines.iter().all(|line| line.contains("its inbox ended before offset") && line.contains("NAVE-0062")));
+    // That it grows past the lane again does not bring back what the lane has not read.
+    process.script.topic(INBOX, TopicFate::Stays);
+    process.run_ms(60_000);
+    assert_eq!(process.lines(), lines);
+}
+
+/// Waits until something is so. Between two looks: one that looks again at once makes a busy system busier.
+fn until(what: &str, is_so: impl Fn() -> bool) {
+    let clock = SystemClock::default();
+    let until = clock.mono().plus_ms(60_000);
+    while !is_so() {
+        assert!(clock.mono() < until, "never came: {what}");
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+}
+
+/// What `/readyz` says: where the process is ready, that.
+fn readyz(up: &Up, word: &str) -> String {
+    up.ask(word, "/readyz").1.to_string()
+}
+
+#[test]
+fn over_kafka_an_inbox_that_is_deleted_is_named_by_those_who_run_it_and_by_those_who_serve_it() {
+    let brokers = brokers();
+    let site = Site::submitted(&brokers, 1, &[]);
+    let (hub, front) = (site.run("hub"), site.run("northbound"));
+    let bus = Kafka::open(Arc::new(SystemClock::default()), KafkaOptions::new(brokers)).unwrap();
+    let (inbox, snapshots) = (site.topics().inbox("flows", "hub"), site.topics().snapshot("flows", "hub"));
+    // What is saved of a lane covers its first record, which says whose it is.
+    let is_saved = |lane| bus.bounds(&snapshots, lane).unwrap().end > 0;
+    until("a snapshot of each lane", || (0..flows::LANES).all(is_saved));
+    until("a northbound that is ready", || readyz(&front, "REST").contains("ready\""));
+
+    bus.delete_topic(&inbox).unwrap();
+    let gone = format!("NAVE-0038: topic `{inbox}` of topology `flows` is gone");
+    until(&gone, || readyz(&hub, "health").contains(&gone) && readyz(&front, "REST").contains(&gone));
+    let (status, refused) = front.post("/flow", &json!({"flowid": "a", "length": 3}), &[]);
+    assert_eq!((status, refused["code"].as_str()), (503, Some("NAVE-0006")), "{refused}");
+    assert!(refused.to_string().contains(&gone), "{refused}");
+    assert_eq!(bus.topic(&inbox), Ok(None), "nobody makes it anew by asking for it");
+
+    // Made anew it has the name of the old one, and none of its records.
+    bus.ensure_topic(&TopicSpec::log(&inbox, flows::LANES)).unwrap();
+    let cut = |lane: u32| format!("hub lane {lane}: recovering at offset 1; NAVE-0062");
+    until("each lane named", || (0..flows::LANES).all(|lane| readyz(&hub, "health").contains(&cut(lane))));
+    until("no topic named", || !(readyz(&hub, "health") + &readyz(&front, "REST")).contains("NAVE-0038"));
+    for up in [hub, front] {
+        let said = up.said();
+        let times = |line| said.matches(line).count();
+        assert_eq!(times("is not as it was recorded"), 1, "when it began: {said}");
+        assert_eq!(times("as they were recorded again"), 1, "when it was over: {said}");
+    }
+}
