@@ -3,7 +3,7 @@
 
 mod process;
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::process::Output;
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,17 +51,21 @@ fn change(output: &Output) -> String {
     body["change"].as_str().unwrap().to_owned()
 }
 
-/// Waits until every lane of these stages has said where it stands: from then on it is live.
-fn until_live(bus: &dyn Bus, topics: &Topics, stages: &[&str]) {
+/// Where lanes say how they stand: topic and lane, and from where on it is news.
+type Places = BTreeMap<(String, u32), u64>;
+
+/// Of every lane of the topology.
+fn places(topics: &Topics, from: impl Fn(&str, u32) -> u64) -> Places {
+    let views = ["hub", "speaker"].map(|stage| topics.view("flows", stage));
+    let of_view =
+        |view: &String| (0..flows::LANES).map(|lane| ((view.clone(), lane), from(view, lane))).collect::<Vec<_>>();
+    views.iter().flat_map(of_view).collect()
+}
+
+/// Waits until every lane has said where it stands: from then on it is live.
+fn until_live(bus: &dyn Bus, mut silent: Places) {
     let mut reader = bus.reader().unwrap();
-    let mut silent = BTreeSet::new();
-    for stage in stages {
-        let topic = topics.view("flows", stage);
-        for lane in 0..flows::LANES {
-            reader.assign(&topic, lane, 0).unwrap();
-            silent.insert((topic.clone(), lane));
-        }
-    }
+    silent.iter().for_each(|((topic, lane), from)| reader.assign(topic, *lane, *from).unwrap());
     let until = bus.clock().mono().plus_ms(60_000);
     let mut records = Vec::new();
     while !silent.is_empty() {
@@ -90,7 +94,8 @@ fn five_processes_over_kafka_answer_a_flow_each_way_and_end_when_they_are_killed
     let second = place.run("northbound");
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     let bus = Kafka::open(clock, KafkaOptions::new(place.brokers.clone())).unwrap();
-    until_live(&bus, &Topics::new(&place.prefix), &["hub", "speaker"]);
+    let topics = Topics::new(&place.prefix);
+    until_live(&bus, places(&topics, |_, _| 0));
 
     let (body, key) = (json!({"flowid": "test-01", "length": 10}), [("Idempotency-Key", "monday")]);
     let up = first.post("/flow", &body, &key);
@@ -118,6 +123,10 @@ fn five_processes_over_kafka_answer_a_flow_each_way_and_end_when_they_are_killed
     refused(&["--set", "topologies.flows.apart=false"], "NAVE-0033");
 
     kill(&bus, &place);
+    let ends = places(&topics, |topic, lane| bus.bounds(topic, lane).unwrap().end);
+    assert!(change(&place.submit(&[])).starts_with("submitted; processes"), "its name is free");
+    // Who is ended while it takes its lanes over says that nobody knows what they hold.
+    until_live(&bus, ends);
     for up in [hub, worker, first, second, sim] {
         let said = up.interrupt();
         assert!(said.contains("nothing was left undone"), "{said}");
@@ -138,5 +147,4 @@ fn kill(bus: &Kafka, place: &Place) {
         assert!(bus.clock().wall() < by, "everything is drained, so nobody waits for the end of the time");
     }
     assert_eq!(control::members(bus, &topics, &flows), Ok(0));
-    assert!(change(&place.submit(&[])).starts_with("submitted; processes"));
 }
