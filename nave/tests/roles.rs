@@ -65,7 +65,9 @@ fn places(topics: &Topics, from: impl Fn(&str, u32) -> u64) -> Places {
 /// Waits until every lane has said where it stands: from then on it is live.
 fn until_live(bus: &dyn Bus, mut silent: Places) {
     let mut reader = bus.reader().unwrap();
-    silent.iter().for_each(|((topic, lane), from)| reader.assign(topic, *lane, *from).unwrap());
+    for ((topic, lane), from) in &silent {
+        reader.assign(topic, *lane, *from).unwrap();
+    }
     let until = bus.clock().mono().plus_ms(60_000);
     let mut records = Vec::new();
     while !silent.is_empty() {
