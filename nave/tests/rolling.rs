@@ -32,12 +32,12 @@ const PATIENCE: [(&str, u64); 4] = [
     ("flows.request_ms", 60_000),
 ];
 
-/// Asks once, of the first northbound that listens, as a client behind a load balancer does.
+/// Asks until there is an answer, of the first northbound that listens, as a load balancer does that repeats what has a key.
 fn ask(northbounds: &[&Part], n: usize) -> (u16, Value) {
     let body = json!({"flowid": format!("flow-{n}"), "length": LENGTH});
     for attempt in 0..1_000 {
         let northbound = northbounds[(n + attempt) % northbounds.len()].now();
-        match northbound.post_where_it_listens("/flow", &body) {
+        match northbound.post_where_it_listens("/flow", &body, &format!("key-{n}")) {
             Ok(Some(answer)) => return answer,
             Ok(None) => {}
             Err(fault) => panic!("flow-{n}: {fault}"),

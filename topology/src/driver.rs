@@ -39,10 +39,11 @@ impl Threads {
     pub fn spawn(&mut self, name: &str, clock: Arc<dyn Clock>, make: MakePart) -> std::io::Result<()> {
         let (stop, failed) = (Arc::clone(&self.stop), Arc::clone(&self.failed));
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+            let end = End { failed };
             let outcome = make().and_then(|part| keep_turning(part, &stop, &*clock));
             if let Err(error) = &outcome {
                 tracing::error!(%error, "a part ended with a fault");
-                failed.store(true, Ordering::Release);
+                end.failed.store(true, Ordering::Release);
             }
             outcome
         })?;
@@ -50,7 +51,7 @@ impl Threads {
         Ok(())
     }
 
-    /// True where a part ended with a fault.
+    /// True where a part ended with a fault, or panicked.
     pub fn has_failed(&self) -> bool {
         self.failed.load(Ordering::Acquire)
     }
@@ -86,6 +87,19 @@ impl Threads {
             }
         }
         left
+    }
+}
+
+/// The end of a thread: one that panics has failed too. Else its process would live on without it, and take itself for ready.
+struct End {
+    failed: Arc<AtomicBool>,
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.failed.store(true, Ordering::Release);
+        }
     }
 }
 
@@ -196,5 +210,40 @@ impl Virtual {
         self.random ^= self.random >> 7;
         self.random ^= self.random << 17;
         usize::try_from(self.random % among.max(1) as u64).unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bus::Turn;
+
+    use super::*;
+
+    struct Clumsy;
+
+    impl Part for Clumsy {
+        fn name(&self) -> &'static str {
+            "clumsy"
+        }
+
+        fn turn(&mut self, _: Duration) -> Result<Turn, BusError> {
+            panic!("over its own feet")
+        }
+
+        fn stop(self: Box<Self>) -> Vec<String> {
+            Vec::new()
+        }
+    }
+
+    #[test]
+    fn a_part_that_panics_has_failed() {
+        let mut threads = Threads::default();
+        let make: MakePart = Box::new(|| Ok(Box::new(Clumsy) as Box<dyn Part>));
+        threads.spawn("clumsy", Arc::new(ManualClock::default()), make).expect("a thread");
+        while !threads.running[0].1.is_finished() {
+            std::thread::yield_now();
+        }
+        assert!(threads.has_failed());
+        assert_eq!(threads.stop(), ["clumsy panicked: over its own feet"]);
     }
 }

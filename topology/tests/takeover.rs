@@ -157,6 +157,19 @@ fn a_lane_whose_inbox_was_cut_is_not_taken_over_and_is_named() {
     assert_eq!(sums_of(&lanes, 0), [1]);
 }
 
+/// Who adds partitions to an inbox does not add lanes, and stops none.
+#[test]
+fn a_partition_that_no_lane_has_is_not_read_and_the_others_are() {
+    let mut lanes = Lanes::of(sums(), 0);
+    lanes.join_stage("sum", 1).unwrap();
+    ask(&lanes, &key(0), 1, "a");
+    ask(&lanes, &key(1), 2, "b");
+    lanes.run_ms(10);
+    assert_eq!((lanes.shards[0].live(), sums_of(&lanes, 0), sums_of(&lanes, 1)), (vec![0], vec![1], vec![]));
+    let shard = Box::new(lanes.shards.remove(0));
+    assert_eq!(bus::Part::stop(shard), Vec::<String>::new());
+}
+
 #[test]
 fn settings_are_state_that_only_an_owner_record_changes() {
     let mut lanes = Lanes::of(sums(), 0);

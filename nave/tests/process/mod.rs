@@ -124,14 +124,23 @@ impl Up {
         Some((status, serde_json::from_str(&body).unwrap_or(Value::String(body))))
     }
 
-    /// The same; none where nobody listens.
+    /// The same, with a key by which it can be repeated; none where nobody listens, or the connection was closed before there was an answer:
+    /// one that is kept open may be, at the moment in which a request is sent on it (RFC 9112, section 9.5).
     ///
     /// # Errors
-    /// Where a connection breaks.
-    pub(crate) fn post_where_it_listens(&self, path: &str, body: &Value) -> Result<Option<(u16, Value)>, ureq::Error> {
-        match self.agent.post(format!("{}{path}", self.address("REST"))).send(body.to_string()) {
+    /// Whatever else there is.
+    pub(crate) fn post_where_it_listens(
+        &self,
+        path: &str,
+        body: &Value,
+        key: &str,
+    ) -> Result<Option<(u16, Value)>, ureq::Error> {
+        let request = self.agent.post(format!("{}{path}", self.address("REST"))).header("Idempotency-Key", key);
+        let closed =
+            [ErrorKind::ConnectionRefused, ErrorKind::ConnectionReset, ErrorKind::BrokenPipe, ErrorKind::UnexpectedEof];
+        match request.send(body.to_string()) {
             Ok(response) => Ok(Some(read(Ok(response)))),
-            Err(ureq::Error::Io(fault)) if fault.kind() == ErrorKind::ConnectionRefused => Ok(None),
+            Err(ureq::Error::Io(fault)) if closed.contains(&fault.kind()) => Ok(None),
             Err(fault) => Err(fault),
         }
     }

@@ -32,10 +32,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bus::{Arrival, Bus, BusError, Clock, Headers, Member, MemberSpec, MonoTime, Part, Record, Turn, Writer};
-use wire::Kind;
 use wire::control::Mode;
 use wire::owner::OwnerRecord;
 use wire::topics::Topics;
+use wire::{Code, Kind};
 
 use self::alive::Alive;
 use self::heir::Heir;
@@ -254,6 +254,16 @@ impl Shard {
     }
 
     fn assign(&mut self, partition: u32) {
+        if partition as usize >= self.status.lanes() {
+            let (stage, code) = (&self.options.stage, Code::WrongTopic.as_str());
+            tracing::error!(
+                stage,
+                partition,
+                code,
+                "a partition was added to the inbox, and no lane has it: it is not read"
+            );
+            return;
+        }
         let lane = self.topology.lane(&self.options.topics, &self.options.stage, partition);
         let now = self.clock.mono();
         self.status.set(partition, ShardStatus::RECOVERING);
