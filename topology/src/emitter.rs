@@ -72,6 +72,54 @@ impl<T> Port<T> {
 /// An edge to another stage, and how many tuples were sent on it.
 pub(crate) type SentOn = (Arc<str>, Rc<Cell<u64>>);
 
+/// A queue that can give back the tuple it took last.
+pub(crate) trait TakeBack {
+    fn take_back(&self);
+}
+
+impl<T> TakeBack for RefCell<VecDeque<T>> {
+    fn take_back(&self) {
+        drop(self.borrow_mut().pop_back());
+    }
+}
+
+/// What a call did outside of [`Effects`], and how to undo it.
+pub(crate) enum Emitted {
+    /// Pushed a tuple onto a queue of the lane.
+    Queued(Rc<dyn TakeBack>),
+    /// Numbered a tuple for another stage.
+    Sent(Rc<Cell<u64>>),
+    /// Let a counter grow.
+    Counted(&'static str, u64),
+}
+
+/// Where a call began: everything after it is discarded if the call panics.
+pub(crate) struct Savepoint {
+    messages: usize,
+    timers: usize,
+    views: usize,
+    lines: usize,
+    ready: usize,
+}
+
+/// Which part of a lane could not handle a tuple.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// A component, by its number.
+    Component(u16),
+    /// An edge to another stage, by its name.
+    Edge(Arc<str>),
+}
+
+/// Tuples of one step that could not be handled in one place.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) place: Place,
+    /// Why the first of them could not.
+    pub(crate) reason: String,
+    pub(crate) tuples: usize,
+}
+
 /// What all components of a lane share while they run: what is ready, what was decided, what is being handled.
 pub(crate) struct LaneContext {
     pub(crate) info: LaneInfo,
@@ -86,6 +134,10 @@ pub(crate) struct LaneContext {
     pub(crate) random: Cell<u64>,
     /// How many tuples were sent on each edge that leads to another stage.
     pub(crate) sent: RefCell<Vec<SentOn>>,
+    /// What the running call did, to be undone if it panics.
+    emitted: RefCell<Vec<Emitted>>,
+    /// What this step could not handle: at most one entry for each component and edge.
+    failures: RefCell<Vec<Failure>>,
 }
 
 impl LaneContext {
@@ -98,7 +150,58 @@ impl LaneContext {
             sent_time: Cell::default(),
             random: Cell::new(0),
             sent: RefCell::default(),
+            emitted: RefCell::default(),
+            failures: RefCell::default(),
         }
+    }
+
+    /// Begins a call of a component.
+    pub(crate) fn savepoint(&self) -> Savepoint {
+        self.emitted.borrow_mut().clear();
+        let effects = self.effects.borrow();
+        Savepoint {
+            messages: effects.messages.len(),
+            timers: effects.timers.len(),
+            views: effects.views.len(),
+            lines: effects.lines.len(),
+            ready: self.ready.borrow().len(),
+        }
+    }
+
+    /// Discards everything that the call since `savepoint` emitted and decided.
+    pub(crate) fn roll_back(&self, savepoint: &Savepoint) {
+        for emitted in self.emitted.borrow_mut().drain(..).rev() {
+            match emitted {
+                Emitted::Queued(queue) => queue.take_back(),
+                Emitted::Sent(sent) => sent.set(sent.get() - 1),
+                Emitted::Counted(name, by) => self.uncount(name, by),
+            }
+        }
+        self.ready.borrow_mut().truncate(savepoint.ready);
+        let mut effects = self.effects.borrow_mut();
+        effects.messages.truncate(savepoint.messages);
+        effects.timers.truncate(savepoint.timers);
+        effects.views.truncate(savepoint.views);
+        effects.lines.truncate(savepoint.lines);
+    }
+
+    /// Notes what the running call did outside of the effects.
+    pub(crate) fn emitted(&self, emitted: Emitted) {
+        self.emitted.borrow_mut().push(emitted);
+    }
+
+    /// Tuples could not be handled: the step that they belong to goes to the dead-letter topic.
+    pub(crate) fn fail(&self, place: Place, reason: impl Into<String>, tuples: usize) {
+        let mut failures = self.failures.borrow_mut();
+        match failures.iter_mut().find(|failure| failure.place == place) {
+            Some(failure) => failure.tuples += tuples,
+            None => failures.push(Failure { place, reason: reason.into(), tuples }),
+        }
+    }
+
+    /// What could not be handled since the last call.
+    pub(crate) fn take_failures(&self) -> Vec<Failure> {
+        std::mem::take(&mut *self.failures.borrow_mut())
     }
 
     /// What counts the tuples of an edge to another stage.
@@ -112,14 +215,26 @@ impl LaneContext {
     pub(crate) fn begin(&self, offset: u64, time: WallTime) {
         self.record_time.set(time);
         self.sent_time.set(None);
+        self.emitted.borrow_mut().clear();
         self.random.set((u64::from(self.info.lane) << 48) ^ offset);
     }
 
     pub(crate) fn count(&self, name: &'static str, by: u64) {
+        self.emitted(Emitted::Counted(name, by));
         let mut effects = self.effects.borrow_mut();
         match effects.counts.iter_mut().find(|(known, _)| std::ptr::eq(*known, name)) {
             Some((_, sum)) => *sum += by,
             None => effects.counts.push((name, by)),
+        }
+    }
+
+    fn uncount(&self, name: &'static str, by: u64) {
+        let mut effects = self.effects.borrow_mut();
+        if let Some(index) = effects.counts.iter().position(|(known, _)| std::ptr::eq(*known, name)) {
+            effects.counts[index].1 -= by;
+            if effects.counts[index].1 == 0 {
+                effects.counts.remove(index);
+            }
         }
     }
 

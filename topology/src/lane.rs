@@ -12,9 +12,9 @@ use wire::{Envelope, Head, Kind, WallTime};
 
 use crate::builder::ComponentKind;
 use crate::component::{Delivery, DueTimes, LaneInfo, Unreadable, View};
-use crate::emitter::LaneContext;
+use crate::emitter::{LaneContext, Place};
 use crate::names;
-use crate::node::Node;
+use crate::node::{Node, guarded};
 use crate::outbox::{Effects, Level, Message};
 use crate::settings::Settings;
 use crate::snapshot::{Change, Keeps, Saver, Stored};
@@ -30,6 +30,18 @@ pub(crate) struct Seated {
     pub(crate) node: Box<dyn Node>,
 }
 
+/// What goes to the dead-letter topic.
+#[derive(Clone, Copy)]
+struct Rejected<'a> {
+    /// The record that the step handled; none where a spout of the lane's own emitted the tuples.
+    record: Option<&'a Record>,
+    head: Option<&'a Head<'a>>,
+    /// The component or the edge; none where the lane could not tell whom the record is for.
+    place: Option<&'a str>,
+    reason: &'a str,
+    tuples: usize,
+}
+
 /// A lane. `step` is a pure function of state and record; the state is all that the components hold.
 pub struct Lane {
     context: Rc<LaneContext>,
@@ -37,6 +49,8 @@ pub struct Lane {
     decoders: BTreeMap<String, Box<dyn Decode>>,
     dead: Arc<str>,
     settings: Settings,
+    /// Numbers the dead letters of tuples that no record caused.
+    rejected: u64,
 }
 
 impl Lane {
@@ -66,7 +80,7 @@ impl Lane {
             node.prepare(&context.info);
             node.configure(settings);
         }
-        Self { context, nodes, decoders, dead, settings: settings.clone() }
+        Self { context, nodes, decoders, dead, settings: settings.clone(), rejected: 0 }
     }
 
     /// Where it is.
@@ -93,15 +107,12 @@ impl Lane {
     pub fn step(&mut self, record: &Record) {
         self.context.begin(record.offset, record.time);
         self.context.count(names::RECORDS, 1);
-        match envelope_of(record) {
-            Ok(envelope) => {
-                if let Err(reason) = self.receive(&envelope, record) {
-                    self.bury(Some(&envelope), record, &reason);
-                }
-            }
-            Err(reason) => self.bury(None, record, &reason),
+        let head = envelope_of(record);
+        if let Err(reason) = head.as_ref().map_err(Clone::clone).and_then(|head| self.receive(head, record)) {
+            self.send_to_dead_letters(&Rejected { record: Some(record), head: head.as_ref().ok(), place: None, reason: &reason.0, tuples: 1 });
         }
         self.run();
+        self.reject_failures(Some(record), head.as_ref().ok());
     }
 
     /// When another stage sent the tuple that the last step was about.
@@ -117,6 +128,7 @@ impl Lane {
             emitted |= node.next();
         }
         self.run();
+        self.reject_failures(None, None);
         emitted
     }
 
@@ -172,9 +184,8 @@ impl Lane {
     pub fn save(&mut self) -> Result<Vec<Change>, Unreadable> {
         let (mut taken, mut fault) = (Vec::new(), None);
         for Seated { name, node, .. } in &mut self.nodes {
-            if !node.save(&mut Saver::new(name, &mut taken, &mut fault)) {
-                return Err(Unreadable(format!("`{name}` panicked while it was saved")));
-            }
+            node.save(&mut Saver::new(name, &mut taken, &mut fault))
+                .map_err(|panic| Unreadable(format!("`{name}` cannot be saved: {panic}")))?;
         }
         match fault {
             None => Ok(taken),
@@ -271,7 +282,8 @@ impl Lane {
         }
         let node = self.nodes.iter_mut().find(|seated| seated.node.accepts(envelope));
         let seated = node.ok_or_else(|| Unreadable(format!("no component takes {}", envelope.kind)))?;
-        seated.node.receive(&Delivery { envelope, record })
+        let received = seated.node.receive(&Delivery { envelope, record });
+        received.map_err(|Unreadable(reason)| Unreadable(format!("`{}`: {reason}", seated.name)))
     }
 
     fn take_settings(&mut self, record: &Record) -> Result<(), Unreadable> {
@@ -295,7 +307,9 @@ impl Lane {
         let edge = envelope.subject.unwrap_or_default();
         let decoder = self.decoders.get(edge).ok_or_else(|| Unreadable(format!("no edge is called `{edge}`")))?;
         self.context.sent_time.set(envelope.time);
-        decoder.decode(&record.value, &self.context)
+        guarded(&self.context, || decoder.decode(&record.value, &self.context))
+            .unwrap_or_else(|panic| Err(Unreadable(panic)))
+            .map_err(|Unreadable(reason)| Unreadable(format!("edge `{edge}`: {reason}")))
     }
 
     /// True where a keyed request from outside should be in another lane. A tuple, a reply and a timeout name their lane.
@@ -326,31 +340,54 @@ impl Lane {
         Ok(())
     }
 
-    /// Writes a dead letter: a reference to the record, the reason, and the record as far as it goes.
-    fn bury(&mut self, envelope: Option<&Head<'_>>, record: &Record, reason: &Unreadable) {
-        let place = format!("{}/{}/{}", record.topic, record.partition, record.offset);
-        let operation = envelope.and_then(|envelope| envelope.operation.clone());
+    /// Sends what a step could not handle to the dead-letter topic: a letter for each component or edge, however many of its tuples failed.
+    fn reject_failures(&mut self, record: Option<&Record>, head: Option<&Head<'_>>) {
+        for failure in self.context.take_failures() {
+            let place = match &failure.place {
+                Place::Component(number) => Arc::clone(self.component(*number)),
+                Place::Edge(name) => Arc::clone(name),
+            };
+            let (place, reason, tuples) = (Some(&*place), failure.reason.as_str(), failure.tuples);
+            self.send_to_dead_letters(&Rejected { record, head, place, reason, tuples });
+        }
+    }
+
+    /// Writes a dead letter: a reference to the record, the place and the reason, and the record as far as it goes.
+    fn send_to_dead_letters(&mut self, rejected: &Rejected<'_>) {
+        let Rejected { record, head, place, reason, tuples } = *rejected;
+        let origin = record.map(|record| format!("{}/{}/{}", record.topic, record.partition, record.offset));
+        let operation = head.and_then(|head| head.operation.clone());
         self.context.count(names::DEAD_LETTERS, 1);
-        self.context.line(
-            Level::Warn,
-            operation.as_ref(),
-            format!("record {place} cannot be handled: {reason}").into(),
-        );
-        let shown = &record.value[..record.value.len().min(Self::DEAD_BYTES)];
+        let (what, of) = (place.unwrap_or("the lane"), origin.as_deref().unwrap_or("its own spouts"));
+        let text = format!("{what} cannot handle {tuples} tuple(s) of {of}: {reason}");
+        self.context.line(Level::Warn, operation.as_ref(), text.into());
         let body = serde_json::json!({
-            "topic": &*record.topic,
-            "partition": record.partition,
-            "offset": record.offset,
-            "reason": reason.0.chars().take(Unreadable::SHOWN).collect::<String>(),
-            "record": String::from_utf8_lossy(shown),
+            "topic": record.map(|record| &*record.topic),
+            "partition": record.map(|record| record.partition),
+            "offset": record.map(|record| record.offset),
+            "place": place,
+            "tuples": tuples,
+            "reason": reason.chars().take(Unreadable::SHOWN).collect::<String>(),
+            "record": record.map(|record| {
+                String::from_utf8_lossy(&record.value[..record.value.len().min(Self::DEAD_BYTES)])
+            }),
         });
-        let mut letter = Envelope::new(Kind::Dead, place, self.context.info.source());
+        let source = self.context.info.source();
+        let id = match (origin, place) {
+            (Some(origin), None) => origin,
+            (Some(origin), Some(place)) => format!("{origin}/{place}"),
+            (None, place) => {
+                self.rejected += 1;
+                format!("{source}/{}/rejected/{}", place.unwrap_or_default(), self.rejected)
+            }
+        };
+        let mut letter = Envelope::new(Kind::Dead, id, source);
         letter.operation = operation;
-        letter.causation = envelope.map(|envelope| envelope.id.to_owned());
+        letter.causation = head.map(|head| head.id.to_owned());
         self.context.effects.borrow_mut().messages.push(Message {
             topic: Arc::clone(&self.dead),
             route: Route::To(0),
-            key: record.key.clone().filter(|key| key.len() <= Self::HEAD_BYTES),
+            key: record.and_then(|record| record.key.clone()).filter(|key| key.len() <= Self::HEAD_BYTES),
             envelope: letter,
             expires_after_ms: None,
             body: Bytes::from(body.to_string()),
@@ -364,10 +401,12 @@ impl Lane {
             let Some(ready) = self.context.ready.borrow_mut().pop_front() else { return };
             let done = self.nodes[usize::from(ready)].node.run(left);
             if done == left {
-                self.context.count(names::STEPS_CUT, 1);
-                let text = format!("a step executed {} tuples and was cut", Self::EXECUTIONS);
-                self.context.line(Level::Error, None, text.into());
-                continue;
+                let discarded = self.nodes[usize::from(ready)].node.discard();
+                if discarded > 0 {
+                    self.context.count(names::STEPS_CUT, 1);
+                    let reason = format!("the step executed {} tuples and was cut", Self::EXECUTIONS);
+                    self.context.fail(Place::Component(ready), reason, discarded);
+                }
             }
             left -= done;
         }

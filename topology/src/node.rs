@@ -8,8 +8,7 @@ use std::sync::Arc;
 use wire::Head;
 
 use crate::component::{Bolt, Delivery, DueTimes, InboxSpout, LaneInfo, Spout, Unreadable, View};
-use crate::emitter::{Emitter, LaneContext};
-use crate::outbox::Level;
+use crate::emitter::{Emitter, LaneContext, Place};
 use crate::settings::Settings;
 use crate::snapshot::{Keeps, Saver, Stored};
 use crate::waits::Wait;
@@ -38,6 +37,10 @@ pub(crate) trait Node {
     fn configure(&mut self, settings: &Settings);
     /// Handles what is in its queue, at most `most` tuples; says how many.
     fn run(&mut self, most: usize) -> usize;
+    /// Empties its queue; says how many tuples were in it.
+    fn discard(&mut self) -> usize {
+        0
+    }
     fn accepts(&self, _envelope: &Head<'_>) -> bool {
         false
     }
@@ -60,9 +63,12 @@ pub(crate) trait Node {
     fn keeps(&self) -> Keeps {
         Keeps::Nothing
     }
-    /// Saves what has changed; false where it panicked.
-    fn save(&mut self, _saver: &mut Saver<'_>) -> bool {
-        true
+    /// Saves what has changed.
+    ///
+    /// # Errors
+    /// What a panic said.
+    fn save(&mut self, _saver: &mut Saver<'_>) -> Result<(), String> {
+        Ok(())
     }
     fn load(&mut self, stored: &Stored<'_>) -> Result<(), Unreadable> {
         Err(Unreadable(format!("nobody reads the saved state `{}`", stored.key())))
@@ -82,16 +88,18 @@ pub(crate) trait Node {
     fn cleanup(&mut self);
 }
 
-/// Runs a component's code; a panic is counted and told, and fails what it was doing alone.
-fn guarded<R>(lane: &LaneContext, code: impl FnOnce() -> R) -> Option<R> {
-    match catch_unwind(AssertUnwindSafe(code)) {
-        Ok(done) => Some(done),
-        Err(panic) => {
-            lane.count(crate::names::PANICS, 1);
-            lane.line(Level::Error, None, format!("a component panicked: {}", panic_text(panic.as_ref())).into());
-            None
-        }
-    }
+/// Runs a component's code. A panic is counted, and everything that this call emitted and decided is discarded; changes that it made to
+/// fields of the component stay.
+///
+/// # Errors
+/// What the panic said.
+pub(crate) fn guarded<R>(lane: &LaneContext, code: impl FnOnce() -> R) -> Result<R, String> {
+    let savepoint = lane.savepoint();
+    catch_unwind(AssertUnwindSafe(code)).map_err(|panic| {
+        lane.roll_back(&savepoint);
+        lane.count(crate::names::PANICS, 1);
+        format!("it panicked: {}", panic_text(panic.as_ref()))
+    })
 }
 
 /// What a panic said.
@@ -130,10 +138,18 @@ impl<B: Bolt> Node for BoltNode<B> {
         for done in 0..most {
             let Some(input) = self.queue.borrow_mut().pop_front() else { return done };
             let lane = Rc::clone(&self.out.lane);
-            guarded(&lane, || self.bolt.execute(input, &mut self.out));
+            if let Err(panic) = guarded(&lane, || self.bolt.execute(input, &mut self.out)) {
+                lane.fail(Place::Component(self.out.component), panic, 1);
+            }
         }
-        self.queue.borrow_mut().clear();
         most
+    }
+
+    fn discard(&mut self) -> usize {
+        let mut queue = self.queue.borrow_mut();
+        let tuples = queue.len();
+        queue.clear();
+        tuples
     }
 
     fn view(&self, key: &str, timers: &dyn DueTimes) -> Option<View> {
@@ -152,19 +168,19 @@ impl<B: Bolt> Node for BoltNode<B> {
         B::KEEPS
     }
 
-    fn save(&mut self, saver: &mut Saver<'_>) -> bool {
+    fn save(&mut self, saver: &mut Saver<'_>) -> Result<(), String> {
         let lane = Rc::clone(&self.out.lane);
-        guarded(&lane, || self.bolt.save(saver)).is_some()
+        guarded(&lane, || self.bolt.save(saver))
     }
 
     fn load(&mut self, stored: &Stored<'_>) -> Result<(), Unreadable> {
         let lane = Rc::clone(&self.out.lane);
-        guarded(&lane, || self.bolt.load(stored)).unwrap_or_else(|| Err(Unreadable("it panicked".into())))
+        guarded(&lane, || self.bolt.load(stored)).unwrap_or_else(|panic| Err(Unreadable(panic)))
     }
 
     fn loaded(&mut self) -> Result<Vec<Arc<str>>, Unreadable> {
         let lane = Rc::clone(&self.out.lane);
-        guarded(&lane, || self.bolt.loaded()).unwrap_or_else(|| Err(Unreadable("it panicked".into())))
+        guarded(&lane, || self.bolt.loaded()).unwrap_or_else(|panic| Err(Unreadable(panic)))
     }
 
     fn unfinished(&self) -> Vec<String> {
@@ -210,7 +226,10 @@ impl<S: Spout> Node for SpoutNode<S> {
 
     fn next(&mut self) -> bool {
         let lane = Rc::clone(&self.out.lane);
-        guarded(&lane, || self.spout.next(&mut self.out)).unwrap_or(false)
+        guarded(&lane, || self.spout.next(&mut self.out)).unwrap_or_else(|panic| {
+            lane.fail(Place::Component(self.out.component), panic, 1);
+            false
+        })
     }
 
     fn cleanup(&mut self) {
@@ -247,7 +266,7 @@ impl<S: InboxSpout> Node for InboxNode<S> {
     fn receive(&mut self, delivery: &Delivery<'_>) -> Result<(), Unreadable> {
         let lane = Rc::clone(&self.out.lane);
         guarded(&lane, || self.spout.receive(delivery, &mut self.out))
-            .unwrap_or_else(|| Err(Unreadable("its spout panicked".into())))
+            .unwrap_or_else(|panic| Err(Unreadable(panic)))
     }
 
     fn cleanup(&mut self) {}

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use wire::{Envelope, Kind};
 
 use crate::component::Unreadable;
-use crate::emitter::{LaneContext, Sink};
+use crate::emitter::{Emitted, LaneContext, Place, Sink, TakeBack};
 use crate::grouping::{Chooser, Grouping, Target};
 use crate::outbox::Message;
 
@@ -113,9 +113,10 @@ struct LocalSink<T, In> {
     convert: Convert<T, In>,
 }
 
-impl<T, In> Sink<T> for LocalSink<T, In> {
+impl<T, In: 'static> Sink<T> for LocalSink<T, In> {
     fn push(&self, tuple: T, lane: &LaneContext) {
         let Some(input) = (self.convert)(tuple) else { return };
+        lane.emitted(Emitted::Queued(Rc::clone(&self.queue) as Rc<dyn TakeBack>));
         let mut queue = self.queue.borrow_mut();
         if queue.is_empty() {
             lane.ready.borrow_mut().push_back(self.node);
@@ -140,13 +141,13 @@ impl<T> Sink<T> for TopicSink<T> {
             Ok(body) => Bytes::from(body),
             Err(error) => {
                 lane.count(crate::names::TUPLES_UNWRITABLE, 1);
-                let text = format!("a tuple of {} cannot be written: {error}", self.edge);
-                lane.line(crate::outbox::Level::Error, None, text.into());
-                return;
+                let reason = format!("a tuple cannot be written as JSON: {error}");
+                return lane.fail(Place::Edge(Arc::clone(&self.edge)), reason, 1);
             }
         };
         let sent = self.sent.get();
         self.sent.set(sent + 1);
+        lane.emitted(Emitted::Sent(Rc::clone(&self.sent)));
         let source = lane.info.source();
         let mut envelope = Envelope::new(Kind::Tuple, format!("{source}/{}/{sent}", self.edge), source);
         envelope.subject = Some(self.edge.to_string());
@@ -177,7 +178,7 @@ struct Decoder<T, In> {
     codec: Codec<T>,
 }
 
-impl<T, In> Decode for Decoder<T, In> {
+impl<T, In: 'static> Decode for Decoder<T, In> {
     fn decode(&self, body: &[u8], lane: &LaneContext) -> Result<(), Unreadable> {
         let tuple = (self.codec.decode)(body).map_err(|error| Unreadable(error.to_string()))?;
         self.sink.push(tuple, lane);

@@ -80,4 +80,26 @@ impl Lanes {
         let mut parts: Vec<&mut dyn Part> = self.shards.iter_mut().map(|shard| shard as &mut dyn Part).collect();
         self.turns.run(&mut parts, until)
     }
+
+    /// Every record of a topic, partition by partition.
+    pub(crate) fn records(&self, topic: &str) -> Vec<bus::Record> {
+        let partitions = self.bus.topic(topic).expect("the bus answers").expect("the topic is there").partitions;
+        let mut records = Vec::new();
+        for partition in 0..partitions {
+            let mut reader = self.bus.reader().expect("the bus gives readers");
+            reader.assign(topic, partition, 0).expect("nothing was deleted");
+            reader.poll(100_000, std::time::Duration::ZERO, &mut records).expect("it can be read");
+        }
+        records
+    }
+
+    /// The dead letters so far: key and body.
+    pub(crate) fn dead_letters(&self) -> Vec<(Option<String>, serde_json::Value)> {
+        let records = self.records(&Topics::default().dead(self.topology.name()));
+        let letter = |record: bus::Record| {
+            let key = record.key.map(|key| String::from_utf8_lossy(&key).into_owned());
+            (key, serde_json::from_slice(&record.value).expect("a dead letter is JSON"))
+        };
+        records.into_iter().map(letter).collect()
+    }
 }
