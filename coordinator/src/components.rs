@@ -1,7 +1,7 @@
 //! The spout, the bolt, and how they are wired.
 
 use serde::{Deserialize, Serialize};
-use topology::{Bolt, Declarer, Delivery, Emitter, InboxSpout, Keeps, Saver, Stored, Timeout, Unreadable};
+use topology::{Bolt, Declarer, Delivery, Emitter, InboxSpout, Keeps, LaneInfo, Saver, Stored, Timeout, Unreadable};
 use wire::{Head, Kind};
 
 use crate::deadline::{DEADLINES, Deadline, TimedOut};
@@ -9,15 +9,26 @@ use crate::names;
 use crate::saved::FORM;
 use crate::table::{Table, WheelChange};
 
-/// Reads timeouts back from the inbox.
+/// Reads the timeouts of its stage's coordinator back from the inbox. Timers that other components armed are theirs.
 #[derive(Debug, Default)]
-pub struct CoordinatorSpout;
+pub struct CoordinatorSpout {
+    /// The bolt that arms the timers of all deadlines of the stage.
+    coordinator: String,
+}
+
+fn coordinator_of(stage: &str) -> String {
+    format!("coordinator@{stage}")
+}
 
 impl InboxSpout for CoordinatorSpout {
     type Out = Timeout;
 
+    fn prepare(&mut self, lane: &LaneInfo) {
+        self.coordinator = coordinator_of(&lane.stage);
+    }
+
     fn accepts(&self, envelope: &Head<'_>) -> bool {
-        envelope.kind == Kind::Timeout
+        envelope.kind == Kind::Timeout && envelope.subject == Some(&*self.coordinator)
     }
 
     fn receive(&mut self, delivery: &Delivery<'_>, out: &mut Emitter<Timeout>) -> Result<(), Unreadable> {
@@ -106,7 +117,7 @@ pub fn deadlines<In: From<TimedOut> + 'static>(declarer: &mut Declarer<In>) {
         "coordinator",
         |t, stage| {
             let timeouts = t.inbox_spout(&format!("coordinator-spout@{stage}"), CoordinatorSpout::default);
-            t.bolt(&format!("coordinator@{stage}"), CoordinatorBolt::default).reads(timeouts.local())
+            t.bolt(&coordinator_of(stage), CoordinatorBolt::default).reads(timeouts.local())
         },
         |_, coordinator, owner, number| {
             let registered = owner.side(DEADLINES).local();

@@ -1,0 +1,156 @@
+//! A component that arms timers of its own beside those that its coordinator keeps: neither receives the other's timeouts.
+#![expect(clippy::unwrap_used, reason = "tests panic")]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bus::{Bus, Clock, Embedded, EmbeddedOptions, ManualClock, Outgoing, Part};
+use coordinator::{DEADLINES, Deadline, TimedOut, deadlines};
+use topology::driver::Virtual;
+use topology::{
+    Bolt, Declarer, Delivery, Emitter, InboxSpout, Message, Route, Settings, Shard, ShardOptions, ShardStatus, Timeout,
+    Topology, Unreadable, Upkeep,
+};
+use wire::topics::Topics;
+use wire::{Envelope, Head, Kind};
+
+/// The deadline's key, and the number of the component's own timer: the same, with the same generation.
+const KEY: u64 = 7;
+
+enum In {
+    Begin(u16),
+    TimedOut(TimedOut),
+    Own(Timeout),
+}
+
+impl From<u16> for In {
+    fn from(number: u16) -> Self {
+        In::Begin(number)
+    }
+}
+
+impl From<TimedOut> for In {
+    fn from(timed_out: TimedOut) -> Self {
+        In::TimedOut(timed_out)
+    }
+}
+
+impl From<Timeout> for In {
+    fn from(timeout: Timeout) -> Self {
+        In::Own(timeout)
+    }
+}
+
+struct Requests;
+
+impl InboxSpout for Requests {
+    type Out = u16;
+    fn accepts(&self, head: &Head<'_>) -> bool {
+        head.kind == Kind::Request
+    }
+    fn receive(&mut self, delivery: &Delivery<'_>, out: &mut Emitter<u16>) -> Result<(), Unreadable> {
+        out.emit(delivery.json()?);
+        Ok(())
+    }
+}
+
+/// Reads the timeouts of the keeper's own timers back.
+struct Alarms;
+
+impl InboxSpout for Alarms {
+    type Out = Timeout;
+    fn accepts(&self, head: &Head<'_>) -> bool {
+        head.kind == Kind::Timeout && head.subject == Some("keeper")
+    }
+    fn receive(&mut self, delivery: &Delivery<'_>, out: &mut Emitter<Timeout>) -> Result<(), Unreadable> {
+        out.emit(delivery.json()?);
+        Ok(())
+    }
+}
+
+/// Registers a deadline of a second, and arms a timer of its own of 10 ms under the number by which the coordinator knows the deadline.
+struct Keeper;
+
+impl Bolt for Keeper {
+    type In = In;
+    type Out = ();
+    fn declare(declarer: &mut Declarer<In>) {
+        deadlines(declarer);
+    }
+    fn execute(&mut self, input: In, out: &mut Emitter<()>) {
+        let text = match input {
+            In::Begin(number) => {
+                out.side(DEADLINES, Deadline::Register { key: KEY, generation: 1, after_ms: 1_000 });
+                out.arm((u64::from(number) << 48) | KEY, 1, 10);
+                return;
+            }
+            In::TimedOut(timed_out) => format!("deadline {}", timed_out.key),
+            In::Own(timeout) => format!("own {}", timeout.generation),
+        };
+        out.publish(Message {
+            topic: Topics::default().egress("timers", "keeper").into(),
+            route: Route::To(0),
+            key: None,
+            envelope: Envelope::new(Kind::Answer, text.as_str(), "/test"),
+            expires_after_ms: None,
+            body: text.into_bytes().into(),
+        });
+    }
+}
+
+/// What the keeper says within 999 ms, and in the millisecond after them.
+fn said(reads_own_timeouts: bool) -> (Vec<String>, Vec<String>) {
+    let clock = Arc::new(ManualClock::default());
+    let bus = Embedded::open(Arc::clone(&clock) as Arc<dyn Clock>, EmbeddedOptions::default());
+    let t = Topology::named("timers");
+    let requests = t.inbox_spout("requests", || Requests);
+    let keeper = t.bolt("keeper", || Keeper).stage("keeper").lanes(1).reads(requests.local());
+    if reads_own_timeouts {
+        let alarms = t.inbox_spout("alarms", || Alarms);
+        keeper.reads(alarms.local());
+    }
+    let topology = t.build().unwrap();
+    for spec in topology.topics(&Topics::default()) {
+        bus.ensure_topic(&spec).unwrap();
+    }
+    let options = ShardOptions {
+        topics: Topics::default(),
+        stage: "keeper".into(),
+        member: "keeper-1".into(),
+        build: "test".into(),
+        settings: Settings::default(),
+        upkeep: Upkeep::default(),
+    };
+    let mut shard =
+        Shard::join(Arc::new(bus.clone()), topology, options, ShardStatus::new("keeper", 1)).unwrap();
+    // Whatever the keeper's number in the topology is, its timer has the number of the deadline once.
+    for number in 0..8_u16 {
+        let envelope = Envelope::new(Kind::Request, number.to_string(), "/test");
+        let record = Outgoing::keyed("nave.timers.keeper.in", "k", number.to_string()).with(&envelope);
+        bus.writer("test").unwrap().append(&[record]).unwrap();
+    }
+    let mut turns = Virtual::new(Arc::clone(&clock), 1);
+    let mut said_by = |ms: u64| {
+        let until = clock.mono().plus_ms(ms);
+        turns.run(&mut [&mut shard as &mut dyn Part], until);
+        clock.advance_to(until);
+        let mut reader = bus.reader().unwrap();
+        reader.assign("nave.timers.keeper.out", 0, 0).unwrap();
+        let mut records = Vec::new();
+        reader.poll(100, Duration::ZERO, &mut records).unwrap();
+        records.iter().map(|record| String::from_utf8_lossy(&record.value).into_owned()).collect::<Vec<_>>()
+    };
+    let early = said_by(999);
+    let later = said_by(1).split_off(early.len());
+    (early, later)
+}
+
+#[test]
+fn a_components_own_timer_never_fires_a_deadline_of_the_same_number() {
+    assert_eq!(said(false), (vec![], vec!["deadline 7".to_owned()]));
+}
+
+#[test]
+fn a_component_receives_the_timeouts_of_its_own_timers() {
+    assert_eq!(said(true), (vec!["own 1".to_owned(); 8], vec!["deadline 7".to_owned()]));
+}
