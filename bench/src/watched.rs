@@ -141,6 +141,10 @@ impl Bus for Watched {
         self.bus.writer(name)
     }
 
+    fn backlog(&self, group: &str, topic: &str) -> Result<Vec<u64>, BusError> {
+        self.bus.backlog(group, topic)
+    }
+
     fn weaknesses(&self, topic: &str) -> Result<Vec<String>, BusError> {
         self.bus.weaknesses(topic)
     }

@@ -40,6 +40,14 @@ pub trait Bus: Send + Sync {
     /// never had any. It is a question for a person's patience, not for a turn: it may take a round trip.
     fn members(&self, group: &str) -> Result<usize, BusError>;
 
+    /// How far a group is behind the end of each partition of its topic, in offsets: all that a partition still has where the group
+    /// never committed there. It may be a few more than there are records, since compaction and the ends of transactions leave gaps,
+    /// and a commit may be counted a moment after it happened.
+    ///
+    /// # Errors
+    /// Where there is no such topic, or the bus does not answer.
+    fn backlog(&self, group: &str, topic: &str) -> Result<Vec<u64>, BusError>;
+
     /// A reader outside all groups. It sees committed records only.
     fn reader(&self) -> Result<Box<dyn Reader>, BusError>;
 
@@ -57,9 +65,8 @@ pub trait Bus: Send + Sync {
         Duration::ZERO
     }
 
-    /// Nobody needs the records of a partition below `before` any more. A bus that keeps records in memory lets them go; one that
-    /// keeps them on disk may keep them for as long as the topic's clean-up says. Reading below then gives [`BusError::Gone`] as
-    /// after any deletion. What is not there yet, and what a group of the topic has not committed, stays.
+    /// Nobody needs the records of a partition below `before` any more: the bus deletes them, now or later. Reading below then gives
+    /// [`BusError::Gone`] as after any deletion. The caller names nothing that a group of the topic has not committed; a bus in one process makes sure of it.
     ///
     /// # Errors
     /// Where a bus that lets records go has no such topic or partition.
@@ -109,8 +116,8 @@ impl MemberSpec {
 /// commits, then [`Arrival::Revoking`] and [`Member::release`]; or [`Arrival::Lost`] at any time. Between `Assigned` and
 /// `start`, and after `Revoking`, no record of it arrives. There is no automatic commit and no automatic offset.
 pub trait Member: Send {
-    /// Appends at most `max` arrivals to `out`, waiting at most `wait` for the first; it may return earlier with none. Every
-    /// call counts as a sign of life.
+    /// Appends what the group decided and at most `max` records to `out`, waiting at most `wait` for the first; it may return earlier
+    /// with none. Every call counts as a sign of life: a member that has no room for records polls for none of them.
     ///
     /// Records of one partition come in the order of their offsets; only those of finished commits are seen.
     ///

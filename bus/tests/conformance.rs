@@ -90,6 +90,8 @@ on_every_bus! {
         an_owner_may_commit_between_revoking_and_release,
         a_commit_that_names_a_partition_too_many_is_fenced_as_a_whole,
         no_record_arrives_after_revoking,
+        a_poll_for_no_records_brings_the_decisions_of_the_group,
+        a_group_is_behind_by_what_it_has_not_committed,
         partitions_of_one_who_leaves_go_to_the_others,
         members_share_the_records_and_lose_none,
         what_is_not_owned_cannot_be_started_or_taken_over,

@@ -121,8 +121,7 @@ fn said(reads_own_timeouts: bool) -> (Vec<String>, Vec<String>) {
         settings: Settings::default(),
         upkeep: Upkeep::default(),
     };
-    let mut shard =
-        Shard::join(Arc::new(bus.clone()), topology, options, ShardStatus::new("keeper", 1)).unwrap();
+    let mut shard = Shard::join(Arc::new(bus.clone()), topology, options, ShardStatus::new("keeper", 1)).unwrap();
     // Whatever the keeper's number in the topology is, its timer has the number of the deadline once.
     for number in 0..8_u16 {
         let envelope = Envelope::new(Kind::Request, number.to_string(), "/test");

@@ -109,7 +109,13 @@ impl Lane {
         self.context.count(names::RECORDS, 1);
         let head = envelope_of(record);
         if let Err(reason) = head.as_ref().map_err(Clone::clone).and_then(|head| self.receive(head, record)) {
-            self.send_to_dead_letters(&Rejected { record: Some(record), head: head.as_ref().ok(), place: None, reason: &reason.0, tuples: 1 });
+            self.send_to_dead_letters(&Rejected {
+                record: Some(record),
+                head: head.as_ref().ok(),
+                place: None,
+                reason: &reason.0,
+                tuples: 1,
+            });
         }
         self.run();
         self.reject_failures(Some(record), head.as_ref().ok());

@@ -265,8 +265,7 @@ impl<S: InboxSpout> Node for InboxNode<S> {
 
     fn receive(&mut self, delivery: &Delivery<'_>) -> Result<(), Unreadable> {
         let lane = Rc::clone(&self.out.lane);
-        guarded(&lane, || self.spout.receive(delivery, &mut self.out))
-            .unwrap_or_else(|panic| Err(Unreadable(panic)))
+        guarded(&lane, || self.spout.receive(delivery, &mut self.out)).unwrap_or_else(|panic| Err(Unreadable(panic)))
     }
 
     fn cleanup(&mut self) {}

@@ -25,6 +25,11 @@ pub(super) struct Held {
 }
 
 impl Held {
+    /// True where its envelope says that it is of no use after a time that has passed.
+    fn has_expired(&self, now: WallTime) -> bool {
+        self.headers.head().ok().and_then(|head| head.expires).is_some_and(|expires| expires < now)
+    }
+
     /// As [`Record::size`].
     pub(super) fn size(&self) -> usize {
         self.key.as_ref().map_or(0, Bytes::len) + self.headers.size() + self.value.len()
@@ -170,6 +175,14 @@ impl Log {
     /// Drops the oldest records below `floor` until no more than `keep` bytes are left.
     pub(super) fn cut_to(&mut self, keep: usize, floor: u64) {
         while self.bytes > keep && self.pop_below(floor) {}
+    }
+
+    /// Drops the oldest records, as long as they have expired at `now`, until no more than `keep` bytes are left.
+    pub(super) fn cut_expired(&mut self, keep: usize, now: WallTime) {
+        while self.bytes > keep
+            && self.records.first_key_value().is_some_and(|(_, oldest)| oldest.has_expired(now))
+            && self.pop_below(u64::MAX)
+        {}
     }
 
     /// Drops what was appended before `time`.

@@ -82,13 +82,10 @@ impl EmbeddedMember {
     /// What there is now.
     fn collect(&mut self, state: &mut State, max: usize, out: &mut Vec<Arrival>) -> Result<(), BusError> {
         state.intact()?;
-        let full = out.len() + max;
         self.alive(state, out);
         let topic = state.groups[self.group].topic;
         let Some(seat) = state.seat(self.group, self.id) else { return Ok(()) };
-        while out.len() < full
-            && let Some(news) = seat.news.pop_front()
-        {
+        while let Some(news) = seat.news.pop_front() {
             match &news {
                 // What was just assigned is not started yet; what is asked back brings no more records.
                 Arrival::Assigned(partitions) | Arrival::Revoking(partitions) => {
@@ -98,6 +95,7 @@ impl EmbeddedMember {
             }
             out.push(news);
         }
+        let full = out.len().saturating_add(max);
         let started: Vec<(u32, u64)> = seat.places.iter().filter_map(|(p, next)| Some((*p, (*next)?))).collect();
         self.turn = self.turn.wrapping_add(1);
         for index in 0..started.len() {

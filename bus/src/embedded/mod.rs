@@ -44,9 +44,10 @@ pub struct EmbeddedOptions {
     /// record of each key of a compacted topic.
     pub keep_bytes: Option<usize>,
     /// How much memory each partition of a topic may take that deletes after a time ([`Cleanup::DeleteAfterMs`]), where there is
-    /// no disk; none sets no bound. Beyond it the oldest records go, whoever has not read them: those who come late are told that
-    /// they are gone, as on Kafka after `retention.bytes`. It is a bound for each partition and not for all together, so that a
-    /// flood in one, like the requests to a spoke that does not read, takes nothing from the answers in another.
+    /// no disk; none sets no bound. Beyond it the oldest records go that every group of the topic has committed, and those whose
+    /// `ce_expirytime` has passed: what a group has not read and may still use stays. Those who read it later are told that it is gone,
+    /// as on Kafka after `retention.bytes`. It is a bound for each partition and not for all together, so that a flood in one, like
+    /// the requests to a spoke that does not read, takes nothing from the answers in another.
     ///
     /// [`Cleanup::DeleteAfterMs`]: crate::Cleanup::DeleteAfterMs
     pub retention_bytes: Option<usize>,
@@ -160,6 +161,12 @@ impl Bus for Embedded {
 
     fn members(&self, group: &str) -> Result<usize, BusError> {
         Ok(self.0.lock().known_group(group).map_or(0, |group| group.seats.len()))
+    }
+
+    fn backlog(&self, group: &str, topic: &str) -> Result<Vec<u64>, BusError> {
+        let state = self.0.lock();
+        let index = state.find(topic)?;
+        Ok(state.backlog(group, index))
     }
 
     fn reader(&self) -> Result<Box<dyn Reader>, BusError> {

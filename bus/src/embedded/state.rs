@@ -237,6 +237,17 @@ impl State {
         }
     }
 
+    /// How far a group is behind the end of each partition of a topic.
+    pub(super) fn backlog(&self, group: &str, topic: usize) -> Vec<u64> {
+        let group = self.group_names.get(group).map(|index| &self.groups[*index]);
+        let behind = |(partition, log): (u32, &Log)| {
+            let committed = group.and_then(|group| group.share(partition)?.committed.as_ref());
+            let Bounds { low, end } = log.bounds();
+            end.saturating_sub(committed.map_or(low, |committed| committed.next))
+        };
+        (0..).zip(&self.topics[topic].partitions).map(behind).collect()
+    }
+
     /// What each group has committed of a partition; 0 where nothing yet.
     pub(super) fn committed(&self, (topic, partition): Place) -> impl Iterator<Item = u64> {
         let groups = self.topics[topic].groups.iter().map(|group| &self.groups[*group]);

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use wire::{Envelope, Kind, WallTime};
+
 use super::*;
 use crate::{Arrival, Batch, Cleanup, CommitError, Faulty, ManualClock, Position, Record, Script};
 
@@ -122,17 +124,42 @@ fn records_are_deleted_after_their_time() {
     assert_eq!(bus.bounds("beats", 0), Ok(Bounds { low: 3, end: 4 }));
 }
 
-/// A spoke that is away must not fill the memory with requests: whoever reads them later hears of it.
+/// Appends requests to a spoke that are of use until `expires`.
+fn request(bus: &Embedded, count: usize, expires: WallTime) {
+    let envelope = Envelope { expires: Some(expires), ..Envelope::new(Kind::Call, "c", "/test") };
+    let record = Outgoing::keyed("calls", "k", vec![0; 1_000]).with(&envelope);
+    bus.writer("w").and_then(|mut writer| writer.append(&vec![record; count])).expect("an append");
+}
+
+/// A spoke that is away must not lose what it may still answer, and must not fill the memory with what it may not.
 #[test]
-fn what_is_deleted_after_a_time_has_a_bound_by_size_too_whoever_has_not_read_it() {
+fn what_a_group_has_not_read_goes_only_once_it_has_expired() {
+    let (bus, clock) = open(EmbeddedOptions { retention_bytes: Some(20_000), ..EmbeddedOptions::default() });
+    bus.ensure_topic(&TopicSpec::log("calls", 1).cleaned(Cleanup::DeleteAfterMs(3_600_000))).expect("a topic");
+    let mut member = bus.member(&MemberSpec::new("spoke", "calls", "m")).expect("a member");
+    assert_eq!(poll(&mut member), [Arrival::Assigned(vec![0])]);
+    let until = clock.wall().plus_ms(1_000);
+    request(&bus, 100, until);
+    assert_eq!(bus.bounds("calls", 0), Ok(Bounds { low: 0, end: 100 }), "five times the bound, and none is lost");
+    clock.advance_ms(1_001);
+    request(&bus, 5, clock.wall().plus_ms(1_000));
+    let Bounds { low, end } = bus.bounds("calls", 0).expect("bounds");
+    assert_eq!(end, 105);
+    assert!((80..100).contains(&low), "what has expired goes until the rest fits: {low}");
+    let position = Position { partition: 0, next: 105, note: "".into() };
+    member.commit(&Batch { records: vec![], positions: vec![position] }).expect("a commit");
+    request(&bus, 100, clock.wall().plus_ms(1_000));
+    assert_eq!(bus.bounds("calls", 0).map(|bounds| bounds.low), Ok(105), "what is read goes, what is not stays");
+}
+
+/// What no group reads has a bound by size: whoever reads it later hears of it.
+#[test]
+fn what_is_deleted_after_a_time_has_a_bound_by_size_where_no_group_reads_it() {
     let options = EmbeddedOptions { retention_bytes: Some(20_000), ..EmbeddedOptions::default() };
     for keep_bytes in [options.keep_bytes, None] {
         let (bus, _) = open(EmbeddedOptions { keep_bytes, ..options.clone() });
         bus.ensure_topic(&TopicSpec::log("calls", 2).cleaned(Cleanup::DeleteAfterMs(3_600_000))).expect("a topic");
-        let mut member = bus.member(&MemberSpec::new("spoke", "calls", "m")).expect("a member");
-        assert_eq!(poll(&mut member), [Arrival::Assigned(vec![0, 1])]);
         let busy = wire::routing::lane_of(b"k", 2);
-        member.start(busy, 0).expect("a start");
         let mut reader = bus.reader().expect("a reader");
         reader.assign("calls", busy, 0).expect("an offset");
         let quiet = Outgoing::keyed("calls", "k", "v").to(1 - busy);
@@ -146,11 +173,9 @@ fn what_is_deleted_after_a_time_has_a_bound_by_size_too_whoever_has_not_read_it(
         assert_eq!(bus.bounds("calls", 1 - busy), Ok(Bounds { low: 0, end: 1 }), "the other one has its own bound");
 
         let gone = || Err(BusError::Gone { topic: "calls".into(), partition: busy, asked: 0, low });
-        assert_eq!(member.poll(10, NOW, &mut Vec::new()), gone());
         assert_eq!(reader.poll(10, NOW, &mut Vec::new()), gone());
-        assert_eq!(member.take_over(busy).map(|left| left.low), Ok(low));
-        member.start(busy, low).expect("a start");
-        assert_eq!(poll(&mut member).len(), 15);
+        reader.assign("calls", busy, low).expect("an offset");
+        assert_eq!(records(&mut reader).len(), 15);
     }
 }
 

@@ -1,7 +1,7 @@
 //! Keeping a partition within its bounds.
 //!
-//! In memory alone, what everybody has passed goes when a partition takes more than it may; and where a topic is deleted after a
-//! time, the oldest too that somebody has not passed, when it takes much more. With a disk, more is kept: a
+//! In memory alone, what everybody has passed goes when a partition takes more than it may. What a group has not committed goes only when
+//! it is of no use any more: its own `ce_expirytime`, or the time of its topic, has passed. With a disk, more is kept: a
 //! partition begins where its groups would replay from, and what does not fit the memory goes to pages.
 
 use wire::WallTime;
@@ -24,10 +24,12 @@ impl State {
                 return;
             }
             Cleanup::DeleteAfterMs(ms) => {
-                let log = self.log(place);
-                log.cut_before(WallTime(now.0.saturating_sub(ms)));
-                if let Some(most) = options.retention_bytes {
-                    log.cut_to(most, u64::MAX);
+                self.log(place).cut_before(WallTime(now.0.saturating_sub(ms)));
+                if let Some(most) = options.retention_bytes.filter(|most| self.log(place).bytes() > *most) {
+                    let needed = self.needed_from(place);
+                    let log = self.log(place);
+                    log.cut_to(most, needed);
+                    log.cut_expired(most, now);
                 }
             }
             Cleanup::Keep => {}

@@ -164,6 +164,11 @@ impl Bus for Faulty {
         self.0.bus.members(group)
     }
 
+    fn backlog(&self, group: &str, topic: &str) -> Result<Vec<u64>, BusError> {
+        self.0.alive()?;
+        self.0.bus.backlog(group, topic)
+    }
+
     fn reader(&self) -> Result<Box<dyn Reader>, BusError> {
         self.0.alive()?;
         Ok(Box::new(FaultyReader { process: Arc::clone(&self.0), reader: self.0.bus.reader()? }))

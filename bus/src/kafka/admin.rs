@@ -71,13 +71,31 @@ pub(super) fn check(cluster: &Cluster, options: &KafkaOptions, spec: &TopicSpec)
 /// Deletes the records of a partition below offset `before`.
 pub(super) fn delete_records(options: &KafkaOptions, topic: &str, partition: u32, before: u64) -> Result<(), BusError> {
     let what = || format!("cannot delete records of `{topic}` {partition}");
-    let mut list = TopicPartitionList::new();
-    let before = Offset::Offset(convert::raw_offset(before));
-    list.add_partition_offset(topic, convert::raw_partition(partition), before)
-        .map_err(|fault| fault::bus(&what(), &fault))?;
+    let list = before_offset(topic, partition, before)?;
     let client = client(options)?;
     let deleted = wait_for(client.delete_records(&list, &patience())).map_err(|fault| fault::bus(&what(), &fault))?;
     deleted.elements().iter().try_for_each(TopicPartitionListElem::error).map_err(|fault| fault::bus(&what(), &fault))
+}
+
+/// Sends a request to delete the records of a partition below offset `before`, and does not wait for its answer.
+pub(super) fn send_deletion(
+    client: &AdminClient<Quiet>,
+    topic: &str,
+    partition: u32,
+    before: u64,
+) -> Result<(), BusError> {
+    let list = before_offset(topic, partition, before)?;
+    // The request is sent as the future is made; the client's own thread takes the answer.
+    drop(client.delete_records(&list, &patience()));
+    Ok(())
+}
+
+fn before_offset(topic: &str, partition: u32, before: u64) -> Result<TopicPartitionList, BusError> {
+    let mut list = TopicPartitionList::new();
+    let before = Offset::Offset(convert::raw_offset(before));
+    list.add_partition_offset(topic, convert::raw_partition(partition), before)
+        .map_err(|fault| fault::bus(&format!("cannot delete records of `{topic}` {partition}"), &fault))?;
+    Ok(list)
 }
 
 /// Deletes a topic. Brokers hear of it one after another.
@@ -217,7 +235,7 @@ fn describe(cluster: &Cluster, options: &KafkaOptions, topic: &str) -> Result<Co
     Err(BusError::NoTopic(topic.into()))
 }
 
-fn client(options: &KafkaOptions) -> Result<AdminClient<Quiet>, BusError> {
+pub(super) fn client(options: &KafkaOptions) -> Result<AdminClient<Quiet>, BusError> {
     options.admin().create_with_context(Quiet).map_err(|fault: KafkaError| fault::bus("cannot set up a client", &fault))
 }
 

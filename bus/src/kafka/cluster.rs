@@ -156,7 +156,8 @@ impl Cluster {
         Err(BusError::Gone { topic: topic.into(), partition, asked: next, low })
     }
 
-    fn known_partitions(&self, topic: &str) -> Result<u32, BusError> {
+    /// How many partitions a topic has; one that was seen before is not asked for again.
+    pub(super) fn known_partitions(&self, topic: &str) -> Result<u32, BusError> {
         let known = self.known().get(topic).copied();
         match known {
             Some(partitions) => Ok(partitions),

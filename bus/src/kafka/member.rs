@@ -40,6 +40,8 @@ pub(super) struct KafkaMember {
     revoking: Option<(Vec<u32>, BTreeSet<u32>)>,
     /// What arrived while nobody polled; a few decisions of the group, and the records of [`LOOKS`] polls at most.
     waiting: VecDeque<Arrival>,
+    /// The partitions of which nothing is fetched while the member polls for no records.
+    held_back: BTreeSet<u32>,
     /// librdkafka reads no more of some partition, and it was not found out yet which.
     stopped: bool,
 }
@@ -63,6 +65,7 @@ impl KafkaMember {
             places: BTreeMap::new(),
             revoking: None,
             waiting: VecDeque::new(),
+            held_back: BTreeSet::new(),
             stopped: false,
         })
     }
@@ -160,6 +163,7 @@ impl KafkaMember {
         self.give_back();
         follow_all(&self.consumer);
         self.consumer = fresh;
+        self.held_back.clear();
         let all: Vec<u32> = self.places.keys().copied().collect();
         self.lose(&all);
         Ok(())
@@ -168,10 +172,7 @@ impl KafkaMember {
     /// Gives up what librdkafka waits for.
     fn give_back(&mut self) {
         let Some((partitions, _)) = self.revoking.take() else { return };
-        let mut list = TopicPartitionList::new();
-        for partition in partitions {
-            list.add_partition(&self.topic, convert::raw_partition(partition));
-        }
+        let list = self.list_of(&partitions);
         if let Err(fault) = give_up(&self.consumer, &list) {
             tracing::warn!(%fault, member = self.spec.name, "partitions could not be given back");
         }
@@ -205,13 +206,58 @@ impl KafkaMember {
             let moved = self.consumer.seek_partitions(target.clone(), REQUEST);
             let moved = moved.and_then(|list| list.elements().first().map_or(Ok(()), TopicPartitionListElem::error));
             match moved {
-                Ok(()) => return self.consumer.resume(&list).map_err(|fault| fault::bus(&what(), &fault)),
+                Ok(()) => {
+                    self.held_back.remove(&partition);
+                    return self.consumer.resume(&list).map_err(|fault| fault::bus(&what(), &fault));
+                }
                 // It was assigned a moment ago, and its reading has not begun.
                 Err(fault) if is_too_early(&fault) => self.cluster.pause(),
                 Err(fault) => return Err(fault::bus(&what(), &fault)),
             }
         }
         Err(BusError::Unavailable(format!("{}: it is not being read yet", what())))
+    }
+
+    /// Brings what the group decided, and no records: what was fetched before stays, and nothing more is fetched.
+    fn poll_decisions(&mut self, mut wait: Duration, out: &mut Vec<Arrival>) -> Result<(), BusError> {
+        let started = self.places.iter().filter(|(_, next)| next.is_some()).map(|(partition, _)| *partition);
+        let more: Vec<u32> = started.filter(|partition| !self.held_back.contains(partition)).collect();
+        if !more.is_empty() {
+            let list = self.list_of(&more);
+            self.consumer.pause(&list).map_err(|fault| fault::bus("cannot hold back partitions", &fault))?;
+            self.held_back.extend(more);
+        }
+        // What was on its way is taken in: a few records at most.
+        for _ in 0..LOOKS {
+            if !self.look(std::mem::take(&mut wait))? {
+                break;
+            }
+        }
+        let is_record = |arrival: &Arrival| matches!(arrival, Arrival::Record(_));
+        let (records, decisions) = std::mem::take(&mut self.waiting).into_iter().partition(is_record);
+        self.waiting = records;
+        let decisions: VecDeque<Arrival> = decisions;
+        out.extend(decisions);
+        Ok(())
+    }
+
+    /// Fetches again what was held back.
+    fn fetch_again(&mut self) -> Result<(), BusError> {
+        if self.held_back.is_empty() {
+            return Ok(());
+        }
+        let held: Vec<u32> = std::mem::take(&mut self.held_back).into_iter().collect();
+        let held: Vec<u32> = held.into_iter().filter(|partition| self.places.contains_key(partition)).collect();
+        let list = self.list_of(&held);
+        self.consumer.resume(&list).map_err(|fault| fault::bus("cannot go on with partitions", &fault))
+    }
+
+    fn list_of(&self, partitions: &[u32]) -> TopicPartitionList {
+        let mut list = TopicPartitionList::new();
+        for partition in partitions {
+            list.add_partition(&self.topic, convert::raw_partition(*partition));
+        }
+        list
     }
 
     /// Positions as librdkafka takes them, where their partitions are ours.
@@ -279,6 +325,10 @@ impl Member for KafkaMember {
         if self.places.is_empty() {
             self.transactions.end_open();
         }
+        if max == 0 {
+            return self.poll_decisions(wait, out);
+        }
+        self.fetch_again()?;
         let full = out.len() + max;
         let mut wait = if self.waiting.is_empty() { wait } else { Duration::ZERO };
         loop {

@@ -5,10 +5,11 @@
 //! or the step that it is about.
 //!
 //! Read in this order: `options` (how the client is set up, and why), `refused` (what users may not change of it), `context` (what the group decides), `member`,
-//! `takeover` (what a dead owner left), `producer` (transactions), `reader`, `writer`, `probe`, `cluster` and `admin`
+//! `takeover` (what a dead owner left), `producer` (transactions), `reader`, `writer`, `probe`, `cluster`, `backlog` and `admin`
 //! (topics), `convert` and `fault` (records and faults, in our words).
 
 mod admin;
+mod backlog;
 mod cluster;
 mod context;
 mod convert;
@@ -27,6 +28,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::admin::settings as topic_settings;
+use self::backlog::Backlogs;
 use self::cluster::Cluster;
 use self::member::KafkaMember;
 pub use self::options::KafkaOptions;
@@ -44,6 +46,7 @@ pub struct Kafka {
     clock: Arc<dyn Clock>,
     options: KafkaOptions,
     cluster: Arc<Cluster>,
+    backlogs: Arc<Backlogs>,
 }
 
 impl Kafka {
@@ -55,7 +58,8 @@ impl Kafka {
     pub fn open(clock: Arc<dyn Clock>, options: KafkaOptions) -> Result<Self, BusError> {
         refused::check(options.client.keys().map(String::as_str))?;
         let cluster = Arc::new(Cluster::open(&options)?);
-        Ok(Self { clock, options, cluster })
+        let backlogs = Arc::new(Backlogs::new(&options));
+        Ok(Self { clock, options, cluster, backlogs })
     }
 
     /// Deletes the records of a partition below offset `before`, as an operator may.
@@ -109,6 +113,14 @@ impl Bus for Kafka {
 
     fn members(&self, group: &str) -> Result<usize, BusError> {
         self.cluster.members(group)
+    }
+
+    fn backlog(&self, group: &str, topic: &str) -> Result<Vec<u64>, BusError> {
+        self.backlogs.of(&self.cluster, group, topic)
+    }
+
+    fn trim(&self, topic: &str, partition: u32, before: u64) -> Result<(), BusError> {
+        self.backlogs.trim(topic, partition, before)
     }
 
     fn reader(&self) -> Result<Box<dyn Reader>, BusError> {

@@ -116,7 +116,8 @@ fn committed(probe: &Probe, spec: &MemberSpec, partition: u32) -> Result<Answer,
     }))
 }
 
-fn not_yet(fault: &KafkaError) -> bool {
+/// Whether the group is just moving to another broker, or a transaction names its offsets: the next answer may be better.
+pub(super) fn not_yet(fault: &KafkaError) -> bool {
     let code = fault::code(fault);
     matches!(
         code,

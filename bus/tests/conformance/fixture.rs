@@ -66,6 +66,7 @@ pub(crate) trait Fixture {
             seen: Vec::new(),
             starts: false,
             releases: true,
+            most: 100,
         }
     }
 
@@ -100,6 +101,8 @@ pub(crate) struct Seat {
     pub(crate) starts: bool,
     /// True: it releases what it is asked for at once.
     pub(crate) releases: bool,
+    /// How many records it polls for.
+    pub(crate) most: usize,
     pub(crate) clock: Arc<dyn Clock>,
 }
 
@@ -107,7 +110,7 @@ impl Seat {
     /// One poll.
     pub(crate) fn turn(&mut self, wait: Duration) {
         let before = self.seen.len();
-        self.member.poll(100, wait, &mut self.seen).expect("a poll");
+        self.member.poll(self.most, wait, &mut self.seen).expect("a poll");
         let news = self.seen[before..].to_vec();
         for arrival in news {
             match arrival {

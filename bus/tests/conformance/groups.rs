@@ -252,3 +252,40 @@ pub(crate) fn what_is_not_owned_cannot_be_started_or_taken_over(on: &impl Fixtur
     assert_eq!(owner.member.release(&[0, 7]), Ok(()), "nobody asked for them");
     assert_eq!(owner.member.take_over(0).map(|left| left.low), Ok(0));
 }
+
+/// A member with no room for records stays in the group and hears what it decides; the records come when there is room again.
+pub(crate) fn a_poll_for_no_records_brings_the_decisions_of_the_group(on: &impl Fixture) {
+    let (topic, group) = (on.topic(2), on.name("g"));
+    let mut one = on.join(&group, &topic);
+    one.until_owned(2);
+    one.member.start(0, 0).expect("a start");
+    one.member.start(1, 0).expect("a start");
+    one.most = 0;
+    on.append(&topic, &["a", "b", "c"]);
+    let mut two = on.join(&group, &topic);
+    together(&mut [&mut one, &mut two], "one each", |seats| seats.iter().all(|seat| seat.owned.len() == 1));
+    one.linger();
+    assert_eq!(one.records(), []);
+    if one.owned.contains(&0) {
+        one.most = 100;
+        assert_eq!(values(&one.until_records(3)), ["a", "b", "c"]);
+    } else {
+        two.member.start(0, 0).expect("a start");
+        assert_eq!(values(&two.until_records(3)), ["a", "b", "c"]);
+    }
+}
+
+pub(crate) fn a_group_is_behind_by_what_it_has_not_committed(on: &impl Fixture) {
+    let (topic, group) = (on.topic(2), on.name("g"));
+    let backlog = || on.bus().backlog(&group, &topic).expect("an answer");
+    assert_eq!(backlog(), [0, 0], "nothing was written");
+    on.append(&topic, &["a", "b", "c", "d"]);
+    assert_eq!(backlog(), [4, 0], "nobody ever joined");
+    let mut owner = on.join(&group, &topic);
+    owner.until_owned(2);
+    owner.member.commit(&owner.at(0, 3, vec![])).expect("a commit");
+    owner.until("the commit to be counted", |_| backlog() == [1, 0]);
+    on.append(&topic, &["e"]);
+    assert_eq!(backlog(), [2, 0]);
+    assert!(on.bus().backlog(&group, &on.name("nothing")).is_err());
+}
