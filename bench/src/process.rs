@@ -35,6 +35,7 @@ pub(crate) fn shard(
         build: env!("CARGO_PKG_VERSION").to_owned(),
         settings: system.topology.settings().clone(),
         upkeep,
+        inbox_limit: topology::InboxLimit::default(),
     };
     Shard::join(bus, system.topology.clone(), options, ShardStatus::new(stage, system.options.lanes))
 }

@@ -160,6 +160,7 @@ fn lane(deadlines: u64) -> anyhow::Result<()> {
         build: "bench".into(),
         settings: Settings::default(),
         upkeep: Upkeep { session_timeout: Duration::from_hours(1), ..Upkeep::default() },
+        inbox_limit: topology::InboxLimit::default(),
     };
     let mut parts = Threads::default();
     let of: Arc<dyn Bus> = Arc::new(bus.clone());

@@ -130,6 +130,7 @@ impl Desk {
             build: "test".into(),
             settings: Settings::default(),
             upkeep: Upkeep::default(),
+            inbox_limit: topology::InboxLimit::default(),
         };
         let shard = Shard::join(Arc::new(self.bus.clone()), self.topology.clone(), options, ShardStatus::new("s", 1));
         self.shard = Some(shard.expect("the topics are there"));

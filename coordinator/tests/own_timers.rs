@@ -120,6 +120,7 @@ fn said(reads_own_timeouts: bool) -> (Vec<String>, Vec<String>) {
         build: "test".into(),
         settings: Settings::default(),
         upkeep: Upkeep::default(),
+        inbox_limit: topology::InboxLimit::default(),
     };
     let mut shard = Shard::join(Arc::new(bus.clone()), topology, options, ShardStatus::new("keeper", 1)).unwrap();
     // Whatever the keeper's number in the topology is, its timer has the number of the deadline once.

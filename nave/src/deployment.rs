@@ -89,6 +89,7 @@ impl Deployment {
             build: env!("CARGO_PKG_VERSION").to_owned(),
             settings: self.topology.settings().clone(),
             upkeep: self.upkeep,
+            inbox_limit: topology::InboxLimit::default(),
         };
         Shard::join(Arc::clone(&self.bus), self.topology.clone(), options, Arc::clone(status))
     }

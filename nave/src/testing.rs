@@ -240,6 +240,7 @@ impl World {
                 build: "test".to_owned(),
                 settings: self.topology.settings().clone(),
                 upkeep: Upkeep::default(),
+                inbox_limit: topology::InboxLimit::default(),
             };
             let bus: Arc<dyn Bus> = Arc::new(self.bus.clone());
             let group = options.group(self.topology.name());

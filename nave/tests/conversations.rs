@@ -57,6 +57,7 @@ impl Scene {
             build: "test".into(),
             settings: topology.settings().clone(),
             upkeep: Upkeep::default(),
+            inbox_limit: topology::InboxLimit::default(),
         };
         let shard = Shard::join(Arc::new(bus.clone()), topology.clone(), options, ShardStatus::new("s", 1));
         let speaker = SpeakerPart::join(&bus, &spoke, "speaker", SpeakerHandle::new());

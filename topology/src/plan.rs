@@ -1,6 +1,7 @@
 //! A topology that was built: what runs where, and how it is drawn.
 
 use std::any::Any;
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -28,6 +29,19 @@ pub(crate) struct Plan {
     pub(crate) components: Vec<ComponentPlan>,
     pub(crate) edges: Vec<EdgePlan>,
     pub(crate) stages: Vec<StagePlan>,
+}
+
+impl Plan {
+    /// The stages to which edges by topic lead from a stage, however many of them; itself too where it is in a cycle.
+    fn reached_from(&self, stage: usize) -> BTreeSet<usize> {
+        let mut reached = BTreeSet::new();
+        let mut open = vec![stage];
+        while let Some(from) = open.pop() {
+            let out = self.edges.iter().filter(|edge| !edge.stays && self.components[edge.from].stage == from);
+            open.extend(out.map(|edge| self.components[edge.to].stage).filter(|to| reached.insert(*to)));
+        }
+        reached
+    }
 }
 
 pub(crate) struct ComponentPlan {
@@ -62,6 +76,14 @@ pub(crate) struct StagePlan {
 #[derive(Clone)]
 pub struct Topology {
     plan: Arc<Plan>,
+}
+
+/// A stage that another one feeds, directly or by way of others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Fed {
+    pub(crate) stage: Arc<str>,
+    /// True where it feeds that one too: the two are in a cycle.
+    pub(crate) feeds_back: bool,
 }
 
 /// A stage of a topology, as others see it.
@@ -129,6 +151,17 @@ impl Topology {
         services
     }
 
+    /// The stages that get tuples from a stage by topic, directly or by way of others.
+    pub(crate) fn fed_by(&self, stage: &str) -> Vec<Fed> {
+        let Some(own) = self.plan.stages.iter().position(|known| *known.name == *stage) else { return Vec::new() };
+        let reached = self.plan.reached_from(own);
+        let fed = |to: &usize| Fed {
+            stage: Arc::clone(&self.plan.stages[*to].name),
+            feeds_back: self.plan.reached_from(*to).contains(&own),
+        };
+        reached.iter().map(fed).collect()
+    }
+
     /// What clients can start.
     pub fn workflows(&self) -> Vec<WorkflowType> {
         let of = |component: &ComponentPlan| {
@@ -165,18 +198,16 @@ impl Topology {
         stage.components.iter().all(|component| self.plan.components[*component].keeps != Keeps::Everything)
     }
 
-    /// The topics that it needs: for each stage an inbox, which is kept whole where its state is not saved, an egress, a view topic and one
-    /// for snapshots; those that its components write to; and one for its dead letters.
+    /// The topics that it needs: for each stage an inbox, an egress, a view topic and, where its state is saved, one for snapshots;
+    /// those that its components write to; and one for its dead letters.
     pub fn topics(&self, names: &Topics) -> Vec<TopicSpec> {
         let mut topics = Vec::new();
         for stage in &self.plan.stages {
-            let inbox = TopicSpec::log(&names.inbox(self.name(), &stage.name), stage.lanes);
+            // Kept until a snapshot covers it: no clean-up by time takes what nobody has read.
+            topics.push(TopicSpec::log(&names.inbox(self.name(), &stage.name), stage.lanes));
             if self.saves(stage) {
-                topics.push(inbox.cleaned(Cleanup::DeleteAfterMs(KEEP_INBOX_MS)));
                 let snapshots = TopicSpec::log(&names.snapshot(self.name(), &stage.name), stage.lanes);
                 topics.push(snapshots.cleaned(Cleanup::Compact));
-            } else {
-                topics.push(inbox);
             }
             let egress = TopicSpec::log(&names.egress(self.name(), &stage.name), stage.lanes);
             topics.push(egress.cleaned(Cleanup::DeleteAfterMs(KEEP_ANSWERS_MS)));
@@ -298,9 +329,6 @@ impl Topology {
         lines.join("\n")
     }
 }
-
-/// What a snapshot covers stays in the inbox for so long: a week, in which a lane without an owner does not go unseen.
-const KEEP_INBOX_MS: u64 = 7 * 24 * 3_600 * 1_000;
 
 /// Answers and dead letters stay for so long, by default: a week, in which a person is back at the desk.
 const KEEP_ANSWERS_MS: u64 = 7 * 24 * 3_600 * 1_000;

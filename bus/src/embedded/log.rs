@@ -89,6 +89,11 @@ impl Log {
         self.bounds
     }
 
+    /// The offset after the last record, where that is in memory: what comes after it is a gap.
+    pub(super) fn end_of_records(&self) -> u64 {
+        self.records.last_key_value().map_or(self.bounds.end, |(offset, _)| offset + 1)
+    }
+
     /// Appends a copy of `outgoing`. In a compacted log the older record of its key goes at once, so that such a log
     /// never holds more than one record for each key, without passes that take long.
     pub(super) fn append(&mut self, outgoing: &Outgoing, time: WallTime) {

@@ -242,7 +242,7 @@ impl State {
         let group = self.group_names.get(group).map(|index| &self.groups[*index]);
         let behind = |(partition, log): (u32, &Log)| {
             let committed = group.and_then(|group| group.share(partition)?.committed.as_ref());
-            let Bounds { low, end } = log.bounds();
+            let (low, end) = (log.bounds().low, log.end_of_records());
             end.saturating_sub(committed.map_or(low, |committed| committed.next))
         };
         (0..).zip(&self.topics[topic].partitions).map(behind).collect()

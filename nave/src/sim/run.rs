@@ -381,6 +381,7 @@ impl<'a> Run<'a> {
             build: "simulated".to_owned(),
             settings: self.topology.settings().clone(),
             upkeep: self.upkeep,
+            inbox_limit: topology::InboxLimit::default(),
         };
         let lanes =
             self.topology.stages().into_iter().find(|known| *known.name == *stage).map_or(0, |known| known.lanes);

@@ -2,7 +2,8 @@
 //!
 //! A shard is one member of the stage's group, with one producer. What a poll brings is stepped, and all that came of it is
 //! one commit: records, positions and, after it, timers. A batch closes as soon as the commit before it is done, so low load
-//! costs one commit for each record and high load lets the batch grow.
+//! costs one commit for each record and high load lets the batch grow, up to [`ShardOptions::MAX_RECORDS`] records or
+//! [`ShardOptions::BATCH`]. What came and does not fit waits for the next one.
 //!
 //! | phase of a lane | what happens |
 //! |---|---|
@@ -13,7 +14,7 @@
 //!
 //! Read in this order: `owned` (a lane and what its shell knows of it), this file (turns, and what a poll brings), `claim`,
 //! `publish`, `commit`; `image` (what stands in a snapshot topic), `save`, `restore`, `heir` (follows what others save),
-//! `watch` (whether a takeover would still find what it needs), `inside` (what those see who look from outside).
+//! `pressure` (whether the inboxes downstream have room), `watch` (whether a takeover would still find what it needs), `inside` (what those see who look from outside).
 
 mod alive;
 mod claim;
@@ -22,6 +23,7 @@ mod heir;
 mod image;
 mod inside;
 mod owned;
+mod pressure;
 mod publish;
 mod restore;
 mod save;
@@ -42,6 +44,8 @@ use self::heir::Heir;
 use self::image::Build;
 pub use self::inside::Inside;
 use self::owned::{End, Owned, Pending, Phase};
+pub use self::pressure::InboxLimit;
+use self::pressure::Pressure;
 use self::save::Saves;
 use crate::lane::Lane;
 use crate::names;
@@ -66,6 +70,8 @@ pub struct ShardOptions {
     pub settings: Settings,
     /// What becomes of its lanes when it dies, and for that while it lives.
     pub upkeep: Upkeep,
+    /// How far an inbox downstream may be behind before this stage stops writing into it.
+    pub inbox_limit: InboxLimit,
 }
 
 /// How lanes come from one owner to the next.
@@ -94,8 +100,12 @@ impl Default for Upkeep {
 }
 
 impl ShardOptions {
-    /// At most so many records in one commit: what a poll round brought in the measurements of KAFKA's ceiling.
+    /// At most this many records are handled in one commit: what a poll round brought in the measurements of KAFKA's ceiling.
     pub const MAX_RECORDS: usize = 5_000;
+    /// A batch that has taken this long is committed: a kill repeats no more than that, and a stop waits no longer.
+    pub const BATCH: Duration = Duration::from_millis(50);
+    /// Spouts emit in turns of this many calls, so that no lane of a shard waits for another's.
+    const SPOUT_CALLS: usize = 64;
     /// Between two tries of what the bus did not take.
     pub const RETRY_MS: u64 = 50;
     /// Between two publications of a lane's position.
@@ -128,9 +138,10 @@ pub struct Shard {
     owned: BTreeMap<u32, Owned>,
     pending: Pending,
     arrivals: Vec<Arrival>,
-    /// Records that came while a commit is being tried again: stepped once it is settled, so that what is tried again is
-    /// what was tried. At most [`ShardOptions::MAX_RECORDS`].
-    held: VecDeque<Record>,
+    /// Records that came and were not handled yet, at most [`ShardOptions::MAX_RECORDS`]: the batch was full, an inbox downstream is, or
+    /// a commit is being tried again, which must be what was tried.
+    waiting: VecDeque<Record>,
+    pressure: Pressure,
     claims: u64,
     tallies: BTreeMap<&'static str, u64>,
     inbox: Arc<str>,
@@ -171,6 +182,9 @@ impl Shard {
         let watched = topology.watches(&options.stage).into_iter();
         let watched = watched.map(|service| (service.clone(), options.topics.alive(&service))).collect();
         let alive = Alive::watch(&*bus, watched)?;
+        let pressure = Pressure::new(topology.fed_by(&options.stage), options.inbox_limit, &*bus, |stage| {
+            options.topics.inbox(topology.name(), stage)
+        });
         let writer = (mode == Mode::AtLeastOnce).then(|| bus.writer(&options.member)).transpose()?;
         Ok(Self {
             bus,
@@ -189,7 +203,8 @@ impl Shard {
             owned: BTreeMap::new(),
             pending: Pending::default(),
             arrivals: Vec::new(),
-            held: VecDeque::new(),
+            waiting: VecDeque::new(),
+            pressure,
             claims: 0,
             tallies: BTreeMap::new(),
             inbox,
@@ -244,11 +259,7 @@ impl Shard {
             Arrival::Assigned(partitions) => partitions.into_iter().for_each(|partition| self.assign(partition)),
             Arrival::Revoking(partitions) => self.revoke(&partitions)?,
             Arrival::Lost(partitions) => self.forget(&partitions),
-            // What is settled in the middle of a turn does not let later records overtake those that waited for it.
-            Arrival::Record(record) if self.pending.retry.is_some() || !self.held.is_empty() => {
-                self.held.push_back(record);
-            }
-            Arrival::Record(record) => self.handle(&record),
+            Arrival::Record(record) => self.waiting.push_back(record),
         }
         Ok(())
     }
@@ -308,7 +319,7 @@ impl Shard {
                 }
             }
         }
-        self.held.retain(|record| !partitions.contains(&record.partition));
+        self.waiting.retain(|record| !partitions.contains(&record.partition));
         // Where one of them comes back, its offset says what its owners in between did.
         if let Some(ends) = &mut self.pending.doubt {
             ends.retain(|End { lane, .. }| !partitions.contains(lane));
@@ -410,23 +421,80 @@ impl Shard {
         }
     }
 
-    /// Lets spouts of its own emit, a round for each lane.
+    fn can_step(&self) -> bool {
+        !self.waiting.is_empty() && self.pending.retry.is_none() && self.pressure.lanes_may_step()
+    }
+
+    /// Handles records that came, until the batch is full or an inbox downstream is; true where there was any.
+    fn step_waiting(&mut self) -> bool {
+        let begun = self.clock.mono();
+        let mut any = false;
+        while self.can_step()
+            && let Some(record) = self.waiting.pop_front()
+        {
+            self.handle(&record);
+            any = true;
+            if self.clock.mono().since(begun) >= ShardOptions::BATCH {
+                break;
+            }
+        }
+        any
+    }
+
+    /// Lets spouts of its own emit, in turns, until none has anything now, the batch is full or an inbox downstream is; true where one
+    /// emitted.
     fn let_spouts_emit(&mut self) -> bool {
-        let mut emitted = false;
         if self.status.is_draining() || self.pending.retry.is_some() {
             return false;
         }
-        for lane in self.live() {
-            let Some(owned) = self.owned.get_mut(&lane) else { continue };
-            if owned.lane.has_spouts() && owned.lane.let_spouts_emit() {
-                emitted = true;
-                let effects = owned.lane.take_effects();
-                let origin = Origin { offset: owned.position, time: self.clock.wall() };
-                owned.saves.moved(self.clock.mono(), self.options.upkeep.snapshot_ms);
-                self.decided(lane, effects, origin);
+        let has_spouts = |lane: &u32| self.owned.get(lane).is_some_and(|owned| owned.lane.has_spouts());
+        let mut lanes: Vec<u32> = self.live().into_iter().filter(has_spouts).collect();
+        let (begun, mut calls, mut emitted) = (self.clock.mono(), 0, false);
+        while !lanes.is_empty() && calls < ShardOptions::MAX_RECORDS {
+            let mut busy = Vec::new();
+            for lane in lanes {
+                for _ in 0..ShardOptions::SPOUT_CALLS {
+                    let late = self.clock.mono().since(begun) >= ShardOptions::BATCH;
+                    if late
+                        || self.pending.records.len() >= ShardOptions::MAX_RECORDS
+                        || !self.pressure.spouts_may_emit()
+                    {
+                        return emitted;
+                    }
+                    calls += 1;
+                    if !self.let_spout_emit(lane) {
+                        break;
+                    }
+                    emitted = true;
+                    if busy.last() != Some(&lane) {
+                        busy.push(lane);
+                    }
+                }
             }
+            lanes = busy;
         }
         emitted
+    }
+
+    /// Calls the spouts of a lane once; true where one emitted.
+    fn let_spout_emit(&mut self, lane: u32) -> bool {
+        let Some(owned) = self.owned.get_mut(&lane) else { return false };
+        let emitted = owned.lane.let_spouts_emit();
+        let effects = owned.lane.take_effects();
+        if !emitted && effects.is_empty() {
+            return false;
+        }
+        let origin = Origin { offset: owned.position, time: self.clock.wall() };
+        owned.saves.moved(self.clock.mono(), self.options.upkeep.snapshot_ms);
+        self.decided(lane, effects, origin);
+        emitted
+    }
+
+    /// True where records or spouts wait for room in an inbox downstream.
+    fn is_held_up(&self) -> bool {
+        let has_spouts = || self.owned.values().any(|owned| owned.lane.has_spouts());
+        (!self.waiting.is_empty() && !self.pressure.lanes_may_step())
+            || (!self.pressure.spouts_may_emit() && has_spouts())
     }
 
     /// When positions are committed by themselves.
@@ -452,6 +520,7 @@ impl Shard {
             .chain(self.pending.retry)
             .chain(self.saving().filter(|_| self.pending.retry.is_none()))
             .chain(self.alive.next().filter(|_| self.pending.retry.is_none()))
+            .chain(self.pressure.next().filter(|_| self.pending.retry.is_none() && self.is_held_up()))
             .min()
     }
 }
@@ -493,13 +562,13 @@ impl Part for Shard {
         if self.pending.retry.is_none() {
             self.publish_due();
         }
-        let wait = if self.pending.records.is_empty() { wait } else { Duration::ZERO };
-        let wait = self.next().map_or(wait, |next| wait.min(next.since(self.clock.mono())));
+        self.pressure.look(&*self.bus, &*self.clock);
         let mut worked = self.let_spouts_emit();
-        let wait = if worked { Duration::ZERO } else { wait };
-        let most = ShardOptions::MAX_RECORDS - self.held.len();
+        let wait = self.next().map_or(wait, |next| wait.min(next.since(self.clock.mono())));
+        let wait = if worked || self.can_step() || !self.pending.records.is_empty() { Duration::ZERO } else { wait };
+        let most = ShardOptions::MAX_RECORDS - self.waiting.len();
         let mut arrivals = std::mem::take(&mut self.arrivals);
-        let polled = if most > 0 { self.member.poll(most, wait, &mut arrivals) } else { Ok(()) };
+        let polled = self.member.poll(most, wait, &mut arrivals);
         worked |= !arrivals.is_empty();
         for arrival in arrivals.drain(..) {
             self.arrive(arrival)?;
@@ -513,6 +582,7 @@ impl Part for Shard {
             Err(BusError::Gone { partition, asked, low, .. }) => self.claim_again(partition, asked, low),
             Err(error) => return Err(error),
         }
+        worked |= self.step_waiting();
         worked |= self.claim_due();
         if let Err(error) = self.heir.look(self.clock.mono()) {
             tracing::warn!(stage = %self.options.stage, %error, "the snapshots of others cannot be followed");
@@ -530,14 +600,7 @@ impl Part for Shard {
             }
             worked |= self.commit();
         }
-        if self.pending.retry.is_none() {
-            let held = std::mem::take(&mut self.held);
-            worked |= !held.is_empty();
-            for record in &held {
-                self.handle(record);
-            }
-        }
-        Ok(Turn { worked, next: self.next() })
+        Ok(Turn { worked: worked || self.can_step(), next: self.next() })
     }
 
     fn stop(mut self: Box<Self>) -> Vec<String> {

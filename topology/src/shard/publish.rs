@@ -30,6 +30,7 @@ impl Shard {
     }
 
     pub(super) fn write(&mut self, partition: u32, record: Outgoing) {
+        self.pressure.wrote(&record.topic, record.size());
         self.pending.lanes.push(partition);
         self.pending.records.push(record);
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bus::{Bus, BusError, Clock, Embedded, EmbeddedOptions, ManualClock, Part};
 use topology::driver::Virtual;
-use topology::{Settings, Shard, ShardOptions, ShardStatus, Topology, Upkeep};
+use topology::{InboxLimit, Settings, Shard, ShardOptions, ShardStatus, Topology, Upkeep};
 use wire::topics::Topics;
 
 /// A topology on a bus, with as many shards of each stage as a test wants.
@@ -18,6 +18,7 @@ pub(crate) struct Lanes {
     /// Of the newest shard.
     pub(crate) status: Arc<ShardStatus>,
     pub(crate) upkeep: Upkeep,
+    pub(crate) inbox_limit: InboxLimit,
     turns: Virtual,
     joined: u32,
 }
@@ -30,8 +31,23 @@ impl Lanes {
 
     /// On a bus that `wrap` puts around the embedded one.
     pub(crate) fn on(topology: Topology, seed: u64, wrap: impl FnOnce(Embedded) -> Arc<dyn Bus>) -> Self {
-        let clock = Arc::new(ManualClock::default());
         let options = EmbeddedOptions { keep_bytes: None, offset_gaps: seed % 2 == 1, ..EmbeddedOptions::default() };
+        Self::new(topology, seed, &Arc::new(ManualClock::default()), options, wrap)
+    }
+
+    /// On a bus with these options, with this clock.
+    pub(crate) fn with(topology: Topology, seed: u64, clock: &Arc<ManualClock>, options: EmbeddedOptions) -> Self {
+        Self::new(topology, seed, clock, options, |bus| Arc::new(bus))
+    }
+
+    fn new(
+        topology: Topology,
+        seed: u64,
+        clock: &Arc<ManualClock>,
+        options: EmbeddedOptions,
+        wrap: impl FnOnce(Embedded) -> Arc<dyn Bus>,
+    ) -> Self {
+        let clock = Arc::clone(clock);
         let embedded = Embedded::open(Arc::clone(&clock) as Arc<dyn Clock>, options);
         for spec in topology.topics(&Topics::default()) {
             embedded.ensure_topic(&spec).expect("a new bus takes every topic");
@@ -47,6 +63,7 @@ impl Lanes {
             settings: Settings::default(),
             status: ShardStatus::new("", 0),
             upkeep: Upkeep::default(),
+            inbox_limit: InboxLimit::default(),
             turns,
             joined: 0,
         }
@@ -68,6 +85,7 @@ impl Lanes {
             build: "test".into(),
             settings: self.settings.clone(),
             upkeep: self.upkeep,
+            inbox_limit: self.inbox_limit,
         };
         self.status = ShardStatus::new(stage, lanes);
         self.shards.push(Shard::join(Arc::clone(&self.bus), self.topology.clone(), options, Arc::clone(&self.status))?);

@@ -1,0 +1,181 @@
+//! Back-pressure: the inboxes that a stage feeds, and whether they have room.
+//!
+//! | who writes | stops while |
+//! |---|---|
+//! | a spout | any inbox downstream of its stage is full |
+//! | a lane that handles its own inbox | an inbox downstream is full whose stage does not feed this one back |
+//!
+//! In a cycle only the spouts stop: what is in it already moves on, so a cycle of full inboxes drains. The stages that do stop form no
+//! cycle, so the last of them always has room. Full is a partition that is behind by [`InboxLimit`]; it has room again at half of that.
+
+use std::sync::Arc;
+
+use bus::{Bus, Clock, MonoTime};
+
+use crate::plan::Fed;
+
+/// How far the group of a stage may be behind its inbox before those who write into it stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InboxLimit {
+    /// Records of a partition. Writers that look at the same moment may exceed it together, each by as much.
+    pub records: u64,
+    /// Bytes of a partition: records times the mean size of those that this writer wrote.
+    pub bytes: u64,
+}
+
+impl Default for InboxLimit {
+    /// 10,000 records, which are two commits, and 8 MiB: half of what a partition in memory keeps for those who read it late.
+    fn default() -> Self {
+        Self { records: 10_000, bytes: 8 << 20 }
+    }
+}
+
+/// Between two looks at an inbox that is full, where the bus answers at once: a lane handles some hundred records meanwhile.
+const LOOK_MS: u64 = 20;
+
+/// An inbox that the stage feeds, directly or by way of others.
+#[derive(Debug)]
+struct Inbox {
+    topic: Arc<str>,
+    feeds_back: bool,
+    /// As many records may still be written before the next look.
+    room: u64,
+    /// How far the partition that is furthest behind was at the last look.
+    behind: u64,
+    full: bool,
+    look: MonoTime,
+    /// What this shard wrote into it.
+    records: u64,
+    bytes: u64,
+}
+
+impl Inbox {
+    fn limit(&self, limit: InboxLimit) -> u64 {
+        // Before the first record nobody knows how large they are.
+        let size = self.bytes.checked_div(self.records).unwrap_or(0).max(1);
+        limit.records.min(limit.bytes / size).max(1)
+    }
+
+    fn looked(&mut self, behind: u64, limit: u64) {
+        self.behind = behind;
+        self.full = if self.full { behind > limit / 2 } else { behind >= limit };
+        self.room = if self.full { 0 } else { limit.saturating_sub(behind).max(1) };
+    }
+}
+
+/// The inboxes downstream of a stage.
+#[derive(Debug)]
+pub(super) struct Pressure {
+    inboxes: Vec<Inbox>,
+    limit: InboxLimit,
+    every_ms: u64,
+}
+
+impl Pressure {
+    /// `topic` names the inbox of a stage, which is the name of its group too.
+    pub(super) fn new(fed: Vec<Fed>, limit: InboxLimit, bus: &dyn Bus, topic: impl Fn(&str) -> String) -> Self {
+        let inbox = |fed: Fed| Inbox {
+            topic: topic(&fed.stage).into(),
+            feeds_back: fed.feeds_back,
+            room: 0,
+            behind: 0,
+            full: false,
+            look: MonoTime::default(),
+            records: 0,
+            bytes: 0,
+        };
+        let lag = u64::try_from(bus.lag().as_millis()).unwrap_or(u64::MAX);
+        Self { inboxes: fed.into_iter().map(inbox).collect(), limit, every_ms: LOOK_MS.max(lag) }
+    }
+
+    /// Looks at the inboxes that have no room left.
+    pub(super) fn look(&mut self, bus: &dyn Bus, clock: &dyn Clock) {
+        for inbox in self.inboxes.iter_mut().filter(|inbox| inbox.room == 0) {
+            let now = clock.mono();
+            if inbox.look > now {
+                continue;
+            }
+            match bus.backlog(&inbox.topic, &inbox.topic) {
+                Ok(backlog) => inbox.looked(backlog.into_iter().max().unwrap_or(0), inbox.limit(self.limit)),
+                Err(error) => tracing::warn!(inbox = &*inbox.topic, %error, "cannot see how far an inbox is behind"),
+            }
+            if inbox.room == 0 {
+                inbox.look = now.plus_ms(self.every_ms);
+            }
+        }
+    }
+
+    /// A record of so many bytes goes into a topic.
+    pub(super) fn wrote(&mut self, topic: &str, size: usize) {
+        if let Some(inbox) = self.inboxes.iter_mut().find(|inbox| *inbox.topic == *topic) {
+            inbox.room = inbox.room.saturating_sub(1);
+            inbox.records += 1;
+            inbox.bytes += size as u64;
+        }
+    }
+
+    /// True where the stage's own spouts may emit.
+    pub(super) fn spouts_may_emit(&self) -> bool {
+        self.inboxes.iter().all(|inbox| inbox.room > 0)
+    }
+
+    /// True where lanes may handle records of their inbox.
+    pub(super) fn lanes_may_step(&self) -> bool {
+        self.inboxes.iter().all(|inbox| inbox.room > 0 || inbox.feeds_back)
+    }
+
+    /// When an inbox without room is looked at next.
+    pub(super) fn next(&self) -> Option<MonoTime> {
+        self.inboxes.iter().filter(|inbox| inbox.room == 0).map(|inbox| inbox.look).min()
+    }
+
+    /// The inboxes that are full, each with a line.
+    pub(super) fn full(&self) -> impl Iterator<Item = String> {
+        self.inboxes.iter().filter(|inbox| inbox.full).map(|inbox| {
+            let (behind, limit) = (inbox.behind, inbox.limit(self.limit));
+            format!("inbox `{}` is full: {behind} records behind, limit {limit}", inbox.topic)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn inbox() -> Inbox {
+        Inbox {
+            topic: "t".into(),
+            feeds_back: false,
+            room: 0,
+            behind: 0,
+            full: false,
+            look: MonoTime::default(),
+            records: 0,
+            bytes: 0,
+        }
+    }
+
+    #[test]
+    fn a_full_inbox_has_room_again_at_half_of_its_limit() {
+        let mut inbox = inbox();
+        let mut room = |behind| {
+            inbox.looked(behind, 100);
+            inbox.room
+        };
+        assert_eq!([0, 60, 99, 100, 99, 51, 50, 70].map(&mut room), [100, 40, 1, 0, 0, 0, 50, 30]);
+    }
+
+    #[test]
+    fn large_records_fill_an_inbox_by_their_bytes() {
+        let limit = InboxLimit { records: 1_000, bytes: 10_000 };
+        let mut pressure = Pressure { inboxes: vec![inbox()], limit, every_ms: LOOK_MS };
+        assert_eq!(pressure.inboxes[0].limit(limit), 1_000);
+        for size in [300, 100] {
+            pressure.wrote("t", size);
+            pressure.wrote("another", 1 << 20);
+        }
+        assert_eq!(pressure.inboxes[0].limit(limit), 50);
+        pressure.wrote("t", 1 << 20);
+        assert_eq!(pressure.inboxes[0].limit(limit), 1, "one at a time, however large");
+    }
+}

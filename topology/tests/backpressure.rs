@@ -1,0 +1,225 @@
+//! Back-pressure: a full inbox stops its writers, nothing that was not read is dropped, and a cycle does not deadlock.
+#![expect(clippy::unwrap_used, clippy::disallowed_types, reason = "tests panic, and share what they collect")]
+
+#[expect(dead_code, reason = "this file uses a part of it")]
+mod support;
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bus::{EmbeddedOptions, ManualClock, Part};
+use serde::{Deserialize, Serialize};
+use support::Lanes;
+use topology::{Bolt, Emitter, InboxLimit, Spout, Topology, names};
+
+/// Emits the numbers below `end`, one a call, each with a text of so many bytes.
+struct Numbers {
+    next: u32,
+    end: u32,
+    bytes: usize,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+struct Number(u32, String);
+
+impl Spout for Numbers {
+    type Out = Number;
+    fn next(&mut self, out: &mut Emitter<Number>) -> bool {
+        if self.next == self.end {
+            return false;
+        }
+        out.emit(Number(self.next, "x".repeat(self.bytes)));
+        self.next += 1;
+        true
+    }
+}
+
+/// Passes on what it gets, and notes it.
+struct Pass(Arc<Mutex<Vec<u32>>>);
+
+impl Bolt for Pass {
+    type In = Number;
+    type Out = Number;
+    fn execute(&mut self, number: Number, out: &mut Emitter<Number>) {
+        self.0.lock().unwrap().push(number.0);
+        out.emit(number);
+    }
+}
+
+/// Notes what it gets; each takes so many milliseconds.
+struct Slow {
+    seen: Arc<Mutex<Vec<u32>>>,
+    clock: Option<(Arc<ManualClock>, u64)>,
+}
+
+impl Bolt for Slow {
+    type In = Number;
+    type Out = ();
+    fn execute(&mut self, number: Number, _: &mut Emitter<()>) {
+        self.seen.lock().unwrap().push(number.0);
+        if let Some((clock, ms)) = &self.clock {
+            clock.advance_ms(*ms);
+        }
+    }
+}
+
+type Seen = Arc<Mutex<Vec<u32>>>;
+
+fn numbers(end: u32, bytes: usize) -> impl Fn() -> Numbers + Send + Sync + 'static {
+    move || Numbers { next: 0, end, bytes }
+}
+
+fn slow(seen: &Seen, clock: Option<(Arc<ManualClock>, u64)>) -> impl Fn() -> Slow + Send + Sync + 'static {
+    let seen = Arc::clone(seen);
+    move || Slow { seen: Arc::clone(&seen), clock: clock.clone() }
+}
+
+fn behind(lanes: &Lanes, stage: &str) -> u64 {
+    let inbox = format!("nave.{}.{stage}.in", lanes.topology.name());
+    lanes.bus.backlog(&inbox, &inbox).unwrap().into_iter().max().unwrap()
+}
+
+fn tally(lanes: &Lanes, name: &str) -> u64 {
+    lanes.shards.iter().map(|shard| shard.tally(name)).sum()
+}
+
+#[test]
+fn a_spout_pauses_while_the_inbox_it_feeds_is_full_and_nothing_is_lost() {
+    let seen = Seen::default();
+    let t = Topology::named("numbers");
+    let source = t.spout("source", numbers(2_000, 10));
+    t.bolt("slow", slow(&seen, None)).lanes(2).reads(source.shuffle());
+    let mut lanes = Lanes::of(t.build().unwrap(), 1);
+    lanes.inbox_limit = InboxLimit { records: 100, ..InboxLimit::default() };
+    lanes.join_stage("source", 1).unwrap();
+    lanes.run_ms(10_000);
+    let full = behind(&lanes, "slow");
+    assert!((100..=102).contains(&full), "{full} records wait, with owner records and gaps");
+    lanes.join_stage("slow", 2).unwrap();
+    lanes.run_ms(10_000);
+    let mut seen = std::mem::take(&mut *seen.lock().unwrap());
+    seen.sort_unstable();
+    assert_eq!(seen, (0..2_000).collect::<Vec<_>>());
+}
+
+#[test]
+fn large_tuples_fill_an_inbox_by_their_bytes() {
+    let t = Topology::named("numbers");
+    let source = t.spout("source", numbers(2_000, 10_000));
+    t.bolt("slow", slow(&Seen::default(), None)).reads(source.shuffle());
+    let mut lanes = Lanes::of(t.build().unwrap(), 2);
+    lanes.inbox_limit = InboxLimit { records: 100, bytes: 200_000 };
+    lanes.join_stage("source", 1).unwrap();
+    lanes.run_ms(10_000);
+    // The first look allows by records: nobody has seen yet how large they are.
+    lanes.join_stage("slow", 1).unwrap();
+    lanes.run_ms(100);
+    lanes.shards.truncate(1);
+    lanes.run_ms(10_000);
+    let full = behind(&lanes, "slow");
+    assert!((10..=21).contains(&full), "{full}");
+}
+
+/// The last stage has no owner. Each stage before it fills the inbox of the next, and stops.
+#[test]
+fn a_full_inbox_stops_every_stage_before_it() {
+    let (passed, seen) = (Seen::default(), Seen::default());
+    let t = Topology::named("numbers");
+    let source = t.spout("source", numbers(5_000, 10));
+    let note = Arc::clone(&passed);
+    let pass = t.bolt("pass", move || Pass(Arc::clone(&note))).lanes(1).reads(source.shuffle());
+    t.bolt("slow", slow(&seen, None)).lanes(1).stage("slow").reads(pass.shuffle());
+    let mut lanes = Lanes::of(t.build().unwrap(), 4);
+    lanes.inbox_limit = InboxLimit { records: 50, ..InboxLimit::default() };
+    lanes.join_stage("source", 1).unwrap();
+    lanes.join_stage("pass", 1).unwrap();
+    lanes.run_ms(10_000);
+    assert_eq!(behind(&lanes, "slow"), 50);
+    assert!(behind(&lanes, "pass") <= 52, "{}", behind(&lanes, "pass"));
+    assert_eq!(passed.lock().unwrap().len(), 50);
+    lanes.join_stage("slow", 1).unwrap();
+    lanes.run_ms(60_000);
+    assert_eq!(*seen.lock().unwrap(), (0..5_000).collect::<Vec<_>>(), "in order, each once");
+}
+
+/// Sends a number back and forth between two stages until it is 0.
+struct Down(Seen);
+
+impl Bolt for Down {
+    type In = Number;
+    type Out = Number;
+    fn execute(&mut self, Number(number, text): Number, out: &mut Emitter<Number>) {
+        if number > 0 {
+            out.emit(Number(number - 1, text));
+        } else {
+            self.0.lock().unwrap().push(number);
+        }
+    }
+}
+
+/// Storm deadlocks here: both queues are full, and each of the two waits for the other.
+#[test]
+fn a_cycle_of_full_inboxes_runs_to_its_end() {
+    let ended = Seen::default();
+    let (one, two) = (Arc::clone(&ended), Arc::clone(&ended));
+    let t = Topology::named("numbers");
+    let source = t.spout("source", numbers(200, 10));
+    let ping = t.bolt("ping", move || Down(Arc::clone(&one))).lanes(2).stage("ping").reads(source.shuffle());
+    let pong = t.bolt("pong", move || Down(Arc::clone(&two))).lanes(2).stage("pong").reads(ping.shuffle());
+    ping.reads(pong.shuffle());
+    let mut lanes = Lanes::of(t.build().unwrap(), 3);
+    lanes.inbox_limit = InboxLimit { records: 1, ..InboxLimit::default() };
+    lanes.join();
+    assert!(lanes.run_ms(600_000), "nothing is left to do");
+    assert_eq!(ended.lock().unwrap().len(), 200);
+}
+
+/// 40,000 tuples of 1,000 bytes in the memory that an embedded bus has.
+#[test]
+fn a_bolt_that_is_slower_than_its_spout_gets_every_tuple() {
+    let seen = Seen::default();
+    let clock = Arc::new(ManualClock::default());
+    let t = Topology::named("numbers");
+    let source = t.spout("source", numbers(40_000, 1_000));
+    t.bolt("slow", slow(&seen, Some((Arc::clone(&clock), 1)))).lanes(2).reads(source.shuffle());
+    let mut lanes = Lanes::with(t.build().unwrap(), 1, &clock, EmbeddedOptions::default());
+    lanes.join();
+    lanes.run_ms(100_000);
+    assert_eq!(seen.lock().unwrap().len(), 40_000);
+    assert!(lanes.bus.bounds("nave.numbers.slow.in", 0).unwrap().low > 0, "what was read is let go");
+}
+
+#[test]
+fn a_batch_is_committed_after_50_ms_however_much_waits() {
+    let seen = Seen::default();
+    let clock = Arc::new(ManualClock::default());
+    let t = Topology::named("numbers");
+    let source = t.spout("source", numbers(1_000, 10));
+    t.bolt("slow", slow(&seen, Some((Arc::clone(&clock), 1)))).reads(source.shuffle());
+    let mut lanes = Lanes::with(t.build().unwrap(), 1, &clock, EmbeddedOptions::default());
+    lanes.join();
+    // A turn ends with a commit: what one turn handles is what a kill repeats.
+    let (mut handled, mut most) = (0, 0);
+    while handled < 1_000 {
+        for shard in &mut lanes.shards {
+            shard.turn(Duration::ZERO).unwrap();
+        }
+        let before = std::mem::replace(&mut handled, seen.lock().unwrap().len());
+        most = most.max(handled - before);
+    }
+    assert_eq!(most, 50);
+    assert!(tally(&lanes, names::COMMITS) >= 20);
+}
+
+#[test]
+fn a_spout_that_emits_one_tuple_a_call_shares_commits() {
+    let seen = Seen::default();
+    let t = Topology::named("numbers");
+    let source = t.spout("source", numbers(9_000, 10));
+    t.bolt("slow", slow(&seen, None)).reads(source.shuffle());
+    let mut lanes = Lanes::of(t.build().unwrap(), 1);
+    lanes.join();
+    assert!(lanes.run_ms(10_000));
+    assert_eq!(seen.lock().unwrap().len(), 9_000);
+    assert!(tally(&lanes, names::COMMITS) < 100);
+}
