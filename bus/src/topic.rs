@@ -3,9 +3,9 @@
 /// What happens to old records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cleanup {
-    /// Kept without limit: the inboxes of stages that are restored by nothing else.
+    /// Kept until the records are trimmed ([`crate::Bus::trim`]): inboxes. Those of stages without snapshots never are.
     Keep,
-    /// Deleted after so many milliseconds, at the bus's leisure.
+    /// Of no use after so many milliseconds, read or not: deleted then, at the bus's leisure.
     DeleteAfterMs(u64),
     /// The last record of each key is kept; segments are small so that it happens soon.
     Compact,

@@ -24,8 +24,14 @@ pub const TUPLES_UNWRITABLE: &str = "nave_lane_tuples_unwritable_total";
 pub const STEPS_CUT: &str = "nave_lane_steps_cut_total";
 /// How late timers fire, in seconds: from the deadline to the append of the timeout.
 pub const TIMER_LATENESS: &str = "nave_timer_lateness_seconds";
-/// Deadlines pending.
+/// Timers armed, by topology, stage and lane.
 pub const TIMERS_PENDING: &str = "nave_timers_pending";
+/// How many records of its inbox a lane has not handled, by topology, stage and lane; measured every ten seconds.
+pub const BACKLOG: &str = "nave_lane_backlog_records";
+/// How far an inbox may be behind before those who write into it stop, by topology and stage.
+pub const BACKLOG_LIMIT: &str = "nave_lane_backlog_limit_records";
+/// Times that a stage stopped because an inbox downstream was full, by topology and stage.
+pub const HELD_UP: &str = "nave_stage_held_up_total";
 /// Views published.
 pub const VIEWS: &str = "nave_lane_views_total";
 /// Snapshots of lanes that were committed.
@@ -36,7 +42,7 @@ pub const SNAPSHOT_RECORDS: &str = "nave_lane_snapshot_records_total";
 pub const SNAPSHOTS_FAILED: &str = "nave_lane_snapshots_failed_total";
 /// Snapshots that could not be used at a takeover: the inbox was read from its beginning instead.
 pub const SNAPSHOTS_SPOILT: &str = "nave_lane_snapshots_spoilt_total";
-/// Looks at an inbox that was found close to losing what a takeover needs: one a minute and lane.
+/// Looks at an inbox that was found close to losing what a takeover needs: one in ten seconds and lane.
 pub const INBOXES_SHORT: &str = "nave_lane_inboxes_short_total";
 /// Lanes taken over from a snapshot.
 pub const RESTORED: &str = "nave_lane_restored_total";

@@ -1,7 +1,7 @@
 //! How the lanes of a stage stand in this process: what `/readyz` says.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bus::MonoTime;
@@ -17,6 +17,8 @@ pub struct ShardStatus {
     lanes: Vec<LaneStatus>,
     /// Spouts of its own emit nothing more.
     draining: AtomicBool,
+    /// The inboxes downstream that are full.
+    full: Mutex<Vec<String>>,
 }
 
 #[derive(Debug, Default)]
@@ -43,7 +45,7 @@ impl ShardStatus {
     /// Of a stage with so many lanes.
     pub fn new(stage: &str, lanes: u32) -> Arc<Self> {
         let lanes = (0..lanes).map(|_| LaneStatus::default()).collect();
-        Arc::new(Self { stage: stage.to_owned(), lanes, draining: AtomicBool::new(false) })
+        Arc::new(Self { stage: stage.to_owned(), lanes, draining: AtomicBool::new(false), full: Mutex::default() })
     }
 
     /// From now on spouts of the stage's own emit nothing more in this process; what is in its inbox is still handled.
@@ -89,6 +91,17 @@ impl ShardStatus {
     pub(crate) fn hindered(&self, lane: u32, why: Option<Code>) {
         let place = (1..).zip(HINDRANCES).find(|(_, code)| Some(*code) == why).map_or(0, |(place, _)| place);
         self.lanes[lane as usize].hindered.store(place, Ordering::Release);
+    }
+
+    pub(crate) fn held_up(&self, full: Vec<String>) {
+        *self.full.lock().unwrap_or_else(PoisonError::into_inner) = full;
+    }
+
+    /// What this stage waits for because an inbox downstream is full, a line each: "stage lines waits: inbox `nave.words.count.in` is
+    /// full: 10000 records behind, limit 10000". It goes on by itself.
+    pub fn full(&self) -> Vec<String> {
+        let full = self.full.lock().unwrap_or_else(PoisonError::into_inner);
+        full.iter().map(|line| format!("stage {} waits: {line}", self.stage)).collect()
     }
 
     /// Lanes that are live in this process.

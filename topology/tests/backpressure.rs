@@ -95,11 +95,16 @@ fn a_spout_pauses_while_the_inbox_it_feeds_is_full_and_nothing_is_lost() {
     lanes.run_ms(10_000);
     let full = behind(&lanes, "slow");
     assert!((100..=102).contains(&full), "{full} records wait, with owner records and gaps");
+    let waits = format!("stage source waits: inbox `nave.numbers.slow.in` is full: {full} records behind, limit 100");
+    assert_eq!(lanes.status.full(), [waits]);
+    let source = Arc::clone(&lanes.status);
     lanes.join_stage("slow", 2).unwrap();
     lanes.run_ms(10_000);
     let mut seen = std::mem::take(&mut *seen.lock().unwrap());
     seen.sort_unstable();
     assert_eq!(seen, (0..2_000).collect::<Vec<_>>());
+    assert_eq!(source.full(), [""; 0]);
+    assert_eq!(tally(&lanes, names::HELD_UP), 1);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! whatever becomes of the commits that carry snapshots. What is saved and cannot be used is never used.
 #![expect(clippy::unwrap_used, reason = "tests panic")]
 
+#[expect(dead_code, reason = "this file uses a part of it")]
 mod support;
 
 use std::collections::BTreeMap;
@@ -501,26 +502,6 @@ fn an_inbox_that_clean_up_comes_near_to_is_told() {
     let low = kept.iter().rev().nth(5).unwrap().offset;
     lanes.embedded.delete_records(INBOX, 0, low).unwrap();
     assert_eq!(told(&mut lanes), 1);
-}
-
-/// Clean-up by age must not come past the snapshot of a lane that has nothing to do.
-#[test]
-fn a_lane_to_which_nothing_comes_says_once_an_hour_whose_it_is() {
-    let mut lanes = keeping(1);
-    lanes.join();
-    lanes.run_ms(5_000);
-    let owners = |lanes: &Lanes| read(lanes, INBOX, 0).len();
-    assert_eq!(owners(&lanes), 1);
-    for hour in 1..=3 {
-        lanes.clock.advance_ms(3_601_000);
-        lanes.run_ms(5_000);
-        lanes.run_ms(5_000);
-        assert_eq!(owners(&lanes), 1 + hour);
-    }
-    kill(&mut lanes);
-    lanes.join();
-    assert!(lanes.run_ms(5_000));
-    assert_eq!(tally(&lanes, names::REPLAYED), 0);
 }
 
 /// The settings of a lane are part of what is saved: what is replayed sees those of its time.

@@ -2,6 +2,7 @@
 //! committed. Commits that fail, or do not say whether they happened, lose nothing and double nothing.
 #![expect(clippy::unwrap_used, reason = "tests panic")]
 
+#[expect(dead_code, reason = "this file uses a part of it")]
 mod support;
 
 use std::sync::Arc;

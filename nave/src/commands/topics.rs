@@ -79,7 +79,7 @@ fn described(topic: &TopicSpec, config: &Config) -> Value {
         .map(|(name, value)| (name.to_owned(), value.into()))
         .collect();
     let kept = match topic.cleanup {
-        Cleanup::Keep => "all",
+        Cleanup::Keep => "until a snapshot covers it",
         Cleanup::DeleteAfterMs(_) => "for a time",
         Cleanup::Compact => "the last of each key",
     };

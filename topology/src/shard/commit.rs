@@ -227,6 +227,7 @@ impl Shard {
         self.pending.retry = None;
         for (lane, owned) in &mut self.owned {
             owned.timers.committed(now);
+            owned.gauges.timers(owned.timers.len());
             for (name, by) in owned.counts.drain(..) {
                 *self.tallies.entry(name).or_default() += by;
                 metrics::counter!(name).increment(by);
@@ -235,8 +236,6 @@ impl Shard {
                 log(*lane, &line);
             }
         }
-        #[expect(clippy::cast_precision_loss, reason = "fewer than 2^52 timers")]
-        metrics::gauge!(names::TIMERS_PENDING).set(self.timers() as f64);
     }
 
     pub(super) fn release_notes(&mut self, partitions: &[u32]) {

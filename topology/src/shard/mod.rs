@@ -19,6 +19,7 @@
 mod alive;
 mod claim;
 mod commit;
+mod gauges;
 mod heir;
 mod image;
 mod inside;
@@ -40,6 +41,7 @@ use wire::topics::Topics;
 use wire::{Code, Kind};
 
 use self::alive::Alive;
+use self::gauges::LaneGauges;
 use self::heir::Heir;
 use self::image::Build;
 pub use self::inside::Inside;
@@ -178,6 +180,10 @@ impl Shard {
             session_timeout: options.upkeep.session_timeout,
             outside: false,
         })?;
+        let (name, of) = (topology.name().to_owned(), options.stage.clone());
+        #[expect(clippy::cast_precision_loss, reason = "fewer than 2^52 records")]
+        metrics::gauge!(names::BACKLOG_LIMIT, "topology" => name, "stage" => of)
+            .set(options.inbox_limit.records as f64);
         let clock = bus.clock();
         let watched = topology.watches(&options.stage).into_iter();
         let watched = watched.map(|service| (service.clone(), options.topics.alive(&service))).collect();
@@ -286,7 +292,6 @@ impl Shard {
                 claims_failed: 0,
                 position: 0,
                 begun: None,
-                touched: now,
                 moved: false,
                 saves: Saves::default(),
                 said: None,
@@ -295,6 +300,7 @@ impl Shard {
                 views: Views::new(now),
                 counts: Vec::new(),
                 lines: VecDeque::new(),
+                gauges: LaneGauges::of(self.topology.name(), &self.options.stage, partition),
             },
         );
     }
@@ -347,7 +353,6 @@ impl Shard {
         owned.lane.step(record);
         let effects = owned.lane.take_effects();
         owned.position = record.offset + 1;
-        owned.touched = now;
         self.status.stepped(record.partition, owned.position);
         if let Some((id, generation)) = read_back(&owned.lane, &record.headers, &record.value) {
             owned.timers.read_back(id, generation);
@@ -490,6 +495,20 @@ impl Shard {
         emitted
     }
 
+    /// Looks whether the inboxes downstream have room, and says so where that changes.
+    fn look_downstream(&mut self) {
+        if !self.pressure.look(&*self.bus, &*self.clock) {
+            return;
+        }
+        let full: Vec<String> = self.pressure.full().collect();
+        if !full.is_empty() {
+            let (topology, stage) = (self.topology.name().to_owned(), self.options.stage.clone());
+            metrics::counter!(names::HELD_UP, "topology" => topology, "stage" => stage).increment(1);
+            *self.tallies.entry(names::HELD_UP).or_default() += 1;
+        }
+        self.status.held_up(full);
+    }
+
     /// True where records or spouts wait for room in an inbox downstream.
     fn is_held_up(&self) -> bool {
         let has_spouts = || self.owned.values().any(|owned| owned.lane.has_spouts());
@@ -562,7 +581,7 @@ impl Part for Shard {
         if self.pending.retry.is_none() {
             self.publish_due();
         }
-        self.pressure.look(&*self.bus, &*self.clock);
+        self.look_downstream();
         let mut worked = self.let_spouts_emit();
         let wait = self.next().map_or(wait, |next| wait.min(next.since(self.clock.mono())));
         let wait = if worked || self.can_step() || !self.pending.records.is_empty() { Duration::ZERO } else { wait };

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bus::{MonoTime, Outgoing};
 
 use super::ShardOptions;
+use super::gauges::LaneGauges;
 use super::save::Saves;
 use crate::lane::Lane;
 use crate::outbox::Line;
@@ -29,8 +30,6 @@ pub(super) struct Owned {
     pub(super) position: u64,
     /// Once it is taken over, how far the snapshot went that it was restored from; 0 where it was read from its inbox alone.
     pub(super) begun: Option<u64>,
-    /// When that was.
-    pub(super) touched: MonoTime,
     /// True where `position` was not committed yet.
     pub(super) moved: bool,
     pub(super) saves: Saves,
@@ -42,6 +41,7 @@ pub(super) struct Owned {
     pub(super) views: Views,
     pub(super) counts: Vec<(&'static str, u64)>,
     pub(super) lines: VecDeque<Line>,
+    pub(super) gauges: LaneGauges,
 }
 
 impl Owned {

@@ -88,13 +88,15 @@ impl Pressure {
         Self { inboxes: fed.into_iter().map(inbox).collect(), limit, every_ms: LOOK_MS.max(lag) }
     }
 
-    /// Looks at the inboxes that have no room left.
-    pub(super) fn look(&mut self, bus: &dyn Bus, clock: &dyn Clock) {
+    /// Looks at the inboxes that have no room left; true where one became full or has room again.
+    pub(super) fn look(&mut self, bus: &dyn Bus, clock: &dyn Clock) -> bool {
+        let mut changed = false;
         for inbox in self.inboxes.iter_mut().filter(|inbox| inbox.room == 0) {
             let now = clock.mono();
             if inbox.look > now {
                 continue;
             }
+            let was_full = inbox.full;
             match bus.backlog(&inbox.topic, &inbox.topic) {
                 Ok(backlog) => inbox.looked(backlog.into_iter().max().unwrap_or(0), inbox.limit(self.limit)),
                 Err(error) => tracing::warn!(inbox = &*inbox.topic, %error, "cannot see how far an inbox is behind"),
@@ -102,7 +104,9 @@ impl Pressure {
             if inbox.room == 0 {
                 inbox.look = now.plus_ms(self.every_ms);
             }
+            changed |= inbox.full != was_full;
         }
+        changed
     }
 
     /// A record of so many bytes goes into a topic.

@@ -6,12 +6,8 @@ use wire::Code;
 use super::Shard;
 use crate::names;
 
-/// Between two looks: a question to the bus for each lane, which takes a millisecond.
-const LOOK_MS: u64 = 60_000;
-
-/// A lane to which nothing comes says once in so long whose it is, in its inbox. Its snapshot then covers a record that is not old, so that
-/// clean-up by age never comes past it: the mark at the end of a commit is younger than the record before it, and has an offset too.
-const IDLE_MS: u64 = 3_600_000;
+/// Interval between two looks: a question to the bus for each lane, which takes a millisecond.
+const LOOK_MS: u64 = 10_000;
 
 impl Shard {
     /// Looks at the inboxes of live lanes, once in a while.
@@ -24,12 +20,11 @@ impl Shard {
         for lane in self.live() {
             let Some(owned) = self.owned.get(&lane) else { continue };
             let (position, covers, is_saved) = (owned.position, owned.saves.covers, owned.lane.saved().is_some());
-            if is_saved && owned.touched.plus_ms(IDLE_MS) <= now {
-                let (_, record) = self.owner_record(lane, position);
-                self.write(lane, record);
-            }
             match self.bus.bounds(&self.inbox, lane) {
                 Ok(Bounds { low, end }) => {
+                    if let Some(owned) = self.owned.get(&lane) {
+                        owned.gauges.backlog(end.saturating_sub(owned.position));
+                    }
                     self.judge_end(lane, end, position);
                     if is_saved {
                         self.judge(lane, low, covers, position);
