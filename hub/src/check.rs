@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 use wire::OperationId;
 
+use crate::machine::AnyOf;
 use crate::workflow::{Event, Fx, State as _, Workflow};
 
 /// A row of the table.
@@ -41,6 +42,16 @@ pub fn table(source: &str) -> Vec<Row> {
             _ => None,
         })
         .collect()
+}
+
+/// Reads what an operation saved of its workflow, in any version that this build reads, and gives it as this build saves it: for tests
+/// that keep golden states of each version.
+///
+/// # Errors
+/// What the lane would be held for.
+pub fn load<W: Workflow>(saved: &str) -> Result<String, String> {
+    let machine: AnyOf<W> = serde_json::from_str(saved).map_err(|error| error.to_string())?;
+    serde_json::to_string(&machine).map_err(|error| error.to_string())
 }
 
 /// What the code does and the table does not say, and the other way round. `seen` holds state, event and next state of

@@ -199,8 +199,8 @@ impl<W: Workflows> Bolt for HubBolt<W> {
     fn declare(declarer: &mut Declarer<HubIn>) {
         declarer.side(CALLS);
         deadlines(declarer);
-        for (name, request) in W::types() {
-            declarer.offers(name, request);
+        for (name, version, request) in W::types() {
+            declarer.offers(name, version, request);
         }
     }
 

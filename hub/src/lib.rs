@@ -27,5 +27,5 @@ pub use machine::Workflows;
 pub use schemars;
 pub use table::{HubCommand, HubEffect, HubRequest, HubSettings, HubTable};
 pub use workflow::{
-    Barrier, CallFailure, CallSpec, Event, Fx, Illegal, Mode, State, StepBudget, StepSpec, UndoSpec, Workflow,
+    Barrier, CallFailure, CallSpec, Event, Fx, Illegal, Mode, Saved, State, StepBudget, StepSpec, UndoSpec, Workflow,
 };

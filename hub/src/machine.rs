@@ -12,12 +12,14 @@ use topology::{LaneInfo, Settings};
 use wire::{OperationId, Problem};
 
 use crate::lane::LaneState;
-use crate::workflow::{Decided, Event, Fx, Illegal, State, StepBudget, Workflow};
+use crate::workflow::{Decided, Event, Fx, Illegal, Saved, State, StepBudget, Workflow};
 
 /// One operation's machine.
 pub trait Machine<L> {
     /// The workflow's name.
     fn workflow(&self) -> &'static str;
+    /// The workflow's version.
+    fn version(&self) -> u32;
     /// The state that it is in.
     fn state(&self) -> &'static str;
     /// Handles an event: what it decides.
@@ -38,6 +40,10 @@ struct Driven<W: Workflow> {
 impl<W: Workflow> Machine<W::Lane> for Driven<W> {
     fn workflow(&self) -> &'static str {
         W::NAME
+    }
+
+    fn version(&self) -> u32 {
+        W::VERSION
     }
 
     fn state(&self) -> &'static str {
@@ -70,8 +76,8 @@ pub trait Workflows: 'static {
     /// What all their operations in one lane share.
     type Lane: LaneState;
 
-    /// The name of each, and the JSON Schema of its request.
-    fn types() -> Vec<(&'static str, Value)>;
+    /// The name of each, its version, and the JSON Schema of its request.
+    fn types() -> Vec<(&'static str, u32, Value)>;
 
     /// For each its name, the budgets of its steps, and how long a request waits for it.
     fn budgets(settings: &Settings) -> Vec<(&'static str, Vec<StepBudget>, Option<u64>)>;
@@ -82,16 +88,16 @@ pub trait Workflows: 'static {
     /// Reads a request for the workflow `name`; none where it is not one of these.
     fn read(name: &str, operation: &OperationId, key: &str, request: &Value) -> Option<Read<Self::Lane>>;
 
-    /// A machine of the workflow `name` that was saved in `state`; none where it is not one of these.
+    /// A machine of the workflow `name` that was saved by `version` in `state`; none where it is not one of these.
     #[doc(hidden)]
-    fn load(name: &str, state: &str, body: &RawValue) -> Option<Loaded<Self::Lane>>;
+    fn load(name: &str, version: u32, state: &str, body: &RawValue) -> Option<Loaded<Self::Lane>>;
 }
 
 impl<W: Workflow> Workflows for W {
     type Lane = W::Lane;
 
-    fn types() -> Vec<(&'static str, Value)> {
-        vec![(W::NAME, schema_for!(W::Request).to_value())]
+    fn types() -> Vec<(&'static str, u32, Value)> {
+        vec![(W::NAME, W::VERSION, schema_for!(W::Request).to_value())]
     }
 
     fn budgets(settings: &Settings) -> Vec<(&'static str, Vec<StepBudget>, Option<u64>)> {
@@ -108,14 +114,32 @@ impl<W: Workflow> Workflows for W {
         (name == W::NAME).then(|| W::read(operation, key, request).map(driven))
     }
 
-    fn load(name: &str, state: &str, body: &RawValue) -> Option<Loaded<W::Lane>> {
-        if name != W::NAME {
-            return None;
+    fn load(name: &str, version: u32, state: &str, body: &RawValue) -> Option<Loaded<W::Lane>> {
+        let boxed = |driven: Driven<W>| Box::new(driven) as Box<dyn Machine<W::Lane>>;
+        let named = |why: String| format!("workflow `{name}`, saved by version {version}: {why}");
+        (name == W::NAME).then(|| Driven::load(version, state, body).map(boxed).map_err(named))
+    }
+}
+
+impl<W: Workflow> Driven<W> {
+    /// What `version` saved.
+    fn load(version: u32, state: &str, body: &RawValue) -> Result<Self, String> {
+        let unreadable = |error: serde_json::Error| error.to_string();
+        if version == W::VERSION {
+            return Self::of(state, serde_json::from_str(body.get()).map_err(unreadable)?);
         }
+        if version > W::VERSION {
+            return Err(format!("this build has version {}", W::VERSION));
+        }
+        let body = serde_json::from_str(body.get()).map_err(unreadable)?;
+        let Saved { state, body } = W::migrate(version, Saved { state: state.to_owned(), body })?;
+        Self::of(&state, serde_json::from_value(body).map_err(unreadable)?)
+    }
+
+    fn of(state: &str, workflow: W) -> Result<Self, String> {
         let known = W::State::ALL.iter().copied().find(|known| known.name() == state);
-        let Some(state) = known else { return Some(Err(format!("workflow `{name}` has no state `{state}`"))) };
-        let workflow = serde_json::from_str(body.get()).map_err(|error| format!("workflow `{name}`: {error}"));
-        Some(workflow.map(|workflow| Box::new(Driven::<W> { workflow, state }) as Box<dyn Machine<W::Lane>>))
+        let state = known.ok_or_else(|| format!("this build has no state `{state}`"))?;
+        Ok(Self { workflow, state })
     }
 }
 
@@ -124,7 +148,7 @@ macro_rules! several {
         impl<$first: Workflows $(, $more: Workflows<Lane = $first::Lane>)+> Workflows for ($first, $($more),+) {
             type Lane = $first::Lane;
 
-            fn types() -> Vec<(&'static str, Value)> {
+            fn types() -> Vec<(&'static str, u32, Value)> {
                 let mut types = $first::types();
                 $(types.extend($more::types());)+
                 types
@@ -145,8 +169,8 @@ macro_rules! several {
                 $first::read(name, operation, key, request)$(.or_else(|| $more::read(name, operation, key, request)))+
             }
 
-            fn load(name: &str, state: &str, body: &RawValue) -> Option<Loaded<Self::Lane>> {
-                $first::load(name, state, body)$(.or_else(|| $more::load(name, state, body)))+
+            fn load(name: &str, version: u32, state: &str, body: &RawValue) -> Option<Loaded<Self::Lane>> {
+                $first::load(name, version, state, body)$(.or_else(|| $more::load(name, version, state, body)))+
             }
         }
     };
@@ -165,6 +189,7 @@ pub(crate) struct AnyOf<W: Workflows>(pub(crate) Box<dyn Machine<W::Lane>>);
 struct SavedMachine<'a> {
     #[serde(borrow)]
     workflow: Cow<'a, str>,
+    version: u32,
     #[serde(borrow)]
     state: Cow<'a, str>,
     /// As the workflow writes it: nothing in between would keep every number as it is.
@@ -176,15 +201,16 @@ impl<W: Workflows> Serialize for AnyOf<W> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let Self(machine) = self;
         let body = &*machine.body().map_err(S::Error::custom)?;
-        SavedMachine { workflow: machine.workflow().into(), state: machine.state().into(), body }.serialize(serializer)
+        let (workflow, version, state) = (machine.workflow().into(), machine.version(), machine.state().into());
+        SavedMachine { workflow, version, state, body }.serialize(serializer)
     }
 }
 
 impl<'de, W: Workflows> Deserialize<'de> for AnyOf<W> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let SavedMachine { workflow, state, body } = SavedMachine::deserialize(deserializer)?;
-        let machine = W::load(&workflow, &state, body).unwrap_or_else(|| {
-            let known: Vec<&str> = W::types().into_iter().map(|(name, _)| name).collect();
+        let SavedMachine { workflow, version, state, body } = SavedMachine::deserialize(deserializer)?;
+        let machine = W::load(&workflow, version, &state, body).unwrap_or_else(|| {
+            let known: Vec<&str> = W::types().into_iter().map(|(name, ..)| name).collect();
             Err(format!("there is no workflow `{workflow}`; there are {}", known.join(", ")))
         });
         machine.map(Self).map_err(D::Error::custom)

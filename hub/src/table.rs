@@ -150,7 +150,7 @@ impl<W: Workflows> HubTable<W> {
         let read = match body {
             Err(reason) => Err(Problem::new(Code::NotJson, format!("the body cannot be read: {reason}"))),
             Ok(body) => W::read(&body.workflow, &operation, &key, &body.request).unwrap_or_else(|| {
-                let known: Vec<&str> = W::types().into_iter().map(|(name, _)| name).collect();
+                let known: Vec<&str> = W::types().into_iter().map(|(name, ..)| name).collect();
                 Err(Problem::field("workflow", &format!("`{name}`"), &known.join(", ")))
             }),
         };

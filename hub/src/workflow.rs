@@ -21,17 +21,62 @@ use crate::word::Word;
 /// [`crate::check`] compares the two.
 ///
 /// It is saved while it runs, as JSON, and has to come back from it as it was: all that later events depend on is in its
-/// fields, and none is skipped. A build that adds a field gives it a default, and a build that renames the workflow or one of
-/// its states cannot load those that run under the name before.
+/// fields, and none is skipped. A change of fields, of states or of what is decided is a new [`Workflow::VERSION`]; operations
+/// that run in an older one come by way of [`Workflow::migrate`]. A lane with an operation that this build cannot read is held
+/// (NAVE-0061) and waits for a build that can: what was decided is never decided again.
+///
+/// ```
+/// # use hub::{Event, Fx, Illegal, Saved, Workflow};
+/// # use serde_json::json;
+/// # use wire::{OperationId, Problem};
+/// # hub::states! { pub enum S { New = "-", Paying = "paying" } }
+/// #[derive(serde::Serialize, serde::Deserialize)]
+/// struct Order { item: String, currency: String }
+///
+/// impl Workflow for Order {
+///     const NAME: &'static str = "order";
+///     const VERSION: u32 = 2;
+///     fn migrate(from: u32, mut saved: Saved) -> Result<Saved, String> {
+///         // Version 1 knew one currency, and called its state "charging".
+///         saved.body["currency"] = json!("EUR");
+///         if saved.state == "charging" {
+///             saved.state = "paying".to_owned();
+///         }
+///         Ok(saved)
+///     }
+/// #   type State = S;
+/// #   type Request = String;
+/// #   type Lane = ();
+/// #   fn begin(_: &OperationId, _: &str, item: String) -> Result<Self, Problem> {
+/// #       Ok(Self { item, currency: "EUR".into() })
+/// #   }
+/// #   fn on(&mut self, _: S, _: &Event, _: &mut Fx<'_, Self>) -> Result<S, Illegal> { Err(Illegal) }
+/// }
+///
+/// // A golden state: what version 1 saved is read for ever.
+/// let saved = r#"{"workflow": "order", "version": 1, "state": "charging", "body": {"item": "tea"}}"#;
+/// let order = hub::check::load::<Order>(saved).unwrap();
+/// assert_eq!(order, r#"{"workflow":"order","version":2,"state":"paying","body":{"item":"tea","currency":"EUR"}}"#);
+/// ```
 pub trait Workflow: Serialize + DeserializeOwned + Sized + 'static {
     /// Its name, as requests say it.
     const NAME: &'static str;
+    /// The version of its fields, its states and of what it decides; at least 1.
+    const VERSION: u32 = 1;
     /// Its states.
     type State: State;
     /// What it is asked, as JSON. Clients see its schema, and a body that is none is refused with the place of the fault.
     type Request: DeserializeOwned + JsonSchema;
     /// What all its operations in one lane share: pools, a registry. Lane state, with one owner.
     type Lane: LaneState;
+
+    /// Brings what an operation of an older version saved into the form of this one.
+    ///
+    /// # Errors
+    /// Why that cannot be done: then the lane is held.
+    fn migrate(from: u32, _saved: Saved) -> Result<Saved, String> {
+        Err(format!("version {} of `{}` reads nothing that version {from} saved", Self::VERSION, Self::NAME))
+    }
 
     /// Takes the settings for what the lane shares. Called before the first operation, and when an owner record brings others.
     fn configure(_lane: &mut Self::Lane, _settings: &Settings, _info: &LaneInfo) {}
@@ -72,6 +117,15 @@ pub trait Workflow: Serialize + DeserializeOwned + Sized + 'static {
     /// It was parked, and a person ended it: gives back what it holds of the lane, where that is safe. What it did outside
     /// stays done.
     fn aborted(&mut self, _lane: &mut Self::Lane) {}
+}
+
+/// What an operation of an older version saved.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Saved {
+    /// The name of its state.
+    pub state: String,
+    /// The workflow's fields.
+    pub body: Value,
 }
 
 /// How long a step waits for its calls.

@@ -364,5 +364,5 @@ fn a_request_that_is_not_of_its_type_is_refused_by_the_place_of_the_fault() {
         let [Answer::Refused(problem)] = &answers[..] else { panic!("{answers:?}") };
         assert_eq!((problem.code, problem.field.as_deref()), (Code::InvalidField, Some(field)), "{request}: {problem}");
     }
-    assert_eq!(Booking::types()[0].1["properties"]["breaks"]["type"], "integer");
+    assert_eq!(Booking::types()[0].2["properties"]["breaks"]["type"], "integer");
 }

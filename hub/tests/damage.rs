@@ -117,8 +117,18 @@ fn an_operation_that_cannot_be_is_refused_by_its_key() {
 fn what_is_not_known_is_refused_by_its_key() {
     for (key, place, value, says) in [
         ("running/8", "/machine/workflow", json!("song"), "there is no workflow `song`; there are script"),
-        ("running/8", "/machine/state", json!("singing"), "workflow `script` has no state `singing`"),
-        ("running/8", "/machine/body/page", json!("two"), "workflow `script`: invalid type: string \"two\""),
+        (
+            "running/8",
+            "/machine/state",
+            json!("singing"),
+            "workflow `script`, saved by version 1: this build has no state `singing`",
+        ),
+        (
+            "running/8",
+            "/machine/body/page",
+            json!("two"),
+            "workflow `script`, saved by version 1: invalid type: string \"two\"",
+        ),
         ("running/8", "/open/mode", json!("sideways"), "unknown variant `sideways`"),
         ("running/8", "/open/name", json!(7), "expected a word"),
         ("table", "/finished", json!([]), "invalid"),

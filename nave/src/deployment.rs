@@ -100,25 +100,33 @@ pub(crate) fn needed(code: &Topology, submitted: &Submitted, topics: &Topics) ->
     arranged(code, submitted).map(|topology| topology.topics(topics)).unwrap_or_default()
 }
 
-/// The code laid out and set up as it was submitted: of the two layouts the one whose graph was submitted.
+/// The code laid out and set up as it was submitted: of the two layouts the one that has all parts of what was submitted.
 fn arranged(code: &Topology, submitted: &Submitted) -> Result<Topology, Problem> {
     let unfit = |errors: topology::BuildErrors| Problem::new(Code::CannotBuild, errors.to_string());
     let code = code.with_settings(&Settings::new(submitted.settings.clone())).map_err(unfit)?;
+    // Of the two layouts the one that has every part that was submitted; else the one that lacks less is named.
+    let mut lacking: Option<Vec<String>> = None;
     for apart in [false, true] {
         let mut arrangement = Arrangement { apart, ..Arrangement::default() };
-        if !code.arranged(&arrangement).is_ok_and(|found| found.graph() == submitted.graph) {
+        let found = code.arranged(&arrangement).map_err(unfit)?.graph();
+        let lacks = found.lacks(&submitted.graph);
+        if !lacks.is_empty() {
+            let fewer = lacking.as_ref().is_none_or(|known: &Vec<String>| lacks.len() < known.len());
+            if fewer {
+                lacking = Some(lacks.into_iter().map(str::to_owned).collect());
+            }
             continue;
         }
         arrangement.lanes = submitted.stages.iter().map(|stage| (stage.name.clone(), stage.lanes)).collect();
         arrangement.modes = submitted.stages.iter().map(|stage| (stage.name.clone(), stage.mode)).collect();
         return code.arranged(&arrangement).map_err(unfit);
     }
-    let (name, build, graph) = (&submitted.name, &submitted.build, &submitted.graph);
+    let (name, build) = (&submitted.name, &submitted.build);
     let detail = format!(
-        "topology `{name}` was submitted by build {build} with graph {graph}; the code of this process (build {}) has {}; run \
-         the build that submitted it, or kill `{name}` and submit this one",
+        "topology `{name}` was submitted by build {build} with parts that the code of this process (build {}) lacks: {}; run the \
+         build that submitted it",
         env!("CARGO_PKG_VERSION"),
-        code.graph()
+        lacking.unwrap_or_default().join("; ")
     );
     Err(Problem::new(Code::OtherGraph, detail))
 }

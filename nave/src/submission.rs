@@ -5,7 +5,8 @@
 //! | nothing | anything | it is written, and processes that have the code take it up |
 //! | the same | the same | nothing |
 //! | the same | other settings | they are written; a lane gets them with its next owner record |
-//! | another graph | - | refused: [`Code::OtherGraph`] |
+//! | a graph | one with more parts | it is written: a process with the new code takes the lanes up as it starts |
+//! | a graph | one that lacks parts of it | refused: [`Code::OtherGraph`] |
 //! | other lanes, another mode | - | refused: [`Code::FixedForLife`] |
 //! | a topic that was made anew | - | refused: [`Code::TopicReplaced`] |
 //! | it is being killed | anything | refused while a process still runs it: [`Code::NameTaken`] |
@@ -29,6 +30,8 @@ pub enum Change {
     Same,
     /// The settings: a lane gets them with its next owner record.
     Settings,
+    /// The graph: it has more parts.
+    Graph,
 }
 
 impl Change {
@@ -39,6 +42,10 @@ impl Change {
             Change::Same => "was submitted like this before; nothing changed",
             Change::Settings => {
                 "submitted with other settings; a lane gets them when it is next taken over: restart its processes one by one"
+            }
+            Change::Graph => {
+                "submitted with more parts than before; lanes have them when a process with this code takes them over: restart its \
+                 processes one by one"
             }
         }
     }
@@ -81,6 +88,19 @@ pub fn submit(
         control::write(bus, topics, &submitted).map_err(|error| problem(&error))?;
     }
     Ok((submitted, change))
+}
+
+/// Compares a topology with what was submitted under its name, and writes nothing.
+///
+/// # Errors
+/// A [`Problem`] with the code of the table above.
+pub fn check(bus: &dyn Bus, topics: &Topics, topology: &Topology) -> Result<(), Problem> {
+    let mut reader = ControlReader::open(bus, topics).map_err(|error| problem(&error))?;
+    reader.catch_up(bus).map_err(|error| problem(&error))?;
+    let name = topology.name();
+    let none =
+        || Problem::new(Code::NoCode, format!("no topology `{name}` was submitted: there is nothing to compare with"));
+    same_shape(reader.known().get(name).ok_or_else(none)?, topology)
 }
 
 /// What about the topics of a topology could lose records that were acknowledged, if anything: a [`Code::WeakBus`].
@@ -168,12 +188,13 @@ fn ended(bus: &dyn Bus, topics: &Topics, before: &Submitted) -> Result<(), Probl
 fn same_shape(before: &Submitted, topology: &Topology) -> Result<(), Problem> {
     let name = &before.name;
     let then = format!("kill `{name}` first (nave topologies kill {name}), or give the new one another name");
-    if before.graph != topology.graph() {
+    let lacks = topology.graph();
+    let lacks = lacks.lacks(&before.graph);
+    if !lacks.is_empty() {
         let detail = format!(
-            "topology `{name}` was submitted with graph {}, and this one has {}; {then}. Hub and workers in one stage or in two \
-             are different graphs too",
-            before.graph,
-            topology.graph()
+            "topology `{name}` was submitted with parts that this one lacks: {}; parts may be added, not taken away. Give the \
+             new one another name, or kill `{name}` (nave topologies kill {name}) and delete its topics, with all they hold",
+            lacks.join("; ")
         );
         return Err(Problem::new(Code::OtherGraph, detail));
     }
@@ -215,7 +236,11 @@ pub fn compare(before: &Submitted, now: &Submitted) -> Result<Change, Problem> {
             }
         }
     }
-    Ok(if before.settings == now.settings { Change::Same } else { Change::Settings })
+    Ok(match (before.graph == now.graph, before.settings == now.settings) {
+        (true, true) => Change::Same,
+        (true, false) => Change::Settings,
+        (false, _) => Change::Graph,
+    })
 }
 
 /// A fault of the bus, as users see it.

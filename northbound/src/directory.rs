@@ -78,7 +78,7 @@ impl Directory {
         };
         let submitted = Submitted {
             name: options.topology.clone(),
-            graph: String::new(),
+            graph: wire::graph::Graph::default(),
             build: String::new(),
             at: clock.wall(),
             wish: Wish::Run,

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use wire::control::Mode;
 
 use crate::budget::{self, Budget};
-use crate::builder::{Builder, ComponentKind, EdgeDeclaration, Graph, Origin};
-use crate::plan::{ComponentPlan, EdgePlan, Plan, StagePlan, Topology};
+use crate::builder::{Builder, ComponentKind, Declarations, EdgeDeclaration, Origin};
+use crate::plan::{self, ComponentPlan, EdgePlan, Plan, StagePlan, Topology};
 use crate::snapshot::Keeps;
 
 /// One fault of a topology.
@@ -25,6 +25,9 @@ pub enum Fault {
     /// Two components have one name.
     #[error("two components are called `{0}`")]
     DuplicateName(String),
+    /// Two names give one number, by which a coordinator tells components apart.
+    #[error("components `{0}` and `{1}` have the same number, a hash of 16 bits of the name: rename one of them")]
+    NumbersCollide(String, String),
     /// A component has no lanes.
     #[error("component `{0}` has 0 lanes; at least 1 is needed")]
     NoLanes(String),
@@ -192,12 +195,12 @@ fn attach_helpers(builder: &Builder) {
     for (group, component, attachment) in asked {
         let handles =
             installed.entry((group, attachment.name)).or_insert_with(|| (attachment.install)(builder, &names[&group]));
-        let number = u16::try_from(component).expect("a topology has fewer than 65,536 components");
+        let number = plan::number_of(&builder.graph.borrow().components[component].name);
         (attachment.connect)(builder, handles.as_ref(), component, number);
     }
 }
 
-fn check_names(graph: &Graph, faults: &mut Vec<Fault>) {
+fn check_names(graph: &Declarations, faults: &mut Vec<Fault>) {
     let mut check = |what: &'static str, name: &str, more: &[u8]| {
         let good = |b: u8| b.is_ascii_alphanumeric() || b"_-".contains(&b) || more.contains(&b);
         if name.is_empty() || name.len() > 64 || !name.bytes().all(good) {
@@ -223,9 +226,15 @@ fn check_names(graph: &Graph, faults: &mut Vec<Fault>) {
             faults.push(Fault::NoLanes(component.name.clone()));
         }
     }
+    let mut numbers: BTreeMap<u16, &str> = BTreeMap::new();
+    for name in seen {
+        if let Some(other) = numbers.insert(plan::number_of(name), name) {
+            faults.push(Fault::NumbersCollide(other.to_owned(), name.clone()));
+        }
+    }
 }
 
-fn find(graph: &Graph, origin: &Origin) -> Option<usize> {
+fn find(graph: &Declarations, origin: &Origin) -> Option<usize> {
     match origin {
         Origin::Declared(index) => Some(*index),
         Origin::Named(name) => graph.components.iter().position(|component| component.name == *name),
@@ -233,7 +242,7 @@ fn find(graph: &Graph, origin: &Origin) -> Option<usize> {
 }
 
 /// The source of each edge, where it has one.
-fn check_edges(graph: &Graph, faults: &mut Vec<Fault>) -> Vec<Option<usize>> {
+fn check_edges(graph: &Declarations, faults: &mut Vec<Fault>) -> Vec<Option<usize>> {
     let names = |names: Vec<&str>| if names.is_empty() { "none".to_owned() } else { names.join(", ") };
     let mut ends = Vec::new();
     for edge in &graph.edges {
@@ -263,7 +272,7 @@ fn check_edges(graph: &Graph, faults: &mut Vec<Fault>) -> Vec<Option<usize>> {
     ends
 }
 
-fn check_readers(graph: &Graph, ends: &[Option<usize>], faults: &mut Vec<Fault>) {
+fn check_readers(graph: &Declarations, ends: &[Option<usize>], faults: &mut Vec<Fault>) {
     for (index, component) in graph.components.iter().enumerate() {
         for stream in &component.streams {
             let read =
@@ -280,12 +289,12 @@ fn check_readers(graph: &Graph, ends: &[Option<usize>], faults: &mut Vec<Fault>)
 }
 
 /// True where tuples of this edge stay in their lane.
-fn stays(graph: &Graph, edge: &EdgeDeclaration) -> bool {
+fn stays(graph: &Declarations, edge: &EdgeDeclaration) -> bool {
     edge.edge.is_local() || (edge.may_stay && !graph.arrangement.apart)
 }
 
 /// For each component the first component that it is joined to by edges that stay in their lane.
-fn groups(graph: &Graph, ends: &[Option<usize>], stays: impl Fn(&EdgeDeclaration) -> bool) -> Vec<usize> {
+fn groups(graph: &Declarations, ends: &[Option<usize>], stays: impl Fn(&EdgeDeclaration) -> bool) -> Vec<usize> {
     let mut groups: Vec<usize> = (0..graph.components.len()).collect();
     for (edge, from) in graph.edges.iter().zip(ends) {
         let Some(from) = from.filter(|_| stays(edge)) else { continue };
@@ -298,13 +307,13 @@ fn groups(graph: &Graph, ends: &[Option<usize>], stays: impl Fn(&EdgeDeclaration
 
 /// The groups of components that no arrangement parts, among the first `declared`: helpers come after them, and go where
 /// those are who asked for them.
-fn strict(graph: &Graph, ends: &[Option<usize>], declared: usize) -> Vec<usize> {
+fn strict(graph: &Declarations, ends: &[Option<usize>], declared: usize) -> Vec<usize> {
     let of_user = |origin: &Origin| find(graph, origin).is_some_and(|from| from < declared);
     groups(graph, ends, |edge| edge.edge.is_local() && edge.to < declared && of_user(&edge.from))
 }
 
 /// A stage's name: what the first component says that says something, else the name of its first component.
-fn stage_name(graph: &Graph, groups: &[usize], strict: &[usize], group: usize) -> String {
+fn stage_name(graph: &Declarations, groups: &[usize], strict: &[usize], group: usize) -> String {
     // The components that cannot be parted from the first one come first: they are what the stage is about.
     let mut members: Vec<usize> = (0..groups.len()).filter(|index| groups[*index] == group).collect();
     members.sort_by_key(|index| (strict[*index] != strict[group], *index));
@@ -312,7 +321,7 @@ fn stage_name(graph: &Graph, groups: &[usize], strict: &[usize], group: usize) -
     named.unwrap_or_else(|| graph.components[group].name.clone())
 }
 
-fn stages(graph: &Graph, ends: &[Option<usize>], declared: usize, faults: &mut Vec<Fault>) -> Vec<StagePlan> {
+fn stages(graph: &Declarations, ends: &[Option<usize>], declared: usize, faults: &mut Vec<Fault>) -> Vec<StagePlan> {
     let groups = groups(graph, ends, |edge| stays(graph, edge));
     let strict = strict(graph, ends, declared);
     check_agreement(graph, &strict, faults);
@@ -349,7 +358,7 @@ fn stages(graph: &Graph, ends: &[Option<usize>], declared: usize, faults: &mut V
 }
 
 /// Components that cannot be parted agree on name and lanes of their stage.
-fn check_agreement(graph: &Graph, strict: &[usize], faults: &mut Vec<Fault>) {
+fn check_agreement(graph: &Declarations, strict: &[usize], faults: &mut Vec<Fault>) {
     for group in strict.iter().copied().collect::<BTreeSet<usize>>() {
         let members: Vec<_> =
             (0..strict.len()).filter(|index| strict[*index] == group).map(|index| &graph.components[index]).collect();
@@ -370,7 +379,7 @@ fn check_agreement(graph: &Graph, strict: &[usize], faults: &mut Vec<Fault>) {
 }
 
 /// At-least-once where each part of a stage says so; else exactly-once.
-fn mode(graph: &Graph, strict: &[usize], components: &[usize]) -> Mode {
+fn mode(graph: &Declarations, strict: &[usize], components: &[usize]) -> Mode {
     let parts: BTreeSet<usize> = components.iter().filter_map(|index| strict.get(*index)).copied().collect();
     let lax = |part: &usize| {
         let said = (0..strict.len()).filter(|index| strict[*index] == *part).filter_map(|i| graph.components[i].mode);

@@ -40,6 +40,17 @@ pub enum ComponentKind {
     Bolt,
 }
 
+impl ComponentKind {
+    /// What it is called.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            ComponentKind::Spout => "spout",
+            ComponentKind::InboxSpout => "inbox spout",
+            ComponentKind::Bolt => "bolt",
+        }
+    }
+}
+
 /// Makes the parts of a component for one lane.
 pub(crate) trait Make: Send + Sync {
     fn queue(&self) -> Rc<dyn Any>;
@@ -133,7 +144,7 @@ pub(crate) enum Origin {
 }
 
 #[derive(Clone, Default)]
-pub(crate) struct Graph {
+pub(crate) struct Declarations {
     pub(crate) name: String,
     pub(crate) components: Vec<ComponentDeclaration>,
     pub(crate) edges: Vec<EdgeDeclaration>,
@@ -145,15 +156,15 @@ pub(crate) struct Graph {
 /// Declares a topology. Faults are collected and reported together by [`Builder::build`].
 #[derive(Clone)]
 pub struct Builder {
-    pub(crate) graph: Rc<RefCell<Graph>>,
+    pub(crate) graph: Rc<RefCell<Declarations>>,
 }
 
 impl Builder {
     pub(crate) fn new(name: &str) -> Self {
-        Self::of(Graph { name: name.to_owned(), ..Graph::default() })
+        Self::of(Declarations { name: name.to_owned(), ..Declarations::default() })
     }
 
-    pub(crate) fn of(graph: Graph) -> Self {
+    pub(crate) fn of(graph: Declarations) -> Self {
         Self { graph: Rc::new(RefCell::new(graph)) }
     }
 

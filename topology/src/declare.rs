@@ -29,6 +29,8 @@ impl<In> Default for Declarer<In> {
 #[derive(Clone)]
 pub(crate) struct Offer {
     pub(crate) name: &'static str,
+    /// The version of the code that decides what becomes of it.
+    pub(crate) version: u32,
     pub(crate) request: Value,
 }
 
@@ -63,9 +65,10 @@ impl<In: 'static> Declarer<In> {
     }
 
     /// Clients can ask the component for `name`, with a request that `request`, a JSON Schema, describes: it goes to the inbox
-    /// of the component's stage.
-    pub fn offers(&mut self, name: &'static str, request: Value) {
-        self.offers.push(Offer { name, request });
+    /// of the component's stage. `version` is that of the code that decides: records that one version has decided are not decided
+    /// again by another.
+    pub fn offers(&mut self, name: &'static str, version: u32, request: Value) {
+        self.offers.push(Offer { name, version, request });
     }
 
     /// The component needs a helper in its stage: components that are declared once for each stage that has one who asks.

@@ -93,7 +93,7 @@ pub use node::panic_text;
 pub use outbox::{Effects, Level, Message};
 pub use plan::{Stage, Topology};
 pub use settings::Settings;
-pub use shard::{InboxLimit, Inside, Shard, ShardOptions, Timeout, Upkeep};
+pub use shard::{InboxLimit, Inside, Shard, ShardOptions, Timeout, Upkeep, incompatible};
 pub use snapshot::{Changes, Keeps, Saver, Stored};
 pub use status::ShardStatus;
 pub use waits::{TimerKey, Wait, Waits};

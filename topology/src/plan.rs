@@ -1,17 +1,18 @@
 //! A topology that was built: what runs where, and how it is drawn.
 
 use std::any::Any;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use bus::{Cleanup, TopicSpec};
 use wire::control::{Mode, WorkflowType};
+use wire::graph::Graph;
 use wire::topics::Topics;
 
 use crate::arrangement::Arrangement;
 use crate::build::{self, BuildErrors};
-use crate::builder::{Builder, ComponentKind, DEFAULT_STREAM, Graph, Make, MakeProbe};
+use crate::builder::{Builder, ComponentKind, DEFAULT_STREAM, Declarations, Make, MakeProbe};
 use crate::component::LaneInfo;
 use crate::declare::{Offer, SideDeclaration};
 use crate::emitter::LaneContext;
@@ -25,7 +26,7 @@ pub(crate) struct Plan {
     pub(crate) name: Arc<str>,
     pub(crate) settings: Settings,
     /// As it was declared: what another arrangement is made of.
-    pub(crate) declared: Arc<Graph>,
+    pub(crate) declared: Arc<Declarations>,
     pub(crate) components: Vec<ComponentPlan>,
     pub(crate) edges: Vec<EdgePlan>,
     pub(crate) stages: Vec<StagePlan>,
@@ -62,6 +63,19 @@ pub(crate) struct EdgePlan {
     /// Tuples stay in their lane.
     pub(crate) stays: bool,
     pub(crate) edge: Arc<dyn AnyEdge>,
+}
+
+impl EdgePlan {
+    /// How tuples get to its far end.
+    fn how(&self) -> String {
+        if self.stays { "local, in the lane".to_owned() } else { format!("{}, by topic", self.edge.grouping()) }
+    }
+}
+
+/// A component's number: from its name alone, so that it stays the same when others come and go. What a coordinator saves has it.
+pub(crate) fn number_of(component: &str) -> u16 {
+    let hash = wire::hash::fnv1a(component.bytes());
+    u16::try_from((hash ^ (hash >> 16) ^ (hash >> 32) ^ (hash >> 48)) & 0xffff).expect("16 bits are left")
 }
 
 /// A stage: the components whose tuples never leave their lane among themselves.
@@ -134,8 +148,8 @@ impl Topology {
         self.rebuilt(|graph| graph.settings.take(settings))
     }
 
-    fn rebuilt(&self, change: impl FnOnce(&mut Graph)) -> Result<Self, BuildErrors> {
-        let mut graph = Graph::clone(&self.plan.declared);
+    fn rebuilt(&self, change: impl FnOnce(&mut Declarations)) -> Result<Self, BuildErrors> {
+        let mut graph = Declarations::clone(&self.plan.declared);
         change(&mut graph);
         build::build(&Builder::of(graph))
     }
@@ -176,10 +190,26 @@ impl Topology {
         self.plan.components.iter().flat_map(of).collect()
     }
 
-    /// A hash of stages, components, streams and groupings, lanes and modes apart: 16 hexadecimal digits. Two processes
-    /// whose code gives different ones do not run one topology.
-    pub fn graph(&self) -> String {
-        format!("{:016x}", wire::hash::fnv1a(self.drawn(false).bytes()))
+    /// What it consists of: stages, components, streams and groupings; lanes and modes apart. A build whose graph lacks nothing of
+    /// another's can go on with what that one left.
+    pub fn graph(&self) -> Graph {
+        let plan = &self.plan;
+        let stages = plan
+            .stages
+            .iter()
+            .map(|stage| format!("stage {}, {}", stage.name, if self.saves(stage) { "saved" } else { "not saved" }));
+        let components = plan.components.iter().map(|component| {
+            format!("{} {} in stage {}", component.kind.name(), component.name, plan.stages[component.stage].name)
+        });
+        let edges = plan.edges.iter().map(|edge| format!("edge {}, {}", self.edge_name(edge), edge.how()));
+        stages.chain(components).chain(edges).collect()
+    }
+
+    /// The versions of what a stage decides by: of what clients can ask it for, by name.
+    pub fn decides_by(&self, stage: &str) -> BTreeMap<String, u32> {
+        let of_stage = |component: &&ComponentPlan| *self.plan.stages[component.stage].name == *stage;
+        let components = self.plan.components.iter().filter(of_stage);
+        components.flat_map(|component| &component.offers).map(|offer| (offer.name.to_owned(), offer.version)).collect()
     }
 
     /// The settings that lane code sees until an owner record brings others.
@@ -275,7 +305,7 @@ impl Topology {
             };
             nodes.push(Seated {
                 name: made.name.as_str().into(),
-                number: u16::try_from(*component).expect("a topology has fewer than 65,536 components"),
+                number: number_of(&made.name),
                 kind: made.kind,
                 node: made.make.node(seat),
             });
@@ -293,37 +323,21 @@ impl Topology {
 
     /// Stages, components, streams and groupings, as text: a line for each component and for each edge.
     pub fn describe(&self) -> String {
-        self.drawn(true)
-    }
-
-    /// As text; with what may differ between two that are one topology, or without.
-    fn drawn(&self, with_lanes: bool) -> String {
         let mut lines = vec![format!("topology {}", self.name())];
         for stage in &self.plan.stages {
             let how = match stage.lanes {
-                _ if !with_lanes => String::new(),
                 1 => format!(" (1 lane, {})", stage.mode.as_str()),
                 lanes => format!(" ({lanes} lanes, {})", stage.mode.as_str()),
             };
             lines.push(format!("stage {}{how}", stage.name));
             for component in &stage.components {
                 let component = &self.plan.components[*component];
-                let kind = match component.kind {
-                    ComponentKind::Spout => "spout",
-                    ComponentKind::InboxSpout => "inbox spout",
-                    ComponentKind::Bolt => "bolt",
-                };
-                lines.push(format!("  {kind} {}", component.name));
+                lines.push(format!("  {} {}", component.kind.name(), component.name));
             }
         }
         for edge in &self.plan.edges {
             let (from, to) = (&self.plan.components[edge.from].name, &self.plan.components[edge.to].name);
-            let how = if edge.stays {
-                "local, in the lane".to_owned()
-            } else {
-                format!("{}, by topic", edge.edge.grouping())
-            };
-            lines.push(format!("{from} --{}--> {to}   {how}", edge.stream));
+            lines.push(format!("{from} --{}--> {to}   {}", edge.stream, edge.how()));
         }
         lines.push(String::new());
         lines.join("\n")

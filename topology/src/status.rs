@@ -8,7 +8,7 @@ use bus::MonoTime;
 use wire::Code;
 
 /// What a person has to mend.
-const HINDRANCES: [Code; 2] = [Code::InboxCut, Code::StateNewer];
+const HINDRANCES: [Code; 2] = [Code::InboxCut, Code::StateIncompatible];
 
 /// How the lanes of a stage stand, for those outside: shared by all shards of a process.
 #[derive(Debug)]

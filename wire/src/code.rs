@@ -100,8 +100,8 @@ codes! {
     UnknownService = "NAVE-0053", "no topology uses such a service";
     /// A lane was saved, and what was saved is not as it was written, or cannot be written.
     SnapshotDamaged = "NAVE-0060", "a lane cannot be saved, or restored from what was saved";
-    /// A lane was saved by a newer build than the one that is to take it over.
-    StateNewer = "NAVE-0061", "a lane was saved by a newer build";
+    /// A lane was saved or decided by another build than the one that is to take it over, and that one cannot go on with it.
+    StateIncompatible = "NAVE-0061", "this build cannot go on with what another one left";
     /// An inbox no longer has what its lane has yet to read again.
     InboxCut = "NAVE-0062", "an inbox no longer has what its lane needs";
     /// An inbox may soon lose what its lane would have to read again.

@@ -7,15 +7,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::WallTime;
+use crate::graph::Graph;
 
 /// A topology as it was submitted. The record's key is its name.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Submitted {
     /// Its name.
     pub name: String,
-    /// A hash of its graph: stages, lanes, components, streams and groupings. A process whose code has another one does not
-    /// take it up.
-    pub graph: String,
+    /// Its stages, components and edges. A process whose code lacks one of them does not take it up.
+    pub graph: Graph,
     /// The build that submitted it.
     pub build: String,
     /// When.

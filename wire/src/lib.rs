@@ -26,6 +26,7 @@ pub mod command;
 pub mod control;
 pub mod envelope;
 pub mod flow;
+pub mod graph;
 pub mod hash;
 pub mod ids;
 pub mod owner;

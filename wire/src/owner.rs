@@ -1,5 +1,6 @@
 //! How a lane is taken over: the body of an owner record, and the note beside a committed offset.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
@@ -7,18 +8,22 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::WireError;
+use crate::graph::Graph;
 
 /// The body of the record by which a process takes a lane over.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct OwnerRecord {
     /// The build that owns the lane from here on.
     pub build: String,
+    /// The graph of its topology.
+    pub graph: Graph,
+    /// The versions of what it decides by: of workflows, by their names.
+    pub versions: BTreeMap<String, u32>,
     /// The settings that lane code sees from here on: an object with an entry for each component.
     pub settings: Value,
     /// C at the takeover: this owner handled the records from here on up to its own one, and not before it was written. What
-    /// they armed runs since this record; none where a build before did not say it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub from: Option<u64>,
+    /// they armed runs since this record.
+    pub from: u64,
 }
 
 /// What each commit leaves in the metadata of the offset, for the next owner.

@@ -10,6 +10,12 @@ use crate::kept::Kept;
 use crate::machine::Workflows;
 use crate::operation::Running;
 
+/// What can be read of an operation whose workflow cannot.
+#[derive(serde::Deserialize)]
+struct Named {
+    id: OperationId,
+}
+
 /// Those that live, by their number in the lane: it is looked for several times in each event, and a name is a text.
 ///
 /// Whoever changes one gets it here, and by that it is saved anew. So what only looks takes it to read.
@@ -82,7 +88,10 @@ impl<W: Workflows> Live<W> {
 
     /// The operation that was saved under this number.
     pub(super) fn load(&mut self, stored: &Stored<'_>, slot: &str) -> Result<(), Unreadable> {
-        let running: Running<W> = stored.read()?;
+        let running: Running<W> = stored.read().map_err(|Unreadable(why)| match stored.read::<Named>() {
+            Ok(Named { id }) => unreadable(&format!("{why}; it is operation {id}")),
+            Err(_) => Unreadable(why),
+        })?;
         let misfit = |why: &str| Err(unreadable(&format!("saved `{}` does not fit: {why}", stored.key())));
         if running.slot.to_string() != slot {
             return misfit(&format!("it is operation {}", running.slot));

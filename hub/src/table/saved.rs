@@ -22,8 +22,8 @@ use crate::lane::LaneState;
 use crate::machine::Workflows;
 use crate::operation::Standing;
 
-/// The version of the form. In 2 an operation says that it inherits what another left to do, which a build of 1 would forget; 1 is read.
-pub(crate) const VERSION: u32 = 2;
+/// The schema version of what a hub saves.
+pub(crate) const VERSION: u32 = 1;
 
 /// Numbers of operations are below this: they are the keys of their deadlines.
 pub(super) const LARGEST: u64 = 1 << 48;

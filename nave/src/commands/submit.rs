@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use bus::Clock;
+use bus::{Bus, Clock};
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 use topology::Topology;
 use wire::{Code, Problem};
 
@@ -25,6 +25,9 @@ pub(super) struct SubmitArgs {
     /// How it is laid out and what it is run with: what stands below `[topologies.NAME]` in a file of configuration
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
+    /// Write nothing: compare this program with what was submitted and with what running lanes have saved, and list what it could not go on with
+    #[arg(long)]
+    check: bool,
     #[command(flatten)]
     config: ConfigArgs,
 }
@@ -39,13 +42,16 @@ pub(super) fn submit(args: &SubmitArgs, program: &Program) -> anyhow::Result<Tol
         Ok(config) => config,
         Err(printed) => return Ok(printed),
     };
-    if config.bus.kind == BusKind::Embedded {
+    if config.bus.kind == BusKind::Embedded && !args.check {
         let text = "the embedded bus lives in the process that opened it, and `nave up` submits there by itself: use --bus kafka";
         return Err(Usage(text.into()).into());
     }
     let topology = laid_out(&args.name, code, &config)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     let bus = process::open_bus(&config, &clock)?;
+    if args.check {
+        return check(&bus, &config, &topology);
+    }
     let (submitted, change) =
         submission::submit(&*bus, &config.topics(), &topology, clock.wall(), config.bus.kafka.strict)?;
     let weakness = submission::weakness(&*bus, &submitted)?;
@@ -58,6 +64,32 @@ pub(super) fn submit(args: &SubmitArgs, program: &Program) -> anyhow::Result<Tol
         submitted.description
     );
     Ok(Told::Text { text, json: json!({"change": change.as_str(), "topology": submitted, "warning": weakness}) })
+}
+
+/// What this program could not go on with, stage by stage.
+fn check(bus: &Arc<dyn Bus>, config: &Config, topology: &Topology) -> anyhow::Result<Told> {
+    submission::check(&**bus, &config.topics(), topology)?;
+    let mut rows = Vec::new();
+    for stage in topology.stages() {
+        for (lane, why) in topology::incompatible(bus, topology, &config.topics(), &stage.name)? {
+            rows.push(json!({"stage": &*stage.name, "lane": lane, "why": why}));
+        }
+    }
+    if !rows.is_empty() {
+        let line = |row: &Value| {
+            format!("stage {} lane {}: {}", row["stage"], row["lane"], row["why"].as_str().unwrap_or_default())
+        };
+        let lines: Vec<String> = rows.iter().map(line).collect();
+        let detail = format!(
+            "this program could not go on with {} of what lanes of `{}` have saved, and nothing was changed\n  {}",
+            rows.len(),
+            topology.name(),
+            lines.join("\n  ")
+        );
+        return Err(Problem::new(Code::StateIncompatible, detail).into());
+    }
+    let text = format!("this program can go on with all that lanes of `{}` have saved", topology.name());
+    Ok(Told::Text { text, json: json!({"incompatible": rows}) })
 }
 
 pub(super) fn describe(name: Option<&str>, args: &ConfigArgs, program: &Program) -> anyhow::Result<Told> {

@@ -39,7 +39,7 @@ pub fn status_of(code: Code) -> StatusCode {
         | Code::BadConfig
         | Code::WeakBus
         | Code::SnapshotDamaged
-        | Code::StateNewer
+        | Code::StateIncompatible
         | Code::InboxCut
         | Code::InboxShort => StatusCode::INTERNAL_SERVER_ERROR,
         Code::InstallFailed | Code::ValidationFailed | Code::RemovalFailed | Code::WorkflowFailed => {

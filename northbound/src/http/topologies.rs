@@ -78,7 +78,7 @@ impl Whole {
             state,
             at: submitted.at,
             ends,
-            graph: submitted.graph,
+            graph: submitted.graph.to_string(),
             build: submitted.build,
             stages: submitted.stages.into_iter().map(stage).collect(),
             workflows: submitted.workflows.into_iter().map(workflow).collect(),

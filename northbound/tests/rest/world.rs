@@ -49,7 +49,7 @@ pub(crate) fn submitted(name: &str, workflows: &[&str]) -> Submitted {
     };
     Submitted {
         name: name.into(),
-        graph: "00".into(),
+        graph: wire::graph::Graph::default(),
         build: "test".into(),
         at: WallTime(1),
         wish: Wish::Run,

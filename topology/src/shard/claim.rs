@@ -1,4 +1,4 @@
-//! Taking a lane over: DESIGN section 6.
+//! Taking a lane over.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +15,9 @@ use crate::names;
 
 /// So long a turn claims lanes, and the one that it has begun with to its end: a lane of six thousand operations takes a tenth of a second.
 const CLAIMING: Duration = Duration::from_millis(50);
+
+/// A lane that was held is claimed again after this: each claim writes an owner record and replays until it is held.
+const HELD_MS: u64 = 60_000;
 
 impl Shard {
     pub(super) fn claim_due(&mut self) -> bool {
@@ -46,7 +49,7 @@ impl Shard {
                     Hindrance::Bus(error) => {
                         tracing::warn!(stage, lane, %error, "lane cannot be taken over yet");
                     }
-                    Hindrance::Cut(_) | Hindrance::Newer(_) => {
+                    Hindrance::Cut(_) | Hindrance::Incompatible(_) => {
                         let code = error.code().map_or("", Code::as_str);
                         tracing::error!(stage, lane, code, %error, "lane cannot be restored here: a person is needed");
                     }
@@ -71,6 +74,18 @@ impl Shard {
         }
     }
 
+    /// A lane that is being replayed must not go on in this build: it is claimed again after a while, in case something changed.
+    pub(super) fn hold(&mut self, partition: u32, why: String) {
+        let (stage, code) = (&self.options.stage, Code::StateIncompatible);
+        tracing::error!(stage, lane = partition, code = code.as_str(), why, "lane is held: a person is needed");
+        self.forget(&[partition]);
+        self.assign(partition);
+        if let Some(owned) = self.owned.get_mut(&partition) {
+            owned.phase = Phase::Claiming { at: self.clock.mono().plus_ms(HELD_MS) };
+            self.status.hindered(partition, Some(code));
+        }
+    }
+
     /// Takes a lane over: one commit of the owner record, on top of what the last owner left.
     pub(super) fn claim(&mut self, partition: u32) -> Result<(), Hindrance> {
         let takeover = self.member.take_over(partition)?;
@@ -78,6 +93,15 @@ impl Shard {
         let known = takeover.committed.is_some();
         let restored = self.restore(partition, known.then(|| note.as_ref().map_or(0, |note| note.snapshot)))?;
         let snapshot = restored.as_ref().map_or(0, |restored| restored.position);
+        if let (Some(restored), Some(committed)) = (&restored, &takeover.committed)
+            && committed.next > snapshot
+            && let Some(why) = self.build.decides_otherwise(&restored.head.graph, &restored.head.decides_by)
+        {
+            let next = committed.next;
+            return Err(Hindrance::Incompatible(format!(
+                "offsets {snapshot} to {next} were handled after its last snapshot: {why}; start the build that did, and stop it in order"
+            )));
+        }
         if takeover.low > snapshot {
             return Err(Hindrance::Cut(format!(
                 "its inbox begins at offset {}, and what is saved ends at {snapshot}",
@@ -133,8 +157,10 @@ impl Shard {
         let owner = format!("{}/{}", self.options.member, self.claims);
         let body = OwnerRecord {
             build: self.options.build.clone(),
+            graph: self.build.graph.clone(),
+            versions: self.build.decides_by.clone(),
             settings: self.options.settings.as_value().clone(),
-            from: Some(from),
+            from,
         };
         let mut envelope = Envelope::new(Kind::Owner, owner.as_str(), format!("/nave/{}", self.options.member));
         envelope.time = Some(self.clock.wall());
@@ -167,7 +193,7 @@ impl Shard {
                 metrics::counter!(names::SNAPSHOTS_SPOILT).increment(1);
                 owned.saves.account = Some(account);
             }
-            Err(newer) => return Err(Hindrance::Newer(newer.to_string())),
+            Err(incompatible) => return Err(Hindrance::Incompatible(incompatible.to_string())),
         }
         Ok(None)
     }
@@ -182,9 +208,9 @@ pub(super) enum Hindrance {
     /// The inbox lacks what would have to be read again.
     #[error("{0}")]
     Cut(String),
-    /// A newer build has saved it.
+    /// This build cannot go on with it.
     #[error("{0}")]
-    Newer(String),
+    Incompatible(String),
 }
 
 impl Hindrance {
@@ -192,7 +218,7 @@ impl Hindrance {
         match self {
             Hindrance::Bus(_) => None,
             Hindrance::Cut(_) => Some(Code::InboxCut),
-            Hindrance::Newer(_) => Some(Code::StateNewer),
+            Hindrance::Incompatible(_) => Some(Code::StateIncompatible),
         }
     }
 }

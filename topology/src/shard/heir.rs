@@ -45,16 +45,16 @@ impl Heir {
     /// Follows all of so many lanes, and reads what there is of them.
     ///
     /// # Errors
-    /// [`BusError::Refused`] where a newer build has saved one of them: who cannot read it is not to get it.
+    /// [`BusError::Refused`] where this build cannot go on with one of them: it is not to get it.
     pub(super) fn follow_all(&mut self, lanes: u32, build: &Build) -> Result<(), BusError> {
         (0..lanes).for_each(|lane| self.follow(lane));
         if let Err(error) = self.catch_up() {
             tracing::warn!(topic = %self.topic, %error, "snapshots cannot be read yet");
         }
         for (lane, image) in &self.images {
-            if let Err(Unfit::Newer(reason)) = image.head(build) {
-                let code = Code::StateNewer.as_str();
-                return Err(BusError::Refused(format!("{code}: lane {lane}: it was saved by a newer build: {reason}")));
+            if let Err(Unfit::Incompatible(reason)) = image.head(build) {
+                let code = Code::StateIncompatible.as_str();
+                return Err(BusError::Refused(format!("{code}: lane {lane}: {reason}")));
             }
         }
         Ok(())

@@ -9,9 +9,6 @@
 //!
 //! Every record carries the sum of its key and its value. A commit writes what has changed, and the head; so the last record of each key
 //! is one snapshot, whole or not at all, and the head's sum over all of them tells whether one is missing or left over.
-//!
-//! Form 1 sums by FNV-1a, a byte at a time. Form 2 sums by XXH3, and the head alone as form 1 does, so that a build of that form knows it for
-//! one that it cannot read. The header says which it is: a lane that a build of form 1 has saved has records of both until all have changed.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -23,12 +20,12 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use twox_hash::XxHash3_64;
-use wire::hash::fnv1a;
+use wire::graph::Graph;
 
 use crate::snapshot::Change;
 
-/// The form of these records. A build reads its own and those before it.
-const FORMAT: u32 = 2;
+/// The schema version of these records. A build reads its own and those before it.
+const FORMAT: u32 = 1;
 
 /// The key of the head. No component's name begins with a dot.
 const HEAD: &str = ".lane";
@@ -37,7 +34,6 @@ const PART: &str = ".part/";
 
 /// The headers of a record.
 const SUM: &str = "nave-xxh3";
-const BYTEWISE_SUM: &str = "nave-sum";
 const PARTS: &str = "nave-parts";
 const COVERS: &str = "nave-covers";
 
@@ -47,12 +43,32 @@ const PART_BYTES: usize = 512 << 10;
 /// So many damaged keys are named; what more there are is counted.
 const NAMED: usize = 8;
 
-/// What a build can read: the versions of its components' states, and the graph of its topology, by whose numbers components know each
-/// other.
+/// What a build can go on with: the versions of its components' states, the graph of its topology, and the versions of what it decides by.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Build {
     pub(super) versions: BTreeMap<Arc<str>, u32>,
-    pub(super) graph: String,
+    pub(super) graph: Graph,
+    pub(super) decides_by: BTreeMap<String, u32>,
+}
+
+impl Build {
+    /// Why it cannot go on with what a build with this graph left; none where it can.
+    pub(super) fn lacks(&self, graph: &Graph) -> Option<String> {
+        let lacks = self.graph.lacks(graph);
+        (!lacks.is_empty())
+            .then(|| format!("a topology with other parts has decided it; this one lacks: {}", lacks.join("; ")))
+    }
+
+    /// Why it must not decide again what a build with this graph and these versions has decided; none where it may.
+    pub(super) fn decides_otherwise(&self, graph: &Graph, decides_by: &BTreeMap<String, u32>) -> Option<String> {
+        let other =
+            decides_by.iter().find(|(name, version)| self.decides_by.get(*name).is_some_and(|own| own != *version));
+        self.lacks(graph).or_else(|| {
+            let (name, version) = other?;
+            let own = self.decides_by[name];
+            Some(format!("version {version} of `{name}` has decided it, and this build has version {own}"))
+        })
+    }
 }
 
 /// What a head says of the lane.
@@ -60,8 +76,10 @@ pub(super) struct Build {
 pub(super) struct LaneHead {
     /// S: records of the inbox before this offset are in it.
     pub(super) position: u64,
-    /// The topology's: [`crate::Topology::graph`].
-    pub(super) graph: String,
+    /// The topology's.
+    pub(super) graph: Graph,
+    /// The versions of what decided it.
+    pub(super) decides_by: BTreeMap<String, u32>,
     /// The versions of the components' states.
     pub(super) components: BTreeMap<Arc<str>, u32>,
     /// The settings in force.
@@ -95,9 +113,9 @@ pub(super) enum Unfit {
     /// It is not what was written.
     #[error("{0}")]
     Damaged(String),
-    /// A newer build has written it.
-    #[error("it was saved by a newer build: {0}")]
-    Newer(String),
+    /// It is as it was written, and this build cannot go on with it.
+    #[error("{0}")]
+    Incompatible(String),
 }
 
 /// The last record of each key.
@@ -119,41 +137,18 @@ struct Entry {
     value: Bytes,
 }
 
-/// What a key and its value add up to.
+/// What a key and its value add up to: XXH3 of the value, with that of the key as its seed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Sum {
-    /// XXH3 of the value, with that of the key as its seed.
-    Xxh3(u64),
-    /// FNV-1a of the key and the value.
-    Bytewise(u64),
-}
+struct Sum(u64);
 
 impl Sum {
     fn of(key: &str, value: &[u8]) -> Self {
-        Sum::Xxh3(XxHash3_64::oneshot_with_seed(XxHash3_64::oneshot(key.as_bytes()), value))
-    }
-
-    fn bytewise(key: &str, value: &[u8]) -> Self {
-        Sum::Bytewise(fnv1a(key.bytes().chain(value.iter().copied())))
+        Self(XxHash3_64::oneshot_with_seed(XxHash3_64::oneshot(key.as_bytes()), value))
     }
 
     /// As it was written beside a record.
     fn written(headers: &Headers) -> Option<Self> {
-        let number = |name| u64::from_str_radix(text(headers, name)?, 16).ok();
-        number(SUM).map(Sum::Xxh3).or_else(|| number(BYTEWISE_SUM).map(Sum::Bytewise))
-    }
-
-    fn is_of(self, key: &str, value: &[u8]) -> bool {
-        self == match self {
-            Sum::Xxh3(_) => Sum::of(key, value),
-            Sum::Bytewise(_) => Sum::bytewise(key, value),
-        }
-    }
-
-    fn number(self) -> u64 {
-        match self {
-            Sum::Xxh3(number) | Sum::Bytewise(number) => number,
-        }
+        u64::from_str_radix(text(headers, SUM)?, 16).ok().map(Self)
     }
 }
 
@@ -191,18 +186,19 @@ impl Image {
         let Some(entry) = self.entries.get(HEAD) else { return Ok(None) };
         // Compared before anything in it is believed: one whose form or version was spoilt is no newer one, for which its lane would stand
         // still until a person comes.
-        if entry.sum != Some(Sum::bytewise(HEAD, &entry.value)) {
+        if entry.sum != Some(Sum::of(HEAD, &entry.value)) {
             return Err(Unfit::Damaged("its head is not as it was written".into()));
         }
         let damaged = |error: serde_json::Error| Unfit::Damaged(format!("its head cannot be read: {error}"));
         let Form { format } = serde_json::from_slice(&entry.value).map_err(damaged)?;
         if format > FORMAT {
-            return Err(Unfit::Newer(format!("its records have form {format}; this build reads up to {FORMAT}")));
+            return Err(Unfit::Incompatible(format!(
+                "its records have form {format}; this build reads up to {FORMAT}"
+            )));
         }
         let head: Head = serde_json::from_slice(&entry.value).map_err(damaged)?;
-        if head.lane.graph != build.graph {
-            let (other, own) = (&head.lane.graph, &build.graph);
-            return Err(Unfit::Damaged(format!("a topology with graph {other} has saved it, and this one has {own}")));
+        if let Some(lacks) = build.lacks(&head.lane.graph) {
+            return Err(Unfit::Incompatible(lacks));
         }
         for (component, version) in &head.lane.components {
             match build.versions.get(component) {
@@ -210,9 +206,11 @@ impl Image {
                 Some(known) => {
                     let text =
                         format!("the state of `{component}` has version {version}; this build reads up to {known}");
-                    return Err(Unfit::Newer(text));
+                    return Err(Unfit::Incompatible(text));
                 }
-                None => return Err(Unfit::Newer(format!("this build has no state of a component `{component}`"))),
+                None => {
+                    return Err(Unfit::Incompatible(format!("this build has no state of a component `{component}`")));
+                }
             }
         }
         Ok(Some(head))
@@ -226,12 +224,12 @@ impl Image {
         let mut bad = Vec::new();
         let (mut records, mut all) = (0_u64, 0_u64);
         for (key, entry) in &self.entries {
-            match entry.sum.filter(|sum| sum.is_of(key, &entry.value)) {
+            match entry.sum.filter(|sum| *sum == Sum::of(key, &entry.value)) {
                 None => bad.push(format!("`{key}`")),
                 Some(_) if **key == *HEAD => {}
-                Some(sum) => {
+                Some(Sum(sum)) => {
                     records += 1;
-                    all ^= sum.number();
+                    all ^= sum;
                 }
             }
         }
@@ -285,7 +283,7 @@ impl Image {
         let others = self.entries.iter().filter(|(key, _)| ***key != *HEAD);
         // Each sum was compared with what is there; of a snapshot that is not used nobody asks.
         let sums: BTreeMap<_, _> =
-            others.map(|(key, entry)| (Arc::clone(key), entry.sum.map_or(0, Sum::number))).collect();
+            others.map(|(key, entry)| (Arc::clone(key), entry.sum.map_or(0, |Sum(sum)| sum))).collect();
         let all = sums.values().fold(0, |all, sum| all ^ sum);
         let parts = sums.keys().filter(|key| key.starts_with(PART)).count();
         Account { sums, all, parts, stale: Vec::new() }
@@ -384,14 +382,14 @@ impl<'a> Writer<'a> {
         let head =
             Head { format: FORMAT, lane, records: self.account.sums.len() as u64, sum: sum_text(self.account.all) };
         let value = serde_json::to_vec(&head).expect("a head is plain data");
-        let sum = sum_text(Sum::bytewise(HEAD, &value).number());
+        let Sum(sum) = Sum::of(HEAD, &value);
         let covers = head.lane.position.to_string();
-        self.write(HEAD, &[(BYTEWISE_SUM, &sum), (COVERS, &covers)], value.into());
+        self.write(HEAD, &[(SUM, &sum_text(sum)), (COVERS, &covers)], value.into());
         self.records
     }
 
     fn put(&mut self, key: Arc<str>, parts: usize, value: Bytes) {
-        let sum = Sum::of(&key, &value).number();
+        let Sum(sum) = Sum::of(&key, &value);
         let (text, parts) = (sum_text(sum), (parts > 1).then(|| parts.to_string()));
         match &parts {
             None => self.write(&key, &[(SUM, &text)], value),
@@ -422,7 +420,11 @@ mod tests {
     use super::*;
 
     fn build() -> Build {
-        Build { versions: BTreeMap::from([("hub".into(), 2)]), graph: "g".into() }
+        Build { versions: BTreeMap::from([("hub".into(), 2)]), graph: graph("g"), decides_by: BTreeMap::new() }
+    }
+
+    fn graph(part: &str) -> Graph {
+        [part].into_iter().collect()
     }
 
     fn change(key: &str, state: Option<&str>) -> Change {
@@ -437,7 +439,8 @@ mod tests {
         }
         writer.end(LaneHead {
             position,
-            graph: "g".into(),
+            graph: graph("g"),
+            decides_by: BTreeMap::new(),
             components: build().versions,
             settings: serde_json::json!({}),
             sent: BTreeMap::new(),
@@ -521,15 +524,15 @@ mod tests {
             (BTreeMap::from([("hub".into(), 1)]), "the state of `hub` has version 2; this build reads up to 1"),
             (BTreeMap::new(), "this build has no state of a component `hub`"),
         ] {
-            assert_eq!(image.head(&Build { versions, ..build() }), Err(Unfit::Newer(expected.into())));
+            assert_eq!(image.head(&Build { versions, ..build() }), Err(Unfit::Incompatible(expected.into())));
         }
-        let other = Build { graph: "h".into(), ..build() };
-        assert!(matches!(image.head(&other), Err(Unfit::Damaged(reason)) if reason.contains("graph g")));
-        let value = Bytes::from_static(br#"{"format":3}"#);
-        let sum = Some(Sum::bytewise(HEAD, &value));
+        let other = Build { graph: graph("h"), ..build() };
+        assert!(matches!(image.head(&other), Err(Unfit::Incompatible(reason)) if reason.ends_with("lacks: g")));
+        let value = Bytes::from_static(br#"{"format":2}"#);
+        let sum = Some(Sum::of(HEAD, &value));
         image.entries.insert(HEAD.into(), Entry { sum, parts: 1, value });
-        let newer = "its records have form 3; this build reads up to 2";
-        assert_eq!(image.head(&build()), Err(Unfit::Newer(newer.into())));
+        let newer = "its records have form 2; this build reads up to 1";
+        assert_eq!(image.head(&build()), Err(Unfit::Incompatible(newer.into())));
     }
 
     /// Else its lane would wait for a person, who would look for a newer build.
@@ -539,7 +542,7 @@ mod tests {
         take(&mut image, &write(&mut account, 5, vec![change("hub/a", Some("1"))]));
         let written = String::from_utf8(image.entries[HEAD].value.to_vec()).unwrap();
         for (was, is) in
-            [(r#""format":2"#, r#""format":3"#), (r#""hub":2"#, r#""hub":3"#), (r#""hub":2"#, r#""hup":2"#)]
+            [(r#""format":1"#, r#""format":2"#), (r#""hub":2"#, r#""hub":3"#), (r#""hub":2"#, r#""hup":2"#)]
         {
             let spoilt = written.replacen(was, is, 1);
             assert_ne!(spoilt, written);
@@ -565,22 +568,12 @@ mod tests {
     type Golden = [(&'static str, &'static str, &'static [(&'static str, &'static str)]); 3];
 
     const FORM_1: Golden = [
-        (".timers/coordinator@hub/3", BLOCK, &[("nave-sum", "aa180718638ef563")]),
-        ("hub/running/7", r#"{"state":"working"}"#, &[("nave-sum", "41726f4b1ba88f14")]),
-        (
-            ".lane",
-            r#"{"format":1,"position":41,"graph":"g","components":{"hub":2},"settings":{"hub":{"live":4}},"sent":{"hub/calls>worker":12},"records":2,"sum":"eb6a685378267a77"}"#,
-            &[("nave-sum", "b5ef01c3b207b631"), ("nave-covers", "41")],
-        ),
-    ];
-
-    const FORM_2: Golden = [
         (".timers/coordinator@hub/3", BLOCK, &[("nave-xxh3", "cfe1473a14b3d1bc")]),
         ("hub/running/7", r#"{"state":"working"}"#, &[("nave-xxh3", "c02ae737c312db53")]),
         (
             ".lane",
-            r#"{"format":2,"position":41,"graph":"g","components":{"hub":2},"settings":{"hub":{"live":4}},"sent":{"hub/calls>worker":12},"records":2,"sum":"0fcba00dd7a10aef"}"#,
-            &[("nave-sum", "f3f8712de629e72c"), ("nave-covers", "41")],
+            r#"{"format":1,"position":41,"graph":["g"],"decides_by":{},"components":{"hub":2},"settings":{"hub":{"live":4}},"sent":{"hub/calls>worker":12},"records":2,"sum":"0fcba00dd7a10aef"}"#,
+            &[("nave-xxh3", "e63c05fce34b4986"), ("nave-covers", "41")],
         ),
     ];
 
@@ -596,22 +589,23 @@ mod tests {
     fn what_is_written_has_the_form_of_its_number() {
         let mut account = Account::default();
         let mut writer = Writer::new(&"snap".into(), 0, &mut account);
-        writer.change(change(&timers_key("coordinator@hub", 3), Some(FORM_2[0].1)));
-        writer.change(change("hub/running/7", Some(FORM_2[1].1)));
+        writer.change(change(&timers_key("coordinator@hub", 3), Some(FORM_1[0].1)));
+        writer.change(change("hub/running/7", Some(FORM_1[1].1)));
         let written = writer.end(LaneHead {
             position: 41,
-            graph: "g".into(),
+            graph: graph("g"),
+            decides_by: BTreeMap::new(),
             components: build().versions,
             settings: serde_json::json!({ "hub": { "live": 4 } }),
             sent: BTreeMap::from([("hub/calls>worker".into(), 12)]),
         });
-        assert_eq!(written, records(FORM_2));
+        assert_eq!(written, records(FORM_1));
     }
 
     /// A lane that an older build has saved goes on: what it does not change stays as that has written it.
     #[test]
     fn every_form_that_ever_was_is_read_and_gone_on_with() {
-        for golden in [FORM_1, FORM_2] {
+        for golden in [FORM_1] {
             let mut image = Image::default();
             take(&mut image, &records(golden));
             let head = image.head(&build()).unwrap().unwrap();

@@ -14,9 +14,11 @@
 //!
 //! Read in this order: `owned` (a lane and what its shell knows of it), this file (turns, and what a poll brings), `claim`,
 //! `publish`, `commit`; `image` (what stands in a snapshot topic), `save`, `restore`, `heir` (follows what others save),
-//! `pressure` (whether the inboxes downstream have room), `watch` (whether a takeover would still find what it needs), `inside` (what those see who look from outside).
+//! `pressure` (whether the inboxes downstream have room), `watch` (whether a takeover would still find what it needs), `inside` (what those see who look from outside), `check` (whether a build
+//! could go on with what lanes have saved).
 
 mod alive;
+mod check;
 mod claim;
 mod commit;
 mod gauges;
@@ -41,6 +43,7 @@ use wire::topics::Topics;
 use wire::{Code, Kind};
 
 use self::alive::Alive;
+pub use self::check::incompatible;
 use self::gauges::LaneGauges;
 use self::heir::Heir;
 use self::image::Build;
@@ -168,7 +171,7 @@ impl Shard {
         let stage = topology.stages().into_iter().find(|stage| *stage.name == *options.stage);
         let (mode, lanes) = stage.map_or_else(Default::default, |stage| (stage.mode, stage.lanes));
         let versions = topology.lane(&options.topics, &options.stage, 0).saved().unwrap_or_default();
-        let build = Build { versions, graph: topology.graph() };
+        let build = Build { versions, graph: topology.graph(), decides_by: topology.decides_by(&options.stage) };
         let mut heir = Heir::new(Arc::clone(&bus), Arc::clone(&snapshot_topic));
         if options.upkeep.warm && topology.is_saved(&options.stage) {
             heir.follow_all(lanes, &build)?;
@@ -341,7 +344,9 @@ impl Shard {
     }
 
     fn handle(&mut self, record: &Record) {
-        let Some(owned) = self.owned.get_mut(&record.partition) else { return };
+        // What still comes of a lane that is held is read again once it is taken over.
+        let claimed = |owned: &&mut Owned| !matches!(owned.phase, Phase::Claiming { .. });
+        let Some(owned) = self.owned.get_mut(&record.partition).filter(claimed) else { return };
         let now = self.clock.mono();
         if let Phase::Replaying { until, owner } = &owned.phase
             && record.offset >= *until
@@ -349,6 +354,15 @@ impl Shard {
             owned.phase = Phase::CatchingUp { owner: owner.clone() };
         }
         let replaying = matches!(owned.phase, Phase::Replaying { .. });
+        let owner = owner_of(record);
+        // Records that another build has decided are not decided again.
+        if replaying
+            && let Some(owner) = &owner
+            && let Some(why) = self.build.decides_otherwise(&owner.graph, &owner.versions)
+        {
+            let text = format!("build {} handled its inbox from offset {} on: {why}", owner.build, owner.from);
+            return self.hold(record.partition, text);
+        }
         self.status.stepping(record.partition, Some(now));
         owned.lane.step(record);
         let effects = owned.lane.take_effects();
@@ -357,8 +371,8 @@ impl Shard {
         if let Some((id, generation)) = read_back(&owned.lane, &record.headers, &record.value) {
             owned.timers.read_back(id, generation);
         }
-        if let Some(from) = handled_from(record) {
-            owned.timers.handled_late(from, record.time);
+        if let Some(owner) = owner {
+            owned.timers.handled_late(owner.from, record.time);
         }
         let origin = Origin { offset: record.offset, time: record.time };
         owned.saves.moved(now, self.options.upkeep.snapshot_ms);
@@ -563,12 +577,12 @@ fn read_back(lane: &Lane, headers: &Headers, value: &[u8]) -> Option<((u16, u64)
     Some(((component, timeout.timer), timeout.generation))
 }
 
-/// Where the records begin that the owner of this owner record handled after it.
-fn handled_from(record: &Record) -> Option<u64> {
+/// What an owner record says; none where it is another record.
+fn owner_of(record: &Record) -> Option<OwnerRecord> {
     if record.headers.get("ce_type") != Some(Kind::Owner.as_str().as_bytes()) {
         return None;
     }
-    serde_json::from_slice::<OwnerRecord>(&record.value).ok()?.from
+    serde_json::from_slice(&record.value).ok()
 }
 
 impl Part for Shard {

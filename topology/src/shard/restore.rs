@@ -3,7 +3,7 @@
 use bus::{BusError, Clock, MonoTime};
 
 use super::heir::Heir;
-use super::image::{Account, Build, Head, Image, Unfit};
+use super::image::{Account, Build, Head, Image, LaneHead, Unfit};
 use crate::component::Unreadable;
 use crate::lane::Lane;
 use crate::settings::Settings;
@@ -18,6 +18,8 @@ pub(super) struct Restored {
     pub(super) account: Account,
     /// S.
     pub(super) position: u64,
+    /// Who saved it.
+    pub(super) head: LaneHead,
 }
 
 /// What is in the snapshot topic for a lane.
@@ -33,7 +35,7 @@ pub(super) enum Found {
 /// Makes a lane of what its last owner saved. `position` is S, where that is known.
 ///
 /// # Errors
-/// Where it cannot be read now, or was written by a newer build.
+/// Where it cannot be read now, or this build cannot go on with it.
 pub(super) fn restore(
     heir: &mut Heir,
     lane: u32,
@@ -56,7 +58,7 @@ pub(super) fn restore(
     };
     Ok(match restored {
         Ok(restored) => Ok(Found::Whole(Box::new(restored))),
-        Err(newer @ Unfit::Newer(_)) => Err(newer),
+        Err(incompatible @ Unfit::Incompatible(_)) => Err(incompatible),
         Err(damaged @ Unfit::Damaged(_)) => Ok(Found::Spoilt(damaged, image.account().spoilt())),
     })
 }
@@ -76,25 +78,34 @@ fn whole(image: &Image, position: Option<u64>, build: &Build) -> Result<Option<H
 }
 
 fn load(image: &Image, head: &Head, mut lane: Lane, now: MonoTime) -> Result<Restored, Unfit> {
-    let damaged = |Unreadable(reason)| Unfit::Damaged(reason);
+    // Every record is as it was written: what cannot be read was written by another build.
+    let incompatible = |Unreadable(reason)| Unfit::Incompatible(reason);
     lane.configure(Settings::new(head.lane.settings.clone()));
     lane.resume(&head.lane.sent);
     for state in image.states() {
         let (key, state) = state?;
-        lane.load(key, &head.lane.components, &state).map_err(damaged)?;
+        lane.load(key, &head.lane.components, &state).map_err(incompatible)?;
     }
     let mut timers = Timers::new(now);
     for block in image.timers() {
         let (component, block, saved) = block?;
         let number = lane.number(component);
-        let number = number.ok_or_else(|| Unfit::Damaged(format!("timers of `{component}`, which is not here")))?;
+        let number =
+            number.ok_or_else(|| Unfit::Incompatible(format!("timers of `{component}`, which is not here")))?;
         let saved = serde_json::from_slice(saved)
-            .map_err(|error| Unfit::Damaged(format!("block {block} of the timers of `{component}`: {error}")))?;
+            .map_err(|error| Unfit::Incompatible(format!("block {block} of the timers of `{component}`: {error}")))?;
         timers.load((number, block), saved);
     }
     let mut views = Views::new(now);
-    for key in lane.loaded().map_err(damaged)? {
+    for key in lane.loaded().map_err(incompatible)? {
         views.restored(key, now);
     }
-    Ok(Restored { lane, timers, views, account: image.account(), position: head.lane.position })
+    Ok(Restored {
+        lane,
+        timers,
+        views,
+        account: image.account(),
+        position: head.lane.position,
+        head: head.lane.clone(),
+    })
 }

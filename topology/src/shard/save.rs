@@ -62,7 +62,8 @@ impl Shard {
     }
 
     fn take_snapshot(&mut self, number: u32) {
-        let (topic, graph) = (Arc::clone(&self.snapshot_topic), self.build.graph.clone());
+        let topic = Arc::clone(&self.snapshot_topic);
+        let (graph, decides_by) = (self.build.graph.clone(), self.build.decides_by.clone());
         let Some(owned) = self.owned.get_mut(&number) else { return };
         let Owned { lane, timers, saves, position, .. } = owned;
         let (Some(account), Some(components)) = (&mut saves.account, lane.saved()) else { return };
@@ -90,7 +91,8 @@ impl Shard {
             writer.change(Change { key, state });
         }
         let settings = lane.settings().as_value().clone();
-        let records = writer.end(LaneHead { position: *position, graph, components, settings, sent: lane.sent() });
+        let sent = lane.sent();
+        let records = writer.end(LaneHead { position: *position, graph, decides_by, components, settings, sent });
         saves.taken = Some(Taken { covers: *position, records });
     }
 

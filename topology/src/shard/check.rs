@@ -1,0 +1,64 @@
+//! Compares a build with what running lanes have saved, before it takes any of them over.
+
+use std::sync::Arc;
+
+use bus::{Bus, BusError};
+use wire::topics::Topics;
+
+use super::heir::Heir;
+use super::image::{Build, Image};
+use crate::component::Unreadable;
+use crate::plan::Topology;
+use crate::settings::Settings;
+
+/// At most this many states of a lane are named: a change of form fails for all operations of a workflow alike.
+const NAMED: usize = 100;
+
+/// What this build could not go on with of the saved states of a stage: for each a lane and the reason, as that lane would be held for.
+/// Nothing is written, and no lane is taken over. Empty where the stage saves nothing.
+///
+/// # Errors
+/// Where the bus does not answer, or the stage has no topics yet.
+pub fn incompatible(
+    bus: &Arc<dyn Bus>,
+    topology: &Topology,
+    topics: &Topics,
+    stage: &str,
+) -> Result<Vec<(u32, String)>, BusError> {
+    let mut found = Vec::new();
+    let lanes = topology.stages().into_iter().find(|known| *known.name == *stage).map_or(0, |stage| stage.lanes);
+    let Some(versions) = (lanes > 0).then(|| topology.lane(topics, stage, 0).saved()).flatten() else {
+        return Ok(found);
+    };
+    let build = Build { versions, graph: topology.graph(), decides_by: topology.decides_by(stage) };
+    let mut heir = Heir::new(Arc::clone(bus), topics.snapshot(topology.name(), stage).into());
+    (0..lanes).for_each(|lane| heir.follow(lane));
+    for lane in 0..lanes {
+        let image = heir.take(lane, None)?;
+        let why = |reason: String| (lane, reason);
+        found.extend(of_lane(&image, &build, topology, topics, stage, lane).into_iter().map(why));
+    }
+    Ok(found)
+}
+
+fn of_lane(image: &Image, build: &Build, topology: &Topology, topics: &Topics, stage: &str, lane: u32) -> Vec<String> {
+    let head = match image.head(build) {
+        Ok(None) => return Vec::new(),
+        Ok(Some(head)) => head,
+        Err(unfit) => return vec![unfit.to_string()],
+    };
+    let mut made = topology.lane(topics, stage, lane);
+    made.configure(Settings::new(head.lane.settings.clone()));
+    let mut found: Vec<String> = image
+        .states()
+        .filter_map(|state| match state {
+            Ok((key, state)) => made.load(key, &head.lane.components, &state).err().map(|Unreadable(why)| why),
+            Err(unfit) => Some(unfit.to_string()),
+        })
+        .take(NAMED)
+        .collect();
+    if found.is_empty() {
+        found.extend(made.loaded().err().map(|Unreadable(why)| why));
+    }
+    found
+}
