@@ -263,4 +263,8 @@ impl Reader for WatchedReader {
         });
         polled
     }
+
+    fn position(&self, topic: &str, partition: u32) -> Option<u64> {
+        self.reader.as_ref()?.position(topic, partition)
+    }
 }
