@@ -1,6 +1,5 @@
 //! How a process is put together.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ use uuid::Uuid;
 use super::Purpose;
 use super::front::Front;
 use super::later::Later;
-use crate::config::{BusKind, Config, SimConfig};
+use crate::config::{BusKind, Config};
 use crate::control;
 use crate::node::crew::{Crew, OnThreads};
 use crate::node::status::NodeStatus;
@@ -61,7 +60,8 @@ impl Parts {
         // A name that no process before or beside this one has: it is a transactional id.
         let process = Uuid::new_v4().simple().to_string();
         let mut edges = Threads::default();
-        let (speaker, plan) = speaker(&config.sim)?;
+        // Its directory belongs to the one process that simulates.
+        let (speaker, plan) = if purpose.simulates { speaker(config)? } else { (SpeakerHandle::new(), None) };
         if purpose.simulates {
             if !purpose.submits {
                 // A fault asks for it: a process of its own dies as it would by `kill -9`.
@@ -125,17 +125,17 @@ impl Parts {
 }
 
 /// The simulated controller as it is configured, and what is to go wrong with it.
-fn speaker(config: &SimConfig) -> anyhow::Result<(SpeakerHandle, Option<FaultPlan>)> {
-    let speaker = if config.data.is_empty() {
-        SpeakerHandle::new()
-    } else {
-        SpeakerHandle::open(Path::new(&config.data)).with_context(|| format!("sim.data: {}", config.data))?
+fn speaker(config: &Config) -> anyhow::Result<(SpeakerHandle, Option<FaultPlan>)> {
+    let speaker = match config.sim_directory() {
+        None => SpeakerHandle::new(),
+        Some(data) => SpeakerHandle::open(&data).with_context(|| format!("sim.data: {}", data.display()))?,
     };
-    if config.plan.is_empty() {
+    let plan = &config.sim.plan;
+    if plan.is_empty() {
         return Ok((speaker, None));
     }
-    let of = || format!("sim.plan: {}", config.plan);
-    let text = std::fs::read_to_string(&config.plan).with_context(of)?;
+    let of = || format!("sim.plan: {plan}");
+    let text = std::fs::read_to_string(plan).with_context(of)?;
     let plan = FaultPlan::from_toml(&text).with_context(of)?;
     speaker.apply(&plan).with_context(of)?;
     Ok((speaker, Some(plan)))
