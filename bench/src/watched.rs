@@ -222,6 +222,10 @@ impl Member for WatchedMember {
         self.member.release(partitions)
     }
 
+    fn has_joined(&self) -> bool {
+        self.member.has_joined()
+    }
+
     fn leave(self: Box<Self>) -> Result<(), BusError> {
         self.member.leave()
     }

@@ -149,6 +149,10 @@ pub trait Member: Send {
     /// records either (librdkafka holds them up).
     fn release(&mut self, partitions: &[u32]) -> Result<(), BusError>;
 
+    /// True once the group has decided for the first time which partitions are the member's, and the polls have brought them. From then on
+    /// a partition that was not assigned to it is another member's, or the group is about to give it away.
+    fn has_joined(&self) -> bool;
+
     /// Leaves the group; its partitions go to others at once.
     fn leave(self: Box<Self>) -> Result<(), BusError>;
 }

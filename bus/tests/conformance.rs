@@ -81,6 +81,7 @@ on_every_bus! {
     groups {
         a_group_has_the_members_that_joined_and_did_not_leave,
         a_lone_member_gets_every_partition,
+        a_member_knows_when_the_group_has_decided_for_the_first_time,
         no_record_of_a_partition_arrives_before_it_is_started,
         a_partition_starts_where_it_is_told_to,
         a_partition_whose_beginning_was_deleted_starts_at_what_is_left,

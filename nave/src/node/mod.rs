@@ -178,7 +178,7 @@ impl Node {
         match self.take_up(submitted, stages) {
             Ok(running) => {
                 tracing::info!(topology = name, stages = running.stages().join(", "), "stages are taken up");
-                self.status.running(name, running.deployment(), running.stages());
+                self.status.running(name, running.deployment(), running.threads());
                 self.running.insert(name.clone(), running);
             }
             Err(problem) => {
@@ -286,6 +286,7 @@ impl Part for Node {
             }
         }
         turn.worked |= self.look();
+        self.status.settle();
         if self.running.values().any(Running::has_failed) {
             self.status.fail();
         }

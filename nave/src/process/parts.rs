@@ -94,7 +94,10 @@ impl Parts {
             let later = move || Ok(Box::new(Later::new(of, topic, Box::new(join))) as Box<dyn Part>);
             edges.spawn(service, Arc::clone(&clock), Box::new(later))?;
         }
-        let status = Arc::new(NodeStatus::default());
+        let status = Arc::new(match config.bus.kind {
+            BusKind::Embedded => NodeStatus::alone(),
+            BusKind::Kafka => NodeStatus::default(),
+        });
         let mut node = Threads::default();
         let layouts = config.topologies.clone();
         let serves = if purpose.northbound { Serves::Everything } else { Serves::Nothing };
