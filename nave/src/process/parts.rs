@@ -60,6 +60,8 @@ impl Parts {
         // A name that no process before or beside this one has: it is a transactional id.
         let process = Uuid::new_v4().simple().to_string();
         let mut edges = Threads::default();
+        // Whoever runs everything runs a spoke only where no other process does; whoever was told to run one runs it.
+        let stands_by = purpose.submits;
         // Its directory belongs to the one process that simulates.
         let (speaker, plan) = if purpose.simulates { speaker(config)? } else { (SpeakerHandle::new(), None) };
         if purpose.simulates {
@@ -82,7 +84,8 @@ impl Parts {
                 Ok(Box::new(part) as Box<dyn Part>)
             };
             let of = Arc::clone(&bus);
-            let make = move || Ok(Box::new(Later::new(of, topic, Box::new(join))) as Box<dyn Part>);
+            let later = move || Later::new(of, topic, Box::new(join)).standing_by(stands_by);
+            let make = move || Ok(Box::new(later()) as Box<dyn Part>);
             edges.spawn("speaker", Arc::clone(&clock), Box::new(make))?;
         }
         for (service, make) in program.spokes().filter(|(service, _)| purpose.spokes.contains(*service)) {
@@ -91,8 +94,9 @@ impl Parts {
             let (topic, named) = (topics.spoke(service), service.clone());
             let join = move || make().join(&*of, &topics, &named, &member);
             let of = Arc::clone(&bus);
-            let later = move || Ok(Box::new(Later::new(of, topic, Box::new(join))) as Box<dyn Part>);
-            edges.spawn(service, Arc::clone(&clock), Box::new(later))?;
+            let later = move || Later::new(of, topic, Box::new(join)).standing_by(stands_by);
+            let make = move || Ok(Box::new(later()) as Box<dyn Part>);
+            edges.spawn(service, Arc::clone(&clock), Box::new(make))?;
         }
         let status = Arc::new(match config.bus.kind {
             BusKind::Embedded => NodeStatus::alone(),
