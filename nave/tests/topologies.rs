@@ -3,7 +3,9 @@
 
 mod cluster;
 
-use bus::{Bus, Clock, Outgoing};
+use std::sync::Arc;
+
+use bus::{Bus, BusError, Clock, Faulty, Outgoing, Script, TopicFate};
 use cluster::{Cluster, flow_topology, has_live_lanes, program, stages};
 use nave::config::{BusKind, Layout};
 use nave::control;
@@ -95,6 +97,22 @@ fn a_process_without_the_code_or_with_another_graph_says_so_and_runs_nothing() {
     assert!(cluster.waiting(stranger).iter().any(|line| line.starts_with("NAVE-0036: topology `flows`")));
     assert!(cluster.waiting(other).iter().any(|line| line.starts_with("NAVE-0033: topology `flows`")));
     assert!(cluster.stages(stranger).is_empty() && cluster.stages(other).is_empty());
+}
+
+#[test]
+fn a_topology_is_taken_up_as_soon_as_the_bus_answers() {
+    let mut cluster = Cluster::new();
+    cluster.submit(&flow_topology(false)).unwrap();
+    let script = Arc::new(Script::default());
+    script.topic("nave.flows.hub.in", TopicFate::Fails(BusError::Unavailable("as the script says".into())));
+    let bus = Faulty::new(Arc::new(cluster.bus.clone()), Arc::clone(&script) as _);
+    let process = cluster.start_on(Arc::new(bus), &program(), Wanted::Everything);
+    cluster.run_ms(3_000);
+    assert_eq!(cluster.refused(process, "flows"), Some(Code::NotReady));
+    script.topic("nave.flows.hub.in", TopicFate::Stays);
+    cluster.run_ms(3_000);
+    assert_eq!(cluster.refused(process, "flows"), None);
+    assert!(has_live_lanes(&cluster, process), "{:?}", cluster.waiting(process));
 }
 
 #[test]
