@@ -226,6 +226,10 @@ impl Member for WatchedMember {
         self.member.release(partitions)
     }
 
+    fn has_joined(&self) -> bool {
+        self.member.has_joined()
+    }
+
     fn leave(self: Box<Self>) -> Result<(), BusError> {
         self.member.leave()
     }
@@ -266,5 +270,9 @@ impl Reader for WatchedReader {
             }
         });
         polled
+    }
+
+    fn position(&self, topic: &str, partition: u32) -> Option<u64> {
+        self.reader.as_ref()?.position(topic, partition)
     }
 }

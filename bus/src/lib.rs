@@ -30,10 +30,12 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Read in this order: [`record`] (what travels), [`topic`] (where), [`member`] (the trait and its contract), [`clock`]
+//! Read in this order: [`record`] (what travels), [`topic`] (where), [`member`] (the trait and its contract), [`mod@catch_up`]
+//! (reading a topic to its end), [`clock`]
 //! and [`part`] (how time and turns are given; [`pause`] when they fail), [`embedded`] and [`kafka`] (the two implementations),
 //! [`faulty`] (either of them, going wrong).
 
+pub mod catch_up;
 pub mod clock;
 pub mod embedded;
 pub mod error;
@@ -45,6 +47,7 @@ pub mod pause;
 pub mod record;
 pub mod topic;
 
+pub use catch_up::catch_up;
 pub use clock::{Clock, ManualClock, MonoTime};
 pub use embedded::disk::{DiskFaults, DiskOptions, Sync};
 pub use embedded::{Embedded, EmbeddedOptions};

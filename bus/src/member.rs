@@ -156,6 +156,10 @@ pub trait Member: Send {
     /// records either (librdkafka holds them up).
     fn release(&mut self, partitions: &[u32]) -> Result<(), BusError>;
 
+    /// True once the group has decided for the first time which partitions are the member's, and the polls have brought them. From then on
+    /// a partition that was not assigned to it is another member's, or the group is about to give it away.
+    fn has_joined(&self) -> bool;
+
     /// Leaves the group; its partitions go to others at once.
     fn leave(self: Box<Self>) -> Result<(), BusError>;
 }
@@ -242,6 +246,14 @@ pub trait Reader: Send {
 
     /// Appends at most `max` records to `out`, waiting at most `wait` for the first. Errors as in [`Member::poll`].
     fn poll(&mut self, max: usize, wait: Duration, out: &mut Vec<Record>) -> Result<(), BusError>;
+
+    /// The offset up to which this partition was read: every record below it was delivered. `None` for a partition that is not
+    /// assigned. The last offsets of a partition need not have a record (a deletion that was compacted away, the marker of a
+    /// transaction), so compare this, and never the offset of a record, with the end of the partition; [`crate::catch_up`] does.
+    ///
+    /// On Kafka the client says that it has reached the end without saying of which topic. So a reader of several topics knows
+    /// the position only as the offset after the last record.
+    fn position(&self, topic: &str, partition: u32) -> Option<u64>;
 }
 
 /// Appends records, in no transaction.

@@ -81,6 +81,7 @@ on_every_bus! {
     groups {
         a_group_has_the_members_that_joined_and_did_not_leave,
         a_lone_member_gets_every_partition,
+        a_member_knows_when_the_group_has_decided_for_the_first_time,
         no_record_of_a_partition_arrives_before_it_is_started,
         a_partition_starts_where_it_is_told_to,
         a_partition_whose_beginning_was_deleted_starts_at_what_is_left,
@@ -108,6 +109,9 @@ on_every_bus! {
         a_reader_starts_in_the_middle_and_can_be_moved,
         a_reader_waits_for_what_is_not_there_yet,
         a_compacted_topic_keeps_the_last_record_of_each_key,
+        a_topic_is_read_to_its_end_where_the_last_record_was_deleted,
+        a_topic_is_read_to_its_end_where_a_commit_ends_it,
+        an_end_that_is_not_reached_is_an_error_and_not_the_end,
         what_was_deleted_is_gone_and_said_to_be,
         what_is_still_needed_is_read_after_a_trim,
         what_is_past_the_end_is_refused,

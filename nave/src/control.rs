@@ -8,10 +8,10 @@ use bus::{Bus, BusError, Cleanup, Outgoing, Reader, Record, TopicSpec};
 use wire::control::Submitted;
 use wire::topics::Topics;
 
-/// So many records are read in one turn: a topology is a few kilobytes, and there are few.
+/// Maximum number of records per poll: a topology is a few kilobytes, and there are few.
 const TAKEN: usize = 256;
-/// Whoever has to know all that was submitted waits so long for it.
-const PATIENCE_MS: u64 = 10_000;
+/// How long a broker may send nothing before the control topic counts as unreadable: as long as one request to it may take.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The topic as it is needed.
 pub fn topic(topics: &Topics) -> TopicSpec {
@@ -23,9 +23,6 @@ pub struct ControlReader {
     topic: String,
     reader: Box<dyn Reader>,
     known: BTreeMap<String, Submitted>,
-    /// The offset after the last record that was read.
-    position: u64,
-    records: Vec<Record>,
 }
 
 impl ControlReader {
@@ -39,7 +36,7 @@ impl ControlReader {
         let low = bus.bounds(&topic, 0)?.low;
         let mut reader = bus.reader()?;
         reader.assign(&topic, 0, low)?;
-        Ok(Self { topic, reader, known: BTreeMap::new(), position: low, records: Vec::new() })
+        Ok(Self { topic, reader, known: BTreeMap::new() })
     }
 
     /// What was submitted, by name.
@@ -47,61 +44,58 @@ impl ControlReader {
         &self.known
     }
 
-    /// Reads on, waiting at most `wait`; true where something came.
+    /// Reads what came, waiting at most `wait` for it; true where something came.
     ///
     /// # Errors
     /// Where the bus does not answer.
     pub fn poll(&mut self, wait: Duration) -> Result<bool, BusError> {
-        match self.reader.poll(TAKEN, wait, &mut self.records) {
-            Ok(()) => {}
-            // Compaction took what was not read: the last record of each name is still there.
-            Err(BusError::Gone { low, .. }) => self.reader.assign(&self.topic, 0, low)?,
-            Err(error) => return Err(error),
+        let mut records = Vec::new();
+        let polled = self.reader.poll(TAKEN, wait, &mut records);
+        records.iter().for_each(|record| take(&mut self.known, record));
+        match polled {
+            Err(BusError::Gone { low, .. }) => self.go_on_at(low)?,
+            polled => polled?,
         }
-        let came = !self.records.is_empty();
-        for record in std::mem::take(&mut self.records) {
-            self.position = record.offset + 1;
-            self.take(&record);
-        }
-        Ok(came)
+        Ok(!records.is_empty())
     }
 
-    fn take(&mut self, record: &Record) {
-        let key = record.key.as_deref().unwrap_or_default();
-        let Ok(name) = std::str::from_utf8(key) else {
-            tracing::warn!(offset = record.offset, "a record of the control topic has a key that is no name");
-            return;
-        };
-        if record.value.is_empty() {
-            self.known.remove(name);
-            return;
-        }
-        match serde_json::from_slice::<Submitted>(&record.value) {
-            Ok(submitted) if submitted.name == name => drop(self.known.insert(name.to_owned(), submitted)),
-            Ok(other) => tracing::warn!(
-                key = name,
-                name = other.name,
-                "a record of the control topic names another than its key"
-            ),
-            Err(error) => tracing::warn!(key = name, %error, "a record of the control topic cannot be read"),
-        }
-    }
-
-    /// Reads all that there is now.
+    /// Reads everything that was submitted before this call.
     ///
     /// # Errors
     /// Where the bus does not answer in time.
     pub fn catch_up(&mut self, bus: &dyn Bus) -> Result<(), BusError> {
-        let (clock, end) = (bus.clock(), bus.bounds(&self.topic, 0)?.end);
-        let until = clock.mono().plus_ms(PATIENCE_MS);
-        // Only the last record of a name is sure to be kept, and the last of all is the last of its name.
-        while self.position < end {
-            let came = self.poll(Duration::from_millis(100))?;
-            if !came && clock.mono() > until {
-                return Err(BusError::Unavailable(format!("`{}` could not be read to its end", self.topic)));
+        let end = bus.bounds(&self.topic, 0)?.end;
+        loop {
+            let Self { topic, reader, known } = self;
+            match bus::catch_up(&mut **reader, topic, [(0, end)], PATIENCE, |record| take(known, &record)) {
+                Err(BusError::Gone { low, .. }) => self.go_on_at(low)?,
+                read => return read,
             }
         }
-        Ok(())
+    }
+
+    /// Records were deleted before they were read: the last record of each name is still there.
+    fn go_on_at(&mut self, low: u64) -> Result<(), BusError> {
+        self.reader.assign(&self.topic, 0, low)
+    }
+}
+
+fn take(known: &mut BTreeMap<String, Submitted>, record: &Record) {
+    let key = record.key.as_deref().unwrap_or_default();
+    let Ok(name) = std::str::from_utf8(key) else {
+        tracing::warn!(offset = record.offset, "the key of a record of the control topic is not a name");
+        return;
+    };
+    if record.value.is_empty() {
+        known.remove(name);
+        return;
+    }
+    match serde_json::from_slice::<Submitted>(&record.value) {
+        Ok(submitted) if submitted.name == name => drop(known.insert(name.to_owned(), submitted)),
+        Ok(other) => {
+            tracing::warn!(key = name, name = other.name, "key and name of a record of the control topic differ");
+        }
+        Err(error) => tracing::warn!(key = name, %error, "a record of the control topic cannot be read"),
     }
 }
 

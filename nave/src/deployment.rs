@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bus::{Bus, BusError, MonoTime, TopicSpec};
 use northbound::Waiting;
-use topology::{Arrangement, Settings, Shard, ShardOptions, ShardStatus, Topology, Upkeep};
+use topology::{Arrangement, Handover, Settings, Shard, ShardOptions, ShardStatus, Topology, Upkeep};
 use wire::control::Submitted;
 use wire::topics::Topics;
 use wire::{Code, Problem};
@@ -66,10 +66,13 @@ impl Deployment {
         &self.status
     }
 
-    /// Each lane of `stage` that is not live in this process, or that does not get on.
-    pub fn waiting(&self, stage: &str, now: MonoTime) -> Vec<Waiting> {
+    /// Each lane of `stage` that makes no progress, and those of the lanes that are not live in this process for which `is_named` is true
+    /// of what becomes of them, and since when.
+    pub fn waiting(&self, stage: &str, now: MonoTime, is_named: impl Fn(Handover, MonoTime) -> bool) -> Vec<Waiting> {
+        let Some(status) = self.status.get(stage) else { return Vec::new() };
         let inbox = self.topics.inbox(self.topology.name(), stage);
-        let waiting = self.status.get(stage).map(|status| status.waiting(now)).unwrap_or_default();
+        let mut waiting = status.waiting(now);
+        waiting.retain(|(lane, _)| status.handover(*lane).is_none_or(|(handover, since)| is_named(handover, since)));
         waiting.into_iter().map(|(lane, line)| Waiting::of_lane(&inbox, lane, line)).collect()
     }
 

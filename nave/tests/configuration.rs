@@ -73,6 +73,16 @@ fn the_bus_on_disk_is_told_where_and_how() {
     assert_eq!((config.bus.disk.data.as_str(), config.bus.disk.sync), ("/var/lib/nave", Sync::Always));
 }
 
+#[test]
+fn the_simulated_controller_keeps_its_tables_beside_the_records_of_the_bus() {
+    let directory = |text: &str| of_file(text).unwrap().sim_directory().map(|path| path.display().to_string());
+    assert_eq!(directory(""), None);
+    assert_eq!(directory("bus.disk.data = \"/d\""), Some("/d/floodlight-sim".to_owned()));
+    assert_eq!(directory("bus.disk.data = \"/d\"\nsim.data = \"/s\""), Some("/s".to_owned()));
+    let kafka = "bus.kind = \"kafka\"\nbus.kafka.brokers = \"here:9092\"\nbus.disk.data = \"/d\"";
+    assert_eq!(directory(kafka), None, "the directory of the other bus");
+}
+
 /// Each fault: what the file says, the line, the field, and what must be told of it.
 const FAULTS: &[(&str, u32, &str, &str)] = &[
     ("rest = 5", 1, "rest", "is 5; allowed is a section with fields"),

@@ -19,9 +19,8 @@ const LENGTH: u32 = 3;
 #[test]
 fn a_process_killed_a_hundred_times_answers_every_client_once_and_leaves_no_rule_that_was_not_promised() {
     let dir = tempfile::tempdir().unwrap();
-    let (data, sim) = (dir.path().join("data"), format!("sim.data={}", dir.path().join("sim").display()));
     let any = "127.0.0.1:0";
-    let args = ["up", "--rest", any, "--admin", any, "--data", data.to_str().unwrap(), "--set", &sim];
+    let args = ["up", "--rest", any, "--admin", any, "--data", dir.path().to_str().unwrap()];
     let up = Part::new(Up::start(&args));
     let (next, done, over) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicBool::new(false));
     let answers: Mutex<Answers> = Mutex::new(BTreeMap::new());

@@ -13,7 +13,6 @@ use nave::clock::SystemClock;
 use process::brokers;
 use process::clients::{self, Over, Part};
 use process::site::Site;
-use serde_json::{Value, json};
 
 const LENGTH: u32 = 3;
 const CLIENTS: usize = 4;
@@ -23,32 +22,9 @@ const BETWEEN: usize = 40;
 /// Two of each. The simulated switch controller is the outside world: it stays.
 const ROLES: [&str; 6] = ["hub", "hub", "worker", "worker", "northbound", "northbound"];
 
-/// A pause takes a second or two, and as long as it lasts on a busy machine: longer than a step of a flow may take by default.
-/// Deadlines are what an operator sets by the pauses that there are. An attempt, a call, a step and a request, in milliseconds.
-const PATIENCE: [(&str, u64); 4] = [
-    ("worker-speaker.timeout_ms", 3_000),
-    ("flows.call_ms", 10_000),
-    ("flows.step_ms", 12_000),
-    ("flows.request_ms", 60_000),
-];
-
-/// Asks until there is an answer, of the first northbound that listens, as a load balancer does that repeats what has a key.
-fn ask(northbounds: &[&Part], n: usize) -> (u16, Value) {
-    let body = json!({"flowid": format!("flow-{n}"), "length": LENGTH});
-    for attempt in 0..1_000 {
-        let northbound = northbounds[(n + attempt) % northbounds.len()].now();
-        match northbound.post_where_it_listens("/flow", &body, &format!("key-{n}")) {
-            Ok(Some(answer)) => return answer,
-            Ok(None) => {}
-            Err(fault) => panic!("flow-{n}: {fault}"),
-        }
-    }
-    panic!("flow-{n}: no northbound listens")
-}
-
 #[test]
 fn every_process_over_kafka_is_restarted_in_turn_and_no_request_fails() {
-    let site = Site::submitted(&brokers(), 1, &PATIENCE);
+    let site = Site::submitted(&brokers(), 1, &clients::PATIENT);
     let sim = site.run("floodlight-sim");
     let parts: Vec<Part> = ROLES.iter().map(|role| Part::new(site.run(role))).collect();
     let northbounds = [&parts[4], &parts[5]];
@@ -65,7 +41,7 @@ fn every_process_over_kafka_is_restarted_in_turn_and_no_request_fails() {
             scope.spawn(|| {
                 while !over.load(Ordering::Relaxed) {
                     let (n, asked) = (next.fetch_add(1, Ordering::Relaxed), clock.mono());
-                    let answer = ask(&northbounds, n);
+                    let answer = clients::ask_who_listens(|| northbounds.map(Part::now).to_vec(), n, LENGTH);
                     let mut slowest = slowest.lock().unwrap();
                     *slowest = (*slowest).max(clock.mono().since(asked));
                     drop(slowest);

@@ -4,7 +4,9 @@
 
 mod process;
 
-use std::sync::Arc;
+use std::cell::RefCell;
+use std::io::Write;
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use bus::{
@@ -23,7 +25,6 @@ use northbound::Waiting;
 use process::site::Site;
 use process::{Up, brokers};
 use serde_json::json;
-use tempfile::NamedTempFile;
 use topology::Upkeep;
 use topology::driver::Virtual;
 use wire::topics::Topics;
@@ -56,7 +57,7 @@ impl Process {
 
         let script = Arc::new(Script::default());
         let seen: Arc<dyn Bus> = Arc::new(Faulty::new(Arc::new(bus.clone()), Arc::clone(&script) as _));
-        let status = Arc::new(NodeStatus::default());
+        let status = Arc::new(NodeStatus::alone());
         let watch = TopicWatch::new(Arc::clone(&seen), topics.clone(), program.clone(), Arc::clone(&status), serves);
         let options = NodeOptions {
             topics,
@@ -88,7 +89,7 @@ impl Process {
     }
 
     fn waiting(&self) -> Vec<Waiting> {
-        self.status.waiting(self.clock.mono(), true)
+        self.status.waiting(self.clock.mono())
     }
 
     /// What `/readyz` says; empty where the process is ready.
@@ -115,13 +116,33 @@ fn a_topic_that_is_deleted_under_a_live_hub_is_named_until_it_is_there_again() {
     assert_eq!(process.lines(), [""; 0]);
 }
 
-/// What is logged meanwhile.
+thread_local! {
+    /// What this thread has logged, where somebody wants to know.
+    static LOGGED: RefCell<Option<Vec<u8>>> = const { RefCell::new(None) };
+}
+
+/// Writes to [`LOGGED`] of the thread that logs.
+struct ToThread;
+
+impl Write for ToThread {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        LOGGED.with_borrow_mut(|logged| logged.as_mut().map(|logged| logged.extend_from_slice(bytes)));
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What this thread logs meanwhile. There is one subscriber for all tests: a line that a test without one comes to first would be
+/// switched off for all.
 fn logged(meanwhile: impl FnOnce()) -> String {
-    let file = NamedTempFile::new().unwrap();
-    let log = Arc::new(file.reopen().unwrap());
-    let subscriber = tracing_subscriber::fmt().with_writer(log).with_ansi(false).finish();
-    tracing::subscriber::with_default(subscriber, meanwhile);
-    std::fs::read_to_string(file.path()).unwrap()
+    static INSTALLED: Once = Once::new();
+    INSTALLED.call_once(|| tracing_subscriber::fmt().with_writer(|| ToThread).with_ansi(false).init());
+    LOGGED.set(Some(Vec::new()));
+    meanwhile();
+    String::from_utf8(LOGGED.take().unwrap()).unwrap()
 }
 
 #[test]

@@ -1,150 +1,21 @@
 //! What a process does about the topologies that were submitted, in virtual time.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::collections::BTreeMap;
+mod cluster;
+
 use std::sync::Arc;
-use std::time::Duration;
 
-use bus::{Bus, Clock, Embedded, EmbeddedOptions, ManualClock, Outgoing, Part, Reader, Record};
-use floodlight_sim::{SpeakerHandle, SpeakerPart};
+use bus::{Bus, BusError, Clock, Faulty, Outgoing, Script, TopicFate};
+use cluster::{Cluster, flow_topology, has_live_lanes, program, stages};
 use nave::config::{BusKind, Layout};
-use nave::control::{self, ControlReader};
-use nave::node::crew::{Crew, InTurn};
-use nave::node::status::NodeStatus;
-use nave::node::{Node, NodeOptions, Wanted};
+use nave::control;
+use nave::node::Wanted;
 use nave::program::Program;
-use nave::submission::{self, Change};
+use nave::submission::Change;
 use serde_json::json;
-use topology::driver::Virtual;
-use topology::{Bolt, BuildErrors, Emitter, Settings, Spout, Topology, Upkeep};
-use wire::control::{Submitted, Wish};
-use wire::topics::Topics;
-use wire::{Code, Envelope, Kind, OperationId, Problem};
-
-/// A bus with processes on it.
-struct Cluster {
-    clock: Arc<ManualClock>,
-    bus: Embedded,
-    topics: Topics,
-    nodes: Vec<(Box<Node>, Arc<NodeStatus>)>,
-    speaker: SpeakerHandle,
-    part: Option<SpeakerPart>,
-    turns: Virtual,
-}
-
-impl Cluster {
-    fn new() -> Self {
-        let clock = Arc::new(ManualClock::default());
-        let options = EmbeddedOptions { keep_bytes: None, offset_gaps: true, ..EmbeddedOptions::default() };
-        let bus = Embedded::open(Arc::clone(&clock) as Arc<dyn Clock>, options);
-        let turns = Virtual::new(Arc::clone(&clock), 7);
-        let speaker = SpeakerHandle::new();
-        Self { clock, bus, topics: Topics::default(), nodes: Vec::new(), speaker, part: None, turns }
-    }
-
-    fn submit(&self, topology: &Topology) -> Result<Change, Problem> {
-        submission::submit(&self.bus, &self.topics, topology, self.clock.wall(), false).map(|(_, change)| change)
-    }
-
-    /// Starts a process; its number.
-    fn start(&mut self, program: &Program, wanted: Wanted) -> usize {
-        let status = Arc::new(NodeStatus::default());
-        let options = NodeOptions {
-            topics: self.topics.clone(),
-            wanted,
-            process: format!("process-{}", self.nodes.len()),
-            threads: Box::new(|_, _| 1),
-            upkeep: Upkeep::default(),
-            lanes_end: Duration::from_secs(6),
-        };
-        let crew = Box::new(|| Box::<InTurn>::default() as Box<dyn Crew>);
-        let node = Node::open(Arc::new(self.bus.clone()), program.clone(), options, crew, Arc::clone(&status)).unwrap();
-        self.nodes.push((Box::new(node), status));
-        self.nodes.len() - 1
-    }
-
-    fn start_speaker(&mut self) {
-        let topic = self.topics.spoke("speaker");
-        self.part = Some(SpeakerPart::join(&self.bus, &topic, "speaker-0", self.speaker.clone()).unwrap());
-    }
-
-    fn run_ms(&mut self, ms: u64) {
-        let until = self.clock.mono().plus_ms(ms);
-        let mut parts: Vec<&mut dyn Part> =
-            self.nodes.iter_mut().map(|(node, _)| &mut **node as &mut dyn Part).collect();
-        parts.extend(self.part.as_mut().map(|part| part as &mut dyn Part));
-        self.turns.run(&mut parts, until);
-        self.clock.advance_to(until);
-    }
-
-    /// Why a process is not ready; empty where it is.
-    fn waiting(&self, node: usize) -> Vec<String> {
-        self.nodes[node].1.waiting(self.clock.mono(), false).iter().map(ToString::to_string).collect()
-    }
-
-    fn stages(&self, node: usize) -> BTreeMap<String, Vec<String>> {
-        self.nodes[node].1.stages()
-    }
-
-    fn refused(&self, node: usize, name: &str) -> Option<Code> {
-        self.nodes[node].1.refused().get(name).map(|problem| problem.code)
-    }
-
-    fn known(&self) -> BTreeMap<String, Submitted> {
-        let mut reader = ControlReader::open(&self.bus, &self.topics).unwrap();
-        reader.catch_up(&self.bus).unwrap();
-        reader.known().clone()
-    }
-
-    fn kill(&self, name: &str, wait_ms: u64) {
-        let mut submitted = self.known().remove(name).expect("it was submitted");
-        submitted.wish = Wish::Kill { by: self.clock.wall().plus_ms(wait_ms) };
-        control::write(&self.bus, &self.topics, &submitted).unwrap();
-    }
-
-    /// Asks for a flow, past every northbound.
-    fn ask(&self, flow: &str) {
-        let mut envelope = Envelope::new(Kind::Request, flow, "/test");
-        envelope.operation = Some(OperationId::new(flow).unwrap());
-        let body = json!({"workflow": "create-flow", "request": {"flowid": flow, "length": 3}}).to_string();
-        let record = Outgoing::keyed(&self.topics.inbox("flows", "hub"), flow.to_owned(), body).with(&envelope);
-        self.bus.writer("test").unwrap().append(&[record]).unwrap();
-    }
-
-    /// How the operations were answered: `done`, `failed`.
-    fn answers(&self) -> Vec<String> {
-        let topic = self.topics.egress("flows", "hub");
-        let mut reader: Box<dyn Reader> = self.bus.reader().unwrap();
-        for partition in 0..self.bus.topic(&topic).unwrap().unwrap().partitions {
-            reader.assign(&topic, partition, 0).unwrap();
-        }
-        let mut records: Vec<Record> = Vec::new();
-        reader.poll(usize::MAX, Duration::ZERO, &mut records).unwrap();
-        let outcome = |record: &Record| {
-            let body: serde_json::Value = serde_json::from_slice(&record.value).unwrap();
-            body["outcome"].as_str().unwrap().to_owned()
-        };
-        records.iter().map(outcome).collect()
-    }
-}
-
-fn program() -> Program {
-    Program::of([]).unwrap().with_flows().unwrap()
-}
-
-fn flow_topology(apart: bool) -> Topology {
-    let program = program();
-    let code = program.topology("flows").unwrap();
-    Layout { apart, ..Layout::of(code, BusKind::Embedded) }.apply(code).unwrap()
-}
-
-fn stages(names: &[&str]) -> Wanted {
-    Wanted::Stages(names.iter().map(|name| ("flows".to_owned(), (*name).to_owned())).collect())
-}
-
-fn has_live_lanes(cluster: &Cluster, node: usize) -> bool {
-    !cluster.stages(node).is_empty() && cluster.waiting(node).is_empty()
-}
+use topology::{Bolt, BuildErrors, Emitter, Settings, Spout, Topology};
+use wire::Code;
+use wire::control::Wish;
 
 #[derive(Default)]
 struct Numbers(u32);
@@ -226,6 +97,22 @@ fn a_process_without_the_code_or_with_another_graph_says_so_and_runs_nothing() {
     assert!(cluster.waiting(stranger).iter().any(|line| line.starts_with("NAVE-0036: topology `flows`")));
     assert!(cluster.waiting(other).iter().any(|line| line.starts_with("NAVE-0033: topology `flows`")));
     assert!(cluster.stages(stranger).is_empty() && cluster.stages(other).is_empty());
+}
+
+#[test]
+fn a_topology_is_taken_up_as_soon_as_the_bus_answers() {
+    let mut cluster = Cluster::new();
+    cluster.submit(&flow_topology(false)).unwrap();
+    let script = Arc::new(Script::default());
+    script.topic("nave.flows.hub.in", TopicFate::Fails(BusError::Unavailable("as the script says".into())));
+    let bus = Faulty::new(Arc::new(cluster.bus.clone()), Arc::clone(&script) as _);
+    let process = cluster.start_on(Arc::new(bus), &program(), Wanted::Everything);
+    cluster.run_ms(3_000);
+    assert_eq!(cluster.refused(process, "flows"), Some(Code::NotReady));
+    script.topic("nave.flows.hub.in", TopicFate::Stays);
+    cluster.run_ms(3_000);
+    assert_eq!(cluster.refused(process, "flows"), None);
+    assert!(has_live_lanes(&cluster, process), "{:?}", cluster.waiting(process));
 }
 
 #[test]

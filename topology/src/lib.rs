@@ -95,6 +95,6 @@ pub use plan::{Stage, Topology};
 pub use settings::Settings;
 pub use shard::{InboxLimit, Inside, Shard, ShardOptions, Timeout, Upkeep, incompatible};
 pub use snapshot::{Changes, Keeps, Saver, Stored};
-pub use status::ShardStatus;
+pub use status::{Handover, ShardStatus};
 pub use waits::{TimerKey, Wait, Waits};
 pub use wire::control::Mode;

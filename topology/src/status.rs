@@ -1,6 +1,6 @@
 //! How the lanes of a stage stand in this process: what `/readyz` says.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -19,11 +19,24 @@ pub struct ShardStatus {
     draining: AtomicBool,
     /// The inboxes downstream that are full.
     full: Mutex<Vec<String>>,
+    /// How many shards of this process have been told by their group which lanes they have.
+    joined: AtomicUsize,
+}
+
+/// What becomes of a lane that is not live in this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Handover {
+    /// It is another process's, or nobody's.
+    Away,
+    /// This process takes it over.
+    Recovering,
 }
 
 #[derive(Debug, Default)]
 struct LaneStatus {
     state: AtomicU8,
+    /// Since when it is in this state: nanoseconds of the monotonic clock.
+    since: AtomicU64,
     position: AtomicU64,
     /// Since when a step runs, and since when nothing can be committed: nanoseconds of the monotonic clock and one; 0 where
     /// none does.
@@ -45,7 +58,18 @@ impl ShardStatus {
     /// Of a stage with so many lanes.
     pub fn new(stage: &str, lanes: u32) -> Arc<Self> {
         let lanes = (0..lanes).map(|_| LaneStatus::default()).collect();
-        Arc::new(Self { stage: stage.to_owned(), lanes, draining: AtomicBool::new(false), full: Mutex::default() })
+        let (draining, joined) = (AtomicBool::new(false), AtomicUsize::new(0));
+        Arc::new(Self { stage: stage.to_owned(), lanes, draining, full: Mutex::default(), joined })
+    }
+
+    /// One more shard has been told which lanes it has.
+    pub(crate) fn join(&self) {
+        self.joined.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// How many shards of this process have been told which lanes they have. A lane that none of them has is another process's then.
+    pub fn joined(&self) -> usize {
+        self.joined.load(Ordering::Acquire)
     }
 
     /// From now on spouts of the stage's own emit nothing more in this process; what is in its inbox is still handled.
@@ -58,10 +82,23 @@ impl ShardStatus {
         self.draining.load(Ordering::Acquire)
     }
 
-    pub(crate) fn set(&self, lane: u32, state: u8) {
+    pub(crate) fn set(&self, lane: u32, state: u8, now: MonoTime) {
         let lane = &self.lanes[lane as usize];
         lane.cut.store(false, Ordering::Release);
+        lane.since.store(now.0, Ordering::Release);
         lane.state.store(state, Ordering::Release);
+    }
+
+    /// What becomes of a lane, and since when; none where it is live, or waits for a person.
+    pub fn handover(&self, lane: u32) -> Option<(Handover, MonoTime)> {
+        let lane = self.lanes.get(lane as usize)?;
+        let handover = match lane.state.load(Ordering::Acquire) {
+            Self::LIVE => return None,
+            Self::RECOVERING if lane.hindered.load(Ordering::Acquire) > 0 => return None,
+            Self::RECOVERING => Handover::Recovering,
+            _away => Handover::Away,
+        };
+        Some((handover, MonoTime(lane.since.load(Ordering::Acquire))))
     }
 
     /// The inbox of a live lane ends before it, until the lane is taken over anew; true where that was not known.

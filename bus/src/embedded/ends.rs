@@ -92,6 +92,12 @@ impl Reader for EmbeddedReader {
         drop(state);
         self.look(&shared, max, out).map(drop)
     }
+
+    fn position(&self, topic: &str, partition: u32) -> Option<u64> {
+        let state = self.shared.lock();
+        let place = state.place(topic, partition).ok()?;
+        state.readers[&self.id].places.get(&place).copied()
+    }
 }
 
 impl Drop for EmbeddedReader {

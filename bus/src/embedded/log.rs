@@ -131,11 +131,12 @@ impl Log {
         self.bounds.end += 1;
     }
 
-    /// Up to `max` records that are in memory, with offsets from `from` on and below `until`, are appended to `out`. Says where
-    /// to read on.
+    /// Appends up to `max` records that are in memory to `out`, with offsets from `from` on and below `until`. Returns where to
+    /// read on: past the offsets that have no record, also at the end.
     pub(super) fn read(&self, from: u64, max: usize, until: u64, mut out: impl FnMut(Record)) -> u64 {
-        let mut next = from;
-        for (&offset, held) in self.records.range(from..until.max(from)).take(max) {
+        let until = until.min(self.bounds.end).max(from);
+        let (mut next, mut records) = (from, self.records.range(from..until));
+        for (&offset, held) in records.by_ref().take(max) {
             out(Record {
                 topic: Arc::clone(&self.topic),
                 partition: self.partition,
@@ -147,7 +148,7 @@ impl Log {
             });
             next = offset + 1;
         }
-        next
+        if records.next().is_some() { next } else { until }
     }
 
     /// What its records take in memory, in bytes.
@@ -258,7 +259,10 @@ mod tests {
         }
         assert_eq!(log.bounds(), Bounds { low: 0, end: 6 });
         assert_eq!(log.read(0, 2, u64::MAX, |_| ()), 3);
+        assert_eq!(log.read(0, 2, 4, |_| ()), 4, "nothing is left below the fourth");
+        assert_eq!(log.read(2, 0, u64::MAX, |_| ()), 2, "nothing was read");
         assert_eq!(offsets(&log, 3), [4]);
+        assert_eq!(log.read(3, 1, u64::MAX, |_| ()), 6, "the last offset has no record");
         assert_eq!(log.read(6, 2, u64::MAX, |_| ()), 6);
     }
 

@@ -186,6 +186,10 @@ impl Member for EmbeddedMember {
         Ok(())
     }
 
+    fn has_joined(&self) -> bool {
+        self.lock().groups[self.group].seats.get(&self.id).is_some_and(|seat| seat.news.is_empty())
+    }
+
     fn leave(mut self: Box<Self>) -> Result<(), BusError> {
         self.left = true;
         self.lock().groups[self.group].leave(self.id);

@@ -23,6 +23,10 @@ impl Reader for FaultyReader {
         self.process.fates.read()?;
         self.reader.poll(max, wait, out)
     }
+
+    fn position(&self, topic: &str, partition: u32) -> Option<u64> {
+        self.reader.position(topic, partition)
+    }
 }
 
 pub(super) struct FaultyWriter {

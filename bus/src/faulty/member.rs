@@ -118,6 +118,10 @@ impl Member for FaultyMember {
         self.member.release(partitions)
     }
 
+    fn has_joined(&self) -> bool {
+        self.member.has_joined()
+    }
+
     fn leave(self: Box<Self>) -> Result<(), BusError> {
         self.process.alive()?;
         self.member.leave()

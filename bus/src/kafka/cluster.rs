@@ -131,8 +131,8 @@ impl Cluster {
         Ok(Bounds { low: convert::offset(low), end: convert::offset(end) })
     }
 
-    /// Fails where one cannot read on at `from`, because it is gone or never was.
-    pub(super) fn check_start(&self, topic: &str, partition: u32, from: u64) -> Result<(), BusError> {
+    /// The bounds of a partition. Fails where one cannot read on at `from`, because it is gone or never was.
+    pub(super) fn check_start(&self, topic: &str, partition: u32, from: u64) -> Result<Bounds, BusError> {
         let Bounds { low, end } = self.bounds(topic, partition)?;
         if from < low {
             return Err(BusError::Gone { topic: topic.into(), partition, asked: from, low });
@@ -140,7 +140,7 @@ impl Cluster {
         if from > end {
             return Err(BusError::Refused(format!("{from} is past {end}, the end of `{topic}` {partition}")));
         }
-        Ok(())
+        Ok(Bounds { low, end })
     }
 
     /// Fails where a reader cannot go on at `next`: that was deleted, or the whole topic was, and what was made anew ends before it.

@@ -404,6 +404,10 @@ impl Member for KafkaMember {
         Ok(())
     }
 
+    fn has_joined(&self) -> bool {
+        self.consumer.context().decisions() > 0 && self.waiting.is_empty()
+    }
+
     fn leave(self: Box<Self>) -> Result<(), BusError> {
         drop(self);
         Ok(())

@@ -62,7 +62,8 @@ impl KafkaOptions {
 
     /// What reads partitions that it is told, in no group. (A consumer of librdkafka must name one all the same.)
     pub(super) fn reader(&self) -> ClientConfig {
-        self.consumer(&[("group.id", "nave.reader"), NO_MEMBER])
+        // The end of a partition is told by nothing else: its last offsets need not have a record.
+        self.consumer(&[("group.id", "nave.reader"), NO_MEMBER, ("enable.partition.eof", "true")])
     }
 
     /// What reads as a member of a group.

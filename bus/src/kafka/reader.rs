@@ -12,15 +12,25 @@ use super::cluster::Cluster;
 use super::context::Reads;
 use super::options::KafkaOptions;
 use super::{convert, fault, producer};
-use crate::{BusError, Reader, Record};
+use crate::{Bounds, BusError, Reader, Record};
 
 /// A consumer of partitions that it is told.
 pub(super) struct KafkaReader {
     cluster: Arc<Cluster>,
     options: KafkaOptions,
     consumer: BaseConsumer<Reads>,
-    /// Where each partition reads on.
-    places: BTreeMap<(Arc<str>, u32), u64>,
+    places: BTreeMap<(Arc<str>, u32), Place>,
+}
+
+/// How far a partition was read.
+#[derive(Clone, Copy)]
+struct Place {
+    /// The offset of the next record.
+    next: u64,
+    /// Where the partition ended when it was assigned. The client says when it has come to an end, and that is this one or a later one: it
+    /// drops what it had to say of an assignment before. What lies between the last record and this has no record, like the marker of a
+    /// transaction.
+    end: u64,
 }
 
 impl KafkaReader {
@@ -32,8 +42,8 @@ impl KafkaReader {
     /// Sets the client's partitions and offsets to ours. What it had fetched is dropped, and nothing old can arrive.
     fn assign_all(&self) -> Result<(), BusError> {
         let mut list = TopicPartitionList::new();
-        for ((topic, partition), next) in &self.places {
-            let offset = Offset::Offset(convert::raw_offset(*next));
+        for ((topic, partition), place) in &self.places {
+            let offset = Offset::Offset(convert::raw_offset(place.next));
             let added = list.add_partition_offset(topic, convert::raw_partition(*partition), offset);
             added.map_err(|fault| fault::bus("cannot assign", &fault))?;
         }
@@ -42,7 +52,7 @@ impl KafkaReader {
 
     /// The client could not read on somewhere and does not say where.
     fn find_gone(&mut self) -> Result<(), BusError> {
-        let places: Vec<_> = self.places.iter().map(|(place, next)| (place.clone(), *next)).collect();
+        let places: Vec<_> = self.places.iter().map(|(of, place)| (of.clone(), place.next)).collect();
         for ((topic, partition), next) in places {
             if let Err(fault) = self.cluster.check_next(&topic, partition, next) {
                 // What could not be asked for is read on where it was: the client says again that it cannot.
@@ -55,6 +65,14 @@ impl KafkaReader {
         }
         self.assign_all()
     }
+
+    /// The client has come to the end of this partition, of a topic that it does not name.
+    fn at_end(&mut self, partition: u32) {
+        let mut places = self.places.iter_mut().filter(|((_, number), _)| *number == partition);
+        if let (Some((_, place)), None) = (places.next(), places.next()) {
+            place.next = place.next.max(place.end);
+        }
+    }
 }
 
 fn connect(options: &KafkaOptions) -> Result<BaseConsumer<Reads>, BusError> {
@@ -64,16 +82,21 @@ fn connect(options: &KafkaOptions) -> Result<BaseConsumer<Reads>, BusError> {
 
 impl Reader for KafkaReader {
     fn assign(&mut self, topic: &str, partition: u32, from: u64) -> Result<(), BusError> {
-        self.cluster.check_start(topic, partition, from)?;
+        let Bounds { end, .. } = self.cluster.check_start(topic, partition, from)?;
         let known = self.places.keys().find(|(known, _)| **known == *topic).map(|(known, _)| Arc::clone(known));
-        let place = (known.unwrap_or_else(|| topic.into()), partition);
-        if self.places.insert(place, from).is_some() {
+        let of = (known.unwrap_or_else(|| topic.into()), partition);
+        if self.places.insert(of, Place { next: from, end }).is_some() {
             return self.assign_all();
         }
         let mut list = producer::listed(topic, convert::raw_partition(partition), None);
         list.set_all_offsets(Offset::Offset(convert::raw_offset(from)))
             .and_then(|()| self.consumer.incremental_assign(&list))
             .map_err(|fault| fault::bus(&format!("cannot read `{topic}` {partition}"), &fault))
+    }
+
+    fn position(&self, topic: &str, partition: u32) -> Option<u64> {
+        let mut places = self.places.iter();
+        places.find(|((own, number), _)| *number == partition && **own == *topic).map(|(_, place)| place.next)
     }
 
     fn poll(&mut self, max: usize, wait: Duration, out: &mut Vec<Record>) -> Result<(), BusError> {
@@ -88,6 +111,10 @@ impl Reader for KafkaReader {
             let Some(found) = self.consumer.poll(wait) else { break };
             let message = match found {
                 Ok(message) => message,
+                Err(KafkaError::PartitionEOF(partition)) => {
+                    self.at_end(convert::partition(partition));
+                    continue;
+                }
                 Err(fault) if stopped(&fault) => {
                     self.find_gone()?;
                     continue;
@@ -100,8 +127,8 @@ impl Reader for KafkaReader {
             let (partition, offset) = (convert::partition(message.partition()), convert::offset(message.offset()));
             let place =
                 self.places.iter_mut().find(|((topic, own), _)| *own == partition && **topic == *message.topic());
-            let Some(((topic, _), next)) = place.filter(|(_, next)| offset >= **next) else { continue };
-            *next = offset + 1;
+            let Some(((topic, _), place)) = place.filter(|(_, place)| offset >= place.next) else { continue };
+            place.next = offset + 1;
             out.push(convert::record(topic, &message));
             wait = Duration::ZERO;
         }

@@ -12,6 +12,18 @@ pub(crate) fn a_lone_member_gets_every_partition(on: &impl Fixture) {
     assert!(owner.seen.iter().all(|arrival| matches!(arrival, Arrival::Assigned(_))), "{:?}", owner.seen);
 }
 
+/// A member that comes when all partitions are taken has joined too, and not before the group has said so.
+pub(crate) fn a_member_knows_when_the_group_has_decided_for_the_first_time(on: &impl Fixture) {
+    let (group, topic) = (on.name("g"), on.topic(1));
+    let mut one = on.join(&group, &topic);
+    assert!(!one.member.has_joined(), "it was not polled");
+    one.until("its share", |seat| seat.member.has_joined());
+    assert_eq!(one.owned.len(), 1, "what is its own was assigned before it has joined");
+    let mut two = on.join(&group, &topic);
+    together(&mut [&mut one, &mut two], "both", |seats| seats.iter().all(|seat| seat.member.has_joined()));
+    assert_eq!(one.owned.len() + two.owned.len(), 1);
+}
+
 pub(crate) fn a_group_has_the_members_that_joined_and_did_not_leave(on: &impl Fixture) {
     let (group, topic) = (on.name("g"), on.topic(2));
     let members = || on.bus().members(&group).expect("an answer");

@@ -1,10 +1,14 @@
 //! Readers outside all groups, and what becomes of old records.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use bus::{BusError, Cleanup, Outgoing, TopicSpec};
+use bus::{Bounds, BusError, Cleanup, Outgoing, TopicSpec};
 
 use super::fixture::{Fixture, read, values};
+
+/// A fetch of nothing takes 0.1 s; a busy machine takes longer.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) fn a_reader_follows_several_partitions_in_order(on: &impl Fixture) {
     let (one, two) = (on.topic(2), on.topic(1));
@@ -55,7 +59,7 @@ pub(crate) fn a_reader_waits_for_what_is_not_there_yet(on: &impl Fixture) {
     let mut reader = on.bus().reader().expect("a reader");
     reader.assign(&topic, 0, 0).expect("an offset");
     let mut out = Vec::new();
-    reader.poll(10, std::time::Duration::from_millis(20), &mut out).expect("a poll");
+    reader.poll(10, Duration::from_millis(20), &mut out).expect("a poll");
     assert_eq!(out, []);
     on.append(&topic, &["a"]);
     assert_eq!(values(&read(&*on.bus().clock(), &mut *reader, 1)), ["a"]);
@@ -89,6 +93,78 @@ pub(crate) fn a_compacted_topic_keeps_the_last_record_of_each_key(on: &impl Fixt
     let expected = (694..700).chain(693..694).filter(|i| i % 7 != 0).map(|i| (format!("k{}", i % 7), i.to_string()));
     let expected = expected.chain([("end".to_owned(), "end".to_owned())]);
     assert_eq!(last, expected.map(|(key, value)| (key.into_bytes(), value.into_bytes())).collect());
+}
+
+/// Reads a topic to the end that it has now: where that is, and the values by key.
+fn read_to_end(on: &impl Fixture, topic: &str, partitions: u32) -> BTreeMap<String, String> {
+    let mut reader = on.bus().reader().expect("a reader");
+    let mut ends = Vec::new();
+    for partition in 0..partitions {
+        let Bounds { low, end } = on.bus().bounds(topic, partition).expect("bounds");
+        reader.assign(topic, partition, low).expect("an offset");
+        ends.push((partition, end));
+    }
+    let mut last = BTreeMap::new();
+    bus::catch_up(&mut *reader, topic, ends.clone(), PATIENCE, |record| {
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("text");
+        let key = text(record.key.as_deref().expect("a key"));
+        if record.value.is_empty() {
+            last.remove(&key)
+        } else {
+            last.insert(key, text(&record.value))
+        };
+    })
+    .expect("the end is reached");
+    for (partition, end) in ends {
+        // More may have come meanwhile.
+        assert!(reader.position(topic, partition) >= Some(end), "{:?}, {end}", reader.position(topic, partition));
+    }
+    last
+}
+
+/// Compaction drops the deletion in the end: then nothing is left at the offset before the end, and of this topic nothing at all.
+pub(crate) fn a_topic_is_read_to_its_end_where_the_last_record_was_deleted(on: &impl Fixture) {
+    let topic = on.name("t");
+    on.bus().ensure_topic(&TopicSpec::log(&topic, 2).cleaned(Cleanup::Compact)).expect("a topic");
+    assert_eq!(read_to_end(on, &topic, 2), BTreeMap::new(), "it is empty");
+    let mut writer = on.bus().writer("w").expect("a writer");
+    let records = ["a", "", "b", "", ""].map(|value| Outgoing::keyed(&topic, "k", value).to(0));
+    writer.append(&records).expect("an append");
+    assert_eq!(read_to_end(on, &topic, 2), BTreeMap::new());
+    writer.append(&[Outgoing::keyed(&topic, "other", "c").to(1)]).expect("an append");
+    let other = BTreeMap::from([("other".to_owned(), "c".to_owned())]);
+    assert_eq!(read_to_end(on, &topic, 2), other);
+}
+
+/// On Kafka a marker of the transaction takes the last offset, and no reader ever sees it.
+pub(crate) fn a_topic_is_read_to_its_end_where_a_commit_ends_it(on: &impl Fixture) {
+    let topic = on.name("t");
+    on.bus().ensure_topic(&TopicSpec::log(&topic, 1).cleaned(Cleanup::Compact)).expect("a topic");
+    let mut owner = on.join(&on.name("g"), &on.topic(1));
+    owner.until_owned(1);
+    owner.go_on(0);
+    let mut witness = on.bus().reader().expect("a reader");
+    witness.assign(&topic, 0, 0).expect("an offset");
+    for value in ["a", "b", ""] {
+        owner.member.commit(&owner.at(0, 0, vec![Outgoing::keyed(&topic, "k", value)])).expect("a commit");
+        // On Kafka it is visible some milliseconds after the commit.
+        read(&*on.bus().clock(), &mut *witness, 1);
+        let expected = (!value.is_empty()).then(|| ("k".to_owned(), value.to_owned()));
+        assert_eq!(read_to_end(on, &topic, 1), expected.into_iter().collect());
+    }
+}
+
+pub(crate) fn an_end_that_is_not_reached_is_an_error_and_not_the_end(on: &impl Fixture) {
+    let topic = on.topic(1);
+    on.append(&topic, &["a"]);
+    let mut reader = on.bus().reader().expect("a reader");
+    reader.assign(&topic, 0, 0).expect("an offset");
+    let mut seen = Vec::new();
+    let missed = bus::catch_up(&mut *reader, &topic, [(0, 2)], Duration::from_millis(300), |record| seen.push(record));
+    assert_eq!(values(&seen), ["a"]);
+    let Err(BusError::Unavailable(why)) = missed else { panic!("{missed:?}") };
+    assert!(why.contains(&topic) && why.contains("offset 1 of 2"), "{why}");
+    assert_eq!(reader.position(&topic, 7), None);
 }
 
 pub(crate) fn what_was_deleted_is_gone_and_said_to_be(on: &impl Fixture) {

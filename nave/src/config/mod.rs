@@ -15,6 +15,7 @@ pub mod said;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -56,7 +57,8 @@ pub struct Config {
 pub struct SimConfig {
     /// Where it shows rules and audit, and takes faults.
     pub listen: SocketAddr,
-    /// The directory for its rules and its memory; empty: in memory, and gone with the process.
+    /// The directory for its rules and its memory. Empty: beside the records of an embedded bus on disk, else in memory, and gone with
+    /// the process.
     pub data: String,
     /// A file of faults and heartbeats; `docs/floodlight-sim.toml` describes each field. Empty: nothing goes wrong.
     pub plan: String,
@@ -173,6 +175,16 @@ pub struct ShutdownConfig {
 }
 
 impl Config {
+    /// The directory of the simulated controller; none where it keeps its tables in memory. With an embedded bus on disk there is one: flows
+    /// outlive the process there, and so must the rules that they stand for.
+    pub fn sim_directory(&self) -> Option<PathBuf> {
+        if !self.sim.data.is_empty() {
+            return Some(PathBuf::from(&self.sim.data));
+        }
+        let data = &self.bus.disk.data;
+        (self.bus.kind == BusKind::Embedded && !data.is_empty()).then(|| Path::new(data).join("floodlight-sim"))
+    }
+
     /// What is so where nobody says anything, for the topologies of `program` on this bus.
     pub fn defaults(program: &Program, bus: BusKind) -> Self {
         let loopback = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));

@@ -39,6 +39,8 @@ use crate::program::Program;
 
 /// Between two looks at how a killed topology ends.
 const LOOK_MS: u64 = 100;
+/// Interval between two attempts to take a topology up while the bus does not answer: each asks for a dozen topics.
+const AGAIN_MS: u64 = 1_000;
 
 /// What a process is told to run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,6 +107,8 @@ pub struct Node {
     judged: BTreeMap<String, Submitted>,
     begun: bool,
     look: Option<MonoTime>,
+    /// When to judge once more, since the bus did not answer.
+    again: Option<MonoTime>,
     take_ups: u32,
     pause: Pause,
 }
@@ -134,6 +138,7 @@ impl Node {
             judged: BTreeMap::new(),
             begun: false,
             look: None,
+            again: None,
             take_ups: 0,
             pause: Pause::default(),
         })
@@ -141,6 +146,7 @@ impl Node {
 
     /// Compares what is wanted of each topology with what this process does.
     fn judge(&mut self) {
+        self.again = None;
         let known = self.control.known().clone();
         let wanted = self.options.wanted.names(&self.program);
         let gone: Vec<String> = self.judged.keys().filter(|name| !known.contains_key(*name)).cloned().collect();
@@ -156,7 +162,12 @@ impl Node {
                 continue;
             }
             match (submitted.wish, self.running.get_mut(&name)) {
-                (Wish::Run, None) => self.try_to_take_up(&submitted),
+                (Wish::Run, None) => {
+                    if !self.try_to_take_up(&submitted) {
+                        self.again = Some(self.clock.mono().plus_ms(AGAIN_MS));
+                        continue;
+                    }
+                }
                 (Wish::Run, Some(running)) => running.submitted_again(&submitted),
                 (Wish::Kill { by }, Some(running)) => {
                     running.drain(by);
@@ -171,15 +182,22 @@ impl Node {
         self.status.follows(known, missing);
     }
 
-    fn try_to_take_up(&mut self, submitted: &Submitted) {
+    /// Takes a topology up, or says why not. False where that may be otherwise the next time.
+    fn try_to_take_up(&mut self, submitted: &Submitted) -> bool {
         let name = &submitted.name;
         let stages: Vec<String> = submitted.stages.iter().map(|stage| stage.name.clone()).collect();
-        let Some(stages) = self.options.wanted.of(name, &stages) else { return };
+        let Some(stages) = self.options.wanted.of(name, &stages) else { return true };
         match self.take_up(submitted, stages) {
             Ok(running) => {
                 tracing::info!(topology = name, stages = running.stages().join(", "), "stages are taken up");
-                self.status.running(name, running.deployment(), running.stages());
+                self.status.running(name, running.deployment(), running.threads());
                 self.running.insert(name.clone(), running);
+                true
+            }
+            Err(problem) if problem.code == Code::NotReady => {
+                tracing::warn!(topology = name, problem.detail, "not taken up yet; trying again");
+                self.status.refuse(name, problem);
+                false
             }
             Err(problem) => {
                 // A topology that others run is no fault of this process; one that it was told to run is.
@@ -190,6 +208,7 @@ impl Node {
                     tracing::error!(topology = name, code, problem.detail, "not taken up");
                 }
                 self.status.refuse(name, problem);
+                true
             }
         }
     }
@@ -266,16 +285,18 @@ impl Part for Node {
             turn.next = turn.next.into_iter().chain(of_it.next).min();
         }
         let now = self.clock.mono();
-        let until = self.look.into_iter().chain(turn.next).min();
+        let until = self.look.into_iter().chain(self.again).chain(turn.next).min();
         let wait = if turn.worked { Duration::ZERO } else { until.map_or(wait, |until| wait.min(until.since(now))) };
         if !self.pause.holds(now) {
             match self.control.poll(wait) {
                 Ok(came) => {
                     self.pause.over();
                     turn.worked |= came;
-                    if came || !self.begun {
+                    if came || !self.begun || self.again.is_some_and(|again| again <= self.clock.mono()) {
                         self.begun = true;
                         self.judge();
+                        // What was taken up has its first turn at once.
+                        turn.worked = true;
                     }
                 }
                 Err(BusError::Unavailable(why)) => {
@@ -286,10 +307,11 @@ impl Part for Node {
             }
         }
         turn.worked |= self.look();
+        self.status.settle();
         if self.running.values().any(Running::has_failed) {
             self.status.fail();
         }
-        turn.next = turn.next.into_iter().chain(self.look).chain(self.pause.until()).min();
+        turn.next = turn.next.into_iter().chain(self.look).chain(self.again).chain(self.pause.until()).min();
         Ok(turn)
     }
 

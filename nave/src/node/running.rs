@@ -46,6 +46,11 @@ impl Running {
         self.stages.iter().map(|stage| stage.name.clone()).collect()
     }
 
+    /// Each stage, with how many threads its lanes have.
+    pub(super) fn threads(&self) -> Vec<(String, usize)> {
+        self.stages.iter().map(|stage| (stage.name.clone(), stage.gauges.len())).collect()
+    }
+
     /// Starts the lanes of a stage on so many threads.
     pub(super) fn start(
         &mut self,

@@ -1,10 +1,22 @@
-//! How a node stands, for those outside: what `/readyz` says, and whether it failed.
+//! How a node stands, for others: what `/readyz` says, and whether it failed.
+//!
+//! | a lane of a stage that runs here | at the start | later |
+//! |---|---|---|
+//! | is live | ready | ready |
+//! | is being taken over | not ready | ready for as long as a lane may be silent, then not ready |
+//! | is not here, and other processes may have it | ready | ready: a northbound names it when it is silent |
+//! | is not here, and there are no other processes | not ready | not ready |
+//! | makes no progress | not ready | not ready |
+//!
+//! The start of a stage is over when its group has assigned lanes to each of its threads, and none of them is being taken over. So lanes can
+//! move between processes while all of them are ready and refuse nothing: a request that comes meanwhile waits in the inbox.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bus::MonoTime;
-use northbound::Waiting;
+use northbound::{Waiting, silence};
+use topology::{Handover, ShardStatus};
 use wire::control::Submitted;
 use wire::{Code, Problem};
 
@@ -12,12 +24,16 @@ use crate::deployment::Deployment;
 
 /// Shared between a node and those who ask for it.
 #[derive(Default)]
-pub struct NodeStatus(Mutex<Inner>);
+pub struct NodeStatus {
+    inner: Mutex<Inner>,
+    /// True where no other process can run lanes: the bus is in this one.
+    is_alone: bool,
+}
 
 #[derive(Default)]
 struct Inner {
-    /// What is run of each topology: the stages in this process.
-    running: BTreeMap<String, (Arc<Deployment>, Vec<String>)>,
+    /// What is run of each topology.
+    running: BTreeMap<String, TakenUp>,
     /// Why a topology is not run here.
     refused: BTreeMap<String, Problem>,
     /// What is wrong with the topics of what runs or is served here.
@@ -31,16 +47,69 @@ struct Inner {
     failed: bool,
 }
 
-impl NodeStatus {
-    fn inner(&self) -> MutexGuard<'_, Inner> {
-        // A thread that panicked while it held this left nothing half done: each change is one insertion.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+/// A topology that runs here.
+struct TakenUp {
+    deployment: Arc<Deployment>,
+    stages: Vec<StageHere>,
+}
+
+/// One of its stages.
+struct StageHere {
+    name: String,
+    /// How many threads its lanes have.
+    threads: usize,
+    /// True once its start is over.
+    is_settled: bool,
+}
+
+impl StageHere {
+    fn settle(&mut self, status: &ShardStatus, is_alone: bool) {
+        let mut lanes = (0..).take(status.lanes()).map(|lane| status.handover(lane));
+        self.is_settled |= status.joined() >= self.threads
+            && lanes.all(|handover| match handover {
+                None => true,
+                Some((Handover::Away, _)) => !is_alone,
+                Some((Handover::Recovering, _)) => false,
+            });
     }
 
-    pub(super) fn running(&self, name: &str, deployment: &Arc<Deployment>, stages: Vec<String>) {
+    /// Each thing that requests to this stage wait for.
+    fn waiting(&self, deployment: &Deployment, now: MonoTime, is_alone: bool) -> Vec<Waiting> {
+        let joined = deployment.status().get(&self.name).map_or(0, |status| status.joined());
+        if joined < self.threads && !is_alone {
+            let line = format!("{}: its group has not assigned lanes to this process yet", self.name);
+            return vec![Waiting::of_topology(deployment.topology().name(), line)];
+        }
+        deployment.waiting(&self.name, now, |handover, since| match handover {
+            Handover::Away => is_alone,
+            Handover::Recovering => !self.is_settled || now.since(since) >= silence::LIMIT,
+        })
+    }
+}
+
+impl NodeStatus {
+    /// Of a process beside which no other can run lanes, since its bus is inside it.
+    pub fn alone() -> Self {
+        Self { is_alone: true, ..Self::default() }
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        // A thread that panicked while it held this left nothing half done: each change is one insertion.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// These stages of a topology run here, each on so many threads.
+    pub(super) fn running(&self, name: &str, deployment: &Arc<Deployment>, stages: Vec<(String, usize)>) {
+        let stages = stages.into_iter().map(|(name, threads)| StageHere { name, threads, is_settled: false });
+        let taken_up = TakenUp { deployment: Arc::clone(deployment), stages: stages.collect() };
         let mut inner = self.inner();
-        inner.running.insert(name.to_owned(), (Arc::clone(deployment), stages));
+        inner.running.insert(name.to_owned(), taken_up);
         inner.refused.remove(name);
+    }
+
+    /// Looks which stages have come to the end of their start.
+    pub(super) fn settle(&self) {
+        self.inner().settle(self.is_alone);
     }
 
     pub(super) fn gone(&self, name: &str) {
@@ -61,7 +130,7 @@ impl NodeStatus {
 
     /// What runs here.
     pub(super) fn deployments(&self) -> Vec<Arc<Deployment>> {
-        self.inner().running.values().map(|(deployment, _)| Arc::clone(deployment)).collect()
+        self.inner().running.values().map(|taken_up| Arc::clone(&taken_up.deployment)).collect()
     }
 
     /// The topics of these topologies are looked at, and of others nothing is known any more.
@@ -85,7 +154,7 @@ impl NodeStatus {
 
     /// From now on no spout of this process emits anything more.
     pub fn drain(&self) {
-        for (deployment, _) in self.inner().running.values() {
+        for TakenUp { deployment, .. } in self.inner().running.values() {
             deployment.status().values().for_each(|status| status.drain());
         }
     }
@@ -106,12 +175,14 @@ impl NodeStatus {
 
     /// What is run here: topologies, and their stages.
     pub fn stages(&self) -> BTreeMap<String, Vec<String>> {
-        self.inner().running.iter().map(|(name, (_, stages))| (name.clone(), stages.clone())).collect()
+        let names = |taken_up: &TakenUp| taken_up.stages.iter().map(|stage| stage.name.clone()).collect();
+        self.inner().running.iter().map(|(name, taken_up)| (name.clone(), names(taken_up))).collect()
     }
 
-    /// Each thing that is waited for. `alone`: no other process runs lanes, so each must be live here.
-    pub fn waiting(&self, now: MonoTime, alone: bool) -> Vec<Waiting> {
-        let inner = self.inner();
+    /// Each thing that requests wait for.
+    pub fn waiting(&self, now: MonoTime) -> Vec<Waiting> {
+        let mut inner = self.inner();
+        inner.settle(self.is_alone);
         if !inner.begun {
             return vec![Waiting::all("the control topic is not followed yet")];
         }
@@ -129,15 +200,21 @@ impl NodeStatus {
             |name: &str, problem: &Problem| inner.refused.get(name).is_some_and(|said| said.code == problem.code);
         let topics = inner.topics.iter().filter(|(name, problem)| !said(name, problem));
         lines.extend(topics.map(|(name, problem)| Waiting::of_topology(name, problem.to_string())));
-        for (deployment, stages) in inner.running.values() {
-            for stage in stages {
-                let waiting = deployment.waiting(stage, now);
-                // Among several processes a lane without an owner here has one elsewhere.
-                lines.extend(
-                    waiting.into_iter().filter(|waiting| alone || !waiting.line.ends_with("no owner in this process")),
-                );
-            }
+        for TakenUp { deployment, stages } in inner.running.values() {
+            lines.extend(stages.iter().flat_map(|stage| stage.waiting(deployment, now, self.is_alone)));
         }
         lines
+    }
+}
+
+impl Inner {
+    fn settle(&mut self, is_alone: bool) {
+        for TakenUp { deployment, stages } in self.running.values_mut() {
+            for stage in stages.iter_mut().filter(|stage| !stage.is_settled) {
+                if let Some(status) = deployment.status().get(&stage.name) {
+                    stage.settle(status, is_alone);
+                }
+            }
+        }
     }
 }

@@ -31,7 +31,7 @@ const LATENESS_SECONDS: [f64; 11] = [0.0001, 0.0005, 0.001, 0.002, 0.005, 0.01, 
 /// What a process is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Purpose {
-    /// True: it submits every topology of its program before it begins, and is the only one that runs them.
+    /// True: it submits every topology of its program before it begins.
     pub submits: bool,
     /// The stages that it runs.
     pub wanted: Wanted,

@@ -1,6 +1,5 @@
 //! How a process is put together.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ use uuid::Uuid;
 use super::Purpose;
 use super::front::Front;
 use super::later::Later;
-use crate::config::{BusKind, Config, SimConfig};
+use crate::config::{BusKind, Config};
 use crate::control;
 use crate::node::crew::{Crew, OnThreads};
 use crate::node::status::NodeStatus;
@@ -61,7 +60,10 @@ impl Parts {
         // A name that no process before or beside this one has: it is a transactional id.
         let process = Uuid::new_v4().simple().to_string();
         let mut edges = Threads::default();
-        let (speaker, plan) = speaker(&config.sim)?;
+        // Whoever runs everything runs a spoke only where no other process does; whoever was told to run one runs it.
+        let stands_by = purpose.submits;
+        // Its directory belongs to the one process that simulates.
+        let (speaker, plan) = if purpose.simulates { speaker(config)? } else { (SpeakerHandle::new(), None) };
         if purpose.simulates {
             if !purpose.submits {
                 // A fault asks for it: a process of its own dies as it would by `kill -9`.
@@ -82,7 +84,8 @@ impl Parts {
                 Ok(Box::new(part) as Box<dyn Part>)
             };
             let of = Arc::clone(&bus);
-            let make = move || Ok(Box::new(Later::new(of, topic, Box::new(join))) as Box<dyn Part>);
+            let later = move || Later::new(of, topic, Box::new(join)).standing_by(stands_by);
+            let make = move || Ok(Box::new(later()) as Box<dyn Part>);
             edges.spawn("speaker", Arc::clone(&clock), Box::new(make))?;
         }
         for (service, make) in program.spokes().filter(|(service, _)| purpose.spokes.contains(*service)) {
@@ -91,10 +94,14 @@ impl Parts {
             let (topic, named) = (topics.spoke(service), service.clone());
             let join = move || make().join(&*of, &topics, &named, &member);
             let of = Arc::clone(&bus);
-            let later = move || Ok(Box::new(Later::new(of, topic, Box::new(join))) as Box<dyn Part>);
-            edges.spawn(service, Arc::clone(&clock), Box::new(later))?;
+            let later = move || Later::new(of, topic, Box::new(join)).standing_by(stands_by);
+            let make = move || Ok(Box::new(later()) as Box<dyn Part>);
+            edges.spawn(service, Arc::clone(&clock), Box::new(make))?;
         }
-        let status = Arc::new(NodeStatus::default());
+        let status = Arc::new(match config.bus.kind {
+            BusKind::Embedded => NodeStatus::alone(),
+            BusKind::Kafka => NodeStatus::default(),
+        });
         let mut node = Threads::default();
         let layouts = config.topologies.clone();
         let serves = if purpose.northbound { Serves::Everything } else { Serves::Nothing };
@@ -125,17 +132,17 @@ impl Parts {
 }
 
 /// The simulated controller as it is configured, and what is to go wrong with it.
-fn speaker(config: &SimConfig) -> anyhow::Result<(SpeakerHandle, Option<FaultPlan>)> {
-    let speaker = if config.data.is_empty() {
-        SpeakerHandle::new()
-    } else {
-        SpeakerHandle::open(Path::new(&config.data)).with_context(|| format!("sim.data: {}", config.data))?
+fn speaker(config: &Config) -> anyhow::Result<(SpeakerHandle, Option<FaultPlan>)> {
+    let speaker = match config.sim_directory() {
+        None => SpeakerHandle::new(),
+        Some(data) => SpeakerHandle::open(&data).with_context(|| format!("sim.data: {}", data.display()))?,
     };
-    if config.plan.is_empty() {
+    let plan = &config.sim.plan;
+    if plan.is_empty() {
         return Ok((speaker, None));
     }
-    let of = || format!("sim.plan: {}", config.plan);
-    let text = std::fs::read_to_string(&config.plan).with_context(of)?;
+    let of = || format!("sim.plan: {plan}");
+    let text = std::fs::read_to_string(plan).with_context(of)?;
     let plan = FaultPlan::from_toml(&text).with_context(of)?;
     speaker.apply(&plan).with_context(of)?;
     Ok((speaker, Some(plan)))

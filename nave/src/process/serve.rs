@@ -89,10 +89,10 @@ impl Server<'_> {
 
     /// What requests have to wait for, and lanes.
     fn waiting(&self, parts: &Parts) -> Waits {
-        let (status, clock, alone) = (Arc::clone(&parts.status), Arc::clone(&self.clock), self.purpose.submits);
+        let (status, clock) = (Arc::clone(&parts.status), Arc::clone(&self.clock));
         let front = parts.front.as_ref().map(|front| front.waiting(&status));
         Arc::new(move || {
-            let mut waiting = status.waiting(clock.mono(), alone);
+            let mut waiting = status.waiting(clock.mono());
             waiting.extend(front.iter().flat_map(|waiting| waiting()));
             waiting
         })

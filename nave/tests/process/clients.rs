@@ -60,6 +60,15 @@ const PATIENCE_MS: u64 = 120_000;
 /// Between two tries: one that asks again at once makes a busy system busier.
 const PAUSE: Duration = Duration::from_millis(20);
 
+/// A pause takes a second or two, and as long as it lasts on a busy machine: longer than a step of a flow may take by default.
+/// Deadlines are what an operator sets by the pauses that there are. An attempt, a call, a step and a request, in milliseconds.
+pub(crate) const PATIENT: [(&str, u64); 4] = [
+    ("worker-speaker.timeout_ms", 3_000),
+    ("flows.call_ms", 10_000),
+    ("flows.step_ms", 12_000),
+    ("flows.request_ms", 60_000),
+];
+
 /// What clients asked for, and what each was told: status and body.
 pub(crate) type Answers = BTreeMap<usize, (u16, Value)>;
 
@@ -81,6 +90,22 @@ pub(crate) fn ask(northbounds: &[&Part], n: usize, length: u32) -> (u16, Value) 
         std::thread::park_timeout(PAUSE);
     }
     panic!("flow-{n} has no answer after {attempt} tries in {PATIENCE_MS} ms; the last: {last:?}");
+}
+
+/// Asks for a flow once, of the first northbound that listens, as a load balancer does that repeats what has a key: whatever it says is the
+/// answer.
+pub(crate) fn ask_who_listens(northbounds: impl Fn() -> Vec<Arc<Up>>, n: usize, length: u32) -> (u16, Value) {
+    let body = json!({"flowid": format!("flow-{n}"), "length": length});
+    for attempt in 0..1_000 {
+        let listening = northbounds();
+        let northbound = &listening[(n + attempt) % listening.len()];
+        match northbound.post_where_it_listens("/flow", &body, &format!("key-{n}")) {
+            Ok(Some(answer)) => return answer,
+            Ok(None) => {}
+            Err(fault) => panic!("flow-{n}: {fault}"),
+        }
+    }
+    panic!("flow-{n}: no northbound listens")
 }
 
 /// Waits until nothing lives any more.

@@ -9,6 +9,8 @@ use super::{Up, nave};
 pub(crate) struct Site {
     /// What every process of it is told.
     place: Vec<String>,
+    /// What those are told that submit.
+    settings: Vec<String>,
     /// Rules and memory of the simulated controller outlive its process, as those of switches do.
     sim_dir: TempDir,
 }
@@ -19,10 +21,11 @@ impl Site {
         let (prefix, copies) =
             (format!("t{}", uuid::Uuid::new_v4().simple()), format!("bus.kafka.replication={copies}"));
         let place = ["--bus", "kafka", "--brokers", brokers, "--prefix", &prefix, "--set", &copies];
-        let set = settings.iter().map(|(path, ms)| format!("--set=topologies.flows.settings.{path}={ms}"));
-        let submit = nave(&["submit", "flows"]).args(place).args(set).output().expect("the binary starts");
+        let set = |(path, ms): &(&str, u64)| format!("--set=topologies.flows.settings.{path}={ms}");
+        let settings: Vec<String> = settings.iter().map(set).collect();
+        let submit = nave(&["submit", "flows"]).args(place).args(&settings).output().expect("the binary starts");
         assert!(submit.status.success(), "{}", String::from_utf8_lossy(&submit.stderr));
-        Self { place: place.map(str::to_owned).to_vec(), sim_dir: TempDir::new().expect("a folder") }
+        Self { place: place.map(str::to_owned).to_vec(), settings, sim_dir: TempDir::new().expect("a folder") }
     }
 
     /// What its topics are called.
@@ -33,13 +36,32 @@ impl Site {
 
     /// Starts a process of it.
     pub(crate) fn run(&self, role: &str) -> Up {
-        let any = "127.0.0.1:0";
-        let mut args = vec!["run", "--role", role, "--rest", any, "--sim", any, "--health", any];
-        args.extend(self.place.iter().map(String::as_str));
+        self.run_all(&[role])
+    }
+
+    /// Starts a process with several roles.
+    pub(crate) fn run_all(&self, roles: &[&str]) -> Up {
+        let mut args = vec!["run"];
+        args.extend(roles.iter().flat_map(|role| ["--role", role]));
         let dir = format!("sim.data={}", self.sim_dir.path().display());
-        if role == "floodlight-sim" {
+        if roles.contains(&"floodlight-sim") {
             args.extend(["--set", &dir]);
         }
+        self.start(args)
+    }
+
+    /// Starts a process that submits and runs everything, with these arguments besides.
+    pub(crate) fn up(&self, more: &[&str]) -> Up {
+        let mut args = vec!["up"];
+        args.extend(self.settings.iter().map(String::as_str));
+        args.extend(more);
+        self.start(args)
+    }
+
+    fn start<'a>(&'a self, mut args: Vec<&'a str>) -> Up {
+        let any = "127.0.0.1:0";
+        args.extend(["--rest", any, "--sim", any, "--health", any]);
+        args.extend(self.place.iter().map(String::as_str));
         Up::start(&args)
     }
 }

@@ -15,9 +15,9 @@ const LOOK_MS: u64 = 100;
 const SETTLED_MS: u64 = 10_000;
 /// So many records are read at one look; more wait for the next, which then comes at once.
 const TAKEN: usize = 4_096;
-/// A read of what is known to be there waits for it as long as the bus may lag, and so often in a row in vain.
+/// Maximum number of polls in a row that bring nothing while a snapshot is read; each waits as long as the bus may lag.
 const WAITS: u32 = 20;
-/// After so many waits in vain a topic is taken for read, where its last record may not be visible.
+/// The same for lanes that are only followed.
 const SILENCE: u32 = 3;
 
 /// The snapshots of a stage, lane by lane.
@@ -70,7 +70,8 @@ impl Heir {
             }
         }
         let mut silent = 0;
-        while ends.iter().any(|(lane, end)| self.images[lane].next < *end) && silent < SILENCE {
+        self.begin()?;
+        while ends.iter().any(|(lane, end)| !self.has_reached(*lane, *end)) && silent < SILENCE {
             self.begin()?;
             silent = if self.read(self.bus.lag())? == 0 { silent + 1 } else { 0 };
         }
@@ -119,17 +120,22 @@ impl Heir {
     /// Where it cannot be read now. What was read is kept.
     pub(super) fn take(&mut self, lane: u32, position: Option<u64>) -> Result<Image, BusError> {
         let Bounds { low, end } = self.bus.bounds(&self.topic, lane)?;
-        let image = self.images.entry(lane).or_default();
-        // The last record of a partition is not always visible: a transaction ends with a mark of its own. So the snapshot that is looked
-        // for tells the end where it is known, and silence where it is not.
-        let is_read =
-            |image: &Image| low == end || (position.is_some() && image.covers() == position) || image.next >= end;
-        if !is_read(image) {
+        self.images.entry(lane).or_default();
+        let is_read = |heir: &Self| {
+            let covers = heir.images.get(&lane).and_then(Image::covers);
+            low == end || (position.is_some() && covers == position) || heir.has_reached(lane, end)
+        };
+        if !is_read(self) {
             self.begin()?;
         }
         let mut silent = 0;
-        while self.images.get(&lane).is_some_and(|image| !is_read(image)) && silent < WAITS {
+        while !is_read(self) && silent < WAITS {
             silent = if self.read(self.bus.lag())? == 0 { silent + 1 } else { 0 };
+            if silent == 1 {
+                // A reader knows the end that a partition had when it was assigned, and this one may have been long ago.
+                self.read.remove(&lane);
+                self.begin()?;
+            }
         }
         self.dropped(lane);
         Ok(self.images.remove(&lane).unwrap_or_default())
@@ -140,6 +146,13 @@ impl Heir {
         self.images.insert(lane, Image::default());
         self.read.remove(&lane);
         self.take(lane, position)
+    }
+
+    /// True where every record of the lane below `end` was read. The last offset need not have one: a transaction ends with a marker.
+    fn has_reached(&self, lane: u32, end: u64) -> bool {
+        // The reader still has the position of a lane that is to be read anew.
+        let reader = self.reader.as_ref().filter(|_| self.read.contains(&lane));
+        reader.and_then(|reader| reader.position(&self.topic, lane)).is_some_and(|position| position >= end)
     }
 
     /// Reads all that it follows, each from where it was read to.

@@ -143,6 +143,8 @@ pub struct Shard {
     owned: BTreeMap<u32, Owned>,
     pending: Pending,
     arrivals: Vec<Arrival>,
+    /// True once its group has decided which lanes it has.
+    joined: bool,
     /// Records that came and were not handled yet, at most [`ShardOptions::MAX_RECORDS`]: the batch was full, an inbox downstream is, or
     /// a commit is being tried again, which must be what was tried.
     waiting: VecDeque<Record>,
@@ -212,6 +214,7 @@ impl Shard {
             owned: BTreeMap::new(),
             pending: Pending::default(),
             arrivals: Vec::new(),
+            joined: false,
             waiting: VecDeque::new(),
             pressure,
             claims: 0,
@@ -286,7 +289,7 @@ impl Shard {
         }
         let lane = self.topology.lane(&self.options.topics, &self.options.stage, partition);
         let now = self.clock.mono();
-        self.status.set(partition, ShardStatus::RECOVERING);
+        self.status.set(partition, ShardStatus::RECOVERING, now);
         self.owned.insert(
             partition,
             Owned {
@@ -320,7 +323,7 @@ impl Shard {
         for partition in partitions {
             if let Some(mut owned) = self.owned.remove(partition) {
                 owned.lane.cleanup();
-                self.status.set(*partition, ShardStatus::AWAY);
+                self.status.set(*partition, ShardStatus::AWAY, self.clock.mono());
                 if self.options.upkeep.warm && owned.lane.saved().is_some() {
                     self.heir.follow(*partition);
                 } else {
@@ -399,7 +402,7 @@ impl Shard {
         {
             owned.phase = Phase::Live;
             owned.timers.go_live(record.time, now);
-            self.status.set(record.partition, ShardStatus::LIVE);
+            self.status.set(record.partition, ShardStatus::LIVE, now);
             tracing::info!(stage = %self.options.stage, lane = record.partition, offset = record.offset, "lane is live");
         }
         self.decided(record.partition, effects, origin);
@@ -607,6 +610,10 @@ impl Part for Shard {
             self.arrive(arrival)?;
         }
         self.arrivals = arrivals;
+        if !self.joined && self.member.has_joined() {
+            self.joined = true;
+            self.status.join();
+        }
         match polled {
             Ok(()) => {}
             Err(BusError::Unavailable(reason)) => {
@@ -643,7 +650,7 @@ impl Part for Shard {
         self.release_notes(&lanes);
         for (lane, owned) in &mut self.owned {
             owned.lane.cleanup();
-            self.status.set(*lane, ShardStatus::AWAY);
+            self.status.set(*lane, ShardStatus::AWAY, self.clock.mono());
         }
         if let Err(error) = self.member.leave() {
             left.push(format!(

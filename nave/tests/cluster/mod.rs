@@ -1,0 +1,203 @@
+//! A bus with processes on it, in virtual time.
+#![expect(dead_code, reason = "each test file uses some of it")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bus::{Bus, BusError, Clock, Embedded, EmbeddedOptions, ManualClock, Outgoing, Part, Reader, Record, Turn};
+use floodlight_sim::{SpeakerHandle, SpeakerPart};
+use nave::config::{BusKind, Layout};
+use nave::control::{self, ControlReader};
+use nave::node::crew::{Crew, InTurn};
+use nave::node::status::NodeStatus;
+use nave::node::{Node, NodeOptions, Wanted};
+use nave::program::Program;
+use nave::submission::{self, Change};
+use serde_json::json;
+use topology::driver::Virtual;
+use topology::{Topology, Upkeep};
+use wire::control::{Submitted, Wish};
+use wire::topics::Topics;
+use wire::{Code, Envelope, Kind, OperationId, Problem};
+
+/// A bus with processes on it.
+pub(crate) struct Cluster {
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) bus: Embedded,
+    pub(crate) topics: Topics,
+    /// None where the process has ended.
+    nodes: Vec<(Option<Box<Node>>, Arc<NodeStatus>)>,
+    pub(crate) speaker: SpeakerHandle,
+    part: Option<SpeakerPart>,
+    turns: Virtual,
+}
+
+impl Cluster {
+    pub(crate) fn new() -> Self {
+        let clock = Arc::new(ManualClock::default());
+        let options = EmbeddedOptions { keep_bytes: None, offset_gaps: true, ..EmbeddedOptions::default() };
+        let bus = Embedded::open(Arc::clone(&clock) as Arc<dyn Clock>, options);
+        let turns = Virtual::new(Arc::clone(&clock), 7);
+        let speaker = SpeakerHandle::new();
+        Self { clock, bus, topics: Topics::default(), nodes: Vec::new(), speaker, part: None, turns }
+    }
+
+    pub(crate) fn submit(&self, topology: &Topology) -> Result<Change, Problem> {
+        submission::submit(&self.bus, &self.topics, topology, self.clock.wall(), false).map(|(_, change)| change)
+    }
+
+    /// Starts a process; its number.
+    pub(crate) fn start(&mut self, program: &Program, wanted: Wanted) -> usize {
+        self.start_on(Arc::new(self.bus.clone()), program, wanted)
+    }
+
+    /// The same on the bus as that process sees it.
+    pub(crate) fn start_on(&mut self, bus: Arc<dyn Bus>, program: &Program, wanted: Wanted) -> usize {
+        let status = Arc::new(NodeStatus::default());
+        let options = NodeOptions {
+            topics: self.topics.clone(),
+            wanted,
+            process: format!("process-{}", self.nodes.len()),
+            threads: Box::new(|_, _| 1),
+            upkeep: Upkeep::default(),
+            lanes_end: Duration::from_secs(6),
+        };
+        let crew = Box::new(|| Box::<InTurn>::default() as Box<dyn Crew>);
+        let node = Node::open(bus, program.clone(), options, crew, Arc::clone(&status)).unwrap();
+        self.nodes.push((Some(Box::new(node)), status));
+        self.nodes.len() - 1
+    }
+
+    /// Ends a process in order.
+    pub(crate) fn stop(&mut self, node: usize) {
+        let node = self.nodes[node].0.take().expect("it runs");
+        assert_eq!(Part::stop(node), [""; 0]);
+    }
+
+    /// Ends a process as `kill -9` does: its members are silent until their session is over.
+    pub(crate) fn crash(&mut self, node: usize) {
+        drop(self.nodes[node].0.take().expect("it runs"));
+    }
+
+    /// The processes that run.
+    pub(crate) fn running(&self) -> Vec<usize> {
+        (0..self.nodes.len()).filter(|node| self.nodes[*node].0.is_some()).collect()
+    }
+
+    pub(crate) fn start_speaker(&mut self) {
+        let topic = self.topics.spoke("speaker");
+        self.part = Some(SpeakerPart::join(&self.bus, &topic, "speaker-0", self.speaker.clone()).unwrap());
+    }
+
+    pub(crate) fn run_ms(&mut self, ms: u64) {
+        self.run_watched(ms, &[]);
+    }
+
+    /// The same; what any of these processes waited for meanwhile, in the middle of any takeover.
+    pub(crate) fn run_watched(&mut self, ms: u64, ready: &[usize]) -> BTreeSet<String> {
+        let until = self.clock.mono().plus_ms(ms);
+        let of = ready.iter().map(|node| (*node, Arc::clone(&self.nodes[*node].1))).collect();
+        let mut watch = Watch { of, clock: Arc::clone(&self.clock), lines: BTreeSet::new() };
+        let mut parts: Vec<&mut dyn Part> =
+            self.nodes.iter_mut().filter_map(|(node, _)| Some(&mut **node.as_mut()? as &mut dyn Part)).collect();
+        parts.extend(self.part.as_mut().map(|part| part as &mut dyn Part));
+        parts.push(&mut watch);
+        self.turns.run(&mut parts, until);
+        self.clock.advance_to(until);
+        watch.lines
+    }
+
+    /// Why a process is not ready; empty where it is.
+    pub(crate) fn waiting(&self, node: usize) -> Vec<String> {
+        self.nodes[node].1.waiting(self.clock.mono()).iter().map(ToString::to_string).collect()
+    }
+
+    pub(crate) fn stages(&self, node: usize) -> BTreeMap<String, Vec<String>> {
+        self.nodes[node].1.stages()
+    }
+
+    pub(crate) fn refused(&self, node: usize, name: &str) -> Option<Code> {
+        self.nodes[node].1.refused().get(name).map(|problem| problem.code)
+    }
+
+    pub(crate) fn known(&self) -> BTreeMap<String, Submitted> {
+        let mut reader = ControlReader::open(&self.bus, &self.topics).unwrap();
+        reader.catch_up(&self.bus).unwrap();
+        reader.known().clone()
+    }
+
+    pub(crate) fn kill(&self, name: &str, wait_ms: u64) {
+        let mut submitted = self.known().remove(name).expect("it was submitted");
+        submitted.wish = Wish::Kill { by: self.clock.wall().plus_ms(wait_ms) };
+        control::write(&self.bus, &self.topics, &submitted).unwrap();
+    }
+
+    /// Asks for a flow, past every northbound.
+    pub(crate) fn ask(&self, flow: &str) {
+        let mut envelope = Envelope::new(Kind::Request, flow, "/test");
+        envelope.operation = Some(OperationId::new(flow).unwrap());
+        let body = json!({"workflow": "create-flow", "request": {"flowid": flow, "length": 3}}).to_string();
+        let record = Outgoing::keyed(&self.topics.inbox("flows", "hub"), flow.to_owned(), body).with(&envelope);
+        self.bus.writer("test").unwrap().append(&[record]).unwrap();
+    }
+
+    /// How the operations were answered: `done`, `failed`.
+    pub(crate) fn answers(&self) -> Vec<String> {
+        let topic = self.topics.egress("flows", "hub");
+        let mut reader: Box<dyn Reader> = self.bus.reader().unwrap();
+        for partition in 0..self.bus.topic(&topic).unwrap().unwrap().partitions {
+            reader.assign(&topic, partition, 0).unwrap();
+        }
+        let mut records: Vec<Record> = Vec::new();
+        reader.poll(usize::MAX, Duration::ZERO, &mut records).unwrap();
+        let outcome = |record: &Record| {
+            let body: serde_json::Value = serde_json::from_slice(&record.value).unwrap();
+            body["outcome"].as_str().unwrap().to_owned()
+        };
+        records.iter().map(outcome).collect()
+    }
+}
+
+pub(crate) fn program() -> Program {
+    Program::of([]).unwrap().with_flows().unwrap()
+}
+
+pub(crate) fn flow_topology(apart: bool) -> Topology {
+    let program = program();
+    let code = program.topology("flows").unwrap();
+    Layout { apart, ..Layout::of(code, BusKind::Embedded) }.apply(code).unwrap()
+}
+
+pub(crate) fn stages(names: &[&str]) -> Wanted {
+    Wanted::Stages(names.iter().map(|name| ("flows".to_owned(), (*name).to_owned())).collect())
+}
+
+pub(crate) fn has_live_lanes(cluster: &Cluster, node: usize) -> bool {
+    !cluster.stages(node).is_empty() && cluster.waiting(node).is_empty()
+}
+
+/// Looks in each round at what processes wait for.
+struct Watch {
+    of: Vec<(usize, Arc<NodeStatus>)>,
+    clock: Arc<ManualClock>,
+    lines: BTreeSet<String>,
+}
+
+impl Part for Watch {
+    fn name(&self) -> &'static str {
+        "watch"
+    }
+
+    fn turn(&mut self, _: Duration) -> Result<Turn, BusError> {
+        for (node, status) in &self.of {
+            let waiting = status.waiting(self.clock.mono());
+            self.lines.extend(waiting.iter().map(|waiting| format!("process {node}: {waiting}")));
+        }
+        Ok(Turn { worked: false, next: None })
+    }
+
+    fn stop(self: Box<Self>) -> Vec<String> {
+        Vec::new()
+    }
+}

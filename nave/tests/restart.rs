@@ -1,0 +1,88 @@
+//! `nave up --data DIR` is started again in its directory: after its topology was killed, and with flows that stand.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod process;
+
+use std::time::Duration;
+
+use bus::Clock;
+use nave::clock::SystemClock;
+use process::Up;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// A machine that is busy with other tests takes some seconds for what takes a tenth of one.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn up_in(dir: &TempDir) -> Up {
+    let any = "127.0.0.1:0";
+    Up::start(&["up", "--rest", any, "--admin", any, "--data", dir.path().to_str().unwrap()])
+}
+
+/// Asks until `done` is true of the answer.
+fn until(up: &Up, path: &str, done: impl Fn(&Value) -> bool) {
+    let clock = SystemClock::default();
+    let begun = clock.mono();
+    loop {
+        let (_, body) = up.get(path);
+        if done(&body) {
+            return;
+        }
+        assert!(clock.mono().since(begun) < PATIENCE, "GET {path} still says {body}");
+    }
+}
+
+#[test]
+fn a_directory_can_be_used_after_its_topology_was_killed() {
+    let dir = TempDir::new().unwrap();
+    let flow = |name: &str| json!({"flowid": name, "length": 2});
+    for round in 0..2 {
+        let up = up_in(&dir);
+        assert_eq!(up.post("/flow", &flow(&format!("round-{round}")), &[]).0, 201, "round {round}");
+        let (status, told) = up.delete_at("REST", "/v1/topologies/flows?wait_ms=10000");
+        assert_eq!(status, 202, "{told}");
+        until(&up, "/v1/topologies", |body| body["topologies"] == json!([]));
+        until(&up, "/readyz", |body| body.to_string().contains("topology `flows` is not submitted"));
+        assert!(up.interrupt().contains("nothing was left undone"));
+    }
+    let up = up_in(&dir);
+    let stand: Vec<Value> = up.get("/v1/flows").1["flows"].as_array().unwrap().clone();
+    assert_eq!(stand.len(), 2, "the topics were kept, and the topology goes on from them: {stand:?}");
+}
+
+/// The flows that the REST interface shows, and the flows of the rules on a switch.
+fn flows_and_rules(up: &Up) -> (Vec<String>, Vec<String>) {
+    let names = |list: &[Value], field: &str| -> Vec<String> {
+        let mut names: Vec<String> = list.iter().map(|one| one[field].as_str().unwrap().to_owned()).collect();
+        names.sort_unstable();
+        names
+    };
+    let shown = up.get("/v1/flows").1;
+    (names(shown["flows"].as_array().unwrap(), "flowid"), names(&up.rules("of:01"), "flow"))
+}
+
+#[test]
+fn flows_and_rules_agree_after_a_restart_and_an_old_flow_can_be_removed() {
+    let dir = TempDir::new().unwrap();
+    let both = || {
+        let names = vec!["first".to_owned(), "second".to_owned()];
+        (names.clone(), names)
+    };
+    let up = up_in(&dir);
+    for flow in ["first", "second"] {
+        assert_eq!(up.post("/flow", &json!({"flowid": flow, "length": 3}), &[]).0, 201);
+    }
+    assert_eq!(flows_and_rules(&up), both());
+    assert!(up.interrupt().contains("nothing was left undone"));
+    let up = up_in(&dir);
+    assert_eq!(flows_and_rules(&up), both(), "after a stop in order");
+    up.kill();
+    let up = up_in(&dir);
+    assert_eq!(flows_and_rules(&up), both(), "after a kill");
+    let (status, kept) = up.post("/flow", &json!({"flowid": "second", "length": 3}), &[]);
+    assert_eq!(status, 200, "it stands: {kept}");
+    let (status, gone) = up.delete_at("REST", "/v1/flows/first");
+    assert_eq!((status, &gone["removed"]), (200, &json!(3)), "{gone}");
+    assert_eq!(flows_and_rules(&up), (vec!["second".to_owned()], vec!["second".to_owned()]));
+    assert_eq!(up.rules("of:03").len(), 1);
+}
