@@ -64,8 +64,8 @@ codes! {
     CannotBuild = "NAVE-0031", "the topology cannot be built";
     /// A topic is not as the topology needs it.
     WrongTopic = "NAVE-0032", "a topic is not as the topology needs it";
-    /// The code of a process has another graph than the topology that was submitted.
-    OtherGraph = "NAVE-0033", "the code has another graph than what was submitted";
+    /// The code of a process lacks a part of the topology that was submitted.
+    OtherGraph = "NAVE-0033", "the code lacks a part of the topology that was submitted";
     /// A submission would change what is fixed for the life of a topology's topics.
     FixedForLife = "NAVE-0034", "what was submitted cannot be changed in this way";
     /// The name belongs to a topology that is being killed.

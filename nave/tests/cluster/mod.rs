@@ -71,8 +71,12 @@ impl Cluster {
 
     /// Ends a process in order.
     pub(crate) fn stop(&mut self, node: usize) {
-        let node = self.nodes[node].0.take().expect("it runs");
-        assert_eq!(Part::stop(node), [""; 0]);
+        assert_eq!(self.stop_amid_work(node), [""; 0]);
+    }
+
+    /// The same; what it leaves undone.
+    pub(crate) fn stop_amid_work(&mut self, node: usize) -> Vec<String> {
+        Part::stop(self.nodes[node].0.take().expect("it runs"))
     }
 
     /// Ends a process as `kill -9` does: its members are silent until their session is over.

@@ -1,0 +1,262 @@
+//! A topology with operations that run, and the next build of it: it goes on with them, or holds their lanes and changes nothing.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod cluster;
+
+use std::time::Duration;
+
+use bus::{Bus, Outgoing};
+use cluster::Cluster;
+use hub::Saved;
+use nave::node::Wanted;
+use nave::prelude::*;
+use nave::program::Program;
+use nave::serde_json::{self, json};
+use nave::submission::Change;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use topology::{BuildErrors, Settings, Topology};
+use wire::{Envelope, Kind};
+use workers::{WorkerBolt, WorkerSettings};
+
+states! {
+    /// Where an order stands.
+    enum OrderState { New = "-", Packing = "packing", Paying = "paying", Over = "over" }
+}
+use OrderState::{New, Over, Packing, Paying};
+
+/// What each build is: the workflow's version, whether it has a field that version 1 did not have, and whether it calls the bank.
+trait Build: 'static {
+    const VERSION: u32;
+    type Body: Serialize + DeserializeOwned + Default + Clone + 'static;
+    const CALLS_BANK: bool = false;
+    fn migrate(from: u32, _: Saved) -> Result<Saved, String> {
+        Err(format!("nothing is known of version {from}"))
+    }
+}
+#[derive(Serialize, Deserialize, Default, Clone)]
+struct Item {
+    item: String,
+}
+
+#[derive(Serialize, Deserialize, Default, Clone)]
+struct Priced {
+    item: String,
+    price: u32,
+}
+
+struct First;
+impl Build for First {
+    const VERSION: u32 = 1;
+    type Body = Item;
+}
+
+/// A field more, and nobody thought of what runs.
+struct Careless;
+impl Build for Careless {
+    const VERSION: u32 = 1;
+    type Body = Priced;
+}
+
+struct Careful;
+impl Build for Careful {
+    const VERSION: u32 = 2;
+    type Body = Priced;
+    const CALLS_BANK: bool = true;
+    fn migrate(_: u32, mut saved: Saved) -> Result<Saved, String> {
+        saved.body["price"] = json!(7);
+        Ok(saved)
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(transparent)]
+struct Order<B: Build>(B::Body);
+
+fn call(service: &'static str, tag: u32) -> StepSpec {
+    let calls = vec![CallSpec {
+        tag,
+        service,
+        key: "k".into(),
+        what: format!("ask the {service}"),
+        body: "null".into(),
+        within_ms: 3_600_000,
+        undo: None,
+        swallow: false,
+    }];
+    StepSpec { name: "ask", mode: Mode::AtOnce, barrier: Barrier::All, within_ms: 3_600_000, calls }
+}
+
+impl<B: Build> Workflow for Order<B> {
+    const NAME: &'static str = "order";
+    const VERSION: u32 = B::VERSION;
+    type State = OrderState;
+    type Request = String;
+    type Lane = ();
+
+    fn migrate(from: u32, saved: Saved) -> Result<Saved, String> {
+        B::migrate(from, saved)
+    }
+
+    fn begin(_: &OperationId, _: &str, _: String) -> Result<Self, Problem> {
+        Ok(Self(B::Body::default()))
+    }
+
+    fn on(&mut self, state: OrderState, event: &Event, fx: &mut Fx<'_, Self>) -> Result<OrderState, Illegal> {
+        Ok(match (state, event) {
+            (New, Event::Requested) => {
+                fx.step(call("shop", 1));
+                Packing
+            }
+            (Packing, Event::AllReplied) if B::CALLS_BANK => {
+                fx.step(call("bank", 2));
+                Paying
+            }
+            (Packing | Paying, Event::AllReplied) => {
+                fx.answer(Answer::Done(json!("sent")));
+                fx.end();
+                Over
+            }
+            (Packing | Paying, Event::Replied { .. }) => state,
+            (New | Packing | Paying | Over, _) => return Err(Illegal),
+        })
+    }
+}
+
+fn orders<B: Build>() -> Result<Topology, BuildErrors> {
+    let services: &[&'static str] = if B::CALLS_BANK { &["shop", "bank"] } else { &["shop"] };
+    // One attempt that waits for long: a call that is sent twice was decided twice.
+    let patient = WorkerSettings { attempts: 1, timeout_ms: 3_000_000, ..WorkerSettings::default() };
+    let with = |settings: Settings, service: &&str| settings.with(&WorkerBolt::settings_name(service), &patient);
+    let settings = services.iter().fold(Settings::default(), with);
+    nave::hub_and_spokes::<Order<B>>("orders", services)?.with_settings(&settings)
+}
+
+struct World {
+    cluster: Cluster,
+    inbox: String,
+}
+
+impl World {
+    fn new() -> Self {
+        let cluster = Cluster::new();
+        let inbox = cluster.topics.inbox("orders", &orders::<First>().unwrap().workflows()[0].stage);
+        Self { cluster, inbox }
+    }
+
+    /// Submits what this build is, and starts a process with it.
+    fn start<B: Build>(&mut self) -> (Change, usize) {
+        let program = Program::of([orders::<B> as fn() -> _]).unwrap();
+        let change = self.cluster.submit(program.topology("orders").unwrap()).unwrap();
+        let process = self.cluster.start(&program, Wanted::Everything);
+        self.cluster.run_ms(15_000);
+        (change, process)
+    }
+
+    fn append(&self, topic: &str, key: &str, body: String, envelope: &Envelope) {
+        let record = Outgoing::keyed(topic, key.to_owned(), body).with(envelope);
+        self.cluster.bus.writer("test").unwrap().append(&[record]).unwrap();
+    }
+
+    fn order(&self, name: &str) {
+        let mut envelope = Envelope::new(Kind::Request, name, "/test");
+        envelope.operation = Some(OperationId::new(name).unwrap());
+        self.append(&self.inbox, name, json!({"workflow": "order", "request": "tea"}).to_string(), &envelope);
+    }
+
+    fn records(&self, topic: &str) -> Vec<bus::Record> {
+        let mut reader = self.cluster.bus.reader().unwrap();
+        for partition in 0..self.cluster.bus.topic(topic).unwrap().unwrap().partitions {
+            reader.assign(topic, partition, self.cluster.bus.bounds(topic, partition).unwrap().low).unwrap();
+        }
+        let mut records = Vec::new();
+        reader.poll(100_000, Duration::ZERO, &mut records).unwrap();
+        records
+    }
+
+    /// The operations that a service was asked for, each as often as it was.
+    fn asked(&self, service: &str) -> Vec<String> {
+        let calls = self.records(&self.cluster.topics.spoke(service));
+        let of = |call: &bus::Record| call.headers.envelope().unwrap().operation.unwrap().to_string();
+        let mut asked: Vec<String> = calls.iter().map(of).collect();
+        asked.sort();
+        asked
+    }
+
+    /// The service answers its first call of each of these operations.
+    fn reply(&mut self, service: &str, operations: &[String]) {
+        let calls = self.records(&self.cluster.topics.spoke(service));
+        for operation in operations {
+            let of = |call: &&bus::Record| call.headers.envelope().unwrap().operation.unwrap().as_str() == operation;
+            let call = calls.iter().find(of).unwrap().headers.envelope().unwrap();
+            let reply = Envelope {
+                operation: call.operation.clone(),
+                call: call.call.clone(),
+                causation: Some(call.id.clone()),
+                ..Envelope::new(Kind::Reply, format!("reply-{}", call.id), "/test")
+            };
+            let (topic, partition) = (call.reply_to.clone().unwrap(), call.reply_partition.unwrap());
+            let record = Outgoing::keyed(&topic, "k", "null").to(partition).with(&reply);
+            self.cluster.bus.writer("test").unwrap().append(&[record]).unwrap();
+        }
+        self.cluster.run_ms(5_000);
+    }
+
+    fn answered(&self) -> usize {
+        let egress = self.inbox.strip_suffix(".in").unwrap().to_owned() + ".out";
+        let answers = self.records(&egress);
+        let outcome = |record: &&bus::Record| {
+            serde_json::from_slice::<serde_json::Value>(&record.value).unwrap()["outcome"] == "done"
+        };
+        answers.iter().filter(outcome).count()
+    }
+}
+
+fn names(from: usize, to: usize) -> Vec<String> {
+    (from..to).map(|n| format!("order-{n}")).collect()
+}
+
+/// Twelve orders are done and eight wait for the shop, whether the build before stopped in order or was killed.
+#[test]
+fn what_runs_is_neither_lost_nor_decided_again_by_a_build_that_cannot_read_it() {
+    for killed in [false, true] {
+        let mut world = World::new();
+        let (_, process) = world.start::<First>();
+        names(0, 20).iter().for_each(|name| world.order(name));
+        world.cluster.run_ms(1_000);
+        world.reply("shop", &names(0, 12));
+        assert_eq!((world.answered(), world.asked("shop").len()), (12, 20));
+        if killed {
+            world.cluster.crash(process);
+        } else {
+            assert_eq!(world.cluster.stop_amid_work(process).len(), 8);
+        }
+
+        let (change, careless) = world.start::<Careless>();
+        assert_eq!(change, Change::Same, "no version says that anything changed");
+        let waiting = world.cluster.waiting(careless);
+        assert!(!waiting.is_empty() && waiting.iter().all(|line| line.contains("NAVE-0061")), "{waiting:?}");
+        world.cluster.run_ms(600_000);
+        assert_eq!((world.answered(), world.asked("shop").len()), (12, 20), "nothing moves");
+        world.cluster.crash(careless);
+
+        let (_, again) = world.start::<First>();
+        assert_eq!(world.cluster.waiting(again), [""; 0]);
+        world.reply("shop", &names(12, 14));
+        assert_eq!(world.answered(), 14);
+        assert_eq!(world.cluster.stop_amid_work(again).len(), 6);
+
+        let (change, careful) = world.start::<Careful>();
+        assert_eq!((change, world.cluster.waiting(careful)), (Change::Graph, vec![]), "it calls a service more");
+        world.reply("shop", &names(14, 20));
+        assert_eq!(world.asked("bank"), names(14, 20), "each goes on by the new version");
+        world.reply("bank", &names(14, 20));
+        assert_eq!(world.answered(), 20);
+        assert_eq!(world.asked("shop").len(), 20, "no order asked the shop twice");
+        world.cluster.stop(careful);
+
+        let program = Program::of([orders::<First> as fn() -> _]).unwrap();
+        let fewer = world.cluster.submit(program.topology("orders").unwrap()).unwrap_err();
+        assert!(fewer.code == wire::Code::OtherGraph && fewer.detail.contains("bank"), "{}", fewer.detail);
+    }
+}
