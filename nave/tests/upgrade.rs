@@ -149,7 +149,8 @@ impl World {
         let program = Program::of([orders::<B> as fn() -> _]).unwrap();
         let change = self.cluster.submit(program.topology("orders").unwrap()).unwrap();
         let process = self.cluster.start(&program, Wanted::Everything);
-        self.cluster.run_ms(15_000);
+        // Second by second: the session of one that was killed ends when somebody looks.
+        (0..15).for_each(|_| self.cluster.run_ms(1_000));
         (change, process)
     }
 
