@@ -152,3 +152,15 @@ fn of_two_processes_with_everything_one_plays_the_switch_controller() {
     assert_eq!((first.rules("of:01").len(), second.rules("of:01").len()), (17, 0));
     assert_eq!((first.ask("REST", "/readyz").0, second.ask("REST", "/readyz").0), (200, 200));
 }
+
+/// The group first has to miss the process that died.
+#[test]
+fn a_process_that_waits_for_its_lanes_says_so_after_two_seconds() {
+    let site = Site::submitted(&brokers(), 1, &[]);
+    let first = site.up(&[]);
+    first.kill();
+    let second = site.up(&[]);
+    let said = second.said();
+    assert!(said.contains("not ready after 2 s: ") && said.contains("has not assigned lanes"), "{said}");
+    assert!(!said.contains("PartitionEOF"), "the end of a topic is no fault: {said}");
+}

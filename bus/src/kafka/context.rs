@@ -70,7 +70,10 @@ macro_rules! speaks_through_tracing {
                 log(level, facility, text);
             }
             fn error(&self, fault: KafkaError, reason: &str) {
-                tracing::warn!(target: "librdkafka", %fault, "{reason}");
+                // A reader asks to be told of the end of a partition.
+                if fault.rdkafka_error_code() != Some(RDKafkaErrorCode::PartitionEOF) {
+                    tracing::warn!(target: "librdkafka", %fault, "{reason}");
+                }
             }
             fn stats(&self, statistics: Statistics) {
                 let see: fn(&Self, &Statistics) = $stats;

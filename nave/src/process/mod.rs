@@ -1,12 +1,14 @@
 //! A running process: its parts, joined as it was told to.
 //!
-//! Read in this order: this file (what there is in a process), `parts` (how it is put together), `front` (the northbound, which follows what was submitted),
-//! `later` (what waits for a topic), `serve` (from the first request to the last); then [`crate::shutdown`] (how it ends).
+//! Read in this order: this file (what there is in a process), `starting` (what its start waits for), `parts` (how it is put together), `front`
+//! (the northbound, which follows what was submitted), `later` (spokes that begin later), `serve` (from the first request to the last); then
+//! [`crate::shutdown`] (how it ends).
 
 mod front;
 mod later;
 mod parts;
 mod serve;
+mod starting;
 
 use std::collections::BTreeSet;
 use std::io::IsTerminal as _;
@@ -20,6 +22,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
 use tokio::net::TcpListener;
 use tracing_subscriber::EnvFilter;
 
+use self::starting::{Starting, Step};
 use crate::clock::SystemClock;
 use crate::config::{BusKind, Config, Sync};
 use crate::node::Wanted;
@@ -70,7 +73,7 @@ impl Purpose {
 /// Where it cannot begin, or a part fails.
 pub fn run(program: &Program, config: &Config, purpose: &Purpose) -> anyhow::Result<()> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
-    let begun = clock.mono();
+    let mut starting = Starting::new(Arc::clone(&clock));
     log_to_stderr(config)?;
     let lateness = Matcher::Full(topology::names::TIMER_LATENESS.to_owned());
     let recorder = PrometheusBuilder::new().set_buckets_for_metric(lateness, &LATENESS_SECONDS)?.install_recorder()?;
@@ -84,9 +87,14 @@ pub fn run(program: &Program, config: &Config, purpose: &Purpose) -> anyhow::Res
         let sim = listen(purpose.simulates, config.sim.listen, "sim").await?;
         // With a northbound the REST interface shows the same.
         let health = listen(!purpose.northbound, config.health.listen, "health").await?;
-        let bus = open_bus(config, &clock)?;
-        let parts = parts::Parts::start(program, config, purpose, bus)?;
-        serve::Server { config, purpose, clock, metrics, rest, sim, health }.serve(parts, begun).await
+        let (program, of, does, time) = (program.clone(), config.clone(), purpose.clone(), Arc::clone(&clock));
+        let start = move |step: &Step| {
+            step.waits_for(bus_wait(&of));
+            let bus = open_bus(&of, &time)?;
+            parts::Parts::start(&program, &of, &does, bus, step)
+        };
+        let parts = starting.blocking(start).await?;
+        serve::Server { config, purpose, clock, metrics, rest, sim, health }.serve(parts, starting).await
     })
 }
 
@@ -121,6 +129,14 @@ fn open_disk(config: &Config, clock: &Arc<dyn Clock>) -> anyhow::Result<Arc<dyn 
     let options = DiskOptions::new(&disk.data).synced(sync);
     let bus = Embedded::on_disk(Arc::clone(clock), EmbeddedOptions::default(), &options);
     Ok(Arc::new(bus.with_context(|| format!("the bus in {} cannot be opened", disk.data))?))
+}
+
+/// What the opening of the bus waits for.
+fn bus_wait(config: &Config) -> String {
+    match config.bus.kind {
+        BusKind::Kafka => format!("no broker has answered yet at {}", config.bus.kafka.brokers),
+        BusKind::Embedded => format!("the records in `{}` are being read", config.bus.disk.data),
+    }
 }
 
 /// What the bus is, for people.

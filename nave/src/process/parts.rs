@@ -13,6 +13,7 @@ use uuid::Uuid;
 use super::Purpose;
 use super::front::Front;
 use super::later::Later;
+use super::starting::Step;
 use crate::config::{BusKind, Config};
 use crate::control;
 use crate::node::crew::{Crew, OnThreads};
@@ -42,12 +43,15 @@ impl Parts {
         config: &Config,
         purpose: &Purpose,
         bus: Arc<dyn Bus>,
+        step: &Step,
     ) -> anyhow::Result<Self> {
         let clock = bus.clock();
         let (topics, strict) = (config.topics(), config.bus.kafka.strict);
+        step.waits_for(format!("the control topic `{}` is not there yet", topics.control()));
         bus.ensure_topic(&control::topic(&topics))?;
         if purpose.submits {
             for (name, topology) in program.topologies() {
+                step.waits_for(format!("the topics of `{name}` are not there yet"));
                 let topology =
                     config.topologies.get(name).map_or(Ok(topology.clone()), |layout| layout.apply(topology))?;
                 let (submitted, change) = submission::submit(&*bus, &topics, &topology, clock.wall(), strict)?;
@@ -59,6 +63,7 @@ impl Parts {
         }
         // A name that no process before or beside this one has: it is a transactional id.
         let process = Uuid::new_v4().simple().to_string();
+        step.waits_for("its parts have not started yet");
         let mut edges = Threads::default();
         // Whoever runs everything runs a spoke only where no other process does; whoever was told to run one runs it.
         let stands_by = purpose.submits;
@@ -121,6 +126,7 @@ impl Parts {
         };
         node.spawn("control", Arc::clone(&clock), Box::new(make))?;
         node.spawn("topics", Arc::clone(&clock), Box::new(move || Ok(Box::new(watch) as Box<dyn Part>)))?;
+        step.waits_for(format!("the control topic `{}` is not read to its end yet", config.topics().control()));
         let front = purpose.northbound.then(|| Front::open(&bus, config, &clock)).transpose()?;
         Ok(Self { bus, speaker, front, node, status, edges })
     }

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::parts::Parts;
+use super::starting::Starting;
 use super::{Purpose, bus_line, front};
 use crate::config::Config;
 use crate::shutdown::{Left, Signals};
@@ -50,7 +51,7 @@ struct Stop {
 
 impl Server<'_> {
     /// Serves until a signal, or until a part fails; then stops in order.
-    pub(super) async fn serve(mut self, parts: Parts, begun: MonoTime) -> anyhow::Result<()> {
+    pub(super) async fn serve(mut self, parts: Parts, mut starting: Starting) -> anyhow::Result<()> {
         let mut signals = Signals::receive()?;
         let (stop_intake, intake_stopped) = watch::channel(false);
         let (stop_rest, rest_stopped) = watch::channel(false);
@@ -76,9 +77,9 @@ impl Server<'_> {
             servers.spawn(northbound::serve(listener, router, limits, becomes_true(intake_stopped)));
         }
         if self.purpose.submits {
-            self.until_ready(&parts, &waiting, begun).await?;
+            self.until_ready(&parts, &waiting, &mut starting).await?;
         }
-        self.banner(&addresses, begun);
+        self.banner(&addresses, starting.begun());
         let failed = tokio::select! {
             () = signals.next() => false,
             () = until_failed(&parts) => true,
@@ -98,14 +99,15 @@ impl Server<'_> {
         })
     }
 
-    async fn until_ready(&self, parts: &Parts, waiting: &Waits, begun: MonoTime) -> anyhow::Result<()> {
+    async fn until_ready(&self, parts: &Parts, waiting: &Waits, starting: &mut Starting) -> anyhow::Result<()> {
         while let Err(reason) = Waiting::nothing(&waiting()) {
             if parts.has_failed() {
                 bail!("a part ended with a fault; the log above says which");
             }
-            if self.clock.mono().since(begun) > Duration::from_millis(READY_MS) {
+            if self.clock.mono().since(starting.begun()) > Duration::from_millis(READY_MS) {
                 bail!("not ready after {} s: {reason}", READY_MS / 1_000);
             }
+            starting.say(&reason);
             tokio::time::sleep(LOOK).await;
         }
         Ok(())

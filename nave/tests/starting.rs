@@ -1,0 +1,26 @@
+//! What a process says before it has begun.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod process;
+
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+
+use process::nave;
+
+#[test]
+fn a_process_without_a_broker_says_after_two_seconds_what_it_waits_for() {
+    let start = |command: &[&str]| {
+        // Nobody listens at the port of a service that no machine has any more.
+        let args = [command, &["--bus", "kafka", "--brokers", "127.0.0.1:1", "--rest", "127.0.0.1:0"]].concat();
+        let args = [&args[..], &["--sim", "127.0.0.1:0", "--health", "127.0.0.1:0", "--log", "off"]].concat();
+        nave(&args).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    for mut child in [start(&["up"]), start(&["run", "--role", "hub"])] {
+        // It ends by itself when the brokers have not answered for longer than a request may take.
+        let lines: Vec<String> = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap).collect();
+        assert_eq!(child.wait().unwrap().code(), Some(1), "{lines:?}");
+        assert_eq!(lines[0], "not ready after 2 s: no broker has answered yet at 127.0.0.1:1", "{lines:?}");
+        assert_eq!(lines.last().unwrap(), "error: the bus is unavailable: no broker answers", "{lines:?}");
+    }
+}
