@@ -51,7 +51,9 @@ impl ControlReader {
     pub fn poll(&mut self, wait: Duration) -> Result<bool, BusError> {
         let mut records = Vec::new();
         let polled = self.reader.poll(TAKEN, wait, &mut records);
-        records.iter().for_each(|record| take(&mut self.known, record));
+        for record in &records {
+            take(&mut self.known, record);
+        }
         match polled {
             Err(BusError::Gone { low, .. }) => self.go_on_at(low)?,
             polled => polled?,

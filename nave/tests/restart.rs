@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// A machine that is busy with other tests takes some seconds for what takes a tenth of one.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 fn up_in(dir: &TempDir) -> Up {
     let any = "127.0.0.1:0";

@@ -1,5 +1,4 @@
 //! What a process says before it has begun.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod process;
 

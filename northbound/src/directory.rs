@@ -14,7 +14,7 @@ use wire::topics::Topics;
 use wire::{Code, OperationId, Problem, WallTime};
 
 use crate::gateway::{Gateway, GatewayLimits, GatewayOptions};
-use crate::spokes::Spokes;
+use crate::spokes::{Service, Spokes};
 use crate::waiting::Waiting;
 
 /// So many topologies are known. Each that runs costs some 100 MB at most (see [`GatewayLimits`]), most of them far less; one
@@ -180,6 +180,11 @@ impl Directory {
     /// Which spokes live.
     pub fn spokes(&self) -> &Spokes {
         &self.spokes
+    }
+
+    /// How a service and its instances stand now.
+    pub(crate) fn spoke(&self, service: &str) -> Service {
+        self.spokes.service(service, &*self.clock)
     }
 
     /// What topics are called.

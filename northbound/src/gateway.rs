@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use bus::{Clock, Headers, Outgoing};
+use bus::{Bounds, Bus, Clock, Headers, Outgoing};
 use dashmap::DashMap;
 use serde_json::Value;
 use tokio::sync::oneshot;
@@ -22,7 +22,7 @@ pub use self::options::{GatewayLimits, GatewayOptions, StageOptions};
 use crate::known::Known;
 use crate::metrics;
 use crate::shown::Shown;
-use crate::silence::{self, Silence};
+use crate::silence::Silence;
 use crate::ticket::{CommandTicket, Place, Ticket, Told, ToldCommand};
 use crate::waiting::Waiting;
 use crate::watch::Watchers;
@@ -330,8 +330,8 @@ impl Gateway {
         let lanes = self.options.stages.get(stage).map(|stage| stage.lanes)?;
         let lane = lane_of(operation.key.as_bytes(), lanes);
         let silence = &self.stages[stage].silence;
-        if let Some(silent) = silence.of(lane, self.clock.mono()).filter(|_| operation.live) {
-            operation.until = Some(Until { what: silence::line(lane, silent), at: None });
+        if let Some(what) = silence.line(lane, self.clock.mono()).filter(|_| operation.live) {
+            operation.until = Some(Until { what, at: None });
         }
         Some(operation)
     }
@@ -359,6 +359,20 @@ impl Gateway {
             lines.map(|(lane, line)| Waiting::of_lane(&stage.inbox, lane, line)).collect::<Vec<_>>()
         };
         self.stages.iter().flat_map(of).collect()
+    }
+
+    /// Asks where the inboxes end of those lanes that have said nothing for some time.
+    pub(crate) fn ask_ends(&self, bus: &dyn Bus) {
+        let now = self.clock.mono();
+        for stage in &self.stages {
+            for lane in stage.silence.to_ask(now) {
+                match bus.bounds(&stage.inbox, lane) {
+                    Ok(Bounds { end, .. }) => stage.silence.ends_at(lane, end),
+                    // What was known stands.
+                    Err(error) => tracing::debug!(inbox = &*stage.inbox, lane, %error, "its end is not known"),
+                }
+            }
+        }
     }
 
     /// The lane that runs `workflow` about `key`: the inbox, and the partition of it.

@@ -29,7 +29,7 @@
 //! [`router`] of a [`Northbound`], once [`check_listen`] agrees with the address.
 //!
 //! Read in this order: [`gateway`] (requests, tickets, answers), [`known`] (what is known of operations), [`shown`] (what
-//! workflows show), [`watch`] (who watches), [`silence`] (lanes that say nothing), [`waiting`] (what requests wait for), [`directory`] (which topologies there are),
+//! workflows show), [`watch`] (who watches), [`silence`] (lanes that say nothing), [`lag`] (how far they are behind), [`waiting`] (what requests wait for), [`directory`] (which topologies there are),
 //! [`spokes`] (which spokes live), [`inlet`] and [`outlet`] (the two ends on the bus), [`access`] and [`limits`] (who may ask,
 //! and how much), [`http`] (the paths), [`server`] (connections), [`health`] (the
 //! paths of processes without a northbound).
@@ -41,6 +41,7 @@ pub mod health;
 pub mod http;
 pub mod inlet;
 pub mod known;
+pub mod lag;
 pub mod limits;
 pub mod outlet;
 pub mod server;
@@ -58,6 +59,7 @@ pub use directory::{Directory, control_record};
 pub use gateway::{Gateway, GatewayLimits, GatewayOptions, Order, StageOptions, Submission};
 pub use http::{Northbound, router};
 pub use inlet::{Inlet, InletHandle, Written};
+pub use lag::Lag;
 pub use limits::Limits;
 pub use outlet::Outlet;
 pub use server::serve;

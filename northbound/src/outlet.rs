@@ -142,7 +142,10 @@ impl Outlet {
         for record in self.records.drain(..) {
             match self.followed.source(&record.topic) {
                 Some(Source::Topology(gateway)) => gateway.on_record(&record),
-                Some(Source::Heartbeats(service)) => self.directory.spokes().on_record(service, &record),
+                Some(Source::Heartbeats(service)) => {
+                    let is_fresh = self.followed.is_fresh(&record);
+                    self.directory.spokes().on_record(service, &record, is_fresh, &*self.clock);
+                }
                 Some(Source::Control) => take_control(&self.directory, &record),
                 // Its topology was dropped between poll and here.
                 None => {}

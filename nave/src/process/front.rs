@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use bus::{Bus, Clock, Part};
-use northbound::{Access, Directory, GatewayLimits, Inlet, InletHandle, Limits, Northbound, Outlet, Waiting};
+use northbound::{Access, Directory, GatewayLimits, Inlet, InletHandle, Lag, Limits, Northbound, Outlet, Waiting};
 use topology::driver::Threads;
 use wire::control::Wish;
 
@@ -49,6 +49,8 @@ impl Front {
         let outlet = Outlet::follow(Arc::clone(bus), Arc::clone(&directory))?;
         let answers = outlet.ready();
         answers_out.spawn("answers", Arc::clone(clock), Box::new(move || Ok(Box::new(outlet) as Box<dyn Part>)))?;
+        let lag = Lag::new(Arc::clone(bus), Arc::clone(&directory));
+        answers_out.spawn("lag", Arc::clone(clock), Box::new(move || Ok(Box::new(lag) as Box<dyn Part>)))?;
         let mut intake = Threads::default();
         let part = Inlet::open(&**bus)?;
         let inlet = part.handle();

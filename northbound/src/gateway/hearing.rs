@@ -1,7 +1,7 @@
 //! What comes of the records that a topology writes: answers, views, what is shown, what became of commands.
 
 use bus::Record;
-use wire::answer::{Answer, Conversations, Operation, Resource};
+use wire::answer::{Answer, Conversations, LanePosition, Operation, Resource};
 use wire::command::Outcome;
 use wire::{Code, Envelope, Kind, OperationId};
 
@@ -59,7 +59,14 @@ impl Gateway {
                 }
             }
             (Kind::View, Some("resource")) => self.show(record)?,
-            (Kind::View, Some("lane")) => {}
+            (Kind::View, Some("lane")) if record.value.is_empty() => {}
+            (Kind::View, Some("lane")) => {
+                let LanePosition { lane, next, .. } = serde_json::from_slice(&record.value).map_err(unreadable)?;
+                let mut stages = self.options.stages.iter().zip(&self.stages);
+                if let Some((_, stage)) = stages.find(|(options, _)| *record.topic == *options.view) {
+                    stage.silence.stands_at(lane, next);
+                }
+            }
             (kind, subject) => return Err(format!("{kind} about {subject:?} is not for a northbound")),
         }
         Ok(())

@@ -122,9 +122,8 @@ pub(super) async fn kill(state: Northbound, asked: Asked) -> Result<Response, Re
 
 /// `GET /v1/spokes`: the services that topologies use.
 pub(super) async fn spokes(state: Northbound, _: Asked) -> Result<Response, Refused> {
-    let now = state.directory.wall();
     let services = state.directory.services();
-    let spokes: Vec<Service> = services.iter().map(|service| state.directory.spokes().service(service, now)).collect();
+    let spokes: Vec<Service> = services.iter().map(|service| state.directory.spoke(service)).collect();
     Ok(Json(serde_json::json!({"spokes": spokes})).into_response())
 }
 
@@ -135,5 +134,5 @@ pub(super) async fn spoke(state: Northbound, asked: Asked) -> Result<Response, R
         let shown: String = service.chars().take(80).collect();
         return Err(Refused::new(Code::UnknownService, format!("no topology uses a service `{shown}`")));
     }
-    Ok(Json(state.directory.spokes().service(service, state.directory.wall())).into_response())
+    Ok(Json(state.directory.spoke(service)).into_response())
 }

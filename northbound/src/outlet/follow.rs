@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bus::{Bus, BusError, Reader, Record};
+use bus::{Bounds, Bus, BusError, Reader, Record};
 use wire::topics::Topics;
 
 use crate::Gateway;
@@ -27,6 +27,8 @@ pub(super) struct Followed {
     topics: Topics,
     reader: Box<dyn Reader>,
     sources: HashMap<String, Source>,
+    /// Where the topics of heartbeats ended when they were found: from there on a heartbeat is read as soon as it was sent.
+    fresh: BTreeMap<(Arc<str>, u32), u64>,
     /// Topics of answers.
     egress: BTreeSet<String>,
     /// The offset of the next record of each partition: where another reader goes on.
@@ -50,6 +52,7 @@ impl Followed {
             bus,
             topics,
             sources: HashMap::new(),
+            fresh: BTreeMap::new(),
             egress: BTreeSet::new(),
             next: BTreeMap::new(),
             behind: Vec::new(),
@@ -79,6 +82,12 @@ impl Followed {
 
     pub(super) fn source(&self, topic: &str) -> Option<&Source> {
         self.sources.get(topic)
+    }
+
+    /// True for a heartbeat that was sent after its topic was found.
+    pub(super) fn is_fresh(&self, record: &Record) -> bool {
+        let end = self.fresh.get(&(Arc::clone(&record.topic), record.partition));
+        end.is_some_and(|end| record.offset >= *end)
     }
 
     pub(super) fn is_egress(&self, topic: &str) -> bool {
@@ -213,8 +222,9 @@ impl Followed {
                 continue;
             };
             for partition in 0..info.partitions {
-                let low = self.bus.bounds(&topic, partition)?.low;
+                let Bounds { low, end } = self.bus.bounds(&topic, partition)?;
                 self.assign(&topic, partition, low)?;
+                self.fresh.insert((topic.as_str().into(), partition), end);
             }
             self.sources.insert(topic, Source::Heartbeats(service.clone()));
         }
@@ -239,6 +249,7 @@ impl Followed {
         self.reader = reader;
         for topic in topics {
             self.sources.remove(topic);
+            self.fresh.retain(|(known, _), _| **known != **topic);
             self.egress.remove(topic);
         }
         Ok(())

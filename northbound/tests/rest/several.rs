@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use axum::body::Body;
-use bus::{Bus, Cleanup, Outgoing, Part, TopicSpec};
+use bus::{Bus, Cleanup, Clock, Outgoing, Part, TopicSpec};
 use northbound::{Northbound, control_record, router};
 use serde_json::json;
 use tokio::task::yield_now;
@@ -196,11 +196,13 @@ async fn spokes_are_up_while_their_heartbeats_come() {
         Outgoing::keyed("nave.spoke.speaker.alive", instance.to_owned(), body).with(&envelope)
     };
     world.write(&[beat("a", false), beat("b", true), Outgoing::keyed("nave.spoke.speaker.alive", "c", "{")]);
+    // The topic is looked for once a second; what stood in it is as old as its records say.
     world.clock.advance_ms(1_000);
     for _ in 0..2 {
         world.outlet.turn(Duration::ZERO).unwrap();
     }
-    for (later_ms, up) in [(0, true), (500, true), (1, false)] {
+    // Three heartbeats of half a second are missing.
+    for (later_ms, up) in [(0, true), (499, true), (1, false)] {
         world.clock.advance_ms(later_ms);
         let told = world.stopped(get("/v1/spokes")).await;
         let speaker = &told.body["spokes"][0];
@@ -208,7 +210,11 @@ async fn spokes_are_up_while_their_heartbeats_come() {
         let ups: Vec<_> = speaker["instances"].as_array().unwrap().iter().map(|instance| &instance["up"]).collect();
         assert_eq!(ups, [&json!(up), &json!(false)], "b said goodbye");
     }
+    // The time of day of the broker is another one: what is heard at once is new all the same.
+    world.clock.step_wall_ms(-3_600_000);
     world.write(&[beat("a", false)]);
+    world.clock.step_wall_ms(3_600_000);
     world.outlet.turn(Duration::ZERO).unwrap();
-    assert_eq!(world.stopped(get("/v1/spokes/speaker")).await.body["up"], true, "it is back");
+    let told = world.stopped(get("/v1/spokes/speaker")).await;
+    assert_eq!((&told.body["up"], &told.body["instances"][0]["heard"]), (&json!(true), &json!(world.clock.wall().0)));
 }

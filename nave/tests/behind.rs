@@ -1,0 +1,54 @@
+//! A lane whose owner died is named with how many records it is behind: its own positions, as the engine publishes them.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bus::{Clock, Part};
+use northbound::{Directory, Gateway, Lag, Outlet, Submission};
+use support::{flow, one_lane};
+use uuid::Uuid;
+use wire::OperationId;
+
+#[test]
+fn a_lane_whose_owner_died_is_silent_and_behind_until_another_takes_it_over() {
+    let mut world = one_lane(1, |_| {});
+    let asked = world.request(&flow("before", 3));
+    world.run_ms(5_000);
+    assert!(world.answer(asked).is_done());
+
+    // A northbound that starts now: what lanes published before is all that it knows of them.
+    let (bus, clock) = (Arc::clone(&world.system().bus), Arc::clone(world.clock()) as Arc<dyn Clock>);
+    let gateway = Arc::new(Gateway::new(world.system().gateway_options(), Arc::clone(&clock)));
+    let mut outlet = Outlet::open(Arc::clone(&bus), Arc::clone(&gateway)).unwrap();
+    let mut lag = Lag::new(bus, Arc::new(Directory::of(Arc::clone(&gateway), clock)));
+    outlet.turn(Duration::ZERO).unwrap();
+
+    world.kill_hub();
+    let mut tickets = Vec::new();
+    for n in 0..7 {
+        let name = format!("flow-{n}");
+        let submission = Submission::new("create-flow", &name, flow(&name, 3), Uuid::from_u128(n));
+        tickets.push(gateway.submit(submission).unwrap());
+    }
+    let records: Vec<_> = tickets.iter().map(|ticket| ticket.record.clone()).collect();
+    world.write(&records);
+    let mut pass = |world: &mut nave::world::World, ms: u64| {
+        world.run_ms(ms);
+        outlet.turn(Duration::ZERO).unwrap();
+        lag.turn(Duration::ZERO).unwrap();
+    };
+    (0..5).for_each(|_| pass(&mut world, 1_000));
+    // The seven requests, and the offset that the last commit of the lane took for its marker.
+    let line = "lane 0: silent for 5.0 s, 8 records behind; it has no owner, or its owner cannot commit";
+    let silent = |gateway: &Gateway| gateway.silent_lanes().iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(silent(&gateway), [line]);
+    let id: &OperationId = &gateway.so_far(&tickets[0], "create-flow", "flow-0").operation;
+    assert_eq!(gateway.operation(id).unwrap().until.unwrap().what, line, "what `nave why` shows");
+
+    world.start_hub();
+    (0..5).for_each(|_| pass(&mut world, 1_000));
+    assert_eq!(silent(&gateway), [""; 0]);
+}

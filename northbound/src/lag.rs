@@ -1,0 +1,52 @@
+//! Asks the bus how far silent lanes are behind.
+//!
+//! It is a part of its own: a partition that does not answer holds up no answers of others.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bus::{Bus, BusError, Clock, MonoTime, Part, Turn};
+
+use crate::Directory;
+
+/// Interval between two looks: a question for each lane that has said nothing for some time, and none where all speak.
+const LOOK_MS: u64 = 1_000;
+
+/// Asks where the inboxes of silent lanes end.
+pub struct Lag {
+    bus: Arc<dyn Bus>,
+    clock: Arc<dyn Clock>,
+    directory: Arc<Directory>,
+    look: MonoTime,
+}
+
+impl Lag {
+    /// Of the lanes of every topology of `directory`.
+    pub fn new(bus: Arc<dyn Bus>, directory: Arc<Directory>) -> Self {
+        let clock = bus.clock();
+        Self { bus, look: clock.mono(), clock, directory }
+    }
+}
+
+impl Part for Lag {
+    fn name(&self) -> &'static str {
+        "northbound lag"
+    }
+
+    fn turn(&mut self, wait: Duration) -> Result<Turn, BusError> {
+        let now = self.clock.mono();
+        if now < self.look {
+            std::thread::park_timeout(wait.min(self.look.since(now)));
+        } else {
+            for entry in self.directory.all() {
+                entry.gateway.ask_ends(&*self.bus);
+            }
+            self.look = self.clock.mono().plus_ms(LOOK_MS);
+        }
+        Ok(Turn { worked: false, next: Some(self.look) })
+    }
+
+    fn stop(self: Box<Self>) -> Vec<String> {
+        Vec::new()
+    }
+}

@@ -1,0 +1,121 @@
+//! How far a lane that says nothing is behind: what it published last, and the end of its inbox.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bus::{
+    Bus, BusError, Cleanup, Clock, Embedded, EmbeddedOptions, Faulty, ManualClock, Outgoing, Part, Script, TopicFate,
+    TopicSpec,
+};
+use northbound::{Directory, Gateway, GatewayOptions, Lag, Outlet, Submission};
+use serde_json::json;
+use uuid::Uuid;
+use wire::answer::LanePosition;
+use wire::routing::lane_of;
+use wire::{Envelope, Kind};
+
+const INBOX: &str = "nave.flows.hub.in";
+const VIEW: &str = "nave.flows.hub.view";
+const LANES: u32 = 4;
+const KEY: &str = "test-01";
+
+/// A northbound of one topology, and the lane that it asks.
+struct World {
+    clock: Arc<ManualClock>,
+    bus: Embedded,
+    script: Arc<Script>,
+    gateway: Arc<Gateway>,
+    outlet: Outlet,
+    lag: Lag,
+    lane: u32,
+}
+
+impl World {
+    fn new() -> Self {
+        let clock = Arc::new(ManualClock::default());
+        let bus = Embedded::open(Arc::clone(&clock) as Arc<dyn Clock>, EmbeddedOptions::default());
+        for topic in [INBOX, "nave.flows.hub.out"] {
+            bus.ensure_topic(&TopicSpec::log(topic, LANES)).unwrap();
+        }
+        bus.ensure_topic(&TopicSpec::log(VIEW, LANES).cleaned(Cleanup::Compact)).unwrap();
+        let options = GatewayOptions::new(INBOX, "nave.flows.hub.out", VIEW, LANES);
+        let gateway = Arc::new(Gateway::new(options, Arc::clone(&clock) as Arc<dyn Clock>));
+        let outlet = Outlet::open(Arc::new(bus.clone()), Arc::clone(&gateway)).unwrap();
+        let directory = Arc::new(Directory::of(Arc::clone(&gateway), Arc::clone(&clock) as Arc<dyn Clock>));
+        let script = Arc::new(Script::default());
+        let seen = Faulty::new(Arc::new(bus.clone()), Arc::clone(&script) as _);
+        let lag = Lag::new(Arc::new(seen), directory);
+        Self { clock, bus, script, gateway, outlet, lag, lane: lane_of(KEY.as_bytes(), LANES) }
+    }
+
+    /// Requests of others that nobody handles.
+    fn fill(&self, records: usize) {
+        let record = || Outgoing::keyed(INBOX, KEY, "{}").to(self.lane);
+        self.bus.writer("test").unwrap().append(&vec![record(); records]).unwrap();
+    }
+
+    /// The lane says where it stands.
+    fn stands_at(&mut self, next: u64) {
+        let mut envelope = Envelope::new(Kind::View, format!("lane/{}", self.lane), "/nave/flows/hub");
+        envelope.subject = Some("lane".to_owned());
+        let position = LanePosition { lane: self.lane, owner: "somebody".into(), next };
+        let body = serde_json::to_vec(&position).unwrap();
+        let record = Outgoing::keyed(VIEW, format!("lane/{}", self.lane), body).with(&envelope).to(self.lane);
+        self.bus.writer("test").unwrap().append(&[record]).unwrap();
+        self.outlet.turn(Duration::ZERO).unwrap();
+    }
+
+    fn pass_seconds(&mut self, seconds: u64) {
+        for _ in 0..seconds {
+            self.clock.advance_ms(1_000);
+            self.outlet.turn(Duration::ZERO).unwrap();
+            self.lag.turn(Duration::ZERO).unwrap();
+        }
+    }
+
+    fn silent(&self) -> Vec<String> {
+        self.gateway.silent_lanes().iter().map(ToString::to_string).collect()
+    }
+
+    fn line(&self, silent: &str) -> [String; 1] {
+        [format!("lane {}: silent for {silent}; it has no owner, or its owner cannot commit", self.lane)]
+    }
+}
+
+#[test]
+fn a_silent_lane_says_how_many_records_it_is_behind() {
+    let mut world = World::new();
+    world.stands_at(10);
+    world.fill(130);
+    let request = json!({"flowid": KEY, "length": 3});
+    let ticket = world.gateway.submit(Submission::new("create-flow", KEY, request, Uuid::from_u128(1))).unwrap();
+    let operation = world.gateway.so_far(&ticket, "create-flow", KEY).operation;
+    world.pass_seconds(3);
+    assert_eq!(world.silent(), [""; 0]);
+    world.pass_seconds(1);
+    assert_eq!(world.silent(), world.line("4.0 s, 120 records behind"), "as soon as it is named");
+    world.fill(7);
+    world.pass_seconds(1);
+    assert_eq!(world.silent(), world.line("5.0 s, 127 records behind"));
+    let until = world.gateway.operation(&operation).unwrap().until.unwrap();
+    assert_eq!([until.what], world.line("5.0 s, 127 records behind"), "for `nave why`");
+
+    // What was known stands where the bus does not answer.
+    world.script.topic(INBOX, TopicFate::Fails(BusError::Unavailable("as the script says".into())));
+    world.fill(1);
+    world.pass_seconds(1);
+    assert_eq!(world.silent(), world.line("6.0 s, 127 records behind"));
+    world.stands_at(137);
+    assert_eq!(world.silent(), [""; 0], "it has spoken");
+}
+
+#[test]
+fn a_silent_lane_that_never_said_where_it_stands_is_not_said_to_be_behind() {
+    let mut world = World::new();
+    world.fill(3);
+    let request = json!({"flowid": KEY, "length": 3});
+    let _ticket = world.gateway.submit(Submission::new("create-flow", KEY, request, Uuid::from_u128(1))).unwrap();
+    world.pass_seconds(5);
+    assert_eq!(world.silent(), world.line("5.0 s"));
+}
