@@ -58,4 +58,4 @@ pub use member::{Arrival, Batch, Bus, Committed, Member, MemberSpec, Position, R
 pub use part::{Part, Turn};
 pub use pause::Pause;
 pub use record::{Headers, Outgoing, Record, Route};
-pub use topic::{Bounds, Cleanup, TopicInfo, TopicSpec};
+pub use topic::{Bounds, Cleanup, INBOX_LIMIT, TopicInfo, TopicSpec};

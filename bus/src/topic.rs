@@ -1,5 +1,9 @@
 //! Topics: what is asked for, and what is there.
 
+/// The group of an inbox that is this many records behind in one partition is taken to be too slow, and those who write new work into it
+/// stop: two commits of 5,000.
+pub const INBOX_LIMIT: u64 = 10_000;
+
 /// What happens to old records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cleanup {

@@ -1,5 +1,4 @@
 //! A lane whose owner died is named with how many records it is behind: its own positions, as the engine publishes them.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 

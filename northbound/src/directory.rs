@@ -197,9 +197,10 @@ impl Directory {
         self.read().values().map(|entry| entry.gateway.unanswered()).sum()
     }
 
-    /// Each lane that was asked something and says nothing.
-    pub fn silent_lanes(&self) -> Vec<Waiting> {
-        self.read().values().flat_map(|entry| entry.gateway.silent_lanes()).collect()
+    /// Each lane that was asked something and says nothing, and each whose inbox is full.
+    pub fn slow_lanes(&self) -> Vec<Waiting> {
+        let of = |gateway: &Gateway| gateway.silent_lanes().into_iter().chain(gateway.full_lanes());
+        self.read().values().flat_map(|entry| of(&entry.gateway)).collect()
     }
 
     /// Each topology whose answers are not read here yet.

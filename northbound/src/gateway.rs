@@ -5,7 +5,7 @@ pub mod options;
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use bus::{Bounds, Bus, Clock, Headers, Outgoing};
 use dashmap::DashMap;
@@ -105,6 +105,8 @@ struct Stage {
     inbox: Arc<str>,
     /// How many requests of each lane are unanswered.
     unanswered: Vec<AtomicUsize>,
+    /// How many records behind each lane is whose inbox is full; 0 where it has room.
+    full: Vec<AtomicU64>,
     silence: Silence,
 }
 
@@ -128,6 +130,7 @@ impl Gateway {
             Stage {
                 inbox: stage.inbox.as_str().into(),
                 unanswered: (0..stage.lanes).map(|_| AtomicUsize::new(0)).collect(),
+                full: (0..stage.lanes).map(|_| AtomicU64::new(0)).collect(),
                 silence: Silence::new(stage.lanes),
             }
         };
@@ -239,6 +242,13 @@ impl Gateway {
     ) -> Result<Place, Problem> {
         let most = self.options.limits.max_unanswered_per_lane;
         let lane = lane_of(key.as_bytes(), self.options.stages[stage].lanes) as usize;
+        let behind = self.stages[stage].full[lane].load(Ordering::Acquire);
+        if behind > 0 {
+            metrics::busy();
+            let limit = self.options.limits.max_behind;
+            let text = format!("lane {lane} is {behind} records behind, limit {limit}; try again later");
+            return Err(Problem::new(Code::Busy, text));
+        }
         let took = self.stages[stage].unanswered[lane]
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |taken| (taken < most).then_some(taken + 1));
         if took.is_err() {
@@ -351,6 +361,22 @@ impl Gateway {
         &self.watchers
     }
 
+    /// Each lane whose inbox is full: requests to it are refused as busy.
+    pub fn full_lanes(&self) -> Vec<Waiting> {
+        let limit = self.options.limits.max_behind;
+        let of_stage = |stage: &Stage| {
+            let full = (0..).zip(&stage.full).map(|(lane, full): (u32, _)| (lane, full.load(Ordering::Acquire)));
+            let line = |(lane, behind)| {
+                Waiting::held_up(format!(
+                    "inbox `{}` is full: lane {lane} is {behind} records behind, limit {limit}",
+                    stage.inbox
+                ))
+            };
+            full.filter(|(_, behind)| *behind > 0).map(line).collect::<Vec<_>>()
+        };
+        self.stages.iter().flat_map(of_stage).collect()
+    }
+
     /// Each lane that was asked something and says nothing.
     pub fn silent_lanes(&self) -> Vec<Waiting> {
         let now = self.clock.mono();
@@ -359,6 +385,23 @@ impl Gateway {
             lines.map(|(lane, line)| Waiting::of_lane(&stage.inbox, lane, line)).collect::<Vec<_>>()
         };
         self.stages.iter().flat_map(of).collect()
+    }
+
+    /// Asks how far the lanes are behind. One whose inbox is full takes requests again at half of the limit.
+    pub(crate) fn ask_backlog(&self, bus: &dyn Bus) {
+        let limit = self.options.limits.max_behind;
+        for stage in &self.stages {
+            match bus.backlog(&stage.inbox, &stage.inbox) {
+                Ok(backlog) => {
+                    for (full, behind) in stage.full.iter().zip(backlog) {
+                        let bound = if full.load(Ordering::Acquire) > 0 { limit / 2 + 1 } else { limit };
+                        full.store(if behind >= bound { behind } else { 0 }, Ordering::Release);
+                    }
+                }
+                // What was known stands.
+                Err(error) => tracing::debug!(inbox = &*stage.inbox, %error, "how far it is behind is not known"),
+            }
+        }
     }
 
     /// Asks where the inboxes end of those lanes that have said nothing for some time.

@@ -16,13 +16,14 @@ use axum::{Json, Router};
 use serde_json::{Value, json};
 use wire::Code;
 
+use crate::Waiting;
 use crate::http::problem::Refused;
 
 /// What the paths work with.
 #[derive(Clone)]
 pub struct Health {
-    /// Whether what it runs gets on; else why not.
-    pub ready: Arc<dyn Fn() -> Result<(), String> + Send + Sync>,
+    /// What keeps what it runs from going on.
+    pub waiting: Arc<dyn Fn() -> Vec<Waiting> + Send + Sync>,
     /// All counters and histograms, as Prometheus reads them.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
 }
@@ -41,8 +42,7 @@ pub fn router(health: Health) -> Router {
 }
 
 async fn readyz(State(health): State<Health>) -> Result<Json<Value>, Refused> {
-    (health.ready)().map_err(|why| Refused::new(Code::NotReady, why))?;
-    Ok(Json(json!({"status": "ready"})))
+    Waiting::readiness(&(health.waiting)()).map(Json).map_err(|why| Refused::new(Code::NotReady, why))
 }
 
 async fn metrics(State(health): State<Health>) -> impl IntoResponse {

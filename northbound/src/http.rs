@@ -268,6 +268,6 @@ async fn healthz(_: Northbound, _: Asked) -> Result<Response, Refused> {
 }
 
 async fn readyz(state: Northbound, _: Asked) -> Result<Response, Refused> {
-    Waiting::nothing(&(state.waiting)()).map_err(|why| Refused::new(Code::NotReady, why))?;
-    Ok((StatusCode::OK, Json(json!({"status": "ready"}))).into_response())
+    let ready = Waiting::readiness(&(state.waiting)()).map_err(|why| Refused::new(Code::NotReady, why))?;
+    Ok((StatusCode::OK, Json(ready)).into_response())
 }

@@ -1,4 +1,4 @@
-//! Asks the bus how far silent lanes are behind.
+//! Asks the bus how far lanes are behind: those that are silent, and those whose inbox is full.
 //!
 //! It is a part of its own: a partition that does not answer holds up no answers of others.
 
@@ -9,10 +9,10 @@ use bus::{Bus, BusError, Clock, MonoTime, Part, Turn};
 
 use crate::Directory;
 
-/// Interval between two looks: a question for each lane that has said nothing for some time, and none where all speak.
+/// Interval between two looks: two questions for each stage, and one for each lane that has said nothing for some time.
 const LOOK_MS: u64 = 1_000;
 
-/// Asks where the inboxes of silent lanes end.
+/// Asks how far lanes are behind.
 pub struct Lag {
     bus: Arc<dyn Bus>,
     clock: Arc<dyn Clock>,
@@ -40,6 +40,7 @@ impl Part for Lag {
         } else {
             for entry in self.directory.all() {
                 entry.gateway.ask_ends(&*self.bus);
+                entry.gateway.ask_backlog(&*self.bus);
             }
             self.look = self.clock.mono().plus_ms(LOOK_MS);
         }

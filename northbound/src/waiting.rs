@@ -4,6 +4,8 @@
 
 use std::fmt;
 
+use serde_json::{Value, json};
+
 /// Something that is waited for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Waiting {
@@ -22,6 +24,8 @@ pub enum Of {
     Topology(String),
     /// Those of a lane: a partition of an inbox.
     Lane(String, u32),
+    /// Nobody's: something stops for a while, as it must, and goes on by itself.
+    Nobody,
 }
 
 impl Waiting {
@@ -40,22 +44,39 @@ impl Waiting {
         Self { of: Of::Lane(inbox.to_owned(), lane), line: line.into() }
     }
 
+    /// Something stops because what comes after it is full.
+    pub fn held_up(line: impl Into<String>) -> Self {
+        Self { of: Of::Nobody, line: line.into() }
+    }
+
     /// True where a request to this lane of this topology has to wait for it.
     pub fn concerns(&self, topology: &str, inbox: &str, lane: u32) -> bool {
         match &self.of {
             Of::All => true,
             Of::Topology(name) => name == topology,
             Of::Lane(of, number) => of == inbox && *number == lane,
+            Of::Nobody => false,
         }
     }
 
-    /// Their lines as one; none where there is nothing to wait for.
+    /// Their lines as one; none where requests wait for nothing.
     ///
     /// # Errors
     /// The lines.
     pub fn nothing<'a>(waiting: impl IntoIterator<Item = &'a Waiting>) -> Result<(), String> {
-        let lines: Vec<&str> = waiting.into_iter().map(|waiting| waiting.line.as_str()).collect();
+        let of_requests = waiting.into_iter().filter(|waiting| waiting.of != Of::Nobody);
+        let lines: Vec<&str> = of_requests.map(|waiting| waiting.line.as_str()).collect();
         if lines.is_empty() { Ok(()) } else { Err(lines.join("; ")) }
+    }
+
+    /// What `/readyz` says: that the process is ready, and what is held up where something is.
+    ///
+    /// # Errors
+    /// What requests wait for.
+    pub fn readiness(waiting: &[Waiting]) -> Result<Value, String> {
+        Self::nothing(waiting)?;
+        let held_up: Vec<&str> = waiting.iter().map(|waiting| waiting.line.as_str()).collect();
+        Ok(if held_up.is_empty() { json!({"status": "ready"}) } else { json!({"status": "ready", "held_up": held_up}) })
     }
 }
 
@@ -84,5 +105,16 @@ mod tests {
             "lane 1: silent; topology `trips` is not run here"
         );
         assert_eq!(Waiting::nothing([]), Ok(()));
+    }
+
+    #[test]
+    fn what_is_held_up_is_said_by_a_process_that_is_ready() {
+        let full = Waiting::held_up("stage a waits: inbox `b` is full");
+        assert!(!full.concerns("flows", "b", 0));
+        assert_eq!(Waiting::readiness(&[]), Ok(json!({"status": "ready"})));
+        let ready = json!({"status": "ready", "held_up": ["stage a waits: inbox `b` is full"]});
+        assert_eq!(Waiting::readiness(std::slice::from_ref(&full)), Ok(ready));
+        let silent = Waiting::of_lane("nave.flows.hub.in", 1, "lane 1: silent");
+        assert_eq!(Waiting::readiness(&[full, silent]), Err("lane 1: silent".to_owned()));
     }
 }

@@ -119,3 +119,33 @@ fn a_silent_lane_that_never_said_where_it_stands_is_not_said_to_be_behind() {
     world.pass_seconds(5);
     assert_eq!(world.silent(), world.line("5.0 s"));
 }
+
+/// Records of tuples, replies and timeouts fill an inbox too: requests wait outside until their lane has caught up by half.
+#[test]
+fn a_lane_whose_inbox_is_full_takes_no_requests_and_the_others_do() {
+    let mut world = World::new();
+    let submit = |world: &World, key: &str| {
+        let submission = Submission::new("create-flow", key, json!({}), Uuid::nil());
+        world.gateway.submit(submission).map(drop)
+    };
+    let mut member = world.bus.member(&bus::MemberSpec::new(INBOX, INBOX, "hub-0")).unwrap();
+    member.poll(0, Duration::ZERO, &mut Vec::new()).unwrap();
+    world.fill(9_999);
+    world.pass_seconds(1);
+    assert_eq!(submit(&world, KEY), Ok(()));
+    world.fill(2);
+    world.pass_seconds(1);
+    let busy = submit(&world, KEY).unwrap_err();
+    assert_eq!(busy.code, wire::Code::Busy);
+    assert_eq!(busy.detail, format!("lane {} is 10001 records behind, limit 10000; try again later", world.lane));
+    let full = format!("inbox `{INBOX}` is full: lane {} is 10001 records behind, limit 10000", world.lane);
+    assert_eq!(world.gateway.full_lanes().iter().map(ToString::to_string).collect::<Vec<_>>(), [full]);
+    let other = (0..).map(|n| format!("flow-{n}")).find(|key| lane_of(key.as_bytes(), LANES) != world.lane).unwrap();
+    assert_eq!(submit(&world, &other), Ok(()));
+    for (next, taken) in [(4_000, false), (5_001, true)] {
+        let position = bus::Position { partition: world.lane, next, note: "".into() };
+        member.commit(&bus::Batch { records: vec![], positions: vec![position] }).unwrap();
+        world.pass_seconds(1);
+        assert_eq!(submit(&world, KEY).is_ok(), taken, "{next} handled");
+    }
+}

@@ -113,6 +113,8 @@ impl Reader for KafkaReader {
                 Ok(message) => message,
                 Err(KafkaError::PartitionEOF(partition)) => {
                     self.at_end(convert::partition(partition));
+                    // Who reads to the end is there, and has nothing to wait for.
+                    wait = Duration::ZERO;
                     continue;
                 }
                 Err(fault) if stopped(&fault) => {

@@ -202,6 +202,7 @@ impl NodeStatus {
         lines.extend(topics.map(|(name, problem)| Waiting::of_topology(name, problem.to_string())));
         for TakenUp { deployment, stages } in inner.running.values() {
             lines.extend(stages.iter().flat_map(|stage| stage.waiting(deployment, now, self.is_alone)));
+            lines.extend(deployment.status().values().flat_map(|status| status.full()).map(Waiting::held_up));
         }
         lines
     }

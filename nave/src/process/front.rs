@@ -75,7 +75,7 @@ impl Front {
     pub(super) fn waiting(&self, status: &Arc<NodeStatus>) -> impl Fn() -> Vec<Waiting> + Send + Sync + 'static {
         let (directory, answers, status) = (Arc::clone(&self.directory), Arc::clone(&self.answers), Arc::clone(status));
         move || {
-            let mut lines = directory.silent_lanes();
+            let mut lines = directory.slow_lanes();
             lines.extend(directory.waiting());
             // This process follows the control topic twice: for the lanes that it runs, and for those whom it serves.
             let submitted = status.submitted().into_values();

@@ -58,16 +58,12 @@ impl Server<'_> {
         let mut servers: JoinSet<std::io::Result<()>> = JoinSet::new();
         let (addresses, limits) = (self.addresses()?, front::limits(self.config));
         let waiting = self.waiting(&parts);
-        let ready = || {
-            let waiting = Arc::clone(&waiting);
-            Arc::new(move || Waiting::nothing(&waiting()))
-        };
         if let Some(listener) = self.sim.take() {
             let router = floodlight_sim::admin(parts.speaker.clone());
             servers.spawn(floodlight_sim::serve(listener, router, becomes_true(rest_stopped.clone())));
         }
         if let Some(listener) = self.health.take() {
-            let router = health::router(Health { ready: ready(), metrics: Arc::clone(&self.metrics) });
+            let router = health::router(Health { waiting: Arc::clone(&waiting), metrics: Arc::clone(&self.metrics) });
             servers.spawn(northbound::serve(listener, router, limits.clone(), becomes_true(rest_stopped)));
         }
         if let (Some(listener), Some(front)) = (self.rest.take(), &parts.front) {

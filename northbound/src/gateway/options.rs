@@ -12,6 +12,8 @@ pub struct GatewayLimits {
     /// So many requests of a lane may be unanswered; the next is told that the lane is busy. 256 is a quarter of a second
     /// at a thousand operations a second for each lane: enough to keep it at work, few enough that none waits long.
     pub max_unanswered_per_lane: usize,
+    /// A lane that is this many records behind its inbox takes no new requests, until it is at half of that.
+    pub max_behind: u64,
     /// So many operations that are over are known, the newest, and as many that live: at some 2 KB each, 40 MB in all.
     /// Those that live have a number of their own, so that what is stuck is not forgotten because others went well.
     pub known_operations: usize,
@@ -27,6 +29,7 @@ impl Default for GatewayLimits {
     fn default() -> Self {
         Self {
             max_unanswered_per_lane: 256,
+            max_behind: bus::INBOX_LIMIT,
             known_operations: 10_000,
             patience: Duration::from_secs(10),
             shown_bytes: 64 * 1024 * 1024,

@@ -14,7 +14,16 @@ pub(super) fn components() -> Vec<(&'static str, Value)> {
     vec![
         ("Anything", json!({"description": "any JSON"})),
         ("Problem", problem()),
-        ("Health", object(&json!({"status": {"type": "string", "enum": ["alive", "ready"]}}), &["status"])),
+        (
+            "Health",
+            object(
+                &json!({
+                    "status": {"type": "string", "enum": ["alive", "ready"]},
+                    "held_up": {"type": "array", "items": {"type": "string"}, "description": "What stops for a while because an inbox is full."},
+                }),
+                &["status"],
+            ),
+        ),
         ("FlowToLetBe", flow_to_create(true)),
         ("FlowToCreate", flow_to_create(false)),
         ("FlowMade", flow_made()),

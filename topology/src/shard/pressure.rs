@@ -24,9 +24,9 @@ pub struct InboxLimit {
 }
 
 impl Default for InboxLimit {
-    /// 10,000 records, which are two commits, and 8 MiB: half of what a partition in memory keeps for those who read it late.
+    /// [`bus::INBOX_LIMIT`] records and 8 MiB: half of what a partition in memory keeps for those who read it late.
     fn default() -> Self {
-        Self { records: 10_000, bytes: 8 << 20 }
+        Self { records: bus::INBOX_LIMIT, bytes: 8 << 20 }
     }
 }
 
