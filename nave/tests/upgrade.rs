@@ -223,7 +223,9 @@ fn what_runs_is_neither_lost_nor_decided_again_by_a_build_that_cannot_read_it() 
     for killed in [false, true] {
         let mut world = World::new();
         let (_, process) = world.start::<First>();
-        names(0, 20).iter().for_each(|name| world.order(name));
+        for name in names(0, 20) {
+            world.order(&name);
+        }
         world.cluster.run_ms(1_000);
         world.reply("shop", &names(0, 12));
         assert_eq!((world.answered(), world.asked("shop").len()), (12, 20));

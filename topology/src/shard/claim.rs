@@ -75,7 +75,7 @@ impl Shard {
     }
 
     /// A lane that is being replayed must not go on in this build: it is claimed again after a while, in case something changed.
-    pub(super) fn hold(&mut self, partition: u32, why: String) {
+    pub(super) fn hold(&mut self, partition: u32, why: &str) {
         let (stage, code) = (&self.options.stage, Code::StateIncompatible);
         tracing::error!(stage, lane = partition, code = code.as_str(), why, "lane is held: a person is needed");
         self.forget(&[partition]);

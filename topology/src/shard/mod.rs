@@ -364,7 +364,7 @@ impl Shard {
             && let Some(why) = self.build.decides_otherwise(&owner.graph, &owner.versions)
         {
             let text = format!("build {} handled its inbox from offset {} on: {why}", owner.build, owner.from);
-            return self.hold(record.partition, text);
+            return self.hold(record.partition, &text);
         }
         self.status.stepping(record.partition, Some(now));
         owned.lane.step(record);
