@@ -140,7 +140,8 @@ fn a_lane_whose_inbox_is_full_takes_no_requests_and_the_others_do() {
     assert_eq!(busy.detail, format!("lane {} is 10001 records behind, limit 10000; try again later", world.lane));
     let full = format!("inbox `{INBOX}` is full: lane {} is 10001 records behind, limit 10000", world.lane);
     assert_eq!(world.gateway.full_lanes().iter().map(ToString::to_string).collect::<Vec<_>>(), [full]);
-    let other = (0..).map(|n| format!("flow-{n}")).find(|key| lane_of(key.as_bytes(), LANES) != world.lane).unwrap();
+    let other =
+        (0..1_000).map(|n| format!("flow-{n}")).find(|key| lane_of(key.as_bytes(), LANES) != world.lane).unwrap();
     assert_eq!(submit(&world, &other), Ok(()));
     for (next, taken) in [(4_000, false), (5_001, true)] {
         let position = bus::Position { partition: world.lane, next, note: "".into() };
