@@ -5,10 +5,13 @@
 mod script;
 mod support;
 
-use hub::{Barrier, HubSettings, Mode};
+use hub::{Barrier, HubCommand, HubRequest, HubSettings, Mode};
+use serde_json::json;
 use topology::Settings;
-use wire::CallId;
 use wire::call::{CallEnd, CallOutcome};
+use wire::command::Command;
+use wire::request::Request;
+use wire::{CallId, Code};
 
 use script::{Act, Script, request};
 use support::{Input, World, golden, named};
@@ -30,13 +33,14 @@ fn replied(body: &str) -> CallOutcome {
 /// Operations in every position that there is.
 #[test]
 fn a_hub_loads_what_it_saved_in_every_version() {
-    let hub = HubSettings { live: 10, active: 2, remembered: 3, ..HubSettings::default() };
+    let hub = HubSettings { live: 10, active: 2, remembered: 5, ..HubSettings::default() };
     let settings = Settings::default().with("hub", &hub);
     let mut world = World::<Script>::new(&settings);
     let step = |calls: &[(u32, u8)]| Act::Step(Mode::AtOnce, Barrier::All, calls.to_vec());
     for n in 1..=4 {
         ask(&mut world, &format!("past-{n}"), "past", &[vec![Act::Note, Act::Done(0.1), Act::End]]);
     }
+    ask(&mut world, "refused", "past", &[vec![Act::Refuse(Code::UnknownFlow), Act::End]]);
     let open = step(&[(1, 1), (2, 2), (3, 0)]);
     ask(&mut world, "parked", "a", &[vec![open.clone()], vec![Act::Panic]]);
     end(&mut world, "parked", 1, 1, replied("turn the page"));
@@ -52,6 +56,12 @@ fn a_hub_loads_what_it_saved_in_every_version() {
     end(&mut world, "undo", 2, 1, CallOutcome::TimedOut);
     ask(&mut world, "queued", "d", &[]);
     ask(&mut world, "admitted", "f", &[]);
+    let request = request("unread", "past", "r-unread", &[]);
+    let body = Request { route: "POST /script".into(), ..Request::new("script", json!("no script")) };
+    world.give(Input::Request(HubRequest { body: Ok(body), ..request })).expect("as its twin");
+    ask(&mut world, "cancelled", "d", &[]);
+    let (operation, cause) = (named("cancelled"), "c-cancelled".into());
+    world.give(Input::Command(HubCommand { operation, cause, command: Command::Cancel })).expect("as its twin");
     world.save().expect("as its twin");
     assert_eq!(world.table.unfinished().len(), 7);
     golden("hub", &settings, &world);
