@@ -120,12 +120,10 @@ impl<W: Workflows> HubBolt<W> {
             HubEffect::Call(command @ CallCommand::Abandon(_)) => out.side(CALLS, command),
             HubEffect::Deadline(deadline) => out.side(DEADLINES, deadline),
             HubEffect::Answer { view, cause } => {
-                let id = match (&view.answer, &cause) {
-                    (Some(Answer::Refused(_)), Some(cause)) => format!("{cause}:refused"),
-                    (Some(_) | None, _) => format!("{}:answer", view.operation),
-                };
+                let how = if matches!(view.answer, Some(Answer::Refused(_))) { "refused" } else { "answer" };
+                let id = format!("{cause}:{how}");
                 let mut envelope = Envelope::new(Kind::Answer, id, out.lane().source());
-                envelope.causation = cause;
+                envelope.causation = Some(cause);
                 let message = self.told(envelope, &view, out.lane().lane);
                 out.publish(message);
             }

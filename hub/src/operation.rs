@@ -26,8 +26,9 @@ use crate::workflow::{Barrier, CallSpec, Event, Mode, UndoSpec};
 const HISTORY: usize = 256;
 const HISTORY_HEAD: usize = 32;
 
-/// At most so many requests of one operation are told apart: repeats beyond it are answered by the answer alone.
-const CAUSES: usize = 8;
+/// Maximum number of requests that wait for the answer of one operation; the next is refused. A client that repeats its request
+/// each time a connection breaks has a few; with 36 bytes each, 16 are well below the rest of an operation's state.
+pub(crate) const CAUSES: usize = 16;
 
 /// Where an operation stands with its hub.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +42,24 @@ pub(crate) enum Standing {
     Parked(Parked),
     /// It is over.
     Ended,
+    /// It is over: cancelled before its turn.
+    Cancelled,
+    /// It is over: its turn came too late.
+    Refused,
+    /// It is over: a person ended it while it was parked.
+    Aborted,
+}
+
+/// The state of a request that did not become an operation, or of one whose turn came too late.
+pub(crate) const REFUSED: &str = "refused";
+
+impl Standing {
+    pub(crate) fn is_over(&self) -> bool {
+        match self {
+            Standing::Queued | Standing::Running | Standing::Parked(_) => false,
+            Standing::Ended | Standing::Cancelled | Standing::Refused | Standing::Aborted => true,
+        }
+    }
 }
 
 /// What a parked operation has yet to handle, if it is to go on.
@@ -152,12 +171,16 @@ pub(crate) struct Awaited {
 /// A live operation. It is saved whole: what a field knows, later events depend on.
 #[derive(Serialize, Deserialize)]
 #[serde(bound = "")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own: any two of them go together")]
 pub(crate) struct Running<W: Workflows> {
     pub(crate) id: OperationId,
     pub(crate) key: Arc<str>,
     /// A hash of the request, to tell a repeat from another request with its name.
     pub(crate) fingerprint: u64,
-    /// `ce_id` of the requests that ask for it.
+    /// Where the client sent it, for the same purpose.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) route: String,
+    /// `ce_id` of the requests that wait for its answer.
     pub(crate) causes: Vec<String>,
     pub(crate) machine: AnyOf<W>,
     pub(crate) standing: Standing,
@@ -177,6 +200,9 @@ pub(crate) struct Running<W: Workflows> {
     /// One that made way for it left it something to do: it is begun, whatever its client wants.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) inherits: bool,
+    /// It took a cancel: another one changes nothing, and is taken as well.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) cancelled: bool,
     steps: u32,
     open: Option<OpenStep>,
     compensations: Vec<Compensation>,
@@ -201,6 +227,7 @@ impl<W: Workflows> Running<W> {
             id,
             key: key.into(),
             fingerprint,
+            route: String::new(),
             causes: vec![cause],
             machine,
             standing: Standing::Queued,
@@ -214,6 +241,7 @@ impl<W: Workflows> Running<W> {
             noted: String::new(),
             superseded: false,
             inherits: false,
+            cancelled: false,
             steps: 0,
             open: None,
             compensations: Vec::new(),
@@ -229,10 +257,19 @@ impl<W: Workflows> Running<W> {
         Arc::clone(self.id.shared())
     }
 
-    pub(crate) fn asked_again(&mut self, cause: String) {
-        if self.causes.len() < CAUSES && !self.causes.contains(&cause) {
-            self.causes.push(cause);
+    /// A repeat came, and waits for the answer. Before its turn the operation takes the later deadline of the two. False where
+    /// the limit of requests that wait is reached.
+    pub(crate) fn asked_again(&mut self, cause: &String, expires: Option<WallTime>) -> bool {
+        if !self.causes.contains(cause) {
+            if self.causes.len() >= CAUSES {
+                return false;
+            }
+            self.causes.push(cause.clone());
         }
+        if self.standing == Standing::Queued {
+            self.expires = self.expires.zip(expires).map(|(first, again)| first.max(again));
+        }
+        true
     }
 
     pub(crate) fn note(&mut self, at: WallTime, what: impl Into<String>) {
@@ -252,7 +289,7 @@ impl<W: Workflows> Running<W> {
     pub(crate) fn waits(&self) -> Wait {
         let mut wait = Wait { who: self.id.to_string(), deadline: None, calls: Vec::new(), others: Vec::new() };
         match self.standing {
-            Standing::Queued | Standing::Ended => {}
+            Standing::Queued | Standing::Ended | Standing::Cancelled | Standing::Refused | Standing::Aborted => {}
             Standing::Parked(_) => wait.others.push("a person".to_owned()),
             Standing::Running => {
                 wait.deadline = self.timer.as_ref().map(|timer| (self.slot, timer.generation));

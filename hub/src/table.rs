@@ -6,6 +6,7 @@ mod commands;
 mod finished;
 mod live;
 mod perform;
+mod requests;
 mod saved;
 mod settings;
 
@@ -21,13 +22,13 @@ use wire::command::Outcome;
 use wire::{Code, OperationId, Problem, WallTime};
 
 pub use self::commands::HubCommand;
-use self::finished::Finished;
+use self::finished::{Finished, Past};
 use self::live::Live;
-use self::perform::{perform, refuse, tell};
+use self::perform::{perform, tell};
 use self::saved::SavedTable;
 pub(crate) use self::saved::VERSION;
 pub use self::settings::HubSettings;
-use crate::machine::{AnyOf, Workflows};
+use crate::machine::Workflows;
 use crate::names;
 use crate::operation::{Parked, Running, Standing};
 use crate::workflow::{Decided, Event, Illegal};
@@ -54,12 +55,12 @@ pub enum HubEffect {
     Call(CallCommand),
     /// Tell the coordinator.
     Deadline(Deadline),
-    /// Tell the client: how the operation ended, and the requests that are answered.
+    /// Answer one request. Each of them gets its own answer: another one with the same key may be refused.
     Answer {
-        /// How it stands.
+        /// How the operation stands, with the answer.
         view: Box<Operation>,
-        /// `ce_id` of the request that is refused; none where the operation is answered.
-        cause: Option<String>,
+        /// `ce_id` of the request.
+        cause: String,
     },
     /// An operation that was answered before, and went on, is over: tell those who look. Nobody is answered again.
     Over(Box<Operation>),
@@ -139,50 +140,6 @@ impl<W: Workflows> HubTable<W> {
 
     // ---- inputs -------------------------------------------------------------------------------------------------------
 
-    /// A request came.
-    pub fn request(&mut self, at: WallTime, request: HubRequest, effects: &mut Vec<HubEffect>) {
-        let fingerprint = fingerprint(&request);
-        if self.repeated(&request, fingerprint, effects) {
-            return;
-        }
-        let HubRequest { operation, cause, key, expires, body } = request;
-        let name: String = body.as_ref().map(|body| body.workflow.chars().take(80).collect()).unwrap_or_default();
-        let read = match body {
-            Err(reason) => Err(Problem::new(Code::NotJson, format!("the body cannot be read: {reason}"))),
-            Ok(body) => W::read(&body.workflow, &operation, &key, &body.request).unwrap_or_else(|| {
-                let known: Vec<&str> = W::types().into_iter().map(|(name, ..)| name).collect();
-                Err(Problem::field("workflow", &format!("`{name}`"), &known.join(", ")))
-            }),
-        };
-        let machine = match read.and_then(|machine| self.admit(&key).map(|()| machine)) {
-            Ok(machine) => machine,
-            Err(problem) => return refuse(&operation, &name, &key, &cause, problem, effects),
-        };
-        let slot = self.next_slot;
-        self.next_slot += 1;
-        let mut running = Running::new(operation, &key, fingerprint, cause, AnyOf(machine), slot);
-        running.expires = expires;
-        running.note(at, "requested");
-        let (key, view_key) = (Arc::clone(&running.key), running.view_key());
-        self.live.insert(running);
-        let turns = self.turns.entry(key).or_default();
-        match turns.active {
-            None => {
-                turns.active = Some(slot);
-                self.admission.push_back(slot);
-                self.admit_waiting(at, effects);
-                if self.admission.back() == Some(&slot) {
-                    effects.push(HubEffect::Changed(view_key));
-                }
-            }
-            Some(active) => {
-                turns.waiting.push_back(slot);
-                effects.push(HubEffect::Changed(view_key));
-                self.supersede(active, at, effects);
-            }
-        }
-    }
-
     /// A call ended.
     pub fn call_ended(&mut self, at: WallTime, end: CallEnd, effects: &mut Vec<HubEffect>) {
         let slot = self.live.slot_of(&end.id.operation);
@@ -238,52 +195,7 @@ impl<W: Workflows> HubTable<W> {
         self.admit_waiting(at, effects);
     }
 
-    // ---- requests -----------------------------------------------------------------------------------------------------
-
-    /// Handles a request that names an operation which is known: true where it was one.
-    fn repeated(&mut self, request: &HubRequest, fingerprint: u64, effects: &mut Vec<HubEffect>) -> bool {
-        let HubRequest { operation, cause, key, .. } = request;
-        let slot = self.live.slot_of(operation);
-        let same = |running: &Running<W>| running.fingerprint == fingerprint;
-        if let Some(running) = slot.and_then(|slot| self.live.get_mut_where(slot, same)) {
-            running.asked_again(cause.clone());
-        }
-        let (known, answered) = if let Some(running) = self.live.of(operation) {
-            (running.fingerprint, running.answer.is_some().then(|| running.view(None)))
-        } else if let Some(finished) = self.finished.get(operation) {
-            (finished.fingerprint, Some(finished.view.clone()))
-        } else {
-            return false;
-        };
-        effects.push(HubEffect::Count(names::REPEATED));
-        if known != fingerprint {
-            let detail =
-                "the first request with this Idempotency-Key for this resource had another body; use a new key";
-            let name = request.body.as_ref().map_or("", |body| &body.workflow);
-            refuse(operation, name, key, cause, Problem::new(Code::KeyReused, detail), effects);
-        } else if let Some(view) = answered {
-            // A refusal is told to the one who asks.
-            let cause = matches!(view.answer, Some(Answer::Refused(_))).then(|| cause.clone());
-            effects.push(HubEffect::Answer { view: Box::new(view), cause });
-        }
-        true
-    }
-
-    /// Whether one more operation may live.
-    fn admit(&self, key: &str) -> Result<(), Problem> {
-        let live = self.live.len();
-        if live >= self.settings.live {
-            let detail = format!("{live} operations live in this lane, which is as many as may; try again in a second");
-            return Err(Problem::new(Code::Busy, detail));
-        }
-        let waiting = self.turns.get(key).map_or(0, |turns| turns.waiting.len());
-        if waiting >= self.settings.waiting_per_key {
-            let detail =
-                format!("{waiting} operations wait for `{key}`, which is as many as may; try again in a second");
-            return Err(Problem::new(Code::QueueFull, detail));
-        }
-        Ok(())
-    }
+    // ---- turns --------------------------------------------------------------------------------------------------------
 
     /// Lets operations begin whose turn has come, while there is a place. In a loop: one that ends at once lets the next begin.
     fn admit_waiting(&mut self, at: WallTime, effects: &mut Vec<HubEffect>) {
@@ -305,11 +217,8 @@ impl<W: Workflows> HubTable<W> {
         let Some(running) = self.live.get_mut(slot) else { return };
         running.standing = Standing::Running;
         if let Some(expires) = running.expires.filter(|expires| *expires <= at) {
-            let detail = format!("its turn came at {at}, and the client waits until {expires} only");
-            running.standing = Standing::Ended;
-            tell(running, Answer::Refused(Problem::new(Code::TooLate, detail)), effects);
-            effects.push(HubEffect::Closed(running.view_key()));
-            return self.end(slot);
+            let detail = format!("its turn came at {at}, and its client waits until {expires} only; nothing was done");
+            return self.end_before_turn(slot, Standing::Refused, Problem::new(Code::TooLate, detail), at, effects);
         }
         self.active.insert(slot);
         effects.push(HubEffect::Count(names::STARTED));
@@ -343,7 +252,9 @@ impl<W: Workflows> HubTable<W> {
                     parked.events.push_back(event);
                     continue;
                 }
-                Standing::Queued | Standing::Ended => return Ok(()),
+                Standing::Queued | Standing::Ended | Standing::Cancelled | Standing::Refused | Standing::Aborted => {
+                    return Ok(());
+                }
             }
             if event == Event::Enough {
                 running.close_step(&mut |command| effects.push(HubEffect::Call(command)));
@@ -429,13 +340,29 @@ impl<W: Workflows> HubTable<W> {
         }
     }
 
-    /// Forgets what is over, but for its answer, and lets the next one on its key begin.
+    /// Ends an operation before its turn: its client is told why.
+    fn end_before_turn(
+        &mut self,
+        slot: u64,
+        standing: Standing,
+        problem: Problem,
+        at: WallTime,
+        effects: &mut Vec<HubEffect>,
+    ) {
+        let Some(running) = self.live.get_mut(slot) else { return };
+        running.standing = standing;
+        running.note(at, format!("{} before its turn", running.state_name()));
+        tell(running, self.settings.fit(Answer::Refused(problem)), effects);
+        effects.push(HubEffect::Closed(running.view_key()));
+        self.end(slot);
+    }
+
+    /// Removes an operation that is over, remembers its outcome, and gives the turn on its key to the next one.
     fn end(&mut self, slot: u64) {
         let Some(running) = self.live.remove(slot) else { return };
         let worked = self.active.remove(&slot);
-        // What was refused was not done: the same key may ask again.
-        if !matches!(running.answer, Some(Answer::Refused(_))) {
-            self.finished.push(running.fingerprint, running.view(None));
+        if running.answer.as_ref().is_some_and(Answer::is_outcome) {
+            self.finished.push(Past::of(&running));
         }
         let Some(turns) = self.turns.get_mut(&running.key) else { return };
         if turns.active != Some(slot) {
@@ -497,13 +424,4 @@ impl<W: Workflows> HubTable<W> {
         };
         self.live.iter().map(line).collect()
     }
-}
-
-/// A hash of key and body, to tell a repeat from another request.
-fn fingerprint(request: &HubRequest) -> u64 {
-    let body = match &request.body {
-        Ok(body) => serde_json::to_vec(&(&request.key, &body.workflow, &body.request)),
-        Err(reason) => serde_json::to_vec(reason),
-    };
-    wire::hash::fnv1a(body.expect("texts and a value can be written as JSON"))
 }

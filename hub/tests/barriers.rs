@@ -84,7 +84,7 @@ fn call(tag: u32) -> CallSpec {
 fn poll(calls: u32, needs: u32, ends: &[(u32, bool)]) -> (Answer, usize, usize) {
     let mut table = HubTable::<Poll>::default();
     let operation = OperationId::new("op").expect("letters are allowed");
-    let body = wire::request::Request { workflow: "poll".into(), request: json!({"calls": calls, "needs": needs}) };
+    let body = wire::request::Request::new("poll", json!({"calls": calls, "needs": needs}));
     let request =
         HubRequest { operation: operation.clone(), cause: "r".into(), key: "k".into(), expires: None, body: Ok(body) };
     let mut effects = Vec::new();

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use hub::{Event, Fx, HubEffect, HubRequest, HubSettings, HubTable, Illegal, State, Workflow};
+use hub::{Event, Fx, HubCommand, HubEffect, HubRequest, HubSettings, HubTable, Illegal, State, Workflow};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use topology::{DueTimes, LaneInfo, Settings};
 use wire::answer::Answer;
+use wire::command::Command;
 use wire::{Code, OperationId, Problem, WallTime};
 
 /// Does what its request says.
@@ -57,6 +58,10 @@ impl Workflow for Told {
                 fx.end();
                 Ok(ToldState::Ended)
             }
+            (ToldState::New, Event::Requested, "panic, then end without a word") => {
+                "end without a word".clone_into(&mut self.0);
+                panic!("told to")
+            }
             (ToldState::New, Event::Requested, "wait for nothing") => Ok(ToldState::Waiting),
             (ToldState::New, Event::Requested, "panic") => panic!("told to"),
             _ => Err(Illegal),
@@ -90,7 +95,7 @@ fn table(remembered: usize) -> HubTable<Told> {
 /// What comes of a request: the answers by operation.
 fn ask(table: &mut HubTable<Told>, operation: &str, key: &str, request: &str) -> BTreeMap<String, Answer> {
     let mut effects = Vec::new();
-    let body = wire::request::Request { workflow: "told".into(), request: json!(request) };
+    let body = wire::request::Request::new("told", json!(request));
     let request = HubRequest {
         operation: OperationId::new(operation).expect("letters are allowed"),
         cause: format!("r-{operation}"),
@@ -122,6 +127,19 @@ fn a_workflow_that_ends_without_an_answer_has_failed() {
     let Some(Answer::Failed(body)) = answers.get("one") else { panic!("{answers:?}") };
     assert_eq!((&body["code"], &body["detail"]), (&json!("NAVE-0045"), &json!("`told` ended in state `ended`")));
     assert_eq!(ask(&mut table, "one", "k", "end without a word"), answers, "a repeat is told the same");
+}
+
+/// That it was parked is not its answer.
+#[test]
+fn a_workflow_that_was_parked_and_ends_without_an_answer_has_failed() {
+    let mut table = table(8);
+    let told = ask(&mut table, "one", "k", "panic, then end without a word");
+    assert!(matches!(&told["one"], Answer::Refused(problem) if problem.code == Code::Parked), "{told:?}");
+    let operation = OperationId::new("one").expect("letters are allowed");
+    table.command(WallTime(0), HubCommand { operation, cause: "c".into(), command: Command::Resume }, &mut Vec::new());
+    let answers = ask(&mut table, "one", "k", "panic, then end without a word");
+    let Some(Answer::Failed(body)) = answers.get("one") else { panic!("{answers:?}") };
+    assert_eq!(body["code"], json!("NAVE-0045"));
 }
 
 /// LESSONS 24, 29, 36: one that panics, or gets an event it does not know, or would wait for ever, stops alone. Its client

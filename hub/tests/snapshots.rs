@@ -9,9 +9,9 @@ use hub::{Barrier, HubCommand, HubRequest, Mode};
 use proptest::prelude::*;
 use proptest::sample::Index;
 use serde_json::json;
-use wire::CallId;
 use wire::call::{CallEnd, CallOutcome};
 use wire::command::Command;
+use wire::{CallId, Code};
 
 use script::{Act, Script, request, small};
 use support::{Input, World, first_word, named};
@@ -64,7 +64,8 @@ fn aside() -> impl Strategy<Value = Act> {
         1 => (1..4_u32).prop_map(Act::Again),
         1 => prop::num::f64::NORMAL.prop_map(Act::Done),
         2 => Just(Act::Failed),
-        1 => prop_oneof![Just(Act::DoneLarge), Just(Act::Refuse), Just(Act::Show)],
+        1 => prop_oneof![Just(Act::DoneLarge), Just(Act::Show)],
+        1 => prop_oneof![Just(Act::Refuse(Code::Busy)), Just(Act::Refuse(Code::FlowExists))],
         2 => "[ab]".prop_map(Act::Count),
     ]
 }
@@ -142,7 +143,13 @@ fn input(world: &World<Script>, scripts: &[Vec<Vec<Act>>], step: &Step) -> Optio
         Step::Ask { operation, other, cause, expires } => {
             let script = &scripts[(*operation as usize + usize::from(*other)) % scripts.len()];
             let request = request(&name(*operation), &format!("key-{}", operation % 3), &format!("r-{cause}"), script);
-            Input::Request(HubRequest { expires: expires.map(|after| world.at.plus_ms(after)), ..request })
+            // Once in a while a body that no workflow reads, or that is none.
+            let body = match cause {
+                0 => Ok(wire::request::Request::new("script", json!("no script"))),
+                1 => Err("not JSON".into()),
+                _readable => request.body,
+            };
+            Input::Request(HubRequest { expires: expires.map(|after| world.at.plus_ms(after)), body, ..request })
         }
         Step::End { pick, outcome: how, attempts } => ended(picked(&world.open, *pick)?, outcome(*how), *attempts),
         Step::EndAbandoned { pick, outcome: how, attempts } => {

@@ -102,7 +102,7 @@ fn the_barrier_of_a_step_is_not_taken_for_that_of_the_step_which_its_last_reply_
     let mut table = HubTable::<First>::default();
     let operation = OperationId::new("op").unwrap();
     let mut effects = Vec::new();
-    let body = wire::request::Request { workflow: "first".into(), request: json!({}) };
+    let body = wire::request::Request::new("first", json!({}));
     let request =
         HubRequest { operation: operation.clone(), cause: "r".into(), key: "k".into(), expires: None, body: Ok(body) };
     table.request(WallTime(0), request, &mut effects);

@@ -123,10 +123,8 @@ impl World {
         let found = known.iter().find(|known| known.name == workflow);
         let stage = found.unwrap_or_else(|| panic!("no workflow `{workflow}`")).stage.clone();
         let asked = Asked { operation, key: key.to_owned(), stage };
-        let body = Request {
-            workflow: workflow.to_owned(),
-            request: serde_json::to_value(request).expect("a request can be written as JSON"),
-        };
+        let request = serde_json::to_value(request).expect("a request can be written as JSON");
+        let body = Request::new(workflow, request);
         self.send(&asked, Kind::Request, &body);
         asked
     }

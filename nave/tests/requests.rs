@@ -37,7 +37,7 @@ fn a_record_that_is_delivered_twice_is_one_operation() {
         assert_eq!(world.count(hub::names::STARTED), 1, "{apart_ms} ms apart");
         assert_eq!(world.count(hub::names::REPEATED), 1, "{apart_ms} ms apart");
         assert_eq!(audit(&world, "install").len(), 3, "{apart_ms} ms apart");
-        assert_eq!(refused(&world, "r-1"), [], "{apart_ms} ms apart");
+        assert_eq!(refused(&world, "op-1"), [], "{apart_ms} ms apart");
         // One that comes after the answer is answered again, from memory.
         let operation = wire::OperationId::new("op-1").unwrap();
         assert!((1..=2).contains(&answers(&world, &operation)), "{apart_ms} ms apart");
@@ -186,7 +186,7 @@ fn a_request_that_cannot_be_read_is_answered_kept_and_passed_over() {
         let record = request_record(&world, &id, &operation, "test-01", body);
         world.write(&[record]);
         world.run_until_idle();
-        assert_eq!(refused(&world, &id), [Code::NotJson], "{body:?}");
+        assert_eq!(refused(&world, &operation), [Code::NotJson], "{body:?}");
         assert_eq!(dead(&world).len(), i + 1, "{body:?}");
     }
     world.kill_hub();
@@ -215,11 +215,11 @@ fn a_request_that_is_not_allowed_is_refused_by_name() {
     ];
     let mut world = one_lane(1, |_| {});
     for (i, body) in bodies.iter().enumerate() {
-        let id = format!("r-{i}");
-        let record = request_record(&world, &id, &format!("op-{i}"), "test-01", body);
+        let (id, operation) = (format!("r-{i}"), format!("op-{i}"));
+        let record = request_record(&world, &id, &operation, "test-01", body);
         world.write(&[record]);
         world.run_until_idle();
-        assert_eq!(refused(&world, &id), [Code::InvalidField], "{body}");
+        assert_eq!(refused(&world, &operation), [Code::InvalidField], "{body}");
     }
     assert_eq!(dead(&world), [""; 0], "they could be read");
     assert_eq!((world.count(hub::names::STARTED), world.timers()), (0, 0));

@@ -51,6 +51,8 @@ pub struct Submission<'a> {
     pub request: Value,
     /// The client's name for this request, if it gave one.
     pub idempotency_key: Option<&'a str>,
+    /// Where the client sent it, like `POST /flow`: a repeat with the same name has the same route.
+    pub route: &'a str,
     /// `traceparent`, passed on.
     pub trace: Option<String>,
     /// The client's `X-Correlation-ID`, passed on as [`CORRELATION`].
@@ -65,7 +67,7 @@ impl<'a> Submission<'a> {
     /// A request with nothing but what every request has.
     pub fn new(workflow: &'a str, key: &'a str, request: Value, http_id: Uuid) -> Self {
         let (idempotency_key, trace, correlation, expires) = (None, None, None, None);
-        Self { workflow, key, request, idempotency_key, trace, correlation, expires, http_id }
+        Self { workflow, key, request, idempotency_key, route: "", trace, correlation, expires, http_id }
     }
 }
 
@@ -156,18 +158,20 @@ impl Gateway {
     /// Accepts a request: gives it an operation, a record and a place among those that wait. Nothing is sent yet.
     ///
     /// # Errors
-    /// [`Code::UnknownWorkflow`]; [`Code::TooLate`] where its time is over; [`Code::Busy`] where its lane has too many
+    /// [`Code::UnknownWorkflow`]; [`Code::NotReady`] where its time is over; [`Code::Busy`] where its lane has too many
     /// unanswered requests.
     pub fn submit(self: &Arc<Self>, submission: Submission<'_>) -> Result<Ticket, Problem> {
-        let Submission { workflow, key, request, idempotency_key, trace, correlation, expires, http_id } = submission;
+        let Submission { workflow, key, request, idempotency_key, route, trace, correlation, expires, http_id } =
+            submission;
         let stage = self.stage_of(workflow)?;
         let now = self.clock.wall();
         if expires.is_some_and(|expires| expires <= now) {
-            return Err(Problem::new(Code::TooLate, "the time that the client gives is over already"));
+            return Err(too_late());
         }
         let operation = operation_of(&self.options.topology, key, idempotency_key, http_id);
         // Made first: from here on, whatever way this function ends, the place is given back.
         let place = self.take_place(stage, key, &operation, http_id)?;
+        self.known.ask_again(&operation);
 
         let mut envelope = Envelope::new(Kind::Request, place.id.as_ref(), SOURCE);
         envelope.subject = Some(key.into());
@@ -175,7 +179,7 @@ impl Gateway {
         envelope.operation = Some(operation.clone());
         envelope.expires = expires;
         envelope.trace = trace;
-        let body = Request { workflow: workflow.into(), request };
+        let body = Request { workflow: workflow.into(), request, route: route.into() };
         let value = serde_json::to_vec(&body).expect("a JSON value can be written as JSON");
         let record = self.record(&place, key, &envelope, correlation, value);
 
@@ -456,6 +460,13 @@ impl fmt::Debug for Gateway {
             .field("unanswered", &self.unanswered())
             .finish_non_exhaustive()
     }
+}
+
+/// The client's deadline passed before its request was written. No hub has seen the request, so its key may ask again: this
+/// is not [`Code::TooLate`], the outcome of an operation.
+pub(crate) fn too_late() -> Problem {
+    let detail = "the client's deadline passed before the request could be written; nothing was done. Send it again with more time";
+    Problem::new(Code::NotReady, detail)
 }
 
 /// The operation of a request: the same for each repeat with the same idempotency key, at every northbound.

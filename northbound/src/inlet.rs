@@ -8,6 +8,7 @@ use bus::{Bus, BusError, Clock, Outgoing, Part, Turn, Writer};
 use tokio::sync::oneshot;
 use wire::{Code, OperationId, Problem, WallTime};
 
+use crate::gateway::too_late;
 use crate::ticket::Place;
 use crate::{CommandTicket, Gateway, Ticket, metrics};
 
@@ -50,8 +51,7 @@ impl Written {
     /// Waits until the record is durable.
     ///
     /// # Errors
-    /// [`Code::NotReady`] where nobody knows whether it was written; [`Code::TooLate`] where it was not, since its time was
-    /// over.
+    /// [`Code::NotReady`] where nobody knows whether it was written, or where it was not, since its time was over.
     pub async fn durable(&mut self) -> Result<(), Problem> {
         let gone = || Err(Problem::new(Code::NotReady, "the process stops; the request may not have been taken"));
         (&mut self.0).await.unwrap_or_else(|_| gone())
@@ -141,7 +141,7 @@ impl Inlet {
         let now = self.clock.wall();
         let is_late = |entry: &mut Entry| entry.expires.is_some_and(|expires| expires <= now);
         for entry in self.batch.extract_if(.., is_late) {
-            entry.fails(&Problem::new(Code::TooLate, "the client's time was over before the request could be written"));
+            entry.fails(&too_late());
         }
     }
 

@@ -30,8 +30,10 @@ struct Entry {
     view: Option<Operation>,
     /// When the bus appended the view.
     time: WallTime,
-    /// It was made here, or says what became of a request alone: whatever the hub says of the operation counts more.
+    /// The view was made here, or is a refusal that is no outcome: any view of the hub replaces it.
     weak: bool,
+    /// The hub refused the operation, and the deletion of its view is still to be read.
+    refusal: Option<Operation>,
     /// What workers say of its calls, by the key of their view: one for each service.
     conversations: BTreeMap<Bytes, Vec<Conversation>>,
     /// Under what it is listed, and whether as one that is over.
@@ -48,6 +50,7 @@ impl Entry {
         self.view = Some(view);
         self.time = time;
         self.weak = weak;
+        self.refusal = None;
         if self.is_over() {
             self.conversations.clear();
         }
@@ -92,8 +95,19 @@ impl Known {
         });
     }
 
-    /// A request that was refused, so that its operation never came to be. What the hub says of the operation counts more.
+    /// A request that was refused, and may be accepted when it comes again: there is no operation.
     pub fn refused(&self, view: Operation, time: WallTime) {
+        self.change(&view.operation.clone(), time, |entry| {
+            if entry.weak || entry.view.is_none() {
+                entry.set(view, time, true);
+            } else if !entry.is_over() {
+                entry.refusal = Some(view);
+            }
+        });
+    }
+
+    /// A request that was written here. The hub has not published a view of it yet.
+    pub fn requested(&self, view: Operation, time: WallTime) {
         self.change(&view.operation.clone(), time, |entry| {
             if entry.weak || entry.view.is_none() {
                 entry.set(view, time, true);
@@ -101,9 +115,12 @@ impl Known {
         });
     }
 
-    /// A request that was written here and that nobody has spoken of yet.
-    pub fn requested(&self, view: Operation, time: WallTime) {
-        self.refused(view, time);
+    /// A request that may have been refused comes again: that refusal is not how it stands.
+    pub fn ask_again(&self, operation: &OperationId) {
+        let mut state = self.lock();
+        if state.entries.get(operation).is_some_and(|entry| entry.weak && entry.is_over()) {
+            state.remove(operation);
+        }
     }
 
     /// What a worker says of the calls of an operation, under the key of its view. Nothing: it has none open.
@@ -125,8 +142,12 @@ impl Known {
     pub fn forget(&self, operation: &OperationId) {
         let mut state = self.lock();
         let answered = |entry: &Entry| entry.view.as_ref().is_some_and(|view| view.answer.is_some());
-        if state.entries.get(operation).is_some_and(|entry| !answered(entry)) {
-            state.remove(operation);
+        let Some(entry) = state.entries.get_mut(operation).filter(|entry| !answered(entry)) else { return };
+        let (refusal, time) = (entry.refusal.take(), entry.time);
+        state.remove(operation);
+        drop(state);
+        if let Some(refusal) = refusal {
+            self.refused(refusal, time);
         }
     }
 
@@ -262,6 +283,41 @@ mod tests {
         assert_eq!(known.lock().entries.len(), 3);
     }
 
+    /// The refusal and the deletion of the view come over two topics, in any order.
+    #[test]
+    fn a_refusal_takes_the_place_of_a_view_that_is_deleted() {
+        let id = OperationId::new("a").unwrap();
+        let refused = Operation { state: "refused".into(), history: Vec::new(), ..operation("a", 1, true) };
+        for refusal_first in [true, false] {
+            let known = Known::newest(9);
+            known.view(operation("a", 1, false), WallTime(1));
+            if refusal_first {
+                known.refused(refused.clone(), WallTime(2));
+                assert!(known.operation(&id).unwrap().live, "it is not certain yet");
+            }
+            known.forget(&id);
+            if !refusal_first {
+                known.refused(refused.clone(), WallTime(2));
+            }
+            assert_eq!(known.operation(&id), Some(refused.clone()), "{refusal_first}");
+            assert_eq!(ids(&known.page(None, 9, |view| !view.live).0), ["a"]);
+            known.ask_again(&id);
+            assert_eq!(known.operation(&id), None, "asked again, it is not refused yet");
+        }
+    }
+
+    #[test]
+    fn asking_again_forgets_nothing_but_a_refusal() {
+        let known = Known::newest(9);
+        let id = OperationId::new("a").unwrap();
+        known.requested(operation("a", 1, false), WallTime(1));
+        known.ask_again(&id);
+        assert!(known.operation(&id).is_some());
+        known.answer(operation("a", 1, true), WallTime(2));
+        known.ask_again(&id);
+        assert!(known.operation(&id).is_some());
+    }
+
     #[test]
     fn a_refusal_stands_until_the_hub_speaks_of_the_operation() {
         let known = Known::newest(9);
@@ -270,7 +326,6 @@ mod tests {
         known.refused(refused.clone(), WallTime(5));
         assert!(!known.is_of_hub(&id));
         known.view(operation("a", 7, false), WallTime(7));
-        known.refused(refused, WallTime(8));
         assert_eq!((known.operation(&id).unwrap().state.as_str(), known.is_of_hub(&id)), ("s", true));
         known.forget(&id);
         assert_eq!(known.page(None, 9, |_| true), (Vec::new(), false));

@@ -93,16 +93,32 @@ fn a_repeat_with_the_same_key_is_the_same_operation_and_another_request() {
     assert_eq!(first.operation.as_str(), "bc52ab68-aa26-5e9f-b2fe-264c57f73cba", "the same for ever");
 }
 
+/// The other one may have another body: then its answer is that its key was used.
 #[test]
-fn an_answer_goes_to_everybody_who_waits_for_its_operation_and_to_nobody_else() {
+fn an_answer_goes_to_the_request_that_it_names_and_to_no_other() {
     let gateway = gateway();
     let [mut first, mut again] = [1, 2].map(|id| submit(&gateway, id, Some("monday")));
-    let mut other = submit(&gateway, 3, None);
     let answer = ended(&first.operation, up(&first.operation, false));
     hear(&gateway, about(Kind::Answer, &answer, first.id()));
-    assert_eq!((told(&mut first), told(&mut again)), (Some(answer.clone()), Some(answer.clone())));
-    assert_eq!(other.answer.try_recv(), Err(TryRecvError::Empty));
+    assert_eq!(told(&mut first), Some(answer.clone()));
+    assert_eq!(again.answer.try_recv(), Err(TryRecvError::Empty));
+    assert_eq!(gateway.operation(&first.operation), Some(answer.clone()));
+    let reused = ended(&first.operation, refused(Code::KeyReused));
+    hear(&gateway, about(Kind::Answer, &reused, again.id()));
+    assert_eq!(told(&mut again), Some(reused));
     assert_eq!(gateway.operation(&first.operation), Some(answer));
+}
+
+#[test]
+fn a_refusal_that_is_the_outcome_of_an_operation_is_the_last_word_of_it() {
+    let gateway = gateway();
+    let mut first = submit(&gateway, 1, Some("monday"));
+    hear(&gateway, about(Kind::View, &running(&first.operation, 1), first.id()));
+    let outcome = ended(&first.operation, refused(Code::Cancelled));
+    hear(&gateway, about(Kind::Answer, &outcome, first.id()));
+    assert_eq!(told(&mut first), Some(outcome.clone()));
+    hear(&gateway, about(Kind::View, &running(&first.operation, 2), first.id()));
+    assert_eq!(gateway.operation(&first.operation), Some(outcome));
 }
 
 #[test]
@@ -118,6 +134,19 @@ fn a_refusal_concerns_only_the_request_that_it_names() {
         Some(running(&first.operation, 2)),
         "the view stays the first one's"
     );
+}
+
+/// Too many requests wait for its answer: that concerns one of them.
+#[test]
+fn a_request_that_is_refused_while_its_operation_lives_leaves_the_view_alone() {
+    let gateway = gateway();
+    let [first, mut again] = [1, 2].map(|id| submit(&gateway, id, Some("monday")));
+    let works = running(&first.operation, 1);
+    let busy = Operation { answer: Some(refused(Code::Busy)), ..works.clone() };
+    hear(&gateway, about(Kind::Answer, &busy, again.id()));
+    assert_eq!((told(&mut again), gateway.operation(&first.operation)), (Some(busy), None));
+    hear(&gateway, about(Kind::View, &works, first.id()));
+    assert_eq!(gateway.operation(&first.operation), Some(works));
 }
 
 #[test]
@@ -155,7 +184,7 @@ fn a_lane_that_was_asked_and_says_nothing_is_named_and_no_other() {
     clock.advance_ms(5_000);
     let line = format!("lane {lane}: silent for 5.0 s; it has no owner, or its owner cannot commit");
     assert_eq!(gateway.silent_lanes(), [Waiting::of_lane(INBOX, lane, line)]);
-    let answer = about(Kind::Answer, &ended(&ticket.operation, up(&ticket.operation, false)), "anybody");
+    let answer = about(Kind::Answer, &ended(&ticket.operation, up(&ticket.operation, false)), ticket.id());
     gateway.on_record(&Record { partition: lane, ..read_at(0, answer) });
     assert_eq!((gateway.silent_lanes(), told(&mut ticket).is_some()), (vec![], true));
 }
@@ -276,8 +305,8 @@ fn requests_and_answers_may_come_on_many_threads() {
                     let key = format!("{}-{n}", thread / 2);
                     let ticket = submit(gateway, thread * 1_000 + n, Some(&key));
                     hear(gateway, about(Kind::View, &running(&ticket.operation, 1), "x"));
-                    hear(gateway, about(Kind::Answer, &ended(&ticket.operation, up(&ticket.operation, false)), "x"));
-                    // The other thread may have taken both who wait, and tell them in a moment.
+                    let answer = ended(&ticket.operation, up(&ticket.operation, false));
+                    hear(gateway, about(Kind::Answer, &answer, ticket.id()));
                     assert!(ticket.answer.blocking_recv().is_ok());
                 }
             });

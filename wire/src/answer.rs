@@ -46,6 +46,19 @@ pub enum Answer {
     Refused(Problem),
 }
 
+impl Answer {
+    /// True for the outcome of an operation: each repeat of its request gets the same. Other refusals concern one request
+    /// alone: there is no room for it now, its key was used for another request, or its operation is parked and not over.
+    pub fn is_outcome(&self) -> bool {
+        match self {
+            Answer::Done(_) | Answer::Failed(_) => true,
+            Answer::Refused(Problem { code, .. }) => {
+                !code.is_temporary() && !matches!(code, Code::KeyReused | Code::Parked)
+            }
+        }
+    }
+}
+
 /// How an operation stands. With an answer it is the last word (but for an operation that goes on cleaning up).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Operation {
@@ -55,7 +68,8 @@ pub struct Operation {
     pub key: String,
     /// The workflow's name.
     pub workflow: String,
-    /// The state of its machine; `queued` before its turn, `parked` when it broke a rule.
+    /// The state of its machine; `queued` before its turn, `parked` when it broke a rule; `cancelled` or `refused` where it
+    /// ended before its turn, `aborted` where a person ended it.
     pub state: String,
     /// True while it still works or waits.
     pub live: bool,

@@ -34,8 +34,8 @@ codes! {
     NotJson = "NAVE-0001", "the body is not JSON";
     /// A field has a value that is not allowed.
     InvalidField = "NAVE-0002", "a field has a value that is not allowed";
-    /// An idempotency key came a second time, with another body.
-    KeyReused = "NAVE-0003", "this Idempotency-Key was used with another body";
+    /// An idempotency key came a second time, with another request.
+    KeyReused = "NAVE-0003", "this Idempotency-Key was used for another request";
     /// Too many operations wait for their turn on one resource.
     QueueFull = "NAVE-0004", "too many operations wait for this resource";
     /// The lane has as many operations as it may have.
@@ -120,6 +120,14 @@ codes! {
     ValidationFailed = "NAVE-0102", "a rule is not on its switch as it should be";
     /// All cookies or meters are taken.
     PoolEmpty = "NAVE-0103", "no cookie or meter is free";
+}
+
+impl Code {
+    /// True where the same request may be accepted later: there is no room for it, or the system is not ready. HTTP says 429
+    /// and 503.
+    pub fn is_temporary(self) -> bool {
+        matches!(self, Code::QueueFull | Code::Busy | Code::NotReady | Code::Overloaded | Code::PoolEmpty)
+    }
 }
 
 impl fmt::Display for Code {

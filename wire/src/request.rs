@@ -3,6 +3,9 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+/// The longest route in characters: the longest of the northbound has 60.
+pub const LONGEST_ROUTE: usize = 128;
+
 /// Starts a workflow. The key of the record names the thing it is about, `ce_correlationid` the operation, `ce_id` this
 /// one request: a repeat with the same idempotency key has the same operation and another `ce_id`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -11,4 +14,15 @@ pub struct Request {
     pub workflow: String,
     /// What it is asked; the workflow reads it.
     pub request: Value,
+    /// Where the client sent it: method and path, like `POST /flow`; empty for a request that did not come over REST. A repeat
+    /// with the same idempotency key has the same route.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub route: String,
+}
+
+impl Request {
+    /// A request that did not come over REST.
+    pub fn new(workflow: &str, request: Value) -> Self {
+        Self { workflow: workflow.to_owned(), request, route: String::new() }
+    }
 }

@@ -40,7 +40,7 @@ impl<W: Workflows> Running<W> {
             Standing::Running if idle => Some("it waits for nothing".into()),
             Standing::Parked(_) if self.answer.is_none() => Some("it is parked, and its client was not told".into()),
             Standing::Parked(_) if self.timer.is_some() => Some("it is parked, and has a deadline".into()),
-            Standing::Ended => Some("it is over".into()),
+            Standing::Ended | Standing::Cancelled | Standing::Refused | Standing::Aborted => Some("it is over".into()),
             Standing::Queued | Standing::Running | Standing::Parked(_) => None,
         }
     }

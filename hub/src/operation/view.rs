@@ -3,7 +3,7 @@
 use topology::DueTimes;
 use wire::answer::{Operation, PendingCall, Step, Until};
 
-use super::{CallState, OpenStep, Running, Standing, call_id, count};
+use super::{CallState, OpenStep, REFUSED, Running, Standing, call_id, count};
 use crate::machine::Workflows;
 
 impl<W: Workflows> Running<W> {
@@ -12,6 +12,9 @@ impl<W: Workflows> Running<W> {
         match self.standing {
             Standing::Queued => "queued",
             Standing::Parked(_) => "parked",
+            Standing::Cancelled => "cancelled",
+            Standing::Refused => REFUSED,
+            Standing::Aborted => "aborted",
             Standing::Running | Standing::Ended => self.machine.0.state(),
         }
     }
@@ -22,7 +25,7 @@ impl<W: Workflows> Running<W> {
     }
 
     pub(crate) fn view(&self, timers: Option<(&dyn DueTimes, u64)>) -> Operation {
-        let live = self.standing != Standing::Ended;
+        let live = !self.standing.is_over();
         let step = self.open.as_ref().map(|open| Step {
             number: open.number,
             name: open.name.to_owned(),

@@ -2,11 +2,11 @@
 
 use coordinator::Deadline;
 use serde_json::json;
-use wire::answer::Answer;
+use wire::answer::{Answer, Operation};
 use wire::command::{Command, Outcome};
 use wire::{Code, OperationId, Problem, WallTime};
 
-use super::perform::{arm, tell};
+use super::perform::arm;
 use super::{HubEffect, HubTable, Running};
 use crate::machine::Workflows;
 use crate::names;
@@ -30,7 +30,7 @@ impl<W: Workflows> HubTable<W> {
         let HubCommand { operation, cause, command } = command;
         let word = command.as_str();
         let done = match self.live.slot_of(&operation) {
-            None => Err(self.not_now(&operation, word, "")),
+            None => self.told_again(&operation, &command),
             Some(slot) => {
                 let done = match command {
                     Command::Signal { name, body } => self.signal(slot, &operation, name, body, at, effects),
@@ -43,7 +43,7 @@ impl<W: Workflows> HubTable<W> {
             }
         };
         self.admit_waiting(at, effects);
-        let outcome = match done.and_then(|()| self.stands(&operation)) {
+        let outcome = match done.and_then(|()| self.stands(&operation, effects)) {
             Ok(view) => Outcome::Taken(Box::new(view)),
             Err(problem) => Outcome::Refused(problem),
         };
@@ -56,18 +56,30 @@ impl<W: Workflows> HubTable<W> {
         effects.push(HubEffect::Told { operation, cause, outcome });
     }
 
+    /// A command for an operation that is over: taken where it took the same one before.
+    fn told_again(&self, operation: &OperationId, command: &Command) -> Result<(), Problem> {
+        let took = self.finished.get(operation).is_some_and(|past| match command {
+            Command::Cancel => past.cancelled,
+            Command::Abort => past.aborted,
+            Command::Signal { .. } | Command::Resume => false,
+        });
+        if took { Ok(()) } else { Err(self.not_now(operation, command.as_str(), "")) }
+    }
+
     /// How an operation stands after a command.
-    fn stands(&self, operation: &OperationId) -> Result<wire::answer::Operation, Problem> {
-        let running = self.live.of(operation).map(|running| running.view(None));
-        running.or_else(|| self.finished.get(operation).map(|finished| finished.view.clone())).map_or_else(
-            || {
-                Err(Problem::new(
-                    Code::Cancelled,
-                    format!("{operation} was cancelled before its turn; nothing was done"),
-                ))
-            },
-            Ok,
-        )
+    fn stands(&self, operation: &OperationId, effects: &[HubEffect]) -> Result<Operation, Problem> {
+        if let Some(running) = self.live.of(operation) {
+            return Ok(running.view(None));
+        }
+        if let Some(past) = self.finished.get(operation) {
+            return Ok(past.view.clone());
+        }
+        // It has ended just now, and is not remembered: there are no places, or the next operations took them at once.
+        let ended = effects.iter().rev().find_map(|effect| match effect {
+            HubEffect::Answer { view, .. } | HubEffect::Over(view) if view.operation == *operation => Some(view),
+            _of_another => None,
+        });
+        ended.map(|view| Operation::clone(view)).ok_or_else(|| self.not_now(operation, "", ""))
     }
 
     /// Why an operation takes no such command.
@@ -112,28 +124,40 @@ impl<W: Workflows> HubTable<W> {
         let Some(running) = self.live.get(slot) else {
             return Err(self.not_now(operation, "cancel", ""));
         };
-        match running.standing {
+        match &running.standing {
+            // Cancelling twice is cancelling once.
+            _any if running.cancelled => Ok(()),
             Standing::Running => {
                 let state = running.state_name();
-                self.try_drive(slot, Event::Cancelled, at, effects)
-                    .map_err(|_| self.not_now(operation, "cancel", &format!("it cannot in state `{state}`")))
+                // Before the event: where it ends the operation, that is remembered as well.
+                self.set_cancelled(slot, true);
+                self.try_drive(slot, Event::Cancelled, at, effects).map_err(|_| {
+                    self.set_cancelled(slot, false);
+                    self.not_now(operation, "cancel", &format!("it cannot in state `{state}`"))
+                })
             }
             Standing::Queued if self.is_heir(slot) => {
-                let why = "another operation has made way for it, and leaves it something to do; it can when it works";
+                let why = "an operation before it ends early and leaves work to it; it can be cancelled once it runs";
                 Err(self.not_now(operation, "cancel", why))
             }
             Standing::Queued => {
-                let Some(running) = self.live.get_mut(slot) else { return Ok(()) };
-                running.standing = Standing::Ended;
+                self.set_cancelled(slot, true);
                 let problem = Problem::new(Code::Cancelled, "it was cancelled before its turn; nothing was done");
-                tell(running, Answer::Refused(problem), effects);
-                effects.push(HubEffect::Closed(running.view_key()));
-                self.end(slot);
+                self.end_before_turn(slot, Standing::Cancelled, problem, at, effects);
                 Ok(())
             }
-            Standing::Parked(_) | Standing::Ended => {
+            Standing::Parked(_) => {
                 Err(self.not_now(operation, "cancel", "it is parked; `resume` lets it go on, `abort` ends it"))
             }
+            Standing::Ended | Standing::Cancelled | Standing::Refused | Standing::Aborted => {
+                Err(self.not_now(operation, "cancel", "it is over"))
+            }
+        }
+    }
+
+    fn set_cancelled(&mut self, slot: u64, cancelled: bool) {
+        if let Some(running) = self.live.get_mut(slot) {
+            running.cancelled = cancelled;
         }
     }
 
@@ -190,12 +214,15 @@ impl<W: Workflows> HubTable<W> {
         let Some(running) = self.live.get_mut(slot) else { return Ok(()) };
         running.machine.0.aborted(&mut self.lane);
         running.close_step(&mut |command| effects.push(HubEffect::Call(command)));
-        running.standing = Standing::Ended;
+        running.standing = Standing::Aborted;
         running.note(at, "ended by hand");
-        running.answer = Some(Answer::Failed(json!({
-            "code": Code::Aborted, "message": Code::Aborted.title(), "operation": operation,
-            "detail": "it was parked, and a person ended it; what it did stays done",
-        })));
+        // What its client was told before it was parked stays its answer.
+        if !running.answer.as_ref().is_some_and(Answer::is_outcome) {
+            running.answer = Some(Answer::Failed(json!({
+                "code": Code::Aborted, "message": Code::Aborted.title(), "operation": operation,
+                "detail": "it was parked, and a person ended it; what it did stays done",
+            })));
+        }
         effects.push(HubEffect::Deadline(Deadline::Cancel { key: running.slot }));
         effects.push(HubEffect::Closed(running.view_key()));
         effects.push(HubEffect::Over(Box::new(running.view(None))));
@@ -207,9 +234,7 @@ impl<W: Workflows> HubTable<W> {
         let parked = |running: &Running<W>| matches!(running.standing, Standing::Parked(_));
         match self.live.get_mut_where(slot, parked).map(|running| &mut running.standing) {
             Some(Standing::Parked(parked)) => Ok(std::mem::take(parked)),
-            Some(Standing::Queued | Standing::Running | Standing::Ended) | None => {
-                Err(self.not_now(operation, command, "it is not parked"))
-            }
+            Some(_) | None => Err(self.not_now(operation, command, "it is not parked")),
         }
     }
 }

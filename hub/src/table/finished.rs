@@ -1,4 +1,4 @@
-//! The operations of a lane that are over, for those who ask again.
+//! The outcomes of a lane's operations, for repeats of their requests.
 
 use std::collections::BTreeMap;
 
@@ -9,14 +9,40 @@ use wire::answer::{Answer, Operation};
 
 use super::saved::{LARGEST, unreadable};
 use crate::kept::Kept;
+use crate::machine::Workflows;
+use crate::operation::{Running, Standing};
 
-/// A finished operation.
+/// An operation that is over, with its outcome.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Past {
-    /// It was so many operations that ended before it.
+    /// The number of operations that ended before it.
     sequence: u64,
     pub(super) fingerprint: u64,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(super) route: String,
+    /// It took a cancel. Another one changes nothing, and is taken as well.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) cancelled: bool,
+    /// It took an abort. Another one changes nothing, and is taken as well.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) aborted: bool,
     pub(super) view: Operation,
+}
+
+impl Past {
+    /// One that has ended just now.
+    pub(super) fn of<W: Workflows>(running: &Running<W>) -> Self {
+        Self {
+            cancelled: running.cancelled,
+            aborted: running.standing == Standing::Aborted,
+            ..Self::refused(running.fingerprint, running.route.clone(), running.view(None))
+        }
+    }
+
+    /// A request that was refused before it became an operation.
+    pub(super) fn refused(fingerprint: u64, route: String, view: Operation) -> Self {
+        Self { sequence: 0, fingerprint, route, cancelled: false, aborted: false, view }
+    }
 }
 
 /// Which of all that ended are remembered, by their sequence numbers.
@@ -60,14 +86,19 @@ impl Finished {
         self.past.get(self.places.get(operation)?)
     }
 
+    /// True where one was ever remembered.
+    pub(super) fn has_begun(&self) -> bool {
+        self.ring.to > 0
+    }
+
     /// One more is over.
-    pub(super) fn push(&mut self, fingerprint: u64, view: Operation) {
+    pub(super) fn push(&mut self, past: Past) {
         if self.ring.places == 0 {
             return;
         }
         let sequence = self.ring.to;
         self.ring.to += 1;
-        self.put(Past { sequence, fingerprint, view });
+        self.put(Past { sequence, ..past });
         self.ring.from = self.ring.from.max(self.ring.to.saturating_sub(self.ring.places));
     }
 
@@ -107,7 +138,7 @@ impl Finished {
         let Some(place) = place.parse().ok().filter(|number: &u64| number.to_string() == place) else {
             return misfit("its place is no number");
         };
-        if past.view.live || !matches!(past.view.answer, Some(Answer::Done(_) | Answer::Failed(_))) {
+        if past.view.live || !past.view.answer.as_ref().is_some_and(Answer::is_outcome) {
             return misfit("it is not over");
         }
         if let Some(other) = self.places.insert(past.view.operation.clone(), place) {

@@ -2,8 +2,8 @@
 
 use coordinator::Deadline;
 use topology::Level;
-use wire::answer::{Answer, Operation};
-use wire::{Code, OperationId, Problem, WallTime};
+use wire::answer::Answer;
+use wire::{Code, WallTime};
 
 use super::HubEffect;
 use crate::machine::Workflows;
@@ -61,28 +61,33 @@ pub(super) fn perform<W: Workflows>(
         running.standing = Standing::Ended;
         disarm(running, effects);
     }
-    let answered_before = running.answer.is_some();
-    if let Some(answer) = decided.answer {
-        if answered_before {
-            // It was parked, and its client was told so.
-            running.answer = Some(answer);
-        } else {
-            tell(running, answer, effects);
-        }
+    let told = running.answer.is_some();
+    // That it is parked was told to its clients, and is no answer of the workflow.
+    let answered = running.answer.as_ref().is_some_and(|answer| !is_parked(answer));
+    match decided.answer.or_else(|| decided.end.then(|| no_answer(running))) {
+        // The first answer counts: it was told, and each repeat gets the same.
+        Some(_) if answered => {}
+        Some(answer) if told => running.answer = Some(answer),
+        Some(answer) => tell(running, answer, effects),
+        None => {}
     }
-    if decided.end && running.answer.is_none() {
-        // Its client waits; that the workflow has nothing to say is a fault of its code, and no reason to let it wait for ever.
-        let body = serde_json::json!({
-            "code": Code::WorkflowFailed,
-            "message": "the workflow ended without an answer",
-            "detail": format!("`{}` ended in state `{}`", running.machine.0.workflow(), running.machine.0.state()),
-        });
-        tell(running, Answer::Failed(body), effects);
-    }
-    if decided.end && answered_before {
+    if decided.end && told {
         effects.push(HubEffect::Over(Box::new(running.view(None))));
     }
     event
+}
+
+fn is_parked(answer: &Answer) -> bool {
+    matches!(answer, Answer::Refused(problem) if problem.code == Code::Parked)
+}
+
+/// The answer of an operation that ends without one. That is a fault of the workflow's code; its client must not wait for ever.
+fn no_answer<W: Workflows>(running: &Running<W>) -> Answer {
+    Answer::Failed(serde_json::json!({
+        "code": Code::WorkflowFailed,
+        "message": "the workflow ended without an answer",
+        "detail": format!("`{}` ended in state `{}`", running.machine.0.workflow(), running.machine.0.state()),
+    }))
 }
 
 /// Arms the deadline of an operation anew.
@@ -104,7 +109,7 @@ pub(super) fn disarm<W: Workflows>(running: &mut Running<W>, effects: &mut Vec<H
     effects.push(HubEffect::Deadline(Deadline::Cancel { key: running.slot }));
 }
 
-/// Answers an operation, once.
+/// Answers an operation, once: each request that asked for it.
 pub(super) fn tell<W: Workflows>(running: &mut Running<W>, answer: Answer, effects: &mut Vec<HubEffect>) {
     let (counter, level, text) = match &answer {
         Answer::Done(_) => (names::DONE, Level::Debug, format!("`{}`: done", running.key)),
@@ -113,40 +118,8 @@ pub(super) fn tell<W: Workflows>(running: &mut Running<W>, answer: Answer, effec
     };
     effects.push(HubEffect::Count(counter));
     effects.push(HubEffect::Log(level, running.id.clone(), text));
-    let refused = matches!(answer, Answer::Refused(_));
     running.answer = Some(answer);
-    if refused {
-        // A refusal goes to each request that asked, since others with the same name may fare better.
-        for cause in &running.causes {
-            effects.push(HubEffect::Answer { view: Box::new(running.view(None)), cause: Some(cause.clone()) });
-        }
-    } else {
-        effects.push(HubEffect::Answer { view: Box::new(running.view(None)), cause: None });
+    for cause in &running.causes {
+        effects.push(HubEffect::Answer { view: Box::new(running.view(None)), cause: cause.clone() });
     }
-}
-
-/// Answers a request that does not become an operation.
-pub(super) fn refuse(
-    id: &OperationId,
-    workflow: &str,
-    key: &str,
-    cause: &str,
-    problem: Problem,
-    effects: &mut Vec<HubEffect>,
-) {
-    effects.push(HubEffect::Count(names::REFUSED));
-    effects.push(HubEffect::Log(Level::Debug, id.clone(), format!("`{key}`: refused, {problem}")));
-    let view = Operation {
-        operation: id.clone(),
-        key: key.to_owned(),
-        workflow: workflow.to_owned(),
-        state: "refused".to_owned(),
-        live: false,
-        step: None,
-        until: None,
-        signal: None,
-        history: Vec::new(),
-        answer: Some(Answer::Refused(problem)),
-    };
-    effects.push(HubEffect::Answer { view: Box::new(view), cause: Some(cause.to_owned()) });
 }

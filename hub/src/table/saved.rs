@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | `table` | the next numbers, how much there is, and who waits for a place | anything of it is another |
 //! | `running/<slot>` | an operation that lives, whole | it has changed |
-//! | `finished/<place>` | an operation that is over | it has ended: it takes the place of the oldest |
+//! | `finished/<place>` | the outcome of an operation, or of a request that became none | it has ended: it takes the place of the oldest |
 //! | `lane/...` | what the operations share | [`LaneState`] says so |
 //!
 //! So an operation that begins and ends between two snapshots costs one record. Everything else is derived: names, whose turn
@@ -57,8 +57,8 @@ impl<W: Workflows> HubTable<W> {
             finished: self.finished.ring().clone(),
             admission: self.admission.clone(),
         };
-        // Before the first operation there is nothing.
-        if self.next_slot > 0 && self.saved.as_ref() != Some(&table) {
+        // Before the first request there is nothing.
+        if (self.next_slot > 0 || self.finished.has_begun()) && self.saved.as_ref() != Some(&table) {
             saver.put(TABLE, &table);
             self.saved = Some(table);
         }

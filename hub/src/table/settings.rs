@@ -2,8 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use wire::Code;
 use wire::answer::Answer;
+use wire::{Code, Problem};
+
+/// The longest detail of a refusal in characters: a sentence, and room for a list. It may quote what a stranger sent.
+const LONGEST_DETAIL: usize = 8_000;
 
 /// What bounds a hub in one lane.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,7 +20,7 @@ pub struct HubSettings {
     /// So many operations may wait for their turn on one key. A client that sends more than this to one thing does not wait
     /// for answers.
     pub waiting_per_key: usize,
-    /// So many finished operations are remembered, for repeats. With some 2 KB each, 4 MB.
+    /// Number of outcomes that are remembered for repeats, refusals and cancellations among them. With some 2 KB each, 4 MB.
     pub remembered: usize,
     /// An answer has at most so many bytes: half of what a Kafka broker takes, since its history travels with it.
     pub answer_bytes: usize,
@@ -37,7 +40,10 @@ impl HubSettings {
         match answer {
             Answer::Done(body) => Answer::Done(cut(body)),
             Answer::Failed(body) => Answer::Failed(cut(body)),
-            Answer::Refused(problem) => Answer::Refused(problem),
+            Answer::Refused(problem) => {
+                let detail = problem.detail.chars().take(LONGEST_DETAIL).collect();
+                Answer::Refused(Problem { detail, ..problem })
+            }
         }
     }
 }

@@ -27,7 +27,7 @@ pub(crate) enum Act {
     Done(f64),
     DoneLarge,
     Failed,
-    Refuse,
+    Refuse(Code),
     Show,
     Count(String),
     End,
@@ -123,7 +123,7 @@ impl Script {
             Act::Done(number) => self.answer(Answer::Done(json!({ "number": number })), fx),
             Act::DoneLarge => self.answer(Answer::Done(json!("x".repeat(500))), fx),
             Act::Failed => self.answer(Answer::Failed(Value::Null), fx),
-            Act::Refuse => self.answer(Answer::Refused(Problem::new(Code::Busy, "told to")), fx),
+            Act::Refuse(code) => self.answer(Answer::Refused(Problem::new(code, "told to")), fx),
             Act::Show => fx.show("script", "k", Some(json!(self.page))),
             Act::Count(word) => {
                 let count = fx.lane.0.get(&word).copied().unwrap_or(0) + 1;
@@ -173,7 +173,7 @@ fn call(tag: u32, undo: u8) -> CallSpec {
 
 pub(crate) fn request(operation: &str, key: &str, cause: &str, script: &[Vec<Act>]) -> HubRequest {
     let request = serde_json::to_value(script).expect("a script is plain data");
-    let body = Ok(wire::request::Request { workflow: "script".into(), request });
+    let body = Ok(wire::request::Request::new("script", request));
     HubRequest { operation: named(operation), cause: cause.into(), key: key.into(), expires: None, body }
 }
 

@@ -1,8 +1,10 @@
-//! Who asks: each client wants one answer to its request, and repeats it under the same name, at another northbound, until it
-//! has one. What it is told again must be the same.
+//! Clients: each wants one answer to its request, and repeats it under the same name, at another northbound, until it has one.
+//! Some ask again after that, also after a refusal or a cancellation: what they are told again must be the same. And some ask for
+//! something else under the same name, which is refused.
 
 use bus::MonoTime;
 use northbound::{Submission, Ticket, Told};
+use serde_json::json;
 use tokio::sync::oneshot::error::TryRecvError;
 use uuid::Uuid;
 use wire::answer::Answer;
@@ -15,6 +17,8 @@ use super::weather::Weather;
 
 /// So long a client waits for its answer, in milliseconds, before it asks again.
 const PATIENCE_MS: u64 = 10_000;
+/// The tag of the dice by which clients ask for something else under their name.
+const CHANGES: u64 = 6;
 /// So many northbounds there are.
 pub(super) const NORTHBOUNDS: usize = 2;
 
@@ -26,12 +30,22 @@ pub(super) struct Client {
     at: usize,
     state: State,
     pub(super) answer: Option<Answer>,
-    /// It was told that nothing will be done.
+    /// Its workflow found no room. That is no answer, and the client asks no more.
     pub(super) refused: Option<Code>,
-    /// It has its answer, and asks once more.
+    /// How often it asks again after it has its answer.
     repeats: u64,
+    /// It asks for something else under its name in the end.
+    changes: Change,
     /// It has no use for an answer that comes later than so.
     expires: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Change {
+    Never,
+    Later,
+    /// What it asks from here on is something else.
+    Now,
 }
 
 enum State {
@@ -51,6 +65,7 @@ pub(super) struct Clients {
 
 impl Clients {
     pub(super) fn new(asks: Vec<Ask>, parks: bool, mut dice: Dice) -> Self {
+        let mut changes = dice.tagged(CHANGES);
         let mut client = |(number, ask)| Client {
             name: format!("client-{number}"),
             ask,
@@ -61,6 +76,7 @@ impl Clients {
             answer: None,
             refused: None,
             repeats: dice.roll(3),
+            changes: if changes.chance(200) { Change::Later } else { Change::Never },
             expires: dice.chance(200),
         };
         let all = (1..).zip(asks).map(&mut client).collect();
@@ -152,10 +168,11 @@ impl Client {
         };
         let Ask { workflow, key, request } = &self.ask;
         let expires = self.expires.then(|| front.clock.wall().plus_ms(PATIENCE_MS));
+        let request = if self.changes == Change::Now { json!({ "else": request }) } else { request.clone() };
         let submission = Submission {
             idempotency_key: Some(&self.name),
             expires,
-            ..Submission::new(workflow, key, request.clone(), http_id)
+            ..Submission::new(workflow, key, request, http_id)
         };
         let sent = front.gateway.submit(submission).and_then(|ticket| {
             let written = front.handle.send(&ticket)?;
@@ -192,38 +209,50 @@ impl Client {
     ) -> Result<(), String> {
         let pause_ms = dice.between(50, 500);
         let answer = match told {
-            None => None,
-            Some(Err(problem)) => Some(Answer::Refused(problem)),
-            Some(Ok(operation)) => {
-                Some(operation.answer.ok_or_else(|| format!("{}: an answer without one", self.name))?)
-            }
-        };
-        match answer {
             None => {
                 weather.say(&self.name, || "waits no longer, and asks again".to_owned());
                 self.turn_away(now, pause_ms);
+                return Ok(());
             }
-            Some(Answer::Refused(problem)) => {
+            Some(Err(problem)) => {
+                weather.say(&self.name, || format!("is told that nobody knows: {problem}"));
+                self.turn_away(now, pause_ms);
+                return Ok(());
+            }
+            Some(Ok(operation)) => operation.answer.ok_or_else(|| format!("{}: an answer without one", self.name))?,
+        };
+        match answer {
+            Answer::Refused(problem) if problem.code == Code::KeyReused && self.changes == Change::Now => {
+                weather.say(&self.name, || format!("is refused, as it has to be: {problem}"));
+                self.state = State::Content;
+            }
+            answer if self.changes == Change::Now => {
+                let (name, ask, told) = (&self.name, &self.ask, words(&answer));
+                return Err(format!("{name} had its answer to {ask}, asked for something else, and was told: {told}"));
+            }
+            Answer::Refused(problem) if problem.code == Code::Parked && parks => {
+                weather.say(&self.name, || format!("is refused: {problem}"));
+                self.turn_away(now, pause_ms);
+            }
+            Answer::Refused(problem) if problem.code.is_temporary() && self.answer.is_none() => {
                 weather.say(&self.name, || format!("is refused: {problem}"));
                 match problem.code {
-                    Code::TooLate | Code::Busy | Code::QueueFull | Code::NotReady => self.turn_away(now, pause_ms),
-                    Code::Parked if parks => self.turn_away(now, pause_ms),
-                    Code::Parked | Code::KeyReused => {
-                        return Err(format!("{} asked {} and was told: {problem}", self.name, self.ask));
-                    }
-                    code if self.answer.is_some() => {
-                        return Err(format!(
-                            "{} had its answer to {}, and was then refused: {code}",
-                            self.name, self.ask
-                        ));
-                    }
+                    // There is room again once others have ended.
+                    Code::Busy | Code::QueueFull => self.turn_away(now, pause_ms),
+                    // A workflow may have no room for ever.
                     code => {
                         self.refused = Some(code);
                         self.state = State::Content;
                     }
                 }
             }
-            Some(answer) => {
+            answer if !answer.is_outcome() => {
+                let (name, ask, told) = (&self.name, &self.ask, words(&answer));
+                let before =
+                    self.answer.as_ref().map_or_else(String::new, |before| format!("{}; then ", words(before)));
+                return Err(format!("{name} asked {ask} and was told: {before}{told}"));
+            }
+            answer => {
                 weather.say(&self.name, || format!("is told: {}", words(&answer)));
                 if let Some(before) = self.answer.replace(answer.clone())
                     && before != answer
@@ -234,6 +263,9 @@ impl Client {
                 if self.repeats > 0 {
                     self.repeats -= 1;
                     self.turn_away(now, dice.roll(3) * dice.roll(3_000));
+                } else if self.changes == Change::Later {
+                    self.changes = Change::Now;
+                    self.turn_away(now, pause_ms);
                 } else {
                     self.state = State::Content;
                 }

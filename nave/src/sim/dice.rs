@@ -59,6 +59,13 @@ impl Dice {
         Self(self.next())
     }
 
+    /// Dice of their own without a draw from these, for what was added later: what these draw stays the same. Two with one tag
+    /// are the same.
+    #[must_use]
+    pub fn tagged(&self, tag: u64) -> Self {
+        Self(Self(self.0 ^ tag).next())
+    }
+
     /// Puts these in another order.
     pub fn shuffle<T>(&mut self, of: &mut [T]) {
         for last in (1..of.len()).rev() {

@@ -16,6 +16,8 @@ use super::scenario::{Ask, Ended, Scenario};
 
 const CREATE: &str = "create-flow";
 const REMOVE: &str = "remove-flow";
+/// The tag of the dice by which some requests are refused.
+const REFUSALS: u64 = 2;
 
 pub(crate) fn scenario() -> Scenario {
     Scenario::new(asks).settings(settings).check(tables_are_as_told)
@@ -33,7 +35,24 @@ fn asks(dice: &mut Dice) -> Vec<Ask> {
         let error = dice.pick(&[json!(null), json!(null), json!(null), json!(0), json!(1), json!(2)]).clone();
         Ask::new(CREATE, &name, json!({"flowid": name, "length": lengths[flow], "error": error}))
     };
-    (0..=dice.roll(4)).map(|_| ask(dice)).collect()
+    let asks: Vec<Ask> = (0..=dice.roll(4)).map(|_| ask(dice)).collect();
+    let mut refusals = dice.tagged(REFUSALS);
+    if refusals.chance(700) {
+        return asks;
+    }
+    asks.into_iter().map(|ask| refused(ask, &mut refusals)).collect()
+}
+
+/// The same, but some that are to create a flow are refused: by what stands, or by what they ask.
+fn refused(mut ask: Ask, dice: &mut Dice) -> Ask {
+    if ask.workflow == CREATE {
+        match dice.roll(5) {
+            0 | 1 => ask.request["strict"] = json!(true),
+            2 => ask.request["length"] = json!(0),
+            _as_it_is => {}
+        }
+    }
+    ask
 }
 
 fn settings(dice: &mut Dice) -> Settings {

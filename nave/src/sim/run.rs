@@ -16,6 +16,7 @@ use bus::{Bus, Clock, DriftingClock, Embedded, EmbeddedOptions, Faulty, ManualCl
 use northbound::{GatewayLimits, GatewayOptions};
 use topology::{Arrangement, Mode, Shard, ShardOptions, ShardStatus, Topology, Upkeep};
 use wire::WallTime;
+use wire::answer::Answer;
 use wire::topics::Topics;
 
 use self::damage::Damage;
@@ -47,6 +48,9 @@ const BEAT_MS: u64 = 300;
 const MISFORTUNES: u32 = 60;
 /// So many turns are no progress but a circle: seeds take a few thousand.
 const TURNS: u64 = 200_000;
+
+/// The tag of the dice by which people say a command twice.
+const AGAIN: u64 = 1;
 
 /// What is to be done at a time.
 enum Deed {
@@ -106,6 +110,7 @@ impl<'a> Run<'a> {
             bus.ensure_topic(&spec).expect("a new bus takes every topic");
         }
         let submitted = submission::describe(&bus, &names, &topology, at).expect("the topics were just made");
+        let people = People::new(dice.tagged(AGAIN));
         let weather = Weather::new(dice.split(), Arc::clone(&clock), bus.clone(), names.spoke(""), told);
         let spokes = simulation.spokes.iter().map(|(service, make)| (service.clone(), make())).collect();
         let asks = (simulation.scenario.asks)(&mut dice.split());
@@ -139,7 +144,7 @@ impl<'a> Run<'a> {
             copies: Vec::new(),
             damage: Vec::new(),
             named: BTreeMap::new(),
-            people: People::default(),
+            people,
             judged: 0,
         };
         for role in run.roles() {
@@ -167,9 +172,9 @@ impl<'a> Run<'a> {
         let mut answers: BTreeMap<&'static str, u64> = BTreeMap::new();
         for client in &self.clients.all {
             let how = match (&client.answer, &client.refused) {
-                (Some(wire::answer::Answer::Done(_)), _) => "done",
-                (Some(_), _) => "failed",
-                (None, Some(_)) => "refused",
+                (Some(Answer::Done(_)), _) => "done",
+                (Some(Answer::Failed(_)), _) => "failed",
+                (Some(Answer::Refused(_)), _) | (None, Some(_)) => "refused",
                 (None, None) => "none",
             };
             *answers.entry(how).or_default() += 1;

@@ -116,13 +116,13 @@ pub struct Ended<'a> {
 }
 
 impl Ended<'_> {
-    /// What was asked and decided, each once, with its operation.
+    /// Requests that have an outcome or were refused, each once, with its operation.
     pub fn asked(&self) -> &[(Ask, OperationId)] {
         self.asked
     }
 
-    /// What was answered, done or failed: those about one key in the order in which their operations ran. What was refused is
-    /// not among them, for nothing was done.
+    /// Answers, done or failed: those about one key in the order in which their operations ran. Refusals are not among them,
+    /// since nothing was done.
     pub fn answers(&self) -> impl Iterator<Item = (&Ask, &Answer)> {
         self.answers.iter().map(|(place, answer)| (&self.asked[*place].0, answer))
     }

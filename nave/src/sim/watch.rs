@@ -24,10 +24,10 @@ pub(super) struct Watch {
     asked: BTreeMap<Vec<u8>, Vec<OperationId>>,
     key_of: BTreeMap<OperationId, Vec<u8>>,
     records: Vec<Record>,
-    /// Operations that were answered, done or failed, and the first time in order.
+    /// The outcomes of operations, and the operations in the order of their first answer.
     pub(super) answered: BTreeMap<OperationId, Answer>,
     pub(super) order: Vec<OperationId>,
-    /// Operations of which a request was refused.
+    /// Operations of which a request was refused without an outcome: there was no room, or it was parked.
     pub(super) refused: BTreeSet<OperationId>,
     /// Calls that were carried out, with their spoke.
     done: BTreeMap<CallId, String>,
@@ -93,8 +93,8 @@ impl Watch {
         self.key_of.keys().filter(|operation| ours(operation)).all(decided)
     }
 
-    /// Of two operations on one key the one that was asked for first is answered first; what was refused, and may have been asked
-    /// again, apart. `ours`: what strangers make up may end among the dead letters.
+    /// Of two operations on one key the one that was asked for first is answered first. A refusal may come before its turn, and a
+    /// request that found no room may come again. `ours`: what strangers make up may end among the dead letters.
     fn comes_in_order(&self, operation: &OperationId, ours: &dyn Fn(&OperationId) -> bool) -> Result<(), String> {
         let Some(key) = self.key_of.get(operation) else { return Ok(()) };
         let before = self.asked[key].iter().take_while(|before| *before != operation);
@@ -109,7 +109,7 @@ impl Watch {
         }
     }
 
-    /// An operation has one answer, however often it is told.
+    /// An operation has one outcome, however often it is told: done, failed or refused.
     pub(super) fn answers(&mut self, ours: &dyn Fn(&OperationId) -> bool) -> Result<(), String> {
         self.egress.poll(usize::MAX, Duration::ZERO, &mut self.records).expect("the bus keeps everything");
         let mut new: Vec<OperationId> = Vec::new();
@@ -120,17 +120,16 @@ impl Watch {
             }
             let operation: Operation =
                 serde_json::from_slice(&record.value).map_err(|error| format!("an answer cannot be read: {error}"))?;
-            let answer = match operation.answer {
-                Some(answer @ (Answer::Done(_) | Answer::Failed(_))) => answer,
-                Some(Answer::Refused(_)) => {
-                    self.refused.insert(operation.operation);
-                    continue;
-                }
-                None => continue,
-            };
+            let Some(answer) = operation.answer else { continue };
+            if !answer.is_outcome() {
+                self.refused.insert(operation.operation);
+                continue;
+            }
             match self.answered.get(&operation.operation) {
                 None => {
-                    new.push(operation.operation.clone());
+                    if !matches!(answer, Answer::Refused(_)) {
+                        new.push(operation.operation.clone());
+                    }
                     self.order.push(operation.operation.clone());
                     self.answered.insert(operation.operation, answer);
                 }

@@ -112,7 +112,15 @@ impl Up {
         read(request.send(body.to_string()))
     }
 
-    /// The same; none where the connection broke, or nobody listened.
+    pub(crate) fn delete(&self, path: &str, headers: &[(&str, &str)]) -> (u16, Value) {
+        let mut request = self.agent.delete(format!("{}{path}", self.address("REST")));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        read(request.call())
+    }
+
+    /// The same as `post`; none where the connection broke, or nobody listened.
     pub(crate) fn try_post(&self, path: &str, body: &Value, headers: &[(&str, &str)]) -> Option<(u16, Value)> {
         let mut request = self.agent.post(format!("{}{path}", self.address("REST")));
         for (name, value) in headers {

@@ -178,13 +178,12 @@ pub(crate) fn request_record(world: &World, id: &str, operation: &str, key: &str
     Outgoing::keyed(&world.inbox(), key.to_owned(), body.to_owned()).with(&envelope)
 }
 
-/// What was said to the request with this `ce_id` alone.
-pub(crate) fn refused(world: &World, id: &str) -> Vec<Code> {
+/// How requests for this operation were refused.
+pub(crate) fn refused(world: &World, operation: &str) -> Vec<Code> {
     let told = |record: bus::Record| {
-        let envelope = record.headers.envelope().expect("the hub writes envelopes");
         let view: Operation = serde_json::from_slice(&record.value).expect("the hub writes views");
         match view.answer {
-            Some(Answer::Refused(problem)) if envelope.causation.as_deref() == Some(id) => Some(problem.code),
+            Some(Answer::Refused(problem)) if view.operation.as_str() == operation => Some(problem.code),
             _ => None,
         }
     };

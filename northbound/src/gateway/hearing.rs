@@ -72,23 +72,19 @@ impl Gateway {
         Ok(())
     }
 
-    /// A refusal concerns the one request that it names, and says nothing of the operation; any other answer is everybody's
-    /// who waits for the operation.
+    /// The answer to one request: another one with the same key waits for its own. What it says of the operation is for all.
     fn answer(&self, operation: &Operation, envelope: &Envelope, record: &Record) {
         let id = operation.operation.clone();
-        let refused = match &operation.answer {
-            Some(Answer::Refused(problem)) => Some(problem.code),
-            Some(Answer::Done(_) | Answer::Failed(_)) | None => None,
-        };
-        // Known first, then told: who looks at its operation once it has the answer finds it.
-        match refused {
-            None => self.known.answer(operation.clone(), record.time),
-            // These say something of a request, and its operation is another's.
-            Some(Code::KeyReused | Code::Parked) => {}
-            Some(_) => self.known.refused(operation.clone(), record.time),
+        // Known first, then told: a client that looks at its operation once it has the answer finds it.
+        match &operation.answer {
+            // The operation is that of another request, or it lives and has views of its own.
+            Some(Answer::Refused(problem)) if problem.code == Code::KeyReused => {}
+            Some(answer) if !answer.is_outcome() && operation.live => {}
+            Some(answer) if !answer.is_outcome() => self.known.refused(operation.clone(), record.time),
+            Some(_) | None => self.known.answer(operation.clone(), record.time),
         }
         let causation = envelope.causation.as_deref();
-        let waiters = self.take_waiters(&id, |waiter| refused.is_none() || Some(&*waiter.id) == causation);
+        let waiters = self.take_waiters(&id, |waiter| Some(&*waiter.id) == causation);
         for waiter in waiters {
             self.tell(waiter, Ok(operation.clone()));
         }

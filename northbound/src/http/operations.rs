@@ -176,23 +176,6 @@ async fn command(state: &Northbound, asked: &Asked, command: Command) -> Result<
     });
     match told.map_err(|problem| Refused::from(problem).of(id))? {
         Outcome::Taken(operation) => Ok(stands(&target.entry, *operation)),
-        // It was queued, and is no more: what was asked for is done.
-        Outcome::Refused(problem) if command == Command::Cancel && problem.code == Code::Cancelled => {
-            let Target { id, workflow, key, .. } = target;
-            let operation = Operation {
-                operation: id,
-                key,
-                workflow,
-                state: "cancelled".to_owned(),
-                live: false,
-                step: None,
-                until: None,
-                signal: None,
-                history: Vec::new(),
-                answer: Some(Answer::Refused(problem)),
-            };
-            Ok(stands(&target.entry, operation))
-        }
         Outcome::Refused(problem) => Err(Refused::from(problem).of(id)),
     }
 }

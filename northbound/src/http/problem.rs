@@ -131,4 +131,14 @@ mod tests {
             assert!(status_of(code).as_u16() >= 400, "{code}");
         }
     }
+
+    /// Docs tell clients to go by these two.
+    #[test]
+    fn a_status_of_429_or_503_means_that_the_same_key_may_ask_again() {
+        for &code in Code::ALL {
+            let status = status_of(code);
+            let temporary = [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE].contains(&status);
+            assert_eq!(temporary, code.is_temporary(), "{code}");
+        }
+    }
 }

@@ -94,6 +94,7 @@ pub(super) fn is_text(value: &str, max: usize) -> bool {
 /// A request, as its route takes it.
 #[derive(Debug)]
 pub(super) struct Asked {
+    spec: Arc<Spec>,
     pub(super) headers: HeaderMap,
     pub(super) wishes: Wishes,
     pub(super) correlation: Correlation,
@@ -103,7 +104,7 @@ pub(super) struct Asked {
 }
 
 impl Asked {
-    async fn read(spec: &Spec, limits: &Limits, request: Request) -> Result<Self, Refused> {
+    async fn read(spec: &Arc<Spec>, limits: &Limits, request: Request) -> Result<Self, Refused> {
         let (mut parts, body) = request.into_parts();
         let raw = RawPathParams::from_request_parts(&mut parts, &())
             .await
@@ -115,7 +116,12 @@ impl Asked {
         let headers = parts.headers.clone();
         let body =
             if spec.body.is_some() { whole(limits, Request::from_parts(parts, body)).await? } else { Bytes::new() };
-        Ok(Self { headers, wishes, correlation, path, query, body })
+        Ok(Self { spec: Arc::clone(spec), headers, wishes, correlation, path, query, body })
+    }
+
+    /// Method and path of its route.
+    pub(super) fn route(&self) -> String {
+        format!("{} {}", self.spec.method, self.spec.path)
     }
 
     /// A part of the path; the route has it.

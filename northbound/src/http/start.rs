@@ -50,6 +50,7 @@ pub(super) async fn start(
     let deadline = asked.wishes.deadline().map(|deadline| u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX));
     let mut ticket = gateway.submit(Submission {
         idempotency_key: idempotency_key(&asked.headers)?,
+        route: &asked.route(),
         trace: trace(&asked.headers),
         correlation: Some(&asked.correlation.0),
         expires: deadline.map(|ms| now.plus_ms(ms)),
@@ -81,8 +82,9 @@ pub(super) async fn start(
         }
     };
     match told.answer {
-        Some(Answer::Refused(problem)) if shows_operation(problem.code) => Err(Refused::from(problem).of(&id)),
-        Some(Answer::Refused(problem)) => Err(problem.into()),
+        // A request that found no room has no operation that could be looked at.
+        Some(Answer::Refused(problem)) if problem.code.is_temporary() => Err(problem.into()),
+        Some(Answer::Refused(problem)) => Err(Refused::from(problem).of(&id)),
         Some(answer) => Ok(Came::Answered(id, answer)),
         None => Err(Refused::new(Code::Parked, "the hub sent an answer without an outcome").of(&id)),
     }
@@ -99,12 +101,6 @@ fn not_written(id: &OperationId) -> Refused {
          the same request with the same Idempotency-Key can be sent again"
     );
     Refused::new(Code::NotReady, detail).of(id)
-}
-
-/// True where a refused request has an operation that can be looked at: the one that had the key first, or one that was
-/// parked. A request that found no place has none.
-fn shows_operation(code: Code) -> bool {
-    matches!(code, Code::KeyReused | Code::Parked)
 }
 
 /// An answer that is not what the workflow promised.

@@ -127,7 +127,6 @@ async fn an_operation_is_told_what_a_person_says_and_the_person_what_came_of_it(
     for (method, path, body, command, outcome, status) in [
         ("DELETE", "", "", Command::Cancel, goes_on.clone(), 202),
         ("DELETE", "", "", Command::Cancel, refused(Code::NotNow), 409),
-        ("DELETE", "", "", Command::Cancel, refused(Code::Cancelled), 200),
         ("POST", "/resume", "", Command::Resume, goes_on.clone(), 202),
         ("POST", "/abort", "", Command::Abort, over, 200),
         ("POST", "/signals/ok", r#"{"by": "ann"}"#, signal(json!({"by": "ann"})), goes_on.clone(), 202),

@@ -53,7 +53,10 @@ async fn a_flow_that_failed_is_a_problem_with_all_that_is_known() {
 async fn a_request_that_the_hub_refuses_has_the_status_of_its_code() {
     for (code, status, has_instance) in [
         (Code::KeyReused, 422, true),
-        (Code::InvalidField, 422, false),
+        (Code::InvalidField, 422, true),
+        (Code::Cancelled, 409, true),
+        (Code::TooLate, 504, true),
+        (Code::PoolEmpty, 503, false),
         (Code::QueueFull, 429, false),
         (Code::Busy, 429, false),
         (Code::NotReady, 503, false),

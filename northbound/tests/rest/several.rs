@@ -162,9 +162,10 @@ async fn with_two_northbounds_each_answer_finds_the_one_that_asked_and_a_repeat_
     assert_eq!(first.operation, again.operation, "the same name, the same operation, at any northbound");
     assert_ne!(first.operation, another.operation);
 
-    // One answer to the operation; both northbounds read it.
+    // An answer to each request; both northbounds read both.
     let operation = first.operation.clone().unwrap();
-    world.write(&[about(Kind::Answer, &ended(&operation, up(&operation, false)), &first.id)]);
+    let answer = ended(&operation, up(&operation, false));
+    world.write(&[about(Kind::Answer, &answer, &first.id), about(Kind::Answer, &answer, &again.id)]);
     world.outlet.turn(Duration::ZERO).unwrap();
     outlet.turn(Duration::ZERO).unwrap();
     let [here, there] = [here.await.unwrap(), there.await.unwrap()];

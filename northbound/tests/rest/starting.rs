@@ -198,6 +198,41 @@ async fn what_is_too_late_is_not_written() {
     }
     world.clock.advance_ms(50);
     world.inlet.turn(Duration::ZERO).unwrap();
-    assert_eq!(response.await.unwrap().status(), 504);
+    // No hub has seen it, so this is no outcome: 504 would be.
+    assert_eq!(response.await.unwrap().status(), 503);
     assert_eq!((world.came().len(), world.gateway.unanswered()), (0, 0));
+}
+
+#[tokio::test]
+async fn a_request_carries_its_method_and_path_so_that_its_key_is_for_them_alone() {
+    let mut world = World::new();
+    for (asked, route) in [
+        (good(post()), "POST /flow"),
+        (good(request("POST", "/v1/flows")), "POST /v1/flows"),
+        (bare("DELETE", "/v1/flows/test-01"), "DELETE /v1/flows/{flowid}"),
+        (trip("{}"), "POST /v1/topologies/{topology}/workflows/{workflow}/{key}"),
+    ] {
+        assert!(route.chars().count() <= wire::request::LONGEST_ROUTE);
+        let mut response = std::pin::pin!(router(world.state.clone()).oneshot(asked));
+        tokio::select! {
+            biased;
+            _ = &mut response => panic!("nobody answers"),
+            () = yield_now() => {}
+        }
+        world.inlet.turn(Duration::ZERO).unwrap();
+        let [record] = &world.came()[..] else { panic!("one request") };
+        let body: wire::request::Request = serde_json::from_slice(&record.value).unwrap();
+        assert_eq!(body.route, route);
+    }
+}
+
+#[tokio::test]
+async fn an_operation_that_is_asked_for_again_is_not_shown_as_it_was_refused_before() {
+    let mut world = World::new();
+    let asked = || good(post().header("Idempotency-Key", "k").header("Prefer", "respond-async"));
+    let told = world.answered(asked(), |_| refused(Code::QueueFull)).await;
+    let place = told.headers["location"].to_str().unwrap().to_owned();
+    assert_eq!(world.stopped(get(&place)).await.body["state"], "ended");
+    let told = world.send(asked(), |_| Vec::new()).await;
+    assert_eq!((told.status, &told.body["state"], &told.body["live"]), (202, &json!("requested"), &json!(true)));
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use wire::OperationId;
+use wire::answer::Answer;
 
 use super::Run;
 use crate::sim::process::{Process, Role};
@@ -16,12 +17,12 @@ impl Run<'_> {
         for client in &self.clients.all {
             let operation = client.operation.clone().ok_or("a client has never asked")?;
             let told = self.watch.answered.get(&operation);
-            // A refusal is not remembered: where its request comes again, by a stranger or from a northbound that slept, it is
-            // taken for a new one.
+            // A request that found no room may come again, by a stranger or from a northbound that slept: then it is a new one.
             if told != client.answer.as_ref() && client.refused.is_none() {
                 return Err(format!("the client of {operation} was told {:?}; the hub said {told:?}", client.answer));
             }
         }
+        self.people.were_told_the_same(&self.watch.answered)?;
         self.agrees_with_a_replay()?;
         self.is_as_told()
     }
@@ -40,6 +41,7 @@ impl Run<'_> {
             .order
             .iter()
             .filter_map(|operation| Some((*places.get(operation)?, self.watch.answered[operation].clone())))
+            .filter(|(_, answer)| !matches!(answer, Answer::Refused(_)))
             .collect();
         let ended = Ended { asked: &asked, answers: &answers, spokes: &self.spokes };
         (self.simulation.scenario.check)(&ended)

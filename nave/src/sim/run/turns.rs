@@ -39,7 +39,11 @@ impl Run<'_> {
             let in_ms = self.dice.between(1, 3_000);
             self.note(in_ms, Deed::Deliver(late));
         }
-        self.people.listen(&self.weather)?;
+        for said in self.people.listen(&self.weather)? {
+            if let Some(front) = self.processes.iter().find_map(Process::front) {
+                self.people.tell(&said.word(), front, &self.weather);
+            }
+        }
         self.look_where_all_is_quiet()
     }
 
