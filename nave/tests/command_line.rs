@@ -42,8 +42,8 @@ fn every_topic_that_is_needed_is_planned_as_it_would_be_made() {
     assert_eq!(of("nave.control")["settings"]["cleanup.policy"], "compact");
     assert_eq!(
         (&of("nave.flows.hub.in")["partitions"], &of("nave.flows.hub.in")["settings"]["retention.ms"]),
-        (&4.into(), &"604800000".into()),
-        "what a snapshot covers may go after a week"
+        (&4.into(), &"-1".into()),
+        "an inbox is kept until a snapshot covers it"
     );
     assert_eq!(of("nave.flows.hub.snap")["settings"]["cleanup.policy"], "compact");
     assert!(topics.iter().all(|topic| topic["settings"]["message.timestamp.type"] == "LogAppendTime"));

@@ -26,8 +26,6 @@ struct Scene {
     speaker: SpeakerPart,
     reader: Box<dyn Reader>,
     topics: [String; 3],
-    /// The components of the topology by number, as timeouts name them.
-    components: Vec<String>,
     operation: OperationId,
     shown: usize,
     called: BTreeSet<String>,
@@ -61,8 +59,6 @@ impl Scene {
         };
         let shard = Shard::join(Arc::new(bus.clone()), topology.clone(), options, ShardStatus::new("s", 1));
         let speaker = SpeakerPart::join(&bus, &spoke, "speaker", SpeakerHandle::new());
-        let component =
-            |line: &str| line.strip_prefix("  ").map(|line| line.rsplit(' ').next().unwrap_or("").to_owned());
         Self {
             hub: shard.expect("the topics are there"),
             speaker: speaker.expect("the topics are there"),
@@ -70,7 +66,6 @@ impl Scene {
             bus,
             reader,
             topics,
-            components: topology.describe().lines().filter_map(component).collect(),
             operation: OperationId::new("op").expect("letters are allowed"),
             shown: 1,
             called: BTreeSet::new(),
@@ -157,8 +152,8 @@ impl Scene {
                 format!("speaker-->>worker: {} on {key}{rule}{attempt}", body["result"].as_str()?)
             }
             Kind::Timeout => {
-                let owner = usize::try_from(body["timer"].as_u64()? >> 48).expect("16 bits");
-                let owner = if self.components[owner] == "hub" { "hub" } else { "worker" };
+                let is_hub = body["timer"].as_u64()? >> 48 == u64::from(topology::number_of("hub"));
+                let owner = if is_hub { "hub" } else { "worker" };
                 format!("coordinator->>{owner}: deadline")
             }
             Kind::Answer => {

@@ -91,7 +91,7 @@ pub use emitter::{Emitter, Side};
 pub use lane::Lane;
 pub use node::panic_text;
 pub use outbox::{Effects, Level, Message};
-pub use plan::{Stage, Topology};
+pub use plan::{Stage, Topology, number_of};
 pub use settings::Settings;
 pub use shard::{InboxLimit, Inside, Shard, ShardOptions, Timeout, Upkeep, incompatible};
 pub use snapshot::{Changes, Keeps, Saver, Stored};
