@@ -286,10 +286,12 @@ impl Lane {
             | Kind::View
             | Kind::Dead => {}
         }
-        let node = self.nodes.iter_mut().find(|seated| seated.node.accepts(envelope));
-        let seated = node.ok_or_else(|| Unreadable(format!("no component takes {}", envelope.kind)))?;
-        let received = seated.node.receive(&Delivery { envelope, record });
-        received.map_err(|Unreadable(reason)| Unreadable(format!("`{}`: {reason}", seated.name)))
+        let node = (0..).zip(&mut self.nodes).find(|(_, seated)| seated.node.accepts(envelope));
+        let (number, seated) = node.ok_or_else(|| Unreadable(format!("no component takes {}", envelope.kind)))?;
+        if let Err(Unreadable(reason)) = seated.node.receive(&Delivery { envelope, record }) {
+            self.context.fail(Place::Component(number), reason, 1);
+        }
+        Ok(())
     }
 
     fn take_settings(&mut self, record: &Record) -> Result<(), Unreadable> {
@@ -313,9 +315,11 @@ impl Lane {
         let edge = envelope.subject.unwrap_or_default();
         let decoder = self.decoders.get(edge).ok_or_else(|| Unreadable(format!("no edge is called `{edge}`")))?;
         self.context.sent_time.set(envelope.time);
-        guarded(&self.context, || decoder.decode(&record.value, &self.context))
-            .unwrap_or_else(|panic| Err(Unreadable(panic)))
-            .map_err(|Unreadable(reason)| Unreadable(format!("edge `{edge}`: {reason}")))
+        let decoded = guarded(&self.context, || decoder.decode(&record.value, &self.context));
+        if let Err(Unreadable(reason)) = decoded.unwrap_or_else(|panic| Err(Unreadable(panic))) {
+            self.context.fail(Place::Edge(edge.into()), reason, 1);
+        }
+        Ok(())
     }
 
     /// True where a keyed request from outside should be in another lane. A tuple, a reply and a timeout name their lane.
