@@ -1,0 +1,98 @@
+//! What goes into one batch: records that came, and what spouts emit, as far as the inboxes downstream have room.
+
+use super::{Shard, ShardOptions};
+use crate::names;
+use crate::timers::Origin;
+
+impl Shard {
+    /// True where records wait that may be handled now.
+    pub(super) fn can_step(&self) -> bool {
+        !self.waiting.is_empty() && self.pending.retry.is_none() && self.pressure.lanes_may_step()
+    }
+
+    /// Handles records that came, until the batch is full or an inbox downstream is; true where there was any.
+    pub(super) fn step_waiting(&mut self) -> bool {
+        let begun = self.clock.mono();
+        let mut any = false;
+        while self.can_step()
+            && let Some(record) = self.waiting.pop_front()
+        {
+            self.handle(&record);
+            any = true;
+            if self.clock.mono().since(begun) >= ShardOptions::BATCH {
+                break;
+            }
+        }
+        any
+    }
+
+    /// Lets spouts of its own emit, in turns, until none has anything now, the batch is full or an inbox downstream is; true where one
+    /// emitted.
+    pub(super) fn let_spouts_emit(&mut self) -> bool {
+        if self.status.is_draining() || self.pending.retry.is_some() {
+            return false;
+        }
+        let has_spouts = |lane: &u32| self.owned.get(lane).is_some_and(|owned| owned.lane.has_spouts());
+        let mut lanes: Vec<u32> = self.live().into_iter().filter(has_spouts).collect();
+        let (begun, mut calls, mut emitted) = (self.clock.mono(), 0, false);
+        while !lanes.is_empty() && calls < ShardOptions::MAX_RECORDS {
+            let mut busy = Vec::new();
+            for lane in lanes {
+                for _ in 0..ShardOptions::SPOUT_CALLS {
+                    let late = self.clock.mono().since(begun) >= ShardOptions::BATCH;
+                    if late
+                        || self.pending.records.len() >= ShardOptions::MAX_RECORDS
+                        || !self.pressure.spouts_may_emit()
+                    {
+                        return emitted;
+                    }
+                    calls += 1;
+                    if !self.let_spout_emit(lane) {
+                        break;
+                    }
+                    emitted = true;
+                    if busy.last() != Some(&lane) {
+                        busy.push(lane);
+                    }
+                }
+            }
+            lanes = busy;
+        }
+        emitted
+    }
+
+    /// Calls the spouts of a lane once; true where one emitted.
+    fn let_spout_emit(&mut self, lane: u32) -> bool {
+        let Some(owned) = self.owned.get_mut(&lane) else { return false };
+        let emitted = owned.lane.let_spouts_emit();
+        let effects = owned.lane.take_effects();
+        if !emitted && effects.is_empty() {
+            return false;
+        }
+        let origin = Origin { offset: owned.position, time: self.clock.wall() };
+        owned.saves.moved(self.clock.mono(), self.options.upkeep.snapshot_ms);
+        self.decided(lane, effects, origin);
+        emitted
+    }
+
+    /// Looks whether the inboxes downstream have room, and says so where that changes.
+    pub(super) fn look_downstream(&mut self) {
+        if !self.pressure.look(&*self.bus, &*self.clock) {
+            return;
+        }
+        let full: Vec<String> = self.pressure.full().collect();
+        if !full.is_empty() {
+            let (topology, stage) = (self.topology.name().to_owned(), self.options.stage.clone());
+            metrics::counter!(names::HELD_UP, "topology" => topology, "stage" => stage).increment(1);
+            *self.tallies.entry(names::HELD_UP).or_default() += 1;
+        }
+        self.status.held_up(full);
+    }
+
+    /// True where records or spouts wait for room in an inbox downstream.
+    pub(super) fn is_held_up(&self) -> bool {
+        let has_spouts = || self.owned.values().any(|owned| owned.lane.has_spouts());
+        (!self.waiting.is_empty() && !self.pressure.lanes_may_step())
+            || (!self.pressure.spouts_may_emit() && has_spouts())
+    }
+}
