@@ -237,6 +237,8 @@ fn a_record_that_names_nobody_is_a_dead_letter_with_its_reason() {
     bad_key.key = Some(vec![0xff, 0xfe].into());
     let mut reply_to_nothing = request(&Envelope::new(Kind::Reply, "r-2", "/stranger"));
     reply_to_nothing.value = "{}".into();
+    let subject = Some("coordinator@hub".to_owned());
+    let of_nobody = Envelope { subject, ..Envelope::new(Kind::Timeout, "r-7", "/stranger") };
     let mut garbled = request(&named);
     garbled.headers = [("ce_specversion", "1.0"), ("ce_id", "r"), ("ce_source", "/s"), ("ce_type", "nave.dance")]
         .into_iter()
@@ -250,7 +252,8 @@ fn a_record_that_names_nobody_is_a_dead_letter_with_its_reason() {
         (reply_to_nothing, "no component takes nave.reply"),
         (request(&Envelope::new(Kind::View, "r-3", "/stranger")), "no component takes nave.view"),
         (request(&Envelope::new(Kind::Owner, "r-4", "/stranger")), "missing field"),
-        (request(&Envelope::new(Kind::Timeout, "r-5", "/stranger")), "missing field"),
+        (request(&Envelope::new(Kind::Timeout, "r-5", "/stranger")), "no component takes nave.timeout"),
+        (request(&of_nobody), "missing field"),
         (request(&Envelope::new(Kind::Tuple, "r-6", "/stranger")), "no edge is called"),
     ];
     for (i, (record, reason)) in records.into_iter().enumerate() {
