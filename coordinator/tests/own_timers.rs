@@ -98,7 +98,7 @@ impl Bolt for Keeper {
     }
 }
 
-/// What the keeper says within 999 ms, and in the millisecond after them.
+/// Returns the keeper's output within 999 ms, and in the millisecond after them.
 fn said(reads_own_timeouts: bool) -> (Vec<String>, Vec<String>) {
     let clock = Arc::new(ManualClock::default());
     let bus = Embedded::open(Arc::clone(&clock) as Arc<dyn Clock>, EmbeddedOptions::default());

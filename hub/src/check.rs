@@ -48,7 +48,7 @@ pub fn table(source: &str) -> Vec<Row> {
 /// that keep golden states of each version.
 ///
 /// # Errors
-/// What the lane would be held for.
+/// The reason for which the lane would be held.
 pub fn load<W: Workflow>(saved: &str) -> Result<String, String> {
     let machine: AnyOf<W> = serde_json::from_str(saved).map_err(|error| error.to_string())?;
     serde_json::to_string(&machine).map_err(|error| error.to_string())

@@ -122,7 +122,7 @@ impl<W: Workflow> Workflows for W {
 }
 
 impl<W: Workflow> Driven<W> {
-    /// What `version` saved.
+    /// Reads a body that `version` saved.
     fn load(version: u32, state: &str, body: &RawValue) -> Result<Self, String> {
         let unreadable = |error: serde_json::Error| error.to_string();
         if version == W::VERSION {

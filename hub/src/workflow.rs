@@ -119,7 +119,7 @@ pub trait Workflow: Serialize + DeserializeOwned + Sized + 'static {
     fn aborted(&mut self, _lane: &mut Self::Lane) {}
 }
 
-/// What an operation of an older version saved.
+/// The saved body of an operation of an older version.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Saved {
     /// The name of its state.

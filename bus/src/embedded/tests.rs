@@ -152,7 +152,7 @@ fn what_a_group_has_not_read_goes_only_once_it_has_expired() {
     assert_eq!(bus.bounds("calls", 0).map(|bounds| bounds.low), Ok(105), "what is read goes, what is not stays");
 }
 
-/// What no group reads has a bound by size: whoever reads it later hears of it.
+/// A topic without a group has a bound by size; a reader that comes later is told that its beginning is gone.
 #[test]
 fn what_is_deleted_after_a_time_has_a_bound_by_size_where_no_group_reads_it() {
     let options = EmbeddedOptions { retention_bytes: Some(20_000), ..EmbeddedOptions::default() };

@@ -23,7 +23,7 @@ const TRIMMED_OFFSETS: u64 = 10_000;
 pub(super) struct Backlogs {
     options: KafkaOptions,
     groups: Mutex<BTreeMap<String, Arc<Probe>>>,
-    /// What deletes records, once it is needed, and up to where each partition was trimmed: as many as this process has lanes.
+    /// The client that deletes records, once one is needed, and up to where each partition was trimmed: as many as this process has lanes.
     trims: Mutex<Trims>,
 }
 

@@ -227,7 +227,7 @@ impl KafkaMember {
             self.consumer.pause(&list).map_err(|fault| fault::bus("cannot hold back partitions", &fault))?;
             self.held_back.extend(more);
         }
-        // What was on its way is taken in: a few records at most.
+        // Take in records that were on their way: a few at most.
         for _ in 0..LOOKS {
             if !self.look(std::mem::take(&mut wait))? {
                 break;

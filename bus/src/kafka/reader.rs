@@ -113,7 +113,7 @@ impl Reader for KafkaReader {
                 Ok(message) => message,
                 Err(KafkaError::PartitionEOF(partition)) => {
                     self.at_end(convert::partition(partition));
-                    // Who reads to the end is there, and has nothing to wait for.
+                    // A reader at the end has nothing to wait for.
                     wait = Duration::ZERO;
                     continue;
                 }

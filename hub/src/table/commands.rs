@@ -216,7 +216,7 @@ impl<W: Workflows> HubTable<W> {
         running.close_step(&mut |command| effects.push(HubEffect::Call(command)));
         running.standing = Standing::Aborted;
         running.note(at, "ended by hand");
-        // What its client was told before it was parked stays its answer.
+        // An answer given before it was parked stays its answer.
         if !running.answer.as_ref().is_some_and(Answer::is_outcome) {
             running.answer = Some(Answer::Failed(json!({
                 "code": Code::Aborted, "message": Code::Aborted.title(), "operation": operation,

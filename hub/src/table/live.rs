@@ -10,7 +10,7 @@ use crate::kept::Kept;
 use crate::machine::Workflows;
 use crate::operation::Running;
 
-/// What can be read of an operation whose workflow cannot.
+/// The readable part of an operation whose workflow this build cannot read.
 #[derive(serde::Deserialize)]
 struct Named {
     id: OperationId,

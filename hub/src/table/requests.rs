@@ -21,7 +21,7 @@ const SHOWN: usize = 80;
 /// into the inbox may be as large as a record; what is remembered of it has to fit into one of a snapshot.
 const SHOWN_KEY: usize = 256;
 
-/// What a repeat has in common with the request that came first.
+/// Identifies the body and route of a request: a repeat has the same.
 struct Asked {
     /// A hash of key, workflow and body.
     fingerprint: u64,
