@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::Context;
-use bus::{Bus, MonoTime, Outgoing, Record};
+use bus::{Bus, BusError, MonoTime, Outgoing, Record};
 use serde_json::{Value, json};
 use wire::{Envelope, Kind, OperationId};
 
-/// Without any answer for so long, something is broken.
-const PATIENCE_MS: u64 = 20_000;
+/// Without any answer for this long, something is broken. An append that gets no answer is given up after some 20 s, and is tried again.
+const PATIENCE_MS: u64 = 60_000;
 /// Where so many a second are asked for, what is due is looked for so often.
 const PACE: Duration = Duration::from_millis(20);
 
@@ -25,6 +25,8 @@ pub(crate) struct Asking<'a> {
     pub(crate) per_s: Option<u32>,
     /// True where effects leave before their commit: then an answer may come again, after a write whose outcome nobody knew.
     pub(crate) may_repeat: bool,
+    /// Whether what answers has ended with a fault, so that nothing more can come.
+    pub(crate) has_failed: &'a dyn Fn() -> bool,
 }
 
 impl Asking<'_> {
@@ -44,13 +46,14 @@ impl Asking<'_> {
         }
         let mut waiting: BTreeMap<OperationId, (usize, MonoTime)> = BTreeMap::new();
         let mut free: Vec<usize> = (0..self.in_flight).collect();
-        let mut answers: Vec<Record> = Vec::new();
+        let (mut batch, mut answers): (Vec<Outgoing>, Vec<Record>) = (Vec::new(), Vec::new());
+        // What was appended without an answer may be there twice.
+        let mut may_repeat = self.may_repeat;
         let (mut asked, mut answered) = (0, 0);
         let begun = clock.mono();
         let mut until = begun.plus_ms(PATIENCE_MS);
         while answered < total {
             let due = self.due(clock.mono().since(begun)).min(total);
-            let mut batch = Vec::new();
             while asked < due
                 && let Some(who) = free.pop()
             {
@@ -59,7 +62,14 @@ impl Asking<'_> {
                 batch.push(request);
                 asked += 1;
             }
-            writer.append(&batch)?;
+            match writer.append(&batch) {
+                Ok(()) => batch.clear(),
+                Err(BusError::Unavailable(reason)) => {
+                    eprintln!("bench: an append is tried again: {reason}");
+                    may_repeat = true;
+                }
+                Err(error) => return Err(error.into()),
+            }
             answers.clear();
             // It may come back with nothing: there is news of the cluster too.
             let wait = if self.per_s.is_some() { PACE } else { Duration::from_secs(1) };
@@ -68,11 +78,13 @@ impl Asking<'_> {
             if !answers.is_empty() || waiting.is_empty() {
                 until = now.plus_ms(PATIENCE_MS);
             }
+            anyhow::ensure!(!(self.has_failed)(), "a part ended with a fault; {answered} answers came");
             anyhow::ensure!(now < until, "no answer for {PATIENCE_MS} ms; {answered} came");
             for answer in &answers {
                 let operation = answer.headers.envelope()?.operation.context("an answer names its operation")?;
                 let Some((who, at)) = waiting.remove(&operation) else {
-                    anyhow::ensure!(self.may_repeat, "{operation} was answered again, or was never asked for");
+                    may_repeat |= self.bus.health().appends_retried > 0;
+                    anyhow::ensure!(may_repeat, "{operation} was answered again, or was never asked for");
                     continue;
                 };
                 let text = String::from_utf8_lossy(&answer.value);

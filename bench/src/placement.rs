@@ -169,8 +169,16 @@ impl<'a> Asks<'a> {
         let (hub, Args { lanes, per_s, .. }) = (STAGES[0].1, self.args);
         let (inbox, egress) = (self.topics.inbox(TOPOLOGY, hub), self.topics.egress(TOPOLOGY, hub));
         let (in_flight, per_s) = (CLIENTS, *per_s);
-        let asking =
-            Asking { bus: &*self.bus, inbox, egress, lanes: *lanes, in_flight, per_s: Some(per_s), may_repeat: false };
+        let asking = Asking {
+            bus: &*self.bus,
+            inbox,
+            egress,
+            lanes: *lanes,
+            in_flight,
+            per_s: Some(per_s),
+            may_repeat: false,
+            has_failed: &|| false,
+        };
         let (total, clients, mut slowest) = ((per_s * LASTS_S) as usize, &mut self.clients, Duration::ZERO);
         std::thread::scope(|scope| {
             let happens = scope.spawn(|| {

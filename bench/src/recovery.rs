@@ -188,8 +188,16 @@ impl<'a> Site<'a> {
         let total = usize::try_from(self.args.minutes * 60 * u64::from(self.args.per_s))?;
         let mut clients = CreateAndRemove::new(LOADERS);
         let per_s = Some(self.args.per_s);
-        let asking =
-            Asking { bus, inbox, egress, lanes: self.args.lanes, in_flight: LOADERS, per_s, may_repeat: false };
+        let asking = Asking {
+            bus,
+            inbox,
+            egress,
+            lanes: self.args.lanes,
+            in_flight: LOADERS,
+            per_s,
+            may_repeat: false,
+            has_failed: &|| false,
+        };
         let begun = bus.clock().mono();
         asking.run(total, |who| clients.next(who), |_answered, _took| Ok(()))?;
         let seconds = bus.clock().mono().since(begun).as_secs();
@@ -361,8 +369,17 @@ fn replay(args: &Args, kept: Kept) -> anyhow::Result<()> {
     let parts = site.speaker()?;
     let bus = &*site.system.bus;
     let (inbox, egress) = site.ends();
-    Load { bus, inbox, egress, lanes: args.lanes, topics: Vec::new(), broker: None, may_repeat: false }
-        .run(args.flows, 1_024)?;
+    Load {
+        bus,
+        inbox,
+        egress,
+        lanes: args.lanes,
+        topics: Vec::new(),
+        broker: None,
+        may_repeat: false,
+        has_failed: &|| false,
+    }
+    .run(args.flows, 1_024)?;
     parts.stop();
     process.wait_quiet()?;
     for threads in [1, 2] {

@@ -36,7 +36,16 @@ pub(crate) fn run(flows: usize, in_flight: usize) -> anyhow::Result<()> {
     let mut begun = clock.mono();
     println!("| done | operations | operations/s since the last row | memory |\n|---|---|---|---|");
     let lanes = system.options.lanes;
-    let asking = Asking { bus: &bus, inbox, egress, lanes, in_flight, per_s: None, may_repeat: false };
+    let asking = Asking {
+        bus: &bus,
+        inbox,
+        egress,
+        lanes,
+        in_flight,
+        per_s: None,
+        may_repeat: false,
+        has_failed: &|| parts.has_failed(),
+    };
     asking.run(
         flows,
         |who| clients.next(who),

@@ -54,7 +54,7 @@ pub use embedded::{Embedded, EmbeddedOptions};
 pub use error::{BusError, CommitError};
 pub use faulty::{AppendFate, CommitFate, DriftingClock, Fates, Faulty, Passage, Script, Seen, TopicFate};
 pub use kafka::{Kafka, KafkaOptions};
-pub use member::{Arrival, Batch, Bus, Committed, Member, MemberSpec, Position, Reader, Takeover, Writer};
+pub use member::{Arrival, Batch, Bus, BusHealth, Committed, Member, MemberSpec, Position, Reader, Takeover, Writer};
 pub use part::{Part, Turn};
 pub use pause::Pause;
 pub use record::{Headers, Outgoing, Record, Route};

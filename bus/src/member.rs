@@ -60,6 +60,11 @@ pub trait Bus: Send + Sync {
         Ok(Vec::new())
     }
 
+    /// How its writers do: for `/readyz` and `/metrics`. Nothing where a bus never makes them wait.
+    fn health(&self) -> BusHealth {
+        BusHealth::default()
+    }
+
     /// How long a reader may be silent about what is there already: nothing inside one process, and on a cluster the time of a fetch.
     fn lag(&self) -> Duration {
         Duration::ZERO
@@ -76,6 +81,15 @@ pub trait Bus: Send + Sync {
 
     /// The clocks it was opened with.
     fn clock(&self) -> Arc<dyn Clock>;
+}
+
+/// How the writers of a bus do.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BusHealth {
+    /// How many appends were tried again since the bus was opened.
+    pub appends_retried: u64,
+    /// Appends that take longer than a second, or are tried again: a line for each, for people.
+    pub waiting: Vec<String>,
 }
 
 /// Who joins which group, to read which topic.
@@ -258,6 +272,8 @@ pub trait Reader: Send {
 
 /// Appends records, in no transaction.
 pub trait Writer: Send {
-    /// Appends these, in order, and returns when they are durable. On an error some of them may have been written.
+    /// Appends these, those of one partition in order, and returns when they are durable. On an error some of them may have been written.
+    ///
+    /// A bus that gets no answer tries again within a deadline of its own. What it had no answer for may then be there twice.
     fn append(&mut self, records: &[Outgoing]) -> Result<(), BusError>;
 }

@@ -2,15 +2,16 @@
 //! all for a moment; they have to come back all the same.
 #![expect(clippy::disallowed_methods, reason = "a real broker needs a real clock")]
 
-use std::path::{Path, PathBuf};
+#[path = "support/broker.rs"]
+mod broker;
+
 use std::process::Command;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
-use bus::{
-    Arrival, Bus, Clock, Kafka, KafkaOptions, Member, MemberSpec, MonoTime, Outgoing, Reader, Record, TopicSpec,
-};
-use wire::WallTime;
+use bus::{Arrival, Bus, Clock, Kafka, KafkaOptions, Member, MemberSpec, Outgoing, Reader, Record, TopicSpec};
+
+use crate::broker::{Broker, RealClock};
 
 /// The controller waits for 9 s (`tools/kafka`).
 const STANDSTILL: &str = "15";
@@ -18,53 +19,6 @@ const STANDSTILL: &str = "15";
 /// What comes back does so within some 20 s: a question that gets no answer lasts 10.
 const PATIENCE_MS: u64 = 120_000;
 const WAIT: Duration = Duration::from_millis(1);
-
-struct RealClock(Instant);
-
-impl Clock for RealClock {
-    fn mono(&self) -> MonoTime {
-        MonoTime(u64::try_from(self.0.elapsed().as_nanos()).expect("less than 500 years"))
-    }
-
-    fn wall(&self) -> WallTime {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
-        WallTime(u64::try_from(since.as_millis()).expect("before the year 500,000,000"))
-    }
-}
-
-/// A broker of its own: others are not to be disturbed.
-struct Broker(PathBuf);
-
-impl Broker {
-    fn start() -> Self {
-        let broker = Self(Path::new(env!("CARGO_MANIFEST_DIR")).join("../.kafka/fenced"));
-        broker.tool("start");
-        broker
-    }
-
-    fn tool(&self, what: &str) {
-        let tool = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tools/kafka");
-        let status = Command::new(tool).arg(what).env("NAVE_KAFKA_HOME", &self.0).status();
-        assert!(status.expect("tools/kafka runs").success(), "tools/kafka {what} failed");
-    }
-
-    fn address(&self) -> String {
-        std::fs::read_to_string(self.0.join("address")).expect("an address").trim().to_owned()
-    }
-
-    fn signal(&self, name: &str) {
-        let pid = std::fs::read_to_string(self.0.join("1/pid")).expect("a pid");
-        let status = Command::new("kill").args([&format!("-{name}"), pid.trim()]).status();
-        assert!(status.expect("kill runs").success());
-    }
-}
-
-impl Drop for Broker {
-    fn drop(&mut self) {
-        self.signal("CONT");
-        self.tool("stop");
-    }
-}
 
 /// So many of each: it strikes one of them here and there.
 const CLIENTS: usize = 24;
@@ -115,7 +69,7 @@ impl Pair {
 
 #[test]
 fn clients_come_back_when_the_only_broker_was_away_from_its_controller() {
-    let broker = Broker::start();
+    let broker = Broker::start("fenced");
     let clock = Arc::new(RealClock(Instant::now()));
     let bus = Kafka::open(Arc::clone(&clock) as _, KafkaOptions::new(broker.address())).expect("a cluster");
     bus.ensure_topic(&TopicSpec::log("t", 1)).expect("a topic");

@@ -131,11 +131,11 @@ impl Scene {
         self.reader.poll(usize::MAX, Duration::ZERO, &mut records).expect("nothing is deleted");
         let place = |record: &Record| self.topics.iter().position(|topic| **topic == *record.topic);
         records.sort_by_key(place);
-        let lines: Vec<String> = records.iter().filter_map(|record| self.line(record)).collect();
+        let lines: Vec<String> = records.iter().filter_map(Self::line).collect();
         self.lines.extend(lines);
     }
 
-    fn line(&self, record: &Record) -> Option<String> {
+    fn line(record: &Record) -> Option<String> {
         let envelope = record.headers.envelope().expect("only we write here");
         let body: Value = serde_json::from_slice(&record.value).expect("every body is JSON");
         let attempt = envelope.attempt.map_or(String::new(), |attempt| format!(", attempt {attempt}"));

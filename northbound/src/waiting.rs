@@ -44,7 +44,7 @@ impl Waiting {
         Self { of: Of::Lane(inbox.to_owned(), lane), line: line.into() }
     }
 
-    /// Something stops because what comes after it is full.
+    /// Something waits that is no request: an inbox that is full, an append that got no answer.
     pub fn held_up(line: impl Into<String>) -> Self {
         Self { of: Of::Nobody, line: line.into() }
     }

@@ -16,6 +16,8 @@ use wire::{CallId, Envelope, Kind, OperationId};
 const CALLS: u32 = 20;
 /// At most so many records in one turn: what a shard takes.
 const TAKEN: usize = 5_000;
+/// What gets no answer is tried again for this long.
+const PATIENCE_MS: u64 = 60_000;
 /// Between two commits of positions that effects do not wait for, as a shard has it.
 const SAVE_MS: u64 = 1_000;
 
@@ -104,24 +106,60 @@ impl BareHub {
                 .collect()
         };
         match self.mode {
-            Mode::ExactlyOnce => commit(&mut *self.member, &Batch { records, positions: positions(&self.positions) }),
+            Mode::ExactlyOnce => {
+                commit(&mut *self.member, &*self.clock, &Batch { records, positions: positions(&self.positions) })
+            }
             Mode::AtLeastOnce => {
-                self.writer.append(&records)?;
+                append(&mut *self.writer, &*self.clock, &records)?;
                 if now.since(self.saved) < Duration::from_millis(SAVE_MS) {
                     return Ok(());
                 }
                 self.saved = now;
-                commit(&mut *self.member, &Batch { records: Vec::new(), positions: positions(&self.positions) })
+                let batch = Batch { records: Vec::new(), positions: positions(&self.positions) };
+                commit(&mut *self.member, &*self.clock, &batch)
             }
         }
     }
 }
 
-fn commit(member: &mut dyn Member, batch: &Batch) -> Result<(), BusError> {
-    member.commit(batch).map_err(|error| match error {
-        CommitError::Failed(error) | CommitError::Unknown(error) => error,
-        CommitError::Fenced(reason) => BusError::Unavailable(reason),
-    })
+/// Commits once, as a lane does: what failed is tried again, and what nobody knows is looked up.
+fn commit(member: &mut dyn Member, clock: &dyn Clock, batch: &Batch) -> Result<(), BusError> {
+    let end = clock.mono().plus_ms(PATIENCE_MS);
+    loop {
+        let (error, is_unknown) = match member.commit(batch) {
+            Ok(()) => return Ok(()),
+            Err(CommitError::Failed(error)) => (error, false),
+            Err(CommitError::Unknown(error)) => (error, true),
+            Err(CommitError::Fenced(reason)) => return Err(BusError::Unavailable(reason)),
+        };
+        if !may_be_tried_again(&error, clock, end) {
+            return Err(error);
+        }
+        eprintln!("bench: a commit is tried again: {error}");
+        if is_unknown && let Some(Position { partition, next, .. }) = batch.positions.first() {
+            let committed = member.take_over(*partition)?.committed;
+            if committed.is_some_and(|committed| committed.next >= *next) {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Appends at least once.
+fn append(writer: &mut dyn Writer, clock: &dyn Clock, records: &[Outgoing]) -> Result<(), BusError> {
+    let end = clock.mono().plus_ms(PATIENCE_MS);
+    loop {
+        match writer.append(records) {
+            Err(error) if may_be_tried_again(&error, clock, end) => {
+                eprintln!("bench: an append is tried again: {error}");
+            }
+            done => return done,
+        }
+    }
+}
+
+fn may_be_tried_again(error: &BusError, clock: &dyn Clock, end: MonoTime) -> bool {
+    matches!(error, BusError::Unavailable(_)) && clock.mono() < end
 }
 
 /// Takes partitions up as they come; the records of the turn.
@@ -205,7 +243,7 @@ impl Part for BareSpoke {
     fn turn(&mut self, wait: Duration) -> Result<Turn, BusError> {
         let records = take(&mut *self.member, wait, &mut self.positions)?;
         let replies: Vec<Outgoing> = records.iter().map(|record| self.reply(record)).collect();
-        self.writer.append(&replies)?;
+        append(&mut *self.writer, &*self.clock, &replies)?;
         Ok(Turn { worked: !records.is_empty(), next: None })
     }
 

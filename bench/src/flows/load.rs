@@ -21,6 +21,8 @@ pub(crate) struct Load<'a> {
     pub(crate) broker: Option<u32>,
     /// Answers may come again: see [`Asking::may_repeat`].
     pub(crate) may_repeat: bool,
+    /// See [`Asking::has_failed`].
+    pub(crate) has_failed: &'a dyn Fn() -> bool,
 }
 
 /// How long each flow took, and all of them.
@@ -71,12 +73,16 @@ impl fmt::Display for Figures {
 }
 
 impl Load<'_> {
-    /// Keeps `in_flight` flows in flight until `flows` are answered; a tenth more comes before them, and is not counted.
+    /// Keeps `in_flight` flows in flight until `flows` are answered; a tenth more comes before them, whose latencies are not counted.
+    ///
+    /// What all of them use is counted from beginning to end: to count it takes hundreds of questions to the broker, and those that are
+    /// in flight would wait for that.
     pub(crate) fn run(&self, flows: usize, in_flight: usize) -> anyhow::Result<Figures> {
         let clock: Arc<dyn Clock> = self.bus.clock();
         let warm = (flows / 10).max(in_flight.min(flows));
         let mut latencies = Vec::with_capacity(flows);
-        let (mut begun, mut before) = (clock.mono(), self.used()?);
+        let before = self.used()?;
+        let mut begun = clock.mono();
         let (inbox, egress) = (self.inbox.clone(), self.egress.clone());
         let asking = Asking {
             bus: self.bus,
@@ -86,6 +92,7 @@ impl Load<'_> {
             in_flight,
             per_s: None,
             may_repeat: self.may_repeat,
+            has_failed: self.has_failed,
         };
         let mut numbers = 0..;
         let ask = |_who| {
@@ -94,7 +101,7 @@ impl Load<'_> {
         };
         asking.run(flows + warm, ask, |answered, took| {
             if answered == warm {
-                (begun, before) = (clock.mono(), self.used()?);
+                begun = clock.mono();
             } else if answered > warm {
                 latencies.push(took);
             }
@@ -103,7 +110,7 @@ impl Load<'_> {
         let took = clock.mono().since(begun);
         let after = self.used()?;
         #[expect(clippy::cast_precision_loss, reason = "counts of flows and records")]
-        let of = |n: u64| n as f64 / flows as f64;
+        let of = |n: u64| n as f64 / (flows + warm) as f64;
         Ok(Figures {
             latencies: Latencies::new(latencies, took),
             records: of(after.records - before.records),

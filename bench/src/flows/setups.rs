@@ -124,8 +124,13 @@ impl Setup {
             topics,
             broker: places.broker().filter(|_| self.kept == Kept::Kafka),
             may_repeat: self.mode == Mode::AtLeastOnce,
+            has_failed: &|| parts.has_failed(),
         };
         let figures = load.run(flows, in_flight);
+        let retried = bus.health().appends_retried;
+        if retried > 0 {
+            eprintln!("bench: {self} {in_flight}: {retried} appends were tried again");
+        }
         let written = seen.marks().written;
         parts.stop();
         drop((system, bus));

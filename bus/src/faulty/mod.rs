@@ -40,7 +40,9 @@ use self::ends::{FaultyReader, FaultyWriter};
 pub use self::fates::{AppendFate, CommitFate, Fates, Passage, Seen, TopicFate};
 use self::member::FaultyMember;
 pub use self::script::Script;
-use crate::{Bounds, Bus, BusError, Clock, Member, MemberSpec, Outgoing, Reader, TopicInfo, TopicSpec, Writer};
+use crate::{
+    Bounds, Bus, BusError, BusHealth, Clock, Member, MemberSpec, Outgoing, Reader, TopicInfo, TopicSpec, Writer,
+};
 
 /// A bus as one process sees it. A clone is the same process.
 #[derive(Clone)]
@@ -177,6 +179,10 @@ impl Bus for Faulty {
     fn writer(&self, name: &str) -> Result<Box<dyn Writer>, BusError> {
         self.0.alive()?;
         Ok(Box::new(FaultyWriter { process: Arc::clone(&self.0), writer: self.0.bus.writer(name)? }))
+    }
+
+    fn health(&self) -> BusHealth {
+        self.0.bus.health()
     }
 
     fn lag(&self) -> std::time::Duration {

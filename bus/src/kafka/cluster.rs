@@ -7,10 +7,11 @@ use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use wire::routing::lane_of;
 
+use super::health::Health;
 use super::options::{KafkaOptions, REQUEST};
 use super::probe::Probe;
 use super::{convert, fault};
-use crate::{Bounds, BusError, Outgoing, Route};
+use crate::{Bounds, BusError, Clock, Outgoing, Route};
 
 /// The largest record, with key and headers. A broker takes batches of 1 MiB (`message.max.bytes`), and what is added to a
 /// single record must fit too.
@@ -23,14 +24,27 @@ pub(super) const LOOKS: u32 = 100;
 /// One connection for questions, and the answers that do not change: partitions may not be added.
 pub(super) struct Cluster {
     probe: Probe,
+    clock: Arc<dyn Clock>,
+    health: Health,
     partitions: Mutex<BTreeMap<Arc<str>, u32>>,
 }
 
 impl Cluster {
     /// Connects.
-    pub(super) fn open(options: &KafkaOptions) -> Result<Self, BusError> {
-        let cluster = Self { probe: Probe::open(options.probe(None, true))?, partitions: Mutex::default() };
+    pub(super) fn open(clock: Arc<dyn Clock>, options: &KafkaOptions) -> Result<Self, BusError> {
+        let probe = Probe::open(options.probe(None, true))?;
+        let cluster = Self { probe, clock, health: Health::default(), partitions: Mutex::default() };
         cluster.id().map(|_| cluster)
+    }
+
+    /// The clock that the bus was opened with.
+    pub(super) fn clock(&self) -> &dyn Clock {
+        &*self.clock
+    }
+
+    /// What its writers wait for.
+    pub(super) fn health(&self) -> &Health {
+        &self.health
     }
 
     /// The cluster's own id.

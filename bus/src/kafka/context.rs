@@ -3,12 +3,9 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, ConsumerGroupMetadata, RebalanceProtocol};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::DeliveryResult;
-use rdkafka::producer::ProducerContext;
+use rdkafka::error::KafkaError;
 use rdkafka::statistics::Statistics;
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Offset, TopicPartitionList};
@@ -17,7 +14,7 @@ use super::cluster::Cluster;
 use super::convert;
 
 /// Passes on what librdkafka has to say. Its errors pass by themselves, so they are warnings here.
-fn log(level: RDKafkaLogLevel, facility: &str, text: &str) {
+pub(super) fn log(level: RDKafkaLogLevel, facility: &str, text: &str) {
     match level {
         // A property of the user's that is another kind of client's is no news.
         _ if facility == "CONFWARN" => tracing::debug!(target: "librdkafka", facility, "{text}"),
@@ -65,23 +62,25 @@ impl Brokers {
 
 macro_rules! speaks_through_tracing {
     ($context:ty, $stats:expr) => {
-        impl ClientContext for $context {
-            fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
-                log(level, facility, text);
+        impl rdkafka::client::ClientContext for $context {
+            fn log(&self, level: rdkafka::config::RDKafkaLogLevel, facility: &str, text: &str) {
+                $crate::kafka::context::log(level, facility, text);
             }
-            fn error(&self, fault: KafkaError, reason: &str) {
+            fn error(&self, fault: rdkafka::error::KafkaError, reason: &str) {
                 // A reader asks to be told of the end of a partition.
-                if fault.rdkafka_error_code() != Some(RDKafkaErrorCode::PartitionEOF) {
+                if fault.rdkafka_error_code() != Some(rdkafka::error::RDKafkaErrorCode::PartitionEOF) {
                     tracing::warn!(target: "librdkafka", %fault, "{reason}");
                 }
             }
-            fn stats(&self, statistics: Statistics) {
-                let see: fn(&Self, &Statistics) = $stats;
+            fn stats(&self, statistics: rdkafka::statistics::Statistics) {
+                let see: fn(&Self, &rdkafka::statistics::Statistics) = $stats;
                 see(self, &statistics);
             }
         }
     };
 }
+
+pub(super) use speaks_through_tracing;
 
 /// The context of clients with nothing to decide.
 pub(super) struct Quiet;
@@ -97,32 +96,6 @@ pub(super) struct Reads {
 
 speaks_through_tracing!(Reads, |reads, statistics| reads.brokers.see(statistics));
 impl ConsumerContext for Reads {}
-
-/// The context of a producer: the first record that could not be delivered is remembered.
-#[derive(Default)]
-pub(super) struct Deliveries {
-    fault: Mutex<Option<RDKafkaErrorCode>>,
-}
-
-impl Deliveries {
-    /// Why a record was not delivered, since the last time this was asked.
-    pub(super) fn take_fault(&self) -> Option<RDKafkaErrorCode> {
-        lock(&self.fault).take()
-    }
-}
-
-speaks_through_tracing!(Deliveries, |_, _| ());
-
-impl ProducerContext for Deliveries {
-    type DeliveryOpaque = ();
-
-    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
-        if let Err((fault, _)) = result {
-            let code = super::fault::code(fault).unwrap_or(RDKafkaErrorCode::Unknown);
-            lock(&self.fault).get_or_insert(code);
-        }
-    }
-}
 
 /// The context of a member: what the group has decided waits here for the end of the poll that brought it.
 pub(super) struct GroupNews {

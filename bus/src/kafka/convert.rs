@@ -4,9 +4,9 @@ use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rdkafka::Message;
 use rdkafka::message::{BorrowedMessage, Header, Headers as _, OwnedHeaders, Timestamp};
 use rdkafka::producer::BaseRecord;
+use rdkafka::{Message, Offset, TopicPartitionList};
 use wire::WallTime;
 
 use crate::{Headers, Outgoing, Record};
@@ -49,8 +49,9 @@ fn headers(message: &BorrowedMessage<'_>) -> Headers {
 
 /// A record to be sent to `partition`. An empty value is sent as null, which deletes the key in a compacted topic and is
 /// read as empty elsewhere.
-pub(super) fn outgoing(record: &Outgoing, partition: i32) -> BaseRecord<'_, [u8], [u8]> {
-    let mut sent = BaseRecord::to(&record.topic).partition(partition);
+/// Its report names `queue`.
+pub(super) fn outgoing(record: &Outgoing, partition: i32, queue: usize) -> BaseRecord<'_, [u8], [u8], usize> {
+    let mut sent = BaseRecord::with_opaque_to(&record.topic, queue).partition(partition);
     sent.key = record.key.as_deref();
     sent.payload = Some(&*record.value).filter(|value| !value.is_empty());
     if record.headers.size() > 0 {
@@ -78,4 +79,20 @@ pub(super) fn partition(raw: i32) -> u32 {
 /// A partition for Kafka.
 pub(super) fn raw_partition(partition: u32) -> i32 {
     i32::try_from(partition).unwrap_or(i32::MAX)
+}
+
+/// A list with one partition and, where it is given, an offset with its metadata.
+pub(super) fn listed(topic: &str, partition: i32, at: Option<(u64, &str)>) -> TopicPartitionList {
+    let mut list = TopicPartitionList::new();
+    add(&mut list, topic, partition, at);
+    list
+}
+
+/// Adds one partition to a list likewise.
+pub(super) fn add(list: &mut TopicPartitionList, topic: &str, partition: i32, at: Option<(u64, &str)>) {
+    let mut element = list.add_partition(topic, partition);
+    if let Some((offset, metadata)) = at {
+        element.set_offset(Offset::Offset(raw_offset(offset))).expect("an absolute offset can be set");
+        element.set_metadata(metadata);
+    }
 }

@@ -46,6 +46,18 @@ pub(super) fn is_fencing(code: Code) -> bool {
     )
 }
 
+/// Whether nobody answered, as against somebody who refused.
+pub(super) fn is_silence(code: Code) -> bool {
+    matches!(
+        code,
+        Code::MessageTimedOut
+            | Code::OperationTimedOut
+            | Code::RequestTimedOut
+            | Code::BrokerTransportFailure
+            | Code::AllBrokersDown
+    )
+}
+
 fn is_refusal(code: Code) -> bool {
     matches!(
         code,

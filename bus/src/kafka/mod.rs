@@ -4,23 +4,28 @@
 //! member that lost its place is fenced by the broker. What was measured, and is easy to get wrong, stands beside the setting
 //! or the step that it is about.
 //!
-//! Read in this order: `options` (how the client is set up, and why), `refused` (what users may not change of it), `context` (what the group decides), `member`,
-//! `takeover` (what a dead owner left), `producer` (transactions), `reader`, `writer`, `probe`, `cluster`, `backlog` and `admin`
-//! (topics), `convert` and `fault` (records and faults, in our words).
+//! Read in this order: `options` (how the client is set up, and why), `refused` (what users may not change of it), `context` (what the group
+//! decides), `member` and `membership`, `takeover` (what a dead owner left), `sender` and `deliveries` (how records are handed to a client,
+//! and what becomes of them), `transactions`, `reader`, `writer` and `health`, `probe`, `cluster`, `backlog` and `admin` (topics), `convert` and
+//! `fault` (records and faults, in our words).
 
 mod admin;
 mod backlog;
 mod cluster;
 mod context;
 mod convert;
+mod deliveries;
 mod fault;
+mod health;
 mod member;
+mod membership;
 mod options;
 mod probe;
-mod producer;
 mod reader;
 mod refused;
+mod sender;
 mod takeover;
+mod transactions;
 mod writer;
 
 use std::fmt;
@@ -35,7 +40,7 @@ pub use self::options::KafkaOptions;
 use self::reader::KafkaReader;
 pub use self::refused::{REFUSED, RefusedProperty, is_secret, refused};
 use self::writer::KafkaWriter;
-use crate::{Bounds, Bus, BusError, Clock, Member, MemberSpec, Reader, TopicInfo, TopicSpec, Writer};
+use crate::{Bounds, Bus, BusError, BusHealth, Clock, Member, MemberSpec, Reader, TopicInfo, TopicSpec, Writer};
 
 /// A fetch of nothing is answered after this (`fetch.wait.max.ms`); where there is something, at once.
 const LAG: Duration = Duration::from_millis(100);
@@ -57,7 +62,7 @@ impl Kafka {
     /// promise ([`REFUSED`]).
     pub fn open(clock: Arc<dyn Clock>, options: KafkaOptions) -> Result<Self, BusError> {
         refused::check(options.client.keys().map(String::as_str))?;
-        let cluster = Arc::new(Cluster::open(&options)?);
+        let cluster = Arc::new(Cluster::open(Arc::clone(&clock), &options)?);
         let backlogs = Arc::new(Backlogs::new(&options));
         Ok(Self { clock, options, cluster, backlogs })
     }
@@ -133,6 +138,10 @@ impl Bus for Kafka {
 
     fn weaknesses(&self, topic: &str) -> Result<Vec<String>, BusError> {
         admin::weaknesses(&self.cluster, &self.options, topic)
+    }
+
+    fn health(&self) -> BusHealth {
+        self.cluster.health().now(self.clock.mono())
     }
 
     fn lag(&self) -> Duration {

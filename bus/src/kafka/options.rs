@@ -6,10 +6,18 @@ use std::time::Duration;
 
 use rdkafka::ClientConfig;
 
+use super::sender::{LINGER, Pace};
 use crate::MemberSpec;
 
 /// How long one request to the cluster may take before it counts as unanswered.
 pub(super) const REQUEST: Duration = Duration::from_secs(10);
+
+/// How long one try of an append may take (`message.timeout.ms`): a broker that fails is replaced in less.
+pub(super) const APPEND: Duration = Duration::from_secs(10);
+
+/// A commit of which nothing was heard for this long is given up: a fresh producer ends it, which takes less than a second. A broker
+/// that does well answers within milliseconds, one that is overloaded within a second.
+pub(super) const ANSWER: Duration = Duration::from_secs(2);
 
 /// How many sessions a member may take between two polls. A member that lives but does not poll is given longer than one
 /// that is dead: it may be reading a large snapshot.
@@ -115,9 +123,11 @@ impl KafkaOptions {
 
     /// What commits. One in a process: one for each lane costs 5 to 30 % of the throughput.
     pub(super) fn transactional(&self, id: &str, session: Duration) -> ClientConfig {
-        let timeout = session.as_millis().to_string();
+        let times = [session, LINGER, ANSWER.min(session)];
+        let [timeout, linger, answer] = times.map(|time| time.as_millis().to_string());
         let speed = [
-            ("linger.ms", "0"),
+            // Each request of a commit; the one that adds offsets cannot be given up otherwise.
+            ("socket.timeout.ms", &*answer),
             // Right after a commit the broker answers "concurrent transactions" to the next one's first request. With the
             // default of 100 ms a transaction takes 102 ms; with this, 3 to 5.
             ("retry.backoff.ms", "1"),
@@ -126,6 +136,8 @@ impl KafkaOptions {
         ];
         let safety = [
             ("transactional.id", id),
+            // It is over before the first partition has joined the transaction.
+            ("linger.ms", &linger),
             LARGEST_BATCH,
             ("acks", "all"),
             // An open transaction hides its partitions from their next reader: no longer than a dead owner's session.
@@ -136,15 +148,23 @@ impl KafkaOptions {
     }
 
     /// What appends outside of transactions.
-    pub(super) fn writer(&self, name: &str) -> ClientConfig {
-        let speed = [
-            ("linger.ms", "0"),
-            // An unknown topic is known as such soon, and a broker that is gone is no secret for long.
-            ("topic.metadata.propagation.max.ms", "2000"),
-            ("message.timeout.ms", "10000"),
+    pub(super) fn writer(&self, name: &str, pace: Pace) -> ClientConfig {
+        let timeout = APPEND.as_millis().to_string();
+        let linger = match pace {
+            Pace::Singly => Duration::ZERO,
+            Pace::InBatches => LINGER,
+        };
+        // An unknown topic is known as such soon.
+        let speed = [("topic.metadata.propagation.max.ms", "2000"), ("message.timeout.ms", &timeout)];
+        let safety = [
+            ("client.id", name),
+            ("linger.ms", &*linger.as_millis().to_string()),
+            LARGEST_BATCH,
+            // A record that is sent again by librdkafka is written once, and in order.
+            ("enable.idempotence", "true"),
+            ("acks", "all"),
         ];
-        // Idempotent: a record that is sent again by librdkafka is written once, and in order.
-        self.config(&speed, &[("client.id", name), LARGEST_BATCH, ("enable.idempotence", "true"), ("acks", "all")])
+        self.config(&speed, &safety)
     }
 
     /// Our figures for speed, then the user's properties, then what must be so.
@@ -177,7 +197,7 @@ mod tests {
     #[test]
     fn the_user_may_change_what_is_for_speed_but_not_what_is_for_safety() {
         let mut options = KafkaOptions::new("here:9092");
-        options.client.insert("linger.ms".into(), "5".into());
+        options.client.insert("socket.nagle.disable".into(), "true".into());
         options.client.insert("auto.offset.reset".into(), "earliest".into());
         options.client.insert("isolation.level".into(), "read_uncommitted".into());
         options.client.insert("acks".into(), "1".into());
@@ -185,7 +205,7 @@ mod tests {
         assert_eq!(member.get("auto.offset.reset"), Some("error"));
         assert_eq!(member.get("isolation.level"), Some("read_committed"));
         let producer = options.transactional("m", MemberSpec::SESSION);
-        assert_eq!((producer.get("linger.ms"), producer.get("acks")), (Some("5"), Some("all")));
+        assert_eq!((producer.get("socket.nagle.disable"), producer.get("acks")), (Some("true"), Some("all")));
     }
 
     #[test]

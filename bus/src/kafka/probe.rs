@@ -67,15 +67,12 @@ fn connect(config: &ClientConfig) -> Result<BaseConsumer<Quiet>, BusError> {
 
 /// Whether nobody answered, as against somebody who refused.
 fn is_silence(code: Code) -> bool {
-    matches!(
-        code,
-        Code::OperationTimedOut
-            | Code::RequestTimedOut
-            | Code::BrokerTransportFailure
-            | Code::AllBrokersDown
-            | Code::WaitingForCoordinator
-            // Who knows no broker knows no partition either, and says so at once; a real topic's partitions are known, or are soon.
-            | Code::UnknownPartition
-            | Code::UnknownTopic
-    )
+    fault::is_silence(code)
+        || matches!(
+            code,
+            Code::WaitingForCoordinator
+                // Who knows no broker knows no partition either, and says so at once; a real topic's partitions are known, or are soon.
+                | Code::UnknownPartition
+                | Code::UnknownTopic
+        )
 }

@@ -11,7 +11,7 @@ use rdkafka::{Message, Offset, TopicPartitionList};
 use super::cluster::Cluster;
 use super::context::Reads;
 use super::options::KafkaOptions;
-use super::{convert, fault, producer};
+use super::{convert, fault};
 use crate::{Bounds, BusError, Reader, Record};
 
 /// A consumer of partitions that it is told.
@@ -88,7 +88,7 @@ impl Reader for KafkaReader {
         if self.places.insert(of, Place { next: from, end }).is_some() {
             return self.assign_all();
         }
-        let mut list = producer::listed(topic, convert::raw_partition(partition), None);
+        let mut list = convert::listed(topic, convert::raw_partition(partition), None);
         list.set_all_offsets(Offset::Offset(convert::raw_offset(from)))
             .and_then(|()| self.consumer.incremental_assign(&list))
             .map_err(|fault| fault::bus(&format!("cannot read `{topic}` {partition}"), &fault))

@@ -26,6 +26,8 @@ const SESSION: &str = "it is set together with transaction.timeout.ms, by bus.ka
 const BROKERS: &str = "say it as bus.kafka.brokers";
 const TOPICS: &str = "a misspelt topic is an error; those that are needed are made with their settings";
 const SIZE: &str = "the largest record is known to every part, so that none is too large for what comes of it";
+const PACE: &str = "records are handed over in batches that fit into one request; where they are cut otherwise, librdkafka keeps a core \
+                    busy while it waits for the broker";
 const CORRUPT: &str = "a record that was damaged on its way must not be handled";
 const ROUTE: &str = "a key has one lane, the one that any Kafka client finds";
 const EVENTS: &str = "the bus needs the events of its group to hand lanes over in order";
@@ -64,6 +66,10 @@ pub const REFUSED: &[(&str, &str)] = &[
     ("partition.assignment.strategy", SHARING),
     ("allow.auto.create.topics", TOPICS),
     ("message.max.bytes", SIZE),
+    ("linger.ms", PACE),
+    ("queue.buffering.max.ms", PACE),
+    ("batch.num.messages", PACE),
+    ("batch.size", PACE),
     ("check.crcs", CORRUPT),
     ("partitioner", ROUTE),
     ("enabled_events", EVENTS),
@@ -106,13 +112,16 @@ mod tests {
             assert_eq!(found, [RefusedProperty { property: (*property).to_owned(), reason }]);
             assert!(reason.len() > 20, "{property}: a reason is a sentence");
         }
-        assert_eq!(refused(["linger.ms", "security.protocol", "sasl.password", "ssl.ca.location", "debug"]), []);
+        assert_eq!(refused(["compression.type", "security.protocol", "sasl.password", "ssl.ca.location", "debug"]), []);
     }
 
     #[test]
     fn all_refusals_are_told_at_once() {
-        let told = check(["linger.ms", "acks", "enable.auto.commit"]).unwrap_err().to_string();
-        assert!(told.contains("`acks`") && told.contains("`enable.auto.commit`") && !told.contains("linger"), "{told}");
+        let told = check(["compression.type", "acks", "enable.auto.commit"]).unwrap_err().to_string();
+        assert!(
+            told.contains("`acks`") && told.contains("`enable.auto.commit`") && !told.contains("compression"),
+            "{told}"
+        );
     }
 
     #[test]
@@ -120,6 +129,6 @@ mod tests {
         for secret in ["sasl.password", "ssl.key.password", "ssl.key.pem", "sasl.oauthbearer.client.secret"] {
             assert!(is_secret(secret), "{secret}");
         }
-        assert!(!is_secret("sasl.username") && !is_secret("linger.ms"));
+        assert!(!is_secret("sasl.username") && !is_secret("compression.type"));
     }
 }

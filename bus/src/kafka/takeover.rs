@@ -14,7 +14,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use super::cluster::Cluster;
 use super::options::{KafkaOptions, REQUEST};
 use super::probe::Probe;
-use super::producer::{Transactions, listed};
+use super::transactions::{Nowhere, Transactions};
 use super::{convert, fault};
 use crate::{BusError, Committed, MemberSpec, Takeover};
 
@@ -55,7 +55,7 @@ impl Succession {
         partition: u32,
     ) -> Result<Takeover, BusError> {
         // After a commit with unknown outcome it is our own transaction that may be open.
-        own.claim()?;
+        own.claim(&mut Nowhere)?;
         let hint = committed(&self.hasty, &self.spec, partition)?;
         if let Answer::Final(Some(committed)) = hint
             && let Some(note) = committed.parsed()
@@ -79,7 +79,7 @@ impl Succession {
         // Our own predecessor's end came when our producer began.
         if id != own.id() && !self.ended.contains(id) {
             tracing::info!(transactional_id = id, "ends what the last owner may have left open");
-            Transactions::new(&self.options, id, self.spec.session_timeout).claim()?;
+            Transactions::new(&self.options, id, self.spec.session_timeout).claim(&mut Nowhere)?;
             self.ended.insert(id.to_owned());
         }
         Ok(())
@@ -97,7 +97,7 @@ enum Answer {
 /// The committed offset of a partition.
 fn committed(probe: &Probe, spec: &MemberSpec, partition: u32) -> Result<Answer, BusError> {
     let what = || format!("cannot read the committed offset of `{}` {partition}", spec.topic);
-    let list = listed(&spec.topic, convert::raw_partition(partition), None);
+    let list = convert::listed(&spec.topic, convert::raw_partition(partition), None);
     let list = match probe.ask(|client| client.committed_offsets(list, REQUEST)) {
         Ok(list) => list,
         Err(fault) if not_yet(&fault) => return Ok(Answer::NotYet),

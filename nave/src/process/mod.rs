@@ -25,6 +25,7 @@ use tracing_subscriber::EnvFilter;
 use self::starting::{Starting, Step};
 use crate::clock::SystemClock;
 use crate::config::{BusKind, Config, Sync};
+use crate::names;
 use crate::node::Wanted;
 use crate::program::Program;
 
@@ -77,10 +78,6 @@ pub fn run(program: &Program, config: &Config, purpose: &Purpose) -> anyhow::Res
     log_to_stderr(config)?;
     let lateness = Matcher::Full(topology::names::TIMER_LATENESS.to_owned());
     let recorder = PrometheusBuilder::new().set_buckets_for_metric(lateness, &LATENESS_SECONDS)?.install_recorder()?;
-    let metrics = Arc::new(move || {
-        recorder.run_upkeep();
-        recorder.render()
-    });
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
         // Before anything starts: an address that is taken ends the process while nobody counts on it.
         let rest = listen(purpose.northbound, config.rest.listen, "rest").await?;
@@ -94,6 +91,14 @@ pub fn run(program: &Program, config: &Config, purpose: &Purpose) -> anyhow::Res
             parts::Parts::start(&program, &of, &does, bus, step)
         };
         let parts = starting.blocking(start).await?;
+        // The bus ends before the servers do.
+        let bus = Arc::downgrade(&parts.bus);
+        let metrics = Arc::new(move || {
+            let health = bus.upgrade().map(|bus| bus.health()).unwrap_or_default();
+            metrics::counter!(names::APPENDS_RETRIED).absolute(health.appends_retried);
+            recorder.run_upkeep();
+            recorder.render()
+        });
         serve::Server { config, purpose, clock, metrics, rest, sim, health }.serve(parts, starting).await
     })
 }

@@ -87,9 +87,13 @@ impl Server<'_> {
     /// What requests have to wait for, and lanes.
     fn waiting(&self, parts: &Parts) -> Waits {
         let (status, clock) = (Arc::clone(&parts.status), Arc::clone(&self.clock));
+        // It ends before the servers do.
+        let bus = Arc::downgrade(&parts.bus);
         let front = parts.front.as_ref().map(|front| front.waiting(&status));
         Arc::new(move || {
             let mut waiting = status.waiting(clock.mono());
+            let health = bus.upgrade().map(|bus| bus.health()).unwrap_or_default();
+            waiting.extend(health.waiting.into_iter().map(Waiting::held_up));
             waiting.extend(front.iter().flat_map(|waiting| waiting()));
             waiting
         })

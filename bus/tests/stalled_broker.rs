@@ -1,0 +1,191 @@
+//! A broker that stands still for a few seconds: what its clients do meanwhile, and after it goes on.
+#![expect(clippy::disallowed_methods, reason = "a real broker needs a real clock")]
+
+#[path = "support/broker.rs"]
+mod broker;
+
+use std::process::Command;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use bus::{
+    Arrival, Batch, Bus, BusHealth, Clock, CommitError, Kafka, KafkaOptions, Member, MemberSpec, Outgoing, Position,
+    TopicSpec,
+};
+
+use crate::broker::{Broker, RealClock};
+
+/// What comes back does so within some 20 s: a question that gets no answer lasts 10.
+const PATIENCE_MS: u64 = 120_000;
+
+/// One test at a time: they measure this process, and each has a broker.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn connect(broker: &Broker) -> Kafka {
+    Kafka::open(Arc::new(RealClock(Instant::now())), KafkaOptions::new(broker.address())).expect("a cluster")
+}
+
+/// Lets the real time pass that the broker stands still for.
+fn pass(seconds: &str) {
+    assert!(Command::new("sleep").arg(seconds).status().expect("sleep runs").success());
+}
+
+/// The processor time of this process so far.
+fn processor_time() -> Duration {
+    let stat = std::fs::read_to_string("/proc/self/stat").expect("Linux");
+    let fields = stat.rsplit_once(')').expect("a bracket").1.split_whitespace();
+    let ticks: u64 = fields.skip(11).take(2).map(|field| field.parse::<u64>().expect("a number")).sum();
+    Duration::from_millis(ticks * 10)
+}
+
+#[test]
+fn no_thread_spins_while_the_broker_is_silent() {
+    let _alone = alone();
+    let broker = Broker::start("stalled");
+    let bus = connect(&broker);
+    bus.ensure_topic(&TopicSpec::log("t", 2)).expect("a topic");
+    let mut writer = bus.writer("w").expect("a writer");
+    let records: Vec<Outgoing> =
+        (0..20_000).map(|n| Outgoing::keyed("t", format!("{n}"), "a".repeat(100)).to(n % 2)).collect();
+    writer.append(&records).expect("an append");
+    broker.signal("STOP");
+    std::thread::scope(|scope| {
+        let appending = scope.spawn(|| writer.append(&records));
+        // Until all that can be sent is sent.
+        pass("1");
+        let before = processor_time();
+        pass("2");
+        let used = processor_time().saturating_sub(before);
+        broker.signal("CONT");
+        appending.join().expect("no panic").expect("an append");
+        assert!(used < Duration::from_millis(500), "{used:?} of processor time in 2 s of waiting");
+    });
+    let ends = [0, 1].map(|partition| bus.bounds("t", partition).expect("bounds").end);
+    assert_eq!(ends, [20_000, 20_000], "every record once");
+}
+
+/// A member that owns partition 0 of `t`, and whether it lost it since.
+struct Owner {
+    member: Box<dyn Member>,
+    clock: Arc<dyn Clock>,
+    owns: bool,
+    losses: usize,
+}
+
+impl Owner {
+    fn join(bus: &Kafka) -> Self {
+        let member = bus.member(&MemberSpec::new("g", "t", "m")).expect("a member");
+        let mut owner = Self { member, clock: bus.clock(), owns: false, losses: 0 };
+        let end = owner.clock.mono().plus_ms(PATIENCE_MS);
+        while !owner.owns {
+            assert!(owner.clock.mono() < end, "no assignment");
+            owner.poll();
+        }
+        owner
+    }
+
+    fn poll(&mut self) {
+        let mut arrivals = Vec::new();
+        self.member.poll(100, Duration::from_millis(10), &mut arrivals).expect("a poll");
+        for arrival in arrivals {
+            match arrival {
+                Arrival::Assigned(_) => {
+                    self.member.take_over(0).expect("a takeover");
+                    self.member.start(0, 0).expect("a start");
+                    self.owns = true;
+                }
+                Arrival::Revoking(_) | Arrival::Lost(_) => self.losses += 1,
+                Arrival::Record(_) => {}
+            }
+        }
+    }
+
+    /// Commits as a lane does: what failed is tried again, and what nobody knows is looked up.
+    fn commit(&mut self, batch: &Batch) {
+        let end = self.clock.mono().plus_ms(PATIENCE_MS);
+        while let Err(error) = self.member.commit(batch) {
+            assert!(self.clock.mono() < end, "no commit: {error}");
+            self.poll();
+            let happened = |next| next >= batch.positions[0].next;
+            if matches!(error, CommitError::Unknown(_))
+                && self.member.take_over(0).is_ok_and(|left| left.committed.is_some_and(|left| happened(left.next)))
+            {
+                return;
+            }
+        }
+    }
+}
+
+fn batch(next: u64) -> Batch {
+    let records = vec![Outgoing::keyed("out", "k", format!("{next}")); 1_000];
+    Batch { records, positions: vec![Position { partition: 0, next, note: "".into() }] }
+}
+
+#[test]
+fn a_commit_without_an_answer_is_given_up_soon_and_its_member_stays() {
+    let _alone = alone();
+    let broker = Broker::start("stalled");
+    let bus = connect(&broker);
+    bus.ensure_topic(&TopicSpec::log("t", 1)).expect("a topic");
+    bus.ensure_topic(&TopicSpec::log("out", 1)).expect("a topic");
+    bus.writer("w").expect("a writer").append(&vec![Outgoing::keyed("t", "k", "v"); 3]).expect("an append");
+    let mut owner = Owner::join(&bus);
+    owner.commit(&batch(1));
+    broker.signal("STOP");
+    let before = owner.clock.mono();
+    let outcome = owner.member.commit(&batch(2));
+    let took = owner.clock.mono().since(before);
+    broker.signal("CONT");
+    assert!(outcome.is_err(), "nobody can have answered");
+    assert!(took < Duration::from_secs(4), "given up after {took:?}");
+    owner.commit(&batch(2));
+    owner.commit(&batch(3));
+    assert_eq!(owner.losses, 0, "its session is longer than the broker was silent");
+    let mut reader = bus.reader().expect("a reader");
+    reader.assign("out", 0, 0).expect("an offset");
+    let (mut out, end) = (Vec::new(), owner.clock.mono().plus_ms(PATIENCE_MS));
+    while out.len() < 3_000 {
+        assert!(owner.clock.mono() < end, "{} records", out.len());
+        reader.poll(10_000, Duration::from_millis(100), &mut out).expect("a poll");
+    }
+    let values: Vec<u64> = out.iter().map(|record| String::from_utf8_lossy(&record.value).parse().unwrap()).collect();
+    assert!(values.is_sorted() && values.chunk_by(u64::eq).all(|same| same.len() == 1_000), "each commit once");
+}
+
+#[test]
+fn an_append_without_an_answer_is_said_counted_and_tried_again() {
+    let _alone = alone();
+    let broker = Broker::start("stalled");
+    let bus = connect(&broker);
+    bus.ensure_topic(&TopicSpec::log("t", 1)).expect("a topic");
+    let mut writer = bus.writer("w").expect("a writer");
+    let record = [Outgoing::keyed("t", "k", "v")];
+    writer.append(&record).expect("an append");
+    assert_eq!(bus.health(), BusHealth::default());
+    broker.signal("STOP");
+    let (clock, until) = (bus.clock(), |what: &str, is_so: &dyn Fn(BusHealth) -> bool| {
+        let end = bus.clock().mono().plus_ms(PATIENCE_MS);
+        while !is_so(bus.health()) {
+            assert!(bus.clock().mono() < end, "{what}: {:?}", bus.health());
+            std::thread::park_timeout(Duration::from_millis(50));
+        }
+    });
+    std::thread::scope(|scope| {
+        let appending = scope.spawn(|| {
+            // A broker that was away for so long may be away from its controller for a moment more.
+            let end = clock.mono().plus_ms(PATIENCE_MS);
+            while let Err(fault) = writer.append(&record) {
+                assert!(clock.mono() < end, "the writer does not come back: {fault}");
+            }
+        });
+        until("said", &|health| health.waiting.iter().any(|line| line.contains("writer `w`")));
+        until("counted", &|health| health.appends_retried == 1);
+        broker.signal("CONT");
+        appending.join().expect("no panic");
+    });
+    assert!(bus.health().waiting.is_empty());
+    assert!(bus.bounds("t", 0).expect("bounds").end >= 2);
+}

@@ -1,0 +1,59 @@
+//! A broker of a test's own, and a clock.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use bus::{Clock, MonoTime};
+use wire::WallTime;
+
+/// The clocks of this process.
+pub(crate) struct RealClock(pub(crate) Instant);
+
+impl Clock for RealClock {
+    fn mono(&self) -> MonoTime {
+        MonoTime(u64::try_from(self.0.elapsed().as_nanos()).expect("less than 500 years"))
+    }
+
+    fn wall(&self) -> WallTime {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+        WallTime(u64::try_from(since.as_millis()).expect("before the year 500,000,000"))
+    }
+}
+
+/// A broker for one test, so that what it does to the broker disturbs no other test.
+pub(crate) struct Broker(PathBuf);
+
+impl Broker {
+    /// Starts a broker whose data is in a folder of this name.
+    pub(crate) fn start(name: &str) -> Self {
+        let broker = Self(Path::new(env!("CARGO_MANIFEST_DIR")).join("../.kafka").join(name));
+        broker.tool("start");
+        broker
+    }
+
+    fn tool(&self, what: &str) {
+        let tool = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tools/kafka");
+        let status = Command::new(tool).arg(what).env("NAVE_KAFKA_HOME", &self.0).status();
+        assert!(status.expect("tools/kafka runs").success(), "tools/kafka {what} failed");
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> String {
+        std::fs::read_to_string(self.0.join("address")).expect("an address").trim().to_owned()
+    }
+
+    /// Sends its process a signal: `STOP` and `CONT` make it stand still and go on.
+    pub(crate) fn signal(&self, name: &str) {
+        let pid = std::fs::read_to_string(self.0.join("1/pid")).expect("a pid");
+        let status = Command::new("kill").args([&format!("-{name}"), pid.trim()]).status();
+        assert!(status.expect("kill runs").success());
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        self.signal("CONT");
+        self.tool("stop");
+    }
+}
