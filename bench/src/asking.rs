@@ -47,7 +47,7 @@ impl Asking<'_> {
         let mut waiting: BTreeMap<OperationId, (usize, MonoTime)> = BTreeMap::new();
         let mut free: Vec<usize> = (0..self.in_flight).collect();
         let (mut batch, mut answers): (Vec<Outgoing>, Vec<Record>) = (Vec::new(), Vec::new());
-        // What was appended without an answer may be there twice.
+        // Requests that were appended without an answer may be there twice.
         let mut may_repeat = self.may_repeat;
         let (mut asked, mut answered) = (0, 0);
         let begun = clock.mono();

@@ -60,7 +60,7 @@ pub trait Bus: Send + Sync {
         Ok(Vec::new())
     }
 
-    /// How its writers do: for `/readyz` and `/metrics`. Nothing where a bus never makes them wait.
+    /// The state of its writers, for `/readyz` and `/metrics`. Empty on a bus that never makes them wait.
     fn health(&self) -> BusHealth {
         BusHealth::default()
     }
@@ -83,7 +83,7 @@ pub trait Bus: Send + Sync {
     fn clock(&self) -> Arc<dyn Clock>;
 }
 
-/// How the writers of a bus do.
+/// The state of the writers of a bus.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BusHealth {
     /// How many appends were tried again since the bus was opened.
@@ -274,6 +274,6 @@ pub trait Reader: Send {
 pub trait Writer: Send {
     /// Appends these, those of one partition in order, and returns when they are durable. On an error some of them may have been written.
     ///
-    /// A bus that gets no answer tries again within a deadline of its own. What it had no answer for may then be there twice.
+    /// A bus without an answer tries again within a deadline of its own. Records that were tried again may be there twice.
     fn append(&mut self, records: &[Outgoing]) -> Result<(), BusError>;
 }

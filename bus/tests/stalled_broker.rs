@@ -15,7 +15,7 @@ use bus::{
 
 use crate::broker::{Broker, RealClock};
 
-/// What comes back does so within some 20 s: a question that gets no answer lasts 10.
+/// Clients come back within some 20 s: a question without an answer lasts 10.
 const PATIENCE_MS: u64 = 120_000;
 
 /// One test at a time: they measure this process, and each has a broker.
@@ -28,7 +28,7 @@ fn connect(broker: &Broker) -> Kafka {
     Kafka::open(Arc::new(RealClock(Instant::now())), KafkaOptions::new(broker.address())).expect("a cluster")
 }
 
-/// Lets the real time pass that the broker stands still for.
+/// Lets real time pass while the broker stands still.
 fn pass(seconds: &str) {
     assert!(Command::new("sleep").arg(seconds).status().expect("sleep runs").success());
 }
@@ -54,7 +54,7 @@ fn no_thread_spins_while_the_broker_is_silent() {
     broker.signal("STOP");
     std::thread::scope(|scope| {
         let appending = scope.spawn(|| writer.append(&records));
-        // Until all that can be sent is sent.
+        // By then all that can be sent is sent.
         pass("1");
         let before = processor_time();
         pass("2");
@@ -103,7 +103,7 @@ impl Owner {
         }
     }
 
-    /// Commits as a lane does: what failed is tried again, and what nobody knows is looked up.
+    /// Commits as a lane does: retries a failed commit, and looks up the outcome of an unknown one.
     fn commit(&mut self, batch: &Batch) {
         let end = self.clock.mono().plus_ms(PATIENCE_MS);
         while let Err(error) = self.member.commit(batch) {

@@ -1,5 +1,4 @@
 //! An operation that another version of its workflow saved: it comes by way of `migrate`, or is refused by name.
-#![expect(clippy::unwrap_used, reason = "tests panic")]
 
 use hub::check::load;
 use hub::{Event, Fx, Illegal, Saved, Workflow};

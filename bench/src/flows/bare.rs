@@ -16,7 +16,7 @@ use wire::{CallId, Envelope, Kind, OperationId};
 const CALLS: u32 = 20;
 /// At most so many records in one turn: what a shard takes.
 const TAKEN: usize = 5_000;
-/// What gets no answer is tried again for this long.
+/// An append or a commit without an answer is retried for this long.
 const PATIENCE_MS: u64 = 60_000;
 /// Between two commits of positions that effects do not wait for, as a shard has it.
 const SAVE_MS: u64 = 1_000;
@@ -122,7 +122,7 @@ impl BareHub {
     }
 }
 
-/// Commits once, as a lane does: what failed is tried again, and what nobody knows is looked up.
+/// Commits once, as a lane does: retries a failed commit, and looks up the outcome of an unknown one.
 fn commit(member: &mut dyn Member, clock: &dyn Clock, batch: &Batch) -> Result<(), BusError> {
     let end = clock.mono().plus_ms(PATIENCE_MS);
     loop {

@@ -75,8 +75,8 @@ impl fmt::Display for Figures {
 impl Load<'_> {
     /// Keeps `in_flight` flows in flight until `flows` are answered; a tenth more comes before them, whose latencies are not counted.
     ///
-    /// What all of them use is counted from beginning to end: to count it takes hundreds of questions to the broker, and those that are
-    /// in flight would wait for that.
+    /// Records, processor time and memory are counted over all of them. Counting asks the broker hundreds of questions, which flows in
+    /// flight would have to wait for, so it happens before the first flow and after the last.
     pub(crate) fn run(&self, flows: usize, in_flight: usize) -> anyhow::Result<Figures> {
         let clock: Arc<dyn Clock> = self.bus.clock();
         let warm = (flows / 10).max(in_flight.min(flows));

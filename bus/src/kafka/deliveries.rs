@@ -1,4 +1,4 @@
-//! What became of the records that a producer was given.
+//! The outcome of the records that a producer was given.
 
 use std::collections::BTreeSet;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -12,8 +12,8 @@ use super::fault;
 
 /// The context of a producer. It counts what is in flight, by the queue (a partition of one append) that each record came from.
 ///
-/// Reports arrive on the thread that polls the producer; whoever sent the records waits here, and is woken when something changed
-/// that it waits for.
+/// Reports arrive on the thread that polls the producer. The thread that sent the records waits here, and is woken when its condition
+/// holds.
 #[derive(Default)]
 pub(super) struct Deliveries {
     state: Mutex<State>,
@@ -35,12 +35,12 @@ struct State {
     reports: u64,
     /// Why the first record that was not delivered was not, since the last [`Deliveries::begin`].
     fault: Option<RDKafkaErrorCode>,
-    /// Whoever waits wants to hear of each queue, not only of the last one.
+    /// The sender waits for single queues, not for all of them.
     each_queue: bool,
     closed: bool,
 }
 
-/// What a wait ended with.
+/// How a wait ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Waited {
     /// A queue, or all of them, as was asked for, has nothing in flight.
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_polls_waits_until_something_is_in_flight() {
+    fn the_polling_thread_waits_until_something_is_in_flight() {
         let deliveries = Deliveries::default();
         deliveries.begin(1);
         std::thread::scope(|scope| {

@@ -6,27 +6,26 @@ use std::time::Duration;
 
 use crate::{BusHealth, MonoTime};
 
-/// A broker that does well makes a record durable within milliseconds. As long as it may be silent, a step or a commit of a lane may
-/// take as well before `/readyz` says so.
+/// A healthy broker makes a record durable within milliseconds. A step or a commit of a lane may take as long before `/readyz` names it.
 const SLOW: Duration = Duration::from_secs(1);
 
 /// The writers of a bus.
 #[derive(Default)]
 pub(super) struct Health {
     retries: AtomicU64,
-    /// Those that were dropped are removed when another comes.
+    /// Writers that were dropped are removed when another is added.
     writers: Mutex<Vec<Weak<Appending>>>,
 }
 
-/// What one writer does at the moment.
+/// The append that one writer is making.
 pub(super) struct Appending {
     name: String,
-    /// Since when an append is under way, and how often it was begun anew.
+    /// When it began, and how often it was tried again. None between two appends.
     state: Mutex<Option<(MonoTime, u32)>>,
 }
 
 impl Health {
-    /// One more writer.
+    /// Adds a writer.
     pub(super) fn writer(&self, name: &str) -> Arc<Appending> {
         let writer = Arc::new(Appending { name: name.into(), state: Mutex::default() });
         let mut writers = lock(&self.writers);
@@ -35,12 +34,12 @@ impl Health {
         writer
     }
 
-    /// An append is tried again.
+    /// Counts an append that is tried again.
     pub(super) fn retries(&self) {
         self.retries.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// What to say of it all.
+    /// Returns the counter, and a line for each append that takes long.
     pub(super) fn now(&self, now: MonoTime) -> BusHealth {
         let writers: Vec<_> = lock(&self.writers).iter().filter_map(Weak::upgrade).collect();
         let waiting = writers.iter().filter_map(|writer| writer.line(now)).collect();
@@ -49,13 +48,13 @@ impl Health {
 }
 
 impl Appending {
-    /// An append begins, or begins anew.
+    /// Records that an append begins, or is tried again.
     pub(super) fn begins(&self, now: MonoTime) {
         let mut state = lock(&self.state);
         *state = Some(state.map_or((now, 0), |(since, retries)| (since, retries + 1)));
     }
 
-    /// It is over, for good or ill.
+    /// Records that the append succeeded or failed.
     pub(super) fn ends(&self) {
         *lock(&self.state) = None;
     }
@@ -63,7 +62,7 @@ impl Appending {
     fn line(&self, now: MonoTime) -> Option<String> {
         let (since, retries) = (*lock(&self.state))?;
         let took = now.since(since);
-        let again = if retries == 0 { String::new() } else { format!(", retried {retries} times") };
+        let again = if retries == 0 { String::new() } else { format!(", retries: {retries}") };
         (took >= SLOW || retries > 0).then(|| {
             format!("writer `{}`: an append has waited for Kafka for {:.1} s{again}", self.name, took.as_secs_f64())
         })
@@ -90,7 +89,7 @@ mod tests {
         writer.begins(at(10_000));
         health.retries();
         other.ends();
-        let waiting = vec!["writer `w`: an append has waited for Kafka for 10.0 s, retried 1 times".to_owned()];
+        let waiting = vec!["writer `w`: an append has waited for Kafka for 10.0 s, retries: 1".to_owned()];
         assert_eq!(health.now(at(10_000)), BusHealth { appends_retried: 1, waiting });
         drop(writer);
         assert_eq!(health.now(at(20_000)), BusHealth { appends_retried: 1, waiting: Vec::new() });

@@ -37,7 +37,7 @@ impl KafkaMember {
     /// Partitions may have moved since the last call.
     fn follow(&mut self) {
         if self.membership.take_lost() {
-            // Whoever took over may have fenced our producer.
+            // The next owner may have fenced our producer.
             self.transactions.renew();
         }
         if self.membership.take_gained() {
@@ -62,7 +62,7 @@ struct Held<'a> {
 impl Place for Held<'_> {
     fn keep(&mut self) -> bool {
         self.membership.keep();
-        // One that was lost and came back may have been another's in between.
+        // A partition that was lost and came back may have had another owner in between.
         !self.membership.has_lost() && self.positions.iter().all(|position| self.membership.owns(position.partition))
     }
 

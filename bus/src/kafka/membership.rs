@@ -29,15 +29,15 @@ pub(super) struct Membership {
     pub(super) consumer: BaseConsumer<GroupNews>,
     /// The partitions that are ours, and where each reads on that was started.
     places: BTreeMap<u32, Option<u64>>,
-    /// What librdkafka waits to be given up, and the partitions of it that were not released yet.
+    /// The partitions that librdkafka waits for, and those of them that were not released yet.
     revoking: Option<(Vec<u32>, BTreeSet<u32>)>,
-    /// What arrived while nobody polled: a few decisions of the group, and a record for each look during a commit.
+    /// Arrivals that no poll has delivered yet: a few decisions of the group, and at most one record for each poll during a commit.
     waiting: VecDeque<Arrival>,
     /// The partitions of which nothing is fetched while the member polls for no records.
     held_back: BTreeSet<u32>,
-    /// librdkafka reads no more of some partition, and it was not found out yet which.
+    /// librdkafka has stopped reading some partition, and it is not known yet which.
     stopped: bool,
-    /// A fault that a look during a commit met: the next poll tells it.
+    /// A fault of a poll during a commit, which the next poll returns.
     fault: Option<BusError>,
     /// Partitions were lost, or assigned, since this was last asked.
     has_lost: bool,
@@ -94,7 +94,7 @@ impl Membership {
         std::mem::take(&mut self.has_gained)
     }
 
-    /// What [`crate::Member::poll`] says.
+    /// See [`crate::Member::poll`].
     pub(super) fn poll(&mut self, max: usize, wait: Duration, out: &mut Vec<Arrival>) -> Result<(), BusError> {
         if let Some(fault) = self.fault.take() {
             return Err(fault);
@@ -173,15 +173,15 @@ impl Membership {
         list
     }
 
-    /// Polls once, while something else is waited for. What comes of it waits for the next poll.
+    /// Polls once while a commit waits. The next poll delivers what came of it.
     pub(super) fn keep(&mut self) {
-        // What is gone is looked for by the next poll: it asks questions, and this is no time for them.
+        // The next poll also looks for what is gone: that asks the broker questions, which the commit would have to wait for.
         if let Err(fault) = self.look_once(Duration::ZERO) {
             self.fault.get_or_insert(fault);
         }
     }
 
-    /// One look at what librdkafka has. False where there was nothing.
+    /// Polls librdkafka once. False if there was nothing.
     fn look(&mut self, wait: Duration) -> Result<bool, BusError> {
         let any = self.look_once(wait)?;
         if self.stopped {
@@ -305,7 +305,7 @@ impl Membership {
         Ok(())
     }
 
-    /// What [`crate::Member::start`] says.
+    /// See [`crate::Member::start`].
     pub(super) fn start(&mut self, partition: u32, from: u64) -> Result<(), BusError> {
         self.check_owned(partition)?;
         self.cluster.check_start(&self.topic, partition, from)?;

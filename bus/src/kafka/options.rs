@@ -12,11 +12,11 @@ use crate::MemberSpec;
 /// How long one request to the cluster may take before it counts as unanswered.
 pub(super) const REQUEST: Duration = Duration::from_secs(10);
 
-/// How long one try of an append may take (`message.timeout.ms`): a broker that fails is replaced in less.
+/// Time limit of one try of an append (`message.timeout.ms`). Another broker takes over from one that failed in less.
 pub(super) const APPEND: Duration = Duration::from_secs(10);
 
-/// A commit of which nothing was heard for this long is given up: a fresh producer ends it, which takes less than a second. A broker
-/// that does well answers within milliseconds, one that is overloaded within a second.
+/// A commit without any sign of the broker for this long is given up, and a fresh producer ends its transaction in less than a second.
+/// A healthy broker answers within milliseconds, an overloaded one within a second.
 pub(super) const ANSWER: Duration = Duration::from_secs(2);
 
 /// How many sessions a member may take between two polls. A member that lives but does not poll is given longer than one
@@ -126,7 +126,7 @@ impl KafkaOptions {
         let times = [session, LINGER, ANSWER.min(session)];
         let [timeout, linger, answer] = times.map(|time| time.as_millis().to_string());
         let speed = [
-            // Each request of a commit; the one that adds offsets cannot be given up otherwise.
+            // Limits each request of a commit. Nothing else limits the one that adds offsets.
             ("socket.timeout.ms", &*answer),
             // Right after a commit the broker answers "concurrent transactions" to the next one's first request. With the
             // default of 100 ms a transaction takes 102 ms; with this, 3 to 5.
@@ -136,7 +136,7 @@ impl KafkaOptions {
         ];
         let safety = [
             ("transactional.id", id),
-            // It is over before the first partition has joined the transaction.
+            // Costs no latency: it is over before the first partition has joined the transaction.
             ("linger.ms", &linger),
             LARGEST_BATCH,
             ("acks", "all"),

@@ -31,7 +31,7 @@ pub(super) const LINGER: Duration = Duration::from_millis(1);
 /// A batch ends this long after its first record, so that the last one comes before librdkafka sends it.
 const WINDOW: Duration = Duration::from_micros(500);
 
-/// As many records of a partition never make librdkafka wait for an answer before it sends the rest: see the head of this file.
+/// So few records of a partition never make librdkafka wait for an answer before it sends the rest (see the head of this file).
 pub(super) const FREE: usize = 5;
 
 /// The largest batch: half of what librdkafka puts into a request (`batch.num.messages`, `batch.size`).
@@ -44,8 +44,8 @@ const OVERHEAD: usize = 64;
 /// How long one wait lasts. Between two of them a member polls its group.
 pub(super) const SLICE: Duration = Duration::from_millis(100);
 
-/// How long the polling thread polls at a time: it ends so much later than its producer at most. The crate's `poll` returns no sooner,
-/// and spins for the last fraction of a millisecond, so that a shorter time costs more.
+/// How long the polling thread polls at a time, and so how long a producer that is dropped waits for it at most. The crate's `poll`
+/// returns no sooner and spins for the last fraction of a millisecond, so a shorter time costs more.
 const POLL: Duration = Duration::from_millis(100);
 
 /// Between two looks at whether the client has let go of what it reported on.
@@ -107,7 +107,7 @@ impl<'a> Queues<'a> {
         if few { Pace::Singly } else { Pace::InBatches }
     }
 
-    /// Begins again with the last batch of each partition for which `open` is true.
+    /// Goes back to the start of the last batch of each partition for which `open` is true.
     pub(super) fn rewind(&mut self, open: &[bool]) {
         for (queue, _) in self.0.iter_mut().zip(open).filter(|(_, open)| **open) {
             queue.next = queue.batch;
@@ -128,7 +128,7 @@ pub(super) enum Stopped {
     Failed(KafkaError),
     /// No report came for as long as it was waited for.
     Silent,
-    /// It is of no use any more: whoever sent them has lost its place.
+    /// The sender has lost its place in the group, so the records must not be committed.
     Abandoned,
 }
 
@@ -139,7 +139,7 @@ impl From<KafkaError> for Stopped {
 }
 
 impl Stopped {
-    /// As a fault of the client.
+    /// The same as a fault of the client.
     pub(super) fn fault(self) -> KafkaError {
         match self {
             Self::Failed(fault) => fault,
@@ -157,7 +157,7 @@ pub(super) struct Patience<'a> {
     pub(super) meanwhile: &'a mut dyn FnMut() -> bool,
 }
 
-/// A producer, and the thread that takes in its reports. The thread sleeps while nothing is in flight.
+/// A producer, and the thread that receives its reports. The thread sleeps while nothing is in flight.
 pub(super) struct Sender {
     producer: Arc<BaseProducer<Deliveries>>,
     pace: Pace,
@@ -214,7 +214,7 @@ impl Sender {
             }
             match (is_full, self.deliveries().in_flight()) {
                 (true, 0) => return Err(KafkaError::MessageProduction(Code::QueueFull).into()),
-                // Whatever leaves the client makes room.
+                // Each record that leaves the client makes room.
                 (true, _) => self.settle(patience)?,
                 (false, _) => self.wait(&pending, patience)?,
             }
@@ -248,8 +248,8 @@ impl Sender {
     /// Waits until all that was handed over is durable. librdkafka gives up on a record after `message.timeout.ms`, so this ends.
     pub(super) fn settle(&self, patience: &mut Patience<'_>) -> Result<(), Stopped> {
         self.wait(&[], patience)?;
-        // The report on a record comes a moment before the client lets go of it, and a commit that finds it there waits for
-        // 100 ms. Other news may count as records in flight too, so this is bounded.
+        // The client reports on a record a moment before it frees it, and a commit that still finds one waits for 100 ms. Other events
+        // count as records in flight too, so this wait has a bound.
         for _ in 0..STEPS {
             if self.producer.in_flight_count() == 0 {
                 break;
@@ -284,7 +284,7 @@ impl Sender {
 }
 
 impl Drop for Sender {
-    /// What is still in the client's queues does not follow later.
+    /// Drops the records in the client's queues, so that none is written later.
     fn drop(&mut self) {
         self.producer.purge(PurgeConfig::default().queue().inflight());
         self.deliveries().close();

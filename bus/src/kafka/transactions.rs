@@ -13,7 +13,7 @@ use super::options::{ANSWER, KafkaOptions, REQUEST};
 use super::sender::{Pace, Patience, Queues, SLICE, Sender, Stopped};
 use crate::{BusError, CommitError, Outgoing};
 
-/// A member's place in its group. A commit is made from there, and keeps it while it waits.
+/// A member's place in its group, which a commit is made from, and which it keeps while it waits.
 pub(super) trait Place {
     /// Polls the group once, without waiting. False where a partition of the commit is not the member's any more.
     fn keep(&mut self) -> bool;
@@ -52,10 +52,10 @@ pub(super) struct Transactions {
     options: KafkaOptions,
     id: String,
     session: Duration,
-    /// None where the last one met a fault that it may not outlive: a request of its that timed out could still arrive,
-    /// and end a later transaction of the same instance. The next one's beginning ends whatever it left open.
+    /// None after a fault that the producer may not survive: a request that timed out could still arrive and end a later
+    /// transaction of the same instance. The next producer ends what it left open.
     sender: Option<Sender>,
-    /// The last one may have left a transaction open.
+    /// The last producer may have left a transaction open.
     left_open: bool,
 }
 
@@ -70,8 +70,7 @@ impl Transactions {
         &self.id
     }
 
-    /// Makes sure that no transaction of this id is open but what this process may begin: whoever else holds the id is
-    /// fenced, and what it left open is aborted.
+    /// Makes sure that a producer of this process holds the id. Any other holder is fenced, and its open transaction is aborted.
     pub(super) fn claim(&mut self, place: &mut dyn Place) -> Result<(), BusError> {
         if self.sender.is_none() {
             let sender = Sender::open(&self.options.transactional(&self.id, self.session), Pace::InBatches)?;
@@ -88,8 +87,8 @@ impl Transactions {
         self.sender = None;
     }
 
-    /// Ends what may have been left open. Until then, or until its timeout, nothing after it can be read in the partitions that it wrote to,
-    /// by anybody; whoever commits next ends it too, and one that has nothing to commit does it here.
+    /// Ends the transaction that may have been left open. Until then, or until its timeout, nobody can read past it in the partitions that
+    /// it wrote to. The next commit ends it too; a member with nothing to commit does it here.
     pub(super) fn end_open(&mut self) {
         if std::mem::take(&mut self.left_open)
             && let Err(error) = self.claim(&mut Nowhere)
@@ -124,8 +123,8 @@ impl Transactions {
             Err(fault) => {
                 self.left_open = true;
                 let code = fault::code(&fault);
-                // Whoever fences a producer ends its transaction too, and not always by an abort: it may have been past
-                // the point of return.
+                // The process that fences a producer also ends its transaction, and not always by an abort: it may have been
+                // past the point of no return.
                 let error = CommitError::Unknown(fault::bus("cannot end a transaction", &fault));
                 Err(Failure { code, error })
             }
@@ -177,7 +176,7 @@ fn fill(
     sender.settle(&mut patience)
 }
 
-/// Calls what can be resumed after a time-out, until it is answered or `most` is over. The place is kept meanwhile.
+/// Repeats a call that resumes after a time-out, until it is answered or `most` is over. The member keeps its place meanwhile.
 fn resume(
     most: Duration,
     place: &mut dyn Place,
@@ -188,7 +187,7 @@ fn resume(
         let answer = call(SLICE);
         waited += SLICE;
         match answer {
-            // What it waits for is under way, and happens or does not whoever owns the partitions now.
+            // The request is under way. Whether it succeeds no longer depends on who owns the partitions.
             Err(KafkaError::Transaction(fault)) if fault.is_retriable() && waited < most => {
                 place.keep();
             }

@@ -12,11 +12,11 @@ use super::options::{APPEND, KafkaOptions};
 use super::sender::{Pace, Patience, Queues, Sender};
 use crate::{BusError, Outgoing, Writer};
 
-/// How often an append is tried: once more, so that a client that is stuck, or a broker that was away, ends nothing. Each try lasts
-/// for [`APPEND`], during which librdkafka itself sends again what got no answer.
+/// How often an append is tried: twice, so that a client that is stuck or a broker that was away ends nothing. Each try lasts for
+/// [`APPEND`], during which librdkafka itself repeats requests without an answer.
 const TRIES: u32 = 2;
 
-/// librdkafka reports on a record when its time is over, and looks for those once a second.
+/// librdkafka looks once a second for records whose time is over, and reports on them.
 const PATIENCE: Duration = APPEND.saturating_add(Duration::from_secs(2));
 
 /// Idempotent producers.
@@ -25,10 +25,9 @@ pub(super) struct KafkaWriter {
     options: KafkaOptions,
     name: String,
     appending: Arc<Appending>,
-    /// Sends at once; it serves those appends of which no partition gets more than a few records. None before the first of them, and
-    /// after a fault that it does not survive.
+    /// Sends at once. It serves appends with at most a few records for each partition. None after a fault that it does not survive.
     single: Option<Sender>,
-    /// Sends batches, likewise.
+    /// Sends batches. None before the first append with more records, and after a fault likewise.
     batches: Option<Sender>,
 }
 
@@ -38,7 +37,7 @@ impl KafkaWriter {
         let appending = cluster.health().writer(name);
         let (options, name) = (options.clone(), name.into());
         let mut writer = Self { cluster, options, name, appending, single: None, batches: None };
-        // So that a property that is wrong is said now.
+        // A wrong property is refused here, not with the first append.
         writer.sender(Pace::Singly)?;
         Ok(writer)
     }
@@ -58,6 +57,7 @@ impl KafkaWriter {
         Ok(self.slot(pace).as_ref().expect("it was just made"))
     }
 
+    /// The outer fault is of setting a client up, the inner one of the append.
     fn try_once(&mut self, queues: &mut Queues<'_>, pace: Pace) -> Result<Result<(), KafkaError>, BusError> {
         let cluster = Arc::clone(&self.cluster);
         self.appending.begins(cluster.clock().mono());
@@ -67,7 +67,7 @@ impl KafkaWriter {
         let sent = sender.send(queues, cluster.clock(), &mut patience).and_then(|()| sender.settle(&mut patience));
         let Err(stopped) = sent else { return Ok(Ok(())) };
         queues.rewind(&sender.open_queues());
-        // What is still in its queues must not follow later, unasked.
+        // Records still in its queues must not be written later, unasked.
         *self.slot(pace) = None;
         Ok(Err(stopped.fault()))
     }
