@@ -128,3 +128,20 @@ fn make_with_create_time(on: &OnKafka, name: &str) {
         drop(on.bus().topic(name));
     }
 }
+
+/// A trim is a request that nobody waits for, and is sent once it is worth one.
+#[test]
+fn an_inbox_is_deleted_up_to_where_it_is_trimmed() {
+    let on = OnKafka::open();
+    let topic = on.topic(1);
+    let values: Vec<String> = (0..10_001).map(|n| n.to_string()).collect();
+    on.append(&topic, &values.iter().map(String::as_str).collect::<Vec<_>>());
+    let mut owner = on.join(&on.name("g"), &topic);
+    owner.until_owned(1);
+    let low = || on.bus().bounds(&topic, 0).expect("bounds").low;
+    on.bus().trim(&topic, 0, 9_999).expect("a topic");
+    owner.linger();
+    assert_eq!(low(), 0, "too few to be worth a request");
+    on.bus().trim(&topic, 0, 10_000).expect("a topic");
+    owner.until("the deletion", |_| low() == 10_000);
+}

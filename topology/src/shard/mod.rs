@@ -173,7 +173,8 @@ impl Shard {
         let snapshot_topic: Arc<str> = options.topics.snapshot(topology.name(), &options.stage).into();
         let stage = topology.stages().into_iter().find(|stage| *stage.name == *options.stage);
         let (mode, lanes) = stage.map_or_else(Default::default, |stage| (stage.mode, stage.lanes));
-        let versions = topology.lane(&options.topics, &options.stage, 0).saved().unwrap_or_default();
+        let first = topology.lane(&options.topics, &options.stage, 0);
+        let versions = first.saved().unwrap_or_default();
         let build = Build { versions, graph: topology.graph(), decides_by: topology.decides_by(&options.stage) };
         let mut heir = Heir::new(Arc::clone(&bus), Arc::clone(&snapshot_topic));
         if options.upkeep.warm && topology.is_saved(&options.stage) {
@@ -194,7 +195,8 @@ impl Shard {
         let watched = topology.watches(&options.stage).into_iter();
         let watched = watched.map(|service| (service.clone(), options.topics.alive(&service))).collect();
         let alive = Alive::watch(&*bus, watched)?;
-        let pressure = Pressure::new(topology.fed_by(&options.stage), options.inbox_limit, &*bus, |stage| {
+        let fed = topology.fed_by(&options.stage);
+        let pressure = Pressure::new(fed, first.has_spouts(), options.inbox_limit, &*bus, |stage| {
             options.topics.inbox(topology.name(), stage)
         });
         let writer = (mode == Mode::AtLeastOnce).then(|| bus.writer(&options.member)).transpose()?;

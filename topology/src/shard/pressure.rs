@@ -72,8 +72,16 @@ pub(super) struct Pressure {
 }
 
 impl Pressure {
-    /// `topic` names the inbox of a stage, which is the name of its group too.
-    pub(super) fn new(fed: Vec<Fed>, limit: InboxLimit, bus: &dyn Bus, topic: impl Fn(&str) -> String) -> Self {
+    /// `topic` names the inbox of a stage, which is the name of its group too. A stage without spouts stops for no inbox that feeds it
+    /// back, so it asks the bus nothing about those.
+    pub(super) fn new(
+        fed: Vec<Fed>,
+        has_spouts: bool,
+        limit: InboxLimit,
+        bus: &dyn Bus,
+        topic: impl Fn(&str) -> String,
+    ) -> Self {
+        let fed = fed.into_iter().filter(|fed| has_spouts || !fed.feeds_back);
         let inbox = |fed: Fed| Inbox {
             topic: topic(&fed.stage).into(),
             feeds_back: fed.feeds_back,
@@ -85,7 +93,7 @@ impl Pressure {
             bytes: 0,
         };
         let lag = u64::try_from(bus.lag().as_millis()).unwrap_or(u64::MAX);
-        Self { inboxes: fed.into_iter().map(inbox).collect(), limit, every_ms: LOOK_MS.max(lag) }
+        Self { inboxes: fed.map(inbox).collect(), limit, every_ms: LOOK_MS.max(lag) }
     }
 
     /// Looks at the inboxes that have no room left; true where one became full or has room again.
