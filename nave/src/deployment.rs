@@ -66,8 +66,8 @@ impl Deployment {
         &self.status
     }
 
-    /// Each lane of `stage` that makes no progress, and those of the lanes that are not live in this process for which `is_named` is true
-    /// of what becomes of them, and since when.
+    /// The lanes of `stage` that make no progress, and those that are not live in this process if `is_named` is true of their state and of
+    /// the time since which they have been in it.
     pub fn waiting(&self, stage: &str, now: MonoTime, is_named: impl Fn(Handover, MonoTime) -> bool) -> Vec<Waiting> {
         let Some(status) = self.status.get(stage) else { return Vec::new() };
         let inbox = self.topics.inbox(self.topology.name(), stage);

@@ -61,7 +61,7 @@ impl Running {
 
     fn stop(&self, process: &Process) {
         self.0.lock().expect("nobody panics while holding it").retain(|other| !Arc::ptr_eq(&other.up, &process.up));
-        // What its lanes were in the middle of goes on in the others.
+        // Other processes go on with the operations of its lanes.
         process.up.interrupt();
     }
 }

@@ -1,4 +1,4 @@
-//! What a process says before it has begun.
+//! A process that has not begun says why.
 
 mod process;
 

@@ -117,7 +117,7 @@ fn a_topic_that_is_deleted_under_a_live_hub_is_named_until_it_is_there_again() {
 }
 
 thread_local! {
-    /// What this thread has logged, where somebody wants to know.
+    /// The log lines of this thread, while a test collects them.
     static LOGGED: RefCell<Option<Vec<u8>>> = const { RefCell::new(None) };
 }
 
@@ -135,8 +135,8 @@ impl Write for ToThread {
     }
 }
 
-/// What this thread logs meanwhile. There is one subscriber for all tests: a line that a test without one comes to first would be
-/// switched off for all.
+/// Returns the lines that this thread logs during `meanwhile`. All tests share one subscriber: a log statement that a test without a
+/// subscriber reaches first would be switched off for all of them.
 fn logged(meanwhile: impl FnOnce()) -> String {
     static INSTALLED: Once = Once::new();
     INSTALLED.call_once(|| tracing_subscriber::fmt().with_writer(|| ToThread).with_ansi(false).init());

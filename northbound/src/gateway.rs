@@ -408,14 +408,14 @@ impl Gateway {
         }
     }
 
-    /// Asks where the inboxes end of those lanes that have said nothing for some time.
+    /// Asks the bus for the end of the inbox of each lane that has said nothing for some time.
     pub(crate) fn ask_ends(&self, bus: &dyn Bus) {
         let now = self.clock.mono();
         for stage in &self.stages {
             for lane in stage.silence.to_ask(now) {
                 match bus.bounds(&stage.inbox, lane) {
                     Ok(Bounds { end, .. }) => stage.silence.ends_at(lane, end),
-                    // What was known stands.
+                    // Keep the last known end.
                     Err(error) => tracing::debug!(inbox = &*stage.inbox, lane, %error, "its end is not known"),
                 }
             }

@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use bus::MonoTime;
 
-/// A lane is called silent after so long: four times what a live one takes to speak.
+/// Time after which a lane is called silent: four times what a live one takes to speak.
 pub const LIMIT: Duration = Duration::from_secs(4);
 
-/// After so long the end of its inbox is asked for, so that it is known when the lane is called silent.
+/// Time after which the end of its inbox is asked for, so that it is known when the lane is called silent.
 const ASK: Duration = Duration::from_secs(2);
 
-/// What is known of each lane.
+/// The lanes of a stage, as they are seen from outside.
 #[derive(Debug)]
 pub struct Silence(Vec<Lane>);
 
@@ -88,7 +88,7 @@ impl Silence {
         }
     }
 
-    /// What people read of a lane that is silent: "lane 3: silent for 5.0 s, 120 records behind". Markers of transactions count as records.
+    /// The line about a silent lane, for people: "lane 3: silent for 5.0 s, 120 records behind". Markers of transactions count as records.
     pub fn line(&self, lane: u32, now: MonoTime) -> Option<String> {
         let known = self.0.get(lane as usize)?;
         let silent = known.owes_for(now).filter(|silent| *silent >= LIMIT)?.as_secs_f64();

@@ -46,7 +46,7 @@ fn ms(clock: &dyn Clock) -> u64 {
 impl Spokes {
     /// Takes a heartbeat of `service`; `is_fresh` where it is heard as soon as it was sent. One that cannot be read is counted and passed over.
     pub fn on_record(&self, service: &str, record: &Record, is_fresh: bool, clock: &dyn Clock) {
-        // Whatever the time of day is at the broker, one that is heard at once is new.
+        // A fresh one is new whatever the time of day is at the broker.
         let age_ms = if is_fresh { 0 } else { clock.wall().ms_since(record.time) };
         if let Err(why) = self.take(service, record, ms(clock), age_ms) {
             tracing::warn!(service, offset = record.offset, why, "a heartbeat cannot be read");

@@ -101,7 +101,7 @@ fn a_silent_lane_says_how_many_records_it_is_behind() {
     let until = world.gateway.operation(&operation).unwrap().until.unwrap();
     assert_eq!([until.what], world.line("5.0 s, 127 records behind"), "for `nave why`");
 
-    // What was known stands where the bus does not answer.
+    // The last known end stays while the bus does not answer.
     world.script.topic(INBOX, TopicFate::Fails(BusError::Unavailable("as the script says".into())));
     world.fill(1);
     world.pass_seconds(1);

@@ -24,7 +24,7 @@ pub struct ShardStatus {
     joined: AtomicUsize,
 }
 
-/// What becomes of a lane that is not live in this process.
+/// The state of a lane that is not live in this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Handover {
     /// It is another process's, or nobody's.
@@ -90,7 +90,7 @@ impl ShardStatus {
         lane.state.store(state, Ordering::Release);
     }
 
-    /// What becomes of a lane, and since when; none where it is live, or waits for a person.
+    /// The state of a lane that is not live, and since when; none for a live lane, and for one that waits for a person.
     pub fn handover(&self, lane: u32) -> Option<(Handover, MonoTime)> {
         let lane = self.lanes.get(lane as usize)?;
         let handover = match lane.state.load(Ordering::Acquire) {

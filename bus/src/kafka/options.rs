@@ -70,7 +70,7 @@ impl KafkaOptions {
 
     /// What reads partitions that it is told, in no group. (A consumer of librdkafka must name one all the same.)
     pub(super) fn reader(&self) -> ClientConfig {
-        // The end of a partition is told by nothing else: its last offsets need not have a record.
+        // Only this event tells the end of a partition: its last offsets need not have a record.
         self.consumer(&[("group.id", "nave.reader"), NO_MEMBER, ("enable.partition.eof", "true")])
     }
 

@@ -27,9 +27,8 @@ pub(super) struct KafkaReader {
 struct Place {
     /// The offset of the next record.
     next: u64,
-    /// Where the partition ended when it was assigned. The client says when it has come to an end, and that is this one or a later one: it
-    /// drops what it had to say of an assignment before. What lies between the last record and this has no record, like the marker of a
-    /// transaction.
+    /// The end of the partition when it was assigned. When the client reports an end, it has passed this one: it drops the reports of an
+    /// earlier assignment. The offsets between the last record and this have no record; the marker of a transaction is an example.
     end: u64,
 }
 
@@ -113,7 +112,7 @@ impl Reader for KafkaReader {
                 Ok(message) => message,
                 Err(KafkaError::PartitionEOF(partition)) => {
                     self.at_end(convert::partition(partition));
-                    // A reader at the end has nothing to wait for.
+                    // The caller may want to know the position now.
                     wait = Duration::ZERO;
                     continue;
                 }

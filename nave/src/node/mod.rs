@@ -295,7 +295,7 @@ impl Part for Node {
                     if came || !self.begun || self.again.is_some_and(|again| again <= self.clock.mono()) {
                         self.begun = true;
                         self.judge();
-                        // What was taken up has its first turn at once.
+                        // Stages that were taken up just now have their first turn at once.
                         turn.worked = true;
                     }
                 }

@@ -32,7 +32,7 @@ pub struct NodeStatus {
 
 #[derive(Default)]
 struct Inner {
-    /// What is run of each topology.
+    /// The topologies that run here, by name.
     running: BTreeMap<String, TakenUp>,
     /// Why a topology is not run here.
     refused: BTreeMap<String, Problem>,

@@ -136,7 +136,7 @@ fn open_disk(config: &Config, clock: &Arc<dyn Clock>) -> anyhow::Result<Arc<dyn 
     Ok(Arc::new(bus.with_context(|| format!("the bus in {} cannot be opened", disk.data))?))
 }
 
-/// What the opening of the bus waits for.
+/// The reason why the bus is not open yet, for people.
 fn bus_wait(config: &Config) -> String {
     match config.bus.kind {
         BusKind::Kafka => format!("no broker has answered yet at {}", config.bus.kafka.brokers),

@@ -65,7 +65,7 @@ impl Parts {
         let process = Uuid::new_v4().simple().to_string();
         step.waits_for("its parts have not started yet");
         let mut edges = Threads::default();
-        // Whoever runs everything runs a spoke only where no other process does; whoever was told to run one runs it.
+        // `nave up` runs a spoke only while no other process does; `nave run` runs the spokes that it was told to run.
         let stands_by = purpose.submits;
         // Its directory belongs to the one process that simulates.
         let (speaker, plan) = if purpose.simulates { speaker(config)? } else { (SpeakerHandle::new(), None) };

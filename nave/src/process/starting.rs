@@ -1,18 +1,18 @@
-//! The start of a process, until its banner: what it waits for is said to the person who started it.
+//! The start of a process, until its banner: it tells the person who started it what it waits for.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bus::{Clock, MonoTime};
 
-/// A process that is not ready says so after this time: most are ready sooner, and a person begins to wonder.
+/// Time after which a process that is not ready says so: most are ready sooner, and a person begins to wonder.
 const FIRST_MS: u64 = 2_000;
 /// Interval between two lines about the same thing.
 const REPEAT_MS: u64 = 10_000;
 /// Interval between two looks at whether there is something to say.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// What the start of a process has come to. A clone is the same one.
+/// The step that a starting process is at. A clone is the same one.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Step(Arc<Mutex<String>>);
 
@@ -32,7 +32,7 @@ pub(super) struct Starting {
     clock: Arc<dyn Clock>,
     begun: MonoTime,
     step: Step,
-    /// What was said last, and when.
+    /// The last line, and its time.
     said: Option<(String, MonoTime)>,
 }
 

@@ -9,7 +9,7 @@ use super::{Up, nave};
 pub(crate) struct Site {
     /// What every process of it is told.
     place: Vec<String>,
-    /// What those are told that submit.
+    /// Settings of the topology, for processes that submit it.
     settings: Vec<String>,
     /// Rules and memory of the simulated controller outlive its process, as those of switches do.
     sim_dir: TempDir,

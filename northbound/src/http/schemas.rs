@@ -302,7 +302,7 @@ fn spoke() -> Value {
     object(
         &json!({
             "service": {"type": "string"},
-            "up": {"type": ["boolean", "null"], "description": "null where no heartbeat ever came, which is allowed"},
+            "up": {"type": ["boolean", "null"], "description": "null where no heartbeat came in the last ten minutes"},
             "instances": {"type": "array", "items": instance},
         }),
         &["service", "up", "instances"],
