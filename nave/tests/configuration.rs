@@ -30,7 +30,7 @@ fn the_documented_file_says_what_is_so_anyway() {
 
 #[test]
 fn what_is_printed_can_be_read_back() {
-    let text = "threads = 3\n[bus]\nkind = \"kafka\"\n[bus.kafka]\nbrokers = \"here:9092\"\nclient.\"linger.ms\" = 5\n";
+    let text = "threads = 3\n[bus]\nkind = \"kafka\"\n[bus.kafka]\nbrokers = \"here:9092\"\nclient.\"reconnect.backoff.ms\" = 5\n";
     let config = of_file(text).unwrap();
     assert_eq!(of_file(&config.to_toml()).unwrap(), config);
 }
