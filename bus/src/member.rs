@@ -263,7 +263,7 @@ pub trait Reader: Send {
 
     /// The offset up to which this partition was read: every record below it was delivered. `None` for a partition that is not
     /// assigned. The last offsets of a partition need not have a record (a deletion that was compacted away, the marker of a
-    /// transaction), so compare this, and never the offset of a record, with the end of the partition; [`crate::catch_up`] does.
+    /// transaction), so compare this, and never the offset of a record, with the end of the partition; [`crate::catch_up()`] does.
     ///
     /// On Kafka the client says that it has reached the end without saying of which topic. So a reader of several topics knows
     /// the position only as the offset after the last record.
