@@ -27,7 +27,7 @@ fn states() -> States {
     saved().into_iter().map(|(key, state)| (key, serde_json::from_slice(&state).expect("JSON"))).collect()
 }
 
-/// What a hub saves that remembers three operations.
+/// The saved states of a hub that remembers three operations.
 fn saved() -> Saved {
     let (mut world, _) = positions::hub(3, |_| ());
     world.save().expect("as its twin");

@@ -141,7 +141,7 @@ fn a_body_that_the_workflow_refused_uses_its_key() {
     assert_eq!(up.post(path, &bad, &key("k")), refused);
     assert!(!stands(&up, "w"));
 
-    // What the northbound refuses by itself has reached no workflow: its key is free.
+    // A request that the northbound refuses by itself has reached no workflow: its key is free.
     has_code(&up.post("/flow", &bad, &key("free")), 422, "NAVE-0002");
     assert_eq!(up.post("/flow", &flow("w"), &key("free")).0, 201);
 }

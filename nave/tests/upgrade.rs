@@ -25,7 +25,7 @@ states! {
 }
 use OrderState::{New, Over, Packing, Paying};
 
-/// What each build is: the workflow's version, whether it has a field that version 1 did not have, and whether it calls the bank.
+/// A build of the program: the workflow's version, whether it has a field that version 1 did not have, and whether it calls the bank.
 trait Build: 'static {
     const VERSION: u32;
     type Body: Serialize + DeserializeOwned + Default + Clone + 'static;

@@ -72,7 +72,7 @@ impl EdgePlan {
     }
 }
 
-/// A component's number: from its name alone, so that it stays the same when others come and go. What a coordinator saves has it.
+/// A component's number: from its name alone, so that it stays the same when others come and go. The states that a coordinator saves contain it.
 pub fn number_of(component: &str) -> u16 {
     let hash = wire::hash::fnv1a(component.bytes());
     u16::try_from((hash ^ (hash >> 16) ^ (hash >> 32) ^ (hash >> 48)) & 0xffff).expect("16 bits are left")

@@ -42,7 +42,7 @@ impl Cluster {
         &*self.clock
     }
 
-    /// What its writers wait for.
+    /// The waits of its writers.
     pub(super) fn health(&self) -> &Health {
         &self.health
     }

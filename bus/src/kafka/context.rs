@@ -241,7 +241,7 @@ pub(super) fn give_up(consumer: &BaseConsumer<GroupNews>, list: &TopicPartitionL
     }
 }
 
-/// What is behind these locks is whole at all times: a panic elsewhere cannot have broken it.
+/// The values behind these locks are whole at all times: a panic elsewhere cannot have broken them.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -145,7 +145,7 @@ impl Deliveries {
         }
     }
 
-    /// What is behind this lock is whole at all times: a panic elsewhere cannot have broken it.
+    /// The value behind this lock is whole at all times: a panic elsewhere cannot have broken it.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

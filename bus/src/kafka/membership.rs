@@ -195,7 +195,7 @@ impl Membership {
             None => Ok(None),
             Some(Ok(message)) => {
                 let (partition, offset) = (convert::partition(message.partition()), convert::offset(message.offset()));
-                // What was fetched before a partition was started, moved or asked back is not delivered.
+                // Records fetched before a partition was started, moved or asked back are not delivered.
                 let next = self.places.get_mut(&partition).and_then(Option::as_mut).filter(|next| offset >= **next);
                 Ok(Some(next.map(|next| {
                     *next = offset + 1;

@@ -71,7 +71,7 @@ fn is_silence(code: Code) -> bool {
         || matches!(
             code,
             Code::WaitingForCoordinator
-                // Who knows no broker knows no partition either, and says so at once; a real topic's partitions are known, or are soon.
+                // A client that knows no broker knows no partition either, and says so at once; a real topic's partitions are known, or are soon.
                 | Code::UnknownPartition
                 | Code::UnknownTopic
         )

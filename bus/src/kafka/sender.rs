@@ -38,7 +38,7 @@ pub(super) const FREE: usize = 5;
 const BATCH_RECORDS: usize = 5_000;
 const BATCH_BYTES: usize = 500_000;
 
-/// What a record takes in a request besides its key, headers and value: some 36 bytes by the protocol.
+/// Bytes of a record in a request besides its key, headers and value: some 36 bytes by the protocol.
 const OVERHEAD: usize = 64;
 
 /// How long one wait lasts. Between two of them a member polls its group.

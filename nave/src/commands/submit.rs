@@ -66,7 +66,7 @@ pub(super) fn submit(args: &SubmitArgs, program: &Program) -> anyhow::Result<Tol
     Ok(Told::Text { text, json: json!({"change": change.as_str(), "topology": submitted, "warning": weakness}) })
 }
 
-/// What this program could not go on with, stage by stage.
+/// Lists the states that this program could not go on with, stage by stage.
 fn check(bus: &Arc<dyn Bus>, config: &Config, topology: &Topology) -> anyhow::Result<Told> {
     submission::check(&**bus, &config.topics(), topology)?;
     let mut rows = Vec::new();

@@ -44,7 +44,7 @@ pub(super) struct Client {
 enum Change {
     Never,
     Later,
-    /// What it asks from here on is something else.
+    /// From here on it asks for something else.
     Now,
 }
 

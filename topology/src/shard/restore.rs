@@ -18,7 +18,7 @@ pub(super) struct Restored {
     pub(super) account: Account,
     /// S.
     pub(super) position: u64,
-    /// Who saved it.
+    /// The head: which build saved it.
     pub(super) head: LaneHead,
 }
 
