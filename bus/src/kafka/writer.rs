@@ -27,7 +27,7 @@ pub(super) struct KafkaWriter {
     appending: Arc<Appending>,
     /// Sends at once. It serves appends with at most a few records for each partition. None after a fault that it does not survive.
     single: Option<Sender>,
-    /// Sends batches. None before the first append with more records, and after a fault likewise.
+    /// Sends batches. None after a fault likewise.
     batches: Option<Sender>,
 }
 
@@ -37,8 +37,10 @@ impl KafkaWriter {
         let appending = cluster.health().writer(name);
         let (options, name) = (options.clone(), name.into());
         let mut writer = Self { cluster, options, name, appending, single: None, batches: None };
-        // A wrong property is refused here, not with the first append.
+        // A wrong property is refused here, not with the first append. Both clients connect now: one that began with the first append
+        // would add some 300 ms to it.
         writer.sender(Pace::Singly)?;
+        writer.sender(Pace::InBatches)?;
         Ok(writer)
     }
 
