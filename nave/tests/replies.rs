@@ -128,11 +128,13 @@ fn a_late_reply_and_a_duplicate_one_are_discarded() {
 fn a_timeout_that_nobody_armed_is_without_effect() {
     let (mut world, asked, _) = waiting_for_rule_2(1);
     let before = world.timers();
+    let inbox = world.replies();
+    let stage = inbox.rsplit('.').nth(1).expect("a topic is named by topology and stage");
     for timer in [0_u64, 1, 1 << 48, u64::MAX] {
         let mut envelope = Envelope::new(Kind::Timeout, format!("t-{timer}"), "/stranger");
-        envelope.subject = Some("coordinator@hub".into());
+        envelope.subject = Some(format!("coordinator@{stage}"));
         let body = serde_json::json!({"timer": timer, "generation": 77}).to_string();
-        let record = Outgoing::keyed(&world.replies(), "t", body).with(&envelope).to(0);
+        let record = Outgoing::keyed(&inbox, "t", body).with(&envelope).to(0);
         world.write(&[record]);
     }
     world.run_ms(1);
