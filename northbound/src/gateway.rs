@@ -402,7 +402,7 @@ impl Gateway {
                         full.store(if behind >= bound { behind } else { 0 }, Ordering::Release);
                     }
                 }
-                // What was known stands.
+                // The last known value stands.
                 Err(error) => tracing::debug!(inbox = &*stage.inbox, %error, "how far it is behind is not known"),
             }
         }

@@ -22,7 +22,7 @@ use crate::http::problem::Refused;
 /// What the paths work with.
 #[derive(Clone)]
 pub struct Health {
-    /// What keeps what it runs from going on.
+    /// The reasons for which its stages do not go on.
     pub waiting: Arc<dyn Fn() -> Vec<Waiting> + Send + Sync>,
     /// All counters and histograms, as Prometheus reads them.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,

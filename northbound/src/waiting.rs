@@ -69,10 +69,10 @@ impl Waiting {
         if lines.is_empty() { Ok(()) } else { Err(lines.join("; ")) }
     }
 
-    /// What `/readyz` says: that the process is ready, and what is held up where something is.
+    /// Returns the body of `/readyz`: that the process is ready, and a line for everything that is held up.
     ///
     /// # Errors
-    /// What requests wait for.
+    /// The reasons for which requests wait.
     pub fn readiness(waiting: &[Waiting]) -> Result<Value, String> {
         Self::nothing(waiting)?;
         let held_up: Vec<&str> = waiting.iter().map(|waiting| waiting.line.as_str()).collect();

@@ -41,7 +41,7 @@ pub enum ComponentKind {
 }
 
 impl ComponentKind {
-    /// What it is called.
+    /// Returns its name.
     pub(crate) fn name(self) -> &'static str {
         match self {
             ComponentKind::Spout => "spout",

@@ -83,7 +83,7 @@ impl<T> TakeBack for RefCell<VecDeque<T>> {
     }
 }
 
-/// What a call did outside of [`Effects`], and how to undo it.
+/// An action of a call outside of [`Effects`], which can be undone.
 pub(crate) enum Emitted {
     /// Pushed a tuple onto a queue of the lane.
     Queued(Rc<dyn TakeBack>),
@@ -134,9 +134,9 @@ pub(crate) struct LaneContext {
     pub(crate) random: Cell<u64>,
     /// How many tuples were sent on each edge that leads to another stage.
     pub(crate) sent: RefCell<Vec<SentOn>>,
-    /// What the running call did, to be undone if it panics.
+    /// The actions of the running call, to be undone if it panics.
     emitted: RefCell<Vec<Emitted>>,
-    /// What this step could not handle: at most one entry for each component and edge.
+    /// The failures of this step: at most one entry for each component and edge.
     failures: RefCell<Vec<Failure>>,
 }
 
@@ -199,7 +199,7 @@ impl LaneContext {
         }
     }
 
-    /// What could not be handled since the last call.
+    /// Takes the failures since the last call.
     pub(crate) fn take_failures(&self) -> Vec<Failure> {
         std::mem::take(&mut *self.failures.borrow_mut())
     }

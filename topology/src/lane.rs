@@ -30,7 +30,7 @@ pub(crate) struct Seated {
     pub(crate) node: Box<dyn Node>,
 }
 
-/// What goes to the dead-letter topic.
+/// Tuples that go to the dead-letter topic.
 #[derive(Clone, Copy)]
 struct Rejected<'a> {
     /// The record that the step handled; none where a spout of the lane's own emitted the tuples.

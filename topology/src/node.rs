@@ -66,7 +66,7 @@ pub(crate) trait Node {
     /// Saves what has changed.
     ///
     /// # Errors
-    /// What a panic said.
+    /// The message of a panic.
     fn save(&mut self, _saver: &mut Saver<'_>) -> Result<(), String> {
         Ok(())
     }
@@ -92,7 +92,7 @@ pub(crate) trait Node {
 /// fields of the component stay.
 ///
 /// # Errors
-/// What the panic said.
+/// The message of the panic.
 pub(crate) fn guarded<R>(lane: &LaneContext, code: impl FnOnce() -> R) -> Result<R, String> {
     let savepoint = lane.savepoint();
     catch_unwind(AssertUnwindSafe(code)).map_err(|panic| {
