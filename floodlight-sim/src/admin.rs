@@ -212,10 +212,12 @@ async fn health(State(speaker): State<SpeakerHandle>) -> Result<Json<Value>, Ref
 
 fn json_of(body: Result<Bytes, BytesRejection>) -> Result<Value, Refused> {
     let body = body.map_err(|error| {
-        let too_large = error.status() == StatusCode::PAYLOAD_TOO_LARGE;
-        Refused::new(if too_large { Code::TooLarge } else { Code::BadRequest }, error.body_text())
+        if error.status() == StatusCode::PAYLOAD_TOO_LARGE {
+            return Refused::new(Code::TooLarge, format!("the body is longer than the limit of {LONGEST_BODY} bytes"));
+        }
+        Refused::new(Code::BadRequest, error.body_text())
     })?;
-    let body: Value = serde_json::from_slice(&body).map_err(|error| Refused::new(Code::NotJson, error.to_string()))?;
+    let body = wire::json::read(&body)?;
     if body.is_object() { Ok(body) } else { Err(Problem::field("body", "something else", "a JSON object").into()) }
 }
 

@@ -29,6 +29,7 @@ use axum::response::{IntoResponse, Response};
 use axum::{Json, Router};
 use serde_json::json;
 use tokio::sync::Semaphore;
+use wire::flow::{NAME_PATTERN, is_name};
 use wire::{Code, Problem};
 
 use self::problem::Refused;
@@ -150,7 +151,7 @@ const LIMIT: Param =
     Param { name: "limit", kind: Kind::Number { min: 1, max: 1_000 }, about: "So many at most; 100 unless said" };
 const FROM: &str = "From after here on, as `next` of the page before says";
 const AFTER_FLOW: Param =
-    Param { name: "after", kind: Kind::Cursor { pattern: "^[A-Za-z0-9._:-]{1,64}$", is: flow::is_name }, about: FROM };
+    Param { name: "after", kind: Kind::Cursor { pattern: NAME_PATTERN, is: is_name }, about: FROM };
 const AFTER_OPERATION: Param = Param {
     name: "after",
     kind: Kind::Cursor {

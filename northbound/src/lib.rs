@@ -31,7 +31,7 @@
 //! Read in this order: [`gateway`] (requests, tickets, answers), [`known`] (what is known of operations), [`shown`] (what
 //! workflows show), [`watch`] (who watches), [`silence`] (lanes that say nothing), [`lag`] (how far they are behind), [`waiting`] (what requests wait for), [`directory`] (which topologies there are),
 //! [`spokes`] (which spokes live), [`inlet`] and [`outlet`] (the two ends on the bus), [`access`] and [`limits`] (who may ask,
-//! and how much), [`http`] (the paths), [`server`] (connections), [`health`] (the
+//! and how much), [`http`] (the paths), [`server`] (connections), `unparsed` (what the parser refuses), [`health`] (the
 //! paths of processes without a northbound).
 
 pub mod access;
@@ -53,6 +53,7 @@ pub mod waiting;
 pub mod watch;
 
 mod metrics;
+mod unparsed;
 
 pub use access::{Access, AccessError, check_listen};
 pub use directory::{Directory, control_record};

@@ -14,15 +14,16 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
+use crate::unparsed::Explained;
 use crate::{Limits, metrics};
 
 /// After a fault of `accept` that concerns the whole process, like too many open files, nothing is accepted for so long.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// A connection may send so many headers before it is cut without a word: more than [`Limits::headers`], so that those who
-/// send a few too many are told what is wrong.
+/// Maximum number of headers that the parser reads: more than [`Limits::headers`], so that a request with a few too many reaches
+/// its route, and the answer says how many came.
 const MOST_HEADERS: usize = 256;
-/// The same, in bytes.
+/// Maximum bytes of a request's head that the parser reads, for the same reason.
 const MOST_HEADER_BYTES: usize = 64 * 1024;
 
 /// Serves `router` until `shutdown` is done, then lets the requests that are open end.
@@ -84,12 +85,14 @@ pub async fn connection(
 ) {
     metrics::connections(1.0);
     let service = TowerToHyperService::new(router);
+    let most_bytes = MOST_HEADER_BYTES.max(limits.header_bytes);
+    let stream = Explained::new(stream, most_bytes, MOST_HEADERS);
     let mut connection = std::pin::pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(limits.header_time)
             .max_headers(MOST_HEADERS)
-            .max_buf_size(MOST_HEADER_BYTES.max(limits.header_bytes))
+            .max_buf_size(most_bytes)
             .serve_connection(TokioIo::new(stream), service)
     );
     // Both ends of the channel live as long as the server: an error is a stop as well.

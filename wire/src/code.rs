@@ -60,6 +60,8 @@ codes! {
     HeadersTooLarge = "NAVE-0014", "the headers are too many or too long";
     /// The request did not come whole in the time that a client has for it.
     TooSlow = "NAVE-0015", "the request did not come in time";
+    /// The path and query of the request are longer than the HTTP parser reads.
+    UriTooLong = "NAVE-0016", "the path and query are too long";
     /// The topology cannot be built.
     CannotBuild = "NAVE-0031", "the topology cannot be built";
     /// A topic is not as the topology needs it.

@@ -8,8 +8,15 @@ use crate::{OperationId, Problem};
 /// A flow has 1 to this many rules.
 pub const MAX_LENGTH: u32 = 1000;
 
-/// A name of a flow has 1 to this many characters: it is a key on the bus and a path of a URL.
+/// A name of a flow has 1 to this many characters: it is a key on the bus and a part of a URL's path.
 pub const MAX_NAME: usize = 64;
+
+/// What a name of a flow may be, in words.
+pub const NAME_ALLOWED: &str = "1 to 64 characters of A-Z a-z 0-9 . _ : -, and neither `.` nor `..`";
+
+/// The same as a pattern. `.` and `..` are steps in the path of a URL: a client resolves them before it sends them (RFC 3986,
+/// section 5.2.4), so that such a flow could be created and never be addressed.
+pub const NAME_PATTERN: &str = r"^([A-Za-z0-9._:-]{3,64}|[A-Za-z0-9_:-][A-Za-z0-9._:-]?|\.[A-Za-z0-9_:-])$";
 
 /// A fault that a client asks for, to see how it is handled: the seed's `error`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,9 +96,8 @@ impl CreateFlow {
             return Err(Problem::field(&name, &cut(value), "only the fields flowid, length, error, strict"));
         }
         let value = |name: &str| object.get(name).unwrap_or(&serde_json::Value::Null);
-        let flowid = value("flowid").as_str().filter(|name| is_name(name)).ok_or_else(|| {
-            Problem::field("flowid", &cut(value("flowid")), "a text of 1 to 64 characters of A-Z a-z 0-9 . _ : -")
-        })?;
+        let flowid = value("flowid").as_str().filter(|name| is_name(name));
+        let flowid = flowid.ok_or_else(|| Problem::field("flowid", &cut(value("flowid")), NAME_ALLOWED))?;
         let length = whole(value("length"))
             .and_then(|length| u32::try_from(length).ok())
             .filter(|length| (1..=MAX_LENGTH).contains(length))
@@ -115,8 +121,10 @@ fn whole(value: &serde_json::Value) -> Option<u64> {
     value.as_u64().or_else(|| float().map(|float| float as u64))
 }
 
-fn is_name(name: &str) -> bool {
-    (1..=MAX_NAME).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._:-".contains(&b))
+/// True for what may name a flow: see [`NAME_ALLOWED`].
+pub fn is_name(name: &str) -> bool {
+    let fits = (1..=MAX_NAME).contains(&name.len());
+    fits && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._:-".contains(&b)) && ![".", ".."].contains(&name)
 }
 
 /// A value as it is shown in an error: short.
@@ -258,6 +266,8 @@ mod tests {
             (json!({"length": 10}), "flowid"),
             (json!({"flowid": "", "length": 10}), "flowid"),
             (json!({"flowid": "a b", "length": 10}), "flowid"),
+            (json!({"flowid": ".", "length": 10}), "flowid"),
+            (json!({"flowid": "..", "length": 10}), "flowid"),
             (json!({"flowid": "a", "length": 0}), "length"),
             (json!({"flowid": "a", "length": -3}), "length"),
             (json!({"flowid": "a", "length": 1001}), "length"),

@@ -16,7 +16,7 @@
 //! Read in this order: [`ids`] (who is who), [`envelope`] (the headers of a record), [`routing`] (which lane a key
 //! belongs to), [`topics`] (what topics are called), [`request`], [`command`] and [`answer`] (how an operation begins, is taken in
 //! hand, and ends), [`call`] (the words between hub and workers), [`alive`] (which spokes live), [`owner`] (how a lane is
-//! taken over), [`control`] (which topologies there are), [`code`] (what a fault is called), [`hash`] (the hash that tells texts apart), then the words of the first user: [`flow`] and [`speaker`].
+//! taken over), [`control`] (which topologies there are), [`code`] (what a fault is called), [`hash`] (the hash that tells texts apart), [`json`] (JSON from outside), then the words of the first user: [`flow`] and [`speaker`].
 
 pub mod alive;
 pub mod answer;
@@ -29,6 +29,7 @@ pub mod flow;
 pub mod graph;
 pub mod hash;
 pub mod ids;
+pub mod json;
 pub mod owner;
 pub mod request;
 pub mod routing;

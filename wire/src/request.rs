@@ -13,6 +13,7 @@ pub struct Request {
     /// The workflow's name.
     pub workflow: String,
     /// What it is asked; the workflow reads it.
+    #[serde(deserialize_with = "crate::json::unique")]
     pub request: Value,
     /// Where the client sent it: method and path, like `POST /flow`; empty for a request that did not come over REST. A repeat
     /// with the same idempotency key has the same route.

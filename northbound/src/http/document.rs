@@ -18,7 +18,7 @@ use super::route::{Kind, Spec};
 use super::{routes, schemas};
 
 /// What every route may refuse for: no token, a query or header that is none, too much of them, and no room.
-const ALWAYS: &[u16] = &[400, 401, 422, 431, 503];
+const ALWAYS: &[u16] = &[400, 401, 414, 422, 431, 503];
 /// The same for routes with a body.
 const WITH_BODY: &[u16] = &[408, 413];
 /// The same for routes that start an operation: conflicts, busy lanes, and what becomes of workflows.

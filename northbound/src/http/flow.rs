@@ -20,7 +20,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::{Value, json};
 use wire::answer::Answer;
-use wire::flow::{CreateFlow, FlowFailed, FlowGone, FlowShown, FlowUp, MAX_NAME, RemoveFlow, SHOWN_AS};
+use wire::flow::{CreateFlow, FlowFailed, FlowGone, FlowShown, FlowUp, NAME_ALLOWED, RemoveFlow, SHOWN_AS, is_name};
 use wire::{Code, OperationId, Problem};
 
 use super::Northbound;
@@ -137,14 +137,8 @@ fn mounted(state: &Northbound, workflow: &str) -> Result<Arc<Entry>, Refused> {
 fn flowid(asked: &Asked) -> Result<&str, Refused> {
     let flowid = asked.path("flowid");
     is_name(flowid).then_some(flowid).ok_or_else(|| {
-        let allowed = "a flow's name has 1 to 64 characters of A-Z a-z 0-9 . _ : -";
-        Refused::new(Code::UnknownFlow, format!("there is no such flow: {allowed}"))
+        Refused::new(Code::UnknownFlow, format!("there is no such flow: its name would be {NAME_ALLOWED}"))
     })
-}
-
-/// True for what may name a flow.
-pub(super) fn is_name(name: &str) -> bool {
-    (1..=MAX_NAME).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._:-".contains(&b))
 }
 
 /// A flow as it is shown; none where a workflow shows what is none.

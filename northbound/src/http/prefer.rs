@@ -3,7 +3,7 @@
 //! | header | what it says |
 //! |---|---|
 //! | `Prefer: respond-async` | do not wait: 202 as soon as the request is safe (RFC 7240) |
-//! | `Prefer: wait=N` | wait so many seconds, 60 at most; alone it is the client's deadline too |
+//! | `Prefer: wait=N` | wait N seconds, at most 60; alone it is the client's deadline too; 0 means `respond-async` |
 //! | `X-Request-Timeout-Ms` | the client's deadline: the hub refuses what cannot begin before it |
 //! | `Idempotency-Key` | the client's name for the request, so that it can be sent again |
 //! | `traceparent` | passed on |
@@ -45,7 +45,7 @@ impl Wishes {
                 ("respond-async", "") => wishes.asynchronous = true,
                 // The first one counts.
                 ("wait", seconds) if wishes.wait.is_none() => {
-                    let seconds = seconds.parse::<u64>().ok().filter(|seconds| *seconds > 0);
+                    let seconds = seconds.parse::<u64>().ok();
                     wishes.wait = seconds.map(|seconds| Duration::from_secs(seconds).min(LONGEST_WAIT));
                 }
                 // One that we do not know is as if it were not said (RFC 7240, section 2).
@@ -57,7 +57,7 @@ impl Wishes {
 
     /// The client's deadline, where it has one.
     pub(super) fn deadline(&self) -> Option<Duration> {
-        self.timeout.or(self.wait.filter(|_| !self.asynchronous))
+        self.timeout.or(self.wait.filter(|wait| !self.asynchronous && !wait.is_zero()))
     }
 
     /// How long to wait for the answer, where `patience` is what a client waits that says nothing. Zero: not at all.
@@ -147,7 +147,8 @@ mod tests {
             (&[("prefer", "wait=5")][..], 5, Some(5), Some("wait=5")),
             (&[("prefer", "wait=\"7\"; strict"), ("prefer", "wait=9")][..], 7, Some(7), Some("wait=7")),
             (&[("prefer", "wait=100000")][..], 60, Some(60), Some("wait=60")),
-            (&[("prefer", "wait=soon, return=minimal, wait=0, ,=,;")][..], 10, None, None),
+            (&[("prefer", "wait=soon, return=minimal, ,=,;")][..], 10, None, None),
+            (&[("prefer", "wait=0")][..], 0, None, Some("wait=0")),
             (&[("x-request-timeout-ms", "3000")][..], 3, Some(3), None),
             (&[("x-request-timeout-ms", "90000")][..], 60, Some(90), None),
             (&[("x-request-timeout-ms", "3000"), ("prefer", "respond-async")][..], 0, Some(3), Some("respond-async")),

@@ -28,6 +28,7 @@ pub fn status_of(code: Code) -> StatusCode {
         | Code::OtherGraph
         | Code::TopicReplaced => StatusCode::CONFLICT,
         Code::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        Code::UriTooLong => StatusCode::URI_TOO_LONG,
         Code::InvalidField | Code::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
         Code::QueueFull | Code::Busy => StatusCode::TOO_MANY_REQUESTS,
         Code::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
@@ -79,10 +80,12 @@ impl Refused {
     }
 }
 
-/// A body that did not come whole.
-pub(super) fn unread_body(error: &BytesRejection) -> Refused {
-    let too_large = error.status() == StatusCode::PAYLOAD_TOO_LARGE;
-    Refused::new(if too_large { Code::TooLarge } else { Code::BadRequest }, error.body_text())
+/// Returns the refusal of a body that did not come whole, where at most `limit` bytes are allowed.
+pub(super) fn unread_body(error: &BytesRejection, limit: usize) -> Refused {
+    if error.status() == StatusCode::PAYLOAD_TOO_LARGE {
+        return Refused::new(Code::TooLarge, format!("the body is longer than the limit of {limit} bytes"));
+    }
+    Refused::new(Code::BadRequest, error.body_text())
 }
 
 impl From<Problem> for Refused {
@@ -91,11 +94,11 @@ impl From<Problem> for Refused {
     }
 }
 
-impl IntoResponse for Refused {
-    fn into_response(self) -> Response {
+impl Refused {
+    /// Returns the status and the body that the client gets.
+    pub(crate) fn told(self) -> (StatusCode, String) {
         let Self { problem, operation, more } = self;
-        let code = problem.code;
-        let status = status_of(code);
+        let status = status_of(problem.code);
         let mut body = Value::Object(more);
         body["type"] = format!("urn:nave:{}", problem.code).into();
         body["title"] = problem.code.title().into();
@@ -108,8 +111,16 @@ impl IntoResponse for Refused {
         if let Some(operation) = operation {
             body["instance"] = format!("/v1/operations/{operation}").into();
         }
+        (status, body.to_string())
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        let code = self.problem.code;
+        let (status, body) = self.told();
         let kind = [(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"))];
-        let mut response = (status, kind, body.to_string()).into_response();
+        let mut response = (status, kind, body).into_response();
         if status == StatusCode::TOO_MANY_REQUESTS || code == Code::Overloaded {
             // A second: a lane answers hundreds of requests in it.
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));

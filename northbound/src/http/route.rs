@@ -143,9 +143,7 @@ impl Asked {
     pub(super) fn json(&self, empty: Option<Value>) -> Result<Value, Refused> {
         match empty {
             Some(empty) if self.body.is_empty() => Ok(empty),
-            Some(_) | None => {
-                serde_json::from_slice(&self.body).map_err(|error| Refused::new(Code::NotJson, error.to_string()))
-            }
+            Some(_) | None => wire::json::read(&self.body).map_err(Refused::from),
         }
     }
 }
@@ -174,7 +172,7 @@ async fn whole(limits: &Limits, request: Request) -> Result<Bytes, Refused> {
     let body: Result<Result<Bytes, BytesRejection>, _> =
         timeout(limits.body_time, Bytes::from_request(request, &())).await;
     if let Ok(body) = body {
-        return body.map_err(|error| unread_body(&error));
+        return body.map_err(|error| unread_body(&error, limits.body_bytes));
     }
     let seconds = limits.body_time.as_secs();
     Err(Refused::new(Code::TooSlow, format!("the body did not come whole in {seconds} s")))

@@ -2,10 +2,8 @@
 
 use serde_json::{Value, json};
 use wire::Code;
-use wire::flow::{Drill, MAX_LENGTH, MAX_NAME};
+use wire::flow::{Drill, MAX_LENGTH, MAX_NAME, NAME_PATTERN};
 
-/// The pattern of a flow's name.
-const FLOW_NAME: &str = "^[A-Za-z0-9._:-]+$";
 /// The pattern of an operation's id.
 const OPERATION_ID: &str = "^[A-Za-z0-9._:-]+$";
 
@@ -46,7 +44,11 @@ pub(super) fn path_part(name: &str) -> (Value, &'static str) {
     match name {
         "id" => (operation_id(), "The operation"),
         "flowid" => (flow_name(), "The flow's name"),
-        "key" => (text(super::workflows::LONGEST_KEY), "What the operation is about: its key"),
+        "key" => {
+            let mut key = text(super::workflows::LONGEST_KEY);
+            key["not"] = json!({"enum": [".", ".."]});
+            (key, "What the operation is about: its key")
+        }
         "signal" => (text(64), "The signal that the operation waits for"),
         "topology" => (text(128), "The topology's name"),
         "workflow" => (text(128), "The workflow's name"),
@@ -83,7 +85,7 @@ fn operation_id() -> Value {
 }
 
 fn flow_name() -> Value {
-    json!({"type": "string", "minLength": 1, "maxLength": MAX_NAME, "pattern": FLOW_NAME})
+    json!({"type": "string", "minLength": 1, "maxLength": MAX_NAME, "pattern": NAME_PATTERN})
 }
 
 fn count() -> Value {
@@ -191,6 +193,11 @@ fn operation() -> Value {
         &["number", "name", "calls", "done", "pending"],
     );
     let until = object(&json!({"what": {"type": "string"}, "at": when("the deadline")}), &["what"]);
+    let mut queue = object(&json!({"behind": operation_id(), "ahead": count(), "limit": count()}), &["ahead"]);
+    queue["description"] =
+        "what an operation waits for that has not begun: the operation that has the turn on its key, or a place \
+                            among those that work, of which a lane has `limit`"
+            .into();
     let line = object(
         &json!({"seq": count(), "at": when("when it happened"), "what": {"type": "string"}}),
         &["seq", "at", "what"],
@@ -203,6 +210,7 @@ fn operation() -> Value {
             "workflow": {"type": "string"},
             "state": {"type": "string"},
             "live": {"type": "boolean"},
+            "queue": queue,
             "step": step,
             "until": until,
             "signal": {"type": "string", "description": "the signal that it waits for"},

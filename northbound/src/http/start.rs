@@ -1,13 +1,14 @@
 //! Starts an operation, and waits for its answer as long as the client wants.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::Value;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 use wire::answer::{Answer, Operation};
 use wire::{Code, OperationId};
@@ -60,13 +61,15 @@ pub(super) async fn start(
     tracing::debug!(operation = %id, workflow, key, "submitted");
     let mut written = state.inlet.send(&ticket)?;
 
-    // Nothing is lost where this is dropped midway: the place is given back, and the operation goes on.
-    let most = gateway.options().limits.patience;
-    let durable = timeout(most, written.durable()).await;
-    durable.map_err(|_| not_written(&id))?.map_err(|problem| Refused::from(problem).of(&id))?;
-    let patience = asked.wishes.patience(most);
-    // Who does not want to wait is always told the same, however fast the hub is.
-    let told = if patience.is_zero() { None } else { timeout(patience, &mut ticket.answer).await.ok() };
+    // The client may go away at any point of this: its place is given back, and the operation goes on.
+    let patience = asked.wishes.patience(gateway.options().limits.patience);
+    // A 202 says that the request is safe, so a client that does not wait for its answer waits for that.
+    let safe = if patience.is_zero() { gateway.options().limits.patience } else { patience };
+    let begun = Instant::now();
+    let durable = timeout_at(begun + safe, written.durable()).await;
+    durable.map_err(|_| not_written(&id, safe))?.map_err(|problem| Refused::from(problem).of(&id))?;
+    // A client that does not wait always gets a 202, however fast the hub is.
+    let told = if patience.is_zero() { None } else { timeout_at(begun + patience, &mut ticket.answer).await.ok() };
     let told = match told {
         Some(Ok(told)) => told.map_err(|problem| Refused::from(problem).of(&id))?,
         // The gateway keeps the other end as long as the ticket lives.
@@ -95,10 +98,11 @@ pub(super) fn place_of(operation: &OperationId) -> String {
     format!("/v1/operations/{operation}")
 }
 
-fn not_written(id: &OperationId) -> Refused {
+fn not_written(id: &OperationId, waited: Duration) -> Refused {
+    let seconds = waited.as_secs_f64();
     let detail = format!(
-        "the request waits to be written for too long; it may yet be taken. GET /v1/operations/{id} shows it once it runs, and \
-         the same request with the same Idempotency-Key can be sent again"
+        "the bus did not confirm the request within {seconds} s, so it may still be carried out; GET /v1/operations/{id} shows it \
+         once it runs, and the same request with the same Idempotency-Key can be sent again"
     );
     Refused::new(Code::NotReady, detail).of(id)
 }

@@ -18,9 +18,11 @@ pub(super) const LONGEST_KEY: usize = 256;
 pub(super) async fn begin(state: Northbound, asked: Asked) -> Result<Response, Refused> {
     let entry = state.directory.required(asked.path("topology"))?;
     let (workflow, key) = (asked.path("workflow"), asked.path("key"));
-    if !is_text(key, LONGEST_KEY) {
-        let allowed = format!("1 to {LONGEST_KEY} characters without control characters");
-        return Err(Problem::field("key", "another", &allowed).into());
+    // A URL library resolves these two steps of a path before it sends them (RFC 3986, section 5.2.4).
+    if !is_text(key, LONGEST_KEY) || [".", ".."].contains(&key) {
+        let allowed = format!("1 to {LONGEST_KEY} characters without control characters, and neither `.` nor `..`");
+        let shown: String = key.chars().take(80).collect();
+        return Err(Problem::field("key", &format!("{shown:?}"), &allowed).into());
     }
     let request = asked.json(None)?;
     match start(&state, &asked, &entry, workflow, key, request).await? {

@@ -59,6 +59,46 @@ async fn a_connection_on_which_nothing_more_comes_is_closed() {
     tokio::join!(served, idle);
 }
 
+/// Returns everything that a connection answers to these bytes.
+async fn answer_to(bytes: &[u8], limits: &Limits) -> String {
+    let world = World::new();
+    let (client, stream) = duplex(16 * 1_024);
+    let (mut answers, mut requests) = tokio::io::split(client);
+    let (_stop, stopped) = tokio::sync::watch::channel(false);
+    let served = server::connection(stream, router(world.state.clone()), limits, stopped);
+    // The server may close the connection before it has read everything.
+    let asked = async { requests.write_all(bytes).await.is_ok() };
+    let answered = async {
+        let mut said = Vec::new();
+        answers.read_to_end(&mut said).await.unwrap();
+        String::from_utf8(said).unwrap()
+    };
+    tokio::join!(served, asked, answered).2
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_parser_refuses_with_a_problem_body() {
+    let limits = Limits { header_bytes: 256 * 1_024, ..Limits::default() };
+    let long_path = format!("GET /{} HTTP/1.1\r\nhost: n\r\n\r\n", "x".repeat(65_600));
+    let many_headers = format!("GET /healthz HTTP/1.1\r\n{}\r\n", "x-a: b\r\n".repeat(300));
+    let long_header = format!("GET /healthz HTTP/1.1\r\nx-a: {}\r\n\r\n", "b".repeat(300 * 1_024));
+    for (bytes, status, code, detail) in [
+        ("NOT HTTP AT ALL\r\n\r\n", 400, Code::BadRequest, "the request line or a header is not HTTP/1.1"),
+        (&long_path, 414, Code::UriTooLong, "at most 65534 bytes"),
+        (&many_headers, 431, Code::HeadersTooLarge, "at most 256 headers"),
+        (&long_header, 431, Code::HeadersTooLarge, "at most 262144 bytes"),
+    ] {
+        let answer = answer_to(bytes.as_bytes(), &limits).await;
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+        assert!(head.contains("content-type: application/problem+json"), "{answer}");
+        assert!(head.contains(&format!("content-length: {}", body.len())), "{answer}");
+        let body: serde_json::Value = serde_json::from_str(body).unwrap();
+        assert_eq!((&body["status"], &body["code"]), (&status.into(), &code.as_str().into()));
+        assert!(body["detail"].as_str().unwrap().contains(detail), "{body}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn who_sends_a_body_slowly_is_told_so_in_time() {
     let mut world = World::new();
@@ -78,7 +118,9 @@ async fn a_body_is_bounded_whatever_its_headers_say() {
     world.state = world.state.with_limits(Limits { body_bytes: 100, ..Limits::default() });
     assert_eq!(world.create(|operation| up(operation, false)).await.status, 201);
     let long = format!("{GOOD}{}", " ".repeat(100));
-    assert_problem(&world.stopped(flow(&long)).await, 413, Code::TooLarge);
+    let told = world.stopped(flow(&long)).await;
+    assert_problem(&told, 413, Code::TooLarge);
+    assert_eq!(told.body["detail"], "the body is longer than the limit of 100 bytes");
     let endless = stream::unfold((), |()| async { Some((Ok::<_, Infallible>(Bytes::from_static(b"    ")), ())) });
     assert_problem(&world.stopped(post().body(Body::from_stream(endless)).unwrap()).await, 413, Code::TooLarge);
 }

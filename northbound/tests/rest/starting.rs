@@ -61,6 +61,8 @@ async fn what_is_not_there_is_named() {
     }
     for (path, status) in [
         (TRIP.replace("t-1", "%0a"), 422),
+        (TRIP.replace("t-1", "."), 422),
+        (TRIP.replace("t-1", "%2e%2e"), 422),
         (TRIP.replace("t-1", &"k".repeat(257)), 422),
         (TRIP.replace("t-1", "%ff"), 400),
         (format!("{TRIP}?wait=3"), 422),
@@ -169,6 +171,7 @@ async fn an_operation_that_was_refused_after_its_202_is_shown_as_refused() {
 async fn a_client_is_waited_for_as_long_as_it_says_and_its_deadline_travels_along() {
     for (header, value, waits, deadline_ms) in [
         ("Prefer", "wait=3", 3, Some(3_000)),
+        ("Prefer", "wait=0", 0, None),
         ("Prefer", "respond-async, wait=3", 3, None),
         ("X-Request-Timeout-Ms", "2500", 2, Some(2_500)),
         ("Prefer", "nothing=we-know", 10, None),
@@ -183,6 +186,36 @@ async fn a_client_is_waited_for_as_long_as_it_says_and_its_deadline_travels_alon
         assert_eq!((told.await.status, begun.elapsed().as_secs()), (202, waits), "{value}");
         let now = world.clock.wall();
         assert_eq!(expires, deadline_ms.map(|ms| now.plus_ms(ms)), "{value}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_waits_no_longer_than_it_says_for_a_bus_that_is_away() {
+    for (header, value, waits) in [
+        ("Prefer", "wait=3", 3),
+        ("Prefer", "wait=0", 10),
+        ("X-Request-Timeout-Ms", "2000", 2),
+        ("Prefer", "nothing=we-know", 10),
+    ] {
+        let world = World::new();
+        let begun = tokio::time::Instant::now();
+        // The inlet has no turns, as while its writer waits for a broker.
+        let response = router(world.state.clone()).oneshot(good(post().header(header, value))).await.unwrap();
+        assert_eq!((response.status().as_u16(), begun.elapsed().as_secs()), (503, waits), "{value}");
+    }
+}
+
+#[tokio::test]
+async fn a_json_field_that_is_given_twice_is_refused_by_name() {
+    let mut world = World::new();
+    for (asked, field) in [
+        (request("POST", "/flow").body(Body::from(r#"{"flowid": "a", "length": 1, "length": 2}"#)), "length"),
+        (request("POST", TRIP).body(Body::from(r#"{"rooms": [{"bed": 1, "bed": 1}]}"#)), "bed"),
+    ] {
+        let told = world.stopped(asked.unwrap()).await;
+        assert_problem(&told, 422, Code::InvalidField);
+        assert_eq!(told.body["field"], field);
+        assert_eq!(told.body["detail"], format!("`{field}` is given twice; allowed is to give it once"));
     }
 }
 
