@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use coordinator::{Deadline, TimedOut};
 use topology::{DueTimes, LaneInfo, Level, Settings, Wait};
-use wire::answer::{Answer, Operation, Resource};
+use wire::answer::{Answer, Operation, Queue, Resource};
 use wire::call::{CallCommand, CallEnd};
 use wire::command::Outcome;
 use wire::{Code, OperationId, Problem, WallTime};
@@ -290,7 +290,7 @@ impl<W: Workflows> HubTable<W> {
             let decided = Decided { answer: decided.answer.map(|answer| self.settings.fit(answer)), ..decided };
             events.extend(perform(running, decided, at, effects));
             if ended {
-                self.end(slot);
+                self.end(slot, effects);
                 return Ok(());
             }
         }
@@ -354,11 +354,11 @@ impl<W: Workflows> HubTable<W> {
         running.note(at, format!("{} before its turn", running.state_name()));
         tell(running, self.settings.fit(Answer::Refused(problem)), effects);
         effects.push(HubEffect::Closed(running.view_key()));
-        self.end(slot);
+        self.end(slot, effects);
     }
 
     /// Removes an operation that is over, remembers its outcome, and gives the turn on its key to the next one.
-    fn end(&mut self, slot: u64) {
+    fn end(&mut self, slot: u64, effects: &mut Vec<HubEffect>) {
         let Some(running) = self.live.remove(slot) else { return };
         let worked = self.active.remove(&slot);
         if running.answer.as_ref().is_some_and(Answer::is_outcome) {
@@ -368,7 +368,7 @@ impl<W: Workflows> HubTable<W> {
         if turns.active != Some(slot) {
             // It was cancelled before its turn.
             turns.waiting.retain(|waiting| *waiting != slot);
-            return;
+            return self.moved_up(&running.key, effects);
         }
         if !worked {
             self.admission.retain(|waiting| *waiting != slot);
@@ -388,6 +388,15 @@ impl<W: Workflows> HubTable<W> {
                 self.turns.remove(&running.key);
             }
         }
+        self.moved_up(&running.key, effects);
+    }
+
+    /// Publishes how the operations stand that wait on a key, after one before them has left. There are at most
+    /// `waiting_per_key` of them.
+    fn moved_up(&self, key: &str, effects: &mut Vec<HubEffect>) {
+        let waiting = self.turns.get(key).into_iter().flat_map(|turns| turns.active.iter().chain(&turns.waiting));
+        let waiting = waiting.filter_map(|slot| self.live.get(*slot));
+        effects.extend(waiting.map(|running| HubEffect::Changed(running.view_key())));
     }
 
     // ---- views --------------------------------------------------------------------------------------------------------
@@ -396,9 +405,26 @@ impl<W: Workflows> HubTable<W> {
     pub fn view(&self, operation: &str, timers: &dyn DueTimes) -> Option<Operation> {
         let operation = OperationId::new(operation).ok()?;
         if let Some(running) = self.live.of(&operation) {
-            return Some(running.view(Some((timers, running.slot))));
+            let view = running.view(Some((timers, running.slot)));
+            return Some(Operation { queue: self.queue(running), ..view });
         }
         self.finished.get(&operation).map(|finished| finished.view.clone())
+    }
+
+    /// Returns what an operation waits for that has not begun.
+    fn queue(&self, running: &Running<W>) -> Option<Queue> {
+        if running.standing != Standing::Queued {
+            return None;
+        }
+        let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        let turns = self.turns.get(&running.key)?;
+        if turns.active == Some(running.slot) {
+            let ahead = self.admission.iter().position(|slot| *slot == running.slot)?;
+            return Some(Queue { behind: None, ahead: number(ahead), limit: Some(number(self.settings.active)) });
+        }
+        let ahead = turns.waiting.iter().position(|slot| *slot == running.slot)? + 1;
+        let behind = turns.active.and_then(|slot| self.live.get(slot)).map(|first| first.id.clone());
+        Some(Queue { behind, ahead: number(ahead), limit: None })
     }
 
     /// Each operation that lives, with what it waits for.

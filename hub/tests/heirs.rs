@@ -12,7 +12,7 @@ use wire::command::{Command, Outcome};
 use wire::{Code, WallTime};
 
 use script::{Act, Script, request};
-use support::{Input, give, named, table};
+use support::{Input, NoTimers, give, named, table};
 
 fn ask(hub: &mut HubTable<Script>, operation: &str, key: &str, pages: &[Vec<Act>]) -> Vec<HubEffect> {
     give(hub, WallTime(0), Input::Request(request(operation, key, &format!("r-{operation}"), pages)))
@@ -51,12 +51,20 @@ fn an_heir_is_not_cancelled_before_its_turn_unless_another_waits() {
     let waits = deadline(&ask(&mut hub, "newer", "k", &[]));
     assert_eq!(cancel(&mut hub, "newer"), Some(Code::NotNow), "it is the only one");
     ask(&mut hub, "newest", "k", &[]);
+    let queue = |hub: &HubTable<_>, id: &str| {
+        let queue = hub.view(id, &NoTimers).and_then(|view| view.queue).expect("it is queued");
+        (queue.behind.map(|first| first.to_string()), queue.ahead, queue.limit)
+    };
+    assert_eq!(queue(&hub, "newer"), (Some("leaves".into()), 1, None));
+    assert_eq!(queue(&hub, "newest"), (Some("leaves".into()), 2, None));
     assert_eq!(cancel(&mut hub, "newer"), None, "the newest does it");
     assert_eq!(cancel(&mut hub, "newest"), Some(Code::NotNow), "now it is the only one");
 
     let call = Act::Step(Mode::AtOnce, Barrier::All, vec![(1, 0)]);
     ask(&mut hub, "busy", "other", &[vec![call]]);
-    give(&mut hub, WallTime(0), Input::TimedOut(waits));
+    let effects = give(&mut hub, WallTime(0), Input::TimedOut(waits));
+    assert!(effects.contains(&HubEffect::Changed("newest".into())), "what is shown of it is true again");
+    assert_eq!(queue(&hub, "newest"), (None, 0, Some(1)), "it waits for a place");
     assert_eq!(hub.unfinished(), ["newest script `k`: queued", "busy script `other`: on an odd page"]);
     assert_eq!(cancel(&mut hub, "newest"), Some(Code::NotNow), "its turn has come, and the other is over");
 }

@@ -441,6 +441,7 @@ impl Gateway {
                 workflow: workflow.into(),
                 state: "requested".into(),
                 live: true,
+                queue: None,
                 step: None,
                 until: None,
                 signal: None,

@@ -244,6 +244,7 @@ mod tests {
             workflow: "w".into(),
             state: "s".into(),
             live: !over,
+            queue: None,
             step: None,
             until: None,
             signal: None,

@@ -73,6 +73,9 @@ pub struct Operation {
     pub state: String,
     /// True while it still works or waits.
     pub live: bool,
+    /// What it waits for, where it has not begun.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<Queue>,
     /// The step that is open.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<Step>,
@@ -87,6 +90,19 @@ pub struct Operation {
     /// The answer, once there is one.
     #[serde(default, flatten, skip_serializing_if = "Option::is_none")]
     pub answer: Option<Answer>,
+}
+
+/// What an operation waits for that has not begun: its turn on its key, or a place among the operations that work.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Queue {
+    /// The operation that has the turn on the key; none where this one has it and waits for a place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub behind: Option<OperationId>,
+    /// Number of operations that are before it. For a place, as it was when the operation joined the queue.
+    pub ahead: u32,
+    /// Maximum number of operations that work at once in a lane, where the operation waits for a place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
 }
 
 /// The open step of an operation.

@@ -1,10 +1,16 @@
 //! How an operation is shown.
 
 use topology::DueTimes;
+use wire::WallTime;
 use wire::answer::{Operation, PendingCall, Step, Until};
 
 use super::{CallState, OpenStep, REFUSED, Running, Standing, call_id, count};
 use crate::machine::Workflows;
+
+/// What happens to an operation whose turn does not come in time.
+fn expiry(at: WallTime) -> Until {
+    Until { what: "the deadline of its client".to_owned(), at: Some(at) }
+}
 
 impl<W: Workflows> Running<W> {
     /// The state's name, as it is shown.
@@ -36,12 +42,14 @@ impl<W: Workflows> Running<W> {
         let at = timers.and_then(|(timers, timer)| timers.due(timer));
         let person = self.signal.map(|awaited| Until { what: awaited.what.to_owned(), at });
         let until = person.or_else(|| self.timer.as_ref().map(|timer| Until { what: timer.what.to_owned(), at }));
+        let until = until.or_else(|| self.expires.filter(|_| self.standing == Standing::Queued).map(expiry));
         Operation {
             operation: self.id.clone(),
             key: self.key.to_string(),
             workflow: self.machine.0.workflow().to_owned(),
             state: self.state_name().to_owned(),
             live,
+            queue: None,
             step: step.filter(|_| live),
             until,
             signal: self.signal.map(|awaited| awaited.signal.to_owned()),

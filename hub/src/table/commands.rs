@@ -226,7 +226,7 @@ impl<W: Workflows> HubTable<W> {
         effects.push(HubEffect::Deadline(Deadline::Cancel { key: running.slot }));
         effects.push(HubEffect::Closed(running.view_key()));
         effects.push(HubEffect::Over(Box::new(running.view(None))));
-        self.end(slot);
+        self.end(slot, effects);
         Ok(())
     }
 

@@ -183,6 +183,7 @@ fn refused(at: WallTime, operation: &OperationId, workflow: &str, key: &str, ans
         workflow: workflow.to_owned(),
         state: REFUSED.to_owned(),
         live: false,
+        queue: None,
         step: None,
         until: None,
         signal: None,

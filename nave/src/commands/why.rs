@@ -2,7 +2,7 @@
 
 use bus::Clock;
 use clap::Args;
-use wire::answer::{Answer, Operation, PendingCall};
+use wire::answer::{Answer, Operation, PendingCall, Queue};
 use wire::{OperationId, WallTime};
 
 use super::RemoteArgs;
@@ -28,6 +28,9 @@ pub(super) fn why(args: &WhyArgs) -> anyhow::Result<Told> {
 fn story(operation: &Operation, now: WallTime) -> String {
     let begun = operation.history.first().map(|entry| entry.at);
     let mut lines = vec![headline(operation, begun, now)];
+    if let Some(queue) = &operation.queue {
+        lines.push(format!("waits for  {}", turn(queue, &operation.key)));
+    }
     if let Some(step) = operation.step.as_ref().filter(|step| !step.pending.is_empty()) {
         lines.push("waits for".to_owned());
         lines.extend(step.pending.iter().map(|call| format!("  {}", waiting(call, now))));
@@ -38,7 +41,13 @@ fn story(operation: &Operation, now: WallTime) -> String {
     }
     if let Some(until) = &operation.until {
         let when = until.at.map(|at| format!(" in {} at the latest", seconds(at.ms_since(now)))).unwrap_or_default();
-        lines.push(format!("then  the deadline of \"{}\"{when}", until.what));
+        lines.push(match &operation.queue {
+            // Before its turn nothing else can happen to it by itself.
+            Some(_) => format!("then  it begins; without its turn{when} it is refused (NAVE-0043)"),
+            None => format!("then  the deadline of \"{}\"{when}", until.what),
+        });
+    } else if operation.queue.is_some() {
+        lines.push("then  it begins; its client gave no deadline".to_owned());
     }
     match &operation.answer {
         Some(Answer::Done(_)) => lines.push("answer  done".to_owned()),
@@ -56,6 +65,23 @@ fn story(operation: &Operation, now: WallTime) -> String {
     }
     lines.push(String::new());
     lines.join("\n")
+}
+
+/// What a queued operation waits for.
+fn turn(queue: &Queue, key: &str) -> String {
+    let Queue { behind, ahead, limit } = queue;
+    match (behind, limit) {
+        (Some(first), _) if *ahead > 1 => {
+            format!("its turn on \"{key}\": operation {first} has it, and {} more wait before this one", ahead - 1)
+        }
+        (Some(first), _) => format!("its turn on \"{key}\", which operation {first} has"),
+        (None, Some(limit)) => {
+            format!(
+                "a place: limit of {limit} working operations in its lane reached; {ahead} were ahead when it joined"
+            )
+        }
+        (None, None) => format!("its turn on \"{key}\""),
+    }
 }
 
 fn headline(operation: &Operation, begun: Option<WallTime>, now: WallTime) -> String {
@@ -86,6 +112,26 @@ fn seconds(ms: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_queued_operation_says_behind_which_it_waits_or_for_which_limit() {
+        let story_of = |queue: serde_json::Value, until: serde_json::Value| {
+            let operation = serde_json::json!({
+                "operation": "7f3a", "key": "test-01", "workflow": "create-flow", "state": "queued", "live": true,
+                "queue": queue, "until": until, "history": [{"seq": 1, "at": 1_000, "what": "requested"}]
+            });
+            story(&serde_json::from_value(operation).unwrap(), WallTime(1_500))
+        };
+        let told = story_of(serde_json::json!({"behind": "11aa", "ahead": 1}), serde_json::Value::Null);
+        assert!(told.contains("waits for  its turn on \"test-01\", which operation 11aa has\n"), "{told}");
+        assert!(told.contains("then  it begins; its client gave no deadline\n"), "{told}");
+        let until = serde_json::json!({"what": "the deadline of its client", "at": 3_000});
+        let told = story_of(serde_json::json!({"behind": "11aa", "ahead": 3}), until);
+        assert!(told.contains("operation 11aa has it, and 2 more wait before this one\n"), "{told}");
+        assert!(told.contains("without its turn in 1.500 s at the latest it is refused (NAVE-0043)\n"), "{told}");
+        let told = story_of(serde_json::json!({"ahead": 12, "limit": 256}), serde_json::Value::Null);
+        assert!(told.contains("limit of 256 working operations in its lane reached; 12 were ahead"), "{told}");
+    }
 
     #[test]
     fn a_story_says_what_it_waits_for_and_what_comes_then() {

@@ -20,6 +20,7 @@ pub(crate) fn running(operation: &OperationId, happened: u32) -> Operation {
         workflow: "create-flow".into(),
         state: "installing".into(),
         live: true,
+        queue: None,
         step: Some(Step { number: 1, name: "install".into(), calls: 10, done: 9, pending: vec![pending] }),
         until: None,
         signal: None,
