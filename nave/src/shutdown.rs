@@ -2,14 +2,15 @@
 //!
 //! | phase | what happens | its deadline |
 //! |---|---|---|
-//! | intake | the REST interface takes no new request; those that were taken are written to the bus | `shutdown.intake_ms` |
+//! | intake | the REST interface refuses new requests and `/readyz` answers 503; what was taken is written to the bus | `shutdown.intake_ms` |
 //! | spouts | spouts emit nothing more | at once |
 //! | drain | requests that are unanswered are waited for; what is left goes on in other processes | `shutdown.drain_ms` |
 //! | lanes | lanes commit what they decided, leave a note that nothing is open, and leave their group | `shutdown.lanes_ms` |
-//! | close | answers, the simulated switch controller and the servers end | `shutdown.close_ms` |
+//! | close | answers and the simulated switch controller end, then the servers close their ports | `shutdown.close_ms` |
 //!
-//! The first Ctrl-C (or SIGTERM) begins it; a second one ends the process at once, with exit code 130. A part that does not
-//! end in time is named and left behind: its lanes go to others after the session timeout.
+//! The first Ctrl-C, SIGTERM or SIGHUP begins it; a second one ends the process at once, with exit code 130. A part that does
+//! not end in time is named and left behind: its lanes go to others after the session timeout. A process that was started with
+//! SIGHUP ignored, as by `nohup`, goes on when its terminal closes.
 
 use std::time::Duration;
 
@@ -38,11 +39,13 @@ impl Left {
     }
 }
 
-/// Ctrl-C, and the signal by which a system stops its services. Made once: one that comes while nobody waits is not lost.
+/// The signals that end a process: Ctrl-C, SIGTERM, and SIGHUP where it is not ignored. Made once, so that a signal that comes
+/// while nothing waits for it is not lost.
 #[derive(Debug)]
 pub struct Signals {
     interrupt: Signal,
     terminate: Signal,
+    hangup: Option<Signal>,
 }
 
 impl Signals {
@@ -51,7 +54,9 @@ impl Signals {
     /// # Errors
     /// Where the system does not let signals be received.
     pub fn receive() -> std::io::Result<Self> {
-        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+        let hangup = if hangup_is_ignored() { None } else { Some(signal(SignalKind::hangup())?) };
+        let (interrupt, terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        Ok(Self { interrupt, terminate, hangup })
     }
 
     /// Waits for the next one.
@@ -59,6 +64,7 @@ impl Signals {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
+            () = hung_up(self.hangup.as_mut()) => {}
         }
     }
 
@@ -81,6 +87,24 @@ impl Signals {
     }
 }
 
+async fn hung_up(hangup: Option<&mut Signal>) {
+    match hangup {
+        Some(hangup) => drop(hangup.recv().await),
+        None => std::future::pending().await,
+    }
+}
+
+/// True where the process was started with SIGHUP ignored. Linux alone tells; elsewhere SIGHUP ends the process in order.
+fn hangup_is_ignored() -> bool {
+    std::fs::read_to_string("/proc/self/status").is_ok_and(|status| ignores_hangup(&status))
+}
+
+/// Reads `SigIgn` of proc_pid_status(5): bit 0 is signal 1, SIGHUP.
+fn ignores_hangup(status: &str) -> bool {
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 == 1)
+}
+
 /// The end without any order: what is committed stays, the rest is replayed by the next owner.
 fn at_once() -> ! {
     eprintln!("stopped at once: a second signal");
@@ -97,5 +121,12 @@ mod tests {
         assert_eq!(left.told(), "stopped; nothing was left undone");
         left.take("drain", vec!["2 requests are unanswered".to_owned()]);
         assert_eq!(left.told(), "stopped; left undone:\n  drain: 2 requests are unanswered");
+    }
+
+    #[test]
+    fn nohup_is_known_by_the_mask_of_ignored_signals() {
+        assert!(ignores_hangup("Name:\tnave\nSigBlk:\t0000000000000000\nSigIgn:\t0000000000001001\n"));
+        assert!(!ignores_hangup("SigIgn:\t0000000000001000\nSigCgt:\t0000000000000001\n"));
+        assert!(!ignores_hangup("nothing of the kind"));
     }
 }

@@ -1,16 +1,16 @@
 //! The northbound of a process: it follows what was submitted, and serves all of it.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use anyhow::Context;
 use bus::{Bus, Clock, Part};
 use northbound::{Access, Directory, GatewayLimits, Inlet, InletHandle, Lag, Limits, Northbound, Outlet, Waiting};
 use topology::driver::Threads;
 use wire::control::Wish;
 
-use crate::config::Config;
+use crate::config::{Config, Fault, Faults};
 use crate::control::ControlReader;
 use crate::node::status::NodeStatus;
 
@@ -64,8 +64,9 @@ impl Front {
         let mut northbound = Northbound::new(Arc::clone(&self.directory), self.inlet.clone()).with_limits(limits);
         let file = &config.rest.token_file;
         if !file.is_empty() {
-            let token = std::fs::read_to_string(file).with_context(|| format!("cannot read the token in {file}"))?;
-            northbound.access = Access::with_token(&token).with_context(|| format!("the token in {file}"))?;
+            let fault = |error: &dyn fmt::Display| Faults::from(Fault::file("rest.token_file", file, error));
+            let token = std::fs::read_to_string(file).map_err(|error| fault(&error))?;
+            northbound.access = Access::with_token(&token).map_err(|error| fault(&error))?;
         }
         northbound::check_listen(config.rest.listen, &northbound.access)?;
         Ok(northbound)

@@ -1,17 +1,17 @@
 //! A running process: its parts, joined as it was told to.
 //!
 //! Read in this order: this file (what there is in a process), `starting` (what its start waits for), `parts` (how it is put together), `front`
-//! (the northbound, which follows what was submitted), `later` (spokes that begin later), `serve` (from the first request to the last); then
+//! (the northbound, which follows what was submitted), `later` (spokes that begin later), `log` (what is logged, and how much), `serve` (from the first request to the last); then
 //! [`crate::shutdown`] (how it ends).
 
 mod front;
 mod later;
+mod log;
 mod parts;
 mod serve;
 mod starting;
 
 use std::collections::BTreeSet;
-use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +20,6 @@ use anyhow::Context;
 use bus::{Bus, Clock, DiskOptions, Embedded, EmbeddedOptions, Kafka, KafkaOptions};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
 use tokio::net::TcpListener;
-use tracing_subscriber::EnvFilter;
 
 use self::starting::{Starting, Step};
 use crate::clock::SystemClock;
@@ -75,7 +74,7 @@ impl Purpose {
 pub fn run(program: &Program, config: &Config, purpose: &Purpose) -> anyhow::Result<()> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     let mut starting = Starting::new(Arc::clone(&clock));
-    log_to_stderr(config)?;
+    log::to_stderr(&config.log, Arc::clone(&clock))?;
     let lateness = Matcher::Full(topology::names::TIMER_LATENESS.to_owned());
     let recorder = PrometheusBuilder::new().set_buckets_for_metric(lateness, &LATENESS_SECONDS)?.install_recorder()?;
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
@@ -151,16 +150,6 @@ fn bus_line(config: &Config) -> String {
         BusKind::Embedded if config.bus.disk.data.is_empty() => "embedded bus (memory)".to_owned(),
         BusKind::Embedded => format!("embedded bus ({})", config.bus.disk.data),
     }
-}
-
-fn log_to_stderr(config: &Config) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(&config.log).with_context(|| format!("log = {}", config.log))?;
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .init();
-    Ok(())
 }
 
 async fn listen(wanted: bool, address: SocketAddr, what: &str) -> anyhow::Result<Option<TcpListener>> {

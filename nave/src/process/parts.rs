@@ -1,5 +1,6 @@
 //! How a process is put together.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use super::Purpose;
 use super::front::Front;
 use super::later::Later;
 use super::starting::Step;
-use crate::config::{BusKind, Config};
+use crate::config::{BusKind, Config, Fault, Faults};
 use crate::control;
 use crate::node::crew::{Crew, OnThreads};
 use crate::node::status::NodeStatus;
@@ -147,9 +148,9 @@ fn speaker(config: &Config) -> anyhow::Result<(SpeakerHandle, Option<FaultPlan>)
     if plan.is_empty() {
         return Ok((speaker, None));
     }
-    let of = || format!("sim.plan: {plan}");
-    let text = std::fs::read_to_string(plan).with_context(of)?;
-    let plan = FaultPlan::from_toml(&text).with_context(of)?;
-    speaker.apply(&plan).with_context(of)?;
+    let fault = |error: &dyn fmt::Display| Faults::from(Fault::file("sim.plan", plan, error));
+    let text = std::fs::read_to_string(plan).map_err(|error| fault(&error))?;
+    let plan = FaultPlan::from_toml(&text).map_err(|error| fault(&error))?;
+    speaker.apply(&plan).map_err(|error| fault(&error))?;
     Ok((speaker, Some(plan)))
 }

@@ -1,6 +1,7 @@
 //! From the first request to the last.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::bail;
@@ -42,8 +43,10 @@ pub(super) struct Server<'a> {
 
 /// What a process ends by.
 struct Stop {
-    intake: watch::Sender<bool>,
-    rest: watch::Sender<bool>,
+    /// True refuses new requests.
+    stopping: Arc<AtomicBool>,
+    /// True ends the servers.
+    servers: watch::Sender<bool>,
     signals: Signals,
     /// A part ended with a fault: there is nothing to wait for.
     failed: bool,
@@ -53,24 +56,24 @@ impl Server<'_> {
     /// Serves until a signal, or until a part fails; then stops in order.
     pub(super) async fn serve(mut self, parts: Parts, mut starting: Starting) -> anyhow::Result<()> {
         let mut signals = Signals::receive()?;
-        let (stop_intake, intake_stopped) = watch::channel(false);
-        let (stop_rest, rest_stopped) = watch::channel(false);
+        let stopping = Arc::new(AtomicBool::new(false));
+        let (stop_servers, stopped) = watch::channel(false);
         let mut servers: JoinSet<std::io::Result<()>> = JoinSet::new();
         let (addresses, limits) = (self.addresses()?, front::limits(self.config));
-        let waiting = self.waiting(&parts);
+        let waiting = self.waiting(&parts, &stopping);
         if let Some(listener) = self.sim.take() {
             let router = floodlight_sim::admin(parts.speaker.clone());
-            servers.spawn(floodlight_sim::serve(listener, router, becomes_true(rest_stopped.clone())));
+            servers.spawn(floodlight_sim::serve(listener, router, becomes_true(stopped.clone())));
         }
         if let Some(listener) = self.health.take() {
             let router = health::router(Health { waiting: Arc::clone(&waiting), metrics: Arc::clone(&self.metrics) });
-            servers.spawn(northbound::serve(listener, router, limits.clone(), becomes_true(rest_stopped)));
+            servers.spawn(northbound::serve(listener, router, limits.clone(), becomes_true(stopped.clone())));
         }
         if let (Some(listener), Some(front)) = (self.rest.take(), &parts.front) {
             let mut northbound = front.northbound(self.config)?;
             (northbound.waiting, northbound.metrics) = (Arc::clone(&waiting), Arc::clone(&self.metrics));
             let router = northbound::router(northbound);
-            servers.spawn(northbound::serve(listener, router, limits, becomes_true(intake_stopped)));
+            servers.spawn(northbound::serve(listener, router, limits, becomes_true(stopped)));
         }
         if self.purpose.submits {
             self.until_ready(&parts, &waiting, &mut starting).await?;
@@ -80,17 +83,23 @@ impl Server<'_> {
             () = signals.next() => false,
             () = until_failed(&parts) => true,
         };
-        let stop = Stop { intake: stop_intake, rest: stop_rest, signals, failed };
+        let stop = Stop { stopping, servers: stop_servers, signals, failed };
         self.stop(parts, servers, stop).await
     }
 
     /// What requests have to wait for, and lanes.
-    fn waiting(&self, parts: &Parts) -> Waits {
-        let (status, clock) = (Arc::clone(&parts.status), Arc::clone(&self.clock));
+    fn waiting(&self, parts: &Parts, stopping: &Arc<AtomicBool>) -> Waits {
+        let (status, clock, stopping) = (Arc::clone(&parts.status), Arc::clone(&self.clock), Arc::clone(stopping));
         // It ends before the servers do.
         let bus = Arc::downgrade(&parts.bus);
         let front = parts.front.as_ref().map(|front| front.waiting(&status));
         Arc::new(move || {
+            if stopping.load(Ordering::Acquire) {
+                // The one reason that counts: what else there is belongs to the stop.
+                return vec![Waiting::all(
+                    "this process is stopping and takes no new requests; ask another northbound",
+                )];
+            }
             let mut waiting = status.waiting(clock.mono());
             let health = bus.upgrade().map(|bus| bus.health()).unwrap_or_default();
             waiting.extend(health.waiting.into_iter().map(Waiting::held_up));
@@ -148,11 +157,11 @@ impl Server<'_> {
 
     /// The order of [`crate::shutdown`].
     async fn stop(&self, parts: Parts, mut servers: JoinSet<std::io::Result<()>>, stop: Stop) -> anyhow::Result<()> {
-        let Stop { intake: stop_intake, rest: stop_rest, mut signals, failed } = stop;
+        let Stop { stopping, servers: stop_servers, mut signals, failed } = stop;
         let (phases, mut left) = (&self.config.shutdown, Left::default());
         let ms = Duration::from_millis;
         eprintln!("stopping: no new requests; at most {} s for what is running", phases.drain_ms.div_ceil(1_000));
-        stop_intake.send_replace(true);
+        stopping.store(true, Ordering::Release);
         let Parts { bus, speaker: _, front, node, status, edges } = parts;
         let mut answers_out = None;
         let clock = Arc::clone(&self.clock);
@@ -186,7 +195,7 @@ impl Server<'_> {
             left
         });
         left.take("close", closed.await);
-        stop_rest.send_replace(true);
+        stop_servers.send_replace(true);
         let mut fault = None;
         // Servers wait for their connections; those that do not end are cut.
         let ended = signals.within(most, async {

@@ -213,9 +213,19 @@ impl Up {
         (code, self.said())
     }
 
+    /// True while it runs.
+    pub(crate) fn is_running(&self) -> bool {
+        self.child().try_wait().expect("it is ours").is_none()
+    }
+
     /// Ctrl-C; what it said on stderr until its end.
     pub(crate) fn interrupt(&self) -> String {
         self.signal("INT");
+        self.ended()
+    }
+
+    /// Waits for its end, which must be a success; what it said on stderr.
+    pub(crate) fn ended(&self) -> String {
         let ended = self.child().wait().expect("it ends");
         assert!(ended.success(), "{}", self.said());
         self.said()
