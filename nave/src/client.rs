@@ -1,6 +1,7 @@
 //! A client of the REST interface: every path that the command line uses, in one place.
 
 use std::fmt;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
 
@@ -18,12 +19,24 @@ pub struct Client {
     agent: ureq::Agent,
 }
 
-/// Nobody answers.
+/// Nothing listens at the URL: no connection came about.
 #[derive(Debug)]
 pub struct Unreachable {
     url: String,
     why: String,
 }
+
+/// The URL, or the file with the token, cannot be used.
+#[derive(Debug)]
+pub struct Unusable(String);
+
+impl fmt::Display for Unusable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Unusable {}
 
 impl fmt::Display for Unreachable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -64,10 +77,10 @@ impl Client {
     ///
     /// # Errors
     /// Where the file cannot be read.
-    pub fn new(url: &str, token_file: Option<&Path>) -> anyhow::Result<Self> {
+    pub fn new(url: &str, token_file: Option<&Path>) -> Result<Self, Unusable> {
         let token = token_file.map(|path| {
-            let text =
-                std::fs::read_to_string(path).with_context(|| format!("cannot read the token in {}", path.display()));
+            let text = std::fs::read_to_string(path);
+            let text = text.map_err(|error| Unusable(format!("--token-file: cannot read {}: {error}", path.display())));
             text.map(|text| text.trim().to_owned())
         });
         let agent = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(PATIENCE)).build();
@@ -170,8 +183,25 @@ impl Client {
         })
     }
 
+    /// Tells a URL that cannot be used from one where nothing listens, and both from an answer that did not come whole.
+    fn failed(&self, error: ureq::Error) -> anyhow::Error {
+        let (url, why) = (self.url.clone(), error.to_string());
+        match error {
+            ureq::Error::BadUri(_) | ureq::Error::Http(_) | ureq::Error::InvalidProxyUrl | ureq::Error::Tls(_) => {
+                let allowed = "a URL with http, like http://127.0.0.1:8088";
+                Unusable(format!("--url is `{url}`: {why}; allowed is {allowed}")).into()
+            }
+            ureq::Error::HostNotFound | ureq::Error::ConnectionFailed => Unreachable { url, why }.into(),
+            ureq::Error::Io(fault) if fault.kind() == ErrorKind::ConnectionRefused => Unreachable { url, why }.into(),
+            ureq::Error::Timeout(ureq::Timeout::Resolve | ureq::Timeout::Connect) => Unreachable { url, why }.into(),
+            _after_the_connection => anyhow::anyhow!(
+                "{url} did not answer in full: {why}; a request that was sent may have been carried out"
+            ),
+        }
+    }
+
     fn call(&self, answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> anyhow::Result<Value> {
-        let mut answer = answer.map_err(|error| Unreachable { url: self.url.clone(), why: error.to_string() })?;
+        let mut answer = answer.map_err(|error| self.failed(error))?;
         let status = answer.status().as_u16();
         let text = answer.body_mut().read_to_string().context("the answer cannot be read")?;
         let body = serde_json::from_str(&text).unwrap_or(Value::String(text));

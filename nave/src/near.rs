@@ -9,20 +9,23 @@ pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) 
     near.min().map(|(_, known)| known)
 }
 
-/// How many letters have to be changed, added or taken away (Levenshtein 1965).
+/// Returns how many letters have to be changed, added, removed or swapped with their neighbour: the optimal string alignment
+/// distance (Damerau 1964, Levenshtein 1965).
 fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut before = row[0];
-        row[0] = i + 1;
+    let [a, b] = [a, b].map(|word| word.chars().collect::<Vec<char>>());
+    let first: Vec<usize> = (0..=b.len()).collect();
+    let mut rows = vec![first];
+    for (i, x) in a.iter().enumerate() {
+        let mut row = vec![i + 1];
         for (j, y) in b.iter().enumerate() {
-            let replaced = before + usize::from(x != *y);
-            before = row[j + 1];
-            row[j + 1] = replaced.min(before + 1).min(row[j] + 1);
+            let replaced = rows[i][j] + usize::from(x != y);
+            let is_swap = i > 0 && j > 0 && *x == b[j - 1] && a[i - 1] == *y;
+            let swapped = if is_swap { rows[i - 1][j - 1] + 1 } else { usize::MAX };
+            row.push(replaced.min(rows[i][j + 1] + 1).min(row[j] + 1).min(swapped));
         }
+        rows.push(row);
     }
-    row[b.len()]
+    rows[a.len()][b.len()]
 }
 
 #[cfg(test)]
@@ -35,6 +38,8 @@ mod tests {
         assert_eq!(nearest("NAVE_REST_LISTN", known), Some("NAVE_REST_LISTEN"));
         assert_eq!(nearest("NAVE_PORT_8088_TCP", known), None);
         assert_eq!(nearest("NAVE_BUS_KIND", known), None, "what is known is not near, but there");
-        assert_eq!((distance("kitten", "sitting"), distance("", "abc")), (3, 3));
+        assert_eq!((distance("kitten", "sitting"), distance("", "abc"), distance("abc", "")), (3, 3, 3));
+        assert_eq!((distance("wran", "warn"), distance("ca", "abc")), (1, 3));
+        assert_eq!(nearest("wran", ["error", "warn"]), Some("warn"));
     }
 }

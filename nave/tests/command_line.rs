@@ -74,6 +74,34 @@ fn a_command_that_cannot_be_used_ends_with_two_and_says_what_there_is() {
         (&["up", "--set", "rest.lsten=1"], "--set: `rest.lsten` is not a field"),
         (&["up", "--bus", "kafka"], "`bus.kafka.brokers` is empty"),
         (&["up", "--rest", "0.0.0.0:80"], "--rest: `rest.listen` is 0.0.0.0:80; allowed is a loopback address"),
+        (&["up", "--brokers", "b:1"], "--brokers: `bus.kafka.brokers` has no effect: it needs bus.kind = \"kafka\""),
+        (&["up", "--strict"], "--strict: `bus.kafka.strict` has no effect"),
+        (&["up", "--sync", "always"], "--sync: `bus.disk.sync` has no effect: it needs bus.disk.data"),
+        (
+            &["up", "--bus", "kafka", "--brokers", "b:1", "--data", "d"],
+            "--data: `bus.disk.data` has no effect: it needs bus.kind = \"embedded\"",
+        ),
+        (&["up", "--health", "127.0.0.1:0"], "--health has no effect"),
+        (
+            &["run", "--role", "hub", "--bus", "kafka", "--brokers", "b:1", "--rest", "127.0.0.1:0"],
+            "--rest has no effect: it needs a northbound in this process",
+        ),
+        (&["run", "--role", "hub", "--topology", "flows"], "--topology flows has no effect without --stage"),
+        (&["up", "--log", "wran"], "--log: `log` names `wran` (did you mean `warn`?)"),
+        (&["up", "--log", ""], "--log: `log` is empty"),
+        (&["up", "--config", "/nowhere/nave.toml"], "--config: `/nowhere/nave.toml` cannot be used: No such file"),
+        (
+            &["up", "--rest", "127.0.0.1:0", "--sim", "127.0.0.1:0", "--set", "sim.plan=/nowhere"],
+            "sim.plan: `/nowhere` cannot be used",
+        ),
+        (
+            &["up", "--rest", "127.0.0.1:0", "--sim", "127.0.0.1:0", "--set", "rest.token_file=/nowhere"],
+            "rest.token_file: `/nowhere` cannot be used",
+        ),
+        (&["operations", "list", "--url", "not a url"], "--url is `not a url`"),
+        (&["operations", "list", "--token-file", "/nowhere"], "--token-file: cannot read /nowhere"),
+        (&["operations", "list", "--all", "--limit", "5"], "cannot be used with"),
+        (&["operations", "start", "w", "k", "--body", "@/nowhere"], "cannot read /nowhere"),
         (&["why", "a/b"], "operation is `a/b`"),
         (&["fly"], "unrecognized subcommand"),
     ] {
@@ -100,7 +128,7 @@ fn nobody_at_the_url_is_an_exit_code_of_its_own() {
 
 #[test]
 fn the_configuration_is_printed_as_it_would_be_used() {
-    let output = nave(&["up", "--print-config", "--lanes", "2"])
+    let output = nave(&["up", "--print-config", "--lanes", "2", "--bus", "kafka", "--brokers", "b:1"])
         .env("NAVE_BUS_KAFKA_CLIENT_SASL_PASSWORD", "hunter2")
         .output()
         .unwrap();

@@ -37,6 +37,18 @@ fn operations_are_started_listed_shown_and_explained_from_the_command_line() {
     assert!(told(&up, &["operations", "show", operation]).contains("test-01"));
     assert!(told(&up, &["why", operation]).starts_with(&format!("{operation}  create flow \"test-01\"")));
     assert_eq!(json(&up, &["parked", "list"])["operations"], json!([]));
+    for n in 0..2 {
+        let key = format!("more-{n}");
+        let body = format!(r#"{{"flowid": "{key}", "length": 1}}"#);
+        json(&up, &["operations", "start", "create-flow", &key, "--body", &body]);
+    }
+    let table = told(&up, &["operations", "list", "--limit", "2"]);
+    assert!(table.contains("2 rows, and there are more: --after "), "{table}");
+    let after = table.split("--after ").nth(1).unwrap().split_whitespace().next().unwrap();
+    let last = json(&up, &["operations", "list", "--limit", "2", "--after", after]);
+    assert_eq!((&last["operations"][0]["operation"], &last["next"]), (&json!(operation), &json!(null)));
+    let every = told(&up, &["operations", "list", "--all"]);
+    assert_eq!(every.lines().count(), 4, "a heading and three rows: {every}");
 
     let (code, _, err) = ask(&up, &["operations", "cancel", operation]);
     assert!(code == 1 && err.contains("NAVE-00"), "it is over: {code}, {err}");

@@ -6,8 +6,8 @@
 //! |---|---|
 //! | 0 | it did what was asked |
 //! | 1 | it failed, or what it asked for failed: the error says why, with a code for `nave explain` |
-//! | 2 | the command line or the configuration cannot be used |
-//! | 3 | nobody answers at `--url` |
+//! | 2 | the command line, the configuration, or a file that they name cannot be used |
+//! | 3 | nothing listens at `--url`; an answer that breaks off is 1 |
 //! | 130 | a second Ctrl-C ended it at once |
 //!
 //! Read in this order: this file (which commands there are), `said` (options that are configuration), `up` (processes), `submit`
@@ -110,7 +110,7 @@ struct RemoteArgs {
 
 impl RemoteArgs {
     fn client(&self) -> anyhow::Result<Client> {
-        Client::new(&self.url, self.token_file.as_deref())
+        Ok(Client::new(&self.url, self.token_file.as_deref())?)
     }
 }
 
@@ -137,7 +137,7 @@ pub fn run(program: Result<Program, ProgramError>) -> ExitCode {
 
 /// What is said of an error in a number; the table is at the head of this file.
 fn exit_code(error: &anyhow::Error) -> u8 {
-    if error.is::<Faults>() || error.is::<told::Usage>() {
+    if error.is::<Faults>() || error.is::<told::Usage>() || error.is::<client::Unusable>() {
         2
     } else if error.is::<client::Unreachable>() {
         3

@@ -21,6 +21,9 @@ const COLUMNS: [(&str, &str); 8] = [
     ("OUTCOME", "/outcome"),
 ];
 
+/// Maximum number of rows that the REST interface gives at once.
+const LONGEST_PAGE: u32 = 1_000;
+
 #[derive(Debug, Subcommand)]
 pub(super) enum Operations {
     /// Start a workflow, and wait for its answer as long as the northbound does
@@ -31,10 +34,10 @@ pub(super) enum Operations {
     Show(OneArgs),
     /// Send a signal to an operation that waits for one
     Signal {
-        /// What it waits for
-        name: String,
         #[command(flatten)]
         one: OneArgs,
+        /// The signal that it waits for, as `nave operations show` has it
+        name: String,
         /// What is said, as JSON; `@FILE` reads it from a file
         #[arg(long, default_value = "null")]
         body: String,
@@ -88,9 +91,15 @@ pub(super) struct ListArgs {
     /// Only those about this thing
     #[arg(long)]
     key: Option<String>,
-    /// At most so many
-    #[arg(long)]
+    /// Maximum number of rows [default: 100]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     limit: Option<u32>,
+    /// Begin after this place: what the last line of the page before says
+    #[arg(long, value_name = "PLACE")]
+    after: Option<String>,
+    /// Every operation that the northbound knows, page by page
+    #[arg(long, conflicts_with_all = ["limit", "after"])]
+    all: bool,
     #[command(flatten)]
     at: RemoteArgs,
 }
@@ -167,10 +176,34 @@ fn list(args: &ListArgs, state: Option<String>) -> anyhow::Result<Told> {
         ("workflow", args.workflow.clone()),
         ("state", state),
         ("key", args.key.clone()),
-        ("limit", args.limit.map(|limit| limit.to_string())),
+        ("limit", if args.all { Some(LONGEST_PAGE.to_string()) } else { args.limit.map(|limit| limit.to_string()) }),
+        ("after", args.after.clone()),
     ];
-    let query: Vec<(&str, String)> = pairs.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
-    Ok(listing(args.at.client()?.operations(&query)?, &COLUMNS))
+    let mut query: Vec<(&str, String)> = pairs.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
+    let client = args.at.client()?;
+    let mut body = client.operations(&query)?;
+    // Each page begins after the last one, so this ends with the operations that the northbound knows.
+    while args.all
+        && let Some(after) = next_place(&body)
+    {
+        query.retain(|(name, _)| *name != "after");
+        query.push(("after", after));
+        let mut page = client.operations(&query)?;
+        let rows = page["operations"].as_array_mut().map(std::mem::take).unwrap_or_default();
+        body["next"] = page["next"].take();
+        body["operations"].as_array_mut().context("the answer has no list of operations")?.extend(rows);
+    }
+    let next = next_place(&body);
+    let shown = items(&body).len();
+    Ok(listing(body, &COLUMNS).with_line(next.map(|after| {
+        format!("{shown} rows, and there are more: --after {after} shows the next page, --all shows every page")
+    })))
+}
+
+/// The place after which the next page begins; none where this is the last one.
+fn next_place(body: &Value) -> Option<String> {
+    let (_, query) = body["next"].as_str()?.split_once('?')?;
+    query.split('&').find_map(|pair| pair.strip_prefix("after=")).map(str::to_owned)
 }
 
 fn show(one: &OneArgs) -> anyhow::Result<Told> {

@@ -1,14 +1,15 @@
 //! Options that are configuration: the strongest voice of it.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::Context;
 use clap::Args;
 use toml::Value;
 
-use super::told::Told;
-use crate::config::{BusKind, Config, Said, Sync};
+use super::told::{Told, Usage};
+use crate::config::{BusKind, Config, Fault, Faults, Said, Sync};
+use crate::node::Wanted;
+use crate::process::Purpose;
 use crate::program::Program;
 
 /// What every command that opens a bus can be told.
@@ -80,13 +81,38 @@ impl ProcessArgs {
     }
 }
 
+impl ProcessArgs {
+    /// Refuses an option about a part that the process does not have.
+    pub(super) fn refuse_unused(&self, purpose: &Purpose) -> Result<(), Usage> {
+        let lanes = purpose.wanted != Wanted::Stages(Vec::new());
+        for (option, said, used, needs) in [
+            ("--threads", self.threads.is_some(), lanes, "a stage to run"),
+            ("--rest", self.rest.is_some(), purpose.northbound, "a northbound in this process"),
+            ("--sim", self.sim.is_some(), purpose.simulates, "the simulated switch controller in this process"),
+            (
+                "--health",
+                self.health.is_some(),
+                !purpose.northbound,
+                "a process without a northbound, whose own port has /healthz",
+            ),
+        ] {
+            if said && !used {
+                return Err(Usage(format!("{option} has no effect: it needs {needs}")));
+            }
+        }
+        Ok(())
+    }
+}
+
 impl ConfigArgs {
     /// What was said in file, environment and options.
     pub(super) fn said(&self) -> anyhow::Result<Said> {
         let mut said = Said::default();
         if let Some(path) = &self.config {
-            let text = read(path)?;
-            said.file(&path.display().to_string(), &text)?;
+            let name = path.display().to_string();
+            let text =
+                std::fs::read_to_string(path).map_err(|error| Faults::from(Fault::file("--config", &name, &error)))?;
+            said.file(&name, &text)?;
         }
         said.environment(
             std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))),
@@ -123,8 +149,11 @@ impl ConfigArgs {
 }
 
 /// The text of a file.
-pub(super) fn read(path: &std::path::Path) -> anyhow::Result<String> {
-    std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+///
+/// # Errors
+/// Where it cannot be read.
+pub(super) fn read(path: &Path) -> Result<String, Usage> {
+    std::fs::read_to_string(path).map_err(|error| Usage(format!("cannot read {}: {error}", path.display())))
 }
 
 fn name_of(value: &impl clap::ValueEnum) -> String {

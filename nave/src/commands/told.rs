@@ -30,6 +30,16 @@ impl Told {
         Told::Text { text: aligned(headings, rows), json }
     }
 
+    /// The same with one more line for people.
+    #[must_use]
+    pub(super) fn with_line(mut self, line: Option<String>) -> Self {
+        if let (Told::Text { text, .. }, Some(line)) = (&mut self, line) {
+            text.push('\n');
+            text.push_str(&line);
+        }
+        self
+    }
+
     pub(super) fn text(self, json: bool) -> String {
         match self {
             Told::Nothing => String::new(),

@@ -85,6 +85,7 @@ pub(super) fn up(args: &UpArgs, program: &Program) -> anyhow::Result<Told> {
             return Err(no_spoke(service, program).into());
         }
     }
+    args.process.refuse_unused(&purpose)?;
     process::run(program, &config, &purpose)?;
     Ok(Told::Nothing)
 }
@@ -106,12 +107,16 @@ pub(super) fn run(args: &RunArgs, program: &Program) -> anyhow::Result<Told> {
                     --bus kafka";
         return Err(Usage(text.into()).into());
     }
+    args.process.refuse_unused(&purpose)?;
     process::run(program, &config, &purpose)?;
     Ok(Told::Nothing)
 }
 
 fn purpose(args: &RunArgs, program: &Program) -> Result<Purpose, Usage> {
     let mut stages = Vec::new();
+    if let (Some(topology), true) = (&args.topology, args.stages.is_empty()) {
+        return Err(Usage(format!("--topology {topology} has no effect without --stage")));
+    }
     for stage in &args.stages {
         let of: Vec<&str> = topologies_with(program, stage, args.topology.as_deref());
         match &of[..] {

@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::fault::Fault;
-use super::{BusKind, Config, Layout};
+use super::{BusKind, Config, Layout, Sync};
 
 /// What a field may say, where its kind does not say it already.
 pub(super) fn allowed(path: &str) -> Option<&'static str> {
@@ -77,9 +77,6 @@ pub(super) fn faults(config: &Config, said_by: &dyn Fn(&str) -> String) -> Vec<F
     if !is_word(&config.prefix) {
         fault("prefix", &format!("{:?}", config.prefix), allowed("prefix").expect("it has one"));
     }
-    if tracing_subscriber::EnvFilter::try_new(&config.log).is_err() {
-        fault("log", &format!("{:?}", config.log), "a filter, like \"info\" or \"warn,topology=debug\"");
-    }
     if config.bus.kind == BusKind::Kafka && config.bus.kafka.brokers.is_empty() {
         fault("bus.kafka.brokers", "empty", allowed("bus.kafka.brokers").expect("it has one"));
     }
@@ -102,6 +99,31 @@ pub(super) fn faults(config: &Config, said_by: &dyn Fn(&str) -> String) -> Vec<F
         faults.extend(settings(name, layout, said_by));
     }
     faults
+}
+
+/// Fields that were said and do nothing beside the others, each with what it would need.
+///
+/// A value of a file or a variable that equals the default changes nothing either way, so a file may list every field.
+pub(super) fn without_effect<'a>(
+    config: &Config,
+    said: impl Iterator<Item = (&'a str, &'a toml::Value, &'a str)>,
+    default: impl Fn(&str) -> Option<toml::Value>,
+) -> Vec<Fault> {
+    let (kafka, disk) = (config.bus.kind == BusKind::Kafka, &config.bus.disk);
+    let needs = |path: &str| match path {
+        path if path.starts_with("bus.kafka.") && !kafka => Some("bus.kind = \"kafka\" (`--bus kafka`)"),
+        path if path.starts_with("bus.disk.") && kafka => Some("bus.kind = \"embedded\""),
+        "bus.disk.sync" | "bus.disk.sync_interval_ms" if disk.data.is_empty() => Some("bus.disk.data (`--data DIR`)"),
+        "bus.disk.sync_interval_ms" if disk.sync != Sync::Interval => Some("bus.disk.sync = \"interval\""),
+        _ => None,
+    };
+    let said =
+        said.filter(|(path, value, said_by)| said_by.starts_with("--") || default(path).as_ref() != Some(*value));
+    said.filter_map(|(path, _, said_by)| {
+        let what = format!("has no effect: it needs {}", needs(path)?);
+        Some(Fault { said_by: said_by.to_owned(), field: path.to_owned(), what })
+    })
+    .collect()
 }
 
 fn beyond_loopback(path: &str, address: SocketAddr, token: bool, said_by: &dyn Fn(&str) -> String) -> Option<Fault> {

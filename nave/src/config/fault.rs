@@ -21,6 +21,11 @@ impl Fault {
         Self { said_by, field: field.into(), what: format!("is {value}; allowed is {allowed}") }
     }
 
+    /// A file that a field names and that cannot be used.
+    pub(crate) fn file(said_by: &str, path: &str, error: &dyn fmt::Display) -> Self {
+        Self { said_by: said_by.to_owned(), field: path.into(), what: format!("cannot be used: {error}") }
+    }
+
     /// A field that is not one.
     pub(super) fn unknown(said_by: String, field: &str, known: &str) -> Self {
         Self { said_by, field: field.into(), what: format!("is not a field; there are: {known}") }
@@ -36,6 +41,12 @@ impl fmt::Display for Fault {
 /// All faults of a configuration; never empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Faults(pub Vec<Fault>);
+
+impl From<Fault> for Faults {
+    fn from(fault: Fault) -> Self {
+        Faults(vec![fault])
+    }
+}
 
 impl fmt::Display for Faults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

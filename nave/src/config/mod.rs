@@ -5,11 +5,12 @@
 //! describes each field. The name of an environment variable is the path of its field: `rest.listen` is `NAVE_REST_LISTEN`.
 //!
 //! Read in this order: this file (every field and its default), [`said`] (where values come from), `check` (what is not allowed),
-//! `layout` (a topology's own part), `print` (what `--print-config` shows).
+//! `log` (what `log` may say), `layout` (a topology's own part), `print` (what `--print-config` shows).
 
 mod check;
 mod fault;
 mod layout;
+mod log;
 mod print;
 pub mod said;
 

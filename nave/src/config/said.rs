@@ -10,7 +10,7 @@ use toml::Value;
 use toml::de::{DeTable, DeValue};
 
 use super::fault::{Fault, Faults};
-use super::{BusKind, Config, check};
+use super::{BusKind, Config, check, log};
 use crate::near;
 use crate::program::Program;
 
@@ -137,6 +137,14 @@ impl Said {
         match config {
             Ok(config) => {
                 faults.extend(check::faults(&config, &said_by));
+                let said = merged.iter().map(|(path, (value, said_by))| (path.as_str(), value, said_by.as_str()));
+                faults.extend(check::without_effect(&config, said, |path| fields.get(path).cloned()));
+                let has_other_crates = program.topologies().any(|(name, _)| name != flows::NAME);
+                faults.extend(log::fault(&config.log, &own_crate(), has_other_crates).map(|what| Fault {
+                    said_by: said_by("log"),
+                    field: "log".into(),
+                    what,
+                }));
                 if faults.is_empty() { Ok(config) } else { Err(Faults(faults)) }
             }
             Err(fault) => {
@@ -277,6 +285,13 @@ fn typed(text: &str, known: &Value) -> Value {
         Value::Boolean(_) => text.parse().map_or_else(|_| as_text(), Value::Boolean),
         Value::String(_) | Value::Datetime(_) | Value::Array(_) | Value::Table(_) => as_text(),
     }
+}
+
+/// The crate of this program: as its binary is called.
+fn own_crate() -> String {
+    let binary = std::env::current_exe().ok();
+    let name = binary.as_deref().and_then(|path| path.file_stem()).map(|name| name.to_string_lossy().replace('-', "_"));
+    name.unwrap_or_else(|| "nave".to_owned())
 }
 
 fn variable(path: &str) -> String {

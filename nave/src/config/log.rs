@@ -1,0 +1,98 @@
+//! What `log` may say. The filter's own parser takes any word for the target of a crate, so that a misspelt level turns everything
+//! off; here levels and crates are known words.
+
+use tracing_subscriber::EnvFilter;
+
+use crate::near;
+
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
+/// The crates that log in a program of ours: our own, and those below that have lines worth reading.
+const CRATES: [&str; 18] = [
+    "axum",
+    "bus",
+    "coordinator",
+    "floodlight_sim",
+    "flows",
+    "hub",
+    "hyper",
+    "hyper_util",
+    "librdkafka",
+    "mio",
+    "nave",
+    "northbound",
+    "rdkafka",
+    "tokio",
+    "topology",
+    "ureq",
+    "wire",
+    "workers",
+];
+
+/// Returns what is wrong with a filter, and what is allowed; none where it can be used. `own` is the program's crate. A program
+/// with topologies of its own may have more crates than are known here, so only a name close to a known word is refused there.
+pub(super) fn fault(filter: &str, own: &str, has_other_crates: bool) -> Option<String> {
+    let known: Vec<&str> = LEVELS.into_iter().chain(CRATES).chain([own]).collect();
+    if filter.trim().is_empty() {
+        return Some(format!("is empty; allowed is a level ({}), or levels by crate", LEVELS.join(", ")));
+    }
+    for directive in filter.split(',').map(str::trim).filter(|directive| !directive.is_empty()) {
+        let (target, level) =
+            directive.rsplit_once('=').map_or((directive, None), |(target, level)| (target, Some(level)));
+        let name = target.split([':', '[']).next().unwrap_or_default();
+        let level = level.filter(|level| !is_level(level) && !level.ends_with([']', '}']));
+        if let Some(level) = level {
+            return Some(format!("has the level `{level}`{}; allowed is {}", meant(level, &LEVELS), LEVELS.join(", ")));
+        }
+        let is_known = name.is_empty() || is_level(name) || CRATES.contains(&name) || name == own;
+        let meant = meant(name, &known);
+        if !is_known && !(has_other_crates && meant.is_empty()) {
+            let (levels, crates) = (LEVELS.join(", "), CRATES.join(", "));
+            return Some(format!("names `{name}`{meant}; allowed is a level ({levels}) or a crate ({crates})"));
+        }
+    }
+    let unreadable = EnvFilter::try_new(filter).err()?;
+    Some(format!("cannot be read: {unreadable}; allowed is a filter, like \"info\" or \"warn,topology=debug\""))
+}
+
+fn is_level(word: &str) -> bool {
+    LEVELS.contains(&word.to_ascii_lowercase().as_str())
+}
+
+fn meant(word: &str, known: &[&str]) -> String {
+    let near = near::nearest(&word.to_ascii_lowercase(), known.iter().copied());
+    near.map_or_else(String::new, |near| format!(" (did you mean `{near}`?)"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_level_or_crate_that_does_not_exist_is_refused_with_the_nearest_word() {
+        for (filter, told) in [
+            ("wran", "names `wran` (did you mean `warn`?)"),
+            ("", "is empty"),
+            (" ", "is empty"),
+            ("warn,topolgy=debug", "names `topolgy` (did you mean `topology`?)"),
+            ("topology=debgu", "has the level `debgu` (did you mean `debug`?)"),
+            ("elsewhere=info", "names `elsewhere`; allowed is a level (off, error"),
+            ("hub::table::=", "has the level ``"),
+        ] {
+            let fault = fault(filter, "nave", false).expect(filter);
+            assert!(fault.contains(told), "{filter}: {fault}");
+        }
+    }
+
+    #[test]
+    fn levels_crates_modules_and_spans_are_taken() {
+        for filter in
+            ["info", "WARN", "off,nave=trace", "hub::table=debug", "[request{route=x}]=debug", "librdkafka=info"]
+        {
+            assert_eq!(fault(filter, "nave", false), None, "{filter}");
+        }
+        assert_eq!(fault("my_program=debug", "my_program", false), None);
+        assert_eq!(fault("a_library_of_mine=debug", "my_program", true), None);
+        assert!(fault("wran", "my_program", true).is_some());
+    }
+}
