@@ -1,4 +1,5 @@
-//! Every example of `docs/rest.md`, sent to a running `nave up` in the order of the page: it is answered as it stands there.
+//! Every example of `docs/rest.md`, sent to a running `nave up` in the order of the page: it is answered as it stands there. And
+//! every path that `docs/codes.md` names exists.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -97,4 +98,14 @@ fn every_example_of_the_page_is_answered_as_it_stands_there() {
             named.clone_into(&mut operation);
         }
     }
+}
+
+#[test]
+fn every_path_that_the_codes_name_exists() {
+    let document: Value = serde_json::from_str(include_str!("../../docs/openapi.json")).expect("JSON");
+    let quoted = include_str!("../../docs/codes.md").split('`').skip(1).step_by(2);
+    let named: Vec<&str> = quoted.filter(|text| text.starts_with('/')).collect();
+    assert!(!named.is_empty(), "codes.md quotes paths in backquotes");
+    let unknown: Vec<&&str> = named.iter().filter(|path| document["paths"].get(path).is_none()).collect();
+    assert!(unknown.is_empty(), "docs/openapi.json has no {unknown:?}");
 }
