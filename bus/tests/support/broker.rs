@@ -32,7 +32,8 @@ impl Broker {
         broker
     }
 
-    fn tool(&self, what: &str) {
+    /// Runs `tools/kafka` on it.
+    pub(crate) fn tool(&self, what: &str) {
         let tool = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tools/kafka");
         let status = Command::new(tool).arg(what).env("NAVE_KAFKA_HOME", &self.0).status();
         assert!(status.expect("tools/kafka runs").success(), "tools/kafka {what} failed");
