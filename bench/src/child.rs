@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 
 use anyhow::Context;
+use rustix::process::{Pid, Signal, kill_process};
 
 /// A process of `nave`. It is killed when this is dropped.
 pub(crate) struct Nave {
@@ -57,8 +58,7 @@ impl Nave {
 
     /// Ends it in order.
     pub(crate) fn stop(mut self) -> anyhow::Result<()> {
-        let told = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status()?;
-        anyhow::ensure!(told.success(), "it could not be told to stop: {told}");
+        kill_process(Pid::from_child(&self.child), Signal::TERM).context("SIGTERM could not be sent")?;
         let status = self.child.wait()?;
         anyhow::ensure!(status.success(), "it stopped with {status}");
         Ok(())

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bus::{Arrival, Bus, Clock, Kafka, KafkaOptions, Member, MemberSpec, Outgoing, Reader, Record, TopicSpec};
+use rustix::process::Signal;
 
 use crate::broker::{Broker, RealClock};
 
@@ -86,9 +87,9 @@ fn clients_come_back_when_the_only_broker_was_away_from_its_controller() {
     writer.append(&[Outgoing::keyed("t", "k", "before")]).expect("an append");
     until_all_have("before");
 
-    broker.signal("STOP");
+    broker.signal(Signal::STOP);
     assert!(Command::new("sleep").arg(STANDSTILL).status().expect("sleep runs").success());
-    broker.signal("CONT");
+    broker.signal(Signal::CONT);
 
     // The writer is without transactions: what it is not sure of is told, and may be tried again.
     let end = clock.mono().plus_ms(PATIENCE_MS);

@@ -12,6 +12,7 @@ use bus::{
     Arrival, Batch, Bus, BusHealth, Clock, CommitError, Kafka, KafkaOptions, Member, MemberSpec, Outgoing, Position,
     TopicSpec,
 };
+use rustix::process::Signal;
 
 use crate::broker::{Broker, RealClock};
 
@@ -51,7 +52,7 @@ fn no_thread_spins_while_the_broker_is_silent() {
     let records: Vec<Outgoing> =
         (0..20_000).map(|n| Outgoing::keyed("t", format!("{n}"), "a".repeat(100)).to(n % 2)).collect();
     writer.append(&records).expect("an append");
-    broker.signal("STOP");
+    broker.signal(Signal::STOP);
     std::thread::scope(|scope| {
         let appending = scope.spawn(|| writer.append(&records));
         // By then all that can be sent is sent.
@@ -59,7 +60,7 @@ fn no_thread_spins_while_the_broker_is_silent() {
         let before = processor_time();
         pass("2");
         let used = processor_time().saturating_sub(before);
-        broker.signal("CONT");
+        broker.signal(Signal::CONT);
         appending.join().expect("no panic").expect("an append");
         assert!(used < Duration::from_millis(500), "{used:?} of processor time in 2 s of waiting");
     });
@@ -134,11 +135,11 @@ fn a_commit_without_an_answer_is_given_up_soon_and_its_member_stays() {
     bus.writer("w").expect("a writer").append(&vec![Outgoing::keyed("t", "k", "v"); 3]).expect("an append");
     let mut owner = Owner::join(&bus);
     owner.commit(&batch(1));
-    broker.signal("STOP");
+    broker.signal(Signal::STOP);
     let before = owner.clock.mono();
     let outcome = owner.member.commit(&batch(2));
     let took = owner.clock.mono().since(before);
-    broker.signal("CONT");
+    broker.signal(Signal::CONT);
     assert!(outcome.is_err(), "nobody can have answered");
     assert!(took < Duration::from_secs(4), "given up after {took:?}");
     owner.commit(&batch(2));
@@ -165,7 +166,7 @@ fn an_append_without_an_answer_is_said_counted_and_tried_again() {
     let record = [Outgoing::keyed("t", "k", "v")];
     writer.append(&record).expect("an append");
     assert_eq!(bus.health(), BusHealth::default());
-    broker.signal("STOP");
+    broker.signal(Signal::STOP);
     let (clock, until) = (bus.clock(), |what: &str, is_so: &dyn Fn(BusHealth) -> bool| {
         let end = bus.clock().mono().plus_ms(PATIENCE_MS);
         while !is_so(bus.health()) {
@@ -183,7 +184,7 @@ fn an_append_without_an_answer_is_said_counted_and_tried_again() {
         });
         until("said", &|health| health.waiting.iter().any(|line| line.contains("writer `w`")));
         until("counted", &|health| health.appends_retried == 1);
-        broker.signal("CONT");
+        broker.signal(Signal::CONT);
         appending.join().expect("no panic");
     });
     assert!(bus.health().waiting.is_empty());

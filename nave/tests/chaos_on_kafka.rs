@@ -23,6 +23,7 @@ use bus::{Clock, MonoTime};
 use nave::clock::SystemClock;
 use process::clients::{self, Answers, Over, Part};
 use process::site::Site;
+use rustix::process::{Pid, Signal, kill_process};
 
 const LENGTH: u32 = 3;
 const CLIENTS: usize = 4;
@@ -107,7 +108,7 @@ impl Drop for Brokers {
     fn drop(&mut self) {
         for broker in 1..=self.count {
             // It may stand still.
-            self.signal("CONT", broker);
+            self.signal(Signal::CONT, broker);
         }
         self.tool(&["stop"]);
     }
@@ -130,9 +131,11 @@ impl Brokers {
         std::fs::read_to_string(self.home.join("address")).unwrap().trim().to_owned()
     }
 
-    fn signal(&self, name: &str, broker: usize) -> bool {
+    /// Returns false if the broker has no process.
+    fn signal(&self, signal: Signal, broker: usize) -> bool {
         let pid = std::fs::read_to_string(self.home.join(broker.to_string()).join("pid")).unwrap_or_default();
-        Command::new("kill").args([&format!("-{name}"), pid.trim()]).status().unwrap().success()
+        let pid = pid.trim().parse().ok().and_then(Pid::from_raw);
+        pid.is_some_and(|pid| kill_process(pid, signal).is_ok())
     }
 }
 
@@ -179,16 +182,16 @@ impl Cluster {
             Fault::Kill(part) => self.parts[part].replace(|| self.site.run(PARTS[part].1)),
             Fault::Stop(part) => {
                 let up = self.parts[part].now();
-                up.signal("STOP");
+                up.signal(Signal::STOP);
                 lasts(MOMENT);
-                up.signal("CONT");
+                up.signal(Signal::CONT);
             }
             Fault::Zombie(part) => {
                 let up = self.parts[part].now();
-                up.signal("STOP");
+                up.signal(Signal::STOP);
                 // Its lanes answer: they are another's.
                 probe();
-                up.signal("CONT");
+                up.signal(Signal::CONT);
                 since = self.clock.mono();
             }
             Fault::KillBroker(broker) => {
@@ -202,9 +205,9 @@ impl Cluster {
                 since = self.clock.mono();
             }
             Fault::StopBroker(broker) => {
-                assert!(self.brokers.signal("STOP", broker));
+                assert!(self.brokers.signal(Signal::STOP, broker));
                 lasts(LONGER_THAN_A_SESSION);
-                assert!(self.brokers.signal("CONT", broker));
+                assert!(self.brokers.signal(Signal::CONT, broker));
                 since = self.clock.mono();
             }
         }

@@ -4,6 +4,7 @@
 mod process;
 
 use process::Up;
+use rustix::process::Signal;
 use serde_json::json;
 
 /// A worker that waits four seconds for a reply, so that a request with a silent switch stays unanswered for that long.
@@ -28,7 +29,7 @@ fn until_said(up: &Up, text: &str) {
 
 #[test]
 fn a_process_that_drains_is_not_ready_refuses_requests_and_answers_those_it_took() {
-    for signal in ["TERM", "HUP"] {
+    for signal in [Signal::TERM, Signal::HUP] {
         let any = "127.0.0.1:0";
         let up = Up::start(&[&["up", "--rest", any, "--admin", any][..], &PATIENT].concat());
         let fault = json!({"when": {"command": "install", "switch": "of:01"}, "kind": "silence", "times": 1});
@@ -50,7 +51,7 @@ fn a_process_that_drains_is_not_ready_refuses_requests_and_answers_those_it_took
             assert_eq!(status, 201, "{told}");
         });
         let said = up.ended();
-        assert!(said.contains("stopped; nothing was left undone"), "{signal}: {said}");
+        assert!(said.contains("stopped; nothing was left undone"), "{signal:?}: {said}");
         assert_eq!(up.try_post("/flow", &json!({}), &[]), None, "its port is closed");
     }
 }

@@ -82,7 +82,7 @@ const ALLOWED: [(&str, &[&str], &[&str]); 12] = [
     (
         "bench",
         &["bus", "coordinator", "floodlight-sim", "nave", "topology", "wire"],
-        &["anyhow", "clap", "mimalloc", "serde_json", "tokio"],
+        &["anyhow", "clap", "mimalloc", "rustix", "serde_json", "tokio"],
     ),
 ];
 

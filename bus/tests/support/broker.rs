@@ -5,6 +5,7 @@ use std::process::Command;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use bus::{Clock, MonoTime};
+use rustix::process::{Pid, Signal, kill_process};
 use wire::WallTime;
 
 /// The clocks of this process.
@@ -44,17 +45,17 @@ impl Broker {
         std::fs::read_to_string(self.0.join("address")).expect("an address").trim().to_owned()
     }
 
-    /// Sends its process a signal: `STOP` and `CONT` make it stand still and go on.
-    pub(crate) fn signal(&self, name: &str) {
+    /// Sends its process a signal: `STOP` suspends it, `CONT` resumes it.
+    pub(crate) fn signal(&self, signal: Signal) {
         let pid = std::fs::read_to_string(self.0.join("1/pid")).expect("a pid");
-        let status = Command::new("kill").args([&format!("-{name}"), pid.trim()]).status();
-        assert!(status.expect("kill runs").success());
+        let pid = pid.trim().parse().ok().and_then(Pid::from_raw).expect("a pid is a positive number");
+        kill_process(pid, signal).expect("the broker runs");
     }
 }
 
 impl Drop for Broker {
     fn drop(&mut self) {
-        self.signal("CONT");
+        self.signal(Signal::CONT);
         self.tool("stop");
     }
 }

@@ -10,6 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::NamedTempFile;
 
@@ -174,10 +175,9 @@ impl Up {
         child.wait().expect("it ends");
     }
 
-    /// A signal, by its name for `kill`.
-    pub(crate) fn signal(&self, name: &str) {
-        let sent = Command::new("kill").args([&format!("-{name}"), &self.pid.to_string()]).status();
-        assert!(sent.expect("kill is there").success());
+    /// Sends the process a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child()), signal).expect("it has not been waited for");
     }
 
     pub(crate) fn post_text(&self, path: &str, body: &str) -> (u16, Value) {
@@ -203,12 +203,12 @@ impl Up {
 
     /// Ctrl-C, and a second one when it has said that it stops: its exit code, and what it said.
     pub(crate) fn interrupt_twice(self) -> (Option<i32>, String) {
-        self.signal("INT");
+        self.signal(Signal::INT);
         while !self.said().contains("stopping") {
             assert!(self.child().try_wait().expect("it is ours").is_none(), "it ended: {}", self.said());
             std::thread::yield_now();
         }
-        self.signal("INT");
+        self.signal(Signal::INT);
         let code = self.child().wait().expect("it ends").code();
         (code, self.said())
     }
@@ -220,7 +220,7 @@ impl Up {
 
     /// Ctrl-C; what it said on stderr until its end.
     pub(crate) fn interrupt(&self) -> String {
-        self.signal("INT");
+        self.signal(Signal::INT);
         self.ended()
     }
 
