@@ -18,6 +18,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use wire::flow::{MAX_LENGTH, MAX_NAME, is_name};
 use wire::speaker::SwitchId;
 use wire::{CallId, Problem};
 
@@ -44,7 +45,7 @@ pub struct Fault {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Match {
-    /// The switch.
+    /// The switch: `of:` and the number of a rule in two digits or more, like `of:03`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub switch: Option<SwitchId>,
     /// The number of the rule in its flow.
@@ -233,6 +234,31 @@ pub struct Struck<'a> {
 }
 
 impl Match {
+    /// Refuses what no command can match.
+    fn check(&self) -> Result<(), Problem> {
+        if let Some(switch) = &self.switch
+            && !is_switch(switch)
+        {
+            let allowed = format!(
+                "`of:` and the number of a rule, from 1 to {MAX_LENGTH}, in two digits or more: of:01, of:10, of:100"
+            );
+            return Err(Problem::field("switch", &shown(&switch.0), &allowed));
+        }
+        if let Some(flow) = self.flow.as_deref().filter(|flow| !is_name(flow)) {
+            let allowed = format!("a text of 1 to {MAX_NAME} characters of A-Z a-z 0-9 . _ : -");
+            return Err(Problem::field("flow", &shown(flow), &allowed));
+        }
+        if let Some(rule) = self.rule.filter(|rule| !(1..=MAX_LENGTH).contains(rule)) {
+            return Err(Problem::field("rule", &rule.to_string(), &format!("a whole number from 1 to {MAX_LENGTH}")));
+        }
+        for (field, value) in [("attempt", self.attempt), ("step", self.step)] {
+            if value == Some(0) {
+                return Err(Problem::field(field, "0", "a whole number from 1"));
+            }
+        }
+        Ok(())
+    }
+
     /// True where everything that is given is so, chance apart.
     pub fn matches(&self, command: &Struck<'_>) -> bool {
         self.switch.as_ref().is_none_or(|switch| switch == command.switch)
@@ -242,6 +268,17 @@ impl Match {
             && self.flow.as_deref().is_none_or(|flow| Some(flow) == command.flow)
             && self.step.is_none_or(|step| step == command.call.step)
     }
+}
+
+/// True for a switch that commands go to: rule *i* of a flow stands on `of:`*i*.
+fn is_switch(switch: &SwitchId) -> bool {
+    let number = switch.0.strip_prefix("of:").and_then(|digits| digits.parse().ok());
+    number.is_some_and(|number| (1..=MAX_LENGTH).contains(&number) && SwitchId::numbered(number) == *switch)
+}
+
+/// A value in a refusal: at most 80 characters of it.
+fn shown(value: &str) -> String {
+    format!("`{}`", value.chars().take(80).collect::<String>())
 }
 
 impl Fault {
@@ -256,6 +293,7 @@ impl Fault {
         if self.times == Some(0) {
             return Err(Problem::field("times", "0", "a whole number from 1, or nothing for ever"));
         }
+        self.when.check()?;
         match &self.kind {
             FaultKind::Reorder { hold } => from_one("hold", *hold),
             FaultKind::Crash { after, .. } => from_one("after", *after),
@@ -365,11 +403,30 @@ mod tests {
             (r#"{"kind":{"crash":{"after":0}}}"#, "after"),
             (r#"{"kind":{"oversized":{"bytes":2097153}}}"#, "bytes"),
             (r#"{"kind":"lie","when":{"command":"read"}}"#, "command"),
+            (r#"{"kind":"mute","when":{"switch":"x"}}"#, "switch"),
+            (r#"{"kind":"mute","when":{"switch":""}}"#, "switch"),
+            (r#"{"kind":"mute","when":{"switch":"of:1"}}"#, "switch"),
+            (r#"{"kind":"mute","when":{"switch":"of:00"}}"#, "switch"),
+            (r#"{"kind":"mute","when":{"switch":"of:001"}}"#, "switch"),
+            (r#"{"kind":"mute","when":{"switch":"of:+1"}}"#, "switch"),
+            (r#"{"kind":"mute","when":{"switch":"of:1001"}}"#, "switch"),
+            (r#"{"kind":"mute","when":{"rule":0}}"#, "rule"),
+            (r#"{"kind":"mute","when":{"rule":1001}}"#, "rule"),
+            (r#"{"kind":"mute","when":{"attempt":0}}"#, "attempt"),
+            (r#"{"kind":"mute","when":{"step":0}}"#, "step"),
+            (r#"{"kind":"mute","when":{"flow":""}}"#, "flow"),
+            (r#"{"kind":"mute","when":{"flow":"a b"}}"#, "flow"),
         ] {
             let problem = serde_json::from_str::<Fault>(text).unwrap().check().unwrap_err();
             assert_eq!(problem.field.as_deref(), Some(field), "{text}");
+            assert!(problem.detail.contains("allowed is"), "{problem}");
         }
-        for text in [r#"{"kind":{"crash":{}}}"#, r#"{"kind":"lie","when":{"command":"remove"}}"#] {
+        for text in [
+            r#"{"kind":{"crash":{}}}"#,
+            r#"{"kind":"lie","when":{"command":"remove"}}"#,
+            r#"{"kind":"mute","when":{"switch":"of:01"}}"#,
+            r#"{"kind":"mute","when":{"switch":"of:1000","rule":1000}}"#,
+        ] {
             assert_eq!(serde_json::from_str::<Fault>(text).unwrap().check(), Ok(()), "{text}");
         }
     }

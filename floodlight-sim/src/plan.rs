@@ -181,6 +181,10 @@ mod tests {
                 "[[faults]]\nkind = \"mute\"\n\n[[faults]]\nkind = \"mute\"\ntimes = 0",
                 "line 4: `times` is 0; allowed is a whole number from 1, or nothing for ever",
             ),
+            (
+                "[[faults]]\nkind = \"mute\"\nwhen = { switch = \"x\" }",
+                "line 1: `switch` is `x`; allowed is `of:` and the number of a rule, from 1 to 1000, in two digits or more: of:01, of:10, of:100",
+            ),
         ] {
             assert_eq!(FaultPlan::from_toml(text).unwrap_err().to_string(), error);
         }
