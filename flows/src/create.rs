@@ -4,6 +4,7 @@
 //! |---|---|---|---|
 //! | - | requested | installing | take cookie and meters, or those the flow has; install every rule |
 //! | - | requested | ended | refuse: a pool is empty, or the flow stands: with another length, or though it must not |
+//! | - | requested | clearing | refuse: something is left of a flow with another length; remove it |
 //! | installing | replied | installing | a rule that stood before is not to be removed |
 //! | installing | all replied | validating | read every rule back |
 //! | installing | all replied | installing | drill `IN_HUB`: the step is lost, and only the deadline is left |
@@ -18,20 +19,29 @@
 //! | validating | cancelled | removing | the same |
 //! | removing | undone | checking removal | read every removed rule: it must be gone |
 //! | removing | undone | ended | nothing was ever sent, or may have been: release cookie and meters; answer |
-//! | removing | undo stuck | degraded | answer with what is left; try again later |
+//! | removing | undo stuck | checking removal | read every rule: those that are gone are not left |
 //! | removing | superseded | removing | a newer request waits for the end of this try |
-//! | checking removal | replied | checking removal | a rule that still stands is left |
+//! | clearing | replied | clearing | count |
+//! | clearing | all replied | checking removal | read every removed rule: it must be gone |
+//! | clearing | failed | checking removal | read every rule: those that are gone are not left |
+//! | clearing | timed out | checking removal | the same |
+//! | clearing | superseded | clearing | a newer request waits for the end of this try |
+//! | checking removal | replied | checking removal | a rule that is gone is not left |
 //! | checking removal | all replied | ended | release cookie and meters; answer |
 //! | checking removal | all replied | degraded | a rule still stands: answer with what is left; try again later |
 //! | checking removal | failed | degraded | the same |
 //! | checking removal | timed out | degraded | the same |
 //! | checking removal | superseded | checking removal | a newer request waits for the end of this try |
 //! | degraded | timed out | removing | remove what is left |
+//! | degraded | timed out | clearing | remove what is left of the flow before |
 //! | degraded | timed out | ended | a newer request takes over what is left |
 //! | degraded | superseded | degraded | a newer request waits until no late removal can strike it |
 //!
 //! A removal that is carried out late must not take away what a newer request has installed. So a try is never cut short,
 //! and after one that failed nothing new is begun before every message of it is past its `ce_expirytime`.
+//!
+//! A degraded flow ends early for a newer request, which takes over what is left. One that is refused, since it wants another
+//! length, takes it over all the same: nobody else would remove it.
 
 use std::collections::BTreeSet;
 
@@ -49,7 +59,7 @@ use wire::{Code, OperationId, Problem};
 use crate::registry::{Flow, Registry, Resources};
 use crate::request::{CreateRequest, key_is_flow};
 use crate::settings::FlowSettings;
-use crate::steps::{at_once, call_speaker, json, keep, read_back, release, reply, to_value};
+use crate::steps::{at_once, call_speaker, json, keep, read_back, release, reply, take_away, to_value};
 use crate::topology::SPEAKER;
 
 /// The states of a flow that is created.
@@ -63,6 +73,8 @@ pub enum CreateState {
     Validating,
     /// Rules are taken away.
     Removing,
+    /// Rules of a flow before it, which had another length, are taken away.
+    Clearing,
     /// Rules are read, and must be gone.
     CheckingRemoval,
     /// Something is left, and is tried again.
@@ -71,10 +83,10 @@ pub enum CreateState {
     Ended,
 }
 
-use CreateState::{CheckingRemoval, Degraded, Ended, Installing, New, Removing, Validating};
+use CreateState::{CheckingRemoval, Clearing, Degraded, Ended, Installing, New, Removing, Validating};
 
 impl State for CreateState {
-    const ALL: &'static [Self] = &[New, Installing, Validating, Removing, CheckingRemoval, Degraded, Ended];
+    const ALL: &'static [Self] = &[New, Installing, Validating, Removing, Clearing, CheckingRemoval, Degraded, Ended];
 
     fn name(self) -> &'static str {
         match self {
@@ -82,6 +94,7 @@ impl State for CreateState {
             Installing => "installing",
             Validating => "validating",
             Removing => "removing",
+            Clearing => "clearing",
             CheckingRemoval => "checking removal",
             Degraded => "degraded",
             Ended => "ended",
@@ -98,11 +111,12 @@ pub struct CreateFlow {
     resources: Resources,
     /// The flow stood before: whatever happens, it stands after.
     existed: bool,
-    /// Rules that this operation installed, or may have, or that are left of one before it, and that were not seen to be
-    /// gone.
+    /// Rules that may stand: this operation installed them, or may have, or they are left of one before it. Once the removal
+    /// failed they are answered, shown, and removed by the next try.
     suspects: BTreeSet<u32>,
-    /// Those of them that could not be removed at the last try, or that still stood after it.
-    left: BTreeSet<u32>,
+    /// Those of them whose removal failed in this try. Even one that is read to be gone stays a suspect: its removal may be on
+    /// its way, and must not take away what a newer request installs.
+    unremoved: BTreeSet<u32>,
     /// Those of them that are left of an operation before it.
     inherited: BTreeSet<u32>,
     /// Rules that were not as they should be when they were read.
@@ -164,7 +178,7 @@ impl Workflow for CreateFlow {
             resources: Resources { cookie: 0, meters: Vec::new() },
             existed: false,
             suspects: BTreeSet::new(),
-            left: BTreeSet::new(),
+            unremoved: BTreeSet::new(),
             inherited: BTreeSet::new(),
             wrong: Vec::new(),
             failure: None,
@@ -178,11 +192,7 @@ impl Workflow for CreateFlow {
         Ok(match (state, event) {
             (New, Event::Requested) => match self.take_resources(fx.lane) {
                 Ok(()) => self.install(fx),
-                Err(problem) => {
-                    fx.answer(Answer::Refused(problem));
-                    fx.end();
-                    Ended
-                }
+                Err(problem) => self.refuse(problem, fx),
             },
 
             (Installing, Event::Replied { tag, body }) => {
@@ -233,20 +243,36 @@ impl Workflow for CreateFlow {
 
             (Removing, Event::Undone { never_sent }) => {
                 self.suspects.retain(|number| !never_sent.contains(number));
+                self.unremoved.clear();
                 if self.suspects.is_empty() { self.removed(fx) } else { self.check_removal(fx) }
             }
-            (Removing, Event::UndoStuck { left }) => self.degrade(left.iter().copied().collect(), fx),
+            (Removing, Event::UndoStuck { left }) => {
+                self.unremoved = left.iter().copied().collect();
+                self.suspects.extend(left);
+                self.check_removal(fx)
+            }
+            (Clearing, Event::Replied { tag, .. }) => {
+                self.unremoved.remove(tag);
+                Clearing
+            }
+            (Clearing, Event::AllReplied) => {
+                self.unremoved.clear();
+                self.check_removal(fx)
+            }
+            (Clearing, Event::Failed(failure)) => {
+                self.unremoved = BTreeSet::from([failure.tag]);
+                self.check_removal(fx)
+            }
+            (Clearing, Event::TimedOut) => self.check_removal(fx),
             (CheckingRemoval, Event::Replied { tag, body }) => {
-                if matches!(reply(body), Some(Reply::Found { rule: None })) {
+                if matches!(reply(body), Some(Reply::Found { rule: None })) && !self.unremoved.contains(tag) {
                     self.suspects.remove(tag);
                 }
                 CheckingRemoval
             }
             (CheckingRemoval, Event::AllReplied) if self.suspects.is_empty() => self.removed(fx),
-            (CheckingRemoval, Event::AllReplied | Event::Failed(_) | Event::TimedOut) => {
-                self.degrade(self.suspects.clone(), fx)
-            }
-            (Removing | CheckingRemoval, Event::Superseded) => {
+            (CheckingRemoval, Event::AllReplied | Event::Failed(_) | Event::TimedOut) => self.degrade(fx),
+            (Removing | Clearing | CheckingRemoval, Event::Superseded) => {
                 self.superseded = true;
                 fx.note("a newer request takes over after this try");
                 state
@@ -261,12 +287,16 @@ impl Workflow for CreateFlow {
                 Ended
             }
 
+            // It was refused: what is left is not its own, and it has nothing to undo.
+            (Degraded, Event::TimedOut) if self.failure.is_none() => self.clear(fx),
             (Degraded, Event::TimedOut) => {
                 fx.undo(REMOVE, fx.lane.settings.step_ms);
                 Removing
             }
 
-            (New | Installing | Validating | Removing | CheckingRemoval | Degraded | Ended, _) => return Err(Illegal),
+            (New | Installing | Validating | Removing | Clearing | CheckingRemoval | Degraded | Ended, _) => {
+                return Err(Illegal);
+            }
         })
     }
 
@@ -307,6 +337,28 @@ impl CreateFlow {
             self.suspects = (1..=length).collect();
         }
         Ok(())
+    }
+
+    /// Refuses the request. Where something is left of the flow, this operation took over from the one that left it: it
+    /// removes that.
+    fn refuse(&mut self, problem: Problem, fx: &mut Fx<'_, Self>) -> CreateState {
+        fx.answer(Answer::Refused(problem));
+        let Some(flow) = fx.lane.flow(&self.request.flowid).filter(|flow| !flow.left.is_empty()) else {
+            fx.end();
+            return Ended;
+        };
+        self.resources = flow.resources.clone();
+        self.suspects.clone_from(&flow.left);
+        self.answered = true;
+        fx.yields();
+        self.clear(fx)
+    }
+
+    fn clear(&mut self, fx: &mut Fx<'_, Self>) -> CreateState {
+        self.unremoved.clone_from(&self.suspects);
+        let step = take_away(REMOVE, self.resources.cookie, self.suspects.iter().copied(), fx);
+        fx.step(step);
+        Clearing
     }
 
     fn install(&mut self, fx: &mut Fx<'_, Self>) -> CreateState {
@@ -373,13 +425,12 @@ impl CreateFlow {
     }
 
     /// Something is left, or may be: it is answered, listed, and tried again for as long as it takes.
-    fn degrade(&mut self, left: BTreeSet<u32>, fx: &mut Fx<'_, Self>) -> CreateState {
-        self.left = left;
-        self.keep_left(fx);
+    fn degrade(&mut self, fx: &mut Fx<'_, Self>) -> CreateState {
+        keep(&self.operation, &self.request.flowid, &self.resources, self.suspects.clone(), fx);
         if self.superseded {
             return Self::let_expire(fx);
         }
-        self.left.iter().for_each(|number| fx.undo_again(*number));
+        self.suspects.iter().for_each(|number| fx.undo_again(*number));
         if !self.answered {
             self.answered = true;
             fx.answer(Answer::Failed(self.answer(true)));
@@ -395,10 +446,6 @@ impl CreateFlow {
     fn let_expire(fx: &mut Fx<'_, Self>) -> CreateState {
         fx.wait("late removals to expire, for a newer request", fx.lane.settings.call_ms);
         Degraded
-    }
-
-    fn keep_left(&self, fx: &mut Fx<'_, Self>) {
-        keep(&self.operation, &self.request.flowid, &self.resources, self.suspects.clone(), fx);
     }
 
     fn up(&self) -> Value {
@@ -422,7 +469,7 @@ impl CreateFlow {
             detail: failure.detail.clone(),
             degraded,
             left: self
-                .left
+                .suspects
                 .iter()
                 .filter(|_| degraded)
                 .map(|number| self.resources.rule(&self.request.flowid, *number))

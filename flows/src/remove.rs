@@ -2,12 +2,12 @@
 //!
 //! | state | event | next | effects |
 //! |---|---|---|---|
-//! | - | requested | removing | remove every rule |
+//! | - | requested | removing | remove every rule; of a degraded flow what is left |
 //! | - | requested | ended | refuse: there is no such flow |
 //! | removing | replied | removing | count |
 //! | removing | all replied | checking | read every rule: it must be gone |
-//! | removing | failed | degraded | answer with what is left; try again later |
-//! | removing | timed out | degraded | the same |
+//! | removing | failed | checking | read every rule: those that are gone are not left |
+//! | removing | timed out | checking | the same |
 //! | removing | superseded | removing | a newer request waits for the end of this try |
 //! | checking | replied | checking | a rule that is gone is not left |
 //! | checking | all replied | ended | release cookie and meters; answer |
@@ -21,6 +21,9 @@
 //!
 //! There is no way back: a removal that has begun cannot be cancelled. As for [`crate::create`], nothing new begins before
 //! every message of a try that failed is past its time.
+//!
+//! A rule is left until it was removed, and read to be gone: a switch may confirm what it has not done. So also a removal that
+//! failed is followed by a look at every rule. The answer, the view of the flow and the next try have the same rules left.
 
 use std::collections::BTreeSet;
 
@@ -32,13 +35,13 @@ use topology::{LaneInfo, Settings};
 use wire::answer::Answer;
 use wire::call::CallOutcome;
 use wire::flow::{FlowFailed, FlowGone, Origin};
-use wire::speaker::{Action, Command, Reply, SwitchId};
+use wire::speaker::Reply;
 use wire::{Code, OperationId, Problem};
 
 use crate::registry::{Flow, Registry, Resources};
 use crate::request::{RemoveRequest, key_is_flow};
 use crate::settings::FlowSettings;
-use crate::steps::{at_once, call_speaker, keep, read_back, release, reply, to_value};
+use crate::steps::{keep, read_back, release, reply, take_away, to_value};
 use crate::topology::SPEAKER;
 
 /// The states of a flow that is removed.
@@ -79,8 +82,11 @@ pub struct RemoveFlow {
     flowid: String,
     /// Empty before its turn.
     resources: Resources,
-    /// Rules that were not seen to be gone.
+    /// Rules that may stand: answered, shown, and removed by the next try.
     left: BTreeSet<u32>,
+    /// Those of them whose removal failed in this try. Even one that is read to be gone stays left: its removal may be on
+    /// its way, and must not take away what a newer request installs.
+    unremoved: BTreeSet<u32>,
     removed: u32,
     /// Why the first try failed.
     failure: Option<Failure>,
@@ -129,6 +135,7 @@ impl Workflow for RemoveFlow {
             flowid: request.flowid,
             resources: Resources { cookie: 0, meters: Vec::new() },
             left: BTreeSet::new(),
+            unremoved: BTreeSet::new(),
             removed: 0,
             failure: None,
             answered: false,
@@ -147,37 +154,54 @@ impl Workflow for RemoveFlow {
                     return Ok(Ended);
                 };
                 self.resources = flow.resources.clone();
-                self.left = (1..=self.resources.length()).collect();
+                self.left =
+                    if flow.left.is_empty() { (1..=self.resources.length()).collect() } else { flow.left.clone() };
                 self.remove(fx)
             }
 
-            (Removing, Event::Replied { body, .. }) => {
+            (Removing, Event::Replied { tag, body }) => {
+                self.unremoved.remove(tag);
                 if matches!(reply(body), Some(Reply::Removed { existed: true })) {
                     self.removed += 1;
                 }
                 Removing
             }
             (Removing, Event::AllReplied) => {
-                let step = read_back(CHECK, self.resources.cookie, self.left.iter().copied(), fx);
-                fx.step(step);
-                Checking
+                self.unremoved.clear();
+                self.check(fx)
             }
-            (Removing, Event::Failed(failure)) => self.degrade(REMOVE, call_failure(failure), fx),
-            (Removing, Event::TimedOut) => self.degrade(REMOVE, step_timeout(), fx),
+            (Removing, Event::Failed(failure)) => {
+                self.unremoved = BTreeSet::from([failure.tag]);
+                self.failed(REMOVE, call_failure(failure), fx);
+                self.check(fx)
+            }
+            (Removing, Event::TimedOut) => {
+                self.failed(REMOVE, step_timeout(), fx);
+                self.check(fx)
+            }
 
             (Checking, Event::Replied { tag, body }) => {
-                if matches!(reply(body), Some(Reply::Found { rule: None })) {
+                if matches!(reply(body), Some(Reply::Found { rule: None })) && !self.unremoved.contains(tag) {
                     self.left.remove(tag);
                 }
                 Checking
             }
             (Checking, Event::AllReplied) if self.left.is_empty() => self.gone(fx),
             (Checking, Event::AllReplied) => {
-                let still = format!("{} rules still stand after their removal", self.left.len());
-                self.degrade(CHECK, (Origin::Switch, still), fx)
+                if self.unremoved.is_empty() {
+                    let still = format!("{} rules still stand after their removal", self.left.len());
+                    self.failed(CHECK, (Origin::Switch, still), fx);
+                }
+                self.degrade(fx)
             }
-            (Checking, Event::Failed(failure)) => self.degrade(CHECK, call_failure(failure), fx),
-            (Checking, Event::TimedOut) => self.degrade(CHECK, step_timeout(), fx),
+            (Checking, Event::Failed(failure)) => {
+                self.failed(CHECK, call_failure(failure), fx);
+                self.degrade(fx)
+            }
+            (Checking, Event::TimedOut) => {
+                self.failed(CHECK, step_timeout(), fx);
+                self.degrade(fx)
+            }
 
             (Removing | Checking, Event::Superseded) => {
                 self.superseded = true;
@@ -208,16 +232,23 @@ impl Workflow for RemoveFlow {
 }
 
 impl RemoveFlow {
-    fn remove(&self, fx: &mut Fx<'_, Self>) -> RemoveState {
-        let call = |number: &u32| {
-            let switch = SwitchId::numbered(*number);
-            let what = format!("remove rule {number} on {switch}");
-            let remove = Command { action: Action::Remove { switch, cookie: self.resources.cookie }, error: None };
-            call_speaker(*number, what, &remove, fx.lane.settings.call_ms)
-        };
-        let calls = self.left.iter().map(call).collect();
-        fx.step(at_once(REMOVE, calls, fx));
+    fn remove(&mut self, fx: &mut Fx<'_, Self>) -> RemoveState {
+        self.unremoved.clone_from(&self.left);
+        let step = take_away(REMOVE, self.resources.cookie, self.left.iter().copied(), fx);
+        fx.step(step);
         Removing
+    }
+
+    fn check(&self, fx: &mut Fx<'_, Self>) -> RemoveState {
+        let step = read_back(CHECK, self.resources.cookie, self.left.iter().copied(), fx);
+        fx.step(step);
+        Checking
+    }
+
+    /// A try failed at this step. The answer gives the first reason.
+    fn failed(&mut self, step: &'static str, (origin, detail): (Origin, String), fx: &mut Fx<'_, Self>) {
+        fx.note(format!("failed at {step}: {detail}"));
+        self.failure.get_or_insert(Failure { origin, step, detail });
     }
 
     /// Nothing of it stands any more.
@@ -238,20 +269,13 @@ impl RemoveFlow {
     }
 
     /// Something is left, or may be: it is answered, listed, and tried again for as long as it takes.
-    fn degrade(
-        &mut self,
-        step: &'static str,
-        (origin, detail): (Origin, String),
-        fx: &mut Fx<'_, Self>,
-    ) -> RemoveState {
-        fx.note(format!("failed at {step}: {detail}"));
+    fn degrade(&mut self, fx: &mut Fx<'_, Self>) -> RemoveState {
         keep(&self.operation, &self.flowid, &self.resources, self.left.clone(), fx);
         if self.superseded {
             return Self::let_expire(fx);
         }
         if !self.answered {
             self.answered = true;
-            self.failure = Some(Failure { origin, step, detail });
             fx.answer(Answer::Failed(self.answer()));
             fx.yields();
         }

@@ -50,6 +50,22 @@ pub(crate) fn read_back<W: Workflow<Lane = Registry>>(
     at_once(name, numbers.map(call).collect(), fx)
 }
 
+/// A step that removes the rules with these numbers.
+pub(crate) fn take_away<W: Workflow<Lane = Registry>>(
+    name: &'static str,
+    cookie: u64,
+    numbers: impl Iterator<Item = u32>,
+    fx: &Fx<'_, W>,
+) -> StepSpec {
+    let call = |number: u32| {
+        let switch = SwitchId::numbered(number);
+        let what = format!("remove rule {number} on {switch}");
+        let remove = Command { action: Action::Remove { switch, cookie }, error: None };
+        call_speaker(number, what, &remove, fx.lane.settings.call_ms)
+    };
+    at_once(name, numbers.map(call).collect(), fx)
+}
+
 /// A flow stands, or something of it is left: it is kept, and shown.
 pub(crate) fn keep<W: Workflow<Lane = Registry>>(
     operation: &OperationId,

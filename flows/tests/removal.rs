@@ -45,7 +45,7 @@ fn ways() -> Vec<Vec<Event>> {
         vec![],
         vec![Requested],
         vec![Requested, AllReplied],
-        vec![Requested, TimedOut],
+        vec![Requested, TimedOut, AllReplied],
         vec![Requested, AllReplied, gone(), AllReplied],
     ]
 }
@@ -80,10 +80,21 @@ fn every_row_of_the_table_happens_and_nothing_else_does() {
     use Event::{AllReplied, Requested, Superseded, TimedOut};
     let scenarios = [
         happens(&[Requested, removed(), AllReplied, gone(), AllReplied]),
-        happens(&[Requested, AllReplied, AllReplied, TimedOut, failed(), TimedOut]),
+        happens(&[Requested, AllReplied, AllReplied, TimedOut, failed(), AllReplied, TimedOut]),
         happens(&[Requested, AllReplied, failed(), Superseded, TimedOut]),
         happens(&[Requested, AllReplied, TimedOut]),
-        happens(&[Requested, TimedOut, TimedOut, Superseded, AllReplied, Superseded, failed(), TimedOut]),
+        happens(&[
+            Requested,
+            TimedOut,
+            gone(),
+            AllReplied,
+            TimedOut,
+            Superseded,
+            AllReplied,
+            Superseded,
+            failed(),
+            TimedOut,
+        ]),
         walk::<RemoveFlow>(&mut Registry::default(), "test-01", &json!({"flowid": "test-01"}), &[Requested]),
     ];
     let seen: BTreeSet<(String, String, String)> = scenarios

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use flows::registry::Registry;
+use flows::registry::{Flow, Registry};
 use flows::{CreateFlow, CreateState};
 use hub::check::{Row, diagram, differences, table, walk};
 use hub::{CallFailure, Event, State as _};
@@ -65,9 +65,17 @@ fn ways() -> Vec<Vec<Event>> {
         vec![Requested, AllReplied],
         vec![Requested, TimedOut],
         vec![Requested, TimedOut, undone()],
-        vec![Requested, TimedOut, stuck()],
+        vec![Requested, TimedOut, stuck(), AllReplied],
         vec![Requested, AllReplied, AllReplied],
     ]
+}
+
+/// What happens to a flow of length 1, where one rule is left of a flow of length 2.
+fn refused_over_what_is_left(events: &[Event]) -> Vec<(String, String, Option<String>)> {
+    let mut lane = Registry::default();
+    let resources = lane.allocate("test-01", 2).expect("there are cookies and meters");
+    lane.keep("test-01", Flow { resources, left: BTreeSet::from([1]) });
+    walk::<CreateFlow>(&mut lane, "test-01", &json!({"flowid": "test-01", "length": 1}), events)
 }
 
 #[test]
@@ -87,6 +95,14 @@ fn a_pair_of_state_and_event_is_handled_where_the_table_has_a_row_and_nowhere_el
             reached.insert(state);
         }
     }
+    for event in &events {
+        let walked = refused_over_what_is_left(&[Event::Requested, event.clone()]);
+        let (state, event, next) = walked.last().expect("at least one event").clone();
+        if next.is_some() {
+            handled.insert((state.clone(), event));
+        }
+        reached.insert(state);
+    }
     let states: BTreeSet<String> = CreateState::ALL.iter().map(|state| state.name().to_owned()).collect();
     assert_eq!(reached, states, "there is a way to every state");
     assert_eq!(differences(&rows(), &handled, &BTreeSet::new()), [""; 0]);
@@ -95,7 +111,7 @@ fn a_pair_of_state_and_event_is_handled_where_the_table_has_a_row_and_nowhere_el
 #[test]
 fn every_row_of_the_table_happens_and_nothing_else_does() {
     use Event::{AllReplied, Requested, Superseded, TimedOut};
-    let degraded = [Requested, TimedOut, stuck()];
+    let degraded = [Requested, TimedOut, stuck(), AllReplied];
     let again = |events: &[Event]| happens(None, &[&degraded[..], &[TimedOut], events].concat());
     let scenarios = [
         happens(
@@ -115,9 +131,12 @@ fn every_row_of_the_table_happens_and_nothing_else_does() {
         happens(None, &[Requested, failed(), Event::Undone { never_sent: vec![1] }]),
         happens(None, &[Requested, AllReplied, Event::Cancelled]),
         happens(None, &[&degraded[..], &[Superseded, TimedOut]].concat()),
-        again(&[Superseded, stuck()]),
+        again(&[Superseded, stuck(), AllReplied]),
         again(&[undone(), Superseded, failed(), TimedOut]),
         refused_at_once(),
+        refused_over_what_is_left(&[Requested, replied(1, "{}"), AllReplied, gone(), AllReplied]),
+        refused_over_what_is_left(&[Requested, Superseded, TimedOut, AllReplied, TimedOut]),
+        refused_over_what_is_left(&[Requested, failed(), AllReplied, TimedOut]),
     ];
     let seen: BTreeSet<(String, String, String)> = scenarios
         .iter()

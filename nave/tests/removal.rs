@@ -57,6 +57,91 @@ fn a_flow_that_is_not_there_cannot_be_removed() {
     assert_eq!(problem.to_string(), "NAVE-0104: there is no flow `test-01`");
 }
 
+/// The rules that are left of a flow, as they are shown to those outside.
+fn left(world: &World, flow: &str) -> Vec<u64> {
+    let system = world.system();
+    let views = system.options.topics.view(system.topology.name(), flows::STAGE);
+    let key = format!("resource/flow/{flow}");
+    let shown = world.records(&views).into_iter().rfind(|record| record.key.as_deref() == Some(key.as_bytes()));
+    let body: Value = serde_json::from_slice(&shown.expect("it is shown").value).expect("it is there");
+    body["value"]["left"].as_array().into_iter().flatten().filter_map(Value::as_u64).collect()
+}
+
+/// The rules that the speaker was asked to remove since then, in order.
+fn removals(world: &World, since: u64) -> Vec<u32> {
+    let audit = world.speaker().audit_after(since, usize::MAX);
+    let mut rules: Vec<u32> =
+        audit.into_iter().filter(|entry| entry.command == "remove").filter_map(|entry| entry.rule).collect();
+    rules.sort_unstable();
+    rules.dedup();
+    rules
+}
+
+#[test]
+fn the_rules_that_are_left_are_those_that_were_not_removed_and_no_others() {
+    let mut world = one_lane(6, |_| {});
+    world.request(&flow("test-01", 5));
+    world.run_until_idle();
+    inject(&world, fault(Word::Remove, 2, floodlight_sim::FaultKind::Silence, None));
+    let gone = world.remove("test-01");
+    world.run_ms(4_000);
+    let Outcome::Failed(failed) = world.answer(gone) else { panic!("{:?}", world.answer(gone)) };
+    assert_eq!(failed.left.iter().map(|rule| rule.number).collect::<Vec<_>>(), [2]);
+    assert_eq!(left(&world, "test-01"), [2]);
+    assert_eq!(rules(&world), [("of:02".to_owned(), 2)]);
+    // Asked again, it removes what is left and nothing else.
+    let since = world.speaker().audit().last().map_or(0, |entry| entry.seq);
+    let again = world.remove("test-01");
+    world.run_ms(2_000);
+    world.speaker().clear_faults();
+    world.run_until_idle();
+    assert_eq!(removals(&world, since), [2]);
+    let Outcome::Gone(body) = world.answer(again) else { panic!("{:?}", world.answer(again)) };
+    assert_eq!((body.removed, rules(&world).len()), (1, 0));
+    assert_eq!(not_at_rest(&mut world, &[gone, again]), [""; 0]);
+}
+
+/// The same for a creation that failed, and whose undo failed as well.
+#[test]
+fn the_rules_that_a_creation_leaves_are_those_that_it_could_not_remove() {
+    let mut world = one_lane(7, |_| {});
+    inject(&world, fault(Word::Install, 4, support::refusal(), None));
+    inject(&world, fault(Word::Remove, 2, floodlight_sim::FaultKind::Silence, None));
+    let asked = world.request(&flow("test-01", 5));
+    world.run_ms(6_000);
+    let Outcome::Failed(failed) = world.answer(asked) else { panic!("{:?}", world.answer(asked)) };
+    assert_eq!(failed.left.iter().map(|rule| rule.number).collect::<Vec<_>>(), [2]);
+    assert_eq!((left(&world, "test-01"), rules(&world)), (vec![2], vec![("of:02".to_owned(), 2)]));
+    world.speaker().clear_faults();
+    world.run_until_idle();
+    assert_eq!((rules(&world), shown(&world)), (vec![], vec![]));
+    assert_eq!(not_at_rest(&mut world, &[asked]), [""; 0]);
+}
+
+/// A degraded flow ends early for a newer request. That one was refused, and what was left was nobody's.
+#[test]
+fn a_request_that_is_refused_over_what_is_left_removes_it() {
+    for times in [None, Some(8)] {
+        let (mut world, _) = standing(8);
+        inject(&world, fault(Word::Remove, 2, floodlight_sim::FaultKind::Silence, times));
+        let gone = world.remove("test-01");
+        world.run_ms(3_000);
+        assert!(matches!(world.answer(gone), Outcome::Failed(_)));
+        let longer = world.request(&flow("test-01", 4));
+        world.run_ms(6_000);
+        let Outcome::Refused(problem) = world.answer(longer) else { panic!("{:?}", world.answer(longer)) };
+        assert_eq!(problem.field.as_deref(), Some("length"));
+        world.run_ms(10_000);
+        world.speaker().clear_faults();
+        world.run_until_idle();
+        assert_eq!((rules(&world), shown(&world)), (vec![], vec![]), "{times:?}: nothing is left");
+        let again = world.request(&flow("test-01", 4));
+        world.run_until_idle();
+        assert!(world.answer(again).is_done(), "{times:?}: its name is free");
+        assert_eq!(not_at_rest(&mut world, &[gone, longer, again]), [""; 0], "{times:?}");
+    }
+}
+
 /// Every kind of fault, on the removal and on the check after it, once and for long: the answer says what stands.
 #[test]
 fn whatever_goes_wrong_the_answer_says_what_is_left_and_in_the_end_nothing_is() {
