@@ -1,11 +1,14 @@
 //! A spoke in Rust: a service that answers requests over the bus.
 //!
-//! A spoke may be written in any language, since its whole duty is to read a topic and to answer. This one does what a spoke
-//! should that can: it remembers the calls that it carried out or refused, so that a repeat is told the same and nothing is done
-//! twice, or after it was refused; it refuses calls that were undone, and calls that are past their time.
+//! A spoke may be written in any language: it reads a topic and answers. [`SpokePart`] remembers the calls that it carried out
+//! or refused. A repeat gets the same answer, and nothing is done twice, or after it was refused. Calls that were undone, and
+//! calls past their deadline, are refused.
+//!
+//! That memory ends with its process. A spoke that asks a system of its own passes [`Call::id`] on as its idempotency key: it
+//! is the same at each attempt.
 //!
 //! ```
-//! use nave::spoke::{No, Spoke};
+//! use nave::spoke::{Call, Spoke, SpokeError, WallTime};
 //!
 //! /// Gives out rooms, ten of them.
 //! #[derive(Default)]
@@ -14,15 +17,21 @@
 //! impl Spoke for Hotel {
 //!     type Request = String;
 //!     type Reply = u32;
-//!     fn handle(&mut self, guest: &str, what: String) -> Result<u32, No> {
+//!     fn handle(&mut self, call: &Call<'_>, what: String) -> Result<u32, SpokeError> {
 //!         match what.as_str() {
 //!             "book" if self.0 < 10 => { self.0 += 1; Ok(self.0) }
-//!             "book" => Err(No::refuse("full", format!("no room for {guest}"))),
-//!             _ => Err(No::refuse("unknown", what)),
+//!             "book" => Err(SpokeError::refuse("full", format!("no room for {}", call.key))),
+//!             _ => Err(SpokeError::refuse("unknown", what)),
 //!         }
 //!     }
 //! }
-//! assert_eq!(Hotel::default().handle("ann", "book".into()), Ok(1));
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let id = "trip-1/1/2".parse()?;
+//! let call = Call { key: "ann", id: &id, attempt: 1, now: WallTime(0), deadline: None };
+//! assert_eq!(Hotel::default().handle(&call, "book".into()), Ok(1));
+//! # Ok(())
+//! # }
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -38,7 +47,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use wire::owner::Note;
 use wire::topics::Topics;
-use wire::{CallId, Envelope, Kind, WallTime};
+pub use wire::{CallId, WallTime};
+use wire::{Envelope, Kind};
 
 use crate::names;
 
@@ -54,21 +64,44 @@ pub trait Spoke: Send + 'static {
     /// What it replies, as JSON.
     type Reply: Serialize;
 
-    /// Does what is asked about `key`, once for each call.
+    /// Does what the request says: once for each call, or again where it returned [`SpokeError::Retry`].
     ///
     /// # Errors
-    /// What it says instead of a reply; then nothing was done.
-    fn handle(&mut self, key: &str, request: Self::Request) -> Result<Self::Reply, No>;
+    /// The answer where there is no reply; then nothing was done.
+    fn handle(&mut self, call: &Call<'_>, request: Self::Request) -> Result<Self::Reply, SpokeError>;
 }
 
-/// What a spoke says instead of a reply.
+/// The call that a request belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Call<'a> {
+    /// The requests of one key come in their order.
+    pub key: &'a str,
+    /// The same at each attempt of this call, and at no other call.
+    pub id: &'a CallId,
+    /// The number of this attempt, from 1. Earlier attempts may have got lost on their way here, or their answers on the way
+    /// back.
+    pub attempt: u32,
+    /// The time at which the spoke took the request.
+    pub now: WallTime,
+    /// Nobody waits for the reply after this; none where the sender set no deadline.
+    pub deadline: Option<WallTime>,
+}
+
+impl Call<'_> {
+    /// The time left until the deadline, for a timeout of the spoke's own requests.
+    pub fn remaining(&self) -> Option<Duration> {
+        self.deadline.map(|deadline| Duration::from_millis(deadline.ms_since(self.now)))
+    }
+}
+
+/// The answer of a spoke where there is no reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum No {
-    /// It will not, ever.
+pub enum SpokeError {
+    /// It will not do this, ever.
     Refuse(Reason),
-    /// Not now: the worker tries again.
-    TryAgain(Reason),
-    /// Nothing at all, as one that is gone.
+    /// It cannot do this now: the worker sends the call again.
+    Retry(Reason),
+    /// No answer at all, as from a spoke that is gone.
     Silence,
 }
 
@@ -81,15 +114,15 @@ pub struct Reason {
     pub detail: String,
 }
 
-impl No {
+impl SpokeError {
     /// A refusal: a short word for programs, and a sentence for people.
     pub fn refuse(error: impl Into<String>, detail: impl Into<String>) -> Self {
-        No::Refuse(Reason { error: error.into(), detail: detail.into() })
+        SpokeError::Refuse(Reason { error: error.into(), detail: detail.into() })
     }
 
-    /// The same, but it may be tried again.
-    pub fn try_again(error: impl Into<String>, detail: impl Into<String>) -> Self {
-        No::TryAgain(Reason { error: error.into(), detail: detail.into() })
+    /// A failure that may pass: the worker sends the call again.
+    pub fn retry(error: impl Into<String>, detail: impl Into<String>) -> Self {
+        SpokeError::Retry(Reason { error: error.into(), detail: detail.into() })
     }
 }
 
@@ -100,8 +133,8 @@ pub struct Silent;
 impl Spoke for Silent {
     type Request = serde_json::Value;
     type Reply = ();
-    fn handle(&mut self, _: &str, _: serde_json::Value) -> Result<(), No> {
-        Err(No::Silence)
+    fn handle(&mut self, _: &Call<'_>, _: serde_json::Value) -> Result<(), SpokeError> {
+        Err(SpokeError::Silence)
     }
 }
 
@@ -221,29 +254,30 @@ fn told(kind: Kind, reason: &Reason) -> (Kind, Bytes) {
 
 impl<S: Spoke> Memory<S> {
     /// What a call is told that comes for the first time.
-    fn decide(&mut self, call: &CallId, record: &Record, envelope: &Envelope, wall: WallTime) -> Option<(Kind, Bytes)> {
-        if self.undone.contains(call) {
-            return Some(refusal("undone", format!("call {call} was undone")));
+    fn decide(&mut self, id: &CallId, record: &Record, envelope: &Envelope, now: WallTime) -> Option<(Kind, Bytes)> {
+        if self.undone.contains(id) {
+            return Some(refusal("undone", format!("call {id} was undone")));
         }
-        if let Some(expires) = envelope.expires.filter(|expires| *expires < wall) {
-            return Some(refusal("expired", format!("call {call} was of no use after {expires}")));
+        if let Some(expires) = envelope.expires.filter(|expires| *expires < now) {
+            return Some(refusal("expired", format!("call {id} was of no use after {expires}")));
         }
         let request = match serde_json::from_slice(&record.value) {
             Ok(request) => request,
             Err(error) => return Some(refusal("unreadable", error.to_string())),
         };
         let key = String::from_utf8_lossy(record.key.as_deref().unwrap_or_default()).into_owned();
-        match self.spoke.handle(&key, request) {
+        let (attempt, deadline) = (envelope.attempt.unwrap_or(1), envelope.expires);
+        match self.spoke.handle(&Call { key: &key, id, attempt, now, deadline }, request) {
             Ok(reply) => {
-                self.note(call, Did::All);
+                self.note(id, Did::All);
                 match serde_json::to_vec(&reply) {
                     Ok(reply) => Some((Kind::Reply, reply.into())),
                     Err(error) => Some(refusal("unwritable", error.to_string())),
                 }
             }
-            Err(No::Refuse(reason)) => Some(told(Kind::Refusal, &reason)),
-            Err(No::TryAgain(reason)) => Some(told(Kind::Failure, &reason)),
-            Err(No::Silence) => None,
+            Err(SpokeError::Refuse(reason)) => Some(told(Kind::Refusal, &reason)),
+            Err(SpokeError::Retry(reason)) => Some(told(Kind::Failure, &reason)),
+            Err(SpokeError::Silence) => None,
         }
     }
 }

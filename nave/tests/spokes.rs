@@ -4,19 +4,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bus::{Bus, Clock, Embedded, EmbeddedOptions, ManualClock, Outgoing, Part, TopicSpec};
-use nave::spoke::{No, Served, Spoke, SpokePart};
+use nave::spoke::{Call, Served, Spoke, SpokeError, SpokePart};
 use wire::topics::Topics;
 use wire::{CallId, Envelope, Kind, MessageId, OperationId};
 
-/// How often it was asked.
-struct Desk(u32);
+/// The attempts and the remaining times of the calls that it handled, and how many they were.
+#[derive(Default)]
+struct Desk(u32, Vec<(String, u32, Option<Duration>)>);
 
 impl Spoke for Desk {
     type Request = u32;
     type Reply = u32;
 
-    fn handle(&mut self, _: &str, request: u32) -> Result<u32, No> {
+    fn handle(&mut self, call: &Call<'_>, request: u32) -> Result<u32, SpokeError> {
         self.0 += 1;
+        self.1.push((format!("{} {}", call.key, call.id), call.attempt, call.remaining()));
+        if request == 0 {
+            return Err(SpokeError::retry("closed", "not yet"));
+        }
         Ok(request)
     }
 }
@@ -30,7 +35,7 @@ fn a_message_that_is_no_request_is_counted_and_the_next_one_is_answered() {
     for topic in [topic.as_str(), "inbox"] {
         bus.ensure_topic(&TopicSpec::log(topic, 1)).unwrap();
     }
-    let desk = Served::new(Desk(0));
+    let desk = Served::new(Desk::default());
     let mut part = SpokePart::join(&bus, &names, "desk", "desk-1", desk.clone()).unwrap();
 
     let call = CallId::new(OperationId::new("op-1").unwrap(), 1, 1);
@@ -46,4 +51,31 @@ fn a_message_that_is_no_request_is_counted_and_the_next_one_is_answered() {
     while part.turn(Duration::ZERO).unwrap().worked {}
     assert_eq!((desk.unreadable(), desk.look(|desk| desk.0)), (2, 1));
     assert_eq!(bus.bounds("inbox", 0).unwrap().end, 1, "one answer");
+}
+
+/// With the id of the call as its idempotency key, a system behind the spoke does each call once.
+#[test]
+fn a_spoke_sees_the_call_its_attempt_and_its_deadline() {
+    let clock = Arc::new(ManualClock::default());
+    let bus = Embedded::open(Arc::clone(&clock) as Arc<dyn Clock>, EmbeddedOptions::default());
+    let names = Topics::default();
+    let topic = names.spoke("desk");
+    for topic in [topic.as_str(), "inbox"] {
+        bus.ensure_topic(&TopicSpec::log(topic, 1)).unwrap();
+    }
+    let desk = Served::new(Desk::default());
+    let mut part = SpokePart::join(&bus, &names, "desk", "desk-1", desk.clone()).unwrap();
+    let call = CallId::new(OperationId::new("op-1").unwrap(), 1, 1);
+    for (attempt, left_ms) in [(1, 1_500), (2, 700)] {
+        let mut request = Envelope::new(Kind::Call, MessageId::text(&call, "desk", attempt), "/test");
+        request.call = Some(call.clone());
+        request.attempt = Some(attempt);
+        request.reply_to = Some("inbox".into());
+        request.expires = Some(clock.wall().plus_ms(left_ms));
+        bus.writer("test").unwrap().append(&[Outgoing::keyed(&topic, "rome", "0".to_owned()).with(&request)]).unwrap();
+        while part.turn(Duration::ZERO).unwrap().worked {}
+        clock.advance_ms(800);
+    }
+    let seen = |attempt, ms| ("rome op-1/1/1".to_owned(), attempt, Some(Duration::from_millis(ms)));
+    assert_eq!(desk.look(|desk| desk.1.clone()), [seen(1, 1_500), seen(2, 700)]);
 }

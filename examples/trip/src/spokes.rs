@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use nave::spoke::{No, Spoke};
+use nave::spoke::{Call, Spoke, SpokeError};
 use serde::{Deserialize, Serialize};
 
 /// What a spoke is asked.
@@ -45,20 +45,20 @@ impl Spoke for Desk {
     type Request = Order;
     type Reply = Booked;
 
-    fn handle(&mut self, _: &str, order: Order) -> Result<Booked, No> {
+    fn handle(&mut self, _: &Call<'_>, order: Order) -> Result<Booked, SpokeError> {
         let given = self.given.entry(order.to.clone()).or_default();
         match order.verb.as_str() {
             "book" if given.len() < self.stock => {
                 given.insert(order.trip);
                 Ok(Booked { price: self.price })
             }
-            "book" => Err(No::refuse("sold_out", format!("nothing is left in {}", order.to))),
+            "book" => Err(SpokeError::refuse("sold_out", format!("nothing is left in {}", order.to))),
             // What may have been booked is given back, so it may be that there is nothing.
             "cancel" => {
                 given.remove(&order.trip);
                 Ok(Booked { price: 0 })
             }
-            other => Err(No::refuse("unknown", format!("`{other}` is neither book nor cancel"))),
+            other => Err(SpokeError::refuse("unknown", format!("`{other}` is neither book nor cancel"))),
         }
     }
 }

@@ -9,7 +9,7 @@ use nave::prelude::*;
 use nave::program::Program;
 use nave::serde_json::json;
 use nave::sim::{Ask, Ended, Scenario, Simulation};
-use nave::spoke::{No, Spoke};
+use nave::spoke::{Call, Spoke, SpokeError};
 use serde::{Deserialize, Serialize};
 
 /// What a traveller asks.
@@ -98,7 +98,7 @@ impl Spoke for Sphinx {
     type Request = u64;
     type Reply = &'static str;
 
-    fn handle(&mut self, _: &str, number: u64) -> Result<&'static str, No> {
+    fn handle(&mut self, _: &Call<'_>, number: u64) -> Result<&'static str, SpokeError> {
         Ok(["plain", "wait", "riddle"][usize::try_from(number % 3).unwrap_or(0)])
     }
 }
