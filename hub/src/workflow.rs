@@ -285,6 +285,20 @@ pub struct CallFailure {
     pub attempts: u32,
 }
 
+impl fmt::Display for CallFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.outcome {
+            CallOutcome::Refused(reason) => write!(f, "{}: refused ({reason}), ", self.what)?,
+            CallOutcome::TimedOut | CallOutcome::Replied(_) => write!(f, "{}: no answer in time, ", self.what)?,
+        }
+        match self.attempts {
+            0 => f.write_str("never sent"),
+            1 => f.write_str("sent once"),
+            n => write!(f, "sent {n} times"),
+        }
+    }
+}
+
 /// A pair of state and event that cannot happen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Illegal;

@@ -74,7 +74,8 @@ pub mod prelude {
     };
     pub use topology::{BuildErrors, Topology};
     pub use wire::answer::Answer;
-    pub use wire::{OperationId, Problem};
+    pub use wire::call::CallOutcome;
+    pub use wire::{Code, OperationId, Problem};
 }
 
 /// The whole command line for these topologies: what `main` of a binary returns.

@@ -123,7 +123,7 @@ fn routes() -> Vec<Route> {
             )
             .takes("Anything")
             .gives(&[(200, "Anything")])
-            .refuses(&[404])
+            .refuses(&[402, 403, 404])
             .starts(),
         Route::get("/v1/spokes", topologies::spokes)
             .named("listSpokes", "The services that topologies use, and who serves them")

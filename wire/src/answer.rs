@@ -1,7 +1,7 @@
 //! How an operation stands, and how it ends: the body of views and of answers.
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::{CallId, Code, OperationId, WallTime};
 
@@ -47,6 +47,33 @@ pub enum Answer {
 }
 
 impl Answer {
+    /// A failure with a code, a sentence for people, and the members of `more`; a `more` that is no object becomes the
+    /// member `body`. The code decides the HTTP status of the answer.
+    ///
+    /// ```
+    /// # use serde_json::json;
+    /// # use wire::{Code, answer::Answer};
+    /// let declined = Answer::failed(Code::PaymentRequired, "the bank declined the card", json!({"bank": "first"}));
+    /// let body = json!({"code": "NAVE-0046", "detail": "the bank declined the card", "bank": "first"});
+    /// assert_eq!(declined, Answer::Failed(body));
+    /// ```
+    pub fn failed(code: Code, detail: impl Into<String>, more: Value) -> Self {
+        let mut body = match more {
+            Value::Object(members) => members,
+            Value::Null => Map::new(),
+            other => Map::from_iter([("body".to_owned(), other)]),
+        };
+        body.insert("code".to_owned(), code.as_str().into());
+        body.insert("detail".to_owned(), detail.into().into());
+        Answer::Failed(body.into())
+    }
+
+    /// The reason that the body of a failure gives: its `detail`, or else its `message`.
+    pub fn reason(body: &Value) -> Option<&str> {
+        let text = |name: &str| body.get(name)?.as_str().filter(|text| !text.is_empty());
+        text("detail").or_else(|| text("message"))
+    }
+
     /// True for the outcome of an operation: each repeat of its request gets the same. Other refusals concern one request
     /// alone: there is no room for it now, its key was used for another request, or its operation is parked and not over.
     pub fn is_outcome(&self) -> bool {

@@ -92,6 +92,18 @@ codes! {
     Aborted = "NAVE-0044", "the operation was ended by hand";
     /// A workflow failed, and its answer names no code of its own.
     WorkflowFailed = "NAVE-0045", "the workflow failed";
+    /// A workflow declined a request until it is paid for.
+    PaymentRequired = "NAVE-0046", "the workflow asks for a payment";
+    /// A workflow does not allow what was asked.
+    Forbidden = "NAVE-0047", "the workflow does not allow it";
+    /// A workflow found nothing under the name that the request gives.
+    NotFound = "NAVE-0048", "the workflow did not find it";
+    /// What was asked does not fit the state in which the workflow found things.
+    Conflict = "NAVE-0049", "the workflow found a conflict";
+    /// A workflow read the request and cannot do what it says.
+    Unprocessable = "NAVE-0054", "the workflow cannot do what was asked";
+    /// A workflow waited in vain for a service or a person.
+    WorkflowTimeout = "NAVE-0055", "the workflow did not get an answer in time";
     /// No topology of that name was submitted.
     UnknownTopology = "NAVE-0050", "no such topology was submitted";
     /// The topology is being killed: it takes no new requests.

@@ -43,7 +43,8 @@ pub struct Trip {
     name: String,
     ask: Ask,
     price: u64,
-    why_not: String,
+    /// The status and the reason of the answer, where there is no trip.
+    why_not: Option<(Code, String)>,
 }
 
 states! {
@@ -78,14 +79,15 @@ impl Trip {
         Ended
     }
 
-    fn undo(&mut self, why_not: impl Into<String>, fx: &mut Fx<'_, Self>) -> TripState {
-        self.why_not = why_not.into();
+    fn undo(&mut self, code: Code, why_not: impl Into<String>, fx: &mut Fx<'_, Self>) -> TripState {
+        self.why_not = Some((code, why_not.into()));
         fx.undo("give back", 2_500);
         Undoing
     }
 
     fn not_booked(&self, left: &[u32], fx: &mut Fx<'_, Self>) -> TripState {
-        fx.answer(Answer::Failed(json!({ "to": self.ask.to, "why": self.why_not, "left": left })));
+        let (code, why_not) = self.why_not.clone().expect("it is set before anything is undone");
+        fx.answer(Answer::failed(code, why_not, json!({ "to": self.ask.to, "left": left })));
         fx.end();
         Ended
     }
@@ -98,7 +100,7 @@ impl Workflow for Trip {
     type Lane = ();
 
     fn begin(_: &OperationId, key: &str, ask: Ask) -> Result<Self, Problem> {
-        Ok(Self { name: key.to_owned(), ask, price: 0, why_not: String::new() })
+        Ok(Self { name: key.to_owned(), ask, price: 0, why_not: None })
     }
 
     fn on(&mut self, state: TripState, event: &Event, fx: &mut Fx<'_, Self>) -> Result<TripState, Illegal> {
@@ -118,11 +120,19 @@ impl Workflow for Trip {
                 fx.wait_for(AGREEMENT, "a person to agree to the price", Some(DAY_MS));
                 Asking
             }
-            (Booking, Event::Failed(failure)) => self.undo(format!("{}: {:?}", failure.what, failure.outcome), fx),
+            (Booking, Event::Failed(failure)) => {
+                let code = match failure.outcome {
+                    CallOutcome::Refused(_) => Code::Conflict,
+                    CallOutcome::TimedOut | CallOutcome::Replied(_) => Code::WorkflowTimeout,
+                };
+                self.undo(code, failure.to_string(), fx)
+            }
             (Asking, Event::Signal { body, .. }) if body["agreed"] == true => self.booked(fx),
-            (Asking, Event::Signal { body, .. }) if body["agreed"] == false => self.undo("nobody agreed", fx),
-            (Booking | Asking, Event::TimedOut) => self.undo("it took too long", fx),
-            (Booking | Asking, Event::Cancelled) => self.undo("it was cancelled", fx),
+            (Asking, Event::Signal { body, .. }) if body["agreed"] == false => {
+                self.undo(Code::Forbidden, "a person did not agree to the price", fx)
+            }
+            (Booking | Asking, Event::TimedOut) => self.undo(Code::WorkflowTimeout, "it took too long", fx),
+            (Booking | Asking, Event::Cancelled) => self.undo(Code::Cancelled, "it was cancelled", fx),
             (Undoing, Event::Undone { .. }) => self.not_booked(&[], fx),
             (Undoing, Event::UndoStuck { left }) => self.not_booked(left, fx),
             (New | Booking | Asking | Undoing | Ended, _) => return Err(Illegal),

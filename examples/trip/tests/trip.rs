@@ -1,6 +1,6 @@
 //! A trip in virtual time: a room and a car, or neither, whatever happens.
 
-use nave::prelude::Answer;
+use nave::prelude::{Answer, Code};
 use nave::serde_json::json;
 use nave::spoke::Silent;
 use nave::testing::{Asked, World};
@@ -34,7 +34,9 @@ fn a_trip_without_a_car_gives_the_room_back() {
     let mut world = world(2, Desk::new(300, 0));
     let asked = to_rome(&mut world, "trip-1");
     world.run_until_idle();
-    assert!(matches!(world.answer(&asked), Some(Answer::Failed(_))));
+    let Some(Answer::Failed(body)) = world.answer(&asked) else { panic!("it failed") };
+    let why = "book a car in Rome: refused (sold_out: nothing is left in Rome), sent once";
+    assert_eq!((&body["code"], &body["detail"]), (&json!(Code::Conflict), &json!(why)), "a client gets 409");
     assert_eq!(given(&world, "hotel"), 0);
 }
 
@@ -45,6 +47,7 @@ fn a_car_desk_that_does_not_answer_costs_seconds_and_no_room() {
     let asked = to_rome(&mut world, "trip-1");
     world.run_until_idle();
     let Some(Answer::Failed(body)) = world.answer(&asked) else { panic!("it failed") };
+    assert_eq!(body["code"], json!(Code::WorkflowTimeout), "a client gets 504");
     assert_eq!(body["left"], json!([2]), "whether a car is booked, nobody can say");
     assert_eq!(given(&world, "hotel"), 0);
     assert!(world.now_ms() < 10_000);

@@ -111,7 +111,7 @@ impl<W: Workflows> Running<W> {
                 call.state = CallState::Failed;
                 let what = call.spec.what.clone();
                 let failure = CallFailure { tag, what, outcome, attempts: end.attempts };
-                self.note(at, describe(&failure));
+                self.note(at, failure.to_string());
                 if undoing {
                     if mode == Mode::OneByOne {
                         self.send_next(send);
@@ -186,17 +186,5 @@ impl<W: Workflows> Running<W> {
     fn can_still_pass(&self) -> bool {
         let can = |open: &OpenStep| open.calls.len() - open.count(CallState::Failed) >= open.needed();
         self.open.as_ref().is_some_and(can)
-    }
-}
-
-fn describe(failure: &CallFailure) -> String {
-    let sent = match failure.attempts {
-        0 => "never sent".to_owned(),
-        1 => "sent once".to_owned(),
-        n => format!("sent {n} times"),
-    };
-    match &failure.outcome {
-        CallOutcome::Refused(reason) => format!("{}: refused ({reason}), {sent}", failure.what),
-        CallOutcome::TimedOut | CallOutcome::Replied(_) => format!("{}: no answer in time, {sent}", failure.what),
     }
 }

@@ -11,7 +11,10 @@ pub fn status_of(code: Code) -> StatusCode {
     match code {
         Code::NotJson | Code::BadRequest => StatusCode::BAD_REQUEST,
         Code::Unauthorized => StatusCode::UNAUTHORIZED,
-        Code::UnknownOperation
+        Code::PaymentRequired => StatusCode::PAYMENT_REQUIRED,
+        Code::Forbidden => StatusCode::FORBIDDEN,
+        Code::NotFound
+        | Code::UnknownOperation
         | Code::UnknownPath
         | Code::UnknownFlow
         | Code::UnknownTopology
@@ -19,7 +22,8 @@ pub fn status_of(code: Code) -> StatusCode {
         | Code::UnknownService => StatusCode::NOT_FOUND,
         Code::WrongMethod => StatusCode::METHOD_NOT_ALLOWED,
         Code::TooSlow => StatusCode::REQUEST_TIMEOUT,
-        Code::NotNow
+        Code::Conflict
+        | Code::NotNow
         | Code::Cancelled
         | Code::FlowExists
         | Code::TopologyEnds
@@ -29,7 +33,7 @@ pub fn status_of(code: Code) -> StatusCode {
         | Code::TopicReplaced => StatusCode::CONFLICT,
         Code::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Code::UriTooLong => StatusCode::URI_TOO_LONG,
-        Code::InvalidField | Code::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
+        Code::InvalidField | Code::KeyReused | Code::Unprocessable => StatusCode::UNPROCESSABLE_ENTITY,
         Code::QueueFull | Code::Busy => StatusCode::TOO_MANY_REQUESTS,
         Code::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
         Code::CannotBuild
@@ -47,7 +51,7 @@ pub fn status_of(code: Code) -> StatusCode {
             StatusCode::BAD_GATEWAY
         }
         Code::NotReady | Code::PoolEmpty | Code::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
-        Code::HubTimeout | Code::TooLate => StatusCode::GATEWAY_TIMEOUT,
+        Code::HubTimeout | Code::TooLate | Code::WorkflowTimeout => StatusCode::GATEWAY_TIMEOUT,
     }
 }
 

@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
+use serde::Deserialize as _;
 use serde_json::{Map, Value};
 use wire::answer::Answer;
 use wire::{Code, OperationId, Problem};
@@ -36,11 +37,11 @@ pub(super) async fn begin(state: Northbound, asked: Asked) -> Result<Response, R
     }
 }
 
-/// A workflow that failed, with all it says. Its own code, where it has one, decides about the status.
+/// The answer of a workflow that failed, with all members of its body. Its code decides the status, except for a temporary
+/// one: 429 and 503 tell a client to ask again, and the outcome of this operation stays as it is.
 fn failed(id: &OperationId, workflow: &str, body: Value) -> Refused {
-    let code = body.get("code").and_then(|code| serde_json::from_value(code.clone()).ok());
-    let text = |name: &str| body.get(name).and_then(Value::as_str).map(str::to_owned);
-    let detail = text("detail").or_else(|| text("message")).unwrap_or_else(|| format!("`{workflow}` failed"));
+    let code = body.get("code").and_then(|code| Code::deserialize(code).ok()).filter(|code| !code.is_temporary());
+    let detail = Answer::reason(&body).map_or_else(|| format!("`{workflow}` failed"), str::to_owned);
     let more = match body {
         Value::Object(members) => members,
         Value::Null => Map::new(),
@@ -59,7 +60,13 @@ mod tests {
     async fn a_failure_has_the_status_of_its_code_and_keeps_what_it_says() {
         let id = OperationId::new("7f3a").unwrap();
         for (body, status, detail) in [
-            (json!({"code": "NAVE-0103", "detail": "no room", "at": "hotel"}), 503, "no room"),
+            (json!({"code": "NAVE-0046", "detail": "declined", "at": "hotel"}), 402, "declined"),
+            (json!({"code": "NAVE-0047", "detail": "not you", "message": "no"}), 403, "not you"),
+            (json!({"code": Code::NotFound}), 404, "`trip` failed"),
+            (json!({"code": Code::Conflict}), 409, "`trip` failed"),
+            (json!({"code": Code::Unprocessable}), 422, "`trip` failed"),
+            (json!({"code": Code::WorkflowTimeout}), 504, "`trip` failed"),
+            (json!({"code": Code::QueueFull, "detail": ""}), 502, "`trip` failed"),
             (json!({"message": "no car", "status": 200, "type": "x"}), 502, "no car"),
             (json!({"code": "E42"}), 502, "`trip` failed"),
             (json!(["no", "car"]), 502, "`trip` failed"),
