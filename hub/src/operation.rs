@@ -193,8 +193,6 @@ pub(crate) struct Running<W: Workflows> {
     pub(crate) signal: Option<Awaited>,
     pub(crate) answer: Option<Answer>,
     pub(crate) yields: bool,
-    /// What the workflow itself noted last, for the log.
-    pub(crate) noted: String,
     /// It was told that a newer operation wants its key.
     pub(crate) superseded: bool,
     /// One that made way for it left it something to do: it is begun, whatever its client wants.
@@ -238,7 +236,6 @@ impl<W: Workflows> Running<W> {
             signal: None,
             answer: None,
             yields: false,
-            noted: String::new(),
             superseded: false,
             inherits: false,
             cancelled: false,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use hub::{Event, Fx, HubCommand, HubEffect, HubRequest, HubSettings, HubTable, Illegal, State, Workflow};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use topology::{DueTimes, LaneInfo, Settings};
+use topology::{DueTimes, LaneInfo, Level, Settings};
 use wire::answer::Answer;
 use wire::command::Command;
 use wire::{Code, OperationId, Problem, WallTime};
@@ -54,6 +54,11 @@ impl Workflow for Told {
                 fx.end();
                 Ok(ToldState::Ended)
             }
+            (ToldState::New, Event::Requested, failure) if failure.starts_with('{') => {
+                fx.answer(Answer::Failed(serde_json::from_str(failure).expect("the test writes JSON")));
+                fx.end();
+                Ok(ToldState::Ended)
+            }
             (ToldState::New, Event::Requested, "end without a word") => {
                 fx.end();
                 Ok(ToldState::Ended)
@@ -92,8 +97,8 @@ fn table(remembered: usize) -> HubTable<Told> {
     table
 }
 
-/// What comes of a request: the answers by operation.
-fn ask(table: &mut HubTable<Told>, operation: &str, key: &str, request: &str) -> BTreeMap<String, Answer> {
+/// The effects of a request.
+fn requested(table: &mut HubTable<Told>, operation: &str, key: &str, request: &str) -> Vec<HubEffect> {
     let mut effects = Vec::new();
     let body = wire::request::Request::new("told", json!(request));
     let request = HubRequest {
@@ -104,7 +109,12 @@ fn ask(table: &mut HubTable<Told>, operation: &str, key: &str, request: &str) ->
         body: Ok(body),
     };
     table.request(WallTime(0), request, &mut effects);
-    let answers = effects.into_iter().filter_map(|effect| match effect {
+    effects
+}
+
+/// The answers to a request, by operation.
+fn ask(table: &mut HubTable<Told>, operation: &str, key: &str, request: &str) -> BTreeMap<String, Answer> {
+    let answers = requested(table, operation, key, request).into_iter().filter_map(|effect| match effect {
         HubEffect::Answer { view, .. } => Some((view.operation.to_string(), view.answer?)),
         HubEffect::Call(_)
         | HubEffect::Deadline(_)
@@ -117,6 +127,23 @@ fn ask(table: &mut HubTable<Told>, operation: &str, key: &str, request: &str) ->
         | HubEffect::Log(..) => None,
     });
     answers.collect()
+}
+
+/// A workflow that writes no note of its own gave log lines that end in "failed; ".
+#[test]
+fn the_log_line_of_a_failure_has_its_reason() {
+    for (failure, reason) in [
+        (r#"{"detail": "no room", "message": "sorry"}"#, "no room"),
+        (r#"{"detail": "", "message": "sorry"}"#, "sorry"),
+        (r#"{"at": "hotel"}"#, r#"{"at":"hotel"}"#),
+    ] {
+        let effects = requested(&mut table(8), "one", "k", failure);
+        let lines = effects.iter().filter_map(|effect| match effect {
+            HubEffect::Log(Level::Warn, _, text) => Some(text.as_str()),
+            _another => None,
+        });
+        assert_eq!(lines.collect::<Vec<_>>(), [format!("`k`: failed: {reason}")]);
+    }
 }
 
 /// Its client would wait for ever.

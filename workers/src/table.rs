@@ -356,10 +356,11 @@ fn reason(body: &str) -> String {
     let value: Option<serde_json::Value> = serde_json::from_str(body).ok();
     // A megabyte of detail would be quoted in history and answer, which the bus would not take.
     let cut = |text: &str| text.chars().take(200).collect::<String>();
-    let text = |field: &str| value.as_ref()?.get(field)?.as_str().map(cut);
+    let text = |field: &str| value.as_ref()?.get(field)?.as_str().filter(|text| !text.is_empty()).map(cut);
     match (text("error"), text("detail")) {
         (Some(error), Some(detail)) => format!("{error}: {detail}"),
         (Some(one), None) | (None, Some(one)) => one,
+        (None, None) if body.trim().is_empty() => "the spoke gave no reason".to_owned(),
         (None, None) => cut(body),
     }
 }

@@ -1,9 +1,9 @@
 //! What a worker refuses at once, and never sends.
 
 use wire::call::{Call, CallCommand, CallEnd, CallOutcome};
-use wire::{CallId, OperationId};
+use wire::{CallId, Kind, MessageId, OperationId};
 use workers::table::WorkerEffect;
-use workers::{WorkerSettings, WorkerTable};
+use workers::{SpokeReply, WorkerSettings, WorkerTable};
 
 fn call(n: u32, bytes: usize) -> CallCommand {
     CallCommand::Start(Call {
@@ -54,6 +54,25 @@ fn a_request_that_is_too_large_is_refused_before_it_can_jam_a_lane() {
     assert_eq!(sent, [1]);
     assert_eq!(refused(&ends[0]), "the request has 101 bytes; at most 100 are sent");
     assert_eq!(table.len(), 1);
+}
+
+/// A spoke that says nothing gave messages that end in ": ".
+#[test]
+fn a_refusal_without_a_reason_says_so() {
+    for (body, reason) in [
+        ("", "the spoke gave no reason"),
+        (r#"{"error": "full", "detail": ""}"#, "full"),
+        (r#"{"error": "", "detail": ""}"#, r#"{"error": "", "detail": ""}"#),
+    ] {
+        let mut table = WorkerTable::new(WorkerSettings::default(), 1);
+        let mut effects = Vec::new();
+        table.command(call(1, 1), &mut effects);
+        let id = CallId::new(OperationId::new("op").expect("letters are allowed"), 1, 1);
+        let message = MessageId { call: id.clone(), service: "spoke".into(), attempt: 1 };
+        table.answered(SpokeReply { kind: Kind::Refusal, call: id, message, body: body.into() }, 0, &mut effects);
+        let (ends, _) = came(effects);
+        assert_eq!(ends[0].outcome, CallOutcome::Refused(reason.to_owned()));
+    }
 }
 
 /// LESSONS 26: what waits for a place, and what comes later, is refused; what was sent goes on.

@@ -1,6 +1,7 @@
 //! What a hub does of what a workflow decided.
 
 use coordinator::Deadline;
+use serde_json::Value;
 use topology::Level;
 use wire::answer::Answer;
 use wire::{Code, WallTime};
@@ -19,7 +20,6 @@ pub(super) fn perform<W: Workflows>(
     effects: &mut Vec<HubEffect>,
 ) -> Option<Event> {
     for note in decided.notes {
-        running.noted.clone_from(&note);
         running.note(at, note);
     }
     decided.keep.iter().for_each(|tag| running.keep(*tag));
@@ -109,11 +109,19 @@ pub(super) fn disarm<W: Workflows>(running: &mut Running<W>, effects: &mut Vec<H
     effects.push(HubEffect::Deadline(Deadline::Cancel { key: running.slot }));
 }
 
+/// The reason of a failure, for the log: what its body says, or the body itself.
+fn reason(body: &Value) -> String {
+    /// One line of a terminal or two: the whole body is in the view of the operation.
+    const LONGEST: usize = 200;
+    let text = Answer::reason(body).map_or_else(|| body.to_string(), str::to_owned);
+    text.chars().take(LONGEST).collect()
+}
+
 /// Answers an operation, once: each request that asked for it.
 pub(super) fn tell<W: Workflows>(running: &mut Running<W>, answer: Answer, effects: &mut Vec<HubEffect>) {
     let (counter, level, text) = match &answer {
         Answer::Done(_) => (names::DONE, Level::Debug, format!("`{}`: done", running.key)),
-        Answer::Failed(_) => (names::FAILED, Level::Warn, format!("`{}`: failed; {}", running.key, running.noted)),
+        Answer::Failed(body) => (names::FAILED, Level::Warn, format!("`{}`: failed: {}", running.key, reason(body))),
         Answer::Refused(problem) => (names::REFUSED, Level::Warn, format!("`{}`: refused, {problem}", running.key)),
     };
     effects.push(HubEffect::Count(counter));
