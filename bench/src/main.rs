@@ -118,7 +118,7 @@ impl Synced {
 
 fn main() -> anyhow::Result<ExitCode> {
     match Cli::parse().what {
-        What::Up(_) | What::Run(_) | What::Submit(_) => return Ok(nave::main_with_flows([])),
+        What::Up(_) | What::Run(_) | What::Submit(_) => return Ok(nave::run(nave::program::Program::flows())),
         What::Flows(args) => flows::run(&args)?,
         What::Cadence(args) => flows::cadence::run(&args)?,
         What::Recovery(args) => recovery::run(&args)?,

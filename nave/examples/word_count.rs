@@ -71,5 +71,5 @@ fn word_count() -> Result<Topology, BuildErrors> {
 }
 
 fn main() -> ExitCode {
-    nave::main([word_count])
+    nave::main(nave::about!(), [word_count])
 }

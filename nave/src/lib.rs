@@ -25,7 +25,7 @@
 //! }
 //!
 //! fn main() -> ExitCode {
-//!     nave::main([lines])
+//!     nave::main(nave::about!(), [lines])
 //! }
 //! ```
 //!
@@ -63,7 +63,9 @@ use std::process::ExitCode;
 pub use hub_and_spokes::hub_and_spokes;
 pub use serde_json;
 
-use program::{MakeTopology, Program};
+use topology::{BuildErrors, Topology};
+
+use program::{About, Program, ProgramError};
 
 /// What a file with a workflow names.
 pub mod prelude {
@@ -78,20 +80,18 @@ pub mod prelude {
     pub use wire::{Code, OperationId, Problem};
 }
 
-/// The whole command line for these topologies: what `main` of a binary returns.
-pub fn main<const N: usize>(topologies: [MakeTopology; N]) -> ExitCode {
-    commands::run(Program::of(topologies))
+/// The whole command line for these topologies, each made by a function or a closure: what `main` of a binary returns. Name
+/// and version are those of the binary: `nave::main(nave::about!(), [orders])`.
+pub fn main<F>(about: About, topologies: impl IntoIterator<Item = F>) -> ExitCode
+where
+    F: FnOnce() -> Result<Topology, BuildErrors>,
+{
+    commands::run(Program::of(about, topologies))
 }
 
 /// The `main` of a program that was made by hand: with spokes of its own, see [`program::Program::spoke`].
-pub fn run(program: Result<program::Program, program::ProgramError>) -> ExitCode {
+pub fn run(program: Result<Program, ProgramError>) -> ExitCode {
     commands::run(program)
-}
-
-/// The same with the flow topology, its paths and the simulated switch controller: the `nave` binary is this, without
-/// topologies of its own.
-pub fn main_with_flows<const N: usize>(topologies: [MakeTopology; N]) -> ExitCode {
-    commands::run(Program::of(topologies).and_then(Program::with_flows))
 }
 
 /// The examples of the first page run as tests.

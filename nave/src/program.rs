@@ -13,12 +13,33 @@ use crate::sim::host::{MakeHost, Speaker};
 use crate::sim::{self, Scenario, Simulation};
 use crate::spoke::{Served, Spoke};
 
-/// Makes a topology, as users write it.
-pub type MakeTopology = fn() -> Result<Topology, BuildErrors>;
+/// The name and the version of a program, as its banner and its `--version` give them: made by [`crate::about!`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct About {
+    /// Its name.
+    pub name: &'static str,
+    /// Its version.
+    pub version: &'static str,
+}
+
+/// The [`program::About`](crate::program::About) of the binary, or else the crate, that says this.
+#[macro_export]
+macro_rules! about {
+    () => {
+        $crate::program::About {
+            name: match option_env!("CARGO_BIN_NAME") {
+                Some(name) => name,
+                None => env!("CARGO_PKG_NAME"),
+            },
+            version: env!("CARGO_PKG_VERSION"),
+        }
+    };
+}
 
 /// The topologies of a binary.
 #[derive(Clone)]
 pub struct Program {
+    about: About,
     topologies: BTreeMap<String, Topology>,
     spokes: BTreeMap<String, MakeHost>,
     scenarios: BTreeMap<String, Scenario>,
@@ -52,28 +73,45 @@ impl From<BuildErrors> for ProgramError {
 }
 
 impl Program {
-    /// A program with these topologies.
+    /// A program with these topologies, each made by a function or a closure.
     ///
     /// # Errors
     /// Where one cannot be built, or two have one name.
-    pub fn of(topologies: impl IntoIterator<Item = MakeTopology>) -> Result<Self, ProgramError> {
-        let mut program =
-            Self { topologies: BTreeMap::new(), spokes: BTreeMap::new(), scenarios: BTreeMap::new(), flows: false };
+    pub fn of<F>(about: About, topologies: impl IntoIterator<Item = F>) -> Result<Self, ProgramError>
+    where
+        F: FnOnce() -> Result<Topology, BuildErrors>,
+    {
+        let mut program = Self::empty(about);
         for make in topologies {
             program.add(&make()?)?;
         }
         Ok(program)
     }
 
-    /// The same with the flow topology, its paths and the simulated switch controller.
+    /// The program of the binary `nave`: the flow topology, its paths and the simulated switch controller.
     ///
     /// # Errors
-    /// Where there is a topology of that name already.
-    pub fn with_flows(mut self) -> Result<Self, ProgramError> {
+    /// None that its first test would not find.
+    pub fn flows() -> Result<Self, ProgramError> {
+        let mut program = Self::empty(Self::nave());
         let settings = Settings::default().with("flows", &FlowSettings::default());
-        self.add(&flows::flow_topology()?.with_settings(&settings)?)?;
-        self.flows = true;
-        Ok(self.scenario(flows::NAME, sim::flows::scenario()))
+        program.add(&flows::flow_topology()?.with_settings(&settings)?)?;
+        program.flows = true;
+        Ok(program.scenario(flows::NAME, sim::flows::scenario()))
+    }
+
+    fn empty(about: About) -> Self {
+        let (topologies, spokes, scenarios) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { about, topologies, spokes, scenarios, flows: false }
+    }
+
+    pub(crate) fn nave() -> About {
+        About { name: "nave", version: env!("CARGO_PKG_VERSION") }
+    }
+
+    /// Its name and its version.
+    pub fn about(&self) -> About {
+        self.about
     }
 
     /// The same with a spoke in Rust, which `up` runs beside the topologies: its tables live and die with the process.
@@ -157,4 +195,33 @@ fn declared(topology: &Topology) -> Settings {
     }
     settings.take(topology.settings());
     settings
+}
+
+#[cfg(test)]
+mod tests {
+    use topology::{Emitter, Spout};
+
+    use super::*;
+
+    struct Nothing;
+
+    impl Spout for Nothing {
+        type Out = ();
+
+        fn next(&mut self, _: &mut Emitter<()>) -> bool {
+            false
+        }
+    }
+
+    #[test]
+    fn a_topology_comes_from_a_closure_that_captures() {
+        let name = String::from("tea");
+        let make = || {
+            let topology = Topology::named(&name);
+            topology.spout("leaves", || Nothing);
+            topology.build()
+        };
+        let program = Program::of(crate::about!(), [make]).expect("it builds");
+        assert_eq!((program.names(), program.about()), (name.clone(), Program::nave()));
+    }
 }

@@ -5,7 +5,7 @@ use nave::config::{BusKind, Config, Said, Sync};
 use nave::program::Program;
 
 fn program() -> Program {
-    Program::of([]).unwrap().with_flows().unwrap()
+    Program::flows().unwrap()
 }
 
 fn of_file(text: &str) -> Result<Config, String> {

@@ -44,7 +44,7 @@ use nave::program::Program;
 use nave::sim::{Fault, Simulation, Summary};
 
 fn flows() -> Simulation {
-    let program = Program::of([]).and_then(Program::with_flows).expect("the flow topology builds");
+    let program = Program::flows().expect("the flow topology builds");
     program.simulation("flows").expect("it has a scenario")
 }
 

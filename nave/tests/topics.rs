@@ -50,7 +50,7 @@ impl Process {
         let options = EmbeddedOptions { keep_bytes: None, ..EmbeddedOptions::default() };
         let bus = Embedded::open(Arc::clone(&clock) as Arc<dyn Clock>, options);
         let topics = Topics::default();
-        let program = Program::of([]).unwrap().with_flows().unwrap();
+        let program = Program::flows().unwrap();
         let code = program.topology("flows").unwrap();
         let flows = Layout::of(code, BusKind::Embedded).apply(code).unwrap();
         submission::submit(&bus, &topics, &flows, clock.wall(), false).unwrap();

@@ -89,8 +89,8 @@ fn stages_in_processes_of_their_own_do_what_one_process_does() {
 fn a_process_without_the_code_or_with_another_graph_says_so_and_runs_nothing() {
     let mut cluster = Cluster::new();
     cluster.submit(&flow_topology(false)).unwrap();
-    let stranger = cluster.start(&Program::of([numbers as fn() -> _]).unwrap(), Wanted::Everything);
-    let other = cluster.start(&Program::of([other_flows as fn() -> _]).unwrap(), Wanted::Everything);
+    let stranger = cluster.start(&Program::of(nave::about!(), [numbers]).unwrap(), Wanted::Everything);
+    let other = cluster.start(&Program::of(nave::about!(), [other_flows]).unwrap(), Wanted::Everything);
     cluster.run_ms(1_000);
     assert_eq!(cluster.refused(stranger, "flows"), Some(Code::NoCode));
     assert_eq!(cluster.refused(other, "flows"), Some(Code::OtherGraph));
@@ -239,7 +239,7 @@ fn a_kill_ends_when_its_wait_is_over_whatever_is_left_and_a_second_one_does_no_h
 #[test]
 fn spouts_of_a_killed_topology_emit_nothing_more_and_it_ends() {
     let mut cluster = Cluster::new();
-    let program = Program::of([numbers as fn() -> _]).unwrap();
+    let program = Program::of(nave::about!(), [numbers]).unwrap();
     cluster.submit(program.topology("numbers").unwrap()).unwrap();
     let node = cluster.start(&program, Wanted::Everything);
     cluster.run_ms(1_000);

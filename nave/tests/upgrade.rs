@@ -146,7 +146,7 @@ impl World {
 
     /// Submits what this build is, and starts a process with it.
     fn start<B: Build>(&mut self) -> (Change, usize) {
-        let program = Program::of([orders::<B> as fn() -> _]).unwrap();
+        let program = Program::of(nave::about!(), [orders::<B>]).unwrap();
         let change = self.cluster.submit(program.topology("orders").unwrap()).unwrap();
         let process = self.cluster.start(&program, Wanted::Everything);
         // Second by second: the session of one that was killed ends when somebody looks.
@@ -258,7 +258,7 @@ fn what_runs_is_neither_lost_nor_decided_again_by_a_build_that_cannot_read_it() 
         assert_eq!(world.asked("shop").len(), 20, "no order asked the shop twice");
         world.cluster.stop(careful);
 
-        let program = Program::of([orders::<First> as fn() -> _]).unwrap();
+        let program = Program::of(nave::about!(), [orders::<First>]).unwrap();
         let fewer = world.cluster.submit(program.topology("orders").unwrap()).unwrap_err();
         assert!(fewer.code == wire::Code::OtherGraph && fewer.detail.contains("bank"), "{}", fewer.detail);
     }

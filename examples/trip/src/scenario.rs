@@ -14,7 +14,7 @@ use crate::{Answer, trips};
 /// # Errors
 /// None that its first test would not find.
 pub fn program() -> Result<Program, ProgramError> {
-    let program = Program::of([trips as _])?;
+    let program = Program::of(nave::about!(), [trips])?;
     let program = program.spoke("hotel", || Desk::new(600, 3)).spoke("car", || Desk::new(300, 3));
     Ok(program.scenario("trips", scenario()))
 }

@@ -27,18 +27,18 @@ mod why;
 
 use std::process::ExitCode;
 
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use self::said::ConfigArgs;
 use self::told::Told;
 use crate::client::{self, Client};
 use crate::config::Faults;
 use crate::explain;
-use crate::program::{Program, ProgramError};
+use crate::program::{About, Program, ProgramError};
 
 /// Nave: workflows that talk to the outside world, and nothing ever stuck unseen.
 #[derive(Debug, Parser)]
-#[command(name = "nave", version, arg_required_else_help = true)]
+#[command(arg_required_else_help = true)]
 #[command(
     after_help = "Exit codes: 0 done; 1 failed; 2 the command line or the configuration cannot be used; 3 nobody answers \
                         at --url; 130 a second Ctrl-C"
@@ -116,7 +116,8 @@ impl RemoteArgs {
 
 /// Runs the command line of this process over a program.
 pub fn run(program: Result<Program, ProgramError>) -> ExitCode {
-    let cli = Cli::parse();
+    let about = program.as_ref().map_or(Program::nave(), Program::about);
+    let cli = Cli::from_arg_matches(&command(about).get_matches()).unwrap_or_else(|error| error.exit());
     let json = cli.json;
     let outcome = program.map_err(anyhow::Error::from).and_then(|program| perform(cli, &program));
     match outcome {
@@ -133,6 +134,11 @@ pub fn run(program: Result<Program, ProgramError>) -> ExitCode {
             ExitCode::from(exit_code(&error))
         }
     }
+}
+
+/// The command line, under the name of its program.
+fn command(about: About) -> clap::Command {
+    Cli::command().name(about.name).version(about.version)
 }
 
 /// What is said of an error in a number; the table is at the head of this file.
@@ -160,7 +166,7 @@ fn perform(cli: Cli, program: &Program) -> anyhow::Result<Told> {
         Command::Sim(args) => sim::sim(&args, program),
         Command::Topics(command) => topics::perform(&command, program),
         Command::Describe { name, config } => submit::describe(name.as_deref(), &config, program),
-        Command::Completion { shell } => Ok(completion(shell)),
+        Command::Completion { shell } => Ok(completion(shell, program.about())),
     }
 }
 
@@ -174,9 +180,9 @@ fn explained(code: Option<&str>) -> anyhow::Result<Told> {
     Ok(Told::Text { text: page.to_string(), json: serde_json::to_value(page)? })
 }
 
-fn completion(shell: clap_complete::Shell) -> Told {
+fn completion(shell: clap_complete::Shell, about: About) -> Told {
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), "nave", &mut script);
+    clap_complete::generate(shell, &mut command(about), about.name, &mut script);
     Told::Raw(String::from_utf8_lossy(&script).into_owned())
 }
 
@@ -192,9 +198,16 @@ mod tests {
     }
 
     #[test]
+    fn a_program_has_its_own_name_and_version_on_the_command_line() {
+        let about = About { name: "trip", version: "7.1.0" };
+        assert_eq!(command(about).render_version(), "trip 7.1.0\n");
+        assert!(completion(clap_complete::Shell::Bash, about).text(false).contains("_trip()"));
+    }
+
+    #[test]
     fn every_shell_can_complete_every_command() {
         for shell in clap_complete::Shell::value_variants() {
-            let script = completion(*shell).text(false);
+            let script = completion(*shell, Program::nave()).text(false);
             for command in Cli::command().get_subcommands() {
                 assert!(script.contains(command.get_name()), "{shell} does not know {}", command.get_name());
             }

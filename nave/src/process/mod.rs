@@ -83,11 +83,11 @@ pub fn run(program: &Program, config: &Config, purpose: &Purpose) -> anyhow::Res
         let sim = listen(purpose.simulates, config.sim.listen, "sim").await?;
         // With a northbound the REST interface shows the same.
         let health = listen(!purpose.northbound, config.health.listen, "health").await?;
-        let (program, of, does, time) = (program.clone(), config.clone(), purpose.clone(), Arc::clone(&clock));
+        let (code, of, does, time) = (program.clone(), config.clone(), purpose.clone(), Arc::clone(&clock));
         let start = move |step: &Step| {
             step.waits_for(bus_wait(&of));
             let bus = open_bus(&of, &time)?;
-            parts::Parts::start(&program, &of, &does, bus, step)
+            parts::Parts::start(&code, &of, &does, bus, step)
         };
         let parts = starting.blocking(start).await?;
         // The bus ends before the servers do.
@@ -98,7 +98,7 @@ pub fn run(program: &Program, config: &Config, purpose: &Purpose) -> anyhow::Res
             recorder.run_upkeep();
             recorder.render()
         });
-        serve::Server { config, purpose, clock, metrics, rest, sim, health }.serve(parts, starting).await
+        serve::Server { program, config, purpose, clock, metrics, rest, sim, health }.serve(parts, starting).await
     })
 }
 

@@ -16,6 +16,7 @@ use super::parts::Parts;
 use super::starting::Starting;
 use super::{Purpose, bus_line, front};
 use crate::config::Config;
+use crate::program::{About, Program};
 use crate::shutdown::{Left, Signals};
 
 /// A system on one machine is ready in a fraction of a second; on a cluster it waits for its group and its topics.
@@ -32,6 +33,7 @@ type Waits = Arc<dyn Fn() -> Vec<Waiting> + Send + Sync>;
 
 /// What is served, and where.
 pub(super) struct Server<'a> {
+    pub(super) program: &'a Program,
     pub(super) config: &'a Config,
     pub(super) purpose: &'a Purpose,
     pub(super) clock: Arc<dyn Clock>,
@@ -125,7 +127,9 @@ impl Server<'_> {
     fn addresses(&self) -> std::io::Result<Vec<String>> {
         let mut lines = Vec::new();
         if let Some(rest) = &self.rest {
-            lines.push(format!("  REST      http://{}      try: requests in rest-api.http", rest.local_addr()?));
+            let hint =
+                if self.program.has_flows() { "try: requests in rest-api.http" } else { "described in /openapi.json" };
+            lines.push(format!("  REST      http://{}      {hint}", rest.local_addr()?));
         }
         if let Some(sim) = &self.sim {
             let what = "rules, audit and faults of the simulated controller";
@@ -138,16 +142,16 @@ impl Server<'_> {
     }
 
     fn banner(&self, addresses: &[String], begun: MonoTime) {
-        let (version, bus) = (env!("CARGO_PKG_VERSION"), bus_line(self.config));
+        let (About { name, version }, bus) = (self.program.about(), bus_line(self.config));
         let seconds = self.clock.mono().since(begun).as_secs_f64();
         if self.purpose.submits {
             let layouts = self.config.topologies.values();
             let lanes =
                 layouts.filter_map(|layout| layout.stages.values().map(|stage| stage.lanes).max()).max().unwrap_or(1);
             let word = if lanes == 1 { "lane" } else { "lanes" };
-            println!("nave {version}   {bus}   {lanes} {word}   ready in {seconds:.2} s");
+            println!("{name} {version}   {bus}   {lanes} {word}   ready in {seconds:.2} s");
         } else {
-            println!("nave {version}   {bus}   {}", self.purpose.line());
+            println!("{name} {version}   {bus}   {}", self.purpose.line());
         }
         for line in addresses {
             println!("{line}");

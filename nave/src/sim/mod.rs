@@ -8,7 +8,7 @@
 //! ```
 //! use nave::program::Program;
 //!
-//! let program = Program::of([])?.with_flows()?;
+//! let program = Program::flows()?;
 //! let simulation = program.simulation("flows").expect("it has a scenario");
 //! let ran = simulation.run(7);
 //! assert_eq!(ran.broken, None);

@@ -164,7 +164,7 @@ impl Cluster {
 }
 
 pub(crate) fn program() -> Program {
-    Program::of([]).unwrap().with_flows().unwrap()
+    Program::flows().unwrap()
 }
 
 pub(crate) fn flow_topology(apart: bool) -> Topology {

@@ -161,7 +161,7 @@ pub(crate) fn simulation() -> (Simulation, Ends) {
         (0..=dice.roll(4)).map(|_| ask(dice)).collect()
     });
     let scenario = scenario.signals(|_| ("word".into(), json!("man"))).parks().check(move |ended| counted.check(ended));
-    let program = Program::of([riddles as _]).expect("it builds").spoke("sphinx", || Sphinx);
+    let program = Program::of(nave::about!(), [riddles]).expect("it builds").spoke("sphinx", || Sphinx);
     let simulation = program.scenario("riddles", scenario).simulation("riddles");
     (simulation.expect("it has a scenario"), ends)
 }
