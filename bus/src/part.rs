@@ -18,7 +18,8 @@ pub trait Part {
     /// A fault that does not pass by itself. One that may pass is kept inside, logged, and tried again with back-off.
     fn turn(&mut self, wait: Duration) -> Result<Turn, BusError>;
 
-    /// Ends: what is finished is committed, then its places in groups are given up. Says what was left undone.
+    /// Commits what is finished, leaves its groups, and returns a line for each thing that went wrong. Operations that wait
+    /// are no fault: the next owner of their lanes continues them.
     fn stop(self: Box<Self>) -> Vec<String>;
 }
 

@@ -24,7 +24,7 @@ impl Left {
     /// Takes what a phase left.
     pub fn take(&mut self, phase: &str, lines: Vec<String>) {
         for line in lines {
-            tracing::warn!(phase, line, "left undone");
+            tracing::warn!(phase, fault = line, "a phase of the stop did not end in order");
             self.0.push(format!("{phase}: {line}"));
         }
     }

@@ -123,7 +123,7 @@ pub trait Bolt: 'static {
         Ok(Vec::new())
     }
 
-    /// What would be left undone if the lane stopped now, a line each; for a shutdown that says what it leaves.
+    /// A line for each operation that is not over. The next owner of the lane continues them.
     fn unfinished(&self) -> Vec<String> {
         Vec::new()
     }

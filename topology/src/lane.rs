@@ -237,7 +237,7 @@ impl Lane {
         Ok(views)
     }
 
-    /// What would be left undone if the lane stopped now.
+    /// A line for each operation that is not over.
     pub fn unfinished(&self) -> Vec<String> {
         self.nodes.iter().flat_map(|seated| seated.node.unfinished()).collect()
     }

@@ -28,7 +28,7 @@ impl Gauge {
         self.drained.load(Ordering::Acquire)
     }
 
-    /// How many operations or conversations it has.
+    /// Number of operations that are not over, as of its last poll while it drains, or of its stop.
     pub(super) fn unfinished(&self) -> usize {
         self.unfinished.load(Ordering::Acquire)
     }
@@ -64,6 +64,7 @@ impl Part for Lanes {
     }
 
     fn stop(self: Box<Self>) -> Vec<String> {
+        self.gauge.unfinished.store(self.shard.unfinished().len(), Ordering::Release);
         Box::new(self.shard).stop()
     }
 }

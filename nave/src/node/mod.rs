@@ -317,6 +317,12 @@ impl Part for Node {
 
     fn stop(self: Box<Self>) -> Vec<String> {
         let most = self.options.lanes_end;
-        self.running.into_values().flat_map(|mut running| running.stop(most)).collect()
+        let (mut faults, mut unfinished) = (Vec::new(), 0);
+        for mut running in self.running.into_values() {
+            faults.extend(running.stop(most));
+            unfinished += running.unfinished();
+        }
+        self.status.stopped(unfinished);
+        faults
     }
 }

@@ -33,6 +33,12 @@ struct Stage {
     gauges: Vec<Arc<Gauge>>,
 }
 
+impl Stage {
+    fn unfinished(&self) -> usize {
+        self.gauges.iter().map(|gauge| gauge.unfinished()).sum()
+    }
+}
+
 impl Running {
     pub(super) fn new(submitted: Submitted, deployment: Arc<Deployment>, clock: Arc<dyn Clock>) -> Self {
         Self { submitted, deployment, clock, stages: Vec::new(), killed_by: None }
@@ -140,9 +146,8 @@ impl Running {
                 }
             };
             if over || (drained && alone) {
-                let unfinished: usize = stage.gauges.iter().map(|gauge| gauge.unfinished()).sum();
-                let left = stage.crew.take().map(|crew| crew.stop(most)).unwrap_or_default();
-                say_what_was_left(&self.submitted.name, &stage.name, unfinished, &left);
+                let faults = stage.crew.take().map(|crew| crew.stop(most)).unwrap_or_default();
+                say_how_it_ended(&self.submitted.name, &stage.name, stage.unfinished(), &faults);
             }
         }
         asked?;
@@ -158,12 +163,17 @@ impl Running {
     /// Ends it at once.
     pub(super) fn end(&mut self, most: Duration, why: &str) {
         tracing::warn!(topology = self.submitted.name, why, "its stages end");
-        for line in self.stop(most) {
-            tracing::warn!(topology = self.submitted.name, line, "left undone");
+        for fault in self.stop(most) {
+            tracing::warn!(topology = self.submitted.name, fault, "a stage did not stop in order");
         }
     }
 
-    /// Ends its stages in order; says what was left.
+    /// Number of operations in its lanes that are not over, once they have stopped.
+    pub(super) fn unfinished(&self) -> usize {
+        self.stages.iter().map(Stage::unfinished).sum()
+    }
+
+    /// Stops its stages in order; returns what went wrong.
     pub(super) fn stop(&mut self, most: Duration) -> Vec<String> {
         self.stages.iter_mut().filter_map(|stage| stage.crew.take()).flat_map(|crew| crew.stop(most)).collect()
     }
@@ -177,13 +187,13 @@ fn ending_order(submitted: &Submitted) -> Vec<String> {
     order
 }
 
-fn say_what_was_left(topology: &str, stage: &str, unfinished: usize, left: &[String]) {
-    if left.is_empty() {
+fn say_how_it_ended(topology: &str, stage: &str, unfinished: usize, faults: &[String]) {
+    if unfinished == 0 {
         tracing::info!(topology, stage, "the stage has ended; nothing was left undone");
-        return;
+    } else {
+        tracing::warn!(topology, stage, unfinished, "the time is up: the stage ended before its operations did");
     }
-    tracing::warn!(topology, stage, unfinished, "the stage was ended before it was drained");
-    for line in left {
-        tracing::warn!(topology, stage, line, "left undone");
+    for fault in faults {
+        tracing::warn!(topology, stage, fault, "the stage did not stop in order");
     }
 }

@@ -45,6 +45,8 @@ struct Inner {
     /// True once the control topic was read for the first time.
     begun: bool,
     failed: bool,
+    /// Number of operations that were not over when the lanes stopped.
+    unfinished: usize,
 }
 
 /// A topology that runs here.
@@ -110,6 +112,16 @@ impl NodeStatus {
     /// Looks which stages have come to the end of their start.
     pub(super) fn settle(&self) {
         self.inner().settle(self.is_alone);
+    }
+
+    /// Its lanes have stopped, with so many operations that are not over.
+    pub(super) fn stopped(&self, unfinished: usize) {
+        self.inner().unfinished = unfinished;
+    }
+
+    /// Number of operations that were not over when the lanes stopped.
+    pub fn unfinished(&self) -> usize {
+        self.inner().unfinished
     }
 
     pub(super) fn gone(&self, name: &str) {

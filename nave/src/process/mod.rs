@@ -143,11 +143,16 @@ fn bus_wait(config: &Config) -> String {
     }
 }
 
+/// True where the bus ends with this process.
+fn in_memory(config: &Config) -> bool {
+    config.bus.kind == BusKind::Embedded && config.bus.disk.data.is_empty()
+}
+
 /// What the bus is, for people.
 fn bus_line(config: &Config) -> String {
     match config.bus.kind {
         BusKind::Kafka => format!("Kafka bus ({})", config.bus.kafka.brokers),
-        BusKind::Embedded if config.bus.disk.data.is_empty() => "embedded bus (memory)".to_owned(),
+        BusKind::Embedded if in_memory(config) => "embedded bus (memory)".to_owned(),
         BusKind::Embedded => format!("embedded bus ({})", config.bus.disk.data),
     }
 }

@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 
 use super::parts::Parts;
 use super::starting::Starting;
-use super::{Purpose, bus_line, front};
+use super::{Purpose, bus_line, front, in_memory};
 use crate::config::Config;
 use crate::program::{About, Program};
 use crate::shutdown::{Left, Signals};
@@ -192,6 +192,9 @@ impl Server<'_> {
         // The node ends its lanes within this; a little more, and it is the node that does not end.
         let (most, time) = (ms(phases.lanes_ms) + WATCH * 2, Arc::clone(&clock));
         left.take("lanes", signals.phase(move || node.stop_within(most, &*time)).await);
+        if let Some(line) = over_the_stop(status.unfinished(), in_memory(self.config)) {
+            tracing::info!("{line}");
+        }
         let (most, time) = (ms(phases.close_ms), Arc::clone(&clock));
         let closed = signals.phase(move || {
             let mut left = answers_out.map(|threads| threads.stop_within(most, &*time)).unwrap_or_default();
@@ -218,6 +221,20 @@ impl Server<'_> {
     }
 }
 
+/// The line about operations that were not over when the lanes stopped, if there were any.
+fn over_the_stop(unfinished: usize, in_memory: bool) -> Option<String> {
+    let operations = match unfinished {
+        0 => return None,
+        1 => "1 operation waits".to_owned(),
+        n => format!("{n} operations wait"),
+    };
+    Some(if in_memory {
+        format!("{operations}, and the bus in memory ends with this process; `--data DIR` keeps them over a stop")
+    } else {
+        format!("{operations}, and will go on as soon as a process has their lanes")
+    })
+}
+
 async fn until_failed(parts: &Parts) {
     while !parts.has_failed() {
         tokio::time::sleep(WATCH).await;
@@ -227,4 +244,18 @@ async fn until_failed(parts: &Parts) {
 async fn becomes_true(mut flag: watch::Receiver<bool>) {
     // An error says that the sender is gone, which ends the server as well.
     drop(flag.wait_for(|stop| *stop).await);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stop_says_in_one_line_how_many_operations_go_on() {
+        let said = |unfinished| over_the_stop(unfinished, false);
+        assert_eq!(said(0), None);
+        assert_eq!(said(1).expect("one"), "1 operation waits, and will go on as soon as a process has their lanes");
+        assert!(said(7).is_some_and(|line| line.starts_with("7 operations wait, and will go on")));
+        assert!(over_the_stop(7, true).is_some_and(|line| line.contains("--data")));
+    }
 }
