@@ -64,7 +64,8 @@ impl Recorded {
             others => others?,
         };
         let line = "stamps another time on its records than that of the append (message.timestamp.type)";
-        Ok(others.first().map(|name| self.changed(name, line)))
+        let remedy = "set message.timestamp.type=LogAppendTime on it (kafka-configs.sh --alter --entity-type topics)";
+        Ok(others.first().map(|name| self.changed(name, line, remedy)))
     }
 
     fn judge(&self, topic: &Topic, found: Option<TopicInfo>) -> Option<Problem> {
@@ -74,7 +75,13 @@ impl Recorded {
             return Some(self.replaced(name, "was deleted and made anew"));
         }
         let line = || format!("has {} partitions, not {}", found.partitions, topic.partitions);
-        (found.partitions != topic.partitions).then(|| self.changed(name, &line()))
+        let remedy = || {
+            let name = &self.topology;
+            format!(
+                "partitions cannot be removed again: nave topologies kill {name}, delete all its topics, nave submit {name}"
+            )
+        };
+        (found.partitions != topic.partitions).then(|| self.changed(&topic.name, &line(), &remedy()))
     }
 
     fn replaced(&self, topic: &str, how: &str) -> Problem {
@@ -82,17 +89,17 @@ impl Recorded {
         Problem::new(
             Code::TopicReplaced,
             format!(
-                "topic `{topic}` of topology `{name}` {how} since the topology was submitted; what it held is lost: kill \
-                 `{name}`, then submit it again to begin with empty topics"
+                "topic `{topic}` of topology `{name}` {how} since the topology was submitted, and what it held is lost; `nave submit \
+                 {name}` makes views, answers and topics of spokes anew, but an inbox or snapshots need: nave topologies kill {name}, \
+                 delete all its topics, nave submit {name}"
             ),
         )
     }
 
-    fn changed(&self, topic: &str, how: &str) -> Problem {
+    fn changed(&self, topic: &str, how: &str, remedy: &str) -> Problem {
+        let name = &self.topology;
         let detail = format!(
-            "topic `{topic}` of topology `{}` {how}, and had not when the topology was submitted; change it back (`nave topics \
-             plan` says how each must be)",
-            self.topology
+            "topic `{topic}` of topology `{name}` {how}, and had not when the topology was submitted; {remedy}"
         );
         Problem::new(Code::WrongTopic, detail)
     }

@@ -59,7 +59,8 @@ fn a_process_that_drains_is_not_ready_refuses_requests_and_answers_those_it_took
 #[test]
 fn refused_requests_are_counted_and_logged_once_a_second() {
     let up = Up::embedded();
-    let fault = json!({"when": {"command": "install", "switch": "of:01"}, "kind": {"error": {"code": "full"}}, "times": 200});
+    let fault =
+        json!({"when": {"command": "install", "switch": "of:01"}, "kind": {"error": {"code": "full"}}, "times": 200});
     let (status, told) = up.post_to("switches", "/faults", &fault);
     assert_eq!(status, 201, "{told}");
     for n in 0..200 {

@@ -42,7 +42,7 @@ fn a_directory_can_be_used_after_its_topology_was_killed() {
         let (status, told) = up.delete_at("REST", "/v1/topologies/flows?wait_ms=10000");
         assert_eq!(status, 202, "{told}");
         until(&up, "/v1/topologies", |body| body["topologies"] == json!([]));
-        until(&up, "/readyz", |body| body.to_string().contains("topology `flows` is not submitted"));
+        until(&up, "/readyz", |body| body.to_string().contains("not submitted; stop this process and start it again"));
         assert!(up.interrupt().contains("nothing was left undone"));
     }
     let up = up_in(&dir);

@@ -186,6 +186,19 @@ fn each_topic_of_the_topology_is_looked_at_and_each_thing_that_is_recorded_of_it
 }
 
 #[test]
+fn a_control_topic_that_is_gone_is_named_and_holds_up_nobody() {
+    let mut process = Process::running();
+    process.script.topic("nave.control", TopicFate::IsGone);
+    process.run_ms(5_000);
+    let ready = Waiting::readiness(&process.waiting()).unwrap();
+    let line = ready["held_up"][0].as_str().unwrap();
+    assert!(line.starts_with("NAVE-0038: control topic `nave.control` is gone: what runs goes on"), "{line}");
+    process.script.topic("nave.control", TopicFate::Stays);
+    process.run_ms(5_000);
+    assert_eq!(process.lines(), [""; 0]);
+}
+
+#[test]
 fn a_bus_that_does_not_answer_is_no_missing_topic_and_no_found_one() {
     let away = || TopicFate::Fails(BusError::Unavailable("nobody answers".into()));
     let mut process = Process::running();

@@ -29,6 +29,10 @@ const NO_MEMBER: (&str, &str) = ("max.poll.interval.ms", "300000");
 /// How often a client that is polled says which brokers it knows; it takes a fraction of a millisecond each time.
 const STATISTICS: Duration = Duration::from_secs(2);
 
+/// Interval between two questions of a client that reads which topics there are. librdkafka's default is five minutes: for that long
+/// a member of a group did not notice that its topic had been made anew, and all that was sent to it waited.
+const METADATA: Duration = Duration::from_secs(10);
+
 /// As large as a broker takes it, so that the largest record of ours fits into one with what is added to it.
 const LARGEST_BATCH: (&str, &str) = ("message.max.bytes", "1048576");
 
@@ -97,8 +101,9 @@ impl KafkaOptions {
     }
 
     fn consumer(&self, wanted: &[(&str, &str)]) -> ClientConfig {
-        let statistics = STATISTICS.as_millis().to_string();
+        let [statistics, metadata] = [STATISTICS, METADATA].map(|interval| interval.as_millis().to_string());
         let speed = [
+            ("topic.metadata.refresh.interval.ms", &*metadata),
             // Whether there still is a broker is told by nothing else.
             ("statistics.interval.ms", &*statistics),
             // The default adds up to a second when the local queue was full.

@@ -38,6 +38,8 @@ struct Inner {
     refused: BTreeMap<String, Problem>,
     /// What is wrong with the topics of what runs or is served here.
     topics: BTreeMap<String, Problem>,
+    /// What is wrong with the control topic.
+    control: Option<Problem>,
     /// Topologies that this process waits for.
     missing: Vec<String>,
     /// What was submitted.
@@ -159,6 +161,14 @@ impl NodeStatus {
         }
     }
 
+    /// What is wrong with the control topic now; true where that is new.
+    pub(super) fn judged_control(&self, found: Option<Problem>) -> bool {
+        let mut inner = self.inner();
+        let is_new = found.is_some() && inner.control != found;
+        inner.control = found;
+        is_new
+    }
+
     /// What was submitted, by name.
     pub fn submitted(&self) -> BTreeMap<String, Submitted> {
         self.inner().known.clone()
@@ -198,11 +208,10 @@ impl NodeStatus {
         if !inner.begun {
             return vec![Waiting::all("the control topic is not followed yet")];
         }
-        let mut lines: Vec<Waiting> = inner
-            .missing
-            .iter()
-            .map(|name| Waiting::of_topology(name, format!("topology `{name}` is not submitted; nave submit {name}")))
-            .collect();
+        let mut lines: Vec<Waiting> =
+            inner.missing.iter().map(|name| Waiting::of_topology(name, not_submitted(name, self.is_alone))).collect();
+        // Lanes go on without it, so requests are taken.
+        lines.extend(inner.control.iter().map(|problem| Waiting::held_up(problem.to_string())));
         // What others run is said where this process has nothing to do, and in the log.
         let of_others = |problem: &&Problem| problem.code == Code::NoCode && !inner.running.is_empty();
         let refused = inner.refused.iter().filter(|(_, problem)| !of_others(problem));
@@ -218,6 +227,12 @@ impl NodeStatus {
         }
         lines
     }
+}
+
+/// What to do about a topology that was not submitted, or was killed. A bus inside this process takes no submission from another one.
+fn not_submitted(name: &str, is_alone: bool) -> String {
+    let advice = if is_alone { "stop this process and start it again" } else { &format!("nave submit {name}") };
+    format!("topology `{name}` is not submitted; {advice}")
 }
 
 impl Inner {

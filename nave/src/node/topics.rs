@@ -8,6 +8,7 @@
 //! | a topic is gone, or another one | its code and its name, until a look finds it as it was recorded |
 //! | all are as they were recorded | nothing |
 //! | nothing | what stood there before |
+//! | the control topic is gone | its code and its name, in `held_up`: what runs goes on |
 //!
 //! It is a part of its own: a bus that is slow to answer holds up neither the control topic nor the end of lanes.
 
@@ -18,6 +19,7 @@ use std::time::Duration;
 use bus::{Bus, BusError, Clock, MonoTime, Part, Turn};
 use wire::control::Wish;
 use wire::topics::Topics;
+use wire::{Code, Problem};
 
 use super::status::NodeStatus;
 use crate::deployment;
@@ -71,7 +73,8 @@ impl TopicWatch {
         // A topology that is new has just been submitted, or taken up: brokers hear of new topics one after another.
         let known = std::mem::replace(&mut self.known, names);
         let asked = watched.into_iter().filter(|recorded| known.contains(recorded.topology()));
-        let answered = asked.map(|recorded| self.check(recorded)).find(Result::is_err).unwrap_or(Ok(()));
+        let answered =
+            asked.map(|recorded| self.check(recorded)).find(Result::is_err).unwrap_or_else(|| self.check_control());
         if let (true, Err(error)) = (self.is_answered, &answered) {
             tracing::warn!(%error, "topics cannot be asked for; what was found before stands");
         }
@@ -91,6 +94,27 @@ impl TopicWatch {
             Recorded::of(&one, code.map(|code| deployment::needed(code, &one, &self.topics)).unwrap_or_default())
         });
         recorded.collect()
+    }
+
+    /// Looks whether the control topic is there. Without it lanes go on, and a process that starts finds no topology.
+    fn check_control(&self) -> Result<(), BusError> {
+        let topic = self.topics.control();
+        let is_gone = self.bus.topic(&topic)?.is_none();
+        let problem = is_gone.then(|| {
+            let detail = format!(
+                "control topic `{topic}` is gone: what runs goes on, and a process that starts finds no topology; submit each topology \
+                 again, then restart all processes one by one"
+            );
+            Problem::new(Code::TopicReplaced, detail)
+        });
+        if self.status.judged_control(problem) {
+            tracing::error!(
+                topic,
+                code = Code::TopicReplaced.as_str(),
+                "the control topic is gone: a person is needed"
+            );
+        }
+        Ok(())
     }
 
     fn check(&self, recorded: &Recorded) -> Result<(), BusError> {
