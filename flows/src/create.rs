@@ -230,10 +230,7 @@ impl Workflow for CreateFlow {
                 fx.end();
                 Ended
             }
-            (Validating, Event::AllReplied) => {
-                let failure = wrong_rules(&self.wrong);
-                self.failed(failure, fx)
-            }
+            (Validating, Event::AllReplied) => self.failed(wrong_rules(&self.wrong), fx),
             (Validating, Event::Failed(failure)) => {
                 let message = "error in worker on rule validation";
                 self.failed(call_failure(failure, VALIDATE, Code::ValidationFailed, message), fx)
@@ -255,15 +252,14 @@ impl Workflow for CreateFlow {
                 self.unremoved.remove(tag);
                 Clearing
             }
-            (Clearing, Event::AllReplied) => {
-                self.unremoved.clear();
+            (Clearing, Event::AllReplied | Event::Failed(_) | Event::TimedOut) => {
+                match event {
+                    Event::AllReplied => self.unremoved.clear(),
+                    Event::Failed(failure) => self.unremoved = BTreeSet::from([failure.tag]),
+                    _timed_out => {}
+                }
                 self.check_removal(fx)
             }
-            (Clearing, Event::Failed(failure)) => {
-                self.unremoved = BTreeSet::from([failure.tag]);
-                self.check_removal(fx)
-            }
-            (Clearing, Event::TimedOut) => self.check_removal(fx),
             (CheckingRemoval, Event::Replied { tag, body }) => {
                 if matches!(reply(body), Some(Reply::Found { rule: None })) && !self.unremoved.contains(tag) {
                     self.suspects.remove(tag);
