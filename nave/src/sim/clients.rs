@@ -15,7 +15,7 @@ use super::process::Front;
 use super::scenario::Ask;
 use super::weather::Weather;
 
-/// So long a client waits for its answer, in milliseconds, before it asks again.
+/// A client first waits this long for its answer, in milliseconds, before it asks again.
 const PATIENCE_MS: u64 = 10_000;
 /// The tag of the dice by which clients ask for something else under their name.
 const CHANGES: u64 = 6;
@@ -38,6 +38,10 @@ pub(super) struct Client {
     changes: Change,
     /// It has no use for an answer that comes later than so.
     expires: bool,
+    /// It waits this long for its answer, in milliseconds, before it asks again.
+    patience_ms: u64,
+    /// It waits twice as long each time.
+    patient: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -78,6 +82,8 @@ impl Clients {
             repeats: dice.roll(3),
             changes: if changes.chance(200) { Change::Later } else { Change::Never },
             expires: dice.chance(200),
+            patience_ms: PATIENCE_MS,
+            patient: false,
         };
         let all = (1..).zip(asks).map(&mut client).collect();
         Self { all, dice, requests: 0, parks }
@@ -94,6 +100,12 @@ impl Clients {
 
     pub(super) fn are_content(&self) -> bool {
         self.all.iter().all(|client| matches!(client.state, State::Content))
+    }
+
+    /// From here on a client waits twice as long each time: an operation may wait for days, and as long as clients ask again
+    /// there is no rest.
+    pub(super) fn become_patient(&mut self) {
+        self.all.iter_mut().for_each(|client| client.patient = true);
     }
 
     /// True where a client asks for this operation.
@@ -148,6 +160,12 @@ impl Clients {
 }
 
 impl Client {
+    fn grow_patient(&mut self) {
+        if self.patient {
+            self.patience_ms = self.patience_ms.saturating_mul(2);
+        }
+    }
+
     fn turn_away(&mut self, now: MonoTime, pause_ms: u64) {
         self.at = (self.at + 1) % NORTHBOUNDS;
         self.state = State::Idle(now.plus_ms(pause_ms));
@@ -188,7 +206,7 @@ impl Client {
                     let (name, other) = (&self.name, &ticket.operation);
                     return Err(format!("{name} asked for {operation}, and its repeat was taken for {other}"));
                 }
-                self.state = State::Waiting(Box::new(ticket), now.plus_ms(PATIENCE_MS));
+                self.state = State::Waiting(Box::new(ticket), now.plus_ms(self.patience_ms));
             }
             Err(problem) => {
                 weather.say(&self.name, || format!("is turned away by northbound-{}: {problem}", self.at));
@@ -211,6 +229,7 @@ impl Client {
         let answer = match told {
             None => {
                 weather.say(&self.name, || "waits no longer, and asks again".to_owned());
+                self.grow_patient();
                 self.turn_away(now, pause_ms);
                 return Ok(());
             }
@@ -238,7 +257,10 @@ impl Client {
                 weather.say(&self.name, || format!("is refused: {problem}"));
                 match problem.code {
                     // There is room again once others have ended.
-                    Code::Busy | Code::QueueFull => self.turn_away(now, pause_ms),
+                    Code::Busy | Code::QueueFull => {
+                        self.grow_patient();
+                        self.turn_away(now, if self.patient { self.patience_ms } else { pause_ms });
+                    }
                     // A workflow may have no room for ever.
                     code => {
                         self.refused = Some(code);

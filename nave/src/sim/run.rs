@@ -1,8 +1,9 @@
 //! One seed, from its first turn to the last check.
 //!
 //! Read in this order: this file (turns, time, processes), `misfortune` (what happens between turns), `damage` (to what is saved),
-//! `turns` (what must be so after each), `rest` (what must be so in the end).
+//! `turns` (what must be so after each), `calm` (how a seed comes to rest), `rest` (what must be so in the end).
 
+mod calm;
 mod damage;
 mod misfortune;
 mod rest;
@@ -12,7 +13,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bus::{Bus, Clock, DriftingClock, Embedded, EmbeddedOptions, Faulty, ManualClock, MonoTime, Outgoing, Record};
+use bus::{
+    Bus, Cleanup, Clock, DriftingClock, Embedded, EmbeddedOptions, Faulty, ManualClock, MonoTime, Outgoing, Record,
+};
 use northbound::{GatewayLimits, GatewayOptions};
 use topology::{Arrangement, Mode, Shard, ShardOptions, ShardStatus, Topology, Upkeep};
 use wire::WallTime;
@@ -39,9 +42,6 @@ const BAD_MS: (u64, u64) = (4_000, 20_000);
 /// writes and its reader's clock reads. A workflow that waits out the expiry of a call (flows wait at least a call longer, 1.6 s)
 /// needs clocks that agree within that.
 const DISAGREE_MS: u64 = 700;
-/// In calm weather everything ends within this: a degraded flow tries again after a minute at the latest, and patience and
-/// session are seconds.
-const CALM_MS: u64 = 600_000;
 /// No process is left without a turn for longer, in milliseconds, while it has not died: what polls gives signs of life.
 const BEAT_MS: u64 = 300;
 /// So many things happen between turns at most: each makes work, and in an instant full of work there are many turns.
@@ -57,7 +57,7 @@ enum Deed {
     Start(Role),
     Deliver(Vec<Outgoing>),
     Recover(String),
-    /// An operator looks at what is parked.
+    /// An operator looks at what waits for a person.
     Look,
 }
 
@@ -91,6 +91,10 @@ pub(super) struct Run<'a> {
     /// Where a lane's snapshots ended, by topic and lane, when somebody last counted one that cannot be used.
     named: BTreeMap<(String, u32), u64>,
     people: People,
+    /// The interval until the operator looks again, in milliseconds.
+    look_ms: u64,
+    /// People signal to every operation that waits for it. In other seeds they let the deadlines of waits pass.
+    people_signal: bool,
     /// So many processes of a role there are at most.
     most: usize,
     /// So many operations were answered when all was quiet the last time.
@@ -106,11 +110,16 @@ impl<'a> Run<'a> {
         let names = Topics::default();
         let topology = arranged(simulation, &mut dice);
         let at = WallTime::default();
-        for spec in topology.topics(&names) {
+        for mut spec in topology.topics(&names) {
+            // Records are compared in the end. A seed may last for years, and none is deleted for its age.
+            if matches!(spec.cleanup, Cleanup::DeleteAfterMs(_)) {
+                spec.cleanup = Cleanup::Keep;
+            }
             bus.ensure_topic(&spec).expect("a new bus takes every topic");
         }
         let submitted = submission::describe(&bus, &names, &topology, at).expect("the topics were just made");
         let people = People::new(dice.tagged(AGAIN));
+        let people_signal = dice.tagged(calm::SIGNALS).chance(700);
         let weather = Weather::new(dice.split(), Arc::clone(&clock), bus.clone(), names.spoke(""), told);
         let spokes = simulation.spokes.iter().map(|(service, make)| (service.clone(), make())).collect();
         let asks = (simulation.scenario.asks)(&mut dice.split());
@@ -145,6 +154,8 @@ impl<'a> Run<'a> {
             damage: Vec::new(),
             named: BTreeMap::new(),
             people,
+            look_ms: calm::LOOK_MS,
+            people_signal,
             judged: 0,
         };
         for role in run.roles() {
@@ -195,17 +206,7 @@ impl<'a> Run<'a> {
         let bad = MonoTime::default().plus_ms(self.dice.between(BAD_MS.0, BAD_MS.1));
         self.live_until(bad, false)?;
         self.calm_down();
-        // Whoever died is not missed before its session is over, and nobody is told when.
-        self.live_until(self.clock.mono().plus_ms(self.session_ms() + 2 * BEAT_MS), false)?;
-        let idle = self.live_until(self.clock.mono().plus_ms(CALM_MS), true)?;
-        if !self.clients.are_content() {
-            let left = [self.clients.waiting(), self.unfinished()].concat();
-            return Err(format!("{} s after the weather was calm: {}", CALM_MS / 1_000, left.join("; ")));
-        }
-        if !idle {
-            let left = [self.restless(), self.unfinished()].concat().join("; ");
-            return Err(format!("{} s after the weather was calm something goes on: {left}", CALM_MS / 1_000));
-        }
+        self.come_to_rest()?;
         self.at_rest()
     }
 
@@ -260,7 +261,7 @@ impl<'a> Run<'a> {
     /// The longest step of time: where a group has several members, none of them is to be missed.
     fn beat_ms(&self) -> u64 {
         let alone = |process: &Process| self.processes.iter().filter(|other| other.role == process.role).count() == 1;
-        if self.processes.iter().all(alone) { CALM_MS } else { BEAT_MS }
+        if self.processes.iter().all(alone) { calm::LONGEST_MS } else { BEAT_MS }
     }
 
     fn ask(&mut self, now: MonoTime) -> Result<bool, String> {
@@ -324,7 +325,7 @@ impl<'a> Run<'a> {
                     self.write(&records);
                 }
                 Deed::Recover(service) => self.recover(&service, false),
-                Deed::Look => self.see_to_what_is_parked(),
+                Deed::Look => self.see_to_what_waits(),
             }
         }
         worked
@@ -415,37 +416,6 @@ impl<'a> Run<'a> {
         if let Role::North(number) = process.role {
             self.clients.cut(number, self.clock.mono());
         }
-    }
-
-    // ---- calm ---------------------------------------------------------------------------------------------------------
-
-    /// Nothing goes wrong any more; who is dead comes back, and who was frozen goes on.
-    fn calm_down(&mut self) {
-        self.say("the world", || "the weather is calm from here on".to_owned());
-        self.bad = false;
-        self.weather.calm();
-        self.set_bus_wall(0);
-        for process in &mut self.processes {
-            process.frozen = None;
-            process.clock.set_wall_off_ms(0);
-        }
-        for service in self.spokes.keys().cloned().collect::<Vec<_>>() {
-            self.recover(&service, true);
-        }
-        if self.simulation.scenario.parks {
-            self.note(0, Deed::Look);
-        }
-    }
-
-    /// A line for each process that has something to do by itself.
-    fn restless(&mut self) -> Vec<String> {
-        let now = self.clock.mono();
-        let due = |process: &mut Process| {
-            let next = process.turn().ok()?.next?;
-            let (name, ms) = (&process.name, next.since(now).as_millis());
-            Some(format!("{name} has something to do in {ms} ms"))
-        };
-        self.processes.iter_mut().filter_map(due).collect()
     }
 
     // ---- questions ----------------------------------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use bus::{Bus, Clock, Outgoing, Record, Route};
-use wire::answer::Operation;
 use wire::command::Command;
 use wire::{Kind, OperationId};
 
@@ -12,11 +11,6 @@ use crate::sim::fault::Fault;
 use crate::sim::people::Word;
 use crate::sim::process::{Process, Role};
 use crate::sim::story;
-
-/// An operator looks again after so long, in milliseconds: sooner than a client loses its patience.
-const LOOK_MS: u64 = 5_000;
-/// So many parked operations are taken in hand at one look: more than a seed asks for.
-const LISTED: usize = 1_000;
 
 impl Run<'_> {
     /// What may happen between any two turns.
@@ -150,24 +144,6 @@ impl Run<'_> {
         fronts
             .take(usize::try_from(times).unwrap_or(1))
             .for_each(|front| self.people.tell(&word, front, &self.weather));
-    }
-
-    /// In calm weather nothing stays parked: an operator looks at what a northbound lists, also of what no client waits for any more, lets
-    /// it go on or ends it, and looks again until nothing lives.
-    pub(super) fn see_to_what_is_parked(&mut self) {
-        if let Some(front) = self.processes.iter().find_map(Process::front) {
-            let is_parked = |operation: &Operation| operation.live && operation.state == "parked";
-            let (parked, _) = front.gateway.known().page(None, LISTED, is_parked);
-            for (_, Operation { operation, workflow, key, .. }) in parked {
-                let command = if self.dice.chance(500) { Command::Resume } else { Command::Abort };
-                let nobodys = !self.clients.ask_for(&operation);
-                let word = Word { operation: &operation, workflow: &workflow, key: &key, command: &command, nobodys };
-                self.people.tell(&word, front, &self.weather);
-            }
-        }
-        if !self.clients.are_content() || !self.unfinished().is_empty() {
-            self.note(LOOK_MS, Deed::Look);
-        }
     }
 
     /// Sets the time of day of the bus off by so much.
