@@ -121,9 +121,8 @@ impl Ask {
 
     /// As a record, with its operation.
     pub(crate) fn request(self, inbox: &str) -> anyhow::Result<(OperationId, Outgoing)> {
-        let id = OperationId::new(&self.operation)?;
-        let mut envelope = Envelope::new(Kind::Request, id.as_str(), "/bench");
-        envelope.operation = Some(id.clone());
+        let envelope = Envelope::new(Kind::Request, self.operation, "/bench");
+        let id = envelope.requested_operation("flows", &self.flow);
         Ok((id, Outgoing::keyed(inbox, self.flow, self.body.to_string()).with(&envelope)))
     }
 }

@@ -23,7 +23,7 @@ while True:
         replies.setdefault(undone, ("nave.refusal", {"error": "undone", "detail": "it was undone before it came"}))
     kind, body = replies[call]
     answer = {"ce_specversion": "1.0", "ce_id": head["ce_id"] + ":answer", "ce_source": "/spoke/car", "ce_type": kind,
-              "ce_causationid": head["ce_id"], **{n: head[n] for n in ("ce_subject", "ce_correlationid", "ce_callid")}}
+              "ce_causationid": head["ce_id"], **{n: head[n] for n in ("ce_subject", "ce_operation", "ce_correlationid", "ce_callid") if n in head}}
     producer.produce(head["ce_replyto"], json.dumps(body), record.key(), int(head["ce_replypartition"]), headers=list(answer.items()))
     producer.flush()
     consumer.commit(record)

@@ -73,7 +73,8 @@ fn salvage(headers: &Headers) -> Option<Envelope> {
     let text = |name: &str| headers.get(name).and_then(|value| std::str::from_utf8(value).ok());
     let mut envelope = Envelope::new(Kind::Call, text("ce_id")?, text("ce_source").unwrap_or("unknown"));
     envelope.subject = text("ce_subject").map(str::to_owned);
-    envelope.operation = text("ce_correlationid").and_then(|id| OperationId::new(id).ok());
+    envelope.operation = text("ce_operation").and_then(|id| OperationId::new(id).ok());
+    envelope.correlation = text("ce_correlationid").map(str::to_owned);
     envelope.call = text("ce_callid").and_then(|id| id.parse().ok());
     envelope.attempt = text("ce_attempt").and_then(|attempt| attempt.parse().ok());
     envelope.reply_to = text("ce_replyto").map(str::to_owned);

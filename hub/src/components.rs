@@ -11,8 +11,9 @@ use topology::{
 };
 use wire::answer::{Answer, Resource};
 use wire::call::{CallCommand, CallEnd};
-use wire::{Envelope, Head, Kind, OperationId};
+use wire::{Envelope, Head, Kind, OperationId, WireError};
 
+use crate::cause::Cause;
 use crate::machine::Workflows;
 use crate::table::{HubCommand, HubEffect, HubRequest, HubTable, VERSION};
 
@@ -32,11 +33,13 @@ impl InboxSpout for HubSpout {
 
     fn receive(&mut self, delivery: &Delivery<'_>, out: &mut Emitter<HubAsked>) -> Result<(), Unreadable> {
         let Delivery { envelope, record } = delivery;
-        let operation = envelope.operation.clone();
-        let operation = operation.ok_or_else(|| Unreadable(format!("a {} needs ce_correlationid", envelope.kind)))?;
+        let cause =
+            Cause { id: envelope.id.to_owned(), correlation: envelope.correlation.map(str::to_owned) };
         if envelope.kind == Kind::Command {
+            let operation = envelope.operation.clone();
+            let operation = operation.ok_or_else(|| Unreadable(WireError::missing("ce_operation").to_string()))?;
             let command = delivery.json()?;
-            out.emit(HubAsked::Command(Box::new(HubCommand { operation, cause: envelope.id.to_owned(), command })));
+            out.emit(HubAsked::Command(Box::new(HubCommand { operation, cause, command })));
             return Ok(());
         }
         let key = record.key.as_ref().ok_or_else(|| Unreadable("a request needs a key".into()))?;
@@ -44,8 +47,9 @@ impl InboxSpout for HubSpout {
         let body: Result<wire::request::Request, Unreadable> = delivery.json();
         let unreadable = body.as_ref().err().cloned();
         out.emit(HubAsked::Request(Box::new(HubRequest {
-            operation,
-            cause: envelope.id.to_owned(),
+            operation: envelope.requested_operation(&out.lane().topology, key),
+            has_key: envelope.idempotency_key.is_some(),
+            cause,
             key: key.to_owned(),
             expires: envelope.expires,
             body: body.map_err(|error| error.0),
@@ -121,9 +125,7 @@ impl<W: Workflows> HubBolt<W> {
             HubEffect::Deadline(deadline) => out.side(DEADLINES, deadline),
             HubEffect::Answer { view, cause } => {
                 let how = if matches!(view.answer, Some(Answer::Refused(_))) { "refused" } else { "answer" };
-                let id = format!("{cause}:{how}");
-                let mut envelope = Envelope::new(Kind::Answer, id, out.lane().source());
-                envelope.causation = Some(cause);
+                let envelope = answer_to(cause, how, out.lane());
                 let message = self.told(envelope, &view, out.lane().lane);
                 out.publish(message);
             }
@@ -133,9 +135,8 @@ impl<W: Workflows> HubBolt<W> {
                 out.publish(message);
             }
             HubEffect::Told { operation, cause, outcome } => {
-                let mut envelope = Envelope::new(Kind::Answer, format!("{cause}:told"), out.lane().source());
+                let mut envelope = answer_to(cause, "told", out.lane());
                 envelope.subject = Some("command".into());
-                envelope.causation = Some(cause);
                 let body = serde_json::to_vec(&outcome).expect("an outcome is plain data");
                 let message = self.to_egress(envelope, &operation, body, out.lane().lane);
                 out.publish(message);
@@ -185,6 +186,13 @@ impl<W: Workflows> HubBolt<W> {
             body: body.unwrap_or_default().into(),
         }
     }
+}
+
+/// The envelope of an answer, without what it is about.
+fn answer_to(cause: Cause, how: &str, lane: &LaneInfo) -> Envelope {
+    let Cause { id, correlation } = cause;
+    let envelope = Envelope::new(Kind::Answer, format!("{id}:{how}"), lane.source());
+    Envelope { causation: Some(id), correlation, ..envelope }
 }
 
 impl<W: Workflows> Bolt for HubBolt<W> {

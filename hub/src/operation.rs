@@ -17,6 +17,7 @@ use wire::answer::{Answer, Entry};
 use wire::call::CallEnd;
 use wire::{CallId, OperationId, WallTime};
 
+use crate::cause::Cause;
 use crate::machine::{AnyOf, Workflows};
 use crate::word::Word;
 use crate::workflow::{Barrier, CallSpec, Event, Mode, UndoSpec};
@@ -180,8 +181,8 @@ pub(crate) struct Running<W: Workflows> {
     /// Where the client sent it, for the same purpose.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(crate) route: String,
-    /// `ce_id` of the requests that wait for its answer.
-    pub(crate) causes: Vec<String>,
+    /// The requests that wait for its answer, the first one first.
+    pub(crate) causes: Vec<Cause>,
     pub(crate) machine: AnyOf<W>,
     pub(crate) standing: Standing,
     /// Its number in the lane: the key of its deadline.
@@ -217,7 +218,7 @@ impl<W: Workflows> Running<W> {
         id: OperationId,
         key: &str,
         fingerprint: u64,
-        cause: String,
+        cause: Cause,
         machine: AnyOf<W>,
         slot: u64,
     ) -> Self {
@@ -256,8 +257,8 @@ impl<W: Workflows> Running<W> {
 
     /// A repeat came, and waits for the answer. Before its turn the operation takes the later deadline of the two. False where
     /// the limit of requests that wait is reached.
-    pub(crate) fn asked_again(&mut self, cause: &String, expires: Option<WallTime>) -> bool {
-        if !self.causes.contains(cause) {
+    pub(crate) fn asked_again(&mut self, cause: &Cause, expires: Option<WallTime>) -> bool {
+        if self.causes.iter().all(|known| known.id != cause.id) {
             if self.causes.len() >= CAUSES {
                 return false;
             }

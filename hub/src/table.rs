@@ -28,6 +28,7 @@ use self::perform::{perform, tell};
 use self::saved::SavedTable;
 pub(crate) use self::saved::VERSION;
 pub use self::settings::HubSettings;
+use crate::cause::Cause;
 use crate::machine::Workflows;
 use crate::names;
 use crate::operation::{Parked, Running, Standing};
@@ -36,10 +37,12 @@ use crate::workflow::{Decided, Event, Illegal};
 /// A request as it came from the inbox.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HubRequest {
-    /// The operation that it names.
+    /// The operation that it asks for.
     pub operation: OperationId,
-    /// `ce_id`: this one request.
-    pub cause: String,
+    /// True where it has an idempotency key: its repeats have the same.
+    pub has_key: bool,
+    /// This one request.
+    pub cause: Cause,
     /// The thing it is about.
     pub key: String,
     /// `ce_expirytime`: the client has no use for the answer after this.
@@ -59,8 +62,8 @@ pub enum HubEffect {
     Answer {
         /// How the operation stands, with the answer.
         view: Box<Operation>,
-        /// `ce_id` of the request.
-        cause: String,
+        /// The request.
+        cause: Cause,
     },
     /// An operation that was answered before, and went on, is over: tell those who look. Nobody is answered again.
     Over(Box<Operation>),
@@ -68,8 +71,8 @@ pub enum HubEffect {
     Told {
         /// The operation that it was for.
         operation: OperationId,
-        /// `ce_id` of the command.
-        cause: String,
+        /// The command.
+        cause: Cause,
         /// What became of it.
         outcome: Outcome,
     },

@@ -85,8 +85,14 @@ fn poll(calls: u32, needs: u32, ends: &[(u32, bool)]) -> (Answer, usize, usize) 
     let mut table = HubTable::<Poll>::default();
     let operation = OperationId::new("op").expect("letters are allowed");
     let body = wire::request::Request::new("poll", json!({"calls": calls, "needs": needs}));
-    let request =
-        HubRequest { operation: operation.clone(), cause: "r".into(), key: "k".into(), expires: None, body: Ok(body) };
+    let request = HubRequest {
+        operation: operation.clone(),
+        has_key: true,
+        cause: "r".into(),
+        key: "k".into(),
+        expires: None,
+        body: Ok(body),
+    };
     let mut effects = Vec::new();
     table.request(WallTime(0), request, &mut effects);
     for (told, (n, replied)) in ends.iter().enumerate() {

@@ -141,8 +141,8 @@ impl Hub {
         self.effects.clear();
         let body = wire::request::Request::new("booking", request);
         let operation = OperationId::new(operation).expect("letters are allowed");
-        let cause = format!("r-{operation}");
-        let request = HubRequest { operation, cause, key: key.into(), expires: None, body: Ok(body) };
+        let cause = format!("r-{operation}").into();
+        let request = HubRequest { operation, has_key: true, cause, key: key.into(), expires: None, body: Ok(body) };
         self.table.request(WallTime(0), request, &mut self.effects);
     }
 
@@ -151,7 +151,7 @@ impl Hub {
         self.commands += 1;
         let cause = format!("c-{}", self.commands);
         let operation = OperationId::new(operation).expect("letters are allowed");
-        let command = HubCommand { operation, cause: cause.clone(), command };
+        let command = HubCommand { operation, cause: cause.as_str().into(), command };
         self.table.command(WallTime(0), command, &mut self.effects);
         let told: Vec<Outcome> = self.effects.iter().filter_map(|effect| told(effect, &cause)).collect();
         let [outcome] = &told[..] else { panic!("one outcome, not {told:?}") };
@@ -201,7 +201,7 @@ impl Hub {
 
 fn told(effect: &HubEffect, cause: &str) -> Option<Outcome> {
     let HubEffect::Told { cause: told, outcome, .. } = effect else { return None };
-    (told == cause).then(|| outcome.clone())
+    (told.id == cause).then(|| outcome.clone())
 }
 
 struct NoTimers;
@@ -332,7 +332,7 @@ fn a_repeat_of_a_parked_request_is_told_so() {
 
 fn cause(effect: &HubEffect) -> Option<&str> {
     let HubEffect::Answer { cause, .. } = effect else { return None };
-    Some(cause)
+    Some(&cause.id)
 }
 
 #[test]
@@ -340,8 +340,14 @@ fn a_request_whose_client_has_gone_is_not_begun() {
     let mut hub = waiting();
     let body = wire::request::Request::new("booking", json!({}));
     let operation = OperationId::new("late").expect("letters are allowed");
-    let request =
-        HubRequest { operation, cause: "r".into(), key: "k".into(), expires: Some(WallTime(50)), body: Ok(body) };
+    let request = HubRequest {
+        operation,
+        has_key: true,
+        cause: "r".into(),
+        key: "k".into(),
+        expires: Some(WallTime(50)),
+        body: Ok(body),
+    };
     hub.table.request(WallTime(0), request, &mut hub.effects);
     let end = approval(json!({"ok": true}));
     let command = HubCommand { operation: OperationId::new("op").expect("a name"), cause: "c".into(), command: end };

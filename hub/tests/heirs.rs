@@ -20,7 +20,7 @@ fn ask(hub: &mut HubTable<Script>, operation: &str, key: &str, pages: &[Vec<Act>
 
 /// What became of cancelling it.
 fn cancel(hub: &mut HubTable<Script>, operation: &str) -> Option<Code> {
-    let (operation, cause) = (named(operation), format!("c-{operation}"));
+    let (operation, cause) = (named(operation), format!("c-{operation}").into());
     let command = HubCommand { operation, cause, command: Command::Cancel };
     let told = give(hub, WallTime(0), Input::Command(command)).into_iter().find_map(|effect| match effect {
         HubEffect::Told { outcome: Outcome::Refused(problem), .. } => Some(Some(problem.code)),

@@ -103,7 +103,8 @@ fn requested(table: &mut HubTable<Told>, operation: &str, key: &str, request: &s
     let body = wire::request::Request::new("told", json!(request));
     let request = HubRequest {
         operation: OperationId::new(operation).expect("letters are allowed"),
-        cause: format!("r-{operation}"),
+        has_key: true,
+        cause: format!("r-{operation}").into(),
         key: key.into(),
         expires: None,
         body: Ok(body),

@@ -60,7 +60,7 @@ fn tell(hub: &mut HubTable<Script>, command: Command) -> Result<Operation, Probl
 fn answers(effects: &[HubEffect]) -> Vec<(Operation, &str)> {
     fn answer(effect: &HubEffect) -> Option<(Operation, &str)> {
         let HubEffect::Answer { view, cause } = effect else { return None };
-        Some((Operation::clone(view), cause))
+        Some((Operation::clone(view), &cause.id))
     }
     effects.iter().filter_map(answer).collect()
 }

@@ -168,7 +168,11 @@ fn input(world: &World<Script>, scripts: &[Vec<Vec<Act>>], step: &Step) -> Optio
             let live = world.table.unfinished();
             let known = (!stranger && !live.is_empty()).then(|| first_word(pick.get::<String>(&live)));
             let operation = named(&known.unwrap_or_else(|| name(3)));
-            Input::Command(HubCommand { operation, cause: format!("c-{}", world.at.0), command: command(*which) })
+            Input::Command(HubCommand {
+                operation,
+                cause: format!("c-{}", world.at.0).into(),
+                command: command(*which),
+            })
         }
         Step::Configure { remembered } => Input::Configure(small(*remembered)),
         Step::Save | Step::Reload(_) => return None,

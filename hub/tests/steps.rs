@@ -103,8 +103,14 @@ fn the_barrier_of_a_step_is_not_taken_for_that_of_the_step_which_its_last_reply_
     let operation = OperationId::new("op").unwrap();
     let mut effects = Vec::new();
     let body = wire::request::Request::new("first", json!({}));
-    let request =
-        HubRequest { operation: operation.clone(), cause: "r".into(), key: "k".into(), expires: None, body: Ok(body) };
+    let request = HubRequest {
+        operation: operation.clone(),
+        has_key: true,
+        cause: "r".into(),
+        key: "k".into(),
+        expires: None,
+        body: Ok(body),
+    };
     table.request(WallTime(0), request, &mut effects);
     assert_eq!(started(&effects), ["op/1/1"]);
 

@@ -176,7 +176,7 @@ impl Watched {
                     self.timers.remove(&key);
                 }
                 HubEffect::Answer { view, cause } => {
-                    *self.told.entry(cause).or_default() += 1;
+                    *self.told.entry(cause.id).or_default() += 1;
                     if view.answer.as_ref().is_some_and(Answer::is_outcome) {
                         self.outcomes.entry(view.operation.clone()).or_default().push(view.answer);
                     }
@@ -205,7 +205,7 @@ impl Watched {
                 let body = wire::request::Request::new("pair", request);
                 self.table.request(
                     at,
-                    HubRequest { operation, cause, key, expires: None, body: Ok(body) },
+                    HubRequest { operation, has_key: true, cause: cause.into(), key, expires: None, body: Ok(body) },
                     &mut effects,
                 );
             }

@@ -4,14 +4,14 @@ use bus::{Headers, Outgoing, Route};
 use wire::Kind;
 
 /// The headers that lane code reads.
-const NAMES: [&str; 15] = [
+const NAMES: [&str; 17] = [
     "ce_specversion",
     "ce_id",
     "ce_source",
     "ce_type",
     "ce_subject",
     "ce_time",
-    "ce_correlationid",
+    "ce_operation",
     "ce_causationid",
     "ce_expirytime",
     "ce_callid",
@@ -20,6 +20,8 @@ const NAMES: [&str; 15] = [
     "ce_replyto",
     "ce_replypartition",
     "traceparent",
+    "ce_idempotencykey",
+    "ce_correlationid",
 ];
 
 /// A record for lane 0 of `inbox`, made of `bytes`: parts, each a byte for its length and so many bytes, are its key, its

@@ -118,14 +118,14 @@ impl World {
     /// Where the topology has no workflow of this name.
     pub fn request(&mut self, workflow: &str, key: &str, request: &impl Serialize) -> Asked {
         self.asked += 1;
-        let operation = OperationId::new(&format!("op-{}", self.asked)).expect("it is short");
         let known = self.topology.workflows();
         let found = known.iter().find(|known| known.name == workflow);
         let stage = found.unwrap_or_else(|| panic!("no workflow `{workflow}`")).stage.clone();
+        let operation = self.envelope(Kind::Request).requested_operation(self.topology.name(), key);
         let asked = Asked { operation, key: key.to_owned(), stage };
         let request = serde_json::to_value(request).expect("a request can be written as JSON");
         let body = Request::new(workflow, request);
-        self.send(&asked, Kind::Request, &body);
+        self.send(&asked, &self.envelope(Kind::Request), &body);
         asked
     }
 
@@ -138,18 +138,20 @@ impl World {
     /// Gives a command to an operation: the name under which [`World::outcome`] tells what became of it.
     pub fn command(&mut self, asked: &Asked, command: &Command) -> String {
         self.asked += 1;
-        self.send(asked, Kind::Command, command)
+        let envelope = Envelope { operation: Some(asked.operation.clone()), ..self.envelope(Kind::Command) };
+        self.send(asked, &envelope, command);
+        envelope.id
     }
 
-    fn send(&self, asked: &Asked, kind: Kind, body: &impl Serialize) -> String {
-        let id = format!("{kind}-{}", self.asked);
-        let mut envelope = Envelope::new(kind, id.as_str(), "/world");
-        envelope.operation = Some(asked.operation.clone());
+    fn envelope(&self, kind: Kind) -> Envelope {
+        Envelope::new(kind, format!("{kind}-{}", self.asked), "/world")
+    }
+
+    fn send(&self, asked: &Asked, envelope: &Envelope, body: &impl Serialize) {
         let value = serde_json::to_vec(body).expect("it is plain data");
         let inbox = self.names.inbox(self.topology.name(), &asked.stage);
-        let record = Outgoing::keyed(&inbox, asked.key.clone(), value).with(&envelope);
+        let record = Outgoing::keyed(&inbox, asked.key.clone(), value).with(envelope);
         self.bus.writer("world").and_then(|mut writer| writer.append(&[record])).expect("the topic is there");
-        id
     }
 
     /// The answer of an operation; none while there is none.

@@ -26,6 +26,7 @@ struct Scene {
     speaker: SpeakerPart,
     reader: Box<dyn Reader>,
     topics: [String; 3],
+    topology: String,
     operation: OperationId,
     shown: usize,
     called: BTreeSet<String>,
@@ -66,7 +67,8 @@ impl Scene {
             bus,
             reader,
             topics,
-            operation: OperationId::new("op").expect("letters are allowed"),
+            topology: topology.name().to_owned(),
+            operation: OperationId::new("none-yet").expect("letters are allowed"),
             shown: 1,
             called: BTreeSet::new(),
             lines: Vec::new(),
@@ -75,8 +77,8 @@ impl Scene {
 
     /// Sends one request and draws what comes of it, up to its end.
     fn play(mut self, workflow: &str, key: &str, request: &Value) -> String {
-        let mut envelope = Envelope::new(Kind::Request, "request", "/nave/northbound");
-        envelope.operation = Some(self.operation.clone());
+        let envelope = Envelope::new(Kind::Request, "request", "/nave/northbound");
+        self.operation = envelope.requested_operation(&self.topology, key);
         let body = json!({"workflow": workflow, "request": request}).to_string();
         let record = Outgoing::keyed(&self.topics[2], key.to_owned(), body).with(&envelope);
         self.bus.writer("northbound").expect("the bus answers").append(&[record]).expect("the topic is there");

@@ -63,7 +63,7 @@ fn a_request_as_large_as_the_bus_takes_stops_no_lane() {
         let record = request_record(&world, "r-1", "op-1", "a", &body);
         world.write(&[record]);
         the_lanes_go_on(&mut world, &body[..40]);
-        let told = refused(&world, "op-1");
+        let told = refused(&world, "r-1");
         assert!([[Code::NotJson], [Code::InvalidField]].iter().any(|code| told == code), "{}: {told:?}", &body[..40]);
     }
 }

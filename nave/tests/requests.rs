@@ -37,11 +37,52 @@ fn a_record_that_is_delivered_twice_is_one_operation() {
         assert_eq!(world.count(hub::names::STARTED), 1, "{apart_ms} ms apart");
         assert_eq!(world.count(hub::names::REPEATED), 1, "{apart_ms} ms apart");
         assert_eq!(audit(&world, "install").len(), 3, "{apart_ms} ms apart");
-        assert_eq!(refused(&world, "op-1"), [], "{apart_ms} ms apart");
+        assert_eq!(refused(&world, "r-1"), [], "{apart_ms} ms apart");
         // One that comes after the answer is answered again, from memory.
-        let operation = wire::OperationId::new("op-1").unwrap();
+        let operation = request_envelope("r-1", "op-1").requested_operation("flows", "test-01");
         assert!((1..=2).contains(&answers(&world, &operation)), "{apart_ms} ms apart");
     }
+}
+
+/// Clients share a correlation id between requests: it is theirs, and nobody decides anything by it.
+#[test]
+fn requests_that_share_a_correlation_id_are_operations_of_their_own() {
+    for lanes in [1, 2] {
+        let mut world = if lanes == 1 { one_lane(1, |_| {}) } else { support::world(1) };
+        let ids = ["r-1", "r-2", "r-3"];
+        for (id, key) in ids.iter().zip(["test-01", "test-02", "test-05"]) {
+            let envelope =
+                Envelope { correlation: Some("order 7/2".into()), ..Envelope::new(Kind::Request, *id, "/stranger") };
+            let body = BODY.replace("test-01", key);
+            world.write(&[Outgoing::keyed(&world.inbox(), key, body).with(&envelope)]);
+        }
+        world.run_until_idle();
+        let told: Vec<Envelope> =
+            world.records(&world.egress()).iter().map(|told| told.headers.envelope().unwrap()).collect();
+        let mut operations: Vec<_> = told.iter().map(|told| told.operation.clone().unwrap()).collect();
+        operations.sort();
+        operations.dedup();
+        assert_eq!((told.len(), operations.len()), (3, 3), "{lanes} lanes");
+        assert!(ids.iter().all(|id| told.iter().any(|told| told.causation.as_deref() == Some(id))));
+        let calls = world.records("nave.spoke.speaker").into_iter().map(|call| call.headers.envelope().unwrap());
+        assert!(told.into_iter().chain(calls).all(|told| told.correlation.as_deref() == Some("order 7/2")));
+        assert_eq!(rules(&world).len(), 9, "{lanes} lanes");
+    }
+}
+
+/// One event is one request: the same `ce_source` and `ce_id` with another body is refused by these names.
+#[test]
+fn an_event_that_comes_again_with_another_body_is_refused_by_name() {
+    let mut world = one_lane(1, |_| {});
+    let envelope = Envelope::new(Kind::Request, "r-1", "/stranger");
+    for length in ["3", "4"] {
+        let body = BODY.replace(":3}", &format!(":{length}}}"));
+        world.write(&[Outgoing::keyed(&world.inbox(), "test-01", body).with(&envelope)]);
+        world.run_until_idle();
+    }
+    assert_eq!(refused(&world, "r-1"), [Code::KeyReused]);
+    let text = world.records(&world.egress()).into_iter().map(|told| String::from_utf8_lossy(&told.value).into_owned());
+    assert!(text.collect::<String>().contains("the first request with this `ce_source` and `ce_id` for `test-01`"));
 }
 
 /// LESSONS 25: a repeat gets an answer, and does not arm the first one's deadline anew.
@@ -186,7 +227,7 @@ fn a_request_that_cannot_be_read_is_answered_kept_and_passed_over() {
         let record = request_record(&world, &id, &operation, "test-01", body);
         world.write(&[record]);
         world.run_until_idle();
-        assert_eq!(refused(&world, &operation), [Code::NotJson], "{body:?}");
+        assert_eq!(refused(&world, &id), [Code::NotJson], "{body:?}");
         assert_eq!(dead(&world).len(), i + 1, "{body:?}");
     }
     world.kill_hub();
@@ -219,7 +260,7 @@ fn a_request_that_is_not_allowed_is_refused_by_name() {
         let record = request_record(&world, &id, &operation, "test-01", body);
         world.write(&[record]);
         world.run_until_idle();
-        assert_eq!(refused(&world, &operation), [Code::InvalidField], "{body}");
+        assert_eq!(refused(&world, &id), [Code::InvalidField], "{body}");
     }
     assert_eq!(dead(&world), [""; 0], "they could be read");
     assert_eq!((world.count(hub::names::STARTED), world.timers()), (0, 0));
@@ -246,7 +287,7 @@ fn a_record_that_names_nobody_is_a_dead_letter_with_its_reason() {
     let records = [
         (Outgoing::keyed(&inbox, "test-01", BODY), "ce_specversion"),
         (garbled, "nave.dance"),
-        (request(&Envelope::new(Kind::Request, "r-1", "/stranger")), "a nave.request needs ce_correlationid"),
+        (request(&Envelope::new(Kind::Command, "r-1", "/stranger")), "`ce_operation` is missing"),
         (without_key, "a request needs a key"),
         (bad_key, "UTF-8"),
         (reply_to_nothing, "no component takes nave.reply"),
@@ -278,7 +319,8 @@ fn a_request_in_the_wrong_lane_is_sent_on_once_and_then_kept() {
     world.run_until_idle();
     assert_eq!(world.count(topology::names::FORWARDED), 1);
     assert_eq!(rules(&world), whole(3));
-    assert_eq!(answers(&world, &wire::OperationId::new("op-1").unwrap()), 1);
+    let operation = request_envelope("r-1", "op-1").requested_operation("flows", "test-01");
+    assert_eq!(answers(&world, &operation), 1);
 
     let mut envelope = request_envelope("r-2", "op-2");
     envelope.attempt = Some(1);

@@ -160,8 +160,7 @@ impl World {
     }
 
     fn order(&self, name: &str) {
-        let mut envelope = Envelope::new(Kind::Request, name, "/test");
-        envelope.operation = Some(OperationId::new(name).unwrap());
+        let envelope = Envelope::new(Kind::Request, name, "/test");
         self.append(&self.inbox, name, json!({"workflow": "order", "request": "tea"}).to_string(), &envelope);
     }
 
@@ -178,17 +177,19 @@ impl World {
     /// The operations that a service was asked for, each as often as it was.
     fn asked(&self, service: &str) -> Vec<String> {
         let calls = self.records(&self.cluster.topics.spoke(service));
-        let of = |call: &bus::Record| call.headers.envelope().unwrap().operation.unwrap().to_string();
-        let mut asked: Vec<String> = calls.iter().map(of).collect();
+        let of = |call: &bus::Record| call.headers.envelope().unwrap().operation.unwrap();
+        let all = names(0, 100);
+        let named = |call: &bus::Record| all.iter().find(|name| operation(name) == of(call)).unwrap().clone();
+        let mut asked: Vec<String> = calls.iter().map(named).collect();
         asked.sort();
         asked
     }
 
     /// The service answers its first call of each of these operations.
-    fn reply(&mut self, service: &str, operations: &[String]) {
+    fn reply(&mut self, service: &str, orders: &[String]) {
         let calls = self.records(&self.cluster.topics.spoke(service));
-        for operation in operations {
-            let of = |call: &&bus::Record| call.headers.envelope().unwrap().operation.unwrap().as_str() == operation;
+        for name in orders {
+            let of = |call: &&bus::Record| call.headers.envelope().unwrap().operation.unwrap() == operation(name);
             let call = calls.iter().find(of).unwrap().headers.envelope().unwrap();
             let reply = Envelope {
                 operation: call.operation.clone(),
@@ -211,6 +212,11 @@ impl World {
         };
         answers.iter().filter(outcome).count()
     }
+}
+
+/// The operation of an order.
+fn operation(name: &str) -> OperationId {
+    Envelope::new(Kind::Request, name, "/test").requested_operation("orders", name)
 }
 
 fn names(from: usize, to: usize) -> Vec<String> {

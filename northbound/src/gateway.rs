@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use bus::{Bounds, Bus, Clock, Headers, Outgoing};
+use bus::{Bounds, Bus, Clock, Outgoing};
 use dashmap::DashMap;
 use serde_json::Value;
 use tokio::sync::oneshot;
@@ -30,16 +30,6 @@ use crate::watch::Watchers;
 /// Who sends: the `ce_source` of every request.
 pub const SOURCE: &str = "/nave/northbound";
 
-/// The header that a client's `X-Correlation-ID` travels in.
-pub const CORRELATION: &str = "x-correlation-id";
-
-/// The namespace in which an operation's id is made from its key and its idempotency key. It never changes: a repeat that
-/// comes after an upgrade must find its operation.
-const NAMESPACE: Uuid = Uuid::from_u128(0x6e61_7665_6f70_4572_8a74_696f_6e2e_6964);
-
-/// The topology whose operations were named before there were others: its name is no part of them.
-const FIRST: &str = "flows";
-
 /// What a client asks for.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Submission<'a> {
@@ -55,7 +45,7 @@ pub struct Submission<'a> {
     pub route: &'a str,
     /// `traceparent`, passed on.
     pub trace: Option<String>,
-    /// The client's `X-Correlation-ID`, passed on as [`CORRELATION`].
+    /// The client's `X-Correlation-ID`, passed on as `ce_correlationid`.
     pub correlation: Option<&'a str>,
     /// The client has no use for the answer after this.
     pub expires: Option<WallTime>,
@@ -82,7 +72,7 @@ pub struct Order<'a> {
     pub key: &'a str,
     /// What it is told.
     pub command: &'a Command,
-    /// The client's `X-Correlation-ID`, passed on as [`CORRELATION`].
+    /// The client's `X-Correlation-ID`, passed on as `ce_correlationid`.
     pub correlation: Option<&'a str>,
     /// The id of this one HTTP request, fresh for each.
     pub http_id: Uuid,
@@ -168,20 +158,21 @@ impl Gateway {
         if expires.is_some_and(|expires| expires <= now) {
             return Err(too_late());
         }
-        let operation = operation_of(&self.options.topology, key, idempotency_key, http_id);
+        let mut envelope = Envelope::new(Kind::Request, http_id.to_string(), SOURCE);
+        envelope.idempotency_key = idempotency_key.map(str::to_owned);
+        let operation = envelope.requested_operation(&self.options.topology, key);
         // Made first: from here on, whatever way this function ends, the place is given back.
         let place = self.take_place(stage, key, &operation, http_id)?;
         self.known.ask_again(&operation);
 
-        let mut envelope = Envelope::new(Kind::Request, place.id.as_ref(), SOURCE);
         envelope.subject = Some(key.into());
         envelope.time = Some(now);
-        envelope.operation = Some(operation.clone());
+        envelope.correlation = correlation.map(str::to_owned);
         envelope.expires = expires;
         envelope.trace = trace;
         let body = Request { workflow: workflow.into(), request, route: route.into() };
         let value = serde_json::to_vec(&body).expect("a JSON value can be written as JSON");
-        let record = self.record(&place, key, &envelope, correlation, value);
+        let record = self.record(&place, key, &envelope, value);
 
         let (tell, answer) = oneshot::channel();
         let waiter = Waiter { id: Arc::clone(&place.id), tell: Some(tell), stage, lane: place.lane };
@@ -201,8 +192,9 @@ impl Gateway {
         envelope.subject = Some((*key).to_owned());
         envelope.time = Some(self.clock.wall());
         envelope.operation = Some((*operation).clone());
+        envelope.correlation = correlation.map(str::to_owned);
         let value = serde_json::to_vec(command).expect("a command is plain data");
-        let record = self.record(&place, key, &envelope, *correlation, value);
+        let record = self.record(&place, key, &envelope, value);
         let (tell, outcome) = oneshot::channel();
         self.commanders.insert(Arc::clone(&place.id), tell);
         Ok(CommandTicket { record, outcome, place })
@@ -217,21 +209,10 @@ impl Gateway {
         })
     }
 
-    fn record(
-        &self,
-        place: &Place,
-        key: &str,
-        envelope: &Envelope,
-        correlation: Option<&str>,
-        value: Vec<u8>,
-    ) -> Outgoing {
+    fn record(&self, place: &Place, key: &str, envelope: &Envelope, value: Vec<u8>) -> Outgoing {
         let stage = &self.stages[place.stage];
         let lane = u32::try_from(place.lane).expect("lanes are counted in 32 bits");
         let mut record = Outgoing::keyed("", key.as_bytes().to_vec(), value).with(envelope).to(lane);
-        if let Some(id) = correlation {
-            let more = [(CORRELATION, id.as_bytes())];
-            record.headers = record.headers.iter().chain(more).collect::<Headers>();
-        }
         record.topic = Arc::clone(&stage.inbox);
         stage.silence.asked(lane, self.clock.mono());
         record
@@ -468,15 +449,4 @@ impl fmt::Debug for Gateway {
 pub(crate) fn too_late() -> Problem {
     let detail = "the client's deadline passed before the request could be written; nothing was done. Send it again with more time";
     Problem::new(Code::NotReady, detail)
-}
-
-/// The operation of a request: the same for each repeat with the same idempotency key, at every northbound.
-fn operation_of(topology: &str, key: &str, idempotency_key: Option<&str>, http_id: Uuid) -> OperationId {
-    // Neither names nor keys hold a line break, so that three parts are never taken for two.
-    let id = match idempotency_key {
-        Some(name) if topology == FIRST => Uuid::new_v5(&NAMESPACE, format!("{key}\n{name}").as_bytes()),
-        Some(name) => Uuid::new_v5(&NAMESPACE, format!("{topology}\n{key}\n{name}").as_bytes()),
-        None => http_id,
-    };
-    OperationId::new(&id.to_string()).expect("a UUID is an operation id")
 }

@@ -43,6 +43,9 @@ pub struct Call {
     /// The lane of the hub that asks: its end goes back there.
     #[serde(default)]
     pub lane: u32,
+    /// `ce_correlationid` of the request that the operation runs for: carried along.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub correlation: Option<String>,
     /// The conversation ends after so many milliseconds, whatever the attempts.
     pub within_ms: u64,
     /// Nobody waits for it after this: the worker's word, where a topic lies between it and the hub. The hub's time goes on while a call

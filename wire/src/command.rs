@@ -1,6 +1,6 @@
 //! What people and programs outside tell an operation that runs: the body of `nave.command`.
 //!
-//! The key of the record is the operation's key, `ce_correlationid` the operation, `ce_id` this one command. The hub answers
+//! The key of the record is the operation's key, `ce_operation` the operation, `ce_id` this one command. The hub answers
 //! with a record of the egress of kind `nave.answer`, with the subject `command`, whose `ce_causationid` is the command's
 //! `ce_id`: the body is an [`Outcome`].
 

@@ -1,12 +1,15 @@
 //! The headers of a record: `CloudEvents` 1.0 in the Kafka binary mode.
 //!
-//! `ce_correlationid`, `ce_causationid` and `ce_expirytime` are published extensions; `ce_callid`, `ce_attempt`,
-//! `ce_undoes`, `ce_replyto` and `ce_replypartition` are ours.
+//! `ce_correlationid`, `ce_causationid` and `ce_expirytime` are published extensions; `ce_operation`, `ce_idempotencykey`,
+//! `ce_callid`, `ce_attempt`, `ce_undoes`, `ce_replyto` and `ce_replypartition` are ours.
+//!
+//! `ce_correlationid` belongs to the client: answers and calls carry it along, and nobody decides anything by it. Two requests
+//! may share it.
 
 use std::fmt;
 use std::str::FromStr;
 
-use crate::ids::push_number;
+use crate::ids::{RequestName, push_number};
 use crate::{CallId, OperationId, WallTime, WireError};
 
 /// What a record is about: `ce_type`.
@@ -117,8 +120,12 @@ pub struct Envelope<T = String> {
     pub subject: Option<T>,
     /// `ce_time`: when it was sent.
     pub time: Option<WallTime>,
-    /// `ce_correlationid`: the operation.
+    /// `ce_operation`: the operation. A request has none: see [`Envelope::requested_operation`].
     pub operation: Option<OperationId>,
+    /// `ce_idempotencykey`: the client's name for a request. Repeats of the request have the same name.
+    pub idempotency_key: Option<T>,
+    /// `ce_correlationid`: opaque.
+    pub correlation: Option<T>,
     /// `ce_causationid`: the `ce_id` that is answered.
     pub causation: Option<T>,
     /// `ce_expirytime`: no use after this.
@@ -150,6 +157,8 @@ impl Envelope {
             subject: None,
             time: None,
             operation: None,
+            idempotency_key: None,
+            correlation: None,
             causation: None,
             expires: None,
             call: None,
@@ -175,6 +184,7 @@ impl Envelope {
         let mut answer = Self::new(kind, [&*self.id, ":", kind.as_str()].concat(), source);
         answer.subject = self.subject;
         answer.operation = self.operation;
+        answer.correlation = self.correlation;
         answer.causation = Some(self.id);
         answer.call = self.call;
         answer.attempt = self.attempt;
@@ -214,6 +224,8 @@ impl<'a> Head<'a> {
             subject: self.subject.map(str::to_owned),
             time: self.time,
             operation: self.operation.clone(),
+            idempotency_key: self.idempotency_key.map(str::to_owned),
+            correlation: self.correlation.map(str::to_owned),
             causation: self.causation.map(str::to_owned),
             expires: self.expires,
             call: self.call.clone(),
@@ -227,6 +239,16 @@ impl<'a> Head<'a> {
 }
 
 impl<T: AsRef<str>> Envelope<T> {
+    /// The operation of this request about `key`: the same for each repeat, and another one for each other request.
+    ///
+    /// The client's own names are part of it together with the key, so two requests with different keys never share an
+    /// operation, whatever their headers have in common.
+    pub fn requested_operation(&self, topology: &str, key: &str) -> OperationId {
+        let event = RequestName::Event { source: self.source.as_ref(), id: self.id.as_ref() };
+        let given = self.idempotency_key.as_ref().map(|name| RequestName::IdempotencyKey(name.as_ref()));
+        OperationId::requested(topology, key, given.unwrap_or(event))
+    }
+
     /// Gives each header to `put`, in a fixed order, name then value.
     pub fn write(&self, mut put: impl FnMut(&str, &str)) {
         put("ce_specversion", "1.0");
@@ -243,7 +265,13 @@ impl<T: AsRef<str>> Envelope<T> {
             put("ce_time", &made);
         }
         if let Some(operation) = &self.operation {
-            put("ce_correlationid", operation.as_str());
+            put("ce_operation", operation.as_str());
+        }
+        if let Some(key) = &self.idempotency_key {
+            put("ce_idempotencykey", key.as_ref());
+        }
+        if let Some(correlation) = &self.correlation {
+            put("ce_correlationid", correlation.as_ref());
         }
         if let Some(causation) = &self.causation {
             put("ce_causationid", causation.as_ref());
@@ -295,13 +323,15 @@ struct Found<'a> {
     next: usize,
 }
 
-const NAMES: [&str; 15] = [
+const NAMES: [&str; 17] = [
     "ce_specversion",
     "ce_id",
     "ce_source",
     "ce_type",
     "ce_subject",
     "ce_time",
+    "ce_operation",
+    "ce_idempotencykey",
     "ce_correlationid",
     "ce_causationid",
     "ce_expirytime",
@@ -326,9 +356,7 @@ impl<'a> Found<'a> {
     }
 
     fn required(&self, i: usize) -> Result<&'a str, WireError> {
-        self.values[i]
-            .filter(|value| !value.is_empty())
-            .ok_or_else(|| WireError::new(NAMES[i], "", "a text, always given"))
+        self.values[i].filter(|value| !value.is_empty()).ok_or(WireError::missing(NAMES[i]))
     }
 
     fn parsed<T: FromStr>(&self, i: usize, allowed: &'static str) -> Result<Option<T>, WireError> {
@@ -340,15 +368,16 @@ impl<'a> Found<'a> {
         if version != "1.0" {
             return Err(WireError::new(NAMES[0], version, "1.0"));
         }
-        let undoes = match self.values[11] {
-            None | Some("") => Vec::new(),
-            Some(list) => list.split(',').map(str::parse).collect::<Result<_, _>>()?,
-        };
         let (id, source, kind) = (self.required(1)?, self.required(2)?, self.required(3)?.parse()?);
-        let time = self.parsed(5, "an RFC 3339 time in UTC")?;
-        let operation = self.values[6].map(OperationId::new).transpose()?;
-        let expires = self.parsed(8, "an RFC 3339 time in UTC")?;
-        let call = self.values[9].map(|call| CallId::read(call, operation.as_ref())).transpose()?;
+        let time = self.parsed(5, WallTime::ALLOWED)?;
+        let named = |i: usize| move |error: WireError| WireError { field: NAMES[i], ..error };
+        let operation = self.values[6].map(OperationId::new).transpose().map_err(named(6))?;
+        let expires = self.parsed(10, WallTime::ALLOWED)?;
+        let call = self.values[11].map(|call| CallId::read(call, operation.as_ref())).transpose().map_err(named(11))?;
+        let undoes = match self.values[13] {
+            None | Some("") => Vec::new(),
+            Some(list) => list.split(',').map(str::parse).collect::<Result<_, _>>().map_err(named(13))?,
+        };
         Ok(Envelope {
             kind,
             id,
@@ -356,14 +385,16 @@ impl<'a> Found<'a> {
             subject: self.values[4],
             time,
             operation,
-            causation: self.values[7],
+            idempotency_key: self.values[7],
+            correlation: self.values[8],
+            causation: self.values[9],
             expires,
             call,
-            attempt: self.parsed(10, "a whole number from 1")?,
+            attempt: self.parsed(12, "a whole number from 1")?,
             undoes,
-            reply_to: self.values[12],
-            reply_partition: self.parsed(13, "the number of a partition")?,
-            trace: self.values[14],
+            reply_to: self.values[14],
+            reply_partition: self.parsed(15, "the number of a partition")?,
+            trace: self.values[16],
         })
     }
 }
@@ -379,6 +410,8 @@ mod tests {
             subject: Some("of:08".into()),
             time: Some(WallTime(1_795_226_400_123)),
             operation: Some(operation.clone()),
+            idempotency_key: Some("monday".into()),
+            correlation: Some("order 7/2".into()),
             causation: Some("7f3a".into()),
             expires: Some(WallTime(1_795_226_401_000)),
             call: Some(call),
@@ -399,7 +432,9 @@ ce_source: /nave/flows/hub/3
 ce_type: nave.undo
 ce_subject: of:08
 ce_time: 2026-11-21T02:00:00.123Z
-ce_correlationid: 7f3a
+ce_operation: 7f3a
+ce_idempotencykey: monday
+ce_correlationid: order 7/2
 ce_causationid: 7f3a
 ce_expirytime: 2026-11-21T02:00:01.000Z
 ce_callid: 7f3a/2/8
@@ -438,7 +473,9 @@ content-type: application/json
             ("ce_specversion: 1.0", "ce_specversion: 0.3", "ce_specversion"),
             ("nave.undo", "nave.undone", "ce_type"),
             ("ce_attempt: 2", "ce_attempt: two", "ce_attempt"),
-            ("7f3a/1/9", "nine", "ce_callid"),
+            ("7f3a/1/9", "nine", "ce_undoes"),
+            ("ce_operation: 7f3a", "ce_operation: 7 f", "ce_operation"),
+            ("ce_callid: 7f3a/2/8", "ce_callid: 7 f/2/8", "ce_callid"),
             ("2026-11-21T02:00:01.000Z", "soon", "ce_expirytime"),
         ] {
             let text = GOLDEN.replace(old, new);
@@ -454,8 +491,9 @@ content-type: application/json
         assert_eq!(answer.causation.as_deref(), Some("7f3a/2/8/speaker/2"));
         assert_eq!(answer.call, request.call);
         assert_eq!(answer.operation, request.operation);
+        assert_eq!((answer.correlation.as_deref(), answer.idempotency_key), (Some("order 7/2"), None));
         assert_eq!(answer.subject, request.subject);
-        assert_eq!(answer, request.answered(Kind::Reply, "/spoke/speaker"));
+        assert_eq!(request.answered(Kind::Reply, "/spoke/speaker"), request.into_answer(Kind::Reply, "/spoke/speaker"));
     }
 
     #[test]

@@ -8,17 +8,26 @@ use std::sync::Arc;
 
 use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use uuid::Uuid;
 
 /// What could not be read from the wire, and what would have been allowed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{field} is `{value}`; allowed is {allowed}")]
 pub struct WireError {
     /// The header or field.
     pub field: &'static str,
-    /// What it said, cut to 128 characters.
-    pub value: String,
+    /// What it said, cut to 128 characters; none where it is missing.
+    pub value: Option<String>,
     /// What it may say.
     pub allowed: &'static str,
+}
+
+impl fmt::Display for WireError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.value {
+            Some(value) => write!(f, "`{}` is `{value}`; allowed is {}", self.field, self.allowed),
+            None => write!(f, "`{}` is missing", self.field),
+        }
+    }
 }
 
 impl WireError {
@@ -27,16 +36,39 @@ impl WireError {
 
     /// A fault of `field`.
     pub fn new(field: &'static str, value: &str, allowed: &'static str) -> Self {
-        Self { field, value: value.chars().take(Self::SHOWN).collect(), allowed }
+        Self { field, value: Some(value.chars().take(Self::SHOWN).collect()), allowed }
+    }
+
+    /// `field` is not there, or empty, and it has to be.
+    pub fn missing(field: &'static str) -> Self {
+        Self { field, value: None, allowed: "any text" }
     }
 }
 
 /// The longest id of an operation, in bytes: a UUID has 36, and a user's own name should still fit a log line.
 pub const MAX_OPERATION_ID: usize = 128;
 
+/// What tells a request from others about the same key, and what its repeats have in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RequestName<'a> {
+    /// `ce_idempotencykey`: the client's name for it.
+    IdempotencyKey(&'a str),
+    /// `ce_source` and `ce_id`, where it has no idempotency key: one event is one request.
+    Event {
+        /// `ce_source`.
+        source: &'a str,
+        /// `ce_id`.
+        id: &'a str,
+    },
+}
+
+/// The namespace in which an operation's id is made from its request. It never changes: a repeat that comes after an upgrade
+/// must find its operation.
+const NAMESPACE: Uuid = Uuid::from_u128(0x6e61_7665_6f70_4572_8a74_696f_6e2e_6964);
+
 /// One run of a workflow.
 ///
-/// Made at the edge, from resource and idempotency key or at random; 1 to 128 characters of `A-Z a-z 0-9 . _ : -`, so it
+/// Made from the request: see [`OperationId::requested`]. 1 to 128 characters of `A-Z a-z 0-9 . _ : -`, so it
 /// fits into a path of a URL, and the `/` stays free to join it to the numbers of its calls.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OperationId(Arc<str>);
@@ -50,6 +82,18 @@ impl OperationId {
         } else {
             Err(WireError::new("operation", id, "1 to 128 characters of A-Z a-z 0-9 . _ : -"))
         }
+    }
+
+    /// The operation of a request about `key`.
+    ///
+    /// The parts are joined as JSON, so that no text of a client can be taken for two parts.
+    pub fn requested(topology: &str, key: &str, name: RequestName<'_>) -> Self {
+        let parts = match name {
+            RequestName::IdempotencyKey(name) => serde_json::to_vec(&(topology, key, name)),
+            RequestName::Event { source, id } => serde_json::to_vec(&(topology, key, source, id)),
+        };
+        let parts = parts.expect("texts can be written as JSON");
+        Self(Uuid::new_v5(&NAMESPACE, &parts).to_string().into())
     }
 
     /// The id as text.
@@ -257,9 +301,27 @@ mod tests {
     }
 
     #[test]
+    fn an_operation_belongs_to_its_key_and_to_the_name_of_its_request() {
+        let one = OperationId::requested("flows", "test-01", RequestName::IdempotencyKey("monday"));
+        assert_eq!(one.as_str(), "7b3e7942-f893-57b0-bca9-713d5bc15c6c", "the same for ever");
+        let others = [
+            OperationId::requested("flows", "test-02", RequestName::IdempotencyKey("monday")),
+            OperationId::requested("trips", "test-01", RequestName::IdempotencyKey("monday")),
+            OperationId::requested("flows", "test-01", RequestName::IdempotencyKey("tuesday")),
+            OperationId::requested("flows", "test-01", RequestName::Event { source: "/a", id: "monday" }),
+            OperationId::requested("flows", "test-01", RequestName::Event { source: "/b", id: "monday" }),
+            OperationId::requested("flows", "test-01\",\"monday", RequestName::IdempotencyKey("")),
+        ];
+        let mut all: Vec<&OperationId> = others.iter().chain([&one]).collect();
+        all.sort();
+        all.dedup();
+        assert_eq!(all.len(), 7);
+    }
+
+    #[test]
     fn a_bad_id_is_named_with_what_is_allowed() {
         let error = OperationId::new("a/b").unwrap_err();
-        assert_eq!(error.to_string(), "operation is `a/b`; allowed is 1 to 128 characters of A-Z a-z 0-9 . _ : -");
+        assert_eq!(error.to_string(), "`operation` is `a/b`; allowed is 1 to 128 characters of A-Z a-z 0-9 . _ : -");
         for bad in ["", "x", "x/1", "x/1/y", "/1/2", "x/1/-2", "x/4294967296/1"] {
             assert!(bad.parse::<CallId>().is_err(), "{bad}");
         }

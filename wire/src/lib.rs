@@ -40,5 +40,5 @@ pub mod topics;
 pub use answer::{Answer, Problem};
 pub use code::Code;
 pub use envelope::{Envelope, Head, Kind};
-pub use ids::{CallId, MessageId, OperationId, WireError};
+pub use ids::{CallId, MessageId, OperationId, RequestName, WireError};
 pub use time::WallTime;

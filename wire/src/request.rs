@@ -6,8 +6,8 @@ use serde_json::Value;
 /// The longest route in characters: the longest of the northbound has 60.
 pub const LONGEST_ROUTE: usize = 128;
 
-/// Starts a workflow. The key of the record names the thing it is about, `ce_correlationid` the operation, `ce_id` this
-/// one request: a repeat with the same idempotency key has the same operation and another `ce_id`.
+/// Starts a workflow. The key of the record names the thing it is about, `ce_id` this one request, and `ce_idempotencykey`, if
+/// there is one, this request and its repeats: they have one operation ([`crate::Envelope::requested_operation`]).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Request {
     /// The workflow's name.

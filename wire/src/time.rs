@@ -14,6 +14,9 @@ use crate::WireError;
 pub struct WallTime(pub u64);
 
 impl WallTime {
+    /// What a time may look like, for those who are told that theirs does not.
+    pub const ALLOWED: &str = "an RFC 3339 time with Z or an offset, like 2026-11-21T02:00:00.000Z";
+
     /// This time and `ms` milliseconds more.
     #[must_use]
     pub fn plus_ms(self, ms: u64) -> Self {
@@ -82,10 +85,30 @@ impl fmt::Display for WallTime {
 impl FromStr for WallTime {
     type Err = WireError;
     fn from_str(text: &str) -> Result<Self, WireError> {
-        let fault = || WireError::new("time", text, "an RFC 3339 time in UTC, like 2026-11-21T02:00:00.000Z");
-        let time = humantime::parse_rfc3339(text).map_err(|_| fault())?;
-        let since = time.duration_since(UNIX_EPOCH).map_err(|_| fault())?;
-        u64::try_from(since.as_millis()).map(Self).map_err(|_| fault())
+        let fault = || WireError::new("time", text, Self::ALLOWED);
+        let upper = text.to_ascii_uppercase();
+        let (local, offset) = split_offset(&upper).ok_or_else(fault)?;
+        let local = humantime::parse_rfc3339(&format!("{local}Z")).map_err(|_| fault())?;
+        let since = local.duration_since(UNIX_EPOCH).map_err(|_| fault())?;
+        let ms = u64::try_from(since.as_millis()).map_err(|_| fault())?;
+        ms.checked_add_signed(-offset * 60_000).map(Self).ok_or_else(fault)
+    }
+}
+
+/// The local time, and how many minutes it is ahead of UTC; none where the text does not say.
+fn split_offset(text: &str) -> Option<(&str, i64)> {
+    if let Some(local) = text.strip_suffix('Z') {
+        return Some((local, 0));
+    }
+    let (local, offset) = text.split_at_checked(text.len().checked_sub(6)?)?;
+    let (hours, minutes) = offset.get(1..)?.split_once(':')?;
+    let number = |text: &str| text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse::<i64>().ok()).flatten();
+    let (hours, minutes) = (number(hours)?, number(minutes)?);
+    let minutes = (hours < 24 && minutes < 60).then_some(hours * 60 + minutes)?;
+    match offset.as_bytes().first()? {
+        b'+' => Some((local, minutes)),
+        b'-' => Some((local, -minutes)),
+        _ => None,
     }
 }
 
@@ -98,7 +121,14 @@ mod tests {
         let time = WallTime(1_795_226_400_123);
         assert_eq!(time.to_string(), "2026-11-21T02:00:00.123Z");
         assert_eq!(time.to_string().parse(), Ok(time));
-        assert!("yesterday".parse::<WallTime>().is_err());
+        for bad in
+            ["", "yesterday", "2026-11-21T02:00:00", "1795226400", "2026-11-21T02:00:00+24:00", "1969-12-31T00:00:00Z"]
+        {
+            assert!(bad.parse::<WallTime>().is_err(), "{bad}");
+        }
+        for same in ["2026-11-21T04:00:00.123+02:00", "2026-11-20T20:30:00.123-05:30", "2026-11-21t02:00:00.123z"] {
+            assert_eq!(same.parse(), Ok(time), "{same}");
+        }
         assert_eq!(WallTime(u64::MAX).to_string(), "9999-12-31T23:59:59.000Z");
     }
 

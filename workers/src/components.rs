@@ -169,6 +169,7 @@ impl WorkerBolt {
         let mut envelope = Envelope::new(kind, MessageId::text(&call.id, &call.service, attempt), lane.source());
         envelope.subject = Some(call.key.clone());
         envelope.operation = Some(call.id.operation.clone());
+        envelope.correlation.clone_from(&call.correlation);
         envelope.causation = Some(call.id.operation.as_str().to_owned());
         envelope.call = Some(call.id.clone());
         envelope.attempt = Some(attempt);

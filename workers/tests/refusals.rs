@@ -14,6 +14,7 @@ fn call(n: u32, bytes: usize) -> CallCommand {
         body: "x".repeat(bytes),
         undoes: Vec::new(),
         lane: 3,
+        correlation: None,
         within_ms: 1_000,
         until: None,
         swallow: false,

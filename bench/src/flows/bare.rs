@@ -59,9 +59,14 @@ impl BareHub {
 
     fn handle(&mut self, record: &Record, out: &mut Vec<Outgoing>) {
         let envelope = record.headers.envelope().expect("the load writes envelopes");
-        let operation = envelope.operation.expect("requests and replies name their operation");
-        let done =
-            if envelope.kind == Kind::Request { 0 } else { 1 + self.replies.get(&operation).copied().unwrap_or(0) };
+        let key = record.key.as_deref().and_then(|key| std::str::from_utf8(key).ok()).expect("the load writes keys");
+        let (operation, done) = match envelope.operation {
+            None => (envelope.requested_operation("flows", key), 0),
+            Some(operation) => {
+                let done = 1 + self.replies.get(&operation).copied().unwrap_or(0);
+                (operation, done)
+            }
+        };
         self.replies.insert(operation.clone(), done);
         let half = CALLS / 2;
         if done == 0 || done == half {

@@ -23,7 +23,7 @@ pub(crate) fn settings(cookies: u64, meters: u64) -> Settings {
 pub(crate) fn request(workflow: &str, operation: u32, flow: &str, request: Value) -> Input {
     let body = Ok(wire::request::Request::new(workflow, request));
     let operation = named(&format!("op-{operation}-{flow}"));
-    Input::Request(HubRequest { operation, cause: "r".into(), key: flow.into(), expires: None, body })
+    Input::Request(HubRequest { operation, has_key: true, cause: "r".into(), key: flow.into(), expires: None, body })
 }
 
 /// Flows, and the switches that they stand on.

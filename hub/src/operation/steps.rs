@@ -72,6 +72,7 @@ impl<W: Workflows> Running<W> {
             body: std::mem::take(&mut spec.body),
             undoes: call.undoes.iter().map(|place| place.id(&self.id)).collect(),
             lane: 0,
+            correlation: self.causes.first().and_then(|first| first.correlation.clone()),
             within_ms: spec.within_ms,
             until: None,
             swallow: spec.swallow,

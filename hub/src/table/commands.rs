@@ -8,6 +8,7 @@ use wire::{Code, OperationId, Problem, WallTime};
 
 use super::perform::arm;
 use super::{HubEffect, HubTable, Running};
+use crate::cause::Cause;
 use crate::machine::Workflows;
 use crate::names;
 use crate::operation::{Parked, Standing};
@@ -18,8 +19,8 @@ use crate::workflow::Event;
 pub struct HubCommand {
     /// The operation that it is for.
     pub operation: OperationId,
-    /// `ce_id`: this one command.
-    pub cause: String,
+    /// This one command.
+    pub cause: Cause,
     /// What is told.
     pub command: Command,
 }

@@ -10,6 +10,7 @@ use wire::{Code, OperationId, Problem, WallTime};
 
 use super::finished::Past;
 use super::{HubEffect, HubRequest, HubTable};
+use crate::cause::Cause;
 use crate::machine::{AnyOf, Workflows};
 use crate::names;
 use crate::operation::{CAUSES, REFUSED, Running};
@@ -43,12 +44,13 @@ impl Asked {
     }
 
     /// Why this is not a repeat of the request that came `first` with its key; none where it is one.
-    fn differs_from(&self, first: &Self, key: &str) -> Option<Problem> {
+    fn differs_from(&self, first: &Self, key: &str, has_key: bool) -> Option<Problem> {
+        let (name, new) = if has_key { ("Idempotency-Key", "key") } else { ("`ce_source` and `ce_id`", "`ce_id`") };
         let other = |what: &str, first: &str, this: &str| {
             let [first, this] = [first, this].map(|word| if word.is_empty() { "none" } else { word });
             format!(
-                "the first request with this Idempotency-Key for `{key}` had another {what}: it was `{first}`, and this one \
-                 is `{this}`; use a new key"
+                "the first request with this {name} for `{key}` had another {what}: it was `{first}`, and this one \
+                 is `{this}`; use a new {new}"
             )
         };
         let detail = if self.route != first.route {
@@ -57,7 +59,7 @@ impl Asked {
             other("workflow", &first.workflow, &self.workflow)
         } else if self.fingerprint != first.fingerprint {
             format!(
-                "the first request with this Idempotency-Key for `{key}` had another body; use a new key, or send the first \
+                "the first request with this {name} for `{key}` had another body; use a new {new}, or send the first \
                  body again to get its answer"
             )
         } else {
@@ -74,7 +76,7 @@ impl<W: Workflows> HubTable<W> {
         if self.repeated(at, &request, &asked, effects) {
             return;
         }
-        let HubRequest { operation, cause, key, expires, body } = request;
+        let HubRequest { operation, has_key: _, cause, key, expires, body } = request;
         let read = match body {
             Err(reason) => Err(Problem::new(Code::NotJson, format!("the body cannot be read: {reason}"))),
             Ok(body) => W::read(&body.workflow, &operation, &key, &body.request).unwrap_or_else(|| {
@@ -117,7 +119,7 @@ impl<W: Workflows> HubTable<W> {
 
     /// Handles a request that names a known operation: true where it does.
     fn repeated(&mut self, at: WallTime, request: &HubRequest, asked: &Asked, effects: &mut Vec<HubEffect>) -> bool {
-        let HubRequest { operation, cause, key, expires, .. } = request;
+        let HubRequest { operation, has_key, cause, key, expires, .. } = request;
         let (first, view) = if let Some(running) = self.live.of(operation) {
             let (fingerprint, route) = (running.fingerprint, running.route.clone());
             let first = Asked { fingerprint, route, workflow: cut(running.machine.0.workflow(), SHOWN) };
@@ -129,7 +131,7 @@ impl<W: Workflows> HubTable<W> {
             return false;
         };
         effects.push(HubEffect::Count(names::REPEATED));
-        if let Some(problem) = asked.differs_from(&first, key) {
+        if let Some(problem) = asked.differs_from(&first, key, *has_key) {
             let answer = self.settings.fit(Answer::Refused(problem));
             refuse(refused(at, operation, &asked.workflow, key, answer), cause.clone(), effects);
         } else if let Some(view) = view {
@@ -163,7 +165,7 @@ impl<W: Workflows> HubTable<W> {
     }
 
     /// Refuses a request before it becomes an operation. Its outcome is remembered, unless the next try may fare better.
-    fn refuse(&mut self, asked: Asked, view: Operation, cause: String, effects: &mut Vec<HubEffect>) {
+    fn refuse(&mut self, asked: Asked, view: Operation, cause: Cause, effects: &mut Vec<HubEffect>) {
         if view.answer.as_ref().is_some_and(Answer::is_outcome) {
             self.finished.push(Past::refused(asked.fingerprint, asked.route, view.clone()));
         }
@@ -193,7 +195,7 @@ fn refused(at: WallTime, operation: &OperationId, workflow: &str, key: &str, ans
 }
 
 /// Answers a request that does not become an operation.
-fn refuse(view: Operation, cause: String, effects: &mut Vec<HubEffect>) {
+fn refuse(view: Operation, cause: Cause, effects: &mut Vec<HubEffect>) {
     effects.push(HubEffect::Count(names::REFUSED));
     if let Some(Answer::Refused(problem)) = &view.answer {
         let text = format!("`{}`: refused, {problem}", view.key);

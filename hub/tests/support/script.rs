@@ -174,7 +174,7 @@ fn call(tag: u32, undo: u8) -> CallSpec {
 pub(crate) fn request(operation: &str, key: &str, cause: &str, script: &[Vec<Act>]) -> HubRequest {
     let request = serde_json::to_value(script).expect("a script is plain data");
     let body = Ok(wire::request::Request::new("script", request));
-    HubRequest { operation: named(operation), cause: cause.into(), key: key.into(), expires: None, body }
+    HubRequest { operation: named(operation), has_key: true, cause: cause.into(), key: key.into(), expires: None, body }
 }
 
 /// So small that every bound is met.

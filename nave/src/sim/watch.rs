@@ -16,6 +16,7 @@ use crate::spoke::Did;
 
 /// What was seen so far.
 pub(super) struct Watch {
+    topology: String,
     egress: Box<dyn Reader>,
     inboxes: Box<dyn Reader>,
     /// What was ever in the inboxes, in no order of their lanes: the bus lets go of what a snapshot covers.
@@ -50,6 +51,7 @@ impl Watch {
             kept.insert(inbox, Vec::new());
         }
         Self {
+            topology: topology.name().to_owned(),
             egress,
             inboxes,
             kept,
@@ -71,10 +73,13 @@ impl Watch {
         for record in self.records.drain(..) {
             let is_request = record.headers.get("ce_type") == Some(Kind::Request.as_str().as_bytes());
             if let (true, Ok(envelope), Some(key)) = (is_request, record.headers.envelope(), &record.key)
-                && let Some(operation) = envelope.operation.filter(|operation| !self.key_of.contains_key(operation))
+                && let Ok(name) = std::str::from_utf8(key)
             {
-                self.asked.entry(key.to_vec()).or_default().push(operation.clone());
-                self.key_of.insert(operation, key.to_vec());
+                let operation = envelope.requested_operation(&self.topology, name);
+                if !self.key_of.contains_key(&operation) {
+                    self.asked.entry(key.to_vec()).or_default().push(operation.clone());
+                    self.key_of.insert(operation, key.to_vec());
+                }
             }
             self.kept.get_mut(&*record.topic).expect("it was assigned").push(record);
         }

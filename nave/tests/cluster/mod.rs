@@ -19,7 +19,7 @@ use topology::driver::Virtual;
 use topology::{Topology, Upkeep};
 use wire::control::{Submitted, Wish};
 use wire::topics::Topics;
-use wire::{Code, Envelope, Kind, OperationId, Problem};
+use wire::{Code, Envelope, Kind, Problem};
 
 /// A bus with processes on it.
 pub(crate) struct Cluster {
@@ -139,8 +139,7 @@ impl Cluster {
 
     /// Asks for a flow, past every northbound.
     pub(crate) fn ask(&self, flow: &str) {
-        let mut envelope = Envelope::new(Kind::Request, flow, "/test");
-        envelope.operation = Some(OperationId::new(flow).unwrap());
+        let envelope = Envelope::new(Kind::Request, flow, "/test");
         let body = json!({"workflow": "create-flow", "request": {"flowid": flow, "length": 3}}).to_string();
         let record = Outgoing::keyed(&self.topics.inbox("flows", "hub"), flow.to_owned(), body).with(&envelope);
         self.bus.writer("test").unwrap().append(&[record]).unwrap();

@@ -166,24 +166,26 @@ pub(crate) fn stranger(world: &mut World, n: u32, action: wire::speaker::Action)
 }
 
 /// An envelope as a northbound makes it for a request.
-pub(crate) fn request_envelope(id: &str, operation: &str) -> Envelope {
+pub(crate) fn request_envelope(id: &str, idempotency_key: &str) -> Envelope {
     let mut envelope = Envelope::new(Kind::Request, id, "/stranger");
-    envelope.operation = Some(OperationId::new(operation).expect("a test's operation has a name"));
+    envelope.idempotency_key = Some(idempotency_key.to_owned());
     envelope
 }
 
 /// A request as a record, keyed and routed by the flow's name.
-pub(crate) fn request_record(world: &World, id: &str, operation: &str, key: &str, body: &str) -> Outgoing {
-    let envelope = request_envelope(id, operation);
+pub(crate) fn request_record(world: &World, id: &str, idempotency_key: &str, key: &str, body: &str) -> Outgoing {
+    let envelope = request_envelope(id, idempotency_key);
     Outgoing::keyed(&world.inbox(), key.to_owned(), body.to_owned()).with(&envelope)
 }
 
-/// How requests for this operation were refused.
-pub(crate) fn refused(world: &World, operation: &str) -> Vec<Code> {
+/// How the request with this `ce_id` was refused.
+pub(crate) fn refused(world: &World, id: &str) -> Vec<Code> {
     let told = |record: bus::Record| {
+        let envelope = record.headers.envelope().expect("the hub writes envelopes");
+        envelope.causation.filter(|cause| cause == id)?;
         let view: Operation = serde_json::from_slice(&record.value).expect("the hub writes views");
         match view.answer {
-            Some(Answer::Refused(problem)) if view.operation.as_str() == operation => Some(problem.code),
+            Some(Answer::Refused(problem)) => Some(problem.code),
             _ => None,
         }
     };

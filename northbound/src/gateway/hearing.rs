@@ -3,7 +3,7 @@
 use bus::Record;
 use wire::answer::{Answer, Conversations, LanePosition, Operation, Resource};
 use wire::command::Outcome;
-use wire::{Code, Envelope, Kind, OperationId};
+use wire::{Code, Envelope, Kind, OperationId, WireError};
 
 use super::Gateway;
 use crate::metrics;
@@ -121,5 +121,5 @@ impl Gateway {
 }
 
 fn named(envelope: Envelope) -> Result<OperationId, String> {
-    envelope.operation.ok_or_else(|| "ce_correlationid is missing".into())
+    envelope.operation.ok_or_else(|| WireError::missing("ce_operation").to_string())
 }

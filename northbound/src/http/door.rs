@@ -15,7 +15,7 @@ use super::problem::Refused;
 use crate::{Limits, metrics};
 
 /// The header that names what a client does with several requests.
-const CORRELATION: HeaderName = HeaderName::from_static(crate::gateway::CORRELATION);
+const CORRELATION: HeaderName = HeaderName::from_static("x-correlation-id");
 
 /// The client's `X-Correlation-ID`, or one that was made for it.
 #[derive(Debug, Clone, Default)]

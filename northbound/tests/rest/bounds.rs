@@ -169,7 +169,7 @@ async fn a_correlation_id_comes_back_travels_on_and_is_made_where_there_is_none(
     }
     bus::Part::turn(&mut *world.inlet, Duration::ZERO).unwrap();
     let [record] = &world.came()[..] else { panic!("one request") };
-    assert_eq!(record.headers.get("x-correlation-id"), Some(&b"order-7"[..]));
+    assert_eq!(record.headers.get("ce_correlationid"), Some(&b"order-7"[..]));
 
     let given = request("GET", "/nothing").header("X-Correlation-ID", "order-8").body(Body::empty()).unwrap();
     assert_eq!(world.stopped(given).await.headers["x-correlation-id"], "order-8");

@@ -16,7 +16,7 @@ use wire::topics::Topics;
 use wire::{Code, Envelope, Kind};
 
 use crate::support::{about, ended, up};
-use crate::world::{GOOD, LANES, World, assert_problem, bare, flow, get, northbound, post, request, submitted};
+use crate::world::{GOOD, LANES, World, asked, assert_problem, bare, flow, get, northbound, post, request, submitted};
 
 fn submit(world: &mut World, name: &str, wish: Wish) {
     let submitted = wire::control::Submitted { wish, ..submitted(name, &["trip"]) };
@@ -66,7 +66,7 @@ async fn a_topology_is_there_from_its_submission_on_and_takes_requests_once_its_
     world.inlet.turn(Duration::ZERO).unwrap();
     let mut records = Vec::new();
     inbox.poll(9, Duration::ZERO, &mut records).unwrap();
-    let asked = records[0].headers.envelope().unwrap();
+    let asked = asked(&records[0], "trips");
     let operation = asked.operation.unwrap();
     let mut answer = about(Kind::Answer, &ended(&operation, up(&operation, false)), &asked.id);
     answer.topic = "nave.trips.hub.out".into();
@@ -157,7 +157,7 @@ async fn with_two_northbounds_each_answer_finds_the_one_that_asked_and_a_repeat_
     let here = asks!(&world.state, world.inlet, "monday");
     let there = asks!(&other, inlet, "monday");
     let elsewhere = asks!(&other, inlet, "tuesday");
-    let asked: Vec<Envelope> = world.came().iter().map(|record| record.headers.envelope().unwrap()).collect();
+    let asked: Vec<Envelope> = world.came().iter().map(|record| asked(record, "flows")).collect();
     let [first, again, another] = &asked[..] else { panic!("three requests") };
     assert_eq!(first.operation, again.operation, "the same name, the same operation, at any northbound");
     assert_ne!(first.operation, another.operation);

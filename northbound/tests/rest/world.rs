@@ -108,7 +108,7 @@ impl World {
     pub(crate) fn turn(&mut self, hub: &mut impl FnMut(Envelope) -> Vec<Outgoing>) {
         self.inlet.turn(Duration::ZERO).unwrap();
         for record in self.came() {
-            self.write(&hub(record.headers.envelope().unwrap()));
+            self.write(&hub(asked(&record, "flows")));
         }
         self.outlet.turn(Duration::ZERO).unwrap();
     }
@@ -192,4 +192,14 @@ pub(crate) fn assert_problem(told: &Told, status: u16, code: Code) {
     assert!(body["detail"].is_string(), "{body}");
     assert_eq!(headers.contains_key("retry-after"), status == 429 || code == Code::Overloaded);
     assert!(headers.contains_key("x-correlation-id"));
+}
+
+/// The headers of a request or a command, with its operation.
+pub(crate) fn asked(record: &Record, topology: &str) -> Envelope {
+    let mut envelope = record.headers.envelope().unwrap();
+    if envelope.operation.is_none() {
+        let key = std::str::from_utf8(record.key.as_deref().unwrap()).unwrap();
+        envelope.operation = Some(envelope.requested_operation(topology, key));
+    }
+    envelope
 }

@@ -53,6 +53,7 @@ pub(crate) fn start(n: u32) -> CallCommand {
         body: "{}".into(),
         undoes: Vec::new(),
         lane: 0,
+        correlation: None,
         within_ms: 1_000,
         until: None,
         swallow: n.is_multiple_of(5),
