@@ -9,7 +9,7 @@ use topology::{
     Bolt, Budget, Declarer, Delivery, DueTimes, Emitter, InboxSpout, Keeps, LaneInfo, Message, Saver, Settings, Side,
     Stored, Unreadable, View, Wait,
 };
-use wire::answer::{Answer, Resource};
+use wire::answer::Answer;
 use wire::call::{CallCommand, CallEnd};
 use wire::{Envelope, Head, Kind, OperationId, WireError};
 
@@ -33,8 +33,7 @@ impl InboxSpout for HubSpout {
 
     fn receive(&mut self, delivery: &Delivery<'_>, out: &mut Emitter<HubAsked>) -> Result<(), Unreadable> {
         let Delivery { envelope, record } = delivery;
-        let cause =
-            Cause { id: envelope.id.to_owned(), correlation: envelope.correlation.map(str::to_owned) };
+        let cause = Cause { id: envelope.id.to_owned(), correlation: envelope.correlation.map(str::to_owned) };
         if envelope.kind == Kind::Command {
             let operation = envelope.operation.clone();
             let operation = operation.ok_or_else(|| Unreadable(WireError::missing("ce_operation").to_string()))?;
@@ -102,15 +101,13 @@ pub struct HubBolt<W: Workflows> {
     table: HubTable<W>,
     /// Where answers go.
     egress: Arc<str>,
-    /// Where what is shown goes.
-    views: Arc<str>,
     info: Option<LaneInfo>,
     effects: Vec<HubEffect>,
 }
 
 impl<W: Workflows> Default for HubBolt<W> {
     fn default() -> Self {
-        Self { table: HubTable::default(), egress: "".into(), views: "".into(), info: None, effects: Vec::new() }
+        Self { table: HubTable::default(), egress: "".into(), info: None, effects: Vec::new() }
     }
 }
 
@@ -142,7 +139,7 @@ impl<W: Workflows> HubBolt<W> {
                 out.publish(message);
             }
             HubEffect::Show(resource) => {
-                let message = self.shown(&resource, out.lane());
+                let message = Message::shown(&resource, out.lane());
                 out.publish(message);
             }
             HubEffect::Changed(key) => out.changed(&key),
@@ -168,22 +165,6 @@ impl<W: Workflows> HubBolt<W> {
             envelope,
             expires_after_ms: None,
             body: body.into(),
-        }
-    }
-
-    /// A record for those who follow what there is.
-    fn shown(&self, resource: &Resource, lane: &LaneInfo) -> Message {
-        let name = format!("resource/{}/{}", resource.kind, resource.key);
-        let mut envelope = Envelope::new(Kind::View, name.as_str(), lane.source());
-        envelope.subject = Some("resource".into());
-        let body = resource.value.as_ref().map(|_| serde_json::to_vec(resource).expect("a resource is plain data"));
-        Message {
-            topic: Arc::clone(&self.views),
-            route: Route::To(lane.lane),
-            key: Some(Bytes::from(name)),
-            envelope,
-            expires_after_ms: None,
-            body: body.unwrap_or_default().into(),
         }
     }
 }
@@ -217,7 +198,6 @@ impl<W: Workflows> Bolt for HubBolt<W> {
     fn prepare(&mut self, lane: &LaneInfo) {
         self.info = Some(lane.clone());
         self.egress = lane.egress().into();
-        self.views = lane.names.view(&lane.topology, &lane.stage).into();
     }
 
     fn configure(&mut self, settings: &Settings) {

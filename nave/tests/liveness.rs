@@ -64,7 +64,7 @@ fn a_call_to_a_spoke_whose_heartbeats_stopped_is_refused_at_once_and_it_comes_ba
 }
 
 #[test]
-fn a_spoke_that_says_goodbye_is_down_at_once_unless_another_instance_lives() {
+fn a_spoke_that_says_goodbye_is_judged_by_its_answers_from_then_on() {
     let mut world = one_lane(2, |_| {});
     beat(&mut world, "speaker-1", false);
     beat(&mut world, "speaker-2", false);
@@ -76,9 +76,24 @@ fn a_spoke_that_says_goodbye_is_down_at_once_unless_another_instance_lives() {
     assert!(world.answer(asked).is_done(), "the other one lives");
     beat(&mut world, "speaker-2", true);
     world.run_ms(200);
-    // It is read at the next turn of a lane's shell: in life after a quarter of a second at the latest.
     world.run_turns(20);
-    fails_at_once(&mut world, "second");
+    let asked = world.request(&flow("second", 3));
+    world.run_ms(10);
+    assert!(world.answer(asked).is_done(), "it is judged by its answers: whoever comes next need not send heartbeats");
+}
+
+/// Every reader of heartbeats has the same parser: none acts on what another one passes over.
+#[test]
+fn what_only_looks_like_a_heartbeat_stops_no_calls() {
+    let mut world = one_lane(6, |_| {});
+    let topic = world.system().options.topics.alive(flows::SPEAKER);
+    let body = r#"{"instance":"py","every_ms":500,"bye":false}"#;
+    let bare = Outgoing::keyed(&topic, "py", body);
+    world.write(&[bare.clone(), bare.with(&Envelope::new(Kind::Reply, "py/1", "/spoke/speaker"))]);
+    world.run_ms(5_000);
+    let asked = world.request(&flow("first", 3));
+    world.run_ms(10);
+    assert!(world.answer(asked).is_done());
 }
 
 #[test]

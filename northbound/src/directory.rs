@@ -182,9 +182,11 @@ impl Directory {
         &self.spokes
     }
 
-    /// How a service and its instances stand now.
+    /// How a service and its instances stand now, by their heartbeats and as its workers judge it.
     pub(crate) fn spoke(&self, service: &str) -> Service {
-        self.spokes.service(service, &*self.clock)
+        let of = |entry: &Arc<Entry>| entry.gateway.workers_of(service);
+        let workers = self.read().values().flat_map(of).collect();
+        Service { workers, ..self.spokes.service(service, &*self.clock) }
     }
 
     /// What topics are called.

@@ -12,7 +12,7 @@ use dashmap::DashMap;
 use serde_json::Value;
 use tokio::sync::oneshot;
 use uuid::Uuid;
-use wire::answer::{Operation, Until};
+use wire::answer::{Operation, SERVICE_SHOWN, ServiceShown, Until};
 use wire::command::Command;
 use wire::request::Request;
 use wire::routing::lane_of;
@@ -339,6 +339,15 @@ impl Gateway {
     /// What workflows show.
     pub fn shown(&self) -> &Shown {
         &self.shown
+    }
+
+    /// How the workers of this topology judge a service, by stage and lane.
+    pub(crate) fn workers_of(&self, service: &str) -> Vec<ServiceShown> {
+        let lanes: usize = self.stages.iter().map(|stage| stage.unanswered.len()).sum();
+        let from = format!("{service}/");
+        let page = self.shown.page(SERVICE_SHOWN, Some(&from), lanes);
+        let of_service = page.things.into_iter().take_while(|(key, _)| key.starts_with(&from));
+        of_service.filter_map(|(_, thing)| serde_json::from_str(&thing).ok()).collect()
     }
 
     /// Who watches operations.

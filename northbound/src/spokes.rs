@@ -5,8 +5,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bus::{Clock, Record};
 use serde::Serialize;
-use wire::alive::{Heard, Heartbeat, Instances};
-use wire::{Kind, WallTime};
+use wire::WallTime;
+use wire::alive::{Heard, Instances};
+use wire::answer::ServiceShown;
 
 use crate::metrics;
 
@@ -23,6 +24,8 @@ pub struct Service {
     pub up: Option<bool>,
     /// Those that sent a heartbeat, by name.
     pub instances: Vec<Instance>,
+    /// How the worker of each lane judges it, once it has something to say: what becomes of calls goes by this.
+    pub workers: Vec<ServiceShown>,
 }
 
 /// An instance of a spoke.
@@ -57,18 +60,7 @@ impl Spokes {
     fn take(&self, service: &str, record: &Record, now_ms: u64, age_ms: u64) -> Result<(), String> {
         let mut services = self.lock();
         let instances = services.entry(service.to_owned()).or_default();
-        if record.value.is_empty() {
-            let key = record.key.as_deref().and_then(|key| std::str::from_utf8(key).ok());
-            instances.forget(key.ok_or("it names nobody")?);
-            return Ok(());
-        }
-        let envelope = record.headers.envelope().map_err(|error| error.to_string())?;
-        if envelope.kind != Kind::Heartbeat {
-            return Err(format!("{} is no heartbeat", envelope.kind));
-        }
-        let beat: Heartbeat = serde_json::from_slice(&record.value).map_err(|error| error.to_string())?;
-        instances.hear(&beat, now_ms, age_ms);
-        Ok(())
+        instances.take(record.headers.head(), record.key.as_deref(), &record.value, now_ms, age_ms)
     }
 
     /// How the instances of a service stand now.
@@ -76,7 +68,7 @@ impl Spokes {
         let (now, wall) = (ms(clock), clock.wall());
         let services = self.lock();
         let Some(known) = services.get(service) else {
-            return Service { service: service.to_owned(), up: None, instances: Vec::new() };
+            return Service { service: service.to_owned(), up: None, instances: Vec::new(), workers: Vec::new() };
         };
         let instance = |(name, heard): (&str, &Heard)| Instance {
             instance: name.to_owned(),
@@ -84,7 +76,8 @@ impl Spokes {
             heard: WallTime(wall.0.saturating_add_signed(heard.at_ms.saturating_sub_unsigned(now))),
             every_ms: heard.every_ms,
         };
-        Service { service: service.to_owned(), up: known.up(now), instances: known.all().map(instance).collect() }
+        let instances = known.all().map(instance).collect();
+        Service { service: service.to_owned(), up: known.up(now), instances, workers: Vec::new() }
     }
 
     /// Nothing is known of these services any more, but for those that `used` names.

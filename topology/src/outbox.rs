@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use bus::Route;
 use bytes::Bytes;
-use wire::{Envelope, OperationId};
+use wire::answer::Resource;
+use wire::{Envelope, Kind, OperationId};
+
+use crate::component::LaneInfo;
 
 /// A record to be written. The shell stamps its time and its expiry when it sends it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +25,24 @@ pub struct Message {
     pub expires_after_ms: Option<u64>,
     /// The body.
     pub body: Bytes,
+}
+
+impl Message {
+    /// A record for those who follow what there is: a thing outside operations, in the views of the lane's stage.
+    pub fn shown(resource: &Resource, lane: &LaneInfo) -> Self {
+        let name = format!("resource/{}/{}", resource.kind, resource.key);
+        let mut envelope = Envelope::new(Kind::View, name.as_str(), lane.source());
+        envelope.subject = Some("resource".into());
+        let body = resource.value.as_ref().map(|_| serde_json::to_vec(resource).expect("a resource is plain data"));
+        Self {
+            topic: lane.names.view(&lane.topology, &lane.stage).into(),
+            route: Route::To(lane.lane),
+            key: Some(Bytes::from(name)),
+            envelope,
+            expires_after_ms: None,
+            body: body.unwrap_or_default().into(),
+        }
+    }
 }
 
 /// A change of a lane's timers.

@@ -6,20 +6,26 @@
 //! | an instance of a spoke | is |
 //! |---|---|
 //! | sent a heartbeat less than [`Instances::MISSED`] of its own intervals ago | up |
-//! | sent none for that long, or said goodbye | down |
+//! | sent none for that long | down |
+//! | said goodbye | not known any more |
 //!
 //! | a service | is |
 //! |---|---|
 //! | has an instance that is up | up |
 //! | has none that is up, and heard from one in the last ten minutes ([`Instances::FORGOTTEN_MS`]) | down |
-//! | heard from none for longer, or never | not judged: by its answers alone |
+//! | heard from none for longer, or never, or from nobody but instances that said goodbye | not judged: by its answers alone |
+//!
+//! A service that stopped in order may come back as one that sends no heartbeats, so a goodbye makes none compulsory.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::{Head, Kind, WireError};
+
 /// The body of `nave.heartbeat`. The record's key is `instance`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Heartbeat {
     /// Which instance of the spoke: unique among all that live.
     pub instance: String,
@@ -35,8 +41,8 @@ pub struct Heartbeat {
 pub struct Liveness {
     /// Which service.
     pub service: String,
-    /// True where an instance lives. A service that never sent a heartbeat is not judged at all.
-    pub up: bool,
+    /// True where an instance lives, false where none does; none where heartbeats do not say, and its answers decide.
+    pub up: Option<bool>,
 }
 
 /// The instances of one service, as their heartbeats say. All times are milliseconds of one clock of the caller's.
@@ -82,9 +88,45 @@ impl Instances {
     /// to be listed.
     pub const MOST: usize = 1_000;
 
+    /// Takes a record of the topic of heartbeats that is read now and was sent `age_ms` ago. Everybody who judges a service reads
+    /// its heartbeats here, so that no two come to different verdicts.
+    ///
+    /// # Errors
+    /// Why it is no heartbeat, in words. Nothing has changed then.
+    pub fn take(
+        &mut self,
+        head: Result<Head<'_>, WireError>,
+        key: Option<&[u8]>,
+        body: &[u8],
+        now_ms: u64,
+        age_ms: u64,
+    ) -> Result<(), String> {
+        let key = key.and_then(|key| std::str::from_utf8(key).ok()).ok_or("its key is no text")?;
+        if body.is_empty() {
+            self.forget(key);
+            return Ok(());
+        }
+        let kind = head.map_err(|error| error.to_string())?.kind;
+        if kind != Kind::Heartbeat {
+            return Err(format!("`ce_type` is `{kind}`; allowed is {}", Kind::Heartbeat));
+        }
+        let beat: Heartbeat = serde_json::from_slice(body).map_err(|error| format!("its body: {error}"))?;
+        if beat.instance.is_empty() || beat.instance != key {
+            return Err(format!("`instance` is `{}`; allowed is the record's key, `{key}`, not empty", beat.instance));
+        }
+        if beat.every_ms == 0 {
+            return Err("`every_ms` is 0; allowed is a number of milliseconds from 1".to_owned());
+        }
+        self.hear(&beat, now_ms, age_ms);
+        Ok(())
+    }
+
     /// Takes a heartbeat that is heard now, and was sent `age_ms` ago.
     pub fn hear(&mut self, beat: &Heartbeat, now_ms: u64, age_ms: u64) {
-        let lives_ms = if beat.bye { 0 } else { beat.every_ms.saturating_mul(Self::MISSED) };
+        if beat.bye {
+            return self.forget(&beat.instance);
+        }
+        let lives_ms = beat.every_ms.saturating_mul(Self::MISSED);
         let known_ms = lives_ms.max(Self::FORGOTTEN_MS);
         if age_ms >= known_ms {
             return;
@@ -161,11 +203,15 @@ mod tests {
     }
 
     #[test]
-    fn an_instance_that_says_goodbye_is_down_at_once_and_up_when_it_is_heard_again() {
+    fn an_instance_that_says_goodbye_is_not_judged_and_up_when_it_is_heard_again() {
         let mut instances = Instances::default();
         instances.hear(&beat("one", 1_000), 0, 0);
         instances.hear(&Heartbeat { bye: true, ..beat("one", 1_000) }, 10, 0);
-        assert_eq!(instances.up(10), Some(false));
+        assert_eq!(instances.up(10), None);
+        instances.hear(&beat("silent", 1), 10, 0);
+        instances.hear(&Heartbeat { bye: true, ..beat("one", 1_000) }, 20, 0);
+        assert_eq!(instances.up(20), Some(false), "the other one did not say goodbye");
+        instances.forget("silent");
         instances.hear(&beat("one", 1_000), 20, 0);
         assert_eq!(instances.up(20), Some(true));
         instances.forget("one");
@@ -193,6 +239,39 @@ mod tests {
         }
         assert_eq!(instances.all().count(), Instances::MOST);
         assert!(instances.all().all(|(instance, _)| instance != "i0"));
+    }
+
+    /// What one reader takes and another does not makes them judge a service differently.
+    #[test]
+    fn what_is_no_heartbeat_is_named_and_changes_nothing() {
+        let envelope = |kind| crate::Envelope::new(kind, "one/1", "/spoke/speaker");
+        let good = r#"{"instance":"one","every_ms":500,"bye":false}"#;
+        let take = |kind: Kind, key: Option<&[u8]>, body: &str| {
+            let mut instances = Instances::default();
+            let mut headers = Vec::new();
+            envelope(kind).write(|name, value| headers.push((name.to_owned(), value.to_owned())));
+            let head = Head::of(headers.iter().map(|(name, value)| (name, value.as_bytes())));
+            let taken = instances.take(head, key, body.as_bytes(), 0, 0);
+            assert_eq!(instances.up(0), taken.is_ok().then_some(true), "{taken:?}");
+            taken
+        };
+        let one: Option<&[u8]> = Some(b"one");
+        assert_eq!(take(Kind::Heartbeat, one, good), Ok(()));
+        for (kind, key, body, why) in [
+            (Kind::Reply, one, good, "`ce_type` is `nave.reply`"),
+            (Kind::Heartbeat, None, good, "its key is no text"),
+            (Kind::Heartbeat, Some(&b"two"[..]), good, "`instance` is `one`"),
+            (Kind::Heartbeat, one, "null", "its body"),
+            (Kind::Heartbeat, one, r#"{"instance":"one"}"#, "`every_ms`"),
+            (Kind::Heartbeat, one, r#"{"instance":"one","every_ms":0}"#, "`every_ms` is 0"),
+            (Kind::Heartbeat, one, r#"{"instance":"one","every_ms":5,"by":true}"#, "`by`"),
+        ] {
+            let told = take(kind, key, body).unwrap_err();
+            assert!(told.contains(why), "{told}");
+        }
+        let no_headers = Head::of([] as [(&str, &[u8]); 0]);
+        let told = Instances::default().take(no_headers, one, good.as_bytes(), 0, 0).unwrap_err();
+        assert_eq!(told, "`ce_specversion` is missing");
     }
 
     #[test]

@@ -214,6 +214,35 @@ pub struct Resource {
     pub value: Option<Value>,
 }
 
+/// The kind of a [`Resource`] that says how a lane judges a service: a [`ServiceShown`].
+pub const SERVICE_SHOWN: &str = "service";
+
+/// How the worker of one lane judges a service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceShown {
+    /// The service.
+    pub service: String,
+    /// The worker's stage.
+    pub stage: String,
+    /// The worker's lane.
+    pub lane: u32,
+    /// What it goes by.
+    pub judged: Judged,
+}
+
+/// What a worker goes by when it sends calls to a service.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Judged {
+    /// Its answers: it sends no heartbeats, said goodbye, was silent for long, or answered while it was down.
+    #[default]
+    ByAnswers,
+    /// Its heartbeats: an instance is up.
+    Up,
+    /// Its heartbeats: no instance is up. Calls are refused at once.
+    Down,
+}
+
 /// What an operation does by itself, and when at the latest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Until {

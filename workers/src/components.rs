@@ -10,6 +10,7 @@ use topology::{
     Settings, Stored, TopicSpec, Unreadable, View, Wait,
 };
 use wire::alive::Liveness;
+use wire::answer::{Resource, SERVICE_SHOWN, ServiceShown};
 use wire::call::{Call, CallCommand, CallEnd};
 use wire::topics::Topics;
 use wire::{CallId, Envelope, Head, Kind, MessageId, OperationId};
@@ -36,8 +37,8 @@ pub struct SpokeReply {
 pub enum SpokeSaid {
     /// It answers.
     Reply(SpokeReply),
-    /// Its heartbeats say that it lives, or that it does not any more.
-    Lives(bool),
+    /// Its heartbeats say that it lives, or that it does not any more; none where its answers decide.
+    Lives(Option<bool>),
 }
 
 /// Reads the answers of one service from the inbox.
@@ -159,8 +160,27 @@ impl WorkerBolt {
             WorkerEffect::Deadline(deadline) => out.side(DEADLINES, deadline),
             WorkerEffect::Changed(operation) => out.changed(operation.shared()),
             WorkerEffect::Closed(operation) => out.closed(operation.shared()),
+            WorkerEffect::Show => {
+                let message = Message::shown(&self.shown(out.lane()), out.lane());
+                out.publish(message);
+            }
             WorkerEffect::Count(name) => out.count(name),
             WorkerEffect::Log(level, operation, text) => out.log(level, operation.as_ref(), text),
+        }
+    }
+
+    /// How this lane judges the service.
+    fn shown(&self, lane: &LaneInfo) -> Resource {
+        let value = ServiceShown {
+            service: self.service.to_string(),
+            stage: lane.stage.to_string(),
+            lane: lane.lane,
+            judged: self.table.judged(),
+        };
+        Resource {
+            kind: SERVICE_SHOWN.to_owned(),
+            key: format!("{}/{}/{}", self.service, lane.stage, lane.lane),
+            value: Some(serde_json::to_value(value).expect("it is plain data")),
         }
     }
 

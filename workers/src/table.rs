@@ -25,7 +25,7 @@ use std::sync::Arc;
 
 use coordinator::{Deadline, TimedOut};
 use topology::{DueTimes, Level, Wait};
-use wire::answer::{Conversation as Shown, Conversations, Step};
+use wire::answer::{Conversation as Shown, Conversations, Judged, Step};
 use wire::call::{Call, CallCommand, CallEnd, CallOutcome};
 use wire::{CallId, Kind, OperationId};
 
@@ -55,6 +55,8 @@ pub enum WorkerEffect {
     Changed(OperationId),
     /// The operation has no conversation any more.
     Closed(OperationId),
+    /// What is shown of the service has changed.
+    Show,
     /// A counter grows.
     Count(&'static str),
     /// A line for the log.
@@ -70,8 +72,7 @@ pub struct WorkerTable {
     /// The slots of those that wait for a place. Slots are numbered in order, so the first is the oldest.
     queue: BTreeSet<u64>,
     in_flight: usize,
-    /// Its heartbeats stopped.
-    down: bool,
+    judged: Judged,
     saved: Saved,
 }
 
@@ -87,7 +88,7 @@ impl WorkerTable {
             calls: Calls::default(),
             queue: BTreeSet::new(),
             in_flight: 0,
-            down: false,
+            judged: Judged::default(),
             saved: Saved::default(),
         }
     }
@@ -125,16 +126,19 @@ impl WorkerTable {
 
     /// The spoke's heartbeats began, or stopped. While they are missing nothing is sent to it that was not sent before: what
     /// would begin is refused at once, since waiting would tell nothing new (LESSONS 26). What is under way goes on.
-    pub fn lives(&mut self, up: bool, effects: &mut Vec<WorkerEffect>) {
-        if self.down != up {
-            return;
-        }
-        self.down = !up;
-        let (count, text) =
-            if up { (names::WENT_UP, "is back") } else { (names::WENT_DOWN, "sends no heartbeats any more") };
-        effects.push(WorkerEffect::Count(count));
-        effects.push(WorkerEffect::Log(Level::Warn, None, format!("the spoke {text}")));
-        while self.down
+    pub fn lives(&mut self, up: Option<bool>, effects: &mut Vec<WorkerEffect>) {
+        let judged = match up {
+            Some(true) => Judged::Up,
+            Some(false) => Judged::Down,
+            None => Judged::ByAnswers,
+        };
+        let text = match judged {
+            Judged::Up => "is back",
+            Judged::Down => "sends no heartbeats any more",
+            Judged::ByAnswers => "is judged by its answers",
+        };
+        self.judge(judged, text, effects);
+        while self.is_down()
             && let Some(oldest) = self.queue.first().and_then(|slot| self.calls.at(*slot))
         {
             let id = oldest.call.id.clone();
@@ -142,10 +146,32 @@ impl WorkerTable {
         }
     }
 
+    fn judge(&mut self, judged: Judged, text: &str, effects: &mut Vec<WorkerEffect>) {
+        let was_down = self.is_down();
+        if self.judged == judged {
+            return;
+        }
+        self.judged = judged;
+        effects.push(WorkerEffect::Show);
+        if self.is_down() != was_down {
+            effects.push(WorkerEffect::Count(if was_down { names::WENT_UP } else { names::WENT_DOWN }));
+            effects.push(WorkerEffect::Log(Level::Warn, None, format!("the spoke {text}")));
+        }
+    }
+
+    fn is_down(&self) -> bool {
+        self.judged == Judged::Down
+    }
+
+    /// How the service is judged.
+    pub fn judged(&self) -> Judged {
+        self.judged
+    }
+
     fn start(&mut self, call: Call, effects: &mut Vec<WorkerEffect>) {
         let has_place = self.in_flight < self.share;
         let (bytes, most, waiting) = (call.body.len(), self.settings.body_bytes, self.queue.len());
-        let refused = if self.down {
+        let refused = if self.is_down() {
             Some(UNAVAILABLE.to_owned())
         } else if bytes > most {
             Some(format!("the request has {bytes} bytes; at most {most} are sent"))
@@ -187,22 +213,23 @@ impl WorkerTable {
         if message.call != id {
             return harmless(names::MISMATCHED_REPLIES, effects);
         }
-        let conversation = match self.calls.known(&id) {
-            Known::Open(conversation) => conversation,
+        let (slot, attempt, doing) = match self.calls.known(&id) {
+            Known::Open(open) => (open.slot, open.attempt, open.doing),
             Known::Ended(true) => return harmless(names::DUPLICATE_REPLIES, effects),
             Known::Ended(false) => return harmless(names::LATE_REPLIES, effects),
             Known::Nothing => return harmless(names::UNKNOWN_REPLIES, effects),
         };
-        let current = conversation.attempt == message.attempt;
+        let current = attempt == message.attempt;
+        let was_sent = (1..=attempt).contains(&message.attempt);
+        if was_sent && self.is_down() {
+            self.judge(Judged::ByAnswers, "answers, though its heartbeats stopped", effects);
+        }
         match kind {
             // An attempt that was never sent cannot be answered.
-            _ if message.attempt == 0 || message.attempt > conversation.attempt => {
-                harmless(names::UNKNOWN_REPLIES, effects);
-            }
+            _ if !was_sent => harmless(names::UNKNOWN_REPLIES, effects),
             Kind::Reply => self.end(&id, CallOutcome::Replied(body), effects),
             Kind::Refusal if current => self.end(&id, CallOutcome::Refused(reason(&body)), effects),
-            Kind::Failure if current && conversation.doing == Doing::Sent => {
-                let slot = conversation.slot;
+            Kind::Failure if current && doing == Doing::Sent => {
                 self.attempt_failed(slot, Some(reason(&body)), chance, effects);
             }
             Kind::Refusal

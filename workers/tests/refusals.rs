@@ -1,5 +1,6 @@
 //! What a worker refuses at once, and never sends.
 
+use wire::answer::Judged;
 use wire::call::{Call, CallCommand, CallEnd, CallOutcome};
 use wire::{CallId, Kind, MessageId, OperationId};
 use workers::table::WorkerEffect;
@@ -31,6 +32,7 @@ fn came(effects: Vec<WorkerEffect>) -> (Vec<CallEnd>, Vec<u32>) {
             WorkerEffect::Deadline(_)
             | WorkerEffect::Changed(_)
             | WorkerEffect::Closed(_)
+            | WorkerEffect::Show
             | WorkerEffect::Count(_)
             | WorkerEffect::Log(..) => {}
         }
@@ -83,14 +85,43 @@ fn a_spoke_that_went_down_is_not_waited_for() {
     let mut effects = Vec::new();
     (1..=3).for_each(|n| table.command(call(n, 1), &mut effects));
     assert_eq!(came(std::mem::take(&mut effects)), (vec![], vec![1]));
-    table.lives(false, &mut effects);
-    table.lives(false, &mut effects);
+    table.lives(Some(false), &mut effects);
+    table.lives(Some(false), &mut effects);
     table.command(call(4, 1), &mut effects);
     let (ends, sent) = came(std::mem::take(&mut effects));
     assert_eq!(ends.iter().map(|end| end.id.n).collect::<Vec<_>>(), [2, 3, 4]);
     assert!(ends.iter().all(|end| refused(end).starts_with("unavailable")), "{ends:?}");
     assert_eq!((sent.len(), table.len()), (0, 1), "the first goes on");
-    table.lives(true, &mut effects);
+    table.lives(Some(true), &mut effects);
     table.command(call(5, 1), &mut effects);
     assert_eq!((came(effects), table.len()), ((vec![], vec![]), 2), "it waits for the place of the first");
+}
+
+/// A goodbye, a long silence: then nothing but its answers says whether it lives, and calls go out again.
+#[test]
+fn a_spoke_that_is_not_judged_by_heartbeats_any_more_is_sent_calls_again() {
+    let mut table = WorkerTable::new(WorkerSettings::default(), 1);
+    let mut effects = Vec::new();
+    table.lives(Some(false), &mut effects);
+    table.command(call(1, 1), &mut effects);
+    assert_eq!(came(std::mem::take(&mut effects)).1, [0; 0]);
+    table.lives(None, &mut effects);
+    assert_eq!((table.judged(), effects.contains(&WorkerEffect::Show)), (Judged::ByAnswers, true));
+    table.command(call(2, 1), &mut effects);
+    assert_eq!(came(effects).1, [2]);
+}
+
+/// One that answers lives, whatever its heartbeats say.
+#[test]
+fn a_spoke_that_answers_while_its_heartbeats_are_missing_is_judged_by_its_answers() {
+    let mut table = WorkerTable::new(WorkerSettings::default(), 1);
+    let mut effects = Vec::new();
+    table.command(call(1, 1), &mut effects);
+    table.lives(Some(false), &mut effects);
+    let id = CallId::new(OperationId::new("op").expect("letters are allowed"), 1, 1);
+    let message = MessageId::new(id.clone(), "spoke", 1);
+    table.answered(SpokeReply { kind: Kind::Reply, call: id, message, body: "{}".into() }, 0, &mut effects);
+    assert_eq!(table.judged(), Judged::ByAnswers);
+    table.command(call(2, 1), &mut effects);
+    assert_eq!(came(effects).1, [1, 2]);
 }

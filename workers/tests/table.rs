@@ -36,6 +36,7 @@ impl Watched {
                 WorkerEffect::Deadline(_)
                 | WorkerEffect::Changed(_)
                 | WorkerEffect::Closed(_)
+                | WorkerEffect::Show
                 | WorkerEffect::Count(_)
                 | WorkerEffect::Log(..) => {}
             }

@@ -307,12 +307,23 @@ fn spoke() -> Value {
         }),
         &["instance", "up", "heard", "every_ms"],
     );
+    let worker = object(
+        &json!({
+            "service": {"type": "string"}, "stage": {"type": "string"}, "lane": count(),
+            "judged": {
+                "enum": ["by_answers", "up", "down"],
+                "description": "what the worker of this lane goes by; where it is down, calls are refused at once",
+            },
+        }),
+        &["service", "stage", "lane", "judged"],
+    );
     object(
         &json!({
             "service": {"type": "string"},
-            "up": {"type": ["boolean", "null"], "description": "null where no heartbeat came in the last ten minutes"},
+            "up": {"type": ["boolean", "null"], "description": "null where no heartbeat came in the last ten minutes, or every instance said goodbye"},
             "instances": {"type": "array", "items": instance},
+            "workers": {"type": "array", "items": worker},
         }),
-        &["service", "up", "instances"],
+        &["service", "up", "instances", "workers"],
     )
 }

@@ -4,13 +4,14 @@
 use std::time::Duration;
 
 use bus::{Bus, BusError, Clock, MonoTime, Reader, Record};
-use wire::Kind;
-use wire::alive::{Heartbeat, Instances};
+use wire::alive::Instances;
 
 /// Between two looks at the topics of heartbeats, in milliseconds: a fifth of a common beat.
 const LOOK_MS: u64 = 100;
 /// Maximum number of heartbeats per look; more wait for the next.
 const TAKEN: usize = 256;
+/// Between two lines about heartbeats that cannot be read, in milliseconds: one who sends such sends them often.
+const WARN_MS: u64 = 10_000;
 
 /// The services that a stage watches.
 pub(super) struct Alive {
@@ -19,6 +20,8 @@ pub(super) struct Alive {
     /// When the services are judged.
     now: MonoTime,
     look: MonoTime,
+    /// Not before this is another heartbeat that cannot be read written to the log.
+    warn: MonoTime,
     /// Where what was to be read next was deleted: topic, partition, and what is left.
     behind: Option<(String, u32, u64)>,
     records: Vec<Record>,
@@ -29,23 +32,17 @@ struct Service {
     topic: String,
     /// From this offset on heartbeats are as new as their reading.
     fresh: u64,
+    /// True once what stood there before was read, and something did stand there or came: only then is there anything to say.
+    known: bool,
     instances: Instances,
 }
 
 impl Service {
-    fn take(&mut self, record: &Record, clock: &dyn Clock) {
-        if record.value.is_empty() {
-            if let Some(Ok(instance)) = record.key.as_deref().map(std::str::from_utf8) {
-                self.instances.forget(instance);
-            }
-            return;
-        }
-        let is_heartbeat = record.headers.head().is_ok_and(|head| head.kind == Kind::Heartbeat);
-        let Ok(heartbeat) = serde_json::from_slice::<Heartbeat>(&record.value) else { return };
-        if is_heartbeat {
-            let age_ms = if record.offset >= self.fresh { 0 } else { clock.wall().ms_since(record.time) };
-            self.instances.hear(&heartbeat, ms(clock.mono()), age_ms);
-        }
+    fn take(&mut self, record: &Record, clock: &dyn Clock) -> Result<(), String> {
+        let age_ms = if record.offset >= self.fresh { 0 } else { clock.wall().ms_since(record.time) };
+        self.known |= record.offset + 1 >= self.fresh;
+        let (head, key) = (record.headers.head(), record.key.as_deref());
+        self.instances.take(head, key, &record.value, ms(clock.mono()), age_ms)
     }
 }
 
@@ -56,8 +53,10 @@ fn ms(time: MonoTime) -> u64 {
 impl Alive {
     /// Watches these services, each with the topic of its heartbeats.
     pub(super) fn watch(bus: &dyn Bus, services: Vec<(String, String)>) -> Result<Self, BusError> {
-        let (now, look) = (MonoTime::default(), MonoTime::default());
-        let mut alive = Self { reader: None, services: Vec::new(), now, look, behind: None, records: Vec::new() };
+        let start = MonoTime::default();
+        let (known, records) = (Vec::new(), Vec::new());
+        let mut alive =
+            Self { reader: None, services: known, now: start, look: start, warn: start, behind: None, records };
         for (name, topic) in services {
             // Without the topic there are no heartbeats: the spoke is judged by its answers.
             if bus.topic(&topic)?.is_none() {
@@ -69,7 +68,8 @@ impl Alive {
                 none => none.insert(bus.reader()?),
             };
             reader.assign(&topic, 0, bounds.low)?;
-            alive.services.push(Service { name, topic, fresh: bounds.end, instances: Instances::default() });
+            let (fresh, instances) = (bounds.end, Instances::default());
+            alive.services.push(Service { name, topic, fresh, known: false, instances });
         }
         Ok(alive)
     }
@@ -92,9 +92,20 @@ impl Alive {
             }
         }
         let read = reader.poll(TAKEN, Duration::ZERO, &mut self.records);
+        if read.is_ok() && self.records.is_empty() {
+            // The last heartbeats may have been deleted: then no record says that all of them were read.
+            self.services.iter_mut().for_each(|service| service.known |= service.fresh > 0);
+        }
         for record in self.records.drain(..) {
-            if let Some(service) = self.services.iter_mut().find(|service| *service.topic == *record.topic) {
-                service.take(&record, clock);
+            let Some(service) = self.services.iter_mut().find(|service| *service.topic == *record.topic) else {
+                continue;
+            };
+            if let Err(why) = service.take(&record, clock)
+                && self.warn <= now
+            {
+                self.warn = now.plus_ms(WARN_MS);
+                let (service, offset) = (&*service.name, record.offset);
+                tracing::warn!(service, offset, why, "a heartbeat cannot be read");
             }
         }
         match read {
@@ -107,10 +118,11 @@ impl Alive {
         }
     }
 
-    /// The services that are judged, and whether they are up.
-    pub(super) fn known(&self) -> impl Iterator<Item = (&str, bool)> {
+    /// The services that ever sent heartbeats, and whether they are up; none where their answers decide.
+    pub(super) fn known(&self) -> impl Iterator<Item = (&str, Option<bool>)> {
         let now = ms(self.now);
-        self.services.iter().filter_map(move |service| Some((service.name.as_str(), service.instances.up(now)?)))
+        let known = self.services.iter().filter(|service| service.known);
+        known.map(move |service| (service.name.as_str(), service.instances.up(now)))
     }
 
     /// When the next instance goes down, or the first time after it that somebody looks.

@@ -36,7 +36,7 @@ pub(super) struct Owned {
     /// The position that was published last, and when: a lane that moves says where it stands, at most every second.
     pub(super) said: Option<(u64, MonoTime)>,
     /// What it was told of services that live or do not.
-    pub(super) lives: BTreeMap<String, bool>,
+    pub(super) lives: BTreeMap<String, Option<bool>>,
     pub(super) timers: Timers,
     pub(super) views: Views,
     pub(super) counts: Vec<(&'static str, u64)>,

@@ -133,7 +133,12 @@ impl Shard {
                 }
                 owned.lives.insert(service.to_owned(), up);
                 let source = owned.lane.info().source();
-                let name = format!("{source}/{service}/{}", if up { "up" } else { "down" });
+                let word = match up {
+                    Some(true) => "up",
+                    Some(false) => "down",
+                    None => "unknown",
+                };
+                let name = format!("{source}/{service}/{word}");
                 let mut envelope = Envelope::new(Kind::Liveness, name, source);
                 envelope.subject = Some(service.to_owned());
                 envelope.time = Some(now);

@@ -2,7 +2,7 @@
 //!
 //! | key | state |
 //! |---|---|
-//! | `table` | what is single: the next slot, how many calls ever ended, whether the spoke is down |
+//! | `table` | what is single: the next slot, how many calls ever ended, how the service is judged |
 //! | `calls/<block>` | open conversations with neighbouring slots, each with its call; see [`super::open`] |
 //! | `ended/<block>` | how 64 of the newest calls ended; see [`super::ends`] |
 //!
@@ -18,6 +18,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use topology::{Saver, Stored, Unreadable};
+use wire::answer::Judged;
 
 use super::WorkerTable;
 use super::calls::{Conversation, Doing};
@@ -46,7 +47,11 @@ struct Single {
     next_slot: u64,
     /// How many calls have ever ended.
     ended: u64,
+    /// Its heartbeats stopped.
     down: bool,
+    /// Its heartbeats come. Without either it is judged by its answers.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    up: bool,
 }
 
 /// What the table remembers of its saving and loading.
@@ -108,7 +113,7 @@ impl WorkerTable {
             let nothing = ends.is_empty() && self.calls.len() == 0;
             return if nothing { Ok(Vec::new()) } else { Err(misfit(TABLE, "it is missing, and others are there")) };
         };
-        let Single { next_slot, ended, down } = single;
+        let Single { next_slot, ended, down, up } = single;
         if next_slot > NUMBERS || ended > NUMBERS {
             return Err(misfit(TABLE, format!("its numbers are beyond {NUMBERS}")));
         }
@@ -126,12 +131,17 @@ impl WorkerTable {
             let why = if down { "the spoke is down" } else { "nothing is in flight" };
             return Err(misfit(&self.calls.key_of(*slot), format!("slot {slot} waits, and {why}")));
         }
-        self.down = down;
+        self.judged = match (down, up) {
+            (true, _) => Judged::Down,
+            (false, true) => Judged::Up,
+            (false, false) => Judged::ByAnswers,
+        };
         Ok(self.calls.operations().map(|operation| Arc::clone(operation.shared())).collect())
     }
 
     fn single(&self) -> Single {
-        Single { next_slot: self.calls.next_slot(), ended: self.calls.ended(), down: self.down }
+        let (next_slot, ended) = (self.calls.next_slot(), self.calls.ended());
+        Single { next_slot, ended, down: self.judged == Judged::Down, up: self.judged == Judged::Up }
     }
 }
 

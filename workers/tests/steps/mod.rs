@@ -101,7 +101,7 @@ impl Driven {
                     self.table.timed_out(TimedOut { key, generation }, 7, &mut effects);
                 }
             }
-            Step::Lives(up) => self.table.lives(up, &mut effects),
+            Step::Lives(up) => self.table.lives(Some(up), &mut effects),
         }
         for effect in &effects {
             match *effect {
@@ -113,6 +113,7 @@ impl Driven {
                 | WorkerEffect::End(_)
                 | WorkerEffect::Changed(_)
                 | WorkerEffect::Closed(_)
+                | WorkerEffect::Show
                 | WorkerEffect::Count(_)
                 | WorkerEffect::Log(..) => {}
             }
