@@ -1,5 +1,7 @@
 //! Topics: what is asked for, and what is there.
 
+use std::fmt;
+
 /// The group of an inbox that is this many records behind in one partition is taken to be too slow, and those who write new work into it
 /// stop: two commits of 5,000.
 pub const INBOX_LIMIT: u64 = 10_000;
@@ -13,6 +15,17 @@ pub enum Cleanup {
     DeleteAfterMs(u64),
     /// The last record of each key is kept; segments are small so that it happens soon.
     Compact,
+}
+
+impl fmt::Display for Cleanup {
+    /// In the words of Kafka's `cleanup.policy` and `retention.ms`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Keep => f.write_str("delete, retention.ms=-1"),
+            Self::DeleteAfterMs(ms) => write!(f, "delete, retention.ms={ms}"),
+            Self::Compact => f.write_str("compact"),
+        }
+    }
 }
 
 impl Cleanup {

@@ -229,8 +229,8 @@ pub fn compare(before: &Submitted, now: &Submitted) -> Result<Change, Problem> {
             if was.iter().any(|(known, then)| known == topic && then != id) {
                 let name = &now.name;
                 let detail = format!(
-                    "topic `{topic}` is not the one that `{name}` was submitted with: it was deleted and made anew; kill \
-                     `{name}`, then submit it again to begin with empty topics"
+                    "topic `{topic}` is not the one that `{name}` was submitted with: it was deleted and made anew; to \
+                     begin with nothing: nave topologies kill {name}, delete all its topics, nave submit {name}"
                 );
                 return Err(Problem::new(Code::TopicReplaced, detail));
             }

@@ -32,7 +32,10 @@ pub enum Fault {
     #[error("component `{0}` has 0 lanes; at least 1 is needed")]
     NoLanes(String),
     /// Components of one stage have different lanes.
-    #[error("stage `{stage}` has {lanes:?} lanes; components that are joined by local edges share one number")]
+    #[error(
+        "stage `{stage}` has components with {} lanes; components that are joined by local edges share one number",
+        list(lanes)
+    )]
     LanesDiffer {
         /// The stage.
         stage: String,
@@ -175,6 +178,11 @@ pub(crate) fn build(builder: &Builder) -> Result<Topology, BuildErrors> {
 }
 
 /// Lets helpers be declared in each stage that has somebody who asks for them.
+/// Numbers as people list them.
+fn list(numbers: &[u32]) -> String {
+    numbers.iter().map(u32::to_string).collect::<Vec<_>>().join(", ")
+}
+
 fn attach_helpers(builder: &Builder) {
     let (asked, names) = {
         let mut graph = builder.graph.borrow_mut();

@@ -94,7 +94,7 @@ impl State {
                 return wrong("partitions", topic.info.partitions.to_string(), spec.partitions.to_string());
             }
             if !spec.cleanup.is_met_by(topic.cleanup) {
-                return wrong("clean-up", format!("{:?}", topic.cleanup), format!("{:?}", spec.cleanup));
+                return wrong("clean-up", topic.cleanup.to_string(), spec.cleanup.to_string());
             }
             return Ok(topic.info.clone());
         }

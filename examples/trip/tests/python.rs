@@ -110,7 +110,7 @@ fn trips_in_flight_when_the_car_is_killed_end_with_a_car_or_without_as_they_say(
         if body["left"] != json!([]) {
             in_doubt.insert(key(n));
         }
-        let reason = body["why"].as_str().unwrap_or_default().replace(&town(n), "TOWN");
+        let reason = body["detail"].as_str().unwrap_or_default().replace(&town(n), "TOWN");
         *why.entry(reason).or_insert(0) += 1;
     }
     println!("{} of {TRIPS} trips are booked, {} are in doubt; the others: {why:?}", booked.len(), in_doubt.len());
@@ -118,7 +118,7 @@ fn trips_in_flight_when_the_car_is_killed_end_with_a_car_or_without_as_they_say(
     assert_eq!(booked.difference(&taken).next(), None, "each trip that was promised a car has one");
     let unexpected = taken.difference(&booked).find(|trip| !in_doubt.contains(*trip));
     assert_eq!(unexpected, None, "no other trip has one");
-    assert!(!why.keys().any(|reason| reason.contains("Refused")), "no car was sold out: {why:?}");
+    assert!(!why.keys().any(|reason| reason.contains("sold_out")), "no car was sold out: {why:?}");
 }
 
 #[test]

@@ -67,7 +67,10 @@ impl Gateway {
                     stage.silence.stands_at(lane, next);
                 }
             }
-            (kind, subject) => return Err(format!("{kind} about {subject:?} is not for a northbound")),
+            (kind, subject) => {
+                let subject = subject.unwrap_or("nothing");
+                return Err(format!("{kind} about `{subject}` is not for a northbound"));
+            }
         }
         Ok(())
     }
