@@ -57,7 +57,7 @@ impl Asking<'_> {
             while asked < due
                 && let Some(who) = free.pop()
             {
-                let (id, request) = ask(who).request(&self.inbox)?;
+                let (id, request) = ask(who).request(&self.inbox);
                 waiting.insert(id, (who, clock.mono()));
                 batch.push(request);
                 asked += 1;
@@ -120,10 +120,10 @@ impl Ask {
     }
 
     /// As a record, with its operation.
-    pub(crate) fn request(self, inbox: &str) -> anyhow::Result<(OperationId, Outgoing)> {
+    pub(crate) fn request(self, inbox: &str) -> (OperationId, Outgoing) {
         let envelope = Envelope::new(Kind::Request, self.operation, "/bench");
         let id = envelope.requested_operation("flows", &self.flow);
-        Ok((id, Outgoing::keyed(inbox, self.flow, self.body.to_string()).with(&envelope)))
+        (id, Outgoing::keyed(inbox, self.flow, self.body.to_string()).with(&envelope))
     }
 }
 

@@ -191,9 +191,10 @@ impl Client {
                 let allowed = "a URL with http, like http://127.0.0.1:8088";
                 Unusable(format!("--url is `{url}`: {why}; allowed is {allowed}")).into()
             }
-            ureq::Error::HostNotFound | ureq::Error::ConnectionFailed => Unreachable { url, why }.into(),
+            ureq::Error::HostNotFound
+            | ureq::Error::ConnectionFailed
+            | ureq::Error::Timeout(ureq::Timeout::Resolve | ureq::Timeout::Connect) => Unreachable { url, why }.into(),
             ureq::Error::Io(fault) if fault.kind() == ErrorKind::ConnectionRefused => Unreachable { url, why }.into(),
-            ureq::Error::Timeout(ureq::Timeout::Resolve | ureq::Timeout::Connect) => Unreachable { url, why }.into(),
             _after_the_connection => anyhow::anyhow!(
                 "{url} did not answer in full: {why}; a request that was sent may have been carried out"
             ),

@@ -99,7 +99,7 @@ fn hangup_is_ignored() -> bool {
     std::fs::read_to_string("/proc/self/status").is_ok_and(|status| ignores_hangup(&status))
 }
 
-/// Reads `SigIgn` of proc_pid_status(5): bit 0 is signal 1, SIGHUP.
+/// Reads `SigIgn` of `proc_pid_status(5)`: bit 0 is signal 1, SIGHUP.
 fn ignores_hangup(status: &str) -> bool {
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 == 1)

@@ -1,5 +1,4 @@
 //! A process that was told to stop: what it still answers, what it refuses, and what it logs.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod process;
 

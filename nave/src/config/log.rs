@@ -46,7 +46,8 @@ pub(super) fn fault(filter: &str, own: &str, has_other_crates: bool) -> Option<S
         }
         let is_known = name.is_empty() || is_level(name) || CRATES.contains(&name) || name == own;
         let meant = meant(name, &known);
-        if !is_known && !(has_other_crates && meant.is_empty()) {
+        let is_foreign = has_other_crates && meant.is_empty();
+        if !is_known && !is_foreign {
             let (levels, crates) = (LEVELS.join(", "), CRATES.join(", "));
             return Some(format!("names `{name}`{meant}; allowed is a level ({levels}) or a crate ({crates})"));
         }
