@@ -108,7 +108,7 @@ mod tests {
         Deadline::Register { key, generation, after_ms: 100 }
     }
 
-    /// LESSONS 4.
+    /// Lesson 4.
     #[test]
     fn cancel_frees_at_once() {
         let mut table = Table::default();

@@ -182,9 +182,9 @@ impl Desk {
     }
 }
 
-// ---- LESSONS 1 to 6 -----------------------------------------------------------------------------------------------------
+// ---- Lessons 1 to 6 -----------------------------------------------------------------------------------------------------
 
-/// LESSONS 1.
+/// Lesson 1.
 #[test]
 fn any_number_of_deadlines_in_one_instant_all_fire() {
     let mut desk = Desk::new(1);
@@ -198,7 +198,7 @@ fn any_number_of_deadlines_in_one_instant_all_fire() {
     assert_eq!(desk.timers(), 0);
 }
 
-/// LESSONS 2.
+/// Lesson 2.
 #[test]
 fn two_deadlines_that_expire_in_one_tick_both_fire() {
     let mut desk = Desk::new(2);
@@ -211,7 +211,7 @@ fn two_deadlines_that_expire_in_one_tick_both_fire() {
     assert_eq!(fired, [(10, 1, 1), (10, 2, 1), (10, 3, 1)]);
 }
 
-/// LESSONS 3, and 4: what is cancelled is gone in the same commit.
+/// Lessons 3 and 4: what is cancelled is gone in the same commit.
 #[test]
 fn a_cancelled_deadline_is_gone_at_once_and_its_key_registered_anew_never_fires_early() {
     let mut desk = Desk::new(3);
@@ -225,7 +225,7 @@ fn a_cancelled_deadline_is_gone_at_once_and_its_key_registered_anew_never_fires_
     assert_eq!(desk.fired(), [(130, 7, 2)]);
 }
 
-/// LESSONS 3, as it is in production: a 10 s timer armed again at 9.0 s fired at 10.0 s.
+/// Lesson 3, as it is in production: a 10 s timer armed again at 9.0 s fired at 10.0 s.
 #[test]
 fn a_deadline_that_is_armed_again_counts_from_then() {
     let mut desk = Desk::new(4);
@@ -236,7 +236,7 @@ fn a_deadline_that_is_armed_again_counts_from_then() {
     assert_eq!(desk.fired(), [(19_000, 7, 2)]);
 }
 
-/// LESSONS 4.
+/// Lesson 4.
 #[test]
 fn a_hundred_thousand_registered_and_cancelled_leave_nothing() {
     let mut desk = Desk::new(5);
@@ -250,7 +250,7 @@ fn a_hundred_thousand_registered_and_cancelled_leave_nothing() {
     assert_eq!(desk.fired(), []);
 }
 
-/// LESSONS 5.
+/// Lesson 5.
 #[test]
 fn a_step_of_the_wall_clock_neither_delays_nor_hastens_a_deadline() {
     for step_ms in [-3_600_000, 3_600_000] {
@@ -265,7 +265,7 @@ fn a_step_of_the_wall_clock_neither_delays_nor_hastens_a_deadline() {
     }
 }
 
-/// LESSONS 5, 39: nothing ticks. A lane without deadlines is never woken; one with a distant deadline a few times at most.
+/// Lessons 5 and 39: nothing ticks. A lane without deadlines is never woken; one with a distant deadline a few times at most.
 #[test]
 fn an_idle_lane_does_not_wake() {
     let mut desk = Desk::new(7);
@@ -288,7 +288,7 @@ fn an_idle_lane_does_not_wake() {
     assert_eq!(desk.clock.mono(), MonoTime(0).plus_ms(an_hour_ms));
 }
 
-/// LESSONS 6: none is lost, none fires twice, none is early, and none is later than its owner's absence makes it.
+/// Lesson 6: none is lost, none fires twice, none is early, and none is later than its owner's absence makes it.
 #[test]
 fn a_restart_at_any_moment_loses_no_deadline() {
     for seed in 0..2 {

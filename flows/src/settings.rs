@@ -49,7 +49,7 @@ impl Default for FlowSettings {
 mod tests {
     use super::*;
 
-    /// LESSONS 21 and 22, for the defaults: what a parent waits covers what its children may take, the undoing included.
+    /// Lessons 21 and 22, for the defaults: what a parent waits covers what its children may take, the undoing included.
     #[test]
     fn the_budgets_of_children_fit_into_their_parents() {
         let flows = FlowSettings::default();

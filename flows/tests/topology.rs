@@ -2,7 +2,7 @@
 
 use topology::Arrangement;
 
-/// LESSONS 18: nobody joined the coordinator by hand; whoever uses deadlines is joined to it.
+/// Lesson 18: nobody joined the coordinator by hand; whoever uses deadlines is joined to it.
 #[test]
 fn the_components_streams_and_groupings_are_these() {
     let topology = flows::flow_topology().unwrap();
@@ -70,7 +70,7 @@ coordinator@speaker --default--> speaker-worker   local, in the lane
     );
 }
 
-/// LESSONS 21, 22: parents that give up before their children are refused when the topology is built, and it is said what
+/// Lessons 21 and 22: parents that give up before their children are refused when the topology is built, and it is said what
 /// would do.
 #[test]
 fn a_parent_that_gives_up_before_its_child_cannot_be_built() {

@@ -158,7 +158,7 @@ fn refused_at_once() -> Vec<(String, String, Option<String>)> {
     walk::<CreateFlow>(&mut lane, "test-01", &json!({"flowid": "test-01", "length": 1}), &[Event::Requested])
 }
 
-/// LESSONS 22, 24: whatever a flow waits for, time ends it.
+/// Lessons 22 and 24: whatever a flow waits for, time ends it.
 #[test]
 fn every_state_in_which_a_flow_waits_has_an_end_by_time() {
     for state in CreateState::ALL {

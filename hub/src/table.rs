@@ -313,7 +313,7 @@ impl<W: Workflows> HubTable<W> {
         }
     }
 
-    /// DESIGN rule 6: a live workflow waits for a call, a timer or a person.
+    /// Parks an operation that waits for no call, no timer and no person: nothing would ever move it.
     fn check(&mut self, slot: u64, at: WallTime, effects: &mut Vec<HubEffect>) {
         let stuck = |running: &Running<W>| {
             running.standing == Standing::Running

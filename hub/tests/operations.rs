@@ -170,7 +170,7 @@ fn a_workflow_that_was_parked_and_ends_without_an_answer_has_failed() {
     assert_eq!(body["code"], json!("NAVE-0045"));
 }
 
-/// LESSONS 24, 29, 36: one that panics, or gets an event it does not know, or would wait for ever, stops alone. Its client
+/// Lessons 24 and 29, 36: one that panics, or gets an event it does not know, or would wait for ever, stops alone. Its client
 /// hears of it, it is listed, and the others go on.
 #[test]
 fn an_operation_that_breaks_a_rule_is_parked_and_the_others_go_on() {
@@ -192,7 +192,7 @@ fn an_operation_that_breaks_a_rule_is_parked_and_the_others_go_on() {
     assert_eq!(table.unfinished().len(), 3);
 }
 
-/// LESSONS 7: what is finished leaves the map; the newest are remembered for those who ask again.
+/// Lesson 7: what is finished leaves the map; the newest are remembered for those who ask again.
 #[test]
 fn a_finished_operation_is_remembered_for_a_while_and_then_forgotten() {
     let mut table = table(2);
@@ -206,7 +206,7 @@ fn a_finished_operation_is_remembered_for_a_while_and_then_forgotten() {
     assert_eq!(ask(&mut table, "a", "key", "end")["a"], Answer::Done(json!("done")));
 }
 
-/// LESSONS 30: an answer that the bus would not take is told as what it is, and told again to those who ask again.
+/// Lesson 30: an answer that the bus would not take is told as what it is, and told again to those who ask again.
 #[test]
 fn an_answer_that_is_too_large_says_so_in_its_place() {
     let mut table = table(10);

@@ -214,7 +214,7 @@ fn run_to_the_end(world: &mut World<Script>, from: u32, count: u32) {
     }
 }
 
-/// DESIGN section 6. One record for each of them, and one for the table: however many have begun, worked and ended.
+/// One record for each of them, and one for the table: however many have begun, worked and ended.
 #[test]
 fn an_operation_that_begins_and_ends_between_two_snapshots_costs_one_record() {
     let mut world = World::<Script>::new(&small(100));

@@ -316,7 +316,7 @@ fn the_drills_work_at_the_shortest_and_at_the_greatest_length() {
     }
 }
 
-/// LESSONS 14: results are told apart by type, never by what a name contains.
+/// Lesson 14: results are told apart by type, never by what a name contains.
 #[test]
 fn a_flow_named_error_is_a_flow() {
     let mut world = one_lane(1, |_| {});

@@ -1,4 +1,4 @@
-//! LESSONS 28: at ten times the capacity the system finishes what it admitted at full speed, refuses the rest at once, and grows
+//! Lesson 28: at ten times the capacity the system finishes what it admitted at full speed, refuses the rest at once, and grows
 //! no further.
 
 mod support;

@@ -1,4 +1,4 @@
-//! LESSONS 26: a spoke whose heartbeats stopped is not waited for; one that never sent any is judged by its answers.
+//! Lesson 26: a spoke whose heartbeats stopped is not waited for; one that never sent any is judged by its answers.
 
 mod support;
 

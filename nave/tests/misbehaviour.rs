@@ -219,7 +219,7 @@ fn a_reply_that_nobody_can_read_is_a_dead_letter_and_the_next_attempt_is_answere
     }
 }
 
-/// LESSONS 19, with the spoke itself at fault: whatever identity a reply claims, the call that waits keeps its true one.
+/// Lesson 19, with the spoke itself at fault: whatever identity a reply claims, the call that waits keeps its true one.
 #[test]
 fn a_reply_under_another_identity_takes_nothing_away_from_the_call_that_waits() {
     for (what, count) in [(Astray::Call, 1), (Astray::Causation, 1), (Astray::Partition, 0)] {
@@ -243,7 +243,7 @@ fn a_reply_with_another_key_arrives() {
     assert_eq!(world.count(names::RETRIED), 0);
 }
 
-/// LESSONS 30: a reply that no bus takes is lost, not fatal; one that just fits is read.
+/// Lesson 30: a reply that no bus takes is lost, not fatal; one that just fits is read.
 #[test]
 fn a_reply_that_is_too_large_costs_an_attempt_and_nothing_else() {
     for (bytes, retried) in [(900_000, 0), (1_100_000, 1)] {

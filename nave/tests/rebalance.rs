@@ -77,7 +77,7 @@ fn hubs_that_lose_their_lanes_between_two_polls_do_nothing_twice() {
     }
 }
 
-/// LESSONS 7: what is known of an operation survives its hub.
+/// Lesson 7: what is known of an operation survives its hub.
 #[test]
 fn an_operation_can_be_looked_up_while_its_hub_is_dead_and_goes_on_from_there() {
     let mut world = support::world(1);
@@ -99,5 +99,5 @@ fn an_operation_can_be_looked_up_while_its_hub_is_dead_and_goes_on_from_there() 
     assert!(!ended.live);
     assert_eq!(ended.history[..dead.history.len()], dead.history, "what was, is");
     let order: Vec<u32> = ended.history.iter().map(|entry| entry.seq).collect();
-    assert_eq!(order, (1..=u32::try_from(order.len()).unwrap()).collect::<Vec<_>>(), "LESSONS 31");
+    assert_eq!(order, (1..=u32::try_from(order.len()).unwrap()).collect::<Vec<_>>(), "lesson 31");
 }

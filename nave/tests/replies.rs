@@ -39,7 +39,7 @@ fn comes_up_in_the_end(world: &mut World, asked: Asked) {
     assert_eq!(not_at_rest(world, &[asked]), [""; 0]);
 }
 
-/// LESSONS 19: the ids are compared before anything is taken away.
+/// Lesson 19: the ids are compared before anything is taken away.
 #[test]
 fn a_reply_with_a_mismatched_id_leaves_the_pending_call_its_true_reply() {
     for kind in [Kind::Reply, Kind::Refusal, Kind::Failure] {
@@ -72,7 +72,7 @@ fn a_reply_of_a_call_that_nobody_made_is_unknown() {
     comes_up_in_the_end(&mut world, asked);
 }
 
-/// LESSONS 20: an old answer and a new one are told apart.
+/// Lesson 20: an old answer and a new one are told apart.
 #[test]
 fn a_refusal_of_an_attempt_that_was_given_up_is_stale_and_a_success_of_it_counts() {
     for kind in [Kind::Refusal, Kind::Failure] {
@@ -96,7 +96,7 @@ fn a_refusal_of_an_attempt_that_was_given_up_is_stale_and_a_success_of_it_counts
     assert_eq!(world.count(names::REPLIED), 6);
 }
 
-/// LESSONS 12: what comes after the end leaves a trace, and nothing else.
+/// Lesson 12: what comes after the end leaves a trace, and nothing else.
 #[test]
 fn a_late_reply_and_a_duplicate_one_are_discarded() {
     let mut world = one_lane(1, |_| {});

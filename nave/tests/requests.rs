@@ -24,7 +24,7 @@ fn code(world: &mut World, asked: Asked) -> Option<Code> {
 
 // ---- one operation or two -----------------------------------------------------------------------------------------------
 
-/// LESSONS 13: the second one neither replaces nor repeats the first.
+/// Lesson 13: the second one neither replaces nor repeats the first.
 #[test]
 fn a_record_that_is_delivered_twice_is_one_operation() {
     for apart_ms in [0, 1, 5_000] {
@@ -85,7 +85,7 @@ fn an_event_that_comes_again_with_another_body_is_refused_by_name() {
     assert!(text.collect::<String>().contains("the first request with this `ce_source` and `ce_id` for `test-01`"));
 }
 
-/// LESSONS 25: a repeat gets an answer, and does not arm the first one's deadline anew.
+/// Lesson 25: a repeat gets an answer, and does not arm the first one's deadline anew.
 #[test]
 fn a_repeat_with_the_same_key_gets_the_answer_of_the_first() {
     for error in [json!(null), json!(0), json!(1)] {
@@ -192,7 +192,7 @@ fn a_full_queue_of_a_flow_refuses_and_the_others_get_their_turn() {
     assert!(world.answer(late).is_done(), "there is room again");
 }
 
-/// LESSONS 28: intake is limited by what lives.
+/// Lesson 28: intake is limited by what lives.
 #[test]
 fn a_lane_with_as_many_operations_as_may_live_says_that_it_is_busy() {
     let mut world = one_lane(1, |options| options.hub.live = 2);
@@ -205,7 +205,7 @@ fn a_lane_with_as_many_operations_as_may_live_says_that_it_is_busy() {
     assert!(world.answer(late).is_done(), "there is room again");
 }
 
-/// LESSONS 28: calls beyond the share wait in the worker, and replies go before them.
+/// Lesson 28: calls beyond the share wait in the worker, and replies go before them.
 #[test]
 fn a_worker_with_one_place_still_brings_every_flow_up() {
     let mut world = one_lane(1, |options| options.speaker.in_flight = 1);
@@ -217,7 +217,7 @@ fn a_worker_with_one_place_still_brings_every_flow_up() {
 
 // ---- what cannot be read ------------------------------------------------------------------------------------------------
 
-/// LESSONS 8, 9: who can be named hears of it, the reason is kept, and the lane goes on, after a restart too.
+/// Lessons 8 and 9: who can be named hears of it, the reason is kept, and the lane goes on, after a restart too.
 #[test]
 fn a_request_that_cannot_be_read_is_answered_kept_and_passed_over() {
     let unreadable = ["null", "", "{", "[]", "7", r#"{"workflow":"create-flow"}"#, "\u{0}"];
@@ -238,7 +238,7 @@ fn a_request_that_cannot_be_read_is_answered_kept_and_passed_over() {
     assert_eq!(dead(&world).len(), unreadable.len(), "none is handled twice: {:?}", dead(&world));
 }
 
-/// LESSONS 9: fields and workflows that are not allowed are named, and cost nothing.
+/// Lesson 9: fields and workflows that are not allowed are named, and cost nothing.
 #[test]
 fn a_request_that_is_not_allowed_is_refused_by_name() {
     let flows = |request: &str| format!(r#"{{"workflow":"create-flow","request":{request}}}"#);
@@ -309,7 +309,7 @@ fn a_record_that_names_nobody_is_a_dead_letter_with_its_reason() {
     assert!(world.answer(asked).is_done(), "the lane goes on");
 }
 
-/// LESSONS 15: a key decides the lane, whoever wrote the record.
+/// Lesson 15: a key decides the lane, whoever wrote the record.
 #[test]
 fn a_request_in_the_wrong_lane_is_sent_on_once_and_then_kept() {
     let mut world = support::world(1);

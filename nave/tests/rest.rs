@@ -6,7 +6,7 @@ mod process;
 use process::Up;
 use serde_json::{Value, json};
 
-/// The seed's requests, the first four of the file: their bodies, in order.
+/// The first four requests of the file: their bodies, in order.
 fn requests() -> Vec<Value> {
     let file = include_str!("../../rest-api.http");
     let (seed, _) = file.split_once("### A strict flow").unwrap();

@@ -91,7 +91,7 @@ fn no_deadline_of_a_backlog_is_early_when_the_next_owner_dies_too() {
     assert!(tried_again > 60, "{tried_again} of 144");
 }
 
-/// LESSONS 5, DESIGN rule 3: durations are counted on the monotonic clock.
+/// Lesson 5: durations are counted on the monotonic clock.
 #[test]
 fn a_step_of_the_wall_clock_in_mid_flow_changes_nothing_while_the_owner_lives() {
     for error in [json!(null), json!(0), json!(1), json!(2)] {

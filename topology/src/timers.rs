@@ -318,7 +318,7 @@ mod tests {
         timers
     }
 
-    /// LESSONS 3.
+    /// Lesson 3.
     #[test]
     fn a_timer_that_is_armed_anew_never_fires_early() {
         let mut timers = live();
@@ -337,7 +337,7 @@ mod tests {
         assert_eq!(timers.fire(MonoTime(11 * MS)).len(), 1);
     }
 
-    /// DESIGN rule 3: what is left at a takeover.
+    /// Returns what is left of a timer at a takeover.
     #[test]
     fn at_a_takeover_the_time_in_the_log_counts() {
         let mut timers = Timers::new(MonoTime(500 * MS));

@@ -9,7 +9,8 @@ use bus::MonoTime;
 
 use crate::wheel::{Handle, Wheel};
 
-/// DESIGN rule 8.
+/// Minimum interval between two publications of one view: a person who watches sees no difference, and a busy operation costs
+/// ten records a second.
 pub(crate) const INTERVAL_MS: u64 = 100;
 
 /// So many restored keys of a lane are published in a millisecond: ten thousand live operations in ten seconds, which leaves

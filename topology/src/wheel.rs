@@ -328,7 +328,7 @@ mod tests {
         }
     }
 
-    /// LESSONS 1 and 2 at their root: ten deadlines of one instant are ten.
+    /// Lessons 1 and 2 at their root: ten deadlines of one instant are ten.
     #[test]
     fn any_number_of_deadlines_in_one_instant_all_fire() {
         let mut wheel = Wheel::new(0);
@@ -340,7 +340,7 @@ mod tests {
         assert_eq!(fired, (0..1_000).collect::<Vec<_>>());
     }
 
-    /// LESSONS 4 at its root.
+    /// Lesson 4 at its root.
     #[test]
     fn cancelled_deadlines_leave_nothing_behind() {
         let mut wheel = Wheel::new(0);

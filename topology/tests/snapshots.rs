@@ -296,7 +296,7 @@ fn whoever_dies_and_when_the_sums_are_the_same() {
     }
 }
 
-/// DESIGN rule 4, with a snapshot in every commit: in every sequence of four fates, then a death.
+/// State is never rolled back, with a snapshot in every commit: in every sequence of four fates, then a death.
 #[test]
 fn commits_that_fail_or_do_not_say_save_nothing_that_did_not_happen() {
     let away = || BusError::Unavailable("as the script says".into());

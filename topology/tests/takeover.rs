@@ -140,7 +140,7 @@ fn lanes_move_to_one_who_joins_and_back_when_it_leaves() {
     assert_eq!((sums_of(&lanes, 0), sums_of(&lanes, 1)), (vec![1, 3, 6], vec![1, 3, 6]));
 }
 
-/// DESIGN section 8: what cannot be replayed is not passed over.
+/// A record that cannot be replayed is not skipped.
 #[test]
 fn a_lane_whose_inbox_was_cut_is_not_taken_over_and_is_named() {
     let mut lanes = Lanes::of(sums(), 0);
@@ -251,7 +251,7 @@ fn scripted(topology: Topology, seed: u64) -> (Lanes, Arc<Script>) {
     (Lanes::on(topology, seed, |bus| Arc::new(Faulty::new(Arc::new(bus), fates))), script)
 }
 
-/// DESIGN rule 4: in every sequence of up to four fates, from the first commit on.
+/// State is never rolled back: in every sequence of up to four fates, from the first commit on.
 #[test]
 fn commits_that_fail_or_do_not_say_lose_nothing_and_double_nothing() {
     let all =
@@ -351,7 +351,7 @@ fn a_timer_that_fires_while_the_outcome_of_a_commit_is_unknown_is_not_lost() {
 
 // ---- seen from outside --------------------------------------------------------------------------------------------------
 
-/// DESIGN rule 8: a lane that moves says where it stands, at most every second; an idle one says nothing.
+/// A lane that moves says where it stands, at most every second; an idle one says nothing.
 #[test]
 fn a_lane_publishes_its_position_while_it_moves() {
     let mut lanes = Lanes::of(sums(), 0);

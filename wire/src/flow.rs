@@ -18,7 +18,7 @@ pub const NAME_ALLOWED: &str = "1 to 64 characters of A-Z a-z 0-9 . _ : -, and n
 /// section 5.2.4), so that such a flow could be created and never be addressed.
 pub const NAME_PATTERN: &str = r"^([A-Za-z0-9._:-]{3,64}|[A-Za-z0-9_:-][A-Za-z0-9._:-]?|\.[A-Za-z0-9_:-])$";
 
-/// A fault that a client asks for, to see how it is handled: the seed's `error`.
+/// A fault that a client asks for, to see how it is handled: the `error` of the proof of concept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Drill {
     /// `0` or `IN_HUB`: the hub loses a step, so that only its own deadline saves it.
@@ -234,7 +234,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn the_seeds_requests_are_read() {
+    fn the_requests_of_the_proof_of_concept_are_read() {
         for (error, drill) in [
             (json!(null), None),
             (json!(0), Some(Drill::InHub)),

@@ -125,7 +125,7 @@ impl WorkerTable {
     }
 
     /// The spoke's heartbeats began, or stopped. While they are missing nothing is sent to it that was not sent before: what
-    /// would begin is refused at once, since waiting would tell nothing new (LESSONS 26). What is under way goes on.
+    /// would begin is refused at once, since waiting would tell nothing new (lesson 26). What is under way goes on.
     pub fn lives(&mut self, up: Option<bool>, effects: &mut Vec<WorkerEffect>) {
         let judged = match up {
             Some(true) => Judged::Up,

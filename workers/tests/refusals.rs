@@ -46,7 +46,7 @@ fn refused(end: &CallEnd) -> &str {
     reason
 }
 
-/// LESSONS 30.
+/// Lesson 30.
 #[test]
 fn a_request_that_is_too_large_is_refused_before_it_can_jam_a_lane() {
     let mut table = WorkerTable::new(WorkerSettings { body_bytes: 100, ..WorkerSettings::default() }, 1);
@@ -78,7 +78,7 @@ fn a_refusal_without_a_reason_says_so() {
     }
 }
 
-/// LESSONS 26: what waits for a place, and what comes later, is refused; what was sent goes on.
+/// Lesson 26: what waits for a place, and what comes later, is refused; what was sent goes on.
 #[test]
 fn a_spoke_that_went_down_is_not_waited_for() {
     let mut table = WorkerTable::new(WorkerSettings { in_flight: 1, ..WorkerSettings::default() }, 1);

@@ -15,7 +15,7 @@ pub struct HubSettings {
     /// a gigabyte; of ten calls, ten megabytes. The next is refused.
     pub live: usize,
     /// So many may work at once, before they are answered; more wait for their turn. So what has begun ends at full speed
-    /// however many come (LESSONS 28): 256 keep a spoke of 10 ms busy with 25,000 operations a second.
+    /// however many come (lesson 28): 256 keep a spoke of 10 ms busy with 25,000 operations a second.
     pub active: usize,
     /// So many operations may wait for their turn on one key. A client that sends more than this to one thing does not wait
     /// for answers.
@@ -27,7 +27,7 @@ pub struct HubSettings {
 }
 
 impl HubSettings {
-    /// The answer, or, where it is larger than the bus would take, the same outcome with a body that says so (LESSONS 30).
+    /// The answer, or, where it is larger than the bus would take, the same outcome with a body that says so (lesson 30).
     pub(super) fn fit(&self, answer: Answer) -> Answer {
         let cut = |body: Value| {
             let bytes = body.to_string().len();
