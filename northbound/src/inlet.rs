@@ -103,6 +103,9 @@ impl InletHandle {
     }
 }
 
+/// Longest wait for a request: a waiting receiver cannot be woken for a stop.
+const WAIT: Duration = Duration::from_millis(250);
+
 impl Inlet {
     /// An inlet for every gateway.
     ///
@@ -127,7 +130,7 @@ impl Inlet {
                 TryRecvError::Disconnected => RecvTimeoutError::Disconnected,
             })
         } else {
-            self.requests.recv_timeout(wait)
+            self.requests.recv_timeout(wait.min(WAIT))
         };
         let Ok(first) = first else { return false };
         self.batch.push(first);

@@ -27,8 +27,9 @@ impl Default for Threads {
 }
 
 impl Threads {
-    /// A part waits at most so long for something to come, so that it hears of a stop. Four wakes a second cost nothing.
-    const WAIT: Duration = Duration::from_millis(250);
+    /// Longest wait of a part for something to come. What it waits for wakes it, and so does a stop; a second bounds the
+    /// delay of what a part only looks at when it is polled.
+    const WAIT: Duration = Duration::from_secs(1);
     /// A part that came back at once with nothing done, because its bus is away, is not asked again sooner.
     const PAUSE: Duration = Duration::from_millis(5);
 
@@ -56,9 +57,15 @@ impl Threads {
         self.failed.load(Ordering::Acquire)
     }
 
+    /// Wakes the parts that wait: each is polled at once, as far as its bus lets a waiting thread be woken.
+    pub fn wake(&self) {
+        self.running.iter().for_each(|(_, thread)| thread.thread().unpark());
+    }
+
     /// Stops the parts in the order in which they were spawned, and says what each left undone.
     pub fn stop(self) -> Vec<String> {
         self.stop.store(true, Ordering::Release);
+        self.wake();
         Self::joined(self.running)
     }
 
@@ -66,6 +73,7 @@ impl Threads {
     /// the process.
     pub fn stop_within(self, most: Duration, clock: &dyn Clock) -> Vec<String> {
         self.stop.store(true, Ordering::Release);
+        self.wake();
         let begun = clock.mono();
         while clock.mono().since(begun) < most && !self.running.iter().all(|(_, thread)| thread.is_finished()) {
             std::thread::park_timeout(Self::PAUSE);

@@ -83,13 +83,12 @@ impl Reader for EmbeddedReader {
     fn poll(&mut self, max: usize, wait: Duration, out: &mut Vec<Record>) -> Result<(), BusError> {
         let shared = Arc::clone(&self.shared);
         let before = out.len();
-        let mut state = self.look(&shared, max, out)?;
+        let state = self.look(&shared, max, out)?;
         if out.len() > before || wait.is_zero() {
             return Ok(());
         }
         let id = self.id;
-        state = waker::nap(state, wait, |state| state.readers.get_mut(&id).map(|audience| &mut audience.waker));
-        drop(state);
+        waker::nap(&shared.state, state, wait, |state| state.readers.get_mut(&id).map(|audience| &mut audience.waker));
         self.look(&shared, max, out).map(drop)
     }
 

@@ -136,15 +136,14 @@ impl Member for EmbeddedMember {
     fn poll(&mut self, max: usize, wait: Duration, out: &mut Vec<Arrival>) -> Result<(), BusError> {
         let shared = Arc::clone(&self.shared);
         let before = out.len();
-        let mut state = self.look(&shared, max, out)?;
+        let state = self.look(&shared, max, out)?;
         if out.len() > before || wait.is_zero() {
             return Ok(());
         }
         // A silent peer's partitions may become free before anything else happens, and nobody would say so.
         let wait = wait.min(state.groups[self.group].next_expiry(shared.clock.mono()));
         let (group, id) = (self.group, self.id);
-        state = waker::nap(state, wait, |state| state.seat(group, id).map(|seat| &mut seat.waker));
-        drop(state);
+        waker::nap(&shared.state, state, wait, |state| state.seat(group, id).map(|seat| &mut seat.waker));
         self.look(&shared, max, out).map(drop)
     }
 

@@ -12,7 +12,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList, TopicPartitionLi
 use super::cluster::Cluster;
 use super::context::{GroupNews, News, give_up};
 use super::options::{KafkaOptions, REQUEST};
-use super::{convert, fault, reader};
+use super::{convert, fault, options, reader};
 use crate::{Arrival, BusError, CommitError, MemberSpec, Position};
 
 /// How long one look at the group takes while a commit waits for its next decision, and how many there are at most: a
@@ -102,6 +102,7 @@ impl Membership {
         if self.consumer.context().brokers.are_lost() {
             self.begin_anew()?;
         }
+        let wait = wait.min(options::POLL);
         if max == 0 {
             return self.poll_decisions(wait, out);
         }

@@ -12,6 +12,9 @@ use crate::MemberSpec;
 /// How long one request to the cluster may take before it counts as unanswered.
 pub(super) const REQUEST: Duration = Duration::from_secs(10);
 
+/// Longest wait of one poll: librdkafka does not let a waiting thread be woken, and a stop is not to wait for long.
+pub(super) const POLL: Duration = Duration::from_millis(250);
+
 /// Time limit of one try of an append (`message.timeout.ms`). Another broker takes over from one that failed in less.
 pub(super) const APPEND: Duration = Duration::from_secs(10);
 

@@ -10,7 +10,7 @@ use rdkafka::{Message, Offset, TopicPartitionList};
 
 use super::cluster::Cluster;
 use super::context::Reads;
-use super::options::KafkaOptions;
+use super::options::{KafkaOptions, POLL};
 use super::{convert, fault};
 use crate::{Bounds, BusError, Reader, Record};
 
@@ -100,7 +100,7 @@ impl Reader for KafkaReader {
 
     fn poll(&mut self, max: usize, wait: Duration, out: &mut Vec<Record>) -> Result<(), BusError> {
         let full = out.len() + max;
-        let mut wait = wait;
+        let mut wait = wait.min(POLL);
         if self.consumer.context().brokers.are_lost() {
             tracing::warn!("a reader knows no broker any more, and is made anew");
             self.consumer = connect(&self.options)?;

@@ -20,6 +20,9 @@ pub trait Crew {
     /// Where one ends with a fault.
     fn turn(&mut self) -> Result<Turn, BusError>;
 
+    /// Polls its parts soon, where they wait for something to come.
+    fn wake(&self) {}
+
     /// True where a part ended with a fault.
     fn has_failed(&self) -> bool;
 
@@ -50,6 +53,10 @@ impl Crew for OnThreads {
 
     fn turn(&mut self) -> Result<Turn, BusError> {
         Ok(Turn { worked: false, next: None })
+    }
+
+    fn wake(&self) {
+        self.threads.wake();
     }
 
     fn has_failed(&self) -> bool {

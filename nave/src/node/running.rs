@@ -120,6 +120,7 @@ impl Running {
         self.killed_by = Some(by);
         self.deployment.status().values().for_each(|status| status.drain());
         self.stages.iter().flat_map(|stage| &stage.gauges).for_each(|gauge| gauge.ask());
+        self.stages.iter().filter_map(|stage| stage.crew.as_ref()).for_each(|crew| crew.wake());
     }
 
     /// Ends the stages whose time has come. True where none is left in any process: then the name is free.

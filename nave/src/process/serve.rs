@@ -23,8 +23,10 @@ use crate::shutdown::{Left, Signals};
 const READY_MS: u64 = 60_000;
 /// Between two looks at whether it is ready, or drained.
 const LOOK: Duration = Duration::from_millis(5);
-/// Between two looks at whether a part has failed.
-const WATCH: Duration = Duration::from_millis(250);
+/// Interval between two looks at whether a part has failed.
+const WATCH: Duration = Duration::from_secs(1);
+/// Time beyond its own limit until a node counts as one that does not end.
+const GRACE: Duration = Duration::from_millis(500);
 
 /// All counters and histograms, as Prometheus reads them.
 type Metrics = Arc<dyn Fn() -> String + Send + Sync>;
@@ -190,7 +192,7 @@ impl Server<'_> {
             }
         }
         // The node ends its lanes within this; a little more, and it is the node that does not end.
-        let (most, time) = (ms(phases.lanes_ms) + WATCH * 2, Arc::clone(&clock));
+        let (most, time) = (ms(phases.lanes_ms) + GRACE, Arc::clone(&clock));
         left.take("lanes", signals.phase(move || node.stop_within(most, &*time)).await);
         if let Some(line) = over_the_stop(status.unfinished(), in_memory(self.config)) {
             tracing::info!("{line}");
