@@ -9,7 +9,9 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bus::{Arrival, Bus, Clock, Kafka, KafkaOptions, Member, MemberSpec, Outgoing, Reader, Record, TopicSpec};
+use bus::{
+    Arrival, Bus, BusError, Clock, Kafka, KafkaOptions, Member, MemberSpec, Outgoing, Reader, Record, TopicSpec,
+};
 use rustix::process::Signal;
 
 use crate::broker::{Broker, RealClock};
@@ -28,6 +30,8 @@ const CLIENTS: usize = 24;
 struct Pair {
     member: Box<dyn Member>,
     reader: Box<dyn Reader>,
+    /// It was assigned the partition, and could not take it over yet.
+    assigned: bool,
     owned: bool,
     seen: Vec<String>,
     read: Vec<String>,
@@ -38,7 +42,7 @@ impl Pair {
         let member = bus.member(&MemberSpec::new(&format!("g{n}"), "t", &format!("m{n}"))).expect("a member");
         let mut reader = bus.reader().expect("a reader");
         reader.assign("t", 0, 0).expect("an assignment");
-        Self { member, reader, owned: false, seen: Vec::new(), read: Vec::new() }
+        Self { member, reader, assigned: false, owned: false, seen: Vec::new(), read: Vec::new() }
     }
 
     fn turn(&mut self) {
@@ -50,14 +54,23 @@ impl Pair {
         for arrival in arrivals {
             match arrival {
                 Arrival::Record(record) => self.seen.push(text(&record)),
-                Arrival::Assigned(_) => {
-                    self.member.take_over(0).expect("a takeover");
-                    self.member.start(0, 0).expect("a start");
-                    self.seen.clear();
-                    self.owned = true;
+                Arrival::Assigned(_) => self.assigned = true,
+                Arrival::Revoking(partitions) => {
+                    self.assigned = false;
+                    self.member.release(&partitions).expect("a release");
                 }
-                Arrival::Revoking(partitions) => self.member.release(&partitions).expect("a release"),
-                Arrival::Lost(_) => self.owned = false,
+                Arrival::Lost(_) => (self.assigned, self.owned) = (false, false),
+            }
+        }
+        if self.assigned {
+            // Right after the standstill a client may not know the topic's leader yet: that passes.
+            match self.member.take_over(0).and_then(|_| self.member.start(0, 0)) {
+                Ok(()) => {
+                    self.seen.clear();
+                    (self.assigned, self.owned) = (false, true);
+                }
+                Err(BusError::Unavailable(_)) => {}
+                Err(fault) => panic!("a takeover: {fault}"),
             }
         }
     }

@@ -20,6 +20,10 @@ use crate::{Arrival, BusError, CommitError, MemberSpec, Position};
 const LOOK: Duration = Duration::from_millis(10);
 const LOOKS: u32 = 300;
 
+/// After this many looks at a partition that is not being read, its reading is begun anew. A partition that was just assigned is read
+/// after some milliseconds.
+const LOOKS_BEFORE_ANEW: u32 = 50;
+
 /// A consumer in a group.
 pub(super) struct Membership {
     pub(super) spec: MemberSpec,
@@ -325,7 +329,10 @@ impl Membership {
         let mut target = list.clone();
         let offset = Offset::Offset(convert::raw_offset(from));
         target.set_all_offsets(offset).map_err(|fault| fault::bus(&what(), &fault))?;
-        for _ in 0..LOOKS {
+        for look in 1..=LOOKS {
+            if look == LOOKS_BEFORE_ANEW {
+                self.read_anew(&list, &target).map_err(|fault| fault::bus(&what(), &fault))?;
+            }
             let moved = self.consumer.seek_partitions(target.clone(), REQUEST);
             let moved = moved.and_then(|list| list.elements().first().map_or(Ok(()), TopicPartitionListElem::error));
             match moved {
@@ -339,6 +346,13 @@ impl Membership {
             }
         }
         Err(BusError::Unavailable(format!("{}: it is not being read yet", what())))
+    }
+
+    /// Takes a partition out of what is read and puts it back. librdkafka stops the reading of a partition whose next offset does not
+    /// exist, as in a topic that was made anew, and refuses every seek from then on (2.12.1). The group does not notice.
+    fn read_anew(&self, partition: &TopicPartitionList, target: &TopicPartitionList) -> Result<(), KafkaError> {
+        self.consumer.incremental_unassign(partition)?;
+        self.consumer.incremental_assign(target)
     }
 
     /// Gives partitions back.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bus::{BusError, Outgoing, TopicSpec};
+use bus::{Arrival, BusError, MemberSpec, Outgoing, TopicSpec};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
@@ -115,6 +115,48 @@ fn a_topic_that_somebody_deletes_is_gone_for_those_who_saw_it() {
     on.delete_topic(&topic).expect("a deletion");
     assert_eq!(on.bus().topic(&topic), Ok(None));
     assert!(on.delete_topic(&topic).is_err(), "there is none any more");
+}
+
+#[test]
+fn a_member_reads_a_topic_that_was_made_anew_under_it() {
+    let on = OnKafka::open();
+    let topic = on.topic(1);
+    let spec = MemberSpec::new(&on.name("g"), &topic, "m");
+    let mut member = on.bus().member(&spec).expect("a member");
+    let mut writer = on.bus().writer("w").expect("a writer");
+    for n in 0..3 {
+        writer.append(&[Outgoing::keyed(&topic, "k", format!("before {n}"))]).expect("an append");
+    }
+    let (mut seen, mut gone) = (Vec::new(), false);
+    let mut until = |is_so: &dyn Fn(&[String], bool) -> bool| {
+        let begun = std::time::Instant::now();
+        while !is_so(&seen, gone) {
+            assert!(begun.elapsed() < LONG * 2, "it never came: {seen:?}");
+            let mut arrivals = Vec::new();
+            match member.poll(100, Duration::from_millis(20), &mut arrivals) {
+                Ok(()) => {}
+                Err(BusError::Gone { .. }) => gone = true,
+                Err(BusError::Unavailable(_)) => continue,
+                Err(fault) => panic!("a poll: {fault}"),
+            }
+            let has_place = arrivals.iter().any(|arrival| matches!(arrival, Arrival::Assigned(_)));
+            if has_place || (gone && seen.len() == 3) {
+                let low = member.take_over(0).expect("a takeover").low;
+                member.start(0, low).expect("a start");
+            }
+            let values = arrivals.iter().filter_map(|arrival| match arrival {
+                Arrival::Record(record) => Some(String::from_utf8_lossy(&record.value).into_owned()),
+                Arrival::Assigned(_) | Arrival::Revoking(_) | Arrival::Lost(_) => None,
+            });
+            seen.extend(values);
+        }
+    };
+    until(&|seen, _| seen.len() == 3);
+    on.delete_topic(&topic).expect("a deletion");
+    on.bus().ensure_topic(&TopicSpec::log(&topic, 1)).expect("the topic again");
+    until(&|_, gone| gone);
+    writer.append(&[Outgoing::keyed(&topic, "k", "after")]).expect("an append");
+    until(&|seen, _| seen.last().is_some_and(|last| last == "after"));
 }
 
 fn make_with_create_time(on: &OnKafka, name: &str) {
