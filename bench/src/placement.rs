@@ -101,7 +101,10 @@ fn submit(args: &Args, at: &[String]) -> anyhow::Result<()> {
 
 fn start(at: &[String], role: &str) -> anyhow::Result<Nave> {
     let any = "127.0.0.1:0";
-    let run = ["run", "--role", role, "--sim", any, "--health", any].map(str::to_owned);
+    let mut run = ["run", "--role", role, "--health", any].map(str::to_owned).to_vec();
+    if role == "floodlight-sim" {
+        run.extend(["--sim", any].map(str::to_owned));
+    }
     Nave::start(&[&run[..], at].concat())
 }
 

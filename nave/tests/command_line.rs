@@ -102,7 +102,7 @@ fn a_command_that_cannot_be_used_ends_with_two_and_says_what_there_is() {
         (&["operations", "list", "--token-file", "/nowhere"], "--token-file: cannot read /nowhere"),
         (&["operations", "list", "--all", "--limit", "5"], "cannot be used with"),
         (&["operations", "start", "w", "k", "--body", "@/nowhere"], "cannot read /nowhere"),
-        (&["why", "a/b"], "operation is `a/b`"),
+        (&["why", "a/b"], "`operation` is `a/b`"),
         (&["fly"], "unrecognized subcommand"),
     ] {
         let (code, _, err) = run(args);

@@ -11,7 +11,7 @@ use std::time::Duration;
 use bus::{Bus, Clock, Kafka, KafkaOptions};
 use nave::clock::SystemClock;
 use nave::control::{self, ControlReader};
-use process::{Up, brokers, nave};
+use process::{Up, any_ports, brokers, nave};
 use serde_json::{Value, json};
 use wire::control::Wish;
 use wire::topics::Topics;
@@ -32,8 +32,8 @@ impl Place {
     }
 
     fn run(&self, role: &str) -> Up {
-        let any = "127.0.0.1:0";
-        Up::start(&self.args(&["run", "--role", role, "--rest", any, "--sim", any, "--health", any]))
+        let run = ["run", "--role", role];
+        Up::start(&self.args(&[&run[..], &any_ports(&run)].concat()))
     }
 
     fn submit(&self, more: &[&str]) -> Output {

@@ -5,14 +5,14 @@ mod process;
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
-use process::nave;
+use process::{any_ports, nave};
 
 #[test]
 fn a_process_without_a_broker_says_after_two_seconds_what_it_waits_for() {
     let start = |command: &[&str]| {
         // Nobody listens at the port of a service that no machine has any more.
-        let args = [command, &["--bus", "kafka", "--brokers", "127.0.0.1:1", "--rest", "127.0.0.1:0"]].concat();
-        let args = [&args[..], &["--sim", "127.0.0.1:0", "--health", "127.0.0.1:0", "--log", "off"]].concat();
+        let at = ["--bus", "kafka", "--brokers", "127.0.0.1:1", "--log", "off"];
+        let args = [command, &at, &any_ports(command)].concat();
         nave(&args).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
     };
     for mut child in [start(&["up"]), start(&["run", "--role", "hub"])] {

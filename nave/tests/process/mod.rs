@@ -60,6 +60,17 @@ pub(crate) fn nave(args: &[&str]) -> Command {
     command
 }
 
+/// Options that give a process with these arguments ports that are free. An address of a part that it does not have is refused.
+pub(crate) fn any_ports(args: &[&str]) -> Vec<&'static str> {
+    let any = "127.0.0.1:0";
+    let is_up = args[0] == "up";
+    let mut ports = if is_up || args.contains(&"northbound") { vec!["--rest", any] } else { vec!["--health", any] };
+    if is_up || args.contains(&"floodlight-sim") {
+        ports.extend(["--sim", any]);
+    }
+    ports
+}
+
 impl Up {
     pub(crate) fn embedded() -> Self {
         Self::start(&["up", "--rest", "127.0.0.1:0", "--admin", "127.0.0.1:0"])

@@ -3,7 +3,7 @@
 use tempfile::TempDir;
 use wire::topics::Topics;
 
-use super::{Up, nave};
+use super::{Up, any_ports, nave};
 
 /// A prefix of its own on a broker, with the topology `flows` submitted.
 pub(crate) struct Site {
@@ -59,8 +59,7 @@ impl Site {
     }
 
     fn start<'a>(&'a self, mut args: Vec<&'a str>) -> Up {
-        let any = "127.0.0.1:0";
-        args.extend(["--rest", any, "--sim", any, "--health", any]);
+        args.extend(any_ports(&args));
         args.extend(self.place.iter().map(String::as_str));
         Up::start(&args)
     }
