@@ -145,4 +145,5 @@ fn people_answer_where_there_is_no_deadline() {
 fn a_wait_without_a_deadline_and_without_signals_is_a_fault() {
     let broken = simulation(asks(None)).run(1).broken.expect("nobody answers");
     assert!(broken.contains("waits for an answer to purchase") && broken.contains("asking"), "{broken}");
+    assert!(broken.ends_with("the signal `approval` never comes: give it with `Scenario::signals`"), "{broken}");
 }

@@ -85,7 +85,8 @@ impl Scenario {
         self
     }
 
-    /// The same, and now and then somebody signals this to an operation, whether or not it waits for it: a name and a body.
+    /// The same, and now and then somebody signals this to an operation, whether or not it waits for it: a name and a body. In
+    /// calm weather people signal to each operation that waits; in some seeds they let a wait with a deadline time out.
     #[must_use]
     pub fn signals(mut self, signal: impl Fn(&mut Dice) -> (String, Value) + Send + Sync + 'static) -> Self {
         self.signals = Some(Arc::new(signal));

@@ -59,7 +59,7 @@ impl Run<'_> {
         }
         let seconds = self.clock.mono().since(calm).as_secs();
         if !self.clients.are_content() {
-            let left = [self.clients.waiting(), self.unfinished()].concat();
+            let left = [self.clients.waiting(), self.unfinished(), self.unsignalled()].concat();
             return Err(format!("{seconds} s after the weather was calm: {}", left.join("; ")));
         }
         if !idle {
@@ -109,6 +109,17 @@ impl Run<'_> {
             // An operator who looks in vain looks less often: an operation may wait for days.
             self.look_ms = (self.look_ms * 2).min(LONGEST_MS);
         }
+    }
+
+    /// A line for each signal that an operation waits for, where the scenario gives none.
+    fn unsignalled(&self) -> Vec<String> {
+        let front =
+            self.processes.iter().find_map(Process::front).filter(|_| self.simulation.scenario.signals.is_none());
+        let waits = |operation: &Operation| operation.live && operation.signal.is_some();
+        let listed = front.map(|front| front.gateway.known().page(None, LISTED, waits).0).unwrap_or_default();
+        let signals: BTreeSet<String> = listed.into_iter().filter_map(|(_, operation)| operation.signal).collect();
+        let line = |signal| format!("the signal `{signal}` never comes: give it with `Scenario::signals`");
+        signals.into_iter().map(line).collect()
     }
 
     /// A line for each process that has something to do by itself.
