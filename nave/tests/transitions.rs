@@ -169,6 +169,31 @@ fn every_transition_of_the_table_is_seen_and_no_other() {
     without_workers_in("checking removal", &mut world);
     collect(&world, &mut seen);
 
+    // A newer request wants another length: it is refused, and removes what is left. Its removal works, fails, or does not end.
+    for removal in ["works", "fails", "does not end"] {
+        let silent = fault(Word::Remove, 2, FaultKind::Silence, None);
+        let mut world = one_lane(1, |options| options.apart = true);
+        inject(&world, fault(Word::Install, 1, refusal(), Some(1)));
+        inject(&world, silent.clone());
+        world.request(&flow("test-01", 3));
+        until(&mut world, "degraded");
+        world.speaker().clear_faults();
+        match removal {
+            "fails" => inject(&world, silent),
+            "does not end" => inject(&world, fault(Word::Remove, 2, FaultKind::DelayReply { ms: 100 }, None)),
+            _works => {}
+        }
+        world.request(&flow("test-01", 4));
+        if removal == "does not end" {
+            without_workers_in("clearing", &mut world);
+        }
+        world.run_ms(5_000);
+        world.speaker().clear_faults();
+        world.run_until_idle();
+        collect(&world, &mut seen);
+        assert!(world.speaker().all_rules().is_empty(), "a removal that {removal}");
+    }
+
     // A rule is back before its removal is checked: somebody put it there.
     let mut world = rolled_back(false, vec![fault(Word::Remove, 3, FaultKind::DelayReply { ms: 100 }, None)]);
     world.run_ms(50);
