@@ -118,7 +118,7 @@ fn trips_in_flight_when_the_car_is_killed_end_with_a_car_or_without_as_they_say(
     assert_eq!(booked.difference(&taken).next(), None, "each trip that was promised a car has one");
     let unexpected = taken.difference(&booked).find(|trip| !in_doubt.contains(*trip));
     assert_eq!(unexpected, None, "no other trip has one");
-    assert!(!why.keys().any(|reason| reason.contains("sold_out")), "no car was sold out: {why:?}");
+    assert!(!why.keys().any(|reason| reason.contains("sold_out")), "each town has two cars: {why:?}");
 }
 
 #[test]
