@@ -2,18 +2,8 @@
 //!
 //! **Why raft-engine.** A batch of all partitions and positions is one append to one file, atomic by its checksum; a log is cut
 //! from below without deleting record by record; and it is given its file system, so that a sync does not hold up appends, and
-//! a full or broken disk can be tested without one. Measured with records of 300 bytes in atomic batches of 2 / 20 / 200, by
-//! record (two cores, virtual disk):
-//!
-//! | store | 2 | 20 | 200 | append and sync | packages |
-//! |---|---|---|---|---|---|
-//! | raft-engine 0.4.2 | 1.3 us | 0.55 us | 0.32 us | 0.3 ms | 72 |
-//! | fjall 3.1.13 | 1.4 us | 0.9 us | 0.8 us | 0.3 ms | 50 |
-//!
-//! (On a slower disk: 1.1 / 0.46 / 0.26 us and 1.2 ms; 3.2 / 3.7 / 3.6 us and 8 ms.) fjall is leaner, and keeps its index on
-//! disk. But it holds its journal while it syncs, so every lane would wait for every sync; what is cut must be deleted key by
-//! key and compacted away; and its files cannot be made to fail. With all that the bus does around it, pages included, a record
-//! costs 2.1 / 1.1 / 0.56 us here, and 0.3 / 0.16 / 0.15 us in memory alone: `bench store` prints it.
+//! a full or broken disk can be tested without one. `docs/performance.md` compares it with fjall and redb, under "The store of
+//! the embedded bus".
 //!
 //! **What raft-engine does not do, and where it is made good.** Its `sync` does nothing (tikv/raft-engine, issue 395) and a sync that fails
 //! panics: `files`. It takes a damaged batch in its last file for a torn tail: `mark`. It remembers the last block by thread,
