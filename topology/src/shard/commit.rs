@@ -225,18 +225,32 @@ impl Shard {
         self.pending.records.clear();
         self.pending.lanes.clear();
         self.pending.retry = None;
+        let mut forwarded = 0;
         for (lane, owned) in &mut self.owned {
             owned.timers.committed(now);
             owned.gauges.timers(owned.timers.len());
             for (name, by) in owned.counts.drain(..) {
                 *self.tallies.entry(name).or_default() += by;
                 metrics::counter!(name).increment(by);
+                forwarded += if name == names::FORWARDED { by } else { 0 };
             }
             for line in owned.lines.drain(..) {
                 log(*lane, &line);
             }
         }
+        if forwarded > 0 && self.forwards_told <= now {
+            self.forwards_told = now.plus_ms(Self::FORWARDS_TOLD_MS);
+            tracing::warn!(
+                inbox = &*self.inbox,
+                forwarded = self.tallies.get(names::FORWARDED),
+                "requests come to other partitions than those of their keys, and are sent on, which costs each a second record; \
+                 clients of librdkafka set partitioner=murmur2_random"
+            );
+        }
     }
+
+    /// Between two lines about requests that come to the wrong lane, in milliseconds: a client that does so does it all day.
+    const FORWARDS_TOLD_MS: u64 = 3_600_000;
 
     pub(super) fn release_notes(&mut self, partitions: &[u32]) {
         let positions: Vec<Position> = partitions

@@ -150,6 +150,8 @@ pub struct Shard {
     /// a commit is being tried again, which must be what was tried.
     waiting: VecDeque<Record>,
     pressure: Pressure,
+    /// Not before this is another line written about requests in the wrong lane.
+    forwards_told: MonoTime,
     claims: u64,
     tallies: BTreeMap<&'static str, u64>,
     inbox: Arc<str>,
@@ -220,6 +222,7 @@ impl Shard {
             joined: false,
             waiting: VecDeque::new(),
             pressure,
+            forwards_told: MonoTime::default(),
             claims: 0,
             tallies: BTreeMap::new(),
             inbox,
