@@ -6,16 +6,16 @@ use bytes::Bytes;
 use coordinator::{DEADLINES, TimedOut, deadlines};
 use topology::Route;
 use topology::{
-    Bolt, Budget, Declarer, Delivery, DueTimes, Emitter, InboxSpout, Keeps, LaneInfo, Message, Saver, Settings, Side,
-    Stored, Unreadable, View, Wait,
+    Bolt, Budget, Declarer, Delivery, DueTimes, Emitter, InboxSpout, Keeps, LaneInfo, Message, Rejected, Saver,
+    Settings, Side, Stored, Unreadable, View, Wait,
 };
 use wire::answer::Answer;
 use wire::call::{CallCommand, CallEnd};
-use wire::{Envelope, Head, Kind, OperationId, WireError};
+use wire::{Envelope, Head, Kind, OperationId, RequestName, WireError};
 
 use crate::cause::Cause;
 use crate::machine::Workflows;
-use crate::table::{HubCommand, HubEffect, HubRequest, HubTable, VERSION};
+use crate::table::{HubCommand, HubEffect, HubRejected, HubRequest, HubTable, VERSION};
 
 /// Calls for workers.
 pub const CALLS: Side<CallCommand> = Side::named("calls");
@@ -41,7 +41,10 @@ impl InboxSpout for HubSpout {
             out.emit(HubAsked::Command(Box::new(HubCommand { operation, cause, command })));
             return Ok(());
         }
-        let key = record.key.as_ref().ok_or_else(|| Unreadable("a request needs a key".into()))?;
+        let key = record
+            .key
+            .as_ref()
+            .ok_or_else(|| Unreadable("the record of a request needs a key: what the request is about".into()))?;
         let key = std::str::from_utf8(key).map_err(|_| Unreadable("the key of a request is UTF-8".into()))?;
         let body: Result<wire::request::Request, Unreadable> = delivery.json();
         let unreadable = body.as_ref().err().cloned();
@@ -53,8 +56,32 @@ impl InboxSpout for HubSpout {
             expires: envelope.expires,
             body: body.map_err(|error| error.0),
         })));
-        // Who asked hears of it, and the record is kept among the dead letters.
+        // The sender gets an answer, and the record is kept among the dead letters.
         unreadable.map_or(Ok(()), Err)
+    }
+
+    /// Requests and commands, and what may have been meant as one: its type is not known, and it answers nothing.
+    fn reject(&mut self, rejected: &Rejected<'_>, out: &mut Emitter<HubAsked>) -> bool {
+        let Rejected { texts, record, reason } = rejected;
+        let kind = texts.get("ce_type").and_then(|kind| kind.parse().ok());
+        let is_ours = match kind {
+            Some(kind) => matches!(kind, Kind::Request | Kind::Command),
+            None => texts.get("ce_causationid").is_none(),
+        };
+        let Some(id) = texts.get("ce_id").filter(|_| is_ours) else { return false };
+        let key = String::from_utf8_lossy(record.key.as_deref().unwrap_or_default()).into_owned();
+        let event = RequestName::Event { source: texts.get("ce_source").unwrap_or_default(), id };
+        let name = texts.get("ce_idempotencykey").map_or(event, RequestName::IdempotencyKey);
+        let named = texts.get("ce_operation").and_then(|operation| OperationId::new(operation).ok());
+        let named = named.filter(|_| kind == Some(Kind::Command));
+        out.emit(HubAsked::Rejected(Box::new(HubRejected {
+            operation: named.unwrap_or_else(|| OperationId::requested(&out.lane().topology, &key, name)),
+            is_command: kind == Some(Kind::Command),
+            cause: Cause { id: id.to_owned(), correlation: texts.get("ce_correlationid").map(str::to_owned) },
+            key,
+            reason: (*reason).to_owned(),
+        })));
+        true
     }
 }
 
@@ -65,6 +92,8 @@ pub enum HubAsked {
     Request(Box<HubRequest>),
     /// Something of one that runs.
     Command(Box<HubCommand>),
+    /// Something that cannot be handled.
+    Rejected(Box<HubRejected>),
 }
 
 /// What the hub bolt receives.
@@ -212,6 +241,7 @@ impl<W: Workflows> Bolt for HubBolt<W> {
         match input {
             HubIn::Asked(HubAsked::Request(request)) => self.table.request(at, *request, &mut effects),
             HubIn::Asked(HubAsked::Command(command)) => self.table.command(at, *command, &mut effects),
+            HubIn::Asked(HubAsked::Rejected(rejected)) => self.table.rejected(at, *rejected, &mut effects),
             HubIn::CallEnded(end) => self.table.call_ended(at, end, &mut effects),
             HubIn::TimedOut(timed_out) => self.table.timed_out(at, timed_out, &mut effects),
         }

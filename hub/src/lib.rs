@@ -27,7 +27,7 @@ pub use lane::LaneState;
 pub use machine::Workflows;
 /// What derives the schema of a request.
 pub use schemars;
-pub use table::{HubCommand, HubEffect, HubRequest, HubSettings, HubTable};
+pub use table::{HubCommand, HubEffect, HubRejected, HubRequest, HubSettings, HubTable};
 pub use workflow::{
     Barrier, CallFailure, CallSpec, Event, Fx, Illegal, Mode, Saved, State, StepBudget, StepSpec, UndoSpec, Workflow,
 };

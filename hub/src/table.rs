@@ -51,6 +51,21 @@ pub struct HubRequest {
     pub body: Result<wire::request::Request, String>,
 }
 
+/// A request or a command that cannot be handled, and whose sender can be told.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HubRejected {
+    /// The operation that it names, or that its repeats would have.
+    pub operation: OperationId,
+    /// True for a command.
+    pub is_command: bool,
+    /// This one request or command.
+    pub cause: Cause,
+    /// The thing it is about.
+    pub key: String,
+    /// Why, with the header at fault.
+    pub reason: String,
+}
+
 /// What a hub decides.
 #[derive(Debug, Clone, PartialEq)]
 pub enum HubEffect {

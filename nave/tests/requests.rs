@@ -266,6 +266,82 @@ fn a_request_that_is_not_allowed_is_refused_by_name() {
     assert_eq!((world.count(hub::names::STARTED), world.timers()), (0, 0));
 }
 
+/// G11: an answer that names the header, whatever else is wrong with it.
+#[test]
+fn a_request_whose_headers_cannot_be_read_is_refused_by_the_name_of_the_header() {
+    let good = [
+        ("ce_specversion", "1.0"),
+        ("ce_id", "r-1"),
+        ("ce_source", "/stranger"),
+        ("ce_type", "nave.request"),
+        ("ce_idempotencykey", "k"),
+        ("ce_correlationid", "order 7/2"),
+    ];
+    let soon = "2999-01-01T00:00:00+02:00";
+    for (name, value, is_read) in [
+        ("ce_source", "", false),
+        ("ce_specversion", "", false),
+        ("ce_type", "order.made", false),
+        ("ce_type", "", false),
+        ("ce_expirytime", "2999-01-01T00:00:00", false),
+        ("ce_expirytime", "1795226400", false),
+        ("ce_attempt", "two", false),
+        ("ce_expirytime", soon, true),
+    ] {
+        let mut world = one_lane(1, |_| {});
+        let headers = good.iter().copied().filter(|(known, _)| *known != name);
+        let headers = headers.chain((!value.is_empty()).then_some((name, value)));
+        let record = Outgoing::keyed(&world.inbox(), "test-01", BODY);
+        world.write(&[Outgoing { headers: headers.collect(), ..record }]);
+        world.run_until_idle();
+        let told = world.records(&world.egress());
+        assert_eq!(told.len(), 1, "{name}: {value}");
+        let envelope = told[0].headers.envelope().unwrap();
+        assert_eq!(
+            (envelope.causation.as_deref(), envelope.correlation.as_deref()),
+            (Some("r-1"), Some("order 7/2")),
+            "{name}: {value}"
+        );
+        let text = String::from_utf8_lossy(&told[0].value).into_owned();
+        assert_eq!(text.contains("NAVE-0016") && text.contains(&format!("`{name}`")), !is_read, "{name}: {text}");
+        assert_eq!(dead(&world).len(), usize::from(!is_read));
+        // It used no key: the corrected request is the first one.
+        let record = Outgoing::keyed(&world.inbox(), "test-01", BODY);
+        world.write(&[Outgoing { headers: good.into_iter().collect(), ..record }]);
+        world.run_until_idle();
+        assert_eq!(rules(&world), whole(3), "{name}: {value}");
+    }
+}
+
+/// A spoke whose replies say of no call that they answer it: whoever looks at the operation, or at the service, sees it.
+#[test]
+fn replies_that_are_rejected_are_seen_with_the_header_at_fault() {
+    let mut world = one_lane(1, |_| {});
+    inject(&world, fault(Word::Install, 2, FaultKind::Silence, None));
+    let asked = world.request(&flow("test-01", 3));
+    world.run_ms(10);
+    let call = wire::CallId::new(world.operation_of(asked), 1, 2);
+    let inbox = world.inbox();
+    let message = format!("{call}/speaker/1");
+    let without_call = Envelope { causation: Some(message), ..Envelope::new(Kind::Reply, "a-1", "/spoke/speaker") };
+    let without_cause = Envelope { call: Some(call), ..Envelope::new(Kind::Reply, "a-2", "/spoke/speaker") };
+    let reply = |envelope: &Envelope| Outgoing::keyed(&inbox, "of:02", "{}").with(envelope).to(0);
+    world.write(&[reply(&without_call), reply(&without_cause)]);
+    world.run_ms(300);
+    assert_eq!(world.count(workers::names::REJECTED_REPLIES), 2);
+    let letters = world.records("nave.flows.dead");
+    assert!(
+        letters
+            .iter()
+            .all(|letter| String::from_utf8_lossy(&letter.value).contains(r#"["ce_source","/spoke/speaker"]"#))
+    );
+    let view = world.operation(asked).expect("it is known");
+    let pending = view.step.expect("a step is open").pending;
+    let rejected = pending[0].conversation.as_ref().and_then(|talk| talk.rejected.clone()).expect("it is seen");
+    assert_eq!((rejected.replies, rejected.last.as_str()), (2, "`ce_causationid` is missing"));
+    world.run_until_idle();
+}
+
 #[test]
 fn a_record_that_names_nobody_is_a_dead_letter_with_its_reason() {
     let mut world = one_lane(1, |_| {});
@@ -290,7 +366,7 @@ fn a_record_that_names_nobody_is_a_dead_letter_with_its_reason() {
         (request(&Envelope::new(Kind::Command, "r-1", "/stranger")), "`ce_operation` is missing"),
         (without_key, "a request needs a key"),
         (bad_key, "UTF-8"),
-        (reply_to_nothing, "no component takes nave.reply"),
+        (reply_to_nothing, "`ce_causationid` is missing"),
         (request(&Envelope::new(Kind::View, "r-3", "/stranger")), "no component takes nave.view"),
         (request(&Envelope::new(Kind::Owner, "r-4", "/stranger")), "missing field"),
         (request(&Envelope::new(Kind::Timeout, "r-5", "/stranger")), "no component takes nave.timeout"),
@@ -327,6 +403,8 @@ fn a_request_in_the_wrong_lane_is_sent_on_once_and_then_kept() {
     let lost = Outgoing::keyed(&world.inbox(), "test-01", BODY).with(&envelope).to(1 - lane);
     world.write(&[lost]);
     world.run_until_idle();
-    assert_eq!(dead(&world), ["it was sent on to this lane, and is wrong here too"]);
+    let letters = dead(&world);
+    assert!(letters.len() == 1 && letters[0].starts_with("`ce_attempt` is `1`"), "{letters:?}");
+    assert_eq!(refused(&world, "r-2"), [Code::BadHeader]);
     assert_eq!(world.count(topology::names::FORWARDED), 1);
 }

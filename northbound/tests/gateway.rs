@@ -46,7 +46,7 @@ fn conversation(operation: &OperationId, attempt: u32) -> Outgoing {
     envelope.subject = Some("conversations".into());
     envelope.operation = Some(operation.clone());
     let call = CallId::new(operation.clone(), 1, 8);
-    let said = Conversation { call, attempt, attempts: 3, doing: "sent".into(), until: None };
+    let said = Conversation { call, attempt, attempts: 3, doing: "sent".into(), until: None, rejected: None };
     let view = Conversations { operation: operation.clone(), calls: vec![said] };
     let value = if attempt == 0 { Vec::new() } else { serde_json::to_vec(&view).expect("a view can be written") };
     Outgoing::keyed(VIEW, format!("{operation}/speaker"), value).with(&envelope)

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bus::{Record, TopicSpec};
 use bytes::Bytes;
 use wire::topics::Topics;
-use wire::{Head, WallTime};
+use wire::{Head, Texts, WallTime};
 
 use crate::budget::Budget;
 use crate::declare::Declarer;
@@ -187,6 +187,23 @@ pub trait InboxSpout: 'static {
     /// # Errors
     /// Where the body cannot be read: the record goes to the dead letters with the reason, and the lane goes on.
     fn receive(&mut self, delivery: &Delivery<'_>, out: &mut Emitter<Self::Out>) -> Result<(), Unreadable>;
+
+    /// A record came that cannot be handled: its headers cannot be read, no spout accepts it, or the one that did said why not and
+    /// emitted nothing. The first spout that knows whom to tell emits what is to be told, and says true.
+    fn reject(&mut self, _rejected: &Rejected<'_>, _out: &mut Emitter<Self::Out>) -> bool {
+        false
+    }
+}
+
+/// A record of the inbox that cannot be handled.
+#[derive(Debug)]
+pub struct Rejected<'a> {
+    /// What can be read of its headers.
+    pub texts: Texts<'a>,
+    /// The record.
+    pub record: &'a Record,
+    /// Why, with the header at fault.
+    pub reason: &'a str,
 }
 
 /// A record of the inbox whose headers have been read.

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use bus::{Record, Route};
 use bytes::Bytes;
 use wire::owner::OwnerRecord;
-use wire::{Envelope, Head, Kind, WallTime};
+use wire::{Envelope, Head, Kind, Texts, WallTime, WireError};
 
 use crate::builder::ComponentKind;
-use crate::component::{Delivery, DueTimes, LaneInfo, Unreadable, View};
+use crate::component::{Delivery, DueTimes, LaneInfo, Rejected, Unreadable, View};
 use crate::emitter::{LaneContext, Place};
 use crate::names;
 use crate::node::{Node, guarded};
@@ -32,7 +32,7 @@ pub(crate) struct Seated {
 
 /// Tuples that go to the dead-letter topic.
 #[derive(Clone, Copy)]
-struct Rejected<'a> {
+struct DeadTuples<'a> {
     /// The record that the step handled; none where a spout of the lane's own emitted the tuples.
     record: Option<&'a Record>,
     head: Option<&'a Head<'a>>,
@@ -109,7 +109,8 @@ impl Lane {
         self.context.count(names::RECORDS, 1);
         let head = envelope_of(record);
         if let Err(reason) = head.as_ref().map_err(Clone::clone).and_then(|head| self.receive(head, record)) {
-            self.send_to_dead_letters(&Rejected {
+            self.reject(record, &reason.0);
+            self.send_to_dead_letters(&DeadTuples {
                 record: Some(record),
                 head: head.as_ref().ok(),
                 place: None,
@@ -287,11 +288,24 @@ impl Lane {
             | Kind::Dead => {}
         }
         let node = (0..).zip(&mut self.nodes).find(|(_, seated)| seated.node.accepts(envelope));
-        let (number, seated) = node.ok_or_else(|| Unreadable(format!("no component takes {}", envelope.kind)))?;
+        let (number, seated) = node.ok_or_else(|| Unreadable(nobody_takes(envelope)))?;
         if let Err(Unreadable(reason)) = seated.node.receive(&Delivery { envelope, record }) {
+            // A spout that emitted something told the sender by itself.
+            if self.context.ready.borrow().is_empty() {
+                self.reject(record, &reason);
+            }
             self.context.fail(Place::Component(number), reason, 1);
         }
         Ok(())
+    }
+
+    /// Lets a spout tell the sender of a record why it cannot be handled. Nobody can be told of one that is too large.
+    fn reject(&mut self, record: &Record, reason: &str) {
+        if head_bytes(record) > Self::HEAD_BYTES {
+            return;
+        }
+        let rejected = Rejected { texts: Texts::of(record.headers.iter()), record, reason };
+        let _told = self.nodes.iter_mut().any(|seated| seated.node.reject(&rejected));
     }
 
     fn take_settings(&mut self, record: &Record) -> Result<(), Unreadable> {
@@ -331,7 +345,14 @@ impl Lane {
     /// Sends a misrouted request to its lane, with its id, once: `ce_attempt` marks it.
     fn forward(&mut self, envelope: &Head<'_>, record: &Record) -> Result<(), Unreadable> {
         if envelope.attempt.is_some() {
-            return Err(Unreadable("it was sent on to this lane, and is wrong here too".into()));
+            let LaneInfo { lane, lanes, .. } = self.context.info;
+            let own = wire::routing::lane_of(record.key.as_deref().unwrap_or_default(), lanes);
+            let attempt = envelope.attempt.unwrap_or_default();
+            let reason = format!(
+                "`ce_attempt` is `{attempt}`, so the request is not sent on, and lane {lane} of {lanes} is not that of its key, \
+                 which is {own}; leave `ce_attempt` out, or write to partition {own}"
+            );
+            return Err(Unreadable(reason));
         }
         if record.value.len() > Self::FORWARD_BYTES {
             return Err(Unreadable("it is in the wrong lane, and too large to be sent on".into()));
@@ -358,13 +379,13 @@ impl Lane {
                 Place::Edge(name) => Arc::clone(name),
             };
             let (place, reason, tuples) = (Some(&*place), failure.reason.as_str(), failure.tuples);
-            self.send_to_dead_letters(&Rejected { record, head, place, reason, tuples });
+            self.send_to_dead_letters(&DeadTuples { record, head, place, reason, tuples });
         }
     }
 
     /// Writes a dead letter: a reference to the record, the place and the reason, and the record as far as it goes.
-    fn send_to_dead_letters(&mut self, rejected: &Rejected<'_>) {
-        let Rejected { record, head, place, reason, tuples } = *rejected;
+    fn send_to_dead_letters(&mut self, rejected: &DeadTuples<'_>) {
+        let DeadTuples { record, head, place, reason, tuples } = *rejected;
         let origin = record.map(|record| format!("{}/{}/{}", record.topic, record.partition, record.offset));
         let operation = head.and_then(|head| head.operation.clone());
         self.context.count(names::DEAD_LETTERS, 1);
@@ -378,6 +399,7 @@ impl Lane {
             "place": place,
             "tuples": tuples,
             "reason": reason.chars().take(Unreadable::SHOWN).collect::<String>(),
+            "headers": record.filter(|record| head_bytes(record) <= Self::HEAD_BYTES).map(headers_of),
             "record": record.map(|record| {
                 String::from_utf8_lossy(&record.value[..record.value.len().min(Self::DEAD_BYTES)])
             }),
@@ -423,9 +445,32 @@ impl Lane {
     }
 }
 
+/// Headers for a dead letter, in their order.
+fn headers_of(record: &Record) -> Vec<(String, String)> {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    record.headers.iter().map(|(name, value)| (text(name.as_ref()), text(value))).collect()
+}
+
+/// Why no spout takes a record with these headers.
+fn nobody_takes(envelope: &Head<'_>) -> String {
+    let kind = envelope.kind;
+    match (kind, envelope.causation) {
+        (Kind::Reply | Kind::Refusal | Kind::Failure, None) => WireError::missing("ce_causationid").to_string(),
+        (Kind::Reply | Kind::Refusal | Kind::Failure, Some(message)) => {
+            let allowed = "the ce_id of a request to a spoke of this stage: operation/step/n/service/attempt";
+            WireError::new("ce_causationid", message, allowed).to_string()
+        }
+        _other => format!("no component takes {kind}"),
+    }
+}
+
+fn head_bytes(record: &Record) -> usize {
+    record.key.as_ref().map_or(0, Bytes::len) + record.headers.size()
+}
+
 /// The headers of a record that is not all key and headers.
 fn envelope_of(record: &Record) -> Result<Head<'_>, Unreadable> {
-    let head = record.key.as_ref().map_or(0, Bytes::len) + record.headers.size();
+    let head = head_bytes(record);
     if head > Lane::HEAD_BYTES {
         return Err(Unreadable(format!("key and headers take {head} bytes; allowed are {}", Lane::HEAD_BYTES)));
     }

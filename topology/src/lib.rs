@@ -85,7 +85,7 @@ pub use budget::Budget;
 pub use build::{BuildErrors, Fault};
 pub use builder::{Builder, Declared};
 pub use bus::{Cleanup, Route, TopicSpec};
-pub use component::{Bolt, Delivery, DueTimes, InboxSpout, LaneInfo, Spout, Unreadable, View};
+pub use component::{Bolt, Delivery, DueTimes, InboxSpout, LaneInfo, Rejected, Spout, Unreadable, View};
 pub use declare::Declarer;
 pub use emitter::{Emitter, Side};
 pub use lane::Lane;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use wire::Head;
 
-use crate::component::{Bolt, Delivery, DueTimes, InboxSpout, LaneInfo, Spout, Unreadable, View};
+use crate::component::{Bolt, Delivery, DueTimes, InboxSpout, LaneInfo, Rejected, Spout, Unreadable, View};
 use crate::emitter::{Emitter, LaneContext, Place};
 use crate::settings::Settings;
 use crate::snapshot::{Keeps, Saver, Stored};
@@ -46,6 +46,9 @@ pub(crate) trait Node {
     }
     fn receive(&mut self, _delivery: &Delivery<'_>) -> Result<(), Unreadable> {
         Ok(())
+    }
+    fn reject(&mut self, _rejected: &Rejected<'_>) -> bool {
+        false
     }
     /// Lets a spout emit; false where it has nothing, or is no spout.
     fn next(&mut self) -> bool {
@@ -261,6 +264,11 @@ impl<S: InboxSpout> Node for InboxNode<S> {
 
     fn accepts(&self, envelope: &Head<'_>) -> bool {
         self.spout.accepts(envelope)
+    }
+
+    fn reject(&mut self, rejected: &Rejected<'_>) -> bool {
+        let lane = Rc::clone(&self.out.lane);
+        guarded(&lane, || self.spout.reject(rejected, &mut self.out)).unwrap_or_default()
     }
 
     fn receive(&mut self, delivery: &Delivery<'_>) -> Result<(), Unreadable> {

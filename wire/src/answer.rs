@@ -75,12 +75,13 @@ impl Answer {
     }
 
     /// True for the outcome of an operation: each repeat of its request gets the same. Other refusals concern one request
-    /// alone: there is no room for it now, its key was used for another request, or its operation is parked and not over.
+    /// alone: there is no room for it now, its key was used for another request, its headers cannot be read, or its operation is
+    /// parked and not over.
     pub fn is_outcome(&self) -> bool {
         match self {
             Answer::Done(_) | Answer::Failed(_) => true,
             Answer::Refused(Problem { code, .. }) => {
-                !code.is_temporary() && !matches!(code, Code::KeyReused | Code::Parked)
+                !code.is_temporary() && !matches!(code, Code::KeyReused | Code::BadHeader | Code::Parked)
             }
         }
     }
@@ -180,6 +181,9 @@ pub struct Conversation {
     /// When the worker does the next thing by itself: gives this attempt up, or sends again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<WallTime>,
+    /// The replies to it that came and were rejected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rejected: Option<Rejected>,
 }
 
 /// The view of a worker: its conversations of one operation.
@@ -228,6 +232,18 @@ pub struct ServiceShown {
     pub lane: u32,
     /// What it goes by.
     pub judged: Judged,
+    /// The replies that came and were rejected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rejected: Option<Rejected>,
+}
+
+/// Replies that came and could not be taken for what they are: their headers do not say which call they answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rejected {
+    /// How many.
+    pub replies: u64,
+    /// Why the last one was, with the header at fault.
+    pub last: String,
 }
 
 /// What a worker goes by when it sends calls to a service.

@@ -60,8 +60,10 @@ codes! {
     HeadersTooLarge = "NAVE-0014", "the headers are too many or too long";
     /// The request did not come whole in the time that a client has for it.
     TooSlow = "NAVE-0015", "the request did not come in time";
+    /// A header of a record is missing, or cannot be read.
+    BadHeader = "NAVE-0016", "a header of the request cannot be read";
     /// The path and query of the request are longer than the HTTP parser reads.
-    UriTooLong = "NAVE-0016", "the path and query are too long";
+    UriTooLong = "NAVE-0017", "the path and query are too long";
     /// The topology cannot be built.
     CannotBuild = "NAVE-0031", "the topology cannot be built";
     /// A topic is not as the topology needs it.

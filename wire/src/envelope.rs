@@ -315,8 +315,30 @@ impl<T: AsRef<str>> Envelope<T> {
     }
 }
 
+/// The headers of a record that cannot be read as a whole: each one that is text by itself. Enough to tell the sender.
+#[derive(Debug)]
+pub struct Texts<'a>(Found<'a>);
+
+impl<'a> Texts<'a> {
+    /// Those of ours among `headers`.
+    pub fn of<N: AsRef<[u8]>>(headers: impl IntoIterator<Item = (N, &'a [u8])>) -> Self {
+        let mut found = Found::default();
+        for (name, value) in headers {
+            // One that is no text is passed over: the others may say enough.
+            drop(found.keep(name.as_ref(), value));
+        }
+        Self(found)
+    }
+
+    /// The text of a header; none where it is missing or empty.
+    pub fn get(&self, name: &str) -> Option<&'a str> {
+        let i = NAMES.iter().position(|known| *known == name)?;
+        self.0.values[i].filter(|value| !value.is_empty())
+    }
+}
+
 /// Headers while they are read.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Found<'a> {
     values: [Option<&'a str>; NAMES.len()],
     /// Where the next name stands if headers come in the order in which we write them.
@@ -494,6 +516,15 @@ content-type: application/json
         assert_eq!((answer.correlation.as_deref(), answer.idempotency_key), (Some("order 7/2"), None));
         assert_eq!(answer.subject, request.subject);
         assert_eq!(request.answered(Kind::Reply, "/spoke/speaker"), request.into_answer(Kind::Reply, "/spoke/speaker"));
+    }
+
+    #[test]
+    fn of_headers_that_cannot_be_read_each_text_is_known() {
+        let text = GOLDEN.replace("nave.undo", "nave.undone").replace("ce_source: /nave/flows/hub/3\n", "");
+        let headers = headers_of(&text).into_iter().chain([("ce_subject", &[0xff_u8][..])]);
+        let texts = Texts::of(headers);
+        assert_eq!((texts.get("ce_type"), texts.get("ce_source")), (Some("nave.undone"), None));
+        assert_eq!((texts.get("ce_subject"), texts.get("other")), (Some("of:08"), None));
     }
 
     #[test]

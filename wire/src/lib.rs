@@ -39,6 +39,6 @@ pub mod topics;
 
 pub use answer::{Answer, Problem};
 pub use code::Code;
-pub use envelope::{Envelope, Head, Kind};
+pub use envelope::{Envelope, Head, Kind, Texts};
 pub use ids::{CallId, MessageId, OperationId, RequestName, WireError};
 pub use time::WallTime;

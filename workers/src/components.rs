@@ -6,14 +6,14 @@ use bytes::Bytes;
 use coordinator::{DEADLINES, TimedOut, deadlines};
 use serde::{Deserialize, Serialize};
 use topology::{
-    Bolt, Budget, Cleanup, Declarer, Delivery, DueTimes, Emitter, InboxSpout, Keeps, LaneInfo, Message, Route, Saver,
-    Settings, Stored, TopicSpec, Unreadable, View, Wait,
+    Bolt, Budget, Cleanup, Declarer, Delivery, DueTimes, Emitter, InboxSpout, Keeps, LaneInfo, Message, Rejected,
+    Route, Saver, Settings, Stored, TopicSpec, Unreadable, View, Wait,
 };
 use wire::alive::Liveness;
 use wire::answer::{Resource, SERVICE_SHOWN, ServiceShown};
 use wire::call::{Call, CallCommand, CallEnd};
 use wire::topics::Topics;
-use wire::{CallId, Envelope, Head, Kind, MessageId, OperationId};
+use wire::{CallId, Envelope, Head, Kind, MessageId, OperationId, WireError};
 
 use crate::settings::WorkerSettings;
 use crate::table::saved::FORM;
@@ -37,6 +37,13 @@ pub struct SpokeReply {
 pub enum SpokeSaid {
     /// It answers.
     Reply(SpokeReply),
+    /// It sent an answer that says of no call that it answers it.
+    Rejected {
+        /// The call, where that can be read.
+        call: Option<CallId>,
+        /// Why, with the header at fault.
+        reason: String,
+    },
     /// Its heartbeats say that it lives, or that it does not any more; none where its answers decide.
     Lives(Option<bool>),
 }
@@ -84,13 +91,31 @@ impl InboxSpout for WorkerSpout {
             out.emit(SpokeSaid::Lives(up));
             return Ok(());
         }
-        let call = envelope.call.clone().ok_or_else(|| Unreadable("an answer needs ce_callid".into()))?;
+        let call = envelope.call.clone().ok_or_else(|| Unreadable(WireError::missing("ce_callid").to_string()))?;
         let message = MessageId::read(envelope.causation.unwrap_or_default(), &call);
         let message = message.map_err(|error| Unreadable(error.to_string()))?;
         let body = std::str::from_utf8(&record.value).map_err(|_| Unreadable("the body is not UTF-8".into()))?;
         let body = body.to_owned();
         out.emit(SpokeSaid::Reply(SpokeReply { kind: envelope.kind, call, message, body }));
         Ok(())
+    }
+
+    /// Answers of this service, as far as can be told: by the message that is answered, or else by who says to have sent it.
+    fn reject(&mut self, rejected: &Rejected<'_>, out: &mut Emitter<SpokeSaid>) -> bool {
+        let Rejected { texts, reason, .. } = rejected;
+        let answers = match texts.get("ce_type").and_then(|kind| kind.parse().ok()) {
+            Some(kind) => matches!(kind, Kind::Reply | Kind::Refusal | Kind::Failure),
+            None => texts.get("ce_causationid").is_some(),
+        };
+        let message = texts.get("ce_causationid").and_then(|message| message.parse::<MessageId>().ok());
+        let by_source = || texts.get("ce_source").and_then(|source| source.rsplit('/').next());
+        let service = message.as_ref().map(|message| &*message.service).or_else(by_source);
+        if !answers || service != Some(&*self.service) {
+            return false;
+        }
+        let call = texts.get("ce_callid").and_then(|call| call.parse().ok()).or(message.map(|message| message.call));
+        out.emit(SpokeSaid::Rejected { call, reason: (*reason).to_owned() });
+        true
     }
 }
 
@@ -176,6 +201,7 @@ impl WorkerBolt {
             stage: lane.stage.to_string(),
             lane: lane.lane,
             judged: self.table.judged(),
+            rejected: self.table.all_rejected().cloned(),
         };
         Resource {
             kind: SERVICE_SHOWN.to_owned(),
@@ -261,6 +287,9 @@ impl Bolt for WorkerBolt {
                 self.table.command(command, &mut effects);
             }
             WorkerIn::Said(SpokeSaid::Reply(reply)) => self.table.answered(reply, out.random(), &mut effects),
+            WorkerIn::Said(SpokeSaid::Rejected { call, reason }) => {
+                self.table.rejected(call.as_ref(), &reason, &mut effects);
+            }
             WorkerIn::Said(SpokeSaid::Lives(up)) => self.table.lives(up, &mut effects),
             WorkerIn::TimedOut(timed_out) => self.table.timed_out(timed_out, out.random(), &mut effects),
         }

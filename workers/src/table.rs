@@ -25,7 +25,7 @@ use std::sync::Arc;
 
 use coordinator::{Deadline, TimedOut};
 use topology::{DueTimes, Level, Wait};
-use wire::answer::{Conversation as Shown, Conversations, Judged, Step};
+use wire::answer::{Conversation as Shown, Conversations, Judged, Rejected, Step};
 use wire::call::{Call, CallCommand, CallEnd, CallOutcome};
 use wire::{CallId, Kind, OperationId};
 
@@ -73,8 +73,13 @@ pub struct WorkerTable {
     queue: BTreeSet<u64>,
     in_flight: usize,
     judged: Judged,
+    /// The answers that could not be taken for what they are.
+    rejected: Option<Rejected>,
     saved: Saved,
 }
+
+/// The longest reason of a rejected answer that is kept, in characters: a header with its value has less.
+const REASON: usize = 500;
 
 /// Why a call to a spoke that is down is refused.
 const UNAVAILABLE: &str = "unavailable: its heartbeats stopped";
@@ -89,6 +94,7 @@ impl WorkerTable {
             queue: BTreeSet::new(),
             in_flight: 0,
             judged: Judged::default(),
+            rejected: None,
             saved: Saved::default(),
         }
     }
@@ -249,6 +255,31 @@ impl WorkerTable {
         }
     }
 
+    /// An answer came that cannot be taken for what it is: whoever looks at its call or at the service sees it.
+    pub fn rejected(&mut self, call: Option<&CallId>, reason: &str, effects: &mut Vec<WorkerEffect>) {
+        let reason: String = reason.chars().take(REASON).collect();
+        let add = |rejected: &mut Option<Rejected>| {
+            let replies = rejected.as_ref().map_or(0, |rejected| rejected.replies) + 1;
+            *rejected = Some(Rejected { replies, last: reason.clone() });
+        };
+        effects.push(WorkerEffect::Count(names::REJECTED_REPLIES));
+        add(&mut self.rejected);
+        effects.push(WorkerEffect::Show);
+        let slot = call.and_then(|call| match self.calls.known(call) {
+            Known::Open(open) => Some(open.slot),
+            Known::Ended(_) | Known::Nothing => None,
+        });
+        if let Some(open) = slot.and_then(|slot| self.calls.change(slot)) {
+            add(&mut open.rejected);
+            effects.push(WorkerEffect::Changed(open.call.id.operation.clone()));
+        }
+    }
+
+    /// The answers that were rejected since the lane began.
+    pub fn all_rejected(&self) -> Option<&Rejected> {
+        self.rejected.as_ref()
+    }
+
     /// A deadline passed.
     pub fn timed_out(&mut self, timed_out: TimedOut, chance: u64, effects: &mut Vec<WorkerEffect>) {
         let TimedOut { key: slot, generation } = timed_out;
@@ -359,6 +390,7 @@ impl WorkerTable {
             }
             .to_owned(),
             until: timers.due(conversation.slot),
+            rejected: conversation.rejected.clone(),
         };
         let calls: Vec<Shown> = self.calls.open_of(operation).take(Step::SHOWN).map(shown).collect();
         (!calls.is_empty()).then(|| Conversations { operation: operation.clone(), calls })

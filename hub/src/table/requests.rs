@@ -5,11 +5,12 @@
 
 use topology::Level;
 use wire::answer::{Answer, Entry, Operation};
+use wire::command::Outcome;
 use wire::request::LONGEST_ROUTE;
 use wire::{Code, OperationId, Problem, WallTime};
 
 use super::finished::Past;
-use super::{HubEffect, HubRequest, HubTable};
+use super::{HubEffect, HubRejected, HubRequest, HubTable};
 use crate::cause::Cause;
 use crate::machine::{AnyOf, Workflows};
 use crate::names;
@@ -115,6 +116,19 @@ impl<W: Workflows> HubTable<W> {
                 self.supersede(active, at, effects);
             }
         }
+    }
+
+    /// Something came that cannot be handled: its sender is told, and that is all. It is no outcome, so a better request with the
+    /// same key is a first one.
+    pub fn rejected(&self, at: WallTime, rejected: HubRejected, effects: &mut Vec<HubEffect>) {
+        let HubRejected { operation, is_command, cause, key, reason } = rejected;
+        let problem = Problem::new(Code::BadHeader, reason);
+        if is_command {
+            effects.push(HubEffect::Count(names::COMMANDS_REFUSED));
+            return effects.push(HubEffect::Told { operation, cause, outcome: Outcome::Refused(problem) });
+        }
+        let answer = self.settings.fit(Answer::Refused(problem));
+        refuse(refused(at, &operation, "", &key, answer), cause, effects);
     }
 
     /// Handles a request that names a known operation: true where it does.

@@ -2,7 +2,7 @@
 
 use bus::Clock;
 use clap::Args;
-use wire::answer::{Answer, Operation, PendingCall, Queue};
+use wire::answer::{Answer, Operation, PendingCall, Queue, Rejected};
 use wire::{OperationId, WallTime};
 
 use super::RemoteArgs;
@@ -99,8 +99,13 @@ fn waiting(call: &PendingCall, now: WallTime) -> String {
         "backing off" => format!("   next attempt in {left}"),
         _ => format!("   gives this attempt up in {left}"),
     });
+    let rejected = talk.rejected.as_ref().map_or(String::new(), |Rejected { replies, last }| {
+        let came =
+            if *replies == 1 { "1 reply came and was".to_owned() } else { format!("{replies} replies came and were") };
+        format!("\n      {came} rejected: {last}")
+    });
     format!(
-        "{}   attempt {} of {}   {}{until}   ({})",
+        "{}   attempt {} of {}   {}{until}   ({}){rejected}",
         call.what, talk.attempt, talk.attempts, talk.doing, call.service
     )
 }
@@ -139,7 +144,8 @@ mod tests {
             "operation": "7f3a", "key": "test-01", "workflow": "create-flow", "state": "installing", "live": true,
             "step": {"number": 1, "name": "install rules", "calls": 10, "done": 9, "pending": [{
                 "call": "7f3a/1/8", "what": "install rule 8 on of:08", "service": "speaker",
-                "conversation": {"call": "7f3a/1/8", "attempt": 2, "attempts": 3, "doing": "sent", "until": 1_700}
+                "conversation": {"call": "7f3a/1/8", "attempt": 2, "attempts": 3, "doing": "sent", "until": 1_700,
+                    "rejected": {"replies": 3, "last": "`ce_causationid` is missing"}}
             }]},
             "until": {"what": "install rules", "at": 3_000},
             "history": [{"seq": 1, "at": 1_000, "what": "requested"}]
@@ -149,6 +155,7 @@ mod tests {
             story(&operation, WallTime(1_500)),
             "7f3a  create flow \"test-01\"   installing   for 0.500 s   install rules: 9 of 10 done\n\
              waits for\n  install rule 8 on of:08   attempt 2 of 3   sent   gives this attempt up in 0.200 s   (speaker)\n\
+             \u{20}     3 replies came and were rejected: `ce_causationid` is missing\n\
              then  the deadline of \"install rules\" in 1.500 s at the latest\n\
              history\n     1  +0.000 s   requested\n"
         );

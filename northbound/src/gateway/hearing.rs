@@ -81,7 +81,7 @@ impl Gateway {
         // Known first, then told: a client that looks at its operation once it has the answer finds it.
         match &operation.answer {
             // The operation is that of another request, or it lives and has views of its own.
-            Some(Answer::Refused(problem)) if problem.code == Code::KeyReused => {}
+            Some(Answer::Refused(problem)) if matches!(problem.code, Code::KeyReused | Code::BadHeader) => {}
             Some(answer) if !answer.is_outcome() && operation.live => {}
             Some(answer) if !answer.is_outcome() => self.known.refused(operation.clone(), record.time),
             Some(_) | None => self.known.answer(operation.clone(), record.time),

@@ -299,6 +299,17 @@ fn topology() -> Value {
     )
 }
 
+/// Replies that name no call.
+fn rejected() -> Value {
+    object(
+        &json!({
+            "replies": count(),
+            "last": {"type": "string", "description": "why the last one was rejected, with the header at fault"},
+        }),
+        &["replies", "last"],
+    )
+}
+
 fn spoke() -> Value {
     let instance = object(
         &json!({
@@ -314,6 +325,7 @@ fn spoke() -> Value {
                 "enum": ["by_answers", "up", "down"],
                 "description": "what the worker of this lane goes by; where it is down, calls are refused at once",
             },
+            "rejected": rejected(),
         }),
         &["service", "stage", "lane", "judged"],
     );

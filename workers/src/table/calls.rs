@@ -8,6 +8,7 @@ use std::sync::Arc;
 use coordinator::Deadline;
 use serde::{Deserialize, Serialize};
 use topology::{Saver, Unreadable};
+use wire::answer::Rejected;
 use wire::call::Call;
 use wire::{CallId, OperationId};
 
@@ -38,6 +39,9 @@ pub(super) struct Conversation {
     pub(super) spent_ms: u64,
     /// What the deadline that runs was armed with.
     pub(super) armed_ms: u64,
+    /// The answers to it that were rejected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) rejected: Option<Rejected>,
     pub(super) call: Arc<Call>,
 }
 
@@ -170,6 +174,7 @@ impl Calls {
             generation: 0,
             spent_ms: 0,
             armed_ms: 0,
+            rejected: None,
             call: Arc::new(call),
         }))
     }

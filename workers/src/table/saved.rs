@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use topology::{Saver, Stored, Unreadable};
-use wire::answer::Judged;
+use wire::answer::{Judged, Rejected};
 
 use super::WorkerTable;
 use super::calls::{Conversation, Doing};
@@ -41,7 +41,7 @@ const NUMBERS: u64 = 1 << 48;
 const GENERATIONS: u32 = 1 << 31;
 
 /// What is single.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Single {
     next_slot: u64,
@@ -52,6 +52,8 @@ struct Single {
     /// Its heartbeats come. Without either it is judged by its answers.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     up: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    rejected: Option<Rejected>,
 }
 
 /// What the table remembers of its saving and loading.
@@ -67,7 +69,7 @@ impl WorkerTable {
     /// Saves what has changed since the last call.
     pub fn save(&mut self, saver: &mut Saver<'_>) {
         let single = self.single();
-        if self.saved.single != Some(single) {
+        if self.saved.single.as_ref() != Some(&single) {
             saver.put(TABLE, &single);
             self.saved.single = Some(single);
         }
@@ -108,12 +110,12 @@ impl WorkerTable {
     /// Where what was loaded does not fit together.
     pub fn loaded(&mut self) -> Result<Vec<Arc<str>>, Unreadable> {
         let ends = std::mem::take(&mut self.saved.ends);
-        let Some(single) = self.saved.single else {
+        let Some(single) = self.saved.single.clone() else {
             // A lane that was never saved has no key; one that was has this one.
             let nothing = ends.is_empty() && self.calls.len() == 0;
             return if nothing { Ok(Vec::new()) } else { Err(misfit(TABLE, "it is missing, and others are there")) };
         };
-        let Single { next_slot, ended, down, up } = single;
+        let Single { next_slot, ended, down, up, rejected } = single;
         if next_slot > NUMBERS || ended > NUMBERS {
             return Err(misfit(TABLE, format!("its numbers are beyond {NUMBERS}")));
         }
@@ -131,6 +133,7 @@ impl WorkerTable {
             let why = if down { "the spoke is down" } else { "nothing is in flight" };
             return Err(misfit(&self.calls.key_of(*slot), format!("slot {slot} waits, and {why}")));
         }
+        self.rejected = rejected;
         self.judged = match (down, up) {
             (true, _) => Judged::Down,
             (false, true) => Judged::Up,
@@ -141,7 +144,13 @@ impl WorkerTable {
 
     fn single(&self) -> Single {
         let (next_slot, ended) = (self.calls.next_slot(), self.calls.ended());
-        Single { next_slot, ended, down: self.judged == Judged::Down, up: self.judged == Judged::Up }
+        Single {
+            next_slot,
+            ended,
+            down: self.judged == Judged::Down,
+            up: self.judged == Judged::Up,
+            rejected: self.rejected.clone(),
+        }
     }
 }
 
