@@ -59,7 +59,7 @@ use wire::{Code, OperationId, Problem};
 use crate::registry::{Flow, Registry, Resources};
 use crate::request::{CreateRequest, key_is_flow};
 use crate::settings::FlowSettings;
-use crate::steps::{at_once, call_speaker, json, keep, read_back, release, reply, take_away, to_value};
+use crate::steps::{Expected, at_once, call_speaker, check_reply, json, keep, read_back, release, reply, take_away, to_value};
 use crate::topology::SPEAKER;
 
 /// The states of a flow that is created.
@@ -186,6 +186,16 @@ impl Workflow for CreateFlow {
             superseded: false,
             retries: 0,
         })
+    }
+
+    fn check_reply(&self, state: CreateState, _: u32, is_undo: bool, body: &str) -> Result<(), String> {
+        let expected = match state {
+            _ if is_undo => Expected::Removed,
+            Installing => Expected::Installed,
+            Clearing => Expected::Removed,
+            New | Validating | Removing | CheckingRemoval | Degraded | Ended => Expected::Found,
+        };
+        check_reply(expected, body)
     }
 
     fn on(&mut self, state: CreateState, event: &Event, fx: &mut Fx<'_, Self>) -> Result<CreateState, Illegal> {
@@ -478,7 +488,7 @@ fn call_failure(failure: &CallFailure, step: &'static str, code: Code, message: 
     let CallFailure { what, attempts, outcome, .. } = failure;
     let (origin, detail) = match outcome {
         CallOutcome::Refused(reason) if *attempts == 0 => (Origin::Worker, format!("{what}: not sent, {reason}")),
-        CallOutcome::Refused(reason) => (Origin::Switch, format!("{what}: {reason}")),
+        CallOutcome::Refused(reason) | CallOutcome::Misread(reason) => (Origin::Switch, format!("{what}: {reason}")),
         CallOutcome::TimedOut | CallOutcome::Replied(_) if *attempts == 0 => {
             (Origin::Worker, format!("{what}: not sent in time"))
         }

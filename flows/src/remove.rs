@@ -41,7 +41,7 @@ use wire::{Code, OperationId, Problem};
 use crate::registry::{Flow, Registry, Resources};
 use crate::request::{RemoveRequest, key_is_flow};
 use crate::settings::FlowSettings;
-use crate::steps::{keep, read_back, release, reply, take_away, to_value};
+use crate::steps::{Expected, check_reply, keep, read_back, release, reply, take_away, to_value};
 use crate::topology::SPEAKER;
 
 /// The states of a flow that is removed.
@@ -142,6 +142,10 @@ impl Workflow for RemoveFlow {
             superseded: false,
             retries: 0,
         })
+    }
+
+    fn check_reply(&self, state: RemoveState, _: u32, _: bool, body: &str) -> Result<(), String> {
+        check_reply(if state == Removing { Expected::Removed } else { Expected::Found }, body)
     }
 
     fn on(&mut self, state: RemoveState, event: &Event, fx: &mut Fx<'_, Self>) -> Result<RemoveState, Illegal> {
@@ -311,7 +315,7 @@ fn call_failure(failure: &CallFailure) -> (Origin, String) {
     let CallFailure { what, attempts, outcome, .. } = failure;
     match outcome {
         CallOutcome::Refused(reason) if *attempts == 0 => (Origin::Worker, format!("{what}: not sent, {reason}")),
-        CallOutcome::Refused(reason) => (Origin::Switch, format!("{what}: {reason}")),
+        CallOutcome::Refused(reason) | CallOutcome::Misread(reason) => (Origin::Switch, format!("{what}: {reason}")),
         CallOutcome::TimedOut | CallOutcome::Replied(_) => {
             (Origin::Timeout, format!("{what}: no answer in time after {attempts} attempts"))
         }

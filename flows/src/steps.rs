@@ -98,6 +98,25 @@ pub(crate) fn reply(body: &str) -> Option<Reply> {
     serde_json::from_str(body).ok()
 }
 
+/// What the speaker replies to a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Expected {
+    Installed,
+    Found,
+    Removed,
+}
+
+/// Whether the speaker replied what was expected.
+pub(crate) fn check_reply(expected: Expected, body: &str) -> Result<(), String> {
+    let reply: Reply = hub::expect_reply(body)?;
+    let came = match reply {
+        Reply::Installed { .. } => Expected::Installed,
+        Reply::Found { .. } => Expected::Found,
+        Reply::Removed { .. } => Expected::Removed,
+    };
+    if came == expected { Ok(()) } else { Err(format!("the reply is {came:?}, and the call expects {expected:?}")) }
+}
+
 pub(crate) fn json(command: &Command) -> String {
     serde_json::to_string(command).expect("a command is plain data")
 }

@@ -30,4 +30,5 @@ pub use schemars;
 pub use table::{HubCommand, HubEffect, HubRejected, HubRequest, HubSettings, HubTable};
 pub use workflow::{
     Barrier, CallFailure, CallSpec, Event, Fx, Illegal, Mode, Saved, State, StepBudget, StepSpec, UndoSpec, Workflow,
+    expect_reply,
 };

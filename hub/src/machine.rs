@@ -25,6 +25,11 @@ pub trait Machine<L> {
     /// Handles an event: what it decides.
     #[doc(hidden)]
     fn handle(&mut self, event: &Event, lane: &mut L) -> Result<Decided, Illegal>;
+    /// Whether a reply is what its call expects.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    fn check_reply(&self, tag: u32, is_undo: bool, body: &str) -> Result<(), String>;
     /// A person ended it.
     fn aborted(&mut self, lane: &mut L);
     /// What the workflow itself knows, to be saved.
@@ -48,6 +53,10 @@ impl<W: Workflow> Machine<W::Lane> for Driven<W> {
 
     fn state(&self) -> &'static str {
         self.state.name()
+    }
+
+    fn check_reply(&self, tag: u32, is_undo: bool, body: &str) -> Result<(), String> {
+        self.workflow.check_reply(self.state, tag, is_undo, body)
     }
 
     fn handle(&mut self, event: &Event, lane: &mut W::Lane) -> Result<Decided, Illegal> {

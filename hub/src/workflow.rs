@@ -114,9 +114,30 @@ pub trait Workflow: Serialize + DeserializeOwned + Sized + 'static {
     /// Where the pair cannot happen.
     fn on(&mut self, state: Self::State, event: &Event, fx: &mut Fx<'_, Self>) -> Result<Self::State, Illegal>;
 
+    /// Whether a reply is what its call expects: the call with this tag, or with `is_undo` the one that undoes it. One that is not is
+    /// a failure of its call, [`CallOutcome::Misread`]; the spoke may have done it all the same, so it is undone like one without
+    /// an answer. [`expect_reply`] checks a type. Without this method a reply is any JSON.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    fn check_reply(&self, _state: Self::State, _tag: u32, _is_undo: bool, body: &str) -> Result<(), String> {
+        expect_reply::<serde::de::IgnoredAny>(body).map(drop)
+    }
+
     /// It was parked, and a person ended it: gives back what it holds of the lane, where that is safe. What it did outside
     /// stays done.
     fn aborted(&mut self, _lane: &mut Self::Lane) {}
+}
+
+/// Reads a reply as what its call expects.
+///
+/// # Errors
+/// What is wrong with it, and how it begins.
+pub fn expect_reply<T: DeserializeOwned>(body: &str) -> Result<T, String> {
+    serde_json::from_str(body).map_err(|error| {
+        let shown: String = body.chars().take(80).collect();
+        format!("the reply `{shown}` is not what the call expects: {error}")
+    })
 }
 
 /// The saved body of an operation of an older version.
@@ -288,6 +309,7 @@ pub struct CallFailure {
 impl fmt::Display for CallFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.outcome {
+            CallOutcome::Misread(why) => write!(f, "{}: {why}, ", self.what)?,
             CallOutcome::Refused(reason) => write!(f, "{}: refused ({reason}), ", self.what)?,
             CallOutcome::TimedOut | CallOutcome::Replied(_) => write!(f, "{}: no answer in time, ", self.what)?,
         }

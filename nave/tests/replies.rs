@@ -143,7 +143,7 @@ fn a_timeout_that_nobody_armed_is_without_effect() {
     comes_up_in_the_end(&mut world, asked);
 }
 
-/// A reply with garbage in it is an answer like any other: what it claims is read back and found wanting.
+/// A reply with garbage in it fails its call, and what may have been done is undone.
 #[test]
 fn a_reply_whose_body_cannot_be_read_makes_no_flow_stand() {
     for body in ["null", "", "{", r#"{"result":"danced"}"#] {
@@ -152,8 +152,30 @@ fn a_reply_whose_body_cannot_be_read_makes_no_flow_stand() {
         world.write(&[garbage]);
         world.run_until_idle();
         let failed = world.answer(asked).failure();
-        assert_eq!((failed.code, failed.degraded), (wire::Code::ValidationFailed, false), "{body:?}");
+        assert_eq!((failed.code, failed.degraded), (wire::Code::InstallFailed, false), "{body:?}");
         assert_eq!(rules(&world), [], "{body:?}");
         assert_eq!(not_at_rest(&mut world, &[asked]), [""; 0], "{body:?}");
+    }
+}
+
+/// A reply that is not what the call expects is a failure of that call, never "installed"; what may have been done is undone.
+#[test]
+fn a_reply_that_is_not_what_the_call_expects_is_a_failure_of_the_call() {
+    for body in ["", "null", r#"{"hello":"world"}"#, r#"{"result":"found","rule":null}"#] {
+        let mut world = one_lane(1, |_| {});
+        inject(&world, fault(Word::Install, 2, FaultKind::Silence, None));
+        let asked = world.request(&flow("test-01", 3));
+        world.run_ms(10);
+        let call = CallId::new(world.operation_of(asked), 1, 2);
+        let envelope = Envelope {
+            causation: Some(format!("{call}/speaker/1")),
+            call: Some(call),
+            ..Envelope::new(Kind::Reply, "a-1", "/spoke/speaker")
+        };
+        world.write(&[Outgoing::keyed(&world.inbox(), "of:02", body).with(&envelope).to(0)]);
+        world.run_until_idle();
+        let failed = world.answer(asked).failure();
+        assert!(failed.detail.contains("expects"), "{body}: {failed:?}");
+        assert!(!failed.degraded && world.speaker().all_rules().is_empty(), "{body}: {failed:?}");
     }
 }

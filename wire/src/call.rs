@@ -78,6 +78,8 @@ pub enum CallOutcome {
     Replied(String),
     /// The spoke will not do it, or the last attempt failed; in words.
     Refused(String),
+    /// The spoke replied, and what it replied is not what the call expects; in words. It may have done it.
+    Misread(String),
     /// No answer came in time.
     TimedOut,
 }

@@ -325,7 +325,7 @@ impl WorkerTable {
         let (count, answered) = match &outcome {
             CallOutcome::Replied(_) => (names::REPLIED, true),
             CallOutcome::Refused(_) => (names::REFUSED, true),
-            CallOutcome::TimedOut => (names::TIMED_OUT, false),
+            CallOutcome::TimedOut | CallOutcome::Misread(_) => (names::TIMED_OUT, false),
         };
         let Some(conversation) = self.calls.end(id, answered) else { return };
         let (attempts, lane) = (conversation.attempt, conversation.call.lane);

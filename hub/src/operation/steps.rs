@@ -95,7 +95,14 @@ impl<W: Workflows> Running<W> {
         let tag = call.spec.tag;
         let (undoing, mode) = (open.undoing, open.mode);
         let mut events = Vec::new();
-        match end.outcome {
+        let outcome = match end.outcome {
+            CallOutcome::Replied(body) => match self.machine.0.check_reply(tag, undoing, &body) {
+                Ok(()) => CallOutcome::Replied(body),
+                Err(why) => CallOutcome::Misread(why),
+            },
+            other => other,
+        };
+        match outcome {
             CallOutcome::Replied(body) => {
                 call.state = CallState::Done;
                 if undoing {
@@ -108,7 +115,7 @@ impl<W: Workflows> Running<W> {
                     self.send_next(send);
                 }
             }
-            outcome @ (CallOutcome::Refused(_) | CallOutcome::TimedOut) => {
+            outcome @ (CallOutcome::Refused(_) | CallOutcome::Misread(_) | CallOutcome::TimedOut) => {
                 call.state = CallState::Failed;
                 let what = call.spec.what.clone();
                 let failure = CallFailure { tag, what, outcome, attempts: end.attempts };
@@ -121,7 +128,9 @@ impl<W: Workflows> Running<W> {
                     // What was refused at the first sending was certainly not done.
                     let not_done = match failure.outcome {
                         CallOutcome::Refused(_) => failure.attempts <= 1,
-                        CallOutcome::TimedOut | CallOutcome::Replied(_) => failure.attempts == 0,
+                        CallOutcome::Misread(_) | CallOutcome::TimedOut | CallOutcome::Replied(_) => {
+                            failure.attempts == 0
+                        }
                     };
                     if not_done {
                         self.compensations.retain(|done| done.undo.always || done.call != Place::of(&end.id));

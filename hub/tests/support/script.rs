@@ -76,6 +76,11 @@ impl Workflow for Script {
         Ok(Self { pages, page: 0, answered: false, events: Vec::new() })
     }
 
+    /// Any text turns its pages.
+    fn check_reply(&self, _: ScriptState, _: u32, _: bool, _: &str) -> Result<(), String> {
+        Ok(())
+    }
+
     fn on(&mut self, state: ScriptState, event: &Event, fx: &mut Fx<'_, Self>) -> Result<ScriptState, Illegal> {
         self.events.push(format!("{event:?}"));
         match event {
