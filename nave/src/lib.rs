@@ -72,7 +72,7 @@ pub mod prelude {
     pub use hub::schemars::{self, JsonSchema};
     pub use hub::{
         Barrier, CallFailure, CallSpec, Event, Fx, Illegal, Mode, State, StepBudget, StepSpec, UndoSpec, Workflow,
-        states,
+        expect_reply, states,
     };
     pub use topology::{BuildErrors, Topology};
     pub use wire::answer::Answer;

@@ -20,7 +20,7 @@ pub mod scenario;
 pub mod spokes;
 
 use nave::prelude::*;
-use nave::serde_json::{Value, json};
+use nave::serde_json::json;
 use serde::{Deserialize, Serialize};
 
 /// A trip above this price waits for a person.
@@ -93,6 +93,12 @@ impl Trip {
     }
 }
 
+/// What hotel and car reply.
+#[derive(Deserialize)]
+struct Priced {
+    price: u64,
+}
+
 impl Workflow for Trip {
     const NAME: &'static str = "trip";
     type State = TripState;
@@ -103,6 +109,10 @@ impl Workflow for Trip {
         Ok(Self { name: key.to_owned(), ask, price: 0, why_not: None })
     }
 
+    fn check_reply(&self, _: TripState, _: u32, _: bool, body: &str) -> Result<(), String> {
+        expect_reply::<Priced>(body).map(drop)
+    }
+
     fn on(&mut self, state: TripState, event: &Event, fx: &mut Fx<'_, Self>) -> Result<TripState, Illegal> {
         Ok(match (state, event) {
             (New, Event::Requested) => {
@@ -111,8 +121,7 @@ impl Workflow for Trip {
                 Booking
             }
             (Booking, Event::Replied { body, .. }) => {
-                let reply: Value = nave::serde_json::from_str(body).unwrap_or_default();
-                self.price += reply["price"].as_u64().unwrap_or(0);
+                self.price += expect_reply::<Priced>(body).map_or(0, |reply| reply.price);
                 Booking
             }
             (Booking, Event::AllReplied) if self.price <= LIMIT => self.booked(fx),
