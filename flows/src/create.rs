@@ -59,7 +59,9 @@ use wire::{Code, OperationId, Problem};
 use crate::registry::{Flow, Registry, Resources};
 use crate::request::{CreateRequest, key_is_flow};
 use crate::settings::FlowSettings;
-use crate::steps::{Expected, at_once, call_speaker, check_reply, json, keep, read_back, release, reply, take_away, to_value};
+use crate::steps::{
+    Expected, at_once, call_speaker, check_reply, json, keep, read_back, release, reply, take_away, to_value,
+};
 use crate::topology::SPEAKER;
 
 /// The states of a flow that is created.

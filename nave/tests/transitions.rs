@@ -75,6 +75,27 @@ fn superseded_while(state: &str, world: &mut World) {
     world.run_ms(3_000);
 }
 
+/// A world in which a rule is left of a flow, and a newer request wants another length: what becomes of its removal is `removal`.
+fn refused_for_its_length(removal: &str) -> World {
+    let silent = fault(Word::Remove, 2, FaultKind::Silence, None);
+    let mut world = rolled_back(true, vec![silent.clone()]);
+    until(&mut world, "degraded");
+    world.speaker().clear_faults();
+    match removal {
+        "fails" => inject(&world, silent),
+        "does not end" => inject(&world, fault(Word::Remove, 2, FaultKind::DelayReply { ms: 100 }, None)),
+        _works => {}
+    }
+    world.request(&flow("test-01", 4));
+    if removal == "does not end" {
+        without_workers_in("clearing", &mut world);
+    }
+    world.run_ms(5_000);
+    world.speaker().clear_faults();
+    world.run_until_idle();
+    world
+}
+
 fn rule_2() -> Rule {
     Rule { switch: SwitchId::numbered(2), flow: "test-01".into(), number: 2, cookie: 1, meter: 1 }
 }
@@ -171,25 +192,7 @@ fn every_transition_of_the_table_is_seen_and_no_other() {
 
     // A newer request wants another length: it is refused, and removes what is left. Its removal works, fails, or does not end.
     for removal in ["works", "fails", "does not end"] {
-        let silent = fault(Word::Remove, 2, FaultKind::Silence, None);
-        let mut world = one_lane(1, |options| options.apart = true);
-        inject(&world, fault(Word::Install, 1, refusal(), Some(1)));
-        inject(&world, silent.clone());
-        world.request(&flow("test-01", 3));
-        until(&mut world, "degraded");
-        world.speaker().clear_faults();
-        match removal {
-            "fails" => inject(&world, silent),
-            "does not end" => inject(&world, fault(Word::Remove, 2, FaultKind::DelayReply { ms: 100 }, None)),
-            _works => {}
-        }
-        world.request(&flow("test-01", 4));
-        if removal == "does not end" {
-            without_workers_in("clearing", &mut world);
-        }
-        world.run_ms(5_000);
-        world.speaker().clear_faults();
-        world.run_until_idle();
+        let world = refused_for_its_length(removal);
         collect(&world, &mut seen);
         assert!(world.speaker().all_rules().is_empty(), "a removal that {removal}");
     }

@@ -132,6 +132,7 @@ impl Workflow for Trip {
             (Booking, Event::Failed(failure)) => {
                 let code = match failure.outcome {
                     CallOutcome::Refused(_) => Code::Conflict,
+                    CallOutcome::Misread(_) => Code::WorkflowFailed,
                     CallOutcome::TimedOut | CallOutcome::Replied(_) => Code::WorkflowTimeout,
                 };
                 self.undo(code, failure.to_string(), fx)

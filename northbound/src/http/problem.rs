@@ -33,7 +33,9 @@ pub fn status_of(code: Code) -> StatusCode {
         | Code::TopicReplaced => StatusCode::CONFLICT,
         Code::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Code::UriTooLong => StatusCode::URI_TOO_LONG,
-        Code::InvalidField | Code::KeyReused | Code::BadHeader | Code::Unprocessable => StatusCode::UNPROCESSABLE_ENTITY,
+        Code::InvalidField | Code::KeyReused | Code::BadHeader | Code::Unprocessable => {
+            StatusCode::UNPROCESSABLE_ENTITY
+        }
         Code::QueueFull | Code::Busy => StatusCode::TOO_MANY_REQUESTS,
         Code::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
         Code::CannotBuild
