@@ -70,8 +70,8 @@ async fn answer_to(bytes: &[u8], limits: &Limits) -> String {
     let asked = async { requests.write_all(bytes).await.is_ok() };
     let answered = async {
         let mut said = Vec::new();
-        answers.read_to_end(&mut said).await.unwrap();
-        String::from_utf8(said).unwrap()
+        answers.read_to_end(&mut said).await.expect("the server answers and closes");
+        String::from_utf8(said).expect("text")
     };
     tokio::join!(served, asked, answered).2
 }
