@@ -156,8 +156,7 @@ impl<W: Workflows> HubBolt<W> {
                 out.publish(message);
             }
             HubEffect::Over(view) => {
-                let envelope = Envelope::new(Kind::View, format!("{}:over", view.operation), out.lane().source());
-                let message = self.told(envelope, &view, out.lane().lane);
+                let message = self.over(&view, out.lane());
                 out.publish(message);
             }
             HubEffect::Told { operation, cause, outcome } => {
@@ -175,6 +174,26 @@ impl<W: Workflows> HubBolt<W> {
             HubEffect::Closed(key) => out.closed(&key),
             HubEffect::Count(name) => out.count(name),
             HubEffect::Log(level, operation, text) => out.log(level, Some(&operation), text),
+        }
+    }
+
+    /// The last view of an operation that was answered before it was over.
+    ///
+    /// It belongs to the views, so that an answer stays the last record of its operation in the egress. Its key is the place of the
+    /// operation among those that are remembered: a later one overwrites it, so the topic has as many of these records as there are
+    /// places, and none has to be deleted.
+    fn over(&self, view: &wire::answer::Operation, lane: &LaneInfo) -> Message {
+        let mut envelope = Envelope::new(Kind::View, format!("{}:over", view.operation), lane.source());
+        envelope.subject = Some(Self::VIEWS.into());
+        envelope.operation = Some(view.operation.clone());
+        let place = self.table.place_of(&view.operation).unwrap_or_default();
+        Message {
+            topic: lane.names.view(&lane.topology, &lane.stage).into(),
+            route: Route::To(lane.lane),
+            key: Some(format!("over/{place}").into()),
+            envelope,
+            expires_after_ms: None,
+            body: serde_json::to_vec(view).expect("a view is plain data").into(),
         }
     }
 

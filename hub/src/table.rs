@@ -429,6 +429,11 @@ impl<W: Workflows> HubTable<W> {
         self.finished.get(&operation).map(|finished| finished.view.clone())
     }
 
+    /// Returns the place of an operation among those that are remembered; none where it lives, or was forgotten.
+    pub fn place_of(&self, operation: &OperationId) -> Option<u64> {
+        self.finished.place_of(operation)
+    }
+
     /// Returns what an operation waits for that has not begun.
     fn queue(&self, running: &Running<W>) -> Option<Queue> {
         if running.standing != Standing::Queued {

@@ -6,7 +6,7 @@ use floodlight_sim::fault::Word;
 use nave::world::{Asked, Outcome, World};
 use serde_json::Value;
 use support::{fault, flow, inject, kill, kinds, not_at_rest, one_lane, outcome, rules, start, victims, whole};
-use wire::Code;
+use wire::{Code, Kind};
 
 /// A world in which a flow of three stands.
 fn standing(seed: u64) -> (World, Asked) {
@@ -65,6 +65,38 @@ fn left(world: &World, flow: &str) -> Vec<u64> {
     let shown = world.records(&views).into_iter().rfind(|record| record.key.as_deref() == Some(key.as_bytes()));
     let body: Value = serde_json::from_slice(&shown.expect("it is shown").value).expect("it is there");
     body["value"]["left"].as_array().into_iter().flatten().filter_map(Value::as_u64).collect()
+}
+
+#[test]
+fn the_answer_of_a_degraded_operation_stays_its_last_record_in_the_egress() {
+    let mut world = one_lane(8, |_| {});
+    world.request(&flow("test-01", 3));
+    world.run_until_idle();
+    inject(&world, fault(Word::Remove, 2, floodlight_sim::FaultKind::Silence, None));
+    let gone = world.remove("test-01");
+    world.run_ms(4_000);
+    let Outcome::Failed(failed) = world.answer(gone) else { panic!("{:?}", world.answer(gone)) };
+    world.speaker().clear_faults();
+    world.run_until_idle();
+
+    let kinds = |topic: &str, of: &str| -> Vec<Kind> {
+        let records = world.records(topic).into_iter().filter(|record| !record.value.is_empty());
+        let envelopes = records.map(|record| record.headers.envelope().expect("the hub writes envelopes"));
+        let of_it = envelopes.filter(|envelope| envelope.operation.as_ref().is_some_and(|id| id.as_str() == of));
+        of_it.map(|envelope| envelope.kind).collect()
+    };
+    let system = world.system();
+    let views = system.options.topics.view(system.topology.name(), flows::STAGE);
+    assert_eq!(kinds(&world.egress(), failed.operation.as_str()), [Kind::Answer]);
+    assert_eq!(kinds(&views, failed.operation.as_str()).last(), Some(&Kind::View));
+    let over = world.records(&views).into_iter().rfind(|record| !record.value.is_empty() && is_over(record));
+    let over: Value = serde_json::from_slice(&over.expect("its end is a view").value).unwrap();
+    assert_eq!((&over["operation"], &over["live"]), (&failed.operation.to_string().into(), &false.into()));
+}
+
+/// True for the last view of an operation that was answered before it was over.
+fn is_over(record: &bus::Record) -> bool {
+    record.key.as_ref().is_some_and(|key| key.starts_with(b"over/"))
 }
 
 /// The rules that the speaker was asked to remove since then, in order.

@@ -86,6 +86,11 @@ impl Finished {
         self.past.get(self.places.get(operation)?)
     }
 
+    /// Returns the place of one that is remembered.
+    pub(super) fn place_of(&self, operation: &OperationId) -> Option<u64> {
+        self.places.get(operation).copied()
+    }
+
     /// True where one was ever remembered.
     pub(super) fn has_begun(&self) -> bool {
         self.ring.to > 0
