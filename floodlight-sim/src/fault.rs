@@ -127,7 +127,7 @@ pub enum FaultKind {
     },
     /// Done, and told under another identity.
     WrongKey {
-        /// What is wrong with it.
+        /// The fault.
         what: Astray,
     },
     /// Done, and told in bytes that nobody can read.

@@ -98,7 +98,7 @@ pub(crate) fn reply(body: &str) -> Option<Reply> {
     serde_json::from_str(body).ok()
 }
 
-/// What the speaker replies to a command.
+/// The reply of the speaker to a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Expected {
     Installed,

@@ -70,7 +70,7 @@ fn ways() -> Vec<Vec<Event>> {
     ]
 }
 
-/// What happens to a flow of length 1, where one rule is left of a flow of length 2.
+/// The end of a flow of length 1, where one rule is left of a flow of length 2.
 fn refused_over_what_is_left(events: &[Event]) -> Vec<(String, String, Option<String>)> {
     let mut lane = Registry::default();
     let resources = lane.allocate("test-01", 2).expect("there are cookies and meters");

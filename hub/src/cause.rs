@@ -1,4 +1,4 @@
-//! What an answer names: the request or the command that caused it.
+//! The request or the command that an answer names as its cause.
 
 use std::fmt;
 

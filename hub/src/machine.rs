@@ -28,7 +28,7 @@ pub trait Machine<L> {
     /// Whether a reply is what its call expects.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The fault.
     fn check_reply(&self, tag: u32, is_undo: bool, body: &str) -> Result<(), String>;
     /// A person ended it.
     fn aborted(&mut self, lane: &mut L);

@@ -119,7 +119,7 @@ pub trait Workflow: Serialize + DeserializeOwned + Sized + 'static {
     /// an answer. [`expect_reply`] checks a type. Without this method a reply is any JSON.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The fault.
     fn check_reply(&self, _state: Self::State, _tag: u32, _is_undo: bool, body: &str) -> Result<(), String> {
         expect_reply::<serde::de::IgnoredAny>(body).map(drop)
     }
@@ -132,7 +132,7 @@ pub trait Workflow: Serialize + DeserializeOwned + Sized + 'static {
 /// Reads a reply as what its call expects.
 ///
 /// # Errors
-/// What is wrong with it, and how it begins.
+/// The fault, and how the value begins.
 pub fn expect_reply<T: DeserializeOwned>(body: &str) -> Result<T, String> {
     serde_json::from_str(body).map_err(|error| {
         let shown: String = body.chars().take(80).collect();

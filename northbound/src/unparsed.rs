@@ -24,7 +24,7 @@ pub(crate) struct Explained<S> {
     most_bytes: usize,
     /// Maximum number of its headers.
     most_headers: usize,
-    /// What is still to be written of an answer that was replaced.
+    /// The part of a replaced answer that is not written yet.
     pending: Bytes,
 }
 

@@ -198,7 +198,7 @@ pub trait InboxSpout: 'static {
 /// A record of the inbox that cannot be handled.
 #[derive(Debug)]
 pub struct Rejected<'a> {
-    /// What can be read of its headers.
+    /// The headers that can be read.
     pub texts: Texts<'a>,
     /// The record.
     pub record: &'a Record,

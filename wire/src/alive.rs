@@ -241,7 +241,7 @@ mod tests {
         assert!(instances.all().all(|(instance, _)| instance != "i0"));
     }
 
-    /// What one reader takes and another does not makes them judge a service differently.
+    /// Readers that parse heartbeats differently would judge a service differently.
     #[test]
     fn what_is_no_heartbeat_is_named_and_changes_nothing() {
         let envelope = |kind| crate::Envelope::new(kind, "one/1", "/spoke/speaker");

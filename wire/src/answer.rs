@@ -101,7 +101,7 @@ pub struct Operation {
     pub state: String,
     /// True while it still works or waits.
     pub live: bool,
-    /// What it waits for, where it has not begun.
+    /// The turn or the place that it waits for, where it has not begun.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue: Option<Queue>,
     /// The step that is open.
@@ -120,7 +120,7 @@ pub struct Operation {
     pub answer: Option<Answer>,
 }
 
-/// What an operation waits for that has not begun: its turn on its key, or a place among the operations that work.
+/// The wait of an operation that has not begun: for its turn on its key, or for a place among the operations that work.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Queue {
     /// The operation that has the turn on the key; none where this one has it and waits for a place.
@@ -230,7 +230,7 @@ pub struct ServiceShown {
     pub stage: String,
     /// The worker's lane.
     pub lane: u32,
-    /// What it goes by.
+    /// The rule that it goes by.
     pub judged: Judged,
     /// The replies that came and were rejected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -246,7 +246,7 @@ pub struct Rejected {
     pub last: String,
 }
 
-/// What a worker goes by when it sends calls to a service.
+/// The rule by which a worker sends calls to a service, or refuses them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Judged {

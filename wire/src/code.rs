@@ -100,7 +100,7 @@ codes! {
     Forbidden = "NAVE-0047", "the workflow does not allow it";
     /// A workflow found nothing under the name that the request gives.
     NotFound = "NAVE-0048", "the workflow did not find it";
-    /// What was asked does not fit the state in which the workflow found things.
+    /// The request does not fit the state in which the workflow found things.
     Conflict = "NAVE-0049", "the workflow found a conflict";
     /// A workflow read the request and cannot do what it says.
     Unprocessable = "NAVE-0054", "the workflow cannot do what was asked";

@@ -11,7 +11,7 @@ pub const MAX_LENGTH: u32 = 1000;
 /// A name of a flow has 1 to this many characters: it is a key on the bus and a part of a URL's path.
 pub const MAX_NAME: usize = 64;
 
-/// What a name of a flow may be, in words.
+/// The allowed names of a flow, in words.
 pub const NAME_ALLOWED: &str = "1 to 64 characters of A-Z a-z 0-9 . _ : -, and neither `.` nor `..`";
 
 /// The same as a pattern. `.` and `..` are steps in the path of a URL: a client resolves them before it sends them (RFC 3986,

@@ -15,7 +15,7 @@ use uuid::Uuid;
 pub struct WireError {
     /// The header or field.
     pub field: &'static str,
-    /// What it said, cut to 128 characters; none where it is missing.
+    /// The value, cut to 128 characters; none where it is missing.
     pub value: Option<String>,
     /// What it may say.
     pub allowed: &'static str,
@@ -48,7 +48,7 @@ impl WireError {
 /// The longest id of an operation, in bytes: a UUID has 36, and a user's own name should still fit a log line.
 pub const MAX_OPERATION_ID: usize = 128;
 
-/// What tells a request from others about the same key, and what its repeats have in common.
+/// The name that tells a request from others about the same key, and that its repeats share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RequestName<'a> {
     /// `ce_idempotencykey`: the client's name for it.

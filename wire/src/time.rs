@@ -14,7 +14,7 @@ use crate::WireError;
 pub struct WallTime(pub u64);
 
 impl WallTime {
-    /// What a time may look like, for those who are told that theirs does not.
+    /// The allowed forms of a time, for the text of a refusal.
     pub const ALLOWED: &str = "an RFC 3339 time with Z or an offset, like 2026-11-21T02:00:00.000Z";
 
     /// This time and `ms` milliseconds more.

@@ -55,7 +55,7 @@ pub enum WorkerEffect {
     Changed(OperationId),
     /// The operation has no conversation any more.
     Closed(OperationId),
-    /// What is shown of the service has changed.
+    /// The view of the service has changed.
     Show,
     /// A counter grows.
     Count(&'static str),

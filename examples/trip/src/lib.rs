@@ -93,7 +93,7 @@ impl Trip {
     }
 }
 
-/// What hotel and car reply.
+/// The reply of hotel and car.
 #[derive(Deserialize)]
 struct Priced {
     price: u64,

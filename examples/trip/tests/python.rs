@@ -171,7 +171,7 @@ fn a_request_that_the_car_cannot_carry_out_is_refused_by_name_and_the_next_one_i
         Request::new("cancel", "Oslo", 9).with("ce_type", "nave.undo").with("ce_undoes", "op-10/1/2,op-11/1/2"),
         book(10),
         book(12),
-        // What was refused stays refused, although it could be carried out now.
+        // A refused call stays refused, although it could be carried out now.
         book(7),
         book(13),
     ]);

@@ -7,7 +7,7 @@ use wire::answer::{Operation, PendingCall, Step, Until};
 use super::{CallState, OpenStep, REFUSED, Running, Standing, call_id, count};
 use crate::machine::Workflows;
 
-/// What happens to an operation whose turn does not come in time.
+/// The end of an operation whose turn does not come in time.
 fn expiry(at: WallTime) -> Until {
     Until { what: "the deadline of its client".to_owned(), at: Some(at) }
 }

@@ -67,7 +67,7 @@ fn story(operation: &Operation, now: WallTime) -> String {
     lines.join("\n")
 }
 
-/// What a queued operation waits for.
+/// Describes the turn or the place that a queued operation waits for.
 fn turn(queue: &Queue, key: &str) -> String {
     let Queue { behind, ahead, limit } = queue;
     match (behind, limit) {

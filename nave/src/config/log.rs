@@ -1,4 +1,4 @@
-//! What `log` may say. The filter's own parser takes any word for the target of a crate, so that a misspelt level turns everything
+//! The allowed values of `log`. The filter's own parser takes any word for the target of a crate, so that a misspelt level turns everything
 //! off; here levels and crates are known words.
 
 use tracing_subscriber::EnvFilter;

@@ -38,7 +38,7 @@ struct Inner {
     refused: BTreeMap<String, Problem>,
     /// What is wrong with the topics of what runs or is served here.
     topics: BTreeMap<String, Problem>,
-    /// What is wrong with the control topic.
+    /// The fault of the control topic.
     control: Option<Problem>,
     /// Topologies that this process waits for.
     missing: Vec<String>,
@@ -161,7 +161,7 @@ impl NodeStatus {
         }
     }
 
-    /// What is wrong with the control topic now; true where that is new.
+    /// Takes the fault of the control topic as it is now; true where it is new.
     pub(super) fn judged_control(&self, found: Option<Problem>) -> bool {
         let mut inner = self.inner();
         let is_new = found.is_some() && inner.control != found;
@@ -229,7 +229,7 @@ impl NodeStatus {
     }
 }
 
-/// What to do about a topology that was not submitted, or was killed. A bus inside this process takes no submission from another one.
+/// Says that a topology was not submitted, or was killed, and how to submit it. A bus inside this process takes no submission from another one.
 fn not_submitted(name: &str, is_alone: bool) -> String {
     let advice = if is_alone { "stop this process and start it again" } else { &format!("nave submit {name}") };
     format!("topology `{name}` is not submitted; {advice}")

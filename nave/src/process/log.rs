@@ -1,4 +1,4 @@
-//! What a process logs, and how much: at most one line per second of each kind, with the number of lines that were suppressed.
+//! The log of a process: at most one line per second of each kind, with the number of lines that were suppressed.
 //!
 //! A kind is a place in the code, and where the line concerns one of several, which of them: a lane, a topic, a service. So a
 //! thousand refused requests are one line a second, and two lanes that are held are two lines.

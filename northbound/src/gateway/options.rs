@@ -17,7 +17,7 @@ pub struct GatewayLimits {
     /// So many operations that are over are known, the newest, and as many that live: at some 2 KB each, 40 MB in all.
     /// Those that live have a number of their own, so that what is stuck is not forgotten because others went well.
     pub known_operations: usize,
-    /// So long a request waits for its answer before it is told where to look for it. The northbound of the proof of concept waited as long.
+    /// Time that a request waits for its answer before its client gets a 202. The northbound of the proof of concept waited as long.
     pub patience: Duration,
     /// So many bytes of what workflows show are kept, keys included: a hundred thousand flows have 20 MB.
     pub shown_bytes: usize,

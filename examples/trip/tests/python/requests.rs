@@ -58,7 +58,7 @@ pub(crate) fn call(n: u32) -> String {
     format!("op-{n}/1/2")
 }
 
-/// What the spoke said: type and body.
+/// The reply of the spoke: type and body.
 pub(crate) type Said = (String, Value);
 
 /// A topic for requests, another for answers, and all answers so far.
