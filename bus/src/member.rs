@@ -198,6 +198,17 @@ pub struct Takeover {
     pub committed: Option<Committed>,
     /// The low watermark.
     pub low: u64,
+    /// The offset of the next record that is appended.
+    pub end: u64,
+}
+
+impl Takeover {
+    /// Returns the offset at which an owner without a state of its own begins: the committed one, or the low watermark where the records
+    /// before it were deleted, or where it lies past the end, since the topic was made anew under its name.
+    pub fn first(&self) -> u64 {
+        let committed = self.committed.as_ref().map(|committed| committed.next).filter(|next| *next <= self.end);
+        committed.map_or(self.low, |next| next.max(self.low))
+    }
 }
 
 /// A committed offset.
@@ -276,4 +287,20 @@ pub trait Writer: Send {
     ///
     /// A bus without an answer tries again within a deadline of its own. Records that were tried again may be there twice.
     fn append(&mut self, records: &[Outgoing]) -> Result<(), BusError>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_owner_without_a_state_begins_at_the_committed_offset_where_that_exists() {
+        let left = |next: Option<u64>| {
+            let committed = next.map(|next| Committed { next, note: String::new() });
+            Takeover { committed, low: 10, end: 20 }.first()
+        };
+        assert_eq!([left(Some(15)), left(Some(20))], [15, 20]);
+        assert_eq!([left(None), left(Some(3))], [10, 10], "nothing was committed, or records were deleted");
+        assert_eq!(left(Some(72)), 10, "the topic was made anew");
+    }
 }

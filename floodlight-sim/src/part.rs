@@ -269,14 +269,14 @@ impl SpeakerPart {
 
     fn start(&mut self, partition: u32) -> Result<Lane, BusError> {
         let left = self.member.take_over(partition)?;
+        let first = left.first();
         let committed = left.committed.map_or(left.low, |committed| committed.next);
-        if committed < left.low {
-            tracing::error!(partition, committed, low = left.low, "requests were deleted before they were read");
+        if committed != first {
+            tracing::error!(partition, committed, first, "requests were deleted before they were read");
         }
         // What was deleted has been said to be gone, here or by the poll.
-        let next = committed.max(left.low);
-        self.member.start(partition, next)?;
-        Ok(Lane { next, told: next, committed })
+        self.member.start(partition, first)?;
+        Ok(Lane { next: first, told: first, committed: committed.min(first) })
     }
 
     /// When there is something to do without anybody's asking.

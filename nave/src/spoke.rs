@@ -428,7 +428,7 @@ impl<S: Spoke> SpokePart<S> {
         }
         for partition in self.assigned.clone() {
             let started = self.member.take_over(partition).and_then(|takeover| {
-                let from = takeover.committed.map_or(takeover.low, |committed| committed.next.max(takeover.low));
+                let from = takeover.first();
                 self.member.start(partition, from).map(|()| from)
             });
             match started {

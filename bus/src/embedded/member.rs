@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::state::{Place, State};
 use super::write::Writing;
 use super::{Shared, waker};
-use crate::{Arrival, Batch, BusError, CommitError, Committed, Member, MemberSpec, Takeover};
+use crate::{Arrival, Batch, Bounds, BusError, CommitError, Committed, Member, MemberSpec, Takeover};
 
 /// A seat in a group, by its number.
 pub(super) struct EmbeddedMember {
@@ -153,7 +153,8 @@ impl Member for EmbeddedMember {
         let committed: Option<Committed> =
             state.groups[self.group].share(partition).and_then(|share| share.committed.clone());
         let place = self.place(&state, partition);
-        Ok(Takeover { committed, low: state.log(place).bounds().low })
+        let Bounds { low, end } = state.log(place).bounds();
+        Ok(Takeover { committed, low, end })
     }
 
     fn start(&mut self, partition: u32, from: u64) -> Result<(), BusError> {

@@ -16,7 +16,7 @@ use super::options::{KafkaOptions, REQUEST};
 use super::probe::Probe;
 use super::transactions::{Nowhere, Transactions};
 use super::{convert, fault};
-use crate::{BusError, Committed, MemberSpec, Takeover};
+use crate::{Bounds, BusError, Committed, MemberSpec, Takeover};
 
 /// How often the committed offset is asked for while a transaction that names it has not ended: it was aborted a moment ago,
 /// so that one of the first answers is final. With pauses of 10 ms these are some ten seconds.
@@ -66,8 +66,8 @@ impl Succession {
         }
         for _ in 0..QUESTIONS {
             if let Answer::Final(committed) = committed(&self.patient, &self.spec, partition)? {
-                let low = cluster.bounds(&self.spec.topic, partition)?.low;
-                return Ok(Takeover { committed, low });
+                let Bounds { low, end } = cluster.bounds(&self.spec.topic, partition)?;
+                return Ok(Takeover { committed, low, end });
             }
             cluster.pause();
         }

@@ -59,7 +59,7 @@ pub(crate) fn a_position_and_its_note_are_what_the_next_owner_finds(on: &impl Fi
     on.append(&inbox, &["a", "b", "c"]);
     let mut first = on.join(&group, &inbox);
     first.until_owned(2);
-    assert_eq!(first.member.take_over(0), Ok(Takeover { committed: None, low: 0 }));
+    assert_eq!(first.member.take_over(0), Ok(Takeover { committed: None, low: 0, end: 3 }));
     for (next, note) in [(1, "v1 first 0 open"), (3, "v1 first 2 released")] {
         let position = Position { partition: 0, next, note: note.into() };
         first.member.commit(&Batch { records: vec![], positions: vec![position] }).expect("a commit");
@@ -73,7 +73,7 @@ pub(crate) fn a_position_and_its_note_are_what_the_next_owner_finds(on: &impl Fi
     let note = left.committed.as_ref().and_then(Committed::parsed).expect("a note");
     assert!(note.released && note.snapshot == 2 && note.transactional_id == "first");
     assert_eq!(left.committed.expect("an offset").next, 3);
-    assert_eq!(second.member.take_over(1), Ok(Takeover { committed: None, low: 0 }));
+    assert_eq!(second.member.take_over(1), Ok(Takeover { committed: None, low: 0, end: 0 }));
 }
 
 pub(crate) fn a_commit_without_positions_writes_its_records(on: &impl Fixture) {

@@ -164,10 +164,11 @@ impl SpeakerPart {
     /// Takes a partition over once more and goes on where the speaker stands in it. Gives the committed offset.
     fn resume(&mut self, partition: u32) -> Result<u64, BusError> {
         let left = self.member.take_over(partition)?;
-        let committed = left.committed.map_or(left.low, |committed| committed.next);
+        let committed = left.first();
         let lane = self.lanes.get_mut(&partition).ok_or(BusError::NotOwned(partition))?;
         lane.committed = committed;
-        lane.next = lane.next.max(committed);
+        // A position past the end is one in a topic that was made anew since.
+        lane.next = if lane.next > left.end { committed } else { lane.next.max(committed) };
         self.member.start(partition, lane.next)?;
         Ok(committed)
     }
