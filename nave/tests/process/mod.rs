@@ -65,7 +65,7 @@ pub(crate) fn any_ports(args: &[&str]) -> Vec<&'static str> {
     let any = "127.0.0.1:0";
     let is_up = args[0] == "up";
     let mut ports = if is_up || args.contains(&"northbound") { vec!["--rest", any] } else { vec!["--health", any] };
-    if is_up || args.contains(&"floodlight-sim") {
+    if is_up && !args.contains(&"speaker") || args.contains(&"floodlight-sim") {
         ports.extend(["--sim", any]);
     }
     ports
@@ -144,8 +144,9 @@ impl Up {
         Some((status, serde_json::from_str(&body).unwrap_or(Value::String(body))))
     }
 
-    /// The same, with a key by which it can be repeated; none where nobody listens, or the connection was closed before there was an answer:
-    /// one that is kept open may be, at the moment in which a request is sent on it (RFC 9112, section 9.5).
+    /// The same, with a key by which it can be repeated; none where another northbound is to be asked: nothing listens here, or the process
+    /// drains, or the connection was closed before there was an answer. One that is kept open may be closed at the moment in which a
+    /// request is sent on it (RFC 9112, section 9.5).
     ///
     /// # Errors
     /// Whatever else there is.
@@ -159,7 +160,12 @@ impl Up {
         let closed =
             [ErrorKind::ConnectionRefused, ErrorKind::ConnectionReset, ErrorKind::BrokenPipe, ErrorKind::UnexpectedEof];
         match request.send(body.to_string()) {
-            Ok(response) => Ok(Some(read(Ok(response)))),
+            Ok(response) => {
+                let (status, body) = read(Ok(response));
+                let drains =
+                    status == 503 && body["detail"].as_str().is_some_and(|detail| detail.contains("is stopping"));
+                Ok(Some((status, body)).filter(|_| !drains))
+            }
             Err(ureq::Error::Io(fault)) if closed.contains(&fault.kind()) => Ok(None),
             Err(fault) => Err(fault),
         }
