@@ -172,7 +172,7 @@ fn a_reply_that_is_not_what_the_call_expects_is_a_failure_of_the_call() {
             call: Some(call),
             ..Envelope::new(Kind::Reply, "a-1", "/spoke/speaker")
         };
-        world.write(&[Outgoing::keyed(&world.inbox(), "of:02", body).with(&envelope).to(0)]);
+        world.write(&[Outgoing::keyed(&world.replies(), "of:02", body).with(&envelope).to(0)]);
         world.run_until_idle();
         let failed = world.answer(asked).failure();
         assert!(failed.detail.contains("expects"), "{body}: {failed:?}");

@@ -321,7 +321,7 @@ fn replies_that_are_rejected_are_seen_with_the_header_at_fault() {
     let asked = world.request(&flow("test-01", 3));
     world.run_ms(10);
     let call = wire::CallId::new(world.operation_of(asked), 1, 2);
-    let inbox = world.inbox();
+    let inbox = world.replies();
     let message = format!("{call}/speaker/1");
     let without_call = Envelope { causation: Some(message), ..Envelope::new(Kind::Reply, "a-1", "/spoke/speaker") };
     let without_cause = Envelope { call: Some(call), ..Envelope::new(Kind::Reply, "a-2", "/spoke/speaker") };

@@ -215,8 +215,8 @@ fn a_record_that_cannot_be_handled_goes_to_the_dead_letters_and_the_lane_goes_on
         .collect();
     assert_eq!(reasons.len(), 4, "{reasons:?}");
     assert!(reasons[0].starts_with("expected") || reasons[0].contains("ident"), "{reasons:?}");
-    assert_eq!(reasons[1], "no component takes nave.reply");
-    assert!(reasons[2].contains("wrong here too") && reasons[3].contains("ce_specversion"), "{reasons:?}");
+    assert_eq!(reasons[1], "`ce_causationid` is missing");
+    assert!(reasons[2].contains("is not sent on") && reasons[3].contains("ce_specversion"), "{reasons:?}");
 }
 
 #[test]

@@ -71,12 +71,14 @@ impl Cluster {
 
     /// Ends a process in order.
     pub(crate) fn stop(&mut self, node: usize) {
-        assert_eq!(self.stop_amid_work(node), [""; 0]);
+        assert_eq!(self.stop_amid_work(node), 0, "operations that are not over");
     }
 
-    /// The same; what it leaves undone.
-    pub(crate) fn stop_amid_work(&mut self, node: usize) -> Vec<String> {
-        Part::stop(self.nodes[node].0.take().expect("it runs"))
+    /// The same; the number of operations that are not over.
+    pub(crate) fn stop_amid_work(&mut self, node: usize) -> usize {
+        let (node, status) = &mut self.nodes[node];
+        assert_eq!(Part::stop(node.take().expect("it runs")), [""; 0]);
+        status.unfinished()
     }
 
     /// Ends a process as `kill -9` does: its members are silent until their session is over.
