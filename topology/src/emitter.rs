@@ -11,6 +11,7 @@ use std::sync::Arc;
 use wire::{OperationId, WallTime};
 
 use crate::component::LaneInfo;
+use crate::counts::Label;
 use crate::outbox::{Effects, Level, Line, Message, TimerEffect, ViewChange};
 
 /// A named stream beside the main one. Declared as a constant, so that the one who emits and the one who reads speak of the
@@ -90,7 +91,7 @@ pub(crate) enum Emitted {
     /// Numbered a tuple for another stage.
     Sent(Rc<Cell<u64>>),
     /// Let a counter grow.
-    Counted(&'static str, u64),
+    Counted(&'static str, Vec<Label>, u64),
 }
 
 /// Where a call began: everything after it is discarded if the call panics.
@@ -174,7 +175,7 @@ impl LaneContext {
             match emitted {
                 Emitted::Queued(queue) => queue.take_back(),
                 Emitted::Sent(sent) => sent.set(sent.get() - 1),
-                Emitted::Counted(name, by) => self.uncount(name, by),
+                Emitted::Counted(name, labels, by) => self.effects.borrow_mut().counts.take_back(name, &labels, by),
             }
         }
         self.ready.borrow_mut().truncate(savepoint.ready);
@@ -219,23 +220,9 @@ impl LaneContext {
         self.random.set((u64::from(self.info.lane) << 48) ^ offset);
     }
 
-    pub(crate) fn count(&self, name: &'static str, by: u64) {
-        self.emitted(Emitted::Counted(name, by));
-        let mut effects = self.effects.borrow_mut();
-        match effects.counts.iter_mut().find(|(known, _)| std::ptr::eq(*known, name)) {
-            Some((_, sum)) => *sum += by,
-            None => effects.counts.push((name, by)),
-        }
-    }
-
-    fn uncount(&self, name: &'static str, by: u64) {
-        let mut effects = self.effects.borrow_mut();
-        if let Some(index) = effects.counts.iter().position(|(known, _)| std::ptr::eq(*known, name)) {
-            effects.counts[index].1 -= by;
-            if effects.counts[index].1 == 0 {
-                effects.counts.remove(index);
-            }
-        }
+    pub(crate) fn count(&self, name: &'static str, labels: Vec<Label>, by: u64) {
+        self.emitted(Emitted::Counted(name, labels.clone(), by));
+        self.effects.borrow_mut().counts.add(name, labels, by);
     }
 
     pub(crate) fn line(&self, level: Level, operation: Option<&OperationId>, text: Cow<'static, str>) {
@@ -309,9 +296,14 @@ impl<T: 'static> Emitter<T> {
         }
     }
 
-    /// Lets a counter grow by one. Replays are not counted.
+    /// Adds one to a counter. Replays are not counted.
     pub fn count(&mut self, name: &'static str) {
-        self.lane.count(name, 1);
+        self.lane.count(name, Vec::new(), 1);
+    }
+
+    /// Adds one to a counter with labels. Their values must be few: each combination is a time series.
+    pub fn count_labelled(&mut self, name: &'static str, labels: Vec<Label>) {
+        self.lane.count(name, labels, 1);
     }
 
     /// Writes a line to the log, once the step is committed. Replays write none.

@@ -106,7 +106,7 @@ impl Lane {
     /// Handles one record of the inbox, and all that comes of it in this lane.
     pub fn step(&mut self, record: &Record) {
         self.context.begin(record.offset, record.time);
-        self.context.count(names::RECORDS, 1);
+        self.context.count(names::RECORDS, Vec::new(), 1);
         let head = envelope_of(record);
         if let Err(reason) = head.as_ref().map_err(Clone::clone).and_then(|head| self.receive(head, record)) {
             self.reject(record, &reason.0);
@@ -357,7 +357,7 @@ impl Lane {
         if record.value.len() > Self::FORWARD_BYTES {
             return Err(Unreadable("it is in the wrong lane, and too large to be sent on".into()));
         }
-        self.context.count(names::FORWARDED, 1);
+        self.context.count(names::FORWARDED, Vec::new(), 1);
         let mut envelope = envelope.owned();
         envelope.attempt = Some(1);
         self.context.effects.borrow_mut().messages.push(Message {
@@ -388,7 +388,7 @@ impl Lane {
         let DeadTuples { record, head, place, reason, tuples } = *rejected;
         let origin = record.map(|record| format!("{}/{}/{}", record.topic, record.partition, record.offset));
         let operation = head.and_then(|head| head.operation.clone());
-        self.context.count(names::DEAD_LETTERS, 1);
+        self.context.count(names::DEAD_LETTERS, Vec::new(), 1);
         let (what, of) = (place.unwrap_or("the lane"), origin.as_deref().unwrap_or("its own spouts"));
         let text = format!("{what} cannot handle {tuples} tuple(s) of {of}: {reason}");
         self.context.line(Level::Warn, operation.as_ref(), text.into());
@@ -435,7 +435,7 @@ impl Lane {
             if done == left {
                 let discarded = self.nodes[usize::from(ready)].node.discard();
                 if discarded > 0 {
-                    self.context.count(names::STEPS_CUT, 1);
+                    self.context.count(names::STEPS_CUT, Vec::new(), 1);
                     let reason = format!("the step executed {} tuples and was cut", Self::EXECUTIONS);
                     self.context.fail(Place::Component(ready), reason, discarded);
                 }

@@ -100,7 +100,7 @@ pub(crate) fn guarded<R>(lane: &LaneContext, code: impl FnOnce() -> R) -> Result
     let savepoint = lane.savepoint();
     catch_unwind(AssertUnwindSafe(code)).map_err(|panic| {
         lane.roll_back(&savepoint);
-        lane.count(crate::names::PANICS, 1);
+        lane.count(crate::names::PANICS, Vec::new(), 1);
         format!("it panicked: {}", panic_text(panic.as_ref()))
     })
 }

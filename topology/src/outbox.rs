@@ -9,6 +9,7 @@ use wire::answer::Resource;
 use wire::{Envelope, Kind, OperationId};
 
 use crate::component::LaneInfo;
+use crate::counts::Counts;
 
 /// A record to be written. The shell stamps its time and its expiry when it sends it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,8 +109,8 @@ pub struct Effects {
     pub timers: Vec<(u16, TimerEffect)>,
     /// Views that have changed.
     pub views: Vec<ViewChange>,
-    /// Counters that have grown: name and by how much.
-    pub counts: Vec<(&'static str, u64)>,
+    /// Counters that have grown.
+    pub counts: Counts,
     /// Lines for the log, bounded by [`Effects::LINES`] a step.
     pub lines: Vec<Line>,
 }

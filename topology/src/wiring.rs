@@ -140,7 +140,7 @@ impl<T> Sink<T> for TopicSink<T> {
         let body = match (self.codec.encode)(&tuple) {
             Ok(body) => Bytes::from(body),
             Err(error) => {
-                lane.count(crate::names::TUPLES_UNWRITABLE, 1);
+                lane.count(crate::names::TUPLES_UNWRITABLE, Vec::new(), 1);
                 let reason = format!("a tuple cannot be written as JSON: {error}");
                 return lane.fail(Place::Edge(Arc::clone(&self.edge)), reason, 1);
             }

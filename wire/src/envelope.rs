@@ -345,6 +345,9 @@ struct Found<'a> {
     next: usize,
 }
 
+/// All headers of an envelope.
+pub const HEADERS: &[&str] = &NAMES;
+
 const NAMES: [&str; 17] = [
     "ce_specversion",
     "ce_id",

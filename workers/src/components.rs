@@ -15,6 +15,7 @@ use wire::call::{Call, CallCommand, CallEnd};
 use wire::topics::Topics;
 use wire::{CallId, Envelope, Head, Kind, MessageId, OperationId, WireError};
 
+use crate::names;
 use crate::settings::WorkerSettings;
 use crate::table::saved::FORM;
 use crate::table::{WorkerEffect, WorkerTable};
@@ -234,6 +235,12 @@ impl WorkerBolt {
     }
 }
 
+/// The header that `reason` names, otherwise `body`: a label has few values.
+fn part_at_fault(reason: &str) -> &'static str {
+    let named = |header: &&&str| reason.contains(&format!("`{header}`"));
+    wire::envelope::HEADERS.iter().find(named).copied().unwrap_or("body")
+}
+
 impl Bolt for WorkerBolt {
     type In = WorkerIn;
     type Out = CallEnd;
@@ -288,6 +295,8 @@ impl Bolt for WorkerBolt {
             }
             WorkerIn::Said(SpokeSaid::Reply(reply)) => self.table.answered(reply, out.random(), &mut effects),
             WorkerIn::Said(SpokeSaid::Rejected { call, reason }) => {
+                let labels = vec![("service", self.service.to_string()), ("reason", part_at_fault(&reason).to_owned())];
+                out.count_labelled(names::REJECTED_REPLIES, labels);
                 self.table.rejected(call.as_ref(), &reason, &mut effects);
             }
             WorkerIn::Said(SpokeSaid::Lives(up)) => self.table.lives(up, &mut effects),

@@ -22,7 +22,8 @@ pub const STALE_REPLIES: &str = "nave_replies_stale_total";
 pub const UNKNOWN_REPLIES: &str = "nave_replies_unknown_total";
 /// Answers whose call and message do not belong together.
 pub const MISMATCHED_REPLIES: &str = "nave_replies_mismatched_total";
-/// Answers that say of no call that they answer it.
+/// Replies that were rejected because a header or the body cannot be read. Labels: `service`; `reason`, which is the header at fault or
+/// `body`.
 pub const REJECTED_REPLIES: &str = "nave_replies_rejected_total";
 /// Calls that were started twice; once counts.
 pub const DUPLICATE_CALLS: &str = "nave_calls_duplicate_total";

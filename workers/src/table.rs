@@ -262,7 +262,6 @@ impl WorkerTable {
             let replies = rejected.as_ref().map_or(0, |rejected| rejected.replies) + 1;
             *rejected = Some(Rejected { replies, last: reason.clone() });
         };
-        effects.push(WorkerEffect::Count(names::REJECTED_REPLIES));
         add(&mut self.rejected);
         effects.push(WorkerEffect::Show);
         let slot = call.and_then(|call| match self.calls.known(call) {

@@ -63,7 +63,7 @@ impl Replay {
                 }
                 replay.old_refusals_do_nothing(&record, &effects)?;
                 a_reply_ends_its_call_as_replied(&record, &effects)?;
-                if together && effects.counts.iter().any(|(name, _)| *name == hub::names::LATE_ENDS) {
+                if together && effects.counts.iter().any(|(name, _)| name == hub::names::LATE_ENDS) {
                     return Err(format!("{} ended a call that its operation does not wait for", place(&record)));
                 }
                 replay.take(&stage.name, stage.mode, lane, &record, effects);
@@ -187,7 +187,7 @@ fn dropped_is_counted(record: &Record, effects: &Effects) -> Result<(), String> 
     let kind = record.headers.get("ce_type").unwrap_or_default();
     let is = |known: Kind| known.as_str().as_bytes() == kind;
     let did = did(effects);
-    let counted = effects.counts.iter().any(|(name, _)| *name != topology::names::RECORDS);
+    let counted = effects.counts.iter().any(|(name, _)| name != topology::names::RECORDS);
     if !did && !counted && !is(Kind::Owner) && !is(Kind::Tuple) && !is(Kind::Liveness) {
         return Err(format!("{} disappeared without a word", place(record)));
     }
@@ -211,7 +211,7 @@ fn is_dead(effects: &Effects) -> bool {
 /// The reply of whichever attempt says that the call was done.
 fn a_reply_ends_its_call_as_replied(record: &Record, effects: &Effects) -> Result<(), String> {
     let is_reply = record.headers.envelope().is_ok_and(|envelope| envelope.kind == Kind::Reply);
-    let replied = effects.counts.iter().any(|(name, _)| *name == workers::names::REPLIED);
+    let replied = effects.counts.iter().any(|(name, _)| name == workers::names::REPLIED);
     if is_reply && did(effects) && !is_dead(effects) && !replied {
         return Err(format!("{} did something, and its call was not replied", place(record)));
     }

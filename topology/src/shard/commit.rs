@@ -229,9 +229,9 @@ impl Shard {
         for (lane, owned) in &mut self.owned {
             owned.timers.committed(now);
             owned.gauges.timers(owned.timers.len());
-            for (name, by) in owned.counts.drain(..) {
+            for (name, labels, by) in owned.counts.drain() {
                 *self.tallies.entry(name).or_default() += by;
-                metrics::counter!(name).increment(by);
+                metrics::counter!(name, &labels).increment(by);
                 forwarded += if name == names::FORWARDED { by } else { 0 };
             }
             for line in owned.lines.drain(..) {

@@ -53,6 +53,7 @@ use self::owned::{End, Owned, Pending, Phase};
 pub use self::pressure::InboxLimit;
 use self::pressure::Pressure;
 use self::save::Saves;
+use crate::counts::Counts;
 use crate::lane::Lane;
 use crate::names;
 use crate::plan::Topology;
@@ -311,7 +312,7 @@ impl Shard {
                 lives: BTreeMap::new(),
                 timers: Timers::new(now),
                 views: Views::new(now),
-                counts: Vec::new(),
+                counts: Counts::default(),
                 lines: VecDeque::new(),
                 gauges: LaneGauges::of(self.topology.name(), &self.options.stage, partition),
             },
@@ -423,12 +424,7 @@ impl Shard {
         for (component, effect) in effects.timers {
             owned.timers.decide(component, effect, origin);
         }
-        for (name, by) in effects.counts {
-            match owned.counts.iter_mut().find(|(known, _)| std::ptr::eq(*known, name)) {
-                Some((_, sum)) => *sum += by,
-                None => owned.counts.push((name, by)),
-            }
-        }
+        owned.counts.extend(effects.counts);
         owned.lines.extend(effects.lines);
         let mut closed = Vec::new();
         for change in effects.views {

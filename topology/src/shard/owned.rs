@@ -7,6 +7,7 @@ use bus::{MonoTime, Outgoing};
 use super::ShardOptions;
 use super::gauges::LaneGauges;
 use super::save::Saves;
+use crate::counts::Counts;
 use crate::lane::Lane;
 use crate::outbox::Line;
 use crate::timers::Timers;
@@ -39,7 +40,7 @@ pub(super) struct Owned {
     pub(super) lives: BTreeMap<String, Option<bool>>,
     pub(super) timers: Timers,
     pub(super) views: Views,
-    pub(super) counts: Vec<(&'static str, u64)>,
+    pub(super) counts: Counts,
     pub(super) lines: VecDeque<Line>,
     pub(super) gauges: LaneGauges,
 }

@@ -1,0 +1,78 @@
+//! What an operator sees of a lane without asking it: the labels of its counters and its warnings.
+
+mod support;
+
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+
+use bus::Outgoing;
+use metrics_exporter_prometheus::PrometheusBuilder;
+use support::{one_lane, request_record};
+use wire::{CallId, Envelope, Kind};
+
+const BODY: &str = r#"{"workflow":"create-flow","request":{"flowid":"test-01","length":3}}"#;
+
+#[test]
+fn rejected_replies_are_counted_by_service_and_header() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let mut world = one_lane(1, |_| {});
+    let call = || CallId::new(wire::OperationId::new("op-1").unwrap(), 1, 1);
+    let message = format!("{}/speaker/1", call());
+    let from_speaker = |id: &'static str| Envelope::new(Kind::Reply, id, "/spoke/speaker");
+    let without_call = |id| Envelope { causation: Some(message.clone()), ..from_speaker(id) };
+    let without_cause = Envelope { call: Some(call()), ..from_speaker("a-2") };
+    let complete = Envelope { call: Some(call()), ..without_call("a-3") };
+    let inbox = world.replies();
+    let reply =
+        |envelope: &Envelope, body: &str| Outgoing::keyed(&inbox, "of:02", body.to_owned()).with(envelope).to(0);
+    let not_utf8 = Outgoing { value: vec![0xff].into(), ..reply(&complete, "") };
+    world.write(&[
+        reply(&without_call("a-1"), "{}"),
+        reply(&without_call("a-4"), "{}"),
+        reply(&without_cause, "{}"),
+        not_utf8,
+    ]);
+    metrics::with_local_recorder(&recorder, || world.run_until_idle());
+    let page = recorder.handle().render();
+    for (reason, times) in [("ce_callid", 2), ("ce_causationid", 1), ("body", 1)] {
+        let line = format!("nave_replies_rejected_total{{service=\"speaker\",reason=\"{reason}\"}} {times}\n");
+        assert!(page.contains(&line), "{line} is missing in {page}");
+    }
+}
+
+/// A writer that tests can read.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The default partitioner of librdkafka is not Kafka's: its users see only that everything is slower.
+#[test]
+fn misrouted_requests_are_reported_once_an_hour_with_the_remedy() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
+    let mut world = support::world(1);
+    let lane = wire::routing::lane_of(b"test-01", 2);
+    let mut send = |id: &str| {
+        let record = request_record(&world, id, id, "test-01", BODY).to(1 - lane);
+        world.write(&[record]);
+        world.run_until_idle();
+    };
+    tracing::subscriber::with_default(subscriber, || {
+        send("r-1");
+        send("r-2");
+    });
+    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let remedies = |text: &str| text.matches("partitioner=murmur2_random").count();
+    assert_eq!(remedies(&text), 1, "{text}");
+}
