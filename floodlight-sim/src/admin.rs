@@ -18,8 +18,6 @@
 
 mod refused;
 
-use std::future::Future;
-
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, PathRejection};
 use axum::extract::{DefaultBodyLimit, Path, RawQuery, State};
@@ -64,18 +62,6 @@ pub fn admin(speaker: SpeakerHandle) -> Router {
         })
         .layer(DefaultBodyLimit::max(LONGEST_BODY))
         .with_state(speaker)
-}
-
-/// Serves `router` until `shutdown` is done, then lets the requests that are open end.
-///
-/// # Errors
-/// Where the listener fails.
-pub async fn serve(
-    listener: tokio::net::TcpListener,
-    router: Router,
-    shutdown: impl Future<Output = ()> + Send + 'static,
-) -> std::io::Result<()> {
-    axum::serve(listener, router).with_graceful_shutdown(shutdown).await
 }
 
 async fn switches(State(speaker): State<SpeakerHandle>) -> Json<Value> {

@@ -50,7 +50,7 @@ pub mod tables;
 mod metrics;
 mod newest;
 
-pub use admin::{admin, serve};
+pub use admin::admin;
 pub use answer::{Answer, Body};
 pub use audit::{Deed, Entry};
 pub use chance::Percent;

@@ -50,7 +50,6 @@ const ALLOWED: [(&str, &[&str], &[&str]); 12] = [
             "serde_json",
             "serde_path_to_error",
             "thiserror",
-            "tokio",
             "toml",
             "tracing",
         ],

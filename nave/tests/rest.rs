@@ -3,6 +3,8 @@
 
 mod process;
 
+use std::io::{Read, Write};
+
 use process::Up;
 use serde_json::{Value, json};
 
@@ -117,4 +119,18 @@ fn a_second_interrupt_ends_the_process_at_once() {
     let (code, said) = up.interrupt_twice();
     assert_eq!(code, Some(130), "{said}");
     assert!(said.contains("stopped at once: a second signal"), "{said}");
+}
+
+/// The HTTP parser answers such a request by itself, before any route.
+#[test]
+fn every_port_explains_a_request_that_is_not_http() {
+    let up = Up::embedded();
+    for port in ["REST", "switches"] {
+        let address = up.address(port);
+        let mut stream = std::net::TcpStream::connect(address.trim_start_matches("http://")).unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\nno colon\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("NAVE-0011"), "{port}: {answer}");
+    }
 }

@@ -67,7 +67,7 @@ impl Server<'_> {
         let waiting = self.waiting(&parts, &stopping);
         if let Some(listener) = self.sim.take() {
             let router = floodlight_sim::admin(parts.speaker.clone());
-            servers.spawn(floodlight_sim::serve(listener, router, becomes_true(stopped.clone())));
+            servers.spawn(northbound::serve(listener, router, limits.clone(), becomes_true(stopped.clone())));
         }
         if let Some(listener) = self.health.take() {
             let router = health::router(Health { waiting: Arc::clone(&waiting), metrics: Arc::clone(&self.metrics) });
