@@ -1,4 +1,4 @@
-//! How an operation stands, and how it ends: the body of views and of answers.
+//! Progress and result of an operation: the bodies of views and answers.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -11,9 +11,9 @@ use crate::{CallId, Code, OperationId, WallTime};
 pub struct Problem {
     /// The stable code.
     pub code: Code,
-    /// This occurrence, in a sentence that names field, value and what is allowed.
+    /// This occurrence, in a sentence that names field, value and allowed values.
     pub detail: String,
-    /// The field at fault, where there is one.
+    /// The wrong field, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,
 }
@@ -24,7 +24,7 @@ impl Problem {
         Self { code, detail: detail.into(), field: None }
     }
 
-    /// A field with a value that is not allowed.
+    /// A field with a value that is not allowed. `allowed` completes the sentence "allowed is ...".
     pub fn field(field: &str, value: &str, allowed: &str) -> Self {
         Self {
             code: Code::InvalidField,
@@ -34,21 +34,21 @@ impl Problem {
     }
 }
 
-/// The end of an operation, as the client is told.
+/// The result of an operation, as the client gets it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "outcome", content = "body", rename_all = "lowercase")]
 pub enum Answer {
-    /// It did what was asked; the body is the workflow's.
+    /// The operation succeeded; the body comes from the workflow.
     Done(Value),
-    /// It did not, and undid what it could; the body is the workflow's.
+    /// The operation failed and undid what it could; the body comes from the workflow.
     Failed(Value),
-    /// It was not accepted, and nothing was done.
+    /// The request was not accepted, and nothing was done.
     Refused(Problem),
 }
 
 impl Answer {
-    /// A failure with a code, a sentence for people, and the members of `more`; a `more` that is no object becomes the
-    /// member `body`. The code decides the HTTP status of the answer.
+    /// A failure with a code, a sentence for people and the members of `more`. A `more` that is not
+    /// an object becomes the member `body`. The code decides the HTTP status of the answer.
     ///
     /// ```
     /// # use serde_json::json;
@@ -68,15 +68,15 @@ impl Answer {
         Answer::Failed(body.into())
     }
 
-    /// The reason that the body of a failure gives: its `detail`, or else its `message`.
+    /// The reason in the body of a failure: its `detail`, or else its `message`.
     pub fn reason(body: &Value) -> Option<&str> {
         let text = |name: &str| body.get(name)?.as_str().filter(|text| !text.is_empty());
         text("detail").or_else(|| text("message"))
     }
 
-    /// True for the outcome of an operation: each repeat of its request gets the same. Other refusals concern one request
-    /// alone: there is no room for it now, its key was used for another request, its headers cannot be read, or its operation is
-    /// parked and not over.
+    /// True if this is the outcome of an operation: each repeat of the request gets the same
+    /// answer. Other refusals concern one request alone: a limit is reached, its key was used for
+    /// another request, its headers cannot be read, or its operation is parked and not over.
     pub fn is_outcome(&self) -> bool {
         match self {
             Answer::Done(_) | Answer::Failed(_) => true,
@@ -87,48 +87,50 @@ impl Answer {
     }
 }
 
-/// How an operation stands. With an answer it is the last word (but for an operation that goes on cleaning up).
+/// The state of an operation. Once it has an answer, only its clean-up can change it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Operation {
-    /// Which.
+    /// The id of the operation.
     pub operation: OperationId,
-    /// The thing it is about.
+    /// The key of the resource.
     pub key: String,
     /// The workflow's name.
     pub workflow: String,
-    /// The state of its machine; `queued` before its turn, `parked` when it broke a rule; `cancelled` or `refused` where it
-    /// ended before its turn, `aborted` where a person ended it.
+    /// The state of its machine; `queued` before its turn, `parked` after it broke a rule;
+    /// `cancelled` or `refused` if it ended before its turn, `aborted` if an operator ended it.
     pub state: String,
-    /// True while it still works or waits.
+    /// True while it works or waits.
     pub live: bool,
-    /// The turn or the place that it waits for, where it has not begun.
+    /// Its place in a queue, if it has not started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue: Option<Queue>,
-    /// The step that is open.
+    /// The open step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<Step>,
-    /// What happens when nothing else does, and when.
+    /// The next step of the operation if nothing else happens, and its time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Until>,
-    /// The signal that it waits for, where it waits for a person.
+    /// The signal that it waits for, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signal: Option<String>,
-    /// What happened so far, in order of `seq`.
-    pub history: Vec<Entry>,
-    /// The answer, once there is one.
+    /// The past events, in order of `seq`.
+    pub history: Vec<HistoryEntry>,
+    /// The answer, if there is one.
     #[serde(default, flatten, skip_serializing_if = "Option::is_none")]
     pub answer: Option<Answer>,
 }
 
-/// The wait of an operation that has not begun: for its turn on its key, or for a place among the operations that work.
+/// The wait of an operation that has not started: for its turn on its key, or for a free place in
+/// the lane.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Queue {
-    /// The operation that has the turn on the key; none where this one has it and waits for a place.
+    /// The operation that has the turn on the key; none if this one has it and waits for a place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub behind: Option<OperationId>,
-    /// Number of operations that are before it. For a place, as it was when the operation joined the queue.
+    /// Number of operations before it. For a place: the number when it joined the queue.
     pub ahead: u32,
-    /// Maximum number of operations that work at once in a lane, where the operation waits for a place.
+    /// Maximum number of operations that work at once in a lane, if the operation waits for a
+    /// place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,
 }
@@ -140,142 +142,144 @@ pub struct Step {
     pub number: u32,
     /// Its name.
     pub name: String,
-    /// How many calls it has.
+    /// Total number of calls.
     pub calls: u32,
-    /// How many of them are done.
+    /// Number of completed calls.
     pub done: u32,
-    /// The first of those that are open, at most [`Step::SHOWN`].
+    /// The first open calls, at most [`Step::MAX_PENDING`].
     pub pending: Vec<PendingCall>,
 }
 
 impl Step {
-    /// So many pending calls are shown: a thousand would make a view of 200 KB, and nobody reads them.
-    pub const SHOWN: usize = 32;
+    /// Maximum number of pending calls in a view: a thousand would make a view of 200 KB.
+    pub const MAX_PENDING: usize = 32;
 }
 
-/// A call that has not ended, as the hub knows it.
+/// An open call, as the hub knows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PendingCall {
-    /// Which.
+    /// The call.
     pub call: CallId,
-    /// In words: "install rule 8 on of:08".
+    /// Description: "install rule 8 on of:08".
     pub what: String,
-    /// The service it goes to.
+    /// The target service.
     pub service: String,
-    /// How its worker stands with it, where the worker has said so.
+    /// The last report of the worker, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub conversation: Option<Conversation>,
 }
 
-/// How a worker stands with a call.
+/// The state of a call in its worker.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Conversation {
-    /// Which call.
+    /// The call.
     pub call: CallId,
-    /// Which attempt it is at, from 1; 0 while it waits for a free place.
+    /// The current attempt, from 1; 0 while it waits for a free place.
     pub attempt: u32,
-    /// How many attempts it has.
+    /// Maximum number of attempts.
     pub attempts: u32,
-    /// What it is doing: `queued`, `sent`, or `backing off`.
+    /// `queued`, `sent` or `backing off`.
     pub doing: String,
-    /// When the worker does the next thing by itself: gives this attempt up, or sends again.
+    /// The time at which the worker gives this attempt up or sends again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<WallTime>,
-    /// The replies to it that came and were rejected.
+    /// Rejected replies to this call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rejected: Option<Rejected>,
 }
 
-/// The view of a worker: its conversations of one operation.
+/// The view of a worker: its conversations for one operation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Conversations {
-    /// Which operation.
+    /// The operation.
     pub operation: OperationId,
-    /// Those that are open, at most [`Step::SHOWN`].
+    /// The open calls, at most [`Step::MAX_PENDING`].
     pub calls: Vec<Conversation>,
 }
 
-/// Where a lane stands: the view with the subject `lane`, published at most every second while the lane moves.
+/// The position of a lane: the view with the subject `lane`, published at most once per second
+/// while the lane moves.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LanePosition {
-    /// Which.
+    /// The lane.
     pub lane: u32,
     /// The member that owns it.
     pub owner: String,
-    /// The offset of the next record of its inbox that it handles.
+    /// Offset of the next record of the inbox.
     pub next: u64,
 }
 
-/// A thing outside operations that a workflow shows: the view with the subject `resource`, under the key `<kind>/<key>`. A
-/// record without a body says that it is gone.
+/// A resource that a workflow publishes: the view with the subject `resource`, under the key
+/// `<kind>/<key>`. A record without a body deletes it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Resource {
-    /// What kind of thing: `flow`.
+    /// Kind of the resource: `flow`.
     pub kind: String,
-    /// Which.
+    /// Key of the resource.
     pub key: String,
-    /// How it is; none where it is gone.
+    /// Its state; none if it was deleted.
     pub value: Option<Value>,
 }
 
-/// The kind of a [`Resource`] that says how a lane judges a service: a [`ServiceShown`].
-pub const SERVICE_SHOWN: &str = "service";
+/// The [`Resource`] kind of a [`ServiceView`].
+pub const SERVICE_KIND: &str = "service";
 
-/// How the worker of one lane judges a service.
+/// The verdict of the worker of one lane about a service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ServiceShown {
+pub struct ServiceView {
     /// The service.
     pub service: String,
     /// The worker's stage.
     pub stage: String,
     /// The worker's lane.
     pub lane: u32,
-    /// The rule that it goes by.
-    pub judged: Judged,
-    /// The replies that came and were rejected.
+    /// The verdict.
+    pub judged: Availability,
+    /// Rejected replies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rejected: Option<Rejected>,
 }
 
-/// Replies that came and could not be taken for what they are: their headers do not say which call they answer.
+/// Replies that were rejected because their headers do not name a call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rejected {
-    /// How many.
+    /// Number of replies.
     pub replies: u64,
-    /// Why the last one was, with the header at fault.
+    /// Reason for the last rejection, with the header at fault.
     pub last: String,
 }
 
-/// The rule by which a worker sends calls to a service, or refuses them.
+/// The rule by which a worker sends calls to a service or refuses them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Judged {
-    /// Its answers: it sends no heartbeats, said goodbye, was silent for long, or answered while it was down.
+pub enum Availability {
+    /// By its answers: the service sends no heartbeats, said bye, was silent for long, or answered
+    /// while it was down.
     #[default]
     ByAnswers,
-    /// Its heartbeats: an instance is up.
+    /// By its heartbeats: an instance is up.
     Up,
-    /// Its heartbeats: no instance is up. Calls are refused at once.
+    /// By its heartbeats: no instance is up. Calls are refused at once.
     Down,
 }
 
-/// What an operation does by itself, and when at the latest.
+/// The next step that an operation takes by itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Until {
-    /// What it waits for, in words.
+    /// Description of what it waits for.
     pub what: String,
     /// The deadline, on the wall clock of the owner.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<WallTime>,
 }
 
-/// One line of an operation's history.
+/// One event in the history of an operation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Entry {
-    /// Its place: entries are ordered by this, never by time.
+pub struct HistoryEntry {
+    /// Sequence number: entries are ordered by it, never by time.
     pub seq: u32,
-    /// The time that the bus stamped on the record which caused it.
+    /// Timestamp that the bus put on the record that caused it.
     pub at: WallTime,
-    /// What happened.
+    /// Description of the event.
     pub what: String,
 }

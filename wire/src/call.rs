@@ -1,4 +1,4 @@
-//! The words between a hub and its workers, whether they share a lane or a topic lies between them.
+//! Messages between a hub and its workers, in one lane or over a topic.
 
 use std::sync::Arc;
 
@@ -6,17 +6,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::{CallId, WallTime};
 
-/// What a hub tells a worker.
+/// A command of a hub to a worker.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CallCommand {
-    /// Hold this conversation, and say how it ended.
+    /// Make this call, and report its end.
     Start(Call),
-    /// The hub does not wait for this call any more. Nothing is owed.
+    /// The hub no longer waits for this call; no report is due.
     Abandon(CallId),
 }
 
 impl CallCommand {
-    /// The call that it is about.
+    /// The call of this command.
     pub fn call(&self) -> &CallId {
         match self {
             CallCommand::Start(call) => &call.id,
@@ -28,57 +28,57 @@ impl CallCommand {
 /// One request to a spoke.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Call {
-    /// Which call.
+    /// The id of the call.
     pub id: CallId,
-    /// The service it goes to.
+    /// The target service.
     pub service: Arc<str>,
-    /// The spoke's key: it handles the requests of one key in order.
+    /// The key for the spoke, which handles requests of one key in order.
     pub key: String,
-    /// In words, for views: "install rule 8 on of:08".
+    /// Description for views: "install rule 8 on of:08".
     pub what: String,
     /// The body, as JSON text.
     pub body: String,
-    /// The calls that it undoes; empty for one that does something.
+    /// The calls that it undoes; empty for a forward call.
     pub undoes: Vec<CallId>,
-    /// The lane of the hub that asks: its end goes back there.
+    /// The lane of the calling hub, which gets the [`CallEnd`].
     #[serde(default)]
     pub lane: u32,
-    /// `ce_correlationid` of the request that the operation runs for: carried along.
+    /// `ce_correlationid` of the request of the operation, passed on unchanged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub correlation: Option<String>,
-    /// The conversation ends after so many milliseconds, whatever the attempts.
+    /// Maximum duration of the conversation, over all attempts.
     pub within_ms: u64,
-    /// Nobody waits for it after this: the worker's word, where a topic lies between it and the hub. The hub's time goes on while a call
-    /// lies there, and while it waits for a place.
+    /// The hub stops waiting at this time. Set by the worker if the call came over a topic: the
+    /// hub's time also runs while a call is in the topic or waits for a place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<WallTime>,
-    /// A drill: the worker swallows every attempt, as one with a fault would.
+    /// Fault injection: the worker drops every attempt.
     #[serde(default)]
     pub swallow: bool,
 }
 
-/// How a call ended: exactly one of these for each call that was not abandoned.
+/// The end of a call: exactly one for each call that was not abandoned.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CallEnd {
-    /// Which call.
+    /// The call.
     pub id: CallId,
-    /// The lane of the hub that asked.
+    /// The lane of the calling hub.
     #[serde(default)]
     pub lane: u32,
-    /// How often it was sent.
+    /// Number of attempts.
     pub attempts: u32,
-    /// How it ended.
+    /// The result.
     pub outcome: CallOutcome,
 }
 
-/// How a call ended.
+/// The result of a call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CallOutcome {
-    /// The spoke did it; the body, as JSON text.
+    /// The spoke did it; the body as JSON text.
     Replied(String),
-    /// The spoke will not do it, or the last attempt failed; in words.
+    /// The spoke refused it permanently, or the last attempt failed; the reason.
     Refused(String),
-    /// The spoke replied, and what it replied is not what the call expects; in words. It may have done it.
+    /// The call cannot interpret the reply of the spoke; the reason. The spoke may have done it.
     Misread(String),
     /// No answer came in time.
     TimedOut,

@@ -1,8 +1,8 @@
-//! What people and programs outside tell an operation that runs: the body of `nave.command`.
+//! Commands to running operations from people and programs outside: the body of `nave.command`.
 //!
-//! The key of the record is the operation's key, `ce_operation` the operation, `ce_id` this one command. The hub answers
-//! with a record of the egress of kind `nave.answer`, with the subject `command`, whose `ce_causationid` is the command's
-//! `ce_id`: the body is an [`Outcome`].
+//! The key of the record is the operation's key, `ce_operation` the operation, `ce_id` this
+//! command. The hub answers on the egress with a record of kind `nave.answer` and subject
+//! `command`. Its `ce_causationid` is the command's `ce_id`, and its body is an [`Outcome`].
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -10,28 +10,28 @@ use serde_json::Value;
 use crate::Problem;
 use crate::answer::Operation;
 
-/// What is told to an operation.
+/// A command to an operation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "lowercase")]
 pub enum Command {
-    /// Answers an operation that waits for a person, or for anybody.
+    /// Answers an operation that waits for a signal.
     Signal {
-        /// What it waits for.
+        /// Name of the signal.
         name: String,
-        /// What is said; the workflow reads it.
+        /// Content for the workflow.
         #[serde(default)]
         body: Value,
     },
-    /// Undo what was done, and end.
+    /// Undoes what was done, and ends the operation.
     Cancel,
-    /// A parked operation goes on from where it stood.
+    /// Continues a parked operation from its current state.
     Resume,
-    /// A parked operation ends as failed. What it did stays done, and the answer says so.
+    /// Ends a parked operation as failed. Nothing is undone, and the answer says so.
     Abort,
 }
 
 impl Command {
-    /// Its name.
+    /// The name in the `command` field.
     pub fn as_str(&self) -> &'static str {
         match self {
             Command::Signal { .. } => "signal",
@@ -42,13 +42,13 @@ impl Command {
     }
 }
 
-/// What a hub made of a command.
+/// The hub's answer to a command.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "outcome", content = "body", rename_all = "lowercase")]
 pub enum Outcome {
-    /// It was taken; this is how the operation stands now.
+    /// Accepted; the state of the operation after it.
     Taken(Box<Operation>),
-    /// It was not, and nothing changed.
+    /// Refused; nothing changed.
     Refused(Problem),
 }
 
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn commands_are_written_as_agreed() {
+    fn commands_have_their_documented_json() {
         let signal = Command::Signal { name: "approval".into(), body: serde_json::json!({"by": "ann"}) };
         let text = r#"{"command":"signal","name":"approval","body":{"by":"ann"}}"#;
         assert_eq!(serde_json::to_string(&signal).unwrap(), text);

@@ -1,7 +1,8 @@
-//! Which topologies there are: the records of the control topic, one for each name.
+//! Submitted topologies: the records of the control topic, one per name.
 //!
-//! A topology is code in a binary; what is submitted is its name and shape, and what it is run with. Processes that have the
-//! code take its stages up; everybody else, a northbound among them, reads here what there is.
+//! A topology is code in a binary; the submission records its name, its graph and its settings.
+//! Processes that have the code run its stages. Other processes, such as a northbound, read here
+//! which topologies exist.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -9,54 +10,55 @@ use serde_json::Value;
 use crate::WallTime;
 use crate::graph::Graph;
 
-/// A topology as it was submitted. The record's key is its name.
+/// A submitted topology. The key of the record is its name.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Submitted {
     /// Its name.
     pub name: String,
-    /// Its stages, components and edges. A process whose code lacks one of them does not take it up.
+    /// Its stages, components and edges. A process whose code lacks one of them does not run it.
     pub graph: Graph,
     /// The build that submitted it.
     pub build: String,
-    /// When.
+    /// Time of the submission.
     pub at: WallTime,
-    /// Whether it runs.
-    pub wish: Wish,
+    /// Whether it should run or end.
+    #[serde(rename = "wish")]
+    pub desired: DesiredState,
     /// Its stages.
     pub stages: Vec<SubmittedStage>,
-    /// What it is run with: an object with an entry for each component; see [`crate::owner::OwnerRecord`].
+    /// Its settings: an object with an entry per component; see [`crate::owner::OwnerRecord`].
     pub settings: Value,
-    /// What clients can start.
+    /// The workflows that clients can start.
     #[serde(default)]
     pub workflows: Vec<WorkflowType>,
     /// The services that its workers call, whose spokes may send heartbeats.
     #[serde(default)]
     pub services: Vec<String>,
-    /// How it is drawn: a line for each component and for each edge.
+    /// Printable description: a line per component and per edge.
     pub description: String,
 }
 
 impl Submitted {
-    /// The stage that runs this workflow.
+    /// The workflow of this name.
     pub fn workflow(&self, name: &str) -> Option<&WorkflowType> {
         self.workflows.iter().find(|workflow| workflow.name == name)
     }
 
-    /// A stage.
+    /// The stage of this name.
     pub fn stage(&self, name: &str) -> Option<&SubmittedStage> {
         self.stages.iter().find(|stage| stage.name == name)
     }
 }
 
-/// What is wanted of a topology.
+/// The desired state of a topology.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "wish", rename_all = "lowercase")]
-pub enum Wish {
+pub enum DesiredState {
     /// It runs.
     Run,
-    /// It takes no new requests, finishes what it has until then at the latest, and ends.
+    /// It accepts no new requests, finishes its operations until `by` at the latest, and ends.
     Kill {
-        /// When it ends, finished or not.
+        /// The time at which it ends, finished or not.
         by: WallTime,
     },
 }
@@ -66,31 +68,32 @@ pub enum Wish {
 pub struct SubmittedStage {
     /// Its name.
     pub name: String,
-    /// How many lanes it has: fixed for the life of its topics. Who routes to it uses this number.
+    /// Number of lanes, fixed as long as the topics exist. Senders use it to route keys.
     pub lanes: u32,
-    /// When effects leave.
-    pub mode: Mode,
-    /// The ids of its topics when it was submitted, by name: a topic that was deleted and made anew has another one.
+    /// The delivery mode of its effects.
+    pub mode: DeliveryMode,
+    /// The ids of its topics at submission, by name: a topic that was deleted and created again has
+    /// another id.
     pub topics: Vec<(String, String)>,
 }
 
-/// When the effects of a stage leave.
+/// The time at which the effects of a stage leave.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Mode {
-    /// With the commit of the state that they come of.
+pub enum DeliveryMode {
+    /// With the commit of the state that caused them.
     #[default]
     ExactlyOnce,
-    /// At once; after a crash they may leave again, with the same ids.
+    /// At once. After a crash they may leave again, with the same ids.
     AtLeastOnce,
 }
 
-impl Mode {
+impl DeliveryMode {
     /// Its name.
     pub fn as_str(self) -> &'static str {
         match self {
-            Mode::ExactlyOnce => "exactly-once",
-            Mode::AtLeastOnce => "at-least-once",
+            DeliveryMode::ExactlyOnce => "exactly-once",
+            DeliveryMode::AtLeastOnce => "at-least-once",
         }
     }
 }
@@ -102,7 +105,7 @@ pub struct WorkflowType {
     pub name: String,
     /// The stage that runs it.
     pub stage: String,
-    /// What a request has to look like, as a JSON Schema.
+    /// JSON Schema of a request.
     pub request: Value,
 }
 
@@ -111,12 +114,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn modes_and_wishes_are_written_as_agreed() {
-        for mode in [Mode::ExactlyOnce, Mode::AtLeastOnce] {
+    fn delivery_modes_and_desired_states_have_their_documented_json() {
+        for mode in [DeliveryMode::ExactlyOnce, DeliveryMode::AtLeastOnce] {
             assert_eq!(serde_json::to_string(&mode).unwrap(), format!("\"{}\"", mode.as_str()));
         }
-        assert_eq!(serde_json::to_string(&Wish::Run).unwrap(), r#"{"wish":"run"}"#);
-        let kill = serde_json::to_string(&Wish::Kill { by: WallTime(0) }).unwrap();
+        assert_eq!(serde_json::to_string(&DesiredState::Run).unwrap(), r#"{"wish":"run"}"#);
+        let kill = serde_json::to_string(&DesiredState::Kill { by: WallTime(0) }).unwrap();
         assert_eq!(kill, r#"{"wish":"kill","by":0}"#);
     }
 }

@@ -1,10 +1,11 @@
-//! The headers of a record: `CloudEvents` 1.0 in the Kafka binary mode.
+//! Headers of a record: `CloudEvents` 1.0 in the Kafka binary mode.
 //!
-//! `ce_correlationid`, `ce_causationid` and `ce_expirytime` are published extensions; `ce_operation`, `ce_idempotencykey`,
-//! `ce_callid`, `ce_attempt`, `ce_undoes`, `ce_replyto` and `ce_replypartition` are ours.
+//! `ce_correlationid`, `ce_causationid` and `ce_expirytime` are published extensions.
+//! `ce_operation`, `ce_idempotencykey`, `ce_callid`, `ce_attempt`, `ce_undoes`, `ce_replyto` and
+//! `ce_replypartition` are extensions of Nave.
 //!
-//! `ce_correlationid` belongs to the client: answers and calls carry it along, and nobody decides anything by it. Two requests
-//! may share it.
+//! `ce_correlationid` belongs to the client: answers and calls pass it on, and no decision depends
+//! on it. Two requests may share it.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,38 +13,38 @@ use std::str::FromStr;
 use crate::ids::{RequestName, push_number};
 use crate::{CallId, OperationId, WallTime, WireError};
 
-/// What a record is about: `ce_type`.
+/// The type of a record: `ce_type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
-    /// A client asks for an operation.
+    /// A client requests an operation.
     Request,
     /// A worker asks a spoke to do something.
     Call,
     /// A worker asks a spoke to undo something: the calls in `ce_undoes`.
     Undo,
-    /// A spoke did what it was asked.
+    /// A spoke did what the call requested.
     Reply,
-    /// A spoke will not do it, ever.
+    /// A spoke refuses the call permanently.
     Refusal,
-    /// A spoke could not do it now: try again.
+    /// A spoke failed for now: the worker tries again.
     Failure,
-    /// Somebody outside tells an operation something, or takes it in hand: see [`crate::command`].
+    /// A command to an operation from outside: see [`crate::command`].
     Command,
-    /// A deadline has passed.
+    /// A deadline passed.
     Timeout,
-    /// An instance of a spoke lives: see [`crate::alive`].
+    /// A heartbeat of an instance of a spoke: see [`crate::alive`].
     Heartbeat,
-    /// A spoke went up or down, as a shell saw it: see [`crate::alive`].
+    /// A service went up or down: see [`crate::alive`].
     Liveness,
-    /// An operation has its answer.
+    /// The answer of an operation or to a command.
     Answer,
-    /// How an operation stands.
+    /// The state of an operation, a lane or a resource.
     View,
-    /// A process takes a lane over.
+    /// A process takes over a lane.
     Owner,
     /// A tuple of a stream that changes lanes.
     Tuple,
-    /// A record that could not be handled.
+    /// A record in the dead-letter topic.
     Dead,
 }
 
@@ -101,34 +102,35 @@ impl FromStr for Kind {
         Self::ALL
             .into_iter()
             .find(|kind| kind.as_str() == text)
-            .ok_or_else(|| WireError::new("ce_type", text, "a type of Nave, like nave.request"))
+            .ok_or_else(|| WireError::new("ce_type", text, "a Nave type such as nave.request"))
     }
 }
 
-/// The headers of a record: with texts of its own, or, as [`Head`], with those of the record that it was read from.
+/// Headers of a record, with owned texts, or as [`EnvelopeRef`] with borrowed ones.
 ///
-/// `time` and `expires` are stamped by the shell that sends, never by lane code.
+/// The sending shell sets `time` and `expires`, never lane code.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Envelope<T = String> {
     /// `ce_type`.
     pub kind: Kind,
-    /// `ce_id`: the operation, or call id + service + attempt. With `ce_source` unique for each message, kept by its copies.
+    /// `ce_id`: the operation, or call id + service + attempt. Unique for each message together
+    /// with `ce_source`; copies keep it.
     pub id: T,
-    /// `ce_source`: who sends, like `/nave/flows/hub/3`.
+    /// `ce_source`: the sender, such as `/nave/flows/hub/3`.
     pub source: T,
-    /// `ce_subject`: the thing it is about.
+    /// `ce_subject`: the resource, such as a switch.
     pub subject: Option<T>,
-    /// `ce_time`: when it was sent.
+    /// `ce_time`: the time of sending.
     pub time: Option<WallTime>,
-    /// `ce_operation`: the operation. A request has none: see [`Envelope::requested_operation`].
+    /// `ce_operation`: the operation. Not set in a request: see [`Envelope::requested_operation`].
     pub operation: Option<OperationId>,
-    /// `ce_idempotencykey`: the client's name for a request. Repeats of the request have the same name.
+    /// `ce_idempotencykey`: the client's name for a request, the same in each repeat.
     pub idempotency_key: Option<T>,
     /// `ce_correlationid`: opaque.
     pub correlation: Option<T>,
-    /// `ce_causationid`: the `ce_id` that is answered.
+    /// `ce_causationid`: the `ce_id` of the record that this one answers.
     pub causation: Option<T>,
-    /// `ce_expirytime`: no use after this.
+    /// `ce_expirytime`: the record is useless after this time.
     pub expires: Option<WallTime>,
     /// `ce_callid`.
     pub call: Option<CallId>,
@@ -140,15 +142,15 @@ pub struct Envelope<T = String> {
     pub reply_to: Option<T>,
     /// `ce_replypartition`: its partition.
     pub reply_partition: Option<u32>,
-    /// `traceparent`, as W3C Trace Context has it; passed on, never read.
+    /// `traceparent` of W3C Trace Context; passed on unread.
     pub trace: Option<T>,
 }
 
-/// The headers of a record that is at hand. Reading them copies nothing but ids, and a lane reads those of every record.
-pub type Head<'a> = Envelope<&'a str>;
+/// Borrowed headers of a record. Reading them copies only ids: a lane reads them for every record.
+pub type EnvelopeRef<'a> = Envelope<&'a str>;
 
 impl Envelope {
-    /// An envelope with what `CloudEvents` demands, and nothing else.
+    /// An envelope with only the headers that `CloudEvents` requires.
     pub fn new(kind: Kind, id: impl Into<String>, source: impl Into<String>) -> Self {
         Self {
             kind,
@@ -170,15 +172,15 @@ impl Envelope {
         }
     }
 
-    /// The envelope of an answer of `kind` to this request: what a spoke owes.
+    /// The envelope of an answer of `kind` to this request.
     ///
-    /// The answer's id is made from the request's, so an answer that is made twice has one id.
+    /// The id of the answer is derived from the request's id, so a repeated answer has the same id.
     #[must_use]
     pub fn answered(&self, kind: Kind, source: &str) -> Self {
         self.clone().into_answer(kind, source)
     }
 
-    /// The same, of a request that is not needed any more.
+    /// The same as [`Envelope::answered`], but consumes the request.
     #[must_use]
     pub fn into_answer(self, kind: Kind, source: &str) -> Self {
         let mut answer = Self::new(kind, [&*self.id, ":", kind.as_str()].concat(), source);
@@ -192,21 +194,21 @@ impl Envelope {
         answer
     }
 
-    /// Reads headers. Those it does not know are passed over; of two with one name the first counts.
+    /// Reads headers. Ignores unknown ones; of several with one name the first counts.
     ///
     /// # Errors
-    /// Names the first header that is missing or that cannot be read.
+    /// Names the first header that is missing or invalid.
     pub fn read<'a>(headers: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Result<Self, WireError> {
-        Head::of(headers).map(|head| head.owned())
+        EnvelopeRef::parse(headers).map(|head| head.owned())
     }
 }
 
-impl<'a> Head<'a> {
-    /// Reads headers, as [`Envelope::read`] does. Their names may be bytes: those that are no text are not known.
+impl<'a> EnvelopeRef<'a> {
+    /// Reads headers like [`Envelope::read`]. Names that are not UTF-8 are ignored.
     ///
     /// # Errors
-    /// As there.
-    pub fn of<N: AsRef<[u8]>>(headers: impl IntoIterator<Item = (N, &'a [u8])>) -> Result<Self, WireError> {
+    /// Names the first header that is missing or invalid.
+    pub fn parse<N: AsRef<[u8]>>(headers: impl IntoIterator<Item = (N, &'a [u8])>) -> Result<Self, WireError> {
         let mut found = Found::default();
         for (name, value) in headers {
             found.keep(name.as_ref(), value)?;
@@ -214,7 +216,7 @@ impl<'a> Head<'a> {
         found.finish()
     }
 
-    /// The same with texts of its own, to be kept when the record goes.
+    /// A copy with owned texts, which outlives the record.
     #[must_use]
     pub fn owned(&self) -> Envelope {
         Envelope {
@@ -239,23 +241,24 @@ impl<'a> Head<'a> {
 }
 
 impl<T: AsRef<str>> Envelope<T> {
-    /// The operation of this request about `key`: the same for each repeat, and another one for each other request.
+    /// The operation of this request about `key`: the same for each repeat, another one for each
+    /// other request.
     ///
-    /// The client's own names are part of it together with the key, so two requests with different keys never share an
-    /// operation, whatever their headers have in common.
+    /// The key is part of it, so two requests with different keys never share an operation, even if
+    /// all their headers are equal.
     pub fn requested_operation(&self, topology: &str, key: &str) -> OperationId {
         let event = RequestName::Event { source: self.source.as_ref(), id: self.id.as_ref() };
         let given = self.idempotency_key.as_ref().map(|name| RequestName::IdempotencyKey(name.as_ref()));
         OperationId::requested(topology, key, given.unwrap_or(event))
     }
 
-    /// Gives each header to `put`, in a fixed order, name then value.
+    /// Passes the name and value of each header to `put`, in a fixed order.
     pub fn write(&self, mut put: impl FnMut(&str, &str)) {
         put("ce_specversion", "1.0");
         put("ce_id", self.id.as_ref());
         put("ce_source", self.source.as_ref());
         put("ce_type", self.kind.as_str());
-        // What is not a text yet becomes one here, each in the place of the one before.
+        // One buffer for all values that have to be formatted.
         let mut made = String::with_capacity(128);
         if let Some(subject) = &self.subject {
             put("ce_subject", subject.as_ref());
@@ -315,33 +318,34 @@ impl<T: AsRef<str>> Envelope<T> {
     }
 }
 
-/// The headers of a record that cannot be read as a whole: each one that is text by itself. Enough to tell the sender.
+/// Headers of a record that [`EnvelopeRef::parse`] refuses: each one that is UTF-8 by itself.
+/// Enough to answer the sender.
 #[derive(Debug)]
-pub struct Texts<'a>(Found<'a>);
+pub struct RawHeaders<'a>(Found<'a>);
 
-impl<'a> Texts<'a> {
-    /// Those of ours among `headers`.
+impl<'a> RawHeaders<'a> {
+    /// Reads the known headers among `headers`.
     pub fn of<N: AsRef<[u8]>>(headers: impl IntoIterator<Item = (N, &'a [u8])>) -> Self {
         let mut found = Found::default();
         for (name, value) in headers {
-            // One that is no text is passed over: the others may say enough.
+            // Invalid ones are ignored: the others may suffice.
             drop(found.keep(name.as_ref(), value));
         }
         Self(found)
     }
 
-    /// The text of a header; none where it is missing or empty.
+    /// The text of a header; none if it is missing or empty.
     pub fn get(&self, name: &str) -> Option<&'a str> {
         let i = NAMES.iter().position(|known| *known == name)?;
         self.0.values[i].filter(|value| !value.is_empty())
     }
 }
 
-/// Headers while they are read.
+/// Header values during parsing.
 #[derive(Debug, Default)]
 struct Found<'a> {
     values: [Option<&'a str>; NAMES.len()],
-    /// Where the next name stands if headers come in the order in which we write them.
+    /// Index of the next expected name; headers mostly come in the order of [`Envelope::write`].
     next: usize,
 }
 
@@ -388,7 +392,7 @@ impl<'a> Found<'a> {
         self.values[i].map(|value| value.parse().map_err(|_| WireError::new(NAMES[i], value, allowed))).transpose()
     }
 
-    fn finish(&self) -> Result<Head<'a>, WireError> {
+    fn finish(&self) -> Result<EnvelopeRef<'a>, WireError> {
         let version = self.required(0)?;
         if version != "1.0" {
             return Err(WireError::new(NAMES[0], version, "1.0"));
@@ -418,7 +422,7 @@ impl<'a> Found<'a> {
             attempt: self.parsed(12, "a whole number from 1")?,
             undoes,
             reply_to: self.values[14],
-            reply_partition: self.parsed(15, "the number of a partition")?,
+            reply_partition: self.parsed(15, "a partition number")?,
             trace: self.values[16],
         })
     }
@@ -449,7 +453,7 @@ mod tests {
         }
     }
 
-    /// The golden bytes: what stands on the wire, to the letter.
+    /// The exact bytes on the wire.
     const GOLDEN: &str = "\
 ce_specversion: 1.0
 ce_id: 7f3a/2/8/speaker/2
@@ -480,7 +484,7 @@ content-type: application/json
     }
 
     #[test]
-    fn an_envelope_is_written_as_agreed() {
+    fn an_envelope_is_written_as_documented() {
         let mut written = Vec::new();
         call().write(|name, value| written.push(format!("{name}: {value}\n")));
         assert_eq!(written.concat(), GOLDEN);
@@ -492,7 +496,7 @@ content-type: application/json
     }
 
     #[test]
-    fn what_is_missing_or_wrong_is_named() {
+    fn a_missing_or_invalid_header_is_named() {
         for (old, new, field) in [
             ("ce_id: 7f3a/2/8/speaker/2\n", "", "ce_id"),
             ("ce_specversion: 1.0", "ce_specversion: 0.3", "ce_specversion"),
@@ -510,7 +514,7 @@ content-type: application/json
     }
 
     #[test]
-    fn an_answer_carries_what_a_spoke_owes() {
+    fn an_answer_carries_the_ids_of_its_request() {
         let request = call();
         let answer = request.answered(Kind::Reply, "/spoke/speaker");
         assert_eq!(answer.causation.as_deref(), Some("7f3a/2/8/speaker/2"));
@@ -522,16 +526,16 @@ content-type: application/json
     }
 
     #[test]
-    fn of_headers_that_cannot_be_read_each_text_is_known() {
+    fn each_valid_header_of_an_unreadable_record_is_available() {
         let text = GOLDEN.replace("nave.undo", "nave.undone").replace("ce_source: /nave/flows/hub/3\n", "");
         let headers = headers_of(&text).into_iter().chain([("ce_subject", &[0xff_u8][..])]);
-        let texts = Texts::of(headers);
+        let texts = RawHeaders::of(headers);
         assert_eq!((texts.get("ce_type"), texts.get("ce_source")), (Some("nave.undone"), None));
         assert_eq!((texts.get("ce_subject"), texts.get("other")), (Some("of:08"), None));
     }
 
     #[test]
-    fn every_kind_survives_its_text() {
+    fn every_kind_survives_a_round_trip() {
         for kind in Kind::ALL {
             assert_eq!(kind.as_str().parse(), Ok(kind));
         }

@@ -1,92 +1,93 @@
-//! The words of flows: what a client asks for and what it is told.
+//! Requests and answers of the flow workflows.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::speaker::Rule;
 use crate::{OperationId, Problem};
 
-/// A flow has 1 to this many rules.
+/// Maximum number of rules of a flow.
 pub const MAX_LENGTH: u32 = 1000;
 
-/// A name of a flow has 1 to this many characters: it is a key on the bus and a part of a URL's path.
-pub const MAX_NAME: usize = 64;
+/// Maximum length of a flow name in characters: it is a key on the bus and a part of a URL path.
+pub const MAX_NAME_CHARS: usize = 64;
 
-/// The allowed names of a flow, in words.
+/// The allowed flow names, in words.
 pub const NAME_ALLOWED: &str = "1 to 64 characters of A-Z a-z 0-9 . _ : -, and neither `.` nor `..`";
 
-/// The same as a pattern. `.` and `..` are steps in the path of a URL: a client resolves them before it sends them (RFC 3986,
-/// section 5.2.4), so that such a flow could be created and never be addressed.
+/// The allowed flow names as a pattern. Clients resolve `.` and `..` in a URL path before they send
+/// it (RFC 3986, section 5.2.4), so such a flow could be created but not addressed.
 pub const NAME_PATTERN: &str = r"^([A-Za-z0-9._:-]{3,64}|[A-Za-z0-9_:-][A-Za-z0-9._:-]?|\.[A-Za-z0-9_:-])$";
 
-/// A fault that a client asks for, to see how it is handled: the `error` of the proof of concept.
+/// A fault that a client requests for a demonstration: the `error` of the proof of concept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Drill {
-    /// `0` or `IN_HUB`: the hub loses a step, so that only its own deadline saves it.
+pub enum InjectedFault {
+    /// `0` or `IN_HUB`: the hub loses a step, and only its deadline ends it.
     InHub,
-    /// `1` or `IN_WORKER`: the worker swallows the install of one rule.
+    /// `1` or `IN_WORKER`: the worker drops the install of one rule.
     InWorker,
-    /// `2` or `IN_FL`: the switch controller stays silent on one rule.
+    /// `2` or `IN_FL`: the switch controller does not answer for one rule.
     InSwitch,
 }
 
-impl Drill {
-    /// What `error` may be, in words.
+impl InjectedFault {
+    /// The allowed values of `error`, in words.
     pub const ALLOWED: &str = "null, 0 or IN_HUB, 1 or IN_WORKER, 2 or IN_FL";
 
     fn from_number(n: u64) -> Option<Self> {
-        [Drill::InHub, Drill::InWorker, Drill::InSwitch].get(usize::try_from(n).ok()?).copied()
+        [InjectedFault::InHub, InjectedFault::InWorker, InjectedFault::InSwitch].get(usize::try_from(n).ok()?).copied()
     }
 
-    fn from_word(word: &str) -> Option<Self> {
-        match word {
-            "IN_HUB" => Some(Drill::InHub),
-            "IN_WORKER" => Some(Drill::InWorker),
-            "IN_FL" => Some(Drill::InSwitch),
+    fn from_name(name: &str) -> Option<Self> {
+        match name {
+            "IN_HUB" => Some(InjectedFault::InHub),
+            "IN_WORKER" => Some(InjectedFault::InWorker),
+            "IN_FL" => Some(InjectedFault::InSwitch),
             _ => None,
         }
     }
 }
 
-impl Serialize for Drill {
+impl Serialize for InjectedFault {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(match self {
-            Drill::InHub => "IN_HUB",
-            Drill::InWorker => "IN_WORKER",
-            Drill::InSwitch => "IN_FL",
+            InjectedFault::InHub => "IN_HUB",
+            InjectedFault::InWorker => "IN_WORKER",
+            InjectedFault::InSwitch => "IN_FL",
         })
     }
 }
 
-impl<'de> Deserialize<'de> for Drill {
+impl<'de> Deserialize<'de> for InjectedFault {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let value = serde_json::Value::deserialize(deserializer)?;
-        let drill = match &value {
+        let fault = match &value {
             serde_json::Value::Number(_) => whole(&value).and_then(Self::from_number),
-            serde_json::Value::String(word) => Self::from_word(word),
+            serde_json::Value::String(name) => Self::from_name(name),
             _ => None,
         };
-        drill.ok_or_else(|| serde::de::Error::custom(format!("`error` is {value}; allowed is {}", Self::ALLOWED)))
+        fault.ok_or_else(|| serde::de::Error::custom(format!("`error` is {value}; allowed is {}", Self::ALLOWED)))
     }
 }
 
-/// `POST /flow`: let this flow be there.
+/// `POST /flow`: creates the flow if it does not exist.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CreateFlow {
     /// The flow's name.
     pub flowid: String,
-    /// How many rules it has: rule `i` stands on switch `of:` + `i`.
+    /// Number of rules: rule `i` belongs on switch `of:` + `i`.
     pub length: u32,
-    /// A fault to rehearse.
+    /// A fault to inject.
     #[serde(default)]
-    pub error: Option<Drill>,
-    /// True: a flow that is there already is a fault. Else it is as good as one that was made.
+    pub error: Option<InjectedFault>,
+    /// True: fails if the flow exists. False: an existing flow is a success.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub strict: bool,
 }
 
 impl CreateFlow {
-    /// Reads a request from JSON. Field by field, so that the fault names the field, its value and what is allowed.
+    /// Reads a request from JSON, field by field, so that an error names the field, its value and
+    /// the allowed values.
     pub fn from_json(body: &serde_json::Value) -> Result<Self, Problem> {
         let object = body.as_object().ok_or_else(|| Problem::field("body", &cut(body), "a JSON object"))?;
         if let Some((name, value)) =
@@ -104,7 +105,10 @@ impl CreateFlow {
             .ok_or_else(|| Problem::field("length", &cut(value("length")), "a whole number from 1 to 1000"))?;
         let error = match value("error") {
             serde_json::Value::Null => None,
-            given => Some(Drill::deserialize(given).map_err(|_| Problem::field("error", &cut(given), Drill::ALLOWED))?),
+            given => Some(
+                InjectedFault::deserialize(given)
+                    .map_err(|_| Problem::field("error", &cut(given), InjectedFault::ALLOWED))?,
+            ),
         };
         let strict = match value("strict") {
             serde_json::Value::Null => false,
@@ -114,20 +118,20 @@ impl CreateFlow {
     }
 }
 
-/// A number without a fraction, however it is written: to JSON, and to JSON Schema, `10.0` is as whole as `10`.
+/// A whole number in any notation: JSON and JSON Schema treat `10.0` as `10`.
 fn whole(value: &serde_json::Value) -> Option<u64> {
     let float = || value.as_f64().filter(|float| float.fract() == 0.0 && (0.0..1e9).contains(float));
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is whole, and between the bounds")]
     value.as_u64().or_else(|| float().map(|float| float as u64))
 }
 
-/// True for what may name a flow: see [`NAME_ALLOWED`].
+/// True for a valid flow name: see [`NAME_ALLOWED`].
 pub fn is_name(name: &str) -> bool {
-    let fits = (1..=MAX_NAME).contains(&name.len());
+    let fits = (1..=MAX_NAME_CHARS).contains(&name.len());
     fits && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._:-".contains(&b)) && ![".", ".."].contains(&name)
 }
 
-/// A value as it is shown in an error: short.
+/// A value for an error text, cut to 80 characters.
 fn cut(value: &serde_json::Value) -> String {
     let text = value.to_string();
     match text.char_indices().nth(80) {
@@ -136,7 +140,7 @@ fn cut(value: &serde_json::Value) -> String {
     }
 }
 
-/// `DELETE /v1/flows/{flowid}`: let this flow be gone.
+/// `DELETE /v1/flows/{flowid}`: removes the flow if it exists.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RemoveFlow {
@@ -144,60 +148,60 @@ pub struct RemoveFlow {
     pub flowid: String,
 }
 
-/// The kind under which flows are shown: see [`crate::answer::Resource`].
-pub const SHOWN_AS: &str = "flow";
+/// The [`crate::answer::Resource`] kind of flows.
+pub const FLOW_KIND: &str = "flow";
 
-/// A flow that stands, or of which something is left: what is shown of it.
+/// The published state of a flow that exists, or of which rules are left.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FlowShown {
+pub struct FlowView {
     /// The flow.
     pub flowid: String,
-    /// How many rules it has.
+    /// Number of rules.
     pub length: u32,
     /// The cookie of its rules.
     pub cookie: u64,
-    /// `up`, or `degraded` where it is gone but for what is left of it.
+    /// `up`, or `degraded` if only leftovers remain.
     pub state: String,
-    /// The numbers of the rules that are left, where it is degraded.
+    /// The numbers of the rules that are left of a degraded flow.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub left: Vec<u32>,
-    /// The operation that made it so.
+    /// The operation that caused this state.
     pub operation: OperationId,
 }
 
-/// The body of an answer to a removal that is done.
+/// The body of the answer to a successful removal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FlowGone {
     /// `all operation is successful`.
     pub message: String,
     /// The flow.
     pub flowid: String,
-    /// The operation that made sure of it.
+    /// The operation that answered.
     pub operation: OperationId,
-    /// How many rules were taken away.
+    /// Number of removed rules.
     pub removed: u32,
 }
 
-/// The body of an answer that is done.
+/// The body of the answer to a successful creation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FlowUp {
     /// `all operation is successful`.
     pub message: String,
     /// The flow.
     pub flowid: String,
-    /// The operation that made sure of it.
+    /// The operation that answered.
     pub operation: OperationId,
-    /// True where the flow was there before.
+    /// True if the flow existed before.
     pub existed: bool,
 }
 
-/// Where a failure came from.
+/// The origin of a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Origin {
-    /// The hub: its own deadline ended a step, or its pools were empty.
+    /// The hub: its deadline ended a step, or its pools were empty.
     Hub,
-    /// The worker: it gave up without an answer of the spoke.
+    /// The worker gave up without an answer of the spoke.
     Worker,
     /// The switch controller refused.
     Switch,
@@ -205,7 +209,7 @@ pub enum Origin {
     Timeout,
 }
 
-/// The body of an answer that failed.
+/// The body of the answer to a failure.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FlowFailed {
     /// The stable code.
@@ -216,15 +220,15 @@ pub struct FlowFailed {
     pub flowid: String,
     /// The operation that failed.
     pub operation: OperationId,
-    /// Where it came from.
+    /// The origin of the failure.
     pub origin: Origin,
-    /// The step that failed, in words.
+    /// The failed step.
     pub step: String,
-    /// What happened, in a sentence.
+    /// Description of the failure.
     pub detail: String,
-    /// True while rules are left that could not be removed; the operation goes on trying.
+    /// True while rules are left that could not be removed; the operation keeps retrying.
     pub degraded: bool,
-    /// The rules that are left, or may be.
+    /// The rules that are left, or may be left.
     pub left: Vec<Rule>,
 }
 
@@ -234,24 +238,24 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn the_requests_of_the_proof_of_concept_are_read() {
-        for (error, drill) in [
+    fn requests_of_the_proof_of_concept_are_accepted() {
+        for (error, fault) in [
             (json!(null), None),
-            (json!(0), Some(Drill::InHub)),
-            (json!("IN_WORKER"), Some(Drill::InWorker)),
-            (json!(2), Some(Drill::InSwitch)),
-            (json!("IN_FL"), Some(Drill::InSwitch)),
+            (json!(0), Some(InjectedFault::InHub)),
+            (json!("IN_WORKER"), Some(InjectedFault::InWorker)),
+            (json!(2), Some(InjectedFault::InSwitch)),
+            (json!("IN_FL"), Some(InjectedFault::InSwitch)),
         ] {
             let request = CreateFlow::from_json(&json!({"flowid": "test-01", "length": 10, "error": error})).unwrap();
-            assert_eq!(request, CreateFlow { flowid: "test-01".into(), length: 10, error: drill, strict: false });
+            assert_eq!(request, CreateFlow { flowid: "test-01".into(), length: 10, error: fault, strict: false });
         }
     }
 
     #[test]
-    fn a_whole_number_is_one_however_it_is_written() {
+    fn a_whole_number_is_accepted_in_any_notation() {
         let body: serde_json::Value = serde_json::from_str(r#"{"flowid": "a", "length": 1e1, "error": 1.0}"#).unwrap();
         let request = CreateFlow::from_json(&body).unwrap();
-        assert_eq!((request.length, request.error), (10, Some(Drill::InWorker)));
+        assert_eq!((request.length, request.error), (10, Some(InjectedFault::InWorker)));
         for length in ["1.5", "-1.0", "1e300", "1000.0000001"] {
             let body = format!(r#"{{"flowid": "a", "length": {length}}}"#);
             let body: serde_json::Value = serde_json::from_str(&body).unwrap();
@@ -260,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_field_is_named_with_its_value_and_what_is_allowed() {
+    fn an_error_names_the_field_its_value_and_the_allowed_values() {
         for (body, field) in [
             (json!([]), "body"),
             (json!({"length": 10}), "flowid"),

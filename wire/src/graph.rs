@@ -1,4 +1,4 @@
-//! What a topology consists of, so that two builds of it can be compared.
+//! The graph of a topology, for the comparison of two builds.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -7,10 +7,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::hash::fnv1a;
 
-/// The parts of a topology: its stages, components and edges, a line for each. Lanes and modes are no part of it.
+/// The parts of a topology: its stages, components and edges, one line each. Lanes and modes are
+/// not part of it.
 ///
-/// A build whose graph has all parts of another one, and maybe more, can go on with what that one left: every tuple that is under way
-/// finds its edge, and every saved state its component.
+/// A build whose graph has all parts of an older graph is compatible: every tuple in flight finds
+/// its edge, and every saved state its component.
 ///
 /// ```
 /// use wire::graph::Graph;
@@ -27,7 +28,7 @@ pub struct Graph {
 }
 
 impl Graph {
-    /// The parts of `other` that this one lacks; none where it can go on with what `other` left.
+    /// The parts of `other` that this graph lacks; empty if this graph is compatible.
     pub fn lacks<'a>(&self, other: &'a Self) -> Vec<&'a str> {
         other.parts.iter().filter(|part| !self.parts.contains(*part)).map(String::as_str).collect()
     }
@@ -45,7 +46,7 @@ impl<S: Into<String>> FromIterator<S> for Graph {
 }
 
 impl fmt::Display for Graph {
-    /// A hash of it: 16 hexadecimal digits.
+    /// Its hash: 16 hexadecimal digits.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let bytes = self.parts.iter().flat_map(|part| part.bytes().chain([b'\n']));
         write!(f, "{:016x}", fnv1a(bytes))

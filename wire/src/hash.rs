@@ -1,4 +1,4 @@
-//! A hash that is the same in every process and in every build: to tell one text from another, not to keep a secret.
+//! A hash that is the same in every process and build. Not for secrets.
 
 /// FNV-1a with 64 bits, by Fowler, Noll and Vo (<http://www.isthe.com/chongo/tech/comp/fnv/>).
 ///
@@ -16,7 +16,7 @@ mod tests {
 
     /// From the authors' list of test vectors.
     #[test]
-    fn the_authors_hashes_come_out() {
+    fn hashes_agree_with_the_published_test_vectors() {
         assert_eq!(fnv1a([]), 0xcbf2_9ce4_8422_2325);
         assert_eq!(fnv1a(*b"a"), 0xaf63_dc4c_8601_ec8c);
         assert_eq!(fnv1a(*b"foobar"), 0x8594_4171_f739_67e8);

@@ -1,6 +1,6 @@
-//! Who is who: operations, calls, messages.
+//! Ids of operations, calls and messages.
 //!
-//! None of these ids comes from an offset or from a clock, so a replay gives the same ones.
+//! They never depend on an offset or a clock, so a replay produces the same ids.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,14 +10,14 @@ use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use uuid::Uuid;
 
-/// What could not be read from the wire, and what would have been allowed.
+/// A header or field that is missing or invalid, with the allowed values.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct WireError {
     /// The header or field.
     pub field: &'static str,
-    /// The value, cut to 128 characters; none where it is missing.
+    /// The value, cut to 128 characters; none if it is missing.
     pub value: Option<String>,
-    /// What it may say.
+    /// The allowed values.
     pub allowed: &'static str,
 }
 
@@ -31,29 +31,30 @@ impl fmt::Display for WireError {
 }
 
 impl WireError {
-    /// Keeps at most this much of a bad value: enough to recognise it in a log line.
-    const SHOWN: usize = 128;
+    /// Maximum length of a shown value: enough to recognise it in a log line.
+    const MAX_CHARS: usize = 128;
 
-    /// A fault of `field`.
+    /// `field` has an invalid value.
     pub fn new(field: &'static str, value: &str, allowed: &'static str) -> Self {
-        Self { field, value: Some(value.chars().take(Self::SHOWN).collect()), allowed }
+        Self { field, value: Some(value.chars().take(Self::MAX_CHARS).collect()), allowed }
     }
 
-    /// `field` is not there, or empty, and it has to be.
+    /// `field` is missing or empty.
     pub fn missing(field: &'static str) -> Self {
         Self { field, value: None, allowed: "any text" }
     }
 }
 
-/// The longest id of an operation, in bytes: a UUID has 36, and a user's own name should still fit a log line.
+/// Maximum length of an operation id in bytes: a UUID has 36, and longer names still fit a log
+/// line.
 pub const MAX_OPERATION_ID: usize = 128;
 
-/// The name that tells a request from others about the same key, and that its repeats share.
+/// Distinguishes a request from others about the same key. Its repeats share it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RequestName<'a> {
-    /// `ce_idempotencykey`: the client's name for it.
+    /// `ce_idempotencykey`: the client's name for the request.
     IdempotencyKey(&'a str),
-    /// `ce_source` and `ce_id`, where it has no idempotency key: one event is one request.
+    /// `ce_source` and `ce_id`, without an idempotency key: each event is one request.
     Event {
         /// `ce_source`.
         source: &'a str,
@@ -62,19 +63,22 @@ pub enum RequestName<'a> {
     },
 }
 
-/// The namespace in which an operation's id is made from its request. It never changes: a repeat that comes after an upgrade
-/// must find its operation.
+/// Namespace of the UUIDs of operations. It never changes: a repeat after an upgrade must find its
+/// operation.
 const NAMESPACE: Uuid = Uuid::from_u128(0x6e61_7665_6f70_4572_8a74_696f_6e2e_6964);
 
 /// One run of a workflow.
 ///
-/// Made from the request: see [`OperationId::requested`]. 1 to 128 characters of `A-Z a-z 0-9 . _ : -`, so it
-/// fits into a path of a URL, and the `/` stays free to join it to the numbers of its calls.
+/// Derived from the request: see [`OperationId::requested`]. 1 to 128 characters of `A-Z a-z 0-9 .
+/// _ : -`: it fits into a URL path, and `/` can separate it from the numbers of its calls.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OperationId(Arc<str>);
 
 impl OperationId {
-    /// Checks and keeps `id`.
+    /// Checks `id`.
+    ///
+    /// # Errors
+    /// If `id` is not 1 to 128 of the allowed characters.
     pub fn new(id: &str) -> Result<Self, WireError> {
         let fits = (1..=MAX_OPERATION_ID).contains(&id.len());
         if fits && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"._:-".contains(&b)) {
@@ -86,7 +90,7 @@ impl OperationId {
 
     /// The operation of a request about `key`.
     ///
-    /// The parts are joined as JSON, so that no text of a client can be taken for two parts.
+    /// The parts are encoded as JSON, so that no client text can pass for two parts.
     pub fn requested(topology: &str, key: &str, name: RequestName<'_>) -> Self {
         let parts = match name {
             RequestName::IdempotencyKey(name) => serde_json::to_vec(&(topology, key, name)),
@@ -101,7 +105,7 @@ impl OperationId {
         &self.0
     }
 
-    /// The id as shared text: as cheap to copy as the id itself.
+    /// The id as shared text, which is cheap to clone.
     pub fn shared(&self) -> &Arc<str> {
         &self.0
     }
@@ -125,26 +129,26 @@ impl<'de> Deserialize<'de> for OperationId {
     }
 }
 
-/// One call of a workflow to a spoke: the workflow's step and the call's number in it.
+/// One call of a workflow to a spoke: the step, and the number of the call in it.
 ///
-/// The same over all attempts: it is what spokes remember. As text `operation/step/n`.
+/// All attempts share it: spokes remember calls by it. As text `operation/step/n`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CallId {
-    /// The operation that calls.
+    /// The calling operation.
     pub operation: OperationId,
-    /// The workflow's step, counted from 1 in each operation.
+    /// The step of the workflow, from 1 in each operation.
     pub step: u32,
-    /// The call's number in its step, from 1.
+    /// The number of the call in its step, from 1.
     pub n: u32,
 }
 
 impl CallId {
-    /// The call `n` of step `step`.
+    /// Call `n` of `step`.
     pub fn new(operation: OperationId, step: u32, n: u32) -> Self {
         Self { operation, step, n }
     }
 
-    /// Reads its text. Most that come name an operation that is at hand: `known` is then shared, not made anew.
+    /// Parses a call id. Shares `known` if it names that operation, which is the usual case.
     pub(crate) fn read(text: &str, known: Option<&OperationId>) -> Result<Self, WireError> {
         let fault = || WireError::new("ce_callid", text, "operation/step/n");
         let mut parts = text.rsplitn(3, '/');
@@ -158,7 +162,7 @@ impl CallId {
         Ok(Self { operation, step, n })
     }
 
-    /// Writes it at the end of `text`.
+    /// Appends the call id to `text`.
     pub(crate) fn push_to(&self, text: &mut String) {
         text.push_str(self.operation.as_str());
         text.push('/');
@@ -168,7 +172,7 @@ impl CallId {
     }
 }
 
-/// Writes a number at the end of `text`: every message has some, and formatting costs ten times as much.
+/// Appends a number to `text`: every message has some, and formatting costs ten times as much.
 pub(crate) fn push_number(text: &mut String, n: u32) {
     if n >= 10 {
         push_number(text, n / 10);
@@ -203,7 +207,7 @@ impl<'de> Deserialize<'de> for CallId {
     }
 }
 
-/// Reads an id where its text lies: a state has some in every line.
+/// Parses an id from a borrowed text: saved states have some in every line.
 struct Text<R>(R);
 
 impl<T, R: Fn(&str) -> Result<T, WireError>> Visitor<'_> for Text<R> {
@@ -219,30 +223,31 @@ impl<T, R: Fn(&str) -> Result<T, WireError>> Visitor<'_> for Text<R> {
     }
 }
 
-/// One sending of a call: the `ce_id` of a request to a spoke, as text `operation/step/n/service/attempt`.
+/// The id of one attempt of a call: the `ce_id` of a request to a spoke, as text
+/// `operation/step/n/service/attempt`.
 ///
-/// A spoke gives it back as `ce_causationid`. It names the service so that a reply finds the worker that holds the
-/// conversation, in a lane with several, whatever else the spoke says of itself.
+/// A spoke returns it as `ce_causationid`. It contains the service, so that a lane with several
+/// workers can route the reply to the right one.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct MessageId {
     /// The call.
     pub call: CallId,
     /// The spoke's service, without `/`.
     pub service: Box<str>,
-    /// Which sending of the call, from 1.
+    /// The number of the attempt, from 1.
     pub attempt: u32,
 }
 
 impl MessageId {
-    /// The sending `attempt` of `call` to `service`.
+    /// Attempt `attempt` of `call` to `service`.
     pub fn new(call: CallId, service: &str, attempt: u32) -> Self {
         Self { call, service: service.into(), attempt }
     }
 
-    /// Reads its text. Most that come name the call that is at hand: `known` is then shared, not made anew.
+    /// Parses a message id. Shares `known` if it names that call, which is the usual case.
     ///
     /// # Errors
-    /// Where it is no message id.
+    /// If `text` is not a message id.
     pub fn read(text: &str, known: &CallId) -> Result<Self, WireError> {
         Self::parse(text, Some(&known.operation))
     }
@@ -256,9 +261,9 @@ impl MessageId {
         Ok(Self { call, service, attempt })
     }
 
-    /// The text of the sending `attempt` of `call` to `service`.
+    /// The message id of attempt `attempt` of `call` to `service`, as text.
     pub fn text(call: &CallId, service: &str, attempt: u32) -> String {
-        // Ten digits are the longest number.
+        // 34: four separators and three numbers of at most ten digits.
         let mut text = String::with_capacity(call.operation.as_str().len() + service.len() + 34);
         call.push_to(&mut text);
         text.push('/');
@@ -291,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_survive_their_text() {
+    fn ids_survive_a_round_trip() {
         let call = CallId::new(op(), 3, 1000);
         assert_eq!(call.to_string().parse(), Ok(call.clone()));
         let message = MessageId::new(call, "speaker", 2);
@@ -301,9 +306,9 @@ mod tests {
     }
 
     #[test]
-    fn an_operation_belongs_to_its_key_and_to_the_name_of_its_request() {
+    fn an_operation_id_depends_on_the_topology_the_key_and_the_request_name() {
         let one = OperationId::requested("flows", "test-01", RequestName::IdempotencyKey("monday"));
-        assert_eq!(one.as_str(), "7b3e7942-f893-57b0-bca9-713d5bc15c6c", "the same for ever");
+        assert_eq!(one.as_str(), "7b3e7942-f893-57b0-bca9-713d5bc15c6c", "the id never changes");
         let others = [
             OperationId::requested("flows", "test-02", RequestName::IdempotencyKey("monday")),
             OperationId::requested("trips", "test-01", RequestName::IdempotencyKey("monday")),
@@ -319,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_id_is_named_with_what_is_allowed() {
+    fn an_invalid_id_is_named_with_the_allowed_values() {
         let error = OperationId::new("a/b").unwrap_err();
         assert_eq!(error.to_string(), "`operation` is `a/b`; allowed is 1 to 128 characters of A-Z a-z 0-9 . _ : -");
         for bad in ["", "x", "x/1", "x/1/y", "/1/2", "x/1/-2", "x/4294967296/1"] {

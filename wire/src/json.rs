@@ -1,4 +1,4 @@
-//! JSON from outside: a field that is given twice is refused, not overwritten by its second value.
+//! JSON from outside: a duplicate field is refused instead of overwritten.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -9,30 +9,30 @@ use serde_json::{Map, Value};
 
 use crate::{Code, Problem};
 
-/// Reads JSON in which no object has a field twice.
+/// Parses JSON without duplicate fields.
 ///
 /// # Errors
-/// [`Code::InvalidField`] with the name of a field that is given twice, else [`Code::NotJson`].
+/// [`Code::InvalidField`] with the name of a duplicate field, otherwise [`Code::NotJson`].
 pub fn read(text: &[u8]) -> Result<Value, Problem> {
     let twice = RefCell::default();
     let mut json = serde_json::Deserializer::from_slice(text);
     let value = Unique { twice: &twice }.deserialize(&mut json).and_then(|value| json.end().map(|()| value));
     value.map_err(|error| match twice.take() {
-        // serde_json has no other errors of this kind for a value that may be anything.
+        // For a value of any type, serde_json has no other errors of this category.
         Some(name) if error.classify() == Category::Data => Problem::field(&name, "given twice", "to give it once"),
         _ => Problem::new(Code::NotJson, error.to_string()),
     })
 }
 
-/// The same as a part of something else; for `#[serde(deserialize_with)]`.
+/// The same for a part of a larger value; for `#[serde(deserialize_with)]`.
 ///
 /// # Errors
-/// Where it is not JSON, or a field is given twice.
+/// If it is not JSON or has a duplicate field.
 pub fn unique<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Value, D::Error> {
     Unique { twice: &RefCell::default() }.deserialize(deserializer)
 }
 
-/// Reads any value, and keeps the name of the first field that is given twice.
+/// Reads any value and keeps the name of the first duplicate field.
 #[derive(Clone, Copy)]
 struct Unique<'a> {
     twice: &'a RefCell<Option<String>>,
@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_value_is_read_as_serde_json_reads_it() {
+    fn values_are_read_as_by_serde_json() {
         for text in
             ["null", "true", "-3", "18446744073709551615", "1.5e3", r#""a\u00e9""#, "[]", r#"[1,{"a":{"b":[]}}]"#]
         {
@@ -117,17 +117,17 @@ mod tests {
     }
 
     #[test]
-    fn a_field_that_is_given_twice_is_refused_by_name() {
+    fn a_duplicate_field_is_refused_by_name() {
         for text in [r#"{"a":1,"a":1}"#, r#"[{"b":{"c":1,"a":2,"a":3}}]"#, r#"{"a":1,"\u0061":2}"#] {
             let problem = read(text.as_bytes()).unwrap_err();
             assert_eq!(problem.to_string(), "NAVE-0002: `a` is given twice; allowed is to give it once", "{text}");
             assert_eq!(problem.field.as_deref(), Some("a"));
         }
-        assert!(read(br#"[{"a":1},{"a":1}]"#).is_ok(), "two objects may have a field of one name");
+        assert!(read(br#"[{"a":1},{"a":1}]"#).is_ok(), "two objects may have a field with the same name");
     }
 
     #[test]
-    fn what_is_not_json_is_refused_with_its_place() {
+    fn invalid_json_is_refused_with_the_place_of_the_error() {
         for text in ["", "{", "{} {}", "nul", r#"{"a" 1}"#] {
             assert_eq!(read(text.as_bytes()).unwrap_err().code, Code::NotJson, "{text}");
         }

@@ -1,7 +1,7 @@
-//! The nouns on the wire.
+//! Types of everything that crosses the bus.
 //!
-//! Everything that crosses the bus is a record with a key, headers and a JSON body. This crate gives those parts their
-//! names and types, and knows nothing of how they travel.
+//! Every message is a record with a key, headers and a JSON body. This crate defines these parts;
+//! it does not send or receive them.
 //!
 //! ```
 //! use wire::{CallId, Kind, MessageId, OperationId};
@@ -13,10 +13,12 @@
 //! # Ok::<(), wire::WireError>(())
 //! ```
 //!
-//! Read in this order: [`ids`] (who is who), [`envelope`] (the headers of a record), [`routing`] (which lane a key
-//! belongs to), [`topics`] (what topics are called), [`request`], [`command`] and [`answer`] (how an operation begins, is taken in
-//! hand, and ends), [`call`] (the words between hub and workers), [`alive`] (which spokes live), [`owner`] (how a lane is
-//! taken over), [`control`] (which topologies there are), [`code`] (what a fault is called), [`hash`] (the hash that tells texts apart), [`json`] (JSON from outside), then the words of the first user: [`flow`] and [`speaker`].
+//! Reading order: [`ids`], [`envelope`] (headers of a record), [`routing`] (the lane of a key),
+//! [`topics`] (topic names), [`request`], [`command`] and [`answer`] (start, commands and result of
+//! an operation), [`call`] (messages between hub and workers), [`alive`] (liveness of spokes),
+//! [`owner`] (takeover of a lane), [`control`] (submitted topologies), [`graph`] (comparison of two
+//! builds), [`code`] (error codes), [`hash`], [`json`] (JSON from outside), [`time`], then the
+//! messages of the first application: [`flow`] and [`speaker`].
 
 pub mod alive;
 pub mod answer;
@@ -39,6 +41,6 @@ pub mod topics;
 
 pub use answer::{Answer, Problem};
 pub use code::Code;
-pub use envelope::{Envelope, Head, Kind, Texts};
+pub use envelope::{Envelope, EnvelopeRef, Kind, RawHeaders};
 pub use ids::{CallId, MessageId, OperationId, RequestName, WireError};
 pub use time::WallTime;

@@ -1,4 +1,4 @@
-//! How a lane is taken over: the body of an owner record, and the note beside a committed offset.
+//! Takeover of a lane: the body of an owner record, and the metadata of a committed offset.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,32 +10,32 @@ use serde_json::Value;
 use crate::WireError;
 use crate::graph::Graph;
 
-/// The body of the record by which a process takes a lane over.
+/// The body of the record with which a process takes over a lane.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct OwnerRecord {
-    /// The build that owns the lane from here on.
+    /// The build that owns the lane from this record on.
     pub build: String,
     /// The graph of its topology.
     pub graph: Graph,
-    /// The versions of what it decides by: of workflows, by their names.
+    /// The versions of its workflows, by workflow name. Decisions depend on them.
     pub versions: BTreeMap<String, u32>,
-    /// The settings that lane code sees from here on: an object with an entry for each component.
+    /// The settings of lane code from this record on: an object with an entry per component.
     pub settings: Value,
-    /// C at the takeover: this owner handled the records from here on up to its own one, and not before it was written. What
-    /// they armed runs since this record.
+    /// C at the takeover: this owner handled the records from `from` to this record only after
+    /// writing it. Their timers run from this record on.
     pub from: u64,
 }
 
-/// What each commit leaves in the metadata of the offset, for the next owner.
+/// The metadata of each committed offset, for the next owner.
 ///
-/// As text `v1 <transactional id> <S> <open|released>`, so that it can be read in the tools of the cluster.
+/// As text `v1 <transactional id> <S> <open|released>`, readable in the tools of the cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Note {
-    /// The transactional id of the owner, empty where it had none.
+    /// The transactional id of the owner, empty if it had none.
     pub transactional_id: String,
-    /// S: the offset that the last snapshot covers; 0 without any.
+    /// S: the offset that the last snapshot covers; 0 if there is none.
     pub snapshot: u64,
-    /// True after a clean stop: nothing of the owner is left open.
+    /// True after a clean stop: the owner left nothing open.
     pub released: bool,
 }
 
@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_note_survives_its_text() {
+    fn offset_metadata_survives_a_round_trip() {
         let note = Note { transactional_id: "nave.flows.hub-4711-0".into(), snapshot: 42, released: false };
         assert_eq!(note.to_string(), "v1 nave.flows.hub-4711-0 42 open");
         assert_eq!(note.to_string().parse(), Ok(note));

@@ -1,22 +1,23 @@
-//! What a client asks of a hub: the body of `nave.request`.
+//! A request to a hub: the body of `nave.request`.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// The longest route in characters: the longest of the northbound has 60.
-pub const LONGEST_ROUTE: usize = 128;
+/// Maximum length of a route in characters: the longest of the northbound has 60.
+pub const MAX_ROUTE_CHARS: usize = 128;
 
-/// Starts a workflow. The key of the record names the thing it is about, `ce_id` this one request, and `ce_idempotencykey`, if
-/// there is one, this request and its repeats: they have one operation ([`crate::Envelope::requested_operation`]).
+/// Starts a workflow. The key of the record names the resource, `ce_id` this request.
+/// `ce_idempotencykey`, if set, identifies the request and its repeats: they share one operation
+/// ([`crate::Envelope::requested_operation`]).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Request {
     /// The workflow's name.
     pub workflow: String,
-    /// What it is asked; the workflow reads it.
+    /// Input of the workflow.
     #[serde(deserialize_with = "crate::json::unique")]
     pub request: Value,
-    /// Where the client sent it: method and path, like `POST /flow`; empty for a request that did not come over REST. A repeat
-    /// with the same idempotency key has the same route.
+    /// Method and path of the client's request, such as `POST /flow`; empty if it did not come over
+    /// REST. A repeat with the same idempotency key has the same route.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub route: String,
 }

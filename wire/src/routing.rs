@@ -1,6 +1,6 @@
-//! Which lane a key belongs to.
+//! The lane of a key.
 
-/// The seed and the mixing numbers of `MurmurHash2`, 32 bits, as Kafka's Java client uses them
+/// Start value and multiplier of `MurmurHash2`, 32 bits, as in Kafka's Java client
 /// (`org.apache.kafka.common.utils.Utils.murmur2`).
 const SEED: u32 = 0x9747_b28c;
 const M: u32 = 0x5bd1_e995;
@@ -27,11 +27,11 @@ pub fn murmur2(key: &[u8]) -> u32 {
     h ^ (h >> 15)
 }
 
-/// The lane of `key` among `lanes`: what the standard Java producer would choose, so that any Kafka client lands in the
-/// right one.
+/// The lane of `key` among `lanes`: the choice of the standard Java producer, so that any Kafka
+/// client reaches the right lane.
 ///
 /// # Panics
-/// Where `lanes` is 0, which no topology that was built has.
+/// If `lanes` is 0, which [a built topology](crate::control::SubmittedStage::lanes) never has.
 pub fn lane_of(key: &[u8], lanes: u32) -> u32 {
     (murmur2(key) & 0x7fff_ffff) % lanes
 }
@@ -40,7 +40,7 @@ pub fn lane_of(key: &[u8], lanes: u32) -> u32 {
 mod tests {
     use super::*;
 
-    /// The vectors of Kafka's own `UtilsTest.testMurmur2`, as signed numbers there.
+    /// From Kafka's `UtilsTest.testMurmur2`, which has signed numbers.
     #[test]
     fn murmur2_agrees_with_the_java_client() {
         let vectors: [(&str, i32); 6] = [
@@ -57,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lane_is_the_hash_without_its_sign_modulo_the_lanes() {
+    fn a_lane_is_the_hash_without_its_sign_modulo_the_number_of_lanes() {
         assert_eq!(lane_of(b"21", 4), (0xc5f2_f8ec_u32 & 0x7fff_ffff) % 4);
         assert_eq!(lane_of(b"anything", 1), 0);
     }

@@ -1,19 +1,19 @@
-//! The words between the flow workflows and the speaker, which talks to switches.
+//! Messages between the flow workflows and the speaker, which controls the switches.
 
 use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::flow::Drill;
+use crate::flow::InjectedFault;
 
-/// A switch, like `of:08`.
+/// A switch, such as `of:08`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct SwitchId(pub Arc<str>);
 
 impl SwitchId {
-    /// The switch that rule `i` of a flow goes to: `of:` and the number in two digits or more.
+    /// The switch of rule `i` of a flow: `of:` and the number in at least two digits.
     pub fn numbered(i: u32) -> Self {
         Self(format!("of:{i:02}").into())
     }
@@ -34,82 +34,84 @@ pub struct Rule {
     pub flow: Arc<str>,
     /// Its number in the flow, from 1.
     pub number: u32,
-    /// The flow's cookie: what a switch knows the rule by.
+    /// The cookie of the flow, which identifies the rule on its switch.
     pub cookie: u64,
     /// The meter it uses on this switch.
     pub meter: u32,
 }
 
-/// What the speaker is asked.
+/// A command to the speaker.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "CommandFields")]
 pub struct Command {
-    /// What to do.
+    /// The action.
     #[serde(flatten)]
     pub action: Action,
-    /// A fault that the client asked for, for drills: see [`crate::flow::Drill`].
+    /// Fault injection: see [`crate::flow::InjectedFault`].
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub error: Option<Drill>,
+    pub error: Option<InjectedFault>,
 }
 
-/// A command as it is read. What is flattened, or tagged inside, would be read into a tree first, which costs twice as much as
-/// all the rest of handling it.
+/// A command during parsing. With `flatten` or an internal tag, serde would first read it into a
+/// tree, which costs twice as much as the rest of its handling.
 #[derive(Deserialize)]
 struct CommandFields {
-    command: Word,
+    command: CommandName,
     rule: Option<Rule>,
     switch: Option<SwitchId>,
     cookie: Option<u64>,
-    error: Option<Drill>,
+    error: Option<InjectedFault>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Word {
+enum CommandName {
     Install,
     Read,
     Remove,
 }
 
 impl TryFrom<CommandFields> for Command {
-    type Error = Missing;
-    fn try_from(fields: CommandFields) -> Result<Self, Missing> {
+    type Error = MissingField;
+    fn try_from(fields: CommandFields) -> Result<Self, MissingField> {
         let CommandFields { command, rule, switch, cookie, error } = fields;
         let action = match command {
-            Word::Install => Action::Install { rule: rule.ok_or(Missing("rule"))? },
-            Word::Read => {
-                Action::Read { switch: switch.ok_or(Missing("switch"))?, cookie: cookie.ok_or(Missing("cookie"))? }
-            }
-            Word::Remove => {
-                Action::Remove { switch: switch.ok_or(Missing("switch"))?, cookie: cookie.ok_or(Missing("cookie"))? }
-            }
+            CommandName::Install => Action::Install { rule: rule.ok_or(MissingField("rule"))? },
+            CommandName::Read => Action::Read {
+                switch: switch.ok_or(MissingField("switch"))?,
+                cookie: cookie.ok_or(MissingField("cookie"))?,
+            },
+            CommandName::Remove => Action::Remove {
+                switch: switch.ok_or(MissingField("switch"))?,
+                cookie: cookie.ok_or(MissingField("cookie"))?,
+            },
         };
         Ok(Self { action, error })
     }
 }
 
-/// A field that is not there.
+/// A missing field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("missing field `{0}`")]
-struct Missing(&'static str);
+struct MissingField(&'static str);
 
-/// What to do on a switch.
+/// An action on a switch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "command", rename_all = "lowercase")]
 pub enum Action {
-    /// Put this rule on its switch; one that stands there with the same cookie is left or replaced.
+    /// Install this rule; an existing rule with the same cookie is kept or replaced.
     Install {
         /// The rule.
         rule: Rule,
     },
-    /// Say which rule stands under this cookie.
+    /// Read the rule with this cookie.
     Read {
         /// The switch.
         switch: SwitchId,
         /// The rule's cookie.
         cookie: u64,
     },
-    /// Take the rule with this cookie away; one that is not there is no fault.
+    /// Remove the rule with this cookie; a missing rule is a success.
     Remove {
         /// The switch.
         switch: SwitchId,
@@ -119,7 +121,7 @@ pub enum Action {
 }
 
 impl Action {
-    /// The switch it is about: the key of the request, so that one switch sees its commands in order.
+    /// The target switch: the key of the request, so that a switch gets its commands in order.
     pub fn switch(&self) -> &SwitchId {
         match self {
             Action::Install { rule } => &rule.switch,
@@ -127,8 +129,8 @@ impl Action {
         }
     }
 
-    /// The command's word.
-    pub fn word(&self) -> &'static str {
+    /// The name in the `command` field.
+    pub fn name(&self) -> &'static str {
         match self {
             Action::Install { .. } => "install",
             Action::Read { .. } => "read",
@@ -137,61 +139,61 @@ impl Action {
     }
 }
 
-/// What the speaker replies.
+/// A reply of the speaker.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "result", rename_all = "lowercase", try_from = "ReplyFields")]
 pub enum Reply {
     /// The rule is on its switch.
     Installed {
-        /// True where it stood there before this call.
+        /// True if it was there before this call.
         existed: bool,
     },
-    /// What stands under the cookie.
+    /// The rule with the cookie.
     Found {
-        /// The rule, or none.
+        /// The rule, if there is one.
         rule: Option<Rule>,
     },
     /// The rule is not on its switch.
     Removed {
-        /// True where it stood there before this call.
+        /// True if it was there before this call.
         existed: bool,
     },
 }
 
-/// A reply as it is read, as [`CommandFields`].
+/// A reply during parsing: see [`CommandFields`].
 #[derive(Deserialize)]
 struct ReplyFields {
-    result: Done,
+    result: ReplyKind,
     existed: Option<bool>,
     rule: Option<Rule>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Done {
+enum ReplyKind {
     Installed,
     Found,
     Removed,
 }
 
 impl TryFrom<ReplyFields> for Reply {
-    type Error = Missing;
-    fn try_from(ReplyFields { result, existed, rule }: ReplyFields) -> Result<Self, Missing> {
-        let existed = existed.ok_or(Missing("existed"));
+    type Error = MissingField;
+    fn try_from(ReplyFields { result, existed, rule }: ReplyFields) -> Result<Self, MissingField> {
+        let existed = existed.ok_or(MissingField("existed"));
         Ok(match result {
-            Done::Installed => Self::Installed { existed: existed? },
-            Done::Found => Self::Found { rule },
-            Done::Removed => Self::Removed { existed: existed? },
+            ReplyKind::Installed => Self::Installed { existed: existed? },
+            ReplyKind::Found => Self::Found { rule },
+            ReplyKind::Removed => Self::Removed { existed: existed? },
         })
     }
 }
 
-/// Why the speaker refuses, or asks to try again: the body of `nave.refusal` and `nave.failure`.
+/// Reason of a refusal or a temporary failure: the body of `nave.refusal` and `nave.failure`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
-    /// A short word for programs.
+    /// Machine-readable reason.
     pub error: String,
-    /// A sentence for people.
+    /// Sentence for people.
     pub detail: String,
 }
 
@@ -204,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn commands_and_replies_are_written_as_agreed() {
+    fn commands_and_replies_have_their_documented_json() {
         let install = Command { action: Action::Install { rule: rule() }, error: None };
         let text =
             r#"{"command":"install","rule":{"switch":"of:08","flow":"test-01","number":8,"cookie":17,"meter":3}}"#;
@@ -212,13 +214,13 @@ mod tests {
         assert_eq!(serde_json::from_str::<Command>(text).unwrap(), install);
         let read: Command =
             serde_json::from_str(r#"{"command":"read","switch":"of:08","cookie":17,"error":null}"#).unwrap();
-        assert_eq!(read.action.word(), "read");
+        assert_eq!(read.action.name(), "read");
         let found = serde_json::to_string(&Reply::Found { rule: None }).unwrap();
         assert_eq!(found, r#"{"result":"found","rule":null}"#);
     }
 
     #[test]
-    fn what_is_missing_in_a_command_or_a_reply_is_named() {
+    fn a_missing_field_of_a_command_or_a_reply_is_named() {
         let command = |text| serde_json::from_str::<Command>(text).map_err(|error| error.to_string());
         assert!(command(r#"{"command":"install","switch":"of:08","cookie":17}"#).unwrap_err().contains("`rule`"));
         assert!(command(r#"{"command":"read","switch":"of:08"}"#).unwrap_err().contains("`cookie`"));
@@ -234,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn switches_have_two_digits_or_more() {
+    fn switch_names_have_at_least_two_digits() {
         let names = [1, 10, 1000].map(|i| SwitchId::numbered(i).to_string());
         assert_eq!(names, ["of:01", "of:10", "of:1000"]);
     }

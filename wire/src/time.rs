@@ -1,4 +1,4 @@
-//! Wall time as it stands in headers. Lane code never reads a clock; this is only its form.
+//! Wall time in headers. Lane code never reads a clock; this is only the format.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,27 +8,28 @@ use serde::{Deserialize, Serialize};
 
 use crate::WireError;
 
-/// Milliseconds since 1970-01-01T00:00:00Z, as the bus stamps them on a record.
+/// Milliseconds since 1970-01-01T00:00:00Z, such as the timestamps of records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct WallTime(pub u64);
 
 impl WallTime {
-    /// The allowed forms of a time, for the text of a refusal.
+    /// The allowed formats, for error texts.
     pub const ALLOWED: &str = "an RFC 3339 time with Z or an offset, like 2026-11-21T02:00:00.000Z";
 
-    /// This time and `ms` milliseconds more.
+    /// This time plus `ms` milliseconds.
     #[must_use]
     pub fn plus_ms(self, ms: u64) -> Self {
         Self(self.0.saturating_add(ms))
     }
 
-    /// How many milliseconds after `earlier`; 0 where it is not after.
+    /// Milliseconds since `earlier`; 0 if `earlier` is later.
     pub fn ms_since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)
     }
 
-    /// Writes it at the end of `text`: RFC 3339 with milliseconds, in UTC. Every message has one or two.
+    /// Appends the time to `text`: RFC 3339 with milliseconds, in UTC. Every message has one or
+    /// two.
     pub(crate) fn push_to(self, text: &mut String) {
         // The year 9999 is the last that RFC 3339 can write.
         let last_ms = 253_402_300_799_000;
@@ -50,8 +51,8 @@ impl WallTime {
     }
 }
 
-/// Year, month and day of the day so many days after 1970-01-01: `civil_from_days` of Howard Hinnant's "chrono-compatible
-/// low-level date algorithms", for days that are not before it.
+/// Year, month and day of the day `days` after 1970-01-01: `civil_from_days` of Howard Hinnant's
+/// "chrono-compatible low-level date algorithms", for non-negative days.
 fn date_of(days: u64) -> (u64, u64, u64) {
     let days = days + 719_468; // since 0000-03-01, where a year ends with its leap day
     let (era, day_of_era) = (days / 146_097, days % 146_097);
@@ -63,7 +64,7 @@ fn date_of(days: u64) -> (u64, u64, u64) {
     (era * 400 + year_of_era + u64::from(month <= 2), month, day)
 }
 
-/// Writes a number with as many digits as `unit` has.
+/// Appends a number with as many digits as `unit` has.
 fn push_padded(text: &mut String, n: u64, unit: u64) {
     let mut unit = unit;
     while unit > 0 {
@@ -95,7 +96,7 @@ impl FromStr for WallTime {
     }
 }
 
-/// The local time, and how many minutes it is ahead of UTC; none where the text does not say.
+/// The local time and its offset from UTC in minutes; none without an offset.
 fn split_offset(text: &str) -> Option<(&str, i64)> {
     if let Some(local) = text.strip_suffix('Z') {
         return Some((local, 0));
@@ -117,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_survives_its_text() {
+    fn a_time_survives_a_round_trip() {
         let time = WallTime(1_795_226_400_123);
         assert_eq!(time.to_string(), "2026-11-21T02:00:00.123Z");
         assert_eq!(time.to_string().parse(), Ok(time));
@@ -133,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn every_day_of_four_centuries_and_more_is_written_as_others_write_it() {
+    fn dates_of_more_than_four_centuries_agree_with_humantime() {
         let day_ms = 86_400_000;
         for day in 0..200_000 {
             let time = WallTime(day * day_ms + day * 7_919 % day_ms);

@@ -1,9 +1,9 @@
-//! What topics are called. One prefix per installation keeps two of them apart on one cluster.
+//! Names of topics. Each installation has a prefix, so that several can share a cluster.
 
-/// The prefix where the user gives none.
+/// The default prefix.
 pub const DEFAULT_PREFIX: &str = "nave";
 
-/// The names of an installation's topics.
+/// Topic names of an installation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Topics {
     prefix: String,
@@ -21,37 +21,37 @@ impl Topics {
         Self { prefix: prefix.into() }
     }
 
-    /// The prefix.
+    /// The prefix of all names.
     pub fn prefix(&self) -> &str {
         &self.prefix
     }
 
-    /// The topic that feeds a stage.
+    /// Input of a stage.
     pub fn inbox(&self, topology: &str, stage: &str) -> String {
         format!("{}.{topology}.{stage}.in", self.prefix)
     }
 
-    /// Results of a stage for those outside.
+    /// Output of a stage for the outside.
     pub fn egress(&self, topology: &str, stage: &str) -> String {
         format!("{}.{topology}.{stage}.out", self.prefix)
     }
 
-    /// Views of a stage's operations, compacted.
+    /// Views of the operations of a stage, compacted.
     pub fn view(&self, topology: &str, stage: &str) -> String {
         format!("{}.{topology}.{stage}.view", self.prefix)
     }
 
-    /// Snapshots of a stage's lanes, compacted.
+    /// Snapshots of the lanes of a stage, compacted.
     pub fn snapshot(&self, topology: &str, stage: &str) -> String {
         format!("{}.{topology}.{stage}.snap", self.prefix)
     }
 
-    /// Requests to the spokes of one service.
+    /// Requests to the spokes of a service.
     pub fn spoke(&self, service: &str) -> String {
         format!("{}.spoke.{service}", self.prefix)
     }
 
-    /// Heartbeats of the spokes of one service, compacted.
+    /// Heartbeats of the spokes of a service, compacted.
     pub fn alive(&self, service: &str) -> String {
         format!("{}.spoke.{service}.alive", self.prefix)
     }
@@ -61,7 +61,7 @@ impl Topics {
         format!("{}.control", self.prefix)
     }
 
-    /// Records that could not be handled, with the reason.
+    /// Dead-letter topic: records that could not be handled, with the reason.
     pub fn dead(&self, topology: &str) -> String {
         format!("{}.{topology}.dead", self.prefix)
     }
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn topics_are_called_as_agreed() {
+    fn topic_names_follow_the_documented_pattern() {
         let topics = Topics::default();
         assert_eq!(topics.inbox("flows", "hub"), "nave.flows.hub.in");
         assert_eq!(topics.egress("flows", "hub"), "nave.flows.hub.out");
