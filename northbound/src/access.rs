@@ -1,4 +1,4 @@
-//! Who may ask: a token, and where it is needed.
+//! Access control: a bearer token, and the addresses that require one.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -7,12 +7,12 @@ use std::sync::Arc;
 use axum::http::{HeaderMap, header};
 use subtle::ConstantTimeEq;
 
-/// A token has at least so many characters: what is shorter can be tried out.
+/// Minimum length of a token: shorter ones can be guessed.
 const SHORTEST: usize = 16;
-/// And at most so many: it travels in a header.
+/// Maximum length of a token: it travels in a header.
 const LONGEST: usize = 1_024;
 
-/// Who may ask.
+/// The access rule of an interface.
 ///
 /// ```
 /// use northbound::{Access, check_listen};
@@ -28,27 +28,27 @@ pub struct Access {
     token: Option<Arc<str>>,
 }
 
-/// Why a token is none, or why nobody may listen there.
+/// An invalid token, or an address that requires one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AccessError {
-    /// The token is too short, too long, or has other characters. It is not shown.
+    /// The token is too short, too long, or has other characters. The message does not show it.
     #[error("the token has {0}; allowed is one line of 16 to 1024 visible ASCII characters, without spaces")]
     BadToken(String),
-    /// Whoever reaches this address could do everything.
-    #[error("{0} is reached from other machines, and there is no token; give one, or listen on loopback")]
+    /// Everyone who reaches this address could do everything.
+    #[error("{0} is reachable from other machines and requires a token; set a token or listen on loopback")]
     NeedsToken(SocketAddr),
 }
 
 impl Access {
-    /// Everybody who reaches it.
+    /// Access without a token.
     pub fn open() -> Self {
         Self::default()
     }
 
-    /// Those who have the token: the text of a file, whose last line break does not count.
+    /// Access with a token: the content of a token file. A final line break is ignored.
     ///
     /// # Errors
-    /// Where it is no token, with what is wrong and without the token.
+    /// If the token is invalid; the message names the fault but not the token.
     pub fn with_token(text: &str) -> Result<Self, AccessError> {
         let token = text.strip_suffix('\n').unwrap_or(text);
         let token = token.strip_suffix('\r').unwrap_or(token);
@@ -61,24 +61,24 @@ impl Access {
         Ok(Self { token: Some(token.into()) })
     }
 
-    /// True where a token is needed.
+    /// True if a token is required.
     pub fn needs_token(&self) -> bool {
         self.token.is_some()
     }
 
-    /// True where a request with these headers may pass.
+    /// True if a request with these headers is authorized.
     pub(crate) fn admits(&self, headers: &HeaderMap) -> bool {
         let Some(token) = &self.token else { return true };
         let mut given = headers.get_all(header::AUTHORIZATION).iter();
-        // Two of them are none: a proxy and we might not look at the same one.
+        // Two values are refused: a proxy and this server might use different ones.
         let (Some(value), None) = (given.next(), given.next()) else { return false };
         let Some((scheme, given)) = split(value.as_bytes()) else { return false };
-        // The length may be found out, the characters may not: the comparison takes as long wherever they differ.
+        // The length may leak, the characters may not: the comparison takes constant time.
         scheme.eq_ignore_ascii_case(b"bearer") && bool::from(token.as_bytes().ct_eq(given))
     }
 }
 
-/// Scheme and credentials: RFC 9110, section 11.4, has one space or more between them.
+/// Scheme and credentials, separated by at least one space (RFC 9110, section 11.4).
 fn split(value: &[u8]) -> Option<(&[u8], &[u8])> {
     let space = value.iter().position(|byte| *byte == b' ')?;
     let (scheme, rest) = value.split_at(space);
@@ -91,7 +91,7 @@ impl fmt::Debug for Access {
     }
 }
 
-/// Whether `address` may be listened on: one that other machines reach needs a token.
+/// Checks that the interface may listen on `address`: a non-loopback address requires a token.
 ///
 /// # Errors
 /// [`AccessError::NeedsToken`].
@@ -109,7 +109,7 @@ mod tests {
     const TOKEN: &str = "k3Jq-9sdf-Xw2m-77Tz";
 
     #[test]
-    fn only_the_token_itself_passes() {
+    fn only_the_exact_token_is_accepted() {
         let access = Access::with_token(TOKEN).unwrap();
         let admits = |values: &[&str]| {
             let mut headers = HeaderMap::new();
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_token_is_refused_and_none_is_ever_shown() {
+    fn an_invalid_token_is_refused_and_never_shown() {
         for bad in ["", "\n", "short", "with a space in it, long enough", "k3Jq-9sdf\n-Xw2m-77Tz", &"x".repeat(1_025)] {
             let error = Access::with_token(bad).unwrap_err().to_string();
             assert!(bad.trim().is_empty() || !error.contains(bad.trim()), "{error}");
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn beyond_loopback_a_token_is_needed() {
+    fn a_non_loopback_address_requires_a_token() {
         let with = Access::with_token(TOKEN).unwrap();
         for (address, needs) in [
             ("127.0.0.1:1", false),

@@ -1,7 +1,8 @@
-//! Which topologies there are, and the gateway of each.
+//! The submitted topologies, and the gateway of each.
 //!
-//! What stands in the control topic is taken here by the [`crate::Outlet`], which then follows the topics of what is new. A
-//! topology that is being killed takes no new requests; when its time is over and nobody waits here any more, it is dropped.
+//! The [`crate::Outlet`] reads the control topic into the directory and follows the topics of each
+//! new topology. A topology that is being killed accepts no new requests. It is dropped when its
+//! time is over and no request waits here.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -9,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use bus::{Clock, Outgoing};
-use wire::control::{Mode, Submitted, SubmittedStage, Wish, WorkflowType};
+use wire::control::{DeliveryMode, DesiredState, Submitted, SubmittedStage, WorkflowType};
 use wire::topics::Topics;
 use wire::{Code, OperationId, Problem, WallTime};
 
@@ -17,52 +18,53 @@ use crate::gateway::{Gateway, GatewayLimits, GatewayOptions};
 use crate::spokes::{Service, Spokes};
 use crate::waiting::Waiting;
 
-/// So many topologies are known. Each that runs costs some 100 MB at most (see [`GatewayLimits`]), most of them far less; one
-/// more than this is not opened, and it is said in the log.
-const TOPOLOGIES: usize = 256;
+/// Maximum number of topologies. Each costs at most 100 MB (see [`GatewayLimits`]), most of them
+/// far less. Further ones are not opened, and logged.
+const MAX_TOPOLOGIES: usize = 256;
 
-/// Which topologies there are.
+/// The submitted topologies.
 pub struct Directory {
     topics: Topics,
     clock: Arc<dyn Clock>,
     limits: GatewayLimits,
-    topologies: RwLock<BTreeMap<String, Arc<Entry>>>,
+    topologies: RwLock<BTreeMap<String, Arc<TopologyEntry>>>,
     spokes: Spokes,
-    /// Grows when the list of topologies does not stand as it stood: the outlet has to look again.
+    /// Incremented with each change of the list, so that the outlet follows it.
     version: AtomicU64,
 }
 
-/// A topology that was submitted.
+/// A submitted topology.
 #[derive(Debug)]
-pub struct Entry {
-    /// As it was submitted last.
+pub struct TopologyEntry {
+    /// The latest submission.
     pub submitted: Submitted,
     /// Its requests and answers.
     pub gateway: Arc<Gateway>,
-    /// True once its answers are read: then requests are taken.
+    /// True once its answers are read. It accepts requests only then.
     pub(crate) followed: Arc<AtomicBool>,
 }
 
-/// How a topology stands.
+/// The state of a topology.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum State {
-    /// It was submitted, and its answers are not read here yet.
+pub enum TopologyState {
+    /// Submitted, but its answers are not read here yet.
     Starting,
-    /// It takes requests.
+    /// It accepts requests.
     Running,
-    /// It is being killed: it takes no requests, and finishes what it has.
+    /// It is being killed: it accepts no requests and completes the running ones.
     Ending,
 }
 
 impl Directory {
-    /// A directory that knows no topology yet. Topics are called as `topics` says.
+    /// An empty directory; `topics` gives the topic names.
     pub fn new(topics: Topics, limits: GatewayLimits, clock: Arc<dyn Clock>) -> Self {
         let (topologies, spokes, version) = (RwLock::default(), Spokes::default(), AtomicU64::new(0));
         Self { topics, clock, limits, topologies, spokes, version }
     }
 
-    /// A directory of one topology that nobody submitted: for those who run one in their own process.
+    /// A directory of one topology without a submission: for programs that run it in their own
+    /// process.
     pub fn of(gateway: Arc<Gateway>, clock: Arc<dyn Clock>) -> Self {
         let options = gateway.options();
         let stage = |stage: &crate::StageOptions| SubmittedStage {
@@ -81,7 +83,7 @@ impl Directory {
             graph: wire::graph::Graph::default(),
             build: String::new(),
             at: clock.wall(),
-            wish: Wish::Run,
+            desired: DesiredState::Run,
             stages: options.stages.iter().map(stage).collect(),
             settings: serde_json::Value::Null,
             workflows: options.workflows.iter().map(workflow).collect(),
@@ -89,18 +91,20 @@ impl Directory {
             description: String::new(),
         };
         let directory = Self::new(Topics::default(), options.limits.clone(), clock);
-        let entry = Entry { submitted, gateway, followed: Arc::default() };
+        let entry = TopologyEntry { submitted, gateway, followed: Arc::default() };
         directory.change(|topologies| topologies.insert(entry.submitted.name.clone(), Arc::new(entry)));
         directory
     }
 
-    /// Takes a topology as it was submitted: what stands in the control topic under its name.
+    /// Adds or updates a submitted topology from a record of the control topic.
     ///
     /// # Errors
-    /// Why it cannot be opened here, in words.
+    /// The reason why it cannot be opened here.
     pub fn take(&self, submitted: Submitted) -> Result<(), String> {
         let name = submitted.name.clone();
-        if matches!(submitted.wish, Wish::Kill { by } if by <= self.clock.wall()) && self.topology(&name).is_none() {
+        if matches!(submitted.desired, DesiredState::Kill { by } if by <= self.clock.wall())
+            && self.topology(&name).is_none()
+        {
             return Ok(());
         }
         if let Some(stage) = submitted.stages.iter().find(|stage| stage.lanes == 0) {
@@ -108,117 +112,122 @@ impl Directory {
         }
         if let Some(workflow) = submitted.workflows.iter().find(|workflow| submitted.stage(&workflow.stage).is_none()) {
             return Err(format!(
-                "workflow `{}` runs in stage `{}`, which there is none of",
+                "workflow `{}` runs in stage `{}`, which does not exist",
                 workflow.name, workflow.stage
             ));
         }
         let known = self.topology(&name);
-        if known.is_none() && self.read().len() >= TOPOLOGIES {
-            return Err(format!("{TOPOLOGIES} topologies are open, which is as many as may be"));
+        if known.is_none() && self.read().len() >= MAX_TOPOLOGIES {
+            return Err(format!("the limit of {MAX_TOPOLOGIES} topologies is reached"));
         }
         let options = GatewayOptions::of(&self.topics, &submitted, self.limits.clone());
         let entry = if let Some(known) = known.filter(|known| *known.gateway.options() == options) {
-            Entry { submitted, gateway: Arc::clone(&known.gateway), followed: Arc::clone(&known.followed) }
+            TopologyEntry { submitted, gateway: Arc::clone(&known.gateway), followed: Arc::clone(&known.followed) }
         } else {
-            // New, or of another shape: what it knew is read again.
+            // New, or with another shape: its topics are read from the beginning.
             let gateway = Arc::new(Gateway::new(options, Arc::clone(&self.clock)));
-            Entry { submitted, gateway, followed: Arc::default() }
+            TopologyEntry { submitted, gateway, followed: Arc::default() }
         };
         self.change(|topologies| topologies.insert(name, Arc::new(entry)));
         Ok(())
     }
 
-    /// A topology is no longer submitted.
+    /// Removes a topology that is no longer submitted.
     pub fn remove(&self, name: &str) {
         self.change(|topologies| topologies.remove(name));
     }
 
-    /// Drops the topologies whose time is over and for which nobody waits here.
+    /// Drops the topologies whose time is over and for which no request waits here.
     pub(crate) fn drop_ended(&self) {
         let now = self.clock.wall();
-        let ended = |entry: &Entry| {
-            matches!(entry.submitted.wish, Wish::Kill { by } if by <= now) && entry.gateway.unanswered() == 0
+        let ended = |entry: &TopologyEntry| {
+            matches!(entry.submitted.desired, DesiredState::Kill { by } if by <= now) && entry.gateway.unanswered() == 0
         };
         let names: Vec<String> = self.all().iter().filter(|entry| ended(entry)).map(|entry| entry.name()).collect();
         for name in names {
-            tracing::info!(topology = name, "its time is over; it is no longer followed");
+            tracing::info!(topology = name, "the topology has ended; its topics are no longer followed");
             self.remove(&name);
         }
     }
 
-    /// A topology.
-    pub fn topology(&self, name: &str) -> Option<Arc<Entry>> {
+    /// The topology of this name.
+    pub fn topology(&self, name: &str) -> Option<Arc<TopologyEntry>> {
         self.read().get(name).cloned()
     }
 
-    /// The same, or the problem that there is none.
+    /// The topology of this name.
     ///
     /// # Errors
     /// [`Code::UnknownTopology`].
-    pub fn required(&self, name: &str) -> Result<Arc<Entry>, Problem> {
+    pub fn required(&self, name: &str) -> Result<Arc<TopologyEntry>, Problem> {
         self.topology(name).ok_or_else(|| {
             let shown: String = name.chars().take(80).collect();
-            Problem::new(Code::UnknownTopology, format!("no topology `{shown}` runs; `nave submit` submits one"))
+            Problem::new(
+                Code::UnknownTopology,
+                format!("topology `{shown}` is not submitted; submit it with `nave submit`"),
+            )
         })
     }
 
-    /// All topologies, in the order of their names.
-    pub fn all(&self) -> Vec<Arc<Entry>> {
+    /// All topologies, by name.
+    pub fn all(&self) -> Vec<Arc<TopologyEntry>> {
         self.read().values().cloned().collect()
     }
 
-    /// The topology that an operation is known of.
-    pub fn of_operation(&self, id: &OperationId) -> Option<Arc<Entry>> {
+    /// The topology whose cache has this operation.
+    pub fn of_operation(&self, id: &OperationId) -> Option<Arc<TopologyEntry>> {
         self.read().values().find(|entry| entry.gateway.operation(id).is_some()).cloned()
     }
 
-    /// The services of all topologies, in the order of their names.
+    /// The services of all topologies, by name.
     pub fn services(&self) -> BTreeSet<String> {
         self.read().values().flat_map(|entry| entry.submitted.services.iter().cloned()).collect()
     }
 
-    /// Which spokes live.
+    /// The heartbeats of the spokes.
     pub fn spokes(&self) -> &Spokes {
         &self.spokes
     }
 
-    /// How a service and its instances stand now, by their heartbeats and as its workers judge it.
+    /// The state of a service and its instances, by their heartbeats and by the verdicts of its
+    /// workers.
     pub(crate) fn spoke(&self, service: &str) -> Service {
-        let of = |entry: &Arc<Entry>| entry.gateway.workers_of(service);
+        let of = |entry: &Arc<TopologyEntry>| entry.gateway.workers_of(service);
         let workers = self.read().values().flat_map(of).collect();
         Service { workers, ..self.spokes.service(service, &*self.clock) }
     }
 
-    /// What topics are called.
+    /// The topic names.
     pub fn topics(&self) -> &Topics {
         &self.topics
     }
 
-    /// How many requests and commands are unanswered, in all topologies.
+    /// Number of unanswered requests and commands of all topologies.
     pub fn unanswered(&self) -> usize {
         self.read().values().map(|entry| entry.gateway.unanswered()).sum()
     }
 
-    /// Each lane that was asked something and says nothing, and each whose inbox is full.
+    /// The lanes that are silent and those whose inbox is full.
     pub fn slow_lanes(&self) -> Vec<Waiting> {
         let of = |gateway: &Gateway| gateway.silent_lanes().into_iter().chain(gateway.full_lanes());
         self.read().values().flat_map(|entry| of(&entry.gateway)).collect()
     }
 
-    /// Each topology whose answers are not read here yet.
+    /// The topologies whose answers are not read here yet.
     pub fn waiting(&self) -> Vec<Waiting> {
-        let starting = |entry: &&Arc<Entry>| entry.state() == State::Starting;
-        let line = |entry: &Arc<Entry>| {
+        let starting = |entry: &&Arc<TopologyEntry>| entry.state() == TopologyState::Starting;
+        let line = |entry: &Arc<TopologyEntry>| {
             let name = &entry.submitted.name;
-            Waiting::of_topology(name, format!("topology {name}: its answers are not followed yet"))
+            Waiting::of_topology(name, format!("topology {name}: its answers are not read yet"))
         };
         self.read().values().filter(starting).map(line).collect()
     }
 
-    /// The record that says: this topology ends, finished or not, after so many milliseconds. And how it stands then.
-    pub fn kill(&self, entry: &Entry, wait_ms: u64) -> (Outgoing, Submitted) {
+    /// The control record that ends a topology after `wait_ms` milliseconds, finished or not, and
+    /// the submission in it.
+    pub fn kill(&self, entry: &TopologyEntry, wait_ms: u64) -> (Outgoing, Submitted) {
         let by = self.clock.wall().plus_ms(wait_ms);
-        let submitted = Submitted { wish: Wish::Kill { by }, ..entry.submitted.clone() };
+        let submitted = Submitted { desired: DesiredState::Kill { by }, ..entry.submitted.clone() };
         (control_record(&self.topics, &submitted), submitted)
     }
 
@@ -226,50 +235,51 @@ impl Directory {
         self.version.load(Ordering::Acquire)
     }
 
-    /// The time of day, for what expires.
+    /// The wall time, for deadlines.
     pub(crate) fn wall(&self) -> WallTime {
         self.clock.wall()
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, BTreeMap<String, Arc<Entry>>> {
+    fn read(&self) -> RwLockReadGuard<'_, BTreeMap<String, Arc<TopologyEntry>>> {
         self.topologies.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn change<T>(&self, change: impl FnOnce(&mut BTreeMap<String, Arc<Entry>>) -> T) {
+    fn change<T>(&self, change: impl FnOnce(&mut BTreeMap<String, Arc<TopologyEntry>>) -> T) {
         change(&mut self.topologies.write().unwrap_or_else(PoisonError::into_inner));
         self.version.fetch_add(1, Ordering::AcqRel);
     }
 }
 
-impl Entry {
-    /// Its name.
+impl TopologyEntry {
+    /// The name of the topology.
     pub fn name(&self) -> String {
         self.submitted.name.clone()
     }
 
-    /// How it stands.
-    pub fn state(&self) -> State {
-        match self.submitted.wish {
-            Wish::Kill { .. } => State::Ending,
-            Wish::Run if self.followed.load(Ordering::Acquire) => State::Running,
-            Wish::Run => State::Starting,
+    /// The state of the topology.
+    pub fn state(&self) -> TopologyState {
+        match self.submitted.desired {
+            DesiredState::Kill { .. } => TopologyState::Ending,
+            DesiredState::Run if self.followed.load(Ordering::Acquire) => TopologyState::Running,
+            DesiredState::Run => TopologyState::Starting,
         }
     }
 
-    /// Whether it takes new requests.
+    /// Checks that it accepts new requests.
     ///
     /// # Errors
-    /// [`Code::TopologyEnds`], or [`Code::NotReady`] where its answers are not read yet.
+    /// [`Code::TopologyEnds`], or [`Code::NotReady`] if its answers are not read yet.
     pub fn takes_requests(&self) -> Result<(), Problem> {
         let name = &self.submitted.name;
         match self.state() {
-            State::Running => Ok(()),
-            State::Starting => {
-                Err(Problem::new(Code::NotReady, format!("answers of topology `{name}` are not read here yet")))
-            }
-            State::Ending => Err(Problem::new(
+            TopologyState::Running => Ok(()),
+            TopologyState::Starting => Err(Problem::new(
+                Code::NotReady,
+                format!("the answers of topology `{name}` are not read here yet; try again later"),
+            )),
+            TopologyState::Ending => Err(Problem::new(
                 Code::TopologyEnds,
-                format!("topology `{name}` is being killed: it finishes what it has, and takes nothing new"),
+                format!("topology `{name}` is being killed: it completes its operations and accepts no new requests"),
             )),
         }
     }
@@ -282,7 +292,7 @@ impl fmt::Debug for Directory {
     }
 }
 
-/// The record of the control topic that submits a topology.
+/// The control record that submits a topology.
 pub fn control_record(topics: &Topics, submitted: &Submitted) -> Outgoing {
     let value = serde_json::to_vec(submitted).expect("a submitted topology is plain data");
     Outgoing::keyed(&topics.control(), submitted.name.clone().into_bytes(), value)

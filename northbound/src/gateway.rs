@@ -1,7 +1,7 @@
-//! The pure core: from a request to a record, and from an answer to who waits for it.
+//! The pure core: turns requests into records, and records into answers for waiting requests.
 
-mod hearing;
 pub mod options;
+mod records;
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,92 +12,93 @@ use dashmap::DashMap;
 use serde_json::Value;
 use tokio::sync::oneshot;
 use uuid::Uuid;
-use wire::answer::{Operation, SERVICE_SHOWN, ServiceShown, Until};
+use wire::answer::{Operation, SERVICE_KIND, ServiceView, Until};
 use wire::command::Command;
 use wire::request::Request;
 use wire::routing::lane_of;
 use wire::{Code, Envelope, Kind, OperationId, Problem, WallTime};
 
 pub use self::options::{GatewayLimits, GatewayOptions, StageOptions};
-use crate::known::Known;
 use crate::metrics;
-use crate::shown::Shown;
+use crate::operation_cache::OperationCache;
+use crate::resource_cache::ResourceCache;
 use crate::silence::Silence;
-use crate::ticket::{CommandTicket, Place, Ticket, Told, ToldCommand};
+use crate::ticket::{CommandResult, CommandTicket, Place, RequestResult, Ticket};
 use crate::waiting::Waiting;
 use crate::watch::Watchers;
 
-/// Who sends: the `ce_source` of every request.
+/// The sender: the `ce_source` of every request.
 pub const SOURCE: &str = "/nave/northbound";
 
-/// What a client asks for.
+/// A request of a client.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Submission<'a> {
     /// The workflow's name.
     pub workflow: &'a str,
-    /// The thing it is about: the record's key.
+    /// The key of the record.
     pub key: &'a str,
-    /// What the workflow is asked.
+    /// The input of the workflow.
     pub request: Value,
-    /// The client's name for this request, if it gave one.
+    /// The client's name for this request, if any.
     pub idempotency_key: Option<&'a str>,
-    /// Where the client sent it, like `POST /flow`: a repeat with the same name has the same route.
+    /// Method and path of the client's request, such as `POST /flow`. A repeat with the same name
+    /// has the same route.
     pub route: &'a str,
     /// `traceparent`, passed on.
     pub trace: Option<String>,
     /// The client's `X-Correlation-ID`, passed on as `ce_correlationid`.
     pub correlation: Option<&'a str>,
-    /// The client has no use for the answer after this.
+    /// The client does not need an answer after this time.
     pub expires: Option<WallTime>,
-    /// The id of this one HTTP request, fresh for each.
+    /// The id of this HTTP request, new for each.
     pub http_id: Uuid,
 }
 
 impl<'a> Submission<'a> {
-    /// A request with nothing but what every request has.
+    /// A submission with only the required fields.
     pub fn new(workflow: &'a str, key: &'a str, request: Value, http_id: Uuid) -> Self {
         let (idempotency_key, trace, correlation, expires) = (None, None, None, None);
         Self { workflow, key, request, idempotency_key, route: "", trace, correlation, expires, http_id }
     }
 }
 
-/// What somebody tells an operation.
+/// A command of a client to an operation.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Order<'a> {
+pub struct OperationCommand<'a> {
     /// The operation.
     pub operation: &'a OperationId,
     /// The operation's workflow.
     pub workflow: &'a str,
     /// The operation's key.
     pub key: &'a str,
-    /// What it is told.
+    /// The command.
     pub command: &'a Command,
     /// The client's `X-Correlation-ID`, passed on as `ce_correlationid`.
     pub correlation: Option<&'a str>,
-    /// The id of this one HTTP request, fresh for each.
+    /// The id of this HTTP request, new for each.
     pub http_id: Uuid,
 }
 
-/// Makes records of requests, and gives answers to those who wait.
+/// Creates the records of requests, and passes answers to the requests that wait for them.
 pub struct Gateway {
     options: GatewayOptions,
     clock: Arc<dyn Clock>,
     stages: Vec<Stage>,
-    /// Who waits for which operation. As many as the places of all lanes, at most.
+    /// Waiting requests by operation. Bounded by the places of all lanes.
     waiters: DashMap<OperationId, Vec<Waiter>>,
-    /// Who waits for what becomes of a command, by its `ce_id`. Each holds a place too.
-    commanders: DashMap<Arc<str>, oneshot::Sender<ToldCommand>>,
-    known: Known,
-    shown: Shown,
+    /// Waiting commands by `ce_id`. Each holds a place too.
+    pending_commands: DashMap<Arc<str>, oneshot::Sender<CommandResult>>,
+    operations: OperationCache,
+    resources: ResourceCache,
     watchers: Arc<Watchers>,
 }
 
-/// A stage, as it stands.
+/// The state of a stage.
 struct Stage {
     inbox: Arc<str>,
-    /// How many requests of each lane are unanswered.
+    /// Number of unanswered requests per lane.
     unanswered: Vec<AtomicUsize>,
-    /// How many records behind each lane is whose inbox is full; 0 where it has room.
+    /// Number of records that a lane with a full inbox is behind; 0 if the inbox has room.
     full: Vec<AtomicU64>,
     silence: Silence,
 }
@@ -105,17 +106,17 @@ struct Stage {
 #[derive(Debug)]
 struct Waiter {
     id: Arc<str>,
-    /// None where the client was told that its request was taken, and went: then only its place is held.
-    tell: Option<oneshot::Sender<Told>>,
+    /// None once the client got a 202 and left: then only its place is held.
+    tell: Option<oneshot::Sender<RequestResult>>,
     stage: usize,
     lane: usize,
 }
 
 impl Gateway {
-    /// A gateway that knows nothing yet.
+    /// A gateway with empty caches.
     ///
     /// # Panics
-    /// Where a stage has no lanes, which none of a topology that was built has.
+    /// If a stage has no lanes, which a built topology never has.
     pub fn new(options: GatewayOptions, clock: Arc<dyn Clock>) -> Self {
         let stage = |stage: &StageOptions| {
             assert!(stage.lanes > 0, "a stage has at least one lane");
@@ -129,27 +130,28 @@ impl Gateway {
         Self {
             stages: options.stages.iter().map(stage).collect(),
             waiters: DashMap::new(),
-            commanders: DashMap::new(),
-            known: Known::newest(options.limits.known_operations),
-            shown: Shown::at_most(options.limits.shown_bytes),
-            watchers: Arc::new(Watchers::at_most(options.limits.watchers)),
+            pending_commands: DashMap::new(),
+            operations: OperationCache::new(options.limits.known_operations),
+            resources: ResourceCache::with_limit(options.limits.shown_bytes),
+            watchers: Arc::new(Watchers::with_limit(options.limits.watchers)),
             options,
             clock,
         }
     }
 
-    /// How it was set up.
+    /// The configuration of the gateway.
     pub fn options(&self) -> &GatewayOptions {
         &self.options
     }
 
-    // ---- requests and commands ----------------------------------------------------------------------------------------
+    // ---- requests and commands -------------------------------------------------------------------
 
-    /// Accepts a request: gives it an operation, a record and a place among those that wait. Nothing is sent yet.
+    /// Accepts a request: assigns an operation, a record and a place in its lane. Sends nothing
+    /// yet.
     ///
     /// # Errors
-    /// [`Code::UnknownWorkflow`]; [`Code::NotReady`] where its time is over; [`Code::Busy`] where its lane has too many
-    /// unanswered requests.
+    /// [`Code::UnknownWorkflow`]; [`Code::NotReady`] if its deadline has passed; [`Code::Busy`] if
+    /// its lane has too many unanswered requests.
     pub fn submit(self: &Arc<Self>, submission: Submission<'_>) -> Result<Ticket, Problem> {
         let Submission { workflow, key, request, idempotency_key, route, trace, correlation, expires, http_id } =
             submission;
@@ -161,9 +163,9 @@ impl Gateway {
         let mut envelope = Envelope::new(Kind::Request, http_id.to_string(), SOURCE);
         envelope.idempotency_key = idempotency_key.map(str::to_owned);
         let operation = envelope.requested_operation(&self.options.topology, key);
-        // Made first: from here on, whatever way this function ends, the place is given back.
+        // Taken first: every return below gives the place back.
         let place = self.take_place(stage, key, &operation, http_id)?;
-        self.known.ask_again(&operation);
+        self.operations.request_repeated(&operation);
 
         envelope.subject = Some(key.into());
         envelope.time = Some(now);
@@ -180,12 +182,12 @@ impl Gateway {
         Ok(Ticket { operation, record, expires, answer, place })
     }
 
-    /// Makes a record of a command, and a place for what becomes of it. Nothing is sent yet.
+    /// Creates the record of a command, and a place for its outcome. Sends nothing yet.
     ///
     /// # Errors
     /// As for [`Gateway::submit`].
-    pub fn command(self: &Arc<Self>, order: &Order<'_>) -> Result<CommandTicket, Problem> {
-        let Order { operation, workflow, key, command, correlation, http_id } = order;
+    pub fn command(self: &Arc<Self>, order: &OperationCommand<'_>) -> Result<CommandTicket, Problem> {
+        let OperationCommand { operation, workflow, key, command, correlation, http_id } = order;
         let stage = self.stage_of(workflow)?;
         let place = self.take_place(stage, key, operation, *http_id)?;
         let mut envelope = Envelope::new(Kind::Command, place.id.as_ref(), SOURCE);
@@ -196,7 +198,7 @@ impl Gateway {
         let value = serde_json::to_vec(command).expect("a command is plain data");
         let record = self.record(&place, key, &envelope, value);
         let (tell, outcome) = oneshot::channel();
-        self.commanders.insert(Arc::clone(&place.id), tell);
+        self.pending_commands.insert(Arc::clone(&place.id), tell);
         Ok(CommandTicket { record, outcome, place })
     }
 
@@ -205,7 +207,10 @@ impl Gateway {
             let known: Vec<&str> = self.options.workflows.keys().map(String::as_str).collect();
             let (topology, known) = (&self.options.topology, known.join(", "));
             let shown: String = workflow.chars().take(80).collect();
-            Problem::new(Code::UnknownWorkflow, format!("topology `{topology}` has no `{shown}`; it has: {known}"))
+            Problem::new(
+                Code::UnknownWorkflow,
+                format!("topology `{topology}` has no workflow `{shown}`; its workflows are: {known}"),
+            )
         })
     }
 
@@ -214,7 +219,7 @@ impl Gateway {
         let lane = u32::try_from(place.lane).expect("lanes are counted in 32 bits");
         let mut record = Outgoing::keyed("", key.as_bytes().to_vec(), value).with(envelope).to(lane);
         record.topic = Arc::clone(&stage.inbox);
-        stage.silence.asked(lane, self.clock.mono());
+        stage.silence.request_sent(lane, self.clock.mono());
         record
     }
 
@@ -231,7 +236,7 @@ impl Gateway {
         if behind > 0 {
             metrics::busy();
             let limit = self.options.limits.max_behind;
-            let text = format!("lane {lane} is {behind} records behind, limit {limit}; try again later");
+            let text = format!("lane {lane} is {behind} records behind (limit {limit}); try again later");
             return Err(Problem::new(Code::Busy, text));
         }
         let took = self.stages[stage].unanswered[lane]
@@ -240,7 +245,7 @@ impl Gateway {
             metrics::busy();
             return Err(Problem::new(
                 Code::Busy,
-                format!("{most} requests of lane {lane} are unanswered; try again later"),
+                format!("the limit of {most} unanswered requests of lane {lane} is reached; try again later"),
             ));
         }
         metrics::unanswered(1.0);
@@ -249,7 +254,7 @@ impl Gateway {
     }
 
     pub(crate) fn give_back(&self, place: &Place) {
-        self.commanders.remove(&place.id);
+        self.pending_commands.remove(&place.id);
         drop(self.take_waiters(&place.operation, |waiter| waiter.id == place.id));
         self.free(place.stage, place.lane);
     }
@@ -259,30 +264,31 @@ impl Gateway {
         metrics::unanswered(-1.0);
     }
 
-    /// The client of this place does not wait any more. It is held until the hub says a first word of the operation: from then
-    /// on the hub's own bounds hold. So who asks and goes cannot ask more of a lane than who waits.
+    /// Called when the client of this place stops waiting. The place is held until the hub
+    /// publishes the operation; from then on the limits of the hub apply. So clients that do not
+    /// wait cannot load a lane more than clients that wait.
     pub(crate) fn detach(&self, place: &Place) {
         let waits = self.waiters.get_mut(&place.operation).is_some_and(|mut waiters| {
             let waiter = waiters.iter_mut().find(|waiter| waiter.id == place.id);
             waiter.map(|waiter| waiter.tell = None).is_some()
         });
         if !waits {
-            // It was answered between two looks, and nothing else will give the place back.
+            // It was answered in the meantime, and nothing else will give the place back.
             return self.free(place.stage, place.lane);
         }
-        if self.known.is_of_hub(&place.operation) {
-            self.heard_of(&place.operation);
+        if self.operations.is_published(&place.operation) {
+            self.release_detached(&place.operation);
         }
     }
 
-    /// The hub said something about an operation: those who went need no place any more.
-    fn heard_of(&self, operation: &OperationId) {
+    /// Called when the hub has published an operation: frees the places of clients that left.
+    fn release_detached(&self, operation: &OperationId) {
         for gone in self.take_waiters(operation, |waiter| waiter.tell.is_none()) {
             self.free(gone.stage, gone.lane);
         }
     }
 
-    /// Takes those out who wait for `operation` and match.
+    /// Removes and returns the matching waiters of `operation`.
     fn take_waiters(&self, operation: &OperationId, matches: impl Fn(&Waiter) -> bool) -> Vec<Waiter> {
         let Some(mut waiters) = self.waiters.get_mut(operation) else { return Vec::new() };
         let (taken, kept) = std::mem::take(&mut *waiters).into_iter().partition(matches);
@@ -292,35 +298,35 @@ impl Gateway {
         taken
     }
 
-    /// Tells the request `id` of `operation` that nobody can say what becomes of it.
+    /// Answers the request `id` of `operation` with a problem.
     pub fn fail(&self, operation: &OperationId, id: &str, problem: &Problem) {
         for waiter in self.take_waiters(operation, |waiter| &*waiter.id == id) {
             self.tell(waiter, Err(problem.clone()));
         }
-        if let Some((_, tell)) = self.commanders.remove(id) {
+        if let Some((_, tell)) = self.pending_commands.remove(id) {
             drop(tell.send(Err(problem.clone())));
         }
     }
 
-    fn tell(&self, waiter: Waiter, told: Told) {
+    fn tell(&self, waiter: Waiter, told: RequestResult) {
         match waiter.tell {
-            // Who has given up waiting is told nothing, and that is no fault: the view stays.
+            // A client that left gets no answer; its operation stays visible.
             Some(tell) => drop(tell.send(told)),
             None => self.free(waiter.stage, waiter.lane),
         }
     }
 
-    /// How many requests are unanswered, in all lanes.
+    /// Number of unanswered requests in all lanes.
     pub fn unanswered(&self) -> usize {
         let lanes = self.stages.iter().flat_map(|stage| &stage.unanswered);
         lanes.map(|taken| taken.load(Ordering::Acquire)).sum()
     }
 
-    // ---- what is known ------------------------------------------------------------------------------------------------
+    // ---- views -----------------------------------------------------------------------------------
 
-    /// How an operation stands, as far as is known here. Where its lane is silent, that is what it waits for.
+    /// The newest view of an operation. If its lane is silent, the view says so.
     pub fn operation(&self, id: &OperationId) -> Option<Operation> {
-        let mut operation = self.known.operation(id)?;
+        let mut operation = self.operations.operation(id)?;
         let stage = self.options.stage_of(&operation.workflow).unwrap_or_default();
         let lanes = self.options.stages.get(stage).map(|stage| stage.lanes)?;
         let lane = lane_of(operation.key.as_bytes(), lanes);
@@ -331,31 +337,31 @@ impl Gateway {
         Some(operation)
     }
 
-    /// What is known of operations, to be listed.
-    pub fn known(&self) -> &Known {
-        &self.known
+    /// The cached operations, for lists.
+    pub fn operations(&self) -> &OperationCache {
+        &self.operations
     }
 
-    /// What workflows show.
-    pub fn shown(&self) -> &Shown {
-        &self.shown
+    /// The cached resources of workflows.
+    pub fn resources(&self) -> &ResourceCache {
+        &self.resources
     }
 
-    /// How the workers of this topology judge a service, by stage and lane.
-    pub(crate) fn workers_of(&self, service: &str) -> Vec<ServiceShown> {
+    /// The verdicts of the workers of this topology about a service, by stage and lane.
+    pub(crate) fn workers_of(&self, service: &str) -> Vec<ServiceView> {
         let lanes: usize = self.stages.iter().map(|stage| stage.unanswered.len()).sum();
         let from = format!("{service}/");
-        let page = self.shown.page(SERVICE_SHOWN, Some(&from), lanes);
-        let of_service = page.things.into_iter().take_while(|(key, _)| key.starts_with(&from));
-        of_service.filter_map(|(_, thing)| serde_json::from_str(&thing).ok()).collect()
+        let page = self.resources.page(SERVICE_KIND, Some(&from), lanes);
+        let of_service = page.resources.into_iter().take_while(|(key, _)| key.starts_with(&from));
+        of_service.filter_map(|(_, resource)| serde_json::from_str(&resource).ok()).collect()
     }
 
-    /// Who watches operations.
+    /// The watchers of operations.
     pub fn watchers(&self) -> &Arc<Watchers> {
         &self.watchers
     }
 
-    /// Each lane whose inbox is full: requests to it are refused as busy.
+    /// The lanes whose inbox is full: they refuse requests as busy.
     pub fn full_lanes(&self) -> Vec<Waiting> {
         let limit = self.options.limits.max_behind;
         let of_stage = |stage: &Stage| {
@@ -371,7 +377,7 @@ impl Gateway {
         self.stages.iter().flat_map(of_stage).collect()
     }
 
-    /// Each lane that was asked something and says nothing.
+    /// The silent lanes: they have requests but publish nothing.
     pub fn silent_lanes(&self) -> Vec<Waiting> {
         let now = self.clock.mono();
         let of = |stage: &Stage| {
@@ -381,8 +387,9 @@ impl Gateway {
         self.stages.iter().flat_map(of).collect()
     }
 
-    /// Asks how far the lanes are behind. One whose inbox is full takes requests again at half of the limit.
-    pub(crate) fn ask_backlog(&self, bus: &dyn Bus) {
+    /// Queries how far the lanes are behind. A lane with a full inbox accepts requests again at
+    /// half of the limit.
+    pub(crate) fn query_backlog(&self, bus: &dyn Bus) {
         let limit = self.options.limits.max_behind;
         for stage in &self.stages {
             match bus.backlog(&stage.inbox, &stage.inbox) {
@@ -392,27 +399,27 @@ impl Gateway {
                         full.store(if behind >= bound { behind } else { 0 }, Ordering::Release);
                     }
                 }
-                // The last known value stands.
-                Err(error) => tracing::debug!(inbox = &*stage.inbox, %error, "how far it is behind is not known"),
+                // The last known value is kept.
+                Err(error) => tracing::debug!(inbox = &*stage.inbox, %error, "cannot query the backlog"),
             }
         }
     }
 
-    /// Asks the bus for the end of the inbox of each lane that has said nothing for some time.
-    pub(crate) fn ask_ends(&self, bus: &dyn Bus) {
+    /// Queries the end of the inbox of each lane that has been silent for some time.
+    pub(crate) fn query_inbox_ends(&self, bus: &dyn Bus) {
         let now = self.clock.mono();
         for stage in &self.stages {
-            for lane in stage.silence.to_ask(now) {
+            for lane in stage.silence.lanes_to_query(now) {
                 match bus.bounds(&stage.inbox, lane) {
-                    Ok(Bounds { end, .. }) => stage.silence.ends_at(lane, end),
-                    // Keep the last known end.
-                    Err(error) => tracing::debug!(inbox = &*stage.inbox, lane, %error, "its end is not known"),
+                    Ok(Bounds { end, .. }) => stage.silence.set_inbox_end(lane, end),
+                    // The last known end is kept.
+                    Err(error) => tracing::debug!(inbox = &*stage.inbox, lane, %error, "cannot query the inbox end"),
                 }
             }
         }
     }
 
-    /// The lane that runs `workflow` about `key`: the inbox, and the partition of it.
+    /// The inbox and partition of the lane that runs `workflow` for `key`.
     ///
     /// # Errors
     /// [`Code::UnknownWorkflow`].
@@ -421,10 +428,10 @@ impl Gateway {
         Ok((&stage.inbox, lane_of(key.as_bytes(), stage.lanes)))
     }
 
-    /// What the request of `ticket` is shown when patience ends: the newest view, or that it was requested. From then on the
-    /// operation is known here.
-    pub fn so_far(&self, ticket: &Ticket, workflow: &str, key: &str) -> Operation {
-        self.known.operation(&ticket.operation).unwrap_or_else(|| {
+    /// The operation of `ticket` at the end of the client's patience: the newest view, or a new one
+    /// with the state `requested`, which is cached.
+    pub fn progress(&self, ticket: &Ticket, workflow: &str, key: &str) -> Operation {
+        self.operations.operation(&ticket.operation).unwrap_or_else(|| {
             let requested = Operation {
                 operation: ticket.operation.clone(),
                 key: key.into(),
@@ -438,7 +445,7 @@ impl Gateway {
                 history: Vec::new(),
                 answer: None,
             };
-            self.known.requested(requested.clone(), self.clock.wall());
+            self.operations.requested(requested.clone(), self.clock.wall());
             requested
         })
     }
@@ -453,9 +460,9 @@ impl fmt::Debug for Gateway {
     }
 }
 
-/// The client's deadline passed before its request was written. No hub has seen the request, so its key may ask again: this
-/// is not [`Code::TooLate`], the outcome of an operation.
+/// The client's deadline passed before its request was written. No hub has seen it, so the same key
+/// may be sent again: this is not [`Code::TooLate`], the outcome of an operation.
 pub(crate) fn too_late() -> Problem {
-    let detail = "the client's deadline passed before the request could be written; nothing was done. Send it again with more time";
+    let detail = "the client's deadline passed before the request was written; nothing was done. Send it again with a later deadline";
     Problem::new(Code::NotReady, detail)
 }

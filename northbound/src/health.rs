@@ -1,10 +1,10 @@
-//! What a process without a northbound shows of itself.
+//! Health interface of a process without a northbound.
 //!
 //! | path | method | answer |
 //! |---|---|---|
 //! | `/healthz` | GET | 200 while the process lives |
-//! | `/readyz` | GET | 200 while what it runs gets on, else 503 with the reason |
-//! | `/metrics` | GET | what is counted, for Prometheus |
+//! | `/readyz` | GET | 200 while its stages work, otherwise 503 with the reasons |
+//! | `/metrics` | GET | metrics for Prometheus |
 
 use std::sync::Arc;
 
@@ -17,32 +17,32 @@ use serde_json::{Value, json};
 use wire::Code;
 
 use crate::Waiting;
-use crate::http::problem::Refused;
+use crate::http::problem::ProblemResponse;
 
-/// What the paths work with.
+/// State of the handlers.
 #[derive(Clone)]
 pub struct Health {
-    /// The reasons for which its stages do not go on.
+    /// The reasons why its stages do not work.
     pub waiting: Arc<dyn Fn() -> Vec<Waiting> + Send + Sync>,
-    /// All counters and histograms, as Prometheus reads them.
+    /// All metrics in the Prometheus text format.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
 }
 
-const PATHS: &str = "known are GET /healthz, /readyz and /metrics: this process has no northbound";
+const PATHS: &str = "allowed are GET /healthz, /readyz and /metrics: this process has no northbound";
 
-/// The paths, over `health`.
+/// The router of the health interface.
 pub fn router(health: Health) -> Router {
     Router::new()
         .route("/healthz", get(async || Json(json!({"status": "alive"}))))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
-        .fallback(async || Refused::new(Code::UnknownPath, PATHS))
-        .method_not_allowed_fallback(async || Refused::new(Code::WrongMethod, PATHS))
+        .fallback(async || ProblemResponse::new(Code::UnknownPath, PATHS))
+        .method_not_allowed_fallback(async || ProblemResponse::new(Code::WrongMethod, PATHS))
         .with_state(health)
 }
 
-async fn readyz(State(health): State<Health>) -> Result<Json<Value>, Refused> {
-    Waiting::readiness(&(health.waiting)()).map(Json).map_err(|why| Refused::new(Code::NotReady, why))
+async fn readyz(State(health): State<Health>) -> Result<Json<Value>, ProblemResponse> {
+    Waiting::readiness(&(health.waiting)()).map(Json).map_err(|why| ProblemResponse::new(Code::NotReady, why))
 }
 
 async fn metrics(State(health): State<Health>) -> impl IntoResponse {

@@ -1,17 +1,19 @@
-//! The paths: one table, which the router and the document are both made of.
+//! The REST interface: one table of routes, used for the router and for the `OpenAPI` document.
 //!
-//! Every answer from 400 up is a problem as RFC 9457 has it, with a stable code; see [`problem::status_of`].
+//! Every answer from status 400 up is a problem (RFC 9457) with a stable code; see
+//! [`problem::status_of`].
 //!
-//! Read in this order: `route` (what a row of the table says), `door` (what every request passes), `prefer` (what clients say
-//! beside a request), `start` (an operation begins), then the answers: [`flow`], `workflows`, `operations`, `events`,
-//! `topologies`; [`problem`] (faults), [`document`] (`OpenAPI`) and its `schemas`.
+//! Reading order: `route` (a row of the table), `middleware` (checks before each route),
+//! `preferences` (headers with preferences), `start` (start of an operation), then the handlers:
+//! [`flow`], `workflows`, `operations`, `events`, `topologies`; then [`problem`] (errors),
+//! [`document`] (`OpenAPI`) and its `schemas`.
 
 pub mod document;
-mod door;
 mod events;
 pub mod flow;
+mod middleware;
 mod operations;
-mod prefer;
+mod preferences;
 pub mod problem;
 mod route;
 mod schemas;
@@ -32,167 +34,174 @@ use tokio::sync::Semaphore;
 use wire::flow::{NAME_PATTERN, is_name};
 use wire::{Code, Problem};
 
-use self::problem::Refused;
-use self::route::{Asked, Kind, Param, Route};
-use crate::directory::Entry;
+use self::problem::ProblemResponse;
+use self::route::{ApiRequest, Param, ParamKind, Route};
+use crate::directory::TopologyEntry;
 use crate::{Access, Directory, InletHandle, Limits, Waiting};
 
 /// The table of all routes.
 #[expect(clippy::too_many_lines, reason = "it is one table")]
 fn routes() -> Vec<Route> {
     vec![
-        Route::get("/", index).named("index", "What there is, in a few lines").gives(&[(200, "text/plain")]),
-        Route::post("/flow", flow::create_or_keep)
-            .named("letFlowBe", "Lets a flow be there: creates it, or makes sure of it where it stands")
-            .takes("FlowToLetBe")
-            .gives(&[(200, "FlowMade"), (201, "FlowMade")])
-            .refuses(&[404])
-            .starts(),
-        Route::post("/v1/flows", flow::create_new)
-            .named("createFlow", "Creates a flow; one that is there already is a conflict")
-            .takes("FlowToCreate")
-            .gives(&[(200, "FlowMade"), (201, "FlowMade")])
-            .refuses(&[404])
-            .starts(),
+        Route::get("/", index).named("index", "Lists the paths of this interface").responds(&[(200, "text/plain")]),
+        Route::post("/flow", flow::ensure_flow)
+            .named("ensureFlow", "Creates a flow if it does not exist, and verifies an existing one")
+            .body("FlowToEnsure")
+            .responds(&[(200, "FlowMade"), (201, "FlowMade")])
+            .fails_with(&[404])
+            .starts_operation(),
+        Route::post("/v1/flows", flow::create_flow)
+            .named("createFlow", "Creates a flow; fails with a conflict if it exists")
+            .body("FlowToCreate")
+            .responds(&[(200, "FlowMade"), (201, "FlowMade")])
+            .fails_with(&[404])
+            .starts_operation(),
         Route::get("/v1/flows", flow::list)
-            .named("listFlows", "Which flows there are, in the order of their names")
+            .named("listFlows", "Lists the flows by name")
             .query(&[LIMIT, AFTER_FLOW])
-            .gives(&[(200, "Flows")])
-            .refuses(&[404]),
+            .responds(&[(200, "Flows")])
+            .fails_with(&[404]),
         Route::get("/v1/flows/{flowid}", flow::show)
-            .named("getFlow", "How a flow stands")
-            .gives(&[(200, "Flow")])
-            .refuses(&[404]),
+            .named("getFlow", "Returns the state of a flow")
+            .responds(&[(200, "Flow")])
+            .fails_with(&[404]),
         Route::delete("/v1/flows/{flowid}", flow::remove)
-            .named("deleteFlow", "Removes a flow: every rule of it, validated, and what it held is free again")
-            .gives(&[(200, "FlowGone")])
-            .refuses(&[404])
-            .starts(),
+            .named("deleteFlow", "Removes a flow: removes and verifies every rule, and releases its resources")
+            .responds(&[(200, "FlowGone")])
+            .fails_with(&[404])
+            .starts_operation(),
         Route::get("/v1/operations", operations::list)
-            .named("listOperations", "Which operations are known, the newest first")
+            .named("listOperations", "Lists the cached operations, newest first")
             .query(&[LIMIT, AFTER_OPERATION, STATE, LIVE, WORKFLOW, KEY, TOPOLOGY])
-            .gives(&[(200, "Operations")]),
+            .responds(&[(200, "Operations")]),
         Route::get("/v1/operations/{id}", operations::show)
-            .named("getOperation", "How an operation stands: its state, what it waits for and until when, its history")
-            .gives(&[(200, "Operation")])
-            .refuses(&[404]),
+            .named("getOperation", "Returns the state of an operation: what it waits for, until when, and its history")
+            .responds(&[(200, "Operation")])
+            .fails_with(&[404]),
         Route::delete("/v1/operations/{id}", operations::cancel)
-            .named("cancelOperation", "Cancels an operation: what it did is undone, and it ends")
+            .named("cancelOperation", "Cancels an operation: undoes its changes and ends it")
             .query(&[KEY, TOPOLOGY, WORKFLOW])
-            .gives(&[(200, "Operation"), (202, "Operation")])
-            .refuses(&[404, 409, 429]),
+            .responds(&[(200, "Operation"), (202, "Operation")])
+            .fails_with(&[404, 409, 429]),
         Route::get("/v1/operations/{id}/events", events::watch)
-            .named("watchOperation", "The progress of an operation as server-sent events, up to its answer")
-            .gives(&[(200, "text/event-stream"), (204, "")])
-            .refuses(&[404]),
+            .named("watchOperation", "Streams the progress of an operation as server-sent events, up to its answer")
+            .responds(&[(200, "text/event-stream"), (204, "")])
+            .fails_with(&[404]),
         Route::post("/v1/operations/{id}/signals/{signal}", operations::signal)
-            .named("signalOperation", "Answers an operation that waits for a person")
+            .named("signalOperation", "Sends a signal to an operation that waits for it")
             .query(&[KEY, TOPOLOGY, WORKFLOW])
-            .may_take("Anything")
-            .gives(&[(200, "Operation"), (202, "Operation")])
-            .refuses(&[404, 409, 429]),
+            .optional_body("Anything")
+            .responds(&[(200, "Operation"), (202, "Operation")])
+            .fails_with(&[404, 409, 429]),
         Route::post("/v1/operations/{id}/resume", operations::resume)
-            .named("resumeOperation", "Lets a parked operation go on from where it stood")
+            .named("resumeOperation", "Continues a parked operation from its current state")
             .query(&[KEY, TOPOLOGY, WORKFLOW])
-            .gives(&[(200, "Operation"), (202, "Operation")])
-            .refuses(&[404, 409, 429]),
+            .responds(&[(200, "Operation"), (202, "Operation")])
+            .fails_with(&[404, 409, 429]),
         Route::post("/v1/operations/{id}/abort", operations::abort)
-            .named("abortOperation", "Ends a parked operation; what it did stays done")
+            .named("abortOperation", "Ends a parked operation without undoing its changes")
             .query(&[KEY, TOPOLOGY, WORKFLOW])
-            .gives(&[(200, "Operation"), (202, "Operation")])
-            .refuses(&[404, 409, 429]),
+            .responds(&[(200, "Operation"), (202, "Operation")])
+            .fails_with(&[404, 409, 429]),
         Route::get("/v1/topologies", topologies::list)
-            .named("listTopologies", "Which topologies were submitted")
-            .gives(&[(200, "Topologies")]),
+            .named("listTopologies", "Lists the submitted topologies")
+            .responds(&[(200, "Topologies")]),
         Route::get("/v1/topologies/{topology}", topologies::show)
             .named(
                 "getTopology",
-                "A topology: its stages, its workflows with the schemas of their requests, and how it is drawn",
+                "Returns a topology: its stages, its workflows with the schemas of their requests, and its description",
             )
-            .gives(&[(200, "Topology")])
-            .refuses(&[404]),
+            .responds(&[(200, "Topology")])
+            .fails_with(&[404]),
         Route::delete("/v1/topologies/{topology}", topologies::kill)
-            .named("killTopology", "Kills a topology: it takes nothing new, finishes what it has, and ends")
+            .named("killTopology", "Kills a topology: it accepts no new requests, completes its operations and ends")
             .query(&[WAIT_MS])
-            .gives(&[(202, "Topology")])
-            .refuses(&[404, 429]),
+            .responds(&[(202, "Topology")])
+            .fails_with(&[404, 429]),
         Route::post("/v1/topologies/{topology}/workflows/{workflow}/{key}", workflows::begin)
             .named(
                 "startWorkflow",
-                "Starts a workflow and answers as it answers; its topology has the schema of its request",
+                "Starts a workflow and returns its answer; the topology has the schema of the request",
             )
-            .takes("Anything")
-            .gives(&[(200, "Anything")])
-            .refuses(&[402, 403, 404])
-            .starts(),
+            .body("Anything")
+            .responds(&[(200, "Anything")])
+            .fails_with(&[402, 403, 404])
+            .starts_operation(),
         Route::get("/v1/spokes", topologies::spokes)
-            .named("listSpokes", "The services that topologies use, and who serves them")
-            .gives(&[(200, "Spokes")]),
+            .named("listSpokes", "Lists the services of all topologies with their instances")
+            .responds(&[(200, "Spokes")]),
         Route::get("/v1/spokes/{service}", topologies::spoke)
-            .named("getSpoke", "A service: which instances live, and when each was heard of")
-            .gives(&[(200, "Spoke")])
-            .refuses(&[404]),
-        Route::get("/metrics", metrics)
-            .named("metrics", "What is counted, for Prometheus")
-            .gives(&[(200, "text/plain")]),
-        Route::get("/openapi.json", openapi).named("openapi", "This document").gives(&[(200, "Anything")]),
+            .named("getSpoke", "Returns a service: its instances and their last heartbeats")
+            .responds(&[(200, "Spoke")])
+            .fails_with(&[404]),
+        Route::get("/metrics", metrics).named("metrics", "Metrics for Prometheus").responds(&[(200, "text/plain")]),
+        Route::get("/openapi.json", openapi).named("openapi", "This document").responds(&[(200, "Anything")]),
         Route::get("/healthz", healthz)
             .named("healthz", "200 while the process lives")
-            .gives(&[(200, "Health")])
-            .open(),
+            .responds(&[(200, "Health")])
+            .public(),
         Route::get("/readyz", readyz)
-            .named("readyz", "200 while requests are taken, else 503 with the reason")
-            .gives(&[(200, "Health")])
-            .open(),
+            .named("readyz", "200 while requests are accepted, otherwise 503 with the reasons")
+            .responds(&[(200, "Health")])
+            .public(),
     ]
 }
 
-const LIMIT: Param =
-    Param { name: "limit", kind: Kind::Number { min: 1, max: 1_000 }, about: "So many at most; 100 unless said" };
-const FROM: &str = "From after here on, as `next` of the page before says";
+const LIMIT: Param = Param {
+    name: "limit",
+    kind: ParamKind::Number { min: 1, max: 1_000 },
+    about: "Maximum number of entries; default 100",
+};
+const FROM: &str = "Start after this entry; from `next` of the previous page";
 const AFTER_FLOW: Param =
-    Param { name: "after", kind: Kind::Cursor { pattern: NAME_PATTERN, is: is_name }, about: FROM };
+    Param { name: "after", kind: ParamKind::Cursor { pattern: NAME_PATTERN, is: is_name }, about: FROM };
 const AFTER_OPERATION: Param = Param {
     name: "after",
-    kind: Kind::Cursor {
+    kind: ParamKind::Cursor {
         pattern: "^[0-9]{1,15}\\.[A-Za-z0-9._:-]{1,128}$",
         is: |after| operations::cursor(after).is_some(),
     },
     about: FROM,
 };
-const STATE: Param =
-    Param { name: "state", kind: Kind::Text { max: 64 }, about: "Those in this state of their machine, like `parked`" };
-const LIVE: Param = Param { name: "live", kind: Kind::Flag, about: "Those that live, or those that are over" };
-const WORKFLOW: Param = Param { name: "workflow", kind: Kind::Text { max: 128 }, about: "Of this workflow" };
-const KEY: Param = Param { name: "key", kind: Kind::Text { max: workflows::LONGEST_KEY }, about: "About this key" };
-const TOPOLOGY: Param = Param { name: "topology", kind: Kind::Text { max: 128 }, about: "Of this topology" };
+const STATE: Param = Param {
+    name: "state",
+    kind: ParamKind::Text { max: 64 },
+    about: "Only operations in this state, such as `parked`",
+};
+const LIVE: Param =
+    Param { name: "live", kind: ParamKind::Flag, about: "true: only live operations; false: only ended ones" };
+const WORKFLOW: Param = Param { name: "workflow", kind: ParamKind::Text { max: 128 }, about: "Only this workflow" };
+const KEY: Param =
+    Param { name: "key", kind: ParamKind::Text { max: workflows::MAX_KEY_CHARS }, about: "Only this key" };
+const TOPOLOGY: Param = Param { name: "topology", kind: ParamKind::Text { max: 128 }, about: "Only this topology" };
 const WAIT_MS: Param = Param {
     name: "wait_ms",
-    kind: Kind::Number { min: 0, max: 3_600_000 },
-    about: "It has so many milliseconds to finish what it has; 30,000 unless said",
+    kind: ParamKind::Number { min: 0, max: 3_600_000 },
+    about: "Time to complete running operations, in milliseconds; default 30,000",
 };
 
-/// What the paths work with.
+/// State of the handlers.
 #[derive(Clone)]
 pub struct Northbound {
-    /// Which topologies there are.
+    /// The submitted topologies.
     pub directory: Arc<Directory>,
-    /// Where records are handed in.
+    /// Sends records to the inlet.
     pub inlet: InletHandle,
-    /// What requests have to wait for.
+    /// The reasons why requests have to wait.
     pub waiting: Arc<dyn Fn() -> Vec<Waiting> + Send + Sync>,
-    /// All counters and histograms, as Prometheus reads them.
+    /// All metrics in the Prometheus text format.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
-    /// Who may ask.
+    /// The access rule.
     pub access: Access,
-    /// How much.
+    /// The limits of the interface.
     pub limits: Limits,
-    /// The requests that are being answered.
+    /// Permits for concurrent requests.
     places: Arc<Semaphore>,
 }
 
 impl Northbound {
-    /// For everybody who reaches it, with the usual limits, with nothing to wait for, and without metrics: the fields say what else there is.
+    /// A northbound without a token, with default limits, always ready and without metrics. Set the
+    /// fields to change that.
     pub fn new(directory: Arc<Directory>, inlet: InletHandle) -> Self {
         let (waiting, metrics) = (Arc::new(Vec::new), Arc::new(String::new));
         let (access, limits) = (Access::open(), Limits::default());
@@ -200,7 +209,7 @@ impl Northbound {
         Self { directory, inlet, waiting, metrics, access, limits, places }
     }
 
-    /// The same with these limits.
+    /// Replaces the limits.
     #[must_use]
     pub fn with_limits(mut self, limits: Limits) -> Self {
         self.places = Arc::new(Semaphore::new(limits.requests));
@@ -208,12 +217,12 @@ impl Northbound {
         self
     }
 
-    /// Refuses what would only wait: requests about `key` to `workflow` of `entry`.
-    fn takes(&self, entry: &Entry, workflow: &str, key: &str) -> Result<(), Problem> {
+    /// Checks that a request about `key` to `workflow` of `entry` need not wait.
+    fn check_ready(&self, entry: &TopologyEntry, workflow: &str, key: &str) -> Result<(), Problem> {
         let (inbox, lane) = entry.gateway.lane_of(workflow, key)?;
         let (name, waiting) = (entry.name(), (self.waiting)());
         let concerns = waiting.iter().filter(|waiting| waiting.concerns(&name, inbox, lane));
-        Waiting::nothing(concerns).map_err(|why| Problem::new(Code::NotReady, why))
+        Waiting::check(concerns).map_err(|why| Problem::new(Code::NotReady, why))
     }
 }
 
@@ -225,29 +234,33 @@ impl fmt::Debug for Northbound {
     }
 }
 
-/// The paths, over `state`.
+/// The router of the REST interface.
 pub fn router(state: Northbound) -> Router {
-    let (open, closed): (Vec<Route>, Vec<Route>) = routes().into_iter().partition(|route| route.spec.open);
+    let (open, closed): (Vec<Route>, Vec<Route>) = routes().into_iter().partition(|route| route.spec.public);
     let mount = |routes: Vec<Route>| {
         routes.into_iter().map(Route::mounted).fold(Router::new(), |router, (path, answer)| router.route(path, answer))
     };
-    // Whatever is not one of the open paths, letter by letter, stands behind the token: other paths and methods as well.
+    // Everything except the exact public paths requires the token, unknown paths and methods
+    // included.
     let closed = mount(closed)
-        .fallback(async || Refused::new(Code::UnknownPath, "GET / says which paths there are"))
-        .method_not_allowed_fallback(async || Refused::new(Code::WrongMethod, "GET / says which methods there are"))
-        .layer(from_fn_with_state(state.clone(), door::bounded))
-        .layer(from_fn_with_state(state.clone(), door::admitted));
-    let open = mount(open)
-        .method_not_allowed_fallback(async || Refused::new(Code::WrongMethod, "GET / says which methods there are"));
+        .fallback(async || ProblemResponse::new(Code::UnknownPath, "unknown path; GET / lists the paths"))
+        .method_not_allowed_fallback(async || {
+            ProblemResponse::new(Code::WrongMethod, "the path does not support this method; GET / lists the methods")
+        })
+        .layer(from_fn_with_state(state.clone(), middleware::limited))
+        .layer(from_fn_with_state(state.clone(), middleware::authorized));
+    let open = mount(open).method_not_allowed_fallback(async || {
+        ProblemResponse::new(Code::WrongMethod, "the path does not support this method; GET / lists the methods")
+    });
     Router::new()
         .merge(open)
         .merge(closed)
         .layer(DefaultBodyLimit::max(state.limits.body_bytes))
-        .layer(from_fn(door::named))
+        .layer(from_fn(middleware::correlated))
         .with_state(state)
 }
 
-async fn index(_: Northbound, _: Asked) -> Result<Response, Refused> {
+async fn index(_: Northbound, _: ApiRequest) -> Result<Response, ProblemResponse> {
     let mut lines = vec!["nave: workflows that talk to the outside world".to_owned(), String::new()];
     lines.extend(
         routes().iter().map(|Route { spec, .. }| format!("{:<6} {:<55} {}", spec.method, spec.path, spec.about)),
@@ -256,19 +269,19 @@ async fn index(_: Northbound, _: Asked) -> Result<Response, Refused> {
     Ok(lines.join("\n").into_response())
 }
 
-async fn metrics(state: Northbound, _: Asked) -> Result<Response, Refused> {
+async fn metrics(state: Northbound, _: ApiRequest) -> Result<Response, ProblemResponse> {
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], (state.metrics)()).into_response())
 }
 
-async fn openapi(_: Northbound, _: Asked) -> Result<Response, Refused> {
+async fn openapi(_: Northbound, _: ApiRequest) -> Result<Response, ProblemResponse> {
     Ok(([(header::CONTENT_TYPE, "application/json")], document::document_json()).into_response())
 }
 
-async fn healthz(_: Northbound, _: Asked) -> Result<Response, Refused> {
+async fn healthz(_: Northbound, _: ApiRequest) -> Result<Response, ProblemResponse> {
     Ok(Json(json!({"status": "alive"})).into_response())
 }
 
-async fn readyz(state: Northbound, _: Asked) -> Result<Response, Refused> {
-    let ready = Waiting::readiness(&(state.waiting)()).map_err(|why| Refused::new(Code::NotReady, why))?;
+async fn readyz(state: Northbound, _: ApiRequest) -> Result<Response, ProblemResponse> {
+    let ready = Waiting::readiness(&(state.waiting)()).map_err(|why| ProblemResponse::new(Code::NotReady, why))?;
     Ok((StatusCode::OK, Json(ready)).into_response())
 }

@@ -1,4 +1,4 @@
-//! The way in: from tickets to the inbox.
+//! Writes the records of tickets to inboxes.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, TrySendError, sync_channel};
@@ -12,38 +12,40 @@ use crate::gateway::too_late;
 use crate::ticket::Place;
 use crate::{CommandTicket, Gateway, Ticket, metrics};
 
-/// So many requests may wait to be written: two batches, so that one fills while the other is written.
-const WAITING: usize = 1_024;
+/// Maximum number of queued requests: two batches, so that one fills while the other is written.
+const MAX_QUEUED: usize = 1_024;
 
-/// So many requests are written as one: enough to share the cost of a sync, and at 64 KiB each no more than 32 MB.
-const BATCH: usize = 512;
+/// Maximum number of requests per write: enough to share the cost of a sync, and at most 32 MB at
+/// 64 KiB each.
+const MAX_BATCH: usize = 512;
 
-/// Writes requests to their inboxes, and wishes to the control topic, as many at once as there are.
+/// Writes requests to inboxes and submissions to the control topic, in batches.
 pub struct Inlet {
     writer: Box<dyn Writer>,
     clock: Arc<dyn Clock>,
-    requests: Receiver<Entry>,
-    /// Kept so that waiting on `requests` ends with the time, and never because all other handles are gone.
+    requests: Receiver<QueuedRecord>,
+    /// Kept so that a wait for `requests` ends by timeout, not because all other handles are
+    /// dropped.
     handle: InletHandle,
-    batch: Vec<Entry>,
+    batch: Vec<QueuedRecord>,
 }
 
-/// Where requests are handed in.
+/// Sends records to an [`Inlet`].
 #[derive(Debug, Clone)]
-pub struct InletHandle(SyncSender<Entry>);
+pub struct InletHandle(SyncSender<QueuedRecord>);
 
-/// A record on its way to the bus.
+/// A record in the queue.
 #[derive(Debug)]
-struct Entry {
+struct QueuedRecord {
     record: Outgoing,
-    /// Not to be written after this.
+    /// Not written after this time.
     expires: Option<WallTime>,
-    /// The request that it is; none for what is no request.
+    /// The request of the record, if it is one.
     request: Option<(Arc<Gateway>, OperationId, Arc<str>)>,
     written: oneshot::Sender<Result<(), Problem>>,
 }
 
-/// Says whether a record was written. Who does not want to know drops it.
+/// Reports whether a record was written. It can be dropped.
 #[derive(Debug)]
 pub struct Written(oneshot::Receiver<Result<(), Problem>>);
 
@@ -51,78 +53,86 @@ impl Written {
     /// Waits until the record is durable.
     ///
     /// # Errors
-    /// [`Code::NotReady`] where nobody knows whether it was written, or where it was not, since its time was over.
+    /// [`Code::NotReady`] if the record was not written before its deadline, or if the result is
+    /// unknown.
     pub async fn durable(&mut self) -> Result<(), Problem> {
-        let gone = || Err(Problem::new(Code::NotReady, "the process stops; the request may not have been taken"));
+        let gone =
+            || Err(Problem::new(Code::NotReady, "the process is stopping; the request may not have been accepted"));
         (&mut self.0).await.unwrap_or_else(|_| gone())
     }
 
-    /// The same, for those who cannot wait: none where it is not known yet.
-    pub fn known(&mut self) -> Option<Result<(), Problem>> {
+    /// The same without waiting: none while the result is not known.
+    pub fn try_result(&mut self) -> Option<Result<(), Problem>> {
         self.0.try_recv().ok()
     }
 }
 
 impl InletHandle {
-    /// Hands the record of `ticket` in. It never waits.
+    /// Queues the record of a ticket. Never waits.
     ///
     /// # Errors
-    /// [`Code::Busy`] where too many wait already, [`Code::NotReady`] where the inlet has stopped. Nothing was written then.
+    /// [`Code::Busy`] if the queue is full, [`Code::NotReady`] if the inlet has stopped. Nothing
+    /// was written then.
     pub fn send(&self, ticket: &Ticket) -> Result<Written, Problem> {
-        self.hand_in(ticket.record.clone(), ticket.expires, Some(&ticket.place))
+        self.enqueue(ticket.record.clone(), ticket.expires, Some(&ticket.place))
     }
 
-    /// Hands the record of a command in. It never waits.
+    /// Queues the record of a command. Never waits.
     ///
     /// # Errors
     /// As for [`InletHandle::send`].
-    pub fn order(&self, ticket: &CommandTicket) -> Result<Written, Problem> {
-        self.hand_in(ticket.record.clone(), None, Some(&ticket.place))
+    pub fn send_command(&self, ticket: &CommandTicket) -> Result<Written, Problem> {
+        self.enqueue(ticket.record.clone(), None, Some(&ticket.place))
     }
 
-    /// Hands a record in that is no request: what is wished of a topology. It never waits.
+    /// Queues a record that is not a request, such as a submission. Never waits.
     ///
     /// # Errors
     /// As for [`InletHandle::send`].
     pub fn write(&self, record: Outgoing) -> Result<Written, Problem> {
-        self.hand_in(record, None, None)
+        self.enqueue(record, None, None)
     }
 
-    fn hand_in(&self, record: Outgoing, expires: Option<WallTime>, place: Option<&Place>) -> Result<Written, Problem> {
+    fn enqueue(&self, record: Outgoing, expires: Option<WallTime>, place: Option<&Place>) -> Result<Written, Problem> {
         let request = place.map(|place| (Arc::clone(&place.gateway), place.operation.clone(), Arc::clone(&place.id)));
         let (written, is_written) = oneshot::channel();
-        let sent = self.0.try_send(Entry { record, expires, request, written });
+        let sent = self.0.try_send(QueuedRecord { record, expires, request, written });
         sent.map_err(|error| match error {
             TrySendError::Full(_) => {
                 metrics::busy();
-                Problem::new(Code::Busy, format!("{WAITING} requests wait to be written; try again later"))
+                Problem::new(
+                    Code::Busy,
+                    format!("the limit of {MAX_QUEUED} requests that wait to be written is reached; try again later"),
+                )
             }
-            TrySendError::Disconnected(_) => Problem::new(Code::NotReady, "requests are no longer taken: a shutdown"),
+            TrySendError::Disconnected(_) => {
+                Problem::new(Code::NotReady, "the process is stopping and accepts no requests")
+            }
         })?;
         Ok(Written(is_written))
     }
 }
 
-/// Longest wait for a request: a waiting receiver cannot be woken for a stop.
-const WAIT: Duration = Duration::from_millis(250);
+/// Maximum wait for a request: a waiting receiver cannot be woken by a stop.
+const MAX_POLL: Duration = Duration::from_millis(250);
 
 impl Inlet {
-    /// An inlet for every gateway.
+    /// An inlet for all gateways.
     ///
     /// # Errors
-    /// Where the bus gives no writer.
+    /// If the bus provides no writer.
     pub fn open(bus: &dyn Bus) -> Result<Self, BusError> {
         let writer = bus.writer("northbound")?;
-        let (sender, requests) = sync_channel(WAITING);
+        let (sender, requests) = sync_channel(MAX_QUEUED);
         Ok(Self { writer, clock: bus.clock(), requests, handle: InletHandle(sender), batch: Vec::new() })
     }
 
-    /// Where requests are handed in.
+    /// A handle to send records.
     pub fn handle(&self) -> InletHandle {
         self.handle.clone()
     }
 
-    /// Takes what has been handed in, waiting at most `wait` for the first. True where there was something.
+    /// Fills the batch, waiting at most `wait` for the first record. True if there was one.
     fn fill(&mut self, wait: Duration) -> bool {
         let first = if wait.is_zero() {
             self.requests.try_recv().map_err(|error| match error {
@@ -130,25 +140,26 @@ impl Inlet {
                 TryRecvError::Disconnected => RecvTimeoutError::Disconnected,
             })
         } else {
-            self.requests.recv_timeout(wait.min(WAIT))
+            self.requests.recv_timeout(wait.min(MAX_POLL))
         };
         let Ok(first) = first else { return false };
         self.batch.push(first);
-        self.batch.extend(self.requests.try_iter().take(BATCH - 1));
+        self.batch.extend(self.requests.try_iter().take(MAX_BATCH - 1));
         self.refuse_late();
         true
     }
 
-    /// What nobody has a use for any more is not written.
+    /// Fails the records whose deadline has passed.
     fn refuse_late(&mut self) {
         let now = self.clock.wall();
-        let is_late = |entry: &mut Entry| entry.expires.is_some_and(|expires| expires <= now);
+        let is_late = |entry: &mut QueuedRecord| entry.expires.is_some_and(|expires| expires <= now);
         for entry in self.batch.extract_if(.., is_late) {
-            entry.fails(&too_late());
+            entry.fail(&too_late());
         }
     }
 
-    /// Writes the batch. Where that fails, each of its requests is told that nobody knows whether it was written.
+    /// Writes the batch. If that fails, the outcome of each request is unknown, and its client is
+    /// told so.
     fn write(&mut self) -> Result<(), BusError> {
         let mut entries = std::mem::take(&mut self.batch);
         let records: Vec<_> = entries.iter_mut().map(|entry| entry.record.clone()).collect();
@@ -163,8 +174,8 @@ impl Inlet {
                 metrics::not_written(entries.len());
                 tracing::warn!(requests = entries.len(), %error, "requests may not have been written");
                 for entry in entries {
-                    let problem = not_certain(entry.request.as_ref().map(|(_, operation, _)| operation), error);
-                    entry.fails(&problem);
+                    let problem = unknown_outcome(entry.request.as_ref().map(|(_, operation, _)| operation), error);
+                    entry.fail(&problem);
                 }
             }
         }
@@ -172,8 +183,8 @@ impl Inlet {
     }
 }
 
-impl Entry {
-    fn fails(self, problem: &Problem) {
+impl QueuedRecord {
+    fn fail(self, problem: &Problem) {
         if let Some((gateway, operation, id)) = self.request {
             gateway.fail(&operation, &id, problem);
         }
@@ -181,15 +192,15 @@ impl Entry {
     }
 }
 
-/// What a request is told whose record may have been written, or not.
-fn not_certain(operation: Option<&OperationId>, error: &BusError) -> Problem {
+/// The answer to a request whose record may or may not have been written.
+fn unknown_outcome(operation: Option<&OperationId>, error: &BusError) -> Problem {
     let then = operation.map_or_else(String::new, |operation| {
         format!(
-            "; GET /v1/operations/{operation} shows it once it runs, and the same request with the same Idempotency-Key \
-             can be sent again"
+            "; GET /v1/operations/{operation} shows it once it runs; the same request can be repeated with the same \
+             Idempotency-Key"
         )
     });
-    Problem::new(Code::NotReady, format!("the request may or may not have been taken ({error}){then}"))
+    Problem::new(Code::NotReady, format!("it is unknown whether the request was accepted ({error}){then}"))
 }
 
 impl Part for Inlet {
@@ -203,7 +214,8 @@ impl Part for Inlet {
             return Ok(Turn { worked, next: None });
         }
         match self.write() {
-            // These pass: the bus may come back, and the next batch may hold no record that is too large.
+            // Temporary errors: the bus may recover, and the next batch may hold no record that is
+            // too large.
             Ok(()) | Err(BusError::Unavailable(_) | BusError::TooLarge { .. }) => Ok(Turn { worked: true, next: None }),
             Err(error) => Err(error),
         }

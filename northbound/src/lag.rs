@@ -1,6 +1,6 @@
-//! Asks the bus how far lanes are behind: those that are silent, and those whose inbox is full.
+//! Queries how far lanes are behind: silent ones, and those with a full inbox.
 //!
-//! It is a part of its own: a partition that does not answer holds up no answers of others.
+//! A separate task, so that a partition that does not answer does not delay the answers of others.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,10 +9,10 @@ use bus::{Bus, BusError, Clock, MonoTime, Part, Turn};
 
 use crate::Directory;
 
-/// Interval between two looks: two questions for each stage, and one for each lane that has said nothing for some time.
+/// Interval between queries: two per stage, and one per silent lane.
 const LOOK_MS: u64 = 1_000;
 
-/// Asks how far lanes are behind.
+/// Queries how far lanes are behind.
 pub struct Lag {
     bus: Arc<dyn Bus>,
     clock: Arc<dyn Clock>,
@@ -21,7 +21,7 @@ pub struct Lag {
 }
 
 impl Lag {
-    /// Of the lanes of every topology of `directory`.
+    /// Queries the lanes of all topologies of `directory`.
     pub fn new(bus: Arc<dyn Bus>, directory: Arc<Directory>) -> Self {
         let clock = bus.clock();
         Self { bus, look: clock.mono(), clock, directory }
@@ -39,8 +39,8 @@ impl Part for Lag {
             std::thread::park_timeout(wait.min(self.look.since(now)));
         } else {
             for entry in self.directory.all() {
-                entry.gateway.ask_ends(&*self.bus);
-                entry.gateway.ask_backlog(&*self.bus);
+                entry.gateway.query_inbox_ends(&*self.bus);
+                entry.gateway.query_backlog(&*self.bus);
             }
             self.look = self.clock.mono().plus_ms(LOOK_MS);
         }

@@ -1,8 +1,9 @@
-//! REST in, inbox out; answers back.
+//! The REST interface: requests to inboxes, answers and views to clients.
 //!
-//! A request becomes a record in the inbox of a hub, and a [`Ticket`] that waits for the answer. Answers come over the egress
-//! topic and are pushed to who waits for them; nothing polls. What is known of operations comes over the view topic, and
-//! which topologies there are over the control topic. There may be any number of northbounds: each reads everything.
+//! A request becomes a record in the inbox of a hub, and a [`Ticket`] that waits for the answer.
+//! Answers come over the egress topic and are pushed to the waiting requests; nothing polls.
+//! Operations come over the view topic, and topologies over the control topic. Any number of
+//! northbounds may run: each reads everything.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -25,14 +26,16 @@
 //! # Ok::<(), wire::Problem>(())
 //! ```
 //!
-//! To start one: a [`Directory`], an [`Outlet`] that follows it and an [`Inlet`], each with its turns; then [`serve`] the
-//! [`router`] of a [`Northbound`], once [`check_listen`] agrees with the address.
+//! To run one: create a [`Directory`], an [`Outlet`] that fills it and an [`Inlet`], and poll both;
+//! then [`serve`] the [`router`] of a [`Northbound`], once [`check_listen`] accepts the address.
 //!
-//! Read in this order: [`gateway`] (requests, tickets, answers), [`known`] (what is known of operations), [`shown`] (what
-//! workflows show), [`watch`] (who watches), [`silence`] (lanes that say nothing), [`lag`] (how far they are behind), [`waiting`] (what requests wait for), [`directory`] (which topologies there are),
-//! [`spokes`] (which spokes live), [`inlet`] and [`outlet`] (the two ends on the bus), [`access`] and [`limits`] (who may ask,
-//! and how much), [`http`] (the paths), [`server`] (connections), `unparsed` (what the parser refuses), [`health`] (the
-//! paths of processes without a northbound).
+//! Reading order: [`gateway`] (requests, tickets, answers), [`operation_cache`] (cache of
+//! operations), [`resource_cache`] (cache of resources), [`watch`] (watchers of operations),
+//! [`silence`] (silent lanes), [`lag`] (how far lanes are behind), [`waiting`] (reasons why
+//! requests wait), [`directory`] (submitted topologies), [`spokes`] (heartbeats), [`inlet`] and
+//! [`outlet`] (the two ends on the bus), [`access`] and [`limits`], [`http`] (routes and handlers),
+//! [`server`] (connections), `parser_problems` (requests that the HTTP parser refuses), [`health`]
+//! (health interface of other processes).
 
 pub mod access;
 pub mod directory;
@@ -40,12 +43,12 @@ pub mod gateway;
 pub mod health;
 pub mod http;
 pub mod inlet;
-pub mod known;
 pub mod lag;
 pub mod limits;
+pub mod operation_cache;
 pub mod outlet;
+pub mod resource_cache;
 pub mod server;
-pub mod shown;
 pub mod silence;
 pub mod spokes;
 pub mod ticket;
@@ -53,16 +56,16 @@ pub mod waiting;
 pub mod watch;
 
 mod metrics;
-mod unparsed;
+mod parser_problems;
 
 pub use access::{Access, AccessError, check_listen};
 pub use directory::{Directory, control_record};
-pub use gateway::{Gateway, GatewayLimits, GatewayOptions, Order, StageOptions, Submission};
+pub use gateway::{Gateway, GatewayLimits, GatewayOptions, OperationCommand, StageOptions, Submission};
 pub use http::{Northbound, router};
 pub use inlet::{Inlet, InletHandle, Written};
 pub use lag::Lag;
 pub use limits::Limits;
 pub use outlet::Outlet;
 pub use server::serve;
-pub use ticket::{CommandTicket, Ticket, Told, ToldCommand};
+pub use ticket::{CommandResult, CommandTicket, RequestResult, Ticket};
 pub use waiting::Waiting;

@@ -1,24 +1,25 @@
-//! What bounds the REST interface itself.
+//! Limits of the REST interface.
 
 use std::time::Duration;
 
-/// How much of everything a client may use.
+/// Limits of the REST interface, for all clients together or per request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// The longest body, in bytes. A request to create a flow has a hundred.
+    /// Maximum size of a body in bytes. A request to create a flow has a hundred.
     pub body_bytes: usize,
-    /// So many headers a request may have. Browsers and proxies together send some thirty.
+    /// Maximum number of headers of a request. Browsers and proxies together send some thirty.
     pub headers: usize,
-    /// So many bytes its headers may have, names and values together.
+    /// Maximum size of the headers of a request in bytes, names and values together.
     pub header_bytes: usize,
-    /// So many requests are answered at once; one more is told to come back. With bodies of 64 KiB, 64 MB.
+    /// Maximum number of concurrent requests. With bodies of 64 KiB they take 64 MB.
     pub requests: usize,
-    /// So many connections are open at once; one more waits in the system's own queue. Twice the requests, since many are
-    /// idle.
+    /// Maximum number of open connections; further ones wait in the queue of the operating system.
+    /// Twice the number of requests, since many are idle.
     pub connections: usize,
-    /// A client has so long to send its headers, and so long to begin the next request on a connection.
+    /// Maximum time for the headers of a request, and for the start of the next request on a
+    /// connection.
     pub header_time: Duration,
-    /// A client has so long to send its body.
+    /// Maximum time for the body of a request.
     pub body_time: Duration,
 }
 

@@ -1,26 +1,26 @@
-//! Names of what is counted and measured.
+//! Names of metrics.
 
-/// Requests, by the route that they took and the status that they were answered with.
+/// Requests, by route and status.
 const REQUESTS: &str = "nave_requests_total";
-/// How long requests took, in seconds.
+/// Duration of requests, in seconds.
 const REQUEST_SECONDS: &str = "nave_request_seconds";
-/// Requests and commands that are unanswered now.
+/// Unanswered requests and commands.
 const UNANSWERED: &str = "nave_requests_unanswered";
-/// Requests that were turned away because their lane was busy.
+/// Requests refused because their lane was busy.
 const BUSY: &str = "nave_requests_busy_total";
-/// Requests that were turned away because too many were being answered.
+/// Requests refused because too many were running.
 const SHED: &str = "nave_requests_shed_total";
-/// Requests without the token, or with a wrong one.
+/// Requests without a token or with a wrong one.
 const UNAUTHORIZED: &str = "nave_requests_unauthorized_total";
-/// Requests whose record could not be written for certain.
+/// Requests whose record may not have been written.
 const NOT_WRITTEN: &str = "nave_requests_not_written_total";
-/// Records of answers, views and heartbeats that could not be read.
+/// Records of answers, views and heartbeats that could not be parsed.
 const UNREADABLE: &str = "nave_northbound_unreadable_total";
-/// Things that workflows show, and that there was no room for.
+/// Resources that did not fit into the cache.
 const NOT_SHOWN: &str = "nave_northbound_not_shown_total";
-/// Events sent to those who watch operations.
+/// Server-sent events.
 const EVENTS: &str = "nave_northbound_events_total";
-/// Connections that are open now.
+/// Open connections.
 const CONNECTIONS: &str = "nave_northbound_connections";
 
 pub(crate) fn request(route: &str, status: u16, seconds: f64) {

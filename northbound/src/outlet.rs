@@ -1,6 +1,6 @@
-//! The way back: from the topics of every topology to those who wait.
+//! Reads the topics of every topology and passes the records on.
 
-mod follow;
+mod subscriptions;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,89 +9,90 @@ use std::time::Duration;
 use bus::{Bus, BusError, Clock, MonoTime, Part, Pause, Record, Turn};
 use wire::control::Submitted;
 
-use self::follow::{Followed, Source};
+use self::subscriptions::{Source, Subscriptions};
 use crate::{Directory, Gateway};
 
-/// So many records are read in one turn.
-const TAKEN: usize = 512;
+/// Maximum number of records per poll.
+const MAX_RECORDS: usize = 512;
 
-/// So often is looked for topics that were not there, and for topologies whose time is over.
+/// Interval of checks for missing topics and for topologies whose time is over.
 const LOOK_MS: u64 = 1_000;
 
-/// Reads answers, views, heartbeats and what was submitted, and gives them to whom they concern.
+/// Reads answers, views, heartbeats and submissions, and passes them on.
 ///
-/// It reads all partitions of the topics, from offsets that are fixed before the first request is taken: no answer to a
-/// request that is handed in afterwards can be missed. Each northbound reads everything, so there is nothing to be shared
-/// between two of them.
+/// It reads all partitions of the topics, from offsets that are fixed before the first request is
+/// accepted, so that no answer to a later request can be missed. Each northbound reads everything:
+/// northbounds share no state.
 pub struct Outlet {
     directory: Arc<Directory>,
-    followed: Followed,
+    subscriptions: Subscriptions,
     clock: Arc<dyn Clock>,
     ready: Arc<AtomicBool>,
     pause: Pause,
-    /// The directory's version that is followed.
+    /// The version of the directory that is followed.
     version: Option<u64>,
-    /// When to look again for what was not there.
+    /// Time of the next check for missing topics.
     look: MonoTime,
     records: Vec<Record>,
 }
 
 impl Outlet {
-    /// Follows the one topology of `gateway`. Fixes where to read: views from the first there is, answers from so far back as
-    /// the gateway can know operations.
+    /// Follows the topology of `gateway`. Fixes the start offsets: views from the beginning,
+    /// answers from as far back as the gateway caches operations.
     ///
     /// # Errors
-    /// Where one of the topics does not exist, or the bus does not answer.
+    /// If one of the topics does not exist, or the bus does not answer.
     pub fn open(bus: Arc<dyn Bus>, gateway: Arc<Gateway>) -> Result<Self, BusError> {
         let directory = Directory::of(gateway, bus.clock());
         let mut outlet = Self::new(bus, Arc::new(directory), false)?;
         outlet.version = Some(outlet.directory.version());
         let entries = outlet.directory.all();
-        outlet.followed.topologies(&entries)?;
-        match outlet.followed.missing() {
+        outlet.subscriptions.topologies(&entries)?;
+        match outlet.subscriptions.missing() {
             [] => Ok(outlet),
             [topic, ..] => Err(BusError::NoTopic(topic.clone())),
         }
     }
 
-    /// Follows the control topic, and every topology that stands there or that `directory` knows already.
+    /// Follows the control topic, and every topology in it or in `directory`.
     ///
     /// # Errors
-    /// Where the bus does not answer. What is not there is looked for every second.
+    /// If the bus does not answer. Missing topics are checked every second.
     pub fn follow(bus: Arc<dyn Bus>, directory: Arc<Directory>) -> Result<Self, BusError> {
         let mut outlet = Self::new(bus, directory, true)?;
-        outlet.look_again()?;
+        outlet.resubscribe()?;
         Ok(outlet)
     }
 
     fn new(bus: Arc<dyn Bus>, directory: Arc<Directory>, control: bool) -> Result<Self, BusError> {
         let clock = bus.clock();
         let look = clock.mono().plus_ms(LOOK_MS);
-        let followed = Followed::new(bus, directory.topics().clone(), control)?;
+        let followed = Subscriptions::new(bus, directory.topics().clone(), control)?;
         let (ready, pause, records) = (Arc::default(), Pause::default(), Vec::new());
         Ok(Self { directory, followed, clock, ready, pause, version: None, look, records })
     }
 
-    /// True while answers are read: from the first turn that went well and found nothing missing, until one that does not.
+    /// True while answers are read: from the first successful poll without missing topics until a
+    /// failure.
     pub fn ready(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.ready)
     }
 
-    /// The directory that it keeps.
+    /// The directory that it fills.
     pub fn directory(&self) -> &Arc<Directory> {
         &self.directory
     }
 
-    fn poll(&mut self, wait: Duration) -> Result<(), BusError> {
+    fn read(&mut self, wait: Duration) -> Result<(), BusError> {
         let now = self.clock.mono();
         if self.pause.holds(now) {
             let left = self.pause.until().map_or(wait, |until| wait.min(until.since(now)));
             std::thread::park_timeout(left);
             return Ok(());
         }
-        // What was followed just now is read at once, so that nobody waits for it.
+        // New topics are read at once, without waiting.
         let result = self.look(now).and_then(|looked| {
-            self.followed.poll(TAKEN, if looked { Duration::ZERO } else { wait }, &mut self.records)
+            self.subscriptions.poll(MAX_RECORDS, if looked { Duration::ZERO } else { wait }, &mut self.records)
         });
         if result.is_err() {
             self.ready.store(false, Ordering::Release);
@@ -100,10 +101,10 @@ impl Outlet {
             Ok(()) => self.pause.over(),
             Err(BusError::Gone { topic, partition, asked, low }) => {
                 tracing::error!(topic, partition, asked, low, "answers or views were deleted before they were read");
-                self.followed.skip(topic, partition, low);
+                self.subscriptions.skip(topic, partition, low);
             }
             Err(BusError::Unavailable(why)) => {
-                tracing::warn!(why, "cannot read answers; trying again");
+                tracing::warn!(why, "cannot read answers; retrying");
                 self.pause.failed(now);
             }
             Err(error) => return Err(error),
@@ -111,51 +112,53 @@ impl Outlet {
         Ok(())
     }
 
-    /// Follows what is new, and looks from time to time for what was not there. True where something may be new.
+    /// Follows new topics, and checks missing ones from time to time. True if there may be new
+    /// ones.
     fn look(&mut self, now: MonoTime) -> Result<bool, BusError> {
         let mut again = self.version != Some(self.directory.version());
         if self.look <= now {
             self.look = now.plus_ms(LOOK_MS);
             self.directory.drop_ended();
-            again |= self.followed.lacks_something();
+            again |= self.subscriptions.has_missing();
         }
         if again {
-            self.look_again()?;
+            self.resubscribe()?;
         }
         Ok(again)
     }
 
-    fn look_again(&mut self) -> Result<(), BusError> {
+    fn resubscribe(&mut self) -> Result<(), BusError> {
         let version = self.directory.version();
         let (entries, services) = (self.directory.all(), self.directory.services());
-        self.followed.control()?;
-        self.followed.topologies(&entries)?;
-        self.followed.services(&services)?;
+        self.subscriptions.control()?;
+        self.subscriptions.topologies(&entries)?;
+        self.subscriptions.services(&services)?;
         self.directory.spokes().keep(|service| services.contains(service));
         self.version = Some(version);
         Ok(())
     }
 
-    fn give(&mut self) {
-        // What is shown first, then answers: who is told that a thing is there finds it.
-        self.records.sort_by_key(|record| self.followed.is_egress(&record.topic));
+    fn dispatch(&mut self) {
+        // Resources first, then answers: a client that learns of a resource from an answer must
+        // find it.
+        self.records.sort_by_key(|record| self.subscriptions.is_egress(&record.topic));
         for record in self.records.drain(..) {
-            match self.followed.source(&record.topic) {
+            match self.subscriptions.source(&record.topic) {
                 Some(Source::Topology(gateway)) => gateway.on_record(&record),
                 Some(Source::Heartbeats(service)) => {
-                    let is_fresh = self.followed.is_fresh(&record);
+                    let is_fresh = self.subscriptions.is_fresh(&record);
                     self.directory.spokes().on_record(service, &record, is_fresh, &*self.clock);
                 }
-                Some(Source::Control) => take_control(&self.directory, &record),
-                // Its topology was dropped between poll and here.
+                Some(Source::Control) => apply_submission(&self.directory, &record),
+                // Its topology was dropped after the poll.
                 None => {}
             }
         }
     }
 }
 
-/// Takes a record of the control topic.
-fn take_control(directory: &Directory, record: &Record) {
+/// Applies a record of the control topic.
+fn apply_submission(directory: &Directory, record: &Record) {
     let key = record.key.as_deref().map(String::from_utf8_lossy).unwrap_or_default();
     if record.value.is_empty() {
         return directory.remove(&key);
@@ -163,7 +166,7 @@ fn take_control(directory: &Directory, record: &Record) {
     let submitted = serde_json::from_slice::<Submitted>(&record.value).map_err(|error| error.to_string());
     let named = submitted.and_then(|submitted| {
         let named = submitted.name == key;
-        named.then_some(submitted).ok_or_else(|| "its key is not its name".to_owned())
+        named.then_some(submitted).ok_or_else(|| "its key differs from its name".to_owned())
     });
     if let Err(why) = named.and_then(|submitted| directory.take(submitted)) {
         tracing::error!(topology = &*key, why, "a submitted topology cannot be followed");
@@ -177,13 +180,14 @@ impl Part for Outlet {
     }
 
     fn turn(&mut self, wait: Duration) -> Result<Turn, BusError> {
-        self.poll(wait)?;
+        self.read(wait)?;
         let worked = !self.records.is_empty();
-        self.give();
+        self.dispatch();
         if self.pause.until().is_none() && !self.ready.load(Ordering::Acquire) {
-            // What was submitted before the start is followed before anybody is told that answers are.
+            // Topologies that were submitted before the start are followed before the outlet
+            // reports ready.
             let is_new = self.version != Some(self.directory.version());
-            let ready = !is_new && (self.followed.knows_control() || !worked);
+            let ready = !is_new && (self.subscriptions.has_read_control() || !worked);
             self.ready.store(ready, Ordering::Release);
         }
         Ok(Turn { worked, next: self.pause.until() })
@@ -193,7 +197,7 @@ impl Part for Outlet {
         self.ready.store(false, Ordering::Release);
         match self.directory.unanswered() {
             0 => Vec::new(),
-            requests => vec![format!("northbound: {requests} requests are unanswered; their operations go on")],
+            requests => vec![format!("northbound: {requests} requests are unanswered; their operations continue")],
         }
     }
 }

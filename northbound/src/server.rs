@@ -1,4 +1,4 @@
-//! Connections: how many, how long they may take, and how they end.
+//! Connections: their number, their timeouts and their end.
 
 use std::future::Future;
 use std::io;
@@ -14,22 +14,22 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
-use crate::unparsed::Explained;
+use crate::parser_problems::ParserProblems;
 use crate::{Limits, metrics};
 
-/// After a fault of `accept` that concerns the whole process, like too many open files, nothing is accepted for so long.
+/// Pause after an `accept` error of the whole process, such as too many open files.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Maximum number of headers that the parser reads: more than [`Limits::headers`], so that a request with a few too many reaches
-/// its route, and the answer says how many came.
+/// Maximum number of headers that the parser reads: more than [`Limits::headers`], so that a
+/// request with slightly too many reaches its route, and the answer names their number.
 const MOST_HEADERS: usize = 256;
-/// Maximum bytes of a request's head that the parser reads, for the same reason.
+/// Maximum size of a request head in bytes that the parser reads, for the same reason.
 const MOST_HEADER_BYTES: usize = 64 * 1024;
 
-/// Serves `router` until `shutdown` is done, then lets the requests that are open end.
+/// Serves `router` until `shutdown` completes, then waits for the open requests.
 ///
 /// # Errors
-/// None today; a listener that fails for a while is tried again.
+/// None today; a failing listener is retried.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
@@ -41,14 +41,15 @@ pub async fn serve(
     let mut connections = JoinSet::new();
     tokio::pin!(shutdown);
     loop {
-        // A place first: who finds none stays in the system's queue, which is bounded.
+        // First a permit: without one, connections stay in the bounded queue of the operating
+        // system.
         let accept = async {
-            let place = Arc::clone(&places).acquire_owned().await.expect("it is never closed");
+            let place = Arc::clone(&places).acquire_owned().await.expect("the semaphore is never closed");
             (listener.accept().await, place)
         };
         tokio::select! {
             () = &mut shutdown => break,
-            // What a connection ended with concerns its client alone.
+            // The result of a connection concerns only its client.
             Some(_) = connections.join_next() => {}
             (accepted, place) = accept => match accepted {
                 Ok((stream, _)) => {
@@ -75,8 +76,8 @@ pub async fn serve(
     Ok(())
 }
 
-/// Serves one connection, whatever carries it, until it ends or `stopped` says that it is to end after the request that is
-/// open.
+/// Serves one connection until it ends or `stopped` becomes true; then the open request is
+/// completed.
 pub async fn connection(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     router: Router,
@@ -86,7 +87,7 @@ pub async fn connection(
     metrics::connections(1.0);
     let service = TowerToHyperService::new(router);
     let most_bytes = MOST_HEADER_BYTES.max(limits.header_bytes);
-    let stream = Explained::new(stream, most_bytes, MOST_HEADERS);
+    let stream = ParserProblems::new(stream, most_bytes, MOST_HEADERS);
     let mut connection = std::pin::pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
@@ -95,7 +96,7 @@ pub async fn connection(
             .max_buf_size(most_bytes)
             .serve_connection(TokioIo::new(stream), service)
     );
-    // Both ends of the channel live as long as the server: an error is a stop as well.
+    // Both ends of the channel live as long as the server, so an error means stop as well.
     let stop = async { drop(stopped.wait_for(|stop| *stop).await) };
     let ended = tokio::select! {
         ended = &mut connection => ended,
@@ -105,7 +106,7 @@ pub async fn connection(
         }
     };
     if let Err(error) = ended {
-        tracing::debug!(%error, "a connection ended with a fault");
+        tracing::debug!(%error, "a connection ended with an error");
     }
     metrics::connections(-1.0);
 }

@@ -1,4 +1,4 @@
-//! Which spokes live, as their heartbeats say: the rule is that of [`wire::alive`], as for lanes.
+//! Heartbeats of spokes. They are judged by the rule of [`wire::alive`], as in lanes.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -6,12 +6,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use bus::{Clock, Record};
 use serde::Serialize;
 use wire::WallTime;
-use wire::alive::{Heard, Instances};
-use wire::answer::ServiceShown;
+use wire::alive::{Instances, LastHeartbeat};
+use wire::answer::ServiceView;
 
 use crate::metrics;
 
-/// The services of all topologies, and who serves them.
+/// The services of all topologies and their instances.
 #[derive(Debug, Default)]
 pub struct Spokes(Mutex<BTreeMap<String, Instances>>);
 
@@ -20,12 +20,12 @@ pub struct Spokes(Mutex<BTreeMap<String, Instances>>);
 pub struct Service {
     /// Its name.
     pub service: String,
-    /// True where an instance is up; none where it is not judged, since it sent no heartbeats, which is allowed.
+    /// True if an instance is up; none without a verdict: heartbeats are optional.
     pub up: Option<bool>,
-    /// Those that sent a heartbeat, by name.
+    /// The instances that sent a heartbeat, by name.
     pub instances: Vec<Instance>,
-    /// How the worker of each lane judges it, once it has something to say: what becomes of calls goes by this.
-    pub workers: Vec<ServiceShown>,
+    /// The verdicts of the workers of all lanes that have published one; they decide about calls.
+    pub workers: Vec<ServiceView>,
 }
 
 /// An instance of a spoke.
@@ -33,26 +33,27 @@ pub struct Service {
 pub struct Instance {
     /// Its name.
     pub instance: String,
-    /// True where it is up.
+    /// True if it is up.
     pub up: bool,
-    /// When its last heartbeat was sent, in milliseconds since 1970.
+    /// Time of its last heartbeat, in milliseconds since 1970.
     pub heard: WallTime,
-    /// Within how many milliseconds of it the next one comes.
+    /// Maximum time until its next heartbeat, in milliseconds.
     pub every_ms: u64,
 }
 
-/// The monotonic clock in milliseconds: heartbeats are judged on it, as by lanes.
+/// The monotonic clock in milliseconds, which heartbeats are judged by.
 fn ms(clock: &dyn Clock) -> u64 {
     clock.mono().0 / 1_000_000
 }
 
 impl Spokes {
-    /// Takes a heartbeat of `service`; `is_fresh` where it is heard as soon as it was sent. One that cannot be read is counted and passed over.
+    /// Reads a heartbeat of `service`; `is_fresh` if it is read when it is sent. Counts and skips
+    /// unreadable ones.
     pub fn on_record(&self, service: &str, record: &Record, is_fresh: bool, clock: &dyn Clock) {
-        // A fresh one is new whatever the time of day is at the broker.
+        // The age of a fresh heartbeat does not depend on the clock of the broker.
         let age_ms = if is_fresh { 0 } else { clock.wall().ms_since(record.time) };
         if let Err(why) = self.take(service, record, ms(clock), age_ms) {
-            tracing::warn!(service, offset = record.offset, why, "a heartbeat cannot be read");
+            tracing::warn!(service, offset = record.offset, why, "cannot read a heartbeat");
             metrics::unreadable();
         }
     }
@@ -60,17 +61,17 @@ impl Spokes {
     fn take(&self, service: &str, record: &Record, now_ms: u64, age_ms: u64) -> Result<(), String> {
         let mut services = self.lock();
         let instances = services.entry(service.to_owned()).or_default();
-        instances.take(record.headers.head(), record.key.as_deref(), &record.value, now_ms, age_ms)
+        instances.read(record.headers.head(), record.key.as_deref(), &record.value, now_ms, age_ms)
     }
 
-    /// How the instances of a service stand now.
+    /// The state of a service and its instances.
     pub fn service(&self, service: &str, clock: &dyn Clock) -> Service {
         let (now, wall) = (ms(clock), clock.wall());
         let services = self.lock();
         let Some(known) = services.get(service) else {
             return Service { service: service.to_owned(), up: None, instances: Vec::new(), workers: Vec::new() };
         };
-        let instance = |(name, heard): (&str, &Heard)| Instance {
+        let instance = |(name, heard): (&str, &LastHeartbeat)| Instance {
             instance: name.to_owned(),
             up: heard.is_up(now),
             heard: WallTime(wall.0.saturating_add_signed(heard.at_ms.saturating_sub_unsigned(now))),
@@ -80,7 +81,7 @@ impl Spokes {
         Service { service: service.to_owned(), up: known.up(now), instances, workers: Vec::new() }
     }
 
-    /// Nothing is known of these services any more, but for those that `used` names.
+    /// Drops the services for which `used` is false.
     pub(crate) fn keep(&self, used: impl Fn(&str) -> bool) {
         self.lock().retain(|service, _| used(service));
     }

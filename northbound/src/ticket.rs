@@ -1,4 +1,4 @@
-//! A request that waits for its answer, and a command that waits for its outcome.
+//! Requests that wait for their answer, and commands that wait for their outcome.
 
 use std::sync::Arc;
 
@@ -10,47 +10,48 @@ use wire::{OperationId, Problem, WallTime};
 
 use crate::Gateway;
 
-/// What a request is told in the end: how its operation ended, or why nobody can say.
-pub type Told = Result<Operation, Problem>;
+/// The answered operation of a request, or the reason why its outcome is unknown.
+pub type RequestResult = Result<Operation, Problem>;
 
-/// What who gave a command is told: what the hub made of it, or why nobody can say.
-pub type ToldCommand = Result<Outcome, Problem>;
+/// The hub's answer to a command, or the reason why its outcome is unknown.
+pub type CommandResult = Result<Outcome, Problem>;
 
-/// A request that was accepted here and is not answered. Dropping it gives its place back; the operation goes on.
+/// An accepted request without an answer. Dropping it gives its place back; the operation
+/// continues.
 #[derive(Debug)]
 pub struct Ticket {
     /// The operation.
     pub operation: OperationId,
     /// The record for the inbox; see [`crate::InletHandle::send`].
     pub record: Outgoing,
-    /// Not to be written after this.
+    /// Not written after this time.
     pub expires: Option<WallTime>,
-    /// The answer. It can be awaited, and in a simulation asked with `try_recv`.
-    pub answer: oneshot::Receiver<Told>,
+    /// The answer. It can be awaited, or polled with `try_recv` in a simulation.
+    pub answer: oneshot::Receiver<RequestResult>,
     pub(crate) place: Place,
 }
 
 impl Ticket {
-    /// The `ce_id` of the record, which tells this request from a repeat with the same key.
+    /// The `ce_id` of the record, which distinguishes this request from a repeat with the same key.
     pub fn id(&self) -> &str {
         &self.place.id
     }
 
-    /// The client does not wait, and its operation is written. Its place stays taken until the hub has said a first word of
-    /// the operation.
+    /// Call this when the record is written and the client does not wait. The place is held until
+    /// the hub publishes the operation.
     pub fn detach(mut self) {
         self.place.detached = true;
         self.place.gateway.detach(&self.place);
     }
 }
 
-/// A command that waits for its outcome. Dropping it gives its place back.
+/// A command without an outcome. Dropping it gives its place back.
 #[derive(Debug)]
 pub struct CommandTicket {
-    /// The record for the inbox; see [`crate::InletHandle::order`].
+    /// The record for the inbox; see [`crate::InletHandle::send_command`].
     pub record: Outgoing,
-    /// What becomes of it.
-    pub outcome: oneshot::Receiver<ToldCommand>,
+    /// The outcome.
+    pub outcome: oneshot::Receiver<CommandResult>,
     pub(crate) place: Place,
 }
 
@@ -62,7 +63,7 @@ pub(crate) struct Place {
     pub(crate) lane: usize,
     pub(crate) operation: OperationId,
     pub(crate) id: Arc<str>,
-    /// Nobody waits here any more: the gateway gives the place back by itself.
+    /// No client waits here: the gateway gives the place back.
     pub(crate) detached: bool,
 }
 

@@ -1,55 +1,56 @@
-//! What requests would have to wait for: `/readyz` names all of it, and a request is refused for what concerns it.
+//! Reasons why requests have to wait: `/readyz` names all of them, and a request is refused for
+//! those that concern it.
 //!
-//! A lane that stands still holds up nobody but those who ask it: the others go on.
+//! A stalled lane concerns only its own requests: the other lanes continue.
 
 use std::fmt;
 
 use serde_json::{Value, json};
 
-/// Something that is waited for.
+/// A reason to wait.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Waiting {
-    /// Whom it concerns.
+    /// The requests that it concerns.
     pub of: Of,
-    /// What people read of it.
+    /// The text for people.
     pub line: String,
 }
 
-/// Whose requests have to wait.
+/// The requests that have to wait.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Of {
-    /// All.
+    /// All requests.
     All,
-    /// Those of a topology.
+    /// The requests of a topology.
     Topology(String),
-    /// Those of a lane: a partition of an inbox.
+    /// The requests of a lane: a partition of an inbox.
     Lane(String, u32),
-    /// Nobody's: something stops for a while, as it must, and goes on by itself.
+    /// None: a temporary pause that ends by itself.
     Nobody,
 }
 
 impl Waiting {
-    /// Concerns whoever asks for anything.
+    /// A reason that concerns all requests.
     pub fn all(line: impl Into<String>) -> Self {
         Self { of: Of::All, line: line.into() }
     }
 
-    /// Concerns those who ask for something of a topology.
+    /// A reason that concerns the requests of a topology.
     pub fn of_topology(name: &str, line: impl Into<String>) -> Self {
         Self { of: Of::Topology(name.to_owned()), line: line.into() }
     }
 
-    /// Concerns those who ask a lane.
+    /// A reason that concerns the requests of a lane.
     pub fn of_lane(inbox: &str, lane: u32, line: impl Into<String>) -> Self {
         Self { of: Of::Lane(inbox.to_owned(), lane), line: line.into() }
     }
 
-    /// Something waits that is no request: an inbox that is full, an append that got no answer.
+    /// A pause that concerns no request: a full inbox, or an append without an answer.
     pub fn held_up(line: impl Into<String>) -> Self {
         Self { of: Of::Nobody, line: line.into() }
     }
 
-    /// True where a request to this lane of this topology has to wait for it.
+    /// True if a request to this lane of this topology has to wait.
     pub fn concerns(&self, topology: &str, inbox: &str, lane: u32) -> bool {
         match &self.of {
             Of::All => true,
@@ -59,22 +60,22 @@ impl Waiting {
         }
     }
 
-    /// Their lines as one; none where requests wait for nothing.
+    /// Checks that no reason concerns requests.
     ///
     /// # Errors
-    /// The lines.
-    pub fn nothing<'a>(waiting: impl IntoIterator<Item = &'a Waiting>) -> Result<(), String> {
+    /// The texts of all reasons that do, as one.
+    pub fn check<'a>(waiting: impl IntoIterator<Item = &'a Waiting>) -> Result<(), String> {
         let of_requests = waiting.into_iter().filter(|waiting| waiting.of != Of::Nobody);
         let lines: Vec<&str> = of_requests.map(|waiting| waiting.line.as_str()).collect();
         if lines.is_empty() { Ok(()) } else { Err(lines.join("; ")) }
     }
 
-    /// Returns the body of `/readyz`: that the process is ready, and a line for everything that is held up.
+    /// The body of `/readyz`: the status, and the text of each pause.
     ///
     /// # Errors
-    /// The reasons for which requests wait.
+    /// The reasons why requests wait.
     pub fn readiness(waiting: &[Waiting]) -> Result<Value, String> {
-        Self::nothing(waiting)?;
+        Self::check(waiting)?;
         let held_up: Vec<&str> = waiting.iter().map(|waiting| waiting.line.as_str()).collect();
         Ok(if held_up.is_empty() { json!({"status": "ready"}) } else { json!({"status": "ready", "held_up": held_up}) })
     }
@@ -91,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lane_that_stands_still_concerns_those_who_ask_it() {
+    fn a_stalled_lane_concerns_only_its_own_requests() {
         let lane = Waiting::of_lane("nave.flows.hub.in", 1, "lane 1: silent");
         assert!(lane.concerns("flows", "nave.flows.hub.in", 1));
         assert!(!lane.concerns("flows", "nave.flows.hub.in", 2));
@@ -100,15 +101,12 @@ mod tests {
         assert!(topology.concerns("trips", "nave.trips.hub.in", 0));
         assert!(!topology.concerns("flows", "nave.flows.hub.in", 0));
         assert!(Waiting::all("answers are not read").concerns("flows", "nave.flows.hub.in", 0));
-        assert_eq!(
-            Waiting::nothing([&lane, &topology]).unwrap_err(),
-            "lane 1: silent; topology `trips` is not run here"
-        );
-        assert_eq!(Waiting::nothing([]), Ok(()));
+        assert_eq!(Waiting::check([&lane, &topology]).unwrap_err(), "lane 1: silent; topology `trips` is not run here");
+        assert_eq!(Waiting::check([]), Ok(()));
     }
 
     #[test]
-    fn what_is_held_up_is_said_by_a_process_that_is_ready() {
+    fn a_ready_process_reports_its_pauses() {
         let full = Waiting::held_up("stage a waits: inbox `b` is full");
         assert!(!full.concerns("flows", "b", 0));
         assert_eq!(Waiting::readiness(&[]), Ok(json!({"status": "ready"})));

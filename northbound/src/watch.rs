@@ -1,7 +1,7 @@
-//! Who watches which operation.
+//! Watchers of operations.
 //!
-//! A watcher is told that something changed, and looks for itself: between two looks the newest wins, and nothing queues up.
-//! For an operation that nobody watches, a change costs one look into a table that is empty most of the time.
+//! A watcher is notified of a change and reads the newest view itself, so nothing queues up. For an
+//! operation without watchers, a change costs one lookup in a table that is mostly empty.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,7 +10,7 @@ use dashmap::DashMap;
 use tokio::sync::watch;
 use wire::{Code, OperationId, Problem};
 
-/// Those who watch, up to a bound.
+/// The watchers, up to a limit.
 #[derive(Debug)]
 pub struct Watchers {
     most: usize,
@@ -18,7 +18,7 @@ pub struct Watchers {
     by_operation: DashMap<OperationId, watch::Sender<u64>>,
 }
 
-/// One who watches an operation. Dropping it ends that.
+/// A watcher of one operation. Dropping it unsubscribes.
 #[derive(Debug)]
 pub struct Watcher {
     watchers: Arc<Watchers>,
@@ -27,20 +27,20 @@ pub struct Watcher {
 }
 
 impl Watchers {
-    /// At most so many.
-    pub fn at_most(most: usize) -> Self {
+    /// At most `most` watchers.
+    pub fn with_limit(most: usize) -> Self {
         Self { most, watching: AtomicUsize::new(0), by_operation: DashMap::new() }
     }
 
-    /// How many watch now.
+    /// Number of watchers.
     pub fn watching(&self) -> usize {
         self.watching.load(Ordering::Acquire)
     }
 
-    /// Begins to watch.
+    /// Adds a watcher.
     ///
     /// # Errors
-    /// [`Code::Overloaded`] where as many watch as may.
+    /// [`Code::Overloaded`] if the limit is reached.
     pub fn watch(self: &Arc<Self>, operation: &OperationId) -> Result<Watcher, Problem> {
         let most = self.most;
         let took = self
@@ -49,14 +49,16 @@ impl Watchers {
         if took.is_err() {
             return Err(Problem::new(
                 Code::Overloaded,
-                format!("{most} clients watch operations already; GET /v1/operations/{operation} shows it once"),
+                format!(
+                    "the limit of {most} watchers is reached; GET /v1/operations/{operation} returns the current state"
+                ),
             ));
         }
         let changes = self.by_operation.entry(operation.clone()).or_insert_with(|| watch::Sender::new(0)).subscribe();
         Ok(Watcher { watchers: Arc::clone(self), operation: operation.clone(), changes: Some(changes) })
     }
 
-    /// Something about an operation changed.
+    /// Notifies the watchers of a changed operation.
     pub(crate) fn touch(&self, operation: &OperationId) {
         if self.watching() == 0 {
             return;
@@ -68,10 +70,10 @@ impl Watchers {
 }
 
 impl Watcher {
-    /// Waits for the next change after the last one that was waited for.
+    /// Waits for the next change since the last wait.
     pub async fn changed(&mut self) {
         if let Some(changes) = &mut self.changes {
-            // The sender stays in the table for as long as somebody watches.
+            // The sender stays in the table while there are watchers.
             drop(changes.changed().await);
         }
     }
@@ -79,7 +81,7 @@ impl Watcher {
 
 impl Drop for Watcher {
     fn drop(&mut self) {
-        // Given up first, so that the last one sees that nobody is left.
+        // Dropped first, so that the last watcher sees no other receiver.
         self.changes = None;
         self.watchers.by_operation.remove_if(&self.operation, |_, sender| sender.receiver_count() == 0);
         self.watchers.watching.fetch_sub(1, Ordering::AcqRel);
@@ -91,8 +93,8 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn watchers_are_bounded_hear_the_newest_and_leave_nothing_behind() {
-        let watchers = Arc::new(Watchers::at_most(2));
+    async fn watchers_are_limited_notified_once_per_wait_and_leave_no_trace() {
+        let watchers = Arc::new(Watchers::with_limit(2));
         let [seen, unseen] = ["seen", "unseen"].map(|id| OperationId::new(id).unwrap());
         let mut first = watchers.watch(&seen).unwrap();
         let second = watchers.watch(&seen).unwrap();
@@ -103,7 +105,7 @@ mod tests {
         }
         first.changed().await;
         let more = tokio::time::timeout(std::time::Duration::ZERO, first.changed()).await;
-        assert!(more.is_err(), "a thousand changes are one");
+        assert!(more.is_err(), "a thousand changes are one notification");
         drop((first, second));
         assert_eq!((watchers.watching(), watchers.by_operation.len()), (0, 0));
         assert!(watchers.watch(&unseen).is_ok());

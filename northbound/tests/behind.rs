@@ -1,4 +1,4 @@
-//! How far a lane that says nothing is behind: what it published last, and the end of its inbox.
+//! How far a silent lane is behind: its last published position, and the end of its inbox.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::sync::Arc;
@@ -20,8 +20,8 @@ const VIEW: &str = "nave.flows.hub.view";
 const LANES: u32 = 4;
 const KEY: &str = "test-01";
 
-/// A northbound of one topology, and the lane that it asks.
-struct World {
+/// A northbound of one topology, and the lane of its requests.
+struct Harness {
     clock: Arc<ManualClock>,
     bus: Embedded,
     script: Arc<Script>,
@@ -31,7 +31,7 @@ struct World {
     lane: u32,
 }
 
-impl World {
+impl Harness {
     fn new() -> Self {
         let clock = Arc::new(ManualClock::default());
         let bus = Embedded::open(Arc::clone(&clock) as Arc<dyn Clock>, EmbeddedOptions::default());
@@ -49,17 +49,17 @@ impl World {
         Self { clock, bus, script, gateway, outlet, lag, lane: lane_of(KEY.as_bytes(), LANES) }
     }
 
-    /// Requests of others that nobody handles.
+    /// Writes requests of other clients that no hub handles.
     fn fill(&self, records: usize) {
         let record = || Outgoing::keyed(INBOX, KEY, "{}").to(self.lane);
         self.bus.writer("test").unwrap().append(&vec![record(); records]).unwrap();
     }
 
-    /// The lane says where it stands.
+    /// Publishes a position of the lane.
     fn stands_at(&mut self, next: u64) {
         let mut envelope = Envelope::new(Kind::View, format!("lane/{}", self.lane), "/nave/flows/hub");
         envelope.subject = Some("lane".to_owned());
-        let position = LanePosition { lane: self.lane, owner: "somebody".into(), next };
+        let position = LanePosition { lane: self.lane, owner: "member".into(), next };
         let body = serde_json::to_vec(&position).unwrap();
         let record = Outgoing::keyed(VIEW, format!("lane/{}", self.lane), body).with(&envelope).to(self.lane);
         self.bus.writer("test").unwrap().append(&[record]).unwrap();
@@ -84,69 +84,70 @@ impl World {
 }
 
 #[test]
-fn a_silent_lane_says_how_many_records_it_is_behind() {
-    let mut world = World::new();
-    world.stands_at(10);
-    world.fill(130);
+fn a_silent_lane_reports_how_many_records_it_is_behind() {
+    let mut harness = Harness::new();
+    harness.stands_at(10);
+    harness.fill(130);
     let request = json!({"flowid": KEY, "length": 3});
-    let ticket = world.gateway.submit(Submission::new("create-flow", KEY, request, Uuid::from_u128(1))).unwrap();
-    let operation = world.gateway.so_far(&ticket, "create-flow", KEY).operation;
-    world.pass_seconds(3);
-    assert_eq!(world.silent(), [""; 0]);
-    world.pass_seconds(1);
-    assert_eq!(world.silent(), world.line("4.0 s, 120 records behind"), "as soon as it is named");
-    world.fill(7);
-    world.pass_seconds(1);
-    assert_eq!(world.silent(), world.line("5.0 s, 127 records behind"));
-    let until = world.gateway.operation(&operation).unwrap().until.unwrap();
-    assert_eq!([until.what], world.line("5.0 s, 127 records behind"), "for `nave why`");
+    let ticket = harness.gateway.submit(Submission::new("create-flow", KEY, request, Uuid::from_u128(1))).unwrap();
+    let operation = harness.gateway.progress(&ticket, "create-flow", KEY).operation;
+    harness.pass_seconds(3);
+    assert_eq!(harness.silent(), [""; 0]);
+    harness.pass_seconds(1);
+    assert_eq!(harness.silent(), harness.line("4.0 s, 120 records behind"), "known when the lane becomes silent");
+    harness.fill(7);
+    harness.pass_seconds(1);
+    assert_eq!(harness.silent(), harness.line("5.0 s, 127 records behind"));
+    let until = harness.gateway.operation(&operation).unwrap().until.unwrap();
+    assert_eq!([until.what], harness.line("5.0 s, 127 records behind"), "for `nave why`");
 
-    // The last known end stays while the bus does not answer.
-    world.script.topic(INBOX, TopicFate::Fails(BusError::Unavailable("as the script says".into())));
-    world.fill(1);
-    world.pass_seconds(1);
-    assert_eq!(world.silent(), world.line("6.0 s, 127 records behind"));
-    world.stands_at(137);
-    assert_eq!(world.silent(), [""; 0], "it has spoken");
+    // The last known end is kept while the bus does not answer.
+    harness.script.topic(INBOX, TopicFate::Fails(BusError::Unavailable("injected".into())));
+    harness.fill(1);
+    harness.pass_seconds(1);
+    assert_eq!(harness.silent(), harness.line("6.0 s, 127 records behind"));
+    harness.stands_at(137);
+    assert_eq!(harness.silent(), [""; 0], "it has published");
 }
 
 #[test]
-fn a_silent_lane_that_never_said_where_it_stands_is_not_said_to_be_behind() {
-    let mut world = World::new();
-    world.fill(3);
+fn a_silent_lane_without_a_published_position_is_not_reported_as_behind() {
+    let mut harness = Harness::new();
+    harness.fill(3);
     let request = json!({"flowid": KEY, "length": 3});
-    let _ticket = world.gateway.submit(Submission::new("create-flow", KEY, request, Uuid::from_u128(1))).unwrap();
-    world.pass_seconds(5);
-    assert_eq!(world.silent(), world.line("5.0 s"));
+    let _ticket = harness.gateway.submit(Submission::new("create-flow", KEY, request, Uuid::from_u128(1))).unwrap();
+    harness.pass_seconds(5);
+    assert_eq!(harness.silent(), harness.line("5.0 s"));
 }
 
-/// Records of tuples, replies and timeouts fill an inbox too: requests wait outside until their lane has caught up by half.
+/// Records of tuples, replies and timeouts fill an inbox too. Requests are refused until half of
+/// the backlog is handled.
 #[test]
-fn a_lane_whose_inbox_is_full_takes_no_requests_and_the_others_do() {
-    let mut world = World::new();
-    let submit = |world: &World, key: &str| {
+fn a_lane_with_a_full_inbox_refuses_requests_and_other_lanes_accept_them() {
+    let mut harness = Harness::new();
+    let submit = |harness: &Harness, key: &str| {
         let submission = Submission::new("create-flow", key, json!({}), Uuid::nil());
-        world.gateway.submit(submission).map(drop)
+        harness.gateway.submit(submission).map(drop)
     };
-    let mut member = world.bus.member(&bus::MemberSpec::new(INBOX, INBOX, "hub-0")).unwrap();
+    let mut member = harness.bus.member(&bus::MemberSpec::new(INBOX, INBOX, "hub-0")).unwrap();
     member.poll(0, Duration::ZERO, &mut Vec::new()).unwrap();
-    world.fill(9_999);
-    world.pass_seconds(1);
-    assert_eq!(submit(&world, KEY), Ok(()));
-    world.fill(2);
-    world.pass_seconds(1);
-    let busy = submit(&world, KEY).unwrap_err();
+    harness.fill(9_999);
+    harness.pass_seconds(1);
+    assert_eq!(submit(&harness, KEY), Ok(()));
+    harness.fill(2);
+    harness.pass_seconds(1);
+    let busy = submit(&harness, KEY).unwrap_err();
     assert_eq!(busy.code, wire::Code::Busy);
-    assert_eq!(busy.detail, format!("lane {} is 10001 records behind, limit 10000; try again later", world.lane));
-    let full = format!("inbox `{INBOX}` is full: lane {} is 10001 records behind, limit 10000", world.lane);
-    assert_eq!(world.gateway.full_lanes().iter().map(ToString::to_string).collect::<Vec<_>>(), [full]);
+    assert_eq!(busy.detail, format!("lane {} is 10001 records behind (limit 10000); try again later", harness.lane));
+    let full = format!("inbox `{INBOX}` is full: lane {} is 10001 records behind, limit 10000", harness.lane);
+    assert_eq!(harness.gateway.full_lanes().iter().map(ToString::to_string).collect::<Vec<_>>(), [full]);
     let other =
-        (0..1_000).map(|n| format!("flow-{n}")).find(|key| lane_of(key.as_bytes(), LANES) != world.lane).unwrap();
-    assert_eq!(submit(&world, &other), Ok(()));
+        (0..1_000).map(|n| format!("flow-{n}")).find(|key| lane_of(key.as_bytes(), LANES) != harness.lane).unwrap();
+    assert_eq!(submit(&harness, &other), Ok(()));
     for (next, taken) in [(4_000, false), (5_001, true)] {
-        let position = bus::Position { partition: world.lane, next, note: "".into() };
+        let position = bus::Position { partition: harness.lane, next, note: "".into() };
         member.commit(&bus::Batch { records: vec![], positions: vec![position] }).unwrap();
-        world.pass_seconds(1);
-        assert_eq!(submit(&world, KEY).is_ok(), taken, "{next} handled");
+        harness.pass_seconds(1);
+        assert_eq!(submit(&harness, KEY).is_ok(), taken, "{next} handled");
     }
 }

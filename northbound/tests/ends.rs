@@ -1,4 +1,5 @@
-//! The two ends on the bus: what they write, where they read, and what they do when the bus does not answer.
+//! Inlet and outlet: what they write, where they read, and how they handle a bus that does not
+//! answer.
 
 #![expect(clippy::unwrap_used, reason = "what a helper of these tests needs is there")]
 
@@ -17,16 +18,16 @@ use support::{EGRESS, INBOX, VIEW, about, ended, failed, refused, running, up};
 use uuid::Uuid;
 use wire::{Code, Kind, OperationId};
 
-/// A bus whose writers and readers are told what a test says.
+/// A bus with scripted writes and reads.
 #[derive(Clone)]
-struct World {
+struct Harness {
     bus: Embedded,
     faulty: Faulty,
     clock: Arc<ManualClock>,
     script: Arc<Script>,
 }
 
-impl World {
+impl Harness {
     fn new() -> Self {
         let clock = Arc::new(ManualClock::default());
         let bus = Embedded::open(Arc::clone(&clock) as Arc<dyn Clock>, EmbeddedOptions::default());
@@ -42,7 +43,7 @@ impl World {
         Outlet::open(Arc::new(self.faulty.clone()), Arc::clone(gateway)).unwrap()
     }
 
-    /// A gateway that knows the newest `known` operations.
+    /// A gateway that caches at most `known` operations.
     fn gateway(&self, known: usize) -> Arc<Gateway> {
         let mut options = GatewayOptions::new(INBOX, EGRESS, VIEW, 2);
         options.limits.known_operations = known;
@@ -53,7 +54,7 @@ impl World {
         self.bus.writer("hub").unwrap().append(records).unwrap();
     }
 
-    /// How many records a topic has.
+    /// Number of records in a topic.
     fn count(&self, topic: &str) -> u64 {
         (0..2).map(|partition| self.bus.bounds(topic, partition).unwrap().end).sum()
     }
@@ -70,12 +71,12 @@ fn id(n: u32) -> OperationId {
 }
 
 fn unavailable() -> BusError {
-    BusError::Unavailable("the line is dead".into())
+    BusError::Unavailable("connection lost".into())
 }
 
 #[test]
-fn requests_that_wait_are_written_as_one_batch() {
-    let bus = World::new();
+fn waiting_requests_are_written_as_one_batch() {
+    let bus = Harness::new();
     let gateway = bus.gateway(100);
     let mut inlet = Inlet::open(&bus.faulty).unwrap();
     assert!(!inlet.turn(Duration::ZERO).unwrap().worked);
@@ -89,8 +90,8 @@ fn requests_that_wait_are_written_as_one_batch() {
 }
 
 #[test]
-fn a_write_that_fails_is_told_to_each_of_its_requests_and_the_next_one_works() {
-    let bus = World::new();
+fn a_failed_write_is_reported_to_its_requests_and_the_next_one_works() {
+    let bus = Harness::new();
     let gateway = bus.gateway(100);
     let mut inlet = Inlet::open(&bus.faulty).unwrap();
     let mut tickets = [1, 2].map(|n| ticket(&gateway, n));
@@ -102,7 +103,7 @@ fn a_write_that_fails_is_told_to_each_of_its_requests_and_the_next_one_works() {
     for ticket in &mut tickets {
         let problem = ticket.answer.try_recv().unwrap().unwrap_err();
         assert_eq!(problem.code, Code::NotReady);
-        assert!(problem.detail.contains("may or may not"), "{problem}");
+        assert!(problem.detail.contains("it is unknown whether"), "{problem}");
         assert!(problem.detail.contains(ticket.operation.as_str()), "{problem}");
     }
     let mut next = ticket(&gateway, 3);
@@ -112,8 +113,8 @@ fn a_write_that_fails_is_told_to_each_of_its_requests_and_the_next_one_works() {
 }
 
 #[test]
-fn an_inlet_without_its_topic_ends_and_says_so() {
-    let bus = World::new();
+fn an_inlet_without_its_topic_ends_with_an_error() {
+    let bus = Harness::new();
     let gateway = bus.gateway(100);
     let mut inlet = Inlet::open(&bus.faulty).unwrap();
     let mut waiting = ticket(&gateway, 1);
@@ -124,8 +125,8 @@ fn an_inlet_without_its_topic_ends_and_says_so() {
 }
 
 #[test]
-fn an_inlet_that_is_full_is_busy_and_one_that_stops_writes_what_it_was_given() {
-    let bus = World::new();
+fn a_full_inlet_is_busy_and_a_stopped_inlet_writes_its_queue() {
+    let bus = Harness::new();
     let gateway = bus.gateway(100);
     let inlet = Box::new(Inlet::open(&bus.faulty).unwrap());
     let handle = inlet.handle();
@@ -140,8 +141,8 @@ fn an_inlet_that_is_full_is_busy_and_one_that_stops_writes_what_it_was_given() {
 }
 
 #[test]
-fn a_northbound_that_starts_again_knows_the_views_and_the_newest_answers() {
-    let bus = World::new();
+fn a_restarted_northbound_reads_the_views_and_the_newest_answers() {
+    let bus = Harness::new();
     for n in 1..=20 {
         bus.write(&[about(Kind::Answer, &ended(&id(n), up(&id(n), false)), "x").to(0)]);
     }
@@ -151,13 +152,13 @@ fn a_northbound_that_starts_again_knows_the_views_and_the_newest_answers() {
     assert!(!outlet.ready().load(Ordering::Acquire));
     assert!(outlet.turn(Duration::ZERO).unwrap().worked);
     assert!(outlet.ready().load(Ordering::Acquire));
-    // Two partitions share twenty operations: ten answers back in each.
+    // Two partitions share twenty operations: ten answers of each are read.
     assert_eq!([10, 11, 20, 99].map(|n| gateway.operation(&id(n)).is_some()), [false, true, true, true]);
 }
 
 #[test]
-fn an_answer_that_is_written_before_the_first_turn_is_not_missed() {
-    let bus = World::new();
+fn an_answer_that_is_written_before_the_first_poll_is_not_missed() {
+    let bus = Harness::new();
     let gateway = bus.gateway(1);
     let mut outlet = bus.outlet(&gateway);
     let tickets: Vec<Ticket> = (1..=50).map(|n| ticket(&gateway, n)).collect();
@@ -172,8 +173,8 @@ fn an_answer_that_is_written_before_the_first_turn_is_not_missed() {
 }
 
 #[test]
-fn while_answers_cannot_be_read_it_is_not_ready_and_tries_again_after_a_pause() {
-    let bus = World::new();
+fn an_outlet_that_cannot_read_is_not_ready_and_retries_after_a_pause() {
+    let bus = Harness::new();
     let gateway = bus.gateway(100);
     let mut outlet = Box::new(bus.outlet(&gateway));
     let mut waiting = ticket(&gateway, 1);
@@ -189,19 +190,19 @@ fn while_answers_cannot_be_read_it_is_not_ready_and_tries_again_after_a_pause() 
     assert_eq!(outlet.turn(Duration::ZERO).unwrap().next, None);
     assert_eq!(waiting.answer.try_recv(), Ok(Ok(answer)));
     assert!(outlet.ready().load(Ordering::Acquire));
-    assert_eq!(outlet.stop(), ["northbound: 1 requests are unanswered; their operations go on"]);
+    assert_eq!(outlet.stop(), ["northbound: 1 requests are unanswered; their operations continue"]);
 }
 
 #[test]
-fn answers_that_were_deleted_are_passed_over_and_the_next_are_read() {
-    let bus = World::new();
+fn deleted_answers_are_skipped_and_the_next_ones_are_read() {
+    let bus = Harness::new();
     let gateway = bus.gateway(100);
     let mut outlet = bus.outlet(&gateway);
     for n in 1..=4 {
         bus.write(&[about(Kind::Answer, &ended(&id(n), up(&id(n), false)), "x").to(1)]);
     }
     bus.bus.delete_records(EGRESS, 1, 2).unwrap();
-    // More is deleted after it was said that some is.
+    // More records are deleted after the first deletion is reported.
     outlet.turn(Duration::ZERO).unwrap();
     bus.bus.delete_records(EGRESS, 1, 3).unwrap();
     outlet.turn(Duration::ZERO).unwrap();

@@ -1,4 +1,4 @@
-//! How a gateway is set up: the stages of its topology, and what bounds it.
+//! Configuration of a gateway: the stages of its topology, and its limits.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -6,22 +6,28 @@ use std::time::Duration;
 use wire::control::Submitted;
 use wire::topics::Topics;
 
-/// What bounds a gateway, whatever topology it is for.
+/// The limits of a gateway, for any topology.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GatewayLimits {
-    /// So many requests of a lane may be unanswered; the next is told that the lane is busy. 256 is a quarter of a second
-    /// at a thousand operations a second for each lane: enough to keep it at work, few enough that none waits long.
+    /// Maximum number of unanswered requests per lane; more are refused as busy. 256 is a quarter
+    /// of a second at a thousand operations per second and lane: enough to keep it busy, few enough
+    /// for short waits.
     pub max_unanswered_per_lane: usize,
-    /// A lane that is this many records behind its inbox takes no new requests, until it is at half of that.
+    /// Number of records behind the end of its inbox at which a lane refuses requests. It accepts
+    /// them again at half of that.
     pub max_behind: u64,
-    /// So many operations that are over are known, the newest, and as many that live: at some 2 KB each, 40 MB in all.
-    /// Those that live have a number of their own, so that what is stuck is not forgotten because others went well.
+    /// Maximum number of cached operations: this many live ones, and this many ended ones; 40 MB in
+    /// all at 2 KB each. Two separate limits, so that stuck operations are not displaced by
+    /// successful ones.
     pub known_operations: usize,
-    /// Time that a request waits for its answer before its client gets a 202. The northbound of the proof of concept waited as long.
+    /// Time that a request waits for its answer before its client gets a 202. The northbound of the
+    /// proof of concept waited as long.
     pub patience: Duration,
-    /// So many bytes of what workflows show are kept, keys included: a hundred thousand flows have 20 MB.
+    /// Maximum size of the cached resources in bytes, with keys: a hundred thousand flows take 20
+    /// MB.
     pub shown_bytes: usize,
-    /// So many may watch the progress of operations at once. Each holds a connection, and costs a view each 100 ms.
+    /// Maximum number of concurrent watchers. Each holds a connection and costs one view per 100
+    /// ms.
     pub watchers: usize,
 }
 
@@ -38,38 +44,38 @@ impl Default for GatewayLimits {
     }
 }
 
-/// A stage, as a northbound sees it.
+/// A stage, as a northbound uses it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StageOptions {
     /// Its name.
     pub name: String,
-    /// The topic that requests go to.
+    /// The topic of requests.
     pub inbox: String,
-    /// The topic that answers come from.
+    /// The topic of answers.
     pub egress: String,
-    /// The topic that views come from.
+    /// The topic of views.
     pub view: String,
-    /// How many lanes were recorded for it: the partitions of each of its topics.
+    /// Number of lanes: the partitions of each of its topics.
     pub lanes: u32,
-    /// True where it runs workflows: requests go to it, and answers are read.
+    /// True if it runs workflows: then it gets requests, and its answers are read.
     pub runs_workflows: bool,
 }
 
-/// How a gateway is set up.
+/// Configuration of a gateway.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GatewayOptions {
     /// The topology's name.
     pub topology: String,
     /// Its stages.
     pub stages: Vec<StageOptions>,
-    /// The stage of each workflow. Empty: the first stage runs whatever it is asked.
+    /// The stage of each workflow. If empty, the first stage runs all workflows.
     pub workflows: BTreeMap<String, String>,
-    /// What bounds it.
+    /// Its limits.
     pub limits: GatewayLimits,
 }
 
 impl GatewayOptions {
-    /// The gateway of a topology with one stage, called `hub` in a topology called `flows`.
+    /// The gateway of a topology `flows` with one stage `hub`.
     pub fn new(inbox: &str, egress: &str, view: &str, lanes: u32) -> Self {
         let stage = StageOptions {
             name: "hub".into(),
@@ -103,7 +109,7 @@ impl GatewayOptions {
         }
     }
 
-    /// The place of the stage that runs this workflow.
+    /// The index of the stage that runs this workflow.
     pub(crate) fn stage_of(&self, workflow: &str) -> Option<usize> {
         if self.workflows.is_empty() {
             return (!self.stages.is_empty()).then_some(0);

@@ -1,4 +1,4 @@
-//! The `OpenAPI` document, made of the table of routes: there is no second list that could differ.
+//! The `OpenAPI` document, generated from the table of routes, so that both always agree.
 
 use std::collections::BTreeSet;
 
@@ -13,21 +13,21 @@ use utoipa::openapi::{
     PathItem, PathsBuilder, Ref, RefOr, Required, Response, ResponseBuilder, Schema,
 };
 
-use super::prefer::{IDEMPOTENCY_KEY, LONGEST_DEADLINE_MS, TIMEOUT};
-use super::route::{Kind, Spec};
+use super::preferences::{IDEMPOTENCY_KEY, MAX_DEADLINE_MS, TIMEOUT};
+use super::route::{ParamKind, Spec};
 use super::{routes, schemas};
 
-/// What every route may refuse for: no token, a query or header that is none, too much of them, and no room.
+/// Statuses of problems of every route: bad query, bad header, no token, too large, overloaded.
 const ALWAYS: &[u16] = &[400, 401, 414, 422, 431, 503];
-/// The same for routes with a body.
+/// Further statuses of routes with a body.
 const WITH_BODY: &[u16] = &[408, 413];
-/// The same for routes that start an operation: conflicts, busy lanes, and what becomes of workflows.
+/// Further statuses of routes that start an operation: conflicts, busy lanes, failed workflows.
 const WHEN_STARTING: &[u16] = &[409, 429, 500, 502, 504];
 
 /// The media type of server-sent events.
 const EVENT_STREAM: &str = "text/event-stream";
 
-/// Answers that name the operation that they came of.
+/// Schemas of answers with the id of an operation.
 const OF_AN_OPERATION: &[&str] = &["FlowMade", "FlowGone", "Operation"];
 
 /// The document.
@@ -36,9 +36,9 @@ pub fn document() -> OpenApi {
         paths.path(route.spec.path, PathItem::new(method(route.spec.method), operation(&route.spec)))
     });
     let info = InfoBuilder::new().title("Nave").version(env!("CARGO_PKG_VERSION")).description(Some(
-        "Workflows that talk to the outside world. Every answer from 400 up is a problem as RFC 9457 has it.",
+        "Workflows that talk to the outside world. Every answer from status 400 up is a problem (RFC 9457).",
     ));
-    // Whether a token is needed is for who starts it to say: both are allowed here.
+    // The operator decides whether a token is required, so the document allows both.
     let security = [SecurityRequirement::default(), SecurityRequirement::new("token", [""; 0])];
     OpenApiBuilder::new()
         .info(info.build())
@@ -48,10 +48,10 @@ pub fn document() -> OpenApi {
         .build()
 }
 
-/// The document as it is served: JSON, indented, with a line break at its end.
+/// The document as indented JSON, with a final line break.
 ///
 /// # Panics
-/// Never: it is plain data.
+/// Never: the document is plain data.
 pub fn document_json() -> String {
     let mut text = document().to_pretty_json().expect("the document is plain data");
     text.push('\n');
@@ -60,7 +60,7 @@ pub fn document_json() -> String {
 
 fn components() -> Components {
     let statuses: BTreeSet<u16> = routes().iter().flat_map(|route| problems(&route.spec)).collect();
-    let token = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("the token it was started with"));
+    let token = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("the token of this interface"));
     let schemas = schemas::components().into_iter();
     let components =
         schemas.fold(ComponentsBuilder::new(), |components, (name, value)| components.schema(name, schema(value)));
@@ -81,10 +81,10 @@ fn method(name: &str) -> HttpMethod {
 
 fn schema(mut value: Value) -> RefOr<Schema> {
     type_all(&mut value);
-    serde_json::from_value(value).expect("a schema is written as OpenAPI has it")
+    serde_json::from_value(value).expect("every schema is valid OpenAPI")
 }
 
-/// A schema of any type says so with a `null`, which is how utoipa reads one; it is not written again.
+/// utoipa requires a `type` and reads `null` as any type. It does not write the `null` again.
 fn type_all(schema: &mut Value) {
     let Some(members) = schema.as_object_mut().filter(|members| !members.contains_key("$ref")) else { return };
     members.entry("type").or_insert(Value::Null);
@@ -108,10 +108,10 @@ fn operation(spec: &Spec) -> OperationBuilder {
     }
     for param in spec.query {
         let value = match param.kind {
-            Kind::Number { min, max } => json!({"type": "integer", "minimum": min, "maximum": max}),
-            Kind::Flag => json!({"type": "boolean"}),
-            Kind::Text { max } => schemas::text(max),
-            Kind::Cursor { pattern, .. } => json!({"type": "string", "pattern": pattern}),
+            ParamKind::Number { min, max } => json!({"type": "integer", "minimum": min, "maximum": max}),
+            ParamKind::Flag => json!({"type": "boolean"}),
+            ParamKind::Text { max } => schemas::text(max),
+            ParamKind::Cursor { pattern, .. } => json!({"type": "string", "pattern": pattern}),
         };
         operation = operation.parameter(parameter(ParameterIn::Query, param.name, param.about, value));
     }
@@ -124,7 +124,7 @@ fn operation(spec: &Spec) -> OperationBuilder {
         let required = if required { Required::True } else { Required::False };
         operation = operation.request_body(Some(body.required(Some(required)).build()));
     }
-    for (status, name) in spec.gives {
+    for (status, name) in spec.responses {
         operation = operation.response(status.to_string(), good(*status, name));
     }
     if spec.starts {
@@ -135,7 +135,7 @@ fn operation(spec: &Spec) -> OperationBuilder {
     })
 }
 
-/// What a problem with this status is called among the components.
+/// The component name of a problem with this status.
 fn problem_name(status: u16) -> String {
     format!("Problem{status}")
 }
@@ -145,26 +145,27 @@ fn problem(status: u16) -> Response {
     described(status).content("application/problem+json", content).build()
 }
 
-/// The headers that a client may send.
+/// The optional request headers.
 fn headers(spec: &Spec) -> Vec<(&'static str, &'static str, Value)> {
     let name = json!({"type": "string", "minLength": 1, "maxLength": 128, "pattern": "^[!-~]+$"});
-    let mut headers = vec![(
-        "X-Correlation-ID",
-        "The client's name for what it does; it comes back, and stands in the logs",
-        name.clone(),
-    )];
+    let mut headers =
+        vec![("X-Correlation-ID", "Client-defined id, returned in the answer and written to the logs", name.clone())];
     if spec.starts {
-        let ms = json!({"type": "integer", "minimum": 1, "maximum": LONGEST_DEADLINE_MS});
-        headers.push((IDEMPOTENCY_KEY, "The client's name for the request, so that it can be sent again", name));
-        headers.push((TIMEOUT, "The client's deadline: what cannot begin before it is refused", ms));
+        let ms = json!({"type": "integer", "minimum": 1, "maximum": MAX_DEADLINE_MS});
+        headers.push((IDEMPOTENCY_KEY, "Client-defined name of the request; makes it safe to repeat", name));
+        headers.push((
+            TIMEOUT,
+            "The client's deadline in milliseconds; the request is refused if it cannot start before",
+            ms,
+        ));
         headers.push((
             "Prefer",
-            "`respond-async`: do not wait for the answer; `wait=N`: wait so many seconds, 60 at most (RFC 7240)",
+            "`respond-async`: do not wait for the answer; `wait=N`: wait at most N seconds, maximum 60 (RFC 7240)",
             json!({"type": "string"}),
         ));
     }
     if spec.path.ends_with("/events") {
-        headers.push(("Last-Event-ID", "The id of the last event that came", json!({"type": "string"})));
+        headers.push(("Last-Event-ID", "Id of the last received event", json!({"type": "string"})));
     }
     headers
 }
@@ -179,7 +180,7 @@ fn good(status: u16, name: &str) -> Response {
     let mut response = described(status);
     if name.contains('/') {
         let text = || schema(json!({"type": "string"}));
-        // Of a stream each event is described.
+        // For a stream, the schema describes one event.
         let body = if name == EVENT_STREAM { component("Event") } else { text() };
         response = response.content(name, ContentBuilder::new().schema(Some(body)).build());
     } else if !name.is_empty() {
@@ -195,18 +196,18 @@ fn good(status: u16, name: &str) -> Response {
     response.build()
 }
 
-/// A response with what every one has.
+/// A response with the common header.
 fn described(status: u16) -> ResponseBuilder {
     let reason = StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason()).unwrap_or("other");
     let id = HeaderBuilder::new().schema(Some(schema(json!({"type": "string"})))).build();
     ResponseBuilder::new().description(reason).header("X-Correlation-ID", id)
 }
 
-/// Every status of a problem that the route may answer with.
+/// All statuses of problems of a route.
 fn problems(spec: &Spec) -> BTreeSet<u16> {
-    let mut problems: BTreeSet<u16> = spec.refuses.iter().copied().collect();
-    if spec.open {
-        // Liveness and readiness pass no token and no bounds.
+    let mut problems: BTreeSet<u16> = spec.problems.iter().copied().collect();
+    if spec.public {
+        // Health paths skip the token and the limits.
         problems.extend([400, 422, 503]);
         return problems;
     }
@@ -224,9 +225,9 @@ fn problems(spec: &Spec) -> BTreeSet<u16> {
 mod tests {
     use super::*;
 
-    /// What is written of a schema is what stands in the document: nothing that `OpenAPI` does not know is lost.
+    /// No keyword is lost that utoipa does not know.
     #[test]
-    fn no_word_of_a_schema_is_lost_in_the_document() {
+    fn schemas_appear_unchanged_in_the_document() {
         let document: Value = serde_json::from_str(&document_json()).unwrap();
         for (name, written) in schemas::components() {
             assert_eq!(document["components"]["schemas"][name], written, "{name}");
@@ -234,12 +235,12 @@ mod tests {
     }
 
     #[test]
-    fn every_route_has_a_name_of_its_own_and_says_what_it_gives() {
+    fn every_route_has_a_unique_name_a_summary_and_responses() {
         let mut names = BTreeSet::new();
         for route in routes() {
             let spec = route.spec;
             assert!(names.insert(spec.name) && !spec.name.is_empty(), "{} {}", spec.method, spec.path);
-            assert!(!spec.about.is_empty() && !spec.gives.is_empty(), "{}", spec.name);
+            assert!(!spec.about.is_empty() && !spec.responses.is_empty(), "{}", spec.name);
         }
         let document = document();
         let count: usize = document
@@ -252,11 +253,11 @@ mod tests {
     }
 
     #[test]
-    fn every_status_of_a_code_is_named_somewhere() {
+    fn every_status_of_a_code_is_documented() {
         let named: BTreeSet<u16> = routes().iter().flat_map(|route| problems(&route.spec)).collect();
         for &code in wire::Code::ALL {
             let status = super::super::problem::status_of(code).as_u16();
-            // 405 and 404 of unknown paths belong to no route.
+            // 405 belongs to no route.
             assert!(named.contains(&status) || status == 405, "{code}: {status}");
         }
     }

@@ -1,4 +1,4 @@
-//! Problems as RFC 9457 has them.
+//! Problem details (RFC 9457).
 
 use axum::extract::rejection::BytesRejection;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 use wire::{Code, OperationId, Problem};
 
-/// The status of a code. The only place where one becomes the other.
+/// The HTTP status of a code. The only place that maps codes to statuses.
 pub fn status_of(code: Code) -> StatusCode {
     match code {
         Code::NotJson | Code::BadRequest => StatusCode::BAD_REQUEST,
@@ -57,28 +57,28 @@ pub fn status_of(code: Code) -> StatusCode {
     }
 }
 
-/// A problem on its way to a client.
+/// A problem as an HTTP response.
 #[derive(Debug)]
-pub struct Refused {
+pub struct ProblemResponse {
     problem: Problem,
     operation: Option<OperationId>,
     more: Map<String, Value>,
 }
 
-impl Refused {
-    /// This code, and what it means here.
+impl ProblemResponse {
+    /// A problem with this code and this occurrence.
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
         Problem::new(code, detail).into()
     }
 
-    /// The same, as an occurrence in `operation`: its view becomes the `instance`.
+    /// Adds the operation: its path becomes the `instance`.
     #[must_use]
     pub fn of(mut self, operation: &OperationId) -> Self {
         self.operation = Some(operation.clone());
         self
     }
 
-    /// The same with more members.
+    /// Adds more members.
     #[must_use]
     pub fn with(mut self, more: Map<String, Value>) -> Self {
         self.more = more;
@@ -86,23 +86,23 @@ impl Refused {
     }
 }
 
-/// Returns the refusal of a body that did not come whole, where at most `limit` bytes are allowed.
-pub(super) fn unread_body(error: &BytesRejection, limit: usize) -> Refused {
+/// The problem of a body that was not read completely; at most `limit` bytes are allowed.
+pub(super) fn body_problem(error: &BytesRejection, limit: usize) -> ProblemResponse {
     if error.status() == StatusCode::PAYLOAD_TOO_LARGE {
-        return Refused::new(Code::TooLarge, format!("the body is longer than the limit of {limit} bytes"));
+        return ProblemResponse::new(Code::TooLarge, format!("the body is longer than the limit of {limit} bytes"));
     }
-    Refused::new(Code::BadRequest, error.body_text())
+    ProblemResponse::new(Code::BadRequest, error.body_text())
 }
 
-impl From<Problem> for Refused {
+impl From<Problem> for ProblemResponse {
     fn from(problem: Problem) -> Self {
         Self { problem, operation: None, more: Map::new() }
     }
 }
 
-impl Refused {
-    /// Returns the status and the body that the client gets.
-    pub(crate) fn told(self) -> (StatusCode, String) {
+impl ProblemResponse {
+    /// The status and the body.
+    pub(crate) fn into_parts(self) -> (StatusCode, String) {
         let Self { problem, operation, more } = self;
         let status = status_of(problem.code);
         let mut body = Value::Object(more);
@@ -121,14 +121,14 @@ impl Refused {
     }
 }
 
-impl IntoResponse for Refused {
+impl IntoResponse for ProblemResponse {
     fn into_response(self) -> Response {
         let code = self.problem.code;
-        let (status, body) = self.told();
+        let (status, body) = self.into_parts();
         let kind = [(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"))];
         let mut response = (status, kind, body).into_response();
         if status == StatusCode::TOO_MANY_REQUESTS || code == Code::Overloaded {
-            // A second: a lane answers hundreds of requests in it.
+            // One second: a lane answers hundreds of requests in it.
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
         if status == StatusCode::UNAUTHORIZED {
@@ -149,9 +149,9 @@ mod tests {
         }
     }
 
-    /// Docs tell clients to go by these two.
+    /// The documentation tells clients to rely on these two statuses.
     #[test]
-    fn a_status_of_429_or_503_means_that_the_same_key_may_ask_again() {
+    fn a_status_of_429_or_503_means_that_the_same_key_may_be_repeated() {
         for &code in Code::ALL {
             let status = status_of(code);
             let temporary = [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE].contains(&status);

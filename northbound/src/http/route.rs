@@ -1,4 +1,5 @@
-//! A route: a method and a path, what it takes and gives, and who answers. The document is made of the same words.
+//! A route: method, path, parameters, responses and handler. The `OpenAPI` document is generated
+//! from it.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -15,50 +16,51 @@ use tokio::time::timeout;
 use wire::{Code, Problem};
 
 use super::Northbound;
-use super::door::Correlation;
-use super::prefer::Wishes;
-use super::problem::{Refused, unread_body};
+use super::middleware::Correlation;
+use super::preferences::Preferences;
+use super::problem::{ProblemResponse, body_problem};
 use crate::Limits;
 
-/// What a route takes and gives.
+/// The interface of a route.
 #[derive(Debug)]
 pub(super) struct Spec {
     pub(super) method: &'static str,
     pub(super) path: &'static str,
-    /// Its name in the document.
+    /// Its operation id in the document.
     pub(super) name: &'static str,
     pub(super) about: &'static str,
     pub(super) query: &'static [Param],
-    /// The schema of its body, where it takes one, and whether there has to be one.
+    /// The schema of its body, if any, and whether the body is required.
     pub(super) body: Option<(&'static str, bool)>,
-    /// Status and schema of each good answer; one that begins with a word and a slash is a media type without a schema.
-    pub(super) gives: &'static [(u16, &'static str)],
-    /// Status of each problem, beside those that every route may answer with.
-    pub(super) refuses: &'static [u16],
-    /// It starts an operation, so it takes preferences, a deadline and an idempotency key.
+    /// Status and schema of each successful response. A name with a slash is a media type without a
+    /// schema.
+    pub(super) responses: &'static [(u16, &'static str)],
+    /// Statuses of problems, in addition to those of every route.
+    pub(super) problems: &'static [u16],
+    /// It starts an operation: it accepts preferences, a deadline and an idempotency key.
     pub(super) starts: bool,
-    /// It needs no token.
-    pub(super) open: bool,
+    /// It requires no token.
+    pub(super) public: bool,
 }
 
-/// A parameter of a query.
+/// A query parameter.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Param {
     pub(super) name: &'static str,
-    pub(super) kind: Kind,
+    pub(super) kind: ParamKind,
     pub(super) about: &'static str,
 }
 
-/// What a parameter may be.
+/// The type of a parameter.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Kind {
+pub(super) enum ParamKind {
     /// A whole number.
     Number { min: u64, max: u64 },
     /// `true` or `false`.
     Flag,
-    /// Of 1 to so many characters, none of them a control character.
+    /// 1 to `max` characters without control characters.
     Text { max: usize },
-    /// A place in a list: the pattern in the document, and what reads it.
+    /// A position in a list: the pattern for the document, and the check.
     Cursor { pattern: &'static str, is: fn(&str) -> bool },
 }
 
@@ -69,62 +71,62 @@ impl Param {
             Problem::field(self.name, &format!("\"{shown}\""), allowed)
         };
         match self.kind {
-            Kind::Number { min, max } => {
-                // Nothing but digits: `+1` is another way to write what has one.
+            ParamKind::Number { min, max } => {
+                // Digits only: `+1` would be a second notation of a value.
                 let number =
                     value.bytes().all(|byte| byte.is_ascii_digit()).then(|| value.parse::<u64>().ok()).flatten();
                 let allowed = || fault(&format!("a whole number from {min} to {max}"));
                 number.filter(|number| (min..=max).contains(number)).map(|_| ()).ok_or_else(allowed)
             }
-            Kind::Flag if matches!(value, "true" | "false") => Ok(()),
-            Kind::Flag => Err(fault("true or false")),
-            Kind::Text { max } if is_text(value, max) => Ok(()),
-            Kind::Text { max } => Err(fault(&format!("1 to {max} characters without control characters"))),
-            Kind::Cursor { is, .. } if is(value) => Ok(()),
-            Kind::Cursor { .. } => Err(fault("what `next` of the page before says")),
+            ParamKind::Flag if matches!(value, "true" | "false") => Ok(()),
+            ParamKind::Flag => Err(fault("true or false")),
+            ParamKind::Text { max } if is_text(value, max) => Ok(()),
+            ParamKind::Text { max } => Err(fault(&format!("1 to {max} characters without control characters"))),
+            ParamKind::Cursor { is, .. } if is(value) => Ok(()),
+            ParamKind::Cursor { .. } => Err(fault("the value in `next` of the previous page")),
         }
     }
 }
 
-/// True for 1 to `max` characters, none of them a control character.
+/// True for 1 to `max` characters without control characters.
 pub(super) fn is_text(value: &str, max: usize) -> bool {
     (1..=max).contains(&value.chars().count()) && !value.chars().any(char::is_control)
 }
 
-/// A request, as its route takes it.
+/// A request, checked against its route.
 #[derive(Debug)]
-pub(super) struct Asked {
+pub(super) struct ApiRequest {
     spec: Arc<Spec>,
     pub(super) headers: HeaderMap,
-    pub(super) wishes: Wishes,
+    pub(super) preferences: Preferences,
     pub(super) correlation: Correlation,
     path: BTreeMap<String, String>,
     query: BTreeMap<String, String>,
     body: Bytes,
 }
 
-impl Asked {
-    async fn read(spec: &Arc<Spec>, limits: &Limits, request: Request) -> Result<Self, Refused> {
+impl ApiRequest {
+    async fn read(spec: &Arc<Spec>, limits: &Limits, request: Request) -> Result<Self, ProblemResponse> {
         let (mut parts, body) = request.into_parts();
         let raw = RawPathParams::from_request_parts(&mut parts, &())
             .await
-            .map_err(|error| Refused::new(Code::BadRequest, error.body_text()))?;
+            .map_err(|error| ProblemResponse::new(Code::BadRequest, error.body_text()))?;
         let path = raw.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
         let query = query(spec, &parts.uri)?;
-        let wishes = if spec.starts { Wishes::read(&parts.headers)? } else { Wishes::default() };
+        let preferences = if spec.starts { Preferences::read(&parts.headers)? } else { Preferences::default() };
         let correlation = parts.extensions.get().cloned().unwrap_or_default();
         let headers = parts.headers.clone();
         let body =
             if spec.body.is_some() { whole(limits, Request::from_parts(parts, body)).await? } else { Bytes::new() };
-        Ok(Self { spec: Arc::clone(spec), headers, wishes, correlation, path, query, body })
+        Ok(Self { spec: Arc::clone(spec), headers, preferences, correlation, path, query, body })
     }
 
-    /// Method and path of its route.
+    /// Method and path of the route.
     pub(super) fn route(&self) -> String {
         format!("{} {}", self.spec.method, self.spec.path)
     }
 
-    /// A part of the path; the route has it.
+    /// A parameter of the path, which the route defines.
     pub(super) fn path(&self, name: &str) -> &str {
         self.path.get(name).map_or("", String::as_str)
     }
@@ -134,30 +136,30 @@ impl Asked {
         self.query.get(name).map(String::as_str)
     }
 
-    /// The same, of a number.
+    /// A numeric parameter of the query.
     pub(super) fn number(&self, name: &str) -> Option<u64> {
         self.query(name).and_then(|value| value.parse().ok())
     }
 
-    /// The body, as JSON. `empty` where there is none.
-    pub(super) fn json(&self, empty: Option<Value>) -> Result<Value, Refused> {
+    /// The body as JSON, or `empty` if there is no body.
+    pub(super) fn json(&self, empty: Option<Value>) -> Result<Value, ProblemResponse> {
         match empty {
             Some(empty) if self.body.is_empty() => Ok(empty),
-            Some(_) | None => wire::json::read(&self.body).map_err(Refused::from),
+            Some(_) | None => wire::json::read(&self.body).map_err(ProblemResponse::from),
         }
     }
 }
 
-fn query(spec: &Spec, uri: &axum::http::Uri) -> Result<BTreeMap<String, String>, Refused> {
+fn query(spec: &Spec, uri: &axum::http::Uri) -> Result<BTreeMap<String, String>, ProblemResponse> {
     let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(uri)
-        .map_err(|error| Refused::new(Code::BadRequest, error.body_text()))?;
+        .map_err(|error| ProblemResponse::new(Code::BadRequest, error.body_text()))?;
     let mut query = BTreeMap::new();
     for (name, value) in pairs {
         let Some(param) = spec.query.iter().find(|param| param.name == name) else {
             let known: Vec<&str> = spec.query.iter().map(|param| param.name).collect();
-            let known = if known.is_empty() { "no query at all".to_owned() } else { known.join(", ") };
+            let known = if known.is_empty() { "no query".to_owned() } else { known.join(", ") };
             let shown: String = name.chars().take(80).collect();
-            return Err(Problem::field(&shown, "in the query", &known).into());
+            return Err(Problem::field(&shown, "not a parameter of this path", &known).into());
         };
         param.check(&value)?;
         if query.insert(name, value).is_some() {
@@ -167,18 +169,18 @@ fn query(spec: &Spec, uri: &axum::http::Uri) -> Result<BTreeMap<String, String>,
     Ok(query)
 }
 
-/// The whole body, which has to come in its time.
-async fn whole(limits: &Limits, request: Request) -> Result<Bytes, Refused> {
+/// Reads the whole body within the time limit.
+async fn whole(limits: &Limits, request: Request) -> Result<Bytes, ProblemResponse> {
     let body: Result<Result<Bytes, BytesRejection>, _> =
         timeout(limits.body_time, Bytes::from_request(request, &())).await;
     if let Ok(body) = body {
-        return body.map_err(|error| unread_body(&error, limits.body_bytes));
+        return body.map_err(|error| body_problem(&error, limits.body_bytes));
     }
     let seconds = limits.body_time.as_secs();
-    Err(Refused::new(Code::TooSlow, format!("the body did not come whole in {seconds} s")))
+    Err(ProblemResponse::new(Code::TooSlow, format!("the body did not arrive within {seconds} s")))
 }
 
-/// A route and who answers.
+/// A route with its handler.
 pub(super) struct Route {
     pub(super) spec: Spec,
     make: Box<dyn FnOnce(Arc<Spec>) -> MethodRouter<Northbound>>,
@@ -187,41 +189,41 @@ pub(super) struct Route {
 impl Route {
     pub(super) fn get<A, F>(path: &'static str, answer: A) -> Self
     where
-        A: Fn(Northbound, Asked) -> F + Clone + Send + Sync + 'static,
-        F: Future<Output = Result<Response, Refused>> + Send + 'static,
+        A: Fn(Northbound, ApiRequest) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output = Result<Response, ProblemResponse>> + Send + 'static,
     {
         Self::new("GET", MethodFilter::GET, path, answer)
     }
 
     pub(super) fn post<A, F>(path: &'static str, answer: A) -> Self
     where
-        A: Fn(Northbound, Asked) -> F + Clone + Send + Sync + 'static,
-        F: Future<Output = Result<Response, Refused>> + Send + 'static,
+        A: Fn(Northbound, ApiRequest) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output = Result<Response, ProblemResponse>> + Send + 'static,
     {
         Self::new("POST", MethodFilter::POST, path, answer)
     }
 
     pub(super) fn delete<A, F>(path: &'static str, answer: A) -> Self
     where
-        A: Fn(Northbound, Asked) -> F + Clone + Send + Sync + 'static,
-        F: Future<Output = Result<Response, Refused>> + Send + 'static,
+        A: Fn(Northbound, ApiRequest) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output = Result<Response, ProblemResponse>> + Send + 'static,
     {
         Self::new("DELETE", MethodFilter::DELETE, path, answer)
     }
 
     fn new<A, F>(method: &'static str, filter: MethodFilter, path: &'static str, answer: A) -> Self
     where
-        A: Fn(Northbound, Asked) -> F + Clone + Send + Sync + 'static,
-        F: Future<Output = Result<Response, Refused>> + Send + 'static,
+        A: Fn(Northbound, ApiRequest) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output = Result<Response, ProblemResponse>> + Send + 'static,
     {
         let make = move |spec: Arc<Spec>| {
             on(filter, move |State(state): State<Northbound>, request: Request| {
                 let (spec, answer) = (Arc::clone(&spec), answer.clone());
                 async move {
-                    match Asked::read(&spec, &state.limits, request).await {
-                        Ok(asked) => {
-                            let wishes = asked.wishes;
-                            applied(wishes, answer(state, asked).await.into_response())
+                    match ApiRequest::read(&spec, &state.limits, request).await {
+                        Ok(req) => {
+                            let preferences = req.preferences;
+                            applied(preferences, answer(state, req).await.into_response())
                         }
                         Err(refused) => refused.into_response(),
                     }
@@ -235,15 +237,15 @@ impl Route {
             about: "",
             query: &[],
             body: None,
-            gives: &[],
-            refuses: &[],
+            responses: &[],
+            problems: &[],
             starts: false,
-            open: false,
+            public: false,
         };
         Self { spec, make: Box::new(make) }
     }
 
-    /// Its name in the document, and what it does.
+    /// Sets its operation id and summary.
     pub(super) fn named(mut self, name: &'static str, about: &'static str) -> Self {
         (self.spec.name, self.spec.about) = (name, about);
         self
@@ -254,46 +256,46 @@ impl Route {
         self
     }
 
-    pub(super) fn takes(mut self, schema: &'static str) -> Self {
+    pub(super) fn body(mut self, schema: &'static str) -> Self {
         self.spec.body = Some((schema, true));
         self
     }
 
-    pub(super) fn may_take(mut self, schema: &'static str) -> Self {
+    pub(super) fn optional_body(mut self, schema: &'static str) -> Self {
         self.spec.body = Some((schema, false));
         self
     }
 
-    pub(super) fn gives(mut self, gives: &'static [(u16, &'static str)]) -> Self {
-        self.spec.gives = gives;
+    pub(super) fn responds(mut self, responses: &'static [(u16, &'static str)]) -> Self {
+        self.spec.responses = responses;
         self
     }
 
-    pub(super) fn refuses(mut self, refuses: &'static [u16]) -> Self {
-        self.spec.refuses = refuses;
+    pub(super) fn fails_with(mut self, problems: &'static [u16]) -> Self {
+        self.spec.problems = problems;
         self
     }
 
-    pub(super) fn starts(mut self) -> Self {
+    pub(super) fn starts_operation(mut self) -> Self {
         self.spec.starts = true;
         self
     }
 
-    pub(super) fn open(mut self) -> Self {
-        self.spec.open = true;
+    pub(super) fn public(mut self) -> Self {
+        self.spec.public = true;
         self
     }
 
-    /// Path and answer, for a router.
+    /// Path and handler, for a router.
     pub(super) fn mounted(self) -> (&'static str, MethodRouter<Northbound>) {
         let path = self.spec.path;
         (path, (self.make)(Arc::new(self.spec)))
     }
 }
 
-fn applied(wishes: Wishes, mut response: Response) -> Response {
+fn applied(preferences: Preferences, mut response: Response) -> Response {
     let good = response.status() < StatusCode::BAD_REQUEST;
-    if let Some((name, value)) = wishes.applied(response.status()).filter(|_| good) {
+    if let Some((name, value)) = preferences.applied(response.status()).filter(|_| good) {
         response.headers_mut().insert(name, value);
     }
     response

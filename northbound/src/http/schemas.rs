@@ -1,13 +1,13 @@
-//! What bodies look like, as JSON Schema: the components of the document.
+//! JSON Schemas of bodies: the components of the document.
 
 use serde_json::{Value, json};
 use wire::Code;
-use wire::flow::{Drill, MAX_LENGTH, MAX_NAME, NAME_PATTERN};
+use wire::flow::{InjectedFault, MAX_LENGTH, MAX_NAME_CHARS, NAME_PATTERN};
 
-/// The pattern of an operation's id.
+/// The pattern of an operation id.
 const OPERATION_ID: &str = "^[A-Za-z0-9._:-]+$";
 
-/// Every component, by name.
+/// All components, by name.
 pub(super) fn components() -> Vec<(&'static str, Value)> {
     vec![
         ("Anything", json!({"description": "any JSON"})),
@@ -17,12 +17,12 @@ pub(super) fn components() -> Vec<(&'static str, Value)> {
             object(
                 &json!({
                     "status": {"type": "string", "enum": ["alive", "ready"]},
-                    "held_up": {"type": "array", "items": {"type": "string"}, "description": "What stops for a while because an inbox is full."},
+                    "held_up": {"type": "array", "items": {"type": "string"}, "description": "What is paused because an inbox is full."},
                 }),
                 &["status"],
             ),
         ),
-        ("FlowToLetBe", flow_to_create(true)),
+        ("FlowToEnsure", flow_to_create(true)),
         ("FlowToCreate", flow_to_create(false)),
         ("FlowMade", flow_made()),
         ("FlowGone", flow_gone()),
@@ -39,24 +39,24 @@ pub(super) fn components() -> Vec<(&'static str, Value)> {
     ]
 }
 
-/// The schema of a part of a path, and what it is.
+/// The schema and description of a path parameter.
 pub(super) fn path_part(name: &str) -> (Value, &'static str) {
     match name {
         "id" => (operation_id(), "The operation"),
         "flowid" => (flow_name(), "The flow's name"),
         "key" => {
-            let mut key = text(super::workflows::LONGEST_KEY);
+            let mut key = text(super::workflows::MAX_KEY_CHARS);
             key["not"] = json!({"enum": [".", ".."]});
-            (key, "What the operation is about: its key")
+            (key, "The key of the operation")
         }
-        "signal" => (text(64), "The signal that the operation waits for"),
+        "signal" => (text(64), "The name of the signal"),
         "topology" => (text(128), "The topology's name"),
         "workflow" => (text(128), "The workflow's name"),
         _ => (text(128), "The service's name"),
     }
 }
 
-/// A text of 1 to so many characters, none of them a control character.
+/// A text of 1 to `longest` characters without control characters.
 pub(super) fn text(longest: usize) -> Value {
     json!({"type": "string", "minLength": 1, "maxLength": longest, "pattern": "^[^\\u0000-\\u001f\\u007f-\\u009f]+$"})
 }
@@ -74,7 +74,7 @@ fn page(name: &str, line: &str) -> Value {
     object(
         &json!({
             name: {"type": "array", "items": reference(line)},
-            "next": {"type": ["string", "null"], "description": "where the next page is"},
+            "next": {"type": ["string", "null"], "description": "path of the next page"},
         }),
         &[name, "next"],
     )
@@ -85,7 +85,7 @@ fn operation_id() -> Value {
 }
 
 fn flow_name() -> Value {
-    json!({"type": "string", "minLength": 1, "maxLength": MAX_NAME, "pattern": NAME_PATTERN})
+    json!({"type": "string", "minLength": 1, "maxLength": MAX_NAME_CHARS, "pattern": NAME_PATTERN})
 }
 
 fn count() -> Value {
@@ -105,12 +105,12 @@ fn problem() -> Value {
             "status": {"type": "integer", "minimum": 400, "maximum": 599},
             "detail": {"type": "string", "description": "this occurrence"},
             "code": {"type": "string", "enum": codes},
-            "field": {"type": "string", "description": "the field, header or parameter at fault"},
-            "instance": {"type": "string", "description": "the operation that it happened in"},
+            "field": {"type": "string", "description": "the wrong field, header or parameter"},
+            "instance": {"type": "string", "description": "the path of the operation"},
         }),
         &["type", "title", "status", "detail", "code"],
     );
-    problem["description"] = "a problem as RFC 9457 has it; a workflow that failed adds what it says".into();
+    problem["description"] = "a problem (RFC 9457); a failed workflow adds its own members".into();
     problem
 }
 
@@ -119,16 +119,16 @@ fn flow_to_create(strict: bool) -> Value {
         "flowid": flow_name(),
         "length": {
             "type": "integer", "minimum": 1, "maximum": MAX_LENGTH,
-            "description": "how many rules it has: rule i stands on switch of:i",
+            "description": "number of rules: rule i belongs on switch of:i",
         },
         "error": {
             "enum": [null, 0, 1, 2, "IN_HUB", "IN_WORKER", "IN_FL"],
-            "description": format!("a fault to rehearse: {}", Drill::ALLOWED),
+            "description": format!("a fault to inject: {}", InjectedFault::ALLOWED),
         },
     });
     if strict {
         properties["strict"] = json!({
-            "type": ["boolean", "null"], "description": "true: a flow that is there already is a fault",
+            "type": ["boolean", "null"], "description": "true: fails if the flow exists",
         });
     }
     let mut flow = object(&properties, &["flowid", "length"]);
@@ -155,7 +155,7 @@ fn flow() -> Value {
             "length": count(),
             "cookie": count(),
             "state": {"type": "string", "enum": ["up", "degraded"]},
-            "left": {"type": "array", "items": count(), "description": "the rules that are left of one that is degraded"},
+            "left": {"type": "array", "items": count(), "description": "the rules that are left of a degraded flow"},
             "operation": operation_id(),
         }),
         &["flowid", "length", "cookie", "state", "operation"],
@@ -164,8 +164,7 @@ fn flow() -> Value {
 
 fn flows() -> Value {
     let mut flows = page("flows", "Flow");
-    flows["properties"]["complete"] =
-        json!({"type": "boolean", "description": "false where there are more than are known here"});
+    flows["properties"]["complete"] = json!({"type": "boolean", "description": "false if the cache lacks some flows"});
     flows["required"] = json!(["flows", "complete", "next"]);
     flows
 }
@@ -174,7 +173,7 @@ fn operation() -> Value {
     let conversation = object(
         &json!({
             "call": {"type": "string"}, "attempt": count(), "attempts": count(), "doing": {"type": "string"},
-            "until": when("when the worker does the next thing by itself"),
+            "until": when("the next action of the worker"),
         }),
         &["call", "attempt", "attempts", "doing"],
     );
@@ -199,7 +198,7 @@ fn operation() -> Value {
                             among those that work, of which a lane has `limit`"
             .into();
     let line = object(
-        &json!({"seq": count(), "at": when("when it happened"), "what": {"type": "string"}}),
+        &json!({"seq": count(), "at": when("the time of the event"), "what": {"type": "string"}}),
         &["seq", "at", "what"],
     );
     object(
@@ -216,7 +215,7 @@ fn operation() -> Value {
             "signal": {"type": "string", "description": "the signal that it waits for"},
             "history": {"type": "array", "items": line},
             "outcome": {"type": "string", "enum": ["done", "failed", "refused"]},
-            "body": {"description": "what the workflow answered"},
+            "body": {"description": "the answer of the workflow"},
         }),
         &["operation", "topology", "key", "workflow", "state", "live", "history"],
     )
@@ -244,7 +243,7 @@ fn operation_line() -> Value {
             "key": {"type": "string"},
             "state": {"type": "string"},
             "live": {"type": "boolean"},
-            "begun": when("when it began"),
+            "begun": when("the start"),
             "signal": {"type": ["string", "null"]},
             "outcome": {"enum": ["done", "failed", "refused", null]},
         }),
@@ -255,7 +254,7 @@ fn operation_line() -> Value {
 fn topologies() -> Value {
     let line = object(
         &json!({
-            "name": {"type": "string"}, "state": state(), "at": when("when it was submitted"),
+            "name": {"type": "string"}, "state": state(), "at": when("the submission"),
             "workflows": {"type": "array", "items": {"type": "string"}},
         }),
         &["name", "state", "at", "workflows"],
@@ -278,7 +277,7 @@ fn topology() -> Value {
     let workflow = object(
         &json!({
             "name": {"type": "string"}, "stage": {"type": "string"},
-            "request": {"description": "what a request has to look like, as a JSON Schema"},
+            "request": {"description": "JSON Schema of a request"},
         }),
         &["name", "stage", "request"],
     );
@@ -286,8 +285,8 @@ fn topology() -> Value {
         &json!({
             "name": {"type": "string"},
             "state": state(),
-            "at": when("when it was submitted"),
-            "ends": {"type": ["integer", "null"], "minimum": 0, "description": "when it ends, finished or not"},
+            "at": when("the submission"),
+            "ends": {"type": ["integer", "null"], "minimum": 0, "description": "the time at which it ends, finished or not"},
             "graph": {"type": "string"},
             "build": {"type": "string"},
             "stages": {"type": "array", "items": stage},
@@ -299,12 +298,12 @@ fn topology() -> Value {
     )
 }
 
-/// Replies that name no call.
+/// Rejected replies, which name no call.
 fn rejected() -> Value {
     object(
         &json!({
             "replies": count(),
-            "last": {"type": "string", "description": "why the last one was rejected, with the header at fault"},
+            "last": {"type": "string", "description": "reason for the last rejection, with the wrong header"},
         }),
         &["replies", "last"],
     )
@@ -314,7 +313,7 @@ fn spoke() -> Value {
     let instance = object(
         &json!({
             "instance": {"type": "string"}, "up": {"type": "boolean"},
-            "heard": when("when its last heartbeat came"), "every_ms": count(),
+            "heard": when("the last heartbeat"), "every_ms": count(),
         }),
         &["instance", "up", "heard", "every_ms"],
     );
@@ -323,7 +322,7 @@ fn spoke() -> Value {
             "service": {"type": "string"}, "stage": {"type": "string"}, "lane": count(),
             "judged": {
                 "enum": ["by_answers", "up", "down"],
-                "description": "what the worker of this lane goes by; where it is down, calls are refused at once",
+                "description": "the verdict of the worker of this lane; if it is down, calls are refused at once",
             },
             "rejected": rejected(),
         }),
@@ -332,7 +331,7 @@ fn spoke() -> Value {
     object(
         &json!({
             "service": {"type": "string"},
-            "up": {"type": ["boolean", "null"], "description": "null where no heartbeat came in the last ten minutes, or every instance said goodbye"},
+            "up": {"type": ["boolean", "null"], "description": "null without a heartbeat in the last ten minutes, or after the `bye` of every instance"},
             "instances": {"type": "array", "items": instance},
             "workers": {"type": "array", "items": worker},
         }),

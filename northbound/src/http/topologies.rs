@@ -1,4 +1,4 @@
-//! Topologies and spokes: which there are, how they stand, and the end of one.
+//! Handlers of topologies and spokes.
 
 use axum::Json;
 use axum::http::StatusCode;
@@ -6,36 +6,36 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::Value;
 use tokio::time::timeout;
-use wire::control::{Mode, Submitted, Wish};
+use wire::control::{DeliveryMode, DesiredState, Submitted};
 use wire::{Code, Problem, WallTime};
 
 use super::Northbound;
-use super::problem::Refused;
-use super::route::Asked;
+use super::problem::ProblemResponse;
+use super::route::ApiRequest;
 use crate::GatewayLimits;
-use crate::directory::{Entry, State};
+use crate::directory::{TopologyEntry, TopologyState};
 use crate::spokes::Service;
 
-/// A topology has so long to finish what it has, in milliseconds, where the client does not say.
+/// Default time to complete running operations, in milliseconds.
 const KILL_MS: u64 = 30_000;
 
 /// A topology in a list.
 #[derive(Serialize)]
-struct Line {
+struct TopologyLine {
     name: String,
-    state: State,
-    /// When it was submitted, in milliseconds since 1970.
+    state: TopologyState,
+    /// Time of submission, in milliseconds since 1970.
     at: WallTime,
     workflows: Vec<String>,
 }
 
-/// A whole topology.
+/// The details of a topology.
 #[derive(Serialize)]
-struct Whole {
+struct TopologyBody {
     name: String,
-    state: State,
+    state: TopologyState,
     at: WallTime,
-    /// When it ends, finished or not, where it is being killed.
+    /// The time at which it ends, finished or not, if it is being killed.
     ends: Option<WallTime>,
     graph: String,
     build: String,
@@ -56,15 +56,15 @@ struct Stage {
 struct Workflow {
     name: String,
     stage: String,
-    /// What a request has to look like, as a JSON Schema.
+    /// JSON Schema of a request.
     request: Value,
 }
 
-impl Whole {
-    fn new(submitted: Submitted, state: State) -> Self {
-        let ends = match submitted.wish {
-            Wish::Run => None,
-            Wish::Kill { by } => Some(by),
+impl TopologyBody {
+    fn new(submitted: Submitted, state: TopologyState) -> Self {
+        let ends = match submitted.desired {
+            DesiredState::Run => None,
+            DesiredState::Kill { by } => Some(by),
         };
         let stage =
             |stage: wire::control::SubmittedStage| Stage { name: stage.name, lanes: stage.lanes, mode: stage.mode };
@@ -88,51 +88,52 @@ impl Whole {
     }
 }
 
-/// `GET /v1/topologies`: all of them; there are 256 at most.
-pub(super) async fn list(state: Northbound, _: Asked) -> Result<Response, Refused> {
-    let line = |entry: &Entry| Line {
+/// `GET /v1/topologies`: all topologies, at most 256.
+pub(super) async fn list(state: Northbound, _: ApiRequest) -> Result<Response, ProblemResponse> {
+    let line = |entry: &TopologyEntry| TopologyLine {
         name: entry.name(),
         state: entry.state(),
         at: entry.submitted.at,
         workflows: entry.submitted.workflows.iter().map(|workflow| workflow.name.clone()).collect(),
     };
-    let topologies: Vec<Line> = state.directory.all().iter().map(|entry| line(entry)).collect();
+    let topologies: Vec<TopologyLine> = state.directory.all().iter().map(|entry| line(entry)).collect();
     Ok(Json(serde_json::json!({"topologies": topologies})).into_response())
 }
 
 /// `GET /v1/topologies/{topology}`.
-pub(super) async fn show(state: Northbound, asked: Asked) -> Result<Response, Refused> {
-    let entry = state.directory.required(asked.path("topology"))?;
-    Ok(Json(Whole::new(entry.submitted.clone(), entry.state())).into_response())
+pub(super) async fn show(state: Northbound, req: ApiRequest) -> Result<Response, ProblemResponse> {
+    let entry = state.directory.required(req.path("topology"))?;
+    Ok(Json(TopologyBody::new(entry.submitted.clone(), entry.state())).into_response())
 }
 
-/// `DELETE /v1/topologies/{topology}`: it takes nothing new, finishes what it has, and ends.
-pub(super) async fn kill(state: Northbound, asked: Asked) -> Result<Response, Refused> {
-    let entry = state.directory.required(asked.path("topology"))?;
-    let (record, submitted) = state.directory.kill(&entry, asked.number("wait_ms").unwrap_or(KILL_MS));
-    tracing::warn!(topology = submitted.name, correlation = asked.correlation.0, "a topology is to end");
+/// `DELETE /v1/topologies/{topology}`: it accepts no new requests, completes its operations and
+/// ends.
+pub(super) async fn kill(state: Northbound, req: ApiRequest) -> Result<Response, ProblemResponse> {
+    let entry = state.directory.required(req.path("topology"))?;
+    let (record, submitted) = state.directory.kill(&entry, req.number("wait_ms").unwrap_or(KILL_MS));
+    tracing::warn!(topology = submitted.name, correlation = req.correlation.0, "killing a topology");
     let mut written = state.inlet.write(record)?;
     let patience = GatewayLimits::default().patience;
     timeout(patience, written.durable()).await.unwrap_or_else(|_| {
-        let detail = "it waits to be written for too long; the topology may yet be killed";
+        let detail = "the bus did not confirm the request in time; the topology may still be killed";
         Err(Problem::new(Code::NotReady, detail))
     })?;
-    Ok((StatusCode::ACCEPTED, Json(Whole::new(submitted, State::Ending))).into_response())
+    Ok((StatusCode::ACCEPTED, Json(TopologyBody::new(submitted, TopologyState::Ending))).into_response())
 }
 
-/// `GET /v1/spokes`: the services that topologies use.
-pub(super) async fn spokes(state: Northbound, _: Asked) -> Result<Response, Refused> {
+/// `GET /v1/spokes`: the services of all topologies.
+pub(super) async fn spokes(state: Northbound, _: ApiRequest) -> Result<Response, ProblemResponse> {
     let services = state.directory.services();
     let spokes: Vec<Service> = services.iter().map(|service| state.directory.spoke(service)).collect();
     Ok(Json(serde_json::json!({"spokes": spokes})).into_response())
 }
 
 /// `GET /v1/spokes/{service}`.
-pub(super) async fn spoke(state: Northbound, asked: Asked) -> Result<Response, Refused> {
-    let service = asked.path("service");
+pub(super) async fn spoke(state: Northbound, req: ApiRequest) -> Result<Response, ProblemResponse> {
+    let service = req.path("service");
     if !state.directory.services().contains(service) {
         let shown: String = service.chars().take(80).collect();
-        return Err(Refused::new(Code::UnknownService, format!("no topology uses a service `{shown}`")));
+        return Err(ProblemResponse::new(Code::UnknownService, format!("no topology uses the service `{shown}`")));
     }
     Ok(Json(state.directory.spoke(service)).into_response())
 }

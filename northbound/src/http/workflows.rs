@@ -1,4 +1,5 @@
-//! `POST /v1/topologies/{topology}/workflows/{workflow}/{key}`: starts any workflow, and answers as it answers.
+//! `POST /v1/topologies/{topology}/workflows/{workflow}/{key}`: starts any workflow and returns its
+//! answer.
 
 use axum::Json;
 use axum::http::{HeaderValue, header};
@@ -9,37 +10,38 @@ use wire::answer::Answer;
 use wire::{Code, OperationId, Problem};
 
 use super::Northbound;
-use super::problem::Refused;
-use super::route::{Asked, is_text};
-use super::start::{Came, place_of, start};
+use super::problem::ProblemResponse;
+use super::route::{ApiRequest, is_text};
+use super::start::{StartOutcome, operation_path, start};
 
-/// The longest key, in characters. It becomes the key of a record and stands in log lines.
-pub(super) const LONGEST_KEY: usize = 256;
+/// Maximum length of a key in characters. It becomes the key of a record and appears in log lines.
+pub(super) const MAX_KEY_CHARS: usize = 256;
 
-pub(super) async fn begin(state: Northbound, asked: Asked) -> Result<Response, Refused> {
-    let entry = state.directory.required(asked.path("topology"))?;
-    let (workflow, key) = (asked.path("workflow"), asked.path("key"));
-    // A URL library resolves these two steps of a path before it sends them (RFC 3986, section 5.2.4).
-    if !is_text(key, LONGEST_KEY) || [".", ".."].contains(&key) {
-        let allowed = format!("1 to {LONGEST_KEY} characters without control characters, and neither `.` nor `..`");
+pub(super) async fn begin(state: Northbound, req: ApiRequest) -> Result<Response, ProblemResponse> {
+    let entry = state.directory.required(req.path("topology"))?;
+    let (workflow, key) = (req.path("workflow"), req.path("key"));
+    // URL libraries resolve these two path segments before sending (RFC 3986, section 5.2.4).
+    if !is_text(key, MAX_KEY_CHARS) || [".", ".."].contains(&key) {
+        let allowed = format!("1 to {MAX_KEY_CHARS} characters without control characters, and neither `.` nor `..`");
         let shown: String = key.chars().take(80).collect();
         return Err(Problem::field("key", &format!("{shown:?}"), &allowed).into());
     }
-    let request = asked.json(None)?;
-    match start(&state, &asked, &entry, workflow, key, request).await? {
-        Came::GoesOn(response) => Ok(response),
-        Came::Answered(id, Answer::Done(body)) => {
-            let place = HeaderValue::from_str(&place_of(&id)).expect("an operation's id fits into a header");
+    let request = req.json(None)?;
+    match start(&state, &req, &entry, workflow, key, request).await? {
+        StartOutcome::Pending(response) => Ok(response),
+        StartOutcome::Answered(id, Answer::Done(body)) => {
+            let place = HeaderValue::from_str(&operation_path(&id)).expect("an operation id is a valid header value");
             Ok(([(header::CONTENT_LOCATION, place)], Json(body)).into_response())
         }
-        Came::Answered(id, Answer::Failed(body)) => Err(failed(&id, workflow, body)),
-        Came::Answered(_, Answer::Refused(problem)) => Err(problem.into()),
+        StartOutcome::Answered(id, Answer::Failed(body)) => Err(failed(&id, workflow, body)),
+        StartOutcome::Answered(_, Answer::Refused(problem)) => Err(problem.into()),
     }
 }
 
-/// The answer of a workflow that failed, with all members of its body. Its code decides the status, except for a temporary
-/// one: 429 and 503 tell a client to ask again, and the outcome of this operation stays as it is.
-fn failed(id: &OperationId, workflow: &str, body: Value) -> Refused {
+/// The answer of a failed workflow with all members of its body. Its code decides the status,
+/// except for a temporary code: 429 and 503 invite a repeat, but the outcome of this operation is
+/// final.
+fn failed(id: &OperationId, workflow: &str, body: Value) -> ProblemResponse {
     let code = body.get("code").and_then(|code| Code::deserialize(code).ok()).filter(|code| !code.is_temporary());
     let detail = Answer::reason(&body).map_or_else(|| format!("`{workflow}` failed"), str::to_owned);
     let more = match body {
@@ -47,7 +49,7 @@ fn failed(id: &OperationId, workflow: &str, body: Value) -> Refused {
         Value::Null => Map::new(),
         other => Map::from_iter([("body".to_owned(), other)]),
     };
-    Refused::new(code.unwrap_or(Code::WorkflowFailed), detail).of(id).with(more)
+    ProblemResponse::new(code.unwrap_or(Code::WorkflowFailed), detail).of(id).with(more)
 }
 
 #[cfg(test)]
@@ -57,7 +59,7 @@ mod tests {
     use serde_json::json;
 
     #[tokio::test]
-    async fn a_failure_has_the_status_of_its_code_and_keeps_what_it_says() {
+    async fn a_failure_has_the_status_of_its_code_and_keeps_its_members() {
         let id = OperationId::new("7f3a").unwrap();
         for (body, status, detail) in [
             (json!({"code": "NAVE-0046", "detail": "declined", "at": "hotel"}), 402, "declined"),

@@ -1,4 +1,4 @@
-//! What bounds a client: time, room, and the size of everything.
+//! Limits of a client: time, concurrency and sizes.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -11,24 +11,24 @@ use tokio::task::yield_now;
 use tower::ServiceExt;
 use wire::Code;
 
+use crate::harness::{GOOD, Harness, assert_problem, flow, get, post, request};
 use crate::support::up;
-use crate::world::{GOOD, World, assert_problem, flow, get, post, request};
 
-/// Of virtual time: the clock is paused, and jumps where nothing else is to do.
+/// In virtual time: the paused clock jumps when all tasks are idle.
 async fn a_second() {
     tokio::time::sleep(Duration::from_secs(1)).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_sends_headers_slowly_is_cut_off_in_time() {
-    let world = World::new();
+async fn a_client_that_sends_headers_slowly_is_disconnected() {
+    let harness = Harness::new();
     let (mut client, stream) = duplex(1_024);
     let (_stop, stopped) = tokio::sync::watch::channel(false);
     let limits = Limits::default();
     let begun = tokio::time::Instant::now();
-    let served = server::connection(stream, router(world.state.clone()), &limits, stopped);
+    let served = server::connection(stream, router(harness.state.clone()), &limits, stopped);
     let slow = async {
-        // A byte a second, as slowloris does.
+        // One byte per second, like slowloris.
         for byte in b"GET /healthz HTTP/1.1\r\nhost: slow.example\r\n" {
             if client.write_all(&[*byte]).await.is_err() {
                 break;
@@ -38,42 +38,42 @@ async fn who_sends_headers_slowly_is_cut_off_in_time() {
     };
     tokio::select! {
         () = served => {}
-        () = slow => panic!("it was heard to its end"),
+        () = slow => panic!("the connection was not cut"),
     }
     assert_eq!(begun.elapsed().as_secs(), limits.header_time.as_secs());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_on_which_nothing_more_comes_is_closed() {
-    let world = World::new();
+async fn an_idle_connection_is_closed() {
+    let harness = Harness::new();
     let (mut client, stream) = duplex(4_096);
     let (_stop, stopped) = tokio::sync::watch::channel(false);
     let limits = Limits::default();
-    let served = server::connection(stream, router(world.state.clone()), &limits, stopped);
+    let served = server::connection(stream, router(harness.state.clone()), &limits, stopped);
     let idle = async {
         client.write_all(b"GET /healthz HTTP/1.1\r\nhost: n\r\n\r\n").await.unwrap();
-        let mut said = Vec::new();
-        client.read_to_end(&mut said).await.unwrap();
-        assert!(said.starts_with(b"HTTP/1.1 200 OK"), "{}", String::from_utf8_lossy(&said));
+        let mut bytes = Vec::new();
+        client.read_to_end(&mut bytes).await.unwrap();
+        assert!(bytes.starts_with(b"HTTP/1.1 200 OK"), "{}", String::from_utf8_lossy(&bytes));
     };
     tokio::join!(served, idle);
 }
 
-/// Returns everything that a connection answers to these bytes.
+/// Everything that a connection answers to these bytes.
 async fn answer_to(bytes: &[u8], limits: &Limits) -> String {
-    let world = World::new();
+    let harness = Harness::new();
     let (client, stream) = duplex(16 * 1_024);
     let (mut answers, mut requests) = tokio::io::split(client);
     let (_stop, stopped) = tokio::sync::watch::channel(false);
-    let served = server::connection(stream, router(world.state.clone()), limits, stopped);
+    let served = server::connection(stream, router(harness.state.clone()), limits, stopped);
     // The server may close the connection before it has read everything.
-    let asked = async { requests.write_all(bytes).await.is_ok() };
+    let req = async { requests.write_all(bytes).await.is_ok() };
     let answered = async {
-        let mut said = Vec::new();
-        answers.read_to_end(&mut said).await.expect("the server answers and closes");
-        String::from_utf8(said).expect("text")
+        let mut bytes = Vec::new();
+        answers.read_to_end(&mut bytes).await.expect("the server answers and closes");
+        String::from_utf8(bytes).expect("text")
     };
-    tokio::join!(served, asked, answered).2
+    tokio::join!(served, req, answered).2
 }
 
 #[tokio::test(start_paused = true)]
@@ -84,9 +84,9 @@ async fn the_parser_refuses_with_a_problem_body() {
     let long_header = format!("GET /healthz HTTP/1.1\r\nx-a: {}\r\n\r\n", "b".repeat(300 * 1_024));
     for (bytes, status, code, detail) in [
         ("NOT HTTP AT ALL\r\n\r\n", 400, Code::BadRequest, "the request line or a header is not HTTP/1.1"),
-        (&long_path, 414, Code::UriTooLong, "at most 65534 bytes"),
-        (&many_headers, 431, Code::HeadersTooLarge, "at most 256 headers"),
-        (&long_header, 431, Code::HeadersTooLarge, "at most 262144 bytes"),
+        (&long_path, 414, Code::UriTooLong, "the limit is 65534 bytes"),
+        (&many_headers, 431, Code::HeadersTooLarge, "the limits are 256 headers"),
+        (&long_header, 431, Code::HeadersTooLarge, "262144 bytes with"),
     ] {
         let answer = answer_to(bytes.as_bytes(), &limits).await;
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
@@ -100,87 +100,87 @@ async fn the_parser_refuses_with_a_problem_body() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_sends_a_body_slowly_is_told_so_in_time() {
-    let mut world = World::new();
+async fn a_client_that_sends_a_body_slowly_gets_a_408() {
+    let mut harness = Harness::new();
     let begun = tokio::time::Instant::now();
     let drops = stream::unfold((), |()| async {
         a_second().await;
         Some((Ok::<_, Infallible>(Bytes::from_static(b" ")), ()))
     });
-    let told = world.stopped(post().body(Body::from_stream(drops)).unwrap()).await;
-    assert_problem(&told, 408, Code::TooSlow);
+    let reply = harness.send_local(post().body(Body::from_stream(drops)).unwrap()).await;
+    assert_problem(&reply, 408, Code::TooSlow);
     assert_eq!(begun.elapsed().as_secs(), 10);
 }
 
 #[tokio::test]
-async fn a_body_is_bounded_whatever_its_headers_say() {
-    let mut world = World::new();
-    world.state = world.state.with_limits(Limits { body_bytes: 100, ..Limits::default() });
-    assert_eq!(world.create(|operation| up(operation, false)).await.status, 201);
+async fn a_body_is_limited_whatever_its_headers_say() {
+    let mut harness = Harness::new();
+    harness.state = harness.state.with_limits(Limits { body_bytes: 100, ..Limits::default() });
+    assert_eq!(harness.create(|operation| up(operation, false)).await.status, 201);
     let long = format!("{GOOD}{}", " ".repeat(100));
-    let told = world.stopped(flow(&long)).await;
-    assert_problem(&told, 413, Code::TooLarge);
-    assert_eq!(told.body["detail"], "the body is longer than the limit of 100 bytes");
+    let reply = harness.send_local(flow(&long)).await;
+    assert_problem(&reply, 413, Code::TooLarge);
+    assert_eq!(reply.body["detail"], "the body is longer than the limit of 100 bytes");
     let endless = stream::unfold((), |()| async { Some((Ok::<_, Infallible>(Bytes::from_static(b"    ")), ())) });
-    assert_problem(&world.stopped(post().body(Body::from_stream(endless)).unwrap()).await, 413, Code::TooLarge);
+    assert_problem(&harness.send_local(post().body(Body::from_stream(endless)).unwrap()).await, 413, Code::TooLarge);
 }
 
 #[tokio::test]
-async fn headers_are_bounded_by_number_and_by_size() {
-    let mut world = World::new();
-    let many = (0..65).fold(request("GET", "/v1/flows"), |asked, n| asked.header(format!("x-{n}"), "y"));
+async fn headers_are_limited_by_number_and_by_size() {
+    let mut harness = Harness::new();
+    let many = (0..65).fold(request("GET", "/v1/flows"), |req, n| req.header(format!("x-{n}"), "y"));
     let long = request("GET", "/v1/flows").header("x-long", "y".repeat(17_000));
-    for asked in [many, long] {
-        assert_problem(&world.stopped(asked.body(Body::empty()).unwrap()).await, 431, Code::HeadersTooLarge);
+    for req in [many, long] {
+        assert_problem(&harness.send_local(req.body(Body::empty()).unwrap()).await, 431, Code::HeadersTooLarge);
     }
 }
 
 #[tokio::test]
-async fn one_request_too_many_is_told_to_come_back_and_health_is_answered_all_the_same() {
-    let mut world = World::new();
-    world.state = world.state.with_limits(Limits { requests: 2, ..Limits::default() });
-    let mut open: Vec<_> = (0..2).map(|_| Box::pin(router(world.state.clone()).oneshot(flow(GOOD)))).collect();
+async fn requests_over_the_limit_are_refused_but_health_is_answered() {
+    let mut harness = Harness::new();
+    harness.state = harness.state.with_limits(Limits { requests: 2, ..Limits::default() });
+    let mut open: Vec<_> = (0..2).map(|_| Box::pin(router(harness.state.clone()).oneshot(flow(GOOD)))).collect();
     for response in &mut open {
         tokio::select! {
             biased;
-            _ = response => panic!("nobody answers"),
+            _ = response => panic!("no hub answers"),
             () = yield_now() => {}
         }
     }
-    bus::Part::turn(&mut *world.inlet, Duration::ZERO).unwrap();
-    assert_eq!(world.came().len(), 2);
+    bus::Part::turn(&mut *harness.inlet, Duration::ZERO).unwrap();
+    assert_eq!(harness.new_requests().len(), 2);
     for _ in 0..100 {
-        assert_problem(&world.stopped(get("/v1/flows")).await, 503, Code::Overloaded);
+        assert_problem(&harness.send_local(get("/v1/flows")).await, 503, Code::Overloaded);
     }
-    assert_eq!(world.stopped(get("/healthz")).await.status, 200);
+    assert_eq!(harness.send_local(get("/healthz")).await.status, 200);
     drop(open);
-    assert_eq!(world.stopped(get("/v1/flows")).await.status, 200, "there is room again");
+    assert_eq!(harness.send_local(get("/v1/flows")).await.status, 200, "there are free places again");
 }
 
 #[tokio::test]
-async fn a_correlation_id_comes_back_travels_on_and_is_made_where_there_is_none() {
-    let mut world = World::new();
-    let asked = post().header("X-Correlation-ID", "order-7").body(Body::from(GOOD)).unwrap();
-    let mut response = std::pin::pin!(router(world.state.clone()).oneshot(asked));
+async fn a_correlation_id_is_returned_and_passed_on_or_generated() {
+    let mut harness = Harness::new();
+    let req = post().header("X-Correlation-ID", "order-7").body(Body::from(GOOD)).unwrap();
+    let mut response = std::pin::pin!(router(harness.state.clone()).oneshot(req));
     tokio::select! {
         biased;
-        _ = &mut response => panic!("nobody answers"),
+        _ = &mut response => panic!("no hub answers"),
         () = yield_now() => {}
     }
-    bus::Part::turn(&mut *world.inlet, Duration::ZERO).unwrap();
-    let [record] = &world.came()[..] else { panic!("one request") };
+    bus::Part::turn(&mut *harness.inlet, Duration::ZERO).unwrap();
+    let [record] = &harness.new_requests()[..] else { panic!("one request") };
     assert_eq!(record.headers.get("ce_correlationid"), Some(&b"order-7"[..]));
 
     let given = request("GET", "/nothing").header("X-Correlation-ID", "order-8").body(Body::empty()).unwrap();
-    assert_eq!(world.stopped(given).await.headers["x-correlation-id"], "order-8");
-    let [made, other] = [world.stopped(get("/healthz")).await, world.stopped(get("/healthz")).await]
-        .map(|told| told.headers["x-correlation-id"].clone());
+    assert_eq!(harness.send_local(given).await.headers["x-correlation-id"], "order-8");
+    let [made, other] = [harness.send_local(get("/healthz")).await, harness.send_local(get("/healthz")).await]
+        .map(|reply| reply.headers["x-correlation-id"].clone());
     assert!(made != other && made.len() == 36);
     let long = "x".repeat(129);
     for bad in ["", "two words", "k\u{e9}y", &long] {
-        let asked = request("GET", "/v1/flows").header("X-Correlation-ID", bad.as_bytes());
-        let told = world.stopped(asked.body(Body::empty()).unwrap()).await;
-        assert_problem(&told, 422, Code::InvalidField);
-        assert_eq!(told.headers["x-correlation-id"].len(), 36);
+        let req = request("GET", "/v1/flows").header("X-Correlation-ID", bad.as_bytes());
+        let reply = harness.send_local(req.body(Body::empty()).unwrap()).await;
+        assert_problem(&reply, 422, Code::InvalidField);
+        assert_eq!(reply.headers["x-correlation-id"].len(), 36);
     }
 }

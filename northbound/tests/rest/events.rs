@@ -1,4 +1,4 @@
-//! Server-sent events: the newest wins, the answer is the last, and nothing is made for operations nobody watches.
+//! Server-sent events: only the newest view is sent, and the answer is the last event.
 
 #![expect(clippy::unwrap_used, reason = "what a helper of these tests needs is there")]
 
@@ -14,8 +14,8 @@ use tokio::task::yield_now;
 use tower::ServiceExt;
 use wire::{Code, Kind, OperationId};
 
+use crate::harness::{Harness, assert_problem, bare, get, request};
 use crate::support::{about, ended, running, up};
-use crate::world::{World, assert_problem, bare, get, request};
 
 const PATH: &str = "/v1/operations/7f3a/events";
 
@@ -23,31 +23,31 @@ fn id() -> OperationId {
     OperationId::new("7f3a").unwrap()
 }
 
-struct Said {
+struct SseEvent {
     event: String,
     id: String,
     data: Value,
 }
 
-fn parse(bytes: &Bytes) -> Said {
+fn parse(bytes: &Bytes) -> SseEvent {
     let text = std::str::from_utf8(bytes).unwrap();
     let field = |name: &str| {
         let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_else(|| panic!("{name} in {text}"));
         line.trim().to_owned()
     };
-    Said { event: field("event:"), id: field("id:"), data: serde_json::from_str(&field("data:")).unwrap() }
+    SseEvent { event: field("event:"), id: field("id:"), data: serde_json::from_str(&field("data:")).unwrap() }
 }
 
 type Events = std::pin::Pin<Box<dyn futures_util::Stream<Item = Bytes> + Send>>;
 
-async fn watch(world: &World, asked: Request<Body>) -> Events {
-    let response = router(world.state.clone()).oneshot(asked).await.unwrap();
+async fn watch(harness: &Harness, req: Request<Body>) -> Events {
+    let response = router(harness.state.clone()).oneshot(req).await.unwrap();
     assert_eq!(response.status(), 200);
     assert_eq!(response.headers()["content-type"], "text/event-stream");
     Box::pin(response.into_body().into_data_stream().map(Result::unwrap))
 }
 
-/// True where nothing is there to be read.
+/// True if no event is pending.
 async fn is_quiet(events: &mut Events) -> bool {
     for _ in 0..10 {
         tokio::select! {
@@ -59,63 +59,63 @@ async fn is_quiet(events: &mut Events) -> bool {
     true
 }
 
-fn view(world: &mut World, happened: u32) {
-    world.write(&[about(Kind::View, &running(&id(), happened), "x")]);
-    world.outlet.turn(Duration::ZERO).unwrap();
+fn view(harness: &mut Harness, happened: u32) {
+    harness.write(&[about(Kind::View, &running(&id(), happened), "x")]);
+    harness.outlet.turn(Duration::ZERO).unwrap();
 }
 
-fn answer(world: &mut World) {
-    world.write(&[about(Kind::Answer, &ended(&id(), up(&id(), false)), "x")]);
-    world.outlet.turn(Duration::ZERO).unwrap();
+fn answer(harness: &mut Harness) {
+    harness.write(&[about(Kind::Answer, &ended(&id(), up(&id(), false)), "x")]);
+    harness.outlet.turn(Duration::ZERO).unwrap();
 }
 
 #[tokio::test]
-async fn progress_comes_as_it_happens_then_the_answer_then_the_end() {
-    let mut world = World::new();
-    view(&mut world, 1);
-    let mut events = watch(&world, get(PATH)).await;
+async fn progress_is_streamed_then_the_answer_then_the_stream_ends() {
+    let mut harness = Harness::new();
+    view(&mut harness, 1);
+    let mut events = watch(&harness, get(PATH)).await;
     let first = parse(&events.next().await.unwrap());
     assert_eq!((first.event.as_str(), &first.data["state"]), ("progress", &Value::from("installing")));
     assert!(first.id.starts_with("1-"), "{}", first.id);
-    assert!(is_quiet(&mut events).await, "nothing happened");
-    view(&mut world, 1);
-    assert!(is_quiet(&mut events).await, "the same view again is no news");
+    assert!(is_quiet(&mut events).await, "no change");
+    view(&mut harness, 1);
+    assert!(is_quiet(&mut events).await, "a repeated view is not an event");
     for happened in 2..=50 {
-        view(&mut world, happened);
+        view(&mut harness, happened);
     }
     let newest = parse(&events.next().await.unwrap());
-    assert!(newest.id.starts_with("50-"), "the newest wins: {}", newest.id);
+    assert!(newest.id.starts_with("50-"), "only the newest view is sent: {}", newest.id);
     assert!(is_quiet(&mut events).await);
-    answer(&mut world);
+    answer(&mut harness);
     let last = parse(&events.next().await.unwrap());
     assert_eq!((last.event.as_str(), &last.data["outcome"]), ("answer", &Value::from("done")));
     assert!(events.next().await.is_none(), "the stream ends");
-    assert_eq!(world.gateway.watchers().watching(), 0);
+    assert_eq!(harness.gateway.watchers().watching(), 0);
 }
 
 #[tokio::test]
-async fn who_comes_back_is_sent_what_is_new_and_told_when_there_is_nothing_more() {
-    let mut world = World::new();
-    view(&mut world, 1);
-    let mut events = watch(&world, get(PATH)).await;
+async fn a_reconnecting_client_gets_only_new_events_or_a_204() {
+    let mut harness = Harness::new();
+    view(&mut harness, 1);
+    let mut events = watch(&harness, get(PATH)).await;
     let first = parse(&events.next().await.unwrap());
     drop(events);
     let back = |id: &str| request("GET", PATH).header("Last-Event-ID", id).body(Body::empty()).unwrap();
-    let mut events = watch(&world, back(&first.id)).await;
-    assert!(is_quiet(&mut events).await, "it has seen that");
-    answer(&mut world);
+    let mut events = watch(&harness, back(&first.id)).await;
+    assert!(is_quiet(&mut events).await, "it has this event already");
+    answer(&mut harness);
     let last = parse(&events.next().await.unwrap());
-    let told = world.stopped(back(&last.id)).await;
-    assert_eq!(told.status, 204);
-    let mut events = watch(&world, back("of-another-time")).await;
+    let reply = harness.send_local(back(&last.id)).await;
+    assert_eq!(reply.status, 204);
+    let mut events = watch(&harness, back("of-another-time")).await;
     assert_eq!(parse(&events.next().await.unwrap()).id, last.id);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_quiet_stream_is_kept_alive() {
-    let mut world = World::new();
-    view(&mut world, 1);
-    let mut events = watch(&world, get(PATH)).await;
+    let mut harness = Harness::new();
+    view(&mut harness, 1);
+    let mut events = watch(&harness, get(PATH)).await;
     events.next().await.unwrap();
     let begun = tokio::time::Instant::now();
     assert!(events.next().await.unwrap().starts_with(b":"), "a comment");
@@ -123,44 +123,44 @@ async fn a_quiet_stream_is_kept_alive() {
 }
 
 #[tokio::test]
-async fn watchers_are_bounded_and_an_operation_that_is_not_known_cannot_be_watched() {
-    let mut world = World::new();
-    assert_problem(&world.stopped(get(PATH)).await, 404, Code::UnknownOperation);
-    view(&mut world, 1);
+async fn watchers_are_limited_and_an_unknown_operation_cannot_be_watched() {
+    let mut harness = Harness::new();
+    assert_problem(&harness.send_local(get(PATH)).await, 404, Code::UnknownOperation);
+    view(&mut harness, 1);
     let mut open = Vec::new();
     for _ in 0..256 {
-        open.push(watch(&world, get(PATH)).await);
+        open.push(watch(&harness, get(PATH)).await);
     }
-    assert_problem(&world.stopped(get(PATH)).await, 503, Code::Overloaded);
-    assert_eq!(world.stopped(get("/v1/operations/7f3a")).await.status, 200);
+    assert_problem(&harness.send_local(get(PATH)).await, 503, Code::Overloaded);
+    assert_eq!(harness.send_local(get("/v1/operations/7f3a")).await.status, 200);
     open.clear();
-    assert_eq!(world.gateway.watchers().watching(), 0);
-    drop(watch(&world, bare("GET", PATH)).await);
+    assert_eq!(harness.gateway.watchers().watching(), 0);
+    drop(watch(&harness, bare("GET", PATH)).await);
 }
 
 #[tokio::test]
-async fn a_view_that_is_deleted_before_its_answer_is_read_does_not_end_the_stream() {
-    let mut world = World::new();
-    view(&mut world, 1);
-    let mut events = watch(&world, get(PATH)).await;
+async fn a_deleted_view_without_an_answer_yet_does_not_end_the_stream() {
+    let mut harness = Harness::new();
+    view(&mut harness, 1);
+    let mut events = watch(&harness, get(PATH)).await;
     events.next().await.unwrap();
     let gone = about(Kind::View, &running(&id(), 1), "x");
-    world.write(&[bus::Outgoing { value: Bytes::new(), ..gone }]);
-    world.outlet.turn(Duration::ZERO).unwrap();
-    assert!(is_quiet(&mut events).await, "a deleted view is followed by an answer");
-    answer(&mut world);
+    harness.write(&[bus::Outgoing { value: Bytes::new(), ..gone }]);
+    harness.outlet.turn(Duration::ZERO).unwrap();
+    assert!(is_quiet(&mut events).await, "an answer may follow a deleted view");
+    answer(&mut harness);
     assert_eq!(parse(&events.next().await.unwrap()).event, "answer");
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_operation_that_is_lost_ends_its_stream_in_time() {
-    let mut world = World::new();
-    view(&mut world, 1);
-    let mut events = watch(&world, get(PATH)).await;
+async fn the_stream_of_a_lost_operation_ends_after_ten_seconds() {
+    let mut harness = Harness::new();
+    view(&mut harness, 1);
+    let mut events = watch(&harness, get(PATH)).await;
     events.next().await.unwrap();
     let gone = about(Kind::View, &running(&id(), 1), "x");
-    world.write(&[bus::Outgoing { value: Bytes::new(), ..gone }]);
-    world.outlet.turn(Duration::ZERO).unwrap();
+    harness.write(&[bus::Outgoing { value: Bytes::new(), ..gone }]);
+    harness.outlet.turn(Duration::ZERO).unwrap();
     let begun = tokio::time::Instant::now();
     assert!(events.next().await.is_none());
     assert_eq!(begun.elapsed().as_secs(), 10);

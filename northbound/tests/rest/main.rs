@@ -1,13 +1,13 @@
-//! The REST interface over the embedded bus, without a hub: each test answers as it needs.
+//! The REST interface over the embedded bus. The tests play the hub.
 
 #[path = "../support/mod.rs"]
 mod support;
 
 mod bounds;
 mod events;
+mod harness;
 mod hostile;
 mod operations;
 mod paths;
 mod several;
 mod starting;
-mod world;

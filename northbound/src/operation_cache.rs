@@ -1,4 +1,4 @@
-//! What is known of operations: the newest view of each.
+//! Cache of operations: the newest view of each.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -7,41 +7,42 @@ use bytes::Bytes;
 use wire::answer::{Conversation, Operation};
 use wire::{OperationId, WallTime};
 
-/// Where an operation stands in a list: by when it began, then by its id. The same at every northbound.
-pub type Begun = (WallTime, OperationId);
+/// The position of an operation in lists: start time, then id. The same at every northbound.
+pub type ListPosition = (WallTime, OperationId);
 
-/// The newest operations: so many that live, and as many that are over.
+/// Caches the newest live operations, and as many ended ones.
 #[derive(Debug)]
-pub struct Known {
+pub struct OperationCache {
     bound: usize,
-    state: Mutex<State>,
+    state: Mutex<OperationTable>,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    entries: HashMap<OperationId, Entry>,
-    /// In the order in which they began.
-    live: BTreeSet<Begun>,
-    over: BTreeSet<Begun>,
+struct OperationTable {
+    entries: HashMap<OperationId, CachedOperation>,
+    /// By start time.
+    live: BTreeSet<ListPosition>,
+    over: BTreeSet<ListPosition>,
 }
 
 #[derive(Debug, Default)]
-struct Entry {
+struct CachedOperation {
     view: Option<Operation>,
-    /// When the bus appended the view.
+    /// The time at which the bus appended the view.
     time: WallTime,
-    /// The view was made here, or is a refusal that is no outcome: any view of the hub replaces it.
+    /// The view was made here, or is a refusal that is not an outcome: any view of the hub replaces
+    /// it.
     weak: bool,
-    /// The hub refused the operation, and the deletion of its view is still to be read.
+    /// The hub refused the operation, but the deletion of its view was not read yet.
     refusal: Option<Operation>,
-    /// What workers say of its calls, by the key of their view: one for each service.
+    /// The worker views of its calls, by the key of the view: one per service.
     conversations: BTreeMap<Bytes, Vec<Conversation>>,
-    /// Under what it is listed, and whether as one that is over.
-    listed: Option<(Begun, bool)>,
+    /// Its position in the lists, and whether in the list of ended operations.
+    listed: Option<(ListPosition, bool)>,
 }
 
-impl Entry {
-    /// True where nothing more is to come.
+impl CachedOperation {
+    /// True if nothing more will change.
     fn is_over(&self) -> bool {
         self.view.as_ref().is_some_and(|view| view.answer.is_some() && !view.live)
     }
@@ -56,7 +57,7 @@ impl Entry {
         }
     }
 
-    /// The operation, with what workers say of its calls.
+    /// The view, with the worker views of its calls.
     fn whole(&self) -> Option<Operation> {
         let mut view = self.view.clone()?;
         let said: BTreeMap<_, _> = self.conversations.values().flatten().map(|said| (&said.call, said)).collect();
@@ -69,14 +70,15 @@ impl Entry {
     }
 }
 
-impl Known {
-    /// Knows the newest `bound` operations that live, and as many that are over.
-    pub fn newest(bound: usize) -> Self {
+impl OperationCache {
+    /// Caches at most `bound` live operations, and as many ended ones.
+    pub fn new(bound: usize) -> Self {
         Self { bound, state: Mutex::default() }
     }
 
-    /// A view. It never takes the place of the last word, nor an unanswered one that of an answered one: answers and views
-    /// come over two topics, so a view may come after the answer that it preceded.
+    /// Records a view. It never replaces a final answer, nor does an unanswered view replace an
+    /// answered one: answers and views use two topics, so an older view may be read after the
+    /// answer.
     pub fn view(&self, view: Operation, time: WallTime) {
         self.change(&view.operation.clone(), time, |entry| {
             let answered = entry.view.as_ref().is_some_and(|known| known.answer.is_some());
@@ -86,7 +88,8 @@ impl Known {
         });
     }
 
-    /// An answer, unless something newer is known: the end of the cleaning up, read before the answer after a restart.
+    /// Records an answer, unless a newer view is known: after a restart, the end of the clean-up
+    /// may be read before the answer.
     pub fn answer(&self, view: Operation, time: WallTime) {
         self.change(&view.operation.clone(), time, |entry| {
             if entry.weak || !entry.is_over() || entry.time <= time {
@@ -95,7 +98,7 @@ impl Known {
         });
     }
 
-    /// A request that was refused, and may be accepted when it comes again: there is no operation.
+    /// Records a refusal that a repeat may overcome: no operation exists.
     pub fn refused(&self, view: Operation, time: WallTime) {
         self.change(&view.operation.clone(), time, |entry| {
             if entry.weak || entry.view.is_none() {
@@ -106,7 +109,7 @@ impl Known {
         });
     }
 
-    /// A request that was written here. The hub has not published a view of it yet.
+    /// Records a request that was written here and that the hub has not published yet.
     pub fn requested(&self, view: Operation, time: WallTime) {
         self.change(&view.operation.clone(), time, |entry| {
             if entry.weak || entry.view.is_none() {
@@ -115,15 +118,16 @@ impl Known {
         });
     }
 
-    /// A request that may have been refused comes again: that refusal is not how it stands.
-    pub fn ask_again(&self, operation: &OperationId) {
+    /// Called when a request is repeated: drops an earlier refusal that is not an outcome.
+    pub fn request_repeated(&self, operation: &OperationId) {
         let mut state = self.lock();
         if state.entries.get(operation).is_some_and(|entry| entry.weak && entry.is_over()) {
             state.remove(operation);
         }
     }
 
-    /// What a worker says of the calls of an operation, under the key of its view. Nothing: it has none open.
+    /// Records the calls of an operation in a worker, under the key of its view. Empty: no open
+    /// calls.
     pub fn conversations(&self, operation: &OperationId, key: Bytes, calls: Vec<Conversation>, time: WallTime) {
         if calls.is_empty() {
             if let Some(entry) = self.lock().entries.get_mut(operation) {
@@ -138,10 +142,11 @@ impl Known {
         });
     }
 
-    /// The view was deleted. An answer is kept all the same: it is the last view, and comes over another topic.
+    /// Called when the view was deleted. An answer is kept: it is the last view, and comes over
+    /// another topic.
     pub fn forget(&self, operation: &OperationId) {
         let mut state = self.lock();
-        let answered = |entry: &Entry| entry.view.as_ref().is_some_and(|view| view.answer.is_some());
+        let answered = |entry: &CachedOperation| entry.view.as_ref().is_some_and(|view| view.answer.is_some());
         let Some(entry) = state.entries.get_mut(operation).filter(|entry| !answered(entry)) else { return };
         let (refusal, time) = (entry.refusal.take(), entry.time);
         state.remove(operation);
@@ -151,25 +156,25 @@ impl Known {
         }
     }
 
-    /// How an operation stands, with what workers say of its calls.
+    /// The view of an operation, with the worker views of its calls.
     pub fn operation(&self, id: &OperationId) -> Option<Operation> {
         self.lock().entries.get(id)?.whole()
     }
 
-    /// True where the hub has spoken of it.
-    pub fn is_of_hub(&self, id: &OperationId) -> bool {
+    /// True if the hub has published the operation.
+    pub fn is_published(&self, id: &OperationId) -> bool {
         self.lock().entries.get(id).is_some_and(|entry| entry.view.is_some() && !entry.weak)
     }
 
-    /// At most `limit` operations that match, the newest first, from after `after` on; and whether there are more.
+    /// At most `limit` matching operations after `after`, newest first; and whether there are more.
     pub fn page(
         &self,
-        after: Option<&Begun>,
+        after: Option<&ListPosition>,
         limit: usize,
         mut matches: impl FnMut(&Operation) -> bool,
-    ) -> (Vec<(Begun, Operation)>, bool) {
+    ) -> (Vec<(ListPosition, Operation)>, bool) {
         let state = self.lock();
-        let before = |begun: &&Begun| after.is_none_or(|after| *begun < after);
+        let before = |begun: &&ListPosition| after.is_none_or(|after| *begun < after);
         let (mut live, mut over) =
             (state.live.iter().rev().filter(before).peekable(), state.over.iter().rev().filter(before).peekable());
         let mut page = Vec::new();
@@ -187,9 +192,9 @@ impl Known {
         }
     }
 
-    fn change(&self, operation: &OperationId, time: WallTime, change: impl FnOnce(&mut Entry)) {
+    fn change(&self, operation: &OperationId, time: WallTime, change: impl FnOnce(&mut CachedOperation)) {
         let mut state = self.lock();
-        let State { entries, live, over } = &mut *state;
+        let OperationTable { entries, live, over } = &mut *state;
         let entry = entries.entry(operation.clone()).or_default();
         change(entry);
         let first = entry.view.as_ref().and_then(|view| view.history.first()).map(|first| first.at);
@@ -215,12 +220,12 @@ impl Known {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, OperationTable> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl OperationTable {
     fn remove(&mut self, operation: &OperationId) {
         if let Some((begun, is_over)) = self.entries.remove(operation).and_then(|entry| entry.listed) {
             if is_over {
@@ -235,7 +240,7 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use wire::answer::{Answer, Entry as Line};
+    use wire::answer::{Answer, HistoryEntry};
 
     fn operation(id: &str, begun: u64, over: bool) -> Operation {
         Operation {
@@ -248,18 +253,18 @@ mod tests {
             step: None,
             until: None,
             signal: None,
-            history: vec![Line { seq: 1, at: WallTime(begun), what: "requested".into() }],
+            history: vec![HistoryEntry { seq: 1, at: WallTime(begun), what: "requested".into() }],
             answer: over.then_some(Answer::Done(serde_json::Value::Null)),
         }
     }
 
-    fn ids(page: &[(Begun, Operation)]) -> Vec<&str> {
+    fn ids(page: &[(ListPosition, Operation)]) -> Vec<&str> {
         page.iter().map(|(_, operation)| operation.operation.as_str()).collect()
     }
 
     #[test]
-    fn pages_go_from_the_newest_to_the_oldest_and_new_ones_do_not_move_them() {
-        let known = Known::newest(10);
+    fn pages_run_from_newest_to_oldest_and_new_operations_do_not_shift_them() {
+        let known = OperationCache::new(10);
         for (id, begun) in [("a", 1), ("b", 3), ("c", 2), ("d", 3)] {
             known.view(operation(id, begun, false), WallTime(9));
         }
@@ -274,8 +279,8 @@ mod tests {
     }
 
     #[test]
-    fn what_lives_is_not_forgotten_because_much_else_is_over() {
-        let known = Known::newest(2);
+    fn a_live_operation_is_not_displaced_by_ended_ones() {
+        let known = OperationCache::new(2);
         known.view(operation("stuck", 1, false), WallTime(1));
         for n in 0..10 {
             known.answer(operation(&format!("over-{n}"), 2 + n, true), WallTime(2 + n));
@@ -286,15 +291,15 @@ mod tests {
 
     /// The refusal and the deletion of the view come over two topics, in any order.
     #[test]
-    fn a_refusal_takes_the_place_of_a_view_that_is_deleted() {
+    fn a_refusal_replaces_a_deleted_view() {
         let id = OperationId::new("a").unwrap();
         let refused = Operation { state: "refused".into(), history: Vec::new(), ..operation("a", 1, true) };
         for refusal_first in [true, false] {
-            let known = Known::newest(9);
+            let known = OperationCache::new(9);
             known.view(operation("a", 1, false), WallTime(1));
             if refusal_first {
                 known.refused(refused.clone(), WallTime(2));
-                assert!(known.operation(&id).unwrap().live, "it is not certain yet");
+                assert!(known.operation(&id).unwrap().live, "the view is not deleted yet");
             }
             known.forget(&id);
             if !refusal_first {
@@ -302,32 +307,32 @@ mod tests {
             }
             assert_eq!(known.operation(&id), Some(refused.clone()), "{refusal_first}");
             assert_eq!(ids(&known.page(None, 9, |view| !view.live).0), ["a"]);
-            known.ask_again(&id);
-            assert_eq!(known.operation(&id), None, "asked again, it is not refused yet");
+            known.request_repeated(&id);
+            assert_eq!(known.operation(&id), None, "the repeated request is not refused yet");
         }
     }
 
     #[test]
-    fn asking_again_forgets_nothing_but_a_refusal() {
-        let known = Known::newest(9);
+    fn a_repeat_drops_nothing_but_a_refusal() {
+        let known = OperationCache::new(9);
         let id = OperationId::new("a").unwrap();
         known.requested(operation("a", 1, false), WallTime(1));
-        known.ask_again(&id);
+        known.request_repeated(&id);
         assert!(known.operation(&id).is_some());
         known.answer(operation("a", 1, true), WallTime(2));
-        known.ask_again(&id);
+        known.request_repeated(&id);
         assert!(known.operation(&id).is_some());
     }
 
     #[test]
-    fn a_refusal_stands_until_the_hub_speaks_of_the_operation() {
-        let known = Known::newest(9);
+    fn a_refusal_is_kept_until_the_hub_publishes_the_operation() {
+        let known = OperationCache::new(9);
         let id = OperationId::new("a").unwrap();
         let refused = Operation { state: "refused".into(), history: Vec::new(), ..operation("a", 1, true) };
         known.refused(refused.clone(), WallTime(5));
-        assert!(!known.is_of_hub(&id));
+        assert!(!known.is_published(&id));
         known.view(operation("a", 7, false), WallTime(7));
-        assert_eq!((known.operation(&id).unwrap().state.as_str(), known.is_of_hub(&id)), ("s", true));
+        assert_eq!((known.operation(&id).unwrap().state.as_str(), known.is_published(&id)), ("s", true));
         known.forget(&id);
         assert_eq!(known.page(None, 9, |_| true), (Vec::new(), false));
     }

@@ -1,4 +1,4 @@
-//! Which topics are read, from where, and whom their records concern.
+//! The followed topics, their offsets and the receivers of their records.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -9,44 +9,46 @@ use bus::{Bounds, Bus, BusError, Reader, Record};
 use wire::topics::Topics;
 
 use crate::Gateway;
-use crate::directory::Entry;
+use crate::directory::TopologyEntry;
 
-/// Whom the records of a topic concern.
+/// The receiver of the records of a topic.
 pub(super) enum Source {
-    /// A topology's views or answers.
+    /// Views or answers of a topology.
     Topology(Arc<Gateway>),
-    /// Which instances of this service live.
+    /// Heartbeats of a service.
     Heartbeats(String),
-    /// Which topologies there are.
+    /// Submissions.
     Control,
 }
 
-/// The topics that are read.
-pub(super) struct Followed {
+/// The followed topics.
+pub(super) struct Subscriptions {
     bus: Arc<dyn Bus>,
     topics: Topics,
     reader: Box<dyn Reader>,
     sources: HashMap<String, Source>,
-    /// Where the topics of heartbeats ended when they were found: from there on a heartbeat is read as soon as it was sent.
+    /// The ends of heartbeat topics when they were found: later heartbeats are read when they are
+    /// sent.
     fresh: BTreeMap<(Arc<str>, u32), u64>,
-    /// Topics of answers.
+    /// Egress topics.
     egress: BTreeSet<String>,
-    /// The offset of the next record of each partition: where another reader goes on.
+    /// The offset of the next record of each partition, for a replacement reader.
     next: BTreeMap<(Arc<str>, u32), u64>,
-    /// Partitions to be read from another offset on, since what they were read from is gone.
+    /// Partitions to be assigned again at another offset, since the records at the old one were
+    /// deleted.
     behind: Vec<(String, u32, u64)>,
-    /// Topics of topologies that are not there yet.
+    /// Missing topics of topologies.
     missing: Vec<String>,
-    /// Topics of heartbeats that are not there; a service need not send any.
+    /// Missing heartbeat topics; a service need not send heartbeats.
     silent: BTreeSet<String>,
-    /// True where the control topic is to be followed.
-    wants_control: bool,
-    /// The end of the control topic when it was found: from there on what stands there is known.
+    /// True if the control topic is followed.
+    follows_control: bool,
+    /// The end of the control topic when it was found: from there on all submissions are known.
     control_end: Option<u64>,
 }
 
-impl Followed {
-    pub(super) fn new(bus: Arc<dyn Bus>, topics: Topics, wants_control: bool) -> Result<Self, BusError> {
+impl Subscriptions {
+    pub(super) fn new(bus: Arc<dyn Bus>, topics: Topics, follows_control: bool) -> Result<Self, BusError> {
         Ok(Self {
             reader: bus.reader()?,
             bus,
@@ -58,25 +60,26 @@ impl Followed {
             behind: Vec::new(),
             missing: Vec::new(),
             silent: BTreeSet::new(),
-            wants_control,
+            follows_control,
             control_end: None,
         })
     }
 
-    /// Topics of topologies that are not there.
+    /// Missing topics of topologies.
     pub(super) fn missing(&self) -> &[String] {
         &self.missing
     }
 
-    /// True where something is not there that may come.
-    pub(super) fn lacks_something(&self) -> bool {
-        !self.missing.is_empty() || !self.silent.is_empty() || (self.wants_control && self.control_end.is_none())
+    /// True if a missing topic may appear.
+    pub(super) fn has_missing(&self) -> bool {
+        !self.missing.is_empty() || !self.silent.is_empty() || (self.follows_control && self.control_end.is_none())
     }
 
-    /// True where everything is known that was submitted before the start.
-    pub(super) fn knows_control(&self) -> bool {
+    /// True if all submissions before the start are known.
+    pub(super) fn has_read_control(&self) -> bool {
         let Some(end) = self.control_end else { return true };
-        // On Kafka a reader of several topics does not learn where one ends, so a poll that brought nothing counts as well.
+        // On Kafka, a reader of several topics does not learn the end of one, so an empty poll
+        // counts as well.
         self.reader.position(&self.topics.control(), 0).is_some_and(|position| position >= end)
     }
 
@@ -105,16 +108,17 @@ impl Followed {
         result
     }
 
-    /// What a partition was read from is gone: it goes on at `low`.
+    /// Continues at `low`, since the next records of the partition were deleted.
     pub(super) fn skip(&mut self, topic: String, partition: u32, low: u64) {
         self.behind.push((topic, partition, low));
     }
 
-    /// Goes on where records are left, in partitions whose next ones were deleted.
+    /// Assigns the partitions whose next records were deleted.
     fn catch_up(&mut self) -> Result<(), BusError> {
         while let Some((topic, partition, from)) = self.behind.last().cloned() {
             let assigned = self.assign(&topic, partition, from);
-            // Where more was deleted meanwhile, `Gone` says from where to read now, and this entry has had its day.
+            // If more was deleted meanwhile, `Gone` gives the new offset, and this entry is
+            // obsolete.
             if matches!(assigned, Ok(()) | Err(BusError::Gone { .. })) {
                 self.behind.pop();
             }
@@ -129,10 +133,10 @@ impl Followed {
         Ok(())
     }
 
-    /// Follows the control topic, where it is there.
+    /// Follows the control topic, if it exists.
     pub(super) fn control(&mut self) -> Result<(), BusError> {
         let topic = self.topics.control();
-        if !self.wants_control || self.control_end.is_some() || self.bus.topic(&topic)?.is_none() {
+        if !self.follows_control || self.control_end.is_some() || self.bus.topic(&topic)?.is_none() {
             return Ok(());
         }
         let bounds = self.bus.bounds(&topic, 0)?;
@@ -142,8 +146,8 @@ impl Followed {
         Ok(())
     }
 
-    /// Follows the topics of these topologies, and no longer those of others.
-    pub(super) fn topologies(&mut self, entries: &[Arc<Entry>]) -> Result<(), BusError> {
+    /// Follows the topics of these topologies, and no others.
+    pub(super) fn topologies(&mut self, entries: &[Arc<TopologyEntry>]) -> Result<(), BusError> {
         let stale = |source: &Source| match source {
             Source::Topology(gateway) => !entries.iter().any(|entry| Arc::ptr_eq(&entry.gateway, gateway)),
             Source::Heartbeats(_) | Source::Control => false,
@@ -160,7 +164,7 @@ impl Followed {
         Ok(())
     }
 
-    /// True where all its topics are there, and followed from now on.
+    /// True if all its topics exist and are followed now.
     fn topology(&mut self, gateway: &Arc<Gateway>) -> Result<bool, BusError> {
         let options = gateway.options();
         let known = options.limits.known_operations as u64;
@@ -181,7 +185,7 @@ impl Followed {
                         topic,
                         partitions,
                         lanes,
-                        "a topic has not as many partitions as its stage has lanes"
+                        "the number of partitions of a topic differs from the lanes of its stage"
                     );
                     self.missing.push(topic.to_owned());
                 }
@@ -205,7 +209,7 @@ impl Followed {
         Ok(true)
     }
 
-    /// Follows the heartbeats of these services, and no longer those of others.
+    /// Follows the heartbeats of these services, and no others.
     pub(super) fn services(&mut self, services: &BTreeSet<String>) -> Result<(), BusError> {
         let unused = |source: &Source| matches!(source, Source::Heartbeats(service) if !services.contains(service));
         let gone = self.sources.iter().filter(|(_, source)| unused(source)).map(|(topic, _)| topic.clone());
@@ -231,7 +235,7 @@ impl Followed {
         Ok(())
     }
 
-    /// Reads these topics no more: another reader goes on with the others where this one stands.
+    /// Stops reading these topics: a new reader continues with the others at their offsets.
     fn forget(&mut self, topics: &[String]) -> Result<(), BusError> {
         if topics.is_empty() {
             return Ok(());

@@ -1,75 +1,75 @@
-//! What a client says beside its request: how long it waits, what it calls the request, and what it calls the whole.
+//! Request headers with preferences, deadline and names.
 //!
-//! | header | what it says |
+//! | header | meaning |
 //! |---|---|
-//! | `Prefer: respond-async` | do not wait: 202 as soon as the request is safe (RFC 7240) |
-//! | `Prefer: wait=N` | wait N seconds, at most 60; alone it is the client's deadline too; 0 means `respond-async` |
-//! | `X-Request-Timeout-Ms` | the client's deadline: the hub refuses what cannot begin before it |
-//! | `Idempotency-Key` | the client's name for the request, so that it can be sent again |
+//! | `Prefer: respond-async` | do not wait: 202 as soon as the request is durable (RFC 7240) |
+//! | `Prefer: wait=N` | wait at most N seconds, maximum 60; alone it is the client's deadline too; 0 means `respond-async` |
+//! | `X-Request-Timeout-Ms` | the client's deadline: the hub refuses a request that cannot start before |
+//! | `Idempotency-Key` | the client's name for the request; makes it safe to repeat |
 //! | `traceparent` | passed on |
 //!
-//! Preferences that are not known, or that cannot be read, are passed over, as RFC 7240 has it.
+//! Unknown or unreadable preferences are ignored (RFC 7240).
 
 use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use wire::Problem;
 
-/// Nobody is waited for longer: whatever is between client and northbound cuts longer waits by itself.
-const LONGEST_WAIT: Duration = Duration::from_mins(1);
-/// The longest deadline that a client may give: a day.
-pub(super) const LONGEST_DEADLINE_MS: u64 = 24 * 3_600 * 1_000;
+/// Maximum wait: proxies between client and northbound cut longer ones.
+const MAX_WAIT: Duration = Duration::from_mins(1);
+/// Maximum deadline of a client: one day.
+pub(super) const MAX_DEADLINE_MS: u64 = 24 * 3_600 * 1_000;
 
-/// The header of the client's deadline.
+/// The header with the client's deadline.
 pub(super) const TIMEOUT: &str = "X-Request-Timeout-Ms";
-/// The header by which a client names a request, so that it can be sent again.
+/// The header with the client's name for a request.
 pub(super) const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
 
-/// How a client wants to be answered.
+/// The preferences of a client.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Wishes {
+pub(super) struct Preferences {
     asynchronous: bool,
     wait: Option<Duration>,
     timeout: Option<Duration>,
 }
 
-impl Wishes {
+impl Preferences {
     pub(super) fn read(headers: &HeaderMap) -> Result<Self, Problem> {
-        let mut wishes = Self { timeout: timeout(headers)?, ..Self::default() };
+        let mut preferences = Self { timeout: timeout(headers)?, ..Self::default() };
         let lines = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
         for preference in lines.flat_map(|line| line.split(',')) {
-            // Parameters after a semicolon say nothing that we know.
+            // Ignores parameters after a semicolon.
             let preference = preference.split(';').next().unwrap_or_default().trim();
             let (name, value) = preference.split_once('=').unwrap_or((preference, ""));
             match (name.trim().to_ascii_lowercase().as_str(), value.trim().trim_matches('"')) {
-                ("respond-async", "") => wishes.asynchronous = true,
-                // The first one counts.
-                ("wait", seconds) if wishes.wait.is_none() => {
+                ("respond-async", "") => preferences.asynchronous = true,
+                // Only the first one counts.
+                ("wait", seconds) if preferences.wait.is_none() => {
                     let seconds = seconds.parse::<u64>().ok();
-                    wishes.wait = seconds.map(|seconds| Duration::from_secs(seconds).min(LONGEST_WAIT));
+                    preferences.wait = seconds.map(|seconds| Duration::from_secs(seconds).min(MAX_WAIT));
                 }
-                // One that we do not know is as if it were not said (RFC 7240, section 2).
+                // Ignores unknown preferences (RFC 7240, section 2).
                 (_unknown, _) => {}
             }
         }
-        Ok(wishes)
+        Ok(preferences)
     }
 
-    /// The client's deadline, where it has one.
+    /// The client's deadline, if any.
     pub(super) fn deadline(&self) -> Option<Duration> {
         self.timeout.or(self.wait.filter(|wait| !self.asynchronous && !wait.is_zero()))
     }
 
-    /// How long to wait for the answer, where `patience` is what a client waits that says nothing. Zero: not at all.
+    /// Time to wait for the answer; `patience` is the default. Zero: do not wait.
     pub(super) fn patience(&self, patience: Duration) -> Duration {
         match (self.asynchronous, self.wait) {
             (_, Some(wait)) => wait,
             (true, None) => Duration::ZERO,
-            (false, None) => self.timeout.map_or(patience, |timeout| timeout.min(LONGEST_WAIT)),
+            (false, None) => self.timeout.map_or(patience, |timeout| timeout.min(MAX_WAIT)),
         }
     }
 
-    /// What was done as the client prefers, for an answer with `status`.
+    /// The value of `Preference-Applied` for an answer with `status`.
     pub(super) fn applied(&self, status: StatusCode) -> Option<(HeaderName, HeaderValue)> {
         let asynchronous = self.asynchronous && status == StatusCode::ACCEPTED;
         let mut applied: Vec<String> = Vec::new();
@@ -83,17 +83,17 @@ impl Wishes {
 fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, Problem> {
     let Some(value) = once(headers, TIMEOUT)? else { return Ok(None) };
     let ms = value.to_str().ok().and_then(|text| text.parse::<u64>().ok());
-    let ms = ms.filter(|ms| (1..=LONGEST_DEADLINE_MS).contains(ms));
-    let allowed = format!("a whole number of milliseconds from 1 to {LONGEST_DEADLINE_MS}");
+    let ms = ms.filter(|ms| (1..=MAX_DEADLINE_MS).contains(ms));
+    let allowed = format!("a whole number of milliseconds from 1 to {MAX_DEADLINE_MS}");
     ms.map(|ms| Some(Duration::from_millis(ms))).ok_or_else(|| Problem::field(TIMEOUT, &shown(value), &allowed))
 }
 
-/// The client's name for its request, if it gave one.
+/// The client's name for its request, if any.
 pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
     name(headers, IDEMPOTENCY_KEY)
 }
 
-/// A name that a client gives in a header.
+/// A client-defined name in a header.
 pub(super) fn name<'a>(headers: &'a HeaderMap, header: &str) -> Result<Option<&'a str>, Problem> {
     let Some(value) = once(headers, header)? else { return Ok(None) };
     let name = value.to_str().unwrap_or_default();
@@ -117,7 +117,7 @@ fn shown(value: &HeaderValue) -> String {
     format!("\"{shown}\"")
 }
 
-/// `traceparent`, where it is one: version, trace, parent and flags have 55 characters in all.
+/// A valid `traceparent`: version, trace, parent and flags have 55 characters in all.
 pub(super) fn trace(headers: &HeaderMap) -> Option<String> {
     let value = headers.get("traceparent")?.to_str().ok()?;
     (value.len() == 55 && value.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-')).then(|| value.to_owned())
@@ -127,19 +127,19 @@ pub(super) fn trace(headers: &HeaderMap) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn wishes(headers: &[(&'static str, &str)]) -> Result<Wishes, Problem> {
+    fn preferences(headers: &[(&'static str, &str)]) -> Result<Preferences, Problem> {
         let mut map = HeaderMap::new();
         for (name, value) in headers {
             map.append(*name, value.parse().unwrap());
         }
-        Wishes::read(&map)
+        Preferences::read(&map)
     }
 
     const TEN: Duration = Duration::from_secs(10);
 
-    /// Headers; how long it waits, the deadline in seconds, and what is said of it with a 202.
+    /// Headers; the wait and the deadline in seconds, and `Preference-Applied` of a 202.
     #[test]
-    fn preferences_are_read_as_rfc_7240_has_them() {
+    fn preferences_are_read_as_rfc_7240_says() {
         for (headers, waits, deadline, applied) in [
             (&[][..], 10, None, None),
             (&[("prefer", "respond-async")][..], 0, None, Some("respond-async")),
@@ -153,13 +153,14 @@ mod tests {
             (&[("x-request-timeout-ms", "90000")][..], 60, Some(90), None),
             (&[("x-request-timeout-ms", "3000"), ("prefer", "respond-async")][..], 0, Some(3), Some("respond-async")),
         ] {
-            let wishes = wishes(headers).unwrap();
-            let said = wishes.applied(StatusCode::ACCEPTED).map(|(_, value)| value);
-            let waited = (wishes.patience(TEN).as_secs(), wishes.deadline().map(|deadline| deadline.as_secs()));
+            let preferences = preferences(headers).unwrap();
+            let said = preferences.applied(StatusCode::ACCEPTED).map(|(_, value)| value);
+            let waited =
+                (preferences.patience(TEN).as_secs(), preferences.deadline().map(|deadline| deadline.as_secs()));
             assert_eq!((waited, said), ((waits, deadline), applied.map(HeaderValue::from_static)), "{headers:?}");
         }
         for bad in ["", "0", "-1", "soon", "86400001"] {
-            assert!(wishes(&[("x-request-timeout-ms", bad)]).is_err(), "{bad}");
+            assert!(preferences(&[("x-request-timeout-ms", bad)]).is_err(), "{bad}");
         }
     }
 }

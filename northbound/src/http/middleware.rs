@@ -1,4 +1,4 @@
-//! What every request passes before its route: a name of its own, the token, and room.
+//! Middleware before each route: correlation id, token and limits.
 
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
@@ -10,19 +10,19 @@ use uuid::Uuid;
 use wire::Code;
 
 use super::Northbound;
-use super::prefer::name;
-use super::problem::Refused;
+use super::preferences::name;
+use super::problem::ProblemResponse;
 use crate::{Limits, metrics};
 
-/// The header that names what a client does with several requests.
+/// The header with the client's id for a group of requests.
 const CORRELATION: HeaderName = HeaderName::from_static("x-correlation-id");
 
-/// The client's `X-Correlation-ID`, or one that was made for it.
+/// The client's `X-Correlation-ID`, or a generated one.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Correlation(pub(super) String);
 
-/// Gives the request its name, in log lines and in the answer; counts and measures it.
-pub(super) async fn named(mut request: Request, next: Next) -> Response {
+/// Adds the correlation id to log lines and to the answer; counts and times the request.
+pub(super) async fn correlated(mut request: Request, next: Next) -> Response {
     let begun = Instant::now();
     let route =
         request.extensions().get::<MatchedPath>().map_or_else(|| "other".to_owned(), |path| path.as_str().to_owned());
@@ -37,47 +37,54 @@ pub(super) async fn named(mut request: Request, next: Next) -> Response {
                 tracing::debug!(status = response.status().as_u16(), "answered");
                 response
             }
-            Err(problem) => Refused::from(problem).into_response(),
+            Err(problem) => ProblemResponse::from(problem).into_response(),
         }
     }
     .instrument(span)
     .await;
-    response.headers_mut().insert(CORRELATION, HeaderValue::from_str(&id).expect("it was checked, or made here"));
+    response.headers_mut().insert(CORRELATION, HeaderValue::from_str(&id).expect("it was checked or generated here"));
     metrics::request(&route, response.status().as_u16(), begun.elapsed().as_secs_f64());
     response
 }
 
-/// Lets those pass who have the token. Stands before every path but those that need none.
-pub(super) async fn admitted(State(state): State<Northbound>, request: Request, next: Next) -> Response {
+/// Refuses requests without the token.
+pub(super) async fn authorized(State(state): State<Northbound>, request: Request, next: Next) -> Response {
     if state.access.admits(request.headers()) {
         return next.run(request).await;
     }
     metrics::unauthorized();
-    let refused = Refused::new(Code::Unauthorized, "send `Authorization: Bearer` with the token of this interface");
+    let refused =
+        ProblemResponse::new(Code::Unauthorized, "send `Authorization: Bearer` with the token of this interface");
     refused.into_response()
 }
 
-/// Lets a request pass where there is room for it. Who finds none is told so at once: nobody queues here.
-pub(super) async fn bounded(State(state): State<Northbound>, request: Request, next: Next) -> Response {
+/// Refuses a request at once if its headers are too large or too many requests are running; nothing
+/// is queued here.
+pub(super) async fn limited(State(state): State<Northbound>, request: Request, next: Next) -> Response {
     if let Err(refused) = headers_fit(request.headers(), &state.limits) {
         return refused.into_response();
     }
     let Ok(_place) = state.places.try_acquire() else {
         metrics::shed();
         let most = state.limits.requests;
-        let refused = Refused::new(Code::Overloaded, format!("{most} requests are being answered; try again later"));
+        let refused = ProblemResponse::new(
+            Code::Overloaded,
+            format!("the limit of {most} concurrent requests is reached; try again later"),
+        );
         return refused.into_response();
     };
     next.run(request).await
 }
 
-fn headers_fit(headers: &HeaderMap, limits: &Limits) -> Result<(), Refused> {
+fn headers_fit(headers: &HeaderMap, limits: &Limits) -> Result<(), ProblemResponse> {
     let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
     if headers.len() > limits.headers || bytes > limits.header_bytes {
         let (most, most_bytes) = (limits.headers, limits.header_bytes);
-        let detail =
-            format!("{} headers with {bytes} bytes came; {most} with {most_bytes} bytes may come", headers.len());
-        return Err(Refused::new(Code::HeadersTooLarge, detail));
+        let detail = format!(
+            "the request has {} headers with {bytes} bytes; the limit is {most} headers with {most_bytes} bytes",
+            headers.len()
+        );
+        return Err(ProblemResponse::new(Code::HeadersTooLarge, detail));
     }
     Ok(())
 }

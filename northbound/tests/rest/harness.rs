@@ -1,4 +1,4 @@
-//! Everything but the hub: one northbound, or several, on one bus.
+//! Test harness: one northbound or several on one bus, without a hub.
 
 #![expect(clippy::unwrap_used, reason = "what a helper of these tests needs is there")]
 
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tokio::task::yield_now;
 use tower::ServiceExt;
 use wire::answer::Answer;
-use wire::control::{Mode, Submitted, SubmittedStage, Wish, WorkflowType};
+use wire::control::{DeliveryMode, DesiredState, Submitted, SubmittedStage, WorkflowType};
 use wire::topics::Topics;
 use wire::{Code, Envelope, Kind, OperationId, WallTime};
 
@@ -23,8 +23,8 @@ use crate::support::{EGRESS, INBOX, VIEW, about, ended};
 
 pub(crate) const LANES: u32 = 2;
 
-/// Everything but the hub.
-pub(crate) struct World {
+/// One northbound without a hub.
+pub(crate) struct Harness {
     pub(crate) bus: Embedded,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) gateway: Arc<Gateway>,
@@ -34,7 +34,7 @@ pub(crate) struct World {
     inbox: Box<dyn Reader>,
 }
 
-pub(crate) struct Told {
+pub(crate) struct HttpReply {
     pub(crate) status: u16,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Value,
@@ -52,8 +52,13 @@ pub(crate) fn submitted(name: &str, workflows: &[&str]) -> Submitted {
         graph: wire::graph::Graph::default(),
         build: "test".into(),
         at: WallTime(1),
-        wish: Wish::Run,
-        stages: vec![SubmittedStage { name: "hub".into(), lanes: LANES, mode: Mode::ExactlyOnce, topics: Vec::new() }],
+        desired: DesiredState::Run,
+        stages: vec![SubmittedStage {
+            name: "hub".into(),
+            lanes: LANES,
+            mode: DeliveryMode::ExactlyOnce,
+            topics: Vec::new(),
+        }],
         settings: Value::Null,
         workflows: workflows.iter().map(workflow).collect(),
         services: vec!["speaker".into()],
@@ -61,7 +66,7 @@ pub(crate) fn submitted(name: &str, workflows: &[&str]) -> Submitted {
     }
 }
 
-/// A northbound on a bus, which has had its first turns.
+/// A northbound on a bus, after its first polls.
 pub(crate) fn northbound(bus: &Embedded) -> (Box<Inlet>, Box<Outlet>, Northbound) {
     let directory = Arc::new(Directory::new(Topics::default(), GatewayLimits::default(), bus.clock()));
     let inlet = Inlet::open(bus).unwrap();
@@ -74,7 +79,7 @@ pub(crate) fn northbound(bus: &Embedded) -> (Box<Inlet>, Box<Outlet>, Northbound
     (Box::new(inlet), Box::new(outlet), state)
 }
 
-impl World {
+impl Harness {
     pub(crate) fn new() -> Self {
         let clock = Arc::new(ManualClock::default());
         let bus = Embedded::open(Arc::clone(&clock) as Arc<dyn Clock>, EmbeddedOptions::default());
@@ -97,31 +102,31 @@ impl World {
         self.bus.writer("hub").unwrap().append(records).unwrap();
     }
 
-    /// What came into the inbox since the last look.
-    pub(crate) fn came(&mut self) -> Vec<Record> {
+    /// The new records of the inbox.
+    pub(crate) fn new_requests(&mut self) -> Vec<Record> {
         let mut records = Vec::new();
         self.inbox.poll(100, Duration::ZERO, &mut records).unwrap();
         records
     }
 
-    /// One turn of everything.
+    /// Polls everything once.
     pub(crate) fn turn(&mut self, hub: &mut impl FnMut(Envelope) -> Vec<Outgoing>) {
         self.inlet.turn(Duration::ZERO).unwrap();
-        for record in self.came() {
-            self.write(&hub(asked(&record, "flows")));
+        for record in self.new_requests() {
+            self.write(&hub(request_headers(&record, "flows")));
         }
         self.outlet.turn(Duration::ZERO).unwrap();
     }
 
-    /// Sends a request. Each record of the inbox is given to `hub`, and what it says is written.
+    /// Sends a request. `hub` gets each record of the inbox, and its results are written.
     pub(crate) async fn send(
         &mut self,
         request: Request<Body>,
         mut hub: impl FnMut(Envelope) -> Vec<Outgoing>,
-    ) -> Told {
+    ) -> HttpReply {
         let mut response = pin!(router(self.state.clone()).oneshot(request));
         let mut done = None;
-        // A few turns are enough for whatever the hub does at once.
+        // Ten polls are enough for all immediate reactions of the hub.
         for _ in 0..10 {
             tokio::select! {
                 biased;
@@ -137,11 +142,15 @@ impl World {
         let (parts, body) = response.unwrap().into_parts();
         let body = to_bytes(body, usize::MAX).await.unwrap();
         let body = serde_json::from_slice(&body).unwrap_or_else(|_| Value::from(String::from_utf8_lossy(&body)));
-        Told { status: parts.status.as_u16(), headers: parts.headers, body }
+        HttpReply { status: parts.status.as_u16(), headers: parts.headers, body }
     }
 
-    /// Sends a request, and has it answered so.
-    pub(crate) async fn answered(&mut self, request: Request<Body>, answer: impl Fn(&OperationId) -> Answer) -> Told {
+    /// Sends a request and answers it.
+    pub(crate) async fn send_answered(
+        &mut self,
+        request: Request<Body>,
+        answer: impl Fn(&OperationId) -> Answer,
+    ) -> HttpReply {
         self.send(request, |request| {
             let operation = request.operation.unwrap();
             vec![about(Kind::Answer, &ended(&operation, answer(&operation)), &request.id)]
@@ -149,13 +158,13 @@ impl World {
         .await
     }
 
-    /// Sends a good request, and has it answered so.
-    pub(crate) async fn create(&mut self, answer: impl Fn(&OperationId) -> Answer) -> Told {
-        self.answered(flow(GOOD), answer).await
+    /// Sends a valid request to create a flow and answers it.
+    pub(crate) async fn create(&mut self, answer: impl Fn(&OperationId) -> Answer) -> HttpReply {
+        self.send_answered(flow(GOOD), answer).await
     }
 
     /// Sends a request that must not reach the hub.
-    pub(crate) async fn stopped(&mut self, request: Request<Body>) -> Told {
+    pub(crate) async fn send_local(&mut self, request: Request<Body>) -> HttpReply {
         self.send(request, |request| panic!("{request:?} must not reach the hub")).await
     }
 }
@@ -183,10 +192,10 @@ pub(crate) fn bare(method: &str, path: &str) -> Request<Body> {
     request(method, path).body(Body::empty()).unwrap()
 }
 
-/// It is a problem with this status and this code.
-pub(crate) fn assert_problem(told: &Told, status: u16, code: Code) {
-    let Told { body, headers, .. } = told;
-    assert_eq!((told.status, &body["code"], &body["status"]), (status, &json!(code), &json!(status)), "{body}");
+/// Asserts that the response is a problem with this status and code.
+pub(crate) fn assert_problem(reply: &HttpReply, status: u16, code: Code) {
+    let HttpReply { body, headers, .. } = reply;
+    assert_eq!((reply.status, &body["code"], &body["status"]), (status, &json!(code), &json!(status)), "{body}");
     assert_eq!(headers["content-type"], "application/problem+json");
     assert_eq!((&body["type"], &body["title"]), (&json!(format!("urn:nave:{code}")), &json!(code.title())));
     assert!(body["detail"].is_string(), "{body}");
@@ -195,7 +204,7 @@ pub(crate) fn assert_problem(told: &Told, status: u16, code: Code) {
 }
 
 /// The headers of a request or a command, with its operation.
-pub(crate) fn asked(record: &Record, topology: &str) -> Envelope {
+pub(crate) fn request_headers(record: &Record, topology: &str) -> Envelope {
     let mut envelope = record.headers.envelope().unwrap();
     if envelope.operation.is_none() {
         let key = std::str::from_utf8(record.key.as_deref().unwrap()).unwrap();

@@ -1,4 +1,4 @@
-//! What comes of the records that a topology writes: answers, views, what is shown, what became of commands.
+//! Reads the records of a topology: answers, views, resources and outcomes of commands.
 
 use bus::Record;
 use wire::answer::{Answer, Conversations, LanePosition, Operation, Resource};
@@ -9,21 +9,21 @@ use super::Gateway;
 use crate::metrics;
 
 impl Gateway {
-    /// Takes a record of an egress or of a view topic. One that cannot be read is counted and passed over.
+    /// Reads a record of an egress or view topic. Counts and skips unreadable ones.
     pub fn on_record(&self, record: &Record) {
         if let Err(why) = self.take(record) {
             let (topic, partition, offset) = (&*record.topic, record.partition, record.offset);
-            tracing::warn!(topic, partition, offset, why, "a record cannot be read");
+            tracing::warn!(topic, partition, offset, why, "cannot read a record");
             metrics::unreadable();
         }
     }
 
     fn take(&self, record: &Record) -> Result<(), String> {
         let envelope = record.headers.envelope().map_err(|error| error.to_string())?;
-        // Lanes of different stages have numbers of their own.
+        // Lane numbers are per stage.
         for (options, stage) in self.options.stages.iter().zip(&self.stages) {
             if *record.topic == *options.egress || *record.topic == *options.view {
-                stage.silence.heard(record.partition);
+                stage.silence.record_received(record.partition);
             }
         }
         let unreadable = |error: serde_json::Error| error.to_string();
@@ -37,24 +37,24 @@ impl Gateway {
                 self.outcome(outcome, &envelope, record);
             }
             (Kind::View, Some("operation")) if record.value.is_empty() => {
-                self.known.forget(&named(envelope)?);
+                self.operations.forget(&named(envelope)?);
             }
             (Kind::View, Some("operation")) => {
                 let view: Operation = serde_json::from_slice(&record.value).map_err(unreadable)?;
                 let id = view.operation.clone();
-                self.known.view(view, record.time);
-                self.heard_of(&id);
+                self.operations.view(view, record.time);
+                self.release_detached(&id);
                 self.watchers.touch(&id);
             }
             (Kind::View, Some("conversations")) => {
                 let key = record.key.clone().unwrap_or_default();
                 if record.value.is_empty() {
                     let id = named(envelope)?;
-                    self.known.conversations(&id, key, Vec::new(), record.time);
+                    self.operations.conversations(&id, key, Vec::new(), record.time);
                     self.watchers.touch(&id);
                 } else {
                     let view: Conversations = serde_json::from_slice(&record.value).map_err(unreadable)?;
-                    self.known.conversations(&view.operation, key, view.calls, record.time);
+                    self.operations.conversations(&view.operation, key, view.calls, record.time);
                     self.watchers.touch(&view.operation);
                 }
             }
@@ -64,27 +64,28 @@ impl Gateway {
                 let LanePosition { lane, next, .. } = serde_json::from_slice(&record.value).map_err(unreadable)?;
                 let mut stages = self.options.stages.iter().zip(&self.stages);
                 if let Some((_, stage)) = stages.find(|(options, _)| *record.topic == *options.view) {
-                    stage.silence.stands_at(lane, next);
+                    stage.silence.set_position(lane, next);
                 }
             }
             (kind, subject) => {
-                let subject = subject.unwrap_or("nothing");
-                return Err(format!("{kind} about `{subject}` is not for a northbound"));
+                let subject = subject.unwrap_or("none");
+                return Err(format!("a northbound does not read {kind} with the subject `{subject}`"));
             }
         }
         Ok(())
     }
 
-    /// The answer to one request: another one with the same key waits for its own. What it says of the operation is for all.
+    /// The answer to one request; other requests with the same key get their own. The state of the
+    /// operation is for all.
     fn answer(&self, operation: &Operation, envelope: &Envelope, record: &Record) {
         let id = operation.operation.clone();
-        // Known first, then told: a client that looks at its operation once it has the answer finds it.
+        // Cached first: a client that reads its operation right after the answer must find it.
         match &operation.answer {
-            // The operation is that of another request, or it lives and has views of its own.
+            // The operation belongs to another request, or it lives and has its own views.
             Some(Answer::Refused(problem)) if matches!(problem.code, Code::KeyReused | Code::BadHeader) => {}
             Some(answer) if !answer.is_outcome() && operation.live => {}
-            Some(answer) if !answer.is_outcome() => self.known.refused(operation.clone(), record.time),
-            Some(_) | None => self.known.answer(operation.clone(), record.time),
+            Some(answer) if !answer.is_outcome() => self.operations.refused(operation.clone(), record.time),
+            Some(_) | None => self.operations.answer(operation.clone(), record.time),
         }
         let causation = envelope.causation.as_deref();
         let waiters = self.take_waiters(&id, |waiter| Some(&*waiter.id) == causation);
@@ -96,12 +97,12 @@ impl Gateway {
 
     fn outcome(&self, outcome: Outcome, envelope: &Envelope, record: &Record) {
         if let Outcome::Taken(operation) = &outcome {
-            self.known.view((**operation).clone(), record.time);
+            self.operations.view((**operation).clone(), record.time);
             self.watchers.touch(&operation.operation);
         }
-        // Each northbound reads what became of every command; those of others are not asked for here.
-        let commander = envelope.causation.as_deref().and_then(|id| self.commanders.remove(id));
-        if let Some((_, tell)) = commander {
+        // Every northbound reads the outcomes of all commands; only its own have a waiter here.
+        let waiter = envelope.causation.as_deref().and_then(|id| self.pending_commands.remove(id));
+        if let Some((_, tell)) = waiter {
             drop(tell.send(Ok(outcome)));
         }
     }
@@ -110,14 +111,14 @@ impl Gateway {
         if record.value.is_empty() {
             let key = record.key.as_deref().and_then(|key| std::str::from_utf8(key).ok());
             let named = key.and_then(|key| key.strip_prefix("resource/")?.split_once('/'));
-            let (kind, key) = named.ok_or("a resource that is gone is not named by its key")?;
-            self.shown.remove(kind, key);
+            let (kind, key) = named.ok_or("the key of a deleted resource is not `resource/<kind>/<key>`")?;
+            self.resources.remove(kind, key);
             return Ok(());
         }
         let Resource { kind, key, value } = serde_json::from_slice(&record.value).map_err(|error| error.to_string())?;
         match value {
-            Some(value) => self.shown.put(&kind, &key, value.to_string()),
-            None => self.shown.remove(&kind, &key),
+            Some(value) => self.resources.put(&kind, &key, value.to_string()),
+            None => self.resources.remove(&kind, &key),
         }
         Ok(())
     }
