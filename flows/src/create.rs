@@ -1,47 +1,49 @@
-//! Creates a flow: rule `i` on switch `of:i`, or nothing.
+//! Creates a flow: installs rule `i` on switch `of:i`, all rules or none.
 //!
 //! | state | event | next | effects |
 //! |---|---|---|---|
-//! | - | requested | installing | take cookie and meters, or those the flow has; install every rule |
-//! | - | requested | ended | refuse: a pool is empty, or the flow stands: with another length, or though it must not |
-//! | - | requested | clearing | refuse: something is left of a flow with another length; remove it |
-//! | installing | replied | installing | a rule that stood before is not to be removed |
+//! | - | requested | installing | take a cookie and meters, or those of the existing flow; install every rule |
+//! | - | requested | ended | refuse: a pool is empty, or the flow exists with another length or the request is strict |
+//! | - | requested | clearing | refuse: rules are left of a flow with another length; remove them |
+//! | installing | replied | installing | a rule that existed before is not to be removed |
 //! | installing | all replied | validating | read every rule back |
-//! | installing | all replied | installing | drill `IN_HUB`: the step is lost, and only the deadline is left |
-//! | installing | failed | removing | remove what was or may have been installed |
+//! | installing | all replied | installing | fault injection `IN_HUB`: the step is lost, and only its deadline ends it |
+//! | installing | failed | removing | remove the rules that were or may have been installed |
 //! | installing | cancelled | removing | the same |
 //! | installing | timed out | removing | the same |
 //! | validating | replied | validating | compare |
-//! | validating | all replied | ended | the flow stands: answer |
-//! | validating | all replied | removing | a rule is not as it should be: remove what was installed |
+//! | validating | all replied | ended | the flow is up: answer |
+//! | validating | all replied | removing | a rule is missing or wrong: remove the installed rules |
 //! | validating | failed | removing | the same |
 //! | validating | timed out | removing | the same |
 //! | validating | cancelled | removing | the same |
-//! | removing | undone | checking removal | read every removed rule: it must be gone |
-//! | removing | undone | ended | nothing was ever sent, or may have been: release cookie and meters; answer |
-//! | removing | undo stuck | checking removal | read every rule: those that are gone are not left |
-//! | removing | superseded | removing | a newer request waits for the end of this try |
+//! | removing | undone | checking removal | read every removed rule: it must be absent |
+//! | removing | undone | ended | nothing was or may have been sent: release cookie and meters; answer |
+//! | removing | undo stuck | checking removal | read every rule: absent ones are not left |
+//! | removing | superseded | removing | a newer request waits for the end of this attempt |
 //! | clearing | replied | clearing | count |
-//! | clearing | all replied | checking removal | read every removed rule: it must be gone |
-//! | clearing | failed | checking removal | read every rule: those that are gone are not left |
+//! | clearing | all replied | checking removal | read every removed rule: it must be absent |
+//! | clearing | failed | checking removal | read every rule: absent ones are not left |
 //! | clearing | timed out | checking removal | the same |
-//! | clearing | superseded | clearing | a newer request waits for the end of this try |
-//! | checking removal | replied | checking removal | a rule that is gone is not left |
+//! | clearing | superseded | clearing | a newer request waits for the end of this attempt |
+//! | checking removal | replied | checking removal | an absent rule is not left |
 //! | checking removal | all replied | ended | release cookie and meters; answer |
-//! | checking removal | all replied | degraded | a rule still stands: answer with what is left; try again later |
+//! | checking removal | all replied | degraded | a rule still exists: answer with the rules that are left; retry later |
 //! | checking removal | failed | degraded | the same |
 //! | checking removal | timed out | degraded | the same |
-//! | checking removal | superseded | checking removal | a newer request waits for the end of this try |
-//! | degraded | timed out | removing | remove what is left |
-//! | degraded | timed out | clearing | remove what is left of the flow before |
-//! | degraded | timed out | ended | a newer request takes over what is left |
-//! | degraded | superseded | degraded | a newer request waits until no late removal can strike it |
+//! | checking removal | superseded | checking removal | a newer request waits for the end of this attempt |
+//! | degraded | timed out | removing | remove the rules that are left |
+//! | degraded | timed out | clearing | remove the rules that are left of the earlier flow |
+//! | degraded | timed out | ended | a newer request takes over the rules that are left |
+//! | degraded | superseded | degraded | a newer request waits until late removals have expired |
 //!
-//! A removal that is carried out late must not take away what a newer request has installed. So a try is never cut short,
-//! and after one that failed nothing new is begun before every message of it is past its `ce_expirytime`.
+//! A late removal must not remove a rule that a newer request has installed. So an attempt is never
+//! cut short, and after a failed one nothing new starts before all its messages have passed their
+//! `ce_expirytime`.
 //!
-//! A degraded flow ends early for a newer request, which takes over what is left. One that is refused, since it wants another
-//! length, takes it over all the same: nobody else would remove it.
+//! A degraded flow ends early for a newer request, which takes over the rules that are left. Even a
+//! newer request that is refused for another length takes them over, because nothing else would
+//! remove them.
 
 use std::collections::BTreeSet;
 
@@ -52,36 +54,36 @@ use serde_json::Value;
 use topology::{LaneInfo, Settings};
 use wire::answer::Answer;
 use wire::call::CallOutcome;
-use wire::flow::{self, Drill, FlowFailed, FlowUp, Origin};
+use wire::flow::{self, FlowFailed, FlowUp, InjectedFault, Origin};
 use wire::speaker::{Action, Command, Reply};
 use wire::{Code, OperationId, Problem};
 
 use crate::registry::{Flow, Registry, Resources};
-use crate::request::{CreateRequest, key_is_flow};
+use crate::request::{CreateRequest, check_key};
 use crate::settings::FlowSettings;
 use crate::steps::{
-    Expected, at_once, call_speaker, check_reply, json, keep, read_back, release, reply, take_away, to_value,
+    Expected, call_speaker, check_reply, concurrent_step, json, keep, read_back, release, remove_rules, reply, to_value,
 };
 use crate::topology::SPEAKER;
 
-/// The states of a flow that is created.
+/// The states of a creation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CreateState {
     /// Before its turn.
     New,
-    /// Rules go to their switches.
+    /// Installing the rules.
     Installing,
-    /// Rules are read back.
+    /// Reading the rules back.
     Validating,
-    /// Rules are taken away.
+    /// Removing the rules.
     Removing,
-    /// Rules of a flow before it, which had another length, are taken away.
+    /// Removing the rules of an earlier flow with another length.
     Clearing,
-    /// Rules are read, and must be gone.
+    /// Reading the rules, which must be absent.
     CheckingRemoval,
-    /// Something is left, and is tried again.
+    /// Rules are left, and their removal is retried.
     Degraded,
-    /// Over.
+    /// Finished.
     Ended,
 }
 
@@ -111,26 +113,26 @@ pub struct CreateFlow {
     request: flow::CreateFlow,
     /// Empty before its turn.
     resources: Resources,
-    /// The flow stood before: whatever happens, it stands after.
+    /// The flow existed before, so its rules are never removed.
     existed: bool,
-    /// Rules that may stand: this operation installed them, or may have, or they are left of one before it. Once the removal
-    /// failed they are answered, shown, and removed by the next try.
+    /// Rules that may exist: this operation installed them or may have, or an earlier one left
+    /// them. After a failed removal they are answered, published, and removed by the next attempt.
     suspects: BTreeSet<u32>,
-    /// Those of them whose removal failed in this try. Even one that is read to be gone stays a suspect: its removal may be on
-    /// its way, and must not take away what a newer request installs.
+    /// The suspects whose removal failed in this attempt. They stay suspects even if they read as
+    /// absent: a late removal must not remove a rule that a newer request installs.
     unremoved: BTreeSet<u32>,
-    /// Those of them that are left of an operation before it.
+    /// The suspects that an earlier operation left.
     inherited: BTreeSet<u32>,
-    /// Rules that were not as they should be when they were read.
+    /// Rules that were missing or wrong when they were read.
     wrong: Vec<u32>,
     failure: Option<Failure>,
     answered: bool,
-    /// A newer request waits for the end of this try.
+    /// A newer request waits for the end of this attempt.
     superseded: bool,
     retries: u32,
 }
 
-/// Why it failed.
+/// The reason of a failure.
 #[derive(Debug, Serialize, Deserialize)]
 struct Failure {
     code: Code,
@@ -167,13 +169,13 @@ impl Workflow for CreateFlow {
         [INSTALL, VALIDATE, REMOVE, CHECK].map(|step| StepBudget { step, service: SPEAKER, call_ms, step_ms }).into()
     }
 
-    /// Field by field, so that a fault names the field, its value and what is allowed.
+    /// Field by field, so that an error names the field, its value and the allowed values.
     fn read(operation: &OperationId, key: &str, request: &Value) -> Result<Self, Problem> {
         Self::begin(operation, key, CreateRequest(flow::CreateFlow::from_json(request)?))
     }
 
     fn begin(operation: &OperationId, key: &str, CreateRequest(request): CreateRequest) -> Result<Self, Problem> {
-        key_is_flow(key, &request.flowid)?;
+        check_key(key, &request.flowid)?;
         Ok(Self {
             operation: operation.clone(),
             request,
@@ -214,8 +216,8 @@ impl Workflow for CreateFlow {
                 }
                 Installing
             }
-            (Installing, Event::AllReplied) if self.request.error == Some(Drill::InHub) => {
-                fx.note("drill: the hub loses the step");
+            (Installing, Event::AllReplied) if self.request.error == Some(InjectedFault::InHub) => {
+                fx.note("fault injection: the hub loses the step");
                 Installing
             }
             (Installing, Event::AllReplied) => self.validate(fx),
@@ -295,7 +297,8 @@ impl Workflow for CreateFlow {
                 Ended
             }
 
-            // It was refused: what is left is not its own, and it has nothing to undo.
+            // A refused request: the rules that are left are not its own, and it has nothing to
+            // undo.
             (Degraded, Event::TimedOut) if self.failure.is_none() => self.clear(fx),
             (Degraded, Event::TimedOut) => {
                 fx.undo(REMOVE, fx.lane.settings.step_ms);
@@ -308,7 +311,7 @@ impl Workflow for CreateFlow {
         })
     }
 
-    /// What may stand is left to a newer request, with the resources that it needs to find it.
+    /// Leaves the rules that may exist to a newer request, with the resources that identify them.
     fn aborted(&mut self, lane: &mut Registry) {
         if !self.existed && self.resources.length() > 0 {
             lane.keep(&self.request.flowid, Flow { resources: self.resources.clone(), left: self.suspects.clone() });
@@ -317,7 +320,7 @@ impl Workflow for CreateFlow {
 }
 
 impl CreateFlow {
-    /// Takes what the flow has already, or what it needs.
+    /// Takes the resources of the existing flow, or new ones.
     fn take_resources(&mut self, lane: &mut Registry) -> Result<(), Problem> {
         let length = self.request.length;
         let Some(flow) = lane.flow(&self.request.flowid) else {
@@ -326,7 +329,7 @@ impl CreateFlow {
             return Ok(());
         };
         if self.request.strict && flow.left.is_empty() {
-            let detail = format!("flow `{}` exists, with {} rules", self.request.flowid, flow.resources.length());
+            let detail = format!("flow `{}` exists with {} rules", self.request.flowid, flow.resources.length());
             return Err(Problem::new(Code::FlowExists, detail));
         }
         let stands = flow.resources.length();
@@ -347,8 +350,8 @@ impl CreateFlow {
         Ok(())
     }
 
-    /// Refuses the request. Where something is left of the flow, this operation took over from the one that left it: it
-    /// removes that.
+    /// Refuses the request. Rules that an earlier operation left are removed: this operation has
+    /// taken them over.
     fn refuse(&mut self, problem: Problem, fx: &mut Fx<'_, Self>) -> CreateState {
         fx.answer(Answer::Refused(problem));
         let Some(flow) = fx.lane.flow(&self.request.flowid).filter(|flow| !flow.left.is_empty()) else {
@@ -364,23 +367,26 @@ impl CreateFlow {
 
     fn clear(&mut self, fx: &mut Fx<'_, Self>) -> CreateState {
         self.unremoved.clone_from(&self.suspects);
-        let step = take_away(REMOVE, self.resources.cookie, self.suspects.iter().copied(), fx);
+        let step = remove_rules(REMOVE, self.resources.cookie, self.suspects.iter().copied(), fx);
         fx.step(step);
         Clearing
     }
 
     fn install(&mut self, fx: &mut Fx<'_, Self>) -> CreateState {
         let (call_ms, flow) = (fx.lane.settings.call_ms, &self.request.flowid);
-        // The fault of a drill strikes one rule in the middle of the path.
+        // An injected fault hits one rule in the middle of the path.
         let middle = self.request.length.div_ceil(2);
         let call = |number: u32| {
             let rule = self.resources.rule(flow, number);
             let (switch, cookie) = (rule.switch.clone(), rule.cookie);
-            let drill = self.request.error.filter(|_| number == middle);
-            let install = Command { action: Action::Install { rule }, error: drill.filter(|d| *d == Drill::InSwitch) };
+            let fault = self.request.error.filter(|_| number == middle);
+            let install = Command {
+                action: Action::Install { rule },
+                error: fault.filter(|fault| *fault == InjectedFault::InSwitch),
+            };
             let remove = Command { action: Action::Remove { switch: switch.clone(), cookie }, error: None };
             CallSpec {
-                swallow: drill == Some(Drill::InWorker),
+                swallow: fault == Some(InjectedFault::InWorker),
                 undo: (!self.existed).then(|| UndoSpec {
                     what: format!("remove rule {number} on {switch}"),
                     body: json(&remove),
@@ -391,7 +397,7 @@ impl CreateFlow {
             }
         };
         let calls = (1..=self.request.length).map(call).collect();
-        fx.step(at_once(INSTALL, calls, fx));
+        fx.step(concurrent_step(INSTALL, calls, fx));
         Installing
     }
 
@@ -407,7 +413,7 @@ impl CreateFlow {
         CheckingRemoval
     }
 
-    /// It failed: what was or may have been installed has to go.
+    /// Records the failure, and removes the rules that were or may have been installed.
     fn failed(&mut self, failure: Failure, fx: &mut Fx<'_, Self>) -> CreateState {
         fx.note(format!("failed at {}: {}", failure.step, failure.detail));
         self.failure = Some(failure);
@@ -418,13 +424,13 @@ impl CreateFlow {
         Removing
     }
 
-    /// What had to go is gone.
+    /// Ends the operation after a complete removal.
     fn removed(&mut self, fx: &mut Fx<'_, Self>) -> CreateState {
         if !self.existed {
             release(&self.request.flowid, &self.resources, fx);
         }
         if self.answered {
-            fx.note("nothing is left any more");
+            fx.note("nothing is left");
         } else {
             fx.answer(Answer::Failed(self.answer(false)));
         }
@@ -432,7 +438,8 @@ impl CreateFlow {
         Ended
     }
 
-    /// Something is left, or may be: it is answered, listed, and tried again for as long as it takes.
+    /// Keeps, answers and publishes the rules that are or may be left, and schedules the next
+    /// attempt.
     fn degrade(&mut self, fx: &mut Fx<'_, Self>) -> CreateState {
         keep(&self.operation, &self.request.flowid, &self.resources, self.suspects.clone(), fx);
         if self.superseded {
@@ -450,7 +457,8 @@ impl CreateFlow {
         Degraded
     }
 
-    /// What was sent so far is of no use after the longest that a call may take: then a newer request is safe from it.
+    /// Waits until all messages have expired: the longest call time. Then late removals cannot hit
+    /// a newer request.
     fn let_expire(fx: &mut Fx<'_, Self>) -> CreateState {
         fx.wait("late removals to expire, for a newer request", fx.lane.settings.call_ms);
         Degraded
@@ -466,7 +474,7 @@ impl CreateFlow {
     }
 
     fn answer(&self, degraded: bool) -> Value {
-        let failure = self.failure.as_ref().expect("it fails before it removes");
+        let failure = self.failure.as_ref().expect("a removal follows a failure");
         to_value(&FlowFailed {
             code: failure.code,
             message: failure.message.into(),
@@ -529,6 +537,6 @@ fn wrong_rules(wrong: &[u32]) -> Failure {
         message: "error in worker on rule validation",
         origin: Origin::Switch,
         step: VALIDATE,
-        detail: format!("rules {}{more} are not on their switches as they should be", shown.join(", ")),
+        detail: format!("rules {}{more} are missing on their switches, or differ", shown.join(", ")),
     }
 }

@@ -1,8 +1,8 @@
-//! The first user of hub and workers: flows on a path of switches.
+//! The first application of hub and workers: flows on a path of switches.
 //!
-//! Read in this order: [`create`] and [`remove`] (the workflows; a transition table heads each file), [`request`] (what they
-//! are asked), `steps` (what they share), [`registry`] and [`pools`] (what the
-//! flows of a lane share), [`settings`], [`topology`] (how it is all joined).
+//! Reading order: [`create`] and [`remove`] (the workflows; each file starts with a transition
+//! table), [`request`] (their requests), `steps` (shared code), [`registry`] and [`pools`] (the
+//! state of a lane), [`settings`], [`topology`] (the assembled topology).
 
 pub mod create;
 pub mod pools;

@@ -1,4 +1,5 @@
-//! What is scarce is split by lane, never shared: lane `i` of `n` has the numbers that are `i` modulo `n`.
+//! Pools of numbers, split by lane and never shared: lane `i` of `n` has the numbers that are `i`
+//! modulo `n`.
 
 use std::collections::BTreeSet;
 
@@ -7,36 +8,36 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use topology::{Saver, Stored, Unreadable};
 
-use crate::registry::misfit;
+use crate::registry::inconsistent;
 
-/// Free numbers are saved in parts that stand for so many numbers each: even where every other one of them is free, a part is
-/// 25 KB, and a change costs one part.
-const PART: u64 = 4_096;
+/// Free numbers are saved in parts that cover this many numbers each. Even if every other number of
+/// a part is free, it has 25 KB, and a change saves one part.
+const RANGE: u64 = 4_096;
 
-/// A lane has fewer numbers than this: no count of them is near its end.
-const LARGEST: u64 = 1 << 48;
+/// Upper bound of the count of numbers of a lane: far below any overflow.
+const MAX_COUNT: u64 = 1 << 48;
 
 const FRESH: &str = "fresh";
 const FREE: &str = "free";
 
-/// Numbers that are taken and given back. Bounded; the smallest free one goes first.
+/// A bounded pool of numbers. The smallest free number is taken first.
 #[derive(Debug, Clone)]
 pub struct Pool {
     lane: u64,
     lanes: u64,
-    /// Numbers run from 1 to this.
+    /// The pool has the numbers from 1 to this.
     last: u64,
-    /// So many of the lane's numbers were taken at some time: the first of them.
+    /// Count of numbers of the lane that were ever taken: the first ones.
     fresh: u64,
-    /// How many of them are saved.
+    /// The saved value of `fresh`.
     saved_fresh: u64,
-    /// Those of them that were given back, by their places in the lane.
-    free: Kept<u64, Part>,
+    /// Those of them that were given back, by their index in the lane.
+    free: Kept<u64, FreeRange>,
 }
 
-/// Free places of [`PART`] that follow each other; at least one.
+/// Free indexes of one range of [`RANGE`]; at least one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Part(BTreeSet<u64>);
+struct FreeRange(BTreeSet<u64>);
 
 impl Pool {
     /// The share of `lane` among `lanes` in the numbers from 1 to `last`.
@@ -45,31 +46,31 @@ impl Pool {
         Self { lane, lanes, last, fresh: 0, saved_fresh: 0, free: Kept::default() }
     }
 
-    /// The pool goes up to `last` from now on. What was taken above it stays taken.
+    /// Changes the last number. Taken numbers above it stay taken.
     pub fn resize(&mut self, last: u64) {
         self.last = last;
     }
 
-    /// The number at a place; none where there is no such number.
+    /// The number at an index of the lane; none if it overflows.
     fn number(&self, place: u64) -> Option<u64> {
         let first = if self.lane == 0 { self.lanes } else { self.lane };
         place.checked_mul(self.lanes)?.checked_add(first)
     }
 
-    /// The place of a number; none where it is not of this pool, or was never taken.
+    /// The index of a number; none if it is not in this pool, or was never taken.
     fn place(&self, number: u64) -> Option<u64> {
         let first = if self.lane == 0 { self.lanes } else { self.lane };
         let after = number.checked_sub(first).filter(|after| after % self.lanes == 0)?;
         Some(after / self.lanes).filter(|place| *place < self.fresh)
     }
 
-    /// Takes a number; none where the share is used up.
+    /// Takes a number; none if the share is used up.
     pub fn take(&mut self) -> Option<u64> {
-        let free = self.free.first().and_then(|(part, Part(places))| Some((*part, *places.first()?)));
+        let free = self.free.first().and_then(|(part, FreeRange(places))| Some((*part, *places.first()?)));
         if let Some((part, place)) = free
             && let Some(number) = self.number(place).filter(|number| *number <= self.last)
         {
-            self.change(part, |Part(places)| places.remove(&place));
+            self.change(part, |FreeRange(places)| places.remove(&place));
             return Some(number);
         }
         let number = self.number(self.fresh).filter(|number| *number <= self.last)?;
@@ -77,46 +78,47 @@ impl Pool {
         Some(number)
     }
 
-    /// Gives a number back. One that is not of this pool, or not taken, is no fault.
+    /// Gives a number back. Ignores numbers that are not in this pool or not taken.
     pub fn give_back(&mut self, number: u64) {
         if let Some(place) = self.place(number) {
-            self.change(place / PART, |Part(places)| places.insert(place));
+            self.change(place / RANGE, |FreeRange(places)| places.insert(place));
         }
     }
 
-    /// Changes a part, which there is while it has places.
-    fn change(&mut self, part: u64, change: impl FnOnce(&mut Part) -> bool) {
+    /// Changes a part, which exists only while it has free indexes.
+    fn change(&mut self, part: u64, change: impl FnOnce(&mut FreeRange) -> bool) {
         if let Some(places) = self.free.get_mut(&part) {
             change(places);
             if places.0.is_empty() {
                 self.free.remove(&part);
             }
         } else {
-            let mut places = Part::default();
+            let mut places = FreeRange::default();
             change(&mut places);
             self.free.insert(part, places);
         }
     }
 
-    /// True where this number is taken.
+    /// True if this number is taken.
     pub fn is_taken(&self, number: u64) -> bool {
-        let free = |place: u64| self.free.get(&(place / PART)).is_some_and(|Part(places)| places.contains(&place));
+        let free =
+            |place: u64| self.free.get(&(place / RANGE)).is_some_and(|FreeRange(places)| places.contains(&place));
         self.place(number).is_some_and(|place| !free(place))
     }
 
-    /// How many are taken.
+    /// Count of taken numbers.
     pub fn taken(&self) -> u64 {
-        self.fresh - self.free.iter().map(|(_, Part(places))| places.len() as u64).sum::<u64>()
+        self.fresh - self.free.iter().map(|(_, FreeRange(places))| places.len() as u64).sum::<u64>()
     }
 
-    // ---- saved states -------------------------------------------------------------------------------------------------
+    // ---- saved states ------------------------------------------------------------------------------
 
-    /// True where it has changed since it was saved.
+    /// True if it has changed since the last save.
     pub fn has_changed(&self) -> bool {
         self.fresh != self.saved_fresh || self.free.has_changed()
     }
 
-    /// Saves what has changed since the last call.
+    /// Saves the changes since the last call.
     pub fn save(&mut self, saver: &mut Saver<'_>) {
         if self.fresh != self.saved_fresh {
             saver.put(FRESH, &self.fresh);
@@ -125,47 +127,48 @@ impl Pool {
         self.free.save(&mut saver.part(FREE), u64::to_string);
     }
 
-    /// Takes in the state of one key.
+    /// Loads the state of one key.
     ///
     /// # Errors
-    /// Where it is none of a pool.
+    /// If the key or its value is not one of a pool.
     pub fn load(&mut self, stored: &Stored<'_>) -> Result<(), Unreadable> {
         if stored.key() == FRESH {
             self.fresh = stored.read()?;
             self.saved_fresh = self.fresh;
             return Ok(());
         }
-        let Some(free) = stored.part(FREE) else { return Err(misfit(stored.key(), "a pool has no such key")) };
+        let Some(free) = stored.part(FREE) else { return Err(inconsistent(stored.key(), "a pool has no such key")) };
         let part = free.key().parse().ok().filter(|part: &u64| part.to_string() == free.key());
-        let part = part.filter(|part| *part < LARGEST / PART);
-        let part = part.ok_or_else(|| misfit(stored.key(), "a pool has no such part"))?;
-        let places: Part = free.read()?;
+        let part = part.filter(|part| *part < MAX_COUNT / RANGE);
+        let part = part.ok_or_else(|| inconsistent(stored.key(), "a pool has no such part"))?;
+        let places: FreeRange = free.read()?;
         self.free.load(part, places);
         Ok(())
     }
 
-    /// All was loaded. `name` is what the pool is called.
+    /// Checks the loaded state. `name` is the name of the pool.
     ///
     /// # Errors
-    /// Where what was loaded does not fit together.
+    /// If the loaded keys do not fit together.
     pub fn loaded(&self, name: &str) -> Result<(), Unreadable> {
-        if self.fresh > LARGEST || self.number(self.fresh).is_none() {
-            return Err(misfit(&format!("{name}/{FRESH}"), &format!("{} numbers of the lane", self.fresh)));
+        if self.fresh > MAX_COUNT || self.number(self.fresh).is_none() {
+            return Err(inconsistent(&format!("{name}/{FRESH}"), &format!("{} numbers of the lane", self.fresh)));
         }
-        for (part, Part(places)) in self.free.iter() {
-            let (from, to) = (part * PART, (part * PART + PART).min(self.fresh));
+        for (part, FreeRange(places)) in self.free.iter() {
+            let (from, to) = (part * RANGE, (part * RANGE + RANGE).min(self.fresh));
             let ours = |place: &u64| (from..to).contains(place);
             if places.is_empty() || !places.first().is_some_and(ours) || !places.last().is_some_and(ours) {
-                let reason = format!("free is what was taken once, here {from} to {to}");
-                return Err(misfit(&format!("{name}/{FREE}/{part}"), &reason));
+                let reason = format!("free indexes must have been taken before, here {from} to {to}");
+                return Err(inconsistent(&format!("{name}/{FREE}/{part}"), &reason));
             }
         }
         Ok(())
     }
 }
 
-impl Serialize for Part {
-    /// As ranges, first and last: what is free lies together, since the smallest free number goes first.
+impl Serialize for FreeRange {
+    /// As ranges, first and last: the smallest free number is taken first, so free numbers are
+    /// mostly adjacent.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut ranges: Vec<(u64, u64)> = Vec::new();
         for place in &self.0 {
@@ -178,15 +181,15 @@ impl Serialize for Part {
     }
 }
 
-impl<'de> Deserialize<'de> for Part {
+impl<'de> Deserialize<'de> for FreeRange {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let ranges: Vec<(u64, u64)> = Vec::deserialize(deserializer)?;
         let (mut next, mut count) = (0, 0);
         for (first, last) in &ranges {
-            // Together they are a part at most, so that none fills the memory.
-            count += last.saturating_sub(*first).min(PART) + 1;
-            if *first < next || last < first || *last >= LARGEST || count > PART {
-                return Err(D::Error::custom(format!("{first} to {last} is no range that follows")));
+            // Together at most one part, so that corrupt data cannot fill the memory.
+            count += last.saturating_sub(*first).min(RANGE) + 1;
+            if *first < next || last < first || *last >= MAX_COUNT || count > RANGE {
+                return Err(D::Error::custom(format!("{first} to {last} is not a valid next range")));
             }
             next = last + 2;
         }
@@ -199,7 +202,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lanes_share_all_numbers_and_none_twice() {
+    fn lanes_share_all_numbers_without_duplicates() {
         let mut all = BTreeSet::new();
         for lane in 0..4 {
             let mut pool = Pool::new(lane, 4, 10);
@@ -212,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_given_back_is_taken_again_and_only_once() {
+    fn a_returned_number_is_taken_again_only_once() {
         let mut pool = Pool::new(1, 2, 5);
         assert_eq!([pool.take(), pool.take(), pool.take(), pool.take()], [Some(1), Some(3), Some(5), None]);
         pool.give_back(3);

@@ -1,4 +1,4 @@
-//! What the flows of a lane share: which flows there are, and the pools.
+//! The state of a lane: its flows and pools.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,17 +12,17 @@ use wire::{Code, Problem};
 use crate::pools::Pool;
 use crate::settings::FlowSettings;
 
-/// A flow that stands, or of which something is left.
+/// A flow that exists, or of which rules are left.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Flow {
     /// Its cookie and meters.
     pub resources: Resources,
-    /// The rules that are left of one that could not be removed; empty for one that stands.
+    /// The rules that could not be removed; empty for a complete flow.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub left: BTreeSet<u32>,
 }
 
-/// What a flow holds: a cookie, and a meter on each switch of its path.
+/// The resources of a flow: a cookie, and a meter on each switch of its path.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resources {
     /// The cookie.
@@ -32,7 +32,7 @@ pub struct Resources {
 }
 
 impl Resources {
-    /// Rule `number` of a flow with these.
+    /// Rule `number` of a flow with these resources.
     pub fn rule(&self, flow: &str, number: u32) -> Rule {
         Rule {
             switch: SwitchId::numbered(number),
@@ -43,13 +43,14 @@ impl Resources {
         }
     }
 
-    /// How many rules the flow has.
+    /// Number of rules of the flow.
     pub fn length(&self) -> u32 {
         u32::try_from(self.meters.len()).expect("a flow has at most 1000 rules")
     }
 }
 
-/// The flows and pools of a lane. Bounded by the cookies. Each part knows what of it is not saved.
+/// The flows and pools of a lane. Bounded by the number of cookies. Each part tracks its unsaved
+/// changes.
 #[derive(Debug)]
 pub struct Registry {
     /// The settings in force.
@@ -70,7 +71,7 @@ impl Default for Registry {
 }
 
 impl Registry {
-    /// Takes settings, and at the first time its place among the lanes.
+    /// Applies settings, and the first time the number of the lane.
     pub fn configure(&mut self, settings: &Settings, info: &LaneInfo) {
         self.settings = settings.of("flows").unwrap_or_default();
         if (self.lane, self.lanes) != (info.lane, info.lanes) {
@@ -81,17 +82,17 @@ impl Registry {
         self.meters.values_mut().for_each(|pool| pool.resize(self.settings.meters));
     }
 
-    /// A flow that stands, or of which something is left.
+    /// A flow that exists, or of which rules are left.
     pub fn flow(&self, name: &str) -> Option<&Flow> {
         self.flows.get(name)
     }
 
-    /// A flow stands, or something of it is left.
+    /// Records a flow that exists, or of which rules are left.
     pub fn keep(&mut self, name: &str, flow: Flow) {
         self.flows.insert(name.to_owned(), flow);
     }
 
-    /// Nothing is left of a flow: what it held is free.
+    /// Removes a flow and releases its resources.
     pub fn release(&mut self, name: &str, resources: &Resources) {
         self.flows.remove(name);
         self.cookies.give_back(resources.cookie);
@@ -102,10 +103,10 @@ impl Registry {
         }
     }
 
-    /// Takes what a flow of `length` rules needs: all or nothing.
+    /// Takes the resources of a flow with `length` rules: all or none.
     ///
     /// # Errors
-    /// [`Code::PoolEmpty`], naming the pool.
+    /// [`Code::PoolEmpty`] with the name of the pool.
     pub fn allocate(&mut self, name: &str, length: u32) -> Result<Resources, Problem> {
         let empty =
             |what: String| Problem::new(Code::PoolEmpty, format!("{what} for flow `{name}`; remove a flow first"));
@@ -123,29 +124,29 @@ impl Registry {
         Ok(resources)
     }
 
-    /// The pool of a switch's meters.
+    /// The pool of the meters of a switch.
     fn pool(&mut self, switch: SwitchId) -> &mut Pool {
         let (lane, lanes, last) = (self.lane, self.lanes, self.settings.meters);
         self.meters.entry(switch).or_insert_with(|| Pool::new(lane, lanes, last))
     }
 
-    /// How many cookies and meters are taken in this lane.
+    /// Numbers of taken cookies and meters of this lane.
     pub fn taken(&self) -> (u64, u64) {
         (self.cookies.taken(), self.meters.values().map(Pool::taken).sum())
     }
 }
 
-/// The keys: `flow/<name>`, and of the pools [`Pool::save`] in `cookies` and in `meters/<switch>`.
+/// Keys: `flow/<name>`, and those of [`Pool::save`] below `cookies` and `meters/<switch>`.
 const FLOWS: &str = "flow";
 const COOKIES: &str = "cookies";
 const METERS: &str = "meters";
 
-/// A saved state that does not fit, by its key.
-pub(crate) fn misfit(key: &str, why: &str) -> Unreadable {
+/// Error for a saved state that does not fit, with its key.
+pub(crate) fn inconsistent(key: &str, why: &str) -> Unreadable {
     Unreadable(format!("saved `{key}` does not fit: {why}").chars().take(Unreadable::SHOWN).collect())
 }
 
-/// The pools are saved beside the flows: an operation holds what no flow has yet.
+/// The pools are saved separately: an operation holds resources before its flow exists.
 impl LaneState for Registry {
     fn save(&mut self, saver: &mut Saver<'_>) {
         self.flows.save(&mut saver.part(FLOWS), Clone::clone);
@@ -166,12 +167,12 @@ impl LaneState for Registry {
         }
         let meters = stored.part(METERS);
         let switch = meters.and_then(|stored| Some((stored.key().split_once('/')?.0, stored)));
-        let Some((switch, meters)) = switch else { return Err(misfit(stored.key(), "flows have no such key")) };
-        let meters = meters.part(switch).ok_or_else(|| misfit(stored.key(), "flows have no such key"))?;
+        let Some((switch, meters)) = switch else { return Err(inconsistent(stored.key(), "flows have no such key")) };
+        let meters = meters.part(switch).ok_or_else(|| inconsistent(stored.key(), "flows have no such key"))?;
         self.pool(SwitchId(switch.into())).load(&meters)
     }
 
-    /// What a flow holds is taken, and by no other flow.
+    /// Checks that the resources of each flow are taken, and by no other flow.
     fn loaded(&mut self) -> Result<(), Unreadable> {
         self.cookies.loaded(COOKIES)?;
         for (switch, pool) in &self.meters {
@@ -179,19 +180,21 @@ impl LaneState for Registry {
         }
         let (mut cookies, mut meters) = (BTreeSet::new(), BTreeSet::new());
         for (name, Flow { resources, left }) in self.flows.iter() {
-            let misfit = |why: String| Err(misfit(&format!("{FLOWS}/{name}"), &why));
+            let inconsistent = |why: String| Err(inconsistent(&format!("{FLOWS}/{name}"), &why));
             if !self.cookies.is_taken(resources.cookie) || !cookies.insert(resources.cookie) {
-                return misfit(format!("cookie {} is not taken, or by another", resources.cookie));
+                return inconsistent(format!("cookie {} is not taken, or taken by another flow", resources.cookie));
             }
             for (number, meter) in (1..).zip(&resources.meters) {
                 let pool = self.meters.get(&SwitchId::numbered(number));
                 if !pool.is_some_and(|pool| pool.is_taken(u64::from(*meter))) || !meters.insert((number, *meter)) {
-                    return misfit(format!("meter {meter} of rule {number} is not taken, or by another"));
+                    return inconsistent(format!(
+                        "meter {meter} of rule {number} is not taken, or taken by another flow"
+                    ));
                 }
             }
             let rules = resources.meters.len();
             if rules > MAX_LENGTH as usize || !left.iter().all(|number| (1..=resources.length()).contains(number)) {
-                return misfit(format!("it has {rules} rules, and others are left of it"));
+                return inconsistent(format!("it has {rules} rules, but others are listed as left"));
             }
         }
         Ok(())
@@ -203,7 +206,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_allocation_that_fails_takes_nothing() {
+    fn a_failed_allocation_takes_nothing() {
         let mut registry = Registry::default();
         registry.settings.meters = 1;
         let one = registry.allocate("a", 2).unwrap();

@@ -1,29 +1,30 @@
-//! Removes a flow: every rule of it, or says what is left.
+//! Removes a flow: every rule of it, or reports the rules that are left.
 //!
 //! | state | event | next | effects |
 //! |---|---|---|---|
-//! | - | requested | removing | remove every rule; of a degraded flow what is left |
-//! | - | requested | ended | refuse: there is no such flow |
+//! | - | requested | removing | remove every rule; of a degraded flow the rules that are left |
+//! | - | requested | ended | refuse: the flow does not exist |
 //! | removing | replied | removing | count |
-//! | removing | all replied | checking | read every rule: it must be gone |
-//! | removing | failed | checking | read every rule: those that are gone are not left |
+//! | removing | all replied | checking | read every rule: it must be absent |
+//! | removing | failed | checking | read every rule: absent ones are not left |
 //! | removing | timed out | checking | the same |
-//! | removing | superseded | removing | a newer request waits for the end of this try |
-//! | checking | replied | checking | a rule that is gone is not left |
+//! | removing | superseded | removing | a newer request waits for the end of this attempt |
+//! | checking | replied | checking | an absent rule is not left |
 //! | checking | all replied | ended | release cookie and meters; answer |
-//! | checking | all replied | degraded | a rule still stands: answer with what is left; try again later |
+//! | checking | all replied | degraded | a rule still exists: answer with the rules that are left; retry later |
 //! | checking | failed | degraded | the same |
 //! | checking | timed out | degraded | the same |
-//! | checking | superseded | checking | a newer request waits for the end of this try |
-//! | degraded | timed out | removing | remove what is left |
-//! | degraded | timed out | ended | a newer request takes over what is left |
-//! | degraded | superseded | degraded | a newer request waits until no late removal can strike it |
+//! | checking | superseded | checking | a newer request waits for the end of this attempt |
+//! | degraded | timed out | removing | remove the rules that are left |
+//! | degraded | timed out | ended | a newer request takes over the rules that are left |
+//! | degraded | superseded | degraded | a newer request waits until late removals have expired |
 //!
-//! There is no way back: a removal that has begun cannot be cancelled. As for [`crate::create`], nothing new begins before
-//! every message of a try that failed is past its time.
+//! A removal cannot be cancelled. As in [`crate::create`], nothing new starts before all messages
+//! of a failed attempt have expired.
 //!
-//! A rule is left until it was removed, and read to be gone: a switch may confirm what it has not done. So also a removal that
-//! failed is followed by a look at every rule. The answer, the view of the flow and the next try have the same rules left.
+//! A rule counts as left until it was removed and reads as absent: a switch may confirm a removal
+//! that it has not done. So every rule is read even after a failed removal. The answer, the view of
+//! the flow and the next attempt list the same rules.
 
 use std::collections::BTreeSet;
 
@@ -39,23 +40,23 @@ use wire::speaker::Reply;
 use wire::{Code, OperationId, Problem};
 
 use crate::registry::{Flow, Registry, Resources};
-use crate::request::{RemoveRequest, key_is_flow};
+use crate::request::{RemoveRequest, check_key};
 use crate::settings::FlowSettings;
-use crate::steps::{Expected, check_reply, keep, read_back, release, reply, take_away, to_value};
+use crate::steps::{Expected, check_reply, keep, read_back, release, remove_rules, reply, to_value};
 use crate::topology::SPEAKER;
 
-/// The states of a flow that is removed.
+/// The states of a removal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RemoveState {
     /// Before its turn.
     New,
-    /// Rules are taken away.
+    /// Removing the rules.
     Removing,
-    /// Rules are read, and must be gone.
+    /// Reading the rules, which must be absent.
     Checking,
-    /// Something is left, and is tried again.
+    /// Rules are left, and their removal is retried.
     Degraded,
-    /// Over.
+    /// Finished.
     Ended,
 }
 
@@ -82,21 +83,21 @@ pub struct RemoveFlow {
     flowid: String,
     /// Empty before its turn.
     resources: Resources,
-    /// Rules that may stand: answered, shown, and removed by the next try.
+    /// Rules that may exist: answered, published, and removed by the next attempt.
     left: BTreeSet<u32>,
-    /// Those of them whose removal failed in this try. Even one that is read to be gone stays left: its removal may be on
-    /// its way, and must not take away what a newer request installs.
+    /// The rules whose removal failed in this attempt. They stay left even if they read as absent:
+    /// a late removal must not remove a rule that a newer request installs.
     unremoved: BTreeSet<u32>,
     removed: u32,
-    /// Why the first try failed.
+    /// The reason why the first attempt failed.
     failure: Option<Failure>,
     answered: bool,
-    /// A newer request waits for the end of this try.
+    /// A newer request waits for the end of this attempt.
     superseded: bool,
     retries: u32,
 }
 
-/// Why it failed.
+/// The reason of a failure.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Failure {
     origin: Origin,
@@ -129,7 +130,7 @@ impl Workflow for RemoveFlow {
     }
 
     fn begin(operation: &OperationId, key: &str, RemoveRequest(request): RemoveRequest) -> Result<Self, Problem> {
-        key_is_flow(key, &request.flowid)?;
+        check_key(key, &request.flowid)?;
         Ok(Self {
             operation: operation.clone(),
             flowid: request.flowid,
@@ -152,7 +153,7 @@ impl Workflow for RemoveFlow {
         Ok(match (state, event) {
             (New, Event::Requested) => {
                 let Some(flow) = fx.lane.flow(&self.flowid) else {
-                    let detail = format!("there is no flow `{}`", self.flowid);
+                    let detail = format!("flow `{}` does not exist", self.flowid);
                     fx.answer(Answer::Refused(Problem::new(Code::UnknownFlow, detail)));
                     fx.end();
                     return Ok(Ended);
@@ -193,7 +194,7 @@ impl Workflow for RemoveFlow {
             (Checking, Event::AllReplied) if self.left.is_empty() => self.gone(fx),
             (Checking, Event::AllReplied) => {
                 if self.unremoved.is_empty() {
-                    let still = format!("{} rules still stand after their removal", self.left.len());
+                    let still = format!("{} rules still exist after their removal", self.left.len());
                     self.failed(CHECK, (Origin::Switch, still), fx);
                 }
                 self.degrade(fx)
@@ -227,7 +228,7 @@ impl Workflow for RemoveFlow {
         })
     }
 
-    /// What may stand is left to a newer request.
+    /// Leaves the rules that may exist to a newer request.
     fn aborted(&mut self, lane: &mut Registry) {
         if !self.left.is_empty() {
             lane.keep(&self.flowid, Flow { resources: self.resources.clone(), left: self.left.clone() });
@@ -238,7 +239,7 @@ impl Workflow for RemoveFlow {
 impl RemoveFlow {
     fn remove(&mut self, fx: &mut Fx<'_, Self>) -> RemoveState {
         self.unremoved.clone_from(&self.left);
-        let step = take_away(REMOVE, self.resources.cookie, self.left.iter().copied(), fx);
+        let step = remove_rules(REMOVE, self.resources.cookie, self.left.iter().copied(), fx);
         fx.step(step);
         Removing
     }
@@ -249,17 +250,17 @@ impl RemoveFlow {
         Checking
     }
 
-    /// A try failed at this step. The answer gives the first reason.
+    /// Records that an attempt failed at this step. The answer gives the first reason.
     fn failed(&mut self, step: &'static str, (origin, detail): (Origin, String), fx: &mut Fx<'_, Self>) {
         fx.note(format!("failed at {step}: {detail}"));
         self.failure.get_or_insert(Failure { origin, step, detail });
     }
 
-    /// Nothing of it stands any more.
+    /// Ends the operation after a complete removal.
     fn gone(&mut self, fx: &mut Fx<'_, Self>) -> RemoveState {
         release(&self.flowid, &self.resources, fx);
         if self.answered {
-            fx.note("nothing is left any more");
+            fx.note("nothing is left");
         } else {
             fx.answer(Answer::Done(to_value(&FlowGone {
                 message: "all operation is successful".into(),
@@ -272,7 +273,8 @@ impl RemoveFlow {
         Ended
     }
 
-    /// Something is left, or may be: it is answered, listed, and tried again for as long as it takes.
+    /// Keeps, answers and publishes the rules that are or may be left, and schedules the next
+    /// attempt.
     fn degrade(&mut self, fx: &mut Fx<'_, Self>) -> RemoveState {
         keep(&self.operation, &self.flowid, &self.resources, self.left.clone(), fx);
         if self.superseded {
@@ -289,14 +291,15 @@ impl RemoveFlow {
         Degraded
     }
 
-    /// What was sent so far is of no use after the longest that a call may take: then a newer request is safe from it.
+    /// Waits until all messages have expired: the longest call time. Then late removals cannot hit
+    /// a newer request.
     fn let_expire(fx: &mut Fx<'_, Self>) -> RemoveState {
         fx.wait("late removals to expire, for a newer request", fx.lane.settings.call_ms);
         Degraded
     }
 
     fn answer(&self) -> Value {
-        let Failure { origin, step, detail } = self.failure.clone().expect("it has failed");
+        let Failure { origin, step, detail } = self.failure.clone().expect("an attempt has failed");
         to_value(&FlowFailed {
             code: Code::RemovalFailed,
             message: "error in worker on rule removal".into(),

@@ -1,18 +1,18 @@
-//! What the flow workflows are asked, with its schema.
+//! Requests of the flow workflows, with their schemas.
 
 use std::borrow::Cow;
 
 use hub::schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use wire::Problem;
-use wire::flow::{self, Drill, MAX_LENGTH, MAX_NAME};
+use wire::flow::{self, InjectedFault, MAX_LENGTH, MAX_NAME_CHARS};
 
-/// What `create-flow` is asked.
+/// The request of `create-flow`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(transparent)]
 pub struct CreateRequest(pub flow::CreateFlow);
 
-/// What `remove-flow` is asked.
+/// The request of `remove-flow`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(transparent)]
 pub struct RemoveRequest(pub flow::RemoveFlow);
@@ -29,13 +29,13 @@ impl JsonSchema for CreateRequest {
                 "flowid": flow_name(),
                 "length": {
                     "type": "integer", "minimum": 1, "maximum": MAX_LENGTH,
-                    "description": "how many rules it has: rule i stands on switch of:i",
+                    "description": "number of rules: rule i belongs on switch of:i",
                 },
                 "error": {
                     "enum": [null, 0, 1, 2, "IN_HUB", "IN_WORKER", "IN_FL"],
-                    "description": format!("a fault to rehearse: {}", Drill::ALLOWED),
+                    "description": format!("a fault to inject: {}", InjectedFault::ALLOWED),
                 },
-                "strict": {"type": "boolean", "description": "true: a flow that is there already is a fault"},
+                "strict": {"type": "boolean", "description": "true: fails if the flow exists"},
             },
             "required": ["flowid", "length"],
             "additionalProperties": false,
@@ -60,13 +60,13 @@ impl JsonSchema for RemoveRequest {
 
 fn flow_name() -> Schema {
     json_schema!({
-        "type": "string", "minLength": 1, "maxLength": MAX_NAME, "pattern": "^[A-Za-z0-9._:-]+$",
+        "type": "string", "minLength": 1, "maxLength": MAX_NAME_CHARS, "pattern": "^[A-Za-z0-9._:-]+$",
         "description": "the flow's name",
     })
 }
 
-/// A request is about the flow that is its key.
-pub(crate) fn key_is_flow(key: &str, flowid: &str) -> Result<(), Problem> {
+/// Checks that the flow of a request is its key.
+pub(crate) fn check_key(key: &str, flowid: &str) -> Result<(), Problem> {
     if flowid == key {
         return Ok(());
     }

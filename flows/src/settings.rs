@@ -1,37 +1,38 @@
-//! How flows are made.
+//! Settings of the flow workflows.
 
 use serde::{Deserialize, Serialize};
 
-/// The settings of the flow workflows: lane state, changed by owner records alone.
+/// The settings of the flow workflows: lane state, changed only by owner records.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FlowSettings {
-    /// So many cookies there are for all lanes together: as many flows may stand.
+    /// Number of cookies of all lanes together, and so the maximum number of flows.
     pub cookies: u64,
-    /// So many meters each switch has, for all lanes together.
+    /// Number of meters of each switch, for all lanes together.
     pub meters: u64,
-    /// A call to the speaker ends after so many milliseconds: every attempt of the worker, and a margin.
+    /// Maximum time of a call to the speaker in milliseconds: all attempts of the worker, and a
+    /// margin.
     pub call_ms: u64,
-    /// A step ends after so many milliseconds: its calls, and a margin.
+    /// Maximum time of a step in milliseconds: its calls, and a margin.
     pub step_ms: u64,
-    /// A request waits so long for its answer, in milliseconds: every step, those that remove among them.
+    /// Maximum time of a request in milliseconds: all steps, with those that remove.
     pub request_ms: u64,
-    /// The first pause before a removal is tried again, in milliseconds; it doubles. None is shorter than a call may take:
-    /// then every message of the last try is past its time.
+    /// First pause before a removal is retried, in milliseconds; each pause is twice the last. At
+    /// least `call_ms`, so that all messages of the last attempt have expired.
     pub retry_ms: u64,
-    /// No such pause is longer.
+    /// Maximum pause, in milliseconds.
     pub retry_cap_ms: u64,
 }
 
 impl FlowSettings {
-    /// The pause before try `retry` (from 0) to remove what is left.
+    /// The pause before retry `retry` (from 0) of a removal.
     pub(crate) fn pause_ms(&self, retry: u32) -> u64 {
         self.retry_ms.saturating_mul(1 << retry.min(16)).min(self.retry_cap_ms).max(self.call_ms)
     }
 }
 
 impl Default for FlowSettings {
-    /// A worker is done after 1.5 s at the latest. Four steps (install, validate, remove, check) of 2 s fit into the 10 s
-    /// that a northbound waits.
+    /// A worker ends a call after at most 1.5 s. Four steps (install, validate, remove, check) of 2
+    /// s fit into the 10 s that a northbound waits.
     fn default() -> Self {
         Self {
             cookies: 1 << 20,
@@ -49,13 +50,13 @@ impl Default for FlowSettings {
 mod tests {
     use super::*;
 
-    /// Lessons 21 and 22, for the defaults: what a parent waits covers what its children may take, the undoing included.
+    /// With the default settings, each timeout covers the timeouts of its children, undo included.
     #[test]
-    fn the_budgets_of_children_fit_into_their_parents() {
+    fn the_timeouts_of_children_fit_into_those_of_their_parents() {
         let flows = FlowSettings::default();
         let worker = workers::WorkerSettings::default();
         assert!(worker.longest_ms() <= flows.call_ms);
         assert!(flows.call_ms < flows.step_ms);
-        assert!(4 * flows.step_ms <= 10_000, "install, validate, remove and check end before a northbound's patience");
+        assert!(4 * flows.step_ms <= 10_000, "install, validate, remove and check end within the wait of a northbound");
     }
 }

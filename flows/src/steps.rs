@@ -1,11 +1,11 @@
-//! What the flow workflows share: calls to the speaker, and what becomes of a flow in the registry.
+//! Shared code of the flow workflows: calls to the speaker, and updates of the registry.
 
 use std::collections::BTreeSet;
 
 use hub::{Barrier, CallSpec, Fx, Mode, StepSpec, Workflow};
 use serde_json::Value;
 use wire::OperationId;
-use wire::flow::{FlowShown, SHOWN_AS};
+use wire::flow::{FLOW_KIND, FlowView};
 use wire::speaker::{Action, Command, Reply, SwitchId};
 
 use crate::registry::{Flow, Registry, Resources};
@@ -25,8 +25,8 @@ pub(crate) fn call_speaker(number: u32, what: String, command: &Command, within_
     }
 }
 
-/// Calls at once, and a barrier on all their answers.
-pub(crate) fn at_once<W: Workflow<Lane = Registry>>(
+/// A step with concurrent calls that waits for all answers.
+pub(crate) fn concurrent_step<W: Workflow<Lane = Registry>>(
     name: &'static str,
     calls: Vec<CallSpec>,
     fx: &Fx<'_, W>,
@@ -47,11 +47,11 @@ pub(crate) fn read_back<W: Workflow<Lane = Registry>>(
         let read = Command { action: Action::Read { switch, cookie }, error: None };
         call_speaker(number, what, &read, fx.lane.settings.call_ms)
     };
-    at_once(name, numbers.map(call).collect(), fx)
+    concurrent_step(name, numbers.map(call).collect(), fx)
 }
 
 /// A step that removes the rules with these numbers.
-pub(crate) fn take_away<W: Workflow<Lane = Registry>>(
+pub(crate) fn remove_rules<W: Workflow<Lane = Registry>>(
     name: &'static str,
     cookie: u64,
     numbers: impl Iterator<Item = u32>,
@@ -63,10 +63,10 @@ pub(crate) fn take_away<W: Workflow<Lane = Registry>>(
         let remove = Command { action: Action::Remove { switch, cookie }, error: None };
         call_speaker(number, what, &remove, fx.lane.settings.call_ms)
     };
-    at_once(name, numbers.map(call).collect(), fx)
+    concurrent_step(name, numbers.map(call).collect(), fx)
 }
 
-/// A flow stands, or something of it is left: it is kept, and shown.
+/// Records and publishes a flow that exists, or of which rules are left.
 pub(crate) fn keep<W: Workflow<Lane = Registry>>(
     operation: &OperationId,
     flowid: &str,
@@ -74,7 +74,7 @@ pub(crate) fn keep<W: Workflow<Lane = Registry>>(
     left: BTreeSet<u32>,
     fx: &mut Fx<'_, W>,
 ) {
-    let shown = FlowShown {
+    let shown = FlowView {
         flowid: flowid.to_owned(),
         length: resources.length(),
         cookie: resources.cookie,
@@ -82,14 +82,14 @@ pub(crate) fn keep<W: Workflow<Lane = Registry>>(
         left: left.iter().copied().collect(),
         operation: operation.clone(),
     };
-    fx.show(SHOWN_AS, flowid, Some(to_value(&shown)));
+    fx.show(FLOW_KIND, flowid, Some(to_value(&shown)));
     fx.lane.keep(flowid, Flow { resources: resources.clone(), left });
 }
 
-/// Nothing is left of a flow: what it held is free.
+/// Removes a flow and releases its resources.
 pub(crate) fn release<W: Workflow<Lane = Registry>>(flowid: &str, resources: &Resources, fx: &mut Fx<'_, W>) {
     if fx.lane.flow(flowid).is_some() {
-        fx.show(SHOWN_AS, flowid, None);
+        fx.show(FLOW_KIND, flowid, None);
     }
     fx.lane.release(flowid, resources);
 }
@@ -98,7 +98,7 @@ pub(crate) fn reply(body: &str) -> Option<Reply> {
     serde_json::from_str(body).ok()
 }
 
-/// The reply of the speaker to a command.
+/// The kind of reply that a call expects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Expected {
     Installed,
@@ -106,15 +106,15 @@ pub(crate) enum Expected {
     Removed,
 }
 
-/// Whether the speaker replied what was expected.
+/// Checks that the speaker replied as expected.
 pub(crate) fn check_reply(expected: Expected, body: &str) -> Result<(), String> {
     let reply: Reply = hub::expect_reply(body)?;
-    let came = match reply {
+    let actual = match reply {
         Reply::Installed { .. } => Expected::Installed,
         Reply::Found { .. } => Expected::Found,
         Reply::Removed { .. } => Expected::Removed,
     };
-    if came == expected { Ok(()) } else { Err(format!("the reply is {came:?}, and the call expects {expected:?}")) }
+    if actual == expected { Ok(()) } else { Err(format!("the reply is {actual:?}, but the call expects {expected:?}")) }
 }
 
 pub(crate) fn json(command: &Command) -> String {

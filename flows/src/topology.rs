@@ -1,6 +1,6 @@
 //! The flow topology: hub and speaker worker, in one stage or in two.
 
-use ::topology::{BuildErrors, Mode, Topology};
+use ::topology::{BuildErrors, DeliveryMode, Topology};
 use hub::{CALLS, HubBolt, HubSpout};
 use workers::{WorkerBolt, WorkerSpout};
 
@@ -11,22 +11,22 @@ use crate::remove::RemoveFlow;
 pub const NAME: &str = "flows";
 /// The name of the hub's stage.
 pub const STAGE: &str = "hub";
-/// The service that talks to switches, and the stage of its worker where it is kept apart.
+/// The service of the switches, and the stage of its worker in a topology of two stages.
 pub const SPEAKER: &str = "speaker";
-/// So many lanes it has, unless the arrangement says otherwise.
+/// The default number of lanes.
 pub const LANES: u32 = 4;
 
-/// The topology. In two stages, an operation's calls meet in the worker's lane that its id gives.
+/// The topology. In two stages, all calls of an operation go to the worker lane of its id.
 ///
 /// # Errors
-/// None that its first test would not find.
+/// None: the topology is fixed, and tests build it.
 pub fn flow_topology() -> Result<Topology, BuildErrors> {
     let t = Topology::named(NAME);
     let requests = t.inbox_spout("hub-spout", HubSpout::default);
     let answers = t.inbox_spout("speaker-spout", || WorkerSpout::new(SPEAKER));
     let hub = t.bolt("hub", HubBolt::<(CreateFlow, RemoveFlow)>::default).stage(STAGE).lanes(LANES);
     let worker = t.bolt("speaker-worker", || WorkerBolt::new(SPEAKER)).stage(SPEAKER).lanes(LANES);
-    let worker = worker.mode(Mode::AtLeastOnce).reads(answers.local());
+    let worker = worker.mode(DeliveryMode::AtLeastOnce).reads(answers.local());
     let worker = worker.reads(hub.side(CALLS).fields(|command| command.call().operation.to_string()).or_local());
     hub.reads(requests.local()).reads(worker.out().direct(|end| end.lane).or_local());
     t.build()

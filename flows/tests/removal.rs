@@ -1,4 +1,4 @@
-//! The transition table at the head of `flows/src/remove.rs`, compared with the code.
+//! Compares the transition table in `flows/src/remove.rs` with the code.
 
 use std::collections::BTreeSet;
 
@@ -30,16 +30,16 @@ fn failed() -> Event {
     Event::Failed(CallFailure { tag: 1, what: "rule 1".into(), outcome, attempts: 2 })
 }
 
-/// What happens to a flow of length 1, which is there.
-fn happens(events: &[Event]) -> Vec<(String, String, Option<String>)> {
+/// The transitions of a flow of length 1 that exists.
+fn transitions(events: &[Event]) -> Vec<(String, String, Option<String>)> {
     let mut lane = Registry::default();
     let resources = lane.allocate("test-01", 1).expect("there are cookies and meters");
     lane.keep("test-01", Flow { resources, left: BTreeSet::new() });
     walk::<RemoveFlow>(&mut lane, "test-01", &json!({"flowid": "test-01"}), events)
 }
 
-/// A way to each state.
-fn ways() -> Vec<Vec<Event>> {
+/// Events that lead to each state.
+fn paths() -> Vec<Vec<Event>> {
     use Event::{AllReplied, Requested, TimedOut};
     vec![
         vec![],
@@ -51,7 +51,7 @@ fn ways() -> Vec<Vec<Event>> {
 }
 
 #[test]
-fn a_pair_of_state_and_event_is_handled_where_the_table_has_a_row_and_nowhere_else() {
+fn exactly_the_pairs_of_state_and_event_in_the_table_are_handled() {
     use Event::{AllReplied, Cancelled, Enough, Requested, Superseded, TimedOut};
     let (undone, stuck) = (Event::Undone { never_sent: vec![] }, Event::UndoStuck { left: vec![1] });
     let signal = Event::Signal { name: "go".into(), body: json!(null) };
@@ -59,11 +59,11 @@ fn a_pair_of_state_and_event_is_handled_where_the_table_has_a_row_and_nowhere_el
         [Requested, gone(), AllReplied, failed(), TimedOut, undone, stuck, Superseded, Enough, signal, Cancelled];
     assert_eq!(events.each_ref().map(Event::name), Event::NAMES, "one of each kind");
     let (mut reached, mut handled) = (BTreeSet::new(), BTreeSet::new());
-    for way in ways() {
+    for path in paths() {
         for event in &events {
-            let walked = happens(&[&way[..], std::slice::from_ref(event)].concat());
+            let walked = transitions(&[&path[..], std::slice::from_ref(event)].concat());
             let (state, event, next) = walked.last().expect("at least one event").clone();
-            assert_eq!(walked.len(), way.len() + 1, "the way leads to its end: {walked:?}");
+            assert_eq!(walked.len(), path.len() + 1, "every event of the path is handled: {walked:?}");
             if next.is_some() {
                 handled.insert((state.clone(), event));
             }
@@ -71,19 +71,19 @@ fn a_pair_of_state_and_event_is_handled_where_the_table_has_a_row_and_nowhere_el
         }
     }
     let states: BTreeSet<String> = RemoveState::ALL.iter().map(|state| state.name().to_owned()).collect();
-    assert_eq!(reached, states, "there is a way to every state");
+    assert_eq!(reached, states, "a path leads to every state");
     assert_eq!(differences(&rows(), &handled, &BTreeSet::new()), [""; 0]);
 }
 
 #[test]
-fn every_row_of_the_table_happens_and_nothing_else_does() {
+fn exactly_the_rows_of_the_table_occur() {
     use Event::{AllReplied, Requested, Superseded, TimedOut};
     let scenarios = [
-        happens(&[Requested, removed(), AllReplied, gone(), AllReplied]),
-        happens(&[Requested, AllReplied, AllReplied, TimedOut, failed(), AllReplied, TimedOut]),
-        happens(&[Requested, AllReplied, failed(), Superseded, TimedOut]),
-        happens(&[Requested, AllReplied, TimedOut]),
-        happens(&[
+        transitions(&[Requested, removed(), AllReplied, gone(), AllReplied]),
+        transitions(&[Requested, AllReplied, AllReplied, TimedOut, failed(), AllReplied, TimedOut]),
+        transitions(&[Requested, AllReplied, failed(), Superseded, TimedOut]),
+        transitions(&[Requested, AllReplied, TimedOut]),
+        transitions(&[
             Requested,
             TimedOut,
             gone(),

@@ -1,4 +1,4 @@
-//! What the flow workflows and their registry save and load: see `hub/tests/snapshots.rs`.
+//! Save and load of the flow workflows and their registry: see `hub/tests/snapshots.rs`.
 
 mod network;
 #[path = "../../hub/tests/support/mod.rs"]
@@ -20,14 +20,14 @@ enum Step {
         operation: u32,
         flow: u32,
         length: u32,
-        drill: Option<u32>,
+        fault: Option<u32>,
         strict: bool,
     },
     Remove {
         operation: u32,
         flow: u32,
     },
-    /// The switch does as it is told, or does not, or nobody hears of it.
+    /// The switch does what the call says, does something else, or the reply is lost.
     End {
         pick: Index,
         outcome: u8,
@@ -38,7 +38,7 @@ enum Step {
         attempts: u32,
     },
     Fire(Index),
-    Tell {
+    Command {
         pick: Index,
         command: u8,
     },
@@ -52,8 +52,8 @@ enum Step {
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let create = (0..40_u32, 0..4_u32, 1..4_u32, prop::option::weighted(0.2, 0..3_u32), prop::bool::weighted(0.2));
     let step = prop_oneof![
-        4 => create.prop_map(|(operation, flow, length, drill, strict)| {
-            Step::Create { operation, flow, length, drill, strict }
+        4 => create.prop_map(|(operation, flow, length, fault, strict)| {
+            Step::Create { operation, flow, length, fault, strict }
         }),
         2 => (40..80_u32, 0..4_u32).prop_map(|(operation, flow)| Step::Remove { operation, flow }),
         25 => (any::<Index>(), 0..12_u8, 0..3_u32).prop_map(|(pick, outcome, attempts)| {
@@ -61,20 +61,20 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         }),
         1 => (any::<Index>(), 0..2_u32).prop_map(|(pick, attempts)| Step::EndAbandoned { pick, attempts }),
         2 => any::<Index>().prop_map(Step::Fire),
-        1 => (any::<Index>(), 0..4_u8).prop_map(|(pick, command)| Step::Tell { pick, command }),
+        1 => (any::<Index>(), 0..4_u8).prop_map(|(pick, command)| Step::Command { pick, command }),
         1 => (0..9_u64, 0..7_u64).prop_map(|(cookies, meters)| Step::Configure { cookies, meters }),
         3 => any::<u64>().prop_map(Step::Reload),
     ];
     prop::collection::vec(step, 0..150)
 }
 
-/// Takes a step, where it can be taken.
+/// Executes a step, if it is possible now.
 fn on(network: &mut Network, step: &Step) -> Result<(), TestCaseError> {
     network.world.at.0 += 7;
     match step {
-        Step::Create { operation, flow, length, drill, strict } => {
+        Step::Create { operation, flow, length, fault, strict } => {
             let flow = format!("flow-{flow}");
-            let body = json!({ "flowid": flow, "length": length, "error": drill, "strict": strict });
+            let body = json!({ "flowid": flow, "length": length, "error": fault, "strict": strict });
             network.give(request("create-flow", *operation, &flow, body))
         }
         Step::Remove { operation, flow } => {
@@ -103,7 +103,7 @@ fn on(network: &mut Network, step: &Step) -> Result<(), TestCaseError> {
             let (key, generation) = *pick.get(&timers);
             network.give(Input::TimedOut(TimedOut { key, generation }))
         }
-        Step::Tell { pick, command } => {
+        Step::Command { pick, command } => {
             let live = network.world.table.unfinished();
             if live.is_empty() {
                 return Ok(());
@@ -125,7 +125,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn flows_that_were_loaded_are_the_flows_that_were_saved(steps in steps()) {
+    fn loaded_flows_equal_the_saved_ones(steps in steps()) {
         let mut network = Network::new(&settings(8, 6));
         for step in &steps {
             on(&mut network, step)?;
@@ -134,9 +134,9 @@ proptest! {
     }
 }
 
-/// A flow that comes and goes costs what it leaves: its end, the table, and the pools that it drew from.
+/// A flow that was created and removed leaves only its outcomes, the table, and its pools.
 #[test]
-fn a_flow_that_is_made_and_removed_between_two_snapshots_leaves_its_two_ends_and_the_pools() {
+fn a_flow_removed_before_the_snapshot_leaves_only_its_outcomes_and_pools() {
     let mut network = Network::new(&settings(8, 6));
     network.give(request("create-flow", 1, "a", json!({ "flowid": "a", "length": 2 }))).unwrap();
     network.give(request("remove-flow", 2, "a", json!({ "flowid": "a" }))).unwrap();

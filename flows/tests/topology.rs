@@ -1,10 +1,11 @@
-//! What the flow topology is made of: hub, worker and coordinator are ordinary components on the public interface.
+//! The parts of the flow topology. Hub, worker and coordinator are ordinary components that use the
+//! public interface.
 
 use topology::Arrangement;
 
-/// Lesson 18: nobody joined the coordinator by hand; whoever uses deadlines is joined to it.
+/// Components that use deadlines are connected to a coordinator automatically.
 #[test]
-fn the_components_streams_and_groupings_are_these() {
+fn the_topology_has_these_components_streams_and_groupings() {
     let topology = flows::flow_topology().unwrap();
     assert_eq!(
         topology.describe(),
@@ -30,9 +31,10 @@ coordinator@hub --default--> speaker-worker   local, in the lane
     );
 }
 
-/// The same code, arranged in another way: each stage has its own coordinator, its own lanes, its own mode.
+/// In two stages, each stage has a separate coordinator, its own number of lanes and its own
+/// delivery mode.
 #[test]
-fn hub_and_workers_part_without_a_change_of_code() {
+fn hub_and_workers_can_be_separate_stages_without_code_changes() {
     let together = flows::flow_topology().unwrap();
     let mut arrangement = Arrangement { apart: true, ..Arrangement::default() };
     arrangement.lanes.insert(flows::SPEAKER.into(), 2);
@@ -63,17 +65,17 @@ speaker-worker --deadlines--> coordinator@speaker   local, in the lane
 coordinator@speaker --default--> speaker-worker   local, in the lane
 "
     );
-    assert_ne!(together.graph(), apart.graph(), "another shape is another graph");
+    assert_ne!(together.graph(), apart.graph(), "another arrangement has another graph");
     assert_eq!(
         apart.graph(),
         together.arranged(&Arrangement { apart: true, ..Arrangement::default() }).unwrap().graph()
     );
 }
 
-/// Lessons 21 and 22: parents that give up before their children are refused when the topology is built, and it is said what
-/// would do.
+/// A parent with a shorter timeout than its children is refused at build time, and the error names
+/// a sufficient value.
 #[test]
-fn a_parent_that_gives_up_before_its_child_cannot_be_built() {
+fn a_parent_with_a_shorter_timeout_than_its_child_is_refused() {
     let flows = flows::flow_topology().unwrap();
     let with = |name: &str, settings: serde_json::Value| {
         let settings = topology::Settings::default().with(name, &settings);
@@ -81,13 +83,13 @@ fn a_parent_that_gives_up_before_its_child_cannot_be_built() {
     };
     let mut worker = serde_json::to_value(workers::WorkerSettings::default()).unwrap();
     worker["attempts"] = 10.into();
-    let said = with("worker-speaker", worker);
+    let errors = with("worker-speaker", worker);
     assert!(
-        said.contains(
+        errors.contains(
             "workflow create-flow, step install rules, a call: speaker may take 10 x 400 ms + 11100 ms back-off = 15100 ms, \
              but it waits 1600 ms; give the call at least 15100 ms, or the worker fewer attempts"
         ),
-        "{said}"
+        "{errors}"
     );
     let mut settings = serde_json::to_value(flows::FlowSettings::default()).unwrap();
     settings["step_ms"] = 1_000.into();

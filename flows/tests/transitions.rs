@@ -1,4 +1,4 @@
-//! The transition table at the head of `flows/src/create.rs`, compared with the code and drawn.
+//! Compares the transition table in `flows/src/create.rs` with the code, and draws it.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -21,7 +21,7 @@ fn replied(tag: u32, body: &str) -> Event {
     Event::Replied { tag, body: body.into() }
 }
 
-/// Rule 1 of a flow of length 1, as the first flow of a lane that is alone gets it.
+/// Rule 1 of a flow of length 1, with the cookie and meter of the first flow of a single lane.
 fn found() -> Event {
     let rule = json!({"switch": "of:01", "flow": "test-01", "number": 1, "cookie": 1, "meter": 1});
     replied(1, &json!({"result": "found", "rule": rule}).to_string())
@@ -50,14 +50,14 @@ fn events() -> [Event; 11] {
     [Requested, gone(), AllReplied, failed(), TimedOut, undone(), stuck(), Superseded, Enough, signal, Cancelled]
 }
 
-/// What happens to a flow of length 1, with the drill `error`.
-fn happens(error: Option<u32>, events: &[Event]) -> Vec<(String, String, Option<String>)> {
+/// The transitions of a flow of length 1, with the injected fault `error`.
+fn transitions(error: Option<u32>, events: &[Event]) -> Vec<(String, String, Option<String>)> {
     let request = json!({"flowid": "test-01", "length": 1, "error": error});
     walk::<CreateFlow>(&mut Registry::default(), "test-01", &request, events)
 }
 
-/// A way to each state.
-fn ways() -> Vec<Vec<Event>> {
+/// Events that lead to each state.
+fn paths() -> Vec<Vec<Event>> {
     use Event::{AllReplied, Requested, TimedOut};
     vec![
         vec![],
@@ -70,7 +70,7 @@ fn ways() -> Vec<Vec<Event>> {
     ]
 }
 
-/// The end of a flow of length 1, where one rule is left of a flow of length 2.
+/// The transitions of a refused flow of length 1 if one rule is left of a flow of length 2.
 fn refused_over_what_is_left(events: &[Event]) -> Vec<(String, String, Option<String>)> {
     let mut lane = Registry::default();
     let resources = lane.allocate("test-01", 2).expect("there are cookies and meters");
@@ -79,16 +79,16 @@ fn refused_over_what_is_left(events: &[Event]) -> Vec<(String, String, Option<St
 }
 
 #[test]
-fn a_pair_of_state_and_event_is_handled_where_the_table_has_a_row_and_nowhere_else() {
+fn exactly_the_pairs_of_state_and_event_in_the_table_are_handled() {
     let events = events();
     assert_eq!(events.each_ref().map(Event::name), Event::NAMES, "one of each kind");
     let mut reached = BTreeSet::new();
     let mut handled = BTreeSet::new();
-    for way in ways() {
+    for path in paths() {
         for event in &events {
-            let walked = happens(None, &[&way[..], std::slice::from_ref(event)].concat());
+            let walked = transitions(None, &[&path[..], std::slice::from_ref(event)].concat());
             let (state, event, next) = walked.last().expect("at least one event").clone();
-            assert_eq!(walked.len(), way.len() + 1, "the way leads to its end: {walked:?}");
+            assert_eq!(walked.len(), path.len() + 1, "every event of the path is handled: {walked:?}");
             if next.is_some() {
                 handled.insert((state.clone(), event));
             }
@@ -104,33 +104,33 @@ fn a_pair_of_state_and_event_is_handled_where_the_table_has_a_row_and_nowhere_el
         reached.insert(state);
     }
     let states: BTreeSet<String> = CreateState::ALL.iter().map(|state| state.name().to_owned()).collect();
-    assert_eq!(reached, states, "there is a way to every state");
+    assert_eq!(reached, states, "a path leads to every state");
     assert_eq!(differences(&rows(), &handled, &BTreeSet::new()), [""; 0]);
 }
 
 #[test]
-fn every_row_of_the_table_happens_and_nothing_else_does() {
+fn exactly_the_rows_of_the_table_occur() {
     use Event::{AllReplied, Requested, Superseded, TimedOut};
     let degraded = [Requested, TimedOut, stuck(), AllReplied];
-    let again = |events: &[Event]| happens(None, &[&degraded[..], &[TimedOut], events].concat());
+    let again = |events: &[Event]| transitions(None, &[&degraded[..], &[TimedOut], events].concat());
     let scenarios = [
-        happens(
+        transitions(
             None,
             &[Requested, replied(1, r#"{"result":"installed","existed":true}"#), AllReplied, found(), AllReplied],
         ),
-        happens(Some(0), &[Requested, AllReplied]),
-        happens(None, &[Requested, failed()]),
-        happens(None, &[Requested, AllReplied, gone(), AllReplied]),
-        happens(None, &[Requested, AllReplied, failed()]),
-        happens(None, &[Requested, AllReplied, TimedOut]),
-        happens(None, &[Requested, TimedOut, undone(), gone(), AllReplied]),
-        happens(None, &[Requested, TimedOut, undone(), found(), AllReplied]),
-        happens(None, &[Requested, TimedOut, undone(), failed()]),
-        happens(None, &[Requested, TimedOut, undone(), TimedOut]),
-        happens(None, &[Requested, Event::Cancelled]),
-        happens(None, &[Requested, failed(), Event::Undone { never_sent: vec![1] }]),
-        happens(None, &[Requested, AllReplied, Event::Cancelled]),
-        happens(None, &[&degraded[..], &[Superseded, TimedOut]].concat()),
+        transitions(Some(0), &[Requested, AllReplied]),
+        transitions(None, &[Requested, failed()]),
+        transitions(None, &[Requested, AllReplied, gone(), AllReplied]),
+        transitions(None, &[Requested, AllReplied, failed()]),
+        transitions(None, &[Requested, AllReplied, TimedOut]),
+        transitions(None, &[Requested, TimedOut, undone(), gone(), AllReplied]),
+        transitions(None, &[Requested, TimedOut, undone(), found(), AllReplied]),
+        transitions(None, &[Requested, TimedOut, undone(), failed()]),
+        transitions(None, &[Requested, TimedOut, undone(), TimedOut]),
+        transitions(None, &[Requested, Event::Cancelled]),
+        transitions(None, &[Requested, failed(), Event::Undone { never_sent: vec![1] }]),
+        transitions(None, &[Requested, AllReplied, Event::Cancelled]),
+        transitions(None, &[&degraded[..], &[Superseded, TimedOut]].concat()),
         again(&[Superseded, stuck(), AllReplied]),
         again(&[undone(), Superseded, failed(), TimedOut]),
         refused_at_once(),
@@ -158,12 +158,12 @@ fn refused_at_once() -> Vec<(String, String, Option<String>)> {
     walk::<CreateFlow>(&mut lane, "test-01", &json!({"flowid": "test-01", "length": 1}), &[Event::Requested])
 }
 
-/// Lessons 22 and 24: whatever a flow waits for, time ends it.
+/// Every wait of a flow ends by a deadline.
 #[test]
-fn every_state_in_which_a_flow_waits_has_an_end_by_time() {
+fn every_waiting_state_ends_by_a_deadline() {
     for state in CreateState::ALL {
         let waits = !matches!(state, CreateState::New | CreateState::Ended);
-        // A removal whose deadline passes is stuck, or has done all.
+        // After its deadline, a removal is stuck or complete.
         let by_time = if *state == CreateState::Removing { "undo stuck" } else { "timed out" };
         let ends = rows().iter().any(|row| row.state == state.name() && row.event == by_time && row.next != row.state);
         assert_eq!(ends, waits, "{}", state.name());
@@ -171,12 +171,9 @@ fn every_state_in_which_a_flow_waits_has_an_end_by_time() {
 }
 
 #[test]
-fn the_diagram_in_the_documents_is_drawn_from_the_table() {
+fn the_diagram_in_the_documentation_matches_the_table() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/create-flow.md");
     let text = std::fs::read_to_string(&path).unwrap_or_default();
     let expected = format!("{BEGIN}```mermaid\n{}```\n{END}", diagram(&rows()));
-    assert!(
-        text.contains(&expected),
-        "put this into docs/create-flow.md, in place of what stands between the markers:\n\n{expected}"
-    );
+    assert!(text.contains(&expected), "put this into docs/create-flow.md, between the markers:\n\n{expected}");
 }

@@ -1,4 +1,4 @@
-//! Flows under test, and the switches that they stand on.
+//! Flows under test, and their switches.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use serde_json::Value;
 use topology::Settings;
 use wire::CallId;
 use wire::call::{CallCommand, CallEnd, CallOutcome};
-use wire::speaker::{Action, Command as Asked, Reply, Rule, SwitchId};
+use wire::speaker::{Action, Command as SpeakerCommand, Reply, Rule, SwitchId};
 
 use crate::support::{Input, World, named};
 
@@ -26,30 +26,30 @@ pub(crate) fn request(workflow: &str, operation: u32, flow: &str, request: Value
     Input::Request(HubRequest { operation, has_key: true, cause: "r".into(), key: flow.into(), expires: None, body })
 }
 
-/// Flows, and the switches that they stand on.
+/// Flows and their switches.
 pub(crate) struct Network {
     pub(crate) world: World<Flows>,
-    pub(crate) asked: BTreeMap<CallId, Asked>,
+    pub(crate) commands: BTreeMap<CallId, SpeakerCommand>,
     pub(crate) rules: BTreeMap<(SwitchId, u64), Rule>,
 }
 
 impl Network {
     pub(crate) fn new(settings: &Settings) -> Self {
-        Self { world: World::new(settings), asked: BTreeMap::new(), rules: BTreeMap::new() }
+        Self { world: World::new(settings), commands: BTreeMap::new(), rules: BTreeMap::new() }
     }
 
     pub(crate) fn give(&mut self, input: Input) -> Result<(), TestCaseError> {
         for effect in self.world.give(input)? {
             if let HubEffect::Call(CallCommand::Start(call)) = effect {
-                self.asked.insert(call.id, serde_json::from_str(&call.body).expect("a command"));
+                self.commands.insert(call.id, serde_json::from_str(&call.body).expect("a command"));
             }
         }
         Ok(())
     }
 
-    /// What the switch answers.
+    /// The reply of the switch to a call.
     pub(crate) fn reply(&mut self, call: &CallId) -> String {
-        let reply = match self.asked[call].action.clone() {
+        let reply = match self.commands[call].action.clone() {
             Action::Install { rule } => {
                 let existed = self.rules.insert((rule.switch.clone(), rule.cookie), rule).is_some();
                 Reply::Installed { existed }
@@ -66,7 +66,7 @@ impl Network {
         let outcome = match outcome {
             0 => CallOutcome::Refused("no".into()),
             1 => CallOutcome::TimedOut,
-            // Somebody has taken the rule away.
+            // Another controller has removed the rules.
             2 => {
                 self.rules.clear();
                 CallOutcome::Replied(self.reply(&id))
