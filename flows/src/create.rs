@@ -438,7 +438,7 @@ impl CreateFlow {
         Ended
     }
 
-    /// Keeps, answers and publishes the rules that are or may be left, and schedules the next
+    /// Records, answers and publishes the rules that are or may be left, and schedules the next
     /// attempt.
     fn degrade(&mut self, fx: &mut Fx<'_, Self>) -> CreateState {
         keep(&self.operation, &self.request.flowid, &self.resources, self.suspects.clone(), fx);

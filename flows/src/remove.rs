@@ -273,7 +273,7 @@ impl RemoveFlow {
         Ended
     }
 
-    /// Keeps, answers and publishes the rules that are or may be left, and schedules the next
+    /// Records, answers and publishes the rules that are or may be left, and schedules the next
     /// attempt.
     fn degrade(&mut self, fx: &mut Fx<'_, Self>) -> RemoveState {
         keep(&self.operation, &self.flowid, &self.resources, self.left.clone(), fx);

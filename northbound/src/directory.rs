@@ -70,7 +70,7 @@ impl Directory {
         let stage = |stage: &crate::StageOptions| SubmittedStage {
             name: stage.name.clone(),
             lanes: stage.lanes,
-            mode: Mode::default(),
+            mode: DeliveryMode::default(),
             topics: Vec::new(),
         };
         let workflow = |(name, stage): (&String, &String)| WorkflowType {

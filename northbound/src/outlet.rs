@@ -67,9 +67,9 @@ impl Outlet {
     fn new(bus: Arc<dyn Bus>, directory: Arc<Directory>, control: bool) -> Result<Self, BusError> {
         let clock = bus.clock();
         let look = clock.mono().plus_ms(LOOK_MS);
-        let followed = Subscriptions::new(bus, directory.topics().clone(), control)?;
+        let subscriptions = Subscriptions::new(bus, directory.topics().clone(), control)?;
         let (ready, pause, records) = (Arc::default(), Pause::default(), Vec::new());
-        Ok(Self { directory, followed, clock, ready, pause, version: None, look, records })
+        Ok(Self { directory, subscriptions, clock, ready, pause, version: None, look, records })
     }
 
     /// True while answers are read: from the first successful poll without missing topics until a

@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use crate::parser_problems::ParserProblems;
 use crate::{Limits, metrics};
 
-/// Pause after an `accept` error of the whole process, such as too many open files.
+/// Delay after an `accept` error of the whole process, such as too many open files.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Maximum number of headers that the parser reads: more than [`Limits::headers`], so that a

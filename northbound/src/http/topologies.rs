@@ -49,7 +49,7 @@ struct TopologyBody {
 struct Stage {
     name: String,
     lanes: u32,
-    mode: Mode,
+    mode: DeliveryMode,
 }
 
 #[derive(Serialize)]
