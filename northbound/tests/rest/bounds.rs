@@ -83,7 +83,7 @@ async fn the_parser_refuses_with_a_problem_body() {
     let many_headers = format!("GET /healthz HTTP/1.1\r\n{}\r\n", "x-a: b\r\n".repeat(300));
     let long_header = format!("GET /healthz HTTP/1.1\r\nx-a: {}\r\n\r\n", "b".repeat(300 * 1_024));
     for (bytes, status, code, detail) in [
-        ("NOT HTTP AT ALL\r\n\r\n", 400, Code::BadRequest, "the request line or a header is not HTTP/1.1"),
+        ("NOT HTTP AT ALL\r\n\r\n", 400, Code::BadRequest, "the request line or a header is not valid HTTP/1.1"),
         (&long_path, 414, Code::UriTooLong, "the limit is 65534 bytes"),
         (&many_headers, 431, Code::HeadersTooLarge, "the limits are 256 headers"),
         (&long_header, 431, Code::HeadersTooLarge, "262144 bytes with"),
