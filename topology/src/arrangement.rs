@@ -1,10 +1,10 @@
-//! How a topology is laid out where it runs: configuration, not code.
+//! The layout of a topology: configuration, not code.
 
 use std::collections::BTreeMap;
 
 use wire::control::Mode;
 
-/// What may be changed about a topology without touching its code; see [`crate::Topology::arranged`].
+/// Changes to a topology that need no code change; see [`crate::Topology::arranged`].
 ///
 /// ```
 /// use topology::{Arrangement, Mode};
@@ -14,12 +14,14 @@ use wire::control::Mode;
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Arrangement {
-    /// False: components that are joined by edges which may stay in their lane ([`crate::builder::Read::or_local`]) share one stage,
-    /// which has the name and the lanes of the one that was declared first. True: each is a stage of its own, with a topic
-    /// between them, and is scaled and placed apart.
+    /// False: components that are joined by edges that may stay in their lane
+    /// ([`crate::builder::Read::or_local`]) share one stage. It has the name and the lanes of the
+    /// component that was declared first. True: each of them is a stage; a topic connects the
+    /// stages, and each scales independently.
     pub apart: bool,
-    /// How many lanes a stage has, by its name, in place of what the code says. Fixed for the life of its topics.
+    /// Number of lanes by stage name; overrides the code. Fixed for the lifetime of the stage's
+    /// topics.
     pub lanes: BTreeMap<String, u32>,
-    /// When the effects of a stage leave, by its name, in place of what the code says.
+    /// Delivery mode by stage name; overrides the code.
     pub modes: BTreeMap<String, Mode>,
 }

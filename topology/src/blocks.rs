@@ -1,26 +1,26 @@
-//! What lies side by side under neighbouring numbers: in blocks, as it is saved.
+//! A map from ids to values in blocks of neighbouring numbers, which are saved together.
 
 use std::collections::BTreeMap;
 
-/// A component's number, and a number of its own.
+/// A component's number, and a number in it.
 pub(crate) type Id = (u16, u64);
 
 /// A component's number, and the number of a block.
 pub(crate) type BlockId = (u16, u64);
 
-/// So many neighbouring numbers are a block.
+/// Numbers per block.
 const BLOCK: u64 = 64;
 
-/// The block that a number lies in.
+/// Returns the block of a number.
 pub(crate) fn block_of((component, number): Id) -> BlockId {
     (component, number / BLOCK)
 }
 
-/// A map in blocks. Who numbers what lives in order comes to the same block again and again: it is found among a sixty-fourth of all, and
-/// in it the newest is the last.
+/// A map in blocks. Live ids are numbered in order, so accesses hit the same blocks again. The tree
+/// has one entry per 64 ids, and within a block the newest id is the last.
 #[derive(Debug)]
 pub(crate) struct Blocks<T> {
-    /// None is empty; each is in the order of its numbers.
+    /// No block is empty; each is sorted by number.
     blocks: BTreeMap<BlockId, Vec<(u64, T)>>,
     count: usize,
 }
@@ -53,7 +53,7 @@ impl<T> Blocks<T> {
         find(block, id.1).ok().map(|at| &mut block[at].1)
     }
 
-    /// Gives what was in its place.
+    /// Inserts a value and returns the previous one.
     pub(crate) fn insert(&mut self, id: Id, entry: T) -> Option<T> {
         let block = self.blocks.entry(block_of(id)).or_default();
         match find(block, id.1) {
@@ -66,7 +66,7 @@ impl<T> Blocks<T> {
         }
     }
 
-    /// Takes an entry out, and says whether its block is gone with it.
+    /// Removes a value. Returns it, and true if its block became empty.
     pub(crate) fn remove(&mut self, id: Id) -> Option<(T, bool)> {
         let number = block_of(id);
         let block = self.blocks.get_mut(&number)?;
@@ -79,7 +79,7 @@ impl<T> Blocks<T> {
         Some((entry, is_gone))
     }
 
-    /// What is in a block.
+    /// Returns the content of a block.
     pub(crate) fn block(&self, id: BlockId) -> Option<&[(u64, T)]> {
         self.blocks.get(&id).map(Vec::as_slice)
     }
@@ -99,7 +99,7 @@ impl<T> Blocks<T> {
 mod tests {
     use super::*;
 
-    /// By numbers that come in any order, against a plain map.
+    /// Compares it with a plain map, with numbers in random order.
     #[test]
     fn it_is_a_map() {
         let (mut blocks, mut map) = (Blocks::default(), BTreeMap::new());

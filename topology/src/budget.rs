@@ -1,31 +1,33 @@
-//! Who waits for whom, and for how long: checked when a topology is built, so that no parent gives up before its child.
+//! Compares timeouts with the work that they cover when a topology is built, so that no caller
+//! gives up before the service that it called.
 
-/// One side of a wait, as a component tells it; see [`crate::Bolt::budgets`].
+/// A duration or a timeout, as a component reports it; see [`crate::Bolt::budgets`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Budget {
-    /// Whoever asks for `what` may have to wait so long.
+    /// The maximum duration of a service.
     Takes {
-        /// What is asked for: a service.
+        /// The service.
         what: String,
-        /// The longest, in milliseconds.
+        /// The maximum, in milliseconds.
         ms: u64,
-        /// How it comes about: "3 x 400 ms + 300 ms back-off".
+        /// The terms of the maximum: "3 x 400 ms + 300 ms back-off".
         because: String,
     },
-    /// Somebody waits for `what` no longer than this.
+    /// The timeout of a caller.
     Allows {
-        /// Who waits: "workflow create-flow, step install rules".
+        /// The caller: "workflow create-flow, step install rules".
         who: String,
-        /// What it waits for: a service that another component [`Budget::Takes`] time for.
+        /// The service that it waits for; another component reports its [`Budget::Takes`].
         what: String,
-        /// So long, in milliseconds.
+        /// The timeout, in milliseconds.
         ms: u64,
-        /// What its setting is called, and what else would do: "give the call at least that, or the calls fewer attempts".
+        /// What the user can change, with the setting's name: "give the call at least {longest} ms,
+        /// or the worker fewer attempts".
         remedy: String,
     },
 }
 
-/// What is too short: who, for what, how long, and how long it may take because of what.
+/// Returns a message for each timeout that is shorter than the service may take.
 pub(crate) fn too_short(budgets: &[Budget]) -> Vec<String> {
     budgets.iter().filter_map(|budget| shortfall(budget, budgets)).collect()
 }

@@ -1,4 +1,5 @@
-//! From declarations to a plan: stages are derived from the edges, and all faults are reported at once.
+//! Turns declarations into a plan: derives the stages from the edges and reports all errors at
+//! once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -11,27 +12,27 @@ use crate::builder::{Builder, ComponentKind, Declarations, EdgeDeclaration, Orig
 use crate::plan::{self, ComponentPlan, EdgePlan, Plan, StagePlan, Topology};
 use crate::snapshot::Keeps;
 
-/// One fault of a topology.
+/// One error of a topology.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
 pub enum Fault {
-    /// The topology's or a stage's name cannot be part of a topic's name.
+    /// The name of a topology, stage or component has a bad length or a bad character.
     #[error("{what} `{name}` has a bad name: allowed are 1 to 64 characters of A-Z a-z 0-9 _ -")]
     BadName {
-        /// What is called so.
+        /// The kind of thing that has the name.
         what: &'static str,
-        /// The name.
+        /// The bad name.
         name: String,
     },
-    /// Two components have one name.
-    #[error("two components are called `{0}`")]
+    /// Two components have the same name.
+    #[error("two components have the name `{0}`")]
     DuplicateName(String),
-    /// Two names give one number, by which a coordinator tells components apart.
-    #[error("components `{0}` and `{1}` have the same number, a hash of 16 bits of the name: rename one of them")]
+    /// The hashes of two component names collide. A coordinator identifies components by this hash.
+    #[error("components `{0}` and `{1}` have the same number, a 16-bit hash of the name: rename one of them")]
     NumbersCollide(String, String),
-    /// A component has no lanes.
+    /// A component has 0 lanes.
     #[error("component `{0}` has 0 lanes; at least 1 is needed")]
     NoLanes(String),
-    /// Components of one stage have different lanes.
+    /// Components of one stage have different numbers of lanes.
     #[error(
         "stage `{stage}` has components with {} lanes; components that are joined by local edges share one number",
         list(lanes)
@@ -39,81 +40,81 @@ pub enum Fault {
     LanesDiffer {
         /// The stage.
         stage: String,
-        /// The numbers that its components ask for.
+        /// The numbers of lanes that its components set.
         lanes: Vec<u32>,
     },
-    /// Components of one stage name it differently, or two stages have one name.
-    #[error("the name of stage `{0}` is not clear: also {1}")]
+    /// Components of one stage set different stage names, or two stages have the same name.
+    #[error("stage `{0}` has several names or shares its name: also {1}")]
     StageNames(String, String),
-    /// A component reads one that does not exist.
-    #[error("`{reader}` reads `{component}`, which does not exist; there are: {known}")]
+    /// A component reads a component that does not exist.
+    #[error("`{reader}` reads `{component}`, which does not exist; existing components: {known}")]
     UnknownComponent {
-        /// Who reads.
+        /// The reading component.
         reader: String,
-        /// Who is not there.
+        /// The missing component.
         component: String,
-        /// Who is.
+        /// The existing components.
         known: String,
     },
     /// A component reads a stream that its source does not have.
     #[error("`{reader}` reads stream `{stream}` of `{component}`, which has only: {known}")]
     UnknownStream {
-        /// Who reads.
+        /// The reading component.
         reader: String,
         /// The source.
         component: String,
-        /// What it does not have.
+        /// The missing stream.
         stream: String,
-        /// What it has.
+        /// The streams of the source.
         known: String,
     },
-    /// A component reads a stream as another type than it has.
+    /// A component reads a stream with the wrong tuple type.
     #[error("`{reader}` reads stream `{stream}` of `{component}` as {asked}, but it carries {found}")]
     WrongType {
-        /// Who reads.
+        /// The reading component.
         reader: String,
         /// The source.
         component: String,
         /// The stream.
         stream: String,
-        /// The type that the reader names.
+        /// The type that the reader expects.
         asked: &'static str,
         /// The type of the stream.
         found: &'static str,
     },
-    /// Nobody reads a stream.
-    #[error("nobody reads stream `{stream}` of `{component}`; read it, or mark it with `may_be_unread`")]
+    /// A stream has no reader.
+    #[error("stream `{stream}` of `{component}` has no reader; read it, or mark it with `may_be_unread`")]
     Unread {
         /// The source.
         component: String,
         /// The stream.
         stream: String,
     },
-    /// A bolt reads nothing.
-    #[error("bolt `{0}` reads nothing")]
+    /// A bolt reads no stream.
+    #[error("bolt `{0}` reads no stream")]
     ReadsNothing(String),
-    /// The arrangement names a stage that is not there.
-    #[error("the arrangement names stage `{stage}`, which does not exist; there are: {known}")]
+    /// The arrangement names a stage that does not exist.
+    #[error("the arrangement names stage `{stage}`, which does not exist; existing stages: {known}")]
     UnknownStage {
-        /// What is not there.
+        /// The missing stage.
         stage: String,
-        /// What is.
+        /// The existing stages.
         known: String,
     },
-    /// Somebody gives up before what it waits for can have ended.
+    /// A timeout is shorter than the longest duration of the work that it covers.
     #[error("{0}")]
     Budget(String),
-    /// A topology without components.
+    /// The topology has no components.
     #[error("the topology has no components")]
     Empty,
 }
 
-/// All faults of a topology, sorted and numbered when printed.
+/// All errors of a topology, sorted; printed with numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BuildErrors {
-    /// The topology.
+    /// The topology's name.
     pub topology: String,
-    /// Its faults; never empty.
+    /// Its errors; never empty.
     pub faults: Vec<Fault>,
 }
 
@@ -177,12 +178,12 @@ pub(crate) fn build(builder: &Builder) -> Result<Topology, BuildErrors> {
     Ok(Topology::new(plan))
 }
 
-/// Lets helpers be declared in each stage that has somebody who asks for them.
-/// Numbers as people list them.
+/// Lists numbers for a message.
 fn list(numbers: &[u32]) -> String {
     numbers.iter().map(u32::to_string).collect::<Vec<_>>().join(", ")
 }
 
+/// Installs the helpers that components attach, once per stage.
 fn attach_helpers(builder: &Builder) {
     let (asked, names) = {
         let mut graph = builder.graph.borrow_mut();
@@ -249,7 +250,8 @@ fn find(graph: &Declarations, origin: &Origin) -> Option<usize> {
     }
 }
 
-/// The source of each edge, where it has one.
+/// Reports edges with an unknown source, stream or type. Returns the source of each edge, if it
+/// exists.
 fn check_edges(graph: &Declarations, faults: &mut Vec<Fault>) -> Vec<Option<usize>> {
     let names = |names: Vec<&str>| if names.is_empty() { "none".to_owned() } else { names.join(", ") };
     let mut ends = Vec::new();
@@ -296,12 +298,13 @@ fn check_readers(graph: &Declarations, ends: &[Option<usize>], faults: &mut Vec<
     }
 }
 
-/// True where tuples of this edge stay in their lane.
+/// True if tuples of this edge stay in their lane.
 fn stays(graph: &Declarations, edge: &EdgeDeclaration) -> bool {
     edge.edge.is_local() || (edge.may_stay && !graph.arrangement.apart)
 }
 
-/// For each component the first component that it is joined to by edges that stay in their lane.
+/// Returns, for each component, the first component of its group. Edges that stay in a lane join
+/// components into groups.
 fn groups(graph: &Declarations, ends: &[Option<usize>], stays: impl Fn(&EdgeDeclaration) -> bool) -> Vec<usize> {
     let mut groups: Vec<usize> = (0..graph.components.len()).collect();
     for (edge, from) in graph.edges.iter().zip(ends) {
@@ -313,16 +316,18 @@ fn groups(graph: &Declarations, ends: &[Option<usize>], stays: impl Fn(&EdgeDecl
     groups
 }
 
-/// The groups of components that no arrangement parts, among the first `declared`: helpers come after them, and go where
-/// those are who asked for them.
+/// Returns the groups that no arrangement can split, among the first `declared` components. Helpers
+/// have higher indices; they belong to the stage of the component that attached them.
 fn strict(graph: &Declarations, ends: &[Option<usize>], declared: usize) -> Vec<usize> {
     let of_user = |origin: &Origin| find(graph, origin).is_some_and(|from| from < declared);
     groups(graph, ends, |edge| edge.edge.is_local() && edge.to < declared && of_user(&edge.from))
 }
 
-/// A stage's name: what the first component says that says something, else the name of its first component.
+/// Returns the name of a stage: the first name that one of its components sets, or else the name of
+/// its first component.
 fn stage_name(graph: &Declarations, groups: &[usize], strict: &[usize], group: usize) -> String {
-    // The components that cannot be parted from the first one come first: they are what the stage is about.
+    // The components that no arrangement separates from the first one go first: they name the
+    // stage.
     let mut members: Vec<usize> = (0..groups.len()).filter(|index| groups[*index] == group).collect();
     members.sort_by_key(|index| (strict[*index] != strict[group], *index));
     let named = members.iter().find_map(|index| graph.components[*index].stage.clone());
@@ -365,7 +370,7 @@ fn stages(graph: &Declarations, ends: &[Option<usize>], declared: usize, faults:
     stages
 }
 
-/// Components that cannot be parted agree on name and lanes of their stage.
+/// Checks that components that no arrangement can split agree on the stage's name and lanes.
 fn check_agreement(graph: &Declarations, strict: &[usize], faults: &mut Vec<Fault>) {
     for group in strict.iter().copied().collect::<BTreeSet<usize>>() {
         let members: Vec<_> =
@@ -386,7 +391,7 @@ fn check_agreement(graph: &Declarations, strict: &[usize], faults: &mut Vec<Faul
     }
 }
 
-/// At-least-once where each part of a stage says so; else exactly-once.
+/// Returns at-least-once if each group of components asks for it, else exactly-once.
 fn mode(graph: &Declarations, strict: &[usize], components: &[usize]) -> Mode {
     let parts: BTreeSet<usize> = components.iter().filter_map(|index| strict.get(*index)).copied().collect();
     let lax = |part: &usize| {

@@ -1,4 +1,4 @@
-//! Declaring a topology.
+//! Declares a topology.
 
 use std::any::{Any, TypeId, type_name};
 use std::cell::RefCell;
@@ -26,22 +26,22 @@ use crate::settings::Settings;
 use crate::snapshot::Keeps;
 use crate::wiring::{AnyEdge, Codec, Convert, Edge, Queue};
 
-/// The name of the main stream, as Storm has it.
+/// The name of the main stream, as in Storm.
 pub const DEFAULT_STREAM: &str = "default";
 
-/// What kind of component one is.
+/// The kind of a component.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ComponentKind {
-    /// A source of its own.
+    /// Emits tuples from outside the stage's inbox.
     Spout,
-    /// A source fed by the stage's inbox.
+    /// Emits tuples from records of the stage's inbox.
     InboxSpout,
     /// Receives tuples.
     Bolt,
 }
 
 impl ComponentKind {
-    /// Returns its name.
+    /// Returns the name, as printed.
     pub(crate) fn name(self) -> &'static str {
         match self {
             ComponentKind::Spout => "spout",
@@ -51,7 +51,7 @@ impl ComponentKind {
     }
 }
 
-/// Makes the parts of a component for one lane.
+/// Makes the queue and the node of a component for one lane.
 pub(crate) trait Make: Send + Sync {
     fn queue(&self) -> Rc<dyn Any>;
     fn node(&self, seat: Seat) -> Box<dyn Node>;
@@ -73,7 +73,7 @@ impl<In: 'static, F: Fn(Seat) -> Box<dyn Node> + Send + Sync> Make for Maker<In,
     }
 }
 
-/// What a component tells of itself before it runs.
+/// The properties of a component that are needed before it runs.
 pub(crate) trait Probe {
     fn topics(&self, names: &Topics, lanes: u32) -> Vec<TopicSpec>;
     fn watches(&self) -> Vec<String>;
@@ -99,14 +99,14 @@ impl<B: Bolt> Probe for B {
     }
 }
 
-/// Makes one to ask; none of a component that has nothing to tell.
+/// Makes a component instance to query; none for spouts, which have no such properties.
 pub(crate) type MakeProbe = Option<Arc<dyn Fn() -> Box<dyn Probe> + Send + Sync>>;
 
 #[derive(Clone)]
 pub(crate) struct StreamDeclaration {
     pub(crate) name: &'static str,
     pub(crate) tuples: &'static str,
-    /// Nobody has to read it.
+    /// A build without a reader of this stream is accepted.
     pub(crate) may_be_unread: bool,
 }
 
@@ -127,12 +127,12 @@ pub(crate) struct ComponentDeclaration {
 
 #[derive(Clone)]
 pub(crate) struct EdgeDeclaration {
-    /// Component and stream that are read.
+    /// The component and the stream that are read.
     pub(crate) from: Origin,
     pub(crate) stream: String,
     pub(crate) tuples: &'static str,
     pub(crate) to: usize,
-    /// It stays in its lane unless stages are kept apart.
+    /// The edge stays in the lane unless the arrangement separates stages.
     pub(crate) may_stay: bool,
     pub(crate) edge: Arc<dyn AnyEdge>,
 }
@@ -153,7 +153,7 @@ pub(crate) struct Declarations {
     pub(crate) arrangement: Arrangement,
 }
 
-/// Declares a topology. Faults are collected and reported together by [`Builder::build`].
+/// Declares a topology. [`Builder::build`] reports all errors together.
 #[derive(Clone)]
 pub struct Builder {
     pub(crate) graph: Rc<RefCell<Declarations>>,
@@ -168,7 +168,7 @@ impl Builder {
         Self { graph: Rc::new(RefCell::new(graph)) }
     }
 
-    /// Declares a spout. `make` is called once for each lane.
+    /// Declares a spout. `make` is called once per lane.
     pub fn spout<S: Spout>(&self, name: &str, make: impl Fn() -> S + Send + Sync + 'static) -> Declared<(), S::Out> {
         let mut declarer = Declarer::default();
         S::declare(&mut declarer);
@@ -176,7 +176,7 @@ impl Builder {
         self.declare(name, ComponentKind::Spout, declarer, make, None)
     }
 
-    /// Declares a spout that is fed by the inbox of its stage.
+    /// Declares a spout that reads the inbox of its stage. `make` is called once per lane.
     pub fn inbox_spout<S: InboxSpout>(
         &self,
         name: &str,
@@ -186,7 +186,7 @@ impl Builder {
         self.declare(name, ComponentKind::InboxSpout, Declarer::default(), make, None)
     }
 
-    /// Declares a bolt. `make` is called once for each lane.
+    /// Declares a bolt. `make` is called once per lane.
     pub fn bolt<B: Bolt>(&self, name: &str, make: impl Fn() -> B + Send + Sync + 'static) -> Declared<B::In, B::Out> {
         let mut declarer = Declarer::default();
         B::declare(&mut declarer);
@@ -197,20 +197,20 @@ impl Builder {
         self.declare(name, ComponentKind::Bolt, declarer, make, probe)
     }
 
-    /// A stream by the names of its component and itself, which are checked when the topology is built.
+    /// Returns a stream by component and stream name. [`Builder::build`] checks both names.
     pub fn stream<T: 'static>(&self, component: &str, stream: &str) -> Stream<T> {
         Stream { from: Origin::Named(component.into()), name: stream.into(), tuples: PhantomData }
     }
 
-    /// The settings that lane code sees until an owner record brings others.
+    /// Sets the settings that lane code sees until an owner record replaces them.
     pub fn settings(&self, settings: Settings) {
         self.graph.borrow_mut().settings = settings;
     }
 
-    /// Checks everything and makes the plan.
+    /// Checks all declarations and makes the plan.
     ///
     /// # Errors
-    /// All faults at once.
+    /// All errors of the topology.
     pub fn build(&self) -> Result<Topology, BuildErrors> {
         build::build(self)
     }
@@ -254,7 +254,7 @@ impl Builder {
     }
 }
 
-/// A component that was declared: receives `In`, emits `Out` on its main stream.
+/// A declared component: receives `In`, emits `Out` on its main stream.
 pub struct Declared<In, Out> {
     builder: Builder,
     component: usize,
@@ -272,30 +272,31 @@ impl<In, Out> Clone for Declared<In, Out> {
     reason = "a handle on what was declared already; not a value that must be used"
 )]
 impl<In: 'static, Out: 'static> Declared<In, Out> {
-    /// How many lanes its stage has. Whoever says nothing takes what others of the stage say; 1 where nobody does.
+    /// Sets the number of lanes of its stage. By default a component takes the number that another
+    /// component of the stage sets, or 1.
     pub fn lanes(self, lanes: u32) -> Self {
         self.with(|component| component.lanes = Some(lanes))
     }
 
-    /// What its stage is called. Without it a stage has the name of its first component.
+    /// Sets the name of its stage. The default is the name of the stage's first component.
     pub fn stage(self, name: &str) -> Self {
         self.with(|component| component.stage = Some(name.to_owned()))
     }
 
-    /// When the effects of its stage leave; see [`Mode`]. Exactly-once where nobody says anything, and where a stage has
-    /// components that say both.
+    /// Sets the delivery mode of its stage; see [`Mode`]. The default is exactly-once. It also wins
+    /// if components of one stage ask for different modes.
     pub fn mode(self, mode: Mode) -> Self {
         self.with(|component| component.mode = Some(mode))
     }
 
-    /// Nobody has to read its main stream.
+    /// Accepts a main stream without readers.
     pub fn may_be_unread(self) -> Self {
         self.with(|component| {
             component.streams.iter_mut().filter(|s| s.name == DEFAULT_STREAM).for_each(|s| s.may_be_unread = true);
         })
     }
 
-    /// Nobody has to read this side stream.
+    /// Accepts a side stream without readers.
     pub fn side_may_be_unread<T>(self, side: Side<T>) -> Self {
         self.with(|component| {
             component.streams.iter_mut().filter(|s| s.name == side.name()).for_each(|s| s.may_be_unread = true);
@@ -307,7 +308,7 @@ impl<In: 'static, Out: 'static> Declared<In, Out> {
         self
     }
 
-    /// Reads a stream.
+    /// Subscribes to a stream.
     pub fn reads<T: Clone + 'static>(self, subscription: impl Into<Subscription<T, In>>) -> Self {
         let subscription = subscription.into();
         let edge = Edge {
@@ -328,12 +329,12 @@ impl<In: 'static, Out: 'static> Declared<In, Out> {
         self
     }
 
-    /// Its main stream.
+    /// Returns its main stream.
     pub fn out(&self) -> Stream<Out> {
         self.stream_named(DEFAULT_STREAM)
     }
 
-    /// One of its side streams.
+    /// Returns one of its side streams.
     pub fn side<T: 'static>(&self, side: Side<T>) -> Stream<T> {
         self.stream_named(side.name())
     }
@@ -342,12 +343,12 @@ impl<In: 'static, Out: 'static> Declared<In, Out> {
         Stream { from: Origin::Declared(self.component), name: name.to_owned(), tuples: PhantomData }
     }
 
-    /// Its main stream, read in the same lane.
+    /// Reads the main stream in the same lane.
     pub fn local(&self) -> Read<Out> {
         self.out().local()
     }
 
-    /// Its main stream, shared round and round.
+    /// Reads the main stream with round-robin distribution.
     pub fn shuffle(&self) -> Read<Out>
     where
         Out: Serialize + DeserializeOwned,
@@ -355,7 +356,7 @@ impl<In: 'static, Out: 'static> Declared<In, Out> {
         self.out().shuffle()
     }
 
-    /// Its main stream, shared by a key.
+    /// Reads the main stream distributed by a key.
     pub fn fields<K: AsRef<[u8]>>(&self, key: impl Fn(&Out) -> K + Send + Sync + 'static) -> Read<Out>
     where
         Out: Serialize + DeserializeOwned,
@@ -363,7 +364,7 @@ impl<In: 'static, Out: 'static> Declared<In, Out> {
         self.out().fields(key)
     }
 
-    /// Its main stream, to every lane.
+    /// Reads the main stream in every lane.
     pub fn all(&self) -> Read<Out>
     where
         Out: Serialize + DeserializeOwned,
@@ -371,7 +372,7 @@ impl<In: 'static, Out: 'static> Declared<In, Out> {
         self.out().all()
     }
 
-    /// Its main stream, to lane 0.
+    /// Reads the main stream in lane 0.
     pub fn global(&self) -> Read<Out>
     where
         Out: Serialize + DeserializeOwned,
@@ -380,7 +381,7 @@ impl<In: 'static, Out: 'static> Declared<In, Out> {
     }
 }
 
-/// A stream.
+/// A stream of tuples `T`.
 pub struct Stream<T> {
     from: Origin,
     name: String,
@@ -388,7 +389,7 @@ pub struct Stream<T> {
 }
 
 impl<T: 'static> Stream<T> {
-    /// Read in the same lane: the reader is in the same stage.
+    /// Reads the stream in the same lane: reader and source are in the same stage.
     pub fn local(self) -> Read<T> {
         Read { stream: self, grouping: Grouping::Local, codec: None, may_stay: true }
     }
@@ -401,7 +402,7 @@ impl<T: 'static> Stream<T> {
         Read { stream: self, grouping, codec: Some(codec), may_stay: false }
     }
 
-    /// Shared round and round.
+    /// Distributes tuples round-robin.
     pub fn shuffle(self) -> Read<T>
     where
         T: Serialize + DeserializeOwned,
@@ -409,7 +410,7 @@ impl<T: 'static> Stream<T> {
         self.spread(Grouping::Shuffle)
     }
 
-    /// Shared by a key: tuples with equal keys go to one lane.
+    /// Distributes tuples by a key: equal keys go to the same lane.
     pub fn fields<K: AsRef<[u8]>>(self, key: impl Fn(&T) -> K + Send + Sync + 'static) -> Read<T>
     where
         T: Serialize + DeserializeOwned,
@@ -417,7 +418,7 @@ impl<T: 'static> Stream<T> {
         self.spread(Grouping::Fields(Arc::new(move |tuple| key(tuple).as_ref().to_vec())))
     }
 
-    /// To every lane.
+    /// Sends each tuple to every lane.
     pub fn all(self) -> Read<T>
     where
         T: Serialize + DeserializeOwned,
@@ -425,7 +426,7 @@ impl<T: 'static> Stream<T> {
         self.spread(Grouping::All)
     }
 
-    /// To lane 0.
+    /// Sends all tuples to lane 0.
     pub fn global(self) -> Read<T>
     where
         T: Serialize + DeserializeOwned,
@@ -433,7 +434,7 @@ impl<T: 'static> Stream<T> {
         self.spread(Grouping::Global)
     }
 
-    /// To the lane that `lane` gives for the tuple.
+    /// Sends each tuple to the lane that `lane` returns for it.
     pub fn direct(self, lane: impl Fn(&T) -> u32 + Send + Sync + 'static) -> Read<T>
     where
         T: Serialize + DeserializeOwned,
@@ -442,7 +443,7 @@ impl<T: 'static> Stream<T> {
     }
 }
 
-/// A stream and the way it is read.
+/// A stream and its grouping.
 pub struct Read<T> {
     stream: Stream<T>,
     grouping: Grouping<T>,
@@ -451,21 +452,22 @@ pub struct Read<T> {
 }
 
 impl<T: 'static> Read<T> {
-    /// In the same lane, and one stage with the source, unless the topology is arranged [`Arrangement::apart`]: then it is
-    /// read with the grouping, over a topic. The code is the same for both.
+    /// Reads in the same lane, which puts reader and source into one stage. If the topology is
+    /// arranged with [`Arrangement::apart`], the stream is read over a topic with its grouping
+    /// instead.
     #[must_use]
     pub fn or_local(self) -> Self {
         Self { may_stay: true, ..self }
     }
 
-    /// Turns each tuple into what the reader receives; none where it is not for this reader.
+    /// Converts each tuple into the reader's input; none drops the tuple.
     pub fn with<In>(self, convert: impl Fn(T) -> Option<In> + Send + Sync + 'static) -> Subscription<T, In> {
         let Self { stream, grouping, codec, may_stay } = self;
         Subscription { stream, grouping, codec, may_stay, convert: Arc::new(convert) }
     }
 }
 
-/// A stream, the way it is read, and what becomes of each tuple.
+/// A stream, its grouping and the conversion of its tuples.
 pub struct Subscription<T, In> {
     stream: Stream<T>,
     grouping: Grouping<T>,

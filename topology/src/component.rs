@@ -1,8 +1,9 @@
-//! What users write: spouts and bolts. Plain synchronous Rust, one caller at a time.
+//! The traits that users implement: spouts and bolts. Plain synchronous Rust with one caller at a
+//! time.
 //!
-//! A step is a pure function of its record: no clock, no thread, no environment, no chance but [`Emitter::random`]. A
-//! component that keeps to it comes back after a crash exactly as it was, by reading its inbox again, or what it saved and the rest of the
-//! inbox.
+//! A step is a pure function of state and record: no clock, no threads, no environment, no
+//! randomness except [`Emitter::random`]. Such a component recovers its exact state after a crash:
+//! it replays its inbox, or loads its last snapshot and replays the rest of the inbox.
 
 use std::sync::Arc;
 
@@ -18,7 +19,7 @@ use crate::settings::Settings;
 use crate::snapshot::{Keeps, Saver, Stored};
 use crate::waits::Wait;
 
-/// Where a component lives.
+/// The position of a component in the topology.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LaneInfo {
     /// The topology's name.
@@ -27,169 +28,180 @@ pub struct LaneInfo {
     pub stage: Arc<str>,
     /// The stage's inbox.
     pub inbox: Arc<str>,
-    /// What topics are called.
+    /// The naming scheme of topics.
     pub names: Topics,
-    /// This lane, from 0.
+    /// The number of this lane, from 0.
     pub lane: u32,
-    /// How many lanes the stage has.
+    /// The number of lanes of the stage.
     pub lanes: u32,
 }
 
 impl LaneInfo {
-    /// What the lane calls itself as `ce_source`.
+    /// Returns the `ce_source` of the lane.
     pub fn source(&self) -> String {
         format!("/nave/{}/{}/{}", self.topology, self.stage, self.lane)
     }
 
-    /// The stage's egress: results for those outside.
+    /// Returns the stage's egress: the topic of its results for clients.
     pub fn egress(&self) -> String {
         self.names.egress(&self.topology, &self.stage)
     }
 }
 
-/// Receives tuples and may emit some.
+/// Receives tuples and emits tuples.
 pub trait Bolt: 'static {
-    /// What it receives. With several inputs: an enum, and `From` each of them.
+    /// The input type. For several inputs, use an enum with a `From` implementation for each.
     type In: 'static;
-    /// What it emits on its main stream; `()` where it has none.
+    /// The tuples of its main stream; `()` if it has none.
     type Out: 'static;
 
-    /// What kind of views it has, if any: their `ce_subject`.
+    /// The `ce_subject` of its views.
     const VIEWS: &'static str = "view";
 
-    /// What becomes of its state when another owner takes its lane.
+    /// How its state moves to the next owner of the lane.
     const KEEPS: Keeps = Keeps::Everything;
 
-    /// Says what else it has: side streams, deadlines. Called once, when the topology is declared.
+    /// Declares side streams, deadlines and workflows. Called once, when the topology is declared.
     fn declare(_declarer: &mut Declarer<Self::In>)
     where
         Self: Sized,
     {
     }
 
-    /// Topics outside of the topology that it writes to, for a stage with so many lanes: they are created with its own.
+    /// Topics outside the topology that it writes to, for a stage with `lanes` lanes. They are
+    /// created together with the topology's own topics.
     fn topics(&self, _names: &Topics, _lanes: u32) -> Vec<TopicSpec> {
         Vec::new()
     }
 
-    /// Services of which it wants to know whether they live: where they send heartbeats, a record of kind `nave.liveness` in
-    /// the lane's inbox says so, with the service as its subject, whenever that changes.
+    /// Services whose liveness it needs. If the service sends heartbeats, each change of its
+    /// liveness arrives as an inbox record of kind `nave.liveness` with the service as its subject.
     fn watches(&self) -> Vec<String> {
         Vec::new()
     }
 
-    /// How long those who ask it may have to wait, and how long it waits for others, with these settings.
+    /// Returns how long its callers may have to wait, and how long it waits for others, with these
+    /// settings.
     fn budgets(&self, _settings: &Settings) -> Vec<Budget> {
         Vec::new()
     }
 
-    /// Called once, before anything else, in each lane.
+    /// Called once per lane, before any other method.
     fn prepare(&mut self, _lane: &LaneInfo) {}
 
-    /// Called when an owner record brings settings, and before the first record with those of the build.
+    /// Called with the settings of the build before the first record, and when an owner record
+    /// brings new settings.
     fn configure(&mut self, _settings: &Settings) {}
 
-    /// Handles one tuple. A panic fails this tuple alone.
+    /// Handles one tuple. If it panics, only this tuple fails.
     fn execute(&mut self, input: Self::In, out: &mut Emitter<Self::Out>);
 
-    /// How things stand with `key`, for those outside; none deletes what was published. Called by the shell, after
-    /// [`Emitter::changed`] with that key. It reads, and changes nothing.
+    /// Returns the current view of `key`; none deletes the published view. The shell calls it after
+    /// [`Emitter::changed`] with that key.
     fn view(&self, _key: &str, _timers: &dyn DueTimes) -> Option<View> {
         None
     }
 
-    /// For a component that keeps timers for others: its timer for `key` of the component with this number in the topology.
+    /// For a component that keeps timers for others: returns its timer for `key` of `component`,
+    /// the component's number in the topology.
     fn timer_for(&self, _component: u16, _key: u64) -> Option<u64> {
         None
     }
 
-    /// Saves what has changed since the last call, where it [`Keeps::Saved`]. Called between two records, and only then.
+    /// Saves the changes since the last call, if its policy is [`StatePolicy::Saved`]. Called
+    /// between two records.
     fn save(&mut self, _saver: &mut Saver<'_>) {}
 
-    /// Takes in the state of one key that was saved. Called after [`Bolt::prepare`] and [`Bolt::configure`], for each key that there is, in
-    /// any order.
+    /// Loads the saved state of one key. Called for each saved key, in any order, after
+    /// [`Bolt::prepare`] and [`Bolt::configure`].
     ///
     /// # Errors
-    /// Where it cannot be read: then the lane is not begun from this snapshot.
+    /// If the state cannot be read. The lane does not start from this snapshot then.
     fn load(&mut self, stored: &Stored<'_>) -> Result<(), Unreadable> {
         Err(Unreadable(format!("nobody reads the saved state `{}`", stored.key())))
     }
 
-    /// Every key was loaded. Gives the keys whose views may have been published.
+    /// Called after all keys were loaded. Returns the keys whose views may be published.
     ///
     /// # Errors
-    /// Where what was loaded does not fit together.
+    /// If the loaded state is inconsistent.
     fn loaded(&mut self) -> Result<Vec<Arc<str>>, Unreadable> {
         Ok(Vec::new())
     }
 
-    /// A line for each operation that is not over. The next owner of the lane continues them.
+    /// Returns a line for each unfinished operation. The next owner of the lane continues them.
     fn unfinished(&self) -> Vec<String> {
         Vec::new()
     }
 
-    /// What waits in it, for those who look from outside whether all of it has an end; none where it does not say.
+    /// Returns everything that waits in it, for checks from outside that each wait ends; none if it
+    /// does not report waits.
     fn waits(&self) -> Option<Vec<Wait>> {
         None
     }
 
-    /// For a component that keeps timers: number and generation of those that it takes to be armed; none where it does not say.
+    /// For a component that keeps timers: returns number and generation of each timer that it
+    /// considers armed; none if it does not report them.
     fn timers(&self) -> Option<Vec<(u64, u32)>> {
         None
     }
 
-    /// Called last, when the lane ends in order.
+    /// Called last, when the lane stops in an orderly way.
     fn cleanup(&mut self) {}
 }
 
-/// A source of tuples that are read from somewhere else than the stage's inbox, or made up.
+/// A source of tuples that do not come from the stage's inbox.
 ///
-/// Its stage has no single order of inputs, so it is not replayed: a new owner starts the spout anew.
+/// Its stage has no single order of inputs, so its input is not replayed: each new owner starts a
+/// new instance.
 pub trait Spout: 'static {
-    /// What it emits on its main stream.
+    /// The tuples of its main stream.
     type Out: 'static;
 
-    /// Says what else it has.
+    /// Declares side streams.
     fn declare(_declarer: &mut Declarer<()>)
     where
         Self: Sized,
     {
     }
 
-    /// Called once, before anything else, in each lane.
+    /// Called once per lane, before any other method.
     fn prepare(&mut self, _lane: &LaneInfo) {}
 
-    /// Called when an owner record brings settings.
+    /// Called when an owner record brings new settings.
     fn configure(&mut self, _settings: &Settings) {}
 
-    /// Emits what it has, a few tuples at the most; false where it has nothing now.
+    /// Emits a few tuples; returns false if it has none now.
     fn next(&mut self, out: &mut Emitter<Self::Out>) -> bool;
 
-    /// Called last, when the lane ends in order.
+    /// Called last, when the lane stops in an orderly way.
     fn cleanup(&mut self) {}
 }
 
-/// A source of tuples that are records of the stage's inbox. With it a lane is a pure function of its inbox.
+/// A source that makes tuples of the records of the stage's inbox. The lane is then a pure function
+/// of its inbox.
 ///
-/// It keeps nothing from one record to the next: what is to be remembered is a bolt's to keep.
+/// It keeps no state between records: a bolt keeps state.
 pub trait InboxSpout: 'static {
-    /// What it emits on its main stream.
+    /// The tuples of its main stream.
     type Out: 'static;
 
-    /// Called once, before anything else, in each lane.
+    /// Called once per lane, before any other method.
     fn prepare(&mut self, _lane: &LaneInfo) {}
 
-    /// True for records that are for this spout. The first that accepts gets it.
+    /// True for records that this spout handles. The first spout that accepts a record gets it.
     fn accepts(&self, envelope: &Head<'_>) -> bool;
 
     /// Makes tuples of a record.
     ///
     /// # Errors
-    /// Where the body cannot be read: the record goes to the dead letters with the reason, and the lane goes on.
+    /// If the body cannot be read. The record goes to the dead-letter topic with the reason, and
+    /// the lane continues.
     fn receive(&mut self, delivery: &Delivery<'_>, out: &mut Emitter<Self::Out>) -> Result<(), Unreadable>;
 
-    /// A record came that cannot be handled: its headers cannot be read, no spout accepts it, or the one that did said why not and
-    /// emitted nothing. The first spout that knows whom to tell emits what is to be told, and says true.
+    /// Called for a record that cannot be handled: its headers cannot be read, no spout accepts it,
+    /// or [`InboxSpout::receive`] returned an error and emitted nothing. The first spout that knows
+    /// the sender emits a rejection and returns true.
     fn reject(&mut self, _rejected: &Rejected<'_>, _out: &mut Emitter<Self::Out>) -> bool {
         false
     }
@@ -198,15 +210,15 @@ pub trait InboxSpout: 'static {
 /// A record of the inbox that cannot be handled.
 #[derive(Debug)]
 pub struct Rejected<'a> {
-    /// The headers that can be read.
+    /// The readable headers.
     pub texts: Texts<'a>,
     /// The record.
     pub record: &'a Record,
-    /// Why, with the header at fault.
+    /// The reason, which names the bad header.
     pub reason: &'a str,
 }
 
-/// A record of the inbox whose headers have been read.
+/// A record of the inbox with its parsed headers.
 #[derive(Debug)]
 pub struct Delivery<'a> {
     /// The headers.
@@ -216,30 +228,31 @@ pub struct Delivery<'a> {
 }
 
 impl Delivery<'_> {
-    /// Reads the body as JSON.
+    /// Parses the body as JSON.
     pub fn json<T: serde::de::DeserializeOwned>(&self) -> Result<T, Unreadable> {
         let cut = |error: serde_json::Error| error.to_string().chars().take(Unreadable::SHOWN).collect();
         serde_json::from_slice(&self.record.value).map_err(|error| Unreadable(cut(error)))
     }
 }
 
-/// Why a record cannot be read.
+/// The reason why a record or a saved state cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Unreadable(pub String);
 
 impl Unreadable {
-    /// A reason that quotes what it could not read is cut to so many characters: a body may be one text of a megabyte.
+    /// Maximum length in characters of a reason that quotes its input: a body may be one text of a
+    /// megabyte.
     pub const SHOWN: usize = 500;
 }
 
-/// How things stand with a key: the body of a view.
+/// The body of a view: the current state of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct View(pub Bytes);
 
-/// When timers are due, for views. Lane code decides nothing by it.
+/// Due times of timers, for views. Lane code makes no decisions with it.
 pub trait DueTimes {
-    /// When the timer that the component knows by `key` is due, on the owner's wall clock: its own, or one that another
-    /// keeps for it.
+    /// Returns the due time of the component's timer `key` on the owner's wall clock. Another
+    /// component may keep the timer on its behalf.
     fn due(&self, key: u64) -> Option<WallTime>;
 }

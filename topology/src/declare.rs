@@ -1,4 +1,4 @@
-//! What a component declares of itself beside its types: side streams, and helpers that must live in its stage.
+//! Declarations of a component beside its types: side streams, workflows, and helpers in its stage.
 
 use std::any::{Any, type_name};
 use std::marker::PhantomData;
@@ -11,7 +11,7 @@ use crate::builder::{Builder, Declared};
 use crate::emitter::{Port, Side};
 use crate::wiring::Wired;
 
-/// Collects what a component declares. `In` is what the component receives.
+/// Collects the declarations of a component. `In` is the component's input type.
 pub struct Declarer<In> {
     pub(crate) sides: Vec<SideDeclaration>,
     pub(crate) attachments: Vec<Attachment>,
@@ -25,11 +25,11 @@ impl<In> Default for Declarer<In> {
     }
 }
 
-/// Something that clients can ask of a component.
+/// A workflow that clients can start.
 #[derive(Clone)]
 pub(crate) struct Offer {
     pub(crate) name: &'static str,
-    /// The version of the code that decides what becomes of it.
+    /// The version of the code that makes the workflow's decisions.
     pub(crate) version: u32,
     pub(crate) request: Value,
 }
@@ -40,7 +40,7 @@ type MakePort = fn(Vec<Box<dyn Any>>) -> Box<dyn Any>;
 pub(crate) struct SideDeclaration {
     pub(crate) name: &'static str,
     pub(crate) tuples: &'static str,
-    /// Makes a `Port<T>` of what the edges of this stream gave.
+    /// Makes a `Port<T>` of the wired edges of this stream.
     pub(crate) port: MakePort,
 }
 
@@ -55,7 +55,7 @@ pub(crate) struct Attachment {
 }
 
 impl<In: 'static> Declarer<In> {
-    /// The component emits on this side stream.
+    /// Declares a side stream.
     pub fn side<T: 'static>(&mut self, side: Side<T>) {
         self.sides.push(SideDeclaration {
             name: side.name(),
@@ -64,19 +64,21 @@ impl<In: 'static> Declarer<In> {
         });
     }
 
-    /// Clients can ask the component for `name`, with a request that `request`, a JSON Schema, describes: it goes to the inbox
-    /// of the component's stage. `version` is that of the code that decides: records that one version has decided are not decided
-    /// again by another.
+    /// Declares a workflow that clients can start. Requests match `request`, a JSON Schema, and go
+    /// to the inbox of the component's stage. `version` is the version of the deciding code: no
+    /// other version replays records that this version handled.
     pub fn offers(&mut self, name: &'static str, version: u32, request: Value) {
         self.offers.push(Offer { name, version, request });
     }
 
-    /// The component needs a helper in its stage: components that are declared once for each stage that has one who asks.
+    /// Declares a helper in the component's stage: components that are installed once per stage
+    /// that needs them.
     ///
-    /// `install` declares them, under names of their own for the stage, and returns its handles. `connect` joins them to the
-    /// component that asked, of which it gets the handle and its number in the topology: the number with which the lane
-    /// asks [`crate::Bolt::timer_for`]. All of it through the public interface of the builder: this is how deadlines wire themselves in, and
-    /// why nobody can forget to.
+    /// `install` declares them, with names unique to the stage, and returns their handles.
+    /// `connect` joins them to this component; it receives the component's handle and its number in
+    /// the topology, the number that the lane passes to [`crate::Bolt::timer_for`]. Both use only
+    /// the public interface of the builder. Deadlines are wired this way, so no topology can forget
+    /// to do it.
     pub fn attach<H: 'static>(
         &mut self,
         name: &'static str,

@@ -1,4 +1,4 @@
-//! Gives parts their turns: each on a thread of its own, or all on one thread in virtual time. The parts are the same.
+//! Polls tasks: each on a thread, or all on one thread in virtual time. The tasks are the same.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use bus::{BusError, Clock, ManualClock, MonoTime, Part};
 
-/// Makes a part, on the thread that will turn it: a part may hold what cannot leave its thread.
+/// Makes a task on the thread that polls it: a task may hold values that cannot leave their thread.
 pub type MakePart = Box<dyn FnOnce() -> Result<Box<dyn Part>, BusError> + Send>;
 
-/// What a thread ends with: what its part left undone.
+/// The result of a thread: the problems that its task reported when it stopped.
 type Running = JoinHandle<Result<Vec<String>, BusError>>;
 
-/// Parts on threads: the one place where threads are made.
+/// Tasks on threads. No other code spawns threads.
 pub struct Threads {
     stop: Arc<AtomicBool>,
     failed: Arc<AtomicBool>,
@@ -27,16 +27,17 @@ impl Default for Threads {
 }
 
 impl Threads {
-    /// Longest wait of a part for something to come. What it waits for wakes it, and so does a stop; a second bounds the
-    /// delay of what a part only looks at when it is polled.
+    /// Maximum wait of a poll. Events and a stop wake a waiting task earlier; one second bounds the
+    /// delay of conditions that a task only checks when it is polled.
     const WAIT: Duration = Duration::from_secs(1);
-    /// A part that came back at once with nothing done, because its bus is away, is not asked again sooner.
+    /// Minimum interval between two polls of a task that returns at once without work because its
+    /// bus is unavailable.
     const PAUSE: Duration = Duration::from_millis(5);
 
-    /// Turns a part on a thread of its own until [`Threads::stop`].
+    /// Polls a task on a new thread until [`Threads::stop`].
     ///
     /// # Errors
-    /// Where the system gives no thread.
+    /// If the system cannot start a thread.
     pub fn spawn(&mut self, name: &str, clock: Arc<dyn Clock>, make: MakePart) -> std::io::Result<()> {
         let (stop, failed) = (Arc::clone(&self.stop), Arc::clone(&self.failed));
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
@@ -52,25 +53,27 @@ impl Threads {
         Ok(())
     }
 
-    /// True where a part ended with a fault, or panicked.
+    /// True if a task failed or panicked.
     pub fn has_failed(&self) -> bool {
         self.failed.load(Ordering::Acquire)
     }
 
-    /// Wakes the parts that wait: each is polled at once, as far as its bus lets a waiting thread be woken.
+    /// Wakes the waiting tasks, as far as their bus lets a waiting thread be woken: each is polled
+    /// at once.
     pub fn wake(&self) {
         self.running.iter().for_each(|(_, thread)| thread.thread().unpark());
     }
 
-    /// Stops the parts in the order in which they were spawned, and says what each left undone.
+    /// Stops the tasks in the order in which they were spawned. Returns the problems that they
+    /// report.
     pub fn stop(self) -> Vec<String> {
         self.stop.store(true, Ordering::Release);
         self.wake();
         Self::joined(self.running)
     }
 
-    /// As [`Threads::stop`], and waits at most `most` in all: a part that has not ended by then is named and left behind, for the end of
-    /// the process.
+    /// Stops the tasks like [`Threads::stop`], but waits at most `most` in total. A task that has
+    /// not ended by then is reported and left to the end of the process.
     pub fn stop_within(self, most: Duration, clock: &dyn Clock) -> Vec<String> {
         self.stop.store(true, Ordering::Release);
         self.wake();
@@ -98,7 +101,8 @@ impl Threads {
     }
 }
 
-/// The end of a thread: one that panics has failed too. Else its process would live on without it, and take itself for ready.
+/// Marks a task as failed if its thread panics. Otherwise its process would continue without it and
+/// report itself ready.
 struct End {
     failed: Arc<AtomicBool>,
 }
@@ -124,11 +128,11 @@ fn keep_turning(mut part: Box<dyn Part>, stop: &AtomicBool, clock: &dyn Clock) -
     Ok(part.stop())
 }
 
-/// Does `work` on each of so many threads at once, and waits for all of them: for work that has an end, and shares it out by
-/// itself.
+/// Runs `work` on `threads` threads and waits for all of them. `work` has to end, and divides the
+/// work among the threads.
 ///
 /// # Panics
-/// Where one of them does, or the system gives no thread.
+/// If one of them panics, or the system cannot start a thread.
 pub fn on_threads<R: Send>(threads: usize, work: impl Fn() -> R + Sync) -> Vec<R> {
     std::thread::scope(|scope| {
         let running: Vec<_> = (0..threads).map(|_| scope.spawn(&work)).collect();
@@ -139,28 +143,29 @@ pub fn on_threads<R: Send>(threads: usize, work: impl Fn() -> R + Sync) -> Vec<R
     })
 }
 
-/// Parts on one thread, in virtual time, in an order that a seed gives.
+/// Polls tasks on one thread in virtual time, in an order derived from a PRNG seed.
 ///
-/// The clock stands while anything can be done, and then jumps to the next moment for which a part has asked.
+/// The clock stands still while any task has work, then jumps to the next time that a task asked
+/// for.
 pub struct Virtual {
     clock: Arc<ManualClock>,
     random: u64,
 }
 
 impl Virtual {
-    /// So many rounds in one instant are no progress but a circle.
+    /// Maximum number of rounds at one instant; more is an endless loop.
     const ROUNDS: usize = 1_000_000;
 
-    /// Turns parts on this clock, in the order of `seed`.
+    /// Polls tasks on this clock, in the order of `seed`.
     pub fn new(clock: Arc<ManualClock>, seed: u64) -> Self {
         Self { clock, random: seed }
     }
 
-    /// Turns `parts` until none has anything to do before `until`, and moves the clock at most there. Says whether they are
-    /// idle for good: waiting for nothing but others.
+    /// Polls `tasks` until none has work before `until`, and advances the clock at most to `until`.
+    /// Returns true if all tasks are idle and none has a next time.
     ///
     /// # Panics
-    /// Where parts turn in a circle and time stands still, or where one ends with a fault.
+    /// If tasks loop without progress of time, or one fails.
     pub fn run(&mut self, parts: &mut [&mut dyn Part], until: MonoTime) -> bool {
         for _ in 0..Self::ROUNDS {
             let mut worked = false;
@@ -182,18 +187,19 @@ impl Virtual {
                     return false;
                 }
                 Some(next) if next > self.clock.mono() => self.clock.advance_to(next),
-                // Due now, and not done: the part waits for another's turn.
+                // Due now but not done: the task waits for another one.
                 Some(_) => {}
             }
         }
         panic!("no end after {} rounds", Self::ROUNDS);
     }
 
-    /// Gives `turns` single turns, one part after the other; the clock moves where a whole round found nothing to do. Says
-    /// whether the parts are idle for good. For tests that stop a system between any two turns.
+    /// Polls `polls` times, one task after the other. The clock advances when a whole round did no
+    /// work. Returns true if all tasks are idle and none has a next time. Tests use it to stop a
+    /// system between any two polls.
     ///
     /// # Panics
-    /// Where a part ends with a fault.
+    /// If a task fails.
     pub fn run_turns(&mut self, parts: &mut [&mut dyn Part], turns: usize) -> bool {
         let (mut idle, mut next) = (0, None::<MonoTime>);
         let first = self.pick(parts.len());
@@ -212,7 +218,7 @@ impl Virtual {
     }
 
     fn pick(&mut self, among: usize) -> usize {
-        // Xorshift64 (Marsaglia 2003); the seed is never 0.
+        // Xorshift64 (Marsaglia 2003); the state is never 0.
         self.random |= 1;
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;

@@ -1,4 +1,4 @@
-//! What a component does to the world: it emits tuples and decides effects.
+//! How a component acts: it emits tuples and decides effects.
 
 use std::any::Any;
 use std::borrow::Cow;
@@ -14,8 +14,8 @@ use crate::component::LaneInfo;
 use crate::counts::Label;
 use crate::outbox::{Effects, Level, Line, Message, TimerEffect, ViewChange};
 
-/// A named stream beside the main one. Declared as a constant, so that the one who emits and the one who reads speak of the
-/// same thing, with the same type.
+/// A named stream beside the main one. Declare it as a constant, so that emitter and reader use the
+/// same name and type.
 ///
 /// ```
 /// use topology::Side;
@@ -36,18 +36,18 @@ impl<T> Clone for Side<T> {
 impl<T> Copy for Side<T> {}
 
 impl<T> Side<T> {
-    /// The side stream `name`.
+    /// Returns the side stream `name`.
     pub const fn named(name: &'static str) -> Self {
         Self { name, tuples: PhantomData }
     }
 
-    /// Its name.
+    /// Returns its name.
     pub const fn name(&self) -> &'static str {
         self.name
     }
 }
 
-/// Takes tuples of one stream towards one reader.
+/// Sends tuples of one stream to one reader.
 pub(crate) trait Sink<T> {
     fn push(&self, tuple: T, lane: &LaneContext);
 }
@@ -55,7 +55,8 @@ pub(crate) trait Sink<T> {
 /// All readers of one stream.
 pub(crate) struct Port<T> {
     pub(crate) sinks: Vec<Box<dyn Sink<T>>>,
-    /// Copies a tuple for all readers but the last; none where the type cannot, and then there is one reader at most.
+    /// Copies a tuple for all readers but the last. None if the type cannot be copied; the stream
+    /// then has at most one reader.
     pub(crate) copy: Option<fn(&T) -> T>,
 }
 
@@ -70,10 +71,10 @@ impl<T> Port<T> {
     }
 }
 
-/// An edge to another stage, and how many tuples were sent on it.
+/// The name of an edge to another stage, and the number of tuples sent on it.
 pub(crate) type SentOn = (Arc<str>, Rc<Cell<u64>>);
 
-/// A queue that can give back the tuple it took last.
+/// A queue that can remove the tuple that was added last.
 pub(crate) trait TakeBack {
     fn take_back(&self);
 }
@@ -84,17 +85,17 @@ impl<T> TakeBack for RefCell<VecDeque<T>> {
     }
 }
 
-/// An action of a call outside of [`Effects`], which can be undone.
+/// An action of a call outside of [`Effects`] that can be undone.
 pub(crate) enum Emitted {
-    /// Pushed a tuple onto a queue of the lane.
+    /// Pushed a tuple to a queue of the lane.
     Queued(Rc<dyn TakeBack>),
-    /// Numbered a tuple for another stage.
+    /// Used a number for a tuple to another stage.
     Sent(Rc<Cell<u64>>),
-    /// Let a counter grow.
+    /// Increased a counter.
     Counted(&'static str, Vec<Label>, u64),
 }
 
-/// Where a call began: everything after it is discarded if the call panics.
+/// The state at the start of a call: if the call panics, everything after it is discarded.
 pub(crate) struct Savepoint {
     messages: usize,
     timers: usize,
@@ -103,7 +104,7 @@ pub(crate) struct Savepoint {
     ready: usize,
 }
 
-/// Which part of a lane could not handle a tuple.
+/// The component or edge that could not handle a tuple.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Place {
     /// A component, by its number.
@@ -112,32 +113,32 @@ pub(crate) enum Place {
     Edge(Arc<str>),
 }
 
-/// Tuples of one step that could not be handled in one place.
+/// The tuples of one step that failed in one place.
 #[derive(Debug)]
 pub(crate) struct Failure {
     pub(crate) place: Place,
-    /// Why the first of them could not.
+    /// The reason of the first failure.
     pub(crate) reason: String,
     pub(crate) tuples: usize,
 }
 
-/// What all components of a lane share while they run: what is ready, what was decided, what is being handled.
+/// The state that all components of a lane share while they run.
 pub(crate) struct LaneContext {
     pub(crate) info: LaneInfo,
     pub(crate) effects: RefCell<Effects>,
-    /// Nodes with something in their queue, in the order in which they got it.
+    /// Nodes with queued tuples, in the order in which their queues became non-empty.
     pub(crate) ready: RefCell<VecDeque<u16>>,
-    /// The time of the record being handled.
+    /// The time of the current record.
     pub(crate) record_time: Cell<WallTime>,
-    /// Where that is a tuple of another stage: when that sent it.
+    /// If the current record is a tuple of another stage: the time at which that stage sent it.
     pub(crate) sent_time: Cell<Option<WallTime>>,
-    /// Seeded from the record.
+    /// The PRNG state, seeded from the record.
     pub(crate) random: Cell<u64>,
-    /// How many tuples were sent on each edge that leads to another stage.
+    /// The number of tuples sent on each edge to another stage.
     pub(crate) sent: RefCell<Vec<SentOn>>,
-    /// The actions of the running call, to be undone if it panics.
+    /// The actions of the running call, undone if it panics.
     emitted: RefCell<Vec<Emitted>>,
-    /// The failures of this step: at most one entry for each component and edge.
+    /// The failures of this step: at most one entry per component and edge.
     failures: RefCell<Vec<Failure>>,
 }
 
@@ -156,7 +157,7 @@ impl LaneContext {
         }
     }
 
-    /// Begins a call of a component.
+    /// Starts a call of a component.
     pub(crate) fn savepoint(&self) -> Savepoint {
         self.emitted.borrow_mut().clear();
         let effects = self.effects.borrow();
@@ -186,12 +187,12 @@ impl LaneContext {
         effects.lines.truncate(savepoint.lines);
     }
 
-    /// Notes what the running call did outside of the effects.
+    /// Records an action of the running call outside of the effects.
     pub(crate) fn emitted(&self, emitted: Emitted) {
         self.emitted.borrow_mut().push(emitted);
     }
 
-    /// Tuples could not be handled: the step that they belong to goes to the dead-letter topic.
+    /// Records failed tuples: the step that they belong to goes to the dead-letter topic.
     pub(crate) fn fail(&self, place: Place, reason: impl Into<String>, tuples: usize) {
         let mut failures = self.failures.borrow_mut();
         match failures.iter_mut().find(|failure| failure.place == place) {
@@ -200,19 +201,19 @@ impl LaneContext {
         }
     }
 
-    /// Takes the failures since the last call.
+    /// Returns and clears the failures since the last call.
     pub(crate) fn take_failures(&self) -> Vec<Failure> {
         std::mem::take(&mut *self.failures.borrow_mut())
     }
 
-    /// What counts the tuples of an edge to another stage.
+    /// Returns the counter of tuples of an edge to another stage.
     pub(crate) fn count_of(&self, edge: &Arc<str>) -> Rc<Cell<u64>> {
         let count = Rc::new(Cell::new(0));
         self.sent.borrow_mut().push((Arc::clone(edge), Rc::clone(&count)));
         count
     }
 
-    /// Begins a step: from here on, chance and time are the record's.
+    /// Starts a step: sets time and PRNG seed from the record.
     pub(crate) fn begin(&self, offset: u64, time: WallTime) {
         self.record_time.set(time);
         self.sent_time.set(None);
@@ -233,7 +234,7 @@ impl LaneContext {
     }
 }
 
-/// What a component emits with. `T` is the type of its main stream.
+/// Emits tuples and decides effects for a component. `T` is the type of its main stream.
 pub struct Emitter<T> {
     pub(crate) lane: Rc<LaneContext>,
     pub(crate) component: u16,
@@ -250,25 +251,27 @@ impl<T: 'static> Emitter<T> {
     /// Emits a tuple on a side stream.
     ///
     /// # Panics
-    /// Where the component did not declare the stream, with this type: a fault of the component that its first test finds.
+    /// If the component did not declare the stream with this type. Its first test finds such a bug.
     pub fn side<S: 'static>(&mut self, side: Side<S>, tuple: S) {
         let found = self.sides.iter().find(|(name, _)| *name == side.name);
         let port = found.and_then(|(_, port)| port.downcast_ref::<Port<S>>());
         port.unwrap_or_else(|| panic!("side stream `{}` was not declared", side.name)).push(tuple, &self.lane);
     }
 
-    /// Writes a record when the step is committed.
+    /// Writes a record in the commit of this step.
     pub fn publish(&mut self, message: Message) {
         self.lane.effects.borrow_mut().messages.push(message);
     }
 
-    /// Lets a timeout come `after_ms` milliseconds after the commit of this step: a record of kind `nave.timeout` in the
-    /// lane's own inbox, with the component's name as its subject. A timer that is armed is armed anew.
+    /// Arms a timer. The timeout comes `after_ms` milliseconds after the commit of this step, as a
+    /// record of kind `nave.timeout` in the lane's own inbox with the component's name as its
+    /// subject. Arming an armed timer replaces it.
     pub fn arm(&mut self, timer: u64, generation: u32, after_ms: u64) {
         self.timer(TimerEffect::Arm { timer, generation, after_ms });
     }
 
-    /// Forgets a timer. A timeout that is on its way comes all the same: its generation tells it.
+    /// Disarms a timer. A timeout that is already in the inbox still arrives; its generation
+    /// identifies it.
     pub fn disarm(&mut self, timer: u64) {
         self.timer(TimerEffect::Disarm { timer });
     }
@@ -277,12 +280,12 @@ impl<T: 'static> Emitter<T> {
         self.lane.effects.borrow_mut().timers.push((self.component, effect));
     }
 
-    /// Says that the view of `key` has changed: the shell asks [`crate::Bolt::view`] for it in its own time.
+    /// Marks the view of `key` as changed. The shell calls [`crate::Bolt::view`] later.
     pub fn changed(&mut self, key: &Arc<str>) {
         self.view_change(key, false);
     }
 
-    /// Says that there is nothing to see of `key` any more: what was published of it is deleted in the same commit.
+    /// Marks the view of `key` as closed. The published view is deleted in the same commit.
     pub fn closed(&mut self, key: &Arc<str>) {
         self.view_change(key, true);
     }
@@ -290,29 +293,29 @@ impl<T: 'static> Emitter<T> {
     fn view_change(&mut self, key: &Arc<str>, last: bool) {
         let change = ViewChange { component: self.component, key: Arc::clone(key), last };
         let mut effects = self.lane.effects.borrow_mut();
-        // One step often changes one key several times.
+        // A step often changes one key several times.
         if effects.views.last() != Some(&change) {
             effects.views.push(change);
         }
     }
 
-    /// Adds one to a counter. Replays are not counted.
+    /// Increments a counter by one. Replays are not counted.
     pub fn count(&mut self, name: &'static str) {
         self.lane.count(name, Vec::new(), 1);
     }
 
-    /// Adds one to a counter with labels. Their values must be few: each combination is a time series.
+    /// Increments a counter with labels by one. Their values must be few: each combination is a time series.
     pub fn count_labelled(&mut self, name: &'static str, labels: Vec<Label>) {
         self.lane.count(name, labels, 1);
     }
 
-    /// Writes a line to the log, once the step is committed. Replays write none.
+    /// Writes a log line after the commit of the step. Replays write none.
     pub fn log(&mut self, level: Level, operation: Option<&OperationId>, text: impl Into<Cow<'static, str>>) {
         self.lane.line(level, operation, text.into());
     }
 
-    /// A number by chance, the same at each replay: seeded from the record that is being handled (`SplitMix64`, Steele,
-    /// Lea, Flood 2014).
+    /// Returns a pseudo-random number that is the same in each replay. The seed is derived from the
+    /// current record (`SplitMix64`, Steele, Lea, Flood 2014).
     pub fn random(&mut self) -> u64 {
         let state = self.lane.random.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
         self.lane.random.set(state);
@@ -321,18 +324,19 @@ impl<T: 'static> Emitter<T> {
         z ^ (z >> 31)
     }
 
-    /// When the bus appended the record that is being handled. Part of the log, so the same at each replay; not a clock.
+    /// Returns when the bus appended the current record. It is part of the log, so it is the same
+    /// in each replay; it is not a clock.
     pub fn record_time(&self) -> WallTime {
         self.lane.record_time.get()
     }
 
-    /// When the tuple of another stage that is being handled was sent, on that stage's clock; none where what is handled began in
-    /// this lane. Part of the log too.
+    /// Returns when another stage sent the current tuple, on that stage's clock; none if the tuple
+    /// began in this lane. It is part of the log.
     pub fn sent_time(&self) -> Option<WallTime> {
         self.lane.sent_time.get()
     }
 
-    /// Where this is.
+    /// Returns the lane of this component.
     pub fn lane(&self) -> &LaneInfo {
         &self.lane.info
     }

@@ -1,21 +1,21 @@
-//! Which lane gets a tuple.
+//! Selects the lane of each tuple.
 
 use std::sync::Arc;
 
-/// The rule that picks the lane for each tuple of an edge.
+/// The rule that selects the lane for each tuple of an edge.
 ///
 /// | grouping | law |
 /// |---|---|
 /// | local | stays in its lane; the reader is in the same stage |
-/// | shuffle | round and round: over any run of tuples of one lane, no reader gets two more than another |
+/// | shuffle | round-robin: over any run of tuples of one lane, the counts of two readers differ by at most one |
 /// | fields | equal keys go to one lane: murmur2 over the key's bytes modulo lanes |
 /// | all | every lane gets a copy |
 /// | global | lane 0 |
-/// | direct | the lane that the tuple names, modulo lanes |
+/// | direct | the lane number that the tuple contains, modulo lanes |
 pub enum Grouping<T> {
     /// Stays in its lane.
     Local,
-    /// Round and round.
+    /// Round-robin.
     Shuffle,
     /// By a key.
     Fields(KeyOf<T>),
@@ -23,13 +23,13 @@ pub enum Grouping<T> {
     All,
     /// To lane 0.
     Global,
-    /// To the lane that the tuple names.
+    /// To the lane number that the tuple contains.
     Direct(LaneOf<T>),
 }
 
-/// Gives the bytes of a tuple's key.
+/// Returns the bytes of a tuple's key.
 pub type KeyOf<T> = Arc<dyn Fn(&T) -> Vec<u8> + Send + Sync>;
-/// Gives the lane that a tuple names.
+/// Returns the lane number that a tuple contains.
 pub type LaneOf<T> = Arc<dyn Fn(&T) -> u32 + Send + Sync>;
 
 impl<T> Clone for Grouping<T> {
@@ -46,7 +46,7 @@ impl<T> Clone for Grouping<T> {
 }
 
 impl<T> Grouping<T> {
-    /// Its name, as it is printed.
+    /// Returns its name, as printed.
     pub fn name(&self) -> &'static str {
         match self {
             Grouping::Local => "local",
@@ -59,23 +59,23 @@ impl<T> Grouping<T> {
     }
 }
 
-/// What a grouping says of one tuple.
+/// The destination of one tuple.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Target {
-    /// To this lane, with this key.
+    /// This lane, with this key.
     Lane(u32, Option<Vec<u8>>),
-    /// To all lanes.
+    /// All lanes.
     Every,
 }
 
-/// A grouping at work in one lane.
+/// Applies a grouping in one lane.
 pub(crate) struct Chooser<T> {
     pub(crate) grouping: Grouping<T>,
     pub(crate) lanes: u32,
 }
 
 impl<T> Chooser<T> {
-    /// Where a tuple goes, before which so many were sent.
+    /// Returns the destination of a tuple. `sent` is the number of tuples sent before it.
     pub(crate) fn choose(&self, tuple: &T, sent: u64, own_lane: u32) -> Target {
         match &self.grouping {
             Grouping::Local => Target::Lane(own_lane, None),

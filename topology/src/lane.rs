@@ -1,4 +1,4 @@
-//! One single-threaded, deterministic executor of all components of a stage. It does one thing: it turns a record into
+//! A single-threaded, deterministic executor of all components of a stage: it turns a record into
 //! effects.
 
 use std::collections::BTreeMap;
@@ -30,43 +30,45 @@ pub(crate) struct Seated {
     pub(crate) node: Box<dyn Node>,
 }
 
-/// Tuples that go to the dead-letter topic.
+/// Tuples to send to the dead-letter topic.
 #[derive(Clone, Copy)]
 struct DeadTuples<'a> {
-    /// The record that the step handled; none where a spout of the lane's own emitted the tuples.
+    /// The record of the step; none if a spout of the lane emitted the tuples.
     record: Option<&'a Record>,
     head: Option<&'a Head<'a>>,
-    /// The component or the edge; none where the lane could not tell whom the record is for.
+    /// The component or the edge; none if the lane found no recipient for the record.
     place: Option<&'a str>,
     reason: &'a str,
     tuples: usize,
 }
 
-/// A lane. `step` is a pure function of state and record; the state is all that the components hold.
+/// A lane. `step` is a pure function of state and record; the state is that of the components.
 pub struct Lane {
     context: Rc<LaneContext>,
     nodes: Vec<Seated>,
     decoders: BTreeMap<String, Box<dyn Decode>>,
     dead: Arc<str>,
     settings: Settings,
-    /// Numbers the dead letters of tuples that no record caused.
+    /// Numbers the dead letters of tuples that spouts emitted.
     rejected: u64,
 }
 
 impl Lane {
-    /// A step executes at most this many tuples. One that wants more runs in a circle: it is cut, counted and told, for a
-    /// lane that never ends a step is stuck without anybody knowing. A million is a hundred times the largest step we know
-    /// (a flow of 1,000 rules), and takes less than a second.
+    /// Maximum number of executions per step. A step that needs more loops: it is cut, counted and
+    /// reported, because a lane whose step never ends is stuck silently. A million is a hundred
+    /// times the largest known step (a flow of 1,000 rules) and takes less than a second.
     pub const EXECUTIONS: usize = 1 << 20;
 
-    /// At most this much of a record goes into its dead letter, in bytes.
+    /// Maximum length in bytes of the record's value in its dead letter.
     pub const DEAD_BYTES: usize = 64 << 10;
 
-    /// Key and headers of a record may take so many bytes: ours take less than 1 KiB. What comes of a record names its key
-    /// and its ids again, so one that is all key would make a record that the bus does not take, and no commit.
+    /// Maximum length in bytes of key and headers: ours take less than 1 KiB. Records that a step
+    /// writes repeat its record's key and ids. A larger key could make a record that the bus
+    /// rejects, and no commit would succeed.
     pub const HEAD_BYTES: usize = 16 << 10;
 
-    /// A request that is larger is not sent on to its lane: with what is added it might be more than the bus takes.
+    /// Maximum length in bytes of the body of a forwarded request: with added headers a larger one
+    /// might exceed the limit of the bus.
     pub const FORWARD_BYTES: usize = 512 << 10;
 
     pub(crate) fn new(
@@ -83,27 +85,27 @@ impl Lane {
         Self { context, nodes, decoders, dead, settings: settings.clone(), rejected: 0 }
     }
 
-    /// Where it is.
+    /// Returns the place of the lane.
     pub fn info(&self) -> &LaneInfo {
         &self.context.info
     }
 
-    /// The name of a component, as timers and views name it by number.
+    /// Returns the name of the component with this number; timers and views use the number.
     pub fn component(&self, number: u16) -> &Arc<str> {
         &self.nodes[usize::from(number)].name
     }
 
-    /// The number of a component.
+    /// Returns the number of a component in the lane.
     pub fn number(&self, component: &str) -> Option<u16> {
         self.nodes.iter().position(|seated| *seated.name == *component).and_then(|number| u16::try_from(number).ok())
     }
 
-    /// The settings in force.
+    /// Returns the current settings.
     pub fn settings(&self) -> &Settings {
         &self.settings
     }
 
-    /// Handles one record of the inbox, and all that comes of it in this lane.
+    /// Handles one record of the inbox, including all tuples that follow from it in this lane.
     pub fn step(&mut self, record: &Record) {
         self.context.begin(record.offset, record.time);
         self.context.count(names::RECORDS, Vec::new(), 1);
@@ -122,12 +124,12 @@ impl Lane {
         self.reject_failures(Some(record), head.as_ref().ok());
     }
 
-    /// When another stage sent the tuple that the last step was about.
+    /// Returns when another stage sent the tuple of the last step.
     pub(crate) fn sent_time(&self) -> Option<WallTime> {
         self.context.sent_time.get()
     }
 
-    /// Lets spouts that are not fed by the inbox emit; false where none has anything.
+    /// Calls the spouts that do not read the inbox once; returns false if none emitted.
     pub fn let_spouts_emit(&mut self) -> bool {
         self.context.sent_time.set(None);
         let mut emitted = false;
@@ -139,27 +141,28 @@ impl Lane {
         emitted
     }
 
-    /// True where the lane has spouts of its own.
+    /// True if the lane has spouts that do not read the inbox.
     pub fn has_spouts(&self) -> bool {
         self.nodes.iter().any(|seated| seated.kind == ComponentKind::Spout)
     }
 
-    /// What the steps since the last call decided.
+    /// Returns and clears the decisions since the last call.
     pub fn take_effects(&mut self) -> Effects {
         std::mem::take(&mut *self.context.effects.borrow_mut())
     }
 
-    /// How things stand with a key of a component.
+    /// Returns the view of a component's key.
     pub fn view(&self, component: u16, key: &str, timers: &dyn DueTimes) -> Option<View> {
         self.nodes[usize::from(component)].node.view(key, timers)
     }
 
-    /// What kind of views a component has.
+    /// Returns the `ce_subject` of a component's views.
     pub(crate) fn view_subject(&self, component: u16) -> &'static str {
         self.nodes[usize::from(component)].node.view_subject()
     }
 
-    /// The timer that a component knows by `key`: its own, or one that another component keeps for it.
+    /// Returns the timer that a component knows by `key`: its own timer, or one that another
+    /// component keeps for it.
     pub(crate) fn timer_of(&self, component: u16, key: u64) -> (u16, u64) {
         let owner = self.nodes[usize::from(component)].number;
         let kept =
@@ -167,8 +170,8 @@ impl Lane {
         kept.unwrap_or((component, key))
     }
 
-    /// The components that save their state, each with the version of its form; none where one of them cannot be restored but by
-    /// reading the whole inbox.
+    /// Returns the components that save their state, with their schema versions. None if a
+    /// component needs the whole inbox to restore its state.
     pub fn saved(&self) -> Option<BTreeMap<Arc<str>, u32>> {
         let mut saved = BTreeMap::new();
         for Seated { name, node, .. } in &self.nodes {
@@ -183,11 +186,11 @@ impl Lane {
         Some(saved)
     }
 
-    /// What has changed of the components' states since the last call. On an error some of it is lost: what is saved of this lane ends
-    /// there.
+    /// Returns the changes of the components' states since the last call. After an error some
+    /// changes are lost, so the lane can no longer be saved.
     ///
     /// # Errors
-    /// Where a component panics, or has a state that cannot be written.
+    /// If a component panics, or its state cannot be serialized.
     pub fn save(&mut self) -> Result<Vec<Change>, Unreadable> {
         let (mut taken, mut fault) = (Vec::new(), None);
         for Seated { name, node, .. } in &mut self.nodes {
@@ -200,22 +203,23 @@ impl Lane {
         }
     }
 
-    /// How many tuples it has sent on each edge to another stage: the ids of the next ones follow from it, and whose turn it is.
+    /// Returns the number of tuples sent on each edge to another stage. The ids and the round-robin
+    /// targets of the next tuples follow from it.
     pub fn sent(&self) -> BTreeMap<Arc<str>, u64> {
         self.context.sent.borrow().iter().map(|(edge, count)| (Arc::clone(edge), count.get())).collect()
     }
 
-    /// Goes on after so many.
+    /// Restores the numbers of sent tuples.
     pub(crate) fn resume(&mut self, sent: &BTreeMap<Arc<str>, u64>) {
         for (edge, count) in &*self.context.sent.borrow() {
             count.set(sent.get(edge).copied().unwrap_or(0));
         }
     }
 
-    /// Takes in the saved state of one key, in the form of these versions.
+    /// Loads the saved state of one key. `versions` are the schema versions of the components.
     ///
     /// # Errors
-    /// Where it cannot be read. The lane is of no use then.
+    /// If it cannot be read. The lane is unusable then.
     pub fn load(&mut self, key: &str, versions: &BTreeMap<Arc<str>, u32>, state: &[u8]) -> Result<(), Unreadable> {
         let found = key.split_once('/').and_then(|(component, key)| {
             let seated = self.nodes.iter_mut().find(|seated| *seated.name == *component)?;
@@ -225,10 +229,11 @@ impl Lane {
         seated.node.load(&Stored::new(rest, *version, state))
     }
 
-    /// Everything was loaded, and these settings were in force. Gives the views that may have been published.
+    /// Finishes loading: all keys and the settings were restored. Returns the views that may be
+    /// published.
     ///
     /// # Errors
-    /// Where what was loaded does not fit together. The lane is of no use then.
+    /// If the loaded state is inconsistent. The lane is unusable then.
     pub fn loaded(&mut self) -> Result<Vec<(u16, Arc<str>)>, Unreadable> {
         let mut views = Vec::new();
         for (number, Seated { name, node, .. }) in (0..).zip(&mut self.nodes) {
@@ -238,12 +243,12 @@ impl Lane {
         Ok(views)
     }
 
-    /// A line for each operation that is not over.
+    /// Returns a line for each unfinished operation.
     pub fn unfinished(&self) -> Vec<String> {
         self.nodes.iter().flat_map(|seated| seated.node.unfinished()).collect()
     }
 
-    /// What waits in it, as its components say.
+    /// Returns the waits of the lane, as its components report them.
     pub fn waits(&self) -> Waits {
         let mut waits = Waits { complete: true, ..Waits::default() };
         for (number, Seated { name, node, .. }) in (0..).zip(&self.nodes) {
@@ -261,7 +266,7 @@ impl Lane {
         waits
     }
 
-    /// Ends the lane in order.
+    /// Stops the lane in an orderly way.
     pub fn cleanup(&mut self) {
         for Seated { node, .. } in &mut self.nodes {
             node.cleanup();
@@ -290,7 +295,7 @@ impl Lane {
         let node = (0..).zip(&mut self.nodes).find(|(_, seated)| seated.node.accepts(envelope));
         let (number, seated) = node.ok_or_else(|| Unreadable(nobody_takes(envelope)))?;
         if let Err(Unreadable(reason)) = seated.node.receive(&Delivery { envelope, record }) {
-            // A spout that emitted something told the sender by itself.
+            // A spout that emitted a tuple has already notified the sender.
             if self.context.ready.borrow().is_empty() {
                 self.reject(record, &reason);
             }
@@ -299,7 +304,8 @@ impl Lane {
         Ok(())
     }
 
-    /// Lets a spout tell the sender of a record why it cannot be handled. Nobody can be told of one that is too large.
+    /// Lets a spout notify the sender that its record cannot be handled. Records with oversized
+    /// headers get no notification.
     fn reject(&mut self, record: &Record, reason: &str) {
         if head_bytes(record) > Self::HEAD_BYTES {
             return;
@@ -315,7 +321,7 @@ impl Lane {
         Ok(())
     }
 
-    /// These settings are in force from now on.
+    /// Applies new settings.
     pub(crate) fn configure(&mut self, settings: Settings) {
         if settings != self.settings {
             for Seated { node, .. } in &mut self.nodes {
@@ -336,13 +342,15 @@ impl Lane {
         Ok(())
     }
 
-    /// True where a keyed request from outside should be in another lane. A tuple, a reply and a timeout name their lane.
+    /// True if the key of an external request belongs to another lane. Tuples, replies and timeouts
+    /// name their lane.
     fn is_misrouted(&self, record: &Record) -> bool {
         let info = &self.context.info;
         record.key.as_ref().is_some_and(|key| wire::routing::lane_of(key, info.lanes) != info.lane)
     }
 
-    /// Sends a misrouted request to its lane, with its id, once: `ce_attempt` marks it.
+    /// Forwards a misrouted request to its lane with the same id, at most once: `ce_attempt` marks
+    /// it.
     fn forward(&mut self, envelope: &Head<'_>, record: &Record) -> Result<(), Unreadable> {
         if envelope.attempt.is_some() {
             let LaneInfo { lane, lanes, .. } = self.context.info;
@@ -371,7 +379,7 @@ impl Lane {
         Ok(())
     }
 
-    /// Sends what a step could not handle to the dead-letter topic: a letter for each component or edge, however many of its tuples failed.
+    /// Sends the failures of a step to the dead-letter topic: one letter per component or edge.
     fn reject_failures(&mut self, record: Option<&Record>, head: Option<&Head<'_>>) {
         for failure in self.context.take_failures() {
             let place = match &failure.place {
@@ -383,7 +391,8 @@ impl Lane {
         }
     }
 
-    /// Writes a dead letter: a reference to the record, the place and the reason, and the record as far as it goes.
+    /// Writes a dead letter: a reference to the record, the place, the reason and the truncated
+    /// record.
     fn send_to_dead_letters(&mut self, rejected: &DeadTuples<'_>) {
         let DeadTuples { record, head, place, reason, tuples } = *rejected;
         let origin = record.map(|record| format!("{}/{}/{}", record.topic, record.partition, record.offset));
@@ -426,7 +435,7 @@ impl Lane {
         });
     }
 
-    /// Runs components until no queue has anything.
+    /// Runs components until all queues are empty.
     fn run(&mut self) {
         let mut left = Self::EXECUTIONS;
         loop {
@@ -445,13 +454,13 @@ impl Lane {
     }
 }
 
-/// Headers for a dead letter, in their order.
+/// Returns the headers for a dead letter, in order.
 fn headers_of(record: &Record) -> Vec<(String, String)> {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     record.headers.iter().map(|(name, value)| (text(name.as_ref()), text(value))).collect()
 }
 
-/// Why no spout takes a record with these headers.
+/// Explains why no spout accepts a record with these headers.
 fn nobody_takes(envelope: &Head<'_>) -> String {
     let kind = envelope.kind;
     match (kind, envelope.causation) {
@@ -468,7 +477,7 @@ fn head_bytes(record: &Record) -> usize {
     record.key.as_ref().map_or(0, Bytes::len) + record.headers.size()
 }
 
-/// The headers of a record that is not all key and headers.
+/// Parses the headers of a record, if key and headers are not too large.
 fn envelope_of(record: &Record) -> Result<Head<'_>, Unreadable> {
     let head = head_bytes(record);
     if head > Lane::HEAD_BYTES {

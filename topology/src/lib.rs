@@ -50,10 +50,12 @@
 //! # Ok::<(), topology::BuildErrors>(())
 //! ```
 //!
-//! Read in this order: [`component`] (what users write), [`emitter`] (what a component does to the world), [`builder`] and
-//! [`grouping`] (how components are joined), `build` and [`plan`] (what comes of it), [`lane`] (a step), [`outbox`] (effects
-//! as data), [`wheel`], `blocks` and `timers` (deadlines), [`snapshot`] (what components save), [`shard`] (the shell: takes lanes over, reads, commits), [`driver`] (gives
-//! turns, on threads or in virtual time).
+//! Read in this order: [`component`] (the traits that users implement), [`emitter`] (how a
+//! component emits tuples and effects), [`builder`] and [`grouping`] (how components are joined),
+//! `build` and [`plan`] (the checked topology), [`lane`] (one step), [`outbox`] (effects as data),
+//! [`wheel`], `blocks` and `timers` (deadlines), [`snapshot`] (how components save state),
+//! [`shard`] (takes lanes over, reads their inbox and commits), [`driver`] (polls tasks, on threads
+//! or in virtual time).
 
 mod arrangement;
 mod blocks;

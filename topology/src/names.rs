@@ -1,48 +1,50 @@
-//! The names of what this crate counts and measures.
+//! Names of the metrics of this crate.
 
-/// Records stepped by live lanes.
+/// Records handled by live lanes.
 pub const RECORDS: &str = "nave_lane_records_total";
-/// Commits that happened.
+/// Successful commits.
 pub const COMMITS: &str = "nave_lane_commits_total";
-/// Commits that did not happen at the first try.
+/// Failed commit attempts, which were retried.
 pub const COMMITS_RETRIED: &str = "nave_lane_commits_retried_total";
-/// Lanes taken over.
+/// Takeovers of lanes.
 pub const TAKEOVERS: &str = "nave_lane_takeovers_total";
 /// Records replayed by takeovers.
 pub const REPLAYED: &str = "nave_lane_replayed_total";
-/// Records that could not be read, or that nobody takes; each has its dead letter.
+/// Dead letters: records that cannot be read or that no component accepts, and failed tuples.
 pub const DEAD_LETTERS: &str = "nave_lane_dead_letters_total";
-/// Records that the bus will never take, since they are too large; each has its dead letter.
+/// Records larger than the bus accepts; each is replaced by a dead letter.
 pub const TOO_LARGE: &str = "nave_lane_too_large_total";
-/// Requests that came to the wrong lane and were sent on.
+/// Requests that arrived in the wrong lane and were forwarded.
 pub const FORWARDED: &str = "nave_lane_forwarded_total";
-/// Tuples whose component panicked.
+/// Panics of component code.
 pub const PANICS: &str = "nave_lane_panics_total";
-/// Tuples that could not be written as JSON.
+/// Tuples that could not be serialized as JSON.
 pub const TUPLES_UNWRITABLE: &str = "nave_lane_tuples_unwritable_total";
-/// Steps that did not come to an end and were cut.
+/// Steps that exceeded the limit of executions and were cut.
 pub const STEPS_CUT: &str = "nave_lane_steps_cut_total";
-/// How late timers fire, in seconds: from the deadline to the append of the timeout.
+/// Lateness of timers in seconds: from the deadline to the append of the timeout.
 pub const TIMER_LATENESS: &str = "nave_timer_lateness_seconds";
-/// Timers armed, by topology, stage and lane.
+/// Armed timers, by topology, stage and lane.
 pub const TIMERS_PENDING: &str = "nave_timers_pending";
-/// How many records of its inbox a lane has not handled, by topology, stage and lane; measured every ten seconds.
+/// Unhandled records in the inbox of a lane, by topology, stage and lane; updated every ten
+/// seconds.
 pub const BACKLOG: &str = "nave_lane_backlog_records";
-/// How far an inbox may be behind before those who write into it stop, by topology and stage.
+/// Backlog of an inbox at which its writers pause, by topology and stage.
 pub const BACKLOG_LIMIT: &str = "nave_lane_backlog_limit_records";
-/// Times that a stage stopped because an inbox downstream was full, by topology and stage.
+/// Pauses of a stage because a downstream inbox was full, by topology and stage.
 pub const HELD_UP: &str = "nave_stage_held_up_total";
-/// Views published.
+/// Published views.
 pub const VIEWS: &str = "nave_lane_views_total";
-/// Snapshots of lanes that were committed.
+/// Committed snapshots of lanes.
 pub const SNAPSHOTS: &str = "nave_lane_snapshots_total";
-/// Records that they took.
+/// Records of committed snapshots.
 pub const SNAPSHOT_RECORDS: &str = "nave_lane_snapshot_records_total";
-/// Lanes that could not be saved any more.
+/// Lanes that can no longer be saved.
 pub const SNAPSHOTS_FAILED: &str = "nave_lane_snapshots_failed_total";
-/// Snapshots that could not be used at a takeover: the inbox was read from its beginning instead.
+/// Corrupt snapshots found by takeovers; the inbox was replayed from its beginning instead.
 pub const SNAPSHOTS_SPOILT: &str = "nave_lane_snapshots_spoilt_total";
-/// Looks at an inbox that was found close to losing what a takeover needs: one in ten seconds and lane.
+/// Checks that found an inbox close to losing records that a takeover needs; at most one in ten
+/// seconds per lane.
 pub const INBOXES_SHORT: &str = "nave_lane_inboxes_short_total";
-/// Lanes taken over from a snapshot.
+/// Lanes restored from a snapshot.
 pub const RESTORED: &str = "nave_lane_restored_total";

@@ -1,4 +1,4 @@
-//! Components as a lane runs them, without their types.
+//! Type-erased components, as a lane runs them.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,12 +14,12 @@ use crate::snapshot::{Keeps, Saver, Stored};
 use crate::waits::Wait;
 use crate::wiring::{Queue, Wired};
 
-/// Where a component sits in its lane, and what its streams lead to.
+/// The place of a component in its lane, and the sinks of its streams.
 pub(crate) struct Seat {
     pub(crate) component: u16,
     pub(crate) lane: Rc<LaneContext>,
     pub(crate) queue: Rc<dyn Any>,
-    /// `Wired<Out>` for each reader of the main stream.
+    /// A `Wired<Out>` for each reader of the main stream.
     pub(crate) main: Vec<Box<dyn Any>>,
     /// A `Port` for each side stream.
     pub(crate) sides: Vec<(&'static str, Box<dyn Any>)>,
@@ -31,13 +31,13 @@ impl Seat {
     }
 }
 
-/// What a lane does with a component.
+/// A component without its types.
 pub(crate) trait Node {
     fn prepare(&mut self, lane: &LaneInfo);
     fn configure(&mut self, settings: &Settings);
-    /// Handles what is in its queue, at most `most` tuples; says how many.
+    /// Handles at most `most` tuples of its queue; returns how many.
     fn run(&mut self, most: usize) -> usize;
-    /// Empties its queue; says how many tuples were in it.
+    /// Empties its queue; returns the number of dropped tuples.
     fn discard(&mut self) -> usize {
         0
     }
@@ -50,7 +50,7 @@ pub(crate) trait Node {
     fn reject(&mut self, _rejected: &Rejected<'_>) -> bool {
         false
     }
-    /// Lets a spout emit; false where it has nothing, or is no spout.
+    /// Calls a spout once; returns false if it emitted nothing or is no spout.
     fn next(&mut self) -> bool {
         false
     }
@@ -66,7 +66,7 @@ pub(crate) trait Node {
     fn keeps(&self) -> Keeps {
         Keeps::Nothing
     }
-    /// Saves what has changed.
+    /// Saves the changes since the last call.
     ///
     /// # Errors
     /// The message of a panic.
@@ -91,8 +91,8 @@ pub(crate) trait Node {
     fn cleanup(&mut self);
 }
 
-/// Runs a component's code. A panic is counted, and everything that this call emitted and decided is discarded; changes that it made to
-/// fields of the component stay.
+/// Runs a component's code. If it panics, counts the panic and discards everything that this call
+/// emitted and decided. Changes to fields of the component stay.
 ///
 /// # Errors
 /// The message of the panic.
@@ -105,7 +105,7 @@ pub(crate) fn guarded<R>(lane: &LaneContext, code: impl FnOnce() -> R) -> Result
     })
 }
 
-/// What a panic said.
+/// Returns the message of a panic.
 pub fn panic_text(panic: &(dyn Any + Send)) -> &str {
     panic
         .downcast_ref::<String>()

@@ -1,4 +1,4 @@
-//! What a step decides: effects as data, performed by the shell around the lane.
+//! The decisions of a step: effects as data, which the shell performs.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -11,25 +11,28 @@ use wire::{Envelope, Kind, OperationId};
 use crate::component::LaneInfo;
 use crate::counts::Counts;
 
-/// A record to be written. The shell stamps its time and its expiry when it sends it.
+/// A record to write. The shell sets its time and its expiry when it sends it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
     /// The topic.
     pub topic: Arc<str>,
-    /// Which partition.
+    /// The partition.
     pub route: Route,
     /// The key.
     pub key: Option<Bytes>,
-    /// The headers, but for `ce_time`. Where it has a `ce_expirytime`, the record expires then or earlier.
+    /// The headers without `ce_time`. If `ce_expirytime` is set, the record expires then or
+    /// earlier.
     pub envelope: Envelope,
-    /// The record is of no use so many milliseconds after it was sent; where a tuple of another stage asks for it, after that was.
+    /// Lifetime of the record in milliseconds. It starts when the record is sent or, if a tuple of
+    /// another stage caused the record, when that tuple was sent.
     pub expires_after_ms: Option<u64>,
     /// The body.
     pub body: Bytes,
 }
 
 impl Message {
-    /// A record for those who follow what there is: a thing outside operations, in the views of the lane's stage.
+    /// Returns a record that publishes a resource outside operations in the views of the lane's
+    /// stage.
     pub fn shown(resource: &Resource, lane: &LaneInfo) -> Self {
         let name = format!("resource/{}/{}", resource.kind, resource.key);
         let mut envelope = Envelope::new(Kind::View, name.as_str(), lane.source());
@@ -49,77 +52,79 @@ impl Message {
 /// A change of a lane's timers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TimerEffect {
-    /// Append a timeout to the inbox, `after_ms` from the commit of this effect. A timer that is armed already is armed anew.
+    /// Appends a timeout to the inbox `after_ms` after the commit of this effect. Arming an armed
+    /// timer replaces it.
     Arm {
-        /// Which timer of the component.
+        /// The number of the timer in its component.
         timer: u64,
-        /// Comes back with the timeout, to tell a timer from the one that had its number before.
+        /// Returned with the timeout; distinguishes the timer from earlier ones with the same
+        /// number.
         generation: u32,
-        /// In milliseconds.
+        /// The delay, in milliseconds.
         after_ms: u64,
     },
-    /// Forget a timer. One that is not armed is no fault.
+    /// Disarms a timer. Disarming a timer that is not armed has no effect.
     Disarm {
-        /// Which timer of the component.
+        /// The number of the timer in its component.
         timer: u64,
     },
 }
 
-/// How much a line of the log matters.
+/// The level of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Level {
-    /// For those who look for something.
+    /// Details for debugging.
     Debug,
-    /// Worth a line: at most a few for each operation.
+    /// Normal events: at most a few lines per operation.
     Info,
-    /// Went wrong, and was recovered.
+    /// A recovered error.
     Warn,
-    /// A person is needed.
+    /// An error that needs a person.
     Error,
 }
 
-/// A line for the log.
+/// A log line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
-    /// How much it matters.
+    /// Its level.
     pub level: Level,
-    /// The operation it is about.
+    /// The operation that it concerns.
     pub operation: Option<OperationId>,
     /// What happened.
     pub text: Cow<'static, str>,
 }
 
-/// That the view of a key has changed.
+/// A change of a view.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ViewChange {
-    /// The component whose view it is.
+    /// The component that has the view.
     pub component: u16,
     /// The key.
     pub key: Arc<str>,
-    /// True for the last change: what was published is deleted in the same commit.
+    /// True for the last change: the published view is deleted in the same commit.
     pub last: bool,
 }
 
-/// All that one or more steps decided. On replay, all but `timers` and `views` is dropped.
+/// All decisions of one or more steps. A replay uses only `timers` and `views`.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Effects {
-    /// Records to be written, in order.
+    /// Records to write, in order.
     pub messages: Vec<Message>,
-    /// Timers to arm and to disarm, in order, each with the number of its component.
+    /// Timers to arm and disarm, in order, each with the number of its component.
     pub timers: Vec<(u16, TimerEffect)>,
-    /// Views that have changed.
+    /// Changed views.
     pub views: Vec<ViewChange>,
-    /// Counters that have grown.
+    /// Increments of counters.
     pub counts: Counts,
-    /// Lines for the log, bounded by [`Effects::LINES`] a step.
+    /// Log lines, at most [`Effects::LINES`] per step.
     pub lines: Vec<Line>,
 }
 
 impl Effects {
-    /// More lines than this in one step say nothing new: the rest is counted, not written.
+    /// Maximum number of log lines per step; more are dropped.
     pub const LINES: usize = 64;
 
-    /// True where nothing was decided.
+    /// True if there are no decisions.
     pub fn is_empty(&self) -> bool {
         self.messages.is_empty()
             && self.timers.is_empty()

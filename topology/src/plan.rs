@@ -1,4 +1,4 @@
-//! A topology that was built: what runs where, and how it is drawn.
+//! A built topology: its stages, lanes and edges.
 
 use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,7 +25,7 @@ use crate::wiring::{AnyEdge, FarEnd};
 pub(crate) struct Plan {
     pub(crate) name: Arc<str>,
     pub(crate) settings: Settings,
-    /// As it was declared: what another arrangement is made of.
+    /// The declarations, from which another arrangement is built.
     pub(crate) declared: Arc<Declarations>,
     pub(crate) components: Vec<ComponentPlan>,
     pub(crate) edges: Vec<EdgePlan>,
@@ -33,7 +33,8 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// The stages to which edges by topic lead from a stage, however many of them; itself too where it is in a cycle.
+    /// Returns the stages that edges over topics reach from a stage, directly or through others. It
+    /// contains the stage itself if the stage is in a cycle.
     fn reached_from(&self, stage: usize) -> BTreeSet<usize> {
         let mut reached = BTreeSet::new();
         let mut open = vec![stage];
@@ -60,25 +61,26 @@ pub(crate) struct EdgePlan {
     pub(crate) from: usize,
     pub(crate) stream: String,
     pub(crate) to: usize,
-    /// Tuples stay in their lane.
+    /// True if tuples stay in their lane.
     pub(crate) stays: bool,
     pub(crate) edge: Arc<dyn AnyEdge>,
 }
 
 impl EdgePlan {
-    /// How tuples get to its far end.
+    /// Describes how tuples reach the reader.
     fn how(&self) -> String {
         if self.stays { "local, in the lane".to_owned() } else { format!("{}, by topic", self.edge.grouping()) }
     }
 }
 
-/// A component's number: from its name alone, so that it stays the same when others come and go. The states that a coordinator saves contain it.
+/// Returns a component's number. It depends only on the name, so it stays the same when other
+/// components are added or removed. The saved state of a coordinator contains it.
 pub fn number_of(component: &str) -> u16 {
     let hash = wire::hash::fnv1a(component.bytes());
     u16::try_from((hash ^ (hash >> 16) ^ (hash >> 32) ^ (hash >> 48)) & 0xffff).expect("16 bits are left")
 }
 
-/// A stage: the components whose tuples never leave their lane among themselves.
+/// A stage: components that exchange tuples inside a lane.
 pub(crate) struct StagePlan {
     pub(crate) name: Arc<str>,
     pub(crate) lanes: u32,
@@ -86,33 +88,33 @@ pub(crate) struct StagePlan {
     pub(crate) components: Vec<usize>,
 }
 
-/// A topology that was checked. Cheap to clone; every thread makes its own lanes of it.
+/// A checked topology. Cheap to clone; each thread makes its own lanes from it.
 #[derive(Clone)]
 pub struct Topology {
     plan: Arc<Plan>,
 }
 
-/// A stage that another one feeds, directly or by way of others.
+/// A stage downstream of another one, directly or through others.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Fed {
     pub(crate) stage: Arc<str>,
-    /// True where it feeds that one too: the two are in a cycle.
+    /// True if it also feeds the upstream stage: the two are in a cycle.
     pub(crate) feeds_back: bool,
 }
 
-/// A stage of a topology, as others see it.
+/// The public description of a stage.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stage {
     /// Its name.
     pub name: Arc<str>,
-    /// How many lanes it has.
+    /// Its number of lanes.
     pub lanes: u32,
-    /// When its effects leave.
+    /// Its delivery mode.
     pub mode: Mode,
 }
 
 impl Topology {
-    /// Begins to declare a topology.
+    /// Starts the declaration of a topology.
     pub fn named(name: &str) -> Builder {
         Builder::new(name)
     }
@@ -121,29 +123,30 @@ impl Topology {
         Self { plan: Arc::new(plan) }
     }
 
-    /// Its name.
+    /// Returns its name.
     pub fn name(&self) -> &str {
         &self.plan.name
     }
 
-    /// Its stages.
+    /// Returns its stages.
     pub fn stages(&self) -> Vec<Stage> {
         let stage = |stage: &StagePlan| Stage { name: Arc::clone(&stage.name), lanes: stage.lanes, mode: stage.mode };
         self.plan.stages.iter().map(stage).collect()
     }
 
-    /// The same topology, laid out and set up in another way.
+    /// Returns the same topology with another arrangement.
     ///
     /// # Errors
-    /// Where the arrangement names what is not there.
+    /// If the arrangement names a stage that does not exist.
     pub fn arranged(&self, arrangement: &Arrangement) -> Result<Self, BuildErrors> {
         self.rebuilt(|graph| graph.arrangement = arrangement.clone())
     }
 
-    /// The same topology with these settings, entry by entry in place of those that it was declared with.
+    /// Returns the same topology with these settings. They replace the declared ones entry by
+    /// entry.
     ///
     /// # Errors
-    /// None that it was not built with before.
+    /// If a timeout is too short with these settings.
     pub fn with_settings(&self, settings: &Settings) -> Result<Self, BuildErrors> {
         self.rebuilt(|graph| graph.settings.take(settings))
     }
@@ -154,7 +157,7 @@ impl Topology {
         build::build(&Builder::of(graph))
     }
 
-    /// The services whose heartbeats a stage watches.
+    /// Returns the services whose heartbeats a stage watches.
     pub fn watches(&self, stage: &str) -> Vec<String> {
         let stage = self.plan.stages.iter().find(|known| *known.name == *stage);
         let components = stage.iter().flat_map(|stage| &stage.components);
@@ -165,7 +168,7 @@ impl Topology {
         services
     }
 
-    /// The stages that get tuples from a stage by topic, directly or by way of others.
+    /// Returns the stages that a stage feeds over topics, directly or through others.
     pub(crate) fn fed_by(&self, stage: &str) -> Vec<Fed> {
         let Some(own) = self.plan.stages.iter().position(|known| *known.name == *stage) else { return Vec::new() };
         let reached = self.plan.reached_from(own);
@@ -176,7 +179,7 @@ impl Topology {
         reached.iter().map(fed).collect()
     }
 
-    /// What clients can start.
+    /// Returns the workflows that clients can start.
     pub fn workflows(&self) -> Vec<WorkflowType> {
         let of = |component: &ComponentPlan| {
             let stage = self.plan.stages[component.stage].name.to_string();
@@ -190,8 +193,8 @@ impl Topology {
         self.plan.components.iter().flat_map(of).collect()
     }
 
-    /// What it consists of: stages, components, streams and groupings; lanes and modes apart. A build whose graph lacks nothing of
-    /// another's can go on with what that one left.
+    /// Returns the stages, components, streams and groupings, without lanes and modes. A build can
+    /// continue the work of another build if its graph contains the other's graph.
     pub fn graph(&self) -> Graph {
         let plan = &self.plan;
         let stages = plan
@@ -205,20 +208,20 @@ impl Topology {
         stages.chain(components).chain(edges).collect()
     }
 
-    /// The versions of what a stage decides by: of what clients can ask it for, by name.
+    /// Returns the versions of the deciding code of a stage, by workflow name.
     pub fn decides_by(&self, stage: &str) -> BTreeMap<String, u32> {
         let of_stage = |component: &&ComponentPlan| *self.plan.stages[component.stage].name == *stage;
         let components = self.plan.components.iter().filter(of_stage);
         components.flat_map(|component| &component.offers).map(|offer| (offer.name.to_owned(), offer.version)).collect()
     }
 
-    /// The settings that lane code sees until an owner record brings others.
+    /// Returns the settings that lane code sees until an owner record replaces them.
     pub fn settings(&self) -> &Settings {
         &self.plan.settings
     }
 
-    /// True where every component of a stage saves its state, or has none: then a takeover needs no more of the inbox than what came since
-    /// the last snapshot.
+    /// True if each component of a stage saves its state or has none. A takeover then needs the
+    /// inbox only from the last snapshot on.
     pub fn is_saved(&self, stage: &str) -> bool {
         let stage = self.plan.stages.iter().find(|known| *known.name == *stage);
         stage.is_some_and(|stage| self.saves(stage))
@@ -228,12 +231,13 @@ impl Topology {
         stage.components.iter().all(|component| self.plan.components[*component].keeps != Keeps::Everything)
     }
 
-    /// The topics that it needs: for each stage an inbox, an egress, a view topic and, where its state is saved, one for snapshots;
-    /// those that its components write to; and one for its dead letters.
+    /// Returns the topics that the topology needs: an inbox, an egress and a view topic for each
+    /// stage, a snapshot topic for each saved stage, the topics that components write to, and the
+    /// dead-letter topic.
     pub fn topics(&self, names: &Topics) -> Vec<TopicSpec> {
         let mut topics = Vec::new();
         for stage in &self.plan.stages {
-            // Kept until a snapshot covers it: no clean-up by time takes what nobody has read.
+            // No retention by time: unread records must stay until a snapshot covers them.
             topics.push(TopicSpec::log(&names.inbox(self.name(), &stage.name), stage.lanes));
             if self.saves(stage) {
                 let snapshots = TopicSpec::log(&names.snapshot(self.name(), &stage.name), stage.lanes);
@@ -251,10 +255,10 @@ impl Topology {
         topics
     }
 
-    /// A lane of a stage. It belongs to the thread that makes it.
+    /// Makes a lane of a stage. The lane belongs to the calling thread.
     ///
     /// # Panics
-    /// Where the topology has no such stage or lane.
+    /// If the topology has no such stage or lane.
     pub fn lane(&self, names: &Topics, stage: &str, lane: u32) -> Lane {
         let plan = &self.plan;
         let index = plan.stages.iter().position(|known| *known.name == *stage).expect("a stage of this topology");
@@ -321,7 +325,8 @@ impl Topology {
         format!("{}/{}>{}", self.plan.components[edge.from].name, edge.stream, self.plan.components[edge.to].name)
     }
 
-    /// Stages, components, streams and groupings, as text: a line for each component and for each edge.
+    /// Describes stages, components, streams and groupings as text: one line for each component and
+    /// edge.
     pub fn describe(&self) -> String {
         let mut lines = vec![format!("topology {}", self.name())];
         for stage in &self.plan.stages {
@@ -344,6 +349,7 @@ impl Topology {
     }
 }
 
-/// Answers and dead letters stay for so long, by default: a week, in which a person is back at the desk.
+/// Default retention of answers and dead letters: a week, so that a person back from holidays finds
+/// them.
 const KEEP_ANSWERS_MS: u64 = 7 * 24 * 3_600 * 1_000;
 const KEEP_DEAD_MS: u64 = KEEP_ANSWERS_MS;

@@ -1,9 +1,9 @@
-//! Settings that lane code sees. They are part of a lane's state: only an owner record changes them.
+//! The settings of lane code. They are part of a lane's state: only an owner record changes them.
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-/// The settings in force: one entry for each component that has some.
+/// The settings of all components: one JSON entry per component.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings(Value);
 
@@ -14,22 +14,22 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Settings from an object with an entry for each component.
+    /// Makes settings from an object with one entry per component.
     pub fn new(value: Value) -> Self {
         Self(value)
     }
 
-    /// The same with `settings` for `component`.
+    /// Returns the settings with `settings` for `component`.
     ///
     /// # Panics
-    /// Where `settings` cannot be written as JSON, which a plain struct of numbers and texts always can.
+    /// If `settings` cannot be serialized as JSON; a plain struct of numbers and texts always can.
     #[must_use]
     pub fn with(mut self, component: &str, settings: &impl serde::Serialize) -> Self {
         self.0[component] = serde_json::to_value(settings).expect("settings are plain data");
         self
     }
 
-    /// Takes the entries of `others` in place of its own.
+    /// Replaces the entries that `others` has.
     pub fn take(&mut self, others: &Settings) {
         if let Value::Object(others) = &others.0 {
             for (component, settings) in others {
@@ -38,12 +38,12 @@ impl Settings {
         }
     }
 
-    /// The settings of `component`; none where there are none, or where they cannot be read as `T`.
+    /// Returns the settings of `component`; none if it has none or they cannot be parsed as `T`.
     pub fn of<T: DeserializeOwned>(&self, component: &str) -> Option<T> {
         serde_json::from_value(self.0.get(component)?.clone()).ok()
     }
 
-    /// As they stand in an owner record.
+    /// Returns the settings as they are written into an owner record.
     pub fn as_value(&self) -> &Value {
         &self.0
     }

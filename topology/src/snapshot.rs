@@ -1,7 +1,8 @@
-//! What components write of themselves, so that a lane comes back without its whole inbox.
+//! How components save their state, so that a lane recovers without its whole inbox.
 //!
-//! A component says by [`crate::Bolt::KEEPS`] what becomes of its state. One that saves it cuts it into keys, small enough that a change
-//! costs a small record, and tells with each [`crate::Bolt::save`] which of them have changed: [`Changes`] keeps the account.
+//! [`crate::Bolt::STATE_POLICY`] declares how a component's state survives a takeover. A component
+//! that saves its state divides it into keys, small enough that a change costs a small record. Each
+//! [`crate::Bolt::save`] writes the keys that have changed; [`Changes`] tracks them.
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
@@ -11,43 +12,47 @@ use serde::de::DeserializeOwned;
 
 use crate::component::Unreadable;
 
-/// What becomes of a component's state when another owner takes its lane.
+/// How a component's state survives the takeover of its lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Keeps {
-    /// It is read again from the beginning of the inbox. A stage with one such component has no snapshots, and its inbox is kept whole.
+    /// The new owner replays the whole inbox. A stage with one such component has no snapshots, and
+    /// its inbox is kept from the beginning.
     Everything,
-    /// There is none: it makes of each tuple what it makes, whatever came before.
+    /// The component has no state: its output depends on the current tuple only.
     Nothing,
-    /// It is saved and loaded, in this version of its form. A build loads its own version and those before it.
+    /// The state is saved and loaded, in this schema version. A build loads its own version and
+    /// older ones.
     Saved(u32),
 }
 
-/// What has changed about one key of a component.
+/// A change of one key of a component.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
     /// The component's name, a slash, and its key.
     pub key: String,
-    /// The state, as JSON; none where the key is gone.
+    /// The state as JSON; none if the key was deleted.
     pub state: Option<Vec<u8>>,
 }
 
-/// Takes what a component saves.
+/// Collects the saved state of a component.
 #[derive(Debug)]
 pub struct Saver<'a> {
     prefix: String,
-    /// Where states are written, one after the other: how long one becomes is not known before, and what is kept of it has its size.
+    /// Buffer for serialization. The length of a state is unknown in advance; the stored copy has
+    /// the exact size.
     written: Vec<u8>,
     taken: &'a mut Vec<Change>,
     fault: &'a mut Option<String>,
 }
 
 impl<'a> Saver<'a> {
-    /// Begins under a name: all keys follow it and a slash. `fault` is where the first state goes that cannot be written.
+    /// Starts with a component's name, which prefixes all keys. `fault` receives the message about
+    /// the first state that cannot be serialized.
     pub fn new(name: &str, taken: &'a mut Vec<Change>, fault: &'a mut Option<String>) -> Self {
         Self { prefix: format!("{name}/"), written: Vec::new(), taken, fault }
     }
 
-    /// The state of `key` is this now.
+    /// Saves the state of `key`.
     pub fn put(&mut self, key: &str, state: &impl Serialize) {
         self.written.clear();
         match serde_json::to_writer(&mut self.written, state) {
@@ -58,7 +63,7 @@ impl<'a> Saver<'a> {
         }
     }
 
-    /// There is no `key` any more.
+    /// Deletes `key`.
     pub fn gone(&mut self, key: &str) {
         self.taken.push(Change { key: self.whole(key), state: None });
     }
@@ -67,7 +72,7 @@ impl<'a> Saver<'a> {
         [&self.prefix, key].concat()
     }
 
-    /// The same, for a part of the component: its keys follow `name` and a slash.
+    /// Returns a saver for a part of the component: `name` and a slash prefix its keys.
     pub fn part(&mut self, name: &str) -> Saver<'_> {
         Saver { prefix: format!("{}{name}/", self.prefix), written: Vec::new(), taken: self.taken, fault: self.fault }
     }
@@ -77,50 +82,51 @@ impl<'a> Saver<'a> {
 #[derive(Debug, Clone, Copy)]
 pub struct Stored<'a> {
     key: &'a str,
-    /// The same, as the component has it: what a part does not know.
+    /// The same key with the prefixes of all parts.
     whole: &'a str,
     version: u32,
     state: &'a [u8],
 }
 
 impl<'a> Stored<'a> {
-    /// What was saved of `key`, by a component whose form had this version.
+    /// Makes the state of `key`, saved with this schema version.
     pub fn new(key: &'a str, version: u32, state: &'a [u8]) -> Self {
         Self { key, whole: key, version, state }
     }
 
-    /// The key, as it was put.
+    /// Returns the key without prefixes.
     pub fn key(&self) -> &'a str {
         self.key
     }
 
-    /// The version of the form: [`Keeps::Saved`] of the build that saved it.
+    /// Returns the schema version: [`StatePolicy::Saved`] of the build that saved it.
     pub fn version(&self) -> u32 {
         self.version
     }
 
-    /// Reads it.
+    /// Parses the state.
     ///
     /// # Errors
-    /// Where it is not what is expected; the key is named.
+    /// If it does not match `T`; the message names the key.
     pub fn read<T: DeserializeOwned>(&self) -> Result<T, Unreadable> {
         let unreadable = |error: &dyn Display| {
             let reason = format!("saved `{}` cannot be read: {error}", self.whole);
             Unreadable(reason.chars().take(Unreadable::SHOWN).collect())
         };
-        // Whether it is text is asked of all of it at once, and not of each text in it.
+        // One UTF-8 check of the whole state, instead of one per text in it.
         let text = std::str::from_utf8(self.state).map_err(|error| unreadable(&error))?;
         serde_json::from_str(text).map_err(|error| unreadable(&error))
     }
 
-    /// That of the part with this name; none where it is another's.
+    /// Returns the state if it belongs to the part `name`, with the rest of its key.
     pub fn part(&self, name: &str) -> Option<Self> {
         let key = self.key.strip_prefix(name)?.strip_prefix('/')?;
         Some(Self { key, ..*self })
     }
 }
 
-/// Which keys have changed since they were last saved. Bounded by the keys that live and those that were saved.
+/// Tracks which keys have changed since they were last saved. Bounded by the live and the saved
+/// keys.
 #[derive(Debug, Clone)]
 pub struct Changes<K> {
     changed: BTreeSet<K>,
@@ -134,14 +140,14 @@ impl<K> Default for Changes<K> {
 }
 
 impl<K: Ord + Clone> Changes<K> {
-    /// A key is new, or its state is another.
+    /// Records a new key or a changed state.
     pub fn changed(&mut self, key: &K) {
         if !self.changed.contains(key) {
             self.changed.insert(key.clone());
         }
     }
 
-    /// A key is gone. One that was never saved costs nothing.
+    /// Records a deleted key. A key that was never saved costs nothing.
     pub fn gone(&mut self, key: &K) {
         if self.saved.contains(key) {
             self.changed(key);
@@ -150,13 +156,13 @@ impl<K: Ord + Clone> Changes<K> {
         }
     }
 
-    /// A key was loaded: it is saved as it is.
+    /// Records a loaded key: its state equals the saved one.
     pub fn loaded(&mut self, key: K) {
         self.saved.insert(key);
     }
 
-    /// The keys that have changed, each with what `state` says of it; where that is none the key is gone, and is given empty. One that is
-    /// gone and was never saved is left out.
+    /// Returns the changed keys with their states and clears the list. For a deleted key `state`
+    /// returns none, and its state is empty. A deleted key that was never saved is left out.
     pub(crate) fn take<S: Default>(&mut self, mut state: impl FnMut(&K) -> Option<S>) -> Vec<(K, S)> {
         let mut taken = Vec::new();
         for key in std::mem::take(&mut self.changed) {
@@ -175,7 +181,8 @@ impl<K: Ord + Clone> Changes<K> {
         taken
     }
 
-    /// Saves what has changed: `state` gives the state of a key, none where it is gone, and `name` what it is called.
+    /// Saves the changed keys: `state` returns the state of a key, or none if it was deleted;
+    /// `name` returns its name in the snapshot.
     pub fn save<S: Serialize>(
         &mut self,
         saver: &mut Saver<'_>,

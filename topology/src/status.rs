@@ -1,5 +1,5 @@
-//! How the lanes of a stage stand in this process: what `/readyz` says.
-#![expect(clippy::disallowed_types, reason = "what a shard says of itself is read by servers; no lane looks at it")]
+//! The status of a stage's lanes in this process, for `/readyz`.
+#![expect(clippy::disallowed_types, reason = "servers read the status of a shard; lane code does not use it")]
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,44 +8,46 @@ use std::time::Duration;
 use bus::MonoTime;
 use wire::Code;
 
-/// What a person has to mend.
+/// The conditions that only a person can fix.
 const HINDRANCES: [Code; 2] = [Code::InboxCut, Code::StateIncompatible];
 
-/// How the lanes of a stage stand, for those outside: shared by all shards of a process.
+/// The status of the lanes of a stage, shared by all shards of a process.
 #[derive(Debug)]
 pub struct ShardStatus {
     stage: String,
     lanes: Vec<LaneStatus>,
-    /// Spouts of its own emit nothing more.
+    /// True if the stage's spouts emit no more tuples.
     draining: AtomicBool,
-    /// The inboxes downstream that are full.
+    /// A line for each full downstream inbox.
     full: Mutex<Vec<String>>,
-    /// How many shards of this process have been told by their group which lanes they have.
+    /// Number of shards of this process to which their group has assigned lanes.
     joined: AtomicUsize,
 }
 
 /// The state of a lane that is not live in this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Handover {
-    /// It is another process's, or nobody's.
+    /// This process does not own the lane.
     Away,
-    /// This process takes it over.
+    /// This process is taking the lane over.
     Recovering,
 }
 
 #[derive(Debug, Default)]
 struct LaneStatus {
     state: AtomicU8,
-    /// Since when it is in this state: nanoseconds of the monotonic clock.
+    /// When this state began: nanoseconds of the monotonic clock.
     since: AtomicU64,
     position: AtomicU64,
-    /// Since when a step runs, and since when nothing can be committed: nanoseconds of the monotonic clock and one; 0 where
-    /// none does.
+    /// When the running step began, and when commits began to fail: nanoseconds of the monotonic
+    /// clock plus one; 0 if no step runs or commits succeed.
     stepping: AtomicU64,
     retrying: AtomicU64,
-    /// Why it cannot be taken over by anybody's trying: the place of a code in [`HINDRANCES`], from 1; 0 where nothing hinders.
+    /// The condition that blocks the takeover: index into [`HINDRANCES`], from 1; 0 if nothing
+    /// blocks it.
     hindered: AtomicU8,
-    /// True where its inbox ended before it while it was live: what came there since is not read.
+    /// True if the inbox of the live lane ends before the lane's position; newer records are not
+    /// read.
     cut: AtomicBool,
 }
 
@@ -53,27 +55,28 @@ impl ShardStatus {
     pub(crate) const AWAY: u8 = 0;
     pub(crate) const RECOVERING: u8 = 1;
     pub(crate) const LIVE: u8 = 2;
-    /// A step or a commit that takes longer than this is named.
+    /// A step or a commit that takes longer than this is reported.
     const LONG: Duration = Duration::from_secs(1);
 
-    /// Of a stage with so many lanes.
+    /// Makes the status of a stage with `lanes` lanes.
     pub fn new(stage: &str, lanes: u32) -> Arc<Self> {
         let lanes = (0..lanes).map(|_| LaneStatus::default()).collect();
         let (draining, joined) = (AtomicBool::new(false), AtomicUsize::new(0));
         Arc::new(Self { stage: stage.to_owned(), lanes, draining, full: Mutex::default(), joined })
     }
 
-    /// One more shard has been told which lanes it has.
+    /// Records that one more shard has received its assignment.
     pub(crate) fn join(&self) {
         self.joined.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// How many shards of this process have been told which lanes they have. A lane that none of them has is another process's then.
+    /// Returns how many shards of this process have received their assignment. A lane that none of
+    /// them owns belongs to another process.
     pub fn joined(&self) -> usize {
         self.joined.load(Ordering::Acquire)
     }
 
-    /// From now on spouts of the stage's own emit nothing more in this process; what is in its inbox is still handled.
+    /// Stops the stage's spouts in this process. Records of its inbox are still handled.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Release);
     }
@@ -90,7 +93,8 @@ impl ShardStatus {
         lane.state.store(state, Ordering::Release);
     }
 
-    /// The state of a lane that is not live, and since when; none for a live lane, and for one that waits for a person.
+    /// Returns the state of a lane that is not live, and when it began; none for a live lane and
+    /// for one that needs a person.
     pub fn handover(&self, lane: u32) -> Option<(Handover, MonoTime)> {
         let lane = self.lanes.get(lane as usize)?;
         let handover = match lane.state.load(Ordering::Acquire) {
@@ -102,7 +106,8 @@ impl ShardStatus {
         Some((handover, MonoTime(lane.since.load(Ordering::Acquire))))
     }
 
-    /// The inbox of a live lane ends before it, until the lane is taken over anew; true where that was not known.
+    /// Records that the inbox of a live lane ends before its position. Returns true if this is new.
+    /// The next takeover clears it.
     pub(crate) fn cut(&self, lane: u32) -> bool {
         !self.lanes[lane as usize].cut.swap(true, Ordering::AcqRel)
     }
@@ -135,25 +140,26 @@ impl ShardStatus {
         *self.full.lock().unwrap_or_else(PoisonError::into_inner) = full;
     }
 
-    /// What this stage waits for because an inbox downstream is full, a line each: "stage lines waits: inbox `nave.words.count.in` is
-    /// full: 10000 records behind, limit 10000". It goes on by itself.
+    /// Returns a line for each full downstream inbox that pauses this stage: "stage lines waits:
+    /// inbox `nave.words.count.in` is full: 10000 records behind, limit 10000". The stage continues
+    /// by itself.
     pub fn full(&self) -> Vec<String> {
         let full = self.full.lock().unwrap_or_else(PoisonError::into_inner);
         full.iter().map(|line| format!("stage {} waits: {line}", self.stage)).collect()
     }
 
-    /// Lanes that are live in this process.
+    /// Returns the number of lanes that are live in this process.
     pub fn live(&self) -> usize {
         self.lanes.iter().filter(|lane| lane.state.load(Ordering::Acquire) == Self::LIVE).count()
     }
 
-    /// How many lanes there are.
+    /// Returns the number of lanes.
     pub fn lanes(&self) -> usize {
         self.lanes.len()
     }
 
-    /// Each lane that is not live here, or that does not get on, with a line: "hub lane 3: recovering at offset 120", "hub lane
-    /// 2: a step has run for 1.4 s".
+    /// Returns a line for each lane that is not live here or makes no progress: "hub lane 3:
+    /// recovering at offset 120", "hub lane 2: the step after offset 118 has run for 1.4 s".
     pub fn waiting(&self, now: MonoTime) -> Vec<(u32, String)> {
         let long = |since: &AtomicU64| {
             let since = since.load(Ordering::Acquire).checked_sub(1)?;

@@ -1,9 +1,10 @@
-//! The timers of one lane, as its shell keeps them: what is armed, since when, and the wheel that says what is due.
+//! The timers of one lane: which are armed, since when, and the wheel that finds the due ones.
 //!
-//! A timer is entered into the ledger by the step that arms it, and into the wheel by the commit of that step. While the owner lives,
-//! only its monotonic clock counts, from that commit. At a takeover what is left is the duration less the time between the arming
-//! record and the owner record, both as the bus stamped them. A record that had waited while nobody owned the lane armed its timers
-//! when the owner after it had come, so these run since the record of that owner.
+//! A timer is recorded by the step that arms it and enters the wheel with the commit of that step.
+//! While the owner lives, its monotonic clock counts, from that commit on. At a takeover the
+//! remaining time is the delay minus the time between the arming record and the owner record, both
+//! as stamped by the bus. If a record waited while its lane had no owner, the next owner armed its
+//! timers. These timers run from that owner's record on.
 
 use bus::{Clock, MonoTime};
 use serde::{Deserialize, Serialize};
@@ -16,15 +17,16 @@ use crate::outbox::TimerEffect;
 use crate::snapshot::Changes;
 use crate::wheel::{Handle, Wheel};
 
-/// A component's number, and the timer's number in it. Those with neighbouring numbers are saved as one. Components number what lives in
-/// order, so a block is mostly full or gone; a hundred thousand timers are some 1,600 records of 3 KB.
+/// A component's number, and the timer's number in it. Timers with neighbouring numbers are saved
+/// as one record. Components number live objects in order, so a block is mostly full or gone; a
+/// hundred thousand timers are some 1,600 records of 3 KB.
 pub(crate) type TimerId = Id;
 
-/// Timers that are overdue at a takeover fire so many in a millisecond, and not all at once: a hundred thousand of them in a second and a
-/// half, beside what else there is to do, and not in one commit that takes as long as a session.
+/// Maximum number of timers per millisecond that fire late after a takeover. A hundred thousand
+/// take 1.5 s beside other work, instead of one commit that takes as long as a session.
 const OVERDUE_PER_MS: u64 = 64;
 
-/// The record whose step armed a timer: its offset and its time.
+/// The offset and the time of the record whose step armed a timer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Origin {
     pub(crate) offset: u64,
@@ -33,11 +35,11 @@ pub(crate) struct Origin {
 
 #[derive(Debug, Clone, Copy)]
 enum Due {
-    /// It was armed under an owner before us: what is left is known when the lane is live.
+    /// Armed under a previous owner: the remaining time is known when the lane goes live.
     ByTheLog,
-    /// Its step waits for its commit.
+    /// The commit of its step is pending.
     WithCommit,
-    /// The lane is not live yet.
+    /// Committed, but the lane is not live yet.
     At(MonoTime),
     /// In the wheel.
     Entered(MonoTime, Handle),
@@ -51,13 +53,13 @@ struct Armed {
     due: Due,
 }
 
-/// A timer as it is saved.
+/// A saved timer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct SavedTimer {
     timer: u64,
     generation: u32,
     after_ms: u64,
-    /// The record that armed it.
+    /// The offset of the arming record; `at` is its time.
     offset: u64,
     at: u64,
 }
@@ -73,16 +75,16 @@ pub(crate) struct Expired {
 
 #[derive(Debug)]
 pub(crate) struct Timers {
-    /// Ticks are milliseconds of the monotonic clock.
+    /// A tick is a millisecond of the monotonic clock.
     wheel: Wheel<TimerId>,
     armed: Blocks<Armed>,
-    /// Those that were armed since the last commit, as they came. Some may be gone, or armed anew and here twice.
+    /// Timers armed since the last commit, in order. Some may be disarmed, or armed twice.
     uncommitted: Vec<TimerId>,
     live: bool,
     changes: Changes<BlockId>,
 }
 
-/// The first whole millisecond that is not before `time`: a timer is never early.
+/// Returns the first whole millisecond at or after `time`: a timer never fires early.
 fn tick_of(time: MonoTime) -> u64 {
     time.0.div_ceil(1_000_000)
 }
@@ -102,18 +104,20 @@ impl Timers {
         self.armed.len()
     }
 
-    /// Component, number and generation of each.
+    /// Returns component, number and generation of each timer.
     pub(crate) fn armed(&self) -> impl Iterator<Item = (u16, u64, u32)> {
         self.armed.iter().map(|((component, timer), armed)| (component, timer, armed.generation))
     }
 
-    /// How many stand in the wheel, and how many are armed as ones that do: as many as that where all is well.
+    /// Returns the size of the wheel and the number of timers recorded as in the wheel. They are
+    /// equal unless there is a bug.
     pub(crate) fn in_wheel(&self) -> (usize, usize) {
         let entered = self.armed.iter().filter(|(_, armed)| matches!(armed.due, Due::Entered(..))).count();
         (self.wheel.len(), entered)
     }
 
-    /// Those that are armed and can pass: they stand in the wheel, or will when their commit is done or their lane is live.
+    /// Returns the armed timers that can fire: in the wheel, or waiting for a commit or for the
+    /// lane to go live.
     pub(crate) fn can_pass(&self) -> impl Iterator<Item = (u16, u64, u32)> {
         let can = |id: &TimerId, armed: &Armed| match armed.due {
             Due::Entered(..) => true,
@@ -123,12 +127,12 @@ impl Timers {
         self.armed.iter().filter(move |(id, armed)| can(id, armed)).map(|(id, armed)| (id.0, id.1, armed.generation))
     }
 
-    /// A step has decided this, which an owner before us committed.
+    /// Applies an effect that a previous owner committed.
     pub(crate) fn replay(&mut self, component: u16, effect: TimerEffect, origin: Origin) {
         self.apply(component, effect, origin, Due::ByTheLog);
     }
 
-    /// A step has decided this: armed is what it arms when it is committed.
+    /// Applies an effect of a step. It takes effect with the commit of the step.
     pub(crate) fn decide(&mut self, component: u16, effect: TimerEffect, origin: Origin) {
         self.apply(component, effect, origin, Due::WithCommit);
         if let TimerEffect::Arm { timer, .. } = effect {
@@ -149,7 +153,7 @@ impl Timers {
         }
     }
 
-    /// What was decided is committed: these timers run from now on.
+    /// Starts the timers whose effects were committed at `now`.
     pub(crate) fn committed(&mut self, now: MonoTime) {
         for id in self.uncommitted.drain(..) {
             let Some(armed) = self.armed.get_mut(id).filter(|armed| matches!(armed.due, Due::WithCommit)) else {
@@ -160,20 +164,20 @@ impl Timers {
         }
     }
 
-    /// True where a step has armed one that waits for its commit.
+    /// True if a timer waits for a commit.
     pub(crate) fn has_uncommitted(&self) -> bool {
         !self.uncommitted.is_empty()
     }
 
-    /// A timeout was read back from the inbox: the timer has done its work.
+    /// Removes a timer whose timeout was read back from the inbox.
     pub(crate) fn read_back(&mut self, id: TimerId, generation: u32) {
         if self.armed.get(id).is_some_and(|armed| armed.generation == generation) {
             self.forget(id);
         }
     }
 
-    /// An owner record of `time` was read, whose owner handled the records from `from` on: what they armed before runs since
-    /// then, at the earliest.
+    /// Handles an owner record of `time`, whose owner handled the records from offset `from` on.
+    /// Timers that these records armed run from `time` on at the earliest.
     pub(crate) fn handled_late(&mut self, from: u64, time: WallTime) {
         for (id, armed) in self.armed.iter_mut() {
             if armed.origin.offset >= from && armed.origin.time < time {
@@ -183,7 +187,8 @@ impl Timers {
         }
     }
 
-    /// The owner record was read back at `now`; the bus stamped it at `owned`. From here on timers fire.
+    /// Goes live: the owner record, stamped `owned` by the bus, was read back at `now`. Timers fire
+    /// from now on.
     pub(crate) fn go_live(&mut self, owned: WallTime, now: MonoTime) {
         self.live = true;
         let mut overdue = 0;
@@ -205,7 +210,8 @@ impl Timers {
 
     // ---- snapshots ----------------------------------------------------------------------------------------------------
 
-    /// The blocks that have changed since the last call, with what is in them: nothing in those that are gone.
+    /// Returns the changed blocks with their timers, and clears the list of changes. Deleted blocks
+    /// are empty.
     pub(crate) fn take_changes(&mut self) -> Vec<(BlockId, Vec<SavedTimer>)> {
         let armed = &self.armed;
         self.changes.take(|block| {
@@ -221,7 +227,7 @@ impl Timers {
         })
     }
 
-    /// Takes in a block that was saved.
+    /// Loads a saved block.
     pub(crate) fn load(&mut self, id: BlockId, saved: Vec<SavedTimer>) {
         for SavedTimer { timer, generation, after_ms, offset, at } in saved {
             let origin = Origin { offset, time: WallTime(at) };
@@ -232,12 +238,12 @@ impl Timers {
 
     // ---- firing -------------------------------------------------------------------------------------------------------
 
-    /// When the next timer may be due.
+    /// Returns when the next timer may be due.
     pub(crate) fn next(&self) -> Option<MonoTime> {
         self.wheel.next().map(|tick| MonoTime(tick.saturating_mul(1_000_000)))
     }
 
-    /// Takes out all that are due.
+    /// Removes and returns all due timers.
     pub(crate) fn fire(&mut self, now: MonoTime) -> Vec<Expired> {
         let mut expired = Vec::new();
         let Self { wheel, armed, changes, .. } = self;
@@ -262,7 +268,7 @@ impl Timers {
     }
 }
 
-/// Takes a timer out of its block.
+/// Removes a timer from its block.
 fn take_out(armed: &mut Blocks<Armed>, changes: &mut Changes<BlockId>, id: TimerId) -> Option<Armed> {
     let (timer, is_gone) = armed.remove(id)?;
     if is_gone {
@@ -273,7 +279,7 @@ fn take_out(armed: &mut Blocks<Armed>, changes: &mut Changes<BlockId>, id: Timer
     Some(timer)
 }
 
-/// The timers of one component, for its views.
+/// The due times of one component's timers, for its views.
 pub(crate) struct DueOf<'a> {
     pub(crate) timers: &'a Timers,
     pub(crate) lane: &'a Lane,
@@ -337,7 +343,7 @@ mod tests {
         assert_eq!(timers.fire(MonoTime(11 * MS)).len(), 1);
     }
 
-    /// Returns what is left of a timer at a takeover.
+    /// Checks the remaining time of a timer at a takeover.
     #[test]
     fn at_a_takeover_the_time_in_the_log_counts() {
         let mut timers = Timers::new(MonoTime(500 * MS));
@@ -351,7 +357,7 @@ mod tests {
         assert_eq!(timers.fire(MonoTime(1_100 * MS)).len(), 1);
     }
 
-    /// The first record waited for three seconds before an owner came and handled it; then that owner died too.
+    /// The first record waited three seconds for an owner, which handled it and then crashed.
     #[test]
     fn a_timer_of_a_record_that_waited_for_an_owner_runs_since_that_owner_came() {
         let mut timers = Timers::new(MonoTime(0));
@@ -397,7 +403,7 @@ mod tests {
         assert_eq!(timers.fire(MonoTime(60 * MS)).len(), 1);
     }
 
-    /// What is saved of timers is what a replay would make of the log: which are armed, and since when.
+    /// Saved timers equal those that a replay of the log produces: which are armed, and since when.
     #[test]
     fn timers_come_back_from_what_was_saved() {
         let mut timers = live();

@@ -1,6 +1,8 @@
-//! When views are published: first when their key is 100 ms old, then at most every 100 ms; when it
-//! closes, what was published is deleted. What lives shorter never costs a view. What was restored from a snapshot was published
-//! by the last owner, but for what changed in its last moments: so all of it is published again, in no hurry.
+//! Schedules the publication of views. A view is published when its key is 100 ms old, then at most
+//! every 100 ms, and deleted when its key closes. A key with a shorter life causes no view.
+//!
+//! The last owner published the views of restored keys, except for its last changes. So all of them
+//! are published again, at a low rate.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,12 +11,12 @@ use bus::MonoTime;
 
 use crate::wheel::{Handle, Wheel};
 
-/// Minimum interval between two publications of one view: a person who watches sees no difference, and a busy operation costs
-/// ten records a second.
+/// Minimum interval between two publications of one view: fast enough for a person, and a busy
+/// operation costs ten records per second.
 pub(crate) const INTERVAL_MS: u64 = 100;
 
-/// So many restored keys of a lane are published in a millisecond: ten thousand live operations in ten seconds, which leaves
-/// the lane to those who wait for it.
+/// Restored keys published per millisecond: ten thousand live operations take ten seconds, which
+/// leaves the lane free for its requests.
 const RESTORED_PER_MS: u64 = 1;
 
 /// A component's number and its key.
@@ -22,21 +24,22 @@ pub(crate) type ViewKey = (u16, Arc<str>);
 
 #[derive(Debug)]
 struct Tracked {
-    /// Set while there is something to publish.
+    /// Set if a publication is due.
     due: Option<Handle>,
-    /// Not before this tick.
+    /// The earliest tick of the next publication.
     earliest: u64,
-    /// It is due later than that, and is in no hurry: it was restored, and has not changed since.
+    /// True if the key was restored and has not changed since: it is published later than
+    /// `earliest`.
     restored: bool,
     published: bool,
 }
 
-/// The keys that live, bounded by what the lane lets live.
+/// The live keys; the lane limits their number.
 #[derive(Debug)]
 pub(crate) struct Views {
     wheel: Wheel<ViewKey>,
     tracked: BTreeMap<ViewKey, Tracked>,
-    /// How many keys were restored.
+    /// Number of restored keys.
     restored: u64,
 }
 
@@ -49,7 +52,7 @@ impl Views {
         Self { wheel: Wheel::new(tick(now)), tracked: BTreeMap::new(), restored: 0 }
     }
 
-    /// A key was restored.
+    /// Adds a restored key.
     pub(crate) fn restored(&mut self, key: ViewKey, now: MonoTime) {
         let earliest = tick(now) + INTERVAL_MS;
         let due = Some(self.wheel.insert(earliest + self.restored / RESTORED_PER_MS, key.clone()));
@@ -57,9 +60,9 @@ impl Views {
         self.tracked.insert(key, Tracked { due, earliest, restored: true, published: true });
     }
 
-    /// A key has changed. `known` where an owner before us may have published it.
+    /// Records a change of a key. `known` is true if a previous owner may have published it.
     pub(crate) fn changed(&mut self, key: ViewKey, now: MonoTime, known: bool) {
-        // Most changes come while their key is due anyway.
+        // Most changes happen while a publication is already due.
         match self.tracked.get_mut(&key) {
             Some(Tracked { due: Some(_), restored: false, .. }) => {}
             Some(Tracked { due: Some(due), earliest, restored, .. }) => {
@@ -75,7 +78,8 @@ impl Views {
         }
     }
 
-    /// A key has changed for the last time. True where it was published, and has to be once more.
+    /// Records the last change of a key. Returns true if its view was published and must be
+    /// deleted.
     pub(crate) fn closed(&mut self, key: &ViewKey) -> bool {
         let Some(tracked) = self.tracked.remove(key) else { return false };
         if let Some(due) = tracked.due {
@@ -88,7 +92,7 @@ impl Views {
         self.wheel.next().map(|tick| MonoTime(tick.saturating_mul(1_000_000)))
     }
 
-    /// Takes the keys that are to be published now.
+    /// Returns the keys to publish now.
     pub(crate) fn take_due(&mut self, now: MonoTime) -> Vec<ViewKey> {
         let mut keys = Vec::new();
         self.wheel.advance(tick(now), |key| keys.push(key));

@@ -1,32 +1,32 @@
-//! What waits in a lane, as its components say it themselves: so that whoever watches can see that nothing waits without an end.
-//!
-//! Nothing in a lane acts on it. It is asked by those who look from outside, as a simulation does after each turn.
+//! The waits of a lane, as its components report them. Checks from outside use them to find waits
+//! that never end; a simulation does so after each poll. No lane code depends on them.
 
 use std::sync::Arc;
 
-/// Something that waits in a component.
+/// One wait of a component.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wait {
-    /// What waits, by its name: no two in a lane have the same.
+    /// The name of the wait, unique in its lane.
     pub who: String,
-    /// Its deadline with the lane's coordinator: the component's own key for it, and its generation.
+    /// Its deadline at the lane's coordinator: the component's key for it, and its generation.
     pub deadline: Option<(u64, u32)>,
-    /// The calls whose end it waits for: each is what waits in a worker, by the same name.
+    /// The calls that it waits for, each by the name of the worker's wait.
     pub calls: Vec<String>,
-    /// Who else will let it go on, in words: a person, or the one before it.
+    /// Other events that end the wait, as text: an action of a person, or the end of the previous
+    /// operation.
     pub others: Vec<String>,
 }
 
-/// A timer: the number in its lane of the component that keeps it, its own number, and its generation.
+/// The identity of a timer: component number in the lane, timer number, generation.
 pub type TimerKey = (u16, u64, u32);
 
-/// What waits in a lane, with what its timers are.
+/// All waits of a lane, with their timers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Waits {
-    /// What waits, by component, with its deadline as the component that keeps it has it.
+    /// Each wait with its component and the timer of its deadline.
     pub all: Vec<(Arc<str>, Wait, Option<TimerKey>)>,
-    /// Timers that are armed, as those components take it that keep them.
+    /// Timers that their components consider armed.
     pub timers: Vec<TimerKey>,
-    /// True where every component with a state says what waits in it: then each timer has one that waits for it.
+    /// True if every component with state reports its waits. Then each timer belongs to a wait.
     pub complete: bool,
 }

@@ -1,9 +1,9 @@
 //! A hierarchical timing wheel: any number of deadlines, each inserted, cancelled and fired in constant time.
 //!
-//! Pure: time is a number of ticks that the caller counts (milliseconds, in a lane). The scheme is the sixth of Varghese
-//! and Lauck, "Hashed and Hierarchical Timing Wheels" (1987): eleven levels of 64 slots, each level 64 times coarser than
-//! the one below, which covers every tick that a `u64` can name. A bitmap per level finds the next occupied slot without
-//! walking.
+//! Pure code: the caller counts time in ticks (milliseconds, in a lane). The scheme is the sixth of
+//! Varghese and Lauck, "Hashed and Hierarchical Timing Wheels" (1987): eleven levels of 64 slots,
+//! each level 64 times coarser than the one below, which covers every `u64` tick. A bitmap per
+//! level finds the next occupied slot without a scan.
 //!
 //! ```
 //! use topology::wheel::Wheel;
@@ -27,7 +27,7 @@ const SLOTS: usize = 1 << BITS;
 const LEVELS: usize = 11;
 const NONE: u32 = u32::MAX;
 
-/// Names an entry of a wheel. An old handle is harmless: it is told from the entry that has its place now.
+/// Identifies a deadline of a wheel. The version detects a handle whose place was reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Handle {
     index: u32,
@@ -37,7 +37,7 @@ pub struct Handle {
 #[derive(Debug)]
 struct Entry<T> {
     due: u64,
-    /// None when the place is free.
+    /// None if the place is free.
     value: Option<T>,
     slot: u16,
     version: u32,
@@ -51,12 +51,12 @@ struct List {
     last: u32,
 }
 
-/// Entries by their number, in blocks that never move: a million more deadlines cost no copy of those that are there.
+/// Deadlines by index, in blocks that never move: growth copies no existing deadline.
 #[derive(Debug)]
 struct Entries<T>(Vec<Vec<Entry<T>>>);
 
 impl<T> Entries<T> {
-    /// Of so many entries a block is, 12 KiB of them in a lane's wheel.
+    /// Deadlines per block: 12 KiB in a lane's wheel.
     const BLOCK: usize = 256;
 
     fn len(&self) -> usize {
@@ -92,7 +92,7 @@ impl<T> IndexMut<u32> for Entries<T> {
     }
 }
 
-/// The wheel. `T` is what is given back when a deadline passes.
+/// The wheel. `T` is the value that a deadline returns when it passes.
 #[derive(Debug)]
 pub struct Wheel<T> {
     now: u64,
@@ -104,7 +104,7 @@ pub struct Wheel<T> {
 }
 
 impl<T> Wheel<T> {
-    /// An empty wheel whose time is `now` ticks.
+    /// Returns an empty wheel at tick `now`.
     pub fn new(now: u64) -> Self {
         Self {
             now,
@@ -116,20 +116,20 @@ impl<T> Wheel<T> {
         }
     }
 
-    /// How many deadlines are pending.
+    /// Returns the number of pending deadlines.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// True where none is pending.
+    /// True if no deadline is pending.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Adds a deadline at tick `due`. One that is not in the future fires at the next [`Wheel::advance`], whatever its time.
+    /// Adds a deadline at tick `due`. A deadline in the past fires at the next [`Wheel::advance`].
     ///
     /// # Panics
-    /// With 2^32 - 1 deadlines, which would be 200 GB of them.
+    /// With 2^32 - 1 deadlines, which would take 200 GB.
     pub fn insert(&mut self, due: u64, value: T) -> Handle {
         let index = self.free;
         let index = if index == NONE {
@@ -149,7 +149,7 @@ impl<T> Wheel<T> {
         Handle { index, version: self.entries[index].version }
     }
 
-    /// Takes a deadline out, with what it held; none where it has fired or was cancelled.
+    /// Removes a deadline and returns its value; none if it has fired or was cancelled.
     pub fn cancel(&mut self, handle: Handle) -> Option<T> {
         let entry = self.entries.get(handle.index)?;
         if entry.version != handle.version || entry.value.is_none() {
@@ -159,20 +159,22 @@ impl<T> Wheel<T> {
         self.release(handle.index)
     }
 
-    /// The tick at which [`Wheel::advance`] next has something to do; none where nothing is pending.
+    /// Returns the tick at which [`Wheel::advance`] next has work; none if nothing is pending.
     ///
-    /// Never later than the next deadline. It may be earlier, by less than the span of a slot of its level, for then the
-    /// entries of that slot move to a finer level; a deadline an hour away costs at most three such wakes.
+    /// It is never later than the next deadline. It may be earlier by less than the span of a slot
+    /// of its level: the deadlines of that slot then move to a finer level. A deadline an hour away
+    /// causes at most three such wake-ups.
     pub fn next(&self) -> Option<u64> {
         (0..LEVELS).filter_map(|level| self.next_in(level)).min()
     }
 
-    /// Moves time to `now` and gives each deadline that has passed to `fire`: earlier ticks first, and in one tick in the
-    /// order in which they came to its slot. A time before the wheel's own is the wheel's own.
+    /// Advances time to `now` and passes each due value to `fire`: earlier ticks first, and within
+    /// a tick in the order of insertion into its slot. A `now` in the past does not move time back.
     pub fn advance(&mut self, now: u64, mut fire: impl FnMut(T)) {
         while let Some(tick) = self.next().filter(|tick| *tick <= now) {
             self.now = self.now.max(tick);
-            // Coarse levels first, so that what they hold for this very tick is in level 0 when its turn comes.
+            // Coarse levels first, so that their deadlines for this tick are in level 0 when it is
+            // emptied.
             for level in (0..LEVELS).rev() {
                 if self.next_in(level).is_some_and(|next| next <= self.now) {
                     self.empty_slot(level, &mut fire);
@@ -182,7 +184,7 @@ impl<T> Wheel<T> {
         self.now = self.now.max(now);
     }
 
-    /// The start of the next occupied slot of a level.
+    /// Returns the start of the next occupied slot of a level.
     fn next_in(&self, level: usize) -> Option<u64> {
         let bits = self.occupied[level];
         if bits == 0 {
@@ -212,10 +214,10 @@ impl<T> Wheel<T> {
         }
     }
 
-    /// Puts an entry into the slot where it belongs as seen from now.
+    /// Links a deadline into its slot, relative to the current tick.
     fn link(&mut self, index: u32) {
         let due = self.entries[index].due.max(self.now);
-        // The highest bit in which due and now differ says how far away it is.
+        // The highest bit in which due and now differ gives the level.
         let distance = due ^ self.now;
         let level = if distance == 0 { 0 } else { (distance.ilog2() / BITS) as usize };
         let shift = BITS * u32::try_from(level).expect("eleven levels");
@@ -288,7 +290,7 @@ mod tests {
     }
 
     proptest! {
-        /// The wheel against a sorted map, deadline by deadline.
+        /// Compares the wheel with a sorted map, deadline by deadline.
         #[test]
         fn the_wheel_does_what_a_sorted_map_does(start in 0..1_000_000_u64, ops in prop::collection::vec(op(), 1..200)) {
             let mut wheel = Wheel::new(start);
@@ -328,7 +330,7 @@ mod tests {
         }
     }
 
-    /// Lessons 1 and 2 at their root: ten deadlines of one instant are ten.
+    /// Lessons 1 and 2: all deadlines of one instant fire.
     #[test]
     fn any_number_of_deadlines_in_one_instant_all_fire() {
         let mut wheel = Wheel::new(0);
@@ -340,7 +342,7 @@ mod tests {
         assert_eq!(fired, (0..1_000).collect::<Vec<_>>());
     }
 
-    /// Lesson 4 at its root.
+    /// Lesson 4.
     #[test]
     fn cancelled_deadlines_leave_nothing_behind() {
         let mut wheel = Wheel::new(0);

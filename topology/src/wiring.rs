@@ -1,4 +1,5 @@
-//! How a stream reaches a reader: a push onto a queue in the same lane, or a record for the inbox of another stage.
+//! Connects a stream to its readers: by a queue in the same lane, or by records to the inbox of
+//! another stage.
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -15,17 +16,17 @@ use crate::emitter::{Emitted, LaneContext, Place, Sink, TakeBack};
 use crate::grouping::{Chooser, Grouping, Target};
 use crate::outbox::Message;
 
-/// The input of a component. Empty between steps, since a step runs to completion; in a step it is bounded by the
-/// executions that a step may have ([`crate::Lane::EXECUTIONS`]).
+/// The input queue of a component. It is empty between steps, since a step runs to completion.
+/// Within a step, [`crate::Lane::EXECUTIONS`] bounds it.
 pub(crate) type Queue<In> = Rc<RefCell<VecDeque<In>>>;
 
-/// One edge, made ready for one lane.
+/// One edge, wired for one lane.
 pub(crate) struct Wired<T> {
     pub(crate) sink: Box<dyn Sink<T>>,
     pub(crate) copy: fn(&T) -> T,
 }
 
-/// How tuples become bytes and come back.
+/// Serialization of tuples.
 pub(crate) struct Codec<T> {
     pub(crate) encode: fn(&T) -> Result<Vec<u8>, serde_json::Error>,
     pub(crate) decode: fn(&[u8]) -> Result<T, serde_json::Error>,
@@ -39,10 +40,10 @@ impl<T> Clone for Codec<T> {
 
 impl<T> Copy for Codec<T> {}
 
-/// Turns a tuple into what the reader receives; none where it is not for this reader.
+/// Converts a tuple into the reader's input; none drops the tuple.
 pub(crate) type Convert<T, In> = Arc<dyn Fn(T) -> Option<In> + Send + Sync>;
 
-/// An edge of the plan, with its types.
+/// A typed edge of the plan.
 pub(crate) struct Edge<T, In> {
     pub(crate) grouping: Grouping<T>,
     pub(crate) convert: Convert<T, In>,
@@ -50,7 +51,7 @@ pub(crate) struct Edge<T, In> {
     pub(crate) copy: fn(&T) -> T,
 }
 
-/// The far end of an edge, as the lane of the near end sees it.
+/// The reading end of an edge, as the lane of the emitting end sees it.
 pub(crate) enum FarEnd<'a> {
     /// In this lane.
     Here { node: u16, queue: &'a Rc<dyn Any> },
@@ -60,13 +61,13 @@ pub(crate) enum FarEnd<'a> {
 
 /// An edge without its types.
 pub(crate) trait AnyEdge: Send + Sync {
-    /// A `Wired<T>` for one lane.
+    /// Returns a `Wired<T>` for one lane.
     fn wire(&self, far: FarEnd<'_>) -> Box<dyn Any>;
-    /// What reads the edge's records from an inbox.
+    /// Returns the decoder of the edge's records.
     fn decoder(&self, node: u16, queue: &Rc<dyn Any>) -> Box<dyn Decode>;
-    /// True where tuples stay in their lane.
+    /// True if tuples stay in their lane.
     fn is_local(&self) -> bool;
-    /// The grouping's name.
+    /// Returns the grouping's name.
     fn grouping(&self) -> &'static str;
 }
 
@@ -131,7 +132,8 @@ struct TopicSink<T> {
     inbox: Arc<str>,
     /// `from/stream>to`.
     edge: Arc<str>,
-    /// Numbers the tuples of this edge and lane. It is state, and saved: a replay gives the same ids.
+    /// Numbers the tuples of this edge and lane. It is saved state, so a replay produces the same
+    /// ids.
     sent: Rc<Cell<u64>>,
 }
 
@@ -168,7 +170,7 @@ impl<T> Sink<T> for TopicSink<T> {
     }
 }
 
-/// Reads the records of one edge.
+/// Decodes the records of one edge.
 pub(crate) trait Decode {
     fn decode(&self, body: &[u8], lane: &LaneContext) -> Result<(), Unreadable>;
 }

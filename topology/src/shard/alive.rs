@@ -1,28 +1,29 @@
-//! Which spokes live, as the shell sees it: heartbeats come in, and only a change goes to each lane, as a record of its inbox. The rule is that
-//! of [`wire::alive`].
+//! Tracks the liveness of spokes by their heartbeats. Only changes go to the lanes, as inbox
+//! records. [`wire::alive`] defines the rule.
 
 use std::time::Duration;
 
 use bus::{Bus, BusError, Clock, MonoTime, Reader, Record};
 use wire::alive::Instances;
 
-/// Between two looks at the topics of heartbeats, in milliseconds: a fifth of a common beat.
+/// Interval between two reads of heartbeats, in milliseconds: a fifth of the usual heartbeat
+/// interval.
 const LOOK_MS: u64 = 100;
-/// Maximum number of heartbeats per look; more wait for the next.
+/// Maximum number of heartbeats per read; more wait for the next one.
 const TAKEN: usize = 256;
-/// Between two lines about heartbeats that cannot be read, in milliseconds: one who sends such sends them often.
+/// Minimum interval between two log lines about unreadable heartbeats, in milliseconds.
 const WARN_MS: u64 = 10_000;
 
-/// The services that a stage watches.
+/// The liveness of the services that a stage watches.
 pub(super) struct Alive {
     reader: Option<Box<dyn Reader>>,
     services: Vec<Service>,
-    /// When the services are judged.
+    /// The time at which services are judged.
     now: MonoTime,
     look: MonoTime,
-    /// Not before this is another heartbeat that cannot be read written to the log.
+    /// Earliest time of the next log line about an unreadable heartbeat.
     warn: MonoTime,
-    /// Where what was to be read next was deleted: topic, partition, and what is left.
+    /// Set if unread heartbeats were deleted: topic, partition, and the first remaining offset.
     behind: Option<(String, u32, u64)>,
     records: Vec<Record>,
 }
@@ -30,9 +31,10 @@ pub(super) struct Alive {
 struct Service {
     name: String,
     topic: String,
-    /// From this offset on heartbeats are as new as their reading.
+    /// From this offset on, heartbeats are as new as their reading.
     fresh: u64,
-    /// True once what stood there before was read, and something did stand there or came: only then is there anything to say.
+    /// True once the old heartbeats were read and at least one exists or arrived: only then is the
+    /// liveness known.
     known: bool,
     instances: Instances,
 }
@@ -58,7 +60,7 @@ impl Alive {
         let mut alive =
             Self { reader: None, services: known, now: start, look: start, warn: start, behind: None, records };
         for (name, topic) in services {
-            // Without the topic there are no heartbeats: the spoke is judged by its answers.
+            // No topic, no heartbeats: the spoke's answers decide.
             if bus.topic(&topic)?.is_none() {
                 continue;
             }
@@ -74,7 +76,7 @@ impl Alive {
         Ok(alive)
     }
 
-    /// Reads what came, at most every [`LOOK_MS`], and judges the services now.
+    /// Reads new heartbeats, at most every [`LOOK_MS`], and judges the services now.
     pub(super) fn look(&mut self, clock: &dyn Clock) -> Result<(), BusError> {
         let now = clock.mono();
         self.now = now;
@@ -86,14 +88,15 @@ impl Alive {
         if let Some((topic, partition, low)) = &mut self.behind {
             match reader.assign(topic, *partition, *low) {
                 Ok(()) => self.behind = None,
-                // More was deleted meanwhile.
+                // More heartbeats were deleted meanwhile.
                 Err(BusError::Gone { low: next, .. }) => *low = next,
                 Err(error) => return Err(error),
             }
         }
         let read = reader.poll(TAKEN, Duration::ZERO, &mut self.records);
         if read.is_ok() && self.records.is_empty() {
-            // The last heartbeats may have been deleted: then no record says that all of them were read.
+            // The last old heartbeats may have been deleted; then no record shows that all of them
+            // were read.
             self.services.iter_mut().for_each(|service| service.known |= service.fresh > 0);
         }
         for record in self.records.drain(..) {
@@ -109,7 +112,7 @@ impl Alive {
             }
         }
         match read {
-            // Heartbeats that were deleted before they were read are old; the next ones are read.
+            // Deleted heartbeats are old; reading continues with the next ones.
             Err(BusError::Gone { topic, partition, low, .. }) => {
                 self.behind = Some((topic, partition, low));
                 Ok(())
@@ -118,14 +121,15 @@ impl Alive {
         }
     }
 
-    /// The services that ever sent heartbeats, and whether they are up; none where their answers decide.
+    /// Returns the services that ever sent heartbeats, and whether they are up; none for the latter
+    /// if their answers decide.
     pub(super) fn known(&self) -> impl Iterator<Item = (&str, Option<bool>)> {
         let now = ms(self.now);
         let known = self.services.iter().filter(|service| service.known);
         known.map(move |service| (service.name.as_str(), service.instances.up(now)))
     }
 
-    /// When the next instance goes down, or the first time after it that somebody looks.
+    /// Returns when the next instance goes down, but not before the next read.
     pub(super) fn next(&self) -> Option<MonoTime> {
         let now = ms(self.now);
         let down = self.services.iter().filter_map(|service| service.instances.next_down_ms(now)).min()?;

@@ -1,16 +1,18 @@
-//! What goes into one batch: records that came, and what spouts emit, as far as the inboxes downstream have room.
+//! Fills a batch with the results of received records and of spouts, while downstream inboxes have
+//! room.
 
 use super::{Shard, ShardOptions};
 use crate::names;
 use crate::timers::Origin;
 
 impl Shard {
-    /// True where records wait that may be handled now.
+    /// True if a received record can be handled now.
     pub(super) fn can_step(&self) -> bool {
         !self.waiting.is_empty() && self.pending.retry.is_none() && self.pressure.lanes_may_step()
     }
 
-    /// Handles records that came, until the batch is full or an inbox downstream is; true where there was any.
+    /// Handles received records until the batch or a downstream inbox is full. Returns true if it
+    /// handled any.
     pub(super) fn step_waiting(&mut self) -> bool {
         let begun = self.clock.mono();
         let mut any = false;
@@ -26,8 +28,8 @@ impl Shard {
         any
     }
 
-    /// Lets spouts of its own emit, in turns, until none has anything now, the batch is full or an inbox downstream is; true where one
-    /// emitted.
+    /// Calls the stage's spouts in rounds until none emits, or the batch or a downstream inbox is
+    /// full. Returns true if one emitted.
     pub(super) fn let_spouts_emit(&mut self) -> bool {
         if self.status.is_draining() || self.pending.retry.is_some() {
             return false;
@@ -61,7 +63,7 @@ impl Shard {
         emitted
     }
 
-    /// Calls the spouts of a lane once; true where one emitted.
+    /// Calls the spouts of a lane once. Returns true if one emitted.
     fn let_spout_emit(&mut self, lane: u32) -> bool {
         let Some(owned) = self.owned.get_mut(&lane) else { return false };
         let emitted = owned.lane.let_spouts_emit();
@@ -75,7 +77,7 @@ impl Shard {
         emitted
     }
 
-    /// Looks whether the inboxes downstream have room, and says so where that changes.
+    /// Checks whether downstream inboxes have room, and reports changes.
     pub(super) fn look_downstream(&mut self) {
         if !self.pressure.look(&*self.bus, &*self.clock) {
             return;
@@ -89,7 +91,7 @@ impl Shard {
         self.status.held_up(full);
     }
 
-    /// True where records or spouts wait for room in an inbox downstream.
+    /// True if records or spouts wait for room in a downstream inbox.
     pub(super) fn is_held_up(&self) -> bool {
         let has_spouts = || self.owned.values().any(|owned| owned.lane.has_spouts());
         (!self.waiting.is_empty() && !self.pressure.lanes_may_step())

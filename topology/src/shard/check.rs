@@ -1,4 +1,5 @@
-//! Compares a build with what running lanes have saved, before it takes any of them over.
+//! Checks whether a build can continue the saved lanes of a stage, before it takes any of them
+//! over.
 
 use std::sync::Arc;
 
@@ -11,14 +12,15 @@ use crate::component::Unreadable;
 use crate::plan::Topology;
 use crate::settings::Settings;
 
-/// At most this many states of a lane are named: a change of form fails for all operations of a workflow alike.
+/// Maximum number of reported states per lane: a changed schema affects all operations of a
+/// workflow.
 const NAMED: usize = 100;
 
-/// What this build could not go on with of the saved states of a stage: for each a lane and the reason, as that lane would be held for.
-/// Nothing is written, and no lane is taken over. Empty where the stage saves nothing.
+/// Returns the saved states that this build cannot continue: lane and reason, as in the status of a
+/// held lane. It writes nothing and takes no lane over. Empty if the stage saves nothing.
 ///
 /// # Errors
-/// Where the bus does not answer, or the stage has no topics yet.
+/// If the bus does not answer, or the stage's topics do not exist.
 pub fn incompatible(
     bus: &Arc<dyn Bus>,
     topology: &Topology,

@@ -1,4 +1,4 @@
-//! Taking a lane over.
+//! Takes lanes over.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,10 +13,12 @@ use super::restore::{self, Found, Restored};
 use super::{Shard, ShardOptions};
 use crate::names;
 
-/// So long a turn claims lanes, and the one that it has begun with to its end: a lane of six thousand operations takes a tenth of a second.
+/// Maximum duration of the claims of one poll; the claim in progress completes. A lane of six
+/// thousand operations takes a tenth of a second.
 const CLAIMING: Duration = Duration::from_millis(50);
 
-/// A lane that was held is claimed again after this: each claim writes an owner record and replays until it is held.
+/// Interval between two claims of a held lane: each claim writes an owner record and replays
+/// records.
 const HELD_MS: u64 = 60_000;
 
 impl Shard {
@@ -27,17 +29,19 @@ impl Shard {
             Phase::Claiming { .. } | Phase::Replaying { .. } | Phase::CatchingUp { .. } | Phase::Live => None,
         };
         let mut lanes: Vec<(MonoTime, u32)> = self.owned.iter().filter_map(due).collect();
-        // Who waits longest is first: one that fails, and takes its time, holds none up for ever.
+        // Oldest first, so that one failing, slow claim cannot starve the others.
         lanes.sort_unstable();
         let lanes: Vec<u32> = lanes.into_iter().map(|(_, lane)| lane).collect();
-        // All are read together: one after the other, each would wait for the fetch that was under way without it.
+        // Starts reading all of them together: one by one, each would wait for the fetch in
+        // progress.
         for lane in &lanes {
             if self.owned[lane].lane.saved().is_some() {
                 self.heir.follow(*lane);
             }
         }
         for lane in &lanes {
-            // The others wait for the next turn, in which what was claimed goes on, and what is asked back is heard of.
+            // The other lanes wait for the next poll. In between, claimed lanes proceed and
+            // revocations are received.
             if self.clock.mono().since(now) > CLAIMING {
                 break;
             }
@@ -64,7 +68,8 @@ impl Shard {
         !lanes.is_empty()
     }
 
-    /// What a lane was to read next is gone: it is claimed anew, which finds out what is left of it. The other lanes go on.
+    /// Claims a lane again whose next record was deleted: the claim finds out what is left of the
+    /// inbox. The other lanes continue.
     pub(super) fn claim_again(&mut self, partition: u32, asked: u64, low: u64) {
         let stage = &self.options.stage;
         tracing::error!(stage, lane = partition, asked, low, "an inbox lacks what its lane was to read next");
@@ -74,7 +79,8 @@ impl Shard {
         }
     }
 
-    /// A lane that is being replayed must not go on in this build: it is claimed again after a while, in case something changed.
+    /// Stops the replay of a lane that this build must not continue. The lane is claimed again
+    /// later, in case something has changed.
     pub(super) fn hold(&mut self, partition: u32, why: &str) {
         let (stage, code) = (&self.options.stage, Code::StateIncompatible);
         tracing::error!(stage, lane = partition, code = code.as_str(), why, "lane is held: a person is needed");
@@ -86,7 +92,7 @@ impl Shard {
         }
     }
 
-    /// Takes a lane over: one commit of the owner record, on top of what the last owner left.
+    /// Takes a lane over: commits the owner record on top of the last owner's commits.
     pub(super) fn claim(&mut self, partition: u32) -> Result<(), Hindrance> {
         let takeover = self.member.take_over(partition)?;
         let note = takeover.committed.as_ref().and_then(bus::Committed::parsed);
@@ -108,7 +114,8 @@ impl Shard {
                 takeover.low
             )));
         }
-        // What is saved, or was handled, speaks of records that this inbox never had: it was deleted, and made anew.
+        // The snapshot or the committed offset is beyond the end of the inbox: the inbox was
+        // deleted and created again.
         let handled = takeover.committed.as_ref().map_or(0, |committed| committed.next);
         let end = self.bus.bounds(&self.inbox, partition)?.end;
         if end < snapshot.max(handled) {
@@ -116,12 +123,13 @@ impl Shard {
                 "its inbox ends at offset {end}, what is saved at {snapshot}, and what was handled at {handled}"
             )));
         }
-        // Where the committed offset is not known any more, as after its retention, what came after the snapshot is handled anew, with its
-        // effects: it may have been, and nobody can tell.
+        // If the committed offset is unknown, for example after its retention, the records after
+        // the snapshot are handled again with their effects, because it is unknown whether they
+        // were handled.
         let committed = takeover.committed.as_ref().map_or(snapshot.max(takeover.low), |committed| committed.next);
         let (owner, record) = self.owner_record(partition, committed);
         let position = Position { partition, next: committed, note: self.note(snapshot, false) };
-        // Where the outcome is unknown the claim is made again: two owner records are as good as one.
+        // If the outcome is unknown, the claim is repeated: a second owner record does no harm.
         self.member.commit(&Batch { records: vec![record], positions: vec![position] }).map_err(
             |error| match error {
                 CommitError::Failed(error) | CommitError::Unknown(error) => error,
@@ -151,7 +159,8 @@ impl Shard {
         Ok(())
     }
 
-    /// A record that says whose the lane is, and its name. Its owner handles the records from `from` on.
+    /// Returns the name of the new owner and its owner record. The owner handles the records from
+    /// `from` on.
     pub(super) fn owner_record(&mut self, partition: u32, from: u64) -> (String, Outgoing) {
         self.claims += 1;
         let owner = format!("{}/{}", self.options.member, self.claims);
@@ -174,8 +183,9 @@ impl Shard {
         (owner, record)
     }
 
-    /// What is saved of a lane; none where nothing is, or nothing that can be used: then it begins with its inbox. `position` is S, where
-    /// that is known.
+    /// Restores a lane from its snapshot. None if there is no usable snapshot: the lane then starts
+    /// from the beginning of its inbox. `position` is the offset that the snapshot must cover, if
+    /// known.
     fn restore(&mut self, partition: u32, position: Option<u64>) -> Result<Option<Box<Restored>>, Hindrance> {
         let Some(owned) = self.owned.get_mut(&partition) else { return Ok(None) };
         if owned.lane.saved().is_none() {
@@ -199,16 +209,16 @@ impl Shard {
     }
 }
 
-/// Why a lane is not taken over.
+/// The reason why a lane is not taken over.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Hindrance {
-    /// The bus did not do its part; it may the next time.
+    /// The bus failed; a retry may succeed.
     #[error("{0}")]
     Bus(#[from] BusError),
-    /// The inbox lacks what would have to be read again.
+    /// The inbox lacks records that have to be replayed.
     #[error("{0}")]
     Cut(String),
-    /// This build cannot go on with it.
+    /// This build cannot continue the saved state.
     #[error("{0}")]
     Incompatible(String),
 }

@@ -1,9 +1,9 @@
-//! Committing what steps decided.
+//! Commits the decisions of steps.
 //!
 //! | mode | effects | positions |
 //! |---|---|---|
-//! | exactly-once | in the commit of the positions: all of it, once | as soon as the commit before is done |
-//! | at-least-once | leave at once, outside of it | in a commit of their own, at the cadence, and when a lane is handed over |
+//! | exactly-once | in one commit with the positions | as soon as the previous commit is done |
+//! | at-least-once | at once, outside of commits | in a commit of their own, at the snapshot interval, and when a lane is released |
 
 use std::sync::Arc;
 
@@ -26,8 +26,8 @@ impl Shard {
         Position { partition, next: owned.position, note: self.note(owned.saves.next(), released) }
     }
 
-    /// Lets effects leave and commits what is due, as the mode says; true where something was done. What failed stays and is
-    /// tried again.
+    /// Sends effects and commits what is due in this mode. Returns true if it did anything. A
+    /// failed commit stays pending and is retried.
     pub(super) fn commit(&mut self) -> bool {
         if !self.settle() {
             return false;
@@ -37,13 +37,14 @@ impl Shard {
             Mode::AtLeastOnce => {
                 let left = self.leave();
                 let due = self.save_at.is_some_and(|at| at <= self.clock.mono());
-                // What has not left yet is not behind a position: whoever comes after a crash would not send it.
+                // Positions must not pass effects that are not sent yet: a new owner would not send
+                // them.
                 left | (due && self.pending.records.is_empty() && self.save())
             }
         }
     }
 
-    /// The same, and in either mode every position is committed, and everything is saved: a lane is handed over.
+    /// Commits all positions and a snapshot of each changed lane: lanes are released.
     pub(super) fn commit_all(&mut self) {
         if self.pending.retry.is_none() && self.mode == Mode::ExactlyOnce {
             self.take_snapshots(true);
@@ -55,7 +56,7 @@ impl Shard {
     }
 
     fn commit_as_one(&mut self) -> bool {
-        // What is tried again is what was tried.
+        // A retried commit must repeat the same batch.
         if self.pending.retry.is_none() {
             self.take_snapshots(false);
         }
@@ -69,7 +70,7 @@ impl Shard {
             .map(|(partition, owned)| self.position(*partition, owned, false))
             .collect();
         if positions.is_empty() && self.pending.records.is_empty() {
-            // What was to be tried again was of lanes that are lost; what comes for others is not held up by it.
+            // The failed commit concerned lost lanes only; other lanes must not wait for it.
             self.pending.retry = None;
             return false;
         }
@@ -86,8 +87,8 @@ impl Shard {
         true
     }
 
-    /// Sends what steps decided, outside of any transaction. Where some of it was written before it failed, that comes twice,
-    /// with the same ids.
+    /// Sends effects outside of transactions. If an append fails after a partial write, the retry
+    /// duplicates records with the same ids.
     fn leave(&mut self) -> bool {
         let armed = self.owned.values().any(|owned| owned.timers.has_uncommitted());
         let told = self.owned.values().any(|owned| !owned.counts.is_empty() || !owned.lines.is_empty());
@@ -127,7 +128,8 @@ impl Shard {
         true
     }
 
-    /// What could not be committed is tried again: after a pause, or with dead letters in the place of what is too large.
+    /// Prepares the retry of a failed commit: after a delay, or at once with dead letters in place
+    /// of records that are too large.
     fn not_committed(&mut self, error: CommitError) -> bool {
         let now = self.clock.mono();
         if let CommitError::Failed(BusError::TooLarge { topic, size, limit }) = error {
@@ -148,8 +150,9 @@ impl Shard {
         false
     }
 
-    /// Puts dead letters in the place of records that the bus will never take, so that they do not jam their lane: what they
-    /// carried is lost to whom it was meant for, who waits for it no longer than for any other that does not come.
+    /// Replaces records that are too large for the bus with dead letters, so that they do not block
+    /// their lane. The recipient never gets the record; its timeout covers that like any other
+    /// loss.
     fn bury_too_large(&mut self, topic: &str, size: usize, limit: usize) {
         let dead: Arc<str> = self.options.topics.dead(self.topology.name()).into();
         for (lane, record) in self.pending.lanes.iter().zip(&mut self.pending.records) {
@@ -172,9 +175,9 @@ impl Shard {
         }
     }
 
-    /// Finds out whether a commit happened whose outcome was not told: it did where the committed offset stands at its
-    /// end. One that moved no offset held timeouts and views alone, which do no harm twice. False where it cannot be told
-    /// yet.
+    /// Finds out whether a commit with unknown outcome succeeded: the committed offset has reached
+    /// its position. A commit that moved no offset contained only timeouts and views, which are
+    /// safe to repeat. Returns false if the outcome is still unknown.
     pub(super) fn settle(&mut self) -> bool {
         let Some(ends) = self.pending.doubt.take() else { return true };
         let witness = ends.iter().find(|end| self.owned.contains_key(&end.lane));
@@ -201,7 +204,7 @@ impl Shard {
         }
     }
 
-    /// Effects and positions were committed as one.
+    /// Effects and positions were committed together.
     fn committed(&mut self) {
         self.saved();
         self.effective();
@@ -219,7 +222,7 @@ impl Shard {
         self.snapshots_committed();
     }
 
-    /// Effects have left: what waited for it is done.
+    /// Effects were sent: starts timers, and publishes counters and log lines.
     fn effective(&mut self) {
         let now = self.clock.mono();
         self.pending.records.clear();
@@ -249,7 +252,8 @@ impl Shard {
         }
     }
 
-    /// Between two lines about requests that come to the wrong lane, in milliseconds: a client that does so does it all day.
+    /// Minimum interval between two log lines about misrouted requests, in milliseconds: a
+    /// misconfigured client misroutes all day.
     const FORWARDS_TOLD_MS: u64 = 3_600_000;
 
     pub(super) fn release_notes(&mut self, partitions: &[u32]) {
@@ -262,7 +266,8 @@ impl Shard {
         if !positions.is_empty() {
             let batch = Batch { records: Vec::new(), positions };
             if let Err(error) = self.member.commit(&batch) {
-                // The next owner then ends what it takes for open: slower, and as safe.
+                // The next owner then aborts a transaction that it takes for open: slower, but
+                // safe.
                 tracing::warn!(stage = %self.options.stage, %error, "lanes were handed over without their release");
             }
         }

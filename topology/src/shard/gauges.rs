@@ -1,17 +1,18 @@
-//! What is measured of each lane.
+//! The gauges of a lane.
 
 use metrics::Gauge;
 
 use crate::names;
 
-/// The gauges of one lane in this process. They read 0 once the lane is another's.
+/// The gauges of one lane in this process. They are 0 once the lane has another owner.
 pub(super) struct LaneGauges {
     timers: Gauge,
     backlog: Gauge,
 }
 
 impl LaneGauges {
-    /// Labelled with topology, stage and lane: each lane has one owner, so no two shards set one gauge.
+    /// The labels are topology, stage and lane: each lane has one owner, so no two shards set one
+    /// gauge.
     pub(super) fn of(topology: &str, stage: &str, lane: u32) -> Self {
         let gauge = |name: &'static str| metrics::gauge!(name, "topology" => topology.to_owned(), "stage" => stage.to_owned(), "lane" => lane.to_string());
         Self { timers: gauge(names::TIMERS_PENDING), backlog: gauge(names::BACKLOG) }

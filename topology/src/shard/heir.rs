@@ -1,4 +1,4 @@
-//! Follows the snapshots of lanes that are others', so that whoever the group picks has them in memory already.
+//! Follows the snapshots of lanes that other shards own, so that a takeover finds them in memory.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -9,43 +9,44 @@ use wire::Code;
 
 use super::image::{Build, Image, Unfit};
 
-/// Between two looks at what others have saved: a tenth of the usual cadence.
+/// Interval between two reads of snapshots: a tenth of the default snapshot interval.
 const LOOK_MS: u64 = 100;
-/// A rebalance moves lanes for some seconds.
+/// Duration of a rebalance: lanes move for some seconds.
 const SETTLED_MS: u64 = 10_000;
-/// So many records are read at one look; more wait for the next, which then comes at once.
+/// Maximum number of records per read; the next read of more records follows at once.
 const TAKEN: usize = 4_096;
-/// Maximum number of polls in a row that bring nothing while a snapshot is read; each waits as long as the bus may lag.
+/// Maximum number of empty polls in a row while a snapshot is read; each waits for the lag of the
+/// bus.
 const WAITS: u32 = 20;
-/// The same for lanes that are only followed.
+/// The same limit for lanes that are only followed.
 const SILENCE: u32 = 3;
 
-/// The snapshots of a stage, lane by lane.
+/// The followed snapshots of a stage, by lane.
 pub(super) struct Heir {
     bus: Arc<dyn Bus>,
     topic: Arc<str>,
-    /// Those of others, as far as they were read.
+    /// The snapshots of other owners, as far as they were read.
     images: BTreeMap<u32, Image>,
     reader: Option<Box<dyn Reader>>,
-    /// The lanes that the reader was told to read.
+    /// The lanes that are assigned to the reader.
     read: BTreeSet<u32>,
     look: MonoTime,
-    /// When the lanes that moved last may be taken for all that move.
+    /// When the current rebalance is considered finished.
     settled: Option<MonoTime>,
     records: Vec<Record>,
 }
 
 impl Heir {
-    /// Follows nothing yet.
+    /// Follows no lane yet.
     pub(super) fn new(bus: Arc<dyn Bus>, topic: Arc<str>) -> Self {
         let (images, read) = (BTreeMap::new(), BTreeSet::new());
         Self { bus, topic, images, reader: None, read, look: MonoTime::default(), settled: None, records: Vec::new() }
     }
 
-    /// Follows all of so many lanes, and reads what there is of them.
+    /// Follows `lanes` lanes and reads their snapshots.
     ///
     /// # Errors
-    /// [`BusError::Refused`] where this build cannot go on with one of them: it is not to get it.
+    /// [`BusError::Refused`] if this build cannot continue one of them: it must not get the lane.
     pub(super) fn follow_all(&mut self, lanes: u32, build: &Build) -> Result<(), BusError> {
         (0..lanes).for_each(|lane| self.follow(lane));
         if let Err(error) = self.catch_up() {
@@ -60,7 +61,7 @@ impl Heir {
         Ok(())
     }
 
-    /// Reads until nothing comes any more.
+    /// Reads up to the current ends of the topic.
     fn catch_up(&mut self) -> Result<(), BusError> {
         let mut ends = BTreeMap::new();
         for lane in self.images.keys() {
@@ -78,31 +79,32 @@ impl Heir {
         Ok(())
     }
 
-    /// From now on a lane is another's, or it is ours and to be taken.
+    /// Follows a lane of another owner, or one that is about to be taken over.
     pub(super) fn follow(&mut self, lane: u32) {
         self.images.entry(lane).or_default();
     }
 
-    /// A lane is another's, and is not followed.
+    /// Stops following a lane of another owner.
     pub(super) fn let_go(&mut self, lane: u32) {
         if self.images.remove(&lane).is_some() {
             self.dropped(lane);
         }
     }
 
-    /// What still comes of a lane is passed over, until the next reader.
+    /// Ignores further records of a lane until the next reader.
     fn dropped(&mut self, lane: u32) {
         self.read.remove(&lane);
         self.settled = Some(self.bus.clock().mono().plus_ms(SETTLED_MS));
     }
 
-    /// Reads what came, at most every [`LOOK_MS`].
+    /// Reads new records, at most every [`LOOK_MS`].
     pub(super) fn look(&mut self, now: MonoTime) -> Result<(), BusError> {
         if now < self.look || (self.images.is_empty() && self.reader.is_none()) {
             return Ok(());
         }
         self.look = now.plus_ms(LOOK_MS);
-        // Lanes that are ours since then are read along, and dropped, until it is clear that no more of them move.
+        // The reader still delivers lanes that this shard owns now. A new reader drops them once
+        // the rebalance has finished.
         if self.settled.is_some_and(|at| at <= now) {
             self.begin_anew();
         }
@@ -113,11 +115,11 @@ impl Heir {
         Ok(())
     }
 
-    /// The snapshot of a lane that is ours from now on: the one that covers `position`, or, where that is not known, the last one. The
-    /// lane is followed no longer.
+    /// Returns the snapshot of a lane that this shard takes over, and stops following it. The
+    /// snapshot is the one that covers `position` or, if that is unknown, the last one.
     ///
     /// # Errors
-    /// Where it cannot be read now. What was read is kept.
+    /// If it cannot be read now. The records read so far are kept.
     pub(super) fn take(&mut self, lane: u32, position: Option<u64>) -> Result<Image, BusError> {
         let Bounds { low, end } = self.bus.bounds(&self.topic, lane)?;
         self.images.entry(lane).or_default();
@@ -132,7 +134,8 @@ impl Heir {
         while !is_read(self) && silent < WAITS {
             silent = if self.read(self.bus.lag())? == 0 { silent + 1 } else { 0 };
             if silent == 1 {
-                // A reader knows the end that a partition had when it was assigned, and this one may have been long ago.
+                // A reader knows the end of a partition as of its assignment, which may be long
+                // ago.
                 self.read.remove(&lane);
                 self.begin()?;
             }
@@ -141,21 +144,23 @@ impl Heir {
         Ok(self.images.remove(&lane).unwrap_or_default())
     }
 
-    /// The same, read from the beginning: what was followed may lack a deletion that it was too late for.
+    /// Reads the snapshot again from the beginning: a follower that starts late can miss a
+    /// compacted deletion.
     pub(super) fn take_afresh(&mut self, lane: u32, position: Option<u64>) -> Result<Image, BusError> {
         self.images.insert(lane, Image::default());
         self.read.remove(&lane);
         self.take(lane, position)
     }
 
-    /// True where every record of the lane below `end` was read. The last offset need not have one: a transaction ends with a marker.
+    /// True if all records of the lane below `end` were read. The last offset may have no record,
+    /// since transactions end with a marker.
     fn has_reached(&self, lane: u32, end: u64) -> bool {
-        // The reader still has the position of a lane that is to be read anew.
+        // The reader still has the old position of a lane that is read again.
         let reader = self.reader.as_ref().filter(|_| self.read.contains(&lane));
         reader.and_then(|reader| reader.position(&self.topic, lane)).is_some_and(|position| position >= end)
     }
 
-    /// Reads all that it follows, each from where it was read to.
+    /// Assigns all followed lanes to the reader, each from the offset up to which it was read.
     fn begin(&mut self) -> Result<(), BusError> {
         let fresh: Vec<u32> = self.images.keys().filter(|lane| !self.read.contains(lane)).copied().collect();
         for lane in fresh {
@@ -174,14 +179,14 @@ impl Heir {
         Ok(())
     }
 
-    /// The next reader reads what is followed then, and nothing else.
+    /// The next reader gets only the lanes that are followed then.
     fn begin_anew(&mut self) {
         self.reader = None;
         self.read.clear();
         self.settled = None;
     }
 
-    /// Takes in what the reader has; says how many records.
+    /// Applies the records that the reader has; returns how many.
     fn read(&mut self, wait: Duration) -> Result<usize, BusError> {
         let Some(reader) = &mut self.reader else { return Ok(0) };
         let read = reader.poll(TAKEN, wait, &mut self.records);
@@ -191,7 +196,7 @@ impl Heir {
                 image.take(&record);
             }
         }
-        // Where records were deleted before they were read, the next reader begins with what is left.
+        // If unread records were deleted, the next reader starts with the remaining ones.
         if read.is_err() {
             self.begin_anew();
         }

@@ -1,14 +1,15 @@
-//! What stands in the snapshot topic of a stage, for one lane.
+//! The records of a stage's snapshot topic, for one lane.
 //!
 //! | key of the record | what it is |
 //! |---|---|
-//! | `.lane` | the head: what the snapshot covers, in which form, and what all other records add up to |
+//! | `.lane` | the head: the covered offset, the schema version, and the combined checksum of all other records |
 //! | `<component>/<key>` | the state of a key of a component, as the component saved it |
 //! | `.timers/<component>/<block>` | timers with neighbouring numbers |
-//! | `.part/<n>/<key>` | the rest of a state that is too long for one record |
+//! | `.part/<n>/<key>` | the continuation of a state that is too long for one record |
 //!
-//! Every record carries the sum of its key and its value. A commit writes what has changed, and the head; so the last record of each key
-//! is one snapshot, whole or not at all, and the head's sum over all of them tells whether one is missing or left over.
+//! Each record carries a checksum of its key and value. A commit writes the changed records and the
+//! head atomically, so the last record of each key forms one snapshot. The combined checksum in the
+//! head reveals missing and surplus records.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -24,10 +25,10 @@ use wire::graph::Graph;
 
 use crate::snapshot::Change;
 
-/// The schema version of these records. A build reads its own and those before it.
+/// The schema version of these records. A build reads its own version and older ones.
 const FORMAT: u32 = 1;
 
-/// The key of the head. No component's name begins with a dot.
+/// The key of the head. Names of components do not begin with a dot.
 const HEAD: &str = ".lane";
 const TIMERS: &str = ".timers/";
 const PART: &str = ".part/";
@@ -37,13 +38,14 @@ const SUM: &str = "nave-xxh3";
 const PARTS: &str = "nave-parts";
 const COVERS: &str = "nave-covers";
 
-/// A longer state is cut into several records: a broker takes 1 MiB.
+/// Longer states are split into several records: a broker accepts 1 MiB.
 const PART_BYTES: usize = 512 << 10;
 
-/// So many damaged keys are named; what more there are is counted.
+/// Maximum number of corrupt keys in a message; the others are counted.
 const NAMED: usize = 8;
 
-/// What a build can go on with: the versions of its components' states, the graph of its topology, and the versions of what it decides by.
+/// The properties of a build that decide whether it can continue a saved lane: the schema versions
+/// of its components, the graph of its topology, and the versions of its deciding code.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Build {
     pub(super) versions: BTreeMap<Arc<str>, u32>,
@@ -52,14 +54,15 @@ pub(super) struct Build {
 }
 
 impl Build {
-    /// Why it cannot go on with what a build with this graph left; none where it can.
+    /// Explains why it cannot continue the work of a build with this graph; none if it can.
     pub(super) fn lacks(&self, graph: &Graph) -> Option<String> {
         let lacks = self.graph.lacks(graph);
         (!lacks.is_empty())
             .then(|| format!("a topology with other parts has decided it; this one lacks: {}", lacks.join("; ")))
     }
 
-    /// Why it must not decide again what a build with this graph and these versions has decided; none where it may.
+    /// Explains why it must not replay the decisions of a build with this graph and these versions;
+    /// none if it may.
     pub(super) fn decides_otherwise(&self, graph: &Graph, decides_by: &BTreeMap<String, u32>) -> Option<String> {
         let other =
             decides_by.iter().find(|(name, version)| self.decides_by.get(*name).is_some_and(|own| own != *version));
@@ -71,49 +74,49 @@ impl Build {
     }
 }
 
-/// What a head says of the lane.
+/// The state of the lane in a head.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct LaneHead {
-    /// S: records of the inbox before this offset are in it.
+    /// The inbox offset up to which the snapshot covers the inbox (S).
     pub(super) position: u64,
-    /// The topology's.
+    /// The graph of the topology.
     pub(super) graph: Graph,
-    /// The versions of what decided it.
+    /// The versions of the deciding code.
     pub(super) decides_by: BTreeMap<String, u32>,
-    /// The versions of the components' states.
+    /// The schema versions of the components.
     pub(super) components: BTreeMap<Arc<str>, u32>,
-    /// The settings in force.
+    /// The current settings.
     pub(super) settings: Value,
-    /// How many tuples were sent on each edge to another stage.
+    /// The number of tuples sent on each edge to another stage.
     pub(super) sent: BTreeMap<Arc<str>, u64>,
 }
 
 /// The head of a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Head {
-    /// The form of all its records.
+    /// The schema version of all its records.
     format: u32,
     #[serde(flatten)]
     pub(super) lane: LaneHead,
-    /// How many records it has besides this one.
+    /// The number of its records, without the head.
     records: u64,
-    /// All their sums, by exclusive or: 16 hexadecimal digits.
+    /// The exclusive or of their checksums: 16 hexadecimal digits.
     sum: String,
 }
 
-/// What heads of all forms have, beside the sum of their record: of a newer one the rest cannot be relied on.
+/// The part of a head that is the same in all schema versions.
 #[derive(Deserialize)]
 struct Form {
     format: u32,
 }
 
-/// Why a lane cannot be restored from what is in its snapshot topic.
+/// The reason why a lane cannot be restored from its snapshot topic.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Unfit {
-    /// It is not what was written.
+    /// The snapshot is corrupt or incomplete.
     #[error("{0}")]
     Damaged(String),
-    /// It is as it was written, and this build cannot go on with it.
+    /// The snapshot is intact, but this build cannot continue it.
     #[error("{0}")]
     Incompatible(String),
 }
@@ -122,22 +125,22 @@ pub(super) enum Unfit {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Image {
     entries: BTreeMap<Arc<str>, Entry>,
-    /// Up to where the topic was read.
+    /// The offset up to which the topic was read.
     pub(super) next: u64,
-    /// What the last head covers that was read.
+    /// The offset that the last read head covers.
     covers: Option<u64>,
 }
 
 #[derive(Debug, Clone)]
 struct Entry {
-    /// As it was written beside the value; none where that is no number.
+    /// The checksum in the record's header; none if it cannot be parsed.
     sum: Option<Sum>,
-    /// How many records the state has, this one included.
+    /// Number of records of the state, this one included.
     parts: usize,
     value: Bytes,
 }
 
-/// What a key and its value add up to: XXH3 of the value, with that of the key as its seed.
+/// The checksum of a key and its value: XXH3 of the value, seeded with XXH3 of the key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Sum(u64);
 
@@ -146,7 +149,7 @@ impl Sum {
         Self(XxHash3_64::oneshot_with_seed(XxHash3_64::oneshot(key.as_bytes()), value))
     }
 
-    /// As it was written beside a record.
+    /// Parses the checksum in a record's header.
     fn written(headers: &Headers) -> Option<Self> {
         u64::from_str_radix(text(headers, SUM)?, 16).ok().map(Self)
     }
@@ -157,7 +160,7 @@ fn text<'a>(headers: &'a Headers, name: &str) -> Option<&'a str> {
 }
 
 impl Image {
-    /// Takes in a record of the topic.
+    /// Applies a record of the topic.
     pub(super) fn take(&mut self, record: &Record) {
         self.next = record.offset + 1;
         let Some(key) = record.key.as_ref().and_then(|key| std::str::from_utf8(key).ok()) else { return };
@@ -173,19 +176,19 @@ impl Image {
         self.entries.insert(key.into(), Entry { sum, parts, value: record.value.clone() });
     }
 
-    /// S of the last snapshot that was read to its end.
+    /// Returns the offset that the last completely read snapshot covers.
     pub(super) fn covers(&self) -> Option<u64> {
         self.covers
     }
 
-    /// The head, where there is a snapshot at all.
+    /// Returns the head; none if there is no snapshot.
     ///
     /// # Errors
-    /// Where it cannot be read by this build.
+    /// If it is corrupt or incompatible.
     pub(super) fn head(&self, build: &Build) -> Result<Option<Head>, Unfit> {
         let Some(entry) = self.entries.get(HEAD) else { return Ok(None) };
-        // Compared before anything in it is believed: one whose form or version was spoilt is no newer one, for which its lane would stand
-        // still until a person comes.
+        // Verify the checksum first. Otherwise a corrupt version number would look like a newer
+        // build, and the lane would wait for a person.
         if entry.sum != Some(Sum::of(HEAD, &entry.value)) {
             return Err(Unfit::Damaged("its head is not as it was written".into()));
         }
@@ -216,10 +219,10 @@ impl Image {
         Ok(Some(head))
     }
 
-    /// Compares every record with its sum, and all of them with the head.
+    /// Verifies the checksum of each record, and the combined checksum in the head.
     ///
     /// # Errors
-    /// Names the keys that are not as they were written.
+    /// Names the corrupt keys.
     pub(super) fn check(&self, head: &Head) -> Result<(), Unfit> {
         let mut bad = Vec::new();
         let (mut records, mut all) = (0_u64, 0_u64);
@@ -246,16 +249,16 @@ impl Image {
         Ok(())
     }
 
-    /// The states of components, each whole.
+    /// Returns the complete states of components.
     ///
     /// # Errors
-    /// Where a part is missing.
+    /// If a part is missing.
     pub(super) fn states(&self) -> impl Iterator<Item = Result<(&str, Cow<'_, [u8]>), Unfit>> {
         let own = self.entries.iter().filter(|(key, _)| !key.starts_with('.'));
         own.map(|(key, entry)| Ok((&**key, self.whole(key, entry)?)))
     }
 
-    /// The blocks of timers: component, number of the block, and what is in it.
+    /// Returns the blocks of timers: component, block number and content.
     pub(super) fn timers(&self) -> impl Iterator<Item = Result<(&str, u64, &[u8]), Unfit>> {
         let after = self.entries.range::<str, _>((Bound::Included(TIMERS), Bound::Unbounded));
         after.map_while(|(key, entry)| Some((key, key.strip_prefix(TIMERS)?, entry))).map(|(key, rest, entry)| {
@@ -278,10 +281,10 @@ impl Image {
         Ok(Cow::Owned(whole))
     }
 
-    /// What whoever goes on writing has to know of it.
+    /// Returns the checksums of the topic's content, from which the next snapshots continue.
     pub(super) fn account(&self) -> Account {
         let others = self.entries.iter().filter(|(key, _)| ***key != *HEAD);
-        // Each sum was compared with what is there; of a snapshot that is not used nobody asks.
+        // The checksums were verified; those of an unusable snapshot are not used.
         let sums: BTreeMap<_, _> =
             others.map(|(key, entry)| (Arc::clone(key), entry.sum.map_or(0, |Sum(sum)| sum))).collect();
         let all = sums.values().fold(0, |all, sum| all ^ sum);
@@ -298,19 +301,20 @@ fn sum_text(sum: u64) -> String {
     format!("{sum:016x}")
 }
 
-/// The key of a block of timers.
+/// Returns the key of a block of timers.
 pub(super) fn timers_key(component: &str, block: u64) -> String {
     format!("{TIMERS}{component}/{block}")
 }
 
-/// What stands in the snapshot topic after the last write: the sum of each key. Bounded by what lives in the lane.
+/// The checksum of each key in the snapshot topic. Bounded by the live state of the lane.
 #[derive(Debug, Default)]
 pub(super) struct Account {
     sums: BTreeMap<Arc<str>, u64>,
     all: u64,
-    /// How many of the keys are the rest of a long state: mostly none, and then none has to be looked for.
+    /// Number of keys that are continuations of a long state: mostly 0, and then no search is
+    /// needed.
     parts: usize,
-    /// Keys of a snapshot that could not be used: deleted with the next one, where that has not written them.
+    /// Keys of an unusable snapshot. The next snapshot deletes those that it does not write.
     stale: Vec<Arc<str>>,
 }
 
@@ -329,7 +333,7 @@ impl Account {
         true
     }
 
-    /// The same keys, none of which can be used: the lane was read from its inbox.
+    /// Marks all keys as unusable: the lane was restored by a replay of its inbox.
     pub(super) fn spoilt(self) -> Self {
         Self { stale: self.sums.into_keys().collect(), ..Self::default() }
     }
@@ -348,7 +352,7 @@ impl<'a> Writer<'a> {
         Self { topic: Arc::clone(topic), lane, account, records: Vec::new() }
     }
 
-    /// A key of a component has changed.
+    /// Writes or deletes the state of a key.
     pub(super) fn change(&mut self, Change { key, state }: Change) {
         let parts = state.as_ref().map_or(0, |state| state.len().div_ceil(PART_BYTES).max(1));
         match state {
@@ -365,14 +369,14 @@ impl<'a> Writer<'a> {
                 self.remove(&key);
             }
         }
-        // What it had more of before.
+        // Deletes the surplus parts of the previous state.
         let mut part = parts.max(1);
         while self.account.parts > 0 && self.remove(&part_key(&key, part)) {
             part += 1;
         }
     }
 
-    /// All changes were written: the head, and with it the records.
+    /// Writes the head and returns all records.
     pub(super) fn end(mut self, lane: LaneHead) -> Vec<Outgoing> {
         for key in std::mem::take(&mut self.account.stale) {
             if !self.account.sums.contains_key(&key) {
@@ -398,7 +402,7 @@ impl<'a> Writer<'a> {
         self.account.put(key, sum);
     }
 
-    /// False where it was not there.
+    /// Returns false if the key does not exist.
     fn remove(&mut self, key: &str) -> bool {
         let was_there = self.account.remove(key);
         if was_there {
@@ -478,7 +482,7 @@ mod tests {
         let head = image.head(&build()).unwrap().unwrap();
         assert_eq!((head.lane.position, image.check(&head)), (9, Ok(())));
         assert_eq!(states(&image), [("hub/b".to_owned(), 2), ("hub/c".to_owned(), 3)]);
-        // Whoever goes on from here writes what he would have.
+        // A new owner writes the same records as the previous one.
         let mut heir = image.account();
         let more = || vec![change("hub/b", None), change("hub/e", Some("1"))];
         assert_eq!(write(&mut heir, 11, more()), write(&mut account, 11, more()));
@@ -535,7 +539,7 @@ mod tests {
         assert_eq!(image.head(&build()), Err(Unfit::Incompatible(newer.into())));
     }
 
-    /// Else its lane would wait for a person, who would look for a newer build.
+    /// Otherwise the lane would wait for a person, who would look for a newer build.
     #[test]
     fn a_head_that_was_spoilt_into_a_newer_one_is_damaged() {
         let (mut account, mut image) = (Account::default(), Image::default());
@@ -564,7 +568,7 @@ mod tests {
 
     const BLOCK: &str = r#"[{"timer":200,"generation":2,"after_ms":1500,"offset":40,"at":1795226400000}]"#;
 
-    /// Key, value, and headers of each record.
+    /// Key, value and headers of each record.
     type Golden = [(&'static str, &'static str, &'static [(&'static str, &'static str)]); 3];
 
     const FORM_1: Golden = [
@@ -584,7 +588,7 @@ mod tests {
         golden.into_iter().map(record).collect()
     }
 
-    /// Another form needs another number.
+    /// A changed record layout needs a new schema version.
     #[test]
     fn what_is_written_has_the_form_of_its_number() {
         let mut account = Account::default();
@@ -602,7 +606,8 @@ mod tests {
         assert_eq!(written, records(FORM_1));
     }
 
-    /// A lane that an older build has saved goes on: what it does not change stays as that has written it.
+    /// A build continues the lane that an older build saved, and keeps unchanged records as they
+    /// are.
     #[test]
     fn a_golden_snapshot_is_read_and_gone_on_with() {
         let mut image = Image::default();

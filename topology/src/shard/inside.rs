@@ -1,47 +1,49 @@
-//! What is in a lane and its shell, for those who look from outside: nothing here acts on it.
+//! The state of a lane and its shell, for checks from outside. Read-only.
 
 use super::{Shard, read_back};
 use crate::waits::{TimerKey, Waits};
 
-/// A lane that a shard has, between two turns.
+/// The state of a lane between two polls.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Inside {
-    /// The offset after the last record that it handled.
+    /// The offset after the last handled record.
     pub position: u64,
-    /// Once it is taken over, how far the snapshot went that it was restored from; 0 where it was read from its inbox alone.
+    /// Set by the takeover: the offset that the restored snapshot covers; 0 if the inbox was
+    /// replayed from its beginning.
     pub begun: Option<u64>,
-    /// The timers that are armed and can pass.
+    /// The armed timers that can fire.
     pub armed: Vec<TimerKey>,
-    /// How many stand in the wheel, and how many are armed as ones that do.
+    /// The number of timers in the wheel, and of timers recorded as in the wheel.
     pub in_wheel: (usize, usize),
-    /// Timers that have passed, and whose timeouts wait for a commit.
+    /// Fired timers whose timeouts wait for a commit.
     pub passing: Vec<TimerKey>,
-    /// What waits in it.
+    /// The waits of the lane.
     pub waits: Waits,
 }
 
 impl Shard {
-    /// The lanes that it has, in whichever phase.
+    /// Returns the lanes that it owns, in any phase.
     pub fn lanes(&self) -> impl Iterator<Item = u32> {
         self.owned.keys().copied()
     }
 
-    /// How each of its lanes was begun: see [`Inside::begun`].
+    /// Returns how each of its lanes was restored: see [`Inspection::restored_from`].
     pub fn begun(&self) -> impl Iterator<Item = (u32, Option<u64>)> {
         self.owned.iter().map(|(lane, owned)| (*lane, owned.begun))
     }
 
-    /// The offset after the last record that a lane handled; none where it is not ours.
+    /// Returns the offset after the last record that a lane handled; none if it does not own the
+    /// lane.
     pub fn stands_at(&self, lane: u32) -> Option<u64> {
         Some(self.owned.get(&lane)?.position)
     }
 
-    /// True where nothing that its lanes decided waits for a commit.
+    /// True if no decision of its lanes waits for a commit.
     pub fn is_settled(&self) -> bool {
         self.pending.retry.is_none() && self.pending.records.is_empty()
     }
 
-    /// What is in a lane; none where it is not ours.
+    /// Returns the state of a lane; none if it does not own the lane.
     pub fn inside(&self, lane: u32) -> Option<Inside> {
         let owned = self.owned.get(&lane)?;
         let own = self.pending.lanes.iter().zip(&self.pending.records).filter(|(of, _)| **of == lane);

@@ -1,21 +1,26 @@
-//! The shell around the lanes of one thread: it takes lanes over, reads their inbox, performs their effects and commits.
+//! The shell around the lanes of one thread: it takes lanes over, reads their inbox, performs their
+//! effects and commits.
 //!
-//! A shard is one member of the stage's group, with one producer. What a poll brings is stepped, and all that came of it is
-//! one commit: records, positions and, after it, timers. A batch closes as soon as the commit before it is done, so low load
-//! costs one commit for each record and high load lets the batch grow, up to [`ShardOptions::MAX_RECORDS`] records or
-//! [`ShardOptions::BATCH`]. What came and does not fit waits for the next one.
+//! A shard is one member of the stage's group and has one producer. It steps the records of a poll
+//! and commits the result: records, positions and, after the commit, timers. A batch closes as soon
+//! as the previous commit is done. So low load costs one commit per record, and high load makes
+//! larger batches, up to [`ShardOptions::MAX_RECORDS`] records or [`ShardOptions::BATCH`]. Other
+//! received records wait for the next batch.
+//!
+//! C is the committed offset at the takeover.
 //!
 //! | phase of a lane | what happens |
 //! |---|---|
-//! | claiming | the note of the last owner is read, what it left open is ended, the owner record is committed |
-//! | replaying | records up to C are stepped; effects are dropped, timers and views are kept |
-//! | catching up | records up to the own owner record are stepped, with effects; no timer fires |
+//! | claiming | reads the last owner's offset metadata, aborts its open transaction, commits the owner record |
+//! | replaying | steps the records up to C; drops effects but keeps timers and views |
+//! | catching up | steps the records up to the own owner record, with effects; timers do not fire |
 //! | live | everything |
 //!
-//! Read in this order: `owned` (a lane and what its shell knows of it), this file (turns, and what a poll brings), `batch`, `claim`,
-//! `publish`, `commit`; `image` (what stands in a snapshot topic), `save`, `restore`, `heir` (follows what others save),
-//! `pressure` (whether the inboxes downstream have room), `watch` (whether a takeover would still find what it needs), `inside` (what those see who look from outside), `check` (whether a build
-//! could go on with what lanes have saved).
+//! Read in this order: `owned` (a lane and its shell's state), this file (polls and records),
+//! `batch`, `claim`, `publish`, `commit`; `image` (the records of a snapshot topic), `save`,
+//! `restore`, `standby` (follows snapshots of other owners), `pressure` (back-pressure from
+//! downstream inboxes), `watch` (checks that a takeover would find its records), `inspect` (the
+//! state of a lane, for checks from outside), `check` (compares a build with saved states).
 
 mod alive;
 mod batch;
@@ -62,63 +67,66 @@ use crate::status::ShardStatus;
 use crate::timers::{DueOf, Origin, Timers};
 use crate::views::Views;
 
-/// How a shard works.
+/// The options of a shard.
 #[derive(Debug, Clone)]
 pub struct ShardOptions {
-    /// What topics are called.
+    /// The naming scheme of topics.
     pub topics: Topics,
-    /// The stage it runs lanes of.
+    /// The stage whose lanes it runs.
     pub stage: String,
-    /// Its name among all members of the stage's group that live: also its transactional id.
+    /// Its name, unique among the live members of the stage's group; also its transactional id.
     pub member: String,
-    /// What it writes into owner records.
+    /// The build name in its owner records.
     pub build: String,
-    /// The settings that its lanes get with their owner record.
+    /// The settings that its owner records give to its lanes.
     pub settings: Settings,
-    /// What becomes of its lanes when it dies, and for that while it lives.
+    /// How its lanes survive a crash.
     pub upkeep: Upkeep,
-    /// How far an inbox downstream may be behind before this stage stops writing into it.
+    /// The backlog of a downstream inbox at which this stage pauses.
     pub inbox_limit: InboxLimit,
 }
 
-/// How lanes come from one owner to the next.
+/// Options for the takeover of lanes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Upkeep {
-    /// After so long without a sign of life a shard's lanes go to others.
+    /// A shard that is silent for this long loses its lanes.
     pub session_timeout: Duration,
-    /// Between two snapshots of a lane that changes, in milliseconds; 0 for one with every commit. A takeover replays what came since the
-    /// last.
+    /// Interval between two snapshots of a changing lane, in milliseconds; 0 takes one with every
+    /// commit. A takeover replays the records since the last snapshot.
     pub snapshot_ms: u64,
-    /// True: a shard follows the snapshots of lanes that are others', and has them in memory when it gets one. Of no use where the others
-    /// are in the same process.
+    /// True: a shard follows the snapshots of lanes that it does not own, and has them in memory at
+    /// a takeover. Useless if the other owners are in the same process.
     pub warm: bool,
 }
 
 impl Upkeep {
-    /// Every second: thousands of records are replayed in a fraction of one, and a key that changes all the time is written once.
+    /// One second: the replay of its thousands of records takes a fraction of a second, and a key
+    /// that changes all the time is written once.
     pub const SNAPSHOT_MS: u64 = 1_000;
 }
 
 impl Default for Upkeep {
-    /// The shortest session that a broker takes, and a snapshot every second.
+    /// The shortest session that a broker accepts, and a snapshot every second.
     fn default() -> Self {
         Self { session_timeout: MemberSpec::SESSION, snapshot_ms: Self::SNAPSHOT_MS, warm: false }
     }
 }
 
 impl ShardOptions {
-    /// At most this many records are handled in one commit: what a poll round brought in the measurements of KAFKA's ceiling.
+    /// Maximum number of records per commit: the size of a poll in the throughput measurements of
+    /// Kafka.
     pub const MAX_RECORDS: usize = 5_000;
-    /// A batch that has taken this long is committed: a kill repeats no more than that, and a stop waits no longer.
+    /// Maximum duration of a batch, and so of the work that a crash repeats and that a stop waits
+    /// for.
     pub const BATCH: Duration = Duration::from_millis(50);
-    /// Spouts emit in turns of this many calls, so that no lane of a shard waits for another's.
+    /// Calls per spout and round, so that no lane of a shard waits for another one.
     const SPOUT_CALLS: usize = 64;
-    /// Between two tries of what the bus did not take.
+    /// Interval between two attempts of a failed commit, in milliseconds.
     pub const RETRY_MS: u64 = 50;
-    /// Between two publications of a lane's position.
+    /// Interval between two publications of a lane's position, in milliseconds.
     pub const POSITION_MS: u64 = 1_000;
 
-    /// The group of a stage.
+    /// Returns the group of the stage.
     pub fn group(&self, topology: &str) -> String {
         self.topics.inbox(topology, &self.stage)
     }
@@ -133,11 +141,11 @@ pub struct Shard {
     status: Arc<ShardStatus>,
     mode: Mode,
     member: Box<dyn Member>,
-    /// For what leaves outside of commits: at-least-once has one.
+    /// Writes effects outside of commits; only for at-least-once stages.
     writer: Option<Box<dyn Writer>>,
-    /// When positions are to be committed that their effects did not wait for.
+    /// Due time of the next commit of positions, in an at-least-once stage.
     save_at: Option<MonoTime>,
-    /// When the inboxes are looked at next.
+    /// Next check of the inboxes.
     watch: MonoTime,
     alive: Alive,
     heir: Heir,
@@ -145,13 +153,14 @@ pub struct Shard {
     owned: BTreeMap<u32, Owned>,
     pending: Pending,
     arrivals: Vec<Arrival>,
-    /// True once its group has decided which lanes it has.
+    /// True once the group has assigned lanes.
     joined: bool,
-    /// Records that came and were not handled yet, at most [`ShardOptions::MAX_RECORDS`]: the batch was full, an inbox downstream is, or
-    /// a commit is being tried again, which must be what was tried.
+    /// Received, unhandled records, at most [`ShardOptions::MAX_RECORDS`]. They wait while the
+    /// batch is full, a downstream inbox is full, or a commit is retried, since a retry must repeat
+    /// the same batch.
     waiting: VecDeque<Record>,
     pressure: Pressure,
-    /// Not before this is another line written about requests in the wrong lane.
+    /// Earliest time of the next log line about misrouted requests.
     forwards_told: MonoTime,
     claims: u64,
     tallies: BTreeMap<&'static str, u64>,
@@ -161,10 +170,10 @@ pub struct Shard {
 }
 
 impl Shard {
-    /// Joins the group of the stage. The topics have to be there: see [`Topology::topics`].
+    /// Joins the group of the stage. The topics of [`Topology::topics`] have to exist.
     ///
     /// # Errors
-    /// Where the bus does not let it join, or a lane was saved by a newer build.
+    /// If the bus refuses, or a newer build saved one of the lanes.
     pub fn join(
         bus: Arc<dyn Bus>,
         topology: Topology,
@@ -232,28 +241,29 @@ impl Shard {
         })
     }
 
-    /// Lanes that are live.
+    /// Returns the live lanes.
     pub fn live(&self) -> Vec<u32> {
         self.owned.iter().filter(|(_, owned)| owned.phase == Phase::Live).map(|(lane, _)| *lane).collect()
     }
 
-    /// What its lanes counted under `name`, replays apart.
+    /// Returns the value of the counter `name` over all its lanes, without replays.
     pub fn tally(&self, name: &str) -> u64 {
         self.tallies.get(name).copied().unwrap_or(0)
     }
 
-    /// Timers pending in all its lanes.
+    /// Returns the number of pending timers of all its lanes.
     pub fn timers(&self) -> usize {
         self.owned.values().map(|owned| owned.timers.len()).sum()
     }
 
-    /// The timers that are armed in a lane: component, number and generation. None where it is not ours.
+    /// Returns the armed timers of a lane: component, number and generation. None if it does not
+    /// own the lane.
     pub fn armed(&self, lane: u32) -> Option<Vec<(u16, u64, u32)>> {
         Some(self.owned.get(&lane)?.timers.armed().collect())
     }
 
-    /// A line for each operation that waits in its lanes, and for each lane that it has not taken over yet. The next owner of
-    /// the lanes continues them.
+    /// Returns a line for each unfinished operation of its lanes, and for each lane that is not
+    /// taken over yet. The next owner of the lanes continues them.
     pub fn unfinished(&self) -> Vec<String> {
         let stage = &self.options.stage;
         let of = |(lane, owned): (&u32, &Owned)| match owned.phase {
@@ -263,7 +273,7 @@ impl Shard {
         self.owned.iter().flat_map(of).collect()
     }
 
-    /// Asks a lane for a view, as the shell does: for tests.
+    /// Returns a view as the shell would publish it: for tests.
     pub fn view(&self, lane: u32, component: &str, key: &str) -> Option<crate::View> {
         let owned = self.owned.get(&lane)?;
         let number = owned.lane.number(component)?;
@@ -319,7 +329,8 @@ impl Shard {
         );
     }
 
-    /// Hands lanes over in order: what they decided is committed, with a note that nothing is left open.
+    /// Releases lanes in an orderly way: commits their decisions, with metadata that no transaction
+    /// is open.
     fn revoke(&mut self, partitions: &[u32]) -> Result<(), BusError> {
         self.commit_all();
         self.release_notes(partitions);
@@ -340,7 +351,8 @@ impl Shard {
             }
         }
         self.waiting.retain(|record| !partitions.contains(&record.partition));
-        // Where one of them comes back, its offset says what its owners in between did.
+        // If one of them is assigned again, its committed offset tells what other owners did in
+        // between.
         if let Some(ends) = &mut self.pending.doubt {
             ends.retain(|End { lane, .. }| !partitions.contains(lane));
         }
@@ -355,7 +367,7 @@ impl Shard {
     }
 
     fn handle(&mut self, record: &Record) {
-        // What still comes of a lane that is held is read again once it is taken over.
+        // Further records of a held lane are read again after the next takeover.
         let claimed = |owned: &&mut Owned| !matches!(owned.phase, Phase::Claiming { .. });
         let Some(owned) = self.owned.get_mut(&record.partition).filter(claimed) else { return };
         let now = self.clock.mono();
@@ -416,7 +428,7 @@ impl Shard {
         self.decided(record.partition, effects, origin);
     }
 
-    /// Takes what a step decided into the next commit.
+    /// Adds the decisions of a step to the next commit.
     fn decided(&mut self, partition: u32, effects: crate::Effects, origin: Origin) {
         let now = self.clock.mono();
         let Some(owned) = self.owned.get_mut(&partition) else { return };
@@ -446,7 +458,7 @@ impl Shard {
         }
     }
 
-    /// When positions are committed by themselves.
+    /// Returns when positions are due for a commit of their own.
     fn saving(&self) -> Option<MonoTime> {
         self.save_at.filter(|_| self.mode == Mode::AtLeastOnce)
     }
@@ -454,7 +466,7 @@ impl Shard {
     fn next(&self) -> Option<MonoTime> {
         let of_lane = |owned: &Owned| match owned.phase {
             Phase::Claiming { at } => Some(at),
-            // All else waits until what is tried again is settled.
+            // Everything else waits until the retried commit is settled.
             Phase::Live if self.pending.retry.is_some() => None,
             Phase::Live => {
                 let snapshot = owned.saves.due.filter(|_| self.mode == Mode::ExactlyOnce);
@@ -477,13 +489,13 @@ impl Shard {
 /// The body of a timeout.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Timeout {
-    /// Which timer of the component.
+    /// The number of the timer in its component.
     pub timer: u64,
-    /// The generation it was armed with.
+    /// The generation with which it was armed.
     pub generation: u32,
 }
 
-/// The timer whose timeout this record is.
+/// Returns the timer and generation of a timeout record; none for other records.
 fn read_back(lane: &Lane, headers: &Headers, value: &[u8]) -> Option<((u16, u64), u32)> {
     if headers.get("ce_type") != Some(Kind::Timeout.as_str().as_bytes()) {
         return None;
@@ -493,7 +505,7 @@ fn read_back(lane: &Lane, headers: &Headers, value: &[u8]) -> Option<((u16, u64)
     Some(((component, timeout.timer), timeout.generation))
 }
 
-/// What an owner record says; none where it is another record.
+/// Parses an owner record; none for other records.
 fn owner_of(record: &Record) -> Option<OwnerRecord> {
     if record.headers.get("ce_type") != Some(Kind::Owner.as_str().as_bytes()) {
         return None;
@@ -507,7 +519,7 @@ impl Part for Shard {
     }
 
     fn turn(&mut self, wait: Duration) -> Result<Turn, BusError> {
-        // Before anything new: views show what is committed, with the timers that it armed.
+        // First: views show the committed state, with the timers that the commit armed.
         if self.pending.retry.is_none() {
             self.publish_due();
         }
@@ -540,8 +552,8 @@ impl Part for Shard {
         if let Err(error) = self.heir.look(self.clock.mono()) {
             tracing::warn!(stage = %self.options.stage, %error, "the snapshots of others cannot be followed");
         }
-        // What is tried again is what was tried: were anything added, a commit that turns out to have happened would take it
-        // for written.
+        // A retried commit must repeat the same batch. If it turns out that the first attempt
+        // succeeded, additions would be lost.
         if self.pending.retry.is_none() {
             self.fire();
             self.tell_liveness();

@@ -1,4 +1,4 @@
-//! What a shard knows of one lane, and what it has to commit.
+//! The state of one lane in its shell, and the content of the next commit.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -21,22 +21,23 @@ pub(super) enum Phase {
     Live,
 }
 
-/// One lane and what its shell knows of it.
+/// One lane and its shell's state.
 pub(super) struct Owned {
     pub(super) lane: Lane,
     pub(super) phase: Phase,
-    /// How often it could not be taken over: the pause before the next try doubles, up to 6.4 s.
+    /// Failed attempts of a takeover: the backoff doubles with each, up to 6.4 s.
     pub(super) claims_failed: u32,
-    /// The offset after the last record that was stepped.
+    /// The offset after the last handled record.
     pub(super) position: u64,
-    /// Once it is taken over, how far the snapshot went that it was restored from; 0 where it was read from its inbox alone.
+    /// Set by the takeover: the offset up to which the restored snapshot covers the inbox; 0 if the
+    /// inbox was replayed from its beginning.
     pub(super) begun: Option<u64>,
-    /// True where `position` was not committed yet.
+    /// True if `position` is not committed yet.
     pub(super) moved: bool,
     pub(super) saves: Saves,
-    /// The position that was published last, and when: a lane that moves says where it stands, at most every second.
+    /// The last published position, and its time.
     pub(super) said: Option<(u64, MonoTime)>,
-    /// What it was told of services that live or do not.
+    /// The liveness of services that the lane was notified of.
     pub(super) lives: BTreeMap<String, Option<bool>>,
     pub(super) timers: Timers,
     pub(super) views: Views,
@@ -46,7 +47,7 @@ pub(super) struct Owned {
 }
 
 impl Owned {
-    /// When its position is to be published; none where it stands where it last said.
+    /// Returns when its position is due for publication; none if it has not changed.
     pub(super) fn position_due(&self) -> Option<MonoTime> {
         match self.said {
             None => Some(MonoTime::default()),
@@ -56,23 +57,25 @@ impl Owned {
     }
 }
 
-/// What the next commit writes. Each record with the lane that it comes from, so that a lost lane's can be taken out.
+/// The content of the next commit. Each record has the lane that wrote it, so that the records of a
+/// lost lane can be removed.
 #[derive(Default)]
 pub(super) struct Pending {
     pub(super) records: Vec<Outgoing>,
     pub(super) lanes: Vec<u32>,
-    /// Set when a try failed: not before this.
+    /// Set after a failed attempt: earliest time of the next one.
     pub(super) retry: Option<MonoTime>,
-    /// Set when the last try did not say whether it happened: where its lanes stand if it did.
+    /// Set if the outcome of the last attempt is unknown: the positions of its lanes after a
+    /// success.
     pub(super) doubt: Option<Vec<End>>,
 }
 
-/// Where a lane stands after a commit.
+/// The position of a lane after a commit.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct End {
     pub(super) lane: u32,
     /// The committed offset.
     pub(super) position: u64,
-    /// S.
+    /// The offset that its snapshot covers (S).
     pub(super) covers: u64,
 }

@@ -1,12 +1,13 @@
-//! Back-pressure: the inboxes that a stage feeds, and whether they have room.
+//! Back-pressure: checks whether the inboxes that a stage feeds have room.
 //!
-//! | who writes | stops while |
+//! | writer | pauses while |
 //! |---|---|
 //! | a spout | any inbox downstream of its stage is full |
-//! | a lane that handles its own inbox | an inbox downstream is full whose stage does not feed this one back |
+//! | a lane that handles its inbox | a downstream inbox is full whose stage does not feed this one back |
 //!
-//! In a cycle only the spouts stop: what is in it already moves on, so a cycle of full inboxes drains. The stages that do stop form no
-//! cycle, so the last of them always has room. Full is a partition that is behind by [`InboxLimit`]; it has room again at half of that.
+//! In a cycle only the spouts pause: tuples in the cycle move on, so a cycle of full inboxes
+//! drains. The stages that pause form no cycle, so the last of them always has room. An inbox is
+//! full when one of its partitions reaches [`InboxLimit`], and has room again at half of it.
 
 use std::sync::Arc;
 
@@ -14,44 +15,45 @@ use bus::{Bus, Clock, MonoTime};
 
 use crate::plan::Fed;
 
-/// How far the group of a stage may be behind its inbox before those who write into it stop.
+/// The backlog of an inbox at which its writers pause.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InboxLimit {
-    /// Records of a partition. Writers that look at the same moment may exceed it together, each by as much.
+    /// Records per partition. Several writers may exceed it together, each by this number.
     pub records: u64,
-    /// Bytes of a partition: records times the mean size of those that this writer wrote.
+    /// Bytes per partition: number of records times the mean size of this writer's records.
     pub bytes: u64,
 }
 
 impl Default for InboxLimit {
-    /// [`bus::INBOX_LIMIT`] records and 8 MiB: half of what a partition in memory keeps for those who read it late.
+    /// [`bus::INBOX_LIMIT`] records and 8 MiB: half of the limit of a partition in memory.
     fn default() -> Self {
         Self { records: bus::INBOX_LIMIT, bytes: 8 << 20 }
     }
 }
 
-/// Between two looks at an inbox that is full, where the bus answers at once: a lane handles some hundred records meanwhile.
+/// Minimum interval between two checks of a full inbox: a lane handles some hundred records
+/// meanwhile.
 const LOOK_MS: u64 = 20;
 
-/// An inbox that the stage feeds, directly or by way of others.
+/// An inbox that the stage feeds, directly or through others.
 #[derive(Debug)]
 struct Inbox {
     topic: Arc<str>,
     feeds_back: bool,
-    /// As many records may still be written before the next look.
+    /// Number of records that may be written before the next check.
     room: u64,
-    /// How far the partition that is furthest behind was at the last look.
+    /// The largest backlog of a partition at the last check.
     behind: u64,
     full: bool,
     look: MonoTime,
-    /// What this shard wrote into it.
+    /// Records and bytes that this shard wrote to it.
     records: u64,
     bytes: u64,
 }
 
 impl Inbox {
     fn limit(&self, limit: InboxLimit) -> u64 {
-        // Before the first record nobody knows how large they are.
+        // Before the first record the size is unknown.
         let size = self.bytes.checked_div(self.records).unwrap_or(0).max(1);
         limit.records.min(limit.bytes / size).max(1)
     }
@@ -72,8 +74,8 @@ pub(super) struct Pressure {
 }
 
 impl Pressure {
-    /// `topic` names the inbox of a stage, which is the name of its group too. A stage without spouts stops for no inbox that feeds it
-    /// back, so it asks the bus nothing about those.
+    /// `topic` returns the inbox of a stage, which is also the name of its group. A stage without
+    /// spouts ignores inboxes in a cycle with it, so it does not query them.
     pub(super) fn new(
         fed: Vec<Fed>,
         has_spouts: bool,
@@ -96,7 +98,7 @@ impl Pressure {
         Self { inboxes: fed.map(inbox).collect(), limit, every_ms: LOOK_MS.max(lag) }
     }
 
-    /// Looks at the inboxes that have no room left; true where one became full or has room again.
+    /// Checks the inboxes without room. Returns true if one became full or has room again.
     pub(super) fn look(&mut self, bus: &dyn Bus, clock: &dyn Clock) -> bool {
         let mut changed = false;
         for inbox in self.inboxes.iter_mut().filter(|inbox| inbox.room == 0) {
@@ -117,7 +119,7 @@ impl Pressure {
         changed
     }
 
-    /// A record of so many bytes goes into a topic.
+    /// Counts a record of `size` bytes for a topic.
     pub(super) fn wrote(&mut self, topic: &str, size: usize) {
         if let Some(inbox) = self.inboxes.iter_mut().find(|inbox| *inbox.topic == *topic) {
             inbox.room = inbox.room.saturating_sub(1);
@@ -126,22 +128,22 @@ impl Pressure {
         }
     }
 
-    /// True where the stage's own spouts may emit.
+    /// True if the stage's spouts may emit.
     pub(super) fn spouts_may_emit(&self) -> bool {
         self.inboxes.iter().all(|inbox| inbox.room > 0)
     }
 
-    /// True where lanes may handle records of their inbox.
+    /// True if lanes may handle records of their inbox.
     pub(super) fn lanes_may_step(&self) -> bool {
         self.inboxes.iter().all(|inbox| inbox.room > 0 || inbox.feeds_back)
     }
 
-    /// When an inbox without room is looked at next.
+    /// Returns the time of the next check of an inbox without room.
     pub(super) fn next(&self) -> Option<MonoTime> {
         self.inboxes.iter().filter(|inbox| inbox.room == 0).map(|inbox| inbox.look).min()
     }
 
-    /// The inboxes that are full, each with a line.
+    /// Returns a line for each full inbox.
     pub(super) fn full(&self) -> impl Iterator<Item = String> {
         self.inboxes.iter().filter(|inbox| inbox.full).map(|inbox| {
             let (behind, limit) = (inbox.behind, inbox.limit(self.limit));

@@ -1,4 +1,4 @@
-//! What a shard writes by itself and for its lanes: messages, timeouts, views, positions.
+//! Records that a shard writes for its lanes: messages, timeouts, views, positions, liveness.
 
 use std::sync::Arc;
 
@@ -17,9 +17,9 @@ use crate::timers::DueOf;
 use crate::views::ViewKey;
 
 impl Shard {
-    /// Puts a message into the next commit. What a tuple of another stage asked for has no longer use than from when it was sent:
-    /// that stage's time went on while the tuple waited here, and it may have given up since, and be sure that nothing of it
-    /// is still to come. What the component says of its expiry is a bound as well.
+    /// Adds a message to the next commit. The lifetime of a message that a tuple of another stage
+    /// caused starts when that tuple was sent: while the tuple waited here, the other stage may
+    /// have timed out, relying on no late effects. The component's own expiry is a second bound.
     pub(super) fn send(&mut self, partition: u32, message: Message, now: WallTime, sent: Option<WallTime>) {
         let Message { topic, route, key, mut envelope, expires_after_ms, body } = message;
         envelope.time = Some(now);
@@ -35,7 +35,7 @@ impl Shard {
         self.pending.records.push(record);
     }
 
-    /// Puts views into the next commit, of the lane's state as it is now.
+    /// Adds the current views of these keys to the next commit.
     pub(super) fn publish(&mut self, partition: u32, keys: &[ViewKey]) {
         for (component, key) in keys {
             let Some(owned) = self.owned.get(&partition) else { return };
@@ -46,7 +46,7 @@ impl Shard {
         *self.tallies.entry(names::VIEWS).or_default() += keys.len() as u64;
     }
 
-    /// Writes what is to be seen of a component's key; none deletes what was seen.
+    /// Writes the view of a component's key; none deletes the published view.
     pub(super) fn show(&mut self, partition: u32, component: u16, key: &str, view: Option<View>) {
         let Some(owned) = self.owned.get(&partition) else { return };
         let name = format!("{}/{key}", owned.lane.component(component));
@@ -64,7 +64,8 @@ impl Shard {
         self.write(partition, record);
     }
 
-    /// Puts the positions of lanes that moved into the next commit, each at most every [`super::ShardOptions::POSITION_MS`].
+    /// Adds the positions of lanes that moved to the next commit, each at most every
+    /// [`super::ShardOptions::POSITION_MS`].
     pub(super) fn publish_positions(&mut self) {
         let now = self.clock.mono();
         for lane in self.live() {
@@ -120,7 +121,8 @@ impl Shard {
         }
     }
 
-    /// Appends to the inbox of each live lane what has changed about the services that its stage watches.
+    /// Notifies each live lane of changes in the liveness of the services that its stage watches,
+    /// by records in its inbox.
     pub(super) fn tell_liveness(&mut self) {
         if let Err(error) = self.alive.look(&*self.clock) {
             tracing::warn!(stage = %self.options.stage, %error, "heartbeats cannot be read");

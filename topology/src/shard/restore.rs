@@ -10,32 +10,33 @@ use crate::settings::Settings;
 use crate::timers::Timers;
 use crate::views::Views;
 
-/// A lane as it was when its last snapshot was taken.
+/// A lane in the state of its last snapshot.
 pub(super) struct Restored {
     pub(super) lane: Lane,
     pub(super) timers: Timers,
     pub(super) views: Views,
     pub(super) account: Account,
-    /// S.
+    /// The offset that the snapshot covers (S).
     pub(super) position: u64,
-    /// The head: which build saved it.
+    /// The head of the snapshot.
     pub(super) head: LaneHead,
 }
 
-/// What is in the snapshot topic for a lane.
+/// The content of the snapshot topic for a lane.
 pub(super) enum Found {
-    /// Nothing: the lane begins with its inbox.
+    /// No snapshot: the lane starts from the beginning of its inbox.
     Nothing,
-    /// All of it.
+    /// A complete snapshot.
     Whole(Box<Restored>),
-    /// Something that cannot be used: why, and what is to be deleted when there is another.
+    /// A corrupt snapshot: the reason, and the keys that the next snapshot deletes.
     Spoilt(Unfit, Account),
 }
 
-/// Makes a lane of what its last owner saved. `position` is S, where that is known.
+/// Restores a lane from the last owner's snapshot. `position` is the offset that the snapshot must
+/// cover, if known.
 ///
 /// # Errors
-/// Where it cannot be read now, or this build cannot go on with it.
+/// If the bus fails, or this build cannot continue the state.
 pub(super) fn restore(
     heir: &mut Heir,
     lane: u32,
@@ -63,7 +64,7 @@ pub(super) fn restore(
     })
 }
 
-/// The head of a snapshot that is whole, and the one that it should be.
+/// Returns the head if the snapshot is complete and covers `position`.
 fn whole(image: &Image, position: Option<u64>, build: &Build) -> Result<Option<Head>, Unfit> {
     let head = image.head(build)?;
     let covers = head.as_ref().map_or(0, |head| head.lane.position);
@@ -78,7 +79,7 @@ fn whole(image: &Image, position: Option<u64>, build: &Build) -> Result<Option<H
 }
 
 fn load(image: &Image, head: &Head, mut lane: Lane, now: MonoTime) -> Result<Restored, Unfit> {
-    // Every record is as it was written: what cannot be read was written by another build.
+    // All checksums are correct, so an unreadable state was written by another build.
     let incompatible = |Unreadable(reason)| Unfit::Incompatible(reason);
     lane.configure(Settings::new(head.lane.settings.clone()));
     lane.resume(&head.lane.sent);

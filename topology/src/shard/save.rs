@@ -1,4 +1,4 @@
-//! Takes snapshots of lanes, and puts them into commits.
+//! Takes snapshots of lanes and adds them to commits.
 
 use std::sync::Arc;
 
@@ -11,34 +11,34 @@ use super::owned::{Owned, Phase};
 use crate::names;
 use crate::snapshot::Change;
 
-/// How it stands with the snapshots of a lane.
+/// The snapshot state of a lane.
 #[derive(Debug, Default)]
 pub(super) struct Saves {
-    /// S of the last one that was committed: the note says it.
+    /// The offset that the last committed snapshot covers (S), as in the offset metadata.
     pub(super) covers: u64,
-    /// What stands in the snapshot topic; none where this lane is not saved, or can be saved no more.
+    /// The content of the snapshot topic; none if the lane is not saved or can no longer be saved.
     pub(super) account: Option<Account>,
-    /// When the next is due: set by the first change after the last one.
+    /// Due time of the next snapshot: set by the first change after the last one.
     pub(super) due: Option<MonoTime>,
-    /// One that waits for its commit.
+    /// A snapshot that waits for its commit.
     pub(super) taken: Option<Taken>,
 }
 
 /// A snapshot that waits for its commit.
 #[derive(Debug)]
 pub(super) struct Taken {
-    /// S.
+    /// The offset that it covers (S).
     pub(super) covers: u64,
     pub(super) records: Vec<Outgoing>,
 }
 
 impl Saves {
-    /// S, where what waits for its commit is committed.
+    /// Returns the offset that is covered once the pending snapshot is committed.
     pub(super) fn next(&self) -> u64 {
         self.taken.as_ref().map_or(self.covers, |taken| taken.covers)
     }
 
-    /// The lane has moved.
+    /// Schedules a snapshot after a change of the lane.
     pub(super) fn moved(&mut self, now: MonoTime, cadence_ms: u64) {
         if self.account.is_some() {
             self.due.get_or_insert(now.plus_ms(cadence_ms));
@@ -47,7 +47,8 @@ impl Saves {
 }
 
 impl Shard {
-    /// Takes a snapshot of each lane that is due for one, or of all that have changed. It waits for the next commit.
+    /// Takes a snapshot of each lane that is due, or of all changed lanes. The next commit writes
+    /// them.
     pub(super) fn take_snapshots(&mut self, all: bool) {
         let now = self.clock.mono();
         let due = |owned: &Owned| {
@@ -75,7 +76,7 @@ impl Shard {
                 tracing::error!(stage = %self.options.stage, lane = number, code, %reason, "the lane cannot be saved: its snapshots end here");
                 metrics::counter!(names::SNAPSHOTS_FAILED).increment(1);
                 *self.tallies.entry(names::SNAPSHOTS_FAILED).or_default() += 1;
-                // Whoever comes next reads the inbox from the last one on.
+                // The next owner replays the inbox from the last snapshot on.
                 saves.account = None;
                 return;
             }
@@ -96,12 +97,12 @@ impl Shard {
         saves.taken = Some(Taken { covers: *position, records });
     }
 
-    /// The records of the snapshots that wait for a commit.
+    /// Returns the records of the pending snapshots.
     pub(super) fn snapshot_records(&self) -> impl Iterator<Item = &Outgoing> {
         self.owned.values().filter_map(|owned| owned.saves.taken.as_ref()).flat_map(|taken| &taken.records)
     }
 
-    /// What waited for its commit is committed.
+    /// Handles the commit of the pending snapshots.
     pub(super) fn snapshots_committed(&mut self) {
         for (lane, owned) in &mut self.owned {
             let Some(taken) = owned.saves.taken.take() else { continue };

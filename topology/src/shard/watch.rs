@@ -1,4 +1,4 @@
-//! Whether a lane, and whoever takes it over, still finds in its inbox what it needs.
+//! Checks that inboxes still contain the records that their lanes, or a takeover, need.
 
 use bus::Bounds;
 use wire::Code;
@@ -6,11 +6,11 @@ use wire::Code;
 use super::Shard;
 use crate::names;
 
-/// Interval between two looks: a question to the bus for each lane, which takes a millisecond.
+/// Interval between two checks: a request to the bus for each lane, which takes a millisecond.
 const LOOK_MS: u64 = 10_000;
 
 impl Shard {
-    /// Looks at the inboxes of live lanes, once in a while.
+    /// Checks the inboxes of live lanes, at most every [`LOOK_MS`].
     pub(super) fn watch_inboxes(&mut self) {
         let now = self.clock.mono();
         if now < self.watch {
@@ -37,8 +37,8 @@ impl Shard {
         }
     }
 
-    /// A lane has read what is before its position. An inbox that ends before it is another one: it was deleted, and made anew. That it grows
-    /// again mends nothing, since the lane has not read how it began.
+    /// Reports an inbox that ends before its lane's position: it was deleted and created again. It
+    /// stays reported when it grows, since the lane has missed its first records.
     fn judge_end(&self, lane: u32, end: u64, position: u64) {
         if end < position && self.status.cut(lane) {
             let (stage, code) = (&self.options.stage, Code::InboxCut.as_str());
@@ -46,10 +46,11 @@ impl Shard {
         }
     }
 
-    /// The alarm is long before the loss: as soon as less is kept than would be lost.
+    /// Reports an inbox long before it loses records: as soon as fewer old records are kept than a
+    /// takeover needs.
     fn judge(&mut self, lane: u32, low: u64, covers: u64, position: u64) {
         let (kept, needed) = (covers.saturating_sub(low), position.saturating_sub(covers));
-        // What came since the last look may wait for its snapshot in good order.
+        // New records since the last check may wait for their snapshot in a healthy lane.
         let is_late = self.owned.get(&lane).is_some_and(|owned| owned.saves.account.is_none() && needed > 0);
         if is_late && kept < needed {
             *self.tallies.entry(names::INBOXES_SHORT).or_default() += 1;
