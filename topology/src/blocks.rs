@@ -101,7 +101,7 @@ mod tests {
 
     /// Compares it with a plain map, with numbers in random order.
     #[test]
-    fn it_is_a_map() {
+    fn blocks_behave_like_a_map() {
         let (mut blocks, mut map) = (Blocks::default(), BTreeMap::new());
         for i in 0..2_000_u64 {
             let id = (u16::from(i % 3 == 0), i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56);
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_block_goes_with_its_last_entry() {
+    fn a_block_is_removed_with_its_last_entry() {
         let mut blocks = Blocks::default();
         assert_eq!((blocks.insert((1, 63), 'a'), blocks.insert((1, 64), 'b')), (None, None));
         assert_eq!(blocks.insert((1, 127), 'c'), None);

@@ -21,7 +21,7 @@ pub enum Budget {
         what: String,
         /// The timeout, in milliseconds.
         ms: u64,
-        /// What the user can change, with the setting's name: "give the call at least {longest} ms,
+        /// The remedy, with the name of the setting: "give the call at least {longest} ms,
         /// or the worker fewer attempts".
         remedy: String,
     },
@@ -41,9 +41,9 @@ fn shortfall(waits: &Budget, budgets: &[Budget]) -> Option<String> {
     })
 }
 
-fn longest<'a>(budget: &'a Budget, asked: &str) -> Option<(u64, &'a str)> {
+fn longest<'a>(budget: &'a Budget, service: &str) -> Option<(u64, &'a str)> {
     match budget {
-        Budget::Takes { what, ms, because } if what == asked => Some((*ms, because)),
+        Budget::Takes { what, ms, because } if what == service => Some((*ms, because)),
         Budget::Takes { .. } | Budget::Allows { .. } => None,
     }
 }

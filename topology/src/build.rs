@@ -10,16 +10,16 @@ use wire::control::Mode;
 use crate::budget::{self, Budget};
 use crate::builder::{Builder, ComponentKind, Declarations, EdgeDeclaration, Origin};
 use crate::plan::{self, ComponentPlan, EdgePlan, Plan, StagePlan, Topology};
-use crate::snapshot::Keeps;
+use crate::snapshot::StatePolicy;
 
 /// One error of a topology.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
-pub enum Fault {
+pub enum BuildError {
     /// The name of a topology, stage or component has a bad length or a bad character.
-    #[error("{what} `{name}` has a bad name: allowed are 1 to 64 characters of A-Z a-z 0-9 _ -")]
+    #[error("{kind} `{name}` has a bad name: allowed are 1 to 64 characters of A-Z a-z 0-9 _ -")]
     BadName {
         /// The kind of thing that has the name.
-        what: &'static str,
+        kind: &'static str,
         /// The bad name.
         name: String,
     },
@@ -34,7 +34,7 @@ pub enum Fault {
     NoLanes(String),
     /// Components of one stage have different numbers of lanes.
     #[error(
-        "stage `{stage}` has components with {} lanes; components that are joined by local edges share one number",
+        "stage `{stage}` has components with {} lanes; components that local edges join need the same number",
         list(lanes)
     )]
     LanesDiffer {
@@ -69,7 +69,7 @@ pub enum Fault {
         known: String,
     },
     /// A component reads a stream with the wrong tuple type.
-    #[error("`{reader}` reads stream `{stream}` of `{component}` as {asked}, but it carries {found}")]
+    #[error("`{reader}` reads stream `{stream}` of `{component}` as {expected}, but it carries {found}")]
     WrongType {
         /// The reading component.
         reader: String,
@@ -78,7 +78,7 @@ pub enum Fault {
         /// The stream.
         stream: String,
         /// The type that the reader expects.
-        asked: &'static str,
+        expected: &'static str,
         /// The type of the stream.
         found: &'static str,
     },
@@ -115,16 +115,16 @@ pub struct BuildErrors {
     /// The topology's name.
     pub topology: String,
     /// Its errors; never empty.
-    pub faults: Vec<Fault>,
+    pub errors: Vec<BuildError>,
 }
 
 impl fmt::Display for BuildErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let count = self.faults.len();
-        let faults = if count == 1 { "fault" } else { "faults" };
-        write!(f, "{}: topology \"{}\" cannot be built ({count} {faults})", wire::Code::CannotBuild, self.topology)?;
-        for (i, fault) in self.faults.iter().enumerate() {
-            write!(f, "\n  {}  {fault}", i + 1)?;
+        let count = self.errors.len();
+        let errors = if count == 1 { "error" } else { "errors" };
+        write!(f, "{}: topology \"{}\" cannot be built ({count} {errors})", wire::Code::CannotBuild, self.topology)?;
+        for (i, error) in self.errors.iter().enumerate() {
+            write!(f, "\n  {}  {error}", i + 1)?;
         }
         Ok(())
     }
@@ -136,18 +136,18 @@ pub(crate) fn build(builder: &Builder) -> Result<Topology, BuildErrors> {
     let declared = Arc::new(builder.graph.borrow().clone());
     attach_helpers(builder);
     let graph = builder.graph.borrow();
-    let mut faults = graph.faults.clone();
-    check_names(&graph, &mut faults);
-    let ends = check_edges(&graph, &mut faults);
-    check_readers(&graph, &ends, &mut faults);
-    let stages = stages(&graph, &ends, declared.components.len(), &mut faults);
+    let mut errors = graph.errors.clone();
+    check_names(&graph, &mut errors);
+    let ends = check_edges(&graph, &mut errors);
+    check_readers(&graph, &ends, &mut errors);
+    let stages = stages(&graph, &ends, declared.components.len(), &mut errors);
     let probes = graph.components.iter().filter_map(|component| component.probe.as_ref());
     let budgets: Vec<Budget> = probes.flat_map(|probe| probe().budgets(&graph.settings)).collect();
-    faults.extend(budget::too_short(&budgets).into_iter().map(Fault::Budget));
-    if !faults.is_empty() {
-        faults.sort();
-        faults.dedup();
-        return Err(BuildErrors { topology: graph.name.clone(), faults });
+    errors.extend(budget::too_short(&budgets).into_iter().map(BuildError::Budget));
+    if !errors.is_empty() {
+        errors.sort();
+        errors.dedup();
+        return Err(BuildErrors { topology: graph.name.clone(), errors });
     }
     let mut plan = Plan {
         name: graph.name.as_str().into(),
@@ -162,7 +162,7 @@ pub(crate) fn build(builder: &Builder) -> Result<Topology, BuildErrors> {
         plan.components.push(ComponentPlan {
             name: component.name.clone(),
             kind: component.kind,
-            keeps: component.probe.as_ref().map_or(Keeps::Nothing, |probe| probe().keeps()),
+            state_policy: component.probe.as_ref().map_or(StatePolicy::Stateless, |probe| probe().state_policy()),
             stage: stage.expect("every component is in a stage"),
             sides: component.sides.clone(),
             make: Arc::clone(&component.make),
@@ -171,7 +171,7 @@ pub(crate) fn build(builder: &Builder) -> Result<Topology, BuildErrors> {
         });
     }
     for (edge, from) in graph.edges.iter().zip(&ends) {
-        let from = from.expect("an edge without a source is a fault");
+        let from = from.expect("an edge without a source is an error");
         let (stream, stays) = (edge.stream.clone(), stays(&graph, edge));
         plan.edges.push(EdgePlan { from, stream, to: edge.to, stays, edge: Arc::clone(&edge.edge) });
     }
@@ -185,35 +185,35 @@ fn list(numbers: &[u32]) -> String {
 
 /// Installs the helpers that components attach, once per stage.
 fn attach_helpers(builder: &Builder) {
-    let (asked, names) = {
+    let (requested, names) = {
         let mut graph = builder.graph.borrow_mut();
         let ends: Vec<_> = graph.edges.iter().map(|edge| find(&graph, &edge.from)).collect();
         let groups = groups(&graph, &ends, |edge| stays(&graph, edge));
         let strict = strict(&graph, &ends, graph.components.len());
-        let mut asked = Vec::new();
+        let mut requested = Vec::new();
         for (index, component) in graph.components.iter_mut().enumerate() {
             for attachment in component.attachments.drain(..) {
-                asked.push((groups[index], index, attachment));
+                requested.push((groups[index], index, attachment));
             }
         }
         let names: BTreeMap<usize, String> =
             groups.iter().map(|group| (*group, stage_name(&graph, &groups, &strict, *group))).collect();
-        (asked, names)
+        (requested, names)
     };
     let mut installed = BTreeMap::new();
-    for (group, component, attachment) in asked {
+    for (group, component, attachment) in requested {
         let handles =
             installed.entry((group, attachment.name)).or_insert_with(|| (attachment.install)(builder, &names[&group]));
-        let number = plan::number_of(&builder.graph.borrow().components[component].name);
+        let number = plan::component_number(&builder.graph.borrow().components[component].name);
         (attachment.connect)(builder, handles.as_ref(), component, number);
     }
 }
 
-fn check_names(graph: &Declarations, faults: &mut Vec<Fault>) {
-    let mut check = |what: &'static str, name: &str, more: &[u8]| {
+fn check_names(graph: &Declarations, errors: &mut Vec<BuildError>) {
+    let mut check = |kind: &'static str, name: &str, more: &[u8]| {
         let good = |b: u8| b.is_ascii_alphanumeric() || b"_-".contains(&b) || more.contains(&b);
         if name.is_empty() || name.len() > 64 || !name.bytes().all(good) {
-            faults.push(Fault::BadName { what, name: name.to_owned() });
+            errors.push(BuildError::BadName { kind, name: name.to_owned() });
         }
     };
     check("topology", &graph.name, b"");
@@ -224,21 +224,21 @@ fn check_names(graph: &Declarations, faults: &mut Vec<Fault>) {
         }
     }
     if graph.components.is_empty() {
-        faults.push(Fault::Empty);
+        errors.push(BuildError::Empty);
     }
     let mut seen = BTreeSet::new();
     for component in &graph.components {
         if !seen.insert(&component.name) {
-            faults.push(Fault::DuplicateName(component.name.clone()));
+            errors.push(BuildError::DuplicateName(component.name.clone()));
         }
         if component.lanes == Some(0) {
-            faults.push(Fault::NoLanes(component.name.clone()));
+            errors.push(BuildError::NoLanes(component.name.clone()));
         }
     }
     let mut numbers: BTreeMap<u16, &str> = BTreeMap::new();
     for name in seen {
-        if let Some(other) = numbers.insert(plan::number_of(name), name) {
-            faults.push(Fault::NumbersCollide(other.to_owned(), name.clone()));
+        if let Some(other) = numbers.insert(plan::component_number(name), name) {
+            errors.push(BuildError::NumbersCollide(other.to_owned(), name.clone()));
         }
     }
 }
@@ -252,7 +252,7 @@ fn find(graph: &Declarations, origin: &Origin) -> Option<usize> {
 
 /// Reports edges with an unknown source, stream or type. Returns the source of each edge, if it
 /// exists.
-fn check_edges(graph: &Declarations, faults: &mut Vec<Fault>) -> Vec<Option<usize>> {
+fn check_edges(graph: &Declarations, errors: &mut Vec<BuildError>) -> Vec<Option<usize>> {
     let names = |names: Vec<&str>| if names.is_empty() { "none".to_owned() } else { names.join(", ") };
     let mut ends = Vec::new();
     for edge in &graph.edges {
@@ -262,7 +262,7 @@ fn check_edges(graph: &Declarations, faults: &mut Vec<Fault>) -> Vec<Option<usiz
         let Some(from) = from else {
             let Origin::Named(component) = &edge.from else { continue };
             let known = names(graph.components.iter().map(|component| component.name.as_str()).collect());
-            faults.push(Fault::UnknownComponent { reader, component: component.clone(), known });
+            errors.push(BuildError::UnknownComponent { reader, component: component.clone(), known });
             continue;
         };
         let source = &graph.components[from];
@@ -270,11 +270,11 @@ fn check_edges(graph: &Declarations, faults: &mut Vec<Fault>) -> Vec<Option<usiz
         match source.streams.iter().find(|known| known.name == edge.stream) {
             None => {
                 let known = names(source.streams.iter().map(|stream| stream.name).collect());
-                faults.push(Fault::UnknownStream { reader, component, stream, known });
+                errors.push(BuildError::UnknownStream { reader, component, stream, known });
             }
             Some(found) if found.tuples != edge.tuples => {
-                let (asked, found) = (edge.tuples, found.tuples);
-                faults.push(Fault::WrongType { reader, component, stream, asked, found });
+                let (expected, found) = (edge.tuples, found.tuples);
+                errors.push(BuildError::WrongType { reader, component, stream, expected, found });
             }
             Some(_) => {}
         }
@@ -282,18 +282,18 @@ fn check_edges(graph: &Declarations, faults: &mut Vec<Fault>) -> Vec<Option<usiz
     ends
 }
 
-fn check_readers(graph: &Declarations, ends: &[Option<usize>], faults: &mut Vec<Fault>) {
+fn check_readers(graph: &Declarations, ends: &[Option<usize>], errors: &mut Vec<BuildError>) {
     for (index, component) in graph.components.iter().enumerate() {
         for stream in &component.streams {
             let read =
                 graph.edges.iter().zip(ends).any(|(edge, from)| *from == Some(index) && edge.stream == stream.name);
             if !read && !stream.may_be_unread {
                 let (component, stream) = (component.name.clone(), stream.name.to_owned());
-                faults.push(Fault::Unread { component, stream });
+                errors.push(BuildError::Unread { component, stream });
             }
         }
         if component.kind == ComponentKind::Bolt && !graph.edges.iter().any(|edge| edge.to == index) {
-            faults.push(Fault::ReadsNothing(component.name.clone()));
+            errors.push(BuildError::ReadsNothing(component.name.clone()));
         }
     }
 }
@@ -334,24 +334,29 @@ fn stage_name(graph: &Declarations, groups: &[usize], strict: &[usize], group: u
     named.unwrap_or_else(|| graph.components[group].name.clone())
 }
 
-fn stages(graph: &Declarations, ends: &[Option<usize>], declared: usize, faults: &mut Vec<Fault>) -> Vec<StagePlan> {
+fn stages(
+    graph: &Declarations,
+    ends: &[Option<usize>],
+    declared: usize,
+    errors: &mut Vec<BuildError>,
+) -> Vec<StagePlan> {
     let groups = groups(graph, ends, |edge| stays(graph, edge));
     let strict = strict(graph, ends, declared);
-    check_agreement(graph, &strict, faults);
+    check_agreement(graph, &strict, errors);
     let mut stages: Vec<StagePlan> = Vec::new();
     let roots: BTreeSet<usize> = groups.iter().copied().collect();
     for group in roots {
         let components: Vec<usize> = (0..groups.len()).filter(|index| groups[*index] == group).collect();
         let name = stage_name(graph, &groups, &strict, group);
         if stages.iter().any(|stage| *stage.name == *name) {
-            faults.push(Fault::StageNames(name.clone(), "another stage of that name".into()));
+            errors.push(BuildError::StageNames(name.clone(), "another stage of that name".into()));
         }
         let of = |index: &&usize| strict[**index] == strict[group];
-        let asked = |index: &usize| graph.components[*index].lanes;
-        let lanes = components.iter().filter(of).find_map(asked).or_else(|| components.iter().find_map(asked));
+        let lanes_of = |index: &usize| graph.components[*index].lanes;
+        let lanes = components.iter().filter(of).find_map(lanes_of).or_else(|| components.iter().find_map(lanes_of));
         let lanes = graph.arrangement.lanes.get(&name).copied().or(lanes).unwrap_or(1);
         if lanes == 0 {
-            faults.push(Fault::NoLanes(name.clone()));
+            errors.push(BuildError::NoLanes(name.clone()));
         }
         let mode = graph
             .arrangement
@@ -364,14 +369,14 @@ fn stages(graph: &Declarations, ends: &[Option<usize>], declared: usize, faults:
     let known: Vec<&str> = stages.iter().map(|stage| &*stage.name).collect();
     for stage in graph.arrangement.lanes.keys().chain(graph.arrangement.modes.keys()) {
         if !known.contains(&stage.as_str()) {
-            faults.push(Fault::UnknownStage { stage: stage.clone(), known: known.join(", ") });
+            errors.push(BuildError::UnknownStage { stage: stage.clone(), known: known.join(", ") });
         }
     }
     stages
 }
 
 /// Checks that components that no arrangement can split agree on the stage's name and lanes.
-fn check_agreement(graph: &Declarations, strict: &[usize], faults: &mut Vec<Fault>) {
+fn check_agreement(graph: &Declarations, strict: &[usize], errors: &mut Vec<BuildError>) {
     for group in strict.iter().copied().collect::<BTreeSet<usize>>() {
         let members: Vec<_> =
             (0..strict.len()).filter(|index| strict[*index] == group).map(|index| &graph.components[index]).collect();
@@ -383,21 +388,21 @@ fn check_agreement(graph: &Declarations, strict: &[usize], faults: &mut Vec<Faul
         lanes.dedup();
         let name = names.first().cloned().unwrap_or_else(|| members[0].name.clone());
         if lanes.len() > 1 {
-            faults.push(Fault::LanesDiffer { stage: name.clone(), lanes });
+            errors.push(BuildError::LanesDiffer { stage: name.clone(), lanes });
         }
         if names.len() > 1 {
-            faults.push(Fault::StageNames(name, names[1..].join(", ")));
+            errors.push(BuildError::StageNames(name, names[1..].join(", ")));
         }
     }
 }
 
 /// Returns at-least-once if each group of components asks for it, else exactly-once.
 fn mode(graph: &Declarations, strict: &[usize], components: &[usize]) -> Mode {
-    let parts: BTreeSet<usize> = components.iter().filter_map(|index| strict.get(*index)).copied().collect();
-    let lax = |part: &usize| {
-        let said = (0..strict.len()).filter(|index| strict[*index] == *part).filter_map(|i| graph.components[i].mode);
-        let said: Vec<Mode> = said.collect();
-        !said.is_empty() && said.iter().all(|mode| *mode == Mode::AtLeastOnce)
+    let groups: BTreeSet<usize> = components.iter().filter_map(|index| strict.get(*index)).copied().collect();
+    let at_least_once = |group: &usize| {
+        let modes = (0..strict.len()).filter(|index| strict[*index] == *group).filter_map(|i| graph.components[i].mode);
+        let modes: Vec<Mode> = modes.collect();
+        !modes.is_empty() && modes.iter().all(|mode| *mode == Mode::AtLeastOnce)
     };
-    if parts.iter().all(lax) { Mode::AtLeastOnce } else { Mode::ExactlyOnce }
+    if groups.iter().all(at_least_once) { Mode::AtLeastOnce } else { Mode::ExactlyOnce }
 }

@@ -15,15 +15,15 @@ use wire::topics::Topics;
 
 use crate::arrangement::Arrangement;
 use crate::budget::Budget;
-use crate::build::{self, BuildErrors, Fault};
+use crate::build::{self, BuildError, BuildErrors};
 use crate::component::{Bolt, InboxSpout, Spout};
 use crate::declare::{Attachment, Declarer, Offer, SideDeclaration};
 use crate::emitter::Side;
 use crate::grouping::Grouping;
-use crate::node::{BoltNode, InboxNode, Node, Seat, SpoutNode};
+use crate::node::{BoltNode, InboxNode, Node, NodeContext, SpoutNode};
 use crate::plan::Topology;
 use crate::settings::Settings;
-use crate::snapshot::Keeps;
+use crate::snapshot::StatePolicy;
 use crate::wiring::{AnyEdge, Codec, Convert, Edge, Queue};
 
 /// The name of the main stream, as in Storm.
@@ -54,7 +54,7 @@ impl ComponentKind {
 /// Makes the queue and the node of a component for one lane.
 pub(crate) trait Make: Send + Sync {
     fn queue(&self) -> Rc<dyn Any>;
-    fn node(&self, seat: Seat) -> Box<dyn Node>;
+    fn node(&self, context: NodeContext) -> Box<dyn Node>;
 }
 
 struct Maker<In, F> {
@@ -62,14 +62,14 @@ struct Maker<In, F> {
     receives: PhantomData<fn(In)>,
 }
 
-impl<In: 'static, F: Fn(Seat) -> Box<dyn Node> + Send + Sync> Make for Maker<In, F> {
+impl<In: 'static, F: Fn(NodeContext) -> Box<dyn Node> + Send + Sync> Make for Maker<In, F> {
     fn queue(&self) -> Rc<dyn Any> {
         let queue: Queue<In> = Rc::new(RefCell::new(VecDeque::new()));
         queue
     }
 
-    fn node(&self, seat: Seat) -> Box<dyn Node> {
-        (self.make)(seat)
+    fn node(&self, context: NodeContext) -> Box<dyn Node> {
+        (self.make)(context)
     }
 }
 
@@ -78,7 +78,7 @@ pub(crate) trait Probe {
     fn topics(&self, names: &Topics, lanes: u32) -> Vec<TopicSpec>;
     fn watches(&self) -> Vec<String>;
     fn budgets(&self, settings: &Settings) -> Vec<Budget>;
-    fn keeps(&self) -> Keeps;
+    fn state_policy(&self) -> StatePolicy;
 }
 
 impl<B: Bolt> Probe for B {
@@ -94,8 +94,8 @@ impl<B: Bolt> Probe for B {
         Bolt::budgets(self, settings)
     }
 
-    fn keeps(&self) -> Keeps {
-        B::KEEPS
+    fn state_policy(&self) -> StatePolicy {
+        B::STATE_POLICY
     }
 }
 
@@ -148,7 +148,7 @@ pub(crate) struct Declarations {
     pub(crate) name: String,
     pub(crate) components: Vec<ComponentDeclaration>,
     pub(crate) edges: Vec<EdgeDeclaration>,
-    pub(crate) faults: Vec<Fault>,
+    pub(crate) errors: Vec<BuildError>,
     pub(crate) settings: Settings,
     pub(crate) arrangement: Arrangement,
 }
@@ -172,7 +172,7 @@ impl Builder {
     pub fn spout<S: Spout>(&self, name: &str, make: impl Fn() -> S + Send + Sync + 'static) -> Declared<(), S::Out> {
         let mut declarer = Declarer::default();
         S::declare(&mut declarer);
-        let make = move |seat: Seat| Box::new(SpoutNode::new(make(), seat)) as Box<dyn Node>;
+        let make = move |context: NodeContext| Box::new(SpoutNode::new(make(), context)) as Box<dyn Node>;
         self.declare(name, ComponentKind::Spout, declarer, make, None)
     }
 
@@ -182,7 +182,7 @@ impl Builder {
         name: &str,
         make: impl Fn() -> S + Send + Sync + 'static,
     ) -> Declared<(), S::Out> {
-        let make = move |seat: Seat| Box::new(InboxNode::new(make(), seat)) as Box<dyn Node>;
+        let make = move |context: NodeContext| Box::new(InboxNode::new(make(), context)) as Box<dyn Node>;
         self.declare(name, ComponentKind::InboxSpout, Declarer::default(), make, None)
     }
 
@@ -193,7 +193,7 @@ impl Builder {
         let make = Arc::new(make);
         let bolt = Arc::clone(&make);
         let probe: MakeProbe = Some(Arc::new(move || Box::new(bolt()) as Box<dyn Probe>));
-        let make = move |seat: Seat| Box::new(BoltNode::new(make(), seat)) as Box<dyn Node>;
+        let make = move |context: NodeContext| Box::new(BoltNode::new(make(), context)) as Box<dyn Node>;
         self.declare(name, ComponentKind::Bolt, declarer, make, probe)
     }
 
@@ -220,7 +220,7 @@ impl Builder {
         name: &str,
         kind: ComponentKind,
         declarer: Declarer<In>,
-        make: impl Fn(Seat) -> Box<dyn Node> + Send + Sync + 'static,
+        make: impl Fn(NodeContext) -> Box<dyn Node> + Send + Sync + 'static,
         probe: MakeProbe,
     ) -> Declared<In, Out> {
         let mut streams = Vec::new();

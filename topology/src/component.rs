@@ -16,7 +16,7 @@ use crate::budget::Budget;
 use crate::declare::Declarer;
 use crate::emitter::Emitter;
 use crate::settings::Settings;
-use crate::snapshot::{Keeps, Saver, Stored};
+use crate::snapshot::{Saver, StatePolicy, Stored};
 use crate::waits::Wait;
 
 /// The position of a component in the topology.
@@ -59,7 +59,7 @@ pub trait Bolt: 'static {
     const VIEWS: &'static str = "view";
 
     /// How its state moves to the next owner of the lane.
-    const KEEPS: Keeps = Keeps::Everything;
+    const STATE_POLICY: StatePolicy = StatePolicy::ReplayInbox;
 
     /// Declares side streams, deadlines and workflows. Called once, when the topology is declared.
     fn declare(_declarer: &mut Declarer<Self::In>)
@@ -118,7 +118,7 @@ pub trait Bolt: 'static {
     /// # Errors
     /// If the state cannot be read. The lane does not start from this snapshot then.
     fn load(&mut self, stored: &Stored<'_>) -> Result<(), Unreadable> {
-        Err(Unreadable(format!("nobody reads the saved state `{}`", stored.key())))
+        Err(Unreadable(format!("no component reads the saved state `{}`", stored.key())))
     }
 
     /// Called after all keys were loaded. Returns the keys whose views may be published.
@@ -230,7 +230,7 @@ pub struct Delivery<'a> {
 impl Delivery<'_> {
     /// Parses the body as JSON.
     pub fn json<T: serde::de::DeserializeOwned>(&self) -> Result<T, Unreadable> {
-        let cut = |error: serde_json::Error| error.to_string().chars().take(Unreadable::SHOWN).collect();
+        let cut = |error: serde_json::Error| error.to_string().chars().take(Unreadable::MAX_CHARS).collect();
         serde_json::from_slice(&self.record.value).map_err(|error| Unreadable(cut(error)))
     }
 }
@@ -243,7 +243,7 @@ pub struct Unreadable(pub String);
 impl Unreadable {
     /// Maximum length in characters of a reason that quotes its input: a body may be one text of a
     /// megabyte.
-    pub const SHOWN: usize = 500;
+    pub const MAX_CHARS: usize = 500;
 }
 
 /// The body of a view: the current state of a key.

@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use bus::{BusError, Clock, ManualClock, MonoTime, Part};
+use bus::{BusError, Clock, ManualClock, MonoTime, Task};
 
 /// Makes a task on the thread that polls it: a task may hold values that cannot leave their thread.
-pub type MakePart = Box<dyn FnOnce() -> Result<Box<dyn Part>, BusError> + Send>;
+pub type MakeTask = Box<dyn FnOnce() -> Result<Box<dyn Task>, BusError> + Send>;
 
 /// The result of a thread: the problems that its task reported when it stopped.
 type Running = JoinHandle<Result<Vec<String>, BusError>>;
@@ -38,13 +38,13 @@ impl Threads {
     ///
     /// # Errors
     /// If the system cannot start a thread.
-    pub fn spawn(&mut self, name: &str, clock: Arc<dyn Clock>, make: MakePart) -> std::io::Result<()> {
+    pub fn spawn(&mut self, name: &str, clock: Arc<dyn Clock>, make: MakeTask) -> std::io::Result<()> {
         let (stop, failed) = (Arc::clone(&self.stop), Arc::clone(&self.failed));
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
-            let end = End { failed };
-            let outcome = make().and_then(|part| keep_turning(part, &stop, &*clock));
+            let end = FailOnPanic { failed };
+            let outcome = make().and_then(|task| poll_until_stopped(task, &stop, &*clock));
             if let Err(error) = &outcome {
-                tracing::error!(%error, "a part ended with a fault");
+                tracing::error!(%error, "a task failed");
                 end.failed.store(true, Ordering::Release);
             }
             outcome
@@ -103,11 +103,11 @@ impl Threads {
 
 /// Marks a task as failed if its thread panics. Otherwise its process would continue without it and
 /// report itself ready.
-struct End {
+struct FailOnPanic {
     failed: Arc<AtomicBool>,
 }
 
-impl Drop for End {
+impl Drop for FailOnPanic {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.failed.store(true, Ordering::Release);
@@ -115,17 +115,17 @@ impl Drop for End {
     }
 }
 
-fn keep_turning(mut part: Box<dyn Part>, stop: &AtomicBool, clock: &dyn Clock) -> Result<Vec<String>, BusError> {
+fn poll_until_stopped(mut task: Box<dyn Task>, stop: &AtomicBool, clock: &dyn Clock) -> Result<Vec<String>, BusError> {
     while !stop.load(Ordering::Acquire) {
         let begun = clock.mono();
-        let turn = part.turn(Threads::WAIT)?;
+        let outcome = task.poll(Threads::WAIT)?;
         let ended = clock.mono();
-        let due = turn.next.is_some_and(|next| next <= ended);
-        if !turn.worked && !due && ended.since(begun) < Duration::from_millis(1) {
+        let due = outcome.next.is_some_and(|next| next <= ended);
+        if !outcome.worked && !due && ended.since(begun) < Duration::from_millis(1) {
             std::thread::park_timeout(Threads::PAUSE);
         }
     }
-    Ok(part.stop())
+    Ok(task.stop())
 }
 
 /// Runs `work` on `threads` threads and waits for all of them. `work` has to end, and divides the
@@ -166,16 +166,16 @@ impl Virtual {
     ///
     /// # Panics
     /// If tasks loop without progress of time, or one fails.
-    pub fn run(&mut self, parts: &mut [&mut dyn Part], until: MonoTime) -> bool {
+    pub fn run(&mut self, tasks: &mut [&mut dyn Task], until: MonoTime) -> bool {
         for _ in 0..Self::ROUNDS {
             let mut worked = false;
             let mut next: Option<MonoTime> = None;
-            let first = self.pick(parts.len());
-            for i in 0..parts.len() {
-                let part = &mut parts[(first + i) % parts.len().max(1)];
-                let turn = part.turn(Duration::ZERO).unwrap_or_else(|error| panic!("{}: {error}", part.name()));
-                worked |= turn.worked;
-                next = next.into_iter().chain(turn.next).min();
+            let first = self.pick(tasks.len());
+            for i in 0..tasks.len() {
+                let task = &mut tasks[(first + i) % tasks.len().max(1)];
+                let outcome = task.poll(Duration::ZERO).unwrap_or_else(|error| panic!("{}: {error}", task.name()));
+                worked |= outcome.worked;
+                next = next.into_iter().chain(outcome.next).min();
             }
             if worked {
                 continue;
@@ -191,7 +191,7 @@ impl Virtual {
                 Some(_) => {}
             }
         }
-        panic!("no end after {} rounds", Self::ROUNDS);
+        panic!("tasks loop: no progress of time after {} rounds", Self::ROUNDS);
     }
 
     /// Polls `polls` times, one task after the other. The clock advances when a whole round did no
@@ -200,15 +200,15 @@ impl Virtual {
     ///
     /// # Panics
     /// If a task fails.
-    pub fn run_turns(&mut self, parts: &mut [&mut dyn Part], turns: usize) -> bool {
+    pub fn run_polls(&mut self, tasks: &mut [&mut dyn Task], polls: usize) -> bool {
         let (mut idle, mut next) = (0, None::<MonoTime>);
-        let first = self.pick(parts.len());
-        for i in 0..turns {
-            let part = &mut parts[(first + i) % parts.len().max(1)];
-            let turn = part.turn(Duration::ZERO).unwrap_or_else(|error| panic!("{}: {error}", part.name()));
-            idle = if turn.worked { 0 } else { idle + 1 };
-            next = if idle <= 1 { turn.next } else { next.into_iter().chain(turn.next).min() };
-            if idle >= parts.len() {
+        let first = self.pick(tasks.len());
+        for i in 0..polls {
+            let task = &mut tasks[(first + i) % tasks.len().max(1)];
+            let outcome = task.poll(Duration::ZERO).unwrap_or_else(|error| panic!("{}: {error}", task.name()));
+            idle = if outcome.worked { 0 } else { idle + 1 };
+            next = if idle <= 1 { outcome.next } else { next.into_iter().chain(outcome.next).min() };
+            if idle >= tasks.len() {
                 let Some(next) = next else { return true };
                 self.clock.advance_to(next);
                 idle = 0;
@@ -229,19 +229,19 @@ impl Virtual {
 
 #[cfg(test)]
 mod tests {
-    use bus::Turn;
+    use bus::PollOutcome;
 
     use super::*;
 
     struct Clumsy;
 
-    impl Part for Clumsy {
+    impl Task for Clumsy {
         fn name(&self) -> &'static str {
             "clumsy"
         }
 
-        fn turn(&mut self, _: Duration) -> Result<Turn, BusError> {
-            panic!("over its own feet")
+        fn poll(&mut self, _: Duration) -> Result<PollOutcome, BusError> {
+            panic!("tripped")
         }
 
         fn stop(self: Box<Self>) -> Vec<String> {
@@ -250,14 +250,14 @@ mod tests {
     }
 
     #[test]
-    fn a_part_that_panics_has_failed() {
+    fn a_task_that_panics_has_failed() {
         let mut threads = Threads::default();
-        let make: MakePart = Box::new(|| Ok(Box::new(Clumsy) as Box<dyn Part>));
+        let make: MakeTask = Box::new(|| Ok(Box::new(Clumsy) as Box<dyn Task>));
         threads.spawn("clumsy", Arc::new(ManualClock::default()), make).expect("a thread");
         while !threads.running[0].1.is_finished() {
             std::thread::yield_now();
         }
         assert!(threads.has_failed());
-        assert_eq!(threads.stop(), ["clumsy panicked: over its own feet"]);
+        assert_eq!(threads.stop(), ["clumsy panicked: tripped"]);
     }
 }

@@ -255,7 +255,7 @@ impl<T: 'static> Emitter<T> {
     pub fn side<S: 'static>(&mut self, side: Side<S>, tuple: S) {
         let found = self.sides.iter().find(|(name, _)| *name == side.name);
         let port = found.and_then(|(_, port)| port.downcast_ref::<Port<S>>());
-        port.unwrap_or_else(|| panic!("side stream `{}` was not declared", side.name)).push(tuple, &self.lane);
+        port.unwrap_or_else(|| panic!("side stream `{}` is not declared", side.name)).push(tuple, &self.lane);
     }
 
     /// Writes a record in the commit of this step.

@@ -80,8 +80,8 @@ impl<T> Chooser<T> {
         match &self.grouping {
             Grouping::Local => Target::Lane(own_lane, None),
             Grouping::Shuffle => {
-                let turn = sent % u64::from(self.lanes);
-                Target::Lane(u32::try_from(turn).expect("it is less than the number of lanes"), None)
+                let lane = sent % u64::from(self.lanes);
+                Target::Lane(u32::try_from(lane).expect("it is less than the number of lanes"), None)
             }
             Grouping::Fields(key) => {
                 let key = key(tuple);
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn direct_goes_where_the_tuple_says_and_never_beyond() {
+    fn direct_takes_the_lane_of_the_tuple_modulo_lanes() {
         let direct = chooser(Grouping::Direct(Arc::new(|n: &u32| *n)), 4);
         assert_eq!(direct.choose(&3, 0, 0), Target::Lane(3, None));
         assert_eq!(direct.choose(&7, 0, 0), Target::Lane(3, None));

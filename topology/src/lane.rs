@@ -17,12 +17,12 @@ use crate::names;
 use crate::node::{Node, guarded};
 use crate::outbox::{Effects, Level, Message};
 use crate::settings::Settings;
-use crate::snapshot::{Change, Keeps, Saver, Stored};
+use crate::snapshot::{Change, Saver, StatePolicy, Stored};
 use crate::waits::Waits;
 use crate::wiring::Decode;
 
 /// A component in its lane.
-pub(crate) struct Seated {
+pub(crate) struct LaneNode {
     pub(crate) name: Arc<str>,
     /// Its number in the topology.
     pub(crate) number: u16,
@@ -45,7 +45,7 @@ struct DeadTuples<'a> {
 /// A lane. `step` is a pure function of state and record; the state is that of the components.
 pub struct Lane {
     context: Rc<LaneContext>,
-    nodes: Vec<Seated>,
+    nodes: Vec<LaneNode>,
     decoders: BTreeMap<String, Box<dyn Decode>>,
     dead: Arc<str>,
     settings: Settings,
@@ -73,12 +73,12 @@ impl Lane {
 
     pub(crate) fn new(
         context: Rc<LaneContext>,
-        mut nodes: Vec<Seated>,
+        mut nodes: Vec<LaneNode>,
         decoders: BTreeMap<String, Box<dyn Decode>>,
         dead: Arc<str>,
         settings: &Settings,
     ) -> Self {
-        for Seated { node, .. } in &mut nodes {
+        for LaneNode { node, .. } in &mut nodes {
             node.prepare(&context.info);
             node.configure(settings);
         }
@@ -97,7 +97,10 @@ impl Lane {
 
     /// Returns the number of a component in the lane.
     pub fn number(&self, component: &str) -> Option<u16> {
-        self.nodes.iter().position(|seated| *seated.name == *component).and_then(|number| u16::try_from(number).ok())
+        self.nodes
+            .iter()
+            .position(|lane_node| *lane_node.name == *component)
+            .and_then(|number| u16::try_from(number).ok())
     }
 
     /// Returns the current settings.
@@ -133,7 +136,7 @@ impl Lane {
     pub fn let_spouts_emit(&mut self) -> bool {
         self.context.sent_time.set(None);
         let mut emitted = false;
-        for Seated { node, .. } in &mut self.nodes {
+        for LaneNode { node, .. } in &mut self.nodes {
             emitted |= node.next();
         }
         self.run();
@@ -143,7 +146,7 @@ impl Lane {
 
     /// True if the lane has spouts that do not read the inbox.
     pub fn has_spouts(&self) -> bool {
-        self.nodes.iter().any(|seated| seated.kind == ComponentKind::Spout)
+        self.nodes.iter().any(|lane_node| lane_node.kind == ComponentKind::Spout)
     }
 
     /// Returns and clears the decisions since the last call.
@@ -165,8 +168,9 @@ impl Lane {
     /// component keeps for it.
     pub(crate) fn timer_of(&self, component: u16, key: u64) -> (u16, u64) {
         let owner = self.nodes[usize::from(component)].number;
-        let kept =
-            (0..).zip(&self.nodes).find_map(|(keeper, seated)| Some((keeper, seated.node.timer_for(owner, key)?)));
+        let kept = (0..)
+            .zip(&self.nodes)
+            .find_map(|(keeper, lane_node)| Some((keeper, lane_node.node.timer_for(owner, key)?)));
         kept.unwrap_or((component, key))
     }
 
@@ -174,11 +178,11 @@ impl Lane {
     /// component needs the whole inbox to restore its state.
     pub fn saved(&self) -> Option<BTreeMap<Arc<str>, u32>> {
         let mut saved = BTreeMap::new();
-        for Seated { name, node, .. } in &self.nodes {
-            match node.keeps() {
-                Keeps::Everything => return None,
-                Keeps::Nothing => {}
-                Keeps::Saved(version) => {
+        for LaneNode { name, node, .. } in &self.nodes {
+            match node.state_policy() {
+                StatePolicy::ReplayInbox => return None,
+                StatePolicy::Stateless => {}
+                StatePolicy::Saved(version) => {
                     saved.insert(Arc::clone(name), version);
                 }
             }
@@ -193,7 +197,7 @@ impl Lane {
     /// If a component panics, or its state cannot be serialized.
     pub fn save(&mut self) -> Result<Vec<Change>, Unreadable> {
         let (mut taken, mut fault) = (Vec::new(), None);
-        for Seated { name, node, .. } in &mut self.nodes {
+        for LaneNode { name, node, .. } in &mut self.nodes {
             node.save(&mut Saver::new(name, &mut taken, &mut fault))
                 .map_err(|panic| Unreadable(format!("`{name}` cannot be saved: {panic}")))?;
         }
@@ -222,11 +226,12 @@ impl Lane {
     /// If it cannot be read. The lane is unusable then.
     pub fn load(&mut self, key: &str, versions: &BTreeMap<Arc<str>, u32>, state: &[u8]) -> Result<(), Unreadable> {
         let found = key.split_once('/').and_then(|(component, key)| {
-            let seated = self.nodes.iter_mut().find(|seated| *seated.name == *component)?;
-            Some((seated, versions.get(component)?, key))
+            let lane_node = self.nodes.iter_mut().find(|lane_node| *lane_node.name == *component)?;
+            Some((lane_node, versions.get(component)?, key))
         });
-        let (seated, version, rest) = found.ok_or_else(|| Unreadable(format!("saved `{key}` is of no component")))?;
-        seated.node.load(&Stored::new(rest, *version, state))
+        let (lane_node, version, rest) =
+            found.ok_or_else(|| Unreadable(format!("saved `{key}` belongs to no component")))?;
+        lane_node.node.load(&Stored::new(rest, *version, state))
     }
 
     /// Finishes loading: all keys and the settings were restored. Returns the views that may be
@@ -236,7 +241,7 @@ impl Lane {
     /// If the loaded state is inconsistent. The lane is unusable then.
     pub fn loaded(&mut self) -> Result<Vec<(u16, Arc<str>)>, Unreadable> {
         let mut views = Vec::new();
-        for (number, Seated { name, node, .. }) in (0..).zip(&mut self.nodes) {
+        for (number, LaneNode { name, node, .. }) in (0..).zip(&mut self.nodes) {
             let keys = node.loaded().map_err(|Unreadable(reason)| Unreadable(format!("`{name}`: {reason}")))?;
             views.extend(keys.into_iter().map(|key| (number, key)));
         }
@@ -245,15 +250,15 @@ impl Lane {
 
     /// Returns a line for each unfinished operation.
     pub fn unfinished(&self) -> Vec<String> {
-        self.nodes.iter().flat_map(|seated| seated.node.unfinished()).collect()
+        self.nodes.iter().flat_map(|lane_node| lane_node.node.unfinished()).collect()
     }
 
     /// Returns the waits of the lane, as its components report them.
     pub fn waits(&self) -> Waits {
         let mut waits = Waits { complete: true, ..Waits::default() };
-        for (number, Seated { name, node, .. }) in (0..).zip(&self.nodes) {
+        for (number, LaneNode { name, node, .. }) in (0..).zip(&self.nodes) {
             let (own, timers) = (node.waits(), node.timers());
-            waits.complete &= own.is_some() || timers.is_some() || node.keeps() == Keeps::Nothing;
+            waits.complete &= own.is_some() || timers.is_some() || node.state_policy() == StatePolicy::Stateless;
             for wait in own.into_iter().flatten() {
                 let timer = wait.deadline.map(|(key, generation)| {
                     let (keeper, timer) = self.timer_of(number, key);
@@ -268,7 +273,7 @@ impl Lane {
 
     /// Stops the lane in an orderly way.
     pub fn cleanup(&mut self) {
-        for Seated { node, .. } in &mut self.nodes {
+        for LaneNode { node, .. } in &mut self.nodes {
             node.cleanup();
         }
     }
@@ -292,9 +297,9 @@ impl Lane {
             | Kind::View
             | Kind::Dead => {}
         }
-        let node = (0..).zip(&mut self.nodes).find(|(_, seated)| seated.node.accepts(envelope));
-        let (number, seated) = node.ok_or_else(|| Unreadable(nobody_takes(envelope)))?;
-        if let Err(Unreadable(reason)) = seated.node.receive(&Delivery { envelope, record }) {
+        let node = (0..).zip(&mut self.nodes).find(|(_, lane_node)| lane_node.node.accepts(envelope));
+        let (number, lane_node) = node.ok_or_else(|| Unreadable(not_accepted(envelope)))?;
+        if let Err(Unreadable(reason)) = lane_node.node.receive(&Delivery { envelope, record }) {
             // A spout that emitted a tuple has already notified the sender.
             if self.context.ready.borrow().is_empty() {
                 self.reject(record, &reason);
@@ -311,7 +316,7 @@ impl Lane {
             return;
         }
         let rejected = Rejected { texts: Texts::of(record.headers.iter()), record, reason };
-        let _told = self.nodes.iter_mut().any(|seated| seated.node.reject(&rejected));
+        let _told = self.nodes.iter_mut().any(|lane_node| lane_node.node.reject(&rejected));
     }
 
     fn take_settings(&mut self, record: &Record) -> Result<(), Unreadable> {
@@ -324,7 +329,7 @@ impl Lane {
     /// Applies new settings.
     pub(crate) fn configure(&mut self, settings: Settings) {
         if settings != self.settings {
-            for Seated { node, .. } in &mut self.nodes {
+            for LaneNode { node, .. } in &mut self.nodes {
                 node.configure(&settings);
             }
             self.settings = settings;
@@ -333,7 +338,7 @@ impl Lane {
 
     fn receive_tuple(&mut self, envelope: &Head<'_>, record: &Record) -> Result<(), Unreadable> {
         let edge = envelope.subject.unwrap_or_default();
-        let decoder = self.decoders.get(edge).ok_or_else(|| Unreadable(format!("no edge is called `{edge}`")))?;
+        let decoder = self.decoders.get(edge).ok_or_else(|| Unreadable(format!("there is no edge `{edge}`")))?;
         self.context.sent_time.set(envelope.time);
         let decoded = guarded(&self.context, || decoder.decode(&record.value, &self.context));
         if let Err(Unreadable(reason)) = decoded.unwrap_or_else(|panic| Err(Unreadable(panic))) {
@@ -357,13 +362,13 @@ impl Lane {
             let own = wire::routing::lane_of(record.key.as_deref().unwrap_or_default(), lanes);
             let attempt = envelope.attempt.unwrap_or_default();
             let reason = format!(
-                "`ce_attempt` is `{attempt}`, so the request is not sent on, and lane {lane} of {lanes} is not that of its key, \
+                "`ce_attempt` is `{attempt}`, so the request is not forwarded, and lane {lane} of {lanes} is not the lane of its key, \
                  which is {own}; leave `ce_attempt` out, or write to partition {own}"
             );
             return Err(Unreadable(reason));
         }
         if record.value.len() > Self::FORWARD_BYTES {
-            return Err(Unreadable("it is in the wrong lane, and too large to be sent on".into()));
+            return Err(Unreadable("it is in the wrong lane, and too large to forward".into()));
         }
         self.context.count(names::FORWARDED, Vec::new(), 1);
         let mut envelope = envelope.owned();
@@ -398,8 +403,8 @@ impl Lane {
         let origin = record.map(|record| format!("{}/{}/{}", record.topic, record.partition, record.offset));
         let operation = head.and_then(|head| head.operation.clone());
         self.context.count(names::DEAD_LETTERS, Vec::new(), 1);
-        let (what, of) = (place.unwrap_or("the lane"), origin.as_deref().unwrap_or("its own spouts"));
-        let text = format!("{what} cannot handle {tuples} tuple(s) of {of}: {reason}");
+        let (recipient, cause) = (place.unwrap_or("the lane"), origin.as_deref().unwrap_or("its own spouts"));
+        let text = format!("{recipient} cannot handle {tuples} tuple(s) of {cause}: {reason}");
         self.context.line(Level::Warn, operation.as_ref(), text.into());
         let body = serde_json::json!({
             "topic": record.map(|record| &*record.topic),
@@ -407,7 +412,7 @@ impl Lane {
             "offset": record.map(|record| record.offset),
             "place": place,
             "tuples": tuples,
-            "reason": reason.chars().take(Unreadable::SHOWN).collect::<String>(),
+            "reason": reason.chars().take(Unreadable::MAX_CHARS).collect::<String>(),
             "headers": record.filter(|record| head_bytes(record) <= Self::HEAD_BYTES).map(headers_of),
             "record": record.map(|record| {
                 String::from_utf8_lossy(&record.value[..record.value.len().min(Self::DEAD_BYTES)])
@@ -461,7 +466,7 @@ fn headers_of(record: &Record) -> Vec<(String, String)> {
 }
 
 /// Explains why no spout accepts a record with these headers.
-fn nobody_takes(envelope: &Head<'_>) -> String {
+fn not_accepted(envelope: &Head<'_>) -> String {
     let kind = envelope.kind;
     match (kind, envelope.causation) {
         (Kind::Reply | Kind::Refusal | Kind::Failure, None) => WireError::missing("ce_causationid").to_string(),
@@ -481,7 +486,7 @@ fn head_bytes(record: &Record) -> usize {
 fn envelope_of(record: &Record) -> Result<Head<'_>, Unreadable> {
     let head = head_bytes(record);
     if head > Lane::HEAD_BYTES {
-        return Err(Unreadable(format!("key and headers take {head} bytes; allowed are {}", Lane::HEAD_BYTES)));
+        return Err(Unreadable(format!("key and headers take {head} bytes; the limit is {}", Lane::HEAD_BYTES)));
     }
     record.headers.head().map_err(|error| Unreadable(error.to_string()))
 }

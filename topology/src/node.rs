@@ -10,12 +10,12 @@ use wire::Head;
 use crate::component::{Bolt, Delivery, DueTimes, InboxSpout, LaneInfo, Rejected, Spout, Unreadable, View};
 use crate::emitter::{Emitter, LaneContext, Place};
 use crate::settings::Settings;
-use crate::snapshot::{Keeps, Saver, Stored};
+use crate::snapshot::{Saver, StatePolicy, Stored};
 use crate::waits::Wait;
 use crate::wiring::{Queue, Wired};
 
 /// The place of a component in its lane, and the sinks of its streams.
-pub(crate) struct Seat {
+pub(crate) struct NodeContext {
     pub(crate) component: u16,
     pub(crate) lane: Rc<LaneContext>,
     pub(crate) queue: Rc<dyn Any>,
@@ -25,7 +25,7 @@ pub(crate) struct Seat {
     pub(crate) sides: Vec<(&'static str, Box<dyn Any>)>,
 }
 
-impl Seat {
+impl NodeContext {
     fn emitter<T: 'static>(self) -> Emitter<T> {
         Emitter { lane: self.lane, component: self.component, main: Wired::port(self.main), sides: self.sides }
     }
@@ -63,8 +63,8 @@ pub(crate) trait Node {
     fn timer_for(&self, _component: u16, _key: u64) -> Option<u64> {
         None
     }
-    fn keeps(&self) -> Keeps {
-        Keeps::Nothing
+    fn state_policy(&self) -> StatePolicy {
+        StatePolicy::Stateless
     }
     /// Saves the changes since the last call.
     ///
@@ -74,7 +74,7 @@ pub(crate) trait Node {
         Ok(())
     }
     fn load(&mut self, stored: &Stored<'_>) -> Result<(), Unreadable> {
-        Err(Unreadable(format!("nobody reads the saved state `{}`", stored.key())))
+        Err(Unreadable(format!("no component reads the saved state `{}`", stored.key())))
     }
     fn loaded(&mut self) -> Result<Vec<Arc<str>>, Unreadable> {
         Ok(Vec::new())
@@ -111,7 +111,7 @@ pub fn panic_text(panic: &(dyn Any + Send)) -> &str {
         .downcast_ref::<String>()
         .map(String::as_str)
         .or_else(|| panic.downcast_ref::<&str>().copied())
-        .unwrap_or("a panic without a text")
+        .unwrap_or("a panic without a message")
 }
 
 pub(crate) struct BoltNode<B: Bolt> {
@@ -121,10 +121,10 @@ pub(crate) struct BoltNode<B: Bolt> {
 }
 
 impl<B: Bolt> BoltNode<B> {
-    pub(crate) fn new(bolt: B, seat: Seat) -> Self {
+    pub(crate) fn new(bolt: B, context: NodeContext) -> Self {
         let queue =
-            Rc::clone(&seat.queue).downcast().expect("the builder made the queue with the type of its component");
-        Self { bolt, queue, out: seat.emitter() }
+            Rc::clone(&context.queue).downcast().expect("the builder made the queue with the type of its component");
+        Self { bolt, queue, out: context.emitter() }
     }
 }
 
@@ -167,8 +167,8 @@ impl<B: Bolt> Node for BoltNode<B> {
         self.bolt.timer_for(component, key)
     }
 
-    fn keeps(&self) -> Keeps {
-        B::KEEPS
+    fn state_policy(&self) -> StatePolicy {
+        B::STATE_POLICY
     }
 
     fn save(&mut self, saver: &mut Saver<'_>) -> Result<(), String> {
@@ -209,8 +209,8 @@ pub(crate) struct SpoutNode<S: Spout> {
 }
 
 impl<S: Spout> SpoutNode<S> {
-    pub(crate) fn new(spout: S, seat: Seat) -> Self {
-        Self { spout, out: seat.emitter() }
+    pub(crate) fn new(spout: S, context: NodeContext) -> Self {
+        Self { spout, out: context.emitter() }
     }
 }
 
@@ -246,8 +246,8 @@ pub(crate) struct InboxNode<S: InboxSpout> {
 }
 
 impl<S: InboxSpout> InboxNode<S> {
-    pub(crate) fn new(spout: S, seat: Seat) -> Self {
-        Self { spout, out: seat.emitter() }
+    pub(crate) fn new(spout: S, context: NodeContext) -> Self {
+        Self { spout, out: context.emitter() }
     }
 }
 

@@ -90,7 +90,7 @@ pub struct Line {
     pub level: Level,
     /// The operation that it concerns.
     pub operation: Option<OperationId>,
-    /// What happened.
+    /// The text.
     pub text: Cow<'static, str>,
 }
 

@@ -16,10 +16,10 @@ use crate::builder::{Builder, ComponentKind, DEFAULT_STREAM, Declarations, Make,
 use crate::component::LaneInfo;
 use crate::declare::{Offer, SideDeclaration};
 use crate::emitter::LaneContext;
-use crate::lane::{Lane, Seated};
-use crate::node::Seat;
+use crate::lane::{Lane, LaneNode};
+use crate::node::NodeContext;
 use crate::settings::Settings;
-use crate::snapshot::Keeps;
+use crate::snapshot::StatePolicy;
 use crate::wiring::{AnyEdge, FarEnd};
 
 pub(crate) struct Plan {
@@ -49,7 +49,7 @@ impl Plan {
 pub(crate) struct ComponentPlan {
     pub(crate) name: String,
     pub(crate) kind: ComponentKind,
-    pub(crate) keeps: Keeps,
+    pub(crate) state_policy: StatePolicy,
     pub(crate) stage: usize,
     pub(crate) sides: Vec<SideDeclaration>,
     pub(crate) make: Arc<dyn Make>,
@@ -75,7 +75,7 @@ impl EdgePlan {
 
 /// Returns a component's number. It depends only on the name, so it stays the same when other
 /// components are added or removed. The saved state of a coordinator contains it.
-pub fn number_of(component: &str) -> u16 {
+pub fn component_number(component: &str) -> u16 {
     let hash = wire::hash::fnv1a(component.bytes());
     u16::try_from((hash ^ (hash >> 16) ^ (hash >> 32) ^ (hash >> 48)) & 0xffff).expect("16 bits are left")
 }
@@ -96,7 +96,7 @@ pub struct Topology {
 
 /// A stage downstream of another one, directly or through others.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Fed {
+pub(crate) struct DownstreamStage {
     pub(crate) stage: Arc<str>,
     /// True if it also feeds the upstream stage: the two are in a cycle.
     pub(crate) feeds_back: bool,
@@ -169,10 +169,10 @@ impl Topology {
     }
 
     /// Returns the stages that a stage feeds over topics, directly or through others.
-    pub(crate) fn fed_by(&self, stage: &str) -> Vec<Fed> {
+    pub(crate) fn downstream_of(&self, stage: &str) -> Vec<DownstreamStage> {
         let Some(own) = self.plan.stages.iter().position(|known| *known.name == *stage) else { return Vec::new() };
         let reached = self.plan.reached_from(own);
-        let fed = |to: &usize| Fed {
+        let fed = |to: &usize| DownstreamStage {
             stage: Arc::clone(&self.plan.stages[*to].name),
             feeds_back: self.plan.reached_from(*to).contains(&own),
         };
@@ -228,7 +228,10 @@ impl Topology {
     }
 
     fn saves(&self, stage: &StagePlan) -> bool {
-        stage.components.iter().all(|component| self.plan.components[*component].keeps != Keeps::Everything)
+        stage
+            .components
+            .iter()
+            .all(|component| self.plan.components[*component].state_policy != StatePolicy::ReplayInbox)
     }
 
     /// Returns the topics that the topology needs: an inbox, an egress and a view topic for each
@@ -263,7 +266,7 @@ impl Topology {
         let plan = &self.plan;
         let index = plan.stages.iter().position(|known| *known.name == *stage).expect("a stage of this topology");
         let stage = &plan.stages[index];
-        assert!(lane < stage.lanes, "stage `{}` has {} lanes, so none is {lane}", stage.name, stage.lanes);
+        assert!(lane < stage.lanes, "stage `{}` has {} lanes; there is no lane {lane}", stage.name, stage.lanes);
         let info = LaneInfo {
             topology: Arc::clone(&plan.name),
             stage: Arc::clone(&stage.name),
@@ -300,18 +303,18 @@ impl Topology {
                     .collect()
             };
             let made = &plan.components[*component];
-            let seat = Seat {
+            let node_context = NodeContext {
                 component: node_of(*component),
                 lane: Rc::clone(&context),
                 queue: Rc::clone(&queues[*component]),
                 main: readers(DEFAULT_STREAM),
                 sides: made.sides.iter().map(|side| (side.name, (side.port)(readers(side.name)))).collect(),
             };
-            nodes.push(Seated {
+            nodes.push(LaneNode {
                 name: made.name.as_str().into(),
-                number: number_of(&made.name),
+                number: component_number(&made.name),
                 kind: made.kind,
-                node: made.make.node(seat),
+                node: made.make.node(node_context),
             });
         }
         let arriving = plan.edges.iter().filter(|edge| !edge.stays && stage.components.contains(&edge.to));

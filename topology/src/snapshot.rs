@@ -14,12 +14,12 @@ use crate::component::Unreadable;
 
 /// How a component's state survives the takeover of its lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Keeps {
+pub enum StatePolicy {
     /// The new owner replays the whole inbox. A stage with one such component has no snapshots, and
     /// its inbox is kept from the beginning.
-    Everything,
+    ReplayInbox,
     /// The component has no state: its output depends on the current tuple only.
-    Nothing,
+    Stateless,
     /// The state is saved and loaded, in this schema version. A build loads its own version and
     /// older ones.
     Saved(u32),
@@ -111,7 +111,7 @@ impl<'a> Stored<'a> {
     pub fn read<T: DeserializeOwned>(&self) -> Result<T, Unreadable> {
         let unreadable = |error: &dyn Display| {
             let reason = format!("saved `{}` cannot be read: {error}", self.whole);
-            Unreadable(reason.chars().take(Unreadable::SHOWN).collect())
+            Unreadable(reason.chars().take(Unreadable::MAX_CHARS).collect())
         };
         // One UTF-8 check of the whole state, instead of one per text in it.
         let text = std::str::from_utf8(self.state).map_err(|error| unreadable(&error))?;
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_and_goes_between_two_snapshots_costs_nothing() {
+    fn a_key_that_lives_between_two_snapshots_costs_nothing() {
         let mut changes = Changes::default();
         changes.changed(&1);
         changes.changed(&2);
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_loaded_is_said_to_be_gone_when_it_goes() {
+    fn deleting_a_loaded_key_is_saved() {
         let mut changes = Changes::default();
         changes.loaded(7);
         assert_eq!(save(&mut changes, &[7]), []);
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_of_a_component_has_keys_of_its_own() {
+    fn a_part_of_a_component_prefixes_its_keys() {
         let (mut taken, mut fault) = (Vec::new(), None);
         Saver::new("hub", &mut taken, &mut fault).part("lane").put("a", &1);
         assert_eq!(taken, [Change { key: "hub/lane/a".into(), state: Some(b"1".to_vec()) }]);
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn a_state_that_cannot_be_written_is_told() {
+    fn a_state_that_cannot_be_serialized_is_reported() {
         let (mut taken, mut fault) = (Vec::new(), None);
         let state = std::collections::BTreeMap::from([((1, 2), 3)]);
         Saver::new("hub", &mut taken, &mut fault).put("a", &state);

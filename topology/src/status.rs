@@ -9,7 +9,7 @@ use bus::MonoTime;
 use wire::Code;
 
 /// The conditions that only a person can fix.
-const HINDRANCES: [Code; 2] = [Code::InboxCut, Code::StateIncompatible];
+const BLOCKING_CODES: [Code; 2] = [Code::InboxCut, Code::StateIncompatible];
 
 /// The status of the lanes of a stage, shared by all shards of a process.
 #[derive(Debug)]
@@ -43,9 +43,9 @@ struct LaneStatus {
     /// clock plus one; 0 if no step runs or commits succeed.
     stepping: AtomicU64,
     retrying: AtomicU64,
-    /// The condition that blocks the takeover: index into [`HINDRANCES`], from 1; 0 if nothing
+    /// The condition that blocks the takeover: index into [`BLOCKING_CODES`], from 1; 0 if nothing
     /// blocks it.
-    hindered: AtomicU8,
+    blocked: AtomicU8,
     /// True if the inbox of the live lane ends before the lane's position; newer records are not
     /// read.
     cut: AtomicBool,
@@ -99,7 +99,7 @@ impl ShardStatus {
         let lane = self.lanes.get(lane as usize)?;
         let handover = match lane.state.load(Ordering::Acquire) {
             Self::LIVE => return None,
-            Self::RECOVERING if lane.hindered.load(Ordering::Acquire) > 0 => return None,
+            Self::RECOVERING if lane.blocked.load(Ordering::Acquire) > 0 => return None,
             Self::RECOVERING => Handover::Recovering,
             _away => Handover::Away,
         };
@@ -131,9 +131,9 @@ impl ShardStatus {
         }
     }
 
-    pub(crate) fn hindered(&self, lane: u32, why: Option<Code>) {
-        let place = (1..).zip(HINDRANCES).find(|(_, code)| Some(*code) == why).map_or(0, |(place, _)| place);
-        self.lanes[lane as usize].hindered.store(place, Ordering::Release);
+    pub(crate) fn blocked(&self, lane: u32, why: Option<Code>) {
+        let place = (1..).zip(BLOCKING_CODES).find(|(_, code)| Some(*code) == why).map_or(0, |(place, _)| place);
+        self.lanes[lane as usize].blocked.store(place, Ordering::Release);
     }
 
     pub(crate) fn held_up(&self, full: Vec<String>) {
@@ -184,8 +184,8 @@ impl ShardStatus {
                 }
                 Self::RECOVERING => {
                     let line = format!("{stage} lane {lane}: recovering at offset {position}");
-                    let hindered = usize::from(status.hindered.load(Ordering::Acquire));
-                    let code = hindered.checked_sub(1).and_then(|place| HINDRANCES.get(place));
+                    let blocked = usize::from(status.blocked.load(Ordering::Acquire));
+                    let code = blocked.checked_sub(1).and_then(|place| BLOCKING_CODES.get(place));
                     Some(match code {
                         Some(code) => format!("{line}; {}: {}, see the log", code.as_str(), code.title()),
                         None => line,

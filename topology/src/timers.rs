@@ -36,13 +36,13 @@ pub(crate) struct Origin {
 #[derive(Debug, Clone, Copy)]
 enum Due {
     /// Armed under a previous owner: the remaining time is known when the lane goes live.
-    ByTheLog,
+    FromLog,
     /// The commit of its step is pending.
-    WithCommit,
+    AfterCommit,
     /// Committed, but the lane is not live yet.
     At(MonoTime),
     /// In the wheel.
-    Entered(MonoTime, Handle),
+    InWheel(MonoTime, Handle),
 }
 
 #[derive(Debug)]
@@ -112,29 +112,29 @@ impl Timers {
     /// Returns the size of the wheel and the number of timers recorded as in the wheel. They are
     /// equal unless there is a bug.
     pub(crate) fn in_wheel(&self) -> (usize, usize) {
-        let entered = self.armed.iter().filter(|(_, armed)| matches!(armed.due, Due::Entered(..))).count();
+        let entered = self.armed.iter().filter(|(_, armed)| matches!(armed.due, Due::InWheel(..))).count();
         (self.wheel.len(), entered)
     }
 
     /// Returns the armed timers that can fire: in the wheel, or waiting for a commit or for the
     /// lane to go live.
-    pub(crate) fn can_pass(&self) -> impl Iterator<Item = (u16, u64, u32)> {
+    pub(crate) fn can_fire(&self) -> impl Iterator<Item = (u16, u64, u32)> {
         let can = |id: &TimerId, armed: &Armed| match armed.due {
-            Due::Entered(..) => true,
-            Due::WithCommit => self.uncommitted.contains(id),
-            Due::ByTheLog | Due::At(_) => !self.live,
+            Due::InWheel(..) => true,
+            Due::AfterCommit => self.uncommitted.contains(id),
+            Due::FromLog | Due::At(_) => !self.live,
         };
         self.armed.iter().filter(move |(id, armed)| can(id, armed)).map(|(id, armed)| (id.0, id.1, armed.generation))
     }
 
     /// Applies an effect that a previous owner committed.
     pub(crate) fn replay(&mut self, component: u16, effect: TimerEffect, origin: Origin) {
-        self.apply(component, effect, origin, Due::ByTheLog);
+        self.apply(component, effect, origin, Due::FromLog);
     }
 
     /// Applies an effect of a step. It takes effect with the commit of the step.
     pub(crate) fn decide(&mut self, component: u16, effect: TimerEffect, origin: Origin) {
-        self.apply(component, effect, origin, Due::WithCommit);
+        self.apply(component, effect, origin, Due::AfterCommit);
         if let TimerEffect::Arm { timer, .. } = effect {
             self.uncommitted.push((component, timer));
         }
@@ -156,11 +156,11 @@ impl Timers {
     /// Starts the timers whose effects were committed at `now`.
     pub(crate) fn committed(&mut self, now: MonoTime) {
         for id in self.uncommitted.drain(..) {
-            let Some(armed) = self.armed.get_mut(id).filter(|armed| matches!(armed.due, Due::WithCommit)) else {
+            let Some(armed) = self.armed.get_mut(id).filter(|armed| matches!(armed.due, Due::AfterCommit)) else {
                 continue;
             };
             let at = now.plus_ms(armed.after_ms);
-            armed.due = if self.live { Due::Entered(at, self.wheel.insert(tick_of(at), id)) } else { Due::At(at) };
+            armed.due = if self.live { Due::InWheel(at, self.wheel.insert(tick_of(at), id)) } else { Due::At(at) };
         }
     }
 
@@ -194,7 +194,7 @@ impl Timers {
         let mut overdue = 0;
         for (id, armed) in self.armed.iter_mut() {
             let at = match armed.due {
-                Due::ByTheLog => match armed.after_ms.saturating_sub(owned.ms_since(armed.origin.time)) {
+                Due::FromLog => match armed.after_ms.saturating_sub(owned.ms_since(armed.origin.time)) {
                     0 => {
                         overdue += 1;
                         now.plus_ms((overdue - 1) / OVERDUE_PER_MS)
@@ -202,13 +202,13 @@ impl Timers {
                     left => now.plus_ms(left),
                 },
                 Due::At(at) => at,
-                Due::WithCommit | Due::Entered(..) => continue,
+                Due::AfterCommit | Due::InWheel(..) => continue,
             };
-            armed.due = Due::Entered(at, self.wheel.insert(tick_of(at), id));
+            armed.due = Due::InWheel(at, self.wheel.insert(tick_of(at), id));
         }
     }
 
-    // ---- snapshots ----------------------------------------------------------------------------------------------------
+    // ---- snapshots -----------------------------------------------------------------------------
 
     /// Returns the changed blocks with their timers, and clears the list of changes. Deleted blocks
     /// are empty.
@@ -231,12 +231,12 @@ impl Timers {
     pub(crate) fn load(&mut self, id: BlockId, saved: Vec<SavedTimer>) {
         for SavedTimer { timer, generation, after_ms, offset, at } in saved {
             let origin = Origin { offset, time: WallTime(at) };
-            self.armed.insert((id.0, timer), Armed { generation, after_ms, origin, due: Due::ByTheLog });
+            self.armed.insert((id.0, timer), Armed { generation, after_ms, origin, due: Due::FromLog });
         }
         self.changes.loaded(id);
     }
 
-    // ---- firing -------------------------------------------------------------------------------------------------------
+    // ---- firing --------------------------------------------------------------------------------
 
     /// Returns when the next timer may be due.
     pub(crate) fn next(&self) -> Option<MonoTime> {
@@ -248,7 +248,7 @@ impl Timers {
         let mut expired = Vec::new();
         let Self { wheel, armed, changes, .. } = self;
         wheel.advance(now.0 / 1_000_000, |id| {
-            if let Some(Armed { generation, due: Due::Entered(due, _), .. }) = take_out(armed, changes, id) {
+            if let Some(Armed { generation, due: Due::InWheel(due, _), .. }) = take_out(armed, changes, id) {
                 expired.push(Expired { id, generation, due });
             }
         });
@@ -262,7 +262,7 @@ impl Timers {
     }
 
     fn cancel(&mut self, armed: &Armed) {
-        if let Due::Entered(_, handle) = armed.due {
+        if let Due::InWheel(_, handle) = armed.due {
             self.wheel.cancel(handle);
         }
     }
@@ -289,7 +289,7 @@ pub(crate) struct DueOf<'a> {
 
 impl DueTimes for DueOf<'_> {
     fn due(&self, key: u64) -> Option<WallTime> {
-        let Due::Entered(due, _) = self.timers.armed.get(self.lane.timer_of(self.component, key))?.due else {
+        let Due::InWheel(due, _) = self.timers.armed.get(self.lane.timer_of(self.component, key))?.due else {
             return None;
         };
         let left = due.since(self.clock.mono());
@@ -326,7 +326,7 @@ mod tests {
 
     /// Lesson 3.
     #[test]
-    fn a_timer_that_is_armed_anew_never_fires_early() {
+    fn a_timer_that_is_armed_again_never_fires_early() {
         let mut timers = live();
         decided(&mut timers, arm(1, 1, 100), MonoTime(0));
         decided(&mut timers, arm(1, 2, 100), MonoTime(30 * MS));
@@ -345,7 +345,7 @@ mod tests {
 
     /// Checks the remaining time of a timer at a takeover.
     #[test]
-    fn at_a_takeover_the_time_in_the_log_counts() {
+    fn a_takeover_computes_remaining_time_from_the_log() {
         let mut timers = Timers::new(MonoTime(500 * MS));
         timers.replay(0, arm(1, 1, 1_000), origin(0, 10_000));
         timers.replay(0, arm(2, 1, 1_000), origin(0, 3_000));
@@ -359,7 +359,7 @@ mod tests {
 
     /// The first record waited three seconds for an owner, which handled it and then crashed.
     #[test]
-    fn a_timer_of_a_record_that_waited_for_an_owner_runs_since_that_owner_came() {
+    fn a_timer_of_a_delayed_record_runs_from_its_owner_record() {
         let mut timers = Timers::new(MonoTime(0));
         timers.replay(0, arm(1, 1, 1_000), origin(7, 2_000));
         timers.replay(0, arm(2, 1, 1_000), origin(6, 2_000));
@@ -370,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_overdue_at_a_takeover_is_spread_and_fires_once() {
+    fn timers_overdue_at_a_takeover_are_spread_and_fire_once() {
         let mut timers = Timers::new(MonoTime(0));
         for timer in 0..10_000 {
             timers.replay(0, arm(timer, 1, 5), origin(0, 0));
@@ -382,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn a_timeout_in_the_log_ends_its_timer_and_no_later_generation() {
+    fn a_timeout_in_the_log_ends_only_its_own_generation() {
         let mut timers = Timers::new(MonoTime(0));
         timers.replay(0, arm(1, 1, 5), origin(0, 0));
         timers.replay(0, arm(2, 4, 5), origin(0, 0));
@@ -393,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn a_timer_fires_only_after_its_commit_and_runs_since_then() {
+    fn a_timer_runs_from_its_commit_on() {
         let mut timers = live();
         timers.decide(0, arm(1, 1, 10), origin(0, 0));
         assert!(timers.has_uncommitted());
@@ -405,7 +405,7 @@ mod tests {
 
     /// Saved timers equal those that a replay of the log produces: which are armed, and since when.
     #[test]
-    fn timers_come_back_from_what_was_saved() {
+    fn timers_are_restored_from_a_snapshot() {
         let mut timers = live();
         let mut saved = BTreeMap::new();
         let mut save = |timers: &mut Timers| -> usize {
@@ -440,7 +440,7 @@ mod tests {
         timers.decide(0, TimerEffect::Disarm { timer: 151 }, origin(300, 1_000));
         timers.decide(0, arm(1_000, 3, 5), origin(300, 1_000));
         timers.decide(0, TimerEffect::Disarm { timer: 1_000 }, origin(301, 1_000));
-        assert_eq!(save(&mut timers), 3, "what comes and goes in between costs nothing");
+        assert_eq!(save(&mut timers), 3, "a timer armed and disarmed between two snapshots costs nothing");
         timers.handled_late(190, WallTime(7_000));
         assert_eq!(save(&mut timers), 4);
         assert_eq!(timers.fire(MonoTime(10_000 * MS)).len(), 178);

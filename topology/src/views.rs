@@ -60,8 +60,8 @@ impl Views {
         self.tracked.insert(key, Tracked { due, earliest, restored: true, published: true });
     }
 
-    /// Records a change of a key. `known` is true if a previous owner may have published it.
-    pub(crate) fn changed(&mut self, key: ViewKey, now: MonoTime, known: bool) {
+    /// Records a change of a key. `published` is true if a previous owner may have published it.
+    pub(crate) fn changed(&mut self, key: ViewKey, now: MonoTime, published: bool) {
         // Most changes happen while a publication is already due.
         match self.tracked.get_mut(&key) {
             Some(Tracked { due: Some(_), restored: false, .. }) => {}
@@ -73,7 +73,7 @@ impl Views {
             None => {
                 let earliest = tick(now) + INTERVAL_MS;
                 let due = Some(self.wheel.insert(earliest, key.clone()));
-                self.tracked.insert(key, Tracked { due, earliest, restored: false, published: known });
+                self.tracked.insert(key, Tracked { due, earliest, restored: false, published });
             }
         }
     }
@@ -112,7 +112,7 @@ mod tests {
     const MS: u64 = 1_000_000;
 
     #[test]
-    fn a_short_life_costs_no_view() {
+    fn a_short_lived_key_causes_no_view() {
         let mut views = Views::new(MonoTime(0));
         let key: ViewKey = (0, "a".into());
         views.changed(key.clone(), MonoTime(0), false);
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_restored_is_published_in_no_hurry_and_what_changes_as_ever() {
+    fn restored_views_are_published_slowly_and_changed_ones_at_once() {
         let mut views = Views::new(MonoTime(0));
         let key = |n: u64| -> ViewKey { (0, n.to_string().into()) };
         (0..1_000).for_each(|n| views.restored(key(n), MonoTime(0)));
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_longer_one_is_published_at_100_ms_then_at_most_every_100_ms_and_at_its_end() {
+    fn a_view_is_published_after_100_ms_then_at_most_every_100_ms() {
         let mut views = Views::new(MonoTime(0));
         let key: ViewKey = (0, "a".into());
         let mut published = Vec::new();

@@ -7,7 +7,7 @@ use std::sync::Arc;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wait {
     /// The name of the wait, unique in its lane.
-    pub who: String,
+    pub name: String,
     /// Its deadline at the lane's coordinator: the component's key for it, and its generation.
     pub deadline: Option<(u64, u32)>,
     /// The calls that it waits for, each by the name of the worker's wait.

@@ -1,4 +1,4 @@
-//! A hierarchical timing wheel: any number of deadlines, each inserted, cancelled and fired in constant time.
+//! A hierarchical timing wheel: inserts, cancels and fires any number of deadlines in constant time.
 //!
 //! Pure code: the caller counts time in ticks (milliseconds, in a lane). The scheme is the sixth of
 //! Varghese and Lauck, "Hashed and Hierarchical Timing Wheels" (1987): eleven levels of 64 slots,
@@ -35,7 +35,7 @@ pub struct Handle {
 }
 
 #[derive(Debug)]
-struct Entry<T> {
+struct Deadline<T> {
     due: u64,
     /// None if the place is free.
     value: Option<T>,
@@ -53,9 +53,9 @@ struct List {
 
 /// Deadlines by index, in blocks that never move: growth copies no existing deadline.
 #[derive(Debug)]
-struct Entries<T>(Vec<Vec<Entry<T>>>);
+struct Deadlines<T>(Vec<Vec<Deadline<T>>>);
 
-impl<T> Entries<T> {
+impl<T> Deadlines<T> {
     /// Deadlines per block: 12 KiB in a lane's wheel.
     const BLOCK: usize = 256;
 
@@ -63,31 +63,31 @@ impl<T> Entries<T> {
         self.0.last().map_or(0, |last| (self.0.len() - 1) * Self::BLOCK + last.len())
     }
 
-    fn get(&self, index: u32) -> Option<&Entry<T>> {
+    fn get(&self, index: u32) -> Option<&Deadline<T>> {
         self.0.get(index as usize / Self::BLOCK)?.get(index as usize % Self::BLOCK)
     }
 
-    fn push(&mut self, entry: Entry<T>) {
+    fn push(&mut self, deadline: Deadline<T>) {
         match self.0.last_mut() {
-            Some(last) if last.len() < Self::BLOCK => last.push(entry),
+            Some(last) if last.len() < Self::BLOCK => last.push(deadline),
             _full_or_none => {
                 let mut block = Vec::with_capacity(Self::BLOCK);
-                block.push(entry);
+                block.push(deadline);
                 self.0.push(block);
             }
         }
     }
 }
 
-impl<T> Index<u32> for Entries<T> {
-    type Output = Entry<T>;
-    fn index(&self, index: u32) -> &Entry<T> {
+impl<T> Index<u32> for Deadlines<T> {
+    type Output = Deadline<T>;
+    fn index(&self, index: u32) -> &Deadline<T> {
         &self.0[index as usize / Self::BLOCK][index as usize % Self::BLOCK]
     }
 }
 
-impl<T> IndexMut<u32> for Entries<T> {
-    fn index_mut(&mut self, index: u32) -> &mut Entry<T> {
+impl<T> IndexMut<u32> for Deadlines<T> {
+    fn index_mut(&mut self, index: u32) -> &mut Deadline<T> {
         &mut self.0[index as usize / Self::BLOCK][index as usize % Self::BLOCK]
     }
 }
@@ -96,7 +96,7 @@ impl<T> IndexMut<u32> for Entries<T> {
 #[derive(Debug)]
 pub struct Wheel<T> {
     now: u64,
-    entries: Entries<T>,
+    deadlines: Deadlines<T>,
     free: u32,
     slots: Vec<List>,
     occupied: [u64; LEVELS],
@@ -108,7 +108,7 @@ impl<T> Wheel<T> {
     pub fn new(now: u64) -> Self {
         Self {
             now,
-            entries: Entries(Vec::new()),
+            deadlines: Deadlines(Vec::new()),
             free: NONE,
             slots: vec![List { first: NONE, last: NONE }; SLOTS * LEVELS],
             occupied: [0; LEVELS],
@@ -133,26 +133,26 @@ impl<T> Wheel<T> {
     pub fn insert(&mut self, due: u64, value: T) -> Handle {
         let index = self.free;
         let index = if index == NONE {
-            let index = u32::try_from(self.entries.len()).ok().filter(|index| *index != NONE);
+            let index = u32::try_from(self.deadlines.len()).ok().filter(|index| *index != NONE);
             let index = index.expect("fewer than 2^32 - 1 deadlines");
-            self.entries.push(Entry { due, value: Some(value), slot: 0, version: 0, next: NONE, previous: NONE });
+            self.deadlines.push(Deadline { due, value: Some(value), slot: 0, version: 0, next: NONE, previous: NONE });
             index
         } else {
-            let entry = &mut self.entries[index];
-            self.free = entry.next;
-            entry.due = due;
-            entry.value = Some(value);
+            let deadline = &mut self.deadlines[index];
+            self.free = deadline.next;
+            deadline.due = due;
+            deadline.value = Some(value);
             index
         };
         self.len += 1;
         self.link(index);
-        Handle { index, version: self.entries[index].version }
+        Handle { index, version: self.deadlines[index].version }
     }
 
     /// Removes a deadline and returns its value; none if it has fired or was cancelled.
     pub fn cancel(&mut self, handle: Handle) -> Option<T> {
-        let entry = self.entries.get(handle.index)?;
-        if entry.version != handle.version || entry.value.is_none() {
+        let deadline = self.deadlines.get(handle.index)?;
+        if deadline.version != handle.version || deadline.value.is_none() {
             return None;
         }
         self.unlink(handle.index);
@@ -204,9 +204,9 @@ impl<T> Wheel<T> {
         self.slots[slot] = List { first: NONE, last: NONE };
         self.occupied[level] &= !(1 << (slot % SLOTS));
         while index != NONE {
-            let next = self.entries[index].next;
-            if self.entries[index].due <= self.now {
-                fire(self.release(index).expect("linked entries hold a value"));
+            let next = self.deadlines[index].next;
+            if self.deadlines[index].due <= self.now {
+                fire(self.release(index).expect("linked deadlines hold a value"));
             } else {
                 self.link(index);
             }
@@ -216,7 +216,7 @@ impl<T> Wheel<T> {
 
     /// Links a deadline into its slot, relative to the current tick.
     fn link(&mut self, index: u32) {
-        let due = self.entries[index].due.max(self.now);
+        let due = self.deadlines[index].due.max(self.now);
         // The highest bit in which due and now differ gives the level.
         let distance = due ^ self.now;
         let level = if distance == 0 { 0 } else { (distance.ilog2() / BITS) as usize };
@@ -227,27 +227,27 @@ impl<T> Wheel<T> {
         if last == NONE {
             list.first = index;
         } else {
-            self.entries[last].next = index;
+            self.deadlines[last].next = index;
         }
-        let entry = &mut self.entries[index];
-        entry.next = NONE;
-        entry.previous = last;
-        entry.slot = u16::try_from(slot).expect("704 slots");
+        let deadline = &mut self.deadlines[index];
+        deadline.next = NONE;
+        deadline.previous = last;
+        deadline.slot = u16::try_from(slot).expect("704 slots");
         self.occupied[level] |= 1 << (slot % SLOTS);
     }
 
     fn unlink(&mut self, index: u32) {
-        let Entry { slot, next, previous, .. } = self.entries[index];
+        let Deadline { slot, next, previous, .. } = self.deadlines[index];
         let slot = usize::from(slot);
         if previous == NONE {
             self.slots[slot].first = next;
         } else {
-            self.entries[previous].next = next;
+            self.deadlines[previous].next = next;
         }
         if next == NONE {
             self.slots[slot].last = previous;
         } else {
-            self.entries[next].previous = previous;
+            self.deadlines[next].previous = previous;
         }
         if self.slots[slot].first == NONE {
             self.occupied[slot / SLOTS] &= !(1 << (slot % SLOTS));
@@ -256,12 +256,12 @@ impl<T> Wheel<T> {
 
     fn release(&mut self, index: u32) -> Option<T> {
         let free = self.free;
-        let entry = &mut self.entries[index];
-        entry.version = entry.version.wrapping_add(1);
-        entry.next = free;
+        let deadline = &mut self.deadlines[index];
+        deadline.version = deadline.version.wrapping_add(1);
+        deadline.next = free;
         self.free = index;
         self.len -= 1;
-        entry.value.take()
+        deadline.value.take()
     }
 }
 
@@ -351,12 +351,12 @@ mod tests {
             assert_eq!(wheel.cancel(handle), Some(i));
         }
         assert!(wheel.is_empty());
-        assert_eq!(wheel.entries.len(), 1, "one place was used again and again");
+        assert_eq!(wheel.deadlines.len(), 1, "the place is reused");
         assert_eq!(wheel.next(), None);
     }
 
     #[test]
-    fn a_handle_of_a_place_that_was_given_anew_is_harmless() {
+    fn a_handle_of_a_reused_place_cancels_nothing() {
         let mut wheel = Wheel::new(0);
         let old = wheel.insert(5, "old");
         assert_eq!(wheel.cancel(old), Some("old"));

@@ -79,7 +79,7 @@ impl<T: 'static, In: 'static> AnyEdge for Edge<T, In> {
             }
             FarEnd::There { inbox, lanes, edge, sent } => Box::new(TopicSink {
                 chooser: Chooser { grouping: self.grouping.clone(), lanes },
-                codec: self.codec.expect("only tuples that can be written change lanes"),
+                codec: self.codec.expect("tuples that change lanes have a codec"),
                 inbox,
                 edge,
                 sent,
@@ -90,7 +90,7 @@ impl<T: 'static, In: 'static> AnyEdge for Edge<T, In> {
 
     fn decoder(&self, node: u16, queue: &Rc<dyn Any>) -> Box<dyn Decode> {
         let sink = LocalSink { node, queue: typed(queue), convert: Arc::clone(&self.convert) };
-        Box::new(Decoder { sink, codec: self.codec.expect("only tuples that can be written change lanes") })
+        Box::new(Decoder { sink, codec: self.codec.expect("tuples that change lanes have a codec") })
     }
 
     fn is_local(&self) -> bool {

@@ -1,18 +1,19 @@
-//! Back-pressure: a full inbox stops its writers, nothing that was not read is dropped, and a cycle does not deadlock.
-#![expect(clippy::unwrap_used, clippy::disallowed_types, reason = "tests panic, and share what they collect")]
+//! Back-pressure: a full inbox pauses its writers, unread records are never dropped, and a cycle
+//! does not deadlock.
+#![expect(clippy::unwrap_used, clippy::disallowed_types, reason = "tests panic and share collected data")]
 
-#[expect(dead_code, reason = "this file uses a part of it")]
+#[expect(dead_code, reason = "not every file uses all of it")]
 mod support;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bus::{EmbeddedOptions, ManualClock, Part};
+use bus::{EmbeddedOptions, ManualClock, Task};
 use serde::{Deserialize, Serialize};
 use support::Lanes;
 use topology::{Bolt, Emitter, InboxLimit, Spout, Topology, names};
 
-/// Emits the numbers below `end`, one a call, each with a text of so many bytes.
+/// Emits the numbers below `end`, one per call, each with a text of `bytes` bytes.
 struct Numbers {
     next: u32,
     end: u32,
@@ -34,7 +35,7 @@ impl Spout for Numbers {
     }
 }
 
-/// Passes on what it gets, and notes it.
+/// Forwards and records its input.
 struct Pass(Arc<Mutex<Vec<u32>>>);
 
 impl Bolt for Pass {
@@ -46,7 +47,7 @@ impl Bolt for Pass {
     }
 }
 
-/// Notes what it gets; each takes so many milliseconds.
+/// Records its input; each tuple takes the given number of milliseconds.
 struct Slow {
     seen: Arc<Mutex<Vec<u32>>>,
     clock: Option<(Arc<ManualClock>, u64)>,
@@ -79,8 +80,8 @@ fn behind(lanes: &Lanes, stage: &str) -> u64 {
     lanes.bus.backlog(&inbox, &inbox).unwrap().into_iter().max().unwrap()
 }
 
-fn tally(lanes: &Lanes, name: &str) -> u64 {
-    lanes.shards.iter().map(|shard| shard.tally(name)).sum()
+fn counter(lanes: &Lanes, name: &str) -> u64 {
+    lanes.shards.iter().map(|shard| shard.counter(name)).sum()
 }
 
 #[test]
@@ -94,7 +95,7 @@ fn a_spout_pauses_while_the_inbox_it_feeds_is_full_and_nothing_is_lost() {
     lanes.join_stage("source", 1).unwrap();
     lanes.run_ms(10_000);
     let full = behind(&lanes, "slow");
-    assert!((100..=102).contains(&full), "{full} records wait, with owner records and gaps");
+    assert!((100..=102).contains(&full), "{full} records wait, including owner records and gaps");
     let waits = format!("stage source waits: inbox `nave.numbers.slow.in` is full: {full} records behind, limit 100");
     assert_eq!(lanes.status.full(), [waits]);
     let source = Arc::clone(&lanes.status);
@@ -104,7 +105,7 @@ fn a_spout_pauses_while_the_inbox_it_feeds_is_full_and_nothing_is_lost() {
     seen.sort_unstable();
     assert_eq!(seen, (0..2_000).collect::<Vec<_>>());
     assert_eq!(source.full(), [""; 0]);
-    assert_eq!(tally(&lanes, names::HELD_UP), 1);
+    assert_eq!(counter(&lanes, names::HELD_UP), 1);
 }
 
 #[test]
@@ -116,7 +117,7 @@ fn large_tuples_fill_an_inbox_by_their_bytes() {
     lanes.inbox_limit = InboxLimit { records: 100, bytes: 200_000 };
     lanes.join_stage("source", 1).unwrap();
     lanes.run_ms(10_000);
-    // The first look allows by records: nobody has seen yet how large they are.
+    // The first check limits by records: the size is unknown before the first record.
     lanes.join_stage("slow", 1).unwrap();
     lanes.run_ms(100);
     lanes.shards.truncate(1);
@@ -125,7 +126,7 @@ fn large_tuples_fill_an_inbox_by_their_bytes() {
     assert!((10..=21).contains(&full), "{full}");
 }
 
-/// The last stage has no owner. Each stage before it fills the inbox of the next, and stops.
+/// The last stage has no owner. Each stage before it fills the inbox of the next one and pauses.
 #[test]
 fn a_full_inbox_stops_every_stage_before_it() {
     let (passed, seen) = (Seen::default(), Seen::default());
@@ -162,9 +163,9 @@ impl Bolt for Down {
     }
 }
 
-/// Storm deadlocks here: both queues are full, and each of the two waits for the other.
+/// Storm deadlocks here: both queues are full, and each stage waits for the other.
 #[test]
-fn a_cycle_of_full_inboxes_runs_to_its_end() {
+fn a_cycle_of_full_inboxes_does_not_deadlock() {
     let ended = Seen::default();
     let (one, two) = (Arc::clone(&ended), Arc::clone(&ended));
     let t = Topology::named("numbers");
@@ -175,11 +176,11 @@ fn a_cycle_of_full_inboxes_runs_to_its_end() {
     let mut lanes = Lanes::of(t.build().unwrap(), 3);
     lanes.inbox_limit = InboxLimit { records: 1, ..InboxLimit::default() };
     lanes.join();
-    assert!(lanes.run_ms(600_000), "nothing is left to do");
+    assert!(lanes.run_ms(600_000), "no work is left");
     assert_eq!(ended.lock().unwrap().len(), 200);
 }
 
-/// 40,000 tuples of 1,000 bytes in the memory that an embedded bus has.
+/// 40,000 tuples of 1,000 bytes in the memory of an embedded bus.
 #[test]
 fn a_bolt_that_is_slower_than_its_spout_gets_every_tuple() {
     let seen = Seen::default();
@@ -191,11 +192,11 @@ fn a_bolt_that_is_slower_than_its_spout_gets_every_tuple() {
     lanes.join();
     lanes.run_ms(100_000);
     assert_eq!(seen.lock().unwrap().len(), 40_000);
-    assert!(lanes.bus.bounds("nave.numbers.slow.in", 0).unwrap().low > 0, "what was read is let go");
+    assert!(lanes.bus.bounds("nave.numbers.slow.in", 0).unwrap().low > 0, "read records are deleted");
 }
 
 #[test]
-fn a_batch_is_committed_after_50_ms_however_much_waits() {
+fn a_batch_is_committed_after_50_ms_at_any_load() {
     let seen = Seen::default();
     let clock = Arc::new(ManualClock::default());
     let t = Topology::named("numbers");
@@ -203,17 +204,17 @@ fn a_batch_is_committed_after_50_ms_however_much_waits() {
     t.bolt("slow", slow(&seen, Some((Arc::clone(&clock), 1)))).reads(source.shuffle());
     let mut lanes = Lanes::with(t.build().unwrap(), 1, &clock, EmbeddedOptions::default());
     lanes.join();
-    // A turn ends with a commit: what one turn handles is what a kill repeats.
+    // A poll ends with a commit, so a crash repeats at most the records of one poll.
     let (mut handled, mut most) = (0, 0);
     while handled < 1_000 {
         for shard in &mut lanes.shards {
-            shard.turn(Duration::ZERO).unwrap();
+            shard.poll(Duration::ZERO).unwrap();
         }
         let before = std::mem::replace(&mut handled, seen.lock().unwrap().len());
         most = most.max(handled - before);
     }
     assert_eq!(most, 50);
-    assert!(tally(&lanes, names::COMMITS) >= 20);
+    assert!(counter(&lanes, names::COMMITS) >= 20);
 }
 
 #[test]
@@ -226,5 +227,5 @@ fn a_spout_that_emits_one_tuple_a_call_shares_commits() {
     lanes.join();
     assert!(lanes.run_ms(10_000));
     assert_eq!(seen.lock().unwrap().len(), 9_000);
-    assert!(tally(&lanes, names::COMMITS) < 100);
+    assert!(counter(&lanes, names::COMMITS) < 100);
 }

@@ -1,6 +1,6 @@
-//! What `build()` refuses: all of it at once, each fault with names.
+//! Errors of `build()`: all of them at once, with names.
 
-use topology::{Bolt, Declarer, Emitter, Fault, Side, Spout, Topology};
+use topology::{Bolt, BuildError, Declarer, Emitter, Side, Spout, Topology};
 
 struct Numbers;
 const ODD: Side<u32> = Side::named("odd");
@@ -33,15 +33,15 @@ impl Bolt for End {
     fn execute(&mut self, _: u32, _: &mut Emitter<()>) {}
 }
 
-fn faults(declare: impl FnOnce(&topology::Builder)) -> Vec<Fault> {
+fn errors(declare: impl FnOnce(&topology::Builder)) -> Vec<BuildError> {
     let t = Topology::named("t");
     declare(&t);
-    t.build().err().map(|errors| errors.faults).unwrap_or_default()
+    t.build().err().map(|errors| errors.errors).unwrap_or_default()
 }
 
 /// C3, C20.
 #[test]
-fn all_faults_are_reported_at_once() {
+fn all_build_errors_are_reported_at_once() {
     let t = Topology::named("no spaces");
     let numbers = t.spout("numbers", || Numbers).lanes(0);
     t.bolt("pass", || Pass).reads(numbers.local());
@@ -52,10 +52,10 @@ fn all_faults_are_reported_at_once() {
     let errors = t.build().err().unwrap();
     assert_eq!(
         errors.to_string(),
-        "NAVE-0031: topology \"no spaces\" cannot be built (9 faults)\n  \
+        "NAVE-0031: topology \"no spaces\" cannot be built (9 errors)\n  \
          1  component `` has a bad name: allowed are 1 to 64 characters of A-Z a-z 0-9 _ -\n  \
          2  topology `no spaces` has a bad name: allowed are 1 to 64 characters of A-Z a-z 0-9 _ -\n  \
-         3  two components are called `pass`\n  \
+         3  two components have the name `pass`\n  \
          4  component `numbers` has 0 lanes; at least 1 is needed\n  \
          5  `` reads `letters`, which does not exist; there are: numbers, pass, pass, , words, idle\n  \
          6  `pass` reads stream `even` of `numbers`, which has only: default, odd\n  \
@@ -73,30 +73,30 @@ fn a_stream_read_as_another_type_is_refused() {
         type Out = ();
         fn execute(&mut self, _: String, _: &mut Emitter<()>) {}
     }
-    let found = faults(|t| {
+    let found = errors(|t| {
         t.spout("numbers", || Numbers).side_may_be_unread(ODD).may_be_unread();
         t.bolt("text", || Text).reads(t.stream::<String>("numbers", "default").local());
     });
     assert!(
-        matches!(&found[..], [Fault::WrongType { asked, found, .. }] if asked.ends_with("String") && *found == "u32")
+        matches!(&found[..], [BuildError::WrongType { expected, found, .. }] if expected.ends_with("String") && *found == "u32")
     );
 }
 
 #[test]
-fn components_joined_by_local_edges_are_one_stage_and_share_their_lanes() {
-    let found = faults(|t| {
+fn components_joined_by_local_edges_share_stage_and_lanes() {
+    let found = errors(|t| {
         let numbers = t.spout("numbers", || Numbers).side_may_be_unread(ODD).lanes(2);
         t.bolt("end", || End).reads(numbers.local()).lanes(3);
     });
-    assert_eq!(found, [Fault::LanesDiffer { stage: "numbers".into(), lanes: vec![2, 3] }]);
+    assert_eq!(found, [BuildError::LanesDiffer { stage: "numbers".into(), lanes: vec![2, 3] }]);
 }
 
 #[test]
-fn an_unread_stream_that_is_marked_is_no_fault() {
-    assert_eq!(faults(|t| drop(t.spout("numbers", || Numbers).may_be_unread().side_may_be_unread(ODD))), []);
+fn an_unread_stream_that_is_marked_is_accepted() {
+    assert_eq!(errors(|t| drop(t.spout("numbers", || Numbers).may_be_unread().side_may_be_unread(ODD))), []);
 }
 
 #[test]
 fn a_topology_without_components_is_refused() {
-    assert_eq!(faults(|_| {}), [Fault::Empty]);
+    assert_eq!(errors(|_| {}), [BuildError::Empty]);
 }

@@ -1,7 +1,7 @@
-//! `ce_expirytime`: how long a message is of use that a tuple of another stage asks for.
+//! `ce_expirytime` of messages that a tuple of another stage causes.
 #![expect(clippy::unwrap_used, reason = "tests panic")]
 
-#[expect(dead_code, reason = "this file uses a part of it")]
+#[expect(dead_code, reason = "not every file uses all of it")]
 mod support;
 
 use std::time::Duration;
@@ -14,7 +14,7 @@ use wire::{Envelope, Head, Kind, WallTime};
 
 const OUT: &str = "nave.orders.main.out";
 
-/// Orders as numbers.
+/// Makes orders of numbers.
 struct Orders;
 
 impl InboxSpout for Orders {
@@ -28,7 +28,8 @@ impl InboxSpout for Orders {
     }
 }
 
-/// Sends the order before with each one that comes: it had to wait for that. Each is of use for a second.
+/// Holds each order until the next one arrives, then sends both. Each message expires after a
+/// second.
 #[derive(Default)]
 struct Doing {
     waits: Option<(u32, Option<WallTime>)>,
@@ -59,8 +60,8 @@ impl Bolt for Doing {
     }
 }
 
-/// When each message expires, in milliseconds after the start, of two orders that came 400 ms apart to a stage that has a process
-/// `late_ms` after them.
+/// Returns the expiry of each message in milliseconds after the start. Two orders arrive 400 ms
+/// apart at a stage whose process starts `late_ms` later.
 fn expire(two_stages: bool, late_ms: u64) -> Vec<u64> {
     let t = Topology::named("orders");
     let orders = t.inbox_spout("orders", || Orders);
@@ -85,7 +86,7 @@ fn expire(two_stages: bool, late_ms: u64) -> Vec<u64> {
         lanes.clock.advance_to(next);
     }
     if two_stages {
-        // Nobody has been there for the orders.
+        // The orders waited without an owner.
         lanes.clock.advance_ms(late_ms);
         lanes.join_stage("doing", 1).unwrap();
     }
@@ -108,15 +109,16 @@ impl Bolt for Sorting {
     }
 }
 
-/// Whoever asked has given up by then: its time went on while its tuple lay there, and while what it asked for had to wait.
+/// The other stage has timed out by then: its time includes all waiting of its tuple and of the
+/// message.
 #[test]
-fn what_another_stage_asked_for_expires_by_that_stages_time() {
+fn a_message_for_another_stage_expires_by_that_stages_time() {
     assert_eq!(expire(true, 0), [1_000, 1_400]);
-    assert_eq!(expire(true, 60_000), [1_000, 1_400], "it does not live longer for having lain");
+    assert_eq!(expire(true, 60_000), [1_000, 1_400], "waiting does not extend the lifetime");
 }
 
-/// In one lane, who asks and who is asked handle one record in one step: nothing lies between them.
+/// Within a lane, one step handles the record and sends the message, without delay in between.
 #[test]
-fn what_a_lane_asks_of_itself_expires_from_when_it_is_sent() {
+fn a_message_for_the_own_lane_expires_from_its_sending_on() {
     assert_eq!(expire(false, 0), [1_400, 1_400]);
 }

@@ -1,7 +1,7 @@
-//! Groupings over the bus: which lane sees what, and in which order.
-#![expect(clippy::unwrap_used, clippy::disallowed_types, reason = "tests panic, and share what they collect")]
+//! Groupings over the bus: which lane receives which tuples, and in which order.
+#![expect(clippy::unwrap_used, clippy::disallowed_types, reason = "tests panic and share collected data")]
 
-#[expect(dead_code, reason = "this file uses a part of it")]
+#[expect(dead_code, reason = "not every file uses all of it")]
 mod support;
 
 use std::sync::{Arc, Mutex};
@@ -10,7 +10,7 @@ use support::Lanes;
 use topology::builder::Read;
 use topology::{Bolt, Declared, Emitter, LaneInfo, Spout, Topology};
 
-/// What bolts saw, in order.
+/// The tuples that bolts received, in order.
 type Seen<T> = Arc<Mutex<Vec<T>>>;
 
 struct Numbers(u32);
@@ -27,7 +27,7 @@ impl Spout for Numbers {
     }
 }
 
-/// Notes in which lane it saw what, and cannot stand thirteen.
+/// Records lane and tuple; panics at 13.
 struct Note {
     lane: u32,
     seen: Seen<(u32, u32)>,
@@ -45,7 +45,7 @@ impl Bolt for Note {
     }
 }
 
-/// What each of three lanes saw, and how many tuples panicked.
+/// Returns the tuples of each of three lanes, and the number of panics.
 fn seen_through(read: impl FnOnce(&Declared<(), u32>) -> Read<u32>) -> ([Vec<u32>; 3], u64) {
     let seen = Seen::default();
     let noted = Arc::clone(&seen);
@@ -54,17 +54,17 @@ fn seen_through(read: impl FnOnce(&Declared<(), u32>) -> Read<u32>) -> ([Vec<u32
     t.bolt("note", move || Note { lane: 0, seen: Arc::clone(&noted) }).lanes(3).reads(read(&numbers));
     let mut lanes = Lanes::of(t.build().unwrap(), 1);
     lanes.join();
-    assert!(lanes.run_ms(1_000), "nothing is left to do");
+    assert!(lanes.run_ms(1_000), "no work is left");
     let seen = seen.lock().unwrap().clone();
     let of = |lane: u32| seen.iter().filter(|(at, _)| *at == lane).map(|(_, n)| *n).collect();
-    ([of(0), of(1), of(2)], lanes.shards.iter().map(|shard| shard.tally(topology::names::PANICS)).sum())
+    ([of(0), of(1), of(2)], lanes.shards.iter().map(|shard| shard.counter(topology::names::PANICS)).sum())
 }
 
 fn all_but_13(keep: impl Fn(u32) -> bool) -> Vec<u32> {
     (0..60).filter(|n| *n != 13 && keep(*n)).collect()
 }
 
-/// C25, C34; and a panic fails its tuple alone.
+/// C25, C34; a panic fails only its tuple.
 #[test]
 fn shuffle_shares_evenly_and_keeps_the_order_in_each_lane() {
     let (seen, panics) = seen_through(Declared::shuffle);

@@ -1,17 +1,18 @@
-//! A build that cannot go on with what another one left holds the lane and says why; nothing that was decided is decided again.
+//! A build that cannot continue a saved lane holds it and reports the reason. Decided records are
+//! never decided again.
 #![expect(clippy::unwrap_used, reason = "tests panic")]
 
-#[expect(dead_code, reason = "this file uses a part of it")]
+#[expect(dead_code, reason = "not every file uses all of it")]
 mod support;
 
 use std::sync::Arc;
 
-use bus::{Clock, Faulty, Outgoing, Part, Script};
+use bus::{Clock, Faulty, Outgoing, Script, Task};
 use bytes::Bytes;
 use serde_json::Value;
 use support::Lanes;
 use topology::{
-    Bolt, Declarer, Delivery, Emitter, InboxSpout, Keeps, Message, Route, Saver, Stored, Topology, Unreadable,
+    Bolt, Declarer, Delivery, Emitter, InboxSpout, Message, Route, Saver, StatePolicy, Stored, Topology, Unreadable,
 };
 use wire::{Envelope, Head, Kind};
 
@@ -31,7 +32,7 @@ impl InboxSpout for Numbers {
     }
 }
 
-/// Takes what nobody sends.
+/// Accepts records that no client sends.
 struct Audit;
 
 impl InboxSpout for Audit {
@@ -45,14 +46,15 @@ impl InboxSpout for Audit {
     }
 }
 
-/// Adds up, and publishes each sum. `VERSION` is that of what it decides; from 3 on it cannot read what those before it saved.
+/// Publishes running sums. `VERSION` is the version of its decisions; versions from 3 on cannot
+/// read older saved states.
 #[derive(Default)]
 struct Sum<const VERSION: u32>(u64);
 
 impl<const VERSION: u32> Bolt for Sum<VERSION> {
     type In = u64;
     type Out = u64;
-    const KEEPS: Keeps = Keeps::Saved(1);
+    const STATE_POLICY: StatePolicy = StatePolicy::Saved(1);
     fn declare(declarer: &mut Declarer<u64>) {
         declarer.offers("sum", VERSION, Value::Null);
     }
@@ -81,24 +83,24 @@ impl<const VERSION: u32> Bolt for Sum<VERSION> {
     }
 }
 
-/// Forgets what it sees.
+/// Drops its input.
 struct Drain<const SAVED: bool>;
 
 impl<const SAVED: bool> Bolt for Drain<SAVED> {
     type In = u64;
     type Out = ();
-    const KEEPS: Keeps = if SAVED { Keeps::Nothing } else { Keeps::Everything };
+    const STATE_POLICY: StatePolicy = if SAVED { StatePolicy::Stateless } else { StatePolicy::ReplayInbox };
     fn execute(&mut self, _: u64, _: &mut Emitter<()>) {}
 }
 
-/// The stage `sum`, with the parts that are asked for.
+/// The stage `sum`, with optional components.
 fn sums<const VERSION: u32>(audit: bool, far: bool) -> Topology {
     parts::<VERSION, true>(audit, far)
 }
 
 fn parts<const VERSION: u32, const SAVED: bool>(audit: bool, far: bool) -> Topology {
     let t = Topology::named("sums");
-    // Declared before the others: nothing may depend on the place in the list.
+    // Declared first: nothing may depend on the order of declarations.
     let more = audit.then(|| t.inbox_spout("audit", || Audit));
     let numbers = t.inbox_spout("numbers", || Numbers);
     let sum = t.bolt("sum", Sum::<VERSION>::default).stage("sum").reads(numbers.local());
@@ -132,7 +134,7 @@ fn stop(lanes: &mut Lanes) {
     }
 }
 
-/// A build goes on where the last one ended: with its topics.
+/// Starts a build after the previous one, with its topics.
 fn start(lanes: &mut Lanes, topology: Topology) {
     for spec in topology.topics(&wire::topics::Topics::default()) {
         lanes.bus.ensure_topic(&spec).unwrap();
@@ -142,16 +144,16 @@ fn start(lanes: &mut Lanes, topology: Topology) {
     lanes.run_ms(5_000);
 }
 
-/// What `/readyz` says of the lane; none where it is live.
+/// Returns the line of the lane in `/readyz`; none if the lane is live.
 fn held(lanes: &Lanes) -> Option<String> {
     let waiting = lanes.status.waiting(lanes.clock.mono());
     assert_eq!(waiting.is_empty(), lanes.shards[0].live() == [0]);
     waiting.into_iter().next().map(|(_, line)| line)
 }
 
-/// With 3 saved, and 7 decided since the last snapshot where `tail`.
+/// Returns lanes with a saved sum of 3 and, if `tail`, an unsaved sum of 7.
 fn begun(topology: Topology, tail: bool) -> Lanes {
-    // A bus that keeps every inbox whole: so it could be read from its beginning.
+    // The bus keeps whole inboxes, so a replay from the beginning is possible.
     let script = Arc::new(Script::default());
     script.keep();
     let mut lanes = Lanes::on(topology, 1, |bus| Arc::new(Faulty::new(Arc::new(bus), script)));
@@ -169,7 +171,7 @@ fn begun(topology: Topology, tail: bool) -> Lanes {
 }
 
 #[test]
-fn what_one_version_decided_after_its_last_snapshot_is_not_decided_again_by_another() {
+fn records_handled_by_one_version_are_not_replayed_by_another() {
     let mut lanes = begun(sums::<1>(false, false), true);
     start(&mut lanes, sums::<2>(false, false));
     assert!(held(&lanes).unwrap().contains("NAVE-0061"));
@@ -186,9 +188,9 @@ fn what_one_version_decided_after_its_last_snapshot_is_not_decided_again_by_anot
     assert_eq!((held(&lanes), published(&lanes).last().unwrap().as_str()), (None, "13"));
 }
 
-/// The inbox is all there, and could be read from its beginning: then the past would be decided once more.
+/// The inbox is complete. A replay from its beginning would decide the past again.
 #[test]
-fn a_state_that_a_build_cannot_read_holds_the_lane_and_nothing_moves() {
+fn an_unreadable_state_holds_the_lane_and_changes_nothing() {
     for tail in [false, true] {
         let mut lanes = begun(sums::<1>(false, false), tail);
         let before = published(&lanes);
@@ -205,26 +207,26 @@ fn a_state_that_a_build_cannot_read_holds_the_lane_and_nothing_moves() {
 }
 
 #[test]
-fn a_graph_with_more_parts_goes_on_with_what_was_left_and_one_with_less_does_not() {
+fn a_larger_graph_continues_saved_lanes_and_a_smaller_one_does_not() {
     for tail in [false, true] {
         let mut lanes = begun(sums::<1>(false, false), tail);
         start(&mut lanes, sums::<1>(true, true));
-        assert_eq!(held(&lanes), None, "a component and a stage more");
+        assert_eq!(held(&lanes), None, "one more component and one more stage");
         give(&lanes, 5, "c");
         lanes.run_ms(5_000);
         assert_eq!(published(&lanes).len(), if tail { 3 } else { 2 });
         stop(&mut lanes);
         start(&mut lanes, sums::<1>(false, true));
-        assert!(held(&lanes).unwrap().contains("NAVE-0061"), "it lacks a component");
+        assert!(held(&lanes).unwrap().contains("NAVE-0061"), "a component is missing");
         kill(&mut lanes);
         start(&mut lanes, sums::<1>(true, true));
         assert_eq!(held(&lanes), None);
     }
 }
 
-/// Such a stage has no snapshot: its state is what its inbox makes of it, by the graph that decided it.
+/// This stage has no snapshot: its state is a replay of its inbox, by the graph that decided it.
 #[test]
-fn an_inbox_that_another_graph_decided_is_not_replayed() {
+fn an_inbox_handled_by_another_graph_is_not_replayed() {
     let whole = || parts::<1, false>(true, false);
     let mut lanes = begun(whole(), true);
     start(&mut lanes, parts::<1, false>(false, false));
@@ -242,7 +244,7 @@ fn an_inbox_that_another_graph_decided_is_not_replayed() {
 }
 
 #[test]
-fn what_a_build_cannot_go_on_with_is_listed_before_it_takes_a_lane_over() {
+fn incompatible_states_are_listed_before_a_takeover() {
     let topics = wire::topics::Topics::default();
     let lanes = begun(sums::<1>(true, false), false);
     let check = |topology: &Topology| topology::incompatible(&lanes.bus, topology, &topics, "sum").unwrap();
@@ -254,15 +256,16 @@ fn what_a_build_cannot_go_on_with_is_listed_before_it_takes_a_lane_over() {
             .1
             .ends_with("audit/default>drain, local, in the lane; inbox spout audit in stage sum")
     );
-    assert_eq!(lanes.records(INBOX).len(), 2, "one owner record, one number: nothing was written");
+    assert_eq!(lanes.records(INBOX).len(), 2, "one owner record, one number: the check writes nothing");
 }
 
-/// A lane is read from its inbox where its snapshot is damaged; but only by the version that decided it.
+/// A corrupt snapshot is replaced by a replay of the inbox, but only with the version that decided
+/// it.
 #[test]
-fn a_damaged_snapshot_is_replaced_by_the_inbox_only_where_this_version_decided_it() {
+fn a_corrupt_snapshot_is_replaced_by_a_replay_of_the_same_version() {
     let mut lanes = begun(sums::<1>(false, false), false);
-    let spoilt = Outgoing::keyed("nave.sums.sum.snap", "sum/sum", "4").to(0);
-    lanes.bus.writer("stranger").unwrap().append(&[spoilt]).unwrap();
+    let corrupt = Outgoing::keyed("nave.sums.sum.snap", "sum/sum", "4").to(0);
+    lanes.bus.writer("stranger").unwrap().append(&[corrupt]).unwrap();
     start(&mut lanes, sums::<2>(false, false));
     assert!(held(&lanes).is_some());
     lanes.run_ms(120_000);

@@ -1,7 +1,7 @@
-//! A component that panics: its tuple goes to the dead-letter topic, and nothing that the call emitted leaves.
+//! A component that panics: its tuple goes to the dead-letter topic, and the call has no effects.
 #![expect(clippy::unwrap_used, reason = "tests panic")]
 
-#[expect(dead_code, reason = "this file uses a part of it")]
+#[expect(dead_code, reason = "not every file uses all of it")]
 mod support;
 
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use wire::{Envelope, Head, Kind};
 const INBOX: &str = "nave.numbers.main.in";
 const ODD: Side<u32> = Side::named("odd");
 
-/// Numbers from requests.
+/// Makes numbers of requests.
 struct Numbers;
 
 impl InboxSpout for Numbers {
@@ -32,7 +32,7 @@ impl InboxSpout for Numbers {
     }
 }
 
-/// Emits everything that a call can emit, and then cannot stand thirteen.
+/// Emits everything that a call can emit, then panics at 13.
 struct Check;
 
 impl Bolt for Check {
@@ -51,7 +51,7 @@ impl Bolt for Check {
     }
 }
 
-/// Adds what it sees to what it is given.
+/// Adds its input to the shared sum.
 struct Sum(Arc<AtomicU32>);
 
 impl Bolt for Sum {
@@ -62,7 +62,7 @@ impl Bolt for Sum {
     }
 }
 
-/// Three sums: behind a local edge, behind a local side stream, and behind an edge to another stage.
+/// Three sums: behind a local edge, a local side stream, and an edge to another stage.
 struct World {
     lanes: Lanes,
     sums: [Arc<AtomicU32>; 3],
@@ -95,17 +95,17 @@ impl World {
         [0, 1, 2].map(|at| self.sums[at].load(Ordering::Relaxed))
     }
 
-    fn tally(&self, name: &str) -> u64 {
-        self.lanes.shards.iter().map(|shard| shard.tally(name)).sum()
+    fn counter(&self, name: &str) -> u64 {
+        self.lanes.shards.iter().map(|shard| shard.counter(name)).sum()
     }
 }
 
 #[test]
-fn a_tuple_whose_bolt_panics_is_a_dead_letter_and_nothing_it_emitted_leaves() {
+fn a_tuple_whose_bolt_panics_is_a_dead_letter_without_effects() {
     let mut world = World::new();
     world.send("a", 13);
     assert_eq!(world.sums(), [0; 3]);
-    assert_eq!((world.tally("checked"), world.tally(names::PANICS)), (0, 1));
+    assert_eq!((world.counter("checked"), world.counter(names::PANICS)), (0, 1));
     let timers: usize = world.lanes.shards.iter().map(topology::Shard::timers).sum();
     assert_eq!(timers, 0);
     let letters = world.lanes.dead_letters();
@@ -118,13 +118,13 @@ fn a_tuple_whose_bolt_panics_is_a_dead_letter_and_nothing_it_emitted_leaves() {
 }
 
 #[test]
-fn the_lane_goes_on_after_a_panic_and_shuffles_as_if_it_had_not_been() {
+fn a_panic_does_not_stop_the_lane_or_disturb_its_shuffle() {
     let mut world = World::new();
     for (id, number) in [("a", 1), ("b", 13), ("c", 2), ("d", 13), ("e", 4)] {
         world.send(id, number);
     }
     assert_eq!(world.sums(), [7; 3]);
-    assert_eq!(world.tally("checked"), 3);
+    assert_eq!(world.counter("checked"), 3);
     assert_eq!(world.lanes.dead_letters().len(), 2);
     let far = world.lanes.records("nave.numbers.far.in");
     let id_of = |record: &bus::Record| record.headers.envelope().unwrap();
@@ -134,7 +134,7 @@ fn the_lane_goes_on_after_a_panic_and_shuffles_as_if_it_had_not_been() {
 }
 
 #[test]
-fn an_inbox_spout_that_panics_emits_nothing_and_names_itself() {
+fn an_inbox_spout_that_panics_emits_nothing_and_is_named() {
     let mut world = World::new();
     world.send("a", 99);
     assert_eq!(world.sums(), [0; 3]);
@@ -142,7 +142,7 @@ fn an_inbox_spout_that_panics_emits_nothing_and_names_itself() {
     assert_eq!((&letters[0].1["place"], &letters[0].1["reason"]), (&json!("main"), &json!("it panicked: ninety-nine")));
 }
 
-/// Emits two numbers, and panics in between.
+/// Emits two numbers and panics in between.
 struct Broken(u32);
 
 impl Spout for Broken {
@@ -161,7 +161,7 @@ impl Spout for Broken {
     }
 }
 
-/// What reads a tuple of another stage may panic too.
+/// The conversion of a tuple of another stage can also panic.
 #[test]
 fn a_spout_or_a_conversion_that_panics_is_a_dead_letter_too() {
     let sum: Arc<AtomicU32> = Arc::default();

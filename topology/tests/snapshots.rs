@@ -1,20 +1,21 @@
-//! A lane comes back from its snapshot and what came after it, as if it had never been away: in both modes, whoever is gone and when, and
-//! whatever becomes of the commits that carry snapshots. What is saved and cannot be used is never used.
+//! A lane is restored from its snapshot and the records after it, to exactly the same state: in
+//! both modes, after a crash at any point, and with any outcome of the commits that carry
+//! snapshots. Unusable snapshots are never used.
 #![expect(clippy::unwrap_used, reason = "tests panic")]
 
-#[expect(dead_code, reason = "this file uses a part of it")]
+#[expect(dead_code, reason = "not every file uses all of it")]
 mod support;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bus::{Bus, BusError, Clock, CommitFate, Faulty, Outgoing, Part, Record, Script, TopicFate};
+use bus::{Bus, BusError, Clock, CommitFate, Faulty, Outgoing, Record, Script, Task, TopicFate};
 use bytes::Bytes;
 use support::Lanes;
 use topology::{
-    Arrangement, Bolt, Changes, Delivery, Emitter, InboxSpout, Keeps, Message, Mode, Route, Saver, Settings, Stored,
-    Timeout, Topology, Unreadable, names,
+    Arrangement, Bolt, Changes, Delivery, Emitter, InboxSpout, Message, Mode, Route, Saver, Settings, StatePolicy,
+    Stored, Timeout, Topology, Unreadable, names,
 };
 use wire::{Envelope, Head, Kind, OperationId};
 
@@ -24,7 +25,7 @@ const SNAPSHOTS: &str = "nave.bank.bank.snap";
 
 #[derive(Clone)]
 enum Asked {
-    /// Add so much to this account.
+    /// Adds an amount to an account.
     Add(String, u64),
     /// Interest is due.
     Timeout(Timeout),
@@ -48,14 +49,14 @@ impl InboxSpout for Door {
     }
 }
 
-/// What is to be added to panic as the account is saved.
+/// Saving an account with this sum panics.
 const POISON: u64 = 666;
 
-/// Adds up what accounts are given, and publishes each sum; and a second later once more, with interest.
+/// Publishes the running sum of each account, and one second later the sum with interest.
 struct Bank<const VERSION: u32> {
     accounts: BTreeMap<String, u64>,
     changes: Changes<String>,
-    /// Account and timer, by the number of the timer.
+    /// The account of each timer.
     due: BTreeMap<u64, String>,
     due_changes: Changes<u64>,
     next: u64,
@@ -94,7 +95,7 @@ impl<const VERSION: u32> Bank<VERSION> {
 impl<const VERSION: u32> Bolt for Bank<VERSION> {
     type In = Asked;
     type Out = ();
-    const KEEPS: Keeps = if VERSION == 0 { Keeps::Everything } else { Keeps::Saved(VERSION) };
+    const STATE_POLICY: StatePolicy = if VERSION == 0 { StatePolicy::ReplayInbox } else { StatePolicy::Saved(VERSION) };
 
     fn configure(&mut self, settings: &Settings) {
         self.factor = settings.of("bank").unwrap_or(1);
@@ -156,14 +157,14 @@ fn exactly_once() -> Topology {
     bank::<1>(Mode::ExactlyOnce)
 }
 
-/// Lanes on a bus that keeps what nobody needs any more, as one on disk does.
+/// Lanes on a bus that keeps deleted records, like a bus on disk.
 fn keeping(seed: u64) -> Lanes {
     let script = Arc::new(Script::default());
     script.keep();
     Lanes::on(exactly_once(), seed, |bus| Arc::new(Faulty::new(Arc::new(bus), script)))
 }
 
-/// An account of each lane.
+/// Returns an account of this lane.
 fn account(lane: u32) -> String {
     (0..100).map(|i| format!("a{i}")).find(|key| wire::routing::lane_of(key.as_bytes(), 2) == lane).unwrap()
 }
@@ -187,40 +188,40 @@ fn published(lanes: &Lanes, lane: u32) -> Vec<String> {
     read(lanes, OUT, lane).iter().map(|record| String::from_utf8(record.value.to_vec()).unwrap()).collect()
 }
 
-/// The owner is gone as one is that was killed, and its session is over.
+/// The owner has crashed, and its session has expired.
 fn kill(lanes: &mut Lanes) {
     lanes.shards.clear();
     lanes.embedded.expel(INBOX);
 }
 
-fn tally(lanes: &Lanes, name: &str) -> u64 {
-    lanes.shards.iter().map(|shard| shard.tally(name)).sum()
+fn counter(lanes: &Lanes, name: &str) -> u64 {
+    lanes.shards.iter().map(|shard| shard.counter(name)).sum()
 }
 
-/// Sums, and the sums with interest: of ten gifts of 1, 2, 3 ... to one account.
+/// Fifty gifts to one account, each followed by interest.
 #[test]
-fn a_takeover_replays_what_came_after_the_snapshot_and_no_more() {
+fn a_takeover_replays_only_the_records_after_the_snapshot() {
     let mut lanes = Lanes::of(exactly_once(), 1);
     lanes.join();
     for n in 1..=50 {
         give(&lanes, &account(0), n, &format!("g{n}"));
         lanes.run_ms(100);
     }
-    assert!(tally(&lanes, names::SNAPSHOTS) >= 5);
+    assert!(counter(&lanes, names::SNAPSHOTS) >= 5);
     let before = published(&lanes, 0);
     assert!(before.len() > 80, "gifts and interest: {before:?}");
     kill(&mut lanes);
     give(&lanes, &account(0), 7, "while nobody was there");
     lanes.join();
     lanes.run_ms(1);
-    assert_eq!(tally(&lanes, names::RESTORED), 2, "of the other lane its owner record was saved");
-    let replayed = tally(&lanes, names::REPLAYED);
+    assert_eq!(counter(&lanes, names::RESTORED), 2, "the other lane saved its owner record");
+    let replayed = counter(&lanes, names::REPLAYED);
     assert!((1..25).contains(&replayed), "{replayed} records in at most a second");
     assert!(lanes.run_ms(10_000));
     let after = published(&lanes, 0);
     assert_eq!(after[..before.len()], before[..]);
     let sum = (1..=50).sum::<u64>() + 7 + 51;
-    assert_eq!(after.last().unwrap(), &format!("{}={sum}", account(0)), "all interest came, once: {after:?}");
+    assert_eq!(after.last().unwrap(), &format!("{}={sum}", account(0)), "all interest arrived once: {after:?}");
     assert_eq!(after.len(), 102);
 }
 
@@ -232,25 +233,25 @@ fn a_clean_stop_saves_and_the_next_owner_replays_nothing() {
         lanes.run_ms(10);
         (1..=5).for_each(|n| give(&lanes, &account(0), n, &format!("g{n}")));
         lanes.run_ms(300);
-        let left = Part::stop(Box::new(lanes.shards.remove(0)));
+        let left = Task::stop(Box::new(lanes.shards.remove(0)));
         assert_eq!(left, Vec::<String>::new());
         lanes.join();
         lanes.run_ms(10);
-        assert_eq!((tally(&lanes, names::REPLAYED), tally(&lanes, names::RESTORED)), (0, 2), "{mode:?}");
+        assert_eq!((counter(&lanes, names::REPLAYED), counter(&lanes, names::RESTORED)), (0, 2), "{mode:?}");
         assert!(lanes.run_ms(10_000));
         assert_eq!(published(&lanes, 0).last().unwrap(), &format!("{}=20", account(0)));
     }
 }
 
-/// Kills at random moments, in both modes, with a snapshot at every commit and at the usual cadence, with and without warm heirs: the sums
-/// are those of one who was never killed.
+/// Crashes at random points, in both modes, with a snapshot per commit and at longer intervals,
+/// with and without warm standbys. The sums equal those of a run without crashes.
 #[test]
-fn whoever_dies_and_when_the_sums_are_the_same() {
+fn state_is_identical_after_a_crash_at_any_point() {
     for seed in 0..60_u64 {
         let (mode, snapshot_ms) =
             ([Mode::ExactlyOnce, Mode::AtLeastOnce][usize::from(seed % 2 == 0)], [0, 30, 1_000][(seed % 3) as usize]);
         let mut lanes = Lanes::of(bank::<1>(mode), seed);
-        (lanes.upkeep.snapshot_ms, lanes.upkeep.warm) = (snapshot_ms, seed % 5 < 2);
+        (lanes.recovery.snapshot_ms, lanes.recovery.warm) = (snapshot_ms, seed % 5 < 2);
         lanes.join();
         lanes.join();
         let mut dice = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
@@ -268,7 +269,7 @@ fn whoever_dies_and_when_the_sums_are_the_same() {
             lanes.run_ms(roll(120));
             match roll(8) {
                 0 => {
-                    // One of them dies between two turns; what it has not committed is gone.
+                    // A shard crashes between two polls; its uncommitted work is lost.
                     let place = usize::try_from(roll(lanes.shards.len() as u64)).unwrap();
                     drop(lanes.shards.remove(place));
                     lanes.join();
@@ -281,7 +282,7 @@ fn whoever_dies_and_when_the_sums_are_the_same() {
                 _nobody_dies => {}
             }
         }
-        // Those who died last have sessions yet.
+        // The sessions of the last crashed shards have not expired yet.
         kill(&mut lanes);
         lanes.join();
         assert!(lanes.run_ms(20_000), "seed {seed}");
@@ -296,9 +297,9 @@ fn whoever_dies_and_when_the_sums_are_the_same() {
     }
 }
 
-/// State is never rolled back, with a snapshot in every commit: in every sequence of four fates, then a death.
+/// All sequences of four commit outcomes, each with a snapshot, then a crash.
 #[test]
-fn commits_that_fail_or_do_not_say_save_nothing_that_did_not_happen() {
+fn failed_and_unknown_commits_never_save_uncommitted_state() {
     let away = || BusError::Unavailable("as the script says".into());
     let all =
         [CommitFate::Passes, CommitFate::Fails(away()), CommitFate::UnknownAndHappened, CommitFate::UnknownAndDidNot];
@@ -307,7 +308,7 @@ fn commits_that_fail_or_do_not_say_save_nothing_that_did_not_happen() {
         let fates = Arc::new(Script::default());
         let fated = Arc::clone(&fates);
         let mut lanes = Lanes::on(exactly_once(), 1, |bus| Arc::new(Faulty::new(Arc::new(bus), fated)));
-        lanes.upkeep.snapshot_ms = 0;
+        lanes.recovery.snapshot_ms = 0;
         lanes.join();
         lanes.run_ms(10);
         for fate in &script {
@@ -321,11 +322,11 @@ fn commits_that_fail_or_do_not_say_save_nothing_that_did_not_happen() {
         lanes.join();
         assert!(lanes.run_ms(10_000), "{script:?}");
         assert_eq!(published(&lanes, 0).last().unwrap(), &format!("{}=14", account(0)), "{script:?}");
-        assert_eq!(tally(&lanes, names::SNAPSHOTS_SPOILT), 0, "{script:?}");
+        assert_eq!(counter(&lanes, names::SNAPSHOTS_CORRUPT), 0, "{script:?}");
     }
 }
 
-/// Gives, lets a snapshot be taken, and kills.
+/// Sends gifts, waits for a snapshot, and crashes the owner.
 fn saved(seed: u64) -> Lanes {
     let mut lanes = keeping(seed);
     lanes.join();
@@ -348,7 +349,7 @@ fn the_inbox_is_not_needed_before_the_snapshot() {
     assert_eq!(published(&lanes, 0).last().unwrap(), &format!("{}=25", account(0)));
 }
 
-/// Another state for the account, as a broken disk would give it.
+/// Replaces the state of the account, like a broken disk.
 fn spoil(lanes: &Lanes) {
     let key = format!("bank/account/{}", account(0));
     let old = read(lanes, SNAPSHOTS, 0).into_iter().find(|record| record.key.as_deref() == Some(key.as_bytes()));
@@ -363,41 +364,42 @@ fn spoil(lanes: &Lanes) {
 }
 
 #[test]
-fn a_snapshot_that_is_not_as_it_was_written_is_not_used_and_the_next_one_is_whole() {
+fn a_corrupt_snapshot_is_not_used_and_the_next_one_is_complete() {
     let mut lanes = saved(1);
     spoil(&lanes);
     lanes.join();
     give(&lanes, &account(0), 10, "more");
     assert!(lanes.run_ms(5_000));
     assert_eq!(published(&lanes, 0).last().unwrap(), &format!("{}=25", account(0)));
-    assert_eq!((tally(&lanes, names::SNAPSHOTS_SPOILT), tally(&lanes, names::RESTORED)), (1, 1));
+    assert_eq!((counter(&lanes, names::SNAPSHOTS_CORRUPT), counter(&lanes, names::RESTORED)), (1, 1));
     kill(&mut lanes);
     lanes.join();
     assert!(lanes.run_ms(5_000));
-    assert_eq!((tally(&lanes, names::SNAPSHOTS_SPOILT), tally(&lanes, names::RESTORED)), (0, 2));
-    assert_eq!(published(&lanes, 0).len(), 10, "nothing was done twice");
+    assert_eq!((counter(&lanes, names::SNAPSHOTS_CORRUPT), counter(&lanes, names::RESTORED)), (0, 2));
+    assert_eq!(published(&lanes, 0).len(), 10, "no effect is repeated");
 }
 
 #[test]
-fn where_neither_the_snapshot_nor_the_inbox_is_whole_the_lane_is_not_begun_and_is_named() {
+fn a_lane_without_intact_snapshot_or_inbox_is_not_started() {
     let mut lanes = saved(1);
     spoil(&lanes);
     lanes.embedded.delete_records(INBOX, 0, 3).unwrap();
     lanes.join();
-    assert!(!lanes.run_ms(20_000), "it is tried again");
-    assert_eq!(lanes.shards[0].live(), [1], "the other lane goes on");
+    assert!(!lanes.run_ms(20_000), "the claim is retried");
+    assert_eq!(lanes.shards[0].live(), [1], "the other lane continues");
     let why = "NAVE-0062: an inbox no longer has what its lane needs, see the log";
     assert_eq!(lanes.status.waiting(lanes.clock.mono()), [(0, format!("bank lane 0: recovering at offset 0; {why}"))]);
     let left = lanes.shards[0].unfinished();
-    assert_eq!(left, ["bank lane 0: what it holds, for it is not taken over yet"], "who ends it is told");
+    assert_eq!(left, ["bank lane 0: all its operations; it is not taken over yet"]);
 }
 
-/// Deleted and made anew, it has fewer records than the snapshot speaks of. What comes now is not taken for what came then.
+/// A recreated inbox is shorter than the snapshot. Its new records are not mistaken for the old
+/// ones.
 #[test]
-fn an_inbox_that_was_made_anew_is_not_taken_for_the_one_that_was_saved() {
+fn a_recreated_inbox_is_not_mistaken_for_the_saved_one() {
     let lanes = saved(1);
     let fresh = Lanes::of(exactly_once(), 1);
-    // The snapshot and the committed offset of the old one, beside an inbox that is new.
+    // The old snapshot and committed offset, with a new inbox.
     let carried: Vec<Outgoing> = read(&lanes, SNAPSHOTS, 0)
         .into_iter()
         .map(|record| Outgoing {
@@ -412,14 +414,14 @@ fn an_inbox_that_was_made_anew_is_not_taken_for_the_one_that_was_saved() {
     let mut fresh = fresh;
     fresh.join();
     give(&fresh, &account(0), 1, "a");
-    assert!(!fresh.run_ms(5_000), "it is tried again");
-    let said = fresh.status.waiting(fresh.clock.mono());
-    assert!(said.len() == 1 && said[0].1.contains("NAVE-0062"), "{said:?}");
-    assert_eq!(read(&fresh, INBOX, 0).len(), 1, "no owner record is written in vain");
+    assert!(!fresh.run_ms(5_000), "the claim is retried");
+    let waiting = fresh.status.waiting(fresh.clock.mono());
+    assert!(waiting.len() == 1 && waiting[0].1.contains("NAVE-0062"), "{waiting:?}");
+    assert_eq!(read(&fresh, INBOX, 0).len(), 1, "the failed claim writes no owner record");
 }
 
 #[test]
-fn what_a_newer_build_has_saved_is_not_taken_over_and_waits_for_it() {
+fn a_lane_saved_by_a_newer_build_waits_for_that_build() {
     let mut lanes = saved(1);
     let same = lanes.topology.clone();
     for older in [bank::<0>(Mode::ExactlyOnce), exactly_once()] {
@@ -433,13 +435,13 @@ fn what_a_newer_build_has_saved_is_not_taken_over_and_waits_for_it() {
         newer.join();
         let (idle, saves) = (newer.run_ms(5_000), older.is_saved("bank"));
         if saves {
-            newer.upkeep.warm = true;
+            newer.recovery.warm = true;
             let refused = newer.join_stage("bank", 2).unwrap_err().to_string();
             assert!(
                 refused.contains("NAVE-0061") && refused.contains("version 2"),
                 "one that looks does not join: {refused}"
             );
-            assert!(!idle && newer.shards[0].live().is_empty(), "an older build takes neither lane");
+            assert!(!idle && newer.shards[0].live().is_empty(), "an older build takes over no lane");
             newer.shards.clear();
             newer.embedded.expel(INBOX);
             newer.topology = bank::<2>(Mode::ExactlyOnce);
@@ -449,22 +451,22 @@ fn what_a_newer_build_has_saved_is_not_taken_over_and_waits_for_it() {
         }
         assert_eq!(published(&newer, 0).last().unwrap(), &format!("{}=6", account(0)));
     }
-    // And what an older one has saved is read.
+    // A newer build reads the state of an older one.
     lanes.topology = bank::<2>(Mode::ExactlyOnce);
     lanes.join();
     assert!(lanes.run_ms(5_000));
-    assert_eq!((lanes.shards[0].live(), tally(&lanes, names::RESTORED)), (vec![0, 1], 2));
+    assert_eq!((lanes.shards[0].live(), counter(&lanes, names::RESTORED)), (vec![0, 1], 2));
 }
 
 #[test]
-fn a_component_that_cannot_be_saved_stops_its_snapshots_and_nothing_else() {
+fn a_component_that_cannot_be_saved_stops_only_its_snapshots() {
     let mut lanes = Lanes::of(exactly_once(), 1);
     lanes.join();
     give(&lanes, &account(0), 1, "a");
     lanes.run_ms(3_000);
     give(&lanes, &account(0), POISON - 2, "poison");
     lanes.run_ms(1_500);
-    assert_eq!((tally(&lanes, names::SNAPSHOTS_FAILED), tally(&lanes, names::PANICS)), (1, 1));
+    assert_eq!((counter(&lanes, names::SNAPSHOTS_FAILED), counter(&lanes, names::PANICS)), (1, 1));
     give(&lanes, &account(0), 1, "b");
     assert!(lanes.run_ms(5_000));
     assert_eq!(
@@ -476,37 +478,37 @@ fn a_component_that_cannot_be_saved_stops_its_snapshots_and_nothing_else() {
     lanes.join();
     assert!(lanes.run_ms(5_000));
     assert_eq!(published(&lanes, 0).len(), 6);
-    assert!(tally(&lanes, names::REPLAYED) >= 4, "what came after the last snapshot is replayed");
+    assert!(counter(&lanes, names::REPLAYED) >= 4, "records after the last snapshot are replayed");
 }
 
-/// Long before what a takeover needs is lost, it is said.
+/// The report comes long before needed records are lost.
 #[test]
-fn an_inbox_that_clean_up_comes_near_to_is_told() {
+fn an_inbox_close_to_losing_needed_records_is_reported() {
     let mut lanes = keeping(1);
     lanes.join();
     (1..=20).for_each(|n| give(&lanes, &account(0), n, &format!("g{n}")));
     lanes.run_ms(3_000);
     give(&lanes, &account(0), POISON - 230, "poison");
     lanes.run_ms(3_000);
-    let told = |lanes: &mut Lanes| {
+    let reports = |lanes: &mut Lanes| {
         lanes.clock.advance_ms(61_000);
         give(lanes, &account(0), 1, &format!("at {:?}", lanes.clock.mono()));
         lanes.run_ms(1);
         lanes.run_ms(1);
-        tally(lanes, names::INBOXES_SHORT)
+        counter(lanes, names::INBOXES_SHORT)
     };
-    assert_eq!(told(&mut lanes), 0);
+    assert_eq!(reports(&mut lanes), 0);
     let saved = read(&lanes, SNAPSHOTS, 0).iter().filter(|record| record.key.as_deref() == Some(b".lane")).count();
-    assert!(saved > 0 && tally(&lanes, names::SNAPSHOTS_FAILED) == 1);
+    assert!(saved > 0 && counter(&lanes, names::SNAPSHOTS_FAILED) == 1);
     let kept = read(&lanes, INBOX, 0);
     let low = kept.iter().rev().nth(5).unwrap().offset;
     lanes.embedded.delete_records(INBOX, 0, low).unwrap();
-    assert_eq!(told(&mut lanes), 1);
+    assert_eq!(reports(&mut lanes), 1);
 }
 
-/// The settings of a lane are part of what is saved: what is replayed sees those of its time.
+/// Settings are part of the snapshot: replayed records see the settings of their time.
 #[test]
-fn settings_come_back_with_the_snapshot() {
+fn settings_are_restored_with_the_snapshot() {
     let mut lanes = Lanes::of(exactly_once(), 1);
     lanes.settings = Settings::default().with("bank", &10);
     lanes.join();
@@ -525,7 +527,7 @@ fn settings_come_back_with_the_snapshot() {
 }
 
 #[test]
-fn a_live_lane_whose_next_record_is_gone_is_claimed_anew_and_named_while_others_go_on() {
+fn a_lane_whose_next_record_is_gone_is_claimed_again_alone() {
     let script = Arc::new(Script::default());
     let seen = Arc::clone(&script);
     let mut lanes = Lanes::on(exactly_once(), 1, |bus| Arc::new(Faulty::new(Arc::new(bus), seen)));
@@ -540,7 +542,7 @@ fn a_live_lane_whose_next_record_is_gone_is_claimed_anew_and_named_while_others_
     give(&lanes, &account(1), 7, "while lane 0 waits");
     lanes.run_ms(100);
     assert_eq!(published(&lanes, 1), [format!("{}=7", account(1))]);
-    // What is missing is there again.
+    // The deleted record is available again.
     script.topic(INBOX, TopicFate::Stays);
     lanes.run_ms(10_000);
     assert_eq!((lanes.shards[0].live(), lanes.status.waiting(lanes.clock.mono())), (vec![0, 1], vec![]));

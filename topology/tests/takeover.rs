@@ -1,8 +1,8 @@
-//! A lane is a pure function of its inbox: whoever takes it over comes to the same state, and does again only what was not
-//! committed. Commits that fail, or do not say whether they happened, lose nothing and double nothing.
+//! A lane is a pure function of its inbox: a new owner computes the same state, and repeats only
+//! uncommitted work. Commits that fail or have an unknown outcome lose and repeat nothing.
 #![expect(clippy::unwrap_used, reason = "tests panic")]
 
-#[expect(dead_code, reason = "this file uses a part of it")]
+#[expect(dead_code, reason = "not every file uses all of it")]
 mod support;
 
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use support::Lanes;
 use topology::{Bolt, Delivery, Emitter, InboxSpout, Message, Route, Settings, Topology, Unreadable};
 use wire::{Envelope, Head, Kind, OperationId};
 
-/// Requests as numbers.
+/// Makes numbers of requests.
 struct Asked;
 
 impl InboxSpout for Asked {
@@ -28,14 +28,14 @@ impl InboxSpout for Asked {
     }
 }
 
-/// Adds up what it is asked, and publishes each sum. Its step is the settings' `sum`.
+/// Publishes the running sum of its input, multiplied by the setting `sum`.
 #[derive(Default)]
 struct Sum {
     sum: u64,
     factor: u64,
 }
 
-/// What is answered with more than the bus takes.
+/// The input that is answered with a record larger than the bus accepts.
 const HUGE: u64 = 1_000;
 const OUT: &str = "nave.sums.sum.out";
 
@@ -78,7 +78,7 @@ fn ask(lanes: &Lanes, key: &str, n: u64, id: &str) {
     lanes.embedded.writer("test").unwrap().append(&[request]).unwrap();
 }
 
-/// A key of each lane.
+/// Returns a key of this lane.
 fn key(lane: u32) -> String {
     (0..100).map(|i| format!("k{i}")).find(|key| wire::routing::lane_of(key.as_bytes(), 2) == lane).unwrap()
 }
@@ -91,13 +91,13 @@ fn published(lanes: &Lanes, lane: u32) -> Vec<String> {
     records.iter().map(|record| String::from_utf8(record.value.to_vec()).unwrap()).collect()
 }
 
-/// The sums without what came by chance.
+/// Returns the sums without the random numbers.
 fn sums_of(lanes: &Lanes, lane: u32) -> Vec<u64> {
     published(lanes, lane).iter().map(|line| line.split(' ').next().unwrap().parse().unwrap()).collect()
 }
 
 #[test]
-fn whoever_takes_a_lane_over_comes_to_the_same_state_and_repeats_nothing() {
+fn a_takeover_restores_the_same_state_and_repeats_nothing() {
     for seed in 0..4 {
         let mut lanes = Lanes::of(sums(), seed);
         lanes.join();
@@ -113,12 +113,12 @@ fn whoever_takes_a_lane_over_comes_to_the_same_state_and_repeats_nothing() {
         ask(&lanes, &key(0), 100, "after");
         assert!(lanes.run_ms(1_000));
         assert_eq!(sums_of(&lanes, 0), [1, 3, 6, 16, 116], "seed {seed}");
-        assert_eq!(lanes.shards[0].tally(topology::names::REPLAYED), 5, "two owner records and three requests");
+        assert_eq!(lanes.shards[0].counter(topology::names::REPLAYED), 5, "two owner records and three requests");
     }
 }
 
 #[test]
-fn lanes_move_to_one_who_joins_and_back_when_it_leaves() {
+fn lanes_move_to_a_joining_shard_and_back_when_it_leaves() {
     let mut lanes = Lanes::of(sums(), 3);
     lanes.join();
     lanes.run_ms(10);
@@ -132,7 +132,7 @@ fn lanes_move_to_one_who_joins_and_back_when_it_leaves() {
     ask(&lanes, &key(1), 2, "d");
     assert!(lanes.run_ms(1_000));
     let second = Box::new(lanes.shards.remove(1));
-    assert_eq!(bus::Part::stop(second), Vec::<String>::new());
+    assert_eq!(bus::Task::stop(second), Vec::<String>::new());
     ask(&lanes, &key(0), 3, "e");
     ask(&lanes, &key(1), 3, "f");
     assert!(lanes.run_ms(1_000));
@@ -140,9 +140,9 @@ fn lanes_move_to_one_who_joins_and_back_when_it_leaves() {
     assert_eq!((sums_of(&lanes, 0), sums_of(&lanes, 1)), (vec![1, 3, 6], vec![1, 3, 6]));
 }
 
-/// A record that cannot be replayed is not skipped.
+/// Missing records are not skipped.
 #[test]
-fn a_lane_whose_inbox_was_cut_is_not_taken_over_and_is_named() {
+fn a_lane_with_a_truncated_inbox_is_reported_and_not_taken_over() {
     let mut lanes = Lanes::of(sums(), 0);
     lanes.join();
     ask(&lanes, &key(0), 1, "a");
@@ -151,16 +151,16 @@ fn a_lane_whose_inbox_was_cut_is_not_taken_over_and_is_named() {
     lanes.embedded.expel("nave.sums.sum.in");
     lanes.embedded.delete_records("nave.sums.sum.in", 0, 1).unwrap();
     lanes.join();
-    assert!(!lanes.run_ms(60_000), "it is tried again");
-    assert_eq!(lanes.shards[0].live(), [1], "the other lane goes on");
+    assert!(!lanes.run_ms(60_000), "the claim is retried");
+    assert_eq!(lanes.shards[0].live(), [1], "the other lane continues");
     let why = "NAVE-0062: an inbox no longer has what its lane needs, see the log";
     assert_eq!(lanes.status.waiting(lanes.clock.mono()), [(0, format!("sum lane 0: recovering at offset 0; {why}"))]);
     assert_eq!(sums_of(&lanes, 0), [1]);
 }
 
-/// Who adds partitions to an inbox does not add lanes, and stops none.
+/// Additional partitions of an inbox add no lanes and stop none.
 #[test]
-fn a_partition_that_no_lane_has_is_not_read_and_the_others_are() {
+fn a_partition_without_a_lane_is_not_read_and_the_others_are() {
     let mut lanes = Lanes::of(sums(), 0);
     lanes.join_stage("sum", 1).unwrap();
     ask(&lanes, &key(0), 1, "a");
@@ -168,7 +168,7 @@ fn a_partition_that_no_lane_has_is_not_read_and_the_others_are() {
     lanes.run_ms(10);
     assert_eq!((lanes.shards[0].live(), sums_of(&lanes, 0), sums_of(&lanes, 1)), (vec![0], vec![1], vec![]));
     let shard = Box::new(lanes.shards.remove(0));
-    assert_eq!(bus::Part::stop(shard), Vec::<String>::new());
+    assert_eq!(bus::Task::stop(shard), Vec::<String>::new());
 }
 
 #[test]
@@ -184,11 +184,11 @@ fn settings_are_state_that_only_an_owner_record_changes() {
     lanes.run_ms(10);
     ask(&lanes, &key(0), 1, "b");
     lanes.run_ms(10);
-    assert_eq!(sums_of(&lanes, 0), [1, 11], "what was asked before keeps the settings of its time");
+    assert_eq!(sums_of(&lanes, 0), [1, 11], "earlier requests keep the settings of their time");
 }
 
 #[test]
-fn a_record_that_cannot_be_handled_goes_to_the_dead_letters_and_the_lane_goes_on() {
+fn a_bad_record_is_a_dead_letter_and_the_lane_continues() {
     let mut lanes = Lanes::of(sums(), 0);
     lanes.join();
     let inbox = "nave.sums.sum.in";
@@ -202,7 +202,7 @@ fn a_record_that_cannot_be_handled_goes_to_the_dead_letters_and_the_lane_goes_on
     lanes.embedded.writer("test").unwrap().append(&[nonsense, stranger, misrouted, wrong_twice, bare]).unwrap();
     ask(&lanes, &key(0), 2, "good");
     assert!(lanes.run_ms(1_000));
-    assert_eq!((sums_of(&lanes, 0), sums_of(&lanes, 1)), (vec![2], vec![5]), "the misrouted one was sent on");
+    assert_eq!((sums_of(&lanes, 0), sums_of(&lanes, 1)), (vec![2], vec![5]), "the misrouted request was forwarded");
     let mut reader = lanes.embedded.reader().unwrap();
     reader.assign("nave.sums.dead", 0, 0).unwrap();
     let mut letters = Vec::new();
@@ -216,11 +216,11 @@ fn a_record_that_cannot_be_handled_goes_to_the_dead_letters_and_the_lane_goes_on
     assert_eq!(reasons.len(), 4, "{reasons:?}");
     assert!(reasons[0].starts_with("expected") || reasons[0].contains("ident"), "{reasons:?}");
     assert_eq!(reasons[1], "`ce_causationid` is missing");
-    assert!(reasons[2].contains("is not sent on") && reasons[3].contains("ce_specversion"), "{reasons:?}");
+    assert!(reasons[2].contains("is not forwarded") && reasons[3].contains("ce_specversion"), "{reasons:?}");
 }
 
 #[test]
-fn a_record_that_is_too_large_for_the_bus_does_not_jam_its_lane() {
+fn a_record_too_large_for_the_bus_does_not_block_its_lane() {
     let mut lanes = Lanes::of(sums(), 1);
     lanes.join();
     for (n, id) in [(1, "before"), (HUGE, "huge"), (2, "after")] {
@@ -229,31 +229,31 @@ fn a_record_that_is_too_large_for_the_bus_does_not_jam_its_lane() {
     ask(&lanes, &key(1), 7, "the neighbour");
     assert!(lanes.run_ms(5_000));
     assert_eq!((sums_of(&lanes, 0), sums_of(&lanes, 1)), (vec![1, 1_003], vec![7]));
-    assert_eq!(lanes.shards[0].tally(topology::names::TOO_LARGE), 1);
+    assert_eq!(lanes.shards[0].counter(topology::names::TOO_LARGE), 1);
     let mut reader = lanes.embedded.reader().unwrap();
     reader.assign("nave.sums.dead", 0, 0).unwrap();
     let mut letters = Vec::new();
     reader.poll(100, Duration::ZERO, &mut letters).unwrap();
     let letter = String::from_utf8(letters[0].value.to_vec()).unwrap();
-    assert!(letters.len() == 1 && letter.contains("at most 1048576 are taken"), "{letter}");
+    assert!(letters.len() == 1 && letter.contains("the limit is 1048576"), "{letter}");
 }
 
-// ---- commits that go wrong ----------------------------------------------------------------------------------------------
+// ---- failing commits ---------------------------------------------------------------------------
 
 fn away() -> BusError {
     BusError::Unavailable("as the script says".into())
 }
 
-/// Lanes on a bus whose commits fare as a script says.
+/// Returns lanes on a bus with scripted outcomes of commits.
 fn scripted(topology: Topology, seed: u64) -> (Lanes, Arc<Script>) {
     let script = Arc::new(Script::default());
     let fates = Arc::clone(&script);
     (Lanes::on(topology, seed, |bus| Arc::new(Faulty::new(Arc::new(bus), fates))), script)
 }
 
-/// State is never rolled back: in every sequence of up to four fates, from the first commit on.
+/// All sequences of four commit outcomes: state is never rolled back.
 #[test]
-fn commits_that_fail_or_do_not_say_lose_nothing_and_double_nothing() {
+fn failed_and_unknown_commits_lose_and_repeat_nothing() {
     let all =
         [CommitFate::Passes, CommitFate::Fails(away()), CommitFate::UnknownAndHappened, CommitFate::UnknownAndDidNot];
     for script in 0..256_usize {
@@ -273,9 +273,10 @@ fn commits_that_fail_or_do_not_say_lose_nothing_and_double_nothing() {
     }
 }
 
-/// A shard that is to send a commit again, and loses its lanes before, has nothing to send: what comes after is not held up.
+/// A shard that loses its lanes before a retry has nothing to retry; new lanes must not wait for
+/// it.
 #[test]
-fn a_shard_that_loses_its_lanes_while_it_tries_a_commit_again_goes_on_with_those_that_it_is_given() {
+fn a_shard_that_loses_lanes_during_a_retry_works_on_new_lanes() {
     let (mut lanes, fates) = scripted(sums(), 0);
     lanes.join();
     lanes.run_ms(10);
@@ -283,14 +284,14 @@ fn a_shard_that_loses_its_lanes_while_it_tries_a_commit_again_goes_on_with_those
     ask(&lanes, &key(0), 1, "a");
     lanes.run_ms(1);
     lanes.embedded.expel("nave.sums.sum.in");
-    assert!(lanes.run_ms(1_000), "nothing is left to be done");
+    assert!(lanes.run_ms(1_000), "no work is left");
     ask(&lanes, &key(0), 2, "b");
     assert!(lanes.run_ms(1_000));
     assert_eq!(sums_of(&lanes, 0), [1, 3]);
 }
 
-/// Records that wait while a commit is tried again are handled before those that come when it is settled, even where a lane that is asked
-/// back settles it in the middle of a turn.
+/// Records that wait during a retry are handled before later ones, even if a revoked lane settles
+/// the commit in the middle of a poll.
 #[test]
 fn records_that_wait_for_a_commit_are_not_overtaken() {
     let (mut lanes, fates) = scripted(sums(), 0);
@@ -308,7 +309,7 @@ fn records_that_wait_for_a_commit_are_not_overtaken() {
     assert_eq!((sums_of(&lanes, 0), sums_of(&lanes, 1)), (vec![1, 11, 111], vec![1, 11, 111]));
 }
 
-/// Counts the timeouts that it gets, and publishes each.
+/// Publishes a count of the timeouts and requests that it receives.
 #[derive(Default)]
 struct Alarm(u64);
 
@@ -321,7 +322,7 @@ impl InboxSpout for Alarm {
         if delivery.envelope.kind == Kind::Timeout {
             out.emit(1);
         } else {
-            // Each request is answered at once, and once more after a while.
+            // Each request is answered at once, and again after its delay.
             self.0 += 1;
             out.arm(self.0, 1, delivery.json()?);
             out.emit(1);
@@ -330,9 +331,9 @@ impl InboxSpout for Alarm {
     }
 }
 
-/// A deadline that passes while a commit is in doubt is not taken for written with it.
+/// A deadline that passes while the outcome of a commit is unknown is not part of that commit.
 #[test]
-fn a_timer_that_fires_while_the_outcome_of_a_commit_is_unknown_is_not_lost() {
+fn a_timer_that_fires_during_an_unknown_commit_is_not_lost() {
     let t = Topology::named("sums");
     let alarm = t.inbox_spout("alarm", Alarm::default);
     t.bolt("sum", Sum::default).stage("sum").lanes(2).reads(alarm.local());
@@ -343,20 +344,20 @@ fn a_timer_that_fires_while_the_outcome_of_a_commit_is_unknown_is_not_lost() {
     lanes.run_ms(5);
     fates.commit(CommitFate::UnknownAndHappened);
     ask(&lanes, &key(0), 10_000, "in ten seconds");
-    assert!(!lanes.run_ms(1_000), "one is armed still");
+    assert!(!lanes.run_ms(1_000), "one timer is still armed");
     assert_eq!(sums_of(&lanes, 0), [1, 2, 3], "two requests, one timeout");
     assert!(lanes.run_ms(20_000));
     assert_eq!(sums_of(&lanes, 0), [1, 2, 3, 4]);
 }
 
-// ---- seen from outside --------------------------------------------------------------------------------------------------
+// ---- the view from outside ---------------------------------------------------------------------
 
-/// A lane that moves says where it stands, at most every second; an idle one says nothing.
+/// A moving lane publishes its position at most every second; an idle one publishes nothing.
 #[test]
 fn a_lane_publishes_its_position_while_it_moves() {
     let mut lanes = Lanes::of(sums(), 0);
     lanes.join();
-    assert!(lanes.run_ms(10), "an idle lane has nothing to say");
+    assert!(lanes.run_ms(10), "an idle lane publishes nothing");
     let positions = |lanes: &Lanes| -> Vec<u64> {
         let mut reader = lanes.embedded.reader().unwrap();
         reader.assign("nave.sums.sum.view", 0, 0).unwrap();
@@ -364,21 +365,21 @@ fn a_lane_publishes_its_position_while_it_moves() {
         reader.poll(100, Duration::ZERO, &mut records).unwrap();
         records.iter().map(|r| serde_json::from_slice::<wire::answer::LanePosition>(&r.value).unwrap().next).collect()
     };
-    let mut said = positions(&lanes);
-    assert_eq!(said, [1], "after the owner record");
+    let mut published_positions = positions(&lanes);
+    assert_eq!(published_positions, [1], "after the owner record");
     for n in 0..300 {
         ask(&lanes, &key(0), 1, &format!("r{n}"));
         lanes.run_ms(10);
-        said.extend(positions(&lanes).last());
-        said.dedup();
+        published_positions.extend(positions(&lanes).last());
+        published_positions.dedup();
     }
-    assert!((3..=4).contains(&said.len()), "once a second for three seconds: {said:?}");
+    assert!((3..=4).contains(&published_positions.len()), "once a second for three seconds: {published_positions:?}");
     assert!(lanes.run_ms(5_000));
-    assert_eq!(positions(&lanes).last(), Some(&301), "the last word is where it stands");
+    assert_eq!(positions(&lanes).last(), Some(&301), "the last published position is the final one");
 }
 
 #[test]
-fn a_lane_that_cannot_commit_is_named() {
+fn a_lane_that_cannot_commit_is_reported() {
     let (mut lanes, fates) = scripted(sums(), 0);
     lanes.join();
     lanes.run_ms(10);

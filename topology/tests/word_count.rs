@@ -1,8 +1,8 @@
 //! Word count over the bus: the smallest topology that changes lanes.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-#![expect(clippy::disallowed_types, reason = "what a test collects is shared with it")]
+#![expect(clippy::disallowed_types, reason = "tests share what they collect")]
 
-#[expect(dead_code, reason = "this file uses a part of it")]
+#[expect(dead_code, reason = "not every file uses all of it")]
 mod support;
 
 use std::collections::BTreeMap;
@@ -71,14 +71,14 @@ fn word_count(seen: &Seen) -> Topology {
     t.build().unwrap()
 }
 
-/// C1, and a shuffled order of turns does not change it.
+/// C1, with any order of polls.
 #[test]
-fn each_word_is_counted_in_order_and_the_global_reader_sees_every_tuple_once() {
+fn words_are_counted_in_order_and_global_sees_every_tuple_once() {
     for seed in 0..20 {
         let seen = Seen::default();
         let mut lanes = Lanes::of(word_count(&seen), seed);
         lanes.join();
-        assert!(lanes.run_ms(1_000), "nothing is left to do (seed {seed})");
+        assert!(lanes.run_ms(1_000), "no work is left (seed {seed})");
         let mut counts: BTreeMap<String, Vec<u32>> = BTreeMap::new();
         for (word, count) in seen.lock().unwrap().iter() {
             counts.entry(word.clone()).or_default().push(*count);

@@ -15,7 +15,7 @@ const TAKEN: usize = 256;
 const WARN_MS: u64 = 10_000;
 
 /// The liveness of the services that a stage watches.
-pub(super) struct Alive {
+pub(super) struct LivenessWatch {
     reader: Option<Box<dyn Reader>>,
     services: Vec<Service>,
     /// The time at which services are judged.
@@ -35,14 +35,14 @@ struct Service {
     fresh: u64,
     /// True once the old heartbeats were read and at least one exists or arrived: only then is the
     /// liveness known.
-    known: bool,
+    is_known: bool,
     instances: Instances,
 }
 
 impl Service {
     fn take(&mut self, record: &Record, clock: &dyn Clock) -> Result<(), String> {
         let age_ms = if record.offset >= self.fresh { 0 } else { clock.wall().ms_since(record.time) };
-        self.known |= record.offset + 1 >= self.fresh;
+        self.is_known |= record.offset + 1 >= self.fresh;
         let (head, key) = (record.headers.head(), record.key.as_deref());
         self.instances.take(head, key, &record.value, ms(clock.mono()), age_ms)
     }
@@ -52,13 +52,12 @@ fn ms(time: MonoTime) -> u64 {
     time.0 / 1_000_000
 }
 
-impl Alive {
+impl LivenessWatch {
     /// Watches these services, each with the topic of its heartbeats.
     pub(super) fn watch(bus: &dyn Bus, services: Vec<(String, String)>) -> Result<Self, BusError> {
         let start = MonoTime::default();
-        let (known, records) = (Vec::new(), Vec::new());
-        let mut alive =
-            Self { reader: None, services: known, now: start, look: start, warn: start, behind: None, records };
+        let (services, records) = (Vec::new(), Vec::new());
+        let mut alive = Self { reader: None, services, now: start, look: start, warn: start, behind: None, records };
         for (name, topic) in services {
             // No topic, no heartbeats: the spoke's answers decide.
             if bus.topic(&topic)?.is_none() {
@@ -71,7 +70,7 @@ impl Alive {
             };
             reader.assign(&topic, 0, bounds.low)?;
             let (fresh, instances) = (bounds.end, Instances::default());
-            alive.services.push(Service { name, topic, fresh, known: false, instances });
+            alive.services.push(Service { name, topic, fresh, is_known: false, instances });
         }
         Ok(alive)
     }
@@ -97,7 +96,7 @@ impl Alive {
         if read.is_ok() && self.records.is_empty() {
             // The last old heartbeats may have been deleted; then no record shows that all of them
             // were read.
-            self.services.iter_mut().for_each(|service| service.known |= service.fresh > 0);
+            self.services.iter_mut().for_each(|service| service.is_known |= service.fresh > 0);
         }
         for record in self.records.drain(..) {
             let Some(service) = self.services.iter_mut().find(|service| *service.topic == *record.topic) else {
@@ -108,7 +107,7 @@ impl Alive {
             {
                 self.warn = now.plus_ms(WARN_MS);
                 let (service, offset) = (&*service.name, record.offset);
-                tracing::warn!(service, offset, why, "a heartbeat cannot be read");
+                tracing::warn!(service, offset, why, "cannot read a heartbeat");
             }
         }
         match read {
@@ -123,9 +122,9 @@ impl Alive {
 
     /// Returns the services that ever sent heartbeats, and whether they are up; none for the latter
     /// if their answers decide.
-    pub(super) fn known(&self) -> impl Iterator<Item = (&str, Option<bool>)> {
+    pub(super) fn liveness(&self) -> impl Iterator<Item = (&str, Option<bool>)> {
         let now = ms(self.now);
-        let known = self.services.iter().filter(|service| service.known);
+        let known = self.services.iter().filter(|service| service.is_known);
         known.map(move |service| (service.name.as_str(), service.instances.up(now)))
     }
 

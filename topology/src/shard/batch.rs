@@ -72,7 +72,7 @@ impl Shard {
             return false;
         }
         let origin = Origin { offset: owned.position, time: self.clock.wall() };
-        owned.saves.moved(self.clock.mono(), self.options.upkeep.snapshot_ms);
+        owned.snapshots.moved(self.clock.mono(), self.options.recovery.snapshot_ms);
         self.decided(lane, effects, origin);
         emitted
     }
@@ -86,7 +86,7 @@ impl Shard {
         if !full.is_empty() {
             let (topology, stage) = (self.topology.name().to_owned(), self.options.stage.clone());
             metrics::counter!(names::HELD_UP, "topology" => topology, "stage" => stage).increment(1);
-            *self.tallies.entry(names::HELD_UP).or_default() += 1;
+            *self.counters.entry(names::HELD_UP).or_default() += 1;
         }
         self.status.held_up(full);
     }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use bus::{Bus, BusError};
 use wire::topics::Topics;
 
-use super::heir::Heir;
 use super::image::{Build, Image};
+use super::standby::Standby;
 use crate::component::Unreadable;
 use crate::plan::Topology;
 use crate::settings::Settings;
@@ -33,10 +33,10 @@ pub fn incompatible(
         return Ok(found);
     };
     let build = Build { versions, graph: topology.graph(), decides_by: topology.decides_by(stage) };
-    let mut heir = Heir::new(Arc::clone(bus), topics.snapshot(topology.name(), stage).into());
-    (0..lanes).for_each(|lane| heir.follow(lane));
+    let mut standby = Standby::new(Arc::clone(bus), topics.snapshot(topology.name(), stage).into());
+    (0..lanes).for_each(|lane| standby.follow(lane));
     for lane in 0..lanes {
-        let image = heir.take(lane, None)?;
+        let image = standby.take(lane, None)?;
         let why = |reason: String| (lane, reason);
         found.extend(of_lane(&image, &build, topology, topics, stage, lane).into_iter().map(why));
     }
@@ -47,7 +47,7 @@ fn of_lane(image: &Image, build: &Build, topology: &Topology, topics: &Topics, s
     let head = match image.head(build) {
         Ok(None) => return Vec::new(),
         Ok(Some(head)) => head,
-        Err(unfit) => return vec![unfit.to_string()],
+        Err(error) => return vec![error.to_string()],
     };
     let mut made = topology.lane(topics, stage, lane);
     made.configure(Settings::new(head.lane.settings.clone()));
@@ -55,7 +55,7 @@ fn of_lane(image: &Image, build: &Build, topology: &Topology, topics: &Topics, s
         .states()
         .filter_map(|state| match state {
             Ok((key, state)) => made.load(key, &head.lane.components, &state).err().map(|Unreadable(why)| why),
-            Err(unfit) => Some(unfit.to_string()),
+            Err(error) => Some(error.to_string()),
         })
         .take(NAMED)
         .collect();

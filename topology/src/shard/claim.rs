@@ -7,8 +7,8 @@ use bus::{Batch, BusError, CommitError, MonoTime, Outgoing, Position, Route};
 use wire::owner::OwnerRecord;
 use wire::{Code, Envelope, Kind};
 
-use super::image::Account;
-use super::owned::{Owned, Phase};
+use super::image::Checksums;
+use super::owned::{OwnedLane, Phase};
 use super::restore::{self, Found, Restored};
 use super::{Shard, ShardOptions};
 use crate::names;
@@ -24,7 +24,7 @@ const HELD_MS: u64 = 60_000;
 impl Shard {
     pub(super) fn claim_due(&mut self) -> bool {
         let now = self.clock.mono();
-        let due = |(lane, owned): (&u32, &Owned)| match owned.phase {
+        let due = |(lane, owned): (&u32, &OwnedLane)| match owned.phase {
             Phase::Claiming { at } if at <= now => Some((at, *lane)),
             Phase::Claiming { .. } | Phase::Replaying { .. } | Phase::CatchingUp { .. } | Phase::Live => None,
         };
@@ -36,7 +36,7 @@ impl Shard {
         // progress.
         for lane in &lanes {
             if self.owned[lane].lane.saved().is_some() {
-                self.heir.follow(*lane);
+                self.standby.follow(*lane);
             }
         }
         for lane in &lanes {
@@ -46,16 +46,16 @@ impl Shard {
                 break;
             }
             let claimed = self.claim(*lane);
-            self.status.hindered(*lane, claimed.as_ref().err().and_then(Hindrance::code));
+            self.status.blocked(*lane, claimed.as_ref().err().and_then(ClaimError::code));
             if let Err(error) = claimed {
                 let stage = &self.options.stage;
                 match &error {
-                    Hindrance::Bus(error) => {
-                        tracing::warn!(stage, lane, %error, "lane cannot be taken over yet");
+                    ClaimError::Bus(error) => {
+                        tracing::warn!(stage, lane, %error, "cannot take the lane over yet; retrying");
                     }
-                    Hindrance::Cut(_) | Hindrance::Incompatible(_) => {
+                    ClaimError::Cut(_) | ClaimError::Incompatible(_) => {
                         let code = error.code().map_or("", Code::as_str);
-                        tracing::error!(stage, lane, code, %error, "lane cannot be restored here: a person is needed");
+                        tracing::error!(stage, lane, code, %error, "cannot restore the lane: manual action needed");
                     }
                 }
                 if let Some(owned) = self.owned.get_mut(lane) {
@@ -72,7 +72,13 @@ impl Shard {
     /// inbox. The other lanes continue.
     pub(super) fn claim_again(&mut self, partition: u32, asked: u64, low: u64) {
         let stage = &self.options.stage;
-        tracing::error!(stage, lane = partition, asked, low, "an inbox lacks what its lane was to read next");
+        tracing::error!(
+            stage,
+            lane = partition,
+            asked,
+            low,
+            "the next record of a lane was deleted from its inbox; taking the lane over again"
+        );
         if self.owned.contains_key(&partition) {
             self.forget(&[partition]);
             self.assign(partition);
@@ -83,17 +89,17 @@ impl Shard {
     /// later, in case something has changed.
     pub(super) fn hold(&mut self, partition: u32, why: &str) {
         let (stage, code) = (&self.options.stage, Code::StateIncompatible);
-        tracing::error!(stage, lane = partition, code = code.as_str(), why, "lane is held: a person is needed");
+        tracing::error!(stage, lane = partition, code = code.as_str(), why, "the lane is held: manual action needed");
         self.forget(&[partition]);
         self.assign(partition);
         if let Some(owned) = self.owned.get_mut(&partition) {
             owned.phase = Phase::Claiming { at: self.clock.mono().plus_ms(HELD_MS) };
-            self.status.hindered(partition, Some(code));
+            self.status.blocked(partition, Some(code));
         }
     }
 
     /// Takes a lane over: commits the owner record on top of the last owner's commits.
-    pub(super) fn claim(&mut self, partition: u32) -> Result<(), Hindrance> {
+    pub(super) fn claim(&mut self, partition: u32) -> Result<(), ClaimError> {
         let takeover = self.member.take_over(partition)?;
         let note = takeover.committed.as_ref().and_then(bus::Committed::parsed);
         let known = takeover.committed.is_some();
@@ -101,26 +107,26 @@ impl Shard {
         let snapshot = restored.as_ref().map_or(0, |restored| restored.position);
         if let (Some(restored), Some(committed)) = (&restored, &takeover.committed)
             && committed.next > snapshot
-            && let Some(why) = self.build.decides_otherwise(&restored.head.graph, &restored.head.decides_by)
+            && let Some(why) = self.build.refuses_replay_of(&restored.head.graph, &restored.head.decides_by)
         {
             let next = committed.next;
-            return Err(Hindrance::Incompatible(format!(
-                "offsets {snapshot} to {next} were handled after its last snapshot: {why}; start the build that did, and stop it in order"
+            return Err(ClaimError::Incompatible(format!(
+                "offsets {snapshot} to {next} were handled after its last snapshot: {why}; start the build that did, and stop it in an orderly way"
             )));
         }
         if takeover.low > snapshot {
-            return Err(Hindrance::Cut(format!(
-                "its inbox begins at offset {}, and what is saved ends at {snapshot}",
+            return Err(ClaimError::Cut(format!(
+                "its inbox begins at offset {}, but its snapshot covers only offsets up to {snapshot}",
                 takeover.low
             )));
         }
-        // The snapshot or the committed offset is beyond the end of the inbox: the inbox was
-        // deleted and created again.
+        // An inbox that ends before the snapshot or the committed offset was deleted and created
+        // again.
         let handled = takeover.committed.as_ref().map_or(0, |committed| committed.next);
         let end = self.bus.bounds(&self.inbox, partition)?.end;
         if end < snapshot.max(handled) {
-            return Err(Hindrance::Cut(format!(
-                "its inbox ends at offset {end}, what is saved at {snapshot}, and what was handled at {handled}"
+            return Err(ClaimError::Cut(format!(
+                "its inbox ends at offset {end}, but its snapshot covers {snapshot}, and records up to {handled} were handled"
             )));
         }
         // If the committed offset is unknown, for example after its retention, the records after
@@ -128,7 +134,7 @@ impl Shard {
         // were handled.
         let committed = takeover.committed.as_ref().map_or(snapshot.max(takeover.low), |committed| committed.next);
         let (owner, record) = self.owner_record(partition, committed);
-        let position = Position { partition, next: committed, note: self.note(snapshot, false) };
+        let position = Position { partition, next: committed, note: self.offset_metadata(snapshot, false) };
         // If the outcome is unknown, the claim is repeated: a second owner record does no harm.
         self.member.commit(&Batch { records: vec![record], positions: vec![position] }).map_err(
             |error| match error {
@@ -137,19 +143,19 @@ impl Shard {
             },
         )?;
         self.member.start(partition, snapshot)?;
-        *self.tallies.entry(names::TAKEOVERS).or_default() += 1;
+        *self.counters.entry(names::TAKEOVERS).or_default() += 1;
         metrics::counter!(names::TAKEOVERS).increment(1);
         if let Some(owned) = self.owned.get_mut(&partition) {
             if let Some(restored) = restored {
-                let Restored { lane, timers, views, account, .. } = *restored;
+                let Restored { lane, timers, views, checksums, .. } = *restored;
                 (owned.lane, owned.timers, owned.views) = (lane, timers, views);
-                owned.saves.account = Some(account);
-                *self.tallies.entry(names::RESTORED).or_default() += 1;
+                owned.snapshots.checksums = Some(checksums);
+                *self.counters.entry(names::RESTORED).or_default() += 1;
                 metrics::counter!(names::RESTORED).increment(1);
             }
             owned.position = snapshot;
-            owned.begun = Some(snapshot);
-            owned.saves.covers = snapshot;
+            owned.restored_from = Some(snapshot);
+            owned.snapshots.covers = snapshot;
             owned.phase = if committed > snapshot {
                 Phase::Replaying { until: committed, owner }
             } else {
@@ -186,24 +192,24 @@ impl Shard {
     /// Restores a lane from its snapshot. None if there is no usable snapshot: the lane then starts
     /// from the beginning of its inbox. `position` is the offset that the snapshot must cover, if
     /// known.
-    fn restore(&mut self, partition: u32, position: Option<u64>) -> Result<Option<Box<Restored>>, Hindrance> {
+    fn restore(&mut self, partition: u32, position: Option<u64>) -> Result<Option<Box<Restored>>, ClaimError> {
         let Some(owned) = self.owned.get_mut(&partition) else { return Ok(None) };
         if owned.lane.saved().is_none() {
             return Ok(None);
         }
         let make = || self.topology.lane(&self.options.topics, &self.options.stage, partition);
-        let found = restore::restore(&mut self.heir, partition, position, &self.build, &make, &*self.clock)?;
+        let found = restore::restore(&mut self.standby, partition, position, &self.build, &make, &*self.clock)?;
         match found {
-            Ok(Found::Nothing) => owned.saves.account = Some(Account::default()),
+            Ok(Found::Nothing) => owned.snapshots.checksums = Some(Checksums::default()),
             Ok(Found::Whole(restored)) => return Ok(Some(restored)),
-            Ok(Found::Spoilt(reason, account)) => {
+            Ok(Found::Corrupt(reason, checksums)) => {
                 let (stage, code) = (&self.options.stage, Code::SnapshotDamaged.as_str());
-                tracing::error!(stage, lane = partition, code, %reason, "a snapshot is not used: the inbox is read from its beginning");
-                *self.tallies.entry(names::SNAPSHOTS_SPOILT).or_default() += 1;
-                metrics::counter!(names::SNAPSHOTS_SPOILT).increment(1);
-                owned.saves.account = Some(account);
+                tracing::error!(stage, lane = partition, code, %reason, "the snapshot is corrupt; replaying the inbox from its beginning");
+                *self.counters.entry(names::SNAPSHOTS_CORRUPT).or_default() += 1;
+                metrics::counter!(names::SNAPSHOTS_CORRUPT).increment(1);
+                owned.snapshots.checksums = Some(checksums);
             }
-            Err(incompatible) => return Err(Hindrance::Incompatible(incompatible.to_string())),
+            Err(incompatible) => return Err(ClaimError::Incompatible(incompatible.to_string())),
         }
         Ok(None)
     }
@@ -211,7 +217,7 @@ impl Shard {
 
 /// The reason why a lane is not taken over.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Hindrance {
+pub(super) enum ClaimError {
     /// The bus failed; a retry may succeed.
     #[error("{0}")]
     Bus(#[from] BusError),
@@ -223,12 +229,12 @@ pub(super) enum Hindrance {
     Incompatible(String),
 }
 
-impl Hindrance {
+impl ClaimError {
     fn code(&self) -> Option<Code> {
         match self {
-            Hindrance::Bus(_) => None,
-            Hindrance::Cut(_) => Some(Code::InboxCut),
-            Hindrance::Incompatible(_) => Some(Code::StateIncompatible),
+            ClaimError::Bus(_) => None,
+            ClaimError::Cut(_) => Some(Code::InboxCut),
+            ClaimError::Incompatible(_) => Some(Code::StateIncompatible),
         }
     }
 }

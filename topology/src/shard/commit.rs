@@ -12,18 +12,18 @@ use wire::control::Mode;
 use wire::owner::Note;
 use wire::{Envelope, Kind};
 
-use super::owned::{End, Owned, Phase};
+use super::owned::{ExpectedPosition, OwnedLane, Phase};
 use super::{Shard, ShardOptions};
 use crate::names;
 use crate::outbox::{Level, Line};
 
 impl Shard {
-    pub(super) fn note(&self, snapshot: u64, released: bool) -> Arc<str> {
+    pub(super) fn offset_metadata(&self, snapshot: u64, released: bool) -> Arc<str> {
         Note { transactional_id: self.options.member.clone(), snapshot, released }.to_string().into()
     }
 
-    pub(super) fn position(&self, partition: u32, owned: &Owned, released: bool) -> Position {
-        Position { partition, next: owned.position, note: self.note(owned.saves.next(), released) }
+    pub(super) fn position(&self, partition: u32, owned: &OwnedLane, released: bool) -> Position {
+        Position { partition, next: owned.position, note: self.offset_metadata(owned.snapshots.next(), released) }
     }
 
     /// Sends effects and commits what is due in this mode. Returns true if it did anything. A
@@ -35,11 +35,11 @@ impl Shard {
         match self.mode {
             Mode::ExactlyOnce => self.commit_as_one(),
             Mode::AtLeastOnce => {
-                let left = self.leave();
+                let left = self.send_effects();
                 let due = self.save_at.is_some_and(|at| at <= self.clock.mono());
                 // Positions must not pass effects that are not sent yet: a new owner would not send
                 // them.
-                left | (due && self.pending.records.is_empty() && self.save())
+                left | (due && self.pending.records.is_empty() && self.commit_positions())
             }
         }
     }
@@ -51,7 +51,7 @@ impl Shard {
         }
         self.commit();
         if self.mode == Mode::AtLeastOnce && self.pending.records.is_empty() {
-            self.save();
+            self.commit_positions();
         }
     }
 
@@ -60,8 +60,8 @@ impl Shard {
         if self.pending.retry.is_none() {
             self.take_snapshots(false);
         }
-        let touched = |(lane, owned): &(&u32, &Owned)| {
-            owned.moved || owned.saves.taken.is_some() || self.pending.lanes.contains(lane)
+        let touched = |(lane, owned): &(&u32, &OwnedLane)| {
+            owned.moved || owned.snapshots.pending.is_some() || self.pending.lanes.contains(lane)
         };
         let positions: Vec<Position> = self
             .owned
@@ -81,7 +81,7 @@ impl Shard {
         batch.records.truncate(decided);
         self.pending.records = batch.records;
         match outcome {
-            Ok(()) => self.committed(),
+            Ok(()) => self.all_committed(),
             Err(error) => return self.not_committed(error),
         }
         true
@@ -89,10 +89,10 @@ impl Shard {
 
     /// Sends effects outside of transactions. If an append fails after a partial write, the retry
     /// duplicates records with the same ids.
-    fn leave(&mut self) -> bool {
+    fn send_effects(&mut self) -> bool {
         let armed = self.owned.values().any(|owned| owned.timers.has_uncommitted());
-        let told = self.owned.values().any(|owned| !owned.counts.is_empty() || !owned.lines.is_empty());
-        if self.pending.records.is_empty() && !armed && !told {
+        let has_output = self.owned.values().any(|owned| !owned.counts.is_empty() || !owned.lines.is_empty());
+        if self.pending.records.is_empty() && !armed && !has_output {
             self.pending.retry = None;
             return false;
         }
@@ -102,17 +102,17 @@ impl Shard {
         {
             return self.not_committed(CommitError::Failed(error));
         }
-        self.effective();
+        self.effects_sent();
         self.owned.keys().for_each(|lane| self.status.retrying(*lane, None));
         true
     }
 
     /// Commits the positions of lanes that moved, each with a snapshot.
-    fn save(&mut self) -> bool {
+    fn commit_positions(&mut self) -> bool {
         if self.pending.retry.is_none() {
             self.take_snapshots(true);
         }
-        let moved = self.owned.iter().filter(|(_, owned)| owned.moved || owned.saves.taken.is_some());
+        let moved = self.owned.iter().filter(|(_, owned)| owned.moved || owned.snapshots.pending.is_some());
         let positions: Vec<Position> =
             moved.map(|(partition, owned)| self.position(*partition, owned, false)).collect();
         if positions.is_empty() {
@@ -122,7 +122,7 @@ impl Shard {
         }
         let records = self.snapshot_records().cloned().collect();
         match self.member.commit(&Batch { records, positions }) {
-            Ok(()) => self.saved(),
+            Ok(()) => self.positions_committed(),
             Err(error) => return self.not_committed(error),
         }
         true
@@ -133,18 +133,21 @@ impl Shard {
     fn not_committed(&mut self, error: CommitError) -> bool {
         let now = self.clock.mono();
         if let CommitError::Failed(BusError::TooLarge { topic, size, limit }) = error {
-            self.bury_too_large(&topic, size, limit);
+            self.replace_too_large(&topic, size, limit);
             self.pending.retry = Some(now);
             return false;
         }
-        tracing::warn!(stage = %self.options.stage, %error, "commit did not succeed, and is tried again");
-        *self.tallies.entry(names::COMMITS_RETRIED).or_default() += 1;
+        tracing::warn!(stage = %self.options.stage, %error, "commit failed; retrying");
+        *self.counters.entry(names::COMMITS_RETRIED).or_default() += 1;
         metrics::counter!(names::COMMITS_RETRIED).increment(1);
-        let moved = self.owned.iter().filter(|(_, owned)| owned.moved || owned.saves.taken.is_some());
-        let end =
-            |(lane, owned): (&u32, &Owned)| End { lane: *lane, position: owned.position, covers: owned.saves.next() };
+        let moved = self.owned.iter().filter(|(_, owned)| owned.moved || owned.snapshots.pending.is_some());
+        let end = |(lane, owned): (&u32, &OwnedLane)| ExpectedPosition {
+            lane: *lane,
+            position: owned.position,
+            covers: owned.snapshots.next(),
+        };
         let ends = moved.map(end).collect();
-        self.pending.doubt = matches!(error, CommitError::Unknown(_)).then_some(ends);
+        self.pending.unknown_outcome = matches!(error, CommitError::Unknown(_)).then_some(ends);
         self.pending.retry = Some(now.plus_ms(ShardOptions::RETRY_MS));
         self.owned.keys().for_each(|lane| self.status.retrying(*lane, Some(now)));
         false
@@ -153,15 +156,15 @@ impl Shard {
     /// Replaces records that are too large for the bus with dead letters, so that they do not block
     /// their lane. The recipient never gets the record; its timeout covers that like any other
     /// loss.
-    fn bury_too_large(&mut self, topic: &str, size: usize, limit: usize) {
+    fn replace_too_large(&mut self, topic: &str, size: usize, limit: usize) {
         let dead: Arc<str> = self.options.topics.dead(self.topology.name()).into();
         for (lane, record) in self.pending.lanes.iter().zip(&mut self.pending.records) {
             if *record.topic != *topic || record.size() < size {
                 continue;
             }
-            let reason = format!("a record for `{topic}` has {} bytes; at most {limit} are taken", record.size());
-            tracing::error!(stage = %self.options.stage, lane, reason, "a record was not written");
-            *self.tallies.entry(names::TOO_LARGE).or_default() += 1;
+            let reason = format!("a record for `{topic}` has {} bytes; the limit is {limit}", record.size());
+            tracing::error!(stage = %self.options.stage, lane, reason, "a record is too large; writing a dead letter instead");
+            *self.counters.entry(names::TOO_LARGE).or_default() += 1;
             metrics::counter!(names::TOO_LARGE).increment(1);
             let mut letter = Envelope::new(Kind::Dead, format!("{topic}/{lane}/too-large"), &*self.options.member);
             letter.operation = record.headers.envelope().ok().and_then(|envelope| envelope.operation);
@@ -179,9 +182,9 @@ impl Shard {
     /// its position. A commit that moved no offset contained only timeouts and views, which are
     /// safe to repeat. Returns false if the outcome is still unknown.
     pub(super) fn settle(&mut self) -> bool {
-        let Some(ends) = self.pending.doubt.take() else { return true };
+        let Some(ends) = self.pending.unknown_outcome.take() else { return true };
         let witness = ends.iter().find(|end| self.owned.contains_key(&end.lane));
-        let Some(End { lane, position, covers }) = witness.copied() else { return true };
+        let Some(ExpectedPosition { lane, position, covers }) = witness.copied() else { return true };
         match self.member.take_over(lane) {
             Ok(takeover) => {
                 let happened = |committed: Committed| {
@@ -189,15 +192,15 @@ impl Shard {
                 };
                 if takeover.committed.is_some_and(happened) {
                     match self.mode {
-                        Mode::ExactlyOnce => self.committed(),
-                        Mode::AtLeastOnce => self.saved(),
+                        Mode::ExactlyOnce => self.all_committed(),
+                        Mode::AtLeastOnce => self.positions_committed(),
                     }
                 }
                 true
             }
             Err(error) => {
-                tracing::warn!(stage = %self.options.stage, %error, "the outcome of a commit is still unknown");
-                self.pending.doubt = Some(ends);
+                tracing::warn!(stage = %self.options.stage, %error, "the outcome of a commit is still unknown; retrying; retrying; retrying");
+                self.pending.unknown_outcome = Some(ends);
                 self.pending.retry = Some(self.clock.mono().plus_ms(ShardOptions::RETRY_MS));
                 false
             }
@@ -205,15 +208,15 @@ impl Shard {
     }
 
     /// Effects and positions were committed together.
-    fn committed(&mut self) {
-        self.saved();
-        self.effective();
+    fn all_committed(&mut self) {
+        self.positions_committed();
+        self.effects_sent();
     }
 
     /// Positions were committed.
-    fn saved(&mut self) {
+    fn positions_committed(&mut self) {
         self.save_at = None;
-        *self.tallies.entry(names::COMMITS).or_default() += 1;
+        *self.counters.entry(names::COMMITS).or_default() += 1;
         metrics::counter!(names::COMMITS).increment(1);
         for (lane, owned) in &mut self.owned {
             owned.moved = false;
@@ -223,7 +226,7 @@ impl Shard {
     }
 
     /// Effects were sent: starts timers, and publishes counters and log lines.
-    fn effective(&mut self) {
+    fn effects_sent(&mut self) {
         let now = self.clock.mono();
         self.pending.records.clear();
         self.pending.lanes.clear();
@@ -233,7 +236,7 @@ impl Shard {
             owned.timers.committed(now);
             owned.gauges.timers(owned.timers.len());
             for (name, labels, by) in owned.counts.drain() {
-                *self.tallies.entry(name).or_default() += by;
+                *self.counters.entry(name).or_default() += by;
                 metrics::counter!(name, &labels).increment(by);
                 forwarded += if name == names::FORWARDED { by } else { 0 };
             }
@@ -241,12 +244,12 @@ impl Shard {
                 log(*lane, &line);
             }
         }
-        if forwarded > 0 && self.forwards_told <= now {
-            self.forwards_told = now.plus_ms(Self::FORWARDS_TOLD_MS);
+        if forwarded > 0 && self.forwards_logged <= now {
+            self.forwards_logged = now.plus_ms(Self::FORWARDS_LOGGED_MS);
             tracing::warn!(
                 inbox = &*self.inbox,
-                forwarded = self.tallies.get(names::FORWARDED),
-                "requests come to other partitions than those of their keys, and are sent on, which costs each a second record; \
+                forwarded = self.counters.get(names::FORWARDED),
+                "requests arrive in other partitions than those of their keys; forwarding costs each a second record; \
                  clients of librdkafka set partitioner=murmur2_random"
             );
         }
@@ -254,13 +257,13 @@ impl Shard {
 
     /// Minimum interval between two log lines about misrouted requests, in milliseconds: a
     /// misconfigured client misroutes all day.
-    const FORWARDS_TOLD_MS: u64 = 3_600_000;
+    const FORWARDS_LOGGED_MS: u64 = 3_600_000;
 
-    pub(super) fn release_notes(&mut self, partitions: &[u32]) {
+    pub(super) fn commit_release(&mut self, partitions: &[u32]) {
         let positions: Vec<Position> = partitions
             .iter()
             .filter_map(|partition| self.owned.get(partition).map(|owned| (*partition, owned)))
-            .filter(|(_, owned)| owned.phase == Phase::Live && !owned.moved && owned.saves.taken.is_none())
+            .filter(|(_, owned)| owned.phase == Phase::Live && !owned.moved && owned.snapshots.pending.is_none())
             .map(|(partition, owned)| self.position(partition, owned, true))
             .collect();
         if !positions.is_empty() {
@@ -268,7 +271,7 @@ impl Shard {
             if let Err(error) = self.member.commit(&batch) {
                 // The next owner then aborts a transaction that it takes for open: slower, but
                 // safe.
-                tracing::warn!(stage = %self.options.stage, %error, "lanes were handed over without their release");
+                tracing::warn!(stage = %self.options.stage, %error, "releasing lanes failed; the next owner aborts their transaction");
             }
         }
     }

@@ -58,18 +58,18 @@ impl Build {
     pub(super) fn lacks(&self, graph: &Graph) -> Option<String> {
         let lacks = self.graph.lacks(graph);
         (!lacks.is_empty())
-            .then(|| format!("a topology with other parts has decided it; this one lacks: {}", lacks.join("; ")))
+            .then(|| format!("another topology graph decided it; this graph lacks: {}", lacks.join("; ")))
     }
 
     /// Explains why it must not replay the decisions of a build with this graph and these versions;
     /// none if it may.
-    pub(super) fn decides_otherwise(&self, graph: &Graph, decides_by: &BTreeMap<String, u32>) -> Option<String> {
+    pub(super) fn refuses_replay_of(&self, graph: &Graph, decides_by: &BTreeMap<String, u32>) -> Option<String> {
         let other =
             decides_by.iter().find(|(name, version)| self.decides_by.get(*name).is_some_and(|own| own != *version));
         self.lacks(graph).or_else(|| {
             let (name, version) = other?;
             let own = self.decides_by[name];
-            Some(format!("version {version} of `{name}` has decided it, and this build has version {own}"))
+            Some(format!("version {version} of `{name}` decided it; this build has version {own}"))
         })
     }
 }
@@ -93,7 +93,7 @@ pub(super) struct LaneHead {
 
 /// The head of a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Head {
+pub(super) struct SnapshotHead {
     /// The schema version of all its records.
     format: u32,
     #[serde(flatten)]
@@ -106,16 +106,16 @@ pub(super) struct Head {
 
 /// The part of a head that is the same in all schema versions.
 #[derive(Deserialize)]
-struct Form {
+struct SchemaVersion {
     format: u32,
 }
 
 /// The reason why a lane cannot be restored from its snapshot topic.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Unfit {
+pub(super) enum RestoreError {
     /// The snapshot is corrupt or incomplete.
     #[error("{0}")]
-    Damaged(String),
+    Corrupt(String),
     /// The snapshot is intact, but this build cannot continue it.
     #[error("{0}")]
     Incompatible(String),
@@ -124,7 +124,7 @@ pub(super) enum Unfit {
 /// The last record of each key.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Image {
-    entries: BTreeMap<Arc<str>, Entry>,
+    entries: BTreeMap<Arc<str>, StoredRecord>,
     /// The offset up to which the topic was read.
     pub(super) next: u64,
     /// The offset that the last read head covers.
@@ -132,9 +132,9 @@ pub(super) struct Image {
 }
 
 #[derive(Debug, Clone)]
-struct Entry {
+struct StoredRecord {
     /// The checksum in the record's header; none if it cannot be parsed.
-    sum: Option<Sum>,
+    sum: Option<Checksum>,
     /// Number of records of the state, this one included.
     parts: usize,
     value: Bytes,
@@ -142,9 +142,9 @@ struct Entry {
 
 /// The checksum of a key and its value: XXH3 of the value, seeded with XXH3 of the key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Sum(u64);
+struct Checksum(u64);
 
-impl Sum {
+impl Checksum {
     fn of(key: &str, value: &[u8]) -> Self {
         Self(XxHash3_64::oneshot_with_seed(XxHash3_64::oneshot(key.as_bytes()), value))
     }
@@ -172,8 +172,8 @@ impl Image {
         if key == HEAD {
             self.covers = text(&record.headers, COVERS).and_then(|text| text.parse().ok());
         }
-        let sum = Sum::written(&record.headers);
-        self.entries.insert(key.into(), Entry { sum, parts, value: record.value.clone() });
+        let sum = Checksum::written(&record.headers);
+        self.entries.insert(key.into(), StoredRecord { sum, parts, value: record.value.clone() });
     }
 
     /// Returns the offset that the last completely read snapshot covers.
@@ -185,34 +185,37 @@ impl Image {
     ///
     /// # Errors
     /// If it is corrupt or incompatible.
-    pub(super) fn head(&self, build: &Build) -> Result<Option<Head>, Unfit> {
+    pub(super) fn head(&self, build: &Build) -> Result<Option<SnapshotHead>, RestoreError> {
         let Some(entry) = self.entries.get(HEAD) else { return Ok(None) };
         // Verify the checksum first. Otherwise a corrupt version number would look like a newer
         // build, and the lane would wait for a person.
-        if entry.sum != Some(Sum::of(HEAD, &entry.value)) {
-            return Err(Unfit::Damaged("its head is not as it was written".into()));
+        if entry.sum != Some(Checksum::of(HEAD, &entry.value)) {
+            return Err(RestoreError::Corrupt("the checksum of its head is wrong".into()));
         }
-        let damaged = |error: serde_json::Error| Unfit::Damaged(format!("its head cannot be read: {error}"));
-        let Form { format } = serde_json::from_slice(&entry.value).map_err(damaged)?;
+        let corrupt = |error: serde_json::Error| RestoreError::Corrupt(format!("its head cannot be read: {error}"));
+        let SchemaVersion { format } = serde_json::from_slice(&entry.value).map_err(corrupt)?;
         if format > FORMAT {
-            return Err(Unfit::Incompatible(format!(
-                "its records have form {format}; this build reads up to {FORMAT}"
+            return Err(RestoreError::Incompatible(format!(
+                "its records have schema version {format}; this build reads versions up to {FORMAT}"
             )));
         }
-        let head: Head = serde_json::from_slice(&entry.value).map_err(damaged)?;
+        let head: SnapshotHead = serde_json::from_slice(&entry.value).map_err(corrupt)?;
         if let Some(lacks) = build.lacks(&head.lane.graph) {
-            return Err(Unfit::Incompatible(lacks));
+            return Err(RestoreError::Incompatible(lacks));
         }
         for (component, version) in &head.lane.components {
             match build.versions.get(component) {
                 Some(known) if version <= known => {}
                 Some(known) => {
-                    let text =
-                        format!("the state of `{component}` has version {version}; this build reads up to {known}");
-                    return Err(Unfit::Incompatible(text));
+                    let text = format!(
+                        "the state of `{component}` has schema version {version}; this build reads versions up to {known}"
+                    );
+                    return Err(RestoreError::Incompatible(text));
                 }
                 None => {
-                    return Err(Unfit::Incompatible(format!("this build has no state of a component `{component}`")));
+                    return Err(RestoreError::Incompatible(format!(
+                        "this build has no component with saved state `{component}`"
+                    )));
                 }
             }
         }
@@ -223,14 +226,14 @@ impl Image {
     ///
     /// # Errors
     /// Names the corrupt keys.
-    pub(super) fn check(&self, head: &Head) -> Result<(), Unfit> {
+    pub(super) fn check(&self, head: &SnapshotHead) -> Result<(), RestoreError> {
         let mut bad = Vec::new();
         let (mut records, mut all) = (0_u64, 0_u64);
         for (key, entry) in &self.entries {
-            match entry.sum.filter(|sum| *sum == Sum::of(key, &entry.value)) {
+            match entry.sum.filter(|sum| *sum == Checksum::of(key, &entry.value)) {
                 None => bad.push(format!("`{key}`")),
                 Some(_) if **key == *HEAD => {}
-                Some(Sum(sum)) => {
+                Some(Checksum(sum)) => {
                     records += 1;
                     all ^= sum;
                 }
@@ -238,13 +241,14 @@ impl Image {
         }
         if !bad.is_empty() {
             let (count, named) = (bad.len(), bad[..bad.len().min(NAMED)].join(", "));
-            return Err(Unfit::Damaged(format!("{count} records are not as they were written: {named}")));
+            return Err(RestoreError::Corrupt(format!("{count} records have wrong checksums: {named}")));
         }
         if (records, sum_text(all)) != (head.records, head.sum.clone()) {
-            let Head { records: expected, lane: LaneHead { position, .. }, .. } = head;
-            let text =
-                format!("the snapshot of offset {position} has {expected} records, and {records} others were found");
-            return Err(Unfit::Damaged(text));
+            let SnapshotHead { records: expected, lane: LaneHead { position, .. }, .. } = head;
+            let text = format!(
+                "the snapshot of offset {position} has {expected} records, but the topic has {records}, or other ones"
+            );
+            return Err(RestoreError::Corrupt(text));
         }
         Ok(())
     }
@@ -253,43 +257,44 @@ impl Image {
     ///
     /// # Errors
     /// If a part is missing.
-    pub(super) fn states(&self) -> impl Iterator<Item = Result<(&str, Cow<'_, [u8]>), Unfit>> {
+    pub(super) fn states(&self) -> impl Iterator<Item = Result<(&str, Cow<'_, [u8]>), RestoreError>> {
         let own = self.entries.iter().filter(|(key, _)| !key.starts_with('.'));
         own.map(|(key, entry)| Ok((&**key, self.whole(key, entry)?)))
     }
 
     /// Returns the blocks of timers: component, block number and content.
-    pub(super) fn timers(&self) -> impl Iterator<Item = Result<(&str, u64, &[u8]), Unfit>> {
+    pub(super) fn timers(&self) -> impl Iterator<Item = Result<(&str, u64, &[u8]), RestoreError>> {
         let after = self.entries.range::<str, _>((Bound::Included(TIMERS), Bound::Unbounded));
         after.map_while(|(key, entry)| Some((key, key.strip_prefix(TIMERS)?, entry))).map(|(key, rest, entry)| {
             let place = rest.split_once('/').and_then(|(component, block)| Some((component, block.parse().ok()?)));
-            let (component, block) = place.ok_or_else(|| Unfit::Damaged(format!("`{key}` is no block of timers")))?;
+            let (component, block) =
+                place.ok_or_else(|| RestoreError::Corrupt(format!("`{key}` is no block of timers")))?;
             Ok((component, block, &*entry.value))
         })
     }
 
-    fn whole<'a>(&self, key: &str, entry: &'a Entry) -> Result<Cow<'a, [u8]>, Unfit> {
+    fn whole<'a>(&self, key: &str, entry: &'a StoredRecord) -> Result<Cow<'a, [u8]>, RestoreError> {
         if entry.parts <= 1 {
             return Ok(Cow::Borrowed(&entry.value));
         }
         let mut whole = entry.value.to_vec();
         for part in 1..entry.parts {
             let name = part_key(key, part);
-            let rest = self.entries.get(&*name).ok_or_else(|| Unfit::Damaged(format!("`{name}` is missing")))?;
+            let rest = self.entries.get(&*name).ok_or_else(|| RestoreError::Corrupt(format!("`{name}` is missing")))?;
             whole.extend_from_slice(&rest.value);
         }
         Ok(Cow::Owned(whole))
     }
 
     /// Returns the checksums of the topic's content, from which the next snapshots continue.
-    pub(super) fn account(&self) -> Account {
+    pub(super) fn checksums(&self) -> Checksums {
         let others = self.entries.iter().filter(|(key, _)| ***key != *HEAD);
         // The checksums were verified; those of an unusable snapshot are not used.
         let sums: BTreeMap<_, _> =
-            others.map(|(key, entry)| (Arc::clone(key), entry.sum.map_or(0, |Sum(sum)| sum))).collect();
+            others.map(|(key, entry)| (Arc::clone(key), entry.sum.map_or(0, |Checksum(sum)| sum))).collect();
         let all = sums.values().fold(0, |all, sum| all ^ sum);
         let parts = sums.keys().filter(|key| key.starts_with(PART)).count();
-        Account { sums, all, parts, stale: Vec::new() }
+        Checksums { sums, all, parts, stale: Vec::new() }
     }
 }
 
@@ -308,7 +313,7 @@ pub(super) fn timers_key(component: &str, block: u64) -> String {
 
 /// The checksum of each key in the snapshot topic. Bounded by the live state of the lane.
 #[derive(Debug, Default)]
-pub(super) struct Account {
+pub(super) struct Checksums {
     sums: BTreeMap<Arc<str>, u64>,
     all: u64,
     /// Number of keys that are continuations of a long state: mostly 0, and then no search is
@@ -318,7 +323,7 @@ pub(super) struct Account {
     stale: Vec<Arc<str>>,
 }
 
-impl Account {
+impl Checksums {
     fn put(&mut self, key: Arc<str>, sum: u64) {
         let is_part = key.starts_with(PART);
         let before = self.sums.insert(key, sum);
@@ -334,7 +339,7 @@ impl Account {
     }
 
     /// Marks all keys as unusable: the lane was restored by a replay of its inbox.
-    pub(super) fn spoilt(self) -> Self {
+    pub(super) fn mark_unusable(self) -> Self {
         Self { stale: self.sums.into_keys().collect(), ..Self::default() }
     }
 }
@@ -343,13 +348,13 @@ impl Account {
 pub(super) struct Writer<'a> {
     topic: Arc<str>,
     lane: u32,
-    account: &'a mut Account,
+    checksums: &'a mut Checksums,
     records: Vec<Outgoing>,
 }
 
 impl<'a> Writer<'a> {
-    pub(super) fn new(topic: &Arc<str>, lane: u32, account: &'a mut Account) -> Self {
-        Self { topic: Arc::clone(topic), lane, account, records: Vec::new() }
+    pub(super) fn new(topic: &Arc<str>, lane: u32, checksums: &'a mut Checksums) -> Self {
+        Self { topic: Arc::clone(topic), lane, checksums, records: Vec::new() }
     }
 
     /// Writes or deletes the state of a key.
@@ -371,40 +376,44 @@ impl<'a> Writer<'a> {
         }
         // Deletes the surplus parts of the previous state.
         let mut part = parts.max(1);
-        while self.account.parts > 0 && self.remove(&part_key(&key, part)) {
+        while self.checksums.parts > 0 && self.remove(&part_key(&key, part)) {
             part += 1;
         }
     }
 
     /// Writes the head and returns all records.
     pub(super) fn end(mut self, lane: LaneHead) -> Vec<Outgoing> {
-        for key in std::mem::take(&mut self.account.stale) {
-            if !self.account.sums.contains_key(&key) {
+        for key in std::mem::take(&mut self.checksums.stale) {
+            if !self.checksums.sums.contains_key(&key) {
                 self.write(&key, &[], Bytes::new());
             }
         }
-        let head =
-            Head { format: FORMAT, lane, records: self.account.sums.len() as u64, sum: sum_text(self.account.all) };
+        let head = SnapshotHead {
+            format: FORMAT,
+            lane,
+            records: self.checksums.sums.len() as u64,
+            sum: sum_text(self.checksums.all),
+        };
         let value = serde_json::to_vec(&head).expect("a head is plain data");
-        let Sum(sum) = Sum::of(HEAD, &value);
+        let Checksum(sum) = Checksum::of(HEAD, &value);
         let covers = head.lane.position.to_string();
         self.write(HEAD, &[(SUM, &sum_text(sum)), (COVERS, &covers)], value.into());
         self.records
     }
 
     fn put(&mut self, key: Arc<str>, parts: usize, value: Bytes) {
-        let Sum(sum) = Sum::of(&key, &value);
+        let Checksum(sum) = Checksum::of(&key, &value);
         let (text, parts) = (sum_text(sum), (parts > 1).then(|| parts.to_string()));
         match &parts {
             None => self.write(&key, &[(SUM, &text)], value),
             Some(parts) => self.write(&key, &[(SUM, &text), (PARTS, parts)], value),
         }
-        self.account.put(key, sum);
+        self.checksums.put(key, sum);
     }
 
     /// Returns false if the key does not exist.
     fn remove(&mut self, key: &str) -> bool {
-        let was_there = self.account.remove(key);
+        let was_there = self.checksums.remove(key);
         if was_there {
             self.write(key, &[], Bytes::new());
         }
@@ -435,9 +444,9 @@ mod tests {
         Change { key: key.into(), state: state.map(|state| state.as_bytes().to_vec()) }
     }
 
-    fn write(account: &mut Account, position: u64, changes: Vec<Change>) -> Vec<Outgoing> {
+    fn write(checksums: &mut Checksums, position: u64, changes: Vec<Change>) -> Vec<Outgoing> {
         let topic: Arc<str> = "snap".into();
-        let mut writer = Writer::new(&topic, 0, account);
+        let mut writer = Writer::new(&topic, 0, checksums);
         for change in changes {
             writer.change(change);
         }
@@ -472,28 +481,28 @@ mod tests {
 
     #[test]
     fn the_last_record_of_each_key_is_the_snapshot() {
-        let (mut account, mut image) = (Account::default(), Image::default());
+        let (mut checksums, mut image) = (Checksums::default(), Image::default());
         assert_eq!(image.head(&build()), Ok(None));
-        take(&mut image, &write(&mut account, 5, vec![change("hub/a", Some("1")), change("hub/b", Some("22"))]));
+        take(&mut image, &write(&mut checksums, 5, vec![change("hub/a", Some("1")), change("hub/b", Some("22"))]));
         let second =
-            write(&mut account, 9, vec![change("hub/a", None), change("hub/c", Some("333")), change("hub/d", None)]);
-        assert_eq!(second.len(), 3, "what was never there is not deleted");
+            write(&mut checksums, 9, vec![change("hub/a", None), change("hub/c", Some("333")), change("hub/d", None)]);
+        assert_eq!(second.len(), 3, "a key that was never written is not deleted");
         take(&mut image, &second);
         let head = image.head(&build()).unwrap().unwrap();
         assert_eq!((head.lane.position, image.check(&head)), (9, Ok(())));
         assert_eq!(states(&image), [("hub/b".to_owned(), 2), ("hub/c".to_owned(), 3)]);
         // A new owner writes the same records as the previous one.
-        let mut heir = image.account();
+        let mut standby = image.checksums();
         let more = || vec![change("hub/b", None), change("hub/e", Some("1"))];
-        assert_eq!(write(&mut heir, 11, more()), write(&mut account, 11, more()));
+        assert_eq!(write(&mut standby, 11, more()), write(&mut checksums, 11, more()));
     }
 
     #[test]
-    fn a_state_of_any_size_comes_back_and_leaves_nothing_behind() {
-        let (mut account, mut image) = (Account::default(), Image::default());
+    fn a_state_of_any_size_is_restored_and_leaves_no_stale_parts() {
+        let (mut checksums, mut image) = (Checksums::default(), Image::default());
         for size in [3 * PART_BYTES, PART_BYTES + 1, PART_BYTES, 10, 2 * PART_BYTES, 0] {
             let state = (size > 0).then(|| "x".repeat(size));
-            take(&mut image, &write(&mut account, 1, vec![change("hub/a", state.as_deref())]));
+            take(&mut image, &write(&mut checksums, 1, vec![change("hub/a", state.as_deref())]));
             let head = image.head(&build()).unwrap().unwrap();
             assert_eq!(image.check(&head), Ok(()), "{size}");
             let expected: Vec<_> = state.iter().map(|state| ("hub/a".to_owned(), state.len())).collect();
@@ -503,9 +512,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_as_it_was_written_is_named() {
-        let (mut account, mut image) = (Account::default(), Image::default());
-        take(&mut image, &write(&mut account, 5, vec![change("hub/a", Some("1")), change("hub/b", Some("22"))]));
+    fn corrupt_records_are_named() {
+        let (mut checksums, mut image) = (Checksums::default(), Image::default());
+        take(&mut image, &write(&mut checksums, 5, vec![change("hub/a", Some("1")), change("hub/b", Some("22"))]));
         let head = image.head(&build()).unwrap().unwrap();
         let with = |change: &dyn Fn(&mut Image)| {
             let mut image = image.clone();
@@ -513,54 +522,57 @@ mod tests {
             image.check(&head).unwrap_err().to_string()
         };
         let flipped = with(&|image| image.entries.get_mut("hub/b").unwrap().value = Bytes::from_static(b"23"));
-        assert_eq!(flipped, "1 records are not as they were written: `hub/b`");
+        assert_eq!(flipped, "1 records have wrong checksums: `hub/b`");
         let unsigned = with(&|image| image.entries.get_mut("hub/a").unwrap().sum = None);
-        assert_eq!(unsigned, "1 records are not as they were written: `hub/a`");
+        assert_eq!(unsigned, "1 records have wrong checksums: `hub/a`");
         let missing = with(&|image| drop(image.entries.remove("hub/a")));
-        assert_eq!(missing, "the snapshot of offset 5 has 2 records, and 1 others were found");
+        assert_eq!(missing, "the snapshot of offset 5 has 2 records, but the topic has 1, or other ones");
     }
 
     #[test]
-    fn what_a_newer_build_has_written_is_not_read() {
-        let (mut account, mut image) = (Account::default(), Image::default());
-        take(&mut image, &write(&mut account, 5, vec![change("hub/a", Some("1"))]));
+    fn a_snapshot_of_a_newer_build_is_not_read() {
+        let (mut checksums, mut image) = (Checksums::default(), Image::default());
+        take(&mut image, &write(&mut checksums, 5, vec![change("hub/a", Some("1"))]));
         for (versions, expected) in [
-            (BTreeMap::from([("hub".into(), 1)]), "the state of `hub` has version 2; this build reads up to 1"),
-            (BTreeMap::new(), "this build has no state of a component `hub`"),
+            (
+                BTreeMap::from([("hub".into(), 1)]),
+                "the state of `hub` has schema version 2; this build reads versions up to 1",
+            ),
+            (BTreeMap::new(), "this build has no component with saved state `hub`"),
         ] {
-            assert_eq!(image.head(&Build { versions, ..build() }), Err(Unfit::Incompatible(expected.into())));
+            assert_eq!(image.head(&Build { versions, ..build() }), Err(RestoreError::Incompatible(expected.into())));
         }
         let other = Build { graph: graph("h"), ..build() };
-        assert!(matches!(image.head(&other), Err(Unfit::Incompatible(reason)) if reason.ends_with("lacks: g")));
+        assert!(matches!(image.head(&other), Err(RestoreError::Incompatible(reason)) if reason.ends_with("lacks: g")));
         let value = Bytes::from_static(br#"{"format":2}"#);
-        let sum = Some(Sum::of(HEAD, &value));
-        image.entries.insert(HEAD.into(), Entry { sum, parts: 1, value });
-        let newer = "its records have form 2; this build reads up to 1";
-        assert_eq!(image.head(&build()), Err(Unfit::Incompatible(newer.into())));
+        let sum = Some(Checksum::of(HEAD, &value));
+        image.entries.insert(HEAD.into(), StoredRecord { sum, parts: 1, value });
+        let newer = "its records have schema version 2; this build reads versions up to 1";
+        assert_eq!(image.head(&build()), Err(RestoreError::Incompatible(newer.into())));
     }
 
     /// Otherwise the lane would wait for a person, who would look for a newer build.
     #[test]
-    fn a_head_that_was_spoilt_into_a_newer_one_is_damaged() {
-        let (mut account, mut image) = (Account::default(), Image::default());
-        take(&mut image, &write(&mut account, 5, vec![change("hub/a", Some("1"))]));
+    fn a_head_with_a_corrupt_version_is_corrupt_not_newer() {
+        let (mut checksums, mut image) = (Checksums::default(), Image::default());
+        take(&mut image, &write(&mut checksums, 5, vec![change("hub/a", Some("1"))]));
         let written = String::from_utf8(image.entries[HEAD].value.to_vec()).unwrap();
         for (was, is) in
             [(r#""format":1"#, r#""format":2"#), (r#""hub":2"#, r#""hub":3"#), (r#""hub":2"#, r#""hup":2"#)]
         {
-            let spoilt = written.replacen(was, is, 1);
-            assert_ne!(spoilt, written);
-            image.entries.get_mut(HEAD).unwrap().value = spoilt.into();
-            assert_eq!(image.head(&build()), Err(Unfit::Damaged("its head is not as it was written".into())));
+            let mark_unusable = written.replacen(was, is, 1);
+            assert_ne!(mark_unusable, written);
+            image.entries.get_mut(HEAD).unwrap().value = mark_unusable.into();
+            assert_eq!(image.head(&build()), Err(RestoreError::Corrupt("the checksum of its head is wrong".into())));
         }
     }
 
     #[test]
-    fn what_is_left_of_a_snapshot_that_cannot_be_used_goes_with_the_next_one() {
-        let (mut account, mut image) = (Account::default(), Image::default());
-        take(&mut image, &write(&mut account, 5, vec![change("hub/a", Some("1")), change("hub/b", Some("22"))]));
+    fn the_next_snapshot_deletes_the_rest_of_an_unusable_one() {
+        let (mut checksums, mut image) = (Checksums::default(), Image::default());
+        take(&mut image, &write(&mut checksums, 5, vec![change("hub/a", Some("1")), change("hub/b", Some("22"))]));
         image.entries.get_mut("hub/a").unwrap().value = Bytes::from_static(b"2");
-        let mut fresh = image.account().spoilt();
+        let mut fresh = image.checksums().mark_unusable();
         take(&mut image, &write(&mut fresh, 9, vec![change("hub/b", Some("4"))]));
         let head = image.head(&build()).unwrap().unwrap();
         assert_eq!((image.check(&head), states(&image)), (Ok(()), vec![("hub/b".to_owned(), 1)]));
@@ -590,9 +602,9 @@ mod tests {
 
     /// A changed record layout needs a new schema version.
     #[test]
-    fn what_is_written_has_the_form_of_its_number() {
-        let mut account = Account::default();
-        let mut writer = Writer::new(&"snap".into(), 0, &mut account);
+    fn written_records_match_their_schema_version() {
+        let mut checksums = Checksums::default();
+        let mut writer = Writer::new(&"snap".into(), 0, &mut checksums);
         writer.change(change(&timers_key("coordinator@hub", 3), Some(FORM_1[0].1)));
         writer.change(change("hub/running/7", Some(FORM_1[1].1)));
         let written = writer.end(LaneHead {
@@ -609,7 +621,7 @@ mod tests {
     /// A build continues the lane that an older build saved, and keeps unchanged records as they
     /// are.
     #[test]
-    fn a_golden_snapshot_is_read_and_gone_on_with() {
+    fn a_golden_snapshot_is_read_and_continued() {
         let mut image = Image::default();
         take(&mut image, &records(FORM_1));
         let head = image.head(&build()).unwrap().unwrap();
@@ -617,12 +629,12 @@ mod tests {
         let timers: Vec<_> = image.timers().map(Result::unwrap).collect();
         assert_eq!(timers, [("coordinator@hub", 3, BLOCK.as_bytes())]);
         assert!(serde_json::from_str::<Vec<crate::timers::SavedTimer>>(BLOCK).is_ok());
-        let mut heir = image.account();
-        take(&mut image, &write(&mut heir, 50, vec![change("hub/running/7", Some("other"))]));
+        let mut standby = image.checksums();
+        take(&mut image, &write(&mut standby, 50, vec![change("hub/running/7", Some("other"))]));
         let head = image.head(&build()).unwrap().unwrap();
         assert_eq!((image.check(&head), head.lane.position, image.entries.len()), (Ok(()), 50, 3));
         image.entries.get_mut(".timers/coordinator@hub/3").unwrap().value = Bytes::from_static(b"[]");
-        let spoilt = "1 records are not as they were written: `.timers/coordinator@hub/3`";
-        assert_eq!(image.check(&head), Err(Unfit::Damaged(spoilt.into())));
+        let mark_unusable = "1 records have wrong checksums: `.timers/coordinator@hub/3`";
+        assert_eq!(image.check(&head), Err(RestoreError::Corrupt(mark_unusable.into())));
     }
 }

@@ -5,12 +5,12 @@ use crate::waits::{TimerKey, Waits};
 
 /// The state of a lane between two polls.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Inside {
+pub struct Inspection {
     /// The offset after the last handled record.
     pub position: u64,
     /// Set by the takeover: the offset that the restored snapshot covers; 0 if the inbox was
     /// replayed from its beginning.
-    pub begun: Option<u64>,
+    pub restored_from: Option<u64>,
     /// The armed timers that can fire.
     pub armed: Vec<TimerKey>,
     /// The number of timers in the wheel, and of timers recorded as in the wheel.
@@ -28,13 +28,13 @@ impl Shard {
     }
 
     /// Returns how each of its lanes was restored: see [`Inspection::restored_from`].
-    pub fn begun(&self) -> impl Iterator<Item = (u32, Option<u64>)> {
-        self.owned.iter().map(|(lane, owned)| (*lane, owned.begun))
+    pub fn restored_from(&self) -> impl Iterator<Item = (u32, Option<u64>)> {
+        self.owned.iter().map(|(lane, owned)| (*lane, owned.restored_from))
     }
 
     /// Returns the offset after the last record that a lane handled; none if it does not own the
     /// lane.
-    pub fn stands_at(&self, lane: u32) -> Option<u64> {
+    pub fn next_offset(&self, lane: u32) -> Option<u64> {
         Some(self.owned.get(&lane)?.position)
     }
 
@@ -44,17 +44,17 @@ impl Shard {
     }
 
     /// Returns the state of a lane; none if it does not own the lane.
-    pub fn inside(&self, lane: u32) -> Option<Inside> {
+    pub fn inspect(&self, lane: u32) -> Option<Inspection> {
         let owned = self.owned.get(&lane)?;
         let own = self.pending.lanes.iter().zip(&self.pending.records).filter(|(of, _)| **of == lane);
         let timeout = |record: &bus::Outgoing| {
             let ((component, timer), generation) = read_back(&owned.lane, &record.headers, &record.value)?;
             Some((component, timer, generation))
         };
-        Some(Inside {
+        Some(Inspection {
             position: owned.position,
-            begun: owned.begun,
-            armed: owned.timers.can_pass().collect(),
+            restored_from: owned.restored_from,
+            armed: owned.timers.can_fire().collect(),
             in_wheel: owned.timers.in_wheel(),
             passing: own.filter_map(|(_, record)| timeout(record)).collect(),
             waits: owned.lane.waits(),

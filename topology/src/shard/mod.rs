@@ -28,36 +28,36 @@ mod check;
 mod claim;
 mod commit;
 mod gauges;
-mod heir;
 mod image;
-mod inside;
+mod inspect;
 mod owned;
 mod pressure;
 mod publish;
 mod restore;
 mod save;
+mod standby;
 mod watch;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bus::{Arrival, Bus, BusError, Clock, Headers, Member, MemberSpec, MonoTime, Part, Record, Turn, Writer};
+use bus::{Arrival, Bus, BusError, Clock, Headers, Member, MemberSpec, MonoTime, PollOutcome, Record, Task, Writer};
 use wire::control::Mode;
 use wire::owner::OwnerRecord;
 use wire::topics::Topics;
 use wire::{Code, Kind};
 
-use self::alive::Alive;
+use self::alive::LivenessWatch;
 pub use self::check::incompatible;
 use self::gauges::LaneGauges;
-use self::heir::Heir;
 use self::image::Build;
-pub use self::inside::Inside;
-use self::owned::{End, Owned, Pending, Phase};
+pub use self::inspect::Inspection;
+use self::owned::{ExpectedPosition, OwnedLane, Pending, Phase};
 pub use self::pressure::InboxLimit;
 use self::pressure::Pressure;
-use self::save::Saves;
+use self::save::SnapshotState;
+use self::standby::Standby;
 use crate::counts::Counts;
 use crate::lane::Lane;
 use crate::names;
@@ -81,14 +81,14 @@ pub struct ShardOptions {
     /// The settings that its owner records give to its lanes.
     pub settings: Settings,
     /// How its lanes survive a crash.
-    pub upkeep: Upkeep,
+    pub recovery: RecoveryOptions,
     /// The backlog of a downstream inbox at which this stage pauses.
     pub inbox_limit: InboxLimit,
 }
 
 /// Options for the takeover of lanes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Upkeep {
+pub struct RecoveryOptions {
     /// A shard that is silent for this long loses its lanes.
     pub session_timeout: Duration,
     /// Interval between two snapshots of a changing lane, in milliseconds; 0 takes one with every
@@ -99,13 +99,13 @@ pub struct Upkeep {
     pub warm: bool,
 }
 
-impl Upkeep {
+impl RecoveryOptions {
     /// One second: the replay of its thousands of records takes a fraction of a second, and a key
     /// that changes all the time is written once.
     pub const SNAPSHOT_MS: u64 = 1_000;
 }
 
-impl Default for Upkeep {
+impl Default for RecoveryOptions {
     /// The shortest session that a broker accepts, and a snapshot every second.
     fn default() -> Self {
         Self { session_timeout: MemberSpec::SESSION, snapshot_ms: Self::SNAPSHOT_MS, warm: false }
@@ -147,10 +147,10 @@ pub struct Shard {
     save_at: Option<MonoTime>,
     /// Next check of the inboxes.
     watch: MonoTime,
-    alive: Alive,
-    heir: Heir,
+    alive: LivenessWatch,
+    standby: Standby,
     build: Build,
-    owned: BTreeMap<u32, Owned>,
+    owned: BTreeMap<u32, OwnedLane>,
     pending: Pending,
     arrivals: Vec<Arrival>,
     /// True once the group has assigned lanes.
@@ -161,9 +161,9 @@ pub struct Shard {
     waiting: VecDeque<Record>,
     pressure: Pressure,
     /// Earliest time of the next log line about misrouted requests.
-    forwards_told: MonoTime,
+    forwards_logged: MonoTime,
     claims: u64,
-    tallies: BTreeMap<&'static str, u64>,
+    counters: BTreeMap<&'static str, u64>,
     inbox: Arc<str>,
     view_topic: Arc<str>,
     snapshot_topic: Arc<str>,
@@ -188,15 +188,15 @@ impl Shard {
         let first = topology.lane(&options.topics, &options.stage, 0);
         let versions = first.saved().unwrap_or_default();
         let build = Build { versions, graph: topology.graph(), decides_by: topology.decides_by(&options.stage) };
-        let mut heir = Heir::new(Arc::clone(&bus), Arc::clone(&snapshot_topic));
-        if options.upkeep.warm && topology.is_saved(&options.stage) {
-            heir.follow_all(lanes, &build)?;
+        let mut standby = Standby::new(Arc::clone(&bus), Arc::clone(&snapshot_topic));
+        if options.recovery.warm && topology.is_saved(&options.stage) {
+            standby.follow_all(lanes, &build)?;
         }
         let member = bus.member(&MemberSpec {
             group: options.group(topology.name()),
             topic: inbox.to_string(),
             name: options.member.clone(),
-            session_timeout: options.upkeep.session_timeout,
+            session_timeout: options.recovery.session_timeout,
             outside: false,
         })?;
         let (name, of) = (topology.name().to_owned(), options.stage.clone());
@@ -206,8 +206,8 @@ impl Shard {
         let clock = bus.clock();
         let watched = topology.watches(&options.stage).into_iter();
         let watched = watched.map(|service| (service.clone(), options.topics.alive(&service))).collect();
-        let alive = Alive::watch(&*bus, watched)?;
-        let fed = topology.fed_by(&options.stage);
+        let alive = LivenessWatch::watch(&*bus, watched)?;
+        let fed = topology.downstream_of(&options.stage);
         let pressure = Pressure::new(fed, first.has_spouts(), options.inbox_limit, &*bus, |stage| {
             options.topics.inbox(topology.name(), stage)
         });
@@ -224,7 +224,7 @@ impl Shard {
             save_at: None,
             watch: MonoTime::default(),
             alive,
-            heir,
+            standby,
             build,
             owned: BTreeMap::new(),
             pending: Pending::default(),
@@ -232,9 +232,9 @@ impl Shard {
             joined: false,
             waiting: VecDeque::new(),
             pressure,
-            forwards_told: MonoTime::default(),
+            forwards_logged: MonoTime::default(),
             claims: 0,
-            tallies: BTreeMap::new(),
+            counters: BTreeMap::new(),
             inbox,
             view_topic,
             snapshot_topic,
@@ -247,8 +247,8 @@ impl Shard {
     }
 
     /// Returns the value of the counter `name` over all its lanes, without replays.
-    pub fn tally(&self, name: &str) -> u64 {
-        self.tallies.get(name).copied().unwrap_or(0)
+    pub fn counter(&self, name: &str) -> u64 {
+        self.counters.get(name).copied().unwrap_or(0)
     }
 
     /// Returns the number of pending timers of all its lanes.
@@ -266,8 +266,10 @@ impl Shard {
     /// taken over yet. The next owner of the lanes continues them.
     pub fn unfinished(&self) -> Vec<String> {
         let stage = &self.options.stage;
-        let of = |(lane, owned): (&u32, &Owned)| match owned.phase {
-            Phase::Claiming { .. } => vec![format!("{stage} lane {lane}: what it holds, for it is not taken over yet")],
+        let of = |(lane, owned): (&u32, &OwnedLane)| match owned.phase {
+            Phase::Claiming { .. } => {
+                vec![format!("{stage} lane {lane}: all its operations; it is not taken over yet")]
+            }
             Phase::Replaying { .. } | Phase::CatchingUp { .. } | Phase::Live => owned.lane.unfinished(),
         };
         self.owned.iter().flat_map(of).collect()
@@ -301,7 +303,7 @@ impl Shard {
                 stage,
                 partition,
                 code,
-                "a partition was added to the inbox, and no lane has it: it is not read"
+                "the inbox has more partitions than the stage has lanes: this partition is not read"
             );
             return;
         }
@@ -310,16 +312,16 @@ impl Shard {
         self.status.set(partition, ShardStatus::RECOVERING, now);
         self.owned.insert(
             partition,
-            Owned {
+            OwnedLane {
                 lane,
                 phase: Phase::Claiming { at: now },
                 claims_failed: 0,
                 position: 0,
-                begun: None,
+                restored_from: None,
                 moved: false,
-                saves: Saves::default(),
-                said: None,
-                lives: BTreeMap::new(),
+                snapshots: SnapshotState::default(),
+                published: None,
+                liveness: BTreeMap::new(),
                 timers: Timers::new(now),
                 views: Views::new(now),
                 counts: Counts::default(),
@@ -333,7 +335,7 @@ impl Shard {
     /// is open.
     fn revoke(&mut self, partitions: &[u32]) -> Result<(), BusError> {
         self.commit_all();
-        self.release_notes(partitions);
+        self.commit_release(partitions);
         self.forget(partitions);
         self.member.release(partitions)
     }
@@ -343,18 +345,18 @@ impl Shard {
             if let Some(mut owned) = self.owned.remove(partition) {
                 owned.lane.cleanup();
                 self.status.set(*partition, ShardStatus::AWAY, self.clock.mono());
-                if self.options.upkeep.warm && owned.lane.saved().is_some() {
-                    self.heir.follow(*partition);
+                if self.options.recovery.warm && owned.lane.saved().is_some() {
+                    self.standby.follow(*partition);
                 } else {
-                    self.heir.let_go(*partition);
+                    self.standby.unfollow(*partition);
                 }
             }
         }
         self.waiting.retain(|record| !partitions.contains(&record.partition));
         // If one of them is assigned again, its committed offset tells what other owners did in
         // between.
-        if let Some(ends) = &mut self.pending.doubt {
-            ends.retain(|End { lane, .. }| !partitions.contains(lane));
+        if let Some(ends) = &mut self.pending.unknown_outcome {
+            ends.retain(|ExpectedPosition { lane, .. }| !partitions.contains(lane));
         }
         let lanes = std::mem::take(&mut self.pending.lanes);
         let records = std::mem::take(&mut self.pending.records);
@@ -368,7 +370,7 @@ impl Shard {
 
     fn handle(&mut self, record: &Record) {
         // Further records of a held lane are read again after the next takeover.
-        let claimed = |owned: &&mut Owned| !matches!(owned.phase, Phase::Claiming { .. });
+        let claimed = |owned: &&mut OwnedLane| !matches!(owned.phase, Phase::Claiming { .. });
         let Some(owned) = self.owned.get_mut(&record.partition).filter(claimed) else { return };
         let now = self.clock.mono();
         if let Phase::Replaying { until, owner } = &owned.phase
@@ -381,7 +383,7 @@ impl Shard {
         // Records that another build has decided are not decided again.
         if replaying
             && let Some(owner) = &owner
-            && let Some(why) = self.build.decides_otherwise(&owner.graph, &owner.versions)
+            && let Some(why) = self.build.refuses_replay_of(&owner.graph, &owner.versions)
         {
             let text = format!("build {} handled its inbox from offset {} on: {why}", owner.build, owner.from);
             return self.hold(record.partition, &text);
@@ -398,7 +400,7 @@ impl Shard {
             owned.timers.handled_late(owner.from, record.time);
         }
         let origin = Origin { offset: record.offset, time: record.time };
-        owned.saves.moved(now, self.options.upkeep.snapshot_ms);
+        owned.snapshots.moved(now, self.options.recovery.snapshot_ms);
         if replaying {
             for (component, effect) in effects.timers {
                 owned.timers.replay(component, effect, origin);
@@ -411,12 +413,12 @@ impl Shard {
                     owned.views.changed(key, now, true);
                 }
             }
-            *self.tallies.entry(names::REPLAYED).or_default() += 1;
+            *self.counters.entry(names::REPLAYED).or_default() += 1;
             metrics::counter!(names::REPLAYED).increment(1);
             return;
         }
         owned.moved = true;
-        self.save_at.get_or_insert(now.plus_ms(self.options.upkeep.snapshot_ms));
+        self.save_at.get_or_insert(now.plus_ms(self.options.recovery.snapshot_ms));
         if let Phase::CatchingUp { owner } = &owned.phase
             && record.headers.get("ce_id") == Some(owner.as_bytes())
         {
@@ -464,12 +466,12 @@ impl Shard {
     }
 
     fn next(&self) -> Option<MonoTime> {
-        let of_lane = |owned: &Owned| match owned.phase {
+        let of_lane = |owned: &OwnedLane| match owned.phase {
             Phase::Claiming { at } => Some(at),
             // Everything else waits until the retried commit is settled.
             Phase::Live if self.pending.retry.is_some() => None,
             Phase::Live => {
-                let snapshot = owned.saves.due.filter(|_| self.mode == Mode::ExactlyOnce);
+                let snapshot = owned.snapshots.due.filter(|_| self.mode == Mode::ExactlyOnce);
                 let others = owned.views.next().into_iter().chain(owned.position_due()).chain(snapshot);
                 owned.timers.next().into_iter().chain(others).min()
             }
@@ -513,12 +515,12 @@ fn owner_of(record: &Record) -> Option<OwnerRecord> {
     serde_json::from_slice(&record.value).ok()
 }
 
-impl Part for Shard {
+impl Task for Shard {
     fn name(&self) -> &str {
         &self.options.member
     }
 
-    fn turn(&mut self, wait: Duration) -> Result<Turn, BusError> {
+    fn poll(&mut self, wait: Duration) -> Result<PollOutcome, BusError> {
         // First: views show the committed state, with the timers that the commit armed.
         if self.pending.retry.is_none() {
             self.publish_due();
@@ -542,21 +544,21 @@ impl Part for Shard {
         match polled {
             Ok(()) => {}
             Err(BusError::Unavailable(reason)) => {
-                tracing::warn!(stage = %self.options.stage, reason, "the bus cannot be read");
+                tracing::warn!(stage = %self.options.stage, reason, "cannot read from the bus; retrying");
             }
             Err(BusError::Gone { partition, asked, low, .. }) => self.claim_again(partition, asked, low),
             Err(error) => return Err(error),
         }
         worked |= self.step_waiting();
         worked |= self.claim_due();
-        if let Err(error) = self.heir.look(self.clock.mono()) {
-            tracing::warn!(stage = %self.options.stage, %error, "the snapshots of others cannot be followed");
+        if let Err(error) = self.standby.look(self.clock.mono()) {
+            tracing::warn!(stage = %self.options.stage, %error, "cannot follow the snapshots of other owners");
         }
         // A retried commit must repeat the same batch. If it turns out that the first attempt
         // succeeded, additions would be lost.
         if self.pending.retry.is_none() {
             self.fire();
-            self.tell_liveness();
+            self.notify_liveness();
             self.watch_inboxes();
         }
         if self.pending.retry.is_none_or(|at| at <= self.clock.mono()) {
@@ -565,21 +567,21 @@ impl Part for Shard {
             }
             worked |= self.commit();
         }
-        Ok(Turn { worked: worked || self.can_step(), next: self.next() })
+        Ok(PollOutcome { worked: worked || self.can_step(), next: self.next() })
     }
 
     fn stop(mut self: Box<Self>) -> Vec<String> {
         self.commit_all();
         let mut left = Vec::new();
         let lanes: Vec<u32> = self.owned.keys().copied().collect();
-        self.release_notes(&lanes);
+        self.commit_release(&lanes);
         for (lane, owned) in &mut self.owned {
             owned.lane.cleanup();
             self.status.set(*lane, ShardStatus::AWAY, self.clock.mono());
         }
         if let Err(error) = self.member.leave() {
             left.push(format!(
-                "stage {}: its lanes go to others only after the session timeout: {error}",
+                "stage {}: leaving the group failed, so other members get its lanes after the session timeout: {error}",
                 self.options.stage
             ));
         }

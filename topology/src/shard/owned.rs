@@ -6,7 +6,7 @@ use bus::{MonoTime, Outgoing};
 
 use super::ShardOptions;
 use super::gauges::LaneGauges;
-use super::save::Saves;
+use super::save::SnapshotState;
 use crate::counts::Counts;
 use crate::lane::Lane;
 use crate::outbox::Line;
@@ -22,7 +22,7 @@ pub(super) enum Phase {
 }
 
 /// One lane and its shell's state.
-pub(super) struct Owned {
+pub(super) struct OwnedLane {
     pub(super) lane: Lane,
     pub(super) phase: Phase,
     /// Failed attempts of a takeover: the backoff doubles with each, up to 6.4 s.
@@ -31,14 +31,14 @@ pub(super) struct Owned {
     pub(super) position: u64,
     /// Set by the takeover: the offset up to which the restored snapshot covers the inbox; 0 if the
     /// inbox was replayed from its beginning.
-    pub(super) begun: Option<u64>,
+    pub(super) restored_from: Option<u64>,
     /// True if `position` is not committed yet.
     pub(super) moved: bool,
-    pub(super) saves: Saves,
+    pub(super) snapshots: SnapshotState,
     /// The last published position, and its time.
-    pub(super) said: Option<(u64, MonoTime)>,
+    pub(super) published: Option<(u64, MonoTime)>,
     /// The liveness of services that the lane was notified of.
-    pub(super) lives: BTreeMap<String, Option<bool>>,
+    pub(super) liveness: BTreeMap<String, Option<bool>>,
     pub(super) timers: Timers,
     pub(super) views: Views,
     pub(super) counts: Counts,
@@ -46,10 +46,10 @@ pub(super) struct Owned {
     pub(super) gauges: LaneGauges,
 }
 
-impl Owned {
+impl OwnedLane {
     /// Returns when its position is due for publication; none if it has not changed.
     pub(super) fn position_due(&self) -> Option<MonoTime> {
-        match self.said {
+        match self.published {
             None => Some(MonoTime::default()),
             Some((position, _)) if position == self.position => None,
             Some((_, at)) => Some(at.plus_ms(ShardOptions::POSITION_MS)),
@@ -67,12 +67,12 @@ pub(super) struct Pending {
     pub(super) retry: Option<MonoTime>,
     /// Set if the outcome of the last attempt is unknown: the positions of its lanes after a
     /// success.
-    pub(super) doubt: Option<Vec<End>>,
+    pub(super) unknown_outcome: Option<Vec<ExpectedPosition>>,
 }
 
 /// The position of a lane after a commit.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct End {
+pub(super) struct ExpectedPosition {
     pub(super) lane: u32,
     /// The committed offset.
     pub(super) position: u64,

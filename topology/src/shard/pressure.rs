@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use bus::{Bus, Clock, MonoTime};
 
-use crate::plan::Fed;
+use crate::plan::DownstreamStage;
 
 /// The backlog of an inbox at which its writers pause.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,14 +77,14 @@ impl Pressure {
     /// `topic` returns the inbox of a stage, which is also the name of its group. A stage without
     /// spouts ignores inboxes in a cycle with it, so it does not query them.
     pub(super) fn new(
-        fed: Vec<Fed>,
+        fed: Vec<DownstreamStage>,
         has_spouts: bool,
         limit: InboxLimit,
         bus: &dyn Bus,
         topic: impl Fn(&str) -> String,
     ) -> Self {
         let fed = fed.into_iter().filter(|fed| has_spouts || !fed.feeds_back);
-        let inbox = |fed: Fed| Inbox {
+        let inbox = |fed: DownstreamStage| Inbox {
             topic: topic(&fed.stage).into(),
             feeds_back: fed.feeds_back,
             room: 0,
@@ -109,7 +109,7 @@ impl Pressure {
             let was_full = inbox.full;
             match bus.backlog(&inbox.topic, &inbox.topic) {
                 Ok(backlog) => inbox.looked(backlog.into_iter().max().unwrap_or(0), inbox.limit(self.limit)),
-                Err(error) => tracing::warn!(inbox = &*inbox.topic, %error, "cannot see how far an inbox is behind"),
+                Err(error) => tracing::warn!(inbox = &*inbox.topic, %error, "cannot read the backlog of an inbox"),
             }
             if inbox.room == 0 {
                 inbox.look = now.plus_ms(self.every_ms);

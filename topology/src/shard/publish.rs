@@ -43,7 +43,7 @@ impl Shard {
             let view = owned.lane.view(*component, key, &due);
             self.show(partition, *component, key, view);
         }
-        *self.tallies.entry(names::VIEWS).or_default() += keys.len() as u64;
+        *self.counters.entry(names::VIEWS).or_default() += keys.len() as u64;
     }
 
     /// Writes the view of a component's key; none deletes the published view.
@@ -73,7 +73,7 @@ impl Shard {
             if owned.position_due().is_none_or(|due| due > now) {
                 continue;
             }
-            owned.said = Some((owned.position, now));
+            owned.published = Some((owned.position, now));
             let position = LanePosition { lane, owner: self.options.member.clone(), next: owned.position };
             let name = format!("lane/{lane}");
             let mut envelope = Envelope::new(Kind::View, name.as_str(), owned.lane.info().source());
@@ -123,24 +123,24 @@ impl Shard {
 
     /// Notifies each live lane of changes in the liveness of the services that its stage watches,
     /// by records in its inbox.
-    pub(super) fn tell_liveness(&mut self) {
+    pub(super) fn notify_liveness(&mut self) {
         if let Err(error) = self.alive.look(&*self.clock) {
             tracing::warn!(stage = %self.options.stage, %error, "heartbeats cannot be read");
         }
         let now = self.clock.wall();
-        for (service, up) in self.alive.known() {
+        for (service, up) in self.alive.liveness() {
             for (lane, owned) in self.owned.iter_mut().filter(|(_, owned)| owned.phase == Phase::Live) {
-                if owned.lives.get(service) == Some(&up) {
+                if owned.liveness.get(service) == Some(&up) {
                     continue;
                 }
-                owned.lives.insert(service.to_owned(), up);
+                owned.liveness.insert(service.to_owned(), up);
                 let source = owned.lane.info().source();
-                let word = match up {
+                let state = match up {
                     Some(true) => "up",
                     Some(false) => "down",
                     None => "unknown",
                 };
-                let name = format!("{source}/{service}/{word}");
+                let name = format!("{source}/{service}/{state}");
                 let mut envelope = Envelope::new(Kind::Liveness, name, source);
                 envelope.subject = Some(service.to_owned());
                 envelope.time = Some(now);

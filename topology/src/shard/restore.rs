@@ -2,8 +2,8 @@
 
 use bus::{BusError, Clock, MonoTime};
 
-use super::heir::Heir;
-use super::image::{Account, Build, Head, Image, LaneHead, Unfit};
+use super::image::{Build, Checksums, Image, LaneHead, RestoreError, SnapshotHead};
+use super::standby::Standby;
 use crate::component::Unreadable;
 use crate::lane::Lane;
 use crate::settings::Settings;
@@ -15,7 +15,7 @@ pub(super) struct Restored {
     pub(super) lane: Lane,
     pub(super) timers: Timers,
     pub(super) views: Views,
-    pub(super) account: Account,
+    pub(super) checksums: Checksums,
     /// The offset that the snapshot covers (S).
     pub(super) position: u64,
     /// The head of the snapshot.
@@ -29,7 +29,7 @@ pub(super) enum Found {
     /// A complete snapshot.
     Whole(Box<Restored>),
     /// A corrupt snapshot: the reason, and the keys that the next snapshot deletes.
-    Spoilt(Unfit, Account),
+    Corrupt(RestoreError, Checksums),
 }
 
 /// Restores a lane from the last owner's snapshot. `position` is the offset that the snapshot must
@@ -38,39 +38,40 @@ pub(super) enum Found {
 /// # Errors
 /// If the bus fails, or this build cannot continue the state.
 pub(super) fn restore(
-    heir: &mut Heir,
+    standby: &mut Standby,
     lane: u32,
     position: Option<u64>,
     build: &Build,
     make: &dyn Fn() -> Lane,
     clock: &dyn Clock,
-) -> Result<Result<Found, Unfit>, BusError> {
+) -> Result<Result<Found, RestoreError>, BusError> {
     let now = clock.mono();
-    let mut image = heir.take(lane, position)?;
+    let mut image = standby.take(lane, position)?;
     let mut found = whole(&image, position, build);
-    if matches!(found, Err(Unfit::Damaged(_))) {
-        image = heir.take_afresh(lane, position)?;
+    if matches!(found, Err(RestoreError::Corrupt(_))) {
+        image = standby.take_again(lane, position)?;
         found = whole(&image, position, build);
     }
     let restored = match found {
         Ok(None) => return Ok(Ok(Found::Nothing)),
         Ok(Some(head)) => load(&image, &head, make(), now),
-        Err(unfit) => Err(unfit),
+        Err(error) => Err(error),
     };
     Ok(match restored {
         Ok(restored) => Ok(Found::Whole(Box::new(restored))),
-        Err(incompatible @ Unfit::Incompatible(_)) => Err(incompatible),
-        Err(damaged @ Unfit::Damaged(_)) => Ok(Found::Spoilt(damaged, image.account().spoilt())),
+        Err(incompatible @ RestoreError::Incompatible(_)) => Err(incompatible),
+        Err(corrupt @ RestoreError::Corrupt(_)) => Ok(Found::Corrupt(corrupt, image.checksums().mark_unusable())),
     })
 }
 
 /// Returns the head if the snapshot is complete and covers `position`.
-fn whole(image: &Image, position: Option<u64>, build: &Build) -> Result<Option<Head>, Unfit> {
+fn whole(image: &Image, position: Option<u64>, build: &Build) -> Result<Option<SnapshotHead>, RestoreError> {
     let head = image.head(build)?;
     let covers = head.as_ref().map_or(0, |head| head.lane.position);
     if let Some(position) = position.filter(|position| *position != covers) {
-        let text = format!("a snapshot of offset {position} was committed, and the last that is there covers {covers}");
-        return Err(Unfit::Damaged(text));
+        let text =
+            format!("a snapshot of offset {position} was committed, but the last one in the topic covers {covers}");
+        return Err(RestoreError::Corrupt(text));
     }
     if let Some(head) = &head {
         image.check(head)?;
@@ -78,9 +79,9 @@ fn whole(image: &Image, position: Option<u64>, build: &Build) -> Result<Option<H
     Ok(head)
 }
 
-fn load(image: &Image, head: &Head, mut lane: Lane, now: MonoTime) -> Result<Restored, Unfit> {
+fn load(image: &Image, head: &SnapshotHead, mut lane: Lane, now: MonoTime) -> Result<Restored, RestoreError> {
     // All checksums are correct, so an unreadable state was written by another build.
-    let incompatible = |Unreadable(reason)| Unfit::Incompatible(reason);
+    let incompatible = |Unreadable(reason)| RestoreError::Incompatible(reason);
     lane.configure(Settings::new(head.lane.settings.clone()));
     lane.resume(&head.lane.sent);
     for state in image.states() {
@@ -91,10 +92,12 @@ fn load(image: &Image, head: &Head, mut lane: Lane, now: MonoTime) -> Result<Res
     for block in image.timers() {
         let (component, block, saved) = block?;
         let number = lane.number(component);
-        let number =
-            number.ok_or_else(|| Unfit::Incompatible(format!("timers of `{component}`, which is not here")))?;
-        let saved = serde_json::from_slice(saved)
-            .map_err(|error| Unfit::Incompatible(format!("block {block} of the timers of `{component}`: {error}")))?;
+        let number = number.ok_or_else(|| {
+            RestoreError::Incompatible(format!("timers of `{component}`, which this build does not have"))
+        })?;
+        let saved = serde_json::from_slice(saved).map_err(|error| {
+            RestoreError::Incompatible(format!("block {block} of the timers of `{component}`: {error}"))
+        })?;
         timers.load((number, block), saved);
     }
     let mut views = Views::new(now);
@@ -105,7 +108,7 @@ fn load(image: &Image, head: &Head, mut lane: Lane, now: MonoTime) -> Result<Res
         lane,
         timers,
         views,
-        account: image.account(),
+        checksums: image.checksums(),
         position: head.lane.position,
         head: head.lane.clone(),
     })

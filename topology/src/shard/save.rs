@@ -6,41 +6,41 @@ use bus::{MonoTime, Outgoing};
 use wire::Code;
 
 use super::Shard;
-use super::image::{Account, LaneHead, Writer, timers_key};
-use super::owned::{Owned, Phase};
+use super::image::{Checksums, LaneHead, Writer, timers_key};
+use super::owned::{OwnedLane, Phase};
 use crate::names;
 use crate::snapshot::Change;
 
 /// The snapshot state of a lane.
 #[derive(Debug, Default)]
-pub(super) struct Saves {
+pub(super) struct SnapshotState {
     /// The offset that the last committed snapshot covers (S), as in the offset metadata.
     pub(super) covers: u64,
     /// The content of the snapshot topic; none if the lane is not saved or can no longer be saved.
-    pub(super) account: Option<Account>,
+    pub(super) checksums: Option<Checksums>,
     /// Due time of the next snapshot: set by the first change after the last one.
     pub(super) due: Option<MonoTime>,
     /// A snapshot that waits for its commit.
-    pub(super) taken: Option<Taken>,
+    pub(super) pending: Option<PendingSnapshot>,
 }
 
 /// A snapshot that waits for its commit.
 #[derive(Debug)]
-pub(super) struct Taken {
+pub(super) struct PendingSnapshot {
     /// The offset that it covers (S).
     pub(super) covers: u64,
     pub(super) records: Vec<Outgoing>,
 }
 
-impl Saves {
+impl SnapshotState {
     /// Returns the offset that is covered once the pending snapshot is committed.
     pub(super) fn next(&self) -> u64 {
-        self.taken.as_ref().map_or(self.covers, |taken| taken.covers)
+        self.pending.as_ref().map_or(self.covers, |taken| taken.covers)
     }
 
     /// Schedules a snapshot after a change of the lane.
     pub(super) fn moved(&mut self, now: MonoTime, cadence_ms: u64) {
-        if self.account.is_some() {
+        if self.checksums.is_some() {
             self.due.get_or_insert(now.plus_ms(cadence_ms));
         }
     }
@@ -51,10 +51,10 @@ impl Shard {
     /// them.
     pub(super) fn take_snapshots(&mut self, all: bool) {
         let now = self.clock.mono();
-        let due = |owned: &Owned| {
+        let due = |owned: &OwnedLane| {
             owned.phase == Phase::Live
-                && owned.saves.taken.is_none()
-                && owned.saves.due.is_some_and(|due| all || due <= now)
+                && owned.snapshots.pending.is_none()
+                && owned.snapshots.due.is_some_and(|due| all || due <= now)
         };
         let lanes: Vec<u32> = self.owned.iter().filter(|(_, owned)| due(owned)).map(|(lane, _)| *lane).collect();
         for lane in lanes {
@@ -66,22 +66,22 @@ impl Shard {
         let topic = Arc::clone(&self.snapshot_topic);
         let (graph, decides_by) = (self.build.graph.clone(), self.build.decides_by.clone());
         let Some(owned) = self.owned.get_mut(&number) else { return };
-        let Owned { lane, timers, saves, position, .. } = owned;
-        let (Some(account), Some(components)) = (&mut saves.account, lane.saved()) else { return };
-        saves.due = None;
+        let OwnedLane { lane, timers, snapshots, position, .. } = owned;
+        let (Some(checksums), Some(components)) = (&mut snapshots.checksums, lane.saved()) else { return };
+        snapshots.due = None;
         let changes = match lane.save() {
             Ok(changes) => changes,
             Err(reason) => {
                 let code = Code::SnapshotDamaged.as_str();
-                tracing::error!(stage = %self.options.stage, lane = number, code, %reason, "the lane cannot be saved: its snapshots end here");
+                tracing::error!(stage = %self.options.stage, lane = number, code, %reason, "cannot save the lane; it takes no more snapshots");
                 metrics::counter!(names::SNAPSHOTS_FAILED).increment(1);
-                *self.tallies.entry(names::SNAPSHOTS_FAILED).or_default() += 1;
+                *self.counters.entry(names::SNAPSHOTS_FAILED).or_default() += 1;
                 // The next owner replays the inbox from the last snapshot on.
-                saves.account = None;
+                snapshots.checksums = None;
                 return;
             }
         };
-        let mut writer = Writer::new(&topic, number, account);
+        let mut writer = Writer::new(&topic, number, checksums);
         for change in changes {
             writer.change(change);
         }
@@ -94,26 +94,26 @@ impl Shard {
         let settings = lane.settings().as_value().clone();
         let sent = lane.sent();
         let records = writer.end(LaneHead { position: *position, graph, decides_by, components, settings, sent });
-        saves.taken = Some(Taken { covers: *position, records });
+        snapshots.pending = Some(PendingSnapshot { covers: *position, records });
     }
 
     /// Returns the records of the pending snapshots.
     pub(super) fn snapshot_records(&self) -> impl Iterator<Item = &Outgoing> {
-        self.owned.values().filter_map(|owned| owned.saves.taken.as_ref()).flat_map(|taken| &taken.records)
+        self.owned.values().filter_map(|owned| owned.snapshots.pending.as_ref()).flat_map(|taken| &taken.records)
     }
 
     /// Handles the commit of the pending snapshots.
     pub(super) fn snapshots_committed(&mut self) {
         for (lane, owned) in &mut self.owned {
-            let Some(taken) = owned.saves.taken.take() else { continue };
-            owned.saves.covers = taken.covers;
+            let Some(taken) = owned.snapshots.pending.take() else { continue };
+            owned.snapshots.covers = taken.covers;
             if let Err(error) = self.bus.trim(&self.inbox, *lane, taken.covers) {
-                tracing::debug!(stage = %self.options.stage, lane, %error, "what a snapshot covers could not be let go");
+                tracing::debug!(stage = %self.options.stage, lane, %error, "cannot delete the records that a snapshot covers");
             }
             metrics::counter!(names::SNAPSHOTS).increment(1);
             metrics::counter!(names::SNAPSHOT_RECORDS).increment(taken.records.len() as u64);
-            *self.tallies.entry(names::SNAPSHOTS).or_default() += 1;
-            *self.tallies.entry(names::SNAPSHOT_RECORDS).or_default() += taken.records.len() as u64;
+            *self.counters.entry(names::SNAPSHOTS).or_default() += 1;
+            *self.counters.entry(names::SNAPSHOT_RECORDS).or_default() += taken.records.len() as u64;
         }
     }
 }

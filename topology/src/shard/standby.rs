@@ -7,7 +7,7 @@ use std::time::Duration;
 use bus::{Bounds, Bus, BusError, MonoTime, Reader, Record};
 use wire::Code;
 
-use super::image::{Build, Image, Unfit};
+use super::image::{Build, Image, RestoreError};
 
 /// Interval between two reads of snapshots: a tenth of the default snapshot interval.
 const LOOK_MS: u64 = 100;
@@ -22,7 +22,7 @@ const WAITS: u32 = 20;
 const SILENCE: u32 = 3;
 
 /// The followed snapshots of a stage, by lane.
-pub(super) struct Heir {
+pub(super) struct Standby {
     bus: Arc<dyn Bus>,
     topic: Arc<str>,
     /// The snapshots of other owners, as far as they were read.
@@ -36,7 +36,7 @@ pub(super) struct Heir {
     records: Vec<Record>,
 }
 
-impl Heir {
+impl Standby {
     /// Follows no lane yet.
     pub(super) fn new(bus: Arc<dyn Bus>, topic: Arc<str>) -> Self {
         let (images, read) = (BTreeMap::new(), BTreeSet::new());
@@ -50,10 +50,10 @@ impl Heir {
     pub(super) fn follow_all(&mut self, lanes: u32, build: &Build) -> Result<(), BusError> {
         (0..lanes).for_each(|lane| self.follow(lane));
         if let Err(error) = self.catch_up() {
-            tracing::warn!(topic = %self.topic, %error, "snapshots cannot be read yet");
+            tracing::warn!(topic = %self.topic, %error, "cannot read snapshots yet");
         }
         for (lane, image) in &self.images {
-            if let Err(Unfit::Incompatible(reason)) = image.head(build) {
+            if let Err(RestoreError::Incompatible(reason)) = image.head(build) {
                 let code = Code::StateIncompatible.as_str();
                 return Err(BusError::Refused(format!("{code}: lane {lane}: {reason}")));
             }
@@ -85,7 +85,7 @@ impl Heir {
     }
 
     /// Stops following a lane of another owner.
-    pub(super) fn let_go(&mut self, lane: u32) {
+    pub(super) fn unfollow(&mut self, lane: u32) {
         if self.images.remove(&lane).is_some() {
             self.dropped(lane);
         }
@@ -106,7 +106,7 @@ impl Heir {
         // The reader still delivers lanes that this shard owns now. A new reader drops them once
         // the rebalance has finished.
         if self.settled.is_some_and(|at| at <= now) {
-            self.begin_anew();
+            self.reset_reader();
         }
         self.begin()?;
         if self.read(Duration::ZERO)? >= TAKEN {
@@ -123,9 +123,9 @@ impl Heir {
     pub(super) fn take(&mut self, lane: u32, position: Option<u64>) -> Result<Image, BusError> {
         let Bounds { low, end } = self.bus.bounds(&self.topic, lane)?;
         self.images.entry(lane).or_default();
-        let is_read = |heir: &Self| {
-            let covers = heir.images.get(&lane).and_then(Image::covers);
-            low == end || (position.is_some() && covers == position) || heir.has_reached(lane, end)
+        let is_read = |standby: &Self| {
+            let covers = standby.images.get(&lane).and_then(Image::covers);
+            low == end || (position.is_some() && covers == position) || standby.has_reached(lane, end)
         };
         if !is_read(self) {
             self.begin()?;
@@ -146,7 +146,7 @@ impl Heir {
 
     /// Reads the snapshot again from the beginning: a follower that starts late can miss a
     /// compacted deletion.
-    pub(super) fn take_afresh(&mut self, lane: u32, position: Option<u64>) -> Result<Image, BusError> {
+    pub(super) fn take_again(&mut self, lane: u32, position: Option<u64>) -> Result<Image, BusError> {
         self.images.insert(lane, Image::default());
         self.read.remove(&lane);
         self.take(lane, position)
@@ -180,7 +180,7 @@ impl Heir {
     }
 
     /// The next reader gets only the lanes that are followed then.
-    fn begin_anew(&mut self) {
+    fn reset_reader(&mut self) {
         self.reader = None;
         self.read.clear();
         self.settled = None;
@@ -198,7 +198,7 @@ impl Heir {
         }
         // If unread records were deleted, the next reader starts with the remaining ones.
         if read.is_err() {
-            self.begin_anew();
+            self.reset_reader();
         }
         read.map(|()| count)
     }

@@ -19,19 +19,19 @@ impl Shard {
         self.watch = now.plus_ms(LOOK_MS);
         for lane in self.live() {
             let Some(owned) = self.owned.get(&lane) else { continue };
-            let (position, covers, is_saved) = (owned.position, owned.saves.covers, owned.lane.saved().is_some());
+            let (position, covers, is_saved) = (owned.position, owned.snapshots.covers, owned.lane.saved().is_some());
             match self.bus.bounds(&self.inbox, lane) {
                 Ok(Bounds { low, end }) => {
                     if let Some(owned) = self.owned.get(&lane) {
                         owned.gauges.backlog(end.saturating_sub(owned.position));
                     }
-                    self.judge_end(lane, end, position);
+                    self.check_end(lane, end, position);
                     if is_saved {
-                        self.judge(lane, low, covers, position);
+                        self.check_retention(lane, low, covers, position);
                     }
                 }
                 Err(error) => {
-                    tracing::warn!(stage = %self.options.stage, lane, %error, "an inbox cannot be asked for its bounds");
+                    tracing::warn!(stage = %self.options.stage, lane, %error, "cannot read the bounds of an inbox");
                 }
             }
         }
@@ -39,24 +39,31 @@ impl Shard {
 
     /// Reports an inbox that ends before its lane's position: it was deleted and created again. It
     /// stays reported when it grows, since the lane has missed its first records.
-    fn judge_end(&self, lane: u32, end: u64, position: u64) {
+    fn check_end(&self, lane: u32, end: u64, position: u64) {
         if end < position && self.status.cut(lane) {
             let (stage, code) = (&self.options.stage, Code::InboxCut.as_str());
-            tracing::error!(stage, lane, code, end, position, "an inbox ends before its live lane: a person is needed");
+            tracing::error!(
+                stage,
+                lane,
+                code,
+                end,
+                position,
+                "the inbox of a live lane ends before its position: manual action needed"
+            );
         }
     }
 
     /// Reports an inbox long before it loses records: as soon as fewer old records are kept than a
     /// takeover needs.
-    fn judge(&mut self, lane: u32, low: u64, covers: u64, position: u64) {
+    fn check_retention(&mut self, lane: u32, low: u64, covers: u64, position: u64) {
         let (kept, needed) = (covers.saturating_sub(low), position.saturating_sub(covers));
         // New records since the last check may wait for their snapshot in a healthy lane.
-        let is_late = self.owned.get(&lane).is_some_and(|owned| owned.saves.account.is_none() && needed > 0);
+        let is_late = self.owned.get(&lane).is_some_and(|owned| owned.snapshots.checksums.is_none() && needed > 0);
         if is_late && kept < needed {
-            *self.tallies.entry(names::INBOXES_SHORT).or_default() += 1;
+            *self.counters.entry(names::INBOXES_SHORT).or_default() += 1;
             metrics::counter!(names::INBOXES_SHORT).increment(1);
             let code = Code::InboxShort.as_str();
-            tracing::error!(stage = %self.options.stage, lane, code, kept, needed, "an inbox is close to losing what a takeover needs");
+            tracing::error!(stage = %self.options.stage, lane, code, kept, needed, "an inbox is close to losing records that a takeover needs");
         }
     }
 }

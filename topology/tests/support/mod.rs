@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use bus::{Bus, BusError, Clock, Embedded, EmbeddedOptions, ManualClock, Part};
+use bus::{Bus, BusError, Clock, Embedded, EmbeddedOptions, ManualClock, Task};
 use topology::driver::Virtual;
-use topology::{InboxLimit, Settings, Shard, ShardOptions, ShardStatus, Topology, Upkeep};
+use topology::{InboxLimit, RecoveryOptions, Settings, Shard, ShardOptions, ShardStatus, Topology};
 use wire::topics::Topics;
 
-/// A topology on a bus, with as many shards of each stage as a test wants.
+/// A topology on a bus, with any number of shards per stage.
 pub(crate) struct Lanes {
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) embedded: Embedded,
@@ -15,27 +15,27 @@ pub(crate) struct Lanes {
     pub(crate) topology: Topology,
     pub(crate) shards: Vec<Shard>,
     pub(crate) settings: Settings,
-    /// Of the newest shard.
+    /// The status of the newest shard.
     pub(crate) status: Arc<ShardStatus>,
-    pub(crate) upkeep: Upkeep,
+    pub(crate) recovery: RecoveryOptions,
     pub(crate) inbox_limit: InboxLimit,
-    turns: Virtual,
+    driver: Virtual,
     joined: u32,
 }
 
 impl Lanes {
-    /// With the topics made, and no shard yet.
+    /// Creates the topics, but no shard.
     pub(crate) fn of(topology: Topology, seed: u64) -> Self {
         Self::on(topology, seed, |bus| Arc::new(bus))
     }
 
-    /// On a bus that `wrap` puts around the embedded one.
+    /// Uses a bus that `wrap` makes of the embedded one.
     pub(crate) fn on(topology: Topology, seed: u64, wrap: impl FnOnce(Embedded) -> Arc<dyn Bus>) -> Self {
         let options = EmbeddedOptions { keep_bytes: None, offset_gaps: seed % 2 == 1, ..EmbeddedOptions::default() };
         Self::new(topology, seed, &Arc::new(ManualClock::default()), options, wrap)
     }
 
-    /// On a bus with these options, with this clock.
+    /// Uses a bus with these options and this clock.
     pub(crate) fn with(topology: Topology, seed: u64, clock: &Arc<ManualClock>, options: EmbeddedOptions) -> Self {
         Self::new(topology, seed, clock, options, |bus| Arc::new(bus))
     }
@@ -52,7 +52,7 @@ impl Lanes {
         for spec in topology.topics(&Topics::default()) {
             embedded.ensure_topic(&spec).expect("a new bus takes every topic");
         }
-        let turns = Virtual::new(Arc::clone(&clock), seed);
+        let driver = Virtual::new(Arc::clone(&clock), seed);
         let bus = wrap(embedded.clone());
         Self {
             clock,
@@ -62,14 +62,14 @@ impl Lanes {
             shards: Vec::new(),
             settings: Settings::default(),
             status: ShardStatus::new("", 0),
-            upkeep: Upkeep::default(),
+            recovery: RecoveryOptions::default(),
             inbox_limit: InboxLimit::default(),
-            turns,
+            driver,
             joined: 0,
         }
     }
 
-    /// One more shard for each stage.
+    /// Adds a shard for each stage.
     pub(crate) fn join(&mut self) {
         for stage in self.topology.stages() {
             self.join_stage(&stage.name, stage.lanes).expect("the topics are there");
@@ -84,7 +84,7 @@ impl Lanes {
             member: format!("{stage}-{}", self.joined),
             build: "test".into(),
             settings: self.settings.clone(),
-            upkeep: self.upkeep,
+            recovery: self.recovery,
             inbox_limit: self.inbox_limit,
         };
         self.status = ShardStatus::new(stage, lanes);
@@ -92,14 +92,14 @@ impl Lanes {
         Ok(())
     }
 
-    /// Turns everything for at most `ms` milliseconds; true where nothing is left to do.
+    /// Polls all shards for at most `ms` milliseconds. Returns true if no work is left.
     pub(crate) fn run_ms(&mut self, ms: u64) -> bool {
         let until = self.clock.mono().plus_ms(ms);
-        let mut parts: Vec<&mut dyn Part> = self.shards.iter_mut().map(|shard| shard as &mut dyn Part).collect();
-        self.turns.run(&mut parts, until)
+        let mut tasks: Vec<&mut dyn Task> = self.shards.iter_mut().map(|shard| shard as &mut dyn Task).collect();
+        self.driver.run(&mut tasks, until)
     }
 
-    /// Every record of a topic, partition by partition.
+    /// Returns all records of a topic, partition by partition.
     pub(crate) fn records(&self, topic: &str) -> Vec<bus::Record> {
         let partitions = self.bus.topic(topic).expect("the bus answers").expect("the topic is there").partitions;
         let mut records = Vec::new();
@@ -111,7 +111,7 @@ impl Lanes {
         records
     }
 
-    /// The dead letters so far: key and body.
+    /// Returns the dead letters so far: key and body.
     pub(crate) fn dead_letters(&self) -> Vec<(Option<String>, serde_json::Value)> {
         let records = self.records(&Topics::default().dead(self.topology.name()));
         let letter = |record: bus::Record| {
