@@ -56,8 +56,9 @@ impl LivenessWatch {
     /// Watches these services, each with the topic of its heartbeats.
     pub(super) fn watch(bus: &dyn Bus, services: Vec<(String, String)>) -> Result<Self, BusError> {
         let start = MonoTime::default();
-        let (services, records) = (Vec::new(), Vec::new());
-        let mut alive = Self { reader: None, services, now: start, look: start, warn: start, behind: None, records };
+        let (watched, records) = (Vec::new(), Vec::new());
+        let mut alive =
+            Self { reader: None, services: watched, now: start, look: start, warn: start, behind: None, records };
         for (name, topic) in services {
             // No topic, no heartbeats: the spoke's answers decide.
             if bus.topic(&topic)?.is_none() {
