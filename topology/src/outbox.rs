@@ -33,7 +33,7 @@ pub struct Message {
 impl Message {
     /// Returns a record that publishes a resource outside operations in the views of the lane's
     /// stage.
-    pub fn shown(resource: &Resource, lane: &LaneInfo) -> Self {
+    pub fn resource_view(resource: &Resource, lane: &LaneInfo) -> Self {
         let name = format!("resource/{}/{}", resource.kind, resource.key);
         let mut envelope = Envelope::new(Kind::View, name.as_str(), lane.source());
         envelope.subject = Some("resource".into());

@@ -57,11 +57,11 @@ fn all_build_errors_are_reported_at_once() {
          2  topology `no spaces` has a bad name: allowed are 1 to 64 characters of A-Z a-z 0-9 _ -\n  \
          3  two components have the name `pass`\n  \
          4  component `numbers` has 0 lanes; at least 1 is needed\n  \
-         5  `` reads `letters`, which does not exist; there are: numbers, pass, pass, , words, idle\n  \
+         5  `` reads `letters`, which does not exist; existing components: numbers, pass, pass, , words, idle\n  \
          6  `pass` reads stream `even` of `numbers`, which has only: default, odd\n  \
-         7  nobody reads stream `odd` of `numbers`; read it, or mark it with `may_be_unread`\n  \
-         8  nobody reads stream `default` of `pass`; read it, or mark it with `may_be_unread`\n  \
-         9  bolt `idle` reads nothing"
+         7  stream `odd` of `numbers` has no reader; read it, or mark it with `may_be_unread`\n  \
+         8  stream `default` of `pass` has no reader; read it, or mark it with `may_be_unread`\n  \
+         9  bolt `idle` reads no stream"
     );
 }
 
