@@ -199,7 +199,7 @@ impl Shard {
                 true
             }
             Err(error) => {
-                tracing::warn!(stage = %self.options.stage, %error, "the outcome of a commit is still unknown; retrying; retrying; retrying");
+                tracing::warn!(stage = %self.options.stage, %error, "the outcome of a commit is still unknown; retrying");
                 self.pending.unknown_outcome = Some(ends);
                 self.pending.retry = Some(self.clock.mono().plus_ms(ShardOptions::RETRY_MS));
                 false
