@@ -7,7 +7,7 @@ pub enum Budget {
     /// The maximum duration of a service.
     Takes {
         /// The service.
-        what: String,
+        service: String,
         /// The maximum, in milliseconds.
         ms: u64,
         /// The terms of the maximum: "3 x 400 ms + 300 ms back-off".
@@ -16,9 +16,9 @@ pub enum Budget {
     /// The timeout of a caller.
     Allows {
         /// The caller: "workflow create-flow, step install rules".
-        who: String,
+        waiter: String,
         /// The service that it waits for; another component reports its [`Budget::Takes`].
-        what: String,
+        service: String,
         /// The timeout, in milliseconds.
         ms: u64,
         /// The remedy, with the name of the setting: "give the call at least {longest} ms,
@@ -33,17 +33,17 @@ pub(crate) fn too_short(budgets: &[Budget]) -> Vec<String> {
 }
 
 fn shortfall(waits: &Budget, budgets: &[Budget]) -> Option<String> {
-    let Budget::Allows { who, what, ms, remedy } = waits else { return None };
-    let (longest, because) = budgets.iter().filter_map(|budget| longest(budget, what)).max()?;
+    let Budget::Allows { waiter, service, ms, remedy } = waits else { return None };
+    let (longest, because) = budgets.iter().filter_map(|budget| longest(budget, service)).max()?;
     (longest > *ms).then(|| {
         let remedy = remedy.replace("{longest}", &longest.to_string());
-        format!("{who}: {what} may take {because} = {longest} ms, but it waits {ms} ms; {remedy}")
+        format!("{waiter}: {service} may take {because} = {longest} ms, but it waits {ms} ms; {remedy}")
     })
 }
 
-fn longest<'a>(budget: &'a Budget, service: &str) -> Option<(u64, &'a str)> {
+fn longest<'a>(budget: &'a Budget, wanted: &str) -> Option<(u64, &'a str)> {
     match budget {
-        Budget::Takes { what, ms, because } if what == service => Some((*ms, because)),
+        Budget::Takes { service, ms, because } if service == wanted => Some((*ms, because)),
         Budget::Takes { .. } | Budget::Allows { .. } => None,
     }
 }

@@ -145,7 +145,7 @@ pub fn on_threads<R: Send>(threads: usize, work: impl Fn() -> R + Sync) -> Vec<R
 
 /// Polls tasks on one thread in virtual time, in an order derived from a PRNG seed.
 ///
-/// The clock stands still while any task has work, then jumps to the next time that a task asked
+/// The clock does not advance while any task has work, then jumps to the next time that a task asked
 /// for.
 pub struct Virtual {
     clock: Arc<ManualClock>,

@@ -133,7 +133,7 @@ impl Lane {
     }
 
     /// Calls the spouts that do not read the inbox once; returns false if none emitted.
-    pub fn let_spouts_emit(&mut self) -> bool {
+    pub fn call_spouts(&mut self) -> bool {
         self.context.sent_time.set(None);
         let mut emitted = false;
         for LaneNode { node, .. } in &mut self.nodes {

@@ -30,7 +30,7 @@ impl Shard {
 
     /// Calls the stage's spouts in rounds until none emits, or the batch or a downstream inbox is
     /// full. Returns true if one emitted.
-    pub(super) fn let_spouts_emit(&mut self) -> bool {
+    pub(super) fn run_spouts(&mut self) -> bool {
         if self.status.is_draining() || self.pending.retry.is_some() {
             return false;
         }
@@ -49,7 +49,7 @@ impl Shard {
                         return emitted;
                     }
                     calls += 1;
-                    if !self.let_spout_emit(lane) {
+                    if !self.call_spouts(lane) {
                         break;
                     }
                     emitted = true;
@@ -64,9 +64,9 @@ impl Shard {
     }
 
     /// Calls the spouts of a lane once. Returns true if one emitted.
-    fn let_spout_emit(&mut self, lane: u32) -> bool {
+    fn call_spouts(&mut self, lane: u32) -> bool {
         let Some(owned) = self.owned.get_mut(&lane) else { return false };
-        let emitted = owned.lane.let_spouts_emit();
+        let emitted = owned.lane.call_spouts();
         let effects = owned.lane.take_effects();
         if !emitted && effects.is_empty() {
             return false;

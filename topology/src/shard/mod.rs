@@ -526,7 +526,7 @@ impl Task for Shard {
             self.publish_due();
         }
         self.look_downstream();
-        let mut worked = self.let_spouts_emit();
+        let mut worked = self.run_spouts();
         let wait = self.next().map_or(wait, |next| wait.min(next.since(self.clock.mono())));
         let wait = if worked || self.can_step() || !self.pending.records.is_empty() { Duration::ZERO } else { wait };
         let most = ShardOptions::MAX_RECORDS - self.waiting.len();
