@@ -7,18 +7,19 @@ use crate::{BusError, Reader, Record};
 /// Maximum number of records per poll: at some 2 KB each, 2 MB.
 const TAKEN: usize = 1_024;
 
-/// Time that one poll waits: as long as a fetch of nothing takes on Kafka.
+/// Wait of one poll: the duration of an empty fetch on Kafka.
 const WAIT: Duration = Duration::from_millis(100);
 
-/// Polls `reader`, which is assigned to these partitions of `topic`, until it has passed the offset of each, and hands every record to
-/// `take`. The offsets are the ends that the partitions had before ([`crate::Bus::bounds`]).
+/// Polls `reader`, which must be assigned to these partitions of `topic`, until its position
+/// reaches each end offset. Passes every record to `take`. Take the end offsets from
+/// [`crate::Bus::bounds`] first.
 ///
 /// ```
 /// use std::{sync::Arc, time::Duration};
 /// use bus::{Bus, Cleanup, Embedded, EmbeddedOptions, ManualClock, Outgoing, TopicSpec};
 ///
 /// let bus = Embedded::open(Arc::new(ManualClock::default()), EmbeddedOptions::default());
-/// bus.ensure_topic(&TopicSpec::log("names", 1).cleaned(Cleanup::Compact))?;
+/// bus.ensure_topic(&TopicSpec::log("names", 1).with_cleanup(Cleanup::Compact))?;
 /// bus.writer("doc")?.append(&[Outgoing::keyed("names", "bob", "here"), Outgoing::keyed("names", "bob", "")])?;
 ///
 /// let (bounds, mut reader) = (bus.bounds("names", 0)?, bus.reader()?);
@@ -29,8 +30,8 @@ const WAIT: Duration = Duration::from_millis(100);
 /// ```
 ///
 /// # Errors
-/// [`BusError::Unavailable`] when no record came for `patience` and an end is not reached; else what [`Reader::poll`] says, after the
-/// records that came with it.
+/// [`BusError::Unavailable`] if no record arrives for `patience` before every end is reached. Else
+/// the error of [`Reader::poll`], after the records that came with it.
 pub fn catch_up(
     reader: &mut dyn Reader,
     topic: &str,
@@ -47,7 +48,7 @@ pub fn catch_up(
             let position = reader.position(topic, partition).unwrap_or_default();
             let seconds = patience.as_secs_f64();
             return Err(BusError::Unavailable(format!(
-                "`{topic}` {partition} was read to offset {position} of {end}, and nothing more came for {seconds:.1} s"
+                "`{topic}` {partition}: read up to offset {position} of {end}, then no record for {seconds:.1} s"
             )));
         }
         let polled = reader.poll(TAKEN, wait, &mut records);

@@ -1,43 +1,44 @@
-//! Time, as a parameter. Only `nave` makes the clock of a running system; tests use [`ManualClock`].
+//! Time as a parameter. Only `nave` creates the clock of a running system; tests use
+//! [`ManualClock`].
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 pub use wire::WallTime;
 
-/// Nanoseconds on a clock that never steps back. Two of them can be compared only where one clock gave both.
+/// Nanoseconds on a clock that never goes back. Compare only values from the same clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct MonoTime(pub u64);
 
 impl MonoTime {
-    /// This time and `ms` milliseconds more.
+    /// Returns this time plus `ms` milliseconds.
     #[must_use]
     pub fn plus_ms(self, ms: u64) -> Self {
         Self(self.0.saturating_add(ms.saturating_mul(1_000_000)))
     }
 
-    /// How much later this is than `earlier`; zero where it is not later.
+    /// Returns the duration since `earlier`; zero if this is not later.
     pub fn since(self, earlier: Self) -> std::time::Duration {
         std::time::Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 }
 
-/// The two clocks of a process: one that durations are counted on, and one that people read.
+/// The two clocks of a process: a monotonic clock and a wall clock.
 pub trait Clock: Send + Sync {
-    /// Counts on whatever the wall clock does. Deadlines are counted on it.
+    /// Returns the monotonic time. All deadlines use it.
     fn mono(&self) -> MonoTime;
 
-    /// The time of day, which may step. It is stamped on records and used for nothing else.
+    /// Returns the time of day, which may jump. It is stamped on records and used for nothing else.
     fn wall(&self) -> WallTime;
 }
 
-/// A clock that stands until it is told to move: virtual time.
+/// A clock that moves only by method calls: virtual time.
 ///
 /// ```
 /// use bus::{Clock, ManualClock};
 /// let clock = ManualClock::default();
 /// let (start, day) = (clock.mono(), clock.wall());
 /// clock.advance_ms(1_500);
-/// clock.step_wall_ms(-60_000);                      // somebody set the time of day back
+/// clock.step_wall_ms(-60_000);                      // an operator sets the time back
 /// assert_eq!(clock.mono().since(start).as_millis(), 1_500);
 /// assert_eq!(clock.wall().0, day.0 + 1_500 - 60_000);
 /// ```
@@ -55,20 +56,20 @@ impl Default for ManualClock {
 }
 
 impl ManualClock {
-    /// When it starts.
+    /// The start of the wall clock, in ms since the Unix epoch.
     pub(crate) const DAY_MS: u64 = 1_795_226_400_000;
 
-    /// Lets `ms` milliseconds pass on both clocks.
+    /// Advances both clocks by `ms` milliseconds.
     pub fn advance_ms(&self, ms: u64) {
         self.mono_ns.fetch_add(ms * 1_000_000, Ordering::SeqCst);
     }
 
-    /// Moves to `time`, if that is later than now.
+    /// Advances to `time` if that is later than now.
     pub fn advance_to(&self, time: MonoTime) {
         self.mono_ns.fetch_max(time.0, Ordering::SeqCst);
     }
 
-    /// Steps the wall clock alone, as an operator or a time server would.
+    /// Shifts the wall clock alone, as an operator or a time server would.
     pub fn step_wall_ms(&self, ms: i64) {
         self.wall_offset_ms.fetch_add(ms, Ordering::SeqCst);
     }

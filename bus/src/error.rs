@@ -1,6 +1,6 @@
-//! What a bus can answer.
+//! Errors of a bus.
 
-/// A fault of the bus.
+/// An error of a bus operation.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BusError {
     /// The topic does not exist.
@@ -11,66 +11,66 @@ pub enum BusError {
     NoPartition {
         /// The topic.
         topic: String,
-        /// The partition that was named.
+        /// The requested partition.
         partition: u32,
     },
-    /// The topic exists, but not as it is needed.
-    #[error("topic `{topic}` has {field} {found}, but {needed} is needed")]
+    /// The topic exists with another setting than required.
+    #[error("topic `{topic}` has {field} {found}; required: {needed}")]
     WrongTopic {
         /// The topic.
         topic: String,
-        /// What is wrong with it.
+        /// The setting that differs.
         field: &'static str,
-        /// What it has.
+        /// The actual value.
         found: String,
-        /// What it should have.
+        /// The required value.
         needed: String,
     },
-    /// The record is larger than the bus takes.
-    #[error("a record for `{topic}` has {size} bytes; at most {limit} are taken")]
+    /// The record exceeds the size limit.
+    #[error("record for `{topic}` has {size} bytes; the limit is {limit} bytes")]
     TooLarge {
         /// The topic.
         topic: String,
-        /// Its size with key and headers.
+        /// Size with key and headers, in bytes.
         size: usize,
-        /// The limit.
+        /// The limit, in bytes.
         limit: usize,
     },
     /// This member does not own the partition.
     #[error("partition {0} is not owned by this member")]
     NotOwned(u32),
-    /// Records that were asked for are gone.
-    #[error("partition {partition} of `{topic}` starts at {low}; {asked} is gone")]
+    /// The requested records were deleted.
+    #[error("offset {requested} of `{topic}` {partition} was deleted; the first available offset is {low}")]
     Gone {
         /// The topic.
         topic: String,
         /// The partition.
         partition: u32,
-        /// The offset that was asked for.
-        asked: u64,
-        /// The first that there is.
+        /// The requested offset.
+        requested: u64,
+        /// The first available offset.
         low: u64,
     },
-    /// The bus does not answer, or answers with a fault that may pass.
+    /// The bus does not answer, or reports an error that may be temporary.
     #[error("the bus is unavailable: {0}")]
     Unavailable(String),
-    /// The bus refused for good: rights, settings, versions.
-    #[error("the bus refused: {0}")]
+    /// The bus rejected the request permanently: permissions, settings or versions.
+    #[error("the bus rejected the request: {0}")]
     Refused(String),
 }
 
-/// Why a commit did not say that it happened.
+/// Why a commit was not confirmed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CommitError {
-    /// The member lost a partition of the batch, or its place in the group: nothing happened, and nothing may be tried again
-    /// before the next poll has said what is still owned.
+    /// The member lost a partition of the batch, or its membership. Nothing was committed. Do not
+    /// retry before the next poll returns the remaining partitions.
     #[error("fenced: {0}")]
     Fenced(String),
-    /// Nothing happened.
+    /// The commit did not happen.
     #[error("nothing was committed: {0}")]
     Failed(BusError),
-    /// It happened, or it did not: settle it by [`crate::Member::take_over`], which ends what is open and reads the
-    /// committed offset.
+    /// The commit may or may not have happened. Settle it with [`crate::Member::take_over`], which
+    /// ends the open transaction and reads the committed offset.
     #[error("the outcome of a commit is unknown: {0}")]
     Unknown(BusError),
 }

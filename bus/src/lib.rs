@@ -1,8 +1,8 @@
 //! The durable log between stages and between processes.
 //!
-//! A [`Bus`] has topics with partitions. It is polled, has no threads of its own, and is atomic at
-//! [`Member::commit`]. It knows partitions, keys, headers, offsets, groups, atomic commit and fencing of a lost owner; it
-//! knows nothing of hubs.
+//! A [`Bus`] has topics with partitions. Callers poll it; it has no threads of its own.
+//! [`Member::commit`] is atomic. A bus knows partitions, keys, headers, offsets, groups and
+//! fencing. It knows nothing about hubs.
 //!
 //! ```
 //! use std::{sync::Arc, time::Duration};
@@ -25,15 +25,15 @@
 //! assert_eq!(&record.value[..], b"hello");
 //!
 //! // Outputs and the consumed offset are one atomic unit.
-//! let position = Position { partition: 0, next: record.offset + 1, note: "seen by greeter-0".into() };
+//! let position = Position { partition: 0, next: record.offset + 1, metadata: "seen by greeter-0".into() };
 //! member.commit(&Batch { records: vec![], positions: vec![position] })?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Read in this order: [`record`] (what travels), [`topic`] (where), [`member`] (the trait and its contract), [`mod@catch_up`]
-//! (reading a topic to its end), [`clock`]
-//! and [`part`] (how time and turns are given; [`pause`] when they fail), [`embedded`] and [`kafka`] (the two implementations),
-//! [`faulty`] (either of them, going wrong).
+//! Read in this order: [`record`] (records), [`topic`] (topics), [`member`] (the traits and their
+//! contract), [`mod@catch_up`] (reading a topic to its end), [`clock`], [`part`] (tasks) and
+//! [`pause`] (backoff), [`embedded`] and [`kafka`] (the implementations), [`faulty`] (fault
+//! injection for both).
 
 pub mod catch_up;
 pub mod clock;
@@ -52,7 +52,9 @@ pub use clock::{Clock, ManualClock, MonoTime};
 pub use embedded::disk::{DiskFaults, DiskOptions, Sync};
 pub use embedded::{Embedded, EmbeddedOptions};
 pub use error::{BusError, CommitError};
-pub use faulty::{AppendFate, CommitFate, DriftingClock, Fates, Faulty, Passage, Script, Seen, TopicFate};
+pub use faulty::{
+    AppendFault, BusEvent, CommitFault, DriftingClock, FaultInjector, FaultScript, FaultyBus, RecordFault, TopicFault,
+};
 pub use kafka::{Kafka, KafkaOptions};
 pub use member::{Arrival, Batch, Bus, BusHealth, Committed, Member, MemberSpec, Position, Reader, Takeover, Writer};
 pub use part::{Part, Turn};

@@ -1,33 +1,34 @@
-//! What is given turns: the lanes of a stage, a spoke, a northbound.
+//! Tasks: the lanes of a stage, a spoke, a northbound.
 //!
-//! A part has no thread. A running system gives each part a thread that does nothing but turn it; a test turns all of them
+//! A task has no thread. A running system polls each task on its own thread; a test polls all tasks
 //! on one thread, in virtual time.
 
 use std::time::Duration;
 
 use crate::{BusError, MonoTime};
 
-/// Something that is polled. It may hold what cannot leave its thread, so it is made there.
+/// Something that is polled. It need not be `Send`: the thread that polls it creates it.
 pub trait Part {
-    /// What it is, for logs and thread names.
+    /// Returns the name, for logs and threads.
     fn name(&self) -> &str;
 
-    /// Does what there is to do, waiting at most `wait` for something to come.
+    /// Does the available work, waiting at most `wait` for more.
     ///
     /// # Errors
-    /// A fault that does not pass by itself. One that may pass is kept inside, logged, and tried again with back-off.
+    /// A permanent error. The task itself logs temporary errors and retries with backoff.
     fn turn(&mut self, wait: Duration) -> Result<Turn, BusError>;
 
-    /// Commits what is finished, leaves its groups, and returns a line for each thing that went wrong. Operations that wait
-    /// are no fault: the next owner of their lanes continues them.
+    /// Commits finished work, leaves its groups, and returns one line of text for each error.
+    /// Waiting operations are no error: the next owner of their lanes continues them.
     fn stop(self: Box<Self>) -> Vec<String>;
 }
 
-/// What came of a turn.
+/// The result of one poll.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Turn {
-    /// True where something was done, so that another turn may find more.
+    /// True if work was done, so that another poll may find more.
     pub worked: bool,
-    /// When it next has something to do by itself, on the monotonic clock of its bus; none where it only waits for others.
+    /// When the task next has work without an external event, on the monotonic clock of its bus;
+    /// `None` if it only waits for others.
     pub next: Option<MonoTime>,
 }

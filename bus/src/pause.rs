@@ -1,13 +1,15 @@
-//! A bounded back-off, for parts whose bus does not answer.
+//! A bounded backoff for tasks whose bus does not answer.
 
 use crate::MonoTime;
 
-/// The first pause, in milliseconds: long enough for a broker to change its leader, short beside the deadline of a call.
+/// First delay, in milliseconds: enough for a broker to change leaders, short compared with a
+/// call's deadline.
 const FIRST_MS: u64 = 50;
-/// The longest pause: a group's session is six seconds, and signs of life must come in it; clients wait ten for answers.
+/// Longest delay, in milliseconds: short compared with a group's session of 6 s and a client's wait
+/// of 10 s.
 const LONGEST_MS: u64 = 1_000;
 
-/// How long not to try again: twice as long after each fault, up to a second.
+/// The time of the next attempt. The delay doubles after each failure, up to a second.
 #[derive(Debug, Default)]
 pub struct Pause {
     until: Option<MonoTime>,
@@ -15,23 +17,23 @@ pub struct Pause {
 }
 
 impl Pause {
-    /// It failed at `now`.
+    /// Records a failure at `now`.
     pub fn failed(&mut self, now: MonoTime) {
         self.last_ms = (self.last_ms * 2).clamp(FIRST_MS, LONGEST_MS);
         self.until = Some(now.plus_ms(self.last_ms));
     }
 
-    /// It went well.
+    /// Records a success: resets the delay.
     pub fn over(&mut self) {
         *self = Self::default();
     }
 
-    /// True where it is too early to try again.
+    /// True while it is too early for the next attempt.
     pub fn holds(&self, now: MonoTime) -> bool {
         self.until.is_some_and(|until| now < until)
     }
 
-    /// When to try again.
+    /// Returns the time of the next attempt; `None` after a success.
     pub fn until(&self) -> Option<MonoTime> {
         self.until
     }
@@ -42,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pause_doubles_up_to_a_second_and_starts_anew_after_a_success() {
+    fn a_backoff_doubles_up_to_a_second_and_resets_after_a_success() {
         let mut pause = Pause::default();
         let mut now = MonoTime(0);
         let mut waits = Vec::new();

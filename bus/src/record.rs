@@ -1,11 +1,11 @@
-//! What travels: records with a key, headers and a value.
+//! Records: key, headers and value.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use wire::{Envelope, Head, WallTime, WireError};
 
-/// The headers of a record in one piece of memory, in order: cheap to pass on, read by walking.
+/// The headers of a record in one buffer, in order. Cheap to clone; a lookup scans the buffer.
 ///
 /// ```
 /// use bus::Headers;
@@ -17,29 +17,29 @@ use wire::{Envelope, Head, WallTime, WireError};
 pub struct Headers(Bytes);
 
 impl Headers {
-    /// The headers of `envelope`.
+    /// Encodes `envelope` as headers.
     pub fn of(envelope: &Envelope) -> Self {
         let mut buffer = Vec::with_capacity(HEADERS);
         write(&mut buffer, envelope);
         Self(buffer.into())
     }
 
-    /// Names and values, in order.
+    /// Iterates over names and values, in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
         self.raw().map(|(name, value)| (std::str::from_utf8(name).expect("names are written from text"), value))
     }
 
-    /// The value of the first header called `name`.
+    /// Returns the value of the first header called `name`.
     pub fn get(&self, name: &str) -> Option<&[u8]> {
         self.raw().find(|(found, _)| *found == name.as_bytes()).map(|(_, value)| value)
     }
 
-    /// Reads them as an envelope.
+    /// Parses the headers as an envelope.
     pub fn envelope(&self) -> Result<Envelope, WireError> {
         self.head().map(|head| head.owned())
     }
 
-    /// The same, with the texts of these headers.
+    /// Parses the headers as an envelope that borrows from them.
     pub fn head(&self) -> Result<Head<'_>, WireError> {
         Head::of(self.raw())
     }
@@ -49,17 +49,17 @@ impl Headers {
         std::iter::from_fn(move || Some((take(&mut rest)?, take(&mut rest)?)))
     }
 
-    /// Headers that [`Headers::bytes`] gave.
+    /// Wraps bytes that [`Headers::bytes`] returned.
     pub(crate) fn from_bytes(bytes: Bytes) -> Self {
         Self(bytes)
     }
 
-    /// All of them, as one piece of memory.
+    /// Returns all headers as one buffer.
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.0
     }
 
-    /// Their size in memory, in bytes.
+    /// Returns the size in memory, in bytes.
     pub fn size(&self) -> usize {
         self.0.len()
     }
@@ -75,7 +75,7 @@ impl<N: AsRef<str>, V: AsRef<[u8]>> FromIterator<(N, V)> for Headers {
     }
 }
 
-/// Headers mostly take less than this, in bytes.
+/// Typical upper limit for the size of the headers, in bytes.
 const HEADERS: usize = 512;
 
 fn write(buffer: &mut Vec<u8>, envelope: &Envelope) {
@@ -104,11 +104,11 @@ pub struct Record {
     pub topic: Arc<str>,
     /// The partition.
     pub partition: u32,
-    /// Its place in the partition. The next record's is larger, not always by one.
+    /// The offset in the partition. Offsets increase, but not always by one.
     pub offset: u64,
-    /// When the bus appended it, on the bus's wall clock.
+    /// When the bus appended the record, on the bus's wall clock.
     pub time: WallTime,
-    /// The key; none where the producer gave none.
+    /// The key; `None` if the producer sent none.
     pub key: Option<Bytes>,
     /// The headers.
     pub headers: Headers,
@@ -116,48 +116,48 @@ pub struct Record {
     pub value: Bytes,
 }
 
-/// Where a record goes.
+/// How the partition of a record is chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Route {
-    /// The partition that [`wire::routing::lane_of`] gives for its key; 0 where it has no key.
+    /// By [`wire::routing::lane_of`] from the key; partition 0 without a key.
     ByKey,
     /// This partition.
     To(u32),
 }
 
-/// A record to be written.
+/// A record to append.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outgoing {
     /// The topic.
     pub topic: Arc<str>,
-    /// Its partition.
+    /// The routing.
     pub route: Route,
     /// The key.
     pub key: Option<Bytes>,
     /// The headers.
     pub headers: Headers,
-    /// The value. Empty with a key in a compacted topic: delete what the key has.
+    /// The value. In a compacted topic an empty value deletes the key.
     pub value: Bytes,
 }
 
 impl Record {
-    /// Key, headers and value together, in bytes.
+    /// Returns the size of key, headers and value, in bytes.
     pub(crate) fn size(&self) -> usize {
         self.key.as_ref().map_or(0, Bytes::len) + self.headers.size() + self.value.len()
     }
 }
 
-/// A value that is larger is not copied to stand beside its headers.
+/// Values up to this size, in bytes, are copied into one buffer with their headers.
 const COPIED: usize = 4 << 10;
 
 impl Outgoing {
-    /// A record that stands in one piece of memory, if it is not large: what is written and kept by the thousand is made and
-    /// freed at once, and read in one go.
+    /// Creates a record in one buffer if its value is small: one allocation, one deallocation,
+    /// contiguous reads.
     pub fn packed(topic: Arc<str>, route: Route, key: Option<&[u8]>, envelope: &Envelope, value: Bytes) -> Self {
         Self::pack(topic, route, key, value, HEADERS, |buffer| write(buffer, envelope))
     }
 
-    /// The same with these headers.
+    /// Like [`Outgoing::packed`], with these headers.
     pub fn packed_with(topic: Arc<str>, route: Route, key: &str, headers: &[(&str, &str)], value: Bytes) -> Self {
         let size = headers.iter().map(|(name, value)| 2 * size_of::<u32>() + name.len() + value.len()).sum();
         Self::pack(topic, route, Some(key.as_bytes()), value, size, |buffer| {
@@ -167,7 +167,7 @@ impl Outgoing {
         })
     }
 
-    /// `size` is how much `write` mostly writes, in bytes.
+    /// `size` is the expected number of bytes that `write` appends.
     fn pack(
         topic: Arc<str>,
         route: Route,
@@ -193,7 +193,7 @@ impl Outgoing {
         }
     }
 
-    /// A record with a key, routed by it, without headers.
+    /// Creates a record that is routed by its key, without headers.
     pub fn keyed(topic: &str, key: impl Into<Bytes>, value: impl Into<Bytes>) -> Self {
         Self {
             topic: topic.into(),
@@ -204,21 +204,21 @@ impl Outgoing {
         }
     }
 
-    /// The same record with these headers.
+    /// Replaces the headers.
     #[must_use]
     pub fn with(mut self, envelope: &Envelope) -> Self {
         self.headers = Headers::of(envelope);
         self
     }
 
-    /// The same record for this partition.
+    /// Routes the record to this partition.
     #[must_use]
     pub fn to(mut self, partition: u32) -> Self {
         self.route = Route::To(partition);
         self
     }
 
-    /// Key, headers and value together, in bytes: what limits speak of.
+    /// Returns the size of key, headers and value, in bytes. Size limits refer to it.
     pub fn size(&self) -> usize {
         self.key.as_ref().map_or(0, Bytes::len) + self.headers.size() + self.value.len()
     }

@@ -1,24 +1,25 @@
-//! Topics: what is asked for, and what is there.
+//! Topics: specification, state and clean-up policy.
 
 use std::fmt;
 
-/// The group of an inbox that is this many records behind in one partition is taken to be too slow, and those who write new work into it
-/// stop: two commits of 5,000.
+/// Maximum backlog of an inbox partition, in records: two commits of 5,000. Beyond it, writers of
+/// new work stop.
 pub const INBOX_LIMIT: u64 = 10_000;
 
-/// What happens to old records.
+/// The treatment of old records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cleanup {
-    /// Kept until the records are trimmed ([`crate::Bus::trim`]): inboxes. Those of stages without snapshots never are.
+    /// Kept until they are trimmed ([`crate::Bus::trim`]). Used for inboxes; inboxes of stages
+    /// without snapshots are never trimmed.
     Keep,
-    /// Of no use after so many milliseconds, read or not: deleted then, at the bus's leisure.
+    /// Deleted some time after this many milliseconds, read or not.
     DeleteAfterMs(u64),
-    /// The last record of each key is kept; segments are small so that it happens soon.
+    /// The last record of each key is kept. Segments are small, so that compaction happens soon.
     Compact,
 }
 
 impl fmt::Display for Cleanup {
-    /// In the words of Kafka's `cleanup.policy` and `retention.ms`.
+    /// Uses the terms of Kafka's `cleanup.policy` and `retention.ms`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Keep => f.write_str("delete, retention.ms=-1"),
@@ -29,8 +30,8 @@ impl fmt::Display for Cleanup {
 }
 
 impl Cleanup {
-    /// Whether a topic that is cleaned up like `found` does where this is needed. How long what may go is kept is its operator's
-    /// business; what must stay has to.
+    /// True if a topic with the policy `found` satisfies this one. Operators may change the
+    /// retention time of deletable records, but not delete records that must stay.
     pub fn is_met_by(self, found: Self) -> bool {
         match (self, found) {
             (Self::DeleteAfterMs(_), Self::DeleteAfterMs(_) | Self::Keep) => true,
@@ -39,43 +40,43 @@ impl Cleanup {
     }
 }
 
-/// A topic as it is needed. Times are always those of the append (`LogAppendTime`).
+/// The required state of a topic. Its timestamps are always append times (`LogAppendTime`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopicSpec {
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// How many partitions it must have.
+    /// The required number of partitions.
     pub partitions: u32,
-    /// What happens to old records.
+    /// The treatment of old records.
     pub cleanup: Cleanup,
 }
 
 impl TopicSpec {
-    /// A topic that keeps everything.
+    /// Creates the spec of a topic that keeps everything.
     pub fn log(name: &str, partitions: u32) -> Self {
         Self { name: name.into(), partitions, cleanup: Cleanup::Keep }
     }
 
-    /// The same with another way of cleaning up.
+    /// Replaces the clean-up policy.
     #[must_use]
-    pub fn cleaned(mut self, cleanup: Cleanup) -> Self {
+    pub fn with_cleanup(mut self, cleanup: Cleanup) -> Self {
         self.cleanup = cleanup;
         self
     }
 }
 
-/// A topic as it is.
+/// The actual state of a topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopicInfo {
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// How many partitions it has.
+    /// The number of partitions.
     pub partitions: u32,
-    /// The id that the bus gave it when it was created: another after it was deleted and made anew.
+    /// The id that the bus assigned at creation. It changes if the topic is deleted and recreated.
     pub id: String,
 }
 
-/// The first offset that a partition still has, and the one that its next record will have at the least.
+/// The first available offset of a partition, and the lower limit of its next offset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
     /// The low watermark.

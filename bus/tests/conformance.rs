@@ -1,6 +1,6 @@
-//! What every bus must do, written once and run on all: embedded, embedded on disk, and on Kafka.
+//! The conformance suite: tests that run on every bus (embedded, embedded on disk, Kafka).
 //!
-//! The tests on Kafka need a broker: `./test` or `tools/kafka start` gives them one.
+//! The tests on Kafka need a broker: run `./test` or `tools/kafka start`.
 
 #[path = "conformance/fixture.rs"]
 mod fixture;
@@ -20,7 +20,7 @@ mod records;
 #[path = "conformance/topics.rs"]
 mod topics;
 
-/// Makes a test of each function for each implementation.
+/// Makes one test per function and implementation.
 macro_rules! on_every_bus {
     ($($behaviour:ident { $($test:ident,)+ })+) => {
         mod embedded {
@@ -52,68 +52,68 @@ macro_rules! on_every_bus {
 
 on_every_bus! {
     topics {
-        a_topic_is_made_once_and_found_again,
-        a_topic_with_other_partitions_is_refused,
-        a_topic_with_a_clean_up_that_does_not_do_is_refused,
-        nothing_makes_a_topic_but_ensure_topic,
-        a_partition_that_does_not_exist_is_named,
-        bounds_say_where_a_partition_begins_and_ends,
+        a_topic_is_created_once_and_found_again,
+        a_topic_with_another_partition_count_is_refused,
+        a_topic_with_an_unsuitable_cleanup_policy_is_refused,
+        only_ensure_topic_creates_a_topic,
+        an_unknown_partition_is_an_error,
+        bounds_are_the_low_watermark_and_the_end,
     }
     records {
         keys_are_routed_as_the_java_client_routes_them,
-        a_record_goes_where_it_is_told_to_and_without_a_key_to_the_first,
+        a_record_goes_to_its_partition_or_without_key_to_partition_0,
         key_headers_and_value_arrive_byte_for_byte,
         an_envelope_survives_the_bus,
         records_of_a_partition_keep_their_order,
         a_record_carries_the_time_of_its_append,
-        a_record_that_is_too_large_is_refused_with_all_that_came_with_it,
+        a_too_large_record_fails_the_whole_append,
     }
     commits {
-        outputs_are_seen_only_after_their_commit_and_all_of_them,
+        outputs_are_visible_only_after_their_commit_and_completely,
         a_commit_with_one_bad_record_writes_nothing,
-        a_position_and_its_note_are_what_the_next_owner_finds,
+        the_next_owner_finds_the_position_and_its_metadata,
         a_commit_without_positions_writes_its_records,
-        an_empty_commit_is_nothing,
-        commits_leave_gaps_that_a_reader_passes,
-        positions_that_nobody_waits_for_are_committed_in_the_end,
-        a_note_that_is_too_long_is_refused,
+        an_empty_commit_has_no_effect,
+        readers_skip_the_offset_gaps_that_commits_leave,
+        asynchronous_commits_take_effect_eventually,
+        too_long_offset_metadata_is_refused,
     }
     groups {
-        a_group_has_the_members_that_joined_and_did_not_leave,
+        a_group_counts_the_members_that_joined_and_did_not_leave,
         a_lone_member_gets_every_partition,
-        a_member_knows_when_the_group_has_decided_for_the_first_time,
+        a_member_has_joined_after_the_first_decision_of_the_group,
         no_record_of_a_partition_arrives_before_it_is_started,
-        a_partition_starts_where_it_is_told_to,
-        a_partition_whose_beginning_was_deleted_starts_at_what_is_left,
-        a_partition_can_be_moved_back_to_its_beginning_again_and_again,
-        a_new_member_gets_its_share_and_nothing_else_moves,
-        up_to_eight_members_share_and_who_comes_or_goes_moves_only_what_it_must,
+        a_partition_starts_at_the_given_offset,
+        a_partition_with_a_deleted_beginning_starts_at_the_low_watermark,
+        a_partition_can_be_rewound_repeatedly,
+        a_new_member_gets_its_share_and_no_other_partition_moves,
+        joining_and_leaving_members_move_as_few_partitions_as_possible,
         an_owner_may_commit_between_revoking_and_release,
-        a_commit_that_names_a_partition_too_many_is_fenced_as_a_whole,
+        a_commit_with_one_partition_not_owned_is_fenced_as_a_whole,
         no_record_arrives_after_revoking,
-        a_poll_for_no_records_brings_the_decisions_of_the_group,
-        a_group_is_behind_by_what_it_has_not_committed,
-        partitions_of_one_who_leaves_go_to_the_others,
+        a_poll_for_zero_records_delivers_group_decisions,
+        the_backlog_of_a_group_is_what_it_has_not_committed,
+        partitions_of_a_leaving_member_go_to_the_others,
         members_share_the_records_and_lose_none,
-        what_is_not_owned_cannot_be_started_or_taken_over,
+        a_partition_not_owned_cannot_be_started_or_taken_over,
     }
     owners {
-        a_dropped_member_is_taken_over_where_it_last_committed,
+        a_takeover_of_a_dropped_member_starts_at_its_last_commit,
         a_silent_owner_loses_its_partitions_and_is_fenced,
-        a_commit_that_moves_nothing_is_fenced_all_the_same,
-        one_who_lost_its_partitions_hears_of_it_and_comes_back,
-        a_new_instance_of_a_member_goes_on_where_the_old_one_ended,
+        a_commit_that_moves_nothing_is_fenced_too,
+        a_member_learns_that_its_partitions_are_lost_and_rejoins,
+        a_new_instance_of_a_member_continues_at_the_last_commit,
     }
     readers {
         a_reader_follows_several_partitions_in_order,
         a_reader_starts_in_the_middle_and_can_be_moved,
-        a_reader_waits_for_what_is_not_there_yet,
+        a_reader_waits_for_records,
         a_compacted_topic_keeps_the_last_record_of_each_key,
-        a_topic_is_read_to_its_end_where_the_last_record_was_deleted,
-        a_topic_is_read_to_its_end_where_a_commit_ends_it,
-        an_end_that_is_not_reached_is_an_error_and_not_the_end,
-        what_was_deleted_is_gone_and_said_to_be,
-        what_is_still_needed_is_read_after_a_trim,
-        what_is_past_the_end_is_refused,
+        a_topic_is_read_to_its_end_when_the_last_record_was_deleted,
+        a_topic_is_read_to_its_end_when_a_commit_marker_is_last,
+        an_end_that_is_not_reached_is_an_error,
+        reading_deleted_records_is_an_error,
+        needed_records_are_readable_after_a_trim,
+        an_offset_past_the_end_is_refused,
     }
 }

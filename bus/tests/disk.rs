@@ -1,5 +1,5 @@
-//! What the embedded bus on disk promises beyond the conformance suite: it is all there again, whole, or it is said to be
-//! broken.
+//! Tests of the embedded bus on disk beyond the conformance suite: after a restart the data is
+//! complete, or damage is reported.
 
 #[path = "disk/fixture.rs"]
 mod fixture;

@@ -1,5 +1,5 @@
-//! The only broker stands still for longer than its session with its controller. When it goes on, its clients are told of no broker at
-//! all for a moment; they have to come back all the same.
+//! The only broker is suspended for longer than its session with the controller. After it resumes,
+//! metadata names no broker for a moment; clients must recover nevertheless.
 #![expect(clippy::disallowed_methods, reason = "a real broker needs a real clock")]
 
 #[path = "support/broker.rs"]
@@ -16,21 +16,21 @@ use rustix::process::Signal;
 
 use crate::broker::{Broker, RealClock};
 
-/// The controller waits for 9 s (`tools/kafka`).
+/// In seconds. The session with the controller is 9 s (`tools/kafka`).
 const STANDSTILL: &str = "15";
 
-/// What comes back does so within some 20 s: a question that gets no answer lasts 10.
+/// Clients recover within some 20 s: a request without a response takes 10 s.
 const PATIENCE_MS: u64 = 120_000;
 const WAIT: Duration = Duration::from_millis(1);
 
-/// So many of each: it strikes one of them here and there.
+/// Number of members and of readers: the fault affects only some clients.
 const CLIENTS: usize = 24;
 
-/// A member of a group of its own, and a reader, and what they saw.
+/// A member of its own group and a reader, with the values that they received.
 struct Pair {
     member: Box<dyn Member>,
     reader: Box<dyn Reader>,
-    /// It was assigned the partition, and could not take it over yet.
+    /// The partition was assigned, but not taken over yet.
     assigned: bool,
     owned: bool,
     seen: Vec<String>,
@@ -45,7 +45,7 @@ impl Pair {
         Self { member, reader, assigned: false, owned: false, seen: Vec::new(), read: Vec::new() }
     }
 
-    fn turn(&mut self) {
+    fn poll(&mut self) {
         let (mut arrivals, mut records) = (Vec::new(), Vec::new());
         self.member.poll(100, WAIT, &mut arrivals).expect("a poll");
         self.reader.poll(100, WAIT, &mut records).expect("a poll");
@@ -63,7 +63,7 @@ impl Pair {
             }
         }
         if self.assigned {
-            // Right after the standstill a client may not know the topic's leader yet: that passes.
+            // Right after the suspension a client may not know the topic's leader yet.
             match self.member.take_over(0).and_then(|_| self.member.start(0, 0)) {
                 Ok(()) => {
                     self.seen.clear();
@@ -82,7 +82,7 @@ impl Pair {
 }
 
 #[test]
-fn clients_come_back_when_the_only_broker_was_away_from_its_controller() {
+fn clients_recover_after_the_only_broker_was_fenced() {
     let broker = Broker::start("fenced");
     let clock = Arc::new(RealClock(Instant::now()));
     let bus = Kafka::open(Arc::clone(&clock) as _, KafkaOptions::new(broker.address())).expect("a cluster");
@@ -93,8 +93,8 @@ fn clients_come_back_when_the_only_broker_was_away_from_its_controller() {
         let end = clock.mono().plus_ms(PATIENCE_MS);
         while !pairs.iter().all(|pair| pair.has(value)) {
             let without: Vec<usize> = (0..).zip(&pairs).filter(|(_, pair)| !pair.has(value)).map(|(n, _)| n).collect();
-            assert!(clock.mono() < end, "{without:?} of {CLIENTS} do not come back");
-            pairs.iter_mut().for_each(Pair::turn);
+            assert!(clock.mono() < end, "{without:?} of {CLIENTS} clients do not recover");
+            pairs.iter_mut().for_each(Pair::poll);
         }
     };
     writer.append(&[Outgoing::keyed("t", "k", "before")]).expect("an append");
@@ -104,10 +104,10 @@ fn clients_come_back_when_the_only_broker_was_away_from_its_controller() {
     assert!(Command::new("sleep").arg(STANDSTILL).status().expect("sleep runs").success());
     broker.signal(Signal::CONT);
 
-    // The writer is without transactions: what it is not sure of is told, and may be tried again.
+    // The writer is not transactional: it reports unknown outcomes, and the test retries.
     let end = clock.mono().plus_ms(PATIENCE_MS);
     while let Err(fault) = writer.append(&[Outgoing::keyed("t", "k", "after")]) {
-        assert!(clock.mono() < end, "the writer does not come back: {fault}");
+        assert!(clock.mono() < end, "the writer does not recover: {fault}");
     }
     until_all_have("after");
     let bounds = bus.bounds("t", 0).expect("the cluster answers");

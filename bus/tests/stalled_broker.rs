@@ -1,4 +1,4 @@
-//! A broker that stands still for a few seconds: what its clients do meanwhile, and after it goes on.
+//! Clients of a broker that is suspended for a few seconds.
 #![expect(clippy::disallowed_methods, reason = "a real broker needs a real clock")]
 
 #[path = "support/broker.rs"]
@@ -16,10 +16,10 @@ use rustix::process::Signal;
 
 use crate::broker::{Broker, RealClock};
 
-/// Clients come back within some 20 s: a question without an answer lasts 10.
+/// Clients recover within some 20 s: a request without a response takes 10 s.
 const PATIENCE_MS: u64 = 120_000;
 
-/// One test at a time: they measure this process, and each has a broker.
+/// One test at a time: each measures this process and has its own broker.
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
@@ -29,12 +29,12 @@ fn connect(broker: &Broker) -> Kafka {
     Kafka::open(Arc::new(RealClock(Instant::now())), KafkaOptions::new(broker.address())).expect("a cluster")
 }
 
-/// Lets real time pass while the broker stands still.
+/// Sleeps in real time while the broker is suspended.
 fn pass(seconds: &str) {
     assert!(Command::new("sleep").arg(seconds).status().expect("sleep runs").success());
 }
 
-/// The processor time of this process so far.
+/// Returns the processor time of this process so far.
 fn processor_time() -> Duration {
     let stat = std::fs::read_to_string("/proc/self/stat").expect("Linux");
     let fields = stat.rsplit_once(')').expect("a bracket").1.split_whitespace();
@@ -43,7 +43,7 @@ fn processor_time() -> Duration {
 }
 
 #[test]
-fn no_thread_spins_while_the_broker_is_silent() {
+fn no_thread_spins_while_the_broker_does_not_respond() {
     let _alone = alone();
     let broker = Broker::start("stalled");
     let bus = connect(&broker);
@@ -55,7 +55,7 @@ fn no_thread_spins_while_the_broker_is_silent() {
     broker.signal(Signal::STOP);
     std::thread::scope(|scope| {
         let appending = scope.spawn(|| writer.append(&records));
-        // By then all that can be sent is sent.
+        // By then everything that can be sent is sent.
         pass("1");
         let before = processor_time();
         pass("2");
@@ -68,7 +68,7 @@ fn no_thread_spins_while_the_broker_is_silent() {
     assert_eq!(ends, [20_000, 20_000], "every record once");
 }
 
-/// A member that owns partition 0 of `t`, and whether it lost it since.
+/// A member that owns partition 0 of `t`, and a counter of its losses.
 struct Owner {
     member: Box<dyn Member>,
     clock: Arc<dyn Clock>,
@@ -104,7 +104,7 @@ impl Owner {
         }
     }
 
-    /// Commits as a lane does: retries a failed commit, and looks up the outcome of an unknown one.
+    /// Commits as a lane does: retries a failed commit, and reads the outcome of an unknown one.
     fn commit(&mut self, batch: &Batch) {
         let end = self.clock.mono().plus_ms(PATIENCE_MS);
         while let Err(error) = self.member.commit(batch) {
@@ -122,11 +122,11 @@ impl Owner {
 
 fn batch(next: u64) -> Batch {
     let records = vec![Outgoing::keyed("out", "k", format!("{next}")); 1_000];
-    Batch { records, positions: vec![Position { partition: 0, next, note: "".into() }] }
+    Batch { records, positions: vec![Position { partition: 0, next, metadata: "".into() }] }
 }
 
 #[test]
-fn a_commit_without_an_answer_is_given_up_soon_and_its_member_stays() {
+fn a_commit_without_response_fails_soon_and_keeps_the_membership() {
     let _alone = alone();
     let broker = Broker::start("stalled");
     let bus = connect(&broker);
@@ -140,11 +140,11 @@ fn a_commit_without_an_answer_is_given_up_soon_and_its_member_stays() {
     let outcome = owner.member.commit(&batch(2));
     let took = owner.clock.mono().since(before);
     broker.signal(Signal::CONT);
-    assert!(outcome.is_err(), "nobody can have answered");
+    assert!(outcome.is_err(), "the broker is suspended");
     assert!(took < Duration::from_secs(4), "given up after {took:?}");
     owner.commit(&batch(2));
     owner.commit(&batch(3));
-    assert_eq!(owner.losses, 0, "its session is longer than the broker was silent");
+    assert_eq!(owner.losses, 0, "the session outlasts the suspension");
     let mut reader = bus.reader().expect("a reader");
     reader.assign("out", 0, 0).expect("an offset");
     let (mut out, end) = (Vec::new(), owner.clock.mono().plus_ms(PATIENCE_MS));
@@ -157,7 +157,7 @@ fn a_commit_without_an_answer_is_given_up_soon_and_its_member_stays() {
 }
 
 #[test]
-fn an_append_without_an_answer_is_said_counted_and_tried_again() {
+fn an_append_without_response_is_reported_counted_and_retried() {
     let _alone = alone();
     let broker = Broker::start("stalled");
     let bus = connect(&broker);
@@ -176,13 +176,13 @@ fn an_append_without_an_answer_is_said_counted_and_tried_again() {
     });
     std::thread::scope(|scope| {
         let appending = scope.spawn(|| {
-            // A broker that was away for so long may be away from its controller for a moment more.
+            // After this time the broker may be separated from its controller a moment longer.
             let end = clock.mono().plus_ms(PATIENCE_MS);
             while let Err(fault) = writer.append(&record) {
-                assert!(clock.mono() < end, "the writer does not come back: {fault}");
+                assert!(clock.mono() < end, "the writer does not recover: {fault}");
             }
         });
-        until("said", &|health| health.waiting.iter().any(|line| line.contains("writer `w`")));
+        until("reported", &|health| health.waiting.iter().any(|line| line.contains("writer `w`")));
         until("counted", &|health| health.appends_retried == 1);
         broker.signal(Signal::CONT);
         appending.join().expect("no panic");

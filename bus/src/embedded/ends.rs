@@ -3,35 +3,35 @@
 use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
-use super::state::{Audience, State};
-use super::write::Writing;
+use super::state::{BusState, ReaderState};
+use super::write::BusWrite;
 use super::{Shared, waker};
 use crate::{BusError, Outgoing, Reader, Record, Writer};
 
-/// Reads what it is told to.
+/// Reads assigned partitions.
 pub(super) struct EmbeddedReader {
     shared: Arc<Shared>,
     id: u64,
-    turn: usize,
+    first: usize,
 }
 
 impl EmbeddedReader {
-    /// A reader of nothing yet.
+    /// Creates a reader without partitions.
     pub(super) fn open(shared: Arc<Shared>) -> Self {
         let mut state = shared.lock();
         let id = state.fresh_id();
-        state.readers.insert(id, Audience::default());
+        state.readers.insert(id, ReaderState::default());
         drop(state);
-        Self { shared, id, turn: 0 }
+        Self { shared, id, first: 0 }
     }
 
-    /// What there is now; where there is nothing, it is made sure that nothing waits for a sync.
+    /// Collects what is available. If nothing is visible, syncs records that only wait for a sync.
     fn look<'a>(
         &mut self,
         shared: &'a Shared,
         max: usize,
         out: &mut Vec<Record>,
-    ) -> Result<MutexGuard<'a, State>, BusError> {
+    ) -> Result<MutexGuard<'a, BusState>, BusError> {
         shared.sync_due()?;
         let before = out.len();
         let mut state = shared.lock();
@@ -46,23 +46,23 @@ impl EmbeddedReader {
         Ok(state)
     }
 
-    fn collect(&mut self, state: &mut State, max: usize, out: &mut Vec<Record>) -> Result<(), BusError> {
+    fn collect(&mut self, state: &mut BusState, max: usize, out: &mut Vec<Record>) -> Result<(), BusError> {
         state.intact()?;
         let full = out.len() + max;
         let places: Vec<_> = state.readers[&self.id].places.iter().map(|(place, next)| (*place, *next)).collect();
-        self.turn = self.turn.wrapping_add(1);
+        self.first = self.first.wrapping_add(1);
         for index in 0..places.len() {
-            let (place, from) = places[(index + self.turn) % places.len()];
+            let (place, from) = places[(index + self.first) % places.len()];
             if out.len() >= full {
                 break;
             }
             let left = full - out.len();
             let until = state.visible_outside(place);
             let read = state.read(place, from, left, until, |record| out.push(record));
-            let own = &mut state.readers.get_mut(&self.id).expect("it is there until it is dropped").places;
+            let own = &mut state.readers.get_mut(&self.id).expect("exists until the reader is dropped").places;
             match &read {
                 Ok(next) => own.insert(place, *next),
-                // Said once, as for members.
+                // Returned once, as for members.
                 Err(_) => own.remove(&place),
             };
             read?;
@@ -76,7 +76,7 @@ impl Reader for EmbeddedReader {
         let mut state = self.shared.lock();
         let place = state.place(topic, partition)?;
         state.check_start(place, from)?;
-        state.readers.get_mut(&self.id).expect("it is there until it is dropped").places.insert(place, from);
+        state.readers.get_mut(&self.id).expect("exists until the reader is dropped").places.insert(place, from);
         Ok(())
     }
 
@@ -88,7 +88,7 @@ impl Reader for EmbeddedReader {
             return Ok(());
         }
         let id = self.id;
-        waker::nap(&shared.state, state, wait, |state| state.readers.get_mut(&id).map(|audience| &mut audience.waker));
+        waker::park(&shared.state, state, wait, |state| state.readers.get_mut(&id).map(|reader| &mut reader.waker));
         self.look(&shared, max, out).map(drop)
     }
 
@@ -105,7 +105,7 @@ impl Drop for EmbeddedReader {
     }
 }
 
-/// Appends.
+/// Appends records.
 pub(super) struct EmbeddedWriter(pub(super) Arc<Shared>);
 
 impl Writer for EmbeddedWriter {
@@ -113,7 +113,7 @@ impl Writer for EmbeddedWriter {
         let mut state = self.0.lock();
         let places = self.0.route(&state, records)?;
         let now = self.0.clock.wall();
-        let writing = Writing { records, places: &places, positions: (0, &[]), gaps: false, now };
+        let writing = BusWrite { records, places: &places, positions: (0, &[]), gaps: false, now };
         state.write(&writing, &self.0.options)?;
         drop(state);
         self.0.wrote()?;

@@ -1,8 +1,9 @@
-//! A group: who shares a topic, who owns which partition, and what was committed.
+//! A group: its members, the owner of each partition, and the committed offsets.
 //!
-//! A partition moves as in Kafka's cooperative protocol. Its old owner is told [`Arrival::Revoking`] and keeps it until it
-//! releases it; only then is the new one told [`Arrival::Assigned`]. Where the old owner falls silent for longer than its
-//! session, it loses all it had, and hears of it when it comes back.
+//! Partitions move as in Kafka's cooperative protocol. The old owner receives [`Arrival::Revoking`]
+//! and keeps the partition until it releases it; only then does the new owner receive
+//! [`Arrival::Assigned`]. An owner that is silent for longer than its session loses all its
+//! partitions; its next poll says so.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -11,61 +12,62 @@ use std::time::Duration;
 use super::waker::Waker;
 use crate::{Arrival, Committed, MonoTime};
 
-/// The members of a group, and their shares of one topic.
+/// The members of a group, and the partitions of its topic.
 #[derive(Debug)]
 pub(super) struct Group {
-    /// Its name.
+    /// The name.
     pub(super) name: String,
-    /// The topic that is shared.
+    /// The topic whose partitions are shared.
     pub(super) topic: usize,
-    /// Who sits at the table, by number; a later member has a larger one.
-    pub(super) seats: BTreeMap<u64, Seat>,
-    /// One for each partition of the topic.
-    pub(super) shares: Vec<Share>,
+    /// The members by number; later members have larger numbers.
+    pub(super) members: BTreeMap<u64, GroupMember>,
+    /// One entry for each partition of the topic.
+    pub(super) shares: Vec<PartitionOwnership>,
 }
 
-/// One partition, as the group sees it.
+/// A partition as the group sees it.
 #[derive(Debug, Default)]
-pub(super) struct Share {
-    /// Who may commit it now.
+pub(super) struct PartitionOwnership {
+    /// The member that may commit it now.
     owner: Option<u64>,
-    /// Who should have it.
+    /// The member that should own it.
     target: Option<u64>,
-    /// True from the moment that the owner is asked to give it back.
+    /// True once the owner has to give it back.
     revoking: bool,
-    /// The committed offset and its note.
+    /// The committed offset and its metadata.
     pub(super) committed: Option<Committed>,
 }
 
-/// One member.
+/// A member.
 #[derive(Debug)]
-pub(super) struct Seat {
+pub(super) struct GroupMember {
     session: Duration,
     seen: MonoTime,
-    /// What it has not been told yet; bounded, since each partition is at most assigned and asked back between two polls.
+    /// Arrivals that it has not polled yet. Bounded: a partition is assigned and revoked at most
+    /// once between two polls.
     pub(super) news: VecDeque<Arrival>,
-    /// The partitions that it was told are its own, and where it reads on in those that it started.
+    /// Partitions whose assignment was delivered, with the next offset of each started one.
     pub(super) places: BTreeMap<u32, Option<u64>>,
-    /// Where it waits.
+    /// The waker of its poll.
     pub(super) waker: Waker,
     expelled: bool,
     crashed: bool,
 }
 
 impl Group {
-    /// A group without members.
+    /// Creates a group without members.
     pub(super) fn new(name: &str, topic: usize, partitions: usize) -> Self {
         Self {
             name: name.into(),
             topic,
-            seats: BTreeMap::new(),
-            shares: (0..partitions).map(|_| Share::default()).collect(),
+            members: BTreeMap::new(),
+            shares: (0..partitions).map(|_| PartitionOwnership::default()).collect(),
         }
     }
 
-    /// Sits down as `id`.
+    /// Adds member `id`.
     pub(super) fn join(&mut self, id: u64, session: Duration, now: MonoTime) {
-        let seat = Seat {
+        let member = GroupMember {
             session,
             seen: now,
             news: VecDeque::new(),
@@ -74,95 +76,96 @@ impl Group {
             expelled: false,
             crashed: false,
         };
-        self.seats.insert(id, seat);
+        self.members.insert(id, member);
         self.settle();
     }
 
-    /// Stands up: everything of `id` is free at once.
+    /// Removes member `id`; its partitions are free at once.
     pub(super) fn leave(&mut self, id: u64) {
-        self.seats.remove(&id);
+        self.members.remove(&id);
         self.free(id);
     }
 
-    /// The handle of `id` is gone without a word; the group notices when the session is over.
+    /// The handle of `id` was dropped without leaving. The group notices when the session expires.
     pub(super) fn crash(&mut self, id: u64) {
-        if let Some(seat) = self.seats.get_mut(&id) {
-            seat.crashed = true;
-            if seat.expelled {
-                self.seats.remove(&id);
+        if let Some(member) = self.members.get_mut(&id) {
+            member.crashed = true;
+            if member.expelled {
+                self.members.remove(&id);
             }
         }
     }
 
-    /// Takes everything from `id`, who hears of it at its next poll.
+    /// Takes all partitions from `id`; its next poll returns the loss.
     pub(super) fn expel(&mut self, id: u64) {
-        let Some(seat) = self.seats.get_mut(&id) else { return };
-        seat.expelled = true;
-        seat.waker.wake();
-        if seat.crashed {
-            self.seats.remove(&id);
+        let Some(member) = self.members.get_mut(&id) else { return };
+        member.expelled = true;
+        member.waker.wake();
+        if member.crashed {
+            self.members.remove(&id);
         }
         self.free(id);
     }
 
-    /// Notes a sign of life of `id`, and expels those who gave none for too long. None where `id` itself was expelled: what
-    /// it had is said, and its seat is free.
+    /// Records a sign of life of `id`, and expels members whose session has expired. If `id` itself
+    /// was expelled, removes it and returns its lost partitions.
     pub(super) fn alive(&mut self, id: u64, now: MonoTime) -> Result<(), Vec<u32>> {
-        let seat = self.seats.get_mut(&id).expect("a member has a seat until it leaves");
-        if seat.expelled {
-            let lost = seat.places.keys().copied().collect();
-            self.seats.remove(&id);
+        let member = self.members.get_mut(&id).expect("a member exists until it leaves");
+        if member.expelled {
+            let lost = member.places.keys().copied().collect();
+            self.members.remove(&id);
             return Err(lost);
         }
-        seat.seen = now;
-        while let Some(silent) = self.seats.iter().find(|(_, seat)| seat.over(now)).map(|(id, _)| *id) {
+        member.seen = now;
+        while let Some(silent) = self.members.iter().find(|(_, member)| member.over(now)).map(|(id, _)| *id) {
             self.expel(silent);
         }
         Ok(())
     }
 
-    /// How long until the next session is over, unless its member gives a sign of life.
+    /// Returns the time until the next session expires, unless its member gives a sign of life.
     pub(super) fn next_expiry(&self, now: MonoTime) -> Duration {
-        let left = |seat: &Seat| seat.session.saturating_sub(now.since(seat.seen)) + Duration::from_millis(1);
-        self.seats
+        let left =
+            |member: &GroupMember| member.session.saturating_sub(now.since(member.seen)) + Duration::from_millis(1);
+        self.members
             .values()
-            .filter(|seat| !seat.waker.asleep() && !seat.expelled)
+            .filter(|member| !member.waker.asleep() && !member.expelled)
             .map(left)
             .min()
             .unwrap_or(Duration::MAX)
     }
 
-    /// Whether `id` owns `partition` now.
+    /// True if `id` owns `partition` now.
     pub(super) fn owns(&self, id: u64, partition: u32) -> bool {
         self.share(partition).is_some_and(|share| share.owner == Some(id))
     }
 
-    /// The seat of the owner of `partition`.
-    pub(super) fn owner_of(&mut self, partition: u32) -> Option<&mut Seat> {
+    /// Returns the owner of `partition`.
+    pub(super) fn owner_of(&mut self, partition: u32) -> Option<&mut GroupMember> {
         let owner = self.share(partition)?.owner?;
-        self.seats.get_mut(&owner)
+        self.members.get_mut(&owner)
     }
 
-    /// Gives back those of `partitions` that `id` was asked for.
+    /// Releases those of `partitions` that the group asked `id` for.
     pub(super) fn release(&mut self, id: u64, partitions: &[u32]) {
         for (partition, share) in (0..).zip(&mut self.shares) {
             if share.owner == Some(id) && share.revoking && partitions.contains(&partition) {
                 (share.owner, share.revoking) = (None, false);
-                if let Some(seat) = self.seats.get_mut(&id) {
-                    seat.places.remove(&partition);
+                if let Some(member) = self.members.get_mut(&id) {
+                    member.places.remove(&partition);
                 }
             }
         }
         self.settle();
     }
 
-    /// The share of `partition`, to be changed.
-    pub(super) fn share_mut(&mut self, partition: u32) -> Option<&mut Share> {
+    /// Returns the state of `partition`, mutably.
+    pub(super) fn share_mut(&mut self, partition: u32) -> Option<&mut PartitionOwnership> {
         self.shares.get_mut(usize::try_from(partition).ok()?)
     }
 
-    /// The share of `partition`.
-    pub(super) fn share(&self, partition: u32) -> Option<&Share> {
+    /// Returns the state of `partition`.
+    pub(super) fn share(&self, partition: u32) -> Option<&PartitionOwnership> {
         self.shares.get(usize::try_from(partition).ok()?)
     }
 
@@ -173,7 +176,7 @@ impl Group {
         self.settle();
     }
 
-    /// Decides who should have what, and tells those who have to do something about it.
+    /// Recomputes the assignment, and queues arrivals for the members that are affected.
     fn settle(&mut self) {
         self.aim();
         let mut revoking: BTreeMap<u64, Vec<u32>> = BTreeMap::new();
@@ -194,16 +197,16 @@ impl Group {
         let revoking = revoking.into_iter().map(|(id, partitions)| (id, Arrival::Revoking(partitions)));
         let assigned = assigned.into_iter().map(|(id, partitions)| (id, Arrival::Assigned(partitions)));
         for (id, news) in revoking.chain(assigned) {
-            let seat = self.seats.get_mut(&id).expect("only those at the table own something");
-            seat.news.push_back(news);
-            seat.waker.wake();
+            let member = self.members.get_mut(&id).expect("owners are members");
+            member.news.push_back(news);
+            member.waker.wake();
         }
     }
 
-    /// Spreads the partitions evenly, and lets everybody keep as much as is theirs to keep.
+    /// Computes the target owners: an even spread that moves as few partitions as possible.
     fn aim(&mut self) {
         let mut held: BTreeMap<u64, BTreeSet<u32>> =
-            self.seats.iter().filter(|(_, seat)| !seat.expelled).map(|(id, _)| (*id, BTreeSet::new())).collect();
+            self.members.iter().filter(|(_, member)| !member.expelled).map(|(id, _)| (*id, BTreeSet::new())).collect();
         let mut free = BTreeSet::new();
         for (partition, share) in (0..).zip(&self.shares) {
             match share.target.and_then(|target| held.get_mut(&target)) {
@@ -216,7 +219,7 @@ impl Group {
             return;
         }
         let (least, rest) = (self.shares.len() / held.len(), self.shares.len() % held.len());
-        // Who holds most keeps one more than the others, where they cannot all have the same: that moves the fewest.
+        // Members with the most partitions get the remainder: that moves the fewest.
         let mut order: Vec<u64> = held.keys().copied().collect();
         order.sort_by_key(|id| (Reverse(held[id].len()), *id));
         let quota = |place: usize| least + usize::from(place < rest);
@@ -241,7 +244,7 @@ impl Group {
     }
 }
 
-impl Seat {
+impl GroupMember {
     fn over(&self, now: MonoTime) -> bool {
         !self.expelled && !self.waker.asleep() && now.since(self.seen) > self.session
     }
@@ -254,7 +257,7 @@ mod tests {
     const SESSION: Duration = Duration::from_secs(6);
 
     fn news(group: &mut Group, id: u64) -> Vec<Arrival> {
-        group.seats.get_mut(&id).map(|seat| seat.news.drain(..).collect()).unwrap_or_default()
+        group.members.get_mut(&id).map(|member| member.news.drain(..).collect()).unwrap_or_default()
     }
 
     fn owned(group: &Group, id: u64) -> Vec<u32> {
@@ -262,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn a_third_member_takes_from_both_only_what_it_must() {
+    fn a_third_member_takes_as_few_partitions_as_possible() {
         let mut group = Group::new("g", 0, 7);
         group.join(1, SESSION, MonoTime(0));
         assert_eq!(news(&mut group, 1), [Arrival::Assigned(vec![0, 1, 2, 3, 4, 5, 6])]);
@@ -280,19 +283,19 @@ mod tests {
     }
 
     #[test]
-    fn a_partition_asked_back_twice_moves_once_and_may_return_to_its_owner() {
+    fn a_revoked_partition_moves_once_and_may_return_to_its_owner() {
         let mut group = Group::new("g", 0, 2);
         group.join(1, SESSION, MonoTime(0));
         group.join(2, SESSION, MonoTime(0));
         news(&mut group, 1);
         group.leave(2);
-        assert_eq!(news(&mut group, 1), [], "what was asked back stays asked back");
+        assert_eq!(news(&mut group, 1), [], "a revocation is not withdrawn");
         group.release(1, &[1]);
         assert_eq!(news(&mut group, 1), [Arrival::Assigned(vec![1])]);
     }
 
     #[test]
-    fn nothing_is_released_that_was_not_asked_back() {
+    fn only_revoked_partitions_can_be_released() {
         let mut group = Group::new("g", 0, 2);
         group.join(1, SESSION, MonoTime(0));
         group.release(1, &[0, 1]);
@@ -300,19 +303,19 @@ mod tests {
     }
 
     #[test]
-    fn a_silent_member_loses_all_and_a_sleeping_one_does_not() {
+    fn a_silent_member_loses_all_its_partitions() {
         let mut group = Group::new("g", 0, 2);
         group.join(1, SESSION, MonoTime(0));
         group.join(2, SESSION, MonoTime(0));
         assert_eq!(group.alive(2, MonoTime(0).plus_ms(6_000)), Ok(()));
-        assert!(owned(&group, 2).is_empty(), "the session is not over before its end");
+        assert!(owned(&group, 2).is_empty(), "the session has not expired yet");
         assert_eq!(group.alive(2, MonoTime(0).plus_ms(6_001)), Ok(()));
         assert_eq!(owned(&group, 2), [0, 1]);
         assert_eq!(group.alive(1, MonoTime(0).plus_ms(6_002)), Err(vec![]));
     }
 
     #[test]
-    fn more_members_than_partitions_leaves_the_latest_without() {
+    fn with_too_many_members_the_latest_get_no_partition() {
         let mut group = Group::new("g", 0, 1);
         for id in 1..=3 {
             group.join(id, SESSION, MonoTime(0));

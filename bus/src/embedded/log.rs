@@ -1,4 +1,4 @@
-//! One partition: records by offset, with what keeps it bounded.
+//! One partition in memory: records by offset, within bounds.
 
 use std::collections::btree_map::{BTreeMap, OccupiedEntry};
 use std::collections::{HashMap, VecDeque};
@@ -10,22 +10,22 @@ use wire::WallTime;
 use super::disk::tail::Tail;
 use crate::{Bounds, Headers, Outgoing, Record};
 
-/// What a record costs in memory beside its key, headers and value: its place in the map, and the counters of three
-/// shared buffers. Measured with records of 150 bytes, rounded up.
+/// Memory of a record besides key, headers and value, in bytes: the map entry and the counters of
+/// three shared buffers. Measured with records of 150 bytes, rounded up.
 pub(super) const OVERHEAD: usize = 300;
 
-/// A record as its partition holds it: without its place, which the partition knows. So no thread but those that read
-/// touches the counter of a topic's name.
+/// A record without topic and partition, which its log knows. Only readers therefore touch the
+/// reference count of the topic name.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(super) struct StoredRecord {
     pub(super) time: WallTime,
     pub(super) key: Option<Bytes>,
     pub(super) headers: Headers,
     pub(super) value: Bytes,
 }
 
-impl Held {
-    /// True where its envelope says that it is of no use after a time that has passed.
+impl StoredRecord {
+    /// True if the expiry time of its envelope has passed.
     fn has_expired(&self, now: WallTime) -> bool {
         self.headers.head().ok().and_then(|head| head.expires).is_some_and(|expires| expires < now)
     }
@@ -38,33 +38,33 @@ impl Held {
 
 /// The records of one partition.
 ///
-/// Offsets have gaps: compaction leaves them, and so does [`Log::skip`].
+/// Offsets have gaps, left by compaction and by [`Log::skip`].
 #[derive(Debug)]
 pub(super) struct Log {
     topic: Arc<str>,
     partition: u32,
-    records: BTreeMap<u64, Held>,
+    records: BTreeMap<u64, StoredRecord>,
     bounds: Bounds,
     bytes: usize,
     keys: Option<Keys>,
-    /// What it has on disk, where there is one; its oldest records may be there alone.
+    /// The partition's state on disk, if there is a disk. The oldest records may be only there.
     pub(super) tail: Option<Tail>,
-    /// The offset after the last record that is synced, where there is a disk.
+    /// The offset after the last synced record, if there is a disk.
     pub(super) synced: u64,
 }
 
-/// What a compacted log knows about its keys.
+/// Key index of a compacted log.
 #[derive(Debug, Default)]
 struct Keys {
     /// The offset of each key's only record.
     last: HashMap<Bytes, u64>,
-    /// The offsets of deletions, oldest first. A deletion goes when all who read have passed it: one who has read the
-    /// old value must not miss it.
+    /// Offsets of deletions, oldest first. A deletion stays until every reader has passed it: a
+    /// reader of the old value must not miss it.
     deletions: VecDeque<u64>,
 }
 
 impl Log {
-    /// An empty log.
+    /// Creates an empty log.
     pub(super) fn new(topic: Arc<str>, partition: u32, compacted: bool) -> Self {
         Self {
             topic,
@@ -78,44 +78,44 @@ impl Log {
         }
     }
 
-    /// The same log, with these entries on disk and these bounds; everything before them is synced.
+    /// Sets the state on disk and the bounds; everything before the end is synced.
     pub(super) fn on_disk(mut self, tail: Tail, bounds: Bounds) -> Self {
         (self.tail, self.bounds, self.synced) = (Some(tail), bounds, bounds.end);
         self
     }
 
-    /// The first offset there is, and the next that is given.
+    /// Returns the first available offset and the next one.
     pub(super) fn bounds(&self) -> Bounds {
         self.bounds
     }
 
-    /// The offset after the last record, where that is in memory: what comes after it is a gap.
+    /// Returns the offset after the last record in memory; later offsets are gaps.
     pub(super) fn end_of_records(&self) -> u64 {
         self.records.last_key_value().map_or(self.bounds.end, |(offset, _)| offset + 1)
     }
 
-    /// Appends a copy of `outgoing`. In a compacted log the older record of its key goes at once, so that such a log
-    /// never holds more than one record for each key, without passes that take long.
+    /// Appends a copy of `outgoing`. A compacted log removes the older record of the key at once.
+    /// So it never holds more than one record per key, and needs no long compaction passes.
     pub(super) fn append(&mut self, outgoing: &Outgoing, time: WallTime) {
         let (key, headers, value) = (outgoing.key.clone(), outgoing.headers.clone(), outgoing.value.clone());
-        self.hold(self.bounds.end, Held { time, key, headers, value });
+        self.hold(self.bounds.end, StoredRecord { time, key, headers, value });
         self.bounds.end += 1;
     }
 
-    /// Takes a record with the offset that it has, which is larger than all there are.
+    /// Inserts a record at its own offset, which must be larger than all others.
     pub(super) fn put(&mut self, record: Record) {
         let Record { offset, time, key, headers, value, .. } = record;
-        self.hold(offset, Held { time, key, headers, value });
+        self.hold(offset, StoredRecord { time, key, headers, value });
     }
 
-    fn hold(&mut self, offset: u64, held: Held) {
+    fn hold(&mut self, offset: u64, held: StoredRecord) {
         if let (Some(keys), Some(key)) = (&mut self.keys, &held.key) {
             match keys.last.get_mut(key) {
                 Some(last) => {
                     Self::remove(&mut self.records, &mut self.bytes, *last);
                     *last = offset;
                 }
-                // A copy: the key of a record may share its memory with all of it.
+                // A copy, because a record's key may share the memory of the whole record.
                 None => drop(keys.last.insert(Bytes::copy_from_slice(key), offset)),
             }
             if held.value.is_empty() {
@@ -126,13 +126,13 @@ impl Log {
         self.records.insert(offset, held);
     }
 
-    /// Uses an offset up without a record, as a commit marker of Kafka does.
+    /// Uses one offset without a record, as a Kafka transaction marker does.
     pub(super) fn skip(&mut self) {
         self.bounds.end += 1;
     }
 
-    /// Appends up to `max` records that are in memory to `out`, with offsets from `from` on and below `until`. Returns where to
-    /// read on: past the offsets that have no record, also at the end.
+    /// Appends up to `max` records from memory to `out`, with offsets in `from..until`. Returns the
+    /// next offset to read; it skips offsets without records, also at the end.
     pub(super) fn read(&self, from: u64, max: usize, until: u64, mut out: impl FnMut(Record)) -> u64 {
         let until = until.min(self.bounds.end).max(from);
         let (mut next, mut records) = (from, self.records.range(from..until));
@@ -151,39 +151,39 @@ impl Log {
         if records.next().is_some() { next } else { until }
     }
 
-    /// What its records take in memory, in bytes.
+    /// Returns the memory of its records, in bytes.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// The records in memory that are below `end`.
-    pub(super) fn held_below(&self, end: u64) -> impl Iterator<Item = (u64, &Held)> {
+    /// Iterates over the records in memory below `end`.
+    pub(super) fn held_below(&self, end: u64) -> impl Iterator<Item = (u64, &StoredRecord)> {
         self.records.range(..end).map(|(offset, held)| (*offset, held))
     }
 
-    /// The record at `offset`, where it is in memory.
-    pub(super) fn held(&self, offset: u64) -> Option<&Held> {
+    /// Returns the record at `offset` if it is in memory.
+    pub(super) fn held(&self, offset: u64) -> Option<&StoredRecord> {
         self.records.get(&offset)
     }
 
-    /// Lets go of the records below `end`, which are on disk.
-    pub(super) fn let_go(&mut self, end: u64) {
+    /// Drops the records below `end` from memory; they are on disk.
+    pub(super) fn evict(&mut self, end: u64) {
         while let Some((&offset, _)) = self.records.first_key_value().filter(|(offset, _)| **offset < end) {
             Self::remove(&mut self.records, &mut self.bytes, offset);
         }
     }
 
-    /// Nothing is left below `low`.
+    /// Raises the low watermark to `low`.
     pub(super) fn begin_at(&mut self, low: u64) {
         self.bounds.low = self.bounds.low.max(low);
     }
 
-    /// Drops the oldest records below `floor` until no more than `keep` bytes are left.
+    /// Drops the oldest records below `floor` until at most `keep` bytes are left.
     pub(super) fn cut_to(&mut self, keep: usize, floor: u64) {
         while self.bytes > keep && self.pop_below(floor) {}
     }
 
-    /// Drops the oldest records, as long as they have expired at `now`, until no more than `keep` bytes are left.
+    /// Drops the oldest records that have expired at `now` until at most `keep` bytes are left.
     pub(super) fn cut_expired(&mut self, keep: usize, now: WallTime) {
         while self.bytes > keep
             && self.records.first_key_value().is_some_and(|(_, oldest)| oldest.has_expired(now))
@@ -191,24 +191,25 @@ impl Log {
         {}
     }
 
-    /// Drops what was appended before `time`.
+    /// Drops records that were appended before `time`.
     pub(super) fn cut_before(&mut self, time: WallTime) {
         while self.records.first_key_value().is_some_and(|(_, record)| record.time < time) && self.pop_below(u64::MAX) {
         }
     }
 
-    /// Drops what is below `offset`.
+    /// Drops records below `offset`.
     pub(super) fn delete_before(&mut self, offset: u64) {
         while self.pop_below(offset) {}
         self.bounds.low = self.bounds.low.max(offset.min(self.bounds.end));
     }
 
-    /// Drops deletions below `passed`, the lowest offset that anybody who reads this log will read next.
+    /// Drops deletions below `passed`, the lowest next offset of all readers.
     pub(super) fn forget_deletions(&mut self, passed: u64) {
         let Some(keys) = &mut self.keys else { return };
         while let Some(offset) = keys.deletions.pop_front_if(|offset| *offset < passed) {
-            // A key that was written again afterwards has taken its deletion with it.
-            if let Some(Held { key: Some(key), .. }) = Self::remove(&mut self.records, &mut self.bytes, offset) {
+            // Writing the key again has already removed its deletion.
+            if let Some(StoredRecord { key: Some(key), .. }) = Self::remove(&mut self.records, &mut self.bytes, offset)
+            {
                 keys.last.remove(&key);
             }
         }
@@ -225,7 +226,7 @@ impl Log {
         true
     }
 
-    fn remove(records: &mut BTreeMap<u64, Held>, bytes: &mut usize, offset: u64) -> Option<Held> {
+    fn remove(records: &mut BTreeMap<u64, StoredRecord>, bytes: &mut usize, offset: u64) -> Option<StoredRecord> {
         let record = records.remove(&offset)?;
         *bytes -= record.size() + OVERHEAD;
         Some(record)
@@ -251,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_read_goes_on_where_the_last_one_ended_and_passes_gaps() {
+    fn a_read_continues_after_the_last_one_and_skips_gaps() {
         let mut log = log(false);
         for _ in 0..3 {
             put(&mut log, "k", "v");
@@ -259,7 +260,7 @@ mod tests {
         }
         assert_eq!(log.bounds(), Bounds { low: 0, end: 6 });
         assert_eq!(log.read(0, 2, u64::MAX, |_| ()), 3);
-        assert_eq!(log.read(0, 2, 4, |_| ()), 4, "nothing is left below the fourth");
+        assert_eq!(log.read(0, 2, 4, |_| ()), 4, "no record is left below offset 4");
         assert_eq!(log.read(2, 0, u64::MAX, |_| ()), 2, "nothing was read");
         assert_eq!(offsets(&log, 3), [4]);
         assert_eq!(log.read(3, 1, u64::MAX, |_| ()), 6, "the last offset has no record");
@@ -267,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_takes_the_oldest_and_never_what_is_at_the_floor() {
+    fn a_cut_drops_the_oldest_records_and_stops_at_the_floor() {
         let mut log = log(false);
         for _ in 0..10 {
             put(&mut log, "k", "v");
@@ -296,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deletion_stays_until_everybody_has_passed_it() {
+    fn a_deletion_stays_until_every_reader_has_passed_it() {
         let mut log = log(true);
         put(&mut log, "a", "1");
         put(&mut log, "a", "");

@@ -3,43 +3,43 @@
 use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
-use super::state::{Place, State};
-use super::write::Writing;
+use super::state::{BusState, PartitionRef};
+use super::write::BusWrite;
 use super::{Shared, waker};
 use crate::{Arrival, Batch, Bounds, BusError, CommitError, Committed, Member, MemberSpec, Takeover};
 
-/// A seat in a group, by its number.
+/// A group member, identified by its number.
 pub(super) struct EmbeddedMember {
     shared: Arc<Shared>,
     spec: MemberSpec,
     group: usize,
     id: u64,
-    /// Which of its partitions is read first at the next poll, so that none is starved.
-    turn: usize,
+    /// Index of the partition that the next poll reads first, so that none is starved.
+    first: usize,
     left: bool,
 }
 
 impl EmbeddedMember {
-    /// Joins.
+    /// Joins the group.
     pub(super) fn join(shared: Arc<Shared>, spec: &MemberSpec) -> Result<Self, BusError> {
         let mut state = shared.lock();
         let group = state.group(&spec.group, &spec.topic)?;
         let id = state.fresh_id();
         state.groups[group].join(id, spec.session_timeout, shared.clock.mono());
         drop(state);
-        Ok(Self { shared, spec: spec.clone(), group, id, turn: 0, left: false })
+        Ok(Self { shared, spec: spec.clone(), group, id, first: 0, left: false })
     }
 
-    fn place(&self, state: &State, partition: u32) -> Place {
+    fn place(&self, state: &BusState, partition: u32) -> PartitionRef {
         (state.groups[self.group].topic, partition)
     }
 
-    fn check_owned(&self, state: &State, partition: u32) -> Result<(), BusError> {
+    fn check_owned(&self, state: &BusState, partition: u32) -> Result<(), BusError> {
         if state.groups[self.group].owns(self.id, partition) { Ok(()) } else { Err(BusError::NotOwned(partition)) }
     }
 
-    /// Gives a sign of life; where the group had given this member up, it joins again.
-    fn alive(&mut self, state: &mut State, out: &mut Vec<Arrival>) {
+    /// Records a sign of life. Rejoins if the group has expelled this member.
+    fn alive(&mut self, state: &mut BusState, out: &mut Vec<Arrival>) {
         let now = self.shared.clock.mono();
         if let Err(lost) = state.groups[self.group].alive(self.id, now) {
             if !lost.is_empty() {
@@ -50,13 +50,14 @@ impl EmbeddedMember {
         }
     }
 
-    /// What there is now; for one outside, where there is nothing, it is made sure that nothing waits for a sync.
+    /// Collects what is available. For a member outside the process: if nothing is visible, syncs
+    /// records that only wait for a sync.
     fn look<'a>(
         &mut self,
         shared: &'a Shared,
         max: usize,
         out: &mut Vec<Arrival>,
-    ) -> Result<MutexGuard<'a, State>, BusError> {
+    ) -> Result<MutexGuard<'a, BusState>, BusError> {
         shared.sync_due()?;
         let before = out.len();
         let mut state = shared.lock();
@@ -71,35 +72,35 @@ impl EmbeddedMember {
         Ok(state)
     }
 
-    /// True where a sync would bring it records.
-    fn hidden(&self, state: &State) -> bool {
+    /// True if a sync would make records visible.
+    fn hidden(&self, state: &BusState) -> bool {
         let group = &state.groups[self.group];
-        let seat = group.seats.get(&self.id);
-        let started = seat.into_iter().flat_map(|seat| &seat.places);
+        let member = group.members.get(&self.id);
+        let started = member.into_iter().flat_map(|member| &member.places);
         state.hides(started.filter_map(|(partition, next)| Some(((group.topic, *partition), (*next)?))))
     }
 
-    /// What there is now.
-    fn collect(&mut self, state: &mut State, max: usize, out: &mut Vec<Arrival>) -> Result<(), BusError> {
+    /// Collects what is available.
+    fn collect(&mut self, state: &mut BusState, max: usize, out: &mut Vec<Arrival>) -> Result<(), BusError> {
         state.intact()?;
         self.alive(state, out);
         let topic = state.groups[self.group].topic;
-        let Some(seat) = state.seat(self.group, self.id) else { return Ok(()) };
-        while let Some(news) = seat.news.pop_front() {
+        let Some(member) = state.member(self.group, self.id) else { return Ok(()) };
+        while let Some(news) = member.news.pop_front() {
             match &news {
-                // What was just assigned is not started yet; what is asked back brings no more records.
+                // A new partition is not started yet; a revoked one delivers no more records.
                 Arrival::Assigned(partitions) | Arrival::Revoking(partitions) => {
-                    seat.places.extend(partitions.iter().map(|partition| (*partition, None)));
+                    member.places.extend(partitions.iter().map(|partition| (*partition, None)));
                 }
                 Arrival::Lost(_) | Arrival::Record(_) => {}
             }
             out.push(news);
         }
         let full = out.len().saturating_add(max);
-        let started: Vec<(u32, u64)> = seat.places.iter().filter_map(|(p, next)| Some((*p, (*next)?))).collect();
-        self.turn = self.turn.wrapping_add(1);
+        let started: Vec<(u32, u64)> = member.places.iter().filter_map(|(p, next)| Some((*p, (*next)?))).collect();
+        self.first = self.first.wrapping_add(1);
         for index in 0..started.len() {
-            let (partition, from) = started[(index + self.turn) % started.len()];
+            let (partition, from) = started[(index + self.first) % started.len()];
             if out.len() >= full {
                 break;
             }
@@ -107,16 +108,16 @@ impl EmbeddedMember {
             let place = (topic, partition);
             let until = if self.spec.outside { state.visible_outside(place) } else { u64::MAX };
             let read = state.read(place, from, left, until, |record| out.push(Arrival::Record(record)));
-            if let Some(seat) = state.seat(self.group, self.id) {
-                // Where the next record is gone it is said once, and the others go on.
-                seat.places.insert(partition, read.as_ref().ok().copied());
+            if let Some(member) = state.member(self.group, self.id) {
+                // A deleted record is reported once; the other partitions continue.
+                member.places.insert(partition, read.as_ref().ok().copied());
             }
             read?;
         }
         Ok(())
     }
 
-    fn check(&self, state: &State, batch: &Batch) -> Result<Vec<Place>, CommitError> {
+    fn check(&self, state: &BusState, batch: &Batch) -> Result<Vec<PartitionRef>, CommitError> {
         for position in &batch.positions {
             if !state.groups[self.group].owns(self.id, position.partition) {
                 let Self { spec: MemberSpec { name, topic, .. }, .. } = self;
@@ -127,7 +128,7 @@ impl EmbeddedMember {
         self.shared.route(state, &batch.records).map_err(CommitError::Failed)
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, BusState> {
         self.shared.lock()
     }
 }
@@ -140,10 +141,10 @@ impl Member for EmbeddedMember {
         if out.len() > before || wait.is_zero() {
             return Ok(());
         }
-        // A silent peer's partitions may become free before anything else happens, and nobody would say so.
+        // A silent member's session may expire first; no waker signals that.
         let wait = wait.min(state.groups[self.group].next_expiry(shared.clock.mono()));
         let (group, id) = (self.group, self.id);
-        waker::nap(&shared.state, state, wait, |state| state.seat(group, id).map(|seat| &mut seat.waker));
+        waker::park(&shared.state, state, wait, |state| state.member(group, id).map(|member| &mut member.waker));
         self.look(&shared, max, out).map(drop)
     }
 
@@ -162,8 +163,8 @@ impl Member for EmbeddedMember {
         self.check_owned(&state, partition)?;
         let place = self.place(&state, partition);
         state.check_start(place, from)?;
-        let seat = state.seat(self.group, self.id).ok_or(BusError::NotOwned(partition))?;
-        *seat.places.get_mut(&partition).ok_or(BusError::NotOwned(partition))? = Some(from);
+        let member = state.member(self.group, self.id).ok_or(BusError::NotOwned(partition))?;
+        *member.places.get_mut(&partition).ok_or(BusError::NotOwned(partition))? = Some(from);
         Ok(())
     }
 
@@ -173,10 +174,10 @@ impl Member for EmbeddedMember {
         let now = self.shared.clock.wall();
         let positions = (self.group, &*batch.positions);
         let gaps = self.shared.options.offset_gaps;
-        let writing = Writing { records: &batch.records, places: &places, positions, gaps, now };
+        let writing = BusWrite { records: &batch.records, places: &places, positions, gaps, now };
         state.write(&writing, &self.shared.options).map_err(CommitError::Failed)?;
         drop(state);
-        // It has happened. Where the disk does not sync, the next poll says so.
+        // The commit has happened. If the sync fails, the next poll reports it.
         drop(self.shared.wrote());
         Ok(())
     }
@@ -187,7 +188,7 @@ impl Member for EmbeddedMember {
     }
 
     fn has_joined(&self) -> bool {
-        self.lock().groups[self.group].seats.get(&self.id).is_some_and(|seat| seat.news.is_empty())
+        self.lock().groups[self.group].members.get(&self.id).is_some_and(|member| member.news.is_empty())
     }
 
     fn leave(mut self: Box<Self>) -> Result<(), BusError> {
@@ -198,7 +199,8 @@ impl Member for EmbeddedMember {
 }
 
 impl Drop for EmbeddedMember {
-    /// One that is dropped without leaving is taken for crashed: its partitions are free when its session is over.
+    /// A member that is dropped without leaving counts as crashed: its partitions are freed when
+    /// its session expires.
     fn drop(&mut self) {
         if !self.left {
             self.lock().groups[self.group].crash(self.id);

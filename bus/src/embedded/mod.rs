@@ -1,13 +1,13 @@
-//! The bus in the process: no server to install. It keeps its records in memory, and they go with the process; or on disk
-//! too, where it is given a directory.
+//! The bus within the process: no server to install. Keeps its records in memory, or also in a
+//! directory.
 //!
-//! One lock protects everything; each operation takes it once for a whole batch, and copies reference counts, not bytes.
-//! Who waits is woken only by what concerns it. A `wait` of zero never blocks, so that a test can turn everything on one
-//! thread in virtual time.
+//! One lock protects everything. Each operation takes it once per batch, and copies reference
+//! counts, not bytes. A waiting thread is woken only by relevant events. A `wait` of zero never
+//! blocks, so a test can poll everything on one thread in virtual time.
 //!
-//! Read in this order: `log` (one partition), `group` (who owns which), `state` (all of it), `write` and `tidy` (what changes
-//! it), `member` and `ends` (the handles), `waker` (waiting); with a disk, `disk`, `on_disk` (what it is told) and `sync` (when
-//! it is safe).
+//! Read in this order: `log` (one partition), `group` (owners), `state` (everything), `write` and
+//! `retention` (changes), `member` and `ends` (handles), `waker` (waiting). With a disk also
+//! `disk`, `on_disk` (writes and reads) and `sync` (durability).
 
 pub mod disk;
 mod ends;
@@ -15,9 +15,9 @@ mod group;
 mod log;
 mod member;
 mod on_disk;
+mod retention;
 mod state;
 mod sync;
-mod tidy;
 mod waker;
 mod write;
 
@@ -31,41 +31,46 @@ use self::disk::store::Store;
 use self::disk::{Disk, DiskOptions, Sync};
 use self::ends::{EmbeddedReader, EmbeddedWriter};
 use self::member::EmbeddedMember;
-use self::state::{Place, State};
+use self::state::{BusState, PartitionRef};
 use crate::{Bounds, Bus, BusError, Clock, Member, MemberSpec, Outgoing, Reader, TopicInfo, TopicSpec, Writer};
 
-/// How much the bus keeps, and what it takes.
+/// Memory limits and record size limit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EmbeddedOptions {
-    /// How much memory each partition may take; none keeps everything that nobody trims. With a disk, older records are read from
-    /// there. Without one, beyond it the oldest records go that every group
-    /// of the topic has committed and every reader has passed; a slow reader holds them up only to [`SLACK`] times as
-    /// much. What a group has not committed stays, and what it has since the snapshot that its note names; and so does the last
-    /// record of each key of a compacted topic.
+    /// Maximum memory per partition, in bytes; `None` keeps everything that is not trimmed. With a
+    /// disk, older records are read from there. Without a disk, the oldest records are dropped once
+    /// every group of the topic has committed them and every reader has passed them. A slow reader
+    /// delays this up to [`SLACK`] times the limit. Records that a group has not committed stay, as
+    /// do those since the snapshot in its offset metadata, and the last record of each key in a
+    /// compacted topic.
     pub keep_bytes: Option<usize>,
-    /// How much memory each partition of a topic may take that deletes after a time ([`Cleanup::DeleteAfterMs`]), where there is
-    /// no disk; none sets no bound. Beyond it the oldest records go that every group of the topic has committed, and those whose
-    /// `ce_expirytime` has passed: what a group has not read and may still use stays. Those who read it later are told that it is gone,
-    /// as on Kafka after `retention.bytes`. It is a bound for each partition and not for all together, so that a flood in one, like
-    /// the requests to a spoke that does not read, takes nothing from the answers in another.
+    /// Maximum memory per partition of a topic with [`Cleanup::DeleteAfterMs`], in bytes, if there
+    /// is no disk; `None` is unlimited. Beyond it the oldest records are dropped if every group of
+    /// the topic has committed them or their `ce_expirytime` has passed. A record that a group has
+    /// not read and can still use stays. Reading a dropped record returns an error, as on Kafka
+    /// after `retention.bytes`. The limit is per partition, so that a flood in one partition
+    /// (requests to a spoke that does not read) drops nothing in another (answers).
     ///
     /// [`Cleanup::DeleteAfterMs`]: crate::Cleanup::DeleteAfterMs
     pub retention_bytes: Option<usize>,
-    /// The largest record, with key and headers.
+    /// Maximum size of a record with key and headers, in bytes.
     pub max_record_bytes: usize,
-    /// True: each commit uses up one more offset of each partition that it wrote, as Kafka's commit markers do.
+    /// True: each commit uses one more offset in each partition that it wrote, as Kafka's commit
+    /// markers do.
     pub offset_gaps: bool,
 }
 
-/// How many times [`EmbeddedOptions::keep_bytes`] a partition may take while a reader outside all groups is behind. A
-/// northbound that is not scheduled for half a second must not lose answers; one that hangs must not eat all memory.
+/// Factor by which a partition may exceed [`EmbeddedOptions::keep_bytes`] while a reader outside
+/// all groups is behind. A northbound that is not scheduled for half a second must not lose
+/// answers; one that hangs must not fill the memory.
 pub const SLACK: usize = 8;
 
 impl Default for EmbeddedOptions {
-    /// 2 MiB for each partition, which is some 5,000 records: more than a lane that lives needs to be followed, and with a
-    /// dozen busy partitions still small. 16 MiB of what is deleted after a time: as much as is kept for a slow reader, and some
-    /// 12,000 requests to a spoke, where 4,096 in flight are shared by all lanes. With 16 lanes that is 256 MiB for a topic that
-    /// nobody reads. Records of at most 1 MiB, as a Kafka broker takes them.
+    /// 2 MiB per partition: some 5,000 records, more than the readers of a live lane need, and
+    /// still small with a dozen busy partitions. 16 MiB of records that are deleted after a time:
+    /// the limit for a slow reader (8 times 2 MiB), and some 12,000 requests to a spoke, where at
+    /// most 4,096 are in flight for all lanes. With 16 lanes that is 256 MiB for a topic that
+    /// nothing reads. Records of at most 1 MiB, as on a Kafka broker.
     fn default() -> Self {
         Self {
             keep_bytes: Some(2 << 20),
@@ -76,7 +81,7 @@ impl Default for EmbeddedOptions {
     }
 }
 
-/// The embedded bus. A clone is another handle on the same one.
+/// The embedded bus. Clones share it.
 ///
 /// ```
 /// use bus::{Bus, DiskOptions, Embedded, EmbeddedOptions, ManualClock, Outgoing, TopicSpec};
@@ -97,28 +102,29 @@ pub struct Embedded(Arc<Shared>);
 struct Shared {
     clock: Arc<dyn Clock>,
     options: EmbeddedOptions,
-    state: Mutex<State>,
-    /// What can be known of the disk without the lock.
+    state: Mutex<BusState>,
+    /// The part of the disk that is usable without the lock.
     disk: Option<(Arc<Store>, Sync)>,
 }
 
 impl Embedded {
-    /// An empty bus in memory.
+    /// Creates an empty bus in memory.
     pub fn open(clock: Arc<dyn Clock>, options: EmbeddedOptions) -> Self {
         Self(Arc::new(Shared { clock, options, state: Mutex::default(), disk: None }))
     }
 
-    /// The bus in a directory, with all that was left there. It is closed when the last handle on it is gone: members, readers
-    /// and writers too.
+    /// Opens the bus in a directory with everything stored there. Closes when the last handle is
+    /// dropped: bus clones, members, readers and writers.
     ///
     /// # Errors
-    /// [`BusError::Refused`] where another process has the directory, or where it is damaged; the message names both.
+    /// [`BusError::Refused`] if another process uses the directory, or if it is damaged; the
+    /// message names the directory and the damaged file.
     pub fn on_disk(clock: Arc<dyn Clock>, options: EmbeddedOptions, disk: &DiskOptions) -> Result<Self, BusError> {
         let (state, store) = Disk::open(disk)?;
         Ok(Self(Arc::new(Shared { clock, options, state: Mutex::new(state), disk: Some((store, disk.sync)) })))
     }
 
-    /// Deletes the records of a partition below offset `before`, as an operator may.
+    /// Deletes the records of a partition below offset `before`, as an operator would.
     pub fn delete_records(&self, topic: &str, partition: u32, before: u64) -> Result<(), BusError> {
         let mut state = self.0.lock();
         let place = state.place(topic, partition)?;
@@ -126,12 +132,12 @@ impl Embedded {
         state.flush()
     }
 
-    /// Takes everything from the members of a group, as a broker does that lost sight of them. They hear of it at their
-    /// next poll, and join again.
+    /// Takes all partitions from the members of a group, as a broker does that lost contact with
+    /// them. Their next poll returns the loss, and rejoins.
     pub fn expel(&self, group: &str) {
         let mut state = self.0.lock();
-        if let Some(group) = state.known_group(group) {
-            let members: Vec<u64> = group.seats.keys().copied().collect();
+        if let Some(group) = state.find_group(group) {
+            let members: Vec<u64> = group.members.keys().copied().collect();
             for id in members {
                 group.expel(id);
             }
@@ -160,7 +166,7 @@ impl Bus for Embedded {
     }
 
     fn members(&self, group: &str) -> Result<usize, BusError> {
-        Ok(self.0.lock().known_group(group).map_or(0, |group| group.seats.len()))
+        Ok(self.0.lock().find_group(group).map_or(0, |group| group.members.len()))
     }
 
     fn backlog(&self, group: &str, topic: &str) -> Result<Vec<u64>, BusError> {
@@ -177,7 +183,8 @@ impl Bus for Embedded {
         Ok(Box::new(EmbeddedWriter(Arc::clone(&self.0))))
     }
 
-    /// In memory they go at once. On disk nothing is done: there a partition begins where its groups would replay from.
+    /// In memory, deletes at once. Does nothing on disk, where a partition starts at the position
+    /// from which its groups would replay.
     fn trim(&self, topic: &str, partition: u32, before: u64) -> Result<(), BusError> {
         let mut state = self.0.lock();
         let place = state.place(topic, partition)?;
@@ -200,33 +207,33 @@ impl fmt::Debug for Embedded {
 }
 
 impl Drop for Shared {
-    /// What is still to be cut; the store then syncs.
+    /// Writes pending cuts; the store then syncs.
     fn drop(&mut self) {
         let Ok(state) = self.state.get_mut() else { return };
         if let Err(fault) = state.flush() {
-            tracing::warn!(%fault, "what was deleted last is there again after a restart");
+            tracing::warn!(%fault, "the last deletions are lost: those records are back after a restart");
         }
     }
 }
 
 impl Shared {
-    /// A batch was written, and the lock given up.
+    /// Called after a batch was written and the lock released.
     fn wrote(&self) -> Result<(), BusError> {
         let Some((store, _)) = &self.disk else { return Ok(()) };
-        store.keep_house();
+        store.clean_up();
         self.sync_due()
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("nobody panics while holding the bus")
+    fn lock(&self) -> MutexGuard<'_, BusState> {
+        self.state.lock().expect("no thread panics while it holds the bus")
     }
 
-    /// Checks all of `records` before any of them is written.
-    fn route(&self, state: &State, records: &[Outgoing]) -> Result<Vec<Place>, BusError> {
-        let mut places: Vec<Place> = Vec::with_capacity(records.len());
+    /// Routes and checks all `records` before any of them is written.
+    fn route(&self, state: &BusState, records: &[Outgoing]) -> Result<Vec<PartitionRef>, BusError> {
+        let mut places: Vec<PartitionRef> = Vec::with_capacity(records.len());
         let mut before: Option<&Outgoing> = None;
         for record in records {
-            // Neighbours mostly go to one topic.
+            // Adjacent records mostly go to the same topic.
             let same = before.is_some_and(|before| before.topic == record.topic);
             let topic = places.last().filter(|_| same).map(|(topic, _)| *topic);
             places.push(state.route(record, topic, &self.options)?);

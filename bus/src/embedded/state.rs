@@ -1,4 +1,4 @@
-//! Everything that the lock of the bus protects: topics, groups, readers.
+//! Everything that the bus lock protects: topics, groups, readers.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,21 +9,21 @@ use wire::routing::lane_of;
 use super::EmbeddedOptions;
 use super::disk::Disk;
 use super::disk::tail::Tail;
-use super::group::{Group, Seat};
+use super::group::{Group, GroupMember};
 use super::log::Log;
 use super::waker::Waker;
 use crate::{Bounds, BusError, Cleanup, Outgoing, Record, Route, TopicInfo, TopicSpec};
 
-/// All there is.
+/// Topics, groups, readers and the disk.
 #[derive(Default)]
-pub(super) struct State {
+pub(super) struct BusState {
     names: BTreeMap<Arc<str>, usize>,
     pub(super) topics: Vec<Topic>,
     group_names: BTreeMap<String, usize>,
     pub(super) groups: Vec<Group>,
-    pub(super) readers: BTreeMap<u64, Audience>,
+    pub(super) readers: BTreeMap<u64, ReaderState>,
     pub(super) last_id: u64,
-    /// The disk, where there is one.
+    /// The disk, if any.
     pub(super) disk: Option<Disk>,
 }
 
@@ -38,32 +38,32 @@ pub(super) struct Topic {
     pub(super) groups: Vec<usize>,
 }
 
-/// One reader outside all groups.
+/// A reader outside all groups.
 #[derive(Debug, Default)]
-pub(super) struct Audience {
-    /// Where it reads on, by topic and partition.
+pub(super) struct ReaderState {
+    /// The next offset of each assigned partition.
     pub(super) places: BTreeMap<(usize, u32), u64>,
-    /// Where it waits.
+    /// The waker of its poll.
     pub(super) waker: Waker,
 }
 
-/// A partition that was found to exist.
-pub(super) type Place = (usize, u32);
+/// An existing partition: index of the topic, and partition number.
+pub(super) type PartitionRef = (usize, u32);
 
-impl State {
-    /// A number that nobody has.
+impl BusState {
+    /// Returns an unused number.
     pub(super) fn fresh_id(&mut self) -> u64 {
         self.last_id += 1;
         self.last_id
     }
 
-    /// The topic's number.
+    /// Returns the index of a topic.
     pub(super) fn find(&self, name: &str) -> Result<usize, BusError> {
         self.names.get(name).copied().ok_or_else(|| BusError::NoTopic(name.into()))
     }
 
-    /// The partition, where there is one.
-    pub(super) fn place(&self, topic: &str, partition: u32) -> Result<Place, BusError> {
+    /// Returns the partition if it exists.
+    pub(super) fn place(&self, topic: &str, partition: u32) -> Result<PartitionRef, BusError> {
         let index = self.find(topic)?;
         if partition < self.topics[index].info.partitions {
             return Ok((index, partition));
@@ -71,19 +71,19 @@ impl State {
         Err(BusError::NoPartition { topic: topic.into(), partition })
     }
 
-    /// The log of a partition.
-    pub(super) fn log(&mut self, (topic, partition): Place) -> &mut Log {
+    /// Returns the log of a partition, mutably.
+    pub(super) fn log(&mut self, (topic, partition): PartitionRef) -> &mut Log {
         let index = usize::try_from(partition).expect("a partition is an index");
         &mut self.topics[topic].partitions[index]
     }
 
-    /// The log of a partition, to look at.
-    pub(super) fn log_of(&self, (topic, partition): Place) -> &Log {
+    /// Returns the log of a partition.
+    pub(super) fn log_ref(&self, (topic, partition): PartitionRef) -> &Log {
         let index = usize::try_from(partition).expect("a partition is an index");
         &self.topics[topic].partitions[index]
     }
 
-    /// Creates a topic, or checks the one there is.
+    /// Creates a topic, or checks the existing one.
     pub(super) fn ensure(&mut self, spec: &TopicSpec, now: WallTime) -> Result<TopicInfo, BusError> {
         if let Ok(index) = self.find(&spec.name) {
             let topic = &self.topics[index];
@@ -99,9 +99,9 @@ impl State {
             return Ok(topic.info.clone());
         }
         if spec.partitions == 0 {
-            return Err(BusError::Refused(format!("topic `{}` must have a partition", spec.name)));
+            return Err(BusError::Refused(format!("topic `{}` must have at least 1 partition", spec.name)));
         }
-        // The time tells topics of one run from those of another, which had the same numbers.
+        // The time distinguishes topics of different runs with the same number.
         let id = format!("{}-{}", now.0, self.fresh_id());
         let info = TopicInfo { name: spec.name.clone(), partitions: spec.partitions, id };
         self.keep_topic(&info, spec.cleanup)?;
@@ -116,7 +116,7 @@ impl State {
         Ok(info)
     }
 
-    /// Adds a topic that is not there.
+    /// Adds a topic that does not exist.
     pub(super) fn add_topic(&mut self, info: TopicInfo, cleanup: Cleanup) {
         let name: Arc<str> = info.name.as_str().into();
         let log = |partition| Log::new(Arc::clone(&name), partition, cleanup == Cleanup::Compact);
@@ -125,7 +125,7 @@ impl State {
         self.topics.push(Topic { partitions, name, cleanup, info, groups: Vec::new() });
     }
 
-    /// The group's number; it is made where there is none.
+    /// Returns the index of a group; creates the group if it does not exist.
     pub(super) fn group(&mut self, name: &str, topic: &str) -> Result<usize, BusError> {
         let topic_index = self.find(topic)?;
         if let Some(index) = self.group_names.get(name) {
@@ -138,7 +138,7 @@ impl State {
         Ok(self.add_group(name, topic_index))
     }
 
-    /// Adds a group that is not there.
+    /// Adds a group that does not exist.
     pub(super) fn add_group(&mut self, name: &str, topic: usize) -> usize {
         let index = self.groups.len();
         self.groups.push(Group::new(name, topic, self.topics[topic].partitions.len()));
@@ -147,24 +147,24 @@ impl State {
         index
     }
 
-    /// The group of this name, where there is one.
-    pub(super) fn known_group(&mut self, name: &str) -> Option<&mut Group> {
+    /// Returns the group of this name, if it exists.
+    pub(super) fn find_group(&mut self, name: &str) -> Option<&mut Group> {
         let index = *self.group_names.get(name)?;
         Some(&mut self.groups[index])
     }
 
-    /// The seat of member `id` of `group`.
-    pub(super) fn seat(&mut self, group: usize, id: u64) -> Option<&mut Seat> {
-        self.groups[group].seats.get_mut(&id)
+    /// Returns member `id` of `group`.
+    pub(super) fn member(&mut self, group: usize, id: u64) -> Option<&mut GroupMember> {
+        self.groups[group].members.get_mut(&id)
     }
 
-    /// Checks a record, and finds where it goes; `topic` is the number of its topic, where that is known.
+    /// Checks a record and returns its partition; `topic` is the index of its topic, if known.
     pub(super) fn route(
         &self,
         outgoing: &Outgoing,
         topic: Option<usize>,
         options: &EmbeddedOptions,
-    ) -> Result<Place, BusError> {
+    ) -> Result<PartitionRef, BusError> {
         let index = topic.map_or_else(|| self.find(&outgoing.topic), Ok)?;
         let topic = &self.topics[index];
         let (size, limit) = (outgoing.size(), options.max_record_bytes);
@@ -172,7 +172,7 @@ impl State {
             return Err(BusError::TooLarge { topic: topic.info.name.clone(), size, limit });
         }
         if outgoing.key.is_none() && topic.cleanup == Cleanup::Compact {
-            return Err(BusError::Refused(format!("a record without a key for the compacted topic `{}`", topic.name)));
+            return Err(BusError::Refused(format!("record without a key for the compacted topic `{}`", topic.name)));
         }
         match (outgoing.route, &outgoing.key) {
             (Route::To(partition), _) if partition < topic.info.partitions => Ok((index, partition)),
@@ -182,10 +182,10 @@ impl State {
         }
     }
 
-    /// Up to `max` records of a partition with offsets from `from` on and below `until`. Says where to read on.
+    /// Reads up to `max` records with offsets in `from..until`. Returns the next offset to read.
     pub(super) fn read(
         &mut self,
-        place: Place,
+        place: PartitionRef,
         from: u64,
         max: usize,
         until: u64,
@@ -194,7 +194,7 @@ impl State {
         self.check_start(place, from)?;
         let (mut next, mut read) = (from, 0);
         while read < max
-            && let Some(page) = self.log_of(place).tail.as_ref().and_then(|tail| tail.page_of(next))
+            && let Some(page) = self.log_ref(place).tail.as_ref().and_then(|tail| tail.page_of(next))
         {
             self.open_page(place, page)?;
             let Some(tail) = &mut self.log(place).tail else { break };
@@ -210,34 +210,37 @@ impl State {
         Ok(self.log(place).read(next, max - read, until, out))
     }
 
-    /// Whether one can read on at `from`: neither what is gone nor what never was is passed over in silence.
-    pub(super) fn check_start(&mut self, place: Place, from: u64) -> Result<(), BusError> {
+    /// Fails if `from` was deleted or is past the end: neither is skipped silently.
+    pub(super) fn check_start(&mut self, place: PartitionRef, from: u64) -> Result<(), BusError> {
         let bounds = self.log(place).bounds();
         let topic = &self.topics[place.0].info.name;
         if from < bounds.low {
-            return Err(BusError::Gone { topic: topic.clone(), partition: place.1, asked: from, low: bounds.low });
+            return Err(BusError::Gone { topic: topic.clone(), partition: place.1, requested: from, low: bounds.low });
         }
         if from > bounds.end {
-            return Err(BusError::Refused(format!("{from} is past {}, the end of `{topic}` {}", bounds.end, place.1)));
+            return Err(BusError::Refused(format!(
+                "offset {from} is past {}, the end of `{topic}` {}",
+                bounds.end, place.1
+            )));
         }
         Ok(())
     }
 
-    pub(super) fn wake(&mut self, place: Place) {
+    pub(super) fn wake(&mut self, place: PartitionRef) {
         let (topic, partition) = place;
         for group in &self.topics[topic].groups {
-            if let Some(seat) = self.groups[*group].owner_of(partition)
-                && seat.places.get(&partition).is_some_and(Option::is_some)
+            if let Some(member) = self.groups[*group].owner_of(partition)
+                && member.places.get(&partition).is_some_and(Option::is_some)
             {
-                seat.waker.wake();
+                member.waker.wake();
             }
         }
-        for audience in self.readers.values_mut().filter(|audience| audience.places.contains_key(&place)) {
-            audience.waker.wake();
+        for reader in self.readers.values_mut().filter(|reader| reader.places.contains_key(&place)) {
+            reader.waker.wake();
         }
     }
 
-    /// How far a group is behind the end of each partition of a topic.
+    /// Returns how far a group is behind the end of each partition of a topic.
     pub(super) fn backlog(&self, group: &str, topic: usize) -> Vec<u64> {
         let group = self.group_names.get(group).map(|index| &self.groups[*index]);
         let behind = |(partition, log): (u32, &Log)| {
@@ -248,19 +251,19 @@ impl State {
         (0..).zip(&self.topics[topic].partitions).map(behind).collect()
     }
 
-    /// What each group has committed of a partition; 0 where nothing yet.
-    pub(super) fn committed(&self, (topic, partition): Place) -> impl Iterator<Item = u64> {
+    /// Returns the committed offset of each group that reads the partition; 0 without a commit.
+    pub(super) fn committed(&self, (topic, partition): PartitionRef) -> impl Iterator<Item = u64> {
         let groups = self.topics[topic].groups.iter().map(|group| &self.groups[*group]);
         groups
             .filter_map(move |group| group.share(partition))
             .map(|share| share.committed.as_ref().map_or(0, |c| c.next))
     }
 
-    /// Where everybody who reads a partition reads on.
-    pub(super) fn next_reads(&self, place: Place) -> impl Iterator<Item = u64> {
+    /// Returns the next offset of each reader and member of a partition.
+    pub(super) fn next_reads(&self, place: PartitionRef) -> impl Iterator<Item = u64> {
         let groups = self.topics[place.0].groups.iter().map(|group| &self.groups[*group]);
-        let seats = groups.flat_map(|group| group.seats.values());
-        let members = seats.filter_map(move |seat| seat.places.get(&place.1).copied().flatten());
-        members.chain(self.readers.values().filter_map(move |audience| audience.places.get(&place).copied()))
+        let members = groups.flat_map(|group| group.members.values());
+        let members = members.filter_map(move |member| member.places.get(&place.1).copied().flatten());
+        members.chain(self.readers.values().filter_map(move |reader| reader.places.get(&place).copied()))
     }
 }

@@ -1,37 +1,38 @@
-//! Syncing the disk: by those who wait for it, since the bus has no thread to do it; one for all, and outside the lock.
+//! Disk syncs. The bus has no thread for them: the threads that wait for a sync perform it. One
+//! sync serves all waiting threads and runs outside the lock.
 
 use std::sync::Arc;
 
 use super::Shared;
 use super::disk::Sync;
-use super::state::{Place, State};
+use super::state::{BusState, PartitionRef};
 use crate::BusError;
 
-impl State {
-    /// Up to where one who stands outside of the process may read a partition.
-    pub(super) fn visible_outside(&self, place: Place) -> u64 {
+impl BusState {
+    /// Returns the offset below which clients outside the process may read a partition.
+    pub(super) fn visible_outside(&self, place: PartitionRef) -> u64 {
         match &self.disk {
-            Some(disk) if disk.sync == Sync::Always => self.log_of(place).synced,
+            Some(disk) if disk.sync == Sync::Always => self.log_ref(place).synced,
             Some(_) | None => u64::MAX,
         }
     }
 
-    /// True where there are records that only a sync makes visible outside, in one of these partitions from the offset beside
-    /// it on.
-    pub(super) fn hides(&self, mut places: impl Iterator<Item = (Place, u64)>) -> bool {
+    /// True if one of these partitions, from its offset on, has records that only a sync makes
+    /// visible outside.
+    pub(super) fn hides(&self, mut places: impl Iterator<Item = (PartitionRef, u64)>) -> bool {
         self.disk.is_some()
             && places.any(|(place, from)| {
                 let until = self.visible_outside(place);
-                until != u64::MAX && self.log_of(place).bounds().end > from.max(until)
+                until != u64::MAX && self.log_ref(place).bounds().end > from.max(until)
             })
     }
 }
 
 impl Shared {
-    /// Returns when all that was written by now is synced, where that is what was asked for.
+    /// Returns once everything written so far is synced, with [`Sync::Always`].
     ///
     /// # Errors
-    /// [`BusError::Refused`] where the disk does not sync: then nothing more can be written either.
+    /// [`BusError::Refused`] if the sync fails: then nothing can be written any more.
     pub(super) fn sync_now(&self) -> Result<(), BusError> {
         if !matches!(&self.disk, Some((_, Sync::Always))) {
             return Ok(());
@@ -40,7 +41,7 @@ impl Shared {
         self.sync_to(target)
     }
 
-    /// Syncs where that is due, at an interval.
+    /// Syncs if the interval has passed.
     pub(super) fn sync_due(&self) -> Result<(), BusError> {
         let Some((_, Sync::Interval(interval))) = &self.disk else { return Ok(()) };
         let mut state = self.lock();
@@ -71,13 +72,13 @@ impl Shared {
             disk.store.intact()?;
             if disk.syncing {
                 let done = Arc::clone(&disk.done);
-                state = done.wait(state).expect("nobody panics while holding the bus");
+                state = done.wait(state).expect("no thread panics while it holds the bus");
                 continue;
             }
             disk.syncing = true;
             let (written, dirty, store) = (disk.written, std::mem::take(&mut disk.dirty), Arc::clone(&disk.store));
-            let ends: Vec<(Place, u64)> =
-                dirty.into_iter().map(|place| (place, state.log_of(place).bounds().end)).collect();
+            let ends: Vec<(PartitionRef, u64)> =
+                dirty.into_iter().map(|place| (place, state.log_ref(place).bounds().end)).collect();
             drop(state);
             let synced = store.sync();
             state = self.lock();

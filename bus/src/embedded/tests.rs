@@ -1,11 +1,11 @@
-//! What is particular to the embedded bus; what every bus must do is in `bus/tests`.
+//! Tests specific to the embedded bus; the tests for every bus are in `bus/tests`.
 
 use std::time::Duration;
 
 use wire::{Envelope, Kind, WallTime};
 
 use super::*;
-use crate::{Arrival, Batch, Cleanup, CommitError, Faulty, ManualClock, Position, Record, Script};
+use crate::{Arrival, Batch, Cleanup, CommitError, FaultScript, FaultyBus, ManualClock, Position, Record};
 
 const NOW: Duration = Duration::ZERO;
 
@@ -32,11 +32,11 @@ fn fill(bus: &Embedded, topic: &str, count: usize) {
 }
 
 fn at(partition: u32, next: u64) -> Batch {
-    Batch { records: Vec::new(), positions: vec![Position { partition, next, note: "".into() }] }
+    Batch { records: Vec::new(), positions: vec![Position { partition, next, metadata: "".into() }] }
 }
 
 #[test]
-fn a_session_ends_on_the_monotonic_clock_whatever_the_wall_clock_does() {
+fn a_session_expires_by_the_monotonic_clock_only() {
     let (bus, clock) = open(EmbeddedOptions::default());
     bus.ensure_topic(&TopicSpec::log("t", 2)).expect("a topic");
     let mut first = bus.member(&MemberSpec::new("g", "t", "first")).expect("a member");
@@ -49,13 +49,13 @@ fn a_session_ends_on_the_monotonic_clock_whatever_the_wall_clock_does() {
     assert_eq!(poll(&mut second), [Arrival::Assigned(vec![0, 1])]);
     assert!(matches!(first.commit(&at(0, 0)), Err(CommitError::Fenced(_))));
     assert_eq!(poll(&mut first), [Arrival::Lost(vec![0, 1])]);
-    assert_eq!(poll(&mut second), [Arrival::Revoking(vec![1])], "the one who came back gets its share");
+    assert_eq!(poll(&mut second), [Arrival::Revoking(vec![1])], "the returning member gets its share");
     second.release(&[1]).expect("a release");
     assert_eq!(poll(&mut first), [Arrival::Assigned(vec![1])]);
 }
 
 #[test]
-fn a_dropped_member_counts_as_crashed_and_is_forgotten_with_its_session() {
+fn a_dropped_member_counts_as_crashed_until_its_session_expires() {
     let (bus, clock) = open(EmbeddedOptions::default());
     bus.ensure_topic(&TopicSpec::log("t", 1)).expect("a topic");
     drop(bus.member(&MemberSpec::new("g", "t", "first")).expect("a member"));
@@ -63,11 +63,11 @@ fn a_dropped_member_counts_as_crashed_and_is_forgotten_with_its_session() {
     assert_eq!(poll(&mut second), []);
     clock.advance_ms(6_001);
     assert_eq!(poll(&mut second), [Arrival::Assigned(vec![0])]);
-    assert_eq!(bus.0.lock().groups[0].seats.len(), 1);
+    assert_eq!(bus.0.lock().groups[0].members.len(), 1);
 }
 
 #[test]
-fn an_expelled_group_hears_of_it_and_joins_again() {
+fn expelled_members_learn_of_the_loss_and_rejoin() {
     let (bus, _) = open(EmbeddedOptions::default());
     bus.ensure_topic(&TopicSpec::log("t", 1)).expect("a topic");
     let mut member = bus.member(&MemberSpec::new("g", "t", "only")).expect("a member");
@@ -79,7 +79,7 @@ fn an_expelled_group_hears_of_it_and_joins_again() {
 }
 
 #[test]
-fn what_a_group_has_not_committed_is_kept_and_the_rest_is_cut_to_size() {
+fn uncommitted_records_are_kept_and_the_rest_is_cut_to_size() {
     let (bus, _) = open(EmbeddedOptions { keep_bytes: Some(10_000), ..EmbeddedOptions::default() });
     bus.ensure_topic(&TopicSpec::log("in", 1)).expect("a topic");
     let mut member = bus.member(&MemberSpec::new("g", "in", "m")).expect("a member");
@@ -92,21 +92,21 @@ fn what_a_group_has_not_committed_is_kept_and_the_rest_is_cut_to_size() {
     assert_eq!(bus.bounds("in", 0), Ok(Bounds { low: 93, end: 100 }), "7 records of 1,301 bytes fit");
     assert_eq!(
         member.start(0, 50).map_err(|fault| fault.to_string()),
-        Err("partition 0 of `in` starts at 93; 50 is gone".into())
+        Err("offset 50 of `in` 0 was deleted; the first available offset is 93".into())
     );
 }
 
 #[test]
-fn a_topic_without_groups_is_cut_from_the_front_and_a_slow_reader_is_told_once() {
+fn a_slow_reader_of_a_topic_without_groups_gets_one_error() {
     let (bus, _) = open(EmbeddedOptions { keep_bytes: Some(10_000), ..EmbeddedOptions::default() });
     bus.ensure_topic(&TopicSpec::log("out", 1)).expect("a topic");
     let mut reader = bus.reader().expect("a reader");
     reader.assign("out", 0, 0).expect("an offset");
     fill(&bus, "out", 50);
-    assert_eq!(bus.bounds("out", 0), Ok(Bounds { low: 0, end: 50 }), "a reader that is a little behind is waited for");
+    assert_eq!(bus.bounds("out", 0), Ok(Bounds { low: 0, end: 50 }), "a reader that is slightly behind delays the cut");
     fill(&bus, "out", 50);
     assert_eq!(bus.bounds("out", 0), Ok(Bounds { low: 39, end: 100 }), "61 records of 1,301 bytes fit 8 times 10,000");
-    let gone = BusError::Gone { topic: "out".into(), partition: 0, asked: 0, low: 39 };
+    let gone = BusError::Gone { topic: "out".into(), partition: 0, requested: 0, low: 39 };
     assert_eq!(reader.poll(10, NOW, &mut Vec::new()), Err(gone));
     reader.assign("out", 0, 39).expect("an offset");
     assert_eq!(records(&mut reader).len(), 61);
@@ -115,50 +115,56 @@ fn a_topic_without_groups_is_cut_from_the_front_and_a_slow_reader_is_told_once()
 }
 
 #[test]
-fn records_are_deleted_after_their_time() {
+fn records_are_deleted_after_their_retention_time() {
     let (bus, clock) = open(EmbeddedOptions::default());
-    bus.ensure_topic(&TopicSpec::log("beats", 1).cleaned(Cleanup::DeleteAfterMs(1_000))).expect("a topic");
+    bus.ensure_topic(&TopicSpec::log("beats", 1).with_cleanup(Cleanup::DeleteAfterMs(1_000))).expect("a topic");
     fill(&bus, "beats", 3);
     clock.advance_ms(1_001);
     fill(&bus, "beats", 1);
     assert_eq!(bus.bounds("beats", 0), Ok(Bounds { low: 3, end: 4 }));
 }
 
-/// Appends requests to a spoke that are of use until `expires`.
+/// Appends requests to a spoke that expire at `expires`.
 fn request(bus: &Embedded, count: usize, expires: WallTime) {
     let envelope = Envelope { expires: Some(expires), ..Envelope::new(Kind::Call, "c", "/test") };
     let record = Outgoing::keyed("calls", "k", vec![0; 1_000]).with(&envelope);
     bus.writer("w").and_then(|mut writer| writer.append(&vec![record; count])).expect("an append");
 }
 
-/// A spoke that is away must not lose what it may still answer, and must not fill the memory with what it may not.
+/// An absent spoke must not lose requests that it can still answer, and expired ones must not fill
+/// the memory.
 #[test]
-fn what_a_group_has_not_read_goes_only_once_it_has_expired() {
+fn unread_records_are_dropped_only_after_they_expired() {
     let (bus, clock) = open(EmbeddedOptions { retention_bytes: Some(20_000), ..EmbeddedOptions::default() });
-    bus.ensure_topic(&TopicSpec::log("calls", 1).cleaned(Cleanup::DeleteAfterMs(3_600_000))).expect("a topic");
+    bus.ensure_topic(&TopicSpec::log("calls", 1).with_cleanup(Cleanup::DeleteAfterMs(3_600_000))).expect("a topic");
     let mut member = bus.member(&MemberSpec::new("spoke", "calls", "m")).expect("a member");
     assert_eq!(poll(&mut member), [Arrival::Assigned(vec![0])]);
     let until = clock.wall().plus_ms(1_000);
     request(&bus, 100, until);
-    assert_eq!(bus.bounds("calls", 0), Ok(Bounds { low: 0, end: 100 }), "five times the bound, and none is lost");
+    assert_eq!(bus.bounds("calls", 0), Ok(Bounds { low: 0, end: 100 }), "five times the limit, and none is lost");
     clock.advance_ms(1_001);
     request(&bus, 5, clock.wall().plus_ms(1_000));
     let Bounds { low, end } = bus.bounds("calls", 0).expect("bounds");
     assert_eq!(end, 105);
-    assert!((80..100).contains(&low), "what has expired goes until the rest fits: {low}");
-    let position = Position { partition: 0, next: 105, note: "".into() };
+    assert!((80..100).contains(&low), "expired records are dropped until the rest fits: {low}");
+    let position = Position { partition: 0, next: 105, metadata: "".into() };
     member.commit(&Batch { records: vec![], positions: vec![position] }).expect("a commit");
     request(&bus, 100, clock.wall().plus_ms(1_000));
-    assert_eq!(bus.bounds("calls", 0).map(|bounds| bounds.low), Ok(105), "what is read goes, what is not stays");
+    assert_eq!(
+        bus.bounds("calls", 0).map(|bounds| bounds.low),
+        Ok(105),
+        "committed records are dropped, the others stay"
+    );
 }
 
-/// A topic without a group has a bound by size; a reader that comes later is told that its beginning is gone.
+/// A topic without a group has a size limit; a later reader gets an error for the dropped
+/// beginning.
 #[test]
-fn what_is_deleted_after_a_time_has_a_bound_by_size_where_no_group_reads_it() {
+fn a_topic_with_a_retention_time_and_no_group_has_a_size_limit() {
     let options = EmbeddedOptions { retention_bytes: Some(20_000), ..EmbeddedOptions::default() };
     for keep_bytes in [options.keep_bytes, None] {
         let (bus, _) = open(EmbeddedOptions { keep_bytes, ..options.clone() });
-        bus.ensure_topic(&TopicSpec::log("calls", 2).cleaned(Cleanup::DeleteAfterMs(3_600_000))).expect("a topic");
+        bus.ensure_topic(&TopicSpec::log("calls", 2).with_cleanup(Cleanup::DeleteAfterMs(3_600_000))).expect("a topic");
         let busy = wire::routing::lane_of(b"k", 2);
         let mut reader = bus.reader().expect("a reader");
         reader.assign("calls", busy, 0).expect("an offset");
@@ -170,9 +176,9 @@ fn what_is_deleted_after_a_time_has_a_bound_by_size_where_no_group_reads_it() {
         }
         let low = 10_000 - 15;
         assert_eq!(bus.bounds("calls", busy), Ok(Bounds { low, end: 10_000 }), "15 records of 1,301 bytes fit");
-        assert_eq!(bus.bounds("calls", 1 - busy), Ok(Bounds { low: 0, end: 1 }), "the other one has its own bound");
+        assert_eq!(bus.bounds("calls", 1 - busy), Ok(Bounds { low: 0, end: 1 }), "each partition has its own limit");
 
-        let gone = || Err(BusError::Gone { topic: "calls".into(), partition: busy, asked: 0, low });
+        let gone = || Err(BusError::Gone { topic: "calls".into(), partition: busy, requested: 0, low });
         assert_eq!(reader.poll(10, NOW, &mut Vec::new()), gone());
         reader.assign("calls", busy, low).expect("an offset");
         assert_eq!(records(&mut reader).len(), 15);
@@ -180,7 +186,7 @@ fn what_is_deleted_after_a_time_has_a_bound_by_size_where_no_group_reads_it() {
 }
 
 #[test]
-fn an_inbox_has_no_bound_but_what_its_group_has_committed() {
+fn an_inbox_keeps_everything_that_its_group_has_not_committed() {
     let options =
         EmbeddedOptions { keep_bytes: Some(10_000), retention_bytes: Some(10_000), ..EmbeddedOptions::default() };
     let (bus, _) = open(options);
@@ -190,17 +196,18 @@ fn an_inbox_has_no_bound_but_what_its_group_has_committed() {
     assert_eq!(bus.bounds("in", 0), Ok(Bounds { low: 0, end: 100 }));
 }
 
-/// Who takes over begins at the snapshot, not where the last owner stood.
+/// A takeover replays from the snapshot, not from the committed offset.
 #[test]
-fn what_came_since_the_snapshot_is_kept_although_it_is_committed() {
+fn committed_records_since_the_snapshot_are_kept() {
     let (bus, _) = open(EmbeddedOptions { keep_bytes: Some(10_000), ..EmbeddedOptions::default() });
     bus.ensure_topic(&TopicSpec::log("in", 1)).expect("a topic");
     let mut member = bus.member(&MemberSpec::new("g", "in", "m")).expect("a member");
     assert_eq!(poll(&mut member), [Arrival::Assigned(vec![0])]);
     fill(&bus, "in", 100);
     let mut commit = |next, snapshot| {
-        let note = wire::owner::Note { transactional_id: "m".into(), snapshot, released: false }.to_string();
-        let position = Position { partition: 0, next, note: note.as_str().into() };
+        let metadata =
+            wire::owner::OffsetMetadata { transactional_id: "m".into(), snapshot, released: false }.to_string();
+        let position = Position { partition: 0, next, metadata: metadata.as_str().into() };
         member.commit(&Batch { records: Vec::new(), positions: vec![position] }).expect("a commit");
         bus.bounds("in", 0).expect("a topic").low
     };
@@ -211,7 +218,7 @@ fn what_came_since_the_snapshot_is_kept_although_it_is_committed() {
 }
 
 #[test]
-fn what_nobody_needs_goes_at_once_and_what_is_not_committed_stays() {
+fn a_trim_deletes_at_once_but_only_committed_records() {
     for keep_bytes in [Some(2 << 20), None] {
         let (bus, _) = open(EmbeddedOptions { keep_bytes, ..EmbeddedOptions::default() });
         bus.ensure_topic(&TopicSpec::log("in", 1)).expect("a topic");
@@ -227,19 +234,19 @@ fn what_nobody_needs_goes_at_once_and_what_is_not_committed_stays() {
             assert_eq!(trim(10 * round - 2), (10 * round - 2, 2 * 1_301));
         }
         fill(&bus, "in", 10);
-        assert_eq!(trim(5).0, 9_998, "what is gone does not come back");
-        assert_eq!(trim(u64::MAX), (10_000, 10 * 1_301), "what is not committed stays, whatever anybody says");
+        assert_eq!(trim(5).0, 9_998, "a lower trim changes nothing");
+        assert_eq!(trim(u64::MAX), (10_000, 10 * 1_301), "uncommitted records stay");
         member.commit(&at(0, 10_010)).expect("a commit");
-        assert_eq!(trim(u64::MAX), (10_010, 0), "and nothing is there beyond the end");
+        assert_eq!(trim(u64::MAX), (10_010, 0), "a trim stops at the end");
         assert_eq!(member.start(0, 10_010), Ok(()));
 
-        let faulty = Faulty::new(Arc::new(bus.clone()), Arc::new(Script::default()));
+        let faulty = FaultyBus::new(Arc::new(bus.clone()), Arc::new(FaultScript::default()));
         fill(&bus, "in", 1);
         member.commit(&at(0, 10_011)).expect("a commit");
         assert_eq!(faulty.trim("in", 0, 10_011), Ok(()));
-        assert_eq!(bus.bounds("in", 0), Ok(Bounds { low: 10_011, end: 10_011 }), "who stands between passes it on");
+        assert_eq!(bus.bounds("in", 0), Ok(Bounds { low: 10_011, end: 10_011 }), "a faulty bus forwards the trim");
         faulty.kill();
-        assert!(faulty.trim("in", 0, 10_011).is_err(), "unless it is dead");
+        assert!(faulty.trim("in", 0, 10_011).is_err(), "a crashed process cannot trim");
     }
     let (bus, _) = open(EmbeddedOptions::default());
     assert_eq!(bus.trim("in", 0, 0), Err(BusError::NoTopic("in".into())));
@@ -257,9 +264,9 @@ fn on_disk_trimming_deletes_nothing() {
 }
 
 #[test]
-fn a_reader_that_saw_the_value_sees_its_deletion_before_that_goes() {
+fn a_reader_of_a_value_sees_its_deletion() {
     let (bus, _) = open(EmbeddedOptions::default());
-    bus.ensure_topic(&TopicSpec::log("view", 1).cleaned(Cleanup::Compact)).expect("a topic");
+    bus.ensure_topic(&TopicSpec::log("view", 1).with_cleanup(Cleanup::Compact)).expect("a topic");
     let mut writer = bus.writer("w").expect("a writer");
     let mut reader = bus.reader().expect("a reader");
     reader.assign("view", 0, 0).expect("an offset");
@@ -271,11 +278,11 @@ fn a_reader_that_saw_the_value_sees_its_deletion_before_that_goes() {
     assert_eq!(seen, [(1, 0), (2, 1)]);
     writer.append(&[Outgoing::keyed("view", "b", "2")]).expect("an append");
     reader.assign("view", 0, 0).expect("an offset");
-    assert_eq!(records(&mut reader).len(), 1, "the key that was deleted has left nothing");
+    assert_eq!(records(&mut reader).len(), 1, "nothing is left of the deleted key");
 }
 
 #[test]
-fn a_commit_uses_up_an_offset_like_a_marker_where_it_is_told_to() {
+fn with_offset_gaps_a_commit_uses_one_more_offset() {
     let (bus, _) = open(EmbeddedOptions { offset_gaps: true, ..EmbeddedOptions::default() });
     bus.ensure_topic(&TopicSpec::log("t", 2)).expect("a topic");
     let mut member = bus.member(&MemberSpec::new("g", "t", "m")).expect("a member");
@@ -286,7 +293,7 @@ fn a_commit_uses_up_an_offset_like_a_marker_where_it_is_told_to() {
 }
 
 #[test]
-fn a_sleeping_reader_is_woken_by_its_own_partition_again_and_again() {
+fn a_waiting_reader_is_woken_by_every_append() {
     const ROUNDS: u64 = 2_000;
     let (bus, _) = open(EmbeddedOptions::default());
     bus.ensure_topic(&TopicSpec::log("ping", 1)).expect("a topic");
@@ -299,7 +306,7 @@ fn a_sleeping_reader_is_woken_by_its_own_partition_again_and_again() {
             let mut out = Vec::new();
             for round in 0..ROUNDS {
                 while out.len() as u64 <= round {
-                    // A lost wake-up would cost a minute, and the test its patience.
+                    // A lost wake-up would make the test wait for a minute.
                     reader.poll(1, Duration::from_mins(1), &mut out).expect("a poll");
                 }
                 writer.append(&[Outgoing::keyed(say, "k", "v")]).expect("an append");
@@ -316,7 +323,7 @@ fn a_sleeping_reader_is_woken_by_its_own_partition_again_and_again() {
 }
 
 #[test]
-fn a_sleeping_member_is_woken_by_what_another_one_leaves() {
+fn a_waiting_member_is_woken_when_another_one_leaves() {
     let (bus, _) = open(EmbeddedOptions::default());
     bus.ensure_topic(&TopicSpec::log("t", 1)).expect("a topic");
     let first = bus.member(&MemberSpec::new("g", "t", "first")).expect("a member");
@@ -324,7 +331,7 @@ fn a_sleeping_member_is_woken_by_what_another_one_leaves() {
     std::thread::scope(|scope| {
         let waiting = scope.spawn(move || {
             let mut out = Vec::new();
-            // The clock stands, so that no session ends: the naps are cut short by the leave alone.
+            // The clock does not move, so no session expires: only the leave ends the wait.
             while out.is_empty() {
                 second.poll(1, Duration::from_mins(1), &mut out).expect("a poll");
             }
@@ -336,7 +343,7 @@ fn a_sleeping_member_is_woken_by_what_another_one_leaves() {
 }
 
 #[test]
-fn on_disk_the_memory_stays_flat_while_the_log_grows() {
+fn on_disk_the_memory_stays_constant_while_the_log_grows() {
     let dir = tempfile::tempdir().expect("a directory");
     let options = EmbeddedOptions { keep_bytes: Some(100_000), ..EmbeddedOptions::default() };
     let bus =

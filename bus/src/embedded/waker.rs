@@ -1,16 +1,16 @@
-//! Where a member or a reader waits, and how it is woken: one at a time, and only by what concerns it.
+//! Waiting of members and readers. Each is woken individually, and only by relevant events.
 
 use std::sync::{Mutex, MutexGuard};
 use std::thread::Thread;
 use std::time::Duration;
 
-use super::State;
+use super::BusState;
 
-/// The bed of one who waits. It is kept under the lock of the bus, so no news can fall between looking for it and falling
-/// asleep.
+/// The waker of one member or reader. The bus lock protects it, so no event can be missed between
+/// the last look and the wait.
 #[derive(Debug, Default)]
 pub(super) struct Waker {
-    /// The thread that waits.
+    /// The waiting thread.
     asleep: Option<Thread>,
 }
 
@@ -20,7 +20,7 @@ impl Waker {
         self.asleep.is_some()
     }
 
-    /// Wakes the owner, where it waits. Costs nothing where it does not.
+    /// Wakes the owner if it waits; costs nothing otherwise.
     pub(super) fn wake(&mut self) {
         if let Some(thread) = self.asleep.take() {
             thread.unpark();
@@ -28,20 +28,20 @@ impl Waker {
     }
 }
 
-/// Parks the thread on the waker that `find` finds, for at most `wait`. It may return early with no news: so a thread that is
-/// told to stop can be unparked.
-pub(super) fn nap(
-    bus: &Mutex<State>,
-    mut state: MutexGuard<'_, State>,
+/// Parks the thread on the waker that `find` returns, for at most `wait`. May return early without
+/// an event, so that a thread can be unparked to stop it.
+pub(super) fn park(
+    bus: &Mutex<BusState>,
+    mut state: MutexGuard<'_, BusState>,
     wait: Duration,
-    find: impl Fn(&mut State) -> Option<&mut Waker>,
+    find: impl Fn(&mut BusState) -> Option<&mut Waker>,
 ) {
     let Some(waker) = find(&mut state) else { return };
     waker.asleep = Some(std::thread::current());
     drop(state);
-    // A wake-up that comes before the thread parks is kept as its token: parking then returns at once.
+    // A wake-up before the thread parks is kept as its token: parking then returns at once.
     std::thread::park_timeout(wait);
-    let mut state = bus.lock().expect("nobody panics while holding the bus");
+    let mut state = bus.lock().expect("no thread panics while it holds the bus");
     if let Some(waker) = find(&mut state) {
         waker.asleep = None;
     }

@@ -1,31 +1,31 @@
-//! Writing: all of a batch to the disk first, where there is one, and then to memory.
+//! Writes of a batch: to the disk first, if there is one, then to memory.
 
 use wire::WallTime;
 
 use super::EmbeddedOptions;
-use super::state::{Place, State};
+use super::state::{BusState, PartitionRef};
 use crate::{Committed, Outgoing, Position};
 
-/// What is written as one.
-pub(super) struct Writing<'a> {
-    /// Records that were checked.
+/// An atomic write.
+pub(super) struct BusWrite<'a> {
+    /// Checked records.
     pub(super) records: &'a [Outgoing],
-    /// Where each of them goes.
-    pub(super) places: &'a [Place],
+    /// The partition of each record.
+    pub(super) places: &'a [PartitionRef],
     /// The group whose positions move, and the positions.
     pub(super) positions: (usize, &'a [Position]),
-    /// True: each partition that is written uses up one offset more.
+    /// True: each written partition uses one more offset.
     pub(super) gaps: bool,
-    /// The time to be stamped on the records.
+    /// The timestamp of the records.
     pub(super) now: WallTime,
 }
 
-impl Writing<'_> {
-    /// The partitions that are written, each once.
-    pub(super) fn touched(&self) -> Vec<Place> {
-        let mut touched: Vec<Place> = Vec::new();
+impl BusWrite<'_> {
+    /// Returns the written partitions, each once.
+    pub(super) fn touched(&self) -> Vec<PartitionRef> {
+        let mut touched: Vec<PartitionRef> = Vec::new();
         for place in self.places {
-            // Neighbours mostly go to one place.
+            // Adjacent records mostly go to the same partition.
             if touched.last() != Some(place) && !touched.contains(place) {
                 touched.push(*place);
             }
@@ -34,12 +34,12 @@ impl Writing<'_> {
     }
 }
 
-impl State {
-    /// Writes all of it, or nothing, and wakes who waits for it.
+impl BusState {
+    /// Writes everything or nothing, and wakes waiting readers.
     ///
     /// # Errors
-    /// Where the disk did not take it.
-    pub(super) fn write(&mut self, writing: &Writing<'_>, options: &EmbeddedOptions) -> Result<(), crate::BusError> {
+    /// If the disk rejects the batch.
+    pub(super) fn write(&mut self, writing: &BusWrite<'_>, options: &EmbeddedOptions) -> Result<(), crate::BusError> {
         let touched = writing.touched();
         let pieces = self.write_to_disk(writing, &touched)?;
         for (record, place) in writing.records.iter().zip(writing.places) {
@@ -57,15 +57,15 @@ impl State {
         }
         for place in &touched {
             self.wake(*place);
-            self.tidy(*place, writing.now, options);
+            self.enforce_retention(*place, writing.now, options);
         }
         let (group, positions) = writing.positions;
         for position in positions {
-            let committed = Committed { next: position.next, note: String::from(&*position.note) };
+            let committed = Committed { next: position.next, metadata: String::from(&*position.metadata) };
             let index = usize::try_from(position.partition).expect("a partition is an index");
             self.groups[group].shares[index].committed = Some(committed);
             let place = (self.groups[group].topic, position.partition);
-            self.tidy(place, writing.now, options);
+            self.enforce_retention(place, writing.now, options);
         }
         Ok(())
     }

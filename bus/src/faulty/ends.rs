@@ -1,9 +1,9 @@
-//! Readers and writers that fare as their fates say.
+//! Readers and writers with fault injection.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::fates::{AppendFate, Seen};
+use super::faults::{AppendFault, BusEvent};
 use super::{Carried, Process};
 use crate::{BusError, Outgoing, Reader, Record, Writer};
 
@@ -20,7 +20,7 @@ impl Reader for FaultyReader {
 
     fn poll(&mut self, max: usize, wait: Duration, out: &mut Vec<Record>) -> Result<(), BusError> {
         self.process.alive()?;
-        self.process.fates.read()?;
+        self.process.faults.read()?;
         self.reader.poll(max, wait, out)
     }
 
@@ -35,13 +35,13 @@ pub(super) struct FaultyWriter {
 }
 
 impl FaultyWriter {
-    /// These reach the bus.
+    /// Appends the records to the bus.
     fn pass(&mut self, records: &[Outgoing]) -> Result<(), BusError> {
-        let Carried { now, later } = self.process.carry(records);
+        let Carried { now, delayed } = self.process.transmit(records);
         self.writer.append(&now)?;
-        self.process.fates.seen(Seen::Appended(records));
-        if !later.is_empty() {
-            self.process.fates.later(later);
+        self.process.faults.observe(BusEvent::Appended(records));
+        if !delayed.is_empty() {
+            self.process.faults.delay(delayed);
         }
         Ok(())
     }
@@ -51,16 +51,16 @@ impl Writer for FaultyWriter {
     fn append(&mut self, records: &[Outgoing]) -> Result<(), BusError> {
         self.process.alive()?;
         let some = |most: usize| &records[..most.min(records.len())];
-        match self.process.fates.append(records) {
-            AppendFate::Passes => self.pass(records),
-            AppendFate::Fails(error) => Err(error),
-            AppendFate::Partly(most) => {
+        match self.process.faults.append(records) {
+            AppendFault::None => self.pass(records),
+            AppendFault::Fails(error) => Err(error),
+            AppendFault::Partial(most) => {
                 self.pass(some(most))?;
                 Err(BusError::Unavailable("no answer to an append".into()))
             }
-            AppendFate::Dies(most) => {
+            AppendFault::Crash(most) => {
                 drop(self.pass(some(most)));
-                Err(self.process.die())
+                Err(self.process.crash())
             }
         }
     }

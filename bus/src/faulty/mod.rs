@@ -1,33 +1,33 @@
-//! A bus that goes wrong as it is told: fault injection for tests, for simulations, and for those who look how their own
-//! parts bear it.
+//! Fault injection for any bus: for tests, for simulations, and for users who test their own tasks.
 //!
-//! A [`Faulty`] wraps any bus for one process. At each seam (a poll, a commit, an append, a takeover) it asks its [`Fates`]
-//! what is to become of it, and where they let the process die nothing that comes after gets through: what the process had in
-//! its hands is lost, and what reached the bus before stays.
+//! A [`FaultyBus`] wraps a bus for one process. For each operation (poll, commit, append, takeover)
+//! it asks its [`FaultInjector`] for a fault. After a crash no operation of the process reaches the
+//! bus: unsent data is lost, and data that reached the bus stays.
 //!
 //! ```
 //! use std::sync::Arc;
-//! use bus::{Bus, BusError, Embedded, EmbeddedOptions, Faulty, ManualClock, Outgoing, Script, TopicSpec};
+//! use bus::{Bus, BusError, Embedded, EmbeddedOptions, ManualClock, Outgoing, TopicSpec};
+//! use bus::{FaultScript, FaultyBus};
 //!
 //! let clock = Arc::new(ManualClock::default());
 //! let bus = Embedded::open(clock, EmbeddedOptions::default());
 //! bus.ensure_topic(&TopicSpec::log("greetings", 1))?;
-//! let script = Arc::new(Script::default());
-//! let faulty = Faulty::new(Arc::new(bus), script.clone());
+//! let script = Arc::new(FaultScript::default());
+//! let faulty = FaultyBus::new(Arc::new(bus), script.clone());
 //!
-//! script.append(bus::AppendFate::Fails(BusError::Unavailable("the line is dead".into())));
+//! script.append(bus::AppendFault::Fails(BusError::Unavailable("no connection".into())));
 //! let mut writer = faulty.writer("doc")?;
 //! assert!(writer.append(&[Outgoing::keyed("greetings", "bob", "hello")]).is_err());
 //! assert!(writer.append(&[Outgoing::keyed("greetings", "bob", "hello")]).is_ok());
 //! # Ok::<(), BusError>(())
 //! ```
 //!
-//! Read in this order: [`fates`] (what can go wrong), this file, `member` and `ends` (where it goes wrong), [`clock`] (a clock
-//! of one's own), [`script`] (fates that are written down beforehand).
+//! Read in this order: [`faults`] (the faults), this file, `member` and `ends` (where they are
+//! injected), [`clock`] (a clock per process), [`script`] (scripted faults).
 
 pub mod clock;
 mod ends;
-pub mod fates;
+pub mod faults;
 mod member;
 pub mod script;
 
@@ -37,85 +37,86 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use self::clock::DriftingClock;
 use self::ends::{FaultyReader, FaultyWriter};
-pub use self::fates::{AppendFate, CommitFate, Fates, Passage, Seen, TopicFate};
+pub use self::faults::{AppendFault, BusEvent, CommitFault, FaultInjector, RecordFault, TopicFault};
 use self::member::FaultyMember;
-pub use self::script::Script;
+pub use self::script::FaultScript;
 use crate::{
     Bounds, Bus, BusError, BusHealth, Clock, Member, MemberSpec, Outgoing, Reader, TopicInfo, TopicSpec, Writer,
 };
 
-/// A bus as one process sees it. A clone is the same process.
+/// A bus as one process sees it. Clones belong to the same process.
 #[derive(Clone)]
-pub struct Faulty(Arc<Process>);
+pub struct FaultyBus(Arc<Process>);
 
-/// What the handles of one process share.
+/// State that the handles of one process share.
 struct Process {
     bus: Arc<dyn Bus>,
     clock: Arc<dyn Clock>,
-    fates: Arc<dyn Fates>,
+    faults: Arc<dyn FaultInjector>,
     dead: AtomicBool,
 }
 
-impl Faulty {
-    /// A process on `bus` with its clock.
-    pub fn new(bus: Arc<dyn Bus>, fates: Arc<dyn Fates>) -> Self {
+impl FaultyBus {
+    /// Creates a process on `bus` that uses the bus's clock.
+    pub fn new(bus: Arc<dyn Bus>, faults: Arc<dyn FaultInjector>) -> Self {
         let clock = bus.clock();
-        Self::with_clock(bus, clock, fates)
+        Self::with_clock(bus, clock, faults)
     }
 
-    /// A process on `bus` with a clock of its own.
-    pub fn with_clock(bus: Arc<dyn Bus>, clock: Arc<dyn Clock>, fates: Arc<dyn Fates>) -> Self {
-        Self(Arc::new(Process { bus, clock, fates, dead: AtomicBool::new(false) }))
+    /// Creates a process on `bus` with its own clock.
+    pub fn with_clock(bus: Arc<dyn Bus>, clock: Arc<dyn Clock>, faults: Arc<dyn FaultInjector>) -> Self {
+        Self(Arc::new(Process { bus, clock, faults, dead: AtomicBool::new(false) }))
     }
 
-    /// Lets it die: from here on nothing reaches the bus. Members that are dropped then have not left their groups.
+    /// Crashes the process: from now on nothing reaches the bus. Members that are dropped
+    /// afterwards do not leave their groups.
     pub fn kill(&self) {
         self.0.dead.store(true, Ordering::Release);
     }
 
-    /// True where it died. Its parts are to be dropped; they can do nothing any more.
+    /// True after a crash. Drop the process's tasks then; they can do nothing.
     pub fn is_dead(&self) -> bool {
         self.0.dead.load(Ordering::Acquire)
     }
 }
 
 impl Process {
-    /// What the dead hear.
+    /// Fails after a crash.
     fn alive(&self) -> Result<(), BusError> {
         if self.dead.load(Ordering::Acquire) {
-            return Err(BusError::Unavailable("this process is dead".into()));
+            return Err(BusError::Unavailable("this process has crashed".into()));
         }
         Ok(())
     }
 
-    fn die(&self) -> BusError {
+    fn crash(&self) -> BusError {
         self.dead.store(true, Ordering::Release);
-        BusError::Unavailable("this process has died".into())
+        BusError::Unavailable("this process has crashed".into())
     }
 
-    /// What arrives of `records`, and what is to come later.
-    fn carry(&self, records: &[Outgoing]) -> Carried {
-        let mut carried = Carried { now: Vec::with_capacity(records.len()), later: Vec::new() };
+    /// Applies the faults of single records.
+    fn transmit(&self, records: &[Outgoing]) -> Carried {
+        let mut carried = Carried { now: Vec::with_capacity(records.len()), delayed: Vec::new() };
         for record in records {
-            match self.fates.carry(record) {
-                Passage::Arrives => carried.now.push(record.clone()),
-                Passage::Lost => {}
-                Passage::Twice => carried.now.extend([record.clone(), record.clone()]),
-                Passage::Later => carried.later.push(record.clone()),
-                Passage::Changed(changed) => carried.now.push(*changed),
+            match self.faults.transmit(record) {
+                RecordFault::None => carried.now.push(record.clone()),
+                RecordFault::Lost => {}
+                RecordFault::Duplicated => carried.now.extend([record.clone(), record.clone()]),
+                RecordFault::Delayed => carried.delayed.push(record.clone()),
+                RecordFault::Replaced(changed) => carried.now.push(*changed),
             }
         }
         carried
     }
 }
 
-/// What becomes of records that are written.
+/// Records to write now, and delayed ones.
 struct Carried {
     now: Vec<Outgoing>,
-    later: Vec<Outgoing>,
+    delayed: Vec<Outgoing>,
 }
 
-impl Bus for Faulty {
+impl Bus for FaultyBus {
     fn ensure_topic(&self, spec: &TopicSpec) -> Result<TopicInfo, BusError> {
         self.0.alive()?;
         self.0.bus.ensure_topic(spec)
@@ -123,34 +124,35 @@ impl Bus for Faulty {
 
     fn topic(&self, name: &str) -> Result<Option<TopicInfo>, BusError> {
         self.0.alive()?;
-        let fate = self.0.fates.topic(name);
+        let fate = self.0.faults.topic(name);
         let found = self.0.bus.topic(name)?;
         Ok(match fate {
-            TopicFate::IsGone => None,
-            TopicFate::IsAnother => found.map(|info| TopicInfo { id: format!("{} anew", info.id), ..info }),
-            TopicFate::HasPartitions(partitions) => found.map(|info| TopicInfo { partitions, ..info }),
-            TopicFate::Fails(error) => return Err(error),
-            TopicFate::Stays | TopicFate::IsEmpty | TopicFate::HasOtherTimes => found,
+            TopicFault::Deleted => None,
+            TopicFault::Recreated => found.map(|info| TopicInfo { id: format!("{} recreated", info.id), ..info }),
+            TopicFault::PartitionsChanged(partitions) => found.map(|info| TopicInfo { partitions, ..info }),
+            TopicFault::Fails(error) => return Err(error),
+            TopicFault::None | TopicFault::RecreatedWithSameId | TopicFault::TimestampTypeChanged => found,
         })
     }
 
-    fn other_times(&self, topics: &[&str]) -> Result<Vec<String>, BusError> {
+    fn topics_without_append_time(&self, topics: &[&str]) -> Result<Vec<String>, BusError> {
         self.0.alive()?;
-        let has_others = |topic: &&&str| self.0.fates.topic(topic) == TopicFate::HasOtherTimes;
-        let mut others = self.0.bus.other_times(topics)?;
+        let has_others = |topic: &&&str| self.0.faults.topic(topic) == TopicFault::TimestampTypeChanged;
+        let mut others = self.0.bus.topics_without_append_time(topics)?;
         others.extend(topics.iter().filter(has_others).map(|topic| (*topic).to_owned()));
         Ok(others)
     }
 
     fn bounds(&self, topic: &str, partition: u32) -> Result<Bounds, BusError> {
         self.0.alive()?;
-        match self.0.fates.topic(topic) {
-            TopicFate::IsGone => Err(BusError::NoTopic(topic.to_owned())),
-            TopicFate::IsEmpty => Ok(Bounds { low: 0, end: 0 }),
-            TopicFate::Fails(error) => Err(error),
-            TopicFate::Stays | TopicFate::IsAnother | TopicFate::HasPartitions(_) | TopicFate::HasOtherTimes => {
-                self.0.bus.bounds(topic, partition)
-            }
+        match self.0.faults.topic(topic) {
+            TopicFault::Deleted => Err(BusError::NoTopic(topic.to_owned())),
+            TopicFault::RecreatedWithSameId => Ok(Bounds { low: 0, end: 0 }),
+            TopicFault::Fails(error) => Err(error),
+            TopicFault::None
+            | TopicFault::Recreated
+            | TopicFault::PartitionsChanged(_)
+            | TopicFault::TimestampTypeChanged => self.0.bus.bounds(topic, partition),
         }
     }
 
@@ -185,13 +187,13 @@ impl Bus for Faulty {
         self.0.bus.health()
     }
 
-    fn lag(&self) -> std::time::Duration {
-        self.0.bus.lag()
+    fn read_delay(&self) -> std::time::Duration {
+        self.0.bus.read_delay()
     }
 
     fn trim(&self, topic: &str, partition: u32, before: u64) -> Result<(), BusError> {
         self.0.alive()?;
-        if self.0.fates.keeps() { Ok(()) } else { self.0.bus.trim(topic, partition, before) }
+        if self.0.faults.ignores_trims() { Ok(()) } else { self.0.bus.trim(topic, partition, before) }
     }
 
     fn clock(&self) -> Arc<dyn Clock> {
@@ -199,8 +201,8 @@ impl Bus for Faulty {
     }
 }
 
-impl std::fmt::Debug for Faulty {
+impl std::fmt::Debug for FaultyBus {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Faulty").field("dead", &self.is_dead()).finish_non_exhaustive()
+        f.debug_struct("FaultyBus").field("dead", &self.is_dead()).finish_non_exhaustive()
     }
 }

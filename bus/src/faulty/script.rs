@@ -1,59 +1,60 @@
-//! Fates that are written down beforehand, and a log of what was committed: for tests that know what they want.
+//! Scripted faults, and a log of committed positions, for tests.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::fates::{AppendFate, CommitFate, Fates, Seen, TopicFate};
+use super::faults::{AppendFault, BusEvent, CommitFault, FaultInjector, TopicFault};
 use crate::{Batch, BusError, Outgoing, Position};
 
-/// The next commits, appends, polls and reads fare as was written; after the end of the script everything goes well.
+/// Applies queued faults to the next commits, appends, polls and reads. No faults once a queue is
+/// empty.
 #[derive(Debug, Default)]
-pub struct Script(Mutex<Written>);
+pub struct FaultScript(Mutex<Written>);
 
-/// Bounded by what a test writes.
+/// Bounded by what a test queues.
 #[derive(Debug, Default)]
 struct Written {
-    commits: VecDeque<CommitFate>,
-    appends: VecDeque<AppendFate>,
+    commits: VecDeque<CommitFault>,
+    appends: VecDeque<AppendFault>,
     polls: VecDeque<BusError>,
     reads: VecDeque<BusError>,
-    keeps: bool,
-    topics: BTreeMap<String, TopicFate>,
+    ignores_trims: bool,
+    topics: BTreeMap<String, TopicFault>,
     committed: Vec<Position>,
 }
 
-impl Script {
-    /// The next commit that is not spoken for fares like this.
-    pub fn commit(&self, fate: CommitFate) {
+impl FaultScript {
+    /// Queues a fault for a commit.
+    pub fn commit(&self, fate: CommitFault) {
         self.lock().commits.push_back(fate);
     }
 
-    /// The next append that is not spoken for fares like this.
-    pub fn append(&self, fate: AppendFate) {
+    /// Queues a fault for an append.
+    pub fn append(&self, fate: AppendFault) {
         self.lock().appends.push_back(fate);
     }
 
-    /// The next poll of a member that is not spoken for is told this.
+    /// Queues an error for a poll of a member.
     pub fn poll(&self, error: BusError) {
         self.lock().polls.push_back(error);
     }
 
-    /// The next poll of a reader that is not spoken for is told this.
+    /// Queues an error for a poll of a reader.
     pub fn read(&self, error: BusError) {
         self.lock().reads.push_back(error);
     }
 
-    /// What nobody needs any more is kept from now on.
-    pub fn keep(&self) {
-        self.lock().keeps = true;
+    /// Ignores trims from now on.
+    pub fn ignore_trims(&self) {
+        self.lock().ignores_trims = true;
     }
 
-    /// From now on this is what became of a topic.
-    pub fn topic(&self, topic: &str, fate: TopicFate) {
+    /// Sets what an operator did to the topic, from now on.
+    pub fn topic(&self, topic: &str, fate: TopicFault) {
         self.lock().topics.insert(topic.to_owned(), fate);
     }
 
-    /// The positions that were committed, in order.
+    /// Returns the committed positions, in order.
     pub fn committed(&self) -> Vec<Position> {
         self.lock().committed.clone()
     }
@@ -63,33 +64,33 @@ impl Script {
     }
 }
 
-impl Fates for Script {
+impl FaultInjector for FaultScript {
     fn poll(&self, _: &str) -> Result<(), BusError> {
         self.lock().polls.pop_front().map_or(Ok(()), Err)
     }
 
-    fn commit(&self, _: &str, _: &Batch) -> CommitFate {
-        self.lock().commits.pop_front().unwrap_or(CommitFate::Passes)
+    fn commit(&self, _: &str, _: &Batch) -> CommitFault {
+        self.lock().commits.pop_front().unwrap_or(CommitFault::None)
     }
 
-    fn append(&self, _: &[Outgoing]) -> AppendFate {
-        self.lock().appends.pop_front().unwrap_or(AppendFate::Passes)
+    fn append(&self, _: &[Outgoing]) -> AppendFault {
+        self.lock().appends.pop_front().unwrap_or(AppendFault::None)
     }
 
     fn read(&self) -> Result<(), BusError> {
         self.lock().reads.pop_front().map_or(Ok(()), Err)
     }
 
-    fn topic(&self, topic: &str) -> TopicFate {
-        self.lock().topics.get(topic).cloned().unwrap_or(TopicFate::Stays)
+    fn topic(&self, topic: &str) -> TopicFault {
+        self.lock().topics.get(topic).cloned().unwrap_or(TopicFault::None)
     }
 
-    fn keeps(&self) -> bool {
-        self.lock().keeps
+    fn ignores_trims(&self) -> bool {
+        self.lock().ignores_trims
     }
 
-    fn seen(&self, seen: Seen<'_>) {
-        if let Seen::Committed(_, batch) = seen {
+    fn observe(&self, event: BusEvent<'_>) {
+        if let BusEvent::Committed(_, batch) = event {
             self.lock().committed.extend(batch.positions.iter().cloned());
         }
     }

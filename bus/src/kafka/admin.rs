@@ -1,4 +1,4 @@
-//! Topics: made as they are needed, or checked.
+//! Topic administration: create, check, delete, and read settings.
 
 use std::future::Future;
 use std::pin::pin;
@@ -13,18 +13,18 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList, TopicPartitionListElem};
 
 use super::cluster::{self, Cluster};
-use super::context::Quiet;
+use super::context::NoCallbacks;
 use super::options::{KafkaOptions, REQUEST};
 use super::{convert, fault};
 use crate::{BusError, Cleanup, TopicSpec};
 
-/// How often a new topic is looked for before it counts as not coming: once in 10 ms, so about ten seconds.
-const LOOKS: u32 = 1000;
+/// Maximum number of checks for a new topic: one every 10 ms, so about ten seconds.
+const CHECKS: u32 = 1000;
 
-/// A week: the longest that a segment stays open, Kafka's own default.
+/// A week, in milliseconds: the longest time that a segment stays open (Kafka's default).
 const WEEK_MS: u64 = 7 * 24 * 3600 * 1000;
 
-/// Creates the topic where there is none.
+/// Creates the topic if it does not exist.
 pub(super) fn create(cluster: &Cluster, options: &KafkaOptions, spec: &TopicSpec) -> Result<(), BusError> {
     let what = || format!("cannot create topic `{}`", spec.name);
     let partitions = i32::try_from(spec.partitions).unwrap_or(i32::MAX);
@@ -37,21 +37,22 @@ pub(super) fn create(cluster: &Cluster, options: &KafkaOptions, spec: &TopicSpec
     let results = wait_for(client.create_topics([&topic], &patience())).map_err(|fault| fault::bus(&what(), &fault))?;
     for result in results {
         match result {
-            // Another process was faster. Whether it wanted the same is checked by the caller.
+            // Another process created it first. The caller checks that it has the required
+            // settings.
             Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
             Err((_, code)) => return Err(fault::bus_code(&what(), code)),
         }
     }
-    for _ in 0..LOOKS {
+    for _ in 0..CHECKS {
         if matches!(cluster.partitions(&spec.name), Ok(Some(_))) {
             return Ok(());
         }
         cluster.pause();
     }
-    Err(BusError::Unavailable(format!("topic `{}` was created, and is not to be seen", spec.name)))
+    Err(BusError::Unavailable(format!("topic `{}` was created, but no broker reports it", spec.name)))
 }
 
-/// Checks that the topic's settings are those that are needed.
+/// Checks that the topic has the required settings.
 pub(super) fn check(cluster: &Cluster, options: &KafkaOptions, spec: &TopicSpec) -> Result<(), BusError> {
     let found = describe(cluster, options, &spec.name)?;
     for (name, needed) in settings(spec.cleanup) {
@@ -59,9 +60,10 @@ pub(super) fn check(cluster: &Cluster, options: &KafkaOptions, spec: &TopicSpec)
             continue;
         }
         let value = found.get(name).and_then(|entry| entry.value.clone()).unwrap_or_default();
-        // How long what may go is kept is the operator's business; too short a time is a weakness.
-        let is_his = name == "retention.ms" && matches!(spec.cleanup, Cleanup::DeleteAfterMs(_));
-        if value != needed && !is_his {
+        // The operator decides how long deletable records stay; `topic_warnings` reports too short
+        // a time.
+        let is_operators_choice = name == "retention.ms" && matches!(spec.cleanup, Cleanup::DeleteAfterMs(_));
+        if value != needed && !is_operators_choice {
             return Err(BusError::WrongTopic { topic: spec.name.clone(), field: name, found: value, needed });
         }
     }
@@ -77,15 +79,17 @@ pub(super) fn delete_records(options: &KafkaOptions, topic: &str, partition: u32
     deleted.elements().iter().try_for_each(TopicPartitionListElem::error).map_err(|fault| fault::bus(&what(), &fault))
 }
 
-/// Sends a request to delete the records of a partition below offset `before`, and does not wait for its answer.
+/// Sends a request to delete the records of a partition below offset `before`, without waiting for
+/// the response.
 pub(super) fn send_deletion(
-    client: &AdminClient<Quiet>,
+    client: &AdminClient<NoCallbacks>,
     topic: &str,
     partition: u32,
     before: u64,
 ) -> Result<(), BusError> {
     let list = before_offset(topic, partition, before)?;
-    // The request is sent as the future is made; the client's own thread takes the answer.
+    // The request is sent when the future is created; the client's own thread receives the
+    // response.
     drop(client.delete_records(&list, &patience()));
     Ok(())
 }
@@ -98,7 +102,7 @@ fn before_offset(topic: &str, partition: u32, before: u64) -> Result<TopicPartit
     Ok(list)
 }
 
-/// Deletes a topic. Brokers hear of it one after another.
+/// Deletes a topic. Brokers learn of it one after another.
 pub(super) fn delete_topic(options: &KafkaOptions, topic: &str) -> Result<(), BusError> {
     let what = || format!("cannot delete topic `{topic}`");
     let client = client(options)?;
@@ -107,8 +111,9 @@ pub(super) fn delete_topic(options: &KafkaOptions, topic: &str) -> Result<(), Bu
     failed.map_or(Ok(()), |(_, code)| Err(fault::bus_code(&what(), code)))
 }
 
-/// Which of these topics stamp another time than that of the append: one question for all of them.
-pub(super) fn other_times(options: &KafkaOptions, topics: &[&str]) -> Result<Vec<String>, BusError> {
+/// Returns the names of those topics that do not stamp records with the append time, with one
+/// request.
+pub(super) fn topics_without_append_time(options: &KafkaOptions, topics: &[&str]) -> Result<Vec<String>, BusError> {
     let what = "cannot read the settings of topics";
     let asked: Vec<ResourceSpecifier<'_>> = topics.iter().map(|topic| ResourceSpecifier::Topic(topic)).collect();
     let client = client(options)?;
@@ -117,7 +122,7 @@ pub(super) fn other_times(options: &KafkaOptions, topics: &[&str]) -> Result<Vec
     for answer in answers {
         match answer {
             Ok(resource) => others.extend(other_time(resource)),
-            // It was deleted since it was looked for, or the broker has not heard of it yet.
+            // The topic was deleted meanwhile, or the broker does not know it yet.
             Err(RDKafkaErrorCode::UnknownTopicOrPartition) => {}
             Err(code) => return Err(fault::bus_code(what, code)),
         }
@@ -125,10 +130,10 @@ pub(super) fn other_times(options: &KafkaOptions, topics: &[&str]) -> Result<Vec
     Ok(others)
 }
 
-/// The name of a topic that stamps another time than that of the append.
+/// Returns the topic's name if it does not stamp records with the append time.
 fn other_time(resource: ConfigResource) -> Option<String> {
     let stamp = resource.get("message.timestamp.type").and_then(|entry| entry.value.as_deref());
-    // Of what is not there no setting is told.
+    // A topic that does not exist has no settings.
     let is_other = stamp.is_some_and(|stamp| stamp != "LogAppendTime");
     match resource.specifier {
         OwnedResourceSpecifier::Topic(name) if is_other => Some(name),
@@ -136,10 +141,10 @@ fn other_time(resource: ConfigResource) -> Option<String> {
     }
 }
 
-/// What of an existing topic must be as it would be made. How it is cut into segments is the operator's business.
+/// Settings that an existing topic must share with a new one. Operators may choose segment sizes.
 const MUST_AGREE: [&str; 3] = ["message.timestamp.type", "cleanup.policy", "retention.ms"];
 
-/// The settings of a topic, by the names that Kafka has for them.
+/// Returns the settings of a topic under their Kafka names.
 pub fn settings(cleanup: Cleanup) -> Vec<(&'static str, String)> {
     let mut settings = vec![("message.timestamp.type", "LogAppendTime".to_owned())];
     settings.extend(match cleanup {
@@ -152,20 +157,21 @@ pub fn settings(cleanup: Cleanup) -> Vec<(&'static str, String)> {
         ],
         Cleanup::Compact => vec![
             ("cleanup.policy", "compact".to_owned()),
-            // Only closed segments are compacted, and a segment closes at 1 GiB or after a week unless it is told otherwise.
+            // Only closed segments are compacted. By default a segment closes at 1 GiB or after a
+            // week.
             ("segment.ms", (10 * 60 * 1000).to_string()),
             ("segment.bytes", (16 << 20).to_string()),
             ("min.cleanable.dirty.ratio", "0.1".to_owned()),
-            // A deletion stays for a day unless it is told otherwise, and whoever reads a snapshot reads it along; one who is slower than
-            // this finds out by the sum of the snapshot.
+            // Deletion markers stay for a day by default, and every reader of a snapshot reads
+            // them. A reader that is slower than this detects it by the snapshot's checksum.
             ("delete.retention.ms", (10 * 60 * 1000).to_string()),
         ],
     });
     settings
 }
 
-/// What about a topic could lose what was acknowledged, or stop those who write it.
-pub(super) fn weaknesses(cluster: &Cluster, options: &KafkaOptions, topic: &str) -> Result<Vec<String>, BusError> {
+/// Returns one line of text for each setting that can lose acknowledged records or block writers.
+pub(super) fn topic_warnings(cluster: &Cluster, options: &KafkaOptions, topic: &str) -> Result<Vec<String>, BusError> {
     let settings = describe(cluster, options, topic)?;
     let setting = |name| settings.get(name).and_then(|entry| entry.value.clone()).unwrap_or_default();
     let needed = setting("min.insync.replicas").parse().unwrap_or(1);
@@ -176,13 +182,14 @@ pub(super) fn weaknesses(cluster: &Cluster, options: &KafkaOptions, topic: &str)
     Ok(lines)
 }
 
-/// A snapshot is taken every second, and a lane without an owner is seen; but mending what is wrong takes people, and people sleep.
+/// Minimum retention, in milliseconds. A takeover needs seconds, but people may need a day to
+/// repair a fault.
 const SHORTEST_MS: i64 = 24 * 3_600 * 1_000;
 
 fn short_retention(ms: i64) -> Option<String> {
     (0..SHORTEST_MS).contains(&ms).then(|| {
         let minutes = ms / 60_000;
-        format!("retention.ms = {ms}: what a takeover or a person needs may be gone after {minutes} minutes; give it a day at the least")
+        format!("retention.ms = {ms}: records that a takeover or an operator needs may be deleted after {minutes} minutes; set at least one day")
     })
 }
 
@@ -190,21 +197,21 @@ fn weaknesses_of(copies: usize, needed: usize, unclean: bool) -> Vec<String> {
     let mut lines = Vec::new();
     match (copies, needed) {
         (0 | 1, _) => {
-            lines.push("one copy: what is acknowledged goes with its broker's disk; give it three".to_owned());
+            lines.push("1 replica: the loss of one disk loses acknowledged records; use 3 replicas".to_owned());
         }
         (copies, needed) if needed > copies => {
-            let line = format!("{copies} copies, and min.insync.replicas = {needed}: nothing can be written");
+            let line = format!("{copies} replicas and min.insync.replicas = {needed}: no record can be written");
             lines.push(line);
         }
         (copies, needed) if needed == copies => {
             let line = format!(
-                "{copies} copies, and min.insync.replicas = {needed}: nobody can write while one broker is away"
+                "{copies} replicas and min.insync.replicas = {needed}: no record can be written while one broker is down"
             );
             lines.push(line);
         }
         (copies, 0 | 1) => {
             let line = format!(
-                "{copies} copies, and min.insync.replicas = 1: what is acknowledged may be on one broker alone; set 2"
+                "{copies} replicas and min.insync.replicas = 1: an acknowledged record may be on one broker only; set 2"
             );
             lines.push(line);
         }
@@ -212,7 +219,7 @@ fn weaknesses_of(copies: usize, needed: usize, unclean: bool) -> Vec<String> {
     }
     if unclean {
         lines.push(
-            "unclean.leader.election.enable: a broker that lacks acknowledged records may lead; set it to false"
+            "unclean.leader.election.enable = true: a broker without all acknowledged records may become leader; set false"
                 .to_owned(),
         );
     }
@@ -226,7 +233,7 @@ fn describe(cluster: &Cluster, options: &KafkaOptions, topic: &str) -> Result<Co
         let found = wait_for(client.describe_configs(&[ResourceSpecifier::Topic(topic)], &patience()));
         match found.map_err(|fault| fault::bus(&what(), &fault))?.pop() {
             Some(Ok(resource)) => return Ok(resource),
-            // The broker that was asked has not heard of it yet.
+            // The broker that received the request does not know the topic yet.
             Some(Err(RDKafkaErrorCode::UnknownTopicOrPartition)) => cluster.pause(),
             Some(Err(code)) => return Err(fault::bus_code(&what(), code)),
             None => break,
@@ -235,15 +242,18 @@ fn describe(cluster: &Cluster, options: &KafkaOptions, topic: &str) -> Result<Co
     Err(BusError::NoTopic(topic.into()))
 }
 
-pub(super) fn client(options: &KafkaOptions) -> Result<AdminClient<Quiet>, BusError> {
-    options.admin().create_with_context(Quiet).map_err(|fault: KafkaError| fault::bus("cannot set up a client", &fault))
+pub(super) fn client(options: &KafkaOptions) -> Result<AdminClient<NoCallbacks>, BusError> {
+    options
+        .admin()
+        .create_with_context(NoCallbacks)
+        .map_err(|fault: KafkaError| fault::bus("cannot set up a client", &fault))
 }
 
 fn patience() -> AdminOptions {
     AdminOptions::new().request_timeout(Some(REQUEST)).operation_timeout(Some(REQUEST))
 }
 
-/// Waits for an answer. The client has threads of its own, which complete it within its time limit.
+/// Waits for a response. The client's own threads complete the future within its time limit.
 fn wait_for<F: Future>(future: F) -> F::Output {
     struct Unpark(Thread);
     impl Wake for Unpark {
@@ -266,23 +276,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn records_are_kept_for_a_day_at_the_least() {
+    fn a_retention_below_one_day_is_reported() {
         assert_eq!([-1, SHORTEST_MS, SHORTEST_MS * 7].map(short_retention), [None, None, None]);
         assert!(short_retention(600_000).is_some_and(|line| line.contains("after 10 minutes")));
     }
 
     #[test]
-    fn what_outlives_a_broker_has_three_copies_of_which_two_are_needed() {
+    fn only_three_replicas_with_two_in_sync_give_no_warning() {
         assert_eq!(weaknesses_of(3, 2, false), [""; 0]);
-        for (copies, needed, unclean, said) in [
-            (1, 1, false, "one copy"),
-            (3, 1, false, "may be on one broker alone"),
-            (3, 3, false, "nobody can write while one broker is away"),
-            (2, 3, false, "nothing can be written"),
+        for (copies, needed, unclean, text) in [
+            (1, 1, false, "1 replica"),
+            (3, 1, false, "on one broker only"),
+            (3, 3, false, "while one broker is down"),
+            (2, 3, false, "no record can be written"),
             (3, 2, true, "unclean.leader.election.enable"),
         ] {
             let lines = weaknesses_of(copies, needed, unclean);
-            assert!(lines.len() == 1 && lines[0].contains(said), "{copies}, {needed}, {unclean}: {lines:?}");
+            assert!(lines.len() == 1 && lines[0].contains(text), "{copies}, {needed}, {unclean}: {lines:?}");
         }
     }
 }

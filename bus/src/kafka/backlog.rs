@@ -1,4 +1,4 @@
-//! How far groups are behind, and letting go of what they no longer need.
+//! The backlog of groups, and trimming of records that they no longer need.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,28 +8,30 @@ use rdkafka::consumer::Consumer;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::cluster::{self, Cluster};
-use super::context::Quiet;
+use super::context::NoCallbacks;
 use super::options::{KafkaOptions, REQUEST};
 use super::probe::Probe;
 use super::takeover::not_yet;
 use super::{admin, convert, fault};
 use crate::{Bounds, BusError};
 
-/// A partition is trimmed once at least this many offsets can go: a request to the cluster costs a millisecond, and a snapshot a second
-/// would make one for each lane and second.
+/// Minimum number of deletable offsets per trim request. A request costs the cluster a millisecond,
+/// and every snapshot (one per lane and second) would send one.
 const TRIMMED_OFFSETS: u64 = 10_000;
 
-/// One client for the committed offsets of each group that is asked about: as many as the stages that this process feeds.
+/// Probes for committed offsets, one for each group: at most the number of stages that this process
+/// feeds.
 pub(super) struct Backlogs {
     options: KafkaOptions,
     groups: Mutex<BTreeMap<String, Arc<Probe>>>,
-    /// The client that deletes records, once one is needed, and up to where each partition was trimmed: as many as this process has lanes.
+    /// The deletion client, created on first use, and the trimmed offset of each partition: at most
+    /// the number of this process's lanes.
     trims: Mutex<Trims>,
 }
 
 #[derive(Default)]
 struct Trims {
-    client: Option<AdminClient<Quiet>>,
+    client: Option<AdminClient<NoCallbacks>>,
     done: BTreeMap<(String, u32), u64>,
 }
 
@@ -38,7 +40,7 @@ impl Backlogs {
         Self { options: options.clone(), groups: Mutex::default(), trims: Mutex::default() }
     }
 
-    /// How far a group is behind the end of each partition of a topic.
+    /// Returns how far a group is behind the end of each partition of a topic.
     pub(super) fn of(&self, cluster: &Cluster, group: &str, topic: &str) -> Result<Vec<u64>, BusError> {
         let what = || format!("cannot read the committed offsets of group `{group}`");
         let partitions = cluster.known_partitions(topic)?;
@@ -73,14 +75,14 @@ impl Backlogs {
         if let Some(probe) = groups.get(group) {
             return Ok(Arc::clone(probe));
         }
-        // Offsets of a transaction that is still open are not counted: a backlog may look larger than it is, never smaller.
+        // Reads uncommitted offsets too: a backlog may look larger than it is, never smaller.
         let probe = Arc::new(Probe::open(self.options.probe(Some(group), false))?);
         groups.insert(group.to_owned(), Arc::clone(&probe));
         Ok(probe)
     }
 
-    /// Sends the cluster a request to delete what is before an offset, where that is worth one. Nobody waits for its answer: what was
-    /// not deleted goes with the next request.
+    /// Requests deletion of the records below an offset if enough of them can be deleted. Does not
+    /// wait for the response: the next request covers a failed one.
     pub(super) fn trim(&self, topic: &str, partition: u32, before: u64) -> Result<(), BusError> {
         let mut trims = self.trims.lock().unwrap_or_else(PoisonError::into_inner);
         let Trims { client, done } = &mut *trims;

@@ -1,4 +1,4 @@
-//! What the cluster knows of topics: how many partitions they have, and where those begin and end.
+//! Topic metadata: partition counts and watermarks.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,15 +13,15 @@ use super::probe::Probe;
 use super::{convert, fault};
 use crate::{Bounds, BusError, Clock, Outgoing, Route};
 
-/// The largest record, with key and headers. A broker takes batches of 1 MiB (`message.max.bytes`), and what is added to a
-/// single record must fit too.
+/// Maximum size of a record with key and headers, in bytes. A broker accepts batches of 1 MiB
+/// (`message.max.bytes`), which must also hold the protocol overhead.
 pub(super) const MAX_RECORD_BYTES: usize = 1_000_000;
 
-/// Brokers hear of a new topic one after another, and each question may go to another broker: a topic that was seen is gone only when
-/// this many have not seen it, with 10 ms between them.
+/// Number of checks, 10 ms apart, before a topic that was seen once counts as deleted. Brokers
+/// learn of a new topic one after another, and each request may go to another broker.
 pub(super) const LOOKS: u32 = 100;
 
-/// One connection for questions, and the answers that do not change: partitions may not be added.
+/// A connection for metadata requests, and a cache of partition counts, which never change.
 pub(super) struct Cluster {
     probe: Probe,
     clock: Arc<dyn Clock>,
@@ -37,49 +37,49 @@ impl Cluster {
         cluster.id().map(|_| cluster)
     }
 
-    /// The clock that the bus was opened with.
+    /// Returns the clock that the bus was opened with.
     pub(super) fn clock(&self) -> &dyn Clock {
         &*self.clock
     }
 
-    /// The waits of its writers.
+    /// Returns the health of the writers.
     pub(super) fn health(&self) -> &Health {
         &self.health
     }
 
-    /// The cluster's own id.
+    /// Returns the cluster id.
     pub(super) fn id(&self) -> Result<String, BusError> {
         let silence = KafkaError::MetadataFetch(RDKafkaErrorCode::OperationTimedOut);
         let id = self.probe.ask(|client| client.client().fetch_cluster_id(REQUEST).ok_or(silence));
         id.map_err(|_| BusError::Unavailable("no broker answers".into()))
     }
 
-    /// How many members a group has.
+    /// Returns the number of members of a group.
     pub(super) fn members(&self, group: &str) -> Result<usize, BusError> {
-        let what = || format!("cannot ask for the members of group `{group}`");
+        let what = || format!("cannot read the members of group `{group}`");
         let list = self
             .probe
             .ask(|client| client.fetch_group_list(Some(group), REQUEST))
             .map_err(|fault| fault::bus(&what(), &fault))?;
-        Ok(list.groups().iter().filter(|known| known.name() == group).map(|known| known.members().len()).sum())
+        Ok(list.groups().iter().filter(|found| found.name() == group).map(|found| found.members().len()).sum())
     }
 
-    /// How many partitions a topic has; none where it does not exist.
+    /// Returns the partition count of a topic; `None` if it does not exist.
     pub(super) fn partitions(&self, topic: &str) -> Result<Option<u32>, BusError> {
-        let seen = self.known().contains_key(topic);
+        let seen = self.cache().contains_key(topic);
         for _ in 0..LOOKS {
             match self.ask(topic)? {
                 None if seen => self.pause(),
                 found => return Ok(found),
             }
         }
-        self.known().remove(topic);
+        self.cache().remove(topic);
         Ok(None)
     }
 
-    /// The same, as the broker knows that is asked.
+    /// Like `partitions`, from a single response.
     fn ask(&self, topic: &str) -> Result<Option<u32>, BusError> {
-        let what = || format!("cannot ask for topic `{topic}`");
+        let what = || format!("cannot read the metadata of topic `{topic}`");
         let metadata = self
             .probe
             .ask(|client| client.fetch_metadata(Some(topic), REQUEST))
@@ -95,13 +95,13 @@ impl Cluster {
         if count == 0 || !led {
             return Err(BusError::Unavailable(format!("topic `{topic}` has no leaders yet")));
         }
-        self.known().insert(topic.into(), count);
+        self.cache().insert(topic.into(), count);
         Ok(Some(count))
     }
 
-    /// How many copies each partition of a topic has at the least.
+    /// Returns the smallest replica count among the partitions of a topic.
     pub(super) fn copies(&self, topic: &str) -> Result<usize, BusError> {
-        let what = || format!("cannot ask for topic `{topic}`");
+        let what = || format!("cannot read the metadata of topic `{topic}`");
         let metadata = self
             .probe
             .ask(|client| client.fetch_metadata(Some(topic), REQUEST))
@@ -110,13 +110,13 @@ impl Cluster {
         partitions.map(|partition| partition.replicas().len()).min().ok_or_else(|| BusError::NoTopic(topic.into()))
     }
 
-    /// Where a record goes.
+    /// Returns the partition of a record.
     pub(super) fn route(&self, record: &Outgoing) -> Result<i32, BusError> {
         let (size, limit) = (record.size(), MAX_RECORD_BYTES);
         if size > limit {
             return Err(BusError::TooLarge { topic: record.topic.to_string(), size, limit });
         }
-        let partitions = self.known_partitions(&record.topic)?;
+        let partitions = self.cached_partitions(&record.topic)?;
         let partition = match (record.route, &record.key) {
             (Route::To(partition), _) if partition < partitions => partition,
             (Route::To(partition), _) => {
@@ -128,28 +128,28 @@ impl Cluster {
         Ok(convert::raw_partition(partition))
     }
 
-    /// Fails where there is no such partition.
+    /// Fails if the partition does not exist.
     pub(super) fn check(&self, topic: &str, partition: u32) -> Result<(), BusError> {
-        if partition < self.known_partitions(topic)? {
+        if partition < self.cached_partitions(topic)? {
             return Ok(());
         }
         Err(BusError::NoPartition { topic: topic.into(), partition })
     }
 
-    /// Where a partition begins, and how far what is committed goes.
+    /// Returns the low watermark and the end of the committed records.
     pub(super) fn bounds(&self, topic: &str, partition: u32) -> Result<Bounds, BusError> {
         self.check(topic, partition)?;
         let found = self.probe.ask(|client| client.fetch_watermarks(topic, convert::raw_partition(partition), REQUEST));
-        let (low, end) = found
-            .map_err(|fault| fault::bus(&format!("cannot ask for the bounds of `{topic}` {partition}"), &fault))?;
+        let (low, end) =
+            found.map_err(|fault| fault::bus(&format!("cannot read the bounds of `{topic}` {partition}"), &fault))?;
         Ok(Bounds { low: convert::offset(low), end: convert::offset(end) })
     }
 
-    /// The bounds of a partition. Fails where one cannot read on at `from`, because it is gone or never was.
+    /// Returns the bounds of a partition. Fails if `from` was deleted or is past the end.
     pub(super) fn check_start(&self, topic: &str, partition: u32, from: u64) -> Result<Bounds, BusError> {
         let Bounds { low, end } = self.bounds(topic, partition)?;
         if from < low {
-            return Err(BusError::Gone { topic: topic.into(), partition, asked: from, low });
+            return Err(BusError::Gone { topic: topic.into(), partition, requested: from, low });
         }
         if from > end {
             return Err(BusError::Refused(format!("{from} is past {end}, the end of `{topic}` {partition}")));
@@ -157,33 +157,34 @@ impl Cluster {
         Ok(Bounds { low, end })
     }
 
-    /// Fails where a reader cannot go on at `next`: that was deleted, or the whole topic was, and what was made anew ends before it.
+    /// Fails if a reader cannot continue at `next`: the records or the topic were deleted, or a
+    /// recreated topic ends before it.
     pub(super) fn check_next(&self, topic: &str, partition: u32, next: u64) -> Result<(), BusError> {
         let Bounds { low, end } = self.bounds(topic, partition).map_err(|fault| match fault {
-            // Who reads it waits for it to come back, or to be told that it is another's.
+            // The reader waits until the topic exists again or the partition is reassigned.
             BusError::NoTopic(_) => BusError::Unavailable(fault.to_string()),
             fault => fault,
         })?;
         if (low..=end).contains(&next) {
             return Ok(());
         }
-        Err(BusError::Gone { topic: topic.into(), partition, asked: next, low })
+        Err(BusError::Gone { topic: topic.into(), partition, requested: next, low })
     }
 
-    /// How many partitions a topic has; one that was seen before is not asked for again.
-    pub(super) fn known_partitions(&self, topic: &str) -> Result<u32, BusError> {
-        let known = self.known().get(topic).copied();
-        match known {
+    /// Returns the partition count of a topic, from the cache if possible.
+    pub(super) fn cached_partitions(&self, topic: &str) -> Result<u32, BusError> {
+        let cached = self.cache().get(topic).copied();
+        match cached {
             Some(partitions) => Ok(partitions),
             None => self.partitions(topic)?.ok_or_else(|| BusError::NoTopic(topic.into())),
         }
     }
 
-    fn known(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, u32>> {
+    fn cache(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, u32>> {
         self.partitions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits a moment for the cluster.
+    /// Waits 10 ms for the cluster.
     pub(super) fn pause(&self) {
         self.probe.pause();
     }

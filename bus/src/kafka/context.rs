@@ -1,4 +1,4 @@
-//! What librdkafka calls back: logs, delivery reports, and the group's decisions.
+//! Callbacks of librdkafka: logs, statistics and rebalances.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,10 +13,10 @@ use rdkafka::{Offset, TopicPartitionList};
 use super::cluster::Cluster;
 use super::convert;
 
-/// Passes on what librdkafka has to say. Its errors pass by themselves, so they are warnings here.
+/// Forwards a log line of librdkafka. Its errors are temporary, so they are warnings here.
 pub(super) fn log(level: RDKafkaLogLevel, facility: &str, text: &str) {
     match level {
-        // A property of the user's that is another kind of client's is no news.
+        // A user property that applies to another kind of client is not worth a warning.
         _ if facility == "CONFWARN" => tracing::debug!(target: "librdkafka", facility, "{text}"),
         RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
             tracing::error!(target: "librdkafka", facility, "{text}");
@@ -28,24 +28,27 @@ pub(super) fn log(level: RDKafkaLogLevel, facility: &str, text: &str) {
     }
 }
 
-/// Whether a client still knows any broker.
+/// Whether a client still knows a broker.
 ///
-/// A client that is told of no broker lets go of the last one, and may never come back: the metadata of a cluster whose only broker
-/// stood still for longer than its session with its controller names none for a moment. librdkafka 2.12.1 begins to bootstrap anew then,
-/// and stops the timer that would do it as it ends the handling of that same metadata, if the broker's thread was quick
-/// (`rd_kafka_rebootstrap_tmr_stop` in `rd_kafka_handle_Metadata`). Who is without a broker is made anew by its owner.
+/// A client whose metadata names no broker drops its last one and may never recover. This happens
+/// when the only broker of a cluster stalls for longer than its session with the controller: its
+/// metadata is empty for a moment. librdkafka 2.12.1 then schedules a new bootstrap, but cancels
+/// that timer when it finishes processing the same metadata, if the broker's thread was fast
+/// (`rd_kafka_rebootstrap_tmr_stop` in `rd_kafka_handle_Metadata`). The owner of such a client
+/// therefore recreates it.
 #[derive(Default)]
 pub(super) struct Brokers {
-    /// How often in a row the statistics named none.
+    /// Number of consecutive statistics that named no broker.
     without: AtomicU32,
 }
 
 impl Brokers {
-    /// One look may fall into the moment between letting go and beginning anew.
+    /// A single one can fall into the moment between dropping the last broker and the new
+    /// bootstrap.
     const LOOKS: u32 = 2;
 
-    fn see(&self, statistics: &Statistics) {
-        // What is internal or logical stands for a broker, and is none.
+    fn update(&self, statistics: &Statistics) {
+        // Internal and logical entries are placeholders, not brokers.
         let any = statistics.brokers.values().any(|broker| matches!(&*broker.source, "configured" | "learned"));
         if any {
             self.without.store(0, Ordering::Relaxed);
@@ -54,95 +57,97 @@ impl Brokers {
         }
     }
 
-    /// True where the client knows no broker, and will not find one.
+    /// True if the client knows no broker and will not find one.
     pub(super) fn are_lost(&self) -> bool {
         self.without.load(Ordering::Relaxed) >= Self::LOOKS
     }
 }
 
-macro_rules! speaks_through_tracing {
+macro_rules! log_to_tracing {
     ($context:ty, $stats:expr) => {
         impl rdkafka::client::ClientContext for $context {
             fn log(&self, level: rdkafka::config::RDKafkaLogLevel, facility: &str, text: &str) {
                 $crate::kafka::context::log(level, facility, text);
             }
             fn error(&self, fault: rdkafka::error::KafkaError, reason: &str) {
-                // A reader asks to be told of the end of a partition.
+                // Expected: readers enable the end-of-partition event.
                 if fault.rdkafka_error_code() != Some(rdkafka::error::RDKafkaErrorCode::PartitionEOF) {
                     tracing::warn!(target: "librdkafka", %fault, "{reason}");
                 }
             }
             fn stats(&self, statistics: rdkafka::statistics::Statistics) {
-                let see: fn(&Self, &rdkafka::statistics::Statistics) = $stats;
-                see(self, &statistics);
+                let update: fn(&Self, &rdkafka::statistics::Statistics) = $stats;
+                update(self, &statistics);
             }
         }
     };
 }
 
-pub(super) use speaks_through_tracing;
+pub(super) use log_to_tracing;
 
-/// The context of clients with nothing to decide.
-pub(super) struct Quiet;
+/// The context of clients without callbacks.
+pub(super) struct NoCallbacks;
 
-speaks_through_tracing!(Quiet, |_, _| ());
-impl ConsumerContext for Quiet {}
+log_to_tracing!(NoCallbacks, |_, _| ());
+impl ConsumerContext for NoCallbacks {}
 
 /// The context of a reader.
 #[derive(Default)]
-pub(super) struct Reads {
+pub(super) struct ReaderContext {
     pub(super) brokers: Brokers,
 }
 
-speaks_through_tracing!(Reads, |reads, statistics| reads.brokers.see(statistics));
-impl ConsumerContext for Reads {}
+log_to_tracing!(ReaderContext, |context, statistics| context.brokers.update(statistics));
+impl ConsumerContext for ReaderContext {}
 
-/// The context of a member: what the group has decided waits here for the end of the poll that brought it.
-pub(super) struct GroupNews {
+/// The context of a member. Stores the group's decisions until the end of the poll that received
+/// them.
+pub(super) struct GroupContext {
     cluster: Arc<Cluster>,
     topic: Arc<str>,
-    inner: Mutex<Inner>,
+    state: Mutex<GroupState>,
     pub(super) brokers: Brokers,
 }
 
 #[derive(Default)]
-struct Inner {
-    news: Vec<News>,
-    /// The member's place in the group, as of the last decision that the member has heard of. A commit names this one and
-    /// never a fresher one: librdkafka joins again by itself, and a place that the member has not heard of yet must not
-    /// vouch for partitions that it lost meanwhile.
+struct GroupState {
+    pending: Vec<GroupDecision>,
+    /// The member's group metadata as of the last decision that it has processed. Commits use this
+    /// and never a newer one: librdkafka rejoins by itself, and metadata that the member has not
+    /// seen must not authorize partitions that it lost meanwhile.
     place: Option<ConsumerGroupMetadata>,
-    /// How many decisions there were.
+    /// Number of decisions.
     decisions: u64,
     closing: bool,
 }
 
-/// A decision of the group. It holds no list of librdkafka's: those keep their partitions alive, and a client whose
-/// partitions are kept alive never ends.
-pub(super) enum News {
-    /// These are the member's now.
+/// A decision of the group. It holds no librdkafka list: such a list keeps its partitions alive,
+/// and a client with live partitions never terminates.
+pub(super) enum GroupDecision {
+    /// The group assigned these partitions.
     Assigned(Vec<u32>),
-    /// These are asked back; librdkafka waits until they are given up.
+    /// The group asks for these partitions; librdkafka waits until they are unassigned.
     Revoking(Vec<u32>),
-    /// These are gone.
+    /// These partitions were lost.
     Lost(Vec<u32>),
 }
 
-impl GroupNews {
-    /// Nothing was decided yet about the partitions of `topic`.
+impl GroupContext {
+    /// Creates a context without decisions about the partitions of `topic`.
     pub(super) fn of(cluster: &Arc<Cluster>, topic: &str) -> Self {
         let (cluster, topic) = (Arc::clone(cluster), topic.into());
-        Self { cluster, topic, inner: Mutex::default(), brokers: Brokers::default() }
+        Self { cluster, topic, state: Mutex::default(), brokers: Brokers::default() }
     }
 
-    /// Has each partition begin at an offset that it has. A question to the cluster for each takes a millisecond; to begin at the end, which
-    /// librdkafka would look for by itself, takes most of a second until it reads. Where nobody answers it is the end all the same.
+    /// Sets each partition's start to its low watermark. This costs a request of a millisecond per
+    /// partition. The alternative is the end, which librdkafka looks up by itself; that delays
+    /// reading by most of a second. It is the fallback if the cluster does not answer.
     fn place(&self, list: &TopicPartitionList) -> Result<TopicPartitionList, KafkaError> {
         let (mut placed, mut answers) = (TopicPartitionList::new(), true);
         for element in list.elements() {
             let partition = convert::partition(element.partition());
             let bounds = if answers { self.cluster.bounds(&self.topic, partition).ok() } else { None };
-            // A question without an answer lasts ten seconds: one of them is enough.
+            // A request without a response takes ten seconds: stop after the first.
             answers = bounds.is_some();
             let begin = bounds.map_or(Offset::End, |bounds| Offset::Offset(convert::raw_offset(bounds.low)));
             placed.add_partition_offset(&self.topic, element.partition(), begin)?;
@@ -150,49 +155,50 @@ impl GroupNews {
         Ok(placed)
     }
 
-    /// What was decided since the last time.
-    pub(super) fn take(&self) -> Vec<News> {
-        std::mem::take(&mut lock(&self.inner).news)
+    /// Returns the decisions since the last call.
+    pub(super) fn take(&self) -> Vec<GroupDecision> {
+        std::mem::take(&mut lock(&self.state).pending)
     }
 
-    /// How many decisions the member has heard of.
+    /// Returns the number of decisions that the member has processed.
     pub(super) fn decisions(&self) -> u64 {
-        lock(&self.inner).decisions
+        lock(&self.state).decisions
     }
 
-    /// Calls `act` with the member's place in the group, where it has one.
+    /// Calls `act` with the member's group metadata, if there is any.
     pub(super) fn with_place<T>(&self, act: impl FnOnce(&ConsumerGroupMetadata) -> T) -> Option<T> {
-        lock(&self.inner).place.as_ref().map(act)
+        lock(&self.state).place.as_ref().map(act)
     }
 
-    /// From now on everything that is asked back is given up at once.
+    /// From now on, requested partitions are unassigned at once.
     pub(super) fn close(&self) {
-        lock(&self.inner).closing = true;
+        lock(&self.state).closing = true;
     }
 }
 
-speaks_through_tracing!(GroupNews, |news, statistics| news.brokers.see(statistics));
+log_to_tracing!(GroupContext, |context, statistics| context.brokers.update(statistics));
 
-impl ConsumerContext for GroupNews {
-    /// What became of positions that nobody waited for.
+impl ConsumerContext for GroupContext {
+    /// Logs failed background commits.
     fn commit_callback(&self, result: Result<(), KafkaError>, _offsets: &TopicPartitionList) {
         if let Err(fault) = result {
-            tracing::warn!(%fault, "positions were not committed; the next commit names them again");
+            tracing::warn!(%fault, "positions were not committed; the next commit includes them again");
         }
     }
 
-    /// Called inside a poll. Nothing is fetched of what is assigned until the member starts it: it is assigned at its beginning, so that
-    /// librdkafka looks for no committed offset, and paused. (Any other may have been deleted, and a fetch that is quicker than
-    /// the pause would end in an error that the partition does not come back from.) What is asked back is paused, and not given up here:
-    /// librdkafka lets the group wait until the member releases it (`wait-unassign-call` in its logs), so that its owner can commit once
-    /// more.
+    /// Runs inside a poll. Assigned partitions are paused until the member starts them. They start
+    /// at the low watermark, so that librdkafka does not look up the committed offset: that offset
+    /// may be deleted, and a fetch that beats the pause would end in an error from which the
+    /// partition does not recover. Requested partitions are paused but stay assigned: librdkafka
+    /// makes the group wait until the member releases them (`wait-unassign-call` in its logs), so
+    /// that their owner can commit once more.
     fn rebalance(&self, consumer: &BaseConsumer<Self>, decision: RDKafkaRespErr, list: &mut TopicPartitionList) {
         if consumer.closed() {
-            // A decision that was left over when the client ended; librdkafka would not answer any more.
+            // A leftover decision after the client was closed; librdkafka no longer responds.
             return;
         }
         let all_lost = consumer.assignment_lost();
-        let closing = lock(&self.inner).closing;
+        let closing = lock(&self.state).closing;
         let result = if decision == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
             let assigned = self.place(list).and_then(|placed| take(consumer, &placed));
             assigned.and_then(|()| if list.count() > 0 { consumer.pause(list) } else { Ok(()) })
@@ -202,46 +208,46 @@ impl ConsumerContext for GroupNews {
             consumer.pause(list)
         };
         if let Err(fault) = result {
-            tracing::warn!(%fault, "a decision of the group could not be followed");
+            tracing::warn!(%fault, "cannot apply a decision of the group");
         }
-        // Not asked of a client that ends: once its last partition is given up, the thread that would answer may be gone,
-        // and librdkafka waits for the answer without an end.
+        // Skipped while closing: after the last unassignment the responding thread may have ended,
+        // and librdkafka would wait forever.
         let place = if closing { None } else { consumer.group_metadata() };
-        let mut inner = lock(&self.inner);
-        inner.decisions += 1;
+        let mut state = lock(&self.state);
+        state.decisions += 1;
         if !all_lost {
-            inner.place = place;
+            state.place = place;
         }
         if list.count() > 0 {
             let mut list: Vec<u32> =
                 list.elements().iter().map(|element| convert::partition(element.partition())).collect();
             list.sort_unstable();
-            inner.news.push(match decision {
-                RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => News::Assigned(list),
-                _ if all_lost || closing => News::Lost(list),
-                _ => News::Revoking(list),
+            state.pending.push(match decision {
+                RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => GroupDecision::Assigned(list),
+                _ if all_lost || closing => GroupDecision::Lost(list),
+                _ => GroupDecision::Revoking(list),
             });
         }
     }
 }
 
-/// Takes partitions, as the group's protocol has it.
-fn take(consumer: &BaseConsumer<GroupNews>, list: &TopicPartitionList) -> Result<(), KafkaError> {
+/// Assigns partitions with the call that the group's protocol requires.
+fn take(consumer: &BaseConsumer<GroupContext>, list: &TopicPartitionList) -> Result<(), KafkaError> {
     match consumer.rebalance_protocol() {
         RebalanceProtocol::Cooperative => consumer.incremental_assign(list),
         RebalanceProtocol::Eager | RebalanceProtocol::None => consumer.assign(list),
     }
 }
 
-/// Gives partitions up, as the group's protocol has it.
-pub(super) fn give_up(consumer: &BaseConsumer<GroupNews>, list: &TopicPartitionList) -> Result<(), KafkaError> {
+/// Unassigns partitions with the call that the group's protocol requires.
+pub(super) fn give_up(consumer: &BaseConsumer<GroupContext>, list: &TopicPartitionList) -> Result<(), KafkaError> {
     match consumer.rebalance_protocol() {
         RebalanceProtocol::Cooperative => consumer.incremental_unassign(list),
         RebalanceProtocol::Eager | RebalanceProtocol::None => consumer.unassign(),
     }
 }
 
-/// The values behind these locks are whole at all times: a panic elsewhere cannot have broken them.
+/// These values are consistent at all times, so a poisoned lock is harmless.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

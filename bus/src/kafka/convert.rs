@@ -1,4 +1,4 @@
-//! Records, from and to Kafka's.
+//! Conversions between our records and Kafka's.
 
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use wire::WallTime;
 
 use crate::{Headers, Outgoing, Record};
 
-/// A copy of a message. A value that is null there is empty here.
+/// Copies a message. A null value becomes an empty one.
 pub(super) fn record(topic: &Arc<str>, message: &BorrowedMessage<'_>) -> Record {
     let time = match message.timestamp() {
         Timestamp::LogAppendTime(ms) | Timestamp::CreateTime(ms) => u64::try_from(ms).unwrap_or(0),
@@ -28,8 +28,8 @@ pub(super) fn record(topic: &Arc<str>, message: &BorrowedMessage<'_>) -> Record 
     }
 }
 
-/// The headers of a message. The client panics on a header's name that is not text, which any producer can send, and one
-/// such record must not end a lane: it arrives without headers.
+/// Copies the headers of a message. The client panics on a header name that is not UTF-8, which any
+/// producer can send. Such a record must not stop a lane, so it arrives without headers.
 fn headers(message: &BorrowedMessage<'_>) -> Headers {
     let read = || {
         let Some(headers) = message.headers() else { return Headers::default() };
@@ -41,15 +41,14 @@ fn headers(message: &BorrowedMessage<'_>) -> Headers {
             topic = message.topic(),
             partition,
             offset,
-            "the headers of a record have names that are no text"
+            "record has header names that are not UTF-8; its headers are dropped"
         );
         Headers::default()
     })
 }
 
-/// A record to be sent to `partition`. An empty value is sent as null, which deletes the key in a compacted topic and is
-/// read as empty elsewhere.
-/// Its report names `queue`.
+/// Converts a record for `partition`. An empty value is sent as null, which deletes the key in a
+/// compacted topic and reads as empty elsewhere. The delivery report carries `queue`.
 pub(super) fn outgoing(record: &Outgoing, partition: i32, queue: usize) -> BaseRecord<'_, [u8], [u8], usize> {
     let mut sent = BaseRecord::with_opaque_to(&record.topic, queue).partition(partition);
     sent.key = record.key.as_deref();
@@ -61,34 +60,34 @@ pub(super) fn outgoing(record: &Outgoing, partition: i32, queue: usize) -> BaseR
     sent
 }
 
-/// An offset of Kafka's, which is never negative where a record or a watermark has it.
+/// Converts a Kafka offset. Offsets of records and watermarks are never negative.
 pub(super) fn offset(raw: i64) -> u64 {
     u64::try_from(raw).unwrap_or(0)
 }
 
-/// An offset for Kafka.
+/// Converts an offset for Kafka.
 pub(super) fn raw_offset(offset: u64) -> i64 {
     i64::try_from(offset).unwrap_or(i64::MAX)
 }
 
-/// A partition of Kafka's, which is never negative either.
+/// Converts a Kafka partition, which is never negative.
 pub(super) fn partition(raw: i32) -> u32 {
     u32::try_from(raw).unwrap_or(0)
 }
 
-/// A partition for Kafka.
+/// Converts a partition for Kafka.
 pub(super) fn raw_partition(partition: u32) -> i32 {
     i32::try_from(partition).unwrap_or(i32::MAX)
 }
 
-/// A list with one partition and, where it is given, an offset with its metadata.
+/// Creates a list of one partition, optionally with an offset and its metadata.
 pub(super) fn listed(topic: &str, partition: i32, at: Option<(u64, &str)>) -> TopicPartitionList {
     let mut list = TopicPartitionList::new();
     add(&mut list, topic, partition, at);
     list
 }
 
-/// Adds one partition to a list likewise.
+/// Adds one partition to a list, optionally with an offset and its metadata.
 pub(super) fn add(list: &mut TopicPartitionList, topic: &str, partition: i32, at: Option<(u64, &str)>) {
     let mut element = list.add_partition(topic, partition);
     if let Some((offset, metadata)) = at {

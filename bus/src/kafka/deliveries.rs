@@ -1,4 +1,4 @@
-//! The outcome of the records that a producer was given.
+//! Delivery state of the records that were passed to a producer.
 
 use std::collections::BTreeSet;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -10,30 +10,31 @@ use rdkafka::producer::ProducerContext;
 
 use super::fault;
 
-/// The context of a producer. It counts what is in flight, by the queue (a partition of one append) that each record came from.
+/// The context of a producer. Counts records in flight per queue; a queue is one partition of one
+/// append.
 ///
-/// Reports arrive on the thread that polls the producer. The thread that sent the records waits here, and is woken when its condition
-/// holds.
+/// The thread that polls the producer receives the reports. The sending thread waits here until its
+/// condition holds.
 #[derive(Default)]
 pub(super) struct Deliveries {
-    state: Mutex<State>,
-    /// Signalled when there is something to poll for, and when the producer ends.
+    state: Mutex<DeliveryState>,
+    /// Signalled when the producer has something to poll for, and when it closes.
     work: Condvar,
-    /// Signalled when a queue has nothing in flight any more, and at the first fault.
+    /// Signalled when a queue has nothing in flight, and at the first error.
     settled: Condvar,
 }
 
 #[derive(Default)]
-struct State {
-    /// How many records of each queue are in flight. As many as the partitions of one append.
+struct DeliveryState {
+    /// Number of records in flight per queue: as many entries as partitions in one append.
     queues: Vec<usize>,
-    /// The queues with a record that was not delivered.
+    /// Queues with a failed record.
     failed: BTreeSet<usize>,
-    /// How many of all queues.
+    /// Number of records in flight in all queues.
     in_flight: usize,
-    /// How many reports have come, of any outcome.
+    /// Number of reports, successful or not.
     reports: u64,
-    /// Why the first record that was not delivered was not, since the last [`Deliveries::begin`].
+    /// The first error since the last [`Deliveries::begin`].
     fault: Option<RDKafkaErrorCode>,
     /// The sender waits for single queues, not for all of them.
     each_queue: bool,
@@ -42,26 +43,26 @@ struct State {
 
 /// How a wait ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Waited {
-    /// A queue, or all of them, as was asked for, has nothing in flight.
+pub(super) enum WaitOutcome {
+    /// One of the given queues, or every queue, has nothing in flight.
     Settled,
     /// A record was not delivered.
     Failed(RDKafkaErrorCode),
-    /// Reports came, but the wait goes on.
+    /// Reports arrived, but the condition does not hold yet.
     Progressed,
-    /// Nothing came.
+    /// No report arrived.
     Silent,
 }
 
 impl Deliveries {
-    /// Starts with so many queues, nothing in flight and no fault.
+    /// Starts an append with this many queues: nothing in flight, no error.
     pub(super) fn begin(&self, queues: usize) {
         let mut state = self.state();
-        // A report that is still to come of something older finds no queue, and is ignored.
-        *state = State { queues: vec![0; queues], closed: state.closed, ..State::default() };
+        // Late reports of an older append find no queue and are ignored.
+        *state = DeliveryState { queues: vec![0; queues], closed: state.closed, ..DeliveryState::default() };
     }
 
-    /// A record of this queue is about to be sent.
+    /// Counts a record that is about to be sent.
     pub(super) fn sends(&self, queue: usize) {
         let mut state = self.state();
         state.queues[queue] += 1;
@@ -73,54 +74,55 @@ impl Deliveries {
         }
     }
 
-    /// The record was not taken by the producer after all.
+    /// Uncounts a record that the producer rejected.
     pub(super) fn not_sent(&self, queue: usize) {
         self.report(queue, None);
     }
 
-    /// How many records of each queue are in flight.
+    /// Returns the number of records in flight per queue.
     pub(super) fn queues(&self) -> Vec<usize> {
         self.state().queues.clone()
     }
 
-    /// How many records are in flight.
+    /// Returns the number of records in flight.
     pub(super) fn in_flight(&self) -> usize {
         self.state().in_flight
     }
 
-    /// For each queue, whether a record of it is in flight or was not delivered.
+    /// Returns, for each queue, whether a record is in flight or has failed.
     pub(super) fn open_queues(&self) -> Vec<bool> {
         let state = self.state();
         let is_open = |(queue, in_flight): (usize, &usize)| *in_flight > 0 || state.failed.contains(&queue);
         state.queues.iter().enumerate().map(is_open).collect()
     }
 
-    /// Waits, at most for `most`, until one of `queues` has nothing in flight, or until none of all has where `queues` is empty.
-    pub(super) fn wait(&self, most: Duration, queues: &[usize]) -> Waited {
+    /// Waits, at most `most`, until one of `queues` has nothing in flight. If `queues` is empty,
+    /// waits for all queues.
+    pub(super) fn wait(&self, most: Duration, queues: &[usize]) -> WaitOutcome {
         let mut state = self.state();
         state.each_queue = !queues.is_empty();
         let before = state.reports;
-        let is_settled = |state: &State| {
+        let is_settled = |state: &DeliveryState| {
             if queues.is_empty() { state.in_flight == 0 } else { queues.iter().any(|queue| state.queues[*queue] == 0) }
         };
-        let waits = |state: &mut State| state.fault.is_none() && !is_settled(state);
+        let waits = |state: &mut DeliveryState| state.fault.is_none() && !is_settled(state);
         let waited = self.settled.wait_timeout_while(state, most, waits);
         let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
         match state.fault {
-            Some(code) => Waited::Failed(code),
-            None if is_settled(&state) => Waited::Settled,
-            None if state.reports > before => Waited::Progressed,
-            None => Waited::Silent,
+            Some(code) => WaitOutcome::Failed(code),
+            None if is_settled(&state) => WaitOutcome::Settled,
+            None if state.reports > before => WaitOutcome::Progressed,
+            None => WaitOutcome::Silent,
         }
     }
 
-    /// Waits until there is something to poll for. False when the producer ends.
+    /// Waits until there is something to poll for. Returns false if the producer closes.
     pub(super) fn wait_for_work(&self) -> bool {
         let waited = self.work.wait_while(self.state(), |state| state.in_flight == 0 && !state.closed);
         !waited.unwrap_or_else(PoisonError::into_inner).closed
     }
 
-    /// The producer ends.
+    /// Closes the producer's state and wakes the polling thread.
     pub(super) fn close(&self) {
         self.state().closed = true;
         self.work.notify_all();
@@ -145,13 +147,13 @@ impl Deliveries {
         }
     }
 
-    /// The value behind this lock is whole at all times: a panic elsewhere cannot have broken it.
-    fn state(&self) -> MutexGuard<'_, State> {
+    /// The state is consistent at all times, so a poisoned lock is harmless.
+    fn state(&self) -> MutexGuard<'_, DeliveryState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-super::context::speaks_through_tracing!(Deliveries, |_, _| ());
+super::context::log_to_tracing!(Deliveries, |_, _| ());
 
 impl ProducerContext for Deliveries {
     /// The queue of the record.
@@ -172,29 +174,29 @@ mod tests {
     const CODE: RDKafkaErrorCode = RDKafkaErrorCode::MessageTimedOut;
 
     #[test]
-    fn a_wait_for_one_of_some_queues_ends_when_it_has_nothing_in_flight() {
+    fn a_wait_for_one_of_several_queues_ends_when_that_queue_is_empty() {
         let deliveries = Deliveries::default();
         deliveries.begin(3);
         for queue in [0, 0, 1, 2] {
             deliveries.sends(queue);
         }
-        assert_eq!(deliveries.wait(NOW, &[0, 1]), Waited::Silent);
+        assert_eq!(deliveries.wait(NOW, &[0, 1]), WaitOutcome::Silent);
         deliveries.report(2, None);
         deliveries.report(0, None);
         assert_eq!((deliveries.queues(), deliveries.in_flight()), (vec![1, 1, 0], 2));
-        assert_eq!(deliveries.wait(NOW, &[0, 1]), Waited::Silent, "what came before the wait is no progress");
+        assert_eq!(deliveries.wait(NOW, &[0, 1]), WaitOutcome::Silent, "earlier reports do not count as progress");
         std::thread::scope(|scope| {
             let waiting = scope.spawn(|| deliveries.wait(LONG, &[1]));
-            // Whether it waits already or not, it hears of it.
+            // Works whether or not the other thread is already waiting.
             deliveries.report(0, None);
             deliveries.report(1, None);
-            assert_eq!(waiting.join().expect("no panic"), Waited::Settled);
+            assert_eq!(waiting.join().expect("no panic"), WaitOutcome::Settled);
         });
-        assert_eq!(deliveries.wait(NOW, &[]), Waited::Settled);
+        assert_eq!(deliveries.wait(NOW, &[]), WaitOutcome::Settled);
     }
 
     #[test]
-    fn the_first_fault_ends_a_wait_and_stays_until_the_next_append() {
+    fn the_first_error_ends_a_wait_and_stays_until_the_next_append() {
         let deliveries = Deliveries::default();
         deliveries.begin(1);
         for queue in [0, 0] {
@@ -202,10 +204,10 @@ mod tests {
         }
         deliveries.report(0, Some(CODE));
         deliveries.report(0, Some(RDKafkaErrorCode::Fail));
-        assert_eq!(deliveries.wait(NOW, &[]), Waited::Failed(CODE));
+        assert_eq!(deliveries.wait(NOW, &[]), WaitOutcome::Failed(CODE));
         assert_eq!(deliveries.open_queues(), [true]);
         deliveries.begin(1);
-        assert_eq!(deliveries.wait(NOW, &[]), Waited::Settled);
+        assert_eq!(deliveries.wait(NOW, &[]), WaitOutcome::Settled);
         assert_eq!(deliveries.open_queues(), [false]);
     }
 

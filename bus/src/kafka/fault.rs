@@ -1,10 +1,10 @@
-//! What librdkafka's faults mean to a bus.
+//! Maps librdkafka errors to bus errors.
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 
 use crate::BusError;
 
-/// The fault of doing `what`: one that may pass, or a refusal for good.
+/// Converts the error of the operation `what`: temporary, or permanent.
 pub(super) fn bus(what: &str, fault: &KafkaError) -> BusError {
     let text = format!("{what}: {fault}");
     match fault {
@@ -13,7 +13,7 @@ pub(super) fn bus(what: &str, fault: &KafkaError) -> BusError {
     }
 }
 
-/// The fault of doing `what`, where there is only a code.
+/// Converts an error code of the operation `what`.
 pub(super) fn bus_code(what: &str, code: Code) -> BusError {
     by_code(Some(code), format!("{what}: {code}"))
 }
@@ -22,7 +22,7 @@ fn by_code(code: Option<Code>, text: String) -> BusError {
     if code.is_some_and(is_refusal) { BusError::Refused(text) } else { BusError::Unavailable(text) }
 }
 
-/// The code of a fault, where it has one.
+/// Returns the code of an error, if any.
 pub(super) fn code(fault: &KafkaError) -> Option<Code> {
     match fault {
         KafkaError::Transaction(fault) => Some(fault.code()),
@@ -31,7 +31,8 @@ pub(super) fn code(fault: &KafkaError) -> Option<Code> {
     }
 }
 
-/// Whether somebody else has taken over what this client was: another producer with its name, or the rest of its group.
+/// True if another client took over: a producer with the same transactional id, or the rest of the
+/// group.
 pub(super) fn is_fencing(code: Code) -> bool {
     matches!(
         code,
@@ -46,7 +47,7 @@ pub(super) fn is_fencing(code: Code) -> bool {
     )
 }
 
-/// Whether nobody answered, as against somebody who refused.
+/// True if there was no response, as opposed to a rejection.
 pub(super) fn is_silence(code: Code) -> bool {
     matches!(
         code,

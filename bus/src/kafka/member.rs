@@ -1,4 +1,4 @@
-//! A member of a group of Kafka's.
+//! A member of a Kafka consumer group.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,59 +10,60 @@ use super::cluster::Cluster;
 use super::fault;
 use super::membership::Membership;
 use super::options::KafkaOptions;
-use super::takeover::Succession;
-use super::transactions::{Failure, Nowhere, Place, Transactions};
+use super::takeover::TakeoverReader;
+use super::transactions::{Failure, GroupPlace, NoGroup, Transactions};
 use crate::{Arrival, Batch, BusError, CommitError, Member, MemberSpec, Position, Takeover};
 
-/// How often a commit is tried in one call, each time with the place in the group that the last decision gave.
+/// Maximum attempts of a commit per call, each with the group metadata of the latest decision.
 const TRIES: u32 = 3;
 
 /// A consumer in a group, and the producer that commits for it.
 pub(super) struct KafkaMember {
     membership: Membership,
     transactions: Transactions,
-    succession: Succession,
+    takeovers: TakeoverReader,
 }
 
 impl KafkaMember {
-    /// Joins. The transactional id is claimed first, which ends what an earlier owner of the name left open.
+    /// Joins. Claims the transactional id first, which aborts an open transaction of an earlier
+    /// owner.
     pub(super) fn join(cluster: Arc<Cluster>, options: &KafkaOptions, spec: &MemberSpec) -> Result<Self, BusError> {
         cluster.partitions(&spec.topic)?.ok_or_else(|| BusError::NoTopic(spec.topic.clone()))?;
         let mut transactions = Transactions::new(options, &spec.name, spec.session_timeout);
-        transactions.claim(&mut Nowhere)?;
-        let succession = Succession::open(options, spec)?;
-        Ok(Self { membership: Membership::join(cluster, options, spec)?, transactions, succession })
+        transactions.claim(&mut NoGroup)?;
+        let takeovers = TakeoverReader::open(options, spec)?;
+        Ok(Self { membership: Membership::join(cluster, options, spec)?, transactions, takeovers })
     }
 
-    /// Partitions may have moved since the last call.
-    fn follow(&mut self) {
+    /// Applies partition changes since the last call.
+    fn apply_decisions(&mut self) {
         if self.membership.take_lost() {
             // The next owner may have fenced our producer.
             self.transactions.renew();
         }
         if self.membership.take_gained() {
-            self.succession.forget();
+            self.takeovers.forget();
         }
     }
 
     fn commit_once(&mut self, batch: &Batch) -> Result<(), Failure> {
         let offsets = self.membership.offsets(&batch.positions).map_err(|error| Failure { code: None, error })?;
         let cluster = Arc::clone(&self.membership.cluster);
-        let mut place = Held { membership: &mut self.membership, positions: &batch.positions };
+        let mut place = CommitPlace { membership: &mut self.membership, positions: &batch.positions };
         self.transactions.commit(&cluster, &batch.records, &offsets, &mut place)
     }
 }
 
-/// The place that a commit is made from.
-struct Held<'a> {
+/// The membership and positions of one commit.
+struct CommitPlace<'a> {
     membership: &'a mut Membership,
     positions: &'a [Position],
 }
 
-impl Place for Held<'_> {
-    fn keep(&mut self) -> bool {
-        self.membership.keep();
-        // A partition that was lost and came back may have had another owner in between.
+impl GroupPlace for CommitPlace<'_> {
+    fn poll_group(&mut self) -> bool {
+        self.membership.poll_during_commit();
+        // A partition that was lost and reassigned may have had another owner in between.
         !self.membership.has_lost() && self.positions.iter().all(|position| self.membership.owns(position.partition))
     }
 
@@ -77,13 +78,13 @@ impl Member for KafkaMember {
             self.transactions.end_open();
         }
         let polled = self.membership.poll(max, wait, out);
-        self.follow();
+        self.apply_decisions();
         polled
     }
 
     fn take_over(&mut self, partition: u32) -> Result<Takeover, BusError> {
         self.membership.check_owned(partition)?;
-        self.succession.take_over(&self.membership.cluster, &mut self.transactions, partition)
+        self.takeovers.take_over(&self.membership.cluster, &mut self.transactions, partition)
     }
 
     fn start(&mut self, partition: u32, from: u64) -> Result<(), BusError> {
@@ -94,23 +95,25 @@ impl Member for KafkaMember {
         if batch.records.is_empty() && batch.positions.is_empty() {
             return Ok(());
         }
-        self.follow();
+        self.apply_decisions();
         let mut result = self.commit_once(batch);
         for _ in 1..TRIES {
-            // The group may have moved on without taking anything from us: then the place that it gives next is good.
+            // The generation changed but no partition was lost: retry with the group metadata of
+            // the next decision.
             let moved_on = matches!(&result, Err(Failure { code: Some(RDKafkaErrorCode::IllegalGeneration), .. }));
             if !moved_on || !self.membership.still_owns(&batch.positions) {
                 break;
             }
-            self.follow();
+            self.apply_decisions();
             result = self.commit_once(batch);
         }
-        self.follow();
+        self.apply_decisions();
         result.map_err(|failure| failure.error)
     }
 
-    /// In the consumer's own name, in no transaction: it leaves with the next request, and librdkafka hears of its outcome.
-    fn commit_behind(&mut self, positions: &[Position]) -> Result<(), CommitError> {
+    /// Commits through the consumer, outside transactions: sent with the next request; the result
+    /// goes to librdkafka's callback.
+    fn commit_async(&mut self, positions: &[Position]) -> Result<(), CommitError> {
         if positions.is_empty() {
             return Ok(());
         }

@@ -1,4 +1,4 @@
-//! A member's side of its group: what it is given, what it reads, what it gives back.
+//! Group membership: assignments, reads and releases.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -10,19 +10,19 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList, TopicPartitionListElem};
 
 use super::cluster::Cluster;
-use super::context::{GroupNews, News, give_up};
+use super::context::{GroupContext, GroupDecision, give_up};
 use super::options::{KafkaOptions, REQUEST};
 use super::{convert, fault, options, reader};
 use crate::{Arrival, BusError, CommitError, MemberSpec, Position};
 
-/// How long one look at the group takes while a commit waits for its next decision, and how many there are at most: a
-/// rebalance takes a second or two.
-const LOOK: Duration = Duration::from_millis(10);
-const LOOKS: u32 = 300;
+/// Duration of one poll while a commit waits for the next decision of the group, and the maximum
+/// number of such polls: a rebalance takes a second or two.
+const WAIT: Duration = Duration::from_millis(10);
+const POLLS: u32 = 300;
 
-/// After this many looks at a partition that is not being read, its reading is begun anew. A partition that was just assigned is read
-/// after some milliseconds.
-const LOOKS_BEFORE_ANEW: u32 = 50;
+/// Number of failed seeks after which a partition is reassigned. A freshly assigned partition
+/// accepts a seek after some milliseconds.
+const SEEKS_BEFORE_REASSIGN: u32 = 50;
 
 /// A consumer in a group.
 pub(super) struct Membership {
@@ -30,20 +30,21 @@ pub(super) struct Membership {
     topic: Arc<str>,
     pub(super) cluster: Arc<Cluster>,
     options: KafkaOptions,
-    pub(super) consumer: BaseConsumer<GroupNews>,
-    /// The partitions that are ours, and where each reads on that was started.
+    pub(super) consumer: BaseConsumer<GroupContext>,
+    /// The owned partitions, with the next offset of each started one.
     places: BTreeMap<u32, Option<u64>>,
-    /// The partitions that librdkafka waits for, and those of them that were not released yet.
+    /// The partitions that librdkafka waits for, and those that are not released yet.
     revoking: Option<(Vec<u32>, BTreeSet<u32>)>,
-    /// Arrivals that no poll has delivered yet: a few decisions of the group, and at most one record for each poll during a commit.
+    /// Arrivals that no poll has delivered yet: a few group decisions, and at most one record per
+    /// poll during a commit.
     waiting: VecDeque<Arrival>,
-    /// The partitions of which nothing is fetched while the member polls for no records.
-    held_back: BTreeSet<u32>,
-    /// librdkafka has stopped reading some partition, and it is not known yet which.
+    /// Partitions that are paused while the member polls with `max` = 0.
+    paused: BTreeSet<u32>,
+    /// librdkafka stopped reading a partition; which one is not known yet.
     stopped: bool,
-    /// A fault of a poll during a commit, which the next poll returns.
+    /// An error of a poll during a commit, which the next poll returns.
     fault: Option<BusError>,
-    /// Partitions were lost, or assigned, since this was last asked.
+    /// Partitions were lost, or assigned, since the flag was last taken.
     has_lost: bool,
     has_gained: bool,
 }
@@ -60,7 +61,7 @@ impl Membership {
             places: BTreeMap::new(),
             revoking: None,
             waiting: VecDeque::new(),
-            held_back: BTreeSet::new(),
+            paused: BTreeSet::new(),
             stopped: false,
             fault: None,
             has_lost: false,
@@ -68,32 +69,32 @@ impl Membership {
         })
     }
 
-    /// Fails where a partition is not ours.
+    /// Fails if the member does not own the partition.
     pub(super) fn check_owned(&self, partition: u32) -> Result<(), BusError> {
         if self.owns(partition) { Ok(()) } else { Err(BusError::NotOwned(partition)) }
     }
 
-    /// Whether a partition is ours.
+    /// True if the member owns the partition.
     pub(super) fn owns(&self, partition: u32) -> bool {
         self.places.contains_key(&partition)
     }
 
-    /// Whether none is.
+    /// True if the member owns no partition.
     pub(super) fn owns_nothing(&self) -> bool {
         self.places.is_empty()
     }
 
-    /// Whether partitions were lost since [`Membership::take_lost`].
+    /// True if partitions were lost since [`Membership::take_lost`].
     pub(super) fn has_lost(&self) -> bool {
         self.has_lost
     }
 
-    /// Whether partitions were lost since this was last asked.
+    /// Returns and clears the flag for lost partitions.
     pub(super) fn take_lost(&mut self) -> bool {
         std::mem::take(&mut self.has_lost)
     }
 
-    /// Whether partitions were assigned since this was last asked.
+    /// Returns and clears the flag for assigned partitions.
     pub(super) fn take_gained(&mut self) -> bool {
         std::mem::take(&mut self.has_gained)
     }
@@ -104,19 +105,19 @@ impl Membership {
             return Err(fault);
         }
         if self.consumer.context().brokers.are_lost() {
-            self.begin_anew()?;
+            self.rejoin()?;
         }
         let wait = wait.min(options::POLL);
         if max == 0 {
             return self.poll_decisions(wait, out);
         }
-        self.fetch_again()?;
+        self.resume_paused()?;
         let full = out.len() + max;
         let mut wait = if self.waiting.is_empty() { wait } else { Duration::ZERO };
         loop {
             while out.len() < full {
                 let Some(arrival) = self.waiting.pop_front() else { break };
-                // It may have been moved, asked back or lost since it arrived.
+                // The partition may have been moved, requested or lost since the record arrived.
                 if let Arrival::Record(record) = &arrival
                     && !self.places.get(&record.partition).is_some_and(Option::is_some)
                 {
@@ -125,29 +126,29 @@ impl Membership {
                 out.push(arrival);
                 wait = Duration::ZERO;
             }
-            if out.len() >= full || !self.look(std::mem::take(&mut wait))? {
+            if out.len() >= full || !self.poll_client(std::mem::take(&mut wait))? {
                 return Ok(());
             }
         }
     }
 
-    /// Whether the group has decided once, and its decision was delivered.
+    /// True if the group has decided once, and that decision was delivered.
     pub(super) fn has_joined(&self) -> bool {
         self.consumer.context().decisions() > 0 && self.waiting.is_empty()
     }
 
-    /// Brings what the group decided, and no records: what was fetched before stays, and nothing more is fetched.
+    /// Delivers group decisions only. Keeps records that were fetched before, and pauses fetching.
     fn poll_decisions(&mut self, mut wait: Duration, out: &mut Vec<Arrival>) -> Result<(), BusError> {
         let started = self.places.iter().filter(|(_, next)| next.is_some()).map(|(partition, _)| *partition);
-        let more: Vec<u32> = started.filter(|partition| !self.held_back.contains(partition)).collect();
+        let more: Vec<u32> = started.filter(|partition| !self.paused.contains(partition)).collect();
         if !more.is_empty() {
             let list = self.list_of(&more);
-            self.consumer.pause(&list).map_err(|fault| fault::bus("cannot hold back partitions", &fault))?;
-            self.held_back.extend(more);
+            self.consumer.pause(&list).map_err(|fault| fault::bus("cannot pause partitions", &fault))?;
+            self.paused.extend(more);
         }
-        // Take in records that were on their way: a few at most.
-        for _ in 0..LOOKS {
-            if !self.look(std::mem::take(&mut wait))? {
+        // Collects records that are already on their way: a few at most.
+        for _ in 0..POLLS {
+            if !self.poll_client(std::mem::take(&mut wait))? {
                 break;
             }
         }
@@ -159,15 +160,15 @@ impl Membership {
         Ok(())
     }
 
-    /// Fetches again what was held back.
-    fn fetch_again(&mut self) -> Result<(), BusError> {
-        let held = std::mem::take(&mut self.held_back);
+    /// Resumes the partitions that were paused.
+    fn resume_paused(&mut self) -> Result<(), BusError> {
+        let held = std::mem::take(&mut self.paused);
         let held: Vec<u32> = held.into_iter().filter(|partition| self.owns(*partition)).collect();
         if held.is_empty() {
             return Ok(());
         }
         let resumed = self.consumer.resume(&self.list_of(&held));
-        resumed.map_err(|fault| fault::bus("cannot go on with partitions", &fault))
+        resumed.map_err(|fault| fault::bus("cannot resume partitions", &fault))
     }
 
     fn list_of(&self, partitions: &[u32]) -> TopicPartitionList {
@@ -178,29 +179,31 @@ impl Membership {
         list
     }
 
-    /// Polls once while a commit waits. The next poll delivers what came of it.
-    pub(super) fn keep(&mut self) {
-        // The next poll also looks for what is gone: that asks the broker questions, which the commit would have to wait for.
-        if let Err(fault) = self.look_once(Duration::ZERO) {
+    /// Polls once during a commit. The next poll delivers the results.
+    pub(super) fn poll_during_commit(&mut self) {
+        // `find_gone` sends requests to the broker, for which the commit must not wait. The next
+        // poll calls it.
+        if let Err(fault) = self.poll_client_once(Duration::ZERO) {
             self.fault.get_or_insert(fault);
         }
     }
 
-    /// Polls librdkafka once. False if there was nothing.
-    fn look(&mut self, wait: Duration) -> Result<bool, BusError> {
-        let any = self.look_once(wait)?;
+    /// Polls librdkafka once. Returns false if nothing arrived.
+    fn poll_client(&mut self, wait: Duration) -> Result<bool, BusError> {
+        let any = self.poll_client_once(wait)?;
         if self.stopped {
             self.find_gone()?;
         }
         Ok(any)
     }
 
-    fn look_once(&mut self, wait: Duration) -> Result<bool, BusError> {
+    fn poll_client_once(&mut self, wait: Duration) -> Result<bool, BusError> {
         let found = match self.consumer.poll(wait) {
             None => Ok(None),
             Some(Ok(message)) => {
                 let (partition, offset) = (convert::partition(message.partition()), convert::offset(message.offset()));
-                // Records fetched before a partition was started, moved or asked back are not delivered.
+                // Skip records that were fetched before the partition was started, moved or
+                // requested.
                 let next = self.places.get_mut(&partition).and_then(Option::as_mut).filter(|next| offset >= **next);
                 Ok(Some(next.map(|next| {
                     *next = offset + 1;
@@ -209,9 +212,9 @@ impl Membership {
             }
             Some(Err(fault)) => Err(fault),
         };
-        let news = self.follow();
+        let decided = self.apply_decisions();
         let any = match found {
-            Ok(None) => news,
+            Ok(None) => decided,
             Ok(Some(record)) => {
                 self.waiting.extend(record.map(Arrival::Record));
                 true
@@ -225,35 +228,35 @@ impl Membership {
         Ok(any)
     }
 
-    /// Follows what the group has decided during the last poll.
-    fn follow(&mut self) -> bool {
+    /// Applies the group's decisions of the last poll.
+    fn apply_decisions(&mut self) -> bool {
         let decisions = self.consumer.context().take();
         let any = !decisions.is_empty();
         for decision in decisions {
             match decision {
-                News::Assigned(partitions) => {
+                GroupDecision::Assigned(partitions) => {
                     self.has_gained = true;
                     self.places.extend(partitions.iter().map(|partition| (*partition, None)));
                     self.waiting.push_back(Arrival::Assigned(partitions));
                 }
-                News::Revoking(asked) => {
+                GroupDecision::Revoking(asked) => {
                     for partition in &asked {
                         self.places.entry(*partition).and_modify(|next| *next = None);
                     }
                     let held: Vec<u32> = asked.iter().copied().filter(|p| self.places.contains_key(p)).collect();
                     self.revoking = Some((asked, held.iter().copied().collect()));
                     if held.is_empty() {
-                        // All of it was lost before.
+                        // All of them were lost before.
                         self.give_back();
                     } else {
                         self.waiting.push_back(Arrival::Revoking(held));
                     }
                 }
-                News::Lost(partitions) => self.lose(&partitions),
+                GroupDecision::Lost(partitions) => self.lose(&partitions),
             }
         }
-        // While librdkafka waits for a partition to be given up it may find out that all were lost, and then it says
-        // so only here.
+        // While librdkafka waits for an unassignment it may find that all partitions were lost. It
+        // reports that only here.
         if self.revoking.is_some() && self.consumer.assignment_lost() {
             let all: Vec<u32> = self.places.keys().copied().collect();
             self.lose(&all);
@@ -270,31 +273,32 @@ impl Membership {
         }
     }
 
-    /// Joins once more, since the client knows no broker any more. Without one it has been silent for some time: its partitions are
-    /// others', or will be its own again.
-    fn begin_anew(&mut self) -> Result<(), BusError> {
-        tracing::warn!(member = self.spec.name, "a member knows no broker any more, and joins anew");
+    /// Rejoins after the client has lost all brokers. It was silent for some time, so its
+    /// partitions belong to others or will be reassigned to it.
+    fn rejoin(&mut self) -> Result<(), BusError> {
+        tracing::warn!(member = self.spec.name, "member has lost all brokers; rejoining with a new client");
         let fresh = connect(&self.cluster, &self.options, &self.spec)?;
         self.consumer.context().close();
         self.give_back();
-        follow_all(&self.consumer);
+        drain_decisions(&self.consumer);
         self.consumer = fresh;
-        self.held_back.clear();
+        self.paused.clear();
         let all: Vec<u32> = self.places.keys().copied().collect();
         self.lose(&all);
         Ok(())
     }
 
-    /// Gives up what librdkafka waits for.
+    /// Unassigns the partitions that librdkafka waits for.
     fn give_back(&mut self) {
         let Some((partitions, _)) = self.revoking.take() else { return };
         let list = self.list_of(&partitions);
         if let Err(fault) = give_up(&self.consumer, &list) {
-            tracing::warn!(%fault, member = self.spec.name, "partitions could not be given back");
+            tracing::warn!(%fault, member = self.spec.name, "cannot release partitions");
         }
     }
 
-    /// librdkafka cannot read on somewhere, and does not say where. It says so once: until each place was looked at it is looked again.
+    /// librdkafka cannot continue somewhere and does not say where. It reports this only once, so
+    /// the search repeats until every partition was checked.
     fn find_gone(&mut self) -> Result<(), BusError> {
         let started: Vec<(u32, u64)> = self.places.iter().filter_map(|(p, next)| Some((*p, (*next)?))).collect();
         for (partition, next) in started {
@@ -321,7 +325,7 @@ impl Membership {
         Ok(())
     }
 
-    /// Moves a partition. It is paused meanwhile, which drops what was fetched of it.
+    /// Moves a partition. Pauses it meanwhile, which drops prefetched records.
     fn seek(&mut self, partition: u32, from: u64) -> Result<(), BusError> {
         let what = || format!("cannot start `{}` {partition} at {from}", self.spec.topic);
         let list = convert::listed(&self.topic, convert::raw_partition(partition), None);
@@ -329,28 +333,29 @@ impl Membership {
         let mut target = list.clone();
         let offset = Offset::Offset(convert::raw_offset(from));
         target.set_all_offsets(offset).map_err(|fault| fault::bus(&what(), &fault))?;
-        for look in 1..=LOOKS {
-            if look == LOOKS_BEFORE_ANEW {
-                self.read_anew(&list, &target).map_err(|fault| fault::bus(&what(), &fault))?;
+        for attempt in 1..=POLLS {
+            if attempt == SEEKS_BEFORE_REASSIGN {
+                self.reassign(&list, &target).map_err(|fault| fault::bus(&what(), &fault))?;
             }
             let moved = self.consumer.seek_partitions(target.clone(), REQUEST);
             let moved = moved.and_then(|list| list.elements().first().map_or(Ok(()), TopicPartitionListElem::error));
             match moved {
                 Ok(()) => {
-                    self.held_back.remove(&partition);
+                    self.paused.remove(&partition);
                     return self.consumer.resume(&list).map_err(|fault| fault::bus(&what(), &fault));
                 }
-                // It was assigned a moment ago, and its reading has not begun.
+                // It was assigned a moment ago, and the client is not reading it yet.
                 Err(fault) if is_too_early(&fault) => self.cluster.pause(),
                 Err(fault) => return Err(fault::bus(&what(), &fault)),
             }
         }
-        Err(BusError::Unavailable(format!("{}: it is not being read yet", what())))
+        Err(BusError::Unavailable(format!("{}: the client does not read it yet", what())))
     }
 
-    /// Takes a partition out of what is read and puts it back. librdkafka stops the reading of a partition whose next offset does not
-    /// exist, as in a topic that was made anew, and refuses every seek from then on (2.12.1). The group does not notice.
-    fn read_anew(&self, partition: &TopicPartitionList, target: &TopicPartitionList) -> Result<(), KafkaError> {
+    /// Unassigns and reassigns one partition. librdkafka 2.12.1 stops reading a partition whose
+    /// next offset does not exist, for example in a recreated topic, and then rejects every seek.
+    /// The group does not notice the change.
+    fn reassign(&self, partition: &TopicPartitionList, target: &TopicPartitionList) -> Result<(), KafkaError> {
         self.consumer.incremental_unassign(partition)?;
         self.consumer.incremental_assign(target)
     }
@@ -363,38 +368,39 @@ impl Membership {
                 self.places.remove(partition);
             }
         }
-        // librdkafka takes all of it back at once.
+        // librdkafka takes all of them back at once.
         if left.is_empty() {
             self.give_back();
         }
     }
 
-    /// Positions as librdkafka takes them, where their partitions are ours.
+    /// Converts positions for librdkafka. Fails if the member does not own their partitions.
     pub(super) fn offsets(&self, positions: &[Position]) -> Result<TopicPartitionList, CommitError> {
         let MemberSpec { name, topic, .. } = &self.spec;
         if let Some(position) = positions.iter().find(|position| !self.owns(position.partition)) {
             return Err(CommitError::Fenced(format!("`{name}` does not own `{topic}` {}", position.partition)));
         }
         if self.consumer.assignment_lost() && !positions.is_empty() {
-            return Err(CommitError::Fenced(format!("`{name}` lost its place in the group")));
+            return Err(CommitError::Fenced(format!("`{name}` is no longer a member of the group")));
         }
         let mut offsets = TopicPartitionList::new();
         for position in positions {
             position.check().map_err(CommitError::Failed)?;
-            let at = Some((position.next, &*position.note));
+            let at = Some((position.next, &*position.metadata));
             convert::add(&mut offsets, &self.topic, convert::raw_partition(position.partition), at);
         }
         Ok(offsets)
     }
 
-    /// Waits for the group's next decision. True where there was one, and these partitions are still ours.
+    /// Waits for the group's next decision. True if there was one and the member still owns these
+    /// partitions.
     pub(super) fn still_owns(&mut self, positions: &[Position]) -> bool {
-        let heard = self.consumer.context().decisions();
-        for _ in 0..LOOKS {
-            if self.look(LOOK).is_err() {
+        let before = self.consumer.context().decisions();
+        for _ in 0..POLLS {
+            if self.poll_client(WAIT).is_err() {
                 return false;
             }
-            if self.consumer.context().decisions() > heard {
+            if self.consumer.context().decisions() > before {
                 return !self.has_lost && positions.iter().all(|position| self.owns(position.partition));
             }
         }
@@ -402,37 +408,37 @@ impl Membership {
     }
 }
 
-/// A consumer that joins the group with its first poll.
+/// Creates a consumer that joins the group with its first poll.
 fn connect(
     cluster: &Arc<Cluster>,
     options: &KafkaOptions,
     spec: &MemberSpec,
-) -> Result<BaseConsumer<GroupNews>, BusError> {
+) -> Result<BaseConsumer<GroupContext>, BusError> {
     let what = || format!("`{}` cannot join group `{}`", spec.name, spec.group);
-    let consumer: BaseConsumer<GroupNews> = options
+    let consumer: BaseConsumer<GroupContext> = options
         .member(spec)
-        .create_with_context(GroupNews::of(cluster, &spec.topic))
+        .create_with_context(GroupContext::of(cluster, &spec.topic))
         .map_err(|fault| fault::bus(&what(), &fault))?;
     consumer.subscribe(&[&spec.topic]).map_err(|fault| fault::bus(&what(), &fault))?;
     Ok(consumer)
 }
 
 impl Drop for Membership {
-    /// Leaves the group: librdkafka says goodbye whenever a client ends in an orderly way, so that even a lane that
-    /// panicked is taken over at once. Only a process that dies is waited for.
+    /// Leaves the group. librdkafka leaves when a client is closed, so that even the lanes of a
+    /// panicked thread are taken over at once. Only a crashed process has to time out.
     fn drop(&mut self) {
         self.consumer.context().close();
         self.give_back();
-        follow_all(&self.consumer);
+        drain_decisions(&self.consumer);
     }
 }
 
-/// Decisions that nobody has polled for are followed first: a client that ends with one of them open may wait for ever. The rest
-/// happens as the consumer is dropped.
-fn follow_all(consumer: &BaseConsumer<GroupNews>) {
-    for _ in 0..LOOKS {
-        let heard = consumer.context().decisions();
-        if consumer.poll(Duration::ZERO).is_none() && consumer.context().decisions() == heard {
+/// Processes pending decisions first: a client that closes with an open decision may wait forever.
+/// Dropping the consumer does the rest.
+fn drain_decisions(consumer: &BaseConsumer<GroupContext>) {
+    for _ in 0..POLLS {
+        let before = consumer.context().decisions();
+        if consumer.poll(Duration::ZERO).is_none() && consumer.context().decisions() == before {
             break;
         }
     }

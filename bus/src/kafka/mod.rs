@@ -1,13 +1,13 @@
 //! The bus on a Kafka cluster.
 //!
-//! Members of a group are Kafka's, and a commit is a transaction of Kafka's that carries the offsets of the group, so that a
-//! member that lost its place is fenced by the broker. What was measured, and is easy to get wrong, stands beside the setting
-//! or the step that it is about.
+//! Group members are Kafka consumers. A commit is a Kafka transaction that carries the group's
+//! offsets, so the broker fences a member that lost its membership. Measurements and pitfalls are
+//! documented beside the setting or step concerned.
 //!
-//! Read in this order: `options` (how the client is set up, and why), `refused` (what users may not change of it), `context` (what the group
-//! decides), `member` and `membership`, `takeover` (what a dead owner left), `sender` and `deliveries` (how records are handed to a client,
-//! and what becomes of them), `transactions`, `reader`, `writer` and `health`, `probe`, `cluster`, `backlog` and `admin` (topics), `convert` and
-//! `fault` (records and faults, in our words).
+//! Read in this order: `options` (client settings), `refused` (properties that users may not set),
+//! `context` (callbacks), `member` and `membership`, `takeover` (state left by a dead owner),
+//! `sender` and `deliveries` (sending records), `transactions`, `reader`, `writer` and `health`,
+//! `probe`, `cluster`, `backlog` and `admin` (topics), `convert` and `fault` (records and errors).
 
 mod admin;
 mod backlog;
@@ -42,10 +42,10 @@ pub use self::refused::{REFUSED, RefusedProperty, is_secret, refused};
 use self::writer::KafkaWriter;
 use crate::{Bounds, Bus, BusError, BusHealth, Clock, Member, MemberSpec, Reader, TopicInfo, TopicSpec, Writer};
 
-/// A fetch of nothing is answered after this (`fetch.wait.max.ms`); where there is something, at once.
-const LAG: Duration = Duration::from_millis(100);
+/// Duration of an empty fetch (`fetch.wait.max.ms`). A fetch with records returns at once.
+const READ_DELAY: Duration = Duration::from_millis(100);
 
-/// A Kafka cluster as a bus. A clone shares its connection.
+/// A Kafka cluster as a bus. Clones share the connection.
 #[derive(Clone)]
 pub struct Kafka {
     clock: Arc<dyn Clock>,
@@ -58,8 +58,8 @@ impl Kafka {
     /// Connects.
     ///
     /// # Errors
-    /// [`BusError::Unavailable`] where no broker answers, [`BusError::Refused`] where a property is wrong, or would break a
-    /// promise ([`REFUSED`]).
+    /// [`BusError::Unavailable`] if no broker answers; [`BusError::Refused`] if a property is
+    /// invalid or forbidden ([`REFUSED`]).
     pub fn open(clock: Arc<dyn Clock>, options: KafkaOptions) -> Result<Self, BusError> {
         refused::check(options.client.keys().map(String::as_str))?;
         let cluster = Arc::new(Cluster::open(Arc::clone(&clock), &options)?);
@@ -67,20 +67,21 @@ impl Kafka {
         Ok(Self { clock, options, cluster, backlogs })
     }
 
-    /// Deletes the records of a partition below offset `before`, as an operator may.
+    /// Deletes the records of a partition below offset `before`, as an operator would.
     pub fn delete_records(&self, topic: &str, partition: u32, before: u64) -> Result<(), BusError> {
         self.cluster.check(topic, partition)?;
         admin::delete_records(&self.options, topic, partition, before)
     }
 
-    /// Deletes a topic with all that it holds, as an operator may.
+    /// Deletes a topic with its records, as an operator would.
     pub fn delete_topic(&self, topic: &str) -> Result<(), BusError> {
         admin::delete_topic(&self.options, topic)
     }
 
-    /// The topic's id. The client has no way to ask for the one that the cluster gave it, so this tells clusters and names
-    /// apart, not a topic from one of the same name that was deleted: there, the group's committed offsets are gone too,
-    /// or lie past the end, which [`Member::start`] refuses and [`Member::poll`] says is [`BusError::Gone`].
+    /// Returns the topic's info. The client cannot read the id that the cluster assigned, so this
+    /// id distinguishes clusters and names only, not a topic from a deleted one of the same name.
+    /// After a deletion the group's committed offsets are deleted too, or lie past the end:
+    /// [`Member::start`] rejects those and [`Member::poll`] returns [`BusError::Gone`].
     fn info(&self, name: &str, partitions: u32) -> Result<TopicInfo, BusError> {
         Ok(TopicInfo { name: name.into(), partitions, id: format!("{}/{name}", self.cluster.id()?) })
     }
@@ -104,8 +105,8 @@ impl Bus for Kafka {
         self.cluster.partitions(name)?.map(|partitions| self.info(name, partitions)).transpose()
     }
 
-    fn other_times(&self, topics: &[&str]) -> Result<Vec<String>, BusError> {
-        admin::other_times(&self.options, topics)
+    fn topics_without_append_time(&self, topics: &[&str]) -> Result<Vec<String>, BusError> {
+        admin::topics_without_append_time(&self.options, topics)
     }
 
     fn bounds(&self, topic: &str, partition: u32) -> Result<Bounds, BusError> {
@@ -136,16 +137,16 @@ impl Bus for Kafka {
         Ok(Box::new(KafkaWriter::open(Arc::clone(&self.cluster), &self.options, name)?))
     }
 
-    fn weaknesses(&self, topic: &str) -> Result<Vec<String>, BusError> {
-        admin::weaknesses(&self.cluster, &self.options, topic)
+    fn topic_warnings(&self, topic: &str) -> Result<Vec<String>, BusError> {
+        admin::topic_warnings(&self.cluster, &self.options, topic)
     }
 
     fn health(&self) -> BusHealth {
         self.cluster.health().now(self.clock.mono())
     }
 
-    fn lag(&self) -> Duration {
-        LAG
+    fn read_delay(&self) -> Duration {
+        READ_DELAY
     }
 
     fn clock(&self) -> Arc<dyn Clock> {

@@ -1,4 +1,4 @@
-//! A client for questions.
+//! A client for metadata requests.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -7,28 +7,29 @@ use rdkafka::ClientConfig;
 use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 
-use super::context::Quiet;
+use super::context::NoCallbacks;
 use super::fault;
 use crate::BusError;
 
-/// Asks, and joins nothing. Its client is made anew when a question got no answer: it may know no broker any more, and would never
-/// find one (see [`super::context::Brokers`]). A question waits for its answer for some seconds, so that this is no storm.
+/// A client for requests, outside groups. It is recreated after a request without a response,
+/// because it may have lost all brokers for good (see [`super::context::Brokers`]). A request waits
+/// some seconds for its response, which limits the rate.
 pub(super) struct Probe {
     config: ClientConfig,
-    client: Mutex<Arc<BaseConsumer<Quiet>>>,
+    client: Mutex<Arc<BaseConsumer<NoCallbacks>>>,
 }
 
 impl Probe {
-    /// Sets the client up.
+    /// Creates the client.
     pub(super) fn open(config: ClientConfig) -> Result<Self, BusError> {
         let client = Mutex::new(Arc::new(connect(&config)?));
         Ok(Self { config, client })
     }
 
-    /// Asks, and gives the answer.
+    /// Sends a request and returns the response.
     pub(super) fn ask<T>(
         &self,
-        question: impl FnOnce(&BaseConsumer<Quiet>) -> Result<T, KafkaError>,
+        question: impl FnOnce(&BaseConsumer<NoCallbacks>) -> Result<T, KafkaError>,
     ) -> Result<T, KafkaError> {
         let client = self.client();
         let answer = question(&client);
@@ -40,38 +41,39 @@ impl Probe {
         answer
     }
 
-    /// Waits a moment for the cluster; there is nothing to arrive here.
+    /// Waits 10 ms for the cluster. The poll never returns anything.
     pub(super) fn pause(&self) {
         drop(self.client().poll(Duration::from_millis(10)));
     }
 
-    fn client(&self) -> Arc<BaseConsumer<Quiet>> {
+    fn client(&self) -> Arc<BaseConsumer<NoCallbacks>> {
         Arc::clone(&self.client.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn renew(&self, silent: &Arc<BaseConsumer<Quiet>>) {
+    fn renew(&self, silent: &Arc<BaseConsumer<NoCallbacks>>) {
         let mut client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
-        // Another thread may have asked the same one.
+        // Another thread may have replaced it already.
         if Arc::ptr_eq(&client, silent) {
             match connect(&self.config) {
                 Ok(fresh) => *client = Arc::new(fresh),
-                Err(error) => tracing::warn!(%error, "a client that got no answer could not be made anew"),
+                Err(error) => tracing::warn!(%error, "cannot recreate a client that got no response"),
             }
         }
     }
 }
 
-fn connect(config: &ClientConfig) -> Result<BaseConsumer<Quiet>, BusError> {
-    config.create_with_context(Quiet).map_err(|fault| fault::bus("cannot set up a client", &fault))
+fn connect(config: &ClientConfig) -> Result<BaseConsumer<NoCallbacks>, BusError> {
+    config.create_with_context(NoCallbacks).map_err(|fault| fault::bus("cannot set up a client", &fault))
 }
 
-/// Whether nobody answered, as against somebody who refused.
+/// True if there was no response, as opposed to a rejection.
 fn is_silence(code: Code) -> bool {
     fault::is_silence(code)
         || matches!(
             code,
             Code::WaitingForCoordinator
-                // A client that knows no broker knows no partition either, and says so at once; a real topic's partitions are known, or are soon.
+                // A client without brokers reports unknown partitions at once. Real partitions are
+                // known, or will be soon.
                 | Code::UnknownPartition
                 | Code::UnknownTopic
         )

@@ -9,36 +9,38 @@ use rdkafka::error::KafkaError;
 use rdkafka::{Message, Offset, TopicPartitionList};
 
 use super::cluster::Cluster;
-use super::context::Reads;
+use super::context::ReaderContext;
 use super::options::{KafkaOptions, POLL};
 use super::{convert, fault};
 use crate::{Bounds, BusError, Reader, Record};
 
-/// A consumer of partitions that it is told.
+/// A consumer of assigned partitions.
 pub(super) struct KafkaReader {
     cluster: Arc<Cluster>,
     options: KafkaOptions,
-    consumer: BaseConsumer<Reads>,
-    places: BTreeMap<(Arc<str>, u32), Place>,
+    consumer: BaseConsumer<ReaderContext>,
+    places: BTreeMap<(Arc<str>, u32), ReadPosition>,
 }
 
-/// How far a partition was read.
+/// The read position in a partition.
 #[derive(Clone, Copy)]
-struct Place {
+struct ReadPosition {
     /// The offset of the next record.
     next: u64,
-    /// The end of the partition when it was assigned. When the client reports an end, it has passed this one: it drops the reports of an
-    /// earlier assignment. The offsets between the last record and this have no record; the marker of a transaction is an example.
+    /// The end of the partition when it was assigned. When the client reports an end, it has passed
+    /// this offset: it drops end reports of an earlier assignment. The offsets between the last
+    /// record and this one have no record (transaction markers, for example).
     end: u64,
 }
 
 impl KafkaReader {
-    /// A reader of nothing yet.
+    /// Creates a reader without partitions.
     pub(super) fn open(cluster: Arc<Cluster>, options: &KafkaOptions) -> Result<Self, BusError> {
         Ok(Self { cluster, consumer: connect(options)?, options: options.clone(), places: BTreeMap::new() })
     }
 
-    /// Sets the client's partitions and offsets to ours. What it had fetched is dropped, and nothing old can arrive.
+    /// Sets the client's partitions and offsets to ours. Drops prefetched records, so that no old
+    /// record can arrive.
     fn assign_all(&self) -> Result<(), BusError> {
         let mut list = TopicPartitionList::new();
         for ((topic, partition), place) in &self.places {
@@ -49,12 +51,12 @@ impl KafkaReader {
         self.consumer.assign(&list).map_err(|fault| fault::bus("cannot assign", &fault))
     }
 
-    /// The client could not read on somewhere and does not say where.
+    /// The client cannot continue somewhere and does not say where.
     fn find_gone(&mut self) -> Result<(), BusError> {
         let places: Vec<_> = self.places.iter().map(|(of, place)| (of.clone(), place.next)).collect();
         for ((topic, partition), next) in places {
             if let Err(fault) = self.cluster.check_next(&topic, partition, next) {
-                // What could not be asked for is read on where it was: the client says again that it cannot.
+                // After a failed check the position stays: the client will report the error again.
                 if matches!(fault, BusError::Gone { .. }) {
                     self.places.remove(&(topic, partition));
                 }
@@ -65,7 +67,7 @@ impl KafkaReader {
         self.assign_all()
     }
 
-    /// The client has come to the end of this partition, of a topic that it does not name.
+    /// Handles an end report for this partition number; the client does not name the topic.
     fn at_end(&mut self, partition: u32) {
         let mut places = self.places.iter_mut().filter(|((_, number), _)| *number == partition);
         if let (Some((_, place)), None) = (places.next(), places.next()) {
@@ -74,17 +76,17 @@ impl KafkaReader {
     }
 }
 
-fn connect(options: &KafkaOptions) -> Result<BaseConsumer<Reads>, BusError> {
-    let consumer = options.reader().create_with_context(Reads::default());
+fn connect(options: &KafkaOptions) -> Result<BaseConsumer<ReaderContext>, BusError> {
+    let consumer = options.reader().create_with_context(ReaderContext::default());
     consumer.map_err(|fault| fault::bus("cannot set up a client", &fault))
 }
 
 impl Reader for KafkaReader {
     fn assign(&mut self, topic: &str, partition: u32, from: u64) -> Result<(), BusError> {
         let Bounds { end, .. } = self.cluster.check_start(topic, partition, from)?;
-        let known = self.places.keys().find(|(known, _)| **known == *topic).map(|(known, _)| Arc::clone(known));
-        let of = (known.unwrap_or_else(|| topic.into()), partition);
-        if self.places.insert(of, Place { next: from, end }).is_some() {
+        let assigned = self.places.keys().find(|(own, _)| **own == *topic).map(|(own, _)| Arc::clone(own));
+        let of = (assigned.unwrap_or_else(|| topic.into()), partition);
+        if self.places.insert(of, ReadPosition { next: from, end }).is_some() {
             return self.assign_all();
         }
         let mut list = convert::listed(topic, convert::raw_partition(partition), None);
@@ -102,7 +104,7 @@ impl Reader for KafkaReader {
         let full = out.len() + max;
         let mut wait = wait.min(POLL);
         if self.consumer.context().brokers.are_lost() {
-            tracing::warn!("a reader knows no broker any more, and is made anew");
+            tracing::warn!("reader has lost all brokers; recreating its client");
             self.consumer = connect(&self.options)?;
             self.assign_all()?;
         }
@@ -121,7 +123,7 @@ impl Reader for KafkaReader {
                     continue;
                 }
                 Err(fault) => {
-                    passing(&fault)?;
+                    check_read_error(&fault)?;
                     continue;
                 }
             };
@@ -137,18 +139,18 @@ impl Reader for KafkaReader {
     }
 }
 
-/// Whether the client has stopped reading a partition, because there is nothing where it should read on.
+/// True if the client stopped reading a partition because its next offset does not exist.
 pub(super) fn stopped(fault: &KafkaError) -> bool {
     use rdkafka::error::RDKafkaErrorCode as Code;
     matches!(fault::code(fault), Some(Code::AutoOffsetReset | Code::OffsetOutOfRange | Code::LogTruncation))
 }
 
-/// Faults of reading that pass by themselves are logged; the client goes on by itself.
-pub(super) fn passing(fault: &KafkaError) -> Result<(), BusError> {
+/// Logs temporary read errors, from which the client recovers by itself. Returns permanent ones.
+pub(super) fn check_read_error(fault: &KafkaError) -> Result<(), BusError> {
     let meaning = fault::bus("cannot read", fault);
     if matches!(meaning, BusError::Refused(_)) {
         return Err(meaning);
     }
-    tracing::warn!(%fault, "reading is held up");
+    tracing::warn!(%fault, "temporary read error; the client retries");
     Ok(())
 }

@@ -1,38 +1,37 @@
-//! Properties of librdkafka that a user may not set, each with the promise that it would break.
+//! librdkafka properties that users may not set, each with the reason.
 
 use crate::BusError;
 
-/// A property that was said, and may not be.
+/// A property that the user set and may not set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RefusedProperty {
-    /// Its name, as librdkafka has it.
+    /// The name, as in librdkafka.
     pub property: String,
-    /// What it would break.
+    /// The reason.
     pub reason: &'static str,
 }
 
-const OFFSETS: &str = "an offset is committed with what was decided at it, in one transaction; committed by itself it would lose or \
-                       repeat records in silence";
-const UNCOMMITTED: &str = "inboxes are read committed: what a transaction took back must never be seen";
-const TRANSACTIONS: &str = "each process makes transactional ids of its own, so that a dead owner can be fenced";
-const DURABLE: &str = "a record counts as written when all replicas in sync have it, once and in order";
-const START: &str =
-    "a lane starts where its last owner committed, or not at all: any other rule can start it at 0 in silence";
-const GROUP: &str = "a stage is a group, and each thread of it a member that is known by its own name";
-const SHARING: &str = "lanes move one by one, so that those which stay go on; other protocols stop all of them, or are paced by the \
-                       broker";
-const SESSION: &str = "it is set together with transaction.timeout.ms, by bus.kafka.session_timeout_ms: an open transaction may not hide \
-                       records for longer than a dead owner is waited for";
-const BROKERS: &str = "say it as bus.kafka.brokers";
-const TOPICS: &str = "a misspelt topic is an error; those that are needed are made with their settings";
-const SIZE: &str = "the largest record is known to every part, so that none is too large for what comes of it";
-const PACE: &str = "records are handed over in batches that fit into one request; where they are cut otherwise, librdkafka keeps a core \
-                    busy while it waits for the broker";
-const CORRUPT: &str = "a record that was damaged on its way must not be handled";
-const ROUTE: &str = "a key has one lane, the one that any Kafka client finds";
-const EVENTS: &str = "the bus needs the events of its group to hand lanes over in order";
+const OFFSETS: &str = "offsets are committed in one transaction with the results; automatic commits would silently lose or repeat \
+                       records";
+const UNCOMMITTED: &str = "inboxes are read with `read_committed`, so that aborted records are never seen";
+const TRANSACTIONS: &str = "each process creates its own transactional ids, so that a dead owner can be fenced";
+const DURABLE: &str = "a record counts as written when all in-sync replicas have it, once and in order";
+const START: &str = "a lane starts at the committed offset or not at all; any other rule can silently start it at 0";
+const GROUP: &str = "each stage is a group, and each of its threads is a member with its own name";
+const SHARING: &str = "lanes move one by one while the others continue; other protocols stop all lanes, or rebalance at the broker's \
+                       interval";
+const SESSION: &str = "set bus.kafka.session_timeout_ms, which also sets transaction.timeout.ms: an open transaction may not hide \
+                       records for longer than the session of a dead owner";
+const BROKERS: &str = "set bus.kafka.brokers instead";
+const TOPICS: &str = "a misspelt topic is an error; required topics are created with their settings";
+const SIZE: &str = "all components share one record size limit, so that no record is too large for the next one";
+const PACE: &str = "records are sent in batches that fit into one request; with other batches librdkafka keeps a core busy while it \
+                    waits for the broker";
+const CORRUPT: &str = "a record that was corrupted in transit must not be handled";
+const ROUTE: &str = "a key always maps to the same lane, with every Kafka client";
+const EVENTS: &str = "the bus needs the group's events to transfer lanes in order";
 
-/// Every property that is refused, and why.
+/// Every forbidden property, with the reason.
 pub const REFUSED: &[(&str, &str)] = &[
     ("bootstrap.servers", BROKERS),
     ("metadata.broker.list", BROKERS),
@@ -76,22 +75,22 @@ pub const REFUSED: &[(&str, &str)] = &[
     ("enable.partition.eof", EVENTS),
 ];
 
-/// Which of these may not be set.
+/// Returns those of the properties that may not be set.
 pub fn refused<'a>(properties: impl IntoIterator<Item = &'a str>) -> Vec<RefusedProperty> {
-    let reason = |property: &str| REFUSED.iter().find(|(known, _)| *known == property).map(|(_, reason)| *reason);
+    let reason = |property: &str| REFUSED.iter().find(|(name, _)| *name == property).map(|(_, reason)| *reason);
     let refused =
         |property: &str| reason(property).map(|reason| RefusedProperty { property: property.to_owned(), reason });
     properties.into_iter().filter_map(refused).collect()
 }
 
-/// True where the value of a property is nobody's business: it is never logged nor printed.
+/// True if the value of the property is secret: it is never logged or printed.
 pub fn is_secret(property: &str) -> bool {
     ["password", "secret", ".pem", "sasl.oauthbearer.config", "sasl.jaas.config"]
         .iter()
-        .any(|word| property.contains(word))
+        .any(|pattern| property.contains(pattern))
 }
 
-/// All that is refused, as one fault of the bus.
+/// Rejects all forbidden properties with one error.
 pub(super) fn check<'a>(properties: impl IntoIterator<Item = &'a str>) -> Result<(), BusError> {
     let refused = refused(properties);
     if refused.is_empty() {
@@ -106,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_property_that_would_break_a_promise_is_refused_with_its_reason() {
+    fn every_forbidden_property_is_refused_with_its_reason() {
         for (property, reason) in REFUSED {
             let found = refused([*property]);
             assert_eq!(found, [RefusedProperty { property: (*property).to_owned(), reason }]);
@@ -116,11 +115,11 @@ mod tests {
     }
 
     #[test]
-    fn all_refusals_are_told_at_once() {
-        let told = check(["compression.type", "acks", "enable.auto.commit"]).unwrap_err().to_string();
+    fn all_refusals_are_reported_at_once() {
+        let text = check(["compression.type", "acks", "enable.auto.commit"]).unwrap_err().to_string();
         assert!(
-            told.contains("`acks`") && told.contains("`enable.auto.commit`") && !told.contains("compression"),
-            "{told}"
+            text.contains("`acks`") && text.contains("`enable.auto.commit`") && !text.contains("compression"),
+            "{text}"
         );
     }
 

@@ -1,14 +1,17 @@
-//! A producer, and the pace at which records are handed to it.
+//! A producer, and the pace at which it receives records.
 //!
-//! librdkafka 2.12 limits what an idempotent producer has in flight for a partition: to five requests, but it counts records. A
-//! partition that has five records in flight and one more in its queue cannot send, and the thread that serves the broker then asks
-//! `poll()` without a pause until the answer comes: a whole core for each producer, and on a machine of two cores none is left for a
-//! broker that is to answer. (`rd_kafka_toppar_producer_serve`: `rktp_msgs_inflight` against `RD_KAFKA_IDEMP_MAX_INFLIGHT`, after
-//! `rd_kafka_msgq_allow_wakeup_at` has set the next wake-up to now.)
+//! librdkafka 2.12 limits an idempotent producer to five requests in flight per partition, but it
+//! counts records. A partition with five records in flight and one more queued cannot send. The
+//! broker's thread then calls `poll()` in a busy loop until the response arrives. That occupies a
+//! whole core per producer; a machine with two cores has none left for the broker.
+//! (`rd_kafka_toppar_producer_serve` compares `rktp_msgs_inflight` with
+//! `RD_KAFKA_IDEMP_MAX_INFLIGHT`, after `rd_kafka_msgq_allow_wakeup_at` has set the next wake-up to
+//! now.)
 //!
-//! So no record is handed over for a partition while a batch of it is in flight. A batch is what librdkafka sends as one request: it
-//! waits for [`LINGER`] after the first record, and all others are handed over within half of that. That costs nothing: with more than
-//! five records in flight the next request had to wait for the answer anyway.
+//! So no record is passed to the producer while a batch of its partition is in flight. A batch is
+//! what librdkafka sends as one request: it waits for [`LINGER`] after the first record, and all
+//! others follow within half of that time. This costs nothing: with more than five records in
+//! flight the next request had to wait for the response anyway.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -21,71 +24,75 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::producer::{BaseProducer, Producer, PurgeConfig};
 
 use super::convert;
-use super::deliveries::{Deliveries, Waited};
+use super::deliveries::{Deliveries, WaitOutcome};
 use super::fault;
 use crate::{BusError, Clock, Outgoing};
 
-/// How long a producer of batches waits for more records after the first (`linger.ms`).
+/// How long a batching producer waits for more records after the first (`linger.ms`).
 pub(super) const LINGER: Duration = Duration::from_millis(1);
 
-/// A batch ends this long after its first record, so that the last one comes before librdkafka sends it.
+/// A batch ends this long after its first record, so that its last record arrives before librdkafka
+/// sends it.
 const WINDOW: Duration = Duration::from_micros(500);
 
-/// So few records of a partition never make librdkafka wait for an answer before it sends the rest (see the head of this file).
+/// Number of records per partition that never make librdkafka wait for a response (see the top of
+/// this file).
 pub(super) const FREE: usize = 5;
 
-/// The largest batch: half of what librdkafka puts into a request (`batch.num.messages`, `batch.size`).
+/// Maximum batch size: half of what librdkafka puts into a request (`batch.num.messages`,
+/// `batch.size`).
 const BATCH_RECORDS: usize = 5_000;
 const BATCH_BYTES: usize = 500_000;
 
-/// Bytes of a record in a request besides its key, headers and value: some 36 bytes by the protocol.
+/// Protocol overhead of a record in a request: some 36 bytes, rounded up.
 const OVERHEAD: usize = 64;
 
-/// How long one wait lasts. Between two of them a member polls its group.
+/// Duration of one wait. Between two waits a member polls its group.
 pub(super) const SLICE: Duration = Duration::from_millis(100);
 
-/// How long the polling thread polls at a time, and so how long a producer that is dropped waits for it at most. The crate's `poll`
-/// returns no sooner and spins for the last fraction of a millisecond, so a shorter time costs more.
+/// Duration of one poll of the polling thread, and so the longest wait when a producer is dropped.
+/// The crate's `poll` never returns early and spins for the last fraction of a millisecond, so a
+/// shorter time costs more.
 const POLL: Duration = Duration::from_millis(100);
 
-/// Between two looks at whether the client has let go of what it reported on.
+/// Interval between checks whether the client has freed the records it reported on.
 const STEP: Duration = Duration::from_micros(50);
-/// How many of them there are at most: one tenth of a second.
+/// Maximum number of these checks: a tenth of a second.
 const STEPS: u32 = 2_000;
 
-/// How records are handed over.
+/// How records are passed to the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Pace {
-    /// For few records: each is sent at once. At most [`FREE`] of a partition are in flight.
-    Singly,
-    /// For many: each partition waits for [`LINGER`], and sends a batch.
-    InBatches,
+    /// For few records: each is sent at once. At most [`FREE`] per partition are in flight.
+    Single,
+    /// For many records: each partition waits for [`LINGER`] and sends a batch.
+    Batched,
 }
 
 impl Pace {
-    /// Whether a batch of so many records and bytes is full.
+    /// True if a batch with this many records and bytes is full.
     fn is_full(self, records: usize, bytes: usize, age: impl FnOnce() -> Duration) -> bool {
         match self {
-            Self::Singly => records >= FREE,
-            Self::InBatches => records >= BATCH_RECORDS || bytes > BATCH_BYTES || (records >= FREE && age() >= WINDOW),
+            Self::Single => records >= FREE,
+            Self::Batched => records >= BATCH_RECORDS || bytes > BATCH_BYTES || (records >= FREE && age() >= WINDOW),
         }
     }
 }
 
-/// The records of one append, by partition, and how far each partition is.
+/// The records of one append by partition, with the progress of each.
 pub(super) struct Queues<'a>(Vec<Queue<'a>>);
 
 struct Queue<'a> {
     partition: i32,
     records: Vec<&'a Outgoing>,
-    /// Where the batch begins that was handed over last.
+    /// Index of the first record of the last batch.
     batch: usize,
-    /// The first record that was not handed over.
+    /// Index of the first record that was not passed to the client.
     next: usize,
 }
 
 impl<'a> Queues<'a> {
-    /// Records that were routed to these partitions.
+    /// Groups records by their partitions.
     pub(super) fn of(records: &'a [Outgoing], partitions: &[i32]) -> Self {
         let (mut queues, mut places) = (Vec::new(), BTreeMap::new());
         for (record, partition) in records.iter().zip(partitions) {
@@ -101,45 +108,45 @@ impl<'a> Queues<'a> {
         Self(queues)
     }
 
-    /// The pace that suits them.
+    /// Returns the suitable pace.
     pub(super) fn pace(&self) -> Pace {
         let few = self.0.iter().all(|queue| queue.records.len() <= FREE);
-        if few { Pace::Singly } else { Pace::InBatches }
+        if few { Pace::Single } else { Pace::Batched }
     }
 
-    /// Goes back to the start of the last batch of each partition for which `open` is true.
+    /// Goes back to the start of the last batch in each partition for which `open` is true.
     pub(super) fn rewind(&mut self, open: &[bool]) {
         for (queue, _) in self.0.iter_mut().zip(open).filter(|(_, open)| **open) {
             queue.next = queue.batch;
         }
     }
 
-    /// The numbers of those that have records left to hand over.
+    /// Returns the indices of the queues with records left to send.
     fn pending(&self) -> Vec<usize> {
         let pending = self.0.iter().enumerate().filter(|(_, queue)| queue.next < queue.records.len());
         pending.map(|(number, _)| number).collect()
     }
 }
 
-/// Why records were not sent, or are not known to be durable.
+/// Why records were not sent, or may not be durable.
 #[derive(Debug)]
-pub(super) enum Stopped {
-    /// The client says so.
+pub(super) enum SendError {
+    /// The client reported an error.
     Failed(KafkaError),
-    /// No report came for as long as it was waited for.
+    /// No report arrived within the time limit.
     Silent,
-    /// The sender has lost its place in the group, so the records must not be committed.
+    /// The sender lost its group membership, so the records must not be committed.
     Abandoned,
 }
 
-impl From<KafkaError> for Stopped {
+impl From<KafkaError> for SendError {
     fn from(fault: KafkaError) -> Self {
         Self::Failed(fault)
     }
 }
 
-impl Stopped {
-    /// The same as a fault of the client.
+impl SendError {
+    /// Converts to a client error.
     pub(super) fn fault(self) -> KafkaError {
         match self {
             Self::Failed(fault) => fault,
@@ -150,14 +157,15 @@ impl Stopped {
 }
 
 /// How long to wait for reports, and what to do meanwhile.
-pub(super) struct Patience<'a> {
-    /// Without any report for this long, waiting ends.
+pub(super) struct WaitPolicy<'a> {
+    /// Time limit without any report.
     pub(super) most: Duration,
-    /// Called every [`SLICE`]. Where it gives false, waiting ends.
+    /// Called every [`SLICE`]. Waiting ends if it returns false.
     pub(super) meanwhile: &'a mut dyn FnMut() -> bool,
 }
 
-/// A producer, and the thread that receives its reports. The thread sleeps while nothing is in flight.
+/// A producer, and the thread that receives its reports. The thread sleeps while nothing is in
+/// flight.
 pub(super) struct Sender {
     producer: Arc<BaseProducer<Deliveries>>,
     pace: Pace,
@@ -165,7 +173,7 @@ pub(super) struct Sender {
 }
 
 impl Sender {
-    /// Sets a client up, whose `linger.ms` suits the pace.
+    /// Creates a client; its `linger.ms` must suit the pace.
     pub(super) fn open(config: &ClientConfig, pace: Pace) -> Result<Self, BusError> {
         let made = config.create_with_context(Deliveries::default());
         let producer: Arc<BaseProducer<Deliveries>> =
@@ -177,11 +185,12 @@ impl Sender {
             }
         };
         let polling = thread::Builder::new().name("kafka-reports".into()).spawn(poll);
-        let polling = polling.map_err(|fault| BusError::Unavailable(format!("no thread for a client: {fault}")))?;
+        let polling =
+            polling.map_err(|fault| BusError::Unavailable(format!("cannot start a thread for a client: {fault}")))?;
         Ok(Self { producer, pace, polling: Some(polling) })
     }
 
-    /// The client.
+    /// Returns the client.
     pub(super) fn producer(&self) -> &BaseProducer<Deliveries> {
         &self.producer
     }
@@ -190,23 +199,23 @@ impl Sender {
         self.producer.context()
     }
 
-    /// Nothing of an append is in flight, and nothing has failed.
+    /// Starts an append: nothing in flight, no error.
     pub(super) fn begin(&self, queues: &Queues<'_>) {
         self.deliveries().begin(queues.0.len());
     }
 
-    /// Hands records over. The last batch of each partition may be in flight when this returns.
+    /// Sends the records. The last batch of each partition may be in flight on return.
     pub(super) fn send(
         &self,
         queues: &mut Queues<'_>,
         clock: &dyn Clock,
-        patience: &mut Patience<'_>,
-    ) -> Result<(), Stopped> {
+        patience: &mut WaitPolicy<'_>,
+    ) -> Result<(), SendError> {
         loop {
             let in_flight = self.deliveries().queues();
             let mut is_full = false;
             for number in queues.pending().into_iter().filter(|number| in_flight[*number] == 0) {
-                is_full |= !self.hand_over(number, &mut queues.0[number], clock)?;
+                is_full |= !self.send_batch(number, &mut queues.0[number], clock)?;
             }
             let pending = queues.pending();
             if pending.is_empty() {
@@ -221,8 +230,9 @@ impl Sender {
         }
     }
 
-    /// Hands over the next batch of a partition of which nothing is in flight. False where the client has no room for all of it.
-    fn hand_over(&self, number: usize, queue: &mut Queue<'_>, clock: &dyn Clock) -> Result<bool, KafkaError> {
+    /// Passes the next batch of a partition to the client; nothing of the partition may be in
+    /// flight. Returns false if the client's queue is full.
+    fn send_batch(&self, number: usize, queue: &mut Queue<'_>, clock: &dyn Clock) -> Result<bool, KafkaError> {
         let begun = clock.mono();
         let mut bytes = 0;
         queue.batch = queue.next;
@@ -245,11 +255,13 @@ impl Sender {
         Ok(true)
     }
 
-    /// Waits until all that was handed over is durable. librdkafka gives up on a record after `message.timeout.ms`, so this ends.
-    pub(super) fn settle(&self, patience: &mut Patience<'_>) -> Result<(), Stopped> {
+    /// Waits until all passed records are durable. This ends, because librdkafka gives up on a
+    /// record after `message.timeout.ms`.
+    pub(super) fn settle(&self, patience: &mut WaitPolicy<'_>) -> Result<(), SendError> {
         self.wait(&[], patience)?;
-        // The client reports on a record a moment before it frees it, and a commit that still finds one waits for 100 ms. Other events
-        // count as records in flight too, so this wait has a bound.
+        // The client reports on a record a moment before it frees it, and a commit that finds such
+        // a record waits for 100 ms. Other events count as records in flight too, so this wait is
+        // bounded.
         for _ in 0..STEPS {
             if self.producer.in_flight_count() == 0 {
                 break;
@@ -259,25 +271,25 @@ impl Sender {
         Ok(())
     }
 
-    fn wait(&self, queues: &[usize], patience: &mut Patience<'_>) -> Result<(), Stopped> {
+    fn wait(&self, queues: &[usize], patience: &mut WaitPolicy<'_>) -> Result<(), SendError> {
         let mut silent = Duration::ZERO;
         loop {
             match self.deliveries().wait(SLICE, queues) {
-                Waited::Settled => return Ok(()),
-                Waited::Failed(code) => return Err(KafkaError::MessageProduction(code).into()),
-                Waited::Progressed => silent = Duration::ZERO,
-                Waited::Silent => silent += SLICE,
+                WaitOutcome::Settled => return Ok(()),
+                WaitOutcome::Failed(code) => return Err(KafkaError::MessageProduction(code).into()),
+                WaitOutcome::Progressed => silent = Duration::ZERO,
+                WaitOutcome::Silent => silent += SLICE,
             }
             if silent >= patience.most {
-                return Err(Stopped::Silent);
+                return Err(SendError::Silent);
             }
             if !(patience.meanwhile)() {
-                return Err(Stopped::Abandoned);
+                return Err(SendError::Abandoned);
             }
         }
     }
 
-    /// For each partition of the append, whether a record of it is not known to be durable that was handed over.
+    /// Returns, for each partition of the append, whether a passed record may not be durable.
     pub(super) fn open_queues(&self) -> Vec<bool> {
         self.deliveries().open_queues()
     }
@@ -291,7 +303,7 @@ impl Drop for Sender {
         if let Some(polling) = self.polling.take()
             && polling.join().is_err()
         {
-            tracing::error!("the thread panicked that takes in the reports of a client");
+            tracing::error!("the thread that receives delivery reports panicked");
         }
     }
 }
@@ -309,8 +321,8 @@ mod tests {
         let record = Outgoing::keyed("t", "k", "v");
         let records = vec![record; FREE * 2];
         let partitions: Vec<i32> = (0..2).cycle().take(records.len()).collect();
-        assert_eq!(Queues::of(&records, &partitions).pace(), Pace::Singly);
-        assert_eq!(Queues::of(&records[1..], &vec![0; records.len() - 1]).pace(), Pace::InBatches);
+        assert_eq!(Queues::of(&records, &partitions).pace(), Pace::Single);
+        assert_eq!(Queues::of(&records[1..], &vec![0; records.len() - 1]).pace(), Pace::Batched);
     }
 
     #[test]
@@ -322,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn an_append_goes_on_with_the_batches_that_are_not_known_to_be_durable() {
+    fn a_retry_repeats_only_batches_that_may_not_be_durable() {
         let records = vec![Outgoing::keyed("t", "k", "v"); 4];
         let mut queues = Queues::of(&records, &[0, 0, 1, 1]);
         for queue in &mut queues.0 {
@@ -334,12 +346,12 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_ends_before_the_client_sends_it_or_cuts_it() {
-        assert!(!Pace::InBatches.is_full(BATCH_RECORDS - 1, BATCH_BYTES, young));
-        assert!(Pace::InBatches.is_full(BATCH_RECORDS, 0, young));
-        assert!(Pace::InBatches.is_full(1, BATCH_BYTES + 1, young));
-        assert!(Pace::InBatches.is_full(FREE, 0, || WINDOW) && WINDOW < LINGER);
-        assert!(!Pace::InBatches.is_full(FREE - 1, 0, || LINGER), "so few can always be sent");
-        assert!(Pace::Singly.is_full(FREE, 0, young) && !Pace::Singly.is_full(FREE - 1, 0, young));
+    fn a_batch_ends_before_the_client_sends_or_splits_it() {
+        assert!(!Pace::Batched.is_full(BATCH_RECORDS - 1, BATCH_BYTES, young));
+        assert!(Pace::Batched.is_full(BATCH_RECORDS, 0, young));
+        assert!(Pace::Batched.is_full(1, BATCH_BYTES + 1, young));
+        assert!(Pace::Batched.is_full(FREE, 0, || WINDOW) && WINDOW < LINGER);
+        assert!(!Pace::Batched.is_full(FREE - 1, 0, || LINGER), "few records can always be sent");
+        assert!(Pace::Single.is_full(FREE, 0, young) && !Pace::Single.is_full(FREE - 1, 0, young));
     }
 }

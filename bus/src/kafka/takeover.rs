@@ -1,8 +1,8 @@
-//! What the last owner of a partition left, and how an open end of it is closed.
+//! Takeover of a partition: reads the last owner's state and ends its open transaction.
 //!
-//! After a crash in the middle of a transaction the committed offset is not final until that transaction has ended, and its
-//! partitions are hidden from those who read what is committed. To wait for its timeout takes as long as a session; to take
-//! its transactional id over ends it in less than a second. The note beside the committed offset says which id that is,
+//! After a crash within a transaction, the committed offset is not final until that transaction
+//! ends, and `read_committed` readers cannot pass it. Its timeout takes as long as a session.
+//! Claiming its transactional id ends it in less than a second. The offset metadata names that id,
 //! and can be read without waiting.
 
 use std::collections::BTreeSet;
@@ -18,54 +18,56 @@ use super::transactions::{Nowhere, Transactions};
 use super::{convert, fault};
 use crate::{Bounds, BusError, Committed, MemberSpec, Takeover};
 
-/// How often the committed offset is asked for while a transaction that names it has not ended: it was aborted a moment ago,
-/// so that one of the first answers is final. With pauses of 10 ms these are some ten seconds.
-const QUESTIONS: u32 = 1000;
+/// Maximum number of reads of the committed offset while a transaction that includes it is open. It
+/// was aborted a moment ago, so one of the first responses is final. With pauses of 10 ms this is
+/// about ten seconds.
+const MAX_READS: u32 = 1000;
 
-/// Reads what owners left.
-pub(super) struct Succession {
+/// Reads the state that owners left.
+pub(super) struct TakeoverReader {
     options: KafkaOptions,
     spec: MemberSpec,
-    /// Sees committed offsets at once, pending transactions or not.
-    hasty: Probe,
-    /// Sees them when they are final.
-    patient: Probe,
-    /// The transactional ids that were ended since partitions were last assigned: one owner leaves many partitions.
+    /// Reads committed offsets at once, even if a transaction is pending.
+    unstable: Probe,
+    /// Reads committed offsets that are final.
+    stable: Probe,
+    /// Transactional ids that were ended since the last assignment: one owner leaves many
+    /// partitions.
     ended: BTreeSet<String>,
 }
 
-impl Succession {
-    /// Connects, in the name of the member's group.
+impl TakeoverReader {
+    /// Connects, with the member's group id.
     pub(super) fn open(options: &KafkaOptions, spec: &MemberSpec) -> Result<Self, BusError> {
         let connect = |committed_only| Probe::open(options.probe(Some(&spec.group), committed_only));
-        let (hasty, patient) = (connect(false)?, connect(true)?);
-        Ok(Self { options: options.clone(), spec: spec.clone(), hasty, patient, ended: BTreeSet::new() })
+        let (unstable, stable) = (connect(false)?, connect(true)?);
+        Ok(Self { options: options.clone(), spec: spec.clone(), unstable, stable, ended: BTreeSet::new() })
     }
 
-    /// Partitions were assigned: their last owners may be others than those that were asked about before.
+    /// Forgets the ended ids after an assignment: the partitions may come from other owners.
     pub(super) fn forget(&mut self) {
         self.ended.clear();
     }
 
-    /// Ends what the last owner left open, then reads its committed offset.
+    /// Ends the last owner's open transaction, then reads its committed offset.
     pub(super) fn take_over(
         &mut self,
         cluster: &Cluster,
         own: &mut Transactions,
         partition: u32,
     ) -> Result<Takeover, BusError> {
-        // After a commit with unknown outcome it is our own transaction that may be open.
+        // After a commit with unknown outcome our own transaction may be open.
         own.claim(&mut Nowhere)?;
-        let hint = committed(&self.hasty, &self.spec, partition)?;
-        if let Answer::Final(Some(committed)) = hint
-            && let Some(note) = committed.parsed()
-            && !note.released
-            && !note.transactional_id.is_empty()
+        let hint = committed(&self.unstable, &self.spec, partition)?;
+        if let CommittedOffset::Final(Some(committed)) = hint
+            && let Some(metadata) = committed.parsed()
+            && !metadata.released
+            && !metadata.transactional_id.is_empty()
         {
-            self.end(own, &note.transactional_id)?;
+            self.end(own, &metadata.transactional_id)?;
         }
-        for _ in 0..QUESTIONS {
-            if let Answer::Final(committed) = committed(&self.patient, &self.spec, partition)? {
+        for _ in 0..MAX_READS {
+            if let CommittedOffset::Final(committed) = committed(&self.stable, &self.spec, partition)? {
                 let Bounds { low, end } = cluster.bounds(&self.spec.topic, partition)?;
                 return Ok(Takeover { committed, low, end });
             }
@@ -76,9 +78,9 @@ impl Succession {
     }
 
     fn end(&mut self, own: &mut Transactions, id: &str) -> Result<(), BusError> {
-        // Our own predecessor's end came when our producer began.
+        // Our own id was claimed when our producer started.
         if id != own.id() && !self.ended.contains(id) {
-            tracing::info!(transactional_id = id, "ends what the last owner may have left open");
+            tracing::info!(transactional_id = id, "ending a transaction that the last owner may have left open");
             Transactions::new(&self.options, id, self.spec.session_timeout).claim(&mut Nowhere)?;
             self.ended.insert(id.to_owned());
         }
@@ -86,37 +88,41 @@ impl Succession {
     }
 }
 
-/// What the cluster says of a committed offset.
-enum Answer {
-    /// This is it; none where the group never committed.
+/// The response to a read of the committed offset.
+enum CommittedOffset {
+    /// The committed offset; `None` if the group never committed.
     Final(Option<Committed>),
-    /// Ask again: a transaction that names it has not ended, or the group is just moving to another broker.
+    /// Read again: a transaction that includes the offset is open, or the group is moving to
+    /// another broker.
     NotYet,
 }
 
-/// The committed offset of a partition.
-fn committed(probe: &Probe, spec: &MemberSpec, partition: u32) -> Result<Answer, BusError> {
+/// ReaderContext the committed offset of a partition.
+fn committed(probe: &Probe, spec: &MemberSpec, partition: u32) -> Result<CommittedOffset, BusError> {
     let what = || format!("cannot read the committed offset of `{}` {partition}", spec.topic);
     let list = convert::listed(&spec.topic, convert::raw_partition(partition), None);
     let list = match probe.ask(|client| client.committed_offsets(list, REQUEST)) {
         Ok(list) => list,
-        Err(fault) if not_yet(&fault) => return Ok(Answer::NotYet),
+        Err(fault) if not_yet(&fault) => return Ok(CommittedOffset::NotYet),
         Err(fault) => return Err(fault::bus(&what(), &fault)),
     };
     let elements = list.elements();
-    let element = elements.first().expect("one was asked for");
+    let element = elements.first().expect("one was requested");
     match element.error() {
         Ok(()) => {}
-        Err(fault) if not_yet(&fault) => return Ok(Answer::NotYet),
+        Err(fault) if not_yet(&fault) => return Ok(CommittedOffset::NotYet),
         Err(fault) => return Err(fault::bus(&what(), &fault)),
     }
-    Ok(Answer::Final(match element.offset() {
-        Offset::Offset(next) => Some(Committed { next: convert::offset(next), note: element.metadata().to_owned() }),
+    Ok(CommittedOffset::Final(match element.offset() {
+        Offset::Offset(next) => {
+            Some(Committed { next: convert::offset(next), metadata: element.metadata().to_owned() })
+        }
         Offset::Invalid | Offset::Beginning | Offset::End | Offset::Stored | Offset::OffsetTail(_) => None,
     }))
 }
 
-/// Whether the group is just moving to another broker, or a transaction names its offsets: the next answer may be better.
+/// True if a retry may succeed: the group is moving to another broker, or a transaction includes
+/// its offsets.
 pub(super) fn not_yet(fault: &KafkaError) -> bool {
     let code = fault::code(fault);
     matches!(

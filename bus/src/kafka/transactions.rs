@@ -1,4 +1,4 @@
-//! Transactions.
+//! Transactional commits.
 
 use std::time::Duration;
 
@@ -10,23 +10,24 @@ use rdkafka::producer::Producer as _;
 use super::cluster::Cluster;
 use super::fault;
 use super::options::{ANSWER, KafkaOptions, REQUEST};
-use super::sender::{Pace, Patience, Queues, SLICE, Sender, Stopped};
+use super::sender::{Pace, Queues, SLICE, SendError, Sender, WaitPolicy};
 use crate::{BusError, CommitError, Outgoing};
 
-/// A member's place in its group, which a commit is made from, and which it keeps while it waits.
-pub(super) trait Place {
-    /// Polls the group once, without waiting. False where a partition of the commit is not the member's any more.
-    fn keep(&mut self) -> bool;
+/// The group membership behind a commit.
+pub(super) trait GroupPlace {
+    /// Polls the group once, without waiting. Returns false if a partition of the commit is lost.
+    fn poll_group(&mut self) -> bool;
 
-    /// Calls `send` with the place. None where there is none, and so no partition and no position.
+    /// Calls `send` with the group metadata. `None` without metadata, and so without partitions and
+    /// positions.
     fn with(&self, send: &dyn Fn(&ConsumerGroupMetadata) -> Result<(), KafkaError>) -> Option<Result<(), KafkaError>>;
 }
 
-/// No member of any group.
-pub(super) struct Nowhere;
+/// A commit outside any group.
+pub(super) struct NoGroup;
 
-impl Place for Nowhere {
-    fn keep(&mut self) -> bool {
+impl GroupPlace for NoGroup {
+    fn poll_group(&mut self) -> bool {
         true
     }
 
@@ -35,7 +36,7 @@ impl Place for Nowhere {
     }
 }
 
-/// Why a commit did not happen, with the code that the cluster gave for it.
+/// Why a commit failed, with the cluster's error code.
 pub(super) struct Failure {
     pub(super) code: Option<Code>,
     pub(super) error: CommitError,
@@ -47,34 +48,36 @@ impl From<BusError> for Failure {
     }
 }
 
-/// A transactional id, and the producer that holds it at the moment.
+/// A transactional id, and the producer that holds it.
 pub(super) struct Transactions {
     options: KafkaOptions,
     id: String,
     session: Duration,
-    /// None after a fault that the producer may not survive: a request that timed out could still arrive and end a later
-    /// transaction of the same instance. The next producer ends what it left open.
+    /// `None` after an error that the producer may not survive: a request that timed out may still
+    /// arrive and end a later transaction of the same instance. The next producer ends the open
+    /// transaction.
     sender: Option<Sender>,
     /// The last producer may have left a transaction open.
     left_open: bool,
 }
 
 impl Transactions {
-    /// Nothing is connected yet.
+    /// Creates the state without connecting.
     pub(super) fn new(options: &KafkaOptions, id: &str, session: Duration) -> Self {
         Self { options: options.clone(), id: id.into(), session, sender: None, left_open: false }
     }
 
-    /// The id.
+    /// Returns the id.
     pub(super) fn id(&self) -> &str {
         &self.id
     }
 
-    /// Makes sure that a producer of this process holds the id. Any other holder is fenced, and its open transaction is aborted.
-    pub(super) fn claim(&mut self, place: &mut dyn Place) -> Result<(), BusError> {
+    /// Ensures that a producer of this process holds the id. Fences any other holder and aborts its
+    /// open transaction.
+    pub(super) fn claim(&mut self, place: &mut dyn GroupPlace) -> Result<(), BusError> {
         if self.sender.is_none() {
-            let sender = Sender::open(&self.options.transactional(&self.id, self.session), Pace::InBatches)?;
-            // Fencing another takes up to a second.
+            let sender = Sender::open(&self.options.transactional(&self.id, self.session), Pace::Batched)?;
+            // Fencing another producer takes up to a second.
             resume(REQUEST, place, |slice| sender.producer().init_transactions(slice))
                 .map_err(|fault| fault::bus(&format!("cannot claim the transactional id `{}`", self.id), &fault))?;
             (self.sender, self.left_open) = (Some(sender), false);
@@ -82,28 +85,29 @@ impl Transactions {
         Ok(())
     }
 
-    /// The next commit has a new producer.
+    /// Makes the next commit use a new producer.
     pub(super) fn renew(&mut self) {
         self.sender = None;
     }
 
-    /// Ends the transaction that may have been left open. Until then, or until its timeout, nobody can read past it in the partitions that
-    /// it wrote to. The next commit ends it too; a member with nothing to commit does it here.
+    /// Ends a transaction that may be open. Until then, or until its timeout, readers cannot pass
+    /// it in the partitions that it wrote to. The next commit also ends it; this is for a member
+    /// with nothing to commit.
     pub(super) fn end_open(&mut self) {
         if std::mem::take(&mut self.left_open)
-            && let Err(error) = self.claim(&mut Nowhere)
+            && let Err(error) = self.claim(&mut NoGroup)
         {
             tracing::warn!(id = self.id, %error, "a transaction may stay open until its timeout");
         }
     }
 
-    /// Commits records and offsets as one, from a place in a group.
+    /// Commits records and offsets atomically, as a member of a group.
     pub(super) fn commit(
         &mut self,
         cluster: &Cluster,
         records: &[Outgoing],
         offsets: &TopicPartitionList,
-        place: &mut dyn Place,
+        place: &mut dyn GroupPlace,
     ) -> Result<(), Failure> {
         let partitions: Vec<i32> = records.iter().map(|record| cluster.route(record)).collect::<Result<_, _>>()?;
         let mut queues = Queues::of(records, &partitions);
@@ -123,23 +127,23 @@ impl Transactions {
             Err(fault) => {
                 self.left_open = true;
                 let code = fault::code(&fault);
-                // The process that fences a producer also ends its transaction, and not always by an abort: it may have been
-                // past the point of no return.
+                // The process that fences a producer also ends its transaction, and not always with
+                // an abort: the commit may have been decided already.
                 let error = CommitError::Unknown(fault::bus("cannot end a transaction", &fault));
                 Err(Failure { code, error })
             }
         }
     }
 
-    /// Nothing was committed: aborts, and says why.
-    fn give_up(&mut self, sender: Sender, what: &str, stopped: Stopped) -> Failure {
-        let is_abandoned = matches!(stopped, Stopped::Abandoned);
+    /// Aborts a commit that did not happen, and returns the reason.
+    fn give_up(&mut self, sender: Sender, what: &str, stopped: SendError) -> Failure {
+        let is_abandoned = matches!(stopped, SendError::Abandoned);
         let fault = stopped.fault();
         let code = fault::code(&fault);
-        // A broker that does not answer is not asked to abort: the next producer ends the transaction.
+        // If the broker does not answer, skip the abort: the next producer ends the transaction.
         let is_aborted = !code.is_some_and(fault::is_silence)
-            && resume(ANSWER, &mut Nowhere, |slice| sender.producer().abort_transaction(slice))
-                .inspect_err(|fault| tracing::debug!(%fault, "a transaction is not aborted; the next producer ends it"))
+            && resume(ANSWER, &mut NoGroup, |slice| sender.producer().abort_transaction(slice))
+                .inspect_err(|fault| tracing::debug!(%fault, "transaction not aborted; the next producer ends it"))
                 .is_ok();
         if is_aborted {
             self.sender = Some(sender);
@@ -147,7 +151,7 @@ impl Transactions {
             self.left_open = true;
         }
         let error = match code {
-            _ if is_abandoned => CommitError::Fenced("its partitions were lost while it waited for a commit".into()),
+            _ if is_abandoned => CommitError::Fenced("its partitions were lost during the commit".into()),
             Some(code) if fault::is_fencing(code) => CommitError::Fenced(format!("{what}: {fault}")),
             Some(_) | None => CommitError::Failed(fault::bus(what, &fault)),
         };
@@ -160,26 +164,28 @@ fn fill(
     queues: &mut Queues<'_>,
     cluster: &Cluster,
     offsets: &TopicPartitionList,
-    place: &mut dyn Place,
-) -> Result<(), Stopped> {
+    place: &mut dyn GroupPlace,
+) -> Result<(), SendError> {
     let producer = sender.producer();
     producer.begin_transaction()?;
     sender.begin(queues);
-    let mut patience = Patience { most: ANSWER, meanwhile: &mut || place.keep() };
+    let mut patience = WaitPolicy { most: ANSWER, meanwhile: &mut || place.poll_group() };
     sender.send(queues, cluster.clock(), &mut patience)?;
     if offsets.count() > 0 {
-        // While this is answered the last records are on their way. It cannot be resumed, so nobody polls meanwhile.
+        // The last records are in flight during this request. It cannot be resumed, so nothing
+        // polls the group meanwhile.
         let sent = place.with(&|place| producer.send_offsets_to_transaction(offsets, place, ANSWER));
         sent.unwrap_or(Ok(()))?;
     }
-    let mut patience = Patience { most: ANSWER, meanwhile: &mut || place.keep() };
+    let mut patience = WaitPolicy { most: ANSWER, meanwhile: &mut || place.poll_group() };
     sender.settle(&mut patience)
 }
 
-/// Repeats a call that resumes after a time-out, until it is answered or `most` is over. The member keeps its place meanwhile.
+/// Repeats a call that can be resumed after a timeout, until it is answered or `most` is over.
+/// Polls the group meanwhile.
 fn resume(
     most: Duration,
-    place: &mut dyn Place,
+    place: &mut dyn GroupPlace,
     mut call: impl FnMut(Duration) -> Result<(), KafkaError>,
 ) -> Result<(), KafkaError> {
     let mut waited = Duration::ZERO;
@@ -187,9 +193,10 @@ fn resume(
         let answer = call(SLICE);
         waited += SLICE;
         match answer {
-            // The request is under way. Whether it succeeds no longer depends on who owns the partitions.
+            // The request is under way. Its success no longer depends on the ownership of the
+            // partitions.
             Err(KafkaError::Transaction(fault)) if fault.is_retriable() && waited < most => {
-                place.keep();
+                place.poll_group();
             }
             answer => return answer,
         }

@@ -9,14 +9,14 @@ use super::cluster::Cluster;
 use super::fault;
 use super::health::Appending;
 use super::options::{APPEND, KafkaOptions};
-use super::sender::{Pace, Patience, Queues, Sender};
+use super::sender::{Pace, Queues, Sender, WaitPolicy};
 use crate::{BusError, Outgoing, Writer};
 
-/// How often an append is tried: twice, so that a client that is stuck or a broker that was away ends nothing. Each try lasts for
-/// [`APPEND`], during which librdkafka itself repeats requests without an answer.
+/// Maximum attempts of an append: two, so that a stuck client or a short broker outage is survived.
+/// Each attempt lasts up to [`APPEND`], during which librdkafka itself repeats unanswered requests.
 const TRIES: u32 = 2;
 
-/// librdkafka looks once a second for records whose time is over, and reports on them.
+/// librdkafka checks for expired records once a second, and reports them.
 const PATIENCE: Duration = APPEND.saturating_add(Duration::from_secs(2));
 
 /// Idempotent producers.
@@ -25,29 +25,30 @@ pub(super) struct KafkaWriter {
     options: KafkaOptions,
     name: String,
     appending: Arc<Appending>,
-    /// Sends at once. It serves appends with at most a few records for each partition. None after a fault that it does not survive.
+    /// Sends at once. For appends with few records per partition. `None` after an error that it
+    /// does not survive.
     single: Option<Sender>,
-    /// Sends batches. None after a fault likewise.
+    /// Sends batches. `None` after an error that it does not survive.
     batches: Option<Sender>,
 }
 
 impl KafkaWriter {
-    /// Nothing is sent yet.
+    /// Creates the writer; sends nothing yet.
     pub(super) fn open(cluster: Arc<Cluster>, options: &KafkaOptions, name: &str) -> Result<Self, BusError> {
         let appending = cluster.health().writer(name);
         let (options, name) = (options.clone(), name.into());
         let mut writer = Self { cluster, options, name, appending, single: None, batches: None };
-        // A wrong property is refused here, not with the first append. Both clients connect now: one that began with the first append
-        // would add some 300 ms to it.
-        writer.sender(Pace::Singly)?;
-        writer.sender(Pace::InBatches)?;
+        // Reject an invalid property here, not at the first append. Both clients connect now:
+        // connecting at the first append would add some 300 ms to it.
+        writer.sender(Pace::Single)?;
+        writer.sender(Pace::Batched)?;
         Ok(writer)
     }
 
     fn slot(&mut self, pace: Pace) -> &mut Option<Sender> {
         match pace {
-            Pace::Singly => &mut self.single,
-            Pace::InBatches => &mut self.batches,
+            Pace::Single => &mut self.single,
+            Pace::Batched => &mut self.batches,
         }
     }
 
@@ -59,17 +60,17 @@ impl KafkaWriter {
         Ok(self.slot(pace).as_ref().expect("it was just made"))
     }
 
-    /// The outer fault is of setting a client up, the inner one of the append.
+    /// The outer error is from creating a client, the inner one from the append.
     fn try_once(&mut self, queues: &mut Queues<'_>, pace: Pace) -> Result<Result<(), KafkaError>, BusError> {
         let cluster = Arc::clone(&self.cluster);
         self.appending.begins(cluster.clock().mono());
         let sender = self.sender(pace)?;
         sender.begin(queues);
-        let mut patience = Patience { most: PATIENCE, meanwhile: &mut || true };
+        let mut patience = WaitPolicy { most: PATIENCE, meanwhile: &mut || true };
         let sent = sender.send(queues, cluster.clock(), &mut patience).and_then(|()| sender.settle(&mut patience));
         let Err(stopped) = sent else { return Ok(Ok(())) };
         queues.rewind(&sender.open_queues());
-        // Records still in its queues must not be written later, unasked.
+        // Records still in its queues must not be written later.
         *self.slot(pace) = None;
         Ok(Err(stopped.fault()))
     }
@@ -80,7 +81,7 @@ impl KafkaWriter {
         for _ in 1..TRIES {
             match self.try_once(&mut queues, pace)? {
                 Err(fault) if fault::code(&fault).is_some_and(fault::is_silence) => {
-                    tracing::warn!(writer = self.name, %fault, "an append got no answer, and is tried again");
+                    tracing::warn!(writer = self.name, %fault, "an append got no response; retrying");
                     self.cluster.health().retries();
                 }
                 sent => return sent.map_err(|fault| fault::bus("cannot append", &fault)),

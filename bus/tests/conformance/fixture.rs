@@ -1,4 +1,4 @@
-//! Fresh names on a bus, and seats that are driven with deadlines.
+//! Test fixtures: fresh names on a bus, and members that are polled with deadlines.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -13,28 +13,28 @@ use bus::{
 use tempfile::TempDir;
 use wire::WallTime;
 
-/// How long anything may take before a test gives up: a rebalance on a busy machine takes seconds.
+/// Time limit of any wait in a test: a rebalance on a busy machine takes seconds.
 pub(crate) const PATIENCE_MS: u64 = 60_000;
 
-/// What a test needs of a bus.
+/// The bus under test.
 pub(crate) trait Fixture {
-    /// The bus.
+    /// Returns the bus.
     fn bus(&self) -> &dyn Bus;
 
-    /// The shortest session that it gives. A member that does not poll for so long is given up.
+    /// Returns the shortest session. A member that does not poll for this long is expelled.
     fn session(&self) -> Duration;
 
     /// Deletes records, as an operator would.
     fn delete_records(&self, topic: &str, partition: u32, before: u64);
 
-    /// A name that nobody has.
+    /// Returns a unique name.
     fn name(&self, what: &str) -> String {
         static LAST: AtomicU64 = AtomicU64::new(0);
         let (run, number) = (std::process::id(), LAST.fetch_add(1, Ordering::Relaxed));
         format!("{what}-{run}-{}-{number}", self.bus().clock().wall().0)
     }
 
-    /// A topic of its own that keeps everything.
+    /// Creates a topic that keeps everything.
     fn topic(&self, partitions: u32) -> String {
         let name = self.name("t");
         self.bus().ensure_topic(&TopicSpec::log(&name, partitions)).expect("a topic");
@@ -48,29 +48,29 @@ pub(crate) trait Fixture {
         self.bus().writer("test").and_then(|mut writer| writer.append(&records)).expect("an append");
     }
 
-    /// Joins `group` under a fresh name.
-    fn join(&self, group: &str, topic: &str) -> Seat {
+    /// Joins `group` under a unique name.
+    fn join(&self, group: &str, topic: &str) -> TestMember {
         self.join_as(group, topic, &self.name("m"))
     }
 
     /// Joins `group` under this name.
-    fn join_as(&self, group: &str, topic: &str, name: &str) -> Seat {
+    fn join_as(&self, group: &str, topic: &str, name: &str) -> TestMember {
         let spec = MemberSpec { session_timeout: self.session(), ..MemberSpec::new(group, topic, name) };
         let member = self.bus().member(&spec).expect("a member");
-        Seat {
+        TestMember {
             member,
             clock: self.bus().clock(),
             name: name.into(),
             owned: BTreeSet::new(),
-            asked: BTreeSet::new(),
+            revoking: BTreeSet::new(),
             seen: Vec::new(),
-            starts: false,
-            releases: true,
-            most: 100,
+            auto_start: false,
+            auto_release: true,
+            max_records: 100,
         }
     }
 
-    /// The first `count` records of a partition from `from` on.
+    /// Reads the first `count` records of a partition from `from` on.
     fn read(&self, topic: &str, partition: u32, from: u64, count: usize) -> Vec<Record> {
         let mut reader = self.bus().reader().expect("a reader");
         reader.assign(topic, partition, from).expect("an offset");
@@ -82,41 +82,41 @@ pub(crate) trait Fixture {
 pub(crate) fn read(clock: &dyn Clock, reader: &mut dyn Reader, count: usize) -> Vec<Record> {
     let (mut out, end) = (Vec::new(), clock.mono().plus_ms(PATIENCE_MS));
     while out.len() < count {
-        assert!(clock.mono() < end, "gave up waiting for {count} records; there were {out:?}");
+        assert!(clock.mono() < end, "no {count} records in time: {out:?}");
         reader.poll(count - out.len(), Duration::from_millis(50), &mut out).expect("a poll");
     }
     out
 }
 
-/// A member, and what it has seen.
-pub(crate) struct Seat {
+/// A member with a history of its arrivals.
+pub(crate) struct TestMember {
     pub(crate) member: Box<dyn Member>,
     pub(crate) name: String,
-    /// What it was assigned and has neither released nor lost.
+    /// Partitions that it was assigned and has neither released nor lost.
     pub(crate) owned: BTreeSet<u32>,
-    /// What it was asked to give back and has not released.
-    pub(crate) asked: BTreeSet<u32>,
+    /// Partitions that the group asked for and it has not released.
+    pub(crate) revoking: BTreeSet<u32>,
     pub(crate) seen: Vec<Arrival>,
-    /// True: it takes over and starts what it is assigned, where the last owner ended.
-    pub(crate) starts: bool,
-    /// True: it releases what it is asked for at once.
-    pub(crate) releases: bool,
-    /// How many records it polls for.
-    pub(crate) most: usize,
+    /// True: takes over and starts assigned partitions at the committed offset.
+    pub(crate) auto_start: bool,
+    /// True: releases requested partitions at once.
+    pub(crate) auto_release: bool,
+    /// The number of records per poll.
+    pub(crate) max_records: usize,
     pub(crate) clock: Arc<dyn Clock>,
 }
 
-impl Seat {
-    /// One poll.
-    pub(crate) fn turn(&mut self, wait: Duration) {
+impl TestMember {
+    /// Polls once.
+    pub(crate) fn poll_once(&mut self, wait: Duration) {
         let before = self.seen.len();
-        self.member.poll(self.most, wait, &mut self.seen).expect("a poll");
+        self.member.poll(self.max_records, wait, &mut self.seen).expect("a poll");
         let news = self.seen[before..].to_vec();
         for arrival in news {
             match arrival {
                 Arrival::Assigned(partitions) => {
                     self.owned.extend(&partitions);
-                    if self.starts {
+                    if self.auto_start {
                         for partition in partitions {
                             let left = self.member.take_over(partition).expect("a takeover");
                             let from = left.committed.map_or(left.low, |committed| committed.next);
@@ -125,15 +125,15 @@ impl Seat {
                     }
                 }
                 Arrival::Revoking(partitions) => {
-                    self.asked.extend(&partitions);
-                    if self.releases {
+                    self.revoking.extend(&partitions);
+                    if self.auto_release {
                         self.release();
                     }
                 }
                 Arrival::Lost(partitions) => {
                     for partition in partitions {
                         self.owned.remove(&partition);
-                        self.asked.remove(&partition);
+                        self.revoking.remove(&partition);
                     }
                 }
                 Arrival::Record(_) => {}
@@ -141,39 +141,39 @@ impl Seat {
         }
     }
 
-    /// Gives back all that was asked for.
+    /// Releases all requested partitions.
     pub(crate) fn release(&mut self) {
-        let asked: Vec<u32> = std::mem::take(&mut self.asked).into_iter().collect();
-        self.member.release(&asked).expect("a release");
-        for partition in asked {
+        let revoking: Vec<u32> = std::mem::take(&mut self.revoking).into_iter().collect();
+        self.member.release(&revoking).expect("a release");
+        for partition in revoking {
             self.owned.remove(&partition);
         }
     }
 
     /// Polls until `done`.
     pub(crate) fn until(&mut self, what: &str, mut done: impl FnMut(&Self) -> bool) {
-        together(&mut [self], what, |seats| done(seats[0]));
+        together(&mut [self], what, |members| done(members[0]));
     }
 
     /// Polls until it owns `count` partitions.
     pub(crate) fn until_owned(&mut self, count: usize) {
-        self.until("partitions", |seat| seat.owned.len() == count);
+        self.until("partitions", |member| member.owned.len() == count);
     }
 
-    /// Polls until `count` records were seen in all.
+    /// Polls until `count` records have arrived in total.
     pub(crate) fn until_records(&mut self, count: usize) -> Vec<Record> {
-        self.until("records", |seat| seat.records().len() >= count);
+        self.until("records", |member| member.records().len() >= count);
         self.records()
     }
 
-    /// Polls a few times more, and nothing but that.
-    pub(crate) fn linger(&mut self) {
+    /// Polls a few more times.
+    pub(crate) fn poll_more(&mut self) {
         for _ in 0..10 {
-            self.turn(Duration::from_millis(20));
+            self.poll_once(Duration::from_millis(20));
         }
     }
 
-    /// The records that were seen.
+    /// Returns the records that have arrived.
     pub(crate) fn records(&self) -> Vec<Record> {
         let record = |arrival: &Arrival| match arrival {
             Arrival::Record(record) => Some(record.clone()),
@@ -182,40 +182,40 @@ impl Seat {
         self.seen.iter().filter_map(record).collect()
     }
 
-    /// Takes a partition over and starts it where it was left.
-    pub(crate) fn go_on(&mut self, partition: u32) -> u64 {
+    /// Takes over a partition and starts it at the committed offset.
+    pub(crate) fn resume(&mut self, partition: u32) -> u64 {
         let left = self.member.take_over(partition).expect("a takeover");
         let from = left.committed.map_or(left.low, |committed| committed.next);
         self.member.start(partition, from).expect("a start");
         from
     }
 
-    /// A batch that says where it stands, and appends `records`.
+    /// Creates a batch with a position and `records`.
     pub(crate) fn at(&self, partition: u32, next: u64, records: Vec<Outgoing>) -> Batch {
-        let note = format!("v1 {} 0 open", self.name).as_str().into();
-        Batch { records, positions: vec![Position { partition, next, note }] }
+        let metadata = format!("v1 {} 0 open", self.name).as_str().into();
+        Batch { records, positions: vec![Position { partition, next, metadata }] }
     }
 }
 
-/// Polls several seats in turn until `done`.
-pub(crate) fn together(seats: &mut [&mut Seat], what: &str, mut done: impl FnMut(&[&mut Seat]) -> bool) {
-    let clock = Arc::clone(&seats[0].clock);
+/// Polls several members alternately until `done`.
+pub(crate) fn together(members: &mut [&mut TestMember], what: &str, mut done: impl FnMut(&[&mut TestMember]) -> bool) {
+    let clock = Arc::clone(&members[0].clock);
     let end = clock.mono().plus_ms(PATIENCE_MS);
-    while !done(seats) {
-        let seen: Vec<_> = seats.iter().map(|seat| &seat.seen).collect();
-        assert!(clock.mono() < end, "gave up waiting for {what}; seen: {seen:?}");
-        for seat in &mut *seats {
-            seat.turn(Duration::from_millis(10));
+    while !done(members) {
+        let seen: Vec<_> = members.iter().map(|member| &member.seen).collect();
+        assert!(clock.mono() < end, "timed out waiting for {what}; arrived: {seen:?}");
+        for member in &mut *members {
+            member.poll_once(Duration::from_millis(10));
         }
     }
 }
 
-/// The values of records, as text.
+/// Returns the values of records, as text.
 pub(crate) fn values(records: &[Record]) -> Vec<&str> {
     records.iter().map(|record| std::str::from_utf8(&record.value).expect("text")).collect()
 }
 
-/// The embedded bus, with gaps as Kafka has them.
+/// The embedded bus, with offset gaps as on Kafka.
 pub(crate) struct OnEmbedded(Embedded);
 
 impl OnEmbedded {
@@ -238,7 +238,7 @@ impl Fixture for OnEmbedded {
     }
 }
 
-/// The embedded bus in a directory that goes with the test.
+/// The embedded bus in a temporary directory.
 pub(crate) struct OnDisk {
     bus: Embedded,
     _dir: TempDir,
@@ -273,12 +273,12 @@ pub(crate) struct OnKafka {
 
 impl OnKafka {
     /// # Panics
-    /// Where there is no broker: these tests are never left out in silence.
+    /// If there is no broker: these tests are never skipped silently.
     pub(crate) fn open() -> Self {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.kafka/address");
         let found = std::fs::read_to_string(&file).map_err(|fault| fault.to_string()).and_then(|address| {
             let mut options = KafkaOptions::new(address.trim());
-            // A member that is silent for one session is given up, and not only one that is dead.
+            // Expels a silent member after one session, as if it were dead.
             options.client.insert("max.poll.interval.ms".into(), MemberSpec::SESSION.as_millis().to_string());
             let bus = Kafka::open(Arc::new(RealClock::start()), options).map_err(|fault| fault.to_string())?;
             Ok(Self { bus, brokers: address.trim().into() })
@@ -313,7 +313,7 @@ impl Fixture for OnKafka {
 struct RealClock(Instant);
 
 impl RealClock {
-    #[expect(clippy::disallowed_methods, reason = "somebody must make the clock of a real broker's tests")]
+    #[expect(clippy::disallowed_methods, reason = "tests with a real broker need a real clock")]
     fn start() -> Self {
         Self(Instant::now())
     }
@@ -324,7 +324,7 @@ impl Clock for RealClock {
         MonoTime(u64::try_from(self.0.elapsed().as_nanos()).expect("a test does not take 500 years"))
     }
 
-    #[expect(clippy::disallowed_methods, reason = "somebody must make the clock of a real broker's tests")]
+    #[expect(clippy::disallowed_methods, reason = "tests with a real broker need a real clock")]
     fn wall(&self) -> WallTime {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is after 1970");
         WallTime(u64::try_from(since.as_millis()).expect("a test does not run in 500 million years"))

@@ -1,4 +1,4 @@
-//! What only Kafka can get wrong.
+//! Tests that apply to Kafka only.
 
 use std::time::Duration;
 
@@ -12,8 +12,9 @@ use super::fixture::{Fixture, OnKafka, values};
 
 const LONG: Duration = Duration::from_secs(30);
 
-/// A producer that begins a transaction with a record and an offset, and never ends it. Its timeout is a minute.
-fn dies_in_a_transaction(on: &OnKafka, id: &str, group: &str, topic: &str, next: i64) -> BaseProducer {
+/// Creates a producer that begins a transaction with a record and an offset, and never ends it. Its
+/// timeout is a minute.
+fn open_transaction(on: &OnKafka, id: &str, group: &str, topic: &str, next: i64) -> BaseProducer {
     let client = || {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", &on.brokers);
@@ -25,7 +26,8 @@ fn dies_in_a_transaction(on: &OnKafka, id: &str, group: &str, topic: &str, next:
     producer.begin_transaction().expect("a transaction");
     producer.send(BaseRecord::to(topic).partition(0).key("k").payload("never committed")).expect("a record");
     producer.flush(LONG).expect("a flush");
-    // One that was never in the group may speak for it: only who names a generation is checked.
+    // A consumer outside the group may add its offsets: the broker checks only requests that name a
+    // generation.
     let bystander: BaseConsumer = client().set("group.id", group).create().expect("a consumer");
     let mut offsets = TopicPartitionList::new();
     offsets.add_partition_offset(topic, 0, Offset::Offset(next)).expect("an offset");
@@ -35,7 +37,7 @@ fn dies_in_a_transaction(on: &OnKafka, id: &str, group: &str, topic: &str, next:
 }
 
 #[test]
-fn a_transaction_that_an_owner_died_in_is_ended_by_the_next_one() {
+fn the_next_owner_ends_the_open_transaction_of_a_dead_owner() {
     let on = OnKafka::open();
     let (topic, group) = (on.topic(1), on.name("g"));
     on.append(&topic, &["a", "b"]);
@@ -44,12 +46,12 @@ fn a_transaction_that_an_owner_died_in_is_ended_by_the_next_one() {
     owner.member.commit(&owner.at(0, 1, vec![])).expect("a commit");
     let name = owner.name.clone();
     drop(owner);
-    let dead = dies_in_a_transaction(&on, &name, &group, &topic, 3);
+    let dead = open_transaction(&on, &name, &group, &topic, 3);
     on.append(&topic, &["c"]);
     let mut next = on.join(&group, &topic);
     next.until_owned(1);
     let before = on.bus().clock().mono();
-    assert_eq!(next.go_on(0), 1, "what the dead owner did not commit does not count, and nothing starts at 0");
+    assert_eq!(next.resume(0), 1, "uncommitted offsets do not count, and the lane does not start at 0");
     assert_eq!(values(&next.until_records(2)), ["b", "c"]);
     let took = on.bus().clock().mono().since(before);
     assert!(took < Duration::from_secs(10), "the transaction would have lasted a minute; this took {took:?}");
@@ -57,7 +59,7 @@ fn a_transaction_that_an_owner_died_in_is_ended_by_the_next_one() {
 }
 
 #[test]
-fn an_owner_that_comes_back_under_its_name_ends_its_own_transaction() {
+fn a_returning_owner_ends_its_own_open_transaction() {
     let on = OnKafka::open();
     let (topic, group) = (on.topic(1), on.name("g"));
     on.append(&topic, &["a", "b"]);
@@ -66,10 +68,10 @@ fn an_owner_that_comes_back_under_its_name_ends_its_own_transaction() {
     owner.member.commit(&owner.at(0, 1, vec![])).expect("a commit");
     let name = owner.name.clone();
     drop(owner);
-    let dead = dies_in_a_transaction(&on, &name, &group, &topic, 3);
+    let dead = open_transaction(&on, &name, &group, &topic, 3);
     let mut again = on.join_as(&group, &topic, &name);
     again.until_owned(1);
-    assert_eq!(again.go_on(0), 1);
+    assert_eq!(again.resume(0), 1);
     assert_eq!(values(&again.until_records(1)), ["b"]);
     again.member.commit(&again.at(0, 2, vec![Outgoing::keyed(&topic, "k", "c")])).expect("a commit");
     assert_eq!(values(&again.until_records(2)), ["b", "c"]);
@@ -77,13 +79,13 @@ fn an_owner_that_comes_back_under_its_name_ends_its_own_transaction() {
 }
 
 #[test]
-fn an_owner_whose_name_was_taken_is_fenced_once_and_then_takes_it_back() {
+fn an_owner_whose_transactional_id_was_taken_is_fenced_only_once() {
     let on = OnKafka::open();
     let (topic, out, group) = (on.topic(1), on.topic(1), on.name("g"));
     let mut owner = on.join(&group, &topic);
     owner.until_owned(1);
     owner.member.commit(&owner.at(0, 0, vec![])).expect("a commit");
-    let thief = dies_in_a_transaction(&on, &owner.name.clone(), &on.name("g"), &out, 0);
+    let thief = open_transaction(&on, &owner.name.clone(), &on.name("g"), &out, 0);
     let words = |value: &str| vec![Outgoing::keyed(&out, "k", value.to_owned())];
     let fenced = owner.member.commit(&owner.at(0, 0, words("fenced")));
     assert!(matches!(fenced, Err(bus::CommitError::Fenced(_))), "{fenced:?}");
@@ -93,7 +95,7 @@ fn an_owner_whose_name_was_taken_is_fenced_once_and_then_takes_it_back() {
 }
 
 #[test]
-fn a_topic_that_stamps_the_producers_time_is_refused() {
+fn a_topic_with_producer_timestamps_is_refused() {
     let on = OnKafka::open();
     let (name, made) = (on.name("t"), on.topic(1));
     assert!(on.bus().topic(&made).expect("an answer").is_some());
@@ -103,22 +105,22 @@ fn a_topic_that_stamps_the_producers_time_is_refused() {
     let expected =
         BusError::WrongTopic { topic: name.clone(), field, found: "CreateTime".into(), needed: "LogAppendTime".into() };
     assert_eq!(refused, Err(expected));
-    let others = on.bus().other_times(&[&made, &name, &on.name("nowhere")]);
-    assert_eq!(others, Ok(vec![name]), "it is found among others, and what is not there is passed over");
+    let others = on.bus().topics_without_append_time(&[&made, &name, &on.name("nowhere")]);
+    assert_eq!(others, Ok(vec![name]), "it is found among others, and unknown topics are skipped");
 }
 
 #[test]
-fn a_topic_that_somebody_deletes_is_gone_for_those_who_saw_it() {
+fn a_deleted_topic_is_no_longer_found_by_clients_that_cached_it() {
     let on = OnKafka::open();
     let topic = on.topic(1);
     assert!(on.bus().topic(&topic).expect("an answer").is_some());
     on.delete_topic(&topic).expect("a deletion");
     assert_eq!(on.bus().topic(&topic), Ok(None));
-    assert!(on.delete_topic(&topic).is_err(), "there is none any more");
+    assert!(on.delete_topic(&topic).is_err(), "it no longer exists");
 }
 
 #[test]
-fn a_member_reads_a_topic_that_was_made_anew_under_it() {
+fn a_member_reads_a_topic_that_was_recreated_meanwhile() {
     let on = OnKafka::open();
     let topic = on.topic(1);
     let spec = MemberSpec::new(&on.name("g"), &topic, "m");
@@ -132,7 +134,7 @@ fn a_member_reads_a_topic_that_was_made_anew_under_it() {
         let clock = on.bus().clock();
         let begun = clock.mono();
         while !is_so(&seen, gone) {
-            assert!(clock.mono().since(begun) < LONG * 2, "it never came: {seen:?}");
+            assert!(clock.mono().since(begun) < LONG * 2, "timed out: {seen:?}");
             let mut arrivals = Vec::new();
             match member.poll(100, Duration::from_millis(20), &mut arrivals) {
                 Ok(()) => {}
@@ -167,14 +169,14 @@ fn make_with_create_time(on: &OnKafka, name: &str) {
     let mut making = std::pin::pin!(admin.create_topics([&topic], &AdminOptions::new()));
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
     while making.as_mut().poll(&mut context).is_pending() {
-        // Each question takes the broker a moment; the answer to the first one comes meanwhile.
+        // Each request takes the broker a moment; the first response arrives meanwhile.
         drop(on.bus().topic(name));
     }
 }
 
-/// A trim is a request that nobody waits for, and is sent once it is worth one.
+/// A trim is asynchronous, and sent only when enough records can be deleted.
 #[test]
-fn an_inbox_is_deleted_up_to_where_it_is_trimmed() {
+fn a_trim_deletes_an_inbox_up_to_the_given_offset() {
     let on = OnKafka::open();
     let topic = on.topic(1);
     let values: Vec<String> = (0..10_001).map(|n| n.to_string()).collect();
@@ -183,8 +185,8 @@ fn an_inbox_is_deleted_up_to_where_it_is_trimmed() {
     owner.until_owned(1);
     let low = || on.bus().bounds(&topic, 0).expect("bounds").low;
     on.bus().trim(&topic, 0, 9_999).expect("a topic");
-    owner.linger();
-    assert_eq!(low(), 0, "too few to be worth a request");
+    owner.poll_more();
+    assert_eq!(low(), 0, "too few for a request");
     on.bus().trim(&topic, 0, 10_000).expect("a topic");
     owner.until("the deletion", |_| low() == 10_000);
 }

@@ -1,4 +1,4 @@
-//! Readers outside all groups, and what becomes of old records.
+//! Readers outside all groups, and deletion of old records.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use bus::{Bounds, BusError, Cleanup, Outgoing, TopicSpec};
 
 use super::fixture::{Fixture, read, values};
 
-/// A fetch of nothing takes 0.1 s; a busy machine takes longer.
+/// An empty fetch takes 0.1 s; a busy machine takes longer.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) fn a_reader_follows_several_partitions_in_order(on: &impl Fixture) {
@@ -51,10 +51,10 @@ pub(crate) fn a_reader_starts_in_the_middle_and_can_be_moved(on: &impl Fixture) 
         assert_eq!(values(&read(&*clock, &mut *reader, rest.len())), rest);
     }
     on.append(&other, &["x"]);
-    assert_eq!(values(&read(&*clock, &mut *reader, 1)), ["x"], "the other one is still read");
+    assert_eq!(values(&read(&*clock, &mut *reader, 1)), ["x"], "the other topic is still read");
 }
 
-pub(crate) fn a_reader_waits_for_what_is_not_there_yet(on: &impl Fixture) {
+pub(crate) fn a_reader_waits_for_records(on: &impl Fixture) {
     let topic = on.topic(1);
     let mut reader = on.bus().reader().expect("a reader");
     reader.assign(&topic, 0, 0).expect("an offset");
@@ -65,18 +65,18 @@ pub(crate) fn a_reader_waits_for_what_is_not_there_yet(on: &impl Fixture) {
     assert_eq!(values(&read(&*on.bus().clock(), &mut *reader, 1)), ["a"]);
 }
 
-/// On Kafka the cleaner runs when it likes, so this holds what must be true before and after; that the topic is told to be
-/// compacted, and soon, is held by the check of its settings.
+/// Kafka's cleaner runs at any time, so this checks what holds before and after. The settings check
+/// of the topic ensures that it is compacted soon.
 pub(crate) fn a_compacted_topic_keeps_the_last_record_of_each_key(on: &impl Fixture) {
     let topic = on.name("t");
-    on.bus().ensure_topic(&TopicSpec::log(&topic, 1).cleaned(Cleanup::Compact)).expect("a topic");
+    on.bus().ensure_topic(&TopicSpec::log(&topic, 1).with_cleanup(Cleanup::Compact)).expect("a topic");
     let record = |i: u32| Outgoing::keyed(&topic, format!("k{}", i % 7), i.to_string());
     let mut writer = on.bus().writer("w").expect("a writer");
     writer.append(&(0..700).map(record).collect::<Vec<_>>()).expect("an append");
     writer.append(&[Outgoing::keyed(&topic, "k0", "")]).expect("a deletion");
     writer.append(&[Outgoing::keyed(&topic, "end", "end")]).expect("an append");
     let refused = writer.append(&[Outgoing { key: None, ..Outgoing::keyed(&topic, "", "v") }]);
-    assert!(matches!(refused, Err(BusError::Refused(_))), "without a key there is nothing to keep: {refused:?}");
+    assert!(matches!(refused, Err(BusError::Refused(_))), "a compacted topic needs keys: {refused:?}");
     let mut reader = on.bus().reader().expect("a reader");
     reader.assign(&topic, 0, 0).expect("an offset");
     let mut last = BTreeMap::new();
@@ -95,7 +95,7 @@ pub(crate) fn a_compacted_topic_keeps_the_last_record_of_each_key(on: &impl Fixt
     assert_eq!(last, expected.map(|(key, value)| (key.into_bytes(), value.into_bytes())).collect());
 }
 
-/// Reads a topic to the end that it has now: where that is, and the values by key.
+/// Reads a topic to its current end. Returns the values by key.
 fn read_to_end(on: &impl Fixture, topic: &str, partitions: u32) -> BTreeMap<String, String> {
     let mut reader = on.bus().reader().expect("a reader");
     let mut ends = Vec::new();
@@ -116,16 +116,17 @@ fn read_to_end(on: &impl Fixture, topic: &str, partitions: u32) -> BTreeMap<Stri
     })
     .expect("the end is reached");
     for (partition, end) in ends {
-        // More may have come meanwhile.
+        // More records may have arrived meanwhile.
         assert!(reader.position(topic, partition) >= Some(end), "{:?}, {end}", reader.position(topic, partition));
     }
     last
 }
 
-/// Compaction drops the deletion in the end: then nothing is left at the offset before the end, and of this topic nothing at all.
-pub(crate) fn a_topic_is_read_to_its_end_where_the_last_record_was_deleted(on: &impl Fixture) {
+/// Compaction eventually removes the deletion. Then no record is left at the offset before the end,
+/// or in the whole topic.
+pub(crate) fn a_topic_is_read_to_its_end_when_the_last_record_was_deleted(on: &impl Fixture) {
     let topic = on.name("t");
-    on.bus().ensure_topic(&TopicSpec::log(&topic, 2).cleaned(Cleanup::Compact)).expect("a topic");
+    on.bus().ensure_topic(&TopicSpec::log(&topic, 2).with_cleanup(Cleanup::Compact)).expect("a topic");
     assert_eq!(read_to_end(on, &topic, 2), BTreeMap::new(), "it is empty");
     let mut writer = on.bus().writer("w").expect("a writer");
     let records = ["a", "", "b", "", ""].map(|value| Outgoing::keyed(&topic, "k", value).to(0));
@@ -136,45 +137,45 @@ pub(crate) fn a_topic_is_read_to_its_end_where_the_last_record_was_deleted(on: &
     assert_eq!(read_to_end(on, &topic, 2), other);
 }
 
-/// On Kafka a marker of the transaction takes the last offset, and no reader ever sees it.
-pub(crate) fn a_topic_is_read_to_its_end_where_a_commit_ends_it(on: &impl Fixture) {
+/// On Kafka a transaction marker takes the last offset, and no reader ever sees it.
+pub(crate) fn a_topic_is_read_to_its_end_when_a_commit_marker_is_last(on: &impl Fixture) {
     let topic = on.name("t");
-    on.bus().ensure_topic(&TopicSpec::log(&topic, 1).cleaned(Cleanup::Compact)).expect("a topic");
+    on.bus().ensure_topic(&TopicSpec::log(&topic, 1).with_cleanup(Cleanup::Compact)).expect("a topic");
     let mut owner = on.join(&on.name("g"), &on.topic(1));
     owner.until_owned(1);
-    owner.go_on(0);
+    owner.resume(0);
     let mut witness = on.bus().reader().expect("a reader");
     witness.assign(&topic, 0, 0).expect("an offset");
     for value in ["a", "b", ""] {
         owner.member.commit(&owner.at(0, 0, vec![Outgoing::keyed(&topic, "k", value)])).expect("a commit");
-        // On Kafka it is visible some milliseconds after the commit.
+        // On Kafka a record becomes visible some milliseconds after the commit.
         read(&*on.bus().clock(), &mut *witness, 1);
         let expected = (!value.is_empty()).then(|| ("k".to_owned(), value.to_owned()));
         assert_eq!(read_to_end(on, &topic, 1), expected.into_iter().collect());
     }
 }
 
-pub(crate) fn an_end_that_is_not_reached_is_an_error_and_not_the_end(on: &impl Fixture) {
+pub(crate) fn an_end_that_is_not_reached_is_an_error(on: &impl Fixture) {
     let topic = on.topic(1);
     on.append(&topic, &["a"]);
     let mut reader = on.bus().reader().expect("a reader");
     reader.assign(&topic, 0, 0).expect("an offset");
     let mut seen = Vec::new();
-    let missed = bus::catch_up(&mut *reader, &topic, [(0, 2)], Duration::from_millis(300), |record| seen.push(record));
+    let failed = bus::catch_up(&mut *reader, &topic, [(0, 2)], Duration::from_millis(300), |record| seen.push(record));
     assert_eq!(values(&seen), ["a"]);
-    let Err(BusError::Unavailable(why)) = missed else { panic!("{missed:?}") };
+    let Err(BusError::Unavailable(why)) = failed else { panic!("{failed:?}") };
     assert!(why.contains(&topic) && why.contains("offset 1 of 2"), "{why}");
     assert_eq!(reader.position(&topic, 7), None);
 }
 
-pub(crate) fn what_was_deleted_is_gone_and_said_to_be(on: &impl Fixture) {
+pub(crate) fn reading_deleted_records_is_an_error(on: &impl Fixture) {
     let topic = on.topic(1);
     on.append(&topic, &["a", "b", "c"]);
     let mut owner = on.join(&on.name("g"), &topic);
     owner.until_owned(1);
     owner.member.commit(&owner.at(0, 1, vec![])).expect("a commit");
     on.delete_records(&topic, 0, 2);
-    let gone = |asked| Err(BusError::Gone { topic: topic.clone(), partition: 0, asked, low: 2 });
+    let gone = |requested| Err(BusError::Gone { topic: topic.clone(), partition: 0, requested, low: 2 });
     let left = owner.member.take_over(0).expect("a takeover");
     assert_eq!((left.committed.map(|left| left.next), left.low), (Some(1), 2));
     assert_eq!(owner.member.start(0, 1), gone(1));
@@ -183,8 +184,9 @@ pub(crate) fn what_was_deleted_is_gone_and_said_to_be(on: &impl Fixture) {
     assert_eq!(values(&owner.until_records(1)), ["c"]);
 }
 
-/// How much goes is the bus's affair; that nothing goes which is needed, and that it is said where something went, is not.
-pub(crate) fn what_is_still_needed_is_read_after_a_trim(on: &impl Fixture) {
+/// The bus decides how much a trim deletes. It must not delete needed records, and must report
+/// deleted ones.
+pub(crate) fn needed_records_are_readable_after_a_trim(on: &impl Fixture) {
     let topic = on.topic(2);
     on.append(&topic, &["a", "b", "c", "d", "e"]);
     let mut owner = on.join(&on.name("g"), &topic);
@@ -197,22 +199,22 @@ pub(crate) fn what_is_still_needed_is_read_after_a_trim(on: &impl Fixture) {
         assert_eq!(values(&on.read(&topic, 0, 2, 3)), ["c", "d", "e"]);
         match on.bus().reader().expect("a reader").assign(&topic, 0, 1) {
             Ok(()) => assert!(low <= 1),
-            Err(gone) => assert_eq!(gone, BusError::Gone { topic: topic.clone(), partition: 0, asked: 1, low: 2 }),
+            Err(gone) => assert_eq!(gone, BusError::Gone { topic: topic.clone(), partition: 0, requested: 1, low: 2 }),
         }
     }
     on.bus().trim(&topic, 0, 99).expect("a topic");
-    assert_eq!(values(&on.read(&topic, 0, 3, 2)), ["d", "e"], "its group has not committed these");
+    assert_eq!(values(&on.read(&topic, 0, 3, 2)), ["d", "e"], "uncommitted records stay");
     on.append(&topic, &["f"]);
     owner.member.start(0, 3).expect("a start");
     assert_eq!(values(&owner.until_records(3)), ["d", "e", "f"]);
 }
 
-pub(crate) fn what_is_past_the_end_is_refused(on: &impl Fixture) {
+pub(crate) fn an_offset_past_the_end_is_refused(on: &impl Fixture) {
     let topic = on.topic(1);
     on.append(&topic, &["a"]);
     let mut owner = on.join(&on.name("g"), &topic);
     owner.until_owned(1);
     assert!(matches!(owner.member.start(0, 2), Err(BusError::Refused(_))));
     assert!(matches!(on.bus().reader().expect("a reader").assign(&topic, 0, 2), Err(BusError::Refused(_))));
-    owner.member.start(0, 1).expect("the end itself is a place to wait");
+    owner.member.start(0, 1).expect("the end itself is valid");
 }

@@ -1,4 +1,4 @@
-//! What goes in comes out: where it belongs, in order, unchanged.
+//! Records arrive unchanged, in order, in the right partition.
 
 use bus::{BusError, Headers, Outgoing, Route};
 use bytes::Bytes;
@@ -22,13 +22,13 @@ pub(crate) fn keys_are_routed_as_the_java_client_routes_them(on: &impl Fixture) 
     }
 }
 
-pub(crate) fn a_record_goes_where_it_is_told_to_and_without_a_key_to_the_first(on: &impl Fixture) {
+pub(crate) fn a_record_goes_to_its_partition_or_without_key_to_partition_0(on: &impl Fixture) {
     let topic = on.topic(3);
     let bare = Outgoing { key: None, ..Outgoing::keyed(&topic, "", "bare") };
-    let told = Outgoing::keyed(&topic, "k", "told").to(2);
+    let routed = Outgoing::keyed(&topic, "k", "routed").to(2);
     let both = Outgoing { key: None, route: Route::To(1), ..Outgoing::keyed(&topic, "", "both") };
-    on.bus().writer("w").and_then(|mut writer| writer.append(&[bare, told, both])).expect("an append");
-    for (partition, value, key) in [(0, "bare", None), (1, "both", None), (2, "told", Some("k"))] {
+    on.bus().writer("w").and_then(|mut writer| writer.append(&[bare, routed, both])).expect("an append");
+    for (partition, value, key) in [(0, "bare", None), (1, "both", None), (2, "routed", Some("k"))] {
         let records = on.read(&topic, partition, 0, 1);
         assert_eq!((&records[0].value[..], records[0].partition), (value.as_bytes(), partition));
         assert_eq!(records[0].key, key.map(Bytes::from));
@@ -118,16 +118,16 @@ pub(crate) fn a_record_carries_the_time_of_its_append(on: &impl Fixture) {
     assert!(before <= time && time <= after, "{before} <= {time} <= {after}");
 }
 
-pub(crate) fn a_record_that_is_too_large_is_refused_with_all_that_came_with_it(on: &impl Fixture) {
+pub(crate) fn a_too_large_record_fails_the_whole_append(on: &impl Fixture) {
     let topic = on.topic(1);
     let mut writer = on.bus().writer("w").expect("a writer");
     let large = Outgoing::keyed(&topic, "k", vec![b'x'; 2 << 20]);
     let size = large.size();
     let refused = writer.append(&[Outgoing::keyed(&topic, "k", "small"), large]);
-    let Err(BusError::TooLarge { topic: named, size: told, limit }) = refused else { panic!("{refused:?}") };
-    assert_eq!((named, told), (topic.clone(), size));
+    let Err(BusError::TooLarge { topic: named, size: reported, limit }) = refused else { panic!("{refused:?}") };
+    assert_eq!((named, reported), (topic.clone(), size));
     assert!(limit >= 900_000, "answers of 900 kB must go through: {limit}");
     let largest = Outgoing::keyed(&topic, "k", vec![b'x'; limit - 1]);
-    writer.append(&[largest]).expect("what is not over the limit is taken");
+    writer.append(&[largest]).expect("a record at the limit is accepted");
     assert_eq!(on.read(&topic, 0, 0, 1)[0].value.len(), limit - 1, "the small one was not written");
 }

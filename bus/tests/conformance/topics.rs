@@ -1,4 +1,4 @@
-//! Topics are made on purpose, and are what they are asked to be.
+//! Creating, checking and describing topics.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use bus::{Bounds, BusError, Cleanup, MemberSpec, Outgoing, Reader, TopicSpec};
 
 use super::fixture::Fixture;
 
-pub(crate) fn a_topic_is_made_once_and_found_again(on: &impl Fixture) {
+pub(crate) fn a_topic_is_created_once_and_found_again(on: &impl Fixture) {
     let name = on.name("t");
     assert_eq!(on.bus().topic(&name), Ok(None));
     let made = on.bus().ensure_topic(&TopicSpec::log(&name, 3)).expect("a topic");
@@ -15,14 +15,14 @@ pub(crate) fn a_topic_is_made_once_and_found_again(on: &impl Fixture) {
     assert_eq!(on.bus().ensure_topic(&TopicSpec::log(&name, 3)), Ok(made.clone()));
     assert_eq!(on.bus().topic(&name), Ok(Some(made)));
     for cleanup in [Cleanup::Compact, Cleanup::DeleteAfterMs(3_600_000)] {
-        let spec = TopicSpec::log(&on.name("t"), 1).cleaned(cleanup);
+        let spec = TopicSpec::log(&on.name("t"), 1).with_cleanup(cleanup);
         let made = on.bus().ensure_topic(&spec);
         assert!(made.is_ok());
         assert_eq!(on.bus().ensure_topic(&spec), made);
     }
 }
 
-pub(crate) fn a_topic_with_other_partitions_is_refused(on: &impl Fixture) {
+pub(crate) fn a_topic_with_another_partition_count_is_refused(on: &impl Fixture) {
     let name = on.topic(3);
     let refused = on.bus().ensure_topic(&TopicSpec::log(&name, 4));
     let expected = BusError::WrongTopic { topic: name, field: "partitions", found: "3".into(), needed: "4".into() };
@@ -30,38 +30,38 @@ pub(crate) fn a_topic_with_other_partitions_is_refused(on: &impl Fixture) {
     assert!(matches!(on.bus().ensure_topic(&TopicSpec::log(&on.name("t"), 0)), Err(BusError::Refused(_))));
 }
 
-/// How long what may go is kept is the operator's business.
-pub(crate) fn a_topic_with_a_clean_up_that_does_not_do_is_refused(on: &impl Fixture) {
+/// Operators may choose how long deletable records stay.
+pub(crate) fn a_topic_with_an_unsuitable_cleanup_policy_is_refused(on: &impl Fixture) {
     let kinds = [Cleanup::Keep, Cleanup::Compact, Cleanup::DeleteAfterMs(3_600_000), Cleanup::DeleteAfterMs(7_200_000)];
     for made in kinds {
         let name = on.name("t");
-        on.bus().ensure_topic(&TopicSpec::log(&name, 1).cleaned(made)).expect("a topic");
-        for asked in kinds {
-            let found = on.bus().ensure_topic(&TopicSpec::log(&name, 1).cleaned(asked));
-            let does = match asked {
+        on.bus().ensure_topic(&TopicSpec::log(&name, 1).with_cleanup(made)).expect("a topic");
+        for needed in kinds {
+            let found = on.bus().ensure_topic(&TopicSpec::log(&name, 1).with_cleanup(needed));
+            let satisfied = match needed {
                 Cleanup::DeleteAfterMs(_) => made != Cleanup::Compact,
-                Cleanup::Keep | Cleanup::Compact => made == asked,
+                Cleanup::Keep | Cleanup::Compact => made == needed,
             };
-            assert_eq!(found.is_ok(), does, "{made:?}, {asked:?}: {found:?}");
-            assert!(does || matches!(found, Err(BusError::WrongTopic { .. })), "{made:?}, {asked:?}: {found:?}");
+            assert_eq!(found.is_ok(), satisfied, "{made:?}, {needed:?}: {found:?}");
+            assert!(satisfied || matches!(found, Err(BusError::WrongTopic { .. })), "{made:?}, {needed:?}: {found:?}");
         }
     }
 }
 
-pub(crate) fn nothing_makes_a_topic_but_ensure_topic(on: &impl Fixture) {
+pub(crate) fn only_ensure_topic_creates_a_topic(on: &impl Fixture) {
     let name = on.name("t");
     let unknown = || BusError::NoTopic(name.clone());
     let mut writer = on.bus().writer("w").expect("a writer");
     let before = on.bus().clock().mono();
     assert_eq!(writer.append(&[Outgoing::keyed(&name, "k", "v")]), Err(unknown()));
-    assert!(on.bus().clock().mono().since(before) < Duration::from_secs(5), "an unknown topic is told at once");
+    assert!(on.bus().clock().mono().since(before) < Duration::from_secs(5), "an unknown topic is reported at once");
     assert_eq!(on.bus().member(&MemberSpec::new(&on.name("g"), &name, &on.name("m"))).err(), Some(unknown()));
     assert_eq!(on.bus().reader().expect("a reader").assign(&name, 0, 0), Err(unknown()));
     assert_eq!(on.bus().bounds(&name, 0), Err(unknown()));
     assert_eq!(on.bus().topic(&name), Ok(None));
 }
 
-pub(crate) fn a_partition_that_does_not_exist_is_named(on: &impl Fixture) {
+pub(crate) fn an_unknown_partition_is_an_error(on: &impl Fixture) {
     let topic = on.topic(2);
     let unknown = || BusError::NoPartition { topic: topic.clone(), partition: 2 };
     let mut writer = on.bus().writer("w").expect("a writer");
@@ -71,7 +71,7 @@ pub(crate) fn a_partition_that_does_not_exist_is_named(on: &impl Fixture) {
     assert_eq!(on.bus().bounds(&topic, 2), Err(unknown()));
 }
 
-pub(crate) fn bounds_say_where_a_partition_begins_and_ends(on: &impl Fixture) {
+pub(crate) fn bounds_are_the_low_watermark_and_the_end(on: &impl Fixture) {
     let topic = on.topic(2);
     assert_eq!(on.bus().bounds(&topic, 0), Ok(Bounds { low: 0, end: 0 }));
     on.append(&topic, &["a", "b", "c"]);

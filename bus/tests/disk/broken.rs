@@ -6,7 +6,8 @@ use bus::{Bus, DiskOptions, Outgoing, Sync, TopicSpec};
 
 use super::fixture::{Home, all, append, at, left, named, numbers, owner};
 
-/// A bus whose last batch writes to two topics and moves a position; and the size of its log before and after that batch.
+/// Creates a bus whose last batch writes to two topics and moves a position. Returns the log size
+/// before and after that batch.
 fn with_a_last_batch() -> (Home, u64, u64) {
     let mut home = Home::new();
     home.disk = home.disk.synced(Sync::Never);
@@ -18,7 +19,7 @@ fn with_a_last_batch() -> (Home, u64, u64) {
     let mut member = owner(&bus, "g", "in");
     member.commit(&at(5, 0, vec![])).expect("a commit");
     let written = |home: &Home| {
-        // What is allocated and not written yet is zeros.
+        // Allocated space that is not written yet is zero.
         let bytes = fs::read(home.log()).expect("a log");
         bytes.iter().rposition(|byte| *byte != 0).expect("something") as u64 + 1
     };
@@ -33,9 +34,9 @@ fn with_a_last_batch() -> (Home, u64, u64) {
 }
 
 #[test]
-fn a_batch_that_is_torn_anywhere_is_not_there_at_all() {
+fn a_batch_that_is_torn_anywhere_is_dropped_completely() {
     let (home, before, after) = with_a_last_batch();
-    // Every byte of the batch, and some before it, which take the batch before it along.
+    // Every byte of the batch, and some before it, which remove the previous batch too.
     for length in before - 5..=after {
         let home = home.copy();
         let log = OpenOptions::new().write(true).open(home.log()).expect("a log");
@@ -54,17 +55,17 @@ fn a_batch_that_is_torn_anywhere_is_not_there_at_all() {
         }
         append(&bus, "out", 20..21);
         drop(bus);
-        assert_eq!(numbers(&all(&home.open(), "out", 0)).last(), Some(&20), "it goes on after a torn tail");
+        assert_eq!(numbers(&all(&home.open(), "out", 0)).last(), Some(&20), "it continues after a torn tail");
     }
 }
 
 #[test]
-fn what_was_synced_and_is_cut_off_is_missed() {
+fn a_missing_end_of_synced_data_is_detected() {
     let (home, _, after) = with_a_last_batch();
     drop(home.open());
     let log = OpenOptions::new().write(true).open(home.log()).expect("a log");
     log.set_len(after - 1).expect("a cut");
-    let refused = home.try_open().expect_err("a synced batch is gone").to_string();
+    let refused = home.try_open().expect_err("a synced batch is missing").to_string();
     assert!(refused.contains(&format!("{} is damaged from byte {} on", home.log().display(), after - 1)), "{refused}");
 }
 
@@ -76,7 +77,7 @@ fn flip(path: &std::path::Path, at: u64) {
 }
 
 #[test]
-fn a_flipped_bit_in_what_was_synced_is_refused_and_named() {
+fn a_flipped_bit_in_synced_data_is_detected_and_located() {
     let home = Home::new();
     let bus = home.open();
     bus.ensure_topic(&TopicSpec::log("t", 1)).expect("a topic");
@@ -91,7 +92,7 @@ fn a_flipped_bit_in_what_was_synced_is_refused_and_named() {
         flip(&home.log(), place);
         match home.try_open() {
             Ok(bus) => {
-                // The store's own header has bytes that say nothing.
+                // The store's own header has unused bytes.
                 assert_eq!(numbers(&all(&bus, "t", 0)), (0..200).collect::<Vec<_>>(), "at {place}");
                 assert!(place < 64, "at {place}");
             }
@@ -106,7 +107,7 @@ fn a_flipped_bit_in_what_was_synced_is_refused_and_named() {
 }
 
 #[test]
-fn a_flipped_bit_in_an_older_file_is_named_where_it_is_read() {
+fn a_flipped_bit_in_an_older_file_is_located_when_it_is_read() {
     let mut home = Home::new();
     home.disk = DiskOptions { file_bytes: 64 << 10, ..home.disk.synced(Sync::Never) };
     home.options.keep_bytes = Some(10_000);
@@ -115,14 +116,14 @@ fn a_flipped_bit_in_an_older_file_is_named_where_it_is_read() {
     drop(owner(&bus, "g", "t"));
     let mut writer = bus.writer("w").expect("a writer");
     for i in 0..1_500_u64 {
-        // Not to be compressed away.
+        // Incompressible.
         let noise: Vec<u8> = (0..1_000_u64).map(|j| (i * 31 + j * j * 7_919 + i * j).to_le_bytes()[1]).collect();
         writer.append(&[Outgoing::keyed("t", "k", noise)]).expect("an append");
     }
     drop((writer, bus));
     let logs: Vec<_> = home.files().into_iter().filter(|path| !named(path, ".txt") && !named(path, ".lock")).collect();
     assert!(logs.len() > 4, "{logs:?}");
-    let mut told = 0;
+    let mut found = 0;
     for path in logs.iter().filter(|path| named(path, ".raftlog") || named(path, ".rewrite")) {
         let copy = home.copy();
         let path = copy.disk.dir.join(path.file_name().expect("a name"));
@@ -138,7 +139,7 @@ fn a_flipped_bit_in_an_older_file_is_named_where_it_is_read() {
             while out.len() < 1_500 {
                 let before = out.len();
                 reader.poll(100, std::time::Duration::ZERO, &mut out)?;
-                assert!(out.len() > before, "it does not end before its end");
+                assert!(out.len() > before, "the read ended early");
             }
             Ok(())
         });
@@ -146,14 +147,14 @@ fn a_flipped_bit_in_an_older_file_is_named_where_it_is_read() {
             let refused = refused.to_string();
             let name = path.file_name().expect("a name").to_string_lossy();
             assert!(refused.contains(&*name) && refused.contains("byte"), "{name}: {refused}");
-            told += 1;
+            found += 1;
         }
     }
-    assert!(told > 0, "some of these files hold what is read");
+    assert!(found > 0, "no read reached a damaged file");
 }
 
 #[test]
-fn a_missing_file_is_missed() {
+fn a_missing_file_is_detected() {
     let mut home = Home::new();
     home.disk.file_bytes = 4 << 10;
     let bus = home.open();
@@ -167,7 +168,7 @@ fn a_missing_file_is_missed() {
     for missing in [0, 1, logs.len() - 1] {
         let home = home.copy();
         fs::remove_file(home.disk.dir.join(logs[missing].file_name().expect("a name"))).expect("a file");
-        let refused = home.try_open().expect_err("it is not all there").to_string();
+        let refused = home.try_open().expect_err("a file is missing").to_string();
         assert!(refused.contains("miss"), "{refused}");
     }
 }

@@ -1,4 +1,4 @@
-//! A directory, and the bus in it, opened as often as a test likes.
+//! A directory with a bus that a test can open repeatedly.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,9 +9,10 @@ use bus::{
     Outgoing, Position, Reader, Record, Takeover, TopicInfo,
 };
 use tempfile::TempDir;
-use wire::owner::Note;
+use wire::owner::OffsetMetadata;
 
-/// A place for a bus. The clock goes on when the bus is opened again, as a wall clock does.
+/// The directory, clock and options of a bus. The clock continues when the bus is reopened, as a
+/// wall clock does.
 pub(crate) struct Home {
     _dir: Option<TempDir>,
     pub(crate) clock: Arc<ManualClock>,
@@ -20,29 +21,29 @@ pub(crate) struct Home {
 }
 
 impl Home {
-    /// An empty directory that goes with the test, for a bus that leaves gaps as Kafka does.
+    /// Creates a temporary directory, for a bus that leaves offset gaps as Kafka does.
     pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         Self { disk: DiskOptions::new(dir.path().join("data")), _dir: Some(dir), ..Self::of_another(Path::new("")) }
     }
 
-    /// A directory that another process looks after.
+    /// Uses a directory that another process owns.
     pub(crate) fn of_another(dir: &Path) -> Self {
         let options = EmbeddedOptions { offset_gaps: true, ..EmbeddedOptions::default() };
         Self { _dir: None, clock: Arc::default(), options, disk: DiskOptions::new(dir) }
     }
 
-    /// Opens it.
+    /// Opens the bus.
     pub(crate) fn open(&self) -> Embedded {
         self.try_open().expect("a bus")
     }
 
-    /// Opens it, or says why not.
+    /// Opens the bus, or returns the error.
     pub(crate) fn try_open(&self) -> Result<Embedded, BusError> {
         Embedded::on_disk(Arc::clone(&self.clock) as _, self.options.clone(), &self.disk)
     }
 
-    /// The same, with a copy of its files as they are: what a crash would leave.
+    /// Copies the files as they are: the state that a crash would leave.
     pub(crate) fn copy(&self) -> Self {
         let home = Self { clock: Arc::clone(&self.clock), options: self.options.clone(), ..Self::new() };
         std::fs::create_dir(&home.disk.dir).expect("a directory");
@@ -53,7 +54,7 @@ impl Home {
         home
     }
 
-    /// All files, by name.
+    /// Returns all files, sorted by name.
     pub(crate) fn files(&self) -> Vec<PathBuf> {
         let entries = std::fs::read_dir(&self.disk.dir).expect("a directory");
         let mut files: Vec<PathBuf> = entries.map(|entry| entry.expect("an entry").path()).collect();
@@ -61,23 +62,23 @@ impl Home {
         files
     }
 
-    /// The newest file that batches are appended to.
+    /// Returns the newest file that batches are appended to.
     pub(crate) fn log(&self) -> PathBuf {
         self.files().into_iter().rfind(|path| named(path, ".raftlog")).expect("a log")
     }
 
-    /// What all files take, in bytes.
+    /// Returns the size of all files, in bytes.
     pub(crate) fn size(&self) -> u64 {
         self.files().iter().map(|file| std::fs::metadata(file).expect("a file").len()).sum()
     }
 }
 
-/// True where the name ends so.
+/// True if the file name ends with `suffix`.
 pub(crate) fn named(path: &Path, suffix: &str) -> bool {
     path.to_string_lossy().ends_with(suffix)
 }
 
-/// A member that owns every partition of a topic.
+/// Joins as a member that owns every partition of a topic.
 pub(crate) fn owner(bus: &Embedded, group: &str, topic: &str) -> Box<dyn Member> {
     let mut member = bus.member(&MemberSpec::new(group, topic, "owner")).expect("a member");
     let mut out = Vec::new();
@@ -86,13 +87,13 @@ pub(crate) fn owner(bus: &Embedded, group: &str, topic: &str) -> Box<dyn Member>
     member
 }
 
-/// A batch that says where its owner stands, with the snapshot S.
+/// Creates a batch with the position and the snapshot offset S.
 pub(crate) fn at(next: u64, snapshot: u64, records: Vec<Outgoing>) -> Batch {
-    let note = Note { transactional_id: "owner".into(), snapshot, released: false };
-    Batch { records, positions: vec![Position { partition: 0, next, note: note.to_string().into() }] }
+    let metadata = OffsetMetadata { transactional_id: "owner".into(), snapshot, released: false };
+    Batch { records, positions: vec![Position { partition: 0, next, metadata: metadata.to_string().into() }] }
 }
 
-/// All records of a partition from its beginning on.
+/// Reads all records of a partition.
 pub(crate) fn all(bus: &dyn Bus, topic: &str, partition: u32) -> Vec<Record> {
     let mut reader: Box<dyn Reader> = bus.reader().expect("a reader");
     let low = bus.bounds(topic, partition).expect("bounds").low;
@@ -107,33 +108,33 @@ pub(crate) fn all(bus: &dyn Bus, topic: &str, partition: u32) -> Vec<Record> {
     }
 }
 
-/// Appends one record for each number, with it as key and value.
+/// Appends one record for each number, with the number as key and value.
 pub(crate) fn append(bus: &dyn Bus, topic: &str, numbers: std::ops::Range<u64>) {
     let records: Vec<_> = numbers.map(|i| Outgoing::keyed(topic, i.to_string(), i.to_string()).to(0)).collect();
     bus.writer("w").and_then(|mut writer| writer.append(&records)).expect("an append");
 }
 
-/// The values as numbers.
+/// Parses the values as numbers.
 pub(crate) fn numbers(records: &[Record]) -> Vec<u64> {
     records.iter().map(|record| std::str::from_utf8(&record.value).expect("text").parse().expect("a number")).collect()
 }
 
-/// Everything that can be seen of a topic.
+/// The visible state of a topic.
 #[derive(Debug, PartialEq)]
-pub(crate) struct Seen {
+pub(crate) struct TopicState {
     info: Option<TopicInfo>,
     partitions: Vec<(Bounds, Vec<Record>)>,
 }
 
-/// Looks at a topic.
-pub(crate) fn see(bus: &Embedded, topic: &str) -> Seen {
+/// Returns the visible state of a topic.
+pub(crate) fn see(bus: &Embedded, topic: &str) -> TopicState {
     let info = bus.topic(topic).expect("an answer");
     let count = info.as_ref().map_or(0, |info| info.partitions);
     let partitions = (0..count).map(|i| (bus.bounds(topic, i).expect("bounds"), all(bus, topic, i))).collect();
-    Seen { info, partitions }
+    TopicState { info, partitions }
 }
 
-/// What the next owner finds.
+/// Returns the state that the next owner finds.
 pub(crate) fn left(bus: &Embedded, group: &str, topic: &str) -> Takeover {
     let mut next = owner(bus, group, topic);
     let left = next.take_over(0).expect("a takeover");

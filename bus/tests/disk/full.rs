@@ -5,7 +5,7 @@ use bus::{Bus, BusError, CommitError, Outgoing, TopicSpec};
 use super::fixture::{Home, all, append, at, left, numbers, owner};
 
 #[test]
-fn a_full_disk_refuses_batches_whole_and_takes_them_again_when_there_is_room() {
+fn a_full_disk_refuses_whole_batches_until_there_is_room() {
     for room in [0, 1, 100, 500] {
         let home = Home::new();
         let bus = home.open();
@@ -27,9 +27,9 @@ fn a_full_disk_refuses_batches_whole_and_takes_them_again_when_there_is_room() {
             assert!(matches!(made, Err(BusError::Unavailable(_))), "{made:?}");
         }
         assert_eq!(bus.topic(&format!("{:0600}", 0)), Ok(None));
-        assert_eq!(numbers(&all(&bus, "out", 0)), [1], "nothing of it is to be seen, and what there was still is");
+        assert_eq!(numbers(&all(&bus, "out", 0)), [1], "nothing of the batch is visible, and earlier records are");
         assert_eq!(member.take_over(0).expect("a takeover").committed.map(|left| left.next), Some(5));
-        // What a crash would leave now has nothing of it either.
+        // A crash at this point leaves nothing of it either.
         let crashed = home.copy().open();
         assert_eq!(numbers(&all(&crashed, "out", 0)), [1]);
         assert_eq!(left(&crashed, "g", "in").committed.map(|left| left.next), Some(5));
@@ -43,14 +43,14 @@ fn a_full_disk_refuses_batches_whole_and_takes_them_again_when_there_is_room() {
 }
 
 #[test]
-fn a_disk_that_is_full_where_a_new_file_begins_goes_on_too() {
+fn a_disk_that_is_full_at_a_file_boundary_recovers_too() {
     let mut home = Home::new();
     home.disk.file_bytes = 2 << 10;
     let bus = home.open();
     bus.ensure_topic(&TopicSpec::log("t", 1)).expect("a topic");
     let mut confirmed = Vec::new();
     for i in 0..400_u64 {
-        // A few bytes more each time: the end of the room comes at every place.
+        // A few bytes more each time, so that the disk becomes full at every position.
         home.disk.faults.leave_room(i * 3);
         let record = Outgoing::keyed("t", "k", i.to_string());
         if bus.writer("w").and_then(|mut writer| writer.append(&[record])).is_ok() {

@@ -1,10 +1,10 @@
-//! What is kept on disk, and what is not; and what of it is in memory.
+//! Retention on disk and in memory.
 
 use bus::{Bounds, Bus, Cleanup, EmbeddedOptions, Headers, Outgoing, Sync, TopicSpec};
 
 use super::fixture::{Home, all, at, named, numbers, owner};
 
-/// A bus that keeps next to nothing in memory, in small files.
+/// A bus that keeps next to nothing in memory, with small files.
 fn tight() -> Home {
     let mut home = Home::new();
     home.options = EmbeddedOptions { keep_bytes: Some(20_000), ..EmbeddedOptions::default() };
@@ -37,7 +37,7 @@ fn fill(bus: &dyn Bus, topic: &str, numbers: std::ops::Range<u64>) {
 }
 
 #[test]
-fn what_no_group_has_a_snapshot_of_is_read_back_from_disk() {
+fn records_without_a_snapshot_are_read_back_from_disk() {
     let home = tight();
     let bus = home.open();
     bus.ensure_topic(&TopicSpec::log("in", 1)).expect("a topic");
@@ -69,20 +69,20 @@ fn what_no_group_has_a_snapshot_of_is_read_back_from_disk() {
 }
 
 #[test]
-fn what_every_group_has_a_snapshot_of_goes_from_disk_too() {
+fn records_covered_by_every_snapshot_are_deleted_from_disk() {
     let home = tight();
     let bus = home.open();
     bus.ensure_topic(&TopicSpec::log("in", 1)).expect("a topic");
     let (mut one, mut two) = (owner(&bus, "one", "in"), owner(&bus, "two", "in"));
     fill(&bus, "in", 0..2_000);
     one.commit(&at(2_000, 2_000, vec![])).expect("a commit");
-    assert_eq!(bus.bounds("in", 0).map(|bounds| bounds.low), Ok(0), "the other group has none");
+    assert_eq!(bus.bounds("in", 0).map(|bounds| bounds.low), Ok(0), "the other group has no snapshot");
     two.commit(&at(2_000, 1_200, vec![])).expect("a commit");
     let low = bus.bounds("in", 0).expect("bounds").low;
-    assert!((900..=1_200).contains(&low), "what is in one page goes as one: {low}");
+    assert!((900..=1_200).contains(&low), "a page is deleted as a whole: {low}");
     two.commit(&at(2_000, 2_000, vec![])).expect("a commit");
     let bounds = bus.bounds("in", 0).expect("bounds");
-    assert!(bounds.low > 1_900, "what fits the memory may stay: {bounds:?}");
+    assert!(bounds.low > 1_900, "records that fit the memory may stay: {bounds:?}");
     drop((one, two, bus));
     let bus = home.open();
     assert_eq!(bus.bounds("in", 0), Ok(bounds));
@@ -90,7 +90,7 @@ fn what_every_group_has_a_snapshot_of_goes_from_disk_too() {
 }
 
 #[test]
-fn records_that_nobody_committed_wait_for_the_group_over_a_restart() {
+fn uncommitted_records_survive_a_restart() {
     let home = tight();
     let bus = home.open();
     bus.ensure_topic(&TopicSpec::log("in", 1)).expect("a topic");
@@ -102,18 +102,18 @@ fn records_that_nobody_committed_wait_for_the_group_over_a_restart() {
 }
 
 #[test]
-fn records_are_deleted_after_their_time_from_disk_too() {
+fn expired_records_are_deleted_from_disk_too() {
     let home = tight();
     let bus = home.open();
-    bus.ensure_topic(&TopicSpec::log("beats", 1).cleaned(Cleanup::DeleteAfterMs(1_000))).expect("a topic");
+    bus.ensure_topic(&TopicSpec::log("beats", 1).with_cleanup(Cleanup::DeleteAfterMs(1_000))).expect("a topic");
     fill(&bus, "beats", 0..1_000);
-    assert_eq!(bus.bounds("beats", 0).map(|bounds| bounds.low), Ok(0), "their time is not over");
+    assert_eq!(bus.bounds("beats", 0).map(|bounds| bounds.low), Ok(0), "the retention time has not passed");
     home.clock.advance_ms(600);
     fill(&bus, "beats", 1_000..2_000);
     home.clock.advance_ms(600);
     fill(&bus, "beats", 2_000..2_001);
     let low = bus.bounds("beats", 0).expect("bounds").low;
-    assert!((700..=1_000).contains(&low), "a page goes with its last record: {low}");
+    assert!((700..=1_000).contains(&low), "a page is deleted with its last record: {low}");
     home.clock.advance_ms(1_001);
     fill(&bus, "beats", 2_001..2_002);
     assert_eq!(bus.bounds("beats", 0), Ok(Bounds { low: 2_001, end: 2_002 }));
@@ -122,10 +122,10 @@ fn records_are_deleted_after_their_time_from_disk_too() {
 }
 
 #[test]
-fn a_compacted_topic_does_not_grow_with_what_is_overwritten() {
+fn a_compacted_topic_does_not_grow_with_overwritten_records() {
     let home = tight();
     let bus = home.open();
-    bus.ensure_topic(&TopicSpec::log("view", 1).cleaned(Cleanup::Compact)).expect("a topic");
+    bus.ensure_topic(&TopicSpec::log("view", 1).with_cleanup(Cleanup::Compact)).expect("a topic");
     let mut writer = bus.writer("w").expect("a writer");
     let view = |key: String, i: u64| record("view", key, i);
     writer.append(&(0..50).map(|i| view(format!("still-{i}"), i)).collect::<Vec<_>>()).expect("an append");
@@ -139,8 +139,8 @@ fn a_compacted_topic_does_not_grow_with_what_is_overwritten() {
     let expected: Vec<u64> = (0..50).chain(19_990..20_000).collect();
     assert_eq!(numbers(&all(&bus, "view", 0)), expected);
     drop((writer, bus));
-    // Some 20 MB were written. What is left is the live records, twice, what may be garbage, and the files that wait to be
-    // full; opened and closed, so that the cleaning up that ran last is over.
+    // Some 20 MB were written. The rest is the live records (twice), permitted garbage, and files
+    // that are not full yet. The reopening below waits for the last clean-up.
     assert!(home.size() < 8 << 20, "{} bytes", home.size());
     for _ in 0..2 {
         assert_eq!(numbers(&all(&home.open(), "view", 0)), expected);
@@ -148,7 +148,7 @@ fn a_compacted_topic_does_not_grow_with_what_is_overwritten() {
 }
 
 #[test]
-fn old_files_are_deleted_and_what_they_held_is_kept() {
+fn old_files_are_deleted_and_their_live_records_kept() {
     let home = tight();
     let bus = home.open();
     bus.ensure_topic(&TopicSpec::log("kept", 1)).expect("a topic");

@@ -1,4 +1,4 @@
-//! A process that is killed in the middle of its work, again and again.
+//! A process that is killed during its work, repeatedly.
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Write};
@@ -9,13 +9,13 @@ use bus::{Bus, Cleanup, Outgoing, TopicSpec};
 
 use super::fixture::{Home, all, at, left, numbers, owner};
 
-/// Where the other process finds the directory.
+/// Environment variable with the directory for the child process.
 const DIR: &str = "NAVE_KILLED_DIR";
-/// How many keys the compacted topic has.
+/// Number of keys of the compacted topic.
 const KEYS: u64 = 50;
 
 #[test]
-fn what_was_confirmed_before_a_kill_is_there_after_it() {
+fn confirmed_records_survive_a_kill() {
     if let Some(dir) = std::env::var_os(DIR) {
         work(&dir);
     }
@@ -26,20 +26,22 @@ fn what_was_confirmed_before_a_kill_is_there_after_it() {
         let confirmed = until_killed(&home, round * 40);
         let bus = home.open();
         let next = left(&bus, "g", "in").committed.expect("a position").next;
-        assert!(next >= confirmed && next > before, "{next} are there; {confirmed} were confirmed");
-        // Each batch whole or not at all: the position, and a record in each of two topics.
+        assert!(next >= confirmed && next > before, "{next} found; {confirmed} confirmed");
+        // Each batch is there completely or not at all: the position, and a record in each of two
+        // topics.
         for topic in ["one", "two"] {
             assert_eq!(numbers(&all(&bus, topic, 0)), (0..next).collect::<Vec<_>>(), "of `{topic}`");
         }
         let expected: Vec<u64> = (next.saturating_sub(KEYS)..next).collect();
-        assert_eq!(numbers(&all(&bus, "view", 0)), expected, "the last of each key");
+        assert_eq!(numbers(&all(&bus, "view", 0)), expected, "the last record of each key");
         before = next;
     }
 }
 
-/// Starts the other process, kills it when it has confirmed `batches` batches, and says what it confirmed until it was dead.
+/// Starts the child process, kills it after `batches` confirmed batches, and returns the last batch
+/// that it confirmed.
 fn until_killed(home: &Home, batches: usize) -> u64 {
-    let test = "killed::what_was_confirmed_before_a_kill_is_there_after_it";
+    let test = "killed::confirmed_records_survive_a_kill";
     let mut child = Command::new(std::env::current_exe().expect("this program"))
         .args(["--exact", test, "--nocapture", "--test-threads=1"])
         .env(DIR, &home.disk.dir)
@@ -49,7 +51,7 @@ fn until_killed(home: &Home, batches: usize) -> u64 {
     let lines = BufReader::new(child.stdout.take().expect("its output")).lines();
     let mut confirmed = Vec::new();
     for line in lines {
-        // The last line may be cut off with its process.
+        // The last line may be cut off.
         let Ok(line) = line else { break };
         let Some((_, number)) = line.split_once("confirmed ") else { continue };
         let Some(number) = number.strip_suffix('.') else { continue };
@@ -62,7 +64,7 @@ fn until_killed(home: &Home, batches: usize) -> u64 {
     *confirmed.last().expect("it confirmed something")
 }
 
-/// The other process: commits until it is killed.
+/// The child process: commits until it is killed.
 fn work(dir: &OsStr) -> ! {
     let mut home = Home::of_another(Path::new(dir));
     home.disk.file_bytes = 64 << 10;
@@ -72,8 +74,8 @@ fn work(dir: &OsStr) -> ! {
         bus.ensure_topic(&TopicSpec::log(topic, 1)).expect("a topic");
     }
     let mut next = left(&bus, "g", "in").committed.map_or(0, |left| left.next);
-    bus.ensure_topic(&TopicSpec::log("view", 1).cleaned(Cleanup::Compact)).expect("a topic");
-    // So that nothing of them is ever cut.
+    bus.ensure_topic(&TopicSpec::log("view", 1).with_cleanup(Cleanup::Compact)).expect("a topic");
+    // Groups without commits, so that nothing of these topics is ever cut.
     drop((owner(&bus, "1", "one"), owner(&bus, "2", "two")));
     let mut member = owner(&bus, "g", "in");
     let mut writer = bus.writer("w").expect("a writer");
@@ -84,7 +86,7 @@ fn work(dir: &OsStr) -> ! {
         let records = vec![record("one"), view, record("two")];
         next += 1;
         member.commit(&at(next, 0, records)).expect("a commit");
-        // Says that it is durable, and so all that came before it.
+        // A successful append is durable, and so is everything before it.
         writer.append(&[Outgoing::keyed("sync", "k", "v")]).expect("an append");
         let mut out = std::io::stdout().lock();
         writeln!(out, "confirmed {next}.").and_then(|()| out.flush()).expect("a line");

@@ -1,4 +1,4 @@
-//! Many random histories with restarts and crashes, compared with what should be there.
+//! Random histories with restarts and crashes, compared with a model.
 
 use std::collections::BTreeMap;
 
@@ -7,24 +7,25 @@ use bus::{Bus, Cleanup, Embedded, EmbeddedOptions, Outgoing, Sync, TopicSpec};
 use super::fixture::{Home, all, at, left, owner};
 
 /// A linear congruential generator: Knuth's.
-struct Dice(u64);
+struct Random(u64);
 
-impl Dice {
+impl Random {
     fn below(&mut self, bound: u64) -> u64 {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % bound
     }
 
-    /// Text that is hard to compress.
+    /// Returns text that is hard to compress.
     fn text(&mut self, length: u64) -> String {
         (0..length).map(|_| char::from(u8::try_from(33 + self.below(90)).expect("a letter"))).collect()
     }
 }
 
-/// What should be there.
+/// The expected state.
 #[derive(Default)]
 struct Model {
-    /// The records of the topic that is kept, in order, and of the one that only the group needs.
+    /// The records of the topic that is kept, and of the topic that is trimmed to the group's
+    /// snapshot.
     kept: Vec<String>,
     passing: Vec<String>,
     /// The compacted topic.
@@ -34,13 +35,13 @@ struct Model {
 }
 
 impl Model {
-    /// One commit to all three topics.
-    fn step(&mut self, bus: &Embedded, dice: &mut Dice) {
+    /// Commits one batch to all three topics.
+    fn step(&mut self, bus: &Embedded, random: &mut Random) {
         let mut records = Vec::new();
-        for _ in 0..=dice.below(12) {
-            let length = 1 + dice.below(900);
-            let (text, key) = (dice.text(length), format!("k{}", dice.below(40)));
-            match dice.below(4) {
+        for _ in 0..=random.below(12) {
+            let length = 1 + random.below(900);
+            let (text, key) = (random.text(length), format!("k{}", random.below(40)));
+            match random.below(4) {
                 0 => {
                     records.push(Outgoing::keyed("kept", key, text.clone()));
                     self.kept.push(text);
@@ -60,7 +61,7 @@ impl Model {
             }
         }
         self.next += 1;
-        if dice.below(3) == 0 {
+        if random.below(3) == 0 {
             self.snapshot = self.passing.len() as u64;
         }
         let mut member = owner(bus, "g", "passing");
@@ -82,7 +83,7 @@ impl Model {
         for record in all(bus, "view", 0) {
             let key = String::from_utf8(record.key.expect("a key").to_vec()).expect("text");
             let value = String::from_utf8(record.value.to_vec()).expect("text");
-            assert!(view.insert(key, value).is_none(), "{what}: one record for each key");
+            assert!(view.insert(key, value).is_none(), "{what}: more than one record for a key");
         }
         view.retain(|_, value| !value.is_empty());
         assert_eq!(view, self.view, "{what}");
@@ -92,27 +93,27 @@ impl Model {
 }
 
 #[test]
-fn what_is_there_is_what_was_committed_over_restarts_crashes_and_cleaning_up() {
+fn committed_data_survives_restarts_crashes_and_clean_up() {
     for seed in 0..6 {
-        let mut dice = Dice(seed);
+        let mut random = Random(seed);
         let mut home = Home::new();
         home.disk.sync = Sync::Never;
         home.options = EmbeddedOptions { keep_bytes: Some(30_000), ..EmbeddedOptions::default() };
-        // Files that are copied while they are cleaned up are no picture of a crash, so each history has one or the other;
-        // both at once are for the test that kills.
+        // A copy taken during a clean-up does not represent a crash, so each history has only one
+        // of the two. The test with kills covers both together.
         let crashes = seed % 2 == 1;
         if !crashes {
-            home.disk.file_bytes = 32 << 10 << dice.below(3);
+            home.disk.file_bytes = 32 << 10 << random.below(3);
         }
         let mut bus = home.open();
         bus.ensure_topic(&TopicSpec::log("kept", 1)).expect("a topic");
         bus.ensure_topic(&TopicSpec::log("passing", 1)).expect("a topic");
-        bus.ensure_topic(&TopicSpec::log("view", 1).cleaned(Cleanup::Compact)).expect("a topic");
+        bus.ensure_topic(&TopicSpec::log("view", 1).with_cleanup(Cleanup::Compact)).expect("a topic");
         drop(owner(&bus, "keeper", "kept"));
         let mut model = Model::default();
         for step in 0..900 {
-            model.step(&bus, &mut dice);
-            let chance = dice.below(120);
+            model.step(&bus, &mut random);
+            let chance = random.below(120);
             if chance == 0 {
                 drop(bus);
                 bus = home.open();

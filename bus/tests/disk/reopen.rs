@@ -1,4 +1,4 @@
-//! What was committed is there again.
+//! Committed data is there after a restart.
 
 use std::process::Command;
 use std::thread;
@@ -8,7 +8,7 @@ use bus::{Bounds, Bus, Cleanup, Headers, Outgoing, TopicSpec};
 use super::fixture::{Home, all, append, at, left, numbers, owner, see};
 
 #[test]
-fn everything_committed_is_there_again_with_its_offsets_gaps_times_and_notes() {
+fn a_restart_keeps_records_offsets_gaps_times_and_metadata() {
     let home = Home::new();
     let bus = home.open();
     for (topic, partitions) in [("in", 1), ("out", 3)] {
@@ -35,14 +35,15 @@ fn everything_committed_is_there_again_with_its_offsets_gaps_times_and_notes() {
     }
     let bus = home.open();
     append(&bus, "in", 3..5);
-    assert_eq!(numbers(&all(&bus, "in", 0)), [0, 1, 2, 3, 4], "it goes on where it ended");
+    assert_eq!(numbers(&all(&bus, "in", 0)), [0, 1, 2, 3, 4], "it continues at the end");
 }
 
 #[test]
-fn a_process_that_starts_at_the_wrong_moment_does_not_keep_the_directory_in_use() {
+fn a_concurrently_spawned_process_does_not_keep_the_directory_lock() {
     let home = Home::new();
     thread::scope(|scope| {
-        // Each has a copy of every open file, the locks among them, until it has become another program.
+        // A child process holds a copy of every open file, including locks, until it executes
+        // another program.
         scope.spawn(|| (0..300).for_each(|_| assert!(Command::new("true").status().expect("a program").success())));
         for _ in 0..100 {
             drop(home.open());
@@ -51,10 +52,10 @@ fn a_process_that_starts_at_the_wrong_moment_does_not_keep_the_directory_in_use(
 }
 
 #[test]
-fn a_compacted_topic_has_one_record_for_each_key_again() {
+fn a_compacted_topic_has_one_record_per_key_after_a_restart() {
     let home = Home::new();
     let bus = home.open();
-    bus.ensure_topic(&TopicSpec::log("view", 1).cleaned(Cleanup::Compact)).expect("a topic");
+    bus.ensure_topic(&TopicSpec::log("view", 1).with_cleanup(Cleanup::Compact)).expect("a topic");
     let mut writer = bus.writer("w").expect("a writer");
     for i in 0..100 {
         writer.append(&[Outgoing::keyed("view", format!("k{}", i % 7), i.to_string())]).expect("an append");
@@ -62,7 +63,7 @@ fn a_compacted_topic_has_one_record_for_each_key_again() {
     writer.append(&[Outgoing::keyed("view", "k3", "")]).expect("a deletion");
     writer.append(&[Outgoing::keyed("view", "end", "1000")]).expect("an append");
     let before = see(&bus, "view");
-    assert_eq!(numbers(&all(&bus, "view", 0)), [93, 95, 96, 97, 98, 99, 1000], "k3 is gone, with its deletion");
+    assert_eq!(numbers(&all(&bus, "view", 0)), [93, 95, 96, 97, 98, 99, 1000], "k3 is deleted");
     drop((writer, bus));
     let bus = home.open();
     append(&bus, "view", 2000..2001);
@@ -74,7 +75,7 @@ fn a_compacted_topic_has_one_record_for_each_key_again() {
 }
 
 #[test]
-fn watermarks_stand_even_where_everything_was_deleted() {
+fn watermarks_survive_even_if_everything_was_deleted() {
     let home = Home::new();
     let bus = home.open();
     for topic in ["some", "every"] {
@@ -99,13 +100,13 @@ fn watermarks_stand_even_where_everything_was_deleted() {
 }
 
 #[test]
-fn a_topic_is_checked_against_what_it_was_made_as() {
+fn a_topic_keeps_its_settings_over_a_restart() {
     let home = Home::new();
     let made = home.open().ensure_topic(&TopicSpec::log("t", 2)).expect("a topic");
     let bus = home.open();
     assert_eq!(bus.ensure_topic(&TopicSpec::log("t", 2)), Ok(made));
     assert!(bus.ensure_topic(&TopicSpec::log("t", 3)).is_err());
-    assert!(bus.ensure_topic(&TopicSpec::log("t", 2).cleaned(Cleanup::Compact)).is_err());
+    assert!(bus.ensure_topic(&TopicSpec::log("t", 2).with_cleanup(Cleanup::Compact)).is_err());
 }
 
 #[test]
@@ -114,10 +115,10 @@ fn a_directory_belongs_to_one_process() {
     let bus = home.open();
     let refused = home.try_open().expect_err("it is in use").to_string();
     let dir = home.disk.dir.display();
-    assert_eq!(refused, format!("the bus refused: the data directory {dir} is in use by another process"));
+    assert_eq!(refused, format!("the bus rejected the request: the data directory {dir} is in use by another process"));
     let reader = bus.reader().expect("a reader");
     drop(bus);
-    assert!(home.try_open().is_err(), "a reader holds it too");
+    assert!(home.try_open().is_err(), "a reader keeps the bus open");
     drop(reader);
     home.open();
 }

@@ -1,4 +1,4 @@
-//! Who waits for a sync, and who does not; and what becomes of a disk that does not sync.
+//! Sync modes: which clients wait for a sync, and the effects of a failed sync.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ fn reader(bus: &dyn Bus) -> Box<dyn Reader> {
 }
 
 #[test]
-fn lanes_write_and_read_while_those_outside_wait_for_the_disk() {
+fn lanes_write_and_read_while_outside_clients_wait_for_a_sync() {
     let home = Home::new();
     let bus = home.open();
     bus.ensure_topic(&TopicSpec::log("t", 1)).expect("a topic");
@@ -49,7 +49,7 @@ fn lanes_write_and_read_while_those_outside_wait_for_the_disk() {
             })
             .collect();
         faults.until_a_sync_waits();
-        assert_eq!(poll(&mut *lane).len(), 1, "a lane sees what is not synced");
+        assert_eq!(poll(&mut *lane).len(), 1, "a lane sees unsynced records");
         lane.commit(&at(1, 0, vec![Outgoing::keyed("t", "k", "2")])).expect("a commit does not wait");
         assert_eq!(poll(&mut *lane).len(), 1);
         assert!(!spoke.is_finished() && outlets.iter().all(|outlet| !outlet.is_finished()));
@@ -62,7 +62,7 @@ fn lanes_write_and_read_while_those_outside_wait_for_the_disk() {
 }
 
 #[test]
-fn what_is_not_synced_never_leaves_the_process() {
+fn unsynced_records_never_leave_the_process() {
     let home = Home::new();
     let bus = home.open();
     bus.ensure_topic(&TopicSpec::log("t", 1)).expect("a topic");
@@ -71,7 +71,7 @@ fn what_is_not_synced_never_leaves_the_process() {
     home.disk.faults.fail_syncs();
     lane.commit(&at(0, 0, vec![Outgoing::keyed("t", "k", "1")])).expect("a commit");
     assert_eq!(poll(&mut *lane).len(), 2);
-    assert_eq!(poll(&mut *spoke).len(), 1, "what was synced before is there");
+    assert_eq!(poll(&mut *spoke).len(), 1, "synced records are visible");
     let mut out = Vec::new();
     outlet.poll(10, Duration::ZERO, &mut out).expect("a poll");
     assert_eq!(numbers(&out), [0]);
@@ -80,7 +80,7 @@ fn what_is_not_synced_never_leaves_the_process() {
     let fault = outlet.poll(10, Duration::ZERO, &mut out).expect_err("the disk does not sync");
     assert!(refused(&fault), "{fault}");
     assert_eq!(out.len(), 1);
-    // Now nobody goes on as if nothing had happened.
+    // After the failure every operation fails.
     for member in [&mut spoke, &mut lane] {
         let fault = member.poll(10, Duration::ZERO, &mut Vec::new()).expect_err("the disk does not sync");
         assert!(refused(&fault), "{fault}");
@@ -90,7 +90,7 @@ fn what_is_not_synced_never_leaves_the_process() {
 }
 
 #[test]
-fn an_append_says_that_it_is_durable_only_when_it_is() {
+fn an_append_succeeds_only_if_it_is_durable() {
     let home = Home::new();
     let bus = home.open();
     bus.ensure_topic(&TopicSpec::log("t", 1)).expect("a topic");
@@ -100,7 +100,7 @@ fn an_append_says_that_it_is_durable_only_when_it_is() {
 }
 
 #[test]
-fn at_an_interval_nobody_waits_before_it_is_over() {
+fn with_a_sync_interval_no_poll_syncs_before_it_has_passed() {
     let mut home = Home::new();
     home.disk = home.disk.synced(Sync::INTERVAL);
     let bus = home.open();
@@ -113,11 +113,11 @@ fn at_an_interval_nobody_waits_before_it_is_over() {
     home.clock.advance_ms(99);
     append(&bus, "t", 2..3);
     home.clock.advance_ms(1);
-    assert!(outlet.poll(10, Duration::ZERO, &mut out).is_err(), "now it is due, and fails");
+    assert!(outlet.poll(10, Duration::ZERO, &mut out).is_err(), "the sync is due, and fails");
 }
 
 #[test]
-fn a_bus_that_never_syncs_does_so_when_it_is_closed() {
+fn a_bus_without_syncs_syncs_when_it_is_closed() {
     let mut home = Home::new();
     home.disk = home.disk.synced(Sync::Never);
     let bus = home.open();
@@ -125,7 +125,7 @@ fn a_bus_that_never_syncs_does_so_when_it_is_closed() {
     home.disk.faults.hold_syncs();
     append(&bus, "t", 0..3);
     home.clock.advance_ms(3_600_000);
-    assert_eq!(numbers(&all(&bus, "t", 0)), [0, 1, 2], "no sync was asked for, or this would hang");
+    assert_eq!(numbers(&all(&bus, "t", 0)), [0, 1, 2], "a sync would hang here");
     std::thread::scope(|scope| {
         scope.spawn(|| drop(bus));
         home.disk.faults.until_a_sync_waits();

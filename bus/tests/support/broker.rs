@@ -1,4 +1,4 @@
-//! A broker of a test's own, and a clock.
+//! A separate broker for one test, and a clock.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -22,30 +22,30 @@ impl Clock for RealClock {
     }
 }
 
-/// A broker for one test, so that what it does to the broker disturbs no other test.
+/// A broker for one test, so that its faults do not disturb other tests.
 pub(crate) struct Broker(PathBuf);
 
 impl Broker {
-    /// Starts a broker whose data is in a folder of this name.
+    /// Starts a broker whose data is in a directory of this name.
     pub(crate) fn start(name: &str) -> Self {
         let broker = Self(Path::new(env!("CARGO_MANIFEST_DIR")).join("../.kafka").join(name));
         broker.tool("start");
         broker
     }
 
-    /// Runs `tools/kafka` on it.
+    /// Runs a command of `tools/kafka` on it.
     pub(crate) fn tool(&self, what: &str) {
         let tool = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tools/kafka");
         let status = Command::new(tool).arg(what).env("NAVE_KAFKA_HOME", &self.0).status();
         assert!(status.expect("tools/kafka runs").success(), "tools/kafka {what} failed");
     }
 
-    /// Where it listens.
+    /// Returns the broker's address.
     pub(crate) fn address(&self) -> String {
         std::fs::read_to_string(self.0.join("address")).expect("an address").trim().to_owned()
     }
 
-    /// Sends its process a signal: `STOP` suspends it, `CONT` resumes it.
+    /// Sends a signal to the broker process: `STOP` suspends it, `CONT` resumes it.
     pub(crate) fn signal(&self, signal: Signal) {
         let pid = std::fs::read_to_string(self.0.join("1/pid")).expect("a pid");
         let pid = pid.trim().parse().ok().and_then(Pid::from_raw).expect("a pid is a positive number");

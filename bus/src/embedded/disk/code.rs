@@ -1,13 +1,13 @@
-//! What the store is given: entries full of records, and pairs of key and value.
+//! Storage format: entries full of records, and pairs of key and value.
 //!
-//! Each partition that is kept in order has two logs of entries in the store. The *near* one has an entry, a *piece*, for each
-//! batch that wrote to the partition; what it holds is in memory too. The *far* one has *pages*: the records of many pieces
-//! that are too old for the memory, packed into one entry. A compacted partition has a near one alone; what is still needed
-//! of its oldest pieces is written once more.
+//! Each ordered partition has two logs in the store. The *near* log has one entry, a *piece*, for
+//! each batch that wrote to the partition; its records are in memory too. The *far* log has
+//! *pages*: records of many old pieces, packed into one entry and no longer in memory. A compacted
+//! partition has a near log only; live records of its oldest pieces are rewritten.
 //!
-//! Topics, groups, positions and watermarks are pairs. A pair is written anew and hardly ever deleted: the store forgets
-//! that it was when it cleans up (tikv/raft-engine, issue 141), and so it does with a cut. Therefore a watermark says which
-//! entries count.
+//! Topics, groups, positions and watermarks are pairs. Pairs are overwritten and hardly ever
+//! deleted, because the store forgets deletions when it cleans up (tikv/raft-engine, issue 141). It
+//! forgets cuts too. Therefore a watermark says which entries are valid.
 
 use std::sync::Arc;
 
@@ -18,50 +18,50 @@ use serde::{Deserialize, Serialize};
 use serde_bytes::Bytes as Raw;
 use wire::WallTime;
 
-use super::super::state::Place;
+use super::super::state::PartitionRef;
 use crate::record::Headers;
 use crate::{Cleanup, Record};
 
-/// How things are written. A build that reads another way refuses the directory.
+/// The format version. A build with another version rejects the directory.
 pub(super) const VERSION: u32 = 1;
 
-/// The log, by its number in the store, that has topics, groups and positions.
+/// The store's log number for topics, groups and positions.
 pub(in crate::embedded) const META: u64 = 0;
 
 /// The two logs of a partition.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::embedded) enum Side {
-    /// The one whose records are in memory, and the watermark.
+pub(in crate::embedded) enum LogKind {
+    /// Pieces, whose records are in memory, and the watermark.
     Near,
-    /// The one with the pages.
+    /// Pages.
     Far,
 }
 
-/// The number that the store knows a log by.
-pub(in crate::embedded) fn number((topic, partition): Place, side: Side) -> u64 {
-    let side = match side {
-        Side::Near => 0,
-        Side::Far => 1,
+/// Returns the store's number of a log.
+pub(in crate::embedded) fn number((topic, partition): PartitionRef, kind: LogKind) -> u64 {
+    let kind = match kind {
+        LogKind::Near => 0,
+        LogKind::Far => 1,
     };
-    ((topic as u64 + 1) << 33) | (u64::from(partition) << 1) | side
+    ((topic as u64 + 1) << 33) | (u64::from(partition) << 1) | kind
 }
 
-/// The keys of pairs. None begins with two underscores, which the store keeps to itself.
+/// The keys of pairs. None starts with two underscores, which the store reserves.
 pub(in crate::embedded) mod keys {
-    /// The version of everything.
+    /// The format version.
     pub(in crate::embedded) const VERSION: &[u8] = b"v";
-    /// Where a partition begins and ends.
+    /// The watermark of a partition.
     pub(in crate::embedded) const WATERMARK: &[u8] = b"w";
     /// A topic, by number.
     pub(in crate::embedded) const TOPIC: u8 = b't';
     /// A group, by name.
     pub(in crate::embedded) const GROUP: u8 = b'g';
-    /// A position, by partition and name of the group.
+    /// A position, by partition and group name.
     pub(in crate::embedded) const POSITION: u8 = b'p';
     /// A page, by number.
     const PAGE: u8 = b'a';
 
-    /// `kind` and what tells it from others of its kind.
+    /// Builds a key from its kind and parts.
     pub(in crate::embedded) fn key(kind: u8, parts: &[&[u8]]) -> Vec<u8> {
         let mut key = vec![kind];
         for part in parts {
@@ -70,22 +70,22 @@ pub(in crate::embedded) mod keys {
         key
     }
 
-    /// The key of a page.
+    /// Returns the key of a page.
     pub(in crate::embedded) fn page(number: u64) -> Vec<u8> {
         key(PAGE, &[&number.to_be_bytes()])
     }
 
-    /// The number of the page with this key; none where it is another key.
+    /// Returns the page number of a key; `None` for other keys.
     pub(in crate::embedded) fn page_number(key: &[u8]) -> Option<u64> {
         let (kind, number) = key.split_first()?;
         Some(u64::from_be_bytes(number.try_into().ok()?)).filter(|_| *kind == PAGE)
     }
 }
 
-/// Entries: first their number and the offset after them, then records.
-struct Entry;
+/// An entry: its number, the end offset, then records.
+struct RecordEntry;
 
-impl MessageExt for Entry {
+impl MessageExt for RecordEntry {
     type Entry = BytesValue;
 
     fn index(entry: &BytesValue) -> u64 {
@@ -93,14 +93,14 @@ impl MessageExt for Entry {
     }
 }
 
-/// The length of an entry's number and the offset after it.
+/// Length of an entry's header: number and end offset, in bytes.
 const HEAD: usize = 16;
 
-/// An entry that is being written.
+/// An entry under construction.
 pub(in crate::embedded) struct EntryWriter(Vec<u8>);
 
 impl EntryWriter {
-    /// Entry `number` of its log.
+    /// Starts entry `number`.
     pub(in crate::embedded) fn new(number: u64) -> Self {
         let mut buffer = Vec::with_capacity(1024);
         buffer.extend_from_slice(&number.to_le_bytes());
@@ -124,7 +124,7 @@ impl EntryWriter {
         );
     }
 
-    /// Appends the entry, whose next record's offset is at least `end`, to `batch`.
+    /// Adds the entry to `batch`. The next record's offset is at least `end`.
     pub(in crate::embedded) fn finish(
         mut self,
         log: u64,
@@ -134,33 +134,33 @@ impl EntryWriter {
         self.0[8..HEAD].copy_from_slice(&end.to_le_bytes());
         let mut entry = BytesValue::new();
         entry.value = self.0;
-        batch.add_entries::<Entry>(log, &[entry])
+        batch.add_entries::<RecordEntry>(log, &[entry])
     }
 }
 
-/// Cuts everything below entry `first` of a log.
+/// Cuts all entries of a log below `first`.
 pub(in crate::embedded) fn cut(batch: &mut LogBatch, log: u64, first: u64) {
     batch.add_command(log, Command::Compact { index: first });
 }
 
-/// An entry that was read.
+/// A decoded entry.
 pub(in crate::embedded) struct EntryRead {
-    /// The offset of the next record is at least this.
+    /// Lower limit of the next record's offset.
     pub(in crate::embedded) end: u64,
-    /// Its records.
+    /// The records.
     pub(in crate::embedded) records: Vec<Record>,
 }
 
-/// Reads entry `number` of a log; none where it is not there.
+/// Reads entry `number` of a log; `None` if it does not exist.
 pub(super) fn read_entry(
     engine: &raft_engine::Engine<super::files::Files>,
     log: u64,
     number: u64,
 ) -> Result<Option<Vec<u8>>, raft_engine::Error> {
-    Ok(engine.get_entry::<Entry>(log, number)?.map(|entry| entry.value))
+    Ok(engine.get_entry::<RecordEntry>(log, number)?.map(|entry| entry.value))
 }
 
-/// Takes an entry apart. The records share its memory.
+/// Decodes an entry. The records share its memory.
 pub(super) fn decode(entry: Vec<u8>, topic: &Arc<str>, partition: u32) -> Result<EntryRead, postcard::Error> {
     let entry = Bytes::from(entry);
     let (head, mut rest) = entry.split_at_checked(HEAD).ok_or(postcard::Error::DeserializeUnexpectedEnd)?;
@@ -174,7 +174,7 @@ pub(super) fn decode(entry: Vec<u8>, topic: &Arc<str>, partition: u32) -> Result
     Ok(EntryRead { end, records })
 }
 
-/// A record as it is written.
+/// The stored form of a record.
 #[derive(Serialize, Deserialize)]
 struct Stored<'a> {
     offset: u64,
@@ -188,7 +188,7 @@ struct Stored<'a> {
 }
 
 impl Stored<'_> {
-    /// The record, as slices of what it was read from.
+    /// Returns the record as slices of the entry.
     fn record(&self, from: &Bytes, topic: &Arc<str>, partition: u32) -> Record {
         Record {
             topic: Arc::clone(topic),
@@ -202,7 +202,7 @@ impl Stored<'_> {
     }
 }
 
-/// A topic.
+/// The stored form of a topic.
 #[derive(Serialize, Deserialize)]
 pub(in crate::embedded) struct StoredTopic {
     pub(in crate::embedded) name: String,
@@ -237,37 +237,37 @@ impl StoredTopic {
     }
 }
 
-/// What a group has committed of a partition.
+/// The stored form of a committed position.
 #[derive(Serialize, Deserialize)]
 pub(in crate::embedded) struct StoredPosition {
     pub(in crate::embedded) next: u64,
-    pub(in crate::embedded) note: String,
+    pub(in crate::embedded) metadata: String,
 }
 
-/// Where a partition begins and ends, and which of its entries count: the first and the one after the last. What the entries
-/// themselves say may be further.
+/// Bounds of a partition, and its valid entries as ranges (first, one past the last). The entries
+/// themselves may extend beyond.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::embedded) struct Watermark {
-    /// The first offset there is.
+    /// The first available offset.
     pub(in crate::embedded) low: u64,
-    /// The next offset that is given.
+    /// The next offset.
     pub(in crate::embedded) end: u64,
-    /// The numbers of pieces.
+    /// The numbers of the pieces.
     pub(in crate::embedded) pieces: (u64, u64),
-    /// The numbers of pages.
+    /// The numbers of the pages.
     pub(in crate::embedded) pages: (u64, u64),
 }
 
-/// What is known of a page without reading it.
+/// Index data of a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::embedded) struct Page {
     /// The offset after its last record.
     pub(in crate::embedded) end: u64,
-    /// When its last record was appended.
+    /// The append time of its last record.
     pub(in crate::embedded) last: u64,
 }
 
-/// `value` as bytes, after those in `buffer`.
+/// Appends the encoding of `value` to `buffer`.
 pub(in crate::embedded) fn write(value: &impl Serialize, buffer: Vec<u8>) -> Vec<u8> {
     postcard::to_extend(value, buffer).expect("numbers, text and bytes can be written to memory")
 }

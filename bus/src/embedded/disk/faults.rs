@@ -1,24 +1,25 @@
-//! A disk that breaks when it is told to.
+//! Fault injection for the disk.
 
 use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
-const ALONE: &str = "nobody panics while holding the gate";
+const ALONE: &str = "no thread panics while it holds the gate";
 
-/// Breaks the disk of a bus, for tests and drills. A clone breaks the same disk; the default one breaks nothing.
+/// Injects disk faults into a bus, for tests. Clones affect the same disk. The default injects
+/// nothing.
 ///
 /// ```
 /// let faults = bus::DiskFaults::default();
-/// faults.leave_room(4096);       // the disk is full after 4 KiB more: appends fail, and nothing of them is kept
-/// faults.free();                 // there is room again: appends go on
+/// faults.leave_room(4096);       // full after 4 KiB: appends fail and leave nothing
+/// faults.free();                 // room again: appends succeed
 /// ```
 #[derive(Clone)]
 pub struct DiskFaults(Arc<Faults>);
 
 struct Faults {
-    /// So many bytes can be written still.
+    /// Number of bytes that can still be written.
     room: AtomicU64,
     syncs_fail: AtomicBool,
     gate: Mutex<Gate>,
@@ -32,34 +33,35 @@ struct Gate {
 }
 
 impl DiskFaults {
-    /// The disk is full after so many bytes more. A write that does not fit leaves its beginning behind, as real ones do.
+    /// Makes the disk full after this many bytes. A write that does not fit leaves its beginning
+    /// behind, as on real disks.
     pub fn leave_room(&self, bytes: u64) {
         self.0.room.store(bytes, Ordering::SeqCst);
     }
 
-    /// There is room again.
+    /// Makes room again.
     pub fn free(&self) {
         self.leave_room(u64::MAX);
     }
 
-    /// Every sync fails from now on.
+    /// Makes every sync fail from now on.
     pub fn fail_syncs(&self) {
         self.0.syncs_fail.store(true, Ordering::SeqCst);
     }
 
-    /// Every sync waits from now on, until [`DiskFaults::let_syncs_go`].
+    /// Makes every sync wait until [`DiskFaults::release_syncs`].
     pub fn hold_syncs(&self) {
         self.gate().closed = true;
     }
 
-    /// Syncs go on.
-    pub fn let_syncs_go(&self) {
+    /// Lets syncs continue.
+    pub fn release_syncs(&self) {
         self.gate().closed = false;
         self.0.moved.notify_all();
     }
 
-    /// Returns when a sync waits.
-    pub fn until_a_sync_waits(&self) {
+    /// Waits until a sync is waiting.
+    pub fn wait_for_a_sync(&self) {
         let gate = self.0.moved.wait_while(self.gate(), |gate| gate.waiting == 0);
         drop(gate.expect(ALONE));
     }
@@ -68,7 +70,7 @@ impl DiskFaults {
         self.0.gate.lock().expect(ALONE)
     }
 
-    /// How many of `bytes` can be written now; they are taken.
+    /// Returns how many of `bytes` can be written, and reserves them.
     pub(super) fn room_for(&self, bytes: usize) -> usize {
         let room = self.0.room.load(Ordering::Relaxed);
         if room == u64::MAX {
@@ -79,7 +81,7 @@ impl DiskFaults {
         taken
     }
 
-    /// Waits where syncs are to wait, and fails where they are to fail.
+    /// Waits or fails as configured.
     pub(super) fn sync(&self) -> io::Result<()> {
         let mut gate = self.gate();
         if gate.closed {
@@ -90,7 +92,7 @@ impl DiskFaults {
         }
         drop(gate);
         if self.0.syncs_fail.load(Ordering::SeqCst) {
-            return Err(io::Error::other("it was told to fail"));
+            return Err(io::Error::other("injected fault"));
         }
         Ok(())
     }

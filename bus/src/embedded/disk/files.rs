@@ -1,11 +1,12 @@
-//! The files below the store: they are written, and above all synced, under our own eyes.
+//! The file system below the store, which controls writes and syncs.
 //!
-//! The store is given its file system. This one passes everything on to the real one, and
-//! - syncs the file that is written to without any lock of the store, so that appends go on meanwhile,
-//! - notes how far each file is synced, so that damage there is told from a torn tail,
-//! - remembers a failed sync: nothing is written or deleted any more, since nobody knows what the disk holds,
-//! - remembers what was read last, to name it where it is damaged,
-//! - breaks when it is told to.
+//! The store accepts a custom file system. This one forwards to the real one, and
+//! syncs the current file without holding a lock of the store, so that appends continue meanwhile,
+//! records how far each file is synced, to distinguish damage from a torn tail,
+//! remembers a failed sync: nothing is written or deleted afterwards, since the disk's content is
+//!   unknown,
+//! remembers the last read, to name its location if it is damaged,
+//! injects faults.
 
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
@@ -15,40 +16,40 @@ use std::sync::{Arc, Mutex, OnceLock};
 use raft_engine::env::{DefaultFileSystem, FileSystem, Handle, Permission, WriteExt};
 
 use super::faults::DiskFaults;
-use super::mark::{Mark, Queue};
+use super::mark::{FileQueue, SyncMark};
 
-type Plain = <DefaultFileSystem as FileSystem>::Handle;
-type PlainFile = <DefaultFileSystem as FileSystem>::Reader;
+type RawHandle = <DefaultFileSystem as FileSystem>::Handle;
+type RawFile = <DefaultFileSystem as FileSystem>::Reader;
 
 /// The file system of one store.
 pub(super) struct Files {
-    shared: Arc<Watch>,
+    shared: Arc<SharedFiles>,
     /// The file that batches are appended to.
-    active: Mutex<Option<Arc<Opened>>>,
+    active: Mutex<Option<Arc<OpenFile>>>,
 }
 
-/// What all files of one store share.
-struct Watch {
-    append: Mutex<Mark>,
-    rewrite: Mutex<Mark>,
-    /// True until the store has read what there is: only then does it cut files.
+/// State that all files of a store share.
+struct SharedFiles {
+    append: Mutex<SyncMark>,
+    rewrite: Mutex<SyncMark>,
+    /// True until the store has been read; only until then does the store truncate files.
     opening: AtomicBool,
-    /// Why nothing may be written any more.
+    /// Why writing is disabled.
     broken: OnceLock<String>,
-    /// What was read last in each row of files, the latest last.
-    read: Mutex<Vec<(Queue, Arc<Path>, u64)>>,
+    /// The last read of each queue, the latest last.
+    read: Mutex<Vec<(FileQueue, Arc<Path>, u64)>>,
     faults: DiskFaults,
 }
 
 impl Files {
-    /// Looks at what is in `dir`.
+    /// Checks the files in `dir`.
     ///
     /// # Errors
-    /// Where something that was synced is not there any more, or a file cannot be read.
+    /// If synced data is missing, or a file cannot be read.
     pub(super) fn new(dir: &Path, faults: DiskFaults) -> io::Result<Self> {
-        let shared = Watch {
-            append: Mutex::new(Mark::open(dir, Queue::Append)?),
-            rewrite: Mutex::new(Mark::open(dir, Queue::Rewrite)?),
+        let shared = SharedFiles {
+            append: Mutex::new(SyncMark::open(dir, FileQueue::Append)?),
+            rewrite: Mutex::new(SyncMark::open(dir, FileQueue::Rewrite)?),
             opening: AtomicBool::new(true),
             broken: OnceLock::new(),
             read: Mutex::default(),
@@ -57,79 +58,81 @@ impl Files {
         Ok(Self { shared: Arc::new(shared), active: Mutex::new(None) })
     }
 
-    /// The store has read what there is.
+    /// Called once the store has been read.
     pub(super) fn opened(&self) {
         self.shared.opening.store(false, Ordering::Release);
     }
 
-    /// Syncs what was appended before this call. Blocks nobody else: files that are not active any more were synced when
-    /// they were left.
+    /// Syncs what was appended before this call, without blocking others. Files that are no longer
+    /// active were synced when the store left them.
     pub(super) fn sync(&self) -> io::Result<()> {
-        let active = self.active.lock().expect("nobody panics while holding a file").clone();
+        let active = self.active.lock().expect("no thread panics while it holds a file").clone();
         active.map_or(Ok(()), |file| file.sync())
     }
 
-    /// Why nothing may be written any more, where that is so.
+    /// Returns why writing is disabled, if it is.
     pub(super) fn broken(&self) -> Option<&str> {
         self.shared.broken.get().map(String::as_str)
     }
 
-    /// Nothing may be written any more.
-    pub(super) fn break_off(&self, why: String) {
-        // Where there is a reason already, the first one counts.
+    /// Disables writing.
+    pub(super) fn disable(&self, why: String) {
+        // The first reason counts.
         drop(self.shared.broken.set(why));
     }
 
-    /// What was read last, in words: in both rows of files where `both`, since nobody says which of them is meant.
+    /// Returns the location of the last read as text; of both queues if `both`, when it is unknown
+    /// which one failed.
     pub(super) fn last_read(&self, both: bool) -> String {
-        let read = self.shared.read.lock().expect("nobody panics while holding it");
+        let read = self.shared.read.lock().expect("no thread panics while it holds the lock");
         let skipped = if both { 0 } else { read.len().saturating_sub(1) };
-        let place = |(_, path, from): &(Queue, Arc<Path>, u64)| format!("{} at or after byte {from}", path.display());
+        let place =
+            |(_, path, from): &(FileQueue, Arc<Path>, u64)| format!("{} at or after byte {from}", path.display());
         let places: Vec<String> = read.iter().skip(skipped).map(place).collect();
         if places.is_empty() { String::new() } else { format!(", in {}", places.join(", or in ")) }
     }
 
-    fn watch(&self, plain: Plain, path: &Path) -> Opened {
-        Opened {
-            plain: Arc::new(plain),
+    fn watch(&self, raw: RawHandle, path: &Path) -> OpenFile {
+        OpenFile {
+            raw: Arc::new(raw),
             path: path.into(),
-            queue: Queue::of(path),
+            queue: FileQueue::of(path),
             written: AtomicU64::new(0),
             shared: Arc::clone(&self.shared),
         }
     }
 }
 
-impl Watch {
+impl SharedFiles {
     fn intact(&self) -> io::Result<()> {
         self.broken.get().map_or(Ok(()), |why| Err(io::Error::other(why.clone())))
     }
 
-    fn mark(&self, queue: Queue) -> &Mutex<Mark> {
+    fn mark(&self, queue: FileQueue) -> &Mutex<SyncMark> {
         match queue {
-            Queue::Append => &self.append,
-            Queue::Rewrite => &self.rewrite,
+            FileQueue::Append => &self.append,
+            FileQueue::Rewrite => &self.rewrite,
         }
     }
 }
 
 impl FileSystem for Files {
-    type Handle = Opened;
-    type Reader = Reading;
-    type Writer = Writing;
+    type Handle = OpenFile;
+    type Reader = FileReader;
+    type Writer = FileWriter;
 
-    fn create<P: AsRef<Path>>(&self, path: P) -> io::Result<Opened> {
+    fn create<P: AsRef<Path>>(&self, path: P) -> io::Result<OpenFile> {
         self.shared.intact()?;
         Ok(self.watch(DefaultFileSystem.create(path.as_ref())?, path.as_ref()))
     }
 
-    fn open<P: AsRef<Path>>(&self, path: P, permission: Permission) -> io::Result<Opened> {
+    fn open<P: AsRef<Path>>(&self, path: P, permission: Permission) -> io::Result<OpenFile> {
         Ok(self.watch(DefaultFileSystem.open(path.as_ref(), permission)?, path.as_ref()))
     }
 
     fn delete<P: AsRef<Path>>(&self, path: P) -> io::Result<()> {
-        // What it held and is still needed was written elsewhere: in a file that is not written to any more and so is synced,
-        // or in the active one.
+        // Live data of the file was written elsewhere: to an inactive and thus synced file, or to
+        // the active one.
         self.sync()?;
         self.shared.intact()?;
         DefaultFileSystem.delete(path)
@@ -140,79 +143,84 @@ impl FileSystem for Files {
         DefaultFileSystem.rename(from, to)
     }
 
-    fn new_reader(&self, handle: Arc<Opened>) -> io::Result<Reading> {
-        let file = DefaultFileSystem.new_reader(Arc::clone(&handle.plain))?;
-        Ok(Reading { file, at: 0, handle })
+    fn new_reader(&self, handle: Arc<OpenFile>) -> io::Result<FileReader> {
+        let file = DefaultFileSystem.new_reader(Arc::clone(&handle.raw))?;
+        Ok(FileReader { file, at: 0, handle })
     }
 
-    fn new_writer(&self, handle: Arc<Opened>) -> io::Result<Writing> {
-        let file = DefaultFileSystem.new_writer(Arc::clone(&handle.plain))?;
+    fn new_writer(&self, handle: Arc<OpenFile>) -> io::Result<FileWriter> {
+        let file = DefaultFileSystem.new_writer(Arc::clone(&handle.raw))?;
         handle.written.store(handle.file_size()? as u64, Ordering::Release);
-        if handle.queue == Queue::Append {
-            *self.active.lock().expect("nobody panics while holding a file") = Some(Arc::clone(&handle));
+        if handle.queue == FileQueue::Append {
+            *self.active.lock().expect("no thread panics while it holds a file") = Some(Arc::clone(&handle));
         }
-        Ok(Writing { file, at: 0, handle })
+        Ok(FileWriter { file, at: 0, handle })
     }
 }
 
 /// An open file.
-pub(super) struct Opened {
-    plain: Arc<Plain>,
+pub(super) struct OpenFile {
+    raw: Arc<RawHandle>,
     path: Arc<Path>,
-    queue: Queue,
-    /// So many bytes of it were written.
+    queue: FileQueue,
+    /// Number of bytes written.
     written: AtomicU64,
-    shared: Arc<Watch>,
+    shared: Arc<SharedFiles>,
 }
 
-impl Handle for Opened {
+impl Handle for OpenFile {
     fn truncate(&self, offset: usize) -> io::Result<()> {
         if self.shared.opening.load(Ordering::Acquire) {
-            // The store cuts its last file where it finds damage. That is right for a tail that was never synced alone.
-            let mark = self.shared.mark(self.queue).lock().expect("nobody panics while holding a mark");
+            // The store truncates its last file at the first damage. That is right only for a tail
+            // that was never synced.
+            let mark = self.shared.mark(self.queue).lock().expect("no thread panics while it holds a mark");
             mark.check_cut(&self.path, offset as u64)?;
         }
-        self.plain.truncate(offset).map_err(|fault| {
-            let what = format!("{} cannot be cut at byte {offset}: {fault}", self.path.display());
+        self.raw.truncate(offset).map_err(|fault| {
+            let what = format!("{} cannot be truncated at byte {offset}: {fault}", self.path.display());
             io::Error::new(fault.kind(), what)
         })
     }
 
     fn file_size(&self) -> io::Result<usize> {
-        self.plain.file_size()
+        self.raw.file_size()
     }
 
-    /// Never fails, since the store would panic; it is found by [`Files::broken`] instead.
+    /// Never fails, because the store would panic; the failure is stored in [`Files::broken`].
     fn sync(&self) -> io::Result<()> {
         let written = self.written.load(Ordering::Acquire);
-        let synced = self.shared.faults.sync().and_then(|()| Handle::sync(&*self.plain));
+        let synced = self.shared.faults.sync().and_then(|()| Handle::sync(&*self.raw));
         if let Err(fault) = synced {
-            // After a failed sync the system may have dropped what it could not write, and a second one says that all is
-            // well. So there is no second one.
+            // After a failed sync the system may drop the unwritten data and report success for the
+            // next sync. So there is no second attempt.
             let why = format!("{} could not be synced: {fault}", self.path.display());
             drop(self.shared.broken.set(why));
             return Ok(());
         }
         if self.shared.broken.get().is_none() {
-            self.shared.mark(self.queue).lock().expect("nobody panics while holding a mark").note(&self.path, written);
+            self.shared
+                .mark(self.queue)
+                .lock()
+                .expect("no thread panics while it holds a mark")
+                .advance(&self.path, written);
         }
         Ok(())
     }
 }
 
 /// Reads a file.
-pub(super) struct Reading {
-    file: PlainFile,
+pub(super) struct FileReader {
+    file: RawFile,
     at: u64,
-    handle: Arc<Opened>,
+    handle: Arc<OpenFile>,
 }
 
-impl Read for Reading {
+impl Read for FileReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.file.read(buffer)?;
         if read > 0 {
-            let Opened { queue, path, shared, .. } = &*self.handle;
-            let mut read = shared.read.lock().expect("nobody panics while holding it");
+            let OpenFile { queue, path, shared, .. } = &*self.handle;
+            let mut read = shared.read.lock().expect("no thread panics while it holds the lock");
             read.retain(|(other, ..)| other != queue);
             read.push((*queue, Arc::clone(path), self.at));
         }
@@ -221,7 +229,7 @@ impl Read for Reading {
     }
 }
 
-impl Seek for Reading {
+impl Seek for FileReader {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
         self.at = self.file.seek(to)?;
         Ok(self.at)
@@ -229,18 +237,18 @@ impl Seek for Reading {
 }
 
 /// Writes a file.
-pub(super) struct Writing {
-    file: PlainFile,
+pub(super) struct FileWriter {
+    file: RawFile,
     at: u64,
-    handle: Arc<Opened>,
+    handle: Arc<OpenFile>,
 }
 
-impl Write for Writing {
+impl Write for FileWriter {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
         self.handle.shared.intact()?;
         let room = self.handle.shared.faults.room_for(buffer.len());
-        // The store would go to a new file where it is told that there is no space, and to a further one each time that it
-        // is tried again; so it is told in other words.
+        // On a "no space" error the store would open a new file, again for each retry. So it gets
+        // another error kind.
         let full = |kind| io::Error::new(kind, format!("{} cannot be written: {kind}", self.handle.path.display()));
         let written = self.file.write(&buffer[..room]).map_err(|fault| full(fault.kind()))?;
         if room < buffer.len() {
@@ -256,14 +264,14 @@ impl Write for Writing {
     }
 }
 
-impl Seek for Writing {
+impl Seek for FileWriter {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
         self.at = self.file.seek(to)?;
         Ok(self.at)
     }
 }
 
-impl WriteExt for Writing {
+impl WriteExt for FileWriter {
     fn truncate(&mut self, offset: usize) -> io::Result<()> {
         self.file.truncate(offset)
     }

@@ -1,4 +1,4 @@
-//! Reading everything that the store has, when it is opened.
+//! Reads the content of the store when it is opened.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,16 +7,16 @@ use raft_engine::LogBatch;
 use serde::de::DeserializeOwned;
 
 use super::super::log::{Log, OVERHEAD};
-use super::super::state::{Place, State};
-use super::chores;
-use super::code::{self, META, Page, Side, StoredPosition, StoredTopic, Watermark, keys};
+use super::super::state::{BusState, PartitionRef};
+use super::code::{self, LogKind, META, Page, StoredPosition, StoredTopic, Watermark, keys};
+use super::cuts;
 use super::store::Store;
 use super::tail::{Piece, Tail};
 use crate::{Bounds, BusError, Cleanup, Committed, Record, TopicInfo};
 
-/// All topics, groups and positions, and those records that belong in memory.
-pub(super) fn state(store: &Store) -> Result<State, BusError> {
-    let mut state = State::default();
+/// Returns all topics, groups and positions, and the records that belong in memory.
+pub(super) fn state(store: &Store) -> Result<BusState, BusError> {
+    let mut state = BusState::default();
     let pairs = store.pairs(META)?;
     let of = |kind| pairs.iter().filter_map(move |(key, value)| Some((key.strip_prefix(&[kind])?, value)));
     for (_, value) in of(keys::TOPIC) {
@@ -30,14 +30,15 @@ pub(super) fn state(store: &Store) -> Result<State, BusError> {
         state.add_group(text(store, name)?, topic);
     }
     for (key, value) in of(keys::POSITION) {
-        let (partition, name) = key.split_first_chunk().ok_or_else(|| store.refuse("has a position of nothing"))?;
+        let (partition, name) =
+            key.split_first_chunk().ok_or_else(|| store.refuse("has a position without a partition"))?;
         let position: StoredPosition = read(store, value)?;
         let partition = u32::from_be_bytes(*partition);
-        let share = state.known_group(text(store, name)?).and_then(|group| group.share_mut(partition));
-        let share = share.ok_or_else(|| store.refuse("has a position of no group"))?;
-        share.committed = Some(Committed { next: position.next, note: position.note });
+        let share = state.find_group(text(store, name)?).and_then(|group| group.share_mut(partition));
+        let share = share.ok_or_else(|| store.refuse("has a position without a group"))?;
+        share.committed = Some(Committed { next: position.next, metadata: position.metadata });
     }
-    // Ids of this run are others than those of the last one, even on a clock that stands.
+    // New ids differ from those of the last run even if the clock has not moved.
     state.last_id = state.topics.len() as u64;
     let mut batch = LogBatch::default();
     for topic in 0..state.topics.len() {
@@ -45,7 +46,8 @@ pub(super) fn state(store: &Store) -> Result<State, BusError> {
         let name = Arc::clone(&state.topics[topic].name);
         for (partition, log) in (0..).zip(&mut state.topics[topic].partitions) {
             let empty = Log::new(Arc::clone(&name), partition, compacted);
-            *log = Reading { store, place: (topic, partition), name: &name }.log(empty, compacted, &mut batch)?;
+            *log =
+                PartitionReader { store, place: (topic, partition), name: &name }.log(empty, compacted, &mut batch)?;
         }
     }
     if !batch.is_empty() {
@@ -54,17 +56,17 @@ pub(super) fn state(store: &Store) -> Result<State, BusError> {
     Ok(state)
 }
 
-/// One partition, to be read.
-struct Reading<'a> {
+/// One partition to read.
+struct PartitionReader<'a> {
     store: &'a Store,
-    place: Place,
+    place: PartitionRef,
     name: &'a Arc<str>,
 }
 
-impl Reading<'_> {
-    /// Reads its entries into `log`. What does not count any more, and was cut before already, is cut in `batch`.
+impl PartitionReader<'_> {
+    /// Reads the partition's entries into `log`. Cuts invalid entries again in `batch`.
     fn log(&self, mut log: Log, compacted: bool, batch: &mut LogBatch) -> Result<Log, BusError> {
-        let near = code::number(self.place, Side::Near);
+        let near = code::number(self.place, LogKind::Near);
         let mark = self.store.pairs(near)?.into_iter().find(|(key, _)| key == keys::WATERMARK);
         let mark: Watermark = mark.map_or_else(|| Ok(Watermark::default()), |(_, value)| read(self.store, &value))?;
         let (pages, stale) = self.pages(&mark)?;
@@ -72,7 +74,7 @@ impl Reading<'_> {
         let numbers = self.numbers(near, mark.pieces)?;
         let next_piece = numbers.end;
         if let Some(stale) = stale {
-            chores::cut(self.store, batch, self.place, &mark, stale)?;
+            cuts::cut(self.store, batch, self.place, &mark, stale)?;
         }
         let mut end = pages.last().map_or(mark.end, |page| page.end.max(mark.end));
         let (mut pieces, mut last) = (Vec::new(), BTreeMap::new());
@@ -95,15 +97,15 @@ impl Reading<'_> {
         for record in last.into_values() {
             log.put(record);
         }
-        // Nobody reads yet, so nobody has to hear of them.
+        // There are no readers yet.
         log.forget_deletions(u64::MAX);
         let bounds = Bounds { low: mark.low, end };
         Ok(log.on_disk(Tail::restore(pieces, pages, next_piece, next_page), bounds))
     }
 
-    /// The pages that count, and the first of those that do not but are back.
+    /// Returns the valid pages, and the first of the cut pages that are back.
     fn pages(&self, mark: &Watermark) -> Result<(Vec<Page>, Option<u64>), BusError> {
-        let far = code::number(self.place, Side::Far);
+        let far = code::number(self.place, LogKind::Far);
         let mut pages = BTreeMap::new();
         for (key, value) in self.store.pairs(far)? {
             if let Some(number) = keys::page_number(&key) {
@@ -119,7 +121,7 @@ impl Reading<'_> {
         Ok((pages.into_values().collect(), stale))
     }
 
-    /// The entries of a log that count: none of them is missing.
+    /// Returns the valid entries of a log; fails if one is missing.
     fn numbers(&self, log: u64, (first, next): (u64, u64)) -> Result<std::ops::Range<u64>, BusError> {
         match self.store.span(log) {
             Some((begin, last)) if begin <= first && last + 1 >= next => Ok(first..(last + 1).max(first)),
@@ -134,15 +136,20 @@ impl Reading<'_> {
     }
 
     fn missing(&self) -> BusError {
-        self.store.refuse(&format!("misses records of `{}` {}", self.name, self.place.1))
+        self.store.refuse(&format!("is missing records of `{}` {}", self.name, self.place.1))
     }
 }
 
 impl super::Disk {
-    /// The records of a page.
-    pub(in crate::embedded) fn page(&self, place: Place, page: u64, name: &Arc<str>) -> Result<Vec<Record>, BusError> {
+    /// Reads the records of a page.
+    pub(in crate::embedded) fn page(
+        &self,
+        place: PartitionRef,
+        page: u64,
+        name: &Arc<str>,
+    ) -> Result<Vec<Record>, BusError> {
         let store = &*self.store;
-        let entry = store.aside(|| store.entry(code::number(place, Side::Far), page))?;
+        let entry = store.aside(|| store.entry(code::number(place, LogKind::Far), page))?;
         let read = code::decode(entry, name, place.1).map_err(|fault| unreadable(store, &fault))?;
         Ok(read.records)
     }
@@ -153,9 +160,9 @@ fn read<T: DeserializeOwned>(store: &Store, value: &[u8]) -> Result<T, BusError>
 }
 
 fn text<'a>(store: &Store, name: &'a [u8]) -> Result<&'a str, BusError> {
-    std::str::from_utf8(name).map_err(|_| store.refuse("has a name that is no text"))
+    std::str::from_utf8(name).map_err(|_| store.refuse("has a name that is not UTF-8"))
 }
 
 fn unreadable(store: &Store, fault: &postcard::Error) -> BusError {
-    store.refuse(&format!("has something that this build cannot read: {fault}"))
+    store.refuse(&format!("has data that this build cannot read: {fault}"))
 }

@@ -1,21 +1,22 @@
-//! Keeping a partition within its bounds.
+//! Retention: keeps a partition within its limits.
 //!
-//! In memory alone, what everybody has passed goes when a partition takes more than it may. What a group has not committed goes only when
-//! it is of no use any more: its own `ce_expirytime`, or the time of its topic, has passed. With a disk, more is kept: a
-//! partition begins where its groups would replay from, and what does not fit the memory goes to pages.
+//! In memory, a partition above its limit drops records that every reader and group has passed.
+//! Uncommitted records are dropped only when they are useless: their `ce_expirytime` or the
+//! retention time of the topic has passed. On disk, a partition starts where its groups would
+//! replay from, and records that do not fit the memory go to pages.
 
 use wire::WallTime;
 
 use super::log::Log;
-use super::state::{Place, State};
+use super::state::{BusState, PartitionRef};
 use super::{EmbeddedOptions, SLACK};
 use crate::Cleanup;
 
-impl State {
-    /// Keeps a partition within its bounds.
-    pub(super) fn tidy(&mut self, place: Place, now: WallTime, options: &EmbeddedOptions) {
+impl BusState {
+    /// Keeps a partition within its limits.
+    pub(super) fn enforce_retention(&mut self, place: PartitionRef, now: WallTime, options: &EmbeddedOptions) {
         if self.disk.is_some() {
-            return self.tidy_disk(place, now, options);
+            return self.enforce_retention_on_disk(place, now, options);
         }
         match self.topics[place.0].cleanup {
             Cleanup::Compact => {
@@ -44,7 +45,7 @@ impl State {
         }
     }
 
-    fn tidy_disk(&mut self, place: Place, now: WallTime, options: &EmbeddedOptions) {
+    fn enforce_retention_on_disk(&mut self, place: PartitionRef, now: WallTime, options: &EmbeddedOptions) {
         let passed = self.next_reads(place).min().unwrap_or(u64::MAX);
         let cleanup = self.topics[place.0].cleanup;
         if cleanup == Cleanup::Compact {
@@ -61,7 +62,7 @@ impl State {
                     log.cut_before(before);
                 }
             }
-            // Without a group nobody says what is needed.
+            // Without a group it is unknown which records are needed.
             let Some(floor) = floor else { return };
             cut_pages(log, |end, _| end <= floor);
             if let Some(keep) = options.keep_bytes.filter(|_| all_in_memory(log)) {
@@ -74,8 +75,8 @@ impl State {
         }
     }
 
-    /// Lets `cut` shorten a partition, and has the disk follow with the next batch.
-    pub(super) fn cut(&mut self, place: Place, cut: impl FnOnce(&mut Log)) {
+    /// Shortens a partition with `cut`, and schedules the same on disk for the next batch.
+    pub(super) fn cut(&mut self, place: PartitionRef, cut: impl FnOnce(&mut Log)) {
         let log = self.log(place);
         let low = log.bounds().low;
         let first_page = log.tail.as_ref().map(super::disk::tail::Tail::first_page_number);
@@ -88,35 +89,38 @@ impl State {
             tail.settle(now);
         }
         if let (Some(disk), Some(first_page)) = (&mut self.disk, first_page) {
-            disk.chores.cut(place, first_page);
+            disk.cuts.cut(place, first_page);
         }
     }
 
-    /// What memory alone must keep for the groups that read a partition: from the snapshot on that a group's note names. A group
-    /// without one would need all of it, which memory does not have; it gets what it has not committed.
-    fn needed_from(&self, (topic, partition): Place) -> u64 {
+    /// Returns the offset from which memory must keep records for the groups of a partition: the
+    /// snapshot in the group's offset metadata. A group without a snapshot would need all records,
+    /// which do not fit the memory; it gets the uncommitted ones.
+    fn needed_from(&self, (topic, partition): PartitionRef) -> u64 {
         let groups = self.topics[topic].groups.iter().filter_map(|group| self.groups[*group].share(partition));
-        let needed = |share: &super::group::Share| {
+        let needed = |share: &super::group::PartitionOwnership| {
             let committed = share.committed.as_ref()?;
-            let snapshot = committed.parsed().map(|note| note.snapshot).filter(|snapshot| *snapshot > 0);
+            let snapshot = committed.parsed().map(|metadata| metadata.snapshot).filter(|snapshot| *snapshot > 0);
             Some(snapshot.map_or(committed.next, |snapshot| snapshot.min(committed.next)))
         };
         groups.map(|share| needed(share).unwrap_or(0)).min().unwrap_or(u64::MAX)
     }
 
-    /// Where the first of the groups that read a partition would replay it from: from the snapshot that its note names, or from
-    /// where it stands where it has no such note. None where no group reads it.
-    fn replayed_from(&self, (topic, partition): Place) -> Option<u64> {
+    /// Returns the lowest offset from which a group of the partition would replay: the snapshot in
+    /// its offset metadata, or the committed offset if it has no such metadata. `None` without
+    /// groups.
+    fn replayed_from(&self, (topic, partition): PartitionRef) -> Option<u64> {
         let groups = self.topics[topic].groups.iter().filter_map(|group| self.groups[*group].share(partition));
-        let floor = |share: &super::group::Share| {
+        let floor = |share: &super::group::PartitionOwnership| {
             let committed = share.committed.as_ref()?;
-            Some(committed.parsed().map_or(committed.next, |note| note.snapshot))
+            Some(committed.parsed().map_or(committed.next, |metadata| metadata.snapshot))
         };
         groups.map(|share| floor(share).unwrap_or(0)).min()
     }
 }
 
-/// Cuts pages from the front as long as `goes` says so, of the offset after one and the time of its last record.
+/// Drops pages from the front while `goes` is true for the page's end offset and the time of its
+/// last record.
 fn cut_pages(log: &mut Log, goes: impl Fn(u64, WallTime) -> bool) {
     while let Some(tail) = &mut log.tail
         && let Some(page) = tail.first_page().copied().filter(|page| goes(page.end, WallTime(page.last)))
