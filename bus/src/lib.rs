@@ -31,8 +31,8 @@
 //! ```
 //!
 //! Read in this order: [`record`] (records), [`topic`] (topics), [`member`] (the traits and their
-//! contract), [`mod@catch_up`] (reading a topic to its end), [`clock`], [`part`] (tasks) and
-//! [`pause`] (backoff), [`embedded`] and [`kafka`] (the implementations), [`faulty`] (fault
+//! contract), [`mod@catch_up`] (reading a topic to its end), [`clock`], [`part`] and
+//! [`pause`], [`embedded`] and [`kafka`] (the implementations), [`faulty`] (fault
 //! injection for both).
 
 pub mod catch_up;

@@ -45,18 +45,18 @@ mod tests {
 
     #[test]
     fn a_backoff_doubles_up_to_a_second_and_resets_after_a_success() {
-        let mut pause = Pause::default();
+        let mut backoff = Pause::default();
         let mut now = MonoTime(0);
         let mut waits = Vec::new();
         for _ in 0..7 {
-            pause.failed(now);
-            let until = pause.until().unwrap();
-            assert!(pause.holds(now) && !pause.holds(until));
+            backoff.failed(now);
+            let until = backoff.until().unwrap();
+            assert!(backoff.holds(now) && !backoff.holds(until));
             waits.push(until.since(now).as_millis());
             now = until;
         }
         assert_eq!(waits, [50, 100, 200, 400, 800, 1_000, 1_000]);
-        pause.over();
-        assert!(!pause.holds(now));
+        backoff.over();
+        assert!(!backoff.holds(now));
     }
 }

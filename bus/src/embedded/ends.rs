@@ -26,7 +26,7 @@ impl EmbeddedReader {
     }
 
     /// Collects what is available. If nothing is visible, syncs records that only wait for a sync.
-    fn look<'a>(
+    fn collect_or_sync<'a>(
         &mut self,
         shared: &'a Shared,
         max: usize,
@@ -83,13 +83,13 @@ impl Reader for EmbeddedReader {
     fn poll(&mut self, max: usize, wait: Duration, out: &mut Vec<Record>) -> Result<(), BusError> {
         let shared = Arc::clone(&self.shared);
         let before = out.len();
-        let state = self.look(&shared, max, out)?;
+        let state = self.collect_or_sync(&shared, max, out)?;
         if out.len() > before || wait.is_zero() {
             return Ok(());
         }
         let id = self.id;
         waker::park(&shared.state, state, wait, |state| state.readers.get_mut(&id).map(|reader| &mut reader.waker));
-        self.look(&shared, max, out).map(drop)
+        self.collect_or_sync(&shared, max, out).map(drop)
     }
 
     fn position(&self, topic: &str, partition: u32) -> Option<u64> {

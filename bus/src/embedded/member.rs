@@ -52,7 +52,7 @@ impl EmbeddedMember {
 
     /// Collects what is available. For a member outside the process: if nothing is visible, syncs
     /// records that only wait for a sync.
-    fn look<'a>(
+    fn collect_or_sync<'a>(
         &mut self,
         shared: &'a Shared,
         max: usize,
@@ -137,7 +137,7 @@ impl Member for EmbeddedMember {
     fn poll(&mut self, max: usize, wait: Duration, out: &mut Vec<Arrival>) -> Result<(), BusError> {
         let shared = Arc::clone(&self.shared);
         let before = out.len();
-        let state = self.look(&shared, max, out)?;
+        let state = self.collect_or_sync(&shared, max, out)?;
         if out.len() > before || wait.is_zero() {
             return Ok(());
         }
@@ -145,7 +145,7 @@ impl Member for EmbeddedMember {
         let wait = wait.min(state.groups[self.group].next_expiry(shared.clock.mono()));
         let (group, id) = (self.group, self.id);
         waker::park(&shared.state, state, wait, |state| state.member(group, id).map(|member| &mut member.waker));
-        self.look(&shared, max, out).map(drop)
+        self.collect_or_sync(&shared, max, out).map(drop)
     }
 
     fn take_over(&mut self, partition: u32) -> Result<Takeover, BusError> {

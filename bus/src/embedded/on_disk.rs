@@ -158,7 +158,7 @@ impl BusState {
                 tracing::debug!(%fault, "cannot write a page");
                 return;
             }
-            self.log(place).let_go(end);
+            self.log(place).evict(end);
         }
     }
 

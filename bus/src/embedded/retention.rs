@@ -26,11 +26,11 @@ impl BusState {
             }
             Cleanup::DeleteAfterMs(ms) => {
                 self.log(place).cut_before(WallTime(now.0.saturating_sub(ms)));
-                if let Some(most) = options.retention_bytes.filter(|most| self.log(place).bytes() > *most) {
+                if let Some(limit) = options.retention_bytes.filter(|limit| self.log(place).bytes() > *limit) {
                     let needed = self.needed_from(place);
                     let log = self.log(place);
-                    log.cut_to(most, needed);
-                    log.cut_expired(most, now);
+                    log.cut_to(limit, needed);
+                    log.cut_expired(limit, now);
                 }
             }
             Cleanup::Keep => {}

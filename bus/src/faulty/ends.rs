@@ -50,16 +50,16 @@ impl FaultyWriter {
 impl Writer for FaultyWriter {
     fn append(&mut self, records: &[Outgoing]) -> Result<(), BusError> {
         self.process.alive()?;
-        let some = |most: usize| &records[..most.min(records.len())];
+        let some = |limit: usize| &records[..limit.min(records.len())];
         match self.process.faults.append(records) {
             AppendFault::None => self.pass(records),
             AppendFault::Fails(error) => Err(error),
-            AppendFault::Partial(most) => {
-                self.pass(some(most))?;
+            AppendFault::Partial(limit) => {
+                self.pass(some(limit))?;
                 Err(BusError::Unavailable("no answer to an append".into()))
             }
-            AppendFault::Crash(most) => {
-                drop(self.pass(some(most)));
+            AppendFault::Crash(limit) => {
+                drop(self.pass(some(limit)));
                 Err(self.process.crash())
             }
         }

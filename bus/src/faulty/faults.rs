@@ -87,7 +87,7 @@ pub trait FaultInjector: Send + Sync {
 /// The action of an operator on a topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TopicFault {
-    /// None.
+    /// No fault.
     None,
     /// The topic was deleted.
     Deleted,
@@ -99,14 +99,14 @@ pub enum TopicFault {
     PartitionsChanged(u32),
     /// The topic no longer stamps the append time on records.
     TimestampTypeChanged,
-    /// None, but describing the topic returns this error.
+    /// Describing the topic returns this error.
     Fails(BusError),
 }
 
 /// The fault of a commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CommitFault {
-    /// None.
+    /// No fault.
     None,
     /// The commit does not happen and returns this error.
     Fails(BusError),
@@ -125,7 +125,7 @@ pub enum CommitFault {
 /// The fault of an append.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AppendFault {
-    /// None.
+    /// No fault.
     None,
     /// No record is written, and the append returns this error.
     Fails(BusError),
@@ -139,7 +139,7 @@ pub enum AppendFault {
 /// The fault of a single record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RecordFault {
-    /// None.
+    /// No fault.
     None,
     /// The record is lost.
     Lost,

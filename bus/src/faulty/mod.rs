@@ -160,7 +160,7 @@ impl Bus for FaultyBus {
         self.0.alive()?;
         let member = self.0.bus.member(spec)?;
         let (process, group) = (Arc::clone(&self.0), spec.group.as_str().into());
-        Ok(Box::new(FaultyMember { process, group, member, waiting: BTreeMap::new() }))
+        Ok(Box::new(FaultyMember { process, group, member, held_back: BTreeMap::new() }))
     }
 
     fn members(&self, group: &str) -> Result<usize, BusError> {

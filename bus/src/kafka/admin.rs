@@ -115,9 +115,10 @@ pub(super) fn delete_topic(options: &KafkaOptions, topic: &str) -> Result<(), Bu
 /// request.
 pub(super) fn topics_without_append_time(options: &KafkaOptions, topics: &[&str]) -> Result<Vec<String>, BusError> {
     let what = "cannot read the settings of topics";
-    let asked: Vec<ResourceSpecifier<'_>> = topics.iter().map(|topic| ResourceSpecifier::Topic(topic)).collect();
+    let requested: Vec<ResourceSpecifier<'_>> = topics.iter().map(|topic| ResourceSpecifier::Topic(topic)).collect();
     let client = client(options)?;
-    let answers = wait_for(client.describe_configs(&asked, &patience())).map_err(|fault| fault::bus(what, &fault))?;
+    let answers =
+        wait_for(client.describe_configs(&requested, &patience())).map_err(|fault| fault::bus(what, &fault))?;
     let mut others = Vec::new();
     for answer in answers {
         match answer {
@@ -229,7 +230,7 @@ fn weaknesses_of(copies: usize, needed: usize, unclean: bool) -> Vec<String> {
 fn describe(cluster: &Cluster, options: &KafkaOptions, topic: &str) -> Result<ConfigResource, BusError> {
     let what = || format!("cannot read the settings of topic `{topic}`");
     let client = client(options)?;
-    for _ in 0..cluster::LOOKS {
+    for _ in 0..cluster::CHECKS {
         let found = wait_for(client.describe_configs(&[ResourceSpecifier::Topic(topic)], &patience()));
         match found.map_err(|fault| fault::bus(&what(), &fault))?.pop() {
             Some(Ok(resource)) => return Ok(resource),

@@ -43,17 +43,17 @@ impl Backlogs {
     /// Returns how far a group is behind the end of each partition of a topic.
     pub(super) fn of(&self, cluster: &Cluster, group: &str, topic: &str) -> Result<Vec<u64>, BusError> {
         let what = || format!("cannot read the committed offsets of group `{group}`");
-        let partitions = cluster.known_partitions(topic)?;
-        let mut asked = TopicPartitionList::new();
+        let partitions = cluster.cached_partitions(topic)?;
+        let mut requested = TopicPartitionList::new();
         for partition in 0..partitions {
-            asked.add_partition(topic, convert::raw_partition(partition));
+            requested.add_partition(topic, convert::raw_partition(partition));
         }
         let probe = self.probe(group)?;
-        let mut looks = 1..cluster::LOOKS;
+        let mut checks = 1..cluster::CHECKS;
         let found = loop {
-            match probe.ask(|client| client.committed_offsets(asked.clone(), REQUEST)) {
+            match probe.request(|client| client.committed_offsets(requested.clone(), REQUEST)) {
                 Ok(found) => break found,
-                Err(fault) if not_yet(&fault) && looks.next().is_some() => cluster.pause(),
+                Err(fault) if not_yet(&fault) && checks.next().is_some() => cluster.pause(),
                 Err(fault) => return Err(fault::bus(&what(), &fault)),
             }
         };

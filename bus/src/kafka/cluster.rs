@@ -19,7 +19,7 @@ pub(super) const MAX_RECORD_BYTES: usize = 1_000_000;
 
 /// Number of checks, 10 ms apart, before a topic that was seen once counts as deleted. Brokers
 /// learn of a new topic one after another, and each request may go to another broker.
-pub(super) const LOOKS: u32 = 100;
+pub(super) const CHECKS: u32 = 100;
 
 /// A connection for metadata requests, and a cache of partition counts, which never change.
 pub(super) struct Cluster {
@@ -50,7 +50,7 @@ impl Cluster {
     /// Returns the cluster id.
     pub(super) fn id(&self) -> Result<String, BusError> {
         let silence = KafkaError::MetadataFetch(RDKafkaErrorCode::OperationTimedOut);
-        let id = self.probe.ask(|client| client.client().fetch_cluster_id(REQUEST).ok_or(silence));
+        let id = self.probe.request(|client| client.client().fetch_cluster_id(REQUEST).ok_or(silence));
         id.map_err(|_| BusError::Unavailable("no broker answers".into()))
     }
 
@@ -59,7 +59,7 @@ impl Cluster {
         let what = || format!("cannot read the members of group `{group}`");
         let list = self
             .probe
-            .ask(|client| client.fetch_group_list(Some(group), REQUEST))
+            .request(|client| client.fetch_group_list(Some(group), REQUEST))
             .map_err(|fault| fault::bus(&what(), &fault))?;
         Ok(list.groups().iter().filter(|found| found.name() == group).map(|found| found.members().len()).sum())
     }
@@ -67,8 +67,8 @@ impl Cluster {
     /// Returns the partition count of a topic; `None` if it does not exist.
     pub(super) fn partitions(&self, topic: &str) -> Result<Option<u32>, BusError> {
         let seen = self.cache().contains_key(topic);
-        for _ in 0..LOOKS {
-            match self.ask(topic)? {
+        for _ in 0..CHECKS {
+            match self.fetch_partitions(topic)? {
                 None if seen => self.pause(),
                 found => return Ok(found),
             }
@@ -78,11 +78,11 @@ impl Cluster {
     }
 
     /// Like `partitions`, from a single response.
-    fn ask(&self, topic: &str) -> Result<Option<u32>, BusError> {
+    fn fetch_partitions(&self, topic: &str) -> Result<Option<u32>, BusError> {
         let what = || format!("cannot read the metadata of topic `{topic}`");
         let metadata = self
             .probe
-            .ask(|client| client.fetch_metadata(Some(topic), REQUEST))
+            .request(|client| client.fetch_metadata(Some(topic), REQUEST))
             .map_err(|fault| fault::bus(&what(), &fault))?;
         let Some(found) = metadata.topics().first() else { return Ok(None) };
         match found.error().map(RDKafkaErrorCode::from) {
@@ -104,7 +104,7 @@ impl Cluster {
         let what = || format!("cannot read the metadata of topic `{topic}`");
         let metadata = self
             .probe
-            .ask(|client| client.fetch_metadata(Some(topic), REQUEST))
+            .request(|client| client.fetch_metadata(Some(topic), REQUEST))
             .map_err(|fault| fault::bus(&what(), &fault))?;
         let partitions = metadata.topics().iter().flat_map(rdkafka::metadata::MetadataTopic::partitions);
         partitions.map(|partition| partition.replicas().len()).min().ok_or_else(|| BusError::NoTopic(topic.into()))
@@ -139,7 +139,8 @@ impl Cluster {
     /// Returns the low watermark and the end of the committed records.
     pub(super) fn bounds(&self, topic: &str, partition: u32) -> Result<Bounds, BusError> {
         self.check(topic, partition)?;
-        let found = self.probe.ask(|client| client.fetch_watermarks(topic, convert::raw_partition(partition), REQUEST));
+        let found =
+            self.probe.request(|client| client.fetch_watermarks(topic, convert::raw_partition(partition), REQUEST));
         let (low, end) =
             found.map_err(|fault| fault::bus(&format!("cannot read the bounds of `{topic}` {partition}"), &fault))?;
         Ok(Bounds { low: convert::offset(low), end: convert::offset(end) })

@@ -45,7 +45,7 @@ pub(super) struct Brokers {
 impl Brokers {
     /// A single one can fall into the moment between dropping the last broker and the new
     /// bootstrap.
-    const LOOKS: u32 = 2;
+    const CHECKS: u32 = 2;
 
     fn update(&self, statistics: &Statistics) {
         // Internal and logical entries are placeholders, not brokers.
@@ -59,7 +59,7 @@ impl Brokers {
 
     /// True if the client knows no broker and will not find one.
     pub(super) fn are_lost(&self) -> bool {
-        self.without.load(Ordering::Relaxed) >= Self::LOOKS
+        self.without.load(Ordering::Relaxed) >= Self::CHECKS
     }
 }
 

@@ -96,9 +96,9 @@ impl Deliveries {
         state.queues.iter().enumerate().map(is_open).collect()
     }
 
-    /// Waits, at most `most`, until one of `queues` has nothing in flight. If `queues` is empty,
+    /// Waits, at most `limit`, until one of `queues` has nothing in flight. If `queues` is empty,
     /// waits for all queues.
-    pub(super) fn wait(&self, most: Duration, queues: &[usize]) -> WaitOutcome {
+    pub(super) fn wait(&self, limit: Duration, queues: &[usize]) -> WaitOutcome {
         let mut state = self.state();
         state.each_queue = !queues.is_empty();
         let before = state.reports;
@@ -106,7 +106,7 @@ impl Deliveries {
             if queues.is_empty() { state.in_flight == 0 } else { queues.iter().any(|queue| state.queues[*queue] == 0) }
         };
         let waits = |state: &mut DeliveryState| state.fault.is_none() && !is_settled(state);
-        let waited = self.settled.wait_timeout_while(state, most, waits);
+        let waited = self.settled.wait_timeout_while(state, limit, waits);
         let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
         match state.fault {
             Some(code) => WaitOutcome::Failed(code),

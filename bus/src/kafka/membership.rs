@@ -223,7 +223,7 @@ impl Membership {
                 self.stopped = true;
                 true
             }
-            Err(fault) => reader::passing(&fault).map(|()| true)?,
+            Err(fault) => reader::check_read_error(&fault).map(|()| true)?,
         };
         Ok(any)
     }
@@ -239,12 +239,12 @@ impl Membership {
                     self.places.extend(partitions.iter().map(|partition| (*partition, None)));
                     self.waiting.push_back(Arrival::Assigned(partitions));
                 }
-                GroupDecision::Revoking(asked) => {
-                    for partition in &asked {
+                GroupDecision::Revoking(requested) => {
+                    for partition in &requested {
                         self.places.entry(*partition).and_modify(|next| *next = None);
                     }
-                    let held: Vec<u32> = asked.iter().copied().filter(|p| self.places.contains_key(p)).collect();
-                    self.revoking = Some((asked, held.iter().copied().collect()));
+                    let held: Vec<u32> = requested.iter().copied().filter(|p| self.places.contains_key(p)).collect();
+                    self.revoking = Some((requested, held.iter().copied().collect()));
                     if held.is_empty() {
                         // All of them were lost before.
                         self.give_back();

@@ -27,18 +27,18 @@ impl Probe {
     }
 
     /// Sends a request and returns the response.
-    pub(super) fn ask<T>(
+    pub(super) fn request<T>(
         &self,
-        question: impl FnOnce(&BaseConsumer<NoCallbacks>) -> Result<T, KafkaError>,
+        operation: impl FnOnce(&BaseConsumer<NoCallbacks>) -> Result<T, KafkaError>,
     ) -> Result<T, KafkaError> {
         let client = self.client();
-        let answer = question(&client);
-        if let Err(fault) = &answer
+        let response = operation(&client);
+        if let Err(fault) = &response
             && fault::code(fault).is_some_and(is_silence)
         {
             self.renew(&client);
         }
-        answer
+        response
     }
 
     /// Waits 10 ms for the cluster. The poll never returns anything.

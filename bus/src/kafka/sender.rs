@@ -159,7 +159,7 @@ impl SendError {
 /// How long to wait for reports, and what to do meanwhile.
 pub(super) struct WaitPolicy<'a> {
     /// Time limit without any report.
-    pub(super) most: Duration,
+    pub(super) limit: Duration,
     /// Called every [`SLICE`]. Waiting ends if it returns false.
     pub(super) meanwhile: &'a mut dyn FnMut() -> bool,
 }
@@ -280,7 +280,7 @@ impl Sender {
                 WaitOutcome::Progressed => silent = Duration::ZERO,
                 WaitOutcome::Silent => silent += SLICE,
             }
-            if silent >= patience.most {
+            if silent >= patience.limit {
                 return Err(SendError::Silent);
             }
             if !(patience.meanwhile)() {

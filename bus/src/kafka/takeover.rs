@@ -14,7 +14,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use super::cluster::Cluster;
 use super::options::{KafkaOptions, REQUEST};
 use super::probe::Probe;
-use super::transactions::{Nowhere, Transactions};
+use super::transactions::{NoGroup, Transactions};
 use super::{convert, fault};
 use crate::{Bounds, BusError, Committed, MemberSpec, Takeover};
 
@@ -57,7 +57,7 @@ impl TakeoverReader {
         partition: u32,
     ) -> Result<Takeover, BusError> {
         // After a commit with unknown outcome our own transaction may be open.
-        own.claim(&mut Nowhere)?;
+        own.claim(&mut NoGroup)?;
         let hint = committed(&self.unstable, &self.spec, partition)?;
         if let CommittedOffset::Final(Some(committed)) = hint
             && let Some(metadata) = committed.parsed()
@@ -81,7 +81,7 @@ impl TakeoverReader {
         // Our own id was claimed when our producer started.
         if id != own.id() && !self.ended.contains(id) {
             tracing::info!(transactional_id = id, "ending a transaction that the last owner may have left open");
-            Transactions::new(&self.options, id, self.spec.session_timeout).claim(&mut Nowhere)?;
+            Transactions::new(&self.options, id, self.spec.session_timeout).claim(&mut NoGroup)?;
             self.ended.insert(id.to_owned());
         }
         Ok(())
@@ -101,7 +101,7 @@ enum CommittedOffset {
 fn committed(probe: &Probe, spec: &MemberSpec, partition: u32) -> Result<CommittedOffset, BusError> {
     let what = || format!("cannot read the committed offset of `{}` {partition}", spec.topic);
     let list = convert::listed(&spec.topic, convert::raw_partition(partition), None);
-    let list = match probe.ask(|client| client.committed_offsets(list, REQUEST)) {
+    let list = match probe.request(|client| client.committed_offsets(list, REQUEST)) {
         Ok(list) => list,
         Err(fault) if not_yet(&fault) => return Ok(CommittedOffset::NotYet),
         Err(fault) => return Err(fault::bus(&what(), &fault)),

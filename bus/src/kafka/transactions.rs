@@ -169,7 +169,7 @@ fn fill(
     let producer = sender.producer();
     producer.begin_transaction()?;
     sender.begin(queues);
-    let mut patience = WaitPolicy { most: ANSWER, meanwhile: &mut || place.poll_group() };
+    let mut patience = WaitPolicy { limit: ANSWER, meanwhile: &mut || place.poll_group() };
     sender.send(queues, cluster.clock(), &mut patience)?;
     if offsets.count() > 0 {
         // The last records are in flight during this request. It cannot be resumed, so nothing
@@ -177,14 +177,14 @@ fn fill(
         let sent = place.with(&|place| producer.send_offsets_to_transaction(offsets, place, ANSWER));
         sent.unwrap_or(Ok(()))?;
     }
-    let mut patience = WaitPolicy { most: ANSWER, meanwhile: &mut || place.poll_group() };
+    let mut patience = WaitPolicy { limit: ANSWER, meanwhile: &mut || place.poll_group() };
     sender.settle(&mut patience)
 }
 
-/// Repeats a call that can be resumed after a timeout, until it is answered or `most` is over.
+/// Repeats a call that can be resumed after a timeout, until it is answered or `limit` is over.
 /// Polls the group meanwhile.
 fn resume(
-    most: Duration,
+    limit: Duration,
     place: &mut dyn GroupPlace,
     mut call: impl FnMut(Duration) -> Result<(), KafkaError>,
 ) -> Result<(), KafkaError> {
@@ -195,7 +195,7 @@ fn resume(
         match answer {
             // The request is under way. Its success no longer depends on the ownership of the
             // partitions.
-            Err(KafkaError::Transaction(fault)) if fault.is_retriable() && waited < most => {
+            Err(KafkaError::Transaction(fault)) if fault.is_retriable() && waited < limit => {
                 place.poll_group();
             }
             answer => return answer,

@@ -66,7 +66,7 @@ impl KafkaWriter {
         self.appending.begins(cluster.clock().mono());
         let sender = self.sender(pace)?;
         sender.begin(queues);
-        let mut patience = WaitPolicy { most: PATIENCE, meanwhile: &mut || true };
+        let mut patience = WaitPolicy { limit: PATIENCE, meanwhile: &mut || true };
         let sent = sender.send(queues, cluster.clock(), &mut patience).and_then(|()| sender.settle(&mut patience));
         let Err(stopped) = sent else { return Ok(Ok(())) };
         queues.rewind(&sender.open_queues());

@@ -127,7 +127,7 @@ pub(crate) struct TopicState {
 }
 
 /// Returns the visible state of a topic.
-pub(crate) fn see(bus: &Embedded, topic: &str) -> TopicState {
+pub(crate) fn topic_state(bus: &Embedded, topic: &str) -> TopicState {
     let info = bus.topic(topic).expect("an answer");
     let count = info.as_ref().map_or(0, |info| info.partitions);
     let partitions = (0..count).map(|i| (bus.bounds(topic, i).expect("bounds"), all(bus, topic, i))).collect();

@@ -5,7 +5,7 @@ use std::thread;
 
 use bus::{Bounds, Bus, Cleanup, Headers, Outgoing, TopicSpec};
 
-use super::fixture::{Home, all, append, at, left, numbers, owner, see};
+use super::fixture::{Home, all, append, at, left, numbers, owner, topic_state};
 
 #[test]
 fn a_restart_keeps_records_offsets_gaps_times_and_metadata() {
@@ -26,12 +26,12 @@ fn a_restart_keeps_records_offsets_gaps_times_and_metadata() {
         });
         member.commit(&at(round, 0, records.collect())).expect("a commit");
     }
-    let before = (see(&bus, "in"), see(&bus, "out"), member.take_over(0).expect("a takeover"));
+    let before = (topic_state(&bus, "in"), topic_state(&bus, "out"), member.take_over(0).expect("a takeover"));
     assert_eq!(before.2.committed.as_ref().map(|left| left.next), Some(4));
     drop((member, bus));
     for _ in 0..3 {
         let bus = home.open();
-        assert_eq!((see(&bus, "in"), see(&bus, "out"), left(&bus, "g", "in")), before);
+        assert_eq!((topic_state(&bus, "in"), topic_state(&bus, "out"), left(&bus, "g", "in")), before);
     }
     let bus = home.open();
     append(&bus, "in", 3..5);
@@ -62,7 +62,7 @@ fn a_compacted_topic_has_one_record_per_key_after_a_restart() {
     }
     writer.append(&[Outgoing::keyed("view", "k3", "")]).expect("a deletion");
     writer.append(&[Outgoing::keyed("view", "end", "1000")]).expect("an append");
-    let before = see(&bus, "view");
+    let before = topic_state(&bus, "view");
     assert_eq!(numbers(&all(&bus, "view", 0)), [93, 95, 96, 97, 98, 99, 1000], "k3 is deleted");
     drop((writer, bus));
     let bus = home.open();
@@ -71,7 +71,7 @@ fn a_compacted_topic_has_one_record_per_key_after_a_restart() {
     assert_eq!(found.pop(), Some(2000));
     assert_eq!(found, [93, 95, 96, 97, 98, 99, 1000]);
     assert_eq!(bus.bounds("view", 0), Ok(Bounds { low: 0, end: 103 }));
-    assert_ne!(see(&bus, "view"), before);
+    assert_ne!(topic_state(&bus, "view"), before);
 }
 
 #[test]

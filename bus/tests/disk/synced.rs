@@ -48,12 +48,12 @@ fn lanes_write_and_read_while_outside_clients_wait_for_a_sync() {
                 })
             })
             .collect();
-        faults.until_a_sync_waits();
+        faults.wait_for_a_sync();
         assert_eq!(poll(&mut *lane).len(), 1, "a lane sees unsynced records");
         lane.commit(&at(1, 0, vec![Outgoing::keyed("t", "k", "2")])).expect("a commit does not wait");
         assert_eq!(poll(&mut *lane).len(), 1);
         assert!(!spoke.is_finished() && outlets.iter().all(|outlet| !outlet.is_finished()));
-        faults.let_syncs_go();
+        faults.release_syncs();
         let outlets: Vec<usize> = outlets.into_iter().map(|outlet| outlet.join().expect("it ended")).collect();
         (spoke.join().expect("it ended").len(), outlets)
     });
@@ -128,8 +128,8 @@ fn a_bus_without_syncs_syncs_when_it_is_closed() {
     assert_eq!(numbers(&all(&bus, "t", 0)), [0, 1, 2], "a sync would hang here");
     std::thread::scope(|scope| {
         scope.spawn(|| drop(bus));
-        home.disk.faults.until_a_sync_waits();
-        home.disk.faults.let_syncs_go();
+        home.disk.faults.wait_for_a_sync();
+        home.disk.faults.release_syncs();
     });
     assert_eq!(numbers(&all(&home.open(), "t", 0)), [0, 1, 2]);
 }
