@@ -97,7 +97,7 @@ enum CommittedOffset {
     NotYet,
 }
 
-/// ReaderContext the committed offset of a partition.
+/// Reads the committed offset of a partition.
 fn committed(probe: &Probe, spec: &MemberSpec, partition: u32) -> Result<CommittedOffset, BusError> {
     let what = || format!("cannot read the committed offset of `{}` {partition}", spec.topic);
     let list = convert::listed(&spec.topic, convert::raw_partition(partition), None);
