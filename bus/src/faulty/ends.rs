@@ -56,7 +56,7 @@ impl Writer for FaultyWriter {
             AppendFault::Fails(error) => Err(error),
             AppendFault::Partial(limit) => {
                 self.pass(some(limit))?;
-                Err(BusError::Unavailable("no answer to an append".into()))
+                Err(BusError::Unavailable("no response to an append".into()))
             }
             AppendFault::Crash(limit) => {
                 drop(self.pass(some(limit)));

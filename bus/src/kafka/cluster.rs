@@ -153,7 +153,7 @@ impl Cluster {
             return Err(BusError::Gone { topic: topic.into(), partition, requested: from, low });
         }
         if from > end {
-            return Err(BusError::Refused(format!("{from} is past {end}, the end of `{topic}` {partition}")));
+            return Err(BusError::Refused(format!("offset {from} is past {end}, the end of `{topic}` {partition}")));
         }
         Ok(Bounds { low, end })
     }

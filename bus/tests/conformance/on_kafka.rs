@@ -86,10 +86,10 @@ fn an_owner_whose_transactional_id_was_taken_is_fenced_only_once() {
     owner.until_owned(1);
     owner.member.commit(&owner.at(0, 0, vec![])).expect("a commit");
     let thief = open_transaction(&on, &owner.name.clone(), &on.name("g"), &out, 0);
-    let words = |value: &str| vec![Outgoing::keyed(&out, "k", value.to_owned())];
-    let fenced = owner.member.commit(&owner.at(0, 0, words("fenced")));
+    let record = |value: &str| vec![Outgoing::keyed(&out, "k", value.to_owned())];
+    let fenced = owner.member.commit(&owner.at(0, 0, record("fenced")));
     assert!(matches!(fenced, Err(bus::CommitError::Fenced(_))), "{fenced:?}");
-    owner.member.commit(&owner.at(0, 0, words("mine again"))).expect("it is still the owner");
+    owner.member.commit(&owner.at(0, 0, record("mine again"))).expect("it is still the owner");
     assert_eq!(values(&on.read(&out, 0, 0, 1)), ["mine again"]);
     drop(thief);
 }

@@ -98,7 +98,7 @@ impl SyncMark {
         if (name.as_str(), offset) >= (self.name.as_str(), self.bytes) {
             return Ok(());
         }
-        Err(damaged(format!("{} is damaged from byte {offset} on, and was synced further", path.display())))
+        Err(damaged(format!("{} is damaged from byte {offset} on, although that part was synced", path.display())))
     }
 
     /// Records that `bytes` of `path` are synced.
