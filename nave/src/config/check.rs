@@ -1,14 +1,14 @@
-//! What no configuration may say, whatever its kind.
+//! Limits of each field, and combinations of fields that are refused.
 
 use std::net::SocketAddr;
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::fault::Fault;
+use super::fault::ConfigError;
 use super::{BusKind, Config, Layout, Sync};
 
-/// What a field may say, where its kind does not say it already.
+/// Returns the allowed values of a field where its type alone does not state them.
 pub(super) fn allowed(path: &str) -> Option<&'static str> {
     Some(match path {
         "bus.kind" => "\"embedded\" or \"kafka\"",
@@ -18,14 +18,16 @@ pub(super) fn allowed(path: &str) -> Option<&'static str> {
         "rest.listen" | "health.listen" | "sim.listen" => "an address and a port, like \"127.0.0.1:8088\"",
         "bus.kafka.brokers" => "a list of brokers, like \"127.0.0.1:9092,127.0.0.1:9093\"",
         "bus.kafka.replication" => "1 to 32",
-        "bus.kafka.session_timeout_ms" => "1000 to 3600000; a broker takes 6000 or more unless it is told otherwise",
+        "bus.kafka.session_timeout_ms" => {
+            "1000 to 3600000; brokers accept 6000 or more by default (group.min.session.timeout.ms)"
+        }
         "bus.disk.sync_interval_ms" => "1 to 60000",
         "rest.unanswered_per_lane"
         | "rest.known_operations"
         | "rest.requests"
         | "rest.connections"
         | "rest.watchers" => "1 to 1000000",
-        "rest.body_bytes" => "1024 to 1000000: what the bus takes as one record",
+        "rest.body_bytes" => "1024 to 1000000, the largest record that the bus accepts",
         "rest.patience_ms" => "1 to 3600000",
         "snapshots.every_ms" | "shutdown.intake_ms" | "shutdown.drain_ms" | "shutdown.lanes_ms"
         | "shutdown.close_ms" => "0 to 3600000",
@@ -39,13 +41,14 @@ pub(super) fn allowed(path: &str) -> Option<&'static str> {
     })
 }
 
-/// Every fault of a configuration whose fields are of the right kinds. `said_by` tells who said the field at a path.
-pub(super) fn faults(config: &Config, said_by: &dyn Fn(&str) -> String) -> Vec<Fault> {
+/// Returns all errors of a configuration whose fields have the right types. `source` returns the
+/// source of the field at a path.
+pub(super) fn faults(config: &Config, source: &dyn Fn(&str) -> String) -> Vec<ConfigError> {
     let mut faults = Vec::new();
     let mut range = |path: &str, value: u64, least: u64, most: u64| {
         if !(least..=most).contains(&value) {
-            let allowed = allowed(path).expect("a field with a range says it");
-            faults.push(Fault::value(said_by(path), path, &value.to_string(), allowed));
+            let allowed = allowed(path).expect("a field with a range has a text");
+            faults.push(ConfigError::value(source(path), path, &value.to_string(), allowed));
         }
     };
     let hour = 3_600_000;
@@ -72,9 +75,9 @@ pub(super) fn faults(config: &Config, said_by: &dyn Fn(&str) -> String) -> Vec<F
         }
     }
     let mut fault = |path: &str, value: &str, allowed: &str| {
-        faults.push(Fault::value(said_by(path), path, value, allowed));
+        faults.push(ConfigError::value(source(path), path, value, allowed));
     };
-    if !is_word(&config.prefix) {
+    if !is_topic_name_part(&config.prefix) {
         fault("prefix", &format!("{:?}", config.prefix), allowed("prefix").expect("it has one"));
     }
     if config.bus.kind == BusKind::Kafka && config.bus.kafka.brokers.is_empty() {
@@ -82,10 +85,10 @@ pub(super) fn faults(config: &Config, said_by: &dyn Fn(&str) -> String) -> Vec<F
     }
     for refused in bus::kafka::refused(config.bus.kafka.client.keys().map(String::as_str)) {
         let path = format!("bus.kafka.client.{}", refused.property);
-        faults.push(Fault {
-            said_by: said_by(&path),
+        faults.push(ConfigError {
+            source: source(&path),
             field: path,
-            what: format!("may not be set: {}", refused.reason),
+            message: format!("may not be set: {}", refused.reason),
         });
     }
     let token = !config.rest.token_file.is_empty();
@@ -94,21 +97,23 @@ pub(super) fn faults(config: &Config, said_by: &dyn Fn(&str) -> String) -> Vec<F
         ("health.listen", config.health.listen, false),
         ("sim.listen", config.sim.listen, false),
     ];
-    faults.extend(open.into_iter().filter_map(|(path, address, token)| beyond_loopback(path, address, token, said_by)));
+    faults.extend(open.into_iter().filter_map(|(path, address, token)| beyond_loopback(path, address, token, source)));
     for (name, layout) in &config.topologies {
-        faults.extend(settings(name, layout, said_by));
+        faults.extend(settings(name, layout, source));
     }
     faults
 }
 
-/// Fields that were said and do nothing beside the others, each with what it would need.
+/// Returns an error for each given field that has no effect with the other fields, with the field
+/// that it needs.
 ///
-/// A value of a file or a variable that equals the default changes nothing either way, so a file may list every field.
+/// Values of a file or a variable that equal the default are accepted, so a file may list every
+/// field.
 pub(super) fn without_effect<'a>(
     config: &Config,
-    said: impl Iterator<Item = (&'a str, &'a toml::Value, &'a str)>,
+    given: impl Iterator<Item = (&'a str, &'a toml::Value, &'a str)>,
     default: impl Fn(&str) -> Option<toml::Value>,
-) -> Vec<Fault> {
+) -> Vec<ConfigError> {
     let (kafka, disk) = (config.bus.kind == BusKind::Kafka, &config.bus.disk);
     let needs = |path: &str| match path {
         path if path.starts_with("bus.kafka.") && !kafka => Some("bus.kind = \"kafka\" (`--bus kafka`)"),
@@ -117,30 +122,36 @@ pub(super) fn without_effect<'a>(
         "bus.disk.sync_interval_ms" if disk.sync != Sync::Interval => Some("bus.disk.sync = \"interval\""),
         _ => None,
     };
-    let said =
-        said.filter(|(path, value, said_by)| said_by.starts_with("--") || default(path).as_ref() != Some(*value));
-    said.filter_map(|(path, _, said_by)| {
-        let what = format!("has no effect: it needs {}", needs(path)?);
-        Some(Fault { said_by: said_by.to_owned(), field: path.to_owned(), what })
-    })
-    .collect()
+    let given =
+        given.filter(|(path, value, source)| source.starts_with("--") || default(path).as_ref() != Some(*value));
+    given
+        .filter_map(|(path, _, source)| {
+            let message = format!("has no effect: it needs {}", needs(path)?);
+            Some(ConfigError { source: source.to_owned(), field: path.to_owned(), message })
+        })
+        .collect()
 }
 
-fn beyond_loopback(path: &str, address: SocketAddr, token: bool, said_by: &dyn Fn(&str) -> String) -> Option<Fault> {
+fn beyond_loopback(
+    path: &str,
+    address: SocketAddr,
+    token: bool,
+    source: &dyn Fn(&str) -> String,
+) -> Option<ConfigError> {
     if address.ip().is_loopback() || token {
         return None;
     }
     let allowed = if path == "rest.listen" {
         "a loopback address (127.0.0.0/8, [::1]), or any with rest.token_file"
     } else {
-        "a loopback address (127.0.0.0/8, [::1]): who asks here is not authenticated"
+        "a loopback address (127.0.0.0/8, [::1]): this interface has no authentication"
     };
-    Some(Fault::value(said_by(path), path, &address.to_string(), allowed))
+    Some(ConfigError::value(source(path), path, &address.to_string(), allowed))
 }
 
-/// The settings whose types are known here, read as their components will read them: a component that cannot read its own
-/// falls back to its defaults, which nobody would notice.
-fn settings(topology: &str, layout: &Layout, said_by: &dyn Fn(&str) -> String) -> Vec<Fault> {
+/// Checks the settings of known components as the components read them. A component that cannot
+/// read its settings would silently use its defaults.
+fn settings(topology: &str, layout: &Layout, source: &dyn Fn(&str) -> String) -> Vec<ConfigError> {
     let Value::Object(components) = &layout.settings else { return Vec::new() };
     let mut faults = Vec::new();
     for (component, settings) in components {
@@ -154,12 +165,12 @@ fn settings(topology: &str, layout: &Layout, said_by: &dyn Fn(&str) -> String) -
         if let Some((field, why)) = unreadable {
             let path = format!("{path}.{field}");
             let value = settings.get(&field).map_or_else(|| "missing".to_owned(), Value::to_string);
-            faults.push(Fault::value(said_by(&path), &path, &value, &why));
+            faults.push(ConfigError::value(source(&path), &path, &value, &why));
         }
         let never_zero = ["attempts", "timeout_ms", "in_flight", "live", "active", "call_ms", "step_ms", "request_ms"];
         for field in never_zero.into_iter().filter(|field| settings.get(field).and_then(Value::as_u64) == Some(0)) {
             let path = format!("{path}.{field}");
-            faults.push(Fault::value(said_by(&path), &path, "0", "a whole number, from 1"));
+            faults.push(ConfigError::value(source(&path), &path, "0", "a whole number from 1"));
         }
     }
     faults
@@ -170,7 +181,7 @@ fn unreadable<T: DeserializeOwned>(settings: &Value) -> Option<(String, String)>
     Some((error.path().to_string(), error.inner().to_string()))
 }
 
-/// True for what can be part of a topic's name.
-fn is_word(text: &str) -> bool {
+/// Returns true if `text` can be part of a topic name.
+fn is_topic_name_part(text: &str) -> bool {
     (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b))
 }

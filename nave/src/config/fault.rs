@@ -1,54 +1,54 @@
-//! What is wrong with a configuration: where it was said, the field, the value, and what is allowed.
+//! Configuration errors: source, field, value and allowed values.
 
 use std::fmt;
 
 use wire::Code;
 
-/// One fault.
+/// One error.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
-    /// Who said it: `nave.toml, line 12`, `NAVE_REST_LISTEN`, `--rest`, or `the defaults`.
-    pub said_by: String,
-    /// The path of the field.
+pub struct ConfigError {
+    /// Source of the value: `nave.toml, line 12`, `NAVE_REST_LISTEN`, `--rest`, or `the defaults`.
+    pub source: String,
+    /// Path of the field.
     pub field: String,
-    /// What is wrong with it, and what is allowed.
-    pub what: String,
+    /// Problem and allowed values.
+    pub message: String,
 }
 
-impl Fault {
-    /// A field with a value that is not allowed.
-    pub(super) fn value(said_by: String, field: &str, value: &str, allowed: &str) -> Self {
-        Self { said_by, field: field.into(), what: format!("is {value}; allowed is {allowed}") }
+impl ConfigError {
+    /// A value that is not allowed.
+    pub(super) fn value(source: String, field: &str, value: &str, allowed: &str) -> Self {
+        Self { source, field: field.into(), message: format!("is {value}; allowed is {allowed}") }
     }
 
-    /// A file that a field names and that cannot be used.
-    pub(crate) fn file(said_by: &str, path: &str, error: &dyn fmt::Display) -> Self {
-        Self { said_by: said_by.to_owned(), field: path.into(), what: format!("cannot be used: {error}") }
+    /// A file that cannot be used.
+    pub(crate) fn file(source: &str, path: &str, error: &dyn fmt::Display) -> Self {
+        Self { source: source.to_owned(), field: path.into(), message: format!("cannot be used: {error}") }
     }
 
-    /// A field that is not one.
-    pub(super) fn unknown(said_by: String, field: &str, known: &str) -> Self {
-        Self { said_by, field: field.into(), what: format!("is not a field; there are: {known}") }
+    /// A field that does not exist.
+    pub(super) fn unknown(source: String, field: &str, known: &str) -> Self {
+        Self { source, field: field.into(), message: format!("is not a field; known fields: {known}") }
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: `{}` {}", self.said_by, self.field, self.what)
+        write!(f, "{}: `{}` {}", self.source, self.field, self.message)
     }
 }
 
-/// All faults of a configuration; never empty.
+/// All errors of a configuration; never empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Faults(pub Vec<Fault>);
+pub struct ConfigErrors(pub Vec<ConfigError>);
 
-impl From<Fault> for Faults {
-    fn from(fault: Fault) -> Self {
-        Faults(vec![fault])
+impl From<ConfigError> for ConfigErrors {
+    fn from(fault: ConfigError) -> Self {
+        ConfigErrors(vec![fault])
     }
 }
 
-impl fmt::Display for Faults {
+impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (count, faults) = (self.0.len(), if self.0.len() == 1 { "fault" } else { "faults" });
         write!(f, "{}: the configuration cannot be used ({count} {faults})", Code::BadConfig)?;
@@ -56,4 +56,4 @@ impl fmt::Display for Faults {
     }
 }
 
-impl std::error::Error for Faults {}
+impl std::error::Error for ConfigErrors {}

@@ -1,4 +1,4 @@
-//! A topology's own part of the configuration: how it is laid out where it runs, and what it is run with.
+//! The section of a topology in the configuration: its layout and its settings.
 
 use std::collections::BTreeMap;
 
@@ -8,30 +8,31 @@ use topology::{Arrangement, BuildErrors, Mode, Settings, Topology};
 
 use super::BusKind;
 
-/// How a topology is laid out, and what it is run with. A file for `nave submit` is one of these.
+/// Layout and settings of a topology. The file for `nave submit` contains one of these.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Layout {
-    /// True: components that may share a lane are stages of their own, with a topic between them.
+    /// True: components that may share a lane are separate stages with a topic between them.
     pub apart: bool,
-    /// Its stages, by name; those of both layouts, and only those of its own count.
+    /// The stages of both layouts by name; the other layout ignores its own.
     pub stages: BTreeMap<String, StageLayout>,
-    /// What it is run with: for each component what its code declares.
+    /// Settings of each component that its code declares.
     pub settings: Value,
 }
 
-/// How a stage is laid out.
+/// Layout of a stage.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StageLayout {
-    /// How many lanes it has: fixed for the life of its topics.
+    /// Number of lanes; fixed for the lifetime of its topics.
     pub lanes: u32,
-    /// When its effects leave.
+    /// Delivery mode.
     pub mode: Mode,
-    /// Threads that run its lanes in a process.
+    /// Threads per process that run its lanes.
     pub threads: u32,
 }
 
 impl Layout {
-    /// As the code says, on this bus: stages are apart where there is a cluster to place them in.
+    /// Returns the defaults from the code. Stages are apart on Kafka, where several processes can
+    /// share them.
     pub fn of(topology: &Topology, bus: BusKind) -> Self {
         let mut stages = BTreeMap::new();
         for apart in [true, false] {
@@ -44,10 +45,10 @@ impl Layout {
         Self { apart: bus == BusKind::Kafka, stages, settings: topology.settings().as_value().clone() }
     }
 
-    /// The topology, laid out and set up in this way.
+    /// Returns the topology with this layout and these settings.
     ///
     /// # Errors
-    /// Where it cannot be built so: a budget that does not fit, no lanes.
+    /// If the topology cannot be built with them: no lanes, or budgets that do not fit together.
     pub fn apply(&self, topology: &Topology) -> Result<Topology, BuildErrors> {
         let mut arrangement = Arrangement { apart: self.apart, ..Arrangement::default() };
         let topology = topology.with_settings(&Settings::new(self.settings.clone()))?;
@@ -60,7 +61,7 @@ impl Layout {
         topology.arranged(&arrangement)
     }
 
-    /// Threads that run the lanes of a stage in a process.
+    /// Threads per process that run its lanes.
     pub fn threads(&self, stage: &str) -> u32 {
         self.stages.get(stage).map_or(1, |stage| stage.threads)
     }

@@ -1,13 +1,13 @@
-//! The allowed values of `log`. The filter's own parser takes any word for the target of a crate, so that a misspelt level turns everything
-//! off; here levels and crates are known words.
+//! Checks the filter in `log`. The parser of the filter accepts any word as the name of a crate, so
+//! a misspelt level would silently turn logging off.
 
 use tracing_subscriber::EnvFilter;
 
-use crate::near;
+use crate::suggest;
 
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
-/// The crates that log in a program of ours: our own, and those below that have lines worth reading.
+/// The crates that log: ours, and dependencies with useful log lines.
 const CRATES: [&str; 18] = [
     "axum",
     "bus",
@@ -29,8 +29,9 @@ const CRATES: [&str; 18] = [
     "workers",
 ];
 
-/// Returns what is wrong with a filter, and what is allowed; none where it can be used. `own` is the program's crate. A program
-/// with topologies of its own may have more crates than are known here, so only a name close to a known word is refused there.
+/// Returns why a filter is refused and what is allowed; none if it is valid. `own` is the crate of
+/// the program. A program with its own topologies may have further crates, so there only names
+/// close to a known one are refused.
 pub(super) fn fault(filter: &str, own: &str, has_other_crates: bool) -> Option<String> {
     let known: Vec<&str> = LEVELS.into_iter().chain(CRATES).chain([own]).collect();
     if filter.trim().is_empty() {
@@ -56,12 +57,12 @@ pub(super) fn fault(filter: &str, own: &str, has_other_crates: bool) -> Option<S
     Some(format!("cannot be read: {unreadable}; allowed is a filter, like \"info\" or \"warn,topology=debug\""))
 }
 
-fn is_level(word: &str) -> bool {
-    LEVELS.contains(&word.to_ascii_lowercase().as_str())
+fn is_level(name: &str) -> bool {
+    LEVELS.contains(&name.to_ascii_lowercase().as_str())
 }
 
-fn meant(word: &str, known: &[&str]) -> String {
-    let near = near::nearest(&word.to_ascii_lowercase(), known.iter().copied());
+fn meant(name: &str, known: &[&str]) -> String {
+    let near = suggest::nearest(&name.to_ascii_lowercase(), known.iter().copied());
     near.map_or_else(String::new, |near| format!(" (did you mean `{near}`?)"))
 }
 
@@ -70,8 +71,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_level_or_crate_that_does_not_exist_is_refused_with_the_nearest_word() {
-        for (filter, told) in [
+    fn an_unknown_level_or_crate_is_refused_with_the_nearest_name() {
+        for (filter, message) in [
             ("wran", "names `wran` (did you mean `warn`?)"),
             ("", "is empty"),
             (" ", "is empty"),
@@ -81,12 +82,12 @@ mod tests {
             ("hub::table::=", "has the level ``"),
         ] {
             let fault = fault(filter, "nave", false).expect(filter);
-            assert!(fault.contains(told), "{filter}: {fault}");
+            assert!(fault.contains(message), "{filter}: {fault}");
         }
     }
 
     #[test]
-    fn levels_crates_modules_and_spans_are_taken() {
+    fn levels_crates_modules_and_spans_are_accepted() {
         for filter in
             ["info", "WARN", "off,nave=trace", "hub::table=debug", "[request{route=x}]=debug", "librdkafka=info"]
         {

@@ -1,18 +1,21 @@
-//! Configuration: as said by the user, and as usable by the program.
+//! The configuration of a process: [`RawConfig`] as the user wrote it, [`Config`] as the program
+//! uses it.
 //!
-//! What is said comes from four places, each over the one before: the defaults, a file ([TOML](https://toml.io)), the environment, the
-//! command line. `Said` holds what was said, every field optional; [`Config`] has every field, checked. `docs/nave.toml`
-//! describes each field. The name of an environment variable is the path of its field: `rest.listen` is `NAVE_REST_LISTEN`.
+//! Values come from four sources. Each overrides those before it: the defaults, a file
+//! ([TOML](https://toml.io)), the environment, the command line. `docs/nave.toml` describes each
+//! field. The environment variable of a field is its path in capitals: `rest.listen` is
+//! `NAVE_REST_LISTEN`.
 //!
-//! Read in this order: this file (every field and its default), [`said`] (where values come from), `check` (what is not allowed),
-//! `log` (what `log` may say), `layout` (a topology's own part), `print` (what `--print-config` shows).
+//! Read in this order: this file (fields and defaults), [`raw`] (sources), `check` (refused
+//! values), `log` (values of `log`), `layout` (the section of a topology), `print` (the output of
+//! `--print-config`).
 
 mod check;
 mod fault;
 mod layout;
 mod log;
 mod print;
-pub mod said;
+pub mod raw;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -23,52 +26,53 @@ use serde::{Deserialize, Serialize};
 use topology::Upkeep;
 use wire::topics::Topics;
 
-pub use self::fault::{Fault, Faults};
+pub use self::fault::{ConfigError, ConfigErrors};
 pub use self::layout::{Layout, StageLayout};
-pub use self::said::Said;
+pub use self::raw::RawConfig;
 use crate::program::Program;
 
-/// Everything that a process can be told, checked.
+/// The complete, checked configuration of a process.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Config {
-    /// What is logged, like `info` or `warn,topology=debug`.
+    /// Log filter, like `info` or `warn,topology=debug`.
     pub log: String,
-    /// First word of every topic's name: keeps two installations on one cluster apart.
+    /// Prefix of every topic name. It separates two installations on one cluster.
     pub prefix: String,
-    /// Threads for the lanes of each stage, where the stage says nothing.
+    /// Threads per stage, unless the stage sets its own number.
     pub threads: u32,
-    /// Where records are kept.
+    /// The bus that keeps the records.
     pub bus: BusConfig,
-    /// What lanes save of themselves.
+    /// Snapshots of lanes.
     pub snapshots: SnapshotConfig,
     /// The REST interface.
     pub rest: RestConfig,
-    /// What processes without a REST interface show of themselves.
+    /// The health endpoint of processes without a REST interface.
     pub health: ListenConfig,
     /// The simulated switch controller.
     pub sim: SimConfig,
-    /// How long each phase of a shutdown may take.
+    /// Timeouts of the phases of a shutdown.
     pub shutdown: ShutdownConfig,
-    /// How each topology is laid out, and what it is run with.
+    /// Layout and settings of each topology.
     pub topologies: BTreeMap<String, Layout>,
 }
 
 /// The simulated switch controller.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SimConfig {
-    /// Where it shows rules and audit, and takes faults.
+    /// Address of its admin interface: rules, audit and faults.
     pub listen: SocketAddr,
-    /// The directory for its rules and its memory. Empty: beside the records of an embedded bus on disk, else in memory, and gone with
-    /// the process.
+    /// Directory of its rules and its memory. Empty: next to the records of an embedded bus on
+    /// disk, or in memory and lost when the process ends.
     pub data: String,
-    /// A file of faults and heartbeats; `docs/floodlight-sim.toml` describes each field. Empty: nothing goes wrong.
+    /// File of faults and heartbeats; `docs/floodlight-sim.toml` describes each field. Empty: no
+    /// faults.
     pub plan: String,
 }
 
-/// Where records are kept.
+/// The bus that keeps the records.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BusConfig {
-    /// Which bus.
+    /// The kind of bus.
     pub kind: BusKind,
     /// The embedded bus on disk.
     pub disk: DiskConfig,
@@ -76,11 +80,11 @@ pub struct BusConfig {
     pub kafka: KafkaConfig,
 }
 
-/// Which bus.
+/// The kind of bus.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum BusKind {
-    /// In this process: nothing to install
+    /// In this process; needs no other software
     Embedded,
     /// An Apache Kafka cluster
     Kafka,
@@ -89,95 +93,101 @@ pub enum BusKind {
 /// The embedded bus on disk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DiskConfig {
-    /// The directory; empty: in memory, and gone with the process.
+    /// Directory of the records. Empty: in memory and lost when the process ends.
     pub data: String,
-    /// When what was written is synced to the disk.
+    /// When records are synced to the disk.
     pub sync: Sync,
-    /// With `interval`: so many milliseconds between two syncs; what was written since may be lost with the machine.
+    /// With `interval`: milliseconds between two syncs. A machine failure may lose the records
+    /// since the last sync.
     pub sync_interval_ms: u64,
 }
 
-/// When what was written is synced to the disk.
+/// When records are synced to the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Sync {
-    /// Before anybody is told that it was written
+    /// Before a write is acknowledged
     Always,
-    /// Every so many milliseconds
+    /// At a fixed interval
     Interval,
-    /// When the operating system likes
+    /// When the operating system decides
     Never,
 }
 
 /// The Kafka cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KafkaConfig {
-    /// Where to begin, as `host:port,host:port`.
+    /// Bootstrap brokers, as `host:port,host:port`.
     pub brokers: String,
-    /// How many copies of each partition new topics have.
+    /// Replication factor of new topics.
     pub replication: u16,
-    /// True: nothing is submitted to a cluster that may lose what it acknowledged; else that is a warning.
+    /// True: refuses to submit to a cluster that may lose acknowledged records. False: warns.
     pub strict: bool,
-    /// After so many milliseconds without a sign of life a member's lanes go to others; also the longest that an open
-    /// transaction hides records.
+    /// Session timeout in milliseconds: a member that is silent for longer loses its lanes to
+    /// others. It also limits how long an open transaction hides records.
     pub session_timeout_ms: u64,
     /// Properties of librdkafka.
     pub client: BTreeMap<String, String>,
 }
 
-/// What lanes save of themselves.
+/// Snapshots of lanes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SnapshotConfig {
-    /// Between two snapshots of a lane that changes, in milliseconds; 0 for one with every commit.
+    /// Milliseconds between two snapshots of a lane that changes; 0 takes one with every commit.
     pub every_ms: u64,
 }
 
 /// The REST interface.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RestConfig {
-    /// Where it listens.
+    /// Address to listen on.
     pub listen: SocketAddr,
-    /// A file with the token that clients must send; empty: none is asked for, and only loopback addresses are allowed.
+    /// File with the token that clients must send. Empty: no token, and only loopback addresses are
+    /// allowed.
     pub token_file: String,
-    /// The longest body of a request, in bytes.
+    /// Maximum size of a request body in bytes.
     pub body_bytes: usize,
-    /// So many requests are answered at once; one more is told to come back.
+    /// Maximum number of concurrent requests; further requests are refused with a hint to retry.
     pub requests: usize,
-    /// So many connections are open at once; one more waits in the system's own queue.
+    /// Maximum number of open connections; further connections wait in the backlog of the system.
     pub connections: usize,
-    /// So many may watch the progress of operations at once.
+    /// Maximum number of clients that watch the progress of operations.
     pub watchers: usize,
-    /// So many requests of a lane may be unanswered; the next is told that the lane is busy.
+    /// Maximum number of unanswered requests per lane; further requests are refused because the
+    /// lane is busy.
     pub unanswered_per_lane: usize,
-    /// So many operations are known, the newest.
+    /// Number of operations that the northbound remembers, newest first.
     pub known_operations: usize,
-    /// So many milliseconds a request waits for its answer before it is told where to look for it.
+    /// Milliseconds that a request waits for its answer before it gets a 202 with a link to the
+    /// operation.
     pub patience_ms: u64,
 }
 
-/// Where something listens.
+/// An endpoint to listen on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListenConfig {
-    /// The address; loopback alone.
+    /// Address to listen on; loopback only.
     pub listen: SocketAddr,
 }
 
-/// How long each phase of a shutdown may take, in milliseconds, in the order of the phases; see [`crate::shutdown`].
+/// Timeout of each phase of a shutdown, in milliseconds, in the order of the phases; see
+/// [`crate::shutdown`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShutdownConfig {
-    /// What was taken is written to the bus.
+    /// Writes accepted requests to the bus.
     pub intake_ms: u64,
-    /// What is unanswered is answered.
+    /// Waits for the answers of open requests.
     pub drain_ms: u64,
-    /// Lanes commit, hand over and end.
+    /// Commits, releases and stops the lanes.
     pub lanes_ms: u64,
-    /// Answers, servers and the rest end.
+    /// Stops the answers, the servers and the rest.
     pub close_ms: u64,
 }
 
 impl Config {
-    /// The directory of the simulated controller; none where it keeps its tables in memory. With an embedded bus on disk there is one: flows
-    /// outlive the process there, and so must the rules that they stand for.
+    /// Returns the directory of the simulated controller; none if it keeps its tables in memory.
+    /// With an embedded bus on disk it always has one: flows survive the process there, so their
+    /// rules must as well.
     pub fn sim_directory(&self) -> Option<PathBuf> {
         if !self.sim.data.is_empty() {
             return Some(PathBuf::from(&self.sim.data));
@@ -186,7 +196,7 @@ impl Config {
         (self.bus.kind == BusKind::Embedded && !data.is_empty()).then(|| Path::new(data).join("floodlight-sim"))
     }
 
-    /// What is so where nobody says anything, for the topologies of `program` on this bus.
+    /// Returns the defaults for the topologies of `program` on this kind of bus.
     pub fn defaults(program: &Program, bus: BusKind) -> Self {
         let loopback = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
         let (northbound, limits) = (northbound::GatewayLimits::default(), northbound::Limits::default());
@@ -220,27 +230,28 @@ impl Config {
             },
             health: ListenConfig { listen: loopback(8087) },
             sim: SimConfig { listen: loopback(8089), data: String::new(), plan: String::new() },
-            // Draining is longer than any default deadline of a flow takes it. Lanes end within a session, or others have
-            // taken them anyway.
+            // The drain timeout exceeds every default deadline of a flow. Lanes stop within a session
+            // timeout; after that, others have taken them over anyway.
             shutdown: ShutdownConfig { intake_ms: 1_000, drain_ms: 10_000, lanes_ms: 6_000, close_ms: 2_000 },
             topologies: layouts.collect(),
         }
     }
 
-    /// What topics are called.
+    /// Returns the names of the topics.
     pub fn topics(&self) -> Topics {
         Topics::new(&self.prefix)
     }
 
-    /// How lanes come from one owner to the next.
+    /// Returns the recovery options of the lanes.
     pub fn upkeep(&self) -> Upkeep {
         let session_timeout = match self.bus.kind {
-            // It dies with its process, so nobody else can take its lanes: a process that was stopped for an hour and goes
-            // on is not to lose them to itself.
+            // The bus ends with its process, so no other process can take the lanes. Without this a
+            // process that was suspended for an hour would lose its lanes to itself.
             BusKind::Embedded => Duration::from_hours(24),
             BusKind::Kafka => Duration::from_millis(self.bus.kafka.session_timeout_ms),
         };
-        // On the embedded bus all owners are in this process, and die with it.
+        // On the embedded bus all owners are in this process and end with it, so there is no
+        // standby.
         Upkeep { session_timeout, snapshot_ms: self.snapshots.every_ms, warm: self.bus.kind == BusKind::Kafka }
     }
 }

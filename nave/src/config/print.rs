@@ -1,12 +1,12 @@
-//! What `--print-config` shows: every field as it is used, secrets masked.
+//! The output of `--print-config`: every field with the value in use, secrets masked.
 
-use super::{Config, said};
+use super::{Config, raw};
 
-/// What stands in place of a secret.
+/// Replaces a secret in the output.
 const MASK: &str = "(secret)";
 
 impl Config {
-    /// The configuration as TOML: what is printed can be read back, secrets apart.
+    /// Returns the configuration as TOML. Except for masked secrets, it can be read back.
     pub fn to_toml(&self) -> String {
         let mut shown = self.clone();
         for (property, value) in &mut shown.bus.kafka.client {
@@ -15,6 +15,6 @@ impl Config {
             }
         }
         let json = serde_json::to_value(&shown).expect("a configuration is plain data");
-        toml::to_string(&said::plain(&json)).expect("tables, texts and numbers are TOML")
+        toml::to_string(&raw::plain(&json)).expect("tables, texts and numbers are TOML")
     }
 }

@@ -1,7 +1,8 @@
-//! What the user said, and where.
+//! Configuration values as the user wrote them, each with its source.
 //!
-//! Everything that is said is a leaf: a path like `rest.listen` and a value. What there is to say is the leaves of the defaults;
-//! anything else is not a field. So files, environment and options are checked in one way, and each fault names its place.
+//! Each value is a leaf: a path like `rest.listen`, and a value. The leaves of the defaults define
+//! all fields; any other path is refused. So files, environment and options share one check, and
+//! each error names its source.
 
 use std::collections::BTreeMap;
 
@@ -9,89 +10,97 @@ use serde_json::Value as Json;
 use toml::Value;
 use toml::de::{DeTable, DeValue};
 
-use super::fault::{Fault, Faults};
+use super::fault::{ConfigError, ConfigErrors};
 use super::{BusKind, Config, check, log};
-use crate::near;
 use crate::program::Program;
+use crate::suggest;
 
-/// Variables that are not fields, and those who read them.
+/// Variables that are not fields; other code reads them.
 const OTHER_VARIABLES: [&str; 4] = ["NAVE_CONFIG", "NAVE_URL", "NAVE_TOKEN_FILE", "NAVE_KAFKA_CACHE"];
-/// Below this path any name is a field: librdkafka knows them.
+/// Below this path any name is a field: librdkafka checks them.
 const CLIENT: &str = "bus.kafka.client.";
 const CLIENT_VARIABLE: &str = "NAVE_BUS_KAFKA_CLIENT_";
 
-/// What was said, from the weakest to the strongest voice.
+/// All given values, from the weakest source to the strongest.
 #[derive(Debug, Clone, Default)]
-pub struct Said {
+pub struct RawConfig {
     leaves: Vec<Leaf>,
     environment: Vec<(String, String)>,
     options: Vec<Leaf>,
 }
 
-/// One thing that was said.
+/// One value.
 #[derive(Debug, Clone)]
 struct Leaf {
     path: String,
     value: Value,
-    said_by: String,
+    source: String,
 }
 
-impl Said {
-    /// Takes a file of configuration.
+impl RawConfig {
+    /// Adds a configuration file; errors name it as `name`.
     ///
     /// # Errors
-    /// Where it is not TOML.
-    pub fn file(&mut self, name: &str, text: &str) -> Result<(), Faults> {
+    /// If it is not TOML.
+    pub fn file(&mut self, name: &str, text: &str) -> Result<(), ConfigErrors> {
         self.parsed(name, text, "")
     }
 
-    /// Takes a file that describes how one topology is laid out: [`super::Layout`] alone.
+    /// Adds a file with the layout and the settings of one topology: a [`super::Layout`] alone.
     ///
     /// # Errors
-    /// Where it is not TOML.
-    pub fn topology_file(&mut self, topology: &str, name: &str, text: &str) -> Result<(), Faults> {
+    /// If it is not TOML.
+    pub fn topology_file(&mut self, topology: &str, name: &str, text: &str) -> Result<(), ConfigErrors> {
         self.parsed(name, text, &format!("topologies.{topology}."))
     }
 
-    fn parsed(&mut self, name: &str, text: &str, under: &str) -> Result<(), Faults> {
+    fn parsed(&mut self, name: &str, text: &str, under: &str) -> Result<(), ConfigErrors> {
         let line = |at: usize| text[..at.min(text.len())].matches('\n').count() + 1;
         let table = DeTable::parse(text).map_err(|error| {
             let at = error.span().map_or(1, |span| line(span.start));
-            let said_by = format!("{name}, line {at}");
-            Faults(vec![Fault { said_by, field: "the file".into(), what: format!("is not TOML: {}", error.message()) }])
+            let source = format!("{name}, line {at}");
+            ConfigErrors(vec![ConfigError {
+                source,
+                field: "the file".into(),
+                message: format!("is not TOML: {}", error.message()),
+            }])
         })?;
-        let mut places = BTreeMap::new();
-        places_of(table.get_ref(), "", &mut places);
+        let mut offsets = BTreeMap::new();
+        offsets_of(table.get_ref(), "", &mut offsets);
         let values: toml::Table = toml::from_str(text).map_err(|error| {
-            let said_by = name.to_owned();
-            Faults(vec![Fault { said_by, field: "the file".into(), what: format!("is not TOML: {}", error.message()) }])
+            let source = name.to_owned();
+            ConfigErrors(vec![ConfigError {
+                source,
+                field: "the file".into(),
+                message: format!("is not TOML: {}", error.message()),
+            }])
         })?;
         let mut leaves = BTreeMap::new();
         flatten(&Value::Table(values), "", &mut leaves);
         for (path, value) in leaves {
-            let at = places.get(&path).map_or(1, |at| line(*at));
-            self.leaves.push(Leaf { path: format!("{under}{path}"), value, said_by: format!("{name}, line {at}") });
+            let at = offsets.get(&path).map_or(1, |at| line(*at));
+            self.leaves.push(Leaf { path: format!("{under}{path}"), value, source: format!("{name}, line {at}") });
         }
         Ok(())
     }
 
-    /// Takes the environment: of its variables those that begin with `NAVE_`.
+    /// Adds the variables whose names begin with `NAVE_`.
     pub fn environment(&mut self, variables: impl IntoIterator<Item = (String, String)>) {
         self.environment.extend(variables.into_iter().filter(|(name, _)| name.starts_with("NAVE_")));
     }
 
-    /// Takes an option of the command line.
+    /// Adds an option of the command line.
     pub fn option(&mut self, option: &str, path: &str, value: impl Into<Value>) {
-        self.options.push(Leaf { path: path.into(), value: value.into(), said_by: option.into() });
+        self.options.push(Leaf { path: path.into(), value: value.into(), source: option.into() });
     }
 
-    /// Takes `PATH=VALUE`, as it stands on the command line. The value is TOML, or else a text.
+    /// Adds `PATH=VALUE` from the command line. A value that is not TOML is a string.
     ///
     /// # Errors
-    /// Where there is no `=`.
-    pub fn assignment(&mut self, said: &str) -> Result<(), Faults> {
-        let Some((path, value)) = said.split_once('=') else {
-            return Err(Faults(vec![Fault::value("--set".into(), said, "no assignment", "PATH=VALUE")]));
+    /// If there is no `=`.
+    pub fn assignment(&mut self, text: &str) -> Result<(), ConfigErrors> {
+        let Some((path, value)) = text.split_once('=') else {
+            return Err(ConfigErrors(vec![ConfigError::value("--set".into(), text, "no assignment", "PATH=VALUE")]));
         };
         let parsed = toml::from_str::<toml::Table>(&format!("value = {value}")).ok();
         let value =
@@ -100,18 +109,18 @@ impl Said {
         Ok(())
     }
 
-    /// What comes of it.
+    /// Merges all sources into a checked configuration.
     ///
     /// # Errors
-    /// Every fault that there is, as far as one does not hide another.
-    pub fn usable(&self, program: &Program) -> Result<Config, Faults> {
+    /// All errors, as far as one does not hide another.
+    pub fn resolve(&self, program: &Program) -> Result<Config, ConfigErrors> {
         let fields = self.defaults(program);
         let mut faults = Vec::new();
         let mut merged: BTreeMap<String, (Value, String)> = BTreeMap::new();
-        let said = self.leaves.iter().cloned().chain(self.variables(&fields, &mut faults)).chain(self.options.clone());
-        for leaf in said {
+        let given = self.leaves.iter().cloned().chain(self.variables(&fields, &mut faults)).chain(self.options.clone());
+        for leaf in given {
             match field(&leaf, &fields) {
-                Ok(Some(value)) => drop(merged.insert(leaf.path, (value, leaf.said_by))),
+                Ok(Some(value)) => drop(merged.insert(leaf.path, (value, leaf.source))),
                 Ok(None) => {}
                 Err(fault) => faults.push(fault),
             }
@@ -127,39 +136,42 @@ impl Said {
             }
         }
         insert(&mut table, CLIENT.trim_end_matches('.'), Value::Table(client));
-        let said_by = |path: &str| merged.get(path).map_or("the defaults".to_owned(), |(_, said_by)| said_by.clone());
+        let source = |path: &str| merged.get(path).map_or("the defaults".to_owned(), |(_, source)| source.clone());
         let config = serde_path_to_error::deserialize::<_, Config>(Value::Table(table)).map_err(|error| {
             let path = error.path().to_string();
             let value = merged.get(&path).map_or_else(String::new, |(value, _)| value.to_string());
             let allowed = check::allowed(&path).map_or_else(|| error.inner().message().to_owned(), str::to_owned);
-            Fault::value(said_by(&path), &path, &value, &allowed)
+            ConfigError::value(source(&path), &path, &value, &allowed)
         });
         match config {
             Ok(config) => {
-                faults.extend(check::faults(&config, &said_by));
-                let said = merged.iter().map(|(path, (value, said_by))| (path.as_str(), value, said_by.as_str()));
-                faults.extend(check::without_effect(&config, said, |path| fields.get(path).cloned()));
+                faults.extend(check::faults(&config, &source));
+                let given = merged.iter().map(|(path, (value, source))| (path.as_str(), value, source.as_str()));
+                faults.extend(check::without_effect(&config, given, |path| fields.get(path).cloned()));
                 let has_other_crates = program.topologies().any(|(name, _)| name != flows::NAME);
-                faults.extend(log::fault(&config.log, &own_crate(), has_other_crates).map(|what| Fault {
-                    said_by: said_by("log"),
+                faults.extend(log::fault(&config.log, &own_crate(), has_other_crates).map(|message| ConfigError {
+                    source: source("log"),
                     field: "log".into(),
-                    what,
+                    message,
                 }));
-                if faults.is_empty() { Ok(config) } else { Err(Faults(faults)) }
+                if faults.is_empty() { Ok(config) } else { Err(ConfigErrors(faults)) }
             }
             Err(fault) => {
                 faults.push(fault);
-                Err(Faults(faults))
+                Err(ConfigErrors(faults))
             }
         }
     }
 
-    /// The leaves of the defaults. Some defaults follow from what is said of other fields: the bus, and the threads.
+    /// Returns the leaves of the defaults. Some depend on other fields: the kind of bus, and the
+    /// threads.
     fn defaults(&self, program: &Program) -> BTreeMap<String, Value> {
         let kind = self.peek("bus.kind").and_then(|kind| kind.as_str().map(str::to_owned));
         let kind = if kind.as_deref() == Some("kafka") { BusKind::Kafka } else { BusKind::Embedded };
         let mut fields = leaves_of(&Config::defaults(program, kind));
-        if let Some(threads) = self.peek("threads").filter(|said| said.as_integer().is_some_and(|said| said > 0)) {
+        if let Some(threads) =
+            self.peek("threads").filter(|value| value.as_integer().is_some_and(|threads| threads > 0))
+        {
             let of_stages = fields.iter_mut().filter(|(path, _)| is_of_stages(path, "threads"));
             of_stages.for_each(|(_, value)| *value = threads.clone());
         }
@@ -169,16 +181,16 @@ impl Said {
     fn peek(&self, path: &str) -> Option<Value> {
         let of = |leaves: &[Leaf]| leaves.iter().rfind(|leaf| leaf.path == path).map(|leaf| leaf.value.clone());
         let name = variable(path);
-        let said = self.environment.iter().find(|(known, _)| *known == name).map(|(_, value)| value);
+        let found = self.environment.iter().find(|(known, _)| *known == name).map(|(_, value)| value);
         let of_variable = || {
-            let text = said?;
+            let text = found?;
             Some(text.parse().map_or_else(|_| Value::String(text.clone()), Value::Integer))
         };
         of(&self.options).or_else(of_variable).or_else(|| of(&self.leaves))
     }
 
-    /// The paths of all stages' lanes or threads, so that one option says it for all.
-    pub fn option_of_stages(&mut self, option: &str, field: &str, value: i64, program: &Program) {
+    /// Sets `field` of every stage of `program`, for an option that applies to all stages.
+    pub fn option_for_all_stages(&mut self, option: &str, field: &str, value: i64, program: &Program) {
         for path in leaves_of(&Config::defaults(program, BusKind::Embedded)).into_keys() {
             if is_of_stages(&path, field) {
                 self.option(option, &path, value);
@@ -186,25 +198,26 @@ impl Said {
         }
     }
 
-    fn variables(&self, fields: &BTreeMap<String, Value>, faults: &mut Vec<Fault>) -> Vec<Leaf> {
+    fn variables(&self, fields: &BTreeMap<String, Value>, faults: &mut Vec<ConfigError>) -> Vec<Leaf> {
         let names: BTreeMap<String, &String> = fields.keys().map(|path| (variable(path), path)).collect();
         let mut leaves = Vec::new();
         for (name, text) in &self.environment {
-            let said_by = name.clone();
+            let source = name.clone();
             if let Some(path) = names.get(name) {
                 let value = typed(text, &fields[*path]);
-                leaves.push(Leaf { path: (*path).clone(), value, said_by });
+                leaves.push(Leaf { path: (*path).clone(), value, source });
             } else if let Some(property) = name.strip_prefix(CLIENT_VARIABLE) {
                 let path = format!("{CLIENT}{}", property.to_lowercase().replace('_', "."));
-                leaves.push(Leaf { path, value: Value::String(text.clone()), said_by });
+                leaves.push(Leaf { path, value: Value::String(text.clone()), source });
             } else if !OTHER_VARIABLES.contains(&name.as_str())
-                && let Some(meant) = near::nearest(name, names.keys().map(String::as_str))
+                && let Some(meant) = suggest::nearest(name, names.keys().map(String::as_str))
             {
-                // A stranger's variable is nobody's fault: a cluster may put some there. A slip of the pen is.
-                faults.push(Fault {
-                    said_by,
+                // Ignore other variables: the platform may set some with this prefix. Report a
+                // likely typo.
+                faults.push(ConfigError {
+                    source,
                     field: name.clone(),
-                    what: format!("is not known; did you mean {meant}?"),
+                    message: format!("is not known; did you mean {meant}?"),
                 });
             }
         }
@@ -212,17 +225,18 @@ impl Said {
     }
 }
 
-/// The value of a field, in its kind; none for a section that is named and left empty.
-fn field(leaf: &Leaf, fields: &BTreeMap<String, Value>) -> Result<Option<Value>, Fault> {
-    let Leaf { path, value, said_by } = leaf;
+/// Checks the value of a field and converts it to the type of the default; none for a section that
+/// is empty.
+fn field(leaf: &Leaf, fields: &BTreeMap<String, Value>) -> Result<Option<Value>, ConfigError> {
+    let Leaf { path, value, source } = leaf;
     let is_section = |path: &str| path.is_empty() || fields.keys().any(|known| known.starts_with(&format!("{path}.")));
     if let Some(property) = path.strip_prefix(CLIENT) {
-        let allowed = "a text, a number, true or false";
+        let allowed = "a string, a number, true or false";
         return match value {
             Value::String(text) => Ok(Some(Value::String(text.clone()))),
             Value::Integer(_) | Value::Float(_) | Value::Boolean(_) => Ok(Some(Value::String(value.to_string()))),
             Value::Datetime(_) | Value::Array(_) | Value::Table(_) => {
-                Err(Fault::value(said_by.clone(), &format!("{CLIENT}{property}"), "of another kind", allowed))
+                Err(ConfigError::value(source.clone(), &format!("{CLIENT}{property}"), "of another type", allowed))
             }
         };
     }
@@ -230,15 +244,15 @@ fn field(leaf: &Leaf, fields: &BTreeMap<String, Value>) -> Result<Option<Value>,
         (Some(_) | None, Value::Table(table)) if table.is_empty() && (is_section(path) || CLIENT.starts_with(path)) => {
             Ok(None)
         }
-        (Some(known), value) => match same_kind(known, value) {
+        (Some(known), value) => match same_type(known, value) {
             Ok(value) => Ok(Some(value)),
             Err(kind) => {
                 let allowed = check::allowed(path).unwrap_or(kind);
-                Err(Fault::value(said_by.clone(), path, &value.to_string(), allowed))
+                Err(ConfigError::value(source.clone(), path, &value.to_string(), allowed))
             }
         },
         (None, value) if is_section(path) => {
-            Err(Fault::value(said_by.clone(), path, &value.to_string(), "a section with fields"))
+            Err(ConfigError::value(source.clone(), path, &value.to_string(), "a section with fields"))
         }
         (None, _) => {
             let mut parent = path.as_str();
@@ -254,29 +268,29 @@ fn field(leaf: &Leaf, fields: &BTreeMap<String, Value>) -> Result<Option<Value>,
                 .map(|rest| rest.split('.').next().unwrap_or(rest))
                 .collect();
             known.dedup();
-            Err(Fault::unknown(said_by.clone(), unknown, &known.join(", ")))
+            Err(ConfigError::unknown(source.clone(), unknown, &known.join(", ")))
         }
     }
 }
 
-/// The value where it is of the same kind as the default; else what would be.
-fn same_kind(known: &Value, value: &Value) -> Result<Value, &'static str> {
+/// Returns the value if it has the type of the default; otherwise the name of the expected type.
+fn same_type(known: &Value, value: &Value) -> Result<Value, &'static str> {
     match (known, value) {
         (Value::String(_), Value::String(_))
         | (Value::Boolean(_), Value::Boolean(_))
         | (Value::Float(_), Value::Float(_)) => Ok(value.clone()),
-        (Value::Integer(known), Value::Integer(said)) if *said >= 0 || *known < 0 => Ok(value.clone()),
+        (Value::Integer(known), Value::Integer(given)) if *given >= 0 || *known < 0 => Ok(value.clone()),
         #[expect(clippy::cast_precision_loss, reason = "a number that a person wrote")]
-        (Value::Float(_), Value::Integer(said)) => Ok(Value::Float(*said as f64)),
-        (Value::String(_), _) => Err("a text"),
+        (Value::Float(_), Value::Integer(given)) => Ok(Value::Float(*given as f64)),
+        (Value::String(_), _) => Err("a string"),
         (Value::Boolean(_), _) => Err("true or false"),
         (Value::Float(_), _) => Err("a number"),
-        (Value::Integer(_), _) => Err("a whole number, from 0"),
-        (Value::Datetime(_) | Value::Array(_) | Value::Table(_), _) => Err("what the default is"),
+        (Value::Integer(_), _) => Err("a whole number from 0"),
+        (Value::Datetime(_) | Value::Array(_) | Value::Table(_), _) => Err("of the type of the default"),
     }
 }
 
-/// A variable's text in the kind of its field, where it can be read so.
+/// Parses the text of a variable as the type of its field; a string if that fails.
 fn typed(text: &str, known: &Value) -> Value {
     let as_text = || Value::String(text.to_owned());
     match known {
@@ -287,7 +301,7 @@ fn typed(text: &str, known: &Value) -> Value {
     }
 }
 
-/// The crate of this program: as its binary is called.
+/// Returns the crate name of this program, from the name of its binary.
 fn own_crate() -> String {
     let binary = std::env::current_exe().ok();
     let name = binary.as_deref().and_then(|path| path.file_stem()).map(|name| name.to_string_lossy().replace('-', "_"));
@@ -302,7 +316,7 @@ fn is_of_stages(path: &str, field: &str) -> bool {
     path.starts_with("topologies.") && path.contains(".stages.") && path.ends_with(&format!(".{field}"))
 }
 
-/// Every field of a configuration with its value.
+/// Returns all leaves of a configuration.
 pub(super) fn leaves_of(config: &Config) -> BTreeMap<String, Value> {
     let json = serde_json::to_value(config).expect("a configuration is plain data");
     let mut leaves = BTreeMap::new();
@@ -311,14 +325,14 @@ pub(super) fn leaves_of(config: &Config) -> BTreeMap<String, Value> {
     leaves
 }
 
-/// JSON as TOML, without what is null: there is no such value, and a field that may be absent is a text that may be empty.
+/// Converts JSON to TOML, without nulls: TOML has none, and an optional field is an empty string.
 pub(super) fn plain(json: &Json) -> Value {
     match json {
         Json::Null => Value::String(String::new()),
         Json::Bool(value) => Value::Boolean(*value),
         Json::Number(number) => number
             .as_i64()
-            .map_or_else(|| Value::Float(number.as_f64().expect("a number of JSON is one of these")), Value::Integer),
+            .map_or_else(|| Value::Float(number.as_f64().expect("a JSON number fits one of these")), Value::Integer),
         Json::String(text) => Value::String(text.clone()),
         Json::Array(items) => Value::Array(items.iter().map(plain).collect()),
         Json::Object(fields) => {
@@ -339,13 +353,13 @@ fn flatten(value: &Value, path: &str, leaves: &mut BTreeMap<String, Value>) {
     }
 }
 
-/// Where each leaf begins in the text.
-fn places_of(table: &DeTable<'_>, path: &str, places: &mut BTreeMap<String, usize>) {
+/// Returns the offset of each leaf in the text.
+fn offsets_of(table: &DeTable<'_>, path: &str, offsets: &mut BTreeMap<String, usize>) {
     for (name, value) in table {
         let path = joined(path, name.get_ref());
-        places.insert(path.clone(), name.span().start);
+        offsets.insert(path.clone(), name.span().start);
         if let DeValue::Table(table) = value.get_ref() {
-            places_of(table, &path, places);
+            offsets_of(table, &path, offsets);
         }
     }
 }
