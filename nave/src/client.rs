@@ -1,4 +1,4 @@
-//! A client of the REST interface: every path that the command line uses, in one place.
+//! Client of the REST interface: all paths that the command line uses.
 
 use std::fmt;
 use std::io::ErrorKind;
@@ -9,24 +9,24 @@ use anyhow::Context;
 use serde_json::Value;
 use wire::OperationId;
 
-/// A request waits so long for its answer: longer than a northbound waits for an operation.
+/// Timeout of a request; longer than a northbound waits for an operation.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Asks a running system.
+/// Client of a running system.
 pub struct Client {
     url: String,
     token: Option<String>,
     agent: ureq::Agent,
 }
 
-/// Nothing listens at the URL: no connection came about.
+/// No connection to the URL: nothing listens there.
 #[derive(Debug)]
 pub struct Unreachable {
     url: String,
     why: String,
 }
 
-/// The URL, or the file with the token, cannot be used.
+/// The URL or the token file is invalid.
 #[derive(Debug)]
 pub struct Unusable(String);
 
@@ -43,19 +43,19 @@ impl fmt::Display for Unreachable {
         let Self { url, why } = self;
         write!(
             f,
-            "cannot ask {url}: {why}; is `nave up`, or a northbound, running there? give another place with --url"
+            "cannot reach {url}: {why}; is `nave up`, or a northbound, running there? set another address with --url"
         )
     }
 }
 
 impl std::error::Error for Unreachable {}
 
-/// The answer was a refusal.
+/// The server refused the request.
 #[derive(Debug)]
 pub struct Refused {
-    /// The status of HTTP.
+    /// HTTP status.
     pub status: u16,
-    /// The problem as it came (RFC 9457), or a text.
+    /// The problem as received (RFC 9457), or a text.
     pub body: Value,
 }
 
@@ -63,7 +63,7 @@ impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let field = |name: &str| self.body.get(name).and_then(Value::as_str);
         match (field("code"), field("detail").or_else(|| field("title"))) {
-            (Some(code), Some(detail)) => write!(f, "{code}: {detail}\n  nave explain {code} says more"),
+            (Some(code), Some(detail)) => write!(f, "{code}: {detail}\n  for more: nave explain {code}"),
             (_, Some(detail)) => write!(f, "{} (status {})", detail, self.status),
             (_, None) => write!(f, "status {}: {}", self.status, self.body),
         }
@@ -73,10 +73,10 @@ impl fmt::Display for Refused {
 impl std::error::Error for Refused {}
 
 impl Client {
-    /// A client of the interface at `url`, with the token in a file, where one is asked for.
+    /// Creates a client of the interface at `url`, with the token in `token_file`, if any.
     ///
     /// # Errors
-    /// Where the file cannot be read.
+    /// If the file cannot be read.
     pub fn new(url: &str, token_file: Option<&Path>) -> Result<Self, Unusable> {
         let token = token_file.map(|path| {
             let text = std::fs::read_to_string(path);
@@ -87,22 +87,23 @@ impl Client {
         Ok(Self { url: url.trim_end_matches('/').to_owned(), token: token.transpose()?, agent: agent.into() })
     }
 
-    // ---- every path ---------------------------------------------------------------------------------------------------
+    // ---- paths ----------------------------------------------------------------------------------
 
-    /// What was submitted.
+    /// Returns the submitted topologies.
     ///
     /// # Errors
-    /// As each of these: [`Unreachable`] where nobody answers, [`Refused`] where the answer is a problem.
+    /// Like all of these methods: [`Unreachable`] if nothing listens, [`Refused`] if the answer is
+    /// a problem.
     pub fn topologies(&self) -> anyhow::Result<Value> {
         self.get("/v1/topologies")
     }
 
-    /// One topology.
+    /// Returns one topology.
     pub fn topology(&self, name: &str) -> anyhow::Result<Value> {
         self.get(&format!("/v1/topologies/{}", segment(name)))
     }
 
-    /// Kills a topology, which may drain for `wait_ms`.
+    /// Kills a topology, which may drain for `wait_ms` milliseconds.
     pub fn kill(&self, name: &str, wait_ms: u64) -> anyhow::Result<Value> {
         self.call(
             self.with(self.agent.delete(self.at(&format!("/v1/topologies/{}?wait_ms={wait_ms}", segment(name)))))
@@ -110,7 +111,7 @@ impl Client {
         )
     }
 
-    /// Starts an operation; the answer, or how it stands when the northbound's patience ended.
+    /// Starts an operation. Returns its answer, or its state if the northbound stops waiting first.
     pub fn start(&self, at: &Start<'_>, body: &Value) -> anyhow::Result<Value> {
         let Start { topology, workflow, key, idempotency_key } = at;
         let path = format!("/v1/topologies/{}/workflows/{}/{}", segment(topology), segment(workflow), segment(key));
@@ -121,14 +122,14 @@ impl Client {
         self.call(request.header("content-type", "application/json").send(body.to_string()))
     }
 
-    /// Operations, the newest first; `query` in pairs of name and value.
+    /// Returns operations, newest first. `query` holds pairs of name and value.
     pub fn operations(&self, query: &[(&str, String)]) -> anyhow::Result<Value> {
         let pairs: Vec<String> = query.iter().map(|(name, value)| format!("{name}={}", segment(value))).collect();
         let query = if pairs.is_empty() { String::new() } else { format!("?{}", pairs.join("&")) };
         self.get(&format!("/v1/operations{query}"))
     }
 
-    /// One operation.
+    /// Returns one operation.
     pub fn operation(&self, id: &OperationId) -> anyhow::Result<Value> {
         self.get(&format!("/v1/operations/{id}"))
     }
@@ -138,27 +139,27 @@ impl Client {
         self.post(&format!("/v1/operations/{id}/signals/{}", segment(name)), body)
     }
 
-    /// Cancels an operation: what it did is undone.
+    /// Cancels an operation; its calls are undone.
     pub fn cancel(&self, id: &OperationId) -> anyhow::Result<Value> {
         self.call(self.with(self.agent.delete(self.at(&format!("/v1/operations/{id}")))).call())
     }
 
-    /// Tells a parked operation to `resume` or `abort`.
+    /// Sends `resume` or `abort` to a parked operation.
     pub fn command(&self, id: &OperationId, command: &str) -> anyhow::Result<Value> {
         self.post(&format!("/v1/operations/{id}/{command}"), &Value::Null)
     }
 
-    /// The services that work is sent to.
+    /// Returns the services that workflows call.
     pub fn spokes(&self) -> anyhow::Result<Value> {
         self.get("/v1/spokes")
     }
 
-    /// One service.
+    /// Returns one service.
     pub fn spoke(&self, service: &str) -> anyhow::Result<Value> {
         self.get(&format!("/v1/spokes/{}", segment(service)))
     }
 
-    // ---- how it is asked ----------------------------------------------------------------------------------------------
+    // ---- requests -------------------------------------------------------------------------------
 
     fn at(&self, path: &str) -> String {
         format!("{}{path}", self.url)
@@ -183,21 +184,21 @@ impl Client {
         })
     }
 
-    /// Tells a URL that cannot be used from one where nothing listens, and both from an answer that did not come whole.
+    /// Classifies a failure: an invalid URL, no connection, or an incomplete answer.
     fn failed(&self, error: ureq::Error) -> anyhow::Error {
         let (url, why) = (self.url.clone(), error.to_string());
         match error {
             ureq::Error::BadUri(_) | ureq::Error::Http(_) | ureq::Error::InvalidProxyUrl | ureq::Error::Tls(_) => {
-                let allowed = "a URL with http, like http://127.0.0.1:8088";
+                let allowed = "an http URL, like http://127.0.0.1:8088";
                 Unusable(format!("--url is `{url}`: {why}; allowed is {allowed}")).into()
             }
             ureq::Error::HostNotFound
             | ureq::Error::ConnectionFailed
             | ureq::Error::Timeout(ureq::Timeout::Resolve | ureq::Timeout::Connect) => Unreachable { url, why }.into(),
             ureq::Error::Io(fault) if fault.kind() == ErrorKind::ConnectionRefused => Unreachable { url, why }.into(),
-            _after_the_connection => anyhow::anyhow!(
-                "{url} did not answer in full: {why}; a request that was sent may have been carried out"
-            ),
+            _after_the_connection => {
+                anyhow::anyhow!("incomplete answer from {url}: {why}; the request may have been executed")
+            }
         }
     }
 
@@ -210,20 +211,20 @@ impl Client {
     }
 }
 
-/// What an operation is started with.
+/// The arguments of a start.
 #[derive(Debug, Clone, Copy)]
 pub struct Start<'a> {
     /// The topology.
     pub topology: &'a str,
-    /// The workflow's name.
+    /// The name of the workflow.
     pub workflow: &'a str,
-    /// The thing it is about.
+    /// The key of the operation.
     pub key: &'a str,
-    /// The client's name for this request.
+    /// The idempotency key.
     pub idempotency_key: Option<&'a str>,
 }
 
-/// A text as one segment of a path, or one value of a query (RFC 3986).
+/// Encodes a text as one path segment, or one query value (RFC 3986).
 fn segment(text: &str) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~".contains(&b);
     text.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
@@ -236,14 +237,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_may_hold_what_a_path_may_not() {
+    fn a_key_is_percent_encoded_in_the_path() {
         assert_eq!(segment("flow 1/ä"), "flow%201%2F%C3%A4");
     }
 
     #[test]
-    fn a_refusal_tells_its_code_and_where_more_is_said() {
+    fn a_refusal_has_its_code_and_the_command_that_explains_it() {
         let body = json!({"code": "NAVE-0050", "detail": "no topology `x`"});
-        let told = Refused { status: 404, body }.to_string();
-        assert_eq!(told, "NAVE-0050: no topology `x`\n  nave explain NAVE-0050 says more");
+        let text = Refused { status: 404, body }.to_string();
+        assert_eq!(text, "NAVE-0050: no topology `x`\n  for more: nave explain NAVE-0050");
     }
 }

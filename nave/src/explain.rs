@@ -1,4 +1,5 @@
-//! The page of every code: what happened, what was done, what to try. They stand in `docs/codes.md`, and in the binary.
+//! The page of every code: what happened, what was done, what to try. The text comes from
+//! `docs/codes.md`, which is part of the binary.
 
 use std::fmt;
 use std::sync::LazyLock;
@@ -6,22 +7,22 @@ use std::sync::LazyLock;
 use serde::Serialize;
 use wire::Code;
 
-use crate::near;
+use crate::suggest;
 
 const PAGES: &str = include_str!("../../docs/codes.md");
 
 /// The page of a code.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Page {
-    /// The code, as users see it.
+    /// The code.
     pub code: &'static str,
-    /// In a few words.
+    /// Title.
     pub title: &'static str,
-    /// What happened.
+    /// Cause.
     pub happened: &'static str,
-    /// What was done about it already.
+    /// Reaction of Nave.
     pub done: &'static str,
-    /// What a person can try.
+    /// Advice for the user.
     pub try_this: &'static str,
 }
 
@@ -37,7 +38,7 @@ impl fmt::Display for Page {
     }
 }
 
-/// A text in lines of at most 90 characters, so that a page fits a terminal.
+/// Wraps a text at 90 characters, so that a page fits a terminal.
 fn wrapped(text: &str) -> Vec<String> {
     let mut lines: Vec<String> = vec![String::new()];
     for word in text.split_whitespace() {
@@ -54,37 +55,37 @@ fn wrapped(text: &str) -> Vec<String> {
     lines
 }
 
-/// No page for this, and what may have been meant.
+/// An unknown code.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnknownCode(String);
 
 impl fmt::Display for UnknownCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "there is no code `{}`", self.0)?;
+        write!(f, "no code `{}`", self.0)?;
         let digits: String = self.0.chars().filter(char::is_ascii_digit).collect();
-        let asked: i64 = digits.parse().unwrap_or(i64::MAX);
+        let given: i64 = digits.parse().unwrap_or(i64::MAX);
         let number = |page: &&Page| page.code[5..].parse::<i64>().unwrap_or_default();
-        let nearest = pages().iter().min_by_key(|page| (number(page) - asked).abs()).map(|page| page.code);
-        let word = || near::nearest(&self.0.to_uppercase(), pages().iter().map(|page| page.code));
-        match nearest.filter(|_| !digits.is_empty()).or_else(word) {
-            Some(near) => write!(f, "; near it is {near}: nave explain lists all"),
-            None => write!(f, "; codes look like NAVE-0101: nave explain lists all"),
+        let nearest = pages().iter().min_by_key(|page| (number(page) - given).abs()).map(|page| page.code);
+        let similar = || suggest::nearest(&self.0.to_uppercase(), pages().iter().map(|page| page.code));
+        match nearest.filter(|_| !digits.is_empty()).or_else(similar) {
+            Some(near) => write!(f, "; nearest is {near}; nave explain lists all codes"),
+            None => write!(f, "; codes look like NAVE-0101; nave explain lists all codes"),
         }
     }
 }
 
 impl std::error::Error for UnknownCode {}
 
-/// Every page, by code.
+/// Returns all pages, by code.
 pub fn pages() -> &'static [Page] {
     static PARSED: LazyLock<Vec<Page>> = LazyLock::new(|| PAGES.split("\n## ").skip(1).filter_map(parsed).collect());
     &PARSED
 }
 
-/// The page of a code. `NAVE-0101`, `nave-101` and `101` are the same.
+/// Returns the page of a code. `NAVE-0101`, `nave-101` and `101` are the same.
 ///
 /// # Errors
-/// Where there is none: the error names one that is near.
+/// If there is no such code; the error names a near one.
 pub fn page(code: &str) -> Result<&'static Page, UnknownCode> {
     let digits = code.trim().to_uppercase();
     let digits = digits.strip_prefix("NAVE-").unwrap_or(&digits);
@@ -93,11 +94,12 @@ pub fn page(code: &str) -> Result<&'static Page, UnknownCode> {
     known.ok_or_else(|| UnknownCode(code.trim().to_owned()))
 }
 
-/// A page as it stands in the file: a heading of code and title, then three parts, each after its bold words.
+/// Parses a page of the file: a heading of code and title, then three sections, each after its bold
+/// label.
 fn parsed(text: &'static str) -> Option<Page> {
     let (heading, text) = text.split_once('\n')?;
     let (code, title) = heading.split_once(": ")?;
-    let part = |name: &str| {
+    let section = |name: &str| {
         let text = text.split_once(&format!("**{name}**")).map_or("", |(_, rest)| rest);
         text.split("**What").next().unwrap_or("").trim()
     };
@@ -105,9 +107,9 @@ fn parsed(text: &'static str) -> Option<Page> {
     Some(Page {
         code,
         title: title.trim(),
-        happened: part("What happened."),
-        done: part("What was done."),
-        try_this: part("What to try."),
+        happened: section("What happened."),
+        done: section("What was done."),
+        try_this: section("What to try."),
     })
 }
 
@@ -116,24 +118,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_code_has_a_page_and_no_page_is_empty_or_of_nothing() {
+    fn every_code_has_a_complete_page_and_every_page_has_a_code() {
         for code in Code::ALL {
             let page = page(code.as_str()).unwrap_or_else(|unknown| panic!("{unknown}"));
             assert_eq!(page.title, code.title(), "{code}");
             for (what, text) in [("happened", page.happened), ("done", page.done), ("try", page.try_this)] {
-                assert!(text.len() > 15, "{code}: what {what} is empty");
+                assert!(text.len() > 15, "{code}: `{what}` is empty");
             }
         }
         let headings = PAGES.lines().filter(|line| line.starts_with("## ")).count();
-        assert_eq!((headings, pages().len()), (Code::ALL.len(), Code::ALL.len()), "a page of no code, or two of one");
+        assert_eq!(
+            (headings, pages().len()),
+            (Code::ALL.len(), Code::ALL.len()),
+            "a page without a code, or two pages of one code"
+        );
     }
 
     #[test]
-    fn a_code_is_found_however_it_is_written_and_a_wrong_one_is_told_what_is_near() {
+    fn any_spelling_of_a_code_finds_it_and_a_wrong_one_gets_a_suggestion() {
         for written in ["NAVE-0101", "nave-0101", "101", " 0101 "] {
             assert_eq!(page(written).map(|page| page.code), Ok("NAVE-0101"), "{written}");
         }
-        assert!(page("NAVE-0199").unwrap_err().to_string().contains("near it is NAVE-010"));
+        assert!(page("NAVE-0199").unwrap_err().to_string().contains("nearest is NAVE-010"));
         assert!(page("nonsense").unwrap_err().to_string().contains("codes look like"));
     }
 }

@@ -4,22 +4,23 @@
 //!
 //! | code | meaning |
 //! |---|---|
-//! | 0 | it did what was asked |
-//! | 1 | it failed, or what it asked for failed: the error says why, with a code for `nave explain` |
-//! | 2 | the command line, the configuration, or a file that they name cannot be used |
-//! | 3 | nothing listens at `--url`; an answer that breaks off is 1 |
-//! | 130 | a second Ctrl-C ended it at once |
+//! | 0 | success |
+//! | 1 | the command or its request failed; the message has the reason and a code for `nave explain` |
+//! | 2 | the command line, the configuration or a file that they name is invalid |
+//! | 3 | nothing listens at `--url`; an incomplete answer is 1 |
+//! | 130 | a second Ctrl-C stopped the process immediately |
 //!
-//! Read in this order: this file (which commands there are), `said` (options that are configuration), `up` (processes), `submit`
-//! and `topics` (what is written to the bus, and what it needs), `topologies`, `operations`, `spokes` and `why` (questions to a
-//! running system), `sim` (a topology in virtual time), `told` (what is printed).
+//! Read in this order: this file (the commands), `options` (options that set configuration), `up`
+//! (processes), `submit` and `topics` (topologies and topics on the bus), `topologies`,
+//! `operations`, `spokes` and `why` (queries to a running system), `sim` (a topology in virtual
+//! time), `output` (tables and JSON).
 
 mod operations;
-mod said;
+mod options;
+mod output;
 mod sim;
 mod spokes;
 mod submit;
-mod told;
 mod topics;
 mod topologies;
 mod up;
@@ -29,22 +30,22 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use self::said::ConfigArgs;
-use self::told::Told;
+use self::options::ConfigArgs;
+use self::output::Output;
 use crate::client::{self, Client};
-use crate::config::Faults;
+use crate::config::ConfigErrors;
 use crate::explain;
 use crate::program::{About, Program, ProgramError};
 
-/// Nave: workflows that talk to the outside world, and nothing ever stuck unseen.
+/// Nave: workflows that call external services, and show what each operation waits for.
 #[derive(Debug, Parser)]
 #[command(arg_required_else_help = true)]
 #[command(
-    after_help = "Exit codes: 0 done; 1 failed; 2 the command line or the configuration cannot be used; 3 nobody answers \
-                        at --url; 130 a second Ctrl-C"
+    after_help = "Exit codes: 0 success; 1 failure; 2 invalid command line or configuration; 3 nothing listens at \
+                        --url; 130 second Ctrl-C"
 )]
 struct Cli {
-    /// Print JSON, for programs
+    /// Print JSON instead of text
     #[arg(long, global = true)]
     json: bool,
     #[command(subcommand)]
@@ -55,55 +56,55 @@ struct Cli {
 enum Command {
     /// Submit every topology and run everything in one process
     Up(up::UpArgs),
-    /// Run some stages, or roles of the flow topology, in a process of their own
+    /// Run some stages, roles or spokes in a process of their own
     Run(up::RunArgs),
-    /// Submit a topology: write its name, graph, lanes, settings and edges to the control topic
+    /// Submit a topology: write its name, graph, lanes, settings and topics to the control topic
     Submit(submit::SubmitArgs),
-    /// What was submitted
+    /// List, describe and kill submitted topologies
     #[command(subcommand)]
     Topologies(topologies::Topologies),
-    /// Start operations, look at them, and take them in hand
+    /// Start, list, show, signal and cancel operations
     #[command(subcommand)]
     Operations(operations::Operations),
-    /// Operations that broke a rule and wait for a person
+    /// Operations that violated a rule and wait for a person to resume or abort them
     #[command(subcommand)]
     Parked(operations::Parked),
-    /// The services that work is sent to
+    /// Services that workflows call, and their instances
     #[command(subcommand)]
     Spokes(spokes::Spokes),
-    /// Say why an operation is where it is: what it waits for, until when, and what happens then
+    /// Explain what an operation waits for, until when, and what happens next
     Why(why::WhyArgs),
-    /// Say what a code means: what happened, what was done, what to try
+    /// Explain a code: what happened, what was done, what to try
     Explain {
-        /// The code, like NAVE-0101; all of them where it is left out
+        /// The code, like NAVE-0101 [default: list all codes]
         code: Option<String>,
     },
-    /// Run a topology in virtual time with everything going wrong, seed by seed
+    /// Run a topology in virtual time under random faults, one run per seed
     Sim(sim::SimArgs),
-    /// Topics, for those who create them by hand
+    /// Topics to create by hand
     #[command(subcommand)]
     Topics(topics::Topics),
     /// Print the components, streams and groupings of a topology of this program
     Describe {
-        /// Its name; all of them where it is left out
+        /// Name of the topology [default: all]
         name: Option<String>,
         #[command(flatten)]
         config: ConfigArgs,
     },
-    /// Print what a shell needs to complete these commands: `source <(nave completion bash)`
+    /// Print a completion script for a shell: `source <(nave completion bash)`
     Completion {
-        /// Which shell
+        /// Shell
         shell: clap_complete::Shell,
     },
 }
 
-/// Where the REST interface is, and how to be let in.
+/// How to reach the REST interface.
 #[derive(Debug, Args)]
 struct RemoteArgs {
-    /// Where the REST interface is
+    /// URL of the REST interface
     #[arg(long, env = "NAVE_URL", default_value = "http://127.0.0.1:8088")]
     url: String,
-    /// A file with the token that the REST interface asks for
+    /// File with the token for the REST interface
     #[arg(long, env = "NAVE_TOKEN_FILE", value_name = "FILE")]
     token_file: Option<std::path::PathBuf>,
 }
@@ -114,20 +115,20 @@ impl RemoteArgs {
     }
 }
 
-/// Runs the command line of this process over a program.
+/// Parses the arguments of this process and runs the command.
 pub fn run(program: Result<Program, ProgramError>) -> ExitCode {
     let about = program.as_ref().map_or(Program::nave(), Program::about);
     let cli = Cli::from_arg_matches(&command(about).get_matches()).unwrap_or_else(|error| error.exit());
     let json = cli.json;
     let outcome = program.map_err(anyhow::Error::from).and_then(|program| perform(cli, &program));
     match outcome {
-        Ok(told) => {
-            print!("{}", told.text(json));
+        Ok(output) => {
+            print!("{}", output.text(json));
             ExitCode::SUCCESS
         }
         Err(error) => {
             if json {
-                eprintln!("{}", told::fault(&error));
+                eprintln!("{}", output::error_json(&error));
             } else {
                 eprintln!("error: {error:#}");
             }
@@ -136,14 +137,14 @@ pub fn run(program: Result<Program, ProgramError>) -> ExitCode {
     }
 }
 
-/// The command line, under the name of its program.
+/// Returns the parser of the command line, with the name and version of the program.
 fn command(about: About) -> clap::Command {
     Cli::command().name(about.name).version(about.version)
 }
 
-/// What is said of an error in a number; the table is at the head of this file.
+/// Returns the exit code of an error; see the table at the top of this file.
 fn exit_code(error: &anyhow::Error) -> u8 {
-    if error.is::<Faults>() || error.is::<told::Usage>() || error.is::<client::Unusable>() {
+    if error.is::<ConfigErrors>() || error.is::<output::Usage>() || error.is::<client::Unusable>() {
         2
     } else if error.is::<client::Unreachable>() {
         3
@@ -152,7 +153,7 @@ fn exit_code(error: &anyhow::Error) -> u8 {
     }
 }
 
-fn perform(cli: Cli, program: &Program) -> anyhow::Result<Told> {
+fn perform(cli: Cli, program: &Program) -> anyhow::Result<Output> {
     match cli.command {
         Command::Up(args) => up::up(&args, program),
         Command::Run(args) => up::run(&args, program),
@@ -170,20 +171,20 @@ fn perform(cli: Cli, program: &Program) -> anyhow::Result<Told> {
     }
 }
 
-fn explained(code: Option<&str>) -> anyhow::Result<Told> {
+fn explained(code: Option<&str>) -> anyhow::Result<Output> {
     let Some(code) = code else {
         let rows = explain::pages().iter().map(|page| vec![page.code.to_owned(), page.title.to_owned()]);
         let rows: Vec<_> = rows.collect();
-        return Ok(Told::table(&["CODE", "WHAT HAPPENED"], &rows, serde_json::to_value(explain::pages())?));
+        return Ok(Output::table(&["CODE", "WHAT HAPPENED"], &rows, serde_json::to_value(explain::pages())?));
     };
-    let page = explain::page(code).map_err(|unknown| told::Usage(unknown.to_string()))?;
-    Ok(Told::Text { text: page.to_string(), json: serde_json::to_value(page)? })
+    let page = explain::page(code).map_err(|unknown| output::Usage(unknown.to_string()))?;
+    Ok(Output::Text { text: page.to_string(), json: serde_json::to_value(page)? })
 }
 
-fn completion(shell: clap_complete::Shell, about: About) -> Told {
+fn completion(shell: clap_complete::Shell, about: About) -> Output {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut command(about), about.name, &mut script);
-    Told::Raw(String::from_utf8_lossy(&script).into_owned())
+    Output::Raw(String::from_utf8_lossy(&script).into_owned())
 }
 
 #[cfg(test)]
@@ -193,23 +194,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_is_sound() {
+    fn the_command_line_is_valid() {
         Cli::command().debug_assert();
     }
 
     #[test]
-    fn a_program_has_its_own_name_and_version_on_the_command_line() {
+    fn the_command_line_has_the_name_and_version_of_its_program() {
         let about = About { name: "trip", version: "7.1.0" };
         assert_eq!(command(about).render_version(), "trip 7.1.0\n");
         assert!(completion(clap_complete::Shell::Bash, about).text(false).contains("_trip()"));
     }
 
     #[test]
-    fn every_shell_can_complete_every_command() {
+    fn every_shell_completes_every_command() {
         for shell in clap_complete::Shell::value_variants() {
             let script = completion(*shell, Program::nave()).text(false);
             for command in Cli::command().get_subcommands() {
-                assert!(script.contains(command.get_name()), "{shell} does not know {}", command.get_name());
+                assert!(script.contains(command.get_name()), "{shell} does not complete {}", command.get_name());
             }
         }
     }

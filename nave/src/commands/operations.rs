@@ -1,15 +1,15 @@
-//! `nave operations` and `nave parked`: start, look at, and take in hand.
+//! `nave operations` and `nave parked`: start, list and control operations.
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
 use serde_json::Value;
 use wire::OperationId;
 
-use super::told::{Told, Usage, fields, items, listing, shown};
-use super::{RemoteArgs, said};
+use super::output::{Output, Usage, cell, fields, items, listing};
+use super::{RemoteArgs, options};
 use crate::client::Start;
 
-/// What a listing shows of an operation.
+/// Columns of a list of operations.
 const COLUMNS: [(&str, &str); 8] = [
     ("OPERATION", "/operation"),
     ("TOPOLOGY", "/topology"),
@@ -21,28 +21,28 @@ const COLUMNS: [(&str, &str); 8] = [
     ("OUTCOME", "/outcome"),
 ];
 
-/// Maximum number of rows that the REST interface gives at once.
+/// Maximum number of rows per page of the REST interface.
 const LONGEST_PAGE: u32 = 1_000;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Operations {
-    /// Start a workflow, and wait for its answer as long as the northbound does
+    /// Start an operation and wait for its answer
     Start(StartArgs),
-    /// List operations, the newest first
+    /// List operations, newest first
     List(ListArgs),
-    /// Print an operation; `nave why` tells it as a story
+    /// Print an operation as data; `nave why` explains it
     Show(OneArgs),
-    /// Send a signal to an operation that waits for one
+    /// Send a signal to an operation that waits for it
     Signal {
         #[command(flatten)]
         one: OneArgs,
-        /// The signal that it waits for, as `nave operations show` has it
+        /// Name of the signal, as in `nave operations show`
         name: String,
-        /// What is said, as JSON; `@FILE` reads it from a file
+        /// Body of the signal as JSON; `@FILE` reads it from a file
         #[arg(long, default_value = "null")]
         body: String,
     },
-    /// Undo what an operation did, and end it
+    /// Cancel an operation: undo its calls and end it
     Cancel(OneArgs),
 }
 
@@ -50,27 +50,27 @@ pub(super) enum Operations {
 pub(super) enum Parked {
     /// List parked operations
     List(ListArgs),
-    /// Print a parked operation, with what it broke
+    /// Print a parked operation, with the rule that it violated
     Show(OneArgs),
-    /// Let a parked operation go on from where it stood
+    /// Resume a parked operation at the same state
     Resume(OneArgs),
-    /// End a parked operation as failed; what it did stays done
+    /// End a parked operation as failed, without undoing its calls
     Abort(OneArgs),
 }
 
 #[derive(Debug, Args)]
 pub(super) struct StartArgs {
-    /// The workflow, like create-flow
+    /// Workflow, like create-flow
     workflow: String,
-    /// The thing it is about: operations on one run one after another
+    /// Key of the operation; operations of one key run one after another
     key: String,
-    /// The topology, where several have a workflow of that name
+    /// Topology, if several have a workflow of that name
     #[arg(long)]
     topology: Option<String>,
-    /// What is asked, as JSON; `@FILE` reads it from a file
+    /// Body of the request as JSON; `@FILE` reads it from a file
     #[arg(long, default_value = "{}")]
     body: String,
-    /// A name for this request: a repeat with the same name gets the same answer
+    /// Idempotency key: a repeat with the same key gets the same answer
     #[arg(long, value_name = "NAME")]
     idempotency_key: Option<String>,
     #[command(flatten)]
@@ -79,25 +79,25 @@ pub(super) struct StartArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct ListArgs {
-    /// Only those of this topology
+    /// Only operations of this topology
     #[arg(long)]
     topology: Option<String>,
-    /// Only those of this workflow
+    /// Only operations of this workflow
     #[arg(long)]
     workflow: Option<String>,
-    /// Only those in this state
+    /// Only operations in this state
     #[arg(long)]
     state: Option<String>,
-    /// Only those about this thing
+    /// Only operations with this key
     #[arg(long)]
     key: Option<String>,
     /// Maximum number of rows [default: 100]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     limit: Option<u32>,
-    /// Begin after this place: what the last line of the page before says
-    #[arg(long, value_name = "PLACE")]
+    /// Begin after this position, which the last line of the previous page shows
+    #[arg(long, value_name = "POSITION")]
     after: Option<String>,
-    /// Every operation that the northbound knows, page by page
+    /// List all operations that the northbound remembers
     #[arg(long, conflicts_with_all = ["limit", "after"])]
     all: bool,
     #[command(flatten)]
@@ -106,13 +106,13 @@ pub(super) struct ListArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct OneArgs {
-    /// The operation, as an answer or a 202 named it
+    /// Id of the operation, from its answer or a 202
     operation: String,
     #[command(flatten)]
     at: RemoteArgs,
 }
 
-pub(super) fn perform(command: &Operations) -> anyhow::Result<Told> {
+pub(super) fn perform(command: &Operations) -> anyhow::Result<Output> {
     match command {
         Operations::Start(args) => start(args),
         Operations::List(args) => list(args, args.state.clone()),
@@ -125,16 +125,16 @@ pub(super) fn perform(command: &Operations) -> anyhow::Result<Told> {
     }
 }
 
-pub(super) fn parked(command: &Parked) -> anyhow::Result<Told> {
+pub(super) fn parked(command: &Parked) -> anyhow::Result<Output> {
     match command {
         Parked::List(args) => list(args, Some("parked".to_owned())),
         Parked::Show(one) => show(one),
-        Parked::Resume(one) => tell(one, "resume"),
-        Parked::Abort(one) => tell(one, "abort"),
+        Parked::Resume(one) => send_command(one, "resume"),
+        Parked::Abort(one) => send_command(one, "abort"),
     }
 }
 
-fn start(args: &StartArgs) -> anyhow::Result<Told> {
+fn start(args: &StartArgs) -> anyhow::Result<Output> {
     let client = args.at.client()?;
     let body = read_body(&args.body)?;
     let topology = match &args.topology {
@@ -150,27 +150,28 @@ fn start(args: &StartArgs) -> anyhow::Result<Told> {
     Ok(fields(client.start(&at, &body)?))
 }
 
-/// The one topology that has a workflow of this name.
+/// Returns the one topology that has this workflow.
 fn topology_with(topologies: &Value, workflow: &str) -> Result<String, Usage> {
     let has = |topology: &&&Value| {
         let workflows = topology.get("workflows").and_then(Value::as_array);
         workflows
             .into_iter()
             .flatten()
-            .any(|known| known.as_str() == Some(workflow) || shown(known, "/name") == workflow)
+            .any(|known| known.as_str() == Some(workflow) || cell(known, "/name") == workflow)
     };
     let all = items(topologies);
-    let of: Vec<String> = all.iter().filter(has).map(|topology| shown(topology, "/name")).collect();
+    let of: Vec<String> = all.iter().filter(has).map(|topology| cell(topology, "/name")).collect();
     match &of[..] {
         [one] => Ok(one.clone()),
-        [] => Err(Usage(format!(
-            "no topology that was submitted has a workflow `{workflow}`; nave topologies list shows them"
+        [] => Err(Usage(format!("no submitted topology has a workflow `{workflow}`; nave topologies list shows them"))),
+        several => Err(Usage(format!(
+            "several topologies have this workflow: {}; choose one with --topology",
+            several.join(", ")
         ))),
-        several => Err(Usage(format!("several topologies have it: {}; say which with --topology", several.join(", ")))),
     }
 }
 
-fn list(args: &ListArgs, state: Option<String>) -> anyhow::Result<Told> {
+fn list(args: &ListArgs, state: Option<String>) -> anyhow::Result<Output> {
     let pairs = [
         ("topology", args.topology.clone()),
         ("workflow", args.workflow.clone()),
@@ -182,9 +183,10 @@ fn list(args: &ListArgs, state: Option<String>) -> anyhow::Result<Told> {
     let mut query: Vec<(&str, String)> = pairs.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
     let client = args.at.client()?;
     let mut body = client.operations(&query)?;
-    // Each page begins after the last one, so this ends with the operations that the northbound knows.
+    // Each page begins after the last one, so this ends at the last operation that the northbound
+    // remembers.
     while args.all
-        && let Some(after) = next_place(&body)
+        && let Some(after) = next_position(&body)
     {
         query.retain(|(name, _)| *name != "after");
         query.push(("after", after));
@@ -193,24 +195,24 @@ fn list(args: &ListArgs, state: Option<String>) -> anyhow::Result<Told> {
         body["next"] = page["next"].take();
         body["operations"].as_array_mut().context("the answer has no list of operations")?.extend(rows);
     }
-    let next = next_place(&body);
+    let next = next_position(&body);
     let shown = items(&body).len();
-    Ok(listing(body, &COLUMNS).with_line(next.map(|after| {
-        format!("{shown} rows, and there are more: --after {after} shows the next page, --all shows every page")
-    })))
+    Ok(listing(body, &COLUMNS).with_line(
+        next.map(|after| format!("{shown} rows, more available: --after {after} shows the next page, --all shows all")),
+    ))
 }
 
-/// The place after which the next page begins; none where this is the last one.
-fn next_place(body: &Value) -> Option<String> {
+/// Returns the position after which the next page begins; none on the last page.
+fn next_position(body: &Value) -> Option<String> {
     let (_, query) = body["next"].as_str()?.split_once('?')?;
     query.split('&').find_map(|pair| pair.strip_prefix("after=")).map(str::to_owned)
 }
 
-fn show(one: &OneArgs) -> anyhow::Result<Told> {
+fn show(one: &OneArgs) -> anyhow::Result<Output> {
     Ok(fields(one.at.client()?.operation(&id(one)?)?))
 }
 
-fn tell(one: &OneArgs, command: &str) -> anyhow::Result<Told> {
+fn send_command(one: &OneArgs, command: &str) -> anyhow::Result<Output> {
     Ok(fields(one.at.client()?.command(&id(one)?, command)?))
 }
 
@@ -219,7 +221,7 @@ fn id(one: &OneArgs) -> Result<OperationId, Usage> {
 }
 
 fn read_body(text: &str) -> anyhow::Result<Value> {
-    let text = text.strip_prefix('@').map_or_else(|| Ok(text.to_owned()), |path| said::read(path.as_ref()))?;
+    let text = text.strip_prefix('@').map_or_else(|| Ok(text.to_owned()), |path| options::read(path.as_ref()))?;
     serde_json::from_str(&text).map_err(|error| Usage(format!("--body is not JSON: {error}"))).context("the body")
 }
 
@@ -230,7 +232,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_workflow_of_one_topology_need_not_name_it() {
+    fn the_topology_is_optional_if_only_one_has_the_workflow() {
         let topologies = json!([
             {"name": "flows", "workflows": [{"name": "create-flow"}, {"name": "remove-flow"}]},
             {"name": "trips", "workflows": [{"name": "book"}, {"name": "remove-flow"}]},

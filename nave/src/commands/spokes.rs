@@ -1,27 +1,27 @@
-//! `nave spokes`: the services that work is sent to, and which of their instances live.
+//! `nave spokes`: the services that workflows call, and their instances.
 
 use clap::Subcommand;
 
 use super::RemoteArgs;
-use super::told::{Told, fields, listing};
+use super::output::{Output, fields, listing};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Spokes {
-    /// List every service
+    /// List all services
     List {
         #[command(flatten)]
         at: RemoteArgs,
     },
-    /// Print a service: its instances, and when each was last heard
+    /// Print a service: its instances, and when each last sent a heartbeat
     Show {
-        /// The service, like speaker
+        /// Name of the service, like speaker
         service: String,
         #[command(flatten)]
         at: RemoteArgs,
     },
 }
 
-pub(super) fn perform(command: &Spokes) -> anyhow::Result<Told> {
+pub(super) fn perform(command: &Spokes) -> anyhow::Result<Output> {
     match command {
         Spokes::List { at } => {
             let columns = [("SERVICE", "/service"), ("UP", "/up"), ("INSTANCES", "/instances")];

@@ -1,4 +1,4 @@
-//! `nave submit` and `nave describe`: a topology of this program, as it is laid out and set up.
+//! `nave submit` and `nave describe`: a topology of this program, with its layout and its settings.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,41 +9,42 @@ use serde_json::{Value, json};
 use topology::Topology;
 use wire::{Code, Problem};
 
-use super::said::{self, ConfigArgs};
-use super::told::{Told, Usage};
+use super::options::{self, ConfigArgs};
+use super::output::{Output, Usage};
 use crate::clock::SystemClock;
 use crate::config::{BusKind, Config};
-use crate::near;
 use crate::process;
 use crate::program::Program;
 use crate::submission;
+use crate::suggest;
 
 #[derive(Debug, Args)]
 pub(super) struct SubmitArgs {
-    /// The topology, by its name
+    /// Name of the topology
     name: String,
-    /// How it is laid out and what it is run with: what stands below `[topologies.NAME]` in a file of configuration
+    /// File with layout and settings: the section `[topologies.NAME]` of a configuration file
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
-    /// Write nothing: compare this program with what was submitted and with what running lanes have saved, and list what it could not go on with
+    /// Write nothing: compare this program with the submitted topology and the saved state of its
+    /// lanes, and list incompatible state
     #[arg(long)]
     check: bool,
     #[command(flatten)]
     config: ConfigArgs,
 }
 
-pub(super) fn submit(args: &SubmitArgs, program: &Program) -> anyhow::Result<Told> {
+pub(super) fn submit(args: &SubmitArgs, program: &Program) -> anyhow::Result<Output> {
     let code = code_of(&args.name, program)?;
-    let mut said = args.config.said()?;
+    let mut raw = args.config.raw()?;
     if let Some(path) = &args.file {
-        said.topology_file(&args.name, &path.display().to_string(), &said::read(path)?)?;
+        raw.topology_file(&args.name, &path.display().to_string(), &options::read(path)?)?;
     }
-    let config = match args.config.usable(&said, program)? {
+    let config = match args.config.resolve(&raw, program)? {
         Ok(config) => config,
         Err(printed) => return Ok(printed),
     };
     if config.bus.kind == BusKind::Embedded && !args.check {
-        let text = "the embedded bus lives in the process that opened it, and `nave up` submits there by itself: use --bus kafka";
+        let text = "the embedded bus lives in the process that opened it, and `nave up` submits its topologies itself: use --bus kafka";
         return Err(Usage(text.into()).into());
     }
     let topology = laid_out(&args.name, code, &config)?;
@@ -63,11 +64,11 @@ pub(super) fn submit(args: &SubmitArgs, program: &Program) -> anyhow::Result<Tol
         change.as_str(),
         submitted.description
     );
-    Ok(Told::Text { text, json: json!({"change": change.as_str(), "topology": submitted, "warning": weakness}) })
+    Ok(Output::Text { text, json: json!({"change": change.as_str(), "topology": submitted, "warning": weakness}) })
 }
 
-/// Lists the states that this program could not go on with, stage by stage.
-fn check(bus: &Arc<dyn Bus>, config: &Config, topology: &Topology) -> anyhow::Result<Told> {
+/// Lists saved state that this program cannot read, by stage and lane.
+fn check(bus: &Arc<dyn Bus>, config: &Config, topology: &Topology) -> anyhow::Result<Output> {
     submission::check(&**bus, &config.topics(), topology)?;
     let mut rows = Vec::new();
     for stage in topology.stages() {
@@ -81,19 +82,19 @@ fn check(bus: &Arc<dyn Bus>, config: &Config, topology: &Topology) -> anyhow::Re
         };
         let lines: Vec<String> = rows.iter().map(line).collect();
         let detail = format!(
-            "this program could not go on with {} of what lanes of `{}` have saved, and nothing was changed\n  {}",
+            "this program cannot read {} saved states of lanes of `{}`; nothing was changed\n  {}",
             rows.len(),
             topology.name(),
             lines.join("\n  ")
         );
         return Err(Problem::new(Code::StateIncompatible, detail).into());
     }
-    let text = format!("this program can go on with all that lanes of `{}` have saved", topology.name());
-    Ok(Told::Text { text, json: json!({"incompatible": rows}) })
+    let text = format!("this program can read all saved state of the lanes of `{}`", topology.name());
+    Ok(Output::Text { text, json: json!({"incompatible": rows}) })
 }
 
-pub(super) fn describe(name: Option<&str>, args: &ConfigArgs, program: &Program) -> anyhow::Result<Told> {
-    let config = match args.usable(&args.said()?, program)? {
+pub(super) fn describe(name: Option<&str>, args: &ConfigArgs, program: &Program) -> anyhow::Result<Output> {
+    let config = match args.resolve(&args.raw()?, program)? {
         Ok(config) => config,
         Err(printed) => return Ok(printed),
     };
@@ -112,19 +113,22 @@ pub(super) fn describe(name: Option<&str>, args: &ConfigArgs, program: &Program)
         }));
         texts.push(topology.describe());
     }
-    Ok(Told::Text { text: texts.join("\n"), json: all.into() })
+    Ok(Output::Text { text: texts.join("\n"), json: all.into() })
 }
 
-/// The code for a topology.
+/// Returns the code of a topology.
 pub(super) fn code_of<'a>(name: &str, program: &'a Program) -> Result<&'a Topology, Problem> {
     program.topology(name).ok_or_else(|| {
         let known = program.topologies().map(|(name, _)| name);
-        let meant = near::nearest(name, known).map(|meant| format!("; did you mean `{meant}`?")).unwrap_or_default();
-        Problem::new(Code::NoCode, format!("this program has no topology `{name}`; it has: {}{meant}", program.names()))
+        let meant = suggest::nearest(name, known).map(|meant| format!("; did you mean `{meant}`?")).unwrap_or_default();
+        Problem::new(
+            Code::NoCode,
+            format!("this program has no topology `{name}`; available: {}{meant}", program.names()),
+        )
     })
 }
 
-/// A topology as the configuration lays it out.
+/// Returns the code of a topology with the configured layout and settings.
 pub(super) fn laid_out(name: &str, code: &Topology, config: &Config) -> anyhow::Result<Topology> {
     Ok(config.topologies.get(name).map_or_else(|| Ok(code.clone()), |layout| layout.apply(code))?)
 }

@@ -1,21 +1,22 @@
-//! `nave topics plan`: every topic that is needed, for those who may not create topics, and for those who do it for them.
+//! `nave topics plan`: the topics that topologies need, for clusters where an administrator creates
+//! them.
 
 use bus::{Cleanup, TopicSpec};
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::said::ConfigArgs;
+use super::options::ConfigArgs;
+use super::output::Output;
 use super::submit::{code_of, laid_out};
-use super::told::Told;
 use crate::config::Config;
 use crate::control;
 use crate::program::Program;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Topics {
-    /// Print every topic that is needed: partitions, clean-up, retention, time stamps
+    /// Print the required topics: partitions, clean-up, retention, time stamps
     Plan {
-        /// The topology; all of this program where it is left out
+        /// Name of the topology [default: all]
         name: Option<String>,
         /// Print commands for `kafka-topics.sh`
         #[arg(long)]
@@ -25,9 +26,9 @@ pub(super) enum Topics {
     },
 }
 
-pub(super) fn perform(command: &Topics, program: &Program) -> anyhow::Result<Told> {
+pub(super) fn perform(command: &Topics, program: &Program) -> anyhow::Result<Output> {
     let Topics::Plan { name, commands, config: args } = command;
-    let config = match args.usable(&args.said()?, program)? {
+    let config = match args.resolve(&args.raw()?, program)? {
         Ok(config) => config,
         Err(printed) => return Ok(printed),
     };
@@ -35,7 +36,7 @@ pub(super) fn perform(command: &Topics, program: &Program) -> anyhow::Result<Tol
     let json: Vec<Value> = topics.iter().map(|topic| described(topic, &config)).collect();
     if *commands {
         let lines: Vec<String> = topics.iter().map(|topic| line(topic, &config)).collect();
-        return Ok(Told::Text { text: lines.join("\n"), json: json.into() });
+        return Ok(Output::Text { text: lines.join("\n"), json: json.into() });
     }
     let row = |topic: &TopicSpec| {
         let found = bus::kafka::topic_settings(topic.cleanup);
@@ -52,10 +53,10 @@ pub(super) fn perform(command: &Topics, program: &Program) -> anyhow::Result<Tol
     };
     let headings = ["TOPIC", "PARTITIONS", "CLEAN-UP", "RETENTION MS", "TIME STAMPS"];
     let rows: Vec<_> = topics.iter().map(row).collect();
-    Ok(Told::table(&headings, &rows, json.into()))
+    Ok(Output::table(&headings, &rows, json.into()))
 }
 
-/// Every topic that is needed, the control topic first; no name twice.
+/// Returns the required topics, the control topic first, without duplicates.
 fn needed(name: Option<&str>, config: &Config, program: &Program) -> anyhow::Result<Vec<TopicSpec>> {
     let names = config.topics();
     let mut topics = vec![control::topic(&names)];

@@ -1,4 +1,4 @@
-//! `nave topologies`: what was submitted.
+//! `nave topologies`: submitted topologies.
 
 use std::time::Duration;
 
@@ -6,27 +6,27 @@ use clap::Subcommand;
 use serde_json::Value;
 
 use super::RemoteArgs;
-use super::told::{Told, fields, listing, shown};
+use super::output::{Output, cell, fields, listing};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Topologies {
-    /// List every topology
+    /// List submitted topologies
     List {
         #[command(flatten)]
         at: RemoteArgs,
     },
     /// Print a topology: stages, lanes, settings, workflows, edges
     Describe {
-        /// Its name
+        /// Name of the topology
         name: String,
         #[command(flatten)]
         at: RemoteArgs,
     },
-    /// End a topology: it takes nothing new, finishes what it has, and ends
+    /// Kill a topology: stop its intake, finish its operations, and end it
     Kill {
-        /// Its name
+        /// Name of the topology
         name: String,
-        /// So long it may finish what it has; then it ends all the same
+        /// Maximum time to finish its operations; then it ends anyway
         #[arg(long, default_value = "30s", value_parser = humantime::parse_duration)]
         wait: Duration,
         #[command(flatten)]
@@ -34,7 +34,7 @@ pub(super) enum Topologies {
     },
 }
 
-pub(super) fn perform(command: &Topologies) -> anyhow::Result<Told> {
+pub(super) fn perform(command: &Topologies) -> anyhow::Result<Output> {
     match command {
         Topologies::List { at } => {
             let columns = [("NAME", "/name"), ("STATE", "/state"), ("SUBMITTED", "/at"), ("WORKFLOWS", "/workflows")];
@@ -42,16 +42,16 @@ pub(super) fn perform(command: &Topologies) -> anyhow::Result<Told> {
         }
         Topologies::Describe { name, at } => {
             let body = at.client()?.topology(name)?;
-            Ok(Told::Text { text: described(&body), json: body })
+            Ok(Output::Text { text: described(&body), json: body })
         }
         Topologies::Kill { name, wait, at } => {
             let wait_ms = u64::try_from(wait.as_millis())?;
             let body = at.client()?.kill(name, wait_ms)?;
             let text = format!(
-                "{name} takes nothing new and ends when it has finished what it has, in {} at the latest; its name is free then",
+                "{name} accepts no new operations. It ends when its operations are finished, in {} at the latest; then its name is free",
                 humantime::format_duration(*wait)
             );
-            Ok(Told::Text { text, json: body })
+            Ok(Output::Text { text, json: body })
         }
     }
 }
@@ -62,13 +62,13 @@ fn described(body: &Value) -> String {
     };
     let mut lines = vec![description.trim_end().to_owned()];
     lines.push(format!(
-        "graph {}   build {}   wish {}",
-        shown(body, "/graph"),
-        shown(body, "/build"),
-        shown(body, "/wish/wish")
+        "graph {}   build {}   desired {}",
+        cell(body, "/graph"),
+        cell(body, "/build"),
+        cell(body, "/wish/wish")
     ));
     for workflow in body.get("workflows").and_then(Value::as_array).into_iter().flatten() {
-        lines.push(format!("workflow {} in stage {}", shown(workflow, "/name"), shown(workflow, "/stage")));
+        lines.push(format!("workflow {} in stage {}", cell(workflow, "/name"), cell(workflow, "/stage")));
     }
     if let Some(Value::Object(settings)) = body.get("settings") {
         lines.extend(settings.iter().map(|(component, of)| format!("settings of {component}   {of}")));

@@ -1,13 +1,13 @@
-//! `nave up` and `nave run`: processes.
+//! `nave up` and `nave run`: start a process.
 
 use std::collections::BTreeSet;
 
 use clap::{Args, ValueEnum};
 
-use super::said::{ConfigArgs, ProcessArgs};
-use super::told::{Told, Usage};
+use super::options::{ConfigArgs, ProcessArgs};
+use super::output::{Output, Usage};
 use crate::config::{BusKind, Layout};
-use crate::node::Wanted;
+use crate::node::StageSelection;
 use crate::process::{self, Purpose};
 use crate::program::Program;
 
@@ -17,13 +17,15 @@ pub(super) struct UpArgs {
     config: ConfigArgs,
     #[command(flatten)]
     process: ProcessArgs,
-    /// Lanes of each stage: what runs side by side. Fixed for the life of its topics [default: as the code says]
+    /// Lanes per stage, which run in parallel; fixed for the lifetime of the topics [default: as in
+    /// the code]
     #[arg(long)]
     lanes: Option<u32>,
-    /// Hub and worker in 1 stage, or in 2 with a topic between them [default: 1 embedded, 2 on Kafka]
+    /// Run hub and worker in 1 stage, or in 2 with a topic between them [default: 1 embedded, 2 on
+    /// Kafka]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=2))]
     stages: Option<u32>,
-    /// Leaves a spoke out, for one of another process or language; may be repeated
+    /// Do not run this spoke, because another process serves it; may be repeated
     #[arg(long = "without", value_name = "SERVICE")]
     without: Vec<String>,
 }
@@ -34,45 +36,45 @@ pub(super) struct RunArgs {
     config: ConfigArgs,
     #[command(flatten)]
     process: ProcessArgs,
-    /// A stage to run; may be repeated. Processes that run one stage share its lanes
+    /// Stage to run; may be repeated. Processes that run the same stage share its lanes
     #[arg(long = "stage", value_name = "STAGE")]
     stages: Vec<String>,
-    /// The topology of these stages, where several have one of that name
+    /// Topology of these stages, if several topologies have a stage of that name
     #[arg(long)]
     topology: Option<String>,
-    /// What the process is for; may be repeated
+    /// Role of the process; may be repeated
     #[arg(long = "role", value_enum)]
     roles: Vec<Role>,
-    /// A spoke of this program to run; may be repeated
+    /// Spoke of this program to run; may be repeated
     #[arg(long = "spoke", value_name = "SERVICE")]
     spokes: Vec<String>,
 }
 
-/// What a process is for.
+/// The role of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Role {
-    /// Runs the workflows of the flow topology
+    /// Run the workflows of the flow topology
     Hub,
-    /// Talks to the speaker for the hub
+    /// Send the calls of the hub to the speaker
     Worker,
-    /// Serves the REST interface; there may be any number of them
+    /// Serve the REST interface; any number of processes may
     Northbound,
-    /// Plays the switch controller
+    /// Simulate the switch controller
     FloodlightSim,
 }
 
-pub(super) fn up(args: &UpArgs, program: &Program) -> anyhow::Result<Told> {
-    let mut said = args.config.said()?;
-    args.process.say(&mut said);
+pub(super) fn up(args: &UpArgs, program: &Program) -> anyhow::Result<Output> {
+    let mut raw = args.config.raw()?;
+    args.process.apply(&mut raw);
     if let Some(lanes) = args.lanes {
-        said.option_of_stages("--lanes", "lanes", i64::from(lanes), program);
+        raw.option_for_all_stages("--lanes", "lanes", i64::from(lanes), program);
     }
     if let Some(stages) = args.stages {
         for (name, _) in program.topologies() {
-            said.option("--stages", &format!("topologies.{name}.apart"), stages == 2);
+            raw.option("--stages", &format!("topologies.{name}.apart"), stages == 2);
         }
     }
-    let config = match args.config.usable(&said, program)? {
+    let config = match args.config.resolve(&raw, program)? {
         Ok(config) => config,
         Err(printed) => return Ok(printed),
     };
@@ -87,29 +89,29 @@ pub(super) fn up(args: &UpArgs, program: &Program) -> anyhow::Result<Told> {
     }
     args.process.refuse_unused(&purpose)?;
     process::run(program, &config, &purpose)?;
-    Ok(Told::Nothing)
+    Ok(Output::Nothing)
 }
 
 fn no_spoke(service: &str, program: &Program) -> Usage {
-    Usage(format!("this program has no spoke `{service}`; {}", there_is(program)))
+    Usage(format!("this program has no spoke `{service}`; {}", available(program)))
 }
 
-pub(super) fn run(args: &RunArgs, program: &Program) -> anyhow::Result<Told> {
-    let mut said = args.config.said()?;
-    args.process.say(&mut said);
-    let config = match args.config.usable(&said, program)? {
+pub(super) fn run(args: &RunArgs, program: &Program) -> anyhow::Result<Output> {
+    let mut raw = args.config.raw()?;
+    args.process.apply(&mut raw);
+    let config = match args.config.resolve(&raw, program)? {
         Ok(config) => config,
         Err(printed) => return Ok(printed),
     };
     let purpose = purpose(args, program)?;
     if config.bus.kind == BusKind::Embedded {
-        let text = "the embedded bus lives in one process, and nobody else would ever be heard there: use `nave up`, or \
+        let text = "the embedded bus lives in one process, and other processes cannot reach it: use `nave up`, or \
                     --bus kafka";
         return Err(Usage(text.into()).into());
     }
     args.process.refuse_unused(&purpose)?;
     process::run(program, &config, &purpose)?;
-    Ok(Told::Nothing)
+    Ok(Output::Nothing)
 }
 
 fn purpose(args: &RunArgs, program: &Program) -> Result<Purpose, Usage> {
@@ -121,7 +123,7 @@ fn purpose(args: &RunArgs, program: &Program) -> Result<Purpose, Usage> {
         let of: Vec<&str> = topologies_with(program, stage, args.topology.as_deref());
         match &of[..] {
             [one] => stages.push(((*one).to_owned(), stage.clone())),
-            [] => return Err(Usage(format!("there is no stage `{stage}`; {}", there_is(program)))),
+            [] => return Err(Usage(format!("there is no stage `{stage}`; {}", available(program)))),
             several => {
                 let names = several.join(", ");
                 return Err(Usage(format!(
@@ -133,7 +135,7 @@ fn purpose(args: &RunArgs, program: &Program) -> Result<Purpose, Usage> {
     let (mut northbound, mut simulates) = (false, false);
     for role in &args.roles {
         if !program.has_flows() && *role != Role::Northbound {
-            let text = format!("only --role northbound is there without the flow topology; {}", there_is(program));
+            let text = format!("without the flow topology the only role is northbound; {}", available(program));
             return Err(Usage(text));
         }
         match role {
@@ -151,9 +153,9 @@ fn purpose(args: &RunArgs, program: &Program) -> Result<Purpose, Usage> {
     }
     let spokes: BTreeSet<String> = args.spokes.iter().cloned().collect();
     if stages.is_empty() && !northbound && !simulates && spokes.is_empty() {
-        return Err(Usage(format!("there is nothing to run: give --stage, --role or --spoke; {}", there_is(program))));
+        return Err(Usage(format!("nothing to run: give --stage, --role or --spoke; {}", available(program))));
     }
-    Ok(Purpose { submits: false, wanted: Wanted::Stages(stages), northbound, simulates, spokes })
+    Ok(Purpose { submits: false, wanted: StageSelection::Stages(stages), northbound, simulates, spokes })
 }
 
 fn topologies_with<'a>(program: &'a Program, stage: &str, only: Option<&str>) -> Vec<&'a str> {
@@ -163,8 +165,8 @@ fn topologies_with<'a>(program: &'a Program, stage: &str, only: Option<&str>) ->
         .collect()
 }
 
-/// What can be run, for people.
-fn there_is(program: &Program) -> String {
+/// Lists what this program can run, for people.
+fn available(program: &Program) -> String {
     let stages = program.topologies().flat_map(|(name, topology)| {
         let stages = Layout::of(topology, BusKind::Kafka).stages;
         stages.into_keys().map(move |stage| format!("{name}/{stage}"))
@@ -174,5 +176,5 @@ fn there_is(program: &Program) -> String {
     let spokes: Vec<&str> = program.spokes().map(|(service, _)| service.as_str()).collect();
     let or_none = |names: String| if names.is_empty() { "none".to_owned() } else { names };
     let (stages, spokes) = (or_none(stages.join(", ")), or_none(spokes.join(", ")));
-    format!("there are the stages {stages}, the roles {roles}, and the spokes {spokes}")
+    format!("available stages: {stages}; roles: {roles}; spokes: {spokes}")
 }

@@ -1,4 +1,4 @@
-//! `nave why`: where an operation is, what it waits for and until when, and what happens then.
+//! `nave why`: the state of an operation, what it waits for and until when, and what happens next.
 
 use bus::Clock;
 use clap::Args;
@@ -6,30 +6,30 @@ use wire::answer::{Answer, Operation, PendingCall, Queue, Rejected};
 use wire::{OperationId, WallTime};
 
 use super::RemoteArgs;
-use super::told::{Told, Usage};
+use super::output::{Output, Usage};
 use crate::clock::SystemClock;
 
 #[derive(Debug, Args)]
 pub(super) struct WhyArgs {
-    /// The operation, as an answer or a 202 named it
+    /// Id of the operation, from its answer or a 202
     operation: String,
     #[command(flatten)]
     at: RemoteArgs,
 }
 
-pub(super) fn why(args: &WhyArgs) -> anyhow::Result<Told> {
+pub(super) fn why(args: &WhyArgs) -> anyhow::Result<Output> {
     let id = OperationId::new(&args.operation).map_err(|error| Usage(error.to_string()))?;
     let body = args.at.client()?.operation(&id)?;
-    let text = story(&serde_json::from_value(body.clone())?, SystemClock::default().wall());
-    Ok(Told::Text { text, json: body })
+    let text = report(&serde_json::from_value(body.clone())?, SystemClock::default().wall());
+    Ok(Output::Text { text, json: body })
 }
 
-/// The operation as a person wants to read it.
-fn story(operation: &Operation, now: WallTime) -> String {
+/// Returns the report of an operation as text for people.
+fn report(operation: &Operation, now: WallTime) -> String {
     let begun = operation.history.first().map(|entry| entry.at);
     let mut lines = vec![headline(operation, begun, now)];
     if let Some(queue) = &operation.queue {
-        lines.push(format!("waits for  {}", turn(queue, &operation.key)));
+        lines.push(format!("waits for  {}", queue_line(queue, &operation.key)));
     }
     if let Some(step) = operation.step.as_ref().filter(|step| !step.pending.is_empty()) {
         lines.push("waits for".to_owned());
@@ -42,8 +42,8 @@ fn story(operation: &Operation, now: WallTime) -> String {
     if let Some(until) = &operation.until {
         let when = until.at.map(|at| format!(" in {} at the latest", seconds(at.ms_since(now)))).unwrap_or_default();
         lines.push(match &operation.queue {
-            // Before its turn nothing else can happen to it by itself.
-            Some(_) => format!("then  it begins; without its turn{when} it is refused (NAVE-0043)"),
+            // A queued operation has no deadline but that of its client.
+            Some(_) => format!("then  it begins; if it has not begun{when}, it is refused (NAVE-0043)"),
             None => format!("then  the deadline of \"{}\"{when}", until.what),
         });
     } else if operation.queue.is_some() {
@@ -52,8 +52,8 @@ fn story(operation: &Operation, now: WallTime) -> String {
     match &operation.answer {
         Some(Answer::Done(_)) => lines.push("answer  done".to_owned()),
         Some(Answer::Failed(body)) => {
-            let said = |field: &str| body.get(field).and_then(|value| value.as_str()).unwrap_or("-").to_owned();
-            lines.push(format!("answer  {}: {}", said("message"), said("detail")));
+            let text = |field: &str| body.get(field).and_then(|value| value.as_str()).unwrap_or("-").to_owned();
+            lines.push(format!("answer  {}: {}", text("message"), text("detail")));
         }
         Some(Answer::Refused(problem)) => lines.push(format!("answer  refused, {problem}")),
         None => {}
@@ -67,20 +67,18 @@ fn story(operation: &Operation, now: WallTime) -> String {
     lines.join("\n")
 }
 
-/// Describes the turn or the place that a queued operation waits for.
-fn turn(queue: &Queue, key: &str) -> String {
+/// Describes what a queued operation waits for: its key, or a place in the lane.
+fn queue_line(queue: &Queue, key: &str) -> String {
     let Queue { behind, ahead, limit } = queue;
     match (behind, limit) {
         (Some(first), _) if *ahead > 1 => {
-            format!("its turn on \"{key}\": operation {first} has it, and {} more wait before this one", ahead - 1)
+            format!("key \"{key}\": operation {first} holds it, and {} more wait before this one", ahead - 1)
         }
-        (Some(first), _) => format!("its turn on \"{key}\", which operation {first} has"),
+        (Some(first), _) => format!("key \"{key}\", which operation {first} holds"),
         (None, Some(limit)) => {
-            format!(
-                "a place: limit of {limit} working operations in its lane reached; {ahead} were ahead when it joined"
-            )
+            format!("its lane: limit of {limit} active operations reached; {ahead} were ahead when it joined")
         }
-        (None, None) => format!("its turn on \"{key}\""),
+        (None, None) => format!("key \"{key}\""),
     }
 }
 
@@ -97,12 +95,11 @@ fn waiting(call: &PendingCall, now: WallTime) -> String {
     let until = talk.until.map(|at| seconds(at.ms_since(now)));
     let until = until.map_or(String::new(), |left| match talk.doing.as_str() {
         "backing off" => format!("   next attempt in {left}"),
-        _ => format!("   gives this attempt up in {left}"),
+        _ => format!("   attempt times out in {left}"),
     });
     let rejected = talk.rejected.as_ref().map_or(String::new(), |Rejected { replies, last }| {
-        let came =
-            if *replies == 1 { "1 reply came and was".to_owned() } else { format!("{replies} replies came and were") };
-        format!("\n      {came} rejected: {last}")
+        let received = if *replies == 1 { "1 reply was".to_owned() } else { format!("{replies} replies were") };
+        format!("\n      {received} rejected: {last}")
     });
     format!(
         "{}   attempt {} of {}   {}{until}   ({}){rejected}",
@@ -119,27 +116,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_queued_operation_says_behind_which_it_waits_or_for_which_limit() {
-        let story_of = |queue: serde_json::Value, until: serde_json::Value| {
+    fn a_queued_operation_names_the_one_before_it_or_the_limit() {
+        let report_of = |queue: serde_json::Value, until: serde_json::Value| {
             let operation = serde_json::json!({
                 "operation": "7f3a", "key": "test-01", "workflow": "create-flow", "state": "queued", "live": true,
                 "queue": queue, "until": until, "history": [{"seq": 1, "at": 1_000, "what": "requested"}]
             });
-            story(&serde_json::from_value(operation).unwrap(), WallTime(1_500))
+            report(&serde_json::from_value(operation).unwrap(), WallTime(1_500))
         };
-        let told = story_of(serde_json::json!({"behind": "11aa", "ahead": 1}), serde_json::Value::Null);
-        assert!(told.contains("waits for  its turn on \"test-01\", which operation 11aa has\n"), "{told}");
-        assert!(told.contains("then  it begins; its client gave no deadline\n"), "{told}");
+        let text = report_of(serde_json::json!({"behind": "11aa", "ahead": 1}), serde_json::Value::Null);
+        assert!(text.contains("waits for  key \"test-01\", which operation 11aa holds\n"), "{text}");
+        assert!(text.contains("then  it begins; its client gave no deadline\n"), "{text}");
         let until = serde_json::json!({"what": "the deadline of its client", "at": 3_000});
-        let told = story_of(serde_json::json!({"behind": "11aa", "ahead": 3}), until);
-        assert!(told.contains("operation 11aa has it, and 2 more wait before this one\n"), "{told}");
-        assert!(told.contains("without its turn in 1.500 s at the latest it is refused (NAVE-0043)\n"), "{told}");
-        let told = story_of(serde_json::json!({"ahead": 12, "limit": 256}), serde_json::Value::Null);
-        assert!(told.contains("limit of 256 working operations in its lane reached; 12 were ahead"), "{told}");
+        let text = report_of(serde_json::json!({"behind": "11aa", "ahead": 3}), until);
+        assert!(text.contains("operation 11aa holds it, and 2 more wait before this one\n"), "{text}");
+        assert!(text.contains("if it has not begun in 1.500 s at the latest, it is refused (NAVE-0043)\n"), "{text}");
+        let text = report_of(serde_json::json!({"ahead": 12, "limit": 256}), serde_json::Value::Null);
+        assert!(text.contains("its lane: limit of 256 active operations reached; 12 were ahead"), "{text}");
     }
 
     #[test]
-    fn a_story_says_what_it_waits_for_and_what_comes_then() {
+    fn the_report_says_what_an_operation_waits_for_and_what_happens_next() {
         let operation: Operation = serde_json::from_value(serde_json::json!({
             "operation": "7f3a", "key": "test-01", "workflow": "create-flow", "state": "installing", "live": true,
             "step": {"number": 1, "name": "install rules", "calls": 10, "done": 9, "pending": [{
@@ -152,10 +149,10 @@ mod tests {
         }))
         .unwrap();
         assert_eq!(
-            story(&operation, WallTime(1_500)),
+            report(&operation, WallTime(1_500)),
             "7f3a  create flow \"test-01\"   installing   for 0.500 s   install rules: 9 of 10 done\n\
-             waits for\n  install rule 8 on of:08   attempt 2 of 3   sent   gives this attempt up in 0.200 s   (speaker)\n\
-             \u{20}     3 replies came and were rejected: `ce_causationid` is missing\n\
+             waits for\n  install rule 8 on of:08   attempt 2 of 3   sent   attempt times out in 0.200 s   (speaker)\n\
+             \u{20}     3 replies were rejected: `ce_causationid` is missing\n\
              then  the deadline of \"install rules\" in 1.500 s at the latest\n\
              history\n     1  +0.000 s   requested\n"
         );

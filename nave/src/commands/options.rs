@@ -1,4 +1,4 @@
-//! Options that are configuration: the strongest voice of it.
+//! Options that set configuration; they override all other sources.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -6,57 +6,58 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use toml::Value;
 
-use super::told::{Told, Usage};
-use crate::config::{BusKind, Config, Fault, Faults, Said, Sync};
-use crate::node::Wanted;
+use super::output::{Output, Usage};
+use crate::config::{BusKind, Config, ConfigError, ConfigErrors, RawConfig, Sync};
+use crate::node::StageSelection;
 use crate::process::Purpose;
 use crate::program::Program;
 
-/// What every command that opens a bus can be told.
+/// Options of every command that opens a bus.
 #[derive(Debug, Args, Default)]
 pub(super) struct ConfigArgs {
-    /// A file of configuration; docs/nave.toml describes each field
+    /// Configuration file; docs/nave.toml describes each field
     #[arg(long, env = "NAVE_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
-    /// One field of the configuration, like `rest.patience_ms=5000`
+    /// Set one field of the configuration, like `rest.patience_ms=5000`
     #[arg(long = "set", value_name = "FIELD=VALUE")]
     sets: Vec<String>,
-    /// Print the configuration as it would be used, secrets masked, and end
+    /// Print the configuration in use, with secrets masked, and exit
     #[arg(long)]
     print_config: bool,
-    /// Where records are kept [default: embedded]
+    /// Bus that keeps the records [default: embedded]
     #[arg(long, value_enum)]
     bus: Option<BusKind>,
-    /// With `--bus kafka`: the brokers, like 127.0.0.1:9092
+    /// With `--bus kafka`: bootstrap brokers, like 127.0.0.1:9092
     #[arg(long, value_name = "HOST:PORT")]
     brokers: Option<String>,
-    /// With the embedded bus: a directory to keep records in [default: in memory]
+    /// With the embedded bus: directory of the records [default: in memory]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// With `--data`: when what was written is synced to the disk [default: always]
+    /// With `--data`: when to sync records to the disk [default: always]
     #[arg(long, value_enum)]
     sync: Option<Sync>,
-    /// With `--bus kafka`: submit nothing to a cluster that may lose what it acknowledged [default: warn]
+    /// With `--bus kafka`: refuse to submit to a cluster that may lose acknowledged records
+    /// [default: warn]
     #[arg(long)]
     strict: bool,
-    /// First word of every topic's name, to keep two installations on one cluster apart [default: nave]
+    /// Prefix of every topic name, to separate two installations on one cluster [default: nave]
     #[arg(long)]
     prefix: Option<String>,
-    /// What is logged, like `info` or `warn,topology=debug` [default: warn]
+    /// Log filter, like `info` or `warn,topology=debug` [default: warn]
     #[arg(long)]
     log: Option<String>,
 }
 
-/// Addresses and sizes of a process.
+/// Addresses and threads of a process.
 #[derive(Debug, Args, Default)]
 pub(super) struct ProcessArgs {
-    /// Threads that run the lanes of each stage [default: 1]
+    /// Threads per stage [default: 1]
     #[arg(long)]
     threads: Option<u32>,
     /// Address of the REST interface [default: 127.0.0.1:8088]
     #[arg(long, value_name = "HOST:PORT")]
     rest: Option<SocketAddr>,
-    /// Address of the simulated switch controller's admin interface [default: 127.0.0.1:8089]
+    /// Address of the admin interface of the simulated switch controller [default: 127.0.0.1:8089]
     #[arg(long, visible_alias = "admin", value_name = "HOST:PORT")]
     sim: Option<SocketAddr>,
     /// Address of /healthz, /readyz and /metrics of a process without a northbound [default: 127.0.0.1:8087]
@@ -65,9 +66,9 @@ pub(super) struct ProcessArgs {
 }
 
 impl ProcessArgs {
-    pub(super) fn say(&self, said: &mut Said) {
+    pub(super) fn apply(&self, raw: &mut RawConfig) {
         if let Some(threads) = self.threads {
-            said.option("--threads", "threads", i64::from(threads));
+            raw.option("--threads", "threads", i64::from(threads));
         }
         for (option, path, address) in [
             ("--rest", "rest.listen", self.rest),
@@ -75,17 +76,17 @@ impl ProcessArgs {
             ("--health", "health.listen", self.health),
         ] {
             if let Some(address) = address {
-                said.option(option, path, address.to_string());
+                raw.option(option, path, address.to_string());
             }
         }
     }
 }
 
 impl ProcessArgs {
-    /// Refuses an option about a part that the process does not have.
+    /// Refuses an option for a part that the process does not run.
     pub(super) fn refuse_unused(&self, purpose: &Purpose) -> Result<(), Usage> {
-        let lanes = purpose.wanted != Wanted::Stages(Vec::new());
-        for (option, said, used, needs) in [
+        let lanes = purpose.wanted != StageSelection::Stages(Vec::new());
+        for (option, is_given, is_used, needs) in [
             ("--threads", self.threads.is_some(), lanes, "a stage to run"),
             ("--rest", self.rest.is_some(), purpose.northbound, "a northbound in this process"),
             ("--sim", self.sim.is_some(), purpose.simulates, "the simulated switch controller in this process"),
@@ -93,10 +94,10 @@ impl ProcessArgs {
                 "--health",
                 self.health.is_some(),
                 !purpose.northbound,
-                "a process without a northbound, whose own port has /healthz",
+                "a process without a northbound; the port of a northbound already serves /healthz",
             ),
         ] {
-            if said && !used {
+            if is_given && !is_used {
                 return Err(Usage(format!("{option} has no effect: it needs {needs}")));
             }
         }
@@ -105,24 +106,24 @@ impl ProcessArgs {
 }
 
 impl ConfigArgs {
-    /// What was said in file, environment and options.
-    pub(super) fn said(&self) -> anyhow::Result<Said> {
-        let mut said = Said::default();
+    /// Collects the values of file, environment and options.
+    pub(super) fn raw(&self) -> anyhow::Result<RawConfig> {
+        let mut raw = RawConfig::default();
         if let Some(path) = &self.config {
             let name = path.display().to_string();
-            let text =
-                std::fs::read_to_string(path).map_err(|error| Faults::from(Fault::file("--config", &name, &error)))?;
-            said.file(&name, &text)?;
+            let text = std::fs::read_to_string(path)
+                .map_err(|error| ConfigErrors::from(ConfigError::file("--config", &name, &error)))?;
+            raw.file(&name, &text)?;
         }
-        said.environment(
+        raw.environment(
             std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))),
         );
         for set in &self.sets {
-            said.assignment(set)?;
+            raw.assignment(set)?;
         }
         let mut option = |option: &str, path: &str, value: Option<Value>| {
             if let Some(value) = value {
-                said.option(option, path, value);
+                raw.option(option, path, value);
             }
         };
         let text = |text: &Option<String>| text.clone().map(Value::String);
@@ -133,25 +134,25 @@ impl ConfigArgs {
         option("--strict", "bus.kafka.strict", self.strict.then_some(Value::Boolean(true)));
         option("--prefix", "prefix", text(&self.prefix));
         option("--log", "log", text(&self.log));
-        Ok(said)
+        Ok(raw)
     }
 
-    /// The configuration that comes of it, or what is printed in its place.
-    pub(super) fn usable(&self, said: &Said, program: &Program) -> anyhow::Result<Result<Config, Told>> {
-        let config = said.usable(program)?;
+    /// Returns the checked configuration, or the output of `--print-config` in its place.
+    pub(super) fn resolve(&self, raw: &RawConfig, program: &Program) -> anyhow::Result<Result<Config, Output>> {
+        let config = raw.resolve(program)?;
         if !self.print_config {
             return Ok(Ok(config));
         }
         let text = config.to_toml();
         let json = serde_json::to_value(toml::from_str::<toml::Table>(&text)?)?;
-        Ok(Err(Told::Text { text, json }))
+        Ok(Err(Output::Text { text, json }))
     }
 }
 
-/// The text of a file.
+/// Reads a file.
 ///
 /// # Errors
-/// Where it cannot be read.
+/// If it cannot be read.
 pub(super) fn read(path: &Path) -> Result<String, Usage> {
     std::fs::read_to_string(path).map_err(|error| Usage(format!("cannot read {}: {error}", path.display())))
 }

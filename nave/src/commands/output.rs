@@ -1,21 +1,21 @@
-//! What a command prints: aligned columns for people, JSON for programs.
+//! The output of a command: aligned columns for people, JSON for programs.
 
 use std::fmt;
 
 use serde_json::{Value, json};
 use wire::{Problem, WallTime};
 
-use super::sim::Broken;
+use super::sim::BrokenSeed;
 use crate::client::Refused;
 
-/// What a command has to say.
+/// The output of a command.
 #[derive(Debug)]
-pub(super) enum Told {
-    /// It said everything while it ran.
+pub(super) enum Output {
+    /// None: the command printed while it ran.
     Nothing,
-    /// The same for people and programs: a script, a file.
+    /// The same text for people and programs: a script, a file.
     Raw(String),
-    /// A text for people, and what it was made of.
+    /// A text for people, and its data for programs.
     Text {
         /// For people.
         text: String,
@@ -24,16 +24,16 @@ pub(super) enum Told {
     },
 }
 
-impl Told {
-    /// Rows under their headings.
+impl Output {
+    /// Returns rows under their headings.
     pub(super) fn table(headings: &[&str], rows: &[Vec<String>], json: Value) -> Self {
-        Told::Text { text: aligned(headings, rows), json }
+        Output::Text { text: aligned(headings, rows), json }
     }
 
-    /// The same with one more line for people.
+    /// Appends a line for people.
     #[must_use]
     pub(super) fn with_line(mut self, line: Option<String>) -> Self {
-        if let (Told::Text { text, .. }, Some(line)) = (&mut self, line) {
+        if let (Output::Text { text, .. }, Some(line)) = (&mut self, line) {
             text.push('\n');
             text.push_str(&line);
         }
@@ -42,14 +42,14 @@ impl Told {
 
     pub(super) fn text(self, json: bool) -> String {
         match self {
-            Told::Nothing => String::new(),
-            Told::Raw(text) => text,
-            Told::Text { json: value, .. } if json => {
+            Output::Nothing => String::new(),
+            Output::Raw(text) => text,
+            Output::Text { json: value, .. } if json => {
                 let mut text = serde_json::to_string_pretty(&value).expect("JSON can be written");
                 text.push('\n');
                 text
             }
-            Told::Text { mut text, .. } => {
+            Output::Text { mut text, .. } => {
                 if !text.ends_with('\n') {
                     text.push('\n');
                 }
@@ -59,7 +59,7 @@ impl Told {
     }
 }
 
-/// The command line asks for what there is not.
+/// Invalid arguments.
 #[derive(Debug)]
 pub(super) struct Usage(pub(super) String);
 
@@ -71,26 +71,26 @@ impl fmt::Display for Usage {
 
 impl std::error::Error for Usage {}
 
-/// An error for programs: the problem as it came, or its text.
-pub(super) fn fault(error: &anyhow::Error) -> Value {
+/// Returns an error as JSON: the problem as received, or its text.
+pub(super) fn error_json(error: &anyhow::Error) -> Value {
     if let Some(refused) = error.downcast_ref::<Refused>() {
         return refused.body.clone();
     }
-    if let Some(broken) = error.downcast_ref::<Broken>() {
+    if let Some(broken) = error.downcast_ref::<BrokenSeed>() {
         return broken.json.clone();
     }
     let code = error.downcast_ref::<Problem>().map(|problem| problem.code);
     json!({"detail": format!("{error:#}"), "code": code})
 }
 
-/// The rows of a list that a program answered: the list itself, or the first list in what it answered.
+/// Returns the items of a list: the body itself, or the first list in it.
 pub(super) fn items(body: &Value) -> Vec<&Value> {
     let list = body.as_array().or_else(|| body.as_object()?.values().find_map(Value::as_array));
     list.map(|items| items.iter().collect()).unwrap_or_default()
 }
 
-/// A field of an item, for people: `-` where it is not there.
-pub(super) fn shown(item: &Value, pointer: &str) -> String {
+/// Returns a field of an item for people: `-` if it is missing.
+pub(super) fn cell(item: &Value, pointer: &str) -> String {
     match item.pointer(pointer) {
         None | Some(Value::Null) => "-".to_owned(),
         Some(Value::String(text)) => text.clone(),
@@ -99,7 +99,7 @@ pub(super) fn shown(item: &Value, pointer: &str) -> String {
         Some(Value::Array(items)) => {
             let names = items.iter().map(|item| match item {
                 Value::String(text) => text.clone(),
-                Value::Object(_) => shown(item, if item.get("name").is_some() { "/name" } else { "/instance" }),
+                Value::Object(_) => cell(item, if item.get("name").is_some() { "/name" } else { "/instance" }),
                 other => other.to_string(),
             });
             names.collect::<Vec<_>>().join(", ")
@@ -111,27 +111,27 @@ pub(super) fn shown(item: &Value, pointer: &str) -> String {
     }
 }
 
-/// A list as a table: a heading and a JSON pointer for each column.
-pub(super) fn listing(body: Value, columns: &[(&str, &str)]) -> Told {
-    let row = |item: &Value| columns.iter().map(|(_, pointer)| shown(item, pointer)).collect::<Vec<_>>();
+/// Returns a list as a table: a heading and a JSON pointer per column.
+pub(super) fn listing(body: Value, columns: &[(&str, &str)]) -> Output {
+    let row = |item: &Value| columns.iter().map(|(_, pointer)| cell(item, pointer)).collect::<Vec<_>>();
     let rows: Vec<_> = items(&body).into_iter().map(row).collect();
     let headings: Vec<&str> = columns.iter().map(|(heading, _)| *heading).collect();
-    Told::table(&headings, &rows, body)
+    Output::table(&headings, &rows, body)
 }
 
-/// One thing, field by field, as far as its fields are plain.
-pub(super) fn fields(body: Value) -> Told {
-    let Value::Object(of) = &body else { return Told::Text { text: body.to_string(), json: body } };
+/// Returns the fields of an object, one per line; nested values stay JSON.
+pub(super) fn fields(body: Value) -> Output {
+    let Value::Object(of) = &body else { return Output::Text { text: body.to_string(), json: body } };
     let widest = of.keys().map(String::len).max().unwrap_or(0);
     let lines = of.iter().map(|(name, value)| {
         let value = match value {
             Value::String(text) if text.contains('\n') => format!("\n    {}", text.trim_end().replace('\n', "\n    ")),
             Value::Array(_) | Value::Object(_) => value.to_string(),
-            plain => shown(plain, ""),
+            plain => cell(plain, ""),
         };
         format!("{name:<widest$}  {value}")
     });
-    Told::Text { text: lines.collect::<Vec<_>>().join("\n"), json: body }
+    Output::Text { text: lines.collect::<Vec<_>>().join("\n"), json: body }
 }
 
 fn aligned(headings: &[&str], rows: &[Vec<String>]) -> String {
@@ -156,12 +156,12 @@ mod tests {
     #[test]
     fn columns_are_as_wide_as_their_widest_cell() {
         let body = json!({"operations": [{"id": "a", "state": "installing"}, {"id": "longer", "live": true}]});
-        let told = listing(body.clone(), &[("ID", "/id"), ("STATE", "/state"), ("LIVE", "/live")]);
+        let output = listing(body.clone(), &[("ID", "/id"), ("STATE", "/state"), ("LIVE", "/live")]);
         assert_eq!(
-            told.text(false),
+            output.text(false),
             "ID       STATE        LIVE\na        installing   -\nlonger   -            yes\n"
         );
-        let told = listing(body.clone(), &[("ID", "/id")]);
-        assert_eq!(serde_json::from_str::<Value>(&told.text(true)).unwrap(), body);
+        let output = listing(body.clone(), &[("ID", "/id")]);
+        assert_eq!(serde_json::from_str::<Value>(&output.text(true)).unwrap(), body);
     }
 }
