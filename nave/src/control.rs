@@ -1,5 +1,5 @@
-//! The control topic: which topologies there are. One record for each name, the last one counts; one without a body says that
-//! the topology is gone.
+//! The control topic, which holds the submitted topologies. It has one record per name; the last
+//! one is valid. A record without a body means that the topology is gone.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,12 +8,13 @@ use bus::{Bus, BusError, Cleanup, Outgoing, Reader, Record, TopicSpec};
 use wire::control::Submitted;
 use wire::topics::Topics;
 
-/// Maximum number of records per poll: a topology is a few kilobytes, and there are few.
-const TAKEN: usize = 256;
-/// How long a broker may send nothing before the control topic counts as unreadable: as long as one request to it may take.
+/// Maximum number of records per poll; topologies are few and take a few kilobytes each.
+const MAX_POLL_RECORDS: usize = 256;
+/// Maximum silence of a broker before the control topic counts as unreadable: the timeout of one
+/// request.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The topic as it is needed.
+/// Returns the specification of the topic.
 pub fn topic(topics: &Topics) -> TopicSpec {
     TopicSpec::log(&topics.control(), 1).cleaned(Cleanup::Compact)
 }
@@ -26,10 +27,10 @@ pub struct ControlReader {
 }
 
 impl ControlReader {
-    /// Begins at the beginning. Makes the topic where it is missing.
+    /// Opens a reader at the first record. Creates the topic if it is missing.
     ///
     /// # Errors
-    /// Where the bus does not answer, or the topic is not as it should be.
+    /// If the bus does not answer, or the topic has the wrong shape.
     pub fn open(bus: &dyn Bus, topics: &Topics) -> Result<Self, BusError> {
         bus.ensure_topic(&topic(topics))?;
         let topic = topics.control();
@@ -39,50 +40,50 @@ impl ControlReader {
         Ok(Self { topic, reader, known: BTreeMap::new() })
     }
 
-    /// What was submitted, by name.
+    /// Returns the submitted topologies by name.
     pub fn known(&self) -> &BTreeMap<String, Submitted> {
         &self.known
     }
 
-    /// Reads what came, waiting at most `wait` for it; true where something came.
+    /// Reads new records, waiting at most `wait` for the first; returns true if there were any.
     ///
     /// # Errors
-    /// Where the bus does not answer.
+    /// If the bus does not answer.
     pub fn poll(&mut self, wait: Duration) -> Result<bool, BusError> {
         let mut records = Vec::new();
-        let polled = self.reader.poll(TAKEN, wait, &mut records);
+        let polled = self.reader.poll(MAX_POLL_RECORDS, wait, &mut records);
         for record in &records {
-            take(&mut self.known, record);
+            apply(&mut self.known, record);
         }
         match polled {
-            Err(BusError::Gone { low, .. }) => self.go_on_at(low)?,
+            Err(BusError::Gone { low, .. }) => self.resume_at(low)?,
             polled => polled?,
         }
         Ok(!records.is_empty())
     }
 
-    /// Reads everything that was submitted before this call.
+    /// Reads all records that were written before this call.
     ///
     /// # Errors
-    /// Where the bus does not answer in time.
+    /// If the bus does not answer in time.
     pub fn catch_up(&mut self, bus: &dyn Bus) -> Result<(), BusError> {
         let end = bus.bounds(&self.topic, 0)?.end;
         loop {
             let Self { topic, reader, known } = self;
-            match bus::catch_up(&mut **reader, topic, [(0, end)], PATIENCE, |record| take(known, &record)) {
-                Err(BusError::Gone { low, .. }) => self.go_on_at(low)?,
+            match bus::catch_up(&mut **reader, topic, [(0, end)], PATIENCE, |record| apply(known, &record)) {
+                Err(BusError::Gone { low, .. }) => self.resume_at(low)?,
                 read => return read,
             }
         }
     }
 
-    /// Records were deleted before they were read: the last record of each name is still there.
-    fn go_on_at(&mut self, low: u64) -> Result<(), BusError> {
+    /// Continues after a gap. Compaction keeps the last record of each name, so nothing is missed.
+    fn resume_at(&mut self, low: u64) -> Result<(), BusError> {
         self.reader.assign(&self.topic, 0, low)
     }
 }
 
-fn take(known: &mut BTreeMap<String, Submitted>, record: &Record) {
+fn apply(known: &mut BTreeMap<String, Submitted>, record: &Record) {
     let key = record.key.as_deref().unwrap_or_default();
     let Ok(name) = std::str::from_utf8(key) else {
         tracing::warn!(offset = record.offset, "the key of a record of the control topic is not a name");
@@ -101,27 +102,27 @@ fn take(known: &mut BTreeMap<String, Submitted>, record: &Record) {
     }
 }
 
-/// Writes what is wanted of a topology.
+/// Writes the record of a topology.
 ///
 /// # Errors
-/// Where the bus does not take it.
+/// If the bus does not accept the record.
 pub fn write(bus: &dyn Bus, topics: &Topics, submitted: &Submitted) -> Result<(), BusError> {
     let body = serde_json::to_vec(submitted).expect("a submission is plain data");
     bus.writer("control")?.append(&[Outgoing::keyed(&topics.control(), submitted.name.clone(), body)])
 }
 
-/// Says that a topology is gone: its name is free.
+/// Deletes a topology, which frees its name.
 ///
 /// # Errors
-/// Where the bus does not take it.
+/// If the bus does not accept the record.
 pub fn delete(bus: &dyn Bus, topics: &Topics, name: &str) -> Result<(), BusError> {
     bus.writer("control")?.append(&[Outgoing::keyed(&topics.control(), name.to_owned(), Vec::new())])
 }
 
-/// How many members still run a stage of this topology, in all processes.
+/// Returns the number of members in all processes that run a stage of this topology.
 ///
 /// # Errors
-/// Where the bus does not answer.
+/// If the bus does not answer.
 pub fn members(bus: &dyn Bus, topics: &Topics, submitted: &Submitted) -> Result<usize, BusError> {
     let of = |stage: &wire::control::SubmittedStage| bus.members(&topics.inbox(&submitted.name, &stage.name));
     submitted.stages.iter().map(of).sum()

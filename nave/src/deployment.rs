@@ -1,4 +1,4 @@
-//! A topology as it was submitted, on a bus, with the code of this process.
+//! A submitted topology on a bus, with the code of this process.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,33 +10,34 @@ use wire::control::Submitted;
 use wire::topics::Topics;
 use wire::{Code, Problem};
 
-use crate::recorded::Recorded;
+use crate::recorded::RecordedTopics;
 
-/// A topology that can be run: its code agrees with what was submitted.
+/// A topology that can run: its code matches the submission.
 pub struct Deployment {
     bus: Arc<dyn Bus>,
     topics: Topics,
     topology: Topology,
     upkeep: Upkeep,
-    /// How the lanes of each stage stand in this process.
+    /// Status of the lanes of each stage in this process.
     status: BTreeMap<String, Arc<ShardStatus>>,
-    /// Its topics as they were submitted; none where nobody submitted it.
-    recorded: Recorded,
+    /// The recorded topics; none if the topology was not submitted.
+    recorded: RecordedTopics,
 }
 
 impl Deployment {
-    /// A topology that is laid out and set up already. Its topics have to be there.
+    /// Creates a deployment of a topology with layout and settings. Its topics have to exist.
     pub fn new(bus: Arc<dyn Bus>, topics: Topics, topology: Topology, upkeep: Upkeep) -> Self {
         let status = |stage: topology::Stage| (stage.name.to_string(), ShardStatus::new(&stage.name, stage.lanes));
         let status = topology.stages().into_iter().map(status).collect();
-        Self { bus, topics, topology, upkeep, status, recorded: Recorded::default() }
+        Self { bus, topics, topology, upkeep, status, recorded: RecordedTopics::default() }
     }
 
-    /// What was submitted, with this process's code for it.
+    /// Creates a deployment of a submitted topology with the code of this process.
     ///
     /// # Errors
-    /// [`Code::OtherGraph`] where the code is another one, [`Code::TopicReplaced`] or [`Code::WrongTopic`] where a topic is not
-    /// the one that it was submitted with, [`Code::CannotBuild`] where the settings do not fit the code.
+    /// [`Code::OtherGraph`] if the graph of the code differs, [`Code::TopicReplaced`] or
+    /// [`Code::WrongTopic`] if a topic is not the recorded one, [`Code::CannotBuild`] if the
+    /// settings do not fit the code.
     pub fn of(
         bus: &Arc<dyn Bus>,
         topics: &Topics,
@@ -45,29 +46,30 @@ impl Deployment {
         upkeep: Upkeep,
     ) -> Result<Self, Problem> {
         let topology = arranged(code, submitted)?;
-        let recorded = Recorded::of(submitted, topology.topics(topics));
+        let recorded = RecordedTopics::of(submitted, topology.topics(topics));
         let found = recorded.check(&**bus).map_err(|error| Problem::new(Code::NotReady, error.to_string()))?;
         found.map_or(Ok(()), Err)?;
         Ok(Self { recorded, ..Self::new(Arc::clone(bus), topics.clone(), topology, upkeep) })
     }
 
-    /// Its topics as they were submitted.
-    pub fn recorded(&self) -> &Recorded {
+    /// Returns the recorded topics.
+    pub fn recorded(&self) -> &RecordedTopics {
         &self.recorded
     }
 
-    /// The topology.
+    /// Returns the topology.
     pub fn topology(&self) -> &Topology {
         &self.topology
     }
 
-    /// How the lanes of each stage stand in this process.
+    /// Status of the lanes of each stage in this process.
     pub fn status(&self) -> &BTreeMap<String, Arc<ShardStatus>> {
         &self.status
     }
 
-    /// The lanes of `stage` that make no progress, and those that are not live in this process if `is_named` is true of their state and of
-    /// the time since which they have been in it.
+    /// Returns the lanes of `stage` that make no progress, and those that are not live in this
+    /// process and for which `is_named` is true. Its arguments are the state of the lane and the
+    /// time since when it has that state.
     pub fn waiting(&self, stage: &str, now: MonoTime, is_named: impl Fn(Handover, MonoTime) -> bool) -> Vec<Waiting> {
         let Some(status) = self.status.get(stage) else { return Vec::new() };
         let inbox = self.topics.inbox(self.topology.name(), stage);
@@ -76,13 +78,14 @@ impl Deployment {
         waiting.into_iter().map(|(lane, line)| Waiting::of_lane(&inbox, lane, line)).collect()
     }
 
-    /// The lanes of a stage of one thread, as the member `name`: unique among all that live, since it is a transactional id.
+    /// Joins the lanes of a stage with one thread, as the member `name`, which must be unique among
+    /// all live members: it is a transactional id.
     ///
     /// # Errors
-    /// Where the bus does not let it join.
+    /// If the bus refuses the member.
     ///
     /// # Panics
-    /// Where there is no such stage.
+    /// If there is no such stage.
     pub fn shard(&self, stage: &str, name: &str) -> Result<Shard, BusError> {
         let status = self.status.get(stage).unwrap_or_else(|| panic!("stage `{stage}` is not one of this topology"));
         let options = ShardOptions {
@@ -98,20 +101,21 @@ impl Deployment {
     }
 }
 
-/// The topics that the code needs, as it was submitted; none where it is another one.
+/// Returns the topics that the code needs for this submission; none if their graphs differ.
 pub(crate) fn needed(code: &Topology, submitted: &Submitted, topics: &Topics) -> Vec<TopicSpec> {
     arranged(code, submitted).map(|topology| topology.topics(topics)).unwrap_or_default()
 }
 
-/// The code laid out and set up as it was submitted: of the two layouts the one that has all parts of what was submitted.
+/// Returns the code with the layout and the settings of a submission: the layout that has all
+/// submitted parts.
 fn arranged(code: &Topology, submitted: &Submitted) -> Result<Topology, Problem> {
-    let unfit = |errors: topology::BuildErrors| Problem::new(Code::CannotBuild, errors.to_string());
-    let code = code.with_settings(&Settings::new(submitted.settings.clone())).map_err(unfit)?;
-    // Of the two layouts the one that has every part that was submitted; else the one that lacks less is named.
+    let incompatible = |errors: topology::BuildErrors| Problem::new(Code::CannotBuild, errors.to_string());
+    let code = code.with_settings(&Settings::new(submitted.settings.clone())).map_err(incompatible)?;
+    // If both layouts lack parts, the error names those that the closer layout lacks.
     let mut lacking: Option<Vec<String>> = None;
     for apart in [false, true] {
         let mut arrangement = Arrangement { apart, ..Arrangement::default() };
-        let found = code.arranged(&arrangement).map_err(unfit)?.graph();
+        let found = code.arranged(&arrangement).map_err(incompatible)?.graph();
         let lacks = found.lacks(&submitted.graph);
         if !lacks.is_empty() {
             let fewer = lacking.as_ref().is_none_or(|known: &Vec<String>| lacks.len() < known.len());
@@ -122,7 +126,7 @@ fn arranged(code: &Topology, submitted: &Submitted) -> Result<Topology, Problem>
         }
         arrangement.lanes = submitted.stages.iter().map(|stage| (stage.name.clone(), stage.lanes)).collect();
         arrangement.modes = submitted.stages.iter().map(|stage| (stage.name.clone(), stage.mode)).collect();
-        return code.arranged(&arrangement).map_err(unfit);
+        return code.arranged(&arrangement).map_err(incompatible);
     }
     let (name, build) = (&submitted.name, &submitted.build);
     let detail = format!(

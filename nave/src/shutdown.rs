@@ -1,46 +1,47 @@
-//! How a process ends: an order of phases, each with a deadline, and a line for what was left.
+//! Shutdown of a process in phases, each with a timeout, and a report of what was not finished.
 //!
-//! | phase | what happens | its deadline |
+//! | phase | actions | timeout |
 //! |---|---|---|
-//! | intake | the REST interface refuses new requests and `/readyz` answers 503; what was taken is written to the bus | `shutdown.intake_ms` |
-//! | spouts | spouts emit nothing more | at once |
-//! | drain | requests that are unanswered are waited for; what is left goes on in other processes | `shutdown.drain_ms` |
-//! | lanes | lanes commit what they decided, leave a note that nothing is open, and leave their group | `shutdown.lanes_ms` |
-//! | close | answers and the simulated switch controller end, then the servers close their ports | `shutdown.close_ms` |
+//! | intake | the REST interface refuses new requests, `/readyz` answers 503, accepted requests are written to the bus | `shutdown.intake_ms` |
+//! | spouts | spouts emit nothing more | none |
+//! | drain | waits for open requests; other processes continue those that are left | `shutdown.drain_ms` |
+//! | lanes | lanes commit their decisions, record that no transaction is open, and leave their group | `shutdown.lanes_ms` |
+//! | close | answers and the simulated switch controller stop, then the servers close their ports | `shutdown.close_ms` |
 //!
-//! The first Ctrl-C, SIGTERM or SIGHUP begins it; a second one ends the process at once, with exit code 130. A part that does
-//! not end in time is named and left behind: its lanes go to others after the session timeout. A process that was started with
-//! SIGHUP ignored, as by `nohup`, goes on when its terminal closes.
+//! The first Ctrl-C, SIGTERM or SIGHUP starts the shutdown; a second one ends the process
+//! immediately with exit code 130. A task that exceeds its timeout is reported and abandoned; its
+//! lanes move to others after the session timeout. A process that starts with SIGHUP ignored, as
+//! under `nohup`, keeps running when its terminal closes.
 
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// What was left, phase by phase.
+/// Unfinished work of each phase.
 #[derive(Debug, Default)]
-pub struct Left(Vec<String>);
+pub struct StopReport(Vec<String>);
 
-impl Left {
-    /// Takes what a phase left.
-    pub fn take(&mut self, phase: &str, lines: Vec<String>) {
+impl StopReport {
+    /// Adds what a phase left unfinished.
+    pub fn add(&mut self, phase: &str, lines: Vec<String>) {
         for line in lines {
-            tracing::warn!(phase, fault = line, "a phase of the stop did not end in order");
+            tracing::warn!(phase, fault = line, "a shutdown phase did not finish cleanly");
             self.0.push(format!("{phase}: {line}"));
         }
     }
 
-    /// The last word.
-    pub fn told(&self) -> String {
+    /// Returns the text that the process prints when it ends.
+    pub fn summary(&self) -> String {
         if self.0.is_empty() {
-            return "stopped; nothing was left undone".to_owned();
+            return "stopped; nothing unfinished".to_owned();
         }
         let lines: Vec<String> = self.0.iter().map(|line| format!("\n  {line}")).collect();
-        format!("stopped; left undone:{}", lines.concat())
+        format!("stopped; unfinished:{}", lines.concat())
     }
 }
 
-/// The signals that end a process: Ctrl-C, SIGTERM, and SIGHUP where it is not ignored. Made once, so that a signal that comes
-/// while nothing waits for it is not lost.
+/// The signals that end a process: Ctrl-C, SIGTERM, and SIGHUP unless it is ignored. Created once,
+/// so that a signal between two waits is not lost.
 #[derive(Debug)]
 pub struct Signals {
     interrupt: Signal,
@@ -49,17 +50,17 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// From here on signals do not end the process by themselves.
+    /// Installs the handlers; from now on signals no longer end the process by themselves.
     ///
     /// # Errors
-    /// Where the system does not let signals be received.
+    /// If the system does not allow it.
     pub fn receive() -> std::io::Result<Self> {
         let hangup = if hangup_is_ignored() { None } else { Some(signal(SignalKind::hangup())?) };
         let (interrupt, terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
         Ok(Self { interrupt, terminate, hangup })
     }
 
-    /// Waits for the next one.
+    /// Waits for the next signal.
     pub async fn next(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
@@ -68,7 +69,7 @@ impl Signals {
         }
     }
 
-    /// Runs what blocks, beside the servers; a signal ends the process meanwhile.
+    /// Runs blocking work beside the servers; a signal meanwhile ends the process.
     pub async fn phase<T: Send + 'static>(&mut self, work: impl FnOnce() -> T + Send + 'static) -> T {
         let work = tokio::task::spawn_blocking(work);
         tokio::select! {
@@ -77,11 +78,12 @@ impl Signals {
         }
     }
 
-    /// Waits for `done`, at most so long; false where it did not come. A signal ends the process meanwhile.
-    pub async fn within(&mut self, most: Duration, done: impl Future<Output = ()>) -> bool {
+    /// Waits for `done`, at most `timeout`; returns false on timeout. A signal meanwhile ends the
+    /// process.
+    pub async fn within(&mut self, timeout: Duration, done: impl Future<Output = ()>) -> bool {
         tokio::select! {
             () = done => true,
-            () = tokio::time::sleep(most) => false,
+            () = tokio::time::sleep(timeout) => false,
             () = self.next() => at_once(),
         }
     }
@@ -94,7 +96,8 @@ async fn hung_up(hangup: Option<&mut Signal>) {
     }
 }
 
-/// True where the process was started with SIGHUP ignored. Linux alone tells; elsewhere SIGHUP ends the process in order.
+/// Returns true if the process was started with SIGHUP ignored. Only Linux shows this; elsewhere
+/// SIGHUP starts the shutdown.
 fn hangup_is_ignored() -> bool {
     std::fs::read_to_string("/proc/self/status").is_ok_and(|status| ignores_hangup(&status))
 }
@@ -105,9 +108,9 @@ fn ignores_hangup(status: &str) -> bool {
     ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 == 1)
 }
 
-/// The end without any order: what is committed stays, the rest is replayed by the next owner.
+/// Ends immediately: committed work remains, the next owner replays the rest.
 fn at_once() -> ! {
-    eprintln!("stopped at once: a second signal");
+    eprintln!("stopped immediately: second signal");
     std::process::exit(130)
 }
 
@@ -116,17 +119,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_left_is_told_with_its_phase() {
-        let mut left = Left::default();
-        assert_eq!(left.told(), "stopped; nothing was left undone");
-        left.take("drain", vec!["2 requests are unanswered".to_owned()]);
-        assert_eq!(left.told(), "stopped; left undone:\n  drain: 2 requests are unanswered");
+    fn unfinished_work_is_reported_with_its_phase() {
+        let mut left = StopReport::default();
+        assert_eq!(left.summary(), "stopped; nothing unfinished");
+        left.add("drain", vec!["2 requests are unanswered".to_owned()]);
+        assert_eq!(left.summary(), "stopped; unfinished:\n  drain: 2 requests are unanswered");
     }
 
     #[test]
-    fn nohup_is_known_by_the_mask_of_ignored_signals() {
+    fn nohup_is_detected_by_the_mask_of_ignored_signals() {
         assert!(ignores_hangup("Name:\tnave\nSigBlk:\t0000000000000000\nSigIgn:\t0000000000001001\n"));
         assert!(!ignores_hangup("SigIgn:\t0000000000001000\nSigCgt:\t0000000000000001\n"));
-        assert!(!ignores_hangup("nothing of the kind"));
+        assert!(!ignores_hangup("no such line"));
     }
 }

@@ -1,15 +1,16 @@
-//! Submitting a topology: what is written to the control topic, and what may change when it is submitted again.
+//! Submission of a topology: what it writes to the control topic, and which changes a second
+//! submission may make.
 //!
-//! | was submitted before | is submitted now | what happens |
+//! | submitted before | submitted now | result |
 //! |---|---|---|
-//! | nothing | anything | it is written, and processes that have the code take it up |
-//! | the same | the same | nothing |
-//! | the same | other settings | they are written; a lane gets them with its next owner record |
-//! | a graph | one with more parts | it is written: a process with the new code takes the lanes up as it starts |
-//! | a graph | one that lacks parts of it | refused: [`Code::OtherGraph`] |
-//! | other lanes, another mode | - | refused: [`Code::FixedForLife`] |
-//! | a topic that was made anew | - | refused: [`Code::TopicReplaced`] |
-//! | it is being killed | anything | refused while a process still runs it: [`Code::NameTaken`] |
+//! | nothing | anything | written; processes that have its code start its stages |
+//! | the same | the same | no change |
+//! | the same | other settings | written; a lane uses them from its next owner record |
+//! | a graph | a graph with more parts | written; a process with the new code uses it from its start |
+//! | a graph | a graph that lacks some of its parts | refused: [`Code::OtherGraph`] |
+//! | other lanes or modes | - | refused: [`Code::FixedForLife`] |
+//! | a topic that was recreated since | - | refused: [`Code::TopicReplaced`] |
+//! | a topology that is being killed | anything | refused while a process still runs it: [`Code::NameTaken`] |
 
 use std::collections::BTreeMap;
 
@@ -21,43 +22,45 @@ use wire::{Code, Problem, WallTime};
 
 use crate::control::{self, ControlReader};
 
-/// What a submission changed.
+/// The change that a submission made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
-    /// There was none of that name.
+    /// The name was free.
     New,
-    /// Nothing.
+    /// No change.
     Same,
-    /// The settings: a lane gets them with its next owner record.
+    /// Other settings; a lane uses them from its next owner record.
     Settings,
-    /// The graph: it has more parts.
+    /// A graph with more parts.
     Graph,
 }
 
 impl Change {
-    /// What it means, for people.
+    /// Returns the description for people.
     pub fn as_str(self) -> &'static str {
         match self {
-            Change::New => "submitted; processes that have its code take its stages up",
-            Change::Same => "was submitted like this before; nothing changed",
+            Change::New => "submitted; processes that have its code start its stages",
+            Change::Same => "same as submitted before; nothing changed",
             Change::Settings => {
-                "submitted with other settings; a lane gets them when it is next taken over: restart its processes one by one"
+                "submitted with other settings; a lane uses them after its next takeover: restart its processes one by one"
             }
             Change::Graph => {
-                "submitted with more parts than before; lanes have them when a process with this code takes them over: restart its \
+                "submitted with more parts; lanes use them after a process with this code takes them over: restart its \
                  processes one by one"
             }
         }
     }
 }
 
-/// Submits a topology that is laid out and set up: makes its topics, and writes it to the control topic.
+/// Submits a topology with its layout and settings: creates its topics and writes it to the control
+/// topic.
 ///
-/// Two that submit one name at once are not told apart: the last one counts.
+/// Concurrent submissions of one name are not detected: the last one wins.
 ///
 /// # Errors
-/// A [`Problem`] with the code of the table above; with `strict` [`Code::WeakBus`] where the bus may lose what it acknowledged; [`Code::WrongTopic`] where a topic is not as it must be; [`Code::NotReady`]
-/// where the bus does not answer.
+/// A [`Problem`] with a code of the table above, [`Code::WrongTopic`] if a topic has the wrong
+/// shape, [`Code::NotReady`] if the bus does not answer. With `strict` also [`Code::WeakBus`] if
+/// the bus may lose acknowledged records.
 pub fn submit(
     bus: &dyn Bus,
     topics: &Topics,
@@ -76,7 +79,8 @@ pub fn submit(
         before => before,
     };
     if let Some(before) = before {
-        // Before any topic is touched: a topic of another shape would be named instead of what is wrong.
+        // Compared before any topic is created: otherwise the error would name a topic instead of
+        // the difference.
         same_shape(before, topology)?;
     }
     let submitted = describe(bus, topics, topology, at)?;
@@ -90,23 +94,24 @@ pub fn submit(
     Ok((submitted, change))
 }
 
-/// Compares a topology with what was submitted under its name, and writes nothing.
+/// Compares a topology with the submitted one of the same name, and writes nothing.
 ///
 /// # Errors
-/// A [`Problem`] with the code of the table above.
+/// A [`Problem`] with a code of the table above.
 pub fn check(bus: &dyn Bus, topics: &Topics, topology: &Topology) -> Result<(), Problem> {
     let mut reader = ControlReader::open(bus, topics).map_err(|error| problem(&error))?;
     reader.catch_up(bus).map_err(|error| problem(&error))?;
     let name = topology.name();
-    let none =
-        || Problem::new(Code::NoCode, format!("no topology `{name}` was submitted: there is nothing to compare with"));
+    let none = || {
+        Problem::new(Code::NoCode, format!("no topology `{name}` was submitted, so there is nothing to compare with"))
+    };
     same_shape(reader.known().get(name).ok_or_else(none)?, topology)
 }
 
-/// What about the topics of a topology could lose records that were acknowledged, if anything: a [`Code::WeakBus`].
+/// Returns a [`Code::WeakBus`] problem if the topics of a topology may lose acknowledged records.
 ///
 /// # Errors
-/// Where the bus does not answer.
+/// If the bus does not answer.
 pub fn weakness(bus: &dyn Bus, submitted: &Submitted) -> Result<Option<Problem>, Problem> {
     let topics = submitted.stages.iter().flat_map(|stage| &stage.topics).map(|(topic, _)| topic);
     let mut weak: BTreeMap<String, Vec<&String>> = BTreeMap::new();
@@ -115,7 +120,7 @@ pub fn weakness(bus: &dyn Bus, submitted: &Submitted) -> Result<Option<Problem>,
             weak.entry(weakness).or_default().push(topic);
         }
     }
-    // The topics of a topology are made alike: one of them tells, and a hundred would hide it.
+    // The topics of a topology share their settings, so one name with a count is enough.
     let line = |(weakness, topics): (&String, &Vec<&String>)| match topics.len() {
         1 => format!("topic `{}`: {weakness}", topics[0]),
         count => format!("topic `{}` and {} more: {weakness}", topics[0], count - 1),
@@ -124,7 +129,7 @@ pub fn weakness(bus: &dyn Bus, submitted: &Submitted) -> Result<Option<Problem>,
     Ok((!lines.is_empty()).then(|| Problem::new(Code::WeakBus, lines.join("; "))))
 }
 
-/// What is written for a topology. Its topics are made, or checked.
+/// Returns the record of a topology for the control topic. Creates or checks its topics.
 pub(crate) fn describe(
     bus: &dyn Bus,
     topics: &Topics,
@@ -167,7 +172,7 @@ pub(crate) fn describe(
     })
 }
 
-/// A topology that is being killed keeps its name while somebody runs it.
+/// Refuses the name of a killed topology while processes still run it.
 fn ended(bus: &dyn Bus, topics: &Topics, before: &Submitted) -> Result<(), Problem> {
     let left = control::members(bus, topics, before).map_err(|error| problem(&error))?;
     if left == 0 {
@@ -179,21 +184,21 @@ fn ended(bus: &dyn Bus, topics: &Topics, before: &Submitted) -> Result<(), Probl
         Wish::Run => "now".to_owned(),
     };
     let detail = format!(
-        "topology `{name}` is being killed, and {left} threads still run it; it ends by {by} at the latest: try again then"
+        "topology `{name}` is being killed, and {left} threads still run it; it ends by {by} at the latest: retry then"
     );
     Err(Problem::new(Code::NameTaken, detail))
 }
 
-/// What must be the same before topics are looked at.
+/// Checks graph, lanes and modes, before topics are looked at.
 fn same_shape(before: &Submitted, topology: &Topology) -> Result<(), Problem> {
     let name = &before.name;
-    let then = format!("kill `{name}` first (nave topologies kill {name}), or give the new one another name");
+    let remedy = format!("kill `{name}` first (nave topologies kill {name}), or give the new topology another name");
     let lacks = topology.graph();
     let lacks = lacks.lacks(&before.graph);
     if !lacks.is_empty() {
         let detail = format!(
-            "topology `{name}` was submitted with parts that this one lacks: {}; parts may be added, not taken away. Give the \
-             new one another name, or kill `{name}` (nave topologies kill {name}) and delete its topics, with all they hold",
+            "topology `{name}` was submitted with parts that this one lacks: {}; parts may be added, not removed. Give the \
+             new one another name, or kill `{name}` (nave topologies kill {name}) and delete its topics and their records",
             lacks.join("; ")
         );
         return Err(Problem::new(Code::OtherGraph, detail));
@@ -203,25 +208,25 @@ fn same_shape(before: &Submitted, topology: &Topology) -> Result<(), Problem> {
         let stage_name = &stage.name;
         if was.lanes != stage.lanes {
             let detail = format!(
-                "stage `{stage_name}` of `{name}` has {} lanes, not {}: keys would change their lanes and lose their state. \
-                 Keep {}, or submit the topology under another name or prefix, with topics of its own",
+                "stage `{stage_name}` of `{name}` has {} lanes, not {}: keys would move to other lanes and lose their state. \
+                 Keep {}, or submit the topology under another name or prefix, so that it gets new topics",
                 was.lanes, stage.lanes, was.lanes
             );
             return Err(Problem::new(Code::FixedForLife, detail));
         }
         if was.mode != stage.mode {
             let (was, is) = (was.mode.as_str(), stage.mode.as_str());
-            let detail = format!("stage `{stage_name}` of `{name}` runs {was}, not {is}; {then}");
+            let detail = format!("stage `{stage_name}` of `{name}` runs {was}, not {is}; {remedy}");
             return Err(Problem::new(Code::FixedForLife, detail));
         }
     }
     Ok(())
 }
 
-/// What changed between two submissions of one shape.
+/// Returns the change between two submissions with the same lanes and modes.
 ///
 /// # Errors
-/// [`Code::TopicReplaced`] where a topic has another id.
+/// [`Code::TopicReplaced`] if a topic has another id.
 pub fn compare(before: &Submitted, now: &Submitted) -> Result<Change, Problem> {
     for stage in &now.stages {
         let was = before.stage(&stage.name).map(|stage| &stage.topics[..]).unwrap_or_default();
@@ -229,8 +234,8 @@ pub fn compare(before: &Submitted, now: &Submitted) -> Result<Change, Problem> {
             if was.iter().any(|(known, then)| known == topic && then != id) {
                 let name = &now.name;
                 let detail = format!(
-                    "topic `{topic}` is not the one that `{name}` was submitted with: it was deleted and made anew; to \
-                     begin with nothing: nave topologies kill {name}, delete all its topics, nave submit {name}"
+                    "topic `{topic}` was deleted and recreated since `{name}` was submitted; to \
+                     start without data: nave topologies kill {name}, delete all its topics, nave submit {name}"
                 );
                 return Err(Problem::new(Code::TopicReplaced, detail));
             }
@@ -243,12 +248,14 @@ pub fn compare(before: &Submitted, now: &Submitted) -> Result<Change, Problem> {
     })
 }
 
-/// A fault of the bus, as users see it.
+/// Converts an error of the bus into a problem for users.
 pub fn problem(error: &BusError) -> Problem {
     match error {
         BusError::WrongTopic { .. } => Problem::new(
             Code::WrongTopic,
-            format!("{error}; delete it, change it, or use another prefix (`nave topics plan` says how each must be)"),
+            format!(
+                "{error}; delete it, change it, or use another prefix (`nave topics plan` shows the required settings)"
+            ),
         ),
         BusError::NoTopic(_)
         | BusError::NoPartition { .. }

@@ -1,21 +1,23 @@
-//! What one process does about the topologies that were submitted: it follows the control topic, takes stages up, and ends them.
+//! The node of a process: it follows the control topic, and starts and ends the stages of submitted
+//! topologies.
 //!
-//! | the control topic says of a topology | this process runs it | what it does |
+//! | desired state in the control topic | runs here | action |
 //! |---|---|---|
-//! | run | no, and it has the code | takes up the stages that it was told to run |
-//! | run | no, and it lacks the code, or has another graph | says so: in the log, once, and in `/readyz` |
-//! | run, with other settings | yes | nothing: lanes get them with their next owner record |
-//! | kill | yes | drains, at most until the time that was given, then ends its stages in order |
-//! | kill | no | nothing |
-//! | gone | yes | ends its stages at once |
+//! | run | no, and the code is here | starts the selected stages |
+//! | run | no, and the code is missing or has another graph | reports it: once in the log, and in `/readyz` |
+//! | run, with other settings | yes | none: lanes use them from their next owner record |
+//! | kill | yes | drains until the deadline at the latest, then ends its stages in order |
+//! | kill | no | none |
+//! | gone | yes | ends its stages immediately |
 //!
-//! A node is a part: it has no thread of its own, and a test turns it in virtual time.
+//! A node is a task without its own thread; a test polls it in virtual time.
 //!
-//! Read in this order: this file, `running` (the stages of one topology, and how they end), [`crew`] (who turns lanes),
-//! `lanes` (and whether they are drained), [`status`] (how it stands, for others), [`topics`] (whether its topics are still there).
+//! Read in this order: this file, `running` (the stages of one topology and their end), [`runner`]
+//! (what polls the lanes), `lanes` (the lanes of one thread, and their draining), [`status`] (what
+//! `/readyz` reports), [`topics`] (the check of the topics).
 
-pub mod crew;
 mod lanes;
+pub mod runner;
 mod running;
 pub mod status;
 pub mod topics;
@@ -30,33 +32,35 @@ use wire::control::{Submitted, Wish};
 use wire::topics::Topics;
 use wire::{Code, Problem};
 
-use self::crew::MakeCrew;
+use self::runner::MakeRunner;
 use self::running::Running;
 use self::status::NodeStatus;
 use crate::control::ControlReader;
 use crate::deployment::Deployment;
 use crate::program::Program;
 
-/// Between two looks at how a killed topology ends.
-const LOOK_MS: u64 = 100;
-/// Interval between two attempts to take a topology up while the bus does not answer: each asks for a dozen topics.
-const AGAIN_MS: u64 = 1_000;
+/// Interval between two checks of a topology that is being killed, in milliseconds.
+const END_CHECK_MS: u64 = 100;
+/// Interval between two attempts to start a topology while the bus does not answer, in
+/// milliseconds. Each attempt queries a dozen topics.
+const RETRY_MS: u64 = 1_000;
 
-/// What a process is told to run.
+/// The stages that a process runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Wanted {
-    /// Every stage of every topology that it has code for.
+pub enum StageSelection {
+    /// All stages of all topologies that it has code for.
     Everything,
-    /// These stages: topology and stage.
+    /// These stages, as pairs of topology and stage.
     Stages(Vec<(String, String)>),
 }
 
-impl Wanted {
-    /// The stages of a topology that are wanted, of those that it has; none where nothing of it is.
+impl StageSelection {
+    /// Returns the selected stages of a topology, given all that it `has`; none if no stage of it
+    /// is selected.
     fn of(&self, topology: &str, has: &[String]) -> Option<Vec<String>> {
         match self {
-            Wanted::Everything => Some(has.to_vec()),
-            Wanted::Stages(stages) => {
+            StageSelection::Everything => Some(has.to_vec()),
+            StageSelection::Stages(stages) => {
                 let of_it: Vec<&(String, String)> = stages.iter().filter(|(name, _)| name == topology).collect();
                 (!of_it.is_empty()).then(|| of_it.into_iter().map(|(_, stage)| stage.clone()).collect())
             }
@@ -65,8 +69,8 @@ impl Wanted {
 
     fn names(&self, program: &Program) -> Vec<String> {
         let mut names: Vec<String> = match self {
-            Wanted::Everything => program.topologies().map(|(name, _)| name.to_owned()).collect(),
-            Wanted::Stages(stages) => stages.iter().map(|(name, _)| name.clone()).collect(),
+            StageSelection::Everything => program.topologies().map(|(name, _)| name.to_owned()).collect(),
+            StageSelection::Stages(stages) => stages.iter().map(|(name, _)| name.clone()).collect(),
         };
         names.sort_unstable();
         names.dedup();
@@ -74,55 +78,56 @@ impl Wanted {
     }
 }
 
-/// Threads for the lanes of a stage of a topology.
+/// Returns the number of threads for a topology and a stage.
 pub type ThreadsOf = Box<dyn Fn(&str, &str) -> u32 + Send>;
 
-/// How a node works.
+/// The options of a node.
 pub struct NodeOptions {
-    /// What topics are called.
+    /// Names of the topics.
     pub topics: Topics,
-    /// What it runs.
-    pub wanted: Wanted,
-    /// A name that no process before or beside it has: transactional ids begin with it.
+    /// The stages that it runs.
+    pub wanted: StageSelection,
+    /// Name of the process, never used before: transactional ids begin with it.
     pub process: String,
-    /// Threads for the lanes of a stage of a topology.
+    /// Returns the number of threads for a topology and a stage.
     pub threads: ThreadsOf,
-    /// How its lanes come from one owner to the next.
+    /// How a lane is recovered by its next owner.
     pub upkeep: Upkeep,
-    /// So long its lanes have to end.
+    /// Time limit for the stop of its lanes.
     pub lanes_end: Duration,
 }
 
-/// One process's share of all topologies.
+/// The share of one process in all topologies.
 pub struct Node {
     bus: Arc<dyn Bus>,
     clock: Arc<dyn Clock>,
     program: Program,
     options: NodeOptions,
-    make_crew: MakeCrew,
+    make_runner: MakeRunner,
     control: ControlReader,
     status: Arc<NodeStatus>,
     running: BTreeMap<String, Running>,
-    /// The submissions that were judged already, so that each is said once.
-    judged: BTreeMap<String, Submitted>,
+    /// The submissions that were handled, so that each is handled and logged once.
+    handled: BTreeMap<String, Submitted>,
     begun: bool,
-    look: Option<MonoTime>,
-    /// When to judge once more, since the bus did not answer.
-    again: Option<MonoTime>,
-    take_ups: u32,
+    /// When to check again how killed topologies end.
+    end_check_at: Option<MonoTime>,
+    /// When to reconcile again, because the bus did not answer.
+    retry_at: Option<MonoTime>,
+    starts: u32,
     pause: Pause,
 }
 
 impl Node {
-    /// A node that runs nothing yet.
+    /// Opens a node that runs nothing yet.
     ///
     /// # Errors
-    /// Where the bus does not answer.
+    /// If the bus does not answer.
     pub fn open(
         bus: Arc<dyn Bus>,
         program: Program,
         options: NodeOptions,
-        make_crew: MakeCrew,
+        make_runner: MakeRunner,
         status: Arc<NodeStatus>,
     ) -> Result<Self, BusError> {
         let control = ControlReader::open(&*bus, &options.topics)?;
@@ -131,81 +136,83 @@ impl Node {
             bus,
             program,
             options,
-            make_crew,
+            make_runner,
             control,
             status,
             running: BTreeMap::new(),
-            judged: BTreeMap::new(),
+            handled: BTreeMap::new(),
             begun: false,
-            look: None,
-            again: None,
-            take_ups: 0,
+            end_check_at: None,
+            retry_at: None,
+            starts: 0,
             pause: Pause::default(),
         })
     }
 
-    /// Compares what is wanted of each topology with what this process does.
-    fn judge(&mut self) {
-        self.again = None;
+    /// Compares the desired state of each topology with what this process runs, and acts on each
+    /// difference.
+    fn reconcile(&mut self) {
+        self.retry_at = None;
         let known = self.control.known().clone();
         let wanted = self.options.wanted.names(&self.program);
-        let gone: Vec<String> = self.judged.keys().filter(|name| !known.contains_key(*name)).cloned().collect();
+        let gone: Vec<String> = self.handled.keys().filter(|name| !known.contains_key(*name)).cloned().collect();
         for name in gone {
-            self.judged.remove(&name);
+            self.handled.remove(&name);
             if let Some(mut running) = self.running.remove(&name) {
                 running.end(self.options.lanes_end, "it is gone from the control topic");
             }
             self.status.gone(&name);
         }
         for (name, submitted) in known.clone() {
-            if self.judged.get(&name) == Some(&submitted) {
+            if self.handled.get(&name) == Some(&submitted) {
                 continue;
             }
             match (submitted.wish, self.running.get_mut(&name)) {
                 (Wish::Run, None) => {
-                    if !self.try_to_take_up(&submitted) {
-                        self.again = Some(self.clock.mono().plus_ms(AGAIN_MS));
+                    if !self.try_to_start(&submitted) {
+                        self.retry_at = Some(self.clock.mono().plus_ms(RETRY_MS));
                         continue;
                     }
                 }
                 (Wish::Run, Some(running)) => running.submitted_again(&submitted),
                 (Wish::Kill { by }, Some(running)) => {
                     running.drain(by);
-                    self.look = Some(self.clock.mono());
+                    self.end_check_at = Some(self.clock.mono());
                 }
                 (Wish::Kill { .. }, None) => self.status.gone(&name),
             }
-            self.judged.insert(name, submitted);
+            self.handled.insert(name, submitted);
         }
-        // Last: whoever sees that a topology is known sees what this process makes of it too.
+        // Last, so that a reader who sees that a topology is known also sees how this process
+        // handles it.
         let missing = wanted.into_iter().filter(|name| !known.contains_key(name)).collect();
         self.status.follows(known, missing);
     }
 
-    /// Takes a topology up, or says why not. False where that may be otherwise the next time.
-    fn try_to_take_up(&mut self, submitted: &Submitted) -> bool {
+    /// Starts a topology, or reports why not. Returns false if it should be tried again.
+    fn try_to_start(&mut self, submitted: &Submitted) -> bool {
         let name = &submitted.name;
         let stages: Vec<String> = submitted.stages.iter().map(|stage| stage.name.clone()).collect();
         let Some(stages) = self.options.wanted.of(name, &stages) else { return true };
-        match self.take_up(submitted, stages) {
+        match self.start(submitted, stages) {
             Ok(running) => {
-                tracing::info!(topology = name, stages = running.stages().join(", "), "stages are taken up");
+                tracing::info!(topology = name, stages = running.stages().join(", "), "stages started");
                 self.status.running(name, running.deployment(), running.threads());
                 self.running.insert(name.clone(), running);
                 true
             }
             Err(problem) if problem.code == Code::NotReady => {
-                tracing::warn!(topology = name, problem.detail, "not taken up yet; trying again");
+                tracing::warn!(topology = name, problem.detail, "not started yet; retrying");
                 self.status.refuse(name, problem);
                 false
             }
             Err(problem) => {
-                // A topology that others run is no fault of this process; one that it was told to run is.
+                // A missing topology is an error only if this process was configured to run it.
                 let code = problem.code.as_str();
-                if problem.code == Code::NoCode && self.options.wanted == Wanted::Everything {
-                    tracing::warn!(topology = name, code, problem.detail, "not taken up");
+                if problem.code == Code::NoCode && self.options.wanted == StageSelection::Everything {
+                    tracing::warn!(topology = name, code, problem.detail, "not started");
                 } else {
-                    tracing::error!(topology = name, code, problem.detail, "not taken up");
+                    tracing::error!(topology = name, code, problem.detail, "not started");
                 }
                 self.status.refuse(name, problem);
                 true
@@ -213,53 +220,54 @@ impl Node {
         }
     }
 
-    fn take_up(&mut self, submitted: &Submitted, stages: Vec<String>) -> Result<Running, Problem> {
+    fn start(&mut self, submitted: &Submitted, stages: Vec<String>) -> Result<Running, Problem> {
         let NodeOptions { topics, process, upkeep, .. } = &self.options;
         let name = &submitted.name;
         let Some(code) = self.program.topology(name) else {
             let here = self.program.names();
-            let detail =
-                format!("topology `{name}` was submitted, and this program has no code for it; it has: {here}");
+            let detail = format!(
+                "topology `{name}` was submitted, and this program has no code for it; it has code for: {here}"
+            );
             return Err(Problem::new(Code::NoCode, detail));
         };
         let deployment = Deployment::of(&self.bus, topics, code, submitted, *upkeep)?;
         if let Some(stage) = stages.iter().find(|stage| submitted.stage(stage).is_none()) {
             let known: Vec<&str> = submitted.stages.iter().map(|stage| stage.name.as_str()).collect();
             let detail = format!(
-                "topology `{name}` was submitted without a stage `{stage}`; it has: {}. Hub and workers are stages of their own \
-                 where it is submitted with apart = true",
+                "topology `{name}` was submitted without a stage `{stage}`; available: {}. Hub and workers are separate stages \
+                 if it is submitted with apart = true",
                 known.join(", ")
             );
             return Err(Problem::new(Code::NoCode, detail));
         }
-        self.take_ups += 1;
-        let member = format!("{}-{name}-{process}-{}", self.options.topics.prefix(), self.take_ups);
+        self.starts += 1;
+        let member = format!("{}-{name}-{process}-{}", self.options.topics.prefix(), self.starts);
         let mut running = Running::new(submitted.clone(), Arc::new(deployment), Arc::clone(&self.clock));
         for stage in stages {
             let threads = (self.options.threads)(name, &stage);
             running
-                .start(&stage, threads, &member, (self.make_crew)())
+                .start(&stage, threads, &member, (self.make_runner)())
                 .map_err(|error| Problem::new(Code::NotReady, format!("stage `{stage}` cannot be started: {error}")))?;
         }
         Ok(running)
     }
 
-    /// Lets those that are killed end.
-    fn look(&mut self) -> bool {
+    /// Ends stages of killed topologies; returns true if a topology ended.
+    fn check_ending(&mut self) -> bool {
         let (now, wall) = (self.clock.mono(), self.clock.wall());
-        if self.look.is_none_or(|at| at > now) {
+        if self.end_check_at.is_none_or(|at| at > now) {
             return false;
         }
-        self.look = None;
+        self.end_check_at = None;
         let mut ended = Vec::new();
         for (name, running) in &mut self.running {
             if running.is_killed() {
-                match running.go_on_ending(&*self.bus, &self.options.topics, wall, self.options.lanes_end) {
+                match running.continue_ending(&*self.bus, &self.options.topics, wall, self.options.lanes_end) {
                     Ok(true) => ended.push(name.clone()),
-                    Ok(false) => self.look = Some(now.plus_ms(LOOK_MS)),
+                    Ok(false) => self.end_check_at = Some(now.plus_ms(END_CHECK_MS)),
                     Err(error) => {
-                        tracing::warn!(topology = name, %error, "cannot see whether it has ended everywhere; trying again");
-                        self.look = Some(now.plus_ms(LOOK_MS));
+                        tracing::warn!(topology = name, %error, "cannot check whether it has ended everywhere; retrying");
+                        self.end_check_at = Some(now.plus_ms(END_CHECK_MS));
                     }
                 }
             }
@@ -278,48 +286,49 @@ impl Part for Node {
     }
 
     fn turn(&mut self, wait: Duration) -> Result<Turn, BusError> {
-        let mut turn = Turn { worked: false, next: None };
+        let mut result = Turn { worked: false, next: None };
         for running in self.running.values_mut() {
-            let of_it = running.turn()?;
-            turn.worked |= of_it.worked;
-            turn.next = turn.next.into_iter().chain(of_it.next).min();
+            let of_running = running.turn()?;
+            result.worked |= of_running.worked;
+            result.next = result.next.into_iter().chain(of_running.next).min();
         }
         let now = self.clock.mono();
-        let until = self.look.into_iter().chain(self.again).chain(turn.next).min();
-        let wait = if turn.worked { Duration::ZERO } else { until.map_or(wait, |until| wait.min(until.since(now))) };
+        let until = self.end_check_at.into_iter().chain(self.retry_at).chain(result.next).min();
+        let wait = if result.worked { Duration::ZERO } else { until.map_or(wait, |until| wait.min(until.since(now))) };
         if !self.pause.holds(now) {
             match self.control.poll(wait) {
                 Ok(came) => {
                     self.pause.over();
-                    turn.worked |= came;
-                    if came || !self.begun || self.again.is_some_and(|again| again <= self.clock.mono()) {
+                    result.worked |= came;
+                    if came || !self.begun || self.retry_at.is_some_and(|retry_at| retry_at <= self.clock.mono()) {
                         self.begun = true;
-                        self.judge();
-                        // Stages that were taken up just now have their first turn at once.
-                        turn.worked = true;
+                        self.reconcile();
+                        // Polls stages that have just started without a wait.
+                        result.worked = true;
                     }
                 }
                 Err(BusError::Unavailable(why)) => {
-                    tracing::warn!(why, "the control topic cannot be read; trying again");
+                    tracing::warn!(why, "the control topic cannot be read; retrying");
                     self.pause.failed(now);
                 }
                 Err(error) => return Err(error),
             }
         }
-        turn.worked |= self.look();
+        result.worked |= self.check_ending();
         self.status.settle();
         if self.running.values().any(Running::has_failed) {
             self.status.fail();
         }
-        turn.next = turn.next.into_iter().chain(self.look).chain(self.again).chain(self.pause.until()).min();
-        Ok(turn)
+        result.next =
+            result.next.into_iter().chain(self.end_check_at).chain(self.retry_at).chain(self.pause.until()).min();
+        Ok(result)
     }
 
     fn stop(self: Box<Self>) -> Vec<String> {
-        let most = self.options.lanes_end;
+        let timeout = self.options.lanes_end;
         let (mut faults, mut unfinished) = (Vec::new(), 0);
         for mut running in self.running.into_values() {
-            faults.extend(running.stop(most));
+            faults.extend(running.stop(timeout));
             unfinished += running.unfinished();
         }
         self.status.stopped(unfinished);

@@ -1,15 +1,16 @@
-//! How a node stands, for others: what `/readyz` says, and whether it failed.
+//! The status of a node: the entries of `/readyz`, and whether a task failed.
 //!
-//! | a lane of a stage that runs here | at the start | later |
+//! | a lane of a stage that runs here | during the start | later |
 //! |---|---|---|
 //! | is live | ready | ready |
-//! | is being taken over | not ready | ready for as long as a lane may be silent, then not ready |
-//! | is not here, and other processes may have it | ready | ready: a northbound names it when it is silent |
-//! | is not here, and there are no other processes | not ready | not ready |
+//! | is being taken over | not ready | ready within the silence limit of a lane, then not ready |
+//! | is not here, other processes may have it | ready | ready: a northbound reports it if it is silent |
+//! | is not here, no other processes | not ready | not ready |
 //! | makes no progress | not ready | not ready |
 //!
-//! The start of a stage is over when its group has assigned lanes to each of its threads, and none of them is being taken over. So lanes can
-//! move between processes while all of them are ready and refuse nothing: a request that comes meanwhile waits in the inbox.
+//! The start of a stage ends once its group has assigned lanes to each of its threads, and none of
+//! them is being taken over. After that, lanes move between processes without making them unready:
+//! requests meanwhile wait in the inbox.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,27 +23,27 @@ use wire::{Code, Problem};
 
 use crate::deployment::Deployment;
 
-/// Shared between a node and those who ask for it.
+/// The status, shared between a node and its readers.
 #[derive(Default)]
 pub struct NodeStatus {
     inner: Mutex<Inner>,
-    /// True where no other process can run lanes: the bus is in this one.
+    /// True if no other process can run lanes, because the bus is inside this one.
     is_alone: bool,
 }
 
 #[derive(Default)]
 struct Inner {
     /// The topologies that run here, by name.
-    running: BTreeMap<String, TakenUp>,
-    /// Why a topology is not run here.
+    running: BTreeMap<String, RunningTopology>,
+    /// Why a topology does not run here, by name.
     refused: BTreeMap<String, Problem>,
-    /// What is wrong with the topics of what runs or is served here.
+    /// Problems with the topics of running and served topologies.
     topics: BTreeMap<String, Problem>,
-    /// The fault of the control topic.
+    /// Problem with the control topic.
     control: Option<Problem>,
-    /// Topologies that this process waits for.
+    /// Topologies that this process should run and that are not submitted.
     missing: Vec<String>,
-    /// What was submitted.
+    /// The submitted topologies.
     known: BTreeMap<String, Submitted>,
     /// True once the control topic was read for the first time.
     begun: bool,
@@ -52,21 +53,21 @@ struct Inner {
 }
 
 /// A topology that runs here.
-struct TakenUp {
+struct RunningTopology {
     deployment: Arc<Deployment>,
-    stages: Vec<StageHere>,
+    stages: Vec<RunningStage>,
 }
 
 /// One of its stages.
-struct StageHere {
+struct RunningStage {
     name: String,
-    /// How many threads its lanes have.
+    /// Number of threads.
     threads: usize,
-    /// True once its start is over.
+    /// True once its start has ended.
     is_settled: bool,
 }
 
-impl StageHere {
+impl RunningStage {
     fn settle(&mut self, status: &ShardStatus, is_alone: bool) {
         let mut lanes = (0..).take(status.lanes()).map(|lane| status.handover(lane));
         self.is_settled |= status.joined() >= self.threads
@@ -77,7 +78,7 @@ impl StageHere {
             });
     }
 
-    /// Each thing that requests to this stage wait for.
+    /// Returns each reason why requests to this stage wait.
     fn waiting(&self, deployment: &Deployment, now: MonoTime, is_alone: bool) -> Vec<Waiting> {
         let joined = deployment.status().get(&self.name).map_or(0, |status| status.joined());
         if joined < self.threads && !is_alone {
@@ -92,31 +93,32 @@ impl StageHere {
 }
 
 impl NodeStatus {
-    /// Of a process beside which no other can run lanes, since its bus is inside it.
+    /// Creates the status of a process that is alone, because its bus is inside it.
     pub fn alone() -> Self {
         Self { is_alone: true, ..Self::default() }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
-        // A thread that panicked while it held this left nothing half done: each change is one insertion.
+        // A thread that panicked while it held the lock left a consistent state: each change is one
+        // insertion.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// These stages of a topology run here, each on so many threads.
+    /// Records that these stages of a topology run here, each with its number of threads.
     pub(super) fn running(&self, name: &str, deployment: &Arc<Deployment>, stages: Vec<(String, usize)>) {
-        let stages = stages.into_iter().map(|(name, threads)| StageHere { name, threads, is_settled: false });
-        let taken_up = TakenUp { deployment: Arc::clone(deployment), stages: stages.collect() };
+        let stages = stages.into_iter().map(|(name, threads)| RunningStage { name, threads, is_settled: false });
+        let topology = RunningTopology { deployment: Arc::clone(deployment), stages: stages.collect() };
         let mut inner = self.inner();
-        inner.running.insert(name.to_owned(), taken_up);
+        inner.running.insert(name.to_owned(), topology);
         inner.refused.remove(name);
     }
 
-    /// Looks which stages have come to the end of their start.
+    /// Marks stages whose start has ended.
     pub(super) fn settle(&self) {
         self.inner().settle(self.is_alone);
     }
 
-    /// Its lanes have stopped, with so many operations that are not over.
+    /// Records the number of operations that were not over when the lanes stopped.
     pub(super) fn stopped(&self, unfinished: usize) {
         self.inner().unfinished = unfinished;
     }
@@ -142,18 +144,18 @@ impl NodeStatus {
         (inner.known, inner.missing, inner.begun) = (known, missing, true);
     }
 
-    /// What runs here.
+    /// Returns the running topologies.
     pub(super) fn deployments(&self) -> Vec<Arc<Deployment>> {
-        self.inner().running.values().map(|taken_up| Arc::clone(&taken_up.deployment)).collect()
+        self.inner().running.values().map(|topology| Arc::clone(&topology.deployment)).collect()
     }
 
-    /// The topics of these topologies are looked at, and of others nothing is known any more.
+    /// Forgets topic problems of all topologies but these.
     pub(super) fn watches(&self, names: &BTreeSet<String>) {
         self.inner().topics.retain(|name, _| names.contains(name));
     }
 
-    /// What is wrong with the topics of a topology now; what was before.
-    pub(super) fn judged(&self, name: &str, found: Option<Problem>) -> Option<Problem> {
+    /// Replaces the problem with the topics of a topology; returns the previous one.
+    pub(super) fn set_topic_problem(&self, name: &str, found: Option<Problem>) -> Option<Problem> {
         let mut inner = self.inner();
         match found {
             Some(problem) => inner.topics.insert(name.to_owned(), problem),
@@ -161,22 +163,22 @@ impl NodeStatus {
         }
     }
 
-    /// Takes the fault of the control topic as it is now; true where it is new.
-    pub(super) fn judged_control(&self, found: Option<Problem>) -> bool {
+    /// Replaces the problem with the control topic; returns true if it is new.
+    pub(super) fn set_control_problem(&self, found: Option<Problem>) -> bool {
         let mut inner = self.inner();
         let is_new = found.is_some() && inner.control != found;
         inner.control = found;
         is_new
     }
 
-    /// What was submitted, by name.
+    /// Returns the submitted topologies by name.
     pub fn submitted(&self) -> BTreeMap<String, Submitted> {
         self.inner().known.clone()
     }
 
-    /// From now on no spout of this process emits anything more.
+    /// Stops all spouts of this process.
     pub fn drain(&self) {
-        for TakenUp { deployment, .. } in self.inner().running.values() {
+        for RunningTopology { deployment, .. } in self.inner().running.values() {
             deployment.status().values().for_each(|status| status.drain());
         }
     }
@@ -185,43 +187,43 @@ impl NodeStatus {
         self.inner().failed = true;
     }
 
-    /// True where a part ended with a fault.
+    /// Returns true if a task failed.
     pub fn has_failed(&self) -> bool {
         self.inner().failed
     }
 
-    /// Why each topology that was submitted is not run here, by name.
+    /// Returns why each submitted topology does not run here, by name.
     pub fn refused(&self) -> BTreeMap<String, Problem> {
         self.inner().refused.clone()
     }
 
-    /// What is run here: topologies, and their stages.
+    /// Returns the running topologies and their stages.
     pub fn stages(&self) -> BTreeMap<String, Vec<String>> {
-        let names = |taken_up: &TakenUp| taken_up.stages.iter().map(|stage| stage.name.clone()).collect();
-        self.inner().running.iter().map(|(name, taken_up)| (name.clone(), names(taken_up))).collect()
+        let names = |topology: &RunningTopology| topology.stages.iter().map(|stage| stage.name.clone()).collect();
+        self.inner().running.iter().map(|(name, topology)| (name.clone(), names(topology))).collect()
     }
 
-    /// Each thing that requests wait for.
+    /// Returns each reason why requests wait.
     pub fn waiting(&self, now: MonoTime) -> Vec<Waiting> {
         let mut inner = self.inner();
         inner.settle(self.is_alone);
         if !inner.begun {
-            return vec![Waiting::all("the control topic is not followed yet")];
+            return vec![Waiting::all("the control topic has not been read yet")];
         }
         let mut lines: Vec<Waiting> =
             inner.missing.iter().map(|name| Waiting::of_topology(name, not_submitted(name, self.is_alone))).collect();
-        // Lanes go on without it, so requests are taken.
+        // Lanes run without the control topic, so requests are accepted.
         lines.extend(inner.control.iter().map(|problem| Waiting::held_up(problem.to_string())));
-        // What others run is said where this process has nothing to do, and in the log.
+        // A process with topologies of its own only logs that it has no code for others.
         let of_others = |problem: &&Problem| problem.code == Code::NoCode && !inner.running.is_empty();
         let refused = inner.refused.iter().filter(|(_, problem)| !of_others(problem));
         lines.extend(refused.map(|(name, problem)| Waiting::of_topology(name, problem.to_string())));
-        // What was refused for its topics has said so.
-        let said =
-            |name: &str, problem: &Problem| inner.refused.get(name).is_some_and(|said| said.code == problem.code);
-        let topics = inner.topics.iter().filter(|(name, problem)| !said(name, problem));
+        // Do not report a problem twice that is also the reason for a refusal.
+        let is_reported =
+            |name: &str, problem: &Problem| inner.refused.get(name).is_some_and(|refused| refused.code == problem.code);
+        let topics = inner.topics.iter().filter(|(name, problem)| !is_reported(name, problem));
         lines.extend(topics.map(|(name, problem)| Waiting::of_topology(name, problem.to_string())));
-        for TakenUp { deployment, stages } in inner.running.values() {
+        for RunningTopology { deployment, stages } in inner.running.values() {
             lines.extend(stages.iter().flat_map(|stage| stage.waiting(deployment, now, self.is_alone)));
             lines.extend(deployment.status().values().flat_map(|status| status.full()).map(Waiting::held_up));
         }
@@ -229,7 +231,8 @@ impl NodeStatus {
     }
 }
 
-/// Says that a topology was not submitted, or was killed, and how to submit it. A bus inside this process takes no submission from another one.
+/// Returns the text for a topology that is not submitted or was killed. The bus inside a process
+/// accepts no submissions from others.
 fn not_submitted(name: &str, is_alone: bool) -> String {
     let advice = if is_alone { "stop this process and start it again" } else { &format!("nave submit {name}") };
     format!("topology `{name}` is not submitted; {advice}")
@@ -237,7 +240,7 @@ fn not_submitted(name: &str, is_alone: bool) -> String {
 
 impl Inner {
     fn settle(&mut self, is_alone: bool) {
-        for TakenUp { deployment, stages } in self.running.values_mut() {
+        for RunningTopology { deployment, stages } in self.running.values_mut() {
             for stage in stages.iter_mut().filter(|stage| !stage.is_settled) {
                 if let Some(status) = deployment.status().get(&stage.name) {
                     stage.settle(status, is_alone);

@@ -1,16 +1,18 @@
-//! Looks from time to time whether the topics of what runs or is served here are still those that were recorded.
+//! Checks periodically that the topics of running and served topologies are unchanged.
 //!
-//! Where a topic was deleted, lanes may have nothing to do, and would be taken for idle. So the process says it by itself: in `/readyz`, which
-//! lets a northbound refuse requests for that topology, and in the log, once when it begins and once when it is over.
+//! Lanes of a deleted topic have no records and would look idle. So the process reports it: in
+//! `/readyz`, which makes a northbound refuse requests for that topology, and in the log, once when
+//! it begins and once when it ends.
 //!
-//! | the bus says | what stands in `/readyz` |
+//! | answer of the bus | entry in `/readyz` |
 //! |---|---|
-//! | a topic is gone, or another one | its code and its name, until a look finds it as it was recorded |
-//! | all are as they were recorded | nothing |
-//! | nothing | what stood there before |
-//! | the control topic is gone | its code and its name, in `held_up`: what runs goes on |
+//! | a topic is gone or was recreated | its code and its name, until a check finds the recorded topic |
+//! | all topics are as recorded | none |
+//! | none | unchanged |
+//! | the control topic is gone | its code and its name, in `held_up`: running topologies continue |
 //!
-//! It is a part of its own: a bus that is slow to answer holds up neither the control topic nor the end of lanes.
+//! The check is a task of its own: a slow bus delays neither the control topic nor the end of
+//! lanes.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -24,66 +26,73 @@ use wire::{Code, Problem};
 use super::status::NodeStatus;
 use crate::deployment;
 use crate::program::Program;
-use crate::recorded::Recorded;
+use crate::recorded::RecordedTopics;
 
-/// Between two looks. A client waits ten seconds for its answer, so it is named before the first of them who wait in vain gives up. The dozen
-/// topics of a topology take a millisecond each to ask for.
-const LOOK_MS: u64 = 5_000;
+/// Interval between two checks in milliseconds. A client waits 10 s for its answer, so the report
+/// comes before the first such client times out. A topology has a dozen topics, at 1 ms per query.
+const CHECK_MS: u64 = 5_000;
 
-/// What is looked at besides what runs in this process.
+/// The topologies to check beside those that run in this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Serves {
-    /// Nothing.
-    Nothing,
-    /// Every topology that was submitted: the process has a northbound.
-    Everything,
+pub enum ServedTopologies {
+    /// None.
+    None,
+    /// All submitted topologies: the process has a northbound.
+    All,
 }
 
-/// Looks at the topics of a process.
+/// Checks the topics of a process.
 pub struct TopicWatch {
     bus: Arc<dyn Bus>,
     clock: Arc<dyn Clock>,
     topics: Topics,
     program: Program,
     status: Arc<NodeStatus>,
-    serves: Serves,
-    /// When to look next.
-    look: MonoTime,
-    /// The topologies that were there at the last look.
+    serves: ServedTopologies,
+    /// Time of the next check.
+    check_at: MonoTime,
+    /// The topologies of the last check.
     known: BTreeSet<String>,
     /// False while the bus does not answer.
     is_answered: bool,
 }
 
 impl TopicWatch {
-    /// Looks at the topics of what `status` says is run, and of what is served.
-    pub fn new(bus: Arc<dyn Bus>, topics: Topics, program: Program, status: Arc<NodeStatus>, serves: Serves) -> Self {
+    /// Creates a check of the topics that `status` reports as running, and of the served ones.
+    pub fn new(
+        bus: Arc<dyn Bus>,
+        topics: Topics,
+        program: Program,
+        status: Arc<NodeStatus>,
+        serves: ServedTopologies,
+    ) -> Self {
         let clock = bus.clock();
-        let look = clock.mono();
-        Self { bus, clock, topics, program, status, serves, look, known: BTreeSet::new(), is_answered: true }
+        let check_at = clock.mono();
+        Self { bus, clock, topics, program, status, serves, check_at, known: BTreeSet::new(), is_answered: true }
     }
 
-    fn look(&mut self) {
+    fn check_all(&mut self) {
         let deployments = self.status.deployments();
         let served = self.served();
-        let watched: Vec<&Recorded> =
+        let watched: Vec<&RecordedTopics> =
             deployments.iter().map(|deployment| deployment.recorded()).chain(&served).collect();
         let names: BTreeSet<String> = watched.iter().map(|recorded| recorded.topology().to_owned()).collect();
         self.status.watches(&names);
-        // A topology that is new has just been submitted, or taken up: brokers hear of new topics one after another.
+        // Skip new topologies: their topics were just created, and brokers learn of them one after
+        // another.
         let known = std::mem::replace(&mut self.known, names);
-        let asked = watched.into_iter().filter(|recorded| known.contains(recorded.topology()));
+        let due = watched.into_iter().filter(|recorded| known.contains(recorded.topology()));
         let answered =
-            asked.map(|recorded| self.check(recorded)).find(Result::is_err).unwrap_or_else(|| self.check_control());
+            due.map(|recorded| self.check(recorded)).find(Result::is_err).unwrap_or_else(|| self.check_control());
         if let (true, Err(error)) = (self.is_answered, &answered) {
-            tracing::warn!(%error, "topics cannot be asked for; what was found before stands");
+            tracing::warn!(%error, "topics cannot be checked; earlier results remain valid");
         }
         self.is_answered = answered.is_ok();
     }
 
-    /// What is served here and not run.
-    fn served(&self) -> Vec<Recorded> {
-        if self.serves == Serves::Nothing {
+    /// Returns the topics of topologies that are served but do not run here.
+    fn served(&self) -> Vec<RecordedTopics> {
+        if self.serves == ServedTopologies::None {
             return Vec::new();
         }
         let running = self.status.stages();
@@ -91,47 +100,43 @@ impl TopicWatch {
         let served = submitted.filter(|one| one.wish == Wish::Run && !running.contains_key(&one.name));
         let recorded = served.map(|one| {
             let code = self.program.topology(&one.name);
-            Recorded::of(&one, code.map(|code| deployment::needed(code, &one, &self.topics)).unwrap_or_default())
+            RecordedTopics::of(&one, code.map(|code| deployment::needed(code, &one, &self.topics)).unwrap_or_default())
         });
         recorded.collect()
     }
 
-    /// Looks whether the control topic is there. Without it lanes go on, and a process that starts finds no topology.
+    /// Checks that the control topic exists. Without it lanes continue, but a process that starts
+    /// finds no topology.
     fn check_control(&self) -> Result<(), BusError> {
         let topic = self.topics.control();
         let is_gone = self.bus.topic(&topic)?.is_none();
         let problem = is_gone.then(|| {
             let detail = format!(
-                "control topic `{topic}` is gone: what runs goes on, and a process that starts finds no topology; submit each topology \
+                "control topic `{topic}` is gone: running topologies continue, but a process that starts finds none; submit each topology \
                  again, then restart all processes one by one"
             );
             Problem::new(Code::TopicReplaced, detail)
         });
-        if self.status.judged_control(problem) {
+        if self.status.set_control_problem(problem) {
             tracing::error!(
                 topic,
                 code = Code::TopicReplaced.as_str(),
-                "the control topic is gone: a person is needed"
+                "the control topic is gone: manual repair needed"
             );
         }
         Ok(())
     }
 
-    fn check(&self, recorded: &Recorded) -> Result<(), BusError> {
+    fn check(&self, recorded: &RecordedTopics) -> Result<(), BusError> {
         let topology = recorded.topology();
         let found = recorded.check(&*self.bus)?;
-        let before = self.status.judged(topology, found.clone());
+        let before = self.status.set_topic_problem(topology, found.clone());
         match (before, found) {
             (before, Some(problem)) if before.as_ref() != Some(&problem) => {
                 let code = problem.code.as_str();
-                tracing::error!(
-                    topology,
-                    code,
-                    problem.detail,
-                    "a topic is not as it was recorded: a person is needed"
-                );
+                tracing::error!(topology, code, problem.detail, "a topic is not as recorded: manual repair needed");
             }
-            (Some(_), None) => tracing::warn!(topology, "its topics are as they were recorded again"),
+            (Some(_), None) => tracing::warn!(topology, "topics are as recorded again"),
             (_same, _found) => {}
         }
         Ok(())
@@ -145,13 +150,13 @@ impl Part for TopicWatch {
 
     fn turn(&mut self, wait: Duration) -> Result<Turn, BusError> {
         let now = self.clock.mono();
-        if now < self.look {
-            std::thread::park_timeout(wait.min(self.look.since(now)));
+        if now < self.check_at {
+            std::thread::park_timeout(wait.min(self.check_at.since(now)));
         } else {
-            self.look();
-            self.look = self.clock.mono().plus_ms(LOOK_MS);
+            self.check_all();
+            self.check_at = self.clock.mono().plus_ms(CHECK_MS);
         }
-        Ok(Turn { worked: false, next: Some(self.look) })
+        Ok(Turn { worked: false, next: Some(self.check_at) })
     }
 
     fn stop(self: Box<Self>) -> Vec<String> {

@@ -1,7 +1,8 @@
-//! The log of a process: at most one line per second of each kind, with the number of lines that were suppressed.
+//! The log of a process: at most one line per second of each kind, with the number of suppressed
+//! lines.
 //!
-//! A kind is a place in the code, and where the line concerns one of several, which of them: a lane, a topic, a service. So a
-//! thousand refused requests are one line a second, and two lanes that are held are two lines.
+//! A kind is a place in the code, plus the lane, topic, service or similar that the line names. So
+//! a thousand refused requests give one line per second, and two held lanes give two lines.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -23,14 +24,14 @@ use crate::names;
 /// Interval between two lines of one kind.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Maximum number of kinds that are told apart: some 200 places in the code, with the lanes and topics of a process. Kinds beyond
-/// it share one limit.
+/// Maximum number of distinct kinds: some 200 places in the code, times the lanes and topics of a
+/// process. Further kinds share one limit.
 const KINDS: usize = 4_096;
 
-/// The fields that say which of several a line concerns. Their values are few; those of `operation` or `key` are not.
-const WHICH: [&str; 8] = ["topology", "stage", "lane", "partition", "topic", "service", "spoke", "phase"];
+/// The fields that distinguish kinds. They have few values, unlike `operation` or `key`.
+const KIND_FIELDS: [&str; 8] = ["topology", "stage", "lane", "partition", "topic", "service", "spoke", "phase"];
 
-/// Writes log lines to the standard error, those that `filter` lets pass.
+/// Writes log lines that pass `filter` to the standard error.
 pub(super) fn to_stderr(filter: &str, clock: Arc<dyn Clock>) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(filter).with_context(|| format!("log = {filter}"))?;
     let layer = lines::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
@@ -39,18 +40,19 @@ pub(super) fn to_stderr(filter: &str, clock: Arc<dyn Clock>) -> anyhow::Result<(
     Ok(())
 }
 
-/// Lets one WARN or ERROR line of each kind pass in a second. Lines of lower levels are asked for by name and pass.
+/// Passes one WARN or ERROR line of each kind per second. Lower levels pass: the user enabled them.
 struct Limiter {
     clock: Arc<dyn Clock>,
     kinds: Mutex<Kinds>,
 }
 
-/// When a line of each kind was written last, and how many were suppressed since.
+/// Time of the last line of each kind, and the number of lines suppressed since.
 #[derive(Default)]
 struct Kinds(HashMap<u64, (MonoTime, u64)>);
 
 impl Kinds {
-    /// Returns how many lines of this kind were suppressed before this one; none where it is suppressed as well.
+    /// Returns how many lines of this kind were suppressed before this one; none if this one is
+    /// suppressed.
     fn admit(&mut self, kind: u64, now: MonoTime) -> Option<u64> {
         let kind = if self.0.len() < KINDS || self.0.contains_key(&kind) { kind } else { 0 };
         match self.0.get_mut(&kind) {
@@ -97,7 +99,7 @@ impl<S: Subscriber> Filter<S> for Limiter {
     }
 }
 
-/// The place in the code, and the values of [`WHICH`].
+/// Returns the hash of the place in the code and the values of [`KIND_FIELDS`].
 fn kind_of(event: &Event<'_>) -> u64 {
     let mut kind = Kind(DefaultHasher::new());
     event.metadata().callsite().hash(&mut kind.0);
@@ -109,7 +111,7 @@ struct Kind(DefaultHasher);
 
 impl Visit for Kind {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        if WHICH.contains(&field.name()) {
+        if KIND_FIELDS.contains(&field.name()) {
             (field.name(), format!("{value:?}")).hash(&mut self.0);
         }
     }
@@ -124,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn one_line_of_a_kind_passes_in_a_second_and_says_how_many_did_not() {
+    fn one_line_of_a_kind_passes_per_second_with_the_number_suppressed() {
         let mut kinds = Kinds::default();
         assert_eq!(kinds.admit(1, at(0)), Some(0));
         assert_eq!((0..736).filter_map(|_| kinds.admit(1, at(999))).count(), 0);

@@ -1,15 +1,16 @@
-//! A running process: its parts, joined as it was told to.
+//! A running process.
 //!
-//! Read in this order: this file (what there is in a process), `starting` (what its start waits for), `parts` (how it is put together), `front`
-//! (the northbound, which follows what was submitted), `later` (spokes that begin later), `log` (what is logged, and how much), `serve` (from the first request to the last); then
-//! [`crate::shutdown`] (how it ends).
+//! Read in this order: this file (the roles of a process), `starting` (progress of the start),
+//! `tasks` (the tasks of a process), `frontend` (the northbound), `delayed` (spokes that start
+//! later), `log` (log lines and their limit), `serve` (servers, from start to stop); then
+//! [`crate::shutdown`] (the phases of the stop).
 
-mod front;
-mod later;
+mod delayed;
+mod frontend;
 mod log;
-mod parts;
 mod serve;
 mod starting;
+mod tasks;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -25,40 +26,48 @@ use self::starting::{Starting, Step};
 use crate::clock::SystemClock;
 use crate::config::{BusKind, Config, Sync};
 use crate::names;
-use crate::node::Wanted;
+use crate::node::StageSelection;
 use crate::program::Program;
 
-/// Where the lateness of timers is counted: from a tenth of a millisecond to ten seconds.
+/// Buckets of the timer lateness in seconds.
 const LATENESS_SECONDS: [f64; 11] = [0.0001, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 1.0, 10.0];
 
-/// What a process is for.
+/// The roles of a process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Purpose {
-    /// True: it submits every topology of its program before it begins.
+    /// True: submits all topologies of the program at the start.
     pub submits: bool,
     /// The stages that it runs.
-    pub wanted: Wanted,
-    /// It serves the REST interface.
+    pub wanted: StageSelection,
+    /// True: serves the REST interface.
     pub northbound: bool,
-    /// It plays the switch controller.
+    /// True: simulates the switch controller.
     pub simulates: bool,
     /// The spokes of the program that it runs, by service.
     pub spokes: BTreeSet<String>,
 }
 
 impl Purpose {
-    /// Everything in one process.
+    /// Returns all roles in one process.
     pub fn everything(program: &Program) -> Self {
         let spokes = program.spokes().map(|(service, _)| service.clone()).collect();
-        Self { submits: true, wanted: Wanted::Everything, northbound: true, simulates: program.has_flows(), spokes }
+        Self {
+            submits: true,
+            wanted: StageSelection::Everything,
+            northbound: true,
+            simulates: program.has_flows(),
+            spokes,
+        }
     }
 
-    /// What it does, for people.
+    /// Returns the roles as text for people.
     fn line(&self) -> String {
         let mut does = Vec::new();
         match &self.wanted {
-            Wanted::Everything => does.push("every stage".to_owned()),
-            Wanted::Stages(stages) => does.extend(stages.iter().map(|(topology, stage)| format!("{topology}/{stage}"))),
+            StageSelection::Everything => does.push("every stage".to_owned()),
+            StageSelection::Stages(stages) => {
+                does.extend(stages.iter().map(|(topology, stage)| format!("{topology}/{stage}")))
+            }
         }
         does.extend(self.northbound.then(|| "northbound".to_owned()));
         does.extend(self.simulates.then(|| "floodlight-sim".to_owned()));
@@ -67,10 +76,10 @@ impl Purpose {
     }
 }
 
-/// Runs a process until a signal ends it, or a part of it fails.
+/// Runs a process until a signal ends it or a task fails.
 ///
 /// # Errors
-/// Where it cannot begin, or a part fails.
+/// If it cannot start, or a task fails.
 pub fn run(program: &Program, config: &Config, purpose: &Purpose) -> anyhow::Result<()> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     let mut starting = Starting::new(Arc::clone(&clock));
@@ -78,34 +87,35 @@ pub fn run(program: &Program, config: &Config, purpose: &Purpose) -> anyhow::Res
     let lateness = Matcher::Full(topology::names::TIMER_LATENESS.to_owned());
     let recorder = PrometheusBuilder::new().set_buckets_for_metric(lateness, &LATENESS_SECONDS)?.install_recorder()?;
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
-        // Before anything starts: an address that is taken ends the process while nobody counts on it.
+        // Bind first: an address in use then ends the process before others rely on it.
         let rest = listen(purpose.northbound, config.rest.listen, "rest").await?;
         let sim = listen(purpose.simulates, config.sim.listen, "sim").await?;
-        // With a northbound the REST interface shows the same.
+        // With a northbound the REST interface serves the same paths.
         let health = listen(!purpose.northbound, config.health.listen, "health").await?;
-        let (code, of, does, time) = (program.clone(), config.clone(), purpose.clone(), Arc::clone(&clock));
+        let (own_program, own_config, own_purpose, own_clock) =
+            (program.clone(), config.clone(), purpose.clone(), Arc::clone(&clock));
         let start = move |step: &Step| {
-            step.waits_for(bus_wait(&of));
-            let bus = open_bus(&of, &time)?;
-            parts::Parts::start(&code, &of, &does, bus, step)
+            step.waits_for(bus_wait(&own_config));
+            let bus = open_bus(&own_config, &own_clock)?;
+            tasks::Tasks::start(&own_program, &own_config, &own_purpose, bus, step)
         };
-        let parts = starting.blocking(start).await?;
-        // The bus ends before the servers do.
-        let bus = Arc::downgrade(&parts.bus);
+        let tasks = starting.blocking(start).await?;
+        // Weak, because the bus ends before the servers.
+        let bus = Arc::downgrade(&tasks.bus);
         let metrics = Arc::new(move || {
             let health = bus.upgrade().map(|bus| bus.health()).unwrap_or_default();
             metrics::counter!(names::APPENDS_RETRIED).absolute(health.appends_retried);
             recorder.run_upkeep();
             recorder.render()
         });
-        serve::Server { program, config, purpose, clock, metrics, rest, sim, health }.serve(parts, starting).await
+        serve::Server { program, config, purpose, clock, metrics, rest, sim, health }.serve(tasks, starting).await
     })
 }
 
-/// Opens the bus of a configuration.
+/// Opens the configured bus.
 ///
 /// # Errors
-/// Where the bus cannot be reached, or refuses.
+/// If the bus cannot be reached, or refuses.
 pub fn open_bus(config: &Config, clock: &Arc<dyn Clock>) -> anyhow::Result<Arc<dyn Bus>> {
     match config.bus.kind {
         BusKind::Embedded if config.bus.disk.data.is_empty() => {
@@ -115,14 +125,14 @@ pub fn open_bus(config: &Config, clock: &Arc<dyn Clock>) -> anyhow::Result<Arc<d
         BusKind::Kafka => {
             let kafka = &config.bus.kafka;
             let mut options = KafkaOptions::new(kafka.brokers.clone());
-            options.replication = i16::try_from(kafka.replication).context("a count of copies")?;
+            options.replication = i16::try_from(kafka.replication).context("bus.kafka.replication")?;
             options.client.clone_from(&kafka.client);
             Ok(Arc::new(Kafka::open(Arc::clone(clock), options)?))
         }
     }
 }
 
-/// The one place where the embedded bus is opened on disk.
+/// Opens the embedded bus on disk; only here.
 fn open_disk(config: &Config, clock: &Arc<dyn Clock>) -> anyhow::Result<Arc<dyn Bus>> {
     let disk = &config.bus.disk;
     let sync = match disk.sync {
@@ -135,7 +145,7 @@ fn open_disk(config: &Config, clock: &Arc<dyn Clock>) -> anyhow::Result<Arc<dyn 
     Ok(Arc::new(bus.with_context(|| format!("the bus in {} cannot be opened", disk.data))?))
 }
 
-/// The reason why the bus is not open yet, for people.
+/// Returns why the bus is not open yet, for people.
 fn bus_wait(config: &Config) -> String {
     match config.bus.kind {
         BusKind::Kafka => format!("no broker has answered yet at {}", config.bus.kafka.brokers),
@@ -143,12 +153,12 @@ fn bus_wait(config: &Config) -> String {
     }
 }
 
-/// True where the bus ends with this process.
+/// Returns true if the bus ends with this process.
 fn in_memory(config: &Config) -> bool {
     config.bus.kind == BusKind::Embedded && config.bus.disk.data.is_empty()
 }
 
-/// What the bus is, for people.
+/// Returns the description of the bus, for people.
 fn bus_line(config: &Config) -> String {
     match config.bus.kind {
         BusKind::Kafka => format!("Kafka bus ({})", config.bus.kafka.brokers),
@@ -164,5 +174,5 @@ async fn listen(wanted: bool, address: SocketAddr, what: &str) -> anyhow::Result
     let listener = TcpListener::bind(address).await;
     listener
         .map(Some)
-        .with_context(|| format!("cannot listen on {address}; give another with --{what} or {what}.listen"))
+        .with_context(|| format!("cannot listen on {address}; set another address with --{what} or {what}.listen"))
 }

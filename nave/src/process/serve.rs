@@ -1,4 +1,4 @@
-//! From the first request to the last.
+//! The servers of a process, from its start to its stop.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,28 +12,29 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::parts::Parts;
 use super::starting::Starting;
-use super::{Purpose, bus_line, front, in_memory};
+use super::tasks::Tasks;
+use super::{Purpose, bus_line, frontend, in_memory};
 use crate::config::Config;
 use crate::program::{About, Program};
-use crate::shutdown::{Left, Signals};
+use crate::shutdown::{Signals, StopReport};
 
-/// A system on one machine is ready in a fraction of a second; on a cluster it waits for its group and its topics.
+/// Limit of the start in milliseconds. One machine is ready in a fraction of a second; on a cluster
+/// the start waits for groups and topics.
 const READY_MS: u64 = 60_000;
-/// Between two looks at whether it is ready, or drained.
-const LOOK: Duration = Duration::from_millis(5);
-/// Interval between two looks at whether a part has failed.
+/// Interval between two checks whether the process is ready or drained.
+const CHECK: Duration = Duration::from_millis(5);
+/// Interval between two checks for failed tasks.
 const WATCH: Duration = Duration::from_secs(1);
-/// Time beyond its own limit until a node counts as one that does not end.
+/// Grace period beyond its own limit after which a node counts as stuck.
 const GRACE: Duration = Duration::from_millis(500);
 
-/// All counters and histograms, as Prometheus reads them.
+/// Returns all metrics in the Prometheus format.
 type Metrics = Arc<dyn Fn() -> String + Send + Sync>;
-/// What is waited for.
+/// Returns the reasons why requests wait.
 type Waits = Arc<dyn Fn() -> Vec<Waiting> + Send + Sync>;
 
-/// What is served, and where.
+/// The servers of a process, and their listeners.
 pub(super) struct Server<'a> {
     pub(super) program: &'a Program,
     pub(super) config: &'a Config,
@@ -45,61 +46,61 @@ pub(super) struct Server<'a> {
     pub(super) health: Option<TcpListener>,
 }
 
-/// What a process ends by.
+/// The means to stop a process.
 struct Stop {
     /// True refuses new requests.
     stopping: Arc<AtomicBool>,
     /// True ends the servers.
     servers: watch::Sender<bool>,
     signals: Signals,
-    /// A part ended with a fault: there is nothing to wait for.
+    /// True if a task failed: nothing is worth waiting for.
     failed: bool,
 }
 
 impl Server<'_> {
-    /// Serves until a signal, or until a part fails; then stops in order.
-    pub(super) async fn serve(mut self, parts: Parts, mut starting: Starting) -> anyhow::Result<()> {
+    /// Serves until a signal arrives or a task fails; then stops in order.
+    pub(super) async fn serve(mut self, tasks: Tasks, mut starting: Starting) -> anyhow::Result<()> {
         let mut signals = Signals::receive()?;
         let stopping = Arc::new(AtomicBool::new(false));
         let (stop_servers, stopped) = watch::channel(false);
         let mut servers: JoinSet<std::io::Result<()>> = JoinSet::new();
-        let (addresses, limits) = (self.addresses()?, front::limits(self.config));
-        let waiting = self.waiting(&parts, &stopping);
+        let (addresses, limits) = (self.addresses()?, frontend::limits(self.config));
+        let waiting = self.waiting(&tasks, &stopping);
         if let Some(listener) = self.sim.take() {
-            let router = floodlight_sim::admin(parts.speaker.clone());
+            let router = floodlight_sim::admin(tasks.speaker.clone());
             servers.spawn(northbound::serve(listener, router, limits.clone(), becomes_true(stopped.clone())));
         }
         if let Some(listener) = self.health.take() {
             let router = health::router(Health { waiting: Arc::clone(&waiting), metrics: Arc::clone(&self.metrics) });
             servers.spawn(northbound::serve(listener, router, limits.clone(), becomes_true(stopped.clone())));
         }
-        if let (Some(listener), Some(front)) = (self.rest.take(), &parts.front) {
+        if let (Some(listener), Some(front)) = (self.rest.take(), &tasks.front) {
             let mut northbound = front.northbound(self.config)?;
             (northbound.waiting, northbound.metrics) = (Arc::clone(&waiting), Arc::clone(&self.metrics));
             let router = northbound::router(northbound);
             servers.spawn(northbound::serve(listener, router, limits, becomes_true(stopped)));
         }
         if self.purpose.submits {
-            self.until_ready(&parts, &waiting, &mut starting).await?;
+            self.until_ready(&tasks, &waiting, &mut starting).await?;
         }
         self.banner(&addresses, starting.begun());
         let failed = tokio::select! {
             () = signals.next() => false,
-            () = until_failed(&parts) => true,
+            () = until_failed(&tasks) => true,
         };
         let stop = Stop { stopping, servers: stop_servers, signals, failed };
-        self.stop(parts, servers, stop).await
+        self.stop(tasks, servers, stop).await
     }
 
-    /// What requests have to wait for, and lanes.
-    fn waiting(&self, parts: &Parts, stopping: &Arc<AtomicBool>) -> Waits {
-        let (status, clock, stopping) = (Arc::clone(&parts.status), Arc::clone(&self.clock), Arc::clone(stopping));
-        // It ends before the servers do.
-        let bus = Arc::downgrade(&parts.bus);
-        let front = parts.front.as_ref().map(|front| front.waiting(&status));
+    /// Returns the function that lists the reasons why requests or lanes wait.
+    fn waiting(&self, tasks: &Tasks, stopping: &Arc<AtomicBool>) -> Waits {
+        let (status, clock, stopping) = (Arc::clone(&tasks.status), Arc::clone(&self.clock), Arc::clone(stopping));
+        // Weak, because the bus ends before the servers.
+        let bus = Arc::downgrade(&tasks.bus);
+        let front = tasks.front.as_ref().map(|front| front.waiting(&status));
         Arc::new(move || {
             if stopping.load(Ordering::Acquire) {
-                // The one reason that counts: what else there is belongs to the stop.
+                // The only reason to report: others are effects of the stop.
                 return vec![Waiting::all(
                     "this process is stopping and takes no new requests; ask another northbound",
                 )];
@@ -112,16 +113,16 @@ impl Server<'_> {
         })
     }
 
-    async fn until_ready(&self, parts: &Parts, waiting: &Waits, starting: &mut Starting) -> anyhow::Result<()> {
+    async fn until_ready(&self, tasks: &Tasks, waiting: &Waits, starting: &mut Starting) -> anyhow::Result<()> {
         while let Err(reason) = Waiting::nothing(&waiting()) {
-            if parts.has_failed() {
-                bail!("a part ended with a fault; the log above says which");
+            if tasks.has_failed() {
+                bail!("a task failed; see the log above");
             }
             if self.clock.mono().since(starting.begun()) > Duration::from_millis(READY_MS) {
                 bail!("not ready after {} s: {reason}", READY_MS / 1_000);
             }
-            starting.say(&reason);
-            tokio::time::sleep(LOOK).await;
+            starting.print(&reason);
+            tokio::time::sleep(CHECK).await;
         }
         Ok(())
     }
@@ -161,53 +162,54 @@ impl Server<'_> {
         println!("  stop      Ctrl-C");
     }
 
-    /// The order of [`crate::shutdown`].
-    async fn stop(&self, parts: Parts, mut servers: JoinSet<std::io::Result<()>>, stop: Stop) -> anyhow::Result<()> {
+    /// Stops in the order of [`crate::shutdown`].
+    async fn stop(&self, tasks: Tasks, mut servers: JoinSet<std::io::Result<()>>, stop: Stop) -> anyhow::Result<()> {
         let Stop { stopping, servers: stop_servers, mut signals, failed } = stop;
-        let (phases, mut left) = (&self.config.shutdown, Left::default());
+        let (phases, mut left) = (&self.config.shutdown, StopReport::default());
         let ms = Duration::from_millis;
-        eprintln!("stopping: no new requests; at most {} s for what is running", phases.drain_ms.div_ceil(1_000));
+        eprintln!("stopping: no new requests; open requests have at most {} s", phases.drain_ms.div_ceil(1_000));
         stopping.store(true, Ordering::Release);
-        let Parts { bus, speaker: _, front, node, status, edges } = parts;
+        let Tasks { bus, speaker: _, front, node, status, edges } = tasks;
         let mut answers_out = None;
         let clock = Arc::clone(&self.clock);
         let mut directory = None;
         if let Some(front) = front {
-            let (intake, clock, most) = (front.intake, Arc::clone(&clock), ms(phases.intake_ms));
-            left.take("intake", signals.phase(move || intake.stop_within(most, &*clock)).await);
+            let (intake, own_clock, timeout) = (front.intake, Arc::clone(&clock), ms(phases.intake_ms));
+            left.add("intake", signals.phase(move || intake.stop_within(timeout, &*own_clock)).await);
             (directory, answers_out) = (Some(front.directory), Some(front.answers_out));
         }
         status.drain();
         if let Some(directory) = directory.filter(|_| !failed) {
             let answered = async {
                 while directory.unanswered() > 0 {
-                    tokio::time::sleep(LOOK).await;
+                    tokio::time::sleep(CHECK).await;
                 }
             };
             if !signals.within(ms(phases.drain_ms), answered).await {
-                left.take(
+                left.add(
                     "drain",
-                    vec![format!("{} requests are unanswered; their operations go on", directory.unanswered())],
+                    vec![format!("{} requests unanswered; their operations continue", directory.unanswered())],
                 );
             }
         }
-        // The node ends its lanes within this; a little more, and it is the node that does not end.
-        let (most, time) = (ms(phases.lanes_ms) + GRACE, Arc::clone(&clock));
-        left.take("lanes", signals.phase(move || node.stop_within(most, &*time)).await);
-        if let Some(line) = over_the_stop(status.unfinished(), in_memory(self.config)) {
+        // The node stops its lanes within its own limit; after the grace period the node itself is
+        // stuck.
+        let (timeout, own_clock) = (ms(phases.lanes_ms) + GRACE, Arc::clone(&clock));
+        left.add("lanes", signals.phase(move || node.stop_within(timeout, &*own_clock)).await);
+        if let Some(line) = unfinished_line(status.unfinished(), in_memory(self.config)) {
             tracing::info!("{line}");
         }
-        let (most, time) = (ms(phases.close_ms), Arc::clone(&clock));
+        let (timeout, own_clock) = (ms(phases.close_ms), Arc::clone(&clock));
         let closed = signals.phase(move || {
-            let mut left = answers_out.map(|threads| threads.stop_within(most, &*time)).unwrap_or_default();
-            left.extend(edges.stop_within(most, &*time));
+            let mut left = answers_out.map(|threads| threads.stop_within(timeout, &*own_clock)).unwrap_or_default();
+            left.extend(edges.stop_within(timeout, &*own_clock));
             left
         });
-        left.take("close", closed.await);
+        left.add("close", closed.await);
         stop_servers.send_replace(true);
         let mut fault = None;
-        // Servers wait for their connections; those that do not end are cut.
-        let ended = signals.within(most, async {
+        // Servers wait for their connections; the timeout cuts those that do not end.
+        let ended = signals.within(timeout, async {
             while let Some(ended) = servers.join_next().await {
                 fault = ended.map_err(std::io::Error::other).and_then(|ended| ended).err().or(fault.take());
             }
@@ -215,36 +217,36 @@ impl Server<'_> {
         let _connections_were_cut = !ended.await;
         servers.abort_all();
         drop(bus);
-        eprintln!("{}", left.told());
+        eprintln!("{}", left.summary());
         if failed {
-            bail!("a part ended with a fault; the log above says which")
+            bail!("a task failed; see the log above")
         }
         fault.map_or(Ok(()), |fault| Err(fault.into()))
     }
 }
 
-/// The line about operations that were not over when the lanes stopped, if there were any.
-fn over_the_stop(unfinished: usize, in_memory: bool) -> Option<String> {
+/// Returns the line about operations that were not over when the lanes stopped; none if all were.
+fn unfinished_line(unfinished: usize, in_memory: bool) -> Option<String> {
     let operations = match unfinished {
         0 => return None,
         1 => "1 operation waits".to_owned(),
         n => format!("{n} operations wait"),
     };
     Some(if in_memory {
-        format!("{operations}, and the bus in memory ends with this process; `--data DIR` keeps them over a stop")
+        format!("{operations}, but the bus in memory ends with this process; `--data DIR` keeps them across a restart")
     } else {
-        format!("{operations}, and will go on as soon as a process has their lanes")
+        format!("{operations}, and will continue once a process owns their lanes")
     })
 }
 
-async fn until_failed(parts: &Parts) {
-    while !parts.has_failed() {
+async fn until_failed(tasks: &Tasks) {
+    while !tasks.has_failed() {
         tokio::time::sleep(WATCH).await;
     }
 }
 
 async fn becomes_true(mut flag: watch::Receiver<bool>) {
-    // An error says that the sender is gone, which ends the server as well.
+    // An error means that the sender is gone, which ends the server as well.
     drop(flag.wait_for(|stop| *stop).await);
 }
 
@@ -253,11 +255,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stop_says_in_one_line_how_many_operations_go_on() {
-        let said = |unfinished| over_the_stop(unfinished, false);
-        assert_eq!(said(0), None);
-        assert_eq!(said(1).expect("one"), "1 operation waits, and will go on as soon as a process has their lanes");
-        assert!(said(7).is_some_and(|line| line.starts_with("7 operations wait, and will go on")));
-        assert!(over_the_stop(7, true).is_some_and(|line| line.contains("--data")));
+    fn a_stop_logs_in_one_line_how_many_operations_will_continue() {
+        let line = |unfinished| unfinished_line(unfinished, false);
+        assert_eq!(line(0), None);
+        assert_eq!(line(1).expect("one"), "1 operation waits, and will continue once a process owns their lanes");
+        assert!(line(7).is_some_and(|line| line.starts_with("7 operations wait, and will continue")));
+        assert!(unfinished_line(7, true).is_some_and(|line| line.contains("--data")));
     }
 }

@@ -1,23 +1,24 @@
-//! The start of a process, until its banner: it tells the person who started it what it waits for.
+//! The progress of a start, until the banner: it tells the user what the process waits for.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bus::{Clock, MonoTime};
 
-/// Time after which a process that is not ready says so: most are ready sooner, and a person begins to wonder.
+/// Time until the first line, in milliseconds: most starts are faster, and later a user would
+/// wonder.
 const FIRST_MS: u64 = 2_000;
-/// Interval between two lines about the same thing.
+/// Interval between two lines about the same wait, in milliseconds.
 const REPEAT_MS: u64 = 10_000;
-/// Interval between two looks at whether there is something to say.
-const LOOK: Duration = Duration::from_millis(100);
+/// Interval between two checks for a line to print.
+const CHECK: Duration = Duration::from_millis(100);
 
-/// The step that a starting process is at. A clone is the same one.
+/// The current step of a start; clones share it.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Step(Arc<Mutex<String>>);
 
 impl Step {
-    /// From here on the process waits for this.
+    /// Sets what the process waits for.
     pub(super) fn waits_for(&self, what: impl Into<String>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = what.into();
     }
@@ -27,40 +28,40 @@ impl Step {
     }
 }
 
-/// Says what a start waits for.
+/// Prints what a start waits for.
 pub(super) struct Starting {
     clock: Arc<dyn Clock>,
     begun: MonoTime,
     step: Step,
-    /// The last line, and its time.
-    said: Option<(String, MonoTime)>,
+    /// The last line and its time.
+    printed: Option<(String, MonoTime)>,
 }
 
 impl Starting {
-    /// Of a process that begins now.
+    /// Starts the clock.
     pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { begun: clock.mono(), clock, step: Step::default(), said: None }
+        Self { begun: clock.mono(), clock, step: Step::default(), printed: None }
     }
 
-    /// When the process began.
+    /// Time of the start.
     pub(super) fn begun(&self) -> MonoTime {
         self.begun
     }
 
-    /// Does what blocks on another thread, and says meanwhile what it waits for.
+    /// Runs blocking work on another thread, and prints meanwhile what it waits for.
     pub(super) async fn blocking<T: Send + 'static>(&mut self, work: impl FnOnce(&Step) -> T + Send + 'static) -> T {
         let step = self.step.clone();
         let mut work = tokio::task::spawn_blocking(move || work(&step));
         loop {
             tokio::select! {
                 done = &mut work => return done.unwrap_or_else(|fault| std::panic::resume_unwind(fault.into_panic())),
-                () = tokio::time::sleep(LOOK) => self.say(&self.step.get()),
+                () = tokio::time::sleep(CHECK) => self.print(&self.step.get()),
             }
         }
     }
 
-    /// The process waits for this now: says so where it has waited for long.
-    pub(super) fn say(&mut self, what: &str) {
+    /// Prints what the process waits for, if a line is due.
+    pub(super) fn print(&mut self, what: &str) {
         if let Some(line) = self.line(what) {
             eprintln!("{line}");
         }
@@ -68,12 +69,12 @@ impl Starting {
 
     fn line(&mut self, what: &str) -> Option<String> {
         let now = self.clock.mono();
-        let is_due = match &self.said {
+        let is_due = match &self.printed {
             None => self.begun.plus_ms(FIRST_MS) <= now,
-            Some((said, at)) => at.plus_ms(if said == what { REPEAT_MS } else { FIRST_MS }) <= now,
+            Some((printed, at)) => at.plus_ms(if printed == what { REPEAT_MS } else { FIRST_MS }) <= now,
         };
         is_due.then(|| {
-            self.said = Some((what.to_owned(), now));
+            self.printed = Some((what.to_owned(), now));
             format!("not ready after {} s: {what}", now.since(self.begun).as_secs())
         })
     }
@@ -86,15 +87,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_start_says_what_it_waits_for_after_two_seconds_and_what_is_new_since() {
+    fn a_start_prints_what_it_waits_for_after_two_seconds_and_changes() {
         let clock = Arc::new(ManualClock::default());
         let mut starting = Starting::new(Arc::clone(&clock) as Arc<dyn Clock>);
-        let mut said = Vec::new();
+        let mut printed = Vec::new();
         for ms in (0..30_000).step_by(100) {
-            said.extend(starting.line(if ms < 2_500 { "a broker" } else { "lanes" }));
+            printed.extend(starting.line(if ms < 2_500 { "a broker" } else { "lanes" }));
             clock.advance_ms(100);
         }
         let lines = ["2 s: a broker", "4 s: lanes", "14 s: lanes", "24 s: lanes"];
-        assert_eq!(said, lines.map(|line| format!("not ready after {line}")));
+        assert_eq!(printed, lines.map(|line| format!("not ready after {line}")));
     }
 }

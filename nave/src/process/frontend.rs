@@ -1,4 +1,4 @@
-//! The northbound of a process: it follows what was submitted, and serves all of it.
+//! The northbound of a process: it follows the control topic and serves all submitted topologies.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,22 +10,22 @@ use northbound::{Access, Directory, GatewayLimits, Inlet, InletHandle, Lag, Limi
 use topology::driver::Threads;
 use wire::control::Wish;
 
-use crate::config::{Config, Fault, Faults};
+use crate::config::{Config, ConfigError, ConfigErrors};
 use crate::control::ControlReader;
 use crate::node::status::NodeStatus;
 
-/// What the paths work with, and the two ends on the bus behind it.
-pub(super) struct Front {
+/// The directory behind the REST paths, and its two ends on the bus.
+pub(super) struct Frontend {
     pub(super) directory: Arc<Directory>,
     inlet: InletHandle,
     answers: Arc<AtomicBool>,
-    /// Requests in.
+    /// Writes requests to the bus.
     pub(super) intake: Threads,
-    /// Answers out.
+    /// Reads answers from the bus.
     pub(super) answers_out: Threads,
 }
 
-impl Front {
+impl Frontend {
     /// Opens both ends.
     pub(super) fn open(bus: &Arc<dyn Bus>, config: &Config, clock: &Arc<dyn Clock>) -> anyhow::Result<Self> {
         let limits = GatewayLimits {
@@ -36,8 +36,8 @@ impl Front {
             ..GatewayLimits::default()
         };
         let directory = Arc::new(Directory::new(config.topics(), limits, Arc::clone(clock)));
-        // What was submitted before is known before the first request is taken: one that came sooner would be told that there
-        // is no such topology.
+        // Read the submitted topologies before the first request: an earlier request would be
+        // refused because its topology is unknown.
         let mut submitted = ControlReader::open(&**bus, &config.topics())?;
         submitted.catch_up(&**bus)?;
         for one in submitted.known().values() {
@@ -52,19 +52,20 @@ impl Front {
         let lag = Lag::new(Arc::clone(bus), Arc::clone(&directory));
         answers_out.spawn("lag", Arc::clone(clock), Box::new(move || Ok(Box::new(lag) as Box<dyn Part>)))?;
         let mut intake = Threads::default();
-        let part = Inlet::open(&**bus)?;
-        let inlet = part.handle();
-        intake.spawn("requests", Arc::clone(clock), Box::new(move || Ok(Box::new(part) as Box<dyn Part>)))?;
+        let task = Inlet::open(&**bus)?;
+        let inlet = task.handle();
+        intake.spawn("requests", Arc::clone(clock), Box::new(move || Ok(Box::new(task) as Box<dyn Part>)))?;
         Ok(Self { directory, inlet, answers, intake, answers_out })
     }
 
-    /// What the paths work with: open to whoever has the token, where there is one.
+    /// Returns the northbound, protected by the token if one is configured.
     pub(super) fn northbound(&self, config: &Config) -> anyhow::Result<Northbound> {
         let limits = limits(config);
         let mut northbound = Northbound::new(Arc::clone(&self.directory), self.inlet.clone()).with_limits(limits);
         let file = &config.rest.token_file;
         if !file.is_empty() {
-            let fault = |error: &dyn fmt::Display| Faults::from(Fault::file("rest.token_file", file, error));
+            let fault =
+                |error: &dyn fmt::Display| ConfigErrors::from(ConfigError::file("rest.token_file", file, error));
             let token = std::fs::read_to_string(file).map_err(|error| fault(&error))?;
             northbound.access = Access::with_token(&token).map_err(|error| fault(&error))?;
         }
@@ -72,21 +73,21 @@ impl Front {
         Ok(northbound)
     }
 
-    /// Tells what requests would have to wait for.
+    /// Returns the function that lists the reasons why requests wait.
     pub(super) fn waiting(&self, status: &Arc<NodeStatus>) -> impl Fn() -> Vec<Waiting> + Send + Sync + 'static {
         let (directory, answers, status) = (Arc::clone(&self.directory), Arc::clone(&self.answers), Arc::clone(status));
         move || {
             let mut lines = directory.slow_lanes();
             lines.extend(directory.waiting());
-            // This process follows the control topic twice: for the lanes that it runs, and for those whom it serves.
+            // The process reads the control topic twice: for its lanes and for its clients.
             let submitted = status.submitted().into_values();
             let unknown = submitted.filter(|one| one.wish == Wish::Run && directory.topology(&one.name).is_none());
             let line = |name: &str| {
-                Waiting::of_topology(name, format!("topology {name}: not known to the REST interface yet"))
+                Waiting::of_topology(name, format!("topology {name}: not loaded by the REST interface yet"))
             };
             lines.extend(unknown.map(|one| line(&one.name)));
             if !answers.load(Ordering::Acquire) {
-                lines.push(Waiting::all("answers: they are not read yet"));
+                lines.push(Waiting::all("answers: not being read yet"));
             }
             lines
         }
@@ -97,7 +98,7 @@ impl Front {
     }
 }
 
-/// What bounds the REST interface.
+/// Returns the limits of the REST interface.
 pub(super) fn limits(config: &Config) -> Limits {
     let rest = &config.rest;
     Limits { body_bytes: rest.body_bytes, requests: rest.requests, connections: rest.connections, ..Limits::default() }
