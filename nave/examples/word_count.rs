@@ -1,6 +1,6 @@
-//! A topology of one's own, with the whole command line: `cargo run -p nave --example word_count -- up`.
+//! A custom topology with the whole command line: `cargo run -p nave --example word_count -- up`.
 //!
-//! Sentences are split into words, words are counted where all of one kind meet, and each tenth count is printed.
+//! It splits sentences into words and counts each word in one lane. It prints every 100th count.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -11,14 +11,16 @@ const SENTENCES: [&str; 3] = ["the cow jumped over the moon", "an apple a day", 
 
 #[derive(Default)]
 struct Sentences {
-    said: usize,
+    emitted: usize,
 }
 
 impl Spout for Sentences {
     type Out = String;
     fn next(&mut self, out: &mut Emitter<String>) -> bool {
-        let Some(sentence) = SENTENCES.iter().cycle().nth(self.said).filter(|_| self.said < 300) else { return false };
-        self.said += 1;
+        let Some(sentence) = SENTENCES.iter().cycle().nth(self.emitted).filter(|_| self.emitted < 300) else {
+            return false;
+        };
+        self.emitted += 1;
         out.emit((*sentence).to_owned());
         true
     }

@@ -7,14 +7,15 @@ use hub::{CALLS, HubBolt, HubSpout, Workflows};
 use wire::call::CallCommand;
 use workers::WorkerIn;
 
-/// The stage of the hub, and of the workers that share it.
+/// The stage of the hub, and of workers that share it.
 pub const HUB: &str = "hub";
 
-/// A topology in which a hub runs the workflows `W`, one type or a tuple of several, with a worker for each of `services`: in
-/// one stage, or each in one of its own where it is arranged apart.
+/// Builds a topology with a hub that runs the workflows `W` (one type or a tuple of types), and a
+/// worker for each of `services`. All share one stage, or each has its own if the topology is
+/// arranged apart.
 ///
 /// # Errors
-/// Where a name cannot be one, or a budget does not fit.
+/// If a name is invalid, or the budgets of the steps do not fit together.
 pub fn hub_and_spokes<W: Workflows>(name: &str, services: &[&'static str]) -> Result<Topology, BuildErrors> {
     const LANES: u32 = 4;
     let t = Topology::named(name);
@@ -25,7 +26,7 @@ pub fn hub_and_spokes<W: Workflows>(name: &str, services: &[&'static str]) -> Re
         let worker = t.bolt(&format!("{service}-worker"), move || WorkerBolt::new(service));
         let worker = worker.stage(service).lanes(LANES).mode(Mode::AtLeastOnce).reads(answers.local());
         let calls = hub.side(CALLS).fields(|command: &CallCommand| command.call().operation.to_string()).or_local();
-        // An abandoned call is told to all: who does not know it passes it over.
+        // Every worker gets an abandoned call; those that do not know it ignore it.
         let is_for = move |command: &CallCommand| match command {
             CallCommand::Start(call) => *call.service == *service,
             CallCommand::Abandon(_) => true,

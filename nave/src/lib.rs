@@ -1,6 +1,6 @@
-//! Workflows that talk to the outside world, on a topology of spouts and bolts.
+//! Nave: topologies of spouts and bolts, and workflows that call external services.
 //!
-//! A topology of your own gets the whole command line from a `main` of a few lines:
+//! [`main`] gives the topologies of a program the whole command line:
 //!
 //! ```no_run
 //! use std::process::ExitCode;
@@ -29,13 +29,18 @@
 //! }
 //! ```
 //!
-//! Read in this order: [`program`] (what a binary has code for), [`config`] (what a process is told), [`commands`] (the command
-//! line), [`submission`] and [`control`] (which topologies there are), [`node`], [`deployment`] and [`recorded`] (what a process does about
-//! them), [`process`] and [`shutdown`] (how it is put together, and how it ends), [`client`] and [`explain`] (for people);
-//! [`mod@hub_and_spokes`] and [`spoke`] (what a user's workflow needs around it), [`testing`] (a user's topology in virtual
-//! time), [`sim`] (the same with everything going wrong), [`world`] (the flow topology in virtual time) over [`system`], [`anything`] (records of any bytes).
+//! Read in this order:
+//! - [`program`]: the topologies and spokes of a binary.
+//! - [`config`] and [`commands`]: the configuration and the command line.
+//! - [`submission`] and [`control`]: submitting a topology, and the control topic.
+//! - [`node`], [`deployment`] and [`recorded`]: running submitted topologies in a process.
+//! - [`process`] and [`shutdown`]: how a process starts and stops.
+//! - [`client`] and [`explain`]: the client of the REST interface, and the pages of the codes.
+//! - [`mod@hub_and_spokes`] and [`spoke`]: the usual topology of a workflow, and spokes in Rust.
+//! - [`testing`] and [`sim`]: a topology in virtual time, without and with random faults.
+//! - [`system`] and [`world`]: the flow topology for tests; [`arbitrary`]: records for fuzzing.
 
-pub mod anything;
+pub mod arbitrary;
 pub mod client;
 pub mod clock;
 pub mod commands;
@@ -45,7 +50,6 @@ pub mod deployment;
 pub mod explain;
 pub mod hub_and_spokes;
 mod names;
-mod near;
 pub mod node;
 pub mod process;
 pub mod program;
@@ -54,6 +58,7 @@ pub mod shutdown;
 pub mod sim;
 pub mod spoke;
 pub mod submission;
+mod suggest;
 pub mod system;
 pub mod testing;
 pub mod world;
@@ -67,7 +72,7 @@ use topology::{BuildErrors, Topology};
 
 use program::{About, Program, ProgramError};
 
-/// What a file with a workflow names.
+/// The names that a workflow file needs.
 pub mod prelude {
     pub use hub::schemars::{self, JsonSchema};
     pub use hub::{
@@ -80,8 +85,8 @@ pub mod prelude {
     pub use wire::{Code, OperationId, Problem};
 }
 
-/// The whole command line for these topologies, each made by a function or a closure: what `main` of a binary returns. Name
-/// and version are those of the binary: `nave::main(nave::about!(), [orders])`.
+/// Runs the command line over these topologies, each built by a function or a closure. `about` is
+/// the name and the version of the binary: `nave::main(nave::about!(), [orders])`.
 pub fn main<F>(about: About, topologies: impl IntoIterator<Item = F>) -> ExitCode
 where
     F: FnOnce() -> Result<Topology, BuildErrors>,
@@ -89,12 +94,12 @@ where
     commands::run(Program::of(about, topologies))
 }
 
-/// The `main` of a program that was made by hand: with spokes of its own, see [`program::Program::spoke`].
+/// Runs the command line over a program with spokes or scenarios; see [`program::Program::spoke`].
 pub fn run(program: Result<Program, ProgramError>) -> ExitCode {
     commands::run(program)
 }
 
-/// The examples of the first page run as tests.
+/// Runs the examples of README.md as tests.
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 pub struct FirstPage;

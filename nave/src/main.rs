@@ -1,8 +1,8 @@
-//! The one binary.
+//! The `nave` binary: the flow topology with the whole command line.
 
 use std::process::ExitCode;
 
-/// Records are made on one thread and freed on another.
+/// mimalloc, because one thread allocates records and another one frees them.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

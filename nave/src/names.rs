@@ -1,8 +1,8 @@
-//! Names of what is counted here.
+//! Names of the metrics of this crate.
 
-/// Appends to Kafka that got no answer and were tried again, by all writers of this process.
+/// Appends to Kafka that were retried because no answer came, for all writers of the process.
 pub(crate) const APPENDS_RETRIED: &str = "nave_appends_retried_total";
-/// Log lines that were not written, since one of their kind had been less than a second before.
+/// Log lines that were suppressed because one of the same kind came less than 1 s before.
 pub(crate) const LOG_LINES_SUPPRESSED: &str = "nave_log_lines_suppressed_total";
-/// Messages to a spoke in Rust that were no request: unreadable, or without an address for the answer. They are dropped.
+/// Dropped messages to a Rust spoke: unreadable, or without a reply address.
 pub(crate) const SPOKE_UNREADABLE: &str = "nave_spoke_unreadable_total";

@@ -1,4 +1,4 @@
-//! What a binary has code for: topologies by name, and whether the first user's own parts come along.
+//! The program of a binary: its topologies by name, its spokes and its scenarios.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -11,18 +11,20 @@ use workers::{WorkerBolt, WorkerSettings};
 
 use crate::sim::host::{MakeHost, Speaker};
 use crate::sim::{self, Scenario, Simulation};
-use crate::spoke::{Served, Spoke};
+use crate::spoke::{Spoke, SpokeService};
 
-/// The name and the version of a program, as its banner and its `--version` give them: made by [`crate::about!`].
+/// The name and version that a program prints in its banner and for `--version`; see
+/// [`crate::about!`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct About {
-    /// Its name.
+    /// The name.
     pub name: &'static str,
-    /// Its version.
+    /// The version.
     pub version: &'static str,
 }
 
-/// The [`program::About`](crate::program::About) of the binary, or else the crate, that says this.
+/// Returns the [`program::About`](crate::program::About) of the calling binary, or of the calling
+/// crate if it is a library.
 #[macro_export]
 macro_rules! about {
     () => {
@@ -36,7 +38,7 @@ macro_rules! about {
     };
 }
 
-/// The topologies of a binary.
+/// The topologies, spokes and scenarios of a binary.
 #[derive(Clone)]
 pub struct Program {
     about: About,
@@ -46,12 +48,12 @@ pub struct Program {
     flows: bool,
 }
 
-/// Why a program cannot be made of these topologies.
+/// Why a program cannot be built.
 #[derive(Debug)]
 pub enum ProgramError {
-    /// One cannot be built.
+    /// A topology cannot be built.
     Build(BuildErrors),
-    /// Two have the same name.
+    /// Two topologies have the same name.
     Twice(String),
 }
 
@@ -73,10 +75,10 @@ impl From<BuildErrors> for ProgramError {
 }
 
 impl Program {
-    /// A program with these topologies, each made by a function or a closure.
+    /// Builds a program from topologies, each built by a function or a closure.
     ///
     /// # Errors
-    /// Where one cannot be built, or two have one name.
+    /// If a topology cannot be built, or two have the same name.
     pub fn of<F>(about: About, topologies: impl IntoIterator<Item = F>) -> Result<Self, ProgramError>
     where
         F: FnOnce() -> Result<Topology, BuildErrors>,
@@ -88,10 +90,11 @@ impl Program {
         Ok(program)
     }
 
-    /// The program of the binary `nave`: the flow topology, its paths and the simulated switch controller.
+    /// Returns the program of `nave`: the flow topology, its REST paths and the simulated switch
+    /// controller.
     ///
     /// # Errors
-    /// None that its first test would not find.
+    /// None: the flow topology is valid, which a test checks.
     pub fn flows() -> Result<Self, ProgramError> {
         let mut program = Self::empty(Self::nave());
         let settings = Settings::default().with("flows", &FlowSettings::default());
@@ -109,27 +112,28 @@ impl Program {
         About { name: "nave", version: env!("CARGO_PKG_VERSION") }
     }
 
-    /// Its name and its version.
+    /// Returns the name and the version.
     pub fn about(&self) -> About {
         self.about
     }
 
-    /// The same with a spoke in Rust, which `up` runs beside the topologies: its tables live and die with the process.
+    /// Adds a spoke in Rust. `up` runs it beside the topologies; its state ends with the process.
     #[must_use]
     pub fn spoke<S: Spoke>(mut self, service: &str, make: impl Fn() -> S + Send + Sync + 'static) -> Self {
-        let make: MakeHost = Arc::new(move || Box::new(Served::new(make())));
+        let make: MakeHost = Arc::new(move || Box::new(SpokeService::new(make())));
         self.spokes.insert(service.to_owned(), make);
         self
     }
 
-    /// The same with what `sim` asks of a topology, and what must be so in the end. Its spokes are those of the program.
+    /// Adds the scenario of a topology for `sim`: its requests and its final check. The simulation
+    /// uses the spokes of the program.
     #[must_use]
     pub fn scenario(mut self, topology: &str, scenario: Scenario) -> Self {
         self.scenarios.insert(topology.to_owned(), scenario);
         self
     }
 
-    /// A topology that can be simulated; none where there is no such topology, or it has no scenario.
+    /// Returns the simulation of a topology; none if the topology is unknown or has no scenario.
     pub fn simulation(&self, topology: &str) -> Option<Simulation> {
         let (code, scenario) = (self.topology(topology)?, self.scenarios.get(topology)?);
         let mut spokes = self.spokes.clone();
@@ -141,12 +145,12 @@ impl Program {
         Some(Simulation::new(code.clone(), scenario.clone(), spokes))
     }
 
-    /// The topologies that can be simulated.
+    /// Returns the names of the topologies that have a scenario.
     pub fn simulated(&self) -> impl Iterator<Item = &str> {
         self.scenarios.keys().filter(|name| self.topologies.contains_key(*name)).map(String::as_str)
     }
 
-    /// Its spokes, by service.
+    /// Returns the spokes by service.
     pub(crate) fn spokes(&self) -> impl Iterator<Item = (&String, &MakeHost)> {
         self.spokes.iter()
     }
@@ -159,17 +163,17 @@ impl Program {
         }
     }
 
-    /// Its topologies, by name.
+    /// Returns the topologies by name.
     pub fn topologies(&self) -> impl Iterator<Item = (&str, &Topology)> {
         self.topologies.iter().map(|(name, topology)| (name.as_str(), topology))
     }
 
-    /// A topology.
+    /// Returns the topology of this name.
     pub fn topology(&self, name: &str) -> Option<&Topology> {
         self.topologies.get(name)
     }
 
-    /// The names of its topologies, for people.
+    /// Returns the names of the topologies as text for people.
     pub fn names(&self) -> String {
         if self.topologies.is_empty() {
             return "none".into();
@@ -177,14 +181,15 @@ impl Program {
         self.topologies.keys().map(String::as_str).collect::<Vec<_>>().join(", ")
     }
 
-    /// True where the flow topology is among them, with its paths and the simulated switch controller.
+    /// Returns true if the program contains the flow topology, its REST paths and the simulated
+    /// switch controller.
     pub fn has_flows(&self) -> bool {
         self.flows
     }
 }
 
-/// What a topology is run with unless somebody says otherwise: what its code declares, and of a hub and of workers, which
-/// everybody uses alike, their defaults. Only what stands here can be configured.
+/// Returns the default settings of a topology: those that its code declares, and the defaults of
+/// its hub and its workers. Only these can be configured.
 fn declared(topology: &Topology) -> Settings {
     let mut settings = Settings::default();
     if !topology.workflows().is_empty() {
@@ -214,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn a_topology_comes_from_a_closure_that_captures() {
+    fn a_closure_that_captures_can_build_a_topology() {
         let name = String::from("tea");
         let make = || {
             let topology = Topology::named(&name);

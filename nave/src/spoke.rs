@@ -1,16 +1,16 @@
 //! A spoke in Rust: a service that answers requests over the bus.
 //!
-//! A spoke may be written in any language: it reads a topic and answers. [`SpokePart`] remembers the calls that it carried out
-//! or refused. A repeat gets the same answer, and nothing is done twice, or after it was refused. Calls that were undone, and
-//! calls past their deadline, are refused.
+//! A spoke may use any language: it reads a topic and writes answers. [`SpokePart`] remembers the
+//! calls that it executed or refused. A repeated call gets the same answer, and its effect happens
+//! at most once. Calls that were undone, and calls past their deadline, are refused.
 //!
-//! That memory ends with its process. A spoke that asks a system of its own passes [`Call::id`] on as its idempotency key: it
-//! is the same at each attempt.
+//! The memory ends with its process. A spoke that calls another system should pass [`Call::id`] as
+//! the idempotency key: all attempts of a call share it.
 //!
 //! ```
 //! use nave::spoke::{Call, Spoke, SpokeError, WallTime};
 //!
-//! /// Gives out rooms, ten of them.
+//! /// Books rooms, ten at most.
 //! #[derive(Default)]
 //! struct Hotel(u32);
 //!
@@ -52,75 +52,76 @@ use wire::{Envelope, Kind};
 
 use crate::names;
 
-/// So many calls are remembered, the newest: a call comes again only while its operation lives, which is minutes.
+/// Maximum number of remembered calls; the oldest is forgotten. A call repeats only while its
+/// operation lives, which is minutes.
 const REMEMBERED: usize = 100_000;
-/// So many requests are taken in one turn: enough to share a commit.
-const TAKEN: usize = 256;
+/// Maximum number of requests per poll; they share a commit.
+const MAX_POLL_RECORDS: usize = 256;
 
-/// A service that answers requests. The requests of one key come in their order.
+/// A service that answers requests. It receives the requests of one key in order.
 pub trait Spoke: Send + 'static {
-    /// What it is asked, as JSON.
+    /// The request, as JSON.
     type Request: DeserializeOwned;
-    /// What it replies, as JSON.
+    /// The reply, as JSON.
     type Reply: Serialize;
 
-    /// Does what the request says: once for each call, or again where it returned [`SpokeError::Retry`].
+    /// Executes a request. It is called once per call, and again after it returned
+    /// [`SpokeError::Retry`].
     ///
     /// # Errors
-    /// The answer where there is no reply; then nothing was done.
+    /// The answer instead of a reply; then the spoke must not have changed anything.
     fn handle(&mut self, call: &Call<'_>, request: Self::Request) -> Result<Self::Reply, SpokeError>;
 }
 
-/// The call that a request belongs to.
+/// The call of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Call<'a> {
-    /// The requests of one key come in their order.
+    /// The key; requests of one key arrive in order.
     pub key: &'a str,
-    /// The same at each attempt of this call, and at no other call.
+    /// The id: the same for all attempts of this call, and unique to it.
     pub id: &'a CallId,
-    /// The number of this attempt, from 1. Earlier attempts may have got lost on their way here, or their answers on the way
-    /// back.
+    /// The number of this attempt, from 1. Earlier attempts or their answers may have been lost.
     pub attempt: u32,
-    /// The time at which the spoke took the request.
+    /// The time when the spoke received the request.
     pub now: WallTime,
-    /// Nobody waits for the reply after this; none where the sender set no deadline.
+    /// The time after which the reply is not used; none if the sender set no deadline.
     pub deadline: Option<WallTime>,
 }
 
 impl Call<'_> {
-    /// The time left until the deadline, for a timeout of the spoke's own requests.
+    /// Returns the time until the deadline, for timeouts of the spoke's own requests.
     pub fn remaining(&self) -> Option<Duration> {
         self.deadline.map(|deadline| Duration::from_millis(deadline.ms_since(self.now)))
     }
 }
 
-/// The answer of a spoke where there is no reply.
+/// The answer of a spoke that has no reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SpokeError {
-    /// It will not do this, ever.
+    /// Refuses the call for good.
     Refuse(Reason),
-    /// It cannot do this now: the worker sends the call again.
+    /// Fails for now: the worker sends the call again.
     Retry(Reason),
-    /// No answer at all, as from a spoke that is gone.
+    /// Sends no answer, like a spoke that is down.
     Silence,
 }
 
-/// Why a spoke refuses, or asks to try again.
+/// Why a spoke refuses a call or asks for a retry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Reason {
-    /// A short word for programs.
+    /// A short code for programs.
     pub error: String,
     /// A sentence for people.
     pub detail: String,
 }
 
 impl SpokeError {
-    /// A refusal: a short word for programs, and a sentence for people.
+    /// A refusal: a short code for programs, and a sentence for people.
     pub fn refuse(error: impl Into<String>, detail: impl Into<String>) -> Self {
         SpokeError::Refuse(Reason { error: error.into(), detail: detail.into() })
     }
 
-    /// A failure that may pass: the worker sends the call again.
+    /// A temporary failure: the worker sends the call again.
     pub fn retry(error: impl Into<String>, detail: impl Into<String>) -> Self {
         SpokeError::Retry(Reason { error: error.into(), detail: detail.into() })
     }
@@ -138,10 +139,10 @@ impl Spoke for Silent {
     }
 }
 
-/// A spoke and what it remembers, shared with those who look.
-pub struct Served<S>(Arc<Mutex<Memory<S>>>);
+/// A spoke with its memory of calls. Clones share both.
+pub struct SpokeService<S>(Arc<Mutex<Memory<S>>>);
 
-impl<S> Clone for Served<S> {
+impl<S> Clone for SpokeService<S> {
     fn clone(&self) -> Self {
         Self(Arc::clone(&self.0))
     }
@@ -149,63 +150,64 @@ impl<S> Clone for Served<S> {
 
 struct Memory<S> {
     spoke: S,
-    /// What each call was told, reply or refusal.
-    told: BTreeMap<CallId, (Kind, Bytes)>,
+    /// The answer of each call, a reply or a refusal.
+    answers: BTreeMap<CallId, (Kind, Bytes)>,
     undone: BTreeSet<CallId>,
-    /// What was remembered, the oldest first.
+    /// The remembered calls, oldest first.
     order: VecDeque<CallId>,
-    /// How many messages were no request, and were dropped.
+    /// Number of dropped messages that were not valid requests.
     unreadable: u64,
-    /// Where somebody looks: the calls that were handled since the last look, in order.
-    journal: Option<Vec<Handled>>,
+    /// The calls handled since the last call of `journal`, in order; none before the first.
+    journal: Option<Vec<HandledCall>>,
 }
 
 /// A call that a spoke handled.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Handled {
-    /// Which.
+pub(crate) struct HandledCall {
+    /// The call.
     pub(crate) call: CallId,
-    /// What came of it.
-    pub(crate) did: Did,
+    /// Its effect.
+    pub(crate) effect: CallEffect,
 }
 
-/// What a spoke did with a call.
+/// The effect of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Did {
-    /// It carried it out.
-    All,
-    /// Nothing: it refused it, and has to do so ever after.
+pub(crate) enum CallEffect {
+    /// Executed.
+    Executed,
+    /// Refused; all repeats have to be refused as well.
     Refused,
-    /// Nothing that counts: it was answered from memory, or changes nothing.
-    Nothing,
+    /// No effect: answered from memory, or an undo.
+    NoEffect,
 }
 
-impl<S: Spoke> Served<S> {
-    /// A spoke that remembers nothing yet.
+impl<S: Spoke> SpokeService<S> {
+    /// Wraps a spoke, with an empty memory.
     pub fn new(spoke: S) -> Self {
-        let (told, undone, order) = (BTreeMap::new(), BTreeSet::new(), VecDeque::new());
-        Self(Arc::new(Mutex::new(Memory { spoke, told, undone, order, unreadable: 0, journal: None })))
+        let (answers, undone, order) = (BTreeMap::new(), BTreeSet::new(), VecDeque::new());
+        Self(Arc::new(Mutex::new(Memory { spoke, answers, undone, order, unreadable: 0, journal: None })))
     }
 
-    /// Forgets every call that it carried out or that was undone, as one does that has lost its memory: for tests.
+    /// Forgets all calls, executed and undone: for tests.
     pub fn forget(&self) {
         let mut memory = self.lock();
-        memory.told.clear();
+        memory.answers.clear();
         memory.undone.clear();
         memory.order.clear();
     }
 
-    /// How many messages came that were no request anybody could be answered: they were dropped.
+    /// Returns the number of dropped messages that were not valid requests.
     pub fn unreadable(&self) -> u64 {
         self.lock().unreadable
     }
 
-    /// What it handled since the last time, in order; from the first time on it is written down.
-    pub(crate) fn journal(&self) -> Vec<Handled> {
+    /// Returns the calls handled since the last call of this method, in order. The first call
+    /// starts the recording.
+    pub(crate) fn journal(&self) -> Vec<HandledCall> {
         self.lock().journal.replace(Vec::new()).unwrap_or_default()
     }
 
-    /// Looks at the spoke.
+    /// Gives access to the spoke.
     pub fn look<R>(&self, look: impl FnOnce(&mut S) -> R) -> R {
         look(&mut self.lock().spoke)
     }
@@ -214,7 +216,7 @@ impl<S: Spoke> Served<S> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What a request is answered: kind and body. None where it is not.
+    /// Returns kind and body of the answer to a request; none if it gets no answer.
     fn answer(&self, record: &Record, envelope: &Envelope, wall: WallTime) -> Option<(Kind, Bytes)> {
         let Some(call) = &envelope.call else {
             return Some(refusal("unreadable", "a request needs ce_callid".to_owned()));
@@ -225,41 +227,41 @@ impl<S: Spoke> Served<S> {
                 memory.undone.insert(undone.clone());
                 memory.remember(undone);
             }
-            memory.note(call, Did::Nothing);
+            memory.log_effect(call, CallEffect::NoEffect);
         }
-        if let Some(told) = memory.told.get(call) {
-            return Some(told.clone());
+        if let Some(answer) = memory.answers.get(call) {
+            return Some(answer.clone());
         }
-        let told = memory.decide(call, record, envelope, wall)?;
-        // Who was told that nothing was done does not undo it: so what is refused is refused ever after, like what is done is
-        // done. The same call comes again where its worker died and another one sends it anew.
-        if told.0 != Kind::Failure {
-            if told.0 == Kind::Refusal {
-                memory.note(call, Did::Refused);
+        let answer = memory.decide(call, record, envelope, wall)?;
+        // The hub does not undo a refused call, so a refusal is as final as a reply: the call may
+        // come again from another worker after a crash.
+        if answer.0 != Kind::Failure {
+            if answer.0 == Kind::Refusal {
+                memory.log_effect(call, CallEffect::Refused);
             }
-            memory.told.insert(call.clone(), told.clone());
+            memory.answers.insert(call.clone(), answer.clone());
             memory.remember(call);
         }
-        Some(told)
+        Some(answer)
     }
 }
 
 fn refusal(error: &str, detail: String) -> (Kind, Bytes) {
-    told(Kind::Refusal, &Reason { error: error.into(), detail })
+    with_reason(Kind::Refusal, &Reason { error: error.into(), detail })
 }
 
-fn told(kind: Kind, reason: &Reason) -> (Kind, Bytes) {
-    (kind, serde_json::to_vec(reason).expect("it is plain data").into())
+fn with_reason(kind: Kind, reason: &Reason) -> (Kind, Bytes) {
+    (kind, serde_json::to_vec(reason).expect("a reason is plain data").into())
 }
 
 impl<S: Spoke> Memory<S> {
-    /// What a call is told that comes for the first time.
+    /// Decides the answer to a call that is not remembered.
     fn decide(&mut self, id: &CallId, record: &Record, envelope: &Envelope, now: WallTime) -> Option<(Kind, Bytes)> {
         if self.undone.contains(id) {
             return Some(refusal("undone", format!("call {id} was undone")));
         }
         if let Some(expires) = envelope.expires.filter(|expires| *expires < now) {
-            return Some(refusal("expired", format!("call {id} was of no use after {expires}")));
+            return Some(refusal("expired", format!("call {id} expired at {expires}")));
         }
         let request = match serde_json::from_slice(&record.value) {
             Ok(request) => request,
@@ -269,23 +271,23 @@ impl<S: Spoke> Memory<S> {
         let (attempt, deadline) = (envelope.attempt.unwrap_or(1), envelope.expires);
         match self.spoke.handle(&Call { key: &key, id, attempt, now, deadline }, request) {
             Ok(reply) => {
-                self.note(id, Did::All);
+                self.log_effect(id, CallEffect::Executed);
                 match serde_json::to_vec(&reply) {
                     Ok(reply) => Some((Kind::Reply, reply.into())),
                     Err(error) => Some(refusal("unwritable", error.to_string())),
                 }
             }
-            Err(SpokeError::Refuse(reason)) => Some(told(Kind::Refusal, &reason)),
-            Err(SpokeError::Retry(reason)) => Some(told(Kind::Failure, &reason)),
+            Err(SpokeError::Refuse(reason)) => Some(with_reason(Kind::Refusal, &reason)),
+            Err(SpokeError::Retry(reason)) => Some(with_reason(Kind::Failure, &reason)),
             Err(SpokeError::Silence) => None,
         }
     }
 }
 
 impl<S> Memory<S> {
-    fn note(&mut self, call: &CallId, did: Did) {
+    fn log_effect(&mut self, call: &CallId, effect: CallEffect) {
         if let Some(journal) = &mut self.journal {
-            journal.push(Handled { call: call.clone(), did });
+            journal.push(HandledCall { call: call.clone(), effect });
         }
     }
 
@@ -294,39 +296,42 @@ impl<S> Memory<S> {
         if self.order.len() > REMEMBERED
             && let Some(oldest) = self.order.pop_front()
         {
-            self.told.remove(&oldest);
+            self.answers.remove(&oldest);
             self.undone.remove(&oldest);
         }
     }
 }
 
-/// Serves a spoke over the bus: a member of the group of its topic.
+/// Serves a spoke over the bus, as a member of the group of its topic.
 pub struct SpokePart<S> {
     name: String,
     source: String,
     member: Box<dyn Member>,
     clock: Arc<dyn Clock>,
-    served: Served<S>,
-    /// Partitions that are ours and wait to be started.
+    served: SpokeService<S>,
+    /// Assigned partitions that are not started yet.
     assigned: BTreeSet<u32>,
-    /// Where it stands in those that are read.
+    /// The next offset of each partition that is read.
     next: BTreeMap<u32, u64>,
-    owed: Vec<Outgoing>,
+    /// Answers of the next commit.
+    answers: Vec<Outgoing>,
+    /// Partitions with records since the last commit.
     moved: BTreeSet<u32>,
     pause: Pause,
 }
 
 impl<S: Spoke> SpokePart<S> {
-    /// Joins the group of the topic of `service`, as `member`, which is unique among all that live.
+    /// Joins the group of the topic of `service` as `member`, which must be unique among all live
+    /// members.
     ///
     /// # Errors
-    /// Where the bus does not let it join.
+    /// If the bus refuses the member.
     pub fn join(
         bus: &dyn Bus,
         names: &Topics,
         service: &str,
         member: &str,
-        served: Served<S>,
+        served: SpokeService<S>,
     ) -> Result<Self, BusError> {
         let topic = names.spoke(service);
         Ok(Self {
@@ -337,7 +342,7 @@ impl<S: Spoke> SpokePart<S> {
             served,
             assigned: BTreeSet::new(),
             next: BTreeMap::new(),
-            owed: Vec::new(),
+            answers: Vec::new(),
             moved: BTreeSet::new(),
             pause: Pause::default(),
         })
@@ -382,7 +387,7 @@ impl<S: Spoke> SpokePart<S> {
         let Some((kind, value)) = self.served.answer(record, &envelope, wall) else { return };
         let mut answer = envelope.answered(kind, &self.source);
         answer.time = Some(wall);
-        self.owed.push(Outgoing {
+        self.answers.push(Outgoing {
             topic: reply_to.into(),
             route: envelope.reply_partition.map_or(Route::ByKey, Route::To),
             key: record.key.clone(),
@@ -391,7 +396,7 @@ impl<S: Spoke> SpokePart<S> {
         });
     }
 
-    /// Who sent something that is no request has nobody to be told: it is counted, and that is all.
+    /// Counts and drops a message that is not a request: it has no valid reply address.
     fn unreadable(&self, record: &Record, detail: &str) {
         let (partition, offset) = (record.partition, record.offset);
         tracing::warn!(spoke = self.name, partition, offset, detail, "a message cannot be read");
@@ -399,7 +404,8 @@ impl<S: Spoke> SpokePart<S> {
         self.served.lock().unreadable += 1;
     }
 
-    /// Answers and positions as one. Where that fails, what was not committed is read again: the memory knows it.
+    /// Commits answers and positions together. On failure the requests are read again, and answered
+    /// from memory.
     fn commit(&mut self) {
         if self.moved.is_empty() {
             return;
@@ -410,9 +416,9 @@ impl<S: Spoke> SpokePart<S> {
             Some(Position { partition: *partition, next, note: note(next).to_string().into() })
         };
         let positions = self.moved.iter().filter_map(position).collect();
-        let batch = Batch { records: std::mem::take(&mut self.owed), positions };
+        let batch = Batch { records: std::mem::take(&mut self.answers), positions };
         if let Err(error) = self.member.commit(&batch) {
-            tracing::warn!(spoke = self.name, %error, "answers were not committed, and their requests are read again");
+            tracing::warn!(spoke = self.name, %error, "answers were not committed; their requests will be read again");
             self.assigned.extend(self.moved.iter().copied());
             self.next.retain(|partition, _| !self.moved.contains(partition));
             self.pause.failed(self.clock.mono());
@@ -420,7 +426,7 @@ impl<S: Spoke> SpokePart<S> {
         self.moved.clear();
     }
 
-    /// Starts the partitions that are ours and not read yet.
+    /// Starts assigned partitions.
     fn start(&mut self) {
         let now = self.clock.mono();
         if self.pause.holds(now) {
@@ -455,9 +461,9 @@ impl<S: Spoke> Part for SpokePart<S> {
         let now = self.clock.mono();
         let wait = self.pause.until().map_or(wait, |until| wait.min(until.since(now)));
         let mut arrivals = Vec::new();
-        match self.member.poll(TAKEN, wait, &mut arrivals) {
+        match self.member.poll(MAX_POLL_RECORDS, wait, &mut arrivals) {
             Ok(()) => {}
-            // It goes on at the first request there is.
+            // Resume at the first record that still exists.
             Err(BusError::Gone { partition, .. }) => {
                 self.next.remove(&partition);
                 self.assigned.insert(partition);

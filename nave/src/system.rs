@@ -1,5 +1,5 @@
-//! The flow topology on a bus, laid out and set up by hand: what tests and benchmarks turn themselves. A running process goes
-//! through [`crate::node`] instead, by what was submitted.
+//! The flow topology on a bus, for tests and benchmarks, which poll its shards themselves. A
+//! running process uses [`crate::node`] with submitted topologies instead.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,24 +18,24 @@ use crate::submission;
 /// The stage that runs the workflows.
 pub const HUB: &str = STAGE;
 
-/// What a system is made of, beside bus and clock.
+/// The options of a [`System`].
 #[derive(Debug, Clone)]
 pub struct SystemOptions {
-    /// What topics are called.
+    /// Names of the topics.
     pub topics: Topics,
-    /// How many lanes each stage has: fixed for the life of its topics.
+    /// Lanes per stage; fixed for the lifetime of the topics.
     pub lanes: u32,
-    /// True: hub and workers are stages of their own, with a topic between them.
+    /// True: hub and workers are separate stages with a topic between them.
     pub apart: bool,
-    /// When the effects of a stage leave, where it is not as the topology says.
+    /// The delivery mode of stages that do not use the default of the topology.
     pub modes: BTreeMap<String, Mode>,
-    /// How flows are made.
+    /// Settings of the flow workflows.
     pub flows: FlowSettings,
-    /// What bounds the hub.
+    /// Settings of the hub.
     pub hub: HubSettings,
-    /// How the speaker's worker tries.
+    /// Settings of the worker for the speaker.
     pub speaker: WorkerSettings,
-    /// After so long without a sign of life a member's lanes go to others.
+    /// Session timeout: a member that is silent for longer loses its lanes to others.
     pub session_timeout: Duration,
 }
 
@@ -58,7 +58,7 @@ impl Default for SystemOptions {
 pub struct System {
     /// The bus.
     pub bus: Arc<dyn Bus>,
-    /// What it is made of.
+    /// The options.
     pub options: SystemOptions,
     /// The topology.
     pub topology: Topology,
@@ -66,10 +66,10 @@ pub struct System {
 }
 
 impl System {
-    /// Builds the topology and sees to its topics.
+    /// Builds the topology and creates its topics.
     ///
     /// # Errors
-    /// Where the topology cannot be built, or a topic is not as it should be.
+    /// If the topology cannot be built, or a topic has the wrong shape.
     pub fn new(bus: Arc<dyn Bus>, options: SystemOptions) -> Result<Self, SystemError> {
         let settings = Settings::default()
             .with("flows", &options.flows)
@@ -93,49 +93,49 @@ impl System {
         Ok(Self { bus, options, topology, deployment })
     }
 
-    /// The names of its stages.
+    /// Returns the names of the stages.
     pub fn stages(&self) -> Vec<String> {
         self.deployment.status().keys().cloned().collect()
     }
 
-    /// A line for each lane of these stages that is not live in this process, or that does not get on.
+    /// Returns a line for each lane that is not live in this process or makes no progress.
     pub fn waiting(&self, now: MonoTime) -> Vec<String> {
         self.deployment.status().values().flat_map(|status| status.waiting(now)).map(|(_lane, line)| line).collect()
     }
 
-    /// The lanes of a stage of one thread, as the member `name`.
+    /// Joins the lanes of a stage with one thread, as the member `name`.
     ///
     /// # Errors
-    /// Where the bus does not let it join.
+    /// If the bus refuses the member.
     ///
     /// # Panics
-    /// Where there is no such stage.
+    /// If there is no such stage.
     pub fn shard(&self, stage: &str, name: &str) -> Result<Shard, BusError> {
         self.deployment.shard(stage, name)
     }
 
-    /// The topic of requests to the speaker.
+    /// Returns the topic of requests to the speaker.
     pub fn speaker_topic(&self) -> String {
         self.options.topics.spoke(SPEAKER)
     }
 
-    /// A northbound's options for this system.
+    /// Returns the options of a northbound for this system.
     ///
     /// # Panics
-    /// Where the topics are gone that it was made with.
+    /// If the topics of the system were deleted.
     pub fn gateway_options(&self) -> northbound::GatewayOptions {
         let (topics, at) = (&self.options.topics, wire::WallTime::default());
-        let submitted = submission::describe(&*self.bus, topics, &self.topology, at).expect("the topics are there");
+        let submitted = submission::describe(&*self.bus, topics, &self.topology, at).expect("the topics exist");
         northbound::GatewayOptions::of(topics, &submitted, northbound::GatewayLimits::default())
     }
 }
 
-/// Why a system cannot be made.
+/// Why a system cannot be created.
 #[derive(Debug)]
 pub enum SystemError {
     /// The topology cannot be built.
     Build(BuildErrors),
-    /// The bus refused.
+    /// The bus failed.
     Bus(BusError),
 }
 

@@ -1,4 +1,4 @@
-//! Records made of any bytes: what fuzzing and its tests feed to a lane.
+//! Records built from arbitrary bytes, for fuzzing and its tests.
 
 use bus::{Headers, Outgoing, Route};
 use wire::Kind;
@@ -24,22 +24,22 @@ const NAMES: [&str; 17] = [
     "ce_correlationid",
 ];
 
-/// A record for lane 0 of `inbox`, made of `bytes`: parts, each a byte for its length and so many bytes, are its key, its
-/// headers in the order of their names, and what is left is its body. A type that is one byte is a kind of ours, so that most
-/// bytes get further than the first check.
+/// Builds a record for lane 0 of `inbox` from `bytes`. The bytes are split into chunks, each with a
+/// length byte in front: the key, then the headers in the order of `NAMES`. The rest is the body.
+/// A `ce_type` of one byte selects one of [`Kind::ALL`], so that most inputs pass the first check.
 pub fn record(inbox: &str, bytes: &[u8]) -> Outgoing {
     let mut rest = bytes;
-    let mut part = || {
+    let mut chunk = || {
         let (length, tail) = rest.split_first()?;
         let length = usize::from(*length).min(tail.len());
-        let (part, tail) = tail.split_at(length);
+        let (chunk, tail) = tail.split_at(length);
         rest = tail;
-        Some(part)
+        Some(chunk)
     };
-    let key = part().map(<[u8]>::to_vec);
+    let key = chunk().map(<[u8]>::to_vec);
     let mut headers: Vec<(&str, Vec<u8>)> = Vec::new();
     for name in NAMES {
-        let Some(value) = part() else { break };
+        let Some(value) = chunk() else { break };
         match (name, value) {
             (_, []) => {}
             ("ce_type", [kind]) => {

@@ -1,16 +1,16 @@
-//! Which of the known words somebody may have meant.
+//! Suggestions for misspelt names.
 
-/// The nearest of `known`, where one is so near that a slip of the pen explains it: two letters at most, and never more than a
-/// third of the word.
+/// Returns the nearest of `known` if it differs by at most two letters, and by at most a third of
+/// the word.
 pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let most = (word.chars().count() / 3).min(2);
+    let limit = (word.chars().count() / 3).min(2);
     let near =
-        known.into_iter().map(|known| (distance(word, known), known)).filter(|(far, _)| (1..=most).contains(far));
+        known.into_iter().map(|known| (distance(word, known), known)).filter(|(far, _)| (1..=limit).contains(far));
     near.min().map(|(_, known)| known)
 }
 
-/// Returns how many letters have to be changed, added, removed or swapped with their neighbour: the optimal string alignment
-/// distance (Damerau 1964, Levenshtein 1965).
+/// Returns how many letters to change, add, remove or swap with their neighbour: the optimal string
+/// alignment distance (Damerau 1964, Levenshtein 1965).
 fn distance(a: &str, b: &str) -> usize {
     let [a, b] = [a, b].map(|word| word.chars().collect::<Vec<char>>());
     let first: Vec<usize> = (0..=b.len()).collect();
@@ -33,11 +33,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slip_of_the_pen_is_forgiven_and_another_word_is_not() {
+    fn a_typo_finds_the_nearest_name_and_another_word_finds_none() {
         let known = ["NAVE_REST_LISTEN", "NAVE_BUS_KIND"];
         assert_eq!(nearest("NAVE_REST_LISTN", known), Some("NAVE_REST_LISTEN"));
         assert_eq!(nearest("NAVE_PORT_8088_TCP", known), None);
-        assert_eq!(nearest("NAVE_BUS_KIND", known), None, "what is known is not near, but there");
+        assert_eq!(nearest("NAVE_BUS_KIND", known), None, "an exact match is no typo");
         assert_eq!((distance("kitten", "sitting"), distance("", "abc"), distance("abc", "")), (3, 3, 3));
         assert_eq!((distance("wran", "warn"), distance("ca", "abc")), (1, 3));
         assert_eq!(nearest("wran", ["error", "warn"]), Some("warn"));
