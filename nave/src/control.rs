@@ -23,7 +23,7 @@ pub fn topic(topics: &Topics) -> TopicSpec {
 pub struct ControlReader {
     topic: String,
     reader: Box<dyn Reader>,
-    known: BTreeMap<String, Submitted>,
+    topologies: BTreeMap<String, Submitted>,
 }
 
 impl ControlReader {
@@ -37,12 +37,12 @@ impl ControlReader {
         let low = bus.bounds(&topic, 0)?.low;
         let mut reader = bus.reader()?;
         reader.assign(&topic, 0, low)?;
-        Ok(Self { topic, reader, known: BTreeMap::new() })
+        Ok(Self { topic, reader, topologies: BTreeMap::new() })
     }
 
     /// Returns the submitted topologies by name.
-    pub fn known(&self) -> &BTreeMap<String, Submitted> {
-        &self.known
+    pub fn topologies(&self) -> &BTreeMap<String, Submitted> {
+        &self.topologies
     }
 
     /// Reads new records, waiting at most `wait` for the first; returns true if there were any.
@@ -53,7 +53,7 @@ impl ControlReader {
         let mut records = Vec::new();
         let polled = self.reader.poll(MAX_POLL_RECORDS, wait, &mut records);
         for record in &records {
-            apply(&mut self.known, record);
+            apply(&mut self.topologies, record);
         }
         match polled {
             Err(BusError::Gone { low, .. }) => self.resume_at(low)?,
@@ -69,8 +69,8 @@ impl ControlReader {
     pub fn catch_up(&mut self, bus: &dyn Bus) -> Result<(), BusError> {
         let end = bus.bounds(&self.topic, 0)?.end;
         loop {
-            let Self { topic, reader, known } = self;
-            match bus::catch_up(&mut **reader, topic, [(0, end)], PATIENCE, |record| apply(known, &record)) {
+            let Self { topic, reader, topologies } = self;
+            match bus::catch_up(&mut **reader, topic, [(0, end)], PATIENCE, |record| apply(topologies, &record)) {
                 Err(BusError::Gone { low, .. }) => self.resume_at(low)?,
                 read => return read,
             }
@@ -83,18 +83,18 @@ impl ControlReader {
     }
 }
 
-fn apply(known: &mut BTreeMap<String, Submitted>, record: &Record) {
+fn apply(topologies: &mut BTreeMap<String, Submitted>, record: &Record) {
     let key = record.key.as_deref().unwrap_or_default();
     let Ok(name) = std::str::from_utf8(key) else {
         tracing::warn!(offset = record.offset, "the key of a record of the control topic is not a name");
         return;
     };
     if record.value.is_empty() {
-        known.remove(name);
+        topologies.remove(name);
         return;
     }
     match serde_json::from_slice::<Submitted>(&record.value) {
-        Ok(submitted) if submitted.name == name => drop(known.insert(name.to_owned(), submitted)),
+        Ok(submitted) if submitted.name == name => drop(topologies.insert(name.to_owned(), submitted)),
         Ok(other) => {
             tracing::warn!(key = name, name = other.name, "key and name of a record of the control topic differ");
         }

@@ -70,7 +70,7 @@ pub fn submit(
 ) -> Result<(Submitted, Change), Problem> {
     let mut reader = ControlReader::open(bus, topics).map_err(|error| problem(&error))?;
     reader.catch_up(bus).map_err(|error| problem(&error))?;
-    let before = reader.known().get(topology.name());
+    let before = reader.topologies().get(topology.name());
     let before = match before {
         Some(before) if before.wish != Wish::Run => {
             ended(bus, topics, before)?;
@@ -105,7 +105,7 @@ pub fn check(bus: &dyn Bus, topics: &Topics, topology: &Topology) -> Result<(), 
     let none = || {
         Problem::new(Code::NoCode, format!("no topology `{name}` was submitted, so there is nothing to compare with"))
     };
-    same_shape(reader.known().get(name).ok_or_else(none)?, topology)
+    same_shape(reader.topologies().get(name).ok_or_else(none)?, topology)
 }
 
 /// Returns a [`Code::WeakBus`] problem if the topics of a topology may lose acknowledged records.

@@ -17,7 +17,7 @@ const COLUMNS: [(&str, &str); 8] = [
     ("KEY", "/key"),
     ("STATE", "/state"),
     ("LIVE", "/live"),
-    ("BEGUN", "/begun"),
+    ("STARTED", "/begun"),
     ("OUTCOME", "/outcome"),
 ];
 

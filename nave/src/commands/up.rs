@@ -127,7 +127,7 @@ fn purpose(args: &RunArgs, program: &Program) -> Result<Purpose, Usage> {
             several => {
                 let names = several.join(", ");
                 return Err(Usage(format!(
-                    "several topologies have a stage `{stage}`: {names}; say which with --topology"
+                    "several topologies have a stage `{stage}`: {names}; choose one with --topology"
                 )));
             }
         }

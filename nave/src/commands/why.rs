@@ -43,11 +43,11 @@ fn report(operation: &Operation, now: WallTime) -> String {
         let when = until.at.map(|at| format!(" in {} at the latest", seconds(at.ms_since(now)))).unwrap_or_default();
         lines.push(match &operation.queue {
             // A queued operation has no deadline but that of its client.
-            Some(_) => format!("then  it begins; if it has not begun{when}, it is refused (NAVE-0043)"),
+            Some(_) => format!("then  it starts; if it has not started{when}, it is refused (NAVE-0043)"),
             None => format!("then  the deadline of \"{}\"{when}", until.what),
         });
     } else if operation.queue.is_some() {
-        lines.push("then  it begins; its client gave no deadline".to_owned());
+        lines.push("then  it starts; its client gave no deadline".to_owned());
     }
     match &operation.answer {
         Some(Answer::Done(_)) => lines.push("answer  done".to_owned()),
@@ -126,11 +126,11 @@ mod tests {
         };
         let text = report_of(serde_json::json!({"behind": "11aa", "ahead": 1}), serde_json::Value::Null);
         assert!(text.contains("waits for  key \"test-01\", which operation 11aa holds\n"), "{text}");
-        assert!(text.contains("then  it begins; its client gave no deadline\n"), "{text}");
+        assert!(text.contains("then  it starts; its client gave no deadline\n"), "{text}");
         let until = serde_json::json!({"what": "the deadline of its client", "at": 3_000});
         let text = report_of(serde_json::json!({"behind": "11aa", "ahead": 3}), until);
         assert!(text.contains("operation 11aa holds it, and 2 more wait before this one\n"), "{text}");
-        assert!(text.contains("if it has not begun in 1.500 s at the latest, it is refused (NAVE-0043)\n"), "{text}");
+        assert!(text.contains("if it has not started in 1.500 s at the latest, it is refused (NAVE-0043)\n"), "{text}");
         let text = report_of(serde_json::json!({"ahead": 12, "limit": 256}), serde_json::Value::Null);
         assert!(text.contains("its lane: limit of 256 active operations reached; 12 were ahead"), "{text}");
     }

@@ -45,8 +45,8 @@ pub(super) fn allowed(path: &str) -> Option<&'static str> {
 /// source of the field at a path.
 pub(super) fn faults(config: &Config, source: &dyn Fn(&str) -> String) -> Vec<ConfigError> {
     let mut faults = Vec::new();
-    let mut range = |path: &str, value: u64, least: u64, most: u64| {
-        if !(least..=most).contains(&value) {
+    let mut range = |path: &str, value: u64, min: u64, max: u64| {
+        if !(min..=max).contains(&value) {
             let allowed = allowed(path).expect("a field with a range has a text");
             faults.push(ConfigError::value(source(path), path, &value.to_string(), allowed));
         }

@@ -286,7 +286,7 @@ fn same_type(known: &Value, value: &Value) -> Result<Value, &'static str> {
         (Value::Boolean(_), _) => Err("true or false"),
         (Value::Float(_), _) => Err("a number"),
         (Value::Integer(_), _) => Err("a whole number from 0"),
-        (Value::Datetime(_) | Value::Array(_) | Value::Table(_), _) => Err("of the type of the default"),
+        (Value::Datetime(_) | Value::Array(_) | Value::Table(_), _) => Err("a value of the type of the default"),
     }
 }
 

@@ -94,7 +94,7 @@ pub struct NodeOptions {
     /// How a lane is recovered by its next owner.
     pub upkeep: Upkeep,
     /// Time limit for the stop of its lanes.
-    pub lanes_end: Duration,
+    pub lane_stop_timeout: Duration,
 }
 
 /// The share of one process in all topologies.
@@ -109,7 +109,7 @@ pub struct Node {
     running: BTreeMap<String, Running>,
     /// The submissions that were handled, so that each is handled and logged once.
     handled: BTreeMap<String, Submitted>,
-    begun: bool,
+    has_read_control: bool,
     /// When to check again how killed topologies end.
     end_check_at: Option<MonoTime>,
     /// When to reconcile again, because the bus did not answer.
@@ -141,7 +141,7 @@ impl Node {
             status,
             running: BTreeMap::new(),
             handled: BTreeMap::new(),
-            begun: false,
+            has_read_control: false,
             end_check_at: None,
             retry_at: None,
             starts: 0,
@@ -153,13 +153,13 @@ impl Node {
     /// difference.
     fn reconcile(&mut self) {
         self.retry_at = None;
-        let known = self.control.known().clone();
+        let known = self.control.topologies().clone();
         let wanted = self.options.wanted.names(&self.program);
         let gone: Vec<String> = self.handled.keys().filter(|name| !known.contains_key(*name)).cloned().collect();
         for name in gone {
             self.handled.remove(&name);
             if let Some(mut running) = self.running.remove(&name) {
-                running.end(self.options.lanes_end, "it is gone from the control topic");
+                running.end(self.options.lane_stop_timeout, "it is gone from the control topic");
             }
             self.status.gone(&name);
         }
@@ -262,7 +262,7 @@ impl Node {
         let mut ended = Vec::new();
         for (name, running) in &mut self.running {
             if running.is_killed() {
-                match running.continue_ending(&*self.bus, &self.options.topics, wall, self.options.lanes_end) {
+                match running.continue_ending(&*self.bus, &self.options.topics, wall, self.options.lane_stop_timeout) {
                     Ok(true) => ended.push(name.clone()),
                     Ok(false) => self.end_check_at = Some(now.plus_ms(END_CHECK_MS)),
                     Err(error) => {
@@ -297,11 +297,14 @@ impl Part for Node {
         let wait = if result.worked { Duration::ZERO } else { until.map_or(wait, |until| wait.min(until.since(now))) };
         if !self.pause.holds(now) {
             match self.control.poll(wait) {
-                Ok(came) => {
+                Ok(has_records) => {
                     self.pause.over();
-                    result.worked |= came;
-                    if came || !self.begun || self.retry_at.is_some_and(|retry_at| retry_at <= self.clock.mono()) {
-                        self.begun = true;
+                    result.worked |= has_records;
+                    if has_records
+                        || !self.has_read_control
+                        || self.retry_at.is_some_and(|retry_at| retry_at <= self.clock.mono())
+                    {
+                        self.has_read_control = true;
                         self.reconcile();
                         // Polls stages that have just started without a wait.
                         result.worked = true;
@@ -325,7 +328,7 @@ impl Part for Node {
     }
 
     fn stop(self: Box<Self>) -> Vec<String> {
-        let timeout = self.options.lanes_end;
+        let timeout = self.options.lane_stop_timeout;
         let (mut faults, mut unfinished) = (Vec::new(), 0);
         for mut running in self.running.into_values() {
             faults.extend(running.stop(timeout));

@@ -44,9 +44,9 @@ struct Inner {
     /// Topologies that this process should run and that are not submitted.
     missing: Vec<String>,
     /// The submitted topologies.
-    known: BTreeMap<String, Submitted>,
+    submitted: BTreeMap<String, Submitted>,
     /// True once the control topic was read for the first time.
-    begun: bool,
+    has_read_control: bool,
     failed: bool,
     /// Number of operations that were not over when the lanes stopped.
     unfinished: usize,
@@ -139,9 +139,9 @@ impl NodeStatus {
         self.inner().refused.insert(name.to_owned(), problem);
     }
 
-    pub(super) fn follows(&self, known: BTreeMap<String, Submitted>, missing: Vec<String>) {
+    pub(super) fn follows(&self, submitted: BTreeMap<String, Submitted>, missing: Vec<String>) {
         let mut inner = self.inner();
-        (inner.known, inner.missing, inner.begun) = (known, missing, true);
+        (inner.submitted, inner.missing, inner.has_read_control) = (submitted, missing, true);
     }
 
     /// Returns the running topologies.
@@ -173,7 +173,7 @@ impl NodeStatus {
 
     /// Returns the submitted topologies by name.
     pub fn submitted(&self) -> BTreeMap<String, Submitted> {
-        self.inner().known.clone()
+        self.inner().submitted.clone()
     }
 
     /// Stops all spouts of this process.
@@ -207,7 +207,7 @@ impl NodeStatus {
     pub fn waiting(&self, now: MonoTime) -> Vec<Waiting> {
         let mut inner = self.inner();
         inner.settle(self.is_alone);
-        if !inner.begun {
+        if !inner.has_read_control {
             return vec![Waiting::all("the control topic has not been read yet")];
         }
         let mut lines: Vec<Waiting> =

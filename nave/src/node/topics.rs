@@ -52,7 +52,7 @@ pub struct TopicWatch {
     /// Time of the next check.
     check_at: MonoTime,
     /// The topologies of the last check.
-    known: BTreeSet<String>,
+    watched_before: BTreeSet<String>,
     /// False while the bus does not answer.
     is_answered: bool,
 }
@@ -68,7 +68,17 @@ impl TopicWatch {
     ) -> Self {
         let clock = bus.clock();
         let check_at = clock.mono();
-        Self { bus, clock, topics, program, status, serves, check_at, known: BTreeSet::new(), is_answered: true }
+        Self {
+            bus,
+            clock,
+            topics,
+            program,
+            status,
+            serves,
+            check_at,
+            watched_before: BTreeSet::new(),
+            is_answered: true,
+        }
     }
 
     fn check_all(&mut self) {
@@ -80,8 +90,8 @@ impl TopicWatch {
         self.status.watches(&names);
         // Skip new topologies: their topics were just created, and brokers learn of them one after
         // another.
-        let known = std::mem::replace(&mut self.known, names);
-        let due = watched.into_iter().filter(|recorded| known.contains(recorded.topology()));
+        let watched_before = std::mem::replace(&mut self.watched_before, names);
+        let due = watched.into_iter().filter(|recorded| watched_before.contains(recorded.topology()));
         let answered =
             due.map(|recorded| self.check(recorded)).find(Result::is_err).unwrap_or_else(|| self.check_control());
         if let (true, Err(error)) = (self.is_answered, &answered) {

@@ -40,7 +40,7 @@ impl Frontend {
         // refused because its topology is unknown.
         let mut submitted = ControlReader::open(&**bus, &config.topics())?;
         submitted.catch_up(&**bus)?;
-        for one in submitted.known().values() {
+        for one in submitted.topologies().values() {
             if let Err(why) = directory.take(one.clone()) {
                 tracing::warn!(topology = one.name, why, "a topology cannot be served");
             }

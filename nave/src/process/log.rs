@@ -88,7 +88,7 @@ impl<S: Subscriber> Filter<S> for Limiter {
         match admitted {
             Some(0) => true,
             Some(suppressed) => {
-                eprintln!("  ... {suppressed} more lines of the next kind were suppressed");
+                eprintln!("  ... {suppressed} more lines like the next one were suppressed");
                 true
             }
             None => {

@@ -102,7 +102,7 @@ impl Server<'_> {
             if stopping.load(Ordering::Acquire) {
                 // The only reason to report: others are effects of the stop.
                 return vec![Waiting::all(
-                    "this process is stopping and takes no new requests; ask another northbound",
+                    "this process is stopping and accepts no new requests; use another northbound",
                 )];
             }
             let mut waiting = status.waiting(clock.mono());
@@ -169,7 +169,7 @@ impl Server<'_> {
         let ms = Duration::from_millis;
         eprintln!("stopping: no new requests; open requests have at most {} s", phases.drain_ms.div_ceil(1_000));
         stopping.store(true, Ordering::Release);
-        let Tasks { bus, speaker: _, front, node, status, edges } = tasks;
+        let Tasks { bus, speaker: _, front, node, status, spokes } = tasks;
         let mut answers_out = None;
         let clock = Arc::clone(&self.clock);
         let mut directory = None;
@@ -202,7 +202,7 @@ impl Server<'_> {
         let (timeout, own_clock) = (ms(phases.close_ms), Arc::clone(&clock));
         let closed = signals.phase(move || {
             let mut left = answers_out.map(|threads| threads.stop_within(timeout, &*own_clock)).unwrap_or_default();
-            left.extend(edges.stop_within(timeout, &*own_clock));
+            left.extend(spokes.stop_within(timeout, &*own_clock));
             left
         });
         left.add("close", closed.await);

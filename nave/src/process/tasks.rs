@@ -34,7 +34,7 @@ pub(super) struct Tasks {
     pub(super) node: Threads,
     pub(super) status: Arc<NodeStatus>,
     /// The simulated switch controller and spokes in Rust.
-    pub(super) edges: Threads,
+    pub(super) spokes: Threads,
 }
 
 impl Tasks {
@@ -65,7 +65,7 @@ impl Tasks {
         // A name that was never used: it is part of transactional ids.
         let process = Uuid::new_v4().simple().to_string();
         step.waits_for("its tasks have not started yet");
-        let mut edges = Threads::default();
+        let mut spokes = Threads::default();
         // `nave up` runs a spoke only while no other process does; `nave run` always runs the given
         // spokes.
         let is_standby = purpose.submits;
@@ -93,7 +93,7 @@ impl Tasks {
             let own_bus = Arc::clone(&bus);
             let delayed = move || DelayedSpoke::new(own_bus, topic, Box::new(join)).standby(is_standby);
             let make = move || Ok(Box::new(delayed()) as Box<dyn Part>);
-            edges.spawn("speaker", Arc::clone(&clock), Box::new(make))?;
+            spokes.spawn("speaker", Arc::clone(&clock), Box::new(make))?;
         }
         for (service, make) in program.spokes().filter(|(service, _)| purpose.spokes.contains(*service)) {
             let (own_bus, make, topics) = (Arc::clone(&bus), Arc::clone(make), topics.clone());
@@ -103,7 +103,7 @@ impl Tasks {
             let own_bus = Arc::clone(&bus);
             let delayed = move || DelayedSpoke::new(own_bus, topic, Box::new(join)).standby(is_standby);
             let make = move || Ok(Box::new(delayed()) as Box<dyn Part>);
-            edges.spawn(service, Arc::clone(&clock), Box::new(make))?;
+            spokes.spawn(service, Arc::clone(&clock), Box::new(make))?;
         }
         let status = Arc::new(match config.bus.kind {
             BusKind::Embedded => NodeStatus::alone(),
@@ -119,7 +119,7 @@ impl Tasks {
             process,
             threads: Box::new(move |topology, stage| layouts.get(topology).map_or(1, |layout| layout.threads(stage))),
             upkeep: config.upkeep(),
-            lanes_end: Duration::from_millis(config.shutdown.lanes_ms),
+            lane_stop_timeout: Duration::from_millis(config.shutdown.lanes_ms),
         };
         let (own_bus, program, shared, own_clock) =
             (Arc::clone(&bus), program.clone(), Arc::clone(&status), Arc::clone(&clock));
@@ -132,12 +132,12 @@ impl Tasks {
         node.spawn("topics", Arc::clone(&clock), Box::new(move || Ok(Box::new(watch) as Box<dyn Part>)))?;
         step.waits_for(format!("the control topic `{}` has not been read to its end yet", config.topics().control()));
         let front = purpose.northbound.then(|| Frontend::open(&bus, config, &clock)).transpose()?;
-        Ok(Self { bus, speaker, front, node, status, edges })
+        Ok(Self { bus, speaker, front, node, status, spokes })
     }
 
     pub(super) fn has_failed(&self) -> bool {
         let front = self.front.as_ref().is_some_and(Frontend::has_failed);
-        front || self.status.has_failed() || self.node.has_failed() || self.edges.has_failed()
+        front || self.status.has_failed() || self.node.has_failed() || self.spokes.has_failed()
     }
 }
 
