@@ -317,7 +317,7 @@ pub struct SpokePart<S> {
     answers: Vec<Outgoing>,
     /// Partitions with records since the last commit.
     moved: BTreeSet<u32>,
-    pause: Pause,
+    backoff: Pause,
 }
 
 impl<S: Spoke> SpokePart<S> {
@@ -344,7 +344,7 @@ impl<S: Spoke> SpokePart<S> {
             next: BTreeMap::new(),
             answers: Vec::new(),
             moved: BTreeSet::new(),
-            pause: Pause::default(),
+            backoff: Pause::default(),
         })
     }
 
@@ -410,10 +410,10 @@ impl<S: Spoke> SpokePart<S> {
         if self.moved.is_empty() {
             return;
         }
-        let note = |next| Note { transactional_id: self.name.clone(), snapshot: next, released: false };
+        let metadata = |next| Note { transactional_id: self.name.clone(), snapshot: next, released: false };
         let position = |partition: &u32| {
             let next = *self.next.get(partition)?;
-            Some(Position { partition: *partition, next, note: note(next).to_string().into() })
+            Some(Position { partition: *partition, next, note: metadata(next).to_string().into() })
         };
         let positions = self.moved.iter().filter_map(position).collect();
         let batch = Batch { records: std::mem::take(&mut self.answers), positions };
@@ -421,7 +421,7 @@ impl<S: Spoke> SpokePart<S> {
             tracing::warn!(spoke = self.name, %error, "answers were not committed; their requests will be read again");
             self.assigned.extend(self.moved.iter().copied());
             self.next.retain(|partition, _| !self.moved.contains(partition));
-            self.pause.failed(self.clock.mono());
+            self.backoff.failed(self.clock.mono());
         }
         self.moved.clear();
     }
@@ -429,7 +429,7 @@ impl<S: Spoke> SpokePart<S> {
     /// Starts assigned partitions.
     fn start(&mut self) {
         let now = self.clock.mono();
-        if self.pause.holds(now) {
+        if self.backoff.holds(now) {
             return;
         }
         for partition in self.assigned.clone() {
@@ -444,11 +444,11 @@ impl<S: Spoke> SpokePart<S> {
                 }
                 Err(error) => {
                     tracing::warn!(spoke = self.name, partition, %error, "requests cannot be read yet");
-                    return self.pause.failed(now);
+                    return self.backoff.failed(now);
                 }
             }
         }
-        self.pause.over();
+        self.backoff.over();
     }
 }
 
@@ -459,7 +459,7 @@ impl<S: Spoke> Part for SpokePart<S> {
 
     fn turn(&mut self, wait: Duration) -> Result<Turn, BusError> {
         let now = self.clock.mono();
-        let wait = self.pause.until().map_or(wait, |until| wait.min(until.since(now)));
+        let wait = self.backoff.until().map_or(wait, |until| wait.min(until.since(now)));
         let mut arrivals = Vec::new();
         match self.member.poll(MAX_POLL_RECORDS, wait, &mut arrivals) {
             Ok(()) => {}
@@ -477,7 +477,7 @@ impl<S: Spoke> Part for SpokePart<S> {
         arrivals.into_iter().try_for_each(|arrival| self.arrive(arrival))?;
         self.start();
         self.commit();
-        Ok(Turn { worked, next: self.pause.until() })
+        Ok(Turn { worked, next: self.backoff.until() })
     }
 
     fn stop(mut self: Box<Self>) -> Vec<String> {

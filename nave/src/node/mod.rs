@@ -115,7 +115,7 @@ pub struct Node {
     /// When to reconcile again, because the bus did not answer.
     retry_at: Option<MonoTime>,
     starts: u32,
-    pause: Pause,
+    backoff: Pause,
 }
 
 impl Node {
@@ -145,7 +145,7 @@ impl Node {
             end_check_at: None,
             retry_at: None,
             starts: 0,
-            pause: Pause::default(),
+            backoff: Pause::default(),
         })
     }
 
@@ -295,10 +295,10 @@ impl Part for Node {
         let now = self.clock.mono();
         let until = self.end_check_at.into_iter().chain(self.retry_at).chain(result.next).min();
         let wait = if result.worked { Duration::ZERO } else { until.map_or(wait, |until| wait.min(until.since(now))) };
-        if !self.pause.holds(now) {
+        if !self.backoff.holds(now) {
             match self.control.poll(wait) {
                 Ok(has_records) => {
-                    self.pause.over();
+                    self.backoff.over();
                     result.worked |= has_records;
                     if has_records
                         || !self.has_read_control
@@ -312,7 +312,7 @@ impl Part for Node {
                 }
                 Err(BusError::Unavailable(why)) => {
                     tracing::warn!(why, "the control topic cannot be read; retrying");
-                    self.pause.failed(now);
+                    self.backoff.failed(now);
                 }
                 Err(error) => return Err(error),
             }
@@ -323,7 +323,7 @@ impl Part for Node {
             self.status.fail();
         }
         result.next =
-            result.next.into_iter().chain(self.end_check_at).chain(self.retry_at).chain(self.pause.until()).min();
+            result.next.into_iter().chain(self.end_check_at).chain(self.retry_at).chain(self.backoff.until()).min();
         Ok(result)
     }
 
