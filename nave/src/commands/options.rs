@@ -60,7 +60,7 @@ pub(super) struct ProcessArgs {
     /// Address of the admin interface of the simulated switch controller [default: 127.0.0.1:8089]
     #[arg(long, visible_alias = "admin", value_name = "HOST:PORT")]
     sim: Option<SocketAddr>,
-    /// Address of /healthz, /readyz and /metrics of a process without a northbound [default: 127.0.0.1:8087]
+    /// Address of /healthz, /readyz and /metrics without a northbound [default: 127.0.0.1:8087]
     #[arg(long, value_name = "HOST:PORT")]
     health: Option<SocketAddr>,
 }

@@ -230,8 +230,8 @@ impl Config {
             },
             health: ListenConfig { listen: loopback(8087) },
             sim: SimConfig { listen: loopback(8089), data: String::new(), plan: String::new() },
-            // The drain timeout exceeds every default deadline of a flow. Lanes stop within a session
-            // timeout; after that, others have taken them over anyway.
+            // The drain timeout exceeds every default deadline of a flow. Lanes stop within a
+            // session timeout; after it, others take them over anyway.
             shutdown: ShutdownConfig { intake_ms: 1_000, drain_ms: 10_000, lanes_ms: 6_000, close_ms: 2_000 },
             topologies: layouts.collect(),
         }

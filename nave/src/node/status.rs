@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | is live | ready | ready |
 //! | is being taken over | not ready | ready within the silence limit of a lane, then not ready |
-//! | is not here, other processes may have it | ready | ready: a northbound reports it if it is silent |
+//! | is not here, maybe in another process | ready | ready: a northbound reports it if it is silent |
 //! | is not here, no other processes | not ready | not ready |
 //! | makes no progress | not ready | not ready |
 //!

@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_start_prints_what_it_waits_for_after_two_seconds_and_changes() {
+    fn a_start_prints_its_wait_after_two_seconds_and_each_change() {
         let clock = Arc::new(ManualClock::default());
         let mut starting = Starting::new(Arc::clone(&clock) as Arc<dyn Clock>);
         let mut printed = Vec::new();
