@@ -81,7 +81,7 @@ enum Command {
     },
     /// Run a topology in virtual time under random faults, one run per seed
     Sim(sim::SimArgs),
-    /// Topics to create by hand
+    /// List the topics that topologies need, with their settings
     #[command(subcommand)]
     Topics(topics::Topics),
     /// Print the components, streams and groupings of a topology of this program
