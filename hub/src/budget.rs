@@ -1,10 +1,11 @@
-//! What workflows wait for, as a topology's build compares it with what it may take.
+//! Time limits of workflows, which the topology's build compares with the longest time that calls
+//! can take.
 
 use topology::{Budget, Settings};
 
 use crate::machine::Workflows;
 
-/// Calls wait for their service, steps for their calls, requests for their steps.
+/// A call waits for its service, a step for its calls, a request for its steps.
 pub(crate) fn budgets<W: Workflows>(settings: &Settings) -> Vec<Budget> {
     let mut budgets = Vec::new();
     for (workflow, steps, request_ms) in W::budgets(settings) {
@@ -14,7 +15,7 @@ pub(crate) fn budgets<W: Workflows>(settings: &Settings) -> Vec<Budget> {
                 who: format!("{who}, a call"),
                 what: step.service.to_owned(),
                 ms: step.call_ms,
-                remedy: "give the call at least {longest} ms, or the worker fewer attempts".to_owned(),
+                remedy: "allow the call at least {longest} ms, or reduce the attempts of the worker".to_owned(),
             });
             let calls = format!("calls of step {} of {workflow}", step.step);
             let because = "the longest call".to_owned();
@@ -23,11 +24,11 @@ pub(crate) fn budgets<W: Workflows>(settings: &Settings) -> Vec<Budget> {
                 who,
                 what: calls,
                 ms: step.step_ms,
-                remedy: "give the step at least {longest} ms, or its calls less".to_owned(),
+                remedy: "allow the step at least {longest} ms, or shorten its calls".to_owned(),
             });
         }
         let Some(request_ms) = request_ms else { continue };
-        let what = format!("all steps of {workflow}, those that undo among them,");
+        let what = format!("all steps of {workflow}, undo steps included,");
         let because: Vec<String> = steps.iter().map(|step| format!("{} ms for {}", step.step_ms, step.step)).collect();
         let ms = steps.iter().map(|step| step.step_ms).sum();
         budgets.push(Budget::Takes { what: what.clone(), ms, because: because.join(" + ") });
@@ -35,7 +36,7 @@ pub(crate) fn budgets<W: Workflows>(settings: &Settings) -> Vec<Budget> {
             who: format!("workflow {workflow}, a request"),
             what,
             ms: request_ms,
-            remedy: "give the request at least {longest} ms, or its steps less".to_owned(),
+            remedy: "allow the request at least {longest} ms, or shorten its steps".to_owned(),
         });
     }
     budgets

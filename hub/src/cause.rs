@@ -1,41 +1,41 @@
-//! The request or the command that an answer names as its cause.
+//! The request or command that an answer refers to.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// A request or a command, as its answer names it.
+/// The request or command that an answer refers to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "Saved", into = "Saved")]
+#[serde(from = "SavedCause", into = "SavedCause")]
 pub struct Cause {
-    /// Its `ce_id`: the `ce_causationid` of the answer.
+    /// The `ce_id` of the request; `ce_causationid` of the answer.
     pub id: String,
-    /// Its `ce_correlationid`: opaque, and given back.
+    /// The `ce_correlationid`: opaque, copied to the answer.
     pub correlation: Option<String>,
 }
 
-/// In a saved state most causes are one text.
+/// Most causes have no correlation; they are saved as one text.
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
-enum Saved {
+enum SavedCause {
     Id(String),
     Both(String, String),
 }
 
-impl From<Saved> for Cause {
-    fn from(saved: Saved) -> Self {
+impl From<SavedCause> for Cause {
+    fn from(saved: SavedCause) -> Self {
         match saved {
-            Saved::Id(id) => Self { id, correlation: None },
-            Saved::Both(id, correlation) => Self { id, correlation: Some(correlation) },
+            SavedCause::Id(id) => Self { id, correlation: None },
+            SavedCause::Both(id, correlation) => Self { id, correlation: Some(correlation) },
         }
     }
 }
 
-impl From<Cause> for Saved {
+impl From<Cause> for SavedCause {
     fn from(Cause { id, correlation }: Cause) -> Self {
         match correlation {
-            None => Saved::Id(id),
-            Some(correlation) => Saved::Both(id, correlation),
+            None => SavedCause::Id(id),
+            Some(correlation) => SavedCause::Both(id, correlation),
         }
     }
 }

@@ -1,15 +1,16 @@
-//! The transition table at the head of a workflow's file: read, compared with the code, and drawn.
+//! The transition table at the head of a workflow's file: parses it, compares it with the code, and
+//! draws it.
 //!
-//! A row is `| state | event | next | effects |`. One pair of state and event may have several rows, where the next state
-//! depends on more than the two.
+//! A row is `| state | event | next | effects |`. A pair of state and event may have several rows
+//! if the next state depends on more than the pair.
 
 use std::collections::BTreeSet;
 
 use serde_json::Value;
 use wire::OperationId;
 
-use crate::machine::AnyOf;
-use crate::workflow::{Event, Fx, State as _, Workflow};
+use crate::machine::AnyMachine;
+use crate::workflow::{Event, Fx, Workflow, WorkflowState as _};
 
 /// A row of the table.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -18,13 +19,13 @@ pub struct Row {
     pub state: String,
     /// The event.
     pub event: String,
-    /// The state after it.
+    /// The next state.
     pub next: String,
-    /// What is done, in words.
+    /// Description of the effects.
     pub effects: String,
 }
 
-/// Reads the first table with the columns state, event, next, effects in the head of a source file.
+/// Parses the first table with the columns state, event, next, effects in a source file.
 pub fn table(source: &str) -> Vec<Row> {
     let cells = |line: &str| -> Vec<String> {
         let line = line.trim().trim_start_matches("//!").trim();
@@ -44,18 +45,18 @@ pub fn table(source: &str) -> Vec<Row> {
         .collect()
 }
 
-/// Reads what an operation saved of its workflow, in any version that this build reads, and gives it as this build saves it: for tests
-/// that keep golden states of each version.
+/// Loads the saved state of a workflow of any version that this build reads, and returns it as this
+/// build saves it. For tests that keep golden states of each version.
 ///
 /// # Errors
 /// The reason for which the lane would be held.
 pub fn load<W: Workflow>(saved: &str) -> Result<String, String> {
-    let machine: AnyOf<W> = serde_json::from_str(saved).map_err(|error| error.to_string())?;
+    let machine: AnyMachine<W> = serde_json::from_str(saved).map_err(|error| error.to_string())?;
     serde_json::to_string(&machine).map_err(|error| error.to_string())
 }
 
-/// What the code does and the table does not say, and the other way round. `seen` holds state, event and next state of
-/// transitions that happened; `legal` the pairs of state and event that the code handles.
+/// Lists the differences between table and code. `seen` holds state, event and next state of
+/// observed transitions; `legal` holds the pairs of state and event that the code handles.
 pub fn differences(
     rows: &[Row],
     legal: &BTreeSet<(String, String)>,
@@ -67,7 +68,7 @@ pub fn differences(
         differences.push(format!("the code handles `{event}` in `{state}`; the table has no such row"));
     }
     for (state, event) in written.difference(legal) {
-        differences.push(format!("the table has `{event}` in `{state}`; the code says that it cannot happen"));
+        differences.push(format!("the table has `{event}` in `{state}`; the code treats it as illegal"));
     }
     for (state, event, next) in seen {
         if !rows.iter().any(|row| row.state == *state && row.event == *event && row.next == *next) {
@@ -77,11 +78,12 @@ pub fn differences(
     differences
 }
 
-/// What a fresh workflow makes of these events, one after the other: state, event and next state of each, by name; no next
-/// state where the code says that the pair cannot happen, which ends the walk. Its calls are not made.
+/// Applies events one after the other to a new workflow, without making its calls. Returns state,
+/// event and next state of each, by name. The next state is `None` if the workflow returns
+/// [`crate::Illegal`], which ends the walk.
 ///
 /// # Panics
-/// Where the workflow does not read `request`, or panics itself.
+/// If the workflow does not accept `request`, or panics itself.
 pub fn walk<W: Workflow>(
     lane: &mut W::Lane,
     key: &str,
@@ -100,7 +102,7 @@ pub fn walk<W: Workflow>(
     walked
 }
 
-/// The table as a Mermaid diagram.
+/// Draws the table as a Mermaid diagram.
 pub fn diagram(rows: &[Row]) -> String {
     let name = |state: &str| if state == "-" || state == "ended" { "[*]".to_owned() } else { state.replace(' ', "_") };
     let mut arrows: Vec<String> = Vec::new();
@@ -131,7 +133,7 @@ mod tests {
         //! | - | requested | working | one call |\n//! | working | all replied | ended | answer |\n//!\n//! More | text.\n";
 
     #[test]
-    fn a_table_is_read_and_drawn() {
+    fn a_table_is_parsed_and_drawn() {
         let rows = table(SOURCE);
         assert_eq!(rows.len(), 2);
         assert_eq!(
@@ -141,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn what_differs_is_named() {
+    fn differences_between_table_and_code_are_listed() {
         let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
         let legal = BTreeSet::from([pair("-", "requested"), pair("working", "failed")]);
         let seen = BTreeSet::from([("-".to_owned(), "requested".to_owned(), "ended".to_owned())]);
@@ -149,7 +151,7 @@ mod tests {
             differences(&table(SOURCE), &legal, &seen),
             [
                 "the code handles `failed` in `working`; the table has no such row",
-                "the table has `all replied` in `working`; the code says that it cannot happen",
+                "the table has `all replied` in `working`; the code treats it as illegal",
                 "`requested` led from `-` to `ended`; the table has no such row",
             ]
         );

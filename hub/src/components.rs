@@ -1,4 +1,4 @@
-//! The hub's spout and bolt: thin, around [`HubTable`].
+//! The hub's spout and bolt: a thin shell around [`HubTable`].
 
 use std::sync::Arc;
 
@@ -17,38 +17,38 @@ use crate::cause::Cause;
 use crate::machine::Workflows;
 use crate::table::{HubCommand, HubEffect, HubRejected, HubRequest, HubTable, VERSION};
 
-/// Calls for workers.
+/// The side stream of calls for workers.
 pub const CALLS: Side<CallCommand> = Side::named("calls");
 
-/// Reads requests from the inbox.
+/// Reads requests and commands from the inbox.
 #[derive(Debug, Default)]
 pub struct HubSpout;
 
 impl InboxSpout for HubSpout {
-    type Out = HubAsked;
+    type Out = HubInbound;
 
     fn accepts(&self, envelope: &Head<'_>) -> bool {
         matches!(envelope.kind, Kind::Request | Kind::Command)
     }
 
-    fn receive(&mut self, delivery: &Delivery<'_>, out: &mut Emitter<HubAsked>) -> Result<(), Unreadable> {
+    fn receive(&mut self, delivery: &Delivery<'_>, out: &mut Emitter<HubInbound>) -> Result<(), Unreadable> {
         let Delivery { envelope, record } = delivery;
         let cause = Cause { id: envelope.id.to_owned(), correlation: envelope.correlation.map(str::to_owned) };
         if envelope.kind == Kind::Command {
             let operation = envelope.operation.clone();
             let operation = operation.ok_or_else(|| Unreadable(WireError::missing("ce_operation").to_string()))?;
             let command = delivery.json()?;
-            out.emit(HubAsked::Command(Box::new(HubCommand { operation, cause, command })));
+            out.emit(HubInbound::Command(Box::new(HubCommand { operation, cause, command })));
             return Ok(());
         }
         let key = record
             .key
             .as_ref()
-            .ok_or_else(|| Unreadable("the record of a request needs a key: what the request is about".into()))?;
-        let key = std::str::from_utf8(key).map_err(|_| Unreadable("the key of a request is UTF-8".into()))?;
+            .ok_or_else(|| Unreadable("a request record needs a key that names its resource".into()))?;
+        let key = std::str::from_utf8(key).map_err(|_| Unreadable("the key of a request must be UTF-8".into()))?;
         let body: Result<wire::request::Request, Unreadable> = delivery.json();
         let unreadable = body.as_ref().err().cloned();
-        out.emit(HubAsked::Request(Box::new(HubRequest {
+        out.emit(HubInbound::Request(Box::new(HubRequest {
             operation: envelope.requested_operation(&out.lane().topology, key),
             has_key: envelope.idempotency_key.is_some(),
             cause,
@@ -56,12 +56,13 @@ impl InboxSpout for HubSpout {
             expires: envelope.expires,
             body: body.map_err(|error| error.0),
         })));
-        // The sender gets an answer, and the record is kept among the dead letters.
+        // The sender gets an answer, and the record goes to the dead-letter topic.
         unreadable.map_or(Ok(()), Err)
     }
 
-    /// Requests and commands, and what may have been meant as one: its type is not known, and it answers nothing.
-    fn reject(&mut self, rejected: &Rejected<'_>, out: &mut Emitter<HubAsked>) -> bool {
+    /// Requests, commands, and records of unknown type that do not answer anything and so may have
+    /// been meant as one.
+    fn reject(&mut self, rejected: &Rejected<'_>, out: &mut Emitter<HubInbound>) -> bool {
         let Rejected { texts, record, reason } = rejected;
         let kind = texts.get("ce_type").and_then(|kind| kind.parse().ok());
         let is_ours = match kind {
@@ -74,7 +75,7 @@ impl InboxSpout for HubSpout {
         let name = texts.get("ce_idempotencykey").map_or(event, RequestName::IdempotencyKey);
         let named = texts.get("ce_operation").and_then(|operation| OperationId::new(operation).ok());
         let named = named.filter(|_| kind == Some(Kind::Command));
-        out.emit(HubAsked::Rejected(Box::new(HubRejected {
+        out.emit(HubInbound::Rejected(Box::new(HubRejected {
             operation: named.unwrap_or_else(|| OperationId::requested(&out.lane().topology, &key, name)),
             is_command: kind == Some(Kind::Command),
             cause: Cause { id: id.to_owned(), correlation: texts.get("ce_correlationid").map(str::to_owned) },
@@ -85,31 +86,31 @@ impl InboxSpout for HubSpout {
     }
 }
 
-/// What somebody outside wants.
+/// A request or command from outside.
 #[derive(Debug, Clone)]
-pub enum HubAsked {
-    /// A new operation.
+pub enum HubInbound {
+    /// A request for an operation.
     Request(Box<HubRequest>),
-    /// Something of one that runs.
+    /// A command for a live operation.
     Command(Box<HubCommand>),
-    /// Something that cannot be handled.
+    /// A request or command that cannot be read.
     Rejected(Box<HubRejected>),
 }
 
-/// What the hub bolt receives.
+/// The input of the hub bolt.
 #[derive(Debug, Clone)]
 pub enum HubIn {
-    /// Somebody outside wants something.
-    Asked(HubAsked),
+    /// A request or command arrived.
+    Inbound(HubInbound),
     /// A call ended.
     CallEnded(CallEnd),
     /// A deadline passed.
     TimedOut(TimedOut),
 }
 
-impl From<HubAsked> for HubIn {
-    fn from(asked: HubAsked) -> Self {
-        HubIn::Asked(asked)
+impl From<HubInbound> for HubIn {
+    fn from(inbound: HubInbound) -> Self {
+        HubIn::Inbound(inbound)
     }
 }
 
@@ -125,10 +126,10 @@ impl From<TimedOut> for HubIn {
     }
 }
 
-/// Runs workflows: of one type, or of several in a tuple.
+/// Runs workflows of one type, or of several types in a tuple.
 pub struct HubBolt<W: Workflows> {
     table: HubTable<W>,
-    /// Where answers go.
+    /// The topic of answers.
     egress: Arc<str>,
     info: Option<LaneInfo>,
     effects: Vec<HubEffect>,
@@ -150,23 +151,23 @@ impl<W: Workflows> HubBolt<W> {
             HubEffect::Call(command @ CallCommand::Abandon(_)) => out.side(CALLS, command),
             HubEffect::Deadline(deadline) => out.side(DEADLINES, deadline),
             HubEffect::Answer { view, cause } => {
-                let how = if matches!(view.answer, Some(Answer::Refused(_))) { "refused" } else { "answer" };
-                let envelope = answer_to(cause, how, out.lane());
-                let message = self.told(envelope, &view, out.lane().lane);
+                let suffix = if matches!(view.answer, Some(Answer::Refused(_))) { "refused" } else { "answer" };
+                let envelope = answer_to(cause, suffix, out.lane());
+                let message = self.egress_view(envelope, &view, out.lane().lane);
                 out.publish(message);
             }
-            HubEffect::Over(view) => {
-                let message = self.over(&view, out.lane());
+            HubEffect::Ended(view) => {
+                let message = self.final_view(&view, out.lane());
                 out.publish(message);
             }
-            HubEffect::Told { operation, cause, outcome } => {
+            HubEffect::CommandAnswer { operation, cause, outcome } => {
                 let mut envelope = answer_to(cause, "told", out.lane());
                 envelope.subject = Some("command".into());
                 let body = serde_json::to_vec(&outcome).expect("an outcome is plain data");
                 let message = self.to_egress(envelope, &operation, body, out.lane().lane);
                 out.publish(message);
             }
-            HubEffect::Show(resource) => {
+            HubEffect::Publish(resource) => {
                 let message = Message::shown(&resource, out.lane());
                 out.publish(message);
             }
@@ -177,12 +178,13 @@ impl<W: Workflows> HubBolt<W> {
         }
     }
 
-    /// The last view of an operation that was answered before it was over.
+    /// The last view of an operation that was answered before it ended.
     ///
-    /// It belongs to the views, so that an answer stays the last record of its operation in the egress. Its key is the place of the
-    /// operation among those that are remembered: a later one overwrites it, so the topic has as many of these records as there are
-    /// places, and none has to be deleted.
-    fn over(&self, view: &wire::answer::Operation, lane: &LaneInfo) -> Message {
+    /// It goes to the views topic so that the answer stays the last record of its operation in the
+    /// egress. Its key is the operation's place in the ring of remembered outcomes. A later
+    /// operation overwrites it, so the number of these records is bounded and none has to be
+    /// deleted.
+    fn final_view(&self, view: &wire::answer::Operation, lane: &LaneInfo) -> Message {
         let mut envelope = Envelope::new(Kind::View, format!("{}:over", view.operation), lane.source());
         envelope.subject = Some(Self::VIEWS.into());
         envelope.operation = Some(view.operation.clone());
@@ -197,8 +199,8 @@ impl<W: Workflows> HubBolt<W> {
         }
     }
 
-    /// A record for those who follow the egress.
-    fn told(&self, mut envelope: Envelope, view: &wire::answer::Operation, lane: u32) -> Message {
+    /// A record for the egress.
+    fn egress_view(&self, mut envelope: Envelope, view: &wire::answer::Operation, lane: u32) -> Message {
         envelope.subject = Some(Self::VIEWS.into());
         let body = serde_json::to_vec(view).expect("a view is plain data");
         self.to_egress(envelope, &view.operation, body, lane)
@@ -217,10 +219,10 @@ impl<W: Workflows> HubBolt<W> {
     }
 }
 
-/// The envelope of an answer, without what it is about.
-fn answer_to(cause: Cause, how: &str, lane: &LaneInfo) -> Envelope {
+/// The envelope of an answer, without subject and operation.
+fn answer_to(cause: Cause, suffix: &str, lane: &LaneInfo) -> Envelope {
     let Cause { id, correlation } = cause;
-    let envelope = Envelope::new(Kind::Answer, format!("{id}:{how}"), lane.source());
+    let envelope = Envelope::new(Kind::Answer, format!("{id}:{suffix}"), lane.source());
     Envelope { causation: Some(id), correlation, ..envelope }
 }
 
@@ -258,9 +260,9 @@ impl<W: Workflows> Bolt for HubBolt<W> {
         let at = out.record_time();
         let mut effects = std::mem::take(&mut self.effects);
         match input {
-            HubIn::Asked(HubAsked::Request(request)) => self.table.request(at, *request, &mut effects),
-            HubIn::Asked(HubAsked::Command(command)) => self.table.command(at, *command, &mut effects),
-            HubIn::Asked(HubAsked::Rejected(rejected)) => self.table.rejected(at, *rejected, &mut effects),
+            HubIn::Inbound(HubInbound::Request(request)) => self.table.request(at, *request, &mut effects),
+            HubIn::Inbound(HubInbound::Command(command)) => self.table.command(at, *command, &mut effects),
+            HubIn::Inbound(HubInbound::Rejected(rejected)) => self.table.rejected(at, *rejected, &mut effects),
             HubIn::CallEnded(end) => self.table.call_ended(at, end, &mut effects),
             HubIn::TimedOut(timed_out) => self.table.timed_out(at, timed_out, &mut effects),
         }

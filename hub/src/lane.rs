@@ -1,31 +1,32 @@
-//! What the operations of a lane share, and how it is saved.
+//! State that the operations of a lane share, and how it is saved.
 
 use topology::{Saver, Stored, Unreadable};
 
-/// What all operations of a lane share: pools, a registry. It is saved with them.
+/// State that all operations of a lane share, such as pools or a registry. It is saved with them.
 ///
-/// It is cut into keys, so that a change costs a small record: [`crate::Kept`] is a map that does. Settings do not belong to
-/// what is saved; they come by [`crate::Workflow::configure`], before the first key is loaded.
+/// It is split into keys so that a change costs a small record; [`crate::SavedMap`] does this for a
+/// map. Settings are not part of the saved state: [`crate::Workflow::configure`] applies them
+/// before the first key is loaded.
 pub trait LaneState: Default + 'static {
-    /// Saves what has changed since the last call.
+    /// Saves the keys that changed since the last call.
     fn save(&mut self, saver: &mut Saver<'_>);
 
-    /// Takes in the state of one key. They come in any order.
+    /// Loads the state of one key. Keys arrive in any order.
     ///
     /// # Errors
-    /// Where it cannot be read.
+    /// If the state cannot be read.
     fn load(&mut self, stored: &Stored<'_>) -> Result<(), Unreadable>;
 
-    /// Every key was loaded.
+    /// Called after all keys have been loaded.
     ///
     /// # Errors
-    /// Where what was loaded does not fit together.
+    /// If the keys contradict each other.
     fn loaded(&mut self) -> Result<(), Unreadable> {
         Ok(())
     }
 }
 
-/// Operations that share nothing.
+/// No shared state.
 impl LaneState for () {
     fn save(&mut self, _: &mut Saver<'_>) {}
 

@@ -1,34 +1,42 @@
-//! Workflows: state machines with a key, run by a hub bolt.
+//! Workflows: keyed state machines that a hub bolt runs.
 //!
-//! A [`Workflow`] is an enum of states and one `match` over state and event; it returns effects: a step of calls, an undo, a
-//! wait, an answer. The hub gives each operation its turn on its key, its calls their ids, its steps their deadlines, and
-//! undoes in reverse what was declared beside the doing. It knows nothing of networks, nor of what the calls say.
+//! A [`Workflow`] is an enum of states and one `match` over state and event. It returns effects: a
+//! step of calls, an undo, a wait, an answer. The hub queues operations per key, numbers the calls,
+//! sets the deadline of each step, and undoes calls in reverse order. It knows neither the network
+//! nor the content of calls.
 //!
-//! Read in this order: [`workflow`] and [`lane`] (what users write), [`kept`] and [`word`] (how it is saved), [`machine`] (one of several types), `operation` (one operation), `cause` (whom its answer is for), [`table`] (all of a lane, pure),
-//! [`components`] (spout and bolt around it), [`check`] (the transition table compared with the code).
+//! Read in this order:
+//! - [`workflow`] and [`lane`]: what workflow authors implement
+//! - [`saved_map`] and [`interned`]: how lane state and names are saved
+//! - [`machine`]: several workflow types in one hub
+//! - `operation`: one operation
+//! - `cause`: the request that an answer is for
+//! - [`table`]: all operations of a lane, pure
+//! - [`components`]: the spout and the bolt
+//! - [`check`]: compares a transition table with the code
 
 mod budget;
 mod cause;
 pub mod check;
 pub mod components;
-pub mod kept;
+pub mod interned;
 pub mod lane;
 pub mod machine;
 pub mod names;
 mod operation;
+pub mod saved_map;
 pub mod table;
-pub mod word;
 pub mod workflow;
 
 pub use cause::Cause;
 pub use components::{CALLS, HubBolt, HubIn, HubSpout};
-pub use kept::Kept;
 pub use lane::LaneState;
 pub use machine::Workflows;
-/// What derives the schema of a request.
+pub use saved_map::SavedMap;
+/// Re-exported for `#[derive(JsonSchema)]` on request types.
 pub use schemars;
 pub use table::{HubCommand, HubEffect, HubRejected, HubRequest, HubSettings, HubTable};
 pub use workflow::{
-    Barrier, CallFailure, CallSpec, Event, Fx, Illegal, Mode, Saved, State, StepBudget, StepSpec, UndoSpec, Workflow,
-    expect_reply,
+    Barrier, CallFailure, CallOrder, CallSpec, Event, Fx, Illegal, SavedWorkflow, StepBudget, StepSpec, UndoSpec,
+    Workflow, WorkflowState, expect_reply,
 };

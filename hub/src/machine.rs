@@ -1,4 +1,4 @@
-//! Workflows of several types in one hub: each operation is a machine without its type.
+//! Workflows of several types in one hub: each operation holds a type-erased machine.
 
 use std::borrow::Cow;
 
@@ -12,37 +12,37 @@ use topology::{LaneInfo, Settings};
 use wire::{OperationId, Problem};
 
 use crate::lane::LaneState;
-use crate::workflow::{Decided, Event, Fx, Illegal, Saved, State, StepBudget, Workflow};
+use crate::workflow::{Decided, Event, Fx, Illegal, SavedWorkflow, StepBudget, Workflow, WorkflowState};
 
-/// One operation's machine.
+/// The type-erased workflow of one operation.
 pub trait Machine<L> {
     /// The workflow's name.
     fn workflow(&self) -> &'static str;
     /// The workflow's version.
     fn version(&self) -> u32;
-    /// The state that it is in.
+    /// The name of the current state.
     fn state(&self) -> &'static str;
-    /// Handles an event: what it decides.
+    /// Handles an event and returns the decision.
     #[doc(hidden)]
     fn handle(&mut self, event: &Event, lane: &mut L) -> Result<Decided, Illegal>;
-    /// Whether a reply is what its call expects.
+    /// Validates a reply; see [`Workflow::check_reply`].
     ///
     /// # Errors
-    /// The fault.
+    /// A description of the fault.
     fn check_reply(&self, tag: u32, is_undo: bool, body: &str) -> Result<(), String>;
-    /// A person ended it.
+    /// Called when an operator aborts the operation.
     fn aborted(&mut self, lane: &mut L);
-    /// What the workflow itself knows, to be saved.
+    /// The workflow's own fields as JSON.
     #[doc(hidden)]
     fn body(&self) -> serde_json::Result<Box<RawValue>>;
 }
 
-struct Driven<W: Workflow> {
+struct TypedMachine<W: Workflow> {
     workflow: W,
     state: W::State,
 }
 
-impl<W: Workflow> Machine<W::Lane> for Driven<W> {
+impl<W: Workflow> Machine<W::Lane> for TypedMachine<W> {
     fn workflow(&self) -> &'static str {
         W::NAME
     }
@@ -74,32 +74,33 @@ impl<W: Workflow> Machine<W::Lane> for Driven<W> {
     }
 }
 
-/// A machine, or why there is none.
-pub type Read<L> = Result<Box<dyn Machine<L>>, Problem>;
+/// A new machine, or the problem with the request.
+pub type ReadResult<L> = Result<Box<dyn Machine<L>>, Problem>;
 
-/// A machine as it was saved, or why it is none.
-pub type Loaded<L> = Result<Box<dyn Machine<L>>, String>;
+/// A loaded machine, or the reason why it cannot be loaded.
+pub type LoadResult<L> = Result<Box<dyn Machine<L>>, String>;
 
-/// The types of workflows that one hub runs: one, or a tuple of several that share what is the lane's.
+/// The workflow types that one hub runs: one, or a tuple of several that share the lane state.
 pub trait Workflows: 'static {
-    /// What all their operations in one lane share.
+    /// State that all operations in one lane share.
     type Lane: LaneState;
 
-    /// The name of each, its version, and the JSON Schema of its request.
+    /// The name, version and request JSON Schema of each type.
     fn types() -> Vec<(&'static str, u32, Value)>;
 
-    /// For each its name, the budgets of its steps, and how long a request waits for it.
+    /// For each type: name, step budgets, and the time limit of a request in milliseconds.
     fn budgets(settings: &Settings) -> Vec<(&'static str, Vec<StepBudget>, Option<u64>)>;
 
-    /// Takes the settings for what the lane shares.
+    /// Applies the settings to the lane state.
     fn configure(lane: &mut Self::Lane, settings: &Settings, info: &LaneInfo);
 
-    /// Reads a request for the workflow `name`; none where it is not one of these.
-    fn read(name: &str, operation: &OperationId, key: &str, request: &Value) -> Option<Read<Self::Lane>>;
+    /// Reads a request for the workflow `name`. Returns `None` if no type has this name.
+    fn read(name: &str, operation: &OperationId, key: &str, request: &Value) -> Option<ReadResult<Self::Lane>>;
 
-    /// A machine of the workflow `name` that was saved by `version` in `state`; none where it is not one of these.
+    /// Loads a machine of the workflow `name` that `version` saved in `state`. Returns `None` if no
+    /// type has this name.
     #[doc(hidden)]
-    fn load(name: &str, version: u32, state: &str, body: &RawValue) -> Option<Loaded<Self::Lane>>;
+    fn load(name: &str, version: u32, state: &str, body: &RawValue) -> Option<LoadResult<Self::Lane>>;
 }
 
 impl<W: Workflow> Workflows for W {
@@ -117,21 +118,21 @@ impl<W: Workflow> Workflows for W {
         W::configure(lane, settings, info);
     }
 
-    fn read(name: &str, operation: &OperationId, key: &str, request: &Value) -> Option<Read<W::Lane>> {
-        let driven =
-            |workflow| Box::new(Driven::<W> { workflow, state: W::State::ALL[0] }) as Box<dyn Machine<W::Lane>>;
-        (name == W::NAME).then(|| W::read(operation, key, request).map(driven))
+    fn read(name: &str, operation: &OperationId, key: &str, request: &Value) -> Option<ReadResult<W::Lane>> {
+        let machine =
+            |workflow| Box::new(TypedMachine::<W> { workflow, state: W::State::ALL[0] }) as Box<dyn Machine<W::Lane>>;
+        (name == W::NAME).then(|| W::read(operation, key, request).map(machine))
     }
 
-    fn load(name: &str, version: u32, state: &str, body: &RawValue) -> Option<Loaded<W::Lane>> {
-        let boxed = |driven: Driven<W>| Box::new(driven) as Box<dyn Machine<W::Lane>>;
+    fn load(name: &str, version: u32, state: &str, body: &RawValue) -> Option<LoadResult<W::Lane>> {
+        let boxed = |machine: TypedMachine<W>| Box::new(machine) as Box<dyn Machine<W::Lane>>;
         let named = |why: String| format!("workflow `{name}`, saved by version {version}: {why}");
-        (name == W::NAME).then(|| Driven::load(version, state, body).map(boxed).map_err(named))
+        (name == W::NAME).then(|| TypedMachine::load(version, state, body).map(boxed).map_err(named))
     }
 }
 
-impl<W: Workflow> Driven<W> {
-    /// Reads a body that `version` saved.
+impl<W: Workflow> TypedMachine<W> {
+    /// Loads a body that `version` saved.
     fn load(version: u32, state: &str, body: &RawValue) -> Result<Self, String> {
         let unreadable = |error: serde_json::Error| error.to_string();
         if version == W::VERSION {
@@ -141,18 +142,18 @@ impl<W: Workflow> Driven<W> {
             return Err(format!("this build has version {}", W::VERSION));
         }
         let body = serde_json::from_str(body.get()).map_err(unreadable)?;
-        let Saved { state, body } = W::migrate(version, Saved { state: state.to_owned(), body })?;
+        let SavedWorkflow { state, body } = W::migrate(version, SavedWorkflow { state: state.to_owned(), body })?;
         Self::of(&state, serde_json::from_value(body).map_err(unreadable)?)
     }
 
     fn of(state: &str, workflow: W) -> Result<Self, String> {
-        let known = W::State::ALL.iter().copied().find(|known| known.name() == state);
-        let state = known.ok_or_else(|| format!("this build has no state `{state}`"))?;
+        let found = W::State::ALL.iter().copied().find(|candidate| candidate.name() == state);
+        let state = found.ok_or_else(|| format!("this build has no state `{state}`"))?;
         Ok(Self { workflow, state })
     }
 }
 
-macro_rules! several {
+macro_rules! tuple {
     ($first:ident $(, $more:ident)+) => {
         impl<$first: Workflows $(, $more: Workflows<Lane = $first::Lane>)+> Workflows for ($first, $($more),+) {
             type Lane = $first::Lane;
@@ -169,30 +170,31 @@ macro_rules! several {
                 budgets
             }
 
-            /// Once: the lane is one, and the first speaks for all.
+            /// The types share one lane state, so the first type configures it for all.
             fn configure(lane: &mut Self::Lane, settings: &Settings, info: &LaneInfo) {
                 $first::configure(lane, settings, info);
             }
 
-            fn read(name: &str, operation: &OperationId, key: &str, request: &Value) -> Option<Read<Self::Lane>> {
+            fn read(name: &str, operation: &OperationId, key: &str, request: &Value) -> Option<ReadResult<Self::Lane>> {
                 $first::read(name, operation, key, request)$(.or_else(|| $more::read(name, operation, key, request)))+
             }
 
-            fn load(name: &str, version: u32, state: &str, body: &RawValue) -> Option<Loaded<Self::Lane>> {
+            fn load(name: &str, version: u32, state: &str, body: &RawValue) -> Option<LoadResult<Self::Lane>> {
                 $first::load(name, version, state, body)$(.or_else(|| $more::load(name, version, state, body)))+
             }
         }
     };
 }
 
-several!(A, B);
-several!(A, B, C);
-several!(A, B, C, D);
-several!(A, B, C, D, E);
-several!(A, B, C, D, E, F);
+tuple!(A, B);
+tuple!(A, B, C);
+tuple!(A, B, C, D);
+tuple!(A, B, C, D, E);
+tuple!(A, B, C, D, E, F);
 
-/// A machine of one of these types, as an operation holds it and as it is saved: by the names of its workflow and its state.
-pub(crate) struct AnyOf<W: Workflows>(pub(crate) Box<dyn Machine<W::Lane>>);
+/// A machine of any of these types, as an operation holds it. It is saved with the names of its
+/// workflow and state.
+pub(crate) struct AnyMachine<W: Workflows>(pub(crate) Box<dyn Machine<W::Lane>>);
 
 #[derive(Serialize, Deserialize)]
 struct SavedMachine<'a> {
@@ -201,12 +203,12 @@ struct SavedMachine<'a> {
     version: u32,
     #[serde(borrow)]
     state: Cow<'a, str>,
-    /// As the workflow writes it: nothing in between would keep every number as it is.
+    /// Raw JSON of the workflow: an intermediate `Value` would not keep every number exactly.
     #[serde(borrow)]
     body: &'a RawValue,
 }
 
-impl<W: Workflows> Serialize for AnyOf<W> {
+impl<W: Workflows> Serialize for AnyMachine<W> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let Self(machine) = self;
         let body = &*machine.body().map_err(S::Error::custom)?;
@@ -215,12 +217,12 @@ impl<W: Workflows> Serialize for AnyOf<W> {
     }
 }
 
-impl<'de, W: Workflows> Deserialize<'de> for AnyOf<W> {
+impl<'de, W: Workflows> Deserialize<'de> for AnyMachine<W> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let SavedMachine { workflow, version, state, body } = SavedMachine::deserialize(deserializer)?;
         let machine = W::load(&workflow, version, &state, body).unwrap_or_else(|| {
             let known: Vec<&str> = W::types().into_iter().map(|(name, ..)| name).collect();
-            Err(format!("there is no workflow `{workflow}`; there are {}", known.join(", ")))
+            Err(format!("unknown workflow `{workflow}`; allowed are {}", known.join(", ")))
         });
         machine.map(Self).map_err(D::Error::custom)
     }

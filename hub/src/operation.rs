@@ -1,7 +1,8 @@
-//! One operation, as its hub keeps it: its machine, its open step, what can be undone, its history.
+//! One operation: its machine, its open step, its compensations, its history.
 //!
-//! Read in this order: this file (what there is of it), `steps` (calls and their ends), `undo` (in reverse), `view` (how it is shown),
-//! `saved` (what is asked of one that was loaded).
+//! Read in this order: this file (the state), `steps` (calls and their ends), `undo` (compensations
+//! in reverse order), `view` (the published view), `saved` (consistency checks of a loaded
+//! operation).
 
 mod saved;
 mod steps;
@@ -18,59 +19,64 @@ use wire::call::CallEnd;
 use wire::{CallId, OperationId, WallTime};
 
 use crate::cause::Cause;
-use crate::machine::{AnyOf, Workflows};
-use crate::word::Word;
-use crate::workflow::{Barrier, CallSpec, Event, Mode, UndoSpec};
+use crate::interned::Interned;
+use crate::machine::{AnyMachine, Workflows};
+use crate::workflow::{Barrier, CallOrder, CallSpec, Event, UndoSpec};
 
-/// A history has at most this many entries: the first [`HISTORY_HEAD`] and the newest. An operation that goes on trying for
-/// days shows how it began and where it is.
-const HISTORY: usize = 256;
+/// Maximum number of history entries: the first [`HISTORY_HEAD`] and the newest. So an operation
+/// that retries for days still shows its beginning.
+const MAX_HISTORY: usize = 256;
 const HISTORY_HEAD: usize = 32;
 
-/// Maximum number of requests that wait for the answer of one operation; the next is refused. A client that repeats its request
-/// each time a connection breaks has a few; with 36 bytes each, 16 are well below the rest of an operation's state.
-pub(crate) const CAUSES: usize = 16;
+/// Maximum number of unanswered requests for one operation. A client that repeats its request
+/// whenever a connection breaks has a few. With 36 bytes each, 16 are small beside the rest of the
+/// operation's state.
+pub(crate) const MAX_CAUSES: usize = 16;
 
-/// Where an operation stands with its hub.
+/// The status of an operation in its hub. Saved.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Standing {
-    /// It waits for its turn on its key.
+pub(crate) enum OperationStatus {
+    /// It waits in the queue of its key, or for one of the `active` places.
     Queued,
-    /// It works.
+    /// It is running.
     Running,
-    /// It broke a rule, and stands still.
+    /// It broke a rule and waits for an operator.
     Parked(Parked),
-    /// It is over.
+    /// It has ended.
     Ended,
-    /// It is over: cancelled before its turn.
+    /// It was cancelled before it started.
     Cancelled,
-    /// It is over: its turn came too late.
+    /// It was refused: it could start only after its client's deadline.
     Refused,
-    /// It is over: a person ended it while it was parked.
+    /// An operator ended it while it was parked.
     Aborted,
 }
 
-/// The state of a request that did not become an operation, or of one whose turn came too late.
+/// The state name of a request that did not become an operation, or of an operation that could
+/// start only after its client's deadline.
 pub(crate) const REFUSED: &str = "refused";
 
-impl Standing {
+impl OperationStatus {
     pub(crate) fn is_over(&self) -> bool {
         match self {
-            Standing::Queued | Standing::Running | Standing::Parked(_) => false,
-            Standing::Ended | Standing::Cancelled | Standing::Refused | Standing::Aborted => true,
+            OperationStatus::Queued | OperationStatus::Running | OperationStatus::Parked(_) => false,
+            OperationStatus::Ended
+            | OperationStatus::Cancelled
+            | OperationStatus::Refused
+            | OperationStatus::Aborted => true,
         }
     }
 }
 
-/// What a parked operation has yet to handle, if it is to go on.
+/// What a parked operation has to handle when it resumes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Parked {
-    /// From the event that it broke the rule on. As many as one record brings.
+    /// The event that broke the rule and those after it. Bounded by what one record causes.
     pub(crate) events: VecDeque<Event>,
-    /// How calls ended meanwhile: one for each call of the open step, at most.
+    /// The calls that ended meanwhile: at most one for each call of the open step.
     pub(crate) ends: Vec<CallEnd>,
-    /// The deadline that it had.
+    /// The deadline at the time of parking.
     pub(crate) timer: Option<ArmedTimer>,
 }
 
@@ -83,12 +89,12 @@ enum CallState {
     Failed,
 }
 
-/// A call by its place in its operation, step and number. Its id has the operation's in it, a thousand times over where a step
-/// has as many calls.
+/// The position of a call in its operation: step and number. A full [`CallId`] repeats the
+/// operation's id, a thousand times in a step of a thousand calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-struct Place(u32, u32);
+struct CallPosition(u32, u32);
 
-impl Place {
+impl CallPosition {
     fn of(call: &CallId) -> Self {
         Self(call.step, call.n)
     }
@@ -103,25 +109,25 @@ struct OpenCall {
     spec: CallSpec,
     /// The calls that it undoes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    undoes: Vec<Place>,
+    undoes: Vec<CallPosition>,
     state: CallState,
 }
 
-/// A step that is open.
+/// The open step.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct OpenStep {
     number: u32,
-    #[serde(with = "crate::word")]
-    name: Word,
-    mode: Mode,
+    #[serde(with = "crate::interned")]
+    name: Interned,
+    mode: CallOrder,
     barrier: Barrier,
-    /// True where it undoes; then its calls fail without ending it.
+    /// True for an undo step. A failed call does not end an undo step.
     undoing: bool,
     calls: Vec<OpenCall>,
 }
 
 impl OpenStep {
-    /// How many answers it needs.
+    /// The number of replies that the barrier needs.
     fn needed(&self) -> usize {
         match self.barrier {
             Barrier::All => self.calls.len(),
@@ -137,78 +143,80 @@ impl OpenStep {
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Compensation {
-    call: Place,
-    mode: Mode,
+    call: CallPosition,
+    mode: CallOrder,
     tag: u32,
-    #[serde(with = "crate::word")]
-    service: Word,
+    #[serde(with = "crate::interned")]
+    service: Interned,
     key: String,
     undo: UndoSpec,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     undone: bool,
-    /// It is undone for the reason that it was never done.
+    /// True if it counts as undone because the call was never sent.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     never_sent: bool,
 }
 
-/// What an operation waits for by itself.
+/// The running deadline.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ArmedTimer {
     pub(crate) generation: u32,
-    #[serde(with = "crate::word")]
-    pub(crate) what: Word,
+    #[serde(with = "crate::interned")]
+    pub(crate) what: Interned,
     pub(crate) after_ms: u64,
 }
 
-/// What an operation waits for somebody to say, and in words for what that is.
+/// The signal that an operation waits for, and its description.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Awaited {
-    #[serde(with = "crate::word")]
-    pub(crate) signal: Word,
-    #[serde(with = "crate::word")]
-    pub(crate) what: Word,
+    #[serde(with = "crate::interned")]
+    pub(crate) signal: Interned,
+    #[serde(with = "crate::interned")]
+    pub(crate) what: Interned,
 }
 
-/// A live operation. It is saved whole: what a field knows, later events depend on.
+/// A live operation. It is saved as a whole, since later events depend on every field.
 #[derive(Serialize, Deserialize)]
 #[serde(bound = "")]
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own: any two of them go together")]
 pub(crate) struct Running<W: Workflows> {
     pub(crate) id: OperationId,
     pub(crate) key: Arc<str>,
-    /// A hash of the request, to tell a repeat from another request with its name.
+    /// A hash of the request. It distinguishes a repeat from another request with the same
+    /// operation id.
     pub(crate) fingerprint: u64,
-    /// Where the client sent it, for the same purpose.
+    /// The path and method of the request, for the same purpose.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(crate) route: String,
-    /// The requests that wait for its answer, the first one first.
+    /// The requests that wait for the answer, oldest first.
     pub(crate) causes: Vec<Cause>,
-    pub(crate) machine: AnyOf<W>,
-    pub(crate) standing: Standing,
-    /// Its number in the lane: the key of its deadline.
+    pub(crate) machine: AnyMachine<W>,
+    pub(crate) standing: OperationStatus,
+    /// Its number in the lane; the key of its deadline.
     pub(crate) slot: u64,
-    /// The client has no use for it after this.
+    /// The client's deadline.
     pub(crate) expires: Option<WallTime>,
     pub(crate) generation: u32,
     pub(crate) timer: Option<ArmedTimer>,
     pub(crate) signal: Option<Awaited>,
     pub(crate) answer: Option<Answer>,
     pub(crate) yields: bool,
-    /// It was told that a newer operation wants its key.
+    /// True once it has received [`Event::Superseded`].
     pub(crate) superseded: bool,
-    /// One that made way for it left it something to do: it is begun, whatever its client wants.
+    /// True if the operation that ended early for this one left it work. It then starts even after
+    /// its client's deadline.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) inherits: bool,
-    /// It took a cancel: another one changes nothing, and is taken as well.
+    /// True once it has accepted a cancel. A repeated cancel is accepted too and changes nothing.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) cancelled: bool,
     steps: u32,
     open: Option<OpenStep>,
     compensations: Vec<Compensation>,
-    /// Steps still to be undone, the next one last.
+    /// Numbers of the steps still to be undone; the next one is last.
     undo_steps: Vec<u32>,
-    #[serde(with = "crate::word")]
-    undo_name: Word,
+    #[serde(with = "crate::interned")]
+    undo_name: Interned,
     history: Vec<Entry>,
     entries: u32,
 }
@@ -219,7 +227,7 @@ impl<W: Workflows> Running<W> {
         key: &str,
         fingerprint: u64,
         cause: Cause,
-        machine: AnyOf<W>,
+        machine: AnyMachine<W>,
         slot: u64,
     ) -> Self {
         Self {
@@ -229,7 +237,7 @@ impl<W: Workflows> Running<W> {
             route: String::new(),
             causes: vec![cause],
             machine,
-            standing: Standing::Queued,
+            standing: OperationStatus::Queued,
             slot,
             expires: None,
             generation: 0,
@@ -255,41 +263,46 @@ impl<W: Workflows> Running<W> {
         Arc::clone(self.id.shared())
     }
 
-    /// A repeat came, and waits for the answer. Before its turn the operation takes the later deadline of the two. False where
-    /// the limit of requests that wait is reached.
-    pub(crate) fn asked_again(&mut self, cause: &Cause, expires: Option<WallTime>) -> bool {
-        if self.causes.iter().all(|known| known.id != cause.id) {
-            if self.causes.len() >= CAUSES {
+    /// Adds a repeated request to those that wait for the answer. A queued operation takes the
+    /// later of the two deadlines. Returns false if the limit of waiting requests is reached.
+    pub(crate) fn add_waiting_request(&mut self, cause: &Cause, expires: Option<WallTime>) -> bool {
+        if self.causes.iter().all(|other| other.id != cause.id) {
+            if self.causes.len() >= MAX_CAUSES {
                 return false;
             }
             self.causes.push(cause.clone());
         }
-        if self.standing == Standing::Queued {
-            self.expires = self.expires.zip(expires).map(|(first, again)| first.max(again));
+        if self.standing == OperationStatus::Queued {
+            self.expires = self.expires.zip(expires).map(|(first, repeat)| first.max(repeat));
         }
         true
     }
 
     pub(crate) fn note(&mut self, at: WallTime, what: impl Into<String>) {
-        if self.history.len() >= HISTORY {
+        if self.history.len() >= MAX_HISTORY {
             self.history.remove(HISTORY_HEAD);
         }
         self.entries += 1;
         self.history.push(Entry { seq: self.entries, at, what: what.into() });
     }
 
-    /// True where a call is open.
+    /// True if any call is open.
     pub(crate) fn has_open_calls(&self) -> bool {
         self.open.as_ref().is_some_and(|open| open.calls.iter().any(|call| call.state == CallState::Open))
     }
 
-    /// What it waits for, for those who look from outside. One that is parked waits for a person; its turn is its table's to say.
+    /// Lists what it waits for, for checks from outside. A parked operation waits for a person. The
+    /// table adds the wait for the key.
     pub(crate) fn waits(&self) -> Wait {
         let mut wait = Wait { who: self.id.to_string(), deadline: None, calls: Vec::new(), others: Vec::new() };
         match self.standing {
-            Standing::Queued | Standing::Ended | Standing::Cancelled | Standing::Refused | Standing::Aborted => {}
-            Standing::Parked(_) => wait.others.push("a person".to_owned()),
-            Standing::Running => {
+            OperationStatus::Queued
+            | OperationStatus::Ended
+            | OperationStatus::Cancelled
+            | OperationStatus::Refused
+            | OperationStatus::Aborted => {}
+            OperationStatus::Parked(_) => wait.others.push("a person".to_owned()),
+            OperationStatus::Running => {
                 wait.deadline = self.timer.as_ref().map(|timer| (self.slot, timer.generation));
                 wait.others.extend(self.signal.map(|awaited| awaited.what.to_owned()));
                 let open =
@@ -301,19 +314,19 @@ impl<W: Workflows> Running<W> {
         wait
     }
 
-    /// True where this call is open.
+    /// True if this call is open.
     pub(crate) fn waits_for_call(&self, call: &CallId) -> bool {
         let i = call.n.checked_sub(1).and_then(|i| usize::try_from(i).ok());
         let open = self.open.as_ref().filter(|open| open.number == call.step);
         open.zip(i).and_then(|(open, i)| open.calls.get(i)).is_some_and(|call| call.state == CallState::Open)
     }
 
-    /// True where this step is open.
+    /// True if this step is open.
     pub(crate) fn is_at(&self, step: u32) -> bool {
         self.open.as_ref().is_some_and(|open| open.number == step)
     }
 
-    /// True where it is answered and lets a newer operation take its key, and was not told of one yet.
+    /// True if it is answered, yields its key, and has not received [`Event::Superseded`] yet.
     pub(crate) fn can_be_superseded(&self) -> bool {
         self.yields && self.answer.is_some() && !self.superseded
     }

@@ -1,6 +1,8 @@
-//! All operations of a lane: pure. Requests, ends of calls and deadlines go in; effects come out as data.
+//! All operations of a lane: pure. Requests, ends of calls and deadlines go in; effects come out as
+//! data.
 //!
-//! What is late, doubled or unknown is an ordinary event: counted, and without effect.
+//! Late, duplicate and unknown inputs are ordinary events: they are counted and have no other
+//! effect.
 
 mod commands;
 mod finished;
@@ -22,90 +24,91 @@ use wire::command::Outcome;
 use wire::{Code, OperationId, Problem, WallTime};
 
 pub use self::commands::HubCommand;
-use self::finished::{Finished, Past};
-use self::live::Live;
-use self::perform::{perform, tell};
+use self::finished::{FinishedOperation, FinishedRing};
+use self::live::LiveOperations;
+use self::perform::{answer_all, perform};
 use self::saved::SavedTable;
 pub(crate) use self::saved::VERSION;
 pub use self::settings::HubSettings;
 use crate::cause::Cause;
 use crate::machine::Workflows;
 use crate::names;
-use crate::operation::{Parked, Running, Standing};
+use crate::operation::{OperationStatus, Parked, Running};
 use crate::workflow::{Decided, Event, Illegal};
 
-/// A request as it came from the inbox.
+/// A request from the inbox.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HubRequest {
-    /// The operation that it asks for.
+    /// The requested operation.
     pub operation: OperationId,
-    /// True where it has an idempotency key: its repeats have the same.
+    /// True if it carries an idempotency key, which its repeats share.
     pub has_key: bool,
-    /// This one request.
+    /// The request record itself.
     pub cause: Cause,
-    /// The thing it is about.
+    /// The key of the resource that the request concerns.
     pub key: String,
-    /// `ce_expirytime`: the client has no use for the answer after this.
+    /// `ce_expirytime`: after it the client no longer waits for the answer.
     pub expires: Option<WallTime>,
-    /// The workflow and what it is asked, or why the body cannot be read.
+    /// Workflow and request body, or why the body cannot be read.
     pub body: Result<wire::request::Request, String>,
 }
 
-/// A request or a command that cannot be handled, and whose sender can be told.
+/// A request or command that cannot be handled, but whose sender can be answered.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HubRejected {
-    /// The operation that it names, or that its repeats would have.
+    /// The operation that it names, or the one that its repeats would name.
     pub operation: OperationId,
     /// True for a command.
     pub is_command: bool,
-    /// This one request or command.
+    /// The record itself.
     pub cause: Cause,
-    /// The thing it is about.
+    /// The key of the resource that it concerns.
     pub key: String,
-    /// Why, with the header at fault.
+    /// The fault, with the name of the header.
     pub reason: String,
 }
 
-/// What a hub decides.
+/// An effect of the hub's decision.
 #[derive(Debug, Clone, PartialEq)]
 pub enum HubEffect {
-    /// Tell the workers.
+    /// Sends a command to the workers.
     Call(CallCommand),
-    /// Tell the coordinator.
+    /// Sends a command to the coordinator.
     Deadline(Deadline),
-    /// Answer one request. Each of them gets its own answer: another one with the same key may be refused.
+    /// Answers one request. Requests for the same operation get separate answers, since one with a
+    /// reused key may be refused.
     Answer {
-        /// How the operation stands, with the answer.
+        /// The view of the operation, with the answer.
         view: Box<Operation>,
-        /// The request.
+        /// The request that is answered.
         cause: Cause,
     },
-    /// An operation that was answered before, and went on, is over: tell those who look. Nobody is answered again.
-    Over(Box<Operation>),
-    /// Tell who gave a command what became of it.
-    Told {
-        /// The operation that it was for.
+    /// Publishes the last view of an operation that had been answered before it ended.
+    Ended(Box<Operation>),
+    /// Answers a command.
+    CommandAnswer {
+        /// The operation that the command is for.
         operation: OperationId,
         /// The command.
         cause: Cause,
-        /// What became of it.
+        /// Its outcome.
         outcome: Outcome,
     },
-    /// Show a thing to those outside.
-    Show(Resource),
+    /// Publishes a resource.
+    Publish(Resource),
     /// The view of an operation has changed.
     Changed(Arc<str>),
     /// The view of an operation has changed for the last time.
     Closed(Arc<str>),
-    /// A counter grows.
+    /// Increments a counter.
     Count(&'static str),
-    /// A line for the log.
+    /// Writes a log line.
     Log(Level, OperationId, String),
 }
 
-/// Whose turn it is on a key, by their numbers.
+/// The operations on one key, by slot.
 #[derive(Debug, Default)]
-struct Turns {
+struct KeyQueue {
     active: Option<u64>,
     waiting: VecDeque<u64>,
 }
@@ -114,15 +117,16 @@ struct Turns {
 pub struct HubTable<W: Workflows> {
     lane: W::Lane,
     settings: HubSettings,
-    live: Live<W>,
+    live: LiveOperations<W>,
     next_slot: u64,
-    turns: BTreeMap<Arc<str>, Turns>,
-    /// Those that work and are not answered.
+    key_queues: BTreeMap<Arc<str>, KeyQueue>,
+    /// The running operations that are not answered.
     active: BTreeSet<u64>,
-    /// Those whose turn on their key has come, and that wait for a place among the active. Bounded by `live`.
+    /// Operations that are first on their key and wait for a place among the active ones. Bounded
+    /// by `live`.
     admission: VecDeque<u64>,
-    finished: Finished,
-    /// What is saved of the table itself.
+    finished: FinishedRing,
+    /// The last saved state of the table itself.
     saved: Option<SavedTable>,
 }
 
@@ -131,12 +135,12 @@ impl<W: Workflows> Default for HubTable<W> {
         let settings = HubSettings::default();
         Self {
             lane: W::Lane::default(),
-            live: Live::default(),
+            live: LiveOperations::default(),
             next_slot: 0,
-            turns: BTreeMap::new(),
+            key_queues: BTreeMap::new(),
             active: BTreeSet::new(),
             admission: VecDeque::new(),
-            finished: Finished::of(settings.remembered),
+            finished: FinishedRing::of(settings.remembered),
             saved: None,
             settings,
         }
@@ -144,62 +148,63 @@ impl<W: Workflows> Default for HubTable<W> {
 }
 
 impl<W: Workflows> HubTable<W> {
-    /// Takes settings.
+    /// Applies settings.
     pub fn configure(&mut self, settings: &Settings, info: &LaneInfo) {
         self.settings = settings.of("hub").unwrap_or_default();
         self.finished.resize(self.settings.remembered);
         W::configure(&mut self.lane, settings, info);
     }
 
-    /// What its operations share.
+    /// The state that its operations share.
     pub fn lane(&self) -> &W::Lane {
         &self.lane
     }
 
     // ---- inputs -------------------------------------------------------------------------------------------------------
 
-    /// A call ended.
+    /// Handles the end of a call.
     pub fn call_ended(&mut self, at: WallTime, end: CallEnd, effects: &mut Vec<HubEffect>) {
         let slot = self.live.slot_of(&end.id.operation);
         let waits = |running: &Running<W>| running.waits_for_call(&end.id);
         if let Some(running) = slot.and_then(|slot| self.live.get_mut_where(slot, waits))
-            && let Standing::Parked(parked) = &mut running.standing
+            && let OperationStatus::Parked(parked) = &mut running.standing
         {
-            if parked.ends.iter().all(|known| known.id != end.id) {
+            if parked.ends.iter().all(|other| other.id != end.id) {
                 parked.ends.push(end);
             }
             return;
         }
         let call = end.id.clone();
-        let works = |running: &Running<W>| running.standing == Standing::Running;
+        let works = |running: &Running<W>| running.standing == OperationStatus::Running;
         let running = slot.and_then(|slot| self.live.get_mut_where(slot, works));
         let mut send = |command| effects.push(HubEffect::Call(command));
         match slot.zip(running.and_then(|running| running.call_ended(at, end, &mut send))) {
             None => {
-                let line = format!("call {call} ended, and nobody waits for it");
+                let line = format!("discarded the late end of call {call}");
                 effects.push(HubEffect::Count(names::LATE_ENDS));
                 effects.push(HubEffect::Log(Level::Debug, call.operation, line));
             }
             Some((slot, events)) => {
                 for event in events {
-                    // What the first of them decided may have ended the step that the next one is about.
+                    // The decision on an earlier event may have ended the step that this event is
+                    // about.
                     let over = matches!(event, Event::AllReplied | Event::Enough)
                         && !self.live.get(slot).is_some_and(|running| running.is_at(call.step));
                     if !over {
                         self.drive(slot, event, at, effects);
                     }
                 }
-                self.check(slot, at, effects);
+                self.park_if_stuck(slot, at, effects);
             }
         }
         self.admit_waiting(at, effects);
     }
 
-    /// A deadline passed.
+    /// Handles a passed deadline.
     pub fn timed_out(&mut self, at: WallTime, timed_out: TimedOut, effects: &mut Vec<HubEffect>) {
         let slot = timed_out.key;
         let running = self.live.get_mut_where(slot, |running| {
-            running.standing == Standing::Running
+            running.standing == OperationStatus::Running
                 && running.timer.as_ref().is_some_and(|timer| timer.generation == timed_out.generation)
         });
         let Some(running) = running else {
@@ -213,9 +218,10 @@ impl<W: Workflows> HubTable<W> {
         self.admit_waiting(at, effects);
     }
 
-    // ---- turns --------------------------------------------------------------------------------------------------------
+    // ---- queues --------------------------------------------------------------------------------------------------------
 
-    /// Lets operations begin whose turn has come, while there is a place. In a loop: one that ends at once lets the next begin.
+    /// Starts waiting operations while there are free places. An operation may end at once and free
+    /// its place again.
     fn admit_waiting(&mut self, at: WallTime, effects: &mut Vec<HubEffect>) {
         while self.active.len() < self.settings.active
             && let Some(next) = self.admission.pop_front()
@@ -224,8 +230,8 @@ impl<W: Workflows> HubTable<W> {
         }
     }
 
-    /// An operation that was answered, or stands still, or is gone, leaves its place to another.
-    fn recount(&mut self, slot: u64) {
+    /// Frees the place of an operation that has been answered or parked, or has ended.
+    fn free_place(&mut self, slot: u64) {
         if !self.live.get(slot).is_some_and(Running::is_active) {
             self.active.remove(&slot);
         }
@@ -233,21 +239,30 @@ impl<W: Workflows> HubTable<W> {
 
     fn start(&mut self, slot: u64, at: WallTime, effects: &mut Vec<HubEffect>) {
         let Some(running) = self.live.get_mut(slot) else { return };
-        running.standing = Standing::Running;
+        running.standing = OperationStatus::Running;
         if let Some(expires) = running.expires.filter(|expires| *expires <= at) {
-            let detail = format!("its turn came at {at}, and its client waits until {expires} only; nothing was done");
-            return self.end_before_turn(slot, Standing::Refused, Problem::new(Code::TooLate, detail), at, effects);
+            let detail = format!(
+                "the operation could start only at {at}, after its client's deadline at {expires}; nothing was done"
+            );
+            return self.end_before_turn(
+                slot,
+                OperationStatus::Refused,
+                Problem::new(Code::TooLate, detail),
+                at,
+                effects,
+            );
         }
         self.active.insert(slot);
         effects.push(HubEffect::Count(names::STARTED));
-        let line = format!("{} `{}` begins", running.machine.0.workflow(), running.key);
+        let line = format!("{} `{}` starts", running.machine.0.workflow(), running.key);
         effects.push(HubEffect::Log(Level::Debug, running.id.clone(), line));
         self.drive(slot, Event::Requested, at, effects);
     }
 
     // ---- the machine --------------------------------------------------------------------------------------------------
 
-    /// Gives an event to a workflow, and does what it decides, until nothing more comes of it. What it cannot handle parks it.
+    /// Gives an event to a workflow and carries out its decision, until no further event follows.
+    /// An illegal event parks the operation.
     fn drive(&mut self, slot: u64, event: Event, at: WallTime, effects: &mut Vec<HubEffect>) {
         if let Err(event) = self.try_drive(slot, event, at, effects)
             && let Some(running) = self.live.get(slot)
@@ -255,22 +270,27 @@ impl<W: Workflows> HubTable<W> {
             let reason = format!("event `{}` cannot happen in state `{}`", event.name(), running.state_name());
             self.park(slot, VecDeque::from([event]), at, &reason, effects);
         }
-        self.recount(slot);
+        self.free_place(slot);
     }
 
-    /// The same, but the first event may be refused: then nothing has happened, and it comes back.
+    /// Like [`HubTable::drive`], but the workflow may refuse the first event. Then nothing has
+    /// changed, and the event is returned.
     fn try_drive(&mut self, slot: u64, event: Event, at: WallTime, effects: &mut Vec<HubEffect>) -> Result<(), Event> {
         let mut events = VecDeque::from([event]);
         let mut first = true;
         while let Some(event) = events.pop_front() {
             let Some(running) = self.live.get_mut(slot) else { return Ok(()) };
             match &mut running.standing {
-                Standing::Running => {}
-                Standing::Parked(parked) => {
+                OperationStatus::Running => {}
+                OperationStatus::Parked(parked) => {
                     parked.events.push_back(event);
                     continue;
                 }
-                Standing::Queued | Standing::Ended | Standing::Cancelled | Standing::Refused | Standing::Aborted => {
+                OperationStatus::Queued
+                | OperationStatus::Ended
+                | OperationStatus::Cancelled
+                | OperationStatus::Refused
+                | OperationStatus::Aborted => {
                     return Ok(());
                 }
             }
@@ -312,57 +332,60 @@ impl<W: Workflows> HubTable<W> {
                 return Ok(());
             }
         }
-        self.check(slot, at, effects);
+        self.park_if_stuck(slot, at, effects);
         self.supersede(slot, at, effects);
         Ok(())
     }
 
-    /// Tells an operation that yields its key of those that wait for it, once.
+    /// Sends [`Event::Superseded`] once to an operation that yields its key, if another one waits
+    /// for the key.
     fn supersede(&mut self, slot: u64, at: WallTime, effects: &mut Vec<HubEffect>) {
-        let wanted = |running: &Running<W>| {
-            running.can_be_superseded() && self.turns.get(&running.key).is_some_and(|turns| !turns.waiting.is_empty())
+        let is_due = |running: &Running<W>| {
+            running.can_be_superseded()
+                && self.key_queues.get(&running.key).is_some_and(|queue| !queue.waiting.is_empty())
         };
-        if let Some(running) = self.live.get_mut_where(slot, wanted) {
+        if let Some(running) = self.live.get_mut_where(slot, is_due) {
             running.superseded = true;
             self.drive(slot, Event::Superseded, at, effects);
         }
     }
 
-    /// Parks an operation that waits for no call, no timer and no person: nothing would ever move it.
-    fn check(&mut self, slot: u64, at: WallTime, effects: &mut Vec<HubEffect>) {
+    /// Parks an operation that waits for no call, timer or person, since nothing would ever
+    /// continue it.
+    fn park_if_stuck(&mut self, slot: u64, at: WallTime, effects: &mut Vec<HubEffect>) {
         let stuck = |running: &Running<W>| {
-            running.standing == Standing::Running
+            running.standing == OperationStatus::Running
                 && running.timer.is_none()
                 && running.signal.is_none()
                 && !running.has_open_calls()
         };
         if self.live.get(slot).is_some_and(stuck) {
             let events = VecDeque::from([Event::TimedOut]);
-            self.park(slot, events, at, "it waits for nothing: no call, no timer, no person", effects);
+            self.park(slot, events, at, "it waits for no call, timer or person", effects);
         }
     }
 
-    /// An operation stands still, with what it has yet to handle, until a person takes it in hand. Its open calls go on: each
-    /// has its own deadline with its worker.
+    /// Parks an operation with its unhandled events until an operator resumes or aborts it. Its
+    /// open calls continue; the worker bounds each of them.
     fn park(&mut self, slot: u64, events: VecDeque<Event>, at: WallTime, reason: &str, effects: &mut Vec<HubEffect>) {
         let Some(running) = self.live.get_mut(slot) else { return };
         running.note(at, format!("parked: {reason}"));
-        running.standing = Standing::Parked(Parked { events, ends: Vec::new(), timer: running.timer.take() });
+        running.standing = OperationStatus::Parked(Parked { events, ends: Vec::new(), timer: running.timer.take() });
         self.active.remove(&slot);
         effects.push(HubEffect::Deadline(Deadline::Cancel { key: running.slot }));
         effects.push(HubEffect::Count(names::PARKED));
         effects.push(HubEffect::Log(Level::Error, running.id.clone(), format!("parked: {reason}")));
         effects.push(HubEffect::Changed(running.view_key()));
         if running.answer.is_none() {
-            tell(running, Answer::Refused(Problem::new(Code::Parked, reason)), effects);
+            answer_all(running, Answer::Refused(Problem::new(Code::Parked, reason)), effects);
         }
     }
 
-    /// Ends an operation before its turn: its client is told why.
+    /// Ends an operation before it starts and answers its client.
     fn end_before_turn(
         &mut self,
         slot: u64,
-        standing: Standing,
+        standing: OperationStatus,
         problem: Problem,
         at: WallTime,
         effects: &mut Vec<HubEffect>,
@@ -370,32 +393,33 @@ impl<W: Workflows> HubTable<W> {
         let Some(running) = self.live.get_mut(slot) else { return };
         running.standing = standing;
         running.note(at, format!("{} before its turn", running.state_name()));
-        tell(running, self.settings.fit(Answer::Refused(problem)), effects);
+        answer_all(running, self.settings.fit(Answer::Refused(problem)), effects);
         effects.push(HubEffect::Closed(running.view_key()));
         self.end(slot, effects);
     }
 
-    /// Removes an operation that is over, remembers its outcome, and gives the turn on its key to the next one.
+    /// Removes an ended operation, remembers its outcome, and starts the next one on its key.
     fn end(&mut self, slot: u64, effects: &mut Vec<HubEffect>) {
         let Some(running) = self.live.remove(slot) else { return };
-        let worked = self.active.remove(&slot);
+        let was_active = self.active.remove(&slot);
         if running.answer.as_ref().is_some_and(Answer::is_outcome) {
-            self.finished.push(Past::of(&running));
+            self.finished.push(FinishedOperation::of(&running));
         }
-        let Some(turns) = self.turns.get_mut(&running.key) else { return };
-        if turns.active != Some(slot) {
-            // It was cancelled before its turn.
-            turns.waiting.retain(|waiting| *waiting != slot);
-            return self.moved_up(&running.key, effects);
+        let Some(queue) = self.key_queues.get_mut(&running.key) else { return };
+        if queue.active != Some(slot) {
+            // It was still waiting in the queue of its key.
+            queue.waiting.retain(|waiting| *waiting != slot);
+            return self.republish_queue(&running.key, effects);
         }
-        if !worked {
+        if !was_active {
             self.admission.retain(|waiting| *waiting != slot);
         }
-        turns.active = turns.waiting.pop_front();
-        match turns.active {
+        queue.active = queue.waiting.pop_front();
+        match queue.active {
             Some(next) => {
                 self.admission.push_back(next);
-                // One that made way for it leaves it something to do: it is done though its client waits no longer.
+                // The superseded operation left work to its successor, which runs even if its
+                // client no longer waits.
                 if running.superseded
                     && let Some(next) = self.live.get_mut(next)
                 {
@@ -403,23 +427,23 @@ impl<W: Workflows> HubTable<W> {
                 }
             }
             None => {
-                self.turns.remove(&running.key);
+                self.key_queues.remove(&running.key);
             }
         }
-        self.moved_up(&running.key, effects);
+        self.republish_queue(&running.key, effects);
     }
 
-    /// Publishes how the operations stand that wait on a key, after one before them has left. There are at most
-    /// `waiting_per_key` of them.
-    fn moved_up(&self, key: &str, effects: &mut Vec<HubEffect>) {
-        let waiting = self.turns.get(key).into_iter().flat_map(|turns| turns.active.iter().chain(&turns.waiting));
+    /// Republishes the views of the operations that wait on a key, after one before them has left.
+    /// There are at most `waiting_per_key`.
+    fn republish_queue(&self, key: &str, effects: &mut Vec<HubEffect>) {
+        let waiting = self.key_queues.get(key).into_iter().flat_map(|queue| queue.active.iter().chain(&queue.waiting));
         let waiting = waiting.filter_map(|slot| self.live.get(*slot));
         effects.extend(waiting.map(|running| HubEffect::Changed(running.view_key())));
     }
 
     // ---- views --------------------------------------------------------------------------------------------------------
 
-    /// How an operation stands.
+    /// Returns the view of an operation.
     pub fn view(&self, operation: &str, timers: &dyn DueTimes) -> Option<Operation> {
         let operation = OperationId::new(operation).ok()?;
         if let Some(running) = self.live.of(&operation) {
@@ -429,43 +453,44 @@ impl<W: Workflows> HubTable<W> {
         self.finished.get(&operation).map(|finished| finished.view.clone())
     }
 
-    /// Returns the place of an operation among those that are remembered; none where it lives, or was forgotten.
+    /// Returns the place of an operation in the ring of remembered outcomes, or `None` if it is
+    /// live or forgotten.
     pub fn place_of(&self, operation: &OperationId) -> Option<u64> {
         self.finished.place_of(operation)
     }
 
-    /// Returns what an operation waits for that has not begun.
+    /// Describes what a queued operation waits for.
     fn queue(&self, running: &Running<W>) -> Option<Queue> {
-        if running.standing != Standing::Queued {
+        if running.standing != OperationStatus::Queued {
             return None;
         }
         let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        let turns = self.turns.get(&running.key)?;
-        if turns.active == Some(running.slot) {
+        let queue = self.key_queues.get(&running.key)?;
+        if queue.active == Some(running.slot) {
             let ahead = self.admission.iter().position(|slot| *slot == running.slot)?;
             return Some(Queue { behind: None, ahead: number(ahead), limit: Some(number(self.settings.active)) });
         }
-        let ahead = turns.waiting.iter().position(|slot| *slot == running.slot)? + 1;
-        let behind = turns.active.and_then(|slot| self.live.get(slot)).map(|first| first.id.clone());
+        let ahead = queue.waiting.iter().position(|slot| *slot == running.slot)? + 1;
+        let behind = queue.active.and_then(|slot| self.live.get(slot)).map(|first| first.id.clone());
         Some(Queue { behind, ahead: number(ahead), limit: None })
     }
 
-    /// Each operation that lives, with what it waits for.
+    /// Lists the live operations with what they wait for.
     pub fn waits(&self) -> Vec<Wait> {
         let wait = |running: &Running<W>| {
             let mut wait = running.waits();
-            if running.standing == Standing::Queued {
-                let turns = self.turns.get(&running.key);
-                let turn =
-                    turns.filter(|turns| turns.active == Some(running.slot) || turns.waiting.contains(&running.slot));
-                wait.others.extend(turn.map(|_| "its turn".to_owned()));
+            if running.standing == OperationStatus::Queued {
+                let queue = self.key_queues.get(&running.key);
+                let queued =
+                    queue.filter(|queue| queue.active == Some(running.slot) || queue.waiting.contains(&running.slot));
+                wait.others.extend(queued.map(|_| "the queue of its key".to_owned()));
             }
             wait
         };
         self.live.iter().map(wait).collect()
     }
 
-    /// A line for each operation that lives.
+    /// One line for each live operation.
     pub fn unfinished(&self) -> Vec<String> {
         let line = |running: &Running<W>| {
             let (workflow, state) = (running.machine.0.workflow(), running.state_name());

@@ -1,4 +1,4 @@
-//! What a user writes: a state machine with a key, driven by events, that returns effects.
+//! The API for workflow authors: a keyed state machine, driven by events, that returns effects.
 
 use std::fmt;
 
@@ -11,22 +11,23 @@ use wire::answer::{Answer, Resource};
 use wire::call::CallOutcome;
 use wire::{OperationId, Problem};
 
+use crate::interned::Interned;
 use crate::lane::LaneState;
-use crate::word::Word;
 
-/// A state machine with a key.
+/// A keyed state machine.
 ///
-/// `on` is one `match` over state and event; a pair that cannot happen is [`Illegal`], which parks the operation. It is
-/// pure: no clock, no chance, nothing from outside. The table of its transitions heads its file, and
-/// [`crate::check`] compares the two.
+/// `on` is one `match` over state and event. For a pair that cannot happen it returns [`Illegal`],
+/// which parks the operation. It is pure: no clock, no randomness, no I/O. The transition table
+/// heads the workflow's file; [`crate::check`] compares it with the code.
 ///
-/// It is saved while it runs, as JSON, and has to come back from it as it was: all that later events depend on is in its
-/// fields, and none is skipped. A change of fields, of states or of what is decided is a new [`Workflow::VERSION`]; operations
-/// that run in an older one come by way of [`Workflow::migrate`]. A lane with an operation that this build cannot read is held
-/// (NAVE-0061) and waits for a build that can: what was decided is never decided again.
+/// The hub saves a running workflow as JSON. The fields must hold everything that later events
+/// depend on, and none may be skipped. A change to the fields, the states or the decisions needs a
+/// new [`Workflow::VERSION`]; [`Workflow::migrate`] converts operations of older versions. If a
+/// build cannot read an operation, the lane is held (NAVE-0061) until a build that can takes over.
+/// A decision is never made twice.
 ///
 /// ```
-/// # use hub::{Event, Fx, Illegal, Saved, Workflow};
+/// # use hub::{Event, Fx, Illegal, SavedWorkflow, Workflow};
 /// # use serde_json::json;
 /// # use wire::{OperationId, Problem};
 /// # hub::states! { pub enum S { New = "-", Paying = "paying" } }
@@ -36,8 +37,8 @@ use crate::word::Word;
 /// impl Workflow for Order {
 ///     const NAME: &'static str = "order";
 ///     const VERSION: u32 = 2;
-///     fn migrate(from: u32, mut saved: Saved) -> Result<Saved, String> {
-///         // Version 1 knew one currency, and called its state "charging".
+///     fn migrate(from: u32, mut saved: SavedWorkflow) -> Result<SavedWorkflow, String> {
+///         // Version 1 had no currency field, and its state was called "charging".
 ///         saved.body["currency"] = json!("EUR");
 ///         if saved.state == "charging" {
 ///             saved.state = "paying".to_owned();
@@ -53,116 +54,120 @@ use crate::word::Word;
 /// #   fn on(&mut self, _: S, _: &Event, _: &mut Fx<'_, Self>) -> Result<S, Illegal> { Err(Illegal) }
 /// }
 ///
-/// // A golden state: what version 1 saved is read for ever.
+/// // A golden state: every later version must read what version 1 saved.
 /// let saved = r#"{"workflow": "order", "version": 1, "state": "charging", "body": {"item": "tea"}}"#;
 /// let order = hub::check::load::<Order>(saved).unwrap();
 /// assert_eq!(order, r#"{"workflow":"order","version":2,"state":"paying","body":{"item":"tea","currency":"EUR"}}"#);
 /// ```
 pub trait Workflow: Serialize + DeserializeOwned + Sized + 'static {
-    /// Its name, as requests say it.
+    /// The workflow's name in requests.
     const NAME: &'static str;
-    /// The version of its fields, its states and of what it decides; at least 1.
+    /// The schema version of its fields, states and decisions; at least 1.
     const VERSION: u32 = 1;
-    /// Its states.
-    type State: State;
-    /// What it is asked, as JSON. Clients see its schema, and a body that is none is refused with the place of the fault.
+    /// The workflow's states.
+    type State: WorkflowState;
+    /// The request body. Clients see its JSON Schema. The hub refuses a body of another type and
+    /// names the invalid field.
     type Request: DeserializeOwned + JsonSchema;
-    /// What all its operations in one lane share: pools, a registry. Lane state, with one owner.
+    /// State that all operations in one lane share, such as pools or a registry.
     type Lane: LaneState;
 
-    /// Brings what an operation of an older version saved into the form of this one.
+    /// Converts an operation that an older version saved into this version.
     ///
     /// # Errors
-    /// Why that cannot be done: then the lane is held.
-    fn migrate(from: u32, _saved: Saved) -> Result<Saved, String> {
-        Err(format!("version {} of `{}` reads nothing that version {from} saved", Self::VERSION, Self::NAME))
+    /// The reason why it cannot be converted; the lane is then held.
+    fn migrate(from: u32, _saved: SavedWorkflow) -> Result<SavedWorkflow, String> {
+        Err(format!("version {} of `{}` cannot read state saved by version {from}", Self::VERSION, Self::NAME))
     }
 
-    /// Takes the settings for what the lane shares. Called before the first operation, and when an owner record brings others.
+    /// Applies the settings to the lane state. The hub calls it before the first operation and
+    /// whenever an owner record brings new settings.
     fn configure(_lane: &mut Self::Lane, _settings: &Settings, _info: &LaneInfo) {}
 
-    /// Which of its steps call whom, and how long they wait: what a topology's build compares with how long the workers may
-    /// take.
+    /// The time limits of its steps. The topology's build compares them with the longest time that
+    /// the workers can take.
     fn budgets(_settings: &Settings) -> Vec<StepBudget> {
         Vec::new()
     }
 
-    /// How long a request waits for its answer, in milliseconds, where that is to cover every step in [`Workflow::budgets`],
-    /// one after the other.
+    /// How long a client waits for the answer, in milliseconds. `None` if that need not cover all
+    /// steps in [`Workflow::budgets`].
     fn request_ms(_settings: &Settings) -> Option<u64> {
         None
     }
 
-    /// What an operation for `key` begins with. Nothing may be taken from the lane yet: it may have to wait for its turn.
+    /// Creates the workflow of a new operation for `key`. It must not take anything from the lane
+    /// state: the operation may have to wait in the queue of its key.
     ///
     /// # Errors
-    /// The problem that the client is told; then nothing was done.
+    /// The problem that the client gets as its answer. Nothing has been done then.
     fn begin(operation: &OperationId, key: &str, request: Self::Request) -> Result<Self, Problem>;
 
-    /// Reads a request for `key`: its type, then [`Workflow::begin`].
+    /// Deserializes a request for `key` and calls [`Workflow::begin`].
     ///
     /// # Errors
-    /// The problem that the client is told; then nothing was done.
+    /// The problem that the client gets as its answer. Nothing has been done then.
     fn read(operation: &OperationId, key: &str, request: &Value) -> Result<Self, Problem> {
         let request = serde_path_to_error::deserialize(request).map_err(|error| misread(request, &error))?;
         Self::begin(operation, key, request)
     }
 
-    /// Handles an event in a state: the next state, and through `fx` what is to be done.
+    /// Handles an event. Returns the next state; effects go through `fx`.
     ///
     /// # Errors
-    /// Where the pair cannot happen.
+    /// [`Illegal`] if the event cannot happen in this state.
     fn on(&mut self, state: Self::State, event: &Event, fx: &mut Fx<'_, Self>) -> Result<Self::State, Illegal>;
 
-    /// Whether a reply is what its call expects: the call with this tag, or with `is_undo` the one that undoes it. One that is not is
-    /// a failure of its call, [`CallOutcome::Misread`]; the spoke may have done it all the same, so it is undone like one without
-    /// an answer. [`expect_reply`] checks a type. Without this method a reply is any JSON.
+    /// Validates the reply to the call with this tag, or to the undo of that call if `is_undo`. An
+    /// invalid reply fails the call with [`CallOutcome::Misread`]. The spoke may have carried the
+    /// call out anyway, so the hub undoes it as it undoes a call without an answer. Use
+    /// [`expect_reply`] to check a type. The default accepts any JSON.
     ///
     /// # Errors
-    /// The fault.
+    /// A description of the fault.
     fn check_reply(&self, _state: Self::State, _tag: u32, _is_undo: bool, body: &str) -> Result<(), String> {
         expect_reply::<serde::de::IgnoredAny>(body).map(drop)
     }
 
-    /// It was parked, and a person ended it: gives back what it holds of the lane, where that is safe. What it did outside
-    /// stays done.
+    /// Releases what the operation holds of the lane state, where that is safe. The hub calls it
+    /// when an operator aborts a parked operation. Effects of past calls remain.
     fn aborted(&mut self, _lane: &mut Self::Lane) {}
 }
 
-/// Reads a reply as what its call expects.
+/// Deserializes a reply into the type that the call expects.
 ///
 /// # Errors
-/// The fault, and how the value begins.
+/// The fault and the first 80 characters of the reply.
 pub fn expect_reply<T: DeserializeOwned>(body: &str) -> Result<T, String> {
     serde_json::from_str(body).map_err(|error| {
-        let shown: String = body.chars().take(80).collect();
-        format!("the reply `{shown}` is not what the call expects: {error}")
+        let start: String = body.chars().take(80).collect();
+        format!("the reply `{start}` does not have the expected type: {error}")
     })
 }
 
-/// The saved body of an operation of an older version.
+/// The saved state of an operation of an older version.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Saved {
-    /// The name of its state.
+pub struct SavedWorkflow {
+    /// The name of the state.
     pub state: String,
     /// The workflow's fields.
     pub body: Value,
 }
 
-/// How long a step waits for its calls.
+/// The time limits of a step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StepBudget {
     /// The step's name.
     pub step: &'static str,
-    /// The service that its calls go to.
+    /// The service that handles its calls.
     pub service: &'static str,
-    /// A call ends after so many milliseconds: [`CallSpec::within_ms`].
+    /// Time limit of a call in milliseconds; equals [`CallSpec::within_ms`].
     pub call_ms: u64,
-    /// The step ends after so many: [`StepSpec::within_ms`].
+    /// Time limit of the step in milliseconds; equals [`StepSpec::within_ms`].
     pub step_ms: u64,
 }
 
-/// What is wrong with a request, by the place in it.
+/// Describes an invalid request by the path of the field at fault.
 fn misread(request: &Value, error: &serde_path_to_error::Error<serde_json::Error>) -> Problem {
     let path = error.path().to_string();
     let found = error.path().iter().try_fold(request, |value, segment| match segment {
@@ -172,26 +177,26 @@ fn misread(request: &Value, error: &serde_path_to_error::Error<serde_json::Error
     });
     let shown: String = found.map(Value::to_string).unwrap_or_default().chars().take(80).collect();
     let shown = if shown.is_empty() { "missing or unknown".to_owned() } else { shown };
-    Problem::field(if path == "." { "body" } else { &path }, &shown, &format!("what its type says: {}", error.inner()))
+    Problem::field(if path == "." { "body" } else { &path }, &shown, &format!("a value of its type: {}", error.inner()))
 }
 
 /// The states of a workflow: an enum without fields.
-pub trait State: Copy + Eq + fmt::Debug + 'static {
-    /// All of them; the first is the one before `requested`, called `-`.
+pub trait WorkflowState: Copy + Eq + fmt::Debug + 'static {
+    /// All states. The first is the one before `requested`; its name is `-`.
     const ALL: &'static [Self];
 
-    /// Its name, as tables, views and diagrams say it, and as it is saved: no two have the same.
+    /// The unique name in tables, views, diagrams and saved states.
     fn name(self) -> &'static str;
 }
 
-/// Declares the states of a workflow with their names; the first is the one before `requested`.
+/// Declares the states of a workflow with their names. The first is the one before `requested`.
 ///
 /// ```
 /// hub::states! {
-///     /// Where a job stands.
+///     /// The state of a job.
 ///     pub enum JobState { New = "-", Working = "working", Ended = "ended" }
 /// }
-/// assert_eq!(hub::State::name(JobState::Working), "working");
+/// assert_eq!(hub::WorkflowState::name(JobState::Working), "working");
 /// ```
 #[macro_export]
 macro_rules! states {
@@ -202,7 +207,7 @@ macro_rules! states {
             $(#[doc = concat!("`", $text, "`")] $state,)+
         }
 
-        impl $crate::State for $name {
+        impl $crate::WorkflowState for $name {
             const ALL: &'static [Self] = &[$($name::$state),+];
 
             fn name(self) -> &'static str {
@@ -214,53 +219,56 @@ macro_rules! states {
     };
 }
 
-/// What can happen to a workflow.
+/// An event that a workflow handles.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Event {
-    /// Its turn has come.
+    /// The operation starts: it is first in the queue of its key.
     Requested,
-    /// A call of the open step was answered.
+    /// A spoke replied to a call of the open step.
     Replied {
         /// The call's tag.
         tag: u32,
-        /// The body, as JSON text.
+        /// The reply as JSON text.
         body: String,
     },
-    /// Every call of the open step was answered.
+    /// All calls of the open step have their replies.
     AllReplied,
-    /// A call of the open step ended without an answer. The step is over: its other calls are abandoned.
+    /// A call of the open step failed. The step has ended; the hub abandons its other calls.
     Failed(CallFailure),
-    /// The deadline of the step, or of a wait, has passed. The step is over.
+    /// The deadline of the step or of the wait passed. The step has ended.
     TimedOut,
-    /// Everything that was to be undone is undone.
+    /// All compensations have succeeded.
     Undone {
-        /// The tags of calls that, as it turned out, were never sent: there was nothing to undo.
+        /// The tags of calls that were never sent, so there was nothing to undo.
         never_sent: Vec<u32>,
     },
-    /// Something could not be undone, or not in time.
+    /// A compensation failed or did not end in time.
     UndoStuck {
-        /// The tags of what is left.
+        /// The tags of the calls that are not undone.
         left: Vec<u32>,
     },
-    /// A newer operation wants the key of one that said [`Fx::yields`]. It comes once.
+    /// A newer operation waits for the key, and this one has called [`Fx::yields`]. Sent at most
+    /// once.
     Superseded,
-    /// Enough calls of a step with such a [`Barrier`] were answered. The step is over: its other calls are abandoned, and may
-    /// have been carried out all the same.
+    /// Enough calls of a step with such a [`Barrier`] have their replies. The step has ended. The
+    /// hub abandons its other calls; a spoke may still carry them out.
     Enough,
-    /// What it waits for by [`Fx::wait_for`] was said. [`Illegal`] refuses it, and the operation goes on waiting.
+    /// The signal that [`Fx::wait_for`] waits for has arrived. If the workflow returns [`Illegal`],
+    /// the hub refuses the signal and the operation keeps waiting.
     Signal {
-        /// What it waited for.
+        /// The name of the signal.
         name: String,
-        /// What was said.
+        /// The body of the signal.
         body: Value,
     },
-    /// Somebody wants it undone and ended. [`Illegal`] refuses it, and the operation goes on.
+    /// Somebody asks to undo and end the operation. If the workflow returns [`Illegal`], the hub
+    /// refuses the command and the operation continues.
     Cancelled,
 }
 
 impl Event {
-    /// The names of all events, as tables and diagrams say them.
+    /// The names of all events in tables and diagrams.
     pub const NAMES: [&str; 11] = [
         "requested",
         "replied",
@@ -275,7 +283,7 @@ impl Event {
         "cancelled",
     ];
 
-    /// Its name.
+    /// The event's name.
     pub fn name(&self) -> &'static str {
         match self {
             Event::Requested => "requested",
@@ -293,16 +301,16 @@ impl Event {
     }
 }
 
-/// How a call failed.
+/// A failed call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CallFailure {
     /// The call's tag.
     pub tag: u32,
-    /// The call in words.
+    /// Description of the call.
     pub what: String,
-    /// How it ended; never a reply.
+    /// The outcome; never a reply.
     pub outcome: CallOutcome,
-    /// How often it was sent.
+    /// How many times the call was sent.
     pub attempts: u32,
 }
 
@@ -321,109 +329,111 @@ impl fmt::Display for CallFailure {
     }
 }
 
-/// A pair of state and event that cannot happen.
+/// The event cannot happen in this state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Illegal;
 
-/// A call to a spoke, as a workflow asks for it. It gets its id from its place in the step.
+/// A call to a spoke. The hub derives its id from its position in the step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CallSpec {
-    /// The workflow's own number for it: events name it. Calls that can be undone have different tags in all steps.
+    /// The number by which events name the call. Calls with an undo need tags that are unique
+    /// across all steps.
     pub tag: u32,
-    /// The service.
-    #[serde(with = "crate::word")]
-    pub service: Word,
-    /// The spoke's key: one key sees its requests in order.
+    /// The service that handles the call.
+    #[serde(with = "crate::interned")]
+    pub service: Interned,
+    /// The spoke's key. A spoke receives the requests of one key in order.
     pub key: String,
-    /// In words: "install rule 8 on of:08".
+    /// Description, such as "install rule 8 on of:08".
     pub what: String,
-    /// The body, as JSON text.
+    /// The body as JSON text.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub body: String,
-    /// It ends after so many milliseconds, however often it was sent.
+    /// Time limit in milliseconds over all attempts.
     pub within_ms: u64,
-    /// How it is undone. Declared beside the doing, so that it cannot be forgotten.
+    /// The compensation. It is declared beside the call so that it cannot be forgotten.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub undo: Option<UndoSpec>,
-    /// A drill: the worker swallows it.
+    /// Fault injection: the worker sends no request for it, so that every attempt times out.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub swallow: bool,
 }
 
-/// How a call is undone: a call to the same service and key.
+/// The compensation of a call: a call to the same service and key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UndoSpec {
-    /// In words.
+    /// Description.
     pub what: String,
-    /// The body, as JSON text.
+    /// The body as JSON text.
     pub body: String,
-    /// It ends after so many milliseconds.
+    /// Time limit in milliseconds.
     pub within_ms: u64,
-    /// Undone even where the call was certainly not done: what it would have done may stand there from an operation before.
+    /// Undo the call even if it was certainly not carried out: an earlier operation may have left
+    /// the same effect.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub always: bool,
 }
 
-/// How the calls of a step follow each other.
+/// The order in which the hub sends the calls of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Mode {
-    /// All at once, and a barrier on their answers.
+pub enum CallOrder {
+    /// All calls at once.
     AtOnce,
-    /// Each after the answer of the one before.
+    /// Each call after the reply to the one before.
     OneByOne,
 }
 
-/// How many answers a step waits for.
+/// How many replies a step needs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Barrier {
-    /// All of them, then [`Event::AllReplied`]; one that ends without an answer is [`Event::Failed`].
+    /// All: then [`Event::AllReplied`]. The first failed call ends the step with [`Event::Failed`].
     #[default]
     All,
-    /// The first, then [`Event::Enough`]; [`Event::Failed`] when none can come any more.
+    /// One: then [`Event::Enough`]; [`Event::Failed`] once no reply is possible any more.
     First,
-    /// So many, then [`Event::Enough`]; [`Event::Failed`] when so many cannot come any more.
+    /// This many: then [`Event::Enough`]; [`Event::Failed`] once this many are impossible.
     Quorum(u32),
 }
 
-/// A step: calls, and a barrier on their answers.
+/// A step: calls and a barrier on their replies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StepSpec {
-    /// Its name, as views and answers say it.
+    /// The name in views and answers.
     pub name: &'static str,
-    /// How its calls follow each other.
-    pub mode: Mode,
-    /// How many answers it waits for.
+    /// The order of its calls.
+    pub order: CallOrder,
+    /// How many replies it needs.
     pub barrier: Barrier,
-    /// Its deadline, in milliseconds.
+    /// Time limit in milliseconds.
     pub within_ms: u64,
-    /// Its calls. Without any, every call of it was answered.
+    /// The calls. A step without calls passes its barrier at once.
     pub calls: Vec<CallSpec>,
 }
 
-/// Collects what a workflow decides.
+/// Collects the effects of a workflow's decision on one event.
 pub struct Fx<'a, W: Workflow> {
-    /// What the operations of the lane share.
+    /// State that the operations of the lane share.
     pub lane: &'a mut W::Lane,
     pub(crate) decided: Decided,
 }
 
-/// What a workflow decided on one event.
+/// The decision of a workflow on one event.
 #[derive(Debug, Default)]
 #[doc(hidden)]
 pub struct Decided {
     pub(crate) next: Option<Next>,
     pub(crate) answer: Option<Answer>,
-    pub(crate) keep: Vec<u32>,
-    pub(crate) again: Vec<u32>,
-    pub(crate) notes: Vec<String>,
-    pub(crate) shown: Vec<Resource>,
+    pub(crate) skip_undo: Vec<u32>,
+    pub(crate) undo_again: Vec<u32>,
+    pub(crate) history: Vec<String>,
+    pub(crate) published: Vec<Resource>,
     pub(crate) yields: bool,
     pub(crate) end: bool,
 }
 
-/// What comes next.
+/// What the operation waits for next.
 #[derive(Debug)]
 pub(crate) enum Next {
     Step(StepSpec),
@@ -437,56 +447,57 @@ impl<'a, W: Workflow> Fx<'a, W> {
         Self { lane, decided: Decided::default() }
     }
 
-    /// Begins a step. What was open before is over.
+    /// Starts a step. It replaces the open step.
     pub fn step(&mut self, step: StepSpec) {
         self.decided.next = Some(Next::Step(step));
     }
 
-    /// Undoes every call that was sent, can be undone, and was not kept: the last step first; what was done at once is
-    /// undone at once, what was done one by one is undone one by one, from the last. Ends in [`Event::Undone`] or
+    /// Undoes every call that was sent and has an undo, except those given to [`Fx::skip_undo`].
+    /// The latest step is undone first. Calls that were sent at once are undone at once; calls that
+    /// were sent one by one are undone one by one, the latest first. Ends with [`Event::Undone`] or
     /// [`Event::UndoStuck`].
     pub fn undo(&mut self, name: &'static str, within_ms: u64) {
         self.decided.next = Some(Next::Undo { name, within_ms });
     }
 
-    /// Waits for so many milliseconds, then [`Event::TimedOut`].
+    /// Waits `after_ms` milliseconds, then [`Event::TimedOut`].
     pub fn wait(&mut self, what: &'static str, after_ms: u64) {
         self.decided.next = Some(Next::Wait { what, after_ms });
     }
 
-    /// Waits until somebody says `signal`, which is [`Event::Signal`]; after so many milliseconds, where they are given,
-    /// [`Event::TimedOut`].
+    /// Waits for the signal `signal`, then [`Event::Signal`]. After `within_ms` milliseconds, if
+    /// given, [`Event::TimedOut`].
     pub fn wait_for(&mut self, signal: &'static str, what: &'static str, within_ms: Option<u64>) {
         self.decided.next = Some(Next::WaitFor { signal, what, within_ms });
     }
 
-    /// Shows `value` to those outside as the newest about `key` of this kind; nothing takes it away. A list of all of a kind
-    /// can be read from outside; nobody has to ask the lane.
-    pub fn show(&mut self, kind: &'static str, key: &str, value: Option<Value>) {
-        self.decided.shown.push(Resource { kind: kind.to_owned(), key: key.to_owned(), value });
+    /// Publishes `value` as the latest value for `key` of this kind; `None` deletes it. Clients
+    /// list all values of a kind without asking the lane.
+    pub fn publish(&mut self, kind: &'static str, key: &str, value: Option<Value>) {
+        self.decided.published.push(Resource { kind: kind.to_owned(), key: key.to_owned(), value });
     }
 
-    /// The call with this tag is not to be undone: it changed nothing.
-    pub fn keep(&mut self, tag: u32) {
-        self.decided.keep.push(tag);
+    /// Excludes the call with this tag from undo, because it changed nothing.
+    pub fn skip_undo(&mut self, tag: u32) {
+        self.decided.skip_undo.push(tag);
     }
 
-    /// The call with this tag was undone, and has to be undone once more.
+    /// Marks the call with this tag, which was undone, to be undone again.
     pub fn undo_again(&mut self, tag: u32) {
-        self.decided.again.push(tag);
+        self.decided.undo_again.push(tag);
     }
 
-    /// Answers the client. Once; the operation may go on after it.
+    /// Answers the client. Only the first answer counts. The operation may continue after it.
     pub fn answer(&mut self, answer: Answer) {
         self.decided.answer = Some(answer);
     }
 
     /// Adds a line to the history.
     pub fn note(&mut self, text: impl Into<String>) {
-        self.decided.notes.push(text.into());
+        self.decided.history.push(text.into());
     }
 
-    /// From now on a newer operation on the key does not wait: this one gets [`Event::Superseded`].
+    /// From now on a newer operation on the same key triggers [`Event::Superseded`] for this one.
     pub fn yields(&mut self) {
         self.decided.yields = true;
     }

@@ -1,6 +1,9 @@
-//! How many answers a step waits for: all, the first, or so many.
+//! The barriers of a step: all replies, the first reply, or a quorum.
 
-use hub::{Barrier, CallSpec, Event, Fx, HubEffect, HubRequest, HubTable, Illegal, Mode, State, StepSpec, Workflow};
+use hub::{
+    Barrier, CallOrder, CallSpec, Event, Fx, HubEffect, HubRequest, HubTable, Illegal, StepSpec, Workflow,
+    WorkflowState,
+};
 use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -8,7 +11,7 @@ use wire::answer::Answer;
 use wire::call::{CallCommand, CallEnd, CallOutcome};
 use wire::{CallId, OperationId, Problem, WallTime};
 
-/// Asks several at once.
+/// Sends several calls at once.
 #[derive(Serialize, Deserialize)]
 struct Poll(Barrier, u32);
 
@@ -19,7 +22,7 @@ enum PollState {
     Ended,
 }
 
-impl State for PollState {
+impl WorkflowState for PollState {
     const ALL: &'static [Self] = &[Self::New, Self::Asking, Self::Ended];
     fn name(self) -> &'static str {
         match self {
@@ -55,7 +58,7 @@ impl Workflow for Poll {
         match (state, event) {
             (PollState::New, Event::Requested) => {
                 let calls = (1..=self.1).map(call).collect();
-                fx.step(StepSpec { name: "ask", mode: Mode::AtOnce, barrier: self.0, within_ms: 200, calls });
+                fx.step(StepSpec { name: "ask", order: CallOrder::AtOnce, barrier: self.0, within_ms: 200, calls });
                 Ok(PollState::Asking)
             }
             (PollState::Asking, Event::Replied { .. }) => Ok(PollState::Asking),
@@ -79,8 +82,9 @@ fn call(tag: u32) -> CallSpec {
     }
 }
 
-/// Asks `calls` and needs `needs` (0: all); they end in this order, each with an answer or without. Gives the answer, after
-/// how many ends it came, and how many calls were abandoned.
+/// Runs a poll of `calls` calls that needs `needs` replies (0: all). `ends` lists call numbers and
+/// whether each has a reply. Returns the answer, the number of ends before it, and the number of
+/// abandoned calls.
 fn poll(calls: u32, needs: u32, ends: &[(u32, bool)]) -> (Answer, usize, usize) {
     let mut table = HubTable::<Poll>::default();
     let operation = OperationId::new("op").expect("letters are allowed");
@@ -95,15 +99,15 @@ fn poll(calls: u32, needs: u32, ends: &[(u32, bool)]) -> (Answer, usize, usize) 
     };
     let mut effects = Vec::new();
     table.request(WallTime(0), request, &mut effects);
-    for (told, (n, replied)) in ends.iter().enumerate() {
+    for (ended, (n, replied)) in ends.iter().enumerate() {
         if let Some(answer) = answer(&effects) {
-            return (answer, told, abandoned(&effects));
+            return (answer, ended, abandoned(&effects));
         }
         let id = CallId::new(operation.clone(), 1, *n);
         let outcome = if *replied { CallOutcome::Replied("{}".into()) } else { CallOutcome::TimedOut };
         table.call_ended(WallTime(0), CallEnd { id, lane: 0, attempts: 1, outcome }, &mut effects);
     }
-    (answer(&effects).expect("it ends when all have ended"), ends.len(), abandoned(&effects))
+    (answer(&effects).expect("it ends once all calls have ended"), ends.len(), abandoned(&effects))
 }
 
 fn answer(effects: &[HubEffect]) -> Option<Answer> {
@@ -125,17 +129,18 @@ fn the_first_answer_is_enough_and_the_others_are_abandoned() {
 }
 
 #[test]
-fn a_quorum_fails_as_soon_as_it_cannot_come_any_more() {
+fn a_quorum_fails_as_soon_as_it_is_impossible() {
     assert_eq!(poll(3, 2, &[(1, false), (2, false), (3, true)]), (Answer::Failed(json!("failed")), 2, 1));
     assert_eq!(
         poll(3, 9, &[(1, true), (2, true), (3, true)]).0,
         Answer::Done(json!("enough replied")),
-        "more than all"
+        "a quorum above the number of calls means all"
     );
 }
 
 proptest! {
-    /// Whatever the order: it passes at the answer that makes it enough, and fails at the end that makes it impossible.
+    /// In any order, the step passes at the reply that reaches the barrier and fails at the end
+    /// that makes it unreachable.
     #[test]
     fn a_barrier_passes_or_fails_at_the_first_end_that_decides_it(
         calls in 1..6_u32, needs in 0..7_u32, outcomes in prop::collection::vec(any::<bool>(), 6), seed in any::<u64>(),

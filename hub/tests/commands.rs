@@ -1,9 +1,9 @@
-//! What people outside tell an operation: signals, cancelling, and taking a parked one in hand.
+//! Commands: signals, cancelling, and resuming or aborting a parked operation.
 
 use coordinator::{Deadline, TimedOut};
 use hub::{
-    Barrier, CallSpec, Event, Fx, HubCommand, HubEffect, HubRequest, HubTable, Illegal, LaneState, Mode, State,
-    StepSpec, UndoSpec, Workflow, Workflows,
+    Barrier, CallOrder, CallSpec, Event, Fx, HubCommand, HubEffect, HubRequest, HubTable, Illegal, LaneState, StepSpec,
+    UndoSpec, Workflow, WorkflowState, Workflows,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -13,10 +13,10 @@ use wire::call::{CallCommand, CallEnd, CallOutcome};
 use wire::command::{Command, Outcome};
 use wire::{CallId, Code, OperationId, Problem, WallTime};
 
-/// Books, waits for a person, and confirms; or takes the booking back.
+/// Books, waits for a person, then confirms; or undoes the booking.
 #[derive(Serialize, Deserialize)]
 struct Booking {
-    /// So often it panics on the reply.
+    /// Number of panics on a reply before it is handled.
     breaks: u32,
 }
 
@@ -31,7 +31,7 @@ enum BookingState {
 
 use BookingState::{Booking as Books, Ended, New, Undoing, Waiting};
 
-impl State for BookingState {
+impl WorkflowState for BookingState {
     const ALL: &'static [Self] = &[New, Books, Waiting, Undoing, Ended];
     fn name(self) -> &'static str {
         match self {
@@ -51,7 +51,7 @@ struct Ask {
     breaks: u32,
 }
 
-/// How many were aborted.
+/// The number of aborted operations.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Aborted(u32);
 
@@ -93,7 +93,13 @@ impl Workflow for Booking {
         Ok(match (state, event) {
             (New, Event::Requested) => {
                 let calls = vec![call(1)];
-                fx.step(StepSpec { name: "book", mode: Mode::AtOnce, barrier: Barrier::All, within_ms: 200, calls });
+                fx.step(StepSpec {
+                    name: "book",
+                    order: CallOrder::AtOnce,
+                    barrier: Barrier::All,
+                    within_ms: 200,
+                    calls,
+                });
                 Books
             }
             (Books, Event::Replied { .. }) if self.breaks > 0 => {
@@ -128,7 +134,7 @@ impl Workflow for Booking {
     }
 }
 
-/// A hub, and what it said last.
+/// A hub with the effects of its last input.
 #[derive(Default)]
 struct Hub {
     table: HubTable<Booking>,
@@ -146,15 +152,15 @@ impl Hub {
         self.table.request(WallTime(0), request, &mut self.effects);
     }
 
-    fn tell(&mut self, operation: &str, command: Command) -> Result<Operation, Problem> {
+    fn command(&mut self, operation: &str, command: Command) -> Result<Operation, Problem> {
         self.effects.clear();
         self.commands += 1;
         let cause = format!("c-{}", self.commands);
         let operation = OperationId::new(operation).expect("letters are allowed");
         let command = HubCommand { operation, cause: cause.as_str().into(), command };
         self.table.command(WallTime(0), command, &mut self.effects);
-        let told: Vec<Outcome> = self.effects.iter().filter_map(|effect| told(effect, &cause)).collect();
-        let [outcome] = &told[..] else { panic!("one outcome, not {told:?}") };
+        let outcomes: Vec<Outcome> = self.effects.iter().filter_map(|effect| command_outcome(effect, &cause)).collect();
+        let [outcome] = &outcomes[..] else { panic!("one outcome, not {outcomes:?}") };
         match outcome {
             Outcome::Taken(view) => Ok(Operation::clone(view)),
             Outcome::Refused(problem) => Err(problem.clone()),
@@ -168,7 +174,7 @@ impl Hub {
         self.table.call_ended(WallTime(0), end, &mut self.effects);
     }
 
-    /// The calls that were started last.
+    /// The calls that the last input started.
     fn started(&self) -> Vec<String> {
         let started = |effect: &HubEffect| match effect {
             HubEffect::Call(CallCommand::Start(call)) => Some(call.what.clone()),
@@ -177,7 +183,7 @@ impl Hub {
         self.effects.iter().filter_map(started).collect()
     }
 
-    /// What clients were told last.
+    /// The answers to the last input.
     fn answers(&self) -> Vec<Answer> {
         let answer = |effect: &HubEffect| {
             let HubEffect::Answer { view, .. } = effect else { return None };
@@ -199,9 +205,9 @@ impl Hub {
     }
 }
 
-fn told(effect: &HubEffect, cause: &str) -> Option<Outcome> {
-    let HubEffect::Told { cause: told, outcome, .. } = effect else { return None };
-    (told.id == cause).then(|| outcome.clone())
+fn command_outcome(effect: &HubEffect, cause: &str) -> Option<Outcome> {
+    let HubEffect::CommandAnswer { cause: answered, outcome, .. } = effect else { return None };
+    (answered.id == cause).then(|| outcome.clone())
 }
 
 struct NoTimers;
@@ -216,7 +222,7 @@ fn approval(body: Value) -> Command {
     Command::Signal { name: "approval".into(), body }
 }
 
-/// A hub in which `op` waits for its person.
+/// A hub in which `op` waits for a signal.
 fn waiting() -> Hub {
     let mut hub = Hub::default();
     hub.ask("op", "k", json!({}));
@@ -225,34 +231,34 @@ fn waiting() -> Hub {
 }
 
 #[test]
-fn an_operation_that_waits_for_a_person_says_so_and_goes_on_at_the_signal() {
+fn a_signal_continues_the_operation_that_waits_for_it() {
     let mut hub = waiting();
     let view = hub.view("op");
     assert_eq!((view.state.as_str(), view.signal.as_deref()), ("waiting", Some("approval")));
     assert_eq!(view.until.expect("it waits").what, "a person to approve");
-    let view = hub.tell("op", approval(json!({"ok": true}))).expect("it waits for it");
+    let view = hub.command("op", approval(json!({"ok": true}))).expect("it waits for it");
     assert!(!view.live);
     assert_eq!(hub.answers(), [Answer::Done(json!("booked"))]);
     assert!(view.history.iter().any(|entry| entry.what == "signal `approval`"), "{:?}", view.history);
 }
 
 #[test]
-fn a_signal_that_nobody_waits_for_is_refused_by_name_and_changes_nothing() {
+fn an_unexpected_signal_is_refused_and_changes_nothing() {
     let mut hub = waiting();
-    let problem = hub.tell("op", Command::Signal { name: "denial".into(), body: json!({}) }).unwrap_err();
-    assert_eq!(problem.to_string(), "NAVE-0002: `signal` is `denial`; allowed is `approval`, which it waits for");
-    let problem = hub.tell("op", approval(json!({"ok": 1}))).unwrap_err();
+    let problem = hub.command("op", Command::Signal { name: "denial".into(), body: json!({}) }).unwrap_err();
+    assert_eq!(problem.to_string(), "NAVE-0002: `signal` is `denial`; allowed is `approval`, the signal it waits for");
+    let problem = hub.command("op", approval(json!({"ok": 1}))).unwrap_err();
     assert_eq!(problem.code, Code::NotNow, "the workflow does not accept it: {problem}");
     assert_eq!(hub.view("op").state, "waiting");
-    assert_eq!(hub.tell("nobody", approval(json!({}))).unwrap_err().code, Code::UnknownOperation);
+    assert_eq!(hub.command("unknown", approval(json!({}))).unwrap_err().code, Code::UnknownOperation);
     hub.ask("early", "k2", json!({}));
-    assert_eq!(hub.tell("early", approval(json!({}))).unwrap_err().code, Code::NotNow, "it does not wait yet");
-    hub.tell("op", approval(json!({"ok": true}))).expect("it goes on waiting");
-    assert_eq!(hub.tell("op", approval(json!({"ok": true}))).unwrap_err().code, Code::NotNow, "it is over");
+    assert_eq!(hub.command("early", approval(json!({}))).unwrap_err().code, Code::NotNow, "it does not wait yet");
+    hub.command("op", approval(json!({"ok": true}))).expect("it still waits");
+    assert_eq!(hub.command("op", approval(json!({"ok": true}))).unwrap_err().code, Code::NotNow, "it is over");
 }
 
 #[test]
-fn nobody_said_it_in_time() {
+fn a_wait_for_a_signal_ends_at_its_deadline() {
     let mut hub = waiting();
     let Some(&&Deadline::Register { key, generation, after_ms: 1_000 }) = hub.deadlines().last() else {
         panic!("a deadline of a second: {:?}", hub.effects)
@@ -265,7 +271,7 @@ fn nobody_said_it_in_time() {
 #[test]
 fn a_cancelled_operation_is_undone_and_answered() {
     let mut hub = waiting();
-    let view = hub.tell("op", Command::Cancel).expect("it can be cancelled");
+    let view = hub.command("op", Command::Cancel).expect("it can be cancelled");
     assert_eq!((view.state.as_str(), view.signal), ("undoing", None));
     assert_eq!(hub.started(), ["give 1 back"]);
     hub.reply("op", 2);
@@ -273,55 +279,55 @@ fn a_cancelled_operation_is_undone_and_answered() {
 }
 
 #[test]
-fn an_operation_cancelled_before_its_turn_did_nothing_and_the_next_gets_it() {
+fn a_queued_operation_is_cancelled_without_effect_and_the_next_starts() {
     let mut hub = waiting();
     hub.ask("second", "k", json!({}));
     hub.ask("third", "k", json!({}));
-    let view = hub.tell("second", Command::Cancel).expect("it waits for its turn");
+    let view = hub.command("second", Command::Cancel).expect("it is queued");
     assert_eq!((view.state.as_str(), view.live), ("cancelled", false));
     assert!(matches!(&hub.answers()[..], [Answer::Refused(problem)] if problem.code == Code::Cancelled));
     assert_eq!(hub.started(), [""; 0]);
-    hub.tell("op", approval(json!({"ok": true}))).expect("it waits for it");
-    assert_eq!(hub.started(), ["book 1"], "the third has its turn");
+    hub.command("op", approval(json!({"ok": true}))).expect("it waits for it");
+    assert_eq!(hub.started(), ["book 1"], "the third starts");
     assert_eq!(hub.table.unfinished().len(), 1);
 }
 
 #[test]
-fn a_parked_operation_goes_on_from_where_it_stood() {
+fn a_resumed_operation_retries_the_event_that_parked_it() {
     let mut hub = Hub::default();
     hub.ask("op", "k", json!({"breaks": 2}));
     hub.reply("op", 1);
     assert!(matches!(&hub.answers()[..], [Answer::Refused(problem)] if problem.code == Code::Parked));
-    assert_eq!(hub.tell("op", Command::Cancel).unwrap_err().code, Code::NotNow);
+    assert_eq!(hub.command("op", Command::Cancel).unwrap_err().code, Code::NotNow);
 
-    let view = hub.tell("op", Command::Resume).expect("it is parked");
-    assert_eq!(view.state, "parked", "it broke again");
-    let view = hub.tell("op", Command::Resume).expect("it is parked");
+    let view = hub.command("op", Command::Resume).expect("it is parked");
+    assert_eq!(view.state, "parked", "it panicked again");
+    let view = hub.command("op", Command::Resume).expect("it is parked");
     assert_eq!((view.state.as_str(), view.signal.as_deref()), ("waiting", Some("approval")), "{:?}", view.history);
     assert!(hub.deadlines().iter().any(|deadline| matches!(deadline, Deadline::Register { after_ms: 1_000, .. })));
-    assert_eq!(hub.tell("op", Command::Resume).unwrap_err().code, Code::NotNow, "it is not parked any more");
-    let view = hub.tell("op", approval(json!({"ok": true}))).expect("it waits for it");
+    assert_eq!(hub.command("op", Command::Resume).unwrap_err().code, Code::NotNow, "it is not parked any more");
+    let view = hub.command("op", approval(json!({"ok": true}))).expect("it waits for it");
     assert_eq!(view.answer, Some(Answer::Done(json!("booked"))));
-    assert_eq!(hub.answers(), [], "its client was told that it was parked, and is not told twice");
-    assert!(hub.effects.iter().any(|effect| matches!(effect, HubEffect::Over(_))), "who looks is told");
+    assert_eq!(hub.answers(), [], "its client got the parked answer and gets no second one");
+    assert!(hub.effects.iter().any(|effect| matches!(effect, HubEffect::Ended(_))), "the final view is published");
 }
 
 #[test]
-fn a_parked_operation_that_is_ended_by_hand_gives_back_what_it_holds_and_lets_the_next_begin() {
+fn an_aborted_operation_releases_lane_state_and_its_key() {
     let mut hub = Hub::default();
     hub.ask("op", "k", json!({"breaks": 1}));
     hub.reply("op", 1);
     hub.ask("next", "k", json!({}));
-    let view = hub.tell("op", Command::Abort).expect("it is parked");
+    let view = hub.command("op", Command::Abort).expect("it is parked");
     let Some(Answer::Failed(body)) = view.answer else { panic!("it failed: {:?}", view.answer) };
     assert_eq!(body["code"], "NAVE-0044");
     assert_eq!(*hub.table.lane(), Aborted(1));
-    assert_eq!(hub.started(), ["book 1"], "the next has its turn");
-    assert_eq!(hub.tell("next", Command::Abort).unwrap_err().code, Code::NotNow, "it is not parked");
+    assert_eq!(hub.started(), ["book 1"], "the next starts");
+    assert_eq!(hub.command("next", Command::Abort).unwrap_err().code, Code::NotNow, "it is not parked");
 }
 
 #[test]
-fn a_repeat_of_a_parked_request_is_told_so() {
+fn a_repeat_of_a_parked_request_gets_the_parked_answer() {
     let mut hub = Hub::default();
     hub.ask("op", "k", json!({"breaks": 1}));
     hub.reply("op", 1);
@@ -336,7 +342,7 @@ fn cause(effect: &HubEffect) -> Option<&str> {
 }
 
 #[test]
-fn a_request_whose_client_has_gone_is_not_begun() {
+fn a_request_past_its_client_deadline_is_not_started() {
     let mut hub = waiting();
     let body = wire::request::Request::new("booking", json!({}));
     let operation = OperationId::new("late").expect("letters are allowed");
@@ -360,7 +366,7 @@ fn a_request_whose_client_has_gone_is_not_begun() {
 }
 
 #[test]
-fn a_request_that_is_not_of_its_type_is_refused_by_the_place_of_the_fault() {
+fn a_request_of_the_wrong_type_is_refused_with_the_path_of_the_fault() {
     for (request, field) in [(json!({"breaks": "x"}), "breaks"), (json!({"brakes": 1}), "brakes"), (json!("x"), "body")]
     {
         let mut hub = Hub::default();

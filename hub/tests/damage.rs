@@ -1,4 +1,4 @@
-//! Saved states that are not what a hub saves: each is refused with a reason that names its key, and none brings a hub down.
+//! Damaged saved states: each is refused with a reason that names its key, and none causes a panic.
 
 #[path = "support/positions.rs"]
 mod positions;
@@ -19,7 +19,7 @@ use wire::command::Command;
 use wire::{CallId, WallTime};
 
 use script::{Act, Script, request, small};
-use support::{Input, NoTimers, Saved, changes, first_word, give, load, named};
+use support::{Input, NoTimers, Saved, changes, give, load, named, operation_of};
 
 type States = BTreeMap<String, Value>;
 
@@ -30,7 +30,7 @@ fn states() -> States {
 /// The saved states of a hub that remembers three operations.
 fn saved() -> Saved {
     let (mut world, _) = positions::hub(3, |_| ());
-    world.save().expect("as its twin");
+    world.save().expect("same as its twin");
     world.saved
 }
 
@@ -38,7 +38,7 @@ fn bytes(states: &States) -> Saved {
     states.iter().map(|(key, state)| (key.clone(), state.to_string().into_bytes())).collect()
 }
 
-/// Why these are refused; in any order of keys.
+/// The reason of the refusal, loading the keys in one of many orders.
 fn refused(states: &States) -> String {
     let load = |seed| load::<Script>(&bytes(states), 1, &small(3), seed).err().map(|error| error.0);
     load(1).expect("it is refused")
@@ -50,7 +50,7 @@ fn with(change: impl FnOnce(&mut States)) -> String {
     refused(&states)
 }
 
-/// What is damaged: a place in the state of a key, and what stands there instead.
+/// The reason of the refusal after a value in the state of a key is replaced.
 fn at(key: &str, place: &str, value: Value) -> String {
     with(|states| {
         let state = states.get_mut(key).expect("it is there").pointer_mut(place);
@@ -59,73 +59,91 @@ fn at(key: &str, place: &str, value: Value) -> String {
 }
 
 #[test]
-fn what_is_as_it_was_saved_is_loaded() {
+fn an_undamaged_state_is_loaded() {
     assert!(load::<Script>(&bytes(&states()), 1, &small(3), 1).is_ok());
     assert!(load::<Script>(&Saved::new(), 1, &small(3), 1).is_ok(), "a hub that never had an operation");
 }
 
 #[test]
-fn what_does_not_fit_together_is_refused_by_its_key() {
+fn contradicting_keys_are_refused_by_name() {
     for (reason, says) in [
         (with(|states| _ = states.remove("table")), "saved `table` is missing"),
-        (at("table", "/next_slot", json!(10)), "saved `running/10` does not fit: the next slot is 10"),
-        (at("table", "/next_slot", json!(1_u64 << 60)), "saved `table` does not fit: its next slot is"),
-        (at("table", "/live", json!(8)), "saved `table` does not fit: 8 operations live, not 7"),
-        (with(|states| _ = states.remove("running/4")), "saved `table` does not fit: 7 operations live, not 6"),
-        (with(|states| _ = states.remove("running/7")), "saved `running/9` does not fit: it has the turn, and nobody"),
-        (at("running/5", "/key", json!("a")), "saved `running/5` does not fit: another has the turn on its key"),
+        (at("table", "/next_slot", json!(10)), "saved `running/10` is inconsistent: the next slot is 10"),
+        (at("table", "/next_slot", json!(1_u64 << 60)), "saved `table` is inconsistent: its next slot is"),
+        (at("table", "/live", json!(8)), "saved `table` is inconsistent: 8 live operations expected, 7 found"),
+        (
+            with(|states| _ = states.remove("running/4")),
+            "saved `table` is inconsistent: 7 live operations expected, 6 found",
+        ),
+        (
+            with(|states| _ = states.remove("running/7")),
+            "saved `running/9` is inconsistent: it is first on its key, but",
+        ),
+        (
+            at("running/5", "/key", json!("a")),
+            "saved `running/5` is inconsistent: another operation is active on its key",
+        ),
         (
             at("table", "/admission", json!([])),
-            "saved `running/10` does not fit: it has the turn, and nobody admits it",
+            "saved `running/10` is inconsistent: it is first on its key, but not in `admission`",
         ),
-        (at("table", "/admission", json!([10, 3])), "saved `table` does not fit: it admits 3, which is not there"),
-        (at("table", "/admission", json!([10, 9])), "saved `table` does not fit: it admits 9, which does not wait"),
-        (at("table", "/admission", json!([5, 10])), "saved `table` does not fit: it admits 5, which does not wait"),
-        (at("table", "/admission", json!([10, 10])), "saved `table` does not fit: it admits 10, twice"),
-        (at("table", "/finished/to", json!(5)), "saved `table` does not fit: finished are 1 to 5, and 3 remembered"),
-        (at("table", "/finished/from", json!(5)), "saved `table` does not fit: finished are 5 to 4, and 3 remembered"),
-        (at("table", "/finished/places", json!(4)), "saved `finished/0` does not fit: it is number 3"),
+        (
+            at("table", "/admission", json!([10, 3])),
+            "saved `table` is inconsistent: `admission` lists 3, which does not exist",
+        ),
+        (
+            at("table", "/admission", json!([10, 9])),
+            "saved `table` is inconsistent: `admission` lists 9, which does not wait",
+        ),
+        (
+            at("table", "/admission", json!([5, 10])),
+            "saved `table` is inconsistent: `admission` lists 5, which does not wait",
+        ),
+        (at("table", "/admission", json!([10, 10])), "saved `table` is inconsistent: `admission` lists 10, twice"),
+        (at("table", "/finished/to", json!(5)), "saved `table` is inconsistent: outcomes 1 to 5 do not fit 3 places"),
+        (at("table", "/finished/from", json!(5)), "saved `table` is inconsistent: outcomes 5 to 4 do not fit 3 places"),
+        (at("table", "/finished/places", json!(4)), "saved `finished/0` is inconsistent: its sequence number is 3"),
         (with(|states| _ = states.remove("finished/1")), "saved `finished/1` is missing"),
-        (at("finished/1", "/sequence", json!(7)), "saved `finished/1` does not fit: it is number 7"),
+        (at("finished/1", "/sequence", json!(7)), "saved `finished/1` is inconsistent: its sequence number is 7"),
         (at("finished/1", "/view/operation", json!("past-3")), "saved `finished/"),
-        (at("finished/1", "/view/operation", json!("undo")), "saved `running/8` does not fit: undo is over"),
-        (at("finished/1", "/view/live", json!(true)), "saved `finished/1` does not fit: it is not over"),
-        (at("finished/1", "/view/outcome", json!("lost")), "saved `finished/1` does not fit: it is not over"),
+        (at("finished/1", "/view/operation", json!("undo")), "saved `running/8` is inconsistent: undo has ended"),
+        (at("finished/1", "/view/live", json!(true)), "saved `finished/1` is inconsistent: it has no outcome"),
+        (at("finished/1", "/view/outcome", json!("lost")), "saved `finished/1` is inconsistent: it has no outcome"),
     ] {
         assert!(reason.starts_with(says), "`{reason}`, not `{says}`");
     }
 }
 
 #[test]
-fn an_operation_that_cannot_be_is_refused_by_its_key() {
+fn an_inconsistent_operation_is_refused_by_its_key() {
     for (key, place, value, says) in [
-        ("running/8", "/slot", json!(5), "it is operation 5"),
-        ("running/8", "/steps", json!(7), "its open step is not its last"),
-        ("running/8", "/steps", json!(u32::MAX), "a count is beyond"),
+        ("running/8", "/slot", json!(5), "its slot is 5"),
+        ("running/8", "/steps", json!(7), "its open step is not the latest"),
+        ("running/8", "/steps", json!(u32::MAX), "a count exceeds"),
         ("running/8", "/entries", json!(7), "its history does not end with its last entry"),
-        ("running/8", "/causes", json!([]), "0 requests asked for it"),
-        ("running/8", "/timer/generation", json!(1), "its deadline is not its last"),
-        ("running/8", "/compensations/0/call", json!([1, 0]), "it has made no call 1/0"),
-        ("running/8", "/open/calls/0/undoes/0", json!([9, 1]), "it has made no call 9/1"),
-        ("running/8", "/standing", json!("ended"), "it is over"),
-        ("running/8", "/standing", json!("queued"), "it waits for its turn, and has begun"),
+        ("running/8", "/causes", json!([]), "it has 0 causes"),
+        ("running/8", "/timer/generation", json!(1), "its deadline is not the latest"),
+        ("running/8", "/compensations/0/call", json!([1, 0]), "it never made call 1/0"),
+        ("running/8", "/open/calls/0/undoes/0", json!([9, 1]), "it never made call 9/1"),
+        ("running/8", "/standing", json!("ended"), "it has ended"),
+        ("running/8", "/standing", json!("queued"), "it is queued, but has started"),
         ("running/10", "/standing", json!("running"), "it waits for nothing"),
-        ("running/4", "/answer", Value::Null, "it is parked, and its client was not told"),
+        ("running/4", "/answer", Value::Null, "it is parked without an answer"),
         ("running/4", "/standing/parked/ends/0/id", json!("parked/1/1"), "it does not wait for call parked/1/1"),
-        ("running/4", "/standing/parked/timer/generation", json!(2), "its deadline is not its last"),
+        ("running/4", "/standing/parked/timer/generation", json!(2), "its deadline is not the latest"),
     ] {
         let reason = at(key, place, value);
-        let expected = format!("saved `{key}` does not fit: {says}");
+        let expected = format!("saved `{key}` is inconsistent: {says}");
         assert!(reason.starts_with(&expected), "`{reason}`, not `{expected}`");
     }
     let doubled = at("running/9", "/id", json!("degraded"));
-    assert!(doubled.starts_with("saved `running/") && doubled.contains("is degraded, too"), "{doubled}");
+    assert!(doubled.starts_with("saved `running/") && doubled.contains("is also degraded"), "{doubled}");
 }
 
 #[test]
-fn what_is_not_known_is_refused_by_its_key() {
+fn unknown_keys_and_values_are_refused_by_name() {
     for (key, place, value, says) in [
-        ("running/8", "/machine/workflow", json!("song"), "there is no workflow `song`; there are script"),
+        ("running/8", "/machine/workflow", json!("song"), "unknown workflow `song`; allowed are script"),
         (
             "running/8",
             "/machine/state",
@@ -139,7 +157,7 @@ fn what_is_not_known_is_refused_by_its_key() {
             "workflow `script`, saved by version 1: invalid type: string \"two\"",
         ),
         ("running/8", "/open/mode", json!("sideways"), "unknown variant `sideways`"),
-        ("running/8", "/open/name", json!(7), "expected a word"),
+        ("running/8", "/open/name", json!(7), "expected an interned name"),
         ("table", "/finished", json!([]), "invalid"),
         ("finished/0", "/view", json!(7), "invalid type"),
     ] {
@@ -163,7 +181,7 @@ enum Damage {
     Cut(Index),
     Flip(Index, u8),
     Garbage(Vec<u8>),
-    /// Another value in place of the one at this place, counted through the whole state.
+    /// Replaces the value at this index in a walk through the whole state.
     Replace(Index, Value),
     Remove(Index),
 }
@@ -193,7 +211,7 @@ fn damage() -> impl Strategy<Value = Damage> {
     ]
 }
 
-/// The places of a value and of all in it.
+/// Collects the paths of a value and of all values in it.
 fn places(value: &Value, at: &str, found: &mut Vec<String>) {
     found.push(at.to_owned());
     match value {
@@ -240,11 +258,11 @@ fn damaged(state: &[u8], damage: &Damage) -> Vec<u8> {
     }
 }
 
-/// Whatever may come to a hub.
+/// Every kind of input.
 fn inputs(table: &HubTable<Script>) -> Vec<Input> {
     let mut inputs = Vec::new();
     let replied = || CallOutcome::Replied("turn the page".into());
-    for operation in table.unfinished().iter().map(|line| first_word(line)) {
+    for operation in table.unfinished().iter().map(|line| operation_of(line)) {
         for command in [Command::Signal { name: "go".into(), body: json!({}) }, Command::Resume, Command::Cancel] {
             inputs.push(Input::Command(HubCommand { operation: named(&operation), cause: "c".into(), command }));
         }
@@ -259,7 +277,7 @@ fn inputs(table: &HubTable<Script>) -> Vec<Input> {
         inputs.push(Input::TimedOut(TimedOut { key, generation }));
     }
     for n in 0..4 {
-        let script = [vec![Act::Step(hub::Mode::AtOnce, hub::Barrier::All, vec![(1, 1)])], vec![Act::Undo]];
+        let script = [vec![Act::Step(hub::CallOrder::AtOnce, hub::Barrier::All, vec![(1, 1)])], vec![Act::Undo]];
         inputs.push(Input::Request(request(&format!("new-{n}"), ["a", "d", "z", "past"][n], "r", &script)));
     }
     inputs
@@ -268,9 +286,9 @@ fn inputs(table: &HubTable<Script>) -> Vec<Input> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1_000, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// It is refused by its key, or it is a state like any other.
+    /// The state is refused with its key, or it behaves like any other state.
     #[test]
-    fn no_damage_brings_a_hub_down(pick in any::<Index>(), damages in prop::collection::vec(damage(), 1..3), seed in any::<u64>()) {
+    fn a_damaged_state_never_panics(pick in any::<Index>(), damages in prop::collection::vec(damage(), 1..3), seed in any::<u64>()) {
         let mut saved = saved();
         let keys: Vec<String> = saved.keys().cloned().collect();
         let key = pick.get::<String>(&keys);
@@ -291,7 +309,7 @@ proptest! {
                         give(&mut loaded, WallTime(5), input);
                     }
                 }
-                for operation in loaded.unfinished().iter().map(|line| first_word(line)) {
+                for operation in loaded.unfinished().iter().map(|line| operation_of(line)) {
                     loaded.view(&operation, &NoTimers);
                 }
                 changes(&mut loaded);

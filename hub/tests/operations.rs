@@ -1,8 +1,8 @@
-//! Operations that break a rule, and operations that are over.
+//! Operations that break a rule, and ended operations.
 
 use std::collections::BTreeMap;
 
-use hub::{Event, Fx, HubCommand, HubEffect, HubRequest, HubSettings, HubTable, Illegal, State, Workflow};
+use hub::{Event, Fx, HubCommand, HubEffect, HubRequest, HubSettings, HubTable, Illegal, Workflow, WorkflowState};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use topology::{DueTimes, LaneInfo, Level, Settings};
@@ -12,16 +12,16 @@ use wire::{Code, OperationId, Problem, WallTime};
 
 /// Does what its request says.
 #[derive(Serialize, Deserialize)]
-struct Told(String);
+struct Scripted(String);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum ToldState {
+enum ScriptedState {
     New,
     Waiting,
     Ended,
 }
 
-impl State for ToldState {
+impl WorkflowState for ScriptedState {
     const ALL: &'static [Self] = &[Self::New, Self::Waiting, Self::Ended];
     fn name(self) -> &'static str {
         match self {
@@ -32,9 +32,9 @@ impl State for ToldState {
     }
 }
 
-impl Workflow for Told {
-    const NAME: &'static str = "told";
-    type State = ToldState;
+impl Workflow for Scripted {
+    const NAME: &'static str = "scripted";
+    type State = ScriptedState;
     type Request = Value;
     type Lane = ();
 
@@ -42,33 +42,33 @@ impl Workflow for Told {
         Ok(Self(request.as_str().unwrap_or("").to_owned()))
     }
 
-    fn on(&mut self, state: ToldState, event: &Event, fx: &mut Fx<'_, Self>) -> Result<ToldState, Illegal> {
+    fn on(&mut self, state: ScriptedState, event: &Event, fx: &mut Fx<'_, Self>) -> Result<ScriptedState, Illegal> {
         match (state, event, self.0.as_str()) {
-            (ToldState::New, Event::Requested, "end") => {
+            (ScriptedState::New, Event::Requested, "end") => {
                 fx.answer(Answer::Done(json!("done")));
                 fx.end();
-                Ok(ToldState::Ended)
+                Ok(ScriptedState::Ended)
             }
-            (ToldState::New, Event::Requested, "end with much") => {
+            (ScriptedState::New, Event::Requested, "end with a large answer") => {
                 fx.answer(Answer::Done(json!("x".repeat(1_000))));
                 fx.end();
-                Ok(ToldState::Ended)
+                Ok(ScriptedState::Ended)
             }
-            (ToldState::New, Event::Requested, failure) if failure.starts_with('{') => {
+            (ScriptedState::New, Event::Requested, failure) if failure.starts_with('{') => {
                 fx.answer(Answer::Failed(serde_json::from_str(failure).expect("the test writes JSON")));
                 fx.end();
-                Ok(ToldState::Ended)
+                Ok(ScriptedState::Ended)
             }
-            (ToldState::New, Event::Requested, "end without a word") => {
+            (ScriptedState::New, Event::Requested, "end without an answer") => {
                 fx.end();
-                Ok(ToldState::Ended)
+                Ok(ScriptedState::Ended)
             }
-            (ToldState::New, Event::Requested, "panic, then end without a word") => {
-                "end without a word".clone_into(&mut self.0);
+            (ScriptedState::New, Event::Requested, "panic, then end without an answer") => {
+                "end without an answer".clone_into(&mut self.0);
                 panic!("told to")
             }
-            (ToldState::New, Event::Requested, "wait for nothing") => Ok(ToldState::Waiting),
-            (ToldState::New, Event::Requested, "panic") => panic!("told to"),
+            (ScriptedState::New, Event::Requested, "wait for nothing") => Ok(ScriptedState::Waiting),
+            (ScriptedState::New, Event::Requested, "panic") => panic!("told to"),
             _ => Err(Illegal),
         }
     }
@@ -82,7 +82,7 @@ impl DueTimes for NoTimers {
     }
 }
 
-fn table(remembered: usize) -> HubTable<Told> {
+fn table(remembered: usize) -> HubTable<Scripted> {
     let mut table = HubTable::default();
     let info = LaneInfo {
         topology: "t".into(),
@@ -98,9 +98,9 @@ fn table(remembered: usize) -> HubTable<Told> {
 }
 
 /// The effects of a request.
-fn requested(table: &mut HubTable<Told>, operation: &str, key: &str, request: &str) -> Vec<HubEffect> {
+fn requested(table: &mut HubTable<Scripted>, operation: &str, key: &str, request: &str) -> Vec<HubEffect> {
     let mut effects = Vec::new();
-    let body = wire::request::Request::new("told", json!(request));
+    let body = wire::request::Request::new("scripted", json!(request));
     let request = HubRequest {
         operation: OperationId::new(operation).expect("letters are allowed"),
         has_key: true,
@@ -114,23 +114,23 @@ fn requested(table: &mut HubTable<Told>, operation: &str, key: &str, request: &s
 }
 
 /// The answers to a request, by operation.
-fn ask(table: &mut HubTable<Told>, operation: &str, key: &str, request: &str) -> BTreeMap<String, Answer> {
+fn ask(table: &mut HubTable<Scripted>, operation: &str, key: &str, request: &str) -> BTreeMap<String, Answer> {
     let answers = requested(table, operation, key, request).into_iter().filter_map(|effect| match effect {
         HubEffect::Answer { view, .. } => Some((view.operation.to_string(), view.answer?)),
         HubEffect::Call(_)
         | HubEffect::Deadline(_)
-        | HubEffect::Over(_)
+        | HubEffect::Ended(_)
         | HubEffect::Changed(_)
         | HubEffect::Closed(_)
         | HubEffect::Count(_)
-        | HubEffect::Told { .. }
-        | HubEffect::Show(_)
+        | HubEffect::CommandAnswer { .. }
+        | HubEffect::Publish(_)
         | HubEffect::Log(..) => None,
     });
     answers.collect()
 }
 
-/// A workflow that writes no note of its own gave log lines that end in "failed; ".
+/// Log lines of a workflow without its own note used to end in "failed; ".
 #[test]
 fn the_log_line_of_a_failure_has_its_reason() {
     for (failure, reason) in [
@@ -147,38 +147,38 @@ fn the_log_line_of_a_failure_has_its_reason() {
     }
 }
 
-/// Its client would wait for ever.
+/// Otherwise its client would wait in vain.
 #[test]
 fn a_workflow_that_ends_without_an_answer_has_failed() {
     let mut table = table(8);
-    let answers = ask(&mut table, "one", "k", "end without a word");
+    let answers = ask(&mut table, "one", "k", "end without an answer");
     let Some(Answer::Failed(body)) = answers.get("one") else { panic!("{answers:?}") };
-    assert_eq!((&body["code"], &body["detail"]), (&json!("NAVE-0045"), &json!("`told` ended in state `ended`")));
-    assert_eq!(ask(&mut table, "one", "k", "end without a word"), answers, "a repeat is told the same");
+    assert_eq!((&body["code"], &body["detail"]), (&json!("NAVE-0045"), &json!("`scripted` ended in state `ended`")));
+    assert_eq!(ask(&mut table, "one", "k", "end without an answer"), answers, "a repeat gets the same answer");
 }
 
-/// That it was parked is not its answer.
+/// The notice that it is parked is not its answer.
 #[test]
 fn a_workflow_that_was_parked_and_ends_without_an_answer_has_failed() {
     let mut table = table(8);
-    let told = ask(&mut table, "one", "k", "panic, then end without a word");
-    assert!(matches!(&told["one"], Answer::Refused(problem) if problem.code == Code::Parked), "{told:?}");
+    let parked = ask(&mut table, "one", "k", "panic, then end without an answer");
+    assert!(matches!(&parked["one"], Answer::Refused(problem) if problem.code == Code::Parked), "{parked:?}");
     let operation = OperationId::new("one").expect("letters are allowed");
     table.command(WallTime(0), HubCommand { operation, cause: "c".into(), command: Command::Resume }, &mut Vec::new());
-    let answers = ask(&mut table, "one", "k", "panic, then end without a word");
+    let answers = ask(&mut table, "one", "k", "panic, then end without an answer");
     let Some(Answer::Failed(body)) = answers.get("one") else { panic!("{answers:?}") };
     assert_eq!(body["code"], json!("NAVE-0045"));
 }
 
-/// Lessons 24 and 29, 36: one that panics, or gets an event it does not know, or would wait for ever, stops alone. Its client
-/// hears of it, it is listed, and the others go on.
+/// Lessons 24, 29 and 36: an operation that panics, cannot handle an event or would wait forever is
+/// parked. Its client gets an answer, it is listed, and the others continue.
 #[test]
-fn an_operation_that_breaks_a_rule_is_parked_and_the_others_go_on() {
+fn a_broken_operation_is_parked_and_the_others_continue() {
     let mut table = table(10);
     let broken = [
         ("panic", "it panicked on event `requested`: told to"),
-        ("sing", "event `requested` cannot happen in state `-`"),
-        ("wait for nothing", "it waits for nothing: no call, no timer, no person"),
+        ("unknown", "event `requested` cannot happen in state `-`"),
+        ("wait for nothing", "it waits for no call, timer or person"),
     ];
     for (i, (request, reason)) in broken.into_iter().enumerate() {
         let operation = format!("op-{i}");
@@ -192,9 +192,9 @@ fn an_operation_that_breaks_a_rule_is_parked_and_the_others_go_on() {
     assert_eq!(table.unfinished().len(), 3);
 }
 
-/// Lesson 7: what is finished leaves the map; the newest are remembered for those who ask again.
+/// Lesson 7: ended operations leave the map; the newest outcomes are remembered for repeats.
 #[test]
-fn a_finished_operation_is_remembered_for_a_while_and_then_forgotten() {
+fn the_newest_outcomes_are_remembered_and_older_ones_forgotten() {
     let mut table = table(2);
     for operation in ["a", "b", "c"] {
         ask(&mut table, operation, "key", "end");
@@ -202,18 +202,18 @@ fn a_finished_operation_is_remembered_for_a_while_and_then_forgotten() {
     assert_eq!(table.unfinished(), [""; 0]);
     assert_eq!(table.view("a", &NoTimers), None);
     assert!(table.view("b", &NoTimers).is_some() && table.view("c", &NoTimers).is_some());
-    // The name is free again: it is a new operation, and runs.
+    // The id is forgotten, so this is a new operation.
     assert_eq!(ask(&mut table, "a", "key", "end")["a"], Answer::Done(json!("done")));
 }
 
-/// Lesson 30: an answer that the bus would not take is told as what it is, and told again to those who ask again.
+/// Lesson 30: the notice replaces an answer that the bus would not accept, also for repeats.
 #[test]
-fn an_answer_that_is_too_large_says_so_in_its_place() {
+fn an_oversized_answer_is_replaced_by_a_notice() {
     let mut table = table(10);
     for _ in 0..2 {
-        let answers = ask(&mut table, "op", "key", "end with much");
+        let answers = ask(&mut table, "op", "key", "end with a large answer");
         let Answer::Done(body) = &answers["op"] else { panic!("{answers:?}") };
         assert_eq!(body["code"], "NAVE-0010");
-        assert_eq!(body["detail"], "the answer has 1002 bytes; at most 1000 are sent");
+        assert_eq!(body["detail"], "the answer has 1002 bytes; the limit is 1000");
     }
 }

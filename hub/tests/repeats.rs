@@ -1,4 +1,4 @@
-//! The same request again: it gets the outcome of its operation, whatever that was, and runs nothing.
+//! Repeated requests: each gets the outcome of its operation and starts nothing.
 
 #[expect(dead_code, reason = "this file uses a part of it")]
 #[path = "support/script.rs"]
@@ -6,7 +6,7 @@ mod script;
 mod support;
 
 use coordinator::{Deadline, TimedOut};
-use hub::{Barrier, HubCommand, HubEffect, HubRequest, HubSettings, HubTable, Mode};
+use hub::{Barrier, CallOrder, HubCommand, HubEffect, HubRequest, HubSettings, HubTable};
 use topology::Settings;
 use wire::answer::{Answer, Operation};
 use wire::call::{CallEnd, CallOutcome};
@@ -16,13 +16,13 @@ use wire::{CallId, Code, Problem, WallTime};
 use script::{Act, Script, request};
 use support::{Input, NoTimers, Saved, apply, changes, give, load, named, table};
 
-/// An operation that comes to an outcome.
+/// An operation with an outcome.
 struct Case {
     what: &'static str,
     pages: Vec<Vec<Act>>,
-    /// Its state, and the code of its refusal, where it is one.
+    /// Its final state, and the code if it is refused.
     ends: (&'static str, Option<Code>),
-    /// Asks for it as `r-1`, and brings it to its outcome.
+    /// Requests it as `r-1` and brings it to its outcome.
     run: fn(&mut HubTable<Script>, &[Vec<Act>]),
 }
 
@@ -34,29 +34,29 @@ fn settings(remembered: usize) -> Settings {
 }
 
 fn step() -> Vec<Act> {
-    vec![Act::Step(Mode::AtOnce, Barrier::All, vec![(1, 0)])]
+    vec![Act::Step(CallOrder::AtOnce, Barrier::All, vec![(1, 0)])]
 }
 
 fn ask(hub: &mut HubTable<Script>, request: HubRequest) -> Vec<HubEffect> {
     give(hub, AT, Input::Request(request))
 }
 
-/// The request for `op` that is repeated, with another `ce_id` each time.
+/// The repeated request for `op`, with a new `ce_id` each time.
 fn op(cause: &str, pages: &[Vec<Act>]) -> HubRequest {
     request("op", "k", cause, pages)
 }
 
-fn tell(hub: &mut HubTable<Script>, command: Command) -> Result<Operation, Problem> {
+fn command(hub: &mut HubTable<Script>, command: Command) -> Result<Operation, Problem> {
     let command = HubCommand { operation: named("op"), cause: "c".into(), command };
-    let told = give(hub, AT, Input::Command(command)).into_iter().find_map(|effect| match effect {
-        HubEffect::Told { outcome: Outcome::Taken(view), .. } => Some(Ok(*view)),
-        HubEffect::Told { outcome: Outcome::Refused(problem), .. } => Some(Err(problem)),
+    let outcome = give(hub, AT, Input::Command(command)).into_iter().find_map(|effect| match effect {
+        HubEffect::CommandAnswer { outcome: Outcome::Taken(view), .. } => Some(Ok(*view)),
+        HubEffect::CommandAnswer { outcome: Outcome::Refused(problem), .. } => Some(Err(problem)),
         _other => None,
     });
-    told.expect("a command has an outcome")
+    outcome.expect("a command has an outcome")
 }
 
-/// Answers, each with the request that it is for.
+/// The answers, each with the request that it is for.
 fn answers(effects: &[HubEffect]) -> Vec<(Operation, &str)> {
     fn answer(effect: &HubEffect) -> Option<(Operation, &str)> {
         let HubEffect::Answer { view, cause } = effect else { return None };
@@ -65,7 +65,7 @@ fn answers(effects: &[HubEffect]) -> Vec<(Operation, &str)> {
     effects.iter().filter_map(answer).collect()
 }
 
-/// The one answer among these, which is for the request `cause`.
+/// The only answer, which must be for the request `cause`.
 fn answer(effects: &[HubEffect], cause: &str) -> Answer {
     let answers = answers(effects);
     let [(view, to)] = &answers[..] else { panic!("one answer, not {answers:?}") };
@@ -77,12 +77,12 @@ fn code(answer: &Answer) -> Option<Code> {
     if let Answer::Refused(problem) = answer { Some(problem.code) } else { None }
 }
 
-/// Keeps the key of `op` busy.
+/// Occupies the key of `op`.
 fn busy(hub: &mut HubTable<Script>) {
     ask(hub, request("first", "k", "r-first", &[step()]));
 }
 
-/// Ends what keeps the key busy.
+/// Frees the key.
 fn release(hub: &mut HubTable<Script>) {
     end_call(hub, "first");
 }
@@ -93,7 +93,7 @@ fn end_call(hub: &mut HubTable<Script>, operation: &str) -> Vec<HubEffect> {
     give(hub, AT, Input::CallEnded(end))
 }
 
-/// Gives the hub to its next owner, which has what was saved.
+/// Moves the hub to a new owner through the saved state.
 fn reload(hub: &mut HubTable<Script>, saved: &mut Saved) {
     apply(saved, changes(hub));
     *hub = load::<Script>(saved, 1, &settings(8), 7).expect("what was saved is loaded").0;
@@ -112,12 +112,12 @@ fn cases() -> Vec<Case> {
         case(CANCELLED_BEFORE, vec![step()], ("cancelled", Some(Code::Cancelled)), |hub, pages| {
             busy(hub);
             ask(hub, op("r-1", pages));
-            tell(hub, Command::Cancel).expect("it waits for its turn");
+            command(hub, Command::Cancel).expect("it is queued");
             release(hub);
         }),
         case(CANCELLED_RUNNING, vec![step()], ("ended", None), |hub, pages| {
             ask(hub, op("r-1", pages));
-            tell(hub, Command::Cancel).expect("it runs");
+            command(hub, Command::Cancel).expect("it runs");
         }),
         case("too late", vec![step()], ("refused", Some(Code::TooLate)), |hub, pages| {
             busy(hub);
@@ -126,7 +126,7 @@ fn cases() -> Vec<Case> {
         }),
         case(ABORTED, vec![vec![Act::Panic]], ("aborted", None), |hub, pages| {
             ask(hub, op("r-1", pages));
-            tell(hub, Command::Abort).expect("it is parked");
+            command(hub, Command::Abort).expect("it is parked");
         }),
         case(ANSWERED, vec![vec![Act::Failed, Act::Wait], vec![Act::Panic]], ("aborted", None), |hub, pages| {
             let effects = ask(hub, op("r-1", pages));
@@ -137,23 +137,23 @@ fn cases() -> Vec<Case> {
                 _other => None,
             });
             give(hub, AT, Input::TimedOut(timer.expect("it waits")));
-            tell(hub, Command::Abort).expect("it is parked");
+            command(hub, Command::Abort).expect("it is parked");
         }),
     ]
 }
 
-const CANCELLED_BEFORE: &str = "cancelled before its turn";
+const CANCELLED_BEFORE: &str = "cancelled while queued";
 const CANCELLED_RUNNING: &str = "cancelled while it ran";
 const ABORTED: &str = "aborted";
 const ANSWERED: &str = "answered, then parked and aborted";
 
 #[test]
-fn each_outcome_is_the_answer_to_every_repeat_also_in_a_hub_that_was_loaded() {
+fn every_repeat_gets_the_outcome_also_after_a_reload() {
     for Case { what, pages, ends: (state, refused), run } in cases() {
         let (mut hub, mut saved) = (table::<Script>(&settings(8)), Saved::new());
         run(&mut hub, &pages);
         let view = hub.view("op", &NoTimers).unwrap_or_else(|| panic!("{what}: it is remembered"));
-        let outcome = view.answer.clone().expect("it is over");
+        let outcome = view.answer.clone().expect("it has ended");
         assert_eq!((view.state.as_str(), view.live, code(&outcome)), (state, false, refused), "{what}");
         for cause in ["r-2", "r-3"] {
             let effects = ask(&mut hub, op(cause, &pages));
@@ -166,9 +166,9 @@ fn each_outcome_is_the_answer_to_every_repeat_also_in_a_hub_that_was_loaded() {
     }
 }
 
-/// The answer that its clients were told before it was parked is not taken back.
+/// Its clients have received this answer before it was parked.
 #[test]
-fn an_operation_that_was_answered_keeps_its_answer_when_it_is_aborted() {
+fn an_abort_keeps_an_earlier_answer() {
     let Some(Case { pages, run, .. }) = cases().into_iter().find(|case| case.what == ANSWERED) else {
         panic!("there is such a case")
     };
@@ -178,11 +178,11 @@ fn an_operation_that_was_answered_keeps_its_answer_when_it_is_aborted() {
 }
 
 #[test]
-fn a_request_that_no_workflow_reads_has_an_outcome_like_any_other() {
+fn an_unreadable_request_has_an_outcome_like_any_other() {
     let body = |workflow: &str, body: &str| Ok(wire::request::Request::new(workflow, body.into()));
     for (body, code_of) in [
         (body("script", "no script"), Code::InvalidField),
-        (body("nobody's", ""), Code::InvalidField),
+        (body("unknown", ""), Code::InvalidField),
         (Err("not JSON".to_owned()), Code::NotJson),
     ] {
         let mut hub = table::<Script>(&settings(8));
@@ -198,9 +198,9 @@ fn a_request_that_no_workflow_reads_has_an_outcome_like_any_other() {
     }
 }
 
-/// A record of the bus holds 1 MiB, and so does one of a snapshot.
+/// A bus record, and so a snapshot record, holds at most 1 MiB.
 #[test]
-fn a_refusal_is_saved_in_a_small_record_however_large_its_request_was() {
+fn a_refusal_of_a_large_request_is_saved_in_a_small_record() {
     let mut hub = table::<Script>(&settings(8));
     let long = "\u{1}".repeat(1 << 20);
     for (n, body) in [
@@ -220,7 +220,7 @@ fn a_refusal_is_saved_in_a_small_record_however_large_its_request_was() {
 }
 
 #[test]
-fn a_request_that_found_no_room_may_ask_again() {
+fn a_request_refused_for_lack_of_room_may_be_retried() {
     let mut hub = table::<Script>(&settings(8));
     busy(&mut hub);
     for n in 0..2 {
@@ -234,9 +234,9 @@ fn a_request_that_found_no_room_may_ask_again() {
     assert!(hub.unfinished().iter().any(|line| line.starts_with("op ")), "{:?}", hub.unfinished());
 }
 
-/// A pool that is empty today may have a place tomorrow.
+/// An empty pool may have room later.
 #[test]
-fn a_workflow_that_found_no_room_may_be_asked_again() {
+fn a_workflow_refusal_for_lack_of_room_may_be_retried() {
     let mut hub = table::<Script>(&settings(8));
     let pages = [vec![Act::Refuse(Code::PoolEmpty), Act::End]];
     for cause in ["r-1", "r-2"] {
@@ -248,7 +248,7 @@ fn a_workflow_that_found_no_room_may_be_asked_again() {
 }
 
 #[test]
-fn a_cancel_or_an_abort_that_comes_again_is_taken_again_and_changes_nothing() {
+fn a_repeated_cancel_or_abort_is_accepted_and_changes_nothing() {
     for Case { what, pages, run, .. } in cases() {
         let command = match what {
             CANCELLED_BEFORE | CANCELLED_RUNNING => Command::Cancel,
@@ -259,45 +259,45 @@ fn a_cancel_or_an_abort_that_comes_again_is_taken_again_and_changes_nothing() {
         run(&mut hub, &pages);
         let view = hub.view("op", &NoTimers).expect("it is remembered");
         for _ in 0..2 {
-            assert_eq!(tell(&mut hub, command.clone()), Ok(view.clone()), "{what}");
+            assert_eq!(command(&mut hub, command.clone()), Ok(view.clone()), "{what}");
             reload(&mut hub, &mut saved);
         }
         let other = if command == Command::Cancel { Command::Abort } else { Command::Cancel };
-        assert_eq!(tell(&mut hub, other).map_err(|problem| problem.code), Err(Code::NotNow), "{what}: it is over");
+        assert_eq!(command(&mut hub, other).map_err(|problem| problem.code), Err(Code::NotNow), "{what}: it has ended");
     }
     let mut hub = table::<Script>(&settings(8));
     ask(&mut hub, op("r-1", &[vec![Act::End]]));
     assert_eq!(
-        tell(&mut hub, Command::Cancel).map_err(|problem| problem.code),
+        command(&mut hub, Command::Cancel).map_err(|problem| problem.code),
         Err(Code::NotNow),
-        "it was never taken"
+        "it never accepted a cancel"
     );
 }
 
 #[test]
-fn an_operation_that_is_being_undone_takes_its_cancel_again_and_is_undone_once() {
+fn a_repeated_cancel_during_undo_does_not_undo_twice() {
     let mut hub = table::<Script>(&settings(8));
-    let call = vec![Act::Step(Mode::AtOnce, Barrier::All, vec![(1, 1)])];
+    let call = vec![Act::Step(CallOrder::AtOnce, Barrier::All, vec![(1, 1)])];
     let pages = [call, vec![Act::Undo], vec![Act::Failed, Act::End]];
     ask(&mut hub, op("r-1", &pages));
-    let undoing = tell(&mut hub, Command::Cancel).expect("it runs");
+    let undoing = command(&mut hub, Command::Cancel).expect("it runs");
     assert!(undoing.live && undoing.step.is_some(), "{undoing:?}");
-    assert_eq!(tell(&mut hub, Command::Cancel), Ok(undoing.clone()));
+    assert_eq!(command(&mut hub, Command::Cancel), Ok(undoing.clone()));
     reload(&mut hub, &mut Saved::new());
-    assert_eq!(tell(&mut hub, Command::Cancel), Ok(undoing), "the next owner knows it as well");
+    assert_eq!(command(&mut hub, Command::Cancel), Ok(undoing), "the next owner remembers it");
 }
 
 #[test]
-fn a_command_says_how_its_operation_ended_also_where_nothing_is_remembered() {
+fn a_command_answer_has_the_final_view_without_remembered_outcomes() {
     let mut hub = table::<Script>(&settings(0));
     busy(&mut hub);
     ask(&mut hub, op("r-1", &[step()]));
-    let view = tell(&mut hub, Command::Cancel).expect("it waits for its turn");
+    let view = command(&mut hub, Command::Cancel).expect("it is queued");
     assert_eq!((view.state.as_str(), view.live), ("cancelled", false));
 }
 
 #[test]
-fn a_repeat_before_its_turn_extends_the_deadline_and_never_shortens_it() {
+fn a_repeat_of_a_queued_request_only_extends_its_deadline() {
     let late = AT.plus_ms(1);
     for (first, again, runs) in [
         (Some(AT), None, true),
@@ -316,9 +316,9 @@ fn a_repeat_before_its_turn_extends_the_deadline_and_never_shortens_it() {
     }
 }
 
-/// One of them may have had another body: it is refused, and must not be told what became of the first.
+/// A request with another body is refused and must not get the outcome of the first one.
 #[test]
-fn each_request_gets_an_answer_of_its_own_up_to_a_limit_of_those_that_wait() {
+fn each_waiting_request_gets_its_own_answer_up_to_a_limit() {
     let mut hub = table::<Script>(&settings(8));
     let names: Vec<String> = (1..=17).map(|n| format!("r-{n}")).collect();
     for name in &names[..16] {
@@ -327,17 +327,17 @@ fn each_request_gets_an_answer_of_its_own_up_to_a_limit_of_those_that_wait() {
     assert_eq!(answers(&ask(&mut hub, op("r-1", &[step()]))), [], "a record that is delivered twice is one request");
     assert_eq!(code(&answer(&ask(&mut hub, op("r-other", &[])), "r-other")), Some(Code::KeyReused));
     let effects = ask(&mut hub, op("r-17", &[step()]));
-    assert!(answers(&effects)[0].0.live, "its operation goes on");
+    assert!(answers(&effects)[0].0.live, "its operation is live");
     let Answer::Refused(problem) = answer(&effects, "r-17") else { panic!("it is refused") };
-    assert_eq!(problem.to_string(), "NAVE-0005: limit of 16 unanswered requests for op reached; try again in a second");
+    assert_eq!(problem.to_string(), "NAVE-0005: limit of 16 unanswered requests for op reached; retry in 1 s");
     let effects = end_call(&mut hub, "op");
-    let told: Vec<&str> = answers(&effects).iter().map(|(_, cause)| *cause).collect();
-    assert_eq!(told, names[..16].iter().map(String::as_str).collect::<Vec<_>>());
+    let causes: Vec<&str> = answers(&effects).iter().map(|(_, cause)| *cause).collect();
+    assert_eq!(causes, names[..16].iter().map(String::as_str).collect::<Vec<_>>());
     assert!(matches!(answer(&ask(&mut hub, op("r-17", &[step()])), "r-17"), Answer::Done(_)));
 }
 
 #[test]
-fn a_key_that_comes_back_on_another_route_is_refused_by_name() {
+fn a_key_reused_on_another_route_is_refused_with_both_routes() {
     let asked = |cause: &str, route: &str| {
         let request = op(cause, &[step()]);
         let body = request.body.map(|body| wire::request::Request { route: route.to_owned(), ..body });
@@ -345,8 +345,8 @@ fn a_key_that_comes_back_on_another_route_is_refused_by_name() {
     };
     let (mut hub, mut saved) = (table::<Script>(&settings(8)), Saved::new());
     ask(&mut hub, asked("r-1", "POST /a"));
-    for over in [false, true] {
-        if over {
+    for ended in [false, true] {
+        if ended {
             end_call(&mut hub, "op");
             reload(&mut hub, &mut saved);
         }

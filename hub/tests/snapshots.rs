@@ -1,11 +1,12 @@
-//! What a hub saves and loads: nothing is forgotten, nothing is saved in vain, and nobody sees a difference.
+//! Saving and loading: nothing is forgotten, nothing is saved without need, and behaviour does not
+//! change.
 
 #[path = "support/script.rs"]
 mod script;
 mod support;
 
 use coordinator::TimedOut;
-use hub::{Barrier, HubCommand, HubRequest, Mode};
+use hub::{Barrier, CallOrder, HubCommand, HubRequest};
 use proptest::prelude::*;
 use proptest::sample::Index;
 use serde_json::json;
@@ -14,11 +15,11 @@ use wire::command::Command;
 use wire::{CallId, Code};
 
 use script::{Act, Script, request, small};
-use support::{Input, World, first_word, named};
+use support::{Input, World, named, operation_of};
 
 #[derive(Debug, Clone)]
 enum Step {
-    /// Asks for an operation; once in a while with another body than the first time.
+    /// Requests an operation; sometimes with another body than the first time.
     Ask {
         operation: u32,
         other: bool,
@@ -42,7 +43,7 @@ enum Step {
     },
     Fire(Index),
     FireStale(u64, u32),
-    /// Tells one that lives; or one that may not.
+    /// Sends a command to a live operation, or to one that may not be live.
     Tell {
         pick: Index,
         stranger: bool,
@@ -55,7 +56,7 @@ enum Step {
     Reload(u64),
 }
 
-/// What leaves the operation where it is.
+/// Acts that do not change what the operation waits for.
 fn aside() -> impl Strategy<Value = Act> {
     prop_oneof![
         1 => Just(Act::Yield),
@@ -70,9 +71,9 @@ fn aside() -> impl Strategy<Value = Act> {
     ]
 }
 
-/// What it waits for next, if anything.
+/// What the operation waits for next, if anything.
 fn main() -> impl Strategy<Value = Act> {
-    let mode = prop_oneof![2 => Just(Mode::AtOnce), 1 => Just(Mode::OneByOne)];
+    let mode = prop_oneof![2 => Just(CallOrder::AtOnce), 1 => Just(CallOrder::OneByOne)];
     let barrier = prop_oneof![3 => Just(Barrier::All), 1 => Just(Barrier::First), 1 => Just(Barrier::Quorum(2))];
     prop_oneof![
         8 => (mode, barrier, prop::collection::vec((1..4_u32, 0..3_u8), 0..4)).prop_map(|(m, b, c)| Act::Step(m, b, c)),
@@ -134,7 +135,7 @@ fn picked(calls: &[CallId], pick: Index) -> Option<CallId> {
     (!calls.is_empty()).then(|| pick.get(calls).clone())
 }
 
-/// What a step is in this world, if it can be taken.
+/// The input of a step, if the step is possible in this world.
 fn input(world: &World<Script>, scripts: &[Vec<Vec<Act>>], step: &Step) -> Option<Input> {
     // Three operations on each of three keys.
     let name = |operation: u32| format!("op-{operation}");
@@ -143,7 +144,7 @@ fn input(world: &World<Script>, scripts: &[Vec<Vec<Act>>], step: &Step) -> Optio
         Step::Ask { operation, other, cause, expires } => {
             let script = &scripts[(*operation as usize + usize::from(*other)) % scripts.len()];
             let request = request(&name(*operation), &format!("key-{}", operation % 3), &format!("r-{cause}"), script);
-            // Once in a while a body that no workflow reads, or that is none.
+            // Sometimes a body that no workflow accepts, or one that is not JSON.
             let body = match cause {
                 0 => Ok(wire::request::Request::new("script", json!("no script"))),
                 1 => Err("not JSON".into()),
@@ -166,7 +167,7 @@ fn input(world: &World<Script>, scripts: &[Vec<Vec<Act>>], step: &Step) -> Optio
         Step::FireStale(key, generation) => Input::TimedOut(TimedOut { key: *key, generation: *generation }),
         Step::Tell { pick, stranger, command: which } => {
             let live = world.table.unfinished();
-            let known = (!stranger && !live.is_empty()).then(|| first_word(pick.get::<String>(&live)));
+            let known = (!stranger && !live.is_empty()).then(|| operation_of(pick.get::<String>(&live)));
             let operation = named(&known.unwrap_or_else(|| name(3)));
             Input::Command(HubCommand {
                 operation,
@@ -182,10 +183,10 @@ fn input(world: &World<Script>, scripts: &[Vec<Vec<Act>>], step: &Step) -> Optio
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1_000, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Whatever happened, a table that was loaded goes on as the one that was not, has nothing to save, and what it has saved
-    /// is what it would save from the beginning.
+    /// After any inputs, a loaded table behaves like the original and has nothing to save. What was
+    /// saved in parts equals what a single save would write.
     #[test]
-    fn a_hub_that_was_loaded_is_the_hub_that_was_saved(scripts in scripts(), steps in steps()) {
+    fn a_loaded_hub_behaves_like_the_saved_one(scripts in scripts(), steps in steps()) {
         let mut world = World::<Script>::new(&small(3));
         for step in &steps {
             world.at.0 += 7;
@@ -205,16 +206,16 @@ proptest! {
 
 fn run_to_the_end(world: &mut World<Script>, from: u32, count: u32) {
     for n in from..from + count {
-        let script = [vec![Act::Step(Mode::AtOnce, Barrier::All, vec![(1, 1), (2, 1)])]];
-        world.give(Input::Request(request(&format!("op-{n}"), "key", "r", &script))).expect("as its twin");
+        let script = [vec![Act::Step(CallOrder::AtOnce, Barrier::All, vec![(1, 1), (2, 1)])]];
+        world.give(Input::Request(request(&format!("op-{n}"), "key", "r", &script))).expect("same as its twin");
         while let Some(id) = world.open.first().cloned() {
             let outcome = CallOutcome::Replied("{}".into());
-            world.give(Input::CallEnded(CallEnd { id, lane: 0, attempts: 1, outcome })).expect("as its twin");
+            world.give(Input::CallEnded(CallEnd { id, lane: 0, attempts: 1, outcome })).expect("same as its twin");
         }
     }
 }
 
-/// One record for each of them, and one for the table: however many have begun, worked and ended.
+/// One record for each operation and one for the table, however many operations have run.
 #[test]
 fn an_operation_that_begins_and_ends_between_two_snapshots_costs_one_record() {
     let mut world = World::<Script>::new(&small(100));
@@ -227,7 +228,7 @@ fn an_operation_that_begins_and_ends_between_two_snapshots_costs_one_record() {
     assert_eq!(keys, ["table"]);
 }
 
-/// What is forgotten costs nothing: the next one lies in its place.
+/// The next outcome overwrites the forgotten one.
 #[test]
 fn a_forgotten_operation_costs_no_record() {
     let mut world = World::<Script>::new(&small(3));
@@ -239,12 +240,12 @@ fn a_forgotten_operation_costs_no_record() {
 }
 
 #[test]
-fn with_another_bound_what_is_beyond_it_is_gone_and_the_rest_is_in_its_place() {
+fn a_resized_ring_keeps_the_newest_outcomes() {
     let mut world = World::<Script>::new(&small(3));
     run_to_the_end(&mut world, 0, 10);
     world.reload(1).unwrap();
     for (remembered, left) in [(2, 2), (50, 2), (0, 0), (3, 0)] {
-        world.give(Input::Configure(small(remembered))).expect("as its twin");
+        world.give(Input::Configure(small(remembered))).expect("same as its twin");
         world.reload(3).unwrap();
         assert_eq!(world.saved.len(), left + 1, "{remembered} are remembered");
     }

@@ -1,13 +1,16 @@
-//! How the events of a step follow each other, with a tiny workflow.
+//! The order of a step's events, shown with a small workflow.
 
-use hub::{Barrier, CallSpec, Event, Fx, HubEffect, HubRequest, HubTable, Illegal, Mode, State, StepSpec, Workflow};
+use hub::{
+    Barrier, CallOrder, CallSpec, Event, Fx, HubEffect, HubRequest, HubTable, Illegal, StepSpec, Workflow,
+    WorkflowState,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use wire::answer::Answer;
 use wire::call::{CallCommand, CallEnd, CallOutcome};
 use wire::{OperationId, Problem, WallTime};
 
-/// Asks two, and goes on with the first that answers: a third call.
+/// Sends one call and, at its reply, opens a second step.
 #[derive(Serialize, Deserialize)]
 struct First;
 
@@ -19,7 +22,7 @@ enum FirstState {
     Ended,
 }
 
-impl State for FirstState {
+impl WorkflowState for FirstState {
     const ALL: &'static [Self] = &[Self::New, Self::Asking, Self::Telling, Self::Ended];
     fn name(self) -> &'static str {
         match self {
@@ -42,7 +45,13 @@ fn step(name: &'static str, tags: &[u32]) -> StepSpec {
         undo: None,
         swallow: false,
     };
-    StepSpec { name, mode: Mode::AtOnce, barrier: Barrier::All, within_ms: 200, calls: tags.iter().map(call).collect() }
+    StepSpec {
+        name,
+        order: CallOrder::AtOnce,
+        barrier: Barrier::All,
+        within_ms: 200,
+        calls: tags.iter().map(call).collect(),
+    }
 }
 
 impl Workflow for First {
@@ -82,12 +91,12 @@ fn started(effects: &[HubEffect]) -> Vec<String> {
         HubEffect::Call(CallCommand::Abandon(_))
         | HubEffect::Deadline(_)
         | HubEffect::Answer { .. }
-        | HubEffect::Over(_)
+        | HubEffect::Ended(_)
         | HubEffect::Changed(_)
         | HubEffect::Closed(_)
         | HubEffect::Count(_)
-        | HubEffect::Told { .. }
-        | HubEffect::Show(_)
+        | HubEffect::CommandAnswer { .. }
+        | HubEffect::Publish(_)
         | HubEffect::Log(..) => None,
     };
     effects.iter().filter_map(call).collect()
@@ -98,7 +107,7 @@ fn answered(effects: &[HubEffect]) -> usize {
 }
 
 #[test]
-fn the_barrier_of_a_step_is_not_taken_for_that_of_the_step_which_its_last_reply_began() {
+fn a_last_reply_that_opens_a_new_step_does_not_pass_its_barrier() {
     let mut table = HubTable::<First>::default();
     let operation = OperationId::new("op").unwrap();
     let mut effects = Vec::new();

@@ -1,11 +1,11 @@
-//! The hub's table under any order of events, with a tiny workflow: every request is answered, and nothing is left.
+//! The hub's table under any order of events: every request is answered and nothing is left.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use coordinator::{Deadline, TimedOut};
 use hub::{
-    Barrier, CallSpec, Event, Fx, HubEffect, HubRequest, HubSettings, HubTable, Illegal, Mode, State, StepSpec,
-    UndoSpec, Workflow,
+    Barrier, CallOrder, CallSpec, Event, Fx, HubEffect, HubRequest, HubSettings, HubTable, Illegal, StepSpec, UndoSpec,
+    Workflow, WorkflowState,
 };
 use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -15,9 +15,9 @@ use wire::answer::Answer;
 use wire::call::{CallCommand, CallEnd, CallOutcome};
 use wire::{CallId, OperationId, Problem, WallTime};
 
-/// Does two things; undoes them where one fails.
+/// Makes two calls and undoes them if one fails.
 #[derive(Serialize, Deserialize)]
-struct Pair(Mode);
+struct Pair(CallOrder);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum PairState {
@@ -27,7 +27,7 @@ enum PairState {
     Ended,
 }
 
-impl State for PairState {
+impl WorkflowState for PairState {
     const ALL: &'static [Self] = &[Self::New, Self::Doing, Self::Undoing, Self::Ended];
     fn name(self) -> &'static str {
         match self {
@@ -60,8 +60,8 @@ impl Workflow for Pair {
 
     fn begin(_: &OperationId, _: &str, request: Value) -> Result<Self, Problem> {
         match request.as_bool() {
-            Some(true) => Ok(Self(Mode::AtOnce)),
-            Some(false) => Ok(Self(Mode::OneByOne)),
+            Some(true) => Ok(Self(CallOrder::AtOnce)),
+            Some(false) => Ok(Self(CallOrder::OneByOne)),
             None => Err(Problem::field("body", "neither", "true or false")),
         }
     }
@@ -76,7 +76,7 @@ impl Workflow for Pair {
             (PairState::New, Event::Requested) => {
                 fx.step(StepSpec {
                     name: "do",
-                    mode: self.0,
+                    order: self.0,
                     barrier: Barrier::All,
                     within_ms: 300,
                     calls: vec![call(1), call(2)],
@@ -118,16 +118,16 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 0..120)
 }
 
-/// A table and what it said so far.
+/// A table and its past effects.
 struct Watched {
     table: HubTable<Pair>,
     timers: BTreeMap<u64, u32>,
     open: VecDeque<CallId>,
     started: BTreeSet<CallId>,
     asked: BTreeMap<String, OperationId>,
-    /// How often each request was answered.
-    told: BTreeMap<String, u32>,
-    /// The outcomes of each operation, as they were told.
+    /// The number of answers to each request.
+    answered: BTreeMap<String, u32>,
+    /// The outcomes of each operation, as answered.
     outcomes: BTreeMap<OperationId, Vec<Option<Answer>>>,
     doubled: Vec<CallId>,
     parked: u32,
@@ -151,7 +151,7 @@ fn watched() -> Watched {
         open: VecDeque::new(),
         started: BTreeSet::new(),
         asked: BTreeMap::new(),
-        told: BTreeMap::new(),
+        answered: BTreeMap::new(),
         outcomes: BTreeMap::new(),
         doubled: Vec::new(),
         parked: 0,
@@ -176,15 +176,15 @@ impl Watched {
                     self.timers.remove(&key);
                 }
                 HubEffect::Answer { view, cause } => {
-                    *self.told.entry(cause.id).or_default() += 1;
+                    *self.answered.entry(cause.id).or_default() += 1;
                     if view.answer.as_ref().is_some_and(Answer::is_outcome) {
                         self.outcomes.entry(view.operation.clone()).or_default().push(view.answer);
                     }
                 }
                 HubEffect::Count(name) => self.parked += u32::from(name == hub::names::PARKED),
-                HubEffect::Over(_)
-                | HubEffect::Told { .. }
-                | HubEffect::Show(_)
+                HubEffect::Ended(_)
+                | HubEffect::CommandAnswer { .. }
+                | HubEffect::Publish(_)
                 | HubEffect::Changed(_)
                 | HubEffect::Closed(_)
                 | HubEffect::Log(..) => {}
@@ -197,7 +197,8 @@ impl Watched {
         let named = |n: u32| OperationId::new(&format!("op-{n}")).expect("letters are allowed");
         match *step {
             Step::Request { operation, key, mode } => {
-                // One operation belongs to one key: the edge makes its id from it.
+                // An operation belongs to one key, since the northbound derives its id from the
+                // key.
                 let (operation, key) = (named(operation * 3 + key), format!("key-{key}"));
                 let cause = format!("r-{}", self.asked.len());
                 self.asked.insert(cause.clone(), operation.clone());
@@ -245,17 +246,17 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn every_request_is_answered_in_one_way_and_nothing_is_left(steps in steps()) {
+    fn every_request_gets_one_answer_and_nothing_is_left(steps in steps()) {
         let mut watched = watched();
         let mut at = 0;
         for step in steps {
             at += 1;
             watched.on(at, &step);
             prop_assert_eq!(watched.parked, 0, "this workflow breaks no rule");
-            prop_assert!(watched.table.unfinished().len() <= 5, "no more live than may");
+            prop_assert!(watched.table.unfinished().len() <= 5, "at most `live` operations are live");
             prop_assert!(watched.timers.len() <= watched.table.unfinished().len());
         }
-        // Nobody answers any more: the deadlines end what lives.
+        // Spokes no longer answer: the deadlines end every live operation.
         for _ in 0..100 {
             watched.on(at, &Step::Fire(0));
         }
@@ -263,8 +264,8 @@ proptest! {
         prop_assert!(watched.timers.is_empty() && watched.open.is_empty());
         prop_assert_eq!(&watched.doubled, &Vec::<CallId>::new(), "no call id is used twice");
         for (cause, operation) in &watched.asked {
-            let told = watched.told.get(cause).copied().unwrap_or(0);
-            prop_assert_eq!(told, 1, "{} for {}", cause, operation);
+            let answered = watched.answered.get(cause).copied().unwrap_or(0);
+            prop_assert_eq!(answered, 1, "{} for {}", cause, operation);
         }
         for (operation, answers) in &watched.outcomes {
             prop_assert!(answers.windows(2).all(|two| two[0] == two[1]), "{} changed its answer: {:?}", operation, answers);

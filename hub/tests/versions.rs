@@ -1,4 +1,5 @@
-//! An operation that another version of its workflow saved: it comes by way of `migrate`, or is refused by name.
+//! Operations saved by another version of their workflow: `migrate` converts them, or they are
+//! refused by name.
 
 use hub::check::load;
 use hub::{Event, Fx, Illegal, Saved, Workflow};
@@ -7,11 +8,11 @@ use serde_json::json;
 use wire::{OperationId, Problem};
 
 hub::states! {
-    /// Where an order stands.
+    /// The state of an order.
     pub enum OrderState { New = "-", Paying = "paying" }
 }
 
-/// An order. Version 1 had no currency; version 2 has one, and no default for it.
+/// An order. Version 1 had no currency; version 2 has one, without a default.
 #[derive(Serialize, Deserialize)]
 struct Order<const VERSION: u32> {
     item: String,
@@ -25,9 +26,9 @@ impl<const VERSION: u32> Workflow for Order<VERSION> {
     type Request = String;
     type Lane = ();
 
-    fn migrate(from: u32, mut saved: Saved) -> Result<Saved, String> {
+    fn migrate(from: u32, mut saved: SavedWorkflow) -> Result<SavedWorkflow, String> {
         if from != 2 {
-            return Err(format!("nothing is known of version {from}"));
+            return Err(format!("there is no migration from version {from}"));
         }
         saved.body["currency"] = json!("EUR");
         Ok(saved)
@@ -53,14 +54,14 @@ fn an_operation_of_an_older_version_is_migrated() {
 }
 
 #[test]
-fn what_cannot_be_read_names_workflow_version_and_reason() {
+fn a_load_error_names_workflow_version_and_reason() {
     let refused = |saved: String| load::<Order<3>>(&saved).unwrap_err();
     let without = saved(3, "paying", r#"{"item":"tea"}"#);
     assert!(refused(without).starts_with("workflow `order`, saved by version 3: missing field `currency`"));
     let newer = saved(4, "paying", "{}");
     assert!(refused(newer).starts_with("workflow `order`, saved by version 4: this build has version 3"));
     let oldest = saved(1, "paying", "{}");
-    assert!(refused(oldest).starts_with("workflow `order`, saved by version 1: nothing is known of version 1"));
+    assert!(refused(oldest).starts_with("workflow `order`, saved by version 1: there is no migration from version 1"));
     let renamed = saved(3, "charging", r#"{"item":"tea","currency":"EUR"}"#);
     assert!(refused(renamed).starts_with("workflow `order`, saved by version 3: this build has no state `charging`"));
 }

@@ -1,14 +1,14 @@
-//! The open step of an operation: its calls, and what their ends make of it.
+//! The open step of an operation: its calls and the events that their ends cause.
 
 use wire::WallTime;
 use wire::call::{Call, CallCommand, CallEnd, CallOutcome};
 
-use super::{CallState, Compensation, OpenCall, OpenStep, Place, Running, call_id};
+use super::{CallPosition, CallState, Compensation, OpenCall, OpenStep, Running, call_id};
 use crate::machine::Workflows;
-use crate::workflow::{Barrier, CallFailure, Event, Mode, StepSpec};
+use crate::workflow::{Barrier, CallFailure, CallOrder, Event, StepSpec};
 
 impl<W: Workflows> Running<W> {
-    /// Abandons what is open.
+    /// Abandons the open calls and closes the step.
     pub(crate) fn close_step(&mut self, send: &mut impl FnMut(CallCommand)) {
         let Some(open) = self.open.take() else { return };
         for (i, call) in open.calls.iter().enumerate() {
@@ -25,7 +25,7 @@ impl<W: Workflows> Running<W> {
         send: &mut impl FnMut(CallCommand),
     ) -> Option<Event> {
         let calls = step.calls.into_iter().map(|spec| OpenCall { spec, undoes: Vec::new(), state: CallState::Waiting });
-        self.open(at, step.name, step.mode, step.barrier, calls.collect(), send);
+        self.open(at, step.name, step.order, step.barrier, calls.collect(), send);
         self.barrier()
     }
 
@@ -33,7 +33,7 @@ impl<W: Workflows> Running<W> {
         &mut self,
         at: WallTime,
         name: &'static str,
-        mode: Mode,
+        mode: CallOrder,
         barrier: Barrier,
         calls: Vec<OpenCall>,
         send: &mut impl FnMut(CallCommand),
@@ -42,7 +42,7 @@ impl<W: Workflows> Running<W> {
         let count = calls.len();
         self.note(at, format!("step {}, {name}: {count} {}", self.steps, if count == 1 { "call" } else { "calls" }));
         self.open = Some(OpenStep { number: self.steps, name, mode, barrier, undoing: false, calls });
-        let first = if mode == Mode::OneByOne { count.min(1) } else { count };
+        let first = if mode == CallOrder::OneByOne { count.min(1) } else { count };
         (0..first).for_each(|i| self.send_call(i, send));
     }
 
@@ -54,7 +54,7 @@ impl<W: Workflows> Running<W> {
         let spec = &mut call.spec;
         if let Some(undo) = spec.undo.take() {
             self.compensations.push(Compensation {
-                call: Place::of(&id),
+                call: CallPosition::of(&id),
                 mode: open.mode,
                 tag: spec.tag,
                 service: spec.service,
@@ -70,7 +70,7 @@ impl<W: Workflows> Running<W> {
             key: spec.key.clone(),
             what: spec.what.clone(),
             body: std::mem::take(&mut spec.body),
-            undoes: call.undoes.iter().map(|place| place.id(&self.id)).collect(),
+            undoes: call.undoes.iter().map(|position| position.id(&self.id)).collect(),
             lane: 0,
             correlation: self.causes.first().and_then(|first| first.correlation.clone()),
             within_ms: spec.within_ms,
@@ -79,7 +79,8 @@ impl<W: Workflows> Running<W> {
         }));
     }
 
-    /// A call ended: the events that come of it; none where nobody waits for it.
+    /// Handles the end of a call. Returns the events it causes, or `None` if the operation does not
+    /// wait for this call.
     pub(crate) fn call_ended(
         &mut self,
         at: WallTime,
@@ -111,7 +112,7 @@ impl<W: Workflows> Running<W> {
                 } else {
                     events.push(Event::Replied { tag, body });
                 }
-                if mode == Mode::OneByOne {
+                if mode == CallOrder::OneByOne {
                     self.send_next(send);
                 }
             }
@@ -121,11 +122,11 @@ impl<W: Workflows> Running<W> {
                 let failure = CallFailure { tag, what, outcome, attempts: end.attempts };
                 self.note(at, failure.to_string());
                 if undoing {
-                    if mode == Mode::OneByOne {
+                    if mode == CallOrder::OneByOne {
                         self.send_next(send);
                     }
                 } else {
-                    // What was refused at the first sending was certainly not done.
+                    // A call that was refused at its first attempt was certainly not carried out.
                     let not_done = match failure.outcome {
                         CallOutcome::Refused(_) => failure.attempts <= 1,
                         CallOutcome::Misread(_) | CallOutcome::TimedOut | CallOutcome::Replied(_) => {
@@ -133,10 +134,10 @@ impl<W: Workflows> Running<W> {
                         }
                     };
                     if not_done {
-                        self.compensations.retain(|done| done.undo.always || done.call != Place::of(&end.id));
+                        self.compensations.retain(|done| done.undo.always || done.call != CallPosition::of(&end.id));
                     }
                     if self.can_still_pass() {
-                        if mode == Mode::OneByOne {
+                        if mode == CallOrder::OneByOne {
                             self.send_next(send);
                         }
                         return Some(events);
@@ -155,23 +156,24 @@ impl<W: Workflows> Running<W> {
         Some(events)
     }
 
-    /// A call of a step that is over was never sent, as its worker says now: it need not be undone, and is not.
+    /// Handles the report that a call of a closed step was never sent. Its compensation is then not
+    /// needed, and is abandoned if it is open.
     fn never_sent(&mut self, at: WallTime, end: &CallEnd, send: &mut impl FnMut(CallCommand)) -> Option<Vec<Event>> {
         if end.attempts > 0 || matches!(end.outcome, CallOutcome::Replied(_)) {
             return None;
         }
-        let place = Place::of(&end.id);
-        let matches = |done: &&mut Compensation| done.call == place && !done.undone && !done.undo.always;
+        let position = CallPosition::of(&end.id);
+        let matches = |done: &&mut Compensation| done.call == position && !done.undone && !done.undo.always;
         let done = self.compensations.iter_mut().find(matches)?;
         (done.undone, done.never_sent) = (true, true);
         let Some(open) = self.open.as_mut().filter(|open| open.undoing) else { return Some(Vec::new()) };
-        let (number, undo) = (open.number, open.calls.iter().position(|call| call.undoes.contains(&place)));
+        let (number, undo) = (open.number, open.calls.iter().position(|call| call.undoes.contains(&position)));
         if let Some((i, call)) = undo.and_then(|i| Some((i, open.calls.get_mut(i)?))) {
             if call.state == CallState::Open {
                 send(CallCommand::Abandon(call_id(&self.id, number, i)));
             }
             call.state = CallState::Done;
-            if open.mode == Mode::OneByOne && open.count(CallState::Open) == 0 {
+            if open.mode == CallOrder::OneByOne && open.count(CallState::Open) == 0 {
                 self.send_next(send);
             }
         }
@@ -185,14 +187,14 @@ impl<W: Workflows> Running<W> {
         }
     }
 
-    /// The event of a step that has the answers it needs.
+    /// The event of the open step if it has the replies it needs.
     pub(crate) fn barrier(&self) -> Option<Event> {
         let open = self.open.as_ref()?;
         let passed = open.count(CallState::Done) >= open.needed();
         passed.then_some(if open.barrier == Barrier::All { Event::AllReplied } else { Event::Enough })
     }
 
-    /// True where the open step can still get the answers it needs.
+    /// True if the open step can still get the replies it needs.
     fn can_still_pass(&self) -> bool {
         let can = |open: &OpenStep| open.calls.len() - open.count(CallState::Failed) >= open.needed();
         self.open.as_ref().is_some_and(can)

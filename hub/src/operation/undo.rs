@@ -1,24 +1,24 @@
-//! What an operation has done and can undo: step by step, in reverse.
+//! Compensations: what an operation can undo, step by step in reverse order.
 
 use wire::WallTime;
 use wire::call::CallCommand;
 
 use super::{CallState, OpenCall, Running};
 use crate::machine::Workflows;
-use crate::workflow::{Barrier, CallSpec, Event, Mode};
+use crate::workflow::{Barrier, CallOrder, CallSpec, Event};
 
 impl<W: Workflows> Running<W> {
-    /// The call with this tag has nothing to be undone.
-    pub(crate) fn keep(&mut self, tag: u32) {
+    /// Drops the compensation of the call with this tag.
+    pub(crate) fn skip_undo(&mut self, tag: u32) {
         self.compensations.retain(|compensation| compensation.tag != tag);
     }
 
-    /// The call with this tag has to be undone once more.
+    /// Marks the call with this tag as not undone.
     pub(crate) fn undo_again(&mut self, tag: u32) {
         self.compensations.iter_mut().filter(|compensation| compensation.tag == tag).for_each(|c| c.undone = false);
     }
 
-    /// Begins to undo; the event that ends it, where there is nothing to undo.
+    /// Starts the undo. Returns the final event if there is nothing to undo.
     pub(crate) fn begin_undo(
         &mut self,
         at: WallTime,
@@ -51,7 +51,7 @@ impl<W: Workflows> Running<W> {
                 state: CallState::Waiting,
             })
             .collect();
-        let mode = self.compensations.iter().find(|c| c.call.0 == step).map_or(Mode::AtOnce, |c| c.mode);
+        let mode = self.compensations.iter().find(|c| c.call.0 == step).map_or(CallOrder::AtOnce, |c| c.mode);
         self.open(at, self.undo_name, mode, Barrier::All, calls, send);
         if let Some(open) = &mut self.open {
             open.undoing = true;
@@ -76,7 +76,7 @@ impl<W: Workflows> Running<W> {
         Event::Undone { never_sent: self.compensations.iter().filter(|c| c.never_sent).map(|c| c.tag).collect() }
     }
 
-    /// The deadline has passed: the event that comes of it.
+    /// Handles the deadline and returns the event for the workflow.
     pub(crate) fn timed_out(&mut self, send: &mut impl FnMut(CallCommand)) -> Event {
         let undoing = self.open.as_ref().is_some_and(|open| open.undoing);
         self.close_step(send);

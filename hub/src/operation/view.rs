@@ -1,33 +1,33 @@
-//! How an operation is shown.
+//! The published view of an operation.
 
 use topology::DueTimes;
 use wire::WallTime;
 use wire::answer::{Operation, PendingCall, Step, Until};
 
-use super::{CallState, OpenStep, REFUSED, Running, Standing, call_id, count};
+use super::{CallState, OpenStep, OperationStatus, REFUSED, Running, call_id, count};
 use crate::machine::Workflows;
 
-/// The end of an operation whose turn does not come in time.
+/// The client's deadline, which ends a queued operation.
 fn expiry(at: WallTime) -> Until {
     Until { what: "the deadline of its client".to_owned(), at: Some(at) }
 }
 
 impl<W: Workflows> Running<W> {
-    /// The state's name, as it is shown.
+    /// The state name in views.
     pub(crate) fn state_name(&self) -> &'static str {
         match self.standing {
-            Standing::Queued => "queued",
-            Standing::Parked(_) => "parked",
-            Standing::Cancelled => "cancelled",
-            Standing::Refused => REFUSED,
-            Standing::Aborted => "aborted",
-            Standing::Running | Standing::Ended => self.machine.0.state(),
+            OperationStatus::Queued => "queued",
+            OperationStatus::Parked(_) => "parked",
+            OperationStatus::Cancelled => "cancelled",
+            OperationStatus::Refused => REFUSED,
+            OperationStatus::Aborted => "aborted",
+            OperationStatus::Running | OperationStatus::Ended => self.machine.0.state(),
         }
     }
 
-    /// True where it works and is not answered.
+    /// True if it is running and not answered.
     pub(crate) fn is_active(&self) -> bool {
-        self.standing == Standing::Running && self.answer.is_none()
+        self.standing == OperationStatus::Running && self.answer.is_none()
     }
 
     pub(crate) fn view(&self, timers: Option<(&dyn DueTimes, u64)>) -> Operation {
@@ -42,7 +42,7 @@ impl<W: Workflows> Running<W> {
         let at = timers.and_then(|(timers, timer)| timers.due(timer));
         let person = self.signal.map(|awaited| Until { what: awaited.what.to_owned(), at });
         let until = person.or_else(|| self.timer.as_ref().map(|timer| Until { what: timer.what.to_owned(), at }));
-        let until = until.or_else(|| self.expires.filter(|_| self.standing == Standing::Queued).map(expiry));
+        let until = until.or_else(|| self.expires.filter(|_| self.standing == OperationStatus::Queued).map(expiry));
         Operation {
             operation: self.id.clone(),
             key: self.key.to_string(),

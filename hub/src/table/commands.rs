@@ -1,4 +1,4 @@
-//! What people and programs outside tell an operation: [`wire::command`].
+//! Commands from people and programs outside; see [`wire::command`].
 
 use coordinator::Deadline;
 use serde_json::json;
@@ -11,40 +11,40 @@ use super::{HubEffect, HubTable, Running};
 use crate::cause::Cause;
 use crate::machine::Workflows;
 use crate::names;
-use crate::operation::{Parked, Standing};
+use crate::operation::{OperationStatus, Parked};
 use crate::workflow::Event;
 
-/// A command as it came from the inbox.
+/// A command from the inbox.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HubCommand {
     /// The operation that it is for.
     pub operation: OperationId,
-    /// This one command.
+    /// The command record itself.
     pub cause: Cause,
-    /// What is told.
+    /// The command.
     pub command: Command,
 }
 
 impl<W: Workflows> HubTable<W> {
-    /// A command came. Who gave it is told what became of it, once.
+    /// Handles a command and answers its sender once.
     pub fn command(&mut self, at: WallTime, command: HubCommand, effects: &mut Vec<HubEffect>) {
         let HubCommand { operation, cause, command } = command;
-        let word = command.as_str();
-        let done = match self.live.slot_of(&operation) {
-            None => self.told_again(&operation, &command),
+        let name = command.as_str();
+        let result = match self.live.slot_of(&operation) {
+            None => self.repeated_on_ended(&operation, &command),
             Some(slot) => {
-                let done = match command {
+                let result = match command {
                     Command::Signal { name, body } => self.signal(slot, &operation, name, body, at, effects),
                     Command::Cancel => self.cancel(slot, &operation, at, effects),
                     Command::Resume => self.resume(slot, &operation, at, effects),
                     Command::Abort => self.abort(slot, &operation, at, effects),
                 };
-                self.recount(slot);
-                done
+                self.free_place(slot);
+                result
             }
         };
         self.admit_waiting(at, effects);
-        let outcome = match done.and_then(|()| self.stands(&operation, effects)) {
+        let outcome = match result.and_then(|()| self.view_after(&operation, effects)) {
             Ok(view) => Outcome::Taken(Box::new(view)),
             Err(problem) => Outcome::Refused(problem),
         };
@@ -52,45 +52,49 @@ impl<W: Workflows> HubTable<W> {
             Outcome::Taken(_) => names::COMMANDS_TAKEN,
             Outcome::Refused(_) => names::COMMANDS_REFUSED,
         }));
-        let line = format!("{word}: {}", if matches!(outcome, Outcome::Taken(_)) { "taken" } else { "refused" });
+        let line = format!("{name}: {}", if matches!(outcome, Outcome::Taken(_)) { "taken" } else { "refused" });
         effects.push(HubEffect::Log(topology::Level::Info, operation.clone(), line));
-        effects.push(HubEffect::Told { operation, cause, outcome });
+        effects.push(HubEffect::CommandAnswer { operation, cause, outcome });
     }
 
-    /// A command for an operation that is over: taken where it took the same one before.
-    fn told_again(&self, operation: &OperationId, command: &Command) -> Result<(), Problem> {
-        let took = self.finished.get(operation).is_some_and(|past| match command {
+    /// Accepts a command for an ended operation if the operation accepted the same command before.
+    fn repeated_on_ended(&self, operation: &OperationId, command: &Command) -> Result<(), Problem> {
+        let accepted = self.finished.get(operation).is_some_and(|past| match command {
             Command::Cancel => past.cancelled,
             Command::Abort => past.aborted,
             Command::Signal { .. } | Command::Resume => false,
         });
-        if took { Ok(()) } else { Err(self.not_now(operation, command.as_str(), "")) }
+        if accepted { Ok(()) } else { Err(self.not_accepted(operation, command.as_str(), "")) }
     }
 
-    /// How an operation stands after a command.
-    fn stands(&self, operation: &OperationId, effects: &[HubEffect]) -> Result<Operation, Problem> {
+    /// Returns the view of an operation after a command.
+    fn view_after(&self, operation: &OperationId, effects: &[HubEffect]) -> Result<Operation, Problem> {
         if let Some(running) = self.live.of(operation) {
             return Ok(running.view(None));
         }
         if let Some(past) = self.finished.get(operation) {
             return Ok(past.view.clone());
         }
-        // It has ended just now, and is not remembered: there are no places, or the next operations took them at once.
+        // The operation has just ended and is not remembered: the ring has no place, or later
+        // operations have already taken it.
         let ended = effects.iter().rev().find_map(|effect| match effect {
-            HubEffect::Answer { view, .. } | HubEffect::Over(view) if view.operation == *operation => Some(view),
+            HubEffect::Answer { view, .. } | HubEffect::Ended(view) if view.operation == *operation => Some(view),
             _of_another => None,
         });
-        ended.map(|view| Operation::clone(view)).ok_or_else(|| self.not_now(operation, "", ""))
+        ended.map(|view| Operation::clone(view)).ok_or_else(|| self.not_accepted(operation, "", ""))
     }
 
-    /// Why an operation takes no such command.
-    fn not_now(&self, operation: &OperationId, command: &str, why: &str) -> Problem {
+    /// The problem of a command that the operation does not accept.
+    fn not_accepted(&self, operation: &OperationId, command: &str, why: &str) -> Problem {
         if self.live.of(operation).is_some() {
-            Problem::new(Code::NotNow, format!("{operation} does not take `{command}`: {why}"))
+            Problem::new(Code::NotNow, format!("{operation} does not accept `{command}`: {why}"))
         } else if self.finished.get(operation).is_some() {
-            Problem::new(Code::NotNow, format!("{operation} does not take `{command}`: it is over"))
+            Problem::new(Code::NotNow, format!("{operation} does not accept `{command}`: it has ended"))
         } else {
-            Problem::new(Code::UnknownOperation, format!("{operation} is not known, or was forgotten"))
+            Problem::new(
+                Code::UnknownOperation,
+                format!("{operation} is unknown, or its outcome is no longer remembered"),
+            )
         }
     }
 
@@ -103,16 +107,21 @@ impl<W: Workflows> HubTable<W> {
         at: WallTime,
         effects: &mut Vec<HubEffect>,
     ) -> Result<(), Problem> {
-        let running = self.live.get(slot).filter(|running| running.standing == Standing::Running);
+        let running = self.live.get(slot).filter(|running| running.standing == OperationStatus::Running);
         let Some(awaited) = running.and_then(|running| running.signal).map(|awaited| awaited.signal) else {
-            return Err(self.not_now(operation, "signal", "it waits for nobody"));
+            return Err(self.not_accepted(operation, "signal", "it does not wait for a signal"));
         };
         if awaited != name {
-            let shown: String = name.chars().take(80).collect();
-            return Err(Problem::field("signal", &format!("`{shown}`"), &format!("`{awaited}`, which it waits for")));
+            let start: String = name.chars().take(80).collect();
+            return Err(Problem::field(
+                "signal",
+                &format!("`{start}`"),
+                &format!("`{awaited}`, the signal it waits for"),
+            ));
         }
-        self.try_drive(slot, Event::Signal { name, body }, at, effects)
-            .map_err(|_| self.not_now(operation, "signal", &format!("it does not accept `{awaited}` with this body")))
+        self.try_drive(slot, Event::Signal { name, body }, at, effects).map_err(|_| {
+            self.not_accepted(operation, "signal", &format!("it does not accept `{awaited}` with this body"))
+        })
     }
 
     fn cancel(
@@ -123,36 +132,40 @@ impl<W: Workflows> HubTable<W> {
         effects: &mut Vec<HubEffect>,
     ) -> Result<(), Problem> {
         let Some(running) = self.live.get(slot) else {
-            return Err(self.not_now(operation, "cancel", ""));
+            return Err(self.not_accepted(operation, "cancel", ""));
         };
         match &running.standing {
-            // Cancelling twice is cancelling once.
+            // A repeated cancel changes nothing.
             _any if running.cancelled => Ok(()),
-            Standing::Running => {
+            OperationStatus::Running => {
                 let state = running.state_name();
-                // Before the event: where it ends the operation, that is remembered as well.
+                // Set before the event, so that it is remembered if the event ends the operation.
                 self.set_cancelled(slot, true);
                 self.try_drive(slot, Event::Cancelled, at, effects).map_err(|_| {
                     self.set_cancelled(slot, false);
-                    self.not_now(operation, "cancel", &format!("it cannot in state `{state}`"))
+                    self.not_accepted(operation, "cancel", &format!("it cannot be cancelled in state `{state}`"))
                 })
             }
-            Standing::Queued if self.is_heir(slot) => {
-                let why = "an operation before it ends early and leaves work to it; it can be cancelled once it runs";
-                Err(self.not_now(operation, "cancel", why))
+            OperationStatus::Queued if self.is_sole_successor(slot) => {
+                let why =
+                    "it must finish the work of an operation that ends early for it; cancel it once it is running";
+                Err(self.not_accepted(operation, "cancel", why))
             }
-            Standing::Queued => {
+            OperationStatus::Queued => {
                 self.set_cancelled(slot, true);
                 let problem = Problem::new(Code::Cancelled, "it was cancelled before its turn; nothing was done");
-                self.end_before_turn(slot, Standing::Cancelled, problem, at, effects);
+                self.end_before_turn(slot, OperationStatus::Cancelled, problem, at, effects);
                 Ok(())
             }
-            Standing::Parked(_) => {
-                Err(self.not_now(operation, "cancel", "it is parked; `resume` lets it go on, `abort` ends it"))
-            }
-            Standing::Ended | Standing::Cancelled | Standing::Refused | Standing::Aborted => {
-                Err(self.not_now(operation, "cancel", "it is over"))
-            }
+            OperationStatus::Parked(_) => Err(self.not_accepted(
+                operation,
+                "cancel",
+                "it is parked; use `resume` to continue it or `abort` to end it",
+            )),
+            OperationStatus::Ended
+            | OperationStatus::Cancelled
+            | OperationStatus::Refused
+            | OperationStatus::Aborted => Err(self.not_accepted(operation, "cancel", "it has ended")),
         }
     }
 
@@ -162,16 +175,18 @@ impl<W: Workflows> HubTable<W> {
         }
     }
 
-    /// True where one that makes way, or has, leaves it what it has to do, and there is nobody else to do it.
-    fn is_heir(&self, slot: u64) -> bool {
+    /// True if the operation is the only one that can finish the work of one that ends, or has
+    /// ended, early for it.
+    fn is_sole_successor(&self, slot: u64) -> bool {
         let Some(running) = self.live.get(slot) else { return false };
-        let Some(turns) = self.turns.get(&running.key) else { return false };
-        let active = turns.active.and_then(|active| self.live.get(active));
-        let makes_way = active.is_some_and(|active| active.superseded);
-        running.inherits || (makes_way && turns.active != Some(slot) && turns.waiting.len() == 1)
+        let Some(queue) = self.key_queues.get(&running.key) else { return false };
+        let active = queue.active.and_then(|active| self.live.get(active));
+        let ends_early = active.is_some_and(|active| active.superseded);
+        running.inherits || (ends_early && queue.active != Some(slot) && queue.waiting.len() == 1)
     }
 
-    /// It goes on: its deadline runs anew, what it could not handle is tried again, then what came meanwhile.
+    /// Resumes a parked operation: restarts its deadline, retries the event that parked it, then
+    /// handles the calls that ended meanwhile.
     fn resume(
         &mut self,
         slot: u64,
@@ -181,7 +196,7 @@ impl<W: Workflows> HubTable<W> {
     ) -> Result<(), Problem> {
         let parked = self.take_parked(slot, operation, "resume")?;
         let Some(running) = self.live.get_mut(slot) else { return Ok(()) };
-        running.standing = Standing::Running;
+        running.standing = OperationStatus::Running;
         running.note(at, "resumed");
         effects.push(HubEffect::Changed(running.view_key()));
         if let Some(timer) = parked.timer {
@@ -189,7 +204,7 @@ impl<W: Workflows> HubTable<W> {
         }
         let mut events = parked.events;
         while let Some(event) = events.pop_front() {
-            // A barrier is a matter of what is open now.
+            // Barriers depend on the calls that are open now, so they are evaluated again below.
             if !matches!(event, Event::AllReplied | Event::Enough) {
                 self.drive(slot, event, at, effects);
             }
@@ -200,7 +215,7 @@ impl<W: Workflows> HubTable<W> {
         for end in parked.ends {
             self.call_ended(at, end, effects);
         }
-        self.check(slot, at, effects);
+        self.park_if_stuck(slot, at, effects);
         Ok(())
     }
 
@@ -215,27 +230,27 @@ impl<W: Workflows> HubTable<W> {
         let Some(running) = self.live.get_mut(slot) else { return Ok(()) };
         running.machine.0.aborted(&mut self.lane);
         running.close_step(&mut |command| effects.push(HubEffect::Call(command)));
-        running.standing = Standing::Aborted;
+        running.standing = OperationStatus::Aborted;
         running.note(at, "ended by hand");
-        // An answer given before it was parked stays its answer.
+        // An answer from before the parking stays the answer.
         if !running.answer.as_ref().is_some_and(Answer::is_outcome) {
             running.answer = Some(Answer::Failed(json!({
                 "code": Code::Aborted, "message": Code::Aborted.title(), "operation": operation,
-                "detail": "it was parked, and a person ended it; what it did stays done",
+                "detail": "an operator ended it while it was parked; its effects remain",
             })));
         }
         effects.push(HubEffect::Deadline(Deadline::Cancel { key: running.slot }));
         effects.push(HubEffect::Closed(running.view_key()));
-        effects.push(HubEffect::Over(Box::new(running.view(None))));
+        effects.push(HubEffect::Ended(Box::new(running.view(None))));
         self.end(slot, effects);
         Ok(())
     }
 
     fn take_parked(&mut self, slot: u64, operation: &OperationId, command: &str) -> Result<Parked, Problem> {
-        let parked = |running: &Running<W>| matches!(running.standing, Standing::Parked(_));
+        let parked = |running: &Running<W>| matches!(running.standing, OperationStatus::Parked(_));
         match self.live.get_mut_where(slot, parked).map(|running| &mut running.standing) {
-            Some(Standing::Parked(parked)) => Ok(std::mem::take(parked)),
-            Some(_) | None => Err(self.not_now(operation, command, "it is not parked")),
+            Some(OperationStatus::Parked(parked)) => Ok(std::mem::take(parked)),
+            Some(_) | None => Err(self.not_accepted(operation, command, "it is not parked")),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The outcomes of a lane's operations, for repeats of their requests.
+//! The remembered outcomes of a lane, for repeated requests.
 
 use std::collections::BTreeMap;
 
@@ -7,34 +7,34 @@ use topology::{Saver, Stored, Unreadable};
 use wire::OperationId;
 use wire::answer::{Answer, Operation};
 
-use super::saved::{LARGEST, unreadable};
-use crate::kept::Kept;
+use super::saved::{SLOT_LIMIT, unreadable};
 use crate::machine::Workflows;
-use crate::operation::{Running, Standing};
+use crate::operation::{OperationStatus, Running};
+use crate::saved_map::SavedMap;
 
-/// An operation that is over, with its outcome.
+/// An ended operation with its outcome.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Past {
+pub(super) struct FinishedOperation {
     /// The number of operations that ended before it.
     sequence: u64,
     pub(super) fingerprint: u64,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(super) route: String,
-    /// It took a cancel. Another one changes nothing, and is taken as well.
+    /// True if it accepted a cancel. A repeated cancel is accepted too and changes nothing.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) cancelled: bool,
-    /// It took an abort. Another one changes nothing, and is taken as well.
+    /// True if it accepted an abort. A repeated abort is accepted too and changes nothing.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) aborted: bool,
     pub(super) view: Operation,
 }
 
-impl Past {
-    /// One that has ended just now.
+impl FinishedOperation {
+    /// An operation that has just ended.
     pub(super) fn of<W: Workflows>(running: &Running<W>) -> Self {
         Self {
             cancelled: running.cancelled,
-            aborted: running.standing == Standing::Aborted,
+            aborted: running.standing == OperationStatus::Aborted,
             ..Self::refused(running.fingerprint, running.route.clone(), running.view(None))
         }
     }
@@ -45,36 +45,35 @@ impl Past {
     }
 }
 
-/// Which of all that ended are remembered, by their sequence numbers.
+/// The sequence numbers of the remembered outcomes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Ring {
+pub(super) struct RingBounds {
     /// The oldest.
     from: u64,
-    /// The one after the newest.
+    /// One past the newest.
     to: u64,
-    /// So many are remembered.
+    /// Maximum number of remembered outcomes.
     places: u64,
 }
 
-/// Those that are remembered.
+/// The ring of remembered outcomes.
 ///
-/// They lie in a ring: one that ends takes the place of the oldest, so what is saved of it overwrites what was saved of that,
-/// and forgetting costs no record.
+/// A new outcome overwrites the oldest one, also in the saved state. So forgetting costs no record.
 #[derive(Debug)]
-pub(super) struct Finished {
-    past: Kept<u64, Past>,
+pub(super) struct FinishedRing {
+    past: SavedMap<u64, FinishedOperation>,
     places: BTreeMap<OperationId, u64>,
-    ring: Ring,
+    ring: RingBounds,
 }
 
-impl Finished {
-    /// None yet; the last `remembered` of those that come.
+impl FinishedRing {
+    /// An empty ring of `remembered` places.
     pub(super) fn of(remembered: usize) -> Self {
         let places = remembered as u64;
-        Self { past: Kept::default(), places: BTreeMap::new(), ring: Ring { from: 0, to: 0, places } }
+        Self { past: SavedMap::default(), places: BTreeMap::new(), ring: RingBounds { from: 0, to: 0, places } }
     }
 
-    pub(super) fn ring(&self) -> &Ring {
+    pub(super) fn ring(&self) -> &RingBounds {
         &self.ring
     }
 
@@ -82,33 +81,33 @@ impl Finished {
         self.past.is_empty()
     }
 
-    pub(super) fn get(&self, operation: &OperationId) -> Option<&Past> {
+    pub(super) fn get(&self, operation: &OperationId) -> Option<&FinishedOperation> {
         self.past.get(self.places.get(operation)?)
     }
 
-    /// Returns the place of one that is remembered.
+    /// Returns the place of an operation in the ring.
     pub(super) fn place_of(&self, operation: &OperationId) -> Option<u64> {
         self.places.get(operation).copied()
     }
 
-    /// True where one was ever remembered.
+    /// True if the ring has ever held an outcome.
     pub(super) fn has_begun(&self) -> bool {
         self.ring.to > 0
     }
 
-    /// One more is over.
-    pub(super) fn push(&mut self, past: Past) {
+    /// Adds an outcome.
+    pub(super) fn push(&mut self, past: FinishedOperation) {
         if self.ring.places == 0 {
             return;
         }
         let sequence = self.ring.to;
         self.ring.to += 1;
-        self.put(Past { sequence, ..past });
+        self.put(FinishedOperation { sequence, ..past });
         self.ring.from = self.ring.from.max(self.ring.to.saturating_sub(self.ring.places));
     }
 
-    /// Puts one into its place, where the one is forgotten that was there.
-    fn put(&mut self, past: Past) {
+    /// Puts an outcome into its place and forgets the one that was there.
+    fn put(&mut self, past: FinishedOperation) {
         let place = past.sequence % self.ring.places;
         self.places.insert(past.view.operation.clone(), place);
         if let Some(forgotten) = self.past.insert(place, past) {
@@ -116,16 +115,18 @@ impl Finished {
         }
     }
 
-    /// So many are remembered from now on: the newest. Each goes to its place in the new ring.
+    /// Changes the number of places. The newest outcomes stay, and each moves to its place in the
+    /// new ring.
     pub(super) fn resize(&mut self, remembered: usize) {
         let places = remembered as u64;
         if places == self.ring.places {
             return;
         }
-        let Ring { from, to, places: before } = self.ring;
-        self.ring = Ring { from: from.max(to.saturating_sub(places)), to, places };
+        let RingBounds { from, to, places: before } = self.ring;
+        self.ring = RingBounds { from: from.max(to.saturating_sub(places)), to, places };
         self.places.clear();
-        let all: Vec<Past> = (from..to).filter_map(|sequence| self.past.remove(&(sequence % before))).collect();
+        let all: Vec<FinishedOperation> =
+            (from..to).filter_map(|sequence| self.past.remove(&(sequence % before))).collect();
         let newest = self.ring.from;
         all.into_iter().filter(|past| past.sequence >= newest).for_each(|past| self.put(past));
     }
@@ -136,44 +137,44 @@ impl Finished {
         self.past.save(saver, u64::to_string);
     }
 
-    /// What was saved of this place.
+    /// Loads the outcome at a place.
     pub(super) fn load(&mut self, stored: &Stored<'_>, place: &str) -> Result<(), Unreadable> {
-        let past: Past = stored.read()?;
-        let misfit = |why: &str| Err(unreadable(&format!("saved `{}` does not fit: {why}", stored.key())));
+        let past: FinishedOperation = stored.read()?;
+        let inconsistent = |why: &str| Err(unreadable(&format!("saved `{}` is inconsistent: {why}", stored.key())));
         let Some(place) = place.parse().ok().filter(|number: &u64| number.to_string() == place) else {
-            return misfit("its place is no number");
+            return inconsistent("its place is not a number");
         };
         if past.view.live || !past.view.answer.as_ref().is_some_and(Answer::is_outcome) {
-            return misfit("it is not over");
+            return inconsistent("it has no outcome");
         }
         if let Some(other) = self.places.insert(past.view.operation.clone(), place) {
-            return misfit(&format!("`finished/{other}` is {}, too", past.view.operation));
+            return inconsistent(&format!("`finished/{other}` is also {}", past.view.operation));
         }
         self.past.load(place, past);
         Ok(())
     }
 
-    /// All were loaded, and they are to be these.
-    pub(super) fn loaded(&mut self, ring: &Ring) -> Result<(), Unreadable> {
-        let Ring { from, to, places } = *ring;
-        let misfit = |why: &str| Err(unreadable(why));
-        if to < from || to > LARGEST || to - from > places {
-            return misfit(&format!(
-                "saved `table` does not fit: finished are {from} to {to}, and {places} remembered"
+    /// Checks the loaded outcomes against the saved bounds of the ring.
+    pub(super) fn loaded(&mut self, ring: &RingBounds) -> Result<(), Unreadable> {
+        let RingBounds { from, to, places } = *ring;
+        let inconsistent = |why: &str| Err(unreadable(why));
+        if to < from || to > SLOT_LIMIT || to - from > places {
+            return inconsistent(&format!(
+                "saved `table` is inconsistent: outcomes {from} to {to} do not fit {places} places"
             ));
         }
         for (place, past) in self.past.iter() {
             let sequence = past.sequence;
             if !(from..to).contains(&sequence) || sequence % places != *place {
-                let remembered = format!("those from {from} up to {to} are remembered, at {places} places");
-                return misfit(&format!(
-                    "saved `finished/{place}` does not fit: it is number {sequence}; {remembered}"
+                let expected = format!("expected are {from} to {to} in {places} places");
+                return inconsistent(&format!(
+                    "saved `finished/{place}` is inconsistent: its sequence number is {sequence}; {expected}"
                 ));
             }
         }
         if self.past.len() as u64 != to - from {
             let missing = (from..to).map(|sequence| sequence % places).find(|place| self.past.get(place).is_none());
-            return misfit(&format!("saved `finished/{}` is missing", missing.unwrap_or_default()));
+            return inconsistent(&format!("saved `finished/{}` is missing", missing.unwrap_or_default()));
         }
         let remembered = self.ring.places;
         self.ring = ring.clone();

@@ -1,4 +1,4 @@
-//! The operations of a lane that live.
+//! The live operations of a lane.
 
 use std::collections::BTreeMap;
 
@@ -6,9 +6,9 @@ use topology::{Saver, Stored, Unreadable};
 use wire::OperationId;
 
 use super::saved::unreadable;
-use crate::kept::Kept;
 use crate::machine::Workflows;
 use crate::operation::Running;
+use crate::saved_map::SavedMap;
 
 /// The readable part of an operation whose workflow this build cannot read.
 #[derive(serde::Deserialize)]
@@ -16,48 +16,49 @@ struct Named {
     id: OperationId,
 }
 
-/// Those that live, by their number in the lane: it is looked for several times in each event, and a name is a text.
+/// The live operations by slot. Each event looks an operation up several times, and a number
+/// compares faster than a text.
 ///
-/// Whoever changes one gets it here, and by that it is saved anew. So what only looks takes it to read.
-pub(super) struct Live<W: Workflows> {
-    running: Kept<u64, Running<W>>,
+/// Mutable access marks an operation as changed, so read-only code uses the shared accessors.
+pub(super) struct LiveOperations<W: Workflows> {
+    running: SavedMap<u64, Running<W>>,
     slots: BTreeMap<OperationId, u64>,
 }
 
-impl<W: Workflows> Default for Live<W> {
+impl<W: Workflows> Default for LiveOperations<W> {
     fn default() -> Self {
-        Self { running: Kept::default(), slots: BTreeMap::new() }
+        Self { running: SavedMap::default(), slots: BTreeMap::new() }
     }
 }
 
-impl<W: Workflows> Live<W> {
-    /// The number of an operation.
+impl<W: Workflows> LiveOperations<W> {
+    /// The slot of an operation.
     pub(super) fn slot_of(&self, operation: &OperationId) -> Option<u64> {
         self.slots.get(operation).copied()
     }
 
-    /// An operation, by its name, to read it.
+    /// Returns an operation by its id.
     pub(super) fn of(&self, operation: &OperationId) -> Option<&Running<W>> {
         self.get(self.slot_of(operation)?)
     }
 
-    /// An operation, to read it.
+    /// Returns an operation.
     pub(super) fn get(&self, slot: u64) -> Option<&Running<W>> {
         self.running.get(&slot)
     }
 
-    /// An operation, to change it.
+    /// Returns an operation for modification and marks it as changed.
     pub(super) fn get_mut(&mut self, slot: u64) -> Option<&mut Running<W>> {
         self.running.get_mut(&slot)
     }
 
-    /// An operation, to change it where it is such a one.
+    /// Returns an operation for modification if it satisfies the predicate.
     pub(super) fn get_mut_where(
         &mut self,
         slot: u64,
-        such: impl FnOnce(&Running<W>) -> bool,
+        predicate: impl FnOnce(&Running<W>) -> bool,
     ) -> Option<&mut Running<W>> {
-        if such(self.get(slot)?) { self.get_mut(slot) } else { None }
+        if predicate(self.get(slot)?) { self.get_mut(slot) } else { None }
     }
 
     pub(super) fn insert(&mut self, running: Running<W>) {
@@ -75,7 +76,7 @@ impl<W: Workflows> Live<W> {
         self.running.len()
     }
 
-    /// All of them, in the order in which they came.
+    /// Iterates over all operations, oldest first.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Running<W>> {
         self.running.iter().map(|(_, running)| running)
     }
@@ -86,21 +87,21 @@ impl<W: Workflows> Live<W> {
         self.running.save(saver, u64::to_string);
     }
 
-    /// The operation that was saved under this number.
+    /// Loads the operation that was saved under this slot.
     pub(super) fn load(&mut self, stored: &Stored<'_>, slot: &str) -> Result<(), Unreadable> {
         let running: Running<W> = stored.read().map_err(|Unreadable(why)| match stored.read::<Named>() {
             Ok(Named { id }) => unreadable(&format!("{why}; it is operation {id}")),
             Err(_) => Unreadable(why),
         })?;
-        let misfit = |why: &str| Err(unreadable(&format!("saved `{}` does not fit: {why}", stored.key())));
+        let inconsistent = |why: &str| Err(unreadable(&format!("saved `{}` is inconsistent: {why}", stored.key())));
         if running.slot.to_string() != slot {
-            return misfit(&format!("it is operation {}", running.slot));
+            return inconsistent(&format!("its slot is {}", running.slot));
         }
-        if let Some(why) = running.misfit() {
-            return misfit(&why);
+        if let Some(why) = running.inconsistency() {
+            return inconsistent(&why);
         }
         if let Some(other) = self.slots.insert(running.id.clone(), running.slot) {
-            return misfit(&format!("`running/{other}` is {}, too", running.id));
+            return inconsistent(&format!("`running/{other}` is also {}", running.id));
         }
         self.running.load(running.slot, running);
         Ok(())

@@ -1,4 +1,4 @@
-//! What a hub does of what a workflow decided.
+//! KeyQueue the decision of a workflow into effects of the hub.
 
 use coordinator::Deadline;
 use serde_json::Value;
@@ -9,22 +9,22 @@ use wire::{Code, WallTime};
 use super::HubEffect;
 use crate::machine::Workflows;
 use crate::names;
-use crate::operation::{ArmedTimer, Awaited, Running, Standing};
+use crate::operation::{ArmedTimer, Awaited, OperationStatus, Running};
 use crate::workflow::{Decided, Event, Next};
 
-/// Does what a workflow decided on one event; the events that come of it at once.
+/// Carries out a workflow's decision on one event. Returns the event that follows at once, if any.
 pub(super) fn perform<W: Workflows>(
     running: &mut Running<W>,
     decided: Decided,
     at: WallTime,
     effects: &mut Vec<HubEffect>,
 ) -> Option<Event> {
-    for note in decided.notes {
-        running.note(at, note);
+    for text in decided.history {
+        running.note(at, text);
     }
-    decided.keep.iter().for_each(|tag| running.keep(*tag));
-    decided.again.iter().for_each(|tag| running.undo_again(*tag));
-    effects.extend(decided.shown.into_iter().map(HubEffect::Show));
+    decided.skip_undo.iter().for_each(|tag| running.skip_undo(*tag));
+    decided.undo_again.iter().for_each(|tag| running.undo_again(*tag));
+    effects.extend(decided.published.into_iter().map(HubEffect::Publish));
     running.yields |= decided.yields;
     let mut send = |command| effects.push(HubEffect::Call(command));
     if decided.next.is_some() || decided.end {
@@ -58,21 +58,21 @@ pub(super) fn perform<W: Workflows>(
         HubEffect::Changed(running.view_key())
     });
     if decided.end {
-        running.standing = Standing::Ended;
+        running.standing = OperationStatus::Ended;
         disarm(running, effects);
     }
-    let told = running.answer.is_some();
-    // That it is parked was told to its clients, and is no answer of the workflow.
+    let notified = running.answer.is_some();
+    // The notice that it is parked is not an answer of the workflow.
     let answered = running.answer.as_ref().is_some_and(|answer| !is_parked(answer));
     match decided.answer.or_else(|| decided.end.then(|| no_answer(running))) {
-        // The first answer counts: it was told, and each repeat gets the same.
+        // The first answer counts: it has been sent, and each repeat gets the same one.
         Some(_) if answered => {}
-        Some(answer) if told => running.answer = Some(answer),
-        Some(answer) => tell(running, answer, effects),
+        Some(answer) if notified => running.answer = Some(answer),
+        Some(answer) => answer_all(running, answer, effects),
         None => {}
     }
-    if decided.end && told {
-        effects.push(HubEffect::Over(Box::new(running.view(None))));
+    if decided.end && notified {
+        effects.push(HubEffect::Ended(Box::new(running.view(None))));
     }
     event
 }
@@ -81,7 +81,8 @@ fn is_parked(answer: &Answer) -> bool {
     matches!(answer, Answer::Refused(problem) if problem.code == Code::Parked)
 }
 
-/// The answer of an operation that ends without one. That is a fault of the workflow's code; its client must not wait for ever.
+/// The answer of an operation that ended without one. This is a fault of the workflow, but its
+/// client must not wait in vain.
 fn no_answer<W: Workflows>(running: &Running<W>) -> Answer {
     Answer::Failed(serde_json::json!({
         "code": Code::WorkflowFailed,
@@ -90,7 +91,7 @@ fn no_answer<W: Workflows>(running: &Running<W>) -> Answer {
     }))
 }
 
-/// Arms the deadline of an operation anew.
+/// Registers a new deadline for an operation. It replaces the previous one.
 pub(super) fn arm<W: Workflows>(
     running: &mut Running<W>,
     what: &'static str,
@@ -103,22 +104,22 @@ pub(super) fn arm<W: Workflows>(
     effects.push(HubEffect::Deadline(Deadline::Register { key, generation, after_ms }));
 }
 
-/// Takes its deadline away.
+/// Cancels the deadline.
 pub(super) fn disarm<W: Workflows>(running: &mut Running<W>, effects: &mut Vec<HubEffect>) {
     running.timer = None;
     effects.push(HubEffect::Deadline(Deadline::Cancel { key: running.slot }));
 }
 
-/// The reason of a failure, for the log: what its body says, or the body itself.
+/// The reason of a failure for the log: the reason in the body, or the body itself.
 fn reason(body: &Value) -> String {
-    /// One line of a terminal or two: the whole body is in the view of the operation.
-    const LONGEST: usize = 200;
+    /// One or two lines of a terminal. The view has the whole body.
+    const MAX_CHARS: usize = 200;
     let text = Answer::reason(body).map_or_else(|| body.to_string(), str::to_owned);
-    text.chars().take(LONGEST).collect()
+    text.chars().take(MAX_CHARS).collect()
 }
 
-/// Answers an operation, once: each request that asked for it.
-pub(super) fn tell<W: Workflows>(running: &mut Running<W>, answer: Answer, effects: &mut Vec<HubEffect>) {
+/// Answers every request that waits for the operation.
+pub(super) fn answer_all<W: Workflows>(running: &mut Running<W>, answer: Answer, effects: &mut Vec<HubEffect>) {
     let (counter, level, text) = match &answer {
         Answer::Done(_) => (names::DONE, Level::Debug, format!("`{}`: done", running.key)),
         Answer::Failed(body) => (names::FAILED, Level::Warn, format!("`{}`: failed: {}", running.key, reason(body))),

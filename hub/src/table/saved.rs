@@ -1,14 +1,14 @@
-//! What a hub's table saves of itself.
+//! The saved state of the hub's table.
 //!
-//! | key | what | when |
+//! | key | content | saved when |
 //! |---|---|---|
-//! | `table` | the next numbers, how much there is, and who waits for a place | anything of it is another |
-//! | `running/<slot>` | an operation that lives, whole | it has changed |
-//! | `finished/<place>` | the outcome of an operation, or of a request that became none | it has ended: it takes the place of the oldest |
-//! | `lane/...` | what the operations share | [`LaneState`] says so |
+//! | `table` | the next slot, the bounds of the ring, the admission queue | any of it has changed |
+//! | `running/<slot>` | a live operation | it has changed |
+//! | `finished/<place>` | the outcome of an operation or of a refused request | it has ended; it overwrites the oldest |
+//! | `lane/...` | the state that operations share | [`LaneState`] decides |
 //!
-//! So an operation that begins and ends between two snapshots costs one record. Everything else is derived: names, whose turn
-//! it is, who works.
+//! So an operation that starts and ends between two snapshots costs one record. Loading derives the
+//! rest: the index by id, the queues of the keys, and the active operations.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -16,40 +16,40 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use topology::{Saver, Stored, Unreadable};
 
-use super::finished::Ring;
-use super::{HubTable, Turns};
+use super::finished::RingBounds;
+use super::{HubTable, KeyQueue};
 use crate::lane::LaneState;
 use crate::machine::Workflows;
-use crate::operation::Standing;
+use crate::operation::OperationStatus;
 
 /// The schema version of what a hub saves.
 pub(crate) const VERSION: u32 = 1;
 
-/// Numbers of operations are below this: they are the keys of their deadlines.
-pub(super) const LARGEST: u64 = 1 << 48;
+/// Upper bound of slots, which are the keys of deadlines.
+pub(super) const SLOT_LIMIT: u64 = 1 << 48;
 
 const TABLE: &str = "table";
 const RUNNING: &str = "running";
 const FINISHED: &str = "finished";
 const LANE: &str = "lane";
 
-/// What belongs to no operation alone.
+/// The state of the table itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct SavedTable {
     next_slot: u64,
-    /// So many live: none of them can be missing unseen.
+    /// The number of live operations, to detect a missing one.
     live: u64,
-    finished: Ring,
+    finished: RingBounds,
     admission: VecDeque<u64>,
 }
 
-/// A reason, cut to what is shown.
+/// A reason, cut to the maximum length.
 pub(super) fn unreadable(reason: &str) -> Unreadable {
     Unreadable(reason.chars().take(Unreadable::SHOWN).collect())
 }
 
 impl<W: Workflows> HubTable<W> {
-    /// Saves what has changed since the last call.
+    /// Saves the keys that changed since the last call.
     pub fn save(&mut self, saver: &mut Saver<'_>) {
         let table = SavedTable {
             next_slot: self.next_slot,
@@ -57,7 +57,7 @@ impl<W: Workflows> HubTable<W> {
             finished: self.finished.ring().clone(),
             admission: self.admission.clone(),
         };
-        // Before the first request there is nothing.
+        // Nothing has happened before the first request.
         if (self.next_slot > 0 || self.finished.has_begun()) && self.saved.as_ref() != Some(&table) {
             saver.put(TABLE, &table);
             self.saved = Some(table);
@@ -67,10 +67,10 @@ impl<W: Workflows> HubTable<W> {
         self.lane.save(&mut saver.part(LANE));
     }
 
-    /// Takes in the state of one key, in any order. Settings were taken before.
+    /// Loads the state of one key. Keys arrive in any order, after the settings.
     ///
     /// # Errors
-    /// Where it is not what a hub saves; the key is named.
+    /// If it is not the state of a hub. The message names the key.
     pub fn load(&mut self, stored: &Stored<'_>) -> Result<(), Unreadable> {
         if stored.version() > VERSION {
             let (key, version) = (stored.key(), stored.version());
@@ -88,14 +88,14 @@ impl<W: Workflows> HubTable<W> {
         } else if let Some(stored) = lane {
             self.lane.load(&stored)
         } else {
-            Err(unreadable(&format!("a hub saves no `{}`", stored.key())))
+            Err(unreadable(&format!("unknown key `{}`", stored.key())))
         }
     }
 
-    /// Every key was loaded. Gives the keys of the views of those that live.
+    /// Called after all keys have been loaded. Returns the view keys of the live operations.
     ///
     /// # Errors
-    /// Where what was loaded does not fit together.
+    /// If the keys contradict each other.
     pub fn loaded(&mut self) -> Result<Vec<Arc<str>>, Unreadable> {
         let Some(table) = self.saved.clone() else {
             if self.live.len() > 0 || !self.finished.is_empty() {
@@ -104,41 +104,45 @@ impl<W: Workflows> HubTable<W> {
             self.lane.loaded()?;
             return Ok(Vec::new());
         };
-        if table.next_slot > LARGEST {
-            return Err(unreadable(&format!("saved `{TABLE}` does not fit: its next slot is {}", table.next_slot)));
+        if table.next_slot > SLOT_LIMIT {
+            return Err(unreadable(&format!("saved `{TABLE}` is inconsistent: its next slot is {}", table.next_slot)));
         }
         self.next_slot = table.next_slot;
         self.finished.loaded(&table.finished)?;
-        self.rebuild_turns(&table.admission)?;
+        self.rebuild_key_queues(&table.admission)?;
         if table.live != self.live.len() as u64 {
             let (saved, found) = (table.live, self.live.len());
-            return Err(unreadable(&format!("saved `{TABLE}` does not fit: {saved} operations live, not {found}")));
+            return Err(unreadable(&format!(
+                "saved `{TABLE}` is inconsistent: {saved} live operations expected, {found} found"
+            )));
         }
         self.admission = table.admission;
         self.lane.loaded()?;
         Ok(self.live.iter().map(super::Running::view_key).collect())
     }
 
-    /// Who has the turn on its key, who waits for it, and who works. The first that came for a key has the turn: others join
-    /// behind it, and take it in the order of their numbers.
-    fn rebuild_turns(&mut self, admission: &VecDeque<u64>) -> Result<(), Unreadable> {
+    /// Rebuilds the queues of the keys and the set of active operations. On each key the operation
+    /// with the lowest slot comes first; the others follow in the order of their slots.
+    fn rebuild_key_queues(&mut self, admission: &VecDeque<u64>) -> Result<(), Unreadable> {
         for running in self.live.iter() {
             let slot = running.slot;
-            let misfit = |why: &str| Err(unreadable(&format!("saved `{RUNNING}/{slot}` does not fit: {why}")));
+            let inconsistent = |why: &str| Err(unreadable(&format!("saved `{RUNNING}/{slot}` is inconsistent: {why}")));
             if slot >= self.next_slot {
-                return misfit(&format!("the next slot is {}", self.next_slot));
+                return inconsistent(&format!("the next slot is {}", self.next_slot));
             }
             if self.finished.get(&running.id).is_some() {
-                return misfit(&format!("{} is over", running.id));
+                return inconsistent(&format!("{} has ended", running.id));
             }
-            let queued = running.standing == Standing::Queued;
-            match self.turns.get_mut(&running.key) {
-                Some(turns) if queued => turns.waiting.push_back(slot),
-                Some(_) => return misfit("another has the turn on its key"),
-                None if queued && !admission.contains(&slot) => return misfit("it has the turn, and nobody admits it"),
+            let queued = running.standing == OperationStatus::Queued;
+            match self.key_queues.get_mut(&running.key) {
+                Some(queue) if queued => queue.waiting.push_back(slot),
+                Some(_) => return inconsistent("another operation is active on its key"),
+                None if queued && !admission.contains(&slot) => {
+                    return inconsistent("it is first on its key, but not in `admission`");
+                }
                 None => {
-                    let turns = Turns { active: Some(slot), waiting: VecDeque::new() };
-                    self.turns.insert(Arc::clone(&running.key), turns);
+                    let queue = KeyQueue { active: Some(slot), waiting: VecDeque::new() };
+                    self.key_queues.insert(Arc::clone(&running.key), queue);
                 }
             }
             if running.is_active() {
@@ -146,14 +150,16 @@ impl<W: Workflows> HubTable<W> {
             }
         }
         for (i, slot) in admission.iter().enumerate() {
-            let misfit = |why: &str| Err(unreadable(&format!("saved `{TABLE}` does not fit: it admits {slot}, {why}")));
-            let Some(running) = self.live.get(*slot) else { return misfit("which is not there") };
-            let has_turn = self.turns.get(&running.key).is_some_and(|turns| turns.active == Some(*slot));
-            if !has_turn || running.standing != Standing::Queued {
-                return misfit("which does not wait for a place");
+            let inconsistent = |why: &str| {
+                Err(unreadable(&format!("saved `{TABLE}` is inconsistent: `admission` lists {slot}, {why}")))
+            };
+            let Some(running) = self.live.get(*slot) else { return inconsistent("which does not exist") };
+            let is_first = self.key_queues.get(&running.key).is_some_and(|queue| queue.active == Some(*slot));
+            if !is_first || running.standing != OperationStatus::Queued {
+                return inconsistent("which does not wait for a place");
             }
             if admission.iter().skip(i + 1).any(|other| other == slot) {
-                return misfit("twice");
+                return inconsistent("twice");
             }
         }
         Ok(())

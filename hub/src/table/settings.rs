@@ -1,47 +1,52 @@
-//! What bounds a hub.
+//! The limits of a hub.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use wire::answer::Answer;
 use wire::{Code, Problem};
 
-/// The longest detail of a refusal in characters: a sentence, and room for a list. It may quote what a stranger sent.
-const LONGEST_DETAIL: usize = 8_000;
+/// Maximum number of characters of a refusal's detail: a sentence and room for a list. The detail
+/// may quote foreign data.
+const MAX_DETAIL_CHARS: usize = 8_000;
 
-/// What bounds a hub in one lane.
+/// The limits of a hub in one lane.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HubSettings {
-    /// So many operations may live, those that wait for their turn included. A thousand operations of a thousand calls are
-    /// a gigabyte; of ten calls, ten megabytes. The next is refused.
+    /// Maximum number of live operations, queued ones included; further requests are refused. A
+    /// thousand operations of a thousand calls each take 1 GB; of ten calls each, 10 MB.
     pub live: usize,
-    /// So many may work at once, before they are answered; more wait for their turn. So what has begun ends at full speed
-    /// however many come (lesson 28): 256 keep a spoke of 10 ms busy with 25,000 operations a second.
+    /// Maximum number of running operations that are not answered; further ones wait. So a started
+    /// operation ends at full speed under any load (lesson 28). 256 keep a spoke of 10 ms busy with
+    /// 25,000 operations per second.
     pub active: usize,
-    /// So many operations may wait for their turn on one key. A client that sends more than this to one thing does not wait
-    /// for answers.
+    /// Maximum number of operations that wait for one key. A client that sends more requests for
+    /// one key does not wait for its answers.
     pub waiting_per_key: usize,
-    /// Number of outcomes that are remembered for repeats, refusals and cancellations among them. With some 2 KB each, 4 MB.
+    /// Number of remembered outcomes, refusals and cancellations included. With about 2 KB each, 4
+    /// MB.
     pub remembered: usize,
-    /// An answer has at most so many bytes: half of what a Kafka broker takes, since its history travels with it.
+    /// Maximum size of an answer in bytes: half of what a Kafka broker accepts, since the history
+    /// travels with it.
     pub answer_bytes: usize,
 }
 
 impl HubSettings {
-    /// The answer, or, where it is larger than the bus would take, the same outcome with a body that says so (lesson 30).
+    /// Returns the answer. If it is larger than the bus accepts, returns the same outcome with a
+    /// body that says so (lesson 30).
     pub(super) fn fit(&self, answer: Answer) -> Answer {
         let cut = |body: Value| {
             let bytes = body.to_string().len();
             if bytes <= self.answer_bytes {
                 return body;
             }
-            let detail = format!("the answer has {bytes} bytes; at most {} are sent", self.answer_bytes);
+            let detail = format!("the answer has {bytes} bytes; the limit is {}", self.answer_bytes);
             serde_json::json!({ "code": Code::TooLarge, "message": "the answer is too large", "detail": detail })
         };
         match answer {
             Answer::Done(body) => Answer::Done(cut(body)),
             Answer::Failed(body) => Answer::Failed(cut(body)),
             Answer::Refused(problem) => {
-                let detail = problem.detail.chars().take(LONGEST_DETAIL).collect();
+                let detail = problem.detail.chars().take(MAX_DETAIL_CHARS).collect();
                 Answer::Refused(Problem { detail, ..problem })
             }
         }

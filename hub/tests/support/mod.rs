@@ -1,4 +1,4 @@
-//! A table that is saved and loaded, beside a twin that is neither.
+//! A table that is saved and loaded, compared with a twin that is neither.
 #![expect(dead_code, reason = "each test file uses some of it")]
 
 use std::collections::BTreeMap;
@@ -14,7 +14,7 @@ use topology::{Bolt, DueTimes, Keeps, LaneInfo, Saver, Settings, Stored, Unreada
 use wire::call::{CallCommand, CallEnd};
 use wire::{CallId, OperationId, WallTime};
 
-/// What was saved, by its keys.
+/// Saved states by key.
 pub(crate) type Saved = BTreeMap<String, Vec<u8>>;
 
 pub(crate) struct NoTimers;
@@ -67,7 +67,7 @@ pub(crate) fn give<W: Workflows>(table: &mut HubTable<W>, at: WallTime, input: I
     effects
 }
 
-/// What changed since the last save.
+/// The changes since the last save.
 pub(crate) fn changes<W: Workflows>(table: &mut HubTable<W>) -> Vec<Change> {
     let (mut taken, mut fault) = (Vec::new(), None);
     table.save(&mut Saver::new("hub", &mut taken, &mut fault));
@@ -75,18 +75,18 @@ pub(crate) fn changes<W: Workflows>(table: &mut HubTable<W>) -> Vec<Change> {
     taken
 }
 
-/// Takes changes over into what was saved before.
+/// Applies changes to the saved states.
 pub(crate) fn apply(saved: &mut Saved, changes: Vec<Change>) {
     for Change { key, state } in changes {
         let key = key.strip_prefix("hub/").expect("the component's name").to_owned();
         match state {
             Some(state) => _ = saved.insert(key, state),
-            None => assert!(saved.remove(&key).is_some(), "`{key}` is gone, and was never there"),
+            None => assert!(saved.remove(&key).is_some(), "`{key}` was deleted but never saved"),
         }
     }
 }
 
-/// A fresh table from what was saved, its keys in the order that `seed` gives.
+/// Loads a new table from saved states, with the keys in an order that depends on `seed`.
 pub(crate) fn load<W: Workflows>(
     saved: &Saved,
     version: u32,
@@ -104,7 +104,7 @@ pub(crate) fn load<W: Workflows>(
     Ok((table, views.iter().map(|view| view.as_ref().to_owned()).collect()))
 }
 
-/// A table, its twin, and what they said so far.
+/// A table, its twin, and the inputs and effects so far.
 pub(crate) struct World<W: Workflows> {
     pub(crate) table: HubTable<W>,
     twin: HubTable<W>,
@@ -115,7 +115,7 @@ pub(crate) struct World<W: Workflows> {
     pub(crate) at: WallTime,
     pub(crate) timers: BTreeMap<u64, u32>,
     pub(crate) open: Vec<CallId>,
-    /// Nobody waits for these any more.
+    /// Calls that the hub has abandoned.
     pub(crate) abandoned: Vec<CallId>,
     operations: Vec<OperationId>,
 }
@@ -137,7 +137,7 @@ impl<W: Workflows> World<W> {
         }
     }
 
-    /// The same to both: they say the same, and look the same.
+    /// Gives an input to both tables and checks that their effects and views are equal.
     pub(crate) fn give(&mut self, input: Input) -> Result<Vec<HubEffect>, TestCaseError> {
         match &input {
             Input::Request(request) if !self.operations.contains(&request.operation) => {
@@ -171,9 +171,9 @@ impl<W: Workflows> World<W> {
                 }
                 HubEffect::Deadline(Deadline::Cancel { key }) => _ = self.timers.remove(key),
                 HubEffect::Answer { .. }
-                | HubEffect::Over(_)
-                | HubEffect::Told { .. }
-                | HubEffect::Show(_)
+                | HubEffect::Ended(_)
+                | HubEffect::CommandAnswer { .. }
+                | HubEffect::Publish(_)
                 | HubEffect::Changed(_)
                 | HubEffect::Closed(_)
                 | HubEffect::Count(_)
@@ -192,15 +192,15 @@ impl<W: Workflows> World<W> {
         Ok(())
     }
 
-    /// Saves what has changed. All that was ever saved is then what a table would save that never saved before: nothing was
-    /// forgotten.
+    /// Saves the changes. The total must equal the first save of a table with the same inputs, so
+    /// no change is forgotten.
     pub(crate) fn save(&mut self) -> Result<usize, TestCaseError> {
         let changes = changes(&mut self.table);
         let mut keys: Vec<&str> = changes.iter().map(|change| change.key.as_str()).collect();
         let count = keys.len();
         keys.sort_unstable();
         keys.dedup();
-        prop_assert_eq!(keys.len(), count, "each key once");
+        prop_assert_eq!(keys.len(), count, "each key is saved once");
         apply(&mut self.saved, changes);
         let at_once = self.saved_at_once();
         prop_assert_eq!(readable(&self.saved), readable(&at_once));
@@ -217,12 +217,13 @@ impl<W: Workflows> World<W> {
         saved
     }
 
-    /// Another owner takes over from what was saved: it has nothing to save, and looks as before.
+    /// Loads a new table from the saved states. It has nothing to save and the same views as
+    /// before.
     pub(crate) fn reload(&mut self, seed: u64) -> Result<(), TestCaseError> {
         self.save()?;
         let (mut table, mut views) = load(&self.saved, 1, &self.settings, seed)
-            .map_err(|error| TestCaseError::fail(format!("what was saved is not loaded: {error}")))?;
-        let mut live: Vec<String> = table.unfinished().iter().map(|line| first_word(line)).collect();
+            .map_err(|error| TestCaseError::fail(format!("the saved state cannot be loaded: {error}")))?;
+        let mut live: Vec<String> = table.unfinished().iter().map(|line| operation_of(line)).collect();
         live.sort();
         views.sort();
         prop_assert_eq!(views, live);
@@ -232,19 +233,20 @@ impl<W: Workflows> World<W> {
     }
 }
 
-pub(crate) fn first_word(line: &str) -> String {
+pub(crate) fn operation_of(line: &str) -> String {
     line.split(' ').next().unwrap_or_default().to_owned()
 }
 
-/// With texts, so that a difference can be read.
+/// States as text, for readable differences.
 pub(crate) fn readable(saved: &Saved) -> BTreeMap<&str, String> {
     saved.iter().map(|(key, state)| (key.as_str(), String::from_utf8_lossy(state).into_owned())).collect()
 }
 
 // ---- golden states ----------------------------------------------------------------------------------------------------------
 
-/// Compares what was saved with `tests/golden/state-v<version>/<file>.json`, and loads that file in every version that there
-/// is. With `GOLDEN=write` in the environment, the file of this version is written.
+/// Compares the saved states with `tests/golden/state-v<version>/<file>.json`, and loads that file
+/// in every version. With `GOLDEN=write` in the environment, writes the file of the current
+/// version.
 pub(crate) fn golden<W: Workflows>(file: &str, settings: &Settings, world: &World<W>) {
     let Keeps::Saved(version) = <HubBolt<W> as Bolt>::KEEPS else { panic!("a hub is saved") };
     let path = |version: u32| golden_path(file, version);
@@ -252,19 +254,19 @@ pub(crate) fn golden<W: Workflows>(file: &str, settings: &Settings, world: &Worl
         world.saved.iter().map(|(key, state)| (key, serde_json::from_slice(state).expect("JSON"))).collect();
     let present = format!("{}\n", serde_json::to_string_pretty(&states).expect("plain data"));
     #[expect(clippy::disallowed_methods, reason = "a test that is told to write what it expects")]
-    if std::env::var("GOLDEN").is_ok_and(|word| word == "write") {
+    if std::env::var("GOLDEN").is_ok_and(|value| value == "write") {
         std::fs::create_dir_all(path(version).parent().expect("a folder")).expect("it can be made");
         std::fs::write(path(version), &present).expect("it can be written");
     }
     for version in 1..=version {
         let (table, _) = load::<W>(&read_golden(file, version), version, settings, 7)
-            .unwrap_or_else(|error| panic!("version {version} is loaded for ever: {error}"));
+            .unwrap_or_else(|error| panic!("version {version} must still load: {error}"));
         assert_eq!(table.unfinished(), world.table.unfinished(), "version {version}");
     }
     let golden = std::fs::read_to_string(path(version)).expect("it is there");
     assert_eq!(
         golden, present,
-        "the form of saved states is another: give it a new version, or, before it was ever released, GOLDEN=write"
+        "the schema of saved states has changed: use a new version or, if this one was never released, GOLDEN=write"
     );
 }
 

@@ -1,7 +1,8 @@
-//! A workflow that does what its request says, page by page: everything that a workflow may decide.
+//! A workflow that follows its request page by page, with every kind of decision.
 
 use hub::{
-    Barrier, CallSpec, Event, Fx, HubRequest, HubSettings, Illegal, Kept, LaneState, Mode, StepSpec, UndoSpec, Workflow,
+    Barrier, CallOrder, CallSpec, Event, Fx, HubRequest, HubSettings, Illegal, LaneState, SavedMap, StepSpec, UndoSpec,
+    Workflow,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -13,8 +14,8 @@ use super::named;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum Act {
-    /// A step of calls: a tag, and how it is undone (not, where it was done, always).
-    Step(Mode, Barrier, Vec<(u32, u8)>),
+    /// A step of calls, each with its tag and undo mode: 0 none, 1 if carried out, 2 always.
+    Step(CallOrder, Barrier, Vec<(u32, u8)>),
     Undo,
     Wait,
     WaitFor {
@@ -36,7 +37,7 @@ pub(crate) enum Act {
 }
 
 hub::states! {
-    /// Where a script is.
+    /// The state of a script.
     pub(crate) enum ScriptState { New = "-", Odd = "on an odd page", Even = "on an even page", Ended = "ended" }
 }
 
@@ -49,11 +50,11 @@ pub(crate) struct Script {
     events: Vec<String>,
 }
 
-/// How often scripts said `Count`, by a word; one that comes to three is forgotten.
+/// Counts the words of `Count` acts. A word that reaches three is removed.
 #[derive(Debug, Default)]
-pub(crate) struct Tally(Kept<String, u32>);
+pub(crate) struct Counters(SavedMap<String, u32>);
 
-impl LaneState for Tally {
+impl LaneState for Counters {
     fn save(&mut self, saver: &mut Saver<'_>) {
         self.0.save(saver, Clone::clone);
     }
@@ -68,7 +69,7 @@ impl Workflow for Script {
     const NAME: &'static str = "script";
     type State = ScriptState;
     type Request = Value;
-    type Lane = Tally;
+    type Lane = Counters;
 
     fn begin(_: &OperationId, _: &str, request: Value) -> Result<Self, Problem> {
         let pages = serde_json::from_value(request);
@@ -76,7 +77,7 @@ impl Workflow for Script {
         Ok(Self { pages, page: 0, answered: false, events: Vec::new() })
     }
 
-    /// Any text turns its pages.
+    /// Accepts any text, since the text decides whether the page turns.
     fn check_reply(&self, _: ScriptState, _: u32, _: bool, _: &str) -> Result<(), String> {
         Ok(())
     }
@@ -88,7 +89,7 @@ impl Workflow for Script {
             Event::Signal { body, .. } if body == &json!("no") => return Err(Illegal),
             _turns_the_page => {}
         }
-        // One that broke a rule is on its next page when it goes on.
+        // A script that breaks a rule continues on the next page when it resumes.
         self.page += 1;
         let Some(page) = self.pages.get(self.page - 1).cloned() else {
             if !self.answered {
@@ -105,31 +106,31 @@ impl Workflow for Script {
         Ok(if self.page.is_multiple_of(2) { ScriptState::Even } else { ScriptState::Odd })
     }
 
-    fn aborted(&mut self, lane: &mut Tally) {
+    fn aborted(&mut self, lane: &mut Counters) {
         lane.0.insert("aborted".into(), 1);
     }
 }
 
 impl Script {
-    /// Does one thing; true where it is over.
+    /// Performs one act. Returns true if the script has ended.
     fn act(&mut self, act: Act, fx: &mut Fx<'_, Self>) -> Result<bool, Illegal> {
         match act {
-            Act::Step(mode, barrier, calls) => {
+            Act::Step(order, barrier, calls) => {
                 let calls = calls.into_iter().map(|(tag, undo)| call(tag, undo)).collect();
-                fx.step(StepSpec { name: "do", mode, barrier, within_ms: 300, calls });
+                fx.step(StepSpec { name: "do", order, barrier, within_ms: 300, calls });
             }
             Act::Undo => fx.undo("undo", 300),
             Act::Wait => fx.wait("a while", 50),
             Act::WaitFor { within } => fx.wait_for("go", "somebody to say go", within.then_some(500)),
             Act::Yield => fx.yields(),
             Act::Note => fx.note("noted"),
-            Act::Keep(tag) => fx.keep(tag),
+            Act::Keep(tag) => fx.skip_undo(tag),
             Act::Again(tag) => fx.undo_again(tag),
             Act::Done(number) => self.answer(Answer::Done(json!({ "number": number })), fx),
             Act::DoneLarge => self.answer(Answer::Done(json!("x".repeat(500))), fx),
             Act::Failed => self.answer(Answer::Failed(Value::Null), fx),
             Act::Refuse(code) => self.answer(Answer::Refused(Problem::new(code, "told to")), fx),
-            Act::Show => fx.show("script", "k", Some(json!(self.page))),
+            Act::Show => fx.publish("script", "k", Some(json!(self.page))),
             Act::Count(word) => {
                 let count = fx.lane.0.get(&word).copied().unwrap_or(0) + 1;
                 if count < 3 {
@@ -143,7 +144,7 @@ impl Script {
                 fx.end();
                 return Ok(true);
             }
-            // Without the hook, which would print each.
+            // Skips the panic hook, which would print each panic.
             Act::Panic => std::panic::resume_unwind(Box::new("told to")),
             Act::Illegal => return Err(Illegal),
         }
@@ -182,7 +183,7 @@ pub(crate) fn request(operation: &str, key: &str, cause: &str, script: &[Vec<Act
     HubRequest { operation: named(operation), has_key: true, cause: cause.into(), key: key.into(), expires: None, body }
 }
 
-/// So small that every bound is met.
+/// Limits so small that tests reach all of them.
 pub(crate) fn small(remembered: usize) -> Settings {
     let hub = HubSettings { live: 6, active: 2, waiting_per_key: 2, remembered, answer_bytes: 200 };
     Settings::default().with("hub", &hub)

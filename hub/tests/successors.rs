@@ -1,4 +1,4 @@
-//! An operation that ends early for a newer one leaves work to it: that one is run.
+//! An operation that ends early for a newer one leaves work to it, so the newer one must run.
 
 #[expect(dead_code, reason = "this file uses a part of it")]
 #[path = "support/script.rs"]
@@ -6,7 +6,7 @@ mod script;
 mod support;
 
 use coordinator::{Deadline, TimedOut};
-use hub::{Barrier, HubCommand, HubEffect, HubSettings, HubTable, Mode};
+use hub::{Barrier, CallOrder, HubCommand, HubEffect, HubSettings, HubTable};
 use topology::Settings;
 use wire::command::{Command, Outcome};
 use wire::{Code, WallTime};
@@ -18,16 +18,16 @@ fn ask(hub: &mut HubTable<Script>, operation: &str, key: &str, pages: &[Vec<Act>
     give(hub, WallTime(0), Input::Request(request(operation, key, &format!("r-{operation}"), pages)))
 }
 
-/// What became of cancelling it.
+/// The code with which the hub refuses the cancel, or `None` if it accepts.
 fn cancel(hub: &mut HubTable<Script>, operation: &str) -> Option<Code> {
     let (operation, cause) = (named(operation), format!("c-{operation}").into());
     let command = HubCommand { operation, cause, command: Command::Cancel };
-    let told = give(hub, WallTime(0), Input::Command(command)).into_iter().find_map(|effect| match effect {
-        HubEffect::Told { outcome: Outcome::Refused(problem), .. } => Some(Some(problem.code)),
-        HubEffect::Told { outcome: Outcome::Taken(_), .. } => Some(None),
+    let refused = give(hub, WallTime(0), Input::Command(command)).into_iter().find_map(|effect| match effect {
+        HubEffect::CommandAnswer { outcome: Outcome::Refused(problem), .. } => Some(Some(problem.code)),
+        HubEffect::CommandAnswer { outcome: Outcome::Taken(_), .. } => Some(None),
         _other => None,
     });
-    told.expect("who gave a command is told what became of it")
+    refused.expect("every command gets an answer")
 }
 
 fn deadline(effects: &[HubEffect]) -> TimedOut {
@@ -40,31 +40,31 @@ fn deadline(effects: &[HubEffect]) -> TimedOut {
     registered.expect("it waits for a while")
 }
 
-/// Simulation, seed 57: a flow was degraded and made way for a newer request, which was then cancelled: the rules that were left were
-/// nobody's.
+/// Simulation, seed 57: a degraded flow ended early for a newer request, which was then cancelled.
+/// Nothing removed the rules that were left.
 #[test]
-fn an_heir_is_not_cancelled_before_its_turn_unless_another_waits() {
+fn a_sole_successor_cannot_be_cancelled_while_it_is_queued() {
     let one = HubSettings { active: 1, ..HubSettings::default() };
     let mut hub = table::<Script>(&Settings::default().with("hub", &one));
-    let leaves = [vec![Act::Failed, Act::Yield, Act::Wait], vec![Act::Wait]];
-    ask(&mut hub, "leaves", "k", &leaves);
+    let ending = [vec![Act::Failed, Act::Yield, Act::Wait], vec![Act::Wait]];
+    ask(&mut hub, "ending", "k", &ending);
     let waits = deadline(&ask(&mut hub, "newer", "k", &[]));
-    assert_eq!(cancel(&mut hub, "newer"), Some(Code::NotNow), "it is the only one");
+    assert_eq!(cancel(&mut hub, "newer"), Some(Code::NotNow), "it is the only successor");
     ask(&mut hub, "newest", "k", &[]);
     let queue = |hub: &HubTable<_>, id: &str| {
         let queue = hub.view(id, &NoTimers).and_then(|view| view.queue).expect("it is queued");
         (queue.behind.map(|first| first.to_string()), queue.ahead, queue.limit)
     };
-    assert_eq!(queue(&hub, "newer"), (Some("leaves".into()), 1, None));
-    assert_eq!(queue(&hub, "newest"), (Some("leaves".into()), 2, None));
-    assert_eq!(cancel(&mut hub, "newer"), None, "the newest does it");
-    assert_eq!(cancel(&mut hub, "newest"), Some(Code::NotNow), "now it is the only one");
+    assert_eq!(queue(&hub, "newer"), (Some("ending".into()), 1, None));
+    assert_eq!(queue(&hub, "newest"), (Some("ending".into()), 2, None));
+    assert_eq!(cancel(&mut hub, "newer"), None, "another successor waits");
+    assert_eq!(cancel(&mut hub, "newest"), Some(Code::NotNow), "now it is the only successor");
 
-    let call = Act::Step(Mode::AtOnce, Barrier::All, vec![(1, 0)]);
+    let call = Act::Step(CallOrder::AtOnce, Barrier::All, vec![(1, 0)]);
     ask(&mut hub, "busy", "other", &[vec![call]]);
     let effects = give(&mut hub, WallTime(0), Input::TimedOut(waits));
-    assert!(effects.contains(&HubEffect::Changed("newest".into())), "what is shown of it is true again");
-    assert_eq!(queue(&hub, "newest"), (None, 0, Some(1)), "it waits for a place");
+    assert!(effects.contains(&HubEffect::Changed("newest".into())), "its view is published again");
+    assert_eq!(queue(&hub, "newest"), (None, 0, Some(1)), "it waits for a free place");
     assert_eq!(hub.unfinished(), ["newest script `k`: queued", "busy script `other`: on an odd page"]);
-    assert_eq!(cancel(&mut hub, "newest"), Some(Code::NotNow), "its turn has come, and the other is over");
+    assert_eq!(cancel(&mut hub, "newest"), Some(Code::NotNow), "it is first on its key, and the other has ended");
 }

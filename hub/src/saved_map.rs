@@ -6,33 +6,33 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use topology::{Changes, Saver};
 
-/// A map that knows which of its entries are not saved as they are: there is no way to change one that it would not see.
+/// A map that tracks which entries have changed since they were saved.
 ///
 /// ```
-/// use hub::Kept;
+/// use hub::SavedMap;
 /// use topology::Saver;
 ///
-/// let mut rooms: Kept<String, u32> = Kept::default();
+/// let mut rooms: SavedMap<String, u32> = SavedMap::default();
 /// rooms.insert("Rome".into(), 7);
 /// let (mut taken, mut fault) = (Vec::new(), None);
 /// rooms.save(&mut Saver::new("hotel", &mut taken, &mut fault), Clone::clone);
 /// assert_eq!(taken[0].key, "hotel/Rome");
 /// ```
 #[derive(Debug, Clone)]
-pub struct Kept<K, V> {
+pub struct SavedMap<K, V> {
     entries: BTreeMap<K, V>,
     changes: Changes<K>,
     dirty: bool,
 }
 
-impl<K, V> Default for Kept<K, V> {
+impl<K, V> Default for SavedMap<K, V> {
     fn default() -> Self {
         Self { entries: BTreeMap::new(), changes: Changes::default(), dirty: false }
     }
 }
 
-impl<K: Ord + Clone, V> Kept<K, V> {
-    /// An entry, to read it.
+impl<K: Ord + Clone, V> SavedMap<K, V> {
+    /// Returns an entry.
     pub fn get<Q: Ord + ?Sized>(&self, key: &Q) -> Option<&V>
     where
         K: Borrow<Q>,
@@ -40,7 +40,7 @@ impl<K: Ord + Clone, V> Kept<K, V> {
         self.entries.get(key)
     }
 
-    /// An entry, to change it: it is saved anew.
+    /// Returns an entry for modification and marks it as changed.
     pub fn get_mut(&mut self, key: &K) -> Option<&mut V> {
         let entry = self.entries.get_mut(key)?;
         self.changes.changed(key);
@@ -48,14 +48,14 @@ impl<K: Ord + Clone, V> Kept<K, V> {
         Some(entry)
     }
 
-    /// Puts an entry in; gives the one that was in its place.
+    /// Inserts an entry and returns the one it replaces.
     pub fn insert(&mut self, key: K, entry: V) -> Option<V> {
         self.changes.changed(&key);
         self.dirty = true;
         self.entries.insert(key, entry)
     }
 
-    /// Takes an entry out.
+    /// Removes an entry.
     pub fn remove<Q: Ord + ?Sized>(&mut self, key: &Q) -> Option<V>
     where
         K: Borrow<Q>,
@@ -66,32 +66,32 @@ impl<K: Ord + Clone, V> Kept<K, V> {
         Some(entry)
     }
 
-    /// The entry with the smallest key.
+    /// Returns the entry with the smallest key.
     pub fn first(&self) -> Option<(&K, &V)> {
         self.entries.first_key_value()
     }
 
-    /// All of them, in the order of their keys.
+    /// Iterates over all entries in the order of their keys.
     pub fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
         self.entries.iter()
     }
 
-    /// How many there are.
+    /// The number of entries.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// True where there is none.
+    /// True if the map has no entry.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// True where an entry may have changed since it was saved.
+    /// True if an entry may have changed since the last save.
     pub fn has_changed(&self) -> bool {
         self.dirty
     }
 
-    /// Saves what has changed since the last time; `name` says what a key is called.
+    /// Saves the entries that changed since the last call. `name` turns a key into text.
     pub fn save(&mut self, saver: &mut Saver<'_>, name: impl Fn(&K) -> String)
     where
         V: Serialize,
@@ -101,7 +101,7 @@ impl<K: Ord + Clone, V> Kept<K, V> {
         changes.save(saver, name, |key| entries.get(key));
     }
 
-    /// Puts in an entry that was saved as it is.
+    /// Inserts a loaded entry, which needs no save.
     pub fn load(&mut self, key: K, entry: V) {
         self.changes.loaded(key.clone());
         self.entries.insert(key, entry);
