@@ -1,4 +1,4 @@
-//! The worker's spout and bolt: thin, around [`WorkerTable`].
+//! The worker's spout and bolt: a thin shell around [`WorkerTable`].
 
 use std::sync::Arc;
 
@@ -17,36 +17,37 @@ use wire::{CallId, Envelope, Head, Kind, MessageId, OperationId, WireError};
 
 use crate::names;
 use crate::settings::WorkerSettings;
-use crate::table::saved::FORM;
+use crate::table::saved::SCHEMA_VERSION;
 use crate::table::{WorkerEffect, WorkerTable};
 
-/// An answer of a spoke.
+/// An answer from a spoke.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SpokeReply {
     /// Reply, refusal or failure.
     pub kind: Kind,
-    /// `ce_callid`: the call that it says it answers.
+    /// `ce_callid`: the call that it claims to answer.
     pub call: CallId,
     /// `ce_causationid`: the message that it answers.
     pub message: MessageId,
-    /// The body, as JSON text.
+    /// The body as JSON text.
     pub body: String,
 }
 
-/// What comes from a spoke.
+/// A message from a spoke, or a change of its liveness.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SpokeSaid {
-    /// It answers.
+pub enum SpokeEvent {
+    /// An answer to a call.
     Reply(SpokeReply),
-    /// It sent an answer that says of no call that it answers it.
+    /// An answer with headers that cannot be read.
     Rejected {
-        /// The call, where that can be read.
+        /// The call, if it can be read.
         call: Option<CallId>,
-        /// Why, with the header at fault.
+        /// The fault, with the name of the header.
         reason: String,
     },
-    /// Its heartbeats say that it lives, or that it does not any more; none where its answers decide.
-    Lives(Option<bool>),
+    /// Its heartbeats arrive (true) or are missing (false). `None`: only its answers show whether
+    /// it is up.
+    Liveness(Option<bool>),
 }
 
 /// Reads the answers of one service from the inbox.
@@ -56,16 +57,16 @@ pub struct WorkerSpout {
 }
 
 impl WorkerSpout {
-    /// For the answers of `service`.
+    /// Reads the answers of `service`.
     pub fn new(service: &str) -> Self {
         Self { service: service.into() }
     }
 }
 
 impl InboxSpout for WorkerSpout {
-    type Out = SpokeSaid;
+    type Out = SpokeEvent;
 
-    /// By the message that is answered, which names the service.
+    /// Accepts answers by the service in the id of the answered message.
     fn accepts(&self, envelope: &Head<'_>) -> bool {
         let service = || envelope.causation.and_then(|message| message.rsplit('/').nth(1));
         match envelope.kind {
@@ -85,24 +86,25 @@ impl InboxSpout for WorkerSpout {
         }
     }
 
-    fn receive(&mut self, delivery: &Delivery<'_>, out: &mut Emitter<SpokeSaid>) -> Result<(), Unreadable> {
+    fn receive(&mut self, delivery: &Delivery<'_>, out: &mut Emitter<SpokeEvent>) -> Result<(), Unreadable> {
         let Delivery { envelope, record } = delivery;
         if envelope.kind == Kind::Liveness {
             let Liveness { up, .. } = delivery.json()?;
-            out.emit(SpokeSaid::Lives(up));
+            out.emit(SpokeEvent::Liveness(up));
             return Ok(());
         }
         let call = envelope.call.clone().ok_or_else(|| Unreadable(WireError::missing("ce_callid").to_string()))?;
         let message = MessageId::read(envelope.causation.unwrap_or_default(), &call);
         let message = message.map_err(|error| Unreadable(error.to_string()))?;
-        let body = std::str::from_utf8(&record.value).map_err(|_| Unreadable("the body is not UTF-8".into()))?;
+        let body = std::str::from_utf8(&record.value).map_err(|_| Unreadable("the body must be UTF-8".into()))?;
         let body = body.to_owned();
-        out.emit(SpokeSaid::Reply(SpokeReply { kind: envelope.kind, call, message, body }));
+        out.emit(SpokeEvent::Reply(SpokeReply { kind: envelope.kind, call, message, body }));
         Ok(())
     }
 
-    /// Answers of this service, as far as can be told: by the message that is answered, or else by who says to have sent it.
-    fn reject(&mut self, rejected: &Rejected<'_>, out: &mut Emitter<SpokeSaid>) -> bool {
+    /// Accepts unreadable answers of this service: by the answered message, or else by the sender's
+    /// `ce_source`.
+    fn reject(&mut self, rejected: &Rejected<'_>, out: &mut Emitter<SpokeEvent>) -> bool {
         let Rejected { texts, reason, .. } = rejected;
         let answers = match texts.get("ce_type").and_then(|kind| kind.parse().ok()) {
             Some(kind) => matches!(kind, Kind::Reply | Kind::Refusal | Kind::Failure),
@@ -115,19 +117,19 @@ impl InboxSpout for WorkerSpout {
             return false;
         }
         let call = texts.get("ce_callid").and_then(|call| call.parse().ok()).or(message.map(|message| message.call));
-        out.emit(SpokeSaid::Rejected { call, reason: (*reason).to_owned() });
+        out.emit(SpokeEvent::Rejected { call, reason: (*reason).to_owned() });
         true
     }
 }
 
-/// What the worker bolt receives.
+/// The input of the worker bolt.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum WorkerIn {
-    /// The hub wants something.
+    /// A command from the hub.
     Command(CallCommand),
-    /// A spoke answered, or lives, or does not.
+    /// A message from a spoke, or a change of its liveness.
     #[serde(skip)]
-    Said(SpokeSaid),
+    Spoke(SpokeEvent),
     /// A deadline passed.
     TimedOut(TimedOut),
 }
@@ -138,9 +140,9 @@ impl From<CallCommand> for WorkerIn {
     }
 }
 
-impl From<SpokeSaid> for WorkerIn {
-    fn from(said: SpokeSaid) -> Self {
-        WorkerIn::Said(said)
+impl From<SpokeEvent> for WorkerIn {
+    fn from(event: SpokeEvent) -> Self {
+        WorkerIn::Spoke(event)
     }
 }
 
@@ -150,11 +152,11 @@ impl From<TimedOut> for WorkerIn {
     }
 }
 
-/// Holds the conversation with the spokes of one service.
+/// Exchanges messages with the spokes of one service.
 #[derive(Debug)]
 pub struct WorkerBolt {
     service: Arc<str>,
-    /// Where requests to the spoke go.
+    /// The topic of requests to the spoke.
     topic: Arc<str>,
     lanes: u32,
     table: WorkerTable,
@@ -162,16 +164,17 @@ pub struct WorkerBolt {
 }
 
 impl WorkerBolt {
-    /// Requests to a spoke are of no use once their calls are over: an hour is for people who look.
-    const KEEP_REQUESTS_MS: u64 = 3_600_000;
+    /// Retention of requests in milliseconds. They are useless once their calls have ended; an hour
+    /// is for inspection by people.
+    const REQUEST_RETENTION_MS: u64 = 3_600_000;
 
-    /// A worker for `service`.
+    /// Creates a worker for `service`.
     pub fn new(service: &str) -> Self {
         let table = WorkerTable::new(WorkerSettings::default(), 1);
         Self { service: service.into(), topic: "".into(), lanes: 1, table, effects: Vec::new() }
     }
 
-    /// What its settings are filed under.
+    /// The name of its settings.
     pub fn settings_name(service: &str) -> String {
         format!("worker-{service}")
     }
@@ -186,8 +189,8 @@ impl WorkerBolt {
             WorkerEffect::Deadline(deadline) => out.side(DEADLINES, deadline),
             WorkerEffect::Changed(operation) => out.changed(operation.shared()),
             WorkerEffect::Closed(operation) => out.closed(operation.shared()),
-            WorkerEffect::Show => {
-                let message = Message::shown(&self.shown(out.lane()), out.lane());
+            WorkerEffect::Publish => {
+                let message = Message::shown(&self.service_status(out.lane()), out.lane());
                 out.publish(message);
             }
             WorkerEffect::Count(name) => out.count(name),
@@ -195,8 +198,8 @@ impl WorkerBolt {
         }
     }
 
-    /// How this lane judges the service.
-    fn shown(&self, lane: &LaneInfo) -> Resource {
+    /// The status of the service as this lane sees it.
+    fn service_status(&self, lane: &LaneInfo) -> Resource {
         let value = ServiceShown {
             service: self.service.to_string(),
             stage: lane.stage.to_string(),
@@ -207,7 +210,7 @@ impl WorkerBolt {
         Resource {
             kind: SERVICE_SHOWN.to_owned(),
             key: format!("{}/{}/{}", self.service, lane.stage, lane.lane),
-            value: Some(serde_json::to_value(value).expect("it is plain data")),
+            value: Some(serde_json::to_value(value).expect("a service status is plain data")),
         }
     }
 
@@ -247,7 +250,7 @@ impl Bolt for WorkerBolt {
 
     const VIEWS: &'static str = "conversations";
 
-    const KEEPS: Keeps = Keeps::Saved(FORM);
+    const KEEPS: Keeps = Keeps::Saved(SCHEMA_VERSION);
 
     fn declare(declarer: &mut Declarer<WorkerIn>) {
         deadlines(declarer);
@@ -257,8 +260,8 @@ impl Bolt for WorkerBolt {
         let requests = TopicSpec::log(&names.spoke(&self.service), lanes);
         let alive = TopicSpec::log(&names.alive(&self.service), 1);
         vec![
-            requests.cleaned(Cleanup::DeleteAfterMs(Self::KEEP_REQUESTS_MS)),
-            alive.cleaned(Cleanup::DeleteAfterMs(Self::KEEP_REQUESTS_MS)),
+            requests.cleaned(Cleanup::DeleteAfterMs(Self::REQUEST_RETENTION_MS)),
+            alive.cleaned(Cleanup::DeleteAfterMs(Self::REQUEST_RETENTION_MS)),
         ]
     }
 
@@ -269,8 +272,8 @@ impl Bolt for WorkerBolt {
     fn budgets(&self, settings: &Settings) -> Vec<Budget> {
         let settings: WorkerSettings = settings.of(&Self::settings_name(&self.service)).unwrap_or_default();
         let (attempts, timeout_ms, longest) = (settings.attempts, settings.timeout_ms, settings.longest_ms());
-        let pauses = longest - u64::from(attempts) * timeout_ms;
-        let because = format!("{attempts} x {timeout_ms} ms + {pauses} ms back-off");
+        let backoffs = longest - u64::from(attempts) * timeout_ms;
+        let because = format!("{attempts} x {timeout_ms} ms + {backoffs} ms back-off");
         vec![Budget::Takes { what: self.service.to_string(), ms: longest, because }]
     }
 
@@ -293,13 +296,13 @@ impl Bolt for WorkerBolt {
                 }
                 self.table.command(command, &mut effects);
             }
-            WorkerIn::Said(SpokeSaid::Reply(reply)) => self.table.answered(reply, out.random(), &mut effects),
-            WorkerIn::Said(SpokeSaid::Rejected { call, reason }) => {
+            WorkerIn::Spoke(SpokeEvent::Reply(reply)) => self.table.answered(reply, out.random(), &mut effects),
+            WorkerIn::Spoke(SpokeEvent::Rejected { call, reason }) => {
                 let labels = vec![("service", self.service.to_string()), ("reason", part_at_fault(&reason).to_owned())];
                 out.count_labelled(names::REJECTED_REPLIES, labels);
                 self.table.rejected(call.as_ref(), &reason, &mut effects);
             }
-            WorkerIn::Said(SpokeSaid::Lives(up)) => self.table.lives(up, &mut effects),
+            WorkerIn::Spoke(SpokeEvent::Liveness(up)) => self.table.liveness_changed(up, &mut effects),
             WorkerIn::TimedOut(timed_out) => self.table.timed_out(timed_out, out.random(), &mut effects),
         }
         effects.drain(..).for_each(|effect| self.perform(effect, out));

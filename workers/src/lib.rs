@@ -1,12 +1,15 @@
-//! Spokes: the worker bolt holds the conversation with one kind of them.
+//! Spokes: the worker bolt exchanges messages with the spokes of one service.
 //!
-//! A call goes out as attempts, with back-off and jitter between them, until a spoke replies or refuses, the attempts are
-//! used up, or its time is over. The call's id stays the same; each attempt has a message id of its own, so an old answer
-//! and a new one can be told apart: a success of any attempt counts, a refusal only of the current one. The worker knows
-//! nothing of what the calls say.
+//! A worker sends a call in several attempts, with back-off and jitter between them. It stops when
+//! the spoke replies or refuses, the attempts are used up, or the time limit of the call is
+//! reached. All attempts share the call id, but each has its own message id. So a reply to any
+//! attempt counts, and a refusal counts only for the current attempt. The worker does not know the
+//! content of calls.
 //!
-//! Read in this order: [`settings`] (how it tries), [`table`] (pure; `table/saved.rs` says how it is saved), [`components`] (spout and
-//! bolt around it).
+//! Read in this order:
+//! - [`settings`]: attempts, timeouts and limits
+//! - [`table`]: pure; `table/saved.rs` describes the saved state
+//! - [`components`]: the spout and the bolt
 
 pub mod components;
 pub mod names;

@@ -1,19 +1,19 @@
-//! All conversations of a worker in one lane: pure. Commands of the hub, answers of spokes and deadlines go in; effects come
-//! out as data.
+//! All conversations of a worker in one lane: pure. Commands from the hub, answers from spokes and
+//! deadlines go in; effects come out as data.
 //!
-//! | conversation | event | next | what happens |
+//! | conversation | event | next | effect |
 //! |---|---|---|---|
-//! | - | start | queued or sent | sent at once where there is a place |
+//! | - | start | queued or sent | sent at once if a place is free |
 //! | queued | place free | sent | |
 //! | queued | deadline | - | timed out, never sent |
-//! | sent | reply of any attempt | - | replied |
+//! | sent | reply to any attempt | - | replied |
 //! | sent | refusal of this attempt | - | refused |
 //! | sent | failure of this attempt, deadline | backing off, or - | sent again later; or refused, timed out |
 //! | backing off | deadline | sent | the next attempt |
-//! | backing off | reply of any attempt | - | replied |
-//! | any | abandon | - | nothing is owed |
+//! | backing off | reply to any attempt | - | replied |
+//! | any | abandon | - | no answer to the hub |
 //!
-//! Whatever else comes is late, duplicate, stale or unknown: counted, and without effect.
+//! Other inputs are late, duplicate, stale or unknown: they are counted and have no other effect.
 
 mod calls;
 mod ends;
@@ -25,41 +25,41 @@ use std::sync::Arc;
 
 use coordinator::{Deadline, TimedOut};
 use topology::{DueTimes, Level, Wait};
-use wire::answer::{Conversation as Shown, Conversations, Judged, Rejected, Step};
+use wire::answer::{Conversation as ConversationView, Conversations, Judged, Rejected, Step};
 use wire::call::{Call, CallCommand, CallEnd, CallOutcome};
 use wire::{CallId, Kind, OperationId};
 
-use self::calls::{Calls, Conversation, Doing, Known};
+use self::calls::{CallStatus, Calls, Conversation, Phase};
 use self::saved::Saved;
 use crate::components::SpokeReply;
 use crate::names;
 use crate::settings::WorkerSettings;
 
-/// What a worker decides.
+/// An effect of the worker's decision.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WorkerEffect {
-    /// Send this call to its spoke.
+    /// Sends a call to its spoke.
     Send {
         /// The call.
         call: Arc<Call>,
-        /// Which sending, from 1.
+        /// The number of the attempt, from 1.
         attempt: u32,
-        /// Of no use after so many milliseconds.
+        /// The request is useless after this many milliseconds.
         expires_after_ms: u64,
     },
-    /// Tell the hub.
+    /// Reports the end of a call to the hub.
     End(CallEnd),
-    /// Tell the coordinator.
+    /// Sends a command to the coordinator.
     Deadline(Deadline),
     /// The view of an operation has changed.
     Changed(OperationId),
-    /// The operation has no conversation any more.
+    /// The operation has no open conversation any more.
     Closed(OperationId),
-    /// The view of the service has changed.
-    Show,
-    /// A counter grows.
+    /// The published status of the service has changed.
+    Publish,
+    /// Increments a counter.
     Count(&'static str),
-    /// A line for the log.
+    /// Writes a log line.
     Log(Level, Option<OperationId>, String),
 }
 
@@ -69,23 +69,24 @@ pub struct WorkerTable {
     settings: WorkerSettings,
     share: usize,
     calls: Calls,
-    /// The slots of those that wait for a place. Slots are numbered in order, so the first is the oldest.
+    /// The slots of the calls that wait for a place. Slots are assigned in order, so the first is
+    /// the oldest.
     queue: BTreeSet<u64>,
     in_flight: usize,
     judged: Judged,
-    /// The answers that could not be taken for what they are.
+    /// The number of rejected answers and the last reason.
     rejected: Option<Rejected>,
     saved: Saved,
 }
 
-/// The longest reason of a rejected answer that is kept, in characters: a header with its value has less.
-const REASON: usize = 500;
+/// Maximum number of characters of a rejection's reason. A header with its value is shorter.
+const MAX_REASON_CHARS: usize = 500;
 
-/// Why a call to a spoke that is down is refused.
+/// The refusal of a call to a spoke that is down.
 const UNAVAILABLE: &str = "unavailable: its heartbeats stopped";
 
 impl WorkerTable {
-    /// An empty table in one of so many lanes.
+    /// Creates an empty table for one of `lanes` lanes.
     pub fn new(settings: WorkerSettings, lanes: u32) -> Self {
         Self {
             share: settings.share(lanes),
@@ -99,25 +100,25 @@ impl WorkerTable {
         }
     }
 
-    /// Takes settings; conversations that are under way go on by them.
+    /// Applies settings, also to open conversations.
     pub fn configure(&mut self, settings: WorkerSettings, lanes: u32) {
         self.share = settings.share(lanes);
         self.settings = settings;
     }
 
-    /// How many conversations are open.
+    /// The number of open conversations.
     pub fn len(&self) -> usize {
         self.calls.len()
     }
 
-    /// True where none is open.
+    /// True if no conversation is open.
     pub fn is_empty(&self) -> bool {
         self.calls.len() == 0
     }
 
     // ---- inputs -------------------------------------------------------------------------------------------------------
 
-    /// The hub wants something.
+    /// Handles a command from the hub.
     pub fn command(&mut self, command: CallCommand, effects: &mut Vec<WorkerEffect>) {
         match command {
             CallCommand::Start(call) => self.start(call, effects),
@@ -130,20 +131,21 @@ impl WorkerTable {
         }
     }
 
-    /// The spoke's heartbeats began, or stopped. While they are missing nothing is sent to it that was not sent before: what
-    /// would begin is refused at once, since waiting would tell nothing new (lesson 26). What is under way goes on.
-    pub fn lives(&mut self, up: Option<bool>, effects: &mut Vec<WorkerEffect>) {
+    /// Handles a change of the spoke's liveness. While heartbeats are missing, no new call is sent:
+    /// it is refused at once, since waiting would bring no new information (lesson 26). Calls that
+    /// have been sent continue.
+    pub fn liveness_changed(&mut self, up: Option<bool>, effects: &mut Vec<WorkerEffect>) {
         let judged = match up {
             Some(true) => Judged::Up,
             Some(false) => Judged::Down,
             None => Judged::ByAnswers,
         };
         let text = match judged {
-            Judged::Up => "is back",
-            Judged::Down => "sends no heartbeats any more",
-            Judged::ByAnswers => "is judged by its answers",
+            Judged::Up => "sends heartbeats again",
+            Judged::Down => "stopped sending heartbeats",
+            Judged::ByAnswers => "is now judged by its answers",
         };
-        self.judge(judged, text, effects);
+        self.set_judged(judged, text, effects);
         while self.is_down()
             && let Some(oldest) = self.queue.first().and_then(|slot| self.calls.at(*slot))
         {
@@ -152,13 +154,13 @@ impl WorkerTable {
         }
     }
 
-    fn judge(&mut self, judged: Judged, text: &str, effects: &mut Vec<WorkerEffect>) {
+    fn set_judged(&mut self, judged: Judged, text: &str, effects: &mut Vec<WorkerEffect>) {
         let was_down = self.is_down();
         if self.judged == judged {
             return;
         }
         self.judged = judged;
-        effects.push(WorkerEffect::Show);
+        effects.push(WorkerEffect::Publish);
         if self.is_down() != was_down {
             effects.push(WorkerEffect::Count(if was_down { names::WENT_UP } else { names::WENT_DOWN }));
             effects.push(WorkerEffect::Log(Level::Warn, None, format!("the spoke {text}")));
@@ -169,20 +171,20 @@ impl WorkerTable {
         self.judged == Judged::Down
     }
 
-    /// How the service is judged.
+    /// What the status of the service is based on.
     pub fn judged(&self) -> Judged {
         self.judged
     }
 
     fn start(&mut self, call: Call, effects: &mut Vec<WorkerEffect>) {
         let has_place = self.in_flight < self.share;
-        let (bytes, most, waiting) = (call.body.len(), self.settings.body_bytes, self.queue.len());
+        let (bytes, limit, waiting) = (call.body.len(), self.settings.body_bytes, self.queue.len());
         let refused = if self.is_down() {
             Some(UNAVAILABLE.to_owned())
-        } else if bytes > most {
-            Some(format!("the request has {bytes} bytes; at most {most} are sent"))
+        } else if bytes > limit {
+            Some(format!("the request has {bytes} bytes; the limit is {limit}"))
         } else if !has_place && waiting >= self.settings.queue {
-            Some(format!("{waiting} calls wait for `{}`, which is as many as may", call.service))
+            Some(format!("limit of {} queued calls for `{}` per lane reached", self.settings.queue, call.service))
         } else {
             None
         };
@@ -208,34 +210,38 @@ impl WorkerTable {
         }
     }
 
-    /// A spoke answered.
+    /// Handles an answer from a spoke. `chance` selects the jitter.
     pub fn answered(&mut self, reply: SpokeReply, chance: u64, effects: &mut Vec<WorkerEffect>) {
         let SpokeReply { kind, call: id, message, body } = reply;
-        let harmless = |count: &'static str, effects: &mut Vec<WorkerEffect>| {
+        let discard = |count: &'static str, effects: &mut Vec<WorkerEffect>| {
             effects.push(WorkerEffect::Count(count));
-            let text = format!("{kind} for call {id}, attempt {}: {}", message.attempt, discarded(count));
+            let text = format!("{kind} for call {id}, attempt {}: {}", message.attempt, discard_reason(count));
             effects.push(WorkerEffect::Log(Level::Debug, Some(id.operation.clone()), text));
         };
         if message.call != id {
-            return harmless(names::MISMATCHED_REPLIES, effects);
+            return discard(names::MISMATCHED_REPLIES, effects);
         }
-        let (slot, attempt, doing) = match self.calls.known(&id) {
-            Known::Open(open) => (open.slot, open.attempt, open.doing),
-            Known::Ended(true) => return harmless(names::DUPLICATE_REPLIES, effects),
-            Known::Ended(false) => return harmless(names::LATE_REPLIES, effects),
-            Known::Nothing => return harmless(names::UNKNOWN_REPLIES, effects),
+        let (slot, attempt, doing) = match self.calls.status(&id) {
+            CallStatus::Open(open) => (open.slot, open.attempt, open.doing),
+            CallStatus::Ended(true) => return discard(names::DUPLICATE_REPLIES, effects),
+            CallStatus::Ended(false) => return discard(names::LATE_REPLIES, effects),
+            CallStatus::Unknown => return discard(names::UNKNOWN_REPLIES, effects),
         };
         let current = attempt == message.attempt;
         let was_sent = (1..=attempt).contains(&message.attempt);
         if was_sent && self.is_down() {
-            self.judge(Judged::ByAnswers, "answers, though its heartbeats stopped", effects);
+            self.set_judged(
+                Judged::ByAnswers,
+                "answers although its heartbeats stopped; it is now judged by its answers",
+                effects,
+            );
         }
         match kind {
-            // An attempt that was never sent cannot be answered.
-            _ if !was_sent => harmless(names::UNKNOWN_REPLIES, effects),
+            // The attempt was never sent, so nothing can answer it.
+            _ if !was_sent => discard(names::UNKNOWN_REPLIES, effects),
             Kind::Reply => self.end(&id, CallOutcome::Replied(body), effects),
             Kind::Refusal if current => self.end(&id, CallOutcome::Refused(reason(&body)), effects),
-            Kind::Failure if current && doing == Doing::Sent => {
+            Kind::Failure if current && doing == Phase::Sent => {
                 self.attempt_failed(slot, Some(reason(&body)), chance, effects);
             }
             Kind::Refusal
@@ -251,22 +257,22 @@ impl WorkerTable {
             | Kind::View
             | Kind::Owner
             | Kind::Tuple
-            | Kind::Dead => harmless(names::STALE_REPLIES, effects),
+            | Kind::Dead => discard(names::STALE_REPLIES, effects),
         }
     }
 
-    /// An answer came that cannot be taken for what it is: whoever looks at its call or at the service sees it.
+    /// Records an unreadable answer in the views of its call and of the service.
     pub fn rejected(&mut self, call: Option<&CallId>, reason: &str, effects: &mut Vec<WorkerEffect>) {
-        let reason: String = reason.chars().take(REASON).collect();
+        let reason: String = reason.chars().take(MAX_REASON_CHARS).collect();
         let add = |rejected: &mut Option<Rejected>| {
             let replies = rejected.as_ref().map_or(0, |rejected| rejected.replies) + 1;
             *rejected = Some(Rejected { replies, last: reason.clone() });
         };
         add(&mut self.rejected);
-        effects.push(WorkerEffect::Show);
-        let slot = call.and_then(|call| match self.calls.known(call) {
-            Known::Open(open) => Some(open.slot),
-            Known::Ended(_) | Known::Nothing => None,
+        effects.push(WorkerEffect::Publish);
+        let slot = call.and_then(|call| match self.calls.status(call) {
+            CallStatus::Open(open) => Some(open.slot),
+            CallStatus::Ended(_) | CallStatus::Unknown => None,
         });
         if let Some(open) = slot.and_then(|slot| self.calls.change(slot)) {
             add(&mut open.rejected);
@@ -279,7 +285,7 @@ impl WorkerTable {
         self.rejected.as_ref()
     }
 
-    /// A deadline passed.
+    /// Handles a passed deadline. `chance` selects the jitter.
     pub fn timed_out(&mut self, timed_out: TimedOut, chance: u64, effects: &mut Vec<WorkerEffect>) {
         let TimedOut { key: slot, generation } = timed_out;
         let current = self.calls.at(slot).is_some_and(|open| open.generation == generation);
@@ -288,12 +294,12 @@ impl WorkerTable {
         };
         conversation.spent_ms += conversation.armed_ms;
         match conversation.doing {
-            Doing::Queued => {
+            Phase::Queued => {
                 let id = conversation.call.id.clone();
                 self.end(&id, CallOutcome::TimedOut, effects);
             }
-            Doing::Sent => self.attempt_failed(slot, None, chance, effects),
-            Doing::BackingOff => {
+            Phase::Sent => self.attempt_failed(slot, None, chance, effects),
+            Phase::BackingOff => {
                 effects.push(WorkerEffect::Count(names::RETRIED));
                 effects.push(WorkerEffect::Changed(conversation.call.id.operation.clone()));
                 send(conversation, &self.settings, effects);
@@ -303,13 +309,13 @@ impl WorkerTable {
 
     // ---- the conversation ---------------------------------------------------------------------------------------------
 
-    /// An attempt came to nothing: another one after a pause, or the end.
+    /// Handles a failed attempt: schedules the next one, or ends the call.
     fn attempt_failed(&mut self, slot: u64, failure: Option<String>, chance: u64, effects: &mut Vec<WorkerEffect>) {
         let Some(conversation) = self.calls.change(slot) else { return };
-        let pause = self.settings.pause_ms(conversation.attempt, chance);
-        if conversation.attempt < self.settings.attempts && conversation.left_ms() > pause {
-            conversation.doing = Doing::BackingOff;
-            conversation.arm(pause, effects);
+        let delay_ms = self.settings.delay_ms(conversation.attempt, chance);
+        if conversation.attempt < self.settings.attempts && conversation.left_ms() > delay_ms {
+            conversation.doing = Phase::BackingOff;
+            conversation.arm(delay_ms, effects);
             return effects.push(WorkerEffect::Changed(conversation.call.id.operation.clone()));
         }
         let id = conversation.call.id.clone();
@@ -337,21 +343,21 @@ impl WorkerTable {
         self.close(&conversation, effects);
     }
 
-    /// Frees what a conversation had that was taken out, and gives its place to the next in the queue.
+    /// Releases the resources of a removed conversation and starts the next queued one.
     fn close(&mut self, conversation: &Conversation, effects: &mut Vec<WorkerEffect>) {
         effects.push(WorkerEffect::Deadline(Deadline::Cancel { key: conversation.slot }));
-        if conversation.doing == Doing::Queued {
+        if conversation.doing == Phase::Queued {
             self.queue.remove(&conversation.slot);
         } else {
             self.in_flight -= 1;
-            self.fill_place(effects);
+            self.start_queued(effects);
         }
         let operation = &conversation.call.id.operation;
         let change = if self.calls.has_open(operation) { WorkerEffect::Changed } else { WorkerEffect::Closed };
         effects.push(change(operation.clone()));
     }
 
-    fn fill_place(&mut self, effects: &mut Vec<WorkerEffect>) {
+    fn start_queued(&mut self, effects: &mut Vec<WorkerEffect>) {
         while self.in_flight < self.share
             && let Some(next) = self.queue.pop_first()
         {
@@ -365,7 +371,7 @@ impl WorkerTable {
 
     // ---- views --------------------------------------------------------------------------------------------------------
 
-    /// Each open call, with its deadline.
+    /// Lists the open calls with their deadlines.
     pub fn waits(&self) -> Vec<Wait> {
         let wait = |conversation: &Conversation| Wait {
             who: conversation.call.id.to_string(),
@@ -376,30 +382,30 @@ impl WorkerTable {
         self.calls.open().map(wait).collect()
     }
 
-    /// The conversations of an operation; none where it has none.
+    /// Returns the open conversations of an operation, or `None` if it has none.
     pub fn view(&self, operation: &OperationId, timers: &dyn DueTimes) -> Option<Conversations> {
-        let shown = |conversation: &Conversation| Shown {
+        let view = |conversation: &Conversation| ConversationView {
             call: conversation.call.id.clone(),
             attempt: conversation.attempt,
             attempts: self.settings.attempts,
             doing: match conversation.doing {
-                Doing::Queued => "queued",
-                Doing::Sent => "sent",
-                Doing::BackingOff => "backing off",
+                Phase::Queued => "queued",
+                Phase::Sent => "sent",
+                Phase::BackingOff => "backing off",
             }
             .to_owned(),
             until: timers.due(conversation.slot),
             rejected: conversation.rejected.clone(),
         };
-        let calls: Vec<Shown> = self.calls.open_of(operation).take(Step::SHOWN).map(shown).collect();
+        let calls: Vec<ConversationView> = self.calls.open_of(operation).take(Step::SHOWN).map(view).collect();
         (!calls.is_empty()).then(|| Conversations { operation: operation.clone(), calls })
     }
 }
 
-/// The next attempt.
+/// Sends the next attempt.
 fn send(conversation: &mut Conversation, settings: &WorkerSettings, effects: &mut Vec<WorkerEffect>) {
     conversation.attempt += 1;
-    conversation.doing = Doing::Sent;
+    conversation.doing = Phase::Sent;
     let left_ms = conversation.left_ms();
     conversation.arm(settings.timeout_ms.min(left_ms), effects);
     if !conversation.call.swallow {
@@ -409,26 +415,26 @@ fn send(conversation: &mut Conversation, settings: &WorkerSettings, effects: &mu
     }
 }
 
-/// What a spoke says of a refusal or a failure, in words.
+/// The reason of a refusal or a failure, from the spoke's body.
 fn reason(body: &str) -> String {
     let value: Option<serde_json::Value> = serde_json::from_str(body).ok();
-    // A megabyte of detail would be quoted in history and answer, which the bus would not take.
+    // History and answer quote the reason; with a megabyte of detail the bus would not accept them.
     let cut = |text: &str| text.chars().take(200).collect::<String>();
     let text = |field: &str| value.as_ref()?.get(field)?.as_str().filter(|text| !text.is_empty()).map(cut);
     match (text("error"), text("detail")) {
         (Some(error), Some(detail)) => format!("{error}: {detail}"),
-        (Some(one), None) | (None, Some(one)) => one,
+        (Some(text), None) | (None, Some(text)) => text,
         (None, None) if body.trim().is_empty() => "the spoke gave no reason".to_owned(),
         (None, None) => cut(body),
     }
 }
 
-fn discarded(count: &str) -> &'static str {
+fn discard_reason(count: &str) -> &'static str {
     match count {
         names::DUPLICATE_REPLIES => "duplicate, discarded",
         names::LATE_REPLIES => "late, discarded",
-        names::STALE_REPLIES => "of an attempt that was given up, discarded",
-        names::MISMATCHED_REPLIES => "of another call than it names, discarded",
+        names::STALE_REPLIES => "of an earlier attempt, discarded",
+        names::MISMATCHED_REPLIES => "`ce_callid` and `ce_causationid` contradict each other, discarded",
         _unknown => "unknown, discarded",
     }
 }

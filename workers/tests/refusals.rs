@@ -1,4 +1,4 @@
-//! What a worker refuses at once, and never sends.
+//! Calls that a worker refuses at once and never sends.
 
 use wire::answer::Judged;
 use wire::call::{Call, CallCommand, CallEnd, CallOutcome};
@@ -22,8 +22,8 @@ fn call(n: u32, bytes: usize) -> CallCommand {
     })
 }
 
-/// The calls that ended, each with its lane, attempts and outcome, and the calls that were sent.
-fn came(effects: Vec<WorkerEffect>) -> (Vec<CallEnd>, Vec<u32>) {
+/// The ended calls, and the numbers of the sent calls.
+fn ends_and_sent(effects: Vec<WorkerEffect>) -> (Vec<CallEnd>, Vec<u32>) {
     let (mut ends, mut sent) = (Vec::new(), Vec::new());
     for effect in effects {
         match effect {
@@ -32,7 +32,7 @@ fn came(effects: Vec<WorkerEffect>) -> (Vec<CallEnd>, Vec<u32>) {
             WorkerEffect::Deadline(_)
             | WorkerEffect::Changed(_)
             | WorkerEffect::Closed(_)
-            | WorkerEffect::Show
+            | WorkerEffect::Publish
             | WorkerEffect::Count(_)
             | WorkerEffect::Log(..) => {}
         }
@@ -48,18 +48,18 @@ fn refused(end: &CallEnd) -> &str {
 
 /// Lesson 30.
 #[test]
-fn a_request_that_is_too_large_is_refused_before_it_can_jam_a_lane() {
+fn an_oversized_request_is_refused_and_never_sent() {
     let mut table = WorkerTable::new(WorkerSettings { body_bytes: 100, ..WorkerSettings::default() }, 1);
     let mut effects = Vec::new();
     table.command(call(1, 100), &mut effects);
     table.command(call(2, 101), &mut effects);
-    let (ends, sent) = came(effects);
+    let (ends, sent) = ends_and_sent(effects);
     assert_eq!(sent, [1]);
-    assert_eq!(refused(&ends[0]), "the request has 101 bytes; at most 100 are sent");
+    assert_eq!(refused(&ends[0]), "the request has 101 bytes; the limit is 100");
     assert_eq!(table.len(), 1);
 }
 
-/// A spoke that says nothing gave messages that end in ": ".
+/// A refusal without a reason used to give messages that end in ": ".
 #[test]
 fn a_refusal_without_a_reason_says_so() {
     for (body, reason) in [
@@ -73,55 +73,56 @@ fn a_refusal_without_a_reason_says_so() {
         let id = CallId::new(OperationId::new("op").expect("letters are allowed"), 1, 1);
         let message = MessageId { call: id.clone(), service: "spoke".into(), attempt: 1 };
         table.answered(SpokeReply { kind: Kind::Refusal, call: id, message, body: body.into() }, 0, &mut effects);
-        let (ends, _) = came(effects);
+        let (ends, _) = ends_and_sent(effects);
         assert_eq!(ends[0].outcome, CallOutcome::Refused(reason.to_owned()));
     }
 }
 
-/// Lesson 26: what waits for a place, and what comes later, is refused; what was sent goes on.
+/// Lesson 26: queued and later calls are refused; sent calls continue.
 #[test]
-fn a_spoke_that_went_down_is_not_waited_for() {
+fn calls_to_a_spoke_that_is_down_are_refused_at_once() {
     let mut table = WorkerTable::new(WorkerSettings { in_flight: 1, ..WorkerSettings::default() }, 1);
     let mut effects = Vec::new();
     (1..=3).for_each(|n| table.command(call(n, 1), &mut effects));
-    assert_eq!(came(std::mem::take(&mut effects)), (vec![], vec![1]));
-    table.lives(Some(false), &mut effects);
-    table.lives(Some(false), &mut effects);
+    assert_eq!(ends_and_sent(std::mem::take(&mut effects)), (vec![], vec![1]));
+    table.liveness_changed(Some(false), &mut effects);
+    table.liveness_changed(Some(false), &mut effects);
     table.command(call(4, 1), &mut effects);
-    let (ends, sent) = came(std::mem::take(&mut effects));
+    let (ends, sent) = ends_and_sent(std::mem::take(&mut effects));
     assert_eq!(ends.iter().map(|end| end.id.n).collect::<Vec<_>>(), [2, 3, 4]);
     assert!(ends.iter().all(|end| refused(end).starts_with("unavailable")), "{ends:?}");
-    assert_eq!((sent.len(), table.len()), (0, 1), "the first goes on");
-    table.lives(Some(true), &mut effects);
+    assert_eq!((sent.len(), table.len()), (0, 1), "the first call continues");
+    table.liveness_changed(Some(true), &mut effects);
     table.command(call(5, 1), &mut effects);
-    assert_eq!((came(effects), table.len()), ((vec![], vec![]), 2), "it waits for the place of the first");
+    assert_eq!((ends_and_sent(effects), table.len()), ((vec![], vec![]), 2), "it waits for the first call to end");
 }
 
-/// A goodbye, a long silence: then nothing but its answers says whether it lives, and calls go out again.
+/// After a goodbye or a long silence only answers show whether the spoke is up, so calls are sent
+/// again.
 #[test]
-fn a_spoke_that_is_not_judged_by_heartbeats_any_more_is_sent_calls_again() {
+fn calls_resume_when_heartbeats_no_longer_decide() {
     let mut table = WorkerTable::new(WorkerSettings::default(), 1);
     let mut effects = Vec::new();
-    table.lives(Some(false), &mut effects);
+    table.liveness_changed(Some(false), &mut effects);
     table.command(call(1, 1), &mut effects);
-    assert_eq!(came(std::mem::take(&mut effects)).1, [0; 0]);
-    table.lives(None, &mut effects);
-    assert_eq!((table.judged(), effects.contains(&WorkerEffect::Show)), (Judged::ByAnswers, true));
+    assert_eq!(ends_and_sent(std::mem::take(&mut effects)).1, [0; 0]);
+    table.liveness_changed(None, &mut effects);
+    assert_eq!((table.judged(), effects.contains(&WorkerEffect::Publish)), (Judged::ByAnswers, true));
     table.command(call(2, 1), &mut effects);
-    assert_eq!(came(effects).1, [2]);
+    assert_eq!(ends_and_sent(effects).1, [2]);
 }
 
-/// One that answers lives, whatever its heartbeats say.
+/// A spoke that answers is up, whatever its heartbeats say.
 #[test]
-fn a_spoke_that_answers_while_its_heartbeats_are_missing_is_judged_by_its_answers() {
+fn a_spoke_that_answers_without_heartbeats_is_judged_by_answers() {
     let mut table = WorkerTable::new(WorkerSettings::default(), 1);
     let mut effects = Vec::new();
     table.command(call(1, 1), &mut effects);
-    table.lives(Some(false), &mut effects);
+    table.liveness_changed(Some(false), &mut effects);
     let id = CallId::new(OperationId::new("op").expect("letters are allowed"), 1, 1);
     let message = MessageId::new(id.clone(), "spoke", 1);
     table.answered(SpokeReply { kind: Kind::Reply, call: id, message, body: "{}".into() }, 0, &mut effects);
     assert_eq!(table.judged(), Judged::ByAnswers);
     table.command(call(2, 1), &mut effects);
-    assert_eq!(came(effects).1, [1, 2]);
+    assert_eq!(ends_and_sent(effects).1, [1, 2]);
 }

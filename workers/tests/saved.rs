@@ -1,4 +1,5 @@
-//! The calls of a worker, saved and loaded: nothing is forgotten, and nothing is taken that does not fit.
+//! Saving and loading the calls of a worker: nothing is forgotten, and inconsistent states are
+//! refused.
 
 mod steps;
 
@@ -8,7 +9,7 @@ use std::sync::Arc;
 use coordinator::Deadline;
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use steps::{ATTEMPTS, Driven, QUEUE, SHARE, Step, id, operation, settings, start, step};
+use steps::{ATTEMPTS, QUEUE, SHARE, Step, TestTable, id, operation, settings, start, step};
 use topology::{Bolt, DueTimes, Keeps, Saver, Stored, Unreadable};
 use wire::answer::Conversations;
 use wire::call::CallCommand;
@@ -20,28 +21,28 @@ const VERSION: u32 = match WorkerBolt::KEEPS {
     Keeps::Everything | Keeps::Nothing => panic!("it is saved"),
 };
 
-/// What is kept outside of the lane: the state of each key.
-type Kept = BTreeMap<String, Vec<u8>>;
+/// The saved states by key.
+type Records = BTreeMap<String, Vec<u8>>;
 
-/// Saves what has changed; gives the keys that did.
-fn save(table: &mut WorkerTable, kept: &mut Kept) -> Vec<String> {
+/// Saves the changes and returns their keys.
+fn save(table: &mut WorkerTable, records: &mut Records) -> Vec<String> {
     let (mut taken, mut fault) = (Vec::new(), None);
     table.save(&mut Saver::new("worker", &mut taken, &mut fault));
     assert_eq!(fault, None);
     let keep = |change: topology::snapshot::Change| {
         let key = change.key.strip_prefix("worker/").expect("all keys follow the name").to_owned();
         match change.state {
-            Some(state) => drop(kept.insert(key.clone(), state)),
-            None => assert!(kept.remove(&key).is_some(), "`{key}` is gone that was never saved"),
+            Some(state) => drop(records.insert(key.clone(), state)),
+            None => assert!(records.remove(&key).is_some(), "`{key}` was deleted but never saved"),
         }
         key
     };
     taken.into_iter().map(keep).collect()
 }
 
-/// A table from what was kept, loaded in an order by chance; and the views that it may have.
-fn load(kept: &Kept, chance: u64) -> Result<(WorkerTable, Vec<Arc<str>>), Unreadable> {
-    let mut keys: Vec<_> = kept.iter().collect();
+/// Loads a table with the keys in an order that depends on `chance`. Returns it with its view keys.
+fn load(records: &Records, chance: u64) -> Result<(WorkerTable, Vec<Arc<str>>), Unreadable> {
+    let mut keys: Vec<_> = records.iter().collect();
     let by_chance = |key: &str| {
         key.bytes().fold(chance, |sum, byte| (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3).rotate_left(17))
     };
@@ -54,7 +55,7 @@ fn load(kept: &Kept, chance: u64) -> Result<(WorkerTable, Vec<Arc<str>>), Unread
     Ok((table, views))
 }
 
-/// Due at the second of its key.
+/// Each timer is due at the second of its key.
 struct BySlot;
 
 impl DueTimes for BySlot {
@@ -67,10 +68,11 @@ fn views(table: &WorkerTable) -> Vec<Conversations> {
     (0..3).filter_map(|n| table.view(&operation(n), &BySlot)).collect()
 }
 
-/// The first of the calls that were there before the steps begin.
+/// The number of the first call that precedes the steps.
 const EARLIER: u32 = 1_000;
 
-/// Calls that begin and end: so many, so the ring of ends is empty, begun, full or around.
+/// Calls that start and end, so that the ring of outcomes is empty, partly filled, full or wrapped
+/// around.
 fn earlier(calls: u32) -> impl Iterator<Item = Step> {
     (EARLIER..EARLIER + calls).flat_map(|n| {
         let over = Step::Answer { kind: Kind::Reply, call: n, of: n, attempt: 1 };
@@ -78,7 +80,7 @@ fn earlier(calls: u32) -> impl Iterator<Item = Step> {
     })
 }
 
-/// The steps of the table's other tests, and calls that ended long ago.
+/// The steps of the table's other tests, and answers to calls that ended long ago.
 fn any_step() -> impl Strategy<Value = Step> {
     let long_ago = (EARLIER..EARLIER + 9_000, 1..3_u32);
     prop_oneof![
@@ -88,7 +90,7 @@ fn any_step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Some steps, then whether it is saved, and whether a new owner goes on from what was kept.
+/// Steps, whether the table is saved after them, and whether a new owner then loads it.
 fn round() -> impl Strategy<Value = (Vec<Step>, bool, bool, u64)> {
     (prop::collection::vec(any_step(), 0..40), prop::bool::weighted(0.8), any::<bool>(), any::<u64>())
 }
@@ -97,39 +99,39 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_table_that_was_loaded_goes_on_as_the_one_that_was_saved(
+    fn a_loaded_table_behaves_like_the_saved_one(
         before in prop_oneof![4 => 0..200_u32, 1 => 4_000..4_200_u32, 1 => 8_100..8_300_u32],
         rounds in prop::collection::vec(round(), 1..8)
     ) {
-        let (mut never_left, mut lane, mut kept) = (Driven::new(), Driven::new(), Kept::new());
+        let (mut original, mut lane, mut records) = (TestTable::new(), TestTable::new(), Records::new());
         for step in earlier(before) {
-            never_left.on(&step);
+            original.on(&step);
             lane.on(&step);
         }
         for (steps, saves, moves, chance) in rounds {
             for step in &steps {
-                prop_assert_eq!(lane.on(step), never_left.on(step), "{:?}", step);
+                prop_assert_eq!(lane.on(step), original.on(step), "{:?}", step);
             }
-            prop_assert_eq!(views(&lane.table), views(&never_left.table));
+            prop_assert_eq!(views(&lane.table), views(&original.table));
             if saves {
-                save(&mut lane.table, &mut kept);
-                prop_assert!(save(&mut lane.table, &mut kept).is_empty(), "what was saved has not changed");
+                save(&mut lane.table, &mut records);
+                prop_assert!(save(&mut lane.table, &mut records).is_empty(), "nothing has changed since the save");
             }
             if saves && moves {
-                let (table, loaded) = load(&kept, chance).expect("it was saved");
+                let (table, loaded) = load(&records, chance).expect("it was saved");
                 lane.table = table;
-                prop_assert!(save(&mut lane.table, &mut kept).is_empty(), "what was loaded is saved");
+                prop_assert!(save(&mut lane.table, &mut records).is_empty(), "a loaded state needs no save");
                 let open: BTreeSet<_> = views(&lane.table).iter().map(|view| view.operation.to_string()).collect();
                 prop_assert_eq!(loaded.len(), open.len());
                 prop_assert!(loaded.iter().all(|key| open.contains(&**key)));
             }
         }
-        save(&mut lane.table, &mut kept);
-        let mut from_scratch = Kept::new();
-        save(&mut never_left.table, &mut from_scratch);
-        for key in kept.keys().chain(from_scratch.keys()) {
-            let text = |kept: &Kept| kept.get(key).map(|state| String::from_utf8_lossy(state).into_owned());
-            prop_assert_eq!(text(&kept), text(&from_scratch), "no change of `{}` was forgotten", key);
+        save(&mut lane.table, &mut records);
+        let mut from_scratch = Records::new();
+        save(&mut original.table, &mut from_scratch);
+        for key in records.keys().chain(from_scratch.keys()) {
+            let text = |records: &Records| records.get(key).map(|state| String::from_utf8_lossy(state).into_owned());
+            prop_assert_eq!(text(&records), text(&from_scratch), "no change of `{}` was forgotten", key);
         }
     }
 }
@@ -137,87 +139,88 @@ proptest! {
 // ---- what it costs ------------------------------------------------------------------------------------------------------
 
 #[test]
-fn a_call_that_begins_and_ends_between_two_snapshots_costs_its_end_alone() {
-    let (mut lane, mut kept) = (Driven::new(), Kept::new());
-    assert_eq!(save(&mut lane.table, &mut kept), ["table"], "what is single is saved from the beginning");
+fn a_call_between_two_snapshots_costs_only_its_outcome() {
+    let (mut lane, mut records) = (TestTable::new(), Records::new());
+    assert_eq!(save(&mut lane.table, &mut records), ["table"], "the head is saved from the start");
     for step in earlier(10) {
         lane.on(&step);
     }
-    assert_eq!(save(&mut lane.table, &mut kept), ["table", "ended/0"]);
+    assert_eq!(save(&mut lane.table, &mut records), ["table", "ended/0"]);
     lane.on(&Step::Start(1));
-    assert_eq!(save(&mut lane.table, &mut kept), ["table", "calls/0"]);
+    assert_eq!(save(&mut lane.table, &mut records), ["table", "calls/0"]);
     lane.on(&Step::Answer { kind: Kind::Failure, call: 1, of: 1, attempt: 1 });
-    assert_eq!(save(&mut lane.table, &mut kept), ["calls/0"], "and what changes");
+    assert_eq!(save(&mut lane.table, &mut records), ["calls/0"], "and what changes");
     lane.on(&Step::Abandon(1));
-    assert_eq!(save(&mut lane.table, &mut kept), ["table", "calls/0", "ended/0"]);
-    assert_eq!(kept.keys().collect::<Vec<_>>(), ["ended/0", "table"]);
+    assert_eq!(save(&mut lane.table, &mut records), ["table", "calls/0", "ended/0"]);
+    assert_eq!(records.keys().collect::<Vec<_>>(), ["ended/0", "table"]);
 }
 
-/// A step begins its calls together. One of thousands is not written anew for each of its calls that changes.
+/// A step starts its calls together. A change of one call must not rewrite thousands.
 #[test]
-fn neighbours_are_one_record_and_any_number_are_records_of_bounded_size() {
+fn neighbouring_calls_share_records_of_bounded_size() {
     let mut table = WorkerTable::new(WorkerSettings { in_flight: 1_000, ..settings() }, 1);
-    let mut kept = Kept::new();
+    let mut records = Records::new();
     (0..1_000).for_each(|n| table.command(start(n), &mut Vec::new()));
     let blocks = |keys: &[String]| keys.iter().filter(|key| key.starts_with("calls/")).count();
-    assert_eq!(blocks(&save(&mut table, &mut kept)), 63, "1,000 calls in blocks of 16");
-    assert!(kept.values().all(|state| state.len() < 16 * 256));
+    assert_eq!(blocks(&save(&mut table, &mut records)), 63, "1,000 calls in blocks of 16");
+    assert!(records.values().all(|state| state.len() < 16 * 256));
     table.command(CallCommand::Abandon(id(500)), &mut Vec::new());
-    assert_eq!(blocks(&save(&mut table, &mut kept)), 1);
-    assert_eq!(value(&kept["calls/31"]).as_object().expect("a map").len(), 15);
+    assert_eq!(blocks(&save(&mut table, &mut records)), 1);
+    assert_eq!(value(&records["calls/31"]).as_object().expect("a map").len(), 15);
     (992..1_000).for_each(|n| table.command(CallCommand::Abandon(id(n)), &mut Vec::new()));
-    save(&mut table, &mut kept);
-    assert!(!kept.contains_key("calls/62"), "a block without a call is gone");
+    save(&mut table, &mut records);
+    assert!(!records.contains_key("calls/62"), "a block without a call is gone");
 }
 
 #[test]
-fn any_number_of_ends_are_64_records() {
-    let (mut lane, mut kept) = (Driven::new(), Kept::new());
+fn any_number_of_outcomes_takes_64_records() {
+    let (mut lane, mut records) = (TestTable::new(), Records::new());
     for step in earlier(20_000) {
         lane.on(&step);
     }
-    save(&mut lane.table, &mut kept);
-    assert_eq!(kept.len(), 1 + 64);
-    let bytes: usize = kept.values().map(Vec::len).sum();
+    save(&mut lane.table, &mut records);
+    assert_eq!(records.len(), 1 + 64);
+    let bytes: usize = records.values().map(Vec::len).sum();
     assert!(bytes < 100_000, "{bytes}");
     for step in earlier(20_064).skip(40_000) {
         lane.on(&step);
     }
-    let changed = save(&mut lane.table, &mut kept);
+    let changed = save(&mut lane.table, &mut records);
     assert_eq!(changed.len(), 3, "64 more are in two blocks, and push out 64 that lay there: {changed:?}");
 }
 
-/// A call that is started again by a hub which was taken over is begun once: its end is known to the new owner of the worker too.
+/// A hub that was taken over may start a call again. The new owner of the worker must still know
+/// that it has ended.
 #[test]
-fn a_call_that_has_ended_does_not_begin_again_with_a_new_owner() {
-    let (mut lane, mut kept) = (Driven::new(), Kept::new());
+fn an_ended_call_does_not_start_again_after_a_takeover() {
+    let (mut lane, mut records) = (TestTable::new(), Records::new());
     for step in earlier(4_097) {
         lane.on(&step);
     }
-    save(&mut lane.table, &mut kept);
-    let (mut table, _) = load(&kept, 1).expect("it was saved");
+    save(&mut lane.table, &mut records);
+    let (mut table, _) = load(&records, 1).expect("it was saved");
     let mut began = |n: u32| {
         let mut effects = Vec::new();
         table.command(start(n), &mut effects);
         effects != [WorkerEffect::Count(names::DUPLICATE_CALLS)]
     };
     assert!(!began(EARLIER + 4_096) && !began(EARLIER + 1), "these are remembered");
-    assert!(began(EARLIER), "the oldest one too many is not");
+    assert!(began(EARLIER), "the one beyond the limit is not");
 }
 
 // ---- damage -------------------------------------------------------------------------------------------------------------
 
-/// A lane with calls that are sent, back off and wait, and with ends of each kind.
-fn example() -> Kept {
-    let (mut lane, mut kept) = (Driven::new(), Kept::new());
+/// A lane with sent, backing-off and queued calls, and with each kind of outcome.
+fn example() -> Records {
+    let (mut lane, mut records) = (TestTable::new(), Records::new());
     for step in earlier(66) {
         lane.on(&step);
     }
     (1..=5).for_each(|n| drop(lane.on(&Step::Start(n))));
     lane.on(&Step::Answer { kind: Kind::Failure, call: 2, of: 2, attempt: 1 });
     lane.on(&Step::Answer { kind: Kind::Reply, call: 3, of: 3, attempt: 1 });
-    save(&mut lane.table, &mut kept);
-    kept
+    save(&mut lane.table, &mut records);
+    records
 }
 
 fn value(state: &[u8]) -> Value {
@@ -226,41 +229,41 @@ fn value(state: &[u8]) -> Value {
 
 #[test]
 fn the_example_has_a_call_of_each_kind() {
-    let kept = example();
-    assert_eq!(kept.keys().collect::<Vec<_>>(), ["calls/4", "ended/0", "ended/1", "table"]);
-    let doing = |slot: u32| value(&kept["calls/4"])[slot.to_string()]["doing"].clone();
+    let records = example();
+    assert_eq!(records.keys().collect::<Vec<_>>(), ["calls/4", "ended/0", "ended/1", "table"]);
+    let doing = |slot: u32| value(&records["calls/4"])[slot.to_string()]["doing"].clone();
     assert_eq!([doing(66), doing(67), doing(69), doing(70)], ["sent", "backing_off", "sent", "queued"]);
-    assert!(load(&kept, 7).is_ok());
+    assert!(load(&records, 7).is_ok());
     assert_eq!((SHARE, QUEUE, ATTEMPTS), (3, 4, 3), "they all have a place to be in");
 }
 
-/// Changes one field of one key, or adds it, and loads.
+/// Sets one field of one key, loads, and returns the refusal.
 fn refused(key: &str, path: &str, field: Value) -> String {
-    let mut kept = example();
-    let mut state = value(&kept[key]);
+    let mut records = example();
+    let mut state = value(&records[key]);
     let (parent, last) = path.rsplit_once('/').expect("a path begins with a slash");
     match state.pointer_mut(parent).expect("its place is there") {
         Value::Object(fields) => drop(fields.insert(last.to_owned(), field)),
         list => list[last.parse::<usize>().expect("it is a list")] = field,
     }
-    kept.insert(key.to_owned(), state.to_string().into_bytes());
-    load(&kept, 1).expect_err(key).0
+    records.insert(key.to_owned(), state.to_string().into_bytes());
+    load(&records, 1).expect_err(key).0
 }
 
 #[test]
-fn what_does_not_fit_is_refused_with_its_key() {
+fn an_inconsistent_state_is_refused_with_its_key() {
     let far = json!(1_u64 << 49);
     let contradictions = [
-        ("table", "/next_slot", json!(70), "calls/4", "slot 70, and the next slot of `table` is 70"),
-        ("table", "/next_slot", far.clone(), "table", "beyond"),
+        ("table", "/next_slot", json!(70), "calls/4", "slot 70, but the next slot of `table` is 70"),
+        ("table", "/next_slot", far.clone(), "table", "exceeds"),
         ("table", "/next_slot", json!(-1), "table", "invalid value"),
-        ("table", "/ended", far, "table", "beyond"),
-        ("table", "/ended", json!(66), "ended/1", "should have 2 of 66"),
-        ("table", "/ended", json!(68), "ended/1", "should have 4 of 68"),
-        ("table", "/ended", json!(64), "ended/1", "should have 0 of 64"),
+        ("table", "/ended", far, "table", "exceeds"),
+        ("table", "/ended", json!(66), "ended/1", "expected are 2 of 66"),
+        ("table", "/ended", json!(68), "ended/1", "expected are 4 of 68"),
+        ("table", "/ended", json!(64), "ended/1", "expected are 0 of 64"),
         ("table", "/ended", json!(129), "ended/2", "missing"),
-        ("table", "/ended", json!(u64::MAX), "table", "beyond"),
-        ("table", "/down", json!(true), "calls/4", "slot 70 waits, and the spoke is down"),
+        ("table", "/ended", json!(u64::MAX), "table", "exceeds"),
+        ("table", "/down", json!(true), "calls/4", "slot 70 is queued, but the spoke is down"),
         ("table", "/down", json!("no"), "table", "invalid type"),
         ("ended/0", "/0/0", json!("op-0/1/1/"), "ended/0", "ce_callid"),
         ("ended/0", "/0/0", json!("op-1/1/1"), "ended/0", "call op-1/1/1 is open"),
@@ -268,14 +271,14 @@ fn what_does_not_fit_is_refused_with_its_key() {
         ("ended/1", "/0/1", json!(1), "ended/1", "invalid type"),
         ("ended/1", "/0", json!(null), "ended/1", "invalid type"),
         ("calls/4", "/66/doing", json!("asleep"), "calls/4", "unknown variant"),
-        ("calls/4", "/66/doing", json!("queued"), "calls/4", "it waits and was sent, or neither"),
-        ("calls/4", "/70/doing", json!("sent"), "calls/4", "it waits and was sent, or neither"),
-        ("calls/4", "/66/attempt", json!(0), "calls/4", "it waits and was sent, or neither"),
+        ("calls/4", "/66/doing", json!("queued"), "calls/4", "`doing` and `attempt` contradict each other"),
+        ("calls/4", "/70/doing", json!("sent"), "calls/4", "`doing` and `attempt` contradict each other"),
+        ("calls/4", "/66/attempt", json!(0), "calls/4", "`doing` and `attempt` contradict each other"),
         ("calls/4", "/66/attempt", json!(u32::MAX), "calls/4", "no deadline"),
         ("calls/4", "/70/generation", json!(0), "calls/4", "no deadline"),
-        ("calls/4", "/66/generation", json!(u32::MAX), "calls/4", "armed too often"),
-        ("calls/4", "/66/spent_ms", json!(901), "calls/4", "beyond its time"),
-        ("calls/4", "/66/armed_ms", json!(u64::MAX), "calls/4", "beyond its time"),
+        ("calls/4", "/66/generation", json!(u32::MAX), "calls/4", "its generation is too large"),
+        ("calls/4", "/66/spent_ms", json!(901), "calls/4", "exceeds its time limit"),
+        ("calls/4", "/66/armed_ms", json!(u64::MAX), "calls/4", "exceeds its time limit"),
         ("calls/4", "/66/call/id", json!("op-2/1/2"), "calls/4", "has the same call"),
         ("calls/4", "/66/call/id", json!("op 1/1/1"), "calls/4", "operation"),
         ("calls/4", "/66/call", json!({}), "calls/4", "missing field"),
@@ -289,49 +292,52 @@ fn what_does_not_fit_is_refused_with_its_key() {
 }
 
 #[test]
-fn a_queue_without_anything_in_flight_would_wait_for_ever_and_is_refused() {
-    let mut kept = example();
-    let queued = json!({ "70": value(&kept["calls/4"])["70"] });
-    kept.insert("calls/4".to_owned(), queued.to_string().into_bytes());
-    assert_eq!(load(&kept, 1).unwrap_err().0, "saved `calls/4` does not fit: slot 70 waits, and nothing is in flight");
+fn a_queue_with_nothing_in_flight_is_refused() {
+    let mut records = example();
+    let queued = json!({ "70": value(&records["calls/4"])["70"] });
+    records.insert("calls/4".to_owned(), queued.to_string().into_bytes());
+    assert_eq!(
+        load(&records, 1).unwrap_err().0,
+        "saved `calls/4` is inconsistent: slot 70 is queued, but nothing is in flight"
+    );
 }
 
 #[test]
-fn a_key_that_is_missing_unknown_or_too_many_is_refused() {
+fn a_missing_unknown_or_extra_key_is_refused() {
     for (missing, named) in [("table", "table"), ("ended/0", "ended/0"), ("ended/1", "ended/1")] {
-        let mut kept = example();
-        kept.remove(missing);
-        let refused = load(&kept, 1).unwrap_err().0;
-        assert!(refused.contains(&format!("saved `{named}` does not fit: it is missing")), "{refused}");
+        let mut records = example();
+        records.remove(missing);
+        let refused = load(&records, 1).unwrap_err().0;
+        assert!(refused.contains(&format!("saved `{named}` is inconsistent: it is missing")), "{refused}");
     }
     let unknown = ["", "tables", "calls", "calls/", "calls/x", "calls/04", "calls/-1", "calls/5", "open/70"];
     for unknown in unknown.into_iter().chain(["ended", "ended/01", "ended/2", "x/1"]) {
-        let mut kept = example();
-        let state = if unknown.starts_with("calls") { kept["calls/4"].clone() } else { b"[]".to_vec() };
-        kept.insert(unknown.to_owned(), state);
-        let refused = load(&kept, 1).unwrap_err().0;
-        assert!(refused.contains(&format!("saved `{unknown}` does not fit")), "{unknown}: {refused}");
+        let mut records = example();
+        let state = if unknown.starts_with("calls") { records["calls/4"].clone() } else { b"[]".to_vec() };
+        records.insert(unknown.to_owned(), state);
+        let refused = load(&records, 1).unwrap_err().0;
+        assert!(refused.contains(&format!("saved `{unknown}` is inconsistent")), "{unknown}: {refused}");
     }
-    assert_eq!(load(&Kept::new(), 1).map(|(table, views)| (table.len(), views)), Ok((0, vec![])), "a new one");
+    assert_eq!(load(&Records::new(), 1).map(|(table, views)| (table.len(), views)), Ok((0, vec![])), "a new one");
 }
 
 #[test]
-fn a_key_that_comes_twice_and_another_version_are_refused() {
-    let kept = example();
-    for (key, state) in &kept {
+fn duplicate_keys_and_other_versions_are_refused() {
+    let records = example();
+    for (key, state) in &records {
         let mut table = WorkerTable::new(settings(), 1);
         assert_eq!(table.load(&Stored::new(key, VERSION, state)), Ok(()));
         let twice = table.load(&Stored::new(key, VERSION, state)).unwrap_err().0;
-        assert!(twice.contains(&format!("saved `{key}` does not fit: it came twice")), "{twice}");
+        assert!(twice.contains(&format!("saved `{key}` is inconsistent: it was loaded twice")), "{twice}");
         for version in [0, VERSION + 1] {
             let other = table.load(&Stored::new(key, version, state)).unwrap_err().0;
-            assert!(other.contains(&format!("saved `{key}` does not fit: its version is {version}")), "{other}");
+            assert!(other.contains(&format!("saved `{key}` is inconsistent: its version is {version}")), "{other}");
         }
     }
 }
 
 #[test]
-fn a_state_that_was_cut_anywhere_or_holds_something_else_is_refused_with_its_key() {
+fn a_truncated_or_foreign_state_is_refused_with_its_key() {
     for (key, state) in example() {
         let others: [&[u8]; 5] = [b"null", b"7", b"\"\"", b"{\"a\":1}", b"\xff"];
         let foreign = others.into_iter().chain((0..state.len()).map(|cut| &state[..cut]));
@@ -343,31 +349,31 @@ fn a_state_that_was_cut_anywhere_or_holds_something_else_is_refused_with_its_key
     }
 }
 
-// ---- for ever -----------------------------------------------------------------------------------------------------------
+// ---- golden states -----------------------------------------------------------------------------------------------------------
 
 fn golden(version: u32) -> String {
     format!("{}/tests/golden/state-v{version}.json", env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Another form needs another version. `GOLDEN=write` writes the file of this one.
+/// Another schema needs another version. `GOLDEN=write` writes the file of the current version.
 #[test]
-fn the_form_is_that_of_its_version() {
+fn the_saved_state_matches_its_schema_version() {
     let states: BTreeMap<String, Value> = example().iter().map(|(key, state)| (key.clone(), value(state))).collect();
     #[expect(clippy::disallowed_methods, reason = "a person asks this test to write its file")]
     if std::env::var("GOLDEN").as_deref() == Ok("write") {
         let lines: Vec<_> = states.iter().map(|(key, state)| format!("  \"{key}\": {state}")).collect();
         std::fs::write(golden(VERSION), format!("{{\n{}\n}}\n", lines.join(",\n"))).expect("the folder is there");
     }
-    let file = std::fs::read_to_string(golden(VERSION)).expect("the file is kept");
+    let file = std::fs::read_to_string(golden(VERSION)).expect("the file exists");
     let file: BTreeMap<String, Value> = serde_json::from_str(&file).expect("it is JSON");
     for key in states.keys().chain(file.keys()) {
-        assert_eq!(states.get(key), file.get(key), "another form of `{key}` is another version");
+        assert_eq!(states.get(key), file.get(key), "another schema of `{key}` needs another version");
     }
 }
 
-/// The states of a version's example, as its build saved them.
-fn saved_by(version: u32) -> Kept {
-    let file = std::fs::read_to_string(golden(version)).expect("the file is kept");
+/// The golden state of a version.
+fn saved_by(version: u32) -> Records {
+    let file = std::fs::read_to_string(golden(version)).expect("the file exists");
     let states: BTreeMap<String, Value> = serde_json::from_str(&file).expect("it is JSON");
     states.into_iter().map(|(key, state)| (key, state.to_string().into_bytes())).collect()
 }
@@ -381,9 +387,9 @@ fn loaded_by(version: u32) -> (WorkerTable, BTreeSet<String>) {
     (table, open)
 }
 
-/// A lane that an older build has saved goes on.
+/// A lane saved by an older build continues.
 #[test]
-fn every_form_that_ever_was_loads() {
+fn every_schema_version_loads() {
     for version in 1..=VERSION {
         let (mut table, open) = loaded_by(version);
         assert_eq!(open, BTreeSet::from(["op-1".to_owned(), "op-2".to_owned()]));
@@ -391,31 +397,33 @@ fn every_form_that_ever_was_loads() {
         let mut effects = Vec::new();
         table.command(CallCommand::Abandon(id(1)), &mut effects);
         let sent = Deadline::Register { key: 70, generation: 2, after_ms: 100 };
-        assert!(effects.contains(&WorkerEffect::Deadline(sent)), "the one that waited has its place: {effects:?}");
+        assert!(effects.contains(&WorkerEffect::Deadline(sent)), "the queued call is sent: {effects:?}");
     }
 }
 
-/// The head names one version for all keys: so with the next save none of an older one is left.
+/// A snapshot has one version for all keys, so the next save must replace all keys of an older
+/// version.
 #[test]
-fn what_an_older_build_has_saved_has_the_form_of_this_one_after_the_next_save() {
+fn the_next_save_migrates_the_state_of_an_older_version() {
     for version in 1..=VERSION {
-        let (mut kept, (mut table, _)) = (saved_by(version), loaded_by(version));
-        let changed = save(&mut table, &mut kept);
+        let (mut records, (mut table, _)) = (saved_by(version), loaded_by(version));
+        let changed = save(&mut table, &mut records);
         assert_eq!(changed.is_empty(), version == VERSION, "{changed:?}");
-        let values = |kept: &Kept| kept.iter().map(|(key, state)| (key.clone(), value(state))).collect::<Vec<_>>();
-        assert_eq!(values(&kept), values(&saved_by(VERSION)));
-        assert!(save(&mut table, &mut kept).is_empty());
-        assert!(load(&kept, 3).is_ok());
+        let values =
+            |records: &Records| records.iter().map(|(key, state)| (key.clone(), value(state))).collect::<Vec<_>>();
+        assert_eq!(values(&records), values(&saved_by(VERSION)));
+        assert!(save(&mut table, &mut records).is_empty());
+        assert!(load(&records, 3).is_ok());
     }
 }
 
-/// A call that has gone between the loading and the save leaves no key of either form.
+/// A call that ends between loading and saving leaves no key of either version.
 #[test]
-fn what_an_older_build_has_saved_and_goes_leaves_nothing() {
-    let (mut kept, (mut table, _)) = (saved_by(1), loaded_by(1));
+fn calls_of_version_1_that_end_leave_no_keys() {
+    let (mut records, (mut table, _)) = (saved_by(1), loaded_by(1));
     for n in [1, 2, 4, 5] {
         table.command(CallCommand::Abandon(id(n)), &mut Vec::new());
     }
-    save(&mut table, &mut kept);
-    assert_eq!(kept.keys().collect::<Vec<_>>(), ["ended/0", "ended/1", "table"]);
+    save(&mut table, &mut records);
+    assert_eq!(records.keys().collect::<Vec<_>>(), ["ended/0", "ended/1", "table"]);
 }

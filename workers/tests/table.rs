@@ -5,18 +5,18 @@ mod steps;
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
-use steps::{ATTEMPTS, Driven, QUEUE, SHARE, Step, id, step};
+use steps::{ATTEMPTS, QUEUE, SHARE, Step, TestTable, id, step};
 use wire::CallId;
 use workers::WorkerEffect;
 
-/// A table and what it said so far.
+/// A table and its past effects.
 struct Watched {
-    lane: Driven,
+    lane: TestTable,
     started: BTreeSet<CallId>,
     abandoned: BTreeSet<CallId>,
-    /// How often each call ended.
+    /// The number of ends of each call.
     ended: BTreeMap<CallId, u32>,
-    /// The attempts that were sent of each call.
+    /// The attempts sent for each call.
     sent: BTreeMap<CallId, Vec<u32>>,
 }
 
@@ -27,7 +27,7 @@ impl Watched {
             Step::Abandon(n) if self.started.contains(&id(n)) && !self.ended.contains_key(&id(n)) => {
                 self.abandoned.insert(id(n));
             }
-            Step::Abandon(_) | Step::Answer { .. } | Step::Fire(_) | Step::StaleFire(..) | Step::Lives(_) => {}
+            Step::Abandon(_) | Step::Answer { .. } | Step::Fire(_) | Step::StaleFire(..) | Step::Liveness(_) => {}
         }
         for effect in self.lane.on(step) {
             match effect {
@@ -36,7 +36,7 @@ impl Watched {
                 WorkerEffect::Deadline(_)
                 | WorkerEffect::Changed(_)
                 | WorkerEffect::Closed(_)
-                | WorkerEffect::Show
+                | WorkerEffect::Publish
                 | WorkerEffect::Count(_)
                 | WorkerEffect::Log(..) => {}
             }
@@ -50,7 +50,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 
 fn watched() -> Watched {
     Watched {
-        lane: Driven::new(),
+        lane: TestTable::new(),
         started: BTreeSet::new(),
         abandoned: BTreeSet::new(),
         ended: BTreeMap::new(),
@@ -62,7 +62,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn every_call_ends_exactly_once_unless_it_was_abandoned_and_nothing_is_left(steps in steps()) {
+    fn every_call_ends_exactly_once_unless_abandoned(steps in steps()) {
         let mut watched = watched();
         for step in steps {
             watched.on(&step);
@@ -72,7 +72,7 @@ proptest! {
             let owed = watched.started.len() - watched.abandoned.len() - watched.ended.len();
             prop_assert_eq!(owed, open, "what is owed is open");
         }
-        // Nobody answers any more: the deadlines end what is open.
+        // Spokes no longer answer: the deadlines end every open call.
         for _ in 0..1_000 {
             watched.on(&Step::Fire(0));
         }
@@ -84,7 +84,7 @@ proptest! {
     }
 
     #[test]
-    fn attempts_are_numbered_without_a_gap_and_never_more_than_allowed(steps in steps()) {
+    fn attempts_are_numbered_without_gaps_up_to_the_limit(steps in steps()) {
         let mut watched = watched();
         for step in steps {
             watched.on(&step);
@@ -97,11 +97,11 @@ proptest! {
     }
 
     #[test]
-    fn no_more_calls_are_in_flight_than_the_share(starts in prop::collection::vec(1..40_u32, 0..60)) {
+    fn calls_in_flight_never_exceed_the_share(starts in prop::collection::vec(1..40_u32, 0..60)) {
         let mut watched = watched();
         for n in starts {
             watched.on(&Step::Start(n));
-            // Each of the swallowed ones takes a place too: it is sent as far as the table knows.
+            // A call under fault injection takes a place too: the table treats it as sent.
             prop_assert!(watched.sent.len() <= SHARE as usize);
         }
     }

@@ -1,11 +1,12 @@
-//! The open calls by their slots, and how they are saved: in blocks of 16 neighbouring slots.
+//! The open calls by slot, saved in blocks of 16 neighbouring slots.
 //!
-//! A step begins its calls together, so their slots are neighbours, and its ten calls are one record or two instead of ten. The key is
-//! `calls/` and the number of the block, and the state a map from slots to conversations. Those of a long-lived operation change one by one,
-//! so a block is not larger: 6 KB where it is full of calls of 300 bytes, written anew for one that is tried again.
+//! A step starts its calls together, so they have neighbouring slots: ten calls take one or two
+//! records instead of ten. A block is saved under `calls/<block>` as a map from slots to
+//! conversations. It is no larger because the calls of a long-lived operation change one by one. A
+//! full block of calls of 300 bytes has 6 KB, which each change of one call rewrites.
 //!
-//! What begins and ends between two saves costs nothing, but where its block has one that was saved: since slots are given in order, that is
-//! one block for each save, at most.
+//! A call that starts and ends between two saves costs nothing, unless its block holds a saved
+//! call. Slots are assigned in order, so that is at most one block per save.
 
 use std::collections::BTreeSet;
 use std::collections::btree_map::{BTreeMap, Range};
@@ -15,16 +16,18 @@ use topology::{Changes, Saver};
 
 use super::calls::Conversation;
 
-/// So many slots are saved as one.
-const BLOCK: u64 = 16;
+/// Slots per block.
+const SLOTS_PER_BLOCK: u64 = 16;
 
-/// The open calls. They change through [`Open::insert`], [`Open::get_mut`] and [`Open::remove`] alone, which mark what is to be saved.
+/// The open calls. Only [`Open::insert`], [`Open::get_mut`] and [`Open::remove`] change them, and
+/// mark the changed blocks.
 #[derive(Debug, Default)]
 pub(super) struct Open {
     slots: BTreeMap<u64, Conversation>,
-    /// The blocks.
+    /// Changed blocks.
     changes: Changes<u64>,
-    /// What version 1 has saved, each under a key of its own: gone with the next save.
+    /// Calls loaded from version 1, which saved each under its own key. The next save deletes these
+    /// keys.
     singles: BTreeSet<u64>,
 }
 
@@ -37,19 +40,19 @@ impl Open {
         self.slots.get(&slot)
     }
 
-    /// In the order of their slots.
+    /// Iterates in the order of the slots.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Conversation> {
         self.slots.values()
     }
 
-    /// One, to be changed.
+    /// Returns a call for modification and marks its block as changed.
     pub(super) fn get_mut(&mut self, slot: u64) -> Option<&mut Conversation> {
         let conversation = self.slots.get_mut(&slot)?;
         self.changes.changed(&block_of(slot));
         Some(conversation)
     }
 
-    /// A new one.
+    /// Adds a call.
     pub(super) fn insert(&mut self, conversation: Conversation) -> &mut Conversation {
         let slot = conversation.slot;
         self.changes.changed(&block_of(slot));
@@ -78,22 +81,22 @@ impl Open {
         self.changes.save(saver, |block| key(*block), state);
     }
 
-    /// Takes in a conversation that was saved; false where one is there that has its slot.
+    /// Adds a loaded call. Returns false if its slot is taken.
     pub(super) fn take(&mut self, conversation: Conversation) -> bool {
         self.slots.insert(conversation.slot, conversation).is_none()
     }
 
-    /// The key that a conversation was loaded from.
+    /// The key that a call was loaded from.
     pub(super) fn key_of(&self, slot: u64) -> String {
         if self.singles.contains(&slot) { single_key(slot) } else { key(block_of(slot)) }
     }
 
-    /// This block is saved as it is.
+    /// Marks a block as saved.
     pub(super) fn loaded(&mut self, block: u64) {
         self.changes.loaded(block);
     }
 
-    /// This slot is saved under a key of its own, as version 1 has it.
+    /// Marks a slot as saved under its own key, as version 1 did.
     pub(super) fn loaded_single(&mut self, slot: u64) {
         self.singles.insert(slot);
         self.changes.changed(&block_of(slot));
@@ -104,21 +107,21 @@ fn key(block: u64) -> String {
     format!("calls/{block}")
 }
 
-/// In version 1 of the form.
+/// The key of a call in schema version 1.
 fn single_key(slot: u64) -> String {
     format!("open/{slot}")
 }
 
-/// The block that a slot lies in.
+/// The block of a slot.
 pub(super) fn block_of(slot: u64) -> u64 {
-    slot / BLOCK
+    slot / SLOTS_PER_BLOCK
 }
 
 fn in_block(slots: &BTreeMap<u64, Conversation>, block: u64) -> Block<'_> {
-    Block(slots.range(block * BLOCK..(block + 1) * BLOCK))
+    Block(slots.range(block * SLOTS_PER_BLOCK..(block + 1) * SLOTS_PER_BLOCK))
 }
 
-/// The conversations of a block, to be written from where they are.
+/// The conversations of a block, serialized in place.
 struct Block<'a>(Range<'a, u64, Conversation>);
 
 impl Block<'_> {

@@ -1,16 +1,17 @@
-//! How the table is saved, and loaded.
+//! The saved state of the table.
 //!
 //! | key | state |
 //! |---|---|
-//! | `table` | what is single: the next slot, how many calls ever ended, how the service is judged |
+//! | `table` | the next slot, the number of calls ever ended, the status of the service |
 //! | `calls/<block>` | open conversations with neighbouring slots, each with its call; see [`super::open`] |
-//! | `ended/<block>` | how 64 of the newest calls ended; see [`super::ends`] |
+//! | `ended/<block>` | the outcomes of 64 recently ended calls; see [`super::ends`] |
 //!
-//! The rest follows from it. A call that waits keeps its slot, slots are given in order and a call never waits a second time: so those that
-//! wait, by their slots, are the queue. Those that do not wait are in flight. Settings come with the owner.
+//! Loading derives the rest. Slots are assigned in order, and a call waits at most once, before its
+//! first attempt. So the waiting calls in the order of their slots are the queue, and the others
+//! are in flight. Settings come with the owner record.
 //!
-//! Version 1 has each open conversation by itself, under `open/<slot>`. It is read, and what is saved next deletes these keys and writes the
-//! blocks.
+//! Version 1 saved each open conversation under its own key, `open/<slot>`. This build reads it;
+//! the next save deletes these keys and writes the blocks.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -21,117 +22,127 @@ use topology::{Saver, Stored, Unreadable};
 use wire::answer::{Judged, Rejected};
 
 use super::WorkerTable;
-use super::calls::{Conversation, Doing};
+use super::calls::{Conversation, Phase};
 use super::ends::{End, Ends};
 use super::open;
 
-/// The version of this form. A golden file holds it fast: another form is a new version, and reads this one too.
-pub(crate) const FORM: u32 = 2;
+/// The schema version. A golden file guards it: another schema needs a new version, which also
+/// reads this one.
+pub(crate) const SCHEMA_VERSION: u32 = 2;
 
 /// The version that has a key for each open conversation.
-const SINGLES: u32 = 1;
+const VERSION_1: u32 = 1;
 
-/// The key of what is single.
+/// The key of the state outside the blocks.
 const TABLE: &str = "table";
 
-/// Numbers that count up stay below it, far from where they would overflow; an owner's key for its coordinator has so many bits.
-const NUMBERS: u64 = 1 << 48;
+/// Upper bound of slots and counts, far below overflow. The coordinator has 48 bits for an owner's
+/// key.
+const NUMBER_LIMIT: u64 = 1 << 48;
 
-/// The same for the generations of one conversation.
-const GENERATIONS: u32 = 1 << 31;
+/// Upper bound of a conversation's generation.
+const GENERATION_LIMIT: u32 = 1 << 31;
 
-/// What is single.
+/// The state outside the blocks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Single {
+struct SavedHead {
     next_slot: u64,
-    /// How many calls have ever ended.
+    /// The number of calls that have ever ended.
     ended: u64,
-    /// Its heartbeats stopped.
+    /// The heartbeats have stopped.
     down: bool,
-    /// Its heartbeats come. Without either it is judged by its answers.
+    /// The heartbeats arrive. If neither flag is set, the status follows from the answers.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     up: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     rejected: Option<Rejected>,
 }
 
-/// What the table remembers of its saving and loading.
+/// Working data of saving and loading.
 #[derive(Debug, Default)]
 pub(super) struct Saved {
-    /// What is single, as it was saved or loaded.
-    single: Option<Single>,
-    /// The ends that were loaded and wait for the rest.
+    /// The state outside the blocks, as last saved or loaded.
+    head: Option<SavedHead>,
+    /// Loaded outcomes, until all blocks are there.
     ends: BTreeMap<u64, Vec<End>>,
 }
 
 impl WorkerTable {
-    /// Saves what has changed since the last call.
+    /// Saves the keys that changed since the last call.
     pub fn save(&mut self, saver: &mut Saver<'_>) {
-        let single = self.single();
-        if self.saved.single.as_ref() != Some(&single) {
-            saver.put(TABLE, &single);
-            self.saved.single = Some(single);
+        let head = self.head();
+        if self.saved.head.as_ref() != Some(&head) {
+            saver.put(TABLE, &head);
+            self.saved.head = Some(head);
         }
         self.calls.save(saver);
     }
 
-    /// Takes in what was saved of one key, in a table that has its settings and has had no input yet.
+    /// Loads the state of one key into a table that has its settings and has not handled any input.
     ///
     /// # Errors
-    /// Where it cannot be read, or does not fit its key.
+    /// If the state cannot be read or contradicts its key.
     pub fn load(&mut self, stored: &Stored<'_>) -> Result<(), Unreadable> {
         let key = stored.key();
         let version = stored.version();
-        if !(SINGLES..=FORM).contains(&version) {
-            return Err(misfit(key, format!("its version is {version}, and this build reads {SINGLES} to {FORM}")));
+        if !(VERSION_1..=SCHEMA_VERSION).contains(&version) {
+            return Err(inconsistent(
+                key,
+                format!("its version is {version}; this build reads {VERSION_1} to {SCHEMA_VERSION}"),
+            ));
         }
-        let fresh = if key == TABLE {
-            self.saved.single.replace(stored.read()?).is_none()
-        } else if let Some(block) = number(stored, "calls").filter(|_| version > SINGLES) {
+        let is_new = if key == TABLE {
+            self.saved.head.replace(stored.read()?).is_none()
+        } else if let Some(block) = number(stored, "calls").filter(|_| version > VERSION_1) {
             let conversations: BTreeMap<u64, Conversation> = stored.read()?;
-            check_block(block, &conversations).map_err(|why| misfit(key, why))?;
+            check_block(block, &conversations).map_err(|why| inconsistent(key, why))?;
             self.calls.load(block, conversations)
-        } else if let Some(slot) = number(stored, "open").filter(|_| version == SINGLES) {
+        } else if let Some(slot) = number(stored, "open").filter(|_| version == VERSION_1) {
             let conversation: Conversation = stored.read()?;
-            check(&conversation).map_err(|why| misfit(key, why))?;
+            check(&conversation).map_err(|why| inconsistent(key, why))?;
             self.calls.load_single(slot, conversation)
         } else if let Some(block) = number(stored, "ended") {
             self.saved.ends.insert(block, stored.read()?).is_none()
         } else {
-            return Err(misfit(key, "nobody reads this key"));
+            return Err(inconsistent(key, "unknown key"));
         };
-        if fresh { Ok(()) } else { Err(misfit(key, "it came twice, or another has the same call")) }
+        if is_new { Ok(()) } else { Err(inconsistent(key, "it was loaded twice, or another key has the same call")) }
     }
 
-    /// Everything was loaded. Gives the keys of the views of all that is open.
+    /// Called after all keys have been loaded. Returns the view keys of the operations with open
+    /// calls.
     ///
     /// # Errors
-    /// Where what was loaded does not fit together.
+    /// If the keys contradict each other.
     pub fn loaded(&mut self) -> Result<Vec<Arc<str>>, Unreadable> {
         let ends = std::mem::take(&mut self.saved.ends);
-        let Some(single) = self.saved.single.clone() else {
-            // A lane that was never saved has no key; one that was has this one.
+        let Some(head) = self.saved.head.clone() else {
+            // A lane that was ever saved has this key.
             let nothing = ends.is_empty() && self.calls.len() == 0;
-            return if nothing { Ok(Vec::new()) } else { Err(misfit(TABLE, "it is missing, and others are there")) };
+            return if nothing {
+                Ok(Vec::new())
+            } else {
+                Err(inconsistent(TABLE, "it is missing, but other keys exist"))
+            };
         };
-        let Single { next_slot, ended, down, up, rejected } = single;
-        if next_slot > NUMBERS || ended > NUMBERS {
-            return Err(misfit(TABLE, format!("its numbers are beyond {NUMBERS}")));
+        let SavedHead { next_slot, ended, down, up, rejected } = head;
+        if next_slot > NUMBER_LIMIT || ended > NUMBER_LIMIT {
+            return Err(inconsistent(TABLE, format!("a number exceeds {NUMBER_LIMIT}")));
         }
         if let Some(slot) = self.calls.open().map(|open| open.slot).find(|slot| *slot >= next_slot) {
-            let why = format!("it has slot {slot}, and the next slot of `{TABLE}` is {next_slot}");
-            return Err(misfit(&self.calls.key_of(slot), why));
+            let why = format!("it has slot {slot}, but the next slot of `{TABLE}` is {next_slot}");
+            return Err(inconsistent(&self.calls.key_of(slot), why));
         }
         let ends = Ends::loaded(ended, ends)?;
         self.calls.loaded(next_slot, ends)?;
 
-        let waits = |open: &&Conversation| open.doing == Doing::Queued;
+        let waits = |open: &&Conversation| open.doing == Phase::Queued;
         self.queue = self.calls.open().filter(waits).map(|open| open.slot).collect();
         self.in_flight = self.calls.len() - self.queue.len();
         if let Some(slot) = self.queue.first().filter(|_| down || self.in_flight == 0) {
             let why = if down { "the spoke is down" } else { "nothing is in flight" };
-            return Err(misfit(&self.calls.key_of(*slot), format!("slot {slot} waits, and {why}")));
+            return Err(inconsistent(&self.calls.key_of(*slot), format!("slot {slot} is queued, but {why}")));
         }
         self.rejected = rejected;
         self.judged = match (down, up) {
@@ -142,9 +153,9 @@ impl WorkerTable {
         Ok(self.calls.operations().map(|operation| Arc::clone(operation.shared())).collect())
     }
 
-    fn single(&self) -> Single {
+    fn head(&self) -> SavedHead {
         let (next_slot, ended) = (self.calls.next_slot(), self.calls.ended());
-        Single {
+        SavedHead {
             next_slot,
             ended,
             down: self.judged == Judged::Down,
@@ -154,43 +165,43 @@ impl WorkerTable {
     }
 }
 
-/// What holds for every block.
+/// Checks a block.
 fn check_block(block: u64, conversations: &BTreeMap<u64, Conversation>) -> Result<(), String> {
     if conversations.is_empty() {
         return Err("it is empty".into());
     }
     for (slot, conversation) in conversations {
         if open::block_of(*slot) != block {
-            return Err(format!("slot {slot} is of another block"));
+            return Err(format!("slot {slot} belongs to another block"));
         }
         check(conversation).map_err(|why| format!("slot {slot}: {why}"))?;
     }
     Ok(())
 }
 
-/// What holds for every open conversation, whatever the settings were.
+/// Checks an open conversation by rules that hold under any settings.
 fn check(open: &Conversation) -> Result<(), &'static str> {
     let armed_until = open.spent_ms.checked_add(open.armed_ms);
-    if (open.doing == Doing::Queued) != (open.attempt == 0) {
-        Err("it waits and was sent, or neither")
+    if (open.doing == Phase::Queued) != (open.attempt == 0) {
+        Err("`doing` and `attempt` contradict each other")
     } else if open.generation == 0 || open.generation < open.attempt {
         Err("it has no deadline")
-    } else if open.generation >= GENERATIONS {
-        Err("its deadline was armed too often")
+    } else if open.generation >= GENERATION_LIMIT {
+        Err("its generation is too large")
     } else if armed_until.is_none_or(|ms| ms > open.call.within_ms) {
-        Err("its deadline is beyond its time")
+        Err("its deadline exceeds its time limit")
     } else {
         Ok(())
     }
 }
 
-/// The number after `part`, where the key is of that part.
+/// The number after `part/` in the key.
 fn number(stored: &Stored<'_>, part: &str) -> Option<u64> {
     let stored = stored.part(part)?;
     stored.key().parse().ok().filter(|number: &u64| number.to_string() == stored.key())
 }
 
-pub(super) fn misfit(key: &str, why: impl Display) -> Unreadable {
-    let reason = format!("saved `{key}` does not fit: {why}");
+pub(super) fn inconsistent(key: &str, why: impl Display) -> Unreadable {
+    let reason = format!("saved `{key}` is inconsistent: {why}");
     Unreadable(reason.chars().take(Unreadable::SHOWN).collect())
 }

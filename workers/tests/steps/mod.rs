@@ -1,4 +1,4 @@
-//! What may happen to a worker's table, and a table that it happens to.
+//! Random inputs for a worker's table.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use wire::call::{Call, CallCommand};
 use wire::{CallId, Kind, MessageId, OperationId};
 use workers::{SpokeReply, WorkerEffect, WorkerSettings, WorkerTable};
 
-/// What may happen, with numbers that pick among calls and timers.
+/// An input, with numbers that select calls and timers.
 #[derive(Debug, Clone)]
 pub(crate) enum Step {
     Start(u32),
@@ -16,7 +16,7 @@ pub(crate) enum Step {
     Answer { kind: Kind, call: u32, of: u32, attempt: u32 },
     Fire(usize),
     StaleFire(u64, u32),
-    Lives(bool),
+    Liveness(bool),
 }
 
 pub(crate) fn step() -> impl Strategy<Value = Step> {
@@ -31,11 +31,11 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
         4 => answer,
         3 => any::<prop::sample::Index>().prop_map(|i| Step::Fire(i.index(1 << 16))),
         1 => (0..12_u64, 0..6_u32).prop_map(|(slot, generation)| Step::StaleFire(slot, generation)),
-        1 => prop::bool::weighted(0.7).prop_map(Step::Lives),
+        1 => prop::bool::weighted(0.7).prop_map(Step::Liveness),
     ]
 }
 
-/// Three operations have all the calls.
+/// The calls belong to three operations.
 pub(crate) fn operation(n: u32) -> OperationId {
     OperationId::new(&format!("op-{}", n % 3)).expect("letters are allowed")
 }
@@ -68,13 +68,13 @@ pub(crate) fn settings() -> WorkerSettings {
     WorkerSettings { attempts: ATTEMPTS, in_flight: SHARE, queue: QUEUE, timeout_ms: 100, ..WorkerSettings::default() }
 }
 
-/// A table with the deadlines that run: what each was registered with.
-pub(crate) struct Driven {
+/// A table with its running deadlines: key and generation.
+pub(crate) struct TestTable {
     pub(crate) table: WorkerTable,
     pub(crate) timers: BTreeMap<u64, u32>,
 }
 
-impl Driven {
+impl TestTable {
     pub(crate) fn new() -> Self {
         Self { table: WorkerTable::new(settings(), 1), timers: BTreeMap::new() }
     }
@@ -101,7 +101,7 @@ impl Driven {
                     self.table.timed_out(TimedOut { key, generation }, 7, &mut effects);
                 }
             }
-            Step::Lives(up) => self.table.lives(Some(up), &mut effects),
+            Step::Liveness(up) => self.table.liveness_changed(Some(up), &mut effects),
         }
         for effect in &effects {
             match *effect {
@@ -113,7 +113,7 @@ impl Driven {
                 | WorkerEffect::End(_)
                 | WorkerEffect::Changed(_)
                 | WorkerEffect::Closed(_)
-                | WorkerEffect::Show
+                | WorkerEffect::Publish
                 | WorkerEffect::Count(_)
                 | WorkerEffect::Log(..) => {}
             }
