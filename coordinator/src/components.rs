@@ -1,4 +1,4 @@
-//! The spout, the bolt, and how they are wired.
+//! The spout, the bolt, and their wiring.
 
 use serde::{Deserialize, Serialize};
 use topology::{Bolt, Declarer, Delivery, Emitter, InboxSpout, Keeps, LaneInfo, Saver, Stored, Timeout, Unreadable};
@@ -6,13 +6,14 @@ use wire::{Head, Kind};
 
 use crate::deadline::{DEADLINES, Deadline, TimedOut};
 use crate::names;
-use crate::saved::FORM;
-use crate::table::{Table, WheelChange};
+use crate::saved::SCHEMA_VERSION;
+use crate::table::{DeadlineTable, WheelChange};
 
-/// Reads the timeouts of its stage's coordinator back from the inbox. Timers that other components armed are theirs.
+/// Reads the timeouts of its stage's coordinator from the inbox. It ignores the timers of other
+/// components.
 #[derive(Debug, Default)]
 pub struct CoordinatorSpout {
-    /// The bolt that arms the timers of all deadlines of the stage.
+    /// The bolt that arms the timers of the stage's deadlines.
     coordinator: String,
 }
 
@@ -37,12 +38,12 @@ impl InboxSpout for CoordinatorSpout {
     }
 }
 
-/// What the bolt receives.
+/// The input of the bolt.
 #[derive(Debug, Clone)]
 pub enum CoordinatorIn {
-    /// An owner, by its number in the topology, registers or cancels.
+    /// An owner, given by its number in the topology, registers or cancels a deadline.
     Deadline(u16, Deadline),
-    /// A timeout was read back.
+    /// A timeout from the inbox.
     Timeout(Timeout),
 }
 
@@ -52,26 +53,26 @@ impl From<Timeout> for CoordinatorIn {
     }
 }
 
-/// A deadline that passed, with the number of its owner.
+/// A passed deadline with the number of its owner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Passed {
     /// The owner's number in the topology.
     pub owner: u16,
-    /// What it is told.
+    /// The event for the owner.
     pub timed_out: TimedOut,
 }
 
-/// Holds every deadline of the lane.
+/// Keeps the deadlines of the lane.
 #[derive(Debug, Default)]
 pub struct CoordinatorBolt {
-    table: Table,
+    table: DeadlineTable,
 }
 
 impl Bolt for CoordinatorBolt {
     type In = CoordinatorIn;
     type Out = Passed;
 
-    const KEEPS: Keeps = Keeps::Saved(FORM);
+    const KEEPS: Keeps = Keeps::Saved(SCHEMA_VERSION);
 
     fn timer_for(&self, component: u16, key: u64) -> Option<u64> {
         self.table.registered(component, key)
@@ -110,7 +111,7 @@ impl Bolt for CoordinatorBolt {
     }
 }
 
-/// Declares that a component uses deadlines, and joins it to the coordinator of its stage.
+/// Declares that a component uses deadlines, and connects it to the coordinator of its stage.
 pub fn deadlines<In: From<TimedOut> + 'static>(declarer: &mut Declarer<In>) {
     declarer.side(DEADLINES);
     declarer.attach(

@@ -1,34 +1,34 @@
-//! The words between a component and its coordinator.
+//! The messages between a component and its coordinator.
 
 use serde::{Deserialize, Serialize};
 use topology::Side;
 
-/// What a component wants of its coordinator.
+/// A command from a component to its coordinator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Deadline {
-    /// Send [`TimedOut`] with this key and generation after so many milliseconds, counted from the commit of this step. What
-    /// was registered under the key before is gone.
+    /// Sends [`TimedOut`] with this key and generation after `after_ms`, counted from the commit of
+    /// this step. It replaces an earlier deadline with the same key.
     Register {
-        /// The component's own number for it, below 2^48.
+        /// The component's own number for the deadline, below 2^48.
         key: u64,
-        /// Tells this deadline from the one that had the key before.
+        /// Distinguishes this deadline from earlier ones with the same key.
         generation: u32,
-        /// In milliseconds.
+        /// Duration in milliseconds.
         after_ms: u64,
     },
-    /// Forget the deadline with this key, if there is one.
+    /// Cancels the deadline with this key, if there is one.
     Cancel {
         /// The key.
         key: u64,
     },
 }
 
-/// A deadline has passed.
+/// A passed deadline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TimedOut {
     /// The key.
     pub key: u64,
-    /// The generation it was registered with.
+    /// The generation that it was registered with.
     pub generation: u32,
 }
 

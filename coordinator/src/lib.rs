@@ -1,18 +1,19 @@
-//! Deadlines: a spout and a bolt that own every deadline of a lane.
+//! Deadlines: a spout and a bolt that keep every deadline of a lane.
 //!
-//! A component that uses deadlines calls [`deadlines`] in its `declare`, registers and cancels on the side stream
-//! [`DEADLINES`], and receives [`TimedOut`]. Nothing else is to be wired, so nothing can be forgotten: the coordinator of the
-//! stage is declared when the first component asks, and joined to each that does.
+//! A component that uses deadlines calls [`deadlines`] in its `declare`. It registers and cancels
+//! on the side stream [`DEADLINES`] and receives [`TimedOut`]. No other wiring is needed, so none
+//! can be forgotten: the first component that asks declares the coordinator of the stage, and each
+//! is connected to it.
 //!
 //! ```
 //! use coordinator::{DEADLINES, Deadline, TimedOut, deadlines};
 //! use topology::{Bolt, Declarer, Emitter};
 //!
-//! /// Says "hurry up" when nothing came for a second.
+//! /// Says "hurry up" when no text arrived for a second.
 //! struct Patience { seen: u32 }
 //!
-//! enum In { Word(String), TimedOut(TimedOut) }
-//! impl From<String> for In { fn from(word: String) -> Self { In::Word(word) } }
+//! enum In { Text(String), TimedOut(TimedOut) }
+//! impl From<String> for In { fn from(text: String) -> Self { In::Text(text) } }
 //! impl From<TimedOut> for In { fn from(timed_out: TimedOut) -> Self { In::TimedOut(timed_out) } }
 //!
 //! impl Bolt for Patience {
@@ -21,8 +22,8 @@
 //!     fn declare(d: &mut Declarer<In>) { deadlines(d); }
 //!     fn execute(&mut self, input: In, out: &mut Emitter<String>) {
 //!         match input {
-//!             In::Word(_) => {
-//!                 self.seen += 1; // a new generation: the old deadline can do nothing any more
+//!             In::Text(_) => {
+//!                 self.seen += 1; // a new generation invalidates the old deadline
 //!                 out.side(DEADLINES, Deadline::Register { key: 0, generation: self.seen, after_ms: 1_000 });
 //!             }
 //!             In::TimedOut(_) => out.emit("hurry up".to_owned()),
@@ -31,12 +32,13 @@
 //! }
 //! ```
 //!
-//! The way of a deadline: registered by a component, armed on the lane's wheel when the step is committed; when it passes, the
-//! shell appends a timeout to the lane's own inbox; [`CoordinatorSpout`] reads it back, and [`CoordinatorBolt`] hands it on,
-//! if its generation is still the one that is registered. So a reply and a timeout can never be seen in two orders.
+//! The path of a deadline: a component registers it, and the commit of the step arms a timer on the
+//! lane's wheel. When the timer fires, the shell appends a timeout to the lane's own inbox.
+//! [`CoordinatorSpout`] reads it back, and [`CoordinatorBolt`] forwards it if its generation is
+//! still registered. So a reply and a timeout always have one order.
 //!
-//! Read in this order: [`deadline`] (the words), [`table`] (pure), `saved` (how it is saved), [`components`] (spout, bolt, and how
-//! they are wired).
+//! Read in this order: [`deadline`] (the messages), [`table`] (pure), `saved` (the saved state),
+//! [`components`] (spout, bolt and wiring).
 
 pub mod components;
 pub mod deadline;

@@ -1,8 +1,9 @@
-//! The names of what this crate counts. Lateness is measured where the wheel is: `nave_timer_lateness_seconds`.
+//! The names of the counters of this crate. The lateness of timers is measured at the wheel:
+//! `nave_timer_lateness_seconds`.
 
 /// Deadlines registered.
 pub const REGISTERED: &str = "nave_deadlines_registered_total";
-/// Deadlines that passed and were handed to their component.
+/// Deadlines that passed and were reported to their component.
 pub const PASSED: &str = "nave_deadlines_passed_total";
-/// Timeouts that came for a deadline that had been cancelled or registered anew.
+/// Timeouts of deadlines that had been cancelled or replaced.
 pub const STALE: &str = "nave_deadlines_stale_total";

@@ -1,27 +1,30 @@
-//! The registered deadlines, and how they are saved: in blocks of neighbouring timers.
+//! The registered deadlines, saved in blocks of neighbouring timers.
 //!
-//! Owners number their keys in order, so those that are registered together lie together: a hundred thousand deadlines are some two
-//! thousand records. The key is the block's number, and the state a list of timers, each with its generation:
-//! `"13194139533312": [[844424930131969, 1], [844424930131972, 3]]`.
+//! Owners number their keys in order, so deadlines that are registered together are neighbours: a
+//! hundred thousand deadlines take about two thousand records. The key is the number of the block;
+//! the state is a list of timers, each with its generation: `"13194139533312": [[844424930131969,
+//! 1], [844424930131972, 3]]`.
 
 use std::collections::BTreeMap;
 
 use topology::{Changes, Saver, Stored, Unreadable};
 
-/// The version of this form. A golden file holds it fast: another form is a new version, and reads this one too.
-pub(crate) const FORM: u32 = 1;
+/// The schema version. A golden file guards it: another schema needs a new version, which also
+/// reads this one.
+pub(crate) const SCHEMA_VERSION: u32 = 1;
 
-/// A block has so many timers, as a power of two: 64. A change writes the block anew, which is 1.5 KB where it is full.
+/// The number of timers per block as a power of two: 64. A change rewrites the block: 1.5 KB if it
+/// is full.
 const BLOCK_BITS: u32 = 6;
 
 /// Timers in ascending order, each with its generation.
 type Block = Vec<(u64, u32)>;
 
-/// Each deadline that is registered. It changes through [`Registered::insert`] and [`Registered::remove`] alone, which mark what is to be
-/// saved.
+/// The registered deadlines. Only [`Registered::insert`] and [`Registered::remove`] change them,
+/// and mark the changed blocks.
 #[derive(Debug, Default)]
 pub(crate) struct Registered {
-    /// None is empty.
+    /// No block is empty.
     blocks: BTreeMap<u64, Block>,
     changes: Changes<u64>,
 }
@@ -42,7 +45,7 @@ impl Registered {
         self.changes.changed(&number);
     }
 
-    /// True where it was registered.
+    /// Returns true if the timer was registered.
     pub(crate) fn remove(&mut self, timer: u64) -> bool {
         let number = block_of(timer);
         let Some(block) = self.blocks.get_mut(&number) else { return false };
@@ -57,7 +60,7 @@ impl Registered {
         true
     }
 
-    /// All of them, each with its generation.
+    /// Iterates over all timers, each with its generation.
     pub(crate) fn all(&self) -> impl Iterator<Item = (u64, u32)> {
         self.blocks.values().flatten().copied()
     }
@@ -74,27 +77,30 @@ impl Registered {
         self.changes.save(saver, u64::to_string, |number| self.blocks.get(number));
     }
 
-    /// Takes in one block.
+    /// Loads one block.
     pub(crate) fn load(&mut self, stored: &Stored<'_>) -> Result<(), Unreadable> {
-        if stored.version() != FORM {
-            return Err(misfit(stored, &format!("its version is {}, and this build reads {FORM}", stored.version())));
+        if stored.version() != SCHEMA_VERSION {
+            return Err(inconsistent(
+                stored,
+                &format!("its version is {}; this build reads {SCHEMA_VERSION}", stored.version()),
+            ));
         }
         let number = stored.key().parse().ok().filter(|number: &u64| number.to_string() == stored.key());
         let Some(number) = number.filter(|number| *number <= u64::MAX >> BLOCK_BITS) else {
-            return Err(misfit(stored, "it is not the number of a block"));
+            return Err(inconsistent(stored, "it is not a block number"));
         };
         let block: Block = stored.read()?;
         if block.is_empty() {
-            return Err(misfit(stored, "it is empty"));
+            return Err(inconsistent(stored, "it is empty"));
         }
         if let Some((timer, _)) = block.iter().find(|(timer, _)| block_of(*timer) != number) {
-            return Err(misfit(stored, &format!("timer {timer} is of another block")));
+            return Err(inconsistent(stored, &format!("timer {timer} belongs to another block")));
         }
         if !block.is_sorted_by(|(one, _), (next, _)| one < next) {
-            return Err(misfit(stored, "its timers are not in ascending order"));
+            return Err(inconsistent(stored, "its timers are not in ascending order"));
         }
         if self.blocks.insert(number, block).is_some() {
-            return Err(misfit(stored, "it came twice"));
+            return Err(inconsistent(stored, "it was loaded twice"));
         }
         self.changes.loaded(number);
         Ok(())
@@ -109,7 +115,7 @@ fn find(block: &Block, timer: u64) -> Result<usize, usize> {
     block.binary_search_by_key(&timer, |(timer, _)| *timer)
 }
 
-fn misfit(stored: &Stored<'_>, why: &str) -> Unreadable {
+fn inconsistent(stored: &Stored<'_>, why: &str) -> Unreadable {
     let key: String = stored.key().chars().take(Unreadable::SHOWN / 2).collect();
-    Unreadable(format!("saved `{key}` does not fit: {why}"))
+    Unreadable(format!("saved `{key}` is inconsistent: {why}"))
 }

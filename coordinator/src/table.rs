@@ -1,45 +1,46 @@
-//! Which deadlines are registered: pure, and part of the lane's state.
+//! The registered deadlines: pure lane state.
 
 use topology::{Saver, Stored, Unreadable};
 
 use crate::deadline::{Deadline, TimedOut};
 use crate::saved::Registered;
 
-/// What the lane's wheel is to do.
+/// A change to the lane's timing wheel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WheelChange {
-    /// Arm this timer.
+    /// Arms this timer.
     Arm {
         /// The timer.
         timer: u64,
         /// Its generation.
         generation: u32,
-        /// In milliseconds.
+        /// Duration in milliseconds.
         after_ms: u64,
     },
-    /// Disarm this timer.
+    /// Disarms this timer.
     Disarm {
         /// The timer.
         timer: u64,
     },
 }
 
-/// The deadlines of a lane: a timer for each owner and key. Bounded by what its owners have in flight.
+/// The deadlines of a lane: one timer for each owner and key. Bounded by what the owners have in
+/// flight.
 #[derive(Debug, Default)]
-pub struct Table {
+pub struct DeadlineTable {
     registered: Registered,
 }
 
-/// An owner's keys have so many bits; the owner's number is above them.
+/// Width of an owner's key in a timer number. The owner's number is in the bits above.
 const KEY_BITS: u32 = 48;
 
-impl Table {
-    /// The timer of an owner's key: what the wheel knows it by.
+impl DeadlineTable {
+    /// The number of the timer for an owner's key.
     pub fn timer(owner: u16, key: u64) -> u64 {
         (u64::from(owner) << KEY_BITS) | (key & ((1 << KEY_BITS) - 1))
     }
 
-    /// Registers or cancels; none where there is nothing to cancel.
+    /// Registers or cancels a deadline. Returns `None` if there is nothing to cancel.
     pub fn on(&mut self, owner: u16, deadline: Deadline) -> Option<WheelChange> {
         match deadline {
             Deadline::Register { key, generation, after_ms } => {
@@ -54,8 +55,8 @@ impl Table {
         }
     }
 
-    /// A timeout was read back. Gives its owner and what to tell it; none where the deadline is not registered any more, or
-    /// with another generation.
+    /// Handles a timeout. Returns the owner and the event for it, or `None` if the deadline is not
+    /// registered with this generation any more.
     pub fn passed(&mut self, timer: u64, generation: u32) -> Option<(u16, TimedOut)> {
         if self.registered.get(timer) != Some(generation) {
             return None;
@@ -65,36 +66,36 @@ impl Table {
         Some((owner, TimedOut { key: timer & ((1 << KEY_BITS) - 1), generation }))
     }
 
-    /// The timer of a deadline that is registered.
+    /// The timer of a registered deadline.
     pub fn registered(&self, owner: u16, key: u64) -> Option<u64> {
         let timer = Self::timer(owner, key);
         self.registered.get(timer).map(|_| timer)
     }
 
-    /// Every timer that is registered, with its generation.
+    /// Iterates over the registered timers, each with its generation.
     pub fn all(&self) -> impl Iterator<Item = (u64, u32)> {
         self.registered.all()
     }
 
-    /// How many are registered.
+    /// The number of registered deadlines.
     pub fn len(&self) -> usize {
         self.registered.len()
     }
 
-    /// True where none is registered.
+    /// True if no deadline is registered.
     pub fn is_empty(&self) -> bool {
         self.registered.is_empty()
     }
 
-    /// Saves what has changed since the last call.
+    /// Saves the keys that changed since the last call.
     pub fn save(&mut self, saver: &mut Saver<'_>) {
         self.registered.save(saver);
     }
 
-    /// Takes in what was saved of one key, in a table that has had no input yet.
+    /// Loads the state of one key into a table that has not handled any input.
     ///
     /// # Errors
-    /// Where it cannot be read, or does not fit its key.
+    /// If the state cannot be read or contradicts its key.
     pub fn load(&mut self, stored: &Stored<'_>) -> Result<(), Unreadable> {
         self.registered.load(stored)
     }
@@ -110,35 +111,35 @@ mod tests {
 
     /// Lesson 4.
     #[test]
-    fn cancel_frees_at_once() {
-        let mut table = Table::default();
+    fn a_cancel_frees_memory_at_once() {
+        let mut table = DeadlineTable::default();
         for key in 0..100_000 {
             table.on(1, register(key, 1));
             assert_eq!(
                 table.on(1, Deadline::Cancel { key }),
-                Some(WheelChange::Disarm { timer: Table::timer(1, key) })
+                Some(WheelChange::Disarm { timer: DeadlineTable::timer(1, key) })
             );
         }
         assert!(table.is_empty());
     }
 
     #[test]
-    fn owners_do_not_see_each_others_keys() {
-        let mut table = Table::default();
+    fn owners_have_separate_keys() {
+        let mut table = DeadlineTable::default();
         table.on(0, register(7, 1));
         table.on(1, register(7, 1));
         assert_eq!(table.on(0, Deadline::Cancel { key: 7 }), Some(WheelChange::Disarm { timer: 7 }));
-        assert_eq!(table.passed(Table::timer(1, 7), 1), Some((1, TimedOut { key: 7, generation: 1 })));
+        assert_eq!(table.passed(DeadlineTable::timer(1, 7), 1), Some((1, TimedOut { key: 7, generation: 1 })));
     }
 
     #[test]
     fn a_timeout_of_an_older_generation_is_stale() {
-        let mut table = Table::default();
+        let mut table = DeadlineTable::default();
         table.on(0, register(7, 1));
         table.on(0, register(7, 2));
         assert_eq!(table.passed(7, 1), None);
         assert_eq!(table.len(), 1);
         assert_eq!(table.passed(7, 2), Some((0, TimedOut { key: 7, generation: 2 })));
-        assert_eq!(table.passed(7, 2), None, "twice is once");
+        assert_eq!(table.passed(7, 2), None, "a duplicate timeout is stale");
     }
 }

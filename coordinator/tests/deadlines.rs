@@ -1,4 +1,5 @@
-//! Deadlines in a real lane, in virtual time: what went wrong with timers before us does not go wrong here.
+//! Deadlines in a real lane, in virtual time: regression tests for the timer faults of earlier
+//! systems.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +16,8 @@ use wire::{Envelope, Head, Kind, WallTime};
 
 // ---- a lane that does what it is told -----------------------------------------------------------------------------------
 
-/// What a record asks for: key, generation and milliseconds of each deadline; without milliseconds it is cancelled.
+/// The deadlines in a record: key, generation and milliseconds of each. Without milliseconds it is
+/// cancelled.
 type Orders = Vec<(u64, u32, Option<u64>)>;
 
 #[derive(Default)]
@@ -50,7 +52,7 @@ impl From<TimedOut> for In {
     }
 }
 
-/// Registers and cancels, and says on the egress what timed out.
+/// Registers and cancels deadlines, and publishes those that pass.
 struct Keeper {
     egress: Arc<str>,
 }
@@ -141,7 +143,7 @@ impl Desk {
         self.shard = None;
     }
 
-    /// Lets time pass; true where nothing more comes by itself.
+    /// Advances time. Returns true if nothing more will happen by itself.
     fn run_ms(&mut self, ms: u64) -> bool {
         let until = self.clock.mono().plus_ms(ms);
         let mut parts: Vec<&mut dyn Part> = Vec::new();
@@ -166,7 +168,7 @@ impl Desk {
         self.shard.as_ref().map_or(0, Shard::timers)
     }
 
-    /// What timed out: milliseconds since the beginning, key, generation.
+    /// The passed deadlines: milliseconds since the start, key, generation.
     fn fired(&self) -> Vec<(u64, u64, u32)> {
         let mut reader = self.bus.reader().expect("the bus answers");
         reader.assign(&Topics::default().egress("timers", "keeper"), 0, 0).expect("the topic is there");
@@ -200,7 +202,7 @@ fn any_number_of_deadlines_in_one_instant_all_fire() {
 
 /// Lesson 2.
 #[test]
-fn two_deadlines_that_expire_in_one_tick_both_fire() {
+fn deadlines_that_expire_in_one_tick_all_fire() {
     let mut desk = Desk::new(2);
     desk.order(&vec![(1, 1, Some(10))]);
     desk.run_ms(4);
@@ -211,9 +213,9 @@ fn two_deadlines_that_expire_in_one_tick_both_fire() {
     assert_eq!(fired, [(10, 1, 1), (10, 2, 1), (10, 3, 1)]);
 }
 
-/// Lessons 3 and 4: what is cancelled is gone in the same commit.
+/// Lessons 3 and 4: the commit that cancels a deadline removes it.
 #[test]
-fn a_cancelled_deadline_is_gone_at_once_and_its_key_registered_anew_never_fires_early() {
+fn a_cancelled_deadline_never_fires_for_its_reused_key() {
     let mut desk = Desk::new(3);
     desk.order(&vec![(7, 1, Some(100))]);
     assert_eq!(desk.timers(), 1);
@@ -225,9 +227,9 @@ fn a_cancelled_deadline_is_gone_at_once_and_its_key_registered_anew_never_fires_
     assert_eq!(desk.fired(), [(130, 7, 2)]);
 }
 
-/// Lesson 3, as it is in production: a 10 s timer armed again at 9.0 s fired at 10.0 s.
+/// Lesson 3: in production a 10 s timer that was armed again at 9.0 s fired at 10.0 s.
 #[test]
-fn a_deadline_that_is_armed_again_counts_from_then() {
+fn a_replaced_deadline_counts_from_its_registration() {
     let mut desk = Desk::new(4);
     desk.order(&vec![(7, 1, Some(10_000))]);
     desk.run_ms(9_000);
@@ -238,7 +240,7 @@ fn a_deadline_that_is_armed_again_counts_from_then() {
 
 /// Lesson 4.
 #[test]
-fn a_hundred_thousand_registered_and_cancelled_leave_nothing() {
+fn a_hundred_thousand_cancelled_deadlines_leave_nothing() {
     let mut desk = Desk::new(5);
     for thousand in 0..100 {
         let keys = (thousand * 1_000)..(thousand + 1) * 1_000;
@@ -252,7 +254,7 @@ fn a_hundred_thousand_registered_and_cancelled_leave_nothing() {
 
 /// Lesson 5.
 #[test]
-fn a_step_of_the_wall_clock_neither_delays_nor_hastens_a_deadline() {
+fn a_wall_clock_step_does_not_move_a_deadline() {
     for step_ms in [-3_600_000, 3_600_000] {
         let mut desk = Desk::new(6);
         desk.order(&vec![(1, 1, Some(1_000))]);
@@ -265,7 +267,8 @@ fn a_step_of_the_wall_clock_neither_delays_nor_hastens_a_deadline() {
     }
 }
 
-/// Lessons 5 and 39: nothing ticks. A lane without deadlines is never woken; one with a distant deadline a few times at most.
+/// Lessons 5 and 39: nothing ticks. A lane without deadlines never wakes; one with a distant
+/// deadline wakes a few times.
 #[test]
 fn an_idle_lane_does_not_wake() {
     let mut desk = Desk::new(7);
@@ -288,7 +291,7 @@ fn an_idle_lane_does_not_wake() {
     assert_eq!(desk.clock.mono(), MonoTime(0).plus_ms(an_hour_ms));
 }
 
-/// Lesson 6: none is lost, none fires twice, none is early, and none is later than its owner's absence makes it.
+/// Lesson 6: every deadline fires once, never early, and no later than its owner's absence causes.
 #[test]
 fn a_restart_at_any_moment_loses_no_deadline() {
     for seed in 0..2 {
@@ -318,8 +321,8 @@ fn a_restart_at_any_moment_loses_no_deadline() {
     }
 }
 
-/// A storm of timers took others down: 2,500 records for each. Here a deadline that passes is one record, and one that is
-/// cancelled is none.
+/// Other systems failed under storms of timers with 2,500 records each. Here a passed deadline
+/// costs one record, and a cancelled one none.
 #[test]
 fn a_deadline_costs_one_record_and_a_cancelled_one_none() {
     let mut desk = Desk::new(8);

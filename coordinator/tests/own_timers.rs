@@ -1,4 +1,5 @@
-//! A component that arms timers of its own beside those that its coordinator keeps: neither receives the other's timeouts.
+//! A component with timers of its own beside its deadlines: neither receives the timeouts of the
+//! other.
 #![expect(clippy::unwrap_used, reason = "tests panic")]
 
 use std::sync::Arc;
@@ -14,7 +15,8 @@ use topology::{
 use wire::topics::Topics;
 use wire::{Envelope, Head, Kind};
 
-/// The deadline's key, and the number of the component's own timer: the same, with the same generation.
+/// The key of the deadline and the number of the component's own timer. Both have the same
+/// generation.
 const KEY: u64 = 7;
 
 enum In {
@@ -54,7 +56,7 @@ impl InboxSpout for Requests {
     }
 }
 
-/// Reads the timeouts of the keeper's own timers back.
+/// Reads the timeouts of the keeper's own timers.
 struct Alarms;
 
 impl InboxSpout for Alarms {
@@ -68,7 +70,8 @@ impl InboxSpout for Alarms {
     }
 }
 
-/// Registers a deadline of a second, and arms a timer of its own of 10 ms under the number by which the coordinator knows the deadline.
+/// Registers a deadline of 1 s, and arms its own timer of 10 ms with the number that the
+/// coordinator uses for the deadline.
 struct Keeper;
 
 impl Bolt for Keeper {
@@ -98,7 +101,7 @@ impl Bolt for Keeper {
     }
 }
 
-/// Returns the keeper's output within 999 ms, and in the millisecond after them.
+/// Returns the keeper's output within 999 ms, and in the millisecond after.
 fn said(reads_own_timeouts: bool) -> (Vec<String>, Vec<String>) {
     let clock = Arc::new(ManualClock::default());
     let bus = Embedded::open(Arc::clone(&clock) as Arc<dyn Clock>, EmbeddedOptions::default());
@@ -123,7 +126,8 @@ fn said(reads_own_timeouts: bool) -> (Vec<String>, Vec<String>) {
         inbox_limit: topology::InboxLimit::default(),
     };
     let mut shard = Shard::join(Arc::new(bus.clone()), topology, options, ShardStatus::new("keeper", 1)).unwrap();
-    // Whatever the keeper's number in the topology is, its timer has the number of the deadline once.
+    // The keeper's number in the topology is unknown here. One of these makes its timer number
+    // equal that of the deadline.
     for number in 0..8_u16 {
         let envelope = Envelope::new(Kind::Request, number.to_string(), "/test");
         let record = Outgoing::keyed("nave.timers.keeper.in", "k", number.to_string()).with(&envelope);
