@@ -33,7 +33,7 @@ pub type Interned = &'static str;
 /// Maximum number of distinct texts in one process. One more is an error.
 pub const MAX_INTERNED: usize = 4_096;
 
-#[expect(clippy::disallowed_types, reason = "of the process, not of a lane; what it gives depends on the text alone")]
+#[expect(clippy::disallowed_types, reason = "process-wide, not lane state; the result depends only on the text")]
 static INTERNED: std::sync::Mutex<BTreeSet<Interned>> = std::sync::Mutex::new(BTreeSet::new());
 
 /// Returns the interned text, or `None` if the limit is reached.

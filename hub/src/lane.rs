@@ -31,6 +31,6 @@ impl LaneState for () {
     fn save(&mut self, _: &mut Saver<'_>) {}
 
     fn load(&mut self, stored: &Stored<'_>) -> Result<(), Unreadable> {
-        Err(Unreadable(format!("nobody reads the saved state `{}`", stored.key())))
+        Err(Unreadable(format!("unexpected saved state `{}`", stored.key())))
     }
 }

@@ -69,7 +69,7 @@ impl OperationStatus {
     }
 }
 
-/// What a parked operation has to handle when it resumes.
+/// Inputs that a parked operation handles when it resumes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Parked {
     /// The event that broke the rule and those after it. Bounded by what one record causes.

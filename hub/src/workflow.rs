@@ -433,7 +433,7 @@ pub struct Decided {
     pub(crate) end: bool,
 }
 
-/// What the operation waits for next.
+/// The step, undo or wait that follows.
 #[derive(Debug)]
 pub(crate) enum Next {
     Step(StepSpec),

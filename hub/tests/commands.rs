@@ -201,7 +201,7 @@ impl Hub {
     }
 
     fn view(&self, operation: &str) -> Operation {
-        self.table.view(operation, &NoTimers).expect("it is known")
+        self.table.view(operation, &NoTimers).expect("the operation is live or remembered")
     }
 }
 
@@ -254,7 +254,7 @@ fn an_unexpected_signal_is_refused_and_changes_nothing() {
     hub.ask("early", "k2", json!({}));
     assert_eq!(hub.command("early", approval(json!({}))).unwrap_err().code, Code::NotNow, "it does not wait yet");
     hub.command("op", approval(json!({"ok": true}))).expect("it still waits");
-    assert_eq!(hub.command("op", approval(json!({"ok": true}))).unwrap_err().code, Code::NotNow, "it is over");
+    assert_eq!(hub.command("op", approval(json!({"ok": true}))).unwrap_err().code, Code::NotNow, "it has ended");
 }
 
 #[test]

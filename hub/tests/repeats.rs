@@ -46,7 +46,7 @@ fn op(cause: &str, pages: &[Vec<Act>]) -> HubRequest {
     request("op", "k", cause, pages)
 }
 
-fn command(hub: &mut HubTable<Script>, command: Command) -> Result<Operation, Problem> {
+fn send(hub: &mut HubTable<Script>, command: Command) -> Result<Operation, Problem> {
     let command = HubCommand { operation: named("op"), cause: "c".into(), command };
     let outcome = give(hub, AT, Input::Command(command)).into_iter().find_map(|effect| match effect {
         HubEffect::CommandAnswer { outcome: Outcome::Taken(view), .. } => Some(Ok(*view)),
@@ -112,12 +112,12 @@ fn cases() -> Vec<Case> {
         case(CANCELLED_BEFORE, vec![step()], ("cancelled", Some(Code::Cancelled)), |hub, pages| {
             busy(hub);
             ask(hub, op("r-1", pages));
-            command(hub, Command::Cancel).expect("it is queued");
+            send(hub, Command::Cancel).expect("it is queued");
             release(hub);
         }),
         case(CANCELLED_RUNNING, vec![step()], ("ended", None), |hub, pages| {
             ask(hub, op("r-1", pages));
-            command(hub, Command::Cancel).expect("it runs");
+            send(hub, Command::Cancel).expect("it runs");
         }),
         case("too late", vec![step()], ("refused", Some(Code::TooLate)), |hub, pages| {
             busy(hub);
@@ -126,7 +126,7 @@ fn cases() -> Vec<Case> {
         }),
         case(ABORTED, vec![vec![Act::Panic]], ("aborted", None), |hub, pages| {
             ask(hub, op("r-1", pages));
-            command(hub, Command::Abort).expect("it is parked");
+            send(hub, Command::Abort).expect("it is parked");
         }),
         case(ANSWERED, vec![vec![Act::Failed, Act::Wait], vec![Act::Panic]], ("aborted", None), |hub, pages| {
             let effects = ask(hub, op("r-1", pages));
@@ -137,7 +137,7 @@ fn cases() -> Vec<Case> {
                 _other => None,
             });
             give(hub, AT, Input::TimedOut(timer.expect("it waits")));
-            command(hub, Command::Abort).expect("it is parked");
+            send(hub, Command::Abort).expect("it is parked");
         }),
     ]
 }
@@ -259,16 +259,16 @@ fn a_repeated_cancel_or_abort_is_accepted_and_changes_nothing() {
         run(&mut hub, &pages);
         let view = hub.view("op", &NoTimers).expect("it is remembered");
         for _ in 0..2 {
-            assert_eq!(command(&mut hub, command.clone()), Ok(view.clone()), "{what}");
+            assert_eq!(send(&mut hub, command.clone()), Ok(view.clone()), "{what}");
             reload(&mut hub, &mut saved);
         }
         let other = if command == Command::Cancel { Command::Abort } else { Command::Cancel };
-        assert_eq!(command(&mut hub, other).map_err(|problem| problem.code), Err(Code::NotNow), "{what}: it has ended");
+        assert_eq!(send(&mut hub, other).map_err(|problem| problem.code), Err(Code::NotNow), "{what}: it has ended");
     }
     let mut hub = table::<Script>(&settings(8));
     ask(&mut hub, op("r-1", &[vec![Act::End]]));
     assert_eq!(
-        command(&mut hub, Command::Cancel).map_err(|problem| problem.code),
+        send(&mut hub, Command::Cancel).map_err(|problem| problem.code),
         Err(Code::NotNow),
         "it never accepted a cancel"
     );
@@ -280,11 +280,11 @@ fn a_repeated_cancel_during_undo_does_not_undo_twice() {
     let call = vec![Act::Step(CallOrder::AtOnce, Barrier::All, vec![(1, 1)])];
     let pages = [call, vec![Act::Undo], vec![Act::Failed, Act::End]];
     ask(&mut hub, op("r-1", &pages));
-    let undoing = command(&mut hub, Command::Cancel).expect("it runs");
+    let undoing = send(&mut hub, Command::Cancel).expect("it runs");
     assert!(undoing.live && undoing.step.is_some(), "{undoing:?}");
-    assert_eq!(command(&mut hub, Command::Cancel), Ok(undoing.clone()));
+    assert_eq!(send(&mut hub, Command::Cancel), Ok(undoing.clone()));
     reload(&mut hub, &mut Saved::new());
-    assert_eq!(command(&mut hub, Command::Cancel), Ok(undoing), "the next owner remembers it");
+    assert_eq!(send(&mut hub, Command::Cancel), Ok(undoing), "the next owner remembers it");
 }
 
 #[test]
@@ -292,7 +292,7 @@ fn a_command_answer_has_the_final_view_without_remembered_outcomes() {
     let mut hub = table::<Script>(&settings(0));
     busy(&mut hub);
     ask(&mut hub, op("r-1", &[step()]));
-    let view = command(&mut hub, Command::Cancel).expect("it is queued");
+    let view = send(&mut hub, Command::Cancel).expect("it is queued");
     assert_eq!((view.state.as_str(), view.live), ("cancelled", false));
 }
 

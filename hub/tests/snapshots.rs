@@ -71,7 +71,7 @@ fn aside() -> impl Strategy<Value = Act> {
     ]
 }
 
-/// What the operation waits for next, if anything.
+/// Acts that decide what the operation waits for next.
 fn main() -> impl Strategy<Value = Act> {
     let mode = prop_oneof![2 => Just(CallOrder::AtOnce), 1 => Just(CallOrder::OneByOne)];
     let barrier = prop_oneof![3 => Just(Barrier::All), 1 => Just(Barrier::First), 1 => Just(Barrier::Quorum(2))];

@@ -41,7 +41,7 @@ fn deadline(effects: &[HubEffect]) -> TimedOut {
 }
 
 /// Simulation, seed 57: a degraded flow ended early for a newer request, which was then cancelled.
-/// Nothing removed the rules that were left.
+/// The rules that were left stayed on the switches.
 #[test]
 fn a_sole_successor_cannot_be_cancelled_while_it_is_queued() {
     let one = HubSettings { active: 1, ..HubSettings::default() };

@@ -2,7 +2,7 @@
 //! refused by name.
 
 use hub::check::load;
-use hub::{Event, Fx, Illegal, Saved, Workflow};
+use hub::{Event, Fx, Illegal, SavedWorkflow, Workflow};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use wire::{OperationId, Problem};

@@ -24,7 +24,7 @@ const MAX_WORKFLOW_CHARS: usize = 80;
 /// into one snapshot record.
 const MAX_KEY_CHARS: usize = 256;
 
-/// What a request and its repeats have in common.
+/// The properties that a request shares with its repeats.
 struct RequestIdentity {
     /// A hash of key, workflow and body.
     fingerprint: u64,

@@ -57,7 +57,7 @@ impl<W: Workflows> HubTable<W> {
             finished: self.finished.ring().clone(),
             admission: self.admission.clone(),
         };
-        // Nothing has happened before the first request.
+        // A hub without any request saves nothing.
         if (self.next_slot > 0 || self.finished.has_begun()) && self.saved.as_ref() != Some(&table) {
             saver.put(TABLE, &table);
             self.saved = Some(table);

@@ -253,7 +253,7 @@ pub(crate) fn golden<W: Workflows>(file: &str, settings: &Settings, world: &Worl
     let states: BTreeMap<&String, Value> =
         world.saved.iter().map(|(key, state)| (key, serde_json::from_slice(state).expect("JSON"))).collect();
     let present = format!("{}\n", serde_json::to_string_pretty(&states).expect("plain data"));
-    #[expect(clippy::disallowed_methods, reason = "a test that is told to write what it expects")]
+    #[expect(clippy::disallowed_methods, reason = "a person asks this test to write its golden file")]
     if std::env::var("GOLDEN").is_ok_and(|value| value == "write") {
         std::fs::create_dir_all(path(version).parent().expect("a folder")).expect("it can be made");
         std::fs::write(path(version), &present).expect("it can be written");
