@@ -171,7 +171,7 @@ impl WorkerTable {
         self.judged == Judged::Down
     }
 
-    /// What the status of the service is based on.
+    /// The status of the service: up, down, or judged by its answers.
     pub fn judged(&self) -> Judged {
         self.judged
     }

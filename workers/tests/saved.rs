@@ -149,7 +149,7 @@ fn a_call_between_two_snapshots_costs_only_its_outcome() {
     lane.on(&Step::Start(1));
     assert_eq!(save(&mut lane.table, &mut records), ["table", "calls/0"]);
     lane.on(&Step::Answer { kind: Kind::Failure, call: 1, of: 1, attempt: 1 });
-    assert_eq!(save(&mut lane.table, &mut records), ["calls/0"], "and what changes");
+    assert_eq!(save(&mut lane.table, &mut records), ["calls/0"], "a change rewrites its block");
     lane.on(&Step::Abandon(1));
     assert_eq!(save(&mut lane.table, &mut records), ["table", "calls/0", "ended/0"]);
     assert_eq!(records.keys().collect::<Vec<_>>(), ["ended/0", "table"]);
@@ -242,7 +242,7 @@ fn refused(key: &str, path: &str, field: Value) -> String {
     let mut records = example();
     let mut state = value(&records[key]);
     let (parent, last) = path.rsplit_once('/').expect("a path begins with a slash");
-    match state.pointer_mut(parent).expect("its place is there") {
+    match state.pointer_mut(parent).expect("the parent exists") {
         Value::Object(fields) => drop(fields.insert(last.to_owned(), field)),
         list => list[last.parse::<usize>().expect("it is a list")] = field,
     }
@@ -383,7 +383,7 @@ fn loaded_by(version: u32) -> (WorkerTable, BTreeSet<String>) {
     for (key, state) in saved_by(version) {
         assert_eq!(table.load(&Stored::new(&key, version, &state)), Ok(()));
     }
-    let open = table.loaded().expect("it fits").iter().map(ToString::to_string).collect();
+    let open = table.loaded().expect("a consistent state").iter().map(ToString::to_string).collect();
     (table, open)
 }
 

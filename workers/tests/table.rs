@@ -68,9 +68,9 @@ proptest! {
             watched.on(&step);
             let open = watched.lane.table.len();
             prop_assert!(open <= SHARE as usize + QUEUE, "{open} open");
-            prop_assert_eq!(watched.lane.timers.len(), open, "a deadline for each open call, and none else");
+            prop_assert_eq!(watched.lane.timers.len(), open, "one deadline for each open call");
             let owed = watched.started.len() - watched.abandoned.len() - watched.ended.len();
-            prop_assert_eq!(owed, open, "what is owed is open");
+            prop_assert_eq!(owed, open, "every unanswered call is open");
         }
         // Spokes no longer answer: the deadlines end every open call.
         for _ in 0..1_000 {
