@@ -14,7 +14,7 @@ use topology::{
 use wire::topics::Topics;
 use wire::{Envelope, Head, Kind, WallTime};
 
-// ---- a lane that does what it is told -----------------------------------------------------------------------------------
+// ---- a lane that follows orders -----------------------------------------------------------------------------------
 
 /// The deadlines in a record: key, generation and milliseconds of each. Without milliseconds it is
 /// cancelled.
@@ -109,9 +109,9 @@ impl Desk {
         let egress: Arc<str> = names.egress("timers", "keeper").into();
         let keeper = t.bolt("keeper", move || Keeper { egress: Arc::clone(&egress) }).stage("keeper").lanes(1);
         keeper.reads(ears.local());
-        let topology = t.build().expect("it is one");
+        let topology = t.build().expect("the topology is valid");
         for spec in topology.topics(&names) {
-            bus.ensure_topic(&spec).expect("it is new");
+            bus.ensure_topic(&spec).expect("the topic is new");
         }
         let (turns, began) = (Virtual::new(Arc::clone(&clock), seed), clock.wall());
         let mut desk = Self { clock, bus, topology, shard: None, turns, owners: 0, began };
@@ -207,7 +207,7 @@ fn deadlines_that_expire_in_one_tick_all_fire() {
     desk.order(&vec![(1, 1, Some(10))]);
     desk.run_ms(4);
     desk.order(&vec![(2, 1, Some(6)), (3, 1, Some(6))]);
-    assert!(desk.run_ms(2_000), "and the lane goes on");
+    assert!(desk.run_ms(2_000), "the lane becomes idle");
     let mut fired = desk.fired();
     fired.sort_unstable();
     assert_eq!(fired, [(10, 1, 1), (10, 2, 1), (10, 3, 1)]);
@@ -247,7 +247,7 @@ fn a_hundred_thousand_cancelled_deadlines_leave_nothing() {
         desk.order(&keys.flat_map(|key| [(key, 1, Some(60_000)), (key, 0, None)]).collect());
     }
     assert_eq!(desk.timers(), 0);
-    assert!(desk.run_ms(2_000), "once it has said where it stands, nothing is left to wait for");
+    assert!(desk.run_ms(2_000), "after its position update the lane is idle");
     desk.run_ms(120_000);
     assert_eq!(desk.fired(), []);
 }
@@ -273,14 +273,15 @@ fn a_wall_clock_step_does_not_move_a_deadline() {
 fn an_idle_lane_does_not_wake() {
     let mut desk = Desk::new(7);
     assert!(desk.run_ms(0));
-    let idle = desk.shard.as_mut().map(|shard| shard.turn(Duration::ZERO)).expect("it lives").expect("it goes on");
+    let idle = desk.shard.as_mut().map(|shard| shard.turn(Duration::ZERO)).expect("a live shard").expect("no error");
     assert_eq!((idle.worked, idle.next), (false, None));
 
     let an_hour_ms = 3_600_000;
     desk.order(&vec![(1, 1, Some(an_hour_ms))]);
     let mut wakes = 0;
     while desk.fired().is_empty() {
-        let turn = desk.shard.as_mut().map(|shard| shard.turn(Duration::ZERO)).expect("it lives").expect("it goes on");
+        let turn =
+            desk.shard.as_mut().map(|shard| shard.turn(Duration::ZERO)).expect("a live shard").expect("no error");
         if !turn.worked {
             desk.clock.advance_to(turn.next.expect("it waits for its deadline"));
             wakes += 1;

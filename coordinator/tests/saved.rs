@@ -128,7 +128,7 @@ fn a_hundred_thousand_deadlines_take_1563_records() {
     }
     assert_eq!(save(&mut table, &mut records), 1_563);
     table.on(3, Deadline::Cancel { key: 7 });
-    assert_eq!(save(&mut table, &mut records), 1, "and one change is one of them");
+    assert_eq!(save(&mut table, &mut records), 1, "one change rewrites one record");
     let largest = records.values().map(Vec::len).max();
     assert!(largest < Some(1_600), "{largest:?}");
 }
