@@ -41,10 +41,8 @@ impl InboxSpout for HubSpout {
             out.emit(HubInbound::Command(Box::new(HubCommand { operation, cause, command })));
             return Ok(());
         }
-        let key = record
-            .key
-            .as_ref()
-            .ok_or_else(|| Unreadable("a request record needs a key that names its resource".into()))?;
+        let key =
+            record.key.as_ref().ok_or_else(|| Unreadable("a request needs a key that names its resource".into()))?;
         let key = std::str::from_utf8(key).map_err(|_| Unreadable("the key of a request must be UTF-8".into()))?;
         let body: Result<wire::request::Request, Unreadable> = delivery.json();
         let unreadable = body.as_ref().err().cloned();

@@ -141,7 +141,7 @@ pub trait Workflow: Serialize + DeserializeOwned + Sized + 'static {
 pub fn expect_reply<T: DeserializeOwned>(body: &str) -> Result<T, String> {
     serde_json::from_str(body).map_err(|error| {
         let start: String = body.chars().take(80).collect();
-        format!("the reply `{start}` does not have the expected type: {error}")
+        format!("the reply `{start}` is not of the type that the call expects: {error}")
     })
 }
 
