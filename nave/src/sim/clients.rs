@@ -1,6 +1,7 @@
-//! Clients: each wants one answer to its request, and repeats it under the same name, at another northbound, until it has one.
-//! Some ask again after that, also after a refusal or a cancellation: what they are told again must be the same. And some ask for
-//! something else under the same name, which is refused.
+//! Simulated clients. Each needs one answer to its request and repeats the request with the same
+//! key, at the other northbound, until it has one. Some repeat it later: the answer must be the
+//! same, also after a refusal or a cancellation. Some then send another body with the same key,
+//! which must be refused.
 
 use bus::MonoTime;
 use northbound::{Submission, Ticket, Told};
@@ -11,52 +12,52 @@ use wire::answer::Answer;
 use wire::{Code, OperationId};
 
 use super::dice::Dice;
+use super::fault_schedule::FaultSchedule;
 use super::process::Front;
-use super::scenario::Ask;
-use super::weather::Weather;
+use super::scenario::SimRequest;
 
-/// A client first waits this long for its answer, in milliseconds, before it asks again.
-const PATIENCE_MS: u64 = 10_000;
-/// The tag of the dice by which clients ask for something else under their name.
+/// First timeout of a client before it repeats its request, in milliseconds.
+const FIRST_TIMEOUT_MS: u64 = 10_000;
+/// Tag of the generator that chooses which clients send another body with their key.
 const CHANGES: u64 = 6;
-/// So many northbounds there are.
+/// Number of northbounds.
 pub(super) const NORTHBOUNDS: usize = 2;
 
 pub(super) struct Client {
     name: String,
-    pub(super) ask: Ask,
+    pub(super) ask: SimRequest,
     pub(super) operation: Option<OperationId>,
-    /// The northbound that it talks to.
-    at: usize,
-    state: State,
+    /// The index of the northbound that it uses.
+    northbound: usize,
+    state: ClientState,
     pub(super) answer: Option<Answer>,
-    /// Its workflow found no room. That is no answer, and the client asks no more.
+    /// The workflow had no room. That is not an answer, and the client does not retry.
     pub(super) refused: Option<Code>,
-    /// How often it asks again after it has its answer.
+    /// Number of repeats after the first answer.
     repeats: u64,
-    /// It asks for something else under its name in the end.
-    changes: Change,
-    /// It has no use for an answer that comes later than so.
+    /// Whether it finally sends another body with its key.
+    change: BodyChange,
+    /// Its requests expire after [`FIRST_TIMEOUT_MS`].
     expires: bool,
-    /// It waits this long for its answer, in milliseconds, before it asks again.
-    patience_ms: u64,
-    /// It waits twice as long each time.
-    patient: bool,
+    /// Timeout before it repeats its request, in milliseconds.
+    timeout_ms: u64,
+    /// The timeout doubles each time.
+    backs_off: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Change {
+enum BodyChange {
     Never,
     Later,
-    /// From here on it asks for something else.
+    /// All further requests have another body.
     Now,
 }
 
-enum State {
-    /// It sends at this time.
+enum ClientState {
+    /// It sends a request at this time.
     Idle(MonoTime),
     Waiting(Box<Ticket>, MonoTime),
-    Content,
+    Done,
 }
 
 pub(super) struct Clients {
@@ -68,89 +69,89 @@ pub(super) struct Clients {
 }
 
 impl Clients {
-    pub(super) fn new(asks: Vec<Ask>, parks: bool, mut dice: Dice) -> Self {
-        let mut changes = dice.tagged(CHANGES);
+    pub(super) fn new(asks: Vec<SimRequest>, parks: bool, mut dice: Dice) -> Self {
+        let mut change = dice.tagged(CHANGES);
         let mut client = |(number, ask)| Client {
             name: format!("client-{number}"),
             ask,
             operation: None,
-            at: dice.index(NORTHBOUNDS),
-            // Many at once, or one after the other.
-            state: State::Idle(MonoTime::default().plus_ms(dice.between(0, 2) * dice.between(0, 8_000))),
+            northbound: dice.index(NORTHBOUNDS),
+            // All at once, or one after the other.
+            state: ClientState::Idle(MonoTime::default().plus_ms(dice.between(0, 2) * dice.between(0, 8_000))),
             answer: None,
             refused: None,
             repeats: dice.roll(3),
-            changes: if changes.chance(200) { Change::Later } else { Change::Never },
+            change: if change.chance(200) { BodyChange::Later } else { BodyChange::Never },
             expires: dice.chance(200),
-            patience_ms: PATIENCE_MS,
-            patient: false,
+            timeout_ms: FIRST_TIMEOUT_MS,
+            backs_off: false,
         };
         let all = (1..).zip(asks).map(&mut client).collect();
         Self { all, dice, requests: 0, parks }
     }
 
-    /// When the next of them does something by itself.
+    /// The time of the next action of any client.
     pub(super) fn next(&self) -> Option<MonoTime> {
         let due = |client: &Client| match client.state {
-            State::Idle(at) | State::Waiting(_, at) => Some(at),
-            State::Content => None,
+            ClientState::Idle(at) | ClientState::Waiting(_, at) => Some(at),
+            ClientState::Done => None,
         };
         self.all.iter().filter_map(due).min()
     }
 
-    pub(super) fn are_content(&self) -> bool {
-        self.all.iter().all(|client| matches!(client.state, State::Content))
+    pub(super) fn are_done(&self) -> bool {
+        self.all.iter().all(|client| matches!(client.state, ClientState::Done))
     }
 
-    /// From here on a client waits twice as long each time: an operation may wait for days, and as long as clients ask again
-    /// there is no rest.
-    pub(super) fn become_patient(&mut self) {
-        self.all.iter_mut().for_each(|client| client.patient = true);
+    /// Makes the timeouts of all clients double from now on. An operation may wait for days, and
+    /// the system is never idle while clients repeat requests.
+    pub(super) fn back_off(&mut self) {
+        self.all.iter_mut().for_each(|client| client.backs_off = true);
     }
 
-    /// True where a client asks for this operation.
-    pub(super) fn ask_for(&self, operation: &OperationId) -> bool {
+    /// True if a client requested this operation.
+    pub(super) fn have_requested(&self, operation: &OperationId) -> bool {
         self.all.iter().any(|client| client.operation.as_ref() == Some(operation))
     }
 
-    /// A line for each that still wants something.
+    /// One line per client that has no answer yet.
     pub(super) fn waiting(&self) -> Vec<String> {
-        let waits = self.all.iter().filter(|client| !matches!(client.state, State::Content));
-        waits.map(|client| format!("{} waits for an answer to {}", client.name, client.ask)).collect()
+        let waits = self.all.iter().filter(|client| !matches!(client.state, ClientState::Done));
+        waits.map(|client| format!("{} is waiting for the answer to {}", client.name, client.ask)).collect()
     }
 
-    /// A northbound died, and those who talked to it know no more.
-    pub(super) fn cut(&mut self, north: usize, now: MonoTime) {
-        for client in self.all.iter_mut().filter(|client| client.at == north) {
-            if matches!(client.state, State::Waiting(..)) {
-                client.turn_away(now, self.dice.between(0, 300));
+    /// A northbound crashed: its clients lose their connections.
+    pub(super) fn disconnect(&mut self, north: usize, now: MonoTime) {
+        for client in self.all.iter_mut().filter(|client| client.northbound == north) {
+            if matches!(client.state, ClientState::Waiting(..)) {
+                client.retry_in(now, self.dice.between(0, 300));
             }
         }
     }
 
-    /// Each hears what it was told, and asks where it is time. True where one of them did something.
+    /// Receives answers and sends due requests. Returns true if a client did something.
     pub(super) fn step(
         &mut self,
         now: MonoTime,
         fronts: &[Option<&Front>; NORTHBOUNDS],
-        weather: &Weather,
+        faults: &FaultSchedule,
     ) -> Result<bool, String> {
         let mut worked = false;
         for client in &mut self.all {
             match &mut client.state {
-                State::Content => continue,
-                State::Waiting(ticket, until) => {
+                ClientState::Done => continue,
+                ClientState::Waiting(ticket, until) => {
                     let told = match ticket.answer.try_recv() {
                         Err(TryRecvError::Empty) if now < *until => continue,
                         Err(TryRecvError::Empty | TryRecvError::Closed) => None,
                         Ok(told) => Some(told),
                     };
-                    client.hear(told, now, self.parks, &mut self.dice, weather)?;
+                    client.receive(told, now, self.parks, &mut self.dice, faults)?;
                 }
-                State::Idle(at) if *at > now => continue,
-                State::Idle(_) => {
+                ClientState::Idle(at) if *at > now => continue,
+                ClientState::Idle(_) => {
                     self.requests += 1;
-                    client.send(fronts, now, Uuid::from_u128(self.requests), &mut self.dice, weather)?;
+                    client.send(fronts, now, Uuid::from_u128(self.requests), &mut self.dice, faults)?;
                 }
             }
             worked = true;
@@ -160,15 +161,15 @@ impl Clients {
 }
 
 impl Client {
-    fn grow_patient(&mut self) {
-        if self.patient {
-            self.patience_ms = self.patience_ms.saturating_mul(2);
+    fn double_timeout(&mut self) {
+        if self.backs_off {
+            self.timeout_ms = self.timeout_ms.saturating_mul(2);
         }
     }
 
-    fn turn_away(&mut self, now: MonoTime, pause_ms: u64) {
-        self.at = (self.at + 1) % NORTHBOUNDS;
-        self.state = State::Idle(now.plus_ms(pause_ms));
+    fn retry_in(&mut self, now: MonoTime, delay_ms: u64) {
+        self.northbound = (self.northbound + 1) % NORTHBOUNDS;
+        self.state = ClientState::Idle(now.plus_ms(delay_ms));
     }
 
     fn send(
@@ -177,16 +178,16 @@ impl Client {
         now: MonoTime,
         http_id: Uuid,
         dice: &mut Dice,
-        weather: &Weather,
+        faults: &FaultSchedule,
     ) -> Result<(), String> {
-        let pause_ms = dice.between(50, 500);
-        let Some(front) = fronts[self.at] else {
-            self.turn_away(now, pause_ms);
+        let delay_ms = dice.between(50, 500);
+        let Some(front) = fronts[self.northbound] else {
+            self.retry_in(now, delay_ms);
             return Ok(());
         };
-        let Ask { workflow, key, request } = &self.ask;
-        let expires = self.expires.then(|| front.clock.wall().plus_ms(PATIENCE_MS));
-        let request = if self.changes == Change::Now { json!({ "else": request }) } else { request.clone() };
+        let SimRequest { workflow, key, request } = &self.ask;
+        let expires = self.expires.then(|| front.clock.wall().plus_ms(FIRST_TIMEOUT_MS));
+        let request = if self.change == BodyChange::Now { json!({ "else": request }) } else { request.clone() };
         let submission = Submission {
             idempotency_key: Some(&self.name),
             expires,
@@ -199,97 +200,100 @@ impl Client {
         });
         match sent {
             Ok(ticket) => {
-                weather
-                    .say(&self.name, || format!("asks northbound-{}: {} as {}", self.at, self.ask, ticket.operation));
+                faults.say(&self.name, || {
+                    format!("sends to northbound-{}: {} as operation {}", self.northbound, self.ask, ticket.operation)
+                });
                 let operation = self.operation.get_or_insert_with(|| ticket.operation.clone());
                 if *operation != ticket.operation {
                     let (name, other) = (&self.name, &ticket.operation);
-                    return Err(format!("{name} asked for {operation}, and its repeat was taken for {other}"));
+                    return Err(format!("{name} requested {operation}, but its repeat became {other}"));
                 }
-                self.state = State::Waiting(Box::new(ticket), now.plus_ms(self.patience_ms));
+                self.state = ClientState::Waiting(Box::new(ticket), now.plus_ms(self.timeout_ms));
             }
             Err(problem) => {
-                weather.say(&self.name, || format!("is turned away by northbound-{}: {problem}", self.at));
-                self.turn_away(now, pause_ms);
+                faults.say(&self.name, || format!("is rejected by northbound-{}: {problem}", self.northbound));
+                self.retry_in(now, delay_ms);
             }
         }
         Ok(())
     }
 
-    /// It was told something, or waited long enough.
-    fn hear(
+    /// Handles an answer, or a timeout if `answer` is `None`.
+    fn receive(
         &mut self,
-        told: Option<Told>,
+        answer: Option<Told>,
         now: MonoTime,
         parks: bool,
         dice: &mut Dice,
-        weather: &Weather,
+        faults: &FaultSchedule,
     ) -> Result<(), String> {
-        let pause_ms = dice.between(50, 500);
-        let answer = match told {
+        let delay_ms = dice.between(50, 500);
+        let answer = match answer {
             None => {
-                weather.say(&self.name, || "waits no longer, and asks again".to_owned());
-                self.grow_patient();
-                self.turn_away(now, pause_ms);
+                faults.say(&self.name, || "timed out; will retry".to_owned());
+                self.double_timeout();
+                self.retry_in(now, delay_ms);
                 return Ok(());
             }
             Some(Err(problem)) => {
-                weather.say(&self.name, || format!("is told that nobody knows: {problem}"));
-                self.turn_away(now, pause_ms);
+                faults.say(&self.name, || format!("gets no outcome: {problem}"));
+                self.retry_in(now, delay_ms);
                 return Ok(());
             }
-            Some(Ok(operation)) => operation.answer.ok_or_else(|| format!("{}: an answer without one", self.name))?,
+            Some(Ok(operation)) => {
+                operation.answer.ok_or_else(|| format!("{}: the reply to the request has no answer", self.name))?
+            }
         };
         match answer {
-            Answer::Refused(problem) if problem.code == Code::KeyReused && self.changes == Change::Now => {
-                weather.say(&self.name, || format!("is refused, as it has to be: {problem}"));
-                self.state = State::Content;
+            Answer::Refused(problem) if problem.code == Code::KeyReused && self.change == BodyChange::Now => {
+                faults.say(&self.name, || format!("is refused, as expected: {problem}"));
+                self.state = ClientState::Done;
             }
-            answer if self.changes == Change::Now => {
-                let (name, ask, told) = (&self.name, &self.ask, words(&answer));
-                return Err(format!("{name} had its answer to {ask}, asked for something else, and was told: {told}"));
+            answer if self.change == BodyChange::Now => {
+                let (name, ask, told) = (&self.name, &self.ask, describe(&answer));
+                return Err(format!("{name} reused the key of {ask} with another body and was answered: {told}"));
             }
             Answer::Refused(problem) if problem.code == Code::Parked && parks => {
-                weather.say(&self.name, || format!("is refused: {problem}"));
-                self.turn_away(now, pause_ms);
+                faults.say(&self.name, || format!("is refused: {problem}"));
+                self.retry_in(now, delay_ms);
             }
             Answer::Refused(problem) if problem.code.is_temporary() && self.answer.is_none() => {
-                weather.say(&self.name, || format!("is refused: {problem}"));
+                faults.say(&self.name, || format!("is refused: {problem}"));
                 match problem.code {
-                    // There is room again once others have ended.
+                    // There is room again when other operations end.
                     Code::Busy | Code::QueueFull => {
-                        self.grow_patient();
-                        self.turn_away(now, if self.patient { self.patience_ms } else { pause_ms });
+                        self.double_timeout();
+                        self.retry_in(now, if self.backs_off { self.timeout_ms } else { delay_ms });
                     }
-                    // A workflow may have no room for ever.
+                    // A workflow may never have room.
                     code => {
                         self.refused = Some(code);
-                        self.state = State::Content;
+                        self.state = ClientState::Done;
                     }
                 }
             }
             answer if !answer.is_outcome() => {
-                let (name, ask, told) = (&self.name, &self.ask, words(&answer));
+                let (name, ask, told) = (&self.name, &self.ask, describe(&answer));
                 let before =
-                    self.answer.as_ref().map_or_else(String::new, |before| format!("{}; then ", words(before)));
-                return Err(format!("{name} asked {ask} and was told: {before}{told}"));
+                    self.answer.as_ref().map_or_else(String::new, |before| format!("{}; then ", describe(before)));
+                return Err(format!("{name} requested {ask} and was answered: {before}{told}"));
             }
             answer => {
-                weather.say(&self.name, || format!("is told: {}", words(&answer)));
+                faults.say(&self.name, || format!("is answered: {}", describe(&answer)));
                 if let Some(before) = self.answer.replace(answer.clone())
                     && before != answer
                 {
-                    let (before, after) = (words(&before), words(&answer));
-                    return Err(format!("{} was told twice about {}: {before}; then {after}", self.name, self.ask));
+                    let (before, after) = (describe(&before), describe(&answer));
+                    return Err(format!("{} got two answers to {}: {before}; then {after}", self.name, self.ask));
                 }
                 if self.repeats > 0 {
                     self.repeats -= 1;
-                    self.turn_away(now, dice.roll(3) * dice.roll(3_000));
-                } else if self.changes == Change::Later {
-                    self.changes = Change::Now;
-                    self.turn_away(now, pause_ms);
+                    self.retry_in(now, dice.roll(3) * dice.roll(3_000));
+                } else if self.change == BodyChange::Later {
+                    self.change = BodyChange::Now;
+                    self.retry_in(now, delay_ms);
                 } else {
-                    self.state = State::Content;
+                    self.state = ClientState::Done;
                 }
             }
         }
@@ -297,8 +301,8 @@ impl Client {
     }
 }
 
-/// An answer in words.
-pub(super) fn words(answer: &Answer) -> String {
+/// Describes an answer.
+pub(super) fn describe(answer: &Answer) -> String {
     match answer {
         Answer::Done(body) => format!("done {body}"),
         Answer::Failed(body) => format!("failed {body}"),

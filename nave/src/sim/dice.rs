@@ -1,6 +1,6 @@
-//! Chance, from one seed.
+//! Deterministic random numbers.
 
-/// Draws numbers: the same ones for the same seed.
+/// A random number generator that draws the same numbers for the same seed.
 ///
 /// ```
 /// use nave::sim::Dice;
@@ -12,7 +12,7 @@
 pub struct Dice(u64);
 
 impl Dice {
-    /// Dice of this seed. Seeds that stand side by side have nothing in common.
+    /// Creates a generator from `seed`. Adjacent seeds yield unrelated sequences.
     pub fn seeded(seed: u64) -> Self {
         Self(seed)
     }
@@ -25,48 +25,49 @@ impl Dice {
         mixed ^ (mixed >> 31)
     }
 
-    /// A number from 0 to below `sides`; 0 where it has none.
+    /// Draws a number from 0 to below `sides`; 0 if `sides` is 0.
     pub fn roll(&mut self, sides: u64) -> u64 {
         self.next() % sides.max(1)
     }
 
-    /// The same for places in a list.
+    /// Draws an index into a list of `length` elements; 0 if it is empty.
     pub fn index(&mut self, length: usize) -> usize {
         usize::try_from(self.roll(length as u64)).unwrap_or(0)
     }
 
-    /// A number from `least` to below `most`.
+    /// Draws a number from `least` to below `most`; `least` if the range is empty.
     pub fn between(&mut self, least: u64, most: u64) -> u64 {
         least + self.roll(most.saturating_sub(least))
     }
 
-    /// True so many times in a thousand.
+    /// Returns true with a probability of `permille` / 1000.
     pub fn chance(&mut self, permille: u32) -> bool {
         self.roll(1_000) < u64::from(permille)
     }
 
-    /// One of these.
+    /// Picks one element.
     ///
     /// # Panics
-    /// Where there are none.
+    /// If there are none.
     pub fn pick<'a, T>(&mut self, of: &'a [T]) -> &'a T {
         &of[self.index(of.len())]
     }
 
-    /// Dice of their own, so that what one part of a simulation draws does not change what another one does.
+    /// Creates an independent generator with one draw, so that the draws of one component do not
+    /// change those of another.
     #[must_use]
     pub fn split(&mut self) -> Self {
         Self(self.next())
     }
 
-    /// Dice of their own without a draw from these, for what was added later: what these draw stays the same. Two with one tag
-    /// are the same.
+    /// Creates an independent generator without a draw: code that was added later does not change
+    /// earlier draws. The same tag yields the same generator.
     #[must_use]
     pub fn tagged(&self, tag: u64) -> Self {
         Self(Self(self.0 ^ tag).next())
     }
 
-    /// Puts these in another order.
+    /// Shuffles the elements.
     pub fn shuffle<T>(&mut self, of: &mut [T]) {
         for last in (1..of.len()).rev() {
             of.swap(last, self.index(last + 1));

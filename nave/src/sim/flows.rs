@@ -1,5 +1,5 @@
-//! The flow topology's scenario: flows are created and removed, with drills among them, and the rule tables of the simulated
-//! switch controller are in the end what the clients were told.
+//! The scenario of the flow topology: clients create and remove flows, some requests inject faults,
+//! and at the end the rule tables of the simulated switch controller match the answers.
 
 use std::collections::BTreeMap;
 
@@ -12,30 +12,30 @@ use wire::answer::Answer;
 use workers::{WorkerBolt, WorkerSettings};
 
 use super::dice::Dice;
-use super::scenario::{Ask, Ended, Scenario};
+use super::scenario::{Scenario, SimRequest, SimResults};
 
 const CREATE: &str = "create-flow";
 const REMOVE: &str = "remove-flow";
-/// The tag of the dice by which some requests are refused.
+/// Tag of the generator that chooses which requests are refused.
 const REFUSALS: u64 = 2;
 
 pub(crate) fn scenario() -> Scenario {
-    Scenario::new(asks).settings(settings).check(tables_are_as_told)
+    Scenario::new(asks).settings(settings).check(tables_match_answers)
 }
 
-fn asks(dice: &mut Dice) -> Vec<Ask> {
+fn asks(dice: &mut Dice) -> Vec<SimRequest> {
     let flows = 1 + dice.roll(2);
     let lengths: Vec<u64> = (0..flows).map(|_| 1 + dice.roll(3)).collect();
     let ask = |dice: &mut Dice| {
         let flow = dice.index(lengths.len());
         let name = format!("flow-{flow}");
         if dice.chance(250) {
-            return Ask::new(REMOVE, &name, json!({"flowid": name}));
+            return SimRequest::new(REMOVE, &name, json!({"flowid": name}));
         }
         let error = dice.pick(&[json!(null), json!(null), json!(null), json!(0), json!(1), json!(2)]).clone();
-        Ask::new(CREATE, &name, json!({"flowid": name, "length": lengths[flow], "error": error}))
+        SimRequest::new(CREATE, &name, json!({"flowid": name, "length": lengths[flow], "error": error}))
     };
-    let asks: Vec<Ask> = (0..=dice.roll(4)).map(|_| ask(dice)).collect();
+    let asks: Vec<SimRequest> = (0..=dice.roll(4)).map(|_| ask(dice)).collect();
     let mut refusals = dice.tagged(REFUSALS);
     if refusals.chance(700) {
         return asks;
@@ -43,20 +43,21 @@ fn asks(dice: &mut Dice) -> Vec<Ask> {
     asks.into_iter().map(|ask| refused(ask, &mut refusals)).collect()
 }
 
-/// The same, but some that are to create a flow are refused: by what stands, or by what they ask.
-fn refused(mut ask: Ask, dice: &mut Dice) -> Ask {
+/// Changes some create requests so that they are refused: because the flow exists, or because the
+/// request is invalid.
+fn refused(mut ask: SimRequest, dice: &mut Dice) -> SimRequest {
     if ask.workflow == CREATE {
         match dice.roll(5) {
             0 | 1 => ask.request["strict"] = json!(true),
             2 => ask.request["length"] = json!(0),
-            _as_it_is => {}
+            _unchanged => {}
         }
     }
     ask
 }
 
 fn settings(dice: &mut Dice) -> Settings {
-    // In some worlds calls wait for a place, or operations for theirs.
+    // In some seeds calls wait for a place in flight, or operations for a place in the lane.
     let in_flight = *dice.pick(&[4_096, 4_096, 2]);
     let active = *dice.pick(&[256, 256, 1]);
     Settings::default()
@@ -65,26 +66,26 @@ fn settings(dice: &mut Dice) -> Settings {
         .with(&WorkerBolt::settings_name(SPEAKER), &WorkerSettings { in_flight, ..WorkerSettings::default() })
 }
 
-fn tables_are_as_told(ended: &Ended<'_>) -> Result<(), String> {
+fn tables_match_answers(results: &SimResults<'_>) -> Result<(), String> {
     let mut up: BTreeMap<&str, u64> = BTreeMap::new();
-    for (ask, answer) in ended.answers() {
+    for (ask, answer) in results.answers() {
         match (&*ask.workflow, answer) {
             (CREATE, Answer::Done(_)) => {
                 up.insert(&ask.key, ask.request["length"].as_u64().unwrap_or(0));
             }
-            // A removal that has begun ends with a flow that is gone, however long that takes.
+            // Once a removal starts, it ends with the flow removed, however long that takes.
             (REMOVE, Answer::Done(_) | Answer::Failed(_)) => drop(up.remove(&*ask.key)),
             (_, Answer::Done(_) | Answer::Failed(_) | Answer::Refused(_)) => {}
         }
     }
     let promised: Vec<(String, u64)> =
         up.iter().flat_map(|(flow, length)| (1..=*length).map(|rule| ((*flow).to_owned(), rule))).collect();
-    let speaker = ended.any::<SpeakerHandle>(SPEAKER).ok_or("there is no speaker")?;
-    let mut stand: Vec<(String, u64)> =
+    let speaker = results.any::<SpeakerHandle>(SPEAKER).ok_or("the simulation has no speaker")?;
+    let mut installed: Vec<(String, u64)> =
         speaker.all_rules().into_iter().map(|rule| (rule.flow.to_string(), u64::from(rule.number))).collect();
-    stand.sort();
-    if stand == promised {
+    installed.sort();
+    if installed == promised {
         return Ok(());
     }
-    Err(format!("the rules that stand are {stand:?}, and those that were promised {promised:?}"))
+    Err(format!("installed rules: {installed:?}; rules according to the answers: {promised:?}"))
 }

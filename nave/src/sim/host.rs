@@ -1,4 +1,4 @@
-//! What a simulation asks of a spoke, whatever it is made of.
+//! The interface of a simulated spoke.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -12,33 +12,34 @@ use wire::topics::Topics;
 use super::dice::Dice;
 use crate::spoke::{Did, Handled, Served, Spoke, SpokePart};
 
-/// A spoke: its tables and its memory, which outlive the processes that serve it.
+/// A spoke: its tables and memory, which outlive the processes that serve it.
 pub(crate) trait Host: Send {
-    /// A process that serves it, as a member of this name.
+    /// Starts a process that serves the spoke as group member `member`.
     fn join(&self, bus: &dyn Bus, names: &Topics, service: &str, member: &str) -> Result<Box<dyn Part>, BusError>;
 
-    /// To be looked at by who knows what it is.
+    /// The concrete spoke, for checks that know its type.
     fn as_any(&self) -> &dyn Any;
 
-    /// The calls that it handled since the last time, in order.
+    /// Returns the calls handled since the last call of this function, in order.
     fn handled(&self) -> Vec<Handled>;
 
-    /// Forgets the calls that it carried out, where it can.
+    /// Forgets the executed calls, if supported.
     fn forget(&self) {}
 
-    /// It will misbehave somehow: in words. None where it cannot.
+    /// Injects a random fault and describes it. Returns `None` if the spoke does not support
+    /// faults.
     fn misbehave(&self, dice: &mut Dice) -> Option<String> {
         let _ = dice;
         None
     }
 
-    /// It died, and somebody starts it again; with `calm` it does not misbehave any more.
-    fn recover(&self, calm: bool) {
-        let _ = calm;
+    /// Restarts the spoke. With `clear_faults`, it also clears injected faults.
+    fn recover(&self, clear_faults: bool) {
+        let _ = clear_faults;
     }
 }
 
-/// Makes a spoke that has done nothing yet.
+/// Creates a new spoke.
 pub(crate) type MakeHost = Arc<dyn Fn() -> Box<dyn Host> + Send + Sync>;
 
 impl<S: Spoke> Host for Served<S> {
@@ -62,7 +63,7 @@ impl<S: Spoke> Host for Served<S> {
 /// The simulated switch controller.
 pub(crate) struct Speaker {
     handle: SpeakerHandle,
-    /// The last line of the audit log that was looked at.
+    /// The last entry of the audit log that was read.
     seen: std::sync::atomic::AtomicU64,
 }
 
@@ -87,9 +88,9 @@ impl Host for Speaker {
         if let Some(last) = entries.last() {
             self.seen.store(last.seq, std::sync::atomic::Ordering::Relaxed);
         }
-        let told = |entry: floodlight_sim::Entry| {
+        let handled = |entry: floodlight_sim::Entry| {
             let did = match entry.deed {
-                // A read changes nothing, so it may be done as often as it is asked.
+                // A read changes nothing, so it may be executed any number of times.
                 Deed::Executed { .. } if entry.command != "read" => Did::All,
                 Deed::Executed { .. } | Deed::Remembered => Did::Nothing,
                 Deed::Refused { .. } => Did::Refused,
@@ -97,20 +98,20 @@ impl Host for Speaker {
             };
             Some(Handled { call: entry.call, did })
         };
-        entries.into_iter().filter_map(told).collect()
+        entries.into_iter().filter_map(handled).collect()
     }
 
     fn misbehave(&self, dice: &mut Dice) -> Option<String> {
         let fault = speaker_fault(dice);
-        let what = serde_json::to_string(&fault).ok()?;
-        self.handle.inject(fault).ok().map(|()| what)
+        let description = serde_json::to_string(&fault).ok()?;
+        self.handle.inject(fault).ok().map(|()| description)
     }
 
-    fn recover(&self, calm: bool) {
-        if calm {
+    fn recover(&self, clear_faults: bool) {
+        if clear_faults {
             self.handle.clear_faults();
         }
-        self.handle.restart().expect("it has no directory");
+        self.handle.restart().expect("the speaker has no directory, so a restart cannot fail");
     }
 }
 
@@ -132,7 +133,7 @@ fn speaker_fault(dice: &mut Dice) -> Fault {
         _ => FaultKind::Lie,
     };
     let mut command = *dice.pick(&[None, Some(Word::Install), Some(Word::Read), Some(Word::Remove)]);
-    // A lie of a read would never strike.
+    // A lying read would never match.
     command = command.filter(|word| kind != FaultKind::Lie || *word != Word::Read);
     let switch = dice.chance(500).then(|| SwitchId::numbered(1 + u32::try_from(dice.roll(3)).unwrap_or(0)));
     let times = Some(1 + u32::try_from(dice.roll(8)).unwrap_or(0));

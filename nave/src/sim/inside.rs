@@ -1,5 +1,5 @@
-//! What must be so inside a lane between any two turns of its shell: nothing waits without an end, each open call has a deadline in
-//! its lane, and the timers in state are the timers in the wheel.
+//! Invariants inside a lane between two polls of its shard: everything that waits has an end, each
+//! open call has a deadline, and the timers in the state equal those in the wheel.
 
 use std::collections::BTreeSet;
 
@@ -7,37 +7,39 @@ use bus::Record;
 use topology::{Inside, Timeout, TimerKey};
 use wire::Kind;
 
-/// What is looked at, and where.
-pub(super) struct Look<'a> {
-    /// Who has it.
-    pub(super) who: &'a str,
+/// A lane and its state.
+pub(super) struct LaneCheck<'a> {
+    /// The name of the process that owns the lane.
+    pub(super) process: &'a str,
     pub(super) lane: u32,
     pub(super) inside: &'a Inside,
-    /// True where hub and workers share the lane: then an open call is a conversation in it.
-    pub(super) together: bool,
-    /// The number of a component in the lane.
+    /// True if hub and workers share the lane: then it contains the conversation of each open call.
+    pub(super) shares_lane: bool,
+    /// Returns the number of a component in the lane.
     pub(super) number: &'a dyn Fn(&str) -> Option<u16>,
-    /// What is in the lane's inbox, and more.
+    /// The records of the stage's inbox, of all lanes.
     pub(super) inbox: &'a [Record],
 }
 
-impl Look<'_> {
-    /// What is not as it must be, in a sentence.
-    pub(super) fn judge(&self) -> Result<(), String> {
-        let told = self.nothing_waits_for_ever().and_then(|()| self.timers_are_those_of_the_wheel());
-        told.map_err(|what| format!("lane {} of {}: {what}", self.lane, self.who))
+impl LaneCheck<'_> {
+    /// Returns the first violated invariant.
+    pub(super) fn run(&self) -> Result<(), String> {
+        let result = self.check_waits().and_then(|()| self.check_timers());
+        result.map_err(|violation| format!("lane {} of {}: {violation}", self.lane, self.process))
     }
 
-    fn nothing_waits_for_ever(&self) -> Result<(), String> {
+    fn check_waits(&self) -> Result<(), String> {
         let waits = &self.inside.waits;
         let timers: BTreeSet<TimerKey> = waits.timers.iter().copied().collect();
-        let known: BTreeSet<&str> = waits.all.iter().map(|(_, wait, _)| wait.who.as_str()).collect();
+        let live: BTreeSet<&str> = waits.all.iter().map(|(_, wait, _)| wait.who.as_str()).collect();
         let mut awaited = BTreeSet::new();
         for (component, wait, timer) in &waits.all {
             let who = &wait.who;
             match timer {
                 Some(timer) if !timers.contains(timer) => {
-                    return Err(format!("{who} in {component} has a deadline {timer:?} that nobody keeps"));
+                    return Err(format!(
+                        "{who} in {component} has a deadline {timer:?} that the coordinator does not know"
+                    ));
                 }
                 Some(timer) => {
                     awaited.insert(*timer);
@@ -47,8 +49,8 @@ impl Look<'_> {
                 }
                 None => {}
             }
-            if let Some(call) = wait.calls.iter().find(|call| self.together && !known.contains(call.as_str())) {
-                return Err(format!("{who} in {component} waits for call {call}, and no worker has it"));
+            if let Some(call) = wait.calls.iter().find(|call| self.shares_lane && !live.contains(call.as_str())) {
+                return Err(format!("{who} in {component} waits for call {call}, which no worker knows"));
             }
         }
         match timers.difference(&awaited).next().filter(|_| waits.complete) {
@@ -57,30 +59,30 @@ impl Look<'_> {
         }
     }
 
-    /// A timer that has passed is in neither until its timeout is read back, which is on its way then.
-    fn timers_are_those_of_the_wheel(&self) -> Result<(), String> {
-        let Inside { armed, in_wheel: (stand, entered), waits, .. } = self.inside;
-        if stand != entered {
-            return Err(format!("{stand} timers stand in the wheel, and {entered} are armed there"));
+    /// A timer that fired is in neither set until the lane reads its timeout record.
+    fn check_timers(&self) -> Result<(), String> {
+        let Inside { armed, in_wheel: (in_wheel, entered), waits, .. } = self.inside;
+        if in_wheel != entered {
+            return Err(format!("the wheel contains {in_wheel} timers, but {entered} are armed there"));
         }
         let armed: BTreeSet<TimerKey> = armed.iter().copied().collect();
         let state: BTreeSet<TimerKey> = waits.timers.iter().copied().collect();
         if let Some(timer) = armed.difference(&state).next().filter(|_| waits.complete) {
-            return Err(format!("timer {timer:?} is in the wheel, and not in the state"));
+            return Err(format!("timer {timer:?} is in the wheel, but not in the state"));
         }
-        let mut passed = state.difference(&armed).peekable();
-        if passed.peek().is_none() {
+        let mut fired = state.difference(&armed).peekable();
+        if fired.peek().is_none() {
             return Ok(());
         }
-        let on_its_way = self.on_their_way();
-        match passed.find(|timer| !on_its_way.contains(timer)) {
-            Some(timer) => Err(format!("timer {timer:?} is in the state, and not in the wheel")),
+        let pending = self.pending_timeouts();
+        match fired.find(|timer| !pending.contains(timer)) {
+            Some(timer) => Err(format!("timer {timer:?} is in the state, but not in the wheel")),
             None => Ok(()),
         }
     }
 
-    /// Timers whose timeouts wait for a commit, or stand in the inbox and were not handled yet.
-    fn on_their_way(&self) -> BTreeSet<TimerKey> {
+    /// Timers whose timeout record waits for a commit, or is in the inbox and not handled yet.
+    fn pending_timeouts(&self) -> BTreeSet<TimerKey> {
         let mut timers: BTreeSet<TimerKey> = self.inside.passing.iter().copied().collect();
         let ahead = self.inbox.iter().filter(|record| {
             record.partition == self.lane

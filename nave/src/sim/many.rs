@@ -1,4 +1,4 @@
-//! Many seeds, on several threads.
+//! Runs many seeds on several threads.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -6,93 +6,95 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use serde_json::{Value, json};
 use topology::driver;
 
-use super::fault::{Fault, Struck};
-use super::{Ran, Simulation};
+use super::fault::{Fault, FaultCounts};
+use super::{SeedResult, Simulation};
 
-/// How many seeds went.
+/// The results of many seeds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Summary {
-    /// How many were run: after one that broke none is begun.
+    /// Number of seeds run. No seed starts after one has failed.
     pub seeds: u64,
-    /// The first that broke.
-    pub broken: Option<Ran>,
-    /// What went wrong, and how often.
-    pub struck: Struck,
-    /// How many requests were answered how.
+    /// The lowest seed that failed.
+    pub failed: Option<SeedResult>,
+    /// Number of faults by kind.
+    pub fault_counts: FaultCounts,
+    /// Number of requests by outcome.
     pub answers: BTreeMap<&'static str, u64>,
-    /// How many calls were carried out.
+    /// Number of executed calls.
     pub calls: usize,
-    /// How many turns were given.
-    pub turns: u64,
-    /// How much virtual time passed, in milliseconds.
+    /// Number of polls.
+    pub polls: u64,
+    /// Virtual time in milliseconds.
     pub virtual_ms: u64,
 }
 
 impl Summary {
-    fn add(&mut self, ran: Ran) {
+    fn add(&mut self, result: SeedResult) {
         self.seeds += 1;
-        self.struck.take(&ran.struck);
-        for (how, count) in &ran.answers {
+        self.fault_counts.take(&result.fault_counts);
+        for (how, count) in &result.answers {
             *self.answers.entry(how).or_default() += count;
         }
-        self.calls += ran.calls;
-        self.turns += ran.turns;
-        self.virtual_ms += ran.virtual_ms;
-        if ran.broken.is_some() && self.broken.as_ref().is_none_or(|first| ran.seed < first.seed) {
-            self.broken = Some(ran);
+        self.calls += result.calls;
+        self.polls += result.polls;
+        self.virtual_ms += result.virtual_ms;
+        if result.failure.is_some() && self.failed.as_ref().is_none_or(|first| result.seed < first.seed) {
+            self.failed = Some(result);
         }
     }
 
     fn join(&mut self, other: Self) {
         self.seeds += other.seeds;
-        self.struck.take(&other.struck);
+        self.fault_counts.take(&other.fault_counts);
         for (how, count) in other.answers {
             *self.answers.entry(how).or_default() += count;
         }
         self.calls += other.calls;
-        self.turns += other.turns;
+        self.polls += other.polls;
         self.virtual_ms += other.virtual_ms;
-        let seed = |broken: &Option<Ran>| broken.as_ref().map_or(u64::MAX, |ran| ran.seed);
-        if seed(&other.broken) < seed(&self.broken) {
-            self.broken = other.broken;
+        let seed = |failed: &Option<SeedResult>| failed.as_ref().map_or(u64::MAX, |result| result.seed);
+        if seed(&other.failed) < seed(&self.failed) {
+            self.failed = other.failed;
         }
     }
 
-    /// The kinds of faults that never struck: where there are many seeds, something is wrong with the simulation.
+    /// The kinds of faults that never occurred. If many seeds were run, that indicates a bug in the
+    /// simulation.
     pub fn never(&self) -> Vec<Fault> {
-        Fault::ALL.iter().copied().filter(|fault| self.struck.of(*fault) == 0).collect()
+        Fault::ALL.iter().copied().filter(|fault| self.fault_counts.of(*fault) == 0).collect()
     }
 
-    /// For people.
+    /// Formats the summary for people.
     pub fn text(&self) -> String {
         let hours = self.virtual_ms / 3_600_000;
-        let Self { seeds, calls, turns, .. } = self;
+        let Self { seeds, calls, polls, .. } = self;
         let answers: Vec<String> = self.answers.iter().map(|(how, count)| format!("{count} {how}")).collect();
-        let faults = Fault::ALL.iter().map(|fault| format!("{:>9}  {}\n", self.struck.of(*fault), fault.text()));
+        let faults = Fault::ALL.iter().map(|fault| format!("{:>9}  {}\n", self.fault_counts.of(*fault), fault.text()));
         let faults: String = faults.collect();
         let answers = answers.join(", ");
         format!(
-            "{seeds} seeds: {calls} calls, {turns} turns, {hours} virtual hours\nrequests: {answers}\nwhat went wrong:\n{faults}"
+            "{seeds} seeds: {calls} calls, {polls} polls, {hours} virtual hours\nrequests: {answers}\nfaults:\n{faults}"
         )
     }
 
-    /// For programs.
+    /// Formats the summary for programs.
     pub fn json(&self) -> Value {
-        let struck: serde_json::Map<String, Value> =
-            Fault::ALL.iter().map(|fault| (fault.text().to_owned(), self.struck.of(*fault).into())).collect();
+        let faults: serde_json::Map<String, Value> =
+            Fault::ALL.iter().map(|fault| (fault.text().to_owned(), self.fault_counts.of(*fault).into())).collect();
         json!({
             "seeds": self.seeds,
             "calls": self.calls,
-            "turns": self.turns,
+            "turns": self.polls,
             "virtual_ms": self.virtual_ms,
             "answers": self.answers,
-            "faults": struck,
+            "faults": faults,
         })
     }
 }
 
 impl Simulation {
-    /// Runs `seeds` seeds from `from` on, on so many threads; after one that broke none is begun.
+    /// Runs seeds `from` to `from + seeds - 1` on `threads` threads. No seed starts after one has
+    /// failed.
     pub fn run_many(&self, from: u64, seeds: u64, threads: usize) -> Summary {
         let (next, stop) = (AtomicU64::new(0), AtomicBool::new(false));
         let parts = driver::on_threads(threads, || {
@@ -103,7 +105,7 @@ impl Simulation {
                     break;
                 }
                 summary.add(self.run(from.wrapping_add(place)));
-                if summary.broken.is_some() {
+                if summary.failed.is_some() {
                     stop.store(true, Ordering::Release);
                 }
             }

@@ -1,29 +1,32 @@
-//! The whole system in one thread, in virtual time, from one seed, with faults at every seam: several processes of each stage,
-//! two northbounds with clients that repeat what they ask, spokes, and a bus that goes wrong.
+//! Deterministic simulation: the whole system on one thread, in virtual time, with injected faults.
 //!
-//! A seed decides everything: how the topology is laid out, how many processes there are, what is asked, what goes wrong and
-//! when. First the weather is bad; then it is calm, and all must come to rest. What must be so is checked after each turn and
-//! in the end; see [`Simulation::run`].
+//! A simulation runs several processes of each stage, two northbounds, clients that repeat their
+//! requests, spokes and a faulty bus. One seed decides everything: the layout of the topology, the
+//! number of processes, the requests and the faults. After the faults stop, the system must become
+//! idle. The simulation checks its invariants after each poll and at the end; see
+//! [`Simulation::run`].
 //!
 //! ```
 //! use nave::program::Program;
 //!
 //! let program = Program::flows()?;
 //! let simulation = program.simulation("flows").expect("it has a scenario");
-//! let ran = simulation.run(7);
-//! assert_eq!(ran.broken, None);
-//! assert_eq!(simulation.tell(7).to_string(), simulation.tell(7).to_string());
+//! let result = simulation.run(7);
+//! assert_eq!(result.failure, None);
+//! assert_eq!(simulation.story(7).to_string(), simulation.story(7).to_string());
 //! # Ok::<(), nave::program::ProgramError>(())
 //! ```
 //!
-//! Read in this order: [`scenario`] (what a user gives), [`dice`] (chance), [`mod@fault`] and `weather` (what goes wrong), `host`
-//! (spokes), `process` (what runs), `clients` (who asks), `people` (who tells operations something), `run` (one seed), `watch` (what
-//! is looked at after every turn), `inside` (the same inside of lanes), `replay` (what is compared in the end),
-//! [`story`] (what is told of it), `many` (many seeds), `flows` (the flow topology's scenario).
+//! Read in this order: [`scenario`] (what a user provides), [`dice`] (random numbers),
+//! [`mod@fault`] and `fault_schedule` (which faults occur), `host` (spokes), `process` (what runs),
+//! `clients` (requests), `people` (commands), `run` (one seed), `watch` (checks after each poll),
+//! `inside` (checks inside lanes), `replay` (comparison with a replay), [`story`] (the log of a
+//! seed), `many` (many seeds), `flows` (the scenario of the flow topology).
 
 mod clients;
 pub mod dice;
 pub mod fault;
+mod fault_schedule;
 pub(crate) mod flows;
 pub(crate) mod host;
 mod inside;
@@ -35,7 +38,6 @@ mod run;
 pub mod scenario;
 pub mod story;
 mod watch;
-mod weather;
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -43,11 +45,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use ::topology::Topology;
 
 pub use self::dice::Dice;
-pub use self::fault::{Fault, Struck};
+pub use self::fault::{Fault, FaultCounts};
 use self::host::MakeHost;
 pub use self::many::Summary;
 use self::run::Run;
-pub use self::scenario::{Ask, Ended, Scenario};
+pub use self::scenario::{Scenario, SimRequest, SimResults};
 pub use self::story::Story;
 
 /// A topology that can be simulated.
@@ -59,29 +61,29 @@ pub struct Simulation {
     forgetful: bool,
 }
 
-/// How a seed went.
+/// The result of one seed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ran {
-    /// Which.
+pub struct SeedResult {
+    /// The seed.
     pub seed: u64,
-    /// What was not as it must be; none where all was.
-    pub broken: Option<String>,
-    /// What went wrong, and how often.
-    pub struck: Struck,
-    /// How many requests were answered how: `done`, `failed`, `refused`.
+    /// The violated invariant, or `None` if the run succeeded.
+    pub failure: Option<String>,
+    /// Number of faults by kind.
+    pub fault_counts: FaultCounts,
+    /// Number of requests by outcome: `done`, `failed`, `refused`.
     pub answers: BTreeMap<&'static str, u64>,
-    /// How many calls spokes carried out.
+    /// Number of calls that spokes executed.
     pub calls: usize,
-    /// How many turns it took.
-    pub turns: u64,
-    /// How long it took, in virtual milliseconds.
+    /// Number of polls of all tasks.
+    pub polls: u64,
+    /// Duration of the run in virtual milliseconds.
     pub virtual_ms: u64,
 }
 
-impl Ran {
-    fn nothing(seed: u64) -> Self {
-        let (struck, answers) = (Struck::default(), BTreeMap::new());
-        Self { seed, broken: None, struck, answers, calls: 0, turns: 0, virtual_ms: 0 }
+impl SeedResult {
+    fn empty(seed: u64) -> Self {
+        let (fault_counts, answers) = (FaultCounts::default(), BTreeMap::new());
+        Self { seed, failure: None, fault_counts, answers, calls: 0, polls: 0, virtual_ms: 0 }
     }
 }
 
@@ -90,7 +92,8 @@ impl Simulation {
         Self { topology, scenario, spokes, forgetful: false }
     }
 
-    /// The same with spokes in Rust that forget between two turns which calls they carried out: to see that it is found out.
+    /// Makes Rust spokes forget between two polls which calls they executed. Tests use it to prove
+    /// that the simulation detects the error.
     #[must_use]
     pub fn with_forgetful_spokes(mut self) -> Self {
         self.forgetful = true;
@@ -99,33 +102,43 @@ impl Simulation {
 
     /// Runs a seed.
     ///
-    /// What must be so after each turn: an operation has one answer, and its client is told that one, however often it asks;
-    /// operations on one key are answered in the order in which they were asked for; no spoke carries a call out twice, or after
-    /// its undo, or after it refused it. Inside each lane of the process that had the turn nothing waits without a call, a timer or a person, each open
-    /// call has a deadline, and the timers in state are those in the wheel; a lane that was just taken over was not restored from
-    /// a snapshot that is damaged, and one that was not used was counted. Where all that was asked is answered and nothing goes on, what the scenario wants is so.
+    /// Invariants after each poll:
+    /// - An operation has one answer, and each repeat of its request gets the same answer.
+    /// - Operations on one key are answered in the order of their requests.
+    /// - No spoke executes a call twice, after its undo, or after refusing it.
+    /// - In each lane of the polled process, everything that waits has a call, a timer or a person
+    ///   to wait for. Each open call has a deadline. The timers in the state equal those in the
+    ///   wheel.
+    /// - A lane does not start from a damaged snapshot, and each unusable snapshot is counted.
+    /// - The scenario's check passes whenever all requests are answered and nothing is in progress.
     ///
-    /// And in the end, when the weather was calm for long enough: every client has its answer, nothing goes on, nothing is
-    /// parked, nor was, unless the scenario says that operations may ([`Scenario::parks`]); a replay of every inbox comes to the same operations and the same timers, what it decides
-    /// stands on the bus and nothing else, once where the stage is exactly-once, and what it drops it counts; and what the
-    /// scenario wants.
-    pub fn run(&self, seed: u64) -> Ran {
-        self.go(seed, false).0
+    /// Invariants at the end, after a period without faults:
+    /// - Every client has its answer and nothing is in progress.
+    /// - No operation is or was parked, unless the scenario allows it ([`Scenario::parks`]).
+    /// - A replay of every inbox yields the same operations and timers. Its messages equal those on
+    ///   the bus, exactly once if the stage is exactly-once. It counts each record that it drops.
+    /// - The scenario's check passes.
+    pub fn run(&self, seed: u64) -> SeedResult {
+        self.execute(seed, false).0
     }
 
-    /// Runs a seed once more, and tells what happens in it.
-    pub fn tell(&self, seed: u64) -> Story {
-        self.go(seed, true).1
+    /// Runs a seed again and returns the log of the run.
+    pub fn story(&self, seed: u64) -> Story {
+        self.execute(seed, true).1
     }
 
-    fn go(&self, seed: u64, told: bool) -> (Ran, Story) {
-        let run = Run::new(self, seed, told);
-        let weather = run.weather();
-        // What a component does in its own code is caught by its lane; this is what nobody caught.
-        let ran = catch_unwind(AssertUnwindSafe(|| run.run())).unwrap_or_else(|panic| {
+    fn execute(&self, seed: u64, log: bool) -> (SeedResult, Story) {
+        let run = Run::new(self, seed, log);
+        let faults = run.fault_schedule();
+        // The lane catches panics of a component's own code. This catches all others.
+        let result = catch_unwind(AssertUnwindSafe(|| run.run())).unwrap_or_else(|panic| {
             let text = ::topology::panic_text(panic.as_ref());
-            Ran { broken: Some(format!("panicked: {text}")), struck: weather.struck(), ..Ran::nothing(seed) }
+            SeedResult {
+                failure: Some(format!("panicked: {text}")),
+                fault_counts: faults.fault_counts(),
+                ..SeedResult::empty(seed)
+            }
         });
-        (ran, weather.story())
+        (result, faults.story())
     }
 }

@@ -1,5 +1,6 @@
-//! People and programs that tell operations something: at any moment, also twice, also those that are over or that nobody knows.
-//! A cancel or an abort that was taken is taken again when it comes again, and says the same.
+//! Simulated people and programs that send commands to operations: at any time, repeatedly, and
+//! also to operations that are over or unknown. A repeated cancel or abort that was accepted must
+//! be accepted again with the same outcome.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,71 +11,71 @@ use wire::OperationId;
 use wire::answer::Answer;
 use wire::command::{Command, Outcome};
 
-use super::clients::words;
+use super::clients::describe;
 use super::dice::Dice;
+use super::fault_schedule::FaultSchedule;
 use super::process::Front;
-use super::weather::Weather;
 
-/// Above the numbers of requests.
+/// Offset of command numbers: above all request numbers.
 const COMMANDS: u128 = 1 << 100;
 
-/// What was told, and is not answered yet.
+/// The commands that were sent and have no outcome yet.
 pub(super) struct People {
-    told: u128,
-    waiting: Vec<Telling>,
-    /// Cancels and aborts that were taken.
-    taken: BTreeSet<(OperationId, &'static str)>,
-    /// The outcomes of operations, as people were told.
+    sent: u128,
+    waiting: Vec<PendingCommand>,
+    /// Accepted cancels and aborts.
+    accepted: BTreeSet<(OperationId, &'static str)>,
+    /// The outcomes of operations, as reported to people.
     answers: BTreeMap<OperationId, Answer>,
     dice: Dice,
 }
 
-struct Telling {
+struct PendingCommand {
     who: String,
-    said: Said,
-    /// It was taken before it was said.
+    command_sent: SentCommand,
+    /// The same command was accepted before.
     again: bool,
     ticket: CommandTicket,
 }
 
-/// What somebody said.
+/// A command that was sent.
 #[derive(Clone)]
-pub(super) struct Said {
+pub(super) struct SentCommand {
     operation: OperationId,
     workflow: String,
     key: String,
     command: Command,
-    nobodys: bool,
+    is_unknown: bool,
 }
 
-impl Said {
-    pub(super) fn word(&self) -> Word<'_> {
-        let Self { operation, workflow, key, command, nobodys } = self;
-        Word { operation, workflow, key, command, nobodys: *nobodys }
+impl SentCommand {
+    pub(super) fn spec(&self) -> CommandSpec<'_> {
+        let Self { operation, workflow, key, command, is_unknown } = self;
+        CommandSpec { operation, workflow, key, command, is_unknown: *is_unknown }
     }
 }
 
-/// What is told, and of which operation.
-pub(super) struct Word<'a> {
+/// A command and its operation.
+pub(super) struct CommandSpec<'a> {
     pub(super) operation: &'a OperationId,
     pub(super) workflow: &'a str,
     pub(super) key: &'a str,
     pub(super) command: &'a Command,
-    /// True where no client ever asked for the operation.
-    pub(super) nobodys: bool,
+    /// True if no client requested the operation.
+    pub(super) is_unknown: bool,
 }
 
 impl People {
     pub(super) fn new(dice: Dice) -> Self {
-        Self { told: 0, waiting: Vec::new(), taken: BTreeSet::new(), answers: BTreeMap::new(), dice }
+        Self { sent: 0, waiting: Vec::new(), accepted: BTreeSet::new(), answers: BTreeMap::new(), dice }
     }
 
-    /// Somebody tells an operation something, by way of a northbound.
-    pub(super) fn tell(&mut self, word: &Word<'_>, front: &Front, weather: &Weather) {
-        self.told += 1;
-        let Word { operation, workflow, key, command, nobodys } = *word;
-        let who = format!("person-{}", self.told);
-        let http_id = Uuid::from_u128(COMMANDS + self.told);
+    /// Sends a command through a northbound.
+    pub(super) fn send(&mut self, spec: &CommandSpec<'_>, front: &Front, faults: &FaultSchedule) {
+        self.sent += 1;
+        let CommandSpec { operation, workflow, key, command, is_unknown } = *spec;
+        let who = format!("person-{}", self.sent);
+        let http_id = Uuid::from_u128(COMMANDS + self.sent);
         let order = Order { operation, workflow, key, command, correlation: None, http_id };
         let sent = front.gateway.command(&order).and_then(|ticket| {
             drop(front.handle.order(&ticket)?);
@@ -83,65 +84,68 @@ impl People {
         let name = command.as_str();
         match sent {
             Ok(ticket) => {
-                weather.say(&who, || format!("** says `{name}` to {operation}"));
+                faults.say(&who, || format!("** sends `{name}` to {operation}"));
                 let (operation, command) = (operation.clone(), command.clone());
-                let again = self.taken.contains(&(operation.clone(), name));
-                let said = Said { operation, workflow: workflow.to_owned(), key: key.to_owned(), command, nobodys };
-                self.waiting.push(Telling { who, said, again, ticket });
+                let again = self.accepted.contains(&(operation.clone(), name));
+                let command_sent =
+                    SentCommand { operation, workflow: workflow.to_owned(), key: key.to_owned(), command, is_unknown };
+                self.waiting.push(PendingCommand { who, command_sent, again, ticket });
             }
-            Err(problem) => weather.say(&who, || format!("is turned away: {problem}")),
+            Err(problem) => faults.say(&who, || format!("is rejected: {problem}")),
         }
     }
 
-    /// They hear what became of it: once, and nothing of an operation that nobody asked for. What some of them say once more.
-    pub(super) fn listen(&mut self, weather: &Weather) -> Result<Vec<Said>, String> {
-        let Self { waiting, taken, answers, dice, .. } = self;
-        let (mut broken, mut again) = (Ok(()), Vec::new());
-        waiting.retain_mut(|telling| {
-            let Telling { who, said, ticket, .. } = telling;
-            let Said { operation, command, nobodys, .. } = &*said;
+    /// Receives the outcomes of commands and checks them. Returns the commands to repeat.
+    pub(super) fn receive(&mut self, faults: &FaultSchedule) -> Result<Vec<SentCommand>, String> {
+        let Self { waiting, accepted, answers, dice, .. } = self;
+        let (mut result, mut again) = (Ok(()), Vec::new());
+        waiting.retain_mut(|pending| {
+            let PendingCommand { who, command_sent, ticket, .. } = pending;
+            let SentCommand { operation, command, is_unknown, .. } = &*command_sent;
             let name = command.as_str();
             match ticket.outcome.try_recv() {
                 Err(TryRecvError::Empty) => return true,
                 Err(TryRecvError::Closed) => {}
-                Ok(Err(problem)) => weather.say(who, || format!("is told that nobody knows: {problem}")),
+                Ok(Err(problem)) => faults.say(who, || format!("gets no outcome: {problem}")),
                 Ok(Ok(Outcome::Refused(problem))) => {
-                    weather.say(who, || format!("is refused: {problem}"));
-                    if telling.again {
-                        broken = Err(format!("`{name}` of {operation} was taken, and then refused: {problem}"));
+                    faults.say(who, || format!("is refused: {problem}"));
+                    if pending.again {
+                        result = Err(format!(
+                            "`{name}` of {operation} was accepted first and refused when repeated: {problem}"
+                        ));
                     }
                 }
                 Ok(Ok(Outcome::Taken(view))) => {
-                    weather.say(who, || format!("is told that it is taken: {}", view.state));
-                    if *nobodys {
-                        broken = Err(format!("`{name}` to an operation that nobody asked for was taken"));
+                    faults.say(who, || format!("is accepted: {}", view.state));
+                    if *is_unknown {
+                        result = Err(format!("`{name}` to an operation that no client requested was accepted"));
                     }
                     if let Some(answer) = view.answer.filter(Answer::is_outcome) {
                         let before = answers.entry(operation.clone()).or_insert_with(|| answer.clone());
                         if *before != answer {
-                            let (before, after) = (words(before), words(&answer));
-                            broken = Err(format!("of {operation} people were told {before}; and {after}"));
+                            let (before, after) = (describe(before), describe(&answer));
+                            result = Err(format!("people got two outcomes of {operation}: {before}; then {after}"));
                         }
                     }
                     if matches!(command, Command::Cancel | Command::Abort)
-                        && taken.insert((operation.clone(), name))
+                        && accepted.insert((operation.clone(), name))
                         && dice.chance(500)
                     {
-                        again.push(said.clone());
+                        again.push(command_sent.clone());
                     }
                 }
             }
             false
         });
-        broken.map(|()| again)
+        result.map(|()| again)
     }
 
-    /// People were told the same outcomes as clients.
-    pub(super) fn were_told_the_same(&self, outcomes: &BTreeMap<OperationId, Answer>) -> Result<(), String> {
+    /// Checks that people got the same outcomes as clients.
+    pub(super) fn check_outcomes(&self, outcomes: &BTreeMap<OperationId, Answer>) -> Result<(), String> {
         let other = self.answers.iter().find(|(operation, answer)| outcomes.get(operation) != Some(answer));
         other.map_or(Ok(()), |(operation, answer)| {
-            let (told, outcome) = (words(answer), outcomes.get(operation).map(words));
-            Err(format!("of {operation} people were told {told}; its outcome is {outcome:?}"))
+            let (told, outcome) = (describe(answer), outcomes.get(operation).map(describe));
+            Err(format!("people got the outcome {told} of {operation}, but its outcome is {outcome:?}"))
         })
     }
 }

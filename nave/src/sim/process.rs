@@ -1,4 +1,5 @@
-//! One simulated process: a stage's lanes, a spoke, or a northbound, on a bus and a clock of its own.
+//! One simulated process: the lanes of a stage, a spoke or a northbound, with its own view of the
+//! bus and its own clock.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,18 +8,18 @@ use bus::{Bus, BusError, Clock, DriftingClock, Faulty, MonoTime, Part, Turn};
 use northbound::{Gateway, GatewayOptions, Inlet, InletHandle, Outlet};
 use topology::Shard;
 
-/// What a process is for.
+/// The role of a process.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Role {
-    /// It runs lanes of a stage.
+    /// Runs lanes of a stage.
     Stage(String),
-    /// It serves a spoke.
+    /// Serves a spoke.
     Spoke(String),
-    /// It is one of the northbounds.
+    /// Is the northbound with this index.
     North(usize),
 }
 
-/// What runs in it.
+/// The tasks of a process.
 pub(super) enum Running {
     Lanes(Box<Shard>),
     Spoke(Box<dyn Part>),
@@ -31,12 +32,13 @@ pub(super) struct Process {
     pub(super) running: Running,
     pub(super) bus: Faulty,
     pub(super) clock: Arc<DriftingClock>,
-    /// It gets no turns before this.
-    pub(super) frozen: Option<MonoTime>,
+    /// Paused until this time: it is not polled.
+    pub(super) paused_until: Option<MonoTime>,
 }
 
 impl Process {
-    /// A turn of what runs in it; when it is due again is told on the clock of the world.
+    /// Polls the tasks. Converts the time of the next poll from the process's clock to the world's
+    /// clock.
     pub(super) fn turn(&mut self) -> Result<Turn, BusError> {
         let turn = match &mut self.running {
             Running::Lanes(shard) => shard.turn(Duration::ZERO),
@@ -47,10 +49,10 @@ impl Process {
     }
 
     pub(super) fn is_up(&self, now: MonoTime) -> bool {
-        self.frozen.is_none_or(|until| until <= now)
+        self.paused_until.is_none_or(|until| until <= now)
     }
 
-    /// It stops in order.
+    /// Shuts the process down.
     pub(super) fn stop(self) {
         match self.running {
             Running::Lanes(shard) => drop(Part::stop(shard)),
@@ -77,7 +79,7 @@ impl Process {
     }
 }
 
-/// A northbound without its HTTP: what is behind it.
+/// A northbound without its HTTP server.
 pub(super) struct Front {
     pub(super) gateway: Arc<Gateway>,
     pub(super) handle: InletHandle,

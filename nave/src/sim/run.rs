@@ -1,13 +1,14 @@
-//! One seed, from its first turn to the last check.
+//! One seed, from the first poll to the final checks.
 //!
-//! Read in this order: this file (turns, time, processes), `misfortune` (what happens between turns), `damage` (to what is saved),
-//! `turns` (what must be so after each), `calm` (how a seed comes to rest), `rest` (what must be so in the end).
+//! Read in this order: this file (polls, time, processes), `inject` (faults between polls),
+//! `damage` (faults in snapshots), `step_checks` (checks after each poll), `settle` (the run until
+//! nothing is in progress), `final_checks` (checks at the end).
 
-mod calm;
 mod damage;
-mod misfortune;
-mod rest;
-mod turns;
+mod final_checks;
+mod inject;
+mod settle;
+mod step_checks;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,42 +24,45 @@ use wire::answer::Answer;
 use wire::topics::Topics;
 
 use self::damage::Damage;
-use self::turns::Before;
+use self::step_checks::Before;
 use super::clients::{Clients, NORTHBOUNDS};
 use super::dice::Dice;
+use super::fault_schedule::{FaultSchedule, ProcessFaults};
 use super::host::Host;
 use super::people::People;
 use super::process::{Front, Process, Role, Running};
 use super::watch::Watch;
-use super::weather::{Lot, Weather};
-use super::{Ran, Simulation};
+use super::{SeedResult, Simulation};
 use crate::submission;
 
-/// So many processes of a role there are at most: enough for two rebalances at a time; and in some worlds more than there are lanes.
-const MOST: [usize; 4] = [3, 3, 3, 8];
-/// The bad weather lasts between so many milliseconds.
-const BAD_MS: (u64, u64) = (4_000, 20_000);
-/// The time of day of a process is off by at most so much: what is sent has no use after its expiry, which its sender's clock
-/// writes and its reader's clock reads. A workflow that waits out the expiry of a call (flows wait at least a call longer, 1.6 s)
-/// needs clocks that agree within that.
-const DISAGREE_MS: u64 = 700;
-/// No process is left without a turn for longer, in milliseconds, while it has not died: what polls gives signs of life.
-const BEAT_MS: u64 = 300;
-/// So many things happen between turns at most: each makes work, and in an instant full of work there are many turns.
-const MISFORTUNES: u32 = 60;
-/// So many turns are no progress but a circle: seeds take a few thousand.
-const TURNS: u64 = 200_000;
+/// Maximum number of processes per role: enough for two rebalances at a time; in some seeds more
+/// than there are lanes.
+const MAX_PROCESSES: [usize; 4] = [3, 3, 3, 8];
+/// Range of the duration of the phase with faults, in milliseconds.
+const FAULTS_MS: (u64, u64) = (4_000, 20_000);
+/// Maximum offset of the wall clock of a process. A message is useless after its expiry, which its
+/// sender writes and its reader compares with its own clock. A workflow that waits out the expiry
+/// of a call needs clocks that agree within that wait. Flows wait at least 1.6 s longer than the
+/// call.
+const MAX_WALL_OFF_MS: u64 = 700;
+/// Longest time between two polls of a live process, in milliseconds: polls send heartbeats.
+const HEARTBEAT_MS: u64 = 300;
+/// Maximum number of faults between polls: each causes work, and much work in one instant takes
+/// many polls.
+const MAX_INJECTED: u32 = 60;
+/// A run with more polls is considered an endless loop: seeds take a few thousand.
+const MAX_POLLS: u64 = 200_000;
 
-/// The tag of the dice by which people say a command twice.
-const AGAIN: u64 = 1;
+/// Tag of the generator that chooses which commands people repeat.
+const REPEATS: u64 = 1;
 
-/// What is to be done at a time.
-enum Deed {
+/// An event at a later time: the consequence of a fault, or an operator's check.
+enum FaultEvent {
     Start(Role),
     Deliver(Vec<Outgoing>),
     Recover(String),
-    /// An operator looks at what waits for a person.
-    Look,
+    /// An operator handles operations that wait for a person.
+    OperatorCheck,
 }
 
 pub(super) struct Run<'a> {
@@ -71,38 +75,40 @@ pub(super) struct Run<'a> {
     names: Topics,
     upkeep: Upkeep,
     north: GatewayOptions,
-    weather: Arc<Weather>,
+    faults: Arc<FaultSchedule>,
     spokes: BTreeMap<String, Box<dyn Host>>,
     processes: Vec<Process>,
-    /// The next process's number: names are never given twice.
+    /// Number of processes started so far; makes process names unique.
     started: u32,
-    agenda: BTreeMap<(MonoTime, u64), Deed>,
-    noted: u64,
+    events: BTreeMap<(MonoTime, u64), FaultEvent>,
+    scheduled: u64,
     clients: Clients,
     watch: Watch,
-    turns: u64,
-    misfortunes: u32,
+    polls: u64,
+    injected: u32,
     bus_off_ms: i64,
-    bad: bool,
-    /// Records that strangers have written: topic and `ce_id`.
+    faults_on: bool,
+    /// Records that foreign clients wrote: topic and `ce_id`.
     copies: Vec<(String, String)>,
-    /// What strangers did to what is saved.
+    /// Damaged records of snapshots.
     damage: Vec<Damage>,
-    /// Where a lane's snapshots ended, by topic and lane, when somebody last counted one that cannot be used.
-    named: BTreeMap<(String, u32), u64>,
+    /// End offset of a lane's snapshots, by topic and lane, when a process last reported an
+    /// unusable snapshot.
+    reported: BTreeMap<(String, u32), u64>,
     people: People,
-    /// The interval until the operator looks again, in milliseconds.
-    look_ms: u64,
-    /// People signal to every operation that waits for it. In other seeds they let the deadlines of waits pass.
+    /// Interval until the operator's next check, in milliseconds.
+    check_ms: u64,
+    /// People signal to every operation that waits for it. In other seeds waits with a deadline
+    /// time out.
     people_signal: bool,
-    /// So many processes of a role there are at most.
-    most: usize,
-    /// So many operations were answered when all was quiet the last time.
-    judged: usize,
+    /// Maximum number of processes per role.
+    max_processes: usize,
+    /// Number of answered operations at the last check of the scenario.
+    checked: usize,
 }
 
 impl<'a> Run<'a> {
-    pub(super) fn new(simulation: &'a Simulation, seed: u64, told: bool) -> Self {
+    pub(super) fn new(simulation: &'a Simulation, seed: u64, log: bool) -> Self {
         let mut dice = Dice::seeded(seed);
         let clock = Arc::new(ManualClock::default());
         let options = EmbeddedOptions { keep_bytes: None, offset_gaps: dice.chance(500), ..EmbeddedOptions::default() };
@@ -111,16 +117,17 @@ impl<'a> Run<'a> {
         let topology = arranged(simulation, &mut dice);
         let at = WallTime::default();
         for mut spec in topology.topics(&names) {
-            // Records are compared in the end. A seed may last for years, and none is deleted for its age.
+            // The final checks read all records. A seed may last for years, so retention by age is
+            // off.
             if matches!(spec.cleanup, Cleanup::DeleteAfterMs(_)) {
                 spec.cleanup = Cleanup::Keep;
             }
             bus.ensure_topic(&spec).expect("a new bus takes every topic");
         }
         let submitted = submission::describe(&bus, &names, &topology, at).expect("the topics were just made");
-        let people = People::new(dice.tagged(AGAIN));
-        let people_signal = dice.tagged(calm::SIGNALS).chance(700);
-        let weather = Weather::new(dice.split(), Arc::clone(&clock), bus.clone(), names.spoke(""), told);
+        let people = People::new(dice.tagged(REPEATS));
+        let people_signal = dice.tagged(settle::SIGNALS).chance(700);
+        let faults = FaultSchedule::new(dice.split(), Arc::clone(&clock), bus.clone(), names.spoke(""), log);
         let spokes = simulation.spokes.iter().map(|(service, make)| (service.clone(), make())).collect();
         let asks = (simulation.scenario.asks)(&mut dice.split());
         let mut run = Self {
@@ -134,32 +141,33 @@ impl<'a> Run<'a> {
                 snapshot_ms: *dice.pick(&[0, 100, 1_000, 5_000]),
                 warm: dice.chance(500),
             },
-            most: *dice.pick(&MOST),
+            max_processes: *dice.pick(&MAX_PROCESSES),
             dice,
             clock,
             bus,
             topology,
             names,
-            weather: Arc::new(weather),
+            faults: Arc::new(faults),
             spokes,
             processes: Vec::new(),
             started: 0,
-            agenda: BTreeMap::new(),
-            noted: 0,
-            turns: 0,
-            misfortunes: 0,
+            events: BTreeMap::new(),
+            scheduled: 0,
+            polls: 0,
+            injected: 0,
             bus_off_ms: 0,
-            bad: true,
+            faults_on: true,
             copies: Vec::new(),
             damage: Vec::new(),
-            named: BTreeMap::new(),
+            reported: BTreeMap::new(),
             people,
-            look_ms: calm::LOOK_MS,
+            check_ms: settle::FIRST_CHECK_MS,
             people_signal,
-            judged: 0,
+            checked: 0,
         };
         for role in run.roles() {
-            let processes = if matches!(role, Role::Stage(_)) { 1 + run.dice.roll(run.most as u64) } else { 1 };
+            let processes =
+                if matches!(role, Role::Stage(_)) { 1 + run.dice.roll(run.max_processes as u64) } else { 1 };
             (0..processes).for_each(|_| run.start(&role));
         }
         run.spokes.values().for_each(|spoke| drop(spoke.handled()));
@@ -170,15 +178,15 @@ impl<'a> Run<'a> {
         u64::try_from(self.upkeep.session_timeout.as_millis()).unwrap_or(u64::MAX)
     }
 
-    pub(super) fn weather(&self) -> Arc<Weather> {
-        Arc::clone(&self.weather)
+    pub(super) fn fault_schedule(&self) -> Arc<FaultSchedule> {
+        Arc::clone(&self.faults)
     }
 
-    /// Runs it to the end.
-    pub(super) fn run(mut self) -> Ran {
-        let broken = self.whole().err();
-        if let Some(broken) = &broken {
-            self.say("the world", || format!("!! {broken}"));
+    /// Runs the seed to the end.
+    pub(super) fn run(mut self) -> SeedResult {
+        let failure = self.run_phases().err();
+        if let Some(failure) = &failure {
+            self.say("the simulation", || format!("!! {failure}"));
         }
         let mut answers: BTreeMap<&'static str, u64> = BTreeMap::new();
         for client in &self.clients.all {
@@ -190,24 +198,26 @@ impl<'a> Run<'a> {
             };
             *answers.entry(how).or_default() += 1;
         }
-        Ran {
+        SeedResult {
             seed: self.seed,
-            broken,
-            struck: self.weather.struck(),
+            failure,
+            fault_counts: self.faults.fault_counts(),
             answers,
             calls: self.watch.calls(),
-            turns: self.turns,
+            polls: self.polls,
             virtual_ms: self.clock.mono().0 / 1_000_000,
         }
     }
 
-    fn whole(&mut self) -> Result<(), String> {
-        self.say("the world", || self.topology.describe().lines().filter(|line| line.starts_with("stage")).collect());
-        let bad = MonoTime::default().plus_ms(self.dice.between(BAD_MS.0, BAD_MS.1));
-        self.live_until(bad, false)?;
-        self.calm_down();
-        self.come_to_rest()?;
-        self.at_rest()
+    fn run_phases(&mut self) -> Result<(), String> {
+        self.say("the simulation", || {
+            self.topology.describe().lines().filter(|line| line.starts_with("stage")).collect()
+        });
+        let bad = MonoTime::default().plus_ms(self.dice.between(FAULTS_MS.0, FAULTS_MS.1));
+        self.run_until(bad, false)?;
+        self.stop_faults();
+        self.settle()?;
+        self.final_checks()
     }
 
     fn roles(&self) -> Vec<Role> {
@@ -216,116 +226,119 @@ impl<'a> Run<'a> {
         stages.chain(spokes).chain((0..NORTHBOUNDS).map(Role::North)).collect()
     }
 
-    fn say(&self, who: &str, what: impl FnOnce() -> String) {
-        self.weather.say(who, what);
+    fn say(&self, actor: &str, what: impl FnOnce() -> String) {
+        self.faults.say(actor, what);
     }
 
-    fn note(&mut self, in_ms: u64, deed: Deed) {
-        self.noted += 1;
-        self.agenda.insert((self.clock.mono().plus_ms(in_ms), self.noted), deed);
+    fn schedule(&mut self, in_ms: u64, event: FaultEvent) {
+        self.scheduled += 1;
+        self.events.insert((self.clock.mono().plus_ms(in_ms), self.scheduled), event);
     }
 
     // ---- time ---------------------------------------------------------------------------------------------------------
 
-    /// Gives turns until then; with `idle`, or until nothing is left to do: true where that is so.
-    fn live_until(&mut self, until: MonoTime, idle: bool) -> Result<bool, String> {
+    /// Polls until the time `until`. With `idle`, stops early and returns true when nothing is left
+    /// to do.
+    fn run_until(&mut self, until: MonoTime, idle: bool) -> Result<bool, String> {
         loop {
             let now = self.clock.mono();
             if now >= until {
                 return Ok(false);
             }
-            let mut worked = self.do_what_is_due();
-            worked |= self.ask(now)?;
-            let (turned, next) = self.round()?;
+            let mut worked = self.run_events();
+            worked |= self.poll_clients(now)?;
+            let (turned, next) = self.poll_all()?;
             if worked || turned {
                 continue;
             }
-            if !self.bad {
-                // One that was to die of a fault may do so only now, once it has told what it owed.
+            if !self.faults_on {
+                // A spoke with an injected crash may crash only now, after sending its pending
+                // replies.
                 self.spokes.values().for_each(|spoke| spoke.recover(true));
             }
-            let due = self.agenda.keys().next().map(|(at, _)| *at);
-            let woken = self.processes.iter().filter_map(|process| process.frozen).min();
+            let due = self.events.keys().next().map(|(at, _)| *at);
+            let woken = self.processes.iter().filter_map(|process| process.paused_until).min();
             let next =
-                next.into_iter().chain(due).chain(woken).chain(self.weather.next()).chain(self.clients.next()).min();
+                next.into_iter().chain(due).chain(woken).chain(self.faults.next()).chain(self.clients.next()).min();
             if idle && next.is_none() {
                 return Ok(true);
             }
             let next = next.unwrap_or(until);
-            // Due now and not done: what it waits for takes time.
-            let next = next.max(now.plus_ms(1)).min(now.plus_ms(self.beat_ms())).min(until);
+            // A task that is due but did no work waits for something that takes time.
+            let next = next.max(now.plus_ms(1)).min(now.plus_ms(self.max_step_ms())).min(until);
             self.clock.advance_to(next);
         }
     }
 
-    /// The longest step of time: where a group has several members, none of them is to be missed.
-    fn beat_ms(&self) -> u64 {
+    /// Longest step of the clock: members of a group with several members must send heartbeats.
+    fn max_step_ms(&self) -> u64 {
         let alone = |process: &Process| self.processes.iter().filter(|other| other.role == process.role).count() == 1;
-        if self.processes.iter().all(alone) { calm::LONGEST_MS } else { BEAT_MS }
+        if self.processes.iter().all(alone) { settle::LONGEST_MS } else { HEARTBEAT_MS }
     }
 
-    fn ask(&mut self, now: MonoTime) -> Result<bool, String> {
+    fn poll_clients(&mut self, now: MonoTime) -> Result<bool, String> {
         let mut fronts = [None; NORTHBOUNDS];
         for process in self.processes.iter().filter(|process| process.is_up(now)) {
             if let (Role::North(number), Running::North(front)) = (&process.role, &process.running) {
                 fronts[*number] = Some(&**front);
             }
         }
-        self.clients.step(now, &fronts, &self.weather)
+        self.clients.step(now, &fronts, &self.faults)
     }
 
-    /// A turn for each process, in an order by chance. When the next one is due.
-    fn round(&mut self) -> Result<(bool, Option<MonoTime>), String> {
+    /// Polls each process once, in random order. Returns whether any did work, and the time of the
+    /// next poll.
+    fn poll_all(&mut self) -> Result<(bool, Option<MonoTime>), String> {
         let mut order: Vec<String> = self.processes.iter().map(|process| process.name.clone()).collect();
         self.dice.shuffle(&mut order);
         let (mut worked, mut next) = (false, None);
         for name in order {
-            if self.bad && self.misfortunes < MISFORTUNES {
-                self.misfortune();
+            if self.faults_on && self.injected < MAX_INJECTED {
+                self.inject_faults();
             }
             let now = self.clock.mono();
             let Some(place) = self.processes.iter().position(|process| process.name == name && process.is_up(now))
             else {
                 continue;
             };
-            self.processes[place].frozen = None;
-            self.turns += 1;
-            self.watch.keep();
+            self.processes[place].paused_until = None;
+            self.polls += 1;
+            self.watch.read_inboxes();
             let before = Before::of(&self.processes[place]);
             let turn = self.processes[place].turn();
-            self.look_at_what_is_named(place, &before)?;
+            self.record_reported_damage(place, &before)?;
             if self.processes[place].bus.is_dead() {
-                self.die(place);
+                self.crash(place);
                 worked = true;
                 continue;
             }
-            let turn = turn.map_err(|error| format!("{name} ended by itself: {error}"))?;
+            let turn = turn.map_err(|error| format!("{name} failed: {error}"))?;
             if turn.worked {
                 worked = true;
-                self.look()?;
-                self.look_inside(place, &before)?;
+                self.check_after_poll()?;
+                self.check_lanes(place, &before)?;
             }
             next = next.into_iter().chain(turn.next).min();
         }
-        if self.turns > TURNS {
-            return Err(format!("no end after {TURNS} turns: {}", self.unfinished().join("; ")));
+        if self.polls > MAX_POLLS {
+            return Err(format!("not finished after {MAX_POLLS} polls: {}", self.unfinished().join("; ")));
         }
         Ok((worked, next))
     }
 
-    fn do_what_is_due(&mut self) -> bool {
+    fn run_events(&mut self) -> bool {
         let now = self.clock.mono();
         let mut worked = false;
-        while let Some(entry) = self.agenda.first_entry().filter(|entry| entry.key().0 <= now) {
+        while let Some(entry) = self.events.first_entry().filter(|entry| entry.key().0 <= now) {
             worked = true;
             match entry.remove() {
-                Deed::Start(role) => self.start(&role),
-                Deed::Deliver(records) => {
-                    self.say("the network", || format!("brings late {}", super::story::records(&records)));
+                FaultEvent::Start(role) => self.start(&role),
+                FaultEvent::Deliver(records) => {
+                    self.say("the network", || format!("delivers late {}", super::story::records(&records)));
                     self.write(&records);
                 }
-                Deed::Recover(service) => self.recover(&service, false),
-                Deed::Look => self.see_to_what_waits(),
+                FaultEvent::Recover(service) => self.recover(&service, false),
+                FaultEvent::OperatorCheck => self.operator_check(),
             }
         }
         worked
@@ -337,11 +350,12 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Brings records to the bus. What a spoke that lies has addressed to a lane that there is not is refused, as it would be at once.
+    /// Writes records to the bus. The bus rejects messages of a lying spoke to a lane that does not
+    /// exist.
     fn write(&mut self, records: &[Outgoing]) {
         let written = self.bus.writer("network").and_then(|mut writer| writer.append(records));
         if let Err(error) = written {
-            self.say("the network", || format!("is refused: {error}"));
+            self.say("the network", || format!("fails to write: {error}"));
         }
     }
 
@@ -351,32 +365,32 @@ impl<'a> Run<'a> {
         self.started += 1;
         let name = match role {
             Role::Stage(name) => format!("{name}-{}", self.started),
-            // A stage may have the name of the spoke that it calls.
+            // A stage may have the same name as the spoke that it calls.
             Role::Spoke(name) => format!("spoke-{name}-{}", self.started),
             Role::North(number) => format!("northbound-{number}-{}", self.started),
         };
         let (mut ppm, mut ahead) =
             (i64::try_from(self.dice.roll(20_000)).unwrap_or(0) - 10_000, self.dice.roll(1 << 40));
         if matches!(role, Role::Spoke(_)) {
-            // What a spoke's fault has delayed outlives its process, and is counted on one clock.
+            // Delays injected into a spoke outlive its process, so all its processes use one clock.
             (ppm, ahead) = (0, 0);
         }
         let clock = Arc::new(DriftingClock::new(Arc::clone(&self.clock), ppm, ahead));
-        let lot = Arc::new(Lot::new(Arc::clone(&self.weather), name.clone()));
-        let bus = Faulty::with_clock(Arc::new(self.bus.clone()), Arc::clone(&clock) as Arc<dyn Clock>, lot);
+        let process_faults = Arc::new(ProcessFaults::new(Arc::clone(&self.faults), name.clone()));
+        let bus = Faulty::with_clock(Arc::new(self.bus.clone()), Arc::clone(&clock) as Arc<dyn Clock>, process_faults);
         let running = match role {
             Role::Stage(stage) => self.lanes(stage, &name, &bus),
             Role::Spoke(service) => {
                 let joined = self.spokes[service].join(&bus, &self.names, service, &name);
-                Running::Spoke(joined.unwrap_or_else(|error| panic!("nobody calls `{service}`: {error}")))
+                Running::Spoke(joined.unwrap_or_else(|error| panic!("spoke `{service}` cannot join: {error}")))
             }
             Role::North(_) => {
-                let front = Front::open(&bus, self.north.clone()).expect("the topics are there");
+                let front = Front::open(&bus, self.north.clone()).expect("the topics exist");
                 Running::North(Box::new(front))
             }
         };
         self.say(&name, || "starts".to_owned());
-        self.processes.push(Process { name, role: role.clone(), running, bus, clock, frozen: None });
+        self.processes.push(Process { name, role: role.clone(), running, bus, clock, paused_until: None });
     }
 
     fn lanes(&self, stage: &str, name: &str, bus: &Faulty) -> Running {
@@ -393,28 +407,28 @@ impl<'a> Run<'a> {
             self.topology.stages().into_iter().find(|known| *known.name == *stage).map_or(0, |known| known.lanes);
         let status = ShardStatus::new(stage, lanes);
         let shard = Shard::join(Arc::new(bus.clone()), self.topology.clone(), options, status);
-        Running::Lanes(Box::new(shard.expect("the topics are there")))
+        Running::Lanes(Box::new(shard.expect("the topics exist")))
     }
 
-    /// A process is gone, with all that it had in its hands.
-    fn die(&mut self, place: usize) {
+    /// Crashes a process with everything in its memory.
+    fn crash(&mut self, place: usize) {
         let process = self.processes.remove(place);
         process.bus.kill();
-        self.gone(&process);
-        self.say(&process.name, || "is dead".to_owned());
-        // Sometimes the broker hears of it at once, and sometimes it takes a session.
+        self.disconnect(&process);
+        self.say(&process.name, || "crashed".to_owned());
+        // Sometimes the broker notices at once, and sometimes after the session timeout.
         if self.dice.chance(300)
             && let Role::Stage(stage) = &process.role
         {
             self.bus.expel(&self.names.inbox(self.topology.name(), stage));
         }
         let in_ms = self.dice.roll(3) * self.dice.roll(2_000);
-        self.note(in_ms, Deed::Start(process.role.clone()));
+        self.schedule(in_ms, FaultEvent::Start(process.role.clone()));
     }
 
-    fn gone(&mut self, process: &Process) {
+    fn disconnect(&mut self, process: &Process) {
         if let Role::North(number) = process.role {
-            self.clients.cut(number, self.clock.mono());
+            self.clients.disconnect(number, self.clock.mono());
         }
     }
 
@@ -428,9 +442,9 @@ impl<'a> Run<'a> {
         self.shards().flat_map(Shard::unfinished).collect()
     }
 
-    /// Every record of a topic.
+    /// Returns every record of a topic.
     fn records(&self, topic: &str) -> Vec<Record> {
-        // What was in an inbox may be there no more.
+        // The bus may have deleted records of an inbox.
         if let Some(kept) = self.watch.kept.get(topic) {
             return kept.clone();
         }
@@ -445,7 +459,7 @@ impl<'a> Run<'a> {
     }
 }
 
-/// The topology as this seed has it: in one stage or in several, with lanes and modes by chance.
+/// Lays out the topology for this seed: in one stage or several, with random lanes and modes.
 fn arranged(simulation: &Simulation, dice: &mut Dice) -> Topology {
     let topology = match &simulation.scenario.settings {
         Some(settings) => {
@@ -456,11 +470,11 @@ fn arranged(simulation: &Simulation, dice: &mut Dice) -> Topology {
         None => simulation.topology.clone(),
     };
     let mut arrangement = Arrangement { apart: dice.chance(500), ..Arrangement::default() };
-    let laid_out = topology.arranged(&arrangement).expect("a topology can be laid out in both ways");
+    let laid_out = topology.arranged(&arrangement).expect("a topology supports both layouts");
     for stage in laid_out.stages() {
         arrangement.lanes.insert(stage.name.to_string(), 1 + u32::try_from(dice.roll(3)).unwrap_or(0));
         let mode = *dice.pick(&[Mode::ExactlyOnce, Mode::ExactlyOnce, Mode::AtLeastOnce]);
         arrangement.modes.insert(stage.name.to_string(), mode);
     }
-    topology.arranged(&arrangement).expect("any number of lanes will do")
+    topology.arranged(&arrangement).expect("a topology supports any number of lanes")
 }

@@ -1,4 +1,4 @@
-//! What a topology is asked in a simulation, and what must be so in the end: what a user gives.
+//! The scenario that a user provides for a simulation: requests, and a check of the result.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,18 +14,18 @@ use super::dice::Dice;
 use super::host::Host;
 use crate::spoke::{Served, Spoke};
 
-/// What clients ask of a topology for a seed, and what the spokes must have come to in the end.
+/// The requests of clients for a seed, and a check of the result.
 ///
 /// ```
-/// use nave::sim::{Ask, Scenario};
+/// use nave::sim::{SimRequest, Scenario};
 /// use nave::serde_json::json;
 ///
 /// let scenario = Scenario::new(|dice| {
-///     (0..=dice.roll(3)).map(|n| Ask::new("trip", &format!("trip-{n}"), json!({"to": "Rome"}))).collect()
+///     (0..=dice.roll(3)).map(|n| SimRequest::new("trip", &format!("trip-{n}"), json!({"to": "Rome"}))).collect()
 /// });
-/// let scenario = scenario.check(|ended| {
-///     let answered = ended.answers().count();
-///     if answered == ended.asked().len() { Ok(()) } else { Err(format!("{answered} were answered")) }
+/// let scenario = scenario.check(|results| {
+///     let answered = results.answers().count();
+///     if answered == results.requests().len() { Ok(()) } else { Err(format!("only {answered} answered")) }
 /// });
 /// # drop(scenario);
 /// ```
@@ -38,69 +38,72 @@ pub struct Scenario {
     pub(super) parks: bool,
 }
 
-type Asks = Arc<dyn Fn(&mut Dice) -> Vec<Ask> + Send + Sync>;
-type Check = Arc<dyn Fn(&Ended<'_>) -> Result<(), String> + Send + Sync>;
+type Asks = Arc<dyn Fn(&mut Dice) -> Vec<SimRequest> + Send + Sync>;
+type Check = Arc<dyn Fn(&SimResults<'_>) -> Result<(), String> + Send + Sync>;
 type MakeSignal = Arc<dyn Fn(&mut Dice) -> (String, Value) + Send + Sync>;
 type MakeSettings = Arc<dyn Fn(&mut Dice) -> Settings + Send + Sync>;
 
 /// One request of a client.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Ask {
-    /// The workflow.
+pub struct SimRequest {
+    /// The name of the workflow.
     pub workflow: String,
-    /// What it is about.
+    /// The key.
     pub key: String,
-    /// What it asks.
+    /// The request body.
     pub request: Value,
 }
 
-impl Ask {
-    /// A request.
+impl SimRequest {
+    /// Creates a request.
     ///
     /// # Panics
-    /// Where it cannot be written as JSON.
+    /// If `request` cannot be serialized to JSON.
     pub fn new(workflow: &str, key: &str, request: impl Serialize) -> Self {
-        let request = serde_json::to_value(request).expect("a request can be written as JSON");
+        let request = serde_json::to_value(request).expect("a request can be serialized to JSON");
         Self { workflow: workflow.to_owned(), key: key.to_owned(), request }
     }
 }
 
-impl fmt::Display for Ask {
+impl fmt::Display for SimRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} `{}` {}", self.workflow, self.key, self.request)
     }
 }
 
 impl Scenario {
-    /// Clients ask for these. A handful is best: a seed is to be short, and there are many.
-    pub fn new(asks: impl Fn(&mut Dice) -> Vec<Ask> + Send + Sync + 'static) -> Self {
+    /// Creates a scenario whose clients send the requests that `asks` draws. A handful is best:
+    /// short seeds allow many of them.
+    pub fn new(asks: impl Fn(&mut Dice) -> Vec<SimRequest> + Send + Sync + 'static) -> Self {
         Self { asks: Arc::new(asks), check: Arc::new(|_| Ok(())), settings: None, signals: None, parks: false }
     }
 
-    /// The same, and this must be so in the end, and whenever all that was asked is answered and nothing goes on: an error says in
-    /// a sentence what is not.
+    /// Adds a check. It must pass at the end, and whenever all requests are answered and nothing is
+    /// in progress. Its error describes the violation.
     #[must_use]
-    pub fn check(mut self, check: impl Fn(&Ended<'_>) -> Result<(), String> + Send + Sync + 'static) -> Self {
+    pub fn check(mut self, check: impl Fn(&SimResults<'_>) -> Result<(), String> + Send + Sync + 'static) -> Self {
         self.check = Arc::new(check);
         self
     }
 
-    /// The same, and now and then somebody signals this to an operation, whether or not it waits for it: a name and a body. In
-    /// calm weather people signal to each operation that waits; in some seeds they let a wait with a deadline time out.
+    /// Adds a signal (name and body) that people send to operations at random, whether or not they
+    /// wait for it. After the faults stop, people signal to each operation that waits; in some
+    /// seeds they let a wait with a deadline time out.
     #[must_use]
     pub fn signals(mut self, signal: impl Fn(&mut Dice) -> (String, Value) + Send + Sync + 'static) -> Self {
         self.signals = Some(Arc::new(signal));
         self
     }
 
-    /// The same, and operations may park on their way: people resume or abort them, in the end all. Else one that parks is a fault.
+    /// Allows operations to park: people resume or abort them. Without this, a parked operation is
+    /// an error.
     #[must_use]
     pub fn parks(mut self) -> Self {
         self.parks = true;
         self
     }
 
-    /// The same, with settings of the topology that are drawn for each seed.
+    /// Adds topology settings that are drawn for each seed.
     #[must_use]
     pub fn settings(mut self, settings: impl Fn(&mut Dice) -> Settings + Send + Sync + 'static) -> Self {
         self.settings = Some(Arc::new(settings));
@@ -108,30 +111,31 @@ impl Scenario {
     }
 }
 
-/// How a simulation ended, or how it stands where nothing goes on: what was asked, how it was answered, and the spokes.
-pub struct Ended<'a> {
-    pub(super) asked: &'a [(Ask, OperationId)],
-    /// In the order in which they were given; those about one key are in the order of their operations.
+/// The requests, answers and spokes of a simulation, at its end or when nothing is in progress.
+pub struct SimResults<'a> {
+    pub(super) requests: &'a [(SimRequest, OperationId)],
+    /// In the order in which they were given; answers about one key in the order of their
+    /// operations.
     pub(super) answers: &'a [(usize, Answer)],
     pub(super) spokes: &'a BTreeMap<String, Box<dyn Host>>,
 }
 
-impl Ended<'_> {
-    /// Requests that have an outcome or were refused, each once, with its operation.
-    pub fn asked(&self) -> &[(Ask, OperationId)] {
-        self.asked
+impl SimResults<'_> {
+    /// The requests that have an outcome or were refused, each once, with its operation.
+    pub fn requests(&self) -> &[(SimRequest, OperationId)] {
+        self.requests
     }
 
-    /// Answers, done or failed: those about one key in the order in which their operations ran. Refusals are not among them,
-    /// since nothing was done.
-    pub fn answers(&self) -> impl Iterator<Item = (&Ask, &Answer)> {
-        self.answers.iter().map(|(place, answer)| (&self.asked[*place].0, answer))
+    /// Done and failed answers, those about one key in the order in which their operations ran.
+    /// Refusals are not included, since nothing was done.
+    pub fn answers(&self) -> impl Iterator<Item = (&SimRequest, &Answer)> {
+        self.answers.iter().map(|(place, answer)| (&self.requests[*place].0, answer))
     }
 
-    /// Looks at the spoke of `service`.
+    /// Calls `look` with the spoke of `service`.
     ///
     /// # Panics
-    /// Where there is none, or it is of another type.
+    /// If there is no such spoke, or it has another type.
     pub fn look<S: Spoke, R>(&self, service: &str, look: impl FnOnce(&mut S) -> R) -> R {
         let served = self.spokes.get(service).and_then(|spoke| spoke.as_any().downcast_ref::<Served<S>>());
         served.unwrap_or_else(|| panic!("no spoke `{service}` of this type")).look(look)

@@ -1,4 +1,4 @@
-//! What is looked at after every turn: answers, and what the spokes did.
+//! The checks after each poll: answers, and calls executed by spokes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -9,32 +9,33 @@ use wire::answer::{Answer, Operation};
 use wire::topics::Topics;
 use wire::{CallId, Kind, OperationId};
 
-use super::clients::words;
+use super::clients::describe;
+use super::fault_schedule::FaultSchedule;
 use super::host::Host;
-use super::weather::Weather;
 use crate::spoke::Did;
 
-/// What was seen so far.
+/// The observations so far.
 pub(super) struct Watch {
     topology: String,
     egress: Box<dyn Reader>,
     inboxes: Box<dyn Reader>,
-    /// What was ever in the inboxes, in no order of their lanes: the bus lets go of what a snapshot covers.
+    /// Every record that was ever in the inboxes, lanes interleaved. The bus itself deletes records
+    /// that a snapshot covers.
     pub(super) kept: BTreeMap<String, Vec<Record>>,
-    /// Operations by key, each where it was asked for first.
+    /// Operations by key, in the order of their first request.
     asked: BTreeMap<Vec<u8>, Vec<OperationId>>,
     key_of: BTreeMap<OperationId, Vec<u8>>,
     records: Vec<Record>,
     /// The outcomes of operations, and the operations in the order of their first answer.
     pub(super) answered: BTreeMap<OperationId, Answer>,
     pub(super) order: Vec<OperationId>,
-    /// Operations of which a request was refused without an outcome: there was no room, or it was parked.
+    /// Operations with a refusal that is not an outcome: there was no room, or they were parked.
     pub(super) refused: BTreeSet<OperationId>,
-    /// Calls that were carried out, with their spoke.
+    /// Executed calls, with their spoke.
     done: BTreeMap<CallId, String>,
     undone: BTreeSet<CallId>,
     /// Calls that a spoke refused.
-    declined: BTreeSet<CallId>,
+    refused_calls: BTreeSet<CallId>,
 }
 
 impl Watch {
@@ -45,8 +46,10 @@ impl Watch {
         for stage in topology.stages() {
             let inbox = names.inbox(topology.name(), &stage.name);
             for lane in 0..stage.lanes {
-                inboxes.assign(&inbox, lane, 0).expect("it was just made");
-                egress.assign(&names.egress(topology.name(), &stage.name), lane, 0).expect("it was just made");
+                inboxes.assign(&inbox, lane, 0).expect("the topic was just created");
+                egress
+                    .assign(&names.egress(topology.name(), &stage.name), lane, 0)
+                    .expect("the topic was just created");
             }
             kept.insert(inbox, Vec::new());
         }
@@ -63,13 +66,15 @@ impl Watch {
             refused: BTreeSet::new(),
             done: BTreeMap::new(),
             undone: BTreeSet::new(),
-            declined: BTreeSet::new(),
+            refused_calls: BTreeSet::new(),
         }
     }
 
-    /// Reads what came into the inboxes.
-    pub(super) fn keep(&mut self) {
-        self.inboxes.poll(usize::MAX, Duration::ZERO, &mut self.records).expect("it is read before it is let go");
+    /// Reads new records of the inboxes.
+    pub(super) fn read_inboxes(&mut self) {
+        self.inboxes
+            .poll(usize::MAX, Duration::ZERO, &mut self.records)
+            .expect("records are read before the bus deletes them");
         for record in self.records.drain(..) {
             let is_request = record.headers.get("ce_type") == Some(Kind::Request.as_str().as_bytes());
             if let (true, Ok(envelope), Some(key)) = (is_request, record.headers.envelope(), &record.key)
@@ -81,7 +86,7 @@ impl Watch {
                     self.key_of.insert(operation, key.to_vec());
                 }
             }
-            self.kept.get_mut(&*record.topic).expect("it was assigned").push(record);
+            self.kept.get_mut(&*record.topic).expect("every inbox is in the map").push(record);
         }
     }
 
@@ -91,16 +96,17 @@ impl Watch {
         records.rev().find(|record| record.partition == lane).map_or(0, |record| record.offset + 1)
     }
 
-    /// True where each operation that was asked for is answered or refused.
-    pub(super) fn all_decided(&self, ours: &dyn Fn(&OperationId) -> bool) -> bool {
-        let decided =
+    /// True if each requested operation is answered or refused.
+    pub(super) fn all_answered(&self, ours: &dyn Fn(&OperationId) -> bool) -> bool {
+        let is_answered =
             |operation: &OperationId| self.answered.contains_key(operation) || self.refused.contains(operation);
-        self.key_of.keys().filter(|operation| ours(operation)).all(decided)
+        self.key_of.keys().filter(|operation| ours(operation)).all(is_answered)
     }
 
-    /// Of two operations on one key the one that was asked for first is answered first. A refusal may come before its turn, and a
-    /// request that found no room may come again. `ours`: what strangers make up may end among the dead letters.
-    fn comes_in_order(&self, operation: &OperationId, ours: &dyn Fn(&OperationId) -> bool) -> Result<(), String> {
+    /// Checks that operations on one key are answered in the order of their requests. A refusal may
+    /// come early, and a request that found no room may be repeated. `ours`: excludes operations of
+    /// foreign clients, which may end in the dead-letter topic.
+    fn check_order(&self, operation: &OperationId, ours: &dyn Fn(&OperationId) -> bool) -> Result<(), String> {
         let Some(key) = self.key_of.get(operation) else { return Ok(()) };
         let before = self.asked[key].iter().take_while(|before| *before != operation);
         let mut open = before
@@ -108,14 +114,14 @@ impl Watch {
         match open.next() {
             Some(before) if !self.refused.contains(operation) => {
                 let key = String::from_utf8_lossy(key);
-                Err(format!("{operation} on `{key}` was answered, and {before}, which was asked for first, was not"))
+                Err(format!("{operation} on `{key}` was answered before {before}, which was requested first"))
             }
             Some(_) | None => Ok(()),
         }
     }
 
-    /// An operation has one outcome, however often it is told: done, failed or refused.
-    pub(super) fn answers(&mut self, ours: &dyn Fn(&OperationId) -> bool) -> Result<(), String> {
+    /// Checks that an operation has one outcome: done, failed or refused.
+    pub(super) fn check_answers(&mut self, ours: &dyn Fn(&OperationId) -> bool) -> Result<(), String> {
         self.egress.poll(usize::MAX, Duration::ZERO, &mut self.records).expect("the bus keeps everything");
         let mut new: Vec<OperationId> = Vec::new();
         for record in self.records.drain(..) {
@@ -140,39 +146,44 @@ impl Watch {
                 }
                 Some(before) if *before == answer => {}
                 Some(before) => {
-                    let (id, before, after) = (operation.operation, words(before), words(&answer));
-                    return Err(format!("operation {id} has two answers: {before}; and {after}"));
+                    let (id, before, after) = (operation.operation, describe(before), describe(&answer));
+                    return Err(format!("operation {id} has two answers: {before}; then {after}"));
                 }
             }
         }
-        new.iter().try_for_each(|operation| self.comes_in_order(operation, ours))
+        new.iter().try_for_each(|operation| self.check_order(operation, ours))
     }
 
-    /// No call is carried out twice, and none after its undo, or after it was refused.
-    pub(super) fn spoke(&mut self, service: &str, spoke: &dyn Host, weather: &Weather) -> Result<(), String> {
+    /// Checks that no call is executed twice, after its undo, or after its refusal.
+    pub(super) fn check_spoke(
+        &mut self,
+        service: &str,
+        spoke: &dyn Host,
+        faults: &FaultSchedule,
+    ) -> Result<(), String> {
         for handled in spoke.handled() {
             let call = handled.call;
             if handled.did == Did::Refused {
-                self.declined.insert(call.clone());
+                self.refused_calls.insert(call.clone());
             }
             if handled.did == Did::All {
-                weather.say(service, || format!("carries {call} out"));
+                faults.say(service, || format!("executes {call}"));
                 if self.undone.contains(&call) {
-                    return Err(format!("`{service}` carried call {call} out after it was undone"));
+                    return Err(format!("`{service}` executed call {call} after it was undone"));
                 }
-                if self.declined.contains(&call) {
-                    return Err(format!("`{service}` carried call {call} out, and had refused it before"));
+                if self.refused_calls.contains(&call) {
+                    return Err(format!("`{service}` executed call {call}, which it had refused before"));
                 }
                 if let Some(by) = self.done.insert(call.clone(), service.to_owned()) {
-                    return Err(format!("`{service}` carried call {call} out, which `{by}` had carried out before"));
+                    return Err(format!("`{service}` executed call {call}, which `{by}` had executed before"));
                 }
             }
-            self.undone.extend(weather.undone_by(&call));
+            self.undone.extend(faults.undone_by(&call));
         }
         Ok(())
     }
 
-    /// How many calls were carried out.
+    /// Number of executed calls.
     pub(super) fn calls(&self) -> usize {
         self.done.len()
     }

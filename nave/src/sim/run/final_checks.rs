@@ -1,4 +1,4 @@
-//! What must be so in the end.
+//! The checks at the end of a run.
 
 use std::collections::BTreeMap;
 
@@ -8,34 +8,39 @@ use wire::answer::Answer;
 use super::Run;
 use crate::sim::process::{Process, Role};
 use crate::sim::replay::{Armed, Replay};
-use crate::sim::scenario::Ended;
+use crate::sim::scenario::SimResults;
 
 impl Run<'_> {
-    /// What must be so in the end.
-    pub(super) fn at_rest(&mut self) -> Result<(), String> {
-        self.look()?;
+    /// Runs all checks.
+    pub(super) fn final_checks(&mut self) -> Result<(), String> {
+        self.check_after_poll()?;
         for client in &self.clients.all {
-            let operation = client.operation.clone().ok_or("a client has never asked")?;
-            let told = self.watch.answered.get(&operation);
-            // A request that found no room may come again, by a stranger or from a northbound that slept: then it is a new one.
-            if told != client.answer.as_ref() && client.refused.is_none() {
-                return Err(format!("the client of {operation} was told {:?}; the hub said {told:?}", client.answer));
+            let operation = client.operation.clone().ok_or("a client never sent its request")?;
+            let answer = self.watch.answered.get(&operation);
+            // A foreign client or a paused northbound may repeat a request that found no room: it
+            // then is a new request.
+            if answer != client.answer.as_ref() && client.refused.is_none() {
+                return Err(format!(
+                    "the client of {operation} was answered {:?}, but the hub answered {answer:?}",
+                    client.answer
+                ));
             }
         }
-        self.people.were_told_the_same(&self.watch.answered)?;
-        self.agrees_with_a_replay()?;
-        self.is_as_told()
+        self.people.check_outcomes(&self.watch.answered)?;
+        self.compare_with_replay()?;
+        self.check_scenario()
     }
 
-    /// What the scenario wants, of what was asked and decided so far.
-    pub(super) fn is_as_told(&self) -> Result<(), String> {
+    /// Runs the scenario's check on the requests that are answered so far.
+    pub(super) fn check_scenario(&self) -> Result<(), String> {
         let decided = |operation: &OperationId| {
             self.watch.answered.contains_key(operation) || self.watch.refused.contains(operation)
         };
-        let asked = self.clients.all.iter().filter_map(|client| Some((client.ask.clone(), client.operation.clone()?)));
-        let asked: Vec<_> = asked.filter(|(_, operation)| decided(operation)).collect();
+        let requests =
+            self.clients.all.iter().filter_map(|client| Some((client.ask.clone(), client.operation.clone()?)));
+        let requests: Vec<_> = requests.filter(|(_, operation)| decided(operation)).collect();
         let places: BTreeMap<&OperationId, usize> =
-            (0..).zip(&asked).map(|(place, (_, operation))| (operation, place)).collect();
+            (0..).zip(&requests).map(|(place, (_, operation))| (operation, place)).collect();
         let answers: Vec<_> = self
             .watch
             .order
@@ -43,19 +48,19 @@ impl Run<'_> {
             .filter_map(|operation| Some((*places.get(operation)?, self.watch.answered[operation].clone())))
             .filter(|(_, answer)| !matches!(answer, Answer::Refused(_)))
             .collect();
-        let ended = Ended { asked: &asked, answers: &answers, spokes: &self.spokes };
-        (self.simulation.scenario.check)(&ended)
+        let results = SimResults { requests: &requests, answers: &answers, spokes: &self.spokes };
+        (self.simulation.scenario.check)(&results)
     }
 
-    /// What the lanes came to is what lanes come to that nothing disturbed.
-    fn agrees_with_a_replay(&mut self) -> Result<(), String> {
+    /// Compares the lanes with undisturbed lanes that replay the inboxes.
+    fn compare_with_replay(&mut self) -> Result<(), String> {
         let name = self.topology.name().to_owned();
         let replay =
             Replay::of(&self.topology, &self.names, self.simulation.scenario.parks, &|topic| self.records(topic))?;
         let mut unfinished = self.unfinished();
         unfinished.sort();
         if unfinished != replay.unfinished {
-            return Err(format!("what lives is {unfinished:?}; a replay comes to {:?}", replay.unfinished));
+            return Err(format!("live operations: {unfinished:?}; after a replay: {:?}", replay.unfinished));
         }
         for ((stage, lane), armed) in &replay.armed {
             let of_stage = |process: &&Process| process.role == Role::Stage(stage.clone());
@@ -63,7 +68,7 @@ impl Run<'_> {
             let wheel = shards.find_map(|shard| shard.armed(*lane));
             let wheel: Armed = wheel.into_iter().flatten().collect();
             if wheel != *armed {
-                return Err(format!("timers of {stage} lane {lane}: in the state {armed:?}, in the wheel {wheel:?}"));
+                return Err(format!("timers of {stage} lane {lane}: after a replay {armed:?}, in the wheel {wheel:?}"));
             }
         }
         let mut topics = vec![self.names.dead(&name)];
@@ -74,10 +79,10 @@ impl Run<'_> {
         for topic in topics {
             replay.compare(&topic, &self.records(&topic), false, &self.copies, &[])?;
         }
-        let astray = self.weather.astray();
+        let altered = self.faults.altered();
         for service in self.spokes.keys() {
             let topic = self.names.spoke(service);
-            replay.compare(&topic, &self.records(&topic), true, &[], &astray)?;
+            replay.compare(&topic, &self.records(&topic), true, &[], &altered)?;
         }
         Ok(())
     }

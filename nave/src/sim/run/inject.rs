@@ -1,4 +1,4 @@
-//! What may happen between any two turns.
+//! Faults between two polls.
 
 use std::sync::Arc;
 
@@ -6,15 +6,15 @@ use bus::{Bus, Clock, Outgoing, Record, Route};
 use wire::command::Command;
 use wire::{Kind, OperationId};
 
-use super::{DISAGREE_MS, Deed, Run};
+use super::{FaultEvent, MAX_WALL_OFF_MS, Run};
 use crate::sim::fault::Fault;
-use crate::sim::people::Word;
+use crate::sim::people::CommandSpec;
 use crate::sim::process::{Process, Role};
 use crate::sim::story;
 
 impl Run<'_> {
-    /// What may happen between any two turns.
-    pub(super) fn misfortune(&mut self) {
+    /// Draws the faults that occur between two polls.
+    pub(super) fn inject_faults(&mut self) {
         for fault in [
             Fault::Crash,
             Fault::Freeze,
@@ -31,8 +31,8 @@ impl Run<'_> {
             Fault::Person,
             Fault::Damage,
         ] {
-            if self.weather.strikes(fault) {
-                self.misfortunes += 1;
+            if self.faults.strikes(fault) {
+                self.injected += 1;
                 self.strike(fault);
             }
         }
@@ -44,12 +44,12 @@ impl Run<'_> {
         }
         let place = self.dice.index(self.processes.len());
         let name = self.processes[place].name.clone();
-        let tell = |run: &Self, what: &str| run.say(&name, || format!("** {}{what}", fault.text()));
+        let log = |run: &Self, details: &str| run.say(&name, || format!("** {}{details}", fault.text()));
         let now = self.clock.mono();
         match fault {
             Fault::Crash => {
-                tell(self, "");
-                self.die(place);
+                log(self, "");
+                self.crash(place);
             }
             Fault::Freeze | Fault::Slow => {
                 let ms = if fault == Fault::Freeze {
@@ -57,36 +57,37 @@ impl Run<'_> {
                 } else {
                     self.dice.between(10, 900)
                 };
-                tell(self, &format!(": {ms} ms"));
-                self.processes[place].frozen = Some(now.plus_ms(ms));
+                log(self, &format!(": {ms} ms"));
+                self.processes[place].paused_until = Some(now.plus_ms(ms));
             }
             Fault::Join => {
                 let role = self.processes[place].role.clone();
                 let count = self.processes.iter().filter(|process| process.role == role).count();
-                if !matches!(role, Role::North(_)) && count < self.most {
-                    tell(self, "");
+                if !matches!(role, Role::North(_)) && count < self.max_processes {
+                    log(self, "");
                     self.start(&role);
                 }
             }
             Fault::Leave => {
-                tell(self, "");
+                log(self, "");
                 let process = self.processes.remove(place);
-                self.gone(&process);
+                self.disconnect(&process);
                 let role = process.role.clone();
                 process.stop();
                 let in_ms = self.dice.roll(1_500);
-                self.note(in_ms, Deed::Start(role));
+                self.schedule(in_ms, FaultEvent::Start(role));
             }
             Fault::Expel => {
                 let Some(group) = self.group(place) else { return };
-                tell(self, &format!(": {group}"));
+                log(self, &format!(": {group}"));
                 self.bus.expel(&group);
             }
-            Fault::Copied => self.copy(),
-            Fault::Garbage => self.litter(),
+            Fault::Copied => self.copy_record(),
+            Fault::Garbage => self.write_garbage(),
             Fault::WallJump => {
-                let ms = i64::try_from(self.dice.roll(2 * DISAGREE_MS)).unwrap_or(0) - DISAGREE_MS.cast_signed();
-                tell(self, &format!(": {ms} ms"));
+                let ms =
+                    i64::try_from(self.dice.roll(2 * MAX_WALL_OFF_MS)).unwrap_or(0) - MAX_WALL_OFF_MS.cast_signed();
+                log(self, &format!(": {ms} ms"));
                 self.processes[place].clock.set_wall_off_ms(ms);
             }
             Fault::BusWallJump => {
@@ -94,23 +95,23 @@ impl Run<'_> {
                 self.say("the bus", || format!("** {}: {ms} ms", fault.text()));
                 self.set_bus_wall(ms);
             }
-            Fault::SpokeFault => self.break_a_spoke(),
+            Fault::SpokeFault => self.inject_spoke_fault(),
             Fault::Stall => {
                 let Some(topic) = self.group(place) else { return };
                 let partitions = self.bus.topic(&topic).expect("the bus answers").map_or(0, |topic| topic.partitions);
                 let partition = u32::try_from(self.dice.roll(partitions.into())).unwrap_or(0);
                 let ms = self.dice.between(50, 5_000);
                 self.say("the bus", || format!("** {}: {topic}/{partition}, {ms} ms", fault.text()));
-                self.weather.stall(topic, partition, ms);
+                self.faults.stall(topic, partition, ms);
             }
-            Fault::Person => self.interfere(),
-            Fault::Damage => self.damage_a_snapshot(),
-            // The others strike where they belong: at a seam of the bus, on a message, in a commit.
-            _at_a_seam => {}
+            Fault::Person => self.send_command(),
+            Fault::Damage => self.damage_snapshot(),
+            // The other kinds occur in the operations of the bus, in `fault_schedule`.
+            _in_a_bus_operation => {}
         }
     }
 
-    /// The group of a process, which has the name of the topic that it reads; northbounds have none.
+    /// The group of a process, which is the name of the topic that it reads. Northbounds have none.
     fn group(&self, place: usize) -> Option<String> {
         match &self.processes[place].role {
             Role::Stage(stage) => Some(self.names.inbox(self.topology.name(), stage)),
@@ -119,11 +120,11 @@ impl Run<'_> {
         }
     }
 
-    /// Somebody tells an operation something: one that waits, works or is over, or that there never was; and maybe once more.
-    fn interfere(&mut self) {
+    /// Sends a command, maybe twice, to an operation in any state or to one that does not exist.
+    fn send_command(&mut self) {
         let now = self.clock.mono();
         let clients = self.clients.all.len();
-        let (client, nobodys) = (self.dice.index(clients), self.dice.chance(100));
+        let (client, is_unknown) = (self.dice.index(clients), self.dice.chance(100));
         let command = match (self.dice.roll(8), &self.simulation.scenario.signals) {
             (0, _) => Command::Resume,
             (1, _) => Command::Abort,
@@ -136,43 +137,41 @@ impl Run<'_> {
         };
         let times = 1 + self.dice.roll(3) / 2;
         let Some(client) = self.clients.all.get(client) else { return };
-        let nobody = OperationId::new("nobodys").expect("letters are allowed");
-        let Some(operation) = (if nobodys { Some(&nobody) } else { client.operation.as_ref() }) else { return };
+        let unknown = OperationId::new("nobodys").expect("letters are allowed");
+        let Some(operation) = (if is_unknown { Some(&unknown) } else { client.operation.as_ref() }) else { return };
         let (workflow, key) = (client.ask.workflow.as_str(), client.ask.key.as_str());
-        let word = Word { operation, workflow, key, command: &command, nobodys };
+        let spec = CommandSpec { operation, workflow, key, command: &command, is_unknown };
         let fronts = self.processes.iter().filter(|process| process.is_up(now)).filter_map(Process::front);
-        fronts
-            .take(usize::try_from(times).unwrap_or(1))
-            .for_each(|front| self.people.tell(&word, front, &self.weather));
+        fronts.take(usize::try_from(times).unwrap_or(1)).for_each(|front| self.people.send(&spec, front, &self.faults));
     }
 
-    /// Sets the time of day of the bus off by so much.
+    /// Sets the offset of the wall clock of the bus, in milliseconds.
     pub(super) fn set_bus_wall(&mut self, off_ms: i64) {
         self.clock.step_wall_ms(off_ms - self.bus_off_ms);
         self.bus_off_ms = off_ms;
     }
 
-    fn break_a_spoke(&mut self) {
+    fn inject_spoke_fault(&mut self) {
         let services: Vec<String> = self.spokes.keys().cloned().collect();
         if services.is_empty() {
             return;
         }
         let service = self.dice.pick(&services).clone();
-        if let Some(what) = self.spokes[&service].misbehave(&mut self.dice) {
-            self.say(&service, || format!("** will misbehave: {what}"));
+        if let Some(fault) = self.spokes[&service].misbehave(&mut self.dice) {
+            self.say(&service, || format!("** gets the fault {fault}"));
             let in_ms = self.dice.between(100, 2_000);
-            self.note(in_ms, Deed::Recover(service));
+            self.schedule(in_ms, FaultEvent::Recover(service));
         }
     }
 
-    /// A record that came before comes again: into an inbox, or to a spoke.
-    fn copy(&mut self) {
+    /// Writes an old record of an inbox or a spoke's topic again.
+    fn copy_record(&mut self) {
         let inboxes =
             self.topology.stages().into_iter().map(|stage| self.names.inbox(self.topology.name(), &stage.name));
         let spokes = self.spokes.keys().map(|service| self.names.spoke(service));
         let topics: Vec<String> = inboxes.chain(spokes).collect();
         let topic = self.dice.pick(&topics).clone();
-        let again = |record: &Record| {
+        let can_be_copied = |record: &Record| {
             let kind = record.headers.get("ce_type").unwrap_or_default();
             [
                 Kind::Request,
@@ -189,7 +188,7 @@ impl Run<'_> {
             .any(|known| known.as_str().as_bytes() == kind)
         };
         let mut records = self.records(&topic);
-        records.retain(again);
+        records.retain(can_be_copied);
         if records.is_empty() {
             return;
         }
@@ -201,20 +200,20 @@ impl Run<'_> {
             headers: record.headers,
             value: record.value,
         };
-        self.say("a stranger", || format!("** writes again {}", story::records(std::slice::from_ref(&copy))));
+        self.say("a foreign client", || format!("** writes a copy of {}", story::records(std::slice::from_ref(&copy))));
         let id = copy.headers.get("ce_id").map(|id| String::from_utf8_lossy(id).into_owned()).unwrap_or_default();
         self.copies.push((topic, id));
         self.write(&[copy]);
     }
 
-    fn litter(&mut self) {
+    fn write_garbage(&mut self) {
         let stages = self.topology.stages();
         let stage = self.dice.pick(&stages).clone();
         let inbox = self.names.inbox(self.topology.name(), &stage.name);
         let bytes: Vec<u8> =
             (0..self.dice.between(1, 60)).map(|_| u8::try_from(self.dice.roll(24)).unwrap_or(0)).collect();
         let lane = u32::try_from(self.dice.roll(stage.lanes.into())).unwrap_or(0);
-        self.say("a stranger", || format!("** writes garbage into {inbox}"));
+        self.say("a foreign client", || format!("** writes garbage into {inbox}"));
         self.write(&[crate::anything::record(&inbox, &bytes).to(lane)]);
     }
 }
