@@ -1,13 +1,13 @@
-//! The whole system in one process, on one thread, in virtual time, from one seed.
+//! The whole system in one process, on one thread, in virtual time, from one seed: for tests.
 //!
 //! ```
 //! use nave::world::World;
 //! use serde_json::json;
 //!
 //! let mut world = World::seeded(7);
-//! let asked = world.request(&json!({"flowid": "test-01", "length": 3}));
+//! let request = world.request(&json!({"flowid": "test-01", "length": 3}));
 //! world.run_until_idle();
-//! assert!(world.answer(asked).is_done());
+//! assert!(world.answer(request).is_done());
 //! assert_eq!(world.speaker().all_rules().len(), 3);
 //! ```
 
@@ -28,13 +28,13 @@ use wire::{Envelope, Kind, OperationId, Problem};
 
 use crate::system::{System, SystemOptions};
 
-/// The system, its clock, and those who ask.
+/// The system, its clock and its clients.
 pub struct World {
     clock: Arc<ManualClock>,
     bus: Embedded,
     system: System,
     turns: Virtual,
-    /// What runs the lanes of each stage: a process each.
+    /// The running processes of each stage, one shard each.
     running: BTreeMap<String, Vec<Shard>>,
     started: u32,
     speaker: SpeakerHandle,
@@ -43,53 +43,53 @@ pub struct World {
     inlet: Inlet,
     inlet_handle: InletHandle,
     outlet: Outlet,
-    asked: Vec<Asking>,
+    asked: Vec<PendingRequest>,
     requests: u64,
-    /// Processes that died, and are not missed by the bus yet.
-    buried: BTreeMap<String, Vec<Shard>>,
+    /// Crashed processes whose session has not expired.
+    crashed: BTreeMap<String, Vec<Shard>>,
 }
 
-struct Asking {
+struct PendingRequest {
     key: String,
     operation: OperationId,
-    /// Until it is answered: it holds a place among those that wait.
+    /// Until it is answered. It occupies a place among the waiting requests.
     ticket: Option<Ticket>,
     told: Option<Told>,
 }
 
 /// A request that was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Asked(usize);
+pub struct FlowRequest(usize);
 
-/// What a client was told.
+/// The answer to a client.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Outcome {
+pub enum FlowOutcome {
     /// The flow is up.
     Up(FlowUp),
     /// The flow is gone.
     Gone(FlowGone),
-    /// It failed, and was rolled back as far as it could be.
+    /// The request failed and was rolled back as far as possible.
     Failed(FlowFailed),
-    /// It was not accepted.
+    /// The request was not accepted.
     Refused(Problem),
-    /// Nothing came yet.
-    Nothing,
+    /// There is no answer yet.
+    Pending,
 }
 
-impl Outcome {
-    /// True where it did what was asked: the flow is up, or gone.
+impl FlowOutcome {
+    /// True if the request succeeded: the flow is up, or gone.
     pub fn is_done(&self) -> bool {
-        matches!(self, Outcome::Up(_) | Outcome::Gone(_))
+        matches!(self, FlowOutcome::Up(_) | FlowOutcome::Gone(_))
     }
 
-    /// The failure.
+    /// Returns the failure.
     ///
     /// # Panics
-    /// Where it did not fail.
+    /// If the request did not fail.
     pub fn failure(self) -> FlowFailed {
         match self {
-            Outcome::Failed(failed) => failed,
-            other @ (Outcome::Up(_) | Outcome::Gone(_) | Outcome::Refused(_) | Outcome::Nothing) => {
+            FlowOutcome::Failed(failed) => failed,
+            other @ (FlowOutcome::Up(_) | FlowOutcome::Gone(_) | FlowOutcome::Refused(_) | FlowOutcome::Pending) => {
                 panic!("a failure, not {other:?}")
             }
         }
@@ -97,26 +97,26 @@ impl Outcome {
 }
 
 impl World {
-    /// A world with two lanes. Everything by chance comes from `seed`.
+    /// Creates a world with two lanes. All random numbers come from `seed`.
     pub fn seeded(seed: u64) -> Self {
         Self::with(seed, SystemOptions { lanes: 2, ..SystemOptions::default() })
     }
 
-    /// A world with these options. Offsets have gaps where the seed is odd.
+    /// Creates a world with these options. Offsets have gaps if the seed is odd.
     ///
     /// # Panics
-    /// Where the options do not make a system.
+    /// If the options are invalid.
     pub fn with(seed: u64, options: SystemOptions) -> Self {
         let clock = Arc::new(ManualClock::default());
         let kept = EmbeddedOptions { keep_bytes: None, offset_gaps: seed % 2 == 1, ..EmbeddedOptions::default() };
         let bus = Embedded::open(Arc::clone(&clock) as Arc<dyn Clock>, kept);
-        let system = System::new(Arc::new(bus.clone()), options).expect("the options make a system");
+        let system = System::new(Arc::new(bus.clone()), options).expect("the options are valid");
         let speaker = SpeakerHandle::new();
         let speaker_part = SpeakerPart::join(&bus, &system.speaker_topic(), "speaker-0", speaker.clone());
-        let speaker_part = speaker_part.expect("the topics are there");
+        let speaker_part = speaker_part.expect("the topics exist");
         let gateway = Arc::new(Gateway::new(system.gateway_options(), Arc::clone(&clock) as Arc<dyn Clock>));
-        let inlet = Inlet::open(&bus).expect("the topics are there");
-        let outlet = Outlet::open(Arc::new(bus.clone()), Arc::clone(&gateway)).expect("the topics are there");
+        let inlet = Inlet::open(&bus).expect("the topics exist");
+        let outlet = Outlet::open(Arc::new(bus.clone()), Arc::clone(&gateway)).expect("the topics exist");
         let mut world = Self {
             turns: Virtual::new(Arc::clone(&clock), seed),
             clock,
@@ -132,7 +132,7 @@ impl World {
             outlet,
             asked: Vec::new(),
             requests: 0,
-            buried: BTreeMap::new(),
+            crashed: BTreeMap::new(),
         };
         for stage in world.system.stages() {
             world.start(&stage);
@@ -140,53 +140,53 @@ impl World {
         world
     }
 
-    // ---- asking -------------------------------------------------------------------------------------------------------
+    // ---- requests -------------------------------------------------------------------------------------------------------
 
     /// Sends `POST /flow` with this body.
-    pub fn request(&mut self, body: &Value) -> Asked {
-        self.request_with_key(body, None).expect("the northbound takes it")
+    pub fn request(&mut self, body: &Value) -> FlowRequest {
+        self.request_with_key(body, None).expect("the northbound accepts the request")
     }
 
-    /// The same with an idempotency key.
+    /// Sends `POST /flow` with an idempotency key.
     ///
     /// # Errors
-    /// What the northbound says by itself.
-    pub fn request_with_key(&mut self, body: &Value, idempotency_key: Option<&str>) -> Result<Asked, Problem> {
+    /// The northbound rejects the request.
+    pub fn request_with_key(&mut self, body: &Value, idempotency_key: Option<&str>) -> Result<FlowRequest, Problem> {
         let request = wire::flow::CreateFlow::from_json(body)?;
         let body = serde_json::to_value(&request).expect("a request is plain data");
         self.start_workflow("create-flow", &request.flowid, body, idempotency_key)
     }
 
-    /// Asks for a flow to be removed.
-    pub fn remove(&mut self, flowid: &str) -> Asked {
+    /// Requests the removal of a flow.
+    pub fn remove(&mut self, flowid: &str) -> FlowRequest {
         let body = serde_json::json!({"flowid": flowid});
-        self.start_workflow("remove-flow", flowid, body, None).expect("the northbound takes it")
+        self.start_workflow("remove-flow", flowid, body, None).expect("the northbound accepts the request")
     }
 
     /// Starts any workflow.
     ///
     /// # Errors
-    /// What the northbound says by itself.
+    /// The northbound rejects the request.
     pub fn start_workflow(
         &mut self,
         workflow: &str,
         key: &str,
         request: Value,
         idempotency_key: Option<&str>,
-    ) -> Result<Asked, Problem> {
+    ) -> Result<FlowRequest, Problem> {
         self.requests += 1;
         let http_id = Uuid::from_u128(u128::from(self.requests));
         let submission = Submission { idempotency_key, ..Submission::new(workflow, key, request, http_id) };
         let ticket = self.gateway.submit(submission)?;
-        // Whether it was written shows in what becomes of it.
+        // The answer shows whether it was written.
         drop(self.inlet_handle.send(&ticket)?);
         let operation = ticket.operation.clone();
-        self.asked.push(Asking { key: key.to_owned(), operation, ticket: Some(ticket), told: None });
-        Ok(Asked(self.asked.len() - 1))
+        self.asked.push(PendingRequest { key: key.to_owned(), operation, ticket: Some(ticket), told: None });
+        Ok(FlowRequest(self.asked.len() - 1))
     }
 
-    /// Gives a command to the operation of a request; the name under which its outcome can be asked for.
-    pub fn command(&mut self, asked: Asked, command: &Command) -> String {
+    /// Sends a command to the operation of a request. Returns the id for [`World::outcome`].
+    pub fn command(&mut self, asked: FlowRequest, command: &Command) -> String {
         self.requests += 1;
         let cause = format!("command-{}", self.requests);
         let mut envelope = Envelope::new(Kind::Command, cause.as_str(), "/world");
@@ -197,10 +197,10 @@ impl World {
         cause
     }
 
-    /// What became of a command; none while nothing was said.
+    /// Returns the outcome of a command, or `None` if there is none yet.
     ///
     /// # Panics
-    /// Where it was said twice, or cannot be read.
+    /// If there are several outcomes, or one cannot be read.
     pub fn outcome(&self, command: &str) -> Option<command::Outcome> {
         let told = |record: &Record| {
             let envelope = record.headers.envelope().expect("the hub writes envelopes");
@@ -211,57 +211,59 @@ impl World {
         told.first().map(|record| serde_json::from_slice(&record.value).expect("an outcome"))
     }
 
-    /// What was told.
-    pub fn answer(&mut self, asked: Asked) -> Outcome {
-        self.hear();
+    /// Returns the answer to a request.
+    pub fn answer(&mut self, asked: FlowRequest) -> FlowOutcome {
+        self.receive_answers();
         match &self.asked[asked.0].told {
-            None => Outcome::Nothing,
-            Some(Err(problem)) => Outcome::Refused(problem.clone()),
+            None => FlowOutcome::Pending,
+            Some(Err(problem)) => FlowOutcome::Refused(problem.clone()),
             Some(Ok(operation)) => match operation.answer.clone() {
                 Some(Answer::Done(body)) => match serde_json::from_value(body.clone()) {
-                    Ok(up) => Outcome::Up(up),
-                    Err(_) => Outcome::Gone(serde_json::from_value(body).expect("a flow's answer")),
+                    Ok(up) => FlowOutcome::Up(up),
+                    Err(_) => FlowOutcome::Gone(serde_json::from_value(body).expect("a flow's answer")),
                 },
-                Some(Answer::Failed(body)) => Outcome::Failed(serde_json::from_value(body).expect("a flow's answer")),
-                Some(Answer::Refused(problem)) => Outcome::Refused(problem),
-                None => Outcome::Nothing,
+                Some(Answer::Failed(body)) => {
+                    FlowOutcome::Failed(serde_json::from_value(body).expect("a flow's answer"))
+                }
+                Some(Answer::Refused(problem)) => FlowOutcome::Refused(problem),
+                None => FlowOutcome::Pending,
             },
         }
     }
 
-    /// Takes the answers that came; who has one waits no longer.
-    fn hear(&mut self) {
-        for asking in self.asked.iter_mut().filter(|asking| asking.told.is_none()) {
-            asking.told = asking.ticket.as_mut().and_then(|ticket| ticket.answer.try_recv().ok());
-            if asking.told.is_some() {
-                asking.ticket = None;
+    /// Receives new answers and releases the tickets of answered requests.
+    fn receive_answers(&mut self) {
+        for pending in self.asked.iter_mut().filter(|pending| pending.told.is_none()) {
+            pending.told = pending.ticket.as_mut().and_then(|ticket| ticket.answer.try_recv().ok());
+            if pending.told.is_some() {
+                pending.ticket = None;
             }
         }
     }
 
-    /// The operation of a request.
-    pub fn operation_of(&self, asked: Asked) -> OperationId {
+    /// Returns the operation of a request.
+    pub fn operation_of(&self, asked: FlowRequest) -> OperationId {
         self.asked[asked.0].operation.clone()
     }
 
-    /// How an operation stands, as the northbound knows it.
-    pub fn operation(&self, asked: Asked) -> Option<Operation> {
+    /// Returns the northbound's view of an operation.
+    pub fn operation(&self, asked: FlowRequest) -> Option<Operation> {
         self.gateway.operation(&self.operation_of(asked))
     }
 
     // ---- time ---------------------------------------------------------------------------------------------------------
 
-    /// The clock.
+    /// Returns the clock.
     pub fn clock(&self) -> &Arc<ManualClock> {
         &self.clock
     }
 
-    /// Milliseconds since the world began.
+    /// Milliseconds since the start of the world.
     pub fn now_ms(&self) -> u64 {
         self.clock.mono().0 / 1_000_000
     }
 
-    /// Lets `ms` milliseconds pass; true where nothing is left to do but wait for others.
+    /// Runs for `ms` milliseconds. Returns true if nothing is left to do but wait.
     pub fn run_ms(&mut self, ms: u64) -> bool {
         let until = self.clock.mono().plus_ms(ms);
         let idle = self.run_until(until);
@@ -272,11 +274,12 @@ impl World {
     fn run_until(&mut self, until: MonoTime) -> bool {
         let (turns, mut parts) = self.parts();
         let idle = turns.run(&mut parts, until);
-        self.hear();
+        self.receive_answers();
         idle
     }
 
-    /// Gives so many single turns: a way to stop the world between any two. True where nothing is left to do.
+    /// Executes `turns` single polls, so that a test can interrupt the world between any two.
+    /// Returns true if nothing is left to do.
     pub fn run_turns(&mut self, turns: usize) -> bool {
         let (driver, mut parts) = self.parts();
         driver.run_turns(&mut parts, turns)
@@ -288,10 +291,10 @@ impl World {
         (&mut self.turns, parts)
     }
 
-    /// Lets time pass until nothing is left to do, for at most a minute.
+    /// Runs until nothing is left to do, for at most a minute.
     ///
     /// # Panics
-    /// Where there is something to do after a minute: something is stuck, or goes on for ever.
+    /// If the system is still busy after a minute.
     pub fn run_until_idle(&mut self) {
         let until = self.clock.mono().plus_ms(60_000);
         assert!(self.run_until(until), "still busy after a minute:\n{}", self.unfinished().join("\n"));
@@ -299,65 +302,68 @@ impl World {
 
     // ---- processes ----------------------------------------------------------------------------------------------------
 
-    /// Kills every process of a stage: its lanes, their state, their timers. What it committed is on the bus.
+    /// Crashes every process of a stage, with the state and timers of its lanes. Committed records
+    /// remain on the bus.
     pub fn kill(&mut self, stage: &str) {
         let dead = self.running.remove(stage).unwrap_or_default();
-        self.buried.entry(stage.to_owned()).or_default().extend(dead);
+        self.crashed.entry(stage.to_owned()).or_default().extend(dead);
     }
 
-    /// Starts a process of a stage, under a new name, in place of those that died.
+    /// Starts a process of a stage under a new name, in place of the crashed ones.
     pub fn start(&mut self, stage: &str) {
         self.join(stage);
-        // The dead members' session need not be waited for: a broker can be told that they are gone.
-        if self.buried.remove(stage).is_some() {
+        // Expels the crashed members at once, instead of waiting for their session timeout.
+        if self.crashed.remove(stage).is_some() {
             self.expel(stage);
         }
     }
 
-    /// Starts one more process of a stage, under a new name: the group moves lanes to it.
+    /// Starts one more process of a stage under a new name. The group moves lanes to it.
     ///
     /// # Panics
-    /// Where there is no such stage.
+    /// If there is no such stage.
     pub fn join(&mut self, stage: &str) {
         self.started += 1;
-        let shard = self.system.shard(stage, &format!("{stage}-{}", self.started)).expect("the topics are there");
+        let shard = self.system.shard(stage, &format!("{stage}-{}", self.started)).expect("the topics exist");
         self.running.entry(stage.to_owned()).or_default().push(shard);
     }
 
-    /// Stops the process of a stage that was started first, in order; says what it left. Its lanes go to the others.
+    /// Shuts down the process of a stage that was started first, and returns its unfinished work.
+    /// Its lanes move to the others.
     ///
     /// # Panics
-    /// Where there is none.
+    /// If the stage has no process.
     pub fn stop(&mut self, stage: &str) -> Vec<String> {
         Box::new(self.running.get_mut(stage).expect("the stage has a process").remove(0)).stop()
     }
 
-    /// The bus takes all lanes from the processes of a stage that live, as one does that lost sight of them; they join again.
+    /// Expels all processes of a stage from their group, as a broker does after a session timeout.
+    /// They join again.
     pub fn expel(&mut self, stage: &str) {
         self.bus.expel(&self.system.options.topics.inbox(self.system.topology.name(), stage));
     }
 
-    /// Kills the hub, as [`World::kill`] does.
+    /// Crashes the hub, like [`World::kill`].
     pub fn kill_hub(&mut self) {
         self.kill(flows::STAGE);
     }
 
-    /// Starts a hub, as [`World::start`] does.
+    /// Starts a hub, like [`World::start`].
     pub fn start_hub(&mut self) {
         self.start(flows::STAGE);
     }
 
-    /// Starts one more hub, as [`World::join`] does.
+    /// Starts one more hub, like [`World::join`].
     pub fn join_hub(&mut self) {
         self.join(flows::STAGE);
     }
 
-    /// Stops the first hub, as [`World::stop`] does.
+    /// Shuts down the first hub, like [`World::stop`].
     pub fn stop_hub(&mut self) -> Vec<String> {
         self.stop(flows::STAGE)
     }
 
-    /// Takes all lanes from the hubs, as [`World::expel`] does.
+    /// Expels all hubs, like [`World::expel`].
     pub fn expel_hubs(&mut self) {
         self.expel(flows::STAGE);
     }
@@ -366,32 +372,32 @@ impl World {
         self.running.values().flatten()
     }
 
-    /// The lanes of the hub's stage that are live, process by process.
+    /// The live lanes of the hub's stage, by process.
     pub fn lanes(&self) -> Vec<Vec<u32>> {
         self.running.get(flows::STAGE).into_iter().flatten().map(Shard::live).collect()
     }
 
-    /// What was counted under `name`.
+    /// The value of the counter `name`, over all processes.
     pub fn count(&self, name: &str) -> u64 {
         self.shards().map(|shard| shard.tally(name)).sum()
     }
 
-    /// Deadlines pending in all lanes.
+    /// Number of armed timers in all lanes.
     pub fn timers(&self) -> usize {
         self.shards().map(Shard::timers).sum()
     }
 
-    /// A line for each operation that lives.
+    /// One line per live operation.
     pub fn unfinished(&self) -> Vec<String> {
         self.shards().flat_map(Shard::unfinished).collect()
     }
 
-    /// A view as a lane's shell would publish it.
+    /// Returns a view as the lane's shell would publish it.
     pub fn view(&self, lane: u32, component: &str, key: &str) -> Option<View> {
         self.shards().find_map(|shard| shard.view(lane, component, key))
     }
 
-    // ---- the outside --------------------------------------------------------------------------------------------------
+    // ---- the environment --------------------------------------------------------------------------------------------------
 
     /// The simulated switch controller.
     pub fn speaker(&self) -> &SpeakerHandle {
@@ -403,33 +409,33 @@ impl World {
         &self.system
     }
 
-    /// The topic that feeds the hub.
+    /// The inbox of the hub's stage.
     pub fn inbox(&self) -> String {
         self.system.options.topics.inbox(self.system.topology.name(), flows::STAGE)
     }
 
-    /// The topic that spokes reply to: the inbox of the stage where the worker is.
+    /// The topic of replies from spokes: the inbox of the worker's stage.
     pub fn replies(&self) -> String {
         let stage = if self.system.options.apart { flows::SPEAKER } else { flows::STAGE };
         self.system.options.topics.inbox(self.system.topology.name(), stage)
     }
 
-    /// The topic of its answers.
+    /// The topic of the hub's answers.
     pub fn egress(&self) -> String {
         self.system.options.topics.egress(self.system.topology.name(), flows::STAGE)
     }
 
-    /// The topic of what could not be handled.
+    /// The dead-letter topic.
     pub fn dead_letters(&self) -> String {
         self.system.options.topics.dead(self.system.topology.name())
     }
 
-    /// Writes records past every part, as a stranger would.
+    /// Writes records directly to the bus, as a foreign client would.
     pub fn write(&mut self, records: &[Outgoing]) {
-        self.bus.writer("stranger").and_then(|mut writer| writer.append(records)).expect("the topics are there");
+        self.bus.writer("stranger").and_then(|mut writer| writer.append(records)).expect("the topics exist");
     }
 
-    /// Every record of a topic, partition by partition.
+    /// Returns every record of a topic, partition by partition.
     pub fn records(&self, topic: &str) -> Vec<Record> {
         let partitions = self.bus.topic(topic).expect("the bus answers").map_or(0, |topic| topic.partitions);
         let mut reader = self.bus.reader().expect("the bus answers");
