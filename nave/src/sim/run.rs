@@ -42,8 +42,8 @@ const MAX_PROCESSES: [usize; 4] = [3, 3, 3, 8];
 const FAULTS_MS: (u64, u64) = (4_000, 20_000);
 /// Maximum offset of the wall clock of a process. A message is useless after its expiry, which its
 /// sender writes and its reader compares with its own clock. A workflow that waits out the expiry
-/// of a call needs clocks that agree within that wait. Flows wait at least 1.6 s longer than the
-/// call.
+/// of a call needs clocks that agree within that wait. Flows wait at least 1.6 s, the
+/// duration of a call.
 const MAX_WALL_OFF_MS: u64 = 700;
 /// Longest time between two polls of a live process, in milliseconds: polls send heartbeats.
 const HEARTBEAT_MS: u64 = 300;
@@ -117,8 +117,7 @@ impl<'a> Run<'a> {
         let topology = arranged(simulation, &mut dice);
         let at = WallTime::default();
         for mut spec in topology.topics(&names) {
-            // The final checks read all records. A seed may last for years, so retention by age is
-            // off.
+            // The final checks read all records. A seed may last for years, so age retention is off.
             if matches!(spec.cleanup, Cleanup::DeleteAfterMs(_)) {
                 spec.cleanup = Cleanup::Keep;
             }
