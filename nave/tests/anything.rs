@@ -1,5 +1,6 @@
-//! Whatever comes from outside, in whatever bytes: nothing panics, nothing is stuck, the lane goes on, and who can be named
-//! is told. `fuzz/` looks for more, guided by coverage; what it finds is kept in `fuzz/finds` and tried here.
+//! Arbitrary bytes from outside never cause a panic or a stuck lane, and every identifiable sender
+//! gets an answer. The coverage-guided fuzzer in `fuzz/` looks for more such inputs. Its findings
+//! are in `fuzz/finds` and are repeated here.
 
 mod support;
 
@@ -8,16 +9,16 @@ use std::path::Path;
 use bus::{Headers, Outgoing, Route};
 use nave::world::World;
 use proptest::prelude::*;
-use support::{flow, not_at_rest, one_lane};
+use support::{flow, idle_violations, one_lane};
 use wire::Kind;
 
-/// A record of the inbox, made of bytes: a key, a kind, headers by name, a body. The same reading as in `fuzz/`.
+/// Makes an inbox record (key, kind, headers, body) of bytes, in the same way as `fuzz/`.
 fn record(inbox: &str, bytes: &[u8]) -> Outgoing {
     nave::anything::record(inbox, bytes)
 }
 
-/// The lane goes on after these records, now and after a restart: no flow is lost, nothing is left.
-fn goes_on_after(records: &[Outgoing], what: &str) {
+/// Checks that the lane works after these records, before and after a restart.
+fn lane_works_after(records: &[Outgoing], what: &str) {
     let mut world = one_lane(1, |_| {});
     world.write(records);
     world.run_ms(10);
@@ -30,7 +31,7 @@ fn goes_on_after(records: &[Outgoing], what: &str) {
         world.run_ms(60_000);
         assert!(world.answer(asked).is_done(), "{what}, after a restart: {restart}");
         let rest: Vec<String> =
-            not_at_rest(&mut world, &[asked]).into_iter().filter(|line| line.contains("twice")).collect();
+            idle_violations(&mut world, &[asked]).into_iter().filter(|line| line.contains("twice")).collect();
         assert_eq!(rest, [""; 0], "{what}");
     }
 }
@@ -40,21 +41,21 @@ fn inbox() -> String {
 }
 
 #[test]
-fn what_was_found_once_does_no_harm_again() {
+fn inputs_found_by_the_fuzzer_are_handled() {
     let finds = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/finds");
     let mut files: Vec<_> =
-        std::fs::read_dir(finds).expect("the folder is there").map(|file| file.expect("a file").path()).collect();
+        std::fs::read_dir(finds).expect("the folder exists").map(|file| file.expect("a file").path()).collect();
     files.sort();
-    assert!(!files.is_empty(), "there is one at least");
+    assert!(!files.is_empty(), "`fuzz/finds` has files");
     for file in files {
         let bytes = std::fs::read(&file).expect("a file");
-        goes_on_after(&[record(&inbox(), &bytes)], &file.display().to_string());
+        lane_works_after(&[record(&inbox(), &bytes)], &file.display().to_string());
     }
 }
 
-/// Each kind with a body that is none, and each header with nonsense.
+/// Records of each kind with invalid bodies and header values.
 #[test]
-fn every_kind_of_record_without_sense_is_passed_over() {
+fn a_nonsensical_record_of_any_kind_is_skipped() {
     let headers = ["ce_id", "ce_source", "ce_type", "ce_correlationid", "ce_causationid", "ce_callid", "ce_attempt"];
     for kind in Kind::ALL {
         for (body, nonsense) in [("", ""), ("null", "x"), ("[]", "7/7"), ("{\"a\":1}", "7f3a/1/1/speaker/1")] {
@@ -68,7 +69,7 @@ fn every_kind_of_record_without_sense_is_passed_over() {
                 headers: named,
                 value: body.to_owned().into(),
             };
-            goes_on_after(&[record], &format!("{kind} with {body} and {nonsense}"));
+            lane_works_after(&[record], &format!("{kind} with {body} and {nonsense}"));
         }
     }
 }
@@ -76,9 +77,9 @@ fn every_kind_of_record_without_sense_is_passed_over() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
     #[test]
-    fn any_bytes_at_all_stop_no_lane(records in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..400), 1..6)) {
+    fn arbitrary_bytes_stop_no_lane(records in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..400), 1..6)) {
         let inbox = inbox();
         let records: Vec<Outgoing> = records.iter().map(|bytes| record(&inbox, bytes)).collect();
-        goes_on_after(&records, "any bytes");
+        lane_works_after(&records, "any bytes");
     }
 }

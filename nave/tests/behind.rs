@@ -1,4 +1,5 @@
-//! A lane whose owner died is named with how many records it is behind: its own positions, as the engine publishes them.
+//! A lane without an owner is reported with the number of records that wait for it, computed from
+//! the positions that the engine publishes.
 
 mod support;
 
@@ -12,13 +13,13 @@ use uuid::Uuid;
 use wire::OperationId;
 
 #[test]
-fn a_lane_whose_owner_died_is_silent_and_behind_until_another_takes_it_over() {
+fn a_lane_without_an_owner_is_reported_silent_until_its_takeover() {
     let mut world = one_lane(1, |_| {});
     let asked = world.request(&flow("before", 3));
     world.run_ms(5_000);
     assert!(world.answer(asked).is_done());
 
-    // A northbound that starts now: what lanes published before is all that it knows of them.
+    // A northbound that starts now knows only what lanes published before.
     let (bus, clock) = (Arc::clone(&world.system().bus), Arc::clone(world.clock()) as Arc<dyn Clock>);
     let gateway = Arc::new(Gateway::new(world.system().gateway_options(), Arc::clone(&clock)));
     let mut outlet = Outlet::open(Arc::clone(&bus), Arc::clone(&gateway)).unwrap();
@@ -40,12 +41,12 @@ fn a_lane_whose_owner_died_is_silent_and_behind_until_another_takes_it_over() {
         lag.turn(Duration::ZERO).unwrap();
     };
     (0..5).for_each(|_| pass(&mut world, 1_000));
-    // The seven requests, and the offset that the last commit of the lane took for its marker.
+    // The seven requests, and the offset of the marker of the lane's last commit.
     let line = "lane 0: silent for 5.0 s, 8 records behind; it has no owner, or its owner cannot commit";
     let silent = |gateway: &Gateway| gateway.silent_lanes().iter().map(ToString::to_string).collect::<Vec<_>>();
     assert_eq!(silent(&gateway), [line]);
     let id: &OperationId = &gateway.so_far(&tickets[0], "create-flow", "flow-0").operation;
-    assert_eq!(gateway.operation(id).unwrap().until.unwrap().what, line, "what `nave why` shows");
+    assert_eq!(gateway.operation(id).unwrap().until.unwrap().what, line, "shown by `nave why`");
 
     world.start_hub();
     (0..5).for_each(|_| pass(&mut world, 1_000));

@@ -1,13 +1,14 @@
-//! Two hubs, two workers, two northbounds and the simulated switch controller over a Kafka broker of their own, while at random,
-//! from a printed seed, processes and broker are killed, stopped and woken. Each client gets one answer, the same when it asks
-//! again; the rules are what the answers say; nothing is open in the end. How long the system took to recover is printed.
+//! Two hubs, two workers, two northbounds and the simulated switch controller on a separate Kafka
+//! cluster. At random, from a printed PRNG seed, the test kills, stops and resumes processes and
+//! brokers. Each client gets one answer, and the same one when it repeats the request. The rules
+//! match the answers, and no operation stays live. The test prints the recovery times.
 //!
-//! In `./test` there are 34 faults; `./test chaos --minutes N [--seed S]` goes on for as long as it is told,
-//! with three brokers that keep three copies, of which two are enough.
+//! `./test` injects 34 faults. `./test chaos --minutes N [--seed S]` runs for N minutes, with three
+//! brokers, three replicas and `min.insync.replicas` of two.
 #![expect(
     clippy::unwrap_used,
     clippy::disallowed_methods,
-    reason = "a test fails by panicking, and is told how long it goes on"
+    reason = "a test fails by panicking, and reads its duration from the environment"
 )]
 
 mod process;
@@ -21,23 +22,25 @@ use std::time::Duration;
 
 use bus::{Clock, MonoTime};
 use nave::clock::SystemClock;
-use process::clients::{self, Answers, Over, Part};
+use process::clients::{self, Answers, ReplaceableProcess, StopOnDrop};
 use process::site::Site;
 use rustix::process::{Pid, Signal, kill_process};
 
 const LENGTH: u32 = 3;
 const CLIENTS: usize = 4;
-/// Asked for when a fault has struck, on keys of every lane: when all are answered, the system has recovered.
+/// Requests sent after each fault, with keys of every lane. The system has recovered when all are
+/// answered.
 const PROBES: usize = 8;
-/// A recovery that takes longer says which request it was that took so long, and how it went.
+/// Recoveries that take longer print the history of the slowest request.
 const SLOW: Duration = Duration::from_secs(9);
-/// A process that is stopped for a moment is not missed: less than any session.
+/// Duration of a short stop, in seconds: less than any session timeout.
 const MOMENT: &str = "1";
-/// Longer than the session of a member (6 s), and than that of a broker with its controller (9 s): one broker alone is fenced by itself
-/// when it goes on, and tells its clients of no broker at all for a moment.
+/// Duration of a long stop, in seconds: longer than the session of a member (6 s) and of a broker
+/// with its controller (9 s). A single broker is fenced when it resumes and briefly announces no
+/// broker to its clients.
 const LONGER_THAN_A_SESSION: &str = "12";
 
-const PARTS: [(&str, &str); 7] = [
+const PROCESSES: [(&str, &str); 7] = [
     ("hub-1", "hub"),
     ("hub-2", "hub"),
     ("worker-1", "worker"),
@@ -47,14 +50,15 @@ const PARTS: [(&str, &str); 7] = [
     ("sim", "floodlight-sim"),
 ];
 
-/// What goes wrong, to which of the parts.
+/// A fault and its target: an index into [`PROCESSES`] or the number of a broker.
 #[derive(Debug, Clone, Copy)]
 enum Fault {
-    /// `kill -9`, and another is started in its place.
+    /// `kill -9` and restart.
     Kill(usize),
-    /// It stands still for a moment.
+    /// Stops a process for a moment.
     Stop(usize),
-    /// It stands still until others have its lanes; then it goes on as if it still owned them.
+    /// Stops a process until others own its lanes. When it resumes, it still believes that it owns
+    /// them.
     Zombie(usize),
     KillBroker(usize),
     StopBroker(usize),
@@ -63,10 +67,10 @@ enum Fault {
 impl Fault {
     fn name(self) -> String {
         match self {
-            Self::Kill(part) => format!("kill -9 of a {}", PARTS[part].1),
-            Self::Stop(part) => format!("a {} stopped for {MOMENT} s", PARTS[part].1),
-            Self::Zombie(part) => format!("a {} stopped until it is replaced, and woken", PARTS[part].1),
-            Self::KillBroker(_) => "kill -9 of a broker, and restart".to_owned(),
+            Self::Kill(part) => format!("kill -9 of a {}", PROCESSES[part].1),
+            Self::Stop(part) => format!("a {} stopped for {MOMENT} s", PROCESSES[part].1),
+            Self::Zombie(part) => format!("a {} stopped until it is replaced, then resumed", PROCESSES[part].1),
+            Self::KillBroker(_) => "kill -9 and restart of a broker".to_owned(),
             Self::StopBroker(_) => format!("a broker stopped for {LONGER_THAN_A_SESSION} s"),
         }
     }
@@ -83,9 +87,9 @@ impl Dice {
         usize::try_from((self.0 >> 11) % sides as u64).unwrap()
     }
 
-    /// A round: each kind of fault at least once, in any order.
+    /// A round: each kind of fault at least once, in random order.
     fn round(&mut self, brokers: usize) -> Vec<Fault> {
-        let mut faults: Vec<Fault> = (0..PARTS.len()).map(Fault::Kill).collect();
+        let mut faults: Vec<Fault> = (0..PROCESSES.len()).map(Fault::Kill).collect();
         faults.extend([Fault::Kill(4 + self.roll(2)), Fault::Kill(6)]);
         faults.extend([0, 2, 4].map(|first| Fault::Stop(first + self.roll(2))));
         faults.push(Fault::Stop(6));
@@ -98,7 +102,7 @@ impl Dice {
     }
 }
 
-/// Brokers of its own: others are not to be disturbed.
+/// A separate cluster, so that other tests are not disturbed.
 struct Brokers {
     home: PathBuf,
     count: usize,
@@ -107,7 +111,7 @@ struct Brokers {
 impl Drop for Brokers {
     fn drop(&mut self) {
         for broker in 1..=self.count {
-            // It may stand still.
+            // The broker may be stopped.
             self.signal(Signal::CONT, broker);
         }
         self.tool(&["stop"]);
@@ -139,17 +143,17 @@ impl Brokers {
     }
 }
 
-/// A fault lasts so long: nothing is waited for here.
-fn lasts(seconds: &str) {
+/// Waits for the duration of a fault.
+fn sleep(seconds: &str) {
     assert!(Command::new("sleep").arg(seconds).status().unwrap().success());
 }
 
-/// How long the slowest of some requests took, and which it was.
-type Probed = (Duration, usize);
+/// Duration and number of the slowest probe.
+type SlowestProbe = (Duration, usize);
 
 struct Cluster {
     site: Site,
-    parts: Vec<Part>,
+    processes: Vec<ReplaceableProcess>,
     brokers: Brokers,
     clock: SystemClock,
 }
@@ -158,38 +162,39 @@ impl Cluster {
     fn start(brokers: usize) -> Self {
         let brokers = Brokers::start(brokers);
         let site = Site::submitted(&brokers.address(), brokers.count, &[]);
-        let parts = PARTS.iter().map(|(_, role)| Part::new(site.run(role))).collect();
-        Self { site, parts, brokers, clock: SystemClock::default() }
+        let processes = PROCESSES.iter().map(|(_, role)| ReplaceableProcess::new(site.run(role))).collect();
+        Self { site, processes, brokers, clock: SystemClock::default() }
     }
 
     fn ask(&self, n: usize) -> (u16, serde_json::Value) {
-        clients::ask(&[&self.parts[4], &self.parts[5]], n, LENGTH)
+        clients::request(&[&self.processes[4], &self.processes[5]], n, LENGTH)
     }
 
-    /// How it went with what a client was told of.
-    fn story(&self, (status, answer): &(u16, serde_json::Value)) -> String {
+    /// The history of the operation of an answer.
+    fn history(&self, (status, answer): &(u16, serde_json::Value)) -> String {
         let operation = answer["operation"].as_str().unwrap_or_default();
-        let (_, shown) = self.parts[4].now().get(&format!("/v1/operations/{operation}"));
+        let (_, shown) = self.processes[4].current().get(&format!("/v1/operations/{operation}"));
         let history = shown["history"].as_array().cloned().unwrap_or_default();
         let lines = history.iter().map(|line| format!("\n    {line}"));
         format!("{status} {answer}{}", lines.collect::<String>())
     }
 
-    /// Lets a fault happen: from when on the system is to recover, which is at once, or when what stood still goes on.
-    fn strike(&self, fault: Fault, probe: &dyn Fn() -> Probed) -> MonoTime {
+    /// Injects a fault. Returns the time from which the recovery is measured: now, or the end of a
+    /// stop.
+    fn inject(&self, fault: Fault, probe: &dyn Fn() -> SlowestProbe) -> MonoTime {
         let mut since = self.clock.mono();
         match fault {
-            Fault::Kill(part) => self.parts[part].replace(|| self.site.run(PARTS[part].1)),
+            Fault::Kill(part) => self.processes[part].replace(|| self.site.run(PROCESSES[part].1)),
             Fault::Stop(part) => {
-                let up = self.parts[part].now();
+                let up = self.processes[part].current();
                 up.signal(Signal::STOP);
-                lasts(MOMENT);
+                sleep(MOMENT);
                 up.signal(Signal::CONT);
             }
             Fault::Zombie(part) => {
-                let up = self.parts[part].now();
+                let up = self.processes[part].current();
                 up.signal(Signal::STOP);
-                // Its lanes answer: they are another's.
+                // Answers mean that its lanes have other owners.
                 probe();
                 up.signal(Signal::CONT);
                 since = self.clock.mono();
@@ -197,7 +202,7 @@ impl Cluster {
             Fault::KillBroker(broker) => {
                 let broker = broker.to_string();
                 assert!(self.brokers.tool(&["crash", &broker]), "the broker was not killed");
-                // Where there are others, they go on without it.
+                // The other brokers must serve requests without it.
                 if self.brokers.count > 1 {
                     probe();
                 }
@@ -206,7 +211,7 @@ impl Cluster {
             }
             Fault::StopBroker(broker) => {
                 assert!(self.brokers.signal(Signal::STOP, broker));
-                lasts(LONGER_THAN_A_SESSION);
+                sleep(LONGER_THAN_A_SESSION);
                 assert!(self.brokers.signal(Signal::CONT, broker));
                 since = self.clock.mono();
             }
@@ -217,11 +222,11 @@ impl Cluster {
 
 fn number(name: &str) -> Option<u64> {
     let said = std::env::var(name).ok()?;
-    Some(said.parse().unwrap_or_else(|_| panic!("{name} is `{said}`; allowed is a whole number")))
+    Some(said.parse().unwrap_or_else(|_| panic!("{name} is `{said}`; allowed: a whole number")))
 }
 
 #[test]
-fn whatever_is_killed_stopped_or_woken_over_kafka_each_client_gets_one_answer_and_the_rules_are_as_told() {
+fn each_client_gets_one_answer_despite_kills_and_pauses_on_kafka() {
     let (seed, minutes) = (number("CHAOS_SEED").unwrap_or(20_181_121), number("CHAOS_MINUTES"));
     let brokers = if minutes.is_some() { 3 } else { 1 };
     println!("seed {seed}, {brokers} brokers");
@@ -244,7 +249,7 @@ fn whatever_is_killed_stopped_or_woken_over_kafka_each_client_gets_one_answer_an
     probe();
     let mut recoveries: BTreeMap<String, Vec<Duration>> = BTreeMap::new();
     std::thread::scope(|scope| {
-        let _over = Over(&over);
+        let _stop = StopOnDrop(&over);
         for _ in 0..CLIENTS {
             scope.spawn(|| {
                 while !over.load(Ordering::Relaxed) {
@@ -257,13 +262,13 @@ fn whatever_is_killed_stopped_or_woken_over_kafka_each_client_gets_one_answer_an
         while rounds < 2 || cluster.clock.mono() < until {
             for fault in dice.round(brokers) {
                 println!("{}", fault.name());
-                let since = cluster.strike(fault, &probe);
+                let since = cluster.inject(fault, &probe);
                 let (slowest, n) = probe();
                 let took = cluster.clock.mono().since(since);
                 println!("  recovered after {:.2} s", took.as_secs_f64());
                 if took > SLOW {
                     let answer = answers.lock().unwrap()[&n].clone();
-                    println!("  flow-{n} took {:.2} s: {}", slowest.as_secs_f64(), cluster.story(&answer));
+                    println!("  flow-{n} took {:.2} s: {}", slowest.as_secs_f64(), cluster.history(&answer));
                 }
                 recoveries.entry(fault.name()).or_default().push(took);
             }
@@ -278,9 +283,9 @@ fn whatever_is_killed_stopped_or_woken_over_kafka_each_client_gets_one_answer_an
         println!("| {fault} | {} | {} | {} | {} |", took.len(), at(50), at(99), at(100));
     }
     for n in answers.keys().rev().step_by(11) {
-        assert_eq!(cluster.ask(*n), answers[n], "flow-{n}, asked once more");
+        assert_eq!(cluster.ask(*n), answers[n], "flow-{n}, repeated");
     }
-    clients::until_nothing_is_open(&cluster.parts[4]);
-    let counts = clients::rules_are_as_told(&cluster.parts[6].now(), LENGTH, &answers);
-    assert!(counts[&201] > answers.len() / 2, "most go through: {counts:?}");
+    clients::wait_until_idle(&cluster.processes[4]);
+    let counts = clients::assert_rules_match(&cluster.processes[6].current(), LENGTH, &answers);
+    assert!(counts[&201] > answers.len() / 2, "most flows succeed: {counts:?}");
 }

@@ -1,4 +1,4 @@
-//! The command line as a process: what it prints, and the code with which it ends.
+//! The command line as a process: output and exit codes.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod process;
@@ -20,7 +20,7 @@ fn json(args: &[&str]) -> Value {
 }
 
 #[test]
-fn a_code_is_explained_with_what_happened_what_was_done_and_what_to_try() {
+fn explain_shows_the_cause_the_reaction_and_the_remedy_of_a_code() {
     let (code, out, _) = run(&["explain", "NAVE-0101"]);
     assert_eq!(code, 0);
     for part in ["NAVE-0101  the switch did not confirm a rule", "what happened", "what was done", "what to try"] {
@@ -34,18 +34,21 @@ fn a_code_is_explained_with_what_happened_what_was_done_and_what_to_try() {
 }
 
 #[test]
-fn every_topic_that_is_needed_is_planned_as_it_would_be_made() {
+fn topics_plan_lists_every_topic_with_its_settings() {
     let plan = json(&["topics", "plan"]);
     let topics = plan.as_array().unwrap();
-    let of =
+    let topic_named =
         |name: &str| topics.iter().find(|topic| topic["name"] == name).unwrap_or_else(|| panic!("no {name} in {plan}"));
-    assert_eq!(of("nave.control")["settings"]["cleanup.policy"], "compact");
+    assert_eq!(topic_named("nave.control")["settings"]["cleanup.policy"], "compact");
     assert_eq!(
-        (&of("nave.flows.hub.in")["partitions"], &of("nave.flows.hub.in")["settings"]["retention.ms"]),
+        (
+            &topic_named("nave.flows.hub.in")["partitions"],
+            &topic_named("nave.flows.hub.in")["settings"]["retention.ms"]
+        ),
         (&4.into(), &"-1".into()),
-        "an inbox is kept until a snapshot covers it"
+        "the bus keeps an inbox until a snapshot covers it"
     );
-    assert_eq!(of("nave.flows.hub.snap")["settings"]["cleanup.policy"], "compact");
+    assert_eq!(topic_named("nave.flows.hub.snap")["settings"]["cleanup.policy"], "compact");
     assert!(topics.iter().all(|topic| topic["settings"]["message.timestamp.type"] == "LogAppendTime"));
     let (_, table, _) = run(&["topics", "plan"]);
     assert_eq!(table.lines().count(), topics.len() + 1, "{table}");
@@ -59,8 +62,8 @@ fn every_topic_that_is_needed_is_planned_as_it_would_be_made() {
 }
 
 #[test]
-fn a_command_that_cannot_be_used_ends_with_two_and_says_what_there_is() {
-    for (args, told) in [
+fn an_invalid_command_exits_with_2_and_lists_the_valid_values() {
+    for (args, message) in [
         (
             &["run"][..],
             "there are the stages flows/hub, flows/speaker, the roles hub, worker, northbound, floodlight-sim, and the spokes none",
@@ -106,15 +109,15 @@ fn a_command_that_cannot_be_used_ends_with_two_and_says_what_there_is() {
         (&["fly"], "unrecognized subcommand"),
     ] {
         let (code, _, err) = run(args);
-        assert!(code == 2 && err.contains(told), "{args:?} ended with {code}: {err}");
+        assert!(code == 2 && err.contains(message), "{args:?} ended with {code}: {err}");
     }
     let (code, _, err) = run(&["submit", "flws", "--bus", "kafka", "--brokers", "b:1"]);
     assert!(code == 1 && err.contains("NAVE-0036") && err.contains("did you mean `flows`?"), "{code}: {err}");
 }
 
 #[test]
-fn nobody_at_the_url_is_an_exit_code_of_its_own() {
-    // Port 1 is nobody's on loopback.
+fn an_unreachable_url_exits_with_3() {
+    // Port 1 of the loopback interface is closed.
     for args in
         [&["topologies", "list"][..], &["operations", "list"], &["parked", "list"], &["spokes", "list"], &["why", "x"]]
     {
@@ -127,7 +130,7 @@ fn nobody_at_the_url_is_an_exit_code_of_its_own() {
 }
 
 #[test]
-fn the_configuration_is_printed_as_it_would_be_used() {
+fn print_config_shows_the_effective_configuration() {
     let output = nave(&["up", "--print-config", "--lanes", "2", "--bus", "kafka", "--brokers", "b:1"])
         .env("NAVE_BUS_KAFKA_CLIENT_SASL_PASSWORD", "hunter2")
         .output()
@@ -147,7 +150,7 @@ fn a_topology_is_described_without_running_it() {
 }
 
 #[test]
-fn a_shell_is_told_how_to_complete() {
+fn completion_scripts_exist_for_all_shells() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let (code, out, _) = run(&["completion", shell]);
         assert!(code == 0 && out.contains("topologies") && out.contains("parked"), "{shell}");

@@ -1,4 +1,4 @@
-//! Configuration: who says what, which word counts, and what is refused.
+//! Configuration: sources, their precedence, and rejected values.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use nave::config::{BusKind, Config, Said, Sync};
@@ -14,11 +14,12 @@ fn of_file(text: &str) -> Result<Config, String> {
 }
 
 #[test]
-fn the_documented_file_says_what_is_so_anyway() {
+fn the_documented_file_contains_the_defaults() {
     let text = include_str!("../../docs/nave.toml");
     let defaults = Config::defaults(&program(), BusKind::Embedded);
     assert_eq!(of_file(text).unwrap(), defaults);
-    // It names every field: where one is left out, the printed configuration has a line that the file has not.
+    // The file contains every field: otherwise the printed configuration has a line that the file
+    // lacks.
     let fields = |text: &str| {
         let mut lines: Vec<String> =
             text.lines().filter(|line| !line.starts_with('#') && line.contains(" = ")).map(str::to_owned).collect();
@@ -29,14 +30,14 @@ fn the_documented_file_says_what_is_so_anyway() {
 }
 
 #[test]
-fn what_is_printed_can_be_read_back() {
+fn a_printed_configuration_can_be_read_back() {
     let text = "threads = 3\n[bus]\nkind = \"kafka\"\n[bus.kafka]\nbrokers = \"here:9092\"\nclient.\"reconnect.backoff.ms\" = 5\n";
     let config = of_file(text).unwrap();
     assert_eq!(of_file(&config.to_toml()).unwrap(), config);
 }
 
 #[test]
-fn the_command_line_is_stronger_than_the_environment_and_that_than_a_file_and_that_than_the_defaults() {
+fn command_line_overrides_environment_overrides_file_overrides_defaults() {
     let mut said = Said::default();
     let patience = |said: &Said| said.usable(&program()).unwrap().rest.patience_ms;
     assert_eq!(patience(&said), 10_000);
@@ -53,7 +54,7 @@ fn the_command_line_is_stronger_than_the_environment_and_that_than_a_file_and_th
 }
 
 #[test]
-fn stages_are_apart_on_kafka_and_together_on_the_embedded_bus_unless_somebody_says_otherwise() {
+fn stages_are_separate_on_kafka_and_combined_on_the_embedded_bus() {
     let kafka = "[bus]\nkind = \"kafka\"\nkafka.brokers = \"here:9092\"\n";
     assert!(!of_file("").unwrap().topologies["flows"].apart);
     assert!(of_file(kafka).unwrap().topologies["flows"].apart);
@@ -61,20 +62,20 @@ fn stages_are_apart_on_kafka_and_together_on_the_embedded_bus_unless_somebody_sa
 }
 
 #[test]
-fn threads_are_those_of_the_process_where_a_stage_says_nothing() {
+fn a_stage_uses_the_threads_of_the_process_by_default() {
     let config = of_file("threads = 3\n[topologies.flows.stages.speaker]\nthreads = 5").unwrap();
     let stages = &config.topologies["flows"].stages;
     assert_eq!((stages["hub"].threads, stages["speaker"].threads), (3, 5));
 }
 
 #[test]
-fn the_bus_on_disk_is_told_where_and_how() {
+fn the_disk_bus_has_a_directory_and_a_sync_mode() {
     let config = of_file("[bus.disk]\ndata = \"/var/lib/nave\"\nsync = \"always\"").unwrap();
     assert_eq!((config.bus.disk.data.as_str(), config.bus.disk.sync), ("/var/lib/nave", Sync::Always));
 }
 
 #[test]
-fn the_simulated_controller_keeps_its_tables_beside_the_records_of_the_bus() {
+fn the_simulated_controller_stores_its_tables_next_to_the_bus() {
     let directory = |text: &str| of_file(text).unwrap().sim_directory().map(|path| path.display().to_string());
     assert_eq!(directory(""), None);
     assert_eq!(directory("bus.disk.data = \"/d\""), Some("/d/floodlight-sim".to_owned()));
@@ -82,8 +83,8 @@ fn the_simulated_controller_keeps_its_tables_beside_the_records_of_the_bus() {
     assert_eq!(directory("bus.kind = \"kafka\"\nbus.kafka.brokers = \"here:9092\""), None);
 }
 
-/// Each fault: what the file says, the line, the field, and what must be told of it.
-const FAULTS: &[(&str, u32, &str, &str)] = &[
+/// Each invalid file with the line, the field and the message of its error.
+const ERRORS: &[(&str, u32, &str, &str)] = &[
     ("rest = 5", 1, "rest", "is 5; allowed is a section with fields"),
     ("\n[rset]\nlisten = \"x\"", 3, "rset", "is not a field; there are: bus, health, log, prefix, rest"),
     (
@@ -166,8 +167,8 @@ const FAULTS: &[(&str, u32, &str, &str)] = &[
 ];
 
 #[test]
-fn each_fault_names_its_line_its_field_its_value_and_what_is_allowed() {
-    for (text, line, field, told) in FAULTS {
+fn each_error_names_line_field_value_and_allowed_values() {
+    for (text, line, field, told) in ERRORS {
         let faults = of_file(text).expect_err(text);
         let said_by = if *line == 0 { "the defaults".to_owned() } else { format!("nave.toml, line {line}") };
         assert!(faults.starts_with("NAVE-0037: the configuration cannot be used"), "{faults}");
@@ -177,7 +178,7 @@ fn each_fault_names_its_line_its_field_its_value_and_what_is_allowed() {
 }
 
 #[test]
-fn all_faults_are_told_at_once() {
+fn all_errors_are_reported_at_once() {
     let faults = of_file("threads = \"many\"\n[rest]\nlsten = 1\npatience_ms = \"long\"").unwrap_err();
     for field in ["`threads`", "`rest.lsten`", "`rest.patience_ms`", "(3 faults)"] {
         assert!(faults.contains(field), "{field}: {faults}");
@@ -185,13 +186,13 @@ fn all_faults_are_told_at_once() {
 }
 
 #[test]
-fn a_file_that_is_no_toml_says_where() {
+fn invalid_toml_is_reported_with_its_line() {
     let faults = of_file("threads = 1\nrest ==").unwrap_err();
     assert!(faults.contains("nave.toml, line 2") && faults.contains("is not TOML"), "{faults}");
 }
 
 #[test]
-fn a_misspelt_variable_is_told_and_a_strangers_is_left_alone() {
+fn a_misspelt_variable_is_reported_and_a_foreign_one_ignored() {
     let of_variable = |name: &str, value: &str| {
         let mut said = Said::default();
         said.environment([(name.to_owned(), value.to_owned())]);
@@ -208,7 +209,7 @@ fn a_misspelt_variable_is_told_and_a_strangers_is_left_alone() {
 }
 
 #[test]
-fn secrets_come_from_the_environment_and_are_masked_where_they_are_printed() {
+fn secrets_come_from_the_environment_and_are_masked_in_output() {
     let mut said = Said::default();
     said.environment([
         ("NAVE_BUS_KIND".to_owned(), "kafka".to_owned()),
@@ -223,7 +224,7 @@ fn secrets_come_from_the_environment_and_are_masked_where_they_are_printed() {
 }
 
 #[test]
-fn a_file_of_a_topology_is_what_stands_below_its_name() {
+fn a_topology_file_sets_the_fields_below_the_topologys_name() {
     let mut said = Said::default();
     said.topology_file("flows", "t.toml", "apart = true\n[stages.speaker]\nlanes = 8\n[settings.hub]\nlive = 10")
         .unwrap();

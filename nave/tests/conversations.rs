@@ -1,4 +1,4 @@
-//! The four conversations of the pattern, run on the bus and drawn in `docs/conversations.md`.
+//! The four conversations of the pattern, executed on the bus and drawn in `docs/conversations.md`.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -16,10 +16,10 @@ use wire::topics::Topics;
 use wire::{Envelope, Kind, OperationId, Problem};
 use workers::{WorkerBolt, WorkerSettings, WorkerSpout};
 
-// ---- the stage ----------------------------------------------------------------------------------------------------------
+// ---- recording ---------------------------------------------------------------------------------------------------------
 
-/// One lane, one speaker, and somebody who writes down what they say, in the order in which they say it.
-struct Scene {
+/// Runs one lane and one speaker, and records their messages in order as a sequence diagram.
+struct DiagramRecorder {
     clock: Arc<ManualClock>,
     bus: Embedded,
     hub: Shard,
@@ -28,26 +28,26 @@ struct Scene {
     topics: [String; 3],
     topology: String,
     operation: OperationId,
-    shown: usize,
-    called: BTreeSet<String>,
+    drawn_entries: usize,
+    drawn_calls: BTreeSet<String>,
     lines: Vec<String>,
 }
 
-impl Scene {
-    fn set(topology: &Topology) -> Self {
+impl DiagramRecorder {
+    fn new(topology: &Topology) -> Self {
         let names = Topics::default();
         let clock = Arc::new(ManualClock::default());
         let options = EmbeddedOptions { keep_bytes: None, ..EmbeddedOptions::default() };
         let bus = Embedded::open(Arc::clone(&clock) as Arc<dyn Clock>, options);
         let spoke = names.spoke("speaker");
         for spec in topology.topics(&names) {
-            bus.ensure_topic(&spec).expect("it is new");
+            bus.ensure_topic(&spec).expect("a new bus accepts every topic");
         }
         let stage = topology.stages()[0].name.to_string();
         let topics = [spoke.clone(), names.egress(topology.name(), &stage), names.inbox(topology.name(), &stage)];
         let mut reader = bus.reader().expect("the bus answers");
         for topic in &topics {
-            reader.assign(topic, 0, 0).expect("it is there");
+            reader.assign(topic, 0, 0).expect("the topic exists");
         }
         let options = ShardOptions {
             topics: names,
@@ -61,47 +61,47 @@ impl Scene {
         let shard = Shard::join(Arc::new(bus.clone()), topology.clone(), options, ShardStatus::new("s", 1));
         let speaker = SpeakerPart::join(&bus, &spoke, "speaker", SpeakerHandle::new());
         Self {
-            hub: shard.expect("the topics are there"),
-            speaker: speaker.expect("the topics are there"),
+            hub: shard.expect("the topics exist"),
+            speaker: speaker.expect("the topics exist"),
             clock,
             bus,
             reader,
             topics,
             topology: topology.name().to_owned(),
             operation: OperationId::new("none-yet").expect("letters are allowed"),
-            shown: 1,
-            called: BTreeSet::new(),
+            drawn_entries: 1,
+            drawn_calls: BTreeSet::new(),
             lines: Vec::new(),
         }
     }
 
-    /// Sends one request and draws what comes of it, up to its end.
-    fn play(mut self, workflow: &str, key: &str, request: &Value) -> String {
+    /// Sends one request and draws the messages until nothing is left to do.
+    fn record(mut self, workflow: &str, key: &str, request: &Value) -> String {
         let envelope = Envelope::new(Kind::Request, "request", "/nave/northbound");
         self.operation = envelope.requested_operation(&self.topology, key);
         let body = json!({"workflow": workflow, "request": request}).to_string();
         let record = Outgoing::keyed(&self.topics[2], key.to_owned(), body).with(&envelope);
-        self.bus.writer("northbound").expect("the bus answers").append(&[record]).expect("the topic is there");
-        self.listen();
+        self.bus.writer("northbound").expect("the bus answers").append(&[record]).expect("the topic exists");
+        self.draw_records();
         for _ in 0..1_000 {
-            let turns = [self.hub.turn(Duration::ZERO).expect("it goes on"), {
-                self.look();
-                self.listen();
-                self.speaker.turn(Duration::ZERO).expect("it goes on")
+            let turns = [self.hub.turn(Duration::ZERO).expect("the bus does not fail"), {
+                self.draw_view();
+                self.draw_records();
+                self.speaker.turn(Duration::ZERO).expect("the bus does not fail")
             }];
-            self.listen();
+            self.draw_records();
             if turns.iter().any(|turn| turn.worked) {
                 continue;
             }
             match turns.iter().filter_map(|turn| turn.next).min() {
                 Some(next) => self.clock.advance_to(next),
-                None => return self.drawn(),
+                None => return self.diagram(),
             }
         }
-        panic!("no end:\n{}", self.drawn());
+        panic!("still busy after 1000 rounds:\n{}", self.diagram());
     }
 
-    fn drawn(&self) -> String {
+    fn diagram(&self) -> String {
         let names = ["northbound", "hub", "worker", "speaker", "coordinator"];
         let participants = names.map(|name| format!("participant {name}"));
         let lines = participants.iter().chain(&self.lines).map(|line| format!("    {line}"));
@@ -109,44 +109,44 @@ impl Scene {
         format!("sequenceDiagram\n{}\n", lines.join("\n"))
     }
 
-    /// What the hub has decided since the last look: its history, and the calls that it made.
-    fn look(&mut self) {
+    /// Draws new history entries of the operation and new calls.
+    fn draw_view(&mut self) {
         let view = self.hub.view(0, "hub", self.operation.as_str());
         let Some(view) = view else { return };
         let view: Operation = serde_json::from_slice(&view.0).expect("the hub writes views");
-        for entry in &view.history[self.shown..] {
+        for entry in &view.history[self.drawn_entries..] {
             if entry.what.starts_with("step ") || entry.what.starts_with("failed ") || entry.what.starts_with("drill") {
                 self.lines.push(format!("Note over hub: {}", entry.what.replace(';', ",")));
             }
         }
-        self.shown = view.history.len();
+        self.drawn_entries = view.history.len();
         for call in view.step.into_iter().flat_map(|step| step.pending) {
-            if self.called.insert(call.call.to_string()) {
+            if self.drawn_calls.insert(call.call.to_string()) {
                 self.lines.push(format!("hub->>worker: {}", call.what));
             }
         }
     }
 
-    /// What came on the bus since the last time.
-    fn listen(&mut self) {
+    /// Draws new records on the bus.
+    fn draw_records(&mut self) {
         let mut records = Vec::new();
         self.reader.poll(usize::MAX, Duration::ZERO, &mut records).expect("nothing is deleted");
-        let place = |record: &Record| self.topics.iter().position(|topic| **topic == *record.topic);
-        records.sort_by_key(place);
+        let topic_index = |record: &Record| self.topics.iter().position(|topic| **topic == *record.topic);
+        records.sort_by_key(topic_index);
         let lines: Vec<String> = records.iter().filter_map(Self::line).collect();
         self.lines.extend(lines);
     }
 
     fn line(record: &Record) -> Option<String> {
-        let envelope = record.headers.envelope().expect("only we write here");
+        let envelope = record.headers.envelope().expect("all writers use envelopes");
         let body: Value = serde_json::from_slice(&record.value).expect("every body is JSON");
         let attempt = envelope.attempt.map_or(String::new(), |attempt| format!(", attempt {attempt}"));
         Some(match envelope.kind {
             Kind::Request => format!("northbound->>hub: {}", body["workflow"].as_str()?),
             Kind::Call | Kind::Undo => {
                 let command: Command = serde_json::from_value(body).expect("a command");
-                let word = if envelope.kind == Kind::Undo { "undo, " } else { "" };
-                format!("worker->>speaker: {word}{} on {}{attempt}", command.action.word(), command.action.switch())
+                let prefix = if envelope.kind == Kind::Undo { "undo, " } else { "" };
+                format!("worker->>speaker: {prefix}{} on {}{attempt}", command.action.word(), command.action.switch())
             }
             Kind::Reply => {
                 let key = String::from_utf8_lossy(record.key.as_deref()?).into_owned();
@@ -160,12 +160,12 @@ impl Scene {
             }
             Kind::Answer => {
                 let view: Operation = serde_json::from_value(body).expect("a view");
-                let (word, body) = match view.answer? {
+                let (outcome, body) = match view.answer? {
                     Answer::Done(body) => ("done", body),
                     Answer::Failed(body) => ("failed", body),
                     Answer::Refused(problem) => ("refused", json!({"message": problem.to_string()})),
                 };
-                format!("hub-->>northbound: {word}, {}", body["message"].as_str()?)
+                format!("hub-->>northbound: {outcome}, {}", body["message"].as_str()?)
             }
             Kind::Owner
             | Kind::View
@@ -180,19 +180,19 @@ impl Scene {
     }
 }
 
-// ---- the pieces ---------------------------------------------------------------------------------------------------------
+// ---- conversations --------------------------------------------------------------------------------------------------------
 
 fn flow(length: u32, error: Option<u32>) -> String {
     let one_lane = Arrangement { lanes: [(flows::STAGE.to_owned(), 1)].into(), ..Arrangement::default() };
-    let topology = flows::flow_topology().and_then(|flows| flows.arranged(&one_lane)).expect("it is one");
-    Scene::set(&topology).play(
+    let topology = flows::flow_topology().and_then(|flows| flows.arranged(&one_lane)).expect("the topology is valid");
+    DiagramRecorder::new(&topology).record(
         "create-flow",
         "test-01",
         &json!({"flowid": "test-01", "length": length, "error": error}),
     )
 }
 
-/// Installs two rules, the second after the first: a workflow of its own on the same hub and workers.
+/// A workflow that installs two rules one after the other, on the same hub and workers.
 #[derive(serde::Serialize, serde::Deserialize)]
 struct Careful;
 
@@ -264,8 +264,8 @@ fn install(number: u32) -> CallSpec {
     }
 }
 
-/// Two installs, one at a time. The topology is joined by hand, on the public interface.
-fn one_at_a_time() -> String {
+/// Two sequential installs. The topology is built with the public interface.
+fn sequential_calls() -> String {
     let t = Topology::named("careful");
     t.settings(Settings::default().with(&WorkerBolt::settings_name("speaker"), &WorkerSettings::default()));
     let requests = t.inbox_spout("hub-spout", HubSpout::default);
@@ -274,59 +274,66 @@ fn one_at_a_time() -> String {
     let worker = t.bolt("speaker-worker", || WorkerBolt::new("speaker"));
     let worker = worker.reads(hub.side(CALLS).local()).reads(answers.local());
     hub.reads(requests.local()).reads(worker.local());
-    let topology = t.build().expect("it is one");
-    Scene::set(&topology).play("careful", "careful", &json!({}))
+    let topology = t.build().expect("the topology is valid");
+    DiagramRecorder::new(&topology).record("careful", "careful", &json!({}))
 }
 
-/// The right text of the block `name` of the document, with what to do, where it is not there; else nothing.
-fn differs(name: &str, drawn: &str) -> String {
+/// Returns instructions to update the block `name` of the document if it is outdated, else an empty
+/// string.
+fn outdated(name: &str, drawn: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/conversations.md");
-    let text = std::fs::read_to_string(path).expect("docs/conversations.md is there");
+    let text = std::fs::read_to_string(path).expect("docs/conversations.md exists");
     let expected = format!("<!-- {name}: begin -->\n```mermaid\n{drawn}```\n<!-- {name}: end -->\n");
     if text.contains(&expected) {
         return String::new();
     }
-    format!("put this into docs/conversations.md, in place of the block:\n\n{expected}")
+    format!("docs/conversations.md is outdated; replace the block with:\n\n{expected}")
 }
 
 #[test]
-fn concurrent_calls_are_made_at_once_and_the_barrier_waits_for_all() {
+fn concurrent_calls_are_sent_at_once_and_the_barrier_waits_for_all() {
     let drawn = flow(3, None);
     let at = |text: &str| drawn.find(text).unwrap_or_else(|| panic!("`{text}` is not in\n{drawn}"));
-    assert!(at("worker->>speaker: install on of:03") < at("speaker-->>worker: installed on of:01"), "all at once");
-    assert!(at("speaker-->>worker: installed on of:03") < at("worker->>speaker: read on of:01"), "the barrier");
-    let differs = differs("concurrent", &drawn);
-    assert!(differs.is_empty(), "{differs}");
+    assert!(
+        at("worker->>speaker: install on of:03") < at("speaker-->>worker: installed on of:01"),
+        "the calls are concurrent"
+    );
+    assert!(
+        at("speaker-->>worker: installed on of:03") < at("worker->>speaker: read on of:01"),
+        "the barrier waits for all replies"
+    );
+    let outdated = outdated("concurrent", &drawn);
+    assert!(outdated.is_empty(), "{outdated}");
 }
 
 #[test]
-fn an_error_in_the_hub_is_ended_by_its_own_deadline_and_rolled_back() {
+fn a_step_lost_in_the_hub_times_out_and_is_rolled_back() {
     let drawn = flow(2, Some(0));
     let at = |text: &str| drawn.find(text).unwrap_or_else(|| panic!("`{text}` is not in\n{drawn}"));
     assert!(at("coordinator->>hub: deadline") < at("worker->>speaker: undo, remove on of:01"));
     assert!(
         at("speaker-->>worker: found on of:02, no rule") < at("hub-->>northbound: failed, error in hub by timeout")
     );
-    let differs = differs("hub-error", &drawn);
-    assert!(differs.is_empty(), "{differs}");
+    let outdated = outdated("hub-error", &drawn);
+    assert!(outdated.is_empty(), "{outdated}");
 }
 
 #[test]
-fn an_error_in_the_worker_is_tried_again_then_rolled_back() {
+fn an_error_in_the_worker_is_retried_then_rolled_back() {
     let drawn = flow(2, Some(1));
-    assert_eq!(drawn.matches("coordinator->>worker: deadline").count(), 5, "three attempts, two pauses");
-    assert!(!drawn.contains("worker->>speaker: install on of:01"), "it was swallowed");
+    assert_eq!(drawn.matches("coordinator->>worker: deadline").count(), 5, "three attempts, two backoffs");
+    assert!(!drawn.contains("worker->>speaker: install on of:01"), "the worker dropped it");
     assert!(drawn.contains("hub-->>northbound: failed, error in worker on rule install"));
-    let differs = differs("worker-error", &drawn);
-    assert!(differs.is_empty(), "{differs}");
+    let outdated = outdated("worker-error", &drawn);
+    assert!(outdated.is_empty(), "{outdated}");
 }
 
 #[test]
-fn one_call_at_a_time_waits_for_the_answer_of_the_one_before() {
-    let drawn = one_at_a_time();
+fn sequential_calls_wait_for_the_previous_reply() {
+    let drawn = sequential_calls();
     let at = |text: &str| drawn.find(text).unwrap_or_else(|| panic!("`{text}` is not in\n{drawn}"));
     assert!(at("speaker-->>worker: installed on of:01") < at("hub->>worker: install rule 2"));
     assert!(at("speaker-->>worker: installed on of:02") < at("hub-->>northbound: done"));
-    let differs = differs("one-at-a-time", &drawn);
-    assert!(differs.is_empty(), "{differs}");
+    let outdated = outdated("one-at-a-time", &drawn);
+    assert!(outdated.is_empty(), "{outdated}");
 }

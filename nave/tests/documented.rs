@@ -1,5 +1,5 @@
-//! Every example of `docs/rest.md`, sent to a running `nave up` in the order of the page: it is answered as it stands there. And
-//! every path that `docs/codes.md` names exists.
+//! Every example of `docs/rest.md`, sent to a running `nave up` in the order of the page, gets the
+//! documented answer. Every path in `docs/codes.md` exists.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -7,15 +7,15 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-/// An example of the page.
+/// An example of `docs/rest.md`.
 struct Example {
     method: String,
     path: String,
     headers: Vec<(String, String)>,
     body: String,
     status: u16,
-    /// What the answer has, at least.
-    has: Value,
+    /// Fields that the answer must contain.
+    expected_fields: Value,
 }
 
 fn examples() -> Vec<Example> {
@@ -25,19 +25,20 @@ fn examples() -> Vec<Example> {
 }
 
 fn parse(block: &str) -> Example {
-    let (asked, told) = block.split_once("\n\n").unwrap_or_else(|| panic!("no answer in {block}"));
-    let mut lines = asked.lines();
+    let (request, answer) = block.split_once("\n\n").unwrap_or_else(|| panic!("no answer in {block}"));
+    let mut lines = request.lines();
     let (method, path) = lines.next().and_then(|line| line.split_once(' ')).expect("a method and a path");
     let (body, headers): (Vec<&str>, Vec<&str>) = lines.partition(|line| line.starts_with('{'));
     let header = |line: &str| line.split_once(": ").map(|(name, value)| (name.to_owned(), value.to_owned()));
-    let (status, has) = told.trim().split_once(' ').unwrap_or((told.trim(), "null"));
+    let (status, expected_fields) = answer.trim().split_once(' ').unwrap_or((answer.trim(), "null"));
     Example {
         method: method.to_owned(),
         path: path.to_owned(),
         headers: headers.into_iter().map(|line| header(line).expect("a header")).collect(),
         body: body.concat(),
         status: status.parse().expect("a status"),
-        has: serde_json::from_str(has).unwrap_or_else(|error| panic!("{error} in {has}")),
+        expected_fields: serde_json::from_str(expected_fields)
+            .unwrap_or_else(|error| panic!("{error} in {expected_fields}")),
     }
 }
 
@@ -67,11 +68,11 @@ fn up() -> (Up, String) {
             break;
         }
     }
-    (Up(child), url.expect("it says where its REST interface is"))
+    (Up(child), url.expect("it prints the URL of its REST interface"))
 }
 
 #[test]
-fn every_example_of_the_page_is_answered_as_it_stands_there() {
+fn every_example_in_the_rest_docs_is_answered_as_documented() {
     let examples = examples();
     assert!(examples.len() > 30, "{} examples", examples.len());
     let (_up, url) = up();
@@ -79,7 +80,7 @@ fn every_example_of_the_page_is_answered_as_it_stands_there() {
         ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(Duration::from_secs(30)));
     let agent: ureq::Agent = config.build().into();
     let mut operation = String::new();
-    for Example { method, path, headers, body, status, has } in examples {
+    for Example { method, path, headers, body, status, expected_fields } in examples {
         let mut request = ureq::http::Request::builder()
             .method(method.as_str())
             .uri(format!("{url}{}", path.replace("OPERATION", &operation)));
@@ -87,21 +88,21 @@ fn every_example_of_the_page_is_answered_as_it_stands_there() {
             request = request.header(name, value);
         }
         let mut response = agent.run(request.body(body).expect("a request")).expect("it answers");
-        let told = response.body_mut().read_to_string().expect("it answers with text");
-        assert_eq!(response.status().as_u16(), status, "{method} {path}: {told}");
-        let told: Value = serde_json::from_str(&told).unwrap_or(Value::Null);
-        for (name, value) in has.as_object().into_iter().flatten() {
+        let answer = response.body_mut().read_to_string().expect("it answers with text");
+        assert_eq!(response.status().as_u16(), status, "{method} {path}: {answer}");
+        let answer: Value = serde_json::from_str(&answer).unwrap_or(Value::Null);
+        for (name, value) in expected_fields.as_object().into_iter().flatten() {
             let expected = value.as_str().map_or(value.clone(), |text| text.replace("OPERATION", &operation).into());
-            assert_eq!(told[name], expected, "`{name}` of {method} {path}: {told}");
+            assert_eq!(answer[name], expected, "`{name}` of {method} {path}: {answer}");
         }
-        if let Some(named) = told["operation"].as_str() {
+        if let Some(named) = answer["operation"].as_str() {
             named.clone_into(&mut operation);
         }
     }
 }
 
 #[test]
-fn every_path_that_the_codes_name_exists() {
+fn every_path_in_the_code_docs_exists() {
     let document: Value = serde_json::from_str(include_str!("../../docs/openapi.json")).expect("JSON");
     let quoted = include_str!("../../docs/codes.md").split('`').skip(1).step_by(2);
     let named: Vec<&str> = quoted.filter(|text| text.starts_with('/')).collect();

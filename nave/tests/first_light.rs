@@ -1,18 +1,18 @@
-//! The four requests of the first page, in virtual time.
+//! The four requests of the README, in virtual time.
 
 mod support;
 
-use nave::world::Outcome;
+use nave::world::FlowOutcome;
 use serde_json::json;
 use wire::Code;
 use wire::flow::Origin;
 
 #[test]
-fn a_flow_comes_up_rule_by_rule() {
+fn a_flow_is_created_with_all_its_rules() {
     let mut world = support::world(1);
     let asked = world.request(&json!({"flowid": "test-01", "length": 10, "error": null}));
     world.run_until_idle();
-    let Outcome::Up(up) = world.answer(asked) else { panic!("{:?}", world.answer(asked)) };
+    let FlowOutcome::Up(up) = world.answer(asked) else { panic!("{:?}", world.answer(asked)) };
     assert_eq!(
         (up.message.as_str(), up.flowid.as_str(), up.existed),
         ("all operation is successful", "test-01", false)
@@ -25,7 +25,7 @@ fn a_flow_comes_up_rule_by_rule() {
 }
 
 #[test]
-fn the_hub_that_loses_a_step_is_saved_by_its_own_deadline() {
+fn a_step_lost_in_the_hub_ends_by_its_deadline() {
     let mut world = support::world(2);
     let asked = world.request(&json!({"flowid": "test-01", "length": 10, "error": 0}));
     world.run_until_idle();
@@ -53,23 +53,25 @@ fn a_fault_in_worker_or_switch_is_rolled_back() {
 }
 
 #[test]
-fn the_four_requests_have_their_outcomes_in_any_order_and_any_number_of_times() {
+fn the_four_requests_have_their_outcomes_in_any_order() {
     let mut world = support::world(4);
-    let mut stands = false;
+    let mut exists = false;
     for error in [json!(1), json!(0), json!(null), json!(2), json!(0), json!(null), json!(1), json!(null)] {
         let asked = world.request(&json!({"flowid": "test-01", "length": 10, "error": error}));
         world.run_until_idle();
         match world.answer(asked) {
-            Outcome::Up(up) => {
-                assert_eq!((error.is_null(), up.existed), (true, stands));
-                stands = true;
+            FlowOutcome::Up(up) => {
+                assert_eq!((error.is_null(), up.existed), (true, exists));
+                exists = true;
             }
-            Outcome::Failed(failed) => {
+            FlowOutcome::Failed(failed) => {
                 let message = if error == 0 { "error in hub by timeout" } else { "error in worker on rule install" };
                 assert_eq!(failed.message, message);
             }
-            other @ (Outcome::Gone(_) | Outcome::Refused(_) | Outcome::Nothing) => panic!("{error}: {other:?}"),
+            other @ (FlowOutcome::Gone(_) | FlowOutcome::Refused(_) | FlowOutcome::Pending) => {
+                panic!("{error}: {other:?}")
+            }
         }
-        assert_eq!(world.speaker().all_rules().len(), if stands { 10 } else { 0 }, "after {error}");
+        assert_eq!(world.speaker().all_rules().len(), if exists { 10 } else { 0 }, "after {error}");
     }
 }

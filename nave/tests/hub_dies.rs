@@ -1,5 +1,6 @@
-//! The hub dies in each phase of a flow, on a real Kafka; the switch controller lives on. Another hub takes its lanes over, and
-//! the flow ends as if nothing had happened. (`crash.rs` does the same on the embedded bus, at every instant.)
+//! The hub crashes in each phase of a flow, on a real Kafka, while the switch controller stays up.
+//! Another hub takes over its lanes, and the outcome does not change. (`crash.rs` does the same on
+//! the embedded bus, at every point.)
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
@@ -21,13 +22,13 @@ use uuid::Uuid;
 use wire::answer::Answer;
 use wire::topics::Topics;
 
-/// A part that can be killed: it ends without a last commit, without a word.
-struct Mortal {
+/// A part that can be killed: it ends without a final commit.
+struct Killable {
     part: Box<dyn Part>,
     killed: Arc<AtomicBool>,
 }
 
-impl Part for Mortal {
+impl Part for Killable {
     fn name(&self) -> &str {
         self.part.name()
     }
@@ -65,7 +66,7 @@ impl Cluster {
         });
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         let bus: Arc<dyn Bus> = Arc::new(Kafka::open(Arc::clone(&clock), KafkaOptions::new(brokers.trim())).unwrap());
-        // Long deadlines: what is tested is the takeover, not how patient a flow is.
+        // Long deadlines: the test is about takeovers, not timeouts.
         let mut options = support::options();
         options.topics = Topics::new(&format!("d{}", Uuid::new_v4().simple()));
         (options.speaker.timeout_ms, options.flows.call_ms, options.flows.step_ms) = (20_000, 65_000, 70_000);
@@ -78,7 +79,7 @@ impl Cluster {
             SpeakerPart::join(&*system.bus, &system.speaker_topic(), &name(&system, "speaker", 0), speaker.clone())
                 .unwrap();
         edges.spawn("speaker", Arc::clone(&clock), Box::new(move || Ok(Box::new(part) as Box<dyn Part>))).unwrap();
-        // The workers live on while the hub dies, where they have a stage of their own.
+        // If the workers have a separate stage, they stay up.
         for stage in system.stages().into_iter().filter(|stage| stage != HUB) {
             let (system, name) = (Arc::clone(&system), name(&system, &stage, 0));
             let make = Box::new(move || system.shard(&stage, &name).map(|shard| Box::new(shard) as Box<dyn Part>));
@@ -95,17 +96,17 @@ impl Cluster {
     fn start_hub(&mut self) -> Hub {
         self.hubs += 1;
         let (system, killed) = (Arc::clone(&self.system), Arc::new(AtomicBool::new(false)));
-        let (name, dies) = (name(&system, "hub", self.hubs), Arc::clone(&killed));
+        let (name, killed_too) = (name(&system, "hub", self.hubs), Arc::clone(&killed));
         let make = Box::new(move || {
             let shard: Box<dyn Part> = Box::new(system.shard(HUB, &name)?);
-            Ok(Box::new(Mortal { part: shard, killed: dies }) as Box<dyn Part>)
+            Ok(Box::new(Killable { part: shard, killed: killed_too }) as Box<dyn Part>)
         });
         let mut threads = Threads::default();
         threads.spawn("hub", Arc::clone(&self.clock), make).unwrap();
         Hub { threads, killed }
     }
 
-    /// What comes on the speaker's topic from now on.
+    /// Returns a reader of new records in the speaker's topic.
     fn calls(&self) -> Box<dyn Reader> {
         let (topic, bus) = (self.system.speaker_topic(), &self.system.bus);
         let mut reader = bus.reader().unwrap();
@@ -132,13 +133,14 @@ fn fault(when: &Value, kind: &Value) -> Fault {
     serde_json::from_value(json!({"when": when, "kind": kind, "times": 1})).unwrap()
 }
 
-/// Kills the hub once the speaker has got `word` after `before`, while its answer is delayed; `refused` lets the flow fail.
-fn the_hub_dies_at(
+/// Kills the hub after the speaker received the command `command` after the command `before`. The
+/// speaker's reply is delayed until then. With `refused`, the flow fails.
+fn crash_hub_at(
     cluster: &mut Cluster,
     hub: Hub,
     flow: &str,
     before: Option<&str>,
-    word: &str,
+    command: &str,
     refused: bool,
 ) -> Hub {
     if refused {
@@ -150,13 +152,13 @@ fn the_hub_dies_at(
             ))
             .unwrap();
     }
-    if word == "read" && refused {
-        // The reads of the validation never come: the flow fails before.
+    if command == "read" && refused {
+        // The flow fails before validation, so the only reads are those of the removal check.
         assert_eq!(before, Some("remove"));
     }
     cluster
         .speaker
-        .inject(fault(&json!({"command": word, "rule": 1}), &json!({"delay_reply": {"ms": 1_500}})))
+        .inject(fault(&json!({"command": command, "rule": 1}), &json!({"delay_reply": {"ms": 1_500}})))
         .unwrap();
     let mut calls = cluster.calls();
     let ticket = cluster
@@ -170,20 +172,22 @@ fn the_hub_dies_at(
         .unwrap();
     cluster.inlet.send(&ticket).unwrap();
     let (mut seen, mut records) = (before.is_none(), Vec::new());
-    let told = |records: &[bus::Record], word: &str| {
-        records.iter().any(|record| String::from_utf8_lossy(&record.value).contains(&format!("\"command\":\"{word}\"")))
+    let contains_command = |records: &[bus::Record], command: &str| {
+        records
+            .iter()
+            .any(|record| String::from_utf8_lossy(&record.value).contains(&format!("\"command\":\"{command}\"")))
     };
     for _ in 0..100 {
         records.clear();
         calls.poll(100, Duration::from_secs(1), &mut records).unwrap();
-        seen |= before.is_some_and(|before| told(&records, before));
-        if seen && told(&records, word) {
+        seen |= before.is_some_and(|before| contains_command(&records, before));
+        if seen && contains_command(&records, command) {
             break;
         }
     }
-    assert!(seen && told(&records, word), "{flow}: the speaker was never asked to {word}");
+    assert!(seen && contains_command(&records, command), "{flow}: the speaker never received {command}");
     hub.kill();
-    let heir = cluster.start_hub();
+    let replacement = cluster.start_hub();
     let operation = ticket.answer.blocking_recv().unwrap().unwrap();
     let rules = cluster.speaker.all_rules().into_iter().filter(|rule| *rule.flow == *flow).count();
     match operation.answer {
@@ -194,17 +198,17 @@ fn the_hub_dies_at(
         }
         other @ (Some(Answer::Refused(_)) | None) => panic!("{flow}: {other:?}"),
     }
-    heir
+    replacement
 }
 
 #[test]
-fn the_hub_dies_in_each_phase_on_kafka_and_the_flow_ends_as_if_nothing_had_happened() {
+fn a_hub_crash_in_any_phase_on_kafka_does_not_change_the_outcome() {
     let mut cluster = Cluster::start();
     let hub = cluster.start_hub();
-    let hub = the_hub_dies_at(&mut cluster, hub, "dies-installing", None, "install", false);
-    let hub = the_hub_dies_at(&mut cluster, hub, "dies-validating", Some("install"), "read", false);
-    let hub = the_hub_dies_at(&mut cluster, hub, "dies-removing", Some("install"), "remove", true);
-    let hub = the_hub_dies_at(&mut cluster, hub, "dies-checking", Some("remove"), "read", true);
+    let hub = crash_hub_at(&mut cluster, hub, "crash-in-installation", None, "install", false);
+    let hub = crash_hub_at(&mut cluster, hub, "crash-in-validation", Some("install"), "read", false);
+    let hub = crash_hub_at(&mut cluster, hub, "crash-in-removal", Some("install"), "remove", true);
+    let hub = crash_hub_at(&mut cluster, hub, "crash-in-removal-check", Some("remove"), "read", true);
     hub.kill();
 
     let mut executed: BTreeMap<String, u32> = BTreeMap::new();

@@ -1,10 +1,11 @@
-//! Who may import whom, and which packages each crate may depend on: one reviewed list.
+//! The reviewed list of the workspace crates and packages that each crate may depend on.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use cargo_metadata::{DependencyKind, MetadataCommand};
 
-/// Our crates: for each, those of ours and those of others that its code may import. Tests may import more of others.
+/// For each crate: the workspace crates and the external packages that its code may import. Tests
+/// may import more packages.
 const ALLOWED: [(&str, &[&str], &[&str]); 12] = [
     ("wire", &[], &["humantime", "serde", "serde_json", "thiserror", "uuid"]),
     (
@@ -105,9 +106,9 @@ fn crates_import_only_what_the_list_allows() {
     }
 }
 
-/// Hub and workers meet in messages; lane code knows nothing of networks.
+/// Hub and workers only share messages, and lane code must not depend on networks.
 #[test]
-fn only_those_who_may_name_flows_and_the_speaker() {
+fn generic_crates_do_not_name_flows_or_the_speaker() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     for name in ["bus", "topology", "coordinator", "hub", "workers"] {
         let mut files = vec![root.join(name).join("src")];

@@ -1,4 +1,5 @@
-//! Records as large as the bus takes: whatever comes of them fits too, so that no lane is stuck behind one.
+//! Records of the maximum size: everything derived from them fits too, so no lane is stuck behind
+//! one.
 
 mod support;
 
@@ -6,14 +7,14 @@ use bus::Outgoing;
 use floodlight_sim::FaultKind;
 use floodlight_sim::fault::Word;
 use nave::world::World;
-use support::{dead, fault, flow, inject, refused, request_envelope, request_record, rules, whole};
+use support::{complete_flow, dead, fault, flow, inject, refused, request_envelope, request_record, rules};
 use wire::{CallId, Code, Envelope, Kind, MessageId};
 
-/// What the embedded bus takes, like a Kafka broker.
-const MOST: usize = 1 << 20;
+/// Maximum record size of the embedded bus, the same as that of a Kafka broker.
+const MAX_BYTES: usize = 1 << 20;
 
-/// The lanes go on: a flow in each comes up, now and after a restart.
-fn the_lanes_go_on(world: &mut World, what: &str) {
+/// Checks that flows in each lane succeed, before and after a restart.
+fn assert_lanes_work(world: &mut World, what: &str) {
     for restart in [false, true] {
         if restart {
             world.kill_hub();
@@ -27,15 +28,15 @@ fn the_lanes_go_on(world: &mut World, what: &str) {
     }
 }
 
-/// `record`, filled up with what `fill` makes of so many bytes, until it is as large as the bus takes.
+/// Enlarges `record` to the maximum size. `fill` adds the given number of bytes.
 fn filled(record: &Outgoing, fill: impl Fn(&Outgoing, usize) -> Outgoing) -> Outgoing {
-    let fullest = fill(record, MOST - record.size());
-    let over = fullest.size().saturating_sub(MOST);
-    fill(record, MOST - record.size() - over)
+    let fullest = fill(record, MAX_BYTES - record.size());
+    let over = fullest.size().saturating_sub(MAX_BYTES);
+    fill(record, MAX_BYTES - record.size() - over)
 }
 
 #[test]
-fn a_request_as_large_as_the_bus_takes_stops_no_lane() {
+fn a_request_of_maximum_size_stops_no_lane() {
     type Fill = fn(&Outgoing, usize) -> Outgoing;
     let long = |bytes: usize| "x".repeat(bytes);
     let key: Fill = |record, bytes| Outgoing { key: Some(vec![b'k'; bytes].into()), ..record.clone() };
@@ -48,28 +49,28 @@ fn a_request_as_large_as_the_bus_takes_stops_no_lane() {
         let record = request_record(&world, "r-1", "op-1", "a", "{}");
         let record = filled(&record, fill);
         world.write(&[record.clone().to(0), record.to(1)]);
-        the_lanes_go_on(&mut world, name);
+        assert_lanes_work(&mut world, name);
         assert!(!dead(&world).is_empty(), "{name}");
     }
     let bodies = [
-        format!("\"{}\"", long(MOST - 1_000)),
-        format!(r#"{{"workflow":"{}","request":null}}"#, long(MOST - 1_000)),
-        format!(r#"{{"workflow":"create-flow","request":"{}"}}"#, long(MOST - 1_000)),
-        format!(r#"{{"workflow":"create-flow","request":{{"flowid":"{}","length":3}}}}"#, long(MOST - 1_000)),
-        format!(r#"{{"workflow":"create-flow","request":{{"flowid":"a","{}":3}}}}"#, long(MOST - 1_000)),
+        format!("\"{}\"", long(MAX_BYTES - 1_000)),
+        format!(r#"{{"workflow":"{}","request":null}}"#, long(MAX_BYTES - 1_000)),
+        format!(r#"{{"workflow":"create-flow","request":"{}"}}"#, long(MAX_BYTES - 1_000)),
+        format!(r#"{{"workflow":"create-flow","request":{{"flowid":"{}","length":3}}}}"#, long(MAX_BYTES - 1_000)),
+        format!(r#"{{"workflow":"create-flow","request":{{"flowid":"a","{}":3}}}}"#, long(MAX_BYTES - 1_000)),
     ];
     for body in bodies {
         let mut world = support::world(2);
         let record = request_record(&world, "r-1", "op-1", "a", &body);
         world.write(&[record]);
-        the_lanes_go_on(&mut world, &body[..40]);
-        let told = refused(&world, "r-1");
-        assert!([[Code::NotJson], [Code::InvalidField]].iter().any(|code| told == code), "{}: {told:?}", &body[..40]);
+        assert_lanes_work(&mut world, &body[..40]);
+        let codes = refused(&world, "r-1");
+        assert!([[Code::NotJson], [Code::InvalidField]].iter().any(|code| codes == code), "{}: {codes:?}", &body[..40]);
     }
 }
 
 #[test]
-fn an_answer_of_a_spoke_as_large_as_the_bus_takes_stops_no_lane() {
+fn a_spoke_reply_of_maximum_size_stops_no_lane() {
     for kind in [Kind::Reply, Kind::Refusal, Kind::Failure] {
         let mut world = support::world(1);
         inject(&world, fault(Word::Install, 2, FaultKind::Silence, None));
@@ -80,7 +81,7 @@ fn an_answer_of_a_spoke_as_large_as_the_bus_takes_stops_no_lane() {
         let mut envelope = Envelope::new(kind, "large", "/stranger");
         envelope.call = Some(call);
         envelope.causation = Some(message.to_string());
-        let text = "x".repeat(MOST / 2 - 1_000);
+        let text = "x".repeat(MAX_BYTES / 2 - 1_000);
         let body = format!(r#"{{"error":"{text}","detail":"{text}"}}"#);
         let lane = wire::routing::lane_of(b"test-01", 2);
         let record = Outgoing::keyed(&world.replies(), "of:02", body).with(&envelope).to(lane);
@@ -88,7 +89,7 @@ fn an_answer_of_a_spoke_as_large_as_the_bus_takes_stops_no_lane() {
         world.run_until_idle();
         assert!(!world.answer(asked).failure().degraded, "{kind}");
         world.speaker().clear_faults();
-        the_lanes_go_on(&mut world, kind.as_str());
-        assert_eq!(rules(&world).len(), 4 * whole(2).len(), "{kind}");
+        assert_lanes_work(&mut world, kind.as_str());
+        assert_eq!(rules(&world).len(), 4 * complete_flow(2).len(), "{kind}");
     }
 }

@@ -1,4 +1,5 @@
-//! Workflows that wait for hours or days, with everything going wrong: the clock is virtual, so no wait is too long.
+//! Workflows that wait for hours or days, in the simulation with faults. The clock is virtual, so
+//! long waits cost nothing.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,19 +7,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use nave::prelude::*;
 use nave::program::Program;
 use nave::serde_json::{Value, json};
-use nave::sim::{Ask, Scenario, Simulation};
+use nave::sim::{Scenario, SimRequest, Simulation};
 use nave::spoke::{Call, Spoke, SpokeError};
 use serde::{Deserialize, Serialize};
 
 const HOUR_MS: u64 = 3_600_000;
 
-/// A purchase that a person approves before it is made.
+/// A purchase that needs the approval of a person.
 #[derive(Serialize, Deserialize)]
 struct Purchase {
     within_ms: Option<u64>,
 }
 
-/// The time that the person has.
+/// The request: the time limit of the approval.
 #[derive(Serialize, Deserialize, JsonSchema)]
 struct Order {
     within_ms: Option<u64>,
@@ -66,7 +67,7 @@ impl Workflow for Purchase {
                 fx.step(StepSpec { name: "buy", mode: Mode::AtOnce, barrier: Barrier::All, within_ms: 3_000, calls });
                 Buying
             }
-            (Asking, Event::TimedOut) => over(Answer::Failed(json!("nobody approved")), fx),
+            (Asking, Event::TimedOut) => over(Answer::Failed(json!("not approved in time")), fx),
             (Buying, Event::Replied { .. }) => Buying,
             (Buying, Event::AllReplied) => over(Answer::Done(json!("bought")), fx),
             (Buying, Event::Failed(_) | Event::TimedOut) => over(Answer::Failed(json!("not bought")), fx),
@@ -95,55 +96,55 @@ fn simulation(scenario: Scenario) -> Simulation {
     program.scenario("purchases", scenario).simulation("purchases").expect("it has a scenario")
 }
 
-/// Two purchases, each with as long as this for its person.
+/// Two purchases with this time limit for the approval.
 fn asks(within_ms: Option<u64>) -> Scenario {
-    Scenario::new(move |_| ["tea", "cake"].map(|key| Ask::new("purchase", key, Order { within_ms })).into())
+    Scenario::new(move |_| ["tea", "cake"].map(|key| SimRequest::new("purchase", key, Order { within_ms })).into())
 }
 
-fn hold(simulation: &Simulation, seeds: u64) -> u64 {
+fn assert_succeeds(simulation: &Simulation, seeds: u64) -> u64 {
     let summary = simulation.run_many(1, seeds, 2);
     println!("{}", summary.text());
-    let broken = summary.broken.map(|ran| format!("{ran:?}\n{}", simulation.tell(ran.seed)));
-    assert_eq!(broken, None);
+    let failure = summary.failed.map(|ran| format!("{ran:?}\n{}", simulation.story(ran.seed)));
+    assert_eq!(failure, None);
     (1..=5).map(|seed| simulation.run(seed).virtual_ms).max().unwrap_or(0)
 }
 
 #[test]
-fn a_wait_of_any_length_for_a_person_ends_in_a_signal_or_at_its_deadline() {
+fn a_wait_for_a_person_ends_with_a_signal_or_at_its_deadline() {
     let (bought, lapsed) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     for within_ms in [HOUR_MS, 72 * HOUR_MS] {
         let (bought, lapsed) = (Arc::clone(&bought), Arc::clone(&lapsed));
-        let scenario = asks(Some(within_ms)).signals(|_| ("approval".into(), Value::Null)).check(move |ended| {
-            for (_, answer) in ended.answers() {
+        let scenario = asks(Some(within_ms)).signals(|_| ("approval".into(), Value::Null)).check(move |results| {
+            for (_, answer) in results.answers() {
                 match answer {
                     Answer::Done(_) => bought.fetch_add(1, Ordering::AcqRel),
-                    Answer::Failed(why) if *why == "nobody approved" => lapsed.fetch_add(1, Ordering::AcqRel),
+                    Answer::Failed(why) if *why == "not approved in time" => lapsed.fetch_add(1, Ordering::AcqRel),
                     Answer::Failed(_) | Answer::Refused(_) => 0,
                 };
             }
             Ok(())
         });
-        hold(&simulation(scenario), 60);
+        assert_succeeds(&simulation(scenario), 60);
     }
     let (bought, lapsed) = (bought.load(Ordering::Acquire), lapsed.load(Ordering::Acquire));
-    assert!(bought > 40 && lapsed > 10, "{bought} were bought, and of {lapsed} the time ran out");
+    assert!(bought > 40 && lapsed > 10, "{bought} bought, {lapsed} timed out");
 }
 
 #[test]
-fn a_deadline_passes_also_where_the_scenario_has_no_signals() {
-    let virtual_ms = hold(&simulation(asks(Some(720 * HOUR_MS))), 30);
-    assert!(virtual_ms >= 720 * HOUR_MS, "30 days pass: {virtual_ms} ms");
+fn a_deadline_expires_without_signals_in_the_scenario() {
+    let virtual_ms = assert_succeeds(&simulation(asks(Some(720 * HOUR_MS))), 30);
+    assert!(virtual_ms >= 720 * HOUR_MS, "at least 30 days must pass: {virtual_ms} ms");
 }
 
 #[test]
-fn people_answer_where_there_is_no_deadline() {
-    hold(&simulation(asks(None).signals(|_| ("approval".into(), Value::Null))), 60);
+fn people_signal_to_waits_without_a_deadline() {
+    assert_succeeds(&simulation(asks(None).signals(|_| ("approval".into(), Value::Null))), 60);
 }
 
-/// That an operation waits for ever is found out, and named.
+/// The simulation detects an operation that waits forever and names its signal.
 #[test]
-fn a_wait_without_a_deadline_and_without_signals_is_a_fault() {
-    let broken = simulation(asks(None)).run(1).broken.expect("nobody answers");
-    assert!(broken.contains("waits for an answer to purchase") && broken.contains("asking"), "{broken}");
-    assert!(broken.ends_with("the signal `approval` never comes: give it with `Scenario::signals`"), "{broken}");
+fn a_wait_without_deadline_and_signals_is_reported() {
+    let failure = simulation(asks(None)).run(1).failure.expect("no one signals");
+    assert!(failure.contains("is waiting for the answer to purchase") && failure.contains("asking"), "{failure}");
+    assert!(failure.ends_with("no one sends the signal `approval`: provide it with `Scenario::signals`"), "{failure}");
 }

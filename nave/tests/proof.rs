@@ -1,6 +1,7 @@
-//! The whole conversation on a real Kafka: hub, worker, two northbounds and the simulated switch controller as five processes;
-//! every fault of the simulator, each on a share of the calls; each process killed once, with flows in flight. Each client
-//! gets exactly one answer, the rule tables are what the answers say, and in the end nothing is open.
+//! The whole system on a real Kafka: hub, worker, two northbounds and the simulated switch
+//! controller as five processes. Every fault of the controller affects a share of the calls, and
+//! each process is killed once during the load. Each client gets exactly one answer, the rules
+//! match the answers, and no operation stays live.
 
 mod process;
 
@@ -9,19 +10,19 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use process::brokers;
-use process::clients::{self, Part};
+use process::clients::{self, ReplaceableProcess};
 use process::site::Site;
 use serde_json::{Value, json};
 
-/// So many flows there are, of so many rules each.
+/// Number of flows, and number of rules of each.
 const FLOWS: usize = 2_000;
 const LENGTH: u32 = 3;
-/// So many clients ask side by side, each for one flow after the other.
+/// Number of concurrent clients, each with one request at a time.
 const CLIENTS: usize = 24;
-/// A flow has six calls: at this percentage of calls, each fault strikes one flow in twenty.
+/// A flow has six calls: with this percentage of calls, each fault affects one flow in twenty.
 const PERCENT: f64 = 0.85;
 
-/// Every kind of fault but the crash, which is a kill here.
+/// Every kind of fault except the crash, which is a kill here.
 fn faults() -> Value {
     let kinds = [
         json!("silence"),
@@ -47,11 +48,11 @@ fn faults() -> Value {
 /// The five processes.
 struct Cluster {
     site: Site,
-    /// By role; there are two northbounds.
-    running: BTreeMap<&'static str, Part>,
+    /// Processes by name; there are two northbounds.
+    running: BTreeMap<&'static str, ReplaceableProcess>,
 }
 
-const PARTS: [(&str, &str); 5] = [
+const PROCESSES: [(&str, &str); 5] = [
     ("hub", "hub"),
     ("worker", "worker"),
     ("northbound-1", "northbound"),
@@ -62,32 +63,32 @@ const PARTS: [(&str, &str); 5] = [
 impl Cluster {
     fn start() -> Self {
         let site = Site::submitted(&brokers(), 1, &[]);
-        let running = PARTS.iter().map(|(part, role)| (*part, Part::new(site.run(role)))).collect();
+        let running = PROCESSES.iter().map(|(name, role)| (*name, ReplaceableProcess::new(site.run(role)))).collect();
         let cluster = Self { site, running };
-        cluster.misbehave(&faults());
+        cluster.inject_faults(&faults());
         cluster
     }
 
-    /// Kills a process, and starts another in its place.
-    fn restart(&self, part: &'static str, role: &str) {
-        self.running[part].replace(|| self.site.run(role));
-        if part == "sim" {
-            self.misbehave(&faults());
+    /// Kills a process and starts another in its place.
+    fn restart(&self, name: &'static str, role: &str) {
+        self.running[name].replace(|| self.site.run(role));
+        if name == "sim" {
+            self.inject_faults(&faults());
         }
     }
 
-    fn misbehave(&self, faults: &Value) {
-        let (status, said) = self.running["sim"].now().post_to("switches", "/faults", faults);
+    fn inject_faults(&self, faults: &Value) {
+        let (status, said) = self.running["sim"].current().post_to("switches", "/faults", faults);
         assert!(status < 300, "{said}");
     }
 
-    fn ask(&self, n: usize) -> (u16, Value) {
-        clients::ask(&[&self.running["northbound-1"], &self.running["northbound-2"]], n, LENGTH)
+    fn request(&self, n: usize) -> (u16, Value) {
+        clients::request(&[&self.running["northbound-1"], &self.running["northbound-2"]], n, LENGTH)
     }
 }
 
 #[test]
-fn two_thousand_flows_through_every_fault_and_a_kill_of_each_process_on_kafka() {
+fn flows_survive_every_fault_and_a_kill_of_each_process_on_kafka() {
     let cluster = Cluster::start();
     let (next, answers) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
     std::thread::scope(|scope| {
@@ -98,32 +99,32 @@ fn two_thousand_flows_through_every_fault_and_a_kill_of_each_process_on_kafka() 
                     if n >= FLOWS {
                         return;
                     }
-                    let answer = cluster.ask(n);
+                    let answer = cluster.request(n);
                     answers.lock().unwrap().insert(n, answer);
                 }
             });
         }
-        // Each process dies once, at its share of the way.
-        for (i, (part, role)) in PARTS.into_iter().enumerate() {
-            let at = FLOWS * (i + 1) / (PARTS.len() + 1);
+        // Each process is killed once, spread over the run.
+        for (i, (name, role)) in PROCESSES.into_iter().enumerate() {
+            let at = FLOWS * (i + 1) / (PROCESSES.len() + 1);
             while next.load(Ordering::Relaxed) < at {
                 std::thread::yield_now();
             }
-            cluster.restart(part, role);
+            cluster.restart(name, role);
         }
     });
     let answers = answers.into_inner().unwrap();
     assert_eq!(answers.len(), FLOWS);
 
-    // The same answer for the same key, at any northbound.
+    // The same key gets the same answer at any northbound.
     for n in (0..FLOWS).step_by(97) {
-        assert_eq!(cluster.ask(n), answers[&n], "flow-{n}, asked once more");
+        assert_eq!(cluster.request(n), answers[&n], "flow-{n}, repeated");
     }
 
-    // What degraded ends once the switches behave.
-    assert_eq!(cluster.running["sim"].now().delete_at("switches", "/faults").0, 204);
-    clients::until_nothing_is_open(&cluster.running["northbound-1"]);
-    let counts = clients::rules_are_as_told(&cluster.running["sim"].now(), LENGTH, &answers);
-    assert!(counts[&201] > FLOWS / 3, "most faults are mended: {counts:?}");
+    // Degraded operations end once the switches work.
+    assert_eq!(cluster.running["sim"].current().delete_at("switches", "/faults").0, 204);
+    clients::wait_until_idle(&cluster.running["northbound-1"]);
+    let counts = clients::assert_rules_match(&cluster.running["sim"].current(), LENGTH, &answers);
+    assert!(counts[&201] > FLOWS / 3, "retries overcome most faults: {counts:?}");
     assert!(counts.len() > 1, "some flows failed: {counts:?}");
 }

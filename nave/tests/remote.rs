@@ -1,4 +1,4 @@
-//! The commands that ask a running system, against a `nave up`.
+//! The commands that query a running system, against a `nave up`.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod process;
@@ -6,76 +6,76 @@ mod process;
 use process::{Up, nave};
 use serde_json::{Value, json};
 
-/// A command against `up`: exit code, what it printed, and what it said on stderr.
-fn ask(up: &Up, args: &[&str]) -> (i32, String, String) {
+/// Runs a command against `up`. Returns the exit code, stdout and stderr.
+fn run(up: &Up, args: &[&str]) -> (i32, String, String) {
     let output = nave(&[args, &["--url", &up.address("REST")]].concat()).output().unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
 }
 
-fn told(up: &Up, args: &[&str]) -> String {
-    let (code, out, err) = ask(up, args);
+fn stdout(up: &Up, args: &[&str]) -> String {
+    let (code, out, err) = run(up, args);
     assert_eq!(code, 0, "{args:?}: {err}");
     out
 }
 
 fn json(up: &Up, args: &[&str]) -> Value {
-    let out = told(up, &[&["--json"], args].concat());
+    let out = stdout(up, &[&["--json"], args].concat());
     serde_json::from_str(&out).unwrap_or_else(|error| panic!("{args:?}: {error} in {out}"))
 }
 
 #[test]
-fn operations_are_started_listed_shown_and_explained_from_the_command_line() {
+fn the_command_line_starts_lists_shows_and_explains_operations() {
     let up = Up::embedded();
     let body = r#"{"flowid": "test-01", "length": 3}"#;
     let started = json(&up, &["operations", "start", "create-flow", "test-01", "--body", body]);
     assert!(started.to_string().contains("test-01"), "{started}");
     let listed = json(&up, &["operations", "list", "--workflow", "create-flow"]);
     let operation = listed["operations"][0]["operation"].as_str().unwrap();
-    let table = told(&up, &["operations", "list"]);
+    let table = stdout(&up, &["operations", "list"]);
     assert!(table.starts_with("OPERATION") && table.contains(operation) && table.contains("done"), "{table}");
-    assert!(told(&up, &["operations", "show", operation]).contains("test-01"));
-    assert!(told(&up, &["why", operation]).starts_with(&format!("{operation}  create flow \"test-01\"")));
+    assert!(stdout(&up, &["operations", "show", operation]).contains("test-01"));
+    assert!(stdout(&up, &["why", operation]).starts_with(&format!("{operation}  create flow \"test-01\"")));
     assert_eq!(json(&up, &["parked", "list"])["operations"], json!([]));
     for n in 0..2 {
         let key = format!("more-{n}");
         let body = format!(r#"{{"flowid": "{key}", "length": 1}}"#);
         json(&up, &["operations", "start", "create-flow", &key, "--body", &body]);
     }
-    let table = told(&up, &["operations", "list", "--limit", "2"]);
+    let table = stdout(&up, &["operations", "list", "--limit", "2"]);
     assert!(table.contains("2 rows, and there are more: --after "), "{table}");
     let after = table.split("--after ").nth(1).unwrap().split_whitespace().next().unwrap();
     let last = json(&up, &["operations", "list", "--limit", "2", "--after", after]);
     assert_eq!((&last["operations"][0]["operation"], &last["next"]), (&json!(operation), &json!(null)));
-    let every = told(&up, &["operations", "list", "--all"]);
+    let every = stdout(&up, &["operations", "list", "--all"]);
     assert_eq!(every.lines().count(), 4, "a heading and three rows: {every}");
 
-    let (code, _, err) = ask(&up, &["operations", "cancel", operation]);
-    assert!(code == 1 && err.contains("NAVE-00"), "it is over: {code}, {err}");
-    let (code, _, err) = ask(&up, &["operations", "start", "cook", "dinner"]);
+    let (code, _, err) = run(&up, &["operations", "cancel", operation]);
+    assert!(code == 1 && err.contains("NAVE-00"), "the operation is over: {code}, {err}");
+    let (code, _, err) = run(&up, &["operations", "start", "cook", "dinner"]);
     assert!(code == 2 && err.contains("no topology that was submitted has a workflow `cook`"), "{code}: {err}");
-    let (code, _, err) = ask(&up, &["why", "nobody"]);
+    let (code, _, err) = run(&up, &["why", "nobody"]);
     assert!(code == 1 && err.contains("NAVE-0007"), "{code}: {err}");
 }
 
 #[test]
-fn topologies_and_spokes_are_listed_and_a_killed_one_takes_nothing_new() {
+fn topologies_are_listed_and_a_killed_one_refuses_requests() {
     let up = Up::embedded();
     assert_eq!(json(&up, &["topologies", "list"])["topologies"][0]["name"], "flows");
-    let table = told(&up, &["topologies", "list"]);
+    let table = stdout(&up, &["topologies", "list"]);
     assert!(table.contains("flows") && table.contains("create-flow"), "{table}");
-    let described = told(&up, &["topologies", "describe", "flows"]);
+    let described = stdout(&up, &["topologies", "describe", "flows"]);
     for part in ["stage hub (4 lanes, exactly-once)", "workflow create-flow in stage hub", "graph "] {
         assert!(described.contains(part), "{part}: {described}");
     }
     assert_eq!(json(&up, &["spokes", "list"])["spokes"][0]["service"], "speaker");
     assert_eq!(json(&up, &["spokes", "show", "speaker"])["service"], "speaker");
-    let (code, _, err) = ask(&up, &["topologies", "kill", "flws"]);
+    let (code, _, err) = run(&up, &["topologies", "kill", "flws"]);
     assert!(code == 1 && err.contains("NAVE-0050"), "an unknown name: {code}, {err}");
 
     assert_eq!(json(&up, &["topologies", "kill", "flows", "--wait", "20s"])["name"], "flows");
     let (status, problem) = up.post("/flow", &json!({"flowid": "late", "length": 3}), &[]);
-    // It is ending, or has ended already: it had nothing to finish.
+    // The topology drains, or has ended already, since there was nothing to drain.
     assert!(["NAVE-0050", "NAVE-0051"].iter().any(|code| problem["code"] == *code), "{status}: {problem}");
     let said = up.interrupt();
     assert!(said.contains("nothing was left undone"), "{said}");

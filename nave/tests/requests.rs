@@ -1,32 +1,32 @@
-//! Requests: what is one operation and what is another, what bounds them, and what comes of those that cannot be read.
+//! Requests: which ones belong to the same operation, their limits, and unreadable ones.
 
 mod support;
 
 use bus::Outgoing;
 use floodlight_sim::FaultKind;
 use floodlight_sim::fault::Word;
-use nave::world::{Asked, Outcome, World};
+use nave::world::{FlowOutcome, FlowRequest, World};
 use serde_json::json;
 use support::{
-    answers, audit, dead, fault, flow, inject, not_at_rest, one_lane, refusal, refused, request_envelope,
-    request_record, rules, whole,
+    answers, audit, complete_flow, dead, fault, flow, idle_violations, inject, one_lane, refusal, refused,
+    request_envelope, request_record, rules,
 };
 use wire::{Code, Envelope, Kind};
 
 const BODY: &str = r#"{"workflow":"create-flow","request":{"flowid":"test-01","length":3}}"#;
 
-fn code(world: &mut World, asked: Asked) -> Option<Code> {
+fn code(world: &mut World, asked: FlowRequest) -> Option<Code> {
     match world.answer(asked) {
-        Outcome::Refused(problem) => Some(problem.code),
-        Outcome::Up(_) | Outcome::Gone(_) | Outcome::Failed(_) | Outcome::Nothing => None,
+        FlowOutcome::Refused(problem) => Some(problem.code),
+        FlowOutcome::Up(_) | FlowOutcome::Gone(_) | FlowOutcome::Failed(_) | FlowOutcome::Pending => None,
     }
 }
 
-// ---- one operation or two -----------------------------------------------------------------------------------------------
+// ---- identity of operations ---------------------------------------------------------------------------------------------
 
-/// Lesson 13: the second one neither replaces nor repeats the first.
+/// Lesson 13: the second record neither replaces nor repeats the first.
 #[test]
-fn a_record_that_is_delivered_twice_is_one_operation() {
+fn a_record_delivered_twice_is_one_operation() {
     for apart_ms in [0, 1, 5_000] {
         let mut world = one_lane(1, |_| {});
         let record = request_record(&world, "r-1", "op-1", "test-01", BODY);
@@ -38,15 +38,15 @@ fn a_record_that_is_delivered_twice_is_one_operation() {
         assert_eq!(world.count(hub::names::REPEATED), 1, "{apart_ms} ms apart");
         assert_eq!(audit(&world, "install").len(), 3, "{apart_ms} ms apart");
         assert_eq!(refused(&world, "r-1"), [], "{apart_ms} ms apart");
-        // One that comes after the answer is answered again, from memory.
+        // A repeat after the answer gets the remembered answer.
         let operation = request_envelope("r-1", "op-1").requested_operation("flows", "test-01");
         assert!((1..=2).contains(&answers(&world, &operation)), "{apart_ms} ms apart");
     }
 }
 
-/// Clients share a correlation id between requests: it is theirs, and nobody decides anything by it.
+/// Clients may share a correlation id between requests: it has no meaning for the system.
 #[test]
-fn requests_that_share_a_correlation_id_are_operations_of_their_own() {
+fn requests_that_share_a_correlation_id_are_separate_operations() {
     for lanes in [1, 2] {
         let mut world = if lanes == 1 { one_lane(1, |_| {}) } else { support::world(1) };
         let ids = ["r-1", "r-2", "r-3"];
@@ -57,22 +57,23 @@ fn requests_that_share_a_correlation_id_are_operations_of_their_own() {
             world.write(&[Outgoing::keyed(&world.inbox(), key, body).with(&envelope)]);
         }
         world.run_until_idle();
-        let told: Vec<Envelope> =
-            world.records(&world.egress()).iter().map(|told| told.headers.envelope().unwrap()).collect();
-        let mut operations: Vec<_> = told.iter().map(|told| told.operation.clone().unwrap()).collect();
+        let received: Vec<Envelope> =
+            world.records(&world.egress()).iter().map(|answer| answer.headers.envelope().unwrap()).collect();
+        let mut operations: Vec<_> = received.iter().map(|answer| answer.operation.clone().unwrap()).collect();
         operations.sort();
         operations.dedup();
-        assert_eq!((told.len(), operations.len()), (3, 3), "{lanes} lanes");
-        assert!(ids.iter().all(|id| told.iter().any(|told| told.causation.as_deref() == Some(id))));
+        assert_eq!((received.len(), operations.len()), (3, 3), "{lanes} lanes");
+        assert!(ids.iter().all(|id| received.iter().any(|answer| answer.causation.as_deref() == Some(id))));
         let calls = world.records("nave.spoke.speaker").into_iter().map(|call| call.headers.envelope().unwrap());
-        assert!(told.into_iter().chain(calls).all(|told| told.correlation.as_deref() == Some("order 7/2")));
+        assert!(received.into_iter().chain(calls).all(|answer| answer.correlation.as_deref() == Some("order 7/2")));
         assert_eq!(rules(&world).len(), 9, "{lanes} lanes");
     }
 }
 
-/// One event is one request: the same `ce_source` and `ce_id` with another body is refused by these names.
+/// An event is one request: the same `ce_source` and `ce_id` with another body is refused, naming
+/// both.
 #[test]
-fn an_event_that_comes_again_with_another_body_is_refused_by_name() {
+fn an_event_repeated_with_another_body_is_refused() {
     let mut world = one_lane(1, |_| {});
     let envelope = Envelope::new(Kind::Request, "r-1", "/stranger");
     for length in ["3", "4"] {
@@ -81,13 +82,14 @@ fn an_event_that_comes_again_with_another_body_is_refused_by_name() {
         world.run_until_idle();
     }
     assert_eq!(refused(&world, "r-1"), [Code::KeyReused]);
-    let text = world.records(&world.egress()).into_iter().map(|told| String::from_utf8_lossy(&told.value).into_owned());
+    let text =
+        world.records(&world.egress()).into_iter().map(|answer| String::from_utf8_lossy(&answer.value).into_owned());
     assert!(text.collect::<String>().contains("the first request with this `ce_source` and `ce_id` for `test-01`"));
 }
 
-/// Lesson 25: a repeat gets an answer, and does not arm the first one's deadline anew.
+/// Lesson 25: a repeat gets an answer and does not extend the deadline of the first request.
 #[test]
-fn a_repeat_with_the_same_key_gets_the_answer_of_the_first() {
+fn a_repeat_with_the_same_key_gets_the_first_answer() {
     for error in [json!(null), json!(0), json!(1)] {
         let body = json!({"flowid": "test-01", "length": 3, "error": error});
         for apart_ms in [0, 1, 300, 1_900, 30_000] {
@@ -97,12 +99,13 @@ fn a_repeat_with_the_same_key_gets_the_answer_of_the_first() {
             let second = world.request_with_key(&body, Some("k")).unwrap();
             world.run_until_idle();
             assert_eq!(world.operation_of(first), world.operation_of(second));
-            assert_ne!(world.answer(first), Outcome::Nothing, "{error} {apart_ms} ms apart");
+            assert_ne!(world.answer(first), FlowOutcome::Pending, "{error} {apart_ms} ms apart");
             assert_eq!(world.answer(first), world.answer(second), "{error} {apart_ms} ms apart");
             assert_eq!(world.count(hub::names::STARTED), 1, "{error} {apart_ms} ms apart");
             if error == 0 {
-                let operation = world.operation(first).expect("it is known");
-                let (began, ended) = (operation.history[0].at, operation.history.last().expect("it has one").at);
+                let operation = world.operation(first).expect("the northbound knows the operation");
+                let (began, ended) =
+                    (operation.history[0].at, operation.history.last().expect("the history has entries").at);
                 assert_eq!(ended.ms_since(began), 2_000, "the deadline of the first; {apart_ms} ms apart");
             }
         }
@@ -110,7 +113,7 @@ fn a_repeat_with_the_same_key_gets_the_answer_of_the_first() {
 }
 
 #[test]
-fn a_repeat_of_a_degraded_operation_gets_its_answer_and_does_not_take_over() {
+fn a_repeat_of_a_degraded_operation_gets_its_answer() {
     let mut world = one_lane(1, |_| {});
     inject(&world, fault(Word::Install, 3, refusal(), Some(1)));
     inject(&world, fault(Word::Remove, 2, FaultKind::Silence, None));
@@ -120,7 +123,7 @@ fn a_repeat_of_a_degraded_operation_gets_its_answer_and_does_not_take_over() {
     world.run_ms(100);
     assert!(world.answer(second).failure().degraded);
     assert_eq!(world.answer(first), world.answer(second));
-    assert_eq!(world.unfinished().len(), 1, "the first goes on trying");
+    assert_eq!(world.unfinished().len(), 1, "the first operation keeps retrying");
     world.speaker().clear_faults();
     world.run_until_idle();
     assert_eq!(rules(&world), []);
@@ -138,8 +141,11 @@ fn a_key_with_another_body_is_refused_for_that_request_alone() {
         assert_eq!(code(&mut world, other), Some(Code::KeyReused), "{apart_ms} ms apart");
         assert!(world.answer(first).is_done(), "{apart_ms} ms apart");
         assert!(world.answer(again).is_done(), "{apart_ms} ms apart");
-        assert_eq!(rules(&world), whole(3));
-        assert!(world.operation(first).expect("it is known").answer.is_some(), "its view is unharmed");
+        assert_eq!(rules(&world), complete_flow(3));
+        assert!(
+            world.operation(first).expect("the northbound knows the operation").answer.is_some(),
+            "the view of the first operation is unchanged"
+        );
     }
 }
 
@@ -150,21 +156,23 @@ fn a_second_request_without_a_key_is_another_operation() {
     world.run_until_idle();
     assert_ne!(world.operation_of(asked[0]), world.operation_of(asked[1]));
     let existed = asked.map(|asked| match world.answer(asked) {
-        Outcome::Up(up) => up.existed,
-        other @ (Outcome::Gone(_) | Outcome::Failed(_) | Outcome::Refused(_) | Outcome::Nothing) => panic!("{other:?}"),
+        FlowOutcome::Up(up) => up.existed,
+        other @ (FlowOutcome::Gone(_) | FlowOutcome::Failed(_) | FlowOutcome::Refused(_) | FlowOutcome::Pending) => {
+            panic!("{other:?}")
+        }
     });
     assert_eq!(existed, [false, true]);
-    assert_eq!(not_at_rest(&mut world, &asked), [""; 0]);
+    assert_eq!(idle_violations(&mut world, &asked), [""; 0]);
 }
 
-// ---- bounds -------------------------------------------------------------------------------------------------------------
+// ---- limits -------------------------------------------------------------------------------------------------------------
 
 #[test]
-fn the_operations_of_a_flow_run_one_after_another_in_the_order_of_their_requests() {
+fn operations_of_one_flow_run_in_the_order_of_their_requests() {
     for seed in 1..=5 {
         let mut world = one_lane(seed, |_| {});
         let errors = [json!(null), json!(1), json!(0), json!(null), json!(2)];
-        let asked: Vec<Asked> = errors
+        let asked: Vec<FlowRequest> = errors
             .iter()
             .map(|error| world.request(&json!({"flowid": "test-01", "length": 3, "error": error})))
             .collect();
@@ -172,31 +180,31 @@ fn the_operations_of_a_flow_run_one_after_another_in_the_order_of_their_requests
         let mut order: Vec<_> = world.speaker().audit().into_iter().map(|entry| entry.call.operation).collect();
         order.dedup();
         let expected: Vec<_> = asked.iter().map(|asked| world.operation_of(*asked)).collect();
-        assert_eq!(order, expected, "no two at once; seed {seed}");
-        assert_eq!(not_at_rest(&mut world, &asked), [""; 0], "seed {seed}");
+        assert_eq!(order, expected, "one at a time; seed {seed}");
+        assert_eq!(idle_violations(&mut world, &asked), [""; 0], "seed {seed}");
     }
 }
 
 #[test]
-fn a_full_queue_of_a_flow_refuses_and_the_others_get_their_turn() {
+fn a_full_queue_refuses_requests_but_keeps_the_queued_ones() {
     let mut world = one_lane(1, |options| options.hub.waiting_per_key = 2);
-    let asked: Vec<Asked> = (0..5).map(|_| world.request(&flow("test-01", 3))).collect();
+    let asked: Vec<FlowRequest> = (0..5).map(|_| world.request(&flow("test-01", 3))).collect();
     let other = world.request(&flow("test-02", 3));
     world.run_until_idle();
     let codes: Vec<_> = asked.iter().map(|asked| code(&mut world, *asked)).collect();
     assert_eq!(codes, [None, None, None, Some(Code::QueueFull), Some(Code::QueueFull)]);
     assert!(asked[..3].iter().all(|asked| world.answer(*asked).is_done()));
-    assert!(world.answer(other).is_done(), "another flow has a queue of its own");
+    assert!(world.answer(other).is_done(), "each flow has its own queue");
     let late = world.request(&flow("test-01", 3));
     world.run_until_idle();
     assert!(world.answer(late).is_done(), "there is room again");
 }
 
-/// Lesson 28: intake is limited by what lives.
+/// Lesson 28: the number of live operations limits the intake.
 #[test]
-fn a_lane_with_as_many_operations_as_may_live_says_that_it_is_busy() {
+fn a_lane_at_its_limit_of_live_operations_answers_busy() {
     let mut world = one_lane(1, |options| options.hub.live = 2);
-    let asked: Vec<Asked> = ["a", "b", "c"].map(|name| world.request(&flow(name, 3))).into();
+    let asked: Vec<FlowRequest> = ["a", "b", "c"].map(|name| world.request(&flow(name, 3))).into();
     world.run_until_idle();
     let codes: Vec<_> = asked.iter().map(|asked| code(&mut world, *asked)).collect();
     assert_eq!(codes, [None, None, Some(Code::Busy)]);
@@ -205,21 +213,22 @@ fn a_lane_with_as_many_operations_as_may_live_says_that_it_is_busy() {
     assert!(world.answer(late).is_done(), "there is room again");
 }
 
-/// Lesson 28: calls beyond the share wait in the worker, and replies go before them.
+/// Lesson 28: calls above the limit wait in the worker, and replies are handled before them.
 #[test]
-fn a_worker_with_one_place_still_brings_every_flow_up() {
+fn a_worker_with_one_call_in_flight_completes_every_flow() {
     let mut world = one_lane(1, |options| options.speaker.in_flight = 1);
-    let asked: Vec<Asked> = (0..10).map(|i| world.request(&flow(&format!("flow-{i}"), 10))).collect();
+    let asked: Vec<FlowRequest> = (0..10).map(|i| world.request(&flow(&format!("flow-{i}"), 10))).collect();
     world.run_until_idle();
     assert!(asked.iter().all(|asked| world.answer(*asked).is_done()));
-    assert_eq!(not_at_rest(&mut world, &asked), [""; 0]);
+    assert_eq!(idle_violations(&mut world, &asked), [""; 0]);
 }
 
-// ---- what cannot be read ------------------------------------------------------------------------------------------------
+// ---- unreadable records -------------------------------------------------------------------------------------------------
 
-/// Lessons 8 and 9: who can be named hears of it, the reason is kept, and the lane goes on, after a restart too.
+/// Lessons 8 and 9: the client is answered, the reason is kept, and the lane works, also after a
+/// restart.
 #[test]
-fn a_request_that_cannot_be_read_is_answered_kept_and_passed_over() {
+fn an_unreadable_request_is_refused_and_sent_to_dead_letters() {
     let unreadable = ["null", "", "{", "[]", "7", r#"{"workflow":"create-flow"}"#, "\u{0}"];
     let mut world = one_lane(1, |_| {});
     for (i, body) in unreadable.iter().enumerate() {
@@ -235,12 +244,12 @@ fn a_request_that_cannot_be_read_is_answered_kept_and_passed_over() {
     let asked = world.request(&flow("test-01", 3));
     world.run_until_idle();
     assert!(world.answer(asked).is_done());
-    assert_eq!(dead(&world).len(), unreadable.len(), "none is handled twice: {:?}", dead(&world));
+    assert_eq!(dead(&world).len(), unreadable.len(), "no record is handled twice: {:?}", dead(&world));
 }
 
-/// Lesson 9: fields and workflows that are not allowed are named, and cost nothing.
+/// Lesson 9: refusals name the invalid field or workflow, and no operation starts.
 #[test]
-fn a_request_that_is_not_allowed_is_refused_by_name() {
+fn a_disallowed_request_is_refused() {
     let flows = |request: &str| format!(r#"{{"workflow":"create-flow","request":{request}}}"#);
     let bodies = [
         flows("null"),
@@ -262,13 +271,13 @@ fn a_request_that_is_not_allowed_is_refused_by_name() {
         world.run_until_idle();
         assert_eq!(refused(&world, &id), [Code::InvalidField], "{body}");
     }
-    assert_eq!(dead(&world), [""; 0], "they could be read");
+    assert_eq!(dead(&world), [""; 0], "readable requests are no dead letters");
     assert_eq!((world.count(hub::names::STARTED), world.timers()), (0, 0));
 }
 
-/// G11: an answer that names the header, whatever else is wrong with it.
+/// G11: the answer names the header, whatever else is wrong.
 #[test]
-fn a_request_whose_headers_cannot_be_read_is_refused_by_the_name_of_the_header() {
+fn a_request_with_an_invalid_header_is_refused_by_header_name() {
     let good = [
         ("ce_specversion", "1.0"),
         ("ce_id", "r-1"),
@@ -294,28 +303,28 @@ fn a_request_whose_headers_cannot_be_read_is_refused_by_the_name_of_the_header()
         let record = Outgoing::keyed(&world.inbox(), "test-01", BODY);
         world.write(&[Outgoing { headers: headers.collect(), ..record }]);
         world.run_until_idle();
-        let told = world.records(&world.egress());
-        assert_eq!(told.len(), 1, "{name}: {value}");
-        let envelope = told[0].headers.envelope().unwrap();
+        let received = world.records(&world.egress());
+        assert_eq!(received.len(), 1, "{name}: {value}");
+        let envelope = received[0].headers.envelope().unwrap();
         assert_eq!(
             (envelope.causation.as_deref(), envelope.correlation.as_deref()),
             (Some("r-1"), Some("order 7/2")),
             "{name}: {value}"
         );
-        let text = String::from_utf8_lossy(&told[0].value).into_owned();
+        let text = String::from_utf8_lossy(&received[0].value).into_owned();
         assert_eq!(text.contains("NAVE-0016") && text.contains(&format!("`{name}`")), !is_read, "{name}: {text}");
         assert_eq!(dead(&world).len(), usize::from(!is_read));
-        // It used no key: the corrected request is the first one.
+        // The refused request has not used the key, so the corrected one succeeds.
         let record = Outgoing::keyed(&world.inbox(), "test-01", BODY);
         world.write(&[Outgoing { headers: good.into_iter().collect(), ..record }]);
         world.run_until_idle();
-        assert_eq!(rules(&world), whole(3), "{name}: {value}");
+        assert_eq!(rules(&world), complete_flow(3), "{name}: {value}");
     }
 }
 
-/// A spoke whose replies say of no call that they answer it: whoever looks at the operation, or at the service, sees it.
+/// Replies of a spoke without a valid call id are visible in the operation and in the service.
 #[test]
-fn replies_that_are_rejected_are_seen_with_the_header_at_fault() {
+fn rejected_replies_are_visible_with_the_invalid_header() {
     let mut world = one_lane(1, |_| {});
     inject(&world, fault(Word::Install, 2, FaultKind::Silence, None));
     let asked = world.request(&flow("test-01", 3));
@@ -335,15 +344,19 @@ fn replies_that_are_rejected_are_seen_with_the_header_at_fault() {
             .iter()
             .all(|letter| String::from_utf8_lossy(&letter.value).contains(r#"["ce_source","/spoke/speaker"]"#))
     );
-    let view = world.operation(asked).expect("it is known");
-    let pending = view.step.expect("a step is open").pending;
-    let rejected = pending[0].conversation.as_ref().and_then(|talk| talk.rejected.clone()).expect("it is seen");
+    let view = world.operation(asked).expect("the northbound knows the operation");
+    let pending = view.step.expect("the operation has a step").pending;
+    let rejected = pending[0]
+        .conversation
+        .as_ref()
+        .and_then(|talk| talk.rejected.clone())
+        .expect("the rejected replies are recorded");
     assert_eq!((rejected.replies, rejected.last.as_str()), (2, "`ce_causationid` is missing"));
     world.run_until_idle();
 }
 
 #[test]
-fn a_record_that_names_nobody_is_a_dead_letter_with_its_reason() {
+fn an_unaddressed_record_is_a_dead_letter_with_its_reason() {
     let mut world = one_lane(1, |_| {});
     let inbox = world.inbox();
     let request = |envelope: &Envelope| Outgoing::keyed(&inbox, "test-01", BODY).with(envelope);
@@ -382,19 +395,19 @@ fn a_record_that_names_nobody_is_a_dead_letter_with_its_reason() {
     }
     let asked = world.request(&flow("test-01", 3));
     world.run_until_idle();
-    assert!(world.answer(asked).is_done(), "the lane goes on");
+    assert!(world.answer(asked).is_done(), "the lane works");
 }
 
-/// Lesson 15: a key decides the lane, whoever wrote the record.
+/// Lesson 15: the key alone decides the lane.
 #[test]
-fn a_request_in_the_wrong_lane_is_sent_on_once_and_then_kept() {
+fn a_request_in_the_wrong_lane_is_forwarded_only_once() {
     let mut world = support::world(1);
     let lane = wire::routing::lane_of(b"test-01", 2);
     let record = request_record(&world, "r-1", "op-1", "test-01", BODY).to(1 - lane);
     world.write(&[record]);
     world.run_until_idle();
     assert_eq!(world.count(topology::names::FORWARDED), 1);
-    assert_eq!(rules(&world), whole(3));
+    assert_eq!(rules(&world), complete_flow(3));
     let operation = request_envelope("r-1", "op-1").requested_operation("flows", "test-01");
     assert_eq!(answers(&world, &operation), 1);
 

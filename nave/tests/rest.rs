@@ -1,4 +1,4 @@
-//! Every request of `rest-api.http`, sent to a running `nave up`: status, body and rule tables.
+//! Every request of `rest-api.http`, sent to a running `nave up`: status, body and rules.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod process;
@@ -8,29 +8,32 @@ use std::io::{Read, Write};
 use process::Up;
 use serde_json::{Value, json};
 
-/// The first four requests of the file: their bodies, in order.
+/// The bodies of the first four requests of the file.
 fn requests() -> Vec<Value> {
     let file = include_str!("../../rest-api.http");
-    let (seed, _) = file.split_once("### A strict flow").unwrap();
-    let bodies: Vec<Value> =
-        seed.lines().filter(|line| line.starts_with('{')).map(|body| serde_json::from_str(body).unwrap()).collect();
-    assert_eq!(bodies.len(), seed.matches("POST http://127.0.0.1:8088/flow").count());
+    let (first_part, _) = file.split_once("### A strict flow").unwrap();
+    let bodies: Vec<Value> = first_part
+        .lines()
+        .filter(|line| line.starts_with('{'))
+        .map(|body| serde_json::from_str(body).unwrap())
+        .collect();
+    assert_eq!(bodies.len(), first_part.matches("POST http://127.0.0.1:8088/flow").count());
     assert_eq!(bodies.len(), 4);
     bodies
 }
 
-fn the_requests_have_their_outcomes(up: &Up) {
-    // Twice over: what comes after a flow that stands differs from what comes before it.
-    let mut stands = false;
+fn check_outcomes(up: &Up) {
+    // Twice, since the answers differ once the flow exists.
+    let mut exists = false;
     for body in requests().iter().rev().chain(&requests()) {
         let (status, answer) = up.post("/flow", body, &[]);
         let (expected, message) = match body["error"].as_u64() {
-            None if stands => (200, "all operation is successful"),
+            None if exists => (200, "all operation is successful"),
             None => (201, "all operation is successful"),
             Some(0) => (504, "error in hub by timeout"),
             Some(_) => (502, "error in worker on rule install"),
         };
-        stands |= body["error"].is_null();
+        exists |= body["error"].is_null();
         assert_eq!((status, answer["message"].as_str()), (expected, Some(message)), "{body} -> {answer}");
         assert_eq!(answer["flowid"], "test-01", "{answer}");
         if status >= 400 {
@@ -40,7 +43,7 @@ fn the_requests_have_their_outcomes(up: &Up) {
         }
         let rules: Vec<String> =
             (1..=10).map(|i| format!("of:{i:02}")).filter(|switch| !up.rules(switch).is_empty()).collect();
-        assert_eq!(rules.len(), if stands { 10 } else { 0 }, "after {body}: {rules:?}");
+        assert_eq!(rules.len(), if exists { 10 } else { 0 }, "after {body}: {rules:?}");
 
         let (status, operation) = up.get(&format!("/v1/operations/{}", answer["operation"].as_str().unwrap()));
         assert_eq!((status, &operation["live"]), (200, &json!(false)), "{operation}");
@@ -50,7 +53,7 @@ fn the_requests_have_their_outcomes(up: &Up) {
     }
 }
 
-fn bad_requests_are_told_what_is_wrong(up: &Up) {
+fn check_bad_requests(up: &Up) {
     for (body, status, code) in [
         (json!({"flowid": "a", "length": 0}), 422, "NAVE-0002"),
         (json!({"flowid": "a", "length": 1001}), 422, "NAVE-0002"),
@@ -65,17 +68,17 @@ fn bad_requests_are_told_what_is_wrong(up: &Up) {
     assert_eq!(up.get("/v1/operations/unknown").0, 404);
 }
 
-fn a_repeat_with_its_key_gets_the_first_answer(up: &Up) {
+fn check_repeats(up: &Up) {
     let key = [("Idempotency-Key", "monday")];
     let body = json!({"flowid": "repeat", "length": 3});
     let first = up.post("/flow", &body, &key);
     assert_eq!(first.0, 201);
     assert_eq!(up.post("/flow", &body, &key), first);
     assert_eq!(up.post("/flow", &json!({"flowid": "repeat", "length": 4}), &key).0, 422);
-    assert_eq!(up.post("/flow", &body, &[]).0, 200, "without the key it is another request");
+    assert_eq!(up.post("/flow", &body, &[]).0, 200, "a request without the key is a new one");
 }
 
-fn everything_is_seen_from_outside(up: &Up) {
+fn check_health_and_metrics(up: &Up) {
     assert_eq!(up.get("/healthz").0, 200);
     assert_eq!(up.get("/readyz").0, 200);
     let metrics = up.text("/metrics");
@@ -89,31 +92,31 @@ fn everything_is_seen_from_outside(up: &Up) {
     }
 }
 
-fn first_light(up: &Up) {
-    the_requests_have_their_outcomes(up);
-    bad_requests_are_told_what_is_wrong(up);
-    a_repeat_with_its_key_gets_the_first_answer(up);
-    everything_is_seen_from_outside(up);
+fn check_readme_requests(up: &Up) {
+    check_outcomes(up);
+    check_bad_requests(up);
+    check_repeats(up);
+    check_health_and_metrics(up);
     let said = up.interrupt();
     assert!(said.contains("nothing was left undone"), "{said}");
 }
 
 #[test]
-fn the_first_page_is_true_on_the_embedded_bus() {
-    first_light(&Up::embedded());
+fn the_readme_requests_work_on_the_embedded_bus() {
+    check_readme_requests(&Up::embedded());
 }
 
 #[test]
-fn the_first_page_is_true_on_kafka() {
-    first_light(&Up::kafka());
+fn the_readme_requests_work_on_kafka() {
+    check_readme_requests(&Up::kafka());
 }
 
 #[test]
 fn a_second_interrupt_ends_the_process_at_once() {
     let up = Up::embedded();
-    let (status, told) = up.post_to("switches", "/faults", &json!({"kind": "silence"}));
-    assert!(status < 300, "{told}");
-    // Two seconds pass before it is given up, and an orderly end would wait for it.
+    let (status, answer) = up.post_to("switches", "/faults", &json!({"kind": "silence"}));
+    assert!(status < 300, "{answer}");
+    // The flow fails after two seconds, and an orderly shutdown would wait for it.
     let (status, _) = up.post("/flow", &json!({"flowid": "f", "length": 1}), &[("Prefer", "respond-async")]);
     assert_eq!(status, 202);
     let (code, said) = up.interrupt_twice();

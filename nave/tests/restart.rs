@@ -1,4 +1,5 @@
-//! `nave up --data DIR` is started again in its directory: after its topology was killed, and with flows that stand.
+//! `nave up --data DIR` restarts in its directory: after its topology was killed, and with existing
+//! flows.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod process;
@@ -11,15 +12,15 @@ use process::Up;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// A machine that is busy with other tests takes some seconds for what takes a tenth of one.
-const PATIENCE: Duration = Duration::from_mins(1);
+/// A busy machine takes seconds for work of a tenth of a second.
+const TIMEOUT: Duration = Duration::from_mins(1);
 
 fn up_in(dir: &TempDir) -> Up {
     let any = "127.0.0.1:0";
     Up::start(&["up", "--rest", any, "--admin", any, "--data", dir.path().to_str().unwrap()])
 }
 
-/// Asks until `done` is true of the answer.
+/// Polls `path` until `done` returns true for the answer.
 fn until(up: &Up, path: &str, done: impl Fn(&Value) -> bool) {
     let clock = SystemClock::default();
     let begun = clock.mono();
@@ -28,41 +29,41 @@ fn until(up: &Up, path: &str, done: impl Fn(&Value) -> bool) {
         if done(&body) {
             return;
         }
-        assert!(clock.mono().since(begun) < PATIENCE, "GET {path} still says {body}");
+        assert!(clock.mono().since(begun) < TIMEOUT, "GET {path} still says {body}");
     }
 }
 
 #[test]
-fn a_directory_can_be_used_after_its_topology_was_killed() {
+fn a_data_directory_is_usable_after_its_topology_was_killed() {
     let dir = TempDir::new().unwrap();
     let flow = |name: &str| json!({"flowid": name, "length": 2});
     for round in 0..2 {
         let up = up_in(&dir);
         assert_eq!(up.post("/flow", &flow(&format!("round-{round}")), &[]).0, 201, "round {round}");
-        let (status, told) = up.delete_at("REST", "/v1/topologies/flows?wait_ms=10000");
-        assert_eq!(status, 202, "{told}");
+        let (status, answer) = up.delete_at("REST", "/v1/topologies/flows?wait_ms=10000");
+        assert_eq!(status, 202, "{answer}");
         until(&up, "/v1/topologies", |body| body["topologies"] == json!([]));
         until(&up, "/readyz", |body| body.to_string().contains("not submitted; stop this process and start it again"));
         assert!(up.interrupt().contains("nothing was left undone"));
     }
     let up = up_in(&dir);
-    let stand: Vec<Value> = up.get("/v1/flows").1["flows"].as_array().unwrap().clone();
-    assert_eq!(stand.len(), 2, "the topics were kept, and the topology goes on from them: {stand:?}");
+    let existing: Vec<Value> = up.get("/v1/flows").1["flows"].as_array().unwrap().clone();
+    assert_eq!(existing.len(), 2, "the topics were kept, and the topology resumes from them: {existing:?}");
 }
 
-/// The flows that the REST interface shows, and the flows of the rules on a switch.
+/// The flows in the REST interface, and the flows of the rules on a switch.
 fn flows_and_rules(up: &Up) -> (Vec<String>, Vec<String>) {
     let names = |list: &[Value], field: &str| -> Vec<String> {
         let mut names: Vec<String> = list.iter().map(|one| one[field].as_str().unwrap().to_owned()).collect();
         names.sort_unstable();
         names
     };
-    let shown = up.get("/v1/flows").1;
-    (names(shown["flows"].as_array().unwrap(), "flowid"), names(&up.rules("of:01"), "flow"))
+    let listed = up.get("/v1/flows").1;
+    (names(listed["flows"].as_array().unwrap(), "flowid"), names(&up.rules("of:01"), "flow"))
 }
 
 #[test]
-fn flows_and_rules_agree_after_a_restart_and_an_old_flow_can_be_removed() {
+fn flows_and_rules_agree_after_a_restart() {
     let dir = TempDir::new().unwrap();
     let both = || {
         let names = vec!["first".to_owned(), "second".to_owned()];
@@ -75,12 +76,12 @@ fn flows_and_rules_agree_after_a_restart_and_an_old_flow_can_be_removed() {
     assert_eq!(flows_and_rules(&up), both());
     assert!(up.interrupt().contains("nothing was left undone"));
     let up = up_in(&dir);
-    assert_eq!(flows_and_rules(&up), both(), "after a stop in order");
+    assert_eq!(flows_and_rules(&up), both(), "after an orderly shutdown");
     up.kill();
     let up = up_in(&dir);
     assert_eq!(flows_and_rules(&up), both(), "after a kill");
     let (status, kept) = up.post("/flow", &json!({"flowid": "second", "length": 3}), &[]);
-    assert_eq!(status, 200, "it stands: {kept}");
+    assert_eq!(status, 200, "the flow exists: {kept}");
     let (status, gone) = up.delete_at("REST", "/v1/flows/first");
     assert_eq!((status, &gone["removed"]), (200, &json!(3)), "{gone}");
     assert_eq!(flows_and_rules(&up), (vec!["second".to_owned()], vec!["second".to_owned()]));

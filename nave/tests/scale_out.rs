@@ -1,5 +1,5 @@
-//! Lanes move between processes that come and go: every process that runs is ready, and no request is refused. In virtual time, in every
-//! order of start and stop.
+//! Lanes move between processes that start and stop: every running process is ready, and no request
+//! is refused. In virtual time, in every order of start and stop.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod cluster;
@@ -14,27 +14,27 @@ use nave::node::Wanted;
 /// Longer than a rebalance and a takeover.
 const SETTLED_MS: u64 = 3_000;
 
-/// Every order of three.
+/// The permutations of three.
 const ORDERS: [[usize; 3]; 6] = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
 
-/// Asks for flows, and sees to it that those that are ready are ready all the time.
+/// Requests flows and checks that the processes `ready` stay ready all the time.
 fn busy(cluster: &mut Cluster, asked: &mut usize, ready: &[usize]) {
     for _ in 0..4 {
-        cluster.ask(&format!("flow-{asked}"));
+        cluster.request(&format!("flow-{asked}"));
         *asked += 1;
     }
-    let waited_for = cluster.run_watched(SETTLED_MS, ready);
-    assert_eq!(waited_for, BTreeSet::new(), "of the processes {:?}", cluster.running());
+    let not_ready = cluster.run_watched(SETTLED_MS, ready);
+    assert_eq!(not_ready, BTreeSet::new(), "of the processes {:?}", cluster.running());
 }
 
 #[test]
-fn every_process_stays_ready_while_others_come_and_go_in_any_order() {
+fn every_process_stays_ready_while_others_start_and_stop() {
     for start in ORDERS {
         for stop in ORDERS {
             let mut cluster = Cluster::new();
             cluster.submit(&flow_topology(true)).unwrap();
             cluster.start_speaker();
-            // Two that run everything, and one with the hub and the worker.
+            // Two processes that run everything, and one with hub and worker.
             let wanted = [Wanted::Everything, stages(&["hub", "speaker"]), Wanted::Everything];
             let (mut asked, mut processes) = (0, [usize::MAX; 3]);
             for which in start {
@@ -55,11 +55,11 @@ fn every_process_stays_ready_while_others_come_and_go_in_any_order() {
 }
 
 #[test]
-fn a_process_without_lanes_is_ready_and_names_none() {
+fn a_process_without_lanes_is_ready() {
     let mut cluster = Cluster::new();
     cluster.submit(&flow_topology(false)).unwrap();
     cluster.start_speaker();
-    // Four lanes and five processes: one has none.
+    // Four lanes and five processes: one has no lane.
     for _ in 0..5 {
         cluster.start(&program(), Wanted::Everything);
         cluster.run_ms(SETTLED_MS);
@@ -70,30 +70,31 @@ fn a_process_without_lanes_is_ready_and_names_none() {
     cluster.crash(0);
     let left = cluster.running();
     busy(&mut cluster, &mut asked, &left);
-    // Nobody asks to be woken when the session of the dead process is over.
+    // No task schedules a poll for the end of the crashed process's session.
     (0..30).for_each(|_| cluster.run_ms(1_000));
     assert_eq!(cluster.answers(), vec!["done"; asked]);
 }
 
 #[test]
-fn a_takeover_of_a_running_process_is_named_when_it_takes_too_long() {
+fn a_slow_takeover_of_a_running_process_is_reported() {
     let mut cluster = Cluster::new();
     cluster.submit(&flow_topology(false)).unwrap();
     let script = Arc::new(Script::default());
     let bus = Faulty::new(Arc::new(cluster.bus.clone()), Arc::clone(&script) as _);
     let process = cluster.start_on(Arc::new(bus), &program(), Wanted::Everything);
     let inbox = cluster.topics.inbox("flows", "hub");
-    let away = TopicFate::Fails(BusError::Unavailable("as the script says".into()));
+    let unavailable = TopicFate::Fails(BusError::Unavailable("as the script says".into()));
     let recovering = |lines: &[String]| lines.len() == 4 && lines.iter().all(|line| line.contains("recovering"));
 
     cluster.run_ms(SETTLED_MS);
     assert!(has_live_lanes(&cluster, process));
 
-    // Its group gives it up and takes it back; it cannot read where its inboxes end.
-    script.topic(&inbox, away);
+    // The group expels the process and assigns its lanes again, but it cannot read the ends of its
+    // inboxes.
+    script.topic(&inbox, unavailable);
     cluster.bus.expel(&inbox);
     cluster.run_ms(3_900);
-    assert_eq!(cluster.waiting(process), [""; 0], "others would take lanes over like that while everybody is ready");
+    assert_eq!(cluster.waiting(process), [""; 0], "a takeover within 4 s does not affect readiness");
     cluster.run_ms(200);
     assert!(recovering(&cluster.waiting(process)), "{:?}", cluster.waiting(process));
     script.topic(&inbox, TopicFate::Stays);

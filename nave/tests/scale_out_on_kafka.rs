@@ -1,4 +1,5 @@
-//! Processes over a real Kafka come and go while clients ask for flows: all that run are ready all the time, and no request is refused.
+//! Processes over a real Kafka start and stop while clients request flows: all running processes
+//! are ready all the time, and no request is refused.
 
 mod process;
 
@@ -9,40 +10,41 @@ use std::time::Duration;
 
 use bus::Clock;
 use nave::clock::SystemClock;
-use process::clients::{self, Answers, Over};
+use process::clients::{self, Answers, StopOnDrop};
 use process::site::Site;
 use process::{Up, brokers};
 use serde_json::json;
 
 const LENGTH: u32 = 3;
 const CLIENTS: usize = 4;
-/// Flows that are answered between two steps: enough for a rebalance to begin and to end.
+/// Flows answered between two steps: enough for a rebalance to start and end.
 const BETWEEN: usize = 60;
-/// Between two looks: one that looks again at once takes the time of those that it looks at.
+/// Interval between two checks. Checking without a pause would take time from the checked
+/// processes.
 const PAUSE: Duration = Duration::from_millis(20);
-/// How long a process may take to become ready on a busy machine.
-const PATIENCE_MS: u64 = 60_000;
+/// Time limit to become ready on a busy machine, in milliseconds.
+const TIMEOUT_MS: u64 = 60_000;
 
-/// A process, and where it says whether it is ready.
+/// A process and the interface of its `/readyz`.
 #[derive(Clone)]
 struct Process {
     up: Arc<Up>,
-    word: &'static str,
+    interface: &'static str,
 }
 
 impl Process {
-    /// One that has just begun, once it is ready.
-    fn ready(up: Up, word: &'static str) -> Self {
+    /// Waits until a new process is ready.
+    fn ready(up: Up, interface: &'static str) -> Self {
         let clock = SystemClock::default();
-        let until = clock.mono().plus_ms(PATIENCE_MS);
-        while up.ask(word, "/readyz").0 != 200 {
-            assert!(clock.mono() < until, "{:?}", up.ask(word, "/readyz"));
+        let until = clock.mono().plus_ms(TIMEOUT_MS);
+        while up.get_from(interface, "/readyz").0 != 200 {
+            assert!(clock.mono() < until, "{:?}", up.get_from(interface, "/readyz"));
         }
-        Self { up: Arc::new(up), word }
+        Self { up: Arc::new(up), interface }
     }
 }
 
-/// The processes that run and are not about to stop.
+/// The running processes, without those that are about to stop.
 #[derive(Default)]
 struct Running(Mutex<Vec<Process>>);
 
@@ -52,7 +54,7 @@ impl Running {
     }
 
     fn northbounds(&self) -> Vec<Arc<Up>> {
-        self.all().into_iter().filter(|process| process.word == "REST").map(|process| process.up).collect()
+        self.all().into_iter().filter(|process| process.interface == "REST").map(|process| process.up).collect()
     }
 
     fn add(&self, process: &Process) {
@@ -61,14 +63,14 @@ impl Running {
 
     fn stop(&self, process: &Process) {
         self.0.lock().expect("nobody panics while holding it").retain(|other| !Arc::ptr_eq(&other.up, &process.up));
-        // Other processes go on with the operations of its lanes.
+        // Other processes continue the operations of its lanes.
         process.up.interrupt();
     }
 }
 
 #[test]
-fn processes_come_and_go_and_every_request_is_answered_by_those_that_are_ready() {
-    let site = Site::submitted(&brokers(), 1, &clients::PATIENT);
+fn every_request_is_answered_while_processes_start_and_stop() {
+    let site = Site::submitted(&brokers(), 1, &clients::LONG_DEADLINES);
     let sim = site.run("floodlight-sim");
     let (running, next, done, over) =
         (Running::default(), AtomicUsize::new(0), AtomicUsize::new(0), AtomicBool::new(false));
@@ -79,12 +81,12 @@ fn processes_come_and_go_and_every_request_is_answered_by_those_that_are_ready()
     running.add(&first);
     running.add(&without_lanes);
     std::thread::scope(|scope| {
-        let _over = Over(&over);
+        let _stop = StopOnDrop(&over);
         let client = || {
             scope.spawn(|| {
                 while !over.load(Ordering::Relaxed) {
                     let n = next.fetch_add(1, Ordering::Relaxed);
-                    let answer = clients::ask_who_listens(|| running.northbounds(), n, LENGTH);
+                    let answer = clients::request_at_listening(|| running.northbounds(), n, LENGTH);
                     assert_eq!(answer.0, 201, "flow-{n}: {}", answer.1);
                     answers.lock().expect("nobody panics while holding it").insert(n, answer);
                     done.fetch_add(1, Ordering::Relaxed);
@@ -94,17 +96,17 @@ fn processes_come_and_go_and_every_request_is_answered_by_those_that_are_ready()
         let watch = scope.spawn(|| {
             while !over.load(Ordering::Relaxed) {
                 for process in running.all() {
-                    let (status, why) = process.up.ask(process.word, "/readyz");
-                    // It may have been told to stop since.
+                    let (status, why) = process.up.get_from(process.interface, "/readyz");
+                    // It may have been stopped since.
                     let runs = running.all().iter().any(|other| Arc::ptr_eq(&other.up, &process.up));
-                    assert!(status == 200 || !runs, "{}: {why}", process.word);
+                    assert!(status == 200 || !runs, "{}: {why}", process.interface);
                 }
                 std::thread::park_timeout(PAUSE);
             }
         });
         let clients: Vec<_> = (0..CLIENTS).map(|_| client()).collect();
-        // A thread that has ended has failed: the scope says why.
-        let go_on = |what: &str| {
+        // A finished thread has failed: the scope reports why.
+        let continue_load = |what: &str| {
             let until = done.load(Ordering::Relaxed) + BETWEEN;
             while done.load(Ordering::Relaxed) < until {
                 let all_run = clients.iter().all(|client| !client.is_finished()) && !watch.is_finished();
@@ -112,35 +114,35 @@ fn processes_come_and_go_and_every_request_is_answered_by_those_that_are_ready()
                 std::thread::park_timeout(PAUSE);
             }
         };
-        go_on("one process has all lanes");
+        continue_load("one process has all lanes");
         let lanes = Process::ready(site.run_all(&["hub", "worker"]), "health");
         running.add(&lanes);
-        go_on("a second process takes lanes");
+        continue_load("a second process takes lanes");
         let second = up();
         running.add(&second);
-        go_on("a third process takes lanes");
+        continue_load("a third process takes lanes");
         running.stop(&first);
-        go_on("the first has gone");
+        continue_load("the first process has stopped");
         let first = up();
         running.add(&first);
-        go_on("the first is back");
+        continue_load("the first process is back");
         running.stop(&lanes);
-        go_on("the one without a northbound has gone");
+        continue_load("the process without a northbound has stopped");
         running.stop(&second);
-        go_on("one process has all lanes again");
+        continue_load("one process has all lanes again");
     });
     let asked: Vec<Arc<Up>> = running.northbounds();
-    let part = clients::Part::new(site.run("northbound"));
-    clients::until_nothing_is_open(&part);
+    let northbound = clients::ReplaceableProcess::new(site.run("northbound"));
+    clients::wait_until_idle(&northbound);
     let answers = answers.into_inner().expect("nobody panicked while holding it");
     println!("{} flows, {} northbounds", answers.len(), asked.len());
-    clients::rules_are_as_told(&sim, LENGTH, &answers);
+    clients::assert_rules_match(&sim, LENGTH, &answers);
 }
 
-/// Two controllers would each know half of the rules.
+/// With two controllers, each would have half of the rules.
 #[test]
-fn of_two_processes_with_everything_one_plays_the_switch_controller() {
-    let site = Site::submitted(&brokers(), 1, &clients::PATIENT);
+fn only_one_of_two_full_processes_runs_the_switch_controller() {
+    let site = Site::submitted(&brokers(), 1, &clients::LONG_DEADLINES);
     let first = site.up(&[]);
     let flow = |name: &str| json!({"flowid": name, "length": LENGTH});
     assert_eq!(first.post("/flow", &flow("one"), &[]).0, 201);
@@ -150,17 +152,17 @@ fn of_two_processes_with_everything_one_plays_the_switch_controller() {
         assert_eq!(up.post("/flow", &flow(&format!("flow-{n}")), &[]).0, 201);
     }
     assert_eq!((first.rules("of:01").len(), second.rules("of:01").len()), (17, 0));
-    assert_eq!((first.ask("REST", "/readyz").0, second.ask("REST", "/readyz").0), (200, 200));
+    assert_eq!((first.get_from("REST", "/readyz").0, second.get_from("REST", "/readyz").0), (200, 200));
 }
 
-/// The group first has to miss the process that died.
+/// The group first has to expel the killed process.
 #[test]
-fn a_process_that_waits_for_its_lanes_says_so_after_two_seconds() {
+fn a_process_waiting_for_its_lanes_says_so_after_two_seconds() {
     let site = Site::submitted(&brokers(), 1, &[]);
     let first = site.up(&[]);
     first.kill();
     let second = site.up(&[]);
-    let said = second.said();
+    let said = second.log();
     assert!(said.contains("not ready after 2 s: ") && said.contains("has not assigned lanes"), "{said}");
-    assert!(!said.contains("PartitionEOF"), "the end of a topic is no fault: {said}");
+    assert!(!said.contains("PartitionEOF"), "the end of a topic is no error: {said}");
 }

@@ -1,4 +1,4 @@
-//! A spoke in Rust, on its topic.
+//! A Rust spoke on its topic.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use nave::spoke::{Call, Served, Spoke, SpokeError, SpokePart};
 use wire::topics::Topics;
 use wire::{CallId, Envelope, Kind, MessageId, OperationId};
 
-/// The attempts and the remaining times of the calls that it handled, and how many they were.
+/// Number of calls handled, and key, id, attempt and remaining time of each.
 #[derive(Default)]
 struct Desk(u32, Vec<(String, u32, Option<Duration>)>);
 
@@ -27,7 +27,7 @@ impl Spoke for Desk {
 }
 
 #[test]
-fn a_message_that_is_no_request_is_counted_and_the_next_one_is_answered() {
+fn an_invalid_message_is_counted_and_the_next_is_answered() {
     let clock = Arc::new(ManualClock::default());
     let bus = Embedded::open(clock as Arc<dyn Clock>, EmbeddedOptions::default());
     let names = Topics::default();
@@ -50,12 +50,12 @@ fn a_message_that_is_no_request_is_counted_and_the_next_one_is_answered() {
 
     while part.turn(Duration::ZERO).unwrap().worked {}
     assert_eq!((desk.unreadable(), desk.look(|desk| desk.0)), (2, 1));
-    assert_eq!(bus.bounds("inbox", 0).unwrap().end, 1, "one answer");
+    assert_eq!(bus.bounds("inbox", 0).unwrap().end, 1, "the spoke answers once");
 }
 
-/// With the id of the call as its idempotency key, a system behind the spoke does each call once.
+/// A system behind the spoke can use the call id as idempotency key to execute each call once.
 #[test]
-fn a_spoke_sees_the_call_its_attempt_and_its_deadline() {
+fn a_spoke_receives_call_id_attempt_and_deadline() {
     let clock = Arc::new(ManualClock::default());
     let bus = Embedded::open(Arc::clone(&clock) as Arc<dyn Clock>, EmbeddedOptions::default());
     let names = Topics::default();

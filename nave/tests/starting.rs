@@ -1,4 +1,4 @@
-//! A process that has not begun says why.
+//! A process that cannot start reports why.
 
 mod process;
 
@@ -8,15 +8,15 @@ use std::process::Stdio;
 use process::{any_ports, nave};
 
 #[test]
-fn a_process_without_a_broker_says_after_two_seconds_what_it_waits_for() {
+fn a_process_without_a_broker_says_so_after_two_seconds() {
     let start = |command: &[&str]| {
-        // Nobody listens at the port of a service that no machine has any more.
+        // This port is closed.
         let at = ["--bus", "kafka", "--brokers", "127.0.0.1:1", "--log", "off"];
         let args = [command, &at, &any_ports(command)].concat();
         nave(&args).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
     };
     for mut child in [start(&["up"]), start(&["run", "--role", "hub"])] {
-        // It ends by itself when the brokers have not answered for longer than a request may take.
+        // The process ends when the brokers have not answered within the request timeout.
         let lines: Vec<String> = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap).collect();
         assert_eq!(child.wait().unwrap().code(), Some(1), "{lines:?}");
         assert_eq!(lines[0], "not ready after 2 s: no broker has answered yet at 127.0.0.1:1", "{lines:?}");

@@ -1,5 +1,5 @@
-//! What a running process says of topics that are deleted, made anew or changed under it: in virtual time, and with processes over a real
-//! Kafka.
+//! Reports of a running process about topics that are deleted, recreated or changed: in virtual
+//! time, and with processes over a real Kafka.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod process;
@@ -30,10 +30,10 @@ use topology::driver::Virtual;
 use wire::topics::Topics;
 
 const INBOX: &str = "nave.flows.hub.in";
-/// Two looks: at the first one a topology is new.
-const LOOKS_MS: u64 = 10_100;
+/// Time for two checks: a topology is new at the first one.
+const TWO_CHECKS_MS: u64 = 10_100;
 
-/// A process to which the topology of flows was submitted.
+/// A process with the flow topology submitted.
 struct Process {
     clock: Arc<ManualClock>,
     bus: Embedded,
@@ -73,10 +73,10 @@ impl Process {
         Self { clock, bus, script, node, watch, status, turns }
     }
 
-    /// One that runs every stage, and is ready.
+    /// A process that runs every stage and is ready.
     fn running() -> Self {
         let mut process = Self::new(Wanted::Everything, Serves::Nothing);
-        process.run_ms(LOOKS_MS);
+        process.run_ms(TWO_CHECKS_MS);
         assert_eq!(process.lines(), [""; 0]);
         assert_eq!(process.status.stages()["flows"], ["hub"]);
         process
@@ -92,14 +92,14 @@ impl Process {
         self.status.waiting(self.clock.mono())
     }
 
-    /// What `/readyz` says; empty where the process is ready.
+    /// The lines of `/readyz`; empty if the process is ready.
     fn lines(&self) -> Vec<String> {
         self.waiting().iter().map(ToString::to_string).collect()
     }
 }
 
 #[test]
-fn a_topic_that_is_deleted_under_a_live_hub_is_named_until_it_is_there_again() {
+fn a_deleted_topic_is_reported_until_it_exists_again() {
     let mut process = Process::running();
     process.script.topic(INBOX, TopicFate::IsGone);
     process.run_ms(5_000);
@@ -108,7 +108,7 @@ fn a_topic_that_is_deleted_under_a_live_hub_is_named_until_it_is_there_again() {
         line.starts_with("NAVE-0038") && line.contains("`nave.flows.hub.in` of topology `flows` is gone"),
         "{line}"
     );
-    // A northbound beside it takes nothing for this topology; what is asked of others goes on.
+    // Its northbound refuses requests for this topology only.
     assert!(process.waiting()[0].concerns("flows", INBOX, 3));
     assert!(!process.waiting()[0].concerns("trips", "nave.trips.hub.in", 3));
     process.script.topic(INBOX, TopicFate::Stays);
@@ -117,11 +117,11 @@ fn a_topic_that_is_deleted_under_a_live_hub_is_named_until_it_is_there_again() {
 }
 
 thread_local! {
-    /// The log lines of this thread, while a test collects them.
+    /// The log lines of this thread while a test collects them.
     static LOGGED: RefCell<Option<Vec<u8>>> = const { RefCell::new(None) };
 }
 
-/// Writes to [`LOGGED`] of the thread that logs.
+/// Writes to [`LOGGED`] of the logging thread.
 struct ToThread;
 
 impl Write for ToThread {
@@ -135,8 +135,9 @@ impl Write for ToThread {
     }
 }
 
-/// Returns the lines that this thread logs during `meanwhile`. All tests share one subscriber: a log statement that a test without a
-/// subscriber reaches first would be switched off for all of them.
+/// Returns the lines that this thread logs during `meanwhile`. All tests share one subscriber: if a
+/// test without a subscriber reached a log statement first, the statement would be disabled for all
+/// tests.
 fn logged(meanwhile: impl FnOnce()) -> String {
     static INSTALLED: Once = Once::new();
     INSTALLED.call_once(|| tracing_subscriber::fmt().with_writer(|| ToThread).with_ansi(false).init());
@@ -146,7 +147,7 @@ fn logged(meanwhile: impl FnOnce()) -> String {
 }
 
 #[test]
-fn the_log_has_it_once_when_it_begins_and_once_when_it_is_over() {
+fn a_missing_topic_and_its_return_are_logged_once_each() {
     let mut process = Process::running();
     let log = logged(|| {
         for fate in [TopicFate::IsGone, TopicFate::Stays] {
@@ -161,7 +162,7 @@ fn the_log_has_it_once_when_it_begins_and_once_when_it_is_over() {
 }
 
 #[test]
-fn each_topic_of_the_topology_is_looked_at_and_each_thing_that_is_recorded_of_it() {
+fn every_topic_and_every_recorded_property_is_checked() {
     let deleted = ["hub.in", "hub.out", "hub.view", "hub.snap", "dead"].map(|topic| format!("nave.flows.{topic}"));
     let deleted = deleted.into_iter().chain(["nave.spoke.speaker".to_owned(), "nave.spoke.speaker.alive".to_owned()]);
     let deleted = deleted.map(|topic| (topic, TopicFate::IsGone, ["NAVE-0038", "is gone"]));
@@ -173,7 +174,7 @@ fn each_topic_of_the_topology_is_looked_at_and_each_thing_that_is_recorded_of_it
     let changed = changed.map(|(fate, said)| (INBOX.to_owned(), fate, said));
     let mut process = Process::running();
     for (topic, fate, said) in deleted.chain(changed) {
-        assert!(process.bus.topic(&topic).unwrap().is_some(), "no topic of the topology: {topic}");
+        assert!(process.bus.topic(&topic).unwrap().is_some(), "not a topic of the topology: {topic}");
         process.script.topic(&topic, fate);
         process.run_ms(5_000);
         let lines = process.lines();
@@ -186,7 +187,7 @@ fn each_topic_of_the_topology_is_looked_at_and_each_thing_that_is_recorded_of_it
 }
 
 #[test]
-fn a_control_topic_that_is_gone_is_named_and_holds_up_nobody() {
+fn a_missing_control_topic_is_reported_and_blocks_nothing() {
     let mut process = Process::running();
     process.script.topic("nave.control", TopicFate::IsGone);
     process.run_ms(5_000);
@@ -199,68 +200,68 @@ fn a_control_topic_that_is_gone_is_named_and_holds_up_nobody() {
 }
 
 #[test]
-fn a_bus_that_does_not_answer_is_no_missing_topic_and_no_found_one() {
-    let away = || TopicFate::Fails(BusError::Unavailable("nobody answers".into()));
+fn an_unavailable_bus_does_not_change_the_status_of_a_topic() {
+    let unavailable = || TopicFate::Fails(BusError::Unavailable("the broker does not answer".into()));
     let mut process = Process::running();
-    process.script.topic(INBOX, away());
+    process.script.topic(INBOX, unavailable());
     process.run_ms(60_000);
     assert_eq!(process.lines(), [""; 0]);
     process.script.topic(INBOX, TopicFate::IsGone);
     process.run_ms(5_000);
     let gone = process.lines();
     assert!(gone[0].starts_with("NAVE-0038"), "{gone:?}");
-    process.script.topic(INBOX, away());
+    process.script.topic(INBOX, unavailable());
     process.run_ms(60_000);
     assert_eq!(process.lines(), gone);
 }
 
 #[test]
-fn a_process_that_serves_a_topology_looks_at_its_topics_and_one_that_does_neither_does_not() {
+fn only_processes_that_run_or_serve_a_topology_check_its_topics() {
     for (serves, lines) in [(Serves::Everything, 1), (Serves::Nothing, 0)] {
         let mut process = Process::new(Wanted::Stages(Vec::new()), serves);
         process.script.topic(INBOX, TopicFate::IsGone);
-        process.run_ms(LOOKS_MS);
+        process.run_ms(TWO_CHECKS_MS);
         assert_eq!(process.lines().len(), lines, "{serves:?}: {:?}", process.lines());
     }
 }
 
 #[test]
-fn an_inbox_that_was_made_anew_under_a_live_lane_is_named_by_its_lanes() {
+fn a_recreated_inbox_is_reported_by_its_live_lanes() {
     let mut process = Process::running();
     process.script.topic(INBOX, TopicFate::IsEmpty);
     process.run_ms(60_000);
     let lines = process.lines();
     assert_eq!(lines.len(), 4, "{lines:?}");
     assert!(lines.iter().all(|line| line.contains("its inbox ended before offset") && line.contains("NAVE-0062")));
-    // That it grows past the lane again does not bring back what the lane has not read.
+    // When the inbox is longer than the lane's position again, the lost records are still missing.
     process.script.topic(INBOX, TopicFate::Stays);
     process.run_ms(60_000);
     assert_eq!(process.lines(), lines);
 }
 
-/// Waits until something is so. Between two looks: one that looks again at once makes a busy system busier.
-fn until(what: &str, is_so: impl Fn() -> bool) {
+/// Polls until `condition` returns true. It pauses between polls to keep a busy system responsive.
+fn until(what: &str, condition: impl Fn() -> bool) {
     let clock = SystemClock::default();
     let until = clock.mono().plus_ms(60_000);
-    while !is_so() {
-        assert!(clock.mono() < until, "never came: {what}");
+    while !condition() {
+        assert!(clock.mono() < until, "timed out: {what}");
         std::thread::park_timeout(Duration::from_millis(20));
     }
 }
 
-/// What `/readyz` says: where the process is ready, that.
-fn readyz(up: &Up, word: &str) -> String {
-    up.ask(word, "/readyz").1.to_string()
+/// The body of `/readyz`.
+fn readyz(up: &Up, interface: &str) -> String {
+    up.get_from(interface, "/readyz").1.to_string()
 }
 
 #[test]
-fn over_kafka_an_inbox_that_is_deleted_is_named_by_those_who_run_it_and_by_those_who_serve_it() {
+fn a_deleted_inbox_on_kafka_is_reported_by_all_its_processes() {
     let brokers = brokers();
     let site = Site::submitted(&brokers, 1, &[]);
     let (hub, front) = (site.run("hub"), site.run("northbound"));
     let bus = Kafka::open(Arc::new(SystemClock::default()), KafkaOptions::new(brokers)).unwrap();
     let (inbox, snapshots) = (site.topics().inbox("flows", "hub"), site.topics().snapshot("flows", "hub"));
-    // What is saved of a lane covers its first record, which says whose it is.
+    // A lane's snapshot covers its first record, which names its owner.
     let is_saved = |lane| bus.bounds(&snapshots, lane).unwrap().end > 0;
     until("a snapshot of each lane", || (0..flows::LANES).all(is_saved));
     until("a northbound that is ready", || readyz(&front, "REST").contains("ready\""));
@@ -271,17 +272,17 @@ fn over_kafka_an_inbox_that_is_deleted_is_named_by_those_who_run_it_and_by_those
     let (status, refused) = front.post("/flow", &json!({"flowid": "a", "length": 3}), &[]);
     assert_eq!((status, refused["code"].as_str()), (503, Some("NAVE-0006")), "{refused}");
     assert!(refused.to_string().contains(&gone), "{refused}");
-    assert_eq!(bus.topic(&inbox), Ok(None), "nobody makes it anew by asking for it");
+    assert_eq!(bus.topic(&inbox), Ok(None), "no process recreates the topic");
 
-    // Made anew it has the name of the old one, and none of its records.
+    // The new topic has the name of the old one, but none of its records.
     bus.ensure_topic(&TopicSpec::log(&inbox, flows::LANES)).unwrap();
     let cut = |lane: u32| format!("hub lane {lane}: recovering at offset 1; NAVE-0062");
     until("each lane named", || (0..flows::LANES).all(|lane| readyz(&hub, "health").contains(&cut(lane))));
     until("no topic named", || !(readyz(&hub, "health") + &readyz(&front, "REST")).contains("NAVE-0038"));
     for up in [hub, front] {
-        let said = up.said();
+        let said = up.log();
         let times = |line| said.matches(line).count();
-        assert_eq!(times("is not as it was recorded"), 1, "when it began: {said}");
-        assert_eq!(times("as they were recorded again"), 1, "when it was over: {said}");
+        assert_eq!(times("is not as it was recorded"), 1, "the deletion is logged once: {said}");
+        assert_eq!(times("as they were recorded again"), 1, "the return is logged once: {said}");
     }
 }

@@ -1,4 +1,4 @@
-//! What a process does about the topologies that were submitted, in virtual time.
+//! Processes start, stop and refuse submitted topologies, in virtual time.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod cluster;
@@ -35,7 +35,7 @@ impl Bolt for Forget {
     fn execute(&mut self, _: u32, _: &mut Emitter<()>) {}
 }
 
-/// A topology of somebody else, under a name.
+/// A different topology.
 fn numbers() -> Result<Topology, BuildErrors> {
     let t = Topology::named("numbers");
     let numbers = t.spout("numbers", Numbers::default);
@@ -43,7 +43,7 @@ fn numbers() -> Result<Topology, BuildErrors> {
     t.build()
 }
 
-/// Another graph under the name of the flow topology.
+/// A different graph under the name of the flow topology.
 fn other_flows() -> Result<Topology, BuildErrors> {
     let t = Topology::named("flows");
     let numbers = t.spout("numbers", Numbers::default);
@@ -52,7 +52,7 @@ fn other_flows() -> Result<Topology, BuildErrors> {
 }
 
 #[test]
-fn a_topology_is_taken_up_whether_it_is_submitted_before_or_after_its_process_starts() {
+fn a_topology_runs_if_submitted_before_or_after_process_start() {
     let mut cluster = Cluster::new();
     let early = cluster.start(&program(), Wanted::Everything);
     cluster.run_ms(100);
@@ -63,20 +63,20 @@ fn a_topology_is_taken_up_whether_it_is_submitted_before_or_after_its_process_st
     cluster.run_ms(10_000);
     assert!(has_live_lanes(&cluster, early) && has_live_lanes(&cluster, late), "{:?}", cluster.waiting(late));
     for flow in ["a", "b", "c", "d"] {
-        cluster.ask(flow);
+        cluster.request(flow);
     }
     cluster.run_ms(5_000);
     assert_eq!(cluster.answers(), ["done"; 4]);
 }
 
 #[test]
-fn stages_in_processes_of_their_own_do_what_one_process_does() {
+fn stages_in_separate_processes_work_like_one_process() {
     let mut cluster = Cluster::new();
     cluster.submit(&flow_topology(true)).unwrap();
     cluster.start_speaker();
     let hub = cluster.start(&program(), stages(&["hub"]));
     let worker = cluster.start(&program(), stages(&["speaker"]));
-    cluster.ask("a");
+    cluster.request("a");
     cluster.run_ms(5_000);
     assert_eq!(cluster.answers(), ["done"]);
     assert_eq!(
@@ -86,21 +86,21 @@ fn stages_in_processes_of_their_own_do_what_one_process_does() {
 }
 
 #[test]
-fn a_process_without_the_code_or_with_another_graph_says_so_and_runs_nothing() {
+fn a_process_with_missing_or_other_code_reports_it_and_runs_nothing() {
     let mut cluster = Cluster::new();
     cluster.submit(&flow_topology(false)).unwrap();
-    let stranger = cluster.start(&Program::of(nave::about!(), [numbers]).unwrap(), Wanted::Everything);
+    let without_code = cluster.start(&Program::of(nave::about!(), [numbers]).unwrap(), Wanted::Everything);
     let other = cluster.start(&Program::of(nave::about!(), [other_flows]).unwrap(), Wanted::Everything);
     cluster.run_ms(1_000);
-    assert_eq!(cluster.refused(stranger, "flows"), Some(Code::NoCode));
+    assert_eq!(cluster.refused(without_code, "flows"), Some(Code::NoCode));
     assert_eq!(cluster.refused(other, "flows"), Some(Code::OtherGraph));
-    assert!(cluster.waiting(stranger).iter().any(|line| line.starts_with("NAVE-0036: topology `flows`")));
+    assert!(cluster.waiting(without_code).iter().any(|line| line.starts_with("NAVE-0036: topology `flows`")));
     assert!(cluster.waiting(other).iter().any(|line| line.starts_with("NAVE-0033: topology `flows`")));
-    assert!(cluster.stages(stranger).is_empty() && cluster.stages(other).is_empty());
+    assert!(cluster.stages(without_code).is_empty() && cluster.stages(other).is_empty());
 }
 
 #[test]
-fn a_topology_is_taken_up_as_soon_as_the_bus_answers() {
+fn a_topology_starts_as_soon_as_the_bus_is_available() {
     let mut cluster = Cluster::new();
     cluster.submit(&flow_topology(false)).unwrap();
     let script = Arc::new(Script::default());
@@ -116,7 +116,7 @@ fn a_topology_is_taken_up_as_soon_as_the_bus_answers() {
 }
 
 #[test]
-fn a_stage_that_was_not_submitted_is_named_with_those_that_were() {
+fn an_unknown_stage_is_reported_with_the_known_ones() {
     let mut cluster = Cluster::new();
     cluster.submit(&flow_topology(false)).unwrap();
     let worker = cluster.start(&program(), stages(&["speaker"]));
@@ -126,7 +126,7 @@ fn a_stage_that_was_not_submitted_is_named_with_those_that_were() {
 }
 
 #[test]
-fn the_same_may_be_submitted_again_with_other_settings_and_nothing_else() {
+fn a_resubmission_may_change_settings_only() {
     let cluster = Cluster::new();
     let flows = flow_topology(false);
     assert_eq!(cluster.submit(&flows), Ok(Change::New));
@@ -134,7 +134,7 @@ fn the_same_may_be_submitted_again_with_other_settings_and_nothing_else() {
     let hub = hub::HubSettings { live: 10, ..hub::HubSettings::default() };
     let settings = flows.with_settings(&Settings::default().with("hub", &hub)).unwrap();
     assert_eq!(cluster.submit(&settings), Ok(Change::Settings));
-    assert_eq!(cluster.known()["flows"].settings["hub"]["live"], 10);
+    assert_eq!(cluster.submissions()["flows"].settings["hub"]["live"], 10);
 
     let code = |topology: &Topology| cluster.submit(topology).unwrap_err().code;
     assert_eq!(code(&flow_topology(true)), Code::OtherGraph);
@@ -151,11 +151,11 @@ fn the_same_may_be_submitted_again_with_other_settings_and_nothing_else() {
 }
 
 #[test]
-fn a_topic_that_was_made_anew_is_refused_by_those_who_submit_and_by_those_who_run() {
+fn a_recreated_topic_is_refused_on_submission_and_on_start() {
     let mut cluster = Cluster::new();
     cluster.submit(&flow_topology(false)).unwrap();
-    // As if the topics had been deleted since: what was recorded has other ids.
-    let mut submitted = cluster.known().remove("flows").unwrap();
+    // As if the topics had been recreated: the recorded topic id differs.
+    let mut submitted = cluster.submissions().remove("flows").unwrap();
     submitted.stages[0].topics[0].1 = "another".into();
     control::write(&cluster.bus, &cluster.topics, &submitted).unwrap();
     assert_eq!(cluster.submit(&flow_topology(false)).unwrap_err().code, Code::TopicReplaced);
@@ -165,17 +165,17 @@ fn a_topic_that_was_made_anew_is_refused_by_those_who_submit_and_by_those_who_ru
 }
 
 #[test]
-fn a_topic_of_another_shape_is_named() {
+fn a_topic_with_wrong_partitions_is_reported() {
     let cluster = Cluster::new();
     cluster.bus.ensure_topic(&bus::TopicSpec::log("nave.flows.hub.in", 3)).unwrap();
     let problem = cluster.submit(&flow_topology(false)).unwrap_err();
     assert_eq!(problem.code, Code::WrongTopic);
     assert!(problem.detail.contains("`nave.flows.hub.in` has partitions 3, but 4"), "{problem}");
-    assert!(cluster.known().is_empty());
+    assert!(cluster.submissions().is_empty());
 }
 
 #[test]
-fn a_kill_lets_what_runs_end_and_then_frees_the_name() {
+fn a_kill_drains_operations_and_then_frees_the_name() {
     for apart in [false, true] {
         let mut cluster = Cluster::new();
         cluster.submit(&flow_topology(apart)).unwrap();
@@ -193,43 +193,43 @@ fn a_kill_lets_what_runs_end_and_then_frees_the_name() {
             )
             .unwrap();
         for flow in ["a", "b", "c", "d"] {
-            cluster.ask(flow);
+            cluster.request(flow);
         }
         cluster.run_ms(20);
-        assert!(cluster.answers().len() < 4, "something is still running");
+        assert!(cluster.answers().len() < 4, "some operations are in progress");
         cluster.kill("flows", 60_000);
         cluster.run_ms(50);
-        let taken = cluster.submit(&flow_topology(apart)).unwrap_err();
-        assert_eq!(taken.code, Code::NameTaken, "{taken}");
+        let refused = cluster.submit(&flow_topology(apart)).unwrap_err();
+        assert_eq!(refused.code, Code::NameTaken, "{refused}");
         cluster.run_ms(5_000);
         assert_eq!(cluster.answers(), ["done"; 4], "apart: {apart}");
-        assert!(cluster.known().is_empty(), "the last one takes the name away");
+        assert!(cluster.submissions().is_empty(), "the last process frees the name");
         assert!(cluster.stages(hub).is_empty() && worker.is_none_or(|worker| cluster.stages(worker).is_empty()));
         assert_eq!(cluster.submit(&flow_topology(apart)), Ok(Change::New));
-        cluster.ask("after");
+        cluster.request("after");
         cluster.run_ms(10_000);
-        assert_eq!(cluster.answers(), ["done"; 5], "and it can be run again, by the same processes");
+        assert_eq!(cluster.answers(), ["done"; 5], "the same processes can run it again");
     }
 }
 
 #[test]
-fn a_kill_ends_when_its_wait_is_over_whatever_is_left_and_a_second_one_does_no_harm() {
+fn a_kill_ends_after_its_wait_and_can_be_repeated() {
     let mut cluster = Cluster::new();
     cluster.submit(&flow_topology(false)).unwrap();
-    // No speaker: the flow waits for its attempts, and for its undoing, and tries to undo for ever after.
+    // Without a speaker the flow fails, and its rollback retries forever.
     cluster.start(&program(), Wanted::Everything);
     cluster.run_ms(1_000);
-    cluster.ask("a");
+    cluster.request("a");
     cluster.run_ms(100);
     cluster.kill("flows", 1_000);
     cluster.run_ms(500);
-    assert_eq!(cluster.known()["flows"].wish, Wish::Kill { by: cluster.clock.wall().plus_ms(500) });
+    assert_eq!(cluster.submissions()["flows"].wish, Wish::Kill { by: cluster.clock.wall().plus_ms(500) });
     cluster.kill("flows", 1_000);
     cluster.run_ms(700);
-    assert_eq!(cluster.known().len(), 1, "the second kill gave it more time");
+    assert_eq!(cluster.submissions().len(), 1, "the second kill extended the wait");
     cluster.run_ms(1_000);
-    assert!(cluster.known().is_empty());
-    // What was left is in the inbox: whoever runs it next finishes it.
+    assert!(cluster.submissions().is_empty());
+    // The operation is still in the inbox, and the next process finishes it.
     cluster.start_speaker();
     cluster.submit(&flow_topology(false)).unwrap();
     cluster.run_ms(20_000);
@@ -237,7 +237,7 @@ fn a_kill_ends_when_its_wait_is_over_whatever_is_left_and_a_second_one_does_no_h
 }
 
 #[test]
-fn spouts_of_a_killed_topology_emit_nothing_more_and_it_ends() {
+fn a_killed_topology_stops_its_spouts_and_ends() {
     let mut cluster = Cluster::new();
     let program = Program::of(nave::about!(), [numbers]).unwrap();
     cluster.submit(program.topology("numbers").unwrap()).unwrap();
@@ -246,11 +246,11 @@ fn spouts_of_a_killed_topology_emit_nothing_more_and_it_ends() {
     assert!(has_live_lanes(&cluster, node), "{:?}", cluster.waiting(node));
     cluster.kill("numbers", 60_000);
     cluster.run_ms(2_000);
-    assert!(cluster.known().is_empty() && cluster.stages(node).is_empty());
+    assert!(cluster.submissions().is_empty() && cluster.stages(node).is_empty());
 }
 
 #[test]
-fn what_cannot_be_read_in_the_control_topic_is_passed_over() {
+fn unreadable_control_records_are_skipped() {
     let mut cluster = Cluster::new();
     cluster.bus.ensure_topic(&control::topic(&cluster.topics)).unwrap();
     let topic = cluster.topics.control();

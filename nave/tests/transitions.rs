@@ -1,4 +1,4 @@
-//! Every transition of the table of create-flow is seen to happen in a whole system, and no other.
+//! Every transition in the table of create-flow occurs in the whole system, and no other.
 
 mod support;
 
@@ -9,7 +9,7 @@ use floodlight_sim::{Fault, FaultKind};
 use hub::check::{differences, table};
 use nave::world::World;
 use serde_json::json;
-use support::{fault, flow, inject, one_lane, refusal, stranger};
+use support::{fault, flow, foreign_command, inject, one_lane, refusal};
 use wire::Code;
 use wire::answer::Operation;
 use wire::command::{Command, Outcome};
@@ -17,7 +17,7 @@ use wire::speaker::{Action, Rule, SwitchId};
 
 type Seen = BTreeSet<(String, String, String)>;
 
-/// The transitions in all histories that were told or shown: "installing -> removing (failed)".
+/// Collects the transitions in all published histories, such as "installing -> removing (failed)".
 fn collect(world: &World, seen: &mut Seen) {
     let system = world.system();
     let views = system.options.topics.view(system.topology.name(), flows::STAGE);
@@ -33,7 +33,8 @@ fn collect(world: &World, seen: &mut Seen) {
     }
 }
 
-/// A world in which a flow of three is rolled back, since its first rule is refused, and in which more is broken.
+/// A world with a flow of three rules that is rolled back since its first rule is refused, and with
+/// further faults.
 fn rolled_back(apart: bool, faults: Vec<Fault>) -> World {
     let mut world = one_lane(1, |options| options.apart = apart);
     inject(&world, fault(Word::Install, 1, refusal(), Some(1)));
@@ -44,7 +45,7 @@ fn rolled_back(apart: bool, faults: Vec<Fault>) -> World {
     world
 }
 
-/// Runs until the operation that lives is in this state.
+/// Runs until the live operation is in this state.
 fn until(world: &mut World, state: &str) {
     for _ in 0..20_000 {
         if world.unfinished().first().is_some_and(|line| line.ends_with(state)) {
@@ -55,7 +56,7 @@ fn until(world: &mut World, state: &str) {
     panic!("never `{state}`: {:?}", world.unfinished());
 }
 
-/// The workers die while the flow is in `state`, until its step has passed its deadline.
+/// Crashes the workers while the flow is in `state`, until the deadline of its step has expired.
 fn without_workers_in(state: &str, world: &mut World) {
     inject(world, Fault { when: Match::default(), kind: FaultKind::DelayReply { ms: 100 }, times: None });
     until(world, state);
@@ -66,16 +67,17 @@ fn without_workers_in(state: &str, world: &mut World) {
     world.run_until_idle();
 }
 
-/// Asks for the flow again while its degraded operation is in `state`, at its second try; then all is well again.
+/// Requests the flow again while its degraded operation is in `state` in its second attempt.
 fn superseded_while(state: &str, world: &mut World) {
     until(world, "degraded");
     until(world, state);
     world.request(&flow("test-01", 3));
-    // The try that is under way fails too.
+    // The attempt in progress fails too.
     world.run_ms(3_000);
 }
 
-/// A world in which a rule is left of a flow, and a newer request wants another length: what becomes of its removal is `removal`.
+/// A world with a leftover rule and a newer request with another length. `removal` is the outcome
+/// of its removal.
 fn refused_for_its_length(removal: &str) -> World {
     let silent = fault(Word::Remove, 2, FaultKind::Silence, None);
     let mut world = rolled_back(true, vec![silent.clone()]);
@@ -83,11 +85,11 @@ fn refused_for_its_length(removal: &str) -> World {
     world.speaker().clear_faults();
     match removal {
         "fails" => inject(&world, silent),
-        "does not end" => inject(&world, fault(Word::Remove, 2, FaultKind::DelayReply { ms: 100 }, None)),
-        _works => {}
+        "times out" => inject(&world, fault(Word::Remove, 2, FaultKind::DelayReply { ms: 100 }, None)),
+        _succeeds => {}
     }
     world.request(&flow("test-01", 4));
-    if removal == "does not end" {
+    if removal == "times out" {
         without_workers_in("clearing", &mut world);
     }
     world.run_ms(5_000);
@@ -101,10 +103,10 @@ fn rule_2() -> Rule {
 }
 
 #[test]
-fn every_transition_of_the_table_is_seen_and_no_other() {
+fn exactly_the_transitions_of_the_table_occur() {
     let mut seen = Seen::new();
 
-    // Up, and each of the drills.
+    // Success, and each injected error.
     let mut world = one_lane(1, |_| {});
     for error in [json!(0), json!(1), json!(null)] {
         world.request(&json!({"flowid": "test-01", "length": 3, "error": error}));
@@ -112,7 +114,7 @@ fn every_transition_of_the_table_is_seen_and_no_other() {
     world.run_until_idle();
     collect(&world, &mut seen);
 
-    // Cancelled while rules are installed, and while they are read back.
+    // Cancelled during installation and during validation.
     for (word, state) in [(Word::Install, "installing"), (Word::Read, "validating")] {
         let mut world = one_lane(1, |_| {});
         inject(&world, fault(word, 1, FaultKind::DelayReply { ms: 100 }, Some(1)));
@@ -126,7 +128,7 @@ fn every_transition_of_the_table_is_seen_and_no_other() {
         collect(&world, &mut seen);
     }
 
-    // Cancelled while a flow that stands is read back: it stands on, and nothing is to be removed.
+    // Cancelled while an existing flow is validated: it continues to exist.
     let mut world = one_lane(1, |_| {});
     world.request(&flow("test-01", 3));
     world.run_until_idle();
@@ -138,21 +140,22 @@ fn every_transition_of_the_table_is_seen_and_no_other() {
     assert_eq!((world.answer(asked).failure().code, world.speaker().all_rules().len()), (Code::Cancelled, 3));
     collect(&world, &mut seen);
 
-    // Refused before it begins.
+    // Refused before it starts.
     world.request(&flow("test-01", 4));
     world.run_until_idle();
     collect(&world, &mut seen);
 
-    // A rule is gone before it is read back: somebody took it.
+    // A foreign client removes a rule before it is validated.
     let mut world = one_lane(1, |_| {});
     inject(&world, fault(Word::Install, 1, FaultKind::DelayReply { ms: 100 }, None));
     world.request(&flow("test-01", 3));
     world.run_ms(50);
-    stranger(&mut world, 1, Action::Remove { switch: SwitchId::numbered(2), cookie: 1 });
+    foreign_command(&mut world, 1, Action::Remove { switch: SwitchId::numbered(2), cookie: 1 });
     world.run_until_idle();
     collect(&world, &mut seen);
 
-    // Reads go unheard: the last attempt fails. Or the workers die, and the step ends.
+    // Reads get no reply until the last attempt fails. Or the workers crash, and the step times
+    // out.
     let mut world = one_lane(1, |_| {});
     inject(&world, fault(Word::Read, 2, FaultKind::Silence, Some(3)));
     world.request(&flow("test-01", 3));
@@ -163,7 +166,8 @@ fn every_transition_of_the_table_is_seen_and_no_other() {
     without_workers_in("validating", &mut world);
     collect(&world, &mut seen);
 
-    // The removal cannot finish, and ends by itself; or a newer request comes while it waits, or while it tries.
+    // The removal cannot finish and later succeeds; or a newer request comes during the backoff or
+    // an attempt.
     for newer in [None, Some("degraded"), Some("removing")] {
         let mut world = rolled_back(false, vec![fault(Word::Remove, 2, FaultKind::Silence, None)]);
         if let Some(state) = newer {
@@ -175,7 +179,8 @@ fn every_transition_of_the_table_is_seen_and_no_other() {
         collect(&world, &mut seen);
     }
 
-    // The check of the removal cannot finish: reads fail, or the workers die and the step ends.
+    // The check of the removal cannot finish: reads fail, or the workers crash and the step times
+    // out.
     for newer in [None, Some("checking removal")] {
         let mut world = rolled_back(false, vec![fault(Word::Read, 2, FaultKind::Silence, None)]);
         if let Some(state) = newer {
@@ -190,17 +195,18 @@ fn every_transition_of_the_table_is_seen_and_no_other() {
     without_workers_in("checking removal", &mut world);
     collect(&world, &mut seen);
 
-    // A newer request wants another length: it is refused, and removes what is left. Its removal works, fails, or does not end.
-    for removal in ["works", "fails", "does not end"] {
+    // A newer request with another length is refused and removes the leftovers. Its removal
+    // succeeds, fails or times out.
+    for removal in ["succeeds", "fails", "times out"] {
         let world = refused_for_its_length(removal);
         collect(&world, &mut seen);
         assert!(world.speaker().all_rules().is_empty(), "a removal that {removal}");
     }
 
-    // A rule is back before its removal is checked: somebody put it there.
+    // A foreign client installs a rule again before its removal is checked.
     let mut world = rolled_back(false, vec![fault(Word::Remove, 3, FaultKind::DelayReply { ms: 100 }, None)]);
     world.run_ms(50);
-    stranger(&mut world, 1, Action::Install { rule: rule_2() });
+    foreign_command(&mut world, 1, Action::Install { rule: rule_2() });
     world.run_until_idle();
     collect(&world, &mut seen);
 
@@ -211,7 +217,7 @@ fn every_transition_of_the_table_is_seen_and_no_other() {
         .filter(|row| !seen.contains(&(row.state.clone(), row.event.clone(), row.next.clone())))
         .map(|row| format!("{} --{}--> {}", row.state, row.event, row.next))
         .collect();
-    assert_eq!(missing, [""; 0], "never seen");
+    assert_eq!(missing, [""; 0], "transitions that did not occur");
     let handled = rows.iter().map(|row| (row.state.clone(), row.event.clone())).collect();
     assert_eq!(differences(&rows, &handled, &seen), [""; 0]);
 }

@@ -1,8 +1,9 @@
-//! Every test of the whole system once more, with hub and workers in two stages and a topic between them: a matter of
-//! configuration, so the tests are the same. `support::options` asks for it by the name of this file.
+//! The tests of the whole system with hub and workers in two stages and a topic between them. That
+//! is only a matter of configuration, so the tests are the same. `support::options` recognizes this
+//! file by its crate name.
 //!
-//! (With their paths given, the files find their own `support` where it is.)
-#![expect(clippy::duplicate_mod, reason = "each of the files is a test of its own too, and brings its support along")]
+//! (With explicit paths, the files find their own `support` module.)
+#![expect(clippy::duplicate_mod, reason = "each file is also a test itself and includes its support module")]
 
 #[path = "crash.rs"]
 mod crash;

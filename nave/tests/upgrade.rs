@@ -1,4 +1,5 @@
-//! A topology with operations that run, and the next build of it: it goes on with them, or holds their lanes and changes nothing.
+//! A topology with running operations and its next build: the build continues them, or holds their
+//! lanes and changes nothing.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod cluster;
@@ -20,18 +21,18 @@ use wire::{Envelope, Kind};
 use workers::{WorkerBolt, WorkerSettings};
 
 states! {
-    /// Where an order stands.
+    /// The state of an order.
     enum OrderState { New = "-", Packing = "packing", Paying = "paying", Over = "over" }
 }
 use OrderState::{New, Over, Packing, Paying};
 
-/// A build of the program: the workflow's version, whether it has a field that version 1 did not have, and whether it calls the bank.
+/// A build of the program: the version and state of the workflow, and whether it calls the bank.
 trait Build: 'static {
     const VERSION: u32;
     type Body: Serialize + DeserializeOwned + Default + Clone + 'static;
     const CALLS_BANK: bool = false;
     fn migrate(from: u32, _: Saved) -> Result<Saved, String> {
-        Err(format!("nothing is known of version {from}"))
+        Err(format!("unknown version {from}"))
     }
 }
 #[derive(Serialize, Deserialize, Default, Clone)]
@@ -51,13 +52,14 @@ impl Build for First {
     type Body = Item;
 }
 
-/// A field more, and nobody thought of what runs.
+/// Adds a field without a new version.
 struct Careless;
 impl Build for Careless {
     const VERSION: u32 = 1;
     type Body = Priced;
 }
 
+/// Adds a field and a service, with a new version and a migration.
 struct Careful;
 impl Build for Careful {
     const VERSION: u32 = 2;
@@ -125,31 +127,31 @@ impl<B: Build> Workflow for Order<B> {
 
 fn orders<B: Build>() -> Result<Topology, BuildErrors> {
     let services: &[&'static str] = if B::CALLS_BANK { &["shop", "bank"] } else { &["shop"] };
-    // One attempt that waits for long: a call that is sent twice was decided twice.
-    let patient = WorkerSettings { attempts: 1, timeout_ms: 3_000_000, ..WorkerSettings::default() };
-    let with = |settings: Settings, service: &&str| settings.with(&WorkerBolt::settings_name(service), &patient);
+    // A single attempt with a long timeout: a call in the topic twice was decided twice.
+    let single_attempt = WorkerSettings { attempts: 1, timeout_ms: 3_000_000, ..WorkerSettings::default() };
+    let with = |settings: Settings, service: &&str| settings.with(&WorkerBolt::settings_name(service), &single_attempt);
     let settings = services.iter().fold(Settings::default(), with);
     nave::hub_and_spokes::<Order<B>>("orders", services)?.with_settings(&settings)
 }
 
-struct World {
+struct UpgradeTest {
     cluster: Cluster,
     inbox: String,
 }
 
-impl World {
+impl UpgradeTest {
     fn new() -> Self {
         let cluster = Cluster::new();
         let inbox = cluster.topics.inbox("orders", &orders::<First>().unwrap().workflows()[0].stage);
         Self { cluster, inbox }
     }
 
-    /// Submits what this build is, and starts a process with it.
+    /// Submits the topology of this build and starts a process with it.
     fn start<B: Build>(&mut self) -> (Change, usize) {
         let program = Program::of(nave::about!(), [orders::<B>]).unwrap();
         let change = self.cluster.submit(program.topology("orders").unwrap()).unwrap();
         let process = self.cluster.start(&program, Wanted::Everything);
-        // Second by second: the session of one that was killed ends when somebody looks.
+        // Steps of a second: the session of a killed process ends when another polls.
         (0..15).for_each(|_| self.cluster.run_ms(1_000));
         (change, process)
     }
@@ -174,18 +176,18 @@ impl World {
         records
     }
 
-    /// The operations that a service was asked for, each as often as it was.
-    fn asked(&self, service: &str) -> Vec<String> {
+    /// The operations of all calls to a service, with duplicates.
+    fn called(&self, service: &str) -> Vec<String> {
         let calls = self.records(&self.cluster.topics.spoke(service));
         let of = |call: &bus::Record| call.headers.envelope().unwrap().operation.unwrap();
         let all = names(0, 100);
         let named = |call: &bus::Record| all.iter().find(|name| operation(name) == of(call)).unwrap().clone();
-        let mut asked: Vec<String> = calls.iter().map(named).collect();
-        asked.sort();
-        asked
+        let mut called: Vec<String> = calls.iter().map(named).collect();
+        called.sort();
+        called
     }
 
-    /// The service answers its first call of each of these operations.
+    /// Writes the service's reply to the first call of each of these orders.
     fn reply(&mut self, service: &str, orders: &[String]) {
         let calls = self.records(&self.cluster.topics.spoke(service));
         for name in orders {
@@ -223,18 +225,18 @@ fn names(from: usize, to: usize) -> Vec<String> {
     (from..to).map(|n| format!("order-{n}")).collect()
 }
 
-/// Twelve orders are done and eight wait for the shop, whether the build before stopped in order or was killed.
+/// Twelve orders are done and eight wait for the shop. The previous build was shut down or killed.
 #[test]
-fn what_runs_is_neither_lost_nor_decided_again_by_a_build_that_cannot_read_it() {
+fn an_incompatible_build_neither_loses_nor_repeats_operations() {
     for killed in [false, true] {
-        let mut world = World::new();
+        let mut world = UpgradeTest::new();
         let (_, process) = world.start::<First>();
         for name in names(0, 20) {
             world.order(&name);
         }
         world.cluster.run_ms(1_000);
         world.reply("shop", &names(0, 12));
-        assert_eq!((world.answered(), world.asked("shop").len()), (12, 20));
+        assert_eq!((world.answered(), world.called("shop").len()), (12, 20));
         if killed {
             world.cluster.crash(process);
         } else {
@@ -242,11 +244,11 @@ fn what_runs_is_neither_lost_nor_decided_again_by_a_build_that_cannot_read_it() 
         }
 
         let (change, careless) = world.start::<Careless>();
-        assert_eq!(change, Change::Same, "no version says that anything changed");
+        assert_eq!(change, Change::Same, "the version is the same");
         let waiting = world.cluster.waiting(careless);
         assert!(!waiting.is_empty() && waiting.iter().all(|line| line.contains("NAVE-0061")), "{waiting:?}");
         world.cluster.run_ms(600_000);
-        assert_eq!((world.answered(), world.asked("shop").len()), (12, 20), "nothing moves");
+        assert_eq!((world.answered(), world.called("shop").len()), (12, 20), "nothing changes");
         world.cluster.crash(careless);
 
         let (_, again) = world.start::<First>();
@@ -256,12 +258,16 @@ fn what_runs_is_neither_lost_nor_decided_again_by_a_build_that_cannot_read_it() 
         assert_eq!(world.cluster.stop_amid_work(again), 6);
 
         let (change, careful) = world.start::<Careful>();
-        assert_eq!((change, world.cluster.waiting(careful)), (Change::Graph, vec![]), "it calls a service more");
+        assert_eq!(
+            (change, world.cluster.waiting(careful)),
+            (Change::Graph, vec![]),
+            "the new build calls one more service"
+        );
         world.reply("shop", &names(14, 20));
-        assert_eq!(world.asked("bank"), names(14, 20), "each goes on by the new version");
+        assert_eq!(world.called("bank"), names(14, 20), "each order continues in the new version");
         world.reply("bank", &names(14, 20));
         assert_eq!(world.answered(), 20);
-        assert_eq!(world.asked("shop").len(), 20, "no order asked the shop twice");
+        assert_eq!(world.called("shop").len(), 20, "no order called the shop twice");
         world.cluster.stop(careful);
 
         let program = Program::of(nave::about!(), [orders::<First>]).unwrap();

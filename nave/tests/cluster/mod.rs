@@ -1,4 +1,4 @@
-//! A bus with processes on it, in virtual time.
+//! A cluster of processes on an embedded bus, in virtual time.
 #![expect(dead_code, reason = "each test file uses some of it")]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,12 +21,12 @@ use wire::control::{Submitted, Wish};
 use wire::topics::Topics;
 use wire::{Code, Envelope, Kind, Problem};
 
-/// A bus with processes on it.
+/// A bus and its processes.
 pub(crate) struct Cluster {
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) bus: Embedded,
     pub(crate) topics: Topics,
-    /// None where the process has ended.
+    /// `None` if the process has ended.
     nodes: Vec<(Option<Box<Node>>, Arc<NodeStatus>)>,
     pub(crate) speaker: SpeakerHandle,
     part: Option<SpeakerPart>,
@@ -47,12 +47,12 @@ impl Cluster {
         submission::submit(&self.bus, &self.topics, topology, self.clock.wall(), false).map(|(_, change)| change)
     }
 
-    /// Starts a process; its number.
+    /// Starts a process and returns its index.
     pub(crate) fn start(&mut self, program: &Program, wanted: Wanted) -> usize {
         self.start_on(Arc::new(self.bus.clone()), program, wanted)
     }
 
-    /// The same on the bus as that process sees it.
+    /// Starts a process with its own view of the bus and returns its index.
     pub(crate) fn start_on(&mut self, bus: Arc<dyn Bus>, program: &Program, wanted: Wanted) -> usize {
         let status = Arc::new(NodeStatus::default());
         let options = NodeOptions {
@@ -69,24 +69,25 @@ impl Cluster {
         self.nodes.len() - 1
     }
 
-    /// Ends a process in order.
+    /// Shuts down a process that has no live operations.
     pub(crate) fn stop(&mut self, node: usize) {
-        assert_eq!(self.stop_amid_work(node), 0, "operations that are not over");
+        assert_eq!(self.stop_amid_work(node), 0, "live operations");
     }
 
-    /// The same; the number of operations that are not over.
+    /// Shuts down a process and returns its number of live operations.
     pub(crate) fn stop_amid_work(&mut self, node: usize) -> usize {
         let (node, status) = &mut self.nodes[node];
-        assert_eq!(Part::stop(node.take().expect("it runs")), [""; 0]);
+        assert_eq!(Part::stop(node.take().expect("the process runs")), [""; 0]);
         status.unfinished()
     }
 
-    /// Ends a process as `kill -9` does: its members are silent until their session is over.
+    /// Ends a process as `kill -9` does: its members stay in their groups until the session
+    /// timeout.
     pub(crate) fn crash(&mut self, node: usize) {
-        drop(self.nodes[node].0.take().expect("it runs"));
+        drop(self.nodes[node].0.take().expect("the process runs"));
     }
 
-    /// The processes that run.
+    /// The running processes.
     pub(crate) fn running(&self) -> Vec<usize> {
         (0..self.nodes.len()).filter(|node| self.nodes[*node].0.is_some()).collect()
     }
@@ -100,11 +101,12 @@ impl Cluster {
         self.run_watched(ms, &[]);
     }
 
-    /// The same; what any of these processes waited for meanwhile, in the middle of any takeover.
+    /// Runs for `ms` milliseconds. Returns the reasons why any of the processes `ready` was not
+    /// ready meanwhile, even during a takeover.
     pub(crate) fn run_watched(&mut self, ms: u64, ready: &[usize]) -> BTreeSet<String> {
         let until = self.clock.mono().plus_ms(ms);
         let of = ready.iter().map(|node| (*node, Arc::clone(&self.nodes[*node].1))).collect();
-        let mut watch = Watch { of, clock: Arc::clone(&self.clock), lines: BTreeSet::new() };
+        let mut watch = ReadinessWatch { of, clock: Arc::clone(&self.clock), lines: BTreeSet::new() };
         let mut parts: Vec<&mut dyn Part> =
             self.nodes.iter_mut().filter_map(|(node, _)| Some(&mut **node.as_mut()? as &mut dyn Part)).collect();
         parts.extend(self.part.as_mut().map(|part| part as &mut dyn Part));
@@ -114,7 +116,7 @@ impl Cluster {
         watch.lines
     }
 
-    /// Why a process is not ready; empty where it is.
+    /// Why a process is not ready; empty if it is.
     pub(crate) fn waiting(&self, node: usize) -> Vec<String> {
         self.nodes[node].1.waiting(self.clock.mono()).iter().map(ToString::to_string).collect()
     }
@@ -127,27 +129,27 @@ impl Cluster {
         self.nodes[node].1.refused().get(name).map(|problem| problem.code)
     }
 
-    pub(crate) fn known(&self) -> BTreeMap<String, Submitted> {
+    pub(crate) fn submissions(&self) -> BTreeMap<String, Submitted> {
         let mut reader = ControlReader::open(&self.bus, &self.topics).unwrap();
         reader.catch_up(&self.bus).unwrap();
         reader.known().clone()
     }
 
     pub(crate) fn kill(&self, name: &str, wait_ms: u64) {
-        let mut submitted = self.known().remove(name).expect("it was submitted");
+        let mut submitted = self.submissions().remove(name).expect("the topology was submitted");
         submitted.wish = Wish::Kill { by: self.clock.wall().plus_ms(wait_ms) };
         control::write(&self.bus, &self.topics, &submitted).unwrap();
     }
 
-    /// Asks for a flow, past every northbound.
-    pub(crate) fn ask(&self, flow: &str) {
+    /// Writes a request for a flow directly to the inbox.
+    pub(crate) fn request(&self, flow: &str) {
         let envelope = Envelope::new(Kind::Request, flow, "/test");
         let body = json!({"workflow": "create-flow", "request": {"flowid": flow, "length": 3}}).to_string();
         let record = Outgoing::keyed(&self.topics.inbox("flows", "hub"), flow.to_owned(), body).with(&envelope);
         self.bus.writer("test").unwrap().append(&[record]).unwrap();
     }
 
-    /// How the operations were answered: `done`, `failed`.
+    /// The outcomes of answered operations: `done`, `failed`.
     pub(crate) fn answers(&self) -> Vec<String> {
         let topic = self.topics.egress("flows", "hub");
         let mut reader: Box<dyn Reader> = self.bus.reader().unwrap();
@@ -182,14 +184,14 @@ pub(crate) fn has_live_lanes(cluster: &Cluster, node: usize) -> bool {
     !cluster.stages(node).is_empty() && cluster.waiting(node).is_empty()
 }
 
-/// Looks in each round at what processes wait for.
-struct Watch {
+/// Records in each round why processes are not ready.
+struct ReadinessWatch {
     of: Vec<(usize, Arc<NodeStatus>)>,
     clock: Arc<ManualClock>,
     lines: BTreeSet<String>,
 }
 
-impl Part for Watch {
+impl Part for ReadinessWatch {
     fn name(&self) -> &'static str {
         "watch"
     }

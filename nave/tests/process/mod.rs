@@ -1,4 +1,4 @@
-//! Running processes of `nave`, and a client for them.
+//! Running `nave` processes and an HTTP client for them.
 #![expect(dead_code, reason = "each test file uses some of it")]
 
 pub(crate) mod clients;
@@ -14,13 +14,13 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::NamedTempFile;
 
-/// A `nave` in a process of its own. It is killed when this is dropped.
+/// A running `nave` process. It is killed when this is dropped.
 pub(crate) struct Up {
     child: Mutex<Child>,
     pid: u32,
-    /// What it says on the standard error.
+    /// Its standard error.
     log: Option<NamedTempFile>,
-    /// What it printed when it began.
+    /// Its standard output until it was ready.
     banner: Vec<String>,
     agent: ureq::Agent,
 }
@@ -31,15 +31,15 @@ impl Drop for Up {
         if std::thread::panicking()
             && let Some(Ok((_, path))) = self.log.take().map(NamedTempFile::keep)
         {
-            eprintln!("what process {} said is in {}", self.pid, path.display());
+            eprintln!("the log of process {} is in {}", self.pid, path.display());
         }
     }
 }
 
-/// The broker that `tools/kafka start` left.
+/// The address of the broker that `tools/kafka start` started.
 ///
 /// # Panics
-/// Where there is none: these tests are never left out in silence.
+/// If there is none: these tests are never skipped silently.
 pub(crate) fn brokers() -> String {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.kafka/address");
     let brokers = std::fs::read_to_string(&file).unwrap_or_else(|_| {
@@ -48,7 +48,7 @@ pub(crate) fn brokers() -> String {
     brokers.trim().to_owned()
 }
 
-/// The binary, with nothing of this test's own environment that it would take for configuration.
+/// The binary, without the variables of the environment that it would use as configuration.
 pub(crate) fn nave(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_nave"));
     for (name, _) in std::env::vars_os() {
@@ -60,7 +60,8 @@ pub(crate) fn nave(args: &[&str]) -> Command {
     command
 }
 
-/// Options that give a process with these arguments ports that are free. An address of a part that it does not have is refused.
+/// Options that give a process with these arguments free ports. The process refuses addresses of
+/// components that it does not run.
 pub(crate) fn any_ports(args: &[&str]) -> Vec<&'static str> {
     let any = "127.0.0.1:0";
     let is_up = args[0] == "up";
@@ -76,44 +77,44 @@ impl Up {
         Self::start(&["up", "--rest", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
     }
 
-    /// On the broker that `tools/kafka start` left, under a prefix of its own.
+    /// Starts `nave up` on the broker that `tools/kafka start` started, under a unique prefix.
     pub(crate) fn kafka() -> Self {
         let prefix = format!("t{}", uuid::Uuid::new_v4().simple());
         let at = ["up", "--rest", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--bus", "kafka"];
         Self::start(&[&at[..], &["--brokers", &brokers(), "--prefix", &prefix]].concat())
     }
 
-    /// A process with these arguments, once it has said where it is.
+    /// Starts a process with these arguments and waits for its banner.
     pub(crate) fn start(args: &[&str]) -> Self {
-        // A file takes any number of lines; a pipe that nobody reads would stop the process that fills it.
+        // A file takes any number of lines; a full pipe would block the process.
         let log = NamedTempFile::new().expect("a file");
-        let stderr = log.reopen().expect("it was just made");
+        let stderr = log.reopen().expect("the file exists");
         let mut child = nave(args).stdout(Stdio::piped()).stderr(stderr).spawn().expect("the binary starts");
         let lines = BufReader::new(child.stdout.take().expect("stdout is piped")).lines();
-        let mut said = Vec::new();
+        let mut banner = Vec::new();
         for line in lines {
-            said.push(line.expect("it prints text"));
-            if said.last().is_some_and(|line| line.contains("Ctrl-C")) {
+            banner.push(line.expect("the output is text"));
+            if banner.last().is_some_and(|line| line.contains("Ctrl-C")) {
                 break;
             }
         }
-        let began = said.last().is_some_and(|line| line.contains("Ctrl-C"));
-        assert!(began, "{args:?} did not begin: {}", text(&log));
+        let began = banner.last().is_some_and(|line| line.contains("Ctrl-C"));
+        assert!(began, "{args:?} did not start: {}", text(&log));
         let config =
             ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(Duration::from_secs(30)));
-        Self { pid: child.id(), child: Mutex::new(child), log: Some(log), banner: said, agent: config.build().into() }
+        Self { pid: child.id(), child: Mutex::new(child), log: Some(log), banner, agent: config.build().into() }
     }
 
-    /// The address behind a word of what it said when it began.
-    pub(crate) fn address(&self, word: &str) -> String {
-        let line = self.banner.iter().find(|line| line.trim_start().starts_with(word));
+    /// The URL behind the name of an interface in the banner.
+    pub(crate) fn address(&self, interface: &str) -> String {
+        let line = self.banner.iter().find(|line| line.trim_start().starts_with(interface));
         let url = line.and_then(|line| line.split_whitespace().nth(1));
-        url.unwrap_or_else(|| panic!("no {word} in {:?}", self.banner)).trim_end_matches("/switches").to_owned()
+        url.unwrap_or_else(|| panic!("no {interface} in {:?}", self.banner)).trim_end_matches("/switches").to_owned()
     }
 
-    /// What a path of the interface behind `word` says.
-    pub(crate) fn ask(&self, word: &str, path: &str) -> (u16, Value) {
-        read(self.agent.get(format!("{}{path}", self.address(word))).call())
+    /// Sends `GET path` to an interface.
+    pub(crate) fn get_from(&self, interface: &str, path: &str) -> (u16, Value) {
+        read(self.agent.get(format!("{}{path}", self.address(interface))).call())
     }
 
     pub(crate) fn post(&self, path: &str, body: &Value, headers: &[(&str, &str)]) -> (u16, Value) {
@@ -132,7 +133,7 @@ impl Up {
         read(request.call())
     }
 
-    /// The same as `post`; none where the connection broke, or nobody listened.
+    /// Posts a body. Returns `None` if the connection broke or was refused.
     pub(crate) fn try_post(&self, path: &str, body: &Value, headers: &[(&str, &str)]) -> Option<(u16, Value)> {
         let mut request = self.agent.post(format!("{}{path}", self.address("REST")));
         for (name, value) in headers {
@@ -144,13 +145,13 @@ impl Up {
         Some((status, serde_json::from_str(&body).unwrap_or(Value::String(body))))
     }
 
-    /// The same, with a key by which it can be repeated; none where another northbound is to be asked: nothing listens here, or the process
-    /// drains, or the connection was closed before there was an answer. One that is kept open may be closed at the moment in which a
-    /// request is sent on it (RFC 9112, section 9.5).
+    /// Posts a body with a key. Returns `None` if the client should try another northbound: nothing
+    /// listens, the process drains, or the connection closed before the answer. A kept-alive
+    /// connection may close at the moment a request is sent on it (RFC 9112, section 9.5).
     ///
     /// # Errors
-    /// Whatever else there is.
-    pub(crate) fn post_where_it_listens(
+    /// All other errors.
+    pub(crate) fn post_if_listening(
         &self,
         path: &str,
         body: &Value,
@@ -171,30 +172,30 @@ impl Up {
         }
     }
 
-    /// A body for the interface behind `word`.
-    pub(crate) fn post_to(&self, word: &str, path: &str, body: &Value) -> (u16, Value) {
-        read(self.agent.post(format!("{}{path}", self.address(word))).send(body.to_string()))
+    /// Posts a body to an interface.
+    pub(crate) fn post_to(&self, interface: &str, path: &str, body: &Value) -> (u16, Value) {
+        read(self.agent.post(format!("{}{path}", self.address(interface))).send(body.to_string()))
     }
 
-    /// Takes away what is at a path of the interface behind `word`.
-    pub(crate) fn delete_at(&self, word: &str, path: &str) -> (u16, Value) {
-        read(self.agent.delete(format!("{}{path}", self.address(word))).call())
+    /// Sends `DELETE path` to an interface.
+    pub(crate) fn delete_at(&self, interface: &str, path: &str) -> (u16, Value) {
+        read(self.agent.delete(format!("{}{path}", self.address(interface))).call())
     }
 
     fn child(&self) -> MutexGuard<'_, Child> {
-        self.child.lock().expect("nobody panics while holding it")
+        self.child.lock().expect("no thread panics while holding the lock")
     }
 
-    /// `kill -9`.
+    /// Kills the process with `kill -9`.
     pub(crate) fn kill(&self) {
         let mut child = self.child();
-        child.kill().expect("it can be killed");
-        child.wait().expect("it ends");
+        child.kill().expect("the process can be killed");
+        child.wait().expect("the process ends");
     }
 
-    /// Sends the process a signal.
+    /// Sends a signal to the process.
     pub(crate) fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.child()), signal).expect("it has not been waited for");
+        kill_process(Pid::from_child(&self.child()), signal).expect("the process was not reaped");
     }
 
     pub(crate) fn post_text(&self, path: &str, body: &str) -> (u16, Value) {
@@ -206,11 +207,12 @@ impl Up {
     }
 
     pub(crate) fn text(&self, path: &str) -> String {
-        let mut response = self.agent.get(format!("{}{path}", self.address("REST"))).call().expect("it answers");
-        response.body_mut().read_to_string().expect("it answers with text")
+        let mut response =
+            self.agent.get(format!("{}{path}", self.address("REST"))).call().expect("the process answers");
+        response.body_mut().read_to_string().expect("the answer is text")
     }
 
-    /// The rules on a switch.
+    /// The rules of a switch.
     pub(crate) fn rules(&self, switch: &str) -> Vec<Value> {
         let (status, rules) =
             read(self.agent.get(format!("{}/switches/{switch}/rules", self.address("switches"))).call());
@@ -218,49 +220,54 @@ impl Up {
         rules.as_array().expect("a list of rules").clone()
     }
 
-    /// Ctrl-C, and a second one when it has said that it stops: its exit code, and what it said.
+    /// Sends SIGINT, and a second one when the log says that the process is stopping. Returns the
+    /// exit code and the log.
     pub(crate) fn interrupt_twice(self) -> (Option<i32>, String) {
         self.signal(Signal::INT);
-        while !self.said().contains("stopping") {
-            assert!(self.child().try_wait().expect("it is ours").is_none(), "it ended: {}", self.said());
+        while !self.log().contains("stopping") {
+            assert!(
+                self.child().try_wait().expect("the process is a child").is_none(),
+                "the process ended: {}",
+                self.log()
+            );
             std::thread::yield_now();
         }
         self.signal(Signal::INT);
-        let code = self.child().wait().expect("it ends").code();
-        (code, self.said())
+        let code = self.child().wait().expect("the process ends").code();
+        (code, self.log())
     }
 
-    /// True while it runs.
+    /// True while the process runs.
     pub(crate) fn is_running(&self) -> bool {
-        self.child().try_wait().expect("it is ours").is_none()
+        self.child().try_wait().expect("the process is a child").is_none()
     }
 
-    /// Ctrl-C; what it said on stderr until its end.
+    /// Sends SIGINT and waits for the end of the process. Returns its log.
     pub(crate) fn interrupt(&self) -> String {
         self.signal(Signal::INT);
         self.ended()
     }
 
-    /// Waits for its end, which must be a success; what it said on stderr.
+    /// Waits for the process to end successfully. Returns its log.
     pub(crate) fn ended(&self) -> String {
-        let ended = self.child().wait().expect("it ends");
-        assert!(ended.success(), "{}", self.said());
-        self.said()
+        let ended = self.child().wait().expect("the process ends");
+        assert!(ended.success(), "{}", self.log());
+        self.log()
     }
 
-    /// What it has said on stderr.
-    pub(crate) fn said(&self) -> String {
+    /// Its log so far.
+    pub(crate) fn log(&self) -> String {
         self.log.as_ref().map(text).unwrap_or_default()
     }
 }
 
 fn text(log: &NamedTempFile) -> String {
-    std::fs::read_to_string(log.path()).expect("it prints text")
+    std::fs::read_to_string(log.path()).expect("the log is text")
 }
 
 fn read(response: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> (u16, Value) {
-    let mut response = response.expect("it answers");
+    let mut response = response.expect("the process answers");
     let status = response.status().as_u16();
-    let body = response.body_mut().read_to_string().expect("it answers with text");
+    let body = response.body_mut().read_to_string().expect("the answer is text");
     (status, serde_json::from_str(&body).unwrap_or(Value::String(body)))
 }

@@ -1,5 +1,6 @@
-//! Riddles that are asked of a sphinx: of what it says, one thing is plain, one makes the workflow wait for a person who signals, and
-//! with one it waits for nothing at all, which breaks the rule and parks it.
+//! A workflow for the simulation whose spoke, the sphinx, has three replies. One outcomes the
+//! workflow, one makes it wait for a signal, and one makes it wait for nothing, which is illegal
+//! and parks it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,25 +9,25 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use nave::prelude::*;
 use nave::program::Program;
 use nave::serde_json::json;
-use nave::sim::{Ask, Ended, Scenario, Simulation};
+use nave::sim::{Scenario, SimRequest, SimResults, Simulation};
 use nave::spoke::{Call, Spoke, SpokeError};
 use serde::{Deserialize, Serialize};
 
-/// What a traveller asks.
+/// The request.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
 struct Question {
     number: u64,
 }
 
-/// One question, and what the sphinx said.
+/// A question and the reply of the sphinx.
 #[derive(Serialize, Deserialize)]
 struct Riddle {
     question: Question,
-    word: String,
+    reply: String,
 }
 
 states! {
-    /// Where a riddle stands.
+    /// The state of a riddle.
     enum RiddleState { New = "-", Asking = "asking", Thinking = "thinking", Puzzled = "puzzled", Waiting = "waiting", Over = "over" }
 }
 use RiddleState::{Asking, New, Over, Puzzled, Thinking, Waiting};
@@ -50,7 +51,7 @@ impl Workflow for Riddle {
     type Lane = ();
 
     fn begin(_: &OperationId, _: &str, question: Question) -> Result<Self, Problem> {
-        Ok(Self { question, word: String::new() })
+        Ok(Self { question, reply: String::new() })
     }
 
     fn on(&mut self, state: RiddleState, event: &Event, fx: &mut Fx<'_, Self>) -> Result<RiddleState, Illegal> {
@@ -70,19 +71,19 @@ impl Workflow for Riddle {
                 Asking
             }
             (Asking, Event::Replied { body, .. }) => {
-                self.word = nave::serde_json::from_str(body).unwrap_or_default();
+                self.reply = nave::serde_json::from_str(body).unwrap_or_default();
                 Asking
             }
-            (Asking, Event::AllReplied) if self.word == "plain" => answered("told", fx),
-            (Asking, Event::AllReplied) if self.word == "wait" => {
-                fx.wait_for("word", "somebody who knows", Some(20_000));
+            (Asking, Event::AllReplied) if self.reply == "plain" => answered("told", fx),
+            (Asking, Event::AllReplied) if self.reply == "wait" => {
+                fx.wait_for("word", "a person who knows the answer", Some(20_000));
                 Waiting
             }
             (Asking, Event::AllReplied) => {
                 fx.wait("a moment to think", 100);
                 Thinking
             }
-            // No call, no timer, no person.
+            // Without a call, a timer or a signal to wait for, the operation parks.
             (Thinking, Event::TimedOut) => Puzzled,
             (Puzzled, Event::TimedOut) => answered("resumed", fx),
             (Waiting, Event::Signal { .. }) => answered("signalled", fx),
@@ -103,25 +104,25 @@ impl Spoke for Sphinx {
     }
 }
 
-/// How riddles ended, over many seeds.
+/// How riddles results, over many seeds.
 #[derive(Clone, Default)]
-pub(crate) struct Ends {
+pub(crate) struct Outcomes {
     resumed: Arc<AtomicU64>,
     aborted: Arc<AtomicU64>,
     signalled: Arc<AtomicU64>,
 }
 
-impl Ends {
-    /// Resumed, aborted, signalled.
+impl Outcomes {
+    /// Number of resumed, aborted and signalled operations.
     pub(crate) fn counts(&self) -> (u64, u64, u64) {
         let count = |of: &AtomicU64| of.load(Ordering::Acquire);
         (count(&self.resumed), count(&self.aborted), count(&self.signalled))
     }
 
-    /// What was said of each riddle is what the sphinx's word lets it come to.
-    fn check(&self, ended: &Ended<'_>) -> Result<(), String> {
-        for (ask, answer) in ended.answers() {
-            let word = ask.request["number"].as_u64().unwrap_or(0) % 3;
+    /// Checks that each answer is possible for the sphinx's reply.
+    fn check(&self, results: &SimResults<'_>) -> Result<(), String> {
+        for (request, answer) in results.answers() {
+            let reply = request.request["number"].as_u64().unwrap_or(0) % 3;
             let how = match answer {
                 Answer::Done(body) | Answer::Failed(body) => body["how"].as_str().unwrap_or("aborted"),
                 Answer::Refused(_) => "refused",
@@ -133,13 +134,13 @@ impl Ends {
                 ("aborted", (2, Some(&*self.aborted))),
             ]);
             match allowed.get(how) {
-                Some((of, count)) if *of == word => {
+                Some((of, count)) if *of == reply => {
                     if let Some(count) = count {
                         count.fetch_add(1, Ordering::AcqRel);
                     }
                 }
                 None if how == "given up" => {}
-                Some(_) | None => return Err(format!("{ask} was {how}")),
+                Some(_) | None => return Err(format!("{request} was {how}")),
             }
         }
         Ok(())
@@ -150,18 +151,19 @@ fn riddles() -> Result<Topology, BuildErrors> {
     nave::hub_and_spokes::<Riddle>("riddles", &["sphinx"])
 }
 
-/// The simulation, and how its riddles ended.
-pub(crate) fn simulation() -> (Simulation, Ends) {
-    let ends = Ends::default();
-    let counted = ends.clone();
+/// The simulation, and how its riddles results.
+pub(crate) fn simulation() -> (Simulation, Outcomes) {
+    let outcomes = Outcomes::default();
+    let counted = outcomes.clone();
     let scenario = Scenario::new(|dice| {
-        let ask = |dice: &mut nave::sim::Dice| {
-            Ask::new("riddle", &format!("traveller-{}", dice.roll(2)), Question { number: dice.roll(9) })
+        let request = |dice: &mut nave::sim::Dice| {
+            SimRequest::new("riddle", &format!("traveller-{}", dice.roll(2)), Question { number: dice.roll(9) })
         };
-        (0..=dice.roll(4)).map(|_| ask(dice)).collect()
+        (0..=dice.roll(4)).map(|_| request(dice)).collect()
     });
-    let scenario = scenario.signals(|_| ("word".into(), json!("man"))).parks().check(move |ended| counted.check(ended));
+    let scenario =
+        scenario.signals(|_| ("word".into(), json!("man"))).parks().check(move |results| counted.check(results));
     let program = Program::of(nave::about!(), [riddles]).expect("it builds").spoke("sphinx", || Sphinx);
     let simulation = program.scenario("riddles", scenario).simulation("riddles");
-    (simulation.expect("it has a scenario"), ends)
+    (simulation.expect("it has a scenario"), outcomes)
 }

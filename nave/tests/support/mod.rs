@@ -1,4 +1,4 @@
-//! What whole-system tests share: setup and questions, no assertions of theirs.
+//! Setup and queries shared by complete_flow-system tests. Assertions stay in the tests.
 #![expect(dead_code, reason = "each test file uses some of it")]
 
 use std::collections::BTreeMap;
@@ -7,7 +7,7 @@ use bus::Outgoing;
 use floodlight_sim::fault::{Match, Word};
 use floodlight_sim::{Deed, Entry, Fault, FaultKind};
 use nave::system::SystemOptions;
-use nave::world::{Asked, Outcome, World};
+use nave::world::{FlowOutcome, FlowRequest, World};
 use serde_json::{Value, json};
 use wire::answer::{Answer, Operation};
 use wire::{Code, Envelope, Kind, OperationId};
@@ -17,24 +17,25 @@ pub(crate) fn flow(name: &str, length: u32) -> Value {
     json!({"flowid": name, "length": length})
 }
 
-/// Options for a system with two lanes: hub and workers in one stage, and in two where the tests run as `two_stages`.
+/// Options for a system with two lanes. Hub and workers share a stage, except in the tests of
+/// `two_stages`.
 pub(crate) fn options() -> SystemOptions {
     SystemOptions { lanes: 2, apart: env!("CARGO_CRATE_NAME") == "two_stages", ..SystemOptions::default() }
 }
 
-/// Which stages' processes die together: each, and all.
-pub(crate) fn victims() -> Vec<Vec<&'static str>> {
+/// The sets of stages whose processes crash together: each, and all.
+pub(crate) fn stages_to_crash() -> Vec<Vec<&'static str>> {
     if options().apart { vec![vec!["speaker"], vec!["hub", "speaker"], vec!["hub"]] } else { vec![vec!["hub"]] }
 }
 
-/// Kills the processes of these stages.
+/// Crashes the processes of these stages.
 pub(crate) fn kill(world: &mut World, stages: &[&str]) {
     for stage in stages {
         world.kill(stage);
     }
 }
 
-/// Starts one for each of these stages.
+/// Starts a process for each of these stages.
 pub(crate) fn start(world: &mut World, stages: &[&str]) {
     for stage in stages {
         world.start(stage);
@@ -46,29 +47,29 @@ pub(crate) fn world(seed: u64) -> World {
     World::with(seed, options())
 }
 
-/// A world with one lane, so that flows meet.
+/// A world with one lane, so that all flows share it.
 pub(crate) fn one_lane(seed: u64, change: impl FnOnce(&mut SystemOptions)) -> World {
     let mut options = SystemOptions { lanes: 1, ..options() };
     change(&mut options);
     World::with(seed, options)
 }
 
-/// A fault on these commands for rule `rule`.
+/// A fault on this command for rule `rule`.
 pub(crate) fn fault(command: Word, rule: u32, kind: FaultKind, times: Option<u32>) -> Fault {
     Fault { when: Match { command: Some(command), rule: Some(rule), ..Match::default() }, kind, times }
 }
 
-/// Puts a fault into the speaker.
+/// Injects a fault into the speaker.
 pub(crate) fn inject(world: &World, fault: Fault) {
-    world.speaker().inject(fault).expect("it can strike");
+    world.speaker().inject(fault).expect("the fault is valid");
 }
 
-/// A refusal, which is final.
+/// A final refusal.
 pub(crate) fn refusal() -> FaultKind {
     FaultKind::Error { code: "full".into(), retry: false }
 }
 
-/// The kinds of faults, with delays longer than an attempt.
+/// The kinds of faults, with delays longer than the timeout of an attempt.
 pub(crate) fn kinds() -> Vec<FaultKind> {
     let error = |retry| FaultKind::Error { code: "busy".into(), retry };
     vec![
@@ -82,19 +83,19 @@ pub(crate) fn kinds() -> Vec<FaultKind> {
     ]
 }
 
-/// Switch and number of each rule that stands.
+/// Switch and number of each installed rule.
 pub(crate) fn rules(world: &World) -> Vec<(String, u32)> {
     world.speaker().all_rules().into_iter().map(|rule| (rule.switch.to_string(), rule.number)).collect()
 }
 
-/// Switch and number of the rules of a whole flow.
-pub(crate) fn whole(length: u32) -> Vec<(String, u32)> {
+/// Switch and number of the rules of a complete flow.
+pub(crate) fn complete_flow(length: u32) -> Vec<(String, u32)> {
     let mut rules: Vec<_> = (1..=length).map(|i| (format!("of:{i:02}"), i)).collect();
     rules.sort();
     rules
 }
 
-/// How often each operation was answered, refusals apart: records in the topic of answers.
+/// Number of answers to an operation in the egress topic, without refusals.
 pub(crate) fn answers(world: &World, operation: &OperationId) -> usize {
     let answer = |record: &&bus::Record| {
         let envelope = record.headers.envelope().expect("the hub writes envelopes");
@@ -114,48 +115,48 @@ pub(crate) fn changed_twice(world: &World) -> Vec<String> {
     done.into_iter().filter(|(_, times)| *times > 1).map(|(call, _)| call).collect()
 }
 
-/// The audit lines of a command.
+/// The audit entries of a command.
 pub(crate) fn audit(world: &World, command: &str) -> Vec<Entry> {
     world.speaker().audit().into_iter().filter(|entry| entry.command == command).collect()
 }
 
-/// What must be so once a world is idle, whatever happened before; a line for each thing that is not.
-pub(crate) fn not_at_rest(world: &mut World, asked: &[Asked]) -> Vec<String> {
-    let mut wrong = Vec::new();
+/// The violated invariants of an idle world, one line each.
+pub(crate) fn idle_violations(world: &mut World, asked: &[FlowRequest]) -> Vec<String> {
+    let mut violations = Vec::new();
     if world.timers() != 0 {
-        wrong.push(format!("{} deadlines are pending", world.timers()));
+        violations.push(format!("{} timers are armed", world.timers()));
     }
-    wrong.extend(world.unfinished().into_iter().map(|line| format!("unfinished: {line}")));
-    wrong.extend(changed_twice(world).into_iter().map(|call| format!("call {call} was carried out twice")));
+    violations.extend(world.unfinished().into_iter().map(|line| format!("unfinished: {line}")));
+    violations.extend(changed_twice(world).into_iter().map(|call| format!("call {call} was executed twice")));
     for asked in asked {
         let operation = world.operation_of(*asked);
-        let told = answers(world, &operation);
-        if told != 1 {
-            wrong.push(format!("operation {operation} was answered {told} times"));
+        let answers = answers(world, &operation);
+        if answers != 1 {
+            violations.push(format!("operation {operation} was answered {answers} times"));
         }
-        if world.answer(*asked) == Outcome::Nothing {
-            wrong.push(format!("the client of {operation} was told nothing"));
+        if world.answer(*asked) == FlowOutcome::Pending {
+            violations.push(format!("the client of {operation} got no answer"));
         }
     }
-    wrong
+    violations
 }
 
-/// How an operation went, without its id: what must be the same whatever its process went through.
-pub(crate) fn outcome(world: &mut World, asked: Asked) -> Value {
+/// The outcome of an operation without its id, for comparison between runs.
+pub(crate) fn outcome(world: &mut World, asked: FlowRequest) -> Value {
     match world.answer(asked) {
-        Outcome::Up(up) => json!({"up": up.message, "existed": up.existed}),
-        Outcome::Gone(gone) => json!({"gone": gone.message, "removed": gone.removed}),
-        Outcome::Failed(failed) => json!({
+        FlowOutcome::Up(up) => json!({"up": up.message, "existed": up.existed}),
+        FlowOutcome::Gone(gone) => json!({"gone": gone.message, "removed": gone.removed}),
+        FlowOutcome::Failed(failed) => json!({
             "failed": failed.message, "code": failed.code, "step": failed.step, "degraded": failed.degraded,
             "left": failed.left.iter().map(|rule| rule.number).collect::<Vec<_>>(),
         }),
-        Outcome::Refused(problem) => json!({"refused": problem.to_string()}),
-        Outcome::Nothing => json!("nothing"),
+        FlowOutcome::Refused(problem) => json!({"refused": problem.to_string()}),
+        FlowOutcome::Pending => json!("nothing"),
     }
 }
 
-/// A stranger's command to the speaker, past every worker, under a call id of its own.
-pub(crate) fn stranger(world: &mut World, n: u32, action: wire::speaker::Action) {
+/// Sends a command to the speaker directly, under a new call id.
+pub(crate) fn foreign_command(world: &mut World, n: u32, action: wire::speaker::Action) {
     let call = wire::CallId::new(OperationId::new("stranger").expect("letters are allowed"), 1, n);
     let mut envelope = Envelope::new(Kind::Call, format!("{call}/speaker/1"), "/stranger");
     envelope.call = Some(call);
@@ -165,22 +166,22 @@ pub(crate) fn stranger(world: &mut World, n: u32, action: wire::speaker::Action)
     world.write(&[Outgoing::keyed(&topic, key, body).with(&envelope)]);
 }
 
-/// An envelope as a northbound makes it for a request.
+/// The envelope of a request, as a northbound creates it.
 pub(crate) fn request_envelope(id: &str, idempotency_key: &str) -> Envelope {
     let mut envelope = Envelope::new(Kind::Request, id, "/stranger");
     envelope.idempotency_key = Some(idempotency_key.to_owned());
     envelope
 }
 
-/// A request as a record, keyed and routed by the flow's name.
+/// A request record, with the flow's name as key.
 pub(crate) fn request_record(world: &World, id: &str, idempotency_key: &str, key: &str, body: &str) -> Outgoing {
     let envelope = request_envelope(id, idempotency_key);
     Outgoing::keyed(&world.inbox(), key.to_owned(), body.to_owned()).with(&envelope)
 }
 
-/// How the request with this `ce_id` was refused.
+/// The refusals of the request with this `ce_id`.
 pub(crate) fn refused(world: &World, id: &str) -> Vec<Code> {
-    let told = |record: bus::Record| {
+    let refusal = |record: bus::Record| {
         let envelope = record.headers.envelope().expect("the hub writes envelopes");
         envelope.causation.filter(|cause| cause == id)?;
         let view: Operation = serde_json::from_slice(&record.value).expect("the hub writes views");
@@ -189,7 +190,7 @@ pub(crate) fn refused(world: &World, id: &str) -> Vec<Code> {
             _ => None,
         }
     };
-    world.records(&world.egress()).into_iter().filter_map(told).collect()
+    world.records(&world.egress()).into_iter().filter_map(refusal).collect()
 }
 
 /// The reasons of all dead letters.
