@@ -1,18 +1,19 @@
-"""A spoke that gives out cars. It needs a Kafka client and the standard library, and nothing of Nave.
+"""A spoke that books cars. It needs only a Kafka client and the standard library.
 
     car.py HOST:PORT [TOPIC [FILE]]
 
-FILE holds the cars that are taken, and the answer to each call [default: TOPIC.db]. Run one process for each TOPIC. It may be
-killed at any moment: the next one finds in FILE what was done, and in TOPIC what was not answered.
+FILE is a database with the booked cars and the answer to each call [default: TOPIC.db].
+Run one process per TOPIC. It survives a kill at any moment: the next process finds completed calls
+in FILE and unanswered calls in TOPIC.
 """
 import json, signal, sqlite3, sys, time
 from datetime import datetime, timezone
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 
 CARS = 2                # in each place
-BATCH = 500             # requests that share one commit to disk, one flush and one commit of offsets
-REMEMBER_S = 3 * 3600   # Kafka keeps a request for one hour, at most two: no call comes again after that
-# Headers of one message alone. An answer has its own; it gives back all others, whatever their names are.
+BATCH = 500             # requests per database commit, flush and offset commit
+RETENTION_S = 3 * 3600  # Kafka keeps a request for at most two hours: no call repeats after that
+# Headers that belong to one message. An answer returns all other headers of its request unchanged.
 OWN = {"ce_id", "ce_source", "ce_type", "ce_time", "ce_causationid", "ce_expirytime", "ce_undoes", "ce_replyto",
        "ce_replypartition"}
 
@@ -31,12 +32,12 @@ def refusal(error, detail):
 
 
 def carry_out(head, value):
-    """Does what is asked. Returns the type and the body of the answer."""
+    """Carries out one call. Returns the type and the body of the answer."""
     try:
         if "ce_expirytime" in head:
             expires = datetime.fromisoformat(head["ce_expirytime"].replace("Z", "+00:00"))
             if expires < datetime.now(timezone.utc):
-                return refusal("expired", f"this call was of no use after {expires}")
+                return refusal("expired", f"the call expired at {expires}")
         order = json.loads(value)
         verb, place, trip = (str(order[name]) for name in ("verb", "to", "trip"))
         if verb == "cancel":
@@ -57,7 +58,7 @@ def remember(call, kind, body):
 
 
 def answer(record):
-    """Returns the answer to a request as arguments of `produce`; None where the request names no place for an answer."""
+    """Returns the answer as arguments of `produce`, or None if the request has no reply address."""
     try:
         head = {name: value.decode() for name, value in reversed(record.headers() or [])}
         message, kind, call = head["ce_id"], head["ce_type"], head["ce_callid"]
@@ -65,27 +66,27 @@ def answer(record):
     except (KeyError, ValueError, AttributeError) as fault:
         print(f"not a request: partition {record.partition()}, offset {record.offset()}: {fault!r}", file=sys.stderr)
         return None
-    if kind == "nave.undo":     # A call that is undone before it comes must not be carried out later.
+    if kind == "nave.undo":     # An undo may overtake its call, which must then not be carried out.
         for undone in filter(None, head.get("ce_undoes", "").split(",")):
-            remember(undone, *refusal("undone", "this call was undone before it came"))
-    known = "SELECT kind, body FROM calls WHERE id = ?"
-    if not db.execute(known, (call,)).fetchone():       # A repeated call gets the same answer; it is carried out once.
+            remember(undone, *refusal("undone", "the call was undone before it arrived"))
+    select = "SELECT kind, body FROM calls WHERE id = ?"
+    if not db.execute(select, (call,)).fetchone():      # A repeated call gets the first answer again.
         remember(call, *carry_out(head, record.value()))
-    kind, body = db.execute(known, (call,)).fetchone()
+    kind, body = db.execute(select, (call,)).fetchone()
     own = {"ce_id": f"{message}:{kind}", "ce_source": "/spoke/car", "ce_type": kind, "ce_causationid": message}
-    given_back = {name: value for name, value in head.items() if name not in OWN}
-    return to, body, record.key(), partition, list((given_back | own).items())
+    returned = {name: value for name, value in head.items() if name not in OWN}
+    return to, body, record.key(), partition, list((returned | own).items())
 
 
 def delivered(fault, _):
-    """The producer retries for ever, so a fault here is final: for example, there is no such topic or partition."""
+    """Reports a failed delivery. The producer never stops retrying, so the cause is permanent."""
     if fault:
-        print(f"an answer cannot be sent: {fault}", file=sys.stderr)
+        print(f"cannot send an answer: {fault}", file=sys.stderr)
 
 
 def handle(records):
-    with db:                    # Everything that was done is on disk before an answer says so.
-        db.execute("DELETE FROM calls WHERE at < ?", (time.time() - REMEMBER_S,))
+    with db:                    # Commit to disk before sending any answer.
+        db.execute("DELETE FROM calls WHERE at < ?", (time.time() - RETENTION_S,))
         answers = [answer(record) for record in records]
     for to, body, key, partition, headers in filter(None, answers):
         try:
@@ -94,7 +95,7 @@ def handle(records):
             delivered(fault, None)
     while producer.flush(1) and running:
         pass
-    if not len(producer):       # Offsets follow the answers: a request that is read again is answered from FILE.
+    if not len(producer):       # Commit offsets last: FILE answers a request that is read again.
         consumer.commit(asynchronous=True)
 
 
@@ -106,11 +107,12 @@ def stop(*_):
 running = True
 signal.signal(signal.SIGTERM, stop)
 signal.signal(signal.SIGINT, stop)
-# A request that names a topic that is not there holds up others for at most 10 s. A shorter time loses the answers to a topic that
-# a busy cluster has not announced yet: each call then comes again, and is answered from FILE.
+# topic.metadata.propagation.max.ms: a missing reply topic delays other answers by at most 10 s. A
+# shorter time loses answers to a new topic that a busy cluster has not announced yet. Each lost
+# answer costs one more attempt of the call, which FILE answers.
 producer = Producer({"bootstrap.servers": broker, "message.timeout.ms": 0, "topic.metadata.propagation.max.ms": 10_000})
-# With an instance id, a process that replaces a killed one has its partitions at once, not when the session has timed out. A second
-# process with this id ends the first, so that two never serve one FILE for long.
+# group.instance.id: a replacement gets the partitions of a killed process at once, without waiting
+# for the session timeout. A second process with this id stops the first: FILE has one writer.
 consumer = Consumer({"bootstrap.servers": broker, "group.id": topic + ".py", "group.instance.id": topic + ".py",
                      "session.timeout.ms": 6_000, "auto.offset.reset": "earliest", "enable.auto.commit": False,
                      "isolation.level": "read_committed"})
@@ -120,7 +122,7 @@ while running:
     records = [first, *consumer.consume(BATCH - 1, 0)] if first else []
     for fault in filter(None, (record.error() for record in records)):
         print(fault, file=sys.stderr)
-        if fault.code() == KafkaError._FATAL:       # for example, another process has this instance id
+        if fault.code() == KafkaError._FATAL:       # e.g. another process took over the instance id
             sys.exit(1)
     if requests := [record for record in records if not record.error()]:
         handle(requests)

@@ -1,20 +1,20 @@
-//! Books a trip: a room and a car, or neither. Above a price a person has to agree.
+//! Books a trip: a room and a car, or neither. A person must approve an expensive trip.
 //!
 //! | state | event | next | effects |
 //! |---|---|---|---|
-//! | - | requested | booking | call hotel, call car; within 5 s |
-//! | booking | replied | booking | add the price up |
+//! | - | requested | booking | call the hotel and the car spoke; deadline 5 s |
+//! | booking | replied | booking | add the price |
 //! | booking | all replied | ended | answer: booked |
-//! | booking | all replied | asking | too dear: wait for a person, for a day |
-//! | booking | failed | undoing | give back what was, or may have been, booked |
+//! | booking | all replied | approval | too expensive: wait up to a day for a person |
+//! | booking | failed | undoing | cancel each booking that was or may have been made |
 //! | booking | timed out | undoing | the same |
 //! | booking | cancelled | undoing | the same |
-//! | asking | signal | ended | agreed: answer: booked |
-//! | asking | signal | undoing | not agreed: give back what was booked |
-//! | asking | timed out | undoing | the same |
-//! | asking | cancelled | undoing | the same |
-//! | undoing | undone | ended | answer: why not |
-//! | undoing | undo stuck | ended | answer: why not, and what is left |
+//! | approval | signal | ended | agreed: answer: booked |
+//! | approval | signal | undoing | not agreed: cancel both bookings |
+//! | approval | timed out | undoing | the same |
+//! | approval | cancelled | undoing | the same |
+//! | undoing | undone | ended | answer: the reason of the failure |
+//! | undoing | undo stuck | ended | answer: the reason, and the bookings that are left |
 
 pub mod scenario;
 pub mod spokes;
@@ -23,48 +23,48 @@ use nave::prelude::*;
 use nave::serde_json::json;
 use serde::{Deserialize, Serialize};
 
-/// A trip above this price waits for a person.
-pub const LIMIT: u64 = 1_000;
-/// The signal by which a person agrees, or does not: `{"agreed": true}`.
-pub const AGREEMENT: &str = "agreement";
+/// A trip above this price needs approval.
+pub const PRICE_LIMIT: u64 = 1_000;
+/// The signal that approves or rejects a trip: `{"agreed": true}`.
+pub const APPROVAL: &str = "approval";
 const DAY_MS: u64 = 24 * 3_600 * 1_000;
 
-/// What a traveller asks for.
+/// The request of a traveller.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Ask {
-    /// Where to.
+pub struct TripRequest {
+    /// The destination.
     pub to: String,
 }
 
-/// One trip: what is saved of it while it runs.
+/// One trip. The hub saves these fields while the trip is in progress.
 #[derive(Serialize, Deserialize)]
 pub struct Trip {
     name: String,
-    ask: Ask,
+    request: TripRequest,
     price: u64,
-    /// The status and the reason of the answer, where there is no trip.
-    why_not: Option<(Code, String)>,
+    /// The code and the reason of a failed trip.
+    failure: Option<(Code, String)>,
 }
 
 states! {
-    /// Where a trip stands.
-    pub enum TripState { New = "-", Booking = "booking", Asking = "asking", Undoing = "undoing", Ended = "ended" }
+    /// The states of a trip.
+    pub enum TripState { New = "-", Booking = "booking", Approval = "approval", Undoing = "undoing", Ended = "ended" }
 }
-use TripState::{Asking, Booking, Ended, New, Undoing};
+use TripState::{Approval, Booking, Ended, New, Undoing};
 
 impl Trip {
     fn call(&self, tag: u32, service: &'static str) -> CallSpec {
-        let body = |verb: &str| json!({ "verb": verb, "to": self.ask.to, "trip": self.name }).to_string();
+        let body = |verb: &str| json!({ "verb": verb, "to": self.request.to, "trip": self.name }).to_string();
         CallSpec {
             tag,
             service,
-            key: self.ask.to.clone(),
-            what: format!("book a {service} in {}", self.ask.to),
+            key: self.request.to.clone(),
+            what: format!("book a {service} in {}", self.request.to),
             body: body("book"),
             within_ms: 2_000,
             undo: Some(UndoSpec {
-                what: format!("give the {service} in {} back", self.ask.to),
+                what: format!("cancel the {service} in {}", self.request.to),
                 body: body("cancel"),
                 within_ms: 2_000,
                 always: false,
@@ -74,26 +74,26 @@ impl Trip {
     }
 
     fn booked(&self, fx: &mut Fx<'_, Self>) -> TripState {
-        fx.answer(Answer::Done(json!({ "to": self.ask.to, "price": self.price })));
+        fx.answer(Answer::Done(json!({ "to": self.request.to, "price": self.price })));
         fx.end();
         Ended
     }
 
-    fn undo(&mut self, code: Code, why_not: impl Into<String>, fx: &mut Fx<'_, Self>) -> TripState {
-        self.why_not = Some((code, why_not.into()));
-        fx.undo("give back", 2_500);
+    fn undo(&mut self, code: Code, reason: impl Into<String>, fx: &mut Fx<'_, Self>) -> TripState {
+        self.failure = Some((code, reason.into()));
+        fx.undo("cancel bookings", 2_500);
         Undoing
     }
 
     fn not_booked(&self, left: &[u32], fx: &mut Fx<'_, Self>) -> TripState {
-        let (code, why_not) = self.why_not.clone().expect("it is set before anything is undone");
-        fx.answer(Answer::failed(code, why_not, json!({ "to": self.ask.to, "left": left })));
+        let (code, reason) = self.failure.clone().expect("undo sets it");
+        fx.answer(Answer::failed(code, reason, json!({ "to": self.request.to, "left": left })));
         fx.end();
         Ended
     }
 }
 
-/// The reply of hotel and car.
+/// The reply of both spokes.
 #[derive(Deserialize)]
 struct Priced {
     price: u64,
@@ -102,11 +102,11 @@ struct Priced {
 impl Workflow for Trip {
     const NAME: &'static str = "trip";
     type State = TripState;
-    type Request = Ask;
+    type Request = TripRequest;
     type Lane = ();
 
-    fn begin(_: &OperationId, key: &str, ask: Ask) -> Result<Self, Problem> {
-        Ok(Self { name: key.to_owned(), ask, price: 0, why_not: None })
+    fn begin(_: &OperationId, key: &str, request: TripRequest) -> Result<Self, Problem> {
+        Ok(Self { name: key.to_owned(), request, price: 0, failure: None })
     }
 
     fn check_reply(&self, _: TripState, _: u32, _: bool, body: &str) -> Result<(), String> {
@@ -124,10 +124,10 @@ impl Workflow for Trip {
                 self.price += expect_reply::<Priced>(body).map_or(0, |reply| reply.price);
                 Booking
             }
-            (Booking, Event::AllReplied) if self.price <= LIMIT => self.booked(fx),
+            (Booking, Event::AllReplied) if self.price <= PRICE_LIMIT => self.booked(fx),
             (Booking, Event::AllReplied) => {
-                fx.wait_for(AGREEMENT, "a person to agree to the price", Some(DAY_MS));
-                Asking
+                fx.wait_for(APPROVAL, "a person to approve the price", Some(DAY_MS));
+                Approval
             }
             (Booking, Event::Failed(failure)) => {
                 let code = match failure.outcome {
@@ -137,23 +137,23 @@ impl Workflow for Trip {
                 };
                 self.undo(code, failure.to_string(), fx)
             }
-            (Asking, Event::Signal { body, .. }) if body["agreed"] == true => self.booked(fx),
-            (Asking, Event::Signal { body, .. }) if body["agreed"] == false => {
-                self.undo(Code::Forbidden, "a person did not agree to the price", fx)
+            (Approval, Event::Signal { body, .. }) if body["agreed"] == true => self.booked(fx),
+            (Approval, Event::Signal { body, .. }) if body["agreed"] == false => {
+                self.undo(Code::Forbidden, "a person rejected the price", fx)
             }
-            (Booking | Asking, Event::TimedOut) => self.undo(Code::WorkflowTimeout, "it took too long", fx),
-            (Booking | Asking, Event::Cancelled) => self.undo(Code::Cancelled, "it was cancelled", fx),
+            (Booking | Approval, Event::TimedOut) => self.undo(Code::WorkflowTimeout, "the deadline passed", fx),
+            (Booking | Approval, Event::Cancelled) => self.undo(Code::Cancelled, "the trip was cancelled", fx),
             (Undoing, Event::Undone { .. }) => self.not_booked(&[], fx),
             (Undoing, Event::UndoStuck { left }) => self.not_booked(left, fx),
-            (New | Booking | Asking | Undoing | Ended, _) => return Err(Illegal),
+            (New | Booking | Approval | Undoing | Ended, _) => return Err(Illegal),
         })
     }
 }
 
-/// The topology: a hub, and a worker for each spoke.
+/// Builds the topology: a hub, and a worker for each spoke.
 ///
 /// # Errors
-/// None that its first test would not find.
+/// Mistakes in the topology, which any test finds.
 pub fn trips() -> Result<Topology, BuildErrors> {
     nave::hub_and_spokes::<Trip>("trips", &["hotel", "car"])
 }

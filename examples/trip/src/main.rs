@@ -1,8 +1,8 @@
-//! `cargo run -p trip -- up`, then the requests of `trip.http`; or `cargo run -p trip -- sim`.
+//! `cargo run -p trip -- up` serves `trip.http`; `cargo run -p trip -- sim` simulates.
 
 use std::process::ExitCode;
 
-/// As the binary `nave` has it.
+/// The same allocator as in the binary `nave`.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

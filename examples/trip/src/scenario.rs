@@ -1,4 +1,4 @@
-//! What the trips are asked in a simulation: `cargo run -p trip -- sim`.
+//! The program, and its simulation: `cargo run -p trip -- sim`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,33 +9,33 @@ use nave::sim::{Ask, Ended, Scenario};
 use crate::spokes::Desk;
 use crate::{Answer, trips};
 
-/// The trips with a hotel and a car desk, and what they are asked in a simulation.
+/// Assembles the topology, its two spokes and its scenario.
 ///
 /// # Errors
-/// None that its first test would not find.
+/// Mistakes in the topology, which any test finds.
 pub fn program() -> Result<Program, ProgramError> {
     let program = Program::of(nave::about!(), [trips])?;
     let program = program.spoke("hotel", || Desk::new(600, 3)).spoke("car", || Desk::new(300, 3));
     Ok(program.scenario("trips", scenario()))
 }
 
-/// A few trips to two places, more than there are rooms at times.
+/// Requests a few trips to two places, sometimes more than there are rooms.
 pub fn scenario() -> Scenario {
-    let asks = Scenario::new(|dice| {
+    let requests = Scenario::new(|dice| {
         (0..=dice.roll(5))
             .map(|trip| Ask::new("trip", &format!("trip-{trip}"), json!({"to": dice.pick(&["Rome", "Oslo"])})))
             .collect()
     });
-    asks.check(given_is_promised)
+    requests.check(bookings_match_answers)
 }
 
-/// Each trip that was promised has a room and a car, and nobody else has any, but for what a traveller was told may be left.
-fn given_is_promised(ended: &Ended<'_>) -> Result<(), String> {
-    let mut promised = BTreeSet::new();
+/// Each booked trip has a room and a car. No other trip has one, unless its answer lists it.
+fn bookings_match_answers(ended: &Ended<'_>) -> Result<(), String> {
+    let mut booked = BTreeSet::new();
     let mut left = BTreeSet::new();
     for (ask, answer) in ended.answers() {
         match answer {
-            Answer::Done(_) => drop(promised.insert(ask.key.clone())),
+            Answer::Done(_) => drop(booked.insert(ask.key.clone())),
             Answer::Failed(body) => {
                 let calls = body["left"].as_array().into_iter().flatten();
                 left.extend(calls.filter_map(|call| Some((call.as_u64()?, ask.key.clone()))));
@@ -44,15 +44,13 @@ fn given_is_promised(ended: &Ended<'_>) -> Result<(), String> {
         }
     }
     for (call, service) in [(1, "hotel"), (2, "car")] {
-        let given: BTreeMap<_, _> = ended.look(service, |desk: &mut Desk| desk.given.clone());
-        let given: BTreeSet<String> = given.into_values().flatten().collect();
-        let stolen = promised.difference(&given).next();
-        let kept = given.difference(&promised).find(|trip| !left.contains(&(call, (*trip).clone())));
-        if let Some(trip) = stolen {
-            return Err(format!("{trip} was promised and has nothing at the {service} desk"));
+        let holders: BTreeMap<_, _> = ended.look(service, |desk: &mut Desk| desk.holders.clone());
+        let holders: BTreeSet<String> = holders.into_values().flatten().collect();
+        if let Some(trip) = booked.difference(&holders).next() {
+            return Err(format!("{trip} is booked but has no {service}"));
         }
-        if let Some(trip) = kept {
-            return Err(format!("{trip} has something at the {service} desk, and nobody promised it"));
+        if let Some(trip) = holders.difference(&booked).find(|trip| !left.contains(&(call, (*trip).clone()))) {
+            return Err(format!("{trip} is not booked but has a {service}"));
         }
     }
     Ok(())

@@ -1,43 +1,43 @@
-//! The two spokes: one that gives out rooms, one that gives out cars.
+//! The two spokes: a desk that books rooms, and one that books cars.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use nave::spoke::{Call, Spoke, SpokeError};
 use serde::{Deserialize, Serialize};
 
-/// What a spoke is asked.
+/// The request to a spoke.
 #[derive(Debug, Deserialize)]
 pub struct Order {
     /// `book` or `cancel`.
     pub verb: String,
-    /// Where.
+    /// The place.
     pub to: String,
-    /// For which trip.
+    /// The name of the trip.
     pub trip: String,
 }
 
-/// What it replies.
+/// The reply of a spoke.
 #[derive(Debug, Serialize)]
 pub struct Booked {
-    /// The price of what was booked; 0 of what was cancelled.
+    /// The price of the booking; 0 for a cancellation.
     pub price: u64,
 }
 
-/// Gives out things of one kind, at one price, so many in each place.
+/// Books items of one kind, at one price, with the same stock in each place.
 #[derive(Debug, Clone)]
 pub struct Desk {
-    /// The price of each.
+    /// The price of one item.
     pub price: u64,
-    /// So many there are in each place.
+    /// The number of items in each place.
     pub stock: usize,
-    /// Which trips have one, by place.
-    pub given: BTreeMap<String, BTreeSet<String>>,
+    /// The trips that hold an item, by place.
+    pub holders: BTreeMap<String, BTreeSet<String>>,
 }
 
 impl Desk {
-    /// A desk that has given out nothing.
+    /// Creates a desk without bookings.
     pub fn new(price: u64, stock: usize) -> Self {
-        Self { price, stock, given: BTreeMap::new() }
+        Self { price, stock, holders: BTreeMap::new() }
     }
 }
 
@@ -46,16 +46,16 @@ impl Spoke for Desk {
     type Reply = Booked;
 
     fn handle(&mut self, _: &Call<'_>, order: Order) -> Result<Booked, SpokeError> {
-        let given = self.given.entry(order.to.clone()).or_default();
+        let holders = self.holders.entry(order.to.clone()).or_default();
         match order.verb.as_str() {
-            "book" if given.len() < self.stock => {
-                given.insert(order.trip);
+            "book" if holders.len() < self.stock => {
+                holders.insert(order.trip);
                 Ok(Booked { price: self.price })
             }
             "book" => Err(SpokeError::refuse("sold_out", format!("nothing is left in {}", order.to))),
-            // What may have been booked is given back, so it may be that there is nothing.
+            // The hub also cancels bookings that only may have been made, so there may be none.
             "cancel" => {
-                given.remove(&order.trip);
+                holders.remove(&order.trip);
                 Ok(Booked { price: 0 })
             }
             other => Err(SpokeError::refuse("unknown", format!("`{other}` is neither book nor cancel"))),

@@ -1,4 +1,4 @@
-//! The car in Python on a real Kafka: alone, by the records that it reads and writes; and as a spoke of the trips.
+//! The Python spoke on a real Kafka: alone, record by record, and as the car spoke of the trips.
 
 #[path = "python/process.rs"]
 mod process;
@@ -14,10 +14,10 @@ use nave::serde_json::{Value, json};
 use crate::process::{Car, Trips, broker};
 use crate::requests::{Conversation, Request, call, header};
 
-/// One test at a time: a call of a trip has two seconds, and each test uses all cores.
-fn alone() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+/// Runs one test at a time: each test uses all cores, and a call times out after 2 s.
+fn exclusive() -> MutexGuard<'static, ()> {
+    static LOCK: Mutex<()> = Mutex::new(());
+    LOCK.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn prefix(test: &str) -> String {
@@ -32,75 +32,75 @@ struct Client<'a> {
 
 impl<'a> Client<'a> {
     fn new(trips: &'a Trips) -> Self {
-        let patient =
+        let config =
             ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(Duration::from_secs(90)));
-        Self { url: &trips.url, agent: patient.build().into() }
+        Self { url: &trips.url, agent: config.build().into() }
     }
 
-    /// Asks for a trip; the same `key` again asks for the same trip. `prefer` says whether to wait for its answer.
-    fn ask(&self, key: &str, town: &str, prefer: &str) -> (u16, Value) {
+    /// Requests a trip. A repeated `key` is the same trip. `prefer` is the `Prefer` header.
+    fn request(&self, key: &str, town: &str, prefer: &str) -> (u16, Value) {
         let url = format!("{}/v1/topologies/trips/workflows/trip/{key}", self.url);
         let request = self.agent.post(url).header("Idempotency-Key", key).header("Prefer", prefer);
-        let mut response = request.send(json!({"to": town}).to_string()).expect("it answers");
+        let mut response = request.send(json!({"to": town}).to_string()).expect("a response");
         let body = response.body_mut().read_to_string().expect("text");
         (response.status().as_u16(), nave::serde_json::from_str(&body).unwrap_or(Value::String(body)))
     }
 
-    /// The answer to a trip, once there is one.
+    /// Waits for the answer to a trip and returns it.
     fn answer(&self, key: &str, town: &str) -> (u16, Value) {
-        self.ask(key, town, "wait=60")
+        self.request(key, town, "wait=60")
     }
 }
 
 #[test]
-fn a_car_from_python_makes_a_trip_and_where_none_is_left_the_room_is_given_back() {
-    let _alone = alone();
+fn the_python_spoke_books_cars_and_a_trip_without_one_cancels_its_room() {
+    let _guard = exclusive();
     let prefix = prefix("rome");
     let trips = Trips::start(&prefix);
     let _car = Car::start(&format!("{prefix}.spoke.car"));
     let client = Client::new(&trips);
 
     let booked = (200, json!({"to": "Rome", "price": 900}));
-    assert_eq!(client.answer("monday", "Rome"), booked, "600 of the hotel, and 300 of the car in Python");
+    assert_eq!(client.answer("monday", "Rome"), booked, "600 for the hotel, 300 for the car in Python");
     assert_eq!(client.answer("tuesday", "Rome"), booked);
     for key in ["friday", "saturday"] {
-        let (status, told) = client.answer(key, "Rome");
-        let why = "book a car in Rome: refused (sold_out: no car is left in Rome), sent once";
-        assert_eq!((status, &told["detail"]), (409, &json!(why)), "{told}");
-        assert_eq!(told["left"], json!([]), "the room is given back: of three it is the last each time");
+        let (status, body) = client.answer(key, "Rome");
+        let reason = "book a car in Rome: refused (sold_out: no car is left in Rome), sent once";
+        assert_eq!((status, &body["detail"]), (409, &json!(reason)), "{body}");
+        assert_eq!(body["left"], json!([]), "the third of three rooms is free again for the next trip");
     }
 }
 
 #[test]
-fn trips_in_flight_when_the_car_is_killed_end_with_a_car_or_without_as_they_say() {
+fn answers_match_the_booked_cars_after_the_python_spoke_is_killed() {
     const TRIPS: usize = 1_000;
-    let _alone = alone();
+    let _guard = exclusive();
     let prefix = prefix("many");
     let trips = Trips::start(&prefix);
     let mut car = Car::start(&format!("{prefix}.spoke.car"));
     let client = Client::new(&trips);
     let (key, town) = (|n: usize| format!("trip-{n}"), |n: usize| format!("town-{n}"));
 
-    // Nobody waits for an answer here, so that trips pile up. The car is killed when half of them are under way.
+    // Clients do not wait for answers, so trips accumulate until the spoke is killed at half.
     std::thread::scope(|scope| {
-        let (accepted, under_way) = mpsc::sync_channel(TRIPS);
+        let (accepted, acceptances) = mpsc::sync_channel(TRIPS);
         for first in 0..8 {
             let (accepted, client) = (accepted.clone(), &client);
             scope.spawn(move || {
                 for n in (first..TRIPS).step_by(8) {
-                    let (status, body) = client.ask(&key(n), &town(n), "respond-async");
+                    let (status, body) = client.request(&key(n), &town(n), "respond-async");
                     assert_eq!(status, 202, "{body}");
                     accepted.send(()).ok();
                 }
             });
         }
         drop(accepted);
-        assert_eq!(under_way.iter().take(TRIPS / 2).count(), TRIPS / 2);
+        assert_eq!(acceptances.iter().take(TRIPS / 2).count(), TRIPS / 2);
         car.replace();
     });
 
-    // A call has two seconds. On a busy machine some end without an answer, and their trips are undone, or say what is left.
-    let (mut booked, mut in_doubt, mut why) = (BTreeSet::new(), BTreeSet::new(), BTreeMap::new());
+    // On a busy machine some calls time out after 2 s. Their trips are undone or in doubt.
+    let (mut booked, mut in_doubt, mut reasons) = (BTreeSet::new(), BTreeSet::new(), BTreeMap::new());
     for n in 0..TRIPS {
         let (status, body) = client.answer(&key(n), &town(n));
         if status == 200 {
@@ -111,23 +111,23 @@ fn trips_in_flight_when_the_car_is_killed_end_with_a_car_or_without_as_they_say(
             in_doubt.insert(key(n));
         }
         let reason = body["detail"].as_str().unwrap_or_default().replace(&town(n), "TOWN");
-        *why.entry(reason).or_insert(0) += 1;
+        *reasons.entry(reason).or_insert(0) += 1;
     }
-    println!("{} of {TRIPS} trips are booked, {} are in doubt; the others: {why:?}", booked.len(), in_doubt.len());
+    println!("{} of {TRIPS} trips are booked, {} are in doubt; the others: {reasons:?}", booked.len(), in_doubt.len());
     let taken: BTreeSet<String> = car.taken().into_iter().collect();
-    assert_eq!(booked.difference(&taken).next(), None, "each trip that was promised a car has one");
+    assert_eq!(booked.difference(&taken).next(), None, "each booked trip has a car");
     let unexpected = taken.difference(&booked).find(|trip| !in_doubt.contains(*trip));
-    assert_eq!(unexpected, None, "no other trip has one");
-    assert!(!why.keys().any(|reason| reason.contains("sold_out")), "each town has two cars: {why:?}");
+    assert_eq!(unexpected, None, "no other trip has a car");
+    assert!(!reasons.keys().any(|reason| reason.contains("sold_out")), "each town has two cars: {reasons:?}");
 }
 
 #[test]
-fn a_thousand_requests_at_once_are_all_carried_out_once_although_the_car_is_killed() {
+fn the_python_spoke_carries_out_each_call_once_although_it_is_killed() {
     const CALLS: u32 = 1_000;
-    let _alone = alone();
+    let _guard = exclusive();
     let mut conversation = Conversation::new(&broker(), &prefix("killed"));
     let mut car = Car::start(&conversation.topic);
-    // Two cars are in each town: for the trip `n` and the trip `n + CALLS`.
+    // The two cars of a town go to the trips `n` and `n + CALLS`.
     let book = |n: u32| Request::new("book", &format!("town-{}", n % CALLS), n);
     conversation.send((0..CALLS).map(book));
     conversation.until(1_000);
@@ -135,49 +135,49 @@ fn a_thousand_requests_at_once_are_all_carried_out_once_although_the_car_is_kill
     conversation.until(1_001);
     car.replace();
     conversation.until(2_000);
-    // A car that forgot what it gave out before it was killed has none left for a request that it reads again.
+    // A spoke that had lost its bookings would refuse repeated calls as sold out.
     let price = ("nave.reply".to_owned(), json!({"price": 300}));
-    let said = conversation.said();
-    let other: Vec<_> = said.iter().filter(|(_, said)| **said != price).collect();
-    assert!(other.is_empty(), "{} of {} are no reply, like {:?}", other.len(), said.len(), other[0]);
+    let replies = conversation.replies();
+    let other: Vec<_> = replies.iter().filter(|(_, reply)| **reply != price).collect();
+    assert!(other.is_empty(), "{} of {} are not a price, like {:?}", other.len(), replies.len(), other[0]);
     assert_eq!(car.taken().len(), 2_000);
 
     let again = book(7).with("ce_id", "op-7/1/2/car/2").with("ce_attempt", "2");
     conversation.send([again, Request::new("book", "town-7", 2_000)]);
     conversation.until_answered(2_000);
-    assert_eq!(conversation.said()[&call(7)], price, "a repeat is answered as the first was");
-    assert_eq!(conversation.said()[&call(2_000)].1["error"], "sold_out");
-    assert!(car.terminate().success(), "SIGTERM stops it in order");
+    assert_eq!(conversation.replies()[&call(7)], price, "a repeat gets the first answer");
+    assert_eq!(conversation.replies()[&call(2_000)].1["error"], "sold_out");
+    assert!(car.terminate().success(), "SIGTERM stops the spoke with status 0");
 }
 
 #[test]
-fn a_request_that_the_car_cannot_carry_out_is_refused_by_name_and_the_next_one_is_answered() {
-    let _alone = alone();
+fn the_python_spoke_refuses_bad_calls_by_name_and_answers_the_next() {
+    let _guard = exclusive();
     let mut conversation = Conversation::new(&broker(), &prefix("refused"));
     let car = Car::start(&conversation.topic);
     let book = |n: u32| Request::new("book", "Oslo", n);
     conversation.send_bare("Oslo");
     conversation.send([
         book(1).with("ce_replypartition", "none"),
-        // These two are carried out, and their answers go nowhere.
+        // The spoke carries out these two, but cannot deliver their answers.
         Request::new("cancel", "Oslo", 2).with("ce_replypartition", "99"),
         Request::new("cancel", "Oslo", 14).with("ce_replypartition", "99999999999"),
-        book(3).saying("no JSON"),
-        book(4).saying(&"[".repeat(100_000)),
-        book(5).saying(r#"["a list"]"#),
+        book(3).with_body("no JSON"),
+        book(4).with_body(&"[".repeat(100_000)),
+        book(5).with_body(r#"["a list"]"#),
         Request::new("paint", "Oslo", 6),
         book(7).with("ce_expirytime", "2020-01-01T00:00:00.000Z"),
         book(8).with("ce_expirytime", "soon"),
         Request::new("cancel", "Oslo", 9).with("ce_type", "nave.undo").with("ce_undoes", "op-10/1/2,op-11/1/2"),
         book(10),
         book(12),
-        // A refused call stays refused, although it could be carried out now.
+        // A refused call stays refused, even if it could now be carried out.
         book(7),
         book(13),
     ]);
     conversation.until_answered(13);
-    let said = conversation.said();
-    let error = |n: u32| said[&call(n)].1["error"].as_str().unwrap_or_default().to_owned();
+    let replies = conversation.replies();
+    let error = |n: u32| replies[&call(n)].1["error"].as_str().unwrap_or_default().to_owned();
     for (n, expected) in [
         (3, "unreadable"),
         (4, "unreadable"),
@@ -187,23 +187,23 @@ fn a_request_that_the_car_cannot_carry_out_is_refused_by_name_and_the_next_one_i
         (8, "unreadable"),
         (10, "undone"),
     ] {
-        assert_eq!((said[&call(n)].0.as_str(), error(n).as_str()), ("nave.refusal", expected), "call {n}");
+        assert_eq!((replies[&call(n)].0.as_str(), error(n).as_str()), ("nave.refusal", expected), "call {n}");
     }
-    assert_eq!(said[&call(9)], ("nave.reply".to_owned(), json!({"price": 0})));
+    assert_eq!(replies[&call(9)], ("nave.reply".to_owned(), json!({"price": 0})));
     for n in [12, 13] {
-        assert_eq!(said[&call(n)], ("nave.reply".to_owned(), json!({"price": 300})));
+        assert_eq!(replies[&call(n)], ("nave.reply".to_owned(), json!({"price": 300})));
     }
     assert_eq!(car.taken(), ["trip-12", "trip-13"]);
 
     let answer = conversation.answer(12);
-    answer.headers.head().expect("Nave reads its headers");
+    answer.headers.head().expect("Nave can read the headers");
     assert_eq!((answer.partition, answer.key.as_deref()), (3, Some(&b"Oslo"[..])));
     assert_eq!(header(answer, "ce_causationid"), "op-12/1/2/car/1");
     let request = book(12).headers;
     for name in ["ce_specversion", "ce_subject", "ce_callid", "ce_attempt", "traceparent", "x-unheard-of"] {
-        assert_eq!(header(answer, name), request[name], "{name} is given back");
+        assert_eq!(header(answer, name), request[name], "{name} is returned");
     }
     for name in ["ce_expirytime", "ce_replypartition", "ce_replyto"] {
-        assert_eq!(header(answer, name), "", "{name} was for the request");
+        assert_eq!(header(answer, name), "", "{name} belongs to the request");
     }
 }

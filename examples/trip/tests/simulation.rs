@@ -1,10 +1,10 @@
-//! Trips with everything going wrong: rooms and cars are given as promised, and nobody keeps what was given back.
+//! Trips in a simulation with faults of every kind: bookings match the answers.
 
 use trip::scenario::program;
 
 #[test]
-fn whatever_happens_rooms_and_cars_are_given_as_travellers_were_told() {
-    let simulation = program().expect("it is one").simulation("trips").expect("it has a scenario");
+fn bookings_match_the_answers_under_every_fault() {
+    let simulation = program().expect("the program is valid").simulation("trips").expect("trips have a scenario");
     let summary = simulation.run_many(1, 300, 2);
     println!("{}", summary.text());
     let broken = summary.broken.map(|ran| format!("{ran:?}\n{}", simulation.tell(ran.seed)));
@@ -12,11 +12,11 @@ fn whatever_happens_rooms_and_cars_are_given_as_travellers_were_told() {
     assert!(summary.answers["done"] > 100 && summary.answers["failed"] > 10, "{:?}", summary.answers);
 }
 
-/// The checks can fail: a desk that forgets which calls it carried out books twice.
+/// Shows that the checks can fail: a desk that forgets its calls carries some out twice.
 #[test]
-fn desks_that_forget_their_calls_are_found_out() {
-    let simulation = program().expect("it is one").simulation("trips").expect("it has a scenario");
+fn the_checks_detect_desks_that_forget_their_calls() {
+    let simulation = program().expect("the program is valid").simulation("trips").expect("trips have a scenario");
     let summary = simulation.with_forgetful_spokes().run_many(1, 300, 2);
-    let broken = summary.broken.and_then(|ran| ran.broken).expect("one of the seeds sees it");
+    let broken = summary.broken.and_then(|ran| ran.broken).expect("at least one seed fails");
     assert!(broken.contains("carried call"), "{broken}");
 }

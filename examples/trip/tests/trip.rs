@@ -1,87 +1,87 @@
-//! A trip in virtual time: a room and a car, or neither, whatever happens.
+//! A trip in virtual time: a room and a car, or neither, under every fault.
 
 use nave::prelude::{Answer, Code};
 use nave::serde_json::json;
 use nave::spoke::Silent;
 use nave::testing::{Asked, World};
 use trip::spokes::Desk;
-use trip::{AGREEMENT, trips};
+use trip::{APPROVAL, trips};
 
-/// A world with a hotel, and a car desk at this price.
+/// A world with a hotel that has one room, and this car desk.
 fn world(seed: u64, car: Desk) -> World {
-    World::seeded(seed, &trips().expect("it is one")).spoke("hotel", Desk::new(600, 1)).spoke("car", car)
+    World::seeded(seed, &trips().expect("the topology is valid")).spoke("hotel", Desk::new(600, 1)).spoke("car", car)
 }
 
 fn to_rome(world: &mut World, name: &str) -> Asked {
     world.request("trip", name, &json!({"to": "Rome"}))
 }
 
-fn given(world: &World, service: &str) -> usize {
-    world.look(service, |desk: &mut Desk| desk.given.values().map(std::collections::BTreeSet::len).sum())
+fn held(world: &World, service: &str) -> usize {
+    world.look(service, |desk: &mut Desk| desk.holders.values().map(std::collections::BTreeSet::len).sum())
 }
 
 #[test]
-fn a_trip_is_a_room_and_a_car() {
+fn a_trip_books_a_room_and_a_car() {
     let mut world = world(1, Desk::new(300, 1));
-    let asked = to_rome(&mut world, "trip-1");
+    let trip = to_rome(&mut world, "trip-1");
     world.run_until_idle();
-    assert_eq!(world.answer(&asked), Some(Answer::Done(json!({"to": "Rome", "price": 900}))));
-    assert_eq!((given(&world, "hotel"), given(&world, "car")), (1, 1));
+    assert_eq!(world.answer(&trip), Some(Answer::Done(json!({"to": "Rome", "price": 900}))));
+    assert_eq!((held(&world, "hotel"), held(&world, "car")), (1, 1));
 }
 
 #[test]
-fn a_trip_without_a_car_gives_the_room_back() {
+fn a_trip_without_a_car_cancels_its_room() {
     let mut world = world(2, Desk::new(300, 0));
-    let asked = to_rome(&mut world, "trip-1");
+    let trip = to_rome(&mut world, "trip-1");
     world.run_until_idle();
-    let Some(Answer::Failed(body)) = world.answer(&asked) else { panic!("it failed") };
-    let why = "book a car in Rome: refused (sold_out: nothing is left in Rome), sent once";
-    assert_eq!((&body["code"], &body["detail"]), (&json!(Code::Conflict), &json!(why)), "a client gets 409");
-    assert_eq!(given(&world, "hotel"), 0);
+    let Some(Answer::Failed(body)) = world.answer(&trip) else { panic!("the trip must fail") };
+    let reason = "book a car in Rome: refused (sold_out: nothing is left in Rome), sent once";
+    assert_eq!((&body["code"], &body["detail"]), (&json!(Code::Conflict), &json!(reason)), "the client gets 409");
+    assert_eq!(held(&world, "hotel"), 0);
 }
 
 #[test]
-fn a_car_desk_that_does_not_answer_costs_seconds_and_no_room() {
-    let trips = trips().expect("it is one");
+fn a_silent_car_desk_fails_the_trip_within_10_s_and_cancels_its_room() {
+    let trips = trips().expect("the topology is valid");
     let mut world = World::seeded(3, &trips).spoke("hotel", Desk::new(600, 1)).spoke("car", Silent);
-    let asked = to_rome(&mut world, "trip-1");
+    let trip = to_rome(&mut world, "trip-1");
     world.run_until_idle();
-    let Some(Answer::Failed(body)) = world.answer(&asked) else { panic!("it failed") };
-    assert_eq!(body["code"], json!(Code::WorkflowTimeout), "a client gets 504");
-    assert_eq!(body["left"], json!([2]), "whether a car is booked, nobody can say");
-    assert_eq!(given(&world, "hotel"), 0);
+    let Some(Answer::Failed(body)) = world.answer(&trip) else { panic!("the trip must fail") };
+    assert_eq!(body["code"], json!(Code::WorkflowTimeout), "the client gets 504");
+    assert_eq!(body["left"], json!([2]), "the car may or may not be booked");
+    assert_eq!(held(&world, "hotel"), 0);
     assert!(world.now_ms() < 10_000);
 }
 
 #[test]
-fn a_dear_trip_waits_for_a_person() {
+fn an_expensive_trip_waits_for_approval() {
     for (agreed, cars) in [(true, 1), (false, 0)] {
         let mut world = world(4, Desk::new(500, 1));
-        let asked = to_rome(&mut world, "trip-1");
+        let trip = to_rome(&mut world, "trip-1");
         world.run_ms(3_600_000);
-        assert_eq!(world.answer(&asked), None, "an hour later it still waits");
-        let unclear = world.signal(&asked, AGREEMENT, &json!({"agreed": "maybe"}));
+        assert_eq!(world.answer(&trip), None, "the trip still waits after an hour");
+        let unclear = world.signal(&trip, APPROVAL, &json!({"agreed": "maybe"}));
         world.run_ms(1);
-        assert!(world.outcome(&unclear).expect("it was heard").is_err(), "neither yes nor no");
-        world.signal(&asked, AGREEMENT, &json!({"agreed": agreed}));
+        assert!(world.outcome(&unclear).expect("the signal has an outcome").is_err(), "neither approval nor rejection");
+        world.signal(&trip, APPROVAL, &json!({"agreed": agreed}));
         world.run_ms(5_000);
-        assert_eq!(matches!(world.answer(&asked), Some(Answer::Done(_))), agreed);
-        assert_eq!((given(&world, "hotel"), given(&world, "car")), (cars, cars));
+        assert_eq!(matches!(world.answer(&trip), Some(Answer::Done(_))), agreed);
+        assert_eq!((held(&world, "hotel"), held(&world, "car")), (cars, cars));
     }
 }
 
 #[test]
-fn a_trip_whose_process_dies_at_any_moment_ends_as_if_nothing_had_happened() {
+fn the_outcome_is_identical_after_a_crash_at_any_turn() {
     for turns in 0..60 {
         let mut world = world(turns, Desk::new(300, usize::from(turns % 3 > 0)));
-        let asked = to_rome(&mut world, "trip-1");
-        world.run_turns(usize::try_from(turns).expect("it is small"));
+        let trip = to_rome(&mut world, "trip-1");
+        world.run_turns(usize::try_from(turns).expect("below 60"));
         world.kill();
         world.start();
         world.run_until_idle();
-        let booked = matches!(world.answer(&asked), Some(Answer::Done(_)));
+        let booked = matches!(world.answer(&trip), Some(Answer::Done(_)));
         assert_eq!(booked, turns % 3 > 0, "after {turns} turns");
-        assert_eq!(given(&world, "hotel"), usize::from(booked), "after {turns} turns");
+        assert_eq!(held(&world, "hotel"), usize::from(booked), "after {turns} turns");
         assert_eq!((world.timers(), world.unfinished().len()), (0, 0), "after {turns} turns");
     }
 }

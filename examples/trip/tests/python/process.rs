@@ -1,10 +1,10 @@
-//! Processes: the trips, a hotel, and the car in Python.
+//! Processes under test: the trips, a hotel spoke, and the Python spoke.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
-/// A process that is killed when this is dropped.
+/// A child process. Dropping it kills the process.
 pub(crate) struct Process(Child);
 
 impl Drop for Process {
@@ -21,10 +21,10 @@ impl Process {
     }
 
     fn terminate(&mut self) -> ExitStatus {
-        // The `kill` of bash: a minimal system has no program of that name.
+        // The builtin of bash: a minimal system has no `kill` program.
         let sent = Command::new("bash").args(["-c", &format!("kill -TERM {}", self.0.id())]).status();
         assert!(sent.expect("bash runs").success());
-        self.0.wait().expect("it ends")
+        self.0.wait().expect("the process ends")
     }
 }
 
@@ -32,18 +32,18 @@ fn project() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// The broker that `tools/kafka start` left.
+/// The address of the broker that `tools/kafka start` started.
 pub(crate) fn broker() -> String {
     let broker = std::fs::read_to_string(project().join(".kafka/address"));
     broker.expect("no broker runs: use ./test, or first tools/kafka start").trim().to_owned()
 }
 
-/// Python with a Kafka client, and nothing of ours.
+/// Python with a Kafka client.
 pub(crate) fn python() -> Command {
     Command::new(project().join(".tools/confluent-kafka-2.16.1/bin/python"))
 }
 
-/// The car in Python, and the file in which it keeps what it did.
+/// The Python spoke with its database file.
 pub(crate) struct Car {
     topic: String,
     file: PathBuf,
@@ -69,19 +69,19 @@ impl Car {
         Process::start(python().arg(project().join("examples/trip/car.py")).args([&broker(), topic]).arg(file))
     }
 
-    /// `kill -9`, and another process in its place.
+    /// Kills the process with SIGKILL and starts another.
     pub(crate) fn replace(&mut self) {
-        self.process.0.kill().expect("it can be killed");
-        self.process.0.wait().expect("it ends");
+        self.process.0.kill().expect("the process can be killed");
+        self.process.0.wait().expect("the process ends");
         self.process = Self::run(&self.topic, &self.file);
     }
 
-    /// SIGTERM: its exit status.
+    /// Sends SIGTERM and returns the exit status.
     pub(crate) fn terminate(&mut self) -> ExitStatus {
         self.process.terminate()
     }
 
-    /// Which trips have a car, as its file says.
+    /// The trips with a car according to the database.
     pub(crate) fn taken(&self) -> Vec<String> {
         let select = "import sqlite3, sys\nfor row in sqlite3.connect(sys.argv[1]).execute('SELECT trip FROM taken'): print(*row)";
         let output = python().args(["-c", select]).arg(&self.file).output().expect("Python runs");
@@ -90,9 +90,9 @@ impl Car {
     }
 }
 
-/// The trips without spokes of their own, and a hotel as a process: under a prefix of its own on Kafka.
+/// `trip up` without spokes, and a hotel spoke as a second process.
 pub(crate) struct Trips {
-    /// Where its REST interface is.
+    /// The URL of the REST interface.
     pub(crate) url: String,
     _up: Process,
     _hotel: Process,
@@ -104,16 +104,16 @@ impl Trips {
         let trip = |args: &[&str]| Process::start(Command::new(env!("CARGO_BIN_EXE_trip")).args(args).args(at));
         let mut up = trip(&["up", "--without", "car", "--without", "hotel", "--rest", "127.0.0.1:0"]);
         let hotel = trip(&["run", "--spoke", "hotel", "--health", "127.0.0.1:0"]);
-        let lines = BufReader::new(up.0.stdout.take().expect("it is piped")).lines();
-        let mut said: Vec<String> = Vec::new();
+        let lines = BufReader::new(up.0.stdout.take().expect("stdout is piped")).lines();
+        let mut banner: Vec<String> = Vec::new();
         for line in lines {
-            said.push(line.expect("it prints text"));
-            if said.last().is_some_and(|line| line.contains("Ctrl-C")) {
+            banner.push(line.expect("the banner is text"));
+            if banner.last().is_some_and(|line| line.contains("Ctrl-C")) {
                 break;
             }
         }
-        let url = said.iter().find_map(|line| line.trim_start().strip_prefix("REST")?.split_whitespace().next());
-        let url = url.unwrap_or_else(|| panic!("it did not begin: {said:?}")).to_owned();
+        let url = banner.iter().find_map(|line| line.trim_start().strip_prefix("REST")?.split_whitespace().next());
+        let url = url.unwrap_or_else(|| panic!("trip up did not start: {banner:?}")).to_owned();
         Self { url, _up: up, _hotel: hotel }
     }
 }

@@ -1,4 +1,4 @@
-//! Requests for a spoke, header by header, and its answers.
+//! Requests to a spoke, header by header, and its answers.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,11 +8,11 @@ use bus::{Bus, Clock, Headers, Kafka, KafkaOptions, Outgoing, Reader, Record, To
 use nave::clock::SystemClock;
 use nave::serde_json::{Value, json};
 
-/// An answer comes within a second, on a machine that is not busy.
-const PATIENCE_MS: u64 = 120_000;
+/// An answer takes less than a second on an idle machine.
+const TIMEOUT_MS: u64 = 120_000;
 const PARTITIONS: u32 = 4;
 
-/// A request to book a car. Tests change its headers and its body.
+/// A request to the car spoke. Tests change its headers and its body.
 #[derive(Clone)]
 pub(crate) struct Request {
     pub(crate) headers: BTreeMap<&'static str, String>,
@@ -21,7 +21,7 @@ pub(crate) struct Request {
 }
 
 impl Request {
-    /// Asks for a car in this town for the trip `n`; the call has the same number.
+    /// Creates the request of call `n`, for trip `n` in this town.
     pub(crate) fn new(verb: &str, town: &str, n: u32) -> Self {
         let headers = [
             ("ce_specversion", "1.0".to_owned()),
@@ -34,34 +34,34 @@ impl Request {
             ("ce_expirytime", "2100-01-01T00:00:00.000Z".to_owned()),
             ("ce_replypartition", "3".to_owned()),
             ("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".to_owned()),
-            ("x-unheard-of", "given back".to_owned()),
+            ("x-unheard-of", "returned".to_owned()),
         ];
         let body = json!({"verb": verb, "to": town, "trip": format!("trip-{n}")}).to_string();
         Self { headers: headers.into(), body, key: town.to_owned() }
     }
 
-    /// The same with another value of a header.
+    /// Sets the value of a header.
     pub(crate) fn with(mut self, name: &'static str, value: &str) -> Self {
         self.headers.insert(name, value.to_owned());
         self
     }
 
-    /// The same with another body.
-    pub(crate) fn saying(mut self, body: &str) -> Self {
+    /// Sets the body.
+    pub(crate) fn with_body(mut self, body: &str) -> Self {
         body.clone_into(&mut self.body);
         self
     }
 }
 
-/// The id of the call `n`.
+/// The id of call `n`.
 pub(crate) fn call(n: u32) -> String {
     format!("op-{n}/1/2")
 }
 
-/// The reply of the spoke: type and body.
-pub(crate) type Said = (String, Value);
+/// The type and the body of an answer.
+pub(crate) type Reply = (String, Value);
 
-/// A topic for requests, another for answers, and all answers so far.
+/// One topic for requests, one for answers, and all answers so far.
 pub(crate) struct Conversation {
     pub(crate) topic: String,
     inbox: String,
@@ -72,7 +72,7 @@ pub(crate) struct Conversation {
 }
 
 impl Conversation {
-    /// On two topics of its own.
+    /// Creates the two topics below `prefix`.
     pub(crate) fn new(broker: &str, prefix: &str) -> Self {
         let clock = Arc::new(SystemClock::default());
         let bus = Kafka::open(Arc::clone(&clock) as _, KafkaOptions::new(broker.to_owned())).expect("a cluster");
@@ -88,7 +88,7 @@ impl Conversation {
         Self { topic, inbox, writer, reader, clock, answers: BTreeMap::new() }
     }
 
-    /// Writes the requests at once; each asks for an answer in the inbox.
+    /// Writes the requests in one append, with the inbox as reply address.
     pub(crate) fn send(&mut self, requests: impl IntoIterator<Item = Request>) {
         let outgoing = |request: Request| {
             let reply_to = ("ce_replyto", self.inbox.clone());
@@ -104,13 +104,13 @@ impl Conversation {
         self.writer.append(&[Outgoing::keyed(&self.topic, key.to_owned(), "{}")]).expect("an append");
     }
 
-    /// Reads answers until this many calls have one.
+    /// Reads until `calls` calls have an answer.
     pub(crate) fn until(&mut self, calls: usize) {
-        let end = self.clock.mono().plus_ms(PATIENCE_MS);
+        let end = self.clock.mono().plus_ms(TIMEOUT_MS);
         while self.answers.len() < calls {
             assert!(self.clock.mono() < end, "{} of {calls} calls have an answer", self.answers.len());
             let mut records = Vec::new();
-            // One at a time: a caller that kills the spoke at the first answer should see it early.
+            // One at a time, so that a test sees the first answer early and can kill the spoke.
             self.reader.poll(1, Duration::from_millis(100), &mut records).expect("a poll");
             for record in records {
                 let call = header(&record, "ce_callid");
@@ -119,33 +119,36 @@ impl Conversation {
         }
     }
 
-    /// Reads until this call has an answer. Requests of one town are answered in order: those before it have theirs.
+    /// Reads until call `n` has an answer, and so all earlier calls of its town have one too.
     pub(crate) fn until_answered(&mut self, n: u32) {
         while !self.answers.contains_key(&call(n)) {
             self.until(self.answers.len() + 1);
         }
     }
 
-    /// The calls that have an answer, each with what the spoke said: the same each time.
-    pub(crate) fn said(&self) -> BTreeMap<String, Said> {
-        let said = |record: &Record| (header(record, "ce_type"), json_of(record));
+    /// The reply to each answered call. Panics if a call has two different replies.
+    pub(crate) fn replies(&self) -> BTreeMap<String, Reply> {
+        let reply = |record: &Record| (header(record, "ce_type"), json_of(record));
         self.answers
             .iter()
             .map(|(call, records)| {
-                let first = said(&records[0]);
-                assert!(records.iter().all(|record| said(record) == first), "{call} has two answers: {records:?}");
+                let first = reply(&records[0]);
+                assert!(
+                    records.iter().all(|record| reply(record) == first),
+                    "{call} has two different replies: {records:?}"
+                );
                 (call.clone(), first)
             })
             .collect()
     }
 
-    /// The first answer of a call.
+    /// The first answer to call `n`.
     pub(crate) fn answer(&self, n: u32) -> &Record {
         &self.answers[&call(n)][0]
     }
 }
 
-/// The value of a header; empty where there is none.
+/// The value of a header, or an empty string.
 pub(crate) fn header(record: &Record, name: &str) -> String {
     String::from_utf8_lossy(record.headers.get(name).unwrap_or_default()).into_owned()
 }
