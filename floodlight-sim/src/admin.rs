@@ -1,22 +1,22 @@
-//! The HTTP side: what stands on the switches, what was done, and what is to go wrong.
+//! The HTTP interface: rules, audit log and fault injection.
 //!
 //! | path | method | answer |
 //! |---|---|---|
-//! | `/switches` | GET | the switches that have rules, and how many |
-//! | `/switches/{id}/rules` | GET | the rules of a switch, by cookie; none is an empty list |
-//! | `/audit` | GET | the newest 1,000 lines; with `?after=SEQ` the first 1,000 after that one |
-//! | `/faults` | GET | the seed, the faults that stand with what is left of them and how often each struck, and counts by kind |
-//! | `/faults` | POST | one more; or `{"seed": 7, "faults": [...]}`, all of them or none |
-//! | `/faults` | DELETE | all are taken away |
-//! | `/seed` | POST | `{"seed": 7}`: what chance is drawn from |
-//! | `/heart` | POST | `{"stopped": true}`: no heartbeats, while it goes on answering |
-//! | `/crash` | POST | it dies at the end of its next turn; with `{"told": true}`, after what it owes is told |
-//! | `/restart` | POST | a new process in place of one that died |
-//! | `/healthz` | GET | 200 while it lives, 503 after a crash |
+//! | `/switches` | GET | the switches with rules, and the number of rules of each |
+//! | `/switches/{id}/rules` | GET | the rules of a switch, by cookie; an empty list if there are none |
+//! | `/audit` | GET | the newest 1,000 entries; with `?after=SEQ` the first 1,000 after that one |
+//! | `/faults` | GET | the seed, the active faults with their counters, and counters by kind |
+//! | `/faults` | POST | injects one fault; or `{"seed": 7, "faults": [...]}`, all of them or none |
+//! | `/faults` | DELETE | removes all faults |
+//! | `/seed` | POST | `{"seed": 7}`: sets the seed of random choices |
+//! | `/heart` | POST | `{"stopped": true}`: stops heartbeats; the speaker still answers |
+//! | `/crash` | POST | crashes after the next poll; with `{"told": true}`, after sending all answers |
+//! | `/restart` | POST | replaces a crashed process |
+//! | `/healthz` | GET | 200 while the speaker runs, 503 after a crash |
 //!
-//! A refusal is a problem as RFC 9457 has it, and names field, value, and what is allowed.
+//! Errors are RFC 9457 problems with the field, its value and the allowed values.
 
-mod refused;
+mod problem;
 
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, PathRejection};
@@ -30,19 +30,19 @@ use serde_json::{Map, Value, json};
 use wire::speaker::{Rule, SwitchId};
 use wire::{Code, Problem};
 
-use self::refused::Refused;
-use crate::faults::Standing;
-use crate::{Entry, Fault, SpeakerHandle};
+use self::problem::ProblemResponse;
+use crate::faults::ActiveFault;
+use crate::{AuditEntry, Fault, SpeakerHandle};
 
-/// So many lines of the audit log go into one answer: some 300 KB.
+/// The maximum number of audit entries in one response: about 300 KB.
 const PAGE: usize = 1_000;
 
-/// The longest body, in bytes: as many faults as may stand, of a few hundred each.
-const LONGEST_BODY: usize = 512 * 1024;
+/// The maximum size of a request body, in bytes: 1,000 faults of a few hundred bytes each.
+const MAX_BODY_BYTES: usize = 512 * 1024;
 
 const PATHS: &str = "/switches, /switches/{id}/rules, /audit, /faults, /seed, /heart, /crash, /restart, /healthz";
 
-/// The paths, over `speaker`.
+/// Returns the router of the HTTP interface of `speaker`.
 pub fn admin(speaker: SpeakerHandle) -> Router {
     Router::new()
         .route("/switches", get(switches))
@@ -54,13 +54,13 @@ pub fn admin(speaker: SpeakerHandle) -> Router {
         .route("/crash", post(crash))
         .route("/restart", post(restart))
         .route("/healthz", get(health))
-        .fallback(|| async { Refused::new(Code::UnknownPath, format!("known are {PATHS}")) })
+        .fallback(|| async { ProblemResponse::new(Code::UnknownPath, format!("the paths are {PATHS}")) })
         .method_not_allowed_fallback(|| async {
             let allowed =
-                "/faults knows GET, POST and DELETE; /seed, /heart, /crash and /restart know POST; others GET";
-            Refused::new(Code::WrongMethod, allowed)
+                "/faults accepts GET, POST and DELETE; /seed, /heart, /crash and /restart POST; other paths GET";
+            ProblemResponse::new(Code::WrongMethod, allowed)
         })
-        .layer(DefaultBodyLimit::max(LONGEST_BODY))
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .with_state(speaker)
 }
 
@@ -72,31 +72,34 @@ async fn switches(State(speaker): State<SpeakerHandle>) -> Json<Value> {
 async fn rules(
     State(speaker): State<SpeakerHandle>,
     id: Result<Path<String>, PathRejection>,
-) -> Result<Json<Vec<Rule>>, Refused> {
-    let Path(id) = id.map_err(|error| Refused::new(Code::BadRequest, error.body_text()))?;
+) -> Result<Json<Vec<Rule>>, ProblemResponse> {
+    let Path(id) = id.map_err(|error| ProblemResponse::new(Code::BadRequest, error.body_text()))?;
     Ok(Json(speaker.rules(&SwitchId(id.into()))))
 }
 
-async fn audit(State(speaker): State<SpeakerHandle>, query: RawQuery) -> Result<Json<Vec<Entry>>, Refused> {
+async fn audit(
+    State(speaker): State<SpeakerHandle>,
+    query: RawQuery,
+) -> Result<Json<Vec<AuditEntry>>, ProblemResponse> {
     let Some(query) = query.0.filter(|query| !query.is_empty()) else { return Ok(Json(speaker.audit_newest(PAGE))) };
     match query.strip_prefix("after=").map(str::parse) {
         Some(Ok(seq)) => Ok(Json(speaker.audit_after(seq, PAGE))),
-        Some(Err(_)) | None => Err(Problem::field("query", &query, "after= and the `seq` of a line").into()),
+        Some(Err(_)) | None => Err(Problem::field("query", &query, "after= and the `seq` of an entry").into()),
     }
 }
 
-/// A fault that stands.
+/// An active fault, as clients see it.
 #[derive(Serialize)]
-struct Shown {
+struct FaultView {
     #[serde(flatten)]
     fault: Fault,
-    /// How often it has struck.
+    /// The number of commands it was applied to.
     struck: u64,
 }
 
 async fn faults(State(speaker): State<SpeakerHandle>) -> Json<Value> {
-    let shown = |Standing { fault, struck, .. }| Shown { fault, struck };
-    let faults: Vec<Shown> = speaker.standing().into_iter().map(shown).collect();
+    let view = |ActiveFault { fault, struck, .. }| FaultView { fault, struck };
+    let faults: Vec<FaultView> = speaker.active().into_iter().map(view).collect();
     let struck: Map<String, Value> =
         speaker.struck().into_iter().map(|(kind, count)| (kind.to_owned(), count.into())).collect();
     Json(json!({"seed": speaker.seed(), "faults": faults, "struck": struck}))
@@ -104,7 +107,7 @@ async fn faults(State(speaker): State<SpeakerHandle>) -> Json<Value> {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Several {
+struct FaultBatch {
     seed: Option<u64>,
     faults: Vec<Fault>,
 }
@@ -112,15 +115,15 @@ struct Several {
 async fn inject(
     State(speaker): State<SpeakerHandle>,
     body: Result<Bytes, BytesRejection>,
-) -> Result<(StatusCode, Json<Value>), Refused> {
+) -> Result<(StatusCode, Json<Value>), ProblemResponse> {
     let body = json_of(body)?;
-    let Several { seed, faults } = if body.get("faults").is_some() {
+    let FaultBatch { seed, faults } = if body.get("faults").is_some() {
         read(body.clone())?
     } else {
-        Several { seed: None, faults: vec![read(body.clone())?] }
+        FaultBatch { seed: None, faults: vec![read(body.clone())?] }
     };
     let kinds: Vec<&str> = faults.iter().map(|fault| fault.kind.as_str()).collect();
-    tracing::info!(?kinds, seed, "faults are put in");
+    tracing::info!(?kinds, seed, "injecting faults");
     speaker.inject_all(faults)?;
     if let Some(seed) = seed {
         speaker.set_seed(seed);
@@ -130,44 +133,44 @@ async fn inject(
 
 async fn clear(State(speaker): State<SpeakerHandle>) -> StatusCode {
     speaker.clear_faults();
-    tracing::info!("all faults were taken away");
+    tracing::info!("removed all faults");
     StatusCode::NO_CONTENT
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Seed {
+struct SetSeed {
     seed: u64,
 }
 
 async fn seed(
     State(speaker): State<SpeakerHandle>,
     body: Result<Bytes, BytesRejection>,
-) -> Result<StatusCode, Refused> {
-    let Seed { seed } = read(json_of(body)?)?;
+) -> Result<StatusCode, ProblemResponse> {
+    let SetSeed { seed } = read(json_of(body)?)?;
     speaker.set_seed(seed);
     Ok(StatusCode::NO_CONTENT)
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Heart {
+struct SetHeartbeats {
     stopped: bool,
 }
 
 async fn heart(
     State(speaker): State<SpeakerHandle>,
     body: Result<Bytes, BytesRejection>,
-) -> Result<StatusCode, Refused> {
-    let Heart { stopped } = read(json_of(body)?)?;
-    speaker.stop_heart(stopped);
-    tracing::info!(stopped, "heartbeats");
+) -> Result<StatusCode, ProblemResponse> {
+    let SetHeartbeats { stopped } = read(json_of(body)?)?;
+    speaker.stop_heartbeats(stopped);
+    tracing::info!(stopped, "switched heartbeats");
     Ok(StatusCode::NO_CONTENT)
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Crash {
+struct CrashRequest {
     #[serde(default)]
     told: bool,
 }
@@ -175,40 +178,48 @@ struct Crash {
 async fn crash(
     State(speaker): State<SpeakerHandle>,
     body: Result<Bytes, BytesRejection>,
-) -> Result<StatusCode, Refused> {
+) -> Result<StatusCode, ProblemResponse> {
     let empty = matches!(&body, Ok(body) if body.is_empty());
-    let Crash { told } = if empty { Crash { told: false } } else { read(json_of(body)?)? };
+    let CrashRequest { told } = if empty { CrashRequest { told: false } } else { read(json_of(body)?)? };
     speaker.crash(told);
     Ok(StatusCode::ACCEPTED)
 }
 
-async fn restart(State(speaker): State<SpeakerHandle>) -> Result<StatusCode, Refused> {
-    speaker.restart().map_err(|error| Refused::new(Code::NotReady, error.to_string()))?;
-    tracing::info!("the speaker was started again");
+async fn restart(State(speaker): State<SpeakerHandle>) -> Result<StatusCode, ProblemResponse> {
+    speaker.restart().map_err(|error| ProblemResponse::new(Code::NotReady, error.to_string()))?;
+    tracing::info!("restarted the speaker");
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn health(State(speaker): State<SpeakerHandle>) -> Result<Json<Value>, Refused> {
+async fn health(State(speaker): State<SpeakerHandle>) -> Result<Json<Value>, ProblemResponse> {
     if speaker.is_down() {
-        return Err(Refused::new(Code::NotReady, "the speaker died of a fault; POST /restart starts it again"));
+        return Err(ProblemResponse::new(
+            Code::NotReady,
+            "the speaker crashed by fault injection; POST /restart restarts it",
+        ));
     }
-    let heart = if speaker.heart_is_stopped() { "stopped" } else { "as configured" };
-    Ok(Json(json!({"status": "up", "kept": speaker.is_kept(), "heartbeats": heart, "delayed": speaker.waiting()})))
+    let heart = if speaker.heartbeats_stopped() { "stopped" } else { "as configured" };
+    Ok(Json(
+        json!({"status": "up", "kept": speaker.is_persistent(), "heartbeats": heart, "delayed": speaker.waiting()}),
+    ))
 }
 
-fn json_of(body: Result<Bytes, BytesRejection>) -> Result<Value, Refused> {
+fn json_of(body: Result<Bytes, BytesRejection>) -> Result<Value, ProblemResponse> {
     let body = body.map_err(|error| {
         if error.status() == StatusCode::PAYLOAD_TOO_LARGE {
-            return Refused::new(Code::TooLarge, format!("the body is longer than the limit of {LONGEST_BODY} bytes"));
+            return ProblemResponse::new(
+                Code::TooLarge,
+                format!("the body exceeds the limit of {MAX_BODY_BYTES} bytes"),
+            );
         }
-        Refused::new(Code::BadRequest, error.body_text())
+        ProblemResponse::new(Code::BadRequest, error.body_text())
     })?;
     let body = wire::json::read(&body)?;
     if body.is_object() { Ok(body) } else { Err(Problem::field("body", "something else", "a JSON object").into()) }
 }
 
-/// Reads what is said; a field that cannot be read is named by its path.
-fn read<T: DeserializeOwned>(body: Value) -> Result<T, Refused> {
+/// Deserializes a body. An error names the path of the invalid field.
+fn read<T: DeserializeOwned>(body: Value) -> Result<T, ProblemResponse> {
     serde_path_to_error::deserialize(body).map_err(|error| {
         let path = error.path().to_string();
         let field = if path == "." { "body".to_owned() } else { path };

@@ -1,4 +1,4 @@
-//! What goes out.
+//! The output: answers.
 
 use bus::{Outgoing, Route};
 use bytes::Bytes;
@@ -7,35 +7,35 @@ use wire::{Envelope, Kind, WallTime};
 
 use crate::flaw::Flaw;
 
-/// Who speaks: the `ce_source` of every answer.
+/// The `ce_source` of every answer.
 pub const SOURCE: &str = "/spoke/speaker";
 
-/// What is told to somebody who asked.
+/// The answer to a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
     /// The key of the request.
     pub key: Option<Bytes>,
     /// The envelope of the request.
     pub request: Envelope,
-    /// What is said.
+    /// The content.
     pub body: Body,
-    /// What a fault makes wrong with it.
+    /// The flaw that an injected fault adds.
     pub flaw: Option<Flaw>,
 }
 
-/// What is said.
+/// The content of an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Body {
-    /// It was done.
+    /// The command was executed.
     Reply(Reply),
-    /// It was not done and will not be.
+    /// The command was not executed, and never will be.
     Refusal(Refusal),
-    /// It was not done: try again.
+    /// The command was not executed; the worker should retry.
     Failure(Refusal),
 }
 
 impl Answer {
-    /// The record that tells it; none where the request did not say whom to tell.
+    /// Returns the record of the answer, or `None` if the request has no reply address.
     pub fn outgoing(self, wall: WallTime) -> Option<Outgoing> {
         let Self { key, mut request, body, flaw } = self;
         let (kind, value) = match &body {
@@ -51,7 +51,7 @@ impl Answer {
         let outgoing = Outgoing::packed(topic.into(), route, key.as_deref(), &envelope, value.into());
         Some(match flaw {
             None => outgoing,
-            Some(flaw) => flaw.spoil(envelope, outgoing),
+            Some(flaw) => flaw.apply(envelope, outgoing),
         })
     }
 }
@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_goes_where_the_request_says_and_names_it() {
+    fn an_answer_goes_to_the_reply_address_and_names_its_request() {
         let mut request = Envelope::new(Kind::Call, "7f3a/1/1/speaker/2", "/nave/flows/hub/3");
         request.reply_to = Some("nave.flows.hub.in".into());
         request.reply_partition = Some(3);
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_to_nobody_is_no_record() {
+    fn an_answer_without_a_reply_address_has_no_record() {
         let request = Envelope::new(Kind::Call, "7f3a/1/1/speaker/2", "/nave/flows/hub/3");
         let answer = Answer { key: None, request, body: Body::Reply(Reply::Found { rule: None }), flaw: None };
         assert_eq!(answer.outgoing(WallTime(7)), None);

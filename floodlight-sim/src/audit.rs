@@ -1,4 +1,4 @@
-//! What the speaker did, in order.
+//! The audit log: the executed commands, in order.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -7,96 +7,96 @@ use serde::Serialize;
 use wire::speaker::SwitchId;
 use wire::{CallId, WallTime};
 
-/// So many lines are kept, the newest: the work of some thirty flows of the greatest length, in some 20 MB.
-pub const KEPT: usize = 100_000;
+/// The maximum number of entries, the newest: about thirty flows of maximum length, in about 20 MB.
+pub const MAX_ENTRIES: usize = 100_000;
 
-/// One line of the audit log.
+/// One entry of the audit log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Entry {
-    /// Its place: lines are ordered by this, never by time.
+pub struct AuditEntry {
+    /// The sequence number. It orders the entries, not the time.
     pub seq: u64,
-    /// When, on the wall clock.
+    /// The wall-clock time.
     pub at: WallTime,
     /// The switch.
     pub switch: SwitchId,
     /// `install`, `read` or `remove`.
     pub command: &'static str,
-    /// The rule's cookie.
+    /// The cookie of the rule.
     pub cookie: u64,
-    /// The flow, where it is known.
+    /// The flow, if known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub flow: Option<Arc<str>>,
-    /// The rule's number in the flow, where it is known.
+    /// The number of the rule in the flow, if known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rule: Option<u32>,
     /// The call.
     pub call: CallId,
-    /// Which sending of the call.
+    /// The attempt of the call.
     pub attempt: u32,
-    /// What came of it.
+    /// The outcome.
     #[serde(flatten)]
-    pub deed: Deed,
+    pub outcome: CommandOutcome,
 }
 
-/// What came of a command.
+/// The outcome of a command.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "deed", rename_all = "snake_case")]
-pub enum Deed {
-    /// It was carried out.
+pub enum CommandOutcome {
+    /// The speaker executed it.
     Executed {
-        /// True where the rule stood before.
+        /// True if the rule existed before.
         existed: bool,
     },
-    /// It had been carried out before and was answered from memory.
+    /// The speaker had executed it before and answered from memory.
     Remembered,
-    /// It was refused.
+    /// The speaker refused it.
     Refused {
-        /// The short word for programs.
+        /// The error code for programs.
         error: &'static str,
     },
-    /// A fault struck it. Where the fault lets it be carried out, another line says so.
+    /// A fault applied to it. If the fault lets it execute, another entry follows.
     Struck {
-        /// The fault's name; `drill` where the client asked for silence.
+        /// The name of the fault; `drill` for the fault that a client requested.
         fault: &'static str,
     },
 }
 
-impl Deed {
-    /// Its name.
+impl CommandOutcome {
+    /// The name in JSON and in metrics.
     pub fn as_str(&self) -> &'static str {
         match self {
-            Deed::Executed { .. } => "executed",
-            Deed::Remembered => "remembered",
-            Deed::Refused { .. } => "refused",
-            Deed::Struck { .. } => "struck",
+            CommandOutcome::Executed { .. } => "executed",
+            CommandOutcome::Remembered => "remembered",
+            CommandOutcome::Refused { .. } => "refused",
+            CommandOutcome::Struck { .. } => "struck",
         }
     }
 }
 
-/// The newest lines.
+/// The newest entries.
 #[derive(Debug, Default)]
 pub struct Audit {
-    entries: VecDeque<Entry>,
+    entries: VecDeque<AuditEntry>,
     last: u64,
 }
 
 impl Audit {
-    /// Adds a line; its `seq` is set here.
-    pub fn add(&mut self, mut entry: Entry) {
+    /// Adds an entry and sets its `seq`.
+    pub fn add(&mut self, mut entry: AuditEntry) {
         self.last += 1;
         entry.seq = self.last;
-        if self.entries.len() >= KEPT {
+        if self.entries.len() >= MAX_ENTRIES {
             self.entries.pop_front();
         }
         self.entries.push_back(entry);
     }
 
     /// The lines after `seq`, oldest first.
-    pub fn after(&self, seq: u64) -> impl Iterator<Item = &Entry> {
+    pub fn after(&self, seq: u64) -> impl Iterator<Item = &AuditEntry> {
         self.entries.iter().skip(self.entries.partition_point(|entry| entry.seq <= seq))
     }
 
-    /// The `seq` of the newest line; 0 where there is none.
+    /// The `seq` of the newest entry; 0 if there is none.
     pub fn last(&self) -> u64 {
         self.last
     }
@@ -107,10 +107,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_log_keeps_its_newest_lines_and_their_numbers() {
+    fn the_log_keeps_the_newest_entries_with_their_sequence_numbers() {
         let mut audit = Audit::default();
         let call = CallId::new(wire::OperationId::new("7f3a").unwrap(), 1, 1);
-        let entry = Entry {
+        let entry = AuditEntry {
             seq: 0,
             at: WallTime(5),
             switch: SwitchId::numbered(1),
@@ -120,15 +120,15 @@ mod tests {
             rule: None,
             call,
             attempt: 1,
-            deed: Deed::Remembered,
+            outcome: CommandOutcome::Remembered,
         };
-        for _ in 0..KEPT + 2 {
+        for _ in 0..MAX_ENTRIES + 2 {
             audit.add(entry.clone());
         }
         assert_eq!(audit.after(0).next().unwrap().seq, 3);
         assert_eq!(audit.after(audit.last() - 1).map(|entry| entry.seq).collect::<Vec<_>>(), [audit.last()]);
         assert_eq!(
-            serde_json::to_string(&Entry { seq: 9, ..entry }).unwrap(),
+            serde_json::to_string(&AuditEntry { seq: 9, ..entry }).unwrap(),
             r#"{"seq":9,"at":5,"switch":"of:01","command":"read","cookie":17,"call":"7f3a/1/1","attempt":1,"deed":"remembered"}"#
         );
     }

@@ -1,19 +1,19 @@
-//! What can be broken, and on which side it leaves the rule table.
+//! The kinds of faults: whether the speaker executes the command, and how it answers.
 //!
-//! | kind | done | told | stands for |
+//! | kind | executed | answered | models |
 //! |---|---|---|---|
-//! | `silence` | not | not | a controller or a switch that is gone |
-//! | `mute` | now | not | a reply that is lost |
-//! | `delay_reply` | now | late | a reply on a slow way back |
-//! | `delay_execution` | late | late | a command on a slow way out; others of the same switch overtake it |
-//! | `error` | not | a refusal; with `retry`, a failure: try again | a switch that declines |
-//! | `duplicate` | now, once | twice | a message that is sent again |
-//! | `reorder` | now | after the next `hold` answers to others, or after a second | replies that overtake each other |
-//! | `wrong_key` | now | under another identity: see [`Astray`] | a spoke that mixes up its conversations |
-//! | `corrupt` | now | in bytes that nobody can read: see [`Garbage`] | a spoke of another version, or a broken one |
-//! | `oversized` | now | in so many bytes | a reply that the bus may not take |
-//! | `lie` | not | as if it were done, and remembered so | a switch that confirms what it has not done; reads are told truly |
-//! | `crash` | now | not; with `told`, yes | a process that dies between doing and telling, or right after telling |
+//! | `silence` | no | no | a controller or a switch that is down |
+//! | `mute` | yes | no | a lost reply |
+//! | `delay_reply` | yes | late | a slow network on the way back |
+//! | `delay_execution` | late | late | a slow network to the switch; other commands overtake this one |
+//! | `error` | no | with a refusal; with `retry`, a retryable failure | a switch that declines |
+//! | `duplicate` | once | twice | a message that is sent twice |
+//! | `reorder` | yes | after the next `hold` other answers, or after 1 s | replies out of order |
+//! | `wrong_key` | yes | with a wrong identity: see [`WrongIdentity`] | a spoke that confuses its calls |
+//! | `corrupt` | yes | with unreadable bytes: see [`Garbage`] | a broken spoke, or one of another version |
+//! | `oversized` | yes | with a body of the given size | a reply above the size limit of the bus |
+//! | `lie` | no | as if executed, also to repeats | a switch that confirms a change it did not make; reads are true |
+//! | `crash` | yes | no; with `told`, yes | a process that crashes before or after it answers |
 
 use std::fmt;
 
@@ -24,24 +24,24 @@ use wire::{CallId, Problem};
 
 use crate::chance::Percent;
 
-/// The longest reply that `oversized` makes, in bytes: twice what any bus of ours takes.
+/// The maximum body of an `oversized` reply, in bytes: twice the limit of any bus.
 pub const MAX_OVERSIZED: usize = 2 << 20;
 
-/// A fault to come. The first that matches a command, in the order they were put in, strikes it.
+/// A fault to inject. The first matching fault, in the order of injection, applies to a command.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fault {
-    /// Which commands it strikes; all, where nothing is said.
+    /// Selects the commands; an empty filter selects all.
     #[serde(default)]
     pub when: Match,
-    /// What it does.
+    /// The effect.
     pub kind: FaultKind,
-    /// How often it still strikes; none: for ever.
+    /// The number of commands it still applies to; `None` for no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub times: Option<u32>,
 }
 
-/// Which commands a fault strikes. What is not given matches everything.
+/// Selects the commands that a fault applies to. A missing field matches every command.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Match {
@@ -51,142 +51,142 @@ pub struct Match {
     /// The number of the rule in its flow.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rule: Option<u32>,
-    /// What is asked.
+    /// The command.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub command: Option<Word>,
-    /// Which sending of the call, from 1.
+    pub command: Option<CommandKind>,
+    /// The attempt of the call, from 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempt: Option<u32>,
     /// The flow.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flow: Option<String>,
-    /// The step of the operation that calls: it tells the reads that validate an installation from those that validate a
-    /// removal.
+    /// The step of the operation. It separates reads that validate an installation from reads that
+    /// validate a removal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<u32>,
-    /// Of those that match, so many in a hundred, by chance from the seed: see [`Percent`].
+    /// The share of the matching commands, chosen by the seed: see [`Percent`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub percent: Option<Percent>,
 }
 
-/// A command's word.
+/// The name of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Word {
-    /// Put a rule on its switch.
+pub enum CommandKind {
+    /// Installs a rule on its switch.
     Install,
-    /// Read it back.
+    /// Reads a rule.
     Read,
-    /// Take it away.
+    /// Removes a rule.
     Remove,
 }
 
-impl Word {
-    /// The word as it stands on the wire.
+impl CommandKind {
+    /// The name on the wire.
     pub fn as_str(self) -> &'static str {
         match self {
-            Word::Install => "install",
-            Word::Read => "read",
-            Word::Remove => "remove",
+            CommandKind::Install => "install",
+            CommandKind::Read => "read",
+            CommandKind::Remove => "remove",
         }
     }
 }
 
-/// What a fault does. The table at the head of this file says on which side each one is.
+/// The effect of a fault. The table at the head of this file describes each kind.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum FaultKind {
-    /// Not done, and nothing is told.
+    /// Neither executes nor answers.
     Silence,
-    /// Done, and nothing is told.
+    /// Executes without an answer.
     Mute,
-    /// Done now, told late.
+    /// Executes now and answers late.
     DelayReply {
-        /// So many milliseconds late.
+        /// The delay in milliseconds.
         ms: u64,
     },
-    /// Done late, and told then.
+    /// Executes late, and answers then.
     DelayExecution {
-        /// So many milliseconds late.
+        /// The delay in milliseconds.
         ms: u64,
     },
-    /// Not done, and told so; a call that was carried out before is told what was.
+    /// Answers with an error. A call that was executed before gets its reply instead.
     Error {
-        /// The short word for programs.
+        /// The error code for programs.
         code: String,
-        /// True: a failure, which asks to try again. Else a refusal, which is final.
+        /// `true`: a failure, which the worker retries. `false`: a final refusal.
         #[serde(default)]
         retry: bool,
     },
-    /// Done once, told twice.
+    /// Executes once and answers twice.
     Duplicate,
-    /// Done now, told after answers to others.
+    /// Executes now and answers after other answers.
     Reorder {
-        /// After so many, from 1; or after [`crate::late::HOLD_MS`], so that nothing is held for ever.
+        /// The number of other answers, from 1; [`crate::delay::HOLD_MS`] limits the wait.
         hold: u32,
     },
-    /// Done, and told under another identity.
+    /// Executes and answers with a wrong identity.
     WrongKey {
-        /// The fault.
-        what: Astray,
+        /// The part of the identity that is wrong.
+        what: WrongIdentity,
     },
-    /// Done, and told in bytes that nobody can read.
+    /// Executes and answers with unreadable bytes.
     Corrupt {
-        /// What is wrong with them.
+        /// The part of the record that is unreadable.
         what: Garbage,
     },
-    /// Done, and told in a body of so many bytes.
+    /// Executes and answers with a longer body.
     Oversized {
-        /// Its length, at most [`MAX_OVERSIZED`]; a reply that is longer by itself stays as it is.
+        /// The length in bytes, at most [`MAX_OVERSIZED`]. A longer reply stays unchanged.
         bytes: usize,
     },
-    /// Not done, but told as done and remembered so. It strikes no reads.
+    /// Confirms the command, also to repeats, without executing it. It does not apply to reads.
     Lie,
-    /// Done; then the speaker dies.
+    /// Executes; then the speaker crashes.
     Crash {
-        /// It dies of the n-th command that matches, counted from 1.
-        #[serde(default = "at_once")]
+        /// The number of the matching command that crashes it, from 1.
+        #[serde(default = "first_command")]
         after: u32,
-        /// True: the answers are told first. Else nothing is told that was not told before.
+        /// `true`: crashes after it sent all answers. `false`: crashes before it sends them.
         #[serde(default)]
         told: bool,
     },
 }
 
-/// What is wrong with the identity of a reply.
+/// The wrong part of the identity of a reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Astray {
-    /// `ce_callid` is of a call that does not exist; `ce_causationid` is right.
+pub enum WrongIdentity {
+    /// `ce_callid` names a call that does not exist; `ce_causationid` is correct.
     Call,
-    /// `ce_causationid` is of a call that does not exist; `ce_callid` is right.
+    /// `ce_causationid` names a message that does not exist; `ce_callid` is correct.
     Causation,
-    /// The record has another key. Where the request names a partition, the reply still finds its way.
+    /// The record has another key. The reply still arrives if the request names a partition.
     Key,
-    /// It goes to another partition than the request names.
+    /// The reply goes to another partition than the requested one.
     Partition,
 }
 
-/// What is wrong with the bytes of a reply.
+/// The unreadable part of a reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Garbage {
-    /// The body is no text.
+    /// The body is not UTF-8.
     Body,
-    /// The body is text that is no JSON.
+    /// The body is not JSON.
     Json,
-    /// None of the headers is ours.
+    /// All CloudEvents headers are missing.
     Headers,
-    /// `ce_type` is missing, all else is right.
+    /// Only `ce_type` is missing.
     Type,
 }
 
-fn at_once() -> u32 {
+fn first_command() -> u32 {
     1
 }
 
 impl FaultKind {
-    /// Its name, as it is written in JSON.
+    /// The name in JSON.
     pub fn as_str(&self) -> &'static str {
         match self {
             FaultKind::Silence => "silence",
@@ -204,7 +204,7 @@ impl FaultKind {
         }
     }
 
-    /// True where something waits for a later time.
+    /// Returns true if the fault delays a command or an answer.
     pub fn delays(&self) -> bool {
         matches!(self, FaultKind::DelayReply { .. } | FaultKind::DelayExecution { .. } | FaultKind::Reorder { .. })
     }
@@ -216,37 +216,37 @@ impl fmt::Display for FaultKind {
     }
 }
 
-/// What a fault is compared with.
+/// A command, as the filter of a fault sees it.
 #[derive(Debug, Clone, Copy)]
-pub struct Struck<'a> {
+pub struct FaultTarget<'a> {
     /// The switch.
     pub switch: &'a SwitchId,
-    /// What is asked.
+    /// The name of the command.
     pub command: &'a str,
-    /// The rule's number, where it is known.
+    /// The number of the rule, if known.
     pub rule: Option<u32>,
-    /// The flow, where it is known.
+    /// The flow, if known.
     pub flow: Option<&'a str>,
-    /// Which sending; a message that does not say is the first.
+    /// The attempt; 1 if the message does not state it.
     pub attempt: u32,
-    /// The call: its step is compared, and chance is drawn from it.
+    /// The call: the filter compares its step, and chance depends on its id.
     pub call: &'a CallId,
 }
 
 impl Match {
-    /// Refuses what no command can match.
+    /// Rejects a filter that no command can match.
     fn check(&self) -> Result<(), Problem> {
         if let Some(switch) = &self.switch
             && !is_switch(switch)
         {
             let allowed = format!(
-                "`of:` and the number of a rule, from 1 to {MAX_LENGTH}, in two digits or more: of:01, of:10, of:100"
+                "`of:` and a rule number from 1 to {MAX_LENGTH} with at least two digits: of:01, of:10, of:100"
             );
-            return Err(Problem::field("switch", &shown(&switch.0), &allowed));
+            return Err(Problem::field("switch", &quoted(&switch.0), &allowed));
         }
         if let Some(flow) = self.flow.as_deref().filter(|flow| !is_name(flow)) {
-            let allowed = format!("a text of 1 to {MAX_NAME} characters of A-Z a-z 0-9 . _ : -");
-            return Err(Problem::field("flow", &shown(flow), &allowed));
+            let allowed = format!("1 to {MAX_NAME} characters of A-Z a-z 0-9 . _ : -");
+            return Err(Problem::field("flow", &quoted(flow), &allowed));
         }
         if let Some(rule) = self.rule.filter(|rule| !(1..=MAX_LENGTH).contains(rule)) {
             return Err(Problem::field("rule", &rule.to_string(), &format!("a whole number from 1 to {MAX_LENGTH}")));
@@ -259,39 +259,39 @@ impl Match {
         Ok(())
     }
 
-    /// True where everything that is given is so, chance apart.
-    pub fn matches(&self, command: &Struck<'_>) -> bool {
+    /// Returns true if all given fields match. It ignores `percent`.
+    pub fn matches(&self, command: &FaultTarget<'_>) -> bool {
         self.switch.as_ref().is_none_or(|switch| switch == command.switch)
             && self.rule.is_none_or(|rule| Some(rule) == command.rule)
-            && self.command.is_none_or(|word| word.as_str() == command.command)
+            && self.command.is_none_or(|kind| kind.as_str() == command.command)
             && self.attempt.is_none_or(|attempt| attempt == command.attempt)
             && self.flow.as_deref().is_none_or(|flow| Some(flow) == command.flow)
             && self.step.is_none_or(|step| step == command.call.step)
     }
 }
 
-/// True for a switch that commands go to: rule *i* of a flow stands on `of:`*i*.
+/// Returns true for a switch that can have rules: rule *i* of a flow is on switch `of:`*i*.
 fn is_switch(switch: &SwitchId) -> bool {
     let number = switch.0.strip_prefix("of:").and_then(|digits| digits.parse().ok());
     number.is_some_and(|number| (1..=MAX_LENGTH).contains(&number) && SwitchId::numbered(number) == *switch)
 }
 
-/// A value in a refusal: at most 80 characters of it.
-fn shown(value: &str) -> String {
+/// Quotes at most 80 characters of a value, for a message.
+fn quoted(value: &str) -> String {
     format!("`{}`", value.chars().take(80).collect::<String>())
 }
 
 impl Fault {
-    /// Refuses one that would never strike, or that asks for more than there is.
+    /// Rejects a fault that could never apply, or whose values exceed a limit.
     ///
     /// # Errors
-    /// Names the field, its value, and what is allowed.
+    /// A problem with the field, its value and the allowed values.
     pub fn check(&self) -> Result<(), Problem> {
         let from_one = |field: &str, value: u32| {
             if value > 0 { Ok(()) } else { Err(Problem::field(field, "0", "a whole number from 1")) }
         };
         if self.times == Some(0) {
-            return Err(Problem::field("times", "0", "a whole number from 1, or nothing for ever"));
+            return Err(Problem::field("times", "0", "a whole number from 1; omit it for no limit"));
         }
         self.when.check()?;
         match &self.kind {
@@ -300,9 +300,11 @@ impl Fault {
             FaultKind::Oversized { bytes } if *bytes > MAX_OVERSIZED => {
                 Err(Problem::field("bytes", &bytes.to_string(), &format!("at most {MAX_OVERSIZED}")))
             }
-            FaultKind::Lie if self.when.command == Some(Word::Read) => {
-                Err(Problem::field("command", "read", "install or remove, or nothing for both: a lie strikes no reads"))
-            }
+            FaultKind::Lie if self.when.command == Some(CommandKind::Read) => Err(Problem::field(
+                "command",
+                "read",
+                "install or remove; omit it for both: a lie does not apply to reads",
+            )),
             FaultKind::Silence
             | FaultKind::Mute
             | FaultKind::DelayReply { .. }
@@ -325,12 +327,12 @@ mod tests {
         "7f3a/1/8".parse().unwrap()
     }
 
-    fn command<'a>(switch: &'a SwitchId, call: &'a CallId) -> Struck<'a> {
-        Struck { switch, command: "install", rule: Some(8), flow: Some("test-01"), attempt: 2, call }
+    fn command<'a>(switch: &'a SwitchId, call: &'a CallId) -> FaultTarget<'a> {
+        FaultTarget { switch, command: "install", rule: Some(8), flow: Some("test-01"), attempt: 2, call }
     }
 
     #[test]
-    fn a_fault_strikes_what_it_names_and_nothing_else() {
+    fn a_fault_applies_only_to_the_commands_that_it_names() {
         let (switch, call) = (SwitchId::numbered(8), call());
         for when in [
             r"{}",
@@ -352,12 +354,12 @@ mod tests {
         ] {
             assert!(!serde_json::from_str::<Match>(when).unwrap().matches(&command(&switch, &call)), "{when}");
         }
-        let unknown = Struck { rule: None, flow: None, ..command(&switch, &call) };
+        let unknown = FaultTarget { rule: None, flow: None, ..command(&switch, &call) };
         assert!(!Match { rule: Some(8), ..Match::default() }.matches(&unknown));
     }
 
     #[test]
-    fn every_kind_has_the_name_that_json_has() {
+    fn the_name_of_every_kind_is_its_json_name() {
         for kind in [
             FaultKind::Silence,
             FaultKind::Mute,
@@ -366,7 +368,7 @@ mod tests {
             FaultKind::Error { code: "busy".into(), retry: false },
             FaultKind::Duplicate,
             FaultKind::Reorder { hold: 2 },
-            FaultKind::WrongKey { what: Astray::Causation },
+            FaultKind::WrongKey { what: WrongIdentity::Causation },
             FaultKind::Corrupt { what: Garbage::Type },
             FaultKind::Oversized { bytes: 7 },
             FaultKind::Lie,
@@ -379,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_that_is_not_known_is_refused() {
+    fn an_unknown_field_is_refused() {
         for text in [
             r#"{"kind":"silence","time":1}"#,
             r#"{"kind":"silence","when":{"swich":"of:01"}}"#,
@@ -396,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_that_would_never_strike_is_refused_by_name() {
+    fn a_fault_that_can_never_apply_is_refused_with_its_field() {
         for (text, field) in [
             (r#"{"kind":"mute","times":0}"#, "times"),
             (r#"{"kind":{"reorder":{"hold":0}}}"#, "hold"),

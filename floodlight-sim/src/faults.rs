@@ -1,109 +1,110 @@
-//! The faults that stand, and which of them strikes a command.
+//! The active faults, and which of them applies to a command.
 
 use std::collections::BTreeMap;
 
 use wire::Problem;
 
-use crate::fault::{Fault, FaultKind, Struck};
+use crate::fault::{Fault, FaultKind, FaultTarget};
 
-/// So many faults can stand at once. Each command is compared with all of them, and people write them by hand.
+/// The maximum number of active faults. Each command is compared with all of them.
 pub const MAX_FAULTS: usize = 1_000;
 
-/// The faults that stand, in the order in which they were put in.
+/// The active faults, in the order of injection.
 #[derive(Debug, Default)]
 pub struct Faults {
-    standing: Vec<Standing>,
+    active: Vec<ActiveFault>,
     seed: u64,
-    /// How many were put in since the last time that all were taken away: their places.
-    put_in: u64,
-    /// How often each kind has struck since the start.
+    /// The number of faults injected since the last [`Faults::clear`]: the index of the newest.
+    injected: u64,
+    /// The number of commands hit by each kind since the start.
     struck: BTreeMap<&'static str, u64>,
 }
 
-/// A fault that stands.
+/// An active fault.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Standing {
-    /// The fault, with the times that it has left; a crash with the commands that are left until then.
+pub struct ActiveFault {
+    /// The fault, with its remaining `times` and, for a crash, its remaining `after`.
     pub fault: Fault,
-    /// How often it has struck.
+    /// The number of commands it was applied to.
     pub struck: u64,
-    place: u64,
-    /// A crash, once it has struck, waits for so many commands again.
+    index: u64,
+    /// The original `after` of a crash, for the next round.
     after: u32,
 }
 
 impl Faults {
-    /// Puts one in, behind the others.
+    /// Adds a fault after the active ones.
     ///
     /// # Errors
-    /// Where it would never strike, or where there are [`MAX_FAULTS`] already.
+    /// The fault can never apply, or [`MAX_FAULTS`] are active.
     pub fn inject(&mut self, fault: Fault) -> Result<(), Problem> {
         self.inject_all(vec![fault])
     }
 
-    /// Puts these in, behind the others: all of them or none.
+    /// Adds all these faults after the active ones, or none of them.
     ///
     /// # Errors
-    /// As [`Faults::inject`], for the first that cannot be put in.
+    /// As [`Faults::inject`], for the first invalid fault.
     pub fn inject_all(&mut self, faults: Vec<Fault>) -> Result<(), Problem> {
         faults.iter().try_for_each(Fault::check)?;
-        if self.standing.len() + faults.len() > MAX_FAULTS {
-            let (asked, stand) = (faults.len().to_string(), self.standing.len());
-            let allowed = format!("{MAX_FAULTS} at once, and {stand} stand; DELETE /faults takes them away");
-            return Err(Problem::field("faults", &format!("{asked} more"), &allowed));
+        if self.active.len() + faults.len() > MAX_FAULTS {
+            let (added, active) = (faults.len(), self.active.len());
+            let allowed = format!("at most {MAX_FAULTS}, of which {active} are active; DELETE /faults removes them");
+            return Err(Problem::field("faults", &format!("{added} more"), &allowed));
         }
         for fault in faults {
-            self.put_in += 1;
+            self.injected += 1;
             let after = if let FaultKind::Crash { after, .. } = fault.kind { after } else { 0 };
-            self.standing.push(Standing { fault, struck: 0, place: self.put_in, after });
+            self.active.push(ActiveFault { fault, struck: 0, index: self.injected, after });
         }
         Ok(())
     }
 
-    /// Takes all away. The seed stays.
+    /// Removes all faults. The seed stays.
     pub fn clear(&mut self) {
-        self.standing.clear();
-        self.put_in = 0;
+        self.active.clear();
+        self.injected = 0;
     }
 
-    /// Chance is drawn from this from now on.
+    /// Sets the seed of all later random choices.
     pub fn set_seed(&mut self, seed: u64) {
         self.seed = seed;
     }
 
-    /// What chance is drawn from; 0 where nobody set it.
+    /// The seed of random choices; 0 by default.
     pub fn seed(&self) -> u64 {
         self.seed
     }
 
-    /// Those that stand, in order.
-    pub fn standing(&self) -> &[Standing] {
-        &self.standing
+    /// The active faults, in order.
+    pub fn active(&self) -> &[ActiveFault] {
+        &self.active
     }
 
-    /// Those that stand, in order, each with the times that it has left.
+    /// The active faults, in order, without their counters.
     pub fn list(&self) -> Vec<Fault> {
-        self.standing.iter().map(|standing| standing.fault.clone()).collect()
+        self.active.iter().map(|active| active.fault.clone()).collect()
     }
 
-    /// How often each kind has struck since the start, by its name; those that are gone count too.
+    /// The number of commands hit since the start, by the name of the kind; removed faults count.
     pub fn struck(&self) -> &BTreeMap<&'static str, u64> {
         &self.struck
     }
 
-    /// What strikes this command: the first fault that matches, and that can strike at all (`room` says whether something
-    /// may be delayed). One of its times is used up. A crash whose count is not over counts on, and lets the next ones
-    /// look.
-    pub fn strike(&mut self, command: &Struck<'_>, room: bool) -> Option<FaultKind> {
+    /// Returns the first fault that applies to this command, and uses up one of its `times`.
+    ///
+    /// `room` says whether the speaker can delay one more command or answer. A crash that matches
+    /// before its `after` only counts the command, and the search continues.
+    pub fn strike(&mut self, command: &FaultTarget<'_>, room: bool) -> Option<FaultKind> {
         let seed = self.seed;
-        let found = self.standing.iter_mut().position(|standing| standing.strikes(seed, command, room))?;
-        let standing = &mut self.standing[found];
-        let kind = standing.fault.kind.clone();
-        standing.struck += 1;
-        if let Some(times) = &mut standing.fault.times {
+        let found = self.active.iter_mut().position(|active| active.strikes(seed, command, room))?;
+        let active = &mut self.active[found];
+        let kind = active.fault.kind.clone();
+        active.struck += 1;
+        if let Some(times) = &mut active.fault.times {
             *times -= 1;
             if *times == 0 {
-                self.standing.remove(found);
+                self.active.remove(found);
             }
         }
         *self.struck.entry(kind.as_str()).or_default() += 1;
@@ -111,11 +112,11 @@ impl Faults {
     }
 }
 
-impl Standing {
-    fn strikes(&mut self, seed: u64, command: &Struck<'_>, room: bool) -> bool {
+impl ActiveFault {
+    fn strikes(&mut self, seed: u64, command: &FaultTarget<'_>, room: bool) -> bool {
         let Fault { when, kind, .. } = &mut self.fault;
-        let by_chance = |command: &Struck<'_>| {
-            when.percent.is_none_or(|percent| percent.falls(seed, self.place, command.call, command.attempt))
+        let by_chance = |command: &FaultTarget<'_>| {
+            when.percent.is_none_or(|percent| percent.selects(seed, self.index, command.call, command.attempt))
         };
         if !when.matches(command) || !by_chance(command) || (kind.delays() && !room) {
             return false;
@@ -124,11 +125,11 @@ impl Standing {
             FaultKind::Lie => command.command != "read",
             FaultKind::Crash { after, .. } => {
                 *after -= 1;
-                let over = *after == 0;
-                if over {
+                let now = *after == 0;
+                if now {
                     *after = self.after;
                 }
-                over
+                now
             }
             FaultKind::Silence
             | FaultKind::Mute
@@ -157,60 +158,59 @@ mod tests {
         faults
     }
 
-    /// The names of what strikes the calls 1 to `count`, in order.
-    fn strikes(faults: &mut Faults, word: &str, count: u32) -> Vec<&'static str> {
+    /// The faults that apply to the calls 1 to `count`, by name.
+    fn strikes(faults: &mut Faults, command: &str, count: u32) -> Vec<&'static str> {
         let switch = SwitchId::numbered(8);
         let strike = |n| {
             let call = CallId::new(wire::OperationId::new("7f3a").unwrap(), 1, n);
-            let command = Struck {
-                switch: &switch,
-                command: word,
-                rule: Some(8),
-                flow: Some("test-01"),
-                attempt: 1,
-                call: &call,
-            };
-            faults.strike(&command, true).map_or("-", |kind| kind.as_str())
+            let target =
+                FaultTarget { switch: &switch, command, rule: Some(8), flow: Some("test-01"), attempt: 1, call: &call };
+            faults.strike(&target, true).map_or("-", |kind| kind.as_str())
         };
         (1..=count).map(strike).collect()
     }
 
     #[test]
-    fn the_first_fault_that_has_times_left_strikes() {
+    fn the_first_fault_with_times_left_applies() {
         let mut faults = faults(&[r#"{"kind":"silence","times":2}"#, r#"{"kind":{"error":{"code":"busy"}}}"#]);
         assert_eq!(strikes(&mut faults, "install", 4), ["silence", "silence", "error", "error"]);
         assert_eq!(faults.list().len(), 1);
-        assert_eq!(faults.standing()[0].struck, 2);
+        assert_eq!(faults.active()[0].struck, 2);
         assert_eq!(*faults.struck(), BTreeMap::from([("error", 2), ("silence", 2)]));
     }
 
     #[test]
-    fn nothing_is_delayed_where_there_is_no_room_to_wait() {
+    fn a_delay_does_not_apply_without_room() {
         for kind in [r#"{"delay_reply":{"ms":5}}"#, r#"{"delay_execution":{"ms":5}}"#, r#"{"reorder":{"hold":1}}"#] {
             let mut faults = faults(&[&format!(r#"{{"kind":{kind},"times":1}}"#)]);
             let (switch, call) = (SwitchId::numbered(8), "7f3a/1/1".parse().unwrap());
-            let command = Struck { switch: &switch, command: "read", rule: None, flow: None, attempt: 1, call: &call };
+            let command =
+                FaultTarget { switch: &switch, command: "read", rule: None, flow: None, attempt: 1, call: &call };
             assert_eq!(faults.strike(&command, false), None, "{kind}");
             assert!(faults.strike(&command, true).is_some(), "{kind}");
         }
     }
 
     #[test]
-    fn a_crash_counts_what_it_matches_and_lets_others_strike_meanwhile() {
+    fn a_crash_counts_matching_commands_and_lets_other_faults_apply() {
         let mut faults = faults(&[r#"{"kind":{"crash":{"after":3}}}"#, r#"{"kind":"mute","when":{"percent":100}}"#]);
         assert_eq!(strikes(&mut faults, "install", 4), ["mute", "mute", "crash", "mute"]);
-        assert_eq!(faults.list()[0].kind, FaultKind::Crash { after: 2, told: false }, "what is left is shown");
+        assert_eq!(
+            faults.list()[0].kind,
+            FaultKind::Crash { after: 2, told: false },
+            "the list shows the remaining count"
+        );
     }
 
     #[test]
-    fn a_lie_strikes_no_read_and_no_time_of_it_is_used_up() {
+    fn a_lie_does_not_apply_to_reads_and_does_not_count_them() {
         let mut faults = faults(&[r#"{"kind":"lie","times":1}"#]);
         assert_eq!(strikes(&mut faults, "read", 2), ["-", "-"]);
         assert_eq!(strikes(&mut faults, "remove", 2), ["lie", "-"]);
     }
 
     #[test]
-    fn by_chance_the_same_commands_are_struck_in_every_run_with_the_same_seed() {
+    fn a_seed_selects_the_same_commands_in_every_run() {
         let run = |seed| {
             let mut faults = faults(&[r#"{"kind":"mute","when":{"percent":25}}"#]);
             faults.set_seed(seed);
@@ -223,13 +223,13 @@ mod tests {
     }
 
     #[test]
-    fn of_several_faults_all_are_put_in_or_none() {
+    fn a_batch_of_faults_is_injected_as_a_whole_or_not_at_all() {
         let mut faults = faults(&[r#"{"kind":"mute"}"#]);
-        let some = |text| serde_json::from_str::<Fault>(text).unwrap();
-        assert!(faults.inject_all(vec![some(r#"{"kind":"lie"}"#), some(r#"{"kind":"lie","times":0}"#)]).is_err());
-        assert!(faults.inject_all(vec![some(r#"{"kind":"lie"}"#); MAX_FAULTS]).is_err());
+        let fault = |text| serde_json::from_str::<Fault>(text).unwrap();
+        assert!(faults.inject_all(vec![fault(r#"{"kind":"lie"}"#), fault(r#"{"kind":"lie","times":0}"#)]).is_err());
+        assert!(faults.inject_all(vec![fault(r#"{"kind":"lie"}"#); MAX_FAULTS]).is_err());
         assert_eq!(faults.list().len(), 1);
-        faults.inject_all(vec![some(r#"{"kind":"lie"}"#); MAX_FAULTS - 1]).unwrap();
+        faults.inject_all(vec![fault(r#"{"kind":"lie"}"#); MAX_FAULTS - 1]).unwrap();
         faults.clear();
         assert!(faults.list().is_empty());
     }

@@ -1,44 +1,44 @@
-//! What is wrong with an answer: it was made in good order, and is spoilt on its way out.
+//! Corrupt answers: the speaker makes a correct answer, and a flaw corrupts its record.
 
 use bus::{Headers, Outgoing, Route};
 use bytes::Bytes;
 use wire::{CallId, Envelope, MessageId};
 
-use crate::fault::{Astray, Garbage};
+use crate::fault::{Garbage, WrongIdentity};
 
-/// What is wrong with an answer.
+/// A flaw of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flaw {
-    /// It says that it is another's.
-    WrongKey(Astray),
-    /// Nobody can read it.
+    /// A wrong identity.
+    WrongKey(WrongIdentity),
+    /// Unreadable bytes.
     Corrupt(Garbage),
-    /// Its body has so many bytes.
+    /// A body of this many bytes.
     Oversized(usize),
 }
 
-/// The number of a call that nobody makes: no step has so many.
-const NOBODY: u32 = u32::MAX;
+/// The number of a call that does not exist: no step has this many calls.
+const UNKNOWN_CALL: u32 = u32::MAX;
 
 impl Flaw {
-    /// Spoils `record`, which carries `envelope`.
+    /// Applies the flaw to `record`, which carries `envelope`.
     #[must_use]
-    pub fn spoil(self, mut envelope: Envelope, mut record: Outgoing) -> Outgoing {
+    pub fn apply(self, mut envelope: Envelope, mut record: Outgoing) -> Outgoing {
         match self {
-            Flaw::WrongKey(Astray::Call) => {
-                envelope.call = envelope.call.map(nobody);
+            Flaw::WrongKey(WrongIdentity::Call) => {
+                envelope.call = envelope.call.map(unknown_call);
                 record.with(&envelope)
             }
-            Flaw::WrongKey(Astray::Causation) => {
+            Flaw::WrongKey(WrongIdentity::Causation) => {
                 envelope.causation = envelope.causation.map(|message| match message.parse::<MessageId>() {
-                    Ok(message) => MessageId { call: nobody(message.call), ..message }.to_string(),
-                    // The message has an id of its own kind.
+                    Ok(message) => MessageId { call: unknown_call(message.call), ..message }.to_string(),
+                    // The id does not have the form of a message id of a worker.
                     Err(_) => format!("{message}-astray"),
                 });
                 record.with(&envelope)
             }
-            Flaw::WrongKey(Astray::Key) => Outgoing { key: Some(Bytes::from_static(b"astray")), ..record },
-            Flaw::WrongKey(Astray::Partition) => {
+            Flaw::WrongKey(WrongIdentity::Key) => Outgoing { key: Some(Bytes::from_static(b"astray")), ..record },
+            Flaw::WrongKey(WrongIdentity::Partition) => {
                 let other = match record.route {
                     Route::To(0) => 1,
                     Route::To(partition) => partition - 1,
@@ -58,7 +58,7 @@ impl Flaw {
             }
             Flaw::Oversized(bytes) => {
                 let mut value = record.value.to_vec();
-                // White space behind a value is JSON still.
+                // JSON allows white space after a value.
                 value.resize(bytes.max(value.len()), b' ');
                 Outgoing { value: value.into(), ..record }
             }
@@ -66,8 +66,8 @@ impl Flaw {
     }
 }
 
-fn nobody(call: CallId) -> CallId {
-    CallId { n: NOBODY, ..call }
+fn unknown_call(call: CallId) -> CallId {
+    CallId { n: UNKNOWN_CALL, ..call }
 }
 
 #[cfg(test)]
@@ -76,54 +76,54 @@ mod tests {
 
     use super::*;
 
-    /// An answer, whole and with this flaw.
-    fn spoilt(flaw: Flaw) -> (Outgoing, Outgoing) {
+    /// An answer without and with this flaw.
+    fn with_flaw(flaw: Flaw) -> (Outgoing, Outgoing) {
         let mut envelope = Envelope::new(Kind::Reply, "7f3a/1/2/speaker/1:nave.reply", "/spoke/speaker");
         envelope.causation = Some("7f3a/1/2/speaker/1".into());
         envelope.call = "7f3a/1/2".parse().ok();
         let whole = Outgoing::keyed("in", "of:02", r#"{"result":"removed"}"#).to(3).with(&envelope);
-        (whole.clone(), flaw.spoil(envelope, whole))
+        (whole.clone(), flaw.apply(envelope, whole))
     }
 
     #[test]
-    fn a_wrong_identity_is_wrong_in_one_place_and_right_in_all_others() {
-        let (whole, call) = spoilt(Flaw::WrongKey(Astray::Call));
+    fn a_wrong_identity_differs_in_one_place_only() {
+        let (whole, call) = with_flaw(Flaw::WrongKey(WrongIdentity::Call));
         let (before, after) = (whole.headers.envelope().unwrap(), call.headers.envelope().unwrap());
         assert_eq!(after.call.clone().unwrap().to_string(), "7f3a/1/4294967295");
         assert_eq!(Envelope { call: before.call.clone(), ..after }, before);
 
-        let after = spoilt(Flaw::WrongKey(Astray::Causation)).1.headers.envelope().unwrap();
+        let after = with_flaw(Flaw::WrongKey(WrongIdentity::Causation)).1.headers.envelope().unwrap();
         assert_eq!(after.causation.as_deref(), Some("7f3a/1/4294967295/speaker/1"));
         assert_eq!(Envelope { causation: before.causation.clone(), ..after }, before);
 
-        let (_, key) = spoilt(Flaw::WrongKey(Astray::Key));
+        let (_, key) = with_flaw(Flaw::WrongKey(WrongIdentity::Key));
         assert_eq!((key.key.as_deref(), key.route, &key.headers), (Some(&b"astray"[..]), Route::To(3), &whole.headers));
-        let (_, partition) = spoilt(Flaw::WrongKey(Astray::Partition));
+        let (_, partition) = with_flaw(Flaw::WrongKey(WrongIdentity::Partition));
         assert_eq!((partition.route, &partition.headers), (Route::To(2), &whole.headers));
     }
 
     #[test]
-    fn garbage_cannot_be_read() {
-        let (whole, body) = spoilt(Flaw::Corrupt(Garbage::Body));
+    fn garbage_is_unreadable() {
+        let (whole, body) = with_flaw(Flaw::Corrupt(Garbage::Body));
         assert!(std::str::from_utf8(&body.value).is_err());
         assert_eq!(body.headers, whole.headers);
-        let (_, json) = spoilt(Flaw::Corrupt(Garbage::Json));
+        let (_, json) = with_flaw(Flaw::Corrupt(Garbage::Json));
         assert!(std::str::from_utf8(&json.value).is_ok());
         assert!(serde_json::from_slice::<serde_json::Value>(&json.value).is_err());
         for garbage in [Garbage::Headers, Garbage::Type] {
-            let (_, record) = spoilt(Flaw::Corrupt(garbage));
+            let (_, record) = with_flaw(Flaw::Corrupt(garbage));
             assert!(record.headers.envelope().is_err(), "{garbage:?}");
             assert_eq!(record.value, whole.value, "{garbage:?}");
         }
-        assert_eq!(spoilt(Flaw::Corrupt(Garbage::Type)).1.headers.iter().count(), whole.headers.iter().count() - 1);
+        assert_eq!(with_flaw(Flaw::Corrupt(Garbage::Type)).1.headers.iter().count(), whole.headers.iter().count() - 1);
     }
 
     #[test]
-    fn an_oversized_body_says_the_same_in_more_bytes() {
-        let (whole, record) = spoilt(Flaw::Oversized(10_000));
+    fn an_oversized_body_has_the_same_content_in_more_bytes() {
+        let (whole, record) = with_flaw(Flaw::Oversized(10_000));
         assert_eq!(record.value.len(), 10_000);
         let read = |record: &Outgoing| serde_json::from_slice::<serde_json::Value>(&record.value).unwrap();
         assert_eq!(read(&record), read(&whole));
-        assert_eq!(spoilt(Flaw::Oversized(3)).1, whole, "never shorter than it is");
+        assert_eq!(with_flaw(Flaw::Oversized(3)).1, whole, "a flaw never shortens a body");
     }
 }

@@ -1,4 +1,4 @@
-//! A speaker that several hold: the part that serves it, the admin server, a test.
+//! Shared access to a speaker: for the task that serves it, the admin server, and tests.
 
 use std::fmt;
 use std::path::Path;
@@ -7,65 +7,66 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use wire::Problem;
 use wire::speaker::{Rule, SwitchId};
 
-use crate::faults::Standing;
-use crate::{Entry, Fault, FaultPlan, Speaker, Store, StoreError};
+use crate::faults::ActiveFault;
+use crate::{AuditEntry, Fault, FaultPlan, Speaker, Store, StoreError};
 
-/// A speaker to look at and to break. Clones are the same speaker.
+/// A handle to inspect a speaker and to inject faults. Clones share one speaker.
 ///
-/// It outlives the [`crate::SpeakerPart`] that serves it, and a new part made from it goes on with the same rules and the
-/// same memory.
+/// The speaker outlives the [`crate::SpeakerTask`] that serves it. A new task over the same handle
+/// continues with the same rules and the same memory.
 #[derive(Debug, Clone, Default)]
-pub struct SpeakerHandle(Arc<Mutex<Held>>);
+pub struct SpeakerHandle(Arc<Mutex<Shared>>);
 
-/// What is to be done when the speaker dies of a fault.
+/// The callback for a crash by fault injection.
 type OnCrash = Arc<dyn Fn() + Send + Sync>;
 
-/// What is held.
+/// The shared state.
 #[derive(Default)]
-pub(crate) struct Held {
+pub(crate) struct Shared {
     pub(crate) speaker: Speaker,
-    /// It died of a fault, and was not started again.
+    /// It crashed by fault injection and was not restarted.
     down: bool,
     on_crash: Option<OnCrash>,
-    /// It answers, and does not say that it lives.
-    heart_stopped: bool,
-    /// Where rules and memory are kept; none where they go with the process.
+    /// It answers without sending heartbeats.
+    heartbeats_stopped: bool,
+    /// The store of rules and memory; `None` if they end with the process.
     store: Option<Store>,
 }
 
-impl fmt::Debug for Held {
+impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Held").field("speaker", &self.speaker).field("down", &self.down).finish_non_exhaustive()
+        f.debug_struct("Shared").field("speaker", &self.speaker).field("down", &self.down).finish_non_exhaustive()
     }
 }
 
 impl SpeakerHandle {
-    /// A speaker whose switches have no rules.
+    /// Creates a speaker without rules, in memory only.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// A speaker whose rules and memory are kept in this directory, and stand there from the last time.
+    /// Opens a speaker that stores its rules and memory in this directory, and creates the
+    /// directory.
     ///
-    /// One directory is one process. It is made where it is not there. Two speakers of one group share the requests and
-    /// nothing else: a switch whose partition moves from one to the other has the tables of the other from then on. So a
-    /// group that is to know its switches has one speaker at a time.
+    /// One process uses a directory at a time. Two speakers of one group do not share tables: when
+    /// the partition of a switch moves, the switch has the tables of its new speaker. So run one
+    /// speaker per group if rules must survive.
     ///
     /// # Errors
-    /// Where the directory is in use, damaged, of another version, or not to be written.
+    /// The directory is in use, damaged, of another version, or not writable.
     pub fn open(directory: &Path) -> Result<Self, StoreError> {
         let store = Store::open(directory)?;
         let speaker = Speaker::default().with_tables(store.tables()?);
-        let held = Held { speaker, store: Some(store), ..Held::default() };
-        Ok(Self(Arc::new(Mutex::new(held))))
+        let shared = Shared { speaker, store: Some(store), ..Shared::default() };
+        Ok(Self(Arc::new(Mutex::new(shared))))
     }
 
-    /// True where rules and memory outlive the process.
-    pub fn is_kept(&self) -> bool {
+    /// Returns true if rules and memory outlive the process.
+    pub fn is_persistent(&self) -> bool {
         self.lock().store.is_some()
     }
 
-    // ---- what it has --------------------------------------------------------------------------------------------------
+    // ---- inspection -----------------------------------------------------------------------------
 
     /// The rules of a switch, by cookie.
     pub fn rules(&self, switch: &SwitchId) -> Vec<Rule> {
@@ -77,170 +78,174 @@ impl SpeakerHandle {
         self.lock().speaker.switches().all_rules()
     }
 
-    /// The switches that have rules, and how many.
+    /// The switches with rules, and the number of rules of each.
     pub fn switches(&self) -> Vec<(SwitchId, usize)> {
         self.lock().speaker.switches().counts()
     }
 
-    /// What was done, oldest first: the newest [`crate::audit::KEPT`] lines.
-    pub fn audit(&self) -> Vec<Entry> {
+    /// The newest [`crate::audit::MAX_ENTRIES`] audit entries, oldest first.
+    pub fn audit(&self) -> Vec<AuditEntry> {
         self.lock().speaker.audit().after(0).cloned().collect()
     }
 
-    /// At most `max` lines of the audit log after `seq`, oldest first.
-    pub fn audit_after(&self, seq: u64, max: usize) -> Vec<Entry> {
+    /// At most `max` audit entries after `seq`, oldest first.
+    pub fn audit_after(&self, seq: u64, max: usize) -> Vec<AuditEntry> {
         self.lock().speaker.audit().after(seq).take(max).cloned().collect()
     }
 
-    /// The newest `max` lines of the audit log, oldest first.
-    pub fn audit_newest(&self, max: usize) -> Vec<Entry> {
-        let held = self.lock();
-        let after = held.speaker.audit().last().saturating_sub(max as u64);
-        held.speaker.audit().after(after).cloned().collect()
+    /// The newest `max` audit entries, oldest first.
+    pub fn audit_newest(&self, max: usize) -> Vec<AuditEntry> {
+        let shared = self.lock();
+        let after = shared.speaker.audit().last().saturating_sub(max as u64);
+        shared.speaker.audit().after(after).cloned().collect()
     }
 
-    /// How many commands and answers are delayed.
+    /// The number of delayed commands and answers.
     pub fn waiting(&self) -> usize {
         self.lock().speaker.waiting()
     }
 
-    // ---- what is to go wrong ------------------------------------------------------------------------------------------
+    // ---- fault injection ------------------------------------------------------------------------
 
-    /// Puts a fault in, behind those that stand.
+    /// Injects a fault, after the active ones.
     ///
     /// # Errors
-    /// Where it would never strike, or where there are too many.
+    /// The fault can never apply, or [`crate::faults::MAX_FAULTS`] are active.
     pub fn inject(&self, fault: Fault) -> Result<(), Problem> {
         self.lock().speaker.faults_mut().inject(fault)
     }
 
-    /// Puts these in, behind those that stand: all of them or none.
+    /// Injects all these faults, after the active ones, or none of them.
     ///
     /// # Errors
-    /// As [`SpeakerHandle::inject`], for the first that cannot be put in.
+    /// As [`SpeakerHandle::inject`], for the first invalid fault.
     pub fn inject_all(&self, faults: Vec<Fault>) -> Result<(), Problem> {
         self.lock().speaker.faults_mut().inject_all(faults)
     }
 
-    /// Does as a plan says: its seed, its faults behind those that stand, its heart.
+    /// Applies a plan: injects its faults, sets its seed and switches the heartbeats.
     ///
     /// # Errors
-    /// As [`SpeakerHandle::inject_all`]; nothing is changed then.
+    /// As [`SpeakerHandle::inject_all`]; nothing changes then.
     pub fn apply(&self, plan: &FaultPlan) -> Result<(), Problem> {
-        let mut held = self.lock();
-        held.speaker.faults_mut().inject_all(plan.faults.clone())?;
-        held.speaker.faults_mut().set_seed(plan.seed);
-        held.heart_stopped = plan.heart_stopped;
+        let mut shared = self.lock();
+        shared.speaker.faults_mut().inject_all(plan.faults.clone())?;
+        shared.speaker.faults_mut().set_seed(plan.seed);
+        shared.heartbeats_stopped = plan.heartbeats_stopped;
         let (seed, faults) = (plan.seed, plan.faults.len());
-        tracing::info!(seed, faults, "faults were put in; chance is drawn from this seed");
+        tracing::info!(seed, faults, "injected faults; random choices use this seed");
         Ok(())
     }
 
-    /// The faults that stand, each with the times that it has left.
+    /// The active faults, with their remaining `times`.
     pub fn faults(&self) -> Vec<Fault> {
         self.lock().speaker.faults().list()
     }
 
-    /// The same, each with how often it has struck.
-    pub fn standing(&self) -> Vec<Standing> {
-        self.lock().speaker.faults().standing().to_vec()
+    /// The active faults, with their counters.
+    pub fn active(&self) -> Vec<ActiveFault> {
+        self.lock().speaker.faults().active().to_vec()
     }
 
-    /// How often each kind of fault has struck since the start, by its name.
+    /// The number of commands hit since the start, by the name of the kind of fault.
     pub fn struck(&self) -> Vec<(&'static str, u64)> {
         self.lock().speaker.faults().struck().iter().map(|(kind, count)| (*kind, *count)).collect()
     }
 
-    /// Takes all faults away. What they have delayed stays delayed.
+    /// Removes all faults. Delayed commands and answers stay delayed.
     pub fn clear_faults(&self) {
         self.lock().speaker.faults_mut().clear();
     }
 
-    /// What chance is drawn from, for faults with a percentage.
+    /// The seed of random choices, for faults with a percentage.
     pub fn seed(&self) -> u64 {
         self.lock().speaker.faults().seed()
     }
 
-    /// Draws chance from this seed from now on.
+    /// Sets the seed of all later random choices.
     pub fn set_seed(&self, seed: u64) {
         self.lock().speaker.faults_mut().set_seed(seed);
-        tracing::info!(seed, "chance is drawn from this seed");
+        tracing::info!(seed, "set the seed of random choices");
     }
 
-    /// Stops the heartbeats while it goes on answering, or lets them go on. (The other way round, silent and beating, is
-    /// the fault `silence`.)
-    pub fn stop_heart(&self, stopped: bool) {
-        self.lock().heart_stopped = stopped;
+    /// Stops or resumes the heartbeats; the speaker answers in either case. The fault `silence` is
+    /// the opposite: heartbeats without answers.
+    pub fn stop_heartbeats(&self, stopped: bool) {
+        self.lock().heartbeats_stopped = stopped;
     }
 
-    /// True where heartbeats are stopped.
-    pub fn heart_is_stopped(&self) -> bool {
-        self.lock().heart_stopped
+    /// Returns true if heartbeats are stopped.
+    pub fn heartbeats_stopped(&self) -> bool {
+        self.lock().heartbeats_stopped
     }
 
-    // ---- death --------------------------------------------------------------------------------------------------------
+    // ---- crash and restart ----------------------------------------------------------------------
 
-    /// Lets it die at the end of its next turn, as a fault of kind `crash` does; with `told`, after what it owes is told.
+    /// Crashes the speaker after its next poll, like the fault `crash`; with `told`, after it sent
+    /// all pending answers.
     pub fn crash(&self, told: bool) {
         self.lock().speaker.crash_now(told);
     }
 
-    /// True where it died of a fault and was not started again.
+    /// Returns true if the speaker crashed by fault injection and was not restarted.
     pub fn is_down(&self) -> bool {
         self.lock().down
     }
 
-    /// A new process in its place: it reads again what was not committed. With a directory, rules and memory are those that
-    /// were kept there; without one those that it had, as if they had been kept. What was delayed is gone; faults stand, and
-    /// the audit log goes on. One that lives goes on as it is.
+    /// Restarts a crashed speaker, as if by a new process. It does nothing to a running one.
+    ///
+    /// The speaker reads uncommitted requests again. It loads rules and memory from its directory,
+    /// if it has one, and otherwise keeps them. Delayed commands and answers are lost. Faults and
+    /// the audit log stay.
     ///
     /// # Errors
-    /// Where the directory cannot be read; it is down still.
+    /// The directory cannot be read; the speaker stays down.
     pub fn restart(&self) -> Result<(), StoreError> {
-        let mut held = self.lock();
-        if !held.down {
+        let mut shared = self.lock();
+        if !shared.down {
             return Ok(());
         }
-        if let Some(store) = &held.store {
+        if let Some(store) = &shared.store {
             let tables = store.tables()?;
-            held.speaker = std::mem::take(&mut held.speaker).with_tables(tables);
+            shared.speaker = std::mem::take(&mut shared.speaker).with_tables(tables);
         }
-        held.speaker.restarted();
-        held.down = false;
+        shared.speaker.restarted();
+        shared.down = false;
         Ok(())
     }
 
-    /// Does `callback` when it dies of a fault: a process of its own ends there. Without one the part that serves it stands
-    /// still until [`SpeakerHandle::restart`].
+    /// Sets a callback for a crash by fault injection, which can end the process. Without a
+    /// callback the task is idle until [`SpeakerHandle::restart`].
     pub fn on_crash(&self, callback: impl Fn() + Send + Sync + 'static) {
         self.lock().on_crash = Some(Arc::new(callback));
     }
 
-    /// Keeps what was changed since the last time, all of it or nothing; without a directory there is nothing to do. Nothing
-    /// may be told before.
-    pub(crate) fn keep(&self) -> Result<(), StoreError> {
-        let mut held = self.lock();
-        let Held { speaker, store, .. } = &mut *held;
+    /// Writes all changes since the last call to the store, in one transaction. Answers must not be
+    /// sent before. Does nothing without a store.
+    pub(crate) fn persist(&self) -> Result<(), StoreError> {
+        let mut shared = self.lock();
+        let Shared { speaker, store, .. } = &mut *shared;
         let Some(store) = store else { return Ok(()) };
         let changes = speaker.take_changes();
-        store.write(&changes).inspect_err(|_| speaker.give_back(changes))
+        store.write(&changes).inspect_err(|_| speaker.put_back(changes))
     }
 
-    /// It is dead from here on.
-    pub(crate) fn fall(&self) {
+    /// Marks the speaker as crashed and calls the callback.
+    pub(crate) fn mark_crashed(&self) {
         let callback = {
-            let mut held = self.lock();
-            held.down = true;
-            held.on_crash.clone()
+            let mut shared = self.lock();
+            shared.down = true;
+            shared.on_crash.clone()
         };
-        tracing::warn!("the speaker dies of a fault that was asked for");
+        tracing::warn!("the speaker crashes by fault injection");
         if let Some(callback) = callback {
             callback();
         }
     }
 
-    /// The speaker itself. A panic elsewhere does not lock it for ever: each command leaves it whole.
-    pub(crate) fn lock(&self) -> MutexGuard<'_, Held> {
+    /// Locks the shared state. It ignores a poisoned lock: every command leaves the speaker
+    /// consistent.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Shared> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

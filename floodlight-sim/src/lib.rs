@@ -1,8 +1,8 @@
-//! A switch controller that misbehaves on request.
+//! A simulated switch controller with fault injection.
 //!
-//! It plays the *speaker*, the spoke that talks to switches. It keeps rule tables and meters, remembers what it was asked,
-//! refuses what was undone, and writes down what it did. Faults can be put into it, over HTTP or from a test, to see what
-//! everybody else makes of them.
+//! It implements the *speaker*, the spoke that talks to switches. It keeps rule tables and meters,
+//! answers repeated calls from memory, refuses undone calls, and writes an audit log. Tests and
+//! HTTP clients inject faults to see how the rest of the system copes.
 //!
 //! ```
 //! use bus::MonoTime;
@@ -22,42 +22,43 @@
 //! # Ok::<(), wire::WireError>(())
 //! ```
 //!
-//! Read in this order: [`switch`] (rule tables and meters), [`memory`] (what is remembered), [`tables`]
-//! (both as one, and what changes in them), [`store`] (the same on disk), [`fault`] (what can be broken,
-//! and on which side), [`chance`] and [`faults`] (which fault strikes a command), [`flaw`] (how an answer is spoilt), [`plan`]
-//! (the same from a file), [`late`] (what waits), [`audit`] (what was done), [`speaker`] (the pure core that joins them), [`request`] and [`answer`]
-//! (what comes in and what goes out), [`handle`] (how it is shared), [`part`] (how it is spoken to over the bus), [`mod@admin`]
-//! (its HTTP side).
+//! Read in this order: [`switch`] (rule tables and meters), [`memory`] (remembered calls),
+//! [`tables`] (both, with their changes), [`store`] (both on disk), [`fault`] (the kinds of
+//! faults), [`chance`] and [`faults`] (which fault applies to a command), [`flaw`] (corrupt
+//! answers), [`plan`] (faults from a file), [`delay`] (delayed commands and answers), [`audit`]
+//! (the audit log), [`speaker`] (the pure core that joins them), [`request`] and [`answer`] (its
+//! input and output), [`handle`] (shared access), [`task`] (the member on the bus), [`mod@admin`]
+//! (the HTTP interface).
 
 pub mod admin;
 pub mod answer;
 pub mod audit;
 pub mod chance;
+pub mod delay;
 pub mod fault;
 pub mod faults;
 pub mod flaw;
 pub mod handle;
-pub mod late;
 pub mod memory;
-pub mod part;
 pub mod plan;
 pub mod request;
 pub mod speaker;
 pub mod store;
 pub mod switch;
 pub mod tables;
+pub mod task;
 
+mod bounded_map;
 mod metrics;
-mod newest;
 
 pub use admin::admin;
 pub use answer::{Answer, Body};
-pub use audit::{Deed, Entry};
+pub use audit::{AuditEntry, CommandOutcome};
 pub use chance::Percent;
-pub use fault::{Astray, Fault, FaultKind, Garbage, Match, Word};
+pub use fault::{CommandKind, Fault, FaultKind, Garbage, Match, WrongIdentity};
 pub use handle::SpeakerHandle;
-pub use part::{Heartbeats, SpeakerOptions, SpeakerPart};
 pub use plan::{FaultPlan, PlanError};
 pub use request::{Request, Unreadable};
 pub use speaker::{Crash, Speaker};
 pub use store::{Store, StoreError};
+pub use task::{Heartbeats, SpeakerOptions, SpeakerTask};

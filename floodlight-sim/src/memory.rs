@@ -1,83 +1,84 @@
-//! What a speaker remembers: the calls it has carried out, and the calls that were undone.
+//! The memory of a speaker: replies to executed calls, and undone calls.
 
 use std::sync::Arc;
 
 use wire::CallId;
 use wire::speaker::{Reply, SwitchId};
 
-use crate::newest::{Newest, Placed};
+use crate::bounded_map::{BoundedMap, Placed};
 use crate::tables::Fact;
 
-/// So many calls are remembered, the newest. A call can only come again while its operation lives, which is minutes; 100,000
-/// calls are what fifty flows of the greatest length need, and take some 20 MB.
-pub const REMEMBERED: usize = 100_000;
+/// The maximum number of remembered calls, the newest. A call repeats only during its operation,
+/// which takes minutes. 100,000 calls are fifty flows of maximum length, in about 20 MB.
+pub const MAX_REMEMBERED: usize = 100_000;
 
-/// Replies by call id, and what must never be carried out again. It is changed through [`crate::tables::Tables`] alone.
+/// Replies by call id, and calls that must never be executed. Only [`crate::tables::Tables`]
+/// changes it.
 #[derive(Debug)]
 pub struct Memory {
-    replies: Newest<CallId, Reply>,
-    undone: Newest<CallId, ()>,
-    cookies: Newest<(SwitchId, u64), Named>,
+    replies: BoundedMap<CallId, Reply>,
+    undone: BoundedMap<CallId, ()>,
+    cookies: BoundedMap<(SwitchId, u64), Named>,
 }
 
-/// The kinds of what is remembered, each with a bound of its own.
+/// The kinds of remembered facts. Each has its own limit of [`MAX_REMEMBERED`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Memo {
-    /// What calls were told.
+pub enum FactKind {
+    /// Replies to calls.
     Replied,
-    /// Calls that were undone.
+    /// Undone or refused calls.
     Undone,
-    /// What cookies were used for.
+    /// Rules by cookie.
     Named,
 }
 
-/// The flow and the number of the rule that a cookie was last used for.
+/// The rule that a cookie was last used for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Named {
     /// The flow.
     pub flow: Arc<str>,
-    /// The rule's number in it.
+    /// The number of the rule in the flow.
     pub number: u32,
 }
 
 impl Default for Memory {
     fn default() -> Self {
-        Self::newest(REMEMBERED)
+        Self::with_bound(MAX_REMEMBERED)
     }
 }
 
 impl Memory {
-    /// A memory of the newest `bound` calls.
-    pub fn newest(bound: usize) -> Self {
-        Self { replies: Newest::new(bound), undone: Newest::new(bound), cookies: Newest::new(bound) }
+    /// Creates a memory of the newest `bound` facts of each kind.
+    pub fn with_bound(bound: usize) -> Self {
+        Self { replies: BoundedMap::new(bound), undone: BoundedMap::new(bound), cookies: BoundedMap::new(bound) }
     }
 
-    /// What `call` was told when it was carried out.
+    /// The reply to `call`, if it was executed.
     pub fn reply(&self, call: &CallId) -> Option<&Reply> {
         self.replies.get(call)
     }
 
-    /// Keeps what `call` is told.
+    /// Stores the reply to `call`.
     pub(crate) fn keep(&mut self, call: CallId, reply: Reply) -> Placed {
         self.replies.put(call, reply)
     }
 
-    /// From now on `call` is refused.
+    /// Marks `call` as undone: it is refused from now on.
     pub(crate) fn undo(&mut self, call: CallId) -> Placed {
         self.undone.put(call, ())
     }
 
-    /// True where `call` was undone.
+    /// Returns true if `call` was undone or refused.
     pub fn is_undone(&self, call: &CallId) -> bool {
         self.undone.get(call).is_some()
     }
 
-    /// Keeps which rule a cookie stands for: reads and removals name the cookie alone, and faults name rules.
+    /// Stores the rule of a cookie: reads and removals name only the cookie, but faults name rules.
     pub(crate) fn name(&mut self, switch: SwitchId, cookie: u64, named: Named) -> Placed {
         self.cookies.put((switch, cookie), named)
     }
 
-    /// Remembers what was remembered before; of each kind in the order of their numbers.
+    /// Restores a stored fact. The facts of each kind must come in the order of their numbers.
     pub(crate) fn restore(&mut self, number: u64, fact: Fact) {
         match fact {
             Fact::Replied { call, reply } => self.replies.restore(number, call, reply),
@@ -86,7 +87,7 @@ impl Memory {
         }
     }
 
-    /// The rule that `cookie` was last used for on `switch`, carried out or not.
+    /// The rule that `cookie` was last used for on `switch`, executed or not.
     pub fn named(&self, switch: &SwitchId, cookie: u64) -> Option<&Named> {
         self.cookies.get(&(switch.clone(), cookie))
     }
@@ -97,8 +98,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_memory_has_a_bound_and_forgets_the_oldest() {
-        let mut memory = Memory::newest(2);
+    fn the_memory_is_bounded_and_forgets_the_oldest() {
+        let mut memory = Memory::with_bound(2);
         let call = |n| CallId::new(wire::OperationId::new("7f3a").unwrap(), 1, n);
         for n in 1..=3 {
             memory.keep(call(n), Reply::Installed { existed: false });

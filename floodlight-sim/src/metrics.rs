@@ -1,20 +1,20 @@
-//! Names of what is counted.
+//! The metrics and their names.
 
-use crate::audit::Deed;
+use crate::audit::CommandOutcome;
 
-/// Commands by word and by what came of them.
+/// Commands, by name and outcome.
 const COMMANDS: &str = "nave_speaker_commands_total";
-/// Commands that a fault has struck, by its name.
+/// Commands that a fault applied to, by the name of the fault.
 const FAULTS: &str = "nave_speaker_faults_total";
-/// Messages that could not be read.
+/// Unreadable messages.
 const UNREADABLE: &str = "nave_speaker_unreadable_total";
-/// Replies that nobody could be given, with the reason.
+/// Undeliverable answers, by reason.
 const DROPPED: &str = "nave_speaker_replies_dropped_total";
-/// Commits that did not say they happened, by how.
+/// Commits without a confirmed success, by kind of failure.
 const COMMITS: &str = "nave_speaker_commit_faults_total";
 
-pub(crate) fn command(word: &'static str, deed: &Deed) {
-    metrics::counter!(COMMANDS, "command" => word, "deed" => deed.as_str()).increment(1);
+pub(crate) fn command(name: &'static str, outcome: &CommandOutcome) {
+    metrics::counter!(COMMANDS, "command" => name, "deed" => outcome.as_str()).increment(1);
 }
 
 pub(crate) fn struck(fault: &'static str) {

@@ -1,5 +1,5 @@
-//! What is to go wrong, as a file says it. Reading the file is for whoever runs the speaker; `docs/floodlight-sim.toml` is
-//! one, with every field explained.
+//! Fault plans: faults and heartbeats from a TOML text. The caller reads the file;
+//! `docs/floodlight-sim.toml` is an example that explains every field.
 
 use std::fmt;
 
@@ -10,111 +10,111 @@ use wire::Problem;
 
 use crate::fault::Fault;
 use crate::faults::MAX_FAULTS;
-use crate::part::Heartbeats;
+use crate::task::Heartbeats;
 
-/// The longest text that is read, in bytes: [`MAX_FAULTS`] faults of a few hundred each.
-pub const LONGEST_PLAN: usize = 1 << 20;
+/// The maximum size of a plan, in bytes: [`MAX_FAULTS`] faults of a few hundred bytes each.
+pub const MAX_PLAN_BYTES: usize = 1 << 20;
 
-/// What is to go wrong from the start.
+/// The faults and heartbeats of a speaker from its start.
 ///
 /// ```
 /// use floodlight_sim::{FaultPlan, SpeakerHandle};
 /// let plan = FaultPlan::from_toml("seed = 7\n[[faults]]\nkind = \"mute\"\nwhen = { percent = 5 }")?;
 /// let speaker = SpeakerHandle::new();
-/// speaker.apply(&plan).expect("a plan that was read can be applied to a new speaker");
+/// speaker.apply(&plan).expect("a parsed plan applies to a new speaker");
 /// assert_eq!((speaker.seed(), speaker.faults().len()), (7, 1));
 /// # Ok::<(), floodlight_sim::PlanError>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FaultPlan {
-    /// What chance is drawn from.
+    /// The seed of random choices.
     pub seed: u64,
-    /// The faults, in order; each can strike.
+    /// The faults, in order. All are valid.
     pub faults: Vec<Fault>,
-    /// One heartbeat in so many milliseconds; 0: none.
+    /// The interval between heartbeats, in milliseconds; 0 for none.
     pub heartbeat_every_ms: u64,
-    /// True: it answers, and does not say that it lives.
-    pub heart_stopped: bool,
+    /// True: the speaker starts with its heartbeats stopped.
+    pub heartbeats_stopped: bool,
 }
 
 impl Default for FaultPlan {
-    /// Nothing goes wrong.
+    /// No faults, and heartbeats at the default interval.
     fn default() -> Self {
-        Self { seed: 0, faults: Vec::new(), heartbeat_every_ms: Heartbeats::EVERY_MS, heart_stopped: false }
+        Self { seed: 0, faults: Vec::new(), heartbeat_every_ms: Heartbeats::EVERY_MS, heartbeats_stopped: false }
     }
 }
 
-/// What is wrong with a plan, and where.
+/// An error in a plan.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{place}: {detail}")]
 pub struct PlanError {
-    /// Where.
-    pub place: Place,
-    /// What: the field, its value, and what is allowed.
+    /// The location of the error.
+    pub place: PlanLocation,
+    /// The field, its value, and the allowed values.
     pub detail: String,
 }
 
-/// A place in a text.
+/// A location in a plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
-    /// This line, from 1.
+pub enum PlanLocation {
+    /// A line, from 1.
     Line(usize),
-    /// All of it.
+    /// The whole text.
     Text,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for PlanLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Place::Line(line) => write!(f, "line {line}"),
-            Place::Text => f.write_str("the plan"),
+            PlanLocation::Line(line) => write!(f, "line {line}"),
+            PlanLocation::Text => f.write_str("the plan"),
         }
     }
 }
 
-/// A plan as it is said.
+/// A plan as written: all fields are optional.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Said {
+struct RawPlan {
     seed: Option<u64>,
-    heartbeats: Option<SaidHeartbeats>,
+    heartbeats: Option<RawHeartbeats>,
     #[serde(default)]
     faults: Vec<Spanned<Fault>>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct SaidHeartbeats {
+struct RawHeartbeats {
     every_ms: Option<u64>,
     stopped: Option<bool>,
 }
 
 impl FaultPlan {
-    /// Reads a plan.
+    /// Parses a plan.
     ///
     /// # Errors
-    /// Names the line, the field, its value, and what is allowed: for what is no TOML, for a field that is not known, and
-    /// for a fault that would never strike.
+    /// The text is not TOML, has an unknown or invalid field, or has a fault that can never apply.
+    /// The error names the line, the field, its value, and the allowed values.
     pub fn from_toml(text: &str) -> Result<Self, PlanError> {
-        let whole = |detail: String| PlanError { place: Place::Text, detail };
-        if text.len() > LONGEST_PLAN {
-            return Err(whole(format!("it has {} bytes; allowed are {LONGEST_PLAN}", text.len())));
+        let whole = |detail: String| PlanError { place: PlanLocation::Text, detail };
+        if text.len() > MAX_PLAN_BYTES {
+            return Err(whole(format!("the size is {} bytes; the limit is {MAX_PLAN_BYTES}", text.len())));
         }
-        let said: Said = read(text)?;
-        if said.faults.len() > MAX_FAULTS {
-            return Err(whole(format!("`faults` has {} entries; allowed are {MAX_FAULTS}", said.faults.len())));
+        let raw: RawPlan = read(text)?;
+        if raw.faults.len() > MAX_FAULTS {
+            return Err(whole(format!("`faults` has {} entries; the limit is {MAX_FAULTS}", raw.faults.len())));
         }
-        for fault in &said.faults {
-            let place = Place::Line(line_of(text, fault.span().start));
+        for fault in &raw.faults {
+            let place = PlanLocation::Line(line_of(text, fault.span().start));
             fault.get_ref().check().map_err(|Problem { detail, .. }| PlanError { place, detail })?;
         }
         let plan = Self::default();
-        let heartbeats = said.heartbeats.unwrap_or(SaidHeartbeats { every_ms: None, stopped: None });
+        let heartbeats = raw.heartbeats.unwrap_or(RawHeartbeats { every_ms: None, stopped: None });
         Ok(Self {
-            seed: said.seed.unwrap_or(plan.seed),
-            faults: said.faults.into_iter().map(Spanned::into_inner).collect(),
+            seed: raw.seed.unwrap_or(plan.seed),
+            faults: raw.faults.into_iter().map(Spanned::into_inner).collect(),
             heartbeat_every_ms: heartbeats.every_ms.unwrap_or(plan.heartbeat_every_ms),
-            heart_stopped: heartbeats.stopped.unwrap_or(plan.heart_stopped),
+            heartbeats_stopped: heartbeats.stopped.unwrap_or(plan.heartbeats_stopped),
         })
     }
 }
@@ -122,14 +122,14 @@ impl FaultPlan {
 fn read<T: DeserializeOwned>(text: &str) -> Result<T, PlanError> {
     let deserializer = toml::Deserializer::parse(text).map_err(|error| placed(text, &error, ""))?;
     serde_path_to_error::deserialize(deserializer).map_err(|error| {
-        // A value that knows its span shows as a field of its own.
+        // `Spanned` adds a private field to the path.
         let path = error.path().to_string().replace(".$__serde_spanned_private_value", "");
         placed(text, error.inner(), &path)
     })
 }
 
 fn placed(text: &str, error: &toml::de::Error, path: &str) -> PlanError {
-    let place = error.span().map_or(Place::Text, |span| Place::Line(line_of(text, span.start)));
+    let place = error.span().map_or(PlanLocation::Text, |span| PlanLocation::Line(line_of(text, span.start)));
     let message = error.message();
     let detail = if path.is_empty() || path == "." { message.to_owned() } else { format!("`{path}`: {message}") };
     PlanError { place, detail }
@@ -145,9 +145,9 @@ mod tests {
     use crate::fault::FaultKind;
 
     #[test]
-    fn the_example_is_a_plan() {
+    fn the_documented_example_is_a_valid_plan() {
         let plan = FaultPlan::from_toml(include_str!("../../docs/floodlight-sim.toml")).unwrap();
-        assert_eq!((plan.seed, plan.heartbeat_every_ms, plan.heart_stopped), (42, 500, false));
+        assert_eq!((plan.seed, plan.heartbeat_every_ms, plan.heartbeats_stopped), (42, 500, false));
         let kinds: Vec<&str> = plan.faults.iter().map(|fault| fault.kind.as_str()).collect();
         assert_eq!(kinds, ["silence", "lie", "delay_reply", "reorder", "wrong_key", "corrupt", "crash"]);
         assert_eq!(plan.faults[6].kind, FaultKind::Crash { after: 1_000, told: false });
@@ -155,12 +155,12 @@ mod tests {
     }
 
     #[test]
-    fn nothing_said_is_nothing_wrong() {
+    fn an_empty_plan_has_no_faults() {
         assert_eq!(FaultPlan::from_toml("# nothing"), Ok(FaultPlan::default()));
     }
 
     #[test]
-    fn what_is_wrong_is_named_with_its_line() {
+    fn an_error_names_its_line() {
         for (text, error) in [
             ("sed = 7", "line 1: `sed`: unknown field `sed`, expected one of `seed`, `heartbeats`, `faults`"),
             ("\nseed = -7", "line 2: `seed`: invalid value: integer `-7`, expected u64"),
@@ -179,22 +179,22 @@ mod tests {
             ),
             (
                 "[[faults]]\nkind = \"mute\"\n\n[[faults]]\nkind = \"mute\"\ntimes = 0",
-                "line 4: `times` is 0; allowed is a whole number from 1, or nothing for ever",
+                "line 4: `times` is 0; allowed is a whole number from 1; omit it for no limit",
             ),
             (
                 "[[faults]]\nkind = \"mute\"\nwhen = { switch = \"x\" }",
-                "line 1: `switch` is `x`; allowed is `of:` and the number of a rule, from 1 to 1000, in two digits or more: of:01, of:10, of:100",
+                "line 1: `switch` is `x`; allowed is `of:` and a rule number from 1 to 1000 with at least two digits: of:01, of:10, of:100",
             ),
         ] {
             assert_eq!(FaultPlan::from_toml(text).unwrap_err().to_string(), error);
         }
-        assert_eq!(FaultPlan::from_toml("seed = 1\nseed = 2").unwrap_err().place, Place::Line(2));
-        assert_eq!(FaultPlan::from_toml("seed = ").unwrap_err().place, Place::Line(1));
-        assert_eq!(FaultPlan::from_toml(&"#".repeat(LONGEST_PLAN + 1)).unwrap_err().place, Place::Text);
+        assert_eq!(FaultPlan::from_toml("seed = 1\nseed = 2").unwrap_err().place, PlanLocation::Line(2));
+        assert_eq!(FaultPlan::from_toml("seed = ").unwrap_err().place, PlanLocation::Line(1));
+        assert_eq!(FaultPlan::from_toml(&"#".repeat(MAX_PLAN_BYTES + 1)).unwrap_err().place, PlanLocation::Text);
         let many = "[[faults]]\nkind = \"mute\"\n".repeat(MAX_FAULTS + 1);
         assert_eq!(
             FaultPlan::from_toml(&many).unwrap_err().to_string(),
-            "the plan: `faults` has 1001 entries; allowed are 1000"
+            "the plan: `faults` has 1001 entries; the limit is 1000"
         );
     }
 }

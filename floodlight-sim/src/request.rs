@@ -1,4 +1,4 @@
-//! What comes in: a command in its envelope, or something that cannot be read.
+//! The input: a command in its envelope, or an unreadable message.
 
 use bus::{Headers, Record};
 use bytes::Bytes;
@@ -7,23 +7,23 @@ use wire::{Envelope, Kind, OperationId};
 
 use crate::{Answer, Body};
 
-/// A command, and how it came.
+/// A command with its envelope.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
-    /// The record's key, given back on the answer.
+    /// The key of the record; the answer has the same.
     pub key: Option<Bytes>,
-    /// Who asks, and whom to tell.
+    /// The envelope, with the sender and the reply address.
     pub envelope: Envelope,
-    /// What is asked.
+    /// The command.
     pub command: Command,
 }
 
-/// A message that cannot be read.
+/// An unreadable message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unreadable {
-    /// What is wrong with it, in a sentence.
+    /// The reason, in a sentence.
     pub detail: String,
-    /// The refusal, where there is anybody to tell.
+    /// The refusal, if the message has a reply address.
     pub answer: Option<Answer>,
 }
 
@@ -31,7 +31,7 @@ impl Request {
     /// Reads a record.
     ///
     /// # Errors
-    /// [`Unreadable`] where the envelope or the body cannot be read, or does not say what a speaker must know.
+    /// [`Unreadable`] if the envelope or the body is invalid or incomplete.
     pub fn read(record: &Record) -> Result<Self, Box<Unreadable>> {
         let unreadable = |detail: String, envelope: Option<Envelope>| {
             let answer = envelope.filter(|envelope| envelope.reply_to.is_some()).map(|envelope| Answer {
@@ -48,27 +48,27 @@ impl Request {
         };
         let command: Command = match serde_json::from_slice(&record.value) {
             Ok(command) => command,
-            Err(error) => return Err(unreadable(format!("the body is no command: {error}"), Some(envelope))),
+            Err(error) => return Err(unreadable(format!("the body is not a command: {error}"), Some(envelope))),
         };
-        if let Some(fault) = fault_of(&envelope, &command) {
-            return Err(unreadable(fault, Some(envelope)));
+        if let Some(reason) = invalid(&envelope, &command) {
+            return Err(unreadable(reason, Some(envelope)));
         }
         Ok(Self { key: record.key.clone(), envelope, command })
     }
 }
 
-/// What a speaker must know and is not told.
-fn fault_of(envelope: &Envelope, command: &Command) -> Option<String> {
+/// Returns the reason why a speaker cannot handle this command, if any.
+fn invalid(envelope: &Envelope, command: &Command) -> Option<String> {
     match (envelope.kind, &command.action) {
-        _ if envelope.call.is_none() => Some("ce_callid is missing; without it a repeat cannot be known".into()),
+        _ if envelope.call.is_none() => Some("ce_callid is missing; it identifies repeats".into()),
         (Kind::Call, Action::Install { .. } | Action::Read { .. } | Action::Remove { .. })
         | (Kind::Undo, Action::Remove { .. }) => None,
-        (Kind::Undo, action) => Some(format!("an undo cannot {}; it can remove", action.word())),
-        (kind, _) => Some(format!("ce_type is {kind}; a speaker knows nave.call and nave.undo")),
+        (Kind::Undo, action) => Some(format!("an undo cannot {}; it can only remove", action.word())),
+        (kind, _) => Some(format!("ce_type is {kind}; a speaker accepts nave.call and nave.undo")),
     }
 }
 
-/// What can be read of an envelope that as a whole cannot: enough to tell the sender.
+/// Reads the valid headers of an invalid envelope, to address a refusal.
 fn salvage(headers: &Headers) -> Option<Envelope> {
     let text = |name: &str| headers.get(name).and_then(|value| std::str::from_utf8(value).ok());
     let mut envelope = Envelope::new(Kind::Call, text("ce_id")?, text("ce_source").unwrap_or("unknown"));
@@ -112,16 +112,16 @@ mod tests {
     ];
 
     #[test]
-    fn a_message_without_error_is_fine() {
+    fn a_message_without_the_field_error_is_valid() {
         let request = Request::read(&record(&HEADERS, READ)).unwrap();
         assert_eq!(request.command.error, None);
         assert_eq!(request.key.as_deref(), Some(&b"of:01"[..]));
     }
 
     #[test]
-    fn what_cannot_be_read_is_refused_where_somebody_can_be_told() {
+    fn an_unreadable_message_with_a_reply_address_is_refused() {
         let with = |name: &str, value: &'static str| {
-            HEADERS.map(|(known, old)| if known == name { (known, value) } else { (known, old) })
+            HEADERS.map(|(header, old)| if header == name { (header, value) } else { (header, old) })
         };
         let without_call = HEADERS.map(|header| if header.0 == "ce_callid" { ("other", "") } else { header });
         for (headers, value) in [
@@ -136,16 +136,16 @@ mod tests {
             (without_call, READ),
         ] {
             let unreadable = Request::read(&record(&headers, value)).unwrap_err();
-            let answer = unreadable.answer.expect("ce_replyto is there");
+            let answer = unreadable.answer.expect("the message has ce_replyto");
             assert_eq!(answer.request.id, "7f3a/1/1/speaker/1", "{headers:?} {value}");
             assert!(matches!(answer.body, Body::Refusal(refusal) if refusal.error == "unreadable"));
         }
     }
 
     #[test]
-    fn what_cannot_be_read_and_names_nobody_is_not_answered() {
-        let nobody = HEADERS.map(|header| if header.0 == "ce_replyto" { ("other", "") } else { header });
-        assert_eq!(Request::read(&record(&nobody, "null")).unwrap_err().answer, None);
+    fn an_unreadable_message_without_a_reply_address_is_not_answered() {
+        let without_reply_to = HEADERS.map(|header| if header.0 == "ce_replyto" { ("other", "") } else { header });
+        assert_eq!(Request::read(&record(&without_reply_to, "null")).unwrap_err().answer, None);
         assert_eq!(Request::read(&record(&[], "null")).unwrap_err().answer, None);
     }
 }

@@ -1,8 +1,9 @@
-//! Rule tables and memory on disk, in a directory of their own.
+//! Rule tables and memory on disk.
 //!
-//! One directory is one process: whoever opens it holds it until it ends, and two speakers of one group have separate
-//! directories, so separate tables too. All that a turn has changed is one transaction of the store, which is durable before
-//! the turn's answers are told: so after a crash at any moment rules and memory stand together, and what was told is true.
+//! One process uses a directory at a time. Two speakers of one group have separate directories, and
+//! so separate tables. All changes of a poll are one transaction, which is durable before the
+//! answers of that poll are sent. So after a crash at any moment rules and memory match, and sent
+//! answers are true.
 //!
 //! | table | key | value |
 //! |---|---|---|
@@ -21,13 +22,13 @@ use serde::de::DeserializeOwned;
 use wire::CallId;
 use wire::speaker::{Reply, Rule, SwitchId};
 
-use crate::memory::{Memo, Named};
-use crate::tables::{Change, Fact, Numbered, Tables};
+use crate::memory::{FactKind, Named};
+use crate::tables::{Change, Fact, NumberedFact, Tables};
 
-/// How the tables are written. A build that finds another one leaves them alone.
+/// The schema version of the tables. A build does not open another version.
 pub const VERSION: u64 = 1;
 
-/// The store's own memory of pages. All that it holds is in the speaker's memory too, so it needs little.
+/// The page cache of the store. It is small: the speaker holds all data in memory too.
 const CACHE_BYTES: usize = 8 << 20;
 
 const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
@@ -36,64 +37,64 @@ const REPLIES: TableDefinition<u64, &[u8]> = TableDefinition::new("replies");
 const UNDONE: TableDefinition<u64, &[u8]> = TableDefinition::new("undone");
 const COOKIES: TableDefinition<u64, &[u8]> = TableDefinition::new("cookies");
 
-/// A directory with the tables of one speaker.
+/// The directory of one speaker.
 #[derive(Debug)]
 pub struct Store {
     directory: PathBuf,
     database: Database,
 }
 
-/// Why a directory cannot be used.
+/// The error of a directory that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// Another process, or another speaker of this one, holds it.
-    #[error("the speaker's directory `{0}` is in use by another process; give each speaker one of its own")]
+    /// Another process, or another speaker of this process, uses it.
+    #[error("the speaker's directory `{0}` is in use by another process; give each speaker its own directory")]
     InUse(PathBuf),
-    /// Another build wrote it.
-    #[error("the speaker's directory `{directory}` has version {found}; this build knows {VERSION}")]
+    /// A build with another schema version wrote it.
+    #[error("the speaker's directory `{directory}` has version {found}; this build supports {VERSION}")]
     Version {
         /// The directory.
         directory: PathBuf,
-        /// What it has.
+        /// The version in the directory.
         found: u64,
     },
-    /// What it has cannot be read.
-    #[error("the speaker's directory `{directory}` is damaged: {why}; take it away to begin with empty tables")]
+    /// Its content is corrupt.
+    #[error("the speaker's directory `{directory}` is damaged: {why}; remove it to start with empty tables")]
     Damaged {
         /// The directory.
         directory: PathBuf,
-        /// What is wrong.
+        /// The reason.
         why: String,
     },
-    /// It cannot be read or written now.
+    /// The system cannot read or write it.
     #[error("the speaker's directory `{directory}` cannot be used: {why}")]
     Unusable {
         /// The directory.
         directory: PathBuf,
-        /// What the system says.
+        /// The error of the system.
         why: String,
     },
 }
 
-/// What went wrong, before it is known of which directory.
-enum Fault {
-    /// The store says so.
+/// An error without its directory.
+enum StoreFault {
+    /// An error of the store.
     Store(redb::Error),
-    /// A value is not what it should be.
+    /// An invalid value.
     Value(String),
 }
 
-impl<E: Into<redb::Error>> From<E> for Fault {
+impl<E: Into<redb::Error>> From<E> for StoreFault {
     fn from(error: E) -> Self {
-        Fault::Store(error.into())
+        StoreFault::Store(error.into())
     }
 }
 
 impl Store {
-    /// Opens the directory, or makes it. The file in it is called `speaker.redb`.
+    /// Opens or creates the directory. It contains the file `speaker.redb`.
     ///
     /// # Errors
-    /// Where it is in use, of another version, damaged, or not to be written.
+    /// The directory is in use, of another version, damaged, or not writable.
     pub fn open(directory: &Path) -> Result<Self, StoreError> {
         let directory = directory.to_owned();
         std::fs::create_dir_all(&directory)
@@ -101,37 +102,37 @@ impl Store {
         let database = Database::builder().set_cache_size(CACHE_BYTES).create(directory.join("speaker.redb"));
         let database = database.map_err(|error| match error {
             DatabaseError::DatabaseAlreadyOpen => StoreError::InUse(directory.clone()),
-            other => named(&directory, other.into()),
+            other => store_error(&directory, other.into()),
         })?;
         let store = Self { directory, database };
-        let found = store.version().map_err(|fault| named(&store.directory, fault))?;
+        let found = store.version().map_err(|fault| store_error(&store.directory, fault))?;
         if found != VERSION {
             return Err(StoreError::Version { directory: store.directory, found });
         }
         Ok(store)
     }
 
-    /// Tables as they were kept last; their changes are written down from here on.
+    /// Loads the stored tables. They record their changes from here on.
     ///
     /// # Errors
-    /// Where they cannot be read.
+    /// The tables cannot be read.
     pub fn tables(&self) -> Result<Tables, StoreError> {
-        self.read().map_err(|fault| named(&self.directory, fault))
+        self.read().map_err(|fault| store_error(&self.directory, fault))
     }
 
-    /// Keeps these changes, all or none. They are durable when this returns.
+    /// Writes these changes in one transaction. They are durable on return.
     ///
     /// # Errors
-    /// Where they cannot be written; then none of them is.
+    /// The changes cannot be written; none of them is.
     pub fn write(&mut self, changes: &[Change]) -> Result<(), StoreError> {
         if changes.is_empty() {
             return Ok(());
         }
-        self.try_write(changes).map_err(|fault| named(&self.directory, fault))
+        self.try_write(changes).map_err(|fault| store_error(&self.directory, fault))
     }
 
-    /// The version that it has. One that is new gets ours, and its tables.
-    fn version(&self) -> Result<u64, Fault> {
+    /// Returns the schema version. Creates the tables of a new directory.
+    fn version(&self) -> Result<u64, StoreFault> {
         let transaction = self.database.begin_write()?;
         let mut meta = transaction.open_table(META)?;
         let found = meta.get("version")?.map(|version| version.value());
@@ -148,7 +149,7 @@ impl Store {
         Ok(VERSION)
     }
 
-    fn read(&self) -> Result<Tables, Fault> {
+    fn read(&self) -> Result<Tables, StoreFault> {
         let transaction = self.database.begin_read()?;
         let mut rules: Vec<Rule> = Vec::new();
         for entry in transaction.open_table(RULES)?.iter()? {
@@ -158,13 +159,13 @@ impl Store {
         for table in [REPLIES, UNDONE, COOKIES] {
             for entry in transaction.open_table(table)?.iter()? {
                 let (number, value) = entry?;
-                facts.push(Numbered { number: number.value(), fact: parsed::<Written>(value.value())?.into() });
+                facts.push(NumberedFact { number: number.value(), fact: parsed::<StoredFact>(value.value())?.into() });
             }
         }
-        Tables::kept(&rules, facts).map_err(|taken| Fault::Value(taken.to_string()))
+        Tables::restored(&rules, facts).map_err(|taken| StoreFault::Value(taken.to_string()))
     }
 
-    fn try_write(&self, changes: &[Change]) -> Result<(), Fault> {
+    fn try_write(&self, changes: &[Change]) -> Result<(), StoreFault> {
         let transaction = self.database.begin_write()?;
         {
             let mut rules = transaction.open_table(RULES)?;
@@ -172,25 +173,25 @@ impl Store {
             let mut undone = transaction.open_table(UNDONE)?;
             let mut cookies = transaction.open_table(COOKIES)?;
             let facts = [&mut replies, &mut undone, &mut cookies];
-            let place = |memo| match memo {
-                Memo::Replied => 0,
-                Memo::Undone => 1,
-                Memo::Named => 2,
+            let place = |kind| match kind {
+                FactKind::Replied => 0,
+                FactKind::Undone => 1,
+                FactKind::Named => 2,
             };
             for change in changes {
                 match change {
                     Change::Rule(rule) => {
                         rules.insert((&*rule.switch.0, rule.cookie), json(rule).as_slice())?;
                     }
-                    Change::NoRule { switch, cookie } => {
+                    Change::RuleRemoved { switch, cookie } => {
                         rules.remove((&*switch.0, *cookie))?;
                     }
-                    Change::Remembered(Numbered { number, fact }) => {
-                        let value = json(&Written::from(fact.clone()));
-                        facts[place(fact.memo())].insert(*number, value.as_slice())?;
+                    Change::Remembered(NumberedFact { number, fact }) => {
+                        let value = json(&StoredFact::from(fact.clone()));
+                        facts[place(fact.kind())].insert(*number, value.as_slice())?;
                     }
-                    Change::Forgotten { memo, number } => {
-                        facts[place(*memo)].remove(*number)?;
+                    Change::Forgotten { kind, number } => {
+                        facts[place(*kind)].remove(*number)?;
                     }
                 }
             }
@@ -200,33 +201,33 @@ impl Store {
     }
 }
 
-/// A fact as it is written.
+/// The stored form of a fact.
 #[derive(serde::Serialize, serde::Deserialize)]
 #[serde(untagged)]
-enum Written {
+enum StoredFact {
     Replied { call: CallId, reply: Reply },
     Undone { undone: CallId },
     Named { switch: SwitchId, cookie: u64, flow: Arc<str>, number: u32 },
 }
 
-impl From<Fact> for Written {
+impl From<Fact> for StoredFact {
     fn from(fact: Fact) -> Self {
         match fact {
-            Fact::Replied { call, reply } => Written::Replied { call, reply },
-            Fact::Undone { call } => Written::Undone { undone: call },
+            Fact::Replied { call, reply } => StoredFact::Replied { call, reply },
+            Fact::Undone { call } => StoredFact::Undone { undone: call },
             Fact::Named { switch, cookie, named: Named { flow, number } } => {
-                Written::Named { switch, cookie, flow, number }
+                StoredFact::Named { switch, cookie, flow, number }
             }
         }
     }
 }
 
-impl From<Written> for Fact {
-    fn from(written: Written) -> Self {
+impl From<StoredFact> for Fact {
+    fn from(written: StoredFact) -> Self {
         match written {
-            Written::Replied { call, reply } => Fact::Replied { call, reply },
-            Written::Undone { undone } => Fact::Undone { call: undone },
-            Written::Named { switch, cookie, flow, number } => {
+            StoredFact::Replied { call, reply } => Fact::Replied { call, reply },
+            StoredFact::Undone { undone } => Fact::Undone { call: undone },
+            StoredFact::Named { switch, cookie, flow, number } => {
                 Fact::Named { switch, cookie, named: Named { flow, number } }
             }
         }
@@ -237,26 +238,26 @@ fn json(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).expect("texts and numbers can be written as JSON")
 }
 
-fn parsed<T: DeserializeOwned>(value: &[u8]) -> Result<T, Fault> {
-    serde_json::from_slice(value).map_err(|error| Fault::Value(format!("a value cannot be read: {error}")))
+fn parsed<T: DeserializeOwned>(value: &[u8]) -> Result<T, StoreFault> {
+    serde_json::from_slice(value).map_err(|error| StoreFault::Value(format!("a value is not valid: {error}")))
 }
 
-/// A fault of this directory: damaged where what it has is wrong, unusable where the system does not let us.
-fn named(directory: &Path, fault: Fault) -> StoreError {
+/// Adds the directory: damaged for corrupt content, unusable for an error of the system.
+fn store_error(directory: &Path, fault: StoreFault) -> StoreError {
     let directory = directory.to_owned();
     match fault {
-        Fault::Value(why) => StoreError::Damaged { directory, why },
-        Fault::Store(redb::Error::Io(error)) if !is_of_the_content(&error) => {
+        StoreFault::Value(why) => StoreError::Damaged { directory, why },
+        StoreFault::Store(redb::Error::Io(error)) if !is_corrupt(&error) => {
             StoreError::Unusable { directory, why: error.to_string() }
         }
-        Fault::Store(redb::Error::PreviousIo) => {
-            StoreError::Unusable { directory, why: "it could not be written before".into() }
+        StoreFault::Store(redb::Error::PreviousIo) => {
+            StoreError::Unusable { directory, why: "an earlier write failed".into() }
         }
-        Fault::Store(error) => StoreError::Damaged { directory, why: error.to_string() },
+        StoreFault::Store(error) => StoreError::Damaged { directory, why: error.to_string() },
     }
 }
 
-/// A file that is cut short, or that is none of ours, is read as a fault of input.
-fn is_of_the_content(error: &std::io::Error) -> bool {
+/// Returns true for the errors of a truncated or foreign file.
+fn is_corrupt(error: &std::io::Error) -> bool {
     matches!(error.kind(), std::io::ErrorKind::InvalidData | std::io::ErrorKind::UnexpectedEof)
 }

@@ -4,36 +4,37 @@ use std::collections::BTreeMap;
 
 use wire::speaker::{Rule, SwitchId};
 
-/// All switches. Each exists from the start, and has no rules until one is installed.
+/// All switches. Every switch exists from the start, without rules.
 ///
-/// Nothing here limits how many rules there are: whoever installs them takes cookies and meters from bounded pools.
+/// The number of rules is not limited here: callers take cookies and meters from bounded pools.
 #[derive(Debug, Default)]
 pub struct Switches(BTreeMap<SwitchId, Table>);
 
-/// The rules of one switch by cookie, and which cookie holds which meter.
+/// The rules of one switch by cookie, and the cookie of each used meter.
 #[derive(Debug, Default)]
 struct Table {
     rules: BTreeMap<u64, Rule>,
     meters: BTreeMap<u32, u64>,
 }
 
-/// The meter of a rule belongs to another one.
+/// The error if another rule has the meter.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("meter {meter} of {switch} belongs to the rule with cookie {cookie}")]
 pub struct MeterTaken {
     /// The switch.
     pub switch: SwitchId,
-    /// The meter that was asked for.
+    /// The requested meter.
     pub meter: u32,
-    /// The cookie of the rule that has it.
+    /// The cookie of the rule with this meter.
     pub cookie: u64,
 }
 
 impl Switches {
-    /// Puts `rule` on its switch, in place of one with the same cookie. Says whether there was one.
+    /// Installs `rule` on its switch and replaces a rule with the same cookie. Returns true if one
+    /// existed.
     ///
     /// # Errors
-    /// [`MeterTaken`] where another rule of the switch has the meter; nothing is changed then.
+    /// [`MeterTaken`] if another rule of the switch has the meter; nothing changes then.
     pub fn install(&mut self, rule: &Rule) -> Result<bool, MeterTaken> {
         let table = self.0.entry(rule.switch.clone()).or_default();
         if let Some(&cookie) = table.meters.get(&rule.meter)
@@ -54,7 +55,7 @@ impl Switches {
         self.0.get(switch)?.rules.get(&cookie)
     }
 
-    /// Takes the rule under `cookie` away, and gives its meter back. Says whether there was one.
+    /// Removes the rule under `cookie` and frees its meter. Returns true if one existed.
     pub fn remove(&mut self, switch: &SwitchId, cookie: u64) -> bool {
         let Some(table) = self.0.get_mut(switch) else { return false };
         let Some(rule) = table.rules.remove(&cookie) else { return false };
@@ -75,7 +76,7 @@ impl Switches {
         self.0.values().flat_map(|table| table.rules.values().cloned()).collect()
     }
 
-    /// The switches that have rules, and how many.
+    /// The switches with rules, and the number of rules of each.
     pub fn counts(&self) -> Vec<(SwitchId, usize)> {
         self.0.iter().map(|(switch, table)| (switch.clone(), table.rules.len())).collect()
     }
@@ -98,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_exists_only_after_it_was_installed() {
+    fn a_rule_exists_after_its_installation_only() {
         let mut switches = Switches::default();
         assert_eq!(switches.install(&rule(1, 17, 3)), Ok(false));
         assert_eq!(switches.install(&rule(1, 17, 3)), Ok(true));
@@ -118,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_with_another_meter_gives_the_first_one_back() {
+    fn a_rule_with_another_meter_frees_its_first_meter() {
         let mut switches = Switches::default();
         switches.install(&rule(1, 17, 3)).unwrap();
         assert_eq!(switches.install(&rule(1, 17, 4)), Ok(true));
@@ -127,7 +128,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_meter_has_exactly_the_rule_that_names_it(steps in prop::collection::vec((any::<bool>(), 1..3_u32, 0..4_u64, 0..4_u32), 0..60)) {
+        fn every_used_meter_belongs_to_the_rule_that_names_it(steps in prop::collection::vec((any::<bool>(), 1..3_u32, 0..4_u64, 0..4_u32), 0..60)) {
             let mut switches = Switches::default();
             for (install, switch, cookie, meter) in steps {
                 if install {

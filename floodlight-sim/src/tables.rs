@@ -1,59 +1,59 @@
-//! What a speaker has: the rule tables and the memory, and what was changed in them.
+//! The rule tables and the memory of a speaker, with a list of their changes.
 //!
-//! The two live and die together. A memory without its rules would claim what is not there, and rules without their memory
-//! would be changed by a message that comes late. So there is one way to change either, and each change is written down
-//! here as data, for a store that keeps all changes of a turn or none.
+//! The two must match. Memory without its rules would confirm missing rules; rules without memory
+//! could be changed by a late message. So all changes go through [`Tables`], which records each as
+//! data. A store writes all changes of a poll or none.
 
 use wire::CallId;
 use wire::speaker::{Reply, Rule, SwitchId};
 
-use crate::memory::{Memo, Memory, Named};
-use crate::newest::Placed;
+use crate::bounded_map::Placed;
+use crate::memory::{FactKind, Memory, Named};
 use crate::switch::{MeterTaken, Switches};
 
 /// One change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// This rule stands, in place of one with its cookie.
+    /// A rule was installed or replaced.
     Rule(Rule),
-    /// No rule stands under this cookie.
-    NoRule {
+    /// The rule under this cookie was removed.
+    RuleRemoved {
         /// The switch.
         switch: SwitchId,
         /// The cookie.
         cookie: u64,
     },
-    /// Something is remembered.
-    Remembered(Numbered),
-    /// Something is forgotten.
+    /// A fact was remembered.
+    Remembered(NumberedFact),
+    /// A fact was forgotten.
     Forgotten {
-        /// Of which kind.
-        memo: Memo,
-        /// Under which number.
+        /// The kind of the fact.
+        kind: FactKind,
+        /// The number of the fact.
         number: u64,
     },
 }
 
-/// Something that is remembered, under its number: of one kind, the least goes first.
+/// A remembered fact with its number. The smallest number of a kind is forgotten first.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Numbered {
+pub struct NumberedFact {
     /// The number.
     pub number: u64,
-    /// What.
+    /// The fact.
     pub fact: Fact,
 }
 
-/// Something that is remembered.
+/// A remembered fact.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fact {
-    /// What a call was told.
+    /// The reply to a call.
     Replied {
         /// The call.
         call: CallId,
         /// The reply.
         reply: Reply,
     },
-    /// A call is refused ever after.
+    /// A call that is refused from now on.
     Undone {
         /// The call.
         call: CallId,
@@ -70,12 +70,12 @@ pub enum Fact {
 }
 
 impl Fact {
-    /// Its kind.
-    pub fn memo(&self) -> Memo {
+    /// The kind.
+    pub fn kind(&self) -> FactKind {
         match self {
-            Fact::Replied { .. } => Memo::Replied,
-            Fact::Undone { .. } => Memo::Undone,
-            Fact::Named { .. } => Memo::Named,
+            Fact::Replied { .. } => FactKind::Replied,
+            Fact::Undone { .. } => FactKind::Undone,
+            Fact::Named { .. } => FactKind::Named,
         }
     }
 }
@@ -85,21 +85,21 @@ impl Fact {
 pub struct Tables {
     switches: Switches,
     memory: Memory,
-    /// None where nobody keeps them.
+    /// `None` without a store.
     changes: Option<Vec<Change>>,
 }
 
 impl Tables {
-    /// Tables as they were kept; from here on every change is written down.
+    /// Restores stored tables, which record every change from here on.
     ///
     /// # Errors
-    /// Where two of the rules have one meter.
-    pub fn kept(rules: &[Rule], facts: Vec<Numbered>) -> Result<Self, MeterTaken> {
+    /// Two rules have the same meter.
+    pub fn restored(rules: &[Rule], facts: Vec<NumberedFact>) -> Result<Self, MeterTaken> {
         let mut tables = Self { changes: Some(Vec::new()), ..Self::default() };
         for rule in rules {
             tables.switches.install(rule)?;
         }
-        for Numbered { number, fact } in facts {
+        for NumberedFact { number, fact } in facts {
             tables.memory.restore(number, fact);
         }
         Ok(tables)
@@ -110,76 +110,76 @@ impl Tables {
         &self.switches
     }
 
-    /// What is remembered.
+    /// The memory.
     pub fn memory(&self) -> &Memory {
         &self.memory
     }
 
-    /// Puts `rule` on its switch; see [`Switches::install`].
+    /// Installs `rule`; see [`Switches::install`].
     ///
     /// # Errors
-    /// [`MeterTaken`]; nothing is changed then.
+    /// [`MeterTaken`]; nothing changes then.
     pub fn install(&mut self, rule: &Rule) -> Result<bool, MeterTaken> {
         let existed = self.switches.install(rule)?;
-        self.note(|| Change::Rule(rule.clone()));
+        self.record(|| Change::Rule(rule.clone()));
         Ok(existed)
     }
 
-    /// Takes the rule under `cookie` away; see [`Switches::remove`].
+    /// Removes the rule under `cookie`; see [`Switches::remove`].
     pub fn remove(&mut self, switch: &SwitchId, cookie: u64) -> bool {
         let existed = self.switches.remove(switch, cookie);
         if existed {
-            self.note(|| Change::NoRule { switch: switch.clone(), cookie });
+            self.record(|| Change::RuleRemoved { switch: switch.clone(), cookie });
         }
         existed
     }
 
-    /// Keeps what `call` is told.
+    /// Remembers the reply to `call`.
     pub fn keep(&mut self, call: &CallId, reply: &Reply) {
         let placed = self.memory.keep(call.clone(), reply.clone());
-        self.remembered(Memo::Replied, &placed, || Fact::Replied { call: call.clone(), reply: reply.clone() });
+        self.remembered(FactKind::Replied, &placed, || Fact::Replied { call: call.clone(), reply: reply.clone() });
     }
 
-    /// From now on `call` is refused.
+    /// Marks `call` as undone: it is refused from now on.
     pub fn undo(&mut self, call: &CallId) {
         if !self.memory.is_undone(call) {
             let placed = self.memory.undo(call.clone());
-            self.remembered(Memo::Undone, &placed, || Fact::Undone { call: call.clone() });
+            self.remembered(FactKind::Undone, &placed, || Fact::Undone { call: call.clone() });
         }
     }
 
-    /// Keeps which rule a cookie stands for.
+    /// Remembers the rule of a cookie.
     pub fn name(&mut self, rule: &Rule) {
         let named = Named { flow: rule.flow.clone(), number: rule.number };
         if self.memory.named(&rule.switch, rule.cookie) != Some(&named) {
             let placed = self.memory.name(rule.switch.clone(), rule.cookie, named.clone());
             let (switch, cookie) = (rule.switch.clone(), rule.cookie);
-            self.remembered(Memo::Named, &placed, || Fact::Named { switch, cookie, named });
+            self.remembered(FactKind::Named, &placed, || Fact::Named { switch, cookie, named });
         }
     }
 
-    /// What was changed since the last time, in order; empty where nobody keeps it.
+    /// Takes the changes since the last call, in order; empty without a store.
     pub fn take_changes(&mut self) -> Vec<Change> {
         self.changes.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
-    /// These were taken and could not be kept: they come first the next time.
-    pub fn give_back(&mut self, mut changes: Vec<Change>) {
+    /// Puts changes back that could not be stored: the next call returns them first.
+    pub fn put_back(&mut self, mut changes: Vec<Change>) {
         if let Some(since) = &mut self.changes {
             changes.append(since);
             *since = changes;
         }
     }
 
-    fn remembered(&mut self, memo: Memo, placed: &Placed, fact: impl FnOnce() -> Fact) {
+    fn remembered(&mut self, kind: FactKind, placed: &Placed, fact: impl FnOnce() -> Fact) {
         let Placed { number, forgotten } = *placed;
         if let Some(number) = forgotten {
-            self.note(|| Change::Forgotten { memo, number });
+            self.record(|| Change::Forgotten { kind, number });
         }
-        self.note(|| Change::Remembered(Numbered { number, fact: fact() }));
+        self.record(|| Change::Remembered(NumberedFact { number, fact: fact() }));
     }
 
-    fn note(&mut self, change: impl FnOnce() -> Change) {
+    fn record(&mut self, change: impl FnOnce() -> Change) {
         if let Some(changes) = &mut self.changes {
             changes.push(change());
         }
@@ -199,8 +199,8 @@ mod tests {
     }
 
     #[test]
-    fn every_change_is_written_down_once_and_what_changes_nothing_is_not() {
-        let mut tables = Tables::kept(&[], Vec::new()).unwrap();
+    fn every_change_is_recorded_once_and_a_repeat_is_not() {
+        let mut tables = Tables::restored(&[], Vec::new()).unwrap();
         let removed = Reply::Removed { existed: true };
         for _ in 0..2 {
             tables.name(&rule());
@@ -213,7 +213,7 @@ mod tests {
         tables.keep(&call(), &removed);
         let Rule { switch, flow, number, cookie, .. } = rule();
         let named = Fact::Named { switch: switch.clone(), cookie, named: Named { flow, number } };
-        let remembered = |fact| Change::Remembered(Numbered { number: 1, fact });
+        let remembered = |fact| Change::Remembered(NumberedFact { number: 1, fact });
         let changes = tables.take_changes();
         assert_eq!(
             changes,
@@ -221,42 +221,45 @@ mod tests {
                 remembered(named),
                 remembered(Fact::Undone { call: call() }),
                 Change::Rule(rule()),
-                Change::NoRule { switch, cookie },
+                Change::RuleRemoved { switch, cookie },
                 remembered(Fact::Replied { call: call(), reply: removed }),
             ]
         );
         assert_eq!(tables.take_changes(), []);
-        tables.give_back(changes.clone());
+        tables.put_back(changes.clone());
         assert_eq!(tables.take_changes(), changes);
     }
 
     #[test]
-    fn what_is_forgotten_is_written_down_too() {
-        let mut tables = Tables { memory: Memory::newest(2), changes: Some(Vec::new()), ..Tables::default() };
+    fn forgotten_facts_are_recorded() {
+        let mut tables = Tables { memory: Memory::with_bound(2), changes: Some(Vec::new()), ..Tables::default() };
         for n in 1..=3 {
             tables.undo(&CallId::new(call().operation, 1, n));
         }
         let changes = tables.take_changes();
-        assert_eq!(changes[2], Change::Forgotten { memo: Memo::Undone, number: 1 });
+        assert_eq!(changes[2], Change::Forgotten { kind: FactKind::Undone, number: 1 });
         assert_eq!(changes.len(), 4);
     }
 
     #[test]
-    fn where_nobody_keeps_them_changes_are_not_written_down() {
+    fn changes_are_not_recorded_without_a_store() {
         let mut tables = Tables::default();
         tables.install(&rule()).unwrap();
         assert_eq!(tables.take_changes(), []);
     }
 
     #[test]
-    fn what_was_kept_is_there_again() {
+    fn stored_tables_are_restored() {
         let facts = vec![
-            Numbered { number: 4, fact: Fact::Undone { call: call() } },
-            Numbered { number: 7, fact: Fact::Replied { call: call(), reply: Reply::Removed { existed: true } } },
+            NumberedFact { number: 4, fact: Fact::Undone { call: call() } },
+            NumberedFact { number: 7, fact: Fact::Replied { call: call(), reply: Reply::Removed { existed: true } } },
         ];
-        let tables = Tables::kept(&[rule()], facts).unwrap();
+        let tables = Tables::restored(&[rule()], facts).unwrap();
         assert_eq!(tables.switches().all_rules(), [rule()]);
         assert!(tables.memory().is_undone(&call()) && tables.memory().reply(&call()).is_some());
-        assert!(Tables::kept(&[rule(), Rule { cookie: 18, ..rule() }], Vec::new()).is_err(), "one meter, two rules");
+        assert!(
+            Tables::restored(&[rule(), Rule { cookie: 18, ..rule() }], Vec::new()).is_err(),
+            "two rules have one meter"
+        );
     }
 }

@@ -1,6 +1,6 @@
-//! The HTTP side, without a socket.
+//! The HTTP interface, without a socket.
 
-#![expect(clippy::unwrap_used, reason = "what a helper of these tests needs is there")]
+#![expect(clippy::unwrap_used, reason = "helpers of these tests rely on their setup")]
 
 use std::sync::Arc;
 
@@ -11,8 +11,8 @@ use floodlight_sim::{SpeakerHandle, admin};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
-/// Status, content type and body.
-async fn ask(speaker: &SpeakerHandle, method: &str, path: &str, body: &str) -> (u16, String, Value) {
+/// Sends a request. Returns status, content type and body.
+async fn send(speaker: &SpeakerHandle, method: &str, path: &str, body: &str) -> (u16, String, Value) {
     let request = Request::builder().method(method).uri(path).body(Body::from(body.to_owned())).unwrap();
     let response = admin(speaker.clone()).oneshot(request).await.unwrap();
     let status = response.status().as_u16();
@@ -22,74 +22,74 @@ async fn ask(speaker: &SpeakerHandle, method: &str, path: &str, body: &str) -> (
 }
 
 #[tokio::test]
-async fn faults_are_put_in_listed_and_taken_away() {
+async fn faults_are_injected_listed_and_removed() {
     let speaker = SpeakerHandle::new();
     let fault =
         json!({"when": {"switch": "of:08", "command": "install"}, "kind": {"delay_reply": {"ms": 500}}, "times": 2});
-    let (status, _, body) = ask(&speaker, "POST", "/faults", &fault.to_string()).await;
+    let (status, _, body) = send(&speaker, "POST", "/faults", &fault.to_string()).await;
     assert_eq!((status, &body), (201, &fault));
-    let mut shown = fault.clone();
-    shown["struck"] = 0.into();
-    assert_eq!(ask(&speaker, "GET", "/faults", "").await.2, json!({"seed": 0, "faults": [shown], "struck": {}}));
-    assert_eq!(ask(&speaker, "DELETE", "/faults", "").await.0, 204);
-    assert_eq!(ask(&speaker, "GET", "/faults", "").await.2["faults"], json!([]));
+    let mut listed = fault.clone();
+    listed["struck"] = 0.into();
+    assert_eq!(send(&speaker, "GET", "/faults", "").await.2, json!({"seed": 0, "faults": [listed], "struck": {}}));
+    assert_eq!(send(&speaker, "DELETE", "/faults", "").await.0, 204);
+    assert_eq!(send(&speaker, "GET", "/faults", "").await.2["faults"], json!([]));
 }
 
 #[tokio::test]
-async fn several_faults_come_with_their_seed_and_all_or_none_of_them_are_put_in() {
+async fn a_batch_of_faults_with_a_seed_is_injected_as_a_whole_or_not_at_all() {
     let speaker = SpeakerHandle::new();
     let by_chance = json!({"when": {"percent": 12.5}, "kind": {"corrupt": {"what": "body"}}});
     let crash = json!({"when": {}, "kind": {"crash": {"after": 3, "told": true}}, "times": 1});
-    let several = json!({"seed": 42, "faults": [by_chance, crash]});
-    assert_eq!(ask(&speaker, "POST", "/faults", &several.to_string()).await.0, 201);
-    let shown = ask(&speaker, "GET", "/faults", "").await.2;
-    assert_eq!((&shown["seed"], &shown["faults"][0]["when"]), (&json!(42), &by_chance["when"]));
-    assert_eq!(shown["faults"][1]["kind"], crash["kind"]);
+    let batch = json!({"seed": 42, "faults": [by_chance, crash]});
+    assert_eq!(send(&speaker, "POST", "/faults", &batch.to_string()).await.0, 201);
+    let listed = send(&speaker, "GET", "/faults", "").await.2;
+    assert_eq!((&listed["seed"], &listed["faults"][0]["when"]), (&json!(42), &by_chance["when"]));
+    assert_eq!(listed["faults"][1]["kind"], crash["kind"]);
 
     let wrong = json!({"seed": 1, "faults": [by_chance, {"kind": "lie", "times": 0}]});
-    let (status, _, problem) = ask(&speaker, "POST", "/faults", &wrong.to_string()).await;
+    let (status, _, problem) = send(&speaker, "POST", "/faults", &wrong.to_string()).await;
     assert_eq!((status, &problem["field"]), (422, &json!("times")));
-    assert_eq!(ask(&speaker, "GET", "/faults", "").await.2, shown);
+    assert_eq!(send(&speaker, "GET", "/faults", "").await.2, listed);
 }
 
 #[tokio::test]
-async fn what_has_struck_is_counted_by_fault_and_by_kind() {
+async fn hits_are_counted_by_fault_and_by_kind() {
     let speaker = SpeakerHandle::new();
     let bus = bus::Embedded::open(Arc::new(bus::ManualClock::default()), bus::EmbeddedOptions::default());
     bus.ensure_topic(&bus::TopicSpec::log("in", 1)).unwrap();
-    let mut part = floodlight_sim::SpeakerPart::join(&bus, "in", "speaker-0", speaker.clone()).unwrap();
+    let mut task = floodlight_sim::SpeakerTask::join(&bus, "in", "speaker-0", speaker.clone()).unwrap();
     for kind in [r#"{"kind":"silence","times":1}"#, r#"{"kind":"mute"}"#] {
-        assert_eq!(ask(&speaker, "POST", "/faults", kind).await.0, 201);
+        assert_eq!(send(&speaker, "POST", "/faults", kind).await.0, 201);
     }
     let mut envelope = wire::Envelope::new(wire::Kind::Call, "7f3a/1/1/speaker/1", "/test");
     envelope.call = "7f3a/1/1".parse().ok();
     let read = bus::Outgoing::keyed("in", "of:01", r#"{"command":"read","switch":"of:01","cookie":17}"#);
     bus.writer("test").unwrap().append(&vec![read.with(&envelope); 3]).unwrap();
-    while part.turn(std::time::Duration::ZERO).unwrap().worked {}
-    let shown = ask(&speaker, "GET", "/faults", "").await.2;
-    assert_eq!(shown["struck"], json!({"mute": 2, "silence": 1}));
-    assert_eq!(shown["faults"], json!([{"when": {}, "kind": "mute", "struck": 2}]));
+    while task.turn(std::time::Duration::ZERO).unwrap().worked {}
+    let listed = send(&speaker, "GET", "/faults", "").await.2;
+    assert_eq!(listed["struck"], json!({"mute": 2, "silence": 1}));
+    assert_eq!(listed["faults"], json!([{"when": {}, "kind": "mute", "struck": 2}]));
 
-    assert_eq!(ask(&speaker, "POST", "/crash", "").await.0, 202);
-    part.turn(std::time::Duration::ZERO).unwrap();
-    let (status, _, problem) = ask(&speaker, "GET", "/healthz", "").await;
+    assert_eq!(send(&speaker, "POST", "/crash", "").await.0, 202);
+    task.turn(std::time::Duration::ZERO).unwrap();
+    let (status, _, problem) = send(&speaker, "GET", "/healthz", "").await;
     assert_eq!((status, &problem["code"]), (503, &json!("NAVE-0006")));
-    assert_eq!(ask(&speaker, "POST", "/restart", "").await.0, 204);
-    assert_eq!(ask(&speaker, "GET", "/healthz", "").await.0, 200);
+    assert_eq!(send(&speaker, "POST", "/restart", "").await.0, 204);
+    assert_eq!(send(&speaker, "GET", "/healthz", "").await.0, 200);
 }
 
 #[tokio::test]
-async fn seed_and_heart_are_set() {
+async fn the_seed_and_the_heartbeats_can_be_set() {
     let speaker = SpeakerHandle::new();
-    assert_eq!(ask(&speaker, "POST", "/seed", r#"{"seed": 7}"#).await.0, 204);
-    assert_eq!(ask(&speaker, "GET", "/faults", "").await.2["seed"], 7);
-    assert_eq!(ask(&speaker, "POST", "/heart", r#"{"stopped": true}"#).await.0, 204);
+    assert_eq!(send(&speaker, "POST", "/seed", r#"{"seed": 7}"#).await.0, 204);
+    assert_eq!(send(&speaker, "GET", "/faults", "").await.2["seed"], 7);
+    assert_eq!(send(&speaker, "POST", "/heart", r#"{"stopped": true}"#).await.0, 204);
     let up = json!({"status": "up", "kept": false, "heartbeats": "stopped", "delayed": 0});
-    assert_eq!(ask(&speaker, "GET", "/healthz", "").await.2, up);
+    assert_eq!(send(&speaker, "GET", "/healthz", "").await.2, up);
 }
 
 #[tokio::test]
-async fn a_field_that_cannot_be_read_is_named_by_its_path() {
+async fn an_invalid_field_is_named_by_its_path() {
     let speaker = SpeakerHandle::new();
     for (path, body, field, detail) in [
         (
@@ -115,25 +115,25 @@ async fn a_field_that_cannot_be_read_is_named_by_its_path() {
         ("/heart", json!({"stop": true}), "stop", "unknown field `stop`, expected `stopped`"),
         ("/crash", json!({"told": 1}), "told", "integer `1`, expected a boolean"),
     ] {
-        let (status, kind, problem) = ask(&speaker, "POST", path, &body.to_string()).await;
+        let (status, kind, problem) = send(&speaker, "POST", path, &body.to_string()).await;
         assert_eq!((status, kind.as_str()), (422, "application/problem+json"), "{path} {body}");
         assert_eq!(problem["field"], field, "{path} {body}");
-        let said = problem["detail"].as_str().unwrap();
-        assert!(said.contains(detail), "{path} {body}: {said}");
+        let found = problem["detail"].as_str().unwrap();
+        assert!(found.contains(detail), "{path} {body}: {found}");
     }
 }
 
 #[tokio::test]
 async fn a_switch_without_rules_has_an_empty_table() {
     let speaker = SpeakerHandle::new();
-    assert_eq!(ask(&speaker, "GET", "/switches/of:08/rules", "").await.2, json!([]));
-    assert_eq!(ask(&speaker, "GET", "/switches", "").await.2, json!([]));
-    assert_eq!(ask(&speaker, "GET", "/audit", "").await.2, json!([]));
-    assert_eq!(ask(&speaker, "GET", "/audit?after=7", "").await.2, json!([]));
+    assert_eq!(send(&speaker, "GET", "/switches/of:08/rules", "").await.2, json!([]));
+    assert_eq!(send(&speaker, "GET", "/switches", "").await.2, json!([]));
+    assert_eq!(send(&speaker, "GET", "/audit", "").await.2, json!([]));
+    assert_eq!(send(&speaker, "GET", "/audit?after=7", "").await.2, json!([]));
 }
 
 #[tokio::test]
-async fn every_refusal_is_a_problem() {
+async fn every_error_response_is_a_problem() {
     let speaker = SpeakerHandle::new();
     let large = "x".repeat(600_000);
     for (method, path, body, status, code) in [
@@ -152,7 +152,7 @@ async fn every_refusal_is_a_problem() {
         ("POST", "/crash", "told", 400, "NAVE-0001"),
         ("DELETE", "/healthz", "", 405, "NAVE-0009"),
     ] {
-        let (found, kind, problem) = ask(&speaker, method, path, body).await;
+        let (found, kind, problem) = send(&speaker, method, path, body).await;
         assert_eq!((found, kind.as_str()), (status, "application/problem+json"), "{method} {path}");
         assert_eq!((&problem["code"], &problem["status"]), (&json!(code), &json!(status)), "{method} {path}");
     }

@@ -1,13 +1,13 @@
-//! A speaker that says that it lives.
+//! The heartbeats of a speaker.
 
-#![expect(clippy::unwrap_used, reason = "what a helper of these tests needs is there")]
+#![expect(clippy::unwrap_used, reason = "helpers of these tests rely on their setup")]
 
 mod support;
 
 use std::time::Duration;
 
 use bus::{Bus as _, Clock as _, Part as _, TopicSpec};
-use floodlight_sim::{FaultKind, Heartbeats, SpeakerOptions, SpeakerPart};
+use floodlight_sim::{FaultKind, Heartbeats, SpeakerOptions, SpeakerTask};
 use support::{DOWN, World, crash, install, reply_to, settle};
 use wire::alive::Heartbeat;
 use wire::topics::Topics;
@@ -17,7 +17,7 @@ fn alive() -> String {
     Topics::default().alive("speaker")
 }
 
-fn beating(every_ms: u64) -> SpeakerOptions {
+fn options(every_ms: u64) -> SpeakerOptions {
     let heartbeats = Heartbeats { every_ms, ..Heartbeats::new(&alive(), "speaker-0") };
     SpeakerOptions { heartbeats: Some(heartbeats), ..SpeakerOptions::default() }
 }
@@ -28,7 +28,7 @@ fn world() -> World {
     world
 }
 
-/// When each heartbeat came, in milliseconds since the first, and whether it was the last.
+/// The time of each heartbeat, in milliseconds since the first, and whether it says goodbye.
 fn beats(world: &World) -> Vec<(u64, bool)> {
     let mut reader = world.bus.reader().unwrap();
     reader.assign(&alive(), 0, 0).unwrap();
@@ -50,15 +50,15 @@ fn beats(world: &World) -> Vec<(u64, bool)> {
         .collect();
     ids.sort_unstable();
     ids.dedup();
-    assert_eq!(ids.len(), records.len(), "each has an id of its own");
+    assert_eq!(ids.len(), records.len(), "all ids are different");
     beats
 }
 
-/// Turns it for so many milliseconds, whenever it asks for a turn.
-fn run(world: &World, part: &mut SpeakerPart, ms: u64) {
+/// Polls the task for `ms` milliseconds of virtual time.
+fn run(world: &World, task: &mut SpeakerTask, ms: u64) {
     let until = world.clock.mono().plus_ms(ms);
     loop {
-        match settle(part).next.filter(|next| *next <= until) {
+        match settle(task).next.filter(|next| *next <= until) {
             Some(next) => world.clock.advance_to(next),
             None => break world.clock.advance_to(until),
         }
@@ -66,83 +66,83 @@ fn run(world: &World, part: &mut SpeakerPart, ms: u64) {
 }
 
 #[test]
-fn it_beats_at_once_then_evenly_and_says_goodbye() {
+fn heartbeats_come_at_the_interval_and_end_with_a_goodbye() {
     let world = world();
-    let mut part = world.part_with("speaker-0", &beating(500));
-    run(&world, &mut part, 1_700);
-    assert_eq!(part.stop(), [""; 0]);
+    let mut task = world.task_with("speaker-0", &options(500));
+    run(&world, &mut task, 1_700);
+    assert_eq!(task.stop(), [""; 0]);
     assert_eq!(beats(&world), [(0, false), (500, false), (1_000, false), (1_500, false), (1_700, true)]);
 }
 
 #[test]
-fn without_being_asked_or_with_an_interval_of_0_it_is_silent_and_idle() {
+fn there_are_no_heartbeats_by_default_or_with_interval_0() {
     let world = world();
-    for options in [SpeakerOptions::default(), beating(0)] {
-        let mut part = world.part_with("speaker-0", &options);
-        assert_eq!(settle(&mut part).next, None);
-        part.stop();
+    for options in [SpeakerOptions::default(), options(0)] {
+        let mut task = world.task_with("speaker-0", &options);
+        assert_eq!(settle(&mut task).next, None);
+        task.stop();
     }
     assert_eq!(beats(&world), []);
 }
 
 #[test]
-fn one_that_is_dead_neither_beats_nor_says_goodbye() {
+fn a_crashed_speaker_sends_neither_heartbeats_nor_goodbye() {
     let world = world();
-    let mut part = world.part_with("speaker-0", &beating(500));
-    run(&world, &mut part, 600);
+    let mut task = world.task_with("speaker-0", &options(500));
+    run(&world, &mut task, 600);
     world.fault(crash(1, false));
     world.send(install(1, 1));
-    run(&world, &mut part, 5_000);
-    assert_eq!(settle(&mut part), DOWN);
+    run(&world, &mut task, 5_000);
+    assert_eq!(settle(&mut task), DOWN);
     assert_eq!(beats(&world), [(0, false), (500, false)]);
     world.speaker.restart().unwrap();
-    run(&world, &mut part, 400);
+    run(&world, &mut task, 400);
     assert_eq!(beats(&world), [(0, false), (500, false), (5_600, false)]);
     world.speaker.crash(false);
-    run(&world, &mut part, 0);
-    part.stop();
+    run(&world, &mut task, 0);
+    task.stop();
     assert_eq!(beats(&world).len(), 3);
 }
 
 #[test]
-fn its_heart_can_stop_while_it_goes_on_answering() {
+fn heartbeats_can_stop_while_the_speaker_answers() {
     let mut world = world();
-    let mut part = world.part_with("speaker-0", &beating(500));
-    world.speaker.stop_heart(true);
+    let mut task = world.task_with("speaker-0", &options(500));
+    world.speaker.stop_heartbeats(true);
     world.send(install(1, 1));
-    run(&world, &mut part, 1_200);
-    assert_eq!((world.told(), beats(&world)), (vec![reply_to(1, 1)], vec![]));
-    world.speaker.stop_heart(false);
-    run(&world, &mut part, 300);
-    world.speaker.stop_heart(true);
-    part.stop();
-    assert_eq!(beats(&world), [(0, false)], "a stopped heart says no goodbye");
+    run(&world, &mut task, 1_200);
+    assert_eq!((world.answers(), beats(&world)), (vec![reply_to(1, 1)], vec![]));
+    world.speaker.stop_heartbeats(false);
+    run(&world, &mut task, 300);
+    world.speaker.stop_heartbeats(true);
+    task.stop();
+    assert_eq!(beats(&world), [(0, false)], "stopped heartbeats end without a goodbye");
 }
 
 #[test]
-fn it_can_be_silent_while_its_heart_beats_on() {
+fn heartbeats_continue_while_the_speaker_is_silent() {
     let mut world = world();
-    let mut part = world.part_with("speaker-0", &beating(500));
+    let mut task = world.task_with("speaker-0", &options(500));
     world.fault(FaultKind::Silence);
     world.send(install(1, 1));
-    run(&world, &mut part, 500);
-    assert_eq!((world.told(), beats(&world).len()), (vec![], 2));
+    run(&world, &mut task, 500);
+    assert_eq!((world.answers(), beats(&world).len()), (vec![], 2));
 }
 
 #[test]
-fn heartbeats_that_cannot_be_told_are_lost_and_answers_are_told() {
+fn failed_heartbeats_do_not_stop_answers() {
     let mut world = world();
-    let mut part = world.part_with("speaker-0", &beating(500));
+    let mut task = world.task_with("speaker-0", &options(500));
     world.fail_appends(2);
     world.send(install(1, 1));
-    run(&world, &mut part, 1_100);
-    assert_eq!((world.told(), beats(&world)), (vec![reply_to(1, 1)], vec![(0, false)]));
+    run(&world, &mut task, 1_100);
+    assert_eq!((world.answers(), beats(&world)), (vec![reply_to(1, 1)], vec![(0, false)]));
 
     let world = World::new();
-    let mut part = world.part_with("speaker-0", &beating(500));
-    run(&world, &mut part, 1_100);
+    let mut task = world.task_with("speaker-0", &options(500));
+    run(&world, &mut task, 1_100);
     assert_eq!(
-        part.stop(),
-        ["speaker: its last heartbeat could not be told: topic `nave.spoke.speaker.alive` does not exist"]
+        task.stop(),
+        ["speaker: the last heartbeat was not sent: topic `nave.spoke.speaker.alive` does not exist"]
     );
 }

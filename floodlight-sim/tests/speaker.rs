@@ -1,10 +1,11 @@
-//! What a speaker makes of commands, repeats, undos and faults.
+//! How a speaker handles commands, repeats, undos and faults.
 
-#![expect(clippy::unwrap_used, reason = "what a helper of these tests needs is there")]
+#![expect(clippy::unwrap_used, reason = "helpers of these tests rely on their setup")]
 
 use bus::MonoTime;
 use floodlight_sim::{
-    Answer, Astray, Body, Crash, Deed, Fault, FaultKind, Garbage, Match, Request, Speaker, Unreadable, Word,
+    Answer, Body, CommandKind, CommandOutcome, Crash, Fault, FaultKind, Garbage, Match, Request, Speaker, Unreadable,
+    WrongIdentity,
 };
 use wire::flow::Drill;
 use wire::speaker::{Action, Command, Refusal, Reply, Rule, SwitchId};
@@ -28,19 +29,19 @@ fn request(kind: Kind, step: u32, attempt: u32, action: Action) -> Request {
     Request { key: None, envelope, command: Command { action, error: None } }
 }
 
-/// Step 1 of the operation.
+/// Step 1 of the operation: installs the rule.
 fn install(attempt: u32) -> Request {
     request(Kind::Call, 1, attempt, Action::Install { rule: rule() })
 }
 
-/// Step 2: it undoes step 1.
+/// Step 2: undoes step 1.
 fn undo() -> Request {
     let mut undo = request(Kind::Undo, 2, 1, Action::Remove { switch: rule().switch, cookie: 17 });
     undo.envelope.undoes = vec![call(1)];
     undo
 }
 
-/// Step 3.
+/// Step 3: reads the rule.
 fn read() -> Request {
     request(Kind::Call, 3, 1, Action::Read { switch: rule().switch, cookie: 17 })
 }
@@ -63,8 +64,8 @@ fn bodies(answers: Vec<Answer>) -> Vec<Body> {
     answers.into_iter().map(|answer| answer.body).collect()
 }
 
-fn deeds(speaker: &Speaker) -> Vec<Deed> {
-    speaker.audit().after(0).map(|entry| entry.deed.clone()).collect()
+fn outcomes(speaker: &Speaker) -> Vec<CommandOutcome> {
+    speaker.audit().after(0).map(|entry| entry.outcome.clone()).collect()
 }
 
 fn errors(bodies: &[Body]) -> Vec<&str> {
@@ -77,14 +78,14 @@ fn errors(bodies: &[Body]) -> Vec<&str> {
         .collect()
 }
 
-/// A speaker with one fault, for ever.
+/// A speaker with one fault that applies to all commands.
 fn with(kind: FaultKind) -> Speaker {
     let mut speaker = Speaker::default();
     speaker.faults_mut().inject(Fault { when: Match::default(), kind, times: None }).unwrap();
     speaker
 }
 
-fn stands(speaker: &Speaker) -> bool {
+fn installed(speaker: &Speaker) -> bool {
     speaker.switches().all_rules() == [rule()]
 }
 
@@ -95,8 +96,8 @@ fn a_rule_is_installed_read_and_removed() {
     assert_eq!(on(&mut speaker, 0, read()), [Body::Reply(Reply::Found { rule: Some(rule()) })]);
     assert_eq!(on(&mut speaker, 0, undo()), [REMOVED]);
     assert_eq!(on(&mut speaker, 0, read()), [Body::Reply(Reply::Found { rule: None })], "a read is not remembered");
-    let executed = |existed| Deed::Executed { existed };
-    assert_eq!(deeds(&speaker), [executed(false), executed(true), executed(true), executed(false)]);
+    let executed = |existed| CommandOutcome::Executed { existed };
+    assert_eq!(outcomes(&speaker), [executed(false), executed(true), executed(true), executed(false)]);
 }
 
 #[test]
@@ -105,17 +106,17 @@ fn a_repeat_is_answered_from_memory_with_the_same_body() {
     for attempt in 1..=2 {
         assert_eq!(on(&mut speaker, 0, install(attempt)), [INSTALLED]);
     }
-    assert_eq!(deeds(&speaker), [Deed::Executed { existed: false }, Deed::Remembered]);
+    assert_eq!(outcomes(&speaker), [CommandOutcome::Executed { existed: false }, CommandOutcome::Remembered]);
     let removal = request(Kind::Call, 2, 1, undo().command.action);
     for _ in 0..2 {
         assert_eq!(on(&mut speaker, 0, removal.clone()), [REMOVED], "removals are remembered");
     }
     assert_eq!(on(&mut speaker, 0, install(3)), [INSTALLED]);
-    assert!(!stands(&speaker), "a repeat puts nothing back");
+    assert!(!installed(&speaker), "a repeat puts nothing back");
 }
 
 #[test]
-fn another_call_finds_the_rule_that_stands() {
+fn another_call_finds_the_existing_rule() {
     let mut speaker = Speaker::default();
     on(&mut speaker, 0, install(1));
     let again = request(Kind::Call, 5, 1, Action::Install { rule: rule() });
@@ -123,19 +124,19 @@ fn another_call_finds_the_rule_that_stands() {
 }
 
 #[test]
-fn a_taken_meter_is_refused_and_judged_anew_for_another_call_when_it_is_free() {
+fn a_used_meter_is_refused_until_it_is_free_and_another_call_wants_it() {
     let mut speaker = Speaker::default();
     on(&mut speaker, 0, install(1));
     let other = |step| request(Kind::Call, step, 1, Action::Install { rule: Rule { cookie: 18, ..rule() } });
     assert_eq!(errors(&on(&mut speaker, 0, other(4))), ["meter_taken"]);
     on(&mut speaker, 0, undo());
-    assert_eq!(errors(&on(&mut speaker, 0, other(4))), ["undone"], "who was told that it is not done does not undo it");
+    assert_eq!(errors(&on(&mut speaker, 0, other(4))), ["undone"], "a refused call stays refused");
     assert_eq!(on(&mut speaker, 0, other(5)), [INSTALLED]);
 }
 
-/// Its worker dies, and another one sends it anew, in time.
+/// A worker that takes over from a crashed one repeats the call with a new deadline.
 #[test]
-fn a_call_that_was_refused_is_not_carried_out_when_it_comes_again() {
+fn a_refused_call_is_not_executed_when_it_is_repeated() {
     let mut speaker = Speaker::default();
     let mut late = install(1);
     late.envelope.expires = Some(WallTime(99));
@@ -143,21 +144,21 @@ fn a_call_that_was_refused_is_not_carried_out_when_it_comes_again() {
     let mut again = install(1);
     again.envelope.expires = Some(WallTime(999));
     assert_eq!(errors(&on(&mut speaker, 100, again)), ["undone"]);
-    assert!(!stands(&speaker));
+    assert!(!installed(&speaker));
 }
 
 #[test]
-fn an_undone_call_is_refused_ever_after() {
+fn an_undone_call_is_refused_for_good() {
     let mut speaker = Speaker::default();
     assert_eq!(on(&mut speaker, 0, undo()), [Body::Reply(Reply::Removed { existed: false })]);
     for attempt in 1..=2 {
         assert_eq!(errors(&on(&mut speaker, 0, install(attempt))), ["undone"]);
     }
-    assert!(!stands(&speaker));
+    assert!(!installed(&speaker));
 }
 
 #[test]
-fn a_call_that_was_carried_out_and_undone_is_refused_too() {
+fn an_executed_and_undone_call_is_refused() {
     let mut speaker = Speaker::default();
     on(&mut speaker, 0, install(1));
     on(&mut speaker, 0, undo());
@@ -165,35 +166,35 @@ fn a_call_that_was_carried_out_and_undone_is_refused_too() {
 }
 
 #[test]
-fn an_install_that_is_delayed_until_after_its_undoing_leaves_no_rule() {
+fn an_install_that_executes_after_its_undo_leaves_no_rule() {
     let mut speaker = Speaker::default();
-    let first = Match { command: Some(Word::Install), ..Match::default() };
+    let first = Match { command: Some(CommandKind::Install), ..Match::default() };
     let fault = Fault { when: first, kind: FaultKind::DelayExecution { ms: 5_000 }, times: Some(1) };
     speaker.faults_mut().inject(fault).unwrap();
     assert_eq!(on(&mut speaker, 0, install(1)), []);
     assert_eq!(on(&mut speaker, 10, undo()), [Body::Reply(Reply::Removed { existed: false })]);
     assert_eq!(on(&mut speaker, 20, read()), [Body::Reply(Reply::Found { rule: None })]);
     assert_eq!(errors(&due(&mut speaker, 5_000)), ["undone"]);
-    assert!(!stands(&speaker));
+    assert!(!installed(&speaker));
 }
 
 #[test]
-fn a_call_past_its_time_is_refused_when_it_is_carried_out() {
+fn an_expired_call_is_refused_at_execution() {
     let mut speaker = with(FaultKind::DelayExecution { ms: 100 });
     let mut late = install(1);
     late.envelope.expires = Some(WallTime(99));
     on(&mut speaker, 0, late.clone());
     assert_eq!(errors(&due(&mut speaker, 100)), ["expired"]);
     speaker.faults_mut().clear();
-    assert_eq!(errors(&on(&mut speaker, 99, late)), ["undone"], "it was refused once");
+    assert_eq!(errors(&on(&mut speaker, 99, late)), ["undone"], "a refused call stays refused");
     let mut last = request(Kind::Call, 3, 1, install(1).command.action);
     last.envelope.expires = Some(WallTime(99));
-    assert_eq!(on(&mut speaker, 99, last.clone()), [INSTALLED], "its last moment is not too late");
-    assert_eq!(on(&mut speaker, 500, last), [INSTALLED], "what is remembered is told at any time");
+    assert_eq!(on(&mut speaker, 99, last.clone()), [INSTALLED], "a call is valid at its expiry time");
+    assert_eq!(on(&mut speaker, 500, last), [INSTALLED], "memory answers after the expiry time");
 }
 
 #[test]
-fn an_undo_past_its_time_still_bars_the_calls_that_it_names() {
+fn an_expired_undo_still_marks_its_calls_as_undone() {
     let mut speaker = Speaker::default();
     let mut late = undo();
     late.envelope.expires = Some(WallTime(5));
@@ -202,7 +203,7 @@ fn an_undo_past_its_time_still_bars_the_calls_that_it_names() {
 }
 
 #[test]
-fn a_plain_call_undoes_nothing_whatever_it_names() {
+fn only_an_undo_marks_calls_as_undone() {
     let mut speaker = Speaker::default();
     let mut removal = request(Kind::Call, 2, 1, undo().command.action);
     removal.envelope.undoes = vec![call(1)];
@@ -211,7 +212,7 @@ fn a_plain_call_undoes_nothing_whatever_it_names() {
 }
 
 #[test]
-fn the_drill_of_the_switch_is_silence_and_the_others_are_ignored() {
+fn a_fault_requested_for_the_switch_is_silence_and_others_are_ignored() {
     for (drill, answers, there) in [
         (Some(Drill::InSwitch), vec![], false),
         (Some(Drill::InHub), vec![INSTALLED], true),
@@ -219,19 +220,19 @@ fn the_drill_of_the_switch_is_silence_and_the_others_are_ignored() {
         (None, vec![INSTALLED], true),
     ] {
         let mut speaker = Speaker::default();
-        let mut drilled = install(1);
-        drilled.command.error = drill;
-        assert_eq!(on(&mut speaker, 0, drilled), answers, "{drill:?}");
-        assert_eq!(stands(&speaker), there, "{drill:?}");
+        let mut request = install(1);
+        request.command.error = drill;
+        assert_eq!(on(&mut speaker, 0, request), answers, "{drill:?}");
+        assert_eq!(installed(&speaker), there, "{drill:?}");
     }
 }
 
 #[test]
-fn each_fault_is_on_its_side() {
+fn each_fault_executes_and_answers_as_documented() {
     let refusal = FaultKind::Error { code: "broken".into(), retry: false };
     let failure = FaultKind::Error { code: "broken".into(), retry: true };
-    // kind, told at once, stands at once, told later, stands later
-    for (kind, told, there, told_late, there_late) in [
+    // kind; answers and rule at once; answers and rule after 100 ms
+    for (kind, answers, installed, late_answers, installed_late) in [
         (FaultKind::Silence, 0, false, 0, false),
         (FaultKind::Mute, 0, true, 0, true),
         (FaultKind::DelayReply { ms: 100 }, 0, true, 1, true),
@@ -239,22 +240,22 @@ fn each_fault_is_on_its_side() {
         (refusal, 1, false, 0, false),
         (failure, 1, false, 0, false),
         (FaultKind::Duplicate, 2, true, 0, true),
-        (FaultKind::WrongKey { what: Astray::Call }, 1, true, 0, true),
+        (FaultKind::WrongKey { what: WrongIdentity::Call }, 1, true, 0, true),
         (FaultKind::Corrupt { what: Garbage::Body }, 1, true, 0, true),
         (FaultKind::Oversized { bytes: 9 }, 1, true, 0, true),
         (FaultKind::Lie, 1, false, 0, false),
         (FaultKind::Crash { after: 1, told: true }, 1, true, 0, true),
     ] {
         let mut speaker = with(kind.clone());
-        assert_eq!((on(&mut speaker, 0, install(1)).len(), stands(&speaker)), (told, there), "{kind:?}");
+        assert_eq!((on(&mut speaker, 0, install(1)).len(), installed(&speaker)), (answers, installed), "{kind:?}");
         assert_eq!(due(&mut speaker, 99), [], "{kind:?}: never early");
-        assert_eq!((due(&mut speaker, 100).len(), stands(&speaker)), (told_late, there_late), "{kind:?}");
+        assert_eq!((due(&mut speaker, 100).len(), installed(&speaker)), (late_answers, installed_late), "{kind:?}");
         assert_eq!(speaker.next_due(), None);
     }
 }
 
 #[test]
-fn an_error_is_a_refusal_or_asks_to_try_again() {
+fn an_error_is_a_refusal_or_a_retryable_failure() {
     let mut speaker = with(FaultKind::Error { code: "broken".into(), retry: true });
     assert!(
         matches!(on(&mut speaker, 0, install(1)).as_slice(), [Body::Failure(failure)] if failure.error == "broken")
@@ -265,31 +266,31 @@ fn an_error_is_a_refusal_or_asks_to_try_again() {
     );
 }
 
-/// Whoever is told that nothing was done does not undo it.
+/// The caller of a refused call does not undo it.
 #[test]
-fn an_error_says_of_no_call_that_was_carried_out_that_nothing_was_done() {
+fn an_error_does_not_apply_to_an_executed_call() {
     for retry in [true, false] {
         let mut speaker = Speaker::default();
-        let told = on(&mut speaker, 0, install(1));
+        let first = on(&mut speaker, 0, install(1));
         let kind = FaultKind::Error { code: "broken".into(), retry };
         speaker.faults_mut().inject(Fault { when: Match::default(), kind, times: None }).unwrap();
-        assert_eq!(on(&mut speaker, 1, install(1)), told, "retry: {retry}");
+        assert_eq!(on(&mut speaker, 1, install(1)), first, "retry: {retry}");
     }
 }
 
 #[test]
-fn a_repeat_while_the_first_is_delayed_is_carried_out_and_the_first_finds_it() {
+fn a_repeat_overtakes_a_delayed_attempt_and_executes_once() {
     let mut speaker = Speaker::default();
     let kind = FaultKind::DelayExecution { ms: 100 };
     speaker.faults_mut().inject(Fault { when: Match::default(), kind, times: Some(1) }).unwrap();
     on(&mut speaker, 0, install(1));
     assert_eq!(on(&mut speaker, 50, install(2)), [INSTALLED]);
-    assert_eq!(due(&mut speaker, 100), [INSTALLED], "not `existed`: it is the same call");
-    assert_eq!(deeds(&speaker).last(), Some(&Deed::Remembered));
+    assert_eq!(due(&mut speaker, 100), [INSTALLED], "the same reply as the repeat");
+    assert_eq!(outcomes(&speaker).last(), Some(&CommandOutcome::Remembered));
 }
 
 #[test]
-fn what_is_delayed_comes_in_the_order_of_its_times() {
+fn delayed_commands_execute_in_the_order_of_their_times() {
     let mut speaker = Speaker::default();
     for (step, ms) in [(1, 30), (2, 10), (3, 10)] {
         let kind = FaultKind::DelayExecution { ms };
@@ -308,56 +309,59 @@ fn what_is_delayed_comes_in_the_order_of_its_times() {
 }
 
 #[test]
-fn a_fault_of_a_rule_strikes_reads_and_removals_of_its_cookie() {
+fn a_fault_for_a_rule_applies_to_reads_and_removals_of_its_cookie() {
     let mut speaker = Speaker::default();
     let when = Match { rule: Some(8), flow: Some("test-01".into()), ..Match::default() };
     speaker.faults_mut().inject(Fault { when, kind: FaultKind::Silence, times: Some(3) }).unwrap();
     for request in [install(1), read(), undo()] {
         assert_eq!(on(&mut speaker, 0, request), []);
     }
-    assert_eq!(on(&mut speaker, 0, install(2)), [INSTALLED], "the fault is used up, and the undo was never seen");
+    assert_eq!(on(&mut speaker, 0, install(2)), [INSTALLED], "the fault is used up and hid the undo");
 }
 
 #[test]
-fn delays_have_a_bound_and_beyond_it_nothing_is_delayed() {
+fn the_number_of_delayed_answers_is_bounded() {
     let mut speaker = with(FaultKind::DelayReply { ms: 1 });
-    for _ in 0..floodlight_sim::late::WAITING {
+    for _ in 0..floodlight_sim::delay::MAX_DELAYED {
         on(&mut speaker, 0, read());
     }
     assert_eq!(on(&mut speaker, 0, read()).len(), 1);
-    assert_eq!(speaker.waiting(), floodlight_sim::late::WAITING);
+    assert_eq!(speaker.waiting(), floodlight_sim::delay::MAX_DELAYED);
 }
 
 #[test]
-fn a_lie_is_told_and_remembered_and_nothing_is_done() {
+fn a_lie_is_answered_and_remembered_but_not_executed() {
     let mut speaker = Speaker::default();
     let lie = |speaker: &mut Speaker| {
         let fault = Fault { when: Match::default(), kind: FaultKind::Lie, times: Some(1) };
         speaker.faults_mut().inject(fault).unwrap();
     };
     lie(&mut speaker);
-    assert_eq!(on(&mut speaker, 0, read()), [Body::Reply(Reply::Found { rule: None })], "a read is told truly");
+    assert_eq!(on(&mut speaker, 0, read()), [Body::Reply(Reply::Found { rule: None })], "reads are true");
     for attempt in 1..=2 {
         assert_eq!(on(&mut speaker, 0, install(attempt)), [INSTALLED]);
-        assert!(!stands(&speaker), "attempt {attempt}");
+        assert!(!installed(&speaker), "attempt {attempt}");
     }
     on(&mut speaker, 0, request(Kind::Call, 5, 1, Action::Install { rule: rule() }));
     lie(&mut speaker);
     for _ in 0..2 {
         assert_eq!(on(&mut speaker, 0, undo()), [REMOVED]);
-        assert!(stands(&speaker));
+        assert!(installed(&speaker));
     }
-    assert_eq!(errors(&on(&mut speaker, 0, install(3))), ["undone"], "what a lie undoes is undone all the same");
-    assert!(!deeds(&speaker)[1..].iter().take(2).any(|deed| matches!(deed, Deed::Executed { .. })), "a lie is no deed");
+    assert_eq!(errors(&on(&mut speaker, 0, install(3))), ["undone"], "an undo counts even if it is a lie");
+    assert!(
+        !outcomes(&speaker)[1..].iter().take(2).any(|outcome| matches!(outcome, CommandOutcome::Executed { .. })),
+        "a lie executes nothing"
+    );
 }
 
 #[test]
-fn a_reply_that_is_held_comes_after_the_next_answers_to_others() {
+fn a_held_reply_comes_after_the_next_other_answers() {
     let mut speaker = Speaker::default();
     let kind = FaultKind::Reorder { hold: 2 };
     speaker.faults_mut().inject(Fault { when: Match::default(), kind, times: Some(1) }).unwrap();
     assert_eq!(on(&mut speaker, 0, install(1)), []);
-    assert!(stands(&speaker), "it is done now");
+    assert!(installed(&speaker), "the command is executed at once");
     let found = Body::Reply(Reply::Found { rule: Some(rule()) });
     assert_eq!(on(&mut speaker, 0, read()), std::slice::from_ref(&found));
     assert_eq!(on(&mut speaker, 0, read()), [found, INSTALLED]);
@@ -365,7 +369,7 @@ fn a_reply_that_is_held_comes_after_the_next_answers_to_others() {
 }
 
 #[test]
-fn a_reply_that_is_held_and_that_nobody_follows_comes_after_a_second() {
+fn a_held_reply_without_followers_comes_after_a_second() {
     let mut speaker = with(FaultKind::Reorder { hold: 1 });
     on(&mut speaker, 0, install(1));
     assert_eq!(due(&mut speaker, 999), []);
@@ -373,12 +377,13 @@ fn a_reply_that_is_held_and_that_nobody_follows_comes_after_a_second() {
 }
 
 #[test]
-fn a_crash_is_said_once_it_is_due_and_takes_with_it_what_was_delayed() {
+fn a_crash_counts_commands_and_loses_delayed_answers() {
     let mut speaker = Speaker::default();
-    for (word, kind) in
-        [(Word::Read, FaultKind::DelayReply { ms: 50 }), (Word::Install, FaultKind::Crash { after: 2, told: true })]
-    {
-        let when = Match { command: Some(word), ..Match::default() };
+    for (command, kind) in [
+        (CommandKind::Read, FaultKind::DelayReply { ms: 50 }),
+        (CommandKind::Install, FaultKind::Crash { after: 2, told: true }),
+    ] {
+        let when = Match { command: Some(command), ..Match::default() };
         speaker.faults_mut().inject(Fault { when, kind, times: Some(1) }).unwrap();
     }
     on(&mut speaker, 0, read());
@@ -388,21 +393,21 @@ fn a_crash_is_said_once_it_is_due_and_takes_with_it_what_was_delayed() {
     assert_eq!(speaker.crash(), Some(Crash { told: true }));
     speaker.restarted();
     assert_eq!((speaker.crash(), speaker.waiting()), (None, 0));
-    assert!(stands(&speaker));
-    assert_eq!(on(&mut speaker, 0, install(3)), [INSTALLED], "it is remembered");
+    assert!(installed(&speaker));
+    assert_eq!(on(&mut speaker, 0, install(3)), [INSTALLED], "the reply is remembered");
 }
 
-/// The same command, in a message that nobody can read.
+/// An unreadable message of the same call.
 fn garbled(request: Request) -> Unreadable {
-    let body = Body::Refusal(Refusal { error: "unreadable".into(), detail: "the body is no command".into() });
+    let body = Body::Refusal(Refusal { error: "unreadable".into(), detail: "the body is not a command".into() });
     let answer = Answer { key: request.key, request: request.envelope, body, flaw: None };
-    Unreadable { detail: "the body is no command".into(), answer: Some(answer) }
+    Unreadable { detail: "the body is not a command".into(), answer: Some(answer) }
 }
 
-/// Simulation, seed 20233: a call came twice, and was slow; its second message could not be read and was refused; then it was carried
-/// out, and nobody undid it.
+/// Simulation seed 20233: the first attempt was delayed and the unreadable second one refused. The
+/// first then executed, and nobody undid it.
 #[test]
-fn a_call_that_was_refused_as_unreadable_is_not_carried_out_by_another_message_of_it() {
+fn a_call_refused_as_unreadable_is_not_executed_by_another_attempt() {
     let mut speaker = Speaker::default();
     let slow = Fault { when: Match::default(), kind: FaultKind::DelayExecution { ms: 100 }, times: Some(1) };
     speaker.faults_mut().inject(slow).unwrap();
@@ -412,10 +417,6 @@ fn a_call_that_was_refused_as_unreadable_is_not_carried_out_by_another_message_o
 
     let mut speaker = Speaker::default();
     assert_eq!(on(&mut speaker, 0, install(1)), [INSTALLED]);
-    assert_eq!(
-        speaker.unreadable(garbled(install(1))),
-        None,
-        "it was carried out, which is said to whoever asks again"
-    );
+    assert_eq!(speaker.unreadable(garbled(install(1))), None, "the next readable attempt gets the reply");
     assert_eq!(on(&mut speaker, 1, install(2)), [INSTALLED]);
 }

@@ -1,5 +1,5 @@
-//! The speaker on the embedded bus, with commits that fare as a test says.
-#![expect(dead_code, reason = "each test file uses some of it")]
+//! The speaker on the embedded bus, with scripted outcomes of commits.
+#![expect(dead_code, reason = "each test file uses a part of it")]
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,31 +8,31 @@ use bus::{
     AppendFate, Bus, BusError, Clock, CommitFate, Embedded, EmbeddedOptions, Fates, Faulty, ManualClock, MemberSpec,
     Outgoing, Part, Reader, Record, Script, TopicSpec, Turn,
 };
-use floodlight_sim::{Deed, Fault, FaultKind, Match, SpeakerHandle, SpeakerOptions, SpeakerPart};
+use floodlight_sim::{CommandOutcome, Fault, FaultKind, Match, SpeakerHandle, SpeakerOptions, SpeakerTask};
 use wire::speaker::{Action, Command, Rule, SwitchId};
 use wire::{CallId, Envelope, Kind, OperationId};
 
 pub(crate) const TOPIC: &str = "nave.spoke.speaker";
 pub(crate) const INBOX: &str = "nave.flows.hub.in";
 
-/// What becomes of a commit.
+/// The outcome of a commit.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Fate {
     Fails,
-    IsFenced,
-    HappensInSilence,
-    IsLostInSilence,
+    Fenced,
+    UnknownButCommitted,
+    UnknownAndLost,
 }
 
 fn lost() -> BusError {
-    BusError::Unavailable("the line is dead".into())
+    BusError::Unavailable("no connection".into())
 }
 
 pub(crate) struct World {
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) bus: Embedded,
     pub(crate) speaker: SpeakerHandle,
-    /// How the next commits and appends fare, and what was committed.
+    /// The outcomes of the next commits and appends, and the committed positions.
     pub(crate) script: Arc<Script>,
     pub(crate) replies: Box<dyn Reader>,
 }
@@ -40,8 +40,8 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new() -> Self {
         let clock = Arc::new(ManualClock::default());
-        let kept = EmbeddedOptions { keep_bytes: None, ..EmbeddedOptions::default() };
-        let bus = Embedded::open(Arc::clone(&clock) as Arc<dyn Clock>, kept);
+        let options = EmbeddedOptions { keep_bytes: None, ..EmbeddedOptions::default() };
+        let bus = Embedded::open(Arc::clone(&clock) as Arc<dyn Clock>, options);
         for topic in [TOPIC, INBOX] {
             bus.ensure_topic(&TopicSpec::log(topic, 2)).unwrap();
         }
@@ -52,25 +52,25 @@ impl World {
         Self { clock, bus, speaker: SpeakerHandle::new(), script: Arc::default(), replies }
     }
 
-    pub(crate) fn part(&self, name: &str) -> Box<SpeakerPart> {
+    pub(crate) fn task(&self, name: &str) -> Box<SpeakerTask> {
         let member = self.faulty().member(&MemberSpec::new(TOPIC, TOPIC, name)).unwrap();
-        Box::new(SpeakerPart::over(member, name, self.bus.clock(), self.speaker.clone()))
+        Box::new(SpeakerTask::over(member, name, self.bus.clock(), self.speaker.clone()))
     }
 
-    pub(crate) fn part_with(&self, name: &str, options: &SpeakerOptions) -> Box<SpeakerPart> {
-        Box::new(self.part(name).with(&self.faulty(), options).unwrap())
+    pub(crate) fn task_with(&self, name: &str, options: &SpeakerOptions) -> Box<SpeakerTask> {
+        Box::new(self.task(name).with(&self.faulty(), options).unwrap())
     }
 
     fn faulty(&self) -> Faulty {
         Faulty::new(Arc::new(self.bus.clone()), Arc::clone(&self.script) as Arc<dyn Fates>)
     }
 
-    /// So many of the next appends fail.
+    /// Makes the next `count` appends fail.
     pub(crate) fn fail_appends(&self, count: usize) {
         (0..count).for_each(|_| self.script.append(AppendFate::Fails(lost())));
     }
 
-    /// The offsets that were committed, in order, with their notes.
+    /// The committed offsets, in order, with their metadata.
     pub(crate) fn positions(&self) -> Vec<(u64, String)> {
         let committed = self.script.committed();
         committed.iter().map(|position| (position.next, position.note.to_string())).collect()
@@ -79,9 +79,9 @@ impl World {
     pub(crate) fn fate(&self, fate: Fate) {
         self.script.commit(match fate {
             Fate::Fails => CommitFate::Fails(lost()),
-            Fate::IsFenced => CommitFate::IsFenced,
-            Fate::HappensInSilence => CommitFate::UnknownAndHappened,
-            Fate::IsLostInSilence => CommitFate::UnknownAndDidNot,
+            Fate::Fenced => CommitFate::IsFenced,
+            Fate::UnknownButCommitted => CommitFate::UnknownAndHappened,
+            Fate::UnknownAndLost => CommitFate::UnknownAndDidNot,
         });
     }
 
@@ -93,8 +93,8 @@ impl World {
         self.bus.writer("worker").unwrap().append(&[request]).unwrap();
     }
 
-    /// The causations of the replies since the last time, and their kinds.
-    pub(crate) fn told(&mut self) -> Vec<(String, Kind)> {
+    /// The causations and kinds of the answers since the last call.
+    pub(crate) fn answers(&mut self) -> Vec<(String, Kind)> {
         let envelopes = self.replies().into_iter().map(|reply| reply.headers.envelope().unwrap());
         envelopes.map(|reply| (reply.causation.unwrap(), reply.kind)).collect()
     }
@@ -106,10 +106,10 @@ impl World {
     }
 
     pub(crate) fn executed(&self) -> usize {
-        self.speaker.audit().iter().filter(|entry| matches!(entry.deed, Deed::Executed { .. })).count()
+        self.speaker.audit().iter().filter(|entry| matches!(entry.outcome, CommandOutcome::Executed { .. })).count()
     }
 
-    /// The committed offset and note of the partition of [`install`]'s switch.
+    /// The committed offset and metadata of [`partition`].
     pub(crate) fn committed(&self) -> (u64, String) {
         let mut member = self.bus.member(&MemberSpec::new(TOPIC, TOPIC, "observer")).unwrap();
         let mut arrivals = Vec::new();
@@ -120,15 +120,15 @@ impl World {
     }
 }
 
-/// Turns it until it has nothing more to do.
-pub(crate) fn settle(part: &mut SpeakerPart) -> Turn {
+/// Polls the task until it is idle.
+pub(crate) fn settle(task: &mut SpeakerTask) -> Turn {
     for _ in 0..20 {
-        let turn = part.turn(Duration::ZERO).unwrap();
+        let turn = task.turn(Duration::ZERO).unwrap();
         if !turn.worked {
             return turn;
         }
     }
-    panic!("it never rests");
+    panic!("the task is never idle");
 }
 
 pub(crate) fn partition() -> u32 {
@@ -151,7 +151,7 @@ pub(crate) fn reply_to(n: u32, attempt: u32) -> (String, Kind) {
     (format!("op/1/{n}/speaker/{attempt}"), Kind::Reply)
 }
 
-/// A turn of one that is dead.
+/// The result of a poll of a crashed speaker.
 pub(crate) const DOWN: Turn = Turn { worked: false, next: None };
 
 pub(crate) fn crash(after: u32, told: bool) -> FaultKind {

@@ -1,4 +1,4 @@
-//! Heartbeats: a record every so often, and a last one at an orderly end.
+//! Heartbeats: a record at an interval, and a last one at an orderly stop.
 
 use bus::{BusError, MonoTime, Outgoing, Writer};
 use wire::alive::Heartbeat;
@@ -7,29 +7,29 @@ use wire::{Envelope, Kind, WallTime};
 use super::options::Heartbeats;
 use crate::answer::SOURCE;
 
-/// Beats while its part is turned, so one that is stuck is not taken for alive.
-pub(super) struct Heart {
+/// Sends heartbeats from the poll of the task, so that a stuck task sends none.
+pub(super) struct HeartbeatTimer {
     options: Heartbeats,
     writer: Box<dyn Writer>,
     due: MonoTime,
     beats: u64,
-    /// The last one could not be told; said once.
+    /// The last heartbeat failed. The log reports only the first failure in a row.
     failing: bool,
 }
 
-impl Heart {
-    /// The first beat is due at `now`.
+impl HeartbeatTimer {
+    /// Creates the timer. The first heartbeat is due at `now`.
     pub(super) fn new(options: Heartbeats, writer: Box<dyn Writer>, now: MonoTime) -> Self {
         Self { options, writer, due: now, beats: 0, failing: false }
     }
 
-    /// When the next one is due.
+    /// The time of the next heartbeat.
     pub(super) fn due(&self) -> MonoTime {
         self.due
     }
 
-    /// Beats where it is time; with `stopped` it lets the time pass. A beat that cannot be told is lost: the next one says
-    /// the same.
+    /// Sends a heartbeat if it is due and not `stopped`. A failed heartbeat is not repeated: the
+    /// next one replaces it.
     pub(super) fn beat(&mut self, now: MonoTime, wall: WallTime, stopped: bool) {
         if now < self.due {
             return;
@@ -38,22 +38,22 @@ impl Heart {
         if stopped {
             return;
         }
-        match self.tell(wall, false) {
+        match self.send(wall, false) {
             Ok(()) => self.failing = false,
-            Err(error) if self.failing => tracing::debug!(%error, "a heartbeat cannot be told"),
+            Err(error) if self.failing => tracing::debug!(%error, "cannot send a heartbeat"),
             Err(error) => {
                 self.failing = true;
-                tracing::warn!(%error, topic = self.options.topic, "heartbeats cannot be told; trying again");
+                tracing::warn!(%error, topic = self.options.topic, "cannot send heartbeats; retrying");
             }
         }
     }
 
-    /// The last one.
+    /// Sends the last heartbeat.
     pub(super) fn bye(mut self, wall: WallTime) -> Result<(), BusError> {
-        self.tell(wall, true)
+        self.send(wall, true)
     }
 
-    fn tell(&mut self, wall: WallTime, bye: bool) -> Result<(), BusError> {
+    fn send(&mut self, wall: WallTime, bye: bool) -> Result<(), BusError> {
         let Heartbeats { topic, instance, every_ms } = &self.options;
         self.beats += 1;
         let mut envelope = Envelope::new(Kind::Heartbeat, format!("{instance}/{}", self.beats), SOURCE);

@@ -1,20 +1,20 @@
-//! A speaker with a directory, killed between any two of doing, keeping and telling: rules and memory stand together.
+//! A speaker with a directory: rules and memory match after a crash at any moment.
 
-#![expect(clippy::unwrap_used, reason = "what a helper of these tests needs is there")]
+#![expect(clippy::unwrap_used, reason = "helpers of these tests rely on their setup")]
 
 mod support;
 
 use std::path::PathBuf;
 
 use bus::{MonoTime, Part as _};
-use floodlight_sim::memory::Memo;
-use floodlight_sim::tables::{Change, Fact, Numbered};
-use floodlight_sim::{Deed, Request, Speaker, SpeakerHandle, Store, StoreError};
+use floodlight_sim::memory::FactKind;
+use floodlight_sim::tables::{Change, Fact, NumberedFact};
+use floodlight_sim::{CommandOutcome, Request, Speaker, SpeakerHandle, Store, StoreError};
 use support::{Fate, World, crash, install, reply_to, settle};
 use wire::WallTime;
 use wire::speaker::{Action, Command, SwitchId};
 
-/// An empty directory of this name.
+/// Returns the path of a missing directory with this name.
 fn directory(name: &str) -> PathBuf {
     let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
     match std::fs::remove_dir_all(&directory) {
@@ -23,44 +23,45 @@ fn directory(name: &str) -> PathBuf {
     }
 }
 
-/// A world whose speaker is kept there. The one before must be gone.
+/// Replaces the speaker of the world by one from this directory.
 fn reopen(world: &mut World, directory: &std::path::Path) {
+    // Drops the old speaker first: it uses the directory.
     world.speaker = SpeakerHandle::new();
     world.speaker = SpeakerHandle::open(directory).unwrap();
 }
 
 fn executed(speaker: &SpeakerHandle) -> usize {
-    speaker.audit().iter().filter(|entry| matches!(entry.deed, Deed::Executed { .. })).count()
+    speaker.audit().iter().filter(|entry| matches!(entry.outcome, CommandOutcome::Executed { .. })).count()
 }
 
 #[test]
-fn a_speaker_that_is_opened_again_has_its_rules_and_answers_repeats_the_same() {
+fn a_reopened_speaker_has_its_rules_and_its_memory() {
     let directory = directory("again");
     let mut world = World::new();
     reopen(&mut world, &directory);
-    let mut part = world.part("speaker-0");
+    let mut task = world.task("speaker-0");
     for n in 1..=3 {
         world.send(install(n, 1));
     }
-    settle(&mut part);
+    settle(&mut task);
     let rules = world.speaker.all_rules();
-    assert_eq!((world.told().len(), rules.len()), (3, 3));
-    part.stop();
+    assert_eq!((world.answers().len(), rules.len()), (3, 3));
+    task.stop();
 
     reopen(&mut world, &directory);
     assert_eq!(world.speaker.all_rules(), rules);
-    let mut part = world.part("speaker-1");
+    let mut task = world.task("speaker-1");
     world.send(install(2, 2));
     world.send(install(4, 1));
-    settle(&mut part);
-    assert_eq!(world.told(), [reply_to(2, 2), reply_to(4, 1)]);
-    let deeds: Vec<Deed> = world.speaker.audit().into_iter().map(|entry| entry.deed).collect();
-    assert_eq!(deeds, [Deed::Remembered, Deed::Executed { existed: false }]);
+    settle(&mut task);
+    assert_eq!(world.answers(), [reply_to(2, 2), reply_to(4, 1)]);
+    let outcomes: Vec<CommandOutcome> = world.speaker.audit().into_iter().map(|entry| entry.outcome).collect();
+    assert_eq!(outcomes, [CommandOutcome::Remembered, CommandOutcome::Executed { existed: false }]);
 }
 
 #[test]
-fn killed_between_doing_and_keeping_it_has_neither_rule_nor_memory() {
-    let directory = directory("unkept");
+fn a_kill_before_the_store_leaves_neither_rule_nor_memory() {
+    let directory = directory("unstored");
     let store = Store::open(&directory).unwrap();
     let mut speaker = Speaker::default().with_tables(store.tables().unwrap());
     let outgoing = install(1, 1);
@@ -80,92 +81,91 @@ fn killed_between_doing_and_keeping_it_has_neither_rule_nor_memory() {
 }
 
 #[test]
-fn killed_between_keeping_and_telling_it_tells_from_memory_what_it_has_done() {
-    let directory = directory("untold");
+fn a_kill_before_the_answer_leads_to_an_answer_from_memory() {
+    let directory = directory("unanswered");
     let mut world = World::new();
     reopen(&mut world, &directory);
-    let mut part = world.part("speaker-0");
+    let mut task = world.task("speaker-0");
     world.fault(crash(2, false));
     world.send(install(1, 1));
     world.send(install(2, 1));
-    settle(&mut part);
-    assert_eq!((world.told(), world.speaker.all_rules().len()), (vec![], 2));
-    drop(part);
+    settle(&mut task);
+    assert_eq!((world.answers(), world.speaker.all_rules().len()), (vec![], 2));
+    drop(task);
     world.bus.expel(support::TOPIC);
 
     reopen(&mut world, &directory);
     assert_eq!(world.speaker.all_rules().len(), 2);
-    let mut part = world.part("speaker-1");
-    settle(&mut part);
-    assert_eq!((world.told(), executed(&world.speaker)), (vec![reply_to(1, 1), reply_to(2, 1)], 0));
+    let mut task = world.task("speaker-1");
+    settle(&mut task);
+    assert_eq!((world.answers(), executed(&world.speaker)), (vec![reply_to(1, 1), reply_to(2, 1)], 0));
 }
 
 #[test]
-fn killed_after_telling_it_repeats_nothing_and_remembers_all() {
-    let directory = directory("told");
+fn a_kill_after_the_answer_repeats_nothing() {
+    let directory = directory("answered");
     let mut world = World::new();
     reopen(&mut world, &directory);
-    let mut part = world.part("speaker-0");
+    let mut task = world.task("speaker-0");
     world.fault(crash(1, true));
     world.send(install(1, 1));
-    settle(&mut part);
-    assert_eq!(world.told(), [reply_to(1, 1)]);
-    drop(part);
+    settle(&mut task);
+    assert_eq!(world.answers(), [reply_to(1, 1)]);
+    drop(task);
     world.bus.expel(support::TOPIC);
 
     reopen(&mut world, &directory);
-    let mut part = world.part("speaker-1");
+    let mut task = world.task("speaker-1");
     world.send(install(1, 2));
-    settle(&mut part);
-    assert_eq!((world.told(), executed(&world.speaker)), (vec![reply_to(1, 2)], 0));
+    settle(&mut task);
+    assert_eq!((world.answers(), executed(&world.speaker)), (vec![reply_to(1, 2)], 0));
 }
 
-/// What could not be committed is told by the same process later, whatever became of the commit; it was kept once.
 #[test]
-fn a_commit_that_fails_changes_nothing_in_what_is_kept() {
-    for fate in [Fate::Fails, Fate::IsFenced, Fate::HappensInSilence, Fate::IsLostInSilence] {
+fn a_failed_commit_does_not_change_the_stored_tables() {
+    for fate in [Fate::Fails, Fate::Fenced, Fate::UnknownButCommitted, Fate::UnknownAndLost] {
         let directory = directory("fated");
         let mut world = World::new();
         reopen(&mut world, &directory);
-        let mut part = world.part("speaker-0");
+        let mut task = world.task("speaker-0");
         world.fate(fate);
         world.send(install(1, 1));
-        settle(&mut part);
+        settle(&mut task);
         world.clock.advance_ms(50);
-        settle(&mut part);
-        assert_eq!(world.told(), [reply_to(1, 1)], "{fate:?}");
-        part.stop();
+        settle(&mut task);
+        assert_eq!(world.answers(), [reply_to(1, 1)], "{fate:?}");
+        task.stop();
         reopen(&mut world, &directory);
         assert_eq!(world.speaker.all_rules().len(), 1, "{fate:?}");
     }
 }
 
 #[test]
-fn a_new_process_after_a_crash_has_what_was_kept_and_is_the_same_speaker() {
+fn a_restart_after_a_crash_loads_the_stored_tables() {
     let directory = directory("restart");
     let mut world = World::new();
     reopen(&mut world, &directory);
-    let mut part = world.part("speaker-0");
+    let mut task = world.task("speaker-0");
     world.fault(crash(1, false));
     world.send(install(1, 1));
-    settle(&mut part);
+    settle(&mut task);
     world.speaker.restart().unwrap();
-    settle(&mut part);
-    assert_eq!((world.told(), world.executed()), (vec![reply_to(1, 1)], 1));
+    settle(&mut task);
+    assert_eq!((world.answers(), world.executed()), (vec![reply_to(1, 1)], 1));
     assert_eq!(world.speaker.all_rules().len(), 1);
 }
 
-/// A copy of the file at any moment is what a process that is killed there leaves behind.
+/// A copy of the file is what a kill at that moment leaves behind.
 #[test]
-fn at_any_moment_the_file_has_the_rules_and_the_memory_of_the_last_turn() {
+fn the_file_has_the_rules_and_the_memory_after_every_poll() {
     let (directory, copy) = (directory("moments"), directory("moments-copy"));
     let mut world = World::new();
     reopen(&mut world, &directory);
-    let mut part = world.part("speaker-0");
+    let mut task = world.task("speaker-0");
     for n in 1..=12 {
         let mut request = install(n, 1);
         if n % 3 == 0 {
-            // Takes away what came before it, by an undo that names it.
+            // Undoes the call before it.
             let mut envelope = request.headers.envelope().unwrap();
             envelope.kind = wire::Kind::Undo;
             envelope.undoes = vec![wire::CallId::new(wire::OperationId::new("op").unwrap(), 1, n - 1)];
@@ -176,7 +176,7 @@ fn at_any_moment_the_file_has_the_rules_and_the_memory_of_the_last_turn() {
             };
         }
         world.send(request);
-        settle(&mut part);
+        settle(&mut task);
         std::fs::create_dir_all(&copy).unwrap();
         std::fs::copy(directory.join("speaker.redb"), copy.join("speaker.redb")).unwrap();
         let tables = Store::open(&copy).unwrap().tables().unwrap();
@@ -194,7 +194,7 @@ fn at_any_moment_the_file_has_the_rules_and_the_memory_of_the_last_turn() {
 fn a_directory_belongs_to_one_speaker_at_a_time() {
     let directory = directory("one");
     let first = SpeakerHandle::open(&directory).unwrap();
-    assert!(first.is_kept());
+    assert!(first.is_persistent());
     let error = SpeakerHandle::open(&directory).unwrap_err();
     assert!(matches!(error, StoreError::InUse(_)), "{error}");
     drop(first);
@@ -202,32 +202,32 @@ fn a_directory_belongs_to_one_speaker_at_a_time() {
 }
 
 #[test]
-fn a_directory_that_cannot_be_read_is_said_to_be_damaged() {
+fn a_corrupt_directory_is_reported_as_damaged() {
     for garbage in [&b"this is no store"[..], &[0; 10_000]] {
         let directory = directory("garbage");
         std::fs::create_dir_all(&directory).unwrap();
         std::fs::write(directory.join("speaker.redb"), garbage).unwrap();
         let error = SpeakerHandle::open(&directory).unwrap_err();
         assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
-        assert!(error.to_string().contains("take it away to begin with empty tables"), "{error}");
+        assert!(error.to_string().contains("remove it to start with empty tables"), "{error}");
     }
 }
 
 #[test]
-fn a_torn_file_is_said_to_be_damaged_or_opens_as_it_was() {
+fn a_truncated_file_is_reported_as_damaged_or_opens_unchanged() {
     let directory = directory("torn");
     let mut world = World::new();
     reopen(&mut world, &directory);
-    let mut part = world.part("speaker-0");
+    let mut task = world.task("speaker-0");
     world.send(install(1, 1));
-    settle(&mut part);
-    part.stop();
+    settle(&mut task);
+    task.stop();
     world.speaker = SpeakerHandle::new();
     let file = directory.join("speaker.redb");
     let whole = std::fs::read(&file).unwrap();
     let mut damaged = 0;
     for part in 1..16 {
-        std::fs::write(&file, &whole[..whole.len() * part / 16]).unwrap();
+        std::fs::write(&file, &whole[..whole.len() * task / 16]).unwrap();
         match SpeakerHandle::open(&directory) {
             Ok(speaker) => assert_eq!(speaker.all_rules().len(), 1, "{part}/16"),
             Err(error) => {
@@ -240,7 +240,7 @@ fn a_torn_file_is_said_to_be_damaged_or_opens_as_it_was() {
 }
 
 #[test]
-fn a_directory_that_is_a_file_cannot_be_used() {
+fn a_file_in_place_of_the_directory_is_unusable() {
     let directory = directory("file");
     std::fs::create_dir_all(&directory).unwrap();
     let file = directory.join("file");
@@ -250,7 +250,7 @@ fn a_directory_that_is_a_file_cannot_be_used() {
 }
 
 #[test]
-fn a_directory_of_another_version_is_left_alone() {
+fn a_directory_of_another_version_is_refused() {
     let directory = directory("version");
     drop(SpeakerHandle::open(&directory).unwrap());
     let database = redb::Database::open(directory.join("speaker.redb")).unwrap();
@@ -263,13 +263,13 @@ fn a_directory_of_another_version_is_left_alone() {
 }
 
 #[test]
-fn what_is_forgotten_is_gone_from_the_disk_too() {
+fn forgotten_facts_are_deleted_from_the_disk() {
     let directory = directory("forgotten");
     let mut store = Store::open(&directory).unwrap();
     let call = |n| wire::CallId::new(wire::OperationId::new("op").unwrap(), 1, n);
-    let undone = |n: u32| Change::Remembered(Numbered { number: n.into(), fact: Fact::Undone { call: call(n) } });
+    let undone = |n: u32| Change::Remembered(NumberedFact { number: n.into(), fact: Fact::Undone { call: call(n) } });
     store.write(&[undone(1), undone(2)]).unwrap();
-    store.write(&[Change::Forgotten { memo: Memo::Undone, number: 1 }, undone(3)]).unwrap();
+    store.write(&[Change::Forgotten { kind: FactKind::Undone, number: 1 }, undone(3)]).unwrap();
     drop(store);
     let tables = Store::open(&directory).unwrap().tables().unwrap();
     assert_eq!([1, 2, 3].map(|n| tables.memory().is_undone(&call(n))), [false, true, true]);

@@ -1,14 +1,16 @@
 //! The speaker on the bus: a member of the group of its topic.
 //!
-//! Each turn reads what has come, hands it to the [`crate::Speaker`], keeps what that changed, and tells all answers:
-//! together with the positions in one commit, or at once with the positions behind. So a request is answered at least once:
-//! after a crash, what was not committed is read again, and the memory knows it.
+//! Each poll reads requests, passes them to the [`crate::Speaker`], stores the changes, and sends
+//! all answers: in one transaction with the offsets, or at once with a later offset commit. In
+//! either case a request is answered at least once: after a crash the speaker reads uncommitted
+//! requests again and answers them from memory.
 //!
-//! Read in this order: `options`, this file, `commits` (one commit), `behind` (answers at once), `heart` (heartbeats).
+//! Read in this order: `options`, this file, `commits` (transactions), `at_least_once`,
+//! `heartbeat`.
 
-mod behind;
+mod at_least_once;
 mod commits;
-mod heart;
+mod heartbeat;
 mod options;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,69 +19,73 @@ use std::time::Duration;
 
 use bus::{Arrival, Bus, BusError, Clock, Member, MemberSpec, MonoTime, Outgoing, Part, Pause, Record, Turn};
 
-use self::behind::Behind;
-use self::commits::Doubt;
-use self::heart::Heart;
+use self::at_least_once::AtLeastOnce;
+use self::commits::UnsettledCommit;
+use self::heartbeat::HeartbeatTimer;
 pub use self::options::{Heartbeats, SpeakerOptions};
 use crate::flaw::Flaw;
 use crate::{Answer, Request, Speaker, SpeakerHandle, metrics};
 
-/// So many requests are taken in one turn: enough to share a commit, few enough to be answered within milliseconds.
-const TAKEN: usize = 256;
+/// The maximum number of requests per poll: enough to share a commit, few enough to answer within
+/// milliseconds.
+const MAX_POLL: usize = 256;
 
-/// So many answers may wait for a commit. Beyond it nothing more is read: sixteen turns of requests, some 2 MB.
-const OWED: usize = 4_096;
+/// The maximum number of uncommitted answers, about 2 MB. At the limit the speaker reads no
+/// requests.
+const MAX_PENDING: usize = 4_096;
 
-/// While answers of so many bytes are owed, none is made longer than it is: what a fault may ask for stays bounded too.
-const OVERSIZED: usize = 64 << 20;
+/// At this size of pending answers, in bytes, the fault `oversized` has no effect, to bound the
+/// memory.
+const MAX_OVERSIZED_BYTES: usize = 64 << 20;
 
 /// Serves a [`SpeakerHandle`] over the bus.
-pub struct SpeakerPart {
+pub struct SpeakerTask {
     name: String,
     member_name: String,
     member: Box<dyn Member>,
     clock: Arc<dyn Clock>,
     handle: SpeakerHandle,
-    /// Partitions that the group gave and that are not started yet.
+    /// Assigned partitions that are not started yet.
     assigned: BTreeSet<u32>,
-    /// Partitions that are read.
-    lanes: BTreeMap<u32, Lane>,
-    /// Answers that are not committed yet, in order.
-    owed: Vec<Outgoing>,
-    /// It died of a fault: nothing is done before it is started again.
+    /// The progress in each started partition.
+    partitions: BTreeMap<u32, Progress>,
+    /// Uncommitted answers, in order.
+    pending: Vec<Outgoing>,
+    /// The speaker crashed by fault injection and is idle until a restart.
     down: bool,
-    doubt: Option<Doubt>,
-    /// Where answers are told at once.
-    behind: Option<Behind>,
-    heart: Option<Heart>,
+    unsettled: Option<UnsettledCommit>,
+    /// `None`: answers and offsets are one transaction.
+    at_least_once: Option<AtLeastOnce>,
+    heartbeat: Option<HeartbeatTimer>,
     polling: Pause,
     committing: Pause,
     arrivals: Vec<Arrival>,
 }
 
-/// Where the speaker stands in a partition.
-struct Lane {
+/// The progress of the speaker in a partition.
+struct Progress {
     /// The offset of the next request.
     next: u64,
-    /// All before this was answered, durably; kept where answers are told at once.
-    told: u64,
+    /// The end of the durably answered requests; used without transactions only.
+    answered: u64,
     /// The committed offset.
     committed: u64,
 }
 
-impl SpeakerPart {
-    /// Joins the group of `topic` (it has the topic's name) as `member_name`, which must be unique among all that live.
+impl SpeakerTask {
+    /// Joins the group of `topic`, which has the name of the topic, with the default options.
+    /// `member_name` must be unique among all running members.
     ///
     /// # Errors
-    /// Where the bus does not let it join.
+    /// The bus rejects the member.
     pub fn join(bus: &dyn Bus, topic: &str, member_name: &str, handle: SpeakerHandle) -> Result<Self, BusError> {
         Self::join_with(bus, topic, member_name, handle, &SpeakerOptions::default())
     }
 
-    /// The same, with options.
+    /// Joins the group of `topic` with these options; see [`SpeakerTask::join`].
     ///
     /// # Errors
-    /// Where the bus does not let it join or write.
+    /// The bus rejects the member or a writer.
     pub fn join_with(
         bus: &dyn Bus,
         topic: &str,
@@ -91,30 +97,31 @@ impl SpeakerPart {
         Self::over(member, member_name, bus.clock(), handle).with(bus, options)
     }
 
-    /// Who it is in its group. What it keeps on disk outlives the process: nothing goes there that the bus may forget.
+    /// The group membership. The bus must not lose requests whose effects this speaker stores on
+    /// disk.
     fn member_spec(topic: &str, member_name: &str, handle: &SpeakerHandle) -> MemberSpec {
-        MemberSpec { outside: handle.is_kept(), ..MemberSpec::new(topic, topic, member_name) }
+        MemberSpec { outside: handle.is_persistent(), ..MemberSpec::new(topic, topic, member_name) }
     }
 
-    /// The same part with options; `bus` gives it what it writes with.
+    /// Sets the options, with writers of `bus`.
     ///
     /// # Errors
-    /// Where the bus does not let it write.
+    /// The bus rejects a writer.
     pub fn with(mut self, bus: &dyn Bus, options: &SpeakerOptions) -> Result<Self, BusError> {
-        self.behind = None;
+        self.at_least_once = None;
         if !options.transactional {
             let writer = bus.writer(&format!("{}-answers", self.member_name))?;
-            self.behind = Some(Behind::new(writer, options.commit_every_ms));
+            self.at_least_once = Some(AtLeastOnce::new(writer, options.commit_every_ms));
         }
-        self.heart = None;
+        self.heartbeat = None;
         if let Some(heartbeats) = options.heartbeats.as_ref().filter(|heartbeats| heartbeats.every_ms > 0) {
             let writer = bus.writer(&format!("{}-heart", self.member_name))?;
-            self.heart = Some(Heart::new(heartbeats.clone(), writer, self.clock.mono()));
+            self.heartbeat = Some(HeartbeatTimer::new(heartbeats.clone(), writer, self.clock.mono()));
         }
         Ok(self)
     }
 
-    /// Serves what `member` reads, with the default options.
+    /// Serves the requests of `member`, with the default options.
     pub fn over(member: Box<dyn Member>, member_name: &str, clock: Arc<dyn Clock>, handle: SpeakerHandle) -> Self {
         Self {
             name: format!("speaker {member_name}"),
@@ -123,25 +130,26 @@ impl SpeakerPart {
             clock,
             handle,
             assigned: BTreeSet::new(),
-            lanes: BTreeMap::new(),
-            owed: Vec::new(),
+            partitions: BTreeMap::new(),
+            pending: Vec::new(),
             down: false,
-            doubt: None,
-            behind: None,
-            heart: None,
+            unsettled: None,
+            at_least_once: None,
+            heartbeat: None,
             polling: Pause::default(),
             committing: Pause::default(),
             arrivals: Vec::new(),
         }
     }
 
-    /// Fills `arrivals`, waiting at most `wait`, or until something of our own is due.
-    fn poll(&mut self, wait: Duration) -> Result<(), BusError> {
+    /// Fills `arrivals`. It waits at most `wait`, or until a timer of this task is due.
+    fn read_arrivals(&mut self, wait: Duration) -> Result<(), BusError> {
         let now = self.clock.mono();
         let wait = self.next().map_or(wait, |at| wait.min(at.since(now)));
-        let room = OWED.saturating_sub(self.owed.len()).min(TAKEN);
-        // While a commit is in doubt a poll must come all the same: it says what is still owned.
-        let max = if self.doubt.is_some() { room.max(1) } else { room };
+        let room = MAX_PENDING.saturating_sub(self.pending.len()).min(MAX_POLL);
+        // Settling a commit needs a poll in any case: it reports the partitions that are still
+        // owned.
+        let max = if self.unsettled.is_some() { room.max(1) } else { room };
         if max == 0 || self.polling.holds(now) {
             std::thread::park_timeout(wait);
             return Ok(());
@@ -149,14 +157,14 @@ impl SpeakerPart {
         match self.member.poll(max, wait, &mut self.arrivals) {
             Ok(()) => self.polling.over(),
             Err(BusError::Gone { partition, asked, low, .. }) => {
-                tracing::error!(partition, asked, low, "requests were deleted before they were read");
-                // As if it were given anew: it starts at the first record there is.
-                if self.lanes.remove(&partition).is_some() {
+                tracing::error!(partition, asked, low, "requests were deleted before the speaker read them");
+                // Starts it again, at its first record.
+                if self.partitions.remove(&partition).is_some() {
                     self.assigned.insert(partition);
                 }
             }
             Err(BusError::Unavailable(why)) => {
-                tracing::warn!(why, "cannot read requests; trying again");
+                tracing::warn!(why, "cannot read requests; retrying");
                 self.polling.failed(now);
             }
             Err(error) => return Err(error),
@@ -164,15 +172,15 @@ impl SpeakerPart {
         Ok(())
     }
 
-    /// Handles what has come and what is due. Gives the partitions that the group wants back.
+    /// Handles arrivals and due delays. Returns the partitions that the group revokes.
     fn handle_arrivals(&mut self) -> Vec<u32> {
         let (now, wall) = (self.clock.mono(), self.clock.wall());
         let handle = self.handle.clone();
-        let mut held = handle.lock();
-        let speaker = &mut held.speaker;
+        let mut shared = handle.lock();
+        let speaker = &mut shared.speaker;
         if speaker.crash().is_none() {
             let due = speaker.due(now, wall);
-            self.owe(due);
+            self.queue(due);
         }
         let mut revoking = Vec::new();
         for arrival in std::mem::take(&mut self.arrivals) {
@@ -187,64 +195,66 @@ impl SpeakerPart {
     }
 
     fn handle_record(&mut self, speaker: &mut Speaker, now: MonoTime, record: &Record) {
-        // What comes behind a command that it dies of is read again by the next process.
-        let Some(lane) = self.lanes.get_mut(&record.partition).filter(|_| speaker.crash().is_none()) else { return };
-        lane.next = record.offset + 1;
+        // The next process reads the requests after a crash again.
+        let Some(progress) = self.partitions.get_mut(&record.partition).filter(|_| speaker.crash().is_none()) else {
+            return;
+        };
+        progress.next = record.offset + 1;
         match Request::read(record) {
             Ok(request) => {
                 let answers = speaker.on(now, self.clock.wall(), request);
-                self.owe(answers);
+                self.queue(answers);
             }
             Err(unreadable) => {
                 let (partition, offset) = (record.partition, record.offset);
-                tracing::warn!(partition, offset, detail = unreadable.detail, "a message cannot be read");
+                tracing::warn!(partition, offset, detail = unreadable.detail, "unreadable message");
                 metrics::unreadable();
                 let answer = speaker.unreadable(*unreadable);
-                self.owe(answer);
+                self.queue(answer);
             }
         }
     }
 
-    fn owe(&mut self, answers: impl IntoIterator<Item = Answer>) {
+    fn queue(&mut self, answers: impl IntoIterator<Item = Answer>) {
         let wall = self.clock.wall();
         for mut answer in answers {
             if matches!(answer.flaw, Some(Flaw::Oversized(_)))
-                && self.owed.iter().map(Outgoing::size).sum::<usize>() >= OVERSIZED
+                && self.pending.iter().map(Outgoing::size).sum::<usize>() >= MAX_OVERSIZED_BYTES
             {
                 answer.flaw = None;
             }
             match answer.outgoing(wall) {
-                Some(record) => self.owed.push(record),
+                Some(record) => self.pending.push(record),
                 None => metrics::dropped("no address", 1),
             }
         }
     }
 
-    /// True where it died of a fault. Where somebody has started it again since, it goes on at what was committed.
+    /// Returns true until somebody restarts a crashed speaker.
     fn is_down(&mut self) -> bool {
         self.down = self.down && self.handle.is_down();
         self.down
     }
 
-    /// It dies of a fault: all that was not committed goes with it. What the member holds stays with it, for a process that
-    /// is gone cannot give anything back; the next one starts all of it anew.
-    fn fall(&mut self) {
-        self.assigned.extend(std::mem::take(&mut self.lanes).into_keys());
-        self.owed.clear();
-        self.doubt = None;
+    /// Crashes: drops all uncommitted answers. The member keeps its partitions, because a crashed
+    /// process cannot release them; a restart starts them again.
+    fn crash(&mut self) {
+        self.assigned.extend(std::mem::take(&mut self.partitions).into_keys());
+        self.pending.clear();
+        self.unsettled = None;
         self.committing.over();
         self.down = true;
-        self.handle.fall();
+        self.handle.mark_crashed();
     }
 
     fn forget(&mut self, partitions: &[u32]) {
         for partition in partitions {
-            self.lanes.remove(partition);
+            self.partitions.remove(partition);
             self.assigned.remove(partition);
         }
     }
 
-    /// Starts the partitions that the group gave: at the committed offset, or at the first record there is.
+    /// Starts the assigned partitions at the committed offset, or at the first record.
     fn start_assigned(&mut self) -> Result<bool, BusError> {
         if self.committing.holds(self.clock.mono()) {
             return Ok(false);
@@ -252,10 +262,10 @@ impl SpeakerPart {
         let mut worked = false;
         while let Some(&partition) = self.assigned.first() {
             match self.start(partition) {
-                Ok(lane) => drop(self.lanes.insert(partition, lane)),
+                Ok(progress) => drop(self.partitions.insert(partition, progress)),
                 Err(BusError::NotOwned(_)) => {}
                 Err(error @ (BusError::Unavailable(_) | BusError::Gone { .. })) => {
-                    tracing::warn!(partition, %error, "cannot take a partition over; trying again");
+                    tracing::warn!(partition, %error, "cannot take over a partition; retrying");
                     self.committing.failed(self.clock.mono());
                     return Ok(worked);
                 }
@@ -267,28 +277,28 @@ impl SpeakerPart {
         Ok(worked)
     }
 
-    fn start(&mut self, partition: u32) -> Result<Lane, BusError> {
+    fn start(&mut self, partition: u32) -> Result<Progress, BusError> {
         let left = self.member.take_over(partition)?;
         let first = left.first();
         let committed = left.committed.map_or(left.low, |committed| committed.next);
         if committed != first {
-            tracing::error!(partition, committed, first, "requests were deleted before they were read");
+            tracing::error!(partition, committed, first, "requests were deleted before the speaker read them");
         }
-        // What was deleted has been said to be gone, here or by the poll.
+        // The log has named deleted requests, here or in `read_arrivals`.
         self.member.start(partition, first)?;
-        Ok(Lane { next: first, told: first, committed: committed.min(first) })
+        Ok(Progress { next: first, answered: first, committed: committed.min(first) })
     }
 
-    /// When there is something to do without anybody's asking.
+    /// The time of the next timer, if any.
     fn next(&self) -> Option<MonoTime> {
         let due = self.handle.lock().speaker.next_due();
-        let beat = self.heart.as_ref().map(Heart::due);
-        let follow = self.behind.as_ref().and_then(Behind::next);
-        [due, beat, follow, self.polling.until(), self.committing.until()].into_iter().flatten().min()
+        let heartbeat = self.heartbeat.as_ref().map(HeartbeatTimer::due);
+        let commit = self.at_least_once.as_ref().and_then(AtLeastOnce::next);
+        [due, heartbeat, commit, self.polling.until(), self.committing.until()].into_iter().flatten().min()
     }
 }
 
-impl Part for SpeakerPart {
+impl Part for SpeakerTask {
     fn name(&self) -> &str {
         &self.name
     }
@@ -298,58 +308,58 @@ impl Part for SpeakerPart {
             std::thread::park_timeout(wait);
             return Ok(Turn { worked: false, next: None });
         }
-        self.poll(wait)?;
-        let came = !self.arrivals.is_empty();
+        self.read_arrivals(wait)?;
+        let read = !self.arrivals.is_empty();
         let revoking = self.handle_arrivals();
-        // What was done is kept before any of it is told. Nothing can be told where that is not possible.
-        self.handle.keep().map_err(|error| BusError::Refused(error.to_string()))?;
+        // Changes must be durable before any answer is sent.
+        self.handle.persist().map_err(|error| BusError::Refused(error.to_string()))?;
         let crash = self.handle.lock().speaker.crash();
         let (mut started, mut committed) = (false, false);
         if crash.is_none_or(|crash| crash.told) {
             started = self.start_assigned()?;
             committed = self.commit(&revoking)?;
         }
-        if crash.is_some_and(|crash| !crash.told || self.owes_nothing()) {
-            self.fall();
+        if crash.is_some_and(|crash| !crash.told || self.all_committed()) {
+            self.crash();
         }
         if !revoking.is_empty() {
             self.forget(&revoking);
             match self.member.release(&revoking) {
                 Err(BusError::Unavailable(why)) => {
-                    tracing::warn!(why, "cannot give partitions back; the session's end will");
+                    tracing::warn!(why, "cannot release partitions; the end of the session will");
                 }
                 result => result?,
             }
         }
-        if let Some(heart) = self.heart.as_mut().filter(|_| !self.down) {
-            heart.beat(self.clock.mono(), self.clock.wall(), self.handle.heart_is_stopped());
+        if let Some(heartbeat) = self.heartbeat.as_mut().filter(|_| !self.down) {
+            heartbeat.beat(self.clock.mono(), self.clock.wall(), self.handle.heartbeats_stopped());
         }
-        Ok(Turn { worked: came || started || committed, next: self.next() })
+        Ok(Turn { worked: read || started || committed, next: self.next() })
     }
 
     fn stop(mut self: Box<Self>) -> Vec<String> {
         if self.down {
-            return vec!["speaker: it died of a fault, and was not started again".into()];
+            return vec!["speaker: it crashed by fault injection and was not restarted".into()];
         }
         self.committing.over();
-        let all: Vec<u32> = self.lanes.keys().copied().collect();
+        let all: Vec<u32> = self.partitions.keys().copied().collect();
         let mut left = Vec::new();
         if let Err(error) = self.commit(&all) {
             left.push(format!("speaker: the last commit failed: {error}"));
         }
-        if !self.owed.is_empty() {
-            left.push(format!("speaker: {} answers could not be committed", self.owed.len()));
+        if !self.pending.is_empty() {
+            left.push(format!("speaker: {} answers were not committed", self.pending.len()));
         }
         let waiting = self.handle.waiting();
         if waiting > 0 {
             left.push(format!("speaker: {waiting} commands or answers are still delayed by a fault"));
         }
-        let heart = self.heart.take().filter(|_| !self.handle.heart_is_stopped());
-        if let Some(Err(error)) = heart.map(|heart| heart.bye(self.clock.wall())) {
-            left.push(format!("speaker: its last heartbeat could not be told: {error}"));
+        let heartbeat = self.heartbeat.take().filter(|_| !self.handle.heartbeats_stopped());
+        if let Some(Err(error)) = heartbeat.map(|heartbeat| heartbeat.bye(self.clock.wall())) {
+            left.push(format!("speaker: the last heartbeat was not sent: {error}"));
         }
         if let Err(error) = self.member.leave() {
-            left.push(format!("speaker: could not leave its group: {error}"));
+            left.push(format!("speaker: cannot leave the group: {error}"));
         }
         left
     }

@@ -1,26 +1,26 @@
-//! How a refusal is told.
+//! Error responses.
 
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 use wire::{Code, Problem};
 
-/// A problem as RFC 9457 has it.
-pub(super) struct Refused(Problem);
+/// An RFC 9457 problem as a response.
+pub(super) struct ProblemResponse(Problem);
 
-impl Refused {
+impl ProblemResponse {
     pub(super) fn new(code: Code, detail: impl Into<String>) -> Self {
         Self(Problem::new(code, detail))
     }
 }
 
-impl From<Problem> for Refused {
+impl From<Problem> for ProblemResponse {
     fn from(problem: Problem) -> Self {
         Self(problem)
     }
 }
 
-impl IntoResponse for Refused {
+impl IntoResponse for ProblemResponse {
     fn into_response(self) -> Response {
         let Self(problem) = self;
         let status = match problem.code {
@@ -29,7 +29,7 @@ impl IntoResponse for Refused {
             Code::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Code::InvalidField => StatusCode::UNPROCESSABLE_ENTITY,
             Code::NotReady => StatusCode::SERVICE_UNAVAILABLE,
-            // The rest of what can be wrong with a request to this server.
+            // All other problems of a request to this server.
             _ => StatusCode::BAD_REQUEST,
         };
         let mut body = json!({
