@@ -1,4 +1,4 @@
-"""What Schemathesis cannot know of HTTP, or of names that are used once."""
+"""Hooks for rules of HTTP and of idempotency keys that the document cannot express."""
 
 import itertools
 
@@ -9,15 +9,15 @@ NAMES = itertools.count(1)
 
 @schemathesis.hook
 def filter_case(context, case):
-    """A header that nobody knows is no fault: HTTP has everybody pass it over."""
+    """Skips requests with an unknown header: HTTP servers must ignore it."""
     return "x-schemathesis-unknown-property" not in {name.lower() for name in case.headers or {}}
 
 
 @schemathesis.hook
 def before_call(context, case, kwargs):
-    """An idempotency key names one request: a second one with another body is refused, as it should be."""
+    """Makes each idempotency key unique: a reused key with another body is refused."""
     for name in list(case.headers or {}):
         key = case.headers[name]
-        good = isinstance(key, str) and 1 <= len(key) <= 128 and all("!" <= letter <= "~" for letter in key)
-        if name.lower() == "idempotency-key" and good:
+        valid = isinstance(key, str) and 1 <= len(key) <= 128 and all("!" <= letter <= "~" for letter in key)
+        if name.lower() == "idempotency-key" and valid:
             case.headers[name] = f"{key[:100]}-{next(NAMES)}"

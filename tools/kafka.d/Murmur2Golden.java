@@ -7,7 +7,7 @@ import java.util.Random;
 import org.apache.kafka.common.utils.Utils;
 
 /**
- * Prints the lines of wire/tests/murmur2.golden, with the hash of Kafka's own client:
+ * Prints the lines of wire/tests/murmur2.golden, with the hash function of the Kafka client:
  * java -cp '.kafka/lib/*' tools/kafka.d/Murmur2Golden.java
  */
 public class Murmur2Golden {
