@@ -1,4 +1,4 @@
-//! Any record into a lane of the flow topology: nothing panics, and the lane goes on.
+//! Any record in the inbox of the flow topology: nothing panics, and the lane continues.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! Any bytes where something from outside is read: headers, requests, commands to the speaker, files of faults.
+//! Any bytes for all parsers of external input: headers, requests, commands and fault plans.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
