@@ -1,4 +1,4 @@
-//! The buses that figures are measured on.
+//! The measured buses.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -7,9 +7,9 @@ use anyhow::Context;
 use bus::{Bus, Clock, DiskOptions, Embedded, EmbeddedOptions, Kafka, KafkaOptions};
 use clap::ValueEnum;
 
-/// Where records are kept.
+/// The kind of a bus.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Kept {
+pub(crate) enum BusKind {
     /// In the process, in memory
     Memory,
     /// In the process, on disk
@@ -18,8 +18,8 @@ pub(crate) enum Kept {
     Kafka,
 }
 
-impl Kept {
-    /// As tables name it.
+impl BusKind {
+    /// The name in tables.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Memory => "memory",
@@ -29,48 +29,48 @@ impl Kept {
     }
 }
 
-/// Where broker and disk are.
+/// The locations of the broker and of the disk.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Places {
-    /// The broker [default: the one that `tools/kafka start` left]
+pub(crate) struct Locations {
+    /// The broker [default: the one of `tools/kafka start`]
     #[arg(long, value_name = "HOST:PORT")]
     brokers: Option<String>,
-    /// Where the disk is that is measured
+    /// The directory on the measured disk
     #[arg(long, default_value = "target/bench")]
     pub(crate) data: PathBuf,
-    /// When it is synced
+    /// When the disk is synced
     #[arg(long, value_enum, default_value_t = crate::Synced::Always)]
     pub(crate) sync: crate::Synced,
 }
 
-impl Places {
-    /// A bus; `name` is the folder of one on disk, which nobody else may have.
-    pub(crate) fn open(&self, kept: Kept, clock: &Arc<dyn Clock>, name: &str) -> anyhow::Result<Arc<dyn Bus>> {
-        self.open_with(kept, clock, name, EmbeddedOptions::default())
+impl Locations {
+    /// Opens a bus. On disk, `name` is its directory, which must be unused.
+    pub(crate) fn open(&self, bus_kind: BusKind, clock: &Arc<dyn Clock>, name: &str) -> anyhow::Result<Arc<dyn Bus>> {
+        self.open_with(bus_kind, clock, name, EmbeddedOptions::default())
     }
 
-    /// The same, with options where it is in the process.
+    /// Opens a bus with options for an embedded one.
     pub(crate) fn open_with(
         &self,
-        kept: Kept,
+        bus_kind: BusKind,
         clock: &Arc<dyn Clock>,
         name: &str,
         options: EmbeddedOptions,
     ) -> anyhow::Result<Arc<dyn Bus>> {
         let clock = Arc::clone(clock);
-        Ok(match kept {
-            Kept::Memory => Arc::new(Embedded::open(clock, options)),
-            Kept::Disk => {
+        Ok(match bus_kind {
+            BusKind::Memory => Arc::new(Embedded::open(clock, options)),
+            BusKind::Disk => {
                 let disk = DiskOptions::new(self.data.join(name)).synced(self.sync.of());
                 Arc::new(Embedded::on_disk(clock, options, &disk)?)
             }
-            Kept::Kafka => Arc::new(Kafka::open(clock, KafkaOptions::new(self.brokers()?))?),
+            BusKind::Kafka => Arc::new(Kafka::open(clock, KafkaOptions::new(self.brokers()?))?),
         })
     }
 
-    /// Removes what a bus left that is closed.
-    pub(crate) fn clean(&self, kept: Kept, name: &str) -> anyhow::Result<()> {
-        if kept == Kept::Disk {
+    /// Removes the data of a closed bus.
+    pub(crate) fn clean(&self, bus_kind: BusKind, name: &str) -> anyhow::Result<()> {
+        if bus_kind == BusKind::Disk {
             std::fs::remove_dir_all(self.data.join(name))?;
         }
         Ok(())
@@ -84,14 +84,12 @@ impl Places {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.kafka/address");
         let address = std::fs::read_to_string(&file);
         Ok(address
-            .with_context(|| {
-                format!("no broker: give --brokers, or start one: tools/kafka start ({})", file.display())
-            })?
+            .with_context(|| format!("no broker: use --brokers, or run tools/kafka start ({})", file.display()))?
             .trim()
             .to_owned())
     }
 
-    /// The process of the broker that `tools/kafka start` left, where that is the one.
+    /// The process id of the broker, if `tools/kafka start` started it.
     pub(crate) fn broker(&self) -> Option<u32> {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.kafka/1/pid");
         let process = self.brokers.is_none().then(|| std::fs::read_to_string(file).ok()).flatten()?;

@@ -1,4 +1,4 @@
-//! `nave` in processes of their own. They are this very program: see `main`.
+//! Child processes of `nave`. They run this same program: see `main`.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -7,26 +7,26 @@ use std::process::{Child, Command, Stdio};
 use anyhow::Context;
 use rustix::process::{Pid, Signal, kill_process};
 
-/// A process of `nave`. It is killed when this is dropped.
+/// A process of `nave`. Dropping it kills the process.
 pub(crate) struct Nave {
     child: Child,
-    /// What it printed when it began.
+    /// The lines that it printed at its start.
     banner: Vec<String>,
 }
 
 impl Drop for Nave {
     fn drop(&mut self) {
-        // It is gone already, or it is ours to kill.
+        // Fails only if the process has already ended.
         self.child.kill().ok();
         self.child.wait().ok();
     }
 }
 
 impl Nave {
-    /// Starts it with these arguments, and waits until it has said where it is.
+    /// Starts it with these arguments and waits for its banner.
     pub(crate) fn start(args: &[String]) -> anyhow::Result<Self> {
         let mut child = Command::new(std::env::current_exe()?).args(args).stdout(Stdio::piped()).spawn()?;
-        let lines = BufReader::new(child.stdout.take().context("it is piped")?).lines();
+        let lines = BufReader::new(child.stdout.take().context("stdout is piped")?).lines();
         let mut nave = Self { child, banner: Vec::new() };
         for line in lines {
             nave.banner.push(line?);
@@ -34,37 +34,37 @@ impl Nave {
                 return Ok(nave);
             }
         }
-        anyhow::bail!("nave {} did not begin; what it said is above", args.join(" "))
+        anyhow::bail!("nave {} did not start; its output is above", args.join(" "))
     }
 
-    /// Runs it to its end, which is to be a good one.
+    /// Runs it to its end and checks its exit status.
     pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
         let status = Command::new(std::env::current_exe()?).args(args).stdout(Stdio::null()).status()?;
         anyhow::ensure!(status.success(), "nave {}: {status}", args.join(" "));
         Ok(())
     }
 
-    /// Its process.
+    /// The process id.
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// Where it serves what it calls so: `REST`, `health`.
-    pub(crate) fn address(&self, word: &str) -> anyhow::Result<SocketAddr> {
-        let url = self.banner.iter().find_map(|line| line.trim_start().strip_prefix(word));
+    /// The address of an interface in the banner: `REST`, `health`.
+    pub(crate) fn address(&self, interface: &str) -> anyhow::Result<SocketAddr> {
+        let url = self.banner.iter().find_map(|line| line.trim_start().strip_prefix(interface));
         let address = url.and_then(|url| url.split_whitespace().next()?.strip_prefix("http://"));
-        Ok(address.with_context(|| format!("no address of {word} in {:?}", self.banner))?.parse()?)
+        Ok(address.with_context(|| format!("no address of {interface} in {:?}", self.banner))?.parse()?)
     }
 
-    /// Ends it in order.
+    /// Stops it with SIGTERM and checks its exit status.
     pub(crate) fn stop(mut self) -> anyhow::Result<()> {
-        kill_process(Pid::from_child(&self.child), Signal::TERM).context("SIGTERM could not be sent")?;
+        kill_process(Pid::from_child(&self.child), Signal::TERM).context("cannot send SIGTERM")?;
         let status = self.child.wait()?;
-        anyhow::ensure!(status.success(), "it stopped with {status}");
+        anyhow::ensure!(status.success(), "nave stopped with {status}");
         Ok(())
     }
 
-    /// A counter of its metrics, over all labels.
+    /// The sum of a counter over all labels, from its metrics.
     pub(crate) fn counter(&self, name: &str) -> anyhow::Result<u64> {
         let mut stream = TcpStream::connect(self.address("health")?)?;
         stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n")?;

@@ -1,35 +1,35 @@
-//! Every figure that we quote, with the command that reproduces it.
+//! Reproduces every figure that the docs quote.
 //!
 //! ```text
-//! tools/kafka start                          # for the rows on Kafka
+//! tools/kafka start                          # for the Kafka rows
 //! cargo run --release -p bench -- flows      # flows on every bus: flows/s, latency, records, processor time, memory
-//! cargo run --release -p bench -- flows --bus memory --in-flight 64          # some of it
-//! cargo run --release -p bench -- cadence    # flows with snapshots at every commit, every 100 ms, every second, every ten
-//! cargo run --release -p bench -- recovery   # how long takeovers take: 100,000 live workflows, a replay, a warm heir
-//! cargo run --release -p bench -- placement  # how lanes move among two to eight processes, and the pauses of it
+//! cargo run --release -p bench -- flows --bus memory --in-flight 64          # only some rows
+//! cargo run --release -p bench -- cadence    # flows with snapshots at every commit, every 100 ms, 1 s and 10 s
+//! cargo run --release -p bench -- recovery   # takeover times: 100,000 live workflows, a replay, a warm standby
+//! cargo run --release -p bench -- placement  # lanes that move among two to eight processes, and the pauses
 //! cargo run --release -p bench -- soak       # a million operations: memory
-//! cargo run --release -p bench -- store      # the bus on disk alone: a record in batches, a sync
-//! cargo run --release -p bench -- timers     # the timing wheel, and how late the deadlines of a lane are
+//! cargo run --release -p bench -- store      # the bus on disk: the cost of a record and of a sync
+//! cargo run --release -p bench -- timers     # the timing wheel, and the lateness of deadlines
 //! ```
 //!
-//! Times are printed here and asserted nowhere. Machines are noisy: compare within one run.
+//! It only prints the times. Machines are noisy: compare within one run.
 
-/// As the binary has it.
+/// The same allocator as in the binary `nave`.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-mod asking;
 mod buses;
 mod child;
 mod flows;
+mod instrumented;
+mod load_generator;
 mod placement;
 mod process;
 mod recovery;
 mod soak;
 mod store;
 mod timers;
-mod used;
-mod watched;
+mod usage;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -37,63 +37,63 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand, ValueEnum};
 
 #[derive(Debug, Parser)]
-#[command(name = "bench", about = "Every figure that we quote")]
+#[command(name = "bench", about = "Reproduces every quoted figure")]
 struct Cli {
     #[command(subcommand)]
-    what: What,
+    command: Command,
 }
 
 #[derive(Debug, Subcommand)]
-enum What {
+enum Command {
     /// Flows of length 10 through hub, worker, bus and simulator: one table
     Flows(flows::Args),
     /// Flows of length 10, 1,024 in flight, with snapshots at several cadences
     Cadence(flows::cadence::Args),
-    /// Takeovers: of 100,000 live workflows, with a replay, by a warm heir
+    /// Takeovers: of 100,000 live workflows, with a replay, by a warm standby
     Recovery(recovery::Args),
-    /// Processes on Kafka that come, stop and are killed: the lanes that move, and the pauses
+    /// Processes on Kafka that start, stop and crash: the lanes that move, and the pauses
     Placement(placement::Args),
-    /// A million operations in a row, and the memory that is in use
+    /// A million operations, and the memory usage
     Soak {
-        /// How many operations: flows that are created and removed
+        /// The number of operations: flows that are created and removed
         #[arg(long, default_value_t = 1_000_000)]
         flows: usize,
-        /// So many at once
+        /// The number of operations in flight
         #[arg(long, default_value_t = 64)]
         in_flight: usize,
     },
-    /// The embedded bus on disk alone
+    /// The embedded bus on disk
     Store {
-        /// How many records for each row
+        /// The number of records per row
         #[arg(long, default_value_t = 400_000)]
         records: usize,
-        /// Where the disk is that is measured
+        /// The directory on the measured disk
         #[arg(long, default_value = "target/bench")]
         data: PathBuf,
     },
-    /// `nave up`, for the rows that are measured from outside: it reads the command line of this process by itself
+    /// `nave up`, for rows that need a separate process; `nave` parses the command line itself
     #[command(hide = true)]
-    Up(OfNave),
+    Up(NaveArgs),
     /// `nave run`, likewise
     #[command(hide = true)]
-    Run(OfNave),
+    Run(NaveArgs),
     /// `nave submit`, likewise
     #[command(hide = true)]
-    Submit(OfNave),
+    Submit(NaveArgs),
     /// The timing wheel, and the deadlines of a lane
     Timers {
-        /// How many timers in the wheel
+        /// The number of timers in the wheel
         #[arg(long, default_value_t = 10_000_000)]
         timers: u64,
-        /// How many deadlines in the lane
+        /// The number of deadlines in the lane
         #[arg(long, default_value_t = 10_000)]
         deadlines: u64,
     },
 }
 
-/// What `nave` itself reads.
+/// Arguments that `nave` parses.
 #[derive(Debug, clap::Args)]
-struct OfNave {
+struct NaveArgs {
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     _options: Vec<String>,
 }
@@ -117,15 +117,15 @@ impl Synced {
 }
 
 fn main() -> anyhow::Result<ExitCode> {
-    match Cli::parse().what {
-        What::Up(_) | What::Run(_) | What::Submit(_) => return Ok(nave::run(nave::program::Program::flows())),
-        What::Flows(args) => flows::run(&args)?,
-        What::Cadence(args) => flows::cadence::run(&args)?,
-        What::Recovery(args) => recovery::run(&args)?,
-        What::Placement(args) => placement::run(&args)?,
-        What::Soak { flows, in_flight } => soak::run(flows, in_flight)?,
-        What::Store { records, data } => store::run(&data, records)?,
-        What::Timers { timers, deadlines } => timers::run(timers, deadlines)?,
+    match Cli::parse().command {
+        Command::Up(_) | Command::Run(_) | Command::Submit(_) => return Ok(nave::run(nave::program::Program::flows())),
+        Command::Flows(args) => flows::run(&args)?,
+        Command::Cadence(args) => flows::cadence::run(&args)?,
+        Command::Recovery(args) => recovery::run(&args)?,
+        Command::Placement(args) => placement::run(&args)?,
+        Command::Soak { flows, in_flight } => soak::run(flows, in_flight)?,
+        Command::Store { records, data } => store::run(&data, records)?,
+        Command::Timers { timers, deadlines } => timers::run(timers, deadlines)?,
     }
     Ok(ExitCode::SUCCESS)
 }

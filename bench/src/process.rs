@@ -1,4 +1,4 @@
-//! A process that runs the lanes of the hub, as `nave up` has them: a thread for each shard.
+//! A process that runs the lanes of the hub like `nave up`: one thread per shard.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -11,22 +11,23 @@ use topology::driver::Threads;
 use topology::names::{REPLAYED, RESTORED, SNAPSHOTS_FAILED, SNAPSHOTS_SPOILT};
 use topology::{Shard, ShardOptions, ShardStatus, Upkeep};
 
-use crate::watched::{Marks, Seen, Watched};
+use crate::instrumented::{InstrumentedBus, Observations, Timings};
 
-/// Between two looks at what the threads do.
-const LOOK: Duration = Duration::from_millis(5);
-/// After so long without work a process has said and saved everything: more than a cadence, and the second between two positions.
-const QUIET_MS: u64 = 2_500;
-/// Nothing that is waited for takes longer.
-const PATIENCE_MS: u64 = 300_000;
+/// The interval between checks of the threads.
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
+/// A process without work for this long has saved everything: more than the interval of snapshots
+/// and of positions.
+const IDLE_MS: u64 = 2_500;
+/// The time limit of every wait.
+const TIMEOUT_MS: u64 = 300_000;
 
-/// The lanes of a stage of one thread, as the member `name`, with an upkeep that is not the usual one.
+/// Joins a shard of a stage as the member `name`, with these recovery options.
 pub(crate) fn shard(
     system: &System,
     bus: Arc<dyn Bus>,
     stage: &str,
     name: &str,
-    upkeep: Upkeep,
+    recovery: Upkeep,
 ) -> Result<Shard, BusError> {
     let options = ShardOptions {
         topics: system.options.topics.clone(),
@@ -34,7 +35,7 @@ pub(crate) fn shard(
         member: name.to_owned(),
         build: env!("CARGO_PKG_VERSION").to_owned(),
         settings: system.topology.settings().clone(),
-        upkeep,
+        recovery,
         inbox_limit: topology::InboxLimit::default(),
     };
     Shard::join(bus, system.topology.clone(), options, ShardStatus::new(stage, system.options.lanes))
@@ -43,58 +44,58 @@ pub(crate) fn shard(
 /// A process.
 pub(crate) struct Process {
     threads: Threads,
-    shards: Vec<Watch>,
+    shards: Vec<ShardWatch>,
     clock: Arc<dyn Clock>,
     lost: Arc<AtomicBool>,
 }
 
-/// What is known of one shard.
+/// Access to the state of one shard.
 #[derive(Clone)]
-struct Watch {
-    seen: Seen,
-    state: Arc<Mutex<State>>,
+struct ShardWatch {
+    seen: Observations,
+    state: Arc<Mutex<ShardState>>,
 }
 
-/// How a shard stands.
+/// The state of a shard.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct State {
-    /// Lanes that are live, and since when so many are.
+pub(crate) struct ShardState {
+    /// The number of live lanes, and the time of its last change.
     pub(crate) live: usize,
     pub(crate) since: MonoTime,
-    /// What had been seen of it then.
-    pub(crate) marks: Marks,
-    /// When it last worked.
+    /// The timings at that time.
+    pub(crate) timings: Timings,
+    /// The time of its last work.
     worked: MonoTime,
-    /// How long it took to join.
+    /// The duration of the join.
     pub(crate) joined: Duration,
-    /// What it counted.
+    /// Counters of restored snapshots and replayed records.
     pub(crate) restored: u64,
     pub(crate) replayed: u64,
-    /// Lanes that could not be saved, or whose snapshots could not be used.
+    /// Failed or unusable snapshots.
     pub(crate) faults: u64,
-    /// Operations that live, where they are to be counted.
+    /// The number of live operations, counted on request by `count`.
     counted: Option<usize>,
     count: bool,
 }
 
 impl Process {
-    /// Starts as many shards of the hub as there are to be threads. `name` is its own among all that ever were.
-    pub(crate) fn start(system: &Arc<System>, name: &str, threads: usize, upkeep: Upkeep) -> anyhow::Result<Self> {
+    /// Starts one shard of the hub per thread. `name` must be unique.
+    pub(crate) fn start(system: &Arc<System>, name: &str, threads: usize, recovery: Upkeep) -> anyhow::Result<Self> {
         let clock = system.bus.clock();
         let snapshots = system.options.topics.snapshot(system.topology.name(), HUB);
         let lost = Arc::new(AtomicBool::new(false));
         let mut process = Self { threads: Threads::default(), shards: Vec::new(), clock, lost };
         for thread in 0..threads {
             let clock = Arc::clone(&process.clock);
-            let watch = Watch { seen: Seen::new(Arc::clone(&clock), &snapshots), state: Arc::default() };
+            let watch = ShardWatch { seen: Observations::new(Arc::clone(&clock), &snapshots), state: Arc::default() };
             let member = format!("{}-{name}-{thread}", system.options.topics.prefix());
             let (system, of, lost) = (Arc::clone(system), watch.clone(), Arc::clone(&process.lost));
             let make = move || {
                 let begun = clock.mono();
-                let bus = Watched { bus: Arc::clone(&system.bus), seen: of.seen.clone() };
-                let shard = shard(&system, Arc::new(bus), HUB, &member, upkeep)?;
-                of.state.lock().expect("nobody panics while holding it").joined = clock.mono().since(begun);
-                Ok(Box::new(Watching { shard, watch: of, clock, lost }) as Box<dyn Part>)
+                let bus = InstrumentedBus { bus: Arc::clone(&system.bus), seen: of.seen.clone() };
+                let shard = shard(&system, Arc::new(bus), HUB, &member, recovery)?;
+                of.state.lock().expect("no panic while locked").joined = clock.mono().since(begun);
+                Ok(Box::new(InstrumentedShard { shard, watch: of, clock, lost }) as Box<dyn Part>)
             };
             process.threads.spawn(&format!("{name}-{thread}"), Arc::clone(&process.clock), Box::new(make))?;
             process.shards.push(watch);
@@ -102,41 +103,41 @@ impl Process {
         Ok(process)
     }
 
-    /// How its shards stand.
-    pub(crate) fn look(&self) -> Vec<State> {
-        let look = |watch: &Watch| watch.state.lock().expect("nobody panics while holding it").clone();
+    /// The states of its shards.
+    pub(crate) fn look(&self) -> Vec<ShardState> {
+        let look = |watch: &ShardWatch| watch.state.lock().expect("no panic while locked").clone();
         self.shards.iter().map(look).collect()
     }
 
-    /// Forgets what was seen so far.
+    /// Resets all timings.
     pub(crate) fn reset(&self) {
         self.shards.iter().for_each(|watch| watch.seen.reset());
     }
 
-    /// Waits until so many lanes are live here.
+    /// Waits until this number of lanes is live.
     pub(crate) fn wait_live(&self, lanes: usize) -> anyhow::Result<()> {
         self.wait("lanes to be live", || self.look().iter().map(|state| state.live).sum::<usize>() == lanes)
     }
 
-    /// Waits until nothing is left to do: everything that was asked for is begun, and saved.
-    pub(crate) fn wait_quiet(&self) -> anyhow::Result<()> {
+    /// Waits until all requests are started and saved.
+    pub(crate) fn wait_idle(&self) -> anyhow::Result<()> {
         let begun = self.clock.mono();
-        self.wait("quiet", || {
+        self.wait("idle shards", || {
             let last = self.look().iter().map(|state| state.worked).max().unwrap_or_default().max(begun);
-            self.clock.mono() > last.plus_ms(QUIET_MS)
+            self.clock.mono() > last.plus_ms(IDLE_MS)
         })
     }
 
-    /// Waits until so many operations live here.
+    /// Waits until this number of operations is live.
     pub(crate) fn wait_operations(&self, operations: usize) -> anyhow::Result<()> {
         let mut counted = 0;
         let outcome = self.wait("operations to live", || {
             for watch in &self.shards {
-                let mut state = watch.state.lock().expect("nobody panics while holding it");
+                let mut state = watch.state.lock().expect("no panic while locked");
                 (state.count, state.counted) = (true, None);
             }
             let each = || self.look().iter().map(|state| state.counted).sum::<Option<usize>>();
-            // A turn that waits for something to do comes back within a quarter of a second.
+            // An idle poll returns within 250 ms.
             counted = loop {
                 if let Some(sum) = each() {
                     break sum;
@@ -144,44 +145,44 @@ impl Process {
                 if self.threads.has_failed() {
                     break 0;
                 }
-                std::thread::park_timeout(LOOK);
+                std::thread::park_timeout(POLL_INTERVAL);
             };
             counted >= operations
         });
-        outcome.with_context(|| format!("{counted} of {operations} live"))?;
-        anyhow::ensure!(counted == operations, "{counted} operations live, not {operations}");
+        outcome.with_context(|| format!("{counted} of {operations} are live"))?;
+        anyhow::ensure!(counted == operations, "{counted} operations are live, not {operations}");
         Ok(())
     }
 
-    fn wait(&self, what: &str, mut is_so: impl FnMut() -> bool) -> anyhow::Result<()> {
-        let until = self.clock.mono().plus_ms(PATIENCE_MS);
-        while !is_so() {
-            anyhow::ensure!(!self.threads.has_failed(), "a shard ended while it was waited for {what}");
-            anyhow::ensure!(self.clock.mono() < until, "{what}: not after {PATIENCE_MS} ms: {:?}", self.look());
-            std::thread::park_timeout(LOOK);
+    fn wait(&self, what: &str, mut reached: impl FnMut() -> bool) -> anyhow::Result<()> {
+        let until = self.clock.mono().plus_ms(TIMEOUT_MS);
+        while !reached() {
+            anyhow::ensure!(!self.threads.has_failed(), "a shard failed while waiting for {what}");
+            anyhow::ensure!(self.clock.mono() < until, "no {what} after {TIMEOUT_MS} ms: {:?}", self.look());
+            std::thread::park_timeout(POLL_INTERVAL);
         }
         Ok(())
     }
 
-    /// Ends it: in order, or (`lost`) as one that leaves no word and saves nothing. How its shards stood.
-    pub(crate) fn end(self, lost: bool) -> Vec<State> {
+    /// Stops the process in order, or like a crash (`lost`). Returns the states of its shards.
+    pub(crate) fn end(self, lost: bool) -> Vec<ShardState> {
         self.lost.store(lost, Ordering::Release);
         let Self { threads, shards, .. } = self;
         threads.stop();
-        let state = |watch: Watch| watch.state.lock().expect("nobody panics while holding it").clone();
+        let state = |watch: ShardWatch| watch.state.lock().expect("no panic while locked").clone();
         shards.into_iter().map(state).collect()
     }
 }
 
-/// A shard that is watched.
-struct Watching {
+/// A shard that publishes its state.
+struct InstrumentedShard {
     shard: Shard,
-    watch: Watch,
+    watch: ShardWatch,
     clock: Arc<dyn Clock>,
     lost: Arc<AtomicBool>,
 }
 
-impl Part for Watching {
+impl Part for InstrumentedShard {
     fn name(&self) -> &str {
         self.shard.name()
     }
@@ -189,9 +190,9 @@ impl Part for Watching {
     fn turn(&mut self, wait: Duration) -> Result<Turn, BusError> {
         let turn = self.shard.turn(wait)?;
         let (live, now) = (self.shard.live().len(), self.clock.mono());
-        let mut state = self.watch.state.lock().expect("nobody panics while holding it");
+        let mut state = self.watch.state.lock().expect("no panic while locked");
         if state.live != live {
-            (state.live, state.since, state.marks) = (live, now, self.watch.seen.marks());
+            (state.live, state.since, state.timings) = (live, now, self.watch.seen.timings());
             state.restored = self.shard.tally(RESTORED);
             state.replayed = self.shard.tally(REPLAYED);
         }
@@ -206,7 +207,7 @@ impl Part for Watching {
 
     fn stop(self: Box<Self>) -> Vec<String> {
         let Self { shard, watch, lost, .. } = *self;
-        let mut state = watch.state.lock().expect("nobody panics while holding it");
+        let mut state = watch.state.lock().expect("no panic while locked");
         state.faults = shard.tally(SNAPSHOTS_FAILED) + shard.tally(SNAPSHOTS_SPOILT);
         drop(state);
         if lost.load(Ordering::Acquire) {

@@ -1,7 +1,7 @@
-//! How long a takeover takes: of lanes in which 100,000 workflows live, without a snapshot, and by a heir that followed.
+//! Takeover times: of lanes with 100,000 live workflows, without a snapshot, and by a warm standby.
 //!
-//! The state is that of real operations: flows of one rule whose speaker is silent, so that each waits for the answer to its call,
-//! with the deadlines of its request, its step, its call and its attempt.
+//! The state is that of real operations: flows of one rule with a silent speaker. Each waits for
+//! the answer to its call, with deadlines of its request, step, call and attempt.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -11,85 +11,88 @@ use std::time::Duration;
 use anyhow::Context;
 use bus::{Arrival, Batch, Clock, EmbeddedOptions, MemberSpec, MonoTime, Part, Position};
 use clap::ValueEnum;
-use floodlight_sim::part::SpeakerOptions;
-use floodlight_sim::{SpeakerHandle, SpeakerPart};
+use floodlight_sim::task::SpeakerOptions;
+use floodlight_sim::{SpeakerHandle, SpeakerTask};
 use nave::clock::SystemClock;
 use nave::system::{HUB, System, SystemOptions};
 use topology::Upkeep;
 use topology::driver::Threads;
 use wire::topics::Topics;
 
-use crate::asking::{Ask, Asking, CreateAndRemove};
-use crate::buses::{Kept, Places};
+use crate::buses::{BusKind, Locations};
 use crate::flows::load::Load;
-use crate::process::{Process, State};
-use crate::watched::{Amount, Marks};
+use crate::instrumented::{Amount, Timings};
+use crate::load_generator::{CreateAndRemove, LoadGenerator, Operation};
+use crate::process::{Process, ShardState};
 
-/// A silent speaker is waited for so long: six hours for each attempt of a call, and what lies around it accordingly.
+/// Timeouts that no measurement reaches: six hours per attempt, and more for call, step and
+/// request.
 const ATTEMPT_MS: u64 = 6 * 3_600_000;
 const CALL_MS: u64 = 3 * ATTEMPT_MS + 60_000;
 const STEP_MS: u64 = CALL_MS + 60_000;
 const REQUEST_MS: u64 = 5 * STEP_MS;
-/// A day: no snapshot is taken while something is measured.
-const NEVER_MS: u64 = 86_400_000;
-/// So many requests are written at once.
+/// A snapshot interval of a day: no snapshots during a measurement.
+const NO_SNAPSHOT_MS: u64 = 86_400_000;
+/// The number of requests per append.
 const BATCH: usize = 1_000;
-/// So many ask while there is load.
-const LOADERS: usize = 64;
-/// Between two looks at what a group gives, and how long it may take to give it.
-const LOOK: Duration = Duration::from_millis(100);
-const PATIENCE_MS: u64 = 30_000;
+/// The number of clients of the load.
+const CLIENTS: usize = 64;
+/// The interval between polls for assignments, and their time limit.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
+const TIMEOUT_MS: u64 = 30_000;
 
-/// What to measure.
+/// The options of this measurement.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// How many workflows live
+    /// The number of live workflows
     #[arg(long, default_value_t = 100_000)]
     operations: usize,
-    /// How many rules each flow has
+    /// The number of rules per flow
     #[arg(long, default_value_t = 1)]
     length: u32,
-    /// How many lanes there are
+    /// The number of lanes
     #[arg(long, default_value_t = 16)]
     lanes: u32,
-    /// So many minutes of load come before the first takeover: flows that are created and removed, while the others wait
+    /// Minutes of load before the first takeover: flows that are created and removed beside the
+    /// waiting ones
     #[arg(long, default_value_t = 0)]
     minutes: u64,
-    /// Of these so many a second
+    /// The rate of that load per second
     #[arg(long, default_value_t = 50)]
     per_s: u32,
-    /// The operations of an earlier run, which is named so, are taken over on Kafka once more: as many as it had
+    /// Takes over the operations of the earlier run NAME on Kafka again; use the same number of
+    /// operations
     #[arg(long, value_name = "NAME")]
     again: Option<String>,
-    /// How often each kind of takeover is measured
+    /// The number of measurements per kind of takeover
     #[arg(long, default_value_t = 1)]
     rounds: usize,
-    /// How many flows of length 10 are replayed
+    /// The number of flows of length 10 to replay
     #[arg(long, default_value_t = 10_000)]
     flows: usize,
-    /// These tables alone
+    /// Only these tables
     #[arg(long, value_enum)]
     table: Vec<Table>,
-    /// These buses
+    /// Only these buses
     #[arg(long, value_enum, default_values = ["memory"])]
-    bus: Vec<Kept>,
+    bus: Vec<BusKind>,
     #[command(flatten)]
-    places: Places,
+    locations: Locations,
 }
 
-/// What is measured.
+/// The measurements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Table {
     /// All lanes from their snapshots
     Live,
     /// All lanes from their inboxes
     Replay,
-    /// Half of the lanes, by a process that has the others already
+    /// Half of the lanes, by a process that has the other half
     Warm,
 }
 
 impl Table {
-    /// What stands above it.
+    /// The header of the table.
     fn head(self) -> &'static str {
         match self {
             Self::Live => {
@@ -99,45 +102,46 @@ impl Table {
                 "| bus | inbox | threads | all lanes live | replayed | records/s |\n|---|---|---|---|---|---|"
             }
             Self::Warm => {
-                "| bus | heir | joining | lanes | lanes live | asking | reading | loading | claiming | going live | of it commits, records | workflows |\n|---|---|---|---|---|---|---|---|---|---|---|---|"
+                "| bus | standby | joining | lanes | lanes live | asking | reading | loading | claiming | going live | of it commits, records | workflows |\n|---|---|---|---|---|---|---|---|---|---|---|---|"
             }
         }
     }
 }
 
-/// Prints the tables that were asked for.
+/// Prints the selected tables.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     for table in Table::value_variants().iter().copied() {
         if !args.table.is_empty() && !args.table.contains(&table) {
             continue;
         }
         println!("{}", table.head());
-        for kept in args.bus.iter().copied() {
+        for bus_kind in args.bus.iter().copied() {
             let measured = match table {
-                Table::Live => live(args, kept),
-                Table::Replay => replay(args, kept),
-                Table::Warm => warm(args, kept),
+                Table::Live => live(args, bus_kind),
+                Table::Replay => replay(args, bus_kind),
+                Table::Warm => warm(args, bus_kind),
             };
-            measured.with_context(|| format!("{table:?} on {}", kept.name()))?;
+            measured.with_context(|| format!("{table:?} on {}", bus_kind.name()))?;
         }
         println!();
     }
-    println!("the time of a process runs from its first assignment; its parts are those of the thread that was last");
+    println!("times start at the first assignment of a process; the phases are those of its last thread");
     Ok(())
 }
 
-/// A system in which so many operations may live for hours.
-struct Site<'a> {
+/// A system whose operations can live for hours.
+struct Setup<'a> {
     args: &'a Args,
-    kept: Kept,
+    bus_kind: BusKind,
     name: String,
     system: Arc<System>,
 }
 
-impl<'a> Site<'a> {
-    /// `table` is a name of its own; `keep` for one whose memory keeps all of its inboxes, as disks and brokers do: usually memory does not
-    /// keep what is committed while there is no snapshot yet.
-    fn open(args: &'a Args, kept: Kept, table: &str, keep: bool) -> anyhow::Result<Self> {
+impl<'a> Setup<'a> {
+    /// Opens a system with topics named after `table`. With `keep` the bus in memory keeps all
+    /// records, as disks and brokers do; by default it drops committed records even without a
+    /// snapshot.
+    fn open(args: &'a Args, bus_kind: BusKind, table: &str, keep: bool) -> anyhow::Result<Self> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         let fresh = || format!("recovery-{}-{table}", std::process::id());
         let name = args.again.clone().unwrap_or_else(fresh);
@@ -145,7 +149,7 @@ impl<'a> Site<'a> {
         if keep {
             (bounds.keep_bytes, bounds.retention_bytes) = (None, None);
         }
-        let bus = args.places.open_with(kept, &clock, &name, bounds)?;
+        let bus = args.locations.open_with(bus_kind, &clock, &name, bounds)?;
         let mut options = SystemOptions { topics: Topics::new(&name), lanes: args.lanes, ..SystemOptions::default() };
         (options.hub.live, options.hub.active) = (args.operations.max(4_096), args.operations.max(4_096));
         (options.speaker.timeout_ms, options.flows.call_ms, options.flows.step_ms) = (ATTEMPT_MS, CALL_MS, STEP_MS);
@@ -154,69 +158,69 @@ impl<'a> Site<'a> {
         let flows = u64::try_from(args.operations.max(args.flows) * 4)?;
         (options.flows.cookies, options.flows.meters) =
             (flows.max(options.flows.cookies), flows.max(options.flows.meters));
-        Ok(Self { args, kept, name, system: Arc::new(System::new(bus, options)?) })
+        Ok(Self { args, bus_kind, name, system: Arc::new(System::new(bus, options)?) })
     }
 
-    /// A process that has all lanes.
-    fn start(&self, name: &str, threads: usize, upkeep: Upkeep) -> anyhow::Result<Process> {
-        let process = Process::start(&self.system, name, threads, upkeep)?;
+    /// Starts a process and waits until all lanes are live in it.
+    fn start(&self, name: &str, threads: usize, recovery: Upkeep) -> anyhow::Result<Process> {
+        let process = Process::start(&self.system, name, threads, recovery)?;
         process.wait_live(self.args.lanes as usize).with_context(|| format!("process {name}"))?;
         Ok(process)
     }
 
-    /// Asks for all operations, and waits until `process` has begun and saved them.
+    /// Requests all operations, and waits until `process` has started and saved them.
     fn fill(&self, process: &Process) -> anyhow::Result<()> {
         let (inbox, _egress) = self.ends();
         let mut writer = self.system.bus.writer("recovery")?;
         let numbers: Vec<usize> = (0..self.args.operations).collect();
         for some in numbers.chunks(BATCH) {
-            let asked = some.iter().map(|n| {
-                let ask = Ask::create(format!("op-{n}"), format!("flow-{n}"), self.args.length);
-                ask.request(&inbox).1
+            let requests = some.iter().map(|n| {
+                let operation = Operation::create(format!("op-{n}"), format!("flow-{n}"), self.args.length);
+                operation.request(&inbox).1
             });
-            writer.append(&asked.collect::<Vec<_>>())?;
+            writer.append(&requests.collect::<Vec<_>>())?;
         }
         process.wait_operations(self.args.operations)?;
-        process.wait_quiet()
+        process.wait_idle()
     }
 
-    /// Lets flows be created and removed beside those that wait, for so many minutes; then `process` has saved them.
+    /// Runs the load beside the waiting operations, and waits until `process` has saved it.
     fn load(&self, process: &Process) -> anyhow::Result<()> {
-        self.pass_over_calls()?;
+        self.skip_calls()?;
         let parts = self.speaker()?;
         let (bus, (inbox, egress)) = (&*self.system.bus, self.ends());
         let total = usize::try_from(self.args.minutes * 60 * u64::from(self.args.per_s))?;
-        let mut clients = CreateAndRemove::new(LOADERS);
+        let mut clients = CreateAndRemove::new(CLIENTS);
         let per_s = Some(self.args.per_s);
-        let asking = Asking {
+        let load = LoadGenerator {
             bus,
             inbox,
             egress,
             lanes: self.args.lanes,
-            in_flight: LOADERS,
+            in_flight: CLIENTS,
             per_s,
             may_repeat: false,
             has_failed: &|| false,
         };
         let begun = bus.clock().mono();
-        asking.run(total, |who| clients.next(who), |_answered, _took| Ok(()))?;
+        load.run(total, |client| clients.next(client), |_answered, _took| Ok(()))?;
         let seconds = bus.clock().mono().since(begun).as_secs();
-        eprintln!("{total} operations in {seconds} s beside those that wait");
+        eprintln!("{total} operations in {seconds} s beside the waiting ones");
         parts.stop();
-        process.wait_quiet()
+        process.wait_idle()
     }
 
-    /// What was asked of the speaker so far is not for those of it that come.
-    fn pass_over_calls(&self) -> anyhow::Result<()> {
+    /// Commits the end of the topic of the speaker, so that a new speaker skips all earlier calls.
+    fn skip_calls(&self) -> anyhow::Result<()> {
         let (bus, topic) = (&*self.system.bus, self.system.speaker_topic());
         let mut member = bus.member(&MemberSpec::new(&topic, &topic, &format!("{}-nobody", self.name)))?;
-        let partitions = bus.topic(&topic)?.context("it was made with the system")?.partitions;
+        let partitions = bus.topic(&topic)?.context("the system created the topic")?.partitions;
         let mut left: BTreeSet<u32> = (0..partitions).collect();
-        let until = bus.clock().mono().plus_ms(PATIENCE_MS);
+        let until = bus.clock().mono().plus_ms(TIMEOUT_MS);
         while !left.is_empty() {
-            anyhow::ensure!(bus.clock().mono() < until, "the group of {topic} did not give {left:?}");
+            anyhow::ensure!(bus.clock().mono() < until, "the group of {topic} did not assign {left:?}");
             let mut arrivals = Vec::new();
-            member.poll(1, LOOK, &mut arrivals)?;
+            member.poll(1, POLL_INTERVAL, &mut arrivals)?;
             for arrival in arrivals {
                 let Arrival::Assigned(given) = arrival else { continue };
                 for partition in given {
@@ -231,24 +235,24 @@ impl<'a> Site<'a> {
         Ok(member.leave()?)
     }
 
-    /// A speaker that answers.
+    /// Starts a speaker that answers.
     fn speaker(&self) -> anyhow::Result<Threads> {
         let (bus, topic) = (&*self.system.bus, self.system.speaker_topic());
         let mut parts = Threads::default();
-        let options = SpeakerOptions { transactional: self.kept != Kept::Kafka, ..SpeakerOptions::default() };
+        let options = SpeakerOptions { transactional: self.bus_kind != BusKind::Kafka, ..SpeakerOptions::default() };
         let member = format!("{}-speaker", self.name);
-        let speaker = SpeakerPart::join_with(bus, &topic, &member, SpeakerHandle::new(), &options)?;
+        let speaker = SpeakerTask::join_with(bus, &topic, &member, SpeakerHandle::new(), &options)?;
         parts.spawn("speaker", bus.clock(), Box::new(move || Ok(Box::new(speaker) as Box<dyn Part>)))?;
         Ok(parts)
     }
 
-    /// The topics that requests go to and answers come from.
+    /// The inbox and the egress of the hub.
     fn ends(&self) -> (String, String) {
         let (names, topology) = (&self.system.options.topics, self.system.topology.name());
         (names.inbox(topology, HUB), names.egress(topology, HUB))
     }
 
-    /// Ends a process in which all operations live, and in which no snapshot failed.
+    /// Checks that all operations live in a process and that no snapshot failed, and stops it.
     fn end(&self, process: Process, lost: bool) -> anyhow::Result<()> {
         process.wait_operations(self.args.operations)?;
         let ended = process.end(lost);
@@ -257,33 +261,34 @@ impl<'a> Site<'a> {
     }
 
     fn close(self) -> anyhow::Result<()> {
-        let Self { args, kept, name, system } = self;
+        let Self { args, bus_kind, name, system } = self;
         drop(system);
-        args.places.clean(kept, &name)
+        args.locations.clean(bus_kind, &name)
     }
 }
 
-/// How long a takeover took.
-struct Took {
+/// The time of a takeover.
+struct TakeoverTime {
     total: Duration,
-    last: Marks,
+    last: Timings,
     going_live: Duration,
     read: Amount,
     restored: u64,
     replayed: u64,
 }
 
-impl Took {
+impl TakeoverTime {
     fn of(process: &Process) -> anyhow::Result<Self> {
-        let all: Vec<State> = process.look().into_iter().filter(|state| state.marks.assigned.is_some()).collect();
+        let all: Vec<ShardState> =
+            process.look().into_iter().filter(|state| state.timings.assigned.is_some()).collect();
         let begun: MonoTime =
-            all.iter().filter_map(|state| state.marks.assigned).min().context("lanes were assigned")?;
+            all.iter().filter_map(|state| state.timings.assigned).min().context("lanes were assigned")?;
         let state = all.iter().max_by_key(|state| state.since).context("a thread")?;
-        let last = state.marks.clone();
+        let last = state.timings.clone();
         let own = state.since.since(last.assigned.unwrap_or(begun));
         let mut read = Amount::default();
-        for State { marks, .. } in &all {
-            (read.records, read.bytes) = (read.records + marks.read.records, read.bytes + marks.read.bytes);
+        for ShardState { timings, .. } in &all {
+            (read.records, read.bytes) = (read.records + timings.read.records, read.bytes + timings.read.bytes);
         }
         Ok(Self {
             total: state.since.since(begun),
@@ -296,11 +301,11 @@ impl Took {
     }
 }
 
-/// Total, and its parts.
-impl fmt::Display for Took {
+/// Writes the total and its phases.
+impl fmt::Display for TakeoverTime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { total, last, going_live, .. } = self;
-        let Marks { asking, reading, loading, claiming, committing, committed, .. } = last;
+        let Timings { asking, reading, loading, claiming, committing, committed, .. } = last;
         let parts = [asking, reading, loading, claiming, going_live].map(|part| ms(*part)).join(" | ");
         write!(f, "{} | {parts} | {}, {committed}", ms(*total), ms(*committing))
     }
@@ -310,24 +315,24 @@ fn ms(time: Duration) -> String {
     format!("{:.0} ms", time.as_secs_f64() * 1e3)
 }
 
-fn live(args: &Args, kept: Kept) -> anyhow::Result<()> {
-    let site = Site::open(args, kept, "live", false)?;
-    let mut process = site.start("first", 1, Upkeep::default())?;
+fn live(args: &Args, bus_kind: BusKind) -> anyhow::Result<()> {
+    let setup = Setup::open(args, bus_kind, "live", false)?;
+    let mut process = setup.start("first", 1, Upkeep::default())?;
     if args.again.is_none() {
-        site.fill(&process)?;
+        setup.fill(&process)?;
         if args.minutes > 0 {
-            site.load(&process)?;
+            setup.load(&process)?;
         }
-        eprintln!("once more, where they are on Kafka: --table live --again {}", site.name);
+        eprintln!("to repeat this on Kafka: --table live --again {}", setup.name);
     }
     let kinds = [(true, 1), (true, 2), (false, 1), (false, 2)].into_iter().cycle().take(4 * args.rounds);
     for (round, (lost, threads)) in kinds.enumerate() {
-        site.end(process, lost)?;
-        process = site.start(&format!("heir-{round}"), threads, Upkeep::default())?;
-        let took = Took::of(&process)?;
-        // What it says and saves of its own is not to be in the way of the next.
-        process.wait_quiet()?;
-        let (bus, last, read) = (kept.name(), if lost { "lost" } else { "stopped" }, took.read);
+        setup.end(process, lost)?;
+        process = setup.start(&format!("standby-{round}"), threads, Upkeep::default())?;
+        let took = TakeoverTime::of(&process)?;
+        // Its own snapshots and views must not disturb the next takeover.
+        process.wait_idle()?;
+        let (bus, last, read) = (bus_kind.name(), if lost { "lost" } else { "stopped" }, took.read);
         anyhow::ensure!(took.restored >= u64::from(args.lanes), "{} lanes had a snapshot", took.restored);
         println!(
             "| {bus} | {last} | {threads} | {took} | {} | {:.1} MB | {} |",
@@ -336,39 +341,39 @@ fn live(args: &Args, kept: Kept) -> anyhow::Result<()> {
             args.operations
         );
     }
-    site.end(process, false)?;
-    site.close()
+    setup.end(process, false)?;
+    setup.close()
 }
 
-fn replay(args: &Args, kept: Kept) -> anyhow::Result<()> {
-    let upkeep = Upkeep { snapshot_ms: NEVER_MS, ..Upkeep::default() };
+fn replay(args: &Args, bus_kind: BusKind) -> anyhow::Result<()> {
+    let recovery = Upkeep { snapshot_ms: NO_SNAPSHOT_MS, ..Upkeep::default() };
     let line = |inbox: &str, threads: usize, process: &Process| -> anyhow::Result<()> {
-        let took = Took::of(process)?;
+        let took = TakeoverTime::of(process)?;
         anyhow::ensure!(took.restored == 0, "there was a snapshot");
         #[expect(clippy::cast_precision_loss, reason = "a count of records")]
         let rate = took.replayed as f64 / took.total.as_secs_f64();
-        let (bus, total, replayed) = (kept.name(), ms(took.total), took.replayed);
+        let (bus, total, replayed) = (bus_kind.name(), ms(took.total), took.replayed);
         println!("| {bus} | {inbox} | {threads} | {total} | {replayed} | {rate:.0} |");
         Ok(())
     };
 
-    let site = Site::open(args, kept, "replay-live", true)?;
-    let mut process = site.start("first", 1, upkeep)?;
-    site.fill(&process)?;
+    let setup = Setup::open(args, bus_kind, "replay-live", true)?;
+    let mut process = setup.start("first", 1, recovery)?;
+    setup.fill(&process)?;
     for threads in [1, 2] {
-        site.end(process, true)?;
-        process = site.start(&format!("heir-{threads}"), threads, upkeep)?;
-        line(&format!("requests of {} that live", args.operations), threads, &process)?;
-        process.wait_quiet()?;
+        setup.end(process, true)?;
+        process = setup.start(&format!("standby-{threads}"), threads, recovery)?;
+        line(&format!("requests of {} live operations", args.operations), threads, &process)?;
+        process.wait_idle()?;
     }
-    site.end(process, true)?;
-    site.close()?;
+    setup.end(process, true)?;
+    setup.close()?;
 
-    let site = Site::open(args, kept, "replay-flows", true)?;
-    let mut process = site.start("first", 1, upkeep)?;
-    let parts = site.speaker()?;
-    let bus = &*site.system.bus;
-    let (inbox, egress) = site.ends();
+    let setup = Setup::open(args, bus_kind, "replay-flows", true)?;
+    let mut process = setup.start("first", 1, recovery)?;
+    let parts = setup.speaker()?;
+    let bus = &*setup.system.bus;
+    let (inbox, egress) = setup.ends();
     Load {
         bus,
         inbox,
@@ -381,38 +386,39 @@ fn replay(args: &Args, kept: Kept) -> anyhow::Result<()> {
     }
     .run(args.flows, 1_024)?;
     parts.stop();
-    process.wait_quiet()?;
+    process.wait_idle()?;
     for threads in [1, 2] {
         process.end(true);
-        process = site.start(&format!("heir-{threads}"), threads, upkeep)?;
-        line("flows of length 10 that are done", threads, &process)?;
-        process.wait_quiet()?;
+        process = setup.start(&format!("standby-{threads}"), threads, recovery)?;
+        line("completed flows of length 10", threads, &process)?;
+        process.wait_idle()?;
     }
     process.end(true);
-    site.close()
+    setup.close()
 }
 
-fn warm(args: &Args, kept: Kept) -> anyhow::Result<()> {
+fn warm(args: &Args, bus_kind: BusKind) -> anyhow::Result<()> {
     for warm in [false, true] {
-        let upkeep = Upkeep { warm, ..Upkeep::default() };
-        let site = Site::open(args, kept, if warm { "warm" } else { "cold" }, false)?;
-        let first = site.start("first", 1, upkeep)?;
-        site.fill(&first)?;
-        // It shares the lanes with the first, and has nothing to do but follow those of it.
-        let heir = Process::start(&site.system, "heir", 1, upkeep)?;
-        heir.wait_live((args.lanes / 2) as usize)?;
-        first.wait_quiet()?;
-        heir.wait_quiet()?;
-        heir.reset();
+        let recovery = Upkeep { warm, ..Upkeep::default() };
+        let setup = Setup::open(args, bus_kind, if warm { "warm" } else { "cold" }, false)?;
+        let first = setup.start("first", 1, recovery)?;
+        setup.fill(&first)?;
+        // It takes half of the lanes, and follows the snapshots of the other half.
+        let standby = Process::start(&setup.system, "standby", 1, recovery)?;
+        standby.wait_live((args.lanes / 2) as usize)?;
+        first.wait_idle()?;
+        standby.wait_idle()?;
+        standby.reset();
         first.end(true);
-        heir.wait_live(args.lanes as usize)?;
-        let took = Took::of(&heir)?;
-        let joined = heir.look().iter().map(|state| ms(state.joined)).collect::<Vec<_>>().join(", ");
-        let (bus, heir_is, lanes) = (kept.name(), if warm { "warm" } else { "cold" }, args.lanes - args.lanes / 2);
-        println!("| {bus} | {heir_is} | {joined} | {lanes} | {took} | about {} |", args.operations / 2);
-        heir.wait_quiet()?;
-        site.end(heir, false)?;
-        site.close()?;
+        standby.wait_live(args.lanes as usize)?;
+        let took = TakeoverTime::of(&standby)?;
+        let joined = standby.look().iter().map(|state| ms(state.joined)).collect::<Vec<_>>().join(", ");
+        let (bus, standby_kind, lanes) =
+            (bus_kind.name(), if warm { "warm" } else { "cold" }, args.lanes - args.lanes / 2);
+        println!("| {bus} | {standby_kind} | {joined} | {lanes} | {took} | about {} |", args.operations / 2);
+        standby.wait_idle()?;
+        setup.end(standby, false)?;
+        setup.close()?;
     }
     Ok(())
 }

@@ -1,23 +1,26 @@
-//! Operations in a row, for as long as one likes, and the memory that is in use: it has to be flat.
+//! A long run of operations, and the memory usage, which must be constant.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::Context;
 use bus::{Clock, Embedded, EmbeddedOptions, Part};
-use floodlight_sim::{SpeakerHandle, SpeakerPart};
+use floodlight_sim::{SpeakerHandle, SpeakerTask};
 use nave::clock::SystemClock;
 use nave::system::{HUB, System, SystemOptions};
 use topology::driver::Threads;
 
-use crate::asking::{Asking, CreateAndRemove};
-use crate::used::memory_bytes;
+use crate::load_generator::{CreateAndRemove, LoadGenerator};
+use crate::usage::memory_bytes;
 
-/// A row after so many of a hundred.
-const STEP: usize = 5;
-/// What is full after this is compared with the end: what is remembered of finished operations, and what is kept of topics.
-const FULL: usize = 20;
-/// Runs so many operations on the bus in memory, and prints the memory of this process every [`STEP`] of a hundred.
+/// The interval between rows, in percent.
+const STEP_PERCENT: usize = 5;
+/// The row to compare the end with, in percent. By then the memory of finished operations and the
+/// topics have reached their limits.
+const BASELINE_PERCENT: usize = 20;
+
+/// Runs operations on the bus in memory, and prints the memory usage every [`STEP_PERCENT`]
+/// percent.
 pub(crate) fn run(flows: usize, in_flight: usize) -> anyhow::Result<()> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     let bus = Embedded::open(Arc::clone(&clock), EmbeddedOptions::default());
@@ -25,7 +28,7 @@ pub(crate) fn run(flows: usize, in_flight: usize) -> anyhow::Result<()> {
     let (names, topology) = (&system.options.topics, system.topology.name());
     let (inbox, egress) = (names.inbox(topology, HUB), names.egress(topology, HUB));
     let mut parts = Threads::default();
-    let speaker = SpeakerPart::join(&bus, &system.speaker_topic(), "speaker-1", SpeakerHandle::new())?;
+    let speaker = SpeakerTask::join(&bus, &system.speaker_topic(), "speaker-1", SpeakerHandle::new())?;
     parts.spawn("speaker", Arc::clone(&clock), Box::new(move || Ok(Box::new(speaker) as Box<dyn Part>)))?;
     let of = Arc::clone(&system);
     let make = move || Ok(Box::new(of.shard(HUB, "hub-1")?) as Box<dyn Part>);
@@ -36,7 +39,7 @@ pub(crate) fn run(flows: usize, in_flight: usize) -> anyhow::Result<()> {
     let mut begun = clock.mono();
     println!("| done | operations | operations/s since the last row | memory |\n|---|---|---|---|");
     let lanes = system.options.lanes;
-    let asking = Asking {
+    let load = LoadGenerator {
         bus: &bus,
         inbox,
         egress,
@@ -46,16 +49,16 @@ pub(crate) fn run(flows: usize, in_flight: usize) -> anyhow::Result<()> {
         may_repeat: false,
         has_failed: &|| parts.has_failed(),
     };
-    asking.run(
+    load.run(
         flows,
-        |who| clients.next(who),
+        |client| clients.next(client),
         |answered, _took| {
             let percent = answered * 100 / flows;
-            if percent.is_multiple_of(STEP) && percent > 0 && !figures.contains_key(&percent) {
+            if percent.is_multiple_of(STEP_PERCENT) && percent > 0 && !figures.contains_key(&percent) {
                 let memory = memory_bytes()?;
                 figures.insert(percent, memory);
                 #[expect(clippy::cast_precision_loss, reason = "a count of operations")]
-                let rate = (flows * STEP / 100) as f64 / clock.mono().since(begun).as_secs_f64();
+                let rate = (flows * STEP_PERCENT / 100) as f64 / clock.mono().since(begun).as_secs_f64();
                 begun = clock.mono();
                 println!("| {percent} % | {answered} | {rate:.0} | {:.1} MB |", megabytes(memory));
             }
@@ -63,9 +66,9 @@ pub(crate) fn run(flows: usize, in_flight: usize) -> anyhow::Result<()> {
         },
     )?;
     parts.stop();
-    let at = |percent: usize| figures.get(&percent).copied().context("it has a row");
-    let (full, end) = (megabytes(at(FULL)?), megabytes(at(100)?));
-    println!("\nfrom {FULL} % to the end: {:+.1} MB", end - full);
+    let at = |percent: usize| figures.get(&percent).copied().context("a row of this percentage");
+    let (baseline, end) = (megabytes(at(BASELINE_PERCENT)?), megabytes(at(100)?));
+    println!("\nfrom {BASELINE_PERCENT} % to the end: {:+.1} MB", end - baseline);
     Ok(())
 }
 

@@ -1,4 +1,5 @@
-//! The embedded bus on disk alone: what a record costs in atomic batches of several sizes, and what a sync costs.
+//! The embedded bus on disk: the cost of a record in atomic batches of several sizes, and of a
+//! sync.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use nave::clock::SystemClock;
 
 /// The size of a record with its key, in bytes.
 const BYTES: usize = 300;
-/// So many appends are synced one by one.
+/// The number of synced appends.
 const SYNCS: usize = 200;
 
 pub(crate) fn run(dir: &Path, records: usize) -> anyhow::Result<()> {
@@ -17,9 +18,9 @@ pub(crate) fn run(dir: &Path, records: usize) -> anyhow::Result<()> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         let memory = Embedded::open(Arc::clone(&clock), EmbeddedOptions::default());
         let in_memory = commits(&memory, records, size)?;
-        // A directory of its own for each row, so that a row does not pay for the one before.
+        // One directory per row, so that rows do not affect each other.
         let data = dir.join(format!("store-{size}"));
-        anyhow::ensure!(!data.exists(), "{} is there already", data.display());
+        anyhow::ensure!(!data.exists(), "{} already exists", data.display());
         let open = |sync| {
             let disk = DiskOptions::new(&data).synced(sync);
             Embedded::on_disk(Arc::clone(&clock), EmbeddedOptions::default(), &disk)
@@ -34,7 +35,7 @@ pub(crate) fn run(dir: &Path, records: usize) -> anyhow::Result<()> {
 
 fn batch(size: usize) -> Batch {
     let record = |i: usize| {
-        // As little to compress as JSON with ids in it.
+        // As compressible as JSON with ids.
         let body: String =
             (0..BYTES).map(|j| char::from(b'a' + u8::try_from((i * 31 + j * j) % 26).unwrap_or(0))).collect();
         Outgoing::keyed("out", format!("{i:08}"), body[8..].to_owned())
@@ -42,12 +43,12 @@ fn batch(size: usize) -> Batch {
     Batch { records: (0..size).map(record).collect(), positions: Vec::new() }
 }
 
-/// The time of a record, in microseconds, where each batch is a commit of a lane, which waits for no sync.
+/// The time per record, in microseconds, if each batch is a commit that does not wait for a sync.
 fn commits(bus: &Embedded, records: usize, size: usize) -> anyhow::Result<f64> {
     bus.ensure_topic(&TopicSpec::log("in", 1))?;
     bus.ensure_topic(&TopicSpec::log("out", 4))?;
     let mut member = bus.member(&bus::MemberSpec::new("g", "in", "m"))?;
-    // Its topic is read by nobody, so the memory stays full at its bound, as it is in a system that runs.
+    // No reader consumes this topic, so the memory stays at its limit, as in a running system.
     let mut reader = bus.member(&bus::MemberSpec::new("readers", "out", "r"))?;
     reader.poll(10, std::time::Duration::ZERO, &mut Vec::new())?;
     let batch = batch(size);
@@ -62,7 +63,7 @@ fn commits(bus: &Embedded, records: usize, size: usize) -> anyhow::Result<f64> {
     Ok(each)
 }
 
-/// The time of an append that is durable, in milliseconds.
+/// The time of a durable append, in milliseconds.
 fn syncs(bus: &Embedded, size: usize) -> anyhow::Result<f64> {
     let (mut writer, batch, clock) = (bus.writer("bench")?, batch(size), bus.clock());
     let begun = clock.mono();

@@ -1,4 +1,4 @@
-//! Timers: the wheel alone, and deadlines in a lane, from the record that asks for them to the bolt that hears of them.
+//! Timers: the timing wheel, and deadlines in a lane, from the requesting record to the bolt.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -16,9 +16,9 @@ use topology::{
 use wire::topics::Topics;
 use wire::{Envelope, Head, Kind};
 
-use crate::used::memory_bytes;
+use crate::usage::memory_bytes;
 
-/// Deadlines of a lane lie so far ahead at most.
+/// The maximum time until a deadline.
 const SPAN_MS: u64 = 5_000;
 
 pub(crate) fn run(timers: u64, deadlines: u64) -> anyhow::Result<()> {
@@ -27,12 +27,12 @@ pub(crate) fn run(timers: u64, deadlines: u64) -> anyhow::Result<()> {
     lane(deadlines)
 }
 
-/// Spread by a multiplicative hash, so that slots are hit in no order.
+/// Spreads timers over slots by a multiplicative hash.
 fn spread(i: u64, over: u64) -> u64 {
     i.wrapping_mul(0x9e37_79b9_7f4a_7c15) % over + 1
 }
 
-/// The wheel with what a lane keeps in it: the number of a component, and of its timer.
+/// Measures the wheel with the entries of a lane: the number of a component and of its timer.
 fn wheel(timers: u64) -> anyhow::Result<()> {
     const MINUTE: u64 = 60_000;
     let clock = SystemClock::default();
@@ -64,10 +64,10 @@ fn wheel(timers: u64) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Takes how many deadlines are wanted, and from which key on.
-struct Ears;
+/// Emits the first key and the number of deadlines.
+struct RequestSpout;
 
-impl InboxSpout for Ears {
+impl InboxSpout for RequestSpout {
     type Out = (u64, u64);
     fn accepts(&self, envelope: &Head<'_>) -> bool {
         envelope.kind == Kind::Request
@@ -80,13 +80,13 @@ impl InboxSpout for Ears {
 
 #[derive(Clone)]
 enum In {
-    Wanted(u64, u64),
+    Register(u64, u64),
     TimedOut(TimedOut),
 }
 
 impl From<(u64, u64)> for In {
     fn from((first, many): (u64, u64)) -> Self {
-        In::Wanted(first, many)
+        In::Register(first, many)
     }
 }
 
@@ -96,30 +96,30 @@ impl From<TimedOut> for In {
     }
 }
 
-/// What is measured: when each deadline was registered, and how late the bolt heard of it.
+/// The registration time of each deadline, and the delay until the bolt received it.
 #[derive(Default)]
-struct Heard {
+struct Lateness {
     registered: Vec<MonoTime>,
     late: Vec<Duration>,
 }
 
-/// Registers deadlines, and looks at the clock when it hears of them: not what a bolt may do, but how one measures it.
-struct Keeper {
+/// Registers deadlines and measures their delay. A normal bolt must not read the clock.
+struct DeadlineBolt {
     clock: Arc<dyn Clock>,
-    heard: Arc<Mutex<Heard>>,
+    heard: Arc<Mutex<Lateness>>,
 }
 
-impl Bolt for Keeper {
+impl Bolt for DeadlineBolt {
     type In = In;
     type Out = ();
     fn declare(declarer: &mut Declarer<In>) {
         deadlines(declarer);
     }
     fn execute(&mut self, input: In, out: &mut Emitter<()>) {
-        let mut heard = self.heard.lock().expect("nobody panics while holding it");
+        let mut heard = self.heard.lock().expect("no panic while locked");
         let now = self.clock.mono();
         match input {
-            In::Wanted(first, many) => {
+            In::Register(first, many) => {
                 for key in first..first + many {
                     heard.registered.push(now);
                     out.side(DEADLINES, Deadline::Register { key, generation: 1, after_ms: spread(key, SPAN_MS) });
@@ -127,25 +127,25 @@ impl Bolt for Keeper {
             }
             In::TimedOut(TimedOut { key, .. }) => {
                 let since = usize::try_from(key).ok().and_then(|key| heard.registered.get(key).copied());
-                let due = since.expect("it was registered").plus_ms(spread(key, SPAN_MS));
-                assert!(now >= due, "deadline {key} came early");
+                let due = since.expect("the deadline was registered").plus_ms(spread(key, SPAN_MS));
+                assert!(now >= due, "deadline {key} fired early");
                 heard.late.push(now.since(due));
             }
         }
     }
 }
 
-/// So many deadlines at once in one lane, over five seconds.
+/// Measures this number of deadlines in one lane, spread over five seconds.
 fn lane(deadlines: u64) -> anyhow::Result<()> {
-    /// So many are asked for by one record.
+    /// The number of deadlines per record.
     const EACH: u64 = 100;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     let bus = Embedded::open(Arc::clone(&clock), EmbeddedOptions::default());
-    let heard = Arc::new(Mutex::new(Heard::default()));
+    let heard = Arc::new(Mutex::new(Lateness::default()));
     let t = Topology::named("timers");
-    let ears = t.inbox_spout("ears", || Ears);
+    let ears = t.inbox_spout("ears", || RequestSpout);
     let (of, time) = (Arc::clone(&heard), Arc::clone(&clock));
-    let keeper = t.bolt("keeper", move || Keeper { clock: Arc::clone(&time), heard: Arc::clone(&of) });
+    let keeper = t.bolt("keeper", move || DeadlineBolt { clock: Arc::clone(&time), heard: Arc::clone(&of) });
     keeper.stage("keeper").lanes(1).reads(ears.local());
     let topology = t.build()?;
     let topics = Topics::default();
@@ -178,21 +178,21 @@ fn lane(deadlines: u64) -> anyhow::Result<()> {
         writer.append(&[record])?;
         first += many;
     }
-    // The last is due five seconds after it was registered; a lane that is this late is broken.
+    // All deadlines are due within five seconds of their registration.
     let until = clock.mono().plus_ms(SPAN_MS * 12);
     loop {
         std::thread::park_timeout(Duration::from_millis(50));
-        let heard = heard.lock().expect("nobody panics while holding it").late.len();
+        let heard = heard.lock().expect("no panic while locked").late.len();
         if heard as u64 == deadlines {
             break;
         }
-        anyhow::ensure!(clock.mono() < until, "only {heard} of {deadlines} deadlines came");
+        anyhow::ensure!(clock.mono() < until, "only {heard} of {deadlines} deadlines fired");
     }
     parts.stop();
-    let mut late = std::mem::take(&mut heard.lock().expect("nobody panics while holding it").late);
+    let mut late = std::mem::take(&mut heard.lock().expect("no panic while locked").late);
     late.sort_unstable();
     let at = |per_mille: usize| {
-        let found = late.get((late.len() - 1) * per_mille / 1_000).context("there is one at least");
+        let found = late.get((late.len() - 1) * per_mille / 1_000).context("at least one deadline");
         found.map(|late| format!("{:.2} ms", late.as_secs_f64() * 1_000.0))
     };
     println!("| deadlines in a lane | late: p50 | p99 | p99.9 |\n|---|---|---|---|");

@@ -1,5 +1,5 @@
-//! The records of a flow without an engine: a loop that reads, counts and writes, and a loop that replies. What they cost is
-//! what the bus costs; the rest is ours.
+//! The records of a flow without the engine: one loop reads, counts and writes, another replies.
+//! Their cost is that of the bus; the difference to a flow is the cost of the engine.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,14 +12,14 @@ use bus::{Route, Turn, Writer};
 use topology::Mode;
 use wire::{CallId, Envelope, Kind, OperationId};
 
-/// So many calls a flow of length 10 makes: it installs its rules and reads them back.
+/// The calls of a flow of length 10: it installs its rules and reads them back.
 const CALLS: u32 = 20;
-/// At most so many records in one turn: what a shard takes.
-const TAKEN: usize = 5_000;
-/// An append or a commit without an answer is retried for this long.
-const PATIENCE_MS: u64 = 60_000;
-/// Between two commits of positions that effects do not wait for, as a shard has it.
-const SAVE_MS: u64 = 1_000;
+/// The maximum number of records per poll, as in a shard.
+const MAX_POLL: usize = 5_000;
+/// The time limit for retries of an append or a commit.
+const TIMEOUT_MS: u64 = 60_000;
+/// The interval between offset commits in at-least-once mode, as in a shard.
+const COMMIT_EVERY_MS: u64 = 1_000;
 
 /// Reads requests and replies; writes calls and answers.
 pub(super) struct BareHub {
@@ -116,7 +116,7 @@ impl BareHub {
             }
             Mode::AtLeastOnce => {
                 append(&mut *self.writer, &*self.clock, &records)?;
-                if now.since(self.saved) < Duration::from_millis(SAVE_MS) {
+                if now.since(self.saved) < Duration::from_millis(COMMIT_EVERY_MS) {
                     return Ok(());
                 }
                 self.saved = now;
@@ -127,9 +127,9 @@ impl BareHub {
     }
 }
 
-/// Commits once, as a lane does: retries a failed commit, and looks up the outcome of an unknown one.
+/// Commits once, as a lane does: retries a failed commit, and settles one of unknown outcome.
 fn commit(member: &mut dyn Member, clock: &dyn Clock, batch: &Batch) -> Result<(), BusError> {
-    let end = clock.mono().plus_ms(PATIENCE_MS);
+    let end = clock.mono().plus_ms(TIMEOUT_MS);
     loop {
         let (error, is_unknown) = match member.commit(batch) {
             Ok(()) => return Ok(()),
@@ -137,10 +137,10 @@ fn commit(member: &mut dyn Member, clock: &dyn Clock, batch: &Batch) -> Result<(
             Err(CommitError::Unknown(error)) => (error, true),
             Err(CommitError::Fenced(reason)) => return Err(BusError::Unavailable(reason)),
         };
-        if !may_be_tried_again(&error, clock, end) {
+        if !may_retry(&error, clock, end) {
             return Err(error);
         }
-        eprintln!("bench: a commit is tried again: {error}");
+        eprintln!("bench: retrying a commit: {error}");
         if is_unknown && let Some(Position { partition, next, .. }) = batch.positions.first() {
             let committed = member.take_over(*partition)?.committed;
             if committed.is_some_and(|committed| committed.next >= *next) {
@@ -152,25 +152,25 @@ fn commit(member: &mut dyn Member, clock: &dyn Clock, batch: &Batch) -> Result<(
 
 /// Appends at least once.
 fn append(writer: &mut dyn Writer, clock: &dyn Clock, records: &[Outgoing]) -> Result<(), BusError> {
-    let end = clock.mono().plus_ms(PATIENCE_MS);
+    let end = clock.mono().plus_ms(TIMEOUT_MS);
     loop {
         match writer.append(records) {
-            Err(error) if may_be_tried_again(&error, clock, end) => {
-                eprintln!("bench: an append is tried again: {error}");
+            Err(error) if may_retry(&error, clock, end) => {
+                eprintln!("bench: retrying an append: {error}");
             }
             done => return done,
         }
     }
 }
 
-fn may_be_tried_again(error: &BusError, clock: &dyn Clock, end: MonoTime) -> bool {
+fn may_retry(error: &BusError, clock: &dyn Clock, end: MonoTime) -> bool {
     matches!(error, BusError::Unavailable(_)) && clock.mono() < end
 }
 
-/// Takes partitions up as they come; the records of the turn.
-fn take(member: &mut dyn Member, wait: Duration, positions: &mut BTreeMap<u32, u64>) -> Result<Vec<Record>, BusError> {
+/// Polls: starts assigned partitions and returns the records.
+fn poll(member: &mut dyn Member, wait: Duration, positions: &mut BTreeMap<u32, u64>) -> Result<Vec<Record>, BusError> {
     let (mut arrivals, mut records) = (Vec::new(), Vec::new());
-    member.poll(TAKEN, wait, &mut arrivals)?;
+    member.poll(MAX_POLL, wait, &mut arrivals)?;
     for arrival in arrivals {
         match arrival {
             Arrival::Assigned(partitions) => {
@@ -184,7 +184,7 @@ fn take(member: &mut dyn Member, wait: Duration, positions: &mut BTreeMap<u32, u
                 records.push(record);
             }
             Arrival::Revoking(_) | Arrival::Lost(_) => {
-                return Err(BusError::Unavailable("a bare loop has its group alone".into()));
+                return Err(BusError::Unavailable("a bare loop must be the only member of its group".into()));
             }
         }
     }
@@ -197,7 +197,7 @@ impl Part for BareHub {
     }
 
     fn turn(&mut self, wait: Duration) -> Result<Turn, BusError> {
-        let records = take(&mut *self.member, wait, &mut self.positions)?;
+        let records = poll(&mut *self.member, wait, &mut self.positions)?;
         let mut out = Vec::new();
         for record in &records {
             self.handle(record, &mut out);
@@ -246,7 +246,7 @@ impl Part for BareSpoke {
     }
 
     fn turn(&mut self, wait: Duration) -> Result<Turn, BusError> {
-        let records = take(&mut *self.member, wait, &mut self.positions)?;
+        let records = poll(&mut *self.member, wait, &mut self.positions)?;
         let replies: Vec<Outgoing> = records.iter().map(|record| self.reply(record)).collect();
         append(&mut *self.writer, &*self.clock, &replies)?;
         Ok(Turn { worked: !records.is_empty(), next: None })

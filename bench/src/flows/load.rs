@@ -1,4 +1,4 @@
-//! Asks for flows, so many at once, and measures until the answers come.
+//! Requests flows and measures their latency and their resource usage.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,26 +6,26 @@ use std::time::Duration;
 
 use bus::{Bus, Clock};
 
-use crate::asking::{Ask, Asking};
-use crate::used::{memory_bytes, processor_ms};
+use crate::load_generator::{LoadGenerator, Operation};
+use crate::usage::{memory_bytes, processor_ms};
 
-/// What is asked over which topics.
+/// The system under load.
 pub(crate) struct Load<'a> {
     pub(crate) bus: &'a dyn Bus,
     pub(crate) inbox: String,
     pub(crate) egress: String,
     pub(crate) lanes: u32,
-    /// All topics, to count what a flow writes.
+    /// All topics, to count the records of a flow.
     pub(crate) topics: Vec<String>,
-    /// The process of the broker, where it is on this machine.
+    /// The process id of the broker, if it is on this machine.
     pub(crate) broker: Option<u32>,
-    /// Answers may come again: see [`Asking::may_repeat`].
+    /// See [`LoadGenerator::may_repeat`].
     pub(crate) may_repeat: bool,
-    /// See [`Asking::has_failed`].
+    /// See [`LoadGenerator::has_failed`].
     pub(crate) has_failed: &'a dyn Fn() -> bool,
 }
 
-/// How long each flow took, and all of them.
+/// The latencies of all flows, and the total time.
 pub(crate) struct Latencies {
     /// Sorted.
     each: Vec<Duration>,
@@ -43,19 +43,19 @@ impl Latencies {
         self.each.len() as f64 / self.took.as_secs_f64()
     }
 
-    /// What so many of a thousand flows took at most.
+    /// The latency at this rank of a thousand, such as 990 for p99.
     pub(crate) fn at(&self, per_mille: usize) -> String {
         let index = (self.each.len() - 1) * per_mille / 1_000;
         format!("{:.2} ms", self.each[index].as_secs_f64() * 1_000.0)
     }
 }
 
-/// What came of it, for each flow.
+/// The results, per flow.
 pub(crate) struct Figures {
     latencies: Latencies,
     records: f64,
     processor_ms: f64,
-    /// Of the broker, where there is one on this machine.
+    /// Processor time of the broker, if it is on this machine.
     broker_ms: Option<f64>,
     memory_mb: u64,
 }
@@ -73,10 +73,11 @@ impl fmt::Display for Figures {
 }
 
 impl Load<'_> {
-    /// Keeps `in_flight` flows in flight until `flows` are answered; a tenth more comes before them, whose latencies are not counted.
+    /// Keeps `in_flight` flows in flight until `flows` are answered, after a warm-up of a tenth
+    /// whose latencies do not count.
     ///
-    /// Records, processor time and memory are counted over all of them. Counting asks the broker hundreds of questions, which flows in
-    /// flight would have to wait for, so it happens before the first flow and after the last.
+    /// Records, processor time and memory include the warm-up. Counting records needs hundreds of
+    /// requests to the broker, so it happens before the first flow and after the last.
     pub(crate) fn run(&self, flows: usize, in_flight: usize) -> anyhow::Result<Figures> {
         let clock: Arc<dyn Clock> = self.bus.clock();
         let warm = (flows / 10).max(in_flight.min(flows));
@@ -84,7 +85,7 @@ impl Load<'_> {
         let before = self.used()?;
         let mut begun = clock.mono();
         let (inbox, egress) = (self.inbox.clone(), self.egress.clone());
-        let asking = Asking {
+        let load = LoadGenerator {
             bus: self.bus,
             inbox,
             egress,
@@ -95,11 +96,11 @@ impl Load<'_> {
             has_failed: self.has_failed,
         };
         let mut numbers = 0..;
-        let ask = |_who| {
+        let request = |_client| {
             let n = numbers.next().unwrap_or(0);
-            Ask::create(format!("op-{n}"), format!("flow-{n}"), 10)
+            Operation::create(format!("op-{n}"), format!("flow-{n}"), 10)
         };
-        asking.run(flows + warm, ask, |answered, took| {
+        load.run(flows + warm, request, |answered, took| {
             if answered == warm {
                 begun = clock.mono();
             } else if answered > warm {

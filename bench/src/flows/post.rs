@@ -1,4 +1,4 @@
-//! The same flows as POSTs to `nave up`, a process of its own: what a client sees.
+//! The same flows as POSTs to a `nave up` process, as a client sees them.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,24 +14,25 @@ use tokio::task::JoinSet;
 use super::load::Latencies;
 use crate::child::Nave;
 
-/// After so long one comes back that was told that a lane is busy, or not ready.
-const COME_BACK: Duration = Duration::from_millis(10);
+/// The delay before a retry after 429 or 503.
+const RETRY_DELAY: Duration = Duration::from_millis(10);
 
-/// A `nave up`.
-pub(super) struct Up {
+/// A `nave up` process.
+pub(super) struct NaveUp {
     rest: SocketAddr,
     _nave: Nave,
 }
 
-impl Up {
-    /// Starts `nave up` with these options, and waits until it is ready.
+impl NaveUp {
+    /// Starts `nave up` with these options and waits until it is ready.
     pub(super) fn start(options: &[String]) -> anyhow::Result<Self> {
         let up = ["up", "--rest", "127.0.0.1:0", "--admin", "127.0.0.1:0"].map(str::to_owned);
         let nave = Nave::start(&[&up[..], options].concat())?;
         Ok(Self { rest: nave.address("REST")?, _nave: nave })
     }
 
-    /// Keeps `in_flight` connections busy, a request on each, until `flows` are answered after a tenth more to warm up.
+    /// Keeps one request on each of `in_flight` connections until `flows` are answered, after a
+    /// warm-up of a tenth.
     pub(super) fn measure(&self, flows: usize, in_flight: usize) -> anyhow::Result<Latencies> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
@@ -57,16 +58,16 @@ impl Up {
                     if n >= end {
                         return anyhow::Ok(latencies);
                     }
-                    let asked = clock.mono();
+                    let sent = clock.mono();
                     let done = async {
-                        // One that is told to come back does, as clients do.
+                        // Retries like a client after 429 or 503.
                         while !create(&mut stream, n).await? {
-                            tokio::time::sleep(COME_BACK).await;
+                            tokio::time::sleep(RETRY_DELAY).await;
                         }
                         anyhow::Ok(())
                     };
                     tokio::time::timeout(Duration::from_mins(2), done).await??;
-                    latencies.push(clock.mono().since(asked));
+                    latencies.push(clock.mono().since(sent));
                 }
             });
         }
@@ -79,7 +80,7 @@ impl Up {
     }
 }
 
-/// One request and its answer: false where it is to come back later.
+/// Sends one request. Returns false for 429 and 503.
 async fn create(stream: &mut tokio::io::BufReader<TcpStream>, n: usize) -> anyhow::Result<bool> {
     let body = format!(r#"{{"flowid": "post-{n}", "length": 10}}"#);
     let head = "POST /flow HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\nContent-Length: ";
@@ -102,7 +103,7 @@ async fn create(stream: &mut tokio::io::BufReader<TcpStream>, n: usize) -> anyho
     if status.contains(" 429 ") || status.contains(" 503 ") {
         return Ok(false);
     }
-    // 200: what it asked for stands, since the first try was written and only its answer was lost.
+    // 200: the flow exists, because only the answer of the first attempt was lost.
     anyhow::ensure!(
         status.contains(" 201 ") || status.contains(" 200 "),
         "{}: {}",

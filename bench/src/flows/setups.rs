@@ -1,4 +1,5 @@
-//! What is measured: each bus, each guarantee, in one stage and in two, and a loop without an engine.
+//! The measured setups: each bus and delivery mode, in one and two stages, and a loop without the
+//! engine.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,8 +7,8 @@ use std::sync::Arc;
 use anyhow::Context;
 use bus::{Bus, Clock, Part};
 use clap::ValueEnum;
-use floodlight_sim::part::SpeakerOptions;
-use floodlight_sim::{SpeakerHandle, SpeakerPart};
+use floodlight_sim::task::SpeakerOptions;
+use floodlight_sim::{SpeakerHandle, SpeakerTask};
 use nave::clock::SystemClock;
 use nave::system::{System, SystemOptions};
 use topology::driver::Threads;
@@ -17,42 +18,42 @@ use wire::topics::Topics;
 use super::Args;
 use super::bare::{BareHub, BareSpoke};
 use super::load::{Figures, Load};
-use super::post::Up;
-use crate::buses::{Kept, Places};
+use super::post::NaveUp;
+use crate::buses::{BusKind, Locations};
+use crate::instrumented::{Amount, InstrumentedBus, Observations};
 use crate::process::shard;
-use crate::watched::{Amount, Seen, Watched};
 
-/// One of the things to measure.
+/// A measured setup.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Setup {
-    pub(super) kept: Kept,
-    /// When the effects of the hub leave.
+    pub(super) bus_kind: BusKind,
+    /// The delivery mode of the hub.
     pub(super) mode: Mode,
     stages: Stages,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stages {
-    /// No engine: consumers and producers that write the same records.
+    /// No engine: loops that write the same records.
     Bare,
     One,
     Two,
 }
 
-/// A thousand flows in flight on a slow machine take seconds: what is measured is not how patient a flow is. An attempt, a call,
-/// a step and a request wait so many milliseconds.
-const PATIENCE: [(&str, u64); 4] = [
+/// The timeouts of an attempt, a call, a step and a request, in milliseconds. With a thousand flows
+/// in flight a flow takes seconds on a slow machine, and must not time out.
+const TIMEOUTS: [(&str, u64); 4] = [
     ("topologies.flows.settings.worker-speaker.timeout_ms", 20_000),
     ("topologies.flows.settings.flows.call_ms", 65_000),
     ("topologies.flows.settings.flows.step_ms", 70_000),
     ("topologies.flows.settings.flows.request_ms", 300_000),
 ];
-/// So many operations may live in a lane: more than are ever in flight.
-const LIVE: usize = 4_096;
+/// The maximum number of live operations per lane: more than are ever in flight.
+const MAX_LIVE: usize = 4_096;
 
 impl fmt::Display for Setup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let bus = self.kept.name();
+        let bus = self.bus_kind.name();
         let stages = match self.stages {
             Stages::One => "1",
             Stages::Two => "2",
@@ -63,56 +64,56 @@ impl fmt::Display for Setup {
 }
 
 impl Setup {
-    /// All of them, in the order of the table.
+    /// All setups, in the order of the table.
     pub(super) fn all() -> Vec<Self> {
         let mut all = Vec::new();
-        for kept in [Kept::Memory, Kept::Disk] {
-            all.extend([Stages::One, Stages::Two].map(|stages| Self { kept, mode: Mode::ExactlyOnce, stages }));
+        for bus_kind in [BusKind::Memory, BusKind::Disk] {
+            all.extend([Stages::One, Stages::Two].map(|stages| Self { bus_kind, mode: Mode::ExactlyOnce, stages }));
         }
         for mode in [Mode::ExactlyOnce, Mode::AtLeastOnce] {
-            let of = |stages| Self { kept: Kept::Kafka, mode, stages };
+            let of = |stages| Self { bus_kind: BusKind::Kafka, mode, stages };
             all.extend([Stages::Bare, Stages::One, Stages::Two].map(of));
         }
         all
     }
 
-    /// Those of one stage with an engine, on these buses.
-    pub(super) fn of_one_stage(kept: &[Kept]) -> Vec<Self> {
-        let is_one = |setup: &Self| setup.stages == Stages::One && kept.contains(&setup.kept);
+    /// The setups with one stage and the engine, on these buses.
+    pub(super) fn of_one_stage(bus_kind: &[BusKind]) -> Vec<Self> {
+        let is_one = |setup: &Self| setup.stages == Stages::One && bus_kind.contains(&setup.bus_kind);
         Self::all().into_iter().filter(is_one).collect()
     }
 
-    /// Runs it on a bus of its own.
-    pub(super) fn measure(self, places: &Places, flows: usize, in_flight: usize) -> anyhow::Result<Figures> {
-        Ok(self.measure_saving(places, flows, in_flight, Upkeep::default())?.0)
+    /// Measures the setup on a new bus.
+    pub(super) fn measure(self, locations: &Locations, flows: usize, in_flight: usize) -> anyhow::Result<Figures> {
+        Ok(self.measure_saving(locations, flows, in_flight, Upkeep::default())?.0)
     }
 
-    /// The same with another upkeep; and what went into the snapshots of its hub.
+    /// Measures the setup with these recovery options. Also returns the volume of the snapshots.
     pub(super) fn measure_saving(
         self,
-        places: &Places,
+        locations: &Locations,
         flows: usize,
         in_flight: usize,
         upkeep: Upkeep,
     ) -> anyhow::Result<(Figures, Amount)> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
-        // Names that no other row has: on a broker its topics stay until the broker is stopped.
+        // Unique topic names per row: topics stay on the broker until it stops.
         let run = std::process::id();
         let (mode, stages) = (self.mode.as_str(), self.stages as u8);
-        let prefix = format!("bench-{run}-{mode}-{stages}-{in_flight}-{}", upkeep.snapshot_ms);
-        let bus = places.open(self.kept, &clock, &prefix)?;
+        let prefix = format!("bench-{run}-{mode}-{stages}-{in_flight}-{}", recovery.snapshot_ms);
+        let bus = locations.open(self.bus_kind, &clock, &prefix)?;
         let mut options = SystemOptions { topics: Topics::new(&prefix), ..SystemOptions::default() };
-        options.hub.live = LIVE;
-        let [attempt, call, step, request] = PATIENCE.map(|(_, ms)| ms);
+        options.hub.live = MAX_LIVE;
+        let [attempt, call, step, request] = TIMEOUTS.map(|(_, ms)| ms);
         (options.speaker.timeout_ms, options.flows.call_ms, options.flows.step_ms) = (attempt, call, step);
         options.flows.request_ms = request;
         options.apart = self.stages == Stages::Two;
         options.modes.insert(nave::system::HUB.to_owned(), self.mode);
         let system = Arc::new(System::new(Arc::clone(&bus), options)?);
         let snapshots = system.options.topics.snapshot(system.topology.name(), nave::system::HUB);
-        let seen = Seen::new(Arc::clone(&clock), &snapshots);
+        let seen = Observations::new(Arc::clone(&clock), &snapshots);
         let mut parts = Threads::default();
-        self.spawn(&mut parts, &system, &seen, upkeep)?;
+        self.spawn(&mut parts, &system, &seen, recovery)?;
         let (inbox, egress) = ends(&system);
         let lanes = system.options.lanes;
         let topics = system.topology.topics(&system.options.topics).into_iter().map(|spec| spec.name).collect();
@@ -122,67 +123,73 @@ impl Setup {
             egress,
             lanes,
             topics,
-            broker: places.broker().filter(|_| self.kept == Kept::Kafka),
+            broker: locations.broker().filter(|_| self.bus_kind == BusKind::Kafka),
             may_repeat: self.mode == Mode::AtLeastOnce,
             has_failed: &|| parts.has_failed(),
         };
         let figures = load.run(flows, in_flight);
         let retried = bus.health().appends_retried;
         if retried > 0 {
-            eprintln!("bench: {self} {in_flight}: {retried} appends were tried again");
+            eprintln!("bench: {self} {in_flight}: {retried} appends were retried");
         }
-        let written = seen.marks().written;
+        let written = seen.timings().written;
         parts.stop();
         drop((system, bus));
-        places.clean(self.kept, &prefix)?;
+        locations.clean(self.bus_kind, &prefix)?;
         Ok((figures?, written))
     }
 
-    /// The same flows as POSTs to a process of its own: their rate and their median; nothing where there is no engine.
+    /// Measures the same flows as POSTs to `nave up`: rate and median, or "-" without the engine.
     pub(super) fn measure_posts(self, args: &Args, in_flight: usize) -> anyhow::Result<String> {
         if self.stages == Stages::Bare {
             return Ok("-".to_owned());
         }
         let prefix = format!("post-{}-{}-{}-{in_flight}", std::process::id(), self.mode.as_str(), self.stages as u8);
-        let dir = args.places.data.join(&prefix);
+        let dir = args.locations.data.join(&prefix);
         let mut options = vec!["--prefix".to_owned(), prefix, "--stages".to_owned(), format!("{}", self.stages as u8)];
         let mut set = |field: &str, value: String| options.extend(["--set".to_owned(), format!("{field}={value}")]);
-        for (field, ms) in PATIENCE {
+        for (field, ms) in TIMEOUTS {
             set(field, ms.to_string());
         }
-        set("topologies.flows.settings.hub.live", LIVE.to_string());
+        set("topologies.flows.settings.hub.live", MAX_LIVE.to_string());
         set("topologies.flows.stages.hub.mode", format!("\"{}\"", self.mode.as_str()));
         set("rest.patience_ms", "300000".to_owned());
         for field in ["rest.requests", "rest.connections", "rest.unanswered_per_lane"] {
-            set(field, LIVE.to_string());
+            set(field, MAX_LIVE.to_string());
         }
-        match self.kept {
-            Kept::Memory => {}
-            Kept::Disk => {
-                let sync = args.places.sync.to_possible_value().context("a value of the command line")?;
+        match self.bus_kind {
+            BusKind::Memory => {}
+            BusKind::Disk => {
+                let sync = args.locations.sync.to_possible_value().context("a value of the command line")?;
                 options.extend(["--data".to_owned(), dir.display().to_string()]);
                 options.extend(["--sync".to_owned(), sync.get_name().to_owned()]);
             }
-            Kept::Kafka => {
+            BusKind::Kafka => {
                 options.extend([
                     "--bus".to_owned(),
                     "kafka".to_owned(),
                     "--brokers".to_owned(),
-                    args.places.brokers()?,
+                    args.locations.brokers()?,
                 ]);
             }
         }
-        let up = Up::start(&options)?;
-        let latencies = up.measure(args.flows(self.kept, in_flight), in_flight)?;
+        let up = NaveUp::start(&options)?;
+        let latencies = up.measure(args.flows(self.bus_kind, in_flight), in_flight)?;
         drop(up);
-        if self.kept == Kept::Disk {
+        if self.bus_kind == BusKind::Disk {
             std::fs::remove_dir_all(&dir)?;
         }
         Ok(format!("{:.0}, {}", latencies.rate(), latencies.at(500)))
     }
 
-    /// Starts its parts; what the shards of the hub do is seen.
-    fn spawn(self, parts: &mut Threads, system: &Arc<System>, seen: &Seen, upkeep: Upkeep) -> anyhow::Result<()> {
+    /// Starts the tasks, with an instrumented bus for the shards.
+    fn spawn(
+        self,
+        parts: &mut Threads,
+        system: &Arc<System>,
+        seen: &Observations,
+        recovery: Upkeep,
+    ) -> anyhow::Result<()> {
         let (bus, clock) = (&*system.bus, system.bus.clock());
         let prefix = system.options.topics.prefix().to_owned();
         let topic = system.speaker_topic();
@@ -196,17 +203,17 @@ impl Setup {
             parts.spawn("speaker", clock, Box::new(move || Ok(Box::new(spoke) as Box<dyn Part>)))?;
             return Ok(());
         }
-        // As `nave up` has it: a speaker that remembers its calls needs no transactions.
-        let options = SpeakerOptions { transactional: self.kept != Kept::Kafka, ..SpeakerOptions::default() };
+        // As in `nave up`: a speaker that remembers its calls needs no transactions.
+        let options = SpeakerOptions { transactional: self.bus_kind != BusKind::Kafka, ..SpeakerOptions::default() };
         let handle = SpeakerHandle::new();
-        let speaker = SpeakerPart::join_with(bus, &topic, &format!("{prefix}-speaker"), handle, &options)?;
+        let speaker = SpeakerTask::join_with(bus, &topic, &format!("{prefix}-speaker"), handle, &options)?;
         parts.spawn("speaker", Arc::clone(&clock), Box::new(move || Ok(Box::new(speaker) as Box<dyn Part>)))?;
         for stage in system.stages() {
             let (system, name) = (Arc::clone(system), format!("{prefix}-{stage}"));
             let thread = stage.clone();
-            let watched: Arc<dyn Bus> = Arc::new(Watched { bus: Arc::clone(&system.bus), seen: seen.clone() });
+            let watched: Arc<dyn Bus> = Arc::new(InstrumentedBus { bus: Arc::clone(&system.bus), seen: seen.clone() });
             let make = Box::new(move || {
-                let shard = shard(&system, watched, &stage, &name, upkeep)?;
+                let shard = shard(&system, watched, &stage, &name, recovery)?;
                 Ok(Box::new(shard) as Box<dyn Part>)
             });
             parts.spawn(&thread, Arc::clone(&clock), make)?;
@@ -215,7 +222,7 @@ impl Setup {
     }
 }
 
-/// The topics that requests go to and answers come from.
+/// The inbox and the egress of the hub.
 fn ends(system: &System) -> (String, String) {
     let (names, topology) = (&system.options.topics, system.topology.name());
     (names.inbox(topology, nave::system::HUB), names.egress(topology, nave::system::HUB))

@@ -1,4 +1,5 @@
-//! Asks for operations, so many at once: each of those that ask asks again when it has its answer.
+//! A load generator: a fixed number of clients, each of which sends its next request after its
+//! answer.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,35 +9,39 @@ use bus::{Bus, BusError, MonoTime, Outgoing, Record};
 use serde_json::{Value, json};
 use wire::{Envelope, Kind, OperationId};
 
-/// Without any answer for this long, something is broken. An append that gets no answer is given up after some 20 s, and is tried again.
-const PATIENCE_MS: u64 = 60_000;
-/// Where so many a second are asked for, what is due is looked for so often.
-const PACE: Duration = Duration::from_millis(20);
+/// The maximum time without any answer. An unanswered append fails after about 20 s and is retried.
+const TIMEOUT_MS: u64 = 60_000;
+/// The interval between sends at a fixed rate.
+const SEND_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Over which topics is asked, and how fast.
-pub(crate) struct Asking<'a> {
+/// The topics and the rate of a load.
+pub(crate) struct LoadGenerator<'a> {
     pub(crate) bus: &'a dyn Bus,
     pub(crate) inbox: String,
     pub(crate) egress: String,
     pub(crate) lanes: u32,
-    /// So many ask.
+    /// The number of clients.
     pub(crate) in_flight: usize,
-    /// So many are asked for in a second at most; none: as many as are answered.
+    /// The maximum rate of requests per second; `None` for no limit.
     pub(crate) per_s: Option<u32>,
-    /// True where effects leave before their commit: then an answer may come again, after a write whose outcome nobody knew.
+    /// True if answers may repeat, as they do in at-least-once mode after a write of unknown
+    /// outcome.
     pub(crate) may_repeat: bool,
-    /// Whether what answers has ended with a fault, so that nothing more can come.
+    /// Returns true if a task under test failed, so that no more answers can come.
     pub(crate) has_failed: &'a dyn Fn() -> bool,
 }
 
-impl Asking<'_> {
-    /// Asks for so many operations, each of which is to be done. `ask` is told who asks; `heard` is told, for each answer, how many there
-    /// are with it and how long it took.
+impl LoadGenerator<'_> {
+    /// Requests `total` operations and checks that each succeeds. `request` makes the next request
+    /// of a client. `on_answer` gets the number of answers so far and the latency of this one.
+    ///
+    /// # Errors
+    /// An operation fails or is answered twice, or the load times out.
     pub(crate) fn run(
         &self,
         total: usize,
-        mut ask: impl FnMut(usize) -> Ask,
-        mut heard: impl FnMut(usize, Duration) -> anyhow::Result<()>,
+        mut request: impl FnMut(usize) -> Operation,
+        mut on_answer: impl FnMut(usize, Duration) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
         let clock = self.bus.clock();
         let mut writer = self.bus.writer("asking")?;
@@ -47,79 +52,79 @@ impl Asking<'_> {
         let mut waiting: BTreeMap<OperationId, (usize, MonoTime)> = BTreeMap::new();
         let mut free: Vec<usize> = (0..self.in_flight).collect();
         let (mut batch, mut answers): (Vec<Outgoing>, Vec<Record>) = (Vec::new(), Vec::new());
-        // Requests that were appended without an answer may be there twice.
+        // A retried append may write its requests twice.
         let mut may_repeat = self.may_repeat;
         let (mut asked, mut answered) = (0, 0);
         let begun = clock.mono();
-        let mut until = begun.plus_ms(PATIENCE_MS);
+        let mut until = begun.plus_ms(TIMEOUT_MS);
         while answered < total {
             let due = self.due(clock.mono().since(begun)).min(total);
             while asked < due
-                && let Some(who) = free.pop()
+                && let Some(client) = free.pop()
             {
-                let (id, request) = ask(who).request(&self.inbox);
-                waiting.insert(id, (who, clock.mono()));
-                batch.push(request);
+                let (id, record) = request(client).request(&self.inbox);
+                waiting.insert(id, (client, clock.mono()));
+                batch.push(record);
                 asked += 1;
             }
             match writer.append(&batch) {
                 Ok(()) => batch.clear(),
                 Err(BusError::Unavailable(reason)) => {
-                    eprintln!("bench: an append is tried again: {reason}");
+                    eprintln!("bench: retrying an append: {reason}");
                     may_repeat = true;
                 }
                 Err(error) => return Err(error.into()),
             }
             answers.clear();
-            // It may come back with nothing: there is news of the cluster too.
-            let wait = if self.per_s.is_some() { PACE } else { Duration::from_secs(1) };
+            // A poll may return no records: it also handles cluster events.
+            let wait = if self.per_s.is_some() { SEND_INTERVAL } else { Duration::from_secs(1) };
             reader.poll(10_000, wait, &mut answers)?;
             let now = clock.mono();
             if !answers.is_empty() || waiting.is_empty() {
-                until = now.plus_ms(PATIENCE_MS);
+                until = now.plus_ms(TIMEOUT_MS);
             }
-            anyhow::ensure!(!(self.has_failed)(), "a part ended with a fault; {answered} answers came");
-            anyhow::ensure!(now < until, "no answer for {PATIENCE_MS} ms; {answered} came");
+            anyhow::ensure!(!(self.has_failed)(), "a task failed after {answered} answers");
+            anyhow::ensure!(now < until, "no answer for {TIMEOUT_MS} ms, after {answered} answers");
             for answer in &answers {
                 let operation = answer.headers.envelope()?.operation.context("an answer names its operation")?;
-                let Some((who, at)) = waiting.remove(&operation) else {
+                let Some((client, at)) = waiting.remove(&operation) else {
                     may_repeat |= self.bus.health().appends_retried > 0;
-                    anyhow::ensure!(may_repeat, "{operation} was answered again, or was never asked for");
+                    anyhow::ensure!(may_repeat, "{operation} was answered twice or never requested");
                     continue;
                 };
                 let text = String::from_utf8_lossy(&answer.value);
                 anyhow::ensure!(text.contains("\"done\""), "an operation failed: {text}");
-                free.push(who);
+                free.push(client);
                 answered += 1;
-                heard(answered, now.since(at))?;
+                on_answer(answered, now.since(at))?;
             }
         }
         Ok(())
     }
 
-    /// How many may have been asked for after this time.
+    /// The number of requests that are due after this time.
     fn due(&self, after: Duration) -> usize {
         let Some(per_s) = self.per_s else { return usize::MAX };
         usize::try_from(after.as_millis() * u128::from(per_s) / 1_000).unwrap_or(usize::MAX)
     }
 }
 
-/// What is asked for.
-pub(crate) struct Ask {
-    /// The operation's name among all that are asked for over one inbox.
+/// An operation to request.
+pub(crate) struct Operation {
+    /// The name of the operation, unique in its inbox.
     pub(crate) operation: String,
     pub(crate) flow: String,
     pub(crate) body: Value,
 }
 
-impl Ask {
-    /// A flow of so many rules.
+impl Operation {
+    /// Creates a flow of `length` rules.
     pub(crate) fn create(operation: String, flow: String, length: u32) -> Self {
         let body = json!({"workflow": "create-flow", "request": {"flowid": flow, "length": length, "error": null}});
         Self { operation, flow, body }
     }
 
-    /// As a record, with its operation.
+    /// Returns the id of the operation and its request record.
     pub(crate) fn request(self, inbox: &str) -> (OperationId, Outgoing) {
         let envelope = Envelope::new(Kind::Request, self.operation, "/bench");
         let id = envelope.requested_operation("flows", &self.flow);
@@ -127,30 +132,31 @@ impl Ask {
     }
 }
 
-/// Those that ask for flows of one to three rules and remove them again, each on names of its own: so the registry of flows is bounded.
+/// Clients that create and remove flows of one to three rules. Each reuses its own flow names, so
+/// that the registry of flows stays bounded.
 pub(crate) struct CreateAndRemove {
     asked: Vec<usize>,
 }
 
 impl CreateAndRemove {
-    /// Each has so many names, and takes one after the other.
+    /// The number of flow names per client.
     const NAMES: usize = 16;
 
-    /// So many.
+    /// Creates this number of clients.
     pub(crate) fn new(clients: usize) -> Self {
         Self { asked: vec![0; clients] }
     }
 
-    /// What one of them asks next.
-    pub(crate) fn next(&mut self, who: usize) -> Ask {
-        let asked = &mut self.asked[who];
+    /// The next operation of a client.
+    pub(crate) fn next(&mut self, client: usize) -> Operation {
+        let asked = &mut self.asked[client];
         let (pair, is_create) = (*asked / 2, asked.is_multiple_of(2));
-        let (operation, flow) = (format!("by-{who}-{asked}"), format!("of-{who}-{}", pair % Self::NAMES));
+        let (operation, flow) = (format!("by-{client}-{asked}"), format!("of-{client}-{}", pair % Self::NAMES));
         *asked += 1;
         if is_create {
-            return Ask::create(operation, flow, u32::try_from(pair % 3).unwrap_or(0) + 1);
+            return Operation::create(operation, flow, u32::try_from(pair % 3).unwrap_or(0) + 1);
         }
         let body = json!({"workflow": "remove-flow", "request": {"flowid": flow}});
-        Ask { operation, flow, body }
+        Operation { operation, flow, body }
     }
 }

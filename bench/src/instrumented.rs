@@ -1,12 +1,13 @@
-//! A bus that takes the time of what a shard does on it: so a takeover is taken apart without a change to the engine.
+//! A bus that measures the calls of a shard, to time the phases of a takeover without changing the
+//! engine.
 //!
-//! | what a shard calls for each lane | what it is |
+//! | call of a shard, per lane | phase |
 //! |---|---|
-//! | `Member::take_over` | asking: what the last owner left |
-//! | `Bus::bounds`, `Bus::reader`, `Reader::assign`, `Reader::poll` | reading its snapshot |
-//! | nothing, until the commit | loading: records become a lane |
+//! | `Member::take_over` | asking: the state of the last owner |
+//! | `Bus::bounds`, `Bus::reader`, `Reader::assign`, `Reader::poll` | reading the snapshot |
+//! | none, until the commit | loading: the lane is built from records |
 //! | `Member::commit`, `Member::start` | claiming: the owner record |
-//! | `Member::poll`, and what is done with the records | going live: replay, catching up |
+//! | `Member::poll`, and the handling of its records | going live: replay and catching up |
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -16,28 +17,28 @@ use bus::{
     Reader, Record, Takeover, TopicInfo, TopicSpec, Writer,
 };
 
-/// What was seen of a shard.
+/// The timings of a shard.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Marks {
-    /// When lanes were first assigned to it.
+pub(crate) struct Timings {
+    /// The time of the first assignment of lanes.
     pub(crate) assigned: Option<MonoTime>,
-    /// How long takeovers took: asking, reading, loading, claiming, as the table above has it.
+    /// The durations of the phases in the table above.
     pub(crate) asking: Duration,
     pub(crate) reading: Duration,
     pub(crate) loading: Duration,
     pub(crate) claiming: Duration,
-    /// What else was committed: how long it took, and how many records.
+    /// The duration and the records of other commits.
     pub(crate) committing: Duration,
     pub(crate) committed: u64,
-    /// What was read of the snapshot topic.
+    /// The volume read from the snapshot topic.
     pub(crate) read: Amount,
-    /// What was written to it.
+    /// The volume written to the snapshot topic.
     pub(crate) written: Amount,
-    /// Set from when a lane's last owner is known until it is claimed: since when, and how much was read before.
+    /// Set between `take_over` and the claim of a lane: the start, and the reading time before it.
     taking: Option<(MonoTime, Duration)>,
 }
 
-/// Records, and the bytes of their keys, headers and values.
+/// A number of records, and the bytes of their keys, headers and values.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Amount {
     pub(crate) records: u64,
@@ -50,64 +51,64 @@ impl Amount {
         self.bytes += size as u64;
     }
 
-    /// In a table: a thousandth of a megabyte is of no interest.
+    /// The size in megabytes, for a table.
     #[expect(clippy::cast_precision_loss, reason = "a size of memory")]
     pub(crate) fn megabytes(self) -> f64 {
         self.bytes as f64 / 1e6
     }
 }
 
-/// The marks of one shard, to be read from outside.
+/// Shared timings of one shard.
 #[derive(Clone)]
-pub(crate) struct Seen {
+pub(crate) struct Observations {
     clock: Arc<dyn Clock>,
-    marks: Arc<Mutex<Marks>>,
+    timings: Arc<Mutex<Timings>>,
     snapshots: Arc<str>,
 }
 
-impl Seen {
-    /// Nothing yet; `snapshots` is the snapshot topic of the stage.
+impl Observations {
+    /// Creates empty timings; `snapshots` is the snapshot topic of the stage.
     pub(crate) fn new(clock: Arc<dyn Clock>, snapshots: &str) -> Self {
-        Self { clock, marks: Arc::default(), snapshots: snapshots.into() }
+        Self { clock, timings: Arc::default(), snapshots: snapshots.into() }
     }
 
-    /// What was seen so far.
-    pub(crate) fn marks(&self) -> Marks {
-        self.with(|marks| marks.clone())
+    /// The timings so far.
+    pub(crate) fn timings(&self) -> Timings {
+        self.with(|timings| timings.clone())
     }
 
-    /// Forgets it.
+    /// Resets all timings.
     pub(crate) fn reset(&self) {
-        self.with(|marks| *marks = Marks::default());
+        self.with(|timings| *timings = Timings::default());
     }
 
-    fn with<R>(&self, change: impl FnOnce(&mut Marks) -> R) -> R {
-        change(&mut self.marks.lock().expect("nobody panics while holding it"))
+    fn with<R>(&self, change: impl FnOnce(&mut Timings) -> R) -> R {
+        change(&mut self.timings.lock().expect("no panic while locked"))
     }
 
-    /// Does what belongs to reading. It counts while a lane is taken over; a shard reads other things too.
+    /// Runs `read` and counts its time as reading, but only during a takeover.
     fn reading<R>(&self, read: impl FnOnce() -> R) -> R {
         let begun = self.clock.mono();
         let result = read();
         let took = self.clock.mono().since(begun);
-        self.with(|marks| {
-            if marks.taking.is_some() {
-                marks.reading += took;
+        self.with(|timings| {
+            if timings.taking.is_some() {
+                timings.reading += took;
             }
         });
         result
     }
 }
 
-/// A bus whose users are watched.
-pub(crate) struct Watched {
+/// A bus that measures the calls of its users.
+pub(crate) struct InstrumentedBus {
     /// The bus itself.
     pub(crate) bus: Arc<dyn Bus>,
-    /// What was seen.
-    pub(crate) seen: Seen,
+    /// The timings.
+    pub(crate) seen: Observations,
 }
 
-impl Bus for Watched {
+impl Bus for InstrumentedBus {
     fn ensure_topic(&self, spec: &TopicSpec) -> Result<TopicInfo, BusError> {
         self.bus.ensure_topic(spec)
     }
@@ -125,7 +126,7 @@ impl Bus for Watched {
     }
 
     fn member(&self, spec: &MemberSpec) -> Result<Box<dyn Member>, BusError> {
-        Ok(Box::new(WatchedMember { member: self.bus.member(spec)?, seen: self.seen.clone() }))
+        Ok(Box::new(InstrumentedMember { member: self.bus.member(spec)?, seen: self.seen.clone() }))
     }
 
     fn members(&self, group: &str) -> Result<usize, BusError> {
@@ -134,7 +135,7 @@ impl Bus for Watched {
 
     fn reader(&self) -> Result<Box<dyn Reader>, BusError> {
         let reader = self.seen.reading(|| self.bus.reader())?;
-        Ok(Box::new(WatchedReader { reader: Some(reader), seen: self.seen.clone() }))
+        Ok(Box::new(InstrumentedReader { reader: Some(reader), seen: self.seen.clone() }))
     }
 
     fn writer(&self, name: &str) -> Result<Box<dyn Writer>, BusError> {
@@ -162,19 +163,19 @@ impl Bus for Watched {
     }
 }
 
-struct WatchedMember {
+struct InstrumentedMember {
     member: Box<dyn Member>,
-    seen: Seen,
+    seen: Observations,
 }
 
-impl Member for WatchedMember {
+impl Member for InstrumentedMember {
     fn poll(&mut self, max: usize, wait: Duration, out: &mut Vec<Arrival>) -> Result<(), BusError> {
         let before = out.len();
         let polled = self.member.poll(max, wait, out);
-        // What is assigned comes before its records.
+        // An assignment comes before its records.
         if out[before..].iter().any(|arrival| matches!(arrival, Arrival::Assigned(_))) {
             let now = self.seen.clock.mono();
-            self.seen.with(|marks| marks.assigned.get_or_insert(now).0);
+            self.seen.with(|timings| timings.assigned.get_or_insert(now).0);
         }
         polled
     }
@@ -183,9 +184,9 @@ impl Member for WatchedMember {
         let begun = self.seen.clock.mono();
         let takeover = self.member.take_over(partition);
         let now = self.seen.clock.mono();
-        self.seen.with(|marks| {
-            marks.asking += now.since(begun);
-            marks.taking = Some((now, marks.reading));
+        self.seen.with(|timings| {
+            timings.asking += now.since(begun);
+            timings.taking = Some((now, timings.reading));
         });
         takeover
     }
@@ -194,7 +195,7 @@ impl Member for WatchedMember {
         let begun = self.seen.clock.mono();
         let started = self.member.start(partition, from);
         let took = self.seen.clock.mono().since(begun);
-        self.seen.with(|marks| marks.claiming += took);
+        self.seen.with(|timings| timings.claiming += took);
         started
     }
 
@@ -202,17 +203,17 @@ impl Member for WatchedMember {
         let begun = self.seen.clock.mono();
         let committed = self.member.commit(batch);
         let took = self.seen.clock.mono().since(begun);
-        self.seen.with(|marks| {
-            if let Some((since, read)) = marks.taking.take() {
-                marks.loading += begun.since(since).saturating_sub(marks.reading.saturating_sub(read));
-                marks.claiming += took;
+        self.seen.with(|timings| {
+            if let Some((since, read)) = timings.taking.take() {
+                timings.loading += begun.since(since).saturating_sub(timings.reading.saturating_sub(read));
+                timings.claiming += took;
             } else {
-                marks.committing += took;
-                marks.committed += batch.records.len() as u64;
+                timings.committing += took;
+                timings.committed += batch.records.len() as u64;
             }
             let of_snapshots = |record: &&Outgoing| *record.topic == *self.seen.snapshots;
             if committed.is_ok() {
-                batch.records.iter().filter(of_snapshots).for_each(|record| marks.written.add(record.size()));
+                batch.records.iter().filter(of_snapshots).for_each(|record| timings.written.add(record.size()));
             }
         });
         committed
@@ -235,27 +236,27 @@ impl Member for WatchedMember {
     }
 }
 
-struct WatchedReader {
-    /// Taken when it is dropped.
+struct InstrumentedReader {
+    /// `None` only during `drop`.
     reader: Option<Box<dyn Reader>>,
-    seen: Seen,
+    seen: Observations,
 }
 
-impl WatchedReader {
+impl InstrumentedReader {
     fn reader(&mut self) -> &mut dyn Reader {
-        &mut **self.reader.as_mut().expect("it is there until it is dropped")
+        &mut **self.reader.as_mut().expect("present until dropped")
     }
 }
 
-impl Drop for WatchedReader {
-    /// To end a client takes time too.
+impl Drop for InstrumentedReader {
+    /// Closing a client counts as reading.
     fn drop(&mut self) {
         let reader = self.reader.take();
         self.seen.reading(|| drop(reader));
     }
 }
 
-impl Reader for WatchedReader {
+impl Reader for InstrumentedReader {
     fn assign(&mut self, topic: &str, partition: u32, from: u64) -> Result<(), BusError> {
         self.seen.clone().reading(|| self.reader().assign(topic, partition, from))
     }
@@ -263,10 +264,10 @@ impl Reader for WatchedReader {
     fn poll(&mut self, max: usize, wait: Duration, out: &mut Vec<Record>) -> Result<(), BusError> {
         let before = out.len();
         let polled = self.seen.clone().reading(|| self.reader().poll(max, wait, out));
-        self.seen.with(|marks| {
+        self.seen.with(|timings| {
             for record in out[before..].iter().filter(|record| *record.topic == *self.seen.snapshots) {
                 let key = record.key.as_deref().map_or(0, <[u8]>::len);
-                marks.read.add(key + record.headers.size() + record.value.len());
+                timings.read.add(key + record.headers.size() + record.value.len());
             }
         });
         polled
