@@ -71,17 +71,17 @@ fn an_expensive_trip_waits_for_approval() {
 }
 
 #[test]
-fn the_outcome_is_identical_after_a_crash_at_any_turn() {
-    for turns in 0..60 {
-        let mut world = world(turns, Desk::new(300, usize::from(turns % 3 > 0)));
+fn the_outcome_is_identical_after_a_crash_at_any_point() {
+    for polls in 0..60 {
+        let mut world = world(polls, Desk::new(300, usize::from(polls % 3 > 0)));
         let trip = to_rome(&mut world, "trip-1");
-        world.run_turns(usize::try_from(turns).expect("below 60"));
+        world.run_turns(usize::try_from(polls).expect("below 60"));
         world.kill();
         world.start();
         world.run_until_idle();
         let booked = matches!(world.answer(&trip), Some(Answer::Done(_)));
-        assert_eq!(booked, turns % 3 > 0, "after {turns} turns");
-        assert_eq!(held(&world, "hotel"), usize::from(booked), "after {turns} turns");
-        assert_eq!((world.timers(), world.unfinished().len()), (0, 0), "after {turns} turns");
+        assert_eq!(booked, polls % 3 > 0, "after {polls} polls");
+        assert_eq!(held(&world, "hotel"), usize::from(booked), "after {polls} polls");
+        assert_eq!((world.timers(), world.unfinished().len()), (0, 0), "after {polls} polls");
     }
 }
