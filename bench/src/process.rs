@@ -27,7 +27,7 @@ pub(crate) fn shard(
     bus: Arc<dyn Bus>,
     stage: &str,
     name: &str,
-    recovery: Upkeep,
+    upkeep: Upkeep,
 ) -> Result<Shard, BusError> {
     let options = ShardOptions {
         topics: system.options.topics.clone(),
@@ -35,7 +35,7 @@ pub(crate) fn shard(
         member: name.to_owned(),
         build: env!("CARGO_PKG_VERSION").to_owned(),
         settings: system.topology.settings().clone(),
-        recovery,
+        upkeep,
         inbox_limit: topology::InboxLimit::default(),
     };
     Shard::join(bus, system.topology.clone(), options, ShardStatus::new(stage, system.options.lanes))

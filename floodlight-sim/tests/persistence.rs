@@ -226,13 +226,13 @@ fn a_truncated_file_is_reported_as_damaged_or_opens_unchanged() {
     let file = directory.join("speaker.redb");
     let whole = std::fs::read(&file).unwrap();
     let mut damaged = 0;
-    for part in 1..16 {
-        std::fs::write(&file, &whole[..whole.len() * task / 16]).unwrap();
+    for sixteenths in 1..16 {
+        std::fs::write(&file, &whole[..whole.len() * sixteenths / 16]).unwrap();
         match SpeakerHandle::open(&directory) {
-            Ok(speaker) => assert_eq!(speaker.all_rules().len(), 1, "{part}/16"),
+            Ok(speaker) => assert_eq!(speaker.all_rules().len(), 1, "{sixteenths}/16"),
             Err(error) => {
                 damaged += 1;
-                assert!(matches!(error, StoreError::Damaged { .. }), "{part}/16: {error}");
+                assert!(matches!(error, StoreError::Damaged { .. }), "{sixteenths}/16: {error}");
             }
         }
     }

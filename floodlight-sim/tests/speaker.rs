@@ -232,7 +232,7 @@ fn each_fault_executes_and_answers_as_documented() {
     let refusal = FaultKind::Error { code: "broken".into(), retry: false };
     let failure = FaultKind::Error { code: "broken".into(), retry: true };
     // kind; answers and rule at once; answers and rule after 100 ms
-    for (kind, answers, installed, late_answers, installed_late) in [
+    for (kind, answers, installs, late_answers, late_installs) in [
         (FaultKind::Silence, 0, false, 0, false),
         (FaultKind::Mute, 0, true, 0, true),
         (FaultKind::DelayReply { ms: 100 }, 0, true, 1, true),
@@ -247,9 +247,9 @@ fn each_fault_executes_and_answers_as_documented() {
         (FaultKind::Crash { after: 1, told: true }, 1, true, 0, true),
     ] {
         let mut speaker = with(kind.clone());
-        assert_eq!((on(&mut speaker, 0, install(1)).len(), installed(&speaker)), (answers, installed), "{kind:?}");
+        assert_eq!((on(&mut speaker, 0, install(1)).len(), installed(&speaker)), (answers, installs), "{kind:?}");
         assert_eq!(due(&mut speaker, 99), [], "{kind:?}: never early");
-        assert_eq!((due(&mut speaker, 100).len(), installed(&speaker)), (late_answers, installed_late), "{kind:?}");
+        assert_eq!((due(&mut speaker, 100).len(), installed(&speaker)), (late_answers, late_installs), "{kind:?}");
         assert_eq!(speaker.next_due(), None);
     }
 }

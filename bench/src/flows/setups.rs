@@ -94,7 +94,7 @@ impl Setup {
         locations: &Locations,
         flows: usize,
         in_flight: usize,
-        upkeep: Upkeep,
+        recovery: Upkeep,
     ) -> anyhow::Result<(Figures, Amount)> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         // Unique topic names per row: topics stay on the broker until it stops.
