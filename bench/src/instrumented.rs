@@ -117,8 +117,8 @@ impl Bus for InstrumentedBus {
         self.bus.topic(name)
     }
 
-    fn other_times(&self, topics: &[&str]) -> Result<Vec<String>, BusError> {
-        self.bus.other_times(topics)
+    fn topics_without_append_time(&self, topics: &[&str]) -> Result<Vec<String>, BusError> {
+        self.bus.topics_without_append_time(topics)
     }
 
     fn bounds(&self, topic: &str, partition: u32) -> Result<Bounds, BusError> {
@@ -146,12 +146,12 @@ impl Bus for InstrumentedBus {
         self.bus.backlog(group, topic)
     }
 
-    fn weaknesses(&self, topic: &str) -> Result<Vec<String>, BusError> {
-        self.bus.weaknesses(topic)
+    fn topic_warnings(&self, topic: &str) -> Result<Vec<String>, BusError> {
+        self.bus.topic_warnings(topic)
     }
 
-    fn lag(&self) -> Duration {
-        self.bus.lag()
+    fn read_delay(&self) -> Duration {
+        self.bus.read_delay()
     }
 
     fn trim(&self, topic: &str, partition: u32, before: u64) -> Result<(), BusError> {
@@ -219,8 +219,8 @@ impl Member for InstrumentedMember {
         committed
     }
 
-    fn commit_behind(&mut self, positions: &[Position]) -> Result<(), CommitError> {
-        self.member.commit_behind(positions)
+    fn commit_async(&mut self, positions: &[Position]) -> Result<(), CommitError> {
+        self.member.commit_async(positions)
     }
 
     fn release(&mut self, partitions: &[u32]) -> Result<(), BusError> {

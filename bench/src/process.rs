@@ -5,11 +5,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::Context;
-use bus::{Bus, BusError, Clock, MonoTime, Part, Turn};
+use bus::{Bus, BusError, Clock, MonoTime, PollOutcome, Task};
 use nave::system::{HUB, System};
 use topology::driver::Threads;
-use topology::names::{REPLAYED, RESTORED, SNAPSHOTS_FAILED, SNAPSHOTS_SPOILT};
-use topology::{Shard, ShardOptions, ShardStatus, Upkeep};
+use topology::names::{REPLAYED, RESTORED, SNAPSHOTS_CORRUPT, SNAPSHOTS_FAILED};
+use topology::{RecoveryOptions, Shard, ShardOptions, ShardStatus};
 
 use crate::instrumented::{InstrumentedBus, Observations, Timings};
 
@@ -27,7 +27,7 @@ pub(crate) fn shard(
     bus: Arc<dyn Bus>,
     stage: &str,
     name: &str,
-    upkeep: Upkeep,
+    recovery: RecoveryOptions,
 ) -> Result<Shard, BusError> {
     let options = ShardOptions {
         topics: system.options.topics.clone(),
@@ -35,7 +35,7 @@ pub(crate) fn shard(
         member: name.to_owned(),
         build: env!("CARGO_PKG_VERSION").to_owned(),
         settings: system.topology.settings().clone(),
-        upkeep,
+        recovery,
         inbox_limit: topology::InboxLimit::default(),
     };
     Shard::join(bus, system.topology.clone(), options, ShardStatus::new(stage, system.options.lanes))
@@ -80,7 +80,12 @@ pub(crate) struct ShardState {
 
 impl Process {
     /// Starts one shard of the hub per thread. `name` must be unique.
-    pub(crate) fn start(system: &Arc<System>, name: &str, threads: usize, recovery: Upkeep) -> anyhow::Result<Self> {
+    pub(crate) fn start(
+        system: &Arc<System>,
+        name: &str,
+        threads: usize,
+        recovery: RecoveryOptions,
+    ) -> anyhow::Result<Self> {
         let clock = system.bus.clock();
         let snapshots = system.options.topics.snapshot(system.topology.name(), HUB);
         let lost = Arc::new(AtomicBool::new(false));
@@ -95,7 +100,7 @@ impl Process {
                 let bus = InstrumentedBus { bus: Arc::clone(&system.bus), seen: of.seen.clone() };
                 let shard = shard(&system, Arc::new(bus), HUB, &member, recovery)?;
                 of.state.lock().expect("no panic while locked").joined = clock.mono().since(begun);
-                Ok(Box::new(InstrumentedShard { shard, watch: of, clock, lost }) as Box<dyn Part>)
+                Ok(Box::new(InstrumentedShard { shard, watch: of, clock, lost }) as Box<dyn Task>)
             };
             process.threads.spawn(&format!("{name}-{thread}"), Arc::clone(&process.clock), Box::new(make))?;
             process.shards.push(watch);
@@ -182,19 +187,19 @@ struct InstrumentedShard {
     lost: Arc<AtomicBool>,
 }
 
-impl Part for InstrumentedShard {
+impl Task for InstrumentedShard {
     fn name(&self) -> &str {
         self.shard.name()
     }
 
-    fn turn(&mut self, wait: Duration) -> Result<Turn, BusError> {
-        let turn = self.shard.turn(wait)?;
+    fn poll(&mut self, wait: Duration) -> Result<PollOutcome, BusError> {
+        let turn = self.shard.poll(wait)?;
         let (live, now) = (self.shard.live().len(), self.clock.mono());
         let mut state = self.watch.state.lock().expect("no panic while locked");
         if state.live != live {
             (state.live, state.since, state.timings) = (live, now, self.watch.seen.timings());
-            state.restored = self.shard.tally(RESTORED);
-            state.replayed = self.shard.tally(REPLAYED);
+            state.restored = self.shard.counter(RESTORED);
+            state.replayed = self.shard.counter(REPLAYED);
         }
         if turn.worked {
             state.worked = now;
@@ -208,7 +213,7 @@ impl Part for InstrumentedShard {
     fn stop(self: Box<Self>) -> Vec<String> {
         let Self { shard, watch, lost, .. } = *self;
         let mut state = watch.state.lock().expect("no panic while locked");
-        state.faults = shard.tally(SNAPSHOTS_FAILED) + shard.tally(SNAPSHOTS_SPOILT);
+        state.faults = shard.counter(SNAPSHOTS_FAILED) + shard.counter(SNAPSHOTS_CORRUPT);
         drop(state);
         if lost.load(Ordering::Acquire) {
             return Vec::new();

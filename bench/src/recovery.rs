@@ -9,13 +9,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use bus::{Arrival, Batch, Clock, EmbeddedOptions, MemberSpec, MonoTime, Part, Position};
+use bus::{Arrival, Batch, Clock, EmbeddedOptions, MemberSpec, MonoTime, Position, Task};
 use clap::ValueEnum;
 use floodlight_sim::task::SpeakerOptions;
 use floodlight_sim::{SpeakerHandle, SpeakerTask};
 use nave::clock::SystemClock;
 use nave::system::{HUB, System, SystemOptions};
-use topology::Upkeep;
+use topology::RecoveryOptions;
 use topology::driver::Threads;
 use wire::topics::Topics;
 
@@ -162,7 +162,7 @@ impl<'a> Setup<'a> {
     }
 
     /// Starts a process and waits until all lanes are live in it.
-    fn start(&self, name: &str, threads: usize, recovery: Upkeep) -> anyhow::Result<Process> {
+    fn start(&self, name: &str, threads: usize, recovery: RecoveryOptions) -> anyhow::Result<Process> {
         let process = Process::start(&self.system, name, threads, recovery)?;
         process.wait_live(self.args.lanes as usize).with_context(|| format!("process {name}"))?;
         Ok(process)
@@ -226,7 +226,7 @@ impl<'a> Setup<'a> {
                 for partition in given {
                     let end = bus.bounds(&topic, partition)?.end;
                     member.take_over(partition)?;
-                    let positions = vec![Position { partition, next: end, note: "".into() }];
+                    let positions = vec![Position { partition, next: end, metadata: "".into() }];
                     member.commit(&Batch { positions, ..Batch::default() })?;
                     left.remove(&partition);
                 }
@@ -242,7 +242,7 @@ impl<'a> Setup<'a> {
         let options = SpeakerOptions { transactional: self.bus_kind != BusKind::Kafka, ..SpeakerOptions::default() };
         let member = format!("{}-speaker", self.name);
         let speaker = SpeakerTask::join_with(bus, &topic, &member, SpeakerHandle::new(), &options)?;
-        parts.spawn("speaker", bus.clock(), Box::new(move || Ok(Box::new(speaker) as Box<dyn Part>)))?;
+        parts.spawn("speaker", bus.clock(), Box::new(move || Ok(Box::new(speaker) as Box<dyn Task>)))?;
         Ok(parts)
     }
 
@@ -317,7 +317,7 @@ fn ms(time: Duration) -> String {
 
 fn live(args: &Args, bus_kind: BusKind) -> anyhow::Result<()> {
     let setup = Setup::open(args, bus_kind, "live", false)?;
-    let mut process = setup.start("first", 1, Upkeep::default())?;
+    let mut process = setup.start("first", 1, RecoveryOptions::default())?;
     if args.again.is_none() {
         setup.fill(&process)?;
         if args.minutes > 0 {
@@ -328,7 +328,7 @@ fn live(args: &Args, bus_kind: BusKind) -> anyhow::Result<()> {
     let kinds = [(true, 1), (true, 2), (false, 1), (false, 2)].into_iter().cycle().take(4 * args.rounds);
     for (round, (lost, threads)) in kinds.enumerate() {
         setup.end(process, lost)?;
-        process = setup.start(&format!("standby-{round}"), threads, Upkeep::default())?;
+        process = setup.start(&format!("standby-{round}"), threads, RecoveryOptions::default())?;
         let took = TakeoverTime::of(&process)?;
         // Its own snapshots and views must not disturb the next takeover.
         process.wait_idle()?;
@@ -346,7 +346,7 @@ fn live(args: &Args, bus_kind: BusKind) -> anyhow::Result<()> {
 }
 
 fn replay(args: &Args, bus_kind: BusKind) -> anyhow::Result<()> {
-    let recovery = Upkeep { snapshot_ms: NO_SNAPSHOT_MS, ..Upkeep::default() };
+    let recovery = RecoveryOptions { snapshot_ms: NO_SNAPSHOT_MS, ..RecoveryOptions::default() };
     let line = |inbox: &str, threads: usize, process: &Process| -> anyhow::Result<()> {
         let took = TakeoverTime::of(process)?;
         anyhow::ensure!(took.restored == 0, "there was a snapshot");
@@ -399,7 +399,7 @@ fn replay(args: &Args, bus_kind: BusKind) -> anyhow::Result<()> {
 
 fn warm(args: &Args, bus_kind: BusKind) -> anyhow::Result<()> {
     for warm in [false, true] {
-        let recovery = Upkeep { warm, ..Upkeep::default() };
+        let recovery = RecoveryOptions { warm, ..RecoveryOptions::default() };
         let setup = Setup::open(args, bus_kind, if warm { "warm" } else { "cold" }, false)?;
         let first = setup.start("first", 1, recovery)?;
         setup.fill(&first)?;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::Context;
-use bus::{Clock, Embedded, EmbeddedOptions, Part};
+use bus::{Clock, Embedded, EmbeddedOptions, Task};
 use floodlight_sim::{SpeakerHandle, SpeakerTask};
 use nave::clock::SystemClock;
 use nave::system::{HUB, System, SystemOptions};
@@ -29,9 +29,9 @@ pub(crate) fn run(flows: usize, in_flight: usize) -> anyhow::Result<()> {
     let (inbox, egress) = (names.inbox(topology, HUB), names.egress(topology, HUB));
     let mut parts = Threads::default();
     let speaker = SpeakerTask::join(&bus, &system.speaker_topic(), "speaker-1", SpeakerHandle::new())?;
-    parts.spawn("speaker", Arc::clone(&clock), Box::new(move || Ok(Box::new(speaker) as Box<dyn Part>)))?;
+    parts.spawn("speaker", Arc::clone(&clock), Box::new(move || Ok(Box::new(speaker) as Box<dyn Task>)))?;
     let of = Arc::clone(&system);
-    let make = move || Ok(Box::new(of.shard(HUB, "hub-1")?) as Box<dyn Part>);
+    let make = move || Ok(Box::new(of.shard(HUB, "hub-1")?) as Box<dyn Task>);
     parts.spawn("hub", Arc::clone(&clock), Box::new(make))?;
 
     let mut clients = CreateAndRemove::new(in_flight);

@@ -4,17 +4,17 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::Context;
-use bus::{Bus, Clock, Embedded, EmbeddedOptions, MonoTime, Outgoing, Part};
+use bus::{Bus, Clock, Embedded, EmbeddedOptions, MonoTime, Outgoing, Task};
 use coordinator::{DEADLINES, Deadline, TimedOut, deadlines};
 use nave::clock::SystemClock;
 use topology::driver::Threads;
 use topology::wheel::Wheel;
 use topology::{
-    Bolt, Declarer, Delivery, Emitter, InboxSpout, Settings, Shard, ShardOptions, ShardStatus, Topology, Unreadable,
-    Upkeep,
+    Bolt, Declarer, Delivery, Emitter, InboxSpout, RecoveryOptions, Settings, Shard, ShardOptions, ShardStatus,
+    Topology, Unreadable,
 };
 use wire::topics::Topics;
-use wire::{Envelope, Head, Kind};
+use wire::{Envelope, EnvelopeRef, Kind};
 
 use crate::usage::memory_bytes;
 
@@ -69,7 +69,7 @@ struct RequestSpout;
 
 impl InboxSpout for RequestSpout {
     type Out = (u64, u64);
-    fn accepts(&self, envelope: &Head<'_>) -> bool {
+    fn accepts(&self, envelope: &EnvelopeRef<'_>) -> bool {
         envelope.kind == Kind::Request
     }
     fn receive(&mut self, delivery: &Delivery<'_>, out: &mut Emitter<(u64, u64)>) -> Result<(), Unreadable> {
@@ -159,14 +159,14 @@ fn lane(deadlines: u64) -> anyhow::Result<()> {
         member: "keeper-1".into(),
         build: "bench".into(),
         settings: Settings::default(),
-        upkeep: Upkeep { session_timeout: Duration::from_hours(1), ..Upkeep::default() },
+        recovery: RecoveryOptions { session_timeout: Duration::from_hours(1), ..RecoveryOptions::default() },
         inbox_limit: topology::InboxLimit::default(),
     };
     let mut parts = Threads::default();
     let of: Arc<dyn Bus> = Arc::new(bus.clone());
     let make = move || {
         let shard = Shard::join(of, topology, options, ShardStatus::new("keeper", 1))?;
-        Ok(Box::new(shard) as Box<dyn Part>)
+        Ok(Box::new(shard) as Box<dyn Task>)
     };
     parts.spawn("keeper", Arc::clone(&clock), Box::new(make))?;
     let mut writer = bus.writer("bench")?;

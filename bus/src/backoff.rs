@@ -11,12 +11,12 @@ const LONGEST_MS: u64 = 1_000;
 
 /// The time of the next attempt. The delay doubles after each failure, up to a second.
 #[derive(Debug, Default)]
-pub struct Pause {
+pub struct Backoff {
     until: Option<MonoTime>,
     last_ms: u64,
 }
 
-impl Pause {
+impl Backoff {
     /// Records a failure at `now`.
     pub fn failed(&mut self, now: MonoTime) {
         self.last_ms = (self.last_ms * 2).clamp(FIRST_MS, LONGEST_MS);
@@ -45,7 +45,7 @@ mod tests {
 
     #[test]
     fn a_backoff_doubles_up_to_a_second_and_resets_after_a_success() {
-        let mut backoff = Pause::default();
+        let mut backoff = Backoff::default();
         let mut now = MonoTime(0);
         let mut waits = Vec::new();
         for _ in 0..7 {

@@ -31,10 +31,11 @@
 //! ```
 //!
 //! Read in this order: [`record`] (records), [`topic`] (topics), [`member`] (the traits and their
-//! contract), [`mod@catch_up`] (reading a topic to its end), [`clock`], [`part`] and
-//! [`pause`], [`embedded`] and [`kafka`] (the implementations), [`faulty`] (fault
+//! contract), [`mod@catch_up`] (reading a topic to its end), [`clock`], [`task`] and
+//! [`backoff`], [`embedded`] and [`kafka`] (the implementations), [`faulty`] (fault
 //! injection for both).
 
+pub mod backoff;
 pub mod catch_up;
 pub mod clock;
 pub mod embedded;
@@ -42,11 +43,11 @@ pub mod error;
 pub mod faulty;
 pub mod kafka;
 pub mod member;
-pub mod part;
-pub mod pause;
 pub mod record;
+pub mod task;
 pub mod topic;
 
+pub use backoff::Backoff;
 pub use catch_up::catch_up;
 pub use clock::{Clock, ManualClock, MonoTime};
 pub use embedded::disk::{DiskFaults, DiskOptions, Sync};
@@ -57,7 +58,6 @@ pub use faulty::{
 };
 pub use kafka::{Kafka, KafkaOptions};
 pub use member::{Arrival, Batch, Bus, BusHealth, Committed, Member, MemberSpec, Position, Reader, Takeover, Writer};
-pub use part::{Part, Turn};
-pub use pause::Pause;
 pub use record::{Headers, Outgoing, Record, Route};
+pub use task::{PollOutcome, Task};
 pub use topic::{Bounds, Cleanup, INBOX_LIMIT, TopicInfo, TopicSpec};

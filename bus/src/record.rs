@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use wire::{Envelope, Head, WallTime, WireError};
+use wire::{Envelope, EnvelopeRef, WallTime, WireError};
 
 /// The headers of a record in one buffer, in order. Cheap to clone; a lookup scans the buffer.
 ///
@@ -40,8 +40,8 @@ impl Headers {
     }
 
     /// Parses the headers as an envelope that borrows from them.
-    pub fn head(&self) -> Result<Head<'_>, WireError> {
-        Head::of(self.raw())
+    pub fn head(&self) -> Result<EnvelopeRef<'_>, WireError> {
+        EnvelopeRef::parse(self.raw())
     }
 
     fn raw(&self) -> impl Iterator<Item = (&[u8], &[u8])> {

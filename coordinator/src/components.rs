@@ -1,8 +1,10 @@
 //! The spout, the bolt, and their wiring.
 
 use serde::{Deserialize, Serialize};
-use topology::{Bolt, Declarer, Delivery, Emitter, InboxSpout, Keeps, LaneInfo, Saver, Stored, Timeout, Unreadable};
-use wire::{Head, Kind};
+use topology::{
+    Bolt, Declarer, Delivery, Emitter, InboxSpout, LaneInfo, Saver, StatePolicy, Stored, Timeout, Unreadable,
+};
+use wire::{EnvelopeRef, Kind};
 
 use crate::deadline::{DEADLINES, Deadline, TimedOut};
 use crate::names;
@@ -28,7 +30,7 @@ impl InboxSpout for CoordinatorSpout {
         self.coordinator = coordinator_of(&lane.stage);
     }
 
-    fn accepts(&self, envelope: &Head<'_>) -> bool {
+    fn accepts(&self, envelope: &EnvelopeRef<'_>) -> bool {
         envelope.kind == Kind::Timeout && envelope.subject == Some(&*self.coordinator)
     }
 
@@ -72,7 +74,7 @@ impl Bolt for CoordinatorBolt {
     type In = CoordinatorIn;
     type Out = Passed;
 
-    const KEEPS: Keeps = Keeps::Saved(SCHEMA_VERSION);
+    const STATE_POLICY: StatePolicy = StatePolicy::Saved(SCHEMA_VERSION);
 
     fn timer_for(&self, component: u16, key: u64) -> Option<u64> {
         self.table.registered(component, key)

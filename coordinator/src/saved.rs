@@ -116,6 +116,6 @@ fn find(block: &Block, timer: u64) -> Result<usize, usize> {
 }
 
 fn inconsistent(stored: &Stored<'_>, why: &str) -> Unreadable {
-    let key: String = stored.key().chars().take(Unreadable::SHOWN / 2).collect();
+    let key: String = stored.key().chars().take(Unreadable::MAX_CHARS / 2).collect();
     Unreadable(format!("saved `{key}` is inconsistent: {why}"))
 }

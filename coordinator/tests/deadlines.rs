@@ -4,15 +4,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bus::{Bus, Clock, Embedded, EmbeddedOptions, ManualClock, MonoTime, Outgoing, Part, Record, Route};
+use bus::{Bus, Clock, Embedded, EmbeddedOptions, ManualClock, MonoTime, Outgoing, Record, Route, Task};
 use coordinator::{DEADLINES, Deadline, TimedOut, deadlines};
 use topology::driver::Virtual;
 use topology::{
-    Bolt, Declarer, Delivery, Emitter, InboxSpout, Message, Settings, Shard, ShardOptions, ShardStatus, Topology,
-    Unreadable, Upkeep,
+    Bolt, Declarer, Delivery, Emitter, InboxSpout, Message, RecoveryOptions, Settings, Shard, ShardOptions,
+    ShardStatus, Topology, Unreadable,
 };
 use wire::topics::Topics;
-use wire::{Envelope, Head, Kind, WallTime};
+use wire::{Envelope, EnvelopeRef, Kind, WallTime};
 
 // ---- a lane that follows orders -----------------------------------------------------------------------------------
 
@@ -25,7 +25,7 @@ struct Ears;
 
 impl InboxSpout for Ears {
     type Out = Orders;
-    fn accepts(&self, envelope: &Head<'_>) -> bool {
+    fn accepts(&self, envelope: &EnvelopeRef<'_>) -> bool {
         envelope.kind == Kind::Request
     }
     fn receive(&mut self, delivery: &Delivery<'_>, out: &mut Emitter<Orders>) -> Result<(), Unreadable> {
@@ -131,7 +131,7 @@ impl Desk {
             member: format!("keeper-{}", self.owners),
             build: "test".into(),
             settings: Settings::default(),
-            upkeep: Upkeep::default(),
+            recovery: RecoveryOptions::default(),
             inbox_limit: topology::InboxLimit::default(),
         };
         let shard = Shard::join(Arc::new(self.bus.clone()), self.topology.clone(), options, ShardStatus::new("s", 1));
@@ -146,7 +146,7 @@ impl Desk {
     /// Advances time. Returns true if nothing more will happen by itself.
     fn run_ms(&mut self, ms: u64) -> bool {
         let until = self.clock.mono().plus_ms(ms);
-        let mut parts: Vec<&mut dyn Part> = Vec::new();
+        let mut parts: Vec<&mut dyn Task> = Vec::new();
         if let Some(shard) = &mut self.shard {
             parts.push(shard);
         }
@@ -273,7 +273,7 @@ fn a_wall_clock_step_does_not_move_a_deadline() {
 fn an_idle_lane_does_not_wake() {
     let mut desk = Desk::new(7);
     assert!(desk.run_ms(0));
-    let idle = desk.shard.as_mut().map(|shard| shard.turn(Duration::ZERO)).expect("a live shard").expect("no error");
+    let idle = desk.shard.as_mut().map(|shard| shard.poll(Duration::ZERO)).expect("a live shard").expect("no error");
     assert_eq!((idle.worked, idle.next), (false, None));
 
     let an_hour_ms = 3_600_000;
@@ -281,7 +281,7 @@ fn an_idle_lane_does_not_wake() {
     let mut wakes = 0;
     while desk.fired().is_empty() {
         let turn =
-            desk.shard.as_mut().map(|shard| shard.turn(Duration::ZERO)).expect("a live shard").expect("no error");
+            desk.shard.as_mut().map(|shard| shard.poll(Duration::ZERO)).expect("a live shard").expect("no error");
         if !turn.worked {
             desk.clock.advance_to(turn.next.expect("it waits for its deadline"));
             wakes += 1;

@@ -5,15 +5,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bus::{Bus, Clock, Embedded, EmbeddedOptions, ManualClock, Outgoing, Part};
+use bus::{Bus, Clock, Embedded, EmbeddedOptions, ManualClock, Outgoing, Task};
 use coordinator::{DEADLINES, Deadline, TimedOut, deadlines};
 use topology::driver::Virtual;
 use topology::{
-    Bolt, Declarer, Delivery, Emitter, InboxSpout, Message, Route, Settings, Shard, ShardOptions, ShardStatus, Timeout,
-    Topology, Unreadable, Upkeep,
+    Bolt, Declarer, Delivery, Emitter, InboxSpout, Message, RecoveryOptions, Route, Settings, Shard, ShardOptions,
+    ShardStatus, Timeout, Topology, Unreadable,
 };
 use wire::topics::Topics;
-use wire::{Envelope, Head, Kind};
+use wire::{Envelope, EnvelopeRef, Kind};
 
 /// The key of the deadline and the number of the component's own timer. Both have the same
 /// generation.
@@ -47,7 +47,7 @@ struct Requests;
 
 impl InboxSpout for Requests {
     type Out = u16;
-    fn accepts(&self, head: &Head<'_>) -> bool {
+    fn accepts(&self, head: &EnvelopeRef<'_>) -> bool {
         head.kind == Kind::Request
     }
     fn receive(&mut self, delivery: &Delivery<'_>, out: &mut Emitter<u16>) -> Result<(), Unreadable> {
@@ -61,7 +61,7 @@ struct Alarms;
 
 impl InboxSpout for Alarms {
     type Out = Timeout;
-    fn accepts(&self, head: &Head<'_>) -> bool {
+    fn accepts(&self, head: &EnvelopeRef<'_>) -> bool {
         head.kind == Kind::Timeout && head.subject == Some("keeper")
     }
     fn receive(&mut self, delivery: &Delivery<'_>, out: &mut Emitter<Timeout>) -> Result<(), Unreadable> {
@@ -122,7 +122,7 @@ fn said(reads_own_timeouts: bool) -> (Vec<String>, Vec<String>) {
         member: "keeper-1".into(),
         build: "test".into(),
         settings: Settings::default(),
-        upkeep: Upkeep::default(),
+        recovery: RecoveryOptions::default(),
         inbox_limit: topology::InboxLimit::default(),
     };
     let mut shard = Shard::join(Arc::new(bus.clone()), topology, options, ShardStatus::new("keeper", 1)).unwrap();
@@ -136,7 +136,7 @@ fn said(reads_own_timeouts: bool) -> (Vec<String>, Vec<String>) {
     let mut turns = Virtual::new(Arc::clone(&clock), 1);
     let mut said_by = |ms: u64| {
         let until = clock.mono().plus_ms(ms);
-        turns.run(&mut [&mut shard as &mut dyn Part], until);
+        turns.run(&mut [&mut shard as &mut dyn Task], until);
         clock.advance_to(until);
         let mut reader = bus.reader().unwrap();
         reader.assign("nave.timers.keeper.out", 0, 0).unwrap();

@@ -7,11 +7,11 @@ use coordinator::table::{DeadlineTable, WheelChange};
 use coordinator::{CoordinatorBolt, Deadline};
 use proptest::prelude::*;
 use serde_json::Value;
-use topology::{Bolt, Keeps, Saver, Stored, Unreadable};
+use topology::{Bolt, Saver, StatePolicy, Stored, Unreadable};
 
-const VERSION: u32 = match CoordinatorBolt::KEEPS {
-    Keeps::Saved(version) => version,
-    Keeps::Everything | Keeps::Nothing => panic!("it is saved"),
+const VERSION: u32 = match CoordinatorBolt::STATE_POLICY {
+    StatePolicy::Saved(version) => version,
+    StatePolicy::ReplayInbox | StatePolicy::Stateless => panic!("it is saved"),
 };
 
 /// The saved states by key.

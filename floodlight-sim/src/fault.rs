@@ -18,7 +18,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use wire::flow::{MAX_LENGTH, MAX_NAME, is_name};
+use wire::flow::{MAX_LENGTH, MAX_NAME_CHARS, is_name};
 use wire::speaker::SwitchId;
 use wire::{CallId, Problem};
 
@@ -245,7 +245,7 @@ impl Match {
             return Err(Problem::field("switch", &quoted(&switch.0), &allowed));
         }
         if let Some(flow) = self.flow.as_deref().filter(|flow| !is_name(flow)) {
-            let allowed = format!("1 to {MAX_NAME} characters of A-Z a-z 0-9 . _ : -");
+            let allowed = format!("1 to {MAX_NAME_CHARS} characters of A-Z a-z 0-9 . _ : -");
             return Err(Problem::field("flow", &quoted(flow), &allowed));
         }
         if let Some(rule) = self.rule.filter(|rule| !(1..=MAX_LENGTH).contains(rule)) {

@@ -63,7 +63,7 @@ fn invalid(envelope: &Envelope, command: &Command) -> Option<String> {
         _ if envelope.call.is_none() => Some("ce_callid is missing; it identifies repeats".into()),
         (Kind::Call, Action::Install { .. } | Action::Read { .. } | Action::Remove { .. })
         | (Kind::Undo, Action::Remove { .. }) => None,
-        (Kind::Undo, action) => Some(format!("an undo cannot {}; it can only remove", action.word())),
+        (Kind::Undo, action) => Some(format!("an undo cannot {}; it can only remove", action.name())),
         (kind, _) => Some(format!("ce_type is {kind}; a speaker accepts nave.call and nave.undo")),
     }
 }

@@ -22,7 +22,7 @@
 //! repeat passes all checks again.
 
 use bus::MonoTime;
-use wire::flow::Drill;
+use wire::flow::InjectedFault;
 use wire::speaker::{Action, Refusal, Reply, SwitchId};
 use wire::{CallId, Kind, WallTime};
 
@@ -57,7 +57,7 @@ pub struct Crash {
 impl Speaker {
     /// Handles a command. `now` is the base of delays; `wall` is compared with `ce_expirytime`.
     pub fn on(&mut self, now: MonoTime, wall: WallTime, request: Request) -> Vec<Answer> {
-        if request.command.error == Some(Drill::InSwitch) {
+        if request.command.error == Some(InjectedFault::InSwitch) {
             self.record(wall, &request, CommandOutcome::Struck { fault: "drill" });
             return Vec::new();
         }
@@ -233,7 +233,7 @@ impl Speaker {
         let named = self.tables.memory().named(action.switch(), cookie_of(action));
         let command = FaultTarget {
             switch: action.switch(),
-            command: action.word(),
+            command: action.name(),
             rule: named.map(|named| named.number),
             flow: named.map(|named| &*named.flow),
             attempt: request.envelope.attempt.unwrap_or(1),
@@ -288,12 +288,12 @@ impl Speaker {
     fn record(&mut self, wall: WallTime, request: &Request, outcome: CommandOutcome) {
         let action = &request.command.action;
         let named = self.tables.memory().named(action.switch(), cookie_of(action));
-        metrics::command(action.word(), &outcome);
+        metrics::command(action.name(), &outcome);
         self.audit.add(AuditEntry {
             seq: 0,
             at: wall,
             switch: SwitchId::clone(action.switch()),
-            command: action.word(),
+            command: action.name(),
             cookie: cookie_of(action),
             flow: named.map(|named| named.flow.clone()),
             rule: named.map(|named| named.number),

@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bus::{Arrival, Bus, BusError, Clock, Member, MemberSpec, MonoTime, Outgoing, Part, Pause, Record, Turn};
+use bus::{Arrival, Backoff, Bus, BusError, Clock, Member, MemberSpec, MonoTime, Outgoing, PollOutcome, Record, Task};
 
 use self::at_least_once::AtLeastOnce;
 use self::commits::UnsettledCommit;
@@ -57,8 +57,8 @@ pub struct SpeakerTask {
     /// `None`: answers and offsets are one transaction.
     at_least_once: Option<AtLeastOnce>,
     heartbeat: Option<HeartbeatTimer>,
-    polling: Pause,
-    committing: Pause,
+    polling: Backoff,
+    committing: Backoff,
     arrivals: Vec<Arrival>,
 }
 
@@ -136,8 +136,8 @@ impl SpeakerTask {
             unsettled: None,
             at_least_once: None,
             heartbeat: None,
-            polling: Pause::default(),
-            committing: Pause::default(),
+            polling: Backoff::default(),
+            committing: Backoff::default(),
             arrivals: Vec::new(),
         }
     }
@@ -156,8 +156,8 @@ impl SpeakerTask {
         }
         match self.member.poll(max, wait, &mut self.arrivals) {
             Ok(()) => self.polling.over(),
-            Err(BusError::Gone { partition, asked, low, .. }) => {
-                tracing::error!(partition, asked, low, "requests were deleted before the speaker read them");
+            Err(BusError::Gone { partition, requested, low, .. }) => {
+                tracing::error!(partition, requested, low, "requests were deleted before the speaker read them");
                 // Starts it again, at its first record.
                 if self.partitions.remove(&partition).is_some() {
                     self.assigned.insert(partition);
@@ -298,15 +298,15 @@ impl SpeakerTask {
     }
 }
 
-impl Part for SpeakerTask {
+impl Task for SpeakerTask {
     fn name(&self) -> &str {
         &self.name
     }
 
-    fn turn(&mut self, wait: Duration) -> Result<Turn, BusError> {
+    fn poll(&mut self, wait: Duration) -> Result<PollOutcome, BusError> {
         if self.is_down() {
             std::thread::park_timeout(wait);
-            return Ok(Turn { worked: false, next: None });
+            return Ok(PollOutcome { worked: false, next: None });
         }
         self.read_arrivals(wait)?;
         let read = !self.arrivals.is_empty();
@@ -334,7 +334,7 @@ impl Part for SpeakerTask {
         if let Some(heartbeat) = self.heartbeat.as_mut().filter(|_| !self.down) {
             heartbeat.beat(self.clock.mono(), self.clock.wall(), self.handle.heartbeats_stopped());
         }
-        Ok(Turn { worked: read || started || committed, next: self.next() })
+        Ok(PollOutcome { worked: read || started || committed, next: self.next() })
     }
 
     fn stop(mut self: Box<Self>) -> Vec<String> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use axum::body::{Body, to_bytes};
 use axum::http::Request;
-use bus::{Bus as _, Part as _};
+use bus::{Bus as _, Task as _};
 use floodlight_sim::{SpeakerHandle, admin};
 use serde_json::{Value, json};
 use tower::ServiceExt;
@@ -65,13 +65,13 @@ async fn hits_are_counted_by_fault_and_by_kind() {
     envelope.call = "7f3a/1/1".parse().ok();
     let read = bus::Outgoing::keyed("in", "of:01", r#"{"command":"read","switch":"of:01","cookie":17}"#);
     bus.writer("test").unwrap().append(&vec![read.with(&envelope); 3]).unwrap();
-    while task.turn(std::time::Duration::ZERO).unwrap().worked {}
+    while task.poll(std::time::Duration::ZERO).unwrap().worked {}
     let listed = send(&speaker, "GET", "/faults", "").await.2;
     assert_eq!(listed["struck"], json!({"mute": 2, "silence": 1}));
     assert_eq!(listed["faults"], json!([{"when": {}, "kind": "mute", "struck": 2}]));
 
     assert_eq!(send(&speaker, "POST", "/crash", "").await.0, 202);
-    task.turn(std::time::Duration::ZERO).unwrap();
+    task.poll(std::time::Duration::ZERO).unwrap();
     let (status, _, problem) = send(&speaker, "GET", "/healthz", "").await;
     assert_eq!((status, &problem["code"]), (503, &json!("NAVE-0006")));
     assert_eq!(send(&speaker, "POST", "/restart", "").await.0, 204);

@@ -4,7 +4,7 @@
 
 mod support;
 
-use bus::{Clock as _, Part as _, Turn};
+use bus::{Clock as _, PollOutcome, Task as _};
 use floodlight_sim::{FaultKind, SpeakerOptions};
 use support::{DOWN, Fate, World, crash, install, reply_to, settle};
 
@@ -22,7 +22,7 @@ fn an_answer_is_sent_at_once_and_its_offset_is_committed_later() {
     let mut task = world.task_with("speaker-0", &options());
     world.send(install(1, 1));
     let due = world.clock.mono().plus_ms(500);
-    assert_eq!(settle(&mut task), Turn { worked: false, next: Some(due) });
+    assert_eq!(settle(&mut task), PollOutcome { worked: false, next: Some(due) });
     assert_eq!((world.answers(), world.positions()), (vec![reply_to(1, 1)], vec![]));
     world.clock.advance_ms(499);
     world.send(install(2, 1));

@@ -7,7 +7,7 @@ mod support;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use bus::Part as _;
+use bus::Task as _;
 use floodlight_sim::FaultKind;
 use support::{DOWN, World, crash, install, reply_to, settle};
 
@@ -23,7 +23,7 @@ fn after_a_crash_executed_requests_are_answered_from_memory() {
     assert!(world.speaker.is_down());
     assert_eq!((world.answers(), world.executed()), (vec![], 2), "it crashed between execution and answer");
     world.clock.advance_ms(1_000);
-    assert_eq!(task.turn(std::time::Duration::ZERO).unwrap(), DOWN);
+    assert_eq!(task.poll(std::time::Duration::ZERO).unwrap(), DOWN);
 
     world.speaker.restart().unwrap();
     settle(&mut task);

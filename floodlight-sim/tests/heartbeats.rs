@@ -6,7 +6,7 @@ mod support;
 
 use std::time::Duration;
 
-use bus::{Bus as _, Clock as _, Part as _, TopicSpec};
+use bus::{Bus as _, Clock as _, Task as _, TopicSpec};
 use floodlight_sim::{FaultKind, Heartbeats, SpeakerOptions, SpeakerTask};
 use support::{DOWN, World, crash, install, reply_to, settle};
 use wire::alive::Heartbeat;

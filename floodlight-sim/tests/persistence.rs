@@ -6,7 +6,7 @@ mod support;
 
 use std::path::PathBuf;
 
-use bus::{MonoTime, Part as _};
+use bus::{MonoTime, Task as _};
 use floodlight_sim::memory::FactKind;
 use floodlight_sim::tables::{Change, Fact, NumberedFact};
 use floodlight_sim::{CommandOutcome, Request, Speaker, SpeakerHandle, Store, StoreError};

@@ -7,7 +7,7 @@ use floodlight_sim::{
     Answer, Body, CommandKind, CommandOutcome, Crash, Fault, FaultKind, Garbage, Match, Request, Speaker, Unreadable,
     WrongIdentity,
 };
-use wire::flow::Drill;
+use wire::flow::InjectedFault;
 use wire::speaker::{Action, Command, Refusal, Reply, Rule, SwitchId};
 use wire::{CallId, Envelope, Kind, OperationId, WallTime};
 
@@ -214,9 +214,9 @@ fn only_an_undo_marks_calls_as_undone() {
 #[test]
 fn a_fault_requested_for_the_switch_is_silence_and_others_are_ignored() {
     for (drill, answers, there) in [
-        (Some(Drill::InSwitch), vec![], false),
-        (Some(Drill::InHub), vec![INSTALLED], true),
-        (Some(Drill::InWorker), vec![INSTALLED], true),
+        (Some(InjectedFault::InSwitch), vec![], false),
+        (Some(InjectedFault::InHub), vec![INSTALLED], true),
+        (Some(InjectedFault::InWorker), vec![INSTALLED], true),
         (None, vec![INSTALLED], true),
     ] {
         let mut speaker = Speaker::default();

@@ -4,7 +4,7 @@
 
 mod support;
 
-use bus::{Clock as _, Outgoing, Part as _, Turn};
+use bus::{Clock as _, Outgoing, PollOutcome, Task as _};
 use floodlight_sim::{Fault, FaultKind, Garbage, Match};
 use support::{Fate, TOPIC, World, install, partition, reply_to, settle};
 use wire::Kind;
@@ -48,7 +48,7 @@ fn a_delayed_answer_is_never_early() {
     world.fault(FaultKind::DelayReply { ms: 100 });
     world.send(install(1, 1));
     let due = world.clock.mono().plus_ms(100);
-    assert_eq!(settle(&mut task), Turn { worked: false, next: Some(due) });
+    assert_eq!(settle(&mut task), PollOutcome { worked: false, next: Some(due) });
     world.clock.advance_ms(99);
     settle(&mut task);
     assert_eq!(world.answers(), []);

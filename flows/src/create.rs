@@ -47,8 +47,8 @@
 
 use std::collections::BTreeSet;
 
-use hub::word::Word;
-use hub::{CallFailure, CallSpec, Event, Fx, Illegal, State, StepBudget, UndoSpec, Workflow};
+use hub::interned::Interned;
+use hub::{CallFailure, CallSpec, Event, Fx, Illegal, StepBudget, UndoSpec, Workflow, WorkflowState};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use topology::{LaneInfo, Settings};
@@ -89,7 +89,7 @@ pub enum CreateState {
 
 use CreateState::{CheckingRemoval, Clearing, Degraded, Ended, Installing, New, Removing, Validating};
 
-impl State for CreateState {
+impl WorkflowState for CreateState {
     const ALL: &'static [Self] = &[New, Installing, Validating, Removing, Clearing, CheckingRemoval, Degraded, Ended];
 
     fn name(self) -> &'static str {
@@ -136,11 +136,11 @@ pub struct CreateFlow {
 #[derive(Debug, Serialize, Deserialize)]
 struct Failure {
     code: Code,
-    #[serde(with = "hub::word")]
-    message: Word,
+    #[serde(with = "hub::interned")]
+    message: Interned,
     origin: Origin,
-    #[serde(with = "hub::word")]
-    step: Word,
+    #[serde(with = "hub::interned")]
+    step: Interned,
     detail: String,
 }
 
@@ -212,7 +212,7 @@ impl Workflow for CreateFlow {
             (Installing, Event::Replied { tag, body }) => {
                 if matches!(reply(body), Some(Reply::Installed { existed: true })) && !self.inherited.contains(tag) {
                     self.suspects.remove(tag);
-                    fx.keep(*tag);
+                    fx.skip_undo(*tag);
                 }
                 Installing
             }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use hub::{Kept, LaneState};
+use hub::{LaneState, SavedMap};
 use serde::{Deserialize, Serialize};
 use topology::{LaneInfo, Saver, Settings, Stored, Unreadable};
 use wire::flow::MAX_LENGTH;
@@ -55,7 +55,7 @@ impl Resources {
 pub struct Registry {
     /// The settings in force.
     pub settings: FlowSettings,
-    flows: Kept<String, Flow>,
+    flows: SavedMap<String, Flow>,
     lane: u32,
     lanes: u32,
     cookies: Pool,
@@ -66,7 +66,7 @@ impl Default for Registry {
     fn default() -> Self {
         let settings = FlowSettings::default();
         let cookies = Pool::new(0, 1, settings.cookies);
-        Self { settings, flows: Kept::default(), lane: 0, lanes: 1, cookies, meters: BTreeMap::new() }
+        Self { settings, flows: SavedMap::default(), lane: 0, lanes: 1, cookies, meters: BTreeMap::new() }
     }
 }
 
@@ -143,7 +143,7 @@ const METERS: &str = "meters";
 
 /// Error for a saved state that does not fit, with its key.
 pub(crate) fn inconsistent(key: &str, why: &str) -> Unreadable {
-    Unreadable(format!("saved `{key}` does not fit: {why}").chars().take(Unreadable::SHOWN).collect())
+    Unreadable(format!("saved `{key}` is inconsistent: {why}").chars().take(Unreadable::MAX_CHARS).collect())
 }
 
 /// The pools are saved separately: an operation holds resources before its flow exists.

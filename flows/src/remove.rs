@@ -28,8 +28,8 @@
 
 use std::collections::BTreeSet;
 
-use hub::word::Word;
-use hub::{CallFailure, Event, Fx, Illegal, State, StepBudget, Workflow};
+use hub::interned::Interned;
+use hub::{CallFailure, Event, Fx, Illegal, StepBudget, Workflow, WorkflowState};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use topology::{LaneInfo, Settings};
@@ -62,7 +62,7 @@ pub enum RemoveState {
 
 use RemoveState::{Checking, Degraded, Ended, New, Removing};
 
-impl State for RemoveState {
+impl WorkflowState for RemoveState {
     const ALL: &'static [Self] = &[New, Removing, Checking, Degraded, Ended];
 
     fn name(self) -> &'static str {
@@ -101,8 +101,8 @@ pub struct RemoveFlow {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Failure {
     origin: Origin,
-    #[serde(with = "hub::word")]
-    step: Word,
+    #[serde(with = "hub::interned")]
+    step: Interned,
     detail: String,
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use hub::{Barrier, CallSpec, Fx, Mode, StepSpec, Workflow};
+use hub::{Barrier, CallOrder, CallSpec, Fx, StepSpec, Workflow};
 use serde_json::Value;
 use wire::OperationId;
 use wire::flow::{FLOW_KIND, FlowView};
@@ -31,7 +31,7 @@ pub(crate) fn concurrent_step<W: Workflow<Lane = Registry>>(
     calls: Vec<CallSpec>,
     fx: &Fx<'_, W>,
 ) -> StepSpec {
-    StepSpec { name, mode: Mode::AtOnce, barrier: Barrier::All, within_ms: fx.lane.settings.step_ms, calls }
+    StepSpec { name, order: CallOrder::AtOnce, barrier: Barrier::All, within_ms: fx.lane.settings.step_ms, calls }
 }
 
 /// A step that reads the rules with these numbers.
@@ -82,14 +82,14 @@ pub(crate) fn keep<W: Workflow<Lane = Registry>>(
         left: left.iter().copied().collect(),
         operation: operation.clone(),
     };
-    fx.show(FLOW_KIND, flowid, Some(to_value(&shown)));
+    fx.publish(FLOW_KIND, flowid, Some(to_value(&shown)));
     fx.lane.keep(flowid, Flow { resources: resources.clone(), left });
 }
 
 /// Removes a flow and releases its resources.
 pub(crate) fn release<W: Workflow<Lane = Registry>>(flowid: &str, resources: &Resources, fx: &mut Fx<'_, W>) {
     if fx.lane.flow(flowid).is_some() {
-        fx.show(FLOW_KIND, flowid, None);
+        fx.publish(FLOW_KIND, flowid, None);
     }
     fx.lane.release(flowid, resources);
 }

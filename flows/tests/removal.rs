@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use flows::registry::{Flow, Registry};
 use flows::{RemoveFlow, RemoveState};
 use hub::check::{Row, differences, table, walk};
-use hub::{CallFailure, Event, State as _};
+use hub::{CallFailure, Event, WorkflowState as _};
 use serde_json::json;
 use wire::call::CallOutcome;
 

@@ -12,7 +12,7 @@ use proptest::test_runner::TestCaseError;
 use serde_json::json;
 
 use network::{Network, request, settings};
-use support::{Input, first_word, named};
+use support::{Input, named, operation_of};
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -113,7 +113,7 @@ fn on(network: &mut Network, step: &Step) -> Result<(), TestCaseError> {
                 1 => wire::command::Command::Abort,
                 _ => wire::command::Command::Cancel,
             };
-            let operation = named(&first_word(pick.get::<String>(&live)));
+            let operation = named(&operation_of(pick.get::<String>(&live)));
             network.give(Input::Command(HubCommand { operation, cause: "c".into(), command }))
         }
         Step::Configure { cookies, meters } => network.give(Input::Configure(settings(*cookies, *meters))),

@@ -87,13 +87,13 @@ fn a_parent_with_a_shorter_timeout_than_its_child_is_refused() {
     assert!(
         errors.contains(
             "workflow create-flow, step install rules, a call: speaker may take 10 x 400 ms + 11100 ms back-off = 15100 ms, \
-             but it waits 1600 ms; give the call at least 15100 ms, or the worker fewer attempts"
+             but it waits 1600 ms; allow the call at least 15100 ms, or reduce the attempts of the worker"
         ),
         "{errors}"
     );
     let mut settings = serde_json::to_value(flows::FlowSettings::default()).unwrap();
     settings["step_ms"] = 1_000.into();
-    assert!(with("flows", settings.clone()).contains("give the step at least 1600 ms"));
+    assert!(with("flows", settings.clone()).contains("allow the step at least 1600 ms"));
     settings["step_ms"] = 3_000.into();
     assert!(with("flows", settings.clone()).contains("a request: all steps of create-flow"));
     settings["request_ms"] = 12_000.into();

@@ -6,7 +6,7 @@ use std::path::Path;
 use flows::registry::{Flow, Registry};
 use flows::{CreateFlow, CreateState};
 use hub::check::{Row, diagram, differences, table, walk};
-use hub::{CallFailure, Event, State as _};
+use hub::{CallFailure, Event, WorkflowState as _};
 use serde_json::json;
 use wire::call::CallOutcome;
 

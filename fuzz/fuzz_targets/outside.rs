@@ -4,7 +4,7 @@
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
-    let record = nave::anything::record("t", bytes);
+    let record = nave::arbitrary::record("t", bytes);
     drop(record.headers.envelope());
     if let Ok(value) = serde_json::from_slice(bytes) {
         drop(wire::flow::CreateFlow::from_json(&value));
@@ -17,7 +17,7 @@ fuzz_target!(|bytes: &[u8]| {
         drop(floodlight_sim::FaultPlan::from_toml(text));
         drop(text.parse::<wire::CallId>());
         drop(text.parse::<wire::MessageId>());
-        drop(text.parse::<wire::owner::Note>());
+        drop(text.parse::<wire::owner::OffsetMetadata>());
         drop(text.parse::<wire::WallTime>());
     }
 });

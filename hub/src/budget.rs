@@ -10,31 +10,31 @@ pub(crate) fn budgets<W: Workflows>(settings: &Settings) -> Vec<Budget> {
     let mut budgets = Vec::new();
     for (workflow, steps, request_ms) in W::budgets(settings) {
         for step in &steps {
-            let who = format!("workflow {workflow}, step {}", step.step);
+            let waiter = format!("workflow {workflow}, step {}", step.step);
             budgets.push(Budget::Allows {
-                who: format!("{who}, a call"),
-                what: step.service.to_owned(),
+                waiter: format!("{waiter}, a call"),
+                service: step.service.to_owned(),
                 ms: step.call_ms,
                 remedy: "allow the call at least {longest} ms, or reduce the attempts of the worker".to_owned(),
             });
             let calls = format!("calls of step {} of {workflow}", step.step);
             let because = "the longest call".to_owned();
-            budgets.push(Budget::Takes { what: calls.clone(), ms: step.call_ms, because });
+            budgets.push(Budget::Takes { service: calls.clone(), ms: step.call_ms, because });
             budgets.push(Budget::Allows {
-                who,
-                what: calls,
+                waiter,
+                service: calls,
                 ms: step.step_ms,
                 remedy: "allow the step at least {longest} ms, or shorten its calls".to_owned(),
             });
         }
         let Some(request_ms) = request_ms else { continue };
-        let what = format!("all steps of {workflow}, undo steps included,");
+        let service = format!("all steps of {workflow}, undo steps included,");
         let because: Vec<String> = steps.iter().map(|step| format!("{} ms for {}", step.step_ms, step.step)).collect();
         let ms = steps.iter().map(|step| step.step_ms).sum();
-        budgets.push(Budget::Takes { what: what.clone(), ms, because: because.join(" + ") });
+        budgets.push(Budget::Takes { service: service.clone(), ms, because: because.join(" + ") });
         budgets.push(Budget::Allows {
-            who: format!("workflow {workflow}, a request"),
-            what,
+            waiter: format!("workflow {workflow}, a request"),
+            service,
             ms: request_ms,
             remedy: "allow the request at least {longest} ms, or shorten its steps".to_owned(),
         });

@@ -6,12 +6,12 @@ use bytes::Bytes;
 use coordinator::{DEADLINES, TimedOut, deadlines};
 use topology::Route;
 use topology::{
-    Bolt, Budget, Declarer, Delivery, DueTimes, Emitter, InboxSpout, Keeps, LaneInfo, Message, Rejected, Saver,
-    Settings, Side, Stored, Unreadable, View, Wait,
+    Bolt, Budget, Declarer, Delivery, DueTimes, Emitter, InboxSpout, LaneInfo, Message, Rejected, Saver, Settings,
+    Side, StatePolicy, Stored, Unreadable, View, Wait,
 };
 use wire::answer::Answer;
 use wire::call::{CallCommand, CallEnd};
-use wire::{Envelope, Head, Kind, OperationId, RequestName, WireError};
+use wire::{Envelope, EnvelopeRef, Kind, OperationId, RequestName, WireError};
 
 use crate::cause::Cause;
 use crate::machine::Workflows;
@@ -27,7 +27,7 @@ pub struct HubSpout;
 impl InboxSpout for HubSpout {
     type Out = HubInbound;
 
-    fn accepts(&self, envelope: &Head<'_>) -> bool {
+    fn accepts(&self, envelope: &EnvelopeRef<'_>) -> bool {
         matches!(envelope.kind, Kind::Request | Kind::Command)
     }
 
@@ -166,7 +166,7 @@ impl<W: Workflows> HubBolt<W> {
                 out.publish(message);
             }
             HubEffect::Publish(resource) => {
-                let message = Message::shown(&resource, out.lane());
+                let message = Message::resource_view(&resource, out.lane());
                 out.publish(message);
             }
             HubEffect::Changed(key) => out.changed(&key),
@@ -229,7 +229,7 @@ impl<W: Workflows> Bolt for HubBolt<W> {
     type Out = ();
 
     const VIEWS: &'static str = "operation";
-    const KEEPS: Keeps = Keeps::Saved(VERSION);
+    const STATE_POLICY: StatePolicy = StatePolicy::Saved(VERSION);
 
     fn declare(declarer: &mut Declarer<HubIn>) {
         declarer.side(CALLS);

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use topology::Wait;
-use wire::answer::{Answer, Entry};
+use wire::answer::{Answer, HistoryEntry};
 use wire::call::CallEnd;
 use wire::{CallId, OperationId, WallTime};
 
@@ -217,7 +217,7 @@ pub(crate) struct Running<W: Workflows> {
     undo_steps: Vec<u32>,
     #[serde(with = "crate::interned")]
     undo_name: Interned,
-    history: Vec<Entry>,
+    history: Vec<HistoryEntry>,
     entries: u32,
 }
 
@@ -283,7 +283,7 @@ impl<W: Workflows> Running<W> {
             self.history.remove(HISTORY_HEAD);
         }
         self.entries += 1;
-        self.history.push(Entry { seq: self.entries, at, what: what.into() });
+        self.history.push(HistoryEntry { seq: self.entries, at, what: what.into() });
     }
 
     /// True if any call is open.
@@ -294,7 +294,7 @@ impl<W: Workflows> Running<W> {
     /// Lists what it waits for, for checks from outside. A parked operation waits for a person. The
     /// table adds the wait for the key.
     pub(crate) fn waits(&self) -> Wait {
-        let mut wait = Wait { who: self.id.to_string(), deadline: None, calls: Vec::new(), others: Vec::new() };
+        let mut wait = Wait { name: self.id.to_string(), deadline: None, calls: Vec::new(), others: Vec::new() };
         match self.standing {
             OperationStatus::Queued
             | OperationStatus::Ended

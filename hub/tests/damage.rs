@@ -301,7 +301,7 @@ proptest! {
         let settings = Settings::default();
         match load::<Script>(&saved, 1, &settings, seed) {
             Err(Unreadable(reason)) => {
-                prop_assert!(reason.starts_with("saved `") && reason.chars().count() <= Unreadable::SHOWN, "{}", reason);
+                prop_assert!(reason.starts_with("saved `") && reason.chars().count() <= Unreadable::MAX_CHARS, "{}", reason);
             }
             Ok((mut loaded, _)) => {
                 for _ in 0..3 {

@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Returns the specification of the topic.
 pub fn topic(topics: &Topics) -> TopicSpec {
-    TopicSpec::log(&topics.control(), 1).cleaned(Cleanup::Compact)
+    TopicSpec::log(&topics.control(), 1).with_cleanup(Cleanup::Compact)
 }
 
 /// Follows the control topic.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bus::{Bus, BusError, MonoTime, TopicSpec};
 use northbound::Waiting;
-use topology::{Arrangement, Handover, Settings, Shard, ShardOptions, ShardStatus, Topology, Upkeep};
+use topology::{Arrangement, Handover, RecoveryOptions, Settings, Shard, ShardOptions, ShardStatus, Topology};
 use wire::control::Submitted;
 use wire::topics::Topics;
 use wire::{Code, Problem};
@@ -17,7 +17,7 @@ pub struct Deployment {
     bus: Arc<dyn Bus>,
     topics: Topics,
     topology: Topology,
-    upkeep: Upkeep,
+    recovery: RecoveryOptions,
     /// Status of the lanes of each stage in this process.
     status: BTreeMap<String, Arc<ShardStatus>>,
     /// The recorded topics; none if the topology was not submitted.
@@ -26,10 +26,10 @@ pub struct Deployment {
 
 impl Deployment {
     /// Creates a deployment of a topology with layout and settings. Its topics have to exist.
-    pub fn new(bus: Arc<dyn Bus>, topics: Topics, topology: Topology, upkeep: Upkeep) -> Self {
+    pub fn new(bus: Arc<dyn Bus>, topics: Topics, topology: Topology, recovery: RecoveryOptions) -> Self {
         let status = |stage: topology::Stage| (stage.name.to_string(), ShardStatus::new(&stage.name, stage.lanes));
         let status = topology.stages().into_iter().map(status).collect();
-        Self { bus, topics, topology, upkeep, status, recorded: RecordedTopics::default() }
+        Self { bus, topics, topology, recovery, status, recorded: RecordedTopics::default() }
     }
 
     /// Creates a deployment of a submitted topology with the code of this process.
@@ -43,13 +43,13 @@ impl Deployment {
         topics: &Topics,
         code: &Topology,
         submitted: &Submitted,
-        upkeep: Upkeep,
+        recovery: RecoveryOptions,
     ) -> Result<Self, Problem> {
         let topology = arranged(code, submitted)?;
         let recorded = RecordedTopics::of(submitted, topology.topics(topics));
         let found = recorded.check(&**bus).map_err(|error| Problem::new(Code::NotReady, error.to_string()))?;
         found.map_or(Ok(()), Err)?;
-        Ok(Self { recorded, ..Self::new(Arc::clone(bus), topics.clone(), topology, upkeep) })
+        Ok(Self { recorded, ..Self::new(Arc::clone(bus), topics.clone(), topology, recovery) })
     }
 
     /// Returns the recorded topics.
@@ -94,7 +94,7 @@ impl Deployment {
             member: name.to_owned(),
             build: env!("CARGO_PKG_VERSION").to_owned(),
             settings: self.topology.settings().clone(),
-            upkeep: self.upkeep,
+            recovery: self.recovery,
             inbox_limit: topology::InboxLimit::default(),
         };
         Shard::join(Arc::clone(&self.bus), self.topology.clone(), options, Arc::clone(status))

@@ -1,6 +1,6 @@
 //! The usual topology of a workflow: its hub, and a worker for each service that it calls.
 
-use topology::{BuildErrors, Mode, Topology};
+use topology::{BuildErrors, DeliveryMode, Topology};
 use workers::{WorkerBolt, WorkerSpout};
 
 use hub::{CALLS, HubBolt, HubSpout, Workflows};
@@ -24,7 +24,7 @@ pub fn hub_and_spokes<W: Workflows>(name: &str, services: &[&'static str]) -> Re
     for &service in services {
         let answers = t.inbox_spout(&format!("{service}-spout"), move || WorkerSpout::new(service));
         let worker = t.bolt(&format!("{service}-worker"), move || WorkerBolt::new(service));
-        let worker = worker.stage(service).lanes(LANES).mode(Mode::AtLeastOnce).reads(answers.local());
+        let worker = worker.stage(service).lanes(LANES).mode(DeliveryMode::AtLeastOnce).reads(answers.local());
         let calls = hub.side(CALLS).fields(|command: &CallCommand| command.call().operation.to_string()).or_local();
         // Every worker gets an abandoned call; those that do not know it ignore it.
         let is_for = move |command: &CallCommand| match command {

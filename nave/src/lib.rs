@@ -76,8 +76,8 @@ use program::{About, Program, ProgramError};
 pub mod prelude {
     pub use hub::schemars::{self, JsonSchema};
     pub use hub::{
-        Barrier, CallFailure, CallSpec, Event, Fx, Illegal, Mode, State, StepBudget, StepSpec, UndoSpec, Workflow,
-        expect_reply, states,
+        Barrier, CallFailure, CallOrder, CallSpec, Event, Fx, Illegal, StepBudget, StepSpec, UndoSpec, Workflow,
+        WorkflowState, expect_reply, states,
     };
     pub use topology::{BuildErrors, Topology};
     pub use wire::answer::Answer;

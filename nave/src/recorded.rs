@@ -59,7 +59,7 @@ impl RecordedTopics {
             }
         }
         let names: Vec<&str> = self.topics.iter().map(|topic| topic.name.as_str()).collect();
-        let others = match bus.other_times(&names) {
+        let others = match bus.topics_without_append_time(&names) {
             // The user may have access to topics but not to their settings.
             Err(BusError::Refused(_)) => Vec::new(),
             others => others?,

@@ -1,6 +1,6 @@
 //! A spoke in Rust: a service that answers requests over the bus.
 //!
-//! A spoke may use any language: it reads a topic and writes answers. [`SpokePart`] remembers the
+//! A spoke may use any language: it reads a topic and writes answers. [`SpokeTask`] remembers the
 //! calls that it executed or refused. A repeated call gets the same answer, and its effect happens
 //! at most once. Calls that were undone, and calls past their deadline, are refused.
 //!
@@ -39,13 +39,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bus::{
-    Arrival, Batch, Bus, BusError, Clock, Headers, Member, MemberSpec, Outgoing, Part, Pause, Position, Record, Route,
-    Turn,
+    Arrival, Backoff, Batch, Bus, BusError, Clock, Headers, Member, MemberSpec, Outgoing, PollOutcome, Position,
+    Record, Route, Task,
 };
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use wire::owner::Note;
+use wire::owner::OffsetMetadata;
 use wire::topics::Topics;
 pub use wire::{CallId, WallTime};
 use wire::{Envelope, Kind};
@@ -303,7 +303,7 @@ impl<S> Memory<S> {
 }
 
 /// Serves a spoke over the bus, as a member of the group of its topic.
-pub struct SpokePart<S> {
+pub struct SpokeTask<S> {
     name: String,
     source: String,
     member: Box<dyn Member>,
@@ -317,10 +317,10 @@ pub struct SpokePart<S> {
     answers: Vec<Outgoing>,
     /// Partitions with records since the last commit.
     moved: BTreeSet<u32>,
-    backoff: Pause,
+    backoff: Backoff,
 }
 
-impl<S: Spoke> SpokePart<S> {
+impl<S: Spoke> SpokeTask<S> {
     /// Joins the group of the topic of `service` as `member`, which must be unique among all live
     /// members.
     ///
@@ -344,7 +344,7 @@ impl<S: Spoke> SpokePart<S> {
             next: BTreeMap::new(),
             answers: Vec::new(),
             moved: BTreeSet::new(),
-            backoff: Pause::default(),
+            backoff: Backoff::default(),
         })
     }
 
@@ -410,10 +410,10 @@ impl<S: Spoke> SpokePart<S> {
         if self.moved.is_empty() {
             return;
         }
-        let metadata = |next| Note { transactional_id: self.name.clone(), snapshot: next, released: false };
+        let metadata = |next| OffsetMetadata { transactional_id: self.name.clone(), snapshot: next, released: false };
         let position = |partition: &u32| {
             let next = *self.next.get(partition)?;
-            Some(Position { partition: *partition, next, note: metadata(next).to_string().into() })
+            Some(Position { partition: *partition, next, metadata: metadata(next).to_string().into() })
         };
         let positions = self.moved.iter().filter_map(position).collect();
         let batch = Batch { records: std::mem::take(&mut self.answers), positions };
@@ -452,12 +452,12 @@ impl<S: Spoke> SpokePart<S> {
     }
 }
 
-impl<S: Spoke> Part for SpokePart<S> {
+impl<S: Spoke> Task for SpokeTask<S> {
     fn name(&self) -> &str {
         &self.name
     }
 
-    fn turn(&mut self, wait: Duration) -> Result<Turn, BusError> {
+    fn poll(&mut self, wait: Duration) -> Result<PollOutcome, BusError> {
         let now = self.clock.mono();
         let wait = self.backoff.until().map_or(wait, |until| wait.min(until.since(now)));
         let mut arrivals = Vec::new();
@@ -477,7 +477,7 @@ impl<S: Spoke> Part for SpokePart<S> {
         arrivals.into_iter().try_for_each(|arrival| self.arrive(arrival))?;
         self.start();
         self.commit();
-        Ok(Turn { worked, next: self.backoff.until() })
+        Ok(PollOutcome { worked, next: self.backoff.until() })
     }
 
     fn stop(mut self: Box<Self>) -> Vec<String> {

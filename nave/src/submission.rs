@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 
 use bus::{Bus, BusError, TopicInfo};
 use topology::Topology;
-use wire::control::{Submitted, SubmittedStage, Wish};
+use wire::control::{DesiredState, Submitted, SubmittedStage};
 use wire::topics::Topics;
 use wire::{Code, Problem, WallTime};
 
@@ -72,7 +72,7 @@ pub fn submit(
     reader.catch_up(bus).map_err(|error| problem(&error))?;
     let before = reader.topologies().get(topology.name());
     let before = match before {
-        Some(before) if before.wish != Wish::Run => {
+        Some(before) if before.desired != DesiredState::Run => {
             ended(bus, topics, before)?;
             None
         }
@@ -116,7 +116,7 @@ pub fn weakness(bus: &dyn Bus, submitted: &Submitted) -> Result<Option<Problem>,
     let topics = submitted.stages.iter().flat_map(|stage| &stage.topics).map(|(topic, _)| topic);
     let mut weak: BTreeMap<String, Vec<&String>> = BTreeMap::new();
     for topic in topics {
-        for weakness in bus.weaknesses(topic).map_err(|error| problem(&error))? {
+        for weakness in bus.topic_warnings(topic).map_err(|error| problem(&error))? {
             weak.entry(weakness).or_default().push(topic);
         }
     }
@@ -163,7 +163,7 @@ pub(crate) fn describe(
         graph: topology.graph(),
         build: env!("CARGO_PKG_VERSION").to_owned(),
         at,
-        wish: Wish::Run,
+        desired: DesiredState::Run,
         stages: topology.stages().into_iter().map(stage).collect(),
         settings: topology.settings().as_value().clone(),
         workflows: topology.workflows(),
@@ -178,10 +178,10 @@ fn ended(bus: &dyn Bus, topics: &Topics, before: &Submitted) -> Result<(), Probl
     if left == 0 {
         return Ok(());
     }
-    let (name, by) = (&before.name, before.wish);
+    let (name, by) = (&before.name, before.desired);
     let by = match by {
-        Wish::Kill { by } => by.to_string(),
-        Wish::Run => "now".to_owned(),
+        DesiredState::Kill { by } => by.to_string(),
+        DesiredState::Run => "now".to_owned(),
     };
     let detail = format!(
         "topology `{name}` is being killed, and {left} threads still run it; it ends by {by} at the latest: retry then"

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bus::{Bus, BusError, MonoTime};
 use flows::{FlowSettings, SPEAKER, STAGE};
 use hub::HubSettings;
-use topology::{Arrangement, BuildErrors, Mode, Settings, Shard, Topology, Upkeep};
+use topology::{Arrangement, BuildErrors, DeliveryMode, RecoveryOptions, Settings, Shard, Topology};
 use wire::topics::Topics;
 use workers::{WorkerBolt, WorkerSettings};
 
@@ -28,7 +28,7 @@ pub struct SystemOptions {
     /// True: hub and workers are separate stages with a topic between them.
     pub apart: bool,
     /// The delivery mode of stages that do not use the default of the topology.
-    pub modes: BTreeMap<String, Mode>,
+    pub modes: BTreeMap<String, DeliveryMode>,
     /// Settings of the flow workflows.
     pub flows: FlowSettings,
     /// Settings of the hub.
@@ -88,7 +88,7 @@ impl System {
             Arc::clone(&bus),
             options.topics.clone(),
             topology.clone(),
-            Upkeep { session_timeout: options.session_timeout, ..Upkeep::default() },
+            RecoveryOptions { session_timeout: options.session_timeout, ..RecoveryOptions::default() },
         );
         Ok(Self { bus, options, topology, deployment })
     }

@@ -9,17 +9,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bus::{Bus, Clock, Embedded, EmbeddedOptions, ManualClock, MonoTime, Outgoing, Part, Reader, Record};
+use bus::{Bus, Clock, Embedded, EmbeddedOptions, ManualClock, MonoTime, Outgoing, Reader, Record, Task};
 use serde::Serialize;
 use topology::driver::Virtual;
-use topology::{Shard, ShardOptions, ShardStatus, Topology, Upkeep};
+use topology::{RecoveryOptions, Shard, ShardOptions, ShardStatus, Topology};
 use wire::answer::{Answer, Operation};
 use wire::command::{Command, Outcome};
 use wire::request::Request;
 use wire::topics::Topics;
 use wire::{Envelope, Kind, OperationId, Problem};
 
-use crate::spoke::{Served, Spoke, SpokePart};
+use crate::spoke::{Spoke, SpokeService, SpokeTask};
 
 /// A topology, its spokes, a clock and clients.
 pub struct TestWorld {
@@ -33,7 +33,7 @@ pub struct TestWorld {
     started: u32,
     crashed: Vec<Shard>,
     spokes: BTreeMap<String, Box<dyn Any>>,
-    parts: Vec<Box<dyn Part>>,
+    parts: Vec<Box<dyn Task>>,
     egress: Box<dyn Reader>,
     answers: BTreeMap<OperationId, Operation>,
     outcomes: BTreeMap<String, Outcome>,
@@ -97,9 +97,9 @@ impl TestWorld {
     /// If no worker of the topology calls it.
     #[must_use]
     pub fn spoke<S: Spoke>(mut self, service: &str, spoke: S) -> Self {
-        let served = Served::new(spoke);
+        let served = SpokeService::new(spoke);
         let member = format!("{service}-1");
-        let part = SpokePart::join(&self.bus, &self.names, service, &member, served.clone());
+        let part = SpokeTask::join(&self.bus, &self.names, service, &member, served.clone());
         let part = part.unwrap_or_else(|error| panic!("no worker calls `{service}`: {error}"));
         self.parts.push(Box::new(part));
         self.spokes.insert(service.to_owned(), Box::new(served));
@@ -111,7 +111,7 @@ impl TestWorld {
     /// # Panics
     /// If there is no such spoke, or it has another type.
     pub fn look<S: Spoke, R>(&self, service: &str, look: impl FnOnce(&mut S) -> R) -> R {
-        let served = self.spokes.get(service).and_then(|spoke| spoke.downcast_ref::<Served<S>>());
+        let served = self.spokes.get(service).and_then(|spoke| spoke.downcast_ref::<SpokeService<S>>());
         served.unwrap_or_else(|| panic!("no spoke `{service}` of this type")).look(look)
     }
 
@@ -216,9 +216,9 @@ impl TestWorld {
 
     /// Executes `turns` single polls, so that a test can interrupt the world between any two.
     /// Returns true if nothing is left to do.
-    pub fn run_turns(&mut self, turns: usize) -> bool {
+    pub fn run_polls(&mut self, turns: usize) -> bool {
         let mut parts = parts(&mut self.shards, &mut self.parts);
-        self.turns.run_turns(&mut parts, turns)
+        self.turns.run_polls(&mut parts, turns)
     }
 
     fn run_until(&mut self, until: MonoTime) -> bool {
@@ -247,7 +247,7 @@ impl TestWorld {
                 member: format!("{}-{}", stage.name, self.started),
                 build: "test".to_owned(),
                 settings: self.topology.settings().clone(),
-                upkeep: Upkeep::default(),
+                recovery: RecoveryOptions::default(),
                 inbox_limit: topology::InboxLimit::default(),
             };
             let bus: Arc<dyn Bus> = Arc::new(self.bus.clone());
@@ -275,11 +275,11 @@ impl TestWorld {
 
     /// The value of the counter `name`, over all processes.
     pub fn count(&self, name: &str) -> u64 {
-        self.shards.iter().map(|(_, shard)| shard.tally(name)).sum()
+        self.shards.iter().map(|(_, shard)| shard.counter(name)).sum()
     }
 }
 
-fn parts<'a>(shards: &'a mut [(String, Shard)], others: &'a mut [Box<dyn Part>]) -> Vec<&'a mut dyn Part> {
-    let shards = shards.iter_mut().map(|(_, shard)| shard as &mut dyn Part);
-    shards.chain(others.iter_mut().map(|part| &mut **part as &mut dyn Part)).collect()
+fn parts<'a>(shards: &'a mut [(String, Shard)], others: &'a mut [Box<dyn Task>]) -> Vec<&'a mut dyn Task> {
+    let shards = shards.iter_mut().map(|(_, shard)| shard as &mut dyn Task);
+    shards.chain(others.iter_mut().map(|part| &mut **part as &mut dyn Task)).collect()
 }

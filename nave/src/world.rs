@@ -14,9 +14,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bus::{Bus, Clock, Embedded, EmbeddedOptions, ManualClock, MonoTime, Outgoing, Part, Record};
-use floodlight_sim::{SpeakerHandle, SpeakerPart};
-use northbound::{Gateway, Inlet, InletHandle, Outlet, Submission, Ticket, Told};
+use bus::{Bus, Clock, Embedded, EmbeddedOptions, ManualClock, MonoTime, Outgoing, Record, Task};
+use floodlight_sim::{SpeakerHandle, SpeakerTask};
+use northbound::{Gateway, Inlet, InletHandle, Outlet, RequestResult, Submission, Ticket};
 use serde_json::Value;
 use topology::driver::Virtual;
 use topology::{Shard, View};
@@ -38,7 +38,7 @@ pub struct World {
     running: BTreeMap<String, Vec<Shard>>,
     started: u32,
     speaker: SpeakerHandle,
-    speaker_part: SpeakerPart,
+    speaker_part: SpeakerTask,
     gateway: Arc<Gateway>,
     inlet: Inlet,
     inlet_handle: InletHandle,
@@ -54,7 +54,7 @@ struct PendingRequest {
     operation: OperationId,
     /// Until it is answered. It occupies a place among the waiting requests.
     ticket: Option<Ticket>,
-    told: Option<Told>,
+    told: Option<RequestResult>,
 }
 
 /// A request that was sent.
@@ -112,7 +112,7 @@ impl World {
         let bus = Embedded::open(Arc::clone(&clock) as Arc<dyn Clock>, kept);
         let system = System::new(Arc::new(bus.clone()), options).expect("the options are valid");
         let speaker = SpeakerHandle::new();
-        let speaker_part = SpeakerPart::join(&bus, &system.speaker_topic(), "speaker-0", speaker.clone());
+        let speaker_part = SpeakerTask::join(&bus, &system.speaker_topic(), "speaker-0", speaker.clone());
         let speaker_part = speaker_part.expect("the topics exist");
         let gateway = Arc::new(Gateway::new(system.gateway_options(), Arc::clone(&clock) as Arc<dyn Clock>));
         let inlet = Inlet::open(&bus).expect("the topics exist");
@@ -280,14 +280,14 @@ impl World {
 
     /// Executes `turns` single polls, so that a test can interrupt the world between any two.
     /// Returns true if nothing is left to do.
-    pub fn run_turns(&mut self, turns: usize) -> bool {
+    pub fn run_polls(&mut self, turns: usize) -> bool {
         let (driver, mut parts) = self.parts();
-        driver.run_turns(&mut parts, turns)
+        driver.run_polls(&mut parts, turns)
     }
 
-    fn parts(&mut self) -> (&mut Virtual, Vec<&mut dyn Part>) {
-        let mut parts: Vec<&mut dyn Part> = vec![&mut self.speaker_part, &mut self.inlet, &mut self.outlet];
-        parts.extend(self.running.values_mut().flatten().map(|shard| shard as &mut dyn Part));
+    fn parts(&mut self) -> (&mut Virtual, Vec<&mut dyn Task>) {
+        let mut parts: Vec<&mut dyn Task> = vec![&mut self.speaker_part, &mut self.inlet, &mut self.outlet];
+        parts.extend(self.running.values_mut().flatten().map(|shard| shard as &mut dyn Task));
         (&mut self.turns, parts)
     }
 
@@ -379,7 +379,7 @@ impl World {
 
     /// The value of the counter `name`, over all processes.
     pub fn count(&self, name: &str) -> u64 {
-        self.shards().map(|shard| shard.tally(name)).sum()
+        self.shards().map(|shard| shard.counter(name)).sum()
     }
 
     /// Number of armed timers in all lanes.

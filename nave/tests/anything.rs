@@ -14,7 +14,7 @@ use wire::Kind;
 
 /// Makes an inbox record (key, kind, headers, body) of bytes, in the same way as `fuzz/`.
 fn record(inbox: &str, bytes: &[u8]) -> Outgoing {
-    nave::anything::record(inbox, bytes)
+    nave::arbitrary::record(inbox, bytes)
 }
 
 /// Checks that the lane works after these records, before and after a restart.

@@ -6,7 +6,7 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bus::{Clock, Part};
+use bus::{Clock, Task};
 use northbound::{Directory, Gateway, Lag, Outlet, Submission};
 use support::{flow, one_lane};
 use uuid::Uuid;
@@ -24,7 +24,7 @@ fn a_lane_without_an_owner_is_reported_silent_until_its_takeover() {
     let gateway = Arc::new(Gateway::new(world.system().gateway_options(), Arc::clone(&clock)));
     let mut outlet = Outlet::open(Arc::clone(&bus), Arc::clone(&gateway)).unwrap();
     let mut lag = Lag::new(bus, Arc::new(Directory::of(Arc::clone(&gateway), clock)));
-    outlet.turn(Duration::ZERO).unwrap();
+    outlet.poll(Duration::ZERO).unwrap();
 
     world.kill_hub();
     let mut tickets = Vec::new();
@@ -37,15 +37,15 @@ fn a_lane_without_an_owner_is_reported_silent_until_its_takeover() {
     world.write(&records);
     let mut pass = |world: &mut nave::world::World, ms: u64| {
         world.run_ms(ms);
-        outlet.turn(Duration::ZERO).unwrap();
-        lag.turn(Duration::ZERO).unwrap();
+        outlet.poll(Duration::ZERO).unwrap();
+        lag.poll(Duration::ZERO).unwrap();
     };
     (0..5).for_each(|_| pass(&mut world, 1_000));
     // The seven requests, and the offset of the marker of the lane's last commit.
     let line = "lane 0: silent for 5.0 s, 8 records behind; it has no owner, or its owner cannot commit";
     let silent = |gateway: &Gateway| gateway.silent_lanes().iter().map(ToString::to_string).collect::<Vec<_>>();
     assert_eq!(silent(&gateway), [line]);
-    let id: &OperationId = &gateway.so_far(&tickets[0], "create-flow", "flow-0").operation;
+    let id: &OperationId = &gateway.progress(&tickets[0], "create-flow", "flow-0").operation;
     assert_eq!(gateway.operation(id).unwrap().until.unwrap().what, line, "shown by `nave why`");
 
     world.start_hub();

@@ -30,7 +30,7 @@ fn explain_shows_the_cause_the_reaction_and_the_remedy_of_a_code() {
     assert_eq!(json(&["explain", "101"])["code"], "NAVE-0101");
     assert_eq!(json(&["explain"]).as_array().unwrap().len(), wire::Code::ALL.len());
     let (code, _, err) = run(&["explain", "NAVE-0107"]);
-    assert!(code == 2 && err.contains("near it is NAVE-0106"), "{code}: {err}");
+    assert!(code == 2 && err.contains("nearest is NAVE-0106"), "{code}: {err}");
 }
 
 #[test]
@@ -66,7 +66,7 @@ fn an_invalid_command_exits_with_2_and_lists_the_valid_values() {
     for (args, message) in [
         (
             &["run"][..],
-            "there are the stages flows/hub, flows/speaker, the roles hub, worker, northbound, floodlight-sim, and the spokes none",
+            "available stages: flows/hub, flows/speaker; roles: hub, worker, northbound, floodlight-sim; spokes: none",
         ),
         (&["run", "--stage", "hop", "--bus", "kafka", "--brokers", "b:1"], "there is no stage `hop`"),
         (&["run", "--role", "hub"], "the embedded bus lives in one process"),
@@ -122,11 +122,11 @@ fn an_unreachable_url_exits_with_3() {
         [&["topologies", "list"][..], &["operations", "list"], &["parked", "list"], &["spokes", "list"], &["why", "x"]]
     {
         let (code, _, err) = run(&[args, &["--url", "http://127.0.0.1:1"]].concat());
-        assert!(code == 3 && err.contains("cannot ask http://127.0.0.1:1"), "{args:?} ended with {code}: {err}");
+        assert!(code == 3 && err.contains("cannot reach http://127.0.0.1:1"), "{args:?} ended with {code}: {err}");
     }
     let (code, _, err) = run(&["--json", "topologies", "list", "--url", "http://127.0.0.1:1"]);
     let fault: Value = serde_json::from_str(&err).unwrap();
-    assert!(code == 3 && fault["detail"].as_str().unwrap().contains("cannot ask"), "{fault}");
+    assert!(code == 3 && fault["detail"].as_str().unwrap().contains("cannot reach"), "{fault}");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Configuration: sources, their precedence, and rejected values.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use nave::config::{BusKind, Config, Said, Sync};
+use nave::config::{BusKind, Config, RawConfig, Sync};
 use nave::program::Program;
 
 fn program() -> Program {
@@ -9,8 +9,8 @@ fn program() -> Program {
 }
 
 fn of_file(text: &str) -> Result<Config, String> {
-    let mut said = Said::default();
-    said.file("nave.toml", text).and_then(|()| said.usable(&program())).map_err(|faults| faults.to_string())
+    let mut said = RawConfig::default();
+    said.file("nave.toml", text).and_then(|()| said.resolve(&program())).map_err(|faults| faults.to_string())
 }
 
 #[test]
@@ -38,12 +38,12 @@ fn a_printed_configuration_can_be_read_back() {
 
 #[test]
 fn command_line_overrides_environment_overrides_file_overrides_defaults() {
-    let mut said = Said::default();
-    let patience = |said: &Said| said.usable(&program()).unwrap().rest.patience_ms;
+    let mut said = RawConfig::default();
+    let patience = |said: &RawConfig| said.resolve(&program()).unwrap().rest.patience_ms;
     assert_eq!(patience(&said), 10_000);
     said.option("--patience", "rest.patience_ms", 4);
     let option = said.clone();
-    said = Said::default();
+    said = RawConfig::default();
     said.file("nave.toml", "[rest]\npatience_ms = 2").unwrap();
     assert_eq!(patience(&said), 2);
     said.environment([("NAVE_REST_PATIENCE_MS".to_owned(), "3".to_owned())]);
@@ -86,16 +86,16 @@ fn the_simulated_controller_stores_its_tables_next_to_the_bus() {
 /// Each invalid file with the line, the field and the message of its error.
 const ERRORS: &[(&str, u32, &str, &str)] = &[
     ("rest = 5", 1, "rest", "is 5; allowed is a section with fields"),
-    ("\n[rset]\nlisten = \"x\"", 3, "rset", "is not a field; there are: bus, health, log, prefix, rest"),
+    ("\n[rset]\nlisten = \"x\"", 3, "rset", "is not a field; known fields: bus, health, log, prefix, rest"),
     (
         "[rest]\nlsten = \"127.0.0.1:1\"",
         2,
         "rest.lsten",
-        "is not a field; there are: body_bytes, connections, known_operations, listen",
+        "is not a field; known fields: body_bytes, connections, known_operations, listen",
     ),
     ("[rest]\n\nlisten = \"nowhere\"", 3, "rest.listen", "is \"nowhere\"; allowed is an address and a port"),
     ("[rest]\nlisten = \"0.0.0.0:80\"", 2, "rest.listen", "allowed is a loopback address"),
-    ("[health]\nlisten = \"0.0.0.0:80\"", 2, "health.listen", "is not authenticated"),
+    ("[health]\nlisten = \"0.0.0.0:80\"", 2, "health.listen", "this interface has no authentication"),
     ("[sim]\nlisten = 8089", 2, "sim.listen", "is 8089; allowed is an address and a port"),
     ("[rest]\npatience_ms = -1", 2, "rest.patience_ms", "is -1; allowed is 1 to 3600000"),
     ("[rest]\npatience_ms = 0", 2, "rest.patience_ms", "is 0; allowed is 1 to 3600000"),
@@ -105,7 +105,7 @@ const ERRORS: &[(&str, u32, &str, &str)] = &[
     ("[rest]\nconnections = 0", 2, "rest.connections", "is 0"),
     ("[rest]\nwatchers = 0", 2, "rest.watchers", "is 0"),
     ("[rest]\nknown_operations = 0", 2, "rest.known_operations", "is 0"),
-    ("[rest]\ntoken_file = true", 2, "rest.token_file", "is true; allowed is a text"),
+    ("[rest]\ntoken_file = true", 2, "rest.token_file", "is true; allowed is a string"),
     ("prefix = \"a.b\"", 1, "prefix", "is \"a.b\"; allowed is 1 to 64 characters"),
     ("threads = 0", 1, "threads", "is 0; allowed is 1 to 64"),
     ("log = \"=,=\"", 1, "log", "has the level ``; allowed is off, error, warn"),
@@ -136,12 +136,12 @@ const ERRORS: &[(&str, u32, &str, &str)] = &[
         "[bus.kafka.client]\n\"enable.auto.commit\" = true",
         2,
         "bus.kafka.client.enable.auto.commit",
-        "may not be set: an offset",
+        "may not be set: offsets",
     ),
     ("[bus.kafka.client]\nacks = 1", 2, "bus.kafka.client.acks", "may not be set"),
-    ("[bus.kafka.client]\ndebug = []", 2, "bus.kafka.client.debug", "allowed is a text"),
+    ("[bus.kafka.client]\ndebug = []", 2, "bus.kafka.client.debug", "allowed is a string"),
     ("[shutdown]\ndrain_ms = 9999999999", 2, "shutdown.drain_ms", "allowed is 0 to 3600000"),
-    ("[topologies.trips]\napart = true", 2, "topologies.trips", "is not a field; there are: flows"),
+    ("[topologies.trips]\napart = true", 2, "topologies.trips", "is not a field; known fields: flows"),
     ("[topologies.flows]\napart = 2", 2, "topologies.flows.apart", "is 2; allowed is true or false"),
     ("[topologies.flows.stages.hub]\nlanes = 0", 2, "topologies.flows.stages.hub.lanes", "is 0; allowed is 1 to 1024"),
     ("[topologies.flows.stages.hub]\nmode = \"twice\"", 2, "topologies.flows.stages.hub.mode", "\"at-least-once\""),
@@ -149,7 +149,7 @@ const ERRORS: &[(&str, u32, &str, &str)] = &[
         "[topologies.flows.stages.hop]\nlanes = 2",
         2,
         "topologies.flows.stages.hop",
-        "is not a field; there are: hub, speaker",
+        "is not a field; known fields: hub, speaker",
     ),
     ("[topologies.flows.settings.hub]\nlife = 2", 2, "topologies.flows.settings.hub.life", "live, remembered"),
     (
@@ -194,9 +194,9 @@ fn invalid_toml_is_reported_with_its_line() {
 #[test]
 fn a_misspelt_variable_is_reported_and_a_foreign_one_ignored() {
     let of_variable = |name: &str, value: &str| {
-        let mut said = Said::default();
+        let mut said = RawConfig::default();
         said.environment([(name.to_owned(), value.to_owned())]);
-        said.usable(&program()).map_err(|faults| faults.to_string())
+        said.resolve(&program()).map_err(|faults| faults.to_string())
     };
     assert!(of_variable("NAVE_REST_LISTN", "x").unwrap_err().contains("did you mean NAVE_REST_LISTEN?"));
     assert!(of_variable("NAVE_THREADS", "many").unwrap_err().contains("NAVE_THREADS: `threads` is \"many\""));
@@ -210,14 +210,14 @@ fn a_misspelt_variable_is_reported_and_a_foreign_one_ignored() {
 
 #[test]
 fn secrets_come_from_the_environment_and_are_masked_in_output() {
-    let mut said = Said::default();
+    let mut said = RawConfig::default();
     said.environment([
         ("NAVE_BUS_KIND".to_owned(), "kafka".to_owned()),
         ("NAVE_BUS_KAFKA_BROKERS".to_owned(), "here:9092".to_owned()),
         ("NAVE_BUS_KAFKA_CLIENT_SASL_PASSWORD".to_owned(), "hunter2".to_owned()),
         ("NAVE_BUS_KAFKA_CLIENT_SASL_USERNAME".to_owned(), "nave".to_owned()),
     ]);
-    let config = said.usable(&program()).unwrap();
+    let config = said.resolve(&program()).unwrap();
     assert_eq!(config.bus.kafka.client["sasl.password"], "hunter2");
     let printed = config.to_toml();
     assert!(!printed.contains("hunter2") && printed.contains("(secret)") && printed.contains("nave"), "{printed}");
@@ -225,14 +225,14 @@ fn secrets_come_from_the_environment_and_are_masked_in_output() {
 
 #[test]
 fn a_topology_file_sets_the_fields_below_the_topologys_name() {
-    let mut said = Said::default();
+    let mut said = RawConfig::default();
     said.topology_file("flows", "t.toml", "apart = true\n[stages.speaker]\nlanes = 8\n[settings.hub]\nlive = 10")
         .unwrap();
-    let flows = &said.usable(&program()).unwrap().topologies["flows"];
+    let flows = &said.resolve(&program()).unwrap().topologies["flows"];
     assert_eq!((flows.apart, flows.stages["speaker"].lanes, &flows.settings["hub"]["live"]), (true, 8, &10.into()));
     let topology = flows.apply(program().topology("flows").unwrap()).unwrap();
     assert!(topology.describe().contains("stage speaker (8 lanes, at-least-once)"), "{}", topology.describe());
-    let mut said = Said::default();
+    let mut said = RawConfig::default();
     said.topology_file("flows", "t.toml", "apart = true\nrest.listen = \"x\"").unwrap();
-    assert!(said.usable(&program()).unwrap_err().to_string().contains("t.toml, line 2: `topologies.flows.rest"));
+    assert!(said.resolve(&program()).unwrap_err().to_string().contains("t.toml, line 2: `topologies.flows.rest"));
 }

@@ -5,11 +5,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bus::{Bus, Clock, Embedded, EmbeddedOptions, ManualClock, Outgoing, Part, Reader, Record};
-use floodlight_sim::{SpeakerHandle, SpeakerPart};
-use hub::{Barrier, CALLS, CallSpec, Event, Fx, HubBolt, HubSpout, Illegal, Mode, State, StepSpec, Workflow};
+use bus::{Bus, Clock, Embedded, EmbeddedOptions, ManualClock, Outgoing, Reader, Record, Task};
+use floodlight_sim::{SpeakerHandle, SpeakerTask};
+use hub::{
+    Barrier, CALLS, CallOrder, CallSpec, Event, Fx, HubBolt, HubSpout, Illegal, StepSpec, Workflow, WorkflowState,
+};
 use serde_json::{Value, json};
-use topology::{Arrangement, Settings, Shard, ShardOptions, ShardStatus, Topology, Upkeep};
+use topology::{Arrangement, RecoveryOptions, Settings, Shard, ShardOptions, ShardStatus, Topology};
 use wire::answer::{Answer, Operation};
 use wire::speaker::{Action, Command, Rule, SwitchId};
 use wire::topics::Topics;
@@ -23,7 +25,7 @@ struct DiagramRecorder {
     clock: Arc<ManualClock>,
     bus: Embedded,
     hub: Shard,
-    speaker: SpeakerPart,
+    speaker: SpeakerTask,
     reader: Box<dyn Reader>,
     topics: [String; 3],
     topology: String,
@@ -55,11 +57,11 @@ impl DiagramRecorder {
             member: "hub-1".into(),
             build: "test".into(),
             settings: topology.settings().clone(),
-            upkeep: Upkeep::default(),
+            recovery: RecoveryOptions::default(),
             inbox_limit: topology::InboxLimit::default(),
         };
         let shard = Shard::join(Arc::new(bus.clone()), topology.clone(), options, ShardStatus::new("s", 1));
-        let speaker = SpeakerPart::join(&bus, &spoke, "speaker", SpeakerHandle::new());
+        let speaker = SpeakerTask::join(&bus, &spoke, "speaker", SpeakerHandle::new());
         Self {
             hub: shard.expect("the topics exist"),
             speaker: speaker.expect("the topics exist"),
@@ -84,10 +86,10 @@ impl DiagramRecorder {
         self.bus.writer("northbound").expect("the bus answers").append(&[record]).expect("the topic exists");
         self.draw_records();
         for _ in 0..1_000 {
-            let turns = [self.hub.turn(Duration::ZERO).expect("the bus does not fail"), {
+            let turns = [self.hub.poll(Duration::ZERO).expect("the bus does not fail"), {
                 self.draw_view();
                 self.draw_records();
-                self.speaker.turn(Duration::ZERO).expect("the bus does not fail")
+                self.speaker.poll(Duration::ZERO).expect("the bus does not fail")
             }];
             self.draw_records();
             if turns.iter().any(|turn| turn.worked) {
@@ -146,7 +148,7 @@ impl DiagramRecorder {
             Kind::Call | Kind::Undo => {
                 let command: Command = serde_json::from_value(body).expect("a command");
                 let prefix = if envelope.kind == Kind::Undo { "undo, " } else { "" };
-                format!("worker->>speaker: {prefix}{} on {}{attempt}", command.action.word(), command.action.switch())
+                format!("worker->>speaker: {prefix}{} on {}{attempt}", command.action.name(), command.action.switch())
             }
             Kind::Reply => {
                 let key = String::from_utf8_lossy(record.key.as_deref()?).into_owned();
@@ -154,7 +156,7 @@ impl DiagramRecorder {
                 format!("speaker-->>worker: {} on {key}{rule}{attempt}", body["result"].as_str()?)
             }
             Kind::Timeout => {
-                let is_hub = body["timer"].as_u64()? >> 48 == u64::from(topology::number_of("hub"));
+                let is_hub = body["timer"].as_u64()? >> 48 == u64::from(topology::component_number("hub"));
                 let owner = if is_hub { "hub" } else { "worker" };
                 format!("coordinator->>{owner}: deadline")
             }
@@ -203,7 +205,7 @@ enum CarefulState {
     Ended,
 }
 
-impl State for CarefulState {
+impl WorkflowState for CarefulState {
     const ALL: &'static [Self] = &[Self::New, Self::Installing, Self::Ended];
     fn name(self) -> &'static str {
         match self {
@@ -230,7 +232,7 @@ impl Workflow for Careful {
                 let calls = (1..=2).map(install).collect();
                 fx.step(StepSpec {
                     name: "install rules",
-                    mode: Mode::OneByOne,
+                    order: CallOrder::OneByOne,
                     barrier: Barrier::All,
                     within_ms: 4_000,
                     calls,

@@ -3,7 +3,7 @@
 
 mod support;
 
-use floodlight_sim::fault::Word;
+use floodlight_sim::fault::CommandKind;
 use floodlight_sim::{Fault, FaultKind};
 use nave::world::{FlowRequest, World};
 use serde_json::{Value, json};
@@ -33,38 +33,41 @@ fn cases() -> Vec<Case> {
         single_attempts("the hub loses a step", json!(0), vec![]),
         retried("the worker drops a call", json!(1), vec![]),
         retried("the switch does not answer", json!(2), vec![]),
-        retried("an install is lost", json!(null), vec![on_rule_2(Word::Install, FaultKind::Silence, Some(1))]),
-        retried("a reply is lost", json!(null), vec![on_rule_2(Word::Install, FaultKind::Mute, Some(2))]),
+        retried("an install is lost", json!(null), vec![on_rule_2(CommandKind::Install, FaultKind::Silence, Some(1))]),
+        retried("a reply is lost", json!(null), vec![on_rule_2(CommandKind::Install, FaultKind::Mute, Some(2))]),
         retried(
             "a reply is late",
             json!(null),
-            vec![on_rule_2(Word::Read, FaultKind::DelayReply { ms: 500 }, Some(1))],
+            vec![on_rule_2(CommandKind::Read, FaultKind::DelayReply { ms: 500 }, Some(1))],
         ),
         single_attempts(
             "a reply is duplicated",
             json!(null),
-            vec![on_rule_2(Word::Install, FaultKind::Duplicate, None)],
+            vec![on_rule_2(CommandKind::Install, FaultKind::Duplicate, None)],
         ),
         single_attempts(
             "one install is late and another is refused",
             json!(null),
             vec![
-                on_rule_2(Word::Install, FaultKind::DelayExecution { ms: 5_000 }, Some(1)),
-                fault(Word::Install, 1, refusal(), None),
+                on_rule_2(CommandKind::Install, FaultKind::DelayExecution { ms: 5_000 }, Some(1)),
+                fault(CommandKind::Install, 1, refusal(), None),
             ],
         ),
         retried(
             "the removal needs three attempts",
             json!(null),
             vec![
-                fault(Word::Install, 1, refusal(), None),
-                on_rule_2(Word::Remove, FaultKind::Error { code: "busy".into(), retry: true }, Some(2)),
+                fault(CommandKind::Install, 1, refusal(), None),
+                on_rule_2(CommandKind::Remove, FaultKind::Error { code: "busy".into(), retry: true }, Some(2)),
             ],
         ),
         retried(
             "the removal degrades and recovers",
             json!(null),
-            vec![fault(Word::Install, 1, refusal(), None), on_rule_2(Word::Remove, FaultKind::Silence, Some(5))],
+            vec![
+                fault(CommandKind::Install, 1, refusal(), None),
+                on_rule_2(CommandKind::Remove, FaultKind::Silence, Some(5)),
+            ],
         ),
     ]
 }
@@ -119,7 +122,7 @@ fn a_crash_between_any_two_polls_does_not_change_the_outcome() {
             let mut turns = 0;
             loop {
                 let (mut world, asked) = start_case(seed, &case);
-                let idle = world.run_turns(turns);
+                let idle = world.run_polls(turns);
                 kill(&mut world, &stages);
                 start(&mut world, &stages);
                 let when = format!("{stages:?} after {turns} polls");
@@ -141,11 +144,11 @@ fn a_crash_during_recovery_does_not_change_the_outcome() {
         for first in [5, 12, 20, 30] {
             for second in 0..16 {
                 let (mut world, asked) = start_case(seed, &case);
-                world.run_turns(first);
+                world.run_polls(first);
                 for turns in [second, 3] {
                     kill(&mut world, &stages);
                     start(&mut world, &stages);
-                    world.run_turns(turns);
+                    world.run_polls(turns);
                 }
                 let when = format!("{stages:?} after {first} polls, again after {second}, and again after 3");
                 assert_same_outcome(world, asked, seed, &case, false, &when);
@@ -182,11 +185,11 @@ fn work_from_a_backlog_keeps_its_full_timeout_after_a_second_crash() {
         for first in (4..40).step_by(3) {
             for second in [6, 9, 12] {
                 let (mut world, asked) = start_case(seed, &case);
-                world.run_turns(first);
+                world.run_polls(first);
                 kill(&mut world, &stages);
                 world.run_ms(5_000);
                 start(&mut world, &stages);
-                world.run_turns(second);
+                world.run_polls(second);
                 kill(&mut world, &stages);
                 start(&mut world, &stages);
                 let when = format!("{stages:?} after {first} polls for 5 s, and again after {second}");

@@ -50,7 +50,7 @@ fn a_draining_process_refuses_requests_and_answers_accepted_ones() {
             assert_eq!(status, 201, "{told}");
         });
         let said = up.ended();
-        assert!(said.contains("stopped; nothing was left undone"), "{signal:?}: {said}");
+        assert!(said.contains("stopped; nothing unfinished"), "{signal:?}: {said}");
         assert_eq!(up.try_post("/flow", &json!({}), &[]), None, "the port is closed");
     }
 }

@@ -3,8 +3,8 @@
 
 mod support;
 
-use floodlight_sim::fault::Word;
-use floodlight_sim::{Deed, FaultKind};
+use floodlight_sim::fault::CommandKind;
+use floodlight_sim::{CommandOutcome, FaultKind};
 use nave::world::{FlowOutcome, World};
 use serde_json::json;
 use support::{
@@ -36,12 +36,12 @@ fn run_with_fault(
     let speaker = world.speaker().clone();
     if matches!(phase, Phase::Remove | Phase::CheckRemoval) {
         // Rule 3 is refused, so the flow removes the others, and the fault affects the removal.
-        inject(world, fault(Word::Install, 3, refusal(), Some(1)));
+        inject(world, fault(CommandKind::Install, 3, refusal(), Some(1)));
     }
     let word = match phase {
-        Phase::Install => Word::Install,
-        Phase::Validate | Phase::CheckRemoval => Word::Read,
-        Phase::Remove => Word::Remove,
+        Phase::Install => CommandKind::Install,
+        Phase::Validate | Phase::CheckRemoval => CommandKind::Read,
+        Phase::Remove => CommandKind::Remove,
     };
     let mut injected = fault(word, rule, kind.clone(), times);
     // The second step reads the rules for validation.
@@ -105,7 +105,7 @@ fn a_fault_that_retries_overcome_is_invisible_to_the_client() {
         if kind == (FaultKind::Error { code: "busy".into(), retry: false }) {
             continue;
         }
-        for word in [Word::Install, Word::Read] {
+        for word in [CommandKind::Install, CommandKind::Read] {
             let mut world = one_lane(1, |_| {});
             inject(&world, fault(word, 2, kind.clone(), Some(2)));
             let asked = world.request(&flow("test-01", LENGTH));
@@ -119,7 +119,7 @@ fn a_fault_that_retries_overcome_is_invisible_to_the_client() {
 fn an_install_executed_after_its_removal_leaves_no_rule() {
     for seed in 1..=5 {
         let mut world = one_lane(seed, |_| {});
-        inject(&world, fault(Word::Install, 2, FaultKind::DelayExecution { ms: 30_000 }, None));
+        inject(&world, fault(CommandKind::Install, 2, FaultKind::DelayExecution { ms: 30_000 }, None));
         let asked = world.request(&flow("test-01", LENGTH));
         world.run_ms(10_000);
         let failed = world.answer(asked).failure();
@@ -129,7 +129,10 @@ fn an_install_executed_after_its_removal_leaves_no_rule() {
         world.run_until_idle();
         let late: Vec<_> = audit(&world, "install").into_iter().filter(|entry| entry.seq > checked).collect();
         assert_eq!(late.len(), 3, "each attempt is executed after the removal was validated; seed {seed}");
-        assert!(late.iter().all(|entry| entry.deed == Deed::Refused { error: "undone" }), "seed {seed}: {late:?}");
+        assert!(
+            late.iter().all(|entry| entry.outcome == CommandOutcome::Refused { error: "undone" }),
+            "seed {seed}: {late:?}"
+        );
         assert_eq!(rules(&world), [], "seed {seed}");
         assert_eq!(idle_violations(&mut world, &[asked]), [""; 0], "seed {seed}");
     }
@@ -140,8 +143,8 @@ fn an_unfinished_removal_reports_the_rest_and_is_retried() {
     for seed in 1..=3 {
         let mut world = one_lane(seed, |_| {});
         let speaker = world.speaker().clone();
-        inject(&world, fault(Word::Install, 3, refusal(), None));
-        inject(&world, fault(Word::Remove, 4, FaultKind::Silence, None));
+        inject(&world, fault(CommandKind::Install, 3, refusal(), None));
+        inject(&world, fault(CommandKind::Remove, 4, FaultKind::Silence, None));
         let asked = world.request(&flow("test-01", LENGTH));
         world.run_ms(5_000);
         let failed = world.answer(asked).failure();
@@ -177,8 +180,8 @@ fn an_unfinished_removal_reports_the_rest_and_is_retried() {
 /// Starts a flow whose rule 4 could not be removed. Its operation keeps retrying.
 fn degraded(seed: u64) -> (World, nave::world::FlowRequest) {
     let mut world = one_lane(seed, |_| {});
-    inject(&world, fault(Word::Install, 3, refusal(), Some(1)));
-    inject(&world, fault(Word::Remove, 4, FaultKind::Silence, None));
+    inject(&world, fault(CommandKind::Install, 3, refusal(), Some(1)));
+    inject(&world, fault(CommandKind::Remove, 4, FaultKind::Silence, None));
     let asked = world.request(&flow("test-01", LENGTH));
     world.run_ms(4_500);
     assert!(world.answer(asked).failure().degraded);
@@ -206,7 +209,7 @@ fn a_late_removal_of_a_superseded_operation_does_no_harm() {
         let (mut world, first) = degraded(ms);
         let speaker = world.speaker().clone();
         speaker.clear_faults();
-        inject(&world, fault(Word::Remove, 4, FaultKind::DelayExecution { ms: 1_200 }, None));
+        inject(&world, fault(CommandKind::Remove, 4, FaultKind::DelayExecution { ms: 1_200 }, None));
         world.run_ms(ms);
         let second = world.request(&flow("test-01", LENGTH));
         world.run_until_idle();
@@ -221,8 +224,8 @@ fn a_late_removal_of_a_superseded_operation_does_no_harm() {
 fn requests_queued_behind_a_degraded_operation_are_executed() {
     for seed in 1..=3 {
         let mut world = one_lane(seed, |_| {});
-        inject(&world, fault(Word::Install, 3, refusal(), None));
-        inject(&world, fault(Word::Remove, 4, FaultKind::Silence, None));
+        inject(&world, fault(CommandKind::Install, 3, refusal(), None));
+        inject(&world, fault(CommandKind::Remove, 4, FaultKind::Silence, None));
         let asked: Vec<_> = (0..3).map(|_| world.request(&flow("test-01", LENGTH))).collect();
         world.run_ms(30_000);
         for one in &asked {
@@ -242,7 +245,7 @@ fn a_leftover_rule_is_removed_although_its_install_is_refused() {
     let (mut world, first) = degraded(1);
     let speaker = world.speaker().clone();
     speaker.clear_faults();
-    inject(&world, fault(Word::Install, 4, refusal(), None));
+    inject(&world, fault(CommandKind::Install, 4, refusal(), None));
     let second = world.request(&flow("test-01", LENGTH));
     world.run_until_idle();
     let failed = world.answer(second).failure();
@@ -255,7 +258,7 @@ fn a_leftover_rule_is_removed_although_its_install_is_refused() {
 fn an_existing_flow_survives_a_failed_ensure() {
     let mut seed = 0;
     for kind in [FaultKind::Silence, FaultKind::Mute, refusal()] {
-        for word in [Word::Install, Word::Read] {
+        for word in [CommandKind::Install, CommandKind::Read] {
             seed += 1;
             let mut world = one_lane(seed, |_| {});
             let first = world.request(&flow("test-01", LENGTH));
@@ -346,7 +349,7 @@ fn a_rollback_does_not_remove_foreign_rules() {
         let rule = Rule { switch: SwitchId::numbered(2), flow: "foreign".into(), number: 2, cookie: 1, meter: 1 };
         foreign_command(&mut world, 1, Action::Install { rule });
         world.run_until_idle();
-        inject(&world, fault(Word::Install, 4, kind.clone(), None));
+        inject(&world, fault(CommandKind::Install, 4, kind.clone(), None));
         let asked = world.request(&flow("test-01", LENGTH));
         world.run_until_idle();
         assert!(!world.answer(asked).failure().degraded, "{kind}");

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use bus::{Bus, BusError, Clock, Kafka, KafkaOptions, Part, Reader, Turn};
-use floodlight_sim::{Fault, SpeakerHandle, SpeakerPart};
+use bus::{Bus, BusError, Clock, Kafka, KafkaOptions, PollOutcome, Reader, Task};
+use floodlight_sim::{Fault, SpeakerHandle, SpeakerTask};
 use nave::clock::SystemClock;
 use nave::system::{HUB, System};
 use northbound::{Gateway, Inlet, InletHandle, Outlet, Submission};
@@ -24,19 +24,19 @@ use wire::topics::Topics;
 
 /// A part that can be killed: it ends without a final commit.
 struct Killable {
-    part: Box<dyn Part>,
+    part: Box<dyn Task>,
     killed: Arc<AtomicBool>,
 }
 
-impl Part for Killable {
+impl Task for Killable {
     fn name(&self) -> &str {
         self.part.name()
     }
-    fn turn(&mut self, wait: Duration) -> Result<Turn, BusError> {
+    fn poll(&mut self, wait: Duration) -> Result<PollOutcome, BusError> {
         if self.killed.load(Ordering::SeqCst) {
             return Err(BusError::Refused("killed".into()));
         }
-        self.part.turn(wait.min(Duration::from_millis(20)))
+        self.part.poll(wait.min(Duration::from_millis(20)))
     }
     fn stop(self: Box<Self>) -> Vec<String> {
         if self.killed.load(Ordering::SeqCst) { vec!["killed".to_owned()] } else { self.part.stop() }
@@ -76,20 +76,20 @@ impl Cluster {
         let mut edges = Threads::default();
         let speaker = SpeakerHandle::new();
         let part =
-            SpeakerPart::join(&*system.bus, &system.speaker_topic(), &name(&system, "speaker", 0), speaker.clone())
+            SpeakerTask::join(&*system.bus, &system.speaker_topic(), &name(&system, "speaker", 0), speaker.clone())
                 .unwrap();
-        edges.spawn("speaker", Arc::clone(&clock), Box::new(move || Ok(Box::new(part) as Box<dyn Part>))).unwrap();
+        edges.spawn("speaker", Arc::clone(&clock), Box::new(move || Ok(Box::new(part) as Box<dyn Task>))).unwrap();
         // If the workers have a separate stage, they stay up.
         for stage in system.stages().into_iter().filter(|stage| stage != HUB) {
             let (system, name) = (Arc::clone(&system), name(&system, &stage, 0));
-            let make = Box::new(move || system.shard(&stage, &name).map(|shard| Box::new(shard) as Box<dyn Part>));
+            let make = Box::new(move || system.shard(&stage, &name).map(|shard| Box::new(shard) as Box<dyn Task>));
             edges.spawn("workers", Arc::clone(&clock), make).unwrap();
         }
         let outlet = Outlet::open(Arc::clone(&system.bus), Arc::clone(&gateway)).unwrap();
-        edges.spawn("outlet", Arc::clone(&clock), Box::new(move || Ok(Box::new(outlet) as Box<dyn Part>))).unwrap();
+        edges.spawn("outlet", Arc::clone(&clock), Box::new(move || Ok(Box::new(outlet) as Box<dyn Task>))).unwrap();
         let part = Inlet::open(&*system.bus).unwrap();
         let inlet = part.handle();
-        edges.spawn("inlet", Arc::clone(&clock), Box::new(move || Ok(Box::new(part) as Box<dyn Part>))).unwrap();
+        edges.spawn("inlet", Arc::clone(&clock), Box::new(move || Ok(Box::new(part) as Box<dyn Task>))).unwrap();
         Self { clock, system, speaker, gateway, inlet, edges, hubs: 0 }
     }
 
@@ -98,8 +98,8 @@ impl Cluster {
         let (system, killed) = (Arc::clone(&self.system), Arc::new(AtomicBool::new(false)));
         let (name, killed_too) = (name(&system, "hub", self.hubs), Arc::clone(&killed));
         let make = Box::new(move || {
-            let shard: Box<dyn Part> = Box::new(system.shard(HUB, &name)?);
-            Ok(Box::new(Killable { part: shard, killed: killed_too }) as Box<dyn Part>)
+            let shard: Box<dyn Task> = Box::new(system.shard(HUB, &name)?);
+            Ok(Box::new(Killable { part: shard, killed: killed_too }) as Box<dyn Task>)
         });
         let mut threads = Threads::default();
         threads.spawn("hub", Arc::clone(&self.clock), make).unwrap();

@@ -5,7 +5,7 @@ mod support;
 
 use bus::Outgoing;
 use floodlight_sim::FaultKind;
-use floodlight_sim::fault::Word;
+use floodlight_sim::fault::CommandKind;
 use nave::world::World;
 use support::{complete_flow, dead, fault, flow, inject, refused, request_envelope, request_record, rules};
 use wire::{CallId, Code, Envelope, Kind, MessageId};
@@ -73,7 +73,7 @@ fn a_request_of_maximum_size_stops_no_lane() {
 fn a_spoke_reply_of_maximum_size_stops_no_lane() {
     for kind in [Kind::Reply, Kind::Refusal, Kind::Failure] {
         let mut world = support::world(1);
-        inject(&world, fault(Word::Install, 2, FaultKind::Silence, None));
+        inject(&world, fault(CommandKind::Install, 2, FaultKind::Silence, None));
         let asked = world.request(&flow("test-01", 3));
         world.run_ms(100);
         let call = CallId::new(world.operation_of(asked), 1, 2);

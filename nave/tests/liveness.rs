@@ -5,7 +5,7 @@ mod support;
 
 use bus::Outgoing;
 use floodlight_sim::FaultKind;
-use floodlight_sim::fault::Word;
+use floodlight_sim::fault::CommandKind;
 use nave::world::World;
 use support::{audit, complete_flow, fault, flow, idle_violations, inject, one_lane, rules};
 use wire::alive::Heartbeat;
@@ -77,7 +77,7 @@ fn a_spoke_that_says_goodbye_is_judged_by_its_answers() {
     assert!(world.answer(asked).is_done(), "the other instance is up");
     heartbeat(&mut world, "speaker-2", true);
     world.run_ms(200);
-    world.run_turns(20);
+    world.run_polls(20);
     let asked = world.request(&flow("second", 3));
     world.run_ms(10);
     assert!(world.answer(asked).is_done(), "without heartbeats the spoke is judged by its answers");
@@ -100,7 +100,7 @@ fn a_malformed_heartbeat_stops_no_calls() {
 #[test]
 fn a_spoke_that_never_sent_a_heartbeat_is_judged_by_its_answers() {
     let mut world = one_lane(3, |_| {});
-    inject(&world, fault(Word::Install, 2, FaultKind::Silence, None));
+    inject(&world, fault(CommandKind::Install, 2, FaultKind::Silence, None));
     let asked = world.request(&flow("test-01", 3));
     world.run_until_idle();
     assert_eq!(world.answer(asked).failure().origin, Origin::Timeout, "all attempts were made");
@@ -130,7 +130,7 @@ fn a_call_in_progress_continues_when_heartbeats_stop() {
     let mut world = one_lane(5, |_| {});
     heartbeat(&mut world, "speaker-1", false);
     world.run_ms(200);
-    inject(&world, fault(Word::Install, 2, FaultKind::DelayReply { ms: 300 }, Some(1)));
+    inject(&world, fault(CommandKind::Install, 2, FaultKind::DelayReply { ms: 300 }, Some(1)));
     let asked = world.request(&flow("test-01", 3));
     world.run_ms(10);
     heartbeat(&mut world, "speaker-1", true);

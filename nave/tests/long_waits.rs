@@ -64,7 +64,13 @@ impl Workflow for Purchase {
                     undo: None,
                     swallow: false,
                 }];
-                fx.step(StepSpec { name: "buy", mode: Mode::AtOnce, barrier: Barrier::All, within_ms: 3_000, calls });
+                fx.step(StepSpec {
+                    name: "buy",
+                    order: CallOrder::AtOnce,
+                    barrier: Barrier::All,
+                    within_ms: 3_000,
+                    calls,
+                });
                 Buying
             }
             (Asking, Event::TimedOut) => over(Answer::Failed(json!("not approved in time")), fx),

@@ -3,7 +3,7 @@
 
 mod support;
 
-use floodlight_sim::fault::{Astray, Garbage, Match, Word};
+use floodlight_sim::fault::{CommandKind, Garbage, Match, WrongIdentity};
 use floodlight_sim::{Fault, FaultKind};
 use nave::world::{FlowOutcome, FlowRequest, World};
 use support::{complete_flow, dead, fault, flow, idle_violations, inject, one_lane, refusal, rules};
@@ -22,11 +22,11 @@ enum Phase {
 }
 
 impl Phase {
-    fn command(self) -> Word {
+    fn command(self) -> CommandKind {
         match self {
-            Phase::Install => Word::Install,
-            Phase::Validate | Phase::CheckRemoval => Word::Read,
-            Phase::Remove => Word::Remove,
+            Phase::Install => CommandKind::Install,
+            Phase::Validate | Phase::CheckRemoval => CommandKind::Read,
+            Phase::Remove => CommandKind::Remove,
         }
     }
 }
@@ -36,10 +36,10 @@ fn misbehaviour() -> Vec<FaultKind> {
         FaultKind::Reorder { hold: 1 },
         FaultKind::Reorder { hold: 3 },
         FaultKind::Reorder { hold: 100 },
-        FaultKind::WrongKey { what: Astray::Call },
-        FaultKind::WrongKey { what: Astray::Causation },
-        FaultKind::WrongKey { what: Astray::Key },
-        FaultKind::WrongKey { what: Astray::Partition },
+        FaultKind::WrongKey { what: WrongIdentity::Call },
+        FaultKind::WrongKey { what: WrongIdentity::Causation },
+        FaultKind::WrongKey { what: WrongIdentity::Key },
+        FaultKind::WrongKey { what: WrongIdentity::Partition },
         FaultKind::Corrupt { what: Garbage::Body },
         FaultKind::Corrupt { what: Garbage::Json },
         FaultKind::Corrupt { what: Garbage::Headers },
@@ -94,7 +94,7 @@ fn rules_match(world: &World, answer: &FlowOutcome) -> bool {
 fn check_every_misbehaviour(phase: Phase) {
     let mut seed = 0;
     for kind in misbehaviour() {
-        if kind == FaultKind::Lie && phase.command() == Word::Read {
+        if kind == FaultKind::Lie && phase.command() == CommandKind::Read {
             continue;
         }
         for times in [Some(1), Some(2), None] {
@@ -123,7 +123,7 @@ fn run_with_fault(
 ) -> FlowOutcome {
     if matches!(phase, Phase::Remove | Phase::CheckRemoval) {
         // Rule 3 is refused, so the flow removes the others, and the fault affects the removal.
-        inject(world, fault(Word::Install, 3, refusal(), Some(1)));
+        inject(world, fault(CommandKind::Install, 3, refusal(), Some(1)));
     }
     let mut injected = fault(phase.command(), rule, kind.clone(), times);
     // The second step reads the rules for validation.
@@ -174,11 +174,11 @@ fn answer_when_idle(world: &mut World, asked: FlowRequest) -> FlowOutcome {
 fn a_false_install_reply_is_detected_and_rolled_back() {
     for rule in 1..=LENGTH {
         let mut world = one_lane(u64::from(rule), |_| {});
-        inject(&world, fault(Word::Install, rule, FaultKind::Lie, Some(1)));
+        inject(&world, fault(CommandKind::Install, rule, FaultKind::Lie, Some(1)));
         let asked = world.request(&flow("test-01", LENGTH));
         let failed = answer_when_idle(&mut world, asked).failure();
         assert_eq!((failed.code, failed.degraded), (Code::ValidationFailed, false), "rule {rule}");
-        assert_eq!(failed.detail, format!("rules {rule} are not on their switches as they should be"));
+        assert_eq!(failed.detail, format!("rules {rule} are missing on their switches, or differ"));
         assert_eq!(rules(&world), [], "rule {rule}");
     }
 }
@@ -186,8 +186,8 @@ fn a_false_install_reply_is_detected_and_rolled_back() {
 #[test]
 fn a_false_removal_reply_is_detected_and_retried() {
     let mut world = one_lane(1, |_| {});
-    inject(&world, fault(Word::Install, 3, refusal(), Some(1)));
-    inject(&world, fault(Word::Remove, 2, FaultKind::Lie, Some(2)));
+    inject(&world, fault(CommandKind::Install, 3, refusal(), Some(1)));
+    inject(&world, fault(CommandKind::Remove, 2, FaultKind::Lie, Some(2)));
     let asked = world.request(&flow("test-01", LENGTH));
     world.run_ms(900);
     let failed = world.answer(asked).failure();
@@ -208,7 +208,7 @@ fn an_unreadable_reply_is_a_dead_letter_and_its_call_is_retried() {
         (Garbage::Headers, "`ce_specversion` is missing"),
         (Garbage::Type, "`ce_type` is missing"),
     ] {
-        for word in [Word::Install, Word::Read] {
+        for word in [CommandKind::Install, CommandKind::Read] {
             let mut world = one_lane(1, |_| {});
             inject(&world, fault(word, 2, FaultKind::Corrupt { what: garbage }, Some(1)));
             let asked = world.request(&flow("test-01", LENGTH));
@@ -224,9 +224,9 @@ fn an_unreadable_reply_is_a_dead_letter_and_its_call_is_retried() {
 /// call.
 #[test]
 fn a_reply_with_a_wrong_id_does_not_affect_the_waiting_call() {
-    for (what, count) in [(Astray::Call, 1), (Astray::Causation, 1), (Astray::Partition, 0)] {
+    for (what, count) in [(WrongIdentity::Call, 1), (WrongIdentity::Causation, 1), (WrongIdentity::Partition, 0)] {
         let mut world = one_lane(2, |options| options.lanes = 2);
-        inject(&world, fault(Word::Install, 2, FaultKind::WrongKey { what }, Some(1)));
+        inject(&world, fault(CommandKind::Install, 2, FaultKind::WrongKey { what }, Some(1)));
         let asked = world.request(&flow("test-01", LENGTH));
         assert!(answer_when_idle(&mut world, asked).is_done(), "{what:?}");
         assert_eq!(world.count(names::MISMATCHED_REPLIES), count, "{what:?}");
@@ -239,7 +239,7 @@ fn a_reply_with_a_wrong_id_does_not_affect_the_waiting_call() {
 #[test]
 fn a_reply_with_a_wrong_key_is_delivered() {
     let mut world = one_lane(2, |options| options.lanes = 4);
-    inject(&world, fault(Word::Install, 2, FaultKind::WrongKey { what: Astray::Key }, None));
+    inject(&world, fault(CommandKind::Install, 2, FaultKind::WrongKey { what: WrongIdentity::Key }, None));
     let asked = world.request(&flow("test-01", LENGTH));
     assert!(answer_when_idle(&mut world, asked).is_done());
     assert_eq!(world.count(names::RETRIED), 0);
@@ -250,7 +250,7 @@ fn a_reply_with_a_wrong_key_is_delivered() {
 fn an_oversized_reply_costs_one_attempt_only() {
     for (bytes, retried) in [(900_000, 0), (1_100_000, 1)] {
         let mut world = one_lane(1, |_| {});
-        inject(&world, fault(Word::Read, 2, FaultKind::Oversized { bytes }, Some(1)));
+        inject(&world, fault(CommandKind::Read, 2, FaultKind::Oversized { bytes }, Some(1)));
         let asked = world.request(&flow("test-01", LENGTH));
         assert!(answer_when_idle(&mut world, asked).is_done(), "{bytes}");
         assert_eq!(world.count(names::RETRIED), retried, "{bytes}");
@@ -262,7 +262,7 @@ fn an_oversized_reply_costs_one_attempt_only() {
 fn reordered_replies_are_all_counted() {
     for (hold, count) in [(1, 1), (2, 3), (7, 1)] {
         let mut world = one_lane(1, |_| {});
-        let when = Match { command: Some(Word::Install), ..Match::default() };
+        let when = Match { command: Some(CommandKind::Install), ..Match::default() };
         inject(&world, Fault { when, kind: FaultKind::Reorder { hold }, times: Some(count) });
         let asked = world.request(&flow("test-01", 8));
         assert!(answer_when_idle(&mut world, asked).is_done(), "{hold}");
@@ -277,7 +277,7 @@ fn reordered_replies_are_all_counted() {
 fn after_a_long_controller_crash_the_rules_match_the_answer() {
     for (seed, told) in [(1, false), (2, true), (3, false), (4, true)] {
         let mut world = one_lane(seed, |_| {});
-        inject(&world, fault(Word::Install, 3, FaultKind::Crash { after: 1, told }, Some(1)));
+        inject(&world, fault(CommandKind::Install, 3, FaultKind::Crash { after: 1, told }, Some(1)));
         let asked = world.request(&flow("test-01", LENGTH));
         world.run_ms(6_000);
         let failed = world.answer(asked).failure();

@@ -35,7 +35,7 @@ fn a_joining_hub_takes_over_a_lane_in_mid_flow() {
     for seed in 1..=2 {
         for turns in 0..120 {
             let (mut world, asked) = start_flows(seed);
-            world.run_turns(turns);
+            world.run_polls(turns);
             world.join_hub();
             world.run_ms(100);
             let mut lanes = world.lanes();
@@ -52,7 +52,7 @@ fn a_stopping_hub_releases_its_lanes_in_mid_flow() {
         for turns in (0..160).step_by(2) {
             let (mut world, asked) = start_flows(seed);
             world.join_hub();
-            world.run_turns(turns);
+            world.run_polls(turns);
             world.stop_hub();
             world.run_ms(100);
             assert_eq!(world.lanes(), [[0, 1]], "the other hub has all lanes; seed {seed}, {turns} polls");
@@ -68,9 +68,9 @@ fn expelled_hubs_do_nothing_twice() {
         for turns in 0..100 {
             let (mut world, asked) = start_flows(seed);
             world.join_hub();
-            world.run_turns(turns);
+            world.run_polls(turns);
             world.expel_hubs();
-            world.run_turns(turns % 7);
+            world.run_polls(turns % 7);
             world.expel_hubs();
             assert_same_outcomes(world, &asked, seed, &format!("expelled after {turns} polls"));
         }

@@ -43,7 +43,7 @@ fn the_command_line_starts_lists_shows_and_explains_operations() {
         json(&up, &["operations", "start", "create-flow", &key, "--body", &body]);
     }
     let table = stdout(&up, &["operations", "list", "--limit", "2"]);
-    assert!(table.contains("2 rows, and there are more: --after "), "{table}");
+    assert!(table.contains("2 rows, more available: --after "), "{table}");
     let after = table.split("--after ").nth(1).unwrap().split_whitespace().next().unwrap();
     let last = json(&up, &["operations", "list", "--limit", "2", "--after", after]);
     assert_eq!((&last["operations"][0]["operation"], &last["next"]), (&json!(operation), &json!(null)));
@@ -53,7 +53,7 @@ fn the_command_line_starts_lists_shows_and_explains_operations() {
     let (code, _, err) = run(&up, &["operations", "cancel", operation]);
     assert!(code == 1 && err.contains("NAVE-00"), "the operation is over: {code}, {err}");
     let (code, _, err) = run(&up, &["operations", "start", "cook", "dinner"]);
-    assert!(code == 2 && err.contains("no topology that was submitted has a workflow `cook`"), "{code}: {err}");
+    assert!(code == 2 && err.contains("no submitted topology has a workflow `cook`"), "{code}: {err}");
     let (code, _, err) = run(&up, &["why", "nobody"]);
     assert!(code == 1 && err.contains("NAVE-0007"), "{code}: {err}");
 }
@@ -78,5 +78,5 @@ fn topologies_are_listed_and_a_killed_one_refuses_requests() {
     // The topology drains, or has ended already, since there was nothing to drain.
     assert!(["NAVE-0050", "NAVE-0051"].iter().any(|code| problem["code"] == *code), "{status}: {problem}");
     let said = up.interrupt();
-    assert!(said.contains("nothing was left undone"), "{said}");
+    assert!(said.contains("nothing unfinished"), "{said}");
 }

@@ -3,7 +3,7 @@
 
 mod support;
 
-use floodlight_sim::fault::Word;
+use floodlight_sim::fault::CommandKind;
 use nave::world::{FlowOutcome, FlowRequest, World};
 use serde_json::Value;
 use support::{
@@ -57,7 +57,7 @@ fn a_missing_flow_cannot_be_removed() {
     let gone = world.remove("test-01");
     world.run_until_idle();
     let FlowOutcome::Refused(problem) = world.answer(gone) else { panic!("{:?}", world.answer(gone)) };
-    assert_eq!(problem.to_string(), "NAVE-0104: there is no flow `test-01`");
+    assert_eq!(problem.to_string(), "NAVE-0104: flow `test-01` does not exist");
 }
 
 /// The leftover rules of a flow in its published view.
@@ -75,7 +75,7 @@ fn a_degraded_operations_answer_stays_its_last_egress_record() {
     let mut world = one_lane(8, |_| {});
     world.request(&flow("test-01", 3));
     world.run_until_idle();
-    inject(&world, fault(Word::Remove, 2, floodlight_sim::FaultKind::Silence, None));
+    inject(&world, fault(CommandKind::Remove, 2, floodlight_sim::FaultKind::Silence, None));
     let gone = world.remove("test-01");
     world.run_ms(4_000);
     let FlowOutcome::Failed(failed) = world.answer(gone) else { panic!("{:?}", world.answer(gone)) };
@@ -117,7 +117,7 @@ fn only_the_rules_that_were_not_removed_are_reported_as_left() {
     let mut world = one_lane(6, |_| {});
     world.request(&flow("test-01", 5));
     world.run_until_idle();
-    inject(&world, fault(Word::Remove, 2, floodlight_sim::FaultKind::Silence, None));
+    inject(&world, fault(CommandKind::Remove, 2, floodlight_sim::FaultKind::Silence, None));
     let gone = world.remove("test-01");
     world.run_ms(4_000);
     let FlowOutcome::Failed(failed) = world.answer(gone) else { panic!("{:?}", world.answer(gone)) };
@@ -140,8 +140,8 @@ fn only_the_rules_that_were_not_removed_are_reported_as_left() {
 #[test]
 fn a_failed_creation_reports_the_rules_it_could_not_remove() {
     let mut world = one_lane(7, |_| {});
-    inject(&world, fault(Word::Install, 4, support::refusal(), None));
-    inject(&world, fault(Word::Remove, 2, floodlight_sim::FaultKind::Silence, None));
+    inject(&world, fault(CommandKind::Install, 4, support::refusal(), None));
+    inject(&world, fault(CommandKind::Remove, 2, floodlight_sim::FaultKind::Silence, None));
     let asked = world.request(&flow("test-01", 5));
     world.run_ms(6_000);
     let FlowOutcome::Failed(failed) = world.answer(asked) else { panic!("{:?}", world.answer(asked)) };
@@ -159,7 +159,7 @@ fn a_failed_creation_reports_the_rules_it_could_not_remove() {
 fn a_refused_request_removes_leftover_rules() {
     for times in [None, Some(8)] {
         let (mut world, _) = existing_flow(8);
-        inject(&world, fault(Word::Remove, 2, floodlight_sim::FaultKind::Silence, times));
+        inject(&world, fault(CommandKind::Remove, 2, floodlight_sim::FaultKind::Silence, times));
         let gone = world.remove("test-01");
         world.run_ms(3_000);
         assert!(matches!(world.answer(gone), FlowOutcome::Failed(_)));
@@ -183,7 +183,7 @@ fn a_refused_request_removes_leftover_rules() {
 #[test]
 fn after_any_fault_the_answer_lists_the_rest_until_nothing_is_left() {
     for kind in kinds() {
-        for word in [Word::Remove, Word::Read] {
+        for word in [CommandKind::Remove, CommandKind::Read] {
             for times in [1, 4] {
                 let what = format!("{kind} on {word:?}, {times} times");
                 let (mut world, _) = existing_flow(u64::from(times));
@@ -218,7 +218,7 @@ fn after_any_fault_the_answer_lists_the_rest_until_nothing_is_left() {
 #[test]
 fn a_flow_is_created_over_the_leftovers_of_a_removal() {
     let (mut world, _) = existing_flow(3);
-    inject(&world, fault(Word::Remove, 2, floodlight_sim::FaultKind::Silence, None));
+    inject(&world, fault(CommandKind::Remove, 2, floodlight_sim::FaultKind::Silence, None));
     let gone = world.remove("test-01");
     world.run_ms(3_000);
     assert!(matches!(world.answer(gone), FlowOutcome::Failed(_)));
@@ -245,7 +245,7 @@ fn a_crash_at_any_point_of_a_removal_does_not_change_the_outcome() {
         for turns in 0.. {
             let (mut world, _) = existing_flow(4);
             let gone = world.remove("test-01");
-            let idle = world.run_turns(turns);
+            let idle = world.run_polls(turns);
             kill(&mut world, &stages);
             start(&mut world, &stages);
             world.run_until_idle();

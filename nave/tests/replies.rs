@@ -4,7 +4,7 @@ mod support;
 
 use bus::Outgoing;
 use floodlight_sim::FaultKind;
-use floodlight_sim::fault::Word;
+use floodlight_sim::fault::CommandKind;
 use nave::world::{FlowRequest, World};
 use support::{complete_flow, fault, flow, idle_violations, inject, one_lane, rules};
 use wire::{CallId, Envelope, Kind, MessageId, OperationId};
@@ -25,7 +25,7 @@ fn answer(world: &World, kind: Kind, call: &CallId, answered: &CallId, attempt: 
 /// Starts a flow whose rule 2 gets no reply to its first attempt, which is open.
 fn waiting_for_rule_2(seed: u64) -> (World, FlowRequest, CallId) {
     let mut world = one_lane(seed, |_| {});
-    inject(&world, fault(Word::Install, 2, FaultKind::Silence, Some(1)));
+    inject(&world, fault(CommandKind::Install, 2, FaultKind::Silence, Some(1)));
     let asked = world.request(&flow("test-01", 3));
     world.run_ms(100);
     let call = CallId::new(world.operation_of(asked), 1, 2);
@@ -77,7 +77,7 @@ fn a_reply_to_an_unknown_call_is_counted() {
 fn a_refusal_of_an_old_attempt_is_stale_but_a_success_counts() {
     for kind in [Kind::Refusal, Kind::Failure] {
         let mut world = one_lane(1, |_| {});
-        inject(&world, fault(Word::Install, 2, FaultKind::Silence, Some(2)));
+        inject(&world, fault(CommandKind::Install, 2, FaultKind::Silence, Some(2)));
         let asked = world.request(&flow("test-01", 3));
         world.run_ms(550);
         let call = CallId::new(world.operation_of(asked), 1, 2);
@@ -89,8 +89,8 @@ fn a_refusal_of_an_old_attempt_is_stale_but_a_success_counts() {
         assert_succeeds(&mut world, asked);
     }
     let mut world = one_lane(1, |_| {});
-    inject(&world, fault(Word::Install, 2, FaultKind::DelayReply { ms: 600 }, Some(1)));
-    inject(&world, fault(Word::Install, 2, FaultKind::Silence, None));
+    inject(&world, fault(CommandKind::Install, 2, FaultKind::DelayReply { ms: 600 }, Some(1)));
+    inject(&world, fault(CommandKind::Install, 2, FaultKind::Silence, None));
     let asked = world.request(&flow("test-01", 3));
     assert_succeeds(&mut world, asked);
     assert_eq!(world.count(names::REPLIED), 6);
@@ -111,7 +111,7 @@ fn late_and_duplicate_replies_are_discarded() {
     assert_eq!(idle_violations(&mut world, &[asked]), [""; 0]);
 
     let mut world = one_lane(1, |_| {});
-    inject(&world, fault(Word::Install, 2, FaultKind::Silence, None));
+    inject(&world, fault(CommandKind::Install, 2, FaultKind::Silence, None));
     let asked = world.request(&flow("test-01", 3));
     world.run_until_idle();
     assert!(!world.answer(asked).failure().degraded);
@@ -164,7 +164,7 @@ fn a_reply_with_an_unreadable_body_creates_no_flow() {
 fn an_unexpected_reply_fails_its_call() {
     for body in ["", "null", r#"{"hello":"world"}"#, r#"{"result":"found","rule":null}"#] {
         let mut world = one_lane(1, |_| {});
-        inject(&world, fault(Word::Install, 2, FaultKind::Silence, None));
+        inject(&world, fault(CommandKind::Install, 2, FaultKind::Silence, None));
         let asked = world.request(&flow("test-01", 3));
         world.run_ms(10);
         let call = CallId::new(world.operation_of(asked), 1, 2);

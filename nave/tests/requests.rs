@@ -4,7 +4,7 @@ mod support;
 
 use bus::Outgoing;
 use floodlight_sim::FaultKind;
-use floodlight_sim::fault::Word;
+use floodlight_sim::fault::CommandKind;
 use nave::world::{FlowOutcome, FlowRequest, World};
 use serde_json::json;
 use support::{
@@ -115,8 +115,8 @@ fn a_repeat_with_the_same_key_gets_the_first_answer() {
 #[test]
 fn a_repeat_of_a_degraded_operation_gets_its_answer() {
     let mut world = one_lane(1, |_| {});
-    inject(&world, fault(Word::Install, 3, refusal(), Some(1)));
-    inject(&world, fault(Word::Remove, 2, FaultKind::Silence, None));
+    inject(&world, fault(CommandKind::Install, 3, refusal(), Some(1)));
+    inject(&world, fault(CommandKind::Remove, 2, FaultKind::Silence, None));
     let first = world.request_with_key(&flow("test-01", 3), Some("k")).unwrap();
     world.run_ms(5_000);
     let second = world.request_with_key(&flow("test-01", 3), Some("k")).unwrap();
@@ -326,7 +326,7 @@ fn a_request_with_an_invalid_header_is_refused_by_header_name() {
 #[test]
 fn rejected_replies_are_visible_with_the_invalid_header() {
     let mut world = one_lane(1, |_| {});
-    inject(&world, fault(Word::Install, 2, FaultKind::Silence, None));
+    inject(&world, fault(CommandKind::Install, 2, FaultKind::Silence, None));
     let asked = world.request(&flow("test-01", 3));
     world.run_ms(10);
     let call = wire::CallId::new(world.operation_of(asked), 1, 2);

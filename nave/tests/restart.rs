@@ -44,7 +44,7 @@ fn a_data_directory_is_usable_after_its_topology_was_killed() {
         assert_eq!(status, 202, "{answer}");
         until(&up, "/v1/topologies", |body| body["topologies"] == json!([]));
         until(&up, "/readyz", |body| body.to_string().contains("not submitted; stop this process and start it again"));
-        assert!(up.interrupt().contains("nothing was left undone"));
+        assert!(up.interrupt().contains("nothing unfinished"));
     }
     let up = up_in(&dir);
     let existing: Vec<Value> = up.get("/v1/flows").1["flows"].as_array().unwrap().clone();
@@ -74,7 +74,7 @@ fn flows_and_rules_agree_after_a_restart() {
         assert_eq!(up.post("/flow", &json!({"flowid": flow, "length": 3}), &[]).0, 201);
     }
     assert_eq!(flows_and_rules(&up), both());
-    assert!(up.interrupt().contains("nothing was left undone"));
+    assert!(up.interrupt().contains("nothing unfinished"));
     let up = up_in(&dir);
     assert_eq!(flows_and_rules(&up), both(), "after an orderly shutdown");
     up.kill();

@@ -14,7 +14,7 @@ use nave::clock::SystemClock;
 use nave::control::{self, ControlReader};
 use process::{Up, any_ports, brokers, nave};
 use serde_json::{Value, json};
-use wire::control::Wish;
+use wire::control::DesiredState;
 use wire::topics::Topics;
 
 /// A deployment under a unique topic prefix.
@@ -138,7 +138,7 @@ fn five_processes_on_kafka_serve_flows_and_stop_after_a_kill() {
     until_live(&bus, ends);
     for up in [hub, worker, first, second, sim] {
         let said = up.interrupt();
-        assert!(said.contains("nothing was left undone"), "{said}");
+        assert!(said.contains("nothing unfinished"), "{said}");
     }
 }
 
@@ -147,11 +147,11 @@ fn kill(bus: &Kafka, deployment: &Deployment) {
     let topics = Topics::new(&deployment.prefix);
     let mut reader = ControlReader::open(bus, &topics).unwrap();
     reader.catch_up(bus).unwrap();
-    let mut flows = reader.known()["flows"].clone();
+    let mut flows = reader.topologies()["flows"].clone();
     let by = bus.clock().wall().plus_ms(60_000);
-    flows.wish = Wish::Kill { by };
+    flows.desired = DesiredState::Kill { by };
     control::write(bus, &topics, &flows).unwrap();
-    while !reader.known().is_empty() {
+    while !reader.topologies().is_empty() {
         reader.poll(Duration::from_millis(100)).unwrap();
         assert!(bus.clock().wall() < by, "everything is drained, so the kill ends early");
     }

@@ -7,9 +7,9 @@ mod cluster;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use bus::{BusError, Faulty, Script, TopicFate};
+use bus::{BusError, FaultScript, FaultyBus, TopicFault};
 use cluster::{Cluster, flow_topology, has_live_lanes, program, stages};
-use nave::node::Wanted;
+use nave::node::StageSelection;
 
 /// Longer than a rebalance and a takeover.
 const SETTLED_MS: u64 = 3_000;
@@ -35,7 +35,7 @@ fn every_process_stays_ready_while_others_start_and_stop() {
             cluster.submit(&flow_topology(true)).unwrap();
             cluster.start_speaker();
             // Two processes that run everything, and one with hub and worker.
-            let wanted = [Wanted::Everything, stages(&["hub", "speaker"]), Wanted::Everything];
+            let wanted = [StageSelection::Everything, stages(&["hub", "speaker"]), StageSelection::Everything];
             let (mut asked, mut processes) = (0, [usize::MAX; 3]);
             for which in start {
                 let before = cluster.running();
@@ -61,7 +61,7 @@ fn a_process_without_lanes_is_ready() {
     cluster.start_speaker();
     // Four lanes and five processes: one has no lane.
     for _ in 0..5 {
-        cluster.start(&program(), Wanted::Everything);
+        cluster.start(&program(), StageSelection::Everything);
         cluster.run_ms(SETTLED_MS);
     }
     let mut asked = 0;
@@ -79,11 +79,11 @@ fn a_process_without_lanes_is_ready() {
 fn a_slow_takeover_of_a_running_process_is_reported() {
     let mut cluster = Cluster::new();
     cluster.submit(&flow_topology(false)).unwrap();
-    let script = Arc::new(Script::default());
-    let bus = Faulty::new(Arc::new(cluster.bus.clone()), Arc::clone(&script) as _);
-    let process = cluster.start_on(Arc::new(bus), &program(), Wanted::Everything);
+    let script = Arc::new(FaultScript::default());
+    let bus = FaultyBus::new(Arc::new(cluster.bus.clone()), Arc::clone(&script) as _);
+    let process = cluster.start_on(Arc::new(bus), &program(), StageSelection::Everything);
     let inbox = cluster.topics.inbox("flows", "hub");
-    let unavailable = TopicFate::Fails(BusError::Unavailable("as the script says".into()));
+    let unavailable = TopicFault::Fails(BusError::Unavailable("as the script says".into()));
     let recovering = |lines: &[String]| lines.len() == 4 && lines.iter().all(|line| line.contains("recovering"));
 
     cluster.run_ms(SETTLED_MS);
@@ -97,7 +97,7 @@ fn a_slow_takeover_of_a_running_process_is_reported() {
     assert_eq!(cluster.waiting(process), [""; 0], "a takeover within 4 s does not affect readiness");
     cluster.run_ms(200);
     assert!(recovering(&cluster.waiting(process)), "{:?}", cluster.waiting(process));
-    script.topic(&inbox, TopicFate::Stays);
+    script.topic(&inbox, TopicFault::None);
     cluster.run_ms(10_000);
     assert!(has_live_lanes(&cluster, process), "{:?}", cluster.waiting(process));
 }

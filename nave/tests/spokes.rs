@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bus::{Bus, Clock, Embedded, EmbeddedOptions, ManualClock, Outgoing, Part, TopicSpec};
-use nave::spoke::{Call, Served, Spoke, SpokeError, SpokePart};
+use bus::{Bus, Clock, Embedded, EmbeddedOptions, ManualClock, Outgoing, Task, TopicSpec};
+use nave::spoke::{Call, Spoke, SpokeError, SpokeService, SpokeTask};
 use wire::topics::Topics;
 use wire::{CallId, Envelope, Kind, MessageId, OperationId};
 
@@ -35,8 +35,8 @@ fn an_invalid_message_is_counted_and_the_next_is_answered() {
     for topic in [topic.as_str(), "inbox"] {
         bus.ensure_topic(&TopicSpec::log(topic, 1)).unwrap();
     }
-    let desk = Served::new(Desk::default());
-    let mut part = SpokePart::join(&bus, &names, "desk", "desk-1", desk.clone()).unwrap();
+    let desk = SpokeService::new(Desk::default());
+    let mut part = SpokeTask::join(&bus, &names, "desk", "desk-1", desk.clone()).unwrap();
 
     let call = CallId::new(OperationId::new("op-1").unwrap(), 1, 1);
     let mut request = Envelope::new(Kind::Call, MessageId::text(&call, "desk", 1), "/test");
@@ -48,7 +48,7 @@ fn an_invalid_message_is_counted_and_the_next_is_answered() {
     let records = [record("no envelope"), record("1").with(&no_address), record("1").with(&request)];
     bus.writer("test").unwrap().append(&records).unwrap();
 
-    while part.turn(Duration::ZERO).unwrap().worked {}
+    while part.poll(Duration::ZERO).unwrap().worked {}
     assert_eq!((desk.unreadable(), desk.look(|desk| desk.0)), (2, 1));
     assert_eq!(bus.bounds("inbox", 0).unwrap().end, 1, "the spoke answers once");
 }
@@ -63,8 +63,8 @@ fn a_spoke_receives_call_id_attempt_and_deadline() {
     for topic in [topic.as_str(), "inbox"] {
         bus.ensure_topic(&TopicSpec::log(topic, 1)).unwrap();
     }
-    let desk = Served::new(Desk::default());
-    let mut part = SpokePart::join(&bus, &names, "desk", "desk-1", desk.clone()).unwrap();
+    let desk = SpokeService::new(Desk::default());
+    let mut part = SpokeTask::join(&bus, &names, "desk", "desk-1", desk.clone()).unwrap();
     let call = CallId::new(OperationId::new("op-1").unwrap(), 1, 1);
     for (attempt, left_ms) in [(1, 1_500), (2, 700)] {
         let mut request = Envelope::new(Kind::Call, MessageId::text(&call, "desk", attempt), "/test");
@@ -73,7 +73,7 @@ fn a_spoke_receives_call_id_attempt_and_deadline() {
         request.reply_to = Some("inbox".into());
         request.expires = Some(clock.wall().plus_ms(left_ms));
         bus.writer("test").unwrap().append(&[Outgoing::keyed(&topic, "rome", "0".to_owned()).with(&request)]).unwrap();
-        while part.turn(Duration::ZERO).unwrap().worked {}
+        while part.poll(Duration::ZERO).unwrap().worked {}
         clock.advance_ms(800);
     }
     let seen = |attempt, ms| ("rome op-1/1/1".to_owned(), attempt, Some(Duration::from_millis(ms)));

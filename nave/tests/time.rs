@@ -6,7 +6,7 @@ mod support;
 use std::collections::BTreeMap;
 
 use floodlight_sim::FaultKind;
-use floodlight_sim::fault::Word;
+use floodlight_sim::fault::CommandKind;
 use nave::world::World;
 use serde_json::json;
 use support::{fault, idle_violations, inject, one_lane, outcome, rules};
@@ -71,11 +71,11 @@ fn no_deadline_of_a_backlog_is_early_after_a_second_crash() {
             for after in 0..24 {
                 let mut world = one_lane(1, |_| {});
                 let asked = world.request(&json!({"flowid": "test-01", "length": 3, "error": error}));
-                world.run_turns(before);
+                world.run_polls(before);
                 world.kill_hub();
                 world.run_ms(5_000);
                 world.start_hub();
-                world.run_turns(after);
+                world.run_polls(after);
                 world.kill_hub();
                 world.start_hub();
                 world.run_until_idle();
@@ -105,7 +105,7 @@ fn a_wall_clock_step_does_not_affect_a_running_flow() {
         for step_ms in [-6 * 3_600_000, -2_000, 2_000, 6 * 3_600_000_i64] {
             let run = |at_ms: Option<u64>| {
                 let mut world = one_lane(1, |_| {});
-                inject(&world, fault(Word::Install, 1, FaultKind::DelayReply { ms: 150 }, Some(1)));
+                inject(&world, fault(CommandKind::Install, 1, FaultKind::DelayReply { ms: 150 }, Some(1)));
                 let asked = world.request(&json!({"flowid": "test-01", "length": 3, "error": error}));
                 if let Some(at_ms) = at_ms {
                     world.run_ms(at_ms);

@@ -10,22 +10,22 @@ use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use bus::{
-    Bus, BusError, Clock, Embedded, EmbeddedOptions, Faulty, Kafka, KafkaOptions, ManualClock, Script, TopicFate,
-    TopicSpec,
+    Bus, BusError, Clock, Embedded, EmbeddedOptions, FaultScript, FaultyBus, Kafka, KafkaOptions, ManualClock,
+    TopicFault, TopicSpec,
 };
 use nave::clock::SystemClock;
 use nave::config::{BusKind, Layout};
-use nave::node::crew::{Crew, InTurn};
+use nave::node::runner::{InlineRunner, StageRunner};
 use nave::node::status::NodeStatus;
-use nave::node::topics::{Serves, TopicWatch};
-use nave::node::{Node, NodeOptions, Wanted};
+use nave::node::topics::{ServedTopologies, TopicWatch};
+use nave::node::{Node, NodeOptions, StageSelection};
 use nave::program::Program;
 use nave::submission;
 use northbound::Waiting;
 use process::site::Site;
 use process::{Up, brokers};
 use serde_json::json;
-use topology::Upkeep;
+use topology::RecoveryOptions;
 use topology::driver::Virtual;
 use wire::topics::Topics;
 
@@ -37,7 +37,7 @@ const TWO_CHECKS_MS: u64 = 10_100;
 struct Process {
     clock: Arc<ManualClock>,
     bus: Embedded,
-    script: Arc<Script>,
+    script: Arc<FaultScript>,
     node: Node,
     watch: TopicWatch,
     status: Arc<NodeStatus>,
@@ -45,7 +45,7 @@ struct Process {
 }
 
 impl Process {
-    fn new(wanted: Wanted, serves: Serves) -> Self {
+    fn new(wanted: StageSelection, serves: ServedTopologies) -> Self {
         let clock = Arc::new(ManualClock::default());
         let options = EmbeddedOptions { keep_bytes: None, ..EmbeddedOptions::default() };
         let bus = Embedded::open(Arc::clone(&clock) as Arc<dyn Clock>, options);
@@ -55,8 +55,8 @@ impl Process {
         let flows = Layout::of(code, BusKind::Embedded).apply(code).unwrap();
         submission::submit(&bus, &topics, &flows, clock.wall(), false).unwrap();
 
-        let script = Arc::new(Script::default());
-        let seen: Arc<dyn Bus> = Arc::new(Faulty::new(Arc::new(bus.clone()), Arc::clone(&script) as _));
+        let script = Arc::new(FaultScript::default());
+        let seen: Arc<dyn Bus> = Arc::new(FaultyBus::new(Arc::new(bus.clone()), Arc::clone(&script) as _));
         let status = Arc::new(NodeStatus::alone());
         let watch = TopicWatch::new(Arc::clone(&seen), topics.clone(), program.clone(), Arc::clone(&status), serves);
         let options = NodeOptions {
@@ -64,18 +64,18 @@ impl Process {
             wanted,
             process: "process".into(),
             threads: Box::new(|_, _| 1),
-            upkeep: Upkeep::default(),
-            lanes_end: Duration::from_secs(6),
+            recovery: RecoveryOptions::default(),
+            lane_stop_timeout: Duration::from_secs(6),
         };
-        let crew = Box::new(|| Box::<InTurn>::default() as Box<dyn Crew>);
-        let node = Node::open(seen, program, options, crew, Arc::clone(&status)).unwrap();
+        let runner = Box::new(|| Box::<InlineRunner>::default() as Box<dyn StageRunner>);
+        let node = Node::open(seen, program, options, runner, Arc::clone(&status)).unwrap();
         let turns = Virtual::new(Arc::clone(&clock), 7);
         Self { clock, bus, script, node, watch, status, turns }
     }
 
     /// A process that runs every stage and is ready.
     fn running() -> Self {
-        let mut process = Self::new(Wanted::Everything, Serves::Nothing);
+        let mut process = Self::new(StageSelection::Everything, ServedTopologies::None);
         process.run_ms(TWO_CHECKS_MS);
         assert_eq!(process.lines(), [""; 0]);
         assert_eq!(process.status.stages()["flows"], ["hub"]);
@@ -101,7 +101,7 @@ impl Process {
 #[test]
 fn a_deleted_topic_is_reported_until_it_exists_again() {
     let mut process = Process::running();
-    process.script.topic(INBOX, TopicFate::IsGone);
+    process.script.topic(INBOX, TopicFault::Deleted);
     process.run_ms(5_000);
     let [line] = &process.lines()[..] else { panic!("one line, not {:?}", process.lines()) };
     assert!(
@@ -111,7 +111,7 @@ fn a_deleted_topic_is_reported_until_it_exists_again() {
     // Its northbound refuses requests for this topology only.
     assert!(process.waiting()[0].concerns("flows", INBOX, 3));
     assert!(!process.waiting()[0].concerns("trips", "nave.trips.hub.in", 3));
-    process.script.topic(INBOX, TopicFate::Stays);
+    process.script.topic(INBOX, TopicFault::None);
     process.run_ms(5_000);
     assert_eq!(process.lines(), [""; 0]);
 }
@@ -150,7 +150,7 @@ fn logged(meanwhile: impl FnOnce()) -> String {
 fn a_missing_topic_and_its_return_are_logged_once_each() {
     let mut process = Process::running();
     let log = logged(|| {
-        for fate in [TopicFate::IsGone, TopicFate::Stays] {
+        for fate in [TopicFault::Deleted, TopicFault::None] {
             process.script.topic(INBOX, fate);
             process.run_ms(30_000);
         }
@@ -158,18 +158,18 @@ fn a_missing_topic_and_its_return_are_logged_once_each() {
     let lines: Vec<&str> = log.lines().filter(|line| line.contains("node::topics")).collect();
     assert_eq!(lines.len(), 2, "{log}");
     assert!(lines[0].contains("ERROR") && lines[0].contains("NAVE-0038") && lines[0].contains(INBOX), "{log}");
-    assert!(lines[1].contains("WARN") && lines[1].contains("as they were recorded again"), "{log}");
+    assert!(lines[1].contains("WARN") && lines[1].contains("as recorded again"), "{log}");
 }
 
 #[test]
 fn every_topic_and_every_recorded_property_is_checked() {
     let deleted = ["hub.in", "hub.out", "hub.view", "hub.snap", "dead"].map(|topic| format!("nave.flows.{topic}"));
     let deleted = deleted.into_iter().chain(["nave.spoke.speaker".to_owned(), "nave.spoke.speaker.alive".to_owned()]);
-    let deleted = deleted.map(|topic| (topic, TopicFate::IsGone, ["NAVE-0038", "is gone"]));
+    let deleted = deleted.map(|topic| (topic, TopicFault::Deleted, ["NAVE-0038", "is gone"]));
     let changed = [
-        (TopicFate::IsAnother, ["NAVE-0038", "made anew"]),
-        (TopicFate::HasPartitions(8), ["NAVE-0032", "8 partitions, not 4"]),
-        (TopicFate::HasOtherTimes, ["NAVE-0032", "message.timestamp.type"]),
+        (TopicFault::Recreated, ["NAVE-0038", "recreated"]),
+        (TopicFault::PartitionsChanged(8), ["NAVE-0032", "8 partitions, not 4"]),
+        (TopicFault::TimestampTypeChanged, ["NAVE-0032", "message.timestamp.type"]),
     ];
     let changed = changed.map(|(fate, said)| (INBOX.to_owned(), fate, said));
     let mut process = Process::running();
@@ -180,7 +180,7 @@ fn every_topic_and_every_recorded_property_is_checked() {
         let lines = process.lines();
         let named = |line: &String| line.contains(&topic) && said.iter().all(|part| line.contains(part));
         assert!(lines.len() == 1 && named(&lines[0]), "{topic}, {said:?}: {lines:?}");
-        process.script.topic(&topic, TopicFate::Stays);
+        process.script.topic(&topic, TopicFault::None);
         process.run_ms(5_000);
         assert_eq!(process.lines(), [""; 0]);
     }
@@ -189,24 +189,24 @@ fn every_topic_and_every_recorded_property_is_checked() {
 #[test]
 fn a_missing_control_topic_is_reported_and_blocks_nothing() {
     let mut process = Process::running();
-    process.script.topic("nave.control", TopicFate::IsGone);
+    process.script.topic("nave.control", TopicFault::Deleted);
     process.run_ms(5_000);
     let ready = Waiting::readiness(&process.waiting()).unwrap();
     let line = ready["held_up"][0].as_str().unwrap();
-    assert!(line.starts_with("NAVE-0038: control topic `nave.control` is gone: what runs goes on"), "{line}");
-    process.script.topic("nave.control", TopicFate::Stays);
+    assert!(line.starts_with("NAVE-0038: control topic `nave.control` is gone: running topologies continue"), "{line}");
+    process.script.topic("nave.control", TopicFault::None);
     process.run_ms(5_000);
     assert_eq!(process.lines(), [""; 0]);
 }
 
 #[test]
 fn an_unavailable_bus_does_not_change_the_status_of_a_topic() {
-    let unavailable = || TopicFate::Fails(BusError::Unavailable("the broker does not answer".into()));
+    let unavailable = || TopicFault::Fails(BusError::Unavailable("the broker does not answer".into()));
     let mut process = Process::running();
     process.script.topic(INBOX, unavailable());
     process.run_ms(60_000);
     assert_eq!(process.lines(), [""; 0]);
-    process.script.topic(INBOX, TopicFate::IsGone);
+    process.script.topic(INBOX, TopicFault::Deleted);
     process.run_ms(5_000);
     let gone = process.lines();
     assert!(gone[0].starts_with("NAVE-0038"), "{gone:?}");
@@ -217,9 +217,9 @@ fn an_unavailable_bus_does_not_change_the_status_of_a_topic() {
 
 #[test]
 fn only_processes_that_run_or_serve_a_topology_check_its_topics() {
-    for (serves, lines) in [(Serves::Everything, 1), (Serves::Nothing, 0)] {
-        let mut process = Process::new(Wanted::Stages(Vec::new()), serves);
-        process.script.topic(INBOX, TopicFate::IsGone);
+    for (serves, lines) in [(ServedTopologies::All, 1), (ServedTopologies::None, 0)] {
+        let mut process = Process::new(StageSelection::Stages(Vec::new()), serves);
+        process.script.topic(INBOX, TopicFault::Deleted);
         process.run_ms(TWO_CHECKS_MS);
         assert_eq!(process.lines().len(), lines, "{serves:?}: {:?}", process.lines());
     }
@@ -228,13 +228,13 @@ fn only_processes_that_run_or_serve_a_topology_check_its_topics() {
 #[test]
 fn a_recreated_inbox_is_reported_by_its_live_lanes() {
     let mut process = Process::running();
-    process.script.topic(INBOX, TopicFate::IsEmpty);
+    process.script.topic(INBOX, TopicFault::RecreatedWithSameId);
     process.run_ms(60_000);
     let lines = process.lines();
     assert_eq!(lines.len(), 4, "{lines:?}");
     assert!(lines.iter().all(|line| line.contains("its inbox ended before offset") && line.contains("NAVE-0062")));
     // When the inbox is longer than the lane's position again, the lost records are still missing.
-    process.script.topic(INBOX, TopicFate::Stays);
+    process.script.topic(INBOX, TopicFault::None);
     process.run_ms(60_000);
     assert_eq!(process.lines(), lines);
 }
@@ -283,6 +283,6 @@ fn a_deleted_inbox_on_kafka_is_reported_by_all_its_processes() {
         let said = up.log();
         let times = |line| said.matches(line).count();
         assert_eq!(times("is not as it was recorded"), 1, "the deletion is logged once: {said}");
-        assert_eq!(times("as they were recorded again"), 1, "the return is logged once: {said}");
+        assert_eq!(times("as recorded again"), 1, "the return is logged once: {said}");
     }
 }

@@ -5,17 +5,17 @@ mod cluster;
 
 use std::sync::Arc;
 
-use bus::{Bus, BusError, Clock, Faulty, Outgoing, Script, TopicFate};
+use bus::{Bus, BusError, Clock, FaultScript, FaultyBus, Outgoing, TopicFault};
 use cluster::{Cluster, flow_topology, has_live_lanes, program, stages};
 use nave::config::{BusKind, Layout};
 use nave::control;
-use nave::node::Wanted;
+use nave::node::StageSelection;
 use nave::program::Program;
 use nave::submission::Change;
 use serde_json::json;
 use topology::{Bolt, BuildErrors, Emitter, Settings, Spout, Topology};
 use wire::Code;
-use wire::control::Wish;
+use wire::control::DesiredState;
 
 #[derive(Default)]
 struct Numbers(u32);
@@ -54,12 +54,12 @@ fn other_flows() -> Result<Topology, BuildErrors> {
 #[test]
 fn a_topology_runs_if_submitted_before_or_after_process_start() {
     let mut cluster = Cluster::new();
-    let early = cluster.start(&program(), Wanted::Everything);
+    let early = cluster.start(&program(), StageSelection::Everything);
     cluster.run_ms(100);
     assert_eq!(cluster.waiting(early), ["topology `flows` is not submitted; nave submit flows"]);
     assert_eq!(cluster.submit(&flow_topology(false)), Ok(Change::New));
     cluster.start_speaker();
-    let late = cluster.start(&program(), Wanted::Everything);
+    let late = cluster.start(&program(), StageSelection::Everything);
     cluster.run_ms(10_000);
     assert!(has_live_lanes(&cluster, early) && has_live_lanes(&cluster, late), "{:?}", cluster.waiting(late));
     for flow in ["a", "b", "c", "d"] {
@@ -89,8 +89,8 @@ fn stages_in_separate_processes_work_like_one_process() {
 fn a_process_with_missing_or_other_code_reports_it_and_runs_nothing() {
     let mut cluster = Cluster::new();
     cluster.submit(&flow_topology(false)).unwrap();
-    let without_code = cluster.start(&Program::of(nave::about!(), [numbers]).unwrap(), Wanted::Everything);
-    let other = cluster.start(&Program::of(nave::about!(), [other_flows]).unwrap(), Wanted::Everything);
+    let without_code = cluster.start(&Program::of(nave::about!(), [numbers]).unwrap(), StageSelection::Everything);
+    let other = cluster.start(&Program::of(nave::about!(), [other_flows]).unwrap(), StageSelection::Everything);
     cluster.run_ms(1_000);
     assert_eq!(cluster.refused(without_code, "flows"), Some(Code::NoCode));
     assert_eq!(cluster.refused(other, "flows"), Some(Code::OtherGraph));
@@ -103,13 +103,13 @@ fn a_process_with_missing_or_other_code_reports_it_and_runs_nothing() {
 fn a_topology_starts_as_soon_as_the_bus_is_available() {
     let mut cluster = Cluster::new();
     cluster.submit(&flow_topology(false)).unwrap();
-    let script = Arc::new(Script::default());
-    script.topic("nave.flows.hub.in", TopicFate::Fails(BusError::Unavailable("as the script says".into())));
-    let bus = Faulty::new(Arc::new(cluster.bus.clone()), Arc::clone(&script) as _);
-    let process = cluster.start_on(Arc::new(bus), &program(), Wanted::Everything);
+    let script = Arc::new(FaultScript::default());
+    script.topic("nave.flows.hub.in", TopicFault::Fails(BusError::Unavailable("as the script says".into())));
+    let bus = FaultyBus::new(Arc::new(cluster.bus.clone()), Arc::clone(&script) as _);
+    let process = cluster.start_on(Arc::new(bus), &program(), StageSelection::Everything);
     cluster.run_ms(3_000);
     assert_eq!(cluster.refused(process, "flows"), Some(Code::NotReady));
-    script.topic("nave.flows.hub.in", TopicFate::Stays);
+    script.topic("nave.flows.hub.in", TopicFault::None);
     cluster.run_ms(3_000);
     assert_eq!(cluster.refused(process, "flows"), None);
     assert!(has_live_lanes(&cluster, process), "{:?}", cluster.waiting(process));
@@ -122,7 +122,7 @@ fn an_unknown_stage_is_reported_with_the_known_ones() {
     let worker = cluster.start(&program(), stages(&["speaker"]));
     cluster.run_ms(1_000);
     let waiting = cluster.waiting(worker).join("\n");
-    assert!(waiting.contains("without a stage `speaker`; it has: hub"), "{waiting}");
+    assert!(waiting.contains("without a stage `speaker`; available: hub"), "{waiting}");
 }
 
 #[test]
@@ -147,7 +147,7 @@ fn a_resubmission_may_change_settings_only() {
         layout.apply(declared).unwrap()
     };
     assert_eq!(code(&changed(|hub| hub.lanes = 8)), Code::FixedForLife);
-    assert_eq!(code(&changed(|hub| hub.mode = topology::Mode::AtLeastOnce)), Code::FixedForLife);
+    assert_eq!(code(&changed(|hub| hub.mode = topology::DeliveryMode::AtLeastOnce)), Code::FixedForLife);
 }
 
 #[test]
@@ -159,7 +159,7 @@ fn a_recreated_topic_is_refused_on_submission_and_on_start() {
     submitted.stages[0].topics[0].1 = "another".into();
     control::write(&cluster.bus, &cluster.topics, &submitted).unwrap();
     assert_eq!(cluster.submit(&flow_topology(false)).unwrap_err().code, Code::TopicReplaced);
-    let node = cluster.start(&program(), Wanted::Everything);
+    let node = cluster.start(&program(), StageSelection::Everything);
     cluster.run_ms(1_000);
     assert_eq!(cluster.refused(node, "flows"), Some(Code::TopicReplaced));
 }
@@ -217,13 +217,13 @@ fn a_kill_ends_after_its_wait_and_can_be_repeated() {
     let mut cluster = Cluster::new();
     cluster.submit(&flow_topology(false)).unwrap();
     // Without a speaker the flow fails, and its rollback retries forever.
-    cluster.start(&program(), Wanted::Everything);
+    cluster.start(&program(), StageSelection::Everything);
     cluster.run_ms(1_000);
     cluster.request("a");
     cluster.run_ms(100);
     cluster.kill("flows", 1_000);
     cluster.run_ms(500);
-    assert_eq!(cluster.submissions()["flows"].wish, Wish::Kill { by: cluster.clock.wall().plus_ms(500) });
+    assert_eq!(cluster.submissions()["flows"].desired, DesiredState::Kill { by: cluster.clock.wall().plus_ms(500) });
     cluster.kill("flows", 1_000);
     cluster.run_ms(700);
     assert_eq!(cluster.submissions().len(), 1, "the second kill extended the wait");
@@ -241,7 +241,7 @@ fn a_killed_topology_stops_its_spouts_and_ends() {
     let mut cluster = Cluster::new();
     let program = Program::of(nave::about!(), [numbers]).unwrap();
     cluster.submit(program.topology("numbers").unwrap()).unwrap();
-    let node = cluster.start(&program, Wanted::Everything);
+    let node = cluster.start(&program, StageSelection::Everything);
     cluster.run_ms(1_000);
     assert!(has_live_lanes(&cluster, node), "{:?}", cluster.waiting(node));
     cluster.kill("numbers", 60_000);
@@ -256,7 +256,7 @@ fn unreadable_control_records_are_skipped() {
     let topic = cluster.topics.control();
     let records = [Outgoing::keyed(&topic, "flows", "no json"), Outgoing::keyed(&topic, vec![0xff], "{}")];
     cluster.bus.writer("test").unwrap().append(&records).unwrap();
-    let node = cluster.start(&program(), Wanted::Everything);
+    let node = cluster.start(&program(), StageSelection::Everything);
     cluster.run_ms(100);
     assert_eq!(cluster.waiting(node).len(), 1);
     cluster.submit(&flow_topology(false)).unwrap();

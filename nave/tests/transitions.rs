@@ -4,7 +4,7 @@ mod support;
 
 use std::collections::BTreeSet;
 
-use floodlight_sim::fault::{Match, Word};
+use floodlight_sim::fault::{CommandKind, Match};
 use floodlight_sim::{Fault, FaultKind};
 use hub::check::{differences, table};
 use nave::world::World;
@@ -37,7 +37,7 @@ fn collect(world: &World, seen: &mut Seen) {
 /// further faults.
 fn rolled_back(apart: bool, faults: Vec<Fault>) -> World {
     let mut world = one_lane(1, |options| options.apart = apart);
-    inject(&world, fault(Word::Install, 1, refusal(), Some(1)));
+    inject(&world, fault(CommandKind::Install, 1, refusal(), Some(1)));
     for fault in faults {
         inject(&world, fault);
     }
@@ -79,13 +79,13 @@ fn superseded_while(state: &str, world: &mut World) {
 /// A world with a leftover rule and a newer request with another length. `removal` is the outcome
 /// of its removal.
 fn refused_for_its_length(removal: &str) -> World {
-    let silent = fault(Word::Remove, 2, FaultKind::Silence, None);
+    let silent = fault(CommandKind::Remove, 2, FaultKind::Silence, None);
     let mut world = rolled_back(true, vec![silent.clone()]);
     until(&mut world, "degraded");
     world.speaker().clear_faults();
     match removal {
         "fails" => inject(&world, silent),
-        "times out" => inject(&world, fault(Word::Remove, 2, FaultKind::DelayReply { ms: 100 }, None)),
+        "times out" => inject(&world, fault(CommandKind::Remove, 2, FaultKind::DelayReply { ms: 100 }, None)),
         _succeeds => {}
     }
     world.request(&flow("test-01", 4));
@@ -115,7 +115,7 @@ fn exactly_the_transitions_of_the_table_occur() {
     collect(&world, &mut seen);
 
     // Cancelled during installation and during validation.
-    for (word, state) in [(Word::Install, "installing"), (Word::Read, "validating")] {
+    for (word, state) in [(CommandKind::Install, "installing"), (CommandKind::Read, "validating")] {
         let mut world = one_lane(1, |_| {});
         inject(&world, fault(word, 1, FaultKind::DelayReply { ms: 100 }, Some(1)));
         let asked = world.request(&flow("test-01", 3));
@@ -132,7 +132,7 @@ fn exactly_the_transitions_of_the_table_occur() {
     let mut world = one_lane(1, |_| {});
     world.request(&flow("test-01", 3));
     world.run_until_idle();
-    inject(&world, fault(Word::Read, 1, FaultKind::DelayReply { ms: 100 }, Some(1)));
+    inject(&world, fault(CommandKind::Read, 1, FaultKind::DelayReply { ms: 100 }, Some(1)));
     let asked = world.request(&flow("test-01", 3));
     world.run_ms(50);
     world.command(asked, &Command::Cancel);
@@ -147,7 +147,7 @@ fn exactly_the_transitions_of_the_table_occur() {
 
     // A foreign client removes a rule before it is validated.
     let mut world = one_lane(1, |_| {});
-    inject(&world, fault(Word::Install, 1, FaultKind::DelayReply { ms: 100 }, None));
+    inject(&world, fault(CommandKind::Install, 1, FaultKind::DelayReply { ms: 100 }, None));
     world.request(&flow("test-01", 3));
     world.run_ms(50);
     foreign_command(&mut world, 1, Action::Remove { switch: SwitchId::numbered(2), cookie: 1 });
@@ -157,7 +157,7 @@ fn exactly_the_transitions_of_the_table_occur() {
     // Reads get no reply until the last attempt fails. Or the workers crash, and the step times
     // out.
     let mut world = one_lane(1, |_| {});
-    inject(&world, fault(Word::Read, 2, FaultKind::Silence, Some(3)));
+    inject(&world, fault(CommandKind::Read, 2, FaultKind::Silence, Some(3)));
     world.request(&flow("test-01", 3));
     world.run_until_idle();
     collect(&world, &mut seen);
@@ -169,7 +169,7 @@ fn exactly_the_transitions_of_the_table_occur() {
     // The removal cannot finish and later succeeds; or a newer request comes during the backoff or
     // an attempt.
     for newer in [None, Some("degraded"), Some("removing")] {
-        let mut world = rolled_back(false, vec![fault(Word::Remove, 2, FaultKind::Silence, None)]);
+        let mut world = rolled_back(false, vec![fault(CommandKind::Remove, 2, FaultKind::Silence, None)]);
         if let Some(state) = newer {
             superseded_while(state, &mut world);
         }
@@ -182,7 +182,7 @@ fn exactly_the_transitions_of_the_table_occur() {
     // The check of the removal cannot finish: reads fail, or the workers crash and the step times
     // out.
     for newer in [None, Some("checking removal")] {
-        let mut world = rolled_back(false, vec![fault(Word::Read, 2, FaultKind::Silence, None)]);
+        let mut world = rolled_back(false, vec![fault(CommandKind::Read, 2, FaultKind::Silence, None)]);
         if let Some(state) = newer {
             superseded_while(state, &mut world);
         }
@@ -204,7 +204,7 @@ fn exactly_the_transitions_of_the_table_occur() {
     }
 
     // A foreign client installs a rule again before its removal is checked.
-    let mut world = rolled_back(false, vec![fault(Word::Remove, 3, FaultKind::DelayReply { ms: 100 }, None)]);
+    let mut world = rolled_back(false, vec![fault(CommandKind::Remove, 3, FaultKind::DelayReply { ms: 100 }, None)]);
     world.run_ms(50);
     foreign_command(&mut world, 1, Action::Install { rule: rule_2() });
     world.run_until_idle();

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use bus::{Bus, Outgoing};
 use cluster::Cluster;
-use hub::Saved;
-use nave::node::Wanted;
+use hub::SavedWorkflow;
+use nave::node::StageSelection;
 use nave::prelude::*;
 use nave::program::Program;
 use nave::serde_json::{self, json};
@@ -31,7 +31,7 @@ trait Build: 'static {
     const VERSION: u32;
     type Body: Serialize + DeserializeOwned + Default + Clone + 'static;
     const CALLS_BANK: bool = false;
-    fn migrate(from: u32, _: Saved) -> Result<Saved, String> {
+    fn migrate(from: u32, _: SavedWorkflow) -> Result<SavedWorkflow, String> {
         Err(format!("unknown version {from}"))
     }
 }
@@ -65,7 +65,7 @@ impl Build for Careful {
     const VERSION: u32 = 2;
     type Body = Priced;
     const CALLS_BANK: bool = true;
-    fn migrate(_: u32, mut saved: Saved) -> Result<Saved, String> {
+    fn migrate(_: u32, mut saved: SavedWorkflow) -> Result<SavedWorkflow, String> {
         saved.body["price"] = json!(7);
         Ok(saved)
     }
@@ -86,7 +86,7 @@ fn call(service: &'static str, tag: u32) -> StepSpec {
         undo: None,
         swallow: false,
     }];
-    StepSpec { name: "ask", mode: Mode::AtOnce, barrier: Barrier::All, within_ms: 3_600_000, calls }
+    StepSpec { name: "ask", order: CallOrder::AtOnce, barrier: Barrier::All, within_ms: 3_600_000, calls }
 }
 
 impl<B: Build> Workflow for Order<B> {
@@ -96,7 +96,7 @@ impl<B: Build> Workflow for Order<B> {
     type Request = String;
     type Lane = ();
 
-    fn migrate(from: u32, saved: Saved) -> Result<Saved, String> {
+    fn migrate(from: u32, saved: SavedWorkflow) -> Result<SavedWorkflow, String> {
         B::migrate(from, saved)
     }
 
@@ -150,7 +150,7 @@ impl UpgradeTest {
     fn start<B: Build>(&mut self) -> (Change, usize) {
         let program = Program::of(nave::about!(), [orders::<B>]).unwrap();
         let change = self.cluster.submit(program.topology("orders").unwrap()).unwrap();
-        let process = self.cluster.start(&program, Wanted::Everything);
+        let process = self.cluster.start(&program, StageSelection::Everything);
         // Steps of a second: the session of a killed process ends when another polls.
         (0..15).for_each(|_| self.cluster.run_ms(1_000));
         (change, process)

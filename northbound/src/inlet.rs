@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, TrySendError, sync_channel};
 use std::time::Duration;
 
-use bus::{Bus, BusError, Clock, Outgoing, Part, Turn, Writer};
+use bus::{Bus, BusError, Clock, Outgoing, PollOutcome, Task, Writer};
 use tokio::sync::oneshot;
 use wire::{Code, OperationId, Problem, WallTime};
 
@@ -203,20 +203,22 @@ fn unknown_outcome(operation: Option<&OperationId>, error: &BusError) -> Problem
     Problem::new(Code::NotReady, format!("it is unknown whether the request was accepted ({error}){then}"))
 }
 
-impl Part for Inlet {
+impl Task for Inlet {
     fn name(&self) -> &'static str {
         "northbound inlet"
     }
 
-    fn turn(&mut self, wait: Duration) -> Result<Turn, BusError> {
+    fn poll(&mut self, wait: Duration) -> Result<PollOutcome, BusError> {
         let worked = self.fill(wait);
         if self.batch.is_empty() {
-            return Ok(Turn { worked, next: None });
+            return Ok(PollOutcome { worked, next: None });
         }
         match self.write() {
             // Temporary errors: the bus may recover, and the next batch may hold no record that is
             // too large.
-            Ok(()) | Err(BusError::Unavailable(_) | BusError::TooLarge { .. }) => Ok(Turn { worked: true, next: None }),
+            Ok(()) | Err(BusError::Unavailable(_) | BusError::TooLarge { .. }) => {
+                Ok(PollOutcome { worked: true, next: None })
+            }
             Err(error) => Err(error),
         }
     }

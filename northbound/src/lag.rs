@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bus::{Bus, BusError, Clock, MonoTime, Part, Turn};
+use bus::{Bus, BusError, Clock, MonoTime, PollOutcome, Task};
 
 use crate::Directory;
 
@@ -28,12 +28,12 @@ impl Lag {
     }
 }
 
-impl Part for Lag {
+impl Task for Lag {
     fn name(&self) -> &'static str {
         "northbound lag"
     }
 
-    fn turn(&mut self, wait: Duration) -> Result<Turn, BusError> {
+    fn poll(&mut self, wait: Duration) -> Result<PollOutcome, BusError> {
         let now = self.clock.mono();
         if now < self.look {
             std::thread::park_timeout(wait.min(self.look.since(now)));
@@ -44,7 +44,7 @@ impl Part for Lag {
             }
             self.look = self.clock.mono().plus_ms(LOOK_MS);
         }
-        Ok(Turn { worked: false, next: Some(self.look) })
+        Ok(PollOutcome { worked: false, next: Some(self.look) })
     }
 
     fn stop(self: Box<Self>) -> Vec<String> {

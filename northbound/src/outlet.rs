@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use bus::{Bus, BusError, Clock, MonoTime, Part, Pause, Record, Turn};
+use bus::{Backoff, Bus, BusError, Clock, MonoTime, PollOutcome, Record, Task};
 use wire::control::Submitted;
 
 use self::subscriptions::{Source, Subscriptions};
@@ -28,7 +28,7 @@ pub struct Outlet {
     subscriptions: Subscriptions,
     clock: Arc<dyn Clock>,
     ready: Arc<AtomicBool>,
-    pause: Pause,
+    pause: Backoff,
     /// The version of the directory that is followed.
     version: Option<u64>,
     /// Time of the next check for missing topics.
@@ -68,7 +68,7 @@ impl Outlet {
         let clock = bus.clock();
         let look = clock.mono().plus_ms(LOOK_MS);
         let subscriptions = Subscriptions::new(bus, directory.topics().clone(), control)?;
-        let (ready, pause, records) = (Arc::default(), Pause::default(), Vec::new());
+        let (ready, pause, records) = (Arc::default(), Backoff::default(), Vec::new());
         Ok(Self { directory, subscriptions, clock, ready, pause, version: None, look, records })
     }
 
@@ -99,8 +99,14 @@ impl Outlet {
         }
         match result {
             Ok(()) => self.pause.over(),
-            Err(BusError::Gone { topic, partition, asked, low }) => {
-                tracing::error!(topic, partition, asked, low, "answers or views were deleted before they were read");
+            Err(BusError::Gone { topic, partition, requested, low }) => {
+                tracing::error!(
+                    topic,
+                    partition,
+                    requested,
+                    low,
+                    "answers or views were deleted before they were read"
+                );
                 self.subscriptions.skip(topic, partition, low);
             }
             Err(BusError::Unavailable(why)) => {
@@ -174,12 +180,12 @@ fn apply_submission(directory: &Directory, record: &Record) {
     }
 }
 
-impl Part for Outlet {
+impl Task for Outlet {
     fn name(&self) -> &'static str {
         "northbound outlet"
     }
 
-    fn turn(&mut self, wait: Duration) -> Result<Turn, BusError> {
+    fn poll(&mut self, wait: Duration) -> Result<PollOutcome, BusError> {
         self.read(wait)?;
         let worked = !self.records.is_empty();
         self.dispatch();
@@ -190,7 +196,7 @@ impl Part for Outlet {
             let ready = !is_new && (self.subscriptions.has_read_control() || !worked);
             self.ready.store(ready, Ordering::Release);
         }
-        Ok(Turn { worked, next: self.pause.until() })
+        Ok(PollOutcome { worked, next: self.pause.until() })
     }
 
     fn stop(self: Box<Self>) -> Vec<String> {

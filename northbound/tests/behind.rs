@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bus::{
-    Bus, BusError, Cleanup, Clock, Embedded, EmbeddedOptions, Faulty, ManualClock, Outgoing, Part, Script, TopicFate,
-    TopicSpec,
+    Bus, BusError, Cleanup, Clock, Embedded, EmbeddedOptions, FaultScript, FaultyBus, ManualClock, Outgoing, Task,
+    TopicFault, TopicSpec,
 };
 use northbound::{Directory, Gateway, GatewayOptions, Lag, Outlet, Submission};
 use serde_json::json;
@@ -24,7 +24,7 @@ const KEY: &str = "test-01";
 struct Harness {
     clock: Arc<ManualClock>,
     bus: Embedded,
-    script: Arc<Script>,
+    script: Arc<FaultScript>,
     gateway: Arc<Gateway>,
     outlet: Outlet,
     lag: Lag,
@@ -38,13 +38,13 @@ impl Harness {
         for topic in [INBOX, "nave.flows.hub.out"] {
             bus.ensure_topic(&TopicSpec::log(topic, LANES)).unwrap();
         }
-        bus.ensure_topic(&TopicSpec::log(VIEW, LANES).cleaned(Cleanup::Compact)).unwrap();
+        bus.ensure_topic(&TopicSpec::log(VIEW, LANES).with_cleanup(Cleanup::Compact)).unwrap();
         let options = GatewayOptions::new(INBOX, "nave.flows.hub.out", VIEW, LANES);
         let gateway = Arc::new(Gateway::new(options, Arc::clone(&clock) as Arc<dyn Clock>));
         let outlet = Outlet::open(Arc::new(bus.clone()), Arc::clone(&gateway)).unwrap();
         let directory = Arc::new(Directory::of(Arc::clone(&gateway), Arc::clone(&clock) as Arc<dyn Clock>));
-        let script = Arc::new(Script::default());
-        let seen = Faulty::new(Arc::new(bus.clone()), Arc::clone(&script) as _);
+        let script = Arc::new(FaultScript::default());
+        let seen = FaultyBus::new(Arc::new(bus.clone()), Arc::clone(&script) as _);
         let lag = Lag::new(Arc::new(seen), directory);
         Self { clock, bus, script, gateway, outlet, lag, lane: lane_of(KEY.as_bytes(), LANES) }
     }
@@ -63,14 +63,14 @@ impl Harness {
         let body = serde_json::to_vec(&position).unwrap();
         let record = Outgoing::keyed(VIEW, format!("lane/{}", self.lane), body).with(&envelope).to(self.lane);
         self.bus.writer("test").unwrap().append(&[record]).unwrap();
-        self.outlet.turn(Duration::ZERO).unwrap();
+        self.outlet.poll(Duration::ZERO).unwrap();
     }
 
     fn pass_seconds(&mut self, seconds: u64) {
         for _ in 0..seconds {
             self.clock.advance_ms(1_000);
-            self.outlet.turn(Duration::ZERO).unwrap();
-            self.lag.turn(Duration::ZERO).unwrap();
+            self.outlet.poll(Duration::ZERO).unwrap();
+            self.lag.poll(Duration::ZERO).unwrap();
         }
     }
 
@@ -102,7 +102,7 @@ fn a_silent_lane_reports_how_many_records_it_is_behind() {
     assert_eq!([until.what], harness.line("5.0 s, 127 records behind"), "for `nave why`");
 
     // The last known end is kept while the bus does not answer.
-    harness.script.topic(INBOX, TopicFate::Fails(BusError::Unavailable("injected".into())));
+    harness.script.topic(INBOX, TopicFault::Fails(BusError::Unavailable("injected".into())));
     harness.fill(1);
     harness.pass_seconds(1);
     assert_eq!(harness.silent(), harness.line("6.0 s, 127 records behind"));
@@ -145,7 +145,7 @@ fn a_lane_with_a_full_inbox_refuses_requests_and_other_lanes_accept_them() {
         (0..1_000).map(|n| format!("flow-{n}")).find(|key| lane_of(key.as_bytes(), LANES) != harness.lane).unwrap();
     assert_eq!(submit(&harness, &other), Ok(()));
     for (next, taken) in [(4_000, false), (5_001, true)] {
-        let position = bus::Position { partition: harness.lane, next, note: "".into() };
+        let position = bus::Position { partition: harness.lane, next, metadata: "".into() };
         member.commit(&bus::Batch { records: vec![], positions: vec![position] }).unwrap();
         harness.pass_seconds(1);
         assert_eq!(submit(&harness, KEY).is_ok(), taken, "{next} handled");

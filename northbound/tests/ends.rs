@@ -10,8 +10,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bus::{
-    AppendFate, Bus, BusError, Clock, Embedded, EmbeddedOptions, Fates, Faulty, ManualClock, Outgoing, Part, Script,
-    TopicSpec,
+    AppendFault, Bus, BusError, Clock, Embedded, EmbeddedOptions, FaultInjector, FaultScript, FaultyBus, ManualClock,
+    Outgoing, Task, TopicSpec,
 };
 use northbound::{Gateway, GatewayOptions, Inlet, Outlet, Submission, Ticket};
 use support::{EGRESS, INBOX, VIEW, about, ended, failed, refused, running, up};
@@ -22,9 +22,9 @@ use wire::{Code, Kind, OperationId};
 #[derive(Clone)]
 struct Harness {
     bus: Embedded,
-    faulty: Faulty,
+    faulty: FaultyBus,
     clock: Arc<ManualClock>,
-    script: Arc<Script>,
+    script: Arc<FaultScript>,
 }
 
 impl Harness {
@@ -34,8 +34,8 @@ impl Harness {
         for topic in [INBOX, EGRESS, VIEW] {
             bus.ensure_topic(&TopicSpec::log(topic, 2)).unwrap();
         }
-        let script = Arc::new(Script::default());
-        let faulty = Faulty::new(Arc::new(bus.clone()), Arc::clone(&script) as Arc<dyn Fates>);
+        let script = Arc::new(FaultScript::default());
+        let faulty = FaultyBus::new(Arc::new(bus.clone()), Arc::clone(&script) as Arc<dyn FaultInjector>);
         Self { bus, faulty, clock, script }
     }
 
@@ -79,14 +79,14 @@ fn waiting_requests_are_written_as_one_batch() {
     let bus = Harness::new();
     let gateway = bus.gateway(100);
     let mut inlet = Inlet::open(&bus.faulty).unwrap();
-    assert!(!inlet.turn(Duration::ZERO).unwrap().worked);
+    assert!(!inlet.poll(Duration::ZERO).unwrap().worked);
     let tickets: Vec<Ticket> = (1..=100).map(|n| ticket(&gateway, n)).collect();
     for ticket in &tickets {
         inlet.handle().send(ticket).unwrap();
     }
-    assert!(inlet.turn(Duration::ZERO).unwrap().worked);
+    assert!(inlet.poll(Duration::ZERO).unwrap().worked);
     assert_eq!(bus.count(INBOX), 100);
-    assert!(!inlet.turn(Duration::ZERO).unwrap().worked);
+    assert!(!inlet.poll(Duration::ZERO).unwrap().worked);
 }
 
 #[test]
@@ -98,8 +98,8 @@ fn a_failed_write_is_reported_to_its_requests_and_the_next_one_works() {
     for ticket in &tickets {
         inlet.handle().send(ticket).unwrap();
     }
-    bus.script.append(AppendFate::Fails(unavailable()));
-    inlet.turn(Duration::ZERO).unwrap();
+    bus.script.append(AppendFault::Fails(unavailable()));
+    inlet.poll(Duration::ZERO).unwrap();
     for ticket in &mut tickets {
         let problem = ticket.answer.try_recv().unwrap().unwrap_err();
         assert_eq!(problem.code, Code::NotReady);
@@ -108,7 +108,7 @@ fn a_failed_write_is_reported_to_its_requests_and_the_next_one_works() {
     }
     let mut next = ticket(&gateway, 3);
     inlet.handle().send(&next).unwrap();
-    inlet.turn(Duration::ZERO).unwrap();
+    inlet.poll(Duration::ZERO).unwrap();
     assert_eq!((bus.count(INBOX), next.answer.try_recv().is_err()), (1, true));
 }
 
@@ -119,8 +119,8 @@ fn an_inlet_without_its_topic_ends_with_an_error() {
     let mut inlet = Inlet::open(&bus.faulty).unwrap();
     let mut waiting = ticket(&gateway, 1);
     inlet.handle().send(&waiting).unwrap();
-    bus.script.append(AppendFate::Fails(BusError::NoTopic(INBOX.into())));
-    assert_eq!(inlet.turn(Duration::ZERO), Err(BusError::NoTopic(INBOX.into())));
+    bus.script.append(AppendFault::Fails(BusError::NoTopic(INBOX.into())));
+    assert_eq!(inlet.poll(Duration::ZERO), Err(BusError::NoTopic(INBOX.into())));
     assert!(waiting.answer.try_recv().unwrap().is_err());
 }
 
@@ -150,7 +150,7 @@ fn a_restarted_northbound_reads_the_views_and_the_newest_answers() {
     let gateway = bus.gateway(20);
     let mut outlet = bus.outlet(&gateway);
     assert!(!outlet.ready().load(Ordering::Acquire));
-    assert!(outlet.turn(Duration::ZERO).unwrap().worked);
+    assert!(outlet.poll(Duration::ZERO).unwrap().worked);
     assert!(outlet.ready().load(Ordering::Acquire));
     // Two partitions share twenty operations: ten answers of each are read.
     assert_eq!([10, 11, 20, 99].map(|n| gateway.operation(&id(n)).is_some()), [false, true, true, true]);
@@ -166,7 +166,7 @@ fn an_answer_that_is_written_before_the_first_poll_is_not_missed() {
         let operation = &ticket.operation;
         bus.write(&[about(Kind::Answer, &ended(operation, failed(operation, Code::InstallFailed)), ticket.id())]);
     }
-    outlet.turn(Duration::ZERO).unwrap();
+    outlet.poll(Duration::ZERO).unwrap();
     for mut ticket in tickets {
         assert!(ticket.answer.try_recv().unwrap().is_ok());
     }
@@ -181,13 +181,13 @@ fn an_outlet_that_cannot_read_is_not_ready_and_retries_after_a_pause() {
     let answer = ended(&waiting.operation, refused(Code::QueueFull));
     bus.write(&[about(Kind::Answer, &answer, waiting.id())]);
     bus.script.read(unavailable());
-    let turn = outlet.turn(Duration::ZERO).unwrap();
+    let turn = outlet.poll(Duration::ZERO).unwrap();
     assert_eq!((turn.next, outlet.ready().load(Ordering::Acquire)), (Some(bus.clock.mono().plus_ms(50)), false));
     bus.clock.advance_ms(49);
-    outlet.turn(Duration::ZERO).unwrap();
+    outlet.poll(Duration::ZERO).unwrap();
     assert!(waiting.answer.try_recv().is_err());
     bus.clock.advance_ms(1);
-    assert_eq!(outlet.turn(Duration::ZERO).unwrap().next, None);
+    assert_eq!(outlet.poll(Duration::ZERO).unwrap().next, None);
     assert_eq!(waiting.answer.try_recv(), Ok(Ok(answer)));
     assert!(outlet.ready().load(Ordering::Acquire));
     assert_eq!(outlet.stop(), ["northbound: 1 requests are unanswered; their operations continue"]);
@@ -203,10 +203,10 @@ fn deleted_answers_are_skipped_and_the_next_ones_are_read() {
     }
     bus.bus.delete_records(EGRESS, 1, 2).unwrap();
     // More records are deleted after the first deletion is reported.
-    outlet.turn(Duration::ZERO).unwrap();
+    outlet.poll(Duration::ZERO).unwrap();
     bus.bus.delete_records(EGRESS, 1, 3).unwrap();
-    outlet.turn(Duration::ZERO).unwrap();
-    outlet.turn(Duration::ZERO).unwrap();
+    outlet.poll(Duration::ZERO).unwrap();
+    outlet.poll(Duration::ZERO).unwrap();
     assert_eq!([1, 2, 3, 4].map(|n| gateway.operation(&id(n)).is_some()), [false, false, false, true]);
     assert!(outlet.ready().load(Ordering::Acquire));
 }

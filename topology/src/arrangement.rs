@@ -2,15 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use wire::control::Mode;
+use wire::control::DeliveryMode;
 
 /// Changes to a topology that need no code change; see [`crate::Topology::arranged`].
 ///
 /// ```
-/// use topology::{Arrangement, Mode};
+/// use topology::{Arrangement, DeliveryMode};
 /// let mut apart = Arrangement { apart: true, ..Arrangement::default() };
 /// apart.lanes.insert("speaker".into(), 8);
-/// apart.modes.insert("speaker".into(), Mode::ExactlyOnce);
+/// apart.modes.insert("speaker".into(), DeliveryMode::ExactlyOnce);
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Arrangement {
@@ -23,5 +23,5 @@ pub struct Arrangement {
     /// topics.
     pub lanes: BTreeMap<String, u32>,
     /// Delivery mode by stage name; overrides the code.
-    pub modes: BTreeMap<String, Mode>,
+    pub modes: BTreeMap<String, DeliveryMode>,
 }

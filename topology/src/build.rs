@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
-use wire::control::Mode;
+use wire::control::DeliveryMode;
 
 use crate::budget::{self, Budget};
 use crate::builder::{Builder, ComponentKind, Declarations, EdgeDeclaration, Origin};
@@ -397,12 +397,12 @@ fn check_agreement(graph: &Declarations, strict: &[usize], errors: &mut Vec<Buil
 }
 
 /// Returns at-least-once if each group of components asks for it, else exactly-once.
-fn mode(graph: &Declarations, strict: &[usize], components: &[usize]) -> Mode {
+fn mode(graph: &Declarations, strict: &[usize], components: &[usize]) -> DeliveryMode {
     let groups: BTreeSet<usize> = components.iter().filter_map(|index| strict.get(*index)).copied().collect();
     let at_least_once = |group: &usize| {
         let modes = (0..strict.len()).filter(|index| strict[*index] == *group).filter_map(|i| graph.components[i].mode);
-        let modes: Vec<Mode> = modes.collect();
-        !modes.is_empty() && modes.iter().all(|mode| *mode == Mode::AtLeastOnce)
+        let modes: Vec<DeliveryMode> = modes.collect();
+        !modes.is_empty() && modes.iter().all(|mode| *mode == DeliveryMode::AtLeastOnce)
     };
-    if groups.iter().all(at_least_once) { Mode::AtLeastOnce } else { Mode::ExactlyOnce }
+    if groups.iter().all(at_least_once) { DeliveryMode::AtLeastOnce } else { DeliveryMode::ExactlyOnce }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bus::TopicSpec;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use wire::control::Mode;
+use wire::control::DeliveryMode;
 use wire::topics::Topics;
 
 use crate::arrangement::Arrangement;
@@ -116,7 +116,7 @@ pub(crate) struct ComponentDeclaration {
     pub(crate) kind: ComponentKind,
     pub(crate) lanes: Option<u32>,
     pub(crate) stage: Option<String>,
-    pub(crate) mode: Option<Mode>,
+    pub(crate) mode: Option<DeliveryMode>,
     pub(crate) streams: Vec<StreamDeclaration>,
     pub(crate) sides: Vec<SideDeclaration>,
     pub(crate) attachments: Vec<Attachment>,
@@ -283,9 +283,9 @@ impl<In: 'static, Out: 'static> Declared<In, Out> {
         self.with(|component| component.stage = Some(name.to_owned()))
     }
 
-    /// Sets the delivery mode of its stage; see [`Mode`]. The default is exactly-once. It also wins
+    /// Sets the delivery mode of its stage; see [`DeliveryMode`]. The default is exactly-once. It also wins
     /// if components of one stage ask for different modes.
-    pub fn mode(self, mode: Mode) -> Self {
+    pub fn mode(self, mode: DeliveryMode) -> Self {
         self.with(|component| component.mode = Some(mode))
     }
 

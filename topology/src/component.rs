@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bus::{Record, TopicSpec};
 use bytes::Bytes;
 use wire::topics::Topics;
-use wire::{Head, Texts, WallTime};
+use wire::{EnvelopeRef, RawHeaders, WallTime};
 
 use crate::budget::Budget;
 use crate::declare::Declarer;
@@ -190,7 +190,7 @@ pub trait InboxSpout: 'static {
     fn prepare(&mut self, _lane: &LaneInfo) {}
 
     /// True for records that this spout handles. The first spout that accepts a record gets it.
-    fn accepts(&self, envelope: &Head<'_>) -> bool;
+    fn accepts(&self, envelope: &EnvelopeRef<'_>) -> bool;
 
     /// Makes tuples of a record.
     ///
@@ -211,7 +211,7 @@ pub trait InboxSpout: 'static {
 #[derive(Debug)]
 pub struct Rejected<'a> {
     /// The readable headers.
-    pub texts: Texts<'a>,
+    pub texts: RawHeaders<'a>,
     /// The record.
     pub record: &'a Record,
     /// The reason, which names the bad header.
@@ -222,7 +222,7 @@ pub struct Rejected<'a> {
 #[derive(Debug)]
 pub struct Delivery<'a> {
     /// The headers.
-    pub envelope: &'a Head<'a>,
+    pub envelope: &'a EnvelopeRef<'a>,
     /// The record.
     pub record: &'a Record,
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bus::{Record, Route};
 use bytes::Bytes;
 use wire::owner::OwnerRecord;
-use wire::{Envelope, Head, Kind, Texts, WallTime, WireError};
+use wire::{Envelope, EnvelopeRef, Kind, RawHeaders, WallTime, WireError};
 
 use crate::builder::ComponentKind;
 use crate::component::{Delivery, DueTimes, LaneInfo, Rejected, Unreadable, View};
@@ -35,7 +35,7 @@ pub(crate) struct LaneNode {
 struct DeadTuples<'a> {
     /// The record of the step; none if a spout of the lane emitted the tuples.
     record: Option<&'a Record>,
-    head: Option<&'a Head<'a>>,
+    head: Option<&'a EnvelopeRef<'a>>,
     /// The component or the edge; none if the lane found no recipient for the record.
     place: Option<&'a str>,
     reason: &'a str,
@@ -278,7 +278,7 @@ impl Lane {
         }
     }
 
-    fn receive(&mut self, envelope: &Head<'_>, record: &Record) -> Result<(), Unreadable> {
+    fn receive(&mut self, envelope: &EnvelopeRef<'_>, record: &Record) -> Result<(), Unreadable> {
         match envelope.kind {
             Kind::Owner => return self.take_settings(record),
             Kind::Tuple => return self.receive_tuple(envelope, record),
@@ -315,7 +315,7 @@ impl Lane {
         if head_bytes(record) > Self::HEAD_BYTES {
             return;
         }
-        let rejected = Rejected { texts: Texts::of(record.headers.iter()), record, reason };
+        let rejected = Rejected { texts: RawHeaders::of(record.headers.iter()), record, reason };
         let _told = self.nodes.iter_mut().any(|lane_node| lane_node.node.reject(&rejected));
     }
 
@@ -336,7 +336,7 @@ impl Lane {
         }
     }
 
-    fn receive_tuple(&mut self, envelope: &Head<'_>, record: &Record) -> Result<(), Unreadable> {
+    fn receive_tuple(&mut self, envelope: &EnvelopeRef<'_>, record: &Record) -> Result<(), Unreadable> {
         let edge = envelope.subject.unwrap_or_default();
         let decoder = self.decoders.get(edge).ok_or_else(|| Unreadable(format!("there is no edge `{edge}`")))?;
         self.context.sent_time.set(envelope.time);
@@ -356,7 +356,7 @@ impl Lane {
 
     /// Forwards a misrouted request to its lane with the same id, at most once: `ce_attempt` marks
     /// it.
-    fn forward(&mut self, envelope: &Head<'_>, record: &Record) -> Result<(), Unreadable> {
+    fn forward(&mut self, envelope: &EnvelopeRef<'_>, record: &Record) -> Result<(), Unreadable> {
         if envelope.attempt.is_some() {
             let LaneInfo { lane, lanes, .. } = self.context.info;
             let own = wire::routing::lane_of(record.key.as_deref().unwrap_or_default(), lanes);
@@ -385,7 +385,7 @@ impl Lane {
     }
 
     /// Sends the failures of a step to the dead-letter topic: one letter per component or edge.
-    fn reject_failures(&mut self, record: Option<&Record>, head: Option<&Head<'_>>) {
+    fn reject_failures(&mut self, record: Option<&Record>, head: Option<&EnvelopeRef<'_>>) {
         for failure in self.context.take_failures() {
             let place = match &failure.place {
                 Place::Component(number) => Arc::clone(self.component(*number)),
@@ -466,7 +466,7 @@ fn headers_of(record: &Record) -> Vec<(String, String)> {
 }
 
 /// Explains why no spout accepts a record with these headers.
-fn not_accepted(envelope: &Head<'_>) -> String {
+fn not_accepted(envelope: &EnvelopeRef<'_>) -> String {
     let kind = envelope.kind;
     match (kind, envelope.causation) {
         (Kind::Reply | Kind::Refusal | Kind::Failure, None) => WireError::missing("ce_causationid").to_string(),
@@ -483,7 +483,7 @@ fn head_bytes(record: &Record) -> usize {
 }
 
 /// Parses the headers of a record, if key and headers are not too large.
-fn envelope_of(record: &Record) -> Result<Head<'_>, Unreadable> {
+fn envelope_of(record: &Record) -> Result<EnvelopeRef<'_>, Unreadable> {
     let head = head_bytes(record);
     if head > Lane::HEAD_BYTES {
         return Err(Unreadable(format!("key and headers take {head} bytes; the limit is {}", Lane::HEAD_BYTES)));

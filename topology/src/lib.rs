@@ -101,4 +101,4 @@ pub use shard::{InboxLimit, Inspection, RecoveryOptions, Shard, ShardOptions, Ti
 pub use snapshot::{Changes, Saver, StatePolicy, Stored};
 pub use status::{Handover, ShardStatus};
 pub use waits::{TimerKey, Wait, Waits};
-pub use wire::control::Mode;
+pub use wire::control::DeliveryMode;

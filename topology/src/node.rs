@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use wire::Head;
+use wire::EnvelopeRef;
 
 use crate::component::{Bolt, Delivery, DueTimes, InboxSpout, LaneInfo, Rejected, Spout, Unreadable, View};
 use crate::emitter::{Emitter, LaneContext, Place};
@@ -41,7 +41,7 @@ pub(crate) trait Node {
     fn discard(&mut self) -> usize {
         0
     }
-    fn accepts(&self, _envelope: &Head<'_>) -> bool {
+    fn accepts(&self, _envelope: &EnvelopeRef<'_>) -> bool {
         false
     }
     fn receive(&mut self, _delivery: &Delivery<'_>) -> Result<(), Unreadable> {
@@ -262,7 +262,7 @@ impl<S: InboxSpout> Node for InboxNode<S> {
         0
     }
 
-    fn accepts(&self, envelope: &Head<'_>) -> bool {
+    fn accepts(&self, envelope: &EnvelopeRef<'_>) -> bool {
         self.spout.accepts(envelope)
     }
 

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bus::{Cleanup, TopicSpec};
-use wire::control::{Mode, WorkflowType};
+use wire::control::{DeliveryMode, WorkflowType};
 use wire::graph::Graph;
 use wire::topics::Topics;
 
@@ -84,7 +84,7 @@ pub fn component_number(component: &str) -> u16 {
 pub(crate) struct StagePlan {
     pub(crate) name: Arc<str>,
     pub(crate) lanes: u32,
-    pub(crate) mode: Mode,
+    pub(crate) mode: DeliveryMode,
     pub(crate) components: Vec<usize>,
 }
 
@@ -110,7 +110,7 @@ pub struct Stage {
     /// Its number of lanes.
     pub lanes: u32,
     /// Its delivery mode.
-    pub mode: Mode,
+    pub mode: DeliveryMode,
 }
 
 impl Topology {
@@ -244,17 +244,17 @@ impl Topology {
             topics.push(TopicSpec::log(&names.inbox(self.name(), &stage.name), stage.lanes));
             if self.saves(stage) {
                 let snapshots = TopicSpec::log(&names.snapshot(self.name(), &stage.name), stage.lanes);
-                topics.push(snapshots.cleaned(Cleanup::Compact));
+                topics.push(snapshots.with_cleanup(Cleanup::Compact));
             }
             let egress = TopicSpec::log(&names.egress(self.name(), &stage.name), stage.lanes);
-            topics.push(egress.cleaned(Cleanup::DeleteAfterMs(KEEP_ANSWERS_MS)));
+            topics.push(egress.with_cleanup(Cleanup::DeleteAfterMs(KEEP_ANSWERS_MS)));
             let view = TopicSpec::log(&names.view(self.name(), &stage.name), stage.lanes);
-            topics.push(view.cleaned(Cleanup::Compact));
+            topics.push(view.with_cleanup(Cleanup::Compact));
             let components = stage.components.iter().map(|component| &self.plan.components[*component]);
             let probes = components.filter_map(|component| component.probe.as_ref());
             topics.extend(probes.flat_map(|probe| probe().topics(names, stage.lanes)));
         }
-        topics.push(TopicSpec::log(&names.dead(self.name()), 1).cleaned(Cleanup::DeleteAfterMs(KEEP_DEAD_MS)));
+        topics.push(TopicSpec::log(&names.dead(self.name()), 1).with_cleanup(Cleanup::DeleteAfterMs(KEEP_DEAD_MS)));
         topics
     }
 

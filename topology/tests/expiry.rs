@@ -10,7 +10,7 @@ use bus::{Bus, Clock, Outgoing};
 use bytes::Bytes;
 use support::Lanes;
 use topology::{Bolt, Delivery, Emitter, InboxSpout, Message, Route, Topology, Unreadable};
-use wire::{Envelope, Head, Kind, WallTime};
+use wire::{Envelope, EnvelopeRef, Kind, WallTime};
 
 const OUT: &str = "nave.orders.main.out";
 
@@ -19,7 +19,7 @@ struct Orders;
 
 impl InboxSpout for Orders {
     type Out = u32;
-    fn accepts(&self, envelope: &Head<'_>) -> bool {
+    fn accepts(&self, envelope: &EnvelopeRef<'_>) -> bool {
         envelope.kind == Kind::Request
     }
     fn receive(&mut self, delivery: &Delivery<'_>, out: &mut Emitter<u32>) -> Result<(), Unreadable> {

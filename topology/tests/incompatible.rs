@@ -7,14 +7,14 @@ mod support;
 
 use std::sync::Arc;
 
-use bus::{Clock, Faulty, Outgoing, Script, Task};
+use bus::{Clock, FaultScript, FaultyBus, Outgoing, Task};
 use bytes::Bytes;
 use serde_json::Value;
 use support::Lanes;
 use topology::{
     Bolt, Declarer, Delivery, Emitter, InboxSpout, Message, Route, Saver, StatePolicy, Stored, Topology, Unreadable,
 };
-use wire::{Envelope, Head, Kind};
+use wire::{Envelope, EnvelopeRef, Kind};
 
 const INBOX: &str = "nave.sums.sum.in";
 const OUT: &str = "nave.sums.sum.out";
@@ -23,7 +23,7 @@ struct Numbers;
 
 impl InboxSpout for Numbers {
     type Out = u64;
-    fn accepts(&self, head: &Head<'_>) -> bool {
+    fn accepts(&self, head: &EnvelopeRef<'_>) -> bool {
         head.kind == Kind::Request
     }
     fn receive(&mut self, delivery: &Delivery<'_>, out: &mut Emitter<u64>) -> Result<(), Unreadable> {
@@ -37,7 +37,7 @@ struct Audit;
 
 impl InboxSpout for Audit {
     type Out = u64;
-    fn accepts(&self, head: &Head<'_>) -> bool {
+    fn accepts(&self, head: &EnvelopeRef<'_>) -> bool {
         head.kind == Kind::Heartbeat
     }
     fn receive(&mut self, delivery: &Delivery<'_>, out: &mut Emitter<u64>) -> Result<(), Unreadable> {
@@ -154,9 +154,9 @@ fn held(lanes: &Lanes) -> Option<String> {
 /// Returns lanes with a saved sum of 3 and, if `tail`, an unsaved sum of 7.
 fn begun(topology: Topology, tail: bool) -> Lanes {
     // The bus keeps whole inboxes, so a replay from the beginning is possible.
-    let script = Arc::new(Script::default());
-    script.keep();
-    let mut lanes = Lanes::on(topology, 1, |bus| Arc::new(Faulty::new(Arc::new(bus), script)));
+    let script = Arc::new(FaultScript::default());
+    script.ignore_trims();
+    let mut lanes = Lanes::on(topology, 1, |bus| Arc::new(FaultyBus::new(Arc::new(bus), script)));
     lanes.join();
     give(&lanes, 3, "a");
     lanes.run_ms(3_000);

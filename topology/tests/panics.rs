@@ -11,7 +11,7 @@ use bus::Outgoing;
 use serde_json::{Value, json};
 use support::Lanes;
 use topology::{Bolt, Declarer, Delivery, Emitter, InboxSpout, Side, Spout, Topology, Unreadable, names};
-use wire::{Envelope, Head, Kind};
+use wire::{Envelope, EnvelopeRef, Kind};
 
 const INBOX: &str = "nave.numbers.main.in";
 const ODD: Side<u32> = Side::named("odd");
@@ -21,7 +21,7 @@ struct Numbers;
 
 impl InboxSpout for Numbers {
     type Out = u32;
-    fn accepts(&self, envelope: &Head<'_>) -> bool {
+    fn accepts(&self, envelope: &EnvelopeRef<'_>) -> bool {
         envelope.kind == Kind::Request
     }
     fn receive(&mut self, delivery: &Delivery<'_>, out: &mut Emitter<u32>) -> Result<(), Unreadable> {

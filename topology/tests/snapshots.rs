@@ -10,14 +10,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bus::{Bus, BusError, Clock, CommitFate, Faulty, Outgoing, Record, Script, Task, TopicFate};
+use bus::{Bus, BusError, Clock, CommitFault, FaultScript, FaultyBus, Outgoing, Record, Task, TopicFault};
 use bytes::Bytes;
 use support::Lanes;
 use topology::{
-    Arrangement, Bolt, Changes, Delivery, Emitter, InboxSpout, Message, Mode, Route, Saver, Settings, StatePolicy,
-    Stored, Timeout, Topology, Unreadable, names,
+    Arrangement, Bolt, Changes, Delivery, DeliveryMode, Emitter, InboxSpout, Message, Route, Saver, Settings,
+    StatePolicy, Stored, Timeout, Topology, Unreadable, names,
 };
-use wire::{Envelope, Head, Kind, OperationId};
+use wire::{Envelope, EnvelopeRef, Kind, OperationId};
 
 const INBOX: &str = "nave.bank.bank.in";
 const OUT: &str = "nave.bank.bank.out";
@@ -35,7 +35,7 @@ struct Door;
 
 impl InboxSpout for Door {
     type Out = Asked;
-    fn accepts(&self, envelope: &Head<'_>) -> bool {
+    fn accepts(&self, envelope: &EnvelopeRef<'_>) -> bool {
         matches!(envelope.kind, Kind::Request | Kind::Timeout)
     }
     fn receive(&mut self, delivery: &Delivery<'_>, out: &mut Emitter<Asked>) -> Result<(), Unreadable> {
@@ -145,7 +145,7 @@ impl<const VERSION: u32> Bolt for Bank<VERSION> {
     }
 }
 
-fn bank<const VERSION: u32>(mode: Mode) -> Topology {
+fn bank<const VERSION: u32>(mode: DeliveryMode) -> Topology {
     let t = Topology::named("bank");
     let door = t.inbox_spout("door", || Door);
     t.bolt("bank", Bank::<VERSION>::default).stage("bank").lanes(2).reads(door.local());
@@ -154,14 +154,14 @@ fn bank<const VERSION: u32>(mode: Mode) -> Topology {
 }
 
 fn exactly_once() -> Topology {
-    bank::<1>(Mode::ExactlyOnce)
+    bank::<1>(DeliveryMode::ExactlyOnce)
 }
 
 /// Lanes on a bus that keeps deleted records, like a bus on disk.
 fn keeping(seed: u64) -> Lanes {
-    let script = Arc::new(Script::default());
-    script.keep();
-    Lanes::on(exactly_once(), seed, |bus| Arc::new(Faulty::new(Arc::new(bus), script)))
+    let script = Arc::new(FaultScript::default());
+    script.ignore_trims();
+    Lanes::on(exactly_once(), seed, |bus| Arc::new(FaultyBus::new(Arc::new(bus), script)))
 }
 
 /// Returns an account of this lane.
@@ -227,7 +227,7 @@ fn a_takeover_replays_only_the_records_after_the_snapshot() {
 
 #[test]
 fn a_clean_stop_saves_and_the_next_owner_replays_nothing() {
-    for mode in [Mode::ExactlyOnce, Mode::AtLeastOnce] {
+    for mode in [DeliveryMode::ExactlyOnce, DeliveryMode::AtLeastOnce] {
         let mut lanes = Lanes::of(bank::<1>(mode), 1);
         lanes.join();
         lanes.run_ms(10);
@@ -248,8 +248,10 @@ fn a_clean_stop_saves_and_the_next_owner_replays_nothing() {
 #[test]
 fn state_is_identical_after_a_crash_at_any_point() {
     for seed in 0..60_u64 {
-        let (mode, snapshot_ms) =
-            ([Mode::ExactlyOnce, Mode::AtLeastOnce][usize::from(seed % 2 == 0)], [0, 30, 1_000][(seed % 3) as usize]);
+        let (mode, snapshot_ms) = (
+            [DeliveryMode::ExactlyOnce, DeliveryMode::AtLeastOnce][usize::from(seed % 2 == 0)],
+            [0, 30, 1_000][(seed % 3) as usize],
+        );
         let mut lanes = Lanes::of(bank::<1>(mode), seed);
         (lanes.recovery.snapshot_ms, lanes.recovery.warm) = (snapshot_ms, seed % 5 < 2);
         lanes.join();
@@ -290,7 +292,7 @@ fn state_is_identical_after_a_crash_at_any_point() {
             let sums: Vec<u64> =
                 published(&lanes, lane).iter().map(|line| line.split_once('=').unwrap().1.parse().unwrap()).collect();
             assert_eq!(*sums.iter().max().unwrap(), given[lane as usize], "seed {seed}, {mode:?}: {sums:?}");
-            if mode == Mode::ExactlyOnce {
+            if mode == DeliveryMode::ExactlyOnce {
                 assert!(sums.is_sorted(), "seed {seed}: {sums:?}");
             }
         }
@@ -301,13 +303,17 @@ fn state_is_identical_after_a_crash_at_any_point() {
 #[test]
 fn failed_and_unknown_commits_never_save_uncommitted_state() {
     let away = || BusError::Unavailable("as the script says".into());
-    let all =
-        [CommitFate::Passes, CommitFate::Fails(away()), CommitFate::UnknownAndHappened, CommitFate::UnknownAndDidNot];
+    let all = [
+        CommitFault::None,
+        CommitFault::Fails(away()),
+        CommitFault::UnknownButCommitted,
+        CommitFault::UnknownNotCommitted,
+    ];
     for script in 0..256_usize {
-        let script: Vec<CommitFate> = (0..4).map(|i| all[(script >> (2 * i)) % 4].clone()).collect();
-        let fates = Arc::new(Script::default());
+        let script: Vec<CommitFault> = (0..4).map(|i| all[(script >> (2 * i)) % 4].clone()).collect();
+        let fates = Arc::new(FaultScript::default());
         let fated = Arc::clone(&fates);
-        let mut lanes = Lanes::on(exactly_once(), 1, |bus| Arc::new(Faulty::new(Arc::new(bus), fated)));
+        let mut lanes = Lanes::on(exactly_once(), 1, |bus| Arc::new(FaultyBus::new(Arc::new(bus), fated)));
         lanes.recovery.snapshot_ms = 0;
         lanes.join();
         lanes.run_ms(10);
@@ -387,7 +393,7 @@ fn a_lane_without_intact_snapshot_or_inbox_is_not_started() {
     lanes.join();
     assert!(!lanes.run_ms(20_000), "the claim is retried");
     assert_eq!(lanes.shards[0].live(), [1], "the other lane continues");
-    let why = "NAVE-0062: an inbox no longer has what its lane needs, see the log";
+    let why = "NAVE-0062: the inbox lacks records that its lane needs, see the log";
     assert_eq!(lanes.status.waiting(lanes.clock.mono()), [(0, format!("bank lane 0: recovering at offset 0; {why}"))]);
     let left = lanes.shards[0].unfinished();
     assert_eq!(left, ["bank lane 0: all its operations; it is not taken over yet"]);
@@ -424,9 +430,9 @@ fn a_recreated_inbox_is_not_mistaken_for_the_saved_one() {
 fn a_lane_saved_by_a_newer_build_waits_for_that_build() {
     let mut lanes = saved(1);
     let same = lanes.topology.clone();
-    for older in [bank::<0>(Mode::ExactlyOnce), exactly_once()] {
+    for older in [bank::<0>(DeliveryMode::ExactlyOnce), exactly_once()] {
         lanes.topology = same.clone();
-        let mut newer = Lanes::of(bank::<2>(Mode::ExactlyOnce), 1);
+        let mut newer = Lanes::of(bank::<2>(DeliveryMode::ExactlyOnce), 1);
         newer.join();
         give(&newer, &account(0), 5, "g");
         assert!(newer.run_ms(5_000));
@@ -444,7 +450,7 @@ fn a_lane_saved_by_a_newer_build_waits_for_that_build() {
             assert!(!idle && newer.shards[0].live().is_empty(), "an older build takes over no lane");
             newer.shards.clear();
             newer.embedded.expel(INBOX);
-            newer.topology = bank::<2>(Mode::ExactlyOnce);
+            newer.topology = bank::<2>(DeliveryMode::ExactlyOnce);
             newer.join();
             assert!(newer.run_ms(5_000));
             assert_eq!(newer.shards[0].live(), [0, 1]);
@@ -452,7 +458,7 @@ fn a_lane_saved_by_a_newer_build_waits_for_that_build() {
         assert_eq!(published(&newer, 0).last().unwrap(), &format!("{}=6", account(0)));
     }
     // A newer build reads the state of an older one.
-    lanes.topology = bank::<2>(Mode::ExactlyOnce);
+    lanes.topology = bank::<2>(DeliveryMode::ExactlyOnce);
     lanes.join();
     assert!(lanes.run_ms(5_000));
     assert_eq!((lanes.shards[0].live(), counter(&lanes, names::RESTORED)), (vec![0, 1], 2));
@@ -528,14 +534,14 @@ fn settings_are_restored_with_the_snapshot() {
 
 #[test]
 fn a_lane_whose_next_record_is_gone_is_claimed_again_alone() {
-    let script = Arc::new(Script::default());
+    let script = Arc::new(FaultScript::default());
     let seen = Arc::clone(&script);
-    let mut lanes = Lanes::on(exactly_once(), 1, |bus| Arc::new(Faulty::new(Arc::new(bus), seen)));
+    let mut lanes = Lanes::on(exactly_once(), 1, |bus| Arc::new(FaultyBus::new(Arc::new(bus), seen)));
     lanes.join();
     lanes.run_ms(10);
     assert_eq!(lanes.shards[0].live(), [0, 1]);
-    script.topic(INBOX, TopicFate::IsEmpty);
-    script.poll(BusError::Gone { topic: INBOX.into(), partition: 0, asked: 1, low: 0 });
+    script.topic(INBOX, TopicFault::RecreatedWithSameId);
+    script.poll(BusError::Gone { topic: INBOX.into(), partition: 0, requested: 1, low: 0 });
     lanes.run_ms(100);
     let waiting = lanes.status.waiting(lanes.clock.mono());
     assert!(waiting.len() == 1 && waiting[0].0 == 0 && waiting[0].1.contains("NAVE-0062"), "{waiting:?}");
@@ -543,7 +549,7 @@ fn a_lane_whose_next_record_is_gone_is_claimed_again_alone() {
     lanes.run_ms(100);
     assert_eq!(published(&lanes, 1), [format!("{}=7", account(1))]);
     // The deleted record is available again.
-    script.topic(INBOX, TopicFate::Stays);
+    script.topic(INBOX, TopicFault::None);
     lanes.run_ms(10_000);
     assert_eq!((lanes.shards[0].live(), lanes.status.waiting(lanes.clock.mono())), (vec![0, 1], vec![]));
 }

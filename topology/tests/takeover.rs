@@ -8,18 +8,18 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bus::{Bus, BusError, Clock, CommitFate, Faulty, Outgoing, Script};
+use bus::{Bus, BusError, Clock, CommitFault, FaultScript, FaultyBus, Outgoing};
 use bytes::Bytes;
 use support::Lanes;
 use topology::{Bolt, Delivery, Emitter, InboxSpout, Message, Route, Settings, Topology, Unreadable};
-use wire::{Envelope, Head, Kind, OperationId};
+use wire::{Envelope, EnvelopeRef, Kind, OperationId};
 
 /// Makes numbers of requests.
 struct Asked;
 
 impl InboxSpout for Asked {
     type Out = u64;
-    fn accepts(&self, envelope: &Head<'_>) -> bool {
+    fn accepts(&self, envelope: &EnvelopeRef<'_>) -> bool {
         envelope.kind == Kind::Request
     }
     fn receive(&mut self, delivery: &Delivery<'_>, out: &mut Emitter<u64>) -> Result<(), Unreadable> {
@@ -153,7 +153,7 @@ fn a_lane_with_a_truncated_inbox_is_reported_and_not_taken_over() {
     lanes.join();
     assert!(!lanes.run_ms(60_000), "the claim is retried");
     assert_eq!(lanes.shards[0].live(), [1], "the other lane continues");
-    let why = "NAVE-0062: an inbox no longer has what its lane needs, see the log";
+    let why = "NAVE-0062: the inbox lacks records that its lane needs, see the log";
     assert_eq!(lanes.status.waiting(lanes.clock.mono()), [(0, format!("sum lane 0: recovering at offset 0; {why}"))]);
     assert_eq!(sums_of(&lanes, 0), [1]);
 }
@@ -245,19 +245,23 @@ fn away() -> BusError {
 }
 
 /// Returns lanes on a bus with scripted outcomes of commits.
-fn scripted(topology: Topology, seed: u64) -> (Lanes, Arc<Script>) {
-    let script = Arc::new(Script::default());
+fn scripted(topology: Topology, seed: u64) -> (Lanes, Arc<FaultScript>) {
+    let script = Arc::new(FaultScript::default());
     let fates = Arc::clone(&script);
-    (Lanes::on(topology, seed, |bus| Arc::new(Faulty::new(Arc::new(bus), fates))), script)
+    (Lanes::on(topology, seed, |bus| Arc::new(FaultyBus::new(Arc::new(bus), fates))), script)
 }
 
 /// All sequences of four commit outcomes: state is never rolled back.
 #[test]
 fn failed_and_unknown_commits_lose_and_repeat_nothing() {
-    let all =
-        [CommitFate::Passes, CommitFate::Fails(away()), CommitFate::UnknownAndHappened, CommitFate::UnknownAndDidNot];
+    let all = [
+        CommitFault::None,
+        CommitFault::Fails(away()),
+        CommitFault::UnknownButCommitted,
+        CommitFault::UnknownNotCommitted,
+    ];
     for script in 0..256_usize {
-        let script: Vec<CommitFate> = (0..4).map(|i| all[(script >> (2 * i)) % 4].clone()).collect();
+        let script: Vec<CommitFault> = (0..4).map(|i| all[(script >> (2 * i)) % 4].clone()).collect();
         let (mut lanes, fates) = scripted(sums(), 1);
         for fate in &script {
             fates.commit(fate.clone());
@@ -280,7 +284,7 @@ fn a_shard_that_loses_lanes_during_a_retry_works_on_new_lanes() {
     let (mut lanes, fates) = scripted(sums(), 0);
     lanes.join();
     lanes.run_ms(10);
-    fates.commit(CommitFate::Fails(away()));
+    fates.commit(CommitFault::Fails(away()));
     ask(&lanes, &key(0), 1, "a");
     lanes.run_ms(1);
     lanes.embedded.expel("nave.sums.sum.in");
@@ -297,7 +301,7 @@ fn records_that_wait_for_a_commit_are_not_overtaken() {
     let (mut lanes, fates) = scripted(sums(), 0);
     lanes.join();
     lanes.run_ms(10);
-    fates.commit(CommitFate::Fails(away()));
+    fates.commit(CommitFault::Fails(away()));
     for (n, id) in [(1, "first"), (10, "waits"), (100, "comes with the news that a lane is asked back")] {
         (0..2).for_each(|lane| ask(&lanes, &key(lane), n, &format!("{id}/{lane}")));
         if n == 100 {
@@ -315,7 +319,7 @@ struct Alarm(u64);
 
 impl InboxSpout for Alarm {
     type Out = u64;
-    fn accepts(&self, envelope: &Head<'_>) -> bool {
+    fn accepts(&self, envelope: &EnvelopeRef<'_>) -> bool {
         matches!(envelope.kind, Kind::Request | Kind::Timeout)
     }
     fn receive(&mut self, delivery: &Delivery<'_>, out: &mut Emitter<u64>) -> Result<(), Unreadable> {
@@ -342,7 +346,7 @@ fn a_timer_that_fires_during_an_unknown_commit_is_not_lost() {
     lanes.run_ms(10);
     ask(&lanes, &key(0), 20, "in twenty milliseconds");
     lanes.run_ms(5);
-    fates.commit(CommitFate::UnknownAndHappened);
+    fates.commit(CommitFault::UnknownButCommitted);
     ask(&lanes, &key(0), 10_000, "in ten seconds");
     assert!(!lanes.run_ms(1_000), "one timer is still armed");
     assert_eq!(sums_of(&lanes, 0), [1, 2, 3], "two requests, one timeout");
@@ -385,7 +389,7 @@ fn a_lane_that_cannot_commit_is_reported() {
     lanes.run_ms(10);
     let status = Arc::clone(&lanes.status);
     assert_eq!(status.waiting(lanes.clock.mono()), []);
-    (0..60).for_each(|_| fates.commit(CommitFate::Fails(away())));
+    (0..60).for_each(|_| fates.commit(CommitFault::Fails(away())));
     ask(&lanes, &key(0), 1, "a");
     lanes.run_ms(2_000);
     let named = status.waiting(lanes.clock.mono());

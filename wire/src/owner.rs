@@ -30,7 +30,7 @@ pub struct OwnerRecord {
 ///
 /// As text `v1 <transactional id> <S> <open|released>`, readable in the tools of the cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Note {
+pub struct OffsetMetadata {
     /// The transactional id of the owner, empty if it had none.
     pub transactional_id: String,
     /// S: the offset that the last snapshot covers; 0 if there is none.
@@ -39,17 +39,17 @@ pub struct Note {
     pub released: bool,
 }
 
-impl fmt::Display for Note {
+impl fmt::Display for OffsetMetadata {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let id = if self.transactional_id.is_empty() { "-" } else { &self.transactional_id };
         write!(f, "v1 {id} {} {}", self.snapshot, if self.released { "released" } else { "open" })
     }
 }
 
-impl FromStr for Note {
+impl FromStr for OffsetMetadata {
     type Err = WireError;
     fn from_str(text: &str) -> Result<Self, WireError> {
-        let fault = || WireError::new("note", text, "`v1 <transactional id> <offset> <open|released>`");
+        let fault = || WireError::new("offset metadata", text, "`v1 <transactional id> <offset> <open|released>`");
         let mut words = text.split(' ');
         let (Some("v1"), Some(id), Some(snapshot), Some(end), None) =
             (words.next(), words.next(), words.next(), words.next(), words.next())
@@ -72,13 +72,13 @@ mod tests {
 
     #[test]
     fn offset_metadata_survives_a_round_trip() {
-        let note = Note { transactional_id: "nave.flows.hub-4711-0".into(), snapshot: 42, released: false };
+        let note = OffsetMetadata { transactional_id: "nave.flows.hub-4711-0".into(), snapshot: 42, released: false };
         assert_eq!(note.to_string(), "v1 nave.flows.hub-4711-0 42 open");
         assert_eq!(note.to_string().parse(), Ok(note));
-        let bare = Note { transactional_id: String::new(), snapshot: 0, released: true };
+        let bare = OffsetMetadata { transactional_id: String::new(), snapshot: 0, released: true };
         assert_eq!(bare.to_string().parse(), Ok(bare));
         for bad in ["", "v1", "v2 a 0 open", "v1 a x open", "v1 a 0 closed", "v1 a 0 open more"] {
-            assert!(bad.parse::<Note>().is_err(), "{bad}");
+            assert!(bad.parse::<OffsetMetadata>().is_err(), "{bad}");
         }
     }
 }

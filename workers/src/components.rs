@@ -6,14 +6,14 @@ use bytes::Bytes;
 use coordinator::{DEADLINES, TimedOut, deadlines};
 use serde::{Deserialize, Serialize};
 use topology::{
-    Bolt, Budget, Cleanup, Declarer, Delivery, DueTimes, Emitter, InboxSpout, Keeps, LaneInfo, Message, Rejected,
-    Route, Saver, Settings, Stored, TopicSpec, Unreadable, View, Wait,
+    Bolt, Budget, Cleanup, Declarer, Delivery, DueTimes, Emitter, InboxSpout, LaneInfo, Message, Rejected, Route,
+    Saver, Settings, StatePolicy, Stored, TopicSpec, Unreadable, View, Wait,
 };
 use wire::alive::Liveness;
-use wire::answer::{Resource, SERVICE_SHOWN, ServiceShown};
+use wire::answer::{Resource, SERVICE_KIND, ServiceView};
 use wire::call::{Call, CallCommand, CallEnd};
 use wire::topics::Topics;
-use wire::{CallId, Envelope, Head, Kind, MessageId, OperationId, WireError};
+use wire::{CallId, Envelope, EnvelopeRef, Kind, MessageId, OperationId, WireError};
 
 use crate::names;
 use crate::settings::WorkerSettings;
@@ -67,7 +67,7 @@ impl InboxSpout for WorkerSpout {
     type Out = SpokeEvent;
 
     /// Accepts answers by the service in the id of the answered message.
-    fn accepts(&self, envelope: &Head<'_>) -> bool {
+    fn accepts(&self, envelope: &EnvelopeRef<'_>) -> bool {
         let service = || envelope.causation.and_then(|message| message.rsplit('/').nth(1));
         match envelope.kind {
             Kind::Reply | Kind::Refusal | Kind::Failure => service() == Some(&*self.service),
@@ -190,7 +190,7 @@ impl WorkerBolt {
             WorkerEffect::Changed(operation) => out.changed(operation.shared()),
             WorkerEffect::Closed(operation) => out.closed(operation.shared()),
             WorkerEffect::Publish => {
-                let message = Message::shown(&self.service_status(out.lane()), out.lane());
+                let message = Message::resource_view(&self.service_status(out.lane()), out.lane());
                 out.publish(message);
             }
             WorkerEffect::Count(name) => out.count(name),
@@ -200,7 +200,7 @@ impl WorkerBolt {
 
     /// The status of the service as this lane sees it.
     fn service_status(&self, lane: &LaneInfo) -> Resource {
-        let value = ServiceShown {
+        let value = ServiceView {
             service: self.service.to_string(),
             stage: lane.stage.to_string(),
             lane: lane.lane,
@@ -208,7 +208,7 @@ impl WorkerBolt {
             rejected: self.table.all_rejected().cloned(),
         };
         Resource {
-            kind: SERVICE_SHOWN.to_owned(),
+            kind: SERVICE_KIND.to_owned(),
             key: format!("{}/{}/{}", self.service, lane.stage, lane.lane),
             value: Some(serde_json::to_value(value).expect("a service status is plain data")),
         }
@@ -250,7 +250,7 @@ impl Bolt for WorkerBolt {
 
     const VIEWS: &'static str = "conversations";
 
-    const KEEPS: Keeps = Keeps::Saved(SCHEMA_VERSION);
+    const STATE_POLICY: StatePolicy = StatePolicy::Saved(SCHEMA_VERSION);
 
     fn declare(declarer: &mut Declarer<WorkerIn>) {
         deadlines(declarer);
@@ -260,8 +260,8 @@ impl Bolt for WorkerBolt {
         let requests = TopicSpec::log(&names.spoke(&self.service), lanes);
         let alive = TopicSpec::log(&names.alive(&self.service), 1);
         vec![
-            requests.cleaned(Cleanup::DeleteAfterMs(Self::REQUEST_RETENTION_MS)),
-            alive.cleaned(Cleanup::DeleteAfterMs(Self::REQUEST_RETENTION_MS)),
+            requests.with_cleanup(Cleanup::DeleteAfterMs(Self::REQUEST_RETENTION_MS)),
+            alive.with_cleanup(Cleanup::DeleteAfterMs(Self::REQUEST_RETENTION_MS)),
         ]
     }
 
@@ -274,7 +274,7 @@ impl Bolt for WorkerBolt {
         let (attempts, timeout_ms, longest) = (settings.attempts, settings.timeout_ms, settings.longest_ms());
         let backoffs = longest - u64::from(attempts) * timeout_ms;
         let because = format!("{attempts} x {timeout_ms} ms + {backoffs} ms back-off");
-        vec![Budget::Takes { what: self.service.to_string(), ms: longest, because }]
+        vec![Budget::Takes { service: self.service.to_string(), ms: longest, because }]
     }
 
     fn prepare(&mut self, lane: &LaneInfo) {

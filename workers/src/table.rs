@@ -25,7 +25,7 @@ use std::sync::Arc;
 
 use coordinator::{Deadline, TimedOut};
 use topology::{DueTimes, Level, Wait};
-use wire::answer::{Conversation as ConversationView, Conversations, Judged, Rejected, Step};
+use wire::answer::{Availability, Conversation as ConversationView, Conversations, Rejected, Step};
 use wire::call::{Call, CallCommand, CallEnd, CallOutcome};
 use wire::{CallId, Kind, OperationId};
 
@@ -73,7 +73,7 @@ pub struct WorkerTable {
     /// the oldest.
     queue: BTreeSet<u64>,
     in_flight: usize,
-    judged: Judged,
+    judged: Availability,
     /// The number of rejected answers and the last reason.
     rejected: Option<Rejected>,
     saved: Saved,
@@ -94,7 +94,7 @@ impl WorkerTable {
             calls: Calls::default(),
             queue: BTreeSet::new(),
             in_flight: 0,
-            judged: Judged::default(),
+            judged: Availability::default(),
             rejected: None,
             saved: Saved::default(),
         }
@@ -136,14 +136,14 @@ impl WorkerTable {
     /// have been sent continue.
     pub fn liveness_changed(&mut self, up: Option<bool>, effects: &mut Vec<WorkerEffect>) {
         let judged = match up {
-            Some(true) => Judged::Up,
-            Some(false) => Judged::Down,
-            None => Judged::ByAnswers,
+            Some(true) => Availability::Up,
+            Some(false) => Availability::Down,
+            None => Availability::ByAnswers,
         };
         let text = match judged {
-            Judged::Up => "sends heartbeats again",
-            Judged::Down => "stopped sending heartbeats",
-            Judged::ByAnswers => "is now judged by its answers",
+            Availability::Up => "sends heartbeats again",
+            Availability::Down => "stopped sending heartbeats",
+            Availability::ByAnswers => "is now judged by its answers",
         };
         self.set_judged(judged, text, effects);
         while self.is_down()
@@ -154,7 +154,7 @@ impl WorkerTable {
         }
     }
 
-    fn set_judged(&mut self, judged: Judged, text: &str, effects: &mut Vec<WorkerEffect>) {
+    fn set_judged(&mut self, judged: Availability, text: &str, effects: &mut Vec<WorkerEffect>) {
         let was_down = self.is_down();
         if self.judged == judged {
             return;
@@ -168,11 +168,11 @@ impl WorkerTable {
     }
 
     fn is_down(&self) -> bool {
-        self.judged == Judged::Down
+        self.judged == Availability::Down
     }
 
     /// The status of the service: up, down, or judged by its answers.
-    pub fn judged(&self) -> Judged {
+    pub fn judged(&self) -> Availability {
         self.judged
     }
 
@@ -231,7 +231,7 @@ impl WorkerTable {
         let was_sent = (1..=attempt).contains(&message.attempt);
         if was_sent && self.is_down() {
             self.set_judged(
-                Judged::ByAnswers,
+                Availability::ByAnswers,
                 "answers although its heartbeats stopped; it is now judged by its answers",
                 effects,
             );
@@ -374,7 +374,7 @@ impl WorkerTable {
     /// Lists the open calls with their deadlines.
     pub fn waits(&self) -> Vec<Wait> {
         let wait = |conversation: &Conversation| Wait {
-            who: conversation.call.id.to_string(),
+            name: conversation.call.id.to_string(),
             deadline: Some((conversation.slot, conversation.generation)),
             calls: Vec::new(),
             others: Vec::new(),
@@ -397,7 +397,7 @@ impl WorkerTable {
             until: timers.due(conversation.slot),
             rejected: conversation.rejected.clone(),
         };
-        let calls: Vec<ConversationView> = self.calls.open_of(operation).take(Step::SHOWN).map(view).collect();
+        let calls: Vec<ConversationView> = self.calls.open_of(operation).take(Step::MAX_PENDING).map(view).collect();
         (!calls.is_empty()).then(|| Conversations { operation: operation.clone(), calls })
     }
 }

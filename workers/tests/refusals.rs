@@ -1,6 +1,6 @@
 //! Calls that a worker refuses at once and never sends.
 
-use wire::answer::Judged;
+use wire::answer::Availability;
 use wire::call::{Call, CallCommand, CallEnd, CallOutcome};
 use wire::{CallId, Kind, MessageId, OperationId};
 use workers::table::WorkerEffect;
@@ -107,7 +107,7 @@ fn calls_resume_when_heartbeats_no_longer_decide() {
     table.command(call(1, 1), &mut effects);
     assert_eq!(ends_and_sent(std::mem::take(&mut effects)).1, [0; 0]);
     table.liveness_changed(None, &mut effects);
-    assert_eq!((table.judged(), effects.contains(&WorkerEffect::Publish)), (Judged::ByAnswers, true));
+    assert_eq!((table.judged(), effects.contains(&WorkerEffect::Publish)), (Availability::ByAnswers, true));
     table.command(call(2, 1), &mut effects);
     assert_eq!(ends_and_sent(effects).1, [2]);
 }
@@ -122,7 +122,7 @@ fn a_spoke_that_answers_without_heartbeats_is_judged_by_answers() {
     let id = CallId::new(OperationId::new("op").expect("letters are allowed"), 1, 1);
     let message = MessageId::new(id.clone(), "spoke", 1);
     table.answered(SpokeReply { kind: Kind::Reply, call: id, message, body: "{}".into() }, 0, &mut effects);
-    assert_eq!(table.judged(), Judged::ByAnswers);
+    assert_eq!(table.judged(), Availability::ByAnswers);
     table.command(call(2, 1), &mut effects);
     assert_eq!(ends_and_sent(effects).1, [1, 2]);
 }

@@ -10,15 +10,15 @@ use coordinator::Deadline;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use steps::{ATTEMPTS, QUEUE, SHARE, Step, TestTable, id, operation, settings, start, step};
-use topology::{Bolt, DueTimes, Keeps, Saver, Stored, Unreadable};
+use topology::{Bolt, DueTimes, Saver, StatePolicy, Stored, Unreadable};
 use wire::answer::Conversations;
 use wire::call::CallCommand;
 use wire::{Kind, WallTime};
 use workers::{WorkerBolt, WorkerEffect, WorkerSettings, WorkerTable, names};
 
-const VERSION: u32 = match WorkerBolt::KEEPS {
-    Keeps::Saved(version) => version,
-    Keeps::Everything | Keeps::Nothing => panic!("it is saved"),
+const VERSION: u32 = match WorkerBolt::STATE_POLICY {
+    StatePolicy::Saved(version) => version,
+    StatePolicy::ReplayInbox | StatePolicy::Stateless => panic!("it is saved"),
 };
 
 /// The saved states by key.

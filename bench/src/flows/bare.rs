@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bus::{
-    Arrival, Batch, Bus, BusError, Clock, CommitError, Member, MemberSpec, MonoTime, Outgoing, Part, Position, Record,
+    Arrival, Batch, Bus, BusError, Clock, CommitError, Member, MemberSpec, MonoTime, Outgoing, Position, Record, Task,
 };
-use bus::{Route, Turn, Writer};
-use topology::Mode;
+use bus::{PollOutcome, Route, Writer};
+use topology::DeliveryMode;
 use wire::{CallId, Envelope, Kind, OperationId};
 
 /// The calls of a flow of length 10: it installs its rules and reads them back.
@@ -29,7 +29,7 @@ pub(super) struct BareHub {
     inbox: String,
     spoke: Arc<str>,
     egress: Arc<str>,
-    mode: Mode,
+    mode: DeliveryMode,
     replies: BTreeMap<OperationId, u32>,
     positions: BTreeMap<u32, u64>,
     saved: MonoTime,
@@ -41,7 +41,7 @@ impl BareHub {
         (inbox, egress): (&str, &str),
         spoke: &str,
         name: &str,
-        mode: Mode,
+        mode: DeliveryMode,
     ) -> Result<Self, BusError> {
         Ok(Self {
             member: bus.member(&MemberSpec::new(inbox, inbox, name))?,
@@ -107,14 +107,14 @@ impl BareHub {
         let positions = |positions: &BTreeMap<u32, u64>| {
             positions
                 .iter()
-                .map(|(partition, next)| Position { partition: *partition, next: *next, note: "bare".into() })
+                .map(|(partition, next)| Position { partition: *partition, next: *next, metadata: "bare".into() })
                 .collect()
         };
         match self.mode {
-            Mode::ExactlyOnce => {
+            DeliveryMode::ExactlyOnce => {
                 commit(&mut *self.member, &*self.clock, &Batch { records, positions: positions(&self.positions) })
             }
-            Mode::AtLeastOnce => {
+            DeliveryMode::AtLeastOnce => {
                 append(&mut *self.writer, &*self.clock, &records)?;
                 if now.since(self.saved) < Duration::from_millis(COMMIT_EVERY_MS) {
                     return Ok(());
@@ -191,12 +191,12 @@ fn poll(member: &mut dyn Member, wait: Duration, positions: &mut BTreeMap<u32, u
     Ok(records)
 }
 
-impl Part for BareHub {
+impl Task for BareHub {
     fn name(&self) -> &'static str {
         "bare hub"
     }
 
-    fn turn(&mut self, wait: Duration) -> Result<Turn, BusError> {
+    fn poll(&mut self, wait: Duration) -> Result<PollOutcome, BusError> {
         let records = poll(&mut *self.member, wait, &mut self.positions)?;
         let mut out = Vec::new();
         for record in &records {
@@ -205,7 +205,7 @@ impl Part for BareHub {
         if !records.is_empty() {
             self.write(out)?;
         }
-        Ok(Turn { worked: !records.is_empty(), next: None })
+        Ok(PollOutcome { worked: !records.is_empty(), next: None })
     }
 
     fn stop(self: Box<Self>) -> Vec<String> {
@@ -240,16 +240,16 @@ impl BareSpoke {
     }
 }
 
-impl Part for BareSpoke {
+impl Task for BareSpoke {
     fn name(&self) -> &'static str {
         "bare spoke"
     }
 
-    fn turn(&mut self, wait: Duration) -> Result<Turn, BusError> {
+    fn poll(&mut self, wait: Duration) -> Result<PollOutcome, BusError> {
         let records = poll(&mut *self.member, wait, &mut self.positions)?;
         let replies: Vec<Outgoing> = records.iter().map(|record| self.reply(record)).collect();
         append(&mut *self.writer, &*self.clock, &replies)?;
-        Ok(Turn { worked: !records.is_empty(), next: None })
+        Ok(PollOutcome { worked: !records.is_empty(), next: None })
     }
 
     fn stop(self: Box<Self>) -> Vec<String> {

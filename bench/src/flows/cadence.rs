@@ -1,7 +1,7 @@
 //! The cost of snapshots: the same flows with several snapshot intervals.
 
 use anyhow::Context;
-use topology::Upkeep;
+use topology::RecoveryOptions;
 
 use super::setups::Setup;
 use crate::buses::{BusKind, Locations};
@@ -33,7 +33,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     println!("|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|");
     for setup in Setup::of_one_stage(&args.bus) {
         for snapshot_ms in args.snapshot_ms.iter().copied() {
-            let recovery = Upkeep { snapshot_ms, ..Upkeep::default() };
+            let recovery = RecoveryOptions { snapshot_ms, ..RecoveryOptions::default() };
             let measured = setup.measure_saving(&args.locations, args.flows, IN_FLIGHT, recovery);
             let (figures, written) = measured.with_context(|| format!("{setup}, a snapshot every {snapshot_ms} ms"))?;
             // Snapshots include the warm-up flows.

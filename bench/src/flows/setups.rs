@@ -5,14 +5,14 @@ use std::fmt;
 use std::sync::Arc;
 
 use anyhow::Context;
-use bus::{Bus, Clock, Part};
+use bus::{Bus, Clock, Task};
 use clap::ValueEnum;
 use floodlight_sim::task::SpeakerOptions;
 use floodlight_sim::{SpeakerHandle, SpeakerTask};
 use nave::clock::SystemClock;
 use nave::system::{System, SystemOptions};
 use topology::driver::Threads;
-use topology::{Mode, Upkeep};
+use topology::{DeliveryMode, RecoveryOptions};
 use wire::topics::Topics;
 
 use super::Args;
@@ -28,7 +28,7 @@ use crate::process::shard;
 pub(super) struct Setup {
     pub(super) bus_kind: BusKind,
     /// The delivery mode of the hub.
-    pub(super) mode: Mode,
+    pub(super) mode: DeliveryMode,
     stages: Stages,
 }
 
@@ -68,9 +68,13 @@ impl Setup {
     pub(super) fn all() -> Vec<Self> {
         let mut all = Vec::new();
         for bus_kind in [BusKind::Memory, BusKind::Disk] {
-            all.extend([Stages::One, Stages::Two].map(|stages| Self { bus_kind, mode: Mode::ExactlyOnce, stages }));
+            all.extend([Stages::One, Stages::Two].map(|stages| Self {
+                bus_kind,
+                mode: DeliveryMode::ExactlyOnce,
+                stages,
+            }));
         }
-        for mode in [Mode::ExactlyOnce, Mode::AtLeastOnce] {
+        for mode in [DeliveryMode::ExactlyOnce, DeliveryMode::AtLeastOnce] {
             let of = |stages| Self { bus_kind: BusKind::Kafka, mode, stages };
             all.extend([Stages::Bare, Stages::One, Stages::Two].map(of));
         }
@@ -85,7 +89,7 @@ impl Setup {
 
     /// Measures the setup on a new bus.
     pub(super) fn measure(self, locations: &Locations, flows: usize, in_flight: usize) -> anyhow::Result<Figures> {
-        Ok(self.measure_saving(locations, flows, in_flight, Upkeep::default())?.0)
+        Ok(self.measure_saving(locations, flows, in_flight, RecoveryOptions::default())?.0)
     }
 
     /// Measures the setup with these recovery options. Also returns the volume of the snapshots.
@@ -94,7 +98,7 @@ impl Setup {
         locations: &Locations,
         flows: usize,
         in_flight: usize,
-        recovery: Upkeep,
+        recovery: RecoveryOptions,
     ) -> anyhow::Result<(Figures, Amount)> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         // Unique topic names per row: topics stay on the broker until it stops.
@@ -124,7 +128,7 @@ impl Setup {
             lanes,
             topics,
             broker: locations.broker().filter(|_| self.bus_kind == BusKind::Kafka),
-            may_repeat: self.mode == Mode::AtLeastOnce,
+            may_repeat: self.mode == DeliveryMode::AtLeastOnce,
             has_failed: &|| parts.has_failed(),
         };
         let figures = load.run(flows, in_flight);
@@ -188,7 +192,7 @@ impl Setup {
         parts: &mut Threads,
         system: &Arc<System>,
         seen: &Observations,
-        recovery: Upkeep,
+        recovery: RecoveryOptions,
     ) -> anyhow::Result<()> {
         let (bus, clock) = (&*system.bus, system.bus.clock());
         let prefix = system.options.topics.prefix().to_owned();
@@ -198,23 +202,23 @@ impl Setup {
                 let (inbox, egress) = ends(system);
                 BareHub::join(bus, (&inbox, &egress), &topic, &format!("{prefix}-bare"), self.mode)?
             };
-            parts.spawn("lanes", Arc::clone(&clock), Box::new(move || Ok(Box::new(hub) as Box<dyn Part>)))?;
+            parts.spawn("lanes", Arc::clone(&clock), Box::new(move || Ok(Box::new(hub) as Box<dyn Task>)))?;
             let spoke = BareSpoke::join(bus, &topic, &format!("{prefix}-spoke"))?;
-            parts.spawn("speaker", clock, Box::new(move || Ok(Box::new(spoke) as Box<dyn Part>)))?;
+            parts.spawn("speaker", clock, Box::new(move || Ok(Box::new(spoke) as Box<dyn Task>)))?;
             return Ok(());
         }
         // As in `nave up`: a speaker that remembers its calls needs no transactions.
         let options = SpeakerOptions { transactional: self.bus_kind != BusKind::Kafka, ..SpeakerOptions::default() };
         let handle = SpeakerHandle::new();
         let speaker = SpeakerTask::join_with(bus, &topic, &format!("{prefix}-speaker"), handle, &options)?;
-        parts.spawn("speaker", Arc::clone(&clock), Box::new(move || Ok(Box::new(speaker) as Box<dyn Part>)))?;
+        parts.spawn("speaker", Arc::clone(&clock), Box::new(move || Ok(Box::new(speaker) as Box<dyn Task>)))?;
         for stage in system.stages() {
             let (system, name) = (Arc::clone(system), format!("{prefix}-{stage}"));
             let thread = stage.clone();
             let watched: Arc<dyn Bus> = Arc::new(InstrumentedBus { bus: Arc::clone(&system.bus), seen: seen.clone() });
             let make = Box::new(move || {
                 let shard = shard(&system, watched, &stage, &name, recovery)?;
-                Ok(Box::new(shard) as Box<dyn Part>)
+                Ok(Box::new(shard) as Box<dyn Task>)
             });
             parts.spawn(&thread, Arc::clone(&clock), make)?;
         }

@@ -117,7 +117,13 @@ impl Workflow for Trip {
         Ok(match (state, event) {
             (New, Event::Requested) => {
                 let calls = vec![self.call(1, "hotel"), self.call(2, "car")];
-                fx.step(StepSpec { name: "book", mode: Mode::AtOnce, barrier: Barrier::All, within_ms: 5_000, calls });
+                fx.step(StepSpec {
+                    name: "book",
+                    order: CallOrder::AtOnce,
+                    barrier: Barrier::All,
+                    within_ms: 5_000,
+                    calls,
+                });
                 Booking
             }
             (Booking, Event::Replied { body, .. }) => {

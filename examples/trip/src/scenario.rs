@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use nave::program::{Program, ProgramError};
 use nave::serde_json::json;
-use nave::sim::{Ask, Ended, Scenario};
+use nave::sim::{Scenario, SimRequest, SimResults};
 
 use crate::spokes::Desk;
 use crate::{Answer, trips};
@@ -23,14 +23,14 @@ pub fn program() -> Result<Program, ProgramError> {
 pub fn scenario() -> Scenario {
     let requests = Scenario::new(|dice| {
         (0..=dice.roll(5))
-            .map(|trip| Ask::new("trip", &format!("trip-{trip}"), json!({"to": dice.pick(&["Rome", "Oslo"])})))
+            .map(|trip| SimRequest::new("trip", &format!("trip-{trip}"), json!({"to": dice.pick(&["Rome", "Oslo"])})))
             .collect()
     });
     requests.check(bookings_match_answers)
 }
 
 /// Each booked trip has a room and a car. No other trip has one, unless its answer lists it.
-fn bookings_match_answers(ended: &Ended<'_>) -> Result<(), String> {
+fn bookings_match_answers(ended: &SimResults<'_>) -> Result<(), String> {
     let mut booked = BTreeSet::new();
     let mut left = BTreeSet::new();
     for (ask, answer) in ended.answers() {

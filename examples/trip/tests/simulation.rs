@@ -7,7 +7,7 @@ fn bookings_match_the_answers_under_every_fault() {
     let simulation = program().expect("the program is valid").simulation("trips").expect("trips have a scenario");
     let summary = simulation.run_many(1, 300, 2);
     println!("{}", summary.text());
-    let broken = summary.broken.map(|ran| format!("{ran:?}\n{}", simulation.tell(ran.seed)));
+    let broken = summary.failed.map(|ran| format!("{ran:?}\n{}", simulation.story(ran.seed)));
     assert_eq!(broken, None);
     assert!(summary.answers["done"] > 100 && summary.answers["failed"] > 10, "{:?}", summary.answers);
 }
@@ -17,6 +17,6 @@ fn bookings_match_the_answers_under_every_fault() {
 fn the_checks_detect_desks_that_forget_their_calls() {
     let simulation = program().expect("the program is valid").simulation("trips").expect("trips have a scenario");
     let summary = simulation.with_forgetful_spokes().run_many(1, 300, 2);
-    let broken = summary.broken.and_then(|ran| ran.broken).expect("at least one seed fails");
+    let broken = summary.failed.and_then(|ran| ran.failure).expect("at least one seed fails");
     assert!(broken.contains("carried call"), "{broken}");
 }

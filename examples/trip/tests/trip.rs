@@ -3,20 +3,22 @@
 use nave::prelude::{Answer, Code};
 use nave::serde_json::json;
 use nave::spoke::Silent;
-use nave::testing::{Asked, World};
+use nave::testing::{TestRequest, TestWorld};
 use trip::spokes::Desk;
 use trip::{APPROVAL, trips};
 
 /// A world with a hotel that has one room, and this car desk.
-fn world(seed: u64, car: Desk) -> World {
-    World::seeded(seed, &trips().expect("the topology is valid")).spoke("hotel", Desk::new(600, 1)).spoke("car", car)
+fn world(seed: u64, car: Desk) -> TestWorld {
+    TestWorld::seeded(seed, &trips().expect("the topology is valid"))
+        .spoke("hotel", Desk::new(600, 1))
+        .spoke("car", car)
 }
 
-fn to_rome(world: &mut World, name: &str) -> Asked {
+fn to_rome(world: &mut TestWorld, name: &str) -> TestRequest {
     world.request("trip", name, &json!({"to": "Rome"}))
 }
 
-fn held(world: &World, service: &str) -> usize {
+fn held(world: &TestWorld, service: &str) -> usize {
     world.look(service, |desk: &mut Desk| desk.holders.values().map(std::collections::BTreeSet::len).sum())
 }
 
@@ -43,7 +45,7 @@ fn a_trip_without_a_car_cancels_its_room() {
 #[test]
 fn a_silent_car_desk_fails_the_trip_within_10_s_and_cancels_its_room() {
     let trips = trips().expect("the topology is valid");
-    let mut world = World::seeded(3, &trips).spoke("hotel", Desk::new(600, 1)).spoke("car", Silent);
+    let mut world = TestWorld::seeded(3, &trips).spoke("hotel", Desk::new(600, 1)).spoke("car", Silent);
     let trip = to_rome(&mut world, "trip-1");
     world.run_until_idle();
     let Some(Answer::Failed(body)) = world.answer(&trip) else { panic!("the trip must fail") };
@@ -75,7 +77,7 @@ fn the_outcome_is_identical_after_a_crash_at_any_point() {
     for polls in 0..60 {
         let mut world = world(polls, Desk::new(300, usize::from(polls % 3 > 0)));
         let trip = to_rome(&mut world, "trip-1");
-        world.run_turns(usize::try_from(polls).expect("below 60"));
+        world.run_polls(usize::try_from(polls).expect("below 60"));
         world.kill();
         world.start();
         world.run_until_idle();

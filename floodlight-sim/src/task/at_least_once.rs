@@ -8,10 +8,10 @@
 //! Offsets are committed at an interval, when a partition is released, and when the speaker stops,
 //! and only when no answer is pending. A failed commit is retried after its own backoff, and
 //! answers do not wait for it. On Kafka the regular commits are asynchronous
-//! ([`bus::Member::commit_behind`]). The next commit makes up for one whose failure is not
+//! ([`bus::Member::commit_async`]). The next commit makes up for one whose failure is not
 //! reported.
 
-use bus::{Batch, BusError, CommitError, MonoTime, Pause, Position, Writer};
+use bus::{Backoff, Batch, BusError, CommitError, MonoTime, Position, Writer};
 
 use super::SpeakerTask;
 use crate::metrics;
@@ -22,13 +22,13 @@ pub(super) struct AtLeastOnce {
     every_ms: u64,
     /// The time of the next offset commit; `None` if no offset moved.
     due: Option<MonoTime>,
-    pause: Pause,
+    pause: Backoff,
 }
 
 impl AtLeastOnce {
     /// Sends answers through `writer` and commits offsets every `every_ms` milliseconds.
     pub(super) fn new(writer: Box<dyn Writer>, every_ms: u64) -> Self {
-        Self { writer, every_ms, due: None, pause: Pause::default() }
+        Self { writer, every_ms, due: None, pause: Backoff::default() }
     }
 
     /// The time of the next commit, if any.
@@ -90,7 +90,7 @@ impl SpeakerTask {
             return Ok(false);
         }
         let committed = if released.is_empty() {
-            self.member.commit_behind(&positions)
+            self.member.commit_async(&positions)
         } else {
             // Synchronous: the next owner starts at this offset.
             self.member.commit(&Batch { records: Vec::new(), positions: positions.clone() })

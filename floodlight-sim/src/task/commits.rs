@@ -1,7 +1,7 @@
 //! Transactions of answers and offsets, and how the speaker settles a commit of unknown outcome.
 
 use bus::{Batch, BusError, CommitError, MonoTime, Position, Route};
-use wire::owner::Note;
+use wire::owner::OffsetMetadata;
 
 use super::SpeakerTask;
 use crate::metrics;
@@ -53,8 +53,8 @@ impl SpeakerTask {
     /// The position to commit. Its metadata asks for no replay: the next owner starts at this
     /// offset.
     pub(super) fn position(&self, partition: u32, next: u64, released: bool) -> Position {
-        let note = Note { transactional_id: self.member_name.clone(), snapshot: next, released };
-        Position { partition, next, note: note.to_string().into() }
+        let note = OffsetMetadata { transactional_id: self.member_name.clone(), snapshot: next, released };
+        Position { partition, next, metadata: note.to_string().into() }
     }
 
     /// Returns true if every answer is committed.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bus::{
-    AppendFate, Bus, BusError, Clock, CommitFate, Embedded, EmbeddedOptions, Fates, Faulty, ManualClock, MemberSpec,
-    Outgoing, Part, Reader, Record, Script, TopicSpec, Turn,
+    AppendFault, Bus, BusError, Clock, CommitFault, Embedded, EmbeddedOptions, FaultInjector, FaultScript, FaultyBus,
+    ManualClock, MemberSpec, Outgoing, PollOutcome, Reader, Record, Task, TopicSpec,
 };
 use floodlight_sim::{CommandOutcome, Fault, FaultKind, Match, SpeakerHandle, SpeakerOptions, SpeakerTask};
 use wire::speaker::{Action, Command, Rule, SwitchId};
@@ -33,7 +33,7 @@ pub(crate) struct World {
     pub(crate) bus: Embedded,
     pub(crate) speaker: SpeakerHandle,
     /// The outcomes of the next commits and appends, and the committed positions.
-    pub(crate) script: Arc<Script>,
+    pub(crate) script: Arc<FaultScript>,
     pub(crate) replies: Box<dyn Reader>,
 }
 
@@ -61,27 +61,27 @@ impl World {
         Box::new(self.task(name).with(&self.faulty(), options).unwrap())
     }
 
-    fn faulty(&self) -> Faulty {
-        Faulty::new(Arc::new(self.bus.clone()), Arc::clone(&self.script) as Arc<dyn Fates>)
+    fn faulty(&self) -> FaultyBus {
+        FaultyBus::new(Arc::new(self.bus.clone()), Arc::clone(&self.script) as Arc<dyn FaultInjector>)
     }
 
     /// Makes the next `count` appends fail.
     pub(crate) fn fail_appends(&self, count: usize) {
-        (0..count).for_each(|_| self.script.append(AppendFate::Fails(lost())));
+        (0..count).for_each(|_| self.script.append(AppendFault::Fails(lost())));
     }
 
     /// The committed offsets, in order, with their metadata.
     pub(crate) fn positions(&self) -> Vec<(u64, String)> {
         let committed = self.script.committed();
-        committed.iter().map(|position| (position.next, position.note.to_string())).collect()
+        committed.iter().map(|position| (position.next, position.metadata.to_string())).collect()
     }
 
     pub(crate) fn fate(&self, fate: Fate) {
         self.script.commit(match fate {
-            Fate::Fails => CommitFate::Fails(lost()),
-            Fate::Fenced => CommitFate::IsFenced,
-            Fate::UnknownButCommitted => CommitFate::UnknownAndHappened,
-            Fate::UnknownAndLost => CommitFate::UnknownAndDidNot,
+            Fate::Fails => CommitFault::Fails(lost()),
+            Fate::Fenced => CommitFault::Fenced,
+            Fate::UnknownButCommitted => CommitFault::UnknownButCommitted,
+            Fate::UnknownAndLost => CommitFault::UnknownNotCommitted,
         });
     }
 
@@ -116,14 +116,14 @@ impl World {
         member.poll(10, Duration::ZERO, &mut arrivals).unwrap();
         let left = member.take_over(partition()).unwrap().committed.unwrap();
         member.leave().unwrap();
-        (left.next, left.note)
+        (left.next, left.metadata)
     }
 }
 
 /// Polls the task until it is idle.
-pub(crate) fn settle(task: &mut SpeakerTask) -> Turn {
+pub(crate) fn settle(task: &mut SpeakerTask) -> PollOutcome {
     for _ in 0..20 {
-        let turn = task.turn(Duration::ZERO).unwrap();
+        let turn = task.poll(Duration::ZERO).unwrap();
         if !turn.worked {
             return turn;
         }
@@ -152,7 +152,7 @@ pub(crate) fn reply_to(n: u32, attempt: u32) -> (String, Kind) {
 }
 
 /// The result of a poll of a crashed speaker.
-pub(crate) const DOWN: Turn = Turn { worked: false, next: None };
+pub(crate) const DOWN: PollOutcome = PollOutcome { worked: false, next: None };
 
 pub(crate) fn crash(after: u32, told: bool) -> FaultKind {
     FaultKind::Crash { after, told }

@@ -61,7 +61,7 @@ impl<W: Workflows> Running<W> {
     fn pending(&self, open: &OpenStep) -> Vec<PendingCall> {
         let pending = open.calls.iter().enumerate().filter(|(_, call)| call.state == CallState::Open);
         pending
-            .take(Step::SHOWN)
+            .take(Step::MAX_PENDING)
             .map(|(i, call)| PendingCall {
                 call: call_id(&self.id, open.number, i),
                 what: call.spec.what.clone(),

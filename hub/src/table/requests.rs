@@ -4,9 +4,9 @@
 //! that was refused for lack of room is not remembered, so its repeat counts as a new request.
 
 use topology::Level;
-use wire::answer::{Answer, Entry, Operation};
+use wire::answer::{Answer, HistoryEntry, Operation};
 use wire::command::Outcome;
-use wire::request::LONGEST_ROUTE;
+use wire::request::MAX_ROUTE_CHARS;
 use wire::{Code, OperationId, Problem, WallTime};
 
 use super::finished::FinishedOperation;
@@ -42,7 +42,7 @@ impl RequestIdentity {
         };
         let fingerprint = wire::hash::fnv1a(bytes.expect("texts and a value can be written as JSON"));
         let (route, workflow) = body.as_ref().map_or(("", ""), |body| (&body.route, &body.workflow));
-        Self { fingerprint, route: truncate(route, LONGEST_ROUTE), workflow: truncate(workflow, MAX_WORKFLOW_CHARS) }
+        Self { fingerprint, route: truncate(route, MAX_ROUTE_CHARS), workflow: truncate(workflow, MAX_WORKFLOW_CHARS) }
     }
 
     /// Describes how this request differs from `first`, which used the same key. Returns `None` for
@@ -217,7 +217,7 @@ fn refused(at: WallTime, operation: &OperationId, workflow: &str, key: &str, ans
         step: None,
         until: None,
         signal: None,
-        history: vec![Entry { seq: 1, at, what: "requested".to_owned() }],
+        history: vec![HistoryEntry { seq: 1, at, what: "requested".to_owned() }],
         answer: Some(answer),
     }
 }

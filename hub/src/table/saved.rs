@@ -45,7 +45,7 @@ pub(super) struct SavedTable {
 
 /// A reason, cut to the maximum length.
 pub(super) fn unreadable(reason: &str) -> Unreadable {
-    Unreadable(reason.chars().take(Unreadable::SHOWN).collect())
+    Unreadable(reason.chars().take(Unreadable::MAX_CHARS).collect())
 }
 
 impl<W: Workflows> HubTable<W> {

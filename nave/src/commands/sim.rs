@@ -71,7 +71,7 @@ pub(super) fn sim(args: &SimArgs, program: &Program) -> anyhow::Result<Output> {
         return Err(Usage(format!("topology `{name}` has no scenario; topologies with one: {known}")).into());
     };
     if args.story {
-        let story = simulation.tell(args.from);
+        let story = simulation.story(args.from);
         let lines: Vec<&str> = story.lines().collect();
         return Ok(Output::Text { text: story.to_string(), json: json!({"seed": args.from, "story": lines}) });
     }
@@ -84,10 +84,10 @@ pub(super) fn sim(args: &SimArgs, program: &Program) -> anyhow::Result<Output> {
     body["topology"] = name.clone().into();
     body["seeds_per_second"] = rate.into();
     let text = format!("{}{rate:.0} seeds/s\n", summary.text());
-    let Some(ran) = &summary.broken else { return Ok(Output::Text { text, json: body }) };
+    let Some(ran) = &summary.failed else { return Ok(Output::Text { text, json: body }) };
 
-    let (seed, broken) = (ran.seed, ran.broken.clone().unwrap_or_default());
-    let story = simulation.tell(seed);
+    let (seed, broken) = (ran.seed, ran.failure.clone().unwrap_or_default());
+    let story = simulation.story(seed);
     let again = format!("{} sim --topology {name} --seeds 1 --from {seed}", invoked());
     let text = format!("seed {seed} of `{name}` failed:\n\n{story}\n{text}\nseed {seed}: {broken}\nto repeat: {again}");
     let lines: Vec<&str> = story.lines().collect();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use topology::{Arrangement, BuildErrors, Mode, Settings, Topology};
+use topology::{Arrangement, BuildErrors, DeliveryMode, Settings, Topology};
 
 use super::BusKind;
 
@@ -25,7 +25,7 @@ pub struct StageLayout {
     /// Number of lanes; fixed for the lifetime of its topics.
     pub lanes: u32,
     /// Delivery mode.
-    pub mode: Mode,
+    pub mode: DeliveryMode,
     /// Threads per process that run its lanes.
     pub threads: u32,
 }

@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use topology::Upkeep;
+use topology::RecoveryOptions;
 use wire::topics::Topics;
 
 pub use self::fault::{ConfigError, ConfigErrors};
@@ -216,7 +216,7 @@ impl Config {
                     client: BTreeMap::new(),
                 },
             },
-            snapshots: SnapshotConfig { every_ms: Upkeep::SNAPSHOT_MS },
+            snapshots: SnapshotConfig { every_ms: RecoveryOptions::SNAPSHOT_MS },
             rest: RestConfig {
                 listen: loopback(8088),
                 token_file: String::new(),
@@ -243,7 +243,7 @@ impl Config {
     }
 
     /// Returns the recovery options of the lanes.
-    pub fn upkeep(&self) -> Upkeep {
+    pub fn recovery(&self) -> RecoveryOptions {
         let session_timeout = match self.bus.kind {
             // The bus ends with its process, so no other process can take the lanes. Without this a
             // process that was suspended for an hour would lose its lanes to itself.
@@ -252,7 +252,7 @@ impl Config {
         };
         // On the embedded bus all owners are in this process and end with it, so there is no
         // standby.
-        Upkeep { session_timeout, snapshot_ms: self.snapshots.every_ms, warm: self.bus.kind == BusKind::Kafka }
+        RecoveryOptions { session_timeout, snapshot_ms: self.snapshots.every_ms, warm: self.bus.kind == BusKind::Kafka }
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bus::{BusError, Clock, MonoTime, Part, Turn};
+use bus::{BusError, Clock, MonoTime, PollOutcome, Task};
 use topology::Shard;
 
 /// Time without work and without open operations after which lanes count as drained, in
@@ -43,13 +43,13 @@ pub(super) struct Lanes {
     pub(super) quiet: Option<MonoTime>,
 }
 
-impl Part for Lanes {
+impl Task for Lanes {
     fn name(&self) -> &str {
         self.shard.name()
     }
 
-    fn turn(&mut self, wait: Duration) -> Result<Turn, BusError> {
-        let mut polled = self.shard.turn(wait)?;
+    fn poll(&mut self, wait: Duration) -> Result<PollOutcome, BusError> {
+        let mut polled = self.shard.poll(wait)?;
         if self.gauge.is_watched.load(Ordering::Acquire) && !self.gauge.is_drained() {
             let (now, unfinished) = (self.clock.mono(), self.shard.unfinished().len());
             self.gauge.unfinished.store(unfinished, Ordering::Release);

@@ -26,9 +26,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bus::{Bus, BusError, Clock, MonoTime, Part, Pause, Turn};
-use topology::Upkeep;
-use wire::control::{Submitted, Wish};
+use bus::{Backoff, Bus, BusError, Clock, MonoTime, PollOutcome, Task};
+use topology::RecoveryOptions;
+use wire::control::{DesiredState, Submitted};
 use wire::topics::Topics;
 use wire::{Code, Problem};
 
@@ -92,7 +92,7 @@ pub struct NodeOptions {
     /// Returns the number of threads for a topology and a stage.
     pub threads: ThreadsOf,
     /// How a lane is recovered by its next owner.
-    pub upkeep: Upkeep,
+    pub recovery: RecoveryOptions,
     /// Time limit for the stop of its lanes.
     pub lane_stop_timeout: Duration,
 }
@@ -115,7 +115,7 @@ pub struct Node {
     /// When to reconcile again, because the bus did not answer.
     retry_at: Option<MonoTime>,
     starts: u32,
-    backoff: Pause,
+    backoff: Backoff,
 }
 
 impl Node {
@@ -145,7 +145,7 @@ impl Node {
             end_check_at: None,
             retry_at: None,
             starts: 0,
-            backoff: Pause::default(),
+            backoff: Backoff::default(),
         })
     }
 
@@ -167,19 +167,19 @@ impl Node {
             if self.handled.get(&name) == Some(&submitted) {
                 continue;
             }
-            match (submitted.wish, self.running.get_mut(&name)) {
-                (Wish::Run, None) => {
+            match (submitted.desired, self.running.get_mut(&name)) {
+                (DesiredState::Run, None) => {
                     if !self.try_to_start(&submitted) {
                         self.retry_at = Some(self.clock.mono().plus_ms(RETRY_MS));
                         continue;
                     }
                 }
-                (Wish::Run, Some(running)) => running.submitted_again(&submitted),
-                (Wish::Kill { by }, Some(running)) => {
+                (DesiredState::Run, Some(running)) => running.submitted_again(&submitted),
+                (DesiredState::Kill { by }, Some(running)) => {
                     running.drain(by);
                     self.end_check_at = Some(self.clock.mono());
                 }
-                (Wish::Kill { .. }, None) => self.status.gone(&name),
+                (DesiredState::Kill { .. }, None) => self.status.gone(&name),
             }
             self.handled.insert(name, submitted);
         }
@@ -221,7 +221,7 @@ impl Node {
     }
 
     fn start(&mut self, submitted: &Submitted, stages: Vec<String>) -> Result<Running, Problem> {
-        let NodeOptions { topics, process, upkeep, .. } = &self.options;
+        let NodeOptions { topics, process, recovery, .. } = &self.options;
         let name = &submitted.name;
         let Some(code) = self.program.topology(name) else {
             let here = self.program.names();
@@ -230,7 +230,7 @@ impl Node {
             );
             return Err(Problem::new(Code::NoCode, detail));
         };
-        let deployment = Deployment::of(&self.bus, topics, code, submitted, *upkeep)?;
+        let deployment = Deployment::of(&self.bus, topics, code, submitted, *recovery)?;
         if let Some(stage) = stages.iter().find(|stage| submitted.stage(stage).is_none()) {
             let known: Vec<&str> = submitted.stages.iter().map(|stage| stage.name.as_str()).collect();
             let detail = format!(
@@ -280,15 +280,15 @@ impl Node {
     }
 }
 
-impl Part for Node {
+impl Task for Node {
     fn name(&self) -> &'static str {
         "control"
     }
 
-    fn turn(&mut self, wait: Duration) -> Result<Turn, BusError> {
-        let mut result = Turn { worked: false, next: None };
+    fn poll(&mut self, wait: Duration) -> Result<PollOutcome, BusError> {
+        let mut result = PollOutcome { worked: false, next: None };
         for running in self.running.values_mut() {
-            let of_running = running.turn()?;
+            let of_running = running.poll()?;
             result.worked |= of_running.worked;
             result.next = result.next.into_iter().chain(of_running.next).min();
         }

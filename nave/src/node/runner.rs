@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bus::{BusError, Clock, Part, Turn};
-use topology::driver::{MakePart, Threads};
+use bus::{BusError, Clock, PollOutcome, Task};
+use topology::driver::{MakeTask, Threads};
 
 /// Polls the tasks of one stage.
 pub trait StageRunner {
@@ -13,13 +13,13 @@ pub trait StageRunner {
     ///
     /// # Errors
     /// If the thread or the task cannot be created.
-    fn spawn(&mut self, name: &str, make: MakePart) -> std::io::Result<()>;
+    fn spawn(&mut self, name: &str, make: MakeTask) -> std::io::Result<()>;
 
     /// Polls the tasks, unless they have threads of their own.
     ///
     /// # Errors
     /// If a task fails.
-    fn turn(&mut self) -> Result<Turn, BusError>;
+    fn poll(&mut self) -> Result<PollOutcome, BusError>;
 
     /// Wakes tasks that wait for records.
     fn wake(&self) {}
@@ -48,12 +48,12 @@ impl ThreadedRunner {
 }
 
 impl StageRunner for ThreadedRunner {
-    fn spawn(&mut self, name: &str, make: MakePart) -> std::io::Result<()> {
+    fn spawn(&mut self, name: &str, make: MakeTask) -> std::io::Result<()> {
         self.threads.spawn(name, Arc::clone(&self.clock), make)
     }
 
-    fn turn(&mut self) -> Result<Turn, BusError> {
-        Ok(Turn { worked: false, next: None })
+    fn poll(&mut self) -> Result<PollOutcome, BusError> {
+        Ok(PollOutcome { worked: false, next: None })
     }
 
     fn wake(&self) {
@@ -71,18 +71,18 @@ impl StageRunner for ThreadedRunner {
 
 /// Polls all tasks on the thread of the caller, for virtual time.
 #[derive(Default)]
-pub struct InlineRunner(Vec<Box<dyn Part>>);
+pub struct InlineRunner(Vec<Box<dyn Task>>);
 
 impl StageRunner for InlineRunner {
-    fn spawn(&mut self, name: &str, make: MakePart) -> std::io::Result<()> {
+    fn spawn(&mut self, name: &str, make: MakeTask) -> std::io::Result<()> {
         self.0.push(make().map_err(|error| std::io::Error::other(format!("{name}: {error}")))?);
         Ok(())
     }
 
-    fn turn(&mut self) -> Result<Turn, BusError> {
-        let mut total = Turn { worked: false, next: None };
+    fn poll(&mut self) -> Result<PollOutcome, BusError> {
+        let mut total = PollOutcome { worked: false, next: None };
         for task in &mut self.0 {
-            let polled = task.turn(Duration::ZERO)?;
+            let polled = task.poll(Duration::ZERO)?;
             total.worked |= polled.worked;
             total.next = total.next.into_iter().chain(polled.next).min();
         }
@@ -94,6 +94,6 @@ impl StageRunner for InlineRunner {
     }
 
     fn stop(self: Box<Self>, _timeout: Duration) -> Vec<String> {
-        self.0.into_iter().flat_map(Part::stop).collect()
+        self.0.into_iter().flat_map(Task::stop).collect()
     }
 }

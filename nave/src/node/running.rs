@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bus::{Bus, BusError, Clock, Part, Turn};
+use bus::{Bus, BusError, Clock, PollOutcome, Task};
 use wire::WallTime;
 use wire::control::Submitted;
 use wire::topics::Topics;
@@ -74,7 +74,7 @@ impl Running {
             let (of, name) = (stage.to_owned(), format!("{member}-{stage}-{thread}"));
             let make = Box::new(move || {
                 let shard = deployment.shard(&of, &name)?;
-                Ok(Box::new(Lanes { shard, gauge, clock, quiet: None }) as Box<dyn Part>)
+                Ok(Box::new(Lanes { shard, gauge, clock, quiet: None }) as Box<dyn Task>)
             });
             if let Some(runner) = &mut started.runner {
                 runner.spawn(&format!("{stage}-{thread}"), make)?;
@@ -97,10 +97,10 @@ impl Running {
         self.submitted = submitted.clone();
     }
 
-    pub(super) fn turn(&mut self) -> Result<Turn, BusError> {
-        let mut total = Turn { worked: false, next: None };
+    pub(super) fn poll(&mut self) -> Result<PollOutcome, BusError> {
+        let mut total = PollOutcome { worked: false, next: None };
         for runner in self.stages.iter_mut().filter_map(|stage| stage.runner.as_mut()) {
-            let polled = runner.turn()?;
+            let polled = runner.poll()?;
             total.worked |= polled.worked;
             total.next = total.next.into_iter().chain(polled.next).min();
         }

@@ -18,8 +18,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bus::{Bus, BusError, Clock, MonoTime, Part, Turn};
-use wire::control::Wish;
+use bus::{Bus, BusError, Clock, MonoTime, PollOutcome, Task};
+use wire::control::DesiredState;
 use wire::topics::Topics;
 use wire::{Code, Problem};
 
@@ -107,7 +107,7 @@ impl TopicWatch {
         }
         let running = self.status.stages();
         let submitted = self.status.submitted().into_values();
-        let served = submitted.filter(|one| one.wish == Wish::Run && !running.contains_key(&one.name));
+        let served = submitted.filter(|one| one.desired == DesiredState::Run && !running.contains_key(&one.name));
         let recorded = served.map(|one| {
             let code = self.program.topology(&one.name);
             RecordedTopics::of(&one, code.map(|code| deployment::needed(code, &one, &self.topics)).unwrap_or_default())
@@ -153,12 +153,12 @@ impl TopicWatch {
     }
 }
 
-impl Part for TopicWatch {
+impl Task for TopicWatch {
     fn name(&self) -> &'static str {
         "topics"
     }
 
-    fn turn(&mut self, wait: Duration) -> Result<Turn, BusError> {
+    fn poll(&mut self, wait: Duration) -> Result<PollOutcome, BusError> {
         let now = self.clock.mono();
         if now < self.check_at {
             std::thread::park_timeout(wait.min(self.check_at.since(now)));
@@ -166,7 +166,7 @@ impl Part for TopicWatch {
             self.check_all();
             self.check_at = self.clock.mono().plus_ms(CHECK_MS);
         }
-        Ok(Turn { worked: false, next: Some(self.check_at) })
+        Ok(PollOutcome { worked: false, next: Some(self.check_at) })
     }
 
     fn stop(self: Box<Self>) -> Vec<String> {

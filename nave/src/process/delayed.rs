@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bus::{Bus, BusError, MonoTime, Part, Turn};
-use topology::driver::MakePart;
+use bus::{Bus, BusError, MonoTime, PollOutcome, Task};
+use topology::driver::MakeTask;
 
 /// Interval between two checks in milliseconds; each sends two queries to the cluster.
 const CHECK_MS: u64 = 500;
@@ -16,13 +16,13 @@ pub(super) struct DelayedSpoke {
     topic: String,
     is_standby: bool,
     check_at: MonoTime,
-    waiting: Option<MakePart>,
-    task: Option<Box<dyn Part>>,
+    waiting: Option<MakeTask>,
+    task: Option<Box<dyn Task>>,
 }
 
 impl DelayedSpoke {
     /// Runs `make` once `topic` exists.
-    pub(super) fn new(bus: Arc<dyn Bus>, topic: String, make: MakePart) -> Self {
+    pub(super) fn new(bus: Arc<dyn Bus>, topic: String, make: MakeTask) -> Self {
         let check_at = MonoTime::default();
         Self { bus, topic, is_standby: false, check_at, waiting: Some(make), task: None }
     }
@@ -39,14 +39,14 @@ impl DelayedSpoke {
     }
 }
 
-impl Part for DelayedSpoke {
+impl Task for DelayedSpoke {
     fn name(&self) -> &str {
         self.task.as_ref().map_or(&self.topic, |task| task.name())
     }
 
-    fn turn(&mut self, wait: Duration) -> Result<Turn, BusError> {
+    fn poll(&mut self, wait: Duration) -> Result<PollOutcome, BusError> {
         if let Some(task) = &mut self.task {
-            return task.turn(wait);
+            return task.poll(wait);
         }
         let now = self.bus.clock().mono();
         if now >= self.check_at {
@@ -60,16 +60,16 @@ impl Part for DelayedSpoke {
             };
             if let (true, Some(make)) = (can_start, self.waiting.take_if(|_| can_start)) {
                 self.task = Some(make()?);
-                return Ok(Turn { worked: true, next: None });
+                return Ok(PollOutcome { worked: true, next: None });
             }
             self.check_at = self.bus.clock().mono().plus_ms(CHECK_MS);
         }
         std::thread::park_timeout(wait.min(self.check_at.since(now)));
-        Ok(Turn { worked: false, next: Some(self.check_at) })
+        Ok(PollOutcome { worked: false, next: Some(self.check_at) })
     }
 
     fn stop(self: Box<Self>) -> Vec<String> {
-        self.task.map(Part::stop).unwrap_or_default()
+        self.task.map(Task::stop).unwrap_or_default()
     }
 }
 
@@ -81,13 +81,13 @@ mod tests {
 
     struct Spoke;
 
-    impl Part for Spoke {
+    impl Task for Spoke {
         fn name(&self) -> &'static str {
             "spoke"
         }
 
-        fn turn(&mut self, _: Duration) -> Result<Turn, BusError> {
-            Ok(Turn { worked: false, next: None })
+        fn poll(&mut self, _: Duration) -> Result<PollOutcome, BusError> {
+            Ok(PollOutcome { worked: false, next: None })
         }
 
         fn stop(self: Box<Self>) -> Vec<String> {
@@ -100,14 +100,14 @@ mod tests {
         let clock = Arc::new(ManualClock::default());
         let bus = Arc::new(Embedded::open(Arc::clone(&clock) as Arc<dyn Clock>, EmbeddedOptions::default()));
         let delayed = |is_standby| {
-            let make: MakePart = Box::new(|| Ok(Box::new(Spoke) as Box<dyn Part>));
+            let make: MakeTask = Box::new(|| Ok(Box::new(Spoke) as Box<dyn Task>));
             DelayedSpoke::new(Arc::clone(&bus) as Arc<dyn Bus>, "calls".to_owned(), make).standby(is_standby)
         };
         let (mut plain, mut second) = (delayed(false), delayed(true));
         let check = |tasks: [(&mut DelayedSpoke, bool); 2], why: &str| {
             clock.advance_ms(CHECK_MS);
             for (task, has_started) in tasks {
-                task.turn(Duration::ZERO).expect("the bus answers");
+                task.poll(Duration::ZERO).expect("the bus answers");
                 assert_eq!(task.name() == "spoke", has_started, "{why}");
             }
         };

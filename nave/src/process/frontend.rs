@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use bus::{Bus, Clock, Part};
+use bus::{Bus, Clock, Task};
 use northbound::{Access, Directory, GatewayLimits, Inlet, InletHandle, Lag, Limits, Northbound, Outlet, Waiting};
 use topology::driver::Threads;
-use wire::control::Wish;
+use wire::control::DesiredState;
 
 use crate::config::{Config, ConfigError, ConfigErrors};
 use crate::control::ControlReader;
@@ -48,13 +48,13 @@ impl Frontend {
         let mut answers_out = Threads::default();
         let outlet = Outlet::follow(Arc::clone(bus), Arc::clone(&directory))?;
         let answers = outlet.ready();
-        answers_out.spawn("answers", Arc::clone(clock), Box::new(move || Ok(Box::new(outlet) as Box<dyn Part>)))?;
+        answers_out.spawn("answers", Arc::clone(clock), Box::new(move || Ok(Box::new(outlet) as Box<dyn Task>)))?;
         let lag = Lag::new(Arc::clone(bus), Arc::clone(&directory));
-        answers_out.spawn("lag", Arc::clone(clock), Box::new(move || Ok(Box::new(lag) as Box<dyn Part>)))?;
+        answers_out.spawn("lag", Arc::clone(clock), Box::new(move || Ok(Box::new(lag) as Box<dyn Task>)))?;
         let mut intake = Threads::default();
         let task = Inlet::open(&**bus)?;
         let inlet = task.handle();
-        intake.spawn("requests", Arc::clone(clock), Box::new(move || Ok(Box::new(task) as Box<dyn Part>)))?;
+        intake.spawn("requests", Arc::clone(clock), Box::new(move || Ok(Box::new(task) as Box<dyn Task>)))?;
         Ok(Self { directory, inlet, answers, intake, answers_out })
     }
 
@@ -81,7 +81,8 @@ impl Frontend {
             lines.extend(directory.waiting());
             // The process reads the control topic twice: for its lanes and for its clients.
             let submitted = status.submitted().into_values();
-            let unknown = submitted.filter(|one| one.wish == Wish::Run && directory.topology(&one.name).is_none());
+            let unknown =
+                submitted.filter(|one| one.desired == DesiredState::Run && directory.topology(&one.name).is_none());
             let line = |name: &str| {
                 Waiting::of_topology(name, format!("topology {name}: not loaded by the REST interface yet"))
             };

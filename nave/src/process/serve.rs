@@ -114,7 +114,7 @@ impl Server<'_> {
     }
 
     async fn until_ready(&self, tasks: &Tasks, waiting: &Waits, starting: &mut Starting) -> anyhow::Result<()> {
-        while let Err(reason) = Waiting::nothing(&waiting()) {
+        while let Err(reason) = Waiting::check(&waiting()) {
             if tasks.has_failed() {
                 bail!("a task failed; see the log above");
             }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use bus::{Bus, Part};
-use floodlight_sim::part::Heartbeats;
-use floodlight_sim::{FaultPlan, SpeakerHandle, SpeakerOptions, SpeakerPart};
+use bus::{Bus, Task};
+use floodlight_sim::task::Heartbeats;
+use floodlight_sim::{FaultPlan, SpeakerHandle, SpeakerOptions, SpeakerTask};
 use topology::driver::Threads;
 use uuid::Uuid;
 
@@ -87,12 +87,12 @@ impl Tasks {
             });
             let options = SpeakerOptions { transactional, heartbeats, ..SpeakerOptions::default() };
             let join = move || {
-                let task = SpeakerPart::join_with(&*own_bus, &own_topic, &name, handle, &options)?;
-                Ok(Box::new(task) as Box<dyn Part>)
+                let task = SpeakerTask::join_with(&*own_bus, &own_topic, &name, handle, &options)?;
+                Ok(Box::new(task) as Box<dyn Task>)
             };
             let own_bus = Arc::clone(&bus);
             let delayed = move || DelayedSpoke::new(own_bus, topic, Box::new(join)).standby(is_standby);
-            let make = move || Ok(Box::new(delayed()) as Box<dyn Part>);
+            let make = move || Ok(Box::new(delayed()) as Box<dyn Task>);
             spokes.spawn("speaker", Arc::clone(&clock), Box::new(make))?;
         }
         for (service, make) in program.spokes().filter(|(service, _)| purpose.spokes.contains(*service)) {
@@ -102,7 +102,7 @@ impl Tasks {
             let join = move || make().join(&*own_bus, &topics, &own_service, &member);
             let own_bus = Arc::clone(&bus);
             let delayed = move || DelayedSpoke::new(own_bus, topic, Box::new(join)).standby(is_standby);
-            let make = move || Ok(Box::new(delayed()) as Box<dyn Part>);
+            let make = move || Ok(Box::new(delayed()) as Box<dyn Task>);
             spokes.spawn(service, Arc::clone(&clock), Box::new(make))?;
         }
         let status = Arc::new(match config.bus.kind {
@@ -118,7 +118,7 @@ impl Tasks {
             wanted: purpose.wanted.clone(),
             process,
             threads: Box::new(move |topology, stage| layouts.get(topology).map_or(1, |layout| layout.threads(stage))),
-            upkeep: config.upkeep(),
+            recovery: config.recovery(),
             lane_stop_timeout: Duration::from_millis(config.shutdown.lanes_ms),
         };
         let (own_bus, program, shared, own_clock) =
@@ -126,10 +126,10 @@ impl Tasks {
         let make = move || {
             let runner =
                 Box::new(move || Box::new(ThreadedRunner::new(Arc::clone(&own_clock))) as Box<dyn StageRunner>);
-            Node::open(own_bus, program, options, runner, shared).map(|node| Box::new(node) as Box<dyn Part>)
+            Node::open(own_bus, program, options, runner, shared).map(|node| Box::new(node) as Box<dyn Task>)
         };
         node.spawn("control", Arc::clone(&clock), Box::new(make))?;
-        node.spawn("topics", Arc::clone(&clock), Box::new(move || Ok(Box::new(watch) as Box<dyn Part>)))?;
+        node.spawn("topics", Arc::clone(&clock), Box::new(move || Ok(Box::new(watch) as Box<dyn Task>)))?;
         step.waits_for(format!("the control topic `{}` has not been read to its end yet", config.topics().control()));
         let front = purpose.northbound.then(|| Frontend::open(&bus, config, &clock)).transpose()?;
         Ok(Self { bus, speaker, front, node, status, spokes })

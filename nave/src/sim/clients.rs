@@ -4,7 +4,7 @@
 //! which must be refused.
 
 use bus::MonoTime;
-use northbound::{Submission, Ticket, Told};
+use northbound::{RequestResult, Submission, Ticket};
 use serde_json::json;
 use tokio::sync::oneshot::error::TryRecvError;
 use uuid::Uuid;
@@ -221,7 +221,7 @@ impl Client {
     /// Handles an answer, or a timeout if `answer` is `None`.
     fn receive(
         &mut self,
-        answer: Option<Told>,
+        answer: Option<RequestResult>,
         now: MonoTime,
         parks: bool,
         dice: &mut Dice,

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bus::{
-    AppendFate, Batch, BusError, Clock, CommitFate, Embedded, Fates, ManualClock, MonoTime, Outgoing, Passage, Route,
-    Seen,
+    AppendFault, Batch, BusError, BusEvent, Clock, CommitFault, Embedded, FaultInjector, ManualClock, MonoTime,
+    Outgoing, RecordFault, Route,
 };
 use wire::{CallId, Kind};
 
@@ -185,7 +185,7 @@ fn is_answer(record: &Outgoing) -> bool {
     [Kind::Reply, Kind::Refusal, Kind::Failure].iter().any(|known| known.as_str().as_bytes() == kind)
 }
 
-impl Fates for ProcessFaults {
+impl FaultInjector for ProcessFaults {
     fn poll(&self, group: &str) -> Result<(), BusError> {
         if self.strikes(Fault::PollRefused, || group.to_owned()) { Err(unavailable()) } else { Ok(()) }
     }
@@ -206,30 +206,30 @@ impl Fates for ProcessFaults {
         }
     }
 
-    fn commit(&self, group: &str, batch: &Batch) -> CommitFate {
+    fn commit(&self, group: &str, batch: &Batch) -> CommitFault {
         let why = || story::records(&batch.records);
         self.in_flight().clear();
         if batch.positions.iter().any(|position| self.schedule.stalled(group, position.partition)) {
-            return CommitFate::UnknownAndDidNot;
+            return CommitFault::UnknownNotCommitted;
         }
         if self.strikes(Fault::ExpelInCommit, || group.to_owned()) {
             self.schedule.bus.expel(group);
         }
         for (fault, fate) in [
-            (Fault::CommitRefused, CommitFate::Fails(unavailable())),
-            (Fault::CommitHappened, CommitFate::UnknownAndHappened),
-            (Fault::CommitDidNot, CommitFate::UnknownAndDidNot),
-            (Fault::DiesBefore, CommitFate::DiesBefore),
-            (Fault::DiesAfter, CommitFate::DiesAfter),
+            (Fault::CommitRefused, CommitFault::Fails(unavailable())),
+            (Fault::CommitHappened, CommitFault::UnknownButCommitted),
+            (Fault::CommitDidNot, CommitFault::UnknownNotCommitted),
+            (Fault::DiesBefore, CommitFault::CrashBefore),
+            (Fault::DiesAfter, CommitFault::CrashAfter),
         ] {
             if self.strikes(fault, why) {
                 return fate;
             }
         }
-        CommitFate::Passes
+        CommitFault::None
     }
 
-    fn append(&self, records: &[Outgoing]) -> AppendFate {
+    fn append(&self, records: &[Outgoing]) -> AppendFault {
         let why = || story::records(records);
         self.in_flight().clear();
         let stalled = |record: &Outgoing| match record.route {
@@ -237,83 +237,83 @@ impl Fates for ProcessFaults {
             Route::ByKey => false,
         };
         if records.iter().any(stalled) {
-            return AppendFate::Fails(unavailable());
+            return AppendFault::Fails(unavailable());
         }
         if self.strikes(Fault::AppendRefused, why) {
-            return AppendFate::Fails(unavailable());
+            return AppendFault::Fails(unavailable());
         }
         if self.strikes(Fault::AppendPartly, why) {
-            return AppendFate::Partly(self.some(records.len()));
+            return AppendFault::Partial(self.some(records.len()));
         }
         if self.strikes(Fault::DiesInAppend, why) {
-            return AppendFate::Dies(self.some(records.len()));
+            return AppendFault::Crash(self.some(records.len()));
         }
-        AppendFate::Passes
+        AppendFault::None
     }
 
     fn read(&self) -> Result<(), BusError> {
         if self.strikes(Fault::ReadRefused, String::new) { Err(unavailable()) } else { Ok(()) }
     }
 
-    fn carry(&self, record: &Outgoing) -> Passage {
+    fn transmit(&self, record: &Outgoing) -> RecordFault {
         let answer = is_answer(record);
         if !answer && !record.topic.starts_with(&self.schedule.to_spokes) {
-            return Passage::Arrives;
+            return RecordFault::None;
         }
         let what = || story::records(std::slice::from_ref(record));
         if answer && self.strikes(Fault::ReplyLost, what) {
-            return Passage::Lost;
+            return RecordFault::Lost;
         }
         if answer && self.strikes(Fault::Corrupt, what) {
-            return Passage::Changed(Box::new(self.corrupt(record)));
+            return RecordFault::Replaced(Box::new(self.corrupt(record)));
         }
         if !answer && self.strikes(Fault::RequestLost, what) {
             self.altered(record);
-            return Passage::Lost;
+            return RecordFault::Lost;
         }
         if !answer && self.strikes(Fault::RequestCorrupt, what) {
             self.altered(record);
-            return Passage::Changed(Box::new(self.corrupt(record)));
+            return RecordFault::Replaced(Box::new(self.corrupt(record)));
         }
         if self.strikes(Fault::Twice, what) {
-            return Passage::Twice;
+            return RecordFault::Duplicated;
         }
         if self.strikes(Fault::Late, what) {
-            return Passage::Later;
+            return RecordFault::Delayed;
         }
-        Passage::Arrives
+        RecordFault::None
     }
 
-    fn keeps(&self) -> bool {
+    fn ignores_trims(&self) -> bool {
         self.schedule.keep_inboxes
     }
 
-    fn later(&self, records: Vec<Outgoing>) {
+    fn delay(&self, records: Vec<Outgoing>) {
         self.schedule.state().late.push(records);
     }
 
-    fn seen(&self, seen: Seen<'_>) {
-        if matches!(seen, Seen::Committed(..) | Seen::Appended(_)) {
+    fn observe(&self, seen: BusEvent<'_>) {
+        if matches!(seen, BusEvent::Committed(..) | BusEvent::Appended(_)) {
             self.written();
         }
         match seen {
-            Seen::Arrived(group, arrivals) => {
+            BusEvent::Arrived(group, arrivals) => {
                 if group.starts_with(&self.schedule.to_spokes) {
                     self.schedule.record_undoes(arrivals);
                 }
                 self.schedule.say(&self.process, || story::arrivals(arrivals));
             }
-            Seen::Committed(_, batch) if batch.records.is_empty() => {
+            BusEvent::Committed(_, batch) if batch.records.is_empty() => {
                 self.schedule.say(&self.process, || "commits its position".to_owned());
             }
-            Seen::Committed(_, batch) => {
+            BusEvent::Committed(_, batch) => {
                 self.schedule.say(&self.process, || format!("commits {}", story::records(&batch.records)));
             }
-            Seen::Fenced(_, batch) => {
+            BusEvent::Fenced(_, batch) => {
                 self.schedule
                     .say(&self.process, || format!("is fenced and cannot commit {}", story::records(&batch.records)));
             }
-            Seen::Appended(records) => {
+            BusEvent::Appended(records) => {
                 self.schedule.say(&self.process, || format!("writes {}", story::records(records)));
             }
         }

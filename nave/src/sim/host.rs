@@ -3,25 +3,25 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use bus::{Bus, BusError, Part};
-use floodlight_sim::fault::{Astray, Garbage, Match, Word};
-use floodlight_sim::{Deed, Fault, FaultKind, SpeakerHandle, SpeakerPart};
+use bus::{Bus, BusError, Task};
+use floodlight_sim::fault::{CommandKind, Garbage, Match, WrongIdentity};
+use floodlight_sim::{CommandOutcome, Fault, FaultKind, SpeakerHandle, SpeakerTask};
 use wire::speaker::SwitchId;
 use wire::topics::Topics;
 
 use super::dice::Dice;
-use crate::spoke::{Did, Handled, Served, Spoke, SpokePart};
+use crate::spoke::{CallEffect, HandledCall, Spoke, SpokeService, SpokeTask};
 
 /// A spoke: its tables and memory, which outlive the processes that serve it.
 pub(crate) trait Host: Send {
     /// Starts a process that serves the spoke as group member `member`.
-    fn join(&self, bus: &dyn Bus, names: &Topics, service: &str, member: &str) -> Result<Box<dyn Part>, BusError>;
+    fn join(&self, bus: &dyn Bus, names: &Topics, service: &str, member: &str) -> Result<Box<dyn Task>, BusError>;
 
     /// The concrete spoke, for checks that know its type.
     fn as_any(&self) -> &dyn Any;
 
     /// Returns the calls handled since the last call of this function, in order.
-    fn handled(&self) -> Vec<Handled>;
+    fn handled(&self) -> Vec<HandledCall>;
 
     /// Forgets the executed calls, if supported.
     fn forget(&self) {}
@@ -42,21 +42,21 @@ pub(crate) trait Host: Send {
 /// Creates a new spoke.
 pub(crate) type MakeHost = Arc<dyn Fn() -> Box<dyn Host> + Send + Sync>;
 
-impl<S: Spoke> Host for Served<S> {
-    fn join(&self, bus: &dyn Bus, names: &Topics, service: &str, member: &str) -> Result<Box<dyn Part>, BusError> {
-        Ok(Box::new(SpokePart::join(bus, names, service, member, self.clone())?))
+impl<S: Spoke> Host for SpokeService<S> {
+    fn join(&self, bus: &dyn Bus, names: &Topics, service: &str, member: &str) -> Result<Box<dyn Task>, BusError> {
+        Ok(Box::new(SpokeTask::join(bus, names, service, member, self.clone())?))
     }
 
     fn as_any(&self) -> &dyn Any {
         self
     }
 
-    fn handled(&self) -> Vec<Handled> {
+    fn handled(&self) -> Vec<HandledCall> {
         self.journal()
     }
 
     fn forget(&self) {
-        Served::forget(self);
+        SpokeService::forget(self);
     }
 }
 
@@ -74,29 +74,29 @@ impl Speaker {
 }
 
 impl Host for Speaker {
-    fn join(&self, bus: &dyn Bus, names: &Topics, service: &str, member: &str) -> Result<Box<dyn Part>, BusError> {
-        Ok(Box::new(SpeakerPart::join(bus, &names.spoke(service), member, self.handle.clone())?))
+    fn join(&self, bus: &dyn Bus, names: &Topics, service: &str, member: &str) -> Result<Box<dyn Task>, BusError> {
+        Ok(Box::new(SpeakerTask::join(bus, &names.spoke(service), member, self.handle.clone())?))
     }
 
     fn as_any(&self) -> &dyn Any {
         &self.handle
     }
 
-    fn handled(&self) -> Vec<Handled> {
+    fn handled(&self) -> Vec<HandledCall> {
         let seen = self.seen.load(std::sync::atomic::Ordering::Relaxed);
         let entries = self.handle.audit_after(seen, usize::MAX);
         if let Some(last) = entries.last() {
             self.seen.store(last.seq, std::sync::atomic::Ordering::Relaxed);
         }
-        let handled = |entry: floodlight_sim::Entry| {
-            let did = match entry.deed {
+        let handled = |entry: floodlight_sim::AuditEntry| {
+            let did = match entry.outcome {
                 // A read changes nothing, so it may be executed any number of times.
-                Deed::Executed { .. } if entry.command != "read" => Did::All,
-                Deed::Executed { .. } | Deed::Remembered => Did::Nothing,
-                Deed::Refused { .. } => Did::Refused,
-                Deed::Struck { .. } => return None,
+                CommandOutcome::Executed { .. } if entry.command != "read" => CallEffect::Executed,
+                CommandOutcome::Executed { .. } | CommandOutcome::Remembered => CallEffect::NoEffect,
+                CommandOutcome::Refused { .. } => CallEffect::Refused,
+                CommandOutcome::Struck { .. } => return None,
             };
-            Some(Handled { call: entry.call, did })
+            Some(HandledCall { call: entry.call, effect: did })
         };
         entries.into_iter().filter_map(handled).collect()
     }
@@ -125,16 +125,22 @@ fn speaker_fault(dice: &mut Dice) -> Fault {
         5 => FaultKind::Error { code: "full".into(), retry: false },
         6 => FaultKind::Duplicate,
         7 => FaultKind::Reorder { hold: 1 + u32::try_from(dice.roll(5)).unwrap_or(0) },
-        8 => {
-            FaultKind::WrongKey { what: *dice.pick(&[Astray::Call, Astray::Causation, Astray::Key, Astray::Partition]) }
-        }
+        8 => FaultKind::WrongKey {
+            what: *dice.pick(&[
+                WrongIdentity::Call,
+                WrongIdentity::Causation,
+                WrongIdentity::Key,
+                WrongIdentity::Partition,
+            ]),
+        },
         9 => FaultKind::Corrupt { what: *dice.pick(&[Garbage::Body, Garbage::Json, Garbage::Headers, Garbage::Type]) },
         10 => FaultKind::Crash { after: 1 + u32::try_from(dice.roll(3)).unwrap_or(0), told: dice.chance(500) },
         _ => FaultKind::Lie,
     };
-    let mut command = *dice.pick(&[None, Some(Word::Install), Some(Word::Read), Some(Word::Remove)]);
+    let mut command =
+        *dice.pick(&[None, Some(CommandKind::Install), Some(CommandKind::Read), Some(CommandKind::Remove)]);
     // A lying read would never match.
-    command = command.filter(|word| kind != FaultKind::Lie || *word != Word::Read);
+    command = command.filter(|word| kind != FaultKind::Lie || *word != CommandKind::Read);
     let switch = dice.chance(500).then(|| SwitchId::numbered(1 + u32::try_from(dice.roll(3)).unwrap_or(0)));
     let times = Some(1 + u32::try_from(dice.roll(8)).unwrap_or(0));
     Fault { when: Match { command, switch, ..Match::default() }, kind, times }

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use bus::Record;
-use topology::{Inside, Timeout, TimerKey};
+use topology::{Inspection, Timeout, TimerKey};
 use wire::Kind;
 
 /// A lane and its state.
@@ -12,7 +12,7 @@ pub(super) struct LaneCheck<'a> {
     /// The name of the process that owns the lane.
     pub(super) process: &'a str,
     pub(super) lane: u32,
-    pub(super) inside: &'a Inside,
+    pub(super) inside: &'a Inspection,
     /// True if hub and workers share the lane: then it contains the conversation of each open call.
     pub(super) shares_lane: bool,
     /// Returns the number of a component in the lane.
@@ -31,10 +31,10 @@ impl LaneCheck<'_> {
     fn check_waits(&self) -> Result<(), String> {
         let waits = &self.inside.waits;
         let timers: BTreeSet<TimerKey> = waits.timers.iter().copied().collect();
-        let live: BTreeSet<&str> = waits.all.iter().map(|(_, wait, _)| wait.who.as_str()).collect();
+        let live: BTreeSet<&str> = waits.all.iter().map(|(_, wait, _)| wait.name.as_str()).collect();
         let mut awaited = BTreeSet::new();
         for (component, wait, timer) in &waits.all {
-            let who = &wait.who;
+            let who = &wait.name;
             match timer {
                 Some(timer) if !timers.contains(timer) => {
                     return Err(format!(
@@ -61,7 +61,7 @@ impl LaneCheck<'_> {
 
     /// A timer that fired is in neither set until the lane reads its timeout record.
     fn check_timers(&self) -> Result<(), String> {
-        let Inside { armed, in_wheel: (in_wheel, entered), waits, .. } = self.inside;
+        let Inspection { armed, in_wheel: (in_wheel, entered), waits, .. } = self.inside;
         if in_wheel != entered {
             return Err(format!("the wheel contains {in_wheel} timers, but {entered} are armed there"));
         }

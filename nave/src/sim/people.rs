@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use northbound::{CommandTicket, Order};
+use northbound::{CommandTicket, OperationCommand};
 use tokio::sync::oneshot::error::TryRecvError;
 use uuid::Uuid;
 use wire::OperationId;
@@ -76,9 +76,9 @@ impl People {
         let CommandSpec { operation, workflow, key, command, is_unknown } = *spec;
         let who = format!("person-{}", self.sent);
         let http_id = Uuid::from_u128(COMMANDS + self.sent);
-        let order = Order { operation, workflow, key, command, correlation: None, http_id };
+        let order = OperationCommand { operation, workflow, key, command, correlation: None, http_id };
         let sent = front.gateway.command(&order).and_then(|ticket| {
-            drop(front.handle.order(&ticket)?);
+            drop(front.handle.send_command(&ticket)?);
             Ok(ticket)
         });
         let name = command.as_str();

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bus::{Bus, BusError, Clock, DriftingClock, Faulty, MonoTime, Part, Turn};
+use bus::{Bus, BusError, Clock, DriftingClock, FaultyBus, MonoTime, PollOutcome, Task};
 use northbound::{Gateway, GatewayOptions, Inlet, InletHandle, Outlet};
 use topology::Shard;
 
@@ -22,7 +22,7 @@ pub(super) enum Role {
 /// The tasks of a process.
 pub(super) enum Running {
     Lanes(Box<Shard>),
-    Spoke(Box<dyn Part>),
+    Spoke(Box<dyn Task>),
     North(Box<Front>),
 }
 
@@ -30,7 +30,7 @@ pub(super) struct Process {
     pub(super) name: String,
     pub(super) role: Role,
     pub(super) running: Running,
-    pub(super) bus: Faulty,
+    pub(super) bus: FaultyBus,
     pub(super) clock: Arc<DriftingClock>,
     /// Paused until this time: it is not polled.
     pub(super) paused_until: Option<MonoTime>,
@@ -39,13 +39,13 @@ pub(super) struct Process {
 impl Process {
     /// Polls the tasks. Converts the time of the next poll from the process's clock to the world's
     /// clock.
-    pub(super) fn turn(&mut self) -> Result<Turn, BusError> {
+    pub(super) fn poll(&mut self) -> Result<PollOutcome, BusError> {
         let turn = match &mut self.running {
-            Running::Lanes(shard) => shard.turn(Duration::ZERO),
-            Running::Spoke(part) => part.turn(Duration::ZERO),
-            Running::North(front) => front.turn(),
+            Running::Lanes(shard) => shard.poll(Duration::ZERO),
+            Running::Spoke(part) => part.poll(Duration::ZERO),
+            Running::North(front) => front.poll(),
         }?;
-        Ok(Turn { next: turn.next.map(|next| self.clock.world_time(next)), ..turn })
+        Ok(PollOutcome { next: turn.next.map(|next| self.clock.true_time(next)), ..turn })
     }
 
     pub(super) fn is_up(&self, now: MonoTime) -> bool {
@@ -55,11 +55,11 @@ impl Process {
     /// Shuts the process down.
     pub(super) fn stop(self) {
         match self.running {
-            Running::Lanes(shard) => drop(Part::stop(shard)),
+            Running::Lanes(shard) => drop(Task::stop(shard)),
             Running::Spoke(part) => drop(part.stop()),
             Running::North(front) => {
-                drop(Part::stop(Box::new(front.inlet)));
-                drop(Part::stop(Box::new(front.outlet)));
+                drop(Task::stop(Box::new(front.inlet)));
+                drop(Task::stop(Box::new(front.outlet)));
             }
         }
     }
@@ -89,16 +89,16 @@ pub(super) struct Front {
 }
 
 impl Front {
-    pub(super) fn open(bus: &Faulty, options: GatewayOptions) -> Result<Self, BusError> {
+    pub(super) fn open(bus: &FaultyBus, options: GatewayOptions) -> Result<Self, BusError> {
         let gateway = Arc::new(Gateway::new(options, bus.clock()));
         let inlet = Inlet::open(bus)?;
         let outlet = Outlet::open(Arc::new(bus.clone()), Arc::clone(&gateway))?;
         Ok(Self { gateway, handle: inlet.handle(), clock: bus.clock(), inlet, outlet })
     }
 
-    fn turn(&mut self) -> Result<Turn, BusError> {
-        let one = self.inlet.turn(Duration::ZERO)?;
-        let other = self.outlet.turn(Duration::ZERO)?;
-        Ok(Turn { worked: one.worked || other.worked, next: one.next.into_iter().chain(other.next).min() })
+    fn poll(&mut self) -> Result<PollOutcome, BusError> {
+        let one = self.inlet.poll(Duration::ZERO)?;
+        let other = self.outlet.poll(Duration::ZERO)?;
+        Ok(PollOutcome { worked: one.worked || other.worked, next: one.next.into_iter().chain(other.next).min() })
     }
 }

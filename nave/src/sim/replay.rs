@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bus::{Record, Route};
 use topology::outbox::TimerEffect;
-use topology::{Effects, Lane, Mode, Timeout, Topology};
+use topology::{DeliveryMode, Effects, Lane, Timeout, Topology};
 use wire::topics::Topics;
 use wire::{CallId, Kind, MessageId};
 
@@ -91,7 +91,7 @@ impl Replay {
         }
     }
 
-    fn take(&mut self, stage: &str, mode: Mode, lane: &Lane, record: &Record, effects: Effects) {
+    fn take(&mut self, stage: &str, mode: DeliveryMode, lane: &Lane, record: &Record, effects: Effects) {
         let armed = self.armed.entry((stage.to_owned(), record.partition)).or_default();
         if let Some((component, timeout)) = read_timeout(lane, record) {
             armed.remove(&(component, timeout.timer, timeout.generation));
@@ -121,7 +121,7 @@ impl Replay {
             let key = (message.topic.to_string(), to, message.envelope.id);
             let produced = self.produced.entry(key).or_default();
             produced.times += 1;
-            produced.exactly_once = mode == Mode::ExactlyOnce;
+            produced.exactly_once = mode == DeliveryMode::ExactlyOnce;
         }
     }
 

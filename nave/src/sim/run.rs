@@ -15,10 +15,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bus::{
-    Bus, Cleanup, Clock, DriftingClock, Embedded, EmbeddedOptions, Faulty, ManualClock, MonoTime, Outgoing, Record,
+    Bus, Cleanup, Clock, DriftingClock, Embedded, EmbeddedOptions, FaultyBus, ManualClock, MonoTime, Outgoing, Record,
 };
 use northbound::{GatewayLimits, GatewayOptions};
-use topology::{Arrangement, Mode, Shard, ShardOptions, ShardStatus, Topology, Upkeep};
+use topology::{Arrangement, DeliveryMode, RecoveryOptions, Shard, ShardOptions, ShardStatus, Topology};
 use wire::WallTime;
 use wire::answer::Answer;
 use wire::topics::Topics;
@@ -73,7 +73,7 @@ pub(super) struct Run<'a> {
     bus: Embedded,
     topology: Topology,
     names: Topics,
-    upkeep: Upkeep,
+    recovery: RecoveryOptions,
     north: GatewayOptions,
     faults: Arc<FaultSchedule>,
     spokes: BTreeMap<String, Box<dyn Host>>,
@@ -135,7 +135,7 @@ impl<'a> Run<'a> {
             clients: Clients::new(asks, simulation.scenario.parks, dice.split()),
             watch: Watch::new(&bus, &topology, &names),
             north: GatewayOptions::of(&names, &submitted, GatewayLimits::default()),
-            upkeep: Upkeep {
+            recovery: RecoveryOptions {
                 session_timeout: Duration::from_millis(*dice.pick(&[1_000, 3_000, 6_000])),
                 snapshot_ms: *dice.pick(&[0, 100, 1_000, 5_000]),
                 warm: dice.chance(500),
@@ -174,7 +174,7 @@ impl<'a> Run<'a> {
     }
 
     fn session_ms(&self) -> u64 {
-        u64::try_from(self.upkeep.session_timeout.as_millis()).unwrap_or(u64::MAX)
+        u64::try_from(self.recovery.session_timeout.as_millis()).unwrap_or(u64::MAX)
     }
 
     pub(super) fn fault_schedule(&self) -> Arc<FaultSchedule> {
@@ -304,7 +304,7 @@ impl<'a> Run<'a> {
             self.polls += 1;
             self.watch.read_inboxes();
             let before = Before::of(&self.processes[place]);
-            let turn = self.processes[place].turn();
+            let turn = self.processes[place].poll();
             self.record_reported_damage(place, &before)?;
             if self.processes[place].bus.is_dead() {
                 self.crash(place);
@@ -376,7 +376,8 @@ impl<'a> Run<'a> {
         }
         let clock = Arc::new(DriftingClock::new(Arc::clone(&self.clock), ppm, ahead));
         let process_faults = Arc::new(ProcessFaults::new(Arc::clone(&self.faults), name.clone()));
-        let bus = Faulty::with_clock(Arc::new(self.bus.clone()), Arc::clone(&clock) as Arc<dyn Clock>, process_faults);
+        let bus =
+            FaultyBus::with_clock(Arc::new(self.bus.clone()), Arc::clone(&clock) as Arc<dyn Clock>, process_faults);
         let running = match role {
             Role::Stage(stage) => self.lanes(stage, &name, &bus),
             Role::Spoke(service) => {
@@ -392,14 +393,14 @@ impl<'a> Run<'a> {
         self.processes.push(Process { name, role: role.clone(), running, bus, clock, paused_until: None });
     }
 
-    fn lanes(&self, stage: &str, name: &str, bus: &Faulty) -> Running {
+    fn lanes(&self, stage: &str, name: &str, bus: &FaultyBus) -> Running {
         let options = ShardOptions {
             topics: self.names.clone(),
             stage: stage.to_owned(),
             member: name.to_owned(),
             build: "simulated".to_owned(),
             settings: self.topology.settings().clone(),
-            upkeep: self.upkeep,
+            recovery: self.recovery,
             inbox_limit: topology::InboxLimit::default(),
         };
         let lanes =
@@ -472,7 +473,7 @@ fn arranged(simulation: &Simulation, dice: &mut Dice) -> Topology {
     let laid_out = topology.arranged(&arrangement).expect("a topology supports both layouts");
     for stage in laid_out.stages() {
         arrangement.lanes.insert(stage.name.to_string(), 1 + u32::try_from(dice.roll(3)).unwrap_or(0));
-        let mode = *dice.pick(&[Mode::ExactlyOnce, Mode::ExactlyOnce, Mode::AtLeastOnce]);
+        let mode = *dice.pick(&[DeliveryMode::ExactlyOnce, DeliveryMode::ExactlyOnce, DeliveryMode::AtLeastOnce]);
         arrangement.modes.insert(stage.name.to_string(), mode);
     }
     topology.arranged(&arrangement).expect("a topology supports any number of lanes")

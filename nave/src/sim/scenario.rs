@@ -12,7 +12,7 @@ use wire::answer::Answer;
 
 use super::dice::Dice;
 use super::host::Host;
-use crate::spoke::{Served, Spoke};
+use crate::spoke::{Spoke, SpokeService};
 
 /// The requests of clients for a seed, and a check of the result.
 ///
@@ -137,7 +137,7 @@ impl SimResults<'_> {
     /// # Panics
     /// If there is no such spoke, or it has another type.
     pub fn look<S: Spoke, R>(&self, service: &str, look: impl FnOnce(&mut S) -> R) -> R {
-        let served = self.spokes.get(service).and_then(|spoke| spoke.as_any().downcast_ref::<Served<S>>());
+        let served = self.spokes.get(service).and_then(|spoke| spoke.as_any().downcast_ref::<SpokeService<S>>());
         served.unwrap_or_else(|| panic!("no spoke `{service}` of this type")).look(look)
     }
 

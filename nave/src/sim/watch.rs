@@ -12,7 +12,7 @@ use wire::{CallId, Kind, OperationId};
 use super::clients::describe;
 use super::fault_schedule::FaultSchedule;
 use super::host::Host;
-use crate::spoke::Did;
+use crate::spoke::CallEffect;
 
 /// The observations so far.
 pub(super) struct Watch {
@@ -163,10 +163,10 @@ impl Watch {
     ) -> Result<(), String> {
         for handled in spoke.handled() {
             let call = handled.call;
-            if handled.did == Did::Refused {
+            if handled.effect == CallEffect::Refused {
                 self.refused_calls.insert(call.clone());
             }
-            if handled.did == Did::All {
+            if handled.effect == CallEffect::Executed {
                 faults.say(service, || format!("executes {call}"));
                 if self.undone.contains(&call) {
                     return Err(format!("`{service}` executed call {call} after it was undone"));

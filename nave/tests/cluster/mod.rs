@@ -5,19 +5,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bus::{Bus, BusError, Clock, Embedded, EmbeddedOptions, ManualClock, Outgoing, Part, Reader, Record, Turn};
-use floodlight_sim::{SpeakerHandle, SpeakerPart};
+use bus::{Bus, BusError, Clock, Embedded, EmbeddedOptions, ManualClock, Outgoing, PollOutcome, Reader, Record, Task};
+use floodlight_sim::{SpeakerHandle, SpeakerTask};
 use nave::config::{BusKind, Layout};
 use nave::control::{self, ControlReader};
-use nave::node::crew::{Crew, InTurn};
+use nave::node::runner::{InlineRunner, StageRunner};
 use nave::node::status::NodeStatus;
-use nave::node::{Node, NodeOptions, Wanted};
+use nave::node::{Node, NodeOptions, StageSelection};
 use nave::program::Program;
 use nave::submission::{self, Change};
 use serde_json::json;
 use topology::driver::Virtual;
-use topology::{Topology, Upkeep};
-use wire::control::{Submitted, Wish};
+use topology::{RecoveryOptions, Topology};
+use wire::control::{DesiredState, Submitted};
 use wire::topics::Topics;
 use wire::{Code, Envelope, Kind, Problem};
 
@@ -29,7 +29,7 @@ pub(crate) struct Cluster {
     /// `None` if the process has ended.
     nodes: Vec<(Option<Box<Node>>, Arc<NodeStatus>)>,
     pub(crate) speaker: SpeakerHandle,
-    part: Option<SpeakerPart>,
+    part: Option<SpeakerTask>,
     turns: Virtual,
 }
 
@@ -48,23 +48,23 @@ impl Cluster {
     }
 
     /// Starts a process and returns its index.
-    pub(crate) fn start(&mut self, program: &Program, wanted: Wanted) -> usize {
+    pub(crate) fn start(&mut self, program: &Program, wanted: StageSelection) -> usize {
         self.start_on(Arc::new(self.bus.clone()), program, wanted)
     }
 
     /// Starts a process with its own view of the bus and returns its index.
-    pub(crate) fn start_on(&mut self, bus: Arc<dyn Bus>, program: &Program, wanted: Wanted) -> usize {
+    pub(crate) fn start_on(&mut self, bus: Arc<dyn Bus>, program: &Program, wanted: StageSelection) -> usize {
         let status = Arc::new(NodeStatus::default());
         let options = NodeOptions {
             topics: self.topics.clone(),
             wanted,
             process: format!("process-{}", self.nodes.len()),
             threads: Box::new(|_, _| 1),
-            upkeep: Upkeep::default(),
-            lanes_end: Duration::from_secs(6),
+            recovery: RecoveryOptions::default(),
+            lane_stop_timeout: Duration::from_secs(6),
         };
-        let crew = Box::new(|| Box::<InTurn>::default() as Box<dyn Crew>);
-        let node = Node::open(bus, program.clone(), options, crew, Arc::clone(&status)).unwrap();
+        let runner = Box::new(|| Box::<InlineRunner>::default() as Box<dyn StageRunner>);
+        let node = Node::open(bus, program.clone(), options, runner, Arc::clone(&status)).unwrap();
         self.nodes.push((Some(Box::new(node)), status));
         self.nodes.len() - 1
     }
@@ -77,7 +77,7 @@ impl Cluster {
     /// Shuts down a process and returns its number of live operations.
     pub(crate) fn stop_amid_work(&mut self, node: usize) -> usize {
         let (node, status) = &mut self.nodes[node];
-        assert_eq!(Part::stop(node.take().expect("the process runs")), [""; 0]);
+        assert_eq!(Task::stop(node.take().expect("the process runs")), [""; 0]);
         status.unfinished()
     }
 
@@ -94,7 +94,7 @@ impl Cluster {
 
     pub(crate) fn start_speaker(&mut self) {
         let topic = self.topics.spoke("speaker");
-        self.part = Some(SpeakerPart::join(&self.bus, &topic, "speaker-0", self.speaker.clone()).unwrap());
+        self.part = Some(SpeakerTask::join(&self.bus, &topic, "speaker-0", self.speaker.clone()).unwrap());
     }
 
     pub(crate) fn run_ms(&mut self, ms: u64) {
@@ -107,9 +107,9 @@ impl Cluster {
         let until = self.clock.mono().plus_ms(ms);
         let of = ready.iter().map(|node| (*node, Arc::clone(&self.nodes[*node].1))).collect();
         let mut watch = ReadinessWatch { of, clock: Arc::clone(&self.clock), lines: BTreeSet::new() };
-        let mut parts: Vec<&mut dyn Part> =
-            self.nodes.iter_mut().filter_map(|(node, _)| Some(&mut **node.as_mut()? as &mut dyn Part)).collect();
-        parts.extend(self.part.as_mut().map(|part| part as &mut dyn Part));
+        let mut parts: Vec<&mut dyn Task> =
+            self.nodes.iter_mut().filter_map(|(node, _)| Some(&mut **node.as_mut()? as &mut dyn Task)).collect();
+        parts.extend(self.part.as_mut().map(|part| part as &mut dyn Task));
         parts.push(&mut watch);
         self.turns.run(&mut parts, until);
         self.clock.advance_to(until);
@@ -132,12 +132,12 @@ impl Cluster {
     pub(crate) fn submissions(&self) -> BTreeMap<String, Submitted> {
         let mut reader = ControlReader::open(&self.bus, &self.topics).unwrap();
         reader.catch_up(&self.bus).unwrap();
-        reader.known().clone()
+        reader.topologies().clone()
     }
 
     pub(crate) fn kill(&self, name: &str, wait_ms: u64) {
         let mut submitted = self.submissions().remove(name).expect("the topology was submitted");
-        submitted.wish = Wish::Kill { by: self.clock.wall().plus_ms(wait_ms) };
+        submitted.desired = DesiredState::Kill { by: self.clock.wall().plus_ms(wait_ms) };
         control::write(&self.bus, &self.topics, &submitted).unwrap();
     }
 
@@ -176,8 +176,8 @@ pub(crate) fn flow_topology(apart: bool) -> Topology {
     Layout { apart, ..Layout::of(code, BusKind::Embedded) }.apply(code).unwrap()
 }
 
-pub(crate) fn stages(names: &[&str]) -> Wanted {
-    Wanted::Stages(names.iter().map(|name| ("flows".to_owned(), (*name).to_owned())).collect())
+pub(crate) fn stages(names: &[&str]) -> StageSelection {
+    StageSelection::Stages(names.iter().map(|name| ("flows".to_owned(), (*name).to_owned())).collect())
 }
 
 pub(crate) fn has_live_lanes(cluster: &Cluster, node: usize) -> bool {
@@ -191,17 +191,17 @@ struct ReadinessWatch {
     lines: BTreeSet<String>,
 }
 
-impl Part for ReadinessWatch {
+impl Task for ReadinessWatch {
     fn name(&self) -> &'static str {
         "watch"
     }
 
-    fn turn(&mut self, _: Duration) -> Result<Turn, BusError> {
+    fn poll(&mut self, _: Duration) -> Result<PollOutcome, BusError> {
         for (node, status) in &self.of {
             let waiting = status.waiting(self.clock.mono());
             self.lines.extend(waiting.iter().map(|waiting| format!("process {node}: {waiting}")));
         }
-        Ok(Turn { worked: false, next: None })
+        Ok(PollOutcome { worked: false, next: None })
     }
 
     fn stop(self: Box<Self>) -> Vec<String> {

@@ -61,7 +61,7 @@ impl Drop for StopOnDrop<'_> {
 
 /// Maximum time during which a client repeats a request.
 const TIMEOUT_MS: u64 = 120_000;
-/// Pause between two attempts, to keep a busy system responsive.
+/// Backoff between two attempts, to keep a busy system responsive.
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// Settings with longer deadlines, in milliseconds, for an attempt, a call, a step and a request.

@@ -67,7 +67,13 @@ impl Workflow for Riddle {
                     undo: None,
                     swallow: false,
                 }];
-                fx.step(StepSpec { name: "ask", mode: Mode::AtOnce, barrier: Barrier::All, within_ms: 3_000, calls });
+                fx.step(StepSpec {
+                    name: "ask",
+                    order: CallOrder::AtOnce,
+                    barrier: Barrier::All,
+                    within_ms: 3_000,
+                    calls,
+                });
                 Asking
             }
             (Asking, Event::Replied { body, .. }) => {

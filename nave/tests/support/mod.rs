@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use bus::Outgoing;
-use floodlight_sim::fault::{Match, Word};
-use floodlight_sim::{Deed, Entry, Fault, FaultKind};
+use floodlight_sim::fault::{CommandKind, Match};
+use floodlight_sim::{AuditEntry, CommandOutcome, Fault, FaultKind};
 use nave::system::SystemOptions;
 use nave::world::{FlowOutcome, FlowRequest, World};
 use serde_json::{Value, json};
@@ -55,7 +55,7 @@ pub(crate) fn one_lane(seed: u64, change: impl FnOnce(&mut SystemOptions)) -> Wo
 }
 
 /// A fault on this command for rule `rule`.
-pub(crate) fn fault(command: Word, rule: u32, kind: FaultKind, times: Option<u32>) -> Fault {
+pub(crate) fn fault(command: CommandKind, rule: u32, kind: FaultKind, times: Option<u32>) -> Fault {
     Fault { when: Match { command: Some(command), rule: Some(rule), ..Match::default() }, kind, times }
 }
 
@@ -108,7 +108,7 @@ pub(crate) fn answers(world: &World, operation: &OperationId) -> usize {
 pub(crate) fn changed_twice(world: &World) -> Vec<String> {
     let mut done: BTreeMap<String, u32> = BTreeMap::new();
     for entry in world.speaker().audit() {
-        if matches!(entry.deed, Deed::Executed { .. }) && entry.command != "read" {
+        if matches!(entry.outcome, CommandOutcome::Executed { .. }) && entry.command != "read" {
             *done.entry(entry.call.to_string()).or_default() += 1;
         }
     }
@@ -116,7 +116,7 @@ pub(crate) fn changed_twice(world: &World) -> Vec<String> {
 }
 
 /// The audit entries of a command.
-pub(crate) fn audit(world: &World, command: &str) -> Vec<Entry> {
+pub(crate) fn audit(world: &World, command: &str) -> Vec<AuditEntry> {
     world.speaker().audit().into_iter().filter(|entry| entry.command == command).collect()
 }
 

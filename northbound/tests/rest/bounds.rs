@@ -147,7 +147,7 @@ async fn requests_over_the_limit_are_refused_but_health_is_answered() {
             () = yield_now() => {}
         }
     }
-    bus::Part::turn(&mut *harness.inlet, Duration::ZERO).unwrap();
+    bus::Task::poll(&mut *harness.inlet, Duration::ZERO).unwrap();
     assert_eq!(harness.new_requests().len(), 2);
     for _ in 0..100 {
         assert_problem(&harness.send_local(get("/v1/flows")).await, 503, Code::Overloaded);
@@ -167,7 +167,7 @@ async fn a_correlation_id_is_returned_and_passed_on_or_generated() {
         _ = &mut response => panic!("no hub answers"),
         () = yield_now() => {}
     }
-    bus::Part::turn(&mut *harness.inlet, Duration::ZERO).unwrap();
+    bus::Task::poll(&mut *harness.inlet, Duration::ZERO).unwrap();
     let [record] = &harness.new_requests()[..] else { panic!("one request") };
     assert_eq!(record.headers.get("ce_correlationid"), Some(&b"order-7"[..]));
 

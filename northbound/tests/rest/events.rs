@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::http::Request;
-use bus::Part;
+use bus::Task;
 use futures_util::StreamExt;
 use northbound::router;
 use serde_json::Value;
@@ -61,12 +61,12 @@ async fn is_quiet(events: &mut Events) -> bool {
 
 fn view(harness: &mut Harness, happened: u32) {
     harness.write(&[about(Kind::View, &running(&id(), happened), "x")]);
-    harness.outlet.turn(Duration::ZERO).unwrap();
+    harness.outlet.poll(Duration::ZERO).unwrap();
 }
 
 fn answer(harness: &mut Harness) {
     harness.write(&[about(Kind::Answer, &ended(&id(), up(&id(), false)), "x")]);
-    harness.outlet.turn(Duration::ZERO).unwrap();
+    harness.outlet.poll(Duration::ZERO).unwrap();
 }
 
 #[tokio::test]
@@ -146,7 +146,7 @@ async fn a_deleted_view_without_an_answer_yet_does_not_end_the_stream() {
     events.next().await.unwrap();
     let gone = about(Kind::View, &running(&id(), 1), "x");
     harness.write(&[bus::Outgoing { value: Bytes::new(), ..gone }]);
-    harness.outlet.turn(Duration::ZERO).unwrap();
+    harness.outlet.poll(Duration::ZERO).unwrap();
     assert!(is_quiet(&mut events).await, "an answer may follow a deleted view");
     answer(&mut harness);
     assert_eq!(parse(&events.next().await.unwrap()).event, "answer");
@@ -160,7 +160,7 @@ async fn the_stream_of_a_lost_operation_ends_after_ten_seconds() {
     events.next().await.unwrap();
     let gone = about(Kind::View, &running(&id(), 1), "x");
     harness.write(&[bus::Outgoing { value: Bytes::new(), ..gone }]);
-    harness.outlet.turn(Duration::ZERO).unwrap();
+    harness.outlet.poll(Duration::ZERO).unwrap();
     let begun = tokio::time::Instant::now();
     assert!(events.next().await.is_none());
     assert_eq!(begun.elapsed().as_secs(), 10);

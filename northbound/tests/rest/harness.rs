@@ -9,7 +9,7 @@ use std::time::Duration;
 use axum::body::{Body, to_bytes};
 use axum::http::request::Builder;
 use axum::http::{HeaderMap, Request};
-use bus::{Bus, Cleanup, Clock, Embedded, EmbeddedOptions, ManualClock, Outgoing, Part, Reader, Record, TopicSpec};
+use bus::{Bus, Cleanup, Clock, Embedded, EmbeddedOptions, ManualClock, Outgoing, Reader, Record, Task, TopicSpec};
 use northbound::{Directory, Gateway, GatewayLimits, Inlet, Northbound, Outlet, control_record, router};
 use serde_json::{Value, json};
 use tokio::task::yield_now;
@@ -72,7 +72,7 @@ pub(crate) fn northbound(bus: &Embedded) -> (Box<Inlet>, Box<Outlet>, Northbound
     let inlet = Inlet::open(bus).unwrap();
     let mut outlet = Outlet::follow(Arc::new(bus.clone()), Arc::clone(&directory)).unwrap();
     for _ in 0..3 {
-        outlet.turn(Duration::ZERO).unwrap();
+        outlet.poll(Duration::ZERO).unwrap();
     }
     let mut state = Northbound::new(directory, inlet.handle());
     state.metrics = Arc::new(|| "nave_up 1\n".to_owned());
@@ -86,7 +86,7 @@ impl Harness {
         for topic in [INBOX, EGRESS, VIEW] {
             bus.ensure_topic(&TopicSpec::log(topic, LANES)).unwrap();
         }
-        bus.ensure_topic(&TopicSpec::log("nave.control", 1).cleaned(Cleanup::Compact)).unwrap();
+        bus.ensure_topic(&TopicSpec::log("nave.control", 1).with_cleanup(Cleanup::Compact)).unwrap();
         let flows = submitted("flows", &["create-flow", "remove-flow", "trip"]);
         bus.writer("up").unwrap().append(&[control_record(&Topics::default(), &flows)]).unwrap();
         let (inlet, outlet, state) = northbound(&bus);
@@ -110,12 +110,12 @@ impl Harness {
     }
 
     /// Polls everything once.
-    pub(crate) fn turn(&mut self, hub: &mut impl FnMut(Envelope) -> Vec<Outgoing>) {
-        self.inlet.turn(Duration::ZERO).unwrap();
+    pub(crate) fn poll(&mut self, hub: &mut impl FnMut(Envelope) -> Vec<Outgoing>) {
+        self.inlet.poll(Duration::ZERO).unwrap();
         for record in self.new_requests() {
             self.write(&hub(request_headers(&record, "flows")));
         }
-        self.outlet.turn(Duration::ZERO).unwrap();
+        self.outlet.poll(Duration::ZERO).unwrap();
     }
 
     /// Sends a request. `hub` gets each record of the inbox, and its results are written.
@@ -133,7 +133,7 @@ impl Harness {
                 response = &mut response, if done.is_none() => done = Some(response),
                 () = yield_now() => {}
             }
-            self.turn(&mut hub);
+            self.poll(&mut hub);
         }
         let response = match done {
             Some(response) => response,

@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "what a helper of these tests needs is there")]
 
 use axum::body::Body;
-use bus::{Outgoing, Part};
+use bus::{Outgoing, Task};
 use serde_json::{Value, json};
 use std::time::Duration;
 use wire::answer::{Answer, HistoryEntry, Operation, Resource};
@@ -27,7 +27,7 @@ fn shown(harness: &mut Harness, operations: &[Operation]) {
         let kind = if operation.answer.is_some() { Kind::Answer } else { Kind::View };
         harness.write(&[about(kind, operation, "x")]);
     }
-    harness.outlet.turn(Duration::ZERO).unwrap();
+    harness.outlet.poll(Duration::ZERO).unwrap();
 }
 
 fn ids(body: &Value) -> Vec<&str> {
@@ -92,7 +92,7 @@ fn resource(flowid: &str, state: Option<&str>) -> Outgoing {
 async fn flows_are_listed_by_name_in_pages_until_they_are_removed() {
     let mut harness = Harness::new();
     harness.write(&[resource("c", Some("up")), resource("a", Some("degraded")), resource("b", Some("up"))]);
-    harness.outlet.turn(Duration::ZERO).unwrap();
+    harness.outlet.poll(Duration::ZERO).unwrap();
     let names = |body: &Value| -> Vec<String> {
         body["flows"].as_array().unwrap().iter().map(|flow| flow["flowid"].as_str().unwrap().to_owned()).collect()
     };
@@ -102,7 +102,7 @@ async fn flows_are_listed_by_name_in_pages_until_they_are_removed() {
     assert_eq!((names(&reply.body), &reply.body["next"]), (vec!["c".into()], &json!(null)));
     assert_eq!(harness.send_local(get("/v1/flows/a")).await.body["state"], "degraded");
     harness.write(&[resource("a", None)]);
-    harness.outlet.turn(Duration::ZERO).unwrap();
+    harness.outlet.poll(Duration::ZERO).unwrap();
     assert_problem(&harness.send_local(get("/v1/flows/a")).await, 404, Code::UnknownFlow);
     assert_eq!(names(&harness.send_local(get("/v1/flows")).await.body), ["b", "c"]);
     assert_problem(&harness.send_local(get("/v1/flows?after=a%20b")).await, 422, Code::InvalidField);
@@ -175,7 +175,7 @@ async fn a_command_goes_to_the_lane_of_its_operation() {
         _ = &mut response => panic!("no hub answers"),
         () = tokio::task::yield_now() => {}
     }
-    harness.inlet.turn(Duration::ZERO).unwrap();
+    harness.inlet.poll(Duration::ZERO).unwrap();
     let [record] = &harness.new_requests()[..] else { panic!("one command") };
     assert_eq!(record.partition, wire::routing::lane_of(b"test-01", crate::harness::LANES));
     assert_eq!(serde_json::from_slice::<Command>(&record.value).unwrap(), signal(json!({})));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::body::Body;
-use bus::Part;
+use bus::Task;
 use northbound::{Inlet, Limits, Waiting, router, serve};
 use serde_json::{Value, json};
 use tokio::task::yield_now;

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use axum::body::Body;
-use bus::{Bus, Cleanup, Clock, Outgoing, Part, TopicSpec};
+use bus::{Bus, Cleanup, Clock, Outgoing, Task, TopicSpec};
 use northbound::{Northbound, control_record, router};
 use serde_json::json;
 use tokio::task::yield_now;
@@ -24,7 +24,7 @@ fn submit(harness: &mut Harness, name: &str, desired: DesiredState) {
     let submitted = wire::control::Submitted { desired, ..submitted(name, &["trip"]) };
     harness.write(&[control_record(&Topics::default(), &submitted)]);
     for _ in 0..3 {
-        harness.outlet.turn(Duration::ZERO).unwrap();
+        harness.outlet.poll(Duration::ZERO).unwrap();
     }
 }
 
@@ -47,7 +47,7 @@ async fn a_submitted_topology_accepts_requests_once_its_answers_are_read() {
     assert_problem(&harness.send_local(start("trips")).await, 503, Code::NotReady);
     topics(&harness, "trips");
     harness.clock.advance_ms(1_000);
-    harness.outlet.turn(Duration::ZERO).unwrap();
+    harness.outlet.poll(Duration::ZERO).unwrap();
     let reply = harness.send_local(get("/v1/topologies/trips")).await;
     assert_eq!((&reply.body["state"], &reply.body["stages"][0]["lanes"]), (&json!("running"), &json!(LANES)));
     assert_eq!(reply.body["workflows"][0]["request"], json!({"type": "object"}));
@@ -65,7 +65,7 @@ async fn a_submitted_topology_accepts_requests_once_its_answers_are_read() {
         _ = &mut response => panic!("no hub answers"),
         () = yield_now() => {}
     }
-    harness.inlet.turn(Duration::ZERO).unwrap();
+    harness.inlet.poll(Duration::ZERO).unwrap();
     let mut records = Vec::new();
     inbox.poll(9, Duration::ZERO, &mut records).unwrap();
     let req = request_headers(&records[0], "trips");
@@ -73,7 +73,7 @@ async fn a_submitted_topology_accepts_requests_once_its_answers_are_read() {
     let mut answer = about(Kind::Answer, &ended(&operation, up(&operation, false)), &req.id);
     answer.topic = "nave.trips.hub.out".into();
     harness.write(&[answer]);
-    harness.outlet.turn(Duration::ZERO).unwrap();
+    harness.outlet.poll(Duration::ZERO).unwrap();
     assert_eq!(response.await.unwrap().status(), 200);
     let reply = harness.send_local(get("/v1/operations?topology=trips")).await;
     assert_eq!(reply.body["operations"][0]["operation"], json!(operation));
@@ -89,7 +89,7 @@ async fn a_killed_topology_accepts_no_requests_and_is_dropped_after_its_time() {
     assert_problem(&harness.send_local(start("trips")).await, 409, Code::TopologyEnds);
     assert_eq!(harness.send_local(get("/v1/topologies/trips")).await.body["ends"], reply.body["ends"]);
     harness.clock.advance_ms(5_000);
-    harness.outlet.turn(Duration::ZERO).unwrap();
+    harness.outlet.poll(Duration::ZERO).unwrap();
     assert_problem(&harness.send_local(get("/v1/topologies/trips")).await, 404, Code::UnknownTopology);
     assert_problem(&harness.send_local(start("trips")).await, 404, Code::UnknownTopology);
     assert_eq!(harness.create(|operation| up(operation, false)).await.status, 201, "other topologies continue");
@@ -100,7 +100,7 @@ async fn a_killed_topology_accepts_no_requests_and_is_dropped_after_its_time() {
     submit(&mut harness, "trips", DesiredState::Run);
     assert_eq!(harness.send_local(get("/v1/topologies/trips")).await.body["state"], "running");
     harness.write(&[Outgoing::keyed("nave.control", "trips", "")]);
-    harness.outlet.turn(Duration::ZERO).unwrap();
+    harness.outlet.poll(Duration::ZERO).unwrap();
     assert_problem(&harness.send_local(get("/v1/topologies/trips")).await, 404, Code::UnknownTopology);
     for bad in ["wait_ms=-1", "wait_ms=soon", "wait_ms=3600001"] {
         let reply = harness.send_local(bare("DELETE", &format!("/v1/topologies/flows?{bad}"))).await;
@@ -112,7 +112,7 @@ async fn a_killed_topology_accepts_no_requests_and_is_dropped_after_its_time() {
 async fn without_the_flow_topology_flows_are_not_found() {
     let mut harness = Harness::new();
     harness.write(&[Outgoing::keyed("nave.control", "flows", "")]);
-    harness.outlet.turn(Duration::ZERO).unwrap();
+    harness.outlet.poll(Duration::ZERO).unwrap();
     for req in [flow(GOOD), get("/v1/flows"), get("/v1/flows/a"), bare("DELETE", "/v1/flows/a")] {
         assert_problem(&harness.send_local(req).await, 404, Code::UnknownTopology);
     }
@@ -131,7 +131,7 @@ async fn an_invalid_submission_is_skipped() {
         [control_record(&Topics::default(), &no_lanes), control_record(&Topics::default(), &no_stage), misnamed];
     harness.write(&records);
     harness.write(&[Outgoing::keyed("nave.control", "bad", "{")]);
-    harness.outlet.turn(Duration::ZERO).unwrap();
+    harness.outlet.poll(Duration::ZERO).unwrap();
     assert_problem(&harness.send_local(get("/v1/topologies/bad")).await, 404, Code::UnknownTopology);
     assert_eq!(harness.create(|operation| up(operation, false)).await.status, 201);
 }
@@ -147,7 +147,7 @@ macro_rules! asks {
             _ = &mut response => panic!("no hub answers"),
             () = yield_now() => {}
         }
-        $inlet.turn(Duration::ZERO).unwrap();
+        $inlet.poll(Duration::ZERO).unwrap();
         response
     }};
 }
@@ -168,8 +168,8 @@ async fn each_of_two_northbounds_gets_its_own_answers_and_repeats_agree() {
     let operation = first.operation.clone().unwrap();
     let answer = ended(&operation, up(&operation, false));
     harness.write(&[about(Kind::Answer, &answer, &first.id), about(Kind::Answer, &answer, &again.id)]);
-    harness.outlet.turn(Duration::ZERO).unwrap();
-    outlet.turn(Duration::ZERO).unwrap();
+    harness.outlet.poll(Duration::ZERO).unwrap();
+    outlet.poll(Duration::ZERO).unwrap();
     let [here, there] = [here.await.unwrap(), there.await.unwrap()];
     assert_eq!((here.status(), there.status()), (201.try_into().unwrap(), 201.try_into().unwrap()));
     let [here, there] = [here, there].map(axum::response::Response::into_body);
@@ -196,7 +196,7 @@ async fn a_spoke_is_up_while_its_heartbeats_arrive() {
     assert_eq!((&reply.body["up"], &reply.body["instances"]), (&json!(null), &json!([])));
     assert_problem(&harness.send_local(get("/v1/spokes/hotel")).await, 404, Code::UnknownService);
 
-    harness.bus.ensure_topic(&TopicSpec::log("nave.spoke.speaker.alive", 1).cleaned(Cleanup::Compact)).unwrap();
+    harness.bus.ensure_topic(&TopicSpec::log("nave.spoke.speaker.alive", 1).with_cleanup(Cleanup::Compact)).unwrap();
     let beat = |instance: &str, bye| {
         let envelope = Envelope::new(Kind::Heartbeat, instance, "/spoke/speaker");
         let body = serde_json::to_vec(&Heartbeat { instance: instance.into(), every_ms: 500, bye }).unwrap();
@@ -211,7 +211,7 @@ async fn a_spoke_is_up_while_its_heartbeats_arrive() {
     // Missing topics are checked once per second; older records have the age of their timestamps.
     harness.clock.advance_ms(1_000);
     for _ in 0..2 {
-        harness.outlet.turn(Duration::ZERO).unwrap();
+        harness.outlet.poll(Duration::ZERO).unwrap();
     }
     // Three heartbeats of half a second are missing.
     for (later_ms, up) in [(0, true), (499, true), (1, false)] {
@@ -226,7 +226,7 @@ async fn a_spoke_is_up_while_its_heartbeats_arrive() {
     harness.clock.step_wall_ms(-3_600_000);
     harness.write(&[beat("a", false)]);
     harness.clock.step_wall_ms(3_600_000);
-    harness.outlet.turn(Duration::ZERO).unwrap();
+    harness.outlet.poll(Duration::ZERO).unwrap();
     let reply = harness.send_local(get("/v1/spokes/speaker")).await;
     assert_eq!(
         (&reply.body["up"], &reply.body["instances"][0]["heard"]),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::Request;
 use axum::http::request::Builder;
-use bus::{Clock, Part};
+use bus::{Clock, Task};
 use northbound::router;
 use serde_json::json;
 use tokio::task::yield_now;
@@ -123,7 +123,7 @@ async fn a_client_that_does_not_wait_gets_a_202_once_the_request_is_durable() {
             () = yield_now() => {}
         }
     }
-    harness.inlet.turn(Duration::ZERO).unwrap();
+    harness.inlet.poll(Duration::ZERO).unwrap();
     assert_eq!(harness.new_requests().len(), 1, "the request is durable");
     let response = response.await.unwrap();
     assert_eq!(response.status(), 202);
@@ -149,10 +149,10 @@ async fn a_client_that_does_not_wait_holds_a_place_until_the_hub_publishes() {
     let (operation, id) = first.unwrap();
     harness.write(&[about(Kind::View, &running(&operation, 1), &id)]);
     assert_eq!(harness.gateway.unanswered(), 256);
-    harness.outlet.turn(Duration::ZERO).unwrap();
+    harness.outlet.poll(Duration::ZERO).unwrap();
     assert_eq!(harness.gateway.unanswered(), 255);
     harness.write(&[about(Kind::Answer, &ended(&operation, up(&operation, false)), &id)]);
-    harness.outlet.turn(Duration::ZERO).unwrap();
+    harness.outlet.poll(Duration::ZERO).unwrap();
     assert_eq!(harness.gateway.unanswered(), 255, "the place is given back only once");
     let reply = harness.send_answered(req(), |operation| up(operation, false)).await;
     assert_eq!((reply.status, harness.gateway.unanswered()), (202, 255));
@@ -232,7 +232,7 @@ async fn a_request_after_its_deadline_is_not_written() {
         () = yield_now() => {}
     }
     harness.clock.advance_ms(50);
-    harness.inlet.turn(Duration::ZERO).unwrap();
+    harness.inlet.poll(Duration::ZERO).unwrap();
     // No hub has seen it, so it has no outcome: not a 504.
     assert_eq!(response.await.unwrap().status(), 503);
     assert_eq!((harness.new_requests().len(), harness.gateway.unanswered()), (0, 0));
@@ -254,7 +254,7 @@ async fn a_request_contains_its_method_and_path() {
             _ = &mut response => panic!("no hub answers"),
             () = yield_now() => {}
         }
-        harness.inlet.turn(Duration::ZERO).unwrap();
+        harness.inlet.poll(Duration::ZERO).unwrap();
         let [record] = &harness.new_requests()[..] else { panic!("one request") };
         let body: wire::request::Request = serde_json::from_slice(&record.value).unwrap();
         assert_eq!(body.route, route);

@@ -44,7 +44,7 @@ impl Service {
         let age_ms = if record.offset >= self.fresh { 0 } else { clock.wall().ms_since(record.time) };
         self.is_known |= record.offset + 1 >= self.fresh;
         let (head, key) = (record.headers.head(), record.key.as_deref());
-        self.instances.take(head, key, &record.value, ms(clock.mono()), age_ms)
+        self.instances.read(head, key, &record.value, ms(clock.mono()), age_ms)
     }
 }
 

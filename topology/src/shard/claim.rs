@@ -70,12 +70,12 @@ impl Shard {
 
     /// Claims a lane again whose next record was deleted: the claim finds out what is left of the
     /// inbox. The other lanes continue.
-    pub(super) fn claim_again(&mut self, partition: u32, asked: u64, low: u64) {
+    pub(super) fn claim_again(&mut self, partition: u32, requested: u64, low: u64) {
         let stage = &self.options.stage;
         tracing::error!(
             stage,
             lane = partition,
-            asked,
+            requested,
             low,
             "the next record of a lane was deleted from its inbox; taking the lane over again"
         );
@@ -134,7 +134,7 @@ impl Shard {
         // were handled.
         let committed = takeover.committed.as_ref().map_or(snapshot.max(takeover.low), |committed| committed.next);
         let (owner, record) = self.owner_record(partition, committed);
-        let position = Position { partition, next: committed, note: self.offset_metadata(snapshot, false) };
+        let position = Position { partition, next: committed, metadata: self.offset_metadata(snapshot, false) };
         // If the outcome is unknown, the claim is repeated: a second owner record does no harm.
         self.member.commit(&Batch { records: vec![record], positions: vec![position] }).map_err(
             |error| match error {

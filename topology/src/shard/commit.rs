@@ -8,8 +8,8 @@
 use std::sync::Arc;
 
 use bus::{Batch, BusError, CommitError, Committed, Outgoing, Position, Route};
-use wire::control::Mode;
-use wire::owner::Note;
+use wire::control::DeliveryMode;
+use wire::owner::OffsetMetadata;
 use wire::{Envelope, Kind};
 
 use super::owned::{ExpectedPosition, OwnedLane, Phase};
@@ -19,11 +19,11 @@ use crate::outbox::{Level, Line};
 
 impl Shard {
     pub(super) fn offset_metadata(&self, snapshot: u64, released: bool) -> Arc<str> {
-        Note { transactional_id: self.options.member.clone(), snapshot, released }.to_string().into()
+        OffsetMetadata { transactional_id: self.options.member.clone(), snapshot, released }.to_string().into()
     }
 
     pub(super) fn position(&self, partition: u32, owned: &OwnedLane, released: bool) -> Position {
-        Position { partition, next: owned.position, note: self.offset_metadata(owned.snapshots.next(), released) }
+        Position { partition, next: owned.position, metadata: self.offset_metadata(owned.snapshots.next(), released) }
     }
 
     /// Sends effects and commits what is due in this mode. Returns true if it did anything. A
@@ -33,8 +33,8 @@ impl Shard {
             return false;
         }
         match self.mode {
-            Mode::ExactlyOnce => self.commit_as_one(),
-            Mode::AtLeastOnce => {
+            DeliveryMode::ExactlyOnce => self.commit_as_one(),
+            DeliveryMode::AtLeastOnce => {
                 let left = self.send_effects();
                 let due = self.save_at.is_some_and(|at| at <= self.clock.mono());
                 // Positions must not pass effects that are not sent yet: a new owner would not send
@@ -46,11 +46,11 @@ impl Shard {
 
     /// Commits all positions and a snapshot of each changed lane: lanes are released.
     pub(super) fn commit_all(&mut self) {
-        if self.pending.retry.is_none() && self.mode == Mode::ExactlyOnce {
+        if self.pending.retry.is_none() && self.mode == DeliveryMode::ExactlyOnce {
             self.take_snapshots(true);
         }
         self.commit();
-        if self.mode == Mode::AtLeastOnce && self.pending.records.is_empty() {
+        if self.mode == DeliveryMode::AtLeastOnce && self.pending.records.is_empty() {
             self.commit_positions();
         }
     }
@@ -192,8 +192,8 @@ impl Shard {
                 };
                 if takeover.committed.is_some_and(happened) {
                     match self.mode {
-                        Mode::ExactlyOnce => self.all_committed(),
-                        Mode::AtLeastOnce => self.positions_committed(),
+                        DeliveryMode::ExactlyOnce => self.all_committed(),
+                        DeliveryMode::AtLeastOnce => self.positions_committed(),
                     }
                 }
                 true

@@ -43,7 +43,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bus::{Arrival, Bus, BusError, Clock, Headers, Member, MemberSpec, MonoTime, PollOutcome, Record, Task, Writer};
-use wire::control::Mode;
+use wire::control::DeliveryMode;
 use wire::owner::OwnerRecord;
 use wire::topics::Topics;
 use wire::{Code, Kind};
@@ -139,7 +139,7 @@ pub struct Shard {
     topology: Topology,
     options: ShardOptions,
     status: Arc<ShardStatus>,
-    mode: Mode,
+    mode: DeliveryMode,
     member: Box<dyn Member>,
     /// Writes effects outside of commits; only for at-least-once stages.
     writer: Option<Box<dyn Writer>>,
@@ -211,7 +211,7 @@ impl Shard {
         let pressure = Pressure::new(fed, first.has_spouts(), options.inbox_limit, &*bus, |stage| {
             options.topics.inbox(topology.name(), stage)
         });
-        let writer = (mode == Mode::AtLeastOnce).then(|| bus.writer(&options.member)).transpose()?;
+        let writer = (mode == DeliveryMode::AtLeastOnce).then(|| bus.writer(&options.member)).transpose()?;
         Ok(Self {
             bus,
             clock,
@@ -462,7 +462,7 @@ impl Shard {
 
     /// Returns when positions are due for a commit of their own.
     fn saving(&self) -> Option<MonoTime> {
-        self.save_at.filter(|_| self.mode == Mode::AtLeastOnce)
+        self.save_at.filter(|_| self.mode == DeliveryMode::AtLeastOnce)
     }
 
     fn next(&self) -> Option<MonoTime> {
@@ -471,7 +471,7 @@ impl Shard {
             // Everything else waits until the retried commit is settled.
             Phase::Live if self.pending.retry.is_some() => None,
             Phase::Live => {
-                let snapshot = owned.snapshots.due.filter(|_| self.mode == Mode::ExactlyOnce);
+                let snapshot = owned.snapshots.due.filter(|_| self.mode == DeliveryMode::ExactlyOnce);
                 let others = owned.views.next().into_iter().chain(owned.position_due()).chain(snapshot);
                 owned.timers.next().into_iter().chain(others).min()
             }
@@ -546,7 +546,7 @@ impl Task for Shard {
             Err(BusError::Unavailable(reason)) => {
                 tracing::warn!(stage = %self.options.stage, reason, "cannot read from the bus; retrying");
             }
-            Err(BusError::Gone { partition, asked, low, .. }) => self.claim_again(partition, asked, low),
+            Err(BusError::Gone { partition, requested, low, .. }) => self.claim_again(partition, requested, low),
             Err(error) => return Err(error),
         }
         worked |= self.step_waiting();

@@ -94,7 +94,7 @@ impl Pressure {
             records: 0,
             bytes: 0,
         };
-        let lag = u64::try_from(bus.lag().as_millis()).unwrap_or(u64::MAX);
+        let lag = u64::try_from(bus.read_delay().as_millis()).unwrap_or(u64::MAX);
         Self { inboxes: fed.map(inbox).collect(), limit, every_ms: LOOK_MS.max(lag) }
     }
 

@@ -74,7 +74,7 @@ impl Standby {
         self.begin()?;
         while ends.iter().any(|(lane, end)| !self.has_reached(*lane, *end)) && silent < SILENCE {
             self.begin()?;
-            silent = if self.read(self.bus.lag())? == 0 { silent + 1 } else { 0 };
+            silent = if self.read(self.bus.read_delay())? == 0 { silent + 1 } else { 0 };
         }
         Ok(())
     }
@@ -132,7 +132,7 @@ impl Standby {
         }
         let mut silent = 0;
         while !is_read(self) && silent < WAITS {
-            silent = if self.read(self.bus.lag())? == 0 { silent + 1 } else { 0 };
+            silent = if self.read(self.bus.read_delay())? == 0 { silent + 1 } else { 0 };
             if silent == 1 {
                 // A reader knows the end of a partition as of its assignment, which may be long
                 // ago.

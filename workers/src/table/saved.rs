@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use topology::{Saver, Stored, Unreadable};
-use wire::answer::{Judged, Rejected};
+use wire::answer::{Availability, Rejected};
 
 use super::WorkerTable;
 use super::calls::{Conversation, Phase};
@@ -146,9 +146,9 @@ impl WorkerTable {
         }
         self.rejected = rejected;
         self.judged = match (down, up) {
-            (true, _) => Judged::Down,
-            (false, true) => Judged::Up,
-            (false, false) => Judged::ByAnswers,
+            (true, _) => Availability::Down,
+            (false, true) => Availability::Up,
+            (false, false) => Availability::ByAnswers,
         };
         Ok(self.calls.operations().map(|operation| Arc::clone(operation.shared())).collect())
     }
@@ -158,8 +158,8 @@ impl WorkerTable {
         SavedHead {
             next_slot,
             ended,
-            down: self.judged == Judged::Down,
-            up: self.judged == Judged::Up,
+            down: self.judged == Availability::Down,
+            up: self.judged == Availability::Up,
             rejected: self.rejected.clone(),
         }
     }
@@ -203,5 +203,5 @@ fn number(stored: &Stored<'_>, part: &str) -> Option<u64> {
 
 pub(super) fn inconsistent(key: &str, why: impl Display) -> Unreadable {
     let reason = format!("saved `{key}` is inconsistent: {why}");
-    Unreadable(reason.chars().take(Unreadable::SHOWN).collect())
+    Unreadable(reason.chars().take(Unreadable::MAX_CHARS).collect())
 }

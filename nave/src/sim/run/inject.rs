@@ -88,7 +88,7 @@ impl Run<'_> {
                 let ms =
                     i64::try_from(self.dice.roll(2 * MAX_WALL_OFF_MS)).unwrap_or(0) - MAX_WALL_OFF_MS.cast_signed();
                 log(self, &format!(": {ms} ms"));
-                self.processes[place].clock.set_wall_off_ms(ms);
+                self.processes[place].clock.set_wall_error_ms(ms);
             }
             Fault::BusWallJump => {
                 let ms = i64::try_from(self.dice.roll(6_000)).unwrap_or(0) - 3_000;
@@ -214,6 +214,6 @@ impl Run<'_> {
             (0..self.dice.between(1, 60)).map(|_| u8::try_from(self.dice.roll(24)).unwrap_or(0)).collect();
         let lane = u32::try_from(self.dice.roll(stage.lanes.into())).unwrap_or(0);
         self.say("a foreign client", || format!("** writes garbage into {inbox}"));
-        self.write(&[crate::anything::record(&inbox, &bytes).to(lane)]);
+        self.write(&[crate::arbitrary::record(&inbox, &bytes).to(lane)]);
     }
 }

@@ -38,7 +38,7 @@ impl Run<'_> {
         self.set_bus_wall(0);
         for process in &mut self.processes {
             process.paused_until = None;
-            process.clock.set_wall_off_ms(0);
+            process.clock.set_wall_error_ms(0);
         }
         for service in self.spokes.keys().cloned().collect::<Vec<_>>() {
             self.recover(&service, true);
@@ -87,7 +87,7 @@ impl Run<'_> {
     /// that no client waits for.
     pub(super) fn operator_check(&mut self) {
         if let Some(front) = self.processes.iter().find_map(Process::front) {
-            let (live, _) = front.gateway.known().page(None, MAX_LISTED, |operation| operation.live);
+            let (live, _) = front.gateway.operations().page(None, MAX_LISTED, |operation| operation.live);
             for (_, operation) in live {
                 let signals = self.simulation.scenario.signals.as_ref().filter(|_| {
                     let has_deadline = operation.until.as_ref().is_some_and(|until| until.at.is_some());
@@ -122,7 +122,7 @@ impl Run<'_> {
         let front =
             self.processes.iter().find_map(Process::front).filter(|_| self.simulation.scenario.signals.is_none());
         let waits = |operation: &Operation| operation.live && operation.signal.is_some();
-        let listed = front.map(|front| front.gateway.known().page(None, MAX_LISTED, waits).0).unwrap_or_default();
+        let listed = front.map(|front| front.gateway.operations().page(None, MAX_LISTED, waits).0).unwrap_or_default();
         let signals: BTreeSet<String> = listed.into_iter().filter_map(|(_, operation)| operation.signal).collect();
         let line = |signal| format!("no one sends the signal `{signal}`: provide it with `Scenario::signals`");
         signals.into_iter().map(line).collect()
@@ -132,7 +132,7 @@ impl Run<'_> {
     fn busy_processes(&mut self) -> Vec<String> {
         let now = self.clock.mono();
         let due = |process: &mut Process| {
-            let next = process.turn().ok()?.next?;
+            let next = process.poll().ok()?.next?;
             let (name, ms) = (&process.name, next.since(now).as_millis());
             Some(format!("{name} has something to do in {ms} ms"))
         };

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bus::Record;
-use topology::Inside;
+use topology::Inspection;
 
 use super::{FaultEvent, Run};
 use crate::sim::inside::LaneCheck;
@@ -19,7 +19,7 @@ pub(super) struct Before {
 impl Before {
     pub(super) fn of(process: &Process) -> Self {
         let Some(shard) = process.shard() else { return Self::default() };
-        Self { begun: shard.begun().collect(), corrupt: shard.tally(topology::names::SNAPSHOTS_SPOILT) }
+        Self { begun: shard.restored_from().collect(), corrupt: shard.counter(topology::names::SNAPSHOTS_CORRUPT) }
     }
 }
 
@@ -55,12 +55,12 @@ impl Run<'_> {
         let records = self.watch.kept.get(&inbox).map_or(&[][..], Vec::as_slice);
         let shares_lane = self.topology.stages().len() == 1;
         for lane in shard.lanes() {
-            let Some(inside) = shard.inside(lane) else { continue };
+            let Some(inside) = shard.inspect(lane) else { continue };
             let number = |component: &str| self.topology.lane(&self.names, stage, lane).number(component);
             let process_name = process.name.as_str();
             LaneCheck { process: process_name, lane, inside: &inside, shares_lane, number: &number, inbox: records }
                 .run()?;
-            if before.begun.get(&lane).copied().flatten() != inside.begun {
+            if before.begun.get(&lane).copied().flatten() != inside.restored_from {
                 self.check_restored_lane(process_name, stage, lane, &inside, records)?;
             }
         }
@@ -72,7 +72,7 @@ impl Run<'_> {
     pub(super) fn record_reported_damage(&mut self, place: usize, before: &Before) -> Result<(), String> {
         let process = &self.processes[place];
         let (Some(shard), Role::Stage(stage)) = (process.shard(), &process.role) else { return Ok(()) };
-        if shard.tally(topology::names::SNAPSHOTS_SPOILT) == before.corrupt {
+        if shard.counter(topology::names::SNAPSHOTS_CORRUPT) == before.corrupt {
             return Ok(());
         }
         if self.damage.is_empty() {
@@ -82,8 +82,9 @@ impl Run<'_> {
         // A lane may be lost and taken over again in one poll, so a lane that started from its
         // inbox may have done so just now. A lane that has not started may have been claimed by a
         // commit whose result was lost.
-        let affected =
-            shard.begun().filter(|(lane, begun)| had(*lane).is_none() || begun.is_none_or(|covers| covers == 0));
+        let affected = shard
+            .restored_from()
+            .filter(|(lane, begun)| had(*lane).is_none() || begun.is_none_or(|covers| covers == 0));
         let (stage, lanes) = (stage.clone(), affected.map(|(lane, _)| lane).collect::<Vec<_>>());
         self.mark_reported(&stage, &lanes);
         Ok(())
@@ -98,10 +99,10 @@ impl Run<'_> {
         process_name: &str,
         stage: &str,
         lane: u32,
-        inside: &Inside,
+        inside: &Inspection,
         inbox: &[Record],
     ) -> Result<(), String> {
-        let Some(covers) = inside.begun.filter(|_| self.is_damaged(stage, lane)) else { return Ok(()) };
+        let Some(covers) = inside.restored_from.filter(|_| self.is_damaged(stage, lane)) else { return Ok(()) };
         if covers == 0 {
             let unreported = format!("lane {lane} of {process_name} ignored a damaged snapshot without counting it");
             return if self.is_reported(stage, lane) { Ok(()) } else { Err(unreported) };
@@ -140,7 +141,7 @@ impl Run<'_> {
                 (0..stage.lanes).all(|lane| {
                     let end = self.watch.end(&inbox, lane);
                     let mut shards = self.processes.iter().filter(of_stage).filter_map(Process::shard);
-                    shards.any(|shard| shard.live().contains(&lane) && shard.stands_at(lane) >= Some(end))
+                    shards.any(|shard| shard.live().contains(&lane) && shard.next_offset(lane) >= Some(end))
                 })
             })
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::{BusError, MonoTime};
 
 /// Something that is polled. It need not be `Send`: the thread that polls it creates it.
-pub trait Part {
+pub trait Task {
     /// Returns the name, for logs and threads.
     fn name(&self) -> &str;
 
@@ -16,7 +16,7 @@ pub trait Part {
     ///
     /// # Errors
     /// A permanent error. The task itself logs temporary errors and retries with backoff.
-    fn turn(&mut self, wait: Duration) -> Result<Turn, BusError>;
+    fn poll(&mut self, wait: Duration) -> Result<PollOutcome, BusError>;
 
     /// Commits finished work, leaves its groups, and returns one line of text for each error.
     /// Waiting operations are no error: the next owner of their lanes continues them.
@@ -25,7 +25,7 @@ pub trait Part {
 
 /// The result of one poll.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Turn {
+pub struct PollOutcome {
     /// True if work was done, so that another poll may find more.
     pub worked: bool,
     /// When the task next has work without an external event, on the monotonic clock of its bus;
