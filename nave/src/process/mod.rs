@@ -66,7 +66,7 @@ impl Purpose {
         match &self.wanted {
             StageSelection::Everything => does.push("every stage".to_owned()),
             StageSelection::Stages(stages) => {
-                does.extend(stages.iter().map(|(topology, stage)| format!("{topology}/{stage}")))
+                does.extend(stages.iter().map(|(topology, stage)| format!("{topology}/{stage}")));
             }
         }
         does.extend(self.northbound.then(|| "northbound".to_owned()));
