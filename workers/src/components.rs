@@ -96,7 +96,7 @@ impl InboxSpout for WorkerSpout {
         let call = envelope.call.clone().ok_or_else(|| Unreadable(WireError::missing("ce_callid").to_string()))?;
         let message = MessageId::read(envelope.causation.unwrap_or_default(), &call);
         let message = message.map_err(|error| Unreadable(error.to_string()))?;
-        let body = std::str::from_utf8(&record.value).map_err(|_| Unreadable("the body must be UTF-8".into()))?;
+        let body = std::str::from_utf8(&record.value).map_err(|_| Unreadable("the body is not UTF-8".into()))?;
         let body = body.to_owned();
         out.emit(SpokeEvent::Reply(SpokeReply { kind: envelope.kind, call, message, body }));
         Ok(())
