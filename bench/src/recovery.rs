@@ -187,7 +187,7 @@ impl<'a> Setup<'a> {
     /// Runs the load beside the waiting operations, and waits until `process` has saved it.
     fn load(&self, process: &Process) -> anyhow::Result<()> {
         self.skip_calls()?;
-        let parts = self.speaker()?;
+        let tasks = self.speaker()?;
         let (bus, (inbox, egress)) = (&*self.system.bus, self.ends());
         let total = usize::try_from(self.args.minutes * 60 * u64::from(self.args.per_s))?;
         let mut clients = CreateAndRemove::new(CLIENTS);
@@ -206,7 +206,7 @@ impl<'a> Setup<'a> {
         load.run(total, |client| clients.next(client), |_answered, _took| Ok(()))?;
         let seconds = bus.clock().mono().since(begun).as_secs();
         eprintln!("{total} operations in {seconds} s beside the waiting ones");
-        parts.stop();
+        tasks.stop();
         process.wait_idle()
     }
 
@@ -238,12 +238,12 @@ impl<'a> Setup<'a> {
     /// Starts a speaker that answers.
     fn speaker(&self) -> anyhow::Result<Threads> {
         let (bus, topic) = (&*self.system.bus, self.system.speaker_topic());
-        let mut parts = Threads::default();
+        let mut tasks = Threads::default();
         let options = SpeakerOptions { transactional: self.bus_kind != BusKind::Kafka, ..SpeakerOptions::default() };
         let member = format!("{}-speaker", self.name);
         let speaker = SpeakerTask::join_with(bus, &topic, &member, SpeakerHandle::new(), &options)?;
-        parts.spawn("speaker", bus.clock(), Box::new(move || Ok(Box::new(speaker) as Box<dyn Task>)))?;
-        Ok(parts)
+        tasks.spawn("speaker", bus.clock(), Box::new(move || Ok(Box::new(speaker) as Box<dyn Task>)))?;
+        Ok(tasks)
     }
 
     /// The inbox and the egress of the hub.
@@ -306,8 +306,8 @@ impl fmt::Display for TakeoverTime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { total, last, going_live, .. } = self;
         let Timings { asking, reading, loading, claiming, committing, committed, .. } = last;
-        let parts = [asking, reading, loading, claiming, going_live].map(|part| ms(*part)).join(" | ");
-        write!(f, "{} | {parts} | {}, {committed}", ms(*total), ms(*committing))
+        let phases = [asking, reading, loading, claiming, going_live].map(|phase| ms(*phase)).join(" | ");
+        write!(f, "{} | {phases} | {}, {committed}", ms(*total), ms(*committing))
     }
 }
 
@@ -371,7 +371,7 @@ fn replay(args: &Args, bus_kind: BusKind) -> anyhow::Result<()> {
 
     let setup = Setup::open(args, bus_kind, "replay-flows", true)?;
     let mut process = setup.start("first", 1, recovery)?;
-    let parts = setup.speaker()?;
+    let tasks = setup.speaker()?;
     let bus = &*setup.system.bus;
     let (inbox, egress) = setup.ends();
     Load {
@@ -385,7 +385,7 @@ fn replay(args: &Args, bus_kind: BusKind) -> anyhow::Result<()> {
         has_failed: &|| false,
     }
     .run(args.flows, 1_024)?;
-    parts.stop();
+    tasks.stop();
     process.wait_idle()?;
     for threads in [1, 2] {
         process.end(true);

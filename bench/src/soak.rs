@@ -27,12 +27,12 @@ pub(crate) fn run(flows: usize, in_flight: usize) -> anyhow::Result<()> {
     let system = Arc::new(System::new(Arc::new(bus.clone()), SystemOptions::default())?);
     let (names, topology) = (&system.options.topics, system.topology.name());
     let (inbox, egress) = (names.inbox(topology, HUB), names.egress(topology, HUB));
-    let mut parts = Threads::default();
+    let mut tasks = Threads::default();
     let speaker = SpeakerTask::join(&bus, &system.speaker_topic(), "speaker-1", SpeakerHandle::new())?;
-    parts.spawn("speaker", Arc::clone(&clock), Box::new(move || Ok(Box::new(speaker) as Box<dyn Task>)))?;
+    tasks.spawn("speaker", Arc::clone(&clock), Box::new(move || Ok(Box::new(speaker) as Box<dyn Task>)))?;
     let of = Arc::clone(&system);
     let make = move || Ok(Box::new(of.shard(HUB, "hub-1")?) as Box<dyn Task>);
-    parts.spawn("hub", Arc::clone(&clock), Box::new(make))?;
+    tasks.spawn("hub", Arc::clone(&clock), Box::new(make))?;
 
     let mut clients = CreateAndRemove::new(in_flight);
     let mut figures: BTreeMap<usize, u64> = BTreeMap::new();
@@ -47,7 +47,7 @@ pub(crate) fn run(flows: usize, in_flight: usize) -> anyhow::Result<()> {
         in_flight,
         per_s: None,
         may_repeat: false,
-        has_failed: &|| parts.has_failed(),
+        has_failed: &|| tasks.has_failed(),
     };
     load.run(
         flows,
@@ -65,7 +65,7 @@ pub(crate) fn run(flows: usize, in_flight: usize) -> anyhow::Result<()> {
             Ok(())
         },
     )?;
-    parts.stop();
+    tasks.stop();
     let at = |percent: usize| figures.get(&percent).copied().context("a row of this percentage");
     let (baseline, end) = (megabytes(at(BASELINE_PERCENT)?), megabytes(at(100)?));
     println!("\nfrom {BASELINE_PERCENT} % to the end: {:+.1} MB", end - baseline);

@@ -162,13 +162,13 @@ fn lane(deadlines: u64) -> anyhow::Result<()> {
         recovery: RecoveryOptions { session_timeout: Duration::from_hours(1), ..RecoveryOptions::default() },
         inbox_limit: topology::InboxLimit::default(),
     };
-    let mut parts = Threads::default();
+    let mut tasks = Threads::default();
     let of: Arc<dyn Bus> = Arc::new(bus.clone());
     let make = move || {
         let shard = Shard::join(of, topology, options, ShardStatus::new("keeper", 1))?;
         Ok(Box::new(shard) as Box<dyn Task>)
     };
-    parts.spawn("keeper", Arc::clone(&clock), Box::new(make))?;
+    tasks.spawn("keeper", Arc::clone(&clock), Box::new(make))?;
     let mut writer = bus.writer("bench")?;
     let mut first = 0;
     while first < deadlines {
@@ -188,7 +188,7 @@ fn lane(deadlines: u64) -> anyhow::Result<()> {
         }
         anyhow::ensure!(clock.mono() < until, "only {heard} of {deadlines} deadlines fired");
     }
-    parts.stop();
+    tasks.stop();
     let mut late = std::mem::take(&mut heard.lock().expect("no panic while locked").late);
     late.sort_unstable();
     let at = |per_mille: usize| {

@@ -116,8 +116,8 @@ impl Setup {
         let system = Arc::new(System::new(Arc::clone(&bus), options)?);
         let snapshots = system.options.topics.snapshot(system.topology.name(), nave::system::HUB);
         let seen = Observations::new(Arc::clone(&clock), &snapshots);
-        let mut parts = Threads::default();
-        self.spawn(&mut parts, &system, &seen, recovery)?;
+        let mut tasks = Threads::default();
+        self.spawn(&mut tasks, &system, &seen, recovery)?;
         let (inbox, egress) = ends(&system);
         let lanes = system.options.lanes;
         let topics = system.topology.topics(&system.options.topics).into_iter().map(|spec| spec.name).collect();
@@ -129,7 +129,7 @@ impl Setup {
             topics,
             broker: locations.broker().filter(|_| self.bus_kind == BusKind::Kafka),
             may_repeat: self.mode == DeliveryMode::AtLeastOnce,
-            has_failed: &|| parts.has_failed(),
+            has_failed: &|| tasks.has_failed(),
         };
         let figures = load.run(flows, in_flight);
         let retried = bus.health().appends_retried;
@@ -137,7 +137,7 @@ impl Setup {
             eprintln!("bench: {self} {in_flight}: {retried} appends were retried");
         }
         let written = seen.timings().written;
-        parts.stop();
+        tasks.stop();
         drop((system, bus));
         locations.clean(self.bus_kind, &prefix)?;
         Ok((figures?, written))
@@ -189,7 +189,7 @@ impl Setup {
     /// Starts the tasks, with an instrumented bus for the shards.
     fn spawn(
         self,
-        parts: &mut Threads,
+        tasks: &mut Threads,
         system: &Arc<System>,
         seen: &Observations,
         recovery: RecoveryOptions,
@@ -202,16 +202,16 @@ impl Setup {
                 let (inbox, egress) = ends(system);
                 BareHub::join(bus, (&inbox, &egress), &topic, &format!("{prefix}-bare"), self.mode)?
             };
-            parts.spawn("lanes", Arc::clone(&clock), Box::new(move || Ok(Box::new(hub) as Box<dyn Task>)))?;
+            tasks.spawn("lanes", Arc::clone(&clock), Box::new(move || Ok(Box::new(hub) as Box<dyn Task>)))?;
             let spoke = BareSpoke::join(bus, &topic, &format!("{prefix}-spoke"))?;
-            parts.spawn("speaker", clock, Box::new(move || Ok(Box::new(spoke) as Box<dyn Task>)))?;
+            tasks.spawn("speaker", clock, Box::new(move || Ok(Box::new(spoke) as Box<dyn Task>)))?;
             return Ok(());
         }
         // As in `nave up`: a speaker that remembers its calls needs no transactions.
         let options = SpeakerOptions { transactional: self.bus_kind != BusKind::Kafka, ..SpeakerOptions::default() };
         let handle = SpeakerHandle::new();
         let speaker = SpeakerTask::join_with(bus, &topic, &format!("{prefix}-speaker"), handle, &options)?;
-        parts.spawn("speaker", Arc::clone(&clock), Box::new(move || Ok(Box::new(speaker) as Box<dyn Task>)))?;
+        tasks.spawn("speaker", Arc::clone(&clock), Box::new(move || Ok(Box::new(speaker) as Box<dyn Task>)))?;
         for stage in system.stages() {
             let (system, name) = (Arc::clone(system), format!("{prefix}-{stage}"));
             let thread = stage.clone();
@@ -220,7 +220,7 @@ impl Setup {
                 let shard = shard(&system, watched, &stage, &name, recovery)?;
                 Ok(Box::new(shard) as Box<dyn Task>)
             });
-            parts.spawn(&thread, Arc::clone(&clock), make)?;
+            tasks.spawn(&thread, Arc::clone(&clock), make)?;
         }
         Ok(())
     }

@@ -18,5 +18,5 @@ fn the_checks_detect_desks_that_forget_their_calls() {
     let simulation = program().expect("the program is valid").simulation("trips").expect("trips have a scenario");
     let summary = simulation.with_forgetful_spokes().run_many(1, 300, 2);
     let broken = summary.failed.and_then(|ran| ran.failure).expect("at least one seed fails");
-    assert!(broken.contains("carried call"), "{broken}");
+    assert!(broken.contains("executed call"), "{broken}");
 }
