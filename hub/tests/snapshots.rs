@@ -183,8 +183,8 @@ fn input(world: &World<Script>, scripts: &[Vec<Vec<Act>>], step: &Step) -> Optio
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1_000, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// After any inputs, a loaded table behaves like the original and has nothing to save. What was
-    /// saved in parts equals what a single save would write.
+    /// After any inputs, a loaded table behaves like the original and has nothing to save. A
+    /// state saved in parts equals the state of a single save.
     #[test]
     fn a_loaded_hub_behaves_like_the_saved_one(scripts in scripts(), steps in steps()) {
         let mut world = World::<Script>::new(&small(3));

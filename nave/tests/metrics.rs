@@ -1,4 +1,4 @@
-//! What an operator sees of a lane without asking it: the labels of its counters and its warnings.
+//! Labels of counters and warnings that operators rely on.
 
 mod support;
 

@@ -158,8 +158,8 @@ impl Inlet {
         }
     }
 
-    /// Writes the batch. If that fails, the outcome of each request is unknown, and its client is
-    /// told so.
+    /// Writes the batch. If that fails, the outcome of each request is unknown, and its client
+    /// gets an error that says so.
     fn write(&mut self) -> Result<(), BusError> {
         let mut entries = std::mem::take(&mut self.batch);
         let records: Vec<_> = entries.iter_mut().map(|entry| entry.record.clone()).collect();

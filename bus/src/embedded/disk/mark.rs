@@ -3,8 +3,8 @@
 //! After a crash the store truncates a broken batch at the end of its last file. It cannot know
 //! whether that batch was never synced, or was synced and damaged later; so it would silently drop
 //! a flipped bit and everything after it. The mark tells them apart. It is a line of text in a
-//! separate file, written after each sync and never synced itself. Whatever survives of it is true;
-//! an old mark only means that less damage is recognized.
+//! separate file, written after each sync and never synced itself. Every mark that survives is true;
+//! an old one only means that less damage is recognized.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};

@@ -5,7 +5,7 @@
 //! file system, so that a sync does not block appends, and a full or broken disk can be simulated.
 //! `docs/performance.md` compares it with fjall and redb, under "The store of the embedded bus".
 //!
-//! **What raft-engine lacks, and where we compensate.** Its `sync` does nothing (tikv/raft-engine,
+//! **Gaps of raft-engine, and the files that fill them.** Its `sync` does nothing (tikv/raft-engine,
 //! issue 395), and a failed sync panics: `files`. It takes a damaged batch in its last file for a
 //! torn tail: `mark`. It caches the last block per thread, not per store: `Store::aside`. It
 //! forgets deletions and cuts when it cleans up (issue 141): `code::Watermark`. It keeps the
