@@ -112,21 +112,21 @@ impl LoadGenerator<'_> {
 /// An operation to request.
 pub(crate) struct Operation {
     /// The name of the operation, unique in its inbox.
-    pub(crate) operation: String,
+    pub(crate) name: String,
     pub(crate) flow: String,
     pub(crate) body: Value,
 }
 
 impl Operation {
     /// Creates a flow of `length` rules.
-    pub(crate) fn create(operation: String, flow: String, length: u32) -> Self {
+    pub(crate) fn create(name: String, flow: String, length: u32) -> Self {
         let body = json!({"workflow": "create-flow", "request": {"flowid": flow, "length": length, "error": null}});
-        Self { operation, flow, body }
+        Self { name, flow, body }
     }
 
     /// Returns the id of the operation and its request record.
     pub(crate) fn request(self, inbox: &str) -> (OperationId, Outgoing) {
-        let envelope = Envelope::new(Kind::Request, self.operation, "/bench");
+        let envelope = Envelope::new(Kind::Request, self.name, "/bench");
         let id = envelope.requested_operation("flows", &self.flow);
         (id, Outgoing::keyed(inbox, self.flow, self.body.to_string()).with(&envelope))
     }
@@ -157,6 +157,6 @@ impl CreateAndRemove {
             return Operation::create(operation, flow, u32::try_from(pair % 3).unwrap_or(0) + 1);
         }
         let body = json!({"workflow": "remove-flow", "request": {"flowid": flow}});
-        Operation { operation, flow, body }
+        Operation { name: operation, flow, body }
     }
 }
