@@ -1,0 +1,170 @@
+//! Commits answers with offsets, and settles a commit with unknown outcome.
+
+use bus::{Batch, BusError, CommitError, MonoTime, Position, Route};
+use wire::owner::Note;
+
+use crate::names;
+use crate::service::Handler;
+use crate::task::SpokeTask;
+
+/// A commit that failed or whose outcome is unknown. It is settled after the next poll.
+pub(crate) struct Doubt {
+    /// Number of answers in it; 0 if nothing was committed.
+    answers: usize,
+    positions: Vec<Position>,
+}
+
+impl<S: Handler> SpokeTask<S> {
+    /// Commits the answers and the positions that moved, and those of `released` in any case. True if something was
+    /// committed.
+    pub(crate) fn commit(&mut self, released: &[u32]) -> Result<bool, BusError> {
+        let now = self.clock.mono();
+        if self.committing.holds(now) || !self.settle()? {
+            return Ok(false);
+        }
+        let mut positions = Vec::new();
+        for (&partition, offsets) in &self.partitions {
+            let (answered, is_released) = (self.answered(partition, offsets.next), released.contains(&partition));
+            if answered != offsets.committed || is_released {
+                positions.push(self.position(partition, answered, is_released));
+            }
+        }
+        if positions.is_empty() && self.owed.is_empty() {
+            self.committing.over();
+            return Ok(false);
+        }
+        let batch = Batch { records: std::mem::take(&mut self.owed), positions };
+        let result = self.member.commit(&batch);
+        let Batch { records, positions } = batch;
+        match result {
+            Ok(()) => {
+                self.committing.over();
+                for position in positions {
+                    if let Some(offsets) = self.partitions.get_mut(&position.partition) {
+                        offsets.committed = position.next;
+                    }
+                }
+                Ok(true)
+            }
+            Err(error) => {
+                self.owed = records;
+                self.not_committed(error, positions, now)
+            }
+        }
+    }
+
+    fn position(&self, partition: u32, next: u64, released: bool) -> Position {
+        let note = Note { transactional_id: self.name.clone(), snapshot: next, released };
+        Position { partition, next, note: note.to_string().into() }
+    }
+
+    /// Keeps the answers for a retry. True if it can be retried at once.
+    fn not_committed(&mut self, error: CommitError, positions: Vec<Position>, now: MonoTime) -> Result<bool, BusError> {
+        let kind = match &error {
+            CommitError::Fenced(_) => "fenced",
+            CommitError::Unknown(_) => "unknown",
+            CommitError::Failed(_) => "failed",
+        };
+        metrics::counter!(names::COMMIT_FAULTS, "service" => self.service_name.clone(), "kind" => kind).increment(1);
+        match error {
+            CommitError::Fenced(reason) => {
+                tracing::warn!(spoke = self.name, reason, "fenced; asking the group which partitions remain");
+                self.doubt = Some(Doubt { answers: 0, positions: Vec::new() });
+            }
+            CommitError::Unknown(error) => {
+                tracing::warn!(spoke = self.name, %error, "the outcome of a commit is unknown; settling it");
+                // A position that did not move looks committed in any case.
+                let moved = positions.into_iter().filter(|position| {
+                    let committed = self.partitions.get(&position.partition).map(|offsets| offsets.committed);
+                    committed.is_some_and(|committed| committed != position.next)
+                });
+                self.doubt = Some(Doubt { answers: self.owed.len(), positions: moved.collect() });
+            }
+            CommitError::Failed(error) => {
+                if self.drop_undeliverable(&error) {
+                    return Ok(true);
+                }
+                match error {
+                    BusError::Unavailable(reason) => {
+                        tracing::warn!(spoke = self.name, reason, "cannot commit answers; retrying");
+                    }
+                    BusError::NotOwned(partition) => self.forget(partition),
+                    other => return Err(other),
+                }
+            }
+        }
+        self.committing.failed(now);
+        Ok(false)
+    }
+
+    /// Drops the answers that the bus refuses for good, such as those for a topic that does not exist: the mistake of one
+    /// caller must not hold up the others. False if there are none.
+    fn drop_undeliverable(&mut self, error: &BusError) -> bool {
+        let before = self.owed.len();
+        let reason = match error {
+            BusError::NoTopic(topic) => {
+                self.owed.retain(|answer| *answer.topic != **topic);
+                "no topic"
+            }
+            BusError::NoPartition { topic, partition } => {
+                self.owed.retain(|answer| *answer.topic != **topic || answer.route != Route::To(*partition));
+                "no partition"
+            }
+            BusError::TooLarge { limit, .. } => {
+                self.owed.retain(|answer| answer.size() <= *limit);
+                "too large"
+            }
+            BusError::WrongTopic { .. }
+            | BusError::NotOwned(_)
+            | BusError::Gone { .. }
+            | BusError::Unavailable(_)
+            | BusError::Refused(_) => return false,
+        };
+        let dropped = before - self.owed.len();
+        let labels = [("service", self.service_name.clone()), ("reason", reason.to_owned())];
+        metrics::counter!(names::DROPPED, &labels).increment(dropped as u64);
+        if dropped > 0 {
+            tracing::warn!(spoke = self.name, dropped, %error, "answers cannot be sent");
+        }
+        dropped > 0
+    }
+
+    /// Finds out whether a commit with unknown outcome happened. False if that cannot be known yet.
+    fn settle(&mut self) -> Result<bool, BusError> {
+        let Some(doubt) = self.doubt.take() else { return Ok(true) };
+        let mut happened = false;
+        for partition in self.partitions.keys().copied().collect::<Vec<_>>() {
+            match self.resume(partition) {
+                Ok(committed) => {
+                    let position = doubt.positions.iter().find(|position| position.partition == partition);
+                    happened |= position.is_some_and(|position| committed >= position.next);
+                }
+                Err(BusError::NotOwned(_)) => self.forget(partition),
+                Err(BusError::Unavailable(reason)) => {
+                    tracing::warn!(spoke = self.name, partition, reason, "cannot settle a commit; retrying");
+                    self.committing.failed(self.clock.mono());
+                    self.doubt = Some(doubt);
+                    return Ok(false);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        if happened {
+            self.owed.drain(..doubt.answers);
+        }
+        Ok(true)
+    }
+
+    /// Takes a partition over again, and continues where this task was. Returns the committed offset.
+    fn resume(&mut self, partition: u32) -> Result<u64, BusError> {
+        let takeover = self.member.take_over(partition)?;
+        let committed = takeover.first();
+        let offsets = self.partitions.get_mut(&partition).ok_or(BusError::NotOwned(partition))?;
+        offsets.committed = committed;
+        // An offset beyond the end belongs to a topic that was recreated since.
+        offsets.next = if offsets.next > takeover.end { committed } else { offsets.next.max(committed) };
+        let next = offsets.next;
+        self.member.start(partition, next)?;
+        Ok(committed)
+    }
+}

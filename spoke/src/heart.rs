@@ -1,0 +1,63 @@
+//! Heartbeats: a record at an interval, and a last one at a clean stop.
+
+use bus::{BusError, MonoTime, Outgoing, Writer};
+use wire::alive::Heartbeat;
+use wire::{Envelope, Kind, WallTime};
+
+use crate::options::Heartbeats;
+
+/// Sends heartbeats whenever its task is polled, so a task that hangs does not look alive.
+pub(crate) struct Heart {
+    options: Heartbeats,
+    source: String,
+    writer: Box<dyn Writer>,
+    due: MonoTime,
+    /// Heartbeats sent so far.
+    count: u64,
+    /// The last heartbeat failed, and a warning was logged.
+    failing: bool,
+}
+
+impl Heart {
+    /// The first heartbeat is due at `now`.
+    pub(crate) fn new(options: Heartbeats, source: &str, writer: Box<dyn Writer>, now: MonoTime) -> Self {
+        Self { options, source: source.into(), writer, due: now, count: 0, failing: false }
+    }
+
+    /// When the next heartbeat is due.
+    pub(crate) fn due(&self) -> MonoTime {
+        self.due
+    }
+
+    /// Sends a heartbeat if one is due. A heartbeat that cannot be sent is lost: the next one says
+    /// the same.
+    pub(crate) fn beat(&mut self, now: MonoTime, wall: WallTime) {
+        if now < self.due {
+            return;
+        }
+        self.due = now.plus_ms(self.options.every_ms);
+        match self.send(wall, false) {
+            Ok(()) => self.failing = false,
+            Err(error) if self.failing => tracing::debug!(%error, "a heartbeat cannot be sent"),
+            Err(error) => {
+                self.failing = true;
+                tracing::warn!(%error, topic = self.options.topic, "heartbeats cannot be sent; retrying");
+            }
+        }
+    }
+
+    /// Sends the last heartbeat: this instance stops.
+    pub(crate) fn bye(mut self, wall: WallTime) -> Result<(), BusError> {
+        self.send(wall, true)
+    }
+
+    fn send(&mut self, wall: WallTime, bye: bool) -> Result<(), BusError> {
+        let Heartbeats { topic, instance, every_ms } = &self.options;
+        self.count += 1;
+        let mut envelope = Envelope::new(Kind::Heartbeat, format!("{instance}/{}", self.count), &self.source);
+        envelope.time = Some(wall);
+        let body = Heartbeat { instance: instance.clone(), every_ms: *every_ms, bye };
+        let body = serde_json::to_vec(&body).expect("strings and numbers can be written as JSON");
+        self.writer.append(&[Outgoing::keyed(topic, instance.clone(), body).with(&envelope)])
+    }
+}

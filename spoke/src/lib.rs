@@ -1,0 +1,68 @@
+//! Spokes in Rust: services that answer calls from a topic.
+//!
+//! A workflow calls a service; the call is a record of the topic of that service. A spoke is a
+//! program that reads the topic and answers. It can be written in any language; this crate is for
+//! Rust. [`SpokeTask`] runs a [`Spoke`] or an [`AsyncSpoke`]:
+//!
+//! - Each call is handled once. A repeated call gets the answer of the first one, and a call that
+//!   was undone or is past its deadline is refused.
+//! - Calls with the same key are handled in order. An asynchronous spoke handles calls with
+//!   different keys concurrently, up to a limit.
+//! - Answers and offsets are committed together, so a crash loses neither.
+//! - Heartbeats let workers refuse calls at once while no instance is alive ([`SpokeOptions`]).
+//!
+//! The [`Memory`] of answered calls ends with the process, or is kept in a directory. A process
+//! that crashes after a handler ran and before its answer was saved runs the handler again with the
+//! same [`Call::id`]: a spoke that asks another system passes that id on as its idempotency key.
+//!
+//! ```
+//! use spoke::{Call, Spoke, SpokeError};
+//!
+//! /// Gives out ten rooms.
+//! #[derive(Default)]
+//! struct Hotel(u32);
+//!
+//! impl Spoke for Hotel {
+//!     type Request = String;
+//!     type Reply = u32;
+//!     fn handle(&mut self, call: &Call, action: String) -> Result<u32, SpokeError> {
+//!         match action.as_str() {
+//!             "book" if self.0 < 10 => { self.0 += 1; Ok(self.0) }
+//!             "book" => Err(SpokeError::refuse("full", format!("no room for {}", call.key))),
+//!             _ => Err(SpokeError::refuse("unknown", action)),
+//!         }
+//!     }
+//! }
+//!
+//! # use std::sync::Arc;
+//! # let clock = Arc::new(bus::ManualClock::default());
+//! let bus = bus::Embedded::open(clock, bus::EmbeddedOptions::default());
+//! # use bus::Bus;
+//! let names = wire::topics::Topics::default();
+//! # bus.ensure_topic(&bus::TopicSpec::log(&names.spoke("hotel"), 1))?;
+//! let service = spoke::SpokeService::new(Hotel::default());
+//! let task = spoke::SpokeTask::join(&bus, &names, "hotel", "hotel-1", service)?;
+//! # Ok::<(), bus::BusError>(())
+//! ```
+//!
+//! Read in this order: [`spoke`](Spoke) (what users write), `service` (one call), `memory` and
+//! `store` (answered calls), `running` (calls in flight), `task` and `commit` (the topic),
+//! `heart` (heartbeats).
+
+mod commit;
+mod heart;
+mod memory;
+mod names;
+mod options;
+mod running;
+mod service;
+mod spoke;
+mod store;
+mod task;
+
+pub use memory::{Memory, MemoryError};
+pub use options::{Heartbeats, SpokeOptions};
+pub use service::{CallEffect, Handled, HandledCall, Handler, HandlerFuture, Progress, SpokeService};
+pub use spoke::{AsyncSpoke, Call, Concurrent, Reason, Silent, Spoke, SpokeError};
+pub use task::SpokeTask;
+pub use wire::{CallId, WallTime};

@@ -1,0 +1,325 @@
+//! Spokes on the embedded bus: each call once, in order for each key, several at once.
+
+use std::collections::BTreeMap;
+use std::future::poll_fn;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+use bus::{Bus, Clock, Embedded, EmbeddedOptions, ManualClock, Outgoing, Part, Reader, Record, TopicSpec};
+use spoke::{
+    AsyncSpoke, Call, Concurrent, Heartbeats, Memory, Spoke, SpokeError, SpokeOptions, SpokeService, SpokeTask,
+};
+use wire::topics::Topics;
+use wire::{CallId, Envelope, Kind, MessageId, OperationId};
+
+const INBOX: &str = "inbox";
+
+struct World {
+    clock: Arc<ManualClock>,
+    bus: Embedded,
+    names: Topics,
+    answers: Box<dyn Reader>,
+}
+
+impl World {
+    fn new() -> Self {
+        let clock = Arc::new(ManualClock::default());
+        let bus = Embedded::open(Arc::clone(&clock) as Arc<dyn Clock>, EmbeddedOptions::default());
+        let names = Topics::default();
+        for topic in [&*names.spoke("desk"), &*names.alive("desk"), INBOX] {
+            bus.ensure_topic(&TopicSpec::log(topic, 1)).unwrap();
+        }
+        let mut answers = bus.reader().unwrap();
+        answers.assign(INBOX, 0, 0).unwrap();
+        Self { clock, bus, names, answers }
+    }
+
+    fn task<S>(&self, service: &SpokeService<S>) -> SpokeTask<S>
+    where
+        SpokeTask<S>: Part,
+        S: spoke::Handler,
+    {
+        SpokeTask::join(&self.bus, &self.names, "desk", "desk-1", service.clone()).unwrap()
+    }
+
+    fn send(&self, envelope: &Envelope, key: &str, body: &str) {
+        let record = Outgoing::keyed(&self.names.spoke("desk"), key.to_owned(), body.to_owned()).with(envelope);
+        self.bus.writer("test").unwrap().append(&[record]).unwrap();
+    }
+
+    fn call(&self, n: u32, key: &str, body: &str) {
+        self.send(&call(n, 1), key, body);
+    }
+
+    /// The new answers: kind, number of the call, body.
+    fn answers(&mut self) -> Vec<(Kind, u32, String)> {
+        let mut records = Vec::new();
+        self.answers.poll(1_000, Duration::ZERO, &mut records).unwrap();
+        records.iter().map(read).collect()
+    }
+}
+
+fn id(n: u32) -> CallId {
+    CallId::new(OperationId::new("op-1").unwrap(), 1, n)
+}
+
+fn call(n: u32, attempt: u32) -> Envelope {
+    let mut envelope = Envelope::new(Kind::Call, MessageId::text(&id(n), "desk", attempt), "/test");
+    envelope.call = Some(id(n));
+    envelope.attempt = Some(attempt);
+    envelope.reply_to = Some(INBOX.into());
+    envelope.reply_partition = Some(0);
+    envelope
+}
+
+fn read(record: &Record) -> (Kind, u32, String) {
+    let envelope = record.headers.envelope().unwrap();
+    let n = envelope.call.unwrap().to_string().rsplit('/').next().unwrap().parse().unwrap();
+    (envelope.kind, n, String::from_utf8(record.value.to_vec()).unwrap())
+}
+
+fn poll_until_idle(task: &mut impl Part) {
+    while task.turn(Duration::ZERO).unwrap().worked {}
+}
+
+fn reply(n: u32, body: &str) -> (Kind, u32, String) {
+    (Kind::Reply, n, body.to_owned())
+}
+
+/// Adds numbers up, refuses 13, and asks to retry 0 until its third call.
+#[derive(Default)]
+struct Desk {
+    handled: Vec<u32>,
+    sum: u32,
+}
+
+impl Spoke for Desk {
+    type Request = u32;
+    type Reply = u32;
+
+    fn handle(&mut self, _: &Call, request: u32) -> Result<u32, SpokeError> {
+        self.handled.push(request);
+        match request {
+            13 => Err(SpokeError::refuse("unlucky", "thirteen")),
+            0 if self.handled.len() < 3 => Err(SpokeError::retry("closed", "not yet")),
+            _ => {
+                self.sum += request;
+                Ok(self.sum)
+            }
+        }
+    }
+}
+
+#[test]
+fn a_repeated_call_gets_the_first_answer_and_is_handled_once() {
+    let mut world = World::new();
+    let service = SpokeService::new(Desk::default());
+    let mut task = world.task(&service);
+    for (n, body) in [(1, "5"), (2, "13"), (1, "5"), (2, "13")] {
+        world.call(n, "k", body);
+    }
+    poll_until_idle(&mut task);
+    let refusal = (Kind::Refusal, 2, r#"{"error":"unlucky","detail":"thirteen"}"#.to_owned());
+    assert_eq!(world.answers(), [reply(1, "5"), refusal.clone(), reply(1, "5"), refusal]);
+    assert_eq!(service.look(|desk| desk.handled.clone()), [5, 13]);
+}
+
+#[test]
+fn a_call_that_asks_to_retry_is_handled_again_at_its_next_attempt() {
+    let mut world = World::new();
+    let service = SpokeService::new(Desk::default());
+    let mut task = world.task(&service);
+    for attempt in 1..=4 {
+        world.send(&call(1, attempt), "k", "0");
+        poll_until_idle(&mut task);
+    }
+    let failure = (Kind::Failure, 1, r#"{"error":"closed","detail":"not yet"}"#.to_owned());
+    assert_eq!(world.answers(), [failure.clone(), failure, reply(1, "0"), reply(1, "0")]);
+    assert_eq!(service.look(|desk| desk.handled.len()), 3, "the fourth is answered from memory");
+}
+
+#[test]
+fn undone_and_expired_calls_are_refused_and_stay_refused() {
+    let mut world = World::new();
+    let service = SpokeService::new(Desk::default());
+    let mut task = world.task(&service);
+    let undo = Envelope { kind: Kind::Undo, undoes: vec![id(1)], ..call(9, 1) };
+    world.send(&undo, "k", "1");
+    world.call(1, "k", "5");
+    world.clock.advance_ms(10_000);
+    let expired = Envelope { expires: Some(world.clock.wall().plus_ms(0)), ..call(2, 1) };
+    world.clock.advance_ms(1);
+    world.send(&expired, "k", "5");
+    world.send(&Envelope { expires: None, ..call(2, 2) }, "k", "5");
+    poll_until_idle(&mut task);
+    let told: Vec<_> = world.answers().into_iter().map(|(kind, n, _)| (kind, n)).collect();
+    assert_eq!(told, [(Kind::Reply, 9), (Kind::Refusal, 1), (Kind::Refusal, 2), (Kind::Refusal, 2)]);
+    assert_eq!(service.look(|desk| desk.handled.clone()), [1]);
+}
+
+#[test]
+fn an_answer_that_cannot_be_delivered_does_not_hold_up_the_others() {
+    let mut world = World::new();
+    let service = SpokeService::new(Desk::default());
+    let mut task = world.task(&service);
+    for (n, topic) in [(1, "no.such.topic"), (2, "bad topic name!"), (3, INBOX)] {
+        world.send(&Envelope { reply_to: Some(topic.into()), reply_partition: None, ..call(n, 1) }, "k", "5");
+    }
+    world.send(&Envelope { reply_partition: Some(7), ..call(4, 1) }, "k", "5");
+    world.call(5, "k", "5");
+    poll_until_idle(&mut task);
+    assert_eq!(world.answers(), [reply(3, "15"), reply(5, "25")]);
+    assert_eq!(Box::new(task).stop(), Vec::<String>::new());
+    let mut task = world.task(&service);
+    poll_until_idle(&mut task);
+    assert_eq!(service.look(|desk| desk.handled.len()), 5, "none is read again");
+}
+
+/// Ends the call `n` when [`Slow::end`] names it.
+#[derive(Default)]
+struct Slow {
+    started: Mutex<Vec<String>>,
+    ended: Mutex<BTreeMap<String, bool>>,
+    wakers: Mutex<Vec<Waker>>,
+}
+
+impl Slow {
+    fn end(&self, body: &str) {
+        self.ended.lock().unwrap().insert(body.to_owned(), true);
+        self.wakers.lock().unwrap().drain(..).for_each(Waker::wake);
+    }
+}
+
+struct Shared(Arc<Slow>);
+
+impl AsyncSpoke for Shared {
+    type Request = String;
+    type Reply = String;
+
+    async fn handle(self: Arc<Self>, _: Call, request: String) -> Result<String, SpokeError> {
+        self.0.started.lock().unwrap().push(request.clone());
+        poll_fn(|context| {
+            if self.0.ended.lock().unwrap().contains_key(&request) {
+                return Poll::Ready(());
+            }
+            self.0.wakers.lock().unwrap().push(context.waker().clone());
+            Poll::Pending
+        })
+        .await;
+        Ok(request)
+    }
+}
+
+fn concurrent(slow: &Arc<Slow>, max: usize, runtime: &tokio::runtime::Runtime) -> SpokeService<Concurrent<Shared>> {
+    SpokeService::new(Concurrent::new(Shared(Arc::clone(slow)), max, runtime.handle().clone()))
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().build().unwrap()
+}
+
+#[test]
+fn calls_with_different_keys_run_at_once_and_those_of_one_key_in_order() {
+    let (mut world, slow, runtime) = (World::new(), Arc::new(Slow::default()), runtime());
+    let mut task = world.task(&concurrent(&slow, 3, &runtime));
+    for (n, key) in [(1, "a"), (2, "a"), (3, "b"), (4, "c"), (5, "d")] {
+        world.call(n, key, &format!("\"{key}{n}\""));
+    }
+    let started = || slow.started.lock().unwrap().clone();
+    poll_until_idle(&mut task);
+    assert_eq!(started(), ["a1", "b3", "c4"], "three at once, one of each key");
+    slow.end("b3");
+    poll_until_idle(&mut task);
+    assert_eq!((started().len(), started().last().map(String::as_str)), (4, Some("d5")), "a2 waits for a1");
+    slow.end("a1");
+    poll_until_idle(&mut task);
+    assert_eq!(started().last().map(String::as_str), Some("a2"));
+    for body in ["d5", "c4", "a2"] {
+        slow.end(body);
+    }
+    poll_until_idle(&mut task);
+    let mut answered: Vec<u32> = world.answers().into_iter().map(|(_, n, _)| n).collect();
+    assert_eq!(answered[..2], [3, 1], "an answer does not wait for older calls");
+    answered.sort_unstable();
+    assert_eq!(answered, [1, 2, 3, 4, 5]);
+}
+
+/// The offset is committed up to the oldest call that still runs, so a crash repeats that one and those after it.
+#[test]
+fn a_call_that_runs_when_its_task_crashes_is_handled_by_the_next() {
+    let (mut world, slow, runtime) = (World::new(), Arc::new(Slow::default()), runtime());
+    let service = concurrent(&slow, 3, &runtime);
+    let mut task = world.task(&service);
+    for (n, key) in [(1, "a"), (2, "b"), (3, "c")] {
+        world.call(n, key, &format!("\"{key}\""));
+    }
+    slow.end("b");
+    poll_until_idle(&mut task);
+    assert_eq!(world.answers(), [reply(2, "\"b\"")]);
+    drop(task);
+    world.clock.advance_ms(60_000);
+    slow.end("a");
+    slow.end("c");
+    let mut task = world.task(&service);
+    poll_until_idle(&mut task);
+    assert_eq!(world.answers(), [reply(2, "\"b\""), reply(1, "\"a\""), reply(3, "\"c\"")]);
+    assert_eq!(*slow.started.lock().unwrap(), ["a", "b", "c", "a", "c"], "b was answered from memory");
+}
+
+#[test]
+fn a_task_that_stops_answers_the_calls_that_end_in_time() {
+    let (mut world, slow, runtime) = (World::new(), Arc::new(Slow::default()), runtime());
+    let mut task = world.task(&concurrent(&slow, 1, &runtime));
+    world.call(1, "a", "\"a\"");
+    world.call(2, "b", "\"b\"");
+    poll_until_idle(&mut task);
+    slow.end("a");
+    assert_eq!(Box::new(task).stop(), Vec::<String>::new());
+    assert_eq!(world.answers(), [reply(1, "\"a\"")]);
+    assert_eq!(*slow.started.lock().unwrap(), ["a"], "b waits for the next instance");
+}
+
+fn desk_in(directory: &Path) -> SpokeService<Desk> {
+    SpokeService::with_memory(Desk::default(), Memory::open(directory).unwrap())
+}
+
+#[test]
+fn a_memory_on_disk_outlives_the_process() {
+    let (mut world, directory) = (World::new(), tempfile::tempdir().unwrap());
+    let service = desk_in(directory.path());
+    let mut task = world.task(&service);
+    world.call(1, "k", "5");
+    poll_until_idle(&mut task);
+    drop((task, service));
+    let service = desk_in(directory.path());
+    world.clock.advance_ms(60_000);
+    let mut task = world.task(&service);
+    world.call(1, "k", "5");
+    poll_until_idle(&mut task);
+    assert_eq!(world.answers(), [reply(1, "5"), reply(1, "5")]);
+    assert_eq!(service.look(|desk| desk.handled.len()), 0);
+}
+
+#[test]
+fn heartbeats_come_at_their_interval_and_end_with_a_goodbye() {
+    let world = World::new();
+    let heartbeats = Heartbeats::new(&world.names, "desk", "desk-1");
+    let options = SpokeOptions { heartbeats: Some(heartbeats.clone()) };
+    let service = SpokeService::new(Desk::default());
+    let mut task = SpokeTask::join_with(&world.bus, &world.names, "desk", "desk-1", service, options).unwrap();
+    for _ in 0..4 {
+        task.turn(Duration::ZERO).unwrap();
+        world.clock.advance_ms(heartbeats.every_ms / 2);
+    }
+    assert_eq!(Box::new(task).stop(), Vec::<String>::new());
+    let mut reader = world.bus.reader().unwrap();
+    reader.assign(&heartbeats.topic, 0, 0).unwrap();
+    let mut records = Vec::new();
+    reader.poll(10, Duration::ZERO, &mut records).unwrap();
+    let bodies: Vec<wire::alive::Heartbeat> =
+        records.iter().map(|record| serde_json::from_slice(&record.value).unwrap()).collect();
+    assert_eq!(bodies.iter().map(|beat| beat.bye).collect::<Vec<_>>(), [false, false, true]);
+    assert!(bodies.iter().all(|beat| beat.instance == "desk-1" && beat.every_ms == Heartbeats::EVERY_MS));
+}
