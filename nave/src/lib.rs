@@ -36,7 +36,7 @@
 //! - [`node`], [`deployment`] and [`recorded`]: running submitted topologies in a process.
 //! - [`process`] and [`shutdown`]: how a process starts and stops.
 //! - [`client`] and [`explain`]: the client of the REST interface, and the pages of the codes.
-//! - [`mod@hub_and_spokes`] and [`spoke`]: the usual topology of a workflow, and spokes in Rust.
+//! - [`mod@hub_and_spokes`] and [`mod@spoke`]: the usual topology of a workflow, and spokes in Rust.
 //! - [`testing`] and [`sim`]: a topology in virtual time, without and with random faults.
 //! - [`system`] and [`world`]: the flow topology for tests; [`arbitrary`]: records for fuzzing.
 
@@ -56,7 +56,6 @@ pub mod program;
 pub mod recorded;
 pub mod shutdown;
 pub mod sim;
-pub mod spoke;
 pub mod submission;
 mod suggest;
 pub mod system;
@@ -65,6 +64,7 @@ pub mod world;
 
 use std::process::ExitCode;
 
+pub use ::spoke;
 pub use hub_and_spokes::hub_and_spokes;
 pub use serde_json;
 

@@ -4,5 +4,3 @@
 pub(crate) const APPENDS_RETRIED: &str = "nave_appends_retried_total";
 /// Log lines that were suppressed because one of the same kind came less than 1 s before.
 pub(crate) const LOG_LINES_SUPPRESSED: &str = "nave_log_lines_suppressed_total";
-/// Dropped messages to a Rust spoke: unreadable, or without a reply address.
-pub(crate) const SPOKE_UNREADABLE: &str = "nave_spoke_unreadable_total";

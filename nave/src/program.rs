@@ -11,7 +11,7 @@ use workers::{WorkerBolt, WorkerSettings};
 
 use crate::sim::host::{MakeHost, Speaker};
 use crate::sim::{self, Scenario, Simulation};
-use crate::spoke::{Spoke, SpokeService};
+use crate::spoke::{AsyncSpoke, Concurrent, Spoke, SpokeService};
 
 /// The name and version that a program prints in its banner and for `--version`; see
 /// [`crate::about!`].
@@ -121,6 +121,19 @@ impl Program {
     #[must_use]
     pub fn spoke<S: Spoke>(mut self, service: &str, make: impl Fn() -> S + Send + Sync + 'static) -> Self {
         let make: MakeHost = Arc::new(move || Box::new(SpokeService::new(make())));
+        self.spokes.insert(service.to_owned(), make);
+        self
+    }
+
+    /// Adds an asynchronous spoke that handles at most `max_in_flight` calls at once.
+    #[must_use]
+    pub fn async_spoke<S: AsyncSpoke>(
+        mut self,
+        service: &str,
+        max_in_flight: usize,
+        make: impl Fn() -> S + Send + Sync + 'static,
+    ) -> Self {
+        let make: MakeHost = Arc::new(move || Box::new(SpokeService::new(Concurrent::new(make(), max_in_flight))));
         self.spokes.insert(service.to_owned(), make);
         self
     }

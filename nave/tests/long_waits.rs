@@ -88,7 +88,7 @@ impl Spoke for Shop {
     type Request = Value;
     type Reply = Value;
 
-    fn handle(&mut self, _: &Call<'_>, _: Value) -> Result<Value, SpokeError> {
+    fn handle(&mut self, _: &Call, _: Value) -> Result<Value, SpokeError> {
         Ok(Value::Null)
     }
 }

@@ -16,7 +16,7 @@ impl Spoke for Desk {
     type Request = u32;
     type Reply = u32;
 
-    fn handle(&mut self, call: &Call<'_>, request: u32) -> Result<u32, SpokeError> {
+    fn handle(&mut self, call: &Call, request: u32) -> Result<u32, SpokeError> {
         self.0 += 1;
         self.1.push((format!("{} {}", call.key, call.id), call.attempt, call.remaining()));
         if request == 0 {

@@ -1,7 +1,7 @@
 //! Commits answers with offsets, and settles a commit with unknown outcome.
 
 use bus::{Batch, BusError, CommitError, MonoTime, Position, Route};
-use wire::owner::Note;
+use wire::owner::OffsetMetadata;
 
 use crate::names;
 use crate::service::Handler;
@@ -54,8 +54,8 @@ impl<S: Handler> SpokeTask<S> {
     }
 
     fn position(&self, partition: u32, next: u64, released: bool) -> Position {
-        let note = Note { transactional_id: self.name.clone(), snapshot: next, released };
-        Position { partition, next, note: note.to_string().into() }
+        let metadata = OffsetMetadata { transactional_id: self.name.clone(), snapshot: next, released };
+        Position { partition, next, metadata: metadata.to_string().into() }
     }
 
     /// Keeps the answers for a retry. True if it can be retried at once.

@@ -62,7 +62,7 @@ mod task;
 
 pub use memory::{Memory, MemoryError};
 pub use options::{Heartbeats, SpokeOptions};
-pub use service::{CallEffect, Handled, HandledCall, Handler, HandlerFuture, Progress, SpokeService};
+pub use service::{CallEffect, HandledCall, Handler, HandlerFuture, HandlerResult, Progress, SpokeService};
 pub use spoke::{AsyncSpoke, Call, Concurrent, Reason, Silent, Spoke, SpokeError};
 pub use task::SpokeTask;
 pub use wire::{CallId, WallTime};

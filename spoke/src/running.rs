@@ -1,13 +1,14 @@
 //! Calls that were accepted and are not answered yet: in order for each key, up to a limit at once.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 
 use bytes::Bytes;
-use tokio::runtime::Handle;
+use tokio::runtime::{Builder, Runtime};
 use wire::{Envelope, WallTime};
 
 use crate::memory::Answer;
@@ -51,16 +52,23 @@ pub(crate) struct Running {
     waiting: VecDeque<Accepted>,
     in_flight: Vec<InFlight>,
     max_in_flight: usize,
-    runtime: Option<Handle>,
+    /// Timers and sockets of the futures.
+    runtime: Option<Runtime>,
     woken: Arc<Woken>,
 }
 
 impl Running {
-    /// Runs at most this many calls at once, on this runtime; `None` if handlers return at once.
-    pub(crate) fn new(concurrency: Option<(usize, Handle)>) -> Self {
-        let (max_in_flight, runtime) = concurrency.map_or((1, None), |(max, runtime)| (max, Some(runtime)));
+    /// Runs at most this many calls at once; `None` if handlers return at once.
+    ///
+    /// # Errors
+    /// If the system gives no thread for the runtime.
+    pub(crate) fn new(max_in_flight: Option<usize>) -> io::Result<Self> {
+        // One thread waits for timers and sockets; the task polls the futures itself.
+        let runtime = || Builder::new_multi_thread().worker_threads(1).thread_name("spoke").enable_all().build();
+        let runtime = max_in_flight.map(|_| runtime()).transpose()?;
         let woken = Arc::new(Woken { flag: AtomicBool::new(false), thread: std::thread::current() });
-        Self { waiting: VecDeque::new(), in_flight: Vec::new(), max_in_flight, runtime, woken }
+        let (waiting, in_flight) = (VecDeque::new(), Vec::new());
+        Ok(Self { waiting, in_flight, max_in_flight: max_in_flight.unwrap_or(1), runtime, woken })
     }
 
     /// Number of calls that can be accepted.
@@ -97,11 +105,13 @@ impl Running {
         now: WallTime,
         ended: &mut Vec<(Accepted, Option<Answer>)>,
     ) {
-        let runtime = self.runtime.clone();
-        let _context = runtime.as_ref().map(Handle::enter);
+        let runtime = self.runtime.take();
+        let context = runtime.as_ref().map(Runtime::enter);
         self.poll(service, ended);
         // A call that ends lets the next one of its key start.
         while self.start(service, now, ended) && !self.waiting.is_empty() {}
+        drop(context);
+        self.runtime = runtime;
     }
 
     /// Polls the handlers without starting more, for a task that stops.
@@ -110,9 +120,11 @@ impl Running {
         service: &SpokeService<S>,
         ended: &mut Vec<(Accepted, Option<Answer>)>,
     ) {
-        let runtime = self.runtime.clone();
-        let _context = runtime.as_ref().map(Handle::enter);
+        let runtime = self.runtime.take();
+        let context = runtime.as_ref().map(Runtime::enter);
         self.poll(service, ended);
+        drop(context);
+        self.runtime = runtime;
     }
 
     fn poll<S: Handler>(&mut self, service: &SpokeService<S>, ended: &mut Vec<(Accepted, Option<Answer>)>) {
@@ -167,5 +179,15 @@ impl Running {
             self.poll(service, ended);
         }
         started
+    }
+}
+
+impl Drop for Running {
+    /// Does not wait for blocking work that a handler started.
+    fn drop(&mut self) {
+        self.in_flight.clear();
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
     }
 }

@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::runtime::Handle;
 use wire::{CallId, Kind, WallTime};
 
 use crate::memory::{Answer, Memory, MemoryError};
@@ -15,15 +14,15 @@ use crate::running::Accepted;
 use crate::spoke::{AsyncSpoke, Call, Concurrent, Reason, Spoke, SpokeError};
 
 /// What a handler returned: the reply as JSON.
-pub type Handled = Result<Bytes, SpokeError>;
+pub type HandlerResult = Result<Bytes, SpokeError>;
 
 /// A call in its handler.
-pub type HandlerFuture = Pin<Box<dyn Future<Output = Handled> + Send>>;
+pub type HandlerFuture = Pin<Box<dyn Future<Output = HandlerResult> + Send>>;
 
 /// How far a handler got at once.
 pub enum Progress {
     /// It returned.
-    Done(Handled),
+    Done(HandlerResult),
     /// It runs.
     Running(HandlerFuture),
 }
@@ -33,9 +32,9 @@ pub trait Handler: Send + 'static {
     /// Starts to handle a call with this body.
     fn start(&mut self, call: Call, body: &[u8]) -> Progress;
 
-    /// Maximum number of calls that run at once, and the runtime of their futures; `None` if each call is done when
+    /// Maximum number of calls that run at once; `None` if each call is done when
     /// [`Handler::start`] returns.
-    fn concurrency(&self) -> Option<(usize, Handle)>;
+    fn max_in_flight(&self) -> Option<usize>;
 }
 
 impl<S: Spoke> Handler for S {
@@ -43,7 +42,7 @@ impl<S: Spoke> Handler for S {
         Progress::Done(request(body).and_then(|request| self.handle(&call, request)).and_then(|reply| written(&reply)))
     }
 
-    fn concurrency(&self) -> Option<(usize, Handle)> {
+    fn max_in_flight(&self) -> Option<usize> {
         None
     }
 }
@@ -60,8 +59,8 @@ impl<S: AsyncSpoke> Handler for Concurrent<S> {
         }
     }
 
-    fn concurrency(&self) -> Option<(usize, Handle)> {
-        Some((self.max_in_flight, self.runtime.clone()))
+    fn max_in_flight(&self) -> Option<usize> {
+        Some(self.max_in_flight)
     }
 }
 
@@ -69,7 +68,7 @@ fn request<T: DeserializeOwned>(body: &[u8]) -> Result<T, SpokeError> {
     serde_json::from_slice(body).map_err(|error| SpokeError::refuse("unreadable", error.to_string()))
 }
 
-fn written<T: Serialize>(reply: &T) -> Handled {
+fn written<T: Serialize>(reply: &T) -> HandlerResult {
     let reply = serde_json::to_vec(reply).map_err(|error| SpokeError::refuse("unwritable", error.to_string()))?;
     Ok(reply.into())
 }
@@ -149,8 +148,8 @@ impl<S: Handler> SpokeService<S> {
         look(&mut self.lock().spoke)
     }
 
-    pub(crate) fn concurrency(&self) -> Option<(usize, Handle)> {
-        self.lock().spoke.concurrency()
+    pub(crate) fn max_in_flight(&self) -> Option<usize> {
+        self.lock().spoke.max_in_flight()
     }
 
     pub(crate) fn dropped_unreadable(&self) {
@@ -195,7 +194,7 @@ impl<S: Handler> SpokeService<S> {
     }
 
     /// Remembers what a handler returned, and returns the answer; `None` if there is none.
-    pub(crate) fn finish(&self, id: CallId, handled: Handled) -> Option<Answer> {
+    pub(crate) fn finish(&self, id: CallId, handled: HandlerResult) -> Option<Answer> {
         self.lock().finish(id, handled)
     }
 
@@ -205,7 +204,7 @@ impl<S: Handler> SpokeService<S> {
 }
 
 impl<S> Inner<S> {
-    fn finish(&mut self, id: CallId, handled: Handled) -> Option<Answer> {
+    fn finish(&mut self, id: CallId, handled: HandlerResult) -> Option<Answer> {
         let (effect, answer) = match handled {
             Ok(body) => (CallEffect::Executed, Answer { kind: Kind::Reply, body }),
             // The hub does not undo a refused call. So it stays refused if it comes again, as when its worker crashed

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::runtime::Handle;
 use wire::{CallId, WallTime};
 
 /// A service that handles one call at a time.
@@ -34,8 +33,8 @@ pub trait AsyncSpoke: Send + Sync + 'static {
     /// Handles a call. The future is dropped if the group gives the partition of the call to another
     /// instance, which then handles the call with the same [`Call::id`].
     ///
-    /// The task polls the future, so it must not block: `tokio::task::spawn_blocking` is for code
-    /// that does.
+    /// The task polls the future in a tokio runtime with timers and sockets. So it must not block:
+    /// `tokio::task::spawn_blocking` is for code that does.
     ///
     /// # Errors
     /// As [`Spoke::handle`].
@@ -46,18 +45,16 @@ pub trait AsyncSpoke: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Self::Reply, SpokeError>> + Send + 'static;
 }
 
-/// An [`AsyncSpoke`], the number of calls that it handles at once, and the runtime of its futures.
+/// An [`AsyncSpoke`] and the number of calls that it handles at once.
 pub struct Concurrent<S> {
     pub(crate) spoke: Arc<S>,
     pub(crate) max_in_flight: usize,
-    pub(crate) runtime: Handle,
 }
 
 impl<S> Concurrent<S> {
-    /// Handles at most `max_in_flight` calls at once, and at least one. The futures use timers and
-    /// sockets of `runtime`.
-    pub fn new(spoke: S, max_in_flight: usize, runtime: Handle) -> Self {
-        Self { spoke: Arc::new(spoke), max_in_flight: max_in_flight.max(1), runtime }
+    /// Handles at most `max_in_flight` calls at once, and at least one.
+    pub fn new(spoke: S, max_in_flight: usize) -> Self {
+        Self { spoke: Arc::new(spoke), max_in_flight: max_in_flight.max(1) }
     }
 }
 

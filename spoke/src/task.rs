@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bus::{
-    Arrival, Bus, BusError, Clock, Headers, Member, MemberSpec, MonoTime, Outgoing, Part, Pause, Record, Route, Turn,
+    Arrival, Backoff, Bus, BusError, Clock, Headers, Member, MemberSpec, MonoTime, Outgoing, PollOutcome, Record,
+    Route, Task,
 };
 use wire::topics::Topics;
 
@@ -46,8 +47,8 @@ pub struct SpokeTask<S> {
     pub(crate) owed: Vec<Outgoing>,
     pub(crate) doubt: Option<Doubt>,
     heart: Option<Heart>,
-    polling: Pause,
-    pub(crate) committing: Pause,
+    polling: Backoff,
+    pub(crate) committing: Backoff,
 }
 
 /// Where the task is in a partition.
@@ -87,6 +88,8 @@ impl<S: Handler> SpokeTask<S> {
         options: SpokeOptions,
     ) -> Result<Self, BusError> {
         let (topic, source, clock) = (names.spoke(service), format!("/spoke/{service}"), bus.clock());
+        let running = Running::new(spoke.max_in_flight());
+        let running = running.map_err(|error| BusError::Unavailable(format!("no thread for the spoke: {error}")))?;
         let heart = match options.heartbeats {
             Some(heartbeats) => {
                 let writer = bus.writer(&format!("{member}-heart"))?;
@@ -100,15 +103,15 @@ impl<S: Handler> SpokeTask<S> {
             source,
             member: bus.member(&MemberSpec::new(&topic, &topic, member))?,
             clock,
-            running: Running::new(spoke.concurrency()),
+            running,
             service: spoke,
             assigned: BTreeSet::new(),
             partitions: BTreeMap::new(),
             owed: Vec::new(),
             doubt: None,
             heart,
-            polling: Pause::default(),
-            committing: Pause::default(),
+            polling: Backoff::default(),
+            committing: Backoff::default(),
         })
     }
 
@@ -136,8 +139,14 @@ impl<S: Handler> SpokeTask<S> {
         // A poll for no records is a sign of life too.
         match self.member.poll(self.running.room().min(POLLED), wait, &mut arrivals) {
             Ok(()) => self.polling.over(),
-            Err(BusError::Gone { partition, asked, low, .. }) => {
-                tracing::error!(spoke = self.name, partition, asked, low, "calls were deleted before they were read");
+            Err(BusError::Gone { partition, requested, low, .. }) => {
+                tracing::error!(
+                    spoke = self.name,
+                    partition,
+                    requested,
+                    low,
+                    "calls were deleted before they were read"
+                );
                 // It starts again at the first record that exists.
                 if self.partitions.remove(&partition).is_some() {
                     self.assigned.insert(partition);
@@ -273,12 +282,12 @@ impl<S: Handler> SpokeTask<S> {
     }
 }
 
-impl<S: Handler> Part for SpokeTask<S> {
+impl<S: Handler> Task for SpokeTask<S> {
     fn name(&self) -> &str {
         &self.name
     }
 
-    fn turn(&mut self, wait: Duration) -> Result<Turn, BusError> {
+    fn poll(&mut self, wait: Duration) -> Result<PollOutcome, BusError> {
         let arrivals = self.poll_member(wait)?;
         let arrived = !arrivals.is_empty();
         let revoking = self.arrive(arrivals);
@@ -295,7 +304,7 @@ impl<S: Handler> Part for SpokeTask<S> {
         if let Some(heart) = &mut self.heart {
             heart.beat(self.clock.mono(), self.clock.wall());
         }
-        Ok(Turn { worked: arrived || progress || started || committed, next: self.next() })
+        Ok(PollOutcome { worked: arrived || progress || started || committed, next: self.next() })
     }
 
     fn stop(mut self: Box<Self>) -> Vec<String> {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
-use bus::{Bus, Clock, Embedded, EmbeddedOptions, ManualClock, Outgoing, Part, Reader, Record, TopicSpec};
+use bus::{Bus, Clock, Embedded, EmbeddedOptions, ManualClock, Outgoing, Reader, Record, Task, TopicSpec};
 use spoke::{
     AsyncSpoke, Call, Concurrent, Heartbeats, Memory, Spoke, SpokeError, SpokeOptions, SpokeService, SpokeTask,
 };
@@ -38,7 +38,7 @@ impl World {
 
     fn task<S>(&self, service: &SpokeService<S>) -> SpokeTask<S>
     where
-        SpokeTask<S>: Part,
+        SpokeTask<S>: Task,
         S: spoke::Handler,
     {
         SpokeTask::join(&self.bus, &self.names, "desk", "desk-1", service.clone()).unwrap()
@@ -80,8 +80,8 @@ fn read(record: &Record) -> (Kind, u32, String) {
     (envelope.kind, n, String::from_utf8(record.value.to_vec()).unwrap())
 }
 
-fn poll_until_idle(task: &mut impl Part) {
-    while task.turn(Duration::ZERO).unwrap().worked {}
+fn poll_until_idle(task: &mut impl Task) {
+    while task.poll(Duration::ZERO).unwrap().worked {}
 }
 
 fn reply(n: u32, body: &str) -> (Kind, u32, String) {
@@ -212,18 +212,14 @@ impl AsyncSpoke for Shared {
     }
 }
 
-fn concurrent(slow: &Arc<Slow>, max: usize, runtime: &tokio::runtime::Runtime) -> SpokeService<Concurrent<Shared>> {
-    SpokeService::new(Concurrent::new(Shared(Arc::clone(slow)), max, runtime.handle().clone()))
-}
-
-fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread().build().unwrap()
+fn concurrent(slow: &Arc<Slow>, max: usize) -> SpokeService<Concurrent<Shared>> {
+    SpokeService::new(Concurrent::new(Shared(Arc::clone(slow)), max))
 }
 
 #[test]
 fn calls_with_different_keys_run_at_once_and_those_of_one_key_in_order() {
-    let (mut world, slow, runtime) = (World::new(), Arc::new(Slow::default()), runtime());
-    let mut task = world.task(&concurrent(&slow, 3, &runtime));
+    let (mut world, slow) = (World::new(), Arc::new(Slow::default()));
+    let mut task = world.task(&concurrent(&slow, 3));
     for (n, key) in [(1, "a"), (2, "a"), (3, "b"), (4, "c"), (5, "d")] {
         world.call(n, key, &format!("\"{key}{n}\""));
     }
@@ -249,8 +245,8 @@ fn calls_with_different_keys_run_at_once_and_those_of_one_key_in_order() {
 /// The offset is committed up to the oldest call that still runs, so a crash repeats that one and those after it.
 #[test]
 fn a_call_that_runs_when_its_task_crashes_is_handled_by_the_next() {
-    let (mut world, slow, runtime) = (World::new(), Arc::new(Slow::default()), runtime());
-    let service = concurrent(&slow, 3, &runtime);
+    let (mut world, slow) = (World::new(), Arc::new(Slow::default()));
+    let service = concurrent(&slow, 3);
     let mut task = world.task(&service);
     for (n, key) in [(1, "a"), (2, "b"), (3, "c")] {
         world.call(n, key, &format!("\"{key}\""));
@@ -270,8 +266,8 @@ fn a_call_that_runs_when_its_task_crashes_is_handled_by_the_next() {
 
 #[test]
 fn a_task_that_stops_answers_the_calls_that_end_in_time() {
-    let (mut world, slow, runtime) = (World::new(), Arc::new(Slow::default()), runtime());
-    let mut task = world.task(&concurrent(&slow, 1, &runtime));
+    let (mut world, slow) = (World::new(), Arc::new(Slow::default()));
+    let mut task = world.task(&concurrent(&slow, 1));
     world.call(1, "a", "\"a\"");
     world.call(2, "b", "\"b\"");
     poll_until_idle(&mut task);
@@ -310,7 +306,7 @@ fn heartbeats_come_at_their_interval_and_end_with_a_goodbye() {
     let service = SpokeService::new(Desk::default());
     let mut task = SpokeTask::join_with(&world.bus, &world.names, "desk", "desk-1", service, options).unwrap();
     for _ in 0..4 {
-        task.turn(Duration::ZERO).unwrap();
+        task.poll(Duration::ZERO).unwrap();
         world.clock.advance_ms(heartbeats.every_ms / 2);
     }
     assert_eq!(Box::new(task).stop(), Vec::<String>::new());

@@ -45,7 +45,7 @@ impl Spoke for Desk {
     type Request = Order;
     type Reply = Booked;
 
-    fn handle(&mut self, _: &Call<'_>, order: Order) -> Result<Booked, SpokeError> {
+    fn handle(&mut self, _: &Call, order: Order) -> Result<Booked, SpokeError> {
         let holders = self.holders.entry(order.to.clone()).or_default();
         match order.verb.as_str() {
             "book" if holders.len() < self.stock => {

@@ -10,7 +10,7 @@ use wire::speaker::SwitchId;
 use wire::topics::Topics;
 
 use super::dice::Dice;
-use crate::spoke::{CallEffect, HandledCall, Spoke, SpokeService, SpokeTask};
+use crate::spoke::{CallEffect, HandledCall, Handler, SpokeService, SpokeTask};
 
 /// A spoke: its tables and memory, which outlive the processes that serve it.
 pub(crate) trait Host: Send {
@@ -42,7 +42,7 @@ pub(crate) trait Host: Send {
 /// Creates a new spoke.
 pub(crate) type MakeHost = Arc<dyn Fn() -> Box<dyn Host> + Send + Sync>;
 
-impl<S: Spoke> Host for SpokeService<S> {
+impl<S: Handler> Host for SpokeService<S> {
     fn join(&self, bus: &dyn Bus, names: &Topics, service: &str, member: &str) -> Result<Box<dyn Task>, BusError> {
         Ok(Box::new(SpokeTask::join(bus, names, service, member, self.clone())?))
     }

@@ -105,7 +105,7 @@ impl Spoke for Sphinx {
     type Request = u64;
     type Reply = &'static str;
 
-    fn handle(&mut self, _: &Call<'_>, number: u64) -> Result<&'static str, SpokeError> {
+    fn handle(&mut self, _: &Call, number: u64) -> Result<&'static str, SpokeError> {
         Ok(["plain", "wait", "riddle"][usize::try_from(number % 3).unwrap_or(0)])
     }
 }
