@@ -175,7 +175,7 @@ pub enum Garbage {
     Body,
     /// The body is not JSON.
     Json,
-    /// All CloudEvents headers are missing.
+    /// All `CloudEvents` headers are missing.
     Headers,
     /// Only `ce_type` is missing.
     Type,

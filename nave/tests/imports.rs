@@ -61,7 +61,6 @@ const ALLOWED: [(&str, &[&str], &[&str]); 13] = [
         &["bus", "floodlight-sim", "flows", "hub", "northbound", "spoke", "topology", "wire", "workers"],
         &[
             "anyhow",
-            "bytes",
             "clap",
             "clap_complete",
             "humantime",

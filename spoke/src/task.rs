@@ -246,7 +246,9 @@ impl<S: Handler> SpokeTask<S> {
     }
 
     fn release(&mut self, revoking: &[u32]) -> Result<(), BusError> {
-        revoking.iter().for_each(|partition| self.forget(*partition));
+        for partition in revoking {
+            self.forget(*partition);
+        }
         match self.member.release(revoking) {
             Err(BusError::Unavailable(reason)) => {
                 tracing::warn!(spoke = self.name, reason, "cannot release partitions; the end of the session will");

@@ -177,7 +177,53 @@ fn an_answer_that_cannot_be_delivered_does_not_hold_up_the_others() {
     assert_eq!(service.look(|desk| desk.handled.len()), 5, "none is read again");
 }
 
-/// Ends the call `n` when [`Slow::end`] names it.
+#[test]
+fn a_record_that_is_no_call_is_counted_and_the_next_is_answered() {
+    let mut world = World::new();
+    let service = SpokeService::new(Desk::default());
+    let mut task = world.task(&service);
+    let bare = Outgoing::keyed(&world.names.spoke("desk"), "k", "1");
+    world.bus.writer("test").unwrap().append(&[bare]).unwrap();
+    world.send(&Envelope { reply_to: None, ..call(1, 1) }, "k", "1");
+    world.call(2, "k", "1");
+    poll_until_idle(&mut task);
+    assert_eq!((service.unreadable(), world.answers()), (2, vec![reply(2, "1")]));
+}
+
+/// Remembers the calls that it saw.
+#[derive(Default)]
+struct Witness(Vec<Call>);
+
+impl Spoke for Witness {
+    type Request = ();
+    type Reply = ();
+
+    fn handle(&mut self, call: &Call, (): ()) -> Result<(), SpokeError> {
+        self.0.push(call.clone());
+        Err(SpokeError::retry("again", "not yet"))
+    }
+}
+
+/// With the id of the call as its idempotency key, a system behind the spoke executes each call once.
+#[test]
+fn a_handler_sees_call_id_attempt_and_deadline() {
+    let world = World::new();
+    let service = SpokeService::new(Witness::default());
+    let mut task = world.task(&service);
+    for (attempt, left_ms) in [(1, 1_500), (2, 700)] {
+        let expires = Some(world.clock.wall().plus_ms(left_ms));
+        world.send(&Envelope { expires, ..call(1, attempt) }, "rome", "null");
+        poll_until_idle(&mut task);
+        world.clock.advance_ms(800);
+    }
+    let seen: Vec<_> = service.look(|witness| {
+        witness.0.iter().map(|call| (call.key.clone(), call.id.clone(), call.attempt, call.remaining())).collect()
+    });
+    let expected = |attempt, ms| ("rome".to_owned(), id(1), attempt, Some(Duration::from_millis(ms)));
+    assert_eq!(seen, [expected(1, 1_500), expected(2, 700)]);
+}
+
+/// Ends a call when [`Slow::end`] names its body.
 #[derive(Default)]
 struct Slow {
     started: Mutex<Vec<String>>,
