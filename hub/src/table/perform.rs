@@ -1,4 +1,4 @@
-//! KeyQueue the decision of a workflow into effects of the hub.
+//! Turns the decision of a workflow into effects of the hub.
 
 use coordinator::Deadline;
 use serde_json::Value;
