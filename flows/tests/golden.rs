@@ -90,18 +90,18 @@ fn an_inconsistent_registry_is_refused_with_its_key() {
     };
     let flow = |cookie: u64, meters: &[u32], left: &[u32]| json!({ "resources": { "cookie": cookie, "meters": meters }, "left": left });
     for (reason, prefix) in [
-        (with("lane/flow/x", flow(4, &[], &[])), "saved `flow/x` does not fit: cookie 4 is not taken"),
+        (with("lane/flow/x", flow(4, &[], &[])), "saved `flow/x` is inconsistent: cookie 4 is not taken"),
         (
             with("lane/flow/x", flow(3, &[], &[])),
-            "saved `flow/x` does not fit: cookie 3 is not taken, or taken by another flow",
+            "saved `flow/x` is inconsistent: cookie 3 is not taken, or taken by another flow",
         ),
-        (with("lane/flow/flow-2", flow(3, &[3, 8], &[])), "saved `flow/flow-2` does not fit: meter 8 of rule 2"),
-        (with("lane/flow/flow-2", flow(3, &[3, 3], &[3])), "saved `flow/flow-2` does not fit: it has 2 rules"),
+        (with("lane/flow/flow-2", flow(3, &[3, 8], &[])), "saved `flow/flow-2` is inconsistent: meter 8 of rule 2"),
+        (with("lane/flow/flow-2", flow(3, &[3, 3], &[3])), "saved `flow/flow-2` is inconsistent: it has 2 rules"),
         (with("lane/flow/flow-2", json!(7)), "saved `lane/flow/flow-2` cannot be read"),
-        (with("lane/cookies/fresh", json!(1_u64 << 60)), "saved `cookies/fresh` does not fit"),
+        (with("lane/cookies/fresh", json!(1_u64 << 60)), "saved `cookies/fresh` is inconsistent"),
         (with("lane/cookies/fresh", json!(2)), "saved `"),
-        (with("lane/cookies/free/0", json!([])), "saved `cookies/free/0` does not fit"),
-        (with("lane/cookies/free/0", json!([[70, 70]])), "saved `cookies/free/0` does not fit"),
+        (with("lane/cookies/free/0", json!([])), "saved `cookies/free/0` is inconsistent"),
+        (with("lane/cookies/free/0", json!([[70, 70]])), "saved `cookies/free/0` is inconsistent"),
         (
             with("lane/cookies/free/0", json!([[5, 2]])),
             "saved `lane/cookies/free/0` cannot be read: 5 to 2 is not a valid next range",
@@ -111,12 +111,12 @@ fn an_inconsistent_registry_is_refused_with_its_key() {
             with("lane/cookies/free/0", json!([[0, 3], [4, 5]])),
             "saved `lane/cookies/free/0` cannot be read: 4 to 5 is not a valid next range",
         ),
-        (with("lane/cookies/free/9", json!([[1, 2]])), "saved `cookies/free/9` does not fit"),
-        (with("lane/cookies/free/x", json!([[1, 2]])), "saved `free/x` does not fit"),
-        (with("lane/cookies/song", json!(1)), "saved `song` does not fit"),
+        (with("lane/cookies/free/9", json!([[1, 2]])), "saved `cookies/free/9` is inconsistent"),
+        (with("lane/cookies/free/x", json!([[1, 2]])), "saved `free/x` is inconsistent"),
+        (with("lane/cookies/song", json!(1)), "saved `song` is inconsistent"),
         (with("lane/meters/of:01/fresh", json!(0)), "saved `"),
-        (with("lane/meters/of:01", json!(0)), "saved `meters/of:01` does not fit"),
-        (with("lane/song", json!(0)), "saved `song` does not fit"),
+        (with("lane/meters/of:01", json!(0)), "saved `meters/of:01` is inconsistent"),
+        (with("lane/song", json!(0)), "saved `song` is inconsistent"),
     ] {
         assert!(reason.starts_with(prefix), "`{reason}` does not start with `{prefix}`");
     }
