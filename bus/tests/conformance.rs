@@ -56,6 +56,7 @@ on_every_bus! {
         a_topic_with_another_partition_count_is_refused,
         a_topic_with_an_unsuitable_cleanup_policy_is_refused,
         only_ensure_topic_creates_a_topic,
+        an_impossible_topic_name_is_an_unknown_topic,
         an_unknown_partition_is_an_error,
         bounds_are_the_low_watermark_and_the_end,
     }

@@ -29,6 +29,15 @@ pub(super) struct Cluster {
     partitions: Mutex<BTreeMap<Arc<str>, u32>>,
 }
 
+/// Topics of Kafka itself. A client may not write them.
+const INTERNAL: [&str; 2] = ["__consumer_offsets", "__transaction_state"];
+
+/// True if Kafka allows a topic of this name (`org.apache.kafka.common.internals.Topic`).
+fn is_topic_name(name: &str) -> bool {
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    (1..=249).contains(&name.len()) && name != "." && name != ".." && name.bytes().all(is_allowed)
+}
+
 impl Cluster {
     /// Connects.
     pub(super) fn open(clock: Arc<dyn Clock>, options: &KafkaOptions) -> Result<Self, BusError> {
@@ -116,6 +125,9 @@ impl Cluster {
         if size > limit {
             return Err(BusError::TooLarge { topic: record.topic.to_string(), size, limit });
         }
+        if INTERNAL.contains(&&*record.topic) {
+            return Err(BusError::NoTopic(record.topic.to_string()));
+        }
         let partitions = self.cached_partitions(&record.topic)?;
         let partition = match (record.route, &record.key) {
             (Route::To(partition), _) if partition < partitions => partition,
@@ -177,6 +189,8 @@ impl Cluster {
         let cached = self.cache().get(topic).copied();
         match cached {
             Some(partitions) => Ok(partitions),
+            // The client reports such a name as a fault of its own.
+            None if !is_topic_name(topic) => Err(BusError::NoTopic(topic.into())),
             None => self.partitions(topic)?.ok_or_else(|| BusError::NoTopic(topic.into())),
         }
     }

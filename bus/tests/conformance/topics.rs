@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bus::{Bounds, BusError, Cleanup, MemberSpec, Outgoing, Reader, TopicSpec};
+use bus::{Bounds, BusError, Cleanup, CommitError, MemberSpec, Outgoing, Reader, TopicSpec};
 
 use super::fixture::Fixture;
 
@@ -59,6 +59,25 @@ pub(crate) fn only_ensure_topic_creates_a_topic(on: &impl Fixture) {
     assert_eq!(on.bus().reader().expect("a reader").assign(&name, 0, 0), Err(unknown()));
     assert_eq!(on.bus().bounds(&name, 0), Err(unknown()));
     assert_eq!(on.bus().topic(&name), Ok(None));
+}
+
+/// Callers name the topics of their answers. A name that no topic can have, or that nobody may write,
+/// is one that does not exist: it must not stop the writer.
+pub(crate) fn an_impossible_topic_name_is_an_unknown_topic(on: &impl Fixture) {
+    let inbox = on.topic(1);
+    on.append(&inbox, &["a"]);
+    let mut owner = on.join(&on.name("g"), &inbox);
+    owner.until_owned(1);
+    let mut writer = on.bus().writer("w").expect("a writer");
+    let long = "x".repeat(250);
+    for name in ["", ".", "..", "bad topic name!", "\u{e4}", &long, "__consumer_offsets"] {
+        let unknown = || BusError::NoTopic(name.to_owned());
+        let record = || Outgoing::keyed(name, "k", "v");
+        assert_eq!(writer.append(&[record()]), Err(unknown()), "{name:?}");
+        let committed = owner.member.commit(&owner.at(0, 1, vec![record()]));
+        assert_eq!(committed, Err(CommitError::Failed(unknown())), "{name:?}");
+    }
+    owner.member.commit(&owner.at(0, 1, Vec::new())).expect("a commit");
 }
 
 pub(crate) fn an_unknown_partition_is_an_error(on: &impl Fixture) {
