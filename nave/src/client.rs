@@ -40,10 +40,10 @@ impl std::error::Error for Unusable {}
 
 impl fmt::Display for Unreachable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { url, why } = self;
+        let (Self { url, why }, program) = (self, crate::program::name());
         write!(
             f,
-            "cannot reach {url}: {why}; is `nave up`, or a northbound, running there? set another address with --url"
+            "cannot reach {url}: {why}; is `{program} up`, or a northbound, running there? set another address with --url"
         )
     }
 }
@@ -63,7 +63,10 @@ impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let field = |name: &str| self.body.get(name).and_then(Value::as_str);
         match (field("code"), field("detail").or_else(|| field("title"))) {
-            (Some(code), Some(detail)) => write!(f, "{code}: {detail}\n  for more: nave explain {code}"),
+            (Some(code), Some(detail)) => {
+                let program = crate::program::name();
+                write!(f, "{code}: {detail}\n  for more: {program} explain {code}")
+            }
             (_, Some(detail)) => write!(f, "{} (status {})", detail, self.status),
             (_, None) => write!(f, "status {}: {}", self.status, self.body),
         }

@@ -61,6 +61,7 @@ pub struct UnknownCode(String);
 
 impl fmt::Display for UnknownCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let program = crate::program::name();
         write!(f, "no code `{}`", self.0)?;
         let digits: String = self.0.chars().filter(char::is_ascii_digit).collect();
         let given: i64 = digits.parse().unwrap_or(i64::MAX);
@@ -68,8 +69,8 @@ impl fmt::Display for UnknownCode {
         let nearest = pages().iter().min_by_key(|page| (number(page) - given).abs()).map(|page| page.code);
         let similar = || suggest::nearest(&self.0.to_uppercase(), pages().iter().map(|page| page.code));
         match nearest.filter(|_| !digits.is_empty()).or_else(similar) {
-            Some(near) => write!(f, "; nearest is {near}; nave explain lists all codes"),
-            None => write!(f, "; codes look like NAVE-0101; nave explain lists all codes"),
+            Some(near) => write!(f, "; nearest is {near}; {program} explain lists all codes"),
+            None => write!(f, "; codes look like NAVE-0101; {program} explain lists all codes"),
         }
     }
 }

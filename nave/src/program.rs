@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use flows::FlowSettings;
 use hub::HubSettings;
@@ -21,6 +21,19 @@ pub struct About {
     pub name: &'static str,
     /// The version.
     pub version: &'static str,
+}
+
+/// The name of this program, for messages that tell the user what to run.
+static NAME: OnceLock<&str> = OnceLock::new();
+
+/// Sets the name that [`name`] returns, once per process.
+pub(crate) fn set_name(name: &'static str) {
+    NAME.get_or_init(|| name);
+}
+
+/// Returns the name of this program; `nave` where no command line was parsed.
+pub(crate) fn name() -> &'static str {
+    NAME.get().copied().unwrap_or("nave")
 }
 
 /// Returns the [`program::About`](crate::program::About) of the calling binary, or of the calling

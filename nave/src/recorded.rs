@@ -77,22 +77,22 @@ impl RecordedTopics {
         }
         let line = || format!("has {} partitions, not {}", found.partitions, topic.partitions);
         let remedy = || {
-            let name = &self.topology;
+            let (name, program) = (&self.topology, crate::program::name());
             format!(
-                "partitions cannot be removed: nave topologies kill {name}, delete all its topics, nave submit {name}"
+                "partitions cannot be removed: {program} topologies kill {name}, delete all its topics, {program} submit {name}"
             )
         };
         (found.partitions != topic.partitions).then(|| self.changed(&topic.name, &line(), &remedy()))
     }
 
     fn replaced(&self, topic: &str, difference: &str) -> Problem {
-        let name = &self.topology;
+        let (name, program) = (&self.topology, crate::program::name());
         Problem::new(
             Code::TopicReplaced,
             format!(
-                "topic `{topic}` of topology `{name}` {difference} since the topology was submitted, and its records are lost; `nave submit \
-                 {name}` recreates views, answers and topics of spokes, but an inbox or snapshots need: nave topologies kill {name}, \
-                 delete all its topics, nave submit {name}"
+                "topic `{topic}` of topology `{name}` {difference} since the topology was submitted, and its records are lost; `{program} submit \
+                 {name}` recreates views, answers and topics of spokes, but an inbox or snapshots need: {program} topologies kill {name}, \
+                 delete all its topics, {program} submit {name}"
             ),
         )
     }

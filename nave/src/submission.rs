@@ -191,14 +191,15 @@ fn ended(bus: &dyn Bus, topics: &Topics, before: &Submitted) -> Result<(), Probl
 
 /// Checks graph, lanes and modes, before topics are looked at.
 fn same_shape(before: &Submitted, topology: &Topology) -> Result<(), Problem> {
-    let name = &before.name;
-    let remedy = format!("kill `{name}` first (nave topologies kill {name}), or give the new topology another name");
+    let (name, program) = (&before.name, crate::program::name());
+    let remedy =
+        format!("kill `{name}` first ({program} topologies kill {name}), or give the new topology another name");
     let lacks = topology.graph();
     let lacks = lacks.lacks(&before.graph);
     if !lacks.is_empty() {
         let detail = format!(
             "topology `{name}` was submitted with parts that this one lacks: {}; parts may be added, not removed. Give the \
-             new one another name, or kill `{name}` (nave topologies kill {name}) and delete its topics and their records",
+             new one another name, or kill `{name}` ({program} topologies kill {name}) and delete its topics and their records",
             lacks.join("; ")
         );
         return Err(Problem::new(Code::OtherGraph, detail));
@@ -232,10 +233,10 @@ pub fn compare(before: &Submitted, now: &Submitted) -> Result<Change, Problem> {
         let was = before.stage(&stage.name).map(|stage| &stage.topics[..]).unwrap_or_default();
         for (topic, id) in &stage.topics {
             if was.iter().any(|(known, then)| known == topic && then != id) {
-                let name = &now.name;
+                let (name, program) = (&now.name, crate::program::name());
                 let detail = format!(
                     "topic `{topic}` was deleted and recreated since `{name}` was submitted; to \
-                     start without data: nave topologies kill {name}, delete all its topics, nave submit {name}"
+                     start without data: {program} topologies kill {name}, delete all its topics, {program} submit {name}"
                 );
                 return Err(Problem::new(Code::TopicReplaced, detail));
             }
@@ -254,7 +255,8 @@ pub fn problem(error: &BusError) -> Problem {
         BusError::WrongTopic { .. } => Problem::new(
             Code::WrongTopic,
             format!(
-                "{error}; delete it, change it, or use another prefix (`nave topics plan` shows the required settings)"
+                "{error}; delete it, change it, or use another prefix (`{} topics plan` shows the required settings)",
+                crate::program::name()
             ),
         ),
         BusError::NoTopic(_)

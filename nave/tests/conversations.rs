@@ -117,7 +117,10 @@ impl DiagramRecorder {
         let Some(view) = view else { return };
         let view: Operation = serde_json::from_slice(&view.0).expect("the hub writes views");
         for entry in &view.history[self.drawn_entries..] {
-            if entry.what.starts_with("step ") || entry.what.starts_with("failed ") || entry.what.starts_with("drill") {
+            if entry.what.starts_with("step ")
+                || entry.what.starts_with("failed ")
+                || entry.what.starts_with("fault injection")
+            {
                 self.lines.push(format!("Note over hub: {}", entry.what.replace(';', ",")));
             }
         }

@@ -384,7 +384,7 @@ fn an_unaddressed_record_is_a_dead_letter_with_its_reason() {
         (request(&Envelope::new(Kind::Owner, "r-4", "/stranger")), "missing field"),
         (request(&Envelope::new(Kind::Timeout, "r-5", "/stranger")), "no component takes nave.timeout"),
         (request(&of_nobody), "missing field"),
-        (request(&Envelope::new(Kind::Tuple, "r-6", "/stranger")), "no edge is called"),
+        (request(&Envelope::new(Kind::Tuple, "r-6", "/stranger")), "there is no edge"),
     ];
     for (i, (record, reason)) in records.into_iter().enumerate() {
         world.write(&[record]);

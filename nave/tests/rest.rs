@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 /// The bodies of the first four requests of the file.
 fn requests() -> Vec<Value> {
     let file = include_str!("../../rest-api.http");
-    let (first_part, _) = file.split_once("### A strict flow").unwrap();
+    let (first_part, _) = file.split_once("### Create a new flow").unwrap();
     let bodies: Vec<Value> = first_part
         .lines()
         .filter(|line| line.starts_with('{'))

@@ -282,7 +282,7 @@ fn a_deleted_inbox_on_kafka_is_reported_by_all_its_processes() {
     for up in [hub, front] {
         let said = up.log();
         let times = |line| said.matches(line).count();
-        assert_eq!(times("is not as it was recorded"), 1, "the deletion is logged once: {said}");
+        assert_eq!(times("is not as recorded"), 1, "the deletion is logged once: {said}");
         assert_eq!(times("as recorded again"), 1, "the return is logged once: {said}");
     }
 }

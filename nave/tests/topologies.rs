@@ -170,7 +170,7 @@ fn a_topic_with_wrong_partitions_is_reported() {
     cluster.bus.ensure_topic(&bus::TopicSpec::log("nave.flows.hub.in", 3)).unwrap();
     let problem = cluster.submit(&flow_topology(false)).unwrap_err();
     assert_eq!(problem.code, Code::WrongTopic);
-    assert!(problem.detail.contains("`nave.flows.hub.in` has partitions 3, but 4"), "{problem}");
+    assert!(problem.detail.contains("`nave.flows.hub.in` has partitions 3; required: 4"), "{problem}");
     assert!(cluster.submissions().is_empty());
 }
 

@@ -164,7 +164,7 @@ impl Directory {
             let shown: String = name.chars().take(80).collect();
             Problem::new(
                 Code::UnknownTopology,
-                format!("topology `{shown}` is not submitted; submit it with `nave submit`"),
+                format!("topology `{shown}` is not submitted; the command `submit` submits it"),
             )
         })
     }

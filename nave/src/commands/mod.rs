@@ -118,6 +118,7 @@ impl RemoteArgs {
 /// Parses the arguments of this process and runs the command.
 pub fn run(program: Result<Program, ProgramError>) -> ExitCode {
     let about = program.as_ref().map_or(Program::nave(), Program::about);
+    crate::program::set_name(about.name);
     let cli = Cli::from_arg_matches(&command(about).get_matches()).unwrap_or_else(|error| error.exit());
     let json = cli.json;
     let outcome = program.map_err(anyhow::Error::from).and_then(|program| perform(cli, &program));

@@ -163,7 +163,10 @@ fn topology_with(topologies: &Value, workflow: &str) -> Result<String, Usage> {
     let of: Vec<String> = all.iter().filter(has).map(|topology| cell(topology, "/name")).collect();
     match &of[..] {
         [one] => Ok(one.clone()),
-        [] => Err(Usage(format!("no submitted topology has a workflow `{workflow}`; nave topologies list shows them"))),
+        [] => Err(Usage(format!(
+            "no submitted topology has a workflow `{workflow}`; {} topologies list shows them",
+            crate::program::name()
+        ))),
         several => Err(Usage(format!(
             "several topologies have this workflow: {}; choose one with --topology",
             several.join(", ")

@@ -44,8 +44,11 @@ pub(super) fn submit(args: &SubmitArgs, program: &Program) -> anyhow::Result<Out
         Err(printed) => return Ok(printed),
     };
     if config.bus.kind == BusKind::Embedded && !args.check {
-        let text = "the embedded bus lives in the process that opened it, and `nave up` submits its topologies itself: use --bus kafka";
-        return Err(Usage(text.into()).into());
+        let text = format!(
+            "the embedded bus lives in the process that opened it, and `{} up` submits its topologies itself: use --bus kafka",
+            crate::program::name()
+        );
+        return Err(Usage(text).into());
     }
     let topology = laid_out(&args.name, code, &config)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());

@@ -105,9 +105,11 @@ pub(super) fn run(args: &RunArgs, program: &Program) -> anyhow::Result<Output> {
     };
     let purpose = purpose(args, program)?;
     if config.bus.kind == BusKind::Embedded {
-        let text = "the embedded bus lives in one process, and other processes cannot reach it: use `nave up`, or \
-                    --bus kafka";
-        return Err(Usage(text.into()).into());
+        let text = format!(
+            "the embedded bus lives in one process, and other processes cannot reach it: use `{} up`, or --bus kafka",
+            crate::program::name()
+        );
+        return Err(Usage(text).into());
     }
     args.process.refuse_unused(&purpose)?;
     process::run(program, &config, &purpose)?;

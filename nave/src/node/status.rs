@@ -234,7 +234,11 @@ impl NodeStatus {
 /// Returns the text for a topology that is not submitted or was killed. The bus inside a process
 /// accepts no submissions from others.
 fn not_submitted(name: &str, is_alone: bool) -> String {
-    let advice = if is_alone { "stop this process and start it again" } else { &format!("nave submit {name}") };
+    let advice = if is_alone {
+        "stop this process and start it again"
+    } else {
+        &format!("{} submit {name}", crate::program::name())
+    };
     format!("topology `{name}` is not submitted; {advice}")
 }
 
