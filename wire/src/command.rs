@@ -12,7 +12,7 @@ use crate::answer::Operation;
 
 /// A command to an operation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "command", rename_all = "lowercase")]
+#[serde(tag = "command", rename_all = "lowercase", deny_unknown_fields)]
 pub enum Command {
     /// Answers an operation that waits for a signal.
     Signal {

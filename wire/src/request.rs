@@ -10,6 +10,7 @@ pub const MAX_ROUTE_CHARS: usize = 128;
 /// `ce_idempotencykey`, if set, identifies the request and its repeats: they share one operation
 /// ([`crate::Envelope::requested_operation`]).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Request {
     /// The workflow's name.
     pub workflow: String,
@@ -26,5 +27,17 @@ impl Request {
     /// A request that did not come over REST.
     pub fn new(workflow: &str, request: Value) -> Self {
         Self { workflow: workflow.to_owned(), request, route: String::new() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_field_is_refused_by_name() {
+        let text = r#"{"workflow":"create-flow","request":{},"priority":1}"#;
+        let error = serde_json::from_str::<Request>(text).unwrap_err().to_string();
+        assert!(error.starts_with("unknown field `priority`"), "{error}");
     }
 }
