@@ -12,14 +12,14 @@ use crate::store::Store;
 /// operation lives, which is minutes.
 const REMEMBERED: usize = 100_000;
 
-/// What a call was answered.
+/// The answer to a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Answer {
     pub(crate) kind: Kind,
     pub(crate) body: Bytes,
 }
 
-/// What is remembered of a call.
+/// An entry of the memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Outcome {
     /// A repetition gets the same answer.
@@ -68,7 +68,7 @@ pub enum MemoryError {
     Unusable {
         /// The directory.
         directory: PathBuf,
-        /// What the store or the system says.
+        /// The error of the store or the system.
         reason: String,
     },
 }

@@ -1,4 +1,4 @@
-//! What a service makes of one call: an answer from memory, a refusal, or the work of its handler.
+//! Handling one call: an answer from memory, a refusal, or the work of its handler.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -13,7 +13,7 @@ use crate::memory::{Answer, Memory, MemoryError};
 use crate::running::Accepted;
 use crate::spoke::{AsyncSpoke, Call, Concurrent, Reason, Spoke, SpokeError};
 
-/// What a handler returned: the reply as JSON.
+/// The result of a handler: the reply as JSON.
 pub type HandlerResult = Result<Bytes, SpokeError>;
 
 /// A call in its handler.
@@ -27,7 +27,7 @@ pub enum Progress {
     Running(HandlerFuture),
 }
 
-/// What a [`crate::SpokeTask`] runs: every [`Spoke`], and [`Concurrent`]. Implement one of those.
+/// The service of a [`crate::SpokeTask`]: every [`Spoke`], and [`Concurrent`]. Implement one of those.
 pub trait Handler: Send + 'static {
     /// Starts to handle a call with this body.
     fn start(&mut self, call: Call, body: &[u8]) -> Progress;
@@ -96,11 +96,11 @@ struct Inner<S> {
 pub struct HandledCall {
     /// Its id.
     pub call: CallId,
-    /// What the spoke did.
+    /// The effect of the call.
     pub effect: CallEffect,
 }
 
-/// What a spoke did with a call.
+/// The effect of a call on its spoke.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CallEffect {
     /// It carried the call out.
@@ -111,7 +111,7 @@ pub enum CallEffect {
     NoEffect,
 }
 
-/// What becomes of a call that was started.
+/// The state of a call after its start.
 pub(crate) enum Started {
     Answered(Option<Answer>),
     Running(HandlerFuture),

@@ -1,4 +1,4 @@
-//! What a service implements.
+//! The traits of a service.
 
 use std::future::Future;
 use std::sync::Arc;
