@@ -85,8 +85,7 @@ impl Shard {
         let full: Vec<String> = self.pressure.full().collect();
         if !full.is_empty() {
             let (topology, stage) = (self.topology.name().to_owned(), self.options.stage.clone());
-            metrics::counter!(names::HELD_UP, "topology" => topology, "stage" => stage).increment(1);
-            *self.counters.entry(names::HELD_UP).or_default() += 1;
+            self.counters.add_labelled(names::HELD_UP, &[("topology", topology), ("stage", stage)], 1);
         }
         self.status.held_up(full);
     }

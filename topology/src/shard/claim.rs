@@ -143,15 +143,13 @@ impl Shard {
             },
         )?;
         self.member.start(partition, snapshot)?;
-        *self.counters.entry(names::TAKEOVERS).or_default() += 1;
-        metrics::counter!(names::TAKEOVERS).increment(1);
+        self.counters.add(names::TAKEOVERS, 1);
         if let Some(owned) = self.owned.get_mut(&partition) {
             if let Some(restored) = restored {
                 let Restored { lane, timers, views, checksums, .. } = *restored;
                 (owned.lane, owned.timers, owned.views) = (lane, timers, views);
                 owned.snapshots.checksums = Some(checksums);
-                *self.counters.entry(names::RESTORED).or_default() += 1;
-                metrics::counter!(names::RESTORED).increment(1);
+                self.counters.add(names::RESTORED, 1);
             }
             owned.position = snapshot;
             owned.restored_from = Some(snapshot);
@@ -205,8 +203,7 @@ impl Shard {
             Ok(Found::Corrupt(reason, checksums)) => {
                 let (stage, code) = (&self.options.stage, Code::SnapshotDamaged.as_str());
                 tracing::error!(stage, lane = partition, code, %reason, "the snapshot is corrupt; replaying the inbox from its beginning");
-                *self.counters.entry(names::SNAPSHOTS_CORRUPT).or_default() += 1;
-                metrics::counter!(names::SNAPSHOTS_CORRUPT).increment(1);
+                self.counters.add(names::SNAPSHOTS_CORRUPT, 1);
                 owned.snapshots.checksums = Some(checksums);
             }
             Err(incompatible) => return Err(ClaimError::Incompatible(incompatible.to_string())),

@@ -138,8 +138,7 @@ impl Shard {
             return false;
         }
         tracing::warn!(stage = %self.options.stage, %error, "commit failed; retrying");
-        *self.counters.entry(names::COMMITS_RETRIED).or_default() += 1;
-        metrics::counter!(names::COMMITS_RETRIED).increment(1);
+        self.counters.add(names::COMMITS_RETRIED, 1);
         let moved = self.owned.iter().filter(|(_, owned)| owned.moved || owned.snapshots.pending.is_some());
         let end = |(lane, owned): (&u32, &OwnedLane)| ExpectedPosition {
             lane: *lane,
@@ -164,8 +163,7 @@ impl Shard {
             }
             let reason = format!("a record for `{topic}` has {} bytes; the limit is {limit}", record.size());
             tracing::error!(stage = %self.options.stage, lane, reason, "a record is too large; writing a dead letter instead");
-            *self.counters.entry(names::TOO_LARGE).or_default() += 1;
-            metrics::counter!(names::TOO_LARGE).increment(1);
+            self.counters.add(names::TOO_LARGE, 1);
             let mut letter = Envelope::new(Kind::Dead, format!("{topic}/{lane}/too-large"), &*self.options.member);
             letter.operation = record.headers.envelope().ok().and_then(|envelope| envelope.operation);
             *record = Outgoing {
@@ -216,8 +214,7 @@ impl Shard {
     /// Positions were committed.
     fn positions_committed(&mut self) {
         self.save_at = None;
-        *self.counters.entry(names::COMMITS).or_default() += 1;
-        metrics::counter!(names::COMMITS).increment(1);
+        self.counters.add(names::COMMITS, 1);
         for (lane, owned) in &mut self.owned {
             owned.moved = false;
             self.status.retrying(*lane, None);
@@ -231,33 +228,23 @@ impl Shard {
         self.pending.records.clear();
         self.pending.lanes.clear();
         self.pending.retry = None;
-        let mut forwarded = 0;
         for (lane, owned) in &mut self.owned {
             owned.timers.committed(now);
             owned.gauges.timers(owned.timers.len());
-            for (name, labels, by) in owned.counts.drain() {
-                *self.counters.entry(name).or_default() += by;
-                metrics::counter!(name, &labels).increment(by);
-                forwarded += if name == names::FORWARDED { by } else { 0 };
-            }
             for line in owned.lines.drain(..) {
                 log(*lane, &line);
             }
         }
-        if forwarded > 0 && self.forwards_logged <= now {
-            self.forwards_logged = now.plus_ms(Self::FORWARDS_LOGGED_MS);
+        let counts = self.owned.values_mut().flat_map(|owned| owned.counts.drain());
+        if let Some(forwarded) = self.counters.committed(counts, now) {
             tracing::warn!(
                 inbox = &*self.inbox,
-                forwarded = self.counters.get(names::FORWARDED),
+                forwarded,
                 "requests arrive in other partitions than those of their keys; forwarding costs each a second record; \
                  clients of librdkafka set partitioner=murmur2_random"
             );
         }
     }
-
-    /// Minimum interval between two log lines about misrouted requests, in milliseconds: a
-    /// misconfigured client misroutes all day.
-    const FORWARDS_LOGGED_MS: u64 = 3_600_000;
 
     pub(super) fn commit_release(&mut self, partitions: &[u32]) {
         let positions: Vec<Position> = partitions

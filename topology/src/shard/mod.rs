@@ -27,6 +27,7 @@ mod batch;
 mod check;
 mod claim;
 mod commit;
+mod counters;
 mod gauges;
 mod image;
 mod inspect;
@@ -50,6 +51,7 @@ use wire::{Code, Kind};
 
 use self::alive::LivenessWatch;
 pub use self::check::incompatible;
+use self::counters::Counters;
 use self::gauges::LaneGauges;
 use self::image::Build;
 pub use self::inspect::Inspection;
@@ -160,10 +162,8 @@ pub struct Shard {
     /// the same batch.
     waiting: VecDeque<Record>,
     pressure: Pressure,
-    /// Earliest time of the next log line about misrouted requests.
-    forwards_logged: MonoTime,
     claims: u64,
-    counters: BTreeMap<&'static str, u64>,
+    counters: Counters,
     inbox: Arc<str>,
     view_topic: Arc<str>,
     snapshot_topic: Arc<str>,
@@ -232,9 +232,8 @@ impl Shard {
             joined: false,
             waiting: VecDeque::new(),
             pressure,
-            forwards_logged: MonoTime::default(),
             claims: 0,
-            counters: BTreeMap::new(),
+            counters: Counters::default(),
             inbox,
             view_topic,
             snapshot_topic,
@@ -248,7 +247,7 @@ impl Shard {
 
     /// Returns the value of the counter `name` over all its lanes, without replays.
     pub fn counter(&self, name: &str) -> u64 {
-        self.counters.get(name).copied().unwrap_or(0)
+        self.counters.get(name)
     }
 
     /// Returns the number of pending timers of all its lanes.
@@ -413,8 +412,7 @@ impl Shard {
                     owned.views.changed(key, now, true);
                 }
             }
-            *self.counters.entry(names::REPLAYED).or_default() += 1;
-            metrics::counter!(names::REPLAYED).increment(1);
+            self.counters.add(names::REPLAYED, 1);
             return;
         }
         owned.moved = true;

@@ -43,7 +43,7 @@ impl Shard {
             let view = owned.lane.view(*component, key, &due);
             self.show(partition, *component, key, view);
         }
-        *self.counters.entry(names::VIEWS).or_default() += keys.len() as u64;
+        self.counters.add_unexported(names::VIEWS, keys.len() as u64);
     }
 
     /// Writes the view of a component's key; none deletes the published view.

@@ -74,8 +74,7 @@ impl Shard {
             Err(reason) => {
                 let code = Code::SnapshotDamaged.as_str();
                 tracing::error!(stage = %self.options.stage, lane = number, code, %reason, "cannot save the lane; it takes no more snapshots");
-                metrics::counter!(names::SNAPSHOTS_FAILED).increment(1);
-                *self.counters.entry(names::SNAPSHOTS_FAILED).or_default() += 1;
+                self.counters.add(names::SNAPSHOTS_FAILED, 1);
                 // The next owner replays the inbox from the last snapshot on.
                 snapshots.checksums = None;
                 return;
@@ -110,10 +109,8 @@ impl Shard {
             if let Err(error) = self.bus.trim(&self.inbox, *lane, taken.covers) {
                 tracing::debug!(stage = %self.options.stage, lane, %error, "cannot delete the records that a snapshot covers");
             }
-            metrics::counter!(names::SNAPSHOTS).increment(1);
-            metrics::counter!(names::SNAPSHOT_RECORDS).increment(taken.records.len() as u64);
-            *self.counters.entry(names::SNAPSHOTS).or_default() += 1;
-            *self.counters.entry(names::SNAPSHOT_RECORDS).or_default() += taken.records.len() as u64;
+            self.counters.add(names::SNAPSHOTS, 1);
+            self.counters.add(names::SNAPSHOT_RECORDS, taken.records.len() as u64);
         }
     }
 }

@@ -60,8 +60,7 @@ impl Shard {
         // New records since the last check may wait for their snapshot in a healthy lane.
         let is_late = self.owned.get(&lane).is_some_and(|owned| owned.snapshots.checksums.is_none() && needed > 0);
         if is_late && kept < needed {
-            *self.counters.entry(names::INBOXES_SHORT).or_default() += 1;
-            metrics::counter!(names::INBOXES_SHORT).increment(1);
+            self.counters.add(names::INBOXES_SHORT, 1);
             let code = Code::InboxShort.as_str();
             tracing::error!(stage = %self.options.stage, lane, code, kept, needed, "an inbox is close to losing records that a takeover needs");
         }
