@@ -8,7 +8,7 @@ use crate::timers::Origin;
 impl Shard {
     /// True if a received record can be handled now.
     pub(super) fn can_step(&self) -> bool {
-        !self.waiting.is_empty() && self.pending.retry.is_none() && self.pressure.lanes_may_step()
+        !self.waiting.is_empty() && !self.queue.is_retrying() && self.pressure.lanes_may_step()
     }
 
     /// Handles received records until the batch or a downstream inbox is full. Returns true if it
@@ -31,7 +31,7 @@ impl Shard {
     /// Calls the stage's spouts in rounds until none emits, or the batch or a downstream inbox is
     /// full. Returns true if one emitted.
     pub(super) fn run_spouts(&mut self) -> bool {
-        if self.status.is_draining() || self.pending.retry.is_some() {
+        if self.status.is_draining() || self.queue.is_retrying() {
             return false;
         }
         let has_spouts = |lane: &u32| self.owned.get(lane).is_some_and(|owned| owned.lane.has_spouts());
@@ -42,10 +42,7 @@ impl Shard {
             for lane in lanes {
                 for _ in 0..ShardOptions::SPOUT_CALLS {
                     let late = self.clock.mono().since(begun) >= ShardOptions::BATCH;
-                    if late
-                        || self.pending.records.len() >= ShardOptions::MAX_RECORDS
-                        || !self.pressure.spouts_may_emit()
-                    {
+                    if late || self.queue.is_full() || !self.pressure.spouts_may_emit() {
                         return emitted;
                     }
                     calls += 1;

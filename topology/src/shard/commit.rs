@@ -7,13 +7,13 @@
 
 use std::sync::Arc;
 
-use bus::{Batch, BusError, CommitError, Committed, Outgoing, Position, Route};
+use bus::{Batch, BusError, CommitError, MonoTime, Outgoing, Position};
 use wire::control::DeliveryMode;
 use wire::owner::OffsetMetadata;
-use wire::{Envelope, Kind};
 
-use super::owned::{ExpectedPosition, OwnedLane, Phase};
-use super::{Shard, ShardOptions};
+use super::Shard;
+use super::owned::{OwnedLane, Phase};
+use super::queue::{ExpectedPosition, TooLarge};
 use crate::names;
 use crate::outbox::{Level, Line};
 
@@ -36,32 +36,31 @@ impl Shard {
             DeliveryMode::ExactlyOnce => self.commit_as_one(),
             DeliveryMode::AtLeastOnce => {
                 let left = self.send_effects();
-                let due = self.save_at.is_some_and(|at| at <= self.clock.mono());
+                let due = self.queue.positions_due().is_some_and(|at| at <= self.clock.mono());
                 // Positions must not pass effects that are not sent yet: a new owner would not send
                 // them.
-                left | (due && self.pending.records.is_empty() && self.commit_positions())
+                left | (due && self.queue.is_empty() && self.commit_positions())
             }
         }
     }
 
     /// Commits all positions and a snapshot of each changed lane: lanes are released.
     pub(super) fn commit_all(&mut self) {
-        if self.pending.retry.is_none() && self.mode == DeliveryMode::ExactlyOnce {
+        if !self.queue.is_retrying() && self.mode == DeliveryMode::ExactlyOnce {
             self.take_snapshots(true);
         }
         self.commit();
-        if self.mode == DeliveryMode::AtLeastOnce && self.pending.records.is_empty() {
+        if self.mode == DeliveryMode::AtLeastOnce && self.queue.is_empty() {
             self.commit_positions();
         }
     }
 
     fn commit_as_one(&mut self) -> bool {
-        // A retried commit must repeat the same batch.
-        if self.pending.retry.is_none() {
+        if !self.queue.is_retrying() {
             self.take_snapshots(false);
         }
         let touched = |(lane, owned): &(&u32, &OwnedLane)| {
-            owned.moved || owned.snapshots.pending.is_some() || self.pending.lanes.contains(lane)
+            owned.moved || owned.snapshots.pending.is_some() || self.queue.concerns(**lane)
         };
         let positions: Vec<Position> = self
             .owned
@@ -69,18 +68,13 @@ impl Shard {
             .filter(touched)
             .map(|(partition, owned)| self.position(*partition, owned, false))
             .collect();
-        if positions.is_empty() && self.pending.records.is_empty() {
+        if positions.is_empty() && self.queue.is_empty() {
             // The failed commit concerned lost lanes only; other lanes must not wait for it.
-            self.pending.retry = None;
+            self.queue.drop_retry();
             return false;
         }
-        let mut batch = Batch { records: std::mem::take(&mut self.pending.records), positions };
-        let decided = batch.records.len();
-        batch.records.extend(self.snapshot_records().cloned());
-        let outcome = self.member.commit(&batch);
-        batch.records.truncate(decided);
-        self.pending.records = batch.records;
-        match outcome {
+        let snapshots: Vec<Outgoing> = self.snapshot_records().cloned().collect();
+        match self.queue.commit(positions, snapshots, |batch| self.member.commit(batch)) {
             Ok(()) => self.all_committed(),
             Err(error) => return self.not_committed(error),
         }
@@ -92,13 +86,13 @@ impl Shard {
     fn send_effects(&mut self) -> bool {
         let armed = self.owned.values().any(|owned| owned.timers.has_uncommitted());
         let has_output = self.owned.values().any(|owned| !owned.counts.is_empty() || !owned.lines.is_empty());
-        if self.pending.records.is_empty() && !armed && !has_output {
-            self.pending.retry = None;
+        if self.queue.is_empty() && !armed && !has_output {
+            self.queue.drop_retry();
             return false;
         }
-        if !self.pending.records.is_empty()
+        if !self.queue.is_empty()
             && let Some(writer) = &mut self.writer
-            && let Err(error) = writer.append(&self.pending.records)
+            && let Err(error) = writer.append(self.queue.records())
         {
             return self.not_committed(CommitError::Failed(error));
         }
@@ -109,15 +103,15 @@ impl Shard {
 
     /// Commits the positions of lanes that moved, each with a snapshot.
     fn commit_positions(&mut self) -> bool {
-        if self.pending.retry.is_none() {
+        if !self.queue.is_retrying() {
             self.take_snapshots(true);
         }
         let moved = self.owned.iter().filter(|(_, owned)| owned.moved || owned.snapshots.pending.is_some());
         let positions: Vec<Position> =
             moved.map(|(partition, owned)| self.position(*partition, owned, false)).collect();
         if positions.is_empty() {
-            self.save_at = None;
-            self.pending.retry = None;
+            self.queue.positions_committed();
+            self.queue.drop_retry();
             return false;
         }
         let records = self.snapshot_records().cloned().collect();
@@ -133,8 +127,7 @@ impl Shard {
     fn not_committed(&mut self, error: CommitError) -> bool {
         let now = self.clock.mono();
         if let CommitError::Failed(BusError::TooLarge { topic, size, limit }) = error {
-            self.replace_too_large(&topic, size, limit);
-            self.pending.retry = Some(now);
+            self.replace_too_large(TooLarge { topic: &topic, size, limit }, now);
             return false;
         }
         tracing::warn!(stage = %self.options.stage, %error, "commit failed; retrying");
@@ -145,50 +138,30 @@ impl Shard {
             position: owned.position,
             covers: owned.snapshots.next(),
         };
-        let ends = moved.map(end).collect();
-        self.pending.unknown_outcome = matches!(error, CommitError::Unknown(_)).then_some(ends);
-        self.pending.retry = Some(now.plus_ms(ShardOptions::RETRY_MS));
+        self.queue.failed(&error, moved.map(end).collect(), now);
         self.owned.keys().for_each(|lane| self.status.retrying(*lane, Some(now)));
         false
     }
 
-    /// Replaces records that are too large for the bus with dead letters, so that they do not block
-    /// their lane. The recipient never gets the record; its timeout covers that like any other
-    /// loss.
-    fn replace_too_large(&mut self, topic: &str, size: usize, limit: usize) {
+    fn replace_too_large(&mut self, found: TooLarge<'_>, now: MonoTime) {
         let dead: Arc<str> = self.options.topics.dead(self.topology.name()).into();
-        for (lane, record) in self.pending.lanes.iter().zip(&mut self.pending.records) {
-            if *record.topic != *topic || record.size() < size {
-                continue;
-            }
-            let reason = format!("a record for `{topic}` has {} bytes; the limit is {limit}", record.size());
+        for (lane, reason) in self.queue.replace(found, &dead, &self.options.member, now) {
             tracing::error!(stage = %self.options.stage, lane, reason, "a record is too large; writing a dead letter instead");
             self.counters.add(names::TOO_LARGE, 1);
-            let mut letter = Envelope::new(Kind::Dead, format!("{topic}/{lane}/too-large"), &*self.options.member);
-            letter.operation = record.headers.envelope().ok().and_then(|envelope| envelope.operation);
-            *record = Outgoing {
-                topic: Arc::clone(&dead),
-                route: Route::To(0),
-                key: None,
-                headers: bus::Headers::of(&letter),
-                value: serde_json::json!({ "topic": topic, "reason": reason }).to_string().into(),
-            };
         }
     }
 
-    /// Finds out whether a commit with unknown outcome succeeded: the committed offset has reached
-    /// its position. A commit that moved no offset contained only timeouts and views, which are
-    /// safe to repeat. Returns false if the outcome is still unknown.
+    /// Finds out whether a commit with unknown outcome succeeded. Returns false if the outcome is
+    /// still unknown.
     pub(super) fn settle(&mut self) -> bool {
-        let Some(ends) = self.pending.unknown_outcome.take() else { return true };
-        let witness = ends.iter().find(|end| self.owned.contains_key(&end.lane));
-        let Some(ExpectedPosition { lane, position, covers }) = witness.copied() else { return true };
-        match self.member.take_over(lane) {
+        let Some(expected) = self.queue.witness() else {
+            self.queue.settled();
+            return true;
+        };
+        match self.member.take_over(expected.lane) {
             Ok(takeover) => {
-                let happened = |committed: Committed| {
-                    committed.next >= position && committed.parsed().is_some_and(|note| note.snapshot >= covers)
-                };
-                if takeover.committed.is_some_and(happened) {
+                self.queue.settled();
+                if takeover.committed.is_some_and(|committed| expected.is_reached_by(&committed)) {
                     match self.mode {
                         DeliveryMode::ExactlyOnce => self.all_committed(),
                         DeliveryMode::AtLeastOnce => self.positions_committed(),
@@ -198,8 +171,7 @@ impl Shard {
             }
             Err(error) => {
                 tracing::warn!(stage = %self.options.stage, %error, "the outcome of a commit is still unknown; retrying");
-                self.pending.unknown_outcome = Some(ends);
-                self.pending.retry = Some(self.clock.mono().plus_ms(ShardOptions::RETRY_MS));
+                self.queue.still_in_doubt(self.clock.mono());
                 false
             }
         }
@@ -213,7 +185,7 @@ impl Shard {
 
     /// Positions were committed.
     fn positions_committed(&mut self) {
-        self.save_at = None;
+        self.queue.positions_committed();
         self.counters.add(names::COMMITS, 1);
         for (lane, owned) in &mut self.owned {
             owned.moved = false;
@@ -225,9 +197,7 @@ impl Shard {
     /// Effects were sent: starts timers, and publishes counters and log lines.
     fn effects_sent(&mut self) {
         let now = self.clock.mono();
-        self.pending.records.clear();
-        self.pending.lanes.clear();
-        self.pending.retry = None;
+        self.queue.sent();
         for (lane, owned) in &mut self.owned {
             owned.timers.committed(now);
             owned.gauges.timers(owned.timers.len());

@@ -40,13 +40,12 @@ impl Shard {
 
     /// True if no decision of its lanes waits for a commit.
     pub fn is_settled(&self) -> bool {
-        self.pending.retry.is_none() && self.pending.records.is_empty()
+        !self.queue.is_retrying() && self.queue.is_empty()
     }
 
     /// Returns the state of a lane; none if it does not own the lane.
     pub fn inspect(&self, lane: u32) -> Option<Inspection> {
         let owned = self.owned.get(&lane)?;
-        let own = self.pending.lanes.iter().zip(&self.pending.records).filter(|(of, _)| **of == lane);
         let timeout = |record: &bus::Outgoing| {
             let ((component, timer), generation) = read_back(&owned.lane, &record.headers, &record.value)?;
             Some((component, timer, generation))
@@ -56,7 +55,7 @@ impl Shard {
             restored_from: owned.restored_from,
             armed: owned.timers.can_fire().collect(),
             in_wheel: owned.timers.in_wheel(),
-            passing: own.filter_map(|(_, record)| timeout(record)).collect(),
+            passing: self.queue.of_lane(lane).filter_map(timeout).collect(),
             waits: owned.lane.waits(),
         })
     }

@@ -17,7 +17,7 @@
 //! | live | everything |
 //!
 //! Read in this order: `owned` (a lane and its shell's state), this file (polls and records),
-//! `batch`, `claim`, `publish`, `commit`; `image` (the records of a snapshot topic), `save`,
+//! `batch`, `claim`, `publish`, `queue` and `commit` (what the next commit writes, and its attempts); `image` (the records of a snapshot topic), `save`,
 //! `restore`, `standby` (follows snapshots of other owners), `pressure` (back-pressure from
 //! downstream inboxes), `watch` (checks that a takeover would find its records), `inspect` (the
 //! state of a lane, for checks from outside), `check` (compares a build with saved states).
@@ -34,6 +34,7 @@ mod inspect;
 mod owned;
 mod pressure;
 mod publish;
+mod queue;
 mod restore;
 mod save;
 mod standby;
@@ -55,9 +56,10 @@ use self::counters::Counters;
 use self::gauges::LaneGauges;
 use self::image::Build;
 pub use self::inspect::Inspection;
-use self::owned::{ExpectedPosition, OwnedLane, Pending, Phase};
+use self::owned::{OwnedLane, Phase};
 pub use self::pressure::InboxLimit;
 use self::pressure::Pressure;
+use self::queue::CommitQueue;
 use self::save::SnapshotState;
 use self::standby::Standby;
 use crate::counts::Counts;
@@ -145,15 +147,13 @@ pub struct Shard {
     member: Box<dyn Member>,
     /// Writes effects outside of commits; only for at-least-once stages.
     writer: Option<Box<dyn Writer>>,
-    /// Due time of the next commit of positions, in an at-least-once stage.
-    save_at: Option<MonoTime>,
     /// Next check of the inboxes.
     watch: MonoTime,
     alive: LivenessWatch,
     standby: Standby,
     build: Build,
     owned: BTreeMap<u32, OwnedLane>,
-    pending: Pending,
+    queue: CommitQueue,
     arrivals: Vec<Arrival>,
     /// True once the group has assigned lanes.
     joined: bool,
@@ -221,13 +221,12 @@ impl Shard {
             status,
             member,
             writer,
-            save_at: None,
             watch: MonoTime::default(),
             alive,
             standby,
             build,
             owned: BTreeMap::new(),
-            pending: Pending::default(),
+            queue: CommitQueue::default(),
             arrivals: Vec::new(),
             joined: false,
             waiting: VecDeque::new(),
@@ -352,19 +351,7 @@ impl Shard {
             }
         }
         self.waiting.retain(|record| !partitions.contains(&record.partition));
-        // If one of them is assigned again, its committed offset tells what other owners did in
-        // between.
-        if let Some(ends) = &mut self.pending.unknown_outcome {
-            ends.retain(|ExpectedPosition { lane, .. }| !partitions.contains(lane));
-        }
-        let lanes = std::mem::take(&mut self.pending.lanes);
-        let records = std::mem::take(&mut self.pending.records);
-        for (lane, record) in lanes.into_iter().zip(records) {
-            if !partitions.contains(&lane) {
-                self.pending.lanes.push(lane);
-                self.pending.records.push(record);
-            }
-        }
+        self.queue.forget(partitions);
     }
 
     fn handle(&mut self, record: &Record) {
@@ -416,7 +403,7 @@ impl Shard {
             return;
         }
         owned.moved = true;
-        self.save_at.get_or_insert(now.plus_ms(self.options.recovery.snapshot_ms));
+        self.queue.moved(now, self.options.recovery.snapshot_ms);
         if let Phase::CatchingUp { owner } = &owned.phase
             && record.headers.get("ce_id") == Some(owner.as_bytes())
         {
@@ -460,14 +447,14 @@ impl Shard {
 
     /// Returns when positions are due for a commit of their own.
     fn saving(&self) -> Option<MonoTime> {
-        self.save_at.filter(|_| self.mode == DeliveryMode::AtLeastOnce)
+        self.queue.positions_due().filter(|_| self.mode == DeliveryMode::AtLeastOnce)
     }
 
     fn next(&self) -> Option<MonoTime> {
         let of_lane = |owned: &OwnedLane| match owned.phase {
             Phase::Claiming { at } => Some(at),
             // Everything else waits until the retried commit is settled.
-            Phase::Live if self.pending.retry.is_some() => None,
+            Phase::Live if self.queue.is_retrying() => None,
             Phase::Live => {
                 let snapshot = owned.snapshots.due.filter(|_| self.mode == DeliveryMode::ExactlyOnce);
                 let others = owned.views.next().into_iter().chain(owned.position_due()).chain(snapshot);
@@ -478,10 +465,10 @@ impl Shard {
         self.owned
             .values()
             .filter_map(of_lane)
-            .chain(self.pending.retry)
-            .chain(self.saving().filter(|_| self.pending.retry.is_none()))
-            .chain(self.alive.next().filter(|_| self.pending.retry.is_none()))
-            .chain(self.pressure.next().filter(|_| self.pending.retry.is_none() && self.is_held_up()))
+            .chain(self.queue.retry())
+            .chain(self.saving().filter(|_| !self.queue.is_retrying()))
+            .chain(self.alive.next().filter(|_| !self.queue.is_retrying()))
+            .chain(self.pressure.next().filter(|_| !self.queue.is_retrying() && self.is_held_up()))
             .min()
     }
 }
@@ -520,13 +507,13 @@ impl Task for Shard {
 
     fn poll(&mut self, wait: Duration) -> Result<PollOutcome, BusError> {
         // First: views show the committed state, with the timers that the commit armed.
-        if self.pending.retry.is_none() {
+        if !self.queue.is_retrying() {
             self.publish_due();
         }
         self.look_downstream();
         let mut worked = self.run_spouts();
         let wait = self.next().map_or(wait, |next| wait.min(next.since(self.clock.mono())));
-        let wait = if worked || self.can_step() || !self.pending.records.is_empty() { Duration::ZERO } else { wait };
+        let wait = if worked || self.can_step() || !self.queue.is_empty() { Duration::ZERO } else { wait };
         let most = ShardOptions::MAX_RECORDS - self.waiting.len();
         let mut arrivals = std::mem::take(&mut self.arrivals);
         let polled = self.member.poll(most, wait, &mut arrivals);
@@ -554,13 +541,13 @@ impl Task for Shard {
         }
         // A retried commit must repeat the same batch. If it turns out that the first attempt
         // succeeded, additions would be lost.
-        if self.pending.retry.is_none() {
+        if !self.queue.is_retrying() {
             self.fire();
             self.notify_liveness();
             self.watch_inboxes();
         }
-        if self.pending.retry.is_none_or(|at| at <= self.clock.mono()) {
-            if self.pending.retry.is_none() {
+        if self.queue.may_commit(self.clock.mono()) {
+            if !self.queue.is_retrying() {
                 self.publish_positions();
             }
             worked |= self.commit();

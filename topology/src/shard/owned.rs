@@ -1,8 +1,8 @@
-//! The state of one lane in its shell, and the content of the next commit.
+//! The state of one lane in its shell.
 
 use std::collections::{BTreeMap, VecDeque};
 
-use bus::{MonoTime, Outgoing};
+use bus::MonoTime;
 
 use super::ShardOptions;
 use super::gauges::LaneGauges;
@@ -55,27 +55,4 @@ impl OwnedLane {
             Some((_, at)) => Some(at.plus_ms(ShardOptions::POSITION_MS)),
         }
     }
-}
-
-/// The content of the next commit. Each record has the lane that wrote it, so that the records of a
-/// lost lane can be removed.
-#[derive(Default)]
-pub(super) struct Pending {
-    pub(super) records: Vec<Outgoing>,
-    pub(super) lanes: Vec<u32>,
-    /// Set after a failed attempt: earliest time of the next one.
-    pub(super) retry: Option<MonoTime>,
-    /// Set if the outcome of the last attempt is unknown: the positions of its lanes after a
-    /// success.
-    pub(super) unknown_outcome: Option<Vec<ExpectedPosition>>,
-}
-
-/// The position of a lane after a commit.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct ExpectedPosition {
-    pub(super) lane: u32,
-    /// The committed offset.
-    pub(super) position: u64,
-    /// The offset that its snapshot covers (S).
-    pub(super) covers: u64,
 }

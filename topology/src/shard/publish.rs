@@ -31,8 +31,7 @@ impl Shard {
 
     pub(super) fn write(&mut self, partition: u32, record: Outgoing) {
         self.pressure.wrote(&record.topic, record.size());
-        self.pending.lanes.push(partition);
-        self.pending.records.push(record);
+        self.queue.push(partition, record);
     }
 
     /// Adds the current views of these keys to the next commit.
@@ -109,14 +108,16 @@ impl Shard {
                 );
                 envelope.subject = Some(component.to_string());
                 envelope.time = Some(self.clock.wall());
-                self.pending.lanes.push(lane);
-                self.pending.records.push(Outgoing {
-                    topic: Arc::clone(&self.inbox),
-                    route: Route::To(lane),
-                    key: None,
-                    headers: bus::Headers::of(&envelope),
-                    value: serde_json::to_vec(&body).expect("a timeout is plain data").into(),
-                });
+                self.queue.push(
+                    lane,
+                    Outgoing {
+                        topic: Arc::clone(&self.inbox),
+                        route: Route::To(lane),
+                        key: None,
+                        headers: bus::Headers::of(&envelope),
+                        value: serde_json::to_vec(&body).expect("a timeout is plain data").into(),
+                    },
+                );
             }
         }
     }
@@ -145,14 +146,16 @@ impl Shard {
                 envelope.subject = Some(service.to_owned());
                 envelope.time = Some(now);
                 let body = Liveness { service: service.to_owned(), up };
-                self.pending.lanes.push(*lane);
-                self.pending.records.push(Outgoing {
-                    topic: Arc::clone(&self.inbox),
-                    route: Route::To(*lane),
-                    key: None,
-                    headers: bus::Headers::of(&envelope),
-                    value: serde_json::to_vec(&body).expect("it is plain data").into(),
-                });
+                self.queue.push(
+                    *lane,
+                    Outgoing {
+                        topic: Arc::clone(&self.inbox),
+                        route: Route::To(*lane),
+                        key: None,
+                        headers: bus::Headers::of(&envelope),
+                        value: serde_json::to_vec(&body).expect("it is plain data").into(),
+                    },
+                );
             }
         }
     }
