@@ -15,6 +15,7 @@ const TAKEN: usize = 256;
 const WARN_MS: u64 = 10_000;
 
 /// The liveness of the services that a stage watches.
+#[derive(Default)]
 pub(super) struct LivenessWatch {
     reader: Option<Box<dyn Reader>>,
     services: Vec<Service>,
@@ -55,10 +56,7 @@ fn ms(time: MonoTime) -> u64 {
 impl LivenessWatch {
     /// Watches these services, each with the topic of its heartbeats.
     pub(super) fn watch(bus: &dyn Bus, services: Vec<(String, String)>) -> Result<Self, BusError> {
-        let start = MonoTime::default();
-        let (watched, records) = (Vec::new(), Vec::new());
-        let mut alive =
-            Self { reader: None, services: watched, now: start, look: start, warn: start, behind: None, records };
+        let mut alive = Self::default();
         for (name, topic) in services {
             // No topic, no heartbeats: the spoke's answers decide.
             if bus.topic(&topic)?.is_none() {

@@ -17,7 +17,7 @@
 //! | live | everything |
 //!
 //! Read in this order: `owned` (a lane and its shell's state), this file (polls and records),
-//! `batch`, `claim`, `publish`, `queue` and `commit` (what the next commit writes, and its attempts); `image` (the records of a snapshot topic), `save`,
+//! `batch`, `claim`, `publisher` and `publish` (views, positions, timeouts and notices), `queue` and `commit` (what the next commit writes, and its attempts); `image` (the records of a snapshot topic), `save`,
 //! `restore`, `standby` (follows snapshots of other owners), `pressure` (back-pressure from
 //! downstream inboxes), `watch` (checks that a takeover would find its records), `inspect` (the
 //! state of a lane, for checks from outside), `check` (compares a build with saved states).
@@ -34,6 +34,7 @@ mod inspect;
 mod owned;
 mod pressure;
 mod publish;
+mod publisher;
 mod queue;
 mod restore;
 mod save;
@@ -59,6 +60,7 @@ pub use self::inspect::Inspection;
 use self::owned::{OwnedLane, Phase};
 pub use self::pressure::InboxLimit;
 use self::pressure::Pressure;
+use self::publisher::Publisher;
 use self::queue::CommitQueue;
 use self::save::SnapshotState;
 use self::standby::Standby;
@@ -149,7 +151,7 @@ pub struct Shard {
     writer: Option<Box<dyn Writer>>,
     /// Next check of the inboxes.
     watch: MonoTime,
-    alive: LivenessWatch,
+    publisher: Publisher,
     standby: Standby,
     build: Build,
     owned: BTreeMap<u32, OwnedLane>,
@@ -165,7 +167,6 @@ pub struct Shard {
     claims: u64,
     counters: Counters,
     inbox: Arc<str>,
-    view_topic: Arc<str>,
     snapshot_topic: Arc<str>,
 }
 
@@ -181,7 +182,6 @@ impl Shard {
         status: Arc<ShardStatus>,
     ) -> Result<Self, BusError> {
         let inbox: Arc<str> = options.topics.inbox(topology.name(), &options.stage).into();
-        let view_topic = options.topics.view(topology.name(), &options.stage).into();
         let snapshot_topic: Arc<str> = options.topics.snapshot(topology.name(), &options.stage).into();
         let stage = topology.stages().into_iter().find(|stage| *stage.name == *options.stage);
         let (mode, lanes) = stage.map_or_else(Default::default, |stage| (stage.mode, stage.lanes));
@@ -207,6 +207,8 @@ impl Shard {
         let watched = topology.watches(&options.stage).into_iter();
         let watched = watched.map(|service| (service.clone(), options.topics.alive(&service))).collect();
         let alive = LivenessWatch::watch(&*bus, watched)?;
+        let view_topic = options.topics.view(topology.name(), &options.stage).into();
+        let publisher = Publisher::new(&options.member, &inbox, view_topic, alive);
         let fed = topology.downstream_of(&options.stage);
         let pressure = Pressure::new(fed, first.has_spouts(), options.inbox_limit, &*bus, |stage| {
             options.topics.inbox(topology.name(), stage)
@@ -222,7 +224,7 @@ impl Shard {
             member,
             writer,
             watch: MonoTime::default(),
-            alive,
+            publisher,
             standby,
             build,
             owned: BTreeMap::new(),
@@ -234,7 +236,6 @@ impl Shard {
             claims: 0,
             counters: Counters::default(),
             inbox,
-            view_topic,
             snapshot_topic,
         })
     }
@@ -318,8 +319,6 @@ impl Shard {
                 restored_from: None,
                 moved: false,
                 snapshots: SnapshotState::default(),
-                published: None,
-                liveness: BTreeMap::new(),
                 timers: Timers::new(now),
                 views: Views::new(now),
                 counts: Counts::default(),
@@ -340,6 +339,7 @@ impl Shard {
 
     fn forget(&mut self, partitions: &[u32]) {
         for partition in partitions {
+            self.publisher.forget(*partition);
             if let Some(mut owned) = self.owned.remove(partition) {
                 owned.lane.cleanup();
                 self.status.set(*partition, ShardStatus::AWAY, self.clock.mono());
@@ -451,23 +451,24 @@ impl Shard {
     }
 
     fn next(&self) -> Option<MonoTime> {
-        let of_lane = |owned: &OwnedLane| match owned.phase {
+        let of_lane = |(lane, owned): (&u32, &OwnedLane)| match owned.phase {
             Phase::Claiming { at } => Some(at),
             // Everything else waits until the retried commit is settled.
             Phase::Live if self.queue.is_retrying() => None,
             Phase::Live => {
                 let snapshot = owned.snapshots.due.filter(|_| self.mode == DeliveryMode::ExactlyOnce);
-                let others = owned.views.next().into_iter().chain(owned.position_due()).chain(snapshot);
+                let position = self.publisher.position_due(*lane, owned.position);
+                let others = owned.views.next().into_iter().chain(position).chain(snapshot);
                 owned.timers.next().into_iter().chain(others).min()
             }
             Phase::Replaying { .. } | Phase::CatchingUp { .. } => None,
         };
         self.owned
-            .values()
+            .iter()
             .filter_map(of_lane)
             .chain(self.queue.retry())
             .chain(self.saving().filter(|_| !self.queue.is_retrying()))
-            .chain(self.alive.next().filter(|_| !self.queue.is_retrying()))
+            .chain(self.publisher.liveness_due().filter(|_| !self.queue.is_retrying()))
             .chain(self.pressure.next().filter(|_| !self.queue.is_retrying() && self.is_held_up()))
             .min()
     }

@@ -1,10 +1,9 @@
 //! The state of one lane in its shell.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use bus::MonoTime;
 
-use super::ShardOptions;
 use super::gauges::LaneGauges;
 use super::save::SnapshotState;
 use crate::counts::Counts;
@@ -35,24 +34,9 @@ pub(super) struct OwnedLane {
     /// True if `position` is not committed yet.
     pub(super) moved: bool,
     pub(super) snapshots: SnapshotState,
-    /// The last published position, and its time.
-    pub(super) published: Option<(u64, MonoTime)>,
-    /// The liveness of services that the lane was notified of.
-    pub(super) liveness: BTreeMap<String, Option<bool>>,
     pub(super) timers: Timers,
     pub(super) views: Views,
     pub(super) counts: Counts,
     pub(super) lines: VecDeque<Line>,
     pub(super) gauges: LaneGauges,
-}
-
-impl OwnedLane {
-    /// Returns when its position is due for publication; none if it has not changed.
-    pub(super) fn position_due(&self) -> Option<MonoTime> {
-        match self.published {
-            None => Some(MonoTime::default()),
-            Some((position, _)) if position == self.position => None,
-            Some((_, at)) => Some(at.plus_ms(ShardOptions::POSITION_MS)),
-        }
-    }
 }

@@ -1,14 +1,10 @@
-//! Records that a shard writes for its lanes: messages, timeouts, views, positions, liveness.
+//! Adds records to the next commit: messages, and those of the [`super::publisher`].
 
-use std::sync::Arc;
-
-use bus::{Outgoing, Route};
-use bytes::Bytes;
-use wire::alive::Liveness;
-use wire::answer::LanePosition;
-use wire::{Envelope, Kind, WallTime};
+use bus::Outgoing;
+use wire::WallTime;
 
 use super::owned::Phase;
+use super::publisher::ViewName;
 use super::{Shard, Timeout};
 use crate::View;
 use crate::names;
@@ -48,115 +44,45 @@ impl Shard {
     /// Writes the view of a component's key; none deletes the published view.
     pub(super) fn show(&mut self, partition: u32, component: u16, key: &str, view: Option<View>) {
         let Some(owned) = self.owned.get(&partition) else { return };
-        let name = format!("{}/{key}", owned.lane.component(component));
-        let mut envelope = Envelope::new(Kind::View, name.as_str(), owned.lane.info().source());
-        envelope.time = Some(self.clock.wall());
-        envelope.subject = Some(owned.lane.view_subject(component).to_owned());
-        envelope.operation = wire::OperationId::new(key).ok();
-        let record = Outgoing {
-            topic: Arc::clone(&self.view_topic),
-            route: Route::To(partition),
-            key: Some(Bytes::from(name)),
-            headers: bus::Headers::of(&envelope),
-            value: view.map(|View(body)| body).unwrap_or_default(),
-        };
-        self.write(partition, record);
+        let subject = owned.lane.view_subject(component);
+        let name = ViewName { component: owned.lane.component(component), subject, key };
+        let (lane, record) = self.publisher.view(owned.lane.info(), name, view, self.clock.wall());
+        self.write(lane, record);
     }
 
-    /// Adds the positions of lanes that moved to the next commit, each at most every
-    /// [`super::ShardOptions::POSITION_MS`].
+    /// Adds the positions of lanes that moved to the next commit.
     pub(super) fn publish_positions(&mut self) {
-        let now = self.clock.mono();
-        for lane in self.live() {
-            let Some(owned) = self.owned.get_mut(&lane) else { continue };
-            if owned.position_due().is_none_or(|due| due > now) {
-                continue;
-            }
-            owned.published = Some((owned.position, now));
-            let position = LanePosition { lane, owner: self.options.member.clone(), next: owned.position };
-            let name = format!("lane/{lane}");
-            let mut envelope = Envelope::new(Kind::View, name.as_str(), owned.lane.info().source());
-            envelope.time = Some(self.clock.wall());
-            envelope.subject = Some("lane".to_owned());
-            let record = Outgoing {
-                topic: Arc::clone(&self.view_topic),
-                route: Route::To(lane),
-                key: Some(Bytes::from(name)),
-                headers: bus::Headers::of(&envelope),
-                value: serde_json::to_vec(&position).expect("a position is plain data").into(),
-            };
+        let live = self.owned.values().filter(|owned| owned.phase == Phase::Live);
+        let positions = live.map(|owned| (owned.lane.info(), owned.position));
+        for (lane, record) in self.publisher.positions(positions, self.clock.mono(), self.clock.wall()) {
             self.write(lane, record);
         }
     }
 
-    /// Appends a timeout for each deadline that has passed.
+    /// Adds a timeout for each deadline that has passed.
     pub(super) fn fire(&mut self) {
         let now = self.clock.mono();
-        let live: Vec<u32> = self.live();
-        for lane in live {
-            let Some(owned) = self.owned.get_mut(&lane) else { continue };
+        for owned in self.owned.values_mut().filter(|owned| owned.phase == Phase::Live) {
             for expired in owned.timers.fire(now) {
                 metrics::histogram!(names::TIMER_LATENESS).record(now.since(expired.due).as_secs_f64());
                 let (component, timer) = expired.id;
-                let component = Arc::clone(owned.lane.component(component));
-                let source = owned.lane.info().source();
-                let body = Timeout { timer, generation: expired.generation };
-                let mut envelope = Envelope::new(
-                    Kind::Timeout,
-                    format!("{source}/{component}/{timer}/{}", expired.generation),
-                    source,
-                );
-                envelope.subject = Some(component.to_string());
-                envelope.time = Some(self.clock.wall());
-                self.queue.push(
-                    lane,
-                    Outgoing {
-                        topic: Arc::clone(&self.inbox),
-                        route: Route::To(lane),
-                        key: None,
-                        headers: bus::Headers::of(&envelope),
-                        value: serde_json::to_vec(&body).expect("a timeout is plain data").into(),
-                    },
-                );
+                let timeout = Timeout { timer, generation: expired.generation };
+                let (info, component) = (owned.lane.info(), owned.lane.component(component));
+                let (lane, record) = self.publisher.timeout(info, component, &timeout, self.clock.wall());
+                self.queue.push(lane, record);
             }
         }
     }
 
-    /// Notifies each live lane of changes in the liveness of the services that its stage watches,
-    /// by records in its inbox.
+    /// Notifies each live lane of changes in the liveness of the services that its stage watches.
     pub(super) fn notify_liveness(&mut self) {
-        if let Err(error) = self.alive.look(&*self.clock) {
+        if let Err(error) = self.publisher.look(&*self.clock) {
             tracing::warn!(stage = %self.options.stage, %error, "heartbeats cannot be read");
         }
-        let now = self.clock.wall();
-        for (service, up) in self.alive.liveness() {
-            for (lane, owned) in self.owned.iter_mut().filter(|(_, owned)| owned.phase == Phase::Live) {
-                if owned.liveness.get(service) == Some(&up) {
-                    continue;
-                }
-                owned.liveness.insert(service.to_owned(), up);
-                let source = owned.lane.info().source();
-                let state = match up {
-                    Some(true) => "up",
-                    Some(false) => "down",
-                    None => "unknown",
-                };
-                let name = format!("{source}/{service}/{state}");
-                let mut envelope = Envelope::new(Kind::Liveness, name, source);
-                envelope.subject = Some(service.to_owned());
-                envelope.time = Some(now);
-                let body = Liveness { service: service.to_owned(), up };
-                self.queue.push(
-                    *lane,
-                    Outgoing {
-                        topic: Arc::clone(&self.inbox),
-                        route: Route::To(*lane),
-                        key: None,
-                        headers: bus::Headers::of(&envelope),
-                        value: serde_json::to_vec(&body).expect("it is plain data").into(),
-                    },
-                );
-            }
+        let live = self.owned.values().filter(|owned| owned.phase == Phase::Live);
+        let notices = self.publisher.notices(&live.map(|owned| owned.lane.info()), self.clock.wall());
+        for (lane, record) in notices {
+            self.queue.push(lane, record);
         }
     }
 
