@@ -1,16 +1,15 @@
-//! Takes lanes over.
+//! Takes lanes over as [`super::takeover`] decides.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use bus::{Batch, BusError, CommitError, MonoTime, Outgoing, Position, Route};
-use wire::owner::OwnerRecord;
-use wire::{Code, Envelope, Kind};
+use bus::{Batch, BusError, CommitError, MonoTime, Position};
+use wire::Code;
 
+use super::Shard;
 use super::image::Checksums;
 use super::owned::{OwnedLane, Phase};
-use super::restore::{self, Found, Restored};
-use super::{Shard, ShardOptions};
+use super::restore::{Found, Restored};
+use super::takeover::{ClaimError, Start, backoff_ms};
 use crate::names;
 
 /// Maximum duration of the claims of one poll; the claim in progress completes. A lane of six
@@ -36,7 +35,7 @@ impl Shard {
         // progress.
         for lane in &lanes {
             if self.owned[lane].lane.saved().is_some() {
-                self.standby.follow(*lane);
+                self.takeover.follow(*lane);
             }
         }
         for lane in &lanes {
@@ -59,7 +58,7 @@ impl Shard {
                     }
                 }
                 if let Some(owned) = self.owned.get_mut(lane) {
-                    let pause = ShardOptions::RETRY_MS << owned.claims_failed.min(7);
+                    let pause = backoff_ms(owned.claims_failed);
                     owned.claims_failed += 1;
                     owned.phase = Phase::Claiming { at: now.plus_ms(pause) };
                 }
@@ -104,36 +103,11 @@ impl Shard {
         let note = takeover.committed.as_ref().and_then(bus::Committed::parsed);
         let known = takeover.committed.is_some();
         let restored = self.restore(partition, known.then(|| note.as_ref().map_or(0, |note| note.snapshot)))?;
-        let snapshot = restored.as_ref().map_or(0, |restored| restored.position);
-        if let (Some(restored), Some(committed)) = (&restored, &takeover.committed)
-            && committed.next > snapshot
-            && let Some(why) = self.build.refuses_replay_of(&restored.head.graph, &restored.head.decides_by)
-        {
-            let next = committed.next;
-            return Err(ClaimError::Incompatible(format!(
-                "offsets {snapshot} to {next} were handled after its last snapshot: {why}; start the build that did, and stop it in an orderly way"
-            )));
-        }
-        if takeover.low > snapshot {
-            return Err(ClaimError::Cut(format!(
-                "its inbox begins at offset {}, but its snapshot covers only offsets up to {snapshot}",
-                takeover.low
-            )));
-        }
-        // An inbox that ends before the snapshot or the committed offset was deleted and created
-        // again.
-        let handled = takeover.committed.as_ref().map_or(0, |committed| committed.next);
-        let end = self.bus.bounds(&self.inbox, partition)?.end;
-        if end < snapshot.max(handled) {
-            return Err(ClaimError::Cut(format!(
-                "its inbox ends at offset {end}, but its snapshot covers {snapshot}, and records up to {handled} were handled"
-            )));
-        }
-        // If the committed offset is unknown, for example after its retention, the records after
-        // the snapshot are handled again with their effects, because it is unknown whether they
-        // were handled.
-        let committed = takeover.committed.as_ref().map_or(snapshot.max(takeover.low), |committed| committed.next);
-        let (owner, record) = self.owner_record(partition, committed);
+        let head = restored.as_ref().map(|restored| &restored.head);
+        let end = || self.bus.bounds(&self.inbox, partition).map(|bounds| bounds.end);
+        let Start { snapshot, committed } = self.takeover.start(&takeover, head, end)?;
+        let time = self.clock.wall();
+        let (owner, record) = self.takeover.owner_record(&self.options, &self.inbox, partition, committed, time);
         let position = Position { partition, next: committed, metadata: self.offset_metadata(snapshot, false) };
         // If the outcome is unknown, the claim is repeated: a second owner record does no harm.
         self.member.commit(&Batch { records: vec![record], positions: vec![position] }).map_err(
@@ -163,30 +137,6 @@ impl Shard {
         Ok(())
     }
 
-    /// Returns the name of the new owner and its owner record. The owner handles the records from
-    /// `from` on.
-    pub(super) fn owner_record(&mut self, partition: u32, from: u64) -> (String, Outgoing) {
-        self.claims += 1;
-        let owner = format!("{}/{}", self.options.member, self.claims);
-        let body = OwnerRecord {
-            build: self.options.build.clone(),
-            graph: self.build.graph.clone(),
-            versions: self.build.decides_by.clone(),
-            settings: self.options.settings.as_value().clone(),
-            from,
-        };
-        let mut envelope = Envelope::new(Kind::Owner, owner.as_str(), format!("/nave/{}", self.options.member));
-        envelope.time = Some(self.clock.wall());
-        let record = Outgoing {
-            topic: Arc::clone(&self.inbox),
-            route: Route::To(partition),
-            key: None,
-            headers: bus::Headers::of(&envelope),
-            value: serde_json::to_vec(&body).expect("an owner record is plain data").into(),
-        };
-        (owner, record)
-    }
-
     /// Restores a lane from its snapshot. None if there is no usable snapshot: the lane then starts
     /// from the beginning of its inbox. `position` is the offset that the snapshot must cover, if
     /// known.
@@ -196,42 +146,17 @@ impl Shard {
             return Ok(None);
         }
         let make = || self.topology.lane(&self.options.topics, &self.options.stage, partition);
-        let found = restore::restore(&mut self.standby, partition, position, &self.build, &make, &*self.clock)?;
+        let found = self.takeover.restore(partition, position, &make, &*self.clock)?;
         match found {
-            Ok(Found::Nothing) => owned.snapshots.checksums = Some(Checksums::default()),
-            Ok(Found::Whole(restored)) => return Ok(Some(restored)),
-            Ok(Found::Corrupt(reason, checksums)) => {
+            Found::Nothing => owned.snapshots.checksums = Some(Checksums::default()),
+            Found::Whole(restored) => return Ok(Some(restored)),
+            Found::Corrupt(reason, checksums) => {
                 let (stage, code) = (&self.options.stage, Code::SnapshotDamaged.as_str());
                 tracing::error!(stage, lane = partition, code, %reason, "the snapshot is corrupt; replaying the inbox from its beginning");
                 self.counters.add(names::SNAPSHOTS_CORRUPT, 1);
                 owned.snapshots.checksums = Some(checksums);
             }
-            Err(incompatible) => return Err(ClaimError::Incompatible(incompatible.to_string())),
         }
         Ok(None)
-    }
-}
-
-/// The reason why a lane is not taken over.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum ClaimError {
-    /// The bus failed; a retry may succeed.
-    #[error("{0}")]
-    Bus(#[from] BusError),
-    /// The inbox lacks records that have to be replayed.
-    #[error("{0}")]
-    Cut(String),
-    /// This build cannot continue the saved state.
-    #[error("{0}")]
-    Incompatible(String),
-}
-
-impl ClaimError {
-    fn code(&self) -> Option<Code> {
-        match self {
-            ClaimError::Bus(_) => None,
-            ClaimError::Cut(_) => Some(Code::InboxCut),
-            ClaimError::Incompatible(_) => Some(Code::StateIncompatible),
-        }
     }
 }

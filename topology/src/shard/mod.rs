@@ -17,7 +17,7 @@
 //! | live | everything |
 //!
 //! Read in this order: `owned` (a lane and its shell's state), this file (polls and records),
-//! `batch`, `claim`, `publisher` and `publish` (views, positions, timeouts and notices), `queue` and `commit` (what the next commit writes, and its attempts); `image` (the records of a snapshot topic), `save`,
+//! `batch`, `takeover` and `claim`, `publisher` and `publish` (views, positions, timeouts and notices), `queue` and `commit` (what the next commit writes, and its attempts); `image` (the records of a snapshot topic), `save`,
 //! `restore`, `standby` (follows snapshots of other owners), `pressure` (back-pressure from
 //! downstream inboxes), `watch` (checks that a takeover would find its records), `inspect` (the
 //! state of a lane, for checks from outside), `check` (compares a build with saved states).
@@ -39,6 +39,7 @@ mod queue;
 mod restore;
 mod save;
 mod standby;
+mod takeover;
 mod watch;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -64,6 +65,7 @@ use self::publisher::Publisher;
 use self::queue::CommitQueue;
 use self::save::SnapshotState;
 use self::standby::Standby;
+use self::takeover::Takeover;
 use crate::counts::Counts;
 use crate::lane::Lane;
 use crate::names;
@@ -152,8 +154,7 @@ pub struct Shard {
     /// Next check of the inboxes.
     watch: MonoTime,
     publisher: Publisher,
-    standby: Standby,
-    build: Build,
+    takeover: Takeover,
     owned: BTreeMap<u32, OwnedLane>,
     queue: CommitQueue,
     arrivals: Vec<Arrival>,
@@ -164,7 +165,6 @@ pub struct Shard {
     /// the same batch.
     waiting: VecDeque<Record>,
     pressure: Pressure,
-    claims: u64,
     counters: Counters,
     inbox: Arc<str>,
     snapshot_topic: Arc<str>,
@@ -188,8 +188,9 @@ impl Shard {
         let first = topology.lane(&options.topics, &options.stage, 0);
         let versions = first.saved().unwrap_or_default();
         let build = Build { versions, graph: topology.graph(), decides_by: topology.decides_by(&options.stage) };
+        let warm = options.recovery.warm;
         let mut standby = Standby::new(Arc::clone(&bus), Arc::clone(&snapshot_topic));
-        if options.recovery.warm && topology.is_saved(&options.stage) {
+        if warm && topology.is_saved(&options.stage) {
             standby.follow_all(lanes, &build)?;
         }
         let member = bus.member(&MemberSpec {
@@ -225,15 +226,13 @@ impl Shard {
             writer,
             watch: MonoTime::default(),
             publisher,
-            standby,
-            build,
+            takeover: Takeover::new(build, standby, warm),
             owned: BTreeMap::new(),
             queue: CommitQueue::default(),
             arrivals: Vec::new(),
             joined: false,
             waiting: VecDeque::new(),
             pressure,
-            claims: 0,
             counters: Counters::default(),
             inbox,
             snapshot_topic,
@@ -343,11 +342,7 @@ impl Shard {
             if let Some(mut owned) = self.owned.remove(partition) {
                 owned.lane.cleanup();
                 self.status.set(*partition, ShardStatus::AWAY, self.clock.mono());
-                if self.options.recovery.warm && owned.lane.saved().is_some() {
-                    self.standby.follow(*partition);
-                } else {
-                    self.standby.unfollow(*partition);
-                }
+                self.takeover.lost(*partition, owned.lane.saved().is_some());
             }
         }
         self.waiting.retain(|record| !partitions.contains(&record.partition));
@@ -369,7 +364,7 @@ impl Shard {
         // Records that another build has decided are not decided again.
         if replaying
             && let Some(owner) = &owner
-            && let Some(why) = self.build.refuses_replay_of(&owner.graph, &owner.versions)
+            && let Some(why) = self.takeover.refuses_replay_of(&owner.graph, &owner.versions)
         {
             let text = format!("build {} handled its inbox from offset {} on: {why}", owner.build, owner.from);
             return self.hold(record.partition, &text);
@@ -537,7 +532,7 @@ impl Task for Shard {
         }
         worked |= self.step_waiting();
         worked |= self.claim_due();
-        if let Err(error) = self.standby.look(self.clock.mono()) {
+        if let Err(error) = self.takeover.look(self.clock.mono()) {
             tracing::warn!(stage = %self.options.stage, %error, "cannot follow the snapshots of other owners");
         }
         // A retried commit must repeat the same batch. If it turns out that the first attempt

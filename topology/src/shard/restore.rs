@@ -16,8 +16,6 @@ pub(super) struct Restored {
     pub(super) timers: Timers,
     pub(super) views: Views,
     pub(super) checksums: Checksums,
-    /// The offset that the snapshot covers (S).
-    pub(super) position: u64,
     /// The head of the snapshot.
     pub(super) head: LaneHead,
 }
@@ -104,12 +102,5 @@ fn load(image: &Image, head: &SnapshotHead, mut lane: Lane, now: MonoTime) -> Re
     for key in lane.loaded().map_err(incompatible)? {
         views.restored(key, now);
     }
-    Ok(Restored {
-        lane,
-        timers,
-        views,
-        checksums: image.checksums(),
-        position: head.lane.position,
-        head: head.lane.clone(),
-    })
+    Ok(Restored { lane, timers, views, checksums: image.checksums(), head: head.lane.clone() })
 }

@@ -64,7 +64,8 @@ impl Shard {
 
     fn take_snapshot(&mut self, number: u32) {
         let topic = Arc::clone(&self.snapshot_topic);
-        let (graph, decides_by) = (self.build.graph.clone(), self.build.decides_by.clone());
+        let build = self.takeover.build();
+        let (graph, decides_by) = (build.graph.clone(), build.decides_by.clone());
         let Some(owned) = self.owned.get_mut(&number) else { return };
         let OwnedLane { lane, timers, snapshots, position, .. } = owned;
         let (Some(checksums), Some(components)) = (&mut snapshots.checksums, lane.saved()) else { return };
