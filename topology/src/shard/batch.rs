@@ -1,47 +1,143 @@
 //! Fills a batch with the results of received records and of spouts, while downstream inboxes have
 //! room.
 
-use super::{Shard, ShardOptions};
+use bus::Record;
+
+use super::owned::{OwnedLane, Phase};
+use super::{Shard, ShardOptions, owner_of, read_back};
 use crate::names;
+use crate::status::ShardStatus;
 use crate::timers::Origin;
 
 impl Shard {
     /// True if a received record can be handled now.
     pub(super) fn can_step(&self) -> bool {
-        !self.waiting.is_empty() && !self.queue.is_retrying() && self.pressure.lanes_may_step()
+        !self.received.waiting.is_empty() && !self.queue.is_retrying() && self.pressure.lanes_may_step()
     }
 
     /// Handles received records until the batch or a downstream inbox is full. Returns true if it
     /// handled any.
     pub(super) fn step_waiting(&mut self) -> bool {
-        let begun = self.clock.mono();
+        let begun = self.context.clock.mono();
         let mut any = false;
         while self.can_step()
-            && let Some(record) = self.waiting.pop_front()
+            && let Some(record) = self.received.waiting.pop_front()
         {
             self.handle(&record);
             any = true;
-            if self.clock.mono().since(begun) >= ShardOptions::BATCH {
+            if self.context.clock.mono().since(begun) >= ShardOptions::BATCH {
                 break;
             }
         }
         any
     }
 
+    /// Handles a received record: steps its lane and takes its decisions.
+    fn handle(&mut self, record: &Record) {
+        // Further records of a held lane are read again after the next takeover.
+        let claimed = |owned: &&mut OwnedLane| !matches!(owned.phase, Phase::Claiming { .. });
+        let Some(owned) = self.owned.get_mut(&record.partition).filter(claimed) else { return };
+        let now = self.context.clock.mono();
+        if let Phase::Replaying { until, owner } = &owned.phase
+            && record.offset >= *until
+        {
+            owned.phase = Phase::CatchingUp { owner: owner.clone() };
+        }
+        let replaying = matches!(owned.phase, Phase::Replaying { .. });
+        let owner = owner_of(record);
+        // Records that another build has decided are not decided again.
+        if replaying
+            && let Some(owner) = &owner
+            && let Some(why) = self.takeover.refuses_replay_of(&owner.graph, &owner.versions)
+        {
+            let text = format!("build {} handled its inbox from offset {} on: {why}", owner.build, owner.from);
+            return self.hold(record.partition, &text);
+        }
+        self.context.status.stepping(record.partition, Some(now));
+        owned.lane.step(record);
+        let effects = owned.lane.take_effects();
+        owned.position = record.offset + 1;
+        self.context.status.stepped(record.partition, owned.position);
+        if let Some((id, generation)) = read_back(&owned.lane, &record.headers, &record.value) {
+            owned.timers.read_back(id, generation);
+        }
+        if let Some(owner) = owner {
+            owned.timers.handled_late(owner.from, record.time);
+        }
+        let origin = Origin { offset: record.offset, time: record.time };
+        owned.snapshots.moved(now, self.context.options.recovery.snapshot_ms);
+        if replaying {
+            for (component, effect) in effects.timers {
+                owned.timers.replay(component, effect, origin);
+            }
+            for change in effects.views {
+                let key = (change.component, change.key);
+                if change.last {
+                    owned.views.closed(&key);
+                } else {
+                    owned.views.changed(key, now, true);
+                }
+            }
+            self.counters.add(names::REPLAYED, 1);
+            return;
+        }
+        owned.moved = true;
+        self.queue.moved(now, self.context.options.recovery.snapshot_ms);
+        if let Phase::CatchingUp { owner } = &owned.phase
+            && record.headers.get("ce_id") == Some(owner.as_bytes())
+        {
+            owned.phase = Phase::Live;
+            owned.timers.go_live(record.time, now);
+            self.context.status.set(record.partition, ShardStatus::LIVE, now);
+            tracing::info!(stage = %self.context.options.stage, lane = record.partition, offset = record.offset, "lane is live");
+        }
+        self.decided(record.partition, effects, origin);
+    }
+
+    /// Adds the decisions of a step to the next commit.
+    fn decided(&mut self, partition: u32, effects: crate::Effects, origin: Origin) {
+        let now = self.context.clock.mono();
+        let Some(owned) = self.owned.get_mut(&partition) else { return };
+        let sent = owned.lane.sent_time();
+        for (component, effect) in effects.timers {
+            owned.timers.decide(component, effect, origin);
+        }
+        owned.counts.extend(effects.counts);
+        owned.lines.extend(effects.lines);
+        let mut closed = Vec::new();
+        for change in effects.views {
+            let key = (change.component, change.key);
+            if !change.last {
+                owned.views.changed(key, now, false);
+            } else if owned.views.closed(&key) {
+                closed.push(key);
+            }
+        }
+        if !effects.messages.is_empty() {
+            let now = self.context.clock.wall();
+            for message in effects.messages {
+                self.send(partition, message, now, sent);
+            }
+        }
+        for (component, key) in &closed {
+            self.show(partition, *component, key, None);
+        }
+    }
+
     /// Calls the stage's spouts in rounds until none emits, or the batch or a downstream inbox is
     /// full. Returns true if one emitted.
     pub(super) fn run_spouts(&mut self) -> bool {
-        if self.status.is_draining() || self.queue.is_retrying() {
+        if self.context.status.is_draining() || self.queue.is_retrying() {
             return false;
         }
         let has_spouts = |lane: &u32| self.owned.get(lane).is_some_and(|owned| owned.lane.has_spouts());
         let mut lanes: Vec<u32> = self.live().into_iter().filter(has_spouts).collect();
-        let (begun, mut calls, mut emitted) = (self.clock.mono(), 0, false);
+        let (begun, mut calls, mut emitted) = (self.context.clock.mono(), 0, false);
         while !lanes.is_empty() && calls < ShardOptions::MAX_RECORDS {
             let mut busy = Vec::new();
             for lane in lanes {
                 for _ in 0..ShardOptions::SPOUT_CALLS {
-                    let late = self.clock.mono().since(begun) >= ShardOptions::BATCH;
+                    let late = self.context.clock.mono().since(begun) >= ShardOptions::BATCH;
                     if late || self.queue.is_full() || !self.pressure.spouts_may_emit() {
                         return emitted;
                     }
@@ -68,29 +164,29 @@ impl Shard {
         if !emitted && effects.is_empty() {
             return false;
         }
-        let origin = Origin { offset: owned.position, time: self.clock.wall() };
-        owned.snapshots.moved(self.clock.mono(), self.options.recovery.snapshot_ms);
+        let origin = Origin { offset: owned.position, time: self.context.clock.wall() };
+        owned.snapshots.moved(self.context.clock.mono(), self.context.options.recovery.snapshot_ms);
         self.decided(lane, effects, origin);
         emitted
     }
 
     /// Checks whether downstream inboxes have room, and reports changes.
     pub(super) fn look_downstream(&mut self) {
-        if !self.pressure.look(&*self.bus, &*self.clock) {
+        if !self.pressure.look(&*self.context.bus, &*self.context.clock) {
             return;
         }
         let full: Vec<String> = self.pressure.full().collect();
         if !full.is_empty() {
-            let (topology, stage) = (self.topology.name().to_owned(), self.options.stage.clone());
+            let (topology, stage) = (self.context.topology.name().to_owned(), self.context.options.stage.clone());
             self.counters.add_labelled(names::HELD_UP, &[("topology", topology), ("stage", stage)], 1);
         }
-        self.status.held_up(full);
+        self.context.status.held_up(full);
     }
 
     /// True if records or spouts wait for room in a downstream inbox.
     pub(super) fn is_held_up(&self) -> bool {
         let has_spouts = || self.owned.values().any(|owned| owned.lane.has_spouts());
-        (!self.waiting.is_empty() && !self.pressure.lanes_may_step())
+        (!self.received.waiting.is_empty() && !self.pressure.lanes_may_step())
             || (!self.pressure.spouts_may_emit() && has_spouts())
     }
 }

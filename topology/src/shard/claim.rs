@@ -22,7 +22,7 @@ const HELD_MS: u64 = 60_000;
 
 impl Shard {
     pub(super) fn claim_due(&mut self) -> bool {
-        let now = self.clock.mono();
+        let now = self.context.clock.mono();
         let due = |(lane, owned): (&u32, &OwnedLane)| match owned.phase {
             Phase::Claiming { at } if at <= now => Some((at, *lane)),
             Phase::Claiming { .. } | Phase::Replaying { .. } | Phase::CatchingUp { .. } | Phase::Live => None,
@@ -41,13 +41,13 @@ impl Shard {
         for lane in &lanes {
             // The other lanes wait for the next poll. In between, claimed lanes proceed and
             // revocations are received.
-            if self.clock.mono().since(now) > CLAIMING {
+            if self.context.clock.mono().since(now) > CLAIMING {
                 break;
             }
             let claimed = self.claim(*lane);
-            self.status.blocked(*lane, claimed.as_ref().err().and_then(ClaimError::code));
+            self.context.status.blocked(*lane, claimed.as_ref().err().and_then(ClaimError::code));
             if let Err(error) = claimed {
-                let stage = &self.options.stage;
+                let stage = &self.context.options.stage;
                 match &error {
                     ClaimError::Bus(error) => {
                         tracing::warn!(stage, lane, %error, "cannot take the lane over yet; retrying");
@@ -70,7 +70,7 @@ impl Shard {
     /// Claims a lane again whose next record was deleted: the claim finds out what is left of the
     /// inbox. The other lanes continue.
     pub(super) fn claim_again(&mut self, partition: u32, requested: u64, low: u64) {
-        let stage = &self.options.stage;
+        let stage = &self.context.options.stage;
         tracing::error!(
             stage,
             lane = partition,
@@ -87,36 +87,37 @@ impl Shard {
     /// Stops the replay of a lane that this build must not continue. The lane is claimed again
     /// later, in case something has changed.
     pub(super) fn hold(&mut self, partition: u32, why: &str) {
-        let (stage, code) = (&self.options.stage, Code::StateIncompatible);
+        let (stage, code) = (&self.context.options.stage, Code::StateIncompatible);
         tracing::error!(stage, lane = partition, code = code.as_str(), why, "the lane is held: manual action needed");
         self.forget(&[partition]);
         self.assign(partition);
         if let Some(owned) = self.owned.get_mut(&partition) {
-            owned.phase = Phase::Claiming { at: self.clock.mono().plus_ms(HELD_MS) };
-            self.status.blocked(partition, Some(code));
+            owned.phase = Phase::Claiming { at: self.context.clock.mono().plus_ms(HELD_MS) };
+            self.context.status.blocked(partition, Some(code));
         }
     }
 
     /// Takes a lane over: commits the owner record on top of the last owner's commits.
     pub(super) fn claim(&mut self, partition: u32) -> Result<(), ClaimError> {
-        let takeover = self.member.take_over(partition)?;
+        let takeover = self.connection.member.take_over(partition)?;
         let note = takeover.committed.as_ref().and_then(bus::Committed::parsed);
         let known = takeover.committed.is_some();
         let restored = self.restore(partition, known.then(|| note.as_ref().map_or(0, |note| note.snapshot)))?;
         let head = restored.as_ref().map(|restored| &restored.head);
-        let end = || self.bus.bounds(&self.inbox, partition).map(|bounds| bounds.end);
+        let end = || self.context.bus.bounds(&self.context.inbox, partition).map(|bounds| bounds.end);
         let Start { snapshot, committed } = self.takeover.start(&takeover, head, end)?;
-        let time = self.clock.wall();
-        let (owner, record) = self.takeover.owner_record(&self.options, &self.inbox, partition, committed, time);
+        let time = self.context.clock.wall();
+        let (owner, record) =
+            self.takeover.owner_record(&self.context.options, &self.context.inbox, partition, committed, time);
         let position = Position { partition, next: committed, metadata: self.offset_metadata(snapshot, false) };
         // If the outcome is unknown, the claim is repeated: a second owner record does no harm.
-        self.member.commit(&Batch { records: vec![record], positions: vec![position] }).map_err(
+        self.connection.member.commit(&Batch { records: vec![record], positions: vec![position] }).map_err(
             |error| match error {
                 CommitError::Failed(error) | CommitError::Unknown(error) => error,
                 CommitError::Fenced(reason) => BusError::Unavailable(reason),
             },
         )?;
-        self.member.start(partition, snapshot)?;
+        self.connection.member.start(partition, snapshot)?;
         self.counters.add(names::TAKEOVERS, 1);
         if let Some(owned) = self.owned.get_mut(&partition) {
             if let Some(restored) = restored {
@@ -145,13 +146,13 @@ impl Shard {
         if owned.lane.saved().is_none() {
             return Ok(None);
         }
-        let make = || self.topology.lane(&self.options.topics, &self.options.stage, partition);
-        let found = self.takeover.restore(partition, position, &make, &*self.clock)?;
+        let make = || self.context.topology.lane(&self.context.options.topics, &self.context.options.stage, partition);
+        let found = self.takeover.restore(partition, position, &make, &*self.context.clock)?;
         match found {
             Found::Nothing => owned.snapshots.checksums = Some(Checksums::default()),
             Found::Whole(restored) => return Ok(Some(restored)),
             Found::Corrupt(reason, checksums) => {
-                let (stage, code) = (&self.options.stage, Code::SnapshotDamaged.as_str());
+                let (stage, code) = (&self.context.options.stage, Code::SnapshotDamaged.as_str());
                 tracing::error!(stage, lane = partition, code, %reason, "the snapshot is corrupt; replaying the inbox from its beginning");
                 self.counters.add(names::SNAPSHOTS_CORRUPT, 1);
                 owned.snapshots.checksums = Some(checksums);

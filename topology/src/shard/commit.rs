@@ -19,7 +19,7 @@ use crate::outbox::{Level, Line};
 
 impl Shard {
     pub(super) fn offset_metadata(&self, snapshot: u64, released: bool) -> Arc<str> {
-        OffsetMetadata { transactional_id: self.options.member.clone(), snapshot, released }.to_string().into()
+        OffsetMetadata { transactional_id: self.context.options.member.clone(), snapshot, released }.to_string().into()
     }
 
     pub(super) fn position(&self, partition: u32, owned: &OwnedLane, released: bool) -> Position {
@@ -32,11 +32,11 @@ impl Shard {
         if !self.settle() {
             return false;
         }
-        match self.mode {
+        match self.context.mode {
             DeliveryMode::ExactlyOnce => self.commit_as_one(),
             DeliveryMode::AtLeastOnce => {
                 let left = self.send_effects();
-                let due = self.queue.positions_due().is_some_and(|at| at <= self.clock.mono());
+                let due = self.queue.positions_due().is_some_and(|at| at <= self.context.clock.mono());
                 // Positions must not pass effects that are not sent yet: a new owner would not send
                 // them.
                 left | (due && self.queue.is_empty() && self.commit_positions())
@@ -46,11 +46,11 @@ impl Shard {
 
     /// Commits all positions and a snapshot of each changed lane: lanes are released.
     pub(super) fn commit_all(&mut self) {
-        if !self.queue.is_retrying() && self.mode == DeliveryMode::ExactlyOnce {
+        if !self.queue.is_retrying() && self.context.mode == DeliveryMode::ExactlyOnce {
             self.take_snapshots(true);
         }
         self.commit();
-        if self.mode == DeliveryMode::AtLeastOnce && self.queue.is_empty() {
+        if self.context.mode == DeliveryMode::AtLeastOnce && self.queue.is_empty() {
             self.commit_positions();
         }
     }
@@ -74,7 +74,7 @@ impl Shard {
             return false;
         }
         let snapshots: Vec<Outgoing> = self.snapshot_records().cloned().collect();
-        match self.queue.commit(positions, snapshots, |batch| self.member.commit(batch)) {
+        match self.queue.commit(positions, snapshots, |batch| self.connection.member.commit(batch)) {
             Ok(()) => self.all_committed(),
             Err(error) => return self.not_committed(error),
         }
@@ -91,13 +91,13 @@ impl Shard {
             return false;
         }
         if !self.queue.is_empty()
-            && let Some(writer) = &mut self.writer
+            && let Some(writer) = &mut self.connection.writer
             && let Err(error) = writer.append(self.queue.records())
         {
             return self.not_committed(CommitError::Failed(error));
         }
         self.effects_sent();
-        self.owned.keys().for_each(|lane| self.status.retrying(*lane, None));
+        self.owned.keys().for_each(|lane| self.context.status.retrying(*lane, None));
         true
     }
 
@@ -115,7 +115,7 @@ impl Shard {
             return false;
         }
         let records = self.snapshot_records().cloned().collect();
-        match self.member.commit(&Batch { records, positions }) {
+        match self.connection.member.commit(&Batch { records, positions }) {
             Ok(()) => self.positions_committed(),
             Err(error) => return self.not_committed(error),
         }
@@ -125,12 +125,12 @@ impl Shard {
     /// Prepares the retry of a failed commit: after a delay, or at once with dead letters in place
     /// of records that are too large.
     fn not_committed(&mut self, error: CommitError) -> bool {
-        let now = self.clock.mono();
+        let now = self.context.clock.mono();
         if let CommitError::Failed(BusError::TooLarge { topic, size, limit }) = error {
             self.replace_too_large(TooLarge { topic: &topic, size, limit }, now);
             return false;
         }
-        tracing::warn!(stage = %self.options.stage, %error, "commit failed; retrying");
+        tracing::warn!(stage = %self.context.options.stage, %error, "commit failed; retrying");
         self.counters.add(names::COMMITS_RETRIED, 1);
         let moved = self.owned.iter().filter(|(_, owned)| owned.moved || owned.snapshots.pending.is_some());
         let end = |(lane, owned): (&u32, &OwnedLane)| ExpectedPosition {
@@ -139,14 +139,14 @@ impl Shard {
             covers: owned.snapshots.next(),
         };
         self.queue.failed(&error, moved.map(end).collect(), now);
-        self.owned.keys().for_each(|lane| self.status.retrying(*lane, Some(now)));
+        self.owned.keys().for_each(|lane| self.context.status.retrying(*lane, Some(now)));
         false
     }
 
     fn replace_too_large(&mut self, found: TooLarge<'_>, now: MonoTime) {
-        let dead: Arc<str> = self.options.topics.dead(self.topology.name()).into();
-        for (lane, reason) in self.queue.replace(found, &dead, &self.options.member, now) {
-            tracing::error!(stage = %self.options.stage, lane, reason, "a record is too large; writing a dead letter instead");
+        let dead: Arc<str> = self.context.options.topics.dead(self.context.topology.name()).into();
+        for (lane, reason) in self.queue.replace(found, &dead, &self.context.options.member, now) {
+            tracing::error!(stage = %self.context.options.stage, lane, reason, "a record is too large; writing a dead letter instead");
             self.counters.add(names::TOO_LARGE, 1);
         }
     }
@@ -158,11 +158,11 @@ impl Shard {
             self.queue.settled();
             return true;
         };
-        match self.member.take_over(expected.lane) {
+        match self.connection.member.take_over(expected.lane) {
             Ok(takeover) => {
                 self.queue.settled();
                 if takeover.committed.is_some_and(|committed| expected.is_reached_by(&committed)) {
-                    match self.mode {
+                    match self.context.mode {
                         DeliveryMode::ExactlyOnce => self.all_committed(),
                         DeliveryMode::AtLeastOnce => self.positions_committed(),
                     }
@@ -170,8 +170,8 @@ impl Shard {
                 true
             }
             Err(error) => {
-                tracing::warn!(stage = %self.options.stage, %error, "the outcome of a commit is still unknown; retrying");
-                self.queue.still_in_doubt(self.clock.mono());
+                tracing::warn!(stage = %self.context.options.stage, %error, "the outcome of a commit is still unknown; retrying");
+                self.queue.still_in_doubt(self.context.clock.mono());
                 false
             }
         }
@@ -189,14 +189,14 @@ impl Shard {
         self.counters.add(names::COMMITS, 1);
         for (lane, owned) in &mut self.owned {
             owned.moved = false;
-            self.status.retrying(*lane, None);
+            self.context.status.retrying(*lane, None);
         }
         self.snapshots_committed();
     }
 
     /// Effects were sent: starts timers, and publishes counters and log lines.
     fn effects_sent(&mut self) {
-        let now = self.clock.mono();
+        let now = self.context.clock.mono();
         self.queue.sent();
         for (lane, owned) in &mut self.owned {
             owned.timers.committed(now);
@@ -208,7 +208,7 @@ impl Shard {
         let counts = self.owned.values_mut().flat_map(|owned| owned.counts.drain());
         if let Some(forwarded) = self.counters.committed(counts, now) {
             tracing::warn!(
-                inbox = &*self.inbox,
+                inbox = &*self.context.inbox,
                 forwarded,
                 "requests arrive in other partitions than those of their keys; forwarding costs each a second record; \
                  clients of librdkafka set partitioner=murmur2_random"
@@ -225,10 +225,10 @@ impl Shard {
             .collect();
         if !positions.is_empty() {
             let batch = Batch { records: Vec::new(), positions };
-            if let Err(error) = self.member.commit(&batch) {
+            if let Err(error) = self.connection.member.commit(&batch) {
                 // The next owner then aborts a transaction that it takes for open: slower, but
                 // safe.
-                tracing::warn!(stage = %self.options.stage, %error, "releasing lanes failed; the next owner aborts their transaction");
+                tracing::warn!(stage = %self.context.options.stage, %error, "releasing lanes failed; the next owner aborts their transaction");
             }
         }
     }

@@ -16,7 +16,7 @@
 //! | catching up | steps the records up to the own owner record, with effects; timers do not fire |
 //! | live | everything |
 //!
-//! Read in this order: `owned` (a lane and its shell's state), this file (polls and records),
+//! Read in this order: `options`, `owned` (a lane and its shell's state), this file (polls and records),
 //! `batch`, `takeover` and `claim`, `publisher` and `publish` (views, positions, timeouts and notices), `queue` and `commit` (what the next commit writes, and its attempts); `image` (the records of a snapshot topic), `save`,
 //! `restore`, `standby` (follows snapshots of other owners), `pressure` (back-pressure from
 //! downstream inboxes), `watch` (checks that a takeover would find its records), `inspect` (the
@@ -31,6 +31,7 @@ mod counters;
 mod gauges;
 mod image;
 mod inspect;
+mod options;
 mod owned;
 mod pressure;
 mod publish;
@@ -49,7 +50,6 @@ use std::time::Duration;
 use bus::{Arrival, Bus, BusError, Clock, Headers, Member, MemberSpec, MonoTime, PollOutcome, Record, Task, Writer};
 use wire::control::DeliveryMode;
 use wire::owner::OwnerRecord;
-use wire::topics::Topics;
 use wire::{Code, Kind};
 
 use self::alive::LivenessWatch;
@@ -58,6 +58,7 @@ use self::counters::Counters;
 use self::gauges::LaneGauges;
 use self::image::Build;
 pub use self::inspect::Inspection;
+pub use self::options::{RecoveryOptions, ShardOptions};
 use self::owned::{OwnedLane, Phase};
 pub use self::pressure::InboxLimit;
 use self::pressure::Pressure;
@@ -70,93 +71,46 @@ use crate::counts::Counts;
 use crate::lane::Lane;
 use crate::names;
 use crate::plan::Topology;
-use crate::settings::Settings;
 use crate::status::ShardStatus;
-use crate::timers::{DueOf, Origin, Timers};
+use crate::timers::{DueOf, Timers};
 use crate::views::Views;
-
-/// The options of a shard.
-#[derive(Debug, Clone)]
-pub struct ShardOptions {
-    /// The naming scheme of topics.
-    pub topics: Topics,
-    /// The stage whose lanes it runs.
-    pub stage: String,
-    /// Its name, unique among the live members of the stage's group; also its transactional id.
-    pub member: String,
-    /// The build name in its owner records.
-    pub build: String,
-    /// The settings that its owner records give to its lanes.
-    pub settings: Settings,
-    /// How its lanes survive a crash.
-    pub recovery: RecoveryOptions,
-    /// The backlog of a downstream inbox at which this stage pauses.
-    pub inbox_limit: InboxLimit,
-}
-
-/// Options for the takeover of lanes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RecoveryOptions {
-    /// A shard that is silent for this long loses its lanes.
-    pub session_timeout: Duration,
-    /// Interval between two snapshots of a changing lane, in milliseconds; 0 takes one with every
-    /// commit. A takeover replays the records since the last snapshot.
-    pub snapshot_ms: u64,
-    /// True: a shard follows the snapshots of lanes that it does not own, and has them in memory at
-    /// a takeover. Useless if the other owners are in the same process.
-    pub warm: bool,
-}
-
-impl RecoveryOptions {
-    /// One second: the replay of its thousands of records takes a fraction of a second, and a key
-    /// that changes all the time is written once.
-    pub const SNAPSHOT_MS: u64 = 1_000;
-}
-
-impl Default for RecoveryOptions {
-    /// The shortest session that a broker accepts, and a snapshot every second.
-    fn default() -> Self {
-        Self { session_timeout: MemberSpec::SESSION, snapshot_ms: Self::SNAPSHOT_MS, warm: false }
-    }
-}
-
-impl ShardOptions {
-    /// Maximum number of records per commit: the size of a poll in the throughput measurements of
-    /// Kafka.
-    pub const MAX_RECORDS: usize = 5_000;
-    /// Maximum duration of a batch, and so of the work that a crash repeats and that a stop waits
-    /// for.
-    pub const BATCH: Duration = Duration::from_millis(50);
-    /// Calls per spout and round, so that no lane of a shard waits for another one.
-    const SPOUT_CALLS: usize = 64;
-    /// Interval between two attempts of a failed commit, in milliseconds.
-    pub const RETRY_MS: u64 = 50;
-    /// Interval between two publications of a lane's position, in milliseconds.
-    pub const POSITION_MS: u64 = 1_000;
-
-    /// Returns the group of the stage.
-    pub fn group(&self, topology: &str) -> String {
-        self.topics.inbox(topology, &self.stage)
-    }
-}
 
 /// The lanes of one thread.
 pub struct Shard {
+    context: StageContext,
+    connection: Connection,
+    owned: BTreeMap<u32, OwnedLane>,
+    received: Received,
+    pressure: Pressure,
+    queue: CommitQueue,
+    publisher: Publisher,
+    takeover: Takeover,
+    counters: Counters,
+}
+
+/// The things that stay the same while a shard runs.
+struct StageContext {
     bus: Arc<dyn Bus>,
     clock: Arc<dyn Clock>,
     topology: Topology,
     options: ShardOptions,
     status: Arc<ShardStatus>,
     mode: DeliveryMode,
+    inbox: Arc<str>,
+    snapshot_topic: Arc<str>,
+}
+
+/// The connections of a shard to the bus.
+struct Connection {
     member: Box<dyn Member>,
     /// Writes effects outside of commits; only for at-least-once stages.
     writer: Option<Box<dyn Writer>>,
-    /// Next check of the inboxes.
-    watch: MonoTime,
-    publisher: Publisher,
-    takeover: Takeover,
-    owned: BTreeMap<u32, OwnedLane>,
-    queue: CommitQueue,
+}
+
+/// The arrivals of polls.
+#[derive(Default)]
+struct Received {
+    /// An empty buffer between two polls.
     arrivals: Vec<Arrival>,
     /// True once the group has assigned lanes.
     joined: bool,
@@ -164,10 +118,6 @@ pub struct Shard {
     /// batch is full, a downstream inbox is full, or a commit is retried, since a retry must repeat
     /// the same batch.
     waiting: VecDeque<Record>,
-    pressure: Pressure,
-    counters: Counters,
-    inbox: Arc<str>,
-    snapshot_topic: Arc<str>,
 }
 
 impl Shard {
@@ -216,26 +166,15 @@ impl Shard {
         });
         let writer = (mode == DeliveryMode::AtLeastOnce).then(|| bus.writer(&options.member)).transpose()?;
         Ok(Self {
-            bus,
-            clock,
-            mode,
-            topology,
-            options,
-            status,
-            member,
-            writer,
-            watch: MonoTime::default(),
+            context: StageContext { bus, clock, topology, options, status, mode, inbox, snapshot_topic },
+            connection: Connection { member, writer },
             publisher,
             takeover: Takeover::new(build, standby, warm),
             owned: BTreeMap::new(),
             queue: CommitQueue::default(),
-            arrivals: Vec::new(),
-            joined: false,
-            waiting: VecDeque::new(),
+            received: Received::default(),
             pressure,
             counters: Counters::default(),
-            inbox,
-            snapshot_topic,
         })
     }
 
@@ -263,7 +202,7 @@ impl Shard {
     /// Returns a line for each unfinished operation of its lanes, and for each lane that is not
     /// taken over yet. The next owner of the lanes continues them.
     pub fn unfinished(&self) -> Vec<String> {
-        let stage = &self.options.stage;
+        let stage = &self.context.options.stage;
         let of = |(lane, owned): (&u32, &OwnedLane)| match owned.phase {
             Phase::Claiming { .. } => {
                 vec![format!("{stage} lane {lane}: all its operations; it is not taken over yet")]
@@ -280,7 +219,7 @@ impl Shard {
         owned.lane.view(
             number,
             key,
-            &DueOf { timers: &owned.timers, lane: &owned.lane, component: number, clock: &*self.clock },
+            &DueOf { timers: &owned.timers, lane: &owned.lane, component: number, clock: &*self.context.clock },
         )
     }
 
@@ -289,14 +228,14 @@ impl Shard {
             Arrival::Assigned(partitions) => partitions.into_iter().for_each(|partition| self.assign(partition)),
             Arrival::Revoking(partitions) => self.revoke(&partitions)?,
             Arrival::Lost(partitions) => self.forget(&partitions),
-            Arrival::Record(record) => self.waiting.push_back(record),
+            Arrival::Record(record) => self.received.waiting.push_back(record),
         }
         Ok(())
     }
 
     fn assign(&mut self, partition: u32) {
-        if partition as usize >= self.status.lanes() {
-            let (stage, code) = (&self.options.stage, Code::WrongTopic.as_str());
+        if partition as usize >= self.context.status.lanes() {
+            let (stage, code) = (&self.context.options.stage, Code::WrongTopic.as_str());
             tracing::error!(
                 stage,
                 partition,
@@ -305,9 +244,9 @@ impl Shard {
             );
             return;
         }
-        let lane = self.topology.lane(&self.options.topics, &self.options.stage, partition);
-        let now = self.clock.mono();
-        self.status.set(partition, ShardStatus::RECOVERING, now);
+        let lane = self.context.topology.lane(&self.context.options.topics, &self.context.options.stage, partition);
+        let now = self.context.clock.mono();
+        self.context.status.set(partition, ShardStatus::RECOVERING, now);
         self.owned.insert(
             partition,
             OwnedLane {
@@ -322,7 +261,7 @@ impl Shard {
                 views: Views::new(now),
                 counts: Counts::default(),
                 lines: VecDeque::new(),
-                gauges: LaneGauges::of(self.topology.name(), &self.options.stage, partition),
+                gauges: LaneGauges::of(self.context.topology.name(), &self.context.options.stage, partition),
             },
         );
     }
@@ -333,7 +272,7 @@ impl Shard {
         self.commit_all();
         self.commit_release(partitions);
         self.forget(partitions);
-        self.member.release(partitions)
+        self.connection.member.release(partitions)
     }
 
     fn forget(&mut self, partitions: &[u32]) {
@@ -341,108 +280,17 @@ impl Shard {
             self.publisher.forget(*partition);
             if let Some(mut owned) = self.owned.remove(partition) {
                 owned.lane.cleanup();
-                self.status.set(*partition, ShardStatus::AWAY, self.clock.mono());
+                self.context.status.set(*partition, ShardStatus::AWAY, self.context.clock.mono());
                 self.takeover.lost(*partition, owned.lane.saved().is_some());
             }
         }
-        self.waiting.retain(|record| !partitions.contains(&record.partition));
+        self.received.waiting.retain(|record| !partitions.contains(&record.partition));
         self.queue.forget(partitions);
-    }
-
-    fn handle(&mut self, record: &Record) {
-        // Further records of a held lane are read again after the next takeover.
-        let claimed = |owned: &&mut OwnedLane| !matches!(owned.phase, Phase::Claiming { .. });
-        let Some(owned) = self.owned.get_mut(&record.partition).filter(claimed) else { return };
-        let now = self.clock.mono();
-        if let Phase::Replaying { until, owner } = &owned.phase
-            && record.offset >= *until
-        {
-            owned.phase = Phase::CatchingUp { owner: owner.clone() };
-        }
-        let replaying = matches!(owned.phase, Phase::Replaying { .. });
-        let owner = owner_of(record);
-        // Records that another build has decided are not decided again.
-        if replaying
-            && let Some(owner) = &owner
-            && let Some(why) = self.takeover.refuses_replay_of(&owner.graph, &owner.versions)
-        {
-            let text = format!("build {} handled its inbox from offset {} on: {why}", owner.build, owner.from);
-            return self.hold(record.partition, &text);
-        }
-        self.status.stepping(record.partition, Some(now));
-        owned.lane.step(record);
-        let effects = owned.lane.take_effects();
-        owned.position = record.offset + 1;
-        self.status.stepped(record.partition, owned.position);
-        if let Some((id, generation)) = read_back(&owned.lane, &record.headers, &record.value) {
-            owned.timers.read_back(id, generation);
-        }
-        if let Some(owner) = owner {
-            owned.timers.handled_late(owner.from, record.time);
-        }
-        let origin = Origin { offset: record.offset, time: record.time };
-        owned.snapshots.moved(now, self.options.recovery.snapshot_ms);
-        if replaying {
-            for (component, effect) in effects.timers {
-                owned.timers.replay(component, effect, origin);
-            }
-            for change in effects.views {
-                let key = (change.component, change.key);
-                if change.last {
-                    owned.views.closed(&key);
-                } else {
-                    owned.views.changed(key, now, true);
-                }
-            }
-            self.counters.add(names::REPLAYED, 1);
-            return;
-        }
-        owned.moved = true;
-        self.queue.moved(now, self.options.recovery.snapshot_ms);
-        if let Phase::CatchingUp { owner } = &owned.phase
-            && record.headers.get("ce_id") == Some(owner.as_bytes())
-        {
-            owned.phase = Phase::Live;
-            owned.timers.go_live(record.time, now);
-            self.status.set(record.partition, ShardStatus::LIVE, now);
-            tracing::info!(stage = %self.options.stage, lane = record.partition, offset = record.offset, "lane is live");
-        }
-        self.decided(record.partition, effects, origin);
-    }
-
-    /// Adds the decisions of a step to the next commit.
-    fn decided(&mut self, partition: u32, effects: crate::Effects, origin: Origin) {
-        let now = self.clock.mono();
-        let Some(owned) = self.owned.get_mut(&partition) else { return };
-        let sent = owned.lane.sent_time();
-        for (component, effect) in effects.timers {
-            owned.timers.decide(component, effect, origin);
-        }
-        owned.counts.extend(effects.counts);
-        owned.lines.extend(effects.lines);
-        let mut closed = Vec::new();
-        for change in effects.views {
-            let key = (change.component, change.key);
-            if !change.last {
-                owned.views.changed(key, now, false);
-            } else if owned.views.closed(&key) {
-                closed.push(key);
-            }
-        }
-        if !effects.messages.is_empty() {
-            let now = self.clock.wall();
-            for message in effects.messages {
-                self.send(partition, message, now, sent);
-            }
-        }
-        for (component, key) in &closed {
-            self.show(partition, *component, key, None);
-        }
     }
 
     /// Returns when positions are due for a commit of their own.
     fn saving(&self) -> Option<MonoTime> {
-        self.queue.positions_due().filter(|_| self.mode == DeliveryMode::AtLeastOnce)
+        self.queue.positions_due().filter(|_| self.context.mode == DeliveryMode::AtLeastOnce)
     }
 
     fn next(&self) -> Option<MonoTime> {
@@ -451,7 +299,7 @@ impl Shard {
             // Everything else waits until the retried commit is settled.
             Phase::Live if self.queue.is_retrying() => None,
             Phase::Live => {
-                let snapshot = owned.snapshots.due.filter(|_| self.mode == DeliveryMode::ExactlyOnce);
+                let snapshot = owned.snapshots.due.filter(|_| self.context.mode == DeliveryMode::ExactlyOnce);
                 let position = self.publisher.position_due(*lane, owned.position);
                 let others = owned.views.next().into_iter().chain(position).chain(snapshot);
                 owned.timers.next().into_iter().chain(others).min()
@@ -498,7 +346,7 @@ fn owner_of(record: &Record) -> Option<OwnerRecord> {
 
 impl Task for Shard {
     fn name(&self) -> &str {
-        &self.options.member
+        &self.context.options.member
     }
 
     fn poll(&mut self, wait: Duration) -> Result<PollOutcome, BusError> {
@@ -508,32 +356,32 @@ impl Task for Shard {
         }
         self.look_downstream();
         let mut worked = self.run_spouts();
-        let wait = self.next().map_or(wait, |next| wait.min(next.since(self.clock.mono())));
+        let wait = self.next().map_or(wait, |next| wait.min(next.since(self.context.clock.mono())));
         let wait = if worked || self.can_step() || !self.queue.is_empty() { Duration::ZERO } else { wait };
-        let most = ShardOptions::MAX_RECORDS - self.waiting.len();
-        let mut arrivals = std::mem::take(&mut self.arrivals);
-        let polled = self.member.poll(most, wait, &mut arrivals);
+        let most = ShardOptions::MAX_RECORDS - self.received.waiting.len();
+        let mut arrivals = std::mem::take(&mut self.received.arrivals);
+        let polled = self.connection.member.poll(most, wait, &mut arrivals);
         worked |= !arrivals.is_empty();
         for arrival in arrivals.drain(..) {
             self.arrive(arrival)?;
         }
-        self.arrivals = arrivals;
-        if !self.joined && self.member.has_joined() {
-            self.joined = true;
-            self.status.join();
+        self.received.arrivals = arrivals;
+        if !self.received.joined && self.connection.member.has_joined() {
+            self.received.joined = true;
+            self.context.status.join();
         }
         match polled {
             Ok(()) => {}
             Err(BusError::Unavailable(reason)) => {
-                tracing::warn!(stage = %self.options.stage, reason, "cannot read from the bus; retrying");
+                tracing::warn!(stage = %self.context.options.stage, reason, "cannot read from the bus; retrying");
             }
             Err(BusError::Gone { partition, requested, low, .. }) => self.claim_again(partition, requested, low),
             Err(error) => return Err(error),
         }
         worked |= self.step_waiting();
         worked |= self.claim_due();
-        if let Err(error) = self.takeover.look(self.clock.mono()) {
-            tracing::warn!(stage = %self.options.stage, %error, "cannot follow the snapshots of other owners");
+        if let Err(error) = self.takeover.look(self.context.clock.mono()) {
+            tracing::warn!(stage = %self.context.options.stage, %error, "cannot follow the snapshots of other owners");
         }
         // A retried commit must repeat the same batch. If it turns out that the first attempt
         // succeeded, additions would be lost.
@@ -542,7 +390,7 @@ impl Task for Shard {
             self.notify_liveness();
             self.watch_inboxes();
         }
-        if self.queue.may_commit(self.clock.mono()) {
+        if self.queue.may_commit(self.context.clock.mono()) {
             if !self.queue.is_retrying() {
                 self.publish_positions();
             }
@@ -558,15 +406,15 @@ impl Task for Shard {
         self.commit_release(&lanes);
         for (lane, owned) in &mut self.owned {
             owned.lane.cleanup();
-            self.status.set(*lane, ShardStatus::AWAY, self.clock.mono());
+            self.context.status.set(*lane, ShardStatus::AWAY, self.context.clock.mono());
         }
-        if let Err(error) = self.member.leave() {
+        if let Err(error) = self.connection.member.leave() {
             left.push(format!(
                 "stage {}: leaving the group failed, so other members get its lanes after the session timeout: {error}",
-                self.options.stage
+                self.context.options.stage
             ));
         }
-        drop(self.bus);
+        drop(self.context.bus);
         left
     }
 }

@@ -34,7 +34,8 @@ impl Shard {
     pub(super) fn publish(&mut self, partition: u32, keys: &[ViewKey]) {
         for (component, key) in keys {
             let Some(owned) = self.owned.get(&partition) else { return };
-            let due = DueOf { timers: &owned.timers, lane: &owned.lane, component: *component, clock: &*self.clock };
+            let due =
+                DueOf { timers: &owned.timers, lane: &owned.lane, component: *component, clock: &*self.context.clock };
             let view = owned.lane.view(*component, key, &due);
             self.show(partition, *component, key, view);
         }
@@ -46,7 +47,7 @@ impl Shard {
         let Some(owned) = self.owned.get(&partition) else { return };
         let subject = owned.lane.view_subject(component);
         let name = ViewName { component: owned.lane.component(component), subject, key };
-        let (lane, record) = self.publisher.view(owned.lane.info(), name, view, self.clock.wall());
+        let (lane, record) = self.publisher.view(owned.lane.info(), name, view, self.context.clock.wall());
         self.write(lane, record);
     }
 
@@ -54,21 +55,22 @@ impl Shard {
     pub(super) fn publish_positions(&mut self) {
         let live = self.owned.values().filter(|owned| owned.phase == Phase::Live);
         let positions = live.map(|owned| (owned.lane.info(), owned.position));
-        for (lane, record) in self.publisher.positions(positions, self.clock.mono(), self.clock.wall()) {
+        for (lane, record) in self.publisher.positions(positions, self.context.clock.mono(), self.context.clock.wall())
+        {
             self.write(lane, record);
         }
     }
 
     /// Adds a timeout for each deadline that has passed.
     pub(super) fn fire(&mut self) {
-        let now = self.clock.mono();
+        let now = self.context.clock.mono();
         for owned in self.owned.values_mut().filter(|owned| owned.phase == Phase::Live) {
             for expired in owned.timers.fire(now) {
                 metrics::histogram!(names::TIMER_LATENESS).record(now.since(expired.due).as_secs_f64());
                 let (component, timer) = expired.id;
                 let timeout = Timeout { timer, generation: expired.generation };
                 let (info, component) = (owned.lane.info(), owned.lane.component(component));
-                let (lane, record) = self.publisher.timeout(info, component, &timeout, self.clock.wall());
+                let (lane, record) = self.publisher.timeout(info, component, &timeout, self.context.clock.wall());
                 self.queue.push(lane, record);
             }
         }
@@ -76,18 +78,18 @@ impl Shard {
 
     /// Notifies each live lane of changes in the liveness of the services that its stage watches.
     pub(super) fn notify_liveness(&mut self) {
-        if let Err(error) = self.publisher.look(&*self.clock) {
-            tracing::warn!(stage = %self.options.stage, %error, "heartbeats cannot be read");
+        if let Err(error) = self.publisher.look(&*self.context.clock) {
+            tracing::warn!(stage = %self.context.options.stage, %error, "heartbeats cannot be read");
         }
         let live = self.owned.values().filter(|owned| owned.phase == Phase::Live);
-        let notices = self.publisher.notices(&live.map(|owned| owned.lane.info()), self.clock.wall());
+        let notices = self.publisher.notices(&live.map(|owned| owned.lane.info()), self.context.clock.wall());
         for (lane, record) in notices {
             self.queue.push(lane, record);
         }
     }
 
     pub(super) fn publish_due(&mut self) {
-        let now = self.clock.mono();
+        let now = self.context.clock.mono();
         for lane in self.live() {
             let keys = self.owned.get_mut(&lane).map(|owned| owned.views.take_due(now)).unwrap_or_default();
             self.publish(lane, &keys);

@@ -50,7 +50,7 @@ impl Shard {
     /// Takes a snapshot of each lane that is due, or of all changed lanes. The next commit writes
     /// them.
     pub(super) fn take_snapshots(&mut self, all: bool) {
-        let now = self.clock.mono();
+        let now = self.context.clock.mono();
         let due = |owned: &OwnedLane| {
             owned.phase == Phase::Live
                 && owned.snapshots.pending.is_none()
@@ -63,7 +63,7 @@ impl Shard {
     }
 
     fn take_snapshot(&mut self, number: u32) {
-        let topic = Arc::clone(&self.snapshot_topic);
+        let topic = Arc::clone(&self.context.snapshot_topic);
         let build = self.takeover.build();
         let (graph, decides_by) = (build.graph.clone(), build.decides_by.clone());
         let Some(owned) = self.owned.get_mut(&number) else { return };
@@ -74,7 +74,7 @@ impl Shard {
             Ok(changes) => changes,
             Err(reason) => {
                 let code = Code::SnapshotDamaged.as_str();
-                tracing::error!(stage = %self.options.stage, lane = number, code, %reason, "cannot save the lane; it takes no more snapshots");
+                tracing::error!(stage = %self.context.options.stage, lane = number, code, %reason, "cannot save the lane; it takes no more snapshots");
                 self.counters.add(names::SNAPSHOTS_FAILED, 1);
                 // The next owner replays the inbox from the last snapshot on.
                 snapshots.checksums = None;
@@ -107,8 +107,8 @@ impl Shard {
         for (lane, owned) in &mut self.owned {
             let Some(taken) = owned.snapshots.pending.take() else { continue };
             owned.snapshots.covers = taken.covers;
-            if let Err(error) = self.bus.trim(&self.inbox, *lane, taken.covers) {
-                tracing::debug!(stage = %self.options.stage, lane, %error, "cannot delete the records that a snapshot covers");
+            if let Err(error) = self.context.bus.trim(&self.context.inbox, *lane, taken.covers) {
+                tracing::debug!(stage = %self.context.options.stage, lane, %error, "cannot delete the records that a snapshot covers");
             }
             self.counters.add(names::SNAPSHOTS, 1);
             self.counters.add(names::SNAPSHOT_RECORDS, taken.records.len() as u64);

@@ -23,6 +23,8 @@ pub(super) struct Takeover {
     warm: bool,
     /// The number of owner records so far: part of the names of owners.
     claims: u64,
+    /// Next check that inboxes still contain the records that a takeover needs.
+    pub(super) next_check: MonoTime,
 }
 
 /// The offsets at which a lane starts.
@@ -36,7 +38,7 @@ pub(super) struct Start {
 
 impl Takeover {
     pub(super) fn new(build: Build, standby: Standby, warm: bool) -> Self {
-        Self { build, standby, warm, claims: 0 }
+        Self { build, standby, warm, claims: 0, next_check: MonoTime::default() }
     }
 
     /// Returns the build that the lanes run.

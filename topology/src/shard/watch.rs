@@ -12,15 +12,15 @@ const LOOK_MS: u64 = 10_000;
 impl Shard {
     /// Checks the inboxes of live lanes, at most every [`LOOK_MS`].
     pub(super) fn watch_inboxes(&mut self) {
-        let now = self.clock.mono();
-        if now < self.watch {
+        let now = self.context.clock.mono();
+        if now < self.takeover.next_check {
             return;
         }
-        self.watch = now.plus_ms(LOOK_MS);
+        self.takeover.next_check = now.plus_ms(LOOK_MS);
         for lane in self.live() {
             let Some(owned) = self.owned.get(&lane) else { continue };
             let (position, covers, is_saved) = (owned.position, owned.snapshots.covers, owned.lane.saved().is_some());
-            match self.bus.bounds(&self.inbox, lane) {
+            match self.context.bus.bounds(&self.context.inbox, lane) {
                 Ok(Bounds { low, end }) => {
                     if let Some(owned) = self.owned.get(&lane) {
                         owned.gauges.backlog(end.saturating_sub(owned.position));
@@ -31,7 +31,7 @@ impl Shard {
                     }
                 }
                 Err(error) => {
-                    tracing::warn!(stage = %self.options.stage, lane, %error, "cannot read the bounds of an inbox");
+                    tracing::warn!(stage = %self.context.options.stage, lane, %error, "cannot read the bounds of an inbox");
                 }
             }
         }
@@ -40,8 +40,8 @@ impl Shard {
     /// Reports an inbox that ends before its lane's position: it was deleted and created again. It
     /// stays reported when it grows, since the lane has missed its first records.
     fn check_end(&self, lane: u32, end: u64, position: u64) {
-        if end < position && self.status.cut(lane) {
-            let (stage, code) = (&self.options.stage, Code::InboxCut.as_str());
+        if end < position && self.context.status.cut(lane) {
+            let (stage, code) = (&self.context.options.stage, Code::InboxCut.as_str());
             tracing::error!(
                 stage,
                 lane,
@@ -62,7 +62,7 @@ impl Shard {
         if is_late && kept < needed {
             self.counters.add(names::INBOXES_SHORT, 1);
             let code = Code::InboxShort.as_str();
-            tracing::error!(stage = %self.options.stage, lane, code, kept, needed, "an inbox is close to losing records that a takeover needs");
+            tracing::error!(stage = %self.context.options.stage, lane, code, kept, needed, "an inbox is close to losing records that a takeover needs");
         }
     }
 }
