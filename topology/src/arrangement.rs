@@ -15,7 +15,7 @@ use wire::control::DeliveryMode;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Arrangement {
     /// False: components that are joined by edges that may stay in their lane
-    /// ([`crate::builder::Read::or_local`]) share one stage. It has the name and the lanes of the
+    /// ([`crate::stream::Read::or_local`]) share one stage. It has the name and the lanes of the
     /// component that was declared first. True: each of them is a stage; a topic connects the
     /// stages, and each scales independently.
     pub apart: bool,

@@ -7,10 +7,13 @@ use std::sync::Arc;
 
 use wire::control::DeliveryMode;
 
+use crate::arrangement::Arrangement;
 use crate::budget::{self, Budget};
-use crate::builder::{Builder, ComponentKind, Declarations, EdgeDeclaration, Origin};
+use crate::builder::{Builder, ComponentKind, Declarations, EdgeDeclaration};
 use crate::plan::{self, ComponentPlan, EdgePlan, Plan, StagePlan, Topology};
+use crate::settings::Settings;
 use crate::snapshot::StatePolicy;
+use crate::stream::Origin;
 
 /// One error of a topology.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
@@ -131,6 +134,31 @@ impl fmt::Display for BuildErrors {
 }
 
 impl std::error::Error for BuildErrors {}
+
+impl Topology {
+    /// Returns the same topology with another arrangement.
+    ///
+    /// # Errors
+    /// If the arrangement names a stage that does not exist.
+    pub fn arranged(&self, arrangement: &Arrangement) -> Result<Self, BuildErrors> {
+        self.rebuilt(|graph| graph.arrangement = arrangement.clone())
+    }
+
+    /// Returns the same topology with these settings. They replace the declared ones entry by
+    /// entry.
+    ///
+    /// # Errors
+    /// If a timeout is too short with these settings.
+    pub fn with_settings(&self, settings: &Settings) -> Result<Self, BuildErrors> {
+        self.rebuilt(|graph| graph.settings.take(settings))
+    }
+
+    fn rebuilt(&self, change: impl FnOnce(&mut Declarations)) -> Result<Self, BuildErrors> {
+        let mut graph = Declarations::clone(&self.plan.declared);
+        change(&mut graph);
+        build(&Builder::of(graph))
+    }
+}
 
 pub(crate) fn build(builder: &Builder) -> Result<Topology, BuildErrors> {
     let declared = Arc::new(builder.graph.borrow().clone());

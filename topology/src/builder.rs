@@ -19,12 +19,12 @@ use crate::build::{self, BuildError, BuildErrors};
 use crate::component::{Bolt, InboxSpout, Spout};
 use crate::declare::{Attachment, Declarer, Offer, SideDeclaration};
 use crate::emitter::Side;
-use crate::grouping::Grouping;
 use crate::node::{BoltNode, InboxNode, Node, NodeContext, SpoutNode};
 use crate::plan::Topology;
 use crate::settings::Settings;
 use crate::snapshot::StatePolicy;
-use crate::wiring::{AnyEdge, Codec, Convert, Edge, Queue};
+use crate::stream::{Origin, Read, Stream, Subscription};
+use crate::wiring::{AnyEdge, Edge, Queue};
 
 /// The name of the main stream, as in Storm.
 pub const DEFAULT_STREAM: &str = "default";
@@ -137,12 +137,6 @@ pub(crate) struct EdgeDeclaration {
     pub(crate) edge: Arc<dyn AnyEdge>,
 }
 
-#[derive(Clone)]
-pub(crate) enum Origin {
-    Declared(usize),
-    Named(String),
-}
-
 #[derive(Clone, Default)]
 pub(crate) struct Declarations {
     pub(crate) name: String,
@@ -159,8 +153,15 @@ pub struct Builder {
     pub(crate) graph: Rc<RefCell<Declarations>>,
 }
 
+impl Topology {
+    /// Starts the declaration of a topology.
+    pub fn named(name: &str) -> Builder {
+        Builder::new(name)
+    }
+}
+
 impl Builder {
-    pub(crate) fn new(name: &str) -> Self {
+    fn new(name: &str) -> Self {
         Self::of(Declarations { name: name.to_owned(), ..Declarations::default() })
     }
 
@@ -378,106 +379,5 @@ impl<In: 'static, Out: 'static> Declared<In, Out> {
         Out: Serialize + DeserializeOwned,
     {
         self.out().global()
-    }
-}
-
-/// A stream of tuples `T`.
-pub struct Stream<T> {
-    from: Origin,
-    name: String,
-    tuples: PhantomData<fn() -> T>,
-}
-
-impl<T: 'static> Stream<T> {
-    /// Reads the stream in the same lane: reader and source are in the same stage.
-    pub fn local(self) -> Read<T> {
-        Read { stream: self, grouping: Grouping::Local, codec: None, may_stay: true }
-    }
-
-    fn spread(self, grouping: Grouping<T>) -> Read<T>
-    where
-        T: Serialize + DeserializeOwned,
-    {
-        let codec = Codec { encode: |tuple| serde_json::to_vec(tuple), decode: |body| serde_json::from_slice(body) };
-        Read { stream: self, grouping, codec: Some(codec), may_stay: false }
-    }
-
-    /// Distributes tuples round-robin.
-    pub fn shuffle(self) -> Read<T>
-    where
-        T: Serialize + DeserializeOwned,
-    {
-        self.spread(Grouping::Shuffle)
-    }
-
-    /// Distributes tuples by a key: equal keys go to the same lane.
-    pub fn fields<K: AsRef<[u8]>>(self, key: impl Fn(&T) -> K + Send + Sync + 'static) -> Read<T>
-    where
-        T: Serialize + DeserializeOwned,
-    {
-        self.spread(Grouping::Fields(Arc::new(move |tuple| key(tuple).as_ref().to_vec())))
-    }
-
-    /// Sends each tuple to every lane.
-    pub fn all(self) -> Read<T>
-    where
-        T: Serialize + DeserializeOwned,
-    {
-        self.spread(Grouping::All)
-    }
-
-    /// Sends all tuples to lane 0.
-    pub fn global(self) -> Read<T>
-    where
-        T: Serialize + DeserializeOwned,
-    {
-        self.spread(Grouping::Global)
-    }
-
-    /// Sends each tuple to the lane that `lane` returns for it.
-    pub fn direct(self, lane: impl Fn(&T) -> u32 + Send + Sync + 'static) -> Read<T>
-    where
-        T: Serialize + DeserializeOwned,
-    {
-        self.spread(Grouping::Direct(Arc::new(lane)))
-    }
-}
-
-/// A stream and its grouping.
-pub struct Read<T> {
-    stream: Stream<T>,
-    grouping: Grouping<T>,
-    codec: Option<Codec<T>>,
-    may_stay: bool,
-}
-
-impl<T: 'static> Read<T> {
-    /// Reads in the same lane, which puts reader and source into one stage. If the topology is
-    /// arranged with [`Arrangement::apart`], the stream is read over a topic with its grouping
-    /// instead.
-    #[must_use]
-    pub fn or_local(self) -> Self {
-        Self { may_stay: true, ..self }
-    }
-
-    /// Converts each tuple into the reader's input; none drops the tuple.
-    pub fn with<In>(self, convert: impl Fn(T) -> Option<In> + Send + Sync + 'static) -> Subscription<T, In> {
-        let Self { stream, grouping, codec, may_stay } = self;
-        Subscription { stream, grouping, codec, may_stay, convert: Arc::new(convert) }
-    }
-}
-
-/// A stream, its grouping and the conversion of its tuples.
-pub struct Subscription<T, In> {
-    stream: Stream<T>,
-    grouping: Grouping<T>,
-    codec: Option<Codec<T>>,
-    may_stay: bool,
-    convert: Convert<T, In>,
-}
-
-impl<T: Into<In> + 'static, In> From<Read<T>> for Subscription<T, In> {
-    fn from(read: Read<T>) -> Self {
-        read.with(|tuple| Some(tuple.into()))
     }
 }

@@ -7,46 +7,19 @@
 
 use std::sync::Arc;
 
-use bus::{Record, TopicSpec};
+use bus::TopicSpec;
 use bytes::Bytes;
 use wire::topics::Topics;
-use wire::{EnvelopeRef, RawHeaders, WallTime};
+use wire::{EnvelopeRef, WallTime};
 
 use crate::budget::Budget;
 use crate::declare::Declarer;
 use crate::emitter::Emitter;
+use crate::input::{Delivery, Rejected, Unreadable};
+use crate::place::LaneInfo;
 use crate::settings::Settings;
 use crate::snapshot::{Saver, StatePolicy, Stored};
 use crate::waits::Wait;
-
-/// The position of a component in the topology.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LaneInfo {
-    /// The topology's name.
-    pub topology: Arc<str>,
-    /// The stage's name.
-    pub stage: Arc<str>,
-    /// The stage's inbox.
-    pub inbox: Arc<str>,
-    /// The naming scheme of topics.
-    pub names: Topics,
-    /// The number of this lane, from 0.
-    pub lane: u32,
-    /// The number of lanes of the stage.
-    pub lanes: u32,
-}
-
-impl LaneInfo {
-    /// Returns the `ce_source` of the lane.
-    pub fn source(&self) -> String {
-        format!("/nave/{}/{}/{}", self.topology, self.stage, self.lane)
-    }
-
-    /// Returns the stage's egress: the topic of its results for clients.
-    pub fn egress(&self) -> String {
-        self.names.egress(&self.topology, &self.stage)
-    }
-}
 
 /// Receives tuples and emits tuples.
 pub trait Bolt: 'static {
@@ -205,45 +178,6 @@ pub trait InboxSpout: 'static {
     fn reject(&mut self, _rejected: &Rejected<'_>, _out: &mut Emitter<Self::Out>) -> bool {
         false
     }
-}
-
-/// A record of the inbox that cannot be handled.
-#[derive(Debug)]
-pub struct Rejected<'a> {
-    /// The readable headers.
-    pub texts: RawHeaders<'a>,
-    /// The record.
-    pub record: &'a Record,
-    /// The reason, which names the bad header.
-    pub reason: &'a str,
-}
-
-/// A record of the inbox with its parsed headers.
-#[derive(Debug)]
-pub struct Delivery<'a> {
-    /// The headers.
-    pub envelope: &'a EnvelopeRef<'a>,
-    /// The record.
-    pub record: &'a Record,
-}
-
-impl Delivery<'_> {
-    /// Parses the body as JSON.
-    pub fn json<T: serde::de::DeserializeOwned>(&self) -> Result<T, Unreadable> {
-        let cut = |error: serde_json::Error| error.to_string().chars().take(Unreadable::MAX_CHARS).collect();
-        serde_json::from_slice(&self.record.value).map_err(|error| Unreadable(cut(error)))
-    }
-}
-
-/// The reason why a record or a saved state cannot be read.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct Unreadable(pub String);
-
-impl Unreadable {
-    /// Maximum length in characters of a reason that quotes its input: a body may be one text of a
-    /// megabyte.
-    pub const MAX_CHARS: usize = 500;
 }
 
 /// The body of a view: the current state of a key.

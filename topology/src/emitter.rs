@@ -10,9 +10,9 @@ use std::sync::Arc;
 
 use wire::{OperationId, WallTime};
 
-use crate::component::LaneInfo;
 use crate::counts::Label;
 use crate::outbox::{Effects, Level, Line, Message, TimerEffect, ViewChange};
+use crate::place::LaneInfo;
 
 /// A named stream beside the main one. Declare it as a constant, so that emitter and reader use the
 /// same name and type.

@@ -11,11 +11,13 @@ use wire::owner::OwnerRecord;
 use wire::{Envelope, EnvelopeRef, Kind, RawHeaders, WallTime, WireError};
 
 use crate::builder::ComponentKind;
-use crate::component::{Delivery, DueTimes, LaneInfo, Rejected, Unreadable, View};
+use crate::component::{DueTimes, View};
 use crate::emitter::{LaneContext, Place};
+use crate::input::{Delivery, Rejected, Unreadable};
 use crate::names;
 use crate::node::{Node, guarded};
 use crate::outbox::{Effects, Level, Message};
+use crate::place::LaneInfo;
 use crate::settings::Settings;
 use crate::snapshot::{Change, Saver, StatePolicy, Stored};
 use crate::waits::Waits;

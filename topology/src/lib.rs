@@ -51,7 +51,7 @@
 //! ```
 //!
 //! Read in this order: [`component`] (the traits that users implement), [`emitter`] (how a
-//! component emits tuples and effects), [`builder`] and [`grouping`] (how components are joined),
+//! component emits tuples and effects), [`builder`], [`stream`] and [`grouping`] (how components are joined),
 //! `build` and [`plan`] (the checked topology), [`lane`] (one step), [`outbox`] (effects as data),
 //! [`wheel`], `blocks` and `timers` (deadlines), [`snapshot`] (how components save state),
 //! [`shard`] (takes lanes over, reads their inbox and commits), [`driver`] (polls tasks, on threads
@@ -68,15 +68,18 @@ mod declare;
 pub mod driver;
 pub mod emitter;
 pub mod grouping;
+mod input;
 pub mod lane;
 pub mod names;
 mod node;
 pub mod outbox;
+mod place;
 pub mod plan;
 mod settings;
 pub mod shard;
 pub mod snapshot;
 mod status;
+pub mod stream;
 mod timers;
 mod views;
 mod waits;
@@ -88,13 +91,15 @@ pub use budget::Budget;
 pub use build::{BuildError, BuildErrors};
 pub use builder::{Builder, Declared};
 pub use bus::{Cleanup, Route, TopicSpec};
-pub use component::{Bolt, Delivery, DueTimes, InboxSpout, LaneInfo, Rejected, Spout, Unreadable, View};
+pub use component::{Bolt, DueTimes, InboxSpout, Spout, View};
 pub use counts::{Counts, Label};
 pub use declare::Declarer;
 pub use emitter::{Emitter, Side};
+pub use input::{Delivery, Rejected, Unreadable};
 pub use lane::Lane;
 pub use node::panic_text;
 pub use outbox::{Effects, Level, Message};
+pub use place::LaneInfo;
 pub use plan::{Stage, Topology, component_number};
 pub use settings::Settings;
 pub use shard::{InboxLimit, Inspection, RecoveryOptions, Shard, ShardOptions, Timeout, incompatible};

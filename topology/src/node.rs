@@ -7,8 +7,10 @@ use std::sync::Arc;
 
 use wire::EnvelopeRef;
 
-use crate::component::{Bolt, Delivery, DueTimes, InboxSpout, LaneInfo, Rejected, Spout, Unreadable, View};
+use crate::component::{Bolt, DueTimes, InboxSpout, Spout, View};
 use crate::emitter::{Emitter, LaneContext, Place};
+use crate::input::{Delivery, Rejected, Unreadable};
+use crate::place::LaneInfo;
 use crate::settings::Settings;
 use crate::snapshot::{Saver, StatePolicy, Stored};
 use crate::waits::Wait;

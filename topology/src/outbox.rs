@@ -8,8 +8,8 @@ use bytes::Bytes;
 use wire::answer::Resource;
 use wire::{Envelope, Kind, OperationId};
 
-use crate::component::LaneInfo;
 use crate::counts::Counts;
+use crate::place::LaneInfo;
 
 /// A record to write. The shell sets its time and its expiry when it sends it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,14 +10,12 @@ use wire::control::{DeliveryMode, WorkflowType};
 use wire::graph::Graph;
 use wire::topics::Topics;
 
-use crate::arrangement::Arrangement;
-use crate::build::{self, BuildErrors};
-use crate::builder::{Builder, ComponentKind, DEFAULT_STREAM, Declarations, Make, MakeProbe};
-use crate::component::LaneInfo;
+use crate::builder::{ComponentKind, DEFAULT_STREAM, Declarations, Make, MakeProbe};
 use crate::declare::{Offer, SideDeclaration};
 use crate::emitter::LaneContext;
 use crate::lane::{Lane, LaneNode};
 use crate::node::NodeContext;
+use crate::place::LaneInfo;
 use crate::settings::Settings;
 use crate::snapshot::StatePolicy;
 use crate::wiring::{AnyEdge, FarEnd};
@@ -91,7 +89,7 @@ pub(crate) struct StagePlan {
 /// A checked topology. Cheap to clone; each thread makes its own lanes from it.
 #[derive(Clone)]
 pub struct Topology {
-    plan: Arc<Plan>,
+    pub(crate) plan: Arc<Plan>,
 }
 
 /// A stage downstream of another one, directly or through others.
@@ -114,11 +112,6 @@ pub struct Stage {
 }
 
 impl Topology {
-    /// Starts the declaration of a topology.
-    pub fn named(name: &str) -> Builder {
-        Builder::new(name)
-    }
-
     pub(crate) fn new(plan: Plan) -> Self {
         Self { plan: Arc::new(plan) }
     }
@@ -132,29 +125,6 @@ impl Topology {
     pub fn stages(&self) -> Vec<Stage> {
         let stage = |stage: &StagePlan| Stage { name: Arc::clone(&stage.name), lanes: stage.lanes, mode: stage.mode };
         self.plan.stages.iter().map(stage).collect()
-    }
-
-    /// Returns the same topology with another arrangement.
-    ///
-    /// # Errors
-    /// If the arrangement names a stage that does not exist.
-    pub fn arranged(&self, arrangement: &Arrangement) -> Result<Self, BuildErrors> {
-        self.rebuilt(|graph| graph.arrangement = arrangement.clone())
-    }
-
-    /// Returns the same topology with these settings. They replace the declared ones entry by
-    /// entry.
-    ///
-    /// # Errors
-    /// If a timeout is too short with these settings.
-    pub fn with_settings(&self, settings: &Settings) -> Result<Self, BuildErrors> {
-        self.rebuilt(|graph| graph.settings.take(settings))
-    }
-
-    fn rebuilt(&self, change: impl FnOnce(&mut Declarations)) -> Result<Self, BuildErrors> {
-        let mut graph = Declarations::clone(&self.plan.declared);
-        change(&mut graph);
-        build::build(&Builder::of(graph))
     }
 
     /// Returns the services whose heartbeats a stage watches.

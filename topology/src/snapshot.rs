@@ -10,7 +10,7 @@ use std::fmt::Display;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::component::Unreadable;
+use crate::input::Unreadable;
 
 /// How a component's state survives the takeover of its lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

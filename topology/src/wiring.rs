@@ -11,9 +11,9 @@ use bus::Route;
 use bytes::Bytes;
 use wire::{Envelope, Kind};
 
-use crate::component::Unreadable;
 use crate::emitter::{Emitted, LaneContext, Place, Sink, TakeBack};
 use crate::grouping::{Chooser, Grouping, Target};
+use crate::input::Unreadable;
 use crate::outbox::Message;
 
 /// The input queue of a component. It is empty between steps, since a step runs to completion.

@@ -7,7 +7,7 @@ mod support;
 use std::sync::{Arc, Mutex};
 
 use support::Lanes;
-use topology::builder::Read;
+use topology::stream::Read;
 use topology::{Bolt, Declared, Emitter, LaneInfo, Spout, Topology};
 
 /// The tuples that bolts received, in order.

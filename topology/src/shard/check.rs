@@ -8,7 +8,7 @@ use wire::topics::Topics;
 
 use super::image::{Build, Image};
 use super::standby::Standby;
-use crate::component::Unreadable;
+use crate::input::Unreadable;
 use crate::plan::Topology;
 use crate::settings::Settings;
 

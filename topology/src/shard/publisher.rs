@@ -14,7 +14,7 @@ use wire::{Envelope, Kind, WallTime};
 use super::alive::LivenessWatch;
 use super::{ShardOptions, Timeout};
 use crate::View;
-use crate::component::LaneInfo;
+use crate::place::LaneInfo;
 
 /// A record and the lane that writes it.
 pub(super) type LaneRecord = (u32, Outgoing);

@@ -4,7 +4,7 @@ use bus::{BusError, Clock, MonoTime};
 
 use super::image::{Build, Checksums, Image, LaneHead, RestoreError, SnapshotHead};
 use super::standby::Standby;
-use crate::component::Unreadable;
+use crate::input::Unreadable;
 use crate::lane::Lane;
 use crate::settings::Settings;
 use crate::timers::Timers;

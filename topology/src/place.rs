@@ -1,0 +1,34 @@
+//! The place of a component in the topology.
+
+use std::sync::Arc;
+
+use wire::topics::Topics;
+
+/// The position of a component in the topology.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LaneInfo {
+    /// The topology's name.
+    pub topology: Arc<str>,
+    /// The stage's name.
+    pub stage: Arc<str>,
+    /// The stage's inbox.
+    pub inbox: Arc<str>,
+    /// The naming scheme of topics.
+    pub names: Topics,
+    /// The number of this lane, from 0.
+    pub lane: u32,
+    /// The number of lanes of the stage.
+    pub lanes: u32,
+}
+
+impl LaneInfo {
+    /// Returns the `ce_source` of the lane.
+    pub fn source(&self) -> String {
+        format!("/nave/{}/{}/{}", self.topology, self.stage, self.lane)
+    }
+
+    /// Returns the stage's egress: the topic of its results for clients.
+    pub fn egress(&self) -> String {
+        self.names.egress(&self.topology, &self.stage)
+    }
+}
