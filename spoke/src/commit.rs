@@ -3,8 +3,8 @@
 use bus::{Batch, BusError, CommitError, MonoTime, Position, Route};
 use wire::owner::OffsetMetadata;
 
+use crate::contract::Service;
 use crate::names;
-use crate::service::Handler;
 use crate::task::SpokeTask;
 
 /// A commit that failed or whose outcome is unknown. It is settled after the next poll.
@@ -14,17 +14,30 @@ pub(crate) struct Doubt {
     positions: Vec<Position>,
 }
 
-impl<S: Handler> SpokeTask<S> {
+impl<S: Service> SpokeTask<S> {
     /// Commits the answers and the positions that moved, and those of `released` in any case. True if something was
     /// committed.
     pub(crate) fn commit(&mut self, released: &[u32]) -> Result<bool, BusError> {
+        match self.immediate.take() {
+            Some(mut mode) => {
+                let committed = self.commit_immediate(&mut mode, released);
+                self.immediate = Some(mode);
+                committed
+            }
+            None => self.commit_transaction(released),
+        }
+    }
+
+    fn commit_transaction(&mut self, released: &[u32]) -> Result<bool, BusError> {
         let now = self.clock.mono();
         if self.committing.holds(now) || !self.settle()? {
             return Ok(false);
         }
         let mut positions = Vec::new();
         for (&partition, offsets) in &self.partitions {
-            let (answered, is_released) = (self.answered(partition, offsets.next), released.contains(&partition));
+            let oldest = self.service.oldest_unanswered(partition);
+            let answered = oldest.map_or(offsets.next, |oldest| oldest.min(offsets.next));
+            let is_released = released.contains(&partition);
             if answered != offsets.committed || is_released {
                 positions.push(self.position(partition, answered, is_released));
             }
@@ -39,11 +52,7 @@ impl<S: Handler> SpokeTask<S> {
         match result {
             Ok(()) => {
                 self.committing.over();
-                for position in positions {
-                    if let Some(offsets) = self.partitions.get_mut(&position.partition) {
-                        offsets.committed = position.next;
-                    }
-                }
+                self.committed(&positions);
                 Ok(true)
             }
             Err(error) => {
@@ -53,7 +62,16 @@ impl<S: Handler> SpokeTask<S> {
         }
     }
 
-    fn position(&self, partition: u32, next: u64, released: bool) -> Position {
+    pub(crate) fn committed(&mut self, positions: &[Position]) {
+        for position in positions {
+            if let Some(offsets) = self.partitions.get_mut(&position.partition) {
+                offsets.committed = position.next;
+            }
+        }
+    }
+
+    /// The position to commit. Its metadata asks for no replay: the next owner starts at this offset.
+    pub(crate) fn position(&self, partition: u32, next: u64, released: bool) -> Position {
         let metadata = OffsetMetadata { transactional_id: self.name.clone(), snapshot: next, released };
         Position { partition, next, metadata: metadata.to_string().into() }
     }
@@ -65,7 +83,7 @@ impl<S: Handler> SpokeTask<S> {
             CommitError::Unknown(_) => "unknown",
             CommitError::Failed(_) => "failed",
         };
-        metrics::counter!(names::COMMIT_FAULTS, "service" => self.service_name.clone(), "kind" => kind).increment(1);
+        names::commit_fault(&self.service_name, kind);
         match error {
             CommitError::Fenced(reason) => {
                 tracing::warn!(spoke = self.name, reason, "fenced; asking the group which partitions remain");
@@ -99,7 +117,7 @@ impl<S: Handler> SpokeTask<S> {
 
     /// Drops the answers that the bus refuses for good, such as those for a topic that does not exist: the mistake of one
     /// caller must not hold up the others. False if there are none.
-    fn drop_undeliverable(&mut self, error: &BusError) -> bool {
+    pub(crate) fn drop_undeliverable(&mut self, error: &BusError) -> bool {
         let before = self.owed.len();
         let reason = match error {
             BusError::NoTopic(topic) => {
@@ -121,8 +139,7 @@ impl<S: Handler> SpokeTask<S> {
             | BusError::Refused(_) => return false,
         };
         let dropped = before - self.owed.len();
-        let labels = [("service", self.service_name.clone()), ("reason", reason.to_owned())];
-        metrics::counter!(names::DROPPED, &labels).increment(dropped as u64);
+        names::dropped(&self.service_name, reason, dropped);
         if dropped > 0 {
             tracing::warn!(spoke = self.name, dropped, %error, "answers cannot be sent");
         }

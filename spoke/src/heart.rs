@@ -29,13 +29,16 @@ impl Heart {
         self.due
     }
 
-    /// Sends a heartbeat if one is due. A heartbeat that cannot be sent is lost: the next one says
-    /// the same.
-    pub(crate) fn beat(&mut self, now: MonoTime, wall: WallTime) {
+    /// Sends a heartbeat if one is due and they are not `stopped`. A heartbeat that cannot be sent
+    /// is lost: the next one says the same.
+    pub(crate) fn beat(&mut self, now: MonoTime, wall: WallTime, stopped: bool) {
         if now < self.due {
             return;
         }
         self.due = now.plus_ms(self.options.every_ms);
+        if stopped {
+            return;
+        }
         match self.send(wall, false) {
             Ok(()) => self.failing = false,
             Err(error) if self.failing => tracing::debug!(%error, "a heartbeat cannot be sent"),

@@ -8,7 +8,8 @@
 //!   was undone or is past its deadline is refused.
 //! - Calls with the same key are handled in order. An asynchronous spoke handles calls with
 //!   different keys concurrently, up to a limit.
-//! - Answers and offsets are committed together, so a crash loses neither.
+//! - Answers and offsets are committed together, so a crash loses neither. With
+//!   [`Delivery::Immediate`] answers are sent at once, for spokes whose memory outlives the process.
 //! - Heartbeats let workers refuse calls at once while no instance is alive ([`SpokeOptions`]).
 //!
 //! The [`Memory`] of answered calls ends with the process, or is kept in a directory. A process
@@ -46,22 +47,28 @@
 //! ```
 //!
 //! Read in this order: [`spoke`](Spoke) (what users write), `service` (one call), `memory` and
-//! `store` (answered calls), `running` (calls in flight), `task` and `commit` (the topic),
-//! `heart` (heartbeats).
+//! `store` (answered calls), `running` (calls in flight), `contract` (what the loop needs from a
+//! service), `runner` (how a spoke provides it), `task` (the loop), `commit` and `immediate` (the
+//! two ways of delivery), `heart` (heartbeats).
 
 mod commit;
+mod contract;
 mod heart;
+mod immediate;
 mod memory;
 mod names;
 mod options;
+mod runner;
 mod running;
 mod service;
 mod spoke;
 mod store;
 mod task;
 
+pub use contract::{InjectedCrash, Service, ServicePoll};
 pub use memory::{Memory, MemoryError};
-pub use options::{Heartbeats, SpokeOptions};
+pub use options::{Delivery, Heartbeats, SpokeOptions};
+pub use runner::CallRunner;
 pub use service::{CallEffect, HandledCall, Handler, HandlerFuture, HandlerResult, Progress, SpokeService};
 pub use spoke::{AsyncSpoke, Call, Concurrent, Reason, Silent, Spoke, SpokeError};
 pub use task::SpokeTask;

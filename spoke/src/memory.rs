@@ -19,7 +19,7 @@ pub(crate) struct Answer {
     pub(crate) body: Bytes,
 }
 
-/// An entry of the memory.
+/// The outcome of a call, as remembered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Outcome {
     /// A repetition gets the same answer.
@@ -68,7 +68,7 @@ pub enum MemoryError {
     Unusable {
         /// The directory.
         directory: PathBuf,
-        /// The error of the store or the system.
+        /// The message of the store or the system.
         reason: String,
     },
 }
@@ -88,6 +88,11 @@ impl Memory {
         }
         memory.store = Some(store);
         Ok(memory)
+    }
+
+    /// True if the memory outlives the process.
+    pub(crate) fn is_durable(&self) -> bool {
+        self.store.is_some()
     }
 
     /// Returns what `call` was answered, if it was.

@@ -1,4 +1,4 @@
-//! Handling one call: an answer from memory, a refusal, or the work of its handler.
+//! One call in a service: an answer from memory, a refusal, or the work of its handler.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -27,7 +27,8 @@ pub enum Progress {
     Running(HandlerFuture),
 }
 
-/// The service of a [`crate::SpokeTask`]: every [`Spoke`], and [`Concurrent`]. Implement one of those.
+/// The code that a [`SpokeService`] runs: every [`Spoke`], and [`Concurrent`]. Implement one of
+/// those.
 pub trait Handler: Send + 'static {
     /// Starts to handle a call with this body.
     fn start(&mut self, call: Call, body: &[u8]) -> Progress;
@@ -96,11 +97,11 @@ struct Inner<S> {
 pub struct HandledCall {
     /// Its id.
     pub call: CallId,
-    /// The effect of the call.
+    /// The effect on the spoke.
     pub effect: CallEffect,
 }
 
-/// The effect of a call on its spoke.
+/// The effect of a call on a spoke.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CallEffect {
     /// It carried the call out.
@@ -111,7 +112,7 @@ pub enum CallEffect {
     NoEffect,
 }
 
-/// The state of a call after its start.
+/// The result of starting a call.
 pub(crate) enum Started {
     Answered(Option<Answer>),
     Running(HandlerFuture),
@@ -150,6 +151,10 @@ impl<S: Handler> SpokeService<S> {
 
     pub(crate) fn max_in_flight(&self) -> Option<usize> {
         self.lock().spoke.max_in_flight()
+    }
+
+    pub(crate) fn is_durable(&self) -> bool {
+        self.lock().memory.is_durable()
     }
 
     pub(crate) fn dropped_unreadable(&self) {

@@ -1,4 +1,4 @@
-//! The traits of a service.
+//! The traits that a service implements.
 
 use std::future::Future;
 use std::sync::Arc;

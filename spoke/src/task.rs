@@ -4,18 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bus::{
-    Arrival, Backoff, Bus, BusError, Clock, Headers, Member, MemberSpec, MonoTime, Outgoing, PollOutcome, Record,
-    Route, Task,
-};
+use bus::{Arrival, Backoff, Bus, BusError, Clock, Member, MemberSpec, MonoTime, Outgoing, PollOutcome, Task};
+use wire::WallTime;
 use wire::topics::Topics;
 
 use crate::commit::Doubt;
+use crate::contract::{InjectedCrash, Service, ServicePoll};
 use crate::heart::Heart;
-use crate::memory::Answer;
-use crate::names;
-use crate::options::SpokeOptions;
-use crate::running::{Accepted, Running};
+use crate::immediate::Immediate;
+use crate::options::{Delivery, SpokeOptions};
+use crate::runner::CallRunner;
 use crate::service::{Handler, SpokeService};
 
 /// Maximum number of calls per poll: enough to share a commit, few enough to be answered within milliseconds.
@@ -30,15 +28,17 @@ const STOP_WAIT: Duration = Duration::from_secs(5);
 /// How often it looks at them meanwhile, at least.
 const STOP_STEP: Duration = Duration::from_millis(10);
 
-/// Serves a [`SpokeService`]: reads calls, runs the service, and commits answers with offsets.
+/// Maximum number of answers that are not committed, about 2 MB. At the limit the task reads no calls.
+const MAX_OWED: usize = 4_096;
+
+/// Serves a service: reads calls, passes them on, and commits answers with offsets.
 pub struct SpokeTask<S> {
     pub(crate) name: String,
     pub(crate) service_name: String,
     source: String,
     pub(crate) member: Box<dyn Member>,
     pub(crate) clock: Arc<dyn Clock>,
-    service: SpokeService<S>,
-    running: Running,
+    pub(crate) service: S,
     /// Partitions that the group assigned and that are not started.
     pub(crate) assigned: BTreeSet<u32>,
     /// Partitions that are read.
@@ -46,6 +46,8 @@ pub struct SpokeTask<S> {
     /// Answers that are not committed.
     pub(crate) owed: Vec<Outgoing>,
     pub(crate) doubt: Option<Doubt>,
+    /// `None`: answers and offsets are one transaction.
+    pub(crate) immediate: Option<Immediate>,
     heart: Option<Heart>,
     polling: Backoff,
     pub(crate) committing: Backoff,
@@ -56,10 +58,12 @@ pub struct SpokeTask<S> {
 pub(crate) struct Offsets {
     /// The next record to read.
     pub(crate) next: u64,
+    /// The end of the calls whose answers are durable; for immediate delivery only.
+    pub(crate) answered: u64,
     pub(crate) committed: u64,
 }
 
-impl<S: Handler> SpokeTask<S> {
+impl<S: Handler> SpokeTask<CallRunner<S>> {
     /// Joins the group of `service` as `member`: a name that is unique among all members that are alive. Call it on
     /// the thread that polls the task.
     ///
@@ -78,7 +82,7 @@ impl<S: Handler> SpokeTask<S> {
     /// As [`SpokeTask::join`], with options.
     ///
     /// # Errors
-    /// As [`SpokeTask::join`], or if the bus gives no writer for heartbeats.
+    /// As [`SpokeTask::join`], or if the bus gives no writer.
     pub fn join_with(
         bus: &dyn Bus,
         names: &Topics,
@@ -87,57 +91,75 @@ impl<S: Handler> SpokeTask<S> {
         spoke: SpokeService<S>,
         options: SpokeOptions,
     ) -> Result<Self, BusError> {
+        Self::serve(bus, names, service, member, CallRunner::new(spoke)?, options)
+    }
+}
+
+impl<S: Service> SpokeTask<S> {
+    /// As [`SpokeTask::join_with`], for a service with its own memory of calls.
+    ///
+    /// # Errors
+    /// As [`SpokeTask::join_with`].
+    pub fn serve(
+        bus: &dyn Bus,
+        names: &Topics,
+        service: &str,
+        member: &str,
+        served: S,
+        options: SpokeOptions,
+    ) -> Result<Self, BusError> {
         let (topic, source, clock) = (names.spoke(service), format!("/spoke/{service}"), bus.clock());
-        let running = Running::new(spoke.max_in_flight());
-        let running = running.map_err(|error| BusError::Unavailable(format!("no thread for the spoke: {error}")))?;
-        let heart = match options.heartbeats {
+        let heart = match options.heartbeats.filter(|heartbeats| heartbeats.every_ms > 0) {
             Some(heartbeats) => {
                 let writer = bus.writer(&format!("{member}-heart"))?;
                 Some(Heart::new(heartbeats, &source, writer, clock.mono()))
             }
             None => None,
         };
+        let immediate = match options.delivery {
+            Delivery::Immediate { commit_every_ms } => {
+                Some(Immediate::new(bus.writer(&format!("{member}-answers"))?, commit_every_ms))
+            }
+            Delivery::Transactional => None,
+        };
+        let spec = MemberSpec { outside: served.is_durable(), ..MemberSpec::new(&topic, &topic, member) };
         Ok(Self {
             name: member.to_owned(),
             service_name: service.to_owned(),
             source,
-            member: bus.member(&MemberSpec::new(&topic, &topic, member))?,
+            member: bus.member(&spec)?,
             clock,
-            running,
-            service: spoke,
+            service: served,
             assigned: BTreeSet::new(),
             partitions: BTreeMap::new(),
             owed: Vec::new(),
             doubt: None,
+            immediate,
             heart,
             polling: Backoff::default(),
             committing: Backoff::default(),
         })
     }
 
-    /// The offset up to which every call of a partition is answered.
-    pub(crate) fn answered(&self, partition: u32, next: u64) -> u64 {
-        self.running.oldest(partition).map_or(next, |oldest| oldest.min(next))
-    }
-
     /// Stops to handle a partition that another instance owns.
     pub(crate) fn forget(&mut self, partition: u32) {
         self.assigned.remove(&partition);
         self.partitions.remove(&partition);
-        self.running.drop_partition(partition);
+        self.service.forget(partition);
     }
 
     fn poll_member(&mut self, wait: Duration) -> Result<Vec<Arrival>, BusError> {
         let now = self.clock.mono();
         let wait = self.next().map_or(wait, |at| wait.min(at.since(now)));
-        let wait = if self.running.in_flight() > 0 { wait.min(IN_FLIGHT_WAIT) } else { wait };
+        let wait = if self.service.in_flight() > 0 { wait.min(IN_FLIGHT_WAIT) } else { wait };
         let mut arrivals = Vec::new();
         if self.polling.holds(now) {
             std::thread::park_timeout(wait);
             return Ok(arrivals);
         }
         // A poll for no records is a sign of life too.
-        match self.member.poll(self.running.room().min(POLLED), wait, &mut arrivals) {
+        let room = self.service.room().min(MAX_OWED.saturating_sub(self.owed.len())).min(POLLED);
+        match self.member.poll(room, wait, &mut arrivals) {
             Ok(()) => self.polling.over(),
             Err(BusError::Gone { partition, requested, low, .. }) => {
                 tracing::error!(
@@ -161,58 +183,35 @@ impl<S: Handler> SpokeTask<S> {
         Ok(arrivals)
     }
 
-    /// Returns the partitions that the group takes back.
-    fn arrive(&mut self, arrivals: Vec<Arrival>) -> Vec<u32> {
+    /// Handles arrivals and everything that is due. Returns the partitions that the group takes back, and whether the
+    /// service may have more to do at once.
+    fn handle(&mut self, arrivals: Vec<Arrival>) -> (Vec<u32>, bool) {
+        let (now, wall) = (self.clock.mono(), self.clock.wall());
         let mut revoking = Vec::new();
         for arrival in arrivals {
             match arrival {
                 Arrival::Assigned(partitions) => self.assigned.extend(partitions),
                 Arrival::Revoking(partitions) => revoking.extend(partitions),
                 Arrival::Lost(partitions) => partitions.into_iter().for_each(|partition| self.forget(partition)),
-                Arrival::Record(record) => self.accept(&record),
+                Arrival::Record(record) => {
+                    let Some(offsets) = self.partitions.get_mut(&record.partition) else { continue };
+                    offsets.next = record.offset + 1;
+                    self.with_service(now, wall, |service, poll| service.accept(record, poll));
+                }
             }
         }
-        revoking
+        let worked = self.with_service(now, wall, S::advance);
+        (revoking, worked)
     }
 
-    fn accept(&mut self, record: &Record) {
-        let Some(offsets) = self.partitions.get_mut(&record.partition) else { return };
-        offsets.next = record.offset + 1;
-        let envelope = match record.headers.envelope() {
-            Ok(envelope) if envelope.reply_to.is_some() => envelope,
-            Ok(_) => return self.drop_unreadable(record, "`ce_replyto` is missing"),
-            Err(error) => return self.drop_unreadable(record, &error.to_string()),
-        };
-        self.running.push(Accepted {
-            partition: record.partition,
-            offset: record.offset,
-            key: String::from_utf8_lossy(record.key.as_deref().unwrap_or_default()).into_owned(),
-            record_key: record.key.clone(),
-            envelope,
-            body: record.value.clone(),
-        });
-    }
-
-    /// Counts a record that is no call or has no reply address. Nobody can be answered.
-    fn drop_unreadable(&self, record: &Record, detail: &str) {
-        let (partition, offset) = (record.partition, record.offset);
-        tracing::warn!(spoke = self.name, partition, offset, detail, "dropped a record that is no call");
-        metrics::counter!(names::UNREADABLE, "service" => self.service_name.clone()).increment(1);
-        self.service.dropped_unreadable();
-    }
-
-    fn owe(&mut self, ended: Vec<(Accepted, Option<Answer>)>) {
-        let wall = self.clock.wall();
-        for (accepted, answer) in ended {
-            let Some(Answer { kind, body }) = answer else { continue };
-            let Accepted { record_key, mut envelope, .. } = accepted;
-            let Some(topic) = envelope.reply_to.take() else { continue };
-            let route = envelope.reply_partition.map_or(Route::ByKey, Route::To);
-            let mut envelope = envelope.into_answer(kind, &self.source);
-            envelope.time = Some(wall);
-            let headers = Headers::of(&envelope);
-            self.owed.push(Outgoing { topic: topic.into(), route, key: record_key, headers, value: body });
-        }
+    fn with_service<R>(
+        &mut self,
+        now: MonoTime,
+        wall: WallTime,
+        act: impl FnOnce(&mut S, &mut ServicePoll<'_>) -> R,
+    ) -> R {
+        let Self { service, source, service_name, owed, .. } = self;
+        act(service, &mut ServicePoll { now, wall, source, answers: owed, service: service_name })
     }
 
     /// Starts the assigned partitions: at the committed offset, or at the first record that exists.
@@ -241,8 +240,12 @@ impl<S: Handler> SpokeTask<S> {
     fn start(&mut self, partition: u32) -> Result<Offsets, BusError> {
         let takeover = self.member.take_over(partition)?;
         let first = takeover.first();
+        let committed = takeover.committed.map_or(takeover.low, |committed| committed.next);
+        if committed != first {
+            tracing::error!(spoke = self.name, partition, committed, first, "calls were deleted before they were read");
+        }
         self.member.start(partition, first)?;
-        Ok(Offsets { next: first, committed: first })
+        Ok(Offsets { next: first, answered: first, committed: committed.min(first) })
     }
 
     fn release(&mut self, revoking: &[u32]) -> Result<(), BusError> {
@@ -261,67 +264,88 @@ impl<S: Handler> SpokeTask<S> {
     /// When there is something to do that no record brings.
     fn next(&self) -> Option<MonoTime> {
         let beat = self.heart.as_ref().map(Heart::due);
-        [beat, self.polling.until(), self.committing.until()].into_iter().flatten().min()
+        let offsets = self.immediate.as_ref().and_then(Immediate::next);
+        let due = self.service.next_due();
+        [due, beat, offsets, self.polling.until(), self.committing.until()].into_iter().flatten().min()
     }
 
     /// Waits for running handlers, for [`STOP_WAIT`] at most.
     fn finish(&mut self) {
         // Counted in steps: in virtual time no clock advances here.
         for _ in 0..STOP_WAIT.as_millis() / STOP_STEP.as_millis() {
-            let mut ended = Vec::new();
-            self.running.finish(&self.service, &mut ended);
-            self.owe(ended);
-            if self.running.in_flight() == 0 {
+            let (now, wall) = (self.clock.mono(), self.clock.wall());
+            self.with_service(now, wall, S::finish);
+            if self.service.in_flight() == 0 {
                 break;
             }
             std::thread::park_timeout(STOP_STEP);
         }
     }
 
-    /// Saves the memory. No answer may be sent before.
-    fn save(&self) -> Result<(), BusError> {
-        self.service.save().map_err(|error| BusError::Refused(error.to_string()))
+    /// Crashes by fault injection: drops all answers that are not committed. The member keeps its partitions, because a
+    /// crashed process cannot release them. A restart starts them again.
+    fn crash(&mut self) {
+        for partition in std::mem::take(&mut self.partitions).into_keys() {
+            self.service.forget(partition);
+            self.assigned.insert(partition);
+        }
+        self.owed.clear();
+        self.doubt = None;
+        self.committing.over();
+        self.service.crashed();
     }
 }
 
-impl<S: Handler> Task for SpokeTask<S> {
+impl<S: Service> Task for SpokeTask<S> {
     fn name(&self) -> &str {
         &self.name
     }
 
     fn poll(&mut self, wait: Duration) -> Result<PollOutcome, BusError> {
+        if self.service.is_down() {
+            std::thread::park_timeout(wait);
+            return Ok(PollOutcome { worked: false, next: None });
+        }
         let arrivals = self.poll_member(wait)?;
         let arrived = !arrivals.is_empty();
-        let revoking = self.arrive(arrivals);
-        let mut ended = Vec::new();
-        self.running.advance(&self.service, self.clock.wall(), &mut ended);
-        let progress = !ended.is_empty();
-        self.owe(ended);
-        self.save()?;
-        let started = self.start_assigned()?;
-        let committed = self.commit(&revoking)?;
+        let (revoking, progress) = self.handle(arrivals);
+        // Effects must be durable before any answer is sent.
+        self.service.save()?;
+        let crash = self.service.crash();
+        let (mut started, mut committed) = (false, false);
+        if crash != Some(InjectedCrash::Now) {
+            started = self.start_assigned()?;
+            committed = self.commit(&revoking)?;
+        }
+        match crash {
+            Some(InjectedCrash::Now) => self.crash(),
+            Some(InjectedCrash::AfterAnswers) if self.owed.is_empty() && self.doubt.is_none() => self.crash(),
+            Some(InjectedCrash::AfterAnswers) | None => {}
+        }
         if !revoking.is_empty() {
             self.release(&revoking)?;
         }
-        if let Some(heart) = &mut self.heart {
-            heart.beat(self.clock.mono(), self.clock.wall());
+        if !self.service.is_down()
+            && let Some(heart) = &mut self.heart
+        {
+            heart.beat(self.clock.mono(), self.clock.wall(), self.service.heartbeats_stopped());
         }
         Ok(PollOutcome { worked: arrived || progress || started || committed, next: self.next() })
     }
 
     fn stop(mut self: Box<Self>) -> Vec<String> {
         let name = self.name.clone();
+        if self.service.is_down() {
+            return vec![format!("{name}: it crashed by fault injection and was not restarted")];
+        }
         let mut faults = Vec::new();
         self.finish();
-        if self.running.in_flight() > 0 {
-            faults.push(format!(
-                "{name}: {} calls were still running; the next instance handles them",
-                self.running.in_flight()
-            ));
+        if let Some(unfinished) = self.service.unfinished() {
+            faults.push(format!("{name}: {unfinished}"));
         }
         self.committing.over();
         let all: Vec<u32> = self.partitions.keys().copied().collect();
-        let committed = self.save().and_then(|()| self.commit(&all));
+        let committed = self.service.save().and_then(|()| self.commit(&all));
         if let Err(error) = committed {
             faults.push(format!("{name}: the last commit failed: {error}"));
         }
@@ -329,7 +353,8 @@ impl<S: Handler> Task for SpokeTask<S> {
             faults
                 .push(format!("{name}: {} answers were not committed; the next instance sends them", self.owed.len()));
         }
-        if let Some(Err(error)) = self.heart.take().map(|heart| heart.bye(self.clock.wall())) {
+        let heart = self.heart.take().filter(|_| !self.service.heartbeats_stopped());
+        if let Some(Err(error)) = heart.map(|heart| heart.bye(self.clock.wall())) {
             faults.push(format!("{name}: the last heartbeat was not sent: {error}"));
         }
         if let Err(error) = self.member.leave() {

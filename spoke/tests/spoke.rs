@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use bus::{Bus, Clock, Embedded, EmbeddedOptions, ManualClock, Outgoing, Reader, Record, Task, TopicSpec};
 use spoke::{
-    AsyncSpoke, Call, Concurrent, Heartbeats, Memory, Spoke, SpokeError, SpokeOptions, SpokeService, SpokeTask,
+    AsyncSpoke, Call, CallRunner, Concurrent, Delivery, Handler, Heartbeats, Memory, Spoke, SpokeError, SpokeOptions,
+    SpokeService, SpokeTask,
 };
 use wire::topics::Topics;
 use wire::{CallId, Envelope, Kind, MessageId, OperationId};
@@ -37,11 +38,7 @@ impl World {
         Self { clock, bus, names, answers }
     }
 
-    fn task<S>(&self, service: &SpokeService<S>) -> SpokeTask<S>
-    where
-        SpokeTask<S>: Task,
-        S: spoke::Handler,
-    {
+    fn task<S: Handler>(&self, service: &SpokeService<S>) -> SpokeTask<CallRunner<S>> {
         SpokeTask::join(&self.bus, &self.names, "desk", "desk-1", service.clone()).unwrap()
     }
 
@@ -324,6 +321,40 @@ fn a_task_that_stops_answers_the_calls_that_end_in_time() {
     assert_eq!(*slow.started.lock().unwrap(), ["a"], "b waits for the next instance");
 }
 
+/// Immediate delivery commits offsets later, and never beyond a call that still runs.
+#[test]
+fn an_immediate_answer_is_sent_before_its_offset_and_survives_a_crash() {
+    let (mut world, slow) = (World::new(), Arc::new(Slow::default()));
+    let service = concurrent(&slow, 3);
+    let options = SpokeOptions { delivery: Delivery::Immediate { commit_every_ms: 500 }, heartbeats: None };
+    let join = |options: &SpokeOptions| {
+        SpokeTask::join_with(&world.bus, &world.names, "desk", "desk-1", service.clone(), options.clone()).unwrap()
+    };
+    let mut task = join(&options);
+    for (n, key) in [(1, "a"), (2, "b"), (3, "c")] {
+        world.call(n, key, &format!("\"{key}\""));
+    }
+    slow.end("a");
+    slow.end("c");
+    poll_until_idle(&mut task);
+    let due = task.poll(Duration::ZERO).unwrap().next;
+    assert_eq!(due, Some(world.clock.mono().plus_ms(500)));
+    world.clock.advance_ms(500);
+    poll_until_idle(&mut task);
+    drop(task);
+    world.clock.advance_ms(60_000);
+    slow.end("b");
+    let mut task = join(&options);
+    poll_until_idle(&mut task);
+    let mut answered: Vec<u32> = world.answers().into_iter().map(|(_, n, _)| n).collect();
+    answered[..2].sort_unstable();
+    answered[2..].sort_unstable();
+    assert_eq!(answered, [1, 3, 2, 3], "the first is committed, and the third is answered from memory");
+    let mut started = slow.started.lock().unwrap().clone();
+    started.sort_unstable();
+    assert_eq!(started, ["a", "b", "b", "c"], "only the call that ran at the crash is handled again");
+}
+
 fn desk_in(directory: &Path) -> SpokeService<Desk> {
     SpokeService::with_memory(Desk::default(), Memory::open(directory).unwrap())
 }
@@ -349,7 +380,7 @@ fn a_memory_on_disk_outlives_the_process() {
 fn heartbeats_come_at_their_interval_and_end_with_a_goodbye() {
     let world = World::new();
     let heartbeats = Heartbeats::new(&world.names, "desk", "desk-1");
-    let options = SpokeOptions { heartbeats: Some(heartbeats.clone()) };
+    let options = SpokeOptions { heartbeats: Some(heartbeats.clone()), ..SpokeOptions::default() };
     let service = SpokeService::new(Desk::default());
     let mut task = SpokeTask::join_with(&world.bus, &world.names, "desk", "desk-1", service, options).unwrap();
     for _ in 0..4 {
