@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use bus::{Bus, Clock, DiskOptions, Embedded, EmbeddedOptions, Kafka, KafkaOptions};
 use clap::ValueEnum;
+use nave::spoke::Delivery;
 
 /// The kind of a bus.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -25,6 +26,15 @@ impl BusKind {
             Self::Memory => "memory",
             Self::Disk => "disk",
             Self::Kafka => "Kafka",
+        }
+    }
+
+    /// How a speaker sends its answers, as in `nave up`: it remembers its calls, so it needs no
+    /// Kafka transactions.
+    pub(crate) fn delivery(self) -> Delivery {
+        match self {
+            Self::Memory | Self::Disk => Delivery::Transactional,
+            Self::Kafka => Delivery::immediate(),
         }
     }
 }

@@ -11,10 +11,10 @@ use std::time::Duration;
 use anyhow::Context;
 use bus::{Arrival, Batch, Clock, EmbeddedOptions, MemberSpec, MonoTime, Position, Task};
 use clap::ValueEnum;
-use floodlight_sim::task::SpeakerOptions;
-use floodlight_sim::{SpeakerHandle, SpeakerTask};
+use floodlight_sim::SpeakerHandle;
 use nave::clock::SystemClock;
-use nave::system::{HUB, System, SystemOptions};
+use nave::spoke::SpokeOptions;
+use nave::system::{HUB, SPEAKER, System, SystemOptions};
 use topology::RecoveryOptions;
 use topology::driver::Threads;
 use wire::topics::Topics;
@@ -237,11 +237,11 @@ impl<'a> Setup<'a> {
 
     /// Starts a speaker that answers.
     fn speaker(&self) -> anyhow::Result<Threads> {
-        let (bus, topic) = (&*self.system.bus, self.system.speaker_topic());
+        let (bus, names) = (&*self.system.bus, &self.system.options.topics);
         let mut tasks = Threads::default();
-        let options = SpeakerOptions { transactional: self.bus_kind != BusKind::Kafka, ..SpeakerOptions::default() };
+        let options = SpokeOptions { delivery: self.bus_kind.delivery(), heartbeats: None };
         let member = format!("{}-speaker", self.name);
-        let speaker = SpeakerTask::join_with(bus, &topic, &member, SpeakerHandle::new(), &options)?;
+        let speaker = SpeakerHandle::new().join_with(bus, names, SPEAKER, &member, options)?;
         tasks.spawn("speaker", bus.clock(), Box::new(move || Ok(Box::new(speaker) as Box<dyn Task>)))?;
         Ok(tasks)
     }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use bus::{Clock, Embedded, EmbeddedOptions, Task};
-use floodlight_sim::{SpeakerHandle, SpeakerTask};
+use floodlight_sim::SpeakerHandle;
 use nave::clock::SystemClock;
-use nave::system::{HUB, System, SystemOptions};
+use nave::system::{HUB, SPEAKER, System, SystemOptions};
 use topology::driver::Threads;
 
 use crate::load_generator::{CreateAndRemove, LoadGenerator};
@@ -28,7 +28,7 @@ pub(crate) fn run(flows: usize, in_flight: usize) -> anyhow::Result<()> {
     let (names, topology) = (&system.options.topics, system.topology.name());
     let (inbox, egress) = (names.inbox(topology, HUB), names.egress(topology, HUB));
     let mut tasks = Threads::default();
-    let speaker = SpeakerTask::join(&bus, &system.speaker_topic(), "speaker-1", SpeakerHandle::new())?;
+    let speaker = SpeakerHandle::new().join(&bus, names, SPEAKER, "speaker-1")?;
     tasks.spawn("speaker", Arc::clone(&clock), Box::new(move || Ok(Box::new(speaker) as Box<dyn Task>)))?;
     let of = Arc::clone(&system);
     let make = move || Ok(Box::new(of.shard(HUB, "hub-1")?) as Box<dyn Task>);

@@ -12,7 +12,7 @@ use crate::{AuditEntry, Fault, FaultPlan, Speaker, Store, StoreError};
 
 /// A handle to inspect a speaker and to inject faults. Clones share one speaker.
 ///
-/// The speaker outlives the [`crate::SpeakerTask`] that serves it. A new task over the same handle
+/// The speaker outlives the task that serves it ([`SpeakerHandle::join`]). A new task over the same handle
 /// continues with the same rules and the same memory.
 #[derive(Debug, Clone, Default)]
 pub struct SpeakerHandle(Arc<Mutex<Shared>>);

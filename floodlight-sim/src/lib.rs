@@ -27,7 +27,7 @@
 //! faults), [`chance`] and [`faults`] (which fault applies to a command), [`flaw`] (corrupt
 //! answers), [`plan`] (faults from a file), [`delay`] (delayed commands and answers), [`audit`]
 //! (the audit log), [`speaker`] (the pure core that joins them), [`request`] and [`answer`] (its
-//! input and output), [`handle`] (shared access), [`task`] (the member on the bus), [`mod@admin`]
+//! input and output), [`handle`] (shared access), [`task`] (the service on its topic), [`mod@admin`]
 //! (the HTTP interface).
 
 pub mod admin;
@@ -61,4 +61,4 @@ pub use plan::{FaultPlan, PlanError};
 pub use request::{Request, Unreadable};
 pub use speaker::{Crash, Speaker};
 pub use store::{Store, StoreError};
-pub use task::{Heartbeats, SpeakerOptions, SpeakerTask};
+pub use task::SpeakerService;

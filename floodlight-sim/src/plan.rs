@@ -5,12 +5,12 @@ use std::fmt;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use spoke::Heartbeats;
 use toml::Spanned;
 use wire::Problem;
 
 use crate::fault::Fault;
 use crate::faults::MAX_FAULTS;
-use crate::task::Heartbeats;
 
 /// The maximum size of a plan, in bytes: [`MAX_FAULTS`] faults of a few hundred bytes each.
 pub const MAX_PLAN_BYTES: usize = 1 << 20;

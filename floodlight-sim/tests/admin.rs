@@ -56,14 +56,16 @@ async fn a_batch_of_faults_with_a_seed_is_injected_as_a_whole_or_not_at_all() {
 async fn hits_are_counted_by_fault_and_by_kind() {
     let speaker = SpeakerHandle::new();
     let bus = bus::Embedded::open(Arc::new(bus::ManualClock::default()), bus::EmbeddedOptions::default());
-    bus.ensure_topic(&bus::TopicSpec::log("in", 1)).unwrap();
-    let mut task = floodlight_sim::SpeakerTask::join(&bus, "in", "speaker-0", speaker.clone()).unwrap();
+    let names = wire::topics::Topics::default();
+    let topic = names.spoke("speaker");
+    bus.ensure_topic(&bus::TopicSpec::log(&topic, 1)).unwrap();
+    let mut task = speaker.join(&bus, &names, "speaker", "speaker-0").unwrap();
     for kind in [r#"{"kind":"silence","times":1}"#, r#"{"kind":"mute"}"#] {
         assert_eq!(send(&speaker, "POST", "/faults", kind).await.0, 201);
     }
     let mut envelope = wire::Envelope::new(wire::Kind::Call, "7f3a/1/1/speaker/1", "/test");
     envelope.call = "7f3a/1/1".parse().ok();
-    let read = bus::Outgoing::keyed("in", "of:01", r#"{"command":"read","switch":"of:01","cookie":17}"#);
+    let read = bus::Outgoing::keyed(&topic, "of:01", r#"{"command":"read","switch":"of:01","cookie":17}"#);
     bus.writer("test").unwrap().append(&vec![read.with(&envelope); 3]).unwrap();
     while task.poll(std::time::Duration::ZERO).unwrap().worked {}
     let listed = send(&speaker, "GET", "/faults", "").await.2;

@@ -5,11 +5,12 @@
 mod support;
 
 use bus::{Clock as _, PollOutcome, Task as _};
-use floodlight_sim::{FaultKind, SpeakerOptions};
+use floodlight_sim::FaultKind;
+use spoke::{Delivery, SpokeOptions};
 use support::{DOWN, Fate, World, crash, install, reply_to, settle};
 
-fn options() -> SpeakerOptions {
-    SpeakerOptions { transactional: false, commit_every_ms: 500, heartbeats: None }
+fn options() -> SpokeOptions {
+    SpokeOptions { delivery: Delivery::Immediate { commit_every_ms: 500 }, heartbeats: None }
 }
 
 fn position(next: u64, end: &str) -> (u64, String) {

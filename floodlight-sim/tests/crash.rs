@@ -127,5 +127,5 @@ fn the_crash_callback_is_called_once() {
     settle(&mut task);
     settle(&mut task);
     assert_eq!(calls.load(Ordering::Relaxed), 1);
-    assert_eq!(task.stop(), ["speaker: it crashed by fault injection and was not restarted"]);
+    assert_eq!(task.stop(), ["speaker-0: it crashed by fault injection and was not restarted"]);
 }

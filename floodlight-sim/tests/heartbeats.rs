@@ -7,7 +7,8 @@ mod support;
 use std::time::Duration;
 
 use bus::{Bus as _, Clock as _, Task as _, TopicSpec};
-use floodlight_sim::{FaultKind, Heartbeats, SpeakerOptions, SpeakerTask};
+use floodlight_sim::{FaultKind, SpeakerService};
+use spoke::{Heartbeats, SpokeOptions, SpokeTask};
 use support::{DOWN, World, crash, install, reply_to, settle};
 use wire::alive::Heartbeat;
 use wire::topics::Topics;
@@ -17,9 +18,9 @@ fn alive() -> String {
     Topics::default().alive("speaker")
 }
 
-fn options(every_ms: u64) -> SpeakerOptions {
-    let heartbeats = Heartbeats { every_ms, ..Heartbeats::new(&alive(), "speaker-0") };
-    SpeakerOptions { heartbeats: Some(heartbeats), ..SpeakerOptions::default() }
+fn options(every_ms: u64) -> SpokeOptions {
+    let heartbeats = Heartbeats { every_ms, ..Heartbeats::new(&Topics::default(), "speaker", "speaker-0") };
+    SpokeOptions { heartbeats: Some(heartbeats), ..SpokeOptions::default() }
 }
 
 fn world() -> World {
@@ -55,7 +56,7 @@ fn beats(world: &World) -> Vec<(u64, bool)> {
 }
 
 /// Polls the task for `ms` milliseconds of virtual time.
-fn run(world: &World, task: &mut SpeakerTask, ms: u64) {
+fn run(world: &World, task: &mut SpokeTask<SpeakerService>, ms: u64) {
     let until = world.clock.mono().plus_ms(ms);
     loop {
         match settle(task).next.filter(|next| *next <= until) {
@@ -77,7 +78,7 @@ fn heartbeats_come_at_the_interval_and_end_with_a_goodbye() {
 #[test]
 fn there_are_no_heartbeats_by_default_or_with_interval_0() {
     let world = world();
-    for options in [SpeakerOptions::default(), options(0)] {
+    for options in [SpokeOptions::default(), options(0)] {
         let mut task = world.task_with("speaker-0", &options);
         assert_eq!(settle(&mut task).next, None);
         task.stop();
@@ -143,6 +144,6 @@ fn failed_heartbeats_do_not_stop_answers() {
     run(&world, &mut task, 1_100);
     assert_eq!(
         task.stop(),
-        ["speaker: the last heartbeat was not sent: topic `nave.spoke.speaker.alive` does not exist"]
+        ["speaker-0: the last heartbeat was not sent: topic `nave.spoke.speaker.alive` does not exist"]
     );
 }

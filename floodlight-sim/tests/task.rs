@@ -178,7 +178,10 @@ fn a_stop_reports_unfinished_work() {
     world.fate(Fate::Fails);
     assert_eq!(
         task.stop(),
-        ["speaker: 1 answers were not committed", "speaker: 1 commands or answers are still delayed by a fault",]
+        [
+            "speaker-0: 1 commands or answers are still delayed by a fault",
+            "speaker-0: 1 answers were not committed; the next instance sends them",
+        ]
     );
 }
 

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bus::{Bus, BusError, MonoTime};
-use flows::{FlowSettings, SPEAKER, STAGE};
+pub use flows::SPEAKER;
+use flows::{FlowSettings, STAGE};
 use hub::HubSettings;
 use topology::{Arrangement, BuildErrors, DeliveryMode, RecoveryOptions, Settings, Shard, Topology};
 use wire::topics::Topics;

@@ -15,9 +15,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bus::{Bus, Clock, Embedded, EmbeddedOptions, ManualClock, MonoTime, Outgoing, Record, Task};
-use floodlight_sim::{SpeakerHandle, SpeakerTask};
+use floodlight_sim::{SpeakerHandle, SpeakerService};
 use northbound::{Gateway, Inlet, InletHandle, Outlet, RequestResult, Submission, Ticket};
 use serde_json::Value;
+use spoke::SpokeTask;
 use topology::driver::Virtual;
 use topology::{Shard, View};
 use uuid::Uuid;
@@ -38,7 +39,7 @@ pub struct World {
     running: BTreeMap<String, Vec<Shard>>,
     started: u32,
     speaker: SpeakerHandle,
-    speaker_part: SpeakerTask,
+    speaker_part: SpokeTask<SpeakerService>,
     gateway: Arc<Gateway>,
     inlet: Inlet,
     inlet_handle: InletHandle,
@@ -112,7 +113,7 @@ impl World {
         let bus = Embedded::open(Arc::clone(&clock) as Arc<dyn Clock>, kept);
         let system = System::new(Arc::new(bus.clone()), options).expect("the options are valid");
         let speaker = SpeakerHandle::new();
-        let speaker_part = SpeakerTask::join(&bus, &system.speaker_topic(), "speaker-0", speaker.clone());
+        let speaker_part = speaker.join(&bus, &system.options.topics, flows::SPEAKER, "speaker-0");
         let speaker_part = speaker_part.expect("the topics exist");
         let gateway = Arc::new(Gateway::new(system.gateway_options(), Arc::clone(&clock) as Arc<dyn Clock>));
         let inlet = Inlet::open(&bus).expect("the topics exist");

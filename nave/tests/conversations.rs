@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bus::{Bus, Clock, Embedded, EmbeddedOptions, ManualClock, Outgoing, Reader, Record, Task};
-use floodlight_sim::{SpeakerHandle, SpeakerTask};
+use floodlight_sim::{SpeakerHandle, SpeakerService};
 use hub::{
     Barrier, CALLS, CallOrder, CallSpec, Event, Fx, HubBolt, HubSpout, Illegal, StepSpec, Workflow, WorkflowState,
 };
+use nave::spoke::SpokeTask;
 use serde_json::{Value, json};
 use topology::{Arrangement, RecoveryOptions, Settings, Shard, ShardOptions, ShardStatus, Topology};
 use wire::answer::{Answer, Operation};
@@ -25,7 +26,7 @@ struct DiagramRecorder {
     clock: Arc<ManualClock>,
     bus: Embedded,
     hub: Shard,
-    speaker: SpeakerTask,
+    speaker: SpokeTask<SpeakerService>,
     reader: Box<dyn Reader>,
     topics: [String; 3],
     topology: String,
@@ -51,6 +52,7 @@ impl DiagramRecorder {
         for topic in &topics {
             reader.assign(topic, 0, 0).expect("the topic exists");
         }
+        let speaker = SpeakerHandle::new().join(&bus, &names, flows::SPEAKER, "speaker");
         let options = ShardOptions {
             topics: names,
             stage,
@@ -61,7 +63,6 @@ impl DiagramRecorder {
             inbox_limit: topology::InboxLimit::default(),
         };
         let shard = Shard::join(Arc::new(bus.clone()), topology.clone(), options, ShardStatus::new("s", 1));
-        let speaker = SpeakerTask::join(&bus, &spoke, "speaker", SpeakerHandle::new());
         Self {
             hub: shard.expect("the topics exist"),
             speaker: speaker.expect("the topics exist"),

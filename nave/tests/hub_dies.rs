@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bus::{Bus, BusError, Clock, Kafka, KafkaOptions, PollOutcome, Reader, Task};
-use floodlight_sim::{Fault, SpeakerHandle, SpeakerTask};
+use floodlight_sim::{Fault, SpeakerHandle};
 use nave::clock::SystemClock;
 use nave::system::{HUB, System};
 use northbound::{Gateway, Inlet, InletHandle, Outlet, Submission};
@@ -75,9 +75,8 @@ impl Cluster {
         let gateway = Arc::new(Gateway::new(system.gateway_options(), Arc::clone(&clock)));
         let mut edges = Threads::default();
         let speaker = SpeakerHandle::new();
-        let part =
-            SpeakerTask::join(&*system.bus, &system.speaker_topic(), &name(&system, "speaker", 0), speaker.clone())
-                .unwrap();
+        let member = name(&system, "speaker", 0);
+        let part = speaker.join(&*system.bus, &system.options.topics, flows::SPEAKER, &member).unwrap();
         edges.spawn("speaker", Arc::clone(&clock), Box::new(move || Ok(Box::new(part) as Box<dyn Task>))).unwrap();
         // If the workers have a separate stage, they stay up.
         for stage in system.stages().into_iter().filter(|stage| stage != HUB) {

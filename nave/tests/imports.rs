@@ -42,7 +42,7 @@ const ALLOWED: [(&str, &[&str], &[&str]); 13] = [
     ("spoke", &["bus", "wire"], &["bytes", "metrics", "redb", "serde", "serde_json", "thiserror", "tokio", "tracing"]),
     (
         "floodlight-sim",
-        &["bus", "wire"],
+        &["bus", "spoke", "wire"],
         &[
             "axum",
             "bytes",

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use anyhow::Context;
 use bus::{Bus, Clock, Task};
 use clap::ValueEnum;
-use floodlight_sim::task::SpeakerOptions;
-use floodlight_sim::{SpeakerHandle, SpeakerTask};
+use floodlight_sim::SpeakerHandle;
 use nave::clock::SystemClock;
-use nave::system::{System, SystemOptions};
+use nave::spoke::SpokeOptions;
+use nave::system::{SPEAKER, System, SystemOptions};
 use topology::driver::Threads;
 use topology::{DeliveryMode, RecoveryOptions};
 use wire::topics::Topics;
@@ -207,10 +207,9 @@ impl Setup {
             tasks.spawn("speaker", clock, Box::new(move || Ok(Box::new(spoke) as Box<dyn Task>)))?;
             return Ok(());
         }
-        // As in `nave up`: a speaker that remembers its calls needs no transactions.
-        let options = SpeakerOptions { transactional: self.bus_kind != BusKind::Kafka, ..SpeakerOptions::default() };
-        let handle = SpeakerHandle::new();
-        let speaker = SpeakerTask::join_with(bus, &topic, &format!("{prefix}-speaker"), handle, &options)?;
+        let options = SpokeOptions { delivery: self.bus_kind.delivery(), heartbeats: None };
+        let (names, member) = (&system.options.topics, format!("{prefix}-speaker"));
+        let speaker = SpeakerHandle::new().join_with(bus, names, SPEAKER, &member, options)?;
         tasks.spawn("speaker", Arc::clone(&clock), Box::new(move || Ok(Box::new(speaker) as Box<dyn Task>)))?;
         for stage in system.stages() {
             let (system, name) = (Arc::clone(system), format!("{prefix}-{stage}"));

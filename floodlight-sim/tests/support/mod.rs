@@ -8,8 +8,10 @@ use bus::{
     AppendFault, Bus, BusError, Clock, CommitFault, Embedded, EmbeddedOptions, FaultInjector, FaultScript, FaultyBus,
     ManualClock, MemberSpec, Outgoing, PollOutcome, Reader, Record, Task, TopicSpec,
 };
-use floodlight_sim::{CommandOutcome, Fault, FaultKind, Match, SpeakerHandle, SpeakerOptions, SpeakerTask};
+use floodlight_sim::{CommandOutcome, Fault, FaultKind, Match, SpeakerHandle, SpeakerService};
+use spoke::{SpokeOptions, SpokeTask};
 use wire::speaker::{Action, Command, Rule, SwitchId};
+use wire::topics::Topics;
 use wire::{CallId, Envelope, Kind, OperationId};
 
 pub(crate) const TOPIC: &str = "nave.spoke.speaker";
@@ -52,13 +54,13 @@ impl World {
         Self { clock, bus, speaker: SpeakerHandle::new(), script: Arc::default(), replies }
     }
 
-    pub(crate) fn task(&self, name: &str) -> Box<SpeakerTask> {
-        let member = self.faulty().member(&MemberSpec::new(TOPIC, TOPIC, name)).unwrap();
-        Box::new(SpeakerTask::over(member, name, self.bus.clock(), self.speaker.clone()))
+    pub(crate) fn task(&self, name: &str) -> Box<SpokeTask<SpeakerService>> {
+        self.task_with(name, &SpokeOptions::default())
     }
 
-    pub(crate) fn task_with(&self, name: &str, options: &SpeakerOptions) -> Box<SpeakerTask> {
-        Box::new(self.task(name).with(&self.faulty(), options).unwrap())
+    pub(crate) fn task_with(&self, name: &str, options: &SpokeOptions) -> Box<SpokeTask<SpeakerService>> {
+        let task = self.speaker.join_with(&self.faulty(), &Topics::default(), "speaker", name, options.clone());
+        Box::new(task.unwrap())
     }
 
     fn faulty(&self) -> FaultyBus {
@@ -121,7 +123,7 @@ impl World {
 }
 
 /// Polls the task until it is idle.
-pub(crate) fn settle(task: &mut SpeakerTask) -> PollOutcome {
+pub(crate) fn settle(task: &mut SpokeTask<SpeakerService>) -> PollOutcome {
     for _ in 0..20 {
         let turn = task.poll(Duration::ZERO).unwrap();
         if !turn.worked {

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 use bus::{Bus, Task};
-use floodlight_sim::task::Heartbeats;
-use floodlight_sim::{FaultPlan, SpeakerHandle, SpeakerOptions, SpeakerTask};
+use floodlight_sim::{FaultPlan, SpeakerHandle};
+use spoke::{Delivery, Heartbeats, SpokeOptions};
 use topology::driver::Threads;
 use uuid::Uuid;
 
@@ -77,17 +77,19 @@ impl Tasks {
                 speaker.on_crash(|| std::process::abort());
             }
             let (topic, name) = (topics.spoke(flows::SPEAKER), format!("{}-speaker-{process}", config.prefix));
-            let (own_bus, handle, own_topic) = (Arc::clone(&bus), speaker.clone(), topic.clone());
-            // The controller remembers call ids, so its answers need no Kafka transaction.
-            let transactional = config.bus.kind == BusKind::Embedded;
+            let (own_bus, handle, topics) = (Arc::clone(&bus), speaker.clone(), topics.clone());
+            let delivery = match config.bus.kind {
+                BusKind::Embedded => Delivery::Transactional,
+                // The controller remembers call ids, so its answers need no Kafka transaction.
+                BusKind::Kafka => Delivery::immediate(),
+            };
             let heartbeats = plan.map(|plan| Heartbeats {
-                topic: topics.alive(flows::SPEAKER),
-                instance: name.clone(),
                 every_ms: plan.heartbeat_every_ms,
+                ..Heartbeats::new(&topics, flows::SPEAKER, &name)
             });
-            let options = SpeakerOptions { transactional, heartbeats, ..SpeakerOptions::default() };
+            let options = SpokeOptions { delivery, heartbeats };
             let join = move || {
-                let task = SpeakerTask::join_with(&*own_bus, &own_topic, &name, handle, &options)?;
+                let task = handle.join_with(&*own_bus, &topics, flows::SPEAKER, &name, options.clone())?;
                 Ok(Box::new(task) as Box<dyn Task>)
             };
             let own_bus = Arc::clone(&bus);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bus::{Bus, BusError, Task};
 use floodlight_sim::fault::{CommandKind, Garbage, Match, WrongIdentity};
-use floodlight_sim::{CommandOutcome, Fault, FaultKind, SpeakerHandle, SpeakerTask};
+use floodlight_sim::{CommandOutcome, Fault, FaultKind, SpeakerHandle};
 use wire::speaker::SwitchId;
 use wire::topics::Topics;
 
@@ -75,7 +75,7 @@ impl Speaker {
 
 impl Host for Speaker {
     fn join(&self, bus: &dyn Bus, names: &Topics, service: &str, member: &str) -> Result<Box<dyn Task>, BusError> {
-        Ok(Box::new(SpeakerTask::join(bus, &names.spoke(service), member, self.handle.clone())?))
+        Ok(Box::new(self.handle.join(bus, names, service, member)?))
     }
 
     fn as_any(&self) -> &dyn Any {

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bus::{Bus, BusError, Clock, Embedded, EmbeddedOptions, ManualClock, Outgoing, PollOutcome, Reader, Record, Task};
-use floodlight_sim::{SpeakerHandle, SpeakerTask};
+use floodlight_sim::{SpeakerHandle, SpeakerService};
 use nave::config::{BusKind, Layout};
 use nave::control::{self, ControlReader};
 use nave::node::runner::{InlineRunner, StageRunner};
 use nave::node::status::NodeStatus;
 use nave::node::{Node, NodeOptions, StageSelection};
 use nave::program::Program;
+use nave::spoke::SpokeTask;
 use nave::submission::{self, Change};
 use serde_json::json;
 use topology::driver::Virtual;
@@ -29,7 +30,7 @@ pub(crate) struct Cluster {
     /// `None` if the process has ended.
     nodes: Vec<(Option<Box<Node>>, Arc<NodeStatus>)>,
     pub(crate) speaker: SpeakerHandle,
-    part: Option<SpeakerTask>,
+    part: Option<SpokeTask<SpeakerService>>,
     turns: Virtual,
 }
 
@@ -93,8 +94,7 @@ impl Cluster {
     }
 
     pub(crate) fn start_speaker(&mut self) {
-        let topic = self.topics.spoke("speaker");
-        self.part = Some(SpeakerTask::join(&self.bus, &topic, "speaker-0", self.speaker.clone()).unwrap());
+        self.part = Some(self.speaker.join(&self.bus, &self.topics, flows::SPEAKER, "speaker-0").unwrap());
     }
 
     pub(crate) fn run_ms(&mut self, ms: u64) {
