@@ -8,7 +8,7 @@ use crate::suggest;
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
 /// The crates that log: ours, and dependencies with useful log lines.
-const CRATES: [&str; 18] = [
+const CRATES: [&str; 19] = [
     "axum",
     "bus",
     "coordinator",
@@ -22,6 +22,7 @@ const CRATES: [&str; 18] = [
     "nave",
     "northbound",
     "rdkafka",
+    "spoke",
     "tokio",
     "topology",
     "ureq",
