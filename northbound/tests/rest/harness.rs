@@ -2,8 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "what a helper of these tests needs is there")]
 
-use std::pin::pin;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
@@ -12,7 +14,6 @@ use axum::http::{HeaderMap, Request};
 use bus::{Bus, Cleanup, Clock, Embedded, EmbeddedOptions, ManualClock, Outgoing, Reader, Record, Task, TopicSpec};
 use northbound::{Directory, Gateway, GatewayLimits, Inlet, Northbound, Outlet, control_record, router};
 use serde_json::{Value, json};
-use tokio::task::yield_now;
 use tower::ServiceExt;
 use wire::answer::Answer;
 use wire::control::{DeliveryMode, DesiredState, Submitted, SubmittedStage, WorkflowType};
@@ -128,10 +129,8 @@ impl Harness {
         let mut done = None;
         // Ten polls are enough for all immediate reactions of the hub.
         for _ in 0..10 {
-            tokio::select! {
-                biased;
-                response = &mut response, if done.is_none() => done = Some(response),
-                () = yield_now() => {}
+            if done.is_none() {
+                done = poll_once(&mut response).await;
             }
             self.poll(&mut hub);
         }
@@ -167,6 +166,22 @@ impl Harness {
     pub(crate) async fn send_local(&mut self, request: Request<Body>) -> HttpReply {
         self.send(request, |request| panic!("{request:?} must not reach the hub")).await
     }
+}
+
+/// Polls a future once. Returns its output if it is ready.
+async fn poll_once<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
+    poll_fn(|context| {
+        Poll::Ready(match Pin::new(&mut *future).poll(context) {
+            Poll::Ready(output) => Some(output),
+            Poll::Pending => None,
+        })
+    })
+    .await
+}
+
+/// Polls a response once: up to the point where it waits for the inlet or the hub.
+pub(crate) async fn poll_pending<F: Future + Unpin>(response: &mut F) {
+    assert!(poll_once(response).await.is_none(), "there is an answer, although no hub runs");
 }
 
 pub(crate) const GOOD: &str = r#"{"flowid": "test-01", "length": 10, "error": null}"#;

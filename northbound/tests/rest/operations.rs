@@ -10,7 +10,7 @@ use wire::answer::{Answer, HistoryEntry, Operation, Resource};
 use wire::command::{Command, Outcome};
 use wire::{Code, Envelope, Kind, OperationId, Problem, WallTime};
 
-use crate::harness::{Harness, assert_problem, bare, get, request};
+use crate::harness::{Harness, assert_problem, bare, get, poll_pending, request};
 use crate::support::{EGRESS, VIEW, about, ended, running, up};
 
 fn id(name: &str) -> OperationId {
@@ -170,11 +170,7 @@ async fn a_command_goes_to_the_lane_of_its_operation() {
     shown(&mut harness, &[begun("7f3a", 1)]);
     let req = request("POST", "/v1/operations/7f3a/signals/ok").body(Body::from("{}")).unwrap();
     let mut response = std::pin::pin!(tower::ServiceExt::oneshot(northbound::router(harness.state.clone()), req));
-    tokio::select! {
-        biased;
-        _ = &mut response => panic!("no hub answers"),
-        () = tokio::task::yield_now() => {}
-    }
+    poll_pending(&mut response).await;
     harness.inlet.poll(Duration::ZERO).unwrap();
     let [record] = &harness.new_requests()[..] else { panic!("one command") };
     assert_eq!(record.partition, wire::routing::lane_of(b"test-01", crate::harness::LANES));

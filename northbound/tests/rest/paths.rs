@@ -9,11 +9,10 @@ use axum::body::Body;
 use bus::Task;
 use northbound::{Inlet, Limits, Waiting, router, serve};
 use serde_json::{Value, json};
-use tokio::task::yield_now;
 use wire::answer::Answer;
 use wire::{Code, Kind};
 
-use crate::harness::{GOOD, Harness, assert_problem, flow, get, post};
+use crate::harness::{GOOD, Harness, assert_problem, flow, get, poll_pending, post};
 use crate::support::{INBOX, about, ended, failed, refused, running, up};
 use tower::ServiceExt;
 
@@ -163,11 +162,7 @@ async fn an_operation_without_a_view_is_visible_after_the_wait() {
 async fn a_client_that_disconnects_gives_its_place_back() {
     let harness = Harness::new();
     let mut response = Box::pin(router(harness.state.clone()).oneshot(flow(GOOD)));
-    tokio::select! {
-        biased;
-        _ = &mut response => panic!("no hub answers"),
-        () = yield_now() => {}
-    }
+    poll_pending(&mut response).await;
     assert_eq!(harness.gateway.unanswered(), 1);
     drop(response);
     assert_eq!(harness.gateway.unanswered(), 0);

@@ -8,7 +8,6 @@ use axum::body::Body;
 use bus::{Bus, Cleanup, Clock, Outgoing, Task, TopicSpec};
 use northbound::{Northbound, control_record, router};
 use serde_json::json;
-use tokio::task::yield_now;
 use tower::ServiceExt;
 use wire::alive::Heartbeat;
 use wire::control::DesiredState;
@@ -16,7 +15,8 @@ use wire::topics::Topics;
 use wire::{Code, Envelope, Kind};
 
 use crate::harness::{
-    GOOD, Harness, LANES, assert_problem, bare, flow, get, northbound, post, request, request_headers, submitted,
+    GOOD, Harness, LANES, assert_problem, bare, flow, get, northbound, poll_pending, post, request, request_headers,
+    submitted,
 };
 use crate::support::{about, ended, up};
 
@@ -60,11 +60,7 @@ async fn a_submitted_topology_accepts_requests_once_its_answers_are_read() {
     let mut inbox = harness.bus.reader().unwrap();
     (0..LANES).for_each(|lane| inbox.assign("nave.trips.hub.in", lane, 0).unwrap());
     let mut response = std::pin::pin!(router(harness.state.clone()).oneshot(start("trips")));
-    tokio::select! {
-        biased;
-        _ = &mut response => panic!("no hub answers"),
-        () = yield_now() => {}
-    }
+    poll_pending(&mut response).await;
     harness.inlet.poll(Duration::ZERO).unwrap();
     let mut records = Vec::new();
     inbox.poll(9, Duration::ZERO, &mut records).unwrap();
@@ -142,11 +138,7 @@ macro_rules! asks {
         let state: &Northbound = $state;
         let request = post().header("Idempotency-Key", $key).body(Body::from(GOOD)).unwrap();
         let mut response = Box::pin(router(state.clone()).oneshot(request));
-        tokio::select! {
-            biased;
-            _ = &mut response => panic!("no hub answers"),
-            () = yield_now() => {}
-        }
+        poll_pending(&mut response).await;
         $inlet.poll(Duration::ZERO).unwrap();
         response
     }};

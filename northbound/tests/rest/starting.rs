@@ -10,12 +10,11 @@ use axum::http::request::Builder;
 use bus::{Clock, Task};
 use northbound::router;
 use serde_json::json;
-use tokio::task::yield_now;
 use tower::ServiceExt;
 use wire::answer::Answer;
 use wire::{Code, Kind};
 
-use crate::harness::{GOOD, Harness, assert_problem, bare, get, post, request};
+use crate::harness::{GOOD, Harness, assert_problem, bare, get, poll_pending, post, request};
 use crate::support::{about, ended, failed, refused, running, up};
 
 const TRIP: &str = "/v1/topologies/flows/workflows/trip/t-1";
@@ -116,13 +115,7 @@ async fn a_client_that_does_not_wait_gets_a_202_once_the_request_is_durable() {
     let mut harness = Harness::new();
     let req = good(post().header("Prefer", "respond-async"));
     let mut response = std::pin::pin!(router(harness.state.clone()).oneshot(req));
-    for _ in 0..10 {
-        tokio::select! {
-            biased;
-            _ = &mut response => panic!("nothing is written yet"),
-            () = yield_now() => {}
-        }
-    }
+    poll_pending(&mut response).await;
     harness.inlet.poll(Duration::ZERO).unwrap();
     assert_eq!(harness.new_requests().len(), 1, "the request is durable");
     let response = response.await.unwrap();
@@ -226,11 +219,7 @@ async fn a_request_after_its_deadline_is_not_written() {
     let mut harness = Harness::new();
     let req = good(post().header("X-Request-Timeout-Ms", "50"));
     let mut response = std::pin::pin!(router(harness.state.clone()).oneshot(req));
-    tokio::select! {
-        biased;
-        _ = &mut response => panic!("no hub answers"),
-        () = yield_now() => {}
-    }
+    poll_pending(&mut response).await;
     harness.clock.advance_ms(50);
     harness.inlet.poll(Duration::ZERO).unwrap();
     // No hub has seen it, so it has no outcome: not a 504.
@@ -249,11 +238,7 @@ async fn a_request_contains_its_method_and_path() {
     ] {
         assert!(route.chars().count() <= wire::request::MAX_ROUTE_CHARS);
         let mut response = std::pin::pin!(router(harness.state.clone()).oneshot(req));
-        tokio::select! {
-            biased;
-            _ = &mut response => panic!("no hub answers"),
-            () = yield_now() => {}
-        }
+        poll_pending(&mut response).await;
         harness.inlet.poll(Duration::ZERO).unwrap();
         let [record] = &harness.new_requests()[..] else { panic!("one request") };
         let body: wire::request::Request = serde_json::from_slice(&record.value).unwrap();
