@@ -61,13 +61,9 @@ impl Percent {
     }
 }
 
-/// The last step of `SplitMix64` (Steele, Lea, Flood 2014): every input bit affects every output
-/// bit. The loop over bytes above is FNV-1a.
-fn mixed(bits: u64) -> u64 {
-    let bits = bits.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    bits ^ (bits >> 31)
+/// Every input bit affects every output bit. The loop over bytes above is FNV-1a.
+fn mixed(mut bits: u64) -> u64 {
+    wire::hash::splitmix64(&mut bits)
 }
 
 #[cfg(test)]

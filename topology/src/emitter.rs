@@ -315,13 +315,12 @@ impl<T: 'static> Emitter<T> {
     }
 
     /// Returns a pseudo-random number that is the same in each replay. The seed is derived from the
-    /// current record (`SplitMix64`, Steele, Lea, Flood 2014).
+    /// current record.
     pub fn random(&mut self) -> u64 {
-        let state = self.lane.random.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut state = self.lane.random.get();
+        let number = wire::hash::splitmix64(&mut state);
         self.lane.random.set(state);
-        let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        number
     }
 
     /// Returns when the bus appended the current record. It is part of the log, so it is the same

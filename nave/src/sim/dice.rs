@@ -17,12 +17,8 @@ impl Dice {
         Self(seed)
     }
 
-    /// `SplitMix64` (Steele, Lea, Flood 2014).
     fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
+        wire::hash::splitmix64(&mut self.0)
     }
 
     /// Draws a number from 0 to below `sides`; 0 if `sides` is 0.
