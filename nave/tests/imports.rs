@@ -70,6 +70,7 @@ const ALLOWED: [(&str, &[&str], &[&str]); 13] = [
             "serde",
             "serde_json",
             "serde_path_to_error",
+            "strsim",
             "tokio",
             "toml",
             "tracing",
