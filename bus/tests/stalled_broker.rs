@@ -5,6 +5,7 @@
 mod broker;
 
 use std::process::Command;
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -167,25 +168,30 @@ fn an_append_without_response_is_reported_counted_and_retried() {
     writer.append(&record).expect("an append");
     assert_eq!(bus.health(), BusHealth::default());
     broker.signal(Signal::STOP);
-    let (clock, until) = (bus.clock(), |what: &str, is_so: &dyn Fn(BusHealth) -> bool| {
-        let end = bus.clock().mono().plus_ms(PATIENCE_MS);
-        while !is_so(bus.health()) {
-            assert!(bus.clock().mono() < end, "{what}: {:?}", bus.health());
-            std::thread::park_timeout(Duration::from_millis(50));
-        }
-    });
+    let clock = bus.clock();
     std::thread::scope(|scope| {
-        let appending = scope.spawn(|| {
+        let (ended, end) = sync_channel(1);
+        let appending = scope.spawn(move || {
             // After this time the broker may be separated from its controller a moment longer.
-            let end = clock.mono().plus_ms(PATIENCE_MS);
+            let until = clock.mono().plus_ms(PATIENCE_MS);
             while let Err(fault) = writer.append(&record) {
-                assert!(clock.mono() < end, "the writer does not recover: {fault}");
+                assert!(clock.mono() < until, "the writer does not recover: {fault}");
             }
+            ended.send(()).expect("the test waits");
         });
+        // Fails as soon as the append ends, which it must not do meanwhile.
+        let until = |what: &str, is_so: &dyn Fn(BusHealth) -> bool| {
+            let limit = bus.clock().mono().plus_ms(PATIENCE_MS);
+            while !is_so(bus.health()) {
+                assert!(bus.clock().mono() < limit, "{what}: {:?}", bus.health());
+                assert_eq!(end.recv_timeout(Duration::from_millis(50)), Err(RecvTimeoutError::Timeout), "{what}");
+            }
+        };
         until("reported", &|health| health.waiting.iter().any(|line| line.contains("writer `w`")));
         until("counted", &|health| health.appends_retried == 1);
         broker.signal(Signal::CONT);
         appending.join().expect("no panic");
+        assert_eq!(end.recv(), Ok(()), "the append succeeds");
     });
     assert!(bus.health().waiting.is_empty());
     assert!(bus.bounds("t", 0).expect("bounds").end >= 2);
