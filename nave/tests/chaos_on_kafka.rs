@@ -17,12 +17,12 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bus::{Clock, MonoTime};
 use nave::clock::SystemClock;
-use process::clients::{self, Answers, ReplaceableProcess, StopOnDrop};
+use process::clients::{self, Answers, Progress, ReplaceableProcess};
 use process::site::Site;
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -232,7 +232,7 @@ fn each_client_gets_one_answer_despite_kills_and_pauses_on_kafka() {
     println!("seed {seed}, {brokers} brokers");
     let mut dice = Dice(seed | 1);
     let cluster = Cluster::start(brokers);
-    let (next, over) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let (next, progress) = (AtomicUsize::new(0), Progress::default());
     let answers: Mutex<Answers> = Mutex::new(BTreeMap::new());
     let ask_next = || {
         let (n, begun) = (next.fetch_add(1, Ordering::Relaxed), cluster.clock.mono());
@@ -249,10 +249,10 @@ fn each_client_gets_one_answer_despite_kills_and_pauses_on_kafka() {
     probe();
     let mut recoveries: BTreeMap<String, Vec<Duration>> = BTreeMap::new();
     std::thread::scope(|scope| {
-        let _stop = StopOnDrop(&over);
+        let _stop = progress.stop_on_drop();
         for _ in 0..CLIENTS {
             scope.spawn(|| {
-                while !over.load(Ordering::Relaxed) {
+                while !progress.is_over() {
                     ask_next();
                 }
             });

@@ -10,7 +10,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use process::brokers;
-use process::clients::{self, ReplaceableProcess};
+use process::clients::{self, Progress, ReplaceableProcess};
 use process::site::Site;
 use serde_json::{Value, json};
 
@@ -90,10 +90,11 @@ impl Cluster {
 #[test]
 fn flows_survive_every_fault_and_a_kill_of_each_process_on_kafka() {
     let cluster = Cluster::start();
-    let (next, answers) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
+    let (next, progress, answers) = (AtomicUsize::new(0), Progress::default(), Mutex::new(BTreeMap::new()));
     std::thread::scope(|scope| {
         for _ in 0..CLIENTS {
             scope.spawn(|| {
+                let _guard = progress.of_client();
                 loop {
                     let n = next.fetch_add(1, Ordering::Relaxed);
                     if n >= FLOWS {
@@ -101,15 +102,13 @@ fn flows_survive_every_fault_and_a_kill_of_each_process_on_kafka() {
                     }
                     let answer = cluster.request(n);
                     answers.lock().unwrap().insert(n, answer);
+                    progress.answered();
                 }
             });
         }
         // Each process is killed once, spread over the run.
         for (i, (name, role)) in PROCESSES.into_iter().enumerate() {
-            let at = FLOWS * (i + 1) / (PROCESSES.len() + 1);
-            while next.load(Ordering::Relaxed) < at {
-                std::thread::yield_now();
-            }
+            progress.wait_for(FLOWS * (i + 1) / (PROCESSES.len() + 1));
             cluster.restart(name, role);
         }
     });

@@ -4,33 +4,13 @@
 
 mod process;
 
-use std::time::Duration;
-
-use bus::Clock;
-use nave::clock::SystemClock;
 use process::Up;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// A busy machine takes seconds for work of a tenth of a second.
-const TIMEOUT: Duration = Duration::from_mins(1);
-
 fn up_in(dir: &TempDir) -> Up {
     let any = "127.0.0.1:0";
     Up::start(&["up", "--rest", any, "--admin", any, "--data", dir.path().to_str().unwrap()])
-}
-
-/// Polls `path` until `done` returns true for the answer.
-fn until(up: &Up, path: &str, done: impl Fn(&Value) -> bool) {
-    let clock = SystemClock::default();
-    let begun = clock.mono();
-    loop {
-        let (_, body) = up.get(path);
-        if done(&body) {
-            return;
-        }
-        assert!(clock.mono().since(begun) < TIMEOUT, "GET {path} still says {body}");
-    }
 }
 
 #[test]
@@ -42,8 +22,10 @@ fn a_data_directory_is_usable_after_its_topology_was_killed() {
         assert_eq!(up.post("/flow", &flow(&format!("round-{round}")), &[]).0, 201, "round {round}");
         let (status, answer) = up.delete_at("REST", "/v1/topologies/flows?wait_ms=10000");
         assert_eq!(status, 202, "{answer}");
-        until(&up, "/v1/topologies", |body| body["topologies"] == json!([]));
-        until(&up, "/readyz", |body| body.to_string().contains("not submitted; stop this process and start it again"));
+        up.wait_until("REST", "/v1/topologies", |_, body| body["topologies"] == json!([]));
+        up.wait_until("REST", "/readyz", |_, body| {
+            body.to_string().contains("not submitted; stop this process and start it again")
+        });
         assert!(up.interrupt().contains("nothing unfinished"));
     }
     let up = up_in(&dir);

@@ -5,13 +5,13 @@ mod process;
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bus::Clock;
 use nave::clock::SystemClock;
 use process::brokers;
-use process::clients::{self, ReplaceableProcess, StopOnDrop};
+use process::clients::{self, Progress, ReplaceableProcess};
 use process::site::Site;
 
 const LENGTH: u32 = 3;
@@ -33,13 +33,14 @@ fn a_rolling_restart_on_kafka_fails_no_request() {
         assert_eq!(clients::request(&northbounds, n, LENGTH).0, 201);
     }
     let clock = SystemClock::default();
-    let (next, done, over) = (AtomicUsize::new(100), AtomicUsize::new(0), AtomicBool::new(false));
+    let (next, progress) = (AtomicUsize::new(100), Progress::default());
     let (answers, slowest) = (Mutex::new(BTreeMap::new()), Mutex::new(Duration::ZERO));
     std::thread::scope(|scope| {
-        let _stop = StopOnDrop(&over);
-        let client = || {
+        let _stop = progress.stop_on_drop();
+        for _ in 0..CLIENTS {
             scope.spawn(|| {
-                while !over.load(Ordering::Relaxed) {
+                let _guard = progress.of_client();
+                while !progress.is_over() {
                     let (n, asked) = (next.fetch_add(1, Ordering::Relaxed), clock.mono());
                     let answer = clients::request_at_listening(
                         || northbounds.map(ReplaceableProcess::current).to_vec(),
@@ -51,22 +52,15 @@ fn a_rolling_restart_on_kafka_fails_no_request() {
                     drop(slowest);
                     assert_eq!(answer.0, 201, "flow-{n}: {}", answer.1);
                     answers.lock().unwrap().insert(n, answer);
-                    done.fetch_add(1, Ordering::Relaxed);
+                    progress.answered();
                 }
-            })
-        };
-        let clients: Vec<_> = (0..CLIENTS).map(|_| client()).collect();
-        // A finished client has failed: the scope reports why.
-        let until = |count: usize| {
-            while done.load(Ordering::Relaxed) < count && clients.iter().all(|client| !client.is_finished()) {
-                std::thread::yield_now();
-            }
-        };
+            });
+        }
         for (process, role) in processes.iter().zip(ROLES) {
-            until(done.load(Ordering::Relaxed) + BETWEEN);
+            progress.wait_for(progress.count() + BETWEEN);
             let before = std::mem::take(&mut *slowest.lock().unwrap());
             process.restart(if role == "northbound" { "REST" } else { "health" }, || site.run(role));
-            until(done.load(Ordering::Relaxed) + BETWEEN);
+            progress.wait_for(progress.count() + BETWEEN);
             let pause = std::mem::take(&mut *slowest.lock().unwrap());
             println!("restart of a {role}: slowest request {pause:.2?}, before the restart {before:.2?}");
         }

@@ -4,13 +4,11 @@
 mod process;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bus::Clock;
-use nave::clock::SystemClock;
-use process::clients::{self, Answers, StopOnDrop};
+use process::clients::{self, Answers, Progress};
 use process::site::Site;
 use process::{Up, brokers};
 use serde_json::json;
@@ -21,9 +19,7 @@ const CLIENTS: usize = 4;
 const BETWEEN: usize = 60;
 /// Interval between two checks. Checking without a pause would take time from the checked
 /// processes.
-const PAUSE: Duration = Duration::from_millis(20);
-/// Time limit to become ready on a busy machine, in milliseconds.
-const TIMEOUT_MS: u64 = 60_000;
+const INTERVAL: Duration = Duration::from_millis(20);
 
 /// A process and the interface of its `/readyz`.
 #[derive(Clone)]
@@ -35,11 +31,7 @@ struct Process {
 impl Process {
     /// Waits until a new process is ready.
     fn ready(up: Up, interface: &'static str) -> Self {
-        let clock = SystemClock::default();
-        let until = clock.mono().plus_ms(TIMEOUT_MS);
-        while up.get_from(interface, "/readyz").0 != 200 {
-            assert!(clock.mono() < until, "{:?}", up.get_from(interface, "/readyz"));
-        }
+        up.wait_until_ready(interface);
         Self { up: Arc::new(up), interface }
     }
 }
@@ -72,8 +64,7 @@ impl Running {
 fn every_request_is_answered_while_processes_start_and_stop() {
     let site = Site::submitted(&brokers(), 1, &clients::LONG_DEADLINES);
     let sim = site.run("floodlight-sim");
-    let (running, next, done, over) =
-        (Running::default(), AtomicUsize::new(0), AtomicUsize::new(0), AtomicBool::new(false));
+    let (running, next, progress) = (Running::default(), AtomicUsize::new(0), Progress::default());
     let answers: Mutex<Answers> = Mutex::new(BTreeMap::new());
     let up = || Process::ready(site.up(&["--without", "speaker"]), "REST");
     // One northbound has no lanes.
@@ -81,38 +72,33 @@ fn every_request_is_answered_while_processes_start_and_stop() {
     running.add(&first);
     running.add(&without_lanes);
     std::thread::scope(|scope| {
-        let _stop = StopOnDrop(&over);
-        let client = || {
+        let _stop = progress.stop_on_drop();
+        for _ in 0..CLIENTS {
             scope.spawn(|| {
-                while !over.load(Ordering::Relaxed) {
+                let _guard = progress.of_client();
+                while !progress.is_over() {
                     let n = next.fetch_add(1, Ordering::Relaxed);
                     let answer = clients::request_at_listening(|| running.northbounds(), n, LENGTH);
                     assert_eq!(answer.0, 201, "flow-{n}: {}", answer.1);
                     answers.lock().expect("nobody panics while holding it").insert(n, answer);
-                    done.fetch_add(1, Ordering::Relaxed);
+                    progress.answered();
                 }
-            })
-        };
-        let watch = scope.spawn(|| {
-            while !over.load(Ordering::Relaxed) {
+            });
+        }
+        scope.spawn(|| {
+            let _guard = progress.of_client();
+            while !progress.wait_until_over(INTERVAL) {
                 for process in running.all() {
                     let (status, why) = process.up.get_from(process.interface, "/readyz");
                     // It may have been stopped since.
                     let runs = running.all().iter().any(|other| Arc::ptr_eq(&other.up, &process.up));
                     assert!(status == 200 || !runs, "{}: {why}", process.interface);
                 }
-                std::thread::park_timeout(PAUSE);
             }
         });
-        let clients: Vec<_> = (0..CLIENTS).map(|_| client()).collect();
-        // A finished thread has failed: the scope reports why.
         let continue_load = |what: &str| {
-            let until = done.load(Ordering::Relaxed) + BETWEEN;
-            while done.load(Ordering::Relaxed) < until {
-                let all_run = clients.iter().all(|client| !client.is_finished()) && !watch.is_finished();
-                assert!(all_run, "while {what}");
-                std::thread::park_timeout(PAUSE);
-            }
+            println!("{what}");
+            progress.wait_for(progress.count() + BETWEEN);
         };
         continue_load("one process has all lanes");
         let lanes = Process::ready(site.run_all(&["hub", "worker"]), "health");
@@ -162,6 +148,7 @@ fn a_process_waiting_for_its_lanes_says_so_after_two_seconds() {
     let first = site.up(&[]);
     first.kill();
     let second = site.up(&[]);
+    second.wait_for_log("not ready after 2 s: ");
     let said = second.log();
     assert!(said.contains("not ready after 2 s: ") && said.contains("has not assigned lanes"), "{said}");
     assert!(!said.contains("PartitionEOF"), "the end of a topic is no error: {said}");

@@ -5,6 +5,7 @@
 mod process;
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::sync::{Arc, Once};
 use std::time::Duration;
@@ -22,8 +23,8 @@ use nave::node::{Node, NodeOptions, StageSelection};
 use nave::program::Program;
 use nave::submission;
 use northbound::Waiting;
+use process::brokers;
 use process::site::Site;
-use process::{Up, brokers};
 use serde_json::json;
 use topology::RecoveryOptions;
 use topology::driver::Virtual;
@@ -239,19 +240,20 @@ fn a_recreated_inbox_is_reported_by_its_live_lanes() {
     assert_eq!(process.lines(), lines);
 }
 
-/// Polls until `condition` returns true. It pauses between polls to keep a busy system responsive.
-fn until(what: &str, condition: impl Fn() -> bool) {
-    let clock = SystemClock::default();
-    let until = clock.mono().plus_ms(60_000);
-    while !condition() {
-        assert!(clock.mono() < until, "timed out: {what}");
-        std::thread::park_timeout(Duration::from_millis(20));
+/// Waits until a topic has a record in every lane.
+fn wait_for_records(bus: &Kafka, topic: &str) {
+    let (mut reader, mut missing) = (bus.reader().unwrap(), (0..flows::LANES).collect::<BTreeSet<_>>());
+    for lane in &missing {
+        reader.assign(topic, *lane, 0).unwrap();
     }
-}
-
-/// The body of `/readyz`.
-fn readyz(up: &Up, interface: &str) -> String {
-    up.get_from(interface, "/readyz").1.to_string()
+    let (until, mut records) = (bus.clock().mono().plus_ms(60_000), Vec::new());
+    while !missing.is_empty() {
+        assert!(bus.clock().mono() < until, "no record of `{topic}` in the lanes {missing:?}");
+        reader.poll(100, Duration::from_millis(100), &mut records).unwrap();
+        for record in records.drain(..) {
+            missing.remove(&record.partition);
+        }
+    }
 }
 
 #[test]
@@ -262,13 +264,14 @@ fn a_deleted_inbox_on_kafka_is_reported_by_all_its_processes() {
     let bus = Kafka::open(Arc::new(SystemClock::default()), KafkaOptions::new(brokers)).unwrap();
     let (inbox, snapshots) = (site.topics().inbox("flows", "hub"), site.topics().snapshot("flows", "hub"));
     // A lane's snapshot covers its first record, which names its owner.
-    let is_saved = |lane| bus.bounds(&snapshots, lane).unwrap().end > 0;
-    until("a snapshot of each lane", || (0..flows::LANES).all(is_saved));
-    until("a northbound that is ready", || readyz(&front, "REST").contains("ready\""));
+    wait_for_records(&bus, &snapshots);
+    front.wait_until_ready("REST");
 
     bus.delete_topic(&inbox).unwrap();
     let gone = format!("NAVE-0038: topic `{inbox}` of topology `flows` is gone");
-    until(&gone, || readyz(&hub, "health").contains(&gone) && readyz(&front, "REST").contains(&gone));
+    for (up, interface) in [(&hub, "health"), (&front, "REST")] {
+        up.wait_until(interface, "/readyz", |_, body| body.to_string().contains(&gone));
+    }
     let (status, refused) = front.post("/flow", &json!({"flowid": "a", "length": 3}), &[]);
     assert_eq!((status, refused["code"].as_str()), (503, Some("NAVE-0006")), "{refused}");
     assert!(refused.to_string().contains(&gone), "{refused}");
@@ -277,8 +280,11 @@ fn a_deleted_inbox_on_kafka_is_reported_by_all_its_processes() {
     // The new topic has the name of the old one, but none of its records.
     bus.ensure_topic(&TopicSpec::log(&inbox, flows::LANES)).unwrap();
     let cut = |lane: u32| format!("hub lane {lane}: recovering at offset 1; NAVE-0062");
-    until("each lane named", || (0..flows::LANES).all(|lane| readyz(&hub, "health").contains(&cut(lane))));
-    until("no topic named", || !(readyz(&hub, "health") + &readyz(&front, "REST")).contains("NAVE-0038"));
+    hub.wait_until("health", "/readyz", |_, body| (0..flows::LANES).all(|lane| body.to_string().contains(&cut(lane))));
+    for (up, interface) in [(&hub, "health"), (&front, "REST")] {
+        up.wait_until(interface, "/readyz", |_, body| !body.to_string().contains("NAVE-0038"));
+        up.wait_for_log("as recorded again");
+    }
     for up in [hub, front] {
         let said = up.log();
         let times = |line| said.matches(line).count();

@@ -1,68 +1,163 @@
 //! Clients that request flows while processes crash, and checks for the time after.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bus::Clock;
 use nave::clock::SystemClock;
 use serde_json::{Value, json};
 
-use super::Up;
+use super::{LIMIT, Up};
 
 /// A process that can be replaced by another of the same kind.
-pub(crate) struct ReplaceableProcess(RwLock<Arc<Up>>);
+pub(crate) struct ReplaceableProcess {
+    /// None during a replacement.
+    running: Mutex<Option<Arc<Up>>>,
+    changed: Condvar,
+}
 
 impl ReplaceableProcess {
     pub(crate) fn new(up: Up) -> Self {
-        Self(RwLock::new(Arc::new(up)))
+        Self { running: Mutex::new(Some(Arc::new(up))), changed: Condvar::new() }
+    }
+
+    fn running(&self) -> MutexGuard<'_, Option<Arc<Up>>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, running: Option<Arc<Up>>) {
+        *self.running() = running;
+        self.changed.notify_all();
     }
 
     /// The current process. During a replacement, waits for the next one.
     pub(crate) fn current(&self) -> Arc<Up> {
-        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+        let waited = self.changed.wait_timeout_while(self.running(), LIMIT, |running| running.is_none());
+        let (running, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        running.clone().expect("the replacement starts within the time limit")
+    }
+
+    /// Waits until another process has replaced this one, at most `limit`.
+    fn wait_for_replacement(&self, old: &Arc<Up>, limit: Duration) {
+        let is_replaced = |running: &Option<Arc<Up>>| running.as_ref().is_some_and(|up| !Arc::ptr_eq(up, old));
+        let waited = self.changed.wait_timeout_while(self.running(), limit, |running| !is_replaced(running));
+        drop(waited);
     }
 
     /// Shuts the process down and starts another, which becomes the current one when `/readyz` of
     /// its `interface` reports ready, as behind a load balancer.
     pub(crate) fn restart(&self, interface: &str, start: impl FnOnce() -> Up) {
-        let old = self.current();
         // Meanwhile clients find no process, as in a real restart.
-        old.interrupt();
-        let (new, clock) = (start(), SystemClock::default());
-        let begun = clock.mono();
-        while new.get_from(interface, "/readyz").0 != 200 {
-            assert!(
-                clock.mono().since(begun) < Duration::from_millis(TIMEOUT_MS),
-                "{:?}",
-                new.get_from(interface, "/readyz")
-            );
-        }
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
+        self.current().interrupt();
+        let new = start();
+        new.wait_until_ready(interface);
+        self.set(Some(Arc::new(new)));
     }
 
     /// Kills the process with `kill -9` and starts another in its place.
     pub(crate) fn replace(&self, start: impl FnOnce() -> Up) {
-        let mut running = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        running.kill();
-        *running = Arc::new(start());
+        let old = self.current();
+        self.set(None);
+        old.kill();
+        self.set(Some(Arc::new(start())));
     }
 }
 
-/// Stops clients when dropped, also if the test fails.
-pub(crate) struct StopOnDrop<'a>(pub(crate) &'a AtomicBool);
+/// Counts the answers to clients, wakes a test that waits for them, and stops the clients.
+#[derive(Default)]
+pub(crate) struct Progress {
+    counts: Mutex<Counts>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Counts {
+    answered: usize,
+    /// True after a client has panicked.
+    has_failed: bool,
+    /// True when clients should request nothing more.
+    is_over: bool,
+}
+
+impl Progress {
+    fn counts(&self) -> MutexGuard<'_, Counts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts an answer.
+    pub(crate) fn answered(&self) {
+        self.counts().answered += 1;
+        self.changed.notify_all();
+    }
+
+    /// Number of answers so far.
+    pub(crate) fn count(&self) -> usize {
+        self.counts().answered
+    }
+
+    /// Waits for this number of answers.
+    ///
+    /// # Panics
+    /// If a client has failed, or after the time limit.
+    pub(crate) fn wait_for(&self, count: usize) {
+        let waits = |counts: &mut Counts| counts.answered < count && !counts.has_failed;
+        let waited = self.changed.wait_timeout_while(self.counts(), Duration::from_millis(TIMEOUT_MS), waits);
+        let (counts, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        let (answered, has_failed) = (counts.answered, counts.has_failed);
+        drop(counts);
+        assert!(!has_failed, "a client has failed after {answered} answers, see above");
+        assert!(answered >= count, "{answered} answers in {TIMEOUT_MS} ms, not {count}");
+    }
+
+    /// True when clients should request nothing more.
+    pub(crate) fn is_over(&self) -> bool {
+        self.counts().is_over
+    }
+
+    /// Waits until [`Self::is_over`], at most `limit`.
+    pub(crate) fn wait_until_over(&self, limit: Duration) -> bool {
+        let waited = self.changed.wait_timeout_while(self.counts(), limit, |counts| !counts.is_over);
+        waited.unwrap_or_else(PoisonError::into_inner).0.is_over
+    }
+
+    /// Stops the clients when the result is dropped, also if the test fails.
+    pub(crate) fn stop_on_drop(&self) -> StopOnDrop<'_> {
+        StopOnDrop(self)
+    }
+
+    /// Reports a panic of the thread that holds the result.
+    pub(crate) fn of_client(&self) -> ClientGuard<'_> {
+        ClientGuard(self)
+    }
+}
+
+/// Stops clients when dropped.
+pub(crate) struct StopOnDrop<'a>(&'a Progress);
 
 impl Drop for StopOnDrop<'_> {
     fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.0.counts().is_over = true;
+        self.0.changed.notify_all();
+    }
+}
+
+/// Reports a panic of its thread when dropped.
+pub(crate) struct ClientGuard<'a>(&'a Progress);
+
+impl Drop for ClientGuard<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.counts().has_failed = true;
+            self.0.changed.notify_all();
+        }
     }
 }
 
 /// Maximum time during which a client repeats a request.
 const TIMEOUT_MS: u64 = 120_000;
-/// Backoff between two attempts, to keep a busy system responsive.
-const PAUSE: Duration = Duration::from_millis(20);
+/// Maximum backoff between two attempts, to keep a busy system responsive.
+const BACKOFF: Duration = Duration::from_millis(20);
 
 /// Settings with longer deadlines, in milliseconds, for an attempt, a call, a step and a request.
 /// On a busy machine a takeover takes a second or two, or more: longer than the default deadline of
@@ -86,13 +181,14 @@ pub(crate) fn request(northbounds: &[&ReplaceableProcess], n: usize, length: u32
     let until = clock.mono().plus_ms(TIMEOUT_MS);
     let (mut attempt, mut last) = (0, None);
     while clock.mono() < until {
-        let northbound = northbounds[(n + attempt) % northbounds.len()].current();
-        match northbound.try_post("/flow", &body, &[("Idempotency-Key", &key)]) {
+        let northbound = northbounds[(n + attempt) % northbounds.len()];
+        let up = northbound.current();
+        match up.try_post("/flow", &body, &[("Idempotency-Key", &key)]) {
             Some((status, answer)) if ![202, 429, 503].contains(&status) => return (status, answer),
             other => last = other,
         }
         attempt += 1;
-        std::thread::park_timeout(PAUSE);
+        northbound.wait_for_replacement(&up, BACKOFF);
     }
     panic!("flow-{n} has no answer after {attempt} attempts in {TIMEOUT_MS} ms; last response: {last:?}");
 }
@@ -113,17 +209,22 @@ pub(crate) fn request_at_listening(northbounds: impl Fn() -> Vec<Arc<Up>>, n: us
     panic!("flow-{n}: no northbound listens")
 }
 
-/// Waits until no operation is live.
+/// Waits until no operation is live: follows the events of each.
 pub(crate) fn wait_until_idle(northbound: &ReplaceableProcess) {
-    let live = || {
-        let (status, body) = northbound.current().get("/v1/operations?live=true");
+    let up = northbound.current();
+    let clock = SystemClock::default();
+    let until = clock.mono().plus_ms(TIMEOUT_MS);
+    loop {
+        let (status, body) = up.get("/v1/operations?live=true");
         assert_eq!(status, 200, "{body}");
-        body["operations"].as_array().expect("a list").clone()
-    };
-    let mut polls = 0;
-    while !live().is_empty() {
-        polls += 1;
-        assert!(polls < 200_000, "still live: {:?}", live());
+        let live = body["operations"].as_array().expect("a list");
+        if live.is_empty() {
+            return;
+        }
+        assert!(clock.mono() < until, "still live after {TIMEOUT_MS} ms: {live:?}");
+        for operation in live {
+            up.follow(operation["operation"].as_str().expect("an operation has its id"));
+        }
     }
 }
 

@@ -2,25 +2,36 @@
 #![expect(dead_code, reason = "each test file uses some of it")]
 
 pub(crate) mod clients;
+mod output;
 pub(crate) mod site;
 
-use std::io::{BufRead, BufReader, ErrorKind};
+use std::io::{ErrorKind, Write};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
+use bus::Clock;
+use nave::clock::SystemClock;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::NamedTempFile;
+
+use self::output::Output;
+
+/// Maximum time for a start, a stop, a log line or a state: a busy machine takes seconds for work of
+/// a tenth of a second.
+pub(crate) const LIMIT: Duration = Duration::from_mins(2);
+/// Maximum time between two requests of [`Up::wait_until`].
+const INTERVAL: Duration = Duration::from_millis(50);
 
 /// A running `nave` process. It is killed when this is dropped.
 pub(crate) struct Up {
     child: Mutex<Child>,
     pid: u32,
     /// Its standard error.
-    log: Option<NamedTempFile>,
-    /// Its standard output until it was ready.
+    log: Output,
+    /// The lines of its standard output until it was ready.
     banner: Vec<String>,
     agent: ureq::Agent,
 }
@@ -28,10 +39,16 @@ pub(crate) struct Up {
 impl Drop for Up {
     fn drop(&mut self) {
         self.kill();
-        if std::thread::panicking()
-            && let Some(Ok((_, path))) = self.log.take().map(NamedTempFile::keep)
-        {
-            eprintln!("the log of process {} is in {}", self.pid, path.display());
+        if std::thread::panicking() {
+            self.log.wait_for_end(LIMIT);
+            let kept = NamedTempFile::new().and_then(|mut file| {
+                file.write_all(self.log().as_bytes())?;
+                Ok(file.keep()?.1)
+            });
+            match kept {
+                Ok(path) => eprintln!("the log of process {} is in {}", self.pid, path.display()),
+                Err(fault) => eprintln!("the log of process {} was not saved: {fault}", self.pid),
+            }
         }
     }
 }
@@ -86,23 +103,21 @@ impl Up {
 
     /// Starts a process with these arguments and waits for its banner.
     pub(crate) fn start(args: &[&str]) -> Self {
-        // A file takes any number of lines; a full pipe would block the process.
-        let log = NamedTempFile::new().expect("a file");
-        let stderr = log.reopen().expect("the file exists");
-        let mut child = nave(args).stdout(Stdio::piped()).stderr(stderr).spawn().expect("the binary starts");
-        let lines = BufReader::new(child.stdout.take().expect("stdout is piped")).lines();
-        let mut banner = Vec::new();
-        for line in lines {
-            banner.push(line.expect("the output is text"));
-            if banner.last().is_some_and(|line| line.contains("Ctrl-C")) {
-                break;
-            }
+        let spawned = nave(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let mut child = spawned.expect("the binary starts");
+        let log = Output::of(child.stderr.take().expect("stderr is piped"));
+        let stdout = Output::of(child.stdout.take().expect("stdout is piped"));
+        let began = stdout.wait_until(LIMIT, |text| text.contains("Ctrl-C"));
+        if !began {
+            child.kill().expect("the process can be killed");
+            child.wait().expect("the process ends");
+            log.wait_for_end(LIMIT);
         }
-        let began = banner.last().is_some_and(|line| line.contains("Ctrl-C"));
-        assert!(began, "{args:?} did not start: {}", text(&log));
+        assert!(began, "{args:?} did not start: {}", log.text());
+        let banner = stdout.text().lines().map(str::to_owned).collect();
         let config =
             ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(Duration::from_secs(30)));
-        Self { pid: child.id(), child: Mutex::new(child), log: Some(log), banner, agent: config.build().into() }
+        Self { pid: child.id(), child: Mutex::new(child), log, banner, agent: config.build().into() }
     }
 
     /// The URL behind the name of an interface in the banner.
@@ -220,26 +235,55 @@ impl Up {
         rules.as_array().expect("a list of rules").clone()
     }
 
+    /// Waits until its log contains `line`.
+    pub(crate) fn wait_for_log(&self, line: &str) {
+        let is_logged = self.log.wait_until(LIMIT, |log| log.contains(line));
+        assert!(is_logged, "no `{line}` within {LIMIT:?} in the log: {}", self.log());
+    }
+
+    /// Waits until at least `count` lines of its log contain `part`. Returns their number.
+    pub(crate) fn wait_for_log_lines(&self, part: &str, count: usize) -> usize {
+        let lines = |log: &str| log.lines().filter(|line| line.contains(part)).count();
+        self.log.wait_until(LIMIT, |log| lines(log) >= count);
+        lines(&self.log())
+    }
+
+    /// Sends `GET path` to an interface until `done` returns true for the status and the body.
+    /// The next request follows when the process has logged something, or after [`INTERVAL`].
+    pub(crate) fn wait_until(&self, interface: &str, path: &str, done: impl Fn(u16, &Value) -> bool) {
+        let clock = SystemClock::default();
+        let begun = clock.mono();
+        loop {
+            let logged = self.log().len();
+            let (status, body) = self.get_from(interface, path);
+            if done(status, &body) {
+                return;
+            }
+            assert!(clock.mono().since(begun) < LIMIT, "GET {path}: still {status} {body} after {LIMIT:?}");
+            self.log.wait_until(INTERVAL, |log| log.len() > logged);
+        }
+    }
+
+    /// Waits until `/readyz` of an interface reports ready.
+    pub(crate) fn wait_until_ready(&self, interface: &str) {
+        self.wait_until(interface, "/readyz", |status, _| status == 200);
+    }
+
+    /// Reads the events of an operation until it ends, or until the time limit of a request.
+    pub(crate) fn follow(&self, operation: &str) {
+        let url = format!("{}/v1/operations/{operation}/events", self.address("REST"));
+        if let Ok(mut events) = self.agent.get(url).call() {
+            events.body_mut().read_to_string().ok();
+        }
+    }
+
     /// Sends SIGINT, and a second one when the log says that the process is stopping. Returns the
     /// exit code and the log.
     pub(crate) fn interrupt_twice(self) -> (Option<i32>, String) {
         self.signal(Signal::INT);
-        while !self.log().contains("stopping") {
-            assert!(
-                self.child().try_wait().expect("the process is a child").is_none(),
-                "the process ended: {}",
-                self.log()
-            );
-            std::thread::yield_now();
-        }
+        self.wait_for_log("stopping");
         self.signal(Signal::INT);
-        let code = self.child().wait().expect("the process ends").code();
-        (code, self.log())
-    }
-
-    /// True while the process runs.
-    pub(crate) fn is_running(&self) -> bool {
-        self.child().try_wait().expect("the process is a child").is_none()
+        (self.exit_status().code(), self.log())
     }
 
     /// Sends SIGINT and waits for the end of the process. Returns its log.
@@ -250,19 +294,21 @@ impl Up {
 
     /// Waits for the process to end successfully. Returns its log.
     pub(crate) fn ended(&self) -> String {
-        let ended = self.child().wait().expect("the process ends");
+        let ended = self.exit_status();
         assert!(ended.success(), "{}", self.log());
         self.log()
     }
 
+    /// Waits for the end of the process. Its log is complete then.
+    fn exit_status(&self) -> ExitStatus {
+        assert!(self.log.wait_for_end(LIMIT), "still running after {LIMIT:?}: {}", self.log());
+        self.child().wait().expect("the process ends")
+    }
+
     /// Its log so far.
     pub(crate) fn log(&self) -> String {
-        self.log.as_ref().map(text).unwrap_or_default()
+        self.log.text()
     }
-}
-
-fn text(log: &NamedTempFile) -> String {
-    std::fs::read_to_string(log.path()).expect("the log is text")
 }
 
 fn read(response: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> (u16, Value) {
