@@ -61,7 +61,7 @@ impl Running {
 }
 
 #[test]
-fn every_request_is_answered_while_processes_start_and_stop() {
+fn every_request_on_kafka_is_answered_while_processes_start_and_stop() {
     let site = Site::submitted(&brokers(), 1, &clients::LONG_DEADLINES);
     let sim = site.run("floodlight-sim");
     let (running, next, progress) = (Running::default(), AtomicUsize::new(0), Progress::default());
@@ -127,7 +127,7 @@ fn every_request_is_answered_while_processes_start_and_stop() {
 
 /// With two controllers, each would have half of the rules.
 #[test]
-fn only_one_of_two_full_processes_runs_the_switch_controller() {
+fn only_one_of_two_processes_on_kafka_runs_the_switch_controller() {
     let site = Site::submitted(&brokers(), 1, &clients::LONG_DEADLINES);
     let first = site.up(&[]);
     let flow = |name: &str| json!({"flowid": name, "length": LENGTH});
@@ -143,7 +143,7 @@ fn only_one_of_two_full_processes_runs_the_switch_controller() {
 
 /// The group first has to expel the killed process.
 #[test]
-fn a_process_waiting_for_its_lanes_says_so_after_two_seconds() {
+fn a_process_on_kafka_says_after_two_seconds_what_it_waits_for() {
     let site = Site::submitted(&brokers(), 1, &[]);
     let first = site.up(&[]);
     first.kill();
