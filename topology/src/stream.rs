@@ -88,7 +88,7 @@ pub struct Read<T> {
 
 impl<T: 'static> Read<T> {
     /// Reads in the same lane, which puts reader and source into one stage. If the topology is
-    /// arranged with [`Arrangement::apart`], the stream is read over a topic with its grouping
+    /// arranged with [`crate::Arrangement::apart`], the stream is read over a topic with its grouping
     /// instead.
     #[must_use]
     pub fn or_local(self) -> Self {
