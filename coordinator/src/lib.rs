@@ -33,7 +33,7 @@
 //! ```
 //!
 //! The path of a deadline: a component registers it, and the commit of the step arms a timer on the
-//! lane's wheel. When the timer fires, the shell appends a timeout to the lane's own inbox.
+//! lane's wheel. When the timer fires, the shard appends a timeout to the lane's own inbox.
 //! [`CoordinatorSpout`] reads it back, and [`CoordinatorBolt`] forwards it if its generation is
 //! still registered. So a reply and a timeout always have one order.
 //!

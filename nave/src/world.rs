@@ -393,7 +393,7 @@ impl World {
         self.shards().flat_map(Shard::unfinished).collect()
     }
 
-    /// Returns a view as the lane's shell would publish it.
+    /// Returns a view as the shard of the lane would publish it.
     pub fn view(&self, lane: u32, component: &str, key: &str) -> Option<View> {
         self.shards().find_map(|shard| shard.view(lane, component, key))
     }

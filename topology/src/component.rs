@@ -69,7 +69,7 @@ pub trait Bolt: 'static {
     /// Handles one tuple. If it panics, only this tuple fails.
     fn execute(&mut self, input: Self::In, out: &mut Emitter<Self::Out>);
 
-    /// Returns the current view of `key`; none deletes the published view. The shell calls it after
+    /// Returns the current view of `key`; none deletes the published view. The shard calls it after
     /// [`Emitter::changed`] with that key.
     fn view(&self, _key: &str, _timers: &dyn DueTimes) -> Option<View> {
         None

@@ -1,4 +1,4 @@
-//! The decisions of a step: effects as data, which the shell performs.
+//! The decisions of a step: effects as data, which the shard performs.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use wire::{Envelope, Kind, OperationId};
 use crate::counts::Counts;
 use crate::place::LaneInfo;
 
-/// A record to write. The shell sets its time and its expiry when it sends it.
+/// A record to write. The shard sets its time and its expiry when it sends it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
     /// The topic.

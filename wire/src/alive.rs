@@ -1,4 +1,4 @@
-//! Liveness of spokes: heartbeats, and the one rule that turns them into a verdict.
+//! Liveness of spokes: heartbeats, and the rule that derives a verdict from them.
 //!
 //! Heartbeats are optional. They travel on a separate topic ([`crate::topics::Topics::alive`]) and
 //! stay outside lanes: only a change, up or down, enters an inbox.
@@ -15,7 +15,7 @@
 //! | no instance is up, last heartbeat less than ten minutes ago ([`Instances::FORGOTTEN_MS`]) | down |
 //! | no heartbeat for longer, or never, or all its instances said `bye` | none: workers judge it by its answers |
 //!
-//! A service that stopped in order may return without heartbeats, so a `bye` makes none compulsory.
+//! After a `bye` the verdict is none, not down: the next instance may send no heartbeats.
 
 use std::collections::BTreeMap;
 
@@ -31,12 +31,12 @@ pub struct Heartbeat {
     pub instance: String,
     /// Maximum time until the next heartbeat.
     pub every_ms: u64,
-    /// True for the last heartbeat of an instance that stops in order.
+    /// True for the last heartbeat of an instance that stops cleanly.
     #[serde(default)]
     pub bye: bool,
 }
 
-/// The body of `nave.liveness`: sent by a shell to each of its lanes when the verdict changes.
+/// The body of `nave.liveness`: sent by a shard to each of its lanes when the verdict changes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Liveness {
     /// The service.

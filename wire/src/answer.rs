@@ -253,7 +253,7 @@ pub struct Rejected {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Availability {
-    /// By its answers: the service sends no heartbeats, said bye, was silent for long, or answered
+    /// By its answers: the service sends no heartbeats, sent `bye`, was silent for long, or answered
     /// while it was down.
     #[default]
     ByAnswers,

@@ -108,7 +108,7 @@ impl FromStr for Kind {
 
 /// Headers of a record, with owned texts, or as [`EnvelopeRef`] with borrowed ones.
 ///
-/// The sending shell sets `time` and `expires`, never lane code.
+/// A shard or a program outside sets `time` and `expires` when it sends, never lane code.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Envelope<T = String> {
     /// `ce_type`.

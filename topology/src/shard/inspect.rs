@@ -1,4 +1,4 @@
-//! The state of a lane and its shell, for checks from outside. Read-only.
+//! The state of a lane in its shard, for checks from outside. Read-only.
 
 use super::{Shard, read_back};
 use crate::waits::{TimerKey, Waits};

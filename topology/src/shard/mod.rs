@@ -1,4 +1,4 @@
-//! The shell around the lanes of one thread: it takes lanes over, reads their inbox, performs their
+//! The owner of the lanes of one thread: it takes lanes over, reads their inbox, performs their
 //! effects and commits.
 //!
 //! A shard is one member of the stage's group and has one producer. It steps the records of a poll
@@ -16,11 +16,13 @@
 //! | catching up | steps the records up to the own owner record, with effects; timers do not fire |
 //! | live | everything |
 //!
-//! Read in this order: `options`, `owned` (a lane and its shell's state), this file (polls and records),
-//! `batch`, `takeover` and `claim`, `publisher` and `publish` (views, positions, timeouts and notices), `queue` and `commit` (what the next commit writes, and its attempts); `image` (the records of a snapshot topic), `save`,
-//! `restore`, `standby` (follows snapshots of other owners), `pressure` (back-pressure from
-//! downstream inboxes), `watch` (checks that a takeover would find its records), `inspect` (the
-//! state of a lane, for checks from outside), `check` (compares a build with saved states).
+//! Read in this order: `options`, `owned` (a lane, with the state that the shard keeps for it), this
+//! file (polls and records), `batch`, `takeover` and `claim`, `publisher` and `publish` (views,
+//! positions, timeouts and notices), `queue` and `commit` (what the next commit writes, and its
+//! attempts); `image` (the records of a snapshot topic), `save`, `restore`, `standby` (follows
+//! snapshots of other owners), `pressure` (back-pressure from downstream inboxes), `watch` (checks
+//! that a takeover would find its records), `inspect` (the state of a lane, for checks from
+//! outside), `check` (compares a build with saved states).
 
 mod alive;
 mod batch;
@@ -212,7 +214,7 @@ impl Shard {
         self.owned.iter().flat_map(of).collect()
     }
 
-    /// Returns a view as the shell would publish it: for tests.
+    /// Returns a view as the shard would publish it: for tests.
     pub fn view(&self, lane: u32, component: &str, key: &str) -> Option<crate::View> {
         let owned = self.owned.get(&lane)?;
         let number = owned.lane.number(component)?;

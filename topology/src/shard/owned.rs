@@ -1,4 +1,4 @@
-//! The state of one lane in its shell.
+//! The state of one lane in its shard.
 
 use std::collections::VecDeque;
 
@@ -20,7 +20,7 @@ pub(super) enum Phase {
     Live,
 }
 
-/// One lane and its shell's state.
+/// One lane, with the state that the shard keeps for it.
 pub(super) struct OwnedLane {
     pub(super) lane: Lane,
     pub(super) phase: Phase,
