@@ -56,7 +56,7 @@ pub enum CommandOutcome {
     },
     /// A fault applied to it. If the fault lets it execute, another entry follows.
     Struck {
-        /// The name of the fault; `drill` for the fault that a client requested.
+        /// The name of the fault; `drill` for a fault that a client requested with `error`.
         fault: &'static str,
     },
 }
@@ -91,7 +91,7 @@ impl Audit {
         self.entries.push_back(entry);
     }
 
-    /// The lines after `seq`, oldest first.
+    /// The entries after `seq`, oldest first.
     pub fn after(&self, seq: u64) -> impl Iterator<Item = &AuditEntry> {
         self.entries.iter().skip(self.entries.partition_point(|entry| entry.seq <= seq))
     }

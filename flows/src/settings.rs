@@ -16,15 +16,15 @@ pub struct FlowSettings {
     pub step_ms: u64,
     /// Maximum time of a request in milliseconds: all steps, with those that remove.
     pub request_ms: u64,
-    /// First pause before a removal is retried, in milliseconds; each pause is twice the last. At
+    /// First backoff before a removal is retried, in milliseconds; it doubles with each retry. At
     /// least `call_ms`, so that all messages of the last attempt have expired.
     pub retry_ms: u64,
-    /// Maximum pause, in milliseconds.
+    /// Maximum backoff, in milliseconds.
     pub retry_cap_ms: u64,
 }
 
 impl FlowSettings {
-    /// The pause before retry `retry` (from 0) of a removal.
+    /// The backoff before retry `retry` (from 0) of a removal.
     pub(crate) fn pause_ms(&self, retry: u32) -> u64 {
         self.retry_ms.saturating_mul(1 << retry.min(16)).min(self.retry_cap_ms).max(self.call_ms)
     }

@@ -35,7 +35,7 @@ impl Deployment {
     /// Creates a deployment of a submitted topology with the code of this process.
     ///
     /// # Errors
-    /// [`Code::OtherGraph`] if the graph of the code differs, [`Code::TopicReplaced`] or
+    /// [`Code::OtherGraph`] if the code lacks a part of the graph, [`Code::TopicReplaced`] or
     /// [`Code::WrongTopic`] if a topic is not the recorded one, [`Code::CannotBuild`] if the
     /// settings do not fit the code.
     pub fn of(
@@ -101,7 +101,7 @@ impl Deployment {
     }
 }
 
-/// Returns the topics that the code needs for this submission; none if their graphs differ.
+/// Returns the topics that the code needs for this submission; none if the code does not fit it.
 pub(crate) fn needed(code: &Topology, submitted: &Submitted, topics: &Topics) -> Vec<TopicSpec> {
     arranged(code, submitted).map(|topology| topology.topics(topics)).unwrap_or_default()
 }

@@ -46,10 +46,10 @@
 //! # Ok::<(), bus::BusError>(())
 //! ```
 //!
-//! Read in this order: [`spoke`](Spoke) (what users write), `service` (one call), `memory` and
-//! `store` (answered calls), `running` (calls in flight), `contract` (what the loop needs from a
-//! service), `runner` (how a spoke provides it), `task` (the loop), `commit` and `immediate` (the
-//! two ways of delivery), `heart` (heartbeats).
+//! Read in this order: [`spoke`](Spoke) (what users write), `options`, `service` (one call),
+//! `memory` and `store` (answered calls), `running` (calls in flight), `contract` (what the loop
+//! needs from a service), `runner` (how a spoke provides it), `task` (the loop), `commit` and
+//! `immediate` (the two ways of delivery), `heart` (heartbeats).
 
 mod commit;
 mod contract;

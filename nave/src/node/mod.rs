@@ -4,7 +4,7 @@
 //! | desired state in the control topic | runs here | action |
 //! |---|---|---|
 //! | run | no, and the code is here | starts the selected stages |
-//! | run | no, and the code is missing or has another graph | reports it: once in the log, and in `/readyz` |
+//! | run | no, and the code is missing or lacks a part of the graph | reports it: once in the log, and in `/readyz` |
 //! | run, with other settings | yes | none: lanes use them from their next owner record |
 //! | kill | yes | drains until the deadline at the latest, then ends its stages in order |
 //! | kill | no | none |
