@@ -22,7 +22,7 @@ use uuid::Uuid;
 use wire::answer::Answer;
 use wire::topics::Topics;
 
-/// A part that can be killed: it ends without a final commit.
+/// A task that can be killed: it ends without a final commit.
 struct Killable {
     part: Box<dyn Task>,
     killed: Arc<AtomicBool>,

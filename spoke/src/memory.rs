@@ -22,7 +22,7 @@ pub(crate) struct Answer {
 /// The outcome of a call, as remembered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// A repetition gets the same answer.
+    /// A repeated call gets the same answer.
     Answered(Answer),
     /// It was undone before it was handled: it is refused.
     Undone,

@@ -30,7 +30,7 @@ pub enum Progress {
 /// The code that a [`SpokeService`] runs: every [`Spoke`], and [`Concurrent`]. Implement one of
 /// those.
 pub trait Handler: Send + 'static {
-    /// Starts to handle a call with this body.
+    /// Starts the handling of a call with this body.
     fn start(&mut self, call: Call, body: &[u8]) -> Progress;
 
     /// Maximum number of calls that run at once; `None` if each call is done when

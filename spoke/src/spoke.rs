@@ -34,7 +34,7 @@ pub trait AsyncSpoke: Send + Sync + 'static {
     /// instance, which then handles the call with the same [`Call::id`].
     ///
     /// The task polls the future in a tokio runtime with timers and sockets. So it must not block:
-    /// `tokio::task::spawn_blocking` is for code that does.
+    /// use `tokio::task::spawn_blocking` for code that blocks.
     ///
     /// # Errors
     /// As [`Spoke::handle`].

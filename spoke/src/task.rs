@@ -141,7 +141,7 @@ impl<S: Service> SpokeTask<S> {
         })
     }
 
-    /// Stops to handle a partition that another instance owns.
+    /// Stops handling a partition that another instance owns.
     pub(crate) fn forget(&mut self, partition: u32) {
         self.assigned.remove(&partition);
         self.partitions.remove(&partition);

@@ -51,11 +51,11 @@
 //! ```
 //!
 //! Read in this order: [`component`] (the traits that users implement), [`emitter`] (how a
-//! component emits tuples and effects), [`builder`], [`stream`] and [`grouping`] (how components are joined),
-//! `build` and [`plan`] (the checked topology), [`lane`] (one step), [`outbox`] (effects as data),
-//! [`wheel`], `blocks` and `timers` (deadlines), [`snapshot`] (how components save state),
-//! [`shard`] (takes lanes over, reads their inbox and commits), [`driver`] (polls tasks, on threads
-//! or in virtual time).
+//! component emits tuples and effects), [`builder`], [`stream`] and [`grouping`] (how components
+//! are joined), `build` and [`plan`] (the checked topology), [`lane`] (one step), [`outbox`]
+//! (effects as data), [`wheel`], `blocks` and `timers` (deadlines), [`snapshot`] (how components
+//! save state), [`shard`] (takes lanes over, reads their inbox and commits), [`driver`] (polls
+//! tasks, on threads or in virtual time).
 
 mod arrangement;
 mod blocks;

@@ -26,7 +26,7 @@ pub(super) enum Phase {
     BackingOff,
 }
 
-/// An open conversation. It is saved in this form under its slot.
+/// An open conversation. It is saved in this schema under its slot.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Conversation {
@@ -227,7 +227,7 @@ impl Calls {
         conversations.into_iter().all(|(slot, conversation)| self.take(Conversation { slot, ..conversation }))
     }
 
-    /// Loads a call that version 1 saved under its slot. It is saved again in the current form.
+    /// Loads a call that version 1 saved under its slot. It is saved again in the current version.
     pub(super) fn load_single(&mut self, slot: u64, conversation: Conversation) -> bool {
         self.open.loaded_single(slot);
         self.take(Conversation { slot, ..conversation })
