@@ -184,7 +184,7 @@ pub trait Member: Send {
     /// Gives partitions back after [`Arrival::Revoking`]. Ignores partitions that the group did not
     /// ask for.
     ///
-    /// Other members wait for this call. Until all requested partitions are released, the member's
+    /// Other members wait for this call. Until all revoked partitions are released, the member's
     /// other partitions may deliver no records either (librdkafka holds them up).
     fn release(&mut self, partitions: &[u32]) -> Result<(), BusError>;
 
@@ -263,7 +263,7 @@ pub struct Position {
     pub partition: u32,
     /// The offset of the next record to handle.
     pub next: u64,
-    /// Metadata for the next owner, usually a [`OffsetMetadata`]; at most
+    /// Metadata for the next owner, usually an [`OffsetMetadata`]; at most
     /// [`Position::MAX_OFFSET_METADATA_BYTES`].
     pub metadata: Arc<str>,
 }

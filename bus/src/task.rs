@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::{BusError, MonoTime};
 
-/// Something that is polled. It need not be `Send`: the thread that polls it creates it.
+/// A unit of work that a driver polls. It need not be `Send`: the thread that polls it creates it.
 pub trait Task {
     /// Returns the name, for logs and threads.
     fn name(&self) -> &str;

@@ -14,8 +14,8 @@ use crate::{BusError, Cleanup, TopicInfo};
 
 /// A compacted partition is compacted on disk beyond twice its live data plus this many bytes.
 const GARBAGE_BYTES: usize = 1 << 20;
-/// Maximum number of pages compacted after one batch: more than a batch adds, and a matter of
-/// milliseconds.
+/// Maximum number of rewrites of old pieces after one batch, each of [`PAGE_BYTES`]: more than a
+/// batch adds, and a matter of milliseconds.
 const COMPACTED_PAGES: usize = 16;
 
 /// A piece under construction.

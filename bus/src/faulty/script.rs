@@ -11,7 +11,7 @@ use crate::{Batch, BusError, Outgoing, Position};
 #[derive(Debug, Default)]
 pub struct FaultScript(Mutex<Written>);
 
-/// Bounded by what a test queues.
+/// Bounded by the length of a test.
 #[derive(Debug, Default)]
 struct Written {
     commits: VecDeque<CommitFault>,

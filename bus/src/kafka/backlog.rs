@@ -75,7 +75,8 @@ impl Backlogs {
         if let Some(probe) = groups.get(group) {
             return Ok(Arc::clone(probe));
         }
-        // Reads uncommitted offsets too: a backlog may look larger than it is, never smaller.
+        // Does not wait for pending transactions: a backlog may look larger than it is, never
+        // smaller.
         let probe = Arc::new(Probe::open(self.options.probe(Some(group), false))?);
         groups.insert(group.to_owned(), Arc::clone(&probe));
         Ok(probe)

@@ -160,7 +160,7 @@ impl GroupContext {
         std::mem::take(&mut lock(&self.state).pending)
     }
 
-    /// Returns the number of decisions that the member has processed.
+    /// Returns the number of decisions so far.
     pub(super) fn decisions(&self) -> u64 {
         lock(&self.state).decisions
     }
@@ -170,7 +170,7 @@ impl GroupContext {
         lock(&self.state).place.as_ref().map(act)
     }
 
-    /// From now on, requested partitions are unassigned at once.
+    /// From now on, revoked partitions are unassigned at once.
     pub(super) fn close(&self) {
         lock(&self.state).closing = true;
     }
@@ -189,7 +189,7 @@ impl ConsumerContext for GroupContext {
     /// Runs inside a poll. Assigned partitions are paused until the member starts them. They start
     /// at the low watermark, so that librdkafka does not look up the committed offset: that offset
     /// may be deleted, and a fetch that beats the pause would end in an error from which the
-    /// partition does not recover. Requested partitions are paused but stay assigned: librdkafka
+    /// partition does not recover. Revoked partitions are paused but stay assigned: librdkafka
     /// makes the group wait until the member releases them (`wait-unassign-call` in its logs), so
     /// that their owner can commit once more.
     fn rebalance(&self, consumer: &BaseConsumer<Self>, decision: RDKafkaRespErr, list: &mut TopicPartitionList) {

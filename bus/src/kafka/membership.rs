@@ -117,7 +117,7 @@ impl Membership {
         loop {
             while out.len() < full {
                 let Some(arrival) = self.waiting.pop_front() else { break };
-                // The partition may have been moved, requested or lost since the record arrived.
+                // The partition may have been moved, revoked or lost since the record arrived.
                 if let Arrival::Record(record) = &arrival
                     && !self.places.get(&record.partition).is_some_and(Option::is_some)
                 {
@@ -203,7 +203,7 @@ impl Membership {
             Some(Ok(message)) => {
                 let (partition, offset) = (convert::partition(message.partition()), convert::offset(message.offset()));
                 // Skip records that were fetched before the partition was started, moved or
-                // requested.
+                // revoked.
                 let next = self.places.get_mut(&partition).and_then(Option::as_mut).filter(|next| offset >= **next);
                 Ok(Some(next.map(|next| {
                     *next = offset + 1;
@@ -433,8 +433,8 @@ impl Drop for Membership {
     }
 }
 
-/// Processes pending decisions first: a client that closes with an open decision may wait forever.
-/// Dropping the consumer does the rest.
+/// Processes the pending decisions of a consumer that is about to be dropped. A client that closes
+/// with an open decision may wait forever.
 fn drain_decisions(consumer: &BaseConsumer<GroupContext>) {
     for _ in 0..POLLS {
         let before = consumer.context().decisions();

@@ -135,7 +135,7 @@ impl KafkaOptions {
         self.config(&speed, &[&safety[..], wanted].concat())
     }
 
-    /// The client that commits. One per process: one per lane costs 5 to 30 % of the throughput.
+    /// The client that commits. One per member: one per lane costs 5 to 30 % of the throughput.
     pub(super) fn transactional(&self, id: &str, session: Duration) -> ClientConfig {
         let times = [session, LINGER, ANSWER.min(session)];
         let [timeout, linger, answer] = times.map(|time| time.as_millis().to_string());

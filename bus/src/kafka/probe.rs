@@ -66,7 +66,7 @@ fn connect(config: &ClientConfig) -> Result<BaseConsumer<NoCallbacks>, BusError>
     config.create_with_context(NoCallbacks).map_err(|fault| fault::bus("cannot set up a client", &fault))
 }
 
-/// True if there was no response, as opposed to a rejection.
+/// True if there was no response, or if the client may have lost all brokers.
 fn is_silence(code: Code) -> bool {
     fault::is_silence(code)
         || matches!(

@@ -1,7 +1,7 @@
 //! Takeover of a partition: reads the last owner's state and ends its open transaction.
 //!
 //! After a crash within a transaction, the committed offset is not final until that transaction
-//! ends, and `read_committed` readers cannot pass it. Its timeout takes as long as a session.
+//! ends, and `read_committed` readers cannot pass it. Its timeout is as long as a session.
 //! Claiming its transactional id ends it in less than a second. The offset metadata names that id,
 //! and can be read without waiting.
 

@@ -19,7 +19,7 @@ const TRIES: u32 = 2;
 /// librdkafka checks for expired records once a second, and reports them.
 const PATIENCE: Duration = APPEND.saturating_add(Duration::from_secs(2));
 
-/// Idempotent producers.
+/// A writer with up to two idempotent producers, one for each pace.
 pub(super) struct KafkaWriter {
     cluster: Arc<Cluster>,
     options: KafkaOptions,

@@ -99,7 +99,7 @@ pub(crate) struct TestMember {
     pub(crate) seen: Vec<Arrival>,
     /// True: takes over and starts assigned partitions at the committed offset.
     pub(crate) auto_start: bool,
-    /// True: releases requested partitions at once.
+    /// True: releases revoked partitions at once.
     pub(crate) auto_release: bool,
     /// The number of records per poll.
     pub(crate) max_records: usize,
@@ -141,7 +141,7 @@ impl TestMember {
         }
     }
 
-    /// Releases all requested partitions.
+    /// Releases all revoked partitions.
     pub(crate) fn release(&mut self) {
         let revoking: Vec<u32> = std::mem::take(&mut self.revoking).into_iter().collect();
         self.member.release(&revoking).expect("a release");

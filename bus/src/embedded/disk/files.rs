@@ -1,12 +1,12 @@
 //! The file system below the store, which controls writes and syncs.
 //!
-//! The store accepts a custom file system. This one forwards to the real one, and
-//! syncs the current file without holding a lock of the store, so that appends continue meanwhile,
-//! records how far each file is synced, to distinguish damage from a torn tail,
-//! remembers a failed sync: nothing is written or deleted afterwards, since the disk's content is
-//!   unknown,
-//! remembers the last read, to name its location if it is damaged,
-//! injects faults.
+//! The store accepts a custom file system. This one forwards to the real one. In addition it
+//! - syncs the current file without holding a lock of the store, so that appends continue meanwhile;
+//! - records how far each file is synced, to distinguish damage from a torn tail;
+//! - remembers a failed sync: nothing is written or deleted afterwards, since the disk's content is
+//!   unknown;
+//! - remembers the last read, to name its location if it is damaged;
+//! - injects faults.
 
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
@@ -81,8 +81,8 @@ impl Files {
         drop(self.shared.broken.set(why));
     }
 
-    /// Returns the location of the last read as text; of both queues if `both`, when it is unknown
-    /// which one failed.
+    /// Returns the location of the last read as text. If `both`, returns one location per queue: the
+    /// failed read may be in either.
     pub(super) fn last_read(&self, both: bool) -> String {
         let read = self.shared.read.lock().expect("no thread panics while it holds the lock");
         let skipped = if both { 0 } else { read.len().saturating_sub(1) };

@@ -103,7 +103,7 @@ impl PartitionReader<'_> {
         Ok(log.on_disk(Tail::restore(pieces, pages, next_piece, next_page), bounds))
     }
 
-    /// Returns the valid pages, and the first of the cut pages that are back.
+    /// Returns the valid pages, and the number of the first page that was cut but is back.
     fn pages(&self, mark: &Watermark) -> Result<(Vec<Page>, Option<u64>), BusError> {
         let far = code::number(self.place, LogKind::Far);
         let mut pages = BTreeMap::new();

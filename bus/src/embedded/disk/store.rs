@@ -68,8 +68,8 @@ impl Store {
             TryLockError::WouldBlock => refuse("is in use by another process".into()),
             TryLockError::Error(fault) => refuse(format!("cannot be locked: {fault}")),
         })?;
-        // The store's own lock adds nothing to ours. It is only closed, so it would linger in such
-        // a copy.
+        // The store's own lock adds nothing to ours. It is closed but never unlocked, so a child
+        // process that is being spawned would keep it (see `DirLock`).
         if let Err(fault) = fs::remove_file(dir.join(STORE_LOCK))
             && fault.kind() != ErrorKind::NotFound
         {
