@@ -284,8 +284,8 @@ impl<In: 'static, Out: 'static> Declared<In, Out> {
         self.with(|component| component.stage = Some(name.to_owned()))
     }
 
-    /// Sets the delivery mode of its stage; see [`DeliveryMode`]. The default is exactly-once. It also wins
-    /// if components of one stage ask for different modes.
+    /// Sets the delivery mode of its stage; see [`DeliveryMode`]. The default is exactly-once. It
+    /// also wins if components of one stage ask for different modes.
     pub fn mode(self, mode: DeliveryMode) -> Self {
         self.with(|component| component.mode = Some(mode))
     }

@@ -1,6 +1,8 @@
-//! The counters that a step raises. They are data until the step is committed; a replay raises none.
+//! The counters that a step increments. They are data until the step is committed; a replay
+//! increments none.
 
-/// A label of a counter and its value. The component that counts must bound the number of values: each is a time series.
+/// A label of a counter and its value. The component that counts must bound the number of values:
+/// each is a time series.
 pub type Label = (&'static str, String);
 
 /// Counters and by how much each has grown, in the order of their first count.

@@ -85,7 +85,7 @@ impl<T> TakeBack for RefCell<VecDeque<T>> {
     }
 }
 
-/// An action of a call outside of [`Effects`] that can be undone.
+/// An action of a call that is not part of [`Effects`] and can be undone.
 pub(crate) enum Emitted {
     /// Pushed a tuple to a queue of the lane.
     Queued(Rc<dyn TakeBack>),
@@ -304,7 +304,8 @@ impl<T: 'static> Emitter<T> {
         self.lane.count(name, Vec::new(), 1);
     }
 
-    /// Increments a counter with labels by one. Their values must be few: each combination is a time series.
+    /// Increments a counter with labels by one. Their values must be few: each combination is a time
+    /// series.
     pub fn count_labelled(&mut self, name: &'static str, labels: Vec<Label>) {
         self.lane.count(name, labels, 1);
     }

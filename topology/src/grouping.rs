@@ -7,7 +7,7 @@ use std::sync::Arc;
 /// | grouping | law |
 /// |---|---|
 /// | local | stays in its lane; the reader is in the same stage |
-/// | shuffle | round-robin: over any run of tuples of one lane, the counts of two readers differ by at most one |
+/// | shuffle | round-robin: the numbers of tuples that two lanes get from one lane differ by at most one |
 /// | fields | equal keys go to one lane: murmur2 over the key's bytes modulo lanes |
 /// | all | every lane gets a copy |
 /// | global | lane 0 |
@@ -102,7 +102,6 @@ mod tests {
         Chooser { grouping, lanes }
     }
 
-    /// C25.
     #[test]
     fn shuffle_is_exactly_even() {
         let shuffle = chooser(Grouping::Shuffle, 6);
@@ -114,7 +113,6 @@ mod tests {
         assert_eq!(got, [5_000; 6]);
     }
 
-    /// C27.
     #[test]
     fn fields_send_equal_keys_to_one_lane() {
         let fields = chooser(Grouping::Fields(Arc::new(|n: &u32| (n % 10).to_be_bytes().to_vec())), 4);

@@ -26,7 +26,7 @@ use crate::wiring::Decode;
 /// A component in its lane.
 pub(crate) struct LaneNode {
     pub(crate) name: Arc<str>,
-    /// Its number in the topology.
+    /// Its number in the topology: a hash of its name, the same in every build.
     pub(crate) number: u16,
     pub(crate) kind: ComponentKind,
     pub(crate) node: Box<dyn Node>,
@@ -87,12 +87,13 @@ impl Lane {
         Self { context, nodes, decoders, dead, settings: settings.clone(), rejected: 0 }
     }
 
-    /// Returns the place of the lane.
+    /// Returns the position of the lane in the topology.
     pub fn info(&self) -> &LaneInfo {
         &self.context.info
     }
 
-    /// Returns the name of the component with this number; timers and views use the number.
+    /// Returns the name of the component with this number in the lane; timers and views use this
+    /// number.
     pub fn component(&self, number: u16) -> &Arc<str> {
         &self.nodes[usize::from(number)].name
     }

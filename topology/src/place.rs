@@ -1,10 +1,10 @@
-//! The place of a component in the topology.
+//! The position of a lane in the topology.
 
 use std::sync::Arc;
 
 use wire::topics::Topics;
 
-/// The position of a component in the topology.
+/// The position of a lane in the topology.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LaneInfo {
     /// The topology's name.

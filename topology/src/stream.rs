@@ -88,8 +88,8 @@ pub struct Read<T> {
 
 impl<T: 'static> Read<T> {
     /// Reads in the same lane, which puts reader and source into one stage. If the topology is
-    /// arranged with [`crate::Arrangement::apart`], the stream is read over a topic with its grouping
-    /// instead.
+    /// arranged with [`crate::Arrangement::apart`], the stream is read over a topic with its
+    /// grouping instead.
     #[must_use]
     pub fn or_local(self) -> Self {
         Self { may_stay: true, ..self }

@@ -39,7 +39,6 @@ fn errors(declare: impl FnOnce(&topology::Builder)) -> Vec<BuildError> {
     t.build().err().map(|errors| errors.errors).unwrap_or_default()
 }
 
-/// C3, C20.
 #[test]
 fn all_build_errors_are_reported_at_once() {
     let t = Topology::named("no spaces");

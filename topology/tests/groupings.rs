@@ -64,7 +64,7 @@ fn all_but_13(keep: impl Fn(u32) -> bool) -> Vec<u32> {
     (0..60).filter(|n| *n != 13 && keep(*n)).collect()
 }
 
-/// C25, C34; a panic fails only its tuple.
+/// A panic fails only its tuple.
 #[test]
 fn shuffle_shares_evenly_and_keeps_the_order_in_each_lane() {
     let (seen, panics) = seen_through(Declared::shuffle);
@@ -72,7 +72,6 @@ fn shuffle_shares_evenly_and_keeps_the_order_in_each_lane() {
     assert_eq!(panics, 1);
 }
 
-/// C2.
 #[test]
 fn all_reaches_each_lane_exactly_once() {
     let (seen, panics) = seen_through(Declared::all);
@@ -92,7 +91,6 @@ fn direct_goes_to_the_lane_that_the_tuple_names() {
     assert_eq!(seen, [all_but_13(|n| n < 30), all_but_13(|n| n >= 30), vec![]]);
 }
 
-/// C27.
 #[test]
 fn fields_send_equal_keys_to_one_lane() {
     let (seen, _) = seen_through(|numbers| numbers.fields(|n| (n % 7).to_string()));

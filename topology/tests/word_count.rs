@@ -71,7 +71,7 @@ fn word_count(seen: &Seen) -> Topology {
     t.build().unwrap()
 }
 
-/// C1, with any order of polls.
+/// With any order of polls.
 #[test]
 fn words_are_counted_in_order_and_global_sees_every_tuple_once() {
     for seed in 0..20 {

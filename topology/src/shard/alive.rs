@@ -32,7 +32,8 @@ pub(super) struct LivenessWatch {
 struct Service {
     name: String,
     topic: String,
-    /// From this offset on, heartbeats are as new as their reading.
+    /// Heartbeats from this offset on were sent after the watch began, so their age is 0 when they
+    /// are read.
     fresh: u64,
     /// True once the old heartbeats were read and at least one exists or arrived: only then is the
     /// liveness known.
@@ -74,7 +75,8 @@ impl LivenessWatch {
         Ok(alive)
     }
 
-    /// Reads new heartbeats, at most every [`LOOK_MS`], and judges the services now.
+    /// Reads new heartbeats, at most every [`LOOK_MS`]. From now on [`LivenessWatch::liveness`]
+    /// judges the services as of this call.
     pub(super) fn look(&mut self, clock: &dyn Clock) -> Result<(), BusError> {
         let now = clock.mono();
         self.now = now;
@@ -119,8 +121,8 @@ impl LivenessWatch {
         }
     }
 
-    /// Returns the services that ever sent heartbeats, and whether they are up; none for the latter
-    /// if their answers decide.
+    /// Returns the services whose liveness is known, and whether each is up; none if its heartbeats
+    /// give no verdict, so that its answers decide.
     pub(super) fn liveness(&self) -> impl Iterator<Item = (&str, Option<bool>)> {
         let now = ms(self.now);
         let known = self.services.iter().filter(|service| service.is_known);

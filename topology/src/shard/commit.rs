@@ -3,7 +3,7 @@
 //! | mode | effects | positions |
 //! |---|---|---|
 //! | exactly-once | in one commit with the positions | as soon as the previous commit is done |
-//! | at-least-once | at once, outside of commits | in a commit of their own, at the snapshot interval, and when a lane is released |
+//! | at-least-once | at once, outside of commits | in their own commit, at the snapshot interval, and when a lane is released |
 
 use std::sync::Arc;
 

@@ -16,13 +16,17 @@
 //! | catching up | steps the records up to the own owner record, with effects; timers do not fire |
 //! | live | everything |
 //!
-//! Read in this order: `options`, `owned` (a lane, with the state that the shard keeps for it), this
-//! file (polls and records), `batch`, `takeover` and `claim`, `publisher` and `publish` (views,
-//! positions, timeouts and notices), `queue` and `commit` (what the next commit writes, and its
-//! attempts); `image` (the records of a snapshot topic), `save`, `restore`, `standby` (follows
-//! snapshots of other owners), `pressure` (back-pressure from downstream inboxes), `watch` (checks
-//! that a takeover would find its records), `inspect` (the state of a lane, for checks from
-//! outside), `check` (compares a build with saved states).
+//! Read in this order:
+//! - `options`, `owned` (a lane and the state that the shard keeps for it), this file (polls and records), `batch`
+//! - `takeover` and `claim`
+//! - `publisher` and `publish` (views, positions, timeouts and notices)
+//! - `queue` and `commit` (what the next commit writes, and its attempts)
+//! - `image` (the records of a snapshot topic), `save`, `restore`, `standby` (follows snapshots of
+//!   other owners)
+//! - `pressure` (back-pressure from downstream inboxes)
+//! - `alive` (liveness of spokes), `counters`, `gauges`
+//! - `watch` (checks that a takeover would find its records), `inspect` (the state of a lane, for
+//!   checks from outside), `check` (compares a build with saved states)
 
 mod alive;
 mod batch;
@@ -90,7 +94,7 @@ pub struct Shard {
     counters: Counters,
 }
 
-/// The things that stay the same while a shard runs.
+/// The parts of a shard that stay the same while it runs.
 struct StageContext {
     bus: Arc<dyn Bus>,
     clock: Arc<dyn Clock>,
@@ -352,7 +356,8 @@ impl Task for Shard {
     }
 
     fn poll(&mut self, wait: Duration) -> Result<PollOutcome, BusError> {
-        // First: views show the committed state, with the timers that the commit armed.
+        // Before anything else, so that views show the committed state, with the timers that the
+        // commit armed.
         if !self.queue.is_retrying() {
             self.publish_due();
         }

@@ -41,8 +41,8 @@ pub struct RecoveryOptions {
 }
 
 impl RecoveryOptions {
-    /// One second: the replay of its thousands of records takes a fraction of a second, and a key
-    /// that changes all the time is written once.
+    /// One second: the replay of the thousands of records of a second takes a fraction of a second,
+    /// and a key that changes all the time is written once.
     pub const SNAPSHOT_MS: u64 = 1_000;
 }
 
@@ -60,7 +60,8 @@ impl ShardOptions {
     /// Maximum duration of a batch, and so of the work that a crash repeats and that a stop waits
     /// for.
     pub const BATCH: Duration = Duration::from_millis(50);
-    /// Calls per spout and round, so that no lane of a shard waits for another one.
+    /// Maximum number of calls of a lane's spouts per round, so that no lane of a shard waits long
+    /// for another one.
     pub(super) const SPOUT_CALLS: usize = 64;
     /// Interval between two attempts of a failed commit, in milliseconds.
     pub const RETRY_MS: u64 = 50;

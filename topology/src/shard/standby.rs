@@ -15,8 +15,8 @@ const LOOK_MS: u64 = 100;
 const SETTLED_MS: u64 = 10_000;
 /// Maximum number of records per read; the next read of more records follows at once.
 const TAKEN: usize = 4_096;
-/// Maximum number of empty polls in a row while a snapshot is read; each waits for the lag of the
-/// bus.
+/// Maximum number of empty polls in a row while a snapshot is read; each waits for
+/// [`Bus::read_delay`].
 const WAITS: u32 = 20;
 /// The same limit for lanes that are only followed.
 const SILENCE: u32 = 3;
@@ -37,7 +37,7 @@ pub(super) struct Standby {
 }
 
 impl Standby {
-    /// Follows no lane yet.
+    /// Creates a standby that follows no lane yet.
     pub(super) fn new(bus: Arc<dyn Bus>, topic: Arc<str>) -> Self {
         let (images, read) = (BTreeMap::new(), BTreeSet::new());
         Self { bus, topic, images, reader: None, read, look: MonoTime::default(), settled: None, records: Vec::new() }
@@ -91,7 +91,8 @@ impl Standby {
         }
     }
 
-    /// Ignores further records of a lane until the next reader.
+    /// Forgets that a lane is read. The current reader still delivers its records; the next reader,
+    /// after the rebalance, does not.
     fn dropped(&mut self, lane: u32) {
         self.read.remove(&lane);
         self.settled = Some(self.bus.clock().mono().plus_ms(SETTLED_MS));
@@ -179,7 +180,7 @@ impl Standby {
         Ok(())
     }
 
-    /// The next reader gets only the lanes that are followed then.
+    /// Drops the reader. The next reader gets only the lanes that are followed then.
     fn reset_reader(&mut self) {
         self.reader = None;
         self.read.clear();
