@@ -58,8 +58,8 @@ impl InboxSpout for HubSpout {
         unreadable.map_or(Ok(()), Err)
     }
 
-    /// Requests, commands, and records of unknown type that do not answer anything and so may have
-    /// been meant as one.
+    /// Accepts requests, commands, and records of unknown type that answer nothing: they may have
+    /// been meant as a request or a command.
     fn reject(&mut self, rejected: &Rejected<'_>, out: &mut Emitter<HubInbound>) -> bool {
         let Rejected { texts, record, reason } = rejected;
         let kind = texts.get("ce_type").and_then(|kind| kind.parse().ok());
@@ -176,7 +176,7 @@ impl<W: Workflows> HubBolt<W> {
         }
     }
 
-    /// The last view of an operation that was answered before it ended.
+    /// Returns the record of the last view of an operation that was answered before it ended.
     ///
     /// It goes to the views topic so that the answer stays the last record of its operation in the
     /// egress. Its key is the operation's place in the ring of remembered outcomes. A later
@@ -197,7 +197,7 @@ impl<W: Workflows> HubBolt<W> {
         }
     }
 
-    /// A record for the egress.
+    /// Returns the egress record with the view of an operation.
     fn egress_view(&self, mut envelope: Envelope, view: &wire::answer::Operation, lane: u32) -> Message {
         envelope.subject = Some(Self::VIEWS.into());
         let body = serde_json::to_vec(view).expect("a view is plain data");

@@ -82,7 +82,7 @@ fn call(tag: u32) -> CallSpec {
     }
 }
 
-/// Runs a poll of `calls` calls that needs `needs` replies (0: all). `ends` lists call numbers and
+/// Runs a step of `calls` calls that needs `needs` replies (0: all). `ends` lists call numbers and
 /// whether each has a reply. Returns the answer, the number of ends before it, and the number of
 /// abandoned calls.
 fn poll(calls: u32, needs: u32, ends: &[(u32, bool)]) -> (Answer, usize, usize) {

@@ -1,6 +1,6 @@
 //! Spokes: the worker bolt exchanges messages with the spokes of one service.
 //!
-//! A worker sends a call in several attempts, with back-off and jitter between them. It stops when
+//! A worker sends a call in several attempts, with backoff and jitter between them. It stops when
 //! the spoke replies or refuses, the attempts are used up, or the time limit of the call is
 //! reached. All attempts share the call id, but each has its own message id. So a reply to any
 //! attempt counts, and a refusal counts only for the current attempt. The worker does not know the

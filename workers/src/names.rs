@@ -6,7 +6,7 @@ pub const SENT: &str = "nave_calls_sent_total";
 pub const RETRIED: &str = "nave_calls_retried_total";
 /// Calls that ended with a reply.
 pub const REPLIED: &str = "nave_calls_replied_total";
-/// Calls that a spoke refused, or whose last attempt failed.
+/// Calls that a spoke or the worker refused, or whose last attempt failed.
 pub const REFUSED: &str = "nave_calls_refused_total";
 /// Calls that ended without an answer within their time limit.
 pub const TIMED_OUT: &str = "nave_calls_timed_out_total";
@@ -28,7 +28,7 @@ pub const REJECTED_REPLIES: &str = "nave_replies_rejected_total";
 pub const DUPLICATE_CALLS: &str = "nave_calls_duplicate_total";
 /// Timeouts for an attempt that has ended.
 pub const LATE_TIMEOUTS: &str = "nave_worker_late_timeouts_total";
-/// Spokes whose heartbeats resumed.
+/// Changes of a service from down to up: its heartbeats resumed, or it answered without them.
 pub const WENT_UP: &str = "nave_spoke_went_up_total";
-/// Spokes whose heartbeats stopped.
+/// Changes of a service to down: its heartbeats stopped.
 pub const WENT_DOWN: &str = "nave_spoke_went_down_total";

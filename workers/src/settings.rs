@@ -9,10 +9,10 @@ pub struct WorkerSettings {
     pub attempts: u32,
     /// How long an attempt waits for its answer, in milliseconds.
     pub timeout_ms: u64,
-    /// Back-off after the first attempt, in milliseconds. It doubles after each further attempt.
+    /// Backoff after the first attempt, in milliseconds. It doubles after each further attempt.
     /// Jitter picks a value between half of it and all of it.
     pub backoff_ms: u64,
-    /// Maximum back-off in milliseconds.
+    /// Maximum backoff in milliseconds.
     pub backoff_cap_ms: u64,
     /// Maximum number of calls in flight to the service over all lanes. Each lane gets an equal
     /// share, at least one.
@@ -26,7 +26,7 @@ pub struct WorkerSettings {
 }
 
 impl Default for WorkerSettings {
-    /// Three attempts of 400 ms with a back-off of at most 100 and 200 ms take 1.5 s. So a request
+    /// Three attempts of 400 ms with a backoff of at most 100 and 200 ms take 1.5 s. So a request
     /// to a silent spoke is undone and answered in about 3 s. 4,096 in flight are four of the
     /// largest flows at once; the queue holds the other calls of all operations that the hub
     /// admits.
@@ -44,19 +44,19 @@ impl Default for WorkerSettings {
 }
 
 impl WorkerSettings {
-    /// The longest duration of a call in milliseconds: all attempts and all back-offs.
+    /// The longest duration of a call in milliseconds: all attempts and all backoffs.
     pub fn longest_ms(&self) -> u64 {
         let delays: u64 = (1..self.attempts).map(|attempt| self.max_delay_ms(attempt)).sum();
         u64::from(self.attempts) * self.timeout_ms + delays
     }
 
-    /// The maximum back-off after `attempt`, in milliseconds.
+    /// The maximum backoff after `attempt`, in milliseconds.
     pub(crate) fn max_delay_ms(&self, attempt: u32) -> u64 {
         let doubled = self.backoff_ms.saturating_mul(1_u64.checked_shl(attempt.saturating_sub(1)).unwrap_or(u64::MAX));
         doubled.min(self.backoff_cap_ms)
     }
 
-    /// The back-off after `attempt` in milliseconds: `chance` picks from the upper half of the
+    /// The backoff after `attempt` in milliseconds: `chance` picks from the upper half of the
     /// range.
     pub(crate) fn delay_ms(&self, attempt: u32, chance: u64) -> u64 {
         let max = self.max_delay_ms(attempt);

@@ -26,7 +26,7 @@ pub(super) enum Phase {
     BackingOff,
 }
 
-/// An open conversation. It is saved in this schema under its slot.
+/// An open conversation. Its block is saved with these fields; see [`super::open`].
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Conversation {
@@ -180,7 +180,7 @@ impl Calls {
         }))
     }
 
-    /// Records a call that ends unanswered before it starts. Returns false if the call is open or
+    /// Records a call that the worker refuses before it starts. Returns false if the call is open or
     /// remembered.
     pub(super) fn refuse(&mut self, id: &CallId) -> bool {
         let calls = self.operations.entry(id.operation.clone()).or_default();
@@ -227,7 +227,8 @@ impl Calls {
         conversations.into_iter().all(|(slot, conversation)| self.take(Conversation { slot, ..conversation }))
     }
 
-    /// Loads a call that version 1 saved under its slot. It is saved again in the current version.
+    /// Loads a call that version 1 saved under its slot. The next save writes it in the current
+    /// schema.
     pub(super) fn load_single(&mut self, slot: u64, conversation: Conversation) -> bool {
         self.open.loaded_single(slot);
         self.take(Conversation { slot, ..conversation })

@@ -2,8 +2,8 @@
 //!
 //! A step starts its calls together, so they have neighbouring slots: ten calls take one or two
 //! records instead of ten. A block is saved under `calls/<block>` as a map from slots to
-//! conversations. It is no larger because the calls of a long-lived operation change one by one. A
-//! full block of calls of 300 bytes has 6 KB, which each change of one call rewrites.
+//! conversations. Blocks are no larger, because each change of one call rewrites its block: 6 KB for
+//! a full block of calls of 300 bytes.
 //!
 //! A call that starts and ends between two saves costs nothing, unless its block holds a saved
 //! call. Slots are assigned in order, so that is at most one block per save.
