@@ -99,7 +99,7 @@ impl<B: Bolt> Probe for B {
     }
 }
 
-/// Makes a component instance to query; none for spouts, which have no such properties.
+/// Makes a component instance to query; `None` for spouts, which have no such properties.
 pub(crate) type MakeProbe = Option<Arc<dyn Fn() -> Box<dyn Probe> + Send + Sync>>;
 
 #[derive(Clone)]

@@ -69,8 +69,8 @@ pub trait Bolt: 'static {
     /// Handles one tuple. If it panics, only this tuple fails.
     fn execute(&mut self, input: Self::In, out: &mut Emitter<Self::Out>);
 
-    /// Returns the current view of `key`; none deletes the published view. The shard calls it after
-    /// [`Emitter::changed`] with that key.
+    /// Returns the current view of `key`; `None` deletes the published view. The shell calls it
+    /// after [`Emitter::changed`] with that key.
     fn view(&self, _key: &str, _timers: &dyn DueTimes) -> Option<View> {
         None
     }
@@ -107,14 +107,14 @@ pub trait Bolt: 'static {
         Vec::new()
     }
 
-    /// Returns everything that waits in it, for checks from outside that each wait ends; none if it
-    /// does not report waits.
+    /// Returns everything that waits in it, for checks from outside that each wait ends; `None` if
+    /// it does not report waits.
     fn waits(&self) -> Option<Vec<Wait>> {
         None
     }
 
     /// For a component that keeps timers: returns number and generation of each timer that it
-    /// considers armed; none if it does not report them.
+    /// considers armed; `None` if it does not report them.
     fn timers(&self) -> Option<Vec<(u64, u32)>> {
         None
     }

@@ -55,7 +55,7 @@ pub(crate) trait Sink<T> {
 /// All readers of one stream.
 pub(crate) struct Port<T> {
     pub(crate) sinks: Vec<Box<dyn Sink<T>>>,
-    /// Copies a tuple for all readers but the last. None if the type cannot be copied; the stream
+    /// Copies a tuple for all readers but the last. `None` if the type cannot be copied; the stream
     /// then has at most one reader.
     pub(crate) copy: Option<fn(&T) -> T>,
 }
@@ -330,8 +330,8 @@ impl<T: 'static> Emitter<T> {
         self.lane.record_time.get()
     }
 
-    /// Returns when another stage sent the current tuple, on that stage's clock; none if the tuple
-    /// began in this lane. It is part of the log.
+    /// Returns when another stage sent the current tuple, on that stage's clock; `None` if the
+    /// tuple began in this lane. It is part of the log.
     pub fn sent_time(&self) -> Option<WallTime> {
         self.lane.sent_time.get()
     }

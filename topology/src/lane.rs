@@ -35,10 +35,10 @@ pub(crate) struct LaneNode {
 /// Tuples to send to the dead-letter topic.
 #[derive(Clone, Copy)]
 struct DeadTuples<'a> {
-    /// The record of the step; none if a spout of the lane emitted the tuples.
+    /// The record of the step; `None` if a spout of the lane emitted the tuples.
     record: Option<&'a Record>,
     head: Option<&'a EnvelopeRef<'a>>,
-    /// The component or the edge; none if the lane found no recipient for the record.
+    /// The component or the edge; `None` if the lane found no recipient for the record.
     place: Option<&'a str>,
     reason: &'a str,
     tuples: usize,
@@ -177,7 +177,7 @@ impl Lane {
         kept.unwrap_or((component, key))
     }
 
-    /// Returns the components that save their state, with their schema versions. None if a
+    /// Returns the components that save their state, with their schema versions. `None` if a
     /// component needs the whole inbox to restore its state.
     pub fn saved(&self) -> Option<BTreeMap<Arc<str>, u32>> {
         let mut saved = BTreeMap::new();

@@ -38,7 +38,7 @@ impl Settings {
         }
     }
 
-    /// Returns the settings of `component`; none if it has none or they cannot be parsed as `T`.
+    /// Returns the settings of `component`; `None` if it has none or they cannot be parsed as `T`.
     pub fn of<T: DeserializeOwned>(&self, component: &str) -> Option<T> {
         serde_json::from_value(self.0.get(component)?.clone()).ok()
     }

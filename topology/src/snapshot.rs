@@ -30,7 +30,7 @@ pub enum StatePolicy {
 pub struct Change {
     /// The component's name, a slash, and its key.
     pub key: String,
-    /// The state as JSON; none if the key was deleted.
+    /// The state as JSON; `None` if the key was deleted.
     pub state: Option<Vec<u8>>,
 }
 
@@ -162,7 +162,7 @@ impl<K: Ord + Clone> Changes<K> {
     }
 
     /// Returns the changed keys with their states and clears the list. For a deleted key `state`
-    /// returns none, and its state is empty. A deleted key that was never saved is left out.
+    /// returns `None`, and its state is empty. A deleted key that was never saved is left out.
     pub(crate) fn take<S: Default>(&mut self, mut state: impl FnMut(&K) -> Option<S>) -> Vec<(K, S)> {
         let mut taken = Vec::new();
         for key in std::mem::take(&mut self.changed) {
@@ -181,7 +181,7 @@ impl<K: Ord + Clone> Changes<K> {
         taken
     }
 
-    /// Saves the changed keys: `state` returns the state of a key, or none if it was deleted;
+    /// Saves the changed keys: `state` returns the state of a key, or `None` if it was deleted;
     /// `name` returns its name in the snapshot.
     pub fn save<S: Serialize>(
         &mut self,

@@ -93,7 +93,7 @@ impl ShardStatus {
         lane.state.store(state, Ordering::Release);
     }
 
-    /// Returns the state of a lane that is not live, and when it began; none for a live lane and
+    /// Returns the state of a lane that is not live, and when it began; `None` for a live lane and
     /// for one that needs a person.
     pub fn handover(&self, lane: u32) -> Option<(Handover, MonoTime)> {
         let lane = self.lanes.get(lane as usize)?;

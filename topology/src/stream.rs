@@ -95,7 +95,7 @@ impl<T: 'static> Read<T> {
         Self { may_stay: true, ..self }
     }
 
-    /// Converts each tuple into the reader's input; none drops the tuple.
+    /// Converts each tuple into the reader's input; `None` drops the tuple.
     pub fn with<In>(self, convert: impl Fn(T) -> Option<In> + Send + Sync + 'static) -> Subscription<T, In> {
         let Self { stream, grouping, codec, may_stay } = self;
         Subscription { stream, grouping, codec, may_stay, convert: Arc::new(convert) }

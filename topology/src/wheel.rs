@@ -37,7 +37,7 @@ pub struct Handle {
 #[derive(Debug)]
 struct Deadline<T> {
     due: u64,
-    /// None if the place is free.
+    /// `None` if the place is free.
     value: Option<T>,
     slot: u16,
     version: u32,
@@ -149,7 +149,7 @@ impl<T> Wheel<T> {
         Handle { index, version: self.deadlines[index].version }
     }
 
-    /// Removes a deadline and returns its value; none if it has fired or was cancelled.
+    /// Removes a deadline and returns its value; `None` if it has fired or was cancelled.
     pub fn cancel(&mut self, handle: Handle) -> Option<T> {
         let deadline = self.deadlines.get(handle.index)?;
         if deadline.version != handle.version || deadline.value.is_none() {
@@ -159,7 +159,7 @@ impl<T> Wheel<T> {
         self.release(handle.index)
     }
 
-    /// Returns the tick at which [`Wheel::advance`] next has work; none if nothing is pending.
+    /// Returns the tick at which [`Wheel::advance`] next has work; `None` if nothing is pending.
     ///
     /// It is never later than the next deadline. It may be earlier by less than the span of a slot
     /// of its level: the deadlines of that slot then move to a finer level. A deadline an hour away

@@ -40,7 +40,7 @@ impl<T> Clone for Codec<T> {
 
 impl<T> Copy for Codec<T> {}
 
-/// Converts a tuple into the reader's input; none drops the tuple.
+/// Converts a tuple into the reader's input; `None` drops the tuple.
 pub(crate) type Convert<T, In> = Arc<dyn Fn(T) -> Option<In> + Send + Sync>;
 
 /// A typed edge of the plan.

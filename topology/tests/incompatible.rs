@@ -144,7 +144,7 @@ fn start(lanes: &mut Lanes, topology: Topology) {
     lanes.run_ms(5_000);
 }
 
-/// Returns the line of the lane in `/readyz`; none if the lane is live.
+/// Returns the line of the lane in `/readyz`; `None` if the lane is live.
 fn held(lanes: &Lanes) -> Option<String> {
     let waiting = lanes.status.waiting(lanes.clock.mono());
     assert_eq!(waiting.is_empty(), lanes.shards[0].live() == [0]);

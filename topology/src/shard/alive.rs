@@ -121,8 +121,8 @@ impl LivenessWatch {
         }
     }
 
-    /// Returns the services whose liveness is known, and whether each is up; none if its heartbeats
-    /// give no verdict, so that its answers decide.
+    /// Returns the services whose liveness is known, and whether each is up; `None` if its
+    /// heartbeats give no verdict, so that its answers decide.
     pub(super) fn liveness(&self) -> impl Iterator<Item = (&str, Option<bool>)> {
         let now = ms(self.now);
         let known = self.services.iter().filter(|service| service.is_known);

@@ -138,9 +138,9 @@ impl Shard {
         Ok(())
     }
 
-    /// Restores a lane from its snapshot. None if there is no usable snapshot: the lane then starts
-    /// from the beginning of its inbox. `position` is the offset that the snapshot must cover, if
-    /// known.
+    /// Restores a lane from its snapshot. `None` if there is no usable snapshot: the lane then
+    /// starts from the beginning of its inbox. `position` is the offset that the snapshot must
+    /// cover, if known.
     fn restore(&mut self, partition: u32, position: Option<u64>) -> Result<Option<Box<Restored>>, ClaimError> {
         let Some(owned) = self.owned.get_mut(&partition) else { return Ok(None) };
         if owned.lane.saved().is_none() {

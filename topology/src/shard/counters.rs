@@ -7,7 +7,7 @@ use bus::MonoTime;
 use crate::counts::Label;
 use crate::names;
 
-/// The counters of a shard over all its lanes. Replays raise none of the counters of steps.
+/// The counters of a shard over all its lanes. Replays increment none of the counters of steps.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     values: BTreeMap<&'static str, u64>,

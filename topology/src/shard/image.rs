@@ -54,7 +54,7 @@ pub(super) struct Build {
 }
 
 impl Build {
-    /// Explains why it cannot continue the work of a build with this graph; none if it can.
+    /// Explains why it cannot continue the work of a build with this graph; `None` if it can.
     pub(super) fn lacks(&self, graph: &Graph) -> Option<String> {
         let lacks = self.graph.lacks(graph);
         (!lacks.is_empty())
@@ -62,7 +62,7 @@ impl Build {
     }
 
     /// Explains why it must not replay the decisions of a build with this graph and these versions;
-    /// none if it may.
+    /// `None` if it may.
     pub(super) fn refuses_replay_of(&self, graph: &Graph, decides_by: &BTreeMap<String, u32>) -> Option<String> {
         let other =
             decides_by.iter().find(|(name, version)| self.decides_by.get(*name).is_some_and(|own| own != *version));
@@ -133,7 +133,7 @@ pub(super) struct Image {
 
 #[derive(Debug, Clone)]
 struct StoredRecord {
-    /// The checksum in the record's header; none if it cannot be parsed.
+    /// The checksum in the record's header; `None` if it cannot be parsed.
     sum: Option<Checksum>,
     /// Number of records of the state, this one included.
     parts: usize,
@@ -181,7 +181,7 @@ impl Image {
         self.covers
     }
 
-    /// Returns the head; none if there is no snapshot.
+    /// Returns the head; `None` if there is no snapshot.
     ///
     /// # Errors
     /// If it is corrupt or incompatible.

@@ -32,7 +32,7 @@ impl Shard {
         self.owned.iter().map(|(lane, owned)| (*lane, owned.restored_from))
     }
 
-    /// Returns the offset after the last record that a lane handled; none if it does not own the
+    /// Returns the offset after the last record that a lane handled; `None` if it does not own the
     /// lane.
     pub fn next_offset(&self, lane: u32) -> Option<u64> {
         Some(self.owned.get(&lane)?.position)
@@ -43,7 +43,7 @@ impl Shard {
         !self.queue.is_retrying() && self.queue.is_empty()
     }
 
-    /// Returns the state of a lane; none if it does not own the lane.
+    /// Returns the state of a lane; `None` if it does not own the lane.
     pub fn inspect(&self, lane: u32) -> Option<Inspection> {
         let owned = self.owned.get(&lane)?;
         let timeout = |record: &bus::Outgoing| {

@@ -199,7 +199,7 @@ impl Shard {
         self.owned.values().map(|owned| owned.timers.len()).sum()
     }
 
-    /// Returns the armed timers of a lane: component, number and generation. None if it does not
+    /// Returns the armed timers of a lane: component, number and generation. `None` if it does not
     /// own the lane.
     pub fn armed(&self, lane: u32) -> Option<Vec<(u16, u64, u32)>> {
         Some(self.owned.get(&lane)?.timers.armed().collect())
@@ -332,7 +332,7 @@ pub struct Timeout {
     pub generation: u32,
 }
 
-/// Returns the timer and generation of a timeout record; none for other records.
+/// Returns the timer and generation of a timeout record; `None` for other records.
 fn read_back(lane: &Lane, headers: &Headers, value: &[u8]) -> Option<((u16, u64), u32)> {
     if headers.get("ce_type") != Some(Kind::Timeout.as_str().as_bytes()) {
         return None;
@@ -342,7 +342,7 @@ fn read_back(lane: &Lane, headers: &Headers, value: &[u8]) -> Option<((u16, u64)
     Some(((component, timeout.timer), timeout.generation))
 }
 
-/// Parses an owner record; none for other records.
+/// Parses an owner record; `None` for other records.
 fn owner_of(record: &Record) -> Option<OwnerRecord> {
     if record.headers.get("ce_type") != Some(Kind::Owner.as_str().as_bytes()) {
         return None;

@@ -25,7 +25,8 @@ pub struct InboxLimit {
 }
 
 impl Default for InboxLimit {
-    /// [`bus::INBOX_LIMIT`] records and 8 MiB: half of the limit of a partition in memory.
+    /// [`bus::INBOX_LIMIT`] records and 8 MiB: half of what a partition of the embedded bus holds in
+    /// memory for a slow reader by default.
     fn default() -> Self {
         Self { records: bus::INBOX_LIMIT, bytes: 8 << 20 }
     }

@@ -42,7 +42,7 @@ impl Shard {
         self.counters.add_unexported(names::VIEWS, keys.len() as u64);
     }
 
-    /// Writes the view of a component's key; none deletes the published view.
+    /// Writes the view of a component's key; `None` deletes the published view.
     pub(super) fn show(&mut self, partition: u32, component: u16, key: &str, view: Option<View>) {
         let Some(owned) = self.owned.get(&partition) else { return };
         let subject = owned.lane.view_subject(component);

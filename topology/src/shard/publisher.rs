@@ -104,7 +104,7 @@ impl Publisher {
     }
 
     /// Returns when the position of a lane is due, at most every [`ShardOptions::POSITION_MS`];
-    /// none if it has not changed.
+    /// `None` if it has not changed.
     pub(super) fn position_due(&self, lane: u32, next: u64) -> Option<MonoTime> {
         match self.positions.get(&lane) {
             None => Some(MonoTime::default()),

@@ -38,7 +38,8 @@ pub(super) struct ExpectedPosition {
 
 impl ExpectedPosition {
     /// True if the lane's committed offset shows that the commit succeeded. A commit that moved no
-    /// offset contained only timeouts and views, which are safe to repeat.
+    /// offset leaves no such sign and is repeated. It contained timeouts and views, which are safe
+    /// to repeat, or tuples of spouts.
     pub(super) fn is_reached_by(self, committed: &Committed) -> bool {
         committed.next >= self.position && committed.parsed().is_some_and(|metadata| metadata.snapshot >= self.covers)
     }
@@ -128,8 +129,8 @@ impl CommitQueue {
         self.retry = Some(now.plus_ms(ShardOptions::RETRY_MS));
     }
 
-    /// Returns the lane whose committed offset tells the outcome of the commit in doubt. None if no
-    /// commit is in doubt, or all its lanes are lost.
+    /// Returns the lane whose committed offset tells the outcome of the commit in doubt. `None` if
+    /// no commit is in doubt, or all its lanes are lost.
     pub(super) fn witness(&self) -> Option<ExpectedPosition> {
         self.in_doubt.as_ref()?.first().copied()
     }
@@ -156,7 +157,7 @@ impl CommitQueue {
         self.positions_due.get_or_insert(now.plus_ms(interval_ms));
     }
 
-    /// Returns when a commit of positions alone is due; none if no position has changed.
+    /// Returns when a commit of positions alone is due; `None` if no position has changed.
     pub(super) fn positions_due(&self) -> Option<MonoTime> {
         self.positions_due
     }

@@ -16,8 +16,8 @@ use crate::snapshot::Change;
 pub(super) struct SnapshotState {
     /// The offset that the last committed snapshot covers (S), as in the offset metadata.
     pub(super) covers: u64,
-    /// The checksums of the snapshot topic's content; none if the lane is not saved or can no longer
-    /// be saved.
+    /// The checksums of the snapshot topic's content; `None` if the lane is not saved or can no
+    /// longer be saved.
     pub(super) checksums: Option<Checksums>,
     /// Due time of the next snapshot: set by the first change after the last one.
     pub(super) due: Option<MonoTime>,

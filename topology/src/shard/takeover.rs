@@ -121,7 +121,7 @@ impl Takeover {
         Ok(Start { snapshot, committed: next.unwrap_or(snapshot.max(found.low)) })
     }
 
-    /// Explains why this build must not replay what another one decided; none if it may.
+    /// Explains why this build must not replay what another one decided; `None` if it may.
     pub(super) fn refuses_replay_of(&self, graph: &Graph, versions: &BTreeMap<String, u32>) -> Option<String> {
         self.build.refuses_replay_of(graph, versions)
     }
