@@ -35,7 +35,7 @@ pub struct DeadlineTable {
 const KEY_BITS: u32 = 48;
 
 impl DeadlineTable {
-    /// The number of the timer for an owner's key.
+    /// Returns the number of the timer for an owner's key.
     pub fn timer(owner: u16, key: u64) -> u64 {
         (u64::from(owner) << KEY_BITS) | (key & ((1 << KEY_BITS) - 1))
     }
@@ -66,7 +66,7 @@ impl DeadlineTable {
         Some((owner, TimedOut { key: timer & ((1 << KEY_BITS) - 1), generation }))
     }
 
-    /// The timer of a registered deadline.
+    /// Returns the timer of a registered deadline.
     pub fn registered(&self, owner: u16, key: u64) -> Option<u64> {
         let timer = Self::timer(owner, key);
         self.registered.get(timer).map(|_| timer)
@@ -77,7 +77,7 @@ impl DeadlineTable {
         self.registered.all()
     }
 
-    /// The number of registered deadlines.
+    /// Returns the number of registered deadlines.
     pub fn len(&self) -> usize {
         self.registered.len()
     }

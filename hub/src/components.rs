@@ -217,7 +217,7 @@ impl<W: Workflows> HubBolt<W> {
     }
 }
 
-/// The envelope of an answer, without subject and operation.
+/// Returns the envelope of an answer, without subject and operation.
 fn answer_to(cause: Cause, suffix: &str, lane: &LaneInfo) -> Envelope {
     let Cause { id, correlation } = cause;
     let envelope = Envelope::new(Kind::Answer, format!("{id}:{suffix}"), lane.source());

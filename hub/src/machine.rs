@@ -16,11 +16,11 @@ use crate::workflow::{Decided, Event, Fx, Illegal, SavedWorkflow, StepBudget, Wo
 
 /// The type-erased workflow of one operation.
 pub trait Machine<L> {
-    /// The workflow's name.
+    /// Returns the workflow's name.
     fn workflow(&self) -> &'static str;
-    /// The workflow's version.
+    /// Returns the workflow's version.
     fn version(&self) -> u32;
-    /// The name of the current state.
+    /// Returns the name of the current state.
     fn state(&self) -> &'static str;
     /// Handles an event and returns the decision.
     #[doc(hidden)]
@@ -32,7 +32,7 @@ pub trait Machine<L> {
     fn check_reply(&self, tag: u32, is_undo: bool, body: &str) -> Result<(), String>;
     /// Called when an operator aborts the operation.
     fn aborted(&mut self, lane: &mut L);
-    /// The workflow's own fields as JSON.
+    /// Returns the workflow's own fields as JSON.
     #[doc(hidden)]
     fn body(&self) -> serde_json::Result<Box<RawValue>>;
 }
@@ -85,7 +85,7 @@ pub trait Workflows: 'static {
     /// State that all operations in one lane share.
     type Lane: LaneState;
 
-    /// The name, version and request JSON Schema of each type.
+    /// Returns the name, version and request JSON Schema of each type.
     fn types() -> Vec<(&'static str, u32, Value)>;
 
     /// For each type: name, step budgets, and the time limit of a request in milliseconds.

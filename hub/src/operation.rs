@@ -127,7 +127,7 @@ pub(crate) struct OpenStep {
 }
 
 impl OpenStep {
-    /// The number of replies that the barrier needs.
+    /// Returns the number of replies that the barrier needs.
     fn needed(&self) -> usize {
         match self.barrier {
             Barrier::All => self.calls.len(),
@@ -258,7 +258,7 @@ impl<W: Workflows> Running<W> {
         }
     }
 
-    /// The key of its view.
+    /// Returns the key of its view.
     pub(crate) fn view_key(&self) -> Arc<str> {
         Arc::clone(self.id.shared())
     }

@@ -76,7 +76,7 @@ impl<K: Ord + Clone, V> SavedMap<K, V> {
         self.entries.iter()
     }
 
-    /// The number of entries.
+    /// Returns the number of entries.
     pub fn len(&self) -> usize {
         self.entries.len()
     }

@@ -155,7 +155,7 @@ impl<W: Workflows> HubTable<W> {
         W::configure(&mut self.lane, settings, info);
     }
 
-    /// The state that its operations share.
+    /// Returns the state that its operations share.
     pub fn lane(&self) -> &W::Lane {
         &self.lane
     }
@@ -490,7 +490,7 @@ impl<W: Workflows> HubTable<W> {
         self.live.iter().map(wait).collect()
     }
 
-    /// One line for each live operation.
+    /// Returns one line for each live operation.
     pub fn unfinished(&self) -> Vec<String> {
         let line = |running: &Running<W>| {
             let (workflow, state) = (running.machine.0.workflow(), running.state_name());

@@ -84,14 +84,14 @@ pub trait Workflow: Serialize + DeserializeOwned + Sized + 'static {
     /// whenever an owner record brings new settings.
     fn configure(_lane: &mut Self::Lane, _settings: &Settings, _info: &LaneInfo) {}
 
-    /// The time limits of its steps. The topology's build compares them with the longest time that
-    /// the workers can take.
+    /// Returns the time limits of its steps. The topology's build compares them with the longest
+    /// time that the workers can take.
     fn budgets(_settings: &Settings) -> Vec<StepBudget> {
         Vec::new()
     }
 
-    /// How long a client waits for the answer, in milliseconds. `None` if that need not cover all
-    /// steps in [`Workflow::budgets`].
+    /// Returns how long a client waits for the answer, in milliseconds; `None` if that need not
+    /// cover all steps in [`Workflow::budgets`].
     fn request_ms(_settings: &Settings) -> Option<u64> {
         None
     }
@@ -185,7 +185,7 @@ pub trait WorkflowState: Copy + Eq + fmt::Debug + 'static {
     /// All states. The first is the one before `requested`; its name is `-`.
     const ALL: &'static [Self];
 
-    /// The unique name in tables, views, diagrams and saved states.
+    /// Returns the unique name in tables, views, diagrams and saved states.
     fn name(self) -> &'static str;
 }
 
@@ -283,7 +283,7 @@ impl Event {
         "cancelled",
     ];
 
-    /// The event's name.
+    /// Returns the event's name.
     pub fn name(&self) -> &'static str {
         match self {
             Event::Requested => "requested",

@@ -45,7 +45,7 @@ impl Counts {
         self.0.is_empty()
     }
 
-    /// Name and growth of each entry, whatever its labels are.
+    /// Iterates over name and growth of each entry, whatever its labels are.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
         self.0.iter().map(|(name, _, by)| (*name, *by))
     }

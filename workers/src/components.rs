@@ -174,7 +174,7 @@ impl WorkerBolt {
         Self { service: service.into(), topic: "".into(), lanes: 1, table, effects: Vec::new() }
     }
 
-    /// The name of its settings.
+    /// Returns the name of its settings.
     pub fn settings_name(service: &str) -> String {
         format!("worker-{service}")
     }
@@ -198,7 +198,7 @@ impl WorkerBolt {
         }
     }
 
-    /// The status of the service as this lane sees it.
+    /// Returns the status of the service as this lane sees it.
     fn service_status(&self, lane: &LaneInfo) -> Resource {
         let value = ServiceView {
             service: self.service.to_string(),
@@ -238,7 +238,7 @@ impl WorkerBolt {
     }
 }
 
-/// The header that `reason` names, otherwise `body`: a label has few values.
+/// Returns the header that `reason` names, otherwise `body`: a label has few values.
 fn part_at_fault(reason: &str) -> &'static str {
     let named = |header: &&&str| reason.contains(&format!("`{header}`"));
     wire::envelope::HEADERS.iter().find(named).copied().unwrap_or("body")

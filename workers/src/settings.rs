@@ -44,26 +44,26 @@ impl Default for WorkerSettings {
 }
 
 impl WorkerSettings {
-    /// The longest duration of a call in milliseconds: all attempts and all backoffs.
+    /// Returns the longest duration of a call in milliseconds: all attempts and all backoffs.
     pub fn longest_ms(&self) -> u64 {
         let delays: u64 = (1..self.attempts).map(|attempt| self.max_delay_ms(attempt)).sum();
         u64::from(self.attempts) * self.timeout_ms + delays
     }
 
-    /// The maximum backoff after `attempt`, in milliseconds.
+    /// Returns the maximum backoff after `attempt`, in milliseconds.
     pub(crate) fn max_delay_ms(&self, attempt: u32) -> u64 {
         let doubled = self.backoff_ms.saturating_mul(1_u64.checked_shl(attempt.saturating_sub(1)).unwrap_or(u64::MAX));
         doubled.min(self.backoff_cap_ms)
     }
 
-    /// The backoff after `attempt` in milliseconds: `chance` picks from the upper half of the
-    /// range.
+    /// Returns the backoff after `attempt` in milliseconds: `chance` picks from the upper half of
+    /// the range.
     pub(crate) fn delay_ms(&self, attempt: u32, chance: u64) -> u64 {
         let max = self.max_delay_ms(attempt);
         max - chance % (max / 2 + 1)
     }
 
-    /// A lane's share of the calls in flight.
+    /// Returns a lane's share of the calls in flight.
     pub(crate) fn share(&self, lanes: u32) -> usize {
         usize::try_from(self.in_flight / lanes.max(1)).unwrap_or(usize::MAX).max(1)
     }

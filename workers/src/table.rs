@@ -106,7 +106,7 @@ impl WorkerTable {
         self.settings = settings;
     }
 
-    /// The number of open conversations.
+    /// Returns the number of open conversations.
     pub fn len(&self) -> usize {
         self.calls.len()
     }
@@ -171,7 +171,7 @@ impl WorkerTable {
         self.judged == Availability::Down
     }
 
-    /// The status of the service: up, down, or judged by its answers.
+    /// Returns the status of the service: up, down, or judged by its answers.
     pub fn judged(&self) -> Availability {
         self.judged
     }
@@ -280,7 +280,8 @@ impl WorkerTable {
         }
     }
 
-    /// The answers that were rejected since the lane began.
+    /// Returns the number of answers that were rejected since the lane began, and the last reason;
+    /// `None` if none was rejected.
     pub fn all_rejected(&self) -> Option<&Rejected> {
         self.rejected.as_ref()
     }
@@ -415,7 +416,7 @@ fn send(conversation: &mut Conversation, settings: &WorkerSettings, effects: &mu
     }
 }
 
-/// The reason of a refusal or a failure, from the spoke's body.
+/// Returns the reason of a refusal or a failure, from the spoke's body.
 fn reason(body: &str) -> String {
     let value: Option<serde_json::Value> = serde_json::from_str(body).ok();
     // History and answer quote the reason; with a megabyte of detail the bus would not accept them.

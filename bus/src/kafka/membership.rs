@@ -297,8 +297,8 @@ impl Membership {
         }
     }
 
-    /// librdkafka cannot continue somewhere and does not say where. It reports this only once, so
-    /// the search repeats until every partition was checked.
+    /// Finds the partition where librdkafka cannot continue; librdkafka does not say which. It
+    /// reports this only once, so the search repeats until every partition was checked.
     fn find_gone(&mut self) -> Result<(), BusError> {
         let started: Vec<(u32, u64)> = self.places.iter().filter_map(|(p, next)| Some((*p, (*next)?))).collect();
         for (partition, next) in started {

@@ -60,9 +60,9 @@ impl KafkaOptions {
         Self { brokers: brokers.into(), replication: 1, client: BTreeMap::new() }
     }
 
-    /// The client for metadata, watermarks and committed offsets; it joins no group. With `group`
-    /// it reads that group's committed offsets. If `committed_only` is false it does not wait for
-    /// pending transactions.
+    /// Configures the client for metadata, watermarks and committed offsets; it joins no group. With
+    /// `group` it reads that group's committed offsets. If `committed_only` is false it does not
+    /// wait for pending transactions.
     pub(super) fn probe(&self, group: Option<&str>, committed_only: bool) -> ClientConfig {
         let mut wanted = vec![
             NOT_A_MEMBER,
@@ -74,19 +74,19 @@ impl KafkaOptions {
         self.config(&[], &wanted)
     }
 
-    /// The client that creates topics.
+    /// Configures the client that creates topics.
     pub(super) fn admin(&self) -> ClientConfig {
         self.config(&[], &[])
     }
 
-    /// The client that reads assigned partitions outside groups. (librdkafka requires a group id
-    /// anyway.)
+    /// Configures the client that reads assigned partitions outside groups. (librdkafka requires a
+    /// group id anyway.)
     pub(super) fn reader(&self) -> ClientConfig {
         // Only this event reports the end of a partition: its last offsets may have no record.
         self.consumer(&[("group.id", "nave.reader"), NOT_A_MEMBER, ("enable.partition.eof", "true")])
     }
 
-    /// The client that reads as a member of a group.
+    /// Configures the client that reads as a member of a group.
     pub(super) fn member(&self, spec: &MemberSpec) -> ClientConfig {
         let session = spec.session_timeout.as_millis();
         // A member learns of a rebalance with its next heartbeat response.
@@ -135,7 +135,8 @@ impl KafkaOptions {
         self.config(&speed, &[&safety[..], wanted].concat())
     }
 
-    /// The client that commits. One per member: one per lane costs 5 to 30 % of the throughput.
+    /// Configures the client that commits. One per member: one per lane costs 5 to 30 % of the
+    /// throughput.
     pub(super) fn transactional(&self, id: &str, session: Duration) -> ClientConfig {
         let times = [session, LINGER, ANSWER.min(session)];
         let [timeout, linger, answer] = times.map(|time| time.as_millis().to_string());
@@ -164,7 +165,7 @@ impl KafkaOptions {
         self.config(&speed, &safety)
     }
 
-    /// The client that appends outside transactions.
+    /// Configures the client that appends outside transactions.
     pub(super) fn writer(&self, name: &str, pace: Pace) -> ClientConfig {
         let timeout = APPEND.as_millis().to_string();
         let linger = match pace {

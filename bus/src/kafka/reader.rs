@@ -51,7 +51,7 @@ impl KafkaReader {
         self.consumer.assign(&list).map_err(|fault| fault::bus("cannot assign", &fault))
     }
 
-    /// The client cannot continue somewhere and does not say where.
+    /// Finds the partition where the client cannot continue; the client does not say which.
     fn find_gone(&mut self) -> Result<(), BusError> {
         let places: Vec<_> = self.places.iter().map(|(of, place)| (of.clone(), place.next)).collect();
         for ((topic, partition), next) in places {

@@ -60,7 +60,8 @@ impl KafkaWriter {
         Ok(self.slot(pace).as_ref().expect("it was just made"))
     }
 
-    /// The outer error is from creating a client, the inner one from the append.
+    /// Tries an append once. The outer error is from creating a client, the inner one from the
+    /// append.
     fn try_once(&mut self, queues: &mut Queues<'_>, pace: Pace) -> Result<Result<(), KafkaError>, BusError> {
         let cluster = Arc::clone(&self.cluster);
         self.appending.begins(cluster.clock().mono());

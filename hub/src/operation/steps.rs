@@ -187,7 +187,7 @@ impl<W: Workflows> Running<W> {
         }
     }
 
-    /// The event of the open step if it has the replies it needs.
+    /// Returns the event of the open step if it has the replies it needs.
     pub(crate) fn barrier(&self) -> Option<Event> {
         let open = self.open.as_ref()?;
         let passed = open.count(CallState::Done) >= open.needed();

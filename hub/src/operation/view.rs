@@ -7,13 +7,13 @@ use wire::answer::{Operation, PendingCall, Step, Until};
 use super::{CallState, OpenStep, OperationStatus, REFUSED, Running, call_id, count};
 use crate::machine::Workflows;
 
-/// The client's deadline, which ends a queued operation.
+/// Returns the client's deadline, which ends a queued operation.
 fn expiry(at: WallTime) -> Until {
     Until { what: "the deadline of its client".to_owned(), at: Some(at) }
 }
 
 impl<W: Workflows> Running<W> {
-    /// The state name in views.
+    /// Returns the state name in views.
     pub(crate) fn state_name(&self) -> &'static str {
         match self.standing {
             OperationStatus::Queued => "queued",

@@ -84,7 +84,7 @@ impl<W: Workflows> HubTable<W> {
         ended.map(|view| Operation::clone(view)).ok_or_else(|| self.not_accepted(operation, "", ""))
     }
 
-    /// The problem of a command that the operation does not accept.
+    /// Returns the problem of a command that the operation does not accept.
     fn not_accepted(&self, operation: &OperationId, command: &str, why: &str) -> Problem {
         if self.live.of(operation).is_some() {
             Problem::new(Code::NotNow, format!("{operation} does not accept `{command}`: {why}"))

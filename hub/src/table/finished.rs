@@ -30,7 +30,7 @@ pub(super) struct FinishedOperation {
 }
 
 impl FinishedOperation {
-    /// An operation that has just ended.
+    /// Creates the outcome of an operation that has just ended.
     pub(super) fn of<W: Workflows>(running: &Running<W>) -> Self {
         Self {
             cancelled: running.cancelled,
@@ -39,7 +39,7 @@ impl FinishedOperation {
         }
     }
 
-    /// A request that was refused before it became an operation.
+    /// Creates the outcome of a request that was refused before it became an operation.
     pub(super) fn refused(fingerprint: u64, route: String, view: Operation) -> Self {
         Self { sequence: 0, fingerprint, route, cancelled: false, aborted: false, view }
     }
@@ -67,7 +67,7 @@ pub(super) struct FinishedRing {
 }
 
 impl FinishedRing {
-    /// An empty ring of `remembered` places.
+    /// Creates an empty ring of `remembered` places.
     pub(super) fn of(remembered: usize) -> Self {
         let places = remembered as u64;
         Self { past: SavedMap::default(), places: BTreeMap::new(), ring: RingBounds { from: 0, to: 0, places } }

@@ -32,7 +32,7 @@ impl<W: Workflows> Default for LiveOperations<W> {
 }
 
 impl<W: Workflows> LiveOperations<W> {
-    /// The slot of an operation.
+    /// Returns the slot of an operation.
     pub(super) fn slot_of(&self, operation: &OperationId) -> Option<u64> {
         self.slots.get(operation).copied()
     }

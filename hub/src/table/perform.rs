@@ -81,8 +81,8 @@ fn is_parked(answer: &Answer) -> bool {
     matches!(answer, Answer::Refused(problem) if problem.code == Code::Parked)
 }
 
-/// The answer of an operation that ended without one. This is a fault of the workflow, but its
-/// client must not wait in vain.
+/// Returns the answer of an operation that ended without one. This is a fault of the workflow, but
+/// its client must not wait in vain.
 fn no_answer<W: Workflows>(running: &Running<W>) -> Answer {
     Answer::Failed(serde_json::json!({
         "code": Code::WorkflowFailed,
@@ -110,7 +110,7 @@ pub(super) fn disarm<W: Workflows>(running: &mut Running<W>, effects: &mut Vec<H
     effects.push(HubEffect::Deadline(Deadline::Cancel { key: running.slot }));
 }
 
-/// The reason of a failure for the log: the reason in the body, or the body itself.
+/// Returns the reason of a failure for the log: the reason in the body, or the body itself.
 fn reason(body: &Value) -> String {
     /// One or two lines of a terminal. The view has the whole body.
     const MAX_CHARS: usize = 200;

@@ -205,7 +205,7 @@ fn truncate(text: &str, limit: usize) -> String {
     text.chars().take(limit).collect()
 }
 
-/// The view of a request that does not become an operation.
+/// Returns the view of a request that does not become an operation.
 fn refused(at: WallTime, operation: &OperationId, workflow: &str, key: &str, answer: Answer) -> Operation {
     Operation {
         operation: operation.clone(),

@@ -43,7 +43,7 @@ pub(super) struct SavedTable {
     admission: VecDeque<u64>,
 }
 
-/// A reason, cut to the maximum length.
+/// Returns a reason, cut to the maximum length.
 pub(super) fn unreadable(reason: &str) -> Unreadable {
     Unreadable(reason.chars().take(Unreadable::MAX_CHARS).collect())
 }

@@ -11,8 +11,8 @@ pub(super) struct LaneGauges {
 }
 
 impl LaneGauges {
-    /// The labels are topology, stage and lane: each lane has one owner, so no two shards set one
-    /// gauge.
+    /// Creates the gauges of a lane, with the labels topology, stage and lane: each lane has one
+    /// owner, so no two shards set one gauge.
     pub(super) fn of(topology: &str, stage: &str, lane: u32) -> Self {
         let gauge = |name: &'static str| metrics::gauge!(name, "topology" => topology.to_owned(), "stage" => stage.to_owned(), "lane" => lane.to_string());
         Self { timers: gauge(names::TIMERS_PENDING), backlog: gauge(names::BACKLOG) }

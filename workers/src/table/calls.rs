@@ -101,7 +101,7 @@ pub(super) struct Calls {
 }
 
 impl Calls {
-    /// The number of open calls.
+    /// Returns the number of open calls.
     pub(super) fn len(&self) -> usize {
         self.open.len()
     }
@@ -110,7 +110,7 @@ impl Calls {
         self.next_slot
     }
 
-    /// The number of calls that have ever ended.
+    /// Returns the number of calls that have ever ended.
     pub(super) fn ended(&self) -> u64 {
         self.ends.count()
     }
@@ -234,7 +234,7 @@ impl Calls {
         self.take(Conversation { slot, ..conversation })
     }
 
-    /// The key that an open call was loaded from.
+    /// Returns the key that an open call was loaded from.
     pub(super) fn key_of(&self, slot: u64) -> String {
         self.open.key_of(slot)
     }

@@ -84,18 +84,18 @@ fn key(block: u64) -> String {
     format!("ended/{block}")
 }
 
-/// The block of the outcome with this sequence number.
+/// Returns the block of the outcome with this sequence number.
 fn block_of(number: u64) -> u64 {
     number % REMEMBERED / PLACES_PER_BLOCK
 }
 
-/// The place of the oldest remembered outcome in the ring.
+/// Returns the place of the oldest remembered outcome in the ring.
 fn place_of_oldest(count: u64) -> usize {
     let oldest = count.saturating_sub(REMEMBERED) % REMEMBERED;
     usize::try_from(oldest).expect("it is below 4,096")
 }
 
-/// The outcomes of a block in the order of their places.
+/// Returns the outcomes of a block in the order of their places.
 fn in_block(newest: &VecDeque<End>, count: u64, block: u64) -> Vec<&End> {
     let ring = usize::try_from(REMEMBERED).expect("it is 4,096");
     let places =

@@ -86,7 +86,7 @@ impl Open {
         self.slots.insert(conversation.slot, conversation).is_none()
     }
 
-    /// The key that a call was loaded from.
+    /// Returns the key that a call was loaded from.
     pub(super) fn key_of(&self, slot: u64) -> String {
         if self.singles.contains(&slot) { single_key(slot) } else { key(block_of(slot)) }
     }
@@ -107,12 +107,12 @@ fn key(block: u64) -> String {
     format!("calls/{block}")
 }
 
-/// The key of a call in schema version 1.
+/// Returns the key of a call in schema version 1.
 fn single_key(slot: u64) -> String {
     format!("open/{slot}")
 }
 
-/// The block of a slot.
+/// Returns the block of a slot.
 pub(super) fn block_of(slot: u64) -> u64 {
     slot / SLOTS_PER_BLOCK
 }

@@ -195,7 +195,7 @@ fn check(open: &Conversation) -> Result<(), &'static str> {
     }
 }
 
-/// The number after `part/` in the key.
+/// Returns the number after `part/` in the key.
 fn number(stored: &Stored<'_>, part: &str) -> Option<u64> {
     let stored = stored.part(part)?;
     stored.key().parse().ok().filter(|number: &u64| number.to_string() == stored.key())
