@@ -107,22 +107,12 @@ pub fn diagram(rows: &[Row]) -> String {
     let name = |state: &str| if state == "-" || state == "ended" { "[*]".to_owned() } else { state.replace(' ', "_") };
     let mut arrows: Vec<String> = Vec::new();
     for row in rows.iter().filter(|row| row.state != row.next) {
-        let arrow = format!(
-            "    {} --> {}: {}
-",
-            name(&row.state),
-            name(&row.next),
-            row.event
-        );
+        let arrow = format!("    {} --> {}: {}\n", name(&row.state), name(&row.next), row.event);
         if !arrows.contains(&arrow) {
             arrows.push(arrow);
         }
     }
-    format!(
-        "stateDiagram-v2
-{}",
-        arrows.concat()
-    )
+    format!("stateDiagram-v2\n{}", arrows.concat())
 }
 
 #[cfg(test)]

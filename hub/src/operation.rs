@@ -178,7 +178,7 @@ pub(crate) struct Awaited {
 /// A live operation. It is saved as a whole, since later events depend on every field.
 #[derive(Serialize, Deserialize)]
 #[serde(bound = "")]
-#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own: any two of them go together")]
+#[expect(clippy::struct_excessive_bools, reason = "each is an independent fact; every combination occurs")]
 pub(crate) struct Running<W: Workflows> {
     pub(crate) id: OperationId,
     pub(crate) key: Arc<str>,

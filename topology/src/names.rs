@@ -42,7 +42,7 @@ pub const SNAPSHOT_RECORDS: &str = "nave_lane_snapshot_records_total";
 /// Lanes that can no longer be saved.
 pub const SNAPSHOTS_FAILED: &str = "nave_lane_snapshots_failed_total";
 /// Corrupt snapshots found by takeovers; the inbox was replayed from its beginning instead.
-pub const SNAPSHOTS_CORRUPT: &str = "nave_lane_snapshots_spoilt_total";
+pub const SNAPSHOTS_CORRUPT: &str = "nave_lane_snapshots_corrupt_total";
 /// Checks that found an inbox close to losing records that a takeover needs; at most one in ten
 /// seconds per lane.
 pub const INBOXES_SHORT: &str = "nave_lane_inboxes_short_total";
