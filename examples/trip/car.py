@@ -8,7 +8,7 @@ in FILE and unanswered calls in TOPIC.
 """
 import json, signal, sqlite3, sys, time
 from datetime import datetime, timezone
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 CARS = 2                # in each place
 BATCH = 500             # requests per database commit, flush and offset commit
@@ -96,7 +96,9 @@ def handle(records):
     while producer.flush(1) and running:
         pass
     if not len(producer):       # Commit offsets last: FILE answers a request that is read again.
-        consumer.commit(asynchronous=True)
+        # Name the offsets: the client would fill them in later, when it has read further.
+        read = {r.partition(): TopicPartition(r.topic(), r.partition(), r.offset() + 1) for r in records}
+        consumer.commit(offsets=list(read.values()), asynchronous=True)
 
 
 def stop(*_):
