@@ -14,7 +14,7 @@ fn options() -> SpokeOptions {
 }
 
 fn position(next: u64, end: &str) -> (u64, String) {
-    (next, format!("v1 speaker-0 {next} {end}"))
+    (next, format!("v1 speaker-0 {next} 0 {end}"))
 }
 
 #[test]

@@ -20,7 +20,7 @@ fn an_answer_goes_to_the_reply_address_with_the_offset_in_one_commit() {
     assert_eq!((reply.partition, reply.key.as_deref()), (1, Some(&b"of:08"[..])));
     assert_eq!(reply.headers.envelope().unwrap().time, Some(world.clock.wall()));
     assert_eq!(task.stop(), [""; 0]);
-    assert_eq!(world.committed(), (1, "v1 speaker-0 1 released".into()), "nothing is replayed");
+    assert_eq!(world.committed(), (1, "v1 speaker-0 1 2 released".into()), "nothing is replayed");
 }
 
 #[test]

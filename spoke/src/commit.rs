@@ -1,6 +1,6 @@
 //! Commits answers with offsets, and settles a commit with unknown outcome.
 
-use bus::{Batch, BusError, CommitError, MonoTime, Position, Route};
+use bus::{Batch, BusError, CommitError, Committed, MonoTime, Position, Route, Takeover};
 use wire::owner::OffsetMetadata;
 
 use crate::contract::Service;
@@ -11,7 +11,8 @@ use crate::task::SpokeTask;
 pub(crate) struct Doubt {
     /// Number of answers in it; 0 if nothing was committed.
     answers: usize,
-    positions: Vec<Position>,
+    /// The number of the commit in the metadata of its positions.
+    commit: u64,
 }
 
 impl<S: Service> SpokeTask<S> {
@@ -33,19 +34,28 @@ impl<S: Service> SpokeTask<S> {
         if self.committing.holds(now) || !self.settle()? {
             return Ok(false);
         }
-        let mut positions = Vec::new();
+        let mut moved = Vec::new();
         for (&partition, offsets) in &self.partitions {
             let oldest = self.service.oldest_unanswered(partition);
             let answered = oldest.map_or(offsets.next, |oldest| oldest.min(offsets.next));
             let is_released = released.contains(&partition);
             if answered != offsets.committed || is_released {
-                positions.push(self.position(partition, answered, is_released));
+                moved.push((partition, answered, is_released));
             }
         }
-        if positions.is_empty() && self.owed.is_empty() {
+        if moved.is_empty() && self.owed.is_empty() {
             self.committing.over();
             return Ok(false);
         }
+        if moved.is_empty()
+            && let Some((&partition, offsets)) = self.partitions.first_key_value()
+        {
+            // Its metadata tells whether the answers were committed.
+            moved.push((partition, offsets.committed, false));
+        }
+        self.commits += 1;
+        let position = |(partition, next, released)| self.position(partition, next, released);
+        let positions = moved.into_iter().map(position).collect();
         let batch = Batch { records: std::mem::take(&mut self.owed), positions };
         let result = self.member.commit(&batch);
         let Batch { records, positions } = batch;
@@ -57,7 +67,7 @@ impl<S: Service> SpokeTask<S> {
             }
             Err(error) => {
                 self.owed = records;
-                self.not_committed(error, positions, now)
+                self.not_committed(error, now)
             }
         }
     }
@@ -72,12 +82,13 @@ impl<S: Service> SpokeTask<S> {
 
     /// The position to commit. Its metadata asks for no replay: the next owner starts at this offset.
     pub(crate) fn position(&self, partition: u32, next: u64, released: bool) -> Position {
-        let metadata = OffsetMetadata { transactional_id: self.name.clone(), snapshot: next, released };
+        let transactional_id = self.name.clone();
+        let metadata = OffsetMetadata { transactional_id, snapshot: next, commit: self.commits, released };
         Position { partition, next, metadata: metadata.to_string().into() }
     }
 
     /// Keeps the answers for a retry. True if it can be retried at once.
-    fn not_committed(&mut self, error: CommitError, positions: Vec<Position>, now: MonoTime) -> Result<bool, BusError> {
+    fn not_committed(&mut self, error: CommitError, now: MonoTime) -> Result<bool, BusError> {
         let kind = match &error {
             CommitError::Fenced(_) => "fenced",
             CommitError::Unknown(_) => "unknown",
@@ -87,16 +98,11 @@ impl<S: Service> SpokeTask<S> {
         match error {
             CommitError::Fenced(reason) => {
                 tracing::warn!(spoke = self.name, reason, "fenced; asking the group which partitions remain");
-                self.doubt = Some(Doubt { answers: 0, positions: Vec::new() });
+                self.doubt = Some(Doubt { answers: 0, commit: self.commits });
             }
             CommitError::Unknown(error) => {
                 tracing::warn!(spoke = self.name, %error, "the outcome of a commit is unknown; settling it");
-                // A position that did not move looks committed in any case.
-                let moved = positions.into_iter().filter(|position| {
-                    let committed = self.partitions.get(&position.partition).map(|offsets| offsets.committed);
-                    committed.is_some_and(|committed| committed != position.next)
-                });
-                self.doubt = Some(Doubt { answers: self.owed.len(), positions: moved.collect() });
+                self.doubt = Some(Doubt { answers: self.owed.len(), commit: self.commits });
             }
             CommitError::Failed(error) => {
                 if self.drop_undeliverable(&error) {
@@ -152,10 +158,7 @@ impl<S: Service> SpokeTask<S> {
         let mut happened = false;
         for partition in self.partitions.keys().copied().collect::<Vec<_>>() {
             match self.resume(partition) {
-                Ok(committed) => {
-                    let position = doubt.positions.iter().find(|position| position.partition == partition);
-                    happened |= position.is_some_and(|position| committed >= position.next);
-                }
+                Ok(last) => happened |= last == Some(doubt.commit),
                 Err(BusError::NotOwned(_)) => self.forget(partition),
                 Err(BusError::Unavailable(reason)) => {
                     tracing::warn!(spoke = self.name, partition, reason, "cannot settle a commit; retrying");
@@ -172,9 +175,11 @@ impl<S: Service> SpokeTask<S> {
         Ok(true)
     }
 
-    /// Takes a partition over again, and continues where this task was. Returns the committed offset.
-    fn resume(&mut self, partition: u32) -> Result<u64, BusError> {
+    /// Takes a partition over again, and continues where this task was. Returns the number of this task's last commit to
+    /// it.
+    fn resume(&mut self, partition: u32) -> Result<Option<u64>, BusError> {
         let takeover = self.member.take_over(partition)?;
+        let last = self.own_commit(&takeover);
         let committed = takeover.first();
         let offsets = self.partitions.get_mut(&partition).ok_or(BusError::NotOwned(partition))?;
         offsets.committed = committed;
@@ -182,6 +187,12 @@ impl<S: Service> SpokeTask<S> {
         offsets.next = if offsets.next > takeover.end { committed } else { offsets.next.max(committed) };
         let next = offsets.next;
         self.member.start(partition, next)?;
-        Ok(committed)
+        Ok(last)
+    }
+
+    /// Returns the number of the last commit to a partition if a task with this name wrote it.
+    pub(crate) fn own_commit(&self, takeover: &Takeover) -> Option<u64> {
+        let metadata = takeover.committed.as_ref().and_then(Committed::parsed)?;
+        (metadata.transactional_id == self.name).then_some(metadata.commit)
     }
 }

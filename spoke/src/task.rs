@@ -46,6 +46,8 @@ pub struct SpokeTask<S> {
     /// Answers that are not committed.
     pub(crate) owed: Vec<Outgoing>,
     pub(crate) doubt: Option<Doubt>,
+    /// The number of commits so far, including those of an earlier task with this name.
+    pub(crate) commits: u64,
     /// `None`: answers and offsets are one transaction.
     pub(crate) immediate: Option<Immediate>,
     heart: Option<Heart>,
@@ -134,6 +136,7 @@ impl<S: Service> SpokeTask<S> {
             partitions: BTreeMap::new(),
             owed: Vec::new(),
             doubt: None,
+            commits: 0,
             immediate,
             heart,
             polling: Backoff::default(),
@@ -239,6 +242,7 @@ impl<S: Service> SpokeTask<S> {
 
     fn start(&mut self, partition: u32) -> Result<Offsets, BusError> {
         let takeover = self.member.take_over(partition)?;
+        self.commits = self.commits.max(self.own_commit(&takeover).unwrap_or_default());
         let first = takeover.first();
         let committed = takeover.committed.map_or(takeover.low, |committed| committed.next);
         if committed != first {

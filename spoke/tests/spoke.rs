@@ -8,7 +8,10 @@ use std::sync::{Arc, Mutex};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
-use bus::{Bus, Clock, Embedded, EmbeddedOptions, ManualClock, Outgoing, Reader, Record, Task, TopicSpec};
+use bus::{
+    Bus, Clock, CommitFault, Embedded, EmbeddedOptions, FaultScript, FaultyBus, ManualClock, Outgoing, Reader, Record,
+    Task, TopicSpec,
+};
 use spoke::{
     AsyncSpoke, Call, CallRunner, Concurrent, Delivery, Handler, Heartbeats, Memory, Spoke, SpokeError, SpokeOptions,
     SpokeService, SpokeTask,
@@ -306,6 +309,29 @@ fn a_call_that_runs_when_its_task_crashes_is_handled_by_the_next() {
     poll_until_idle(&mut task);
     assert_eq!(world.answers(), [reply(2, "\"b\""), reply(1, "\"a\""), reply(3, "\"c\"")]);
     assert_eq!(*slow.started.lock().unwrap(), ["a", "b", "c", "a", "c"], "b was answered from memory");
+}
+
+/// A commit of an answer while an older call runs moves no offset; its number tells whether it succeeded.
+#[test]
+fn an_answer_whose_commit_has_an_unknown_outcome_is_sent_once() {
+    for fate in [CommitFault::UnknownButCommitted, CommitFault::UnknownNotCommitted] {
+        let (mut world, slow) = (World::new(), Arc::new(Slow::default()));
+        let script = Arc::new(FaultScript::default());
+        let faulty = FaultyBus::new(Arc::new(world.bus.clone()), Arc::clone(&script) as Arc<_>);
+        let mut task = SpokeTask::join(&faulty, &world.names, "desk", "desk-1", concurrent(&slow, 3)).unwrap();
+        for (n, key) in [(1, "a"), (2, "b")] {
+            world.call(n, key, &format!("\"{key}\""));
+        }
+        poll_until_idle(&mut task);
+        script.commit(fate.clone());
+        slow.end("b");
+        poll_until_idle(&mut task);
+        world.clock.advance_ms(60_000);
+        poll_until_idle(&mut task);
+        slow.end("a");
+        poll_until_idle(&mut task);
+        assert_eq!(world.answers(), [reply(2, "\"b\""), reply(1, "\"a\"")], "{fate:?}");
+    }
 }
 
 #[test]

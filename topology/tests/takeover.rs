@@ -11,7 +11,7 @@ use std::time::Duration;
 use bus::{Bus, BusError, Clock, CommitFault, FaultScript, FaultyBus, Outgoing};
 use bytes::Bytes;
 use support::Lanes;
-use topology::{Bolt, Delivery, Emitter, InboxSpout, Message, Route, Settings, Topology, Unreadable};
+use topology::{Bolt, Delivery, Emitter, InboxSpout, Message, Route, Settings, Spout, Topology, Unreadable};
 use wire::{Envelope, EnvelopeRef, Kind, OperationId};
 
 /// Makes numbers of requests.
@@ -332,6 +332,42 @@ impl InboxSpout for Alarm {
             out.emit(1);
         }
         Ok(())
+    }
+}
+
+/// Emits the numbers below 4, one in every other call.
+#[derive(Default)]
+struct Numbers(u64, bool);
+
+impl Spout for Numbers {
+    type Out = u64;
+    fn next(&mut self, out: &mut Emitter<u64>) -> bool {
+        self.1 = !self.1;
+        if self.0 == 4 || !self.1 {
+            return false;
+        }
+        out.emit(self.0);
+        self.0 += 1;
+        true
+    }
+}
+
+/// A commit of a spout's tuples moves no offset of its inbox; its number tells whether it
+/// succeeded.
+#[test]
+fn an_unknown_commit_of_spout_tuples_loses_and_repeats_nothing() {
+    let fates = [CommitFault::UnknownButCommitted, CommitFault::UnknownNotCommitted];
+    for (fate, earlier) in fates.iter().flat_map(|fate| (0..6).map(move |earlier| (fate, earlier))) {
+        let t = Topology::named("sums");
+        let numbers = t.spout("numbers", Numbers::default).stage("numbers").lanes(1);
+        t.bolt("sum", Sum::default).stage("sum").lanes(1).reads(numbers.shuffle());
+        let (mut lanes, script) = scripted(t.build().unwrap(), 0);
+        (0..earlier).for_each(|_| script.commit(CommitFault::None));
+        script.commit(fate.clone());
+        lanes.join_stage("numbers", 1).unwrap();
+        lanes.run_ms(1_000);
+        let written = lanes.records("nave.sums.sum.in").iter().map(|record| record.value.to_vec()).collect::<Vec<_>>();
+        assert_eq!(written, [b"0", b"1", b"2", b"3"], "{fate:?} after {earlier} commits");
     }
 }
 

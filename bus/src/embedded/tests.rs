@@ -206,7 +206,8 @@ fn committed_records_since_the_snapshot_are_kept() {
     fill(&bus, "in", 100);
     let mut commit = |next, snapshot| {
         let metadata =
-            wire::owner::OffsetMetadata { transactional_id: "m".into(), snapshot, released: false }.to_string();
+            wire::owner::OffsetMetadata { transactional_id: "m".into(), snapshot, commit: 0, released: false }
+                .to_string();
         let position = Position { partition: 0, next, metadata: metadata.as_str().into() };
         member.commit(&Batch { records: Vec::new(), positions: vec![position] }).expect("a commit");
         bus.bounds("in", 0).expect("a topic").low

@@ -60,7 +60,7 @@ pub(crate) fn the_next_owner_finds_the_position_and_its_metadata(on: &impl Fixtu
     let mut first = on.join(&group, &inbox);
     first.until_owned(2);
     assert_eq!(first.member.take_over(0), Ok(Takeover { committed: None, low: 0, end: 3 }));
-    for (next, metadata) in [(1, "v1 first 0 open"), (3, "v1 first 2 released")] {
+    for (next, metadata) in [(1, "v1 first 0 1 open"), (3, "v1 first 2 2 released")] {
         let position = Position { partition: 0, next, metadata: metadata.into() };
         first.member.commit(&Batch { records: vec![], positions: vec![position] }).expect("a commit");
         let committed = Some(Committed { next, metadata: metadata.into() });
@@ -112,11 +112,11 @@ pub(crate) fn asynchronous_commits_take_effect_eventually(on: &impl Fixture) {
     on.append(&inbox, &["a", "b", "c"]);
     let mut owner = on.join(&on.name("g"), &inbox);
     owner.until_owned(2);
-    let behind = |partition, next| Position { partition, next, metadata: "v1 first 2 open".into() };
+    let behind = |partition, next| Position { partition, next, metadata: "v1 first 2 1 open".into() };
     owner.member.commit_async(&[]).expect("nothing to commit");
     owner.member.commit_async(&[behind(0, 1)]).expect("a commit");
     owner.member.commit_async(&[behind(0, 2), behind(1, 0)]).expect("a commit");
-    let committed = Some(Committed { next: 2, metadata: "v1 first 2 open".into() });
+    let committed = Some(Committed { next: 2, metadata: "v1 first 2 1 open".into() });
     let end = on.bus().clock().mono().plus_ms(PATIENCE_MS);
     while owner.member.take_over(0).expect("a takeover").committed != committed {
         assert!(on.bus().clock().mono() < end, "never committed");

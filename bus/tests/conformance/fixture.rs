@@ -192,7 +192,7 @@ impl TestMember {
 
     /// Creates a batch with a position and `records`.
     pub(crate) fn at(&self, partition: u32, next: u64, records: Vec<Outgoing>) -> Batch {
-        let metadata = format!("v1 {} 0 open", self.name).as_str().into();
+        let metadata = format!("v1 {} 0 1 open", self.name).as_str().into();
         Batch { records, positions: vec![Position { partition, next, metadata }] }
     }
 }

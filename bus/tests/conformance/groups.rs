@@ -183,7 +183,7 @@ pub(crate) fn an_owner_may_commit_between_revoking_and_release(on: &impl Fixture
         members[1].owned.contains(&moving)
     });
     let left = second.member.take_over(moving).expect("a takeover").committed.expect("an offset");
-    assert_eq!(left.metadata, format!("v1 {} 0 open", first.name));
+    assert_eq!(left.metadata, format!("v1 {} 0 1 open", first.name));
     assert_eq!(values(&on.read(&out, 0, 0, 1)), ["last commit"]);
     let late = first.member.commit(&first.at(moving, 0, vec![]));
     assert!(matches!(late, Err(bus::CommitError::Fenced(_))), "{late:?}");

@@ -27,7 +27,7 @@ pub(crate) fn a_takeover_of_a_dropped_member_starts_at_its_last_commit(on: &impl
     let mut next = on.join(&group, &topic);
     next.until_owned(1);
     let left = next.member.take_over(0).expect("a takeover").committed.expect("an offset");
-    assert_eq!((left.next, left.metadata), (1, format!("v1 {name} 0 open")));
+    assert_eq!((left.next, left.metadata), (1, format!("v1 {name} 0 1 open")));
     next.resume(0);
     assert_eq!(values(&next.until_records(2)), ["b", "c"]);
     next.member.commit(&next.at(0, 3, vec![Outgoing::keyed(&out, "k", "for b and c")])).expect("a commit");

@@ -89,7 +89,7 @@ pub(crate) fn owner(bus: &Embedded, group: &str, topic: &str) -> Box<dyn Member>
 
 /// Creates a batch with the position and the snapshot offset S.
 pub(crate) fn at(next: u64, snapshot: u64, records: Vec<Outgoing>) -> Batch {
-    let metadata = OffsetMetadata { transactional_id: "owner".into(), snapshot, released: false };
+    let metadata = OffsetMetadata { transactional_id: "owner".into(), snapshot, commit: 0, released: false };
     Batch { records, positions: vec![Position { partition: 0, next, metadata: metadata.to_string().into() }] }
 }
 

@@ -100,15 +100,15 @@ impl Shard {
     /// Takes a lane over: commits the owner record on top of the last owner's commits.
     pub(super) fn claim(&mut self, partition: u32) -> Result<(), ClaimError> {
         let takeover = self.connection.member.take_over(partition)?;
-        let note = takeover.committed.as_ref().and_then(bus::Committed::parsed);
-        let known = takeover.committed.is_some();
-        let restored = self.restore(partition, known.then(|| note.as_ref().map_or(0, |note| note.snapshot)))?;
+        let covers = |committed: &bus::Committed| committed.parsed().map_or(0, |metadata| metadata.snapshot);
+        let restored = self.restore(partition, takeover.committed.as_ref().map(covers))?;
         let head = restored.as_ref().map(|restored| &restored.head);
         let end = || self.context.bus.bounds(&self.context.inbox, partition).map(|bounds| bounds.end);
         let Start { snapshot, committed } = self.takeover.start(&takeover, head, end)?;
         let time = self.context.clock.wall();
         let (owner, record) =
             self.takeover.owner_record(&self.context.options, &self.context.inbox, partition, committed, time);
+        self.queue.begin_attempt();
         let position = Position { partition, next: committed, metadata: self.offset_metadata(snapshot, false) };
         // If the outcome is unknown, the claim is repeated: a second owner record does no harm.
         self.connection.member.commit(&Batch { records: vec![record], positions: vec![position] }).map_err(

@@ -13,13 +13,14 @@ use wire::owner::OffsetMetadata;
 
 use super::Shard;
 use super::owned::{OwnedLane, Phase};
-use super::queue::{ExpectedPosition, TooLarge};
+use super::queue::TooLarge;
 use crate::names;
 use crate::outbox::{Level, Line};
 
 impl Shard {
     pub(super) fn offset_metadata(&self, snapshot: u64, released: bool) -> Arc<str> {
-        OffsetMetadata { transactional_id: self.context.options.member.clone(), snapshot, released }.to_string().into()
+        let transactional_id = self.context.options.member.clone();
+        OffsetMetadata { transactional_id, snapshot, commit: self.queue.attempt(), released }.to_string().into()
     }
 
     pub(super) fn position(&self, partition: u32, owned: &OwnedLane, released: bool) -> Position {
@@ -59,6 +60,7 @@ impl Shard {
         if !self.queue.is_retrying() {
             self.take_snapshots(false);
         }
+        self.queue.begin_attempt();
         let touched = |(lane, owned): &(&u32, &OwnedLane)| {
             owned.moved || owned.snapshots.pending.is_some() || self.queue.concerns(**lane)
         };
@@ -73,10 +75,11 @@ impl Shard {
             self.queue.drop_retry();
             return false;
         }
+        let lanes = positions.iter().map(|position| position.partition).collect();
         let snapshots: Vec<Outgoing> = self.snapshot_records().cloned().collect();
         match self.queue.commit(positions, snapshots, |batch| self.connection.member.commit(batch)) {
             Ok(()) => self.all_committed(),
-            Err(error) => return self.not_committed(error),
+            Err(error) => return self.not_committed(error, lanes),
         }
         true
     }
@@ -94,7 +97,7 @@ impl Shard {
             && let Some(writer) = &mut self.connection.writer
             && let Err(error) = writer.append(self.queue.records())
         {
-            return self.not_committed(CommitError::Failed(error));
+            return self.not_committed(CommitError::Failed(error), Vec::new());
         }
         self.effects_sent();
         self.owned.keys().for_each(|lane| self.context.status.retrying(*lane, None));
@@ -106,6 +109,7 @@ impl Shard {
         if !self.queue.is_retrying() {
             self.take_snapshots(true);
         }
+        self.queue.begin_attempt();
         let moved = self.owned.iter().filter(|(_, owned)| owned.moved || owned.snapshots.pending.is_some());
         let positions: Vec<Position> =
             moved.map(|(partition, owned)| self.position(*partition, owned, false)).collect();
@@ -114,17 +118,18 @@ impl Shard {
             self.queue.drop_retry();
             return false;
         }
+        let lanes = positions.iter().map(|position| position.partition).collect();
         let records = self.snapshot_records().cloned().collect();
         match self.connection.member.commit(&Batch { records, positions }) {
             Ok(()) => self.positions_committed(),
-            Err(error) => return self.not_committed(error),
+            Err(error) => return self.not_committed(error, lanes),
         }
         true
     }
 
-    /// Prepares the retry of a failed commit: after a delay, or at once with dead letters in place
-    /// of records that are too large.
-    fn not_committed(&mut self, error: CommitError) -> bool {
+    /// Prepares the retry of a failed commit with positions of `lanes`: after a delay, or at once
+    /// with dead letters in place of records that are too large.
+    fn not_committed(&mut self, error: CommitError, lanes: Vec<u32>) -> bool {
         let now = self.context.clock.mono();
         if let CommitError::Failed(BusError::TooLarge { topic, size, limit }) = error {
             self.replace_too_large(TooLarge { topic: &topic, size, limit }, now);
@@ -132,13 +137,7 @@ impl Shard {
         }
         tracing::warn!(stage = %self.context.options.stage, %error, "commit failed; retrying");
         self.counters.add(names::COMMITS_RETRIED, 1);
-        let moved = self.owned.iter().filter(|(_, owned)| owned.moved || owned.snapshots.pending.is_some());
-        let end = |(lane, owned): (&u32, &OwnedLane)| ExpectedPosition {
-            lane: *lane,
-            position: owned.position,
-            covers: owned.snapshots.next(),
-        };
-        self.queue.failed(&error, moved.map(end).collect(), now);
+        self.queue.failed(&error, lanes, now);
         self.owned.keys().for_each(|lane| self.context.status.retrying(*lane, Some(now)));
         false
     }
@@ -154,14 +153,15 @@ impl Shard {
     /// Finds out whether a commit with unknown outcome succeeded. Returns false if the outcome is
     /// still unknown.
     pub(super) fn settle(&mut self) -> bool {
-        let Some(expected) = self.queue.witness() else {
+        let Some((attempt, lane)) = self.queue.witness() else {
             self.queue.settled();
             return true;
         };
-        match self.connection.member.take_over(expected.lane) {
+        match self.connection.member.take_over(lane) {
             Ok(takeover) => {
                 self.queue.settled();
-                if takeover.committed.is_some_and(|committed| expected.is_reached_by(&committed)) {
+                let last = takeover.committed.and_then(|committed| committed.parsed());
+                if last.is_some_and(|last| self.wrote(&last, attempt)) {
                     match self.context.mode {
                         DeliveryMode::ExactlyOnce => self.all_committed(),
                         DeliveryMode::AtLeastOnce => self.positions_committed(),
@@ -175,6 +175,11 @@ impl Shard {
                 false
             }
         }
+    }
+
+    /// True if this attempt of this shard committed the metadata.
+    fn wrote(&self, metadata: &OffsetMetadata, attempt: u64) -> bool {
+        metadata.transactional_id == self.context.options.member && metadata.commit == attempt
     }
 
     /// Effects and positions were committed together.
@@ -217,6 +222,7 @@ impl Shard {
     }
 
     pub(super) fn commit_release(&mut self, partitions: &[u32]) {
+        self.queue.begin_attempt();
         let positions: Vec<Position> = partitions
             .iter()
             .filter_map(|partition| self.owned.get(partition).map(|owned| (*partition, owned)))

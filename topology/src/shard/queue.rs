@@ -2,11 +2,12 @@
 //!
 //! A failed commit is retried with the same records: if it turns out that the first attempt
 //! succeeded, added records would be lost. So nothing is added while [`CommitQueue::is_retrying`].
-//! If the outcome of an attempt is unknown, the committed offset of one of its lanes tells it.
+//! Attempts are numbered, and the metadata of each committed offset has the number. If the outcome
+//! of an attempt is unknown, the metadata of one of its lanes tells it.
 
 use std::sync::Arc;
 
-use bus::{Batch, CommitError, Committed, Headers, MonoTime, Outgoing, Position, Route};
+use bus::{Batch, CommitError, Headers, MonoTime, Outgoing, Position, Route};
 use wire::{Envelope, Kind};
 
 use super::ShardOptions;
@@ -19,30 +20,20 @@ pub(super) struct CommitQueue {
     lanes: Vec<u32>,
     /// Set after a failed attempt: earliest time of the next one.
     retry: Option<MonoTime>,
-    /// Set if the outcome of the last attempt is unknown: the positions of its lanes after a
-    /// success.
-    in_doubt: Option<Vec<ExpectedPosition>>,
+    /// The number of the last attempt.
+    attempt: u64,
+    /// The attempt whose outcome is unknown.
+    in_doubt: Option<InDoubt>,
     /// Due time of the next commit of positions alone.
     positions_due: Option<MonoTime>,
 }
 
-/// The position of a lane after a commit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct ExpectedPosition {
-    pub(super) lane: u32,
-    /// The committed offset.
-    pub(super) position: u64,
-    /// The offset that its snapshot covers (S).
-    pub(super) covers: u64,
-}
-
-impl ExpectedPosition {
-    /// True if the lane's committed offset shows that the commit succeeded. A commit that moved no
-    /// offset leaves no such sign and is repeated. It contained timeouts and views, which are safe
-    /// to repeat, or tuples of spouts.
-    pub(super) fn is_reached_by(self, committed: &Committed) -> bool {
-        committed.next >= self.position && committed.parsed().is_some_and(|metadata| metadata.snapshot >= self.covers)
-    }
+/// An attempt whose outcome is unknown.
+#[derive(Debug)]
+struct InDoubt {
+    attempt: u64,
+    /// The lanes whose positions it contains.
+    lanes: Vec<u32>,
 }
 
 /// A record that is too large for the bus: its topic, its size and the limit.
@@ -122,17 +113,29 @@ impl CommitQueue {
         self.retry = None;
     }
 
-    /// Schedules the retry of a failed commit. `expected` are the positions of its lanes after a
-    /// success.
-    pub(super) fn failed(&mut self, error: &CommitError, expected: Vec<ExpectedPosition>, now: MonoTime) {
-        self.in_doubt = matches!(error, CommitError::Unknown(_)).then_some(expected);
+    /// Begins an attempt to commit.
+    pub(super) fn begin_attempt(&mut self) {
+        self.attempt += 1;
+    }
+
+    /// Returns the number of the last attempt.
+    pub(super) fn attempt(&self) -> u64 {
+        self.attempt
+    }
+
+    /// Schedules the retry of a failed commit, which had positions of `lanes`.
+    pub(super) fn failed(&mut self, error: &CommitError, lanes: Vec<u32>, now: MonoTime) {
+        let attempt = self.attempt;
+        self.in_doubt = matches!(error, CommitError::Unknown(_)).then_some(InDoubt { attempt, lanes });
         self.retry = Some(now.plus_ms(ShardOptions::RETRY_MS));
     }
 
-    /// Returns the lane whose committed offset tells the outcome of the commit in doubt. `None` if
-    /// no commit is in doubt, or all its lanes are lost.
-    pub(super) fn witness(&self) -> Option<ExpectedPosition> {
-        self.in_doubt.as_ref()?.first().copied()
+    /// Returns the number of the attempt in doubt, and a lane: the attempt succeeded if the lane's
+    /// committed metadata has this number. `None` if no attempt is in doubt, or all its lanes are
+    /// lost.
+    pub(super) fn witness(&self) -> Option<(u64, u32)> {
+        let InDoubt { attempt, lanes } = self.in_doubt.as_ref()?;
+        Some((*attempt, *lanes.first()?))
     }
 
     /// The outcome of the last commit is known.
@@ -170,8 +173,8 @@ impl CommitQueue {
     /// Removes everything that concerns these lanes. If one of them is assigned again, its
     /// committed offset tells what other owners did in between.
     pub(super) fn forget(&mut self, lanes: &[u32]) {
-        if let Some(expected) = &mut self.in_doubt {
-            expected.retain(|expected| !lanes.contains(&expected.lane));
+        if let Some(in_doubt) = &mut self.in_doubt {
+            in_doubt.lanes.retain(|lane| !lanes.contains(lane));
         }
         let written = std::mem::take(&mut self.lanes).into_iter().zip(std::mem::take(&mut self.records));
         (self.lanes, self.records) = written.filter(|(lane, _)| !lanes.contains(lane)).unzip();
@@ -213,7 +216,6 @@ impl CommitQueue {
 #[cfg(test)]
 mod tests {
     use bus::BusError;
-    use wire::owner::OffsetMetadata;
 
     use super::*;
 
@@ -247,10 +249,6 @@ mod tests {
         CommitError::Unknown(BusError::Unavailable("no answer".into()))
     }
 
-    fn expected(lane: u32) -> ExpectedPosition {
-        ExpectedPosition { lane, position: 10, covers: 5 }
-    }
-
     #[test]
     fn a_commit_writes_decisions_then_snapshots_and_keeps_the_decisions() {
         let mut queue = queue();
@@ -270,7 +268,7 @@ mod tests {
         let mut queue = queue();
         assert!(queue.may_commit(NOW) && !queue.is_retrying());
         let error = CommitError::Failed(BusError::Unavailable("down".into()));
-        queue.failed(&error, vec![expected(0)], NOW);
+        queue.failed(&error, vec![0], NOW);
         assert_eq!(queue.witness(), None, "it is known to have failed");
         assert_eq!(queue.retry(), Some(NOW.plus_ms(ShardOptions::RETRY_MS)));
         assert!(!queue.may_commit(NOW) && queue.may_commit(NOW.plus_ms(ShardOptions::RETRY_MS)));
@@ -279,12 +277,22 @@ mod tests {
     }
 
     #[test]
+    fn a_later_attempt_leaves_the_number_of_the_one_in_doubt() {
+        let mut queue = queue();
+        queue.begin_attempt();
+        queue.failed(&unknown(), vec![0], NOW);
+        queue.begin_attempt();
+        assert_eq!((queue.witness(), queue.attempt()), (Some((1, 0)), 2));
+    }
+
+    #[test]
     fn only_a_lane_that_is_still_owned_tells_the_outcome_of_a_commit() {
         let mut queue = queue();
-        queue.failed(&unknown(), vec![expected(0), expected(1)], NOW);
-        assert_eq!(queue.witness(), Some(expected(0)));
+        queue.begin_attempt();
+        queue.failed(&unknown(), vec![0, 1], NOW);
+        assert_eq!(queue.witness(), Some((1, 0)));
         queue.forget(&[0]);
-        assert_eq!((queue.witness(), topics(&queue)), (Some(expected(1)), vec!["b"]));
+        assert_eq!((queue.witness(), topics(&queue)), (Some((1, 1)), vec!["b"]));
         queue.forget(&[1]);
         assert_eq!((queue.witness(), queue.is_empty()), (None, true));
     }
@@ -292,24 +300,14 @@ mod tests {
     #[test]
     fn a_commit_stays_in_doubt_until_it_is_settled() {
         let mut queue = queue();
-        queue.failed(&unknown(), vec![expected(0)], NOW);
+        queue.begin_attempt();
+        queue.failed(&unknown(), vec![0], NOW);
         let later = NOW.plus_ms(ShardOptions::RETRY_MS);
         queue.still_in_doubt(later);
-        assert_eq!((queue.witness(), queue.may_commit(later)), (Some(expected(0)), false));
+        assert_eq!((queue.witness(), queue.may_commit(later)), (Some((1, 0)), false));
         queue.settled();
         assert_eq!(queue.witness(), None);
         assert!(queue.is_retrying(), "the records are not known to be written");
-    }
-
-    #[test]
-    fn a_commit_has_succeeded_if_offset_and_snapshot_are_reached() {
-        let committed = |next, snapshot| {
-            let metadata = OffsetMetadata { transactional_id: "a".into(), snapshot, released: false };
-            Committed { next, metadata: metadata.to_string() }
-        };
-        let reached = [(10, 5), (11, 6), (9, 5), (10, 4)]
-            .map(|(next, snapshot)| expected(0).is_reached_by(&committed(next, snapshot)));
-        assert_eq!(reached, [true, true, false, false]);
     }
 
     #[test]
