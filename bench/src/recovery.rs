@@ -239,9 +239,9 @@ impl<'a> Setup<'a> {
     fn speaker(&self) -> anyhow::Result<Threads> {
         let (bus, names) = (&*self.system.bus, &self.system.options.topics);
         let mut tasks = Threads::default();
-        let options = SpokeOptions { delivery: self.bus_kind.delivery(), heartbeats: None };
+        let options = SpokeOptions { delivery: self.bus_kind.delivery(), ..SpokeOptions::default() };
         let member = format!("{}-speaker", self.name);
-        let speaker = SpeakerHandle::new().join_with(bus, names, SPEAKER, &member, options)?;
+        let speaker = SpeakerHandle::new().join_with(bus, names, SPEAKER, &member, &options)?;
         tasks.spawn("speaker", bus.clock(), Box::new(move || Ok(Box::new(speaker) as Box<dyn Task>)))?;
         Ok(tasks)
     }

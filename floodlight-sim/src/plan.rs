@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use spoke::Heartbeats;
+use spoke::SpokeOptions;
 use toml::Spanned;
 use wire::Problem;
 
@@ -40,7 +40,7 @@ pub struct FaultPlan {
 impl Default for FaultPlan {
     /// No faults, and heartbeats at the default interval.
     fn default() -> Self {
-        Self { seed: 0, faults: Vec::new(), heartbeat_every_ms: Heartbeats::EVERY_MS, heartbeats_stopped: false }
+        Self { seed: 0, faults: Vec::new(), heartbeat_every_ms: SpokeOptions::HEARTBEAT_MS, heartbeats_stopped: false }
     }
 }
 

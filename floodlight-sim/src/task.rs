@@ -40,7 +40,7 @@ impl SpeakerHandle {
         service: &str,
         member: &str,
     ) -> Result<SpokeTask<SpeakerService>, BusError> {
-        self.join_with(bus, names, service, member, SpokeOptions::default())
+        self.join_with(bus, names, service, member, &SpokeOptions::default())
     }
 
     /// As [`SpeakerHandle::join`], with options. The speaker remembers its calls, so its answers
@@ -54,7 +54,7 @@ impl SpeakerHandle {
         names: &Topics,
         service: &str,
         member: &str,
-        options: SpokeOptions,
+        options: &SpokeOptions,
     ) -> Result<SpokeTask<SpeakerService>, BusError> {
         let served = SpeakerService { handle: self.clone(), accepted: VecDeque::new(), down: false };
         SpokeTask::serve(bus, names, service, member, served, options)

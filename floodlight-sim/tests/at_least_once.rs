@@ -10,7 +10,7 @@ use spoke::{Delivery, SpokeOptions};
 use support::{DOWN, Fate, World, crash, install, reply_to, settle};
 
 fn options() -> SpokeOptions {
-    SpokeOptions { delivery: Delivery::Immediate { commit_every_ms: 500 }, heartbeats: None }
+    SpokeOptions { delivery: Delivery::Immediate { commit_every_ms: 500 }, ..SpokeOptions::default() }
 }
 
 fn position(next: u64, end: &str) -> (u64, String) {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bus::{Bus as _, Clock as _, Task as _, TopicSpec};
 use floodlight_sim::{FaultKind, SpeakerService};
-use spoke::{Heartbeats, SpokeOptions, SpokeTask};
+use spoke::{SpokeOptions, SpokeTask};
 use support::{DOWN, World, crash, install, reply_to, settle};
 use wire::alive::Heartbeat;
 use wire::topics::Topics;
@@ -19,8 +19,7 @@ fn alive() -> String {
 }
 
 fn options(every_ms: u64) -> SpokeOptions {
-    let heartbeats = Heartbeats { every_ms, ..Heartbeats::new(&Topics::default(), "speaker", "speaker-0") };
-    SpokeOptions { heartbeats: Some(heartbeats), ..SpokeOptions::default() }
+    SpokeOptions { heartbeat_ms: every_ms, ..SpokeOptions::default() }
 }
 
 fn world() -> World {

@@ -11,7 +11,7 @@ use workers::{WorkerBolt, WorkerSettings};
 
 use crate::sim::host::{MakeHost, Speaker};
 use crate::sim::{self, Scenario, Simulation};
-use crate::spoke::{AsyncSpoke, Concurrent, Spoke, SpokeService};
+use crate::spoke::{Handler, SpokeOptions, SpokeService};
 
 /// The name and version that a program prints in its banner and for `--version`; see
 /// [`crate::about!`].
@@ -56,9 +56,17 @@ macro_rules! about {
 pub struct Program {
     about: About,
     topologies: BTreeMap<String, Topology>,
-    spokes: BTreeMap<String, MakeHost>,
+    spokes: BTreeMap<String, ProgramSpoke>,
     scenarios: BTreeMap<String, Scenario>,
     flows: bool,
+}
+
+/// A spoke of a program.
+#[derive(Clone)]
+pub(crate) struct ProgramSpoke {
+    pub(crate) make: MakeHost,
+    /// How a process serves it; a simulation serves it with the default options.
+    pub(crate) options: SpokeOptions,
 }
 
 /// Why a program cannot be built.
@@ -130,24 +138,50 @@ impl Program {
         self.about
     }
 
-    /// Adds a spoke in Rust. `up` runs it beside the topologies; its state ends with the process.
+    /// Adds a spoke in Rust with the default options: its answered calls end with the process, and it
+    /// sends no heartbeats. `up` runs it beside the topologies.
+    ///
+    /// An asynchronous spoke comes with the number of calls that it may handle at once:
+    /// `program.spoke("hotel", || Concurrent::new(Hotel, 20))`.
     #[must_use]
-    pub fn spoke<S: Spoke>(mut self, service: &str, make: impl Fn() -> S + Send + Sync + 'static) -> Self {
-        let make: MakeHost = Arc::new(move || Box::new(SpokeService::new(make())));
-        self.spokes.insert(service.to_owned(), make);
-        self
+    pub fn spoke<S: Handler>(self, service: &str, make: impl Fn() -> S + Send + Sync + 'static) -> Self {
+        self.spoke_with(service, SpokeOptions::default(), make)
     }
 
-    /// Adds an asynchronous spoke that handles at most `max_in_flight` calls at once.
+    /// As [`Program::spoke`], with options. A bus in memory ends with the process, so there the
+    /// memory of answered calls does too.
+    ///
+    /// ```
+    /// use nave::spoke::{Call, Spoke, SpokeError, SpokeOptions};
+    /// # use nave::program::{Program, ProgramError};
+    ///
+    /// struct Hotel;
+    /// impl Spoke for Hotel {
+    ///     type Request = String;
+    ///     type Reply = u32;
+    ///     fn handle(&mut self, _: &Call, _: String) -> Result<u32, SpokeError> { Ok(7) }
+    /// }
+    ///
+    /// # fn trips() -> Result<topology::Topology, topology::BuildErrors> { unreachable!() }
+    /// # fn program() -> Result<Program, ProgramError> {
+    /// let program = Program::of(nave::about!(), [trips])?;
+    /// let options = SpokeOptions {
+    ///     heartbeat_ms: SpokeOptions::HEARTBEAT_MS,
+    ///     memory: Some("hotel.memory".into()),
+    ///     ..SpokeOptions::default()
+    /// };
+    /// Ok(program.spoke_with("hotel", options, || Hotel))
+    /// # }
+    /// ```
     #[must_use]
-    pub fn async_spoke<S: AsyncSpoke>(
+    pub fn spoke_with<S: Handler>(
         mut self,
         service: &str,
-        max_in_flight: usize,
+        options: SpokeOptions,
         make: impl Fn() -> S + Send + Sync + 'static,
     ) -> Self {
-        let make: MakeHost = Arc::new(move || Box::new(SpokeService::new(Concurrent::new(make(), max_in_flight))));
-        self.spokes.insert(service.to_owned(), make);
+        let make: MakeHost = Arc::new(move || Box::new(SpokeService::new(make())));
+        self.spokes.insert(service.to_owned(), ProgramSpoke { make, options });
         self
     }
 
@@ -162,7 +196,8 @@ impl Program {
     /// Returns the simulation of a topology; none if the topology is unknown or has no scenario.
     pub fn simulation(&self, topology: &str) -> Option<Simulation> {
         let (code, scenario) = (self.topology(topology)?, self.scenarios.get(topology)?);
-        let mut spokes = self.spokes.clone();
+        let made = |(service, spoke): (&String, &ProgramSpoke)| (service.clone(), Arc::clone(&spoke.make));
+        let mut spokes: BTreeMap<String, MakeHost> = self.spokes.iter().map(made).collect();
         if self.flows && topology == flows::NAME {
             spokes.insert(flows::SPEAKER.to_owned(), Arc::new(|| Box::new(Speaker::new())));
         }
@@ -177,7 +212,7 @@ impl Program {
     }
 
     /// Returns the spokes by service.
-    pub(crate) fn spokes(&self) -> impl Iterator<Item = (&String, &MakeHost)> {
+    pub(crate) fn spokes(&self) -> impl Iterator<Item = (&String, &ProgramSpoke)> {
         self.spokes.iter()
     }
 

@@ -4,11 +4,11 @@ use bus::{BusError, MonoTime, Outgoing, Writer};
 use wire::alive::Heartbeat;
 use wire::{Envelope, Kind, WallTime};
 
-use crate::options::Heartbeats;
-
 /// Sends heartbeats whenever its task is polled, so a task that hangs does not look alive.
 pub(crate) struct Heart {
-    options: Heartbeats,
+    topic: String,
+    instance: String,
+    every_ms: u64,
     source: String,
     writer: Box<dyn Writer>,
     due: MonoTime,
@@ -19,9 +19,17 @@ pub(crate) struct Heart {
 }
 
 impl Heart {
-    /// The first heartbeat is due at `now`.
-    pub(crate) fn new(options: Heartbeats, source: &str, writer: Box<dyn Writer>, now: MonoTime) -> Self {
-        Self { options, source: source.into(), writer, due: now, count: 0, failing: false }
+    /// Heartbeats of `instance`, one every `every_ms` milliseconds; the first is due at `now`.
+    pub(crate) fn new(
+        topic: String,
+        instance: &str,
+        every_ms: u64,
+        source: &str,
+        writer: Box<dyn Writer>,
+        now: MonoTime,
+    ) -> Self {
+        let (instance, source) = (instance.into(), source.into());
+        Self { topic, instance, every_ms, source, writer, due: now, count: 0, failing: false }
     }
 
     /// When the next heartbeat is due.
@@ -35,7 +43,7 @@ impl Heart {
         if now < self.due {
             return;
         }
-        self.due = now.plus_ms(self.options.every_ms);
+        self.due = now.plus_ms(self.every_ms);
         if stopped {
             return;
         }
@@ -44,7 +52,7 @@ impl Heart {
             Err(error) if self.failing => tracing::debug!(%error, "a heartbeat cannot be sent"),
             Err(error) => {
                 self.failing = true;
-                tracing::warn!(%error, topic = self.options.topic, "heartbeats cannot be sent; retrying");
+                tracing::warn!(%error, topic = self.topic, "heartbeats cannot be sent; retrying");
             }
         }
     }
@@ -55,12 +63,13 @@ impl Heart {
     }
 
     fn send(&mut self, wall: WallTime, bye: bool) -> Result<(), BusError> {
-        let Heartbeats { topic, instance, every_ms } = &self.options;
         self.count += 1;
+        let Self { topic, instance, every_ms, .. } = &*self;
         let mut envelope = Envelope::new(Kind::Heartbeat, format!("{instance}/{}", self.count), &self.source);
         envelope.time = Some(wall);
         let body = Heartbeat { instance: instance.clone(), every_ms: *every_ms, bye };
         let body = serde_json::to_vec(&body).expect("strings and numbers can be written as JSON");
-        self.writer.append(&[Outgoing::keyed(topic, instance.clone(), body).with(&envelope)])
+        let beat = Outgoing::keyed(topic, instance.clone(), body).with(&envelope);
+        self.writer.append(&[beat])
     }
 }

@@ -12,7 +12,8 @@
 //!   [`Delivery::Immediate`] answers are sent at once, for spokes whose memory outlives the process.
 //! - Heartbeats let workers refuse calls at once while no instance is alive ([`SpokeOptions`]).
 //!
-//! The [`Memory`] of answered calls ends with the process, or is kept in a directory. A process
+//! The memory of answered calls ends with the process, or is kept in a directory
+//! ([`SpokeOptions::memory`]). A process
 //! that crashes after a handler ran and before its answer was saved runs the handler again with the
 //! same [`Call::id`]: a spoke that asks another system passes that id on as its idempotency key.
 //!
@@ -66,8 +67,7 @@ mod store;
 mod task;
 
 pub use contract::{InjectedCrash, Service, ServicePoll};
-pub use memory::{Memory, MemoryError};
-pub use options::{Delivery, Heartbeats, SpokeOptions};
+pub use options::{Delivery, SpokeOptions};
 pub use runner::CallRunner;
 pub use service::{CallEffect, HandledCall, Handler, HandlerFuture, HandlerResult, Progress, SpokeService};
 pub use spoke::{AsyncSpoke, Call, Concurrent, Reason, Silent, Spoke, SpokeError};

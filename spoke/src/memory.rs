@@ -37,7 +37,7 @@ pub(crate) enum Change {
 
 /// The outcomes of the newest calls, in memory or in a directory as well.
 #[derive(Debug, Default)]
-pub struct Memory {
+pub(crate) struct Memory {
     outcomes: BTreeMap<CallId, Outcome>,
     /// Calls and the numbers of their entries, the oldest first.
     order: VecDeque<(u64, CallId)>,
@@ -49,7 +49,7 @@ pub struct Memory {
 
 /// Why a directory cannot be used as a memory.
 #[derive(Debug, thiserror::Error)]
-pub enum MemoryError {
+pub(crate) enum MemoryError {
     /// Another spoke uses it.
     #[error("the directory `{0}` is used by another spoke; give each spoke its own")]
     InUse(PathBuf),
@@ -78,7 +78,7 @@ impl Memory {
     ///
     /// # Errors
     /// If the directory is in use, cannot be read or written, or has another schema version.
-    pub fn open(directory: &Path) -> Result<Self, MemoryError> {
+    pub(crate) fn open(directory: &Path) -> Result<Self, MemoryError> {
         let (store, entries) = Store::open(directory)?;
         let mut memory = Self::default();
         for (number, call, outcome) in entries {

@@ -1,23 +1,33 @@
 //! Options of a spoke.
 
-use wire::topics::Topics;
+use std::path::PathBuf;
 
 /// Options of a [`crate::SpokeTask`].
 ///
 /// ```
-/// use spoke::{Delivery, Heartbeats, SpokeOptions};
-/// let topics = wire::topics::Topics::default();
-/// let heartbeats = Some(Heartbeats::new(&topics, "hotel", "hotel-4711"));
-/// let options = SpokeOptions { delivery: Delivery::immediate(), heartbeats };
-/// assert_eq!(options.heartbeats.map(|heartbeats| heartbeats.every_ms), Some(500));
+/// use spoke::{Delivery, SpokeOptions};
+/// let options = SpokeOptions {
+///     delivery: Delivery::immediate(),
+///     heartbeat_ms: SpokeOptions::HEARTBEAT_MS,
+///     memory: Some("hotel.memory".into()),
+/// };
+/// assert_eq!(options.heartbeat_ms, 500);
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SpokeOptions {
     /// How answers and offsets are committed.
     pub delivery: Delivery,
-    /// Heartbeats; without them workers judge the service by its answers. A test that polls until
-    /// everything is idle never ends with heartbeats.
-    pub heartbeats: Option<Heartbeats>,
+    /// Interval of heartbeats in milliseconds; 0 for none. Without them workers judge the service
+    /// by its answers. A test that polls until everything is idle never ends with heartbeats.
+    pub heartbeat_ms: u64,
+    /// The directory that keeps the answered calls, so that they outlive the process; created if it
+    /// does not exist. Each instance needs its own. `None`: they end with the process.
+    pub memory: Option<PathBuf>,
+}
+
+impl SpokeOptions {
+    /// Three missing heartbeats mean down: at 500 ms that is well within the timeout of a call.
+    pub const HEARTBEAT_MS: u64 = 500;
 }
 
 /// How a spoke commits answers and offsets.
@@ -46,26 +56,5 @@ impl Delivery {
     /// Immediate answers, with offsets every [`Delivery::COMMIT_EVERY_MS`].
     pub fn immediate() -> Self {
         Self::Immediate { commit_every_ms: Self::COMMIT_EVERY_MS }
-    }
-}
-
-/// How an instance says that it is alive.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Heartbeats {
-    /// The topic of the heartbeats, see [`Topics::alive`]. The submission of a topology creates it.
-    pub topic: String,
-    /// The instance: unique among all that are alive, such as the name of the member.
-    pub instance: String,
-    /// Interval in milliseconds; 0 for no heartbeats.
-    pub every_ms: u64,
-}
-
-impl Heartbeats {
-    /// Three missing heartbeats mean down: at 500 ms that is well within the timeout of a call.
-    pub const EVERY_MS: u64 = 500;
-
-    /// Heartbeats of `instance` of `service`, one every [`Heartbeats::EVERY_MS`].
-    pub fn new(names: &Topics, service: &str, instance: &str) -> Self {
-        Self { topic: names.alive(service), instance: instance.into(), every_ms: Self::EVERY_MS }
     }
 }

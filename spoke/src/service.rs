@@ -1,6 +1,7 @@
 //! One call in a service: an answer from memory, a refusal, or the work of its handler.
 
 use std::future::Future;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -121,12 +122,17 @@ pub(crate) enum Started {
 impl<S: Handler> SpokeService<S> {
     /// A service whose memory ends with the process.
     pub fn new(spoke: S) -> Self {
-        Self::with_memory(spoke, Memory::default())
+        let memory = Memory::default();
+        Self(Arc::new(Mutex::new(Inner { spoke, memory, unreadable: 0, journal: None })))
     }
 
-    /// A service with this memory, see [`Memory::open`].
-    pub fn with_memory(spoke: S, memory: Memory) -> Self {
-        Self(Arc::new(Mutex::new(Inner { spoke, memory, unreadable: 0, journal: None })))
+    /// Keeps the answered calls in `directory` from now on, unless one is kept already.
+    pub(crate) fn remember_in(&self, directory: &Path) -> Result<(), MemoryError> {
+        let mut inner = self.lock();
+        if !inner.memory.is_durable() {
+            inner.memory = Memory::open(directory)?;
+        }
+        Ok(())
     }
 
     /// Forgets all calls, like a service that lost its disk: for tests.

@@ -78,22 +78,27 @@ impl<S: Handler> SpokeTask<CallRunner<S>> {
         member: &str,
         spoke: SpokeService<S>,
     ) -> Result<Self, BusError> {
-        Self::join_with(bus, names, service, member, spoke, SpokeOptions::default())
+        Self::join_with(bus, names, service, member, spoke, &SpokeOptions::default())
     }
 
     /// As [`SpokeTask::join`], with options.
     ///
     /// # Errors
-    /// As [`SpokeTask::join`], or if the bus gives no writer.
+    /// As [`SpokeTask::join`], if the bus gives no writer, or if the directory of the memory cannot
+    /// be used.
     pub fn join_with(
         bus: &dyn Bus,
         names: &Topics,
         service: &str,
         member: &str,
         spoke: SpokeService<S>,
-        options: SpokeOptions,
+        options: &SpokeOptions,
     ) -> Result<Self, BusError> {
-        Self::serve(bus, names, service, member, CallRunner::new(spoke)?, options)
+        if let Some(directory) = &options.memory {
+            spoke.remember_in(directory).map_err(|error| BusError::Refused(error.to_string()))?;
+        }
+        let options = SpokeOptions { memory: None, ..options.clone() };
+        Self::serve(bus, names, service, member, CallRunner::new(spoke)?, &options)
     }
 }
 
@@ -101,22 +106,26 @@ impl<S: Service> SpokeTask<S> {
     /// As [`SpokeTask::join_with`], for a service with its own memory of calls.
     ///
     /// # Errors
-    /// As [`SpokeTask::join_with`].
+    /// As [`SpokeTask::join_with`], or if the options name a directory for the memory.
     pub fn serve(
         bus: &dyn Bus,
         names: &Topics,
         service: &str,
         member: &str,
         served: S,
-        options: SpokeOptions,
+        options: &SpokeOptions,
     ) -> Result<Self, BusError> {
+        if let Some(directory) = &options.memory {
+            let reason = format!("`{service}` has its own memory: it cannot use `{}`", directory.display());
+            return Err(BusError::Refused(reason));
+        }
         let (topic, source, clock) = (names.spoke(service), format!("/spoke/{service}"), bus.clock());
-        let heart = match options.heartbeats.filter(|heartbeats| heartbeats.every_ms > 0) {
-            Some(heartbeats) => {
+        let heart = match options.heartbeat_ms {
+            0 => None,
+            every_ms => {
                 let writer = bus.writer(&format!("{member}-heart"))?;
-                Some(Heart::new(heartbeats, &source, writer, clock.mono()))
+                Some(Heart::new(names.alive(service), member, every_ms, &source, writer, clock.mono()))
             }
-            None => None,
         };
         let immediate = match options.delivery {
             Delivery::Immediate { commit_every_ms } => {

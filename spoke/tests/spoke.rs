@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::future::poll_fn;
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::task::{Poll, Waker};
 use std::time::Duration;
@@ -13,8 +12,8 @@ use bus::{
     Task, TopicSpec,
 };
 use spoke::{
-    AsyncSpoke, Call, CallRunner, Concurrent, Delivery, Handler, Heartbeats, Memory, Spoke, SpokeError, SpokeOptions,
-    SpokeService, SpokeTask,
+    AsyncSpoke, Call, CallRunner, Concurrent, Delivery, Handler, Spoke, SpokeError, SpokeOptions, SpokeService,
+    SpokeTask,
 };
 use wire::topics::Topics;
 use wire::{CallId, Envelope, Kind, MessageId, OperationId};
@@ -352,9 +351,9 @@ fn a_task_that_stops_answers_the_calls_that_end_in_time() {
 fn an_immediate_answer_is_sent_before_its_offset_and_survives_a_crash() {
     let (mut world, slow) = (World::new(), Arc::new(Slow::default()));
     let service = concurrent(&slow, 3);
-    let options = SpokeOptions { delivery: Delivery::Immediate { commit_every_ms: 500 }, heartbeats: None };
+    let options = SpokeOptions { delivery: Delivery::Immediate { commit_every_ms: 500 }, ..SpokeOptions::default() };
     let join = |options: &SpokeOptions| {
-        SpokeTask::join_with(&world.bus, &world.names, "desk", "desk-1", service.clone(), options.clone()).unwrap()
+        SpokeTask::join_with(&world.bus, &world.names, "desk", "desk-1", service.clone(), options).unwrap()
     };
     let mut task = join(&options);
     for (n, key) in [(1, "a"), (2, "b"), (3, "c")] {
@@ -381,21 +380,23 @@ fn an_immediate_answer_is_sent_before_its_offset_and_survives_a_crash() {
     assert_eq!(started, ["a", "b", "b", "c"], "only the call that ran at the crash is handled again");
 }
 
-fn desk_in(directory: &Path) -> SpokeService<Desk> {
-    SpokeService::with_memory(Desk::default(), Memory::open(directory).unwrap())
-}
-
 #[test]
 fn a_memory_on_disk_outlives_the_process() {
     let (mut world, directory) = (World::new(), tempfile::tempdir().unwrap());
-    let service = desk_in(directory.path());
-    let mut task = world.task(&service);
+    let options = SpokeOptions { memory: Some(directory.path().into()), ..SpokeOptions::default() };
+    let join = |world: &World, service: &SpokeService<Desk>| {
+        SpokeTask::join_with(&world.bus, &world.names, "desk", "desk-1", service.clone(), &options)
+    };
+    let service = SpokeService::new(Desk::default());
+    let mut task = join(&world, &service).unwrap();
     world.call(1, "k", "5");
     poll_until_idle(&mut task);
+    let refused = join(&world, &SpokeService::new(Desk::default())).err().unwrap().to_string();
+    assert!(refused.contains("is used by another spoke"), "{refused}");
     drop((task, service));
-    let service = desk_in(directory.path());
+    let service = SpokeService::new(Desk::default());
     world.clock.advance_ms(60_000);
-    let mut task = world.task(&service);
+    let mut task = join(&world, &service).unwrap();
     world.call(1, "k", "5");
     poll_until_idle(&mut task);
     assert_eq!(world.answers(), [reply(1, "5"), reply(1, "5")]);
@@ -405,21 +406,20 @@ fn a_memory_on_disk_outlives_the_process() {
 #[test]
 fn heartbeats_come_at_their_interval_and_end_with_a_goodbye() {
     let world = World::new();
-    let heartbeats = Heartbeats::new(&world.names, "desk", "desk-1");
-    let options = SpokeOptions { heartbeats: Some(heartbeats.clone()), ..SpokeOptions::default() };
+    let options = SpokeOptions { heartbeat_ms: SpokeOptions::HEARTBEAT_MS, ..SpokeOptions::default() };
     let service = SpokeService::new(Desk::default());
-    let mut task = SpokeTask::join_with(&world.bus, &world.names, "desk", "desk-1", service, options).unwrap();
+    let mut task = SpokeTask::join_with(&world.bus, &world.names, "desk", "desk-1", service, &options).unwrap();
     for _ in 0..4 {
         task.poll(Duration::ZERO).unwrap();
-        world.clock.advance_ms(heartbeats.every_ms / 2);
+        world.clock.advance_ms(SpokeOptions::HEARTBEAT_MS / 2);
     }
     assert_eq!(Box::new(task).stop(), Vec::<String>::new());
     let mut reader = world.bus.reader().unwrap();
-    reader.assign(&heartbeats.topic, 0, 0).unwrap();
+    reader.assign(&world.names.alive("desk"), 0, 0).unwrap();
     let mut records = Vec::new();
     reader.poll(10, Duration::ZERO, &mut records).unwrap();
     let bodies: Vec<wire::alive::Heartbeat> =
         records.iter().map(|record| serde_json::from_slice(&record.value).unwrap()).collect();
     assert_eq!(bodies.iter().map(|beat| beat.bye).collect::<Vec<_>>(), [false, false, true]);
-    assert!(bodies.iter().all(|beat| beat.instance == "desk-1" && beat.every_ms == Heartbeats::EVERY_MS));
+    assert!(bodies.iter().all(|beat| beat.instance == "desk-1" && beat.every_ms == SpokeOptions::HEARTBEAT_MS));
 }

@@ -207,9 +207,9 @@ impl Setup {
             tasks.spawn("speaker", clock, Box::new(move || Ok(Box::new(spoke) as Box<dyn Task>)))?;
             return Ok(());
         }
-        let options = SpokeOptions { delivery: self.bus_kind.delivery(), heartbeats: None };
+        let options = SpokeOptions { delivery: self.bus_kind.delivery(), ..SpokeOptions::default() };
         let (names, member) = (&system.options.topics, format!("{prefix}-speaker"));
-        let speaker = SpeakerHandle::new().join_with(bus, names, SPEAKER, &member, options)?;
+        let speaker = SpeakerHandle::new().join_with(bus, names, SPEAKER, &member, &options)?;
         tasks.spawn("speaker", Arc::clone(&clock), Box::new(move || Ok(Box::new(speaker) as Box<dyn Task>)))?;
         for stage in system.stages() {
             let (system, name) = (Arc::clone(system), format!("{prefix}-{stage}"));

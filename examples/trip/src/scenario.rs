@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use nave::program::{Program, ProgramError};
 use nave::serde_json::json;
 use nave::sim::{Scenario, SimRequest, SimResults};
+use nave::spoke::SpokeOptions;
 
 use crate::spokes::Desk;
 use crate::{Answer, trips};
@@ -15,7 +16,9 @@ use crate::{Answer, trips};
 /// Mistakes in the topology, which any test finds.
 pub fn program() -> Result<Program, ProgramError> {
     let program = Program::of(nave::about!(), [trips])?;
-    let program = program.spoke("hotel", || Desk::new(600, 3)).spoke("car", || Desk::new(300, 3));
+    let options = SpokeOptions { heartbeat_ms: SpokeOptions::HEARTBEAT_MS, ..SpokeOptions::default() };
+    let program = program.spoke_with("hotel", options.clone(), || Desk::new(600, 3));
+    let program = program.spoke_with("car", options, || Desk::new(300, 3));
     Ok(program.scenario("trips", scenario()))
 }
 

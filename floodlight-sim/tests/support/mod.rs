@@ -59,7 +59,7 @@ impl World {
     }
 
     pub(crate) fn task_with(&self, name: &str, options: &SpokeOptions) -> Box<SpokeTask<SpeakerService>> {
-        let task = self.speaker.join_with(&self.faulty(), &Topics::default(), "speaker", name, options.clone());
+        let task = self.speaker.join_with(&self.faulty(), &Topics::default(), "speaker", name, options);
         Box::new(task.unwrap())
     }
 

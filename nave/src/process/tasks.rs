@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 use bus::{Bus, Task};
 use floodlight_sim::{FaultPlan, SpeakerHandle};
-use spoke::{Delivery, Heartbeats, SpokeOptions};
+use spoke::{Delivery, SpokeOptions};
 use topology::driver::Threads;
 use uuid::Uuid;
 
@@ -83,13 +83,10 @@ impl Tasks {
                 // The controller remembers call ids, so its answers need no Kafka transaction.
                 BusKind::Kafka => Delivery::immediate(),
             };
-            let heartbeats = plan.map(|plan| Heartbeats {
-                every_ms: plan.heartbeat_every_ms,
-                ..Heartbeats::new(&topics, flows::SPEAKER, &name)
-            });
-            let options = SpokeOptions { delivery, heartbeats };
+            let heartbeat_ms = plan.map_or(0, |plan| plan.heartbeat_every_ms);
+            let options = SpokeOptions { delivery, heartbeat_ms, memory: None };
             let join = move || {
-                let task = handle.join_with(&*own_bus, &topics, flows::SPEAKER, &name, options.clone())?;
+                let task = handle.join_with(&*own_bus, &topics, flows::SPEAKER, &name, &options)?;
                 Ok(Box::new(task) as Box<dyn Task>)
             };
             let own_bus = Arc::clone(&bus);
@@ -97,11 +94,12 @@ impl Tasks {
             let make = move || Ok(Box::new(delayed()) as Box<dyn Task>);
             spokes.spawn("speaker", Arc::clone(&clock), Box::new(make))?;
         }
-        for (service, make) in program.spokes().filter(|(service, _)| purpose.spokes.contains(*service)) {
-            let (own_bus, make, topics) = (Arc::clone(&bus), Arc::clone(make), topics.clone());
+        for (service, spoke) in program.spokes().filter(|(service, _)| purpose.spokes.contains(*service)) {
+            let (own_bus, spoke, topics) = (Arc::clone(&bus), spoke.clone(), topics.clone());
+            let options = spoke_options(&spoke.options, config);
             let member = format!("{}-{service}-{process}", config.prefix);
             let (topic, own_service) = (topics.spoke(service), service.clone());
-            let join = move || make().join(&*own_bus, &topics, &own_service, &member);
+            let join = move || (spoke.make)().join(&*own_bus, &topics, &own_service, &member, &options);
             let own_bus = Arc::clone(&bus);
             let delayed = move || DelayedSpoke::new(own_bus, topic, Box::new(join)).standby(is_standby);
             let make = move || Ok(Box::new(delayed()) as Box<dyn Task>);
@@ -143,6 +141,13 @@ impl Tasks {
     }
 }
 
+/// Returns the options of a spoke in this process.
+fn spoke_options(options: &SpokeOptions, config: &Config) -> SpokeOptions {
+    // The calls of a bus in memory end with the process.
+    let memory = options.memory.clone().filter(|_| !super::in_memory(config));
+    SpokeOptions { memory, ..options.clone() }
+}
+
 /// Returns the configured simulated controller, and its fault plan.
 fn speaker(config: &Config) -> anyhow::Result<(SpeakerHandle, Option<FaultPlan>)> {
     let speaker = match config.sim_directory() {
@@ -158,4 +163,25 @@ fn speaker(config: &Config) -> anyhow::Result<(SpeakerHandle, Option<FaultPlan>)
     let plan = FaultPlan::from_toml(&text).map_err(|error| fault(&error))?;
     speaker.apply(&plan).map_err(|error| fault(&error))?;
     Ok((speaker, Some(plan)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_spoke_remembers_its_calls_for_as_long_as_the_bus_remembers_them() {
+        let options = SpokeOptions {
+            heartbeat_ms: SpokeOptions::HEARTBEAT_MS,
+            memory: Some("hotel.memory".into()),
+            ..SpokeOptions::default()
+        };
+        let config = |kind| Config::defaults(&Program::flows().expect("it builds"), kind);
+        let in_memory = config(BusKind::Embedded);
+        assert_eq!(spoke_options(&options, &in_memory), SpokeOptions { memory: None, ..options.clone() });
+        let mut on_disk = config(BusKind::Embedded);
+        on_disk.bus.disk.data = "data".into();
+        assert_eq!(spoke_options(&options, &on_disk), options);
+        assert_eq!(spoke_options(&options, &config(BusKind::Kafka)), options);
+    }
 }

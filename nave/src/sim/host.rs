@@ -10,12 +10,22 @@ use wire::speaker::SwitchId;
 use wire::topics::Topics;
 
 use super::dice::Dice;
-use crate::spoke::{CallEffect, HandledCall, Handler, SpokeService, SpokeTask};
+use crate::spoke::{CallEffect, HandledCall, Handler, SpokeOptions, SpokeService, SpokeTask};
 
 /// A spoke: its tables and memory, which outlive the processes that serve it.
 pub(crate) trait Host: Send {
     /// Starts a process that serves the spoke as group member `member`.
-    fn join(&self, bus: &dyn Bus, names: &Topics, service: &str, member: &str) -> Result<Box<dyn Task>, BusError>;
+    ///
+    /// # Errors
+    /// As [`SpokeTask::join_with`].
+    fn join(
+        &self,
+        bus: &dyn Bus,
+        names: &Topics,
+        service: &str,
+        member: &str,
+        options: &SpokeOptions,
+    ) -> Result<Box<dyn Task>, BusError>;
 
     /// The concrete spoke, for checks that know its type.
     fn as_any(&self) -> &dyn Any;
@@ -43,8 +53,15 @@ pub(crate) trait Host: Send {
 pub(crate) type MakeHost = Arc<dyn Fn() -> Box<dyn Host> + Send + Sync>;
 
 impl<S: Handler> Host for SpokeService<S> {
-    fn join(&self, bus: &dyn Bus, names: &Topics, service: &str, member: &str) -> Result<Box<dyn Task>, BusError> {
-        Ok(Box::new(SpokeTask::join(bus, names, service, member, self.clone())?))
+    fn join(
+        &self,
+        bus: &dyn Bus,
+        names: &Topics,
+        service: &str,
+        member: &str,
+        options: &SpokeOptions,
+    ) -> Result<Box<dyn Task>, BusError> {
+        Ok(Box::new(SpokeTask::join_with(bus, names, service, member, self.clone(), options)?))
     }
 
     fn as_any(&self) -> &dyn Any {
@@ -74,8 +91,15 @@ impl Speaker {
 }
 
 impl Host for Speaker {
-    fn join(&self, bus: &dyn Bus, names: &Topics, service: &str, member: &str) -> Result<Box<dyn Task>, BusError> {
-        Ok(Box::new(self.handle.join(bus, names, service, member)?))
+    fn join(
+        &self,
+        bus: &dyn Bus,
+        names: &Topics,
+        service: &str,
+        member: &str,
+        options: &SpokeOptions,
+    ) -> Result<Box<dyn Task>, BusError> {
+        Ok(Box::new(self.handle.join_with(bus, names, service, member, options)?))
     }
 
     fn as_any(&self) -> &dyn Any {

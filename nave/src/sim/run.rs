@@ -33,6 +33,7 @@ use super::people::People;
 use super::process::{Front, Process, Role, Running};
 use super::watch::Watch;
 use super::{SeedResult, Simulation};
+use crate::spoke::SpokeOptions;
 use crate::submission;
 
 /// Maximum number of processes per role: enough for two rebalances at a time; in some seeds more
@@ -381,7 +382,7 @@ impl<'a> Run<'a> {
         let running = match role {
             Role::Stage(stage) => self.lanes(stage, &name, &bus),
             Role::Spoke(service) => {
-                let joined = self.spokes[service].join(&bus, &self.names, service, &name);
+                let joined = self.spokes[service].join(&bus, &self.names, service, &name, &SpokeOptions::default());
                 Running::Spoke(joined.unwrap_or_else(|error| panic!("spoke `{service}` cannot join: {error}")))
             }
             Role::North(_) => {
