@@ -45,6 +45,8 @@ pub(super) struct Log {
     partition: u32,
     records: BTreeMap<u64, StoredRecord>,
     bounds: Bounds,
+    /// The offset after the last record, deleted or not; later offsets are gaps.
+    records_end: u64,
     bytes: usize,
     keys: Option<Keys>,
     /// The partition's state on disk, if there is a disk. The oldest records may be only there.
@@ -71,6 +73,7 @@ impl Log {
             partition,
             records: BTreeMap::new(),
             bounds: Bounds { low: 0, end: 0 },
+            records_end: 0,
             bytes: 0,
             keys: compacted.then(Keys::default),
             tail: None,
@@ -81,6 +84,7 @@ impl Log {
     /// Sets the state on disk and the bounds; everything before the end is synced.
     pub(super) fn on_disk(mut self, tail: Tail, bounds: Bounds) -> Self {
         (self.tail, self.bounds, self.synced) = (Some(tail), bounds, bounds.end);
+        self.records_end = bounds.end;
         self
     }
 
@@ -89,9 +93,9 @@ impl Log {
         self.bounds
     }
 
-    /// Returns the offset after the last record in memory; later offsets are gaps.
+    /// Returns the offset after the last record, deleted or not; later offsets are gaps.
     pub(super) fn end_of_records(&self) -> u64 {
-        self.records.last_key_value().map_or(self.bounds.end, |(offset, _)| offset + 1)
+        self.records_end
     }
 
     /// Appends a copy of `outgoing`. A compacted log removes the older record of the key at once.
@@ -124,6 +128,7 @@ impl Log {
         }
         self.bytes += held.size() + OVERHEAD;
         self.records.insert(offset, held);
+        self.records_end = offset + 1;
     }
 
     /// Uses one offset without a record, as a Kafka transaction marker does.

@@ -293,6 +293,22 @@ fn with_offset_gaps_a_commit_uses_one_more_offset() {
     assert_eq!(bus.bounds("t", 1), Ok(Bounds { low: 0, end: 3 }));
 }
 
+/// Offsets without records are no backlog, also after all records were deleted.
+#[test]
+fn with_offset_gaps_a_trimmed_partition_has_no_backlog() {
+    let (bus, _) = open(EmbeddedOptions { offset_gaps: true, ..EmbeddedOptions::default() });
+    bus.ensure_topic(&TopicSpec::log("t", 1)).expect("a topic");
+    let mut member = bus.member(&MemberSpec::new("g", "t", "m")).expect("a member");
+    assert_eq!(poll(&mut member), [Arrival::Assigned(vec![0])]);
+    let record = Outgoing::keyed("t", "k", "v").to(0);
+    member.commit(&Batch { records: vec![record], positions: Vec::new() }).expect("a commit");
+    let position = Position { partition: 0, next: 1, metadata: "".into() };
+    member.commit(&Batch { records: Vec::new(), positions: vec![position] }).expect("a commit");
+    assert_eq!(bus.backlog("g", "t"), Ok(vec![0]));
+    bus.trim("t", 0, 1).expect("a trim");
+    assert_eq!((bus.bounds("t", 0), bus.backlog("g", "t")), (Ok(Bounds { low: 1, end: 2 }), Ok(vec![0])));
+}
+
 #[test]
 fn a_waiting_reader_is_woken_by_every_append() {
     const ROUNDS: u64 = 2_000;

@@ -1,0 +1,255 @@
+//! Containers for state that survives a takeover, a crash and a restart.
+//!
+//! A bolt keeps such state in a [`StateValue`] or a [`StateMap`], and lists them in
+//! [`crate::Bolt::state`]. All other fields are volatile: a new owner of the lane starts without
+//! them. Each change costs a record of the size of what changed.
+
+use std::borrow::Borrow;
+use std::collections::BTreeMap;
+use std::ops::{Deref, DerefMut};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::input::Unreadable;
+use crate::snapshot::{Changes, Saver, Stored};
+
+/// A map that is saved entry by entry.
+///
+/// ```
+/// use topology::{Bolt, Emitter, SavedState, StateMap};
+///
+/// #[derive(Default)]
+/// struct Count { counts: StateMap<String, u64> }
+///
+/// impl Bolt for Count {
+///     type In = String;
+///     type Out = (String, u64);
+///     fn state(&mut self, saved: &mut SavedState<'_>) {
+///         saved.map("counts", &mut self.counts);
+///     }
+///     fn execute(&mut self, word: String, out: &mut Emitter<(String, u64)>) {
+///         let count = self.counts.get_or_default(&word);
+///         *count += 1;
+///         let count = *count;
+///         out.emit((word, count));
+///     }
+/// }
+/// ```
+#[derive(Debug, Clone)]
+pub struct StateMap<K, V> {
+    entries: BTreeMap<K, V>,
+    changes: Changes<K>,
+    dirty: bool,
+}
+
+impl<K, V> Default for StateMap<K, V> {
+    fn default() -> Self {
+        Self { entries: BTreeMap::new(), changes: Changes::default(), dirty: false }
+    }
+}
+
+impl<K: Ord + Clone, V> StateMap<K, V> {
+    /// Returns an entry.
+    pub fn get<Q: Ord + ?Sized>(&self, key: &Q) -> Option<&V>
+    where
+        K: Borrow<Q>,
+    {
+        self.entries.get(key)
+    }
+
+    /// Returns an entry for modification and marks it as changed.
+    pub fn get_mut(&mut self, key: &K) -> Option<&mut V> {
+        let entry = self.entries.get_mut(key)?;
+        self.changes.changed(key);
+        self.dirty = true;
+        Some(entry)
+    }
+
+    /// Returns an entry for modification and marks it as changed. An entry that does not exist is
+    /// created with its default.
+    pub fn get_or_default(&mut self, key: &K) -> &mut V
+    where
+        V: Default,
+    {
+        self.changes.changed(key);
+        self.dirty = true;
+        self.entries.entry(key.clone()).or_default()
+    }
+
+    /// Inserts an entry and returns the one it replaces.
+    pub fn insert(&mut self, key: K, entry: V) -> Option<V> {
+        self.changes.changed(&key);
+        self.dirty = true;
+        self.entries.insert(key, entry)
+    }
+
+    /// Removes an entry.
+    pub fn remove<Q: Ord + ?Sized>(&mut self, key: &Q) -> Option<V>
+    where
+        K: Borrow<Q>,
+    {
+        let (key, entry) = self.entries.remove_entry(key)?;
+        self.changes.gone(&key);
+        self.dirty = true;
+        Some(entry)
+    }
+
+    /// Returns the entry with the smallest key.
+    pub fn first(&self) -> Option<(&K, &V)> {
+        self.entries.first_key_value()
+    }
+
+    /// Iterates over all entries in the order of their keys.
+    pub fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
+        self.entries.iter()
+    }
+
+    /// Returns the number of entries.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// True if the map has no entry.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// True if an entry may have changed since the last save.
+    pub fn has_changed(&self) -> bool {
+        self.dirty
+    }
+
+    /// Saves the entries that changed since the last call. `name` turns a key into text.
+    pub fn save(&mut self, saver: &mut Saver<'_>, name: impl Fn(&K) -> String)
+    where
+        V: Serialize,
+    {
+        let Self { entries, changes, dirty } = self;
+        *dirty = false;
+        changes.save(saver, name, |key| entries.get(key));
+    }
+
+    /// Inserts a loaded entry, which needs no save.
+    pub fn load(&mut self, key: K, entry: V) {
+        self.changes.loaded(key.clone());
+        self.entries.insert(key, entry);
+    }
+}
+
+/// A value that is saved as a whole: for small state, such as a sum.
+///
+/// ```
+/// # use topology::StateValue;
+/// let mut sum: StateValue<u64> = StateValue::default();
+/// *sum += 7;
+/// assert_eq!(*sum, 7);
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct StateValue<T> {
+    value: T,
+    dirty: bool,
+}
+
+impl<T> StateValue<T> {
+    /// A value that a lane without saved state starts with.
+    pub fn new(value: T) -> Self {
+        Self { value, dirty: false }
+    }
+}
+
+impl<T> Deref for StateValue<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
+/// Each mutable access marks the value as changed.
+impl<T> DerefMut for StateValue<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        self.dirty = true;
+        &mut self.value
+    }
+}
+
+/// Visits the saved state of a bolt: to list it, to save its changes, or to load it.
+pub struct SavedState<'a>(Visit<'a>);
+
+enum Visit<'a> {
+    List(&'a mut Vec<&'static str>),
+    Save(Saver<'a>),
+    Load { stored: Stored<'a>, found: Result<bool, Unreadable> },
+}
+
+impl<'a> SavedState<'a> {
+    pub(crate) fn listing(names: &'a mut Vec<&'static str>) -> Self {
+        Self(Visit::List(names))
+    }
+
+    pub(crate) fn saving(saver: &'a mut Saver<'_>) -> Self {
+        Self(Visit::Save(saver.reborrow()))
+    }
+
+    pub(crate) fn loading(stored: &Stored<'a>) -> Self {
+        Self(Visit::Load { stored: *stored, found: Ok(false) })
+    }
+
+    /// Returns the outcome of loading.
+    pub(crate) fn loaded(self) -> Result<(), Unreadable> {
+        match self.0 {
+            Visit::List(_) | Visit::Save(_) | Visit::Load { found: Ok(true), .. } => Ok(()),
+            Visit::Load { stored, found: Ok(false) } => {
+                Err(Unreadable(format!("the component lists no state for saved `{}`", stored.key())))
+            }
+            Visit::Load { found: Err(unreadable), .. } => Err(unreadable),
+        }
+    }
+
+    /// Visits a map. `name` is part of its saved keys, so it must stay the same; a key is saved as
+    /// JSON text.
+    pub fn map<K, V>(&mut self, name: &'static str, map: &mut StateMap<K, V>)
+    where
+        K: Ord + Clone + Serialize + DeserializeOwned,
+        V: Serialize + DeserializeOwned,
+    {
+        match &mut self.0 {
+            Visit::List(names) => names.push(name),
+            Visit::Save(saver) => {
+                let text = |key: &K| serde_json::to_string(key).expect("a key is plain data");
+                map.save(&mut saver.part(name), text);
+            }
+            Visit::Load { stored, found } => {
+                if let Some(entry) = stored.part(name) {
+                    let key = serde_json::from_str(entry.key());
+                    let key = key.map_err(|error| Unreadable(format!("saved key `{}`: {error}", stored.key())));
+                    *found = key.and_then(|key| Ok((key, entry.read()?))).map(|(key, value)| {
+                        map.load(key, value);
+                        true
+                    });
+                }
+            }
+        }
+    }
+
+    /// Visits a value. `name` is its saved key, so it must stay the same.
+    pub fn value<T: Serialize + DeserializeOwned>(&mut self, name: &'static str, value: &mut StateValue<T>) {
+        match &mut self.0 {
+            Visit::List(names) => names.push(name),
+            Visit::Save(saver) => {
+                if std::mem::take(&mut value.dirty) {
+                    saver.put(name, &value.value);
+                }
+            }
+            Visit::Load { stored, found } => {
+                if stored.key() == name {
+                    *found = stored.read().map(|loaded| {
+                        value.value = loaded;
+                        true
+                    });
+                }
+            }
+        }
+    }
+}
