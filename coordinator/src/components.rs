@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use topology::{
-    Bolt, Declarer, Delivery, Emitter, InboxSpout, LaneInfo, Saver, StatePolicy, Stored, Timeout, Unreadable,
+    Declarer, Delivery, Emitter, InboxSpout, LaneInfo, Saver, StateSchema, Stored, SystemBolt, Timeout, Unreadable,
 };
 use wire::{EnvelopeRef, Kind};
 
@@ -70,11 +70,9 @@ pub struct CoordinatorBolt {
     table: DeadlineTable,
 }
 
-impl Bolt for CoordinatorBolt {
+impl SystemBolt for CoordinatorBolt {
     type In = CoordinatorIn;
     type Out = Passed;
-
-    const STATE_POLICY: StatePolicy = StatePolicy::Saved(SCHEMA_VERSION);
 
     fn timer_for(&self, component: u16, key: u64) -> Option<u64> {
         self.table.registered(component, key)
@@ -98,6 +96,10 @@ impl Bolt for CoordinatorBolt {
                 None => out.count(names::STALE),
             },
         }
+    }
+
+    fn schema(&mut self) -> Option<StateSchema> {
+        Some(StateSchema { version: SCHEMA_VERSION, parts: Vec::new() })
     }
 
     fn save(&mut self, saver: &mut Saver<'_>) {

@@ -7,12 +7,11 @@ use coordinator::table::{DeadlineTable, WheelChange};
 use coordinator::{CoordinatorBolt, Deadline};
 use proptest::prelude::*;
 use serde_json::Value;
-use topology::{Bolt, Saver, StatePolicy, Stored, Unreadable};
+use topology::{Saver, Stored, SystemBolt, Unreadable};
 
-const VERSION: u32 = match CoordinatorBolt::STATE_POLICY {
-    StatePolicy::Saved(version) => version,
-    StatePolicy::ReplayInbox | StatePolicy::Stateless => panic!("it is saved"),
-};
+fn version() -> u32 {
+    CoordinatorBolt::default().schema().expect("it is saved").version
+}
 
 /// The saved states by key.
 type Records = BTreeMap<String, Vec<u8>>;
@@ -41,7 +40,7 @@ fn load(records: &Records, chance: u64) -> Result<DeadlineTable, Unreadable> {
     });
     let mut table = DeadlineTable::default();
     for (key, state) in keys {
-        table.load(&Stored::new(key, VERSION, state))?;
+        table.load(&Stored::new(key, version(), state))?;
     }
     Ok(table)
 }
@@ -158,7 +157,7 @@ fn an_inconsistent_state_is_refused_with_its_key() {
         ("288230376151711744", "[[0,1]]", "not a block number"),
     ];
     for (key, state, why) in damaged {
-        let refused = DeadlineTable::default().load(&Stored::new(key, VERSION, state.as_bytes())).unwrap_err().0;
+        let refused = DeadlineTable::default().load(&Stored::new(key, version(), state.as_bytes())).unwrap_err().0;
         assert!(refused.contains(&format!("saved `{key}`")) && refused.contains(why), "{key}: {state}: {refused}");
     }
 }
@@ -166,10 +165,10 @@ fn an_inconsistent_state_is_refused_with_its_key() {
 #[test]
 fn duplicate_blocks_and_other_versions_are_refused() {
     let mut table = DeadlineTable::default();
-    let block = Stored::new("0", VERSION, b"[[7,1]]");
+    let block = Stored::new("0", version(), b"[[7,1]]");
     assert_eq!(table.load(&block), Ok(()));
     assert_eq!(table.load(&block), Err(Unreadable("saved `0` is inconsistent: it was loaded twice".into())));
-    for version in [0, VERSION + 1] {
+    for version in [0, self::version() + 1] {
         let refused = DeadlineTable::default().load(&Stored::new("0", version, b"[[7,1]]")).unwrap_err().0;
         assert!(refused.contains("saved `0`") && refused.contains(&format!("version is {version}")), "{refused}");
     }
@@ -184,7 +183,7 @@ fn a_truncated_block_is_refused() {
     save(&mut table, &mut records);
     let (key, state) = records.pop_first().expect("it has a block");
     for cut in 0..state.len() {
-        assert!(DeadlineTable::default().load(&Stored::new(&key, VERSION, &state[..cut])).is_err(), "cut at {cut}");
+        assert!(DeadlineTable::default().load(&Stored::new(&key, version(), &state[..cut])).is_err(), "cut at {cut}");
     }
 }
 
@@ -214,16 +213,16 @@ fn the_saved_state_matches_its_schema_version() {
     #[expect(clippy::disallowed_methods, reason = "a person asks this test to write its file")]
     if std::env::var("GOLDEN").as_deref() == Ok("write") {
         let lines: Vec<_> = states.iter().map(|(key, state)| format!("  \"{key}\": {state}")).collect();
-        std::fs::write(golden(VERSION), format!("{{\n{}\n}}\n", lines.join(",\n"))).expect("the folder is there");
+        std::fs::write(golden(version()), format!("{{\n{}\n}}\n", lines.join(",\n"))).expect("the folder is there");
     }
-    let file = std::fs::read_to_string(golden(VERSION)).expect("the file exists");
+    let file = std::fs::read_to_string(golden(version())).expect("the file exists");
     assert_eq!(states, serde_json::from_str(&file).expect("it is JSON"), "another schema needs another version");
 }
 
 /// A lane saved by an older build continues.
 #[test]
 fn every_schema_version_loads() {
-    for version in 1..=VERSION {
+    for version in 1..=self::version() {
         let file = std::fs::read_to_string(golden(version)).expect("the file exists");
         let states: BTreeMap<String, Value> = serde_json::from_str(&file).expect("it is JSON");
         let mut table = DeadlineTable::default();

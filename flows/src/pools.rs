@@ -3,10 +3,9 @@
 
 use std::collections::BTreeSet;
 
-use hub::SavedMap;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use topology::{Saver, Stored, Unreadable};
+use topology::{Saver, StateMap, Stored, Unreadable};
 
 use crate::registry::inconsistent;
 
@@ -32,7 +31,7 @@ pub struct Pool {
     /// The saved value of `fresh`.
     saved_fresh: u64,
     /// Those of them that were given back, by their index in the lane.
-    free: SavedMap<u64, FreeRange>,
+    free: StateMap<u64, FreeRange>,
 }
 
 /// Free indexes of one range of [`RANGE`]; at least one.
@@ -43,7 +42,7 @@ impl Pool {
     /// The share of `lane` among `lanes` in the numbers from 1 to `last`.
     pub fn new(lane: u32, lanes: u32, last: u64) -> Self {
         let (lane, lanes) = (u64::from(lane), u64::from(lanes.max(1)));
-        Self { lane, lanes, last, fresh: 0, saved_fresh: 0, free: SavedMap::default() }
+        Self { lane, lanes, last, fresh: 0, saved_fresh: 0, free: StateMap::default() }
     }
 
     /// Changes the last number. Taken numbers above it stay taken.

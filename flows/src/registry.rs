@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use hub::{LaneState, SavedMap};
+use hub::LaneState;
 use serde::{Deserialize, Serialize};
-use topology::{LaneInfo, Saver, Settings, Stored, Unreadable};
+use topology::{LaneInfo, Saver, Settings, StateMap, Stored, Unreadable};
 use wire::flow::MAX_LENGTH;
 use wire::speaker::{Rule, SwitchId};
 use wire::{Code, Problem};
@@ -55,7 +55,7 @@ impl Resources {
 pub struct Registry {
     /// The settings in force.
     pub settings: FlowSettings,
-    flows: SavedMap<String, Flow>,
+    flows: StateMap<String, Flow>,
     lane: u32,
     lanes: u32,
     cookies: Pool,
@@ -66,7 +66,7 @@ impl Default for Registry {
     fn default() -> Self {
         let settings = FlowSettings::default();
         let cookies = Pool::new(0, 1, settings.cookies);
-        Self { settings, flows: SavedMap::default(), lane: 0, lanes: 1, cookies, meters: BTreeMap::new() }
+        Self { settings, flows: StateMap::default(), lane: 0, lanes: 1, cookies, meters: BTreeMap::new() }
     }
 }
 

@@ -14,10 +14,10 @@ topology flows
 stage hub (4 lanes, exactly-once)
   inbox spout hub-spout
   inbox spout speaker-spout
-  bolt hub
-  bolt speaker-worker
+  bolt hub   saved
+  bolt speaker-worker   saved
   inbox spout coordinator-spout@hub
-  bolt coordinator@hub
+  bolt coordinator@hub   saved
 speaker-spout --default--> speaker-worker   local, in the lane
 hub --calls--> speaker-worker   local, in the lane
 hub-spout --default--> hub   local, in the lane
@@ -45,14 +45,14 @@ fn hub_and_workers_can_be_separate_stages_without_code_changes() {
 topology flows
 stage hub (4 lanes, exactly-once)
   inbox spout hub-spout
-  bolt hub
+  bolt hub   saved
   inbox spout coordinator-spout@hub
-  bolt coordinator@hub
+  bolt coordinator@hub   saved
 stage speaker (2 lanes, at-least-once)
   inbox spout speaker-spout
-  bolt speaker-worker
+  bolt speaker-worker   saved
   inbox spout coordinator-spout@speaker
-  bolt coordinator@speaker
+  bolt coordinator@speaker   saved
 speaker-spout --default--> speaker-worker   local, in the lane
 hub --calls--> speaker-worker   fields, by topic
 hub-spout --default--> hub   local, in the lane

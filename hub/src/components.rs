@@ -6,8 +6,8 @@ use bytes::Bytes;
 use coordinator::{DEADLINES, TimedOut, deadlines};
 use topology::Route;
 use topology::{
-    Bolt, Budget, Declarer, Delivery, DueTimes, Emitter, InboxSpout, LaneInfo, Message, Rejected, Saver, Settings,
-    Side, StatePolicy, Stored, Unreadable, View, Wait,
+    Budget, Declarer, Delivery, DueTimes, Emitter, InboxSpout, LaneInfo, Message, Rejected, Saver, Settings, Side,
+    StateSchema, Stored, SystemBolt, Unreadable, View, Wait,
 };
 use wire::answer::Answer;
 use wire::call::{CallCommand, CallEnd};
@@ -224,12 +224,11 @@ fn answer_to(cause: Cause, suffix: &str, lane: &LaneInfo) -> Envelope {
     Envelope { causation: Some(id), correlation, ..envelope }
 }
 
-impl<W: Workflows> Bolt for HubBolt<W> {
+impl<W: Workflows> SystemBolt for HubBolt<W> {
     type In = HubIn;
     type Out = ();
 
     const VIEWS: &'static str = "operation";
-    const STATE_POLICY: StatePolicy = StatePolicy::Saved(VERSION);
 
     fn declare(declarer: &mut Declarer<HubIn>) {
         declarer.side(CALLS);
@@ -271,6 +270,10 @@ impl<W: Workflows> Bolt for HubBolt<W> {
     fn view(&self, key: &str, timers: &dyn DueTimes) -> Option<View> {
         let view = self.table.view(key, timers)?;
         Some(View(serde_json::to_vec(&view).expect("a view is plain data").into()))
+    }
+
+    fn schema(&mut self) -> Option<StateSchema> {
+        Some(StateSchema { version: VERSION, parts: Vec::new() })
     }
 
     fn save(&mut self, saver: &mut Saver<'_>) {

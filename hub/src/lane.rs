@@ -4,7 +4,7 @@ use topology::{Saver, Stored, Unreadable};
 
 /// State that all operations of a lane share, such as pools or a registry. It is saved with them.
 ///
-/// It is split into keys so that a change costs a small record; [`crate::SavedMap`] does this for a
+/// It is split into keys so that a change costs a small record; [`topology::StateMap`] does this for a
 /// map. Settings are not part of the saved state: [`crate::Workflow::configure`] applies them
 /// before the first key is loaded.
 pub trait LaneState: Default + 'static {

@@ -7,7 +7,7 @@
 //!
 //! Read in this order:
 //! - [`workflow`] and [`lane`]: what workflow authors implement
-//! - [`saved_map`] and [`interned`]: how lane state and names are saved
+//! - [`interned`]: how names are saved
 //! - [`machine`]: several workflow types in one hub
 //! - `operation`: one operation
 //! - `cause`: the request that an answer is for
@@ -24,7 +24,6 @@ pub mod lane;
 pub mod machine;
 pub mod names;
 mod operation;
-pub mod saved_map;
 pub mod table;
 pub mod workflow;
 
@@ -32,7 +31,6 @@ pub use cause::Cause;
 pub use components::{CALLS, HubBolt, HubIn, HubSpout};
 pub use lane::LaneState;
 pub use machine::Workflows;
-pub use saved_map::SavedMap;
 /// Re-exported for `#[derive(JsonSchema)]` on request types.
 pub use schemars;
 pub use table::{HubCommand, HubEffect, HubRejected, HubRequest, HubSettings, HubTable};

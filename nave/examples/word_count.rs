@@ -2,10 +2,9 @@
 //!
 //! It splits sentences into words and counts each word in one lane. It prints every 100th count.
 
-use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-use topology::{Bolt, BuildErrors, Emitter, Spout, Topology};
+use topology::{Bolt, BuildErrors, Emitter, SavedState, Spout, StateMap, Topology};
 
 const SENTENCES: [&str; 3] = ["the cow jumped over the moon", "an apple a day", "four score and seven years ago"];
 
@@ -39,13 +38,16 @@ impl Bolt for Split {
 }
 
 #[derive(Default)]
-struct Count(BTreeMap<String, u64>);
+struct Count(StateMap<String, u64>);
 
 impl Bolt for Count {
     type In = String;
     type Out = (String, u64);
+    fn state(&mut self, saved: &mut SavedState<'_>) {
+        saved.map("counts", &mut self.0);
+    }
     fn execute(&mut self, word: String, out: &mut Emitter<(String, u64)>) {
-        let count = self.0.entry(word.clone()).or_default();
+        let count = self.0.get_or_default(&word);
         *count += 1;
         out.emit((word, *count));
     }

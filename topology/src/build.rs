@@ -9,15 +9,22 @@ use wire::control::DeliveryMode;
 
 use crate::arrangement::Arrangement;
 use crate::budget::{self, Budget};
-use crate::builder::{Builder, ComponentKind, Declarations, EdgeDeclaration};
+use crate::builder::{Builder, ComponentDeclaration, ComponentKind, Declarations, EdgeDeclaration};
 use crate::plan::{self, ComponentPlan, EdgePlan, Plan, StagePlan, Topology};
 use crate::settings::Settings;
-use crate::snapshot::StatePolicy;
 use crate::stream::Origin;
 
 /// One error of a topology.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
 pub enum BuildError {
+    /// A component lists two saved states with one name.
+    #[error("component `{component}` lists two saved states `{state}`; give each a name of its own in `Bolt::state`")]
+    DuplicateState {
+        /// The component.
+        component: String,
+        /// The name.
+        state: &'static str,
+    },
     /// The name of a topology, stage or component has a bad length or a bad character.
     #[error("{kind} `{name}` has a bad name: allowed are 1 to 64 characters of A-Z a-z 0-9 _ -")]
     BadName {
@@ -190,7 +197,7 @@ pub(crate) fn build(builder: &Builder) -> Result<Topology, BuildErrors> {
         plan.components.push(ComponentPlan {
             name: component.name.clone(),
             kind: component.kind,
-            state_policy: component.probe.as_ref().map_or(StatePolicy::Stateless, |probe| probe().state_policy()),
+            schema: component.probe.as_ref().and_then(|probe| probe().schema()),
             stage: stage.expect("every component is in a stage"),
             sides: component.sides.clone(),
             make: Arc::clone(&component.make),
@@ -250,6 +257,9 @@ fn check_names(graph: &Declarations, errors: &mut Vec<BuildError>) {
         if let Some(stage) = &component.stage {
             check("stage", stage, b"");
         }
+        for state in states(component) {
+            check("saved state", state, b"");
+        }
     }
     if graph.components.is_empty() {
         errors.push(BuildError::Empty);
@@ -262,6 +272,10 @@ fn check_names(graph: &Declarations, errors: &mut Vec<BuildError>) {
         if component.lanes == Some(0) {
             errors.push(BuildError::NoLanes(component.name.clone()));
         }
+        let mut known = BTreeSet::new();
+        for state in states(component).into_iter().filter(|state| !known.insert(*state)) {
+            errors.push(BuildError::DuplicateState { component: component.name.clone(), state });
+        }
     }
     let mut numbers: BTreeMap<u16, &str> = BTreeMap::new();
     for name in seen {
@@ -269,6 +283,12 @@ fn check_names(graph: &Declarations, errors: &mut Vec<BuildError>) {
             errors.push(BuildError::NumbersCollide(other.to_owned(), name.clone()));
         }
     }
+}
+
+/// Returns the names of a component's saved states.
+fn states(component: &ComponentDeclaration) -> Vec<&'static str> {
+    let schema = component.probe.as_ref().and_then(|probe| probe().schema());
+    schema.map_or_else(Vec::new, |schema| schema.parts)
 }
 
 fn find(graph: &Declarations, origin: &Origin) -> Option<usize> {

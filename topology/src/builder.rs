@@ -16,13 +16,12 @@ use wire::topics::Topics;
 use crate::arrangement::Arrangement;
 use crate::budget::Budget;
 use crate::build::{self, BuildError, BuildErrors};
-use crate::component::{Bolt, InboxSpout, Spout};
+use crate::component::{InboxSpout, Spout, StateSchema, SystemBolt};
 use crate::declare::{Attachment, Declarer, Offer, SideDeclaration};
 use crate::emitter::Side;
 use crate::node::{BoltNode, InboxNode, Node, NodeContext, SpoutNode};
 use crate::plan::Topology;
 use crate::settings::Settings;
-use crate::snapshot::StatePolicy;
 use crate::stream::{Origin, Read, Stream, Subscription};
 use crate::wiring::{AnyEdge, Edge, Queue};
 
@@ -78,24 +77,24 @@ pub(crate) trait Probe {
     fn topics(&self, names: &Topics, lanes: u32) -> Vec<TopicSpec>;
     fn watches(&self) -> Vec<String>;
     fn budgets(&self, settings: &Settings) -> Vec<Budget>;
-    fn state_policy(&self) -> StatePolicy;
+    fn schema(&mut self) -> Option<StateSchema>;
 }
 
-impl<B: Bolt> Probe for B {
+impl<B: SystemBolt> Probe for B {
     fn topics(&self, names: &Topics, lanes: u32) -> Vec<TopicSpec> {
-        Bolt::topics(self, names, lanes)
+        SystemBolt::topics(self, names, lanes)
     }
 
     fn watches(&self) -> Vec<String> {
-        Bolt::watches(self)
+        SystemBolt::watches(self)
     }
 
     fn budgets(&self, settings: &Settings) -> Vec<Budget> {
-        Bolt::budgets(self, settings)
+        SystemBolt::budgets(self, settings)
     }
 
-    fn state_policy(&self) -> StatePolicy {
-        B::STATE_POLICY
+    fn schema(&mut self) -> Option<StateSchema> {
+        SystemBolt::schema(self)
     }
 }
 
@@ -188,7 +187,11 @@ impl Builder {
     }
 
     /// Declares a bolt. `make` is called once per lane.
-    pub fn bolt<B: Bolt>(&self, name: &str, make: impl Fn() -> B + Send + Sync + 'static) -> Declared<B::In, B::Out> {
+    pub fn bolt<B: SystemBolt>(
+        &self,
+        name: &str,
+        make: impl Fn() -> B + Send + Sync + 'static,
+    ) -> Declared<B::In, B::Out> {
         let mut declarer = Declarer::default();
         B::declare(&mut declarer);
         let make = Arc::new(make);

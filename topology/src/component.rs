@@ -2,8 +2,8 @@
 //! time.
 //!
 //! A step is a pure function of state and record: no clock, no threads, no environment, no
-//! randomness except [`Emitter::random`]. Such a component recovers its exact state after a crash:
-//! it replays its inbox, or loads its last snapshot and replays the rest of the inbox.
+//! randomness except [`Emitter::random`]. So the saved state of a component is exact after a crash:
+//! the lane loads the last snapshot and replays the rest of its inbox.
 
 use std::sync::Arc;
 
@@ -18,21 +18,70 @@ use crate::emitter::Emitter;
 use crate::input::{Delivery, Rejected, Unreadable};
 use crate::place::LaneInfo;
 use crate::settings::Settings;
-use crate::snapshot::{Saver, StatePolicy, Stored};
+use crate::snapshot::{Saver, Stored};
+use crate::state::SavedState;
 use crate::waits::Wait;
 
 /// Receives tuples and emits tuples.
+///
+/// Its fields are volatile: a new owner of the lane starts with a new instance. State that has to
+/// survive lives in [`crate::StateValue`] and [`crate::StateMap`]; [`Bolt::state`] lists them.
 pub trait Bolt: 'static {
     /// The input type. For several inputs, use an enum with a `From` implementation for each.
     type In: 'static;
     /// The tuples of its main stream; `()` if it has none.
     type Out: 'static;
 
+    /// The schema version of its saved state. A build loads its own version and older ones; a newer
+    /// one holds the lane.
+    const STATE_VERSION: u32 = 1;
+
+    /// Declares side streams and deadlines. Called once, when the topology is declared.
+    fn declare(_declarer: &mut Declarer<Self::In>)
+    where
+        Self: Sized,
+    {
+    }
+
+    /// Lists the state that is saved, each container with its name, always the same ones.
+    fn state(&mut self, _saved: &mut SavedState<'_>) {}
+
+    /// Called once per lane, before any other method.
+    fn prepare(&mut self, _lane: &LaneInfo) {}
+
+    /// Called with the settings of the build before the first record, and when an owner record
+    /// brings new settings.
+    fn configure(&mut self, _settings: &Settings) {}
+
+    /// Handles one tuple. If it panics, only this tuple fails.
+    fn execute(&mut self, input: Self::In, out: &mut Emitter<Self::Out>);
+
+    /// Called last, when the lane stops in an orderly way.
+    fn cleanup(&mut self) {}
+}
+
+/// The schema of a component's saved state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StateSchema {
+    /// The schema version. A build loads its own version and older ones.
+    pub version: u32,
+    /// The names of its parts, for people.
+    pub parts: Vec<&'static str>,
+}
+
+/// A bolt of the framework, such as hub, worker and coordinator: a [`Bolt`] that also publishes
+/// views, checks time budgets, watches services, keeps timers for others, and saves its state key
+/// by key.
+///
+/// Every [`Bolt`] is one. Implement this trait instead only for what [`Bolt`] lacks.
+pub trait SystemBolt: 'static {
+    /// The input type.
+    type In: 'static;
+    /// The tuples of its main stream; `()` if it has none.
+    type Out: 'static;
+
     /// The `ce_subject` of its views.
     const VIEWS: &'static str = "view";
-
-    /// How its state moves to the next owner of the lane.
-    const STATE_POLICY: StatePolicy = StatePolicy::ReplayInbox;
 
     /// Declares side streams, deadlines and workflows. Called once, when the topology is declared.
     fn declare(_declarer: &mut Declarer<Self::In>)
@@ -59,14 +108,13 @@ pub trait Bolt: 'static {
         Vec::new()
     }
 
-    /// Called once per lane, before any other method.
+    /// See [`Bolt::prepare`].
     fn prepare(&mut self, _lane: &LaneInfo) {}
 
-    /// Called with the settings of the build before the first record, and when an owner record
-    /// brings new settings.
+    /// See [`Bolt::configure`].
     fn configure(&mut self, _settings: &Settings) {}
 
-    /// Handles one tuple. If it panics, only this tuple fails.
+    /// See [`Bolt::execute`].
     fn execute(&mut self, input: Self::In, out: &mut Emitter<Self::Out>);
 
     /// Returns the current view of `key`; `None` deletes the published view. The shell calls it
@@ -81,12 +129,14 @@ pub trait Bolt: 'static {
         None
     }
 
-    /// Saves the changes since the last call, if its policy is [`StatePolicy::Saved`]. Called
-    /// between two records.
+    /// Returns the schema of its saved state; `None` if nothing is saved.
+    fn schema(&mut self) -> Option<StateSchema>;
+
+    /// Saves the changes since the last call. Called between two records.
     fn save(&mut self, _saver: &mut Saver<'_>) {}
 
     /// Loads the saved state of one key. Called for each saved key, in any order, after
-    /// [`Bolt::prepare`] and [`Bolt::configure`].
+    /// [`SystemBolt::prepare`] and [`SystemBolt::configure`].
     ///
     /// # Errors
     /// If the state cannot be read. The lane does not start from this snapshot then.
@@ -119,8 +169,49 @@ pub trait Bolt: 'static {
         None
     }
 
-    /// Called last, when the lane stops in an orderly way.
+    /// See [`Bolt::cleanup`].
     fn cleanup(&mut self) {}
+}
+
+impl<B: Bolt> SystemBolt for B {
+    type In = B::In;
+    type Out = B::Out;
+
+    fn declare(declarer: &mut Declarer<B::In>) {
+        B::declare(declarer);
+    }
+
+    fn prepare(&mut self, lane: &LaneInfo) {
+        Bolt::prepare(self, lane);
+    }
+
+    fn configure(&mut self, settings: &Settings) {
+        Bolt::configure(self, settings);
+    }
+
+    fn execute(&mut self, input: B::In, out: &mut Emitter<B::Out>) {
+        Bolt::execute(self, input, out);
+    }
+
+    fn schema(&mut self) -> Option<StateSchema> {
+        let mut parts = Vec::new();
+        self.state(&mut SavedState::listing(&mut parts));
+        (!parts.is_empty()).then_some(StateSchema { version: B::STATE_VERSION, parts })
+    }
+
+    fn save(&mut self, saver: &mut Saver<'_>) {
+        self.state(&mut SavedState::saving(saver));
+    }
+
+    fn load(&mut self, stored: &Stored<'_>) -> Result<(), Unreadable> {
+        let mut loading = SavedState::loading(stored);
+        self.state(&mut loading);
+        loading.loaded()
+    }
+
+    fn cleanup(&mut self) {
+        Bolt::cleanup(self);
+    }
 }
 
 /// A source of tuples that do not come from the stage's inbox.

@@ -19,7 +19,7 @@ use crate::node::{Node, guarded};
 use crate::outbox::{Effects, Level, Message};
 use crate::place::LaneInfo;
 use crate::settings::Settings;
-use crate::snapshot::{Change, Saver, StatePolicy, Stored};
+use crate::snapshot::{Change, Saver, Stored};
 use crate::waits::Waits;
 use crate::wiring::Decode;
 
@@ -48,6 +48,8 @@ struct DeadTuples<'a> {
 pub struct Lane {
     context: Rc<LaneContext>,
     nodes: Vec<LaneNode>,
+    /// The schema versions of the components that save their state.
+    saved: BTreeMap<Arc<str>, u32>,
     decoders: BTreeMap<String, Box<dyn Decode>>,
     dead: Arc<str>,
     settings: Settings,
@@ -84,7 +86,9 @@ impl Lane {
             node.prepare(&context.info);
             node.configure(settings);
         }
-        Self { context, nodes, decoders, dead, settings: settings.clone(), rejected: 0 }
+        let version = |LaneNode { name, node, .. }: &mut LaneNode| Some((Arc::clone(name), node.schema()?.version));
+        let saved = nodes.iter_mut().filter_map(version).collect();
+        Self { context, nodes, saved, decoders, dead, settings: settings.clone(), rejected: 0 }
     }
 
     /// Returns the position of the lane in the topology.
@@ -177,20 +181,9 @@ impl Lane {
         kept.unwrap_or((component, key))
     }
 
-    /// Returns the components that save their state, with their schema versions. `None` if a
-    /// component needs the whole inbox to restore its state.
-    pub fn saved(&self) -> Option<BTreeMap<Arc<str>, u32>> {
-        let mut saved = BTreeMap::new();
-        for LaneNode { name, node, .. } in &self.nodes {
-            match node.state_policy() {
-                StatePolicy::ReplayInbox => return None,
-                StatePolicy::Stateless => {}
-                StatePolicy::Saved(version) => {
-                    saved.insert(Arc::clone(name), version);
-                }
-            }
-        }
-        Some(saved)
+    /// Returns the schema versions of the components that save their state.
+    pub fn saved(&self) -> &BTreeMap<Arc<str>, u32> {
+        &self.saved
     }
 
     /// Returns the changes of the components' states since the last call. After an error some
@@ -261,7 +254,7 @@ impl Lane {
         let mut waits = Waits { complete: true, ..Waits::default() };
         for (number, LaneNode { name, node, .. }) in (0..).zip(&self.nodes) {
             let (own, timers) = (node.waits(), node.timers());
-            waits.complete &= own.is_some() || timers.is_some() || node.state_policy() == StatePolicy::Stateless;
+            waits.complete &= own.is_some() || timers.is_some() || !self.saved.contains_key(name);
             for wait in own.into_iter().flatten() {
                 let timer = wait.deadline.map(|(key, generation)| {
                     let (keeper, timer) = self.timer_of(number, key);

@@ -53,8 +53,8 @@
 //! Read in this order: [`component`] (the traits that users implement), [`emitter`] (how a
 //! component emits tuples and effects), [`builder`], [`stream`] and [`grouping`] (how components
 //! are joined), `build` and [`plan`] (the checked topology), [`lane`] (one step), [`outbox`]
-//! (effects as data), [`wheel`], `blocks` and `timers` (deadlines), [`snapshot`] (how components
-//! save state), [`shard`] (takes lanes over, reads their inbox and commits), [`driver`] (polls
+//! (effects as data), [`wheel`], `blocks` and `timers` (deadlines), `state` and [`snapshot`] (how
+//! components save state), [`shard`] (takes lanes over, reads their inbox and commits), [`driver`] (polls
 //! tasks, on threads or in virtual time).
 
 mod arrangement;
@@ -78,6 +78,7 @@ pub mod plan;
 mod settings;
 pub mod shard;
 pub mod snapshot;
+mod state;
 mod status;
 pub mod stream;
 mod timers;
@@ -91,7 +92,7 @@ pub use budget::Budget;
 pub use build::{BuildError, BuildErrors};
 pub use builder::{Builder, Declared};
 pub use bus::{Cleanup, Route, TopicSpec};
-pub use component::{Bolt, DueTimes, InboxSpout, Spout, View};
+pub use component::{Bolt, DueTimes, InboxSpout, Spout, StateSchema, SystemBolt, View};
 pub use counts::{Counts, Label};
 pub use declare::Declarer;
 pub use emitter::{Emitter, Side};
@@ -103,7 +104,8 @@ pub use place::LaneInfo;
 pub use plan::{Stage, Topology, component_number};
 pub use settings::Settings;
 pub use shard::{InboxLimit, Inspection, RecoveryOptions, Shard, ShardOptions, Timeout, incompatible};
-pub use snapshot::{Changes, Saver, StatePolicy, Stored};
+pub use snapshot::{Changes, Saver, Stored};
+pub use state::{SavedState, StateMap, StateValue};
 pub use status::{Handover, ShardStatus};
 pub use waits::{TimerKey, Wait, Waits};
 pub use wire::control::DeliveryMode;

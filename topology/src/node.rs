@@ -7,12 +7,12 @@ use std::sync::Arc;
 
 use wire::EnvelopeRef;
 
-use crate::component::{Bolt, DueTimes, InboxSpout, Spout, View};
+use crate::component::{DueTimes, InboxSpout, Spout, StateSchema, SystemBolt, View};
 use crate::emitter::{Emitter, LaneContext, Place};
 use crate::input::{Delivery, Rejected, Unreadable};
 use crate::place::LaneInfo;
 use crate::settings::Settings;
-use crate::snapshot::{Saver, StatePolicy, Stored};
+use crate::snapshot::{Saver, Stored};
 use crate::waits::Wait;
 use crate::wiring::{Queue, Wired};
 
@@ -65,8 +65,9 @@ pub(crate) trait Node {
     fn timer_for(&self, _component: u16, _key: u64) -> Option<u64> {
         None
     }
-    fn state_policy(&self) -> StatePolicy {
-        StatePolicy::Stateless
+    /// Returns the schema of its saved state; `None` if nothing is saved.
+    fn schema(&mut self) -> Option<StateSchema> {
+        None
     }
     /// Saves the changes since the last call.
     ///
@@ -116,13 +117,13 @@ pub fn panic_text(panic: &(dyn Any + Send)) -> &str {
         .unwrap_or("a panic without a message")
 }
 
-pub(crate) struct BoltNode<B: Bolt> {
+pub(crate) struct BoltNode<B: SystemBolt> {
     bolt: B,
     queue: Queue<B::In>,
     out: Emitter<B::Out>,
 }
 
-impl<B: Bolt> BoltNode<B> {
+impl<B: SystemBolt> BoltNode<B> {
     pub(crate) fn new(bolt: B, context: NodeContext) -> Self {
         let queue =
             Rc::clone(&context.queue).downcast().expect("the builder made the queue with the type of its component");
@@ -130,7 +131,7 @@ impl<B: Bolt> BoltNode<B> {
     }
 }
 
-impl<B: Bolt> Node for BoltNode<B> {
+impl<B: SystemBolt> Node for BoltNode<B> {
     fn prepare(&mut self, lane: &LaneInfo) {
         self.bolt.prepare(lane);
     }
@@ -169,8 +170,8 @@ impl<B: Bolt> Node for BoltNode<B> {
         self.bolt.timer_for(component, key)
     }
 
-    fn state_policy(&self) -> StatePolicy {
-        B::STATE_POLICY
+    fn schema(&mut self) -> Option<StateSchema> {
+        self.bolt.schema()
     }
 
     fn save(&mut self, saver: &mut Saver<'_>) -> Result<(), String> {

@@ -11,13 +11,13 @@ use wire::graph::Graph;
 use wire::topics::Topics;
 
 use crate::builder::{ComponentKind, DEFAULT_STREAM, Declarations, Make, MakeProbe};
+use crate::component::StateSchema;
 use crate::declare::{Offer, SideDeclaration};
 use crate::emitter::LaneContext;
 use crate::lane::{Lane, LaneNode};
 use crate::node::NodeContext;
 use crate::place::LaneInfo;
 use crate::settings::Settings;
-use crate::snapshot::StatePolicy;
 use crate::wiring::{AnyEdge, FarEnd};
 
 pub(crate) struct Plan {
@@ -47,12 +47,24 @@ impl Plan {
 pub(crate) struct ComponentPlan {
     pub(crate) name: String,
     pub(crate) kind: ComponentKind,
-    pub(crate) state_policy: StatePolicy,
+    /// The schema of its saved state; `None` if nothing is saved.
+    pub(crate) schema: Option<StateSchema>,
     pub(crate) stage: usize,
     pub(crate) sides: Vec<SideDeclaration>,
     pub(crate) make: Arc<dyn Make>,
     pub(crate) probe: MakeProbe,
     pub(crate) offers: Vec<Offer>,
+}
+
+impl ComponentPlan {
+    /// Returns what becomes of its state, for people.
+    fn saved(&self) -> String {
+        match &self.schema {
+            None => String::new(),
+            Some(schema) if schema.parts.is_empty() => "   saved".to_owned(),
+            Some(schema) => format!("   saved: {}", schema.parts.join(", ")),
+        }
+    }
 }
 
 pub(crate) struct EdgePlan {
@@ -167,10 +179,7 @@ impl Topology {
     /// continue the work of another build if its graph contains the other's graph.
     pub fn graph(&self) -> Graph {
         let plan = &self.plan;
-        let stages = plan
-            .stages
-            .iter()
-            .map(|stage| format!("stage {}, {}", stage.name, if self.saves(stage) { "saved" } else { "not saved" }));
+        let stages = plan.stages.iter().map(|stage| format!("stage {}", stage.name));
         let components = plan.components.iter().map(|component| {
             format!("{} {} in stage {}", component.kind.name(), component.name, plan.stages[component.stage].name)
         });
@@ -190,32 +199,15 @@ impl Topology {
         &self.plan.settings
     }
 
-    /// True if each component of a stage saves its state or has none. A takeover then needs the
-    /// inbox only from the last snapshot on.
-    pub fn is_saved(&self, stage: &str) -> bool {
-        let stage = self.plan.stages.iter().find(|known| *known.name == *stage);
-        stage.is_some_and(|stage| self.saves(stage))
-    }
-
-    fn saves(&self, stage: &StagePlan) -> bool {
-        stage
-            .components
-            .iter()
-            .all(|component| self.plan.components[*component].state_policy != StatePolicy::ReplayInbox)
-    }
-
-    /// Returns the topics that the topology needs: an inbox, an egress and a view topic for each
-    /// stage, a snapshot topic for each saved stage, the topics that components write to, and the
-    /// dead-letter topic.
+    /// Returns the topics that the topology needs: an inbox, an egress, a view topic and a snapshot
+    /// topic for each stage, the topics that components write to, and the dead-letter topic.
     pub fn topics(&self, names: &Topics) -> Vec<TopicSpec> {
         let mut topics = Vec::new();
         for stage in &self.plan.stages {
             // No retention by time: unread records must stay until a snapshot covers them.
             topics.push(TopicSpec::log(&names.inbox(self.name(), &stage.name), stage.lanes));
-            if self.saves(stage) {
-                let snapshots = TopicSpec::log(&names.snapshot(self.name(), &stage.name), stage.lanes);
-                topics.push(snapshots.with_cleanup(Cleanup::Compact));
-            }
+            let snapshots = TopicSpec::log(&names.snapshot(self.name(), &stage.name), stage.lanes);
+            topics.push(snapshots.with_cleanup(Cleanup::Compact));
             let egress = TopicSpec::log(&names.egress(self.name(), &stage.name), stage.lanes);
             topics.push(egress.with_cleanup(Cleanup::DeleteAfterMs(KEEP_ANSWERS_MS)));
             let view = TopicSpec::log(&names.view(self.name(), &stage.name), stage.lanes);
@@ -310,7 +302,7 @@ impl Topology {
             lines.push(format!("stage {}{how}", stage.name));
             for component in &stage.components {
                 let component = &self.plan.components[*component];
-                lines.push(format!("  {} {}", component.kind.name(), component.name));
+                lines.push(format!("  {} {}{}", component.kind.name(), component.name, component.saved()));
             }
         }
         for edge in &self.plan.edges {

@@ -1,8 +1,8 @@
 //! How components save their state, so that a lane recovers without its whole inbox.
 //!
-//! [`crate::Bolt::STATE_POLICY`] declares how a component's state survives a takeover. A component
-//! that saves its state divides it into keys, small enough that a change costs a small record. Each
-//! [`crate::Bolt::save`] writes the keys that have changed; [`Changes`] tracks them.
+//! A component that saves its state divides it into keys, small enough that a change costs a small
+//! record. Each [`crate::SystemBolt::save`] writes the keys that have changed; [`Changes`] tracks
+//! them. The containers of [`crate::StateMap`] and [`crate::StateValue`] do all of that.
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
@@ -11,19 +11,6 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::input::Unreadable;
-
-/// How a component's state survives the takeover of its lane.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StatePolicy {
-    /// The new owner replays the whole inbox. A stage with one such component has no snapshots, and
-    /// its inbox is kept from the beginning.
-    ReplayInbox,
-    /// The component has no state: its output depends on the current tuple only.
-    Stateless,
-    /// The state is saved and loaded, in this schema version. A build loads its own version and
-    /// older ones.
-    Saved(u32),
-}
 
 /// A change of one key of a component.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,6 +59,11 @@ impl<'a> Saver<'a> {
         [&self.prefix, key].concat()
     }
 
+    /// Returns a saver for the same keys.
+    pub(crate) fn reborrow(&mut self) -> Saver<'_> {
+        Saver { prefix: self.prefix.clone(), written: Vec::new(), taken: self.taken, fault: self.fault }
+    }
+
     /// Returns a saver for a part of the component: `name` and a slash prefix its keys.
     pub fn part(&mut self, name: &str) -> Saver<'_> {
         Saver { prefix: format!("{}{name}/", self.prefix), written: Vec::new(), taken: self.taken, fault: self.fault }
@@ -99,7 +91,7 @@ impl<'a> Stored<'a> {
         self.key
     }
 
-    /// Returns the schema version: [`StatePolicy::Saved`] of the build that saved it.
+    /// Returns the schema version, [`crate::StateSchema::version`] of the build that saved it.
     pub fn version(&self) -> u32 {
         self.version
     }

@@ -253,3 +253,87 @@ impl<'a> SavedState<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::snapshot::Change;
+
+    #[derive(Default)]
+    struct Stock {
+        items: StateMap<(u32, String), u64>,
+        total: StateValue<u64>,
+    }
+
+    impl Stock {
+        fn state(&mut self, saved: &mut SavedState<'_>) {
+            saved.map("items", &mut self.items);
+            saved.value("total", &mut self.total);
+        }
+
+        fn add(&mut self, key: (u32, &str), n: u64) {
+            *self.items.get_or_default(&(key.0, key.1.to_owned())) += n;
+            *self.total += n;
+        }
+
+        fn save(&mut self) -> Vec<(String, Option<String>)> {
+            let (mut taken, mut fault) = (Vec::new(), None);
+            self.state(&mut SavedState::saving(&mut Saver::new("stock", &mut taken, &mut fault)));
+            assert_eq!(fault, None);
+            let text = |state: Vec<u8>| String::from_utf8(state).expect("JSON is text");
+            taken.into_iter().map(|Change { key, state }| (key, state.map(text))).collect()
+        }
+
+        fn load(&mut self, key: &str, state: &str) -> Result<(), Unreadable> {
+            let mut loading = SavedState::loading(&Stored::new(key, 1, state.as_bytes()));
+            self.state(&mut loading);
+            loading.loaded()
+        }
+    }
+
+    fn saved(key: &str, state: Option<&str>) -> (String, Option<String>) {
+        (key.to_owned(), state.map(str::to_owned))
+    }
+
+    #[test]
+    fn only_what_changed_is_saved() {
+        let mut stock = Stock::default();
+        assert_eq!(stock.save(), []);
+        stock.add((1, "tea"), 3);
+        stock.add((2, "a/b"), 4);
+        let tea = r#"stock/items/[1,"tea"]"#;
+        let other = r#"stock/items/[2,"a/b"]"#;
+        assert_eq!(stock.save(), [saved(tea, Some("3")), saved(other, Some("4")), saved("stock/total", Some("7"))]);
+        stock.items.remove(&(1, "tea".to_owned()));
+        assert_eq!((*stock.total, stock.save()), (7, vec![saved(tea, None)]), "a read is no change");
+        assert_eq!(stock.save(), []);
+    }
+
+    #[test]
+    fn what_was_saved_is_loaded_into_a_new_instance() {
+        let mut stock = Stock::default();
+        stock.add((1, "tea"), 3);
+        stock.add((2, "a/b"), 4);
+        let mut loaded = Stock::default();
+        for (key, state) in stock.save() {
+            let key = key.strip_prefix("stock/").expect("the name of the component");
+            loaded.load(key, &state.expect("nothing was deleted")).expect("it can be read");
+        }
+        assert!(loaded.items.iter().eq(stock.items.iter()));
+        assert_eq!((*loaded.total, loaded.save()), (7, Vec::new()), "loaded state needs no save");
+    }
+
+    #[test]
+    fn state_that_does_not_fit_is_refused_by_name() {
+        let mut stock = Stock::default();
+        for (key, state, named) in [
+            ("price", "1", "`price`"),
+            ("total", "\"seven\"", "`total`"),
+            ("items/tea", "1", "`items/tea`"),
+            ("items/[1,\"tea\"]", "null", "`items/[1,\"tea\"]`"),
+        ] {
+            let Unreadable(reason) = stock.load(key, state).expect_err("it does not fit");
+            assert!(reason.contains(named), "{reason}");
+        }
+    }
+}

@@ -1,6 +1,6 @@
 //! Errors of `build()`: all of them at once, with names.
 
-use topology::{Bolt, BuildError, Declarer, Emitter, Side, Spout, Topology};
+use topology::{Bolt, BuildError, Declarer, Emitter, SavedState, Side, Spout, StateMap, StateValue, Topology};
 
 struct Numbers;
 const ODD: Side<u32> = Side::named("odd");
@@ -78,6 +78,34 @@ fn a_stream_read_as_another_type_is_refused() {
     });
     assert!(
         matches!(&found[..], [BuildError::WrongType { expected, found, .. }] if expected.ends_with("String") && *found == "u32")
+    );
+}
+
+#[test]
+fn saved_states_of_a_component_have_different_names() {
+    #[derive(Default)]
+    struct Sums(StateValue<u32>, StateValue<u32>, StateMap<u32, u32>);
+    impl Bolt for Sums {
+        type In = u32;
+        type Out = ();
+        fn state(&mut self, saved: &mut SavedState<'_>) {
+            saved.value("sum", &mut self.0);
+            saved.value("sum", &mut self.1);
+            saved.map("by day/hour", &mut self.2);
+        }
+        fn execute(&mut self, _: u32, _: &mut Emitter<()>) {}
+    }
+    let found = errors(|t| {
+        let numbers = t.spout("numbers", || Numbers).side_may_be_unread(ODD);
+        t.bolt("sums", Sums::default).reads(numbers.local());
+    });
+    let found: Vec<String> = found.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        found,
+        [
+            "component `sums` lists two saved states `sum`; give each a name of its own in `Bolt::state`",
+            "saved state `by day/hour` has a bad name: allowed are 1 to 64 characters of A-Z a-z 0-9 _ -"
+        ]
     );
 }
 

@@ -12,7 +12,8 @@ use bytes::Bytes;
 use serde_json::Value;
 use support::Lanes;
 use topology::{
-    Bolt, Declarer, Delivery, Emitter, InboxSpout, Message, Route, Saver, StatePolicy, Stored, Topology, Unreadable,
+    Bolt, Declarer, Delivery, Emitter, InboxSpout, Message, RecoveryOptions, Route, Saver, StateSchema, Stored,
+    SystemBolt, Topology, Unreadable,
 };
 use wire::{Envelope, EnvelopeRef, Kind};
 
@@ -51,10 +52,9 @@ impl InboxSpout for Audit {
 #[derive(Default)]
 struct Sum<const VERSION: u32>(u64);
 
-impl<const VERSION: u32> Bolt for Sum<VERSION> {
+impl<const VERSION: u32> SystemBolt for Sum<VERSION> {
     type In = u64;
     type Out = u64;
-    const STATE_POLICY: StatePolicy = StatePolicy::Saved(1);
     fn declare(declarer: &mut Declarer<u64>) {
         declarer.offers("sum", VERSION, Value::Null);
     }
@@ -71,6 +71,9 @@ impl<const VERSION: u32> Bolt for Sum<VERSION> {
             body: Bytes::from(text),
         });
     }
+    fn schema(&mut self) -> Option<StateSchema> {
+        Some(StateSchema { version: 1, parts: vec!["sum"] })
+    }
     fn save(&mut self, saver: &mut Saver<'_>) {
         saver.put("sum", &self.0);
     }
@@ -84,32 +87,27 @@ impl<const VERSION: u32> Bolt for Sum<VERSION> {
 }
 
 /// Drops its input.
-struct Drain<const SAVED: bool>;
+struct Drain;
 
-impl<const SAVED: bool> Bolt for Drain<SAVED> {
+impl Bolt for Drain {
     type In = u64;
     type Out = ();
-    const STATE_POLICY: StatePolicy = if SAVED { StatePolicy::Stateless } else { StatePolicy::ReplayInbox };
     fn execute(&mut self, _: u64, _: &mut Emitter<()>) {}
 }
 
 /// The stage `sum`, with optional components.
 fn sums<const VERSION: u32>(audit: bool, far: bool) -> Topology {
-    parts::<VERSION, true>(audit, far)
-}
-
-fn parts<const VERSION: u32, const SAVED: bool>(audit: bool, far: bool) -> Topology {
     let t = Topology::named("sums");
     // Declared first: nothing may depend on the order of declarations.
     let more = audit.then(|| t.inbox_spout("audit", || Audit));
     let numbers = t.inbox_spout("numbers", || Numbers);
     let sum = t.bolt("sum", Sum::<VERSION>::default).stage("sum").reads(numbers.local());
-    let drain = t.bolt("drain", || Drain::<SAVED>).stage("sum").reads(sum.local());
+    let drain = t.bolt("drain", || Drain).stage("sum").reads(sum.local());
     if let Some(more) = more {
         drain.reads(more.local());
     }
     if far {
-        t.bolt("far", || Drain::<true>).lanes(2).stage("far").reads(sum.shuffle());
+        t.bolt("far", || Drain).lanes(2).stage("far").reads(sum.shuffle());
     }
     t.build().unwrap()
 }
@@ -153,10 +151,15 @@ fn held(lanes: &Lanes) -> Option<String> {
 
 /// Returns lanes with a saved sum of 3 and, if `tail`, an unsaved sum of 7.
 fn begun(topology: Topology, tail: bool) -> Lanes {
+    begun_with(RecoveryOptions::default(), topology, tail)
+}
+
+fn begun_with(recovery: RecoveryOptions, topology: Topology, tail: bool) -> Lanes {
     // The bus keeps whole inboxes, so a replay from the beginning is possible.
     let script = Arc::new(FaultScript::default());
     script.ignore_trims();
     let mut lanes = Lanes::on(topology, 1, |bus| Arc::new(FaultyBus::new(Arc::new(bus), script)));
+    lanes.recovery = recovery;
     lanes.join();
     give(&lanes, 3, "a");
     lanes.run_ms(3_000);
@@ -224,12 +227,13 @@ fn a_larger_graph_continues_saved_lanes_and_a_smaller_one_does_not() {
     }
 }
 
-/// This stage has no snapshot: its state is a replay of its inbox, by the graph that decided it.
+/// This stage has no snapshot yet: its state is a replay of its inbox, by the graph that decided it.
 #[test]
 fn an_inbox_handled_by_another_graph_is_not_replayed() {
-    let whole = || parts::<1, false>(true, false);
-    let mut lanes = begun(whole(), true);
-    start(&mut lanes, parts::<1, false>(false, false));
+    let whole = || sums::<1>(true, false);
+    let never = RecoveryOptions { snapshot_ms: 3_600_000, ..RecoveryOptions::default() };
+    let mut lanes = begun_with(never, whole(), true);
+    start(&mut lanes, sums::<1>(false, false));
     assert!(held(&lanes).unwrap().contains("NAVE-0061"));
     lanes.run_ms(120_000);
     assert_eq!(published(&lanes), ["3", "7"]);
@@ -237,7 +241,7 @@ fn an_inbox_handled_by_another_graph_is_not_replayed() {
     start(&mut lanes, whole());
     assert_eq!(held(&lanes), None);
     kill(&mut lanes);
-    start(&mut lanes, parts::<1, false>(true, true));
+    start(&mut lanes, sums::<1>(true, true));
     give(&lanes, 5, "c");
     lanes.run_ms(5_000);
     assert_eq!((held(&lanes), published(&lanes)), (None, ["3", "7", "12"].map(String::from).to_vec()));

@@ -6,7 +6,6 @@
 #[expect(dead_code, reason = "not every file uses all of it")]
 mod support;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,8 +13,8 @@ use bus::{Bus, BusError, Clock, CommitFault, FaultScript, FaultyBus, Outgoing, R
 use bytes::Bytes;
 use support::Lanes;
 use topology::{
-    Arrangement, Bolt, Changes, Delivery, DeliveryMode, Emitter, InboxSpout, Message, Route, Saver, Settings,
-    StatePolicy, Stored, Timeout, Topology, Unreadable, names,
+    Arrangement, Bolt, Delivery, DeliveryMode, Emitter, InboxSpout, Message, Route, SavedState, Settings, StateMap,
+    StateValue, Timeout, Topology, Unreadable, names,
 };
 use wire::{Envelope, EnvelopeRef, Kind, OperationId};
 
@@ -54,31 +53,22 @@ const POISON: u64 = 666;
 
 /// Publishes the running sum of each account, and one second later the sum with interest.
 struct Bank<const VERSION: u32> {
-    accounts: BTreeMap<String, u64>,
-    changes: Changes<String>,
+    accounts: StateMap<String, u64>,
     /// The account of each timer.
-    due: BTreeMap<u64, String>,
-    due_changes: Changes<u64>,
-    next: u64,
+    due: StateMap<u64, String>,
+    next: StateValue<u64>,
     factor: u64,
 }
 
 impl<const VERSION: u32> Default for Bank<VERSION> {
     fn default() -> Self {
-        Self {
-            accounts: BTreeMap::new(),
-            changes: Changes::default(),
-            due: BTreeMap::new(),
-            due_changes: Changes::default(),
-            next: 0,
-            factor: 1,
-        }
+        Self { accounts: StateMap::default(), due: StateMap::default(), next: StateValue::default(), factor: 1 }
     }
 }
 
 impl<const VERSION: u32> Bank<VERSION> {
     fn say(&self, account: &str, out: &mut Emitter<()>) {
-        let (lane, sum) = (out.lane().lane, self.accounts[account]);
+        let (lane, sum) = (out.lane().lane, *self.accounts.get(account).unwrap());
         let mut envelope = Envelope::new(Kind::Answer, format!("{account}/{sum}"), "/bank");
         envelope.operation = OperationId::new("bank").ok();
         out.publish(Message {
@@ -95,7 +85,14 @@ impl<const VERSION: u32> Bank<VERSION> {
 impl<const VERSION: u32> Bolt for Bank<VERSION> {
     type In = Asked;
     type Out = ();
-    const STATE_POLICY: StatePolicy = if VERSION == 0 { StatePolicy::ReplayInbox } else { StatePolicy::Saved(VERSION) };
+    const STATE_VERSION: u32 = VERSION;
+
+    fn state(&mut self, saved: &mut SavedState<'_>) {
+        assert!(self.accounts.iter().all(|(_, sum)| *sum != POISON), "the poison works");
+        saved.map("accounts", &mut self.accounts);
+        saved.map("due", &mut self.due);
+        saved.value("next", &mut self.next);
+    }
 
     fn configure(&mut self, settings: &Settings) {
         self.factor = settings.of("bank").unwrap_or(1);
@@ -104,44 +101,18 @@ impl<const VERSION: u32> Bolt for Bank<VERSION> {
     fn execute(&mut self, asked: Asked, out: &mut Emitter<()>) {
         match asked {
             Asked::Add(account, n) => {
-                *self.accounts.entry(account.clone()).or_default() += n * self.factor;
-                self.changes.changed(&account);
-                self.next += 1;
-                out.arm(self.next, 1, 1_000);
+                *self.accounts.get_or_default(&account) += n * self.factor;
+                *self.next += 1;
+                out.arm(*self.next, 1, 1_000);
                 self.say(&account, out);
-                self.due_changes.changed(&self.next);
-                self.due.insert(self.next, account);
+                self.due.insert(*self.next, account);
             }
             Asked::Timeout(Timeout { timer, .. }) => {
                 let Some(account) = self.due.remove(&timer) else { return };
-                self.due_changes.gone(&timer);
-                *self.accounts.get_mut(&account).unwrap() += 1;
-                self.changes.changed(&account);
+                *self.accounts.get_or_default(&account) += 1;
                 self.say(&account, out);
             }
         }
-    }
-
-    fn save(&mut self, saver: &mut Saver<'_>) {
-        let Self { accounts, due, .. } = self;
-        assert!(accounts.values().all(|sum| *sum != POISON), "the poison works");
-        self.changes.save(saver, |account| format!("account/{account}"), |account| accounts.get(account).copied());
-        self.due_changes.save(saver, |timer| format!("due/{timer}"), |timer| due.get(timer).cloned());
-        saver.put("next", &self.next);
-    }
-
-    fn load(&mut self, stored: &Stored<'_>) -> Result<(), Unreadable> {
-        if let Some(account) = stored.part("account") {
-            self.accounts.insert(account.key().to_owned(), account.read()?);
-            self.changes.loaded(account.key().to_owned());
-        } else if let Some(due) = stored.part("due") {
-            let timer = due.key().parse().map_err(|_| Unreadable(format!("`{}` is no timer", due.key())))?;
-            self.due.insert(timer, due.read()?);
-            self.due_changes.loaded(timer);
-        } else {
-            self.next = stored.read()?;
-        }
-        Ok(())
     }
 }
 
@@ -357,7 +328,7 @@ fn the_inbox_is_not_needed_before_the_snapshot() {
 
 /// Replaces the state of the account, like a broken disk.
 fn spoil(lanes: &Lanes) {
-    let key = format!("bank/account/{}", account(0));
+    let key = format!("bank/accounts/\"{}\"", account(0));
     let old = read(lanes, SNAPSHOTS, 0).into_iter().find(|record| record.key.as_deref() == Some(key.as_bytes()));
     let forged = Outgoing {
         topic: SNAPSHOTS.into(),
@@ -428,36 +399,27 @@ fn a_recreated_inbox_is_not_mistaken_for_the_saved_one() {
 
 #[test]
 fn a_lane_saved_by_a_newer_build_waits_for_that_build() {
-    let mut lanes = saved(1);
-    let same = lanes.topology.clone();
-    for older in [bank::<0>(DeliveryMode::ExactlyOnce), exactly_once()] {
-        lanes.topology = same.clone();
-        let mut newer = Lanes::of(bank::<2>(DeliveryMode::ExactlyOnce), 1);
-        newer.join();
-        give(&newer, &account(0), 5, "g");
-        assert!(newer.run_ms(5_000));
-        kill(&mut newer);
-        newer.topology = older.clone();
-        newer.join();
-        let (idle, saves) = (newer.run_ms(5_000), older.is_saved("bank"));
-        if saves {
-            newer.recovery.warm = true;
-            let refused = newer.join_stage("bank", 2).unwrap_err().to_string();
-            assert!(
-                refused.contains("NAVE-0061") && refused.contains("version 2"),
-                "one that looks does not join: {refused}"
-            );
-            assert!(!idle && newer.shards[0].live().is_empty(), "an older build takes over no lane");
-            newer.shards.clear();
-            newer.embedded.expel(INBOX);
-            newer.topology = bank::<2>(DeliveryMode::ExactlyOnce);
-            newer.join();
-            assert!(newer.run_ms(5_000));
-            assert_eq!(newer.shards[0].live(), [0, 1]);
-        }
-        assert_eq!(published(&newer, 0).last().unwrap(), &format!("{}=6", account(0)));
-    }
+    let mut newer = Lanes::of(bank::<2>(DeliveryMode::ExactlyOnce), 1);
+    newer.join();
+    give(&newer, &account(0), 5, "g");
+    assert!(newer.run_ms(5_000));
+    kill(&mut newer);
+    newer.topology = exactly_once();
+    newer.join();
+    let idle = newer.run_ms(5_000);
+    newer.recovery.warm = true;
+    let refused = newer.join_stage("bank", 2).unwrap_err().to_string();
+    assert!(refused.contains("NAVE-0061") && refused.contains("version 2"), "one that looks does not join: {refused}");
+    assert!(!idle && newer.shards[0].live().is_empty(), "an older build takes over no lane");
+    newer.shards.clear();
+    newer.embedded.expel(INBOX);
+    newer.topology = bank::<2>(DeliveryMode::ExactlyOnce);
+    newer.join();
+    assert!(newer.run_ms(5_000));
+    assert_eq!(newer.shards[0].live(), [0, 1]);
+    assert_eq!(published(&newer, 0).last().unwrap(), &format!("{}=6", account(0)));
     // A newer build reads the state of an older one.
+    let mut lanes = saved(1);
     lanes.topology = bank::<2>(DeliveryMode::ExactlyOnce);
     lanes.join();
     assert!(lanes.run_ms(5_000));

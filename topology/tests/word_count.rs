@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use support::Lanes;
-use topology::{Bolt, Emitter, Spout, Topology};
+use topology::{Bolt, Emitter, SavedState, Spout, StateMap, Topology};
 
 struct Sentences(usize);
 
@@ -37,13 +37,16 @@ impl Bolt for Split {
 }
 
 #[derive(Default)]
-struct Count(BTreeMap<String, u32>);
+struct Count(StateMap<String, u32>);
 
 impl Bolt for Count {
     type In = String;
     type Out = (String, u32);
+    fn state(&mut self, saved: &mut SavedState<'_>) {
+        saved.map("counts", &mut self.0);
+    }
     fn execute(&mut self, word: String, out: &mut Emitter<(String, u32)>) {
-        let count = self.0.entry(word.clone()).or_default();
+        let count = self.0.get_or_default(&word);
         *count += 1;
         out.emit((word, *count));
     }

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use coordinator::{DEADLINES, TimedOut, deadlines};
 use serde::{Deserialize, Serialize};
 use topology::{
-    Bolt, Budget, Cleanup, Declarer, Delivery, DueTimes, Emitter, InboxSpout, LaneInfo, Message, Rejected, Route,
-    Saver, Settings, StatePolicy, Stored, TopicSpec, Unreadable, View, Wait,
+    Budget, Cleanup, Declarer, Delivery, DueTimes, Emitter, InboxSpout, LaneInfo, Message, Rejected, Route, Saver,
+    Settings, StateSchema, Stored, SystemBolt, TopicSpec, Unreadable, View, Wait,
 };
 use wire::alive::Liveness;
 use wire::answer::{Resource, SERVICE_KIND, ServiceView};
@@ -244,13 +244,11 @@ fn part_at_fault(reason: &str) -> &'static str {
     wire::envelope::HEADERS.iter().find(named).copied().unwrap_or("body")
 }
 
-impl Bolt for WorkerBolt {
+impl SystemBolt for WorkerBolt {
     type In = WorkerIn;
     type Out = CallEnd;
 
     const VIEWS: &'static str = "conversations";
-
-    const STATE_POLICY: StatePolicy = StatePolicy::Saved(SCHEMA_VERSION);
 
     fn declare(declarer: &mut Declarer<WorkerIn>) {
         deadlines(declarer);
@@ -313,6 +311,10 @@ impl Bolt for WorkerBolt {
         let operation = OperationId::new(key).ok()?;
         let view = self.table.view(&operation, timers)?;
         Some(View(serde_json::to_vec(&view).expect("a view is plain data").into()))
+    }
+
+    fn schema(&mut self) -> Option<StateSchema> {
+        Some(StateSchema { version: SCHEMA_VERSION, parts: Vec::new() })
     }
 
     fn save(&mut self, saver: &mut Saver<'_>) {

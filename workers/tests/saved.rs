@@ -10,16 +10,15 @@ use coordinator::Deadline;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use steps::{ATTEMPTS, QUEUE, SHARE, Step, TestTable, id, operation, settings, start, step};
-use topology::{Bolt, DueTimes, Saver, StatePolicy, Stored, Unreadable};
+use topology::{DueTimes, Saver, Stored, SystemBolt, Unreadable};
 use wire::answer::Conversations;
 use wire::call::CallCommand;
 use wire::{Kind, WallTime};
 use workers::{WorkerBolt, WorkerEffect, WorkerSettings, WorkerTable, names};
 
-const VERSION: u32 = match WorkerBolt::STATE_POLICY {
-    StatePolicy::Saved(version) => version,
-    StatePolicy::ReplayInbox | StatePolicy::Stateless => panic!("it is saved"),
-};
+fn version() -> u32 {
+    WorkerBolt::new("shop").schema().expect("it is saved").version
+}
 
 /// The saved states by key.
 type Records = BTreeMap<String, Vec<u8>>;
@@ -49,7 +48,7 @@ fn load(records: &Records, chance: u64) -> Result<(WorkerTable, Vec<Arc<str>>), 
     keys.sort_by_key(|(key, _)| by_chance(key));
     let mut table = WorkerTable::new(settings(), 1);
     for (key, state) in keys {
-        table.load(&Stored::new(key, VERSION, state))?;
+        table.load(&Stored::new(key, version(), state))?;
     }
     let views = table.loaded()?;
     Ok((table, views))
@@ -326,10 +325,10 @@ fn duplicate_keys_and_other_versions_are_refused() {
     let records = example();
     for (key, state) in &records {
         let mut table = WorkerTable::new(settings(), 1);
-        assert_eq!(table.load(&Stored::new(key, VERSION, state)), Ok(()));
-        let twice = table.load(&Stored::new(key, VERSION, state)).unwrap_err().0;
+        assert_eq!(table.load(&Stored::new(key, version(), state)), Ok(()));
+        let twice = table.load(&Stored::new(key, version(), state)).unwrap_err().0;
         assert!(twice.contains(&format!("saved `{key}` is inconsistent: it was loaded twice")), "{twice}");
-        for version in [0, VERSION + 1] {
+        for version in [0, version() + 1] {
             let other = table.load(&Stored::new(key, version, state)).unwrap_err().0;
             assert!(other.contains(&format!("saved `{key}` is inconsistent: its version is {version}")), "{other}");
         }
@@ -343,7 +342,7 @@ fn a_truncated_or_foreign_state_is_refused_with_its_key() {
         let foreign = others.into_iter().chain((0..state.len()).map(|cut| &state[..cut]));
         for foreign in foreign {
             let mut table = WorkerTable::new(settings(), 1);
-            let refused = table.load(&Stored::new(&key, VERSION, foreign)).unwrap_err().0;
+            let refused = table.load(&Stored::new(&key, version(), foreign)).unwrap_err().0;
             assert!(refused.contains(&format!("saved `{key}` cannot be read")), "{refused}");
         }
     }
@@ -362,9 +361,9 @@ fn the_saved_state_matches_its_schema_version() {
     #[expect(clippy::disallowed_methods, reason = "a person asks this test to write its file")]
     if std::env::var("GOLDEN").as_deref() == Ok("write") {
         let lines: Vec<_> = states.iter().map(|(key, state)| format!("  \"{key}\": {state}")).collect();
-        std::fs::write(golden(VERSION), format!("{{\n{}\n}}\n", lines.join(",\n"))).expect("the folder is there");
+        std::fs::write(golden(version()), format!("{{\n{}\n}}\n", lines.join(",\n"))).expect("the folder is there");
     }
-    let file = std::fs::read_to_string(golden(VERSION)).expect("the file exists");
+    let file = std::fs::read_to_string(golden(version())).expect("the file exists");
     let file: BTreeMap<String, Value> = serde_json::from_str(&file).expect("it is JSON");
     for key in states.keys().chain(file.keys()) {
         assert_eq!(states.get(key), file.get(key), "another schema of `{key}` needs another version");
@@ -390,8 +389,8 @@ fn loaded_by(version: u32) -> (WorkerTable, BTreeSet<String>) {
 /// A lane saved by an older build continues.
 #[test]
 fn every_schema_version_loads() {
-    for version in 1..=VERSION {
-        let (mut table, open) = loaded_by(version);
+    for older in 1..=version() {
+        let (mut table, open) = loaded_by(older);
         assert_eq!(open, BTreeSet::from(["op-1".to_owned(), "op-2".to_owned()]));
         assert_eq!(table.len(), 4);
         let mut effects = Vec::new();
@@ -405,13 +404,13 @@ fn every_schema_version_loads() {
 /// version.
 #[test]
 fn the_next_save_migrates_the_state_of_an_older_version() {
-    for version in 1..=VERSION {
-        let (mut records, (mut table, _)) = (saved_by(version), loaded_by(version));
+    for older in 1..=version() {
+        let (mut records, (mut table, _)) = (saved_by(older), loaded_by(older));
         let changed = save(&mut table, &mut records);
-        assert_eq!(changed.is_empty(), version == VERSION, "{changed:?}");
+        assert_eq!(changed.is_empty(), older == version(), "{changed:?}");
         let values =
             |records: &Records| records.iter().map(|(key, state)| (key.clone(), value(state))).collect::<Vec<_>>();
-        assert_eq!(values(&records), values(&saved_by(VERSION)));
+        assert_eq!(values(&records), values(&saved_by(version())));
         assert!(save(&mut table, &mut records).is_empty());
         assert!(load(&records, 3).is_ok());
     }

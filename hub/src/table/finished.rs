@@ -3,14 +3,13 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use topology::{Saver, Stored, Unreadable};
+use topology::{Saver, StateMap, Stored, Unreadable};
 use wire::OperationId;
 use wire::answer::{Answer, Operation};
 
 use super::saved::{SLOT_LIMIT, unreadable};
 use crate::machine::Workflows;
 use crate::operation::{OperationStatus, Running};
-use crate::saved_map::SavedMap;
 
 /// An ended operation with its outcome.
 #[derive(Debug, Serialize, Deserialize)]
@@ -61,7 +60,7 @@ pub(super) struct RingBounds {
 /// A new outcome overwrites the oldest one, also in the saved state. So forgetting costs no record.
 #[derive(Debug)]
 pub(super) struct FinishedRing {
-    past: SavedMap<u64, FinishedOperation>,
+    past: StateMap<u64, FinishedOperation>,
     places: BTreeMap<OperationId, u64>,
     ring: RingBounds,
 }
@@ -70,7 +69,7 @@ impl FinishedRing {
     /// Creates an empty ring of `remembered` places.
     pub(super) fn of(remembered: usize) -> Self {
         let places = remembered as u64;
-        Self { past: SavedMap::default(), places: BTreeMap::new(), ring: RingBounds { from: 0, to: 0, places } }
+        Self { past: StateMap::default(), places: BTreeMap::new(), ring: RingBounds { from: 0, to: 0, places } }
     }
 
     pub(super) fn ring(&self) -> &RingBounds {

@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use topology::{Saver, Stored, Unreadable};
+use topology::{Saver, StateMap, Stored, Unreadable};
 use wire::OperationId;
 
 use super::saved::unreadable;
 use crate::machine::Workflows;
 use crate::operation::Running;
-use crate::saved_map::SavedMap;
 
 /// The readable part of an operation whose workflow this build cannot read.
 #[derive(serde::Deserialize)]
@@ -21,13 +20,13 @@ struct Named {
 ///
 /// Mutable access marks an operation as changed, so read-only code uses the shared accessors.
 pub(super) struct LiveOperations<W: Workflows> {
-    running: SavedMap<u64, Running<W>>,
+    running: StateMap<u64, Running<W>>,
     slots: BTreeMap<OperationId, u64>,
 }
 
 impl<W: Workflows> Default for LiveOperations<W> {
     fn default() -> Self {
-        Self { running: SavedMap::default(), slots: BTreeMap::new() }
+        Self { running: StateMap::default(), slots: BTreeMap::new() }
     }
 }
 

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 use serde_json::Value;
 use topology::snapshot::Change;
-use topology::{Bolt, DueTimes, LaneInfo, Saver, Settings, StatePolicy, Stored, Unreadable};
+use topology::{DueTimes, LaneInfo, Saver, Settings, Stored, SystemBolt, Unreadable};
 use wire::call::{CallCommand, CallEnd};
 use wire::{CallId, OperationId, WallTime};
 
@@ -248,7 +248,7 @@ pub(crate) fn readable(saved: &Saved) -> BTreeMap<&str, String> {
 /// in every version. With `GOLDEN=write` in the environment, writes the file of the current
 /// version.
 pub(crate) fn golden<W: Workflows>(file: &str, settings: &Settings, world: &World<W>) {
-    let StatePolicy::Saved(version) = <HubBolt<W> as Bolt>::STATE_POLICY else { panic!("a hub is saved") };
+    let version = HubBolt::<W>::default().schema().expect("a hub is saved").version;
     let path = |version: u32| golden_path(file, version);
     let states: BTreeMap<&String, Value> =
         world.saved.iter().map(|(key, state)| (key, serde_json::from_slice(state).expect("JSON"))).collect();

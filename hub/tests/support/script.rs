@@ -1,12 +1,11 @@
 //! A workflow that follows its request page by page, with every kind of decision.
 
 use hub::{
-    Barrier, CallOrder, CallSpec, Event, Fx, HubRequest, HubSettings, Illegal, LaneState, SavedMap, StepSpec, UndoSpec,
-    Workflow,
+    Barrier, CallOrder, CallSpec, Event, Fx, HubRequest, HubSettings, Illegal, LaneState, StepSpec, UndoSpec, Workflow,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use topology::{Saver, Settings, Stored, Unreadable};
+use topology::{Saver, Settings, StateMap, Stored, Unreadable};
 use wire::answer::Answer;
 use wire::{Code, OperationId, Problem};
 
@@ -52,7 +51,7 @@ pub(crate) struct Script {
 
 /// Counts the words of `Count` acts. A word that reaches three is removed.
 #[derive(Debug, Default)]
-pub(crate) struct Counters(SavedMap<String, u32>);
+pub(crate) struct Counters(StateMap<String, u32>);
 
 impl LaneState for Counters {
     fn save(&mut self, saver: &mut Saver<'_>) {

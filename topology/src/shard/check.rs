@@ -17,7 +17,7 @@ use crate::settings::Settings;
 const NAMED: usize = 100;
 
 /// Returns the saved states that this build cannot continue: lane and reason, as in the status of a
-/// held lane. It writes nothing and takes no lane over. Empty if the stage saves nothing.
+/// held lane. It writes nothing and takes no lane over. Empty if the stage has no lane.
 ///
 /// # Errors
 /// If the bus does not answer, or the stage's topics do not exist.
@@ -29,9 +29,10 @@ pub fn incompatible(
 ) -> Result<Vec<(u32, String)>, BusError> {
     let mut found = Vec::new();
     let lanes = topology.stages().into_iter().find(|known| *known.name == *stage).map_or(0, |stage| stage.lanes);
-    let Some(versions) = (lanes > 0).then(|| topology.lane(topics, stage, 0).saved()).flatten() else {
+    if lanes == 0 {
         return Ok(found);
-    };
+    }
+    let versions = topology.lane(topics, stage, 0).saved().clone();
     let build = Build { versions, graph: topology.graph(), decides_by: topology.decides_by(stage) };
     let mut standby = Standby::new(Arc::clone(bus), topics.snapshot(topology.name(), stage).into());
     (0..lanes).for_each(|lane| standby.follow(lane));

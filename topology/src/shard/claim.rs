@@ -34,9 +34,7 @@ impl Shard {
         // Starts reading all of them together: one by one, each would wait for the fetch in
         // progress.
         for lane in &lanes {
-            if self.owned[lane].lane.saved().is_some() {
-                self.takeover.follow(*lane);
-            }
+            self.takeover.follow(*lane);
         }
         for lane in &lanes {
             // The other lanes wait for the next poll. In between, claimed lanes proceed and
@@ -143,9 +141,6 @@ impl Shard {
     /// cover, if known.
     fn restore(&mut self, partition: u32, position: Option<u64>) -> Result<Option<Box<Restored>>, ClaimError> {
         let Some(owned) = self.owned.get_mut(&partition) else { return Ok(None) };
-        if owned.lane.saved().is_none() {
-            return Ok(None);
-        }
         let make = || self.context.topology.lane(&self.context.options.topics, &self.context.options.stage, partition);
         let found = self.takeover.restore(partition, position, &make, &*self.context.clock)?;
         match found {

@@ -142,11 +142,11 @@ impl Shard {
         let stage = topology.stages().into_iter().find(|stage| *stage.name == *options.stage);
         let (mode, lanes) = stage.map_or_else(Default::default, |stage| (stage.mode, stage.lanes));
         let first = topology.lane(&options.topics, &options.stage, 0);
-        let versions = first.saved().unwrap_or_default();
+        let versions = first.saved().clone();
         let build = Build { versions, graph: topology.graph(), decides_by: topology.decides_by(&options.stage) };
         let warm = options.recovery.warm;
         let mut standby = Standby::new(Arc::clone(&bus), Arc::clone(&snapshot_topic));
-        if warm && topology.is_saved(&options.stage) {
+        if warm {
             standby.follow_all(lanes, &build)?;
         }
         let member = bus.member(&MemberSpec {
@@ -287,7 +287,7 @@ impl Shard {
             if let Some(mut owned) = self.owned.remove(partition) {
                 owned.lane.cleanup();
                 self.context.status.set(*partition, ShardStatus::AWAY, self.context.clock.mono());
-                self.takeover.lost(*partition, owned.lane.saved().is_some());
+                self.takeover.lost(*partition);
             }
         }
         self.received.waiting.retain(|record| !partitions.contains(&record.partition));

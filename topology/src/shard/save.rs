@@ -16,8 +16,8 @@ use crate::snapshot::Change;
 pub(super) struct SnapshotState {
     /// The offset that the last committed snapshot covers (S), as in the offset metadata.
     pub(super) covers: u64,
-    /// The checksums of the snapshot topic's content; `None` if the lane is not saved or can no
-    /// longer be saved.
+    /// The checksums of the snapshot topic's content; `None` before the takeover, and if the lane
+    /// can no longer be saved.
     pub(super) checksums: Option<Checksums>,
     /// Due time of the next snapshot: set by the first change after the last one.
     pub(super) due: Option<MonoTime>,
@@ -69,7 +69,7 @@ impl Shard {
         let (graph, decides_by) = (build.graph.clone(), build.decides_by.clone());
         let Some(owned) = self.owned.get_mut(&number) else { return };
         let OwnedLane { lane, timers, snapshots, position, .. } = owned;
-        let (Some(checksums), Some(components)) = (&mut snapshots.checksums, lane.saved()) else { return };
+        let Some(checksums) = &mut snapshots.checksums else { return };
         snapshots.due = None;
         let changes = match lane.save() {
             Ok(changes) => changes,
@@ -92,7 +92,7 @@ impl Shard {
             let state = state.map(|timers| serde_json::to_vec(&timers).expect("timers are plain data"));
             writer.change(Change { key, state });
         }
-        let settings = lane.settings().as_value().clone();
+        let (components, settings) = (lane.saved().clone(), lane.settings().as_value().clone());
         let sent = lane.sent();
         let records = writer.end(LaneHead { position: *position, graph, decides_by, components, settings, sent });
         snapshots.pending = Some(PendingSnapshot { covers: *position, records });

@@ -52,8 +52,8 @@ impl Takeover {
     }
 
     /// Another owner gets the lane: follows its snapshots if that is configured.
-    pub(super) fn lost(&mut self, lane: u32, is_saved: bool) {
-        if self.warm && is_saved {
+    pub(super) fn lost(&mut self, lane: u32) {
+        if self.warm {
             self.standby.follow(lane);
         } else {
             self.standby.unfollow(lane);

@@ -19,16 +19,14 @@ impl Shard {
         self.takeover.next_check = now.plus_ms(LOOK_MS);
         for lane in self.live() {
             let Some(owned) = self.owned.get(&lane) else { continue };
-            let (position, covers, is_saved) = (owned.position, owned.snapshots.covers, owned.lane.saved().is_some());
+            let (position, covers) = (owned.position, owned.snapshots.covers);
             match self.context.bus.bounds(&self.context.inbox, lane) {
                 Ok(Bounds { low, end }) => {
                     if let Some(owned) = self.owned.get(&lane) {
                         owned.gauges.backlog(end.saturating_sub(owned.position));
                     }
                     self.check_end(lane, end, position);
-                    if is_saved {
-                        self.check_retention(lane, low, covers, position);
-                    }
+                    self.check_retention(lane, low, covers, position);
                 }
                 Err(error) => {
                     tracing::warn!(stage = %self.context.options.stage, lane, %error, "cannot read the bounds of an inbox");
