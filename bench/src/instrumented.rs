@@ -261,6 +261,10 @@ impl Reader for InstrumentedReader {
         self.seen.clone().reading(|| self.reader().assign(topic, partition, from))
     }
 
+    fn unassign(&mut self, topic: &str, partition: u32) -> Result<(), BusError> {
+        self.seen.clone().reading(|| self.reader().unassign(topic, partition))
+    }
+
     fn poll(&mut self, max: usize, wait: Duration, out: &mut Vec<Record>) -> Result<(), BusError> {
         let before = out.len();
         let polled = self.seen.clone().reading(|| self.reader().poll(max, wait, out));

@@ -290,6 +290,13 @@ pub trait Reader: Send {
     /// Adds a partition, read from offset `from` on. Errors as in [`Member::start`].
     fn assign(&mut self, topic: &str, partition: u32, from: u64) -> Result<(), BusError>;
 
+    /// Stops reading a partition: none of its records arrives afterwards. Ignores a partition that
+    /// is not assigned.
+    ///
+    /// # Errors
+    /// If the client rejects the request. The partition may then still be read.
+    fn unassign(&mut self, topic: &str, partition: u32) -> Result<(), BusError>;
+
     /// Appends at most `max` records to `out`, waiting at most `wait` for the first. Errors as in
     /// [`Member::poll`].
     fn poll(&mut self, max: usize, wait: Duration, out: &mut Vec<Record>) -> Result<(), BusError>;

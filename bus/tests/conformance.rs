@@ -1,4 +1,5 @@
-//! The conformance suite: tests that run on every bus (embedded, embedded on disk, Kafka).
+//! The conformance suite: tests that run on every bus (embedded, embedded on disk, behind fault
+//! injection without faults, Kafka).
 //!
 //! The tests on Kafka need a broker: run `./test` or `tools/kafka start`.
 
@@ -36,6 +37,14 @@ macro_rules! on_every_bus {
                 #[test]
                 fn $test() {
                     super::$behaviour::$test(&super::fixture::OnDisk::open());
+                }
+            )+)+
+        }
+        mod faulty {
+            $($(
+                #[test]
+                fn $test() {
+                    super::$behaviour::$test(&super::fixture::OnFaulty::open());
                 }
             )+)+
         }
@@ -109,6 +118,7 @@ on_every_bus! {
         a_reader_follows_several_partitions_in_order,
         a_reader_starts_in_the_middle_and_can_be_moved,
         a_reader_waits_for_records,
+        an_unassigned_partition_is_not_read,
         a_compacted_topic_keeps_the_last_record_of_each_key,
         a_topic_is_read_to_its_end_when_the_last_record_was_deleted,
         a_topic_is_read_to_its_end_when_a_commit_marker_is_last,

@@ -80,6 +80,14 @@ impl Reader for EmbeddedReader {
         Ok(())
     }
 
+    fn unassign(&mut self, topic: &str, partition: u32) -> Result<(), BusError> {
+        let mut state = self.shared.lock();
+        if let Ok(place) = state.place(topic, partition) {
+            state.readers.get_mut(&self.id).expect("exists until the reader is dropped").places.remove(&place);
+        }
+        Ok(())
+    }
+
     fn poll(&mut self, max: usize, wait: Duration, out: &mut Vec<Record>) -> Result<(), BusError> {
         let shared = Arc::clone(&self.shared);
         let before = out.len();

@@ -18,6 +18,11 @@ impl Reader for FaultyReader {
         self.reader.assign(topic, partition, from)
     }
 
+    fn unassign(&mut self, topic: &str, partition: u32) -> Result<(), BusError> {
+        self.process.alive()?;
+        self.reader.unassign(topic, partition)
+    }
+
     fn poll(&mut self, max: usize, wait: Duration, out: &mut Vec<Record>) -> Result<(), BusError> {
         self.process.alive()?;
         self.process.faults.read()?;

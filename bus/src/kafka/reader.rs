@@ -95,6 +95,17 @@ impl Reader for KafkaReader {
             .map_err(|fault| fault::bus(&format!("cannot read `{topic}` {partition}"), &fault))
     }
 
+    fn unassign(&mut self, topic: &str, partition: u32) -> Result<(), BusError> {
+        if self.position(topic, partition).is_none() {
+            return Ok(());
+        }
+        let list = convert::listed(topic, convert::raw_partition(partition), None);
+        let removed = self.consumer.incremental_unassign(&list);
+        removed.map_err(|fault| fault::bus(&format!("cannot stop reading `{topic}` {partition}"), &fault))?;
+        self.places.retain(|(own, number), _| *number != partition || **own != *topic);
+        Ok(())
+    }
+
     fn position(&self, topic: &str, partition: u32) -> Option<u64> {
         let mut places = self.places.iter();
         places.find(|((own, number), _)| *number == partition && **own == *topic).map(|(_, place)| place.next)

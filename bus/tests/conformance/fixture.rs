@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bus::{
-    Arrival, Batch, Bus, BusError, Clock, DiskOptions, Embedded, EmbeddedOptions, Kafka, KafkaOptions, Member,
-    MemberSpec, MonoTime, Outgoing, Position, Reader, Record, TopicSpec,
+    Arrival, Batch, Bus, BusError, Clock, DiskOptions, Embedded, EmbeddedOptions, FaultScript, FaultyBus, Kafka,
+    KafkaOptions, Member, MemberSpec, MonoTime, Outgoing, Position, Reader, Record, TopicSpec,
 };
 use tempfile::TempDir;
 use wire::WallTime;
@@ -262,6 +262,31 @@ impl Fixture for OnDisk {
     }
     fn delete_records(&self, topic: &str, partition: u32, before: u64) {
         self.bus.delete_records(topic, partition, before).expect("a deletion");
+    }
+}
+
+/// The embedded bus behind fault injection that injects nothing.
+pub(crate) struct OnFaulty {
+    bus: FaultyBus,
+    embedded: Embedded,
+}
+
+impl OnFaulty {
+    pub(crate) fn open() -> Self {
+        let OnEmbedded(embedded) = OnEmbedded::open();
+        Self { bus: FaultyBus::new(Arc::new(embedded.clone()), Arc::new(FaultScript::default())), embedded }
+    }
+}
+
+impl Fixture for OnFaulty {
+    fn bus(&self) -> &dyn Bus {
+        &self.bus
+    }
+    fn session(&self) -> Duration {
+        Duration::from_secs(2)
+    }
+    fn delete_records(&self, topic: &str, partition: u32, before: u64) {
+        self.embedded.delete_records(topic, partition, before).expect("a deletion");
     }
 }
 

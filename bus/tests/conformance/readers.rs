@@ -95,6 +95,45 @@ pub(crate) fn a_compacted_topic_keeps_the_last_record_of_each_key(on: &impl Fixt
     assert_eq!(last, expected.map(|(key, value)| (key.into_bytes(), value.into_bytes())).collect());
 }
 
+pub(crate) fn an_unassigned_partition_is_not_read(on: &impl Fixture) {
+    let (topic, other) = (on.topic(2), on.topic(1));
+    let mut reader = on.bus().reader().expect("a reader");
+    let clock = on.bus().clock();
+    for (topic, partition) in [(&topic, 0), (&topic, 1), (&other, 0)] {
+        reader.assign(topic, partition, 0).expect("an offset");
+    }
+    let to = |partition: u32, values: &[&str]| {
+        let record = |value: &&str| Outgoing::keyed(&topic, "k", value.to_string()).to(partition);
+        let records: Vec<_> = values.iter().map(record).collect();
+        on.bus().writer("w").and_then(|mut writer| writer.append(&records)).expect("an append");
+    };
+    to(0, &["a", "b", "c"]);
+    assert_eq!(values(&read(&*clock, &mut *reader, 1)), ["a"]);
+    // The client on Kafka has fetched `b` and `c` already.
+    reader.unassign(&topic, 0).expect("an answer");
+    to(0, &["d"]);
+    to(1, &["x"]);
+    on.append(&other, &["y"]);
+    let mut rest = read(&*clock, &mut *reader, 2);
+    reader.poll(100, Duration::from_millis(300), &mut rest).expect("a poll");
+    let mut rest = values(&rest);
+    rest.sort_unstable();
+    assert_eq!(rest, ["x", "y"]);
+    assert_eq!([reader.position(&topic, 0), reader.position(&topic, 1)], [None, Some(1)]);
+    for (topic, partition) in [(&*topic, 0), (&*topic, 7), ("nowhere", 0)] {
+        reader.unassign(topic, partition).expect("it is not assigned");
+    }
+    reader.assign(&topic, 0, 1).expect("an offset");
+    assert_eq!(values(&read(&*clock, &mut *reader, 3)), ["b", "c", "d"], "it is read again from there");
+    for (topic, partition) in [(&topic, 0), (&topic, 1), (&other, 0)] {
+        reader.unassign(topic, partition).expect("an answer");
+    }
+    on.append(&topic, &["e"]);
+    let mut none = Vec::new();
+    reader.poll(100, Duration::from_millis(300), &mut none).expect("a poll without partitions");
+    assert_eq!(none, []);
+}
+
 /// Reads a topic to its current end. Returns the values by key.
 fn read_to_end(on: &impl Fixture, topic: &str, partitions: u32) -> BTreeMap<String, String> {
     let mut reader = on.bus().reader().expect("a reader");
