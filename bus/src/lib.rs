@@ -31,16 +31,16 @@
 //! ```
 //!
 //! Read in this order: [`record`] (records), [`topic`] (topics), [`member`] (the traits and their
-//! contract), [`mod@catch_up`] (reading a topic to its end), [`clock`], [`task`] and
+//! contract), [`follower`] (reading logs from a position), [`clock`], [`task`] and
 //! [`backoff`], [`embedded`] and [`kafka`] (the implementations), [`faulty`] (fault
 //! injection for both).
 
 pub mod backoff;
-pub mod catch_up;
 pub mod clock;
 pub mod embedded;
 pub mod error;
 pub mod faulty;
+pub mod follower;
 pub mod kafka;
 pub mod member;
 pub mod record;
@@ -48,7 +48,6 @@ pub mod task;
 pub mod topic;
 
 pub use backoff::Backoff;
-pub use catch_up::catch_up;
 pub use clock::{Clock, ManualClock, MonoTime};
 pub use embedded::disk::{DiskFaults, DiskOptions, Sync};
 pub use embedded::{Embedded, EmbeddedOptions};
@@ -56,6 +55,7 @@ pub use error::{BusError, CommitError};
 pub use faulty::{
     AppendFault, BusEvent, CommitFault, DriftingClock, FaultInjector, FaultScript, FaultyBus, RecordFault, TopicFault,
 };
+pub use follower::{Follower, Gap, IfGone, Start};
 pub use kafka::{Kafka, KafkaOptions};
 pub use member::{Arrival, Batch, Bus, BusHealth, Committed, Member, MemberSpec, Position, Reader, Takeover, Writer};
 pub use record::{Headers, Outgoing, Record, Route};

@@ -304,7 +304,7 @@ pub trait Reader: Send {
     /// Returns the position in a partition: every record below it was delivered. `None` if the
     /// partition is not assigned. The last offsets of a partition may have no record (compacted
     /// deletions, transaction markers). Compare this position, never a record's offset, with the
-    /// end of the partition; [`crate::catch_up()`] does.
+    /// end of the partition; [`crate::Follower`] does.
     ///
     /// The Kafka client reports an end without the topic's name. A reader of several topics
     /// therefore only knows the offset after the last record.

@@ -8,6 +8,8 @@ mod fixture;
 
 #[path = "conformance/commits.rs"]
 mod commits;
+#[path = "conformance/followers.rs"]
+mod followers;
 #[path = "conformance/groups.rs"]
 mod groups;
 #[path = "conformance/on_kafka.rs"]
@@ -120,11 +122,19 @@ on_every_bus! {
         a_reader_waits_for_records,
         an_unassigned_partition_is_not_read,
         a_compacted_topic_keeps_the_last_record_of_each_key,
-        a_topic_is_read_to_its_end_when_the_last_record_was_deleted,
-        a_topic_is_read_to_its_end_when_a_commit_marker_is_last,
-        an_end_that_is_not_reached_is_an_error,
         reading_deleted_records_is_an_error,
         needed_records_are_readable_after_a_trim,
         an_offset_past_the_end_is_refused,
+    }
+    followers {
+        a_follower_begins_at_the_given_start,
+        a_follower_can_tell_old_records_from_new_ones,
+        an_unfollowed_topic_is_not_read,
+        a_deleted_start_is_skipped_or_refused,
+        records_deleted_while_followed_are_skipped_or_refused,
+        catching_up_stops_early_after_a_break,
+        a_topic_is_read_to_its_end_when_the_last_record_was_deleted,
+        a_topic_is_read_to_its_end_when_a_commit_marker_is_last,
+        an_end_that_is_not_reached_is_an_error,
     }
 }

@@ -2,9 +2,10 @@
 //! one is valid. A record without a body means that the topology is gone.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::time::Duration;
 
-use bus::{Bus, BusError, Cleanup, Outgoing, Reader, Record, TopicSpec};
+use bus::{Bus, BusError, Cleanup, Follower, Outgoing, Record, Start, TopicSpec};
 use wire::control::Submitted;
 use wire::topics::Topics;
 
@@ -19,10 +20,10 @@ pub fn topic(topics: &Topics) -> TopicSpec {
     TopicSpec::log(&topics.control(), 1).with_cleanup(Cleanup::Compact)
 }
 
-/// Follows the control topic.
+/// Follows the control topic. Compaction keeps the last record of each name, so a gap loses nothing.
 pub struct ControlReader {
     topic: String,
-    reader: Box<dyn Reader>,
+    follower: Follower,
     topologies: BTreeMap<String, Submitted>,
 }
 
@@ -33,11 +34,9 @@ impl ControlReader {
     /// If the bus does not answer, or the topic has the wrong shape.
     pub fn open(bus: &dyn Bus, topics: &Topics) -> Result<Self, BusError> {
         bus.ensure_topic(&topic(topics))?;
-        let topic = topics.control();
-        let low = bus.bounds(&topic, 0)?.low;
-        let mut reader = bus.reader()?;
-        reader.assign(&topic, 0, low)?;
-        Ok(Self { topic, reader, topologies: BTreeMap::new() })
+        let (topic, mut follower) = (topics.control(), Follower::default());
+        follower.follow(bus, &topic, 0, Start::Low)?;
+        Ok(Self { topic, follower, topologies: BTreeMap::new() })
     }
 
     /// Returns the submitted topologies by name.
@@ -51,14 +50,11 @@ impl ControlReader {
     /// If the bus does not answer.
     pub fn poll(&mut self, wait: Duration) -> Result<bool, BusError> {
         let mut records = Vec::new();
-        let polled = self.reader.poll(MAX_POLL_RECORDS, wait, &mut records);
+        let polled = self.follower.poll(MAX_POLL_RECORDS, wait, &mut records);
         for record in &records {
             apply(&mut self.topologies, record);
         }
-        match polled {
-            Err(BusError::Gone { low, .. }) => self.resume_at(low)?,
-            polled => polled?,
-        }
+        polled?;
         Ok(!records.is_empty())
     }
 
@@ -67,19 +63,13 @@ impl ControlReader {
     /// # Errors
     /// If the bus does not answer in time.
     pub fn catch_up(&mut self, bus: &dyn Bus) -> Result<(), BusError> {
-        let end = bus.bounds(&self.topic, 0)?.end;
-        loop {
-            let Self { topic, reader, topologies } = self;
-            match bus::catch_up(&mut **reader, topic, [(0, end)], PATIENCE, |record| apply(topologies, &record)) {
-                Err(BusError::Gone { low, .. }) => self.resume_at(low)?,
-                read => return read,
-            }
-        }
-    }
-
-    /// Continues after a gap. Compaction keeps the last record of each name, so nothing is missed.
-    fn resume_at(&mut self, low: u64) -> Result<(), BusError> {
-        self.reader.assign(&self.topic, 0, low)
+        let Self { topic, follower, topologies } = self;
+        let mut take = |record| {
+            apply(topologies, &record);
+            ControlFlow::Continue(())
+        };
+        while follower.catch_up(bus, topic, [0], PATIENCE, &mut take)?.is_some() {}
+        Ok(())
     }
 }
 

@@ -3,12 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use bus::{Bounds, BusError, Cleanup, Outgoing, TopicSpec};
+use bus::{BusError, Cleanup, Outgoing, TopicSpec};
 
 use super::fixture::{Fixture, read, values};
-
-/// An empty fetch takes 0.1 s; a busy machine takes longer.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) fn a_reader_follows_several_partitions_in_order(on: &impl Fixture) {
     let (one, two) = (on.topic(2), on.topic(1));
@@ -132,79 +129,6 @@ pub(crate) fn an_unassigned_partition_is_not_read(on: &impl Fixture) {
     let mut none = Vec::new();
     reader.poll(100, Duration::from_millis(300), &mut none).expect("a poll without partitions");
     assert_eq!(none, []);
-}
-
-/// Reads a topic to its current end. Returns the values by key.
-fn read_to_end(on: &impl Fixture, topic: &str, partitions: u32) -> BTreeMap<String, String> {
-    let mut reader = on.bus().reader().expect("a reader");
-    let mut ends = Vec::new();
-    for partition in 0..partitions {
-        let Bounds { low, end } = on.bus().bounds(topic, partition).expect("bounds");
-        reader.assign(topic, partition, low).expect("an offset");
-        ends.push((partition, end));
-    }
-    let mut last = BTreeMap::new();
-    bus::catch_up(&mut *reader, topic, ends.clone(), PATIENCE, |record| {
-        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("text");
-        let key = text(record.key.as_deref().expect("a key"));
-        if record.value.is_empty() {
-            last.remove(&key)
-        } else {
-            last.insert(key, text(&record.value))
-        };
-    })
-    .expect("the end is reached");
-    for (partition, end) in ends {
-        // More records may have arrived meanwhile.
-        assert!(reader.position(topic, partition) >= Some(end), "{:?}, {end}", reader.position(topic, partition));
-    }
-    last
-}
-
-/// Compaction eventually removes the deletion. Then no record is left at the offset before the end,
-/// or in the whole topic.
-pub(crate) fn a_topic_is_read_to_its_end_when_the_last_record_was_deleted(on: &impl Fixture) {
-    let topic = on.name("t");
-    on.bus().ensure_topic(&TopicSpec::log(&topic, 2).with_cleanup(Cleanup::Compact)).expect("a topic");
-    assert_eq!(read_to_end(on, &topic, 2), BTreeMap::new(), "it is empty");
-    let mut writer = on.bus().writer("w").expect("a writer");
-    let records = ["a", "", "b", "", ""].map(|value| Outgoing::keyed(&topic, "k", value).to(0));
-    writer.append(&records).expect("an append");
-    assert_eq!(read_to_end(on, &topic, 2), BTreeMap::new());
-    writer.append(&[Outgoing::keyed(&topic, "other", "c").to(1)]).expect("an append");
-    let other = BTreeMap::from([("other".to_owned(), "c".to_owned())]);
-    assert_eq!(read_to_end(on, &topic, 2), other);
-}
-
-/// On Kafka a transaction marker takes the last offset, and no reader ever sees it.
-pub(crate) fn a_topic_is_read_to_its_end_when_a_commit_marker_is_last(on: &impl Fixture) {
-    let topic = on.name("t");
-    on.bus().ensure_topic(&TopicSpec::log(&topic, 1).with_cleanup(Cleanup::Compact)).expect("a topic");
-    let mut owner = on.join(&on.name("g"), &on.topic(1));
-    owner.until_owned(1);
-    owner.resume(0);
-    let mut witness = on.bus().reader().expect("a reader");
-    witness.assign(&topic, 0, 0).expect("an offset");
-    for value in ["a", "b", ""] {
-        owner.member.commit(&owner.at(0, 0, vec![Outgoing::keyed(&topic, "k", value)])).expect("a commit");
-        // On Kafka a record becomes visible some milliseconds after the commit.
-        read(&*on.bus().clock(), &mut *witness, 1);
-        let expected = (!value.is_empty()).then(|| ("k".to_owned(), value.to_owned()));
-        assert_eq!(read_to_end(on, &topic, 1), expected.into_iter().collect());
-    }
-}
-
-pub(crate) fn an_end_that_is_not_reached_is_an_error(on: &impl Fixture) {
-    let topic = on.topic(1);
-    on.append(&topic, &["a"]);
-    let mut reader = on.bus().reader().expect("a reader");
-    reader.assign(&topic, 0, 0).expect("an offset");
-    let mut seen = Vec::new();
-    let failed = bus::catch_up(&mut *reader, &topic, [(0, 2)], Duration::from_millis(300), |record| seen.push(record));
-    assert_eq!(values(&seen), ["a"]);
-    let Err(BusError::Unavailable(why)) = failed else { panic!("{failed:?}") };
-    assert!(why.contains(&topic) && why.contains("offset 1 of 2"), "{why}");
-    assert_eq!(reader.position(&topic, 7), None);
 }
 
 pub(crate) fn reading_deleted_records_is_an_error(on: &impl Fixture) {

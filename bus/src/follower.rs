@@ -1,0 +1,272 @@
+//! Reading logs from a position, outside all groups.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use crate::{Bounds, Bus, BusError, Reader, Record};
+
+/// Maximum number of records per poll while catching up: at some 2 KB each, 2 MB.
+const TAKEN: usize = 1_024;
+
+/// Wait of one poll while catching up: the duration of an empty fetch on Kafka.
+const WAIT: Duration = Duration::from_millis(100);
+
+/// The offset at which a follower begins to read a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// The low watermark: everything that the partition still holds.
+    Low,
+    /// The end: only records that are appended from now on.
+    End,
+    /// The low watermark or this many offsets before the end, whichever is later.
+    Last(u64),
+    /// This offset. If its record was deleted, [`IfGone`] decides.
+    Offset(u64),
+}
+
+/// The policy of a follower for records that were deleted before it read them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum IfGone {
+    /// Reports the [`Gap`] and continues with the first remaining record.
+    #[default]
+    Skip,
+    /// Returns [`BusError::Gone`], in each call until the partition is followed again.
+    Fail,
+}
+
+/// Records that were deleted before a follower read them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gap {
+    /// The topic.
+    pub topic: String,
+    /// The partition.
+    pub partition: u32,
+    /// The offset of the record that would have been next.
+    pub requested: u64,
+    /// The offset at which the follower continues.
+    pub low: u64,
+}
+
+/// Reads partitions, each from a position of its own.
+///
+/// It opens its [`Reader`] with the first partition and closes it when it is dropped. A partition
+/// stays followed through errors: a later poll continues.
+///
+/// ```
+/// use std::{ops::ControlFlow, sync::Arc, time::Duration};
+/// use bus::{Bus, Cleanup, Embedded, EmbeddedOptions, Follower, ManualClock, Outgoing, Start, TopicSpec};
+///
+/// let bus = Embedded::open(Arc::new(ManualClock::default()), EmbeddedOptions::default());
+/// bus.ensure_topic(&TopicSpec::log("names", 1).with_cleanup(Cleanup::Compact))?;
+/// bus.writer("doc")?.append(&[Outgoing::keyed("names", "bob", "here"), Outgoing::keyed("names", "bob", "")])?;
+///
+/// let mut follower = Follower::default();
+/// follower.follow(&bus, "names", 0, Start::Low)?;
+/// follower.catch_up(&bus, "names", [0], Duration::from_secs(10), |_| ControlFlow::Continue(()))?;
+/// assert_eq!(follower.position("names", 0), Some(2));
+/// # Ok::<(), bus::BusError>(())
+/// ```
+#[derive(Default)]
+pub struct Follower {
+    if_gone: IfGone,
+    reader: Option<Box<dyn Reader>>,
+    places: BTreeMap<String, BTreeMap<u32, Place>>,
+}
+
+/// A followed partition.
+struct Place {
+    /// The end of the partition when the follower began to read it.
+    end: u64,
+    /// The offset to continue from, if the reader stopped at deleted records.
+    stopped: Option<u64>,
+}
+
+impl Follower {
+    /// Creates a follower of no partition.
+    pub fn new(if_gone: IfGone) -> Self {
+        Self { if_gone, ..Self::default() }
+    }
+
+    /// Follows a partition, or moves a followed one. Returns its watermarks: with [`IfGone::Skip`],
+    /// a low watermark above the requested offset shows which records were deleted.
+    ///
+    /// # Errors
+    /// As in [`Reader::assign`]; never [`BusError::Gone`] with [`IfGone::Skip`].
+    pub fn follow(&mut self, bus: &dyn Bus, topic: &str, partition: u32, start: Start) -> Result<Bounds, BusError> {
+        let mut bounds = bus.bounds(topic, partition)?;
+        let from = match start {
+            Start::Low => bounds.low,
+            Start::End => bounds.end,
+            Start::Last(count) => bounds.end.saturating_sub(count).max(bounds.low),
+            Start::Offset(offset) if self.if_gone == IfGone::Skip => offset.max(bounds.low),
+            Start::Offset(offset) => offset,
+        };
+        let reader = match &mut self.reader {
+            Some(reader) => reader,
+            none => none.insert(bus.reader()?),
+        };
+        let stopped = match reader.assign(topic, partition, from) {
+            // More records were deleted during the call; the next poll continues with the others.
+            Err(BusError::Gone { low, .. }) if self.if_gone == IfGone::Skip => {
+                bounds.low = low;
+                Some(low)
+            }
+            assigned => assigned.map(|()| None)?,
+        };
+        let place = Place { end: bounds.end, stopped };
+        self.places.entry(topic.into()).or_default().insert(partition, place);
+        Ok(bounds)
+    }
+
+    /// Stops following a partition; none of its records arrives afterwards. Ignores a partition that
+    /// is not followed.
+    ///
+    /// # Errors
+    /// As in [`Reader::unassign`]. The partition is then still followed.
+    pub fn unfollow(&mut self, topic: &str, partition: u32) -> Result<(), BusError> {
+        if let (Some(reader), Some(places)) = (&mut self.reader, self.places.get_mut(topic)) {
+            reader.unassign(topic, partition)?;
+            places.remove(&partition);
+        }
+        Ok(())
+    }
+
+    /// Stops following all partitions of a topic.
+    ///
+    /// # Errors
+    /// As in [`Follower::unfollow`].
+    pub fn unfollow_topic(&mut self, topic: &str) -> Result<(), BusError> {
+        while let Some(partition) = self.places.get(topic).and_then(|places| places.keys().next().copied()) {
+            self.unfollow(topic, partition)?;
+        }
+        self.places.remove(topic);
+        Ok(())
+    }
+
+    /// Returns the position in a partition, as [`Reader::position`]; `None` if it is not followed.
+    pub fn position(&self, topic: &str, partition: u32) -> Option<u64> {
+        let place = self.place(topic, partition)?;
+        place.stopped.or_else(|| self.reader.as_ref()?.position(topic, partition))
+    }
+
+    /// True once everything was read that a partition held when it was followed.
+    pub fn has_caught_up(&self, topic: &str, partition: u32) -> bool {
+        self.place(topic, partition).is_some_and(|place| self.position(topic, partition) >= Some(place.end))
+    }
+
+    /// True if the record was appended after its partition was followed.
+    pub fn is_new(&self, record: &Record) -> bool {
+        self.place(&record.topic, record.partition).is_some_and(|place| record.offset >= place.end)
+    }
+
+    fn place(&self, topic: &str, partition: u32) -> Option<&Place> {
+        self.places.get(topic)?.get(&partition)
+    }
+
+    /// Appends at most `max` records to `out`, waiting at most `wait` for the first. Returns the gap
+    /// that follows these records, if any.
+    ///
+    /// # Errors
+    /// As in [`Reader::poll`]; [`BusError::Gone`] only with [`IfGone::Fail`]. The records in `out`
+    /// are valid.
+    pub fn poll(&mut self, max: usize, wait: Duration, out: &mut Vec<Record>) -> Result<Option<Gap>, BusError> {
+        let Some(reader) = &mut self.reader else {
+            std::thread::park_timeout(wait);
+            return Ok(None);
+        };
+        match read(&mut **reader, &mut self.places, max, wait, out) {
+            Err(BusError::Gone { topic, partition, requested, low }) => {
+                let skip = self.if_gone == IfGone::Skip;
+                if let Some(place) = self.places.get_mut(&topic).and_then(|places| places.get_mut(&partition)) {
+                    place.stopped = Some(if skip { low } else { requested });
+                }
+                let gap = Gap { topic, partition, requested, low };
+                if skip { Ok(Some(gap)) } else { Err(gap.into()) }
+            }
+            polled => polled.map(|()| None),
+        }
+    }
+
+    /// Reads followed partitions of `topic` to their current ends. Passes every record to `take`,
+    /// those of other followed partitions included. Stops early, after the records of a poll, if
+    /// `take` breaks. Stops after a gap, and returns it; call it again to continue.
+    ///
+    /// On Kafka a follower of several topics may not reach an end (see [`Reader::position`]).
+    ///
+    /// # Errors
+    /// [`BusError::Unavailable`] if no record arrives for `patience` before every end is reached. Else
+    /// the error of [`Follower::poll`], after the records that came with it.
+    pub fn catch_up(
+        &mut self,
+        bus: &dyn Bus,
+        topic: &str,
+        partitions: impl IntoIterator<Item = u32>,
+        patience: Duration,
+        mut take: impl FnMut(Record) -> ControlFlow<()>,
+    ) -> Result<Option<Gap>, BusError> {
+        let end = |partition| Ok((partition, bus.bounds(topic, partition)?.end));
+        let mut ends = partitions.into_iter().map(end).collect::<Result<Vec<(u32, u64)>, BusError>>()?;
+        let (mut records, mut silent, mut wait) = (Vec::new(), Duration::ZERO, Duration::ZERO);
+        loop {
+            ends.retain(|(partition, end)| self.position(topic, *partition).is_none_or(|position| position < *end));
+            let Some((partition, end)) = ends.first().copied() else { return Ok(None) };
+            if silent >= patience {
+                let position = self.position(topic, partition).unwrap_or_default();
+                let seconds = patience.as_secs_f64();
+                return Err(BusError::Unavailable(format!(
+                    "`{topic}` {partition}: read up to offset {position} of {end}, then no record for {seconds:.1} s"
+                )));
+            }
+            let polled = self.poll(TAKEN, wait, &mut records);
+            silent = if records.is_empty() { silent + wait } else { Duration::ZERO };
+            let enough = records.drain(..).fold(false, |enough, record| take(record).is_break() | enough);
+            if let gap @ Some(_) = polled? {
+                return Ok(gap);
+            }
+            if enough {
+                return Ok(None);
+            }
+            if silent == WAIT {
+                self.renew(topic, &ends)?;
+            }
+            wait = WAIT;
+        }
+    }
+
+    /// Assigns partitions again at their positions: the reader on Kafka knows the end of a partition
+    /// as of its assignment, which may be long ago.
+    fn renew(&mut self, topic: &str, ends: &[(u32, u64)]) -> Result<(), BusError> {
+        for (partition, _) in ends {
+            if let (Some(next), Some(reader)) = (self.position(topic, *partition), &mut self.reader) {
+                reader.assign(topic, *partition, next)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Continues stopped partitions, then polls.
+fn read(
+    reader: &mut dyn Reader,
+    places: &mut BTreeMap<String, BTreeMap<u32, Place>>,
+    max: usize,
+    wait: Duration,
+    out: &mut Vec<Record>,
+) -> Result<(), BusError> {
+    for (topic, places) in places {
+        for (partition, place) in places {
+            if let Some(from) = place.stopped {
+                reader.assign(topic, *partition, from)?;
+                place.stopped = None;
+            }
+        }
+    }
+    reader.poll(max, wait, out)
+}
+
+impl From<Gap> for BusError {
+    fn from(Gap { topic, partition, requested, low }: Gap) -> Self {
+        BusError::Gone { topic, partition, requested, low }
+    }
+}
