@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use bus::{Bus, BusError, Clock, MonoTime, Reader, Record};
+use bus::{Bus, BusError, Clock, Follower, MonoTime, Record, Start};
 use wire::alive::Instances;
 
 /// Interval between two reads of heartbeats, in milliseconds: a fifth of the usual heartbeat
@@ -17,15 +17,13 @@ const WARN_MS: u64 = 10_000;
 /// The liveness of the services that a stage watches.
 #[derive(Default)]
 pub(super) struct LivenessWatch {
-    reader: Option<Box<dyn Reader>>,
+    follower: Follower,
     services: Vec<Service>,
     /// The time at which services are judged.
     now: MonoTime,
     look: MonoTime,
     /// Earliest time of the next log line about an unreadable heartbeat.
     warn: MonoTime,
-    /// Set if unread heartbeats were deleted: topic, partition, and the first remaining offset.
-    behind: Option<(String, u32, u64)>,
     records: Vec<Record>,
 }
 
@@ -63,12 +61,7 @@ impl LivenessWatch {
             if bus.topic(&topic)?.is_none() {
                 continue;
             }
-            let bounds = bus.bounds(&topic, 0)?;
-            let reader = match &mut alive.reader {
-                Some(reader) => reader,
-                none => none.insert(bus.reader()?),
-            };
-            reader.assign(&topic, 0, bounds.low)?;
+            let bounds = alive.follower.follow(bus, &topic, 0, Start::Low)?;
             let (fresh, instances) = (bounds.end, Instances::default());
             alive.services.push(Service { name, topic, fresh, is_known: false, instances });
         }
@@ -80,21 +73,13 @@ impl LivenessWatch {
     pub(super) fn look(&mut self, clock: &dyn Clock) -> Result<(), BusError> {
         let now = clock.mono();
         self.now = now;
-        let Some(reader) = &mut self.reader else { return Ok(()) };
-        if now < self.look {
+        if now < self.look || self.services.is_empty() {
             return Ok(());
         }
         self.look = now.plus_ms(LOOK_MS);
-        if let Some((topic, partition, low)) = &mut self.behind {
-            match reader.assign(topic, *partition, *low) {
-                Ok(()) => self.behind = None,
-                // More heartbeats were deleted meanwhile.
-                Err(BusError::Gone { low: next, .. }) => *low = next,
-                Err(error) => return Err(error),
-            }
-        }
-        let read = reader.poll(TAKEN, Duration::ZERO, &mut self.records);
-        if read.is_ok() && self.records.is_empty() {
+        // Deleted heartbeats are old; reading continues with the next ones.
+        let read = self.follower.poll(TAKEN, Duration::ZERO, &mut self.records);
+        if matches!(read, Ok(None)) && self.records.is_empty() {
             // The last old heartbeats may have been deleted; then no record shows that all of them
             // were read.
             self.services.iter_mut().for_each(|service| service.is_known |= service.fresh > 0);
@@ -111,14 +96,7 @@ impl LivenessWatch {
                 tracing::warn!(service, offset, why, "cannot read a heartbeat");
             }
         }
-        match read {
-            // Deleted heartbeats are old; reading continues with the next ones.
-            Err(BusError::Gone { topic, partition, low, .. }) => {
-                self.behind = Some((topic, partition, low));
-                Ok(())
-            }
-            read => read,
-        }
+        read.map(drop)
     }
 
     /// Returns the services whose liveness is known, and whether each is up; `None` if its

@@ -1,25 +1,26 @@
 //! Follows the snapshots of lanes that other shards own, so that a takeover finds them in memory.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bus::{Bounds, Bus, BusError, MonoTime, Reader, Record};
+use bus::{Bounds, Bus, BusError, Follower, MonoTime, Start};
 use wire::Code;
 
 use super::image::{Build, Image, RestoreError};
 
 /// Interval between two reads of snapshots: a tenth of the default snapshot interval.
 const LOOK_MS: u64 = 100;
-/// Duration of a rebalance: lanes move for some seconds.
+/// Duration of a rebalance: lanes move for some seconds. A reader without lanes is closed
+/// afterwards.
 const SETTLED_MS: u64 = 10_000;
 /// Maximum number of records per read; the next read of more records follows at once.
 const TAKEN: usize = 4_096;
-/// Maximum number of empty polls in a row while a snapshot is read; each waits for
-/// [`Bus::read_delay`].
-const WAITS: u32 = 20;
+/// Maximum silence of the bus while a snapshot is read.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// The same limit for lanes that are only followed.
-const SILENCE: u32 = 3;
+const SHORT_PATIENCE: Duration = Duration::from_millis(300);
 
 /// The followed snapshots of a stage, by lane.
 pub(super) struct Standby {
@@ -27,20 +28,17 @@ pub(super) struct Standby {
     topic: Arc<str>,
     /// The snapshots of other owners, as far as they were read.
     images: BTreeMap<u32, Image>,
-    reader: Option<Box<dyn Reader>>,
-    /// The lanes that are assigned to the reader.
-    read: BTreeSet<u32>,
+    follower: Follower,
     look: MonoTime,
     /// When the current rebalance is considered finished.
-    settled: Option<MonoTime>,
-    records: Vec<Record>,
+    settled: MonoTime,
 }
 
 impl Standby {
     /// Creates a standby that follows no lane yet.
     pub(super) fn new(bus: Arc<dyn Bus>, topic: Arc<str>) -> Self {
-        let (images, read) = (BTreeMap::new(), BTreeSet::new());
-        Self { bus, topic, images, reader: None, read, look: MonoTime::default(), settled: None, records: Vec::new() }
+        let (images, follower) = (BTreeMap::new(), Follower::default());
+        Self { bus, topic, images, follower, look: MonoTime::default(), settled: MonoTime::default() }
     }
 
     /// Follows `lanes` lanes and reads their snapshots.
@@ -49,7 +47,8 @@ impl Standby {
     /// [`BusError::Refused`] if this build cannot continue one of them: it must not get the lane.
     pub(super) fn follow_all(&mut self, lanes: u32, build: &Build) -> Result<(), BusError> {
         (0..lanes).for_each(|lane| self.follow(lane));
-        if let Err(error) = self.catch_up() {
+        let read = self.begin().and_then(|()| self.catch_up(0..lanes, SHORT_PATIENCE, |_, _| false));
+        if let Err(error) = read {
             tracing::warn!(topic = %self.topic, %error, "cannot read snapshots yet");
         }
         for (lane, image) in &self.images {
@@ -61,57 +60,46 @@ impl Standby {
         Ok(())
     }
 
-    /// Reads up to the current ends of the topic.
-    fn catch_up(&mut self) -> Result<(), BusError> {
-        let mut ends = BTreeMap::new();
-        for lane in self.images.keys() {
-            let Bounds { low, end } = self.bus.bounds(&self.topic, *lane)?;
-            if low < end {
-                ends.insert(*lane, end);
-            }
-        }
-        let mut silent = 0;
-        self.begin()?;
-        while ends.iter().any(|(lane, end)| !self.has_reached(*lane, *end)) && silent < SILENCE {
-            self.begin()?;
-            silent = if self.read(self.bus.read_delay())? == 0 { silent + 1 } else { 0 };
-        }
-        Ok(())
-    }
-
     /// Follows a lane of another owner, or one that is about to be taken over.
     pub(super) fn follow(&mut self, lane: u32) {
         self.images.entry(lane).or_default();
     }
 
-    /// Stops following a lane of another owner.
-    pub(super) fn unfollow(&mut self, lane: u32) {
-        if self.images.remove(&lane).is_some() {
-            self.dropped(lane);
+    /// Stops following a lane. Returns its snapshot, as far as it was read.
+    pub(super) fn unfollow(&mut self, lane: u32) -> Option<Image> {
+        self.settled = self.bus.clock().mono().plus_ms(SETTLED_MS);
+        if self.follower.unfollow(&self.topic, lane).is_err() {
+            // A new reader continues with the other lanes.
+            self.follower = Follower::default();
         }
-    }
-
-    /// Forgets that a lane is read. The current reader still delivers its records; the next reader,
-    /// after the rebalance, does not.
-    fn dropped(&mut self, lane: u32) {
-        self.read.remove(&lane);
-        self.settled = Some(self.bus.clock().mono().plus_ms(SETTLED_MS));
+        self.images.remove(&lane)
     }
 
     /// Reads new records, at most every [`LOOK_MS`].
     pub(super) fn look(&mut self, now: MonoTime) -> Result<(), BusError> {
-        if now < self.look || (self.images.is_empty() && self.reader.is_none()) {
+        if now < self.look {
             return Ok(());
         }
         self.look = now.plus_ms(LOOK_MS);
-        // The reader still delivers lanes that this shard owns now. A new reader drops them once
-        // the rebalance has finished.
-        if self.settled.is_some_and(|at| at <= now) {
-            self.reset_reader();
+        if self.images.is_empty() {
+            if self.settled <= now {
+                self.follower = Follower::default();
+            }
+            return Ok(());
         }
         self.begin()?;
-        if self.read(Duration::ZERO)? >= TAKEN {
+        let mut records = Vec::new();
+        let read = self.follower.poll(TAKEN, Duration::ZERO, &mut records);
+        if records.len() >= TAKEN {
             self.look = now;
+        }
+        for record in records {
+            if let Some(image) = self.images.get_mut(&record.partition) {
+                image.take(&record);
+            }
+        }
+        if let Some(gap) = read? {
+            self.images.insert(gap.partition, Image::default());
         }
         Ok(())
     }
@@ -123,84 +111,50 @@ impl Standby {
     /// If it cannot be read now. The records read so far are kept.
     pub(super) fn take(&mut self, lane: u32, position: Option<u64>) -> Result<Image, BusError> {
         let Bounds { low, end } = self.bus.bounds(&self.topic, lane)?;
-        self.images.entry(lane).or_default();
-        let is_read = |standby: &Self| {
-            let covers = standby.images.get(&lane).and_then(Image::covers);
-            low == end || (position.is_some() && covers == position) || standby.has_reached(lane, end)
-        };
-        if !is_read(self) {
+        self.follow(lane);
+        let covers = |image: &Image| position.is_some() && image.covers() == position;
+        if low < end && !covers(&self.images[&lane]) {
             self.begin()?;
+            self.catch_up([lane], PATIENCE, |of, image| of == lane && covers(image))?;
         }
-        let mut silent = 0;
-        while !is_read(self) && silent < WAITS {
-            silent = if self.read(self.bus.read_delay())? == 0 { silent + 1 } else { 0 };
-            if silent == 1 {
-                // A reader knows the end of a partition as of its assignment, which may be long
-                // ago.
-                self.read.remove(&lane);
-                self.begin()?;
-            }
-        }
-        self.dropped(lane);
-        Ok(self.images.remove(&lane).unwrap_or_default())
+        Ok(self.unfollow(lane).unwrap_or_default())
     }
 
     /// Reads the snapshot again from the beginning: a follower that starts late can miss a
     /// compacted deletion.
     pub(super) fn take_again(&mut self, lane: u32, position: Option<u64>) -> Result<Image, BusError> {
-        self.images.insert(lane, Image::default());
-        self.read.remove(&lane);
+        self.unfollow(lane);
         self.take(lane, position)
     }
 
-    /// True if all records of the lane below `end` were read. The last offset may have no record,
-    /// since transactions end with a marker.
-    fn has_reached(&self, lane: u32, end: u64) -> bool {
-        // The reader still has the old position of a lane that is read again.
-        let reader = self.reader.as_ref().filter(|_| self.read.contains(&lane));
-        reader.and_then(|reader| reader.position(&self.topic, lane)).is_some_and(|position| position >= end)
-    }
-
-    /// Assigns all followed lanes to the reader, each from the offset up to which it was read.
+    /// Follows each lane from the offset up to which it was read.
     fn begin(&mut self) -> Result<(), BusError> {
-        let fresh: Vec<u32> = self.images.keys().filter(|lane| !self.read.contains(lane)).copied().collect();
-        for lane in fresh {
-            let low = self.bus.bounds(&self.topic, lane)?.low;
-            let reader = match &mut self.reader {
-                Some(reader) => reader,
-                none => none.insert(self.bus.reader()?),
-            };
-            let image = self.images.entry(lane).or_default();
-            if image.next < low {
-                *image = Image::default();
+        for (lane, image) in &mut self.images {
+            if self.follower.position(&self.topic, *lane).is_none() {
+                let start = Start::Offset(image.next);
+                if self.follower.follow(&*self.bus, &self.topic, *lane, start)?.low > image.next {
+                    *image = Image::default();
+                }
             }
-            reader.assign(&self.topic, lane, image.next.max(low))?;
-            self.read.insert(lane);
         }
         Ok(())
     }
 
-    /// Drops the reader. The next reader gets only the lanes that are followed then.
-    fn reset_reader(&mut self) {
-        self.reader = None;
-        self.read.clear();
-        self.settled = None;
-    }
-
-    /// Applies the records that the reader has; returns how many.
-    fn read(&mut self, wait: Duration) -> Result<usize, BusError> {
-        let Some(reader) = &mut self.reader else { return Ok(0) };
-        let read = reader.poll(TAKEN, wait, &mut self.records);
-        let count = self.records.len();
-        for record in self.records.drain(..) {
-            if let Some(image) = self.images.get_mut(&record.partition) {
-                image.take(&record);
-            }
+    /// Reads these lanes to their ends, or until one of the images is `enough`.
+    fn catch_up(
+        &mut self,
+        lanes: impl IntoIterator<Item = u32> + Clone,
+        patience: Duration,
+        enough: impl Fn(u32, &Image) -> bool,
+    ) -> Result<(), BusError> {
+        let Self { bus, topic, images, follower, .. } = self;
+        while let Some(gap) = follower.catch_up(&**bus, topic, lanes.clone(), patience, |record| {
+            let Some(image) = images.get_mut(&record.partition) else { return ControlFlow::Continue(()) };
+            image.take(&record);
+            if enough(record.partition, image) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })? {
+            images.insert(gap.partition, Image::default());
         }
-        // If unread records were deleted, the next reader starts with the remaining ones.
-        if read.is_err() {
-            self.reset_reader();
-        }
-        read.map(|()| count)
+        Ok(())
     }
 }
