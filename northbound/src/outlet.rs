@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use bus::{Backoff, Bus, BusError, Clock, MonoTime, PollOutcome, Record, Task};
+use bus::{Backoff, Bus, BusError, Clock, Gap, MonoTime, PollOutcome, Record, Task};
 use wire::control::Submitted;
 
 use self::subscriptions::{Source, Subscriptions};
@@ -44,7 +44,7 @@ impl Outlet {
     /// If one of the topics does not exist, or the bus does not answer.
     pub fn open(bus: Arc<dyn Bus>, gateway: Arc<Gateway>) -> Result<Self, BusError> {
         let directory = Directory::of(gateway, bus.clock());
-        let mut outlet = Self::new(bus, Arc::new(directory), false)?;
+        let mut outlet = Self::new(bus, Arc::new(directory), false);
         outlet.version = Some(outlet.directory.version());
         let entries = outlet.directory.all();
         outlet.subscriptions.topologies(&entries)?;
@@ -59,17 +59,17 @@ impl Outlet {
     /// # Errors
     /// If the bus does not answer. Missing topics are checked every second.
     pub fn follow(bus: Arc<dyn Bus>, directory: Arc<Directory>) -> Result<Self, BusError> {
-        let mut outlet = Self::new(bus, directory, true)?;
+        let mut outlet = Self::new(bus, directory, true);
         outlet.resubscribe()?;
         Ok(outlet)
     }
 
-    fn new(bus: Arc<dyn Bus>, directory: Arc<Directory>, control: bool) -> Result<Self, BusError> {
+    fn new(bus: Arc<dyn Bus>, directory: Arc<Directory>, control: bool) -> Self {
         let clock = bus.clock();
         let look = clock.mono().plus_ms(LOOK_MS);
-        let subscriptions = Subscriptions::new(bus, directory.topics().clone(), control)?;
+        let subscriptions = Subscriptions::new(bus, directory.topics().clone(), control);
         let (ready, pause, records) = (Arc::default(), Backoff::default(), Vec::new());
-        Ok(Self { directory, subscriptions, clock, ready, pause, version: None, look, records })
+        Self { directory, subscriptions, clock, ready, pause, version: None, look, records }
     }
 
     /// True while answers are read: from the first successful poll without missing topics until a
@@ -94,12 +94,12 @@ impl Outlet {
         let result = self.look(now).and_then(|looked| {
             self.subscriptions.poll(MAX_RECORDS, if looked { Duration::ZERO } else { wait }, &mut self.records)
         });
-        if result.is_err() {
+        if !matches!(result, Ok(None)) {
             self.ready.store(false, Ordering::Release);
         }
         match result {
-            Ok(()) => self.pause.over(),
-            Err(BusError::Gone { topic, partition, requested, low }) => {
+            Ok(None) => self.pause.over(),
+            Ok(Some(Gap { topic, partition, requested, low })) => {
                 tracing::error!(
                     topic,
                     partition,
@@ -107,7 +107,6 @@ impl Outlet {
                     low,
                     "answers or views were deleted before they were read"
                 );
-                self.subscriptions.skip(topic, partition, low);
             }
             Err(BusError::Unavailable(why)) => {
                 tracing::warn!(why, "cannot read answers; retrying");

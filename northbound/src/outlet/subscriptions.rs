@@ -1,11 +1,11 @@
 //! The followed topics, their offsets and the receivers of their records.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bus::{Bounds, Bus, BusError, Reader, Record};
+use bus::{Bus, BusError, Follower, Gap, Record, Start};
 use wire::topics::Topics;
 
 use crate::Gateway;
@@ -25,44 +25,30 @@ pub(super) enum Source {
 pub(super) struct Subscriptions {
     bus: Arc<dyn Bus>,
     topics: Topics,
-    reader: Box<dyn Reader>,
+    follower: Follower,
     sources: HashMap<String, Source>,
-    /// The ends of heartbeat topics when they were found: later heartbeats are read when they are
-    /// sent.
-    fresh: BTreeMap<(Arc<str>, u32), u64>,
     /// Egress topics.
     egress: BTreeSet<String>,
-    /// The offset of the next record of each partition, for a replacement reader.
-    next: BTreeMap<(Arc<str>, u32), u64>,
-    /// Partitions to be assigned again at another offset, since the records at the old one were
-    /// deleted.
-    behind: Vec<(String, u32, u64)>,
     /// Missing topics of topologies.
     missing: Vec<String>,
     /// Missing heartbeat topics; a service need not send heartbeats.
     silent: BTreeSet<String>,
     /// True if the control topic is followed.
     follows_control: bool,
-    /// The end of the control topic when it was found: from there on all submissions are known.
-    control_end: Option<u64>,
 }
 
 impl Subscriptions {
-    pub(super) fn new(bus: Arc<dyn Bus>, topics: Topics, follows_control: bool) -> Result<Self, BusError> {
-        Ok(Self {
-            reader: bus.reader()?,
+    pub(super) fn new(bus: Arc<dyn Bus>, topics: Topics, follows_control: bool) -> Self {
+        Self {
             bus,
             topics,
+            follower: Follower::default(),
             sources: HashMap::new(),
-            fresh: BTreeMap::new(),
             egress: BTreeSet::new(),
-            next: BTreeMap::new(),
-            behind: Vec::new(),
             missing: Vec::new(),
             silent: BTreeSet::new(),
             follows_control,
-            control_end: None,
-        })
+        }
     }
 
     /// Missing topics of topologies.
@@ -72,15 +58,20 @@ impl Subscriptions {
 
     /// True if a missing topic may appear.
     pub(super) fn has_missing(&self) -> bool {
-        !self.missing.is_empty() || !self.silent.is_empty() || (self.follows_control && self.control_end.is_none())
+        !self.missing.is_empty() || !self.silent.is_empty() || self.lacks_control()
+    }
+
+    /// True if the control topic is to be followed and was not found yet.
+    fn lacks_control(&self) -> bool {
+        self.follows_control && !self.sources.contains_key(&self.topics.control())
     }
 
     /// True if all submissions before the start are known.
     pub(super) fn has_read_control(&self) -> bool {
-        let Some(end) = self.control_end else { return true };
         // On Kafka, a reader of several topics does not learn the end of one, so an empty poll
         // counts as well.
-        self.reader.position(&self.topics.control(), 0).is_some_and(|position| position >= end)
+        let control = self.topics.control();
+        !self.sources.contains_key(&control) || self.follower.has_caught_up(&control, 0)
     }
 
     pub(super) fn source(&self, topic: &str) -> Option<&Source> {
@@ -89,60 +80,24 @@ impl Subscriptions {
 
     /// True for a heartbeat that was sent after its topic was found.
     pub(super) fn is_fresh(&self, record: &Record) -> bool {
-        let end = self.fresh.get(&(Arc::clone(&record.topic), record.partition));
-        end.is_some_and(|end| record.offset >= *end)
+        self.follower.is_new(record)
     }
 
     pub(super) fn is_egress(&self, topic: &str) -> bool {
         self.egress.contains(topic)
     }
 
-    pub(super) fn poll(&mut self, max: usize, wait: Duration, out: &mut Vec<Record>) -> Result<(), BusError> {
-        self.catch_up()?;
-        let result = self.reader.poll(max, wait, out);
-        for record in out.iter() {
-            if let Some(next) = self.next.get_mut(&(Arc::clone(&record.topic), record.partition)) {
-                *next = record.offset + 1;
-            }
-        }
-        result
-    }
-
-    /// Continues at `low`, since the next records of the partition were deleted.
-    pub(super) fn skip(&mut self, topic: String, partition: u32, low: u64) {
-        self.behind.push((topic, partition, low));
-    }
-
-    /// Assigns the partitions whose next records were deleted.
-    fn catch_up(&mut self) -> Result<(), BusError> {
-        while let Some((topic, partition, from)) = self.behind.last().cloned() {
-            let assigned = self.assign(&topic, partition, from);
-            // If more was deleted meanwhile, `Gone` gives the new offset, and this entry is
-            // obsolete.
-            if matches!(assigned, Ok(()) | Err(BusError::Gone { .. })) {
-                self.behind.pop();
-            }
-            assigned?;
-        }
-        Ok(())
-    }
-
-    fn assign(&mut self, topic: &str, partition: u32, from: u64) -> Result<(), BusError> {
-        self.reader.assign(topic, partition, from)?;
-        self.next.insert((topic.into(), partition), from);
-        Ok(())
+    pub(super) fn poll(&mut self, max: usize, wait: Duration, out: &mut Vec<Record>) -> Result<Option<Gap>, BusError> {
+        self.follower.poll(max, wait, out)
     }
 
     /// Follows the control topic, if it exists.
     pub(super) fn control(&mut self) -> Result<(), BusError> {
         let topic = self.topics.control();
-        if !self.follows_control || self.control_end.is_some() || self.bus.topic(&topic)?.is_none() {
-            return Ok(());
+        if self.lacks_control() && self.bus.topic(&topic)?.is_some() {
+            self.follower.follow(&*self.bus, &topic, 0, Start::Low)?;
+            self.sources.insert(topic, Source::Control);
         }
-        let bounds = self.bus.bounds(&topic, 0)?;
-        self.assign(&topic, 0, bounds.low)?;
-        self.sources.insert(topic, Source::Control);
-        self.control_end = Some(bounds.end);
         Ok(())
     }
 
@@ -152,9 +107,7 @@ impl Subscriptions {
             Source::Topology(gateway) => !entries.iter().any(|entry| Arc::ptr_eq(&entry.gateway, gateway)),
             Source::Heartbeats(_) | Source::Control => false,
         };
-        let gone = self.sources.iter().filter(|(_, source)| stale(source)).map(|(topic, _)| topic.clone());
-        let gone: Vec<String> = gone.collect();
-        self.forget(&gone)?;
+        self.forget(stale)?;
         self.missing.clear();
         for entry in entries {
             if !entry.followed.load(Ordering::Acquire) && self.topology(&entry.gateway)? {
@@ -170,9 +123,9 @@ impl Subscriptions {
         let known = options.limits.known_operations as u64;
         let mut topics = Vec::new();
         for stage in &options.stages {
-            topics.push((&stage.view, stage.lanes, None));
+            topics.push((&stage.view, stage.lanes, Start::Low));
             if stage.runs_workflows {
-                topics.push((&stage.egress, stage.lanes, Some(known / u64::from(stage.lanes.max(1)))));
+                topics.push((&stage.egress, stage.lanes, Start::Last(known / u64::from(stage.lanes.max(1)))));
             }
         }
         let before = self.missing.len();
@@ -195,14 +148,12 @@ impl Subscriptions {
         if self.missing.len() > before {
             return Ok(false);
         }
-        for (topic, lanes, back) in topics {
+        for (topic, lanes, start) in topics {
             for partition in 0..lanes {
-                let bounds = self.bus.bounds(topic, partition)?;
-                let from = back.map_or(bounds.low, |back| bounds.low.max(bounds.end.saturating_sub(back)));
-                self.assign(topic, partition, from)?;
+                self.follower.follow(&*self.bus, topic, partition, start)?;
             }
             self.sources.insert(topic.clone(), Source::Topology(Arc::clone(gateway)));
-            if back.is_some() {
+            if matches!(start, Start::Last(_)) {
                 self.egress.insert(topic.clone());
             }
         }
@@ -212,9 +163,7 @@ impl Subscriptions {
     /// Follows the heartbeats of these services, and no others.
     pub(super) fn services(&mut self, services: &BTreeSet<String>) -> Result<(), BusError> {
         let unused = |source: &Source| matches!(source, Source::Heartbeats(service) if !services.contains(service));
-        let gone = self.sources.iter().filter(|(_, source)| unused(source)).map(|(topic, _)| topic.clone());
-        let gone: Vec<String> = gone.collect();
-        self.forget(&gone)?;
+        self.forget(unused)?;
         self.silent.clear();
         for service in services {
             let topic = self.topics.alive(service);
@@ -226,35 +175,20 @@ impl Subscriptions {
                 continue;
             };
             for partition in 0..info.partitions {
-                let Bounds { low, end } = self.bus.bounds(&topic, partition)?;
-                self.assign(&topic, partition, low)?;
-                self.fresh.insert((topic.as_str().into(), partition), end);
+                self.follower.follow(&*self.bus, &topic, partition, Start::Low)?;
             }
             self.sources.insert(topic, Source::Heartbeats(service.clone()));
         }
         Ok(())
     }
 
-    /// Stops reading these topics: a new reader continues with the others at their offsets.
-    fn forget(&mut self, topics: &[String]) -> Result<(), BusError> {
-        if topics.is_empty() {
-            return Ok(());
-        }
-        let mut reader = self.bus.reader()?;
-        self.next.retain(|(topic, _), _| !topics.iter().any(|gone| **gone == **topic));
-        self.behind.retain(|(topic, _, _)| !topics.contains(topic));
-        for ((topic, partition), next) in &self.next {
-            match reader.assign(topic, *partition, *next) {
-                Ok(()) => {}
-                Err(BusError::Gone { topic, partition, low, .. }) => self.behind.push((topic, partition, low)),
-                Err(error) => return Err(error),
-            }
-        }
-        self.reader = reader;
-        for topic in topics {
-            self.sources.remove(topic);
-            self.fresh.retain(|(known, _), _| **known != **topic);
-            self.egress.remove(topic);
+    /// Stops reading the topics of these sources.
+    fn forget(&mut self, is_obsolete: impl Fn(&Source) -> bool) -> Result<(), BusError> {
+        let topics = self.sources.iter().filter(|(_, source)| is_obsolete(source)).map(|(topic, _)| topic.clone());
+        for topic in topics.collect::<Vec<String>>() {
+            self.follower.unfollow_topic(&topic)?;
+            self.sources.remove(&topic);
+            self.egress.remove(&topic);
         }
         Ok(())
     }
