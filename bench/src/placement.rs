@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use bus::{Bus, Clock};
-use nave::clock::SystemClock;
+use nave::SystemClock;
 use topology::names::TAKEOVERS;
 use wire::topics::Topics;
 

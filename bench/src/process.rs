@@ -5,11 +5,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::Context;
-use bus::{Bus, BusError, Clock, MonoTime, PollOutcome, Task};
-use nave::system::{HUB, System};
+use bus::{BusError, Clock, MonoTime, PollOutcome, Task};
+use nave::testing::{HUB, System};
 use topology::driver::Threads;
 use topology::names::{REPLAYED, RESTORED, SNAPSHOTS_CORRUPT, SNAPSHOTS_FAILED};
-use topology::{RecoveryOptions, Shard, ShardOptions, ShardStatus};
+use topology::{RecoveryOptions, Shard};
 
 use crate::instrumented::{InstrumentedBus, Observations, Timings};
 
@@ -20,26 +20,6 @@ const POLL_INTERVAL: Duration = Duration::from_millis(5);
 const IDLE_MS: u64 = 2_500;
 /// The time limit of every wait.
 const TIMEOUT_MS: u64 = 300_000;
-
-/// Joins a shard of a stage as the member `name`, with these recovery options.
-pub(crate) fn shard(
-    system: &System,
-    bus: Arc<dyn Bus>,
-    stage: &str,
-    name: &str,
-    recovery: RecoveryOptions,
-) -> Result<Shard, BusError> {
-    let options = ShardOptions {
-        topics: system.options.topics.clone(),
-        stage: stage.to_owned(),
-        member: name.to_owned(),
-        build: env!("CARGO_PKG_VERSION").to_owned(),
-        settings: system.topology.settings().clone(),
-        recovery,
-        inbox_limit: topology::InboxLimit::default(),
-    };
-    Shard::join(bus, system.topology.clone(), options, ShardStatus::new(stage, system.options.lanes))
-}
 
 /// A process.
 pub(crate) struct Process {
@@ -98,7 +78,7 @@ impl Process {
             let make = move || {
                 let begun = clock.mono();
                 let bus = InstrumentedBus { bus: Arc::clone(&system.bus), seen: of.seen.clone() };
-                let shard = shard(&system, Arc::new(bus), HUB, &member, recovery)?;
+                let shard = system.shard_on(Arc::new(bus), HUB, &member, recovery)?;
                 of.state.lock().expect("no panic while locked").joined = clock.mono().since(begun);
                 Ok(Box::new(InstrumentedShard { shard, watch: of, clock, lost }) as Box<dyn Task>)
             };

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use anyhow::Context;
 use bus::{Clock, Embedded, EmbeddedOptions, Task};
 use floodlight_sim::SpeakerHandle;
-use nave::clock::SystemClock;
-use nave::system::{HUB, SPEAKER, System, SystemOptions};
+use nave::SystemClock;
+use nave::testing::{HUB, SPEAKER, System, SystemOptions};
 use topology::driver::Threads;
 
 use crate::load_generator::{CreateAndRemove, LoadGenerator};

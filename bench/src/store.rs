@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bus::{Batch, Bus, Clock, DiskOptions, Embedded, EmbeddedOptions, Outgoing, Sync, TopicSpec};
-use nave::clock::SystemClock;
+use nave::SystemClock;
 
 /// The size of a record with its key, in bytes.
 const BYTES: usize = 300;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Context;
 use bus::{Bus, Clock, Embedded, EmbeddedOptions, MonoTime, Outgoing, Task};
 use coordinator::{DEADLINES, Deadline, TimedOut, deadlines};
-use nave::clock::SystemClock;
+use nave::SystemClock;
 use topology::driver::Threads;
 use topology::wheel::Wheel;
 use topology::{

@@ -2,12 +2,12 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use nave::world::World;
+use nave::testing::World;
 use serde_json::json;
 
 fuzz_target!(|bytes: &[u8]| {
     let mut world = World::seeded(0);
-    let record = nave::arbitrary::record(&world.inbox(), bytes);
+    let record = nave::sim::arbitrary::record(&world.inbox(), bytes);
     world.write(&[record]);
     world.run_ms(5);
     let asked = world.request(&json!({"flowid": "test-01", "length": 1}));

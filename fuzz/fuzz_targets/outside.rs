@@ -4,7 +4,7 @@
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
-    let record = nave::arbitrary::record("t", bytes);
+    let record = nave::sim::arbitrary::record("t", bytes);
     drop(record.headers.envelope());
     if let Ok(value) = serde_json::from_slice(bytes) {
         drop(wire::flow::CreateFlow::from_json(&value));

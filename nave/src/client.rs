@@ -13,7 +13,7 @@ use wire::OperationId;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Client of a running system.
-pub struct Client {
+pub(crate) struct Client {
     url: String,
     token: Option<String>,
     agent: ureq::Agent,
@@ -21,14 +21,14 @@ pub struct Client {
 
 /// No connection to the URL: nothing listens there.
 #[derive(Debug)]
-pub struct Unreachable {
+pub(crate) struct Unreachable {
     url: String,
     why: String,
 }
 
 /// The URL or the token file is invalid.
 #[derive(Debug)]
-pub struct Unusable(String);
+pub(crate) struct Unusable(String);
 
 impl fmt::Display for Unusable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -52,7 +52,7 @@ impl std::error::Error for Unreachable {}
 
 /// The server refused the request.
 #[derive(Debug)]
-pub struct Refused {
+pub(crate) struct Refused {
     /// HTTP status.
     pub status: u16,
     /// The problem as received (RFC 9457), or a text.
@@ -80,7 +80,7 @@ impl Client {
     ///
     /// # Errors
     /// If the file cannot be read.
-    pub fn new(url: &str, token_file: Option<&Path>) -> Result<Self, Unusable> {
+    pub(crate) fn new(url: &str, token_file: Option<&Path>) -> Result<Self, Unusable> {
         let token = token_file.map(|path| {
             let text = std::fs::read_to_string(path);
             let text = text.map_err(|error| Unusable(format!("--token-file: cannot read {}: {error}", path.display())));
@@ -97,17 +97,17 @@ impl Client {
     /// # Errors
     /// Like all of these methods: [`Unreachable`] if nothing listens, [`Refused`] if the answer is
     /// a problem.
-    pub fn topologies(&self) -> anyhow::Result<Value> {
+    pub(crate) fn topologies(&self) -> anyhow::Result<Value> {
         self.get("/v1/topologies")
     }
 
     /// Returns one topology.
-    pub fn topology(&self, name: &str) -> anyhow::Result<Value> {
+    pub(crate) fn topology(&self, name: &str) -> anyhow::Result<Value> {
         self.get(&format!("/v1/topologies/{}", segment(name)))
     }
 
     /// Kills a topology, which may drain for `wait_ms` milliseconds.
-    pub fn kill(&self, name: &str, wait_ms: u64) -> anyhow::Result<Value> {
+    pub(crate) fn kill(&self, name: &str, wait_ms: u64) -> anyhow::Result<Value> {
         self.call(
             self.with(self.agent.delete(self.at(&format!("/v1/topologies/{}?wait_ms={wait_ms}", segment(name)))))
                 .call(),
@@ -115,7 +115,7 @@ impl Client {
     }
 
     /// Starts an operation. Returns its answer, or its state if the northbound stops waiting first.
-    pub fn start(&self, at: &Start<'_>, body: &Value) -> anyhow::Result<Value> {
+    pub(crate) fn start(&self, at: &Start<'_>, body: &Value) -> anyhow::Result<Value> {
         let Start { topology, workflow, key, idempotency_key } = at;
         let path = format!("/v1/topologies/{}/workflows/{}/{}", segment(topology), segment(workflow), segment(key));
         let mut request = self.with(self.agent.post(self.at(&path)));
@@ -126,39 +126,39 @@ impl Client {
     }
 
     /// Returns operations, newest first. `query` holds pairs of name and value.
-    pub fn operations(&self, query: &[(&str, String)]) -> anyhow::Result<Value> {
+    pub(crate) fn operations(&self, query: &[(&str, String)]) -> anyhow::Result<Value> {
         let pairs: Vec<String> = query.iter().map(|(name, value)| format!("{name}={}", segment(value))).collect();
         let query = if pairs.is_empty() { String::new() } else { format!("?{}", pairs.join("&")) };
         self.get(&format!("/v1/operations{query}"))
     }
 
     /// Returns one operation.
-    pub fn operation(&self, id: &OperationId) -> anyhow::Result<Value> {
+    pub(crate) fn operation(&self, id: &OperationId) -> anyhow::Result<Value> {
         self.get(&format!("/v1/operations/{id}"))
     }
 
     /// Sends a signal to an operation.
-    pub fn signal(&self, id: &OperationId, name: &str, body: &Value) -> anyhow::Result<Value> {
+    pub(crate) fn signal(&self, id: &OperationId, name: &str, body: &Value) -> anyhow::Result<Value> {
         self.post(&format!("/v1/operations/{id}/signals/{}", segment(name)), body)
     }
 
     /// Cancels an operation; its calls are undone.
-    pub fn cancel(&self, id: &OperationId) -> anyhow::Result<Value> {
+    pub(crate) fn cancel(&self, id: &OperationId) -> anyhow::Result<Value> {
         self.call(self.with(self.agent.delete(self.at(&format!("/v1/operations/{id}")))).call())
     }
 
     /// Sends `resume` or `abort` to a parked operation.
-    pub fn command(&self, id: &OperationId, command: &str) -> anyhow::Result<Value> {
+    pub(crate) fn command(&self, id: &OperationId, command: &str) -> anyhow::Result<Value> {
         self.post(&format!("/v1/operations/{id}/{command}"), &Value::Null)
     }
 
     /// Returns the services that workflows call.
-    pub fn spokes(&self) -> anyhow::Result<Value> {
+    pub(crate) fn spokes(&self) -> anyhow::Result<Value> {
         self.get("/v1/spokes")
     }
 
     /// Returns one service.
-    pub fn spoke(&self, service: &str) -> anyhow::Result<Value> {
+    pub(crate) fn spoke(&self, service: &str) -> anyhow::Result<Value> {
         self.get(&format!("/v1/spokes/{}", segment(service)))
     }
 
@@ -216,7 +216,7 @@ impl Client {
 
 /// The arguments of a start.
 #[derive(Debug, Clone, Copy)]
-pub struct Start<'a> {
+pub(crate) struct Start<'a> {
     /// The topology.
     pub topology: &'a str,
     /// The name of the workflow.

@@ -13,7 +13,7 @@ const PAGES: &str = include_str!("../../docs/codes.md");
 
 /// The page of a code.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Page {
+pub(crate) struct Page {
     /// The code.
     pub code: &'static str,
     /// Title.
@@ -57,7 +57,7 @@ fn wrapped(text: &str) -> Vec<String> {
 
 /// An unknown code.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UnknownCode(String);
+pub(crate) struct UnknownCode(String);
 
 impl fmt::Display for UnknownCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -78,7 +78,7 @@ impl fmt::Display for UnknownCode {
 impl std::error::Error for UnknownCode {}
 
 /// Returns all pages, by code.
-pub fn pages() -> &'static [Page] {
+pub(crate) fn pages() -> &'static [Page] {
     static PARSED: LazyLock<Vec<Page>> = LazyLock::new(|| PAGES.split("\n## ").skip(1).filter_map(parsed).collect());
     &PARSED
 }
@@ -87,7 +87,7 @@ pub fn pages() -> &'static [Page] {
 ///
 /// # Errors
 /// If there is no such code; the error names a near one.
-pub fn page(code: &str) -> Result<&'static Page, UnknownCode> {
+pub(crate) fn page(code: &str) -> Result<&'static Page, UnknownCode> {
     let digits = code.trim().to_uppercase();
     let digits = digits.strip_prefix("NAVE-").unwrap_or(&digits);
     let wanted = digits.parse::<u32>().map(|number| format!("NAVE-{number:04}"));

@@ -8,7 +8,7 @@ use wire::call::CallCommand;
 use workers::WorkerIn;
 
 /// The stage of the hub, and of workers that share it.
-pub const HUB: &str = "hub";
+pub(crate) const HUB: &str = "hub";
 
 /// Builds a topology with a hub that runs the workflows `W` (one type or a tuple of types), and a
 /// worker for each of `services`. All share one stage, or each has its own if the topology is

@@ -29,44 +29,39 @@
 //! }
 //! ```
 //!
-//! Read in this order:
-//! - [`program`]: the topologies and spokes of a binary.
-//! - [`config`] and [`commands`]: the configuration and the command line.
-//! - [`submission`] and [`control`]: submitting a topology, and the control topic.
-//! - [`node`], [`deployment`] and [`recorded`]: running submitted topologies in a process.
-//! - [`process`] and [`shutdown`]: how a process starts and stops.
-//! - [`client`] and [`explain`]: the client of the REST interface, and the pages of the codes.
-//! - [`mod@hub_and_spokes`] and [`mod@spoke`]: the usual topology of a workflow, and spokes in Rust.
-//! - [`testing`] and [`sim`]: a topology in virtual time, without and with random faults.
-//! - [`system`] and [`world`]: the flow topology for tests; [`arbitrary`]: records for fuzzing.
+//! For users:
+//! - [`prelude`]: the names that a workflow file needs; [`hub_and_spokes()`]: the topology of a
+//!   workflow; [`spoke`]: spokes in Rust.
+//! - [`program`]: the topologies, spokes and scenarios of a binary.
+//! - [`testing`]: a topology or the flow topology in virtual time, for tests.
+//! - [`sim`]: the same with random faults, for `nave sim`.
+//! - [`config`]: the configuration of a process.
+//! - [`node`]: submitting topologies, and running them in a process without the command line.
+//!
+//! Inside, read in this order: `commands` (the command line), `process` and `shutdown` (how a
+//! process starts and stops), `clock` (real time), `client` and `explain` (the client of the REST
+//! interface, and the pages of the codes).
 
-pub mod arbitrary;
-pub mod client;
-pub mod clock;
-pub mod commands;
+mod client;
+mod clock;
+mod commands;
 pub mod config;
-pub mod control;
-pub mod deployment;
-pub mod explain;
-pub mod hub_and_spokes;
+mod explain;
+mod hub_and_spokes;
 mod names;
 pub mod node;
-pub mod process;
+mod process;
 pub mod program;
-pub mod recorded;
-pub mod shutdown;
-pub mod sim;
-pub mod submission;
+mod shutdown;
 mod suggest;
-pub mod system;
-pub mod testing;
-pub mod world;
 
 use std::process::ExitCode;
 
-pub use ::spoke;
+pub use clock::SystemClock;
 pub use hub_and_spokes::hub_and_spokes;
 pub use serde_json;
+pub use simulation::{self as sim, testing};
+pub use spoke;
 
 use topology::{BuildErrors, Topology};
 

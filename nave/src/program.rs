@@ -9,9 +9,8 @@ use hub::HubSettings;
 use topology::{BuildErrors, Settings, Topology};
 use workers::{WorkerBolt, WorkerSettings};
 
-use crate::sim::host::{MakeHost, Speaker};
-use crate::sim::{self, Scenario, Simulation};
-use crate::spoke::{Handler, SpokeOptions, SpokeService};
+use simulation::{MakeHost, Scenario, Simulation};
+use spoke::{Handler, SpokeOptions, SpokeService};
 
 /// The name and version that a program prints in its banner and for `--version`; see
 /// [`crate::about!`].
@@ -121,7 +120,7 @@ impl Program {
         let settings = Settings::default().with("flows", &FlowSettings::default());
         program.add(&flows::flow_topology()?.with_settings(&settings)?)?;
         program.flows = true;
-        Ok(program.scenario(flows::NAME, sim::flows::scenario()))
+        Ok(program.scenario(flows::NAME, simulation::flow_scenario()))
     }
 
     fn empty(about: About) -> Self {
@@ -199,7 +198,7 @@ impl Program {
         let made = |(service, spoke): (&String, &ProgramSpoke)| (service.clone(), Arc::clone(&spoke.make));
         let mut spokes: BTreeMap<String, MakeHost> = self.spokes.iter().map(made).collect();
         if self.flows && topology == flows::NAME {
-            spokes.insert(flows::SPEAKER.to_owned(), Arc::new(|| Box::new(Speaker::new())));
+            spokes.insert(flows::SPEAKER.to_owned(), Arc::new(simulation::speaker));
         }
         let called: BTreeSet<String> = code.stages().iter().flat_map(|stage| code.watches(&stage.name)).collect();
         spokes.retain(|service, _| called.contains(service));

@@ -19,11 +19,11 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Unfinished work of each phase.
 #[derive(Debug, Default)]
-pub struct StopReport(Vec<String>);
+pub(crate) struct StopReport(Vec<String>);
 
 impl StopReport {
     /// Adds what a phase left unfinished.
-    pub fn add(&mut self, phase: &str, lines: Vec<String>) {
+    pub(crate) fn add(&mut self, phase: &str, lines: Vec<String>) {
         for line in lines {
             tracing::warn!(phase, fault = line, "a shutdown phase did not finish cleanly");
             self.0.push(format!("{phase}: {line}"));
@@ -31,7 +31,7 @@ impl StopReport {
     }
 
     /// Returns the text that the process prints when it ends.
-    pub fn summary(&self) -> String {
+    pub(crate) fn summary(&self) -> String {
         if self.0.is_empty() {
             return "stopped; nothing unfinished".to_owned();
         }
@@ -43,7 +43,7 @@ impl StopReport {
 /// The signals that end a process: Ctrl-C, SIGTERM, and SIGHUP unless it is ignored. Created once,
 /// so that a signal between two waits is not lost.
 #[derive(Debug)]
-pub struct Signals {
+pub(crate) struct Signals {
     interrupt: Signal,
     terminate: Signal,
     hangup: Option<Signal>,
@@ -54,14 +54,14 @@ impl Signals {
     ///
     /// # Errors
     /// If the system does not allow it.
-    pub fn receive() -> std::io::Result<Self> {
+    pub(crate) fn receive() -> std::io::Result<Self> {
         let hangup = if hangup_is_ignored() { None } else { Some(signal(SignalKind::hangup())?) };
         let (interrupt, terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
         Ok(Self { interrupt, terminate, hangup })
     }
 
     /// Waits for the next signal.
-    pub async fn next(&mut self) {
+    pub(crate) async fn next(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
@@ -70,7 +70,7 @@ impl Signals {
     }
 
     /// Runs blocking work beside the servers; a signal meanwhile ends the process.
-    pub async fn phase<T: Send + 'static>(&mut self, work: impl FnOnce() -> T + Send + 'static) -> T {
+    pub(crate) async fn phase<T: Send + 'static>(&mut self, work: impl FnOnce() -> T + Send + 'static) -> T {
         let work = tokio::task::spawn_blocking(work);
         tokio::select! {
             done = work => done.expect("a phase of a shutdown does not panic"),
@@ -80,7 +80,7 @@ impl Signals {
 
     /// Waits for `done`, at most `timeout`; returns false on timeout. A signal meanwhile ends the
     /// process.
-    pub async fn within(&mut self, timeout: Duration, done: impl Future<Output = ()>) -> bool {
+    pub(crate) async fn within(&mut self, timeout: Duration, done: impl Future<Output = ()>) -> bool {
         tokio::select! {
             () = done => true,
             () = tokio::time::sleep(timeout) => false,

@@ -7,14 +7,14 @@ mod support;
 use std::path::Path;
 
 use bus::{Headers, Outgoing, Route};
-use nave::world::World;
+use nave::testing::World;
 use proptest::prelude::*;
 use support::{flow, idle_violations, one_lane};
 use wire::Kind;
 
 /// Makes an inbox record (key, kind, headers, body) of bytes, in the same way as `fuzz/`.
 fn record(inbox: &str, bytes: &[u8]) -> Outgoing {
-    nave::arbitrary::record(inbox, bytes)
+    nave::sim::arbitrary::record(inbox, bytes)
 }
 
 /// Checks that the lane works after these records, before and after a restart.

@@ -35,7 +35,7 @@ fn a_lane_without_an_owner_is_reported_silent_until_its_takeover() {
     }
     let records: Vec<_> = tickets.iter().map(|ticket| ticket.record.clone()).collect();
     world.write(&records);
-    let mut pass = |world: &mut nave::world::World, ms: u64| {
+    let mut pass = |world: &mut nave::testing::World, ms: u64| {
         world.run_ms(ms);
         outlet.poll(Duration::ZERO).unwrap();
         lag.poll(Duration::ZERO).unwrap();

@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bus::{Clock, MonoTime};
-use nave::clock::SystemClock;
+use nave::SystemClock;
 use process::clients::{self, Answers, Progress, ReplaceableProcess};
 use process::site::Site;
 use rustix::process::{Pid, Signal, kill_process};

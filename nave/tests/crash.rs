@@ -5,7 +5,7 @@ mod support;
 
 use floodlight_sim::fault::CommandKind;
 use floodlight_sim::{Fault, FaultKind};
-use nave::world::{FlowRequest, World};
+use nave::testing::{FlowRequest, World};
 use serde_json::{Value, json};
 use support::{
     complete_flow, fault, flow, idle_violations, inject, kill, one_lane, outcome, refusal, rules, stages_to_crash,

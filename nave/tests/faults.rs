@@ -5,7 +5,7 @@ mod support;
 
 use floodlight_sim::fault::CommandKind;
 use floodlight_sim::{CommandOutcome, FaultKind};
-use nave::world::{FlowOutcome, World};
+use nave::testing::{FlowOutcome, World};
 use serde_json::json;
 use support::{
     audit, complete_flow, fault, flow, foreign_command, idle_violations, inject, kinds, one_lane, refusal, rules,
@@ -178,7 +178,7 @@ fn an_unfinished_removal_reports_the_rest_and_is_retried() {
 }
 
 /// Starts a flow whose rule 4 could not be removed. Its operation keeps retrying.
-fn degraded(seed: u64) -> (World, nave::world::FlowRequest) {
+fn degraded(seed: u64) -> (World, nave::testing::FlowRequest) {
     let mut world = one_lane(seed, |_| {});
     inject(&world, fault(CommandKind::Install, 3, refusal(), Some(1)));
     inject(&world, fault(CommandKind::Remove, 4, FaultKind::Silence, None));

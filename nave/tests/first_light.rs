@@ -2,7 +2,7 @@
 
 mod support;
 
-use nave::world::FlowOutcome;
+use nave::testing::FlowOutcome;
 use serde_json::json;
 use wire::Code;
 use wire::flow::Origin;

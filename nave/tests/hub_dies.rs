@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use bus::{Bus, BusError, Clock, Kafka, KafkaOptions, PollOutcome, Reader, Task};
 use floodlight_sim::{Fault, SpeakerHandle};
-use nave::clock::SystemClock;
-use nave::system::{HUB, System};
+use nave::SystemClock;
+use nave::testing::{HUB, System};
 use northbound::{Gateway, Inlet, InletHandle, Outlet, Submission};
 use serde_json::{Value, json};
 use topology::driver::Threads;

@@ -5,7 +5,7 @@ mod support;
 
 use floodlight_sim::fault::Match;
 use floodlight_sim::{Fault, FaultKind};
-use nave::world::{FlowOutcome, FlowRequest, World};
+use nave::testing::{FlowOutcome, FlowRequest, World};
 use support::{complete_flow, flow, idle_violations, inject, one_lane};
 use wire::Code;
 

@@ -6,7 +6,7 @@ mod support;
 use bus::Outgoing;
 use floodlight_sim::FaultKind;
 use floodlight_sim::fault::CommandKind;
-use nave::world::World;
+use nave::testing::World;
 use support::{complete_flow, dead, fault, flow, inject, refused, request_envelope, request_record, rules};
 use wire::{CallId, Code, Envelope, Kind, MessageId};
 

@@ -6,7 +6,7 @@ mod support;
 use bus::Outgoing;
 use floodlight_sim::FaultKind;
 use floodlight_sim::fault::CommandKind;
-use nave::world::World;
+use nave::testing::World;
 use support::{audit, complete_flow, fault, flow, idle_violations, inject, one_lane, rules};
 use wire::alive::Heartbeat;
 use wire::flow::Origin;

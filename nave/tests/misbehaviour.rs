@@ -5,7 +5,7 @@ mod support;
 
 use floodlight_sim::fault::{CommandKind, Garbage, Match, WrongIdentity};
 use floodlight_sim::{Fault, FaultKind};
-use nave::world::{FlowOutcome, FlowRequest, World};
+use nave::testing::{FlowOutcome, FlowRequest, World};
 use support::{complete_flow, dead, fault, flow, idle_violations, inject, one_lane, refusal, rules};
 use wire::Code;
 use workers::names;

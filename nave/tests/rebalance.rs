@@ -2,7 +2,7 @@
 
 mod support;
 
-use nave::world::{FlowRequest, World};
+use nave::testing::{FlowRequest, World};
 use serde_json::json;
 use support::{flow, idle_violations, outcome, rules};
 

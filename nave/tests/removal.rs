@@ -4,7 +4,7 @@
 mod support;
 
 use floodlight_sim::fault::CommandKind;
-use nave::world::{FlowOutcome, FlowRequest, World};
+use nave::testing::{FlowOutcome, FlowRequest, World};
 use serde_json::Value;
 use support::{
     complete_flow, fault, flow, idle_violations, inject, kill, kinds, one_lane, outcome, rules, stages_to_crash, start,

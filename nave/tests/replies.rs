@@ -5,7 +5,7 @@ mod support;
 use bus::Outgoing;
 use floodlight_sim::FaultKind;
 use floodlight_sim::fault::CommandKind;
-use nave::world::{FlowRequest, World};
+use nave::testing::{FlowRequest, World};
 use support::{complete_flow, fault, flow, idle_violations, inject, one_lane, rules};
 use wire::{CallId, Envelope, Kind, MessageId, OperationId};
 use workers::names;

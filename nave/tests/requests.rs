@@ -5,7 +5,7 @@ mod support;
 use bus::Outgoing;
 use floodlight_sim::FaultKind;
 use floodlight_sim::fault::CommandKind;
-use nave::world::{FlowOutcome, FlowRequest, World};
+use nave::testing::{FlowOutcome, FlowRequest, World};
 use serde_json::json;
 use support::{
     answers, audit, complete_flow, dead, fault, flow, idle_violations, inject, one_lane, refusal, refused,

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bus::{Bus, Clock, Kafka, KafkaOptions};
-use nave::clock::SystemClock;
-use nave::control::{self, ControlReader};
+use nave::SystemClock;
+use nave::node::control::{self, ControlReader};
 use process::{Up, any_ports, brokers, nave};
 use serde_json::{Value, json};
 use wire::control::DesiredState;

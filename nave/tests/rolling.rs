@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bus::Clock;
-use nave::clock::SystemClock;
+use nave::SystemClock;
 use process::brokers;
 use process::clients::{self, Progress, ReplaceableProcess};
 use process::site::Site;

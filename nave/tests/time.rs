@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use floodlight_sim::FaultKind;
 use floodlight_sim::fault::CommandKind;
-use nave::world::World;
+use nave::testing::World;
 use serde_json::json;
 use support::{fault, idle_violations, inject, one_lane, outcome, rules};
 use wire::WallTime;

@@ -14,14 +14,14 @@ use bus::{
     Bus, BusError, Clock, Embedded, EmbeddedOptions, FaultScript, FaultyBus, Kafka, KafkaOptions, ManualClock,
     TopicFault, TopicSpec,
 };
-use nave::clock::SystemClock;
+use nave::SystemClock;
 use nave::config::{BusKind, Layout};
 use nave::node::runner::{InlineRunner, StageRunner};
 use nave::node::status::NodeStatus;
+use nave::node::submission;
 use nave::node::topics::{ServedTopologies, TopicWatch};
 use nave::node::{Node, NodeOptions, StageSelection};
 use nave::program::Program;
-use nave::submission;
 use northbound::Waiting;
 use process::brokers;
 use process::site::Site;

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use floodlight_sim::fault::{CommandKind, Match};
 use floodlight_sim::{Fault, FaultKind};
 use hub::check::{differences, table};
-use nave::world::World;
+use nave::testing::World;
 use serde_json::json;
 use support::{fault, flow, foreign_command, inject, one_lane, refusal};
 use wire::Code;

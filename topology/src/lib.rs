@@ -52,10 +52,11 @@
 //!
 //! Read in this order: [`component`] (the traits that users implement), [`emitter`] (how a
 //! component emits tuples and effects), [`builder`], [`stream`] and [`grouping`] (how components
-//! are joined), `build` and [`plan`] (the checked topology), [`lane`] (one step), [`outbox`]
-//! (effects as data), [`wheel`], `blocks` and `timers` (deadlines), `state` and [`snapshot`] (how
-//! components save state), [`shard`] (takes lanes over, reads their inbox and commits), [`driver`] (polls
-//! tasks, on threads or in virtual time).
+//! are joined), `build` and [`plan`] (the checked topology), `record` (what a
+//! submission writes), [`lane`] (one step), [`outbox`] (effects as data), [`wheel`], `blocks` and
+//! `timers` (deadlines), `state` and [`snapshot`] (how components save state), [`shard`] (takes
+//! lanes over, reads their inbox and commits), [`driver`] (polls tasks, on threads or in virtual
+//! time).
 
 mod arrangement;
 mod blocks;
@@ -75,6 +76,7 @@ mod node;
 pub mod outbox;
 mod place;
 pub mod plan;
+mod record;
 mod settings;
 pub mod shard;
 pub mod snapshot;

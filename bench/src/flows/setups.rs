@@ -8,9 +8,9 @@ use anyhow::Context;
 use bus::{Bus, Clock, Task};
 use clap::ValueEnum;
 use floodlight_sim::SpeakerHandle;
-use nave::clock::SystemClock;
+use nave::SystemClock;
 use nave::spoke::SpokeOptions;
-use nave::system::{SPEAKER, System, SystemOptions};
+use nave::testing::{HUB, SPEAKER, System, SystemOptions};
 use topology::driver::Threads;
 use topology::{DeliveryMode, RecoveryOptions};
 use wire::topics::Topics;
@@ -21,7 +21,6 @@ use super::load::{Figures, Load};
 use super::post::NaveUp;
 use crate::buses::{BusKind, Locations};
 use crate::instrumented::{Amount, InstrumentedBus, Observations};
-use crate::process::shard;
 
 /// A measured setup.
 #[derive(Debug, Clone, Copy)]
@@ -112,9 +111,9 @@ impl Setup {
         (options.speaker.timeout_ms, options.flows.call_ms, options.flows.step_ms) = (attempt, call, step);
         options.flows.request_ms = request;
         options.apart = self.stages == Stages::Two;
-        options.modes.insert(nave::system::HUB.to_owned(), self.mode);
+        options.modes.insert(HUB.to_owned(), self.mode);
         let system = Arc::new(System::new(Arc::clone(&bus), options)?);
-        let snapshots = system.options.topics.snapshot(system.topology.name(), nave::system::HUB);
+        let snapshots = system.options.topics.snapshot(system.topology.name(), HUB);
         let seen = Observations::new(Arc::clone(&clock), &snapshots);
         let mut tasks = Threads::default();
         self.spawn(&mut tasks, &system, &seen, recovery)?;
@@ -216,7 +215,7 @@ impl Setup {
             let thread = stage.clone();
             let watched: Arc<dyn Bus> = Arc::new(InstrumentedBus { bus: Arc::clone(&system.bus), seen: seen.clone() });
             let make = Box::new(move || {
-                let shard = shard(&system, watched, &stage, &name, recovery)?;
+                let shard = system.shard_on(watched, &stage, &name, recovery)?;
                 Ok(Box::new(shard) as Box<dyn Task>)
             });
             tasks.spawn(&thread, Arc::clone(&clock), make)?;
@@ -228,5 +227,5 @@ impl Setup {
 /// The inbox and the egress of the hub.
 fn ends(system: &System) -> (String, String) {
     let (names, topology) = (&system.options.topics, system.topology.name());
-    (names.inbox(topology, nave::system::HUB), names.egress(topology, nave::system::HUB))
+    (names.inbox(topology, HUB), names.egress(topology, HUB))
 }

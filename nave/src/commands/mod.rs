@@ -116,7 +116,7 @@ impl RemoteArgs {
 }
 
 /// Parses the arguments of this process and runs the command.
-pub fn run(program: Result<Program, ProgramError>) -> ExitCode {
+pub(crate) fn run(program: Result<Program, ProgramError>) -> ExitCode {
     let about = program.as_ref().map_or(Program::nave(), Program::about);
     crate::program::set_name(about.name);
     let cli = Cli::from_arg_matches(&command(about).get_matches()).unwrap_or_else(|error| error.exit());

@@ -13,9 +13,9 @@ use super::options::{self, ConfigArgs};
 use super::output::{Output, Usage};
 use crate::clock::SystemClock;
 use crate::config::{BusKind, Config};
+use crate::node::submission;
 use crate::process;
 use crate::program::Program;
-use crate::submission;
 use crate::suggest;
 
 #[derive(Debug, Args)]

@@ -9,7 +9,7 @@ use super::options::ConfigArgs;
 use super::output::Output;
 use super::submit::{code_of, laid_out};
 use crate::config::Config;
-use crate::control;
+use crate::node::control;
 use crate::program::Program;
 
 #[derive(Debug, Subcommand)]

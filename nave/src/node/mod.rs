@@ -12,14 +12,20 @@
 //!
 //! A node is a task without its own thread; a test polls it in virtual time.
 //!
-//! Read in this order: this file, `running` (the stages of one topology and their end), [`runner`]
-//! (what polls the lanes), `lanes` (the lanes of one thread, and their draining), [`status`] (what
-//! `/readyz` reports), [`topics`] (the check of the topics).
+//! Read in this order: [`submission`] and [`control`] (what is submitted, and the topic that holds
+//! it), this file, `deployment` (a submitted topology with the code of this process), `running` (the
+//! stages of one topology and their end), [`runner`] (what polls the lanes), `lanes` (the lanes of one
+//! thread, and their draining), [`status`] (what `/readyz` reports), `recorded` and [`topics`] (the
+//! check of the topics).
 
+pub mod control;
+mod deployment;
 mod lanes;
+mod recorded;
 pub mod runner;
 mod running;
 pub mod status;
+pub mod submission;
 pub mod topics;
 
 use std::collections::BTreeMap;
@@ -32,11 +38,11 @@ use wire::control::{DesiredState, Submitted};
 use wire::topics::Topics;
 use wire::{Code, Problem};
 
+use self::control::ControlReader;
+use self::deployment::Deployment;
 use self::runner::MakeRunner;
 use self::running::Running;
 use self::status::NodeStatus;
-use crate::control::ControlReader;
-use crate::deployment::Deployment;
 use crate::program::Program;
 
 /// Interval between two checks of a topology that is being killed, in milliseconds.

@@ -12,10 +12,10 @@ use wire::WallTime;
 use wire::control::Submitted;
 use wire::topics::Topics;
 
+use super::control;
+use super::deployment::Deployment;
 use super::lanes::{DrainGauge, Lanes};
 use super::runner::StageRunner;
-use crate::control;
-use crate::deployment::Deployment;
 
 /// One topology in this process.
 pub(super) struct Running {

@@ -21,7 +21,7 @@ use topology::{Handover, ShardStatus};
 use wire::control::Submitted;
 use wire::{Code, Problem};
 
-use crate::deployment::Deployment;
+use super::deployment::Deployment;
 
 /// The status, shared between a node and its readers.
 #[derive(Default)]

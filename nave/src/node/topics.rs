@@ -23,10 +23,10 @@ use wire::control::DesiredState;
 use wire::topics::Topics;
 use wire::{Code, Problem};
 
+use super::deployment;
+use super::recorded::RecordedTopics;
 use super::status::NodeStatus;
-use crate::deployment;
 use crate::program::Program;
-use crate::recorded::RecordedTopics;
 
 /// Interval between two checks in milliseconds. A client waits 10 s for its answer, so the report
 /// comes before the first such client times out. A topology has a dozen topics, at 1 ms per query.

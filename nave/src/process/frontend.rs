@@ -11,7 +11,7 @@ use topology::driver::Threads;
 use wire::control::DesiredState;
 
 use crate::config::{Config, ConfigError, ConfigErrors};
-use crate::control::ControlReader;
+use crate::node::control::ControlReader;
 use crate::node::status::NodeStatus;
 
 /// The directory behind the REST paths, and its two ends on the bus.

@@ -34,7 +34,7 @@ const LATENESS_SECONDS: [f64; 11] = [0.0001, 0.0005, 0.001, 0.002, 0.005, 0.01, 
 
 /// The roles of a process.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Purpose {
+pub(crate) struct Purpose {
     /// True: submits all topologies of the program at the start.
     pub submits: bool,
     /// The stages that it runs.
@@ -49,7 +49,7 @@ pub struct Purpose {
 
 impl Purpose {
     /// Returns all roles in one process.
-    pub fn everything(program: &Program) -> Self {
+    pub(crate) fn everything(program: &Program) -> Self {
         let spokes = program.spokes().map(|(service, _)| service.clone()).collect();
         Self {
             submits: true,
@@ -80,7 +80,7 @@ impl Purpose {
 ///
 /// # Errors
 /// If it cannot start, or a task fails.
-pub fn run(program: &Program, config: &Config, purpose: &Purpose) -> anyhow::Result<()> {
+pub(crate) fn run(program: &Program, config: &Config, purpose: &Purpose) -> anyhow::Result<()> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     let mut starting = Starting::new(Arc::clone(&clock));
     log::to_stderr(&config.log, Arc::clone(&clock))?;
@@ -116,7 +116,7 @@ pub fn run(program: &Program, config: &Config, purpose: &Purpose) -> anyhow::Res
 ///
 /// # Errors
 /// If the bus cannot be reached, or refuses.
-pub fn open_bus(config: &Config, clock: &Arc<dyn Clock>) -> anyhow::Result<Arc<dyn Bus>> {
+pub(crate) fn open_bus(config: &Config, clock: &Arc<dyn Clock>) -> anyhow::Result<Arc<dyn Bus>> {
     match config.bus.kind {
         BusKind::Embedded if config.bus.disk.data.is_empty() => {
             Ok(Arc::new(Embedded::open(Arc::clone(clock), EmbeddedOptions::default())))

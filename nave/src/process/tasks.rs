@@ -16,13 +16,13 @@ use super::delayed::DelayedSpoke;
 use super::frontend::Frontend;
 use super::starting::Step;
 use crate::config::{BusKind, Config, ConfigError, ConfigErrors};
-use crate::control;
+use crate::node::control;
 use crate::node::runner::{StageRunner, ThreadedRunner};
 use crate::node::status::NodeStatus;
+use crate::node::submission;
 use crate::node::topics::{ServedTopologies, TopicWatch};
 use crate::node::{Node, NodeOptions};
 use crate::program::Program;
-use crate::submission;
 
 /// The tasks of a process, in the order in which they stop.
 pub(super) struct Tasks {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bus::Clock;
-use nave::clock::SystemClock;
+use nave::SystemClock;
 use serde_json::{Value, json};
 
 use super::{LIMIT, Up};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bus::{Bus, Clock, Headers, Kafka, KafkaOptions, Outgoing, Reader, Record, TopicSpec, Writer};
-use nave::clock::SystemClock;
+use nave::SystemClock;
 use nave::serde_json::{Value, json};
 
 /// An answer takes less than a second on an idle machine.

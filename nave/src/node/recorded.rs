@@ -1,6 +1,6 @@
 //! The topics of a topology as recorded at its submission, and the check that they are unchanged. A
 //! process checks when it starts a topology, and periodically while it runs or serves it
-//! ([`crate::node::topics`]).
+//! ([`super::topics`]).
 
 use bus::{Bus, BusError, TopicInfo, TopicSpec};
 use wire::control::Submitted;
@@ -8,7 +8,7 @@ use wire::{Code, Problem};
 
 /// The recorded topics of one topology.
 #[derive(Debug, Default)]
-pub struct RecordedTopics {
+pub(super) struct RecordedTopics {
     topology: String,
     topics: Vec<Topic>,
 }
@@ -24,7 +24,7 @@ struct Topic {
 impl RecordedTopics {
     /// Returns the topics recorded for each stage, and the `needed` topics of the code: snapshots
     /// and requests to spokes. A process without the code passes no `needed` topics.
-    pub fn of(submitted: &Submitted, needed: Vec<TopicSpec>) -> Self {
+    pub(super) fn of(submitted: &Submitted, needed: Vec<TopicSpec>) -> Self {
         let mut topics: Vec<Topic> = Vec::new();
         for stage in &submitted.stages {
             let of_stage = stage.topics.iter();
@@ -43,7 +43,7 @@ impl RecordedTopics {
     }
 
     /// Returns the name of the topology.
-    pub fn topology(&self) -> &str {
+    pub(super) fn topology(&self) -> &str {
         &self.topology
     }
 
@@ -52,7 +52,7 @@ impl RecordedTopics {
     ///
     /// # Errors
     /// If the bus does not answer.
-    pub fn check(&self, bus: &dyn Bus) -> Result<Option<Problem>, BusError> {
+    pub(super) fn check(&self, bus: &dyn Bus) -> Result<Option<Problem>, BusError> {
         for topic in &self.topics {
             if let Some(problem) = self.compare(topic, bus.topic(&topic.name)?) {
                 return Ok(Some(problem));

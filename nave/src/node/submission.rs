@@ -14,13 +14,13 @@
 
 use std::collections::BTreeMap;
 
-use bus::{Bus, BusError, TopicInfo};
+use bus::{Bus, BusError};
 use topology::Topology;
-use wire::control::{DesiredState, Submitted, SubmittedStage};
+use wire::control::{DesiredState, Submitted};
 use wire::topics::Topics;
 use wire::{Code, Problem, WallTime};
 
-use crate::control::{self, ControlReader};
+use super::control::{self, ControlReader};
 
 /// The change that a submission made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,7 +83,7 @@ pub fn submit(
         // the difference.
         same_shape(before, topology)?;
     }
-    let submitted = describe(bus, topics, topology, at)?;
+    let submitted = topology.record(bus, topics, env!("CARGO_PKG_VERSION"), at).map_err(|error| problem(&error))?;
     let change = before.map_or(Ok(Change::New), |before| compare(before, &submitted))?;
     if let (true, Some(weakness)) = (strict, weakness(bus, &submitted)?) {
         return Err(weakness);
@@ -127,49 +127,6 @@ pub fn weakness(bus: &dyn Bus, submitted: &Submitted) -> Result<Option<Problem>,
     };
     let lines: Vec<String> = weak.iter().map(line).collect();
     Ok((!lines.is_empty()).then(|| Problem::new(Code::WeakBus, lines.join("; "))))
-}
-
-/// Returns the record of a topology for the control topic. Creates or checks its topics.
-pub(crate) fn describe(
-    bus: &dyn Bus,
-    topics: &Topics,
-    topology: &Topology,
-    at: WallTime,
-) -> Result<Submitted, Problem> {
-    let mut made: Vec<TopicInfo> = Vec::new();
-    for spec in topology.topics(topics) {
-        made.push(bus.ensure_topic(&spec).map_err(|error| problem(&error))?);
-    }
-    let stage = |stage: topology::Stage| {
-        let own = [
-            topics.inbox(topology.name(), &stage.name),
-            topics.egress(topology.name(), &stage.name),
-            topics.view(topology.name(), &stage.name),
-            topics.snapshot(topology.name(), &stage.name),
-        ];
-        let of_stage = made.iter().filter(|topic| own.contains(&topic.name));
-        SubmittedStage {
-            name: stage.name.to_string(),
-            lanes: stage.lanes,
-            mode: stage.mode,
-            topics: of_stage.map(|topic| (topic.name.clone(), topic.id.clone())).collect(),
-        }
-    };
-    let mut services: Vec<String> = topology.stages().iter().flat_map(|stage| topology.watches(&stage.name)).collect();
-    services.sort_unstable();
-    services.dedup();
-    Ok(Submitted {
-        name: topology.name().to_owned(),
-        graph: topology.graph(),
-        build: env!("CARGO_PKG_VERSION").to_owned(),
-        at,
-        desired: DesiredState::Run,
-        stages: topology.stages().into_iter().map(stage).collect(),
-        settings: topology.settings().as_value().clone(),
-        workflows: topology.workflows(),
-        services,
-        description: topology.describe(),
-    })
 }
 
 /// Refuses the name of a killed topology while processes still run it.

@@ -7,50 +7,58 @@
 //! [`Simulation::run`].
 //!
 //! ```
-//! use nave::program::Program;
+//! use std::collections::BTreeMap;
+//! use std::sync::Arc;
 //!
-//! let program = Program::flows()?;
-//! let simulation = program.simulation("flows").expect("it has a scenario");
+//! use simulation::{MakeHost, Simulation, flow_scenario, speaker};
+//!
+//! let spokes = BTreeMap::from([(flows::SPEAKER.to_owned(), Arc::new(speaker) as MakeHost)]);
+//! let simulation = Simulation::new(flows::flow_topology()?, flow_scenario(), spokes);
 //! let result = simulation.run(7);
 //! assert_eq!(result.failure, None);
 //! assert_eq!(simulation.story(7).to_string(), simulation.story(7).to_string());
-//! # Ok::<(), nave::program::ProgramError>(())
+//! # Ok::<(), topology::BuildErrors>(())
 //! ```
 //!
-//! Read in this order: [`scenario`] (what a user provides), [`dice`] (random numbers),
-//! [`mod@fault`] and `fault_schedule` (which faults occur), `host` (spokes), `process` (what runs),
-//! `clients` (requests), `people` (commands), `run` (one seed), `watch` (checks after each poll),
-//! `inside` (checks inside lanes), `replay` (comparison with a replay), [`story`] (the log of a
-//! seed), `many` (many seeds), `flows` (the scenario of the flow topology).
+//! Read in this order: `scenario` (what a user provides), `dice` (random numbers), `fault` and
+//! `fault_schedule` (which faults occur), `host` (spokes), `process` (what runs), `clients`
+//! (requests), `people` (commands), [`arbitrary`] (garbage), `run` (one seed), `watch` (checks after
+//! each poll), `inside` (checks inside lanes), `replay` (comparison with a replay), `story` (the log
+//! of a seed), `many` (many seeds), `flow_scenario` (the scenario of the flow topology).
+//!
+//! [`testing`] has worlds for tests: the same virtual time, without random faults.
 
+pub mod arbitrary;
 mod clients;
-pub mod dice;
-pub mod fault;
+mod dice;
+mod fault;
 mod fault_schedule;
-pub(crate) mod flows;
-pub(crate) mod host;
+mod flow_scenario;
+mod host;
 mod inside;
 mod many;
 mod people;
 mod process;
 mod replay;
 mod run;
-pub mod scenario;
-pub mod story;
+mod scenario;
+mod story;
+pub mod testing;
 mod watch;
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use ::topology::Topology;
+use topology::Topology;
 
-pub use self::dice::Dice;
-pub use self::fault::{Fault, FaultCounts};
-use self::host::MakeHost;
-pub use self::many::Summary;
-use self::run::Run;
-pub use self::scenario::{Scenario, SimRequest, SimResults};
-pub use self::story::Story;
+pub use dice::Dice;
+pub use fault::{Fault, FaultCounts};
+pub use flow_scenario::flow_scenario;
+pub use host::{Host, MakeHost, speaker};
+pub use many::Summary;
+use run::Run;
+pub use scenario::{Scenario, SimRequest, SimResults};
+pub use story::Story;
 
 /// A topology that can be simulated.
 #[derive(Clone)]
@@ -88,7 +96,8 @@ impl SeedResult {
 }
 
 impl Simulation {
-    pub(crate) fn new(topology: Topology, scenario: Scenario, spokes: BTreeMap<String, MakeHost>) -> Self {
+    /// Creates the simulation of a topology with its spokes, by service.
+    pub fn new(topology: Topology, scenario: Scenario, spokes: BTreeMap<String, MakeHost>) -> Self {
         Self { topology, scenario, spokes, forgetful: false }
     }
 
@@ -132,7 +141,7 @@ impl Simulation {
         let faults = run.fault_schedule();
         // The lane catches panics of a component's own code. This catches all others.
         let result = catch_unwind(AssertUnwindSafe(|| run.run())).unwrap_or_else(|panic| {
-            let text = ::topology::panic_text(panic.as_ref());
+            let text = topology::panic_text(panic.as_ref());
             SeedResult {
                 failure: Some(format!("panicked: {text}")),
                 fault_counts: faults.fault_counts(),

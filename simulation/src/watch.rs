@@ -12,7 +12,7 @@ use wire::{CallId, Kind, OperationId};
 use super::clients::describe;
 use super::fault_schedule::FaultSchedule;
 use super::host::Host;
-use crate::spoke::CallEffect;
+use spoke::CallEffect;
 
 /// The observations so far.
 pub(super) struct Watch {

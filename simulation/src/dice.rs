@@ -3,7 +3,7 @@
 /// A random number generator that draws the same numbers for the same seed.
 ///
 /// ```
-/// use nave::sim::Dice;
+/// use simulation::Dice;
 /// let (mut one, mut other) = (Dice::seeded(7), Dice::seeded(7));
 /// assert_eq!(one.roll(1_000_000), other.roll(1_000_000));
 /// assert!(["red", "blue"].contains(one.pick(&["red", "blue"])));

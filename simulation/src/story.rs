@@ -7,7 +7,7 @@ use bus::{Arrival, Headers, MonoTime, Outgoing};
 
 /// Maximum number of lines kept, the newest ones. The cause of a failure is mostly within the last
 /// hundred.
-pub const LINES: usize = 1_000;
+const LINES: usize = 1_000;
 /// Maximum number of records shown per batch.
 const MAX_SHOWN: usize = 8;
 

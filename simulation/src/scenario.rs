@@ -12,13 +12,13 @@ use wire::answer::Answer;
 
 use super::dice::Dice;
 use super::host::Host;
-use crate::spoke::{Spoke, SpokeService};
+use spoke::{Spoke, SpokeService};
 
 /// The requests of clients for a seed, and a check of the result.
 ///
 /// ```
-/// use nave::sim::{SimRequest, Scenario};
-/// use nave::serde_json::json;
+/// use serde_json::json;
+/// use simulation::{Scenario, SimRequest};
 ///
 /// let scenario = Scenario::new(|dice| {
 ///     (0..=dice.roll(3)).map(|n| SimRequest::new("trip", &format!("trip-{n}"), json!({"to": "Rome"}))).collect()

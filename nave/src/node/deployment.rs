@@ -10,10 +10,10 @@ use wire::control::Submitted;
 use wire::topics::Topics;
 use wire::{Code, Problem};
 
-use crate::recorded::RecordedTopics;
+use super::recorded::RecordedTopics;
 
 /// A topology that can run: its code matches the submission.
-pub struct Deployment {
+pub(super) struct Deployment {
     bus: Arc<dyn Bus>,
     topics: Topics,
     topology: Topology,
@@ -26,7 +26,7 @@ pub struct Deployment {
 
 impl Deployment {
     /// Creates a deployment of a topology with layout and settings. Its topics have to exist.
-    pub fn new(bus: Arc<dyn Bus>, topics: Topics, topology: Topology, recovery: RecoveryOptions) -> Self {
+    pub(super) fn new(bus: Arc<dyn Bus>, topics: Topics, topology: Topology, recovery: RecoveryOptions) -> Self {
         let status = |stage: topology::Stage| (stage.name.to_string(), ShardStatus::new(&stage.name, stage.lanes));
         let status = topology.stages().into_iter().map(status).collect();
         Self { bus, topics, topology, recovery, status, recorded: RecordedTopics::default() }
@@ -38,7 +38,7 @@ impl Deployment {
     /// [`Code::OtherGraph`] if the code lacks a part of the graph, [`Code::TopicReplaced`] or
     /// [`Code::WrongTopic`] if a topic is not the recorded one, [`Code::CannotBuild`] if the
     /// settings do not fit the code.
-    pub fn of(
+    pub(super) fn of(
         bus: &Arc<dyn Bus>,
         topics: &Topics,
         code: &Topology,
@@ -53,24 +53,29 @@ impl Deployment {
     }
 
     /// Returns the recorded topics.
-    pub fn recorded(&self) -> &RecordedTopics {
+    pub(super) fn recorded(&self) -> &RecordedTopics {
         &self.recorded
     }
 
     /// Returns the topology.
-    pub fn topology(&self) -> &Topology {
+    pub(super) fn topology(&self) -> &Topology {
         &self.topology
     }
 
     /// Status of the lanes of each stage in this process.
-    pub fn status(&self) -> &BTreeMap<String, Arc<ShardStatus>> {
+    pub(super) fn status(&self) -> &BTreeMap<String, Arc<ShardStatus>> {
         &self.status
     }
 
     /// Returns the lanes of `stage` that make no progress, and those that are not live in this
     /// process and for which `is_named` is true. Its arguments are the state of the lane and the
     /// time since when it has that state.
-    pub fn waiting(&self, stage: &str, now: MonoTime, is_named: impl Fn(Handover, MonoTime) -> bool) -> Vec<Waiting> {
+    pub(super) fn waiting(
+        &self,
+        stage: &str,
+        now: MonoTime,
+        is_named: impl Fn(Handover, MonoTime) -> bool,
+    ) -> Vec<Waiting> {
         let Some(status) = self.status.get(stage) else { return Vec::new() };
         let inbox = self.topics.inbox(self.topology.name(), stage);
         let mut waiting = status.waiting(now);
@@ -86,7 +91,7 @@ impl Deployment {
     ///
     /// # Panics
     /// If there is no such stage.
-    pub fn shard(&self, stage: &str, name: &str) -> Result<Shard, BusError> {
+    pub(super) fn shard(&self, stage: &str, name: &str) -> Result<Shard, BusError> {
         let status = self.status.get(stage).unwrap_or_else(|| panic!("stage `{stage}` is not one of this topology"));
         let options = ShardOptions {
             topics: self.topics.clone(),

@@ -19,7 +19,8 @@ const REMOVE: &str = "remove-flow";
 /// Tag of the generator that chooses which requests are refused.
 const REFUSALS: u64 = 2;
 
-pub(crate) fn scenario() -> Scenario {
+/// Returns the scenario of the flow topology.
+pub fn flow_scenario() -> Scenario {
     Scenario::new(asks).settings(settings).check(tables_match_answers)
 }
 

@@ -6,9 +6,9 @@ use wire::OperationId;
 use wire::answer::Answer;
 
 use super::Run;
-use crate::sim::process::{Process, Role};
-use crate::sim::replay::{Armed, Replay};
-use crate::sim::scenario::SimResults;
+use crate::process::{Process, Role};
+use crate::replay::{Armed, Replay};
+use crate::scenario::SimResults;
 
 impl Run<'_> {
     /// Runs all checks.

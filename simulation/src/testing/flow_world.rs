@@ -1,7 +1,7 @@
-//! The whole system in one process, on one thread, in virtual time, from one seed: for tests.
+//! The flow topology with a northbound and the simulated switch controller.
 //!
 //! ```
-//! use nave::world::World;
+//! use simulation::testing::World;
 //! use serde_json::json;
 //!
 //! let mut world = World::seeded(7);
@@ -27,7 +27,7 @@ use wire::command::{self, Command};
 use wire::flow::{FlowFailed, FlowGone, FlowUp};
 use wire::{Envelope, Kind, OperationId, Problem};
 
-use crate::system::{System, SystemOptions};
+use super::system::{System, SystemOptions};
 
 /// The system, its clock and its clients.
 pub struct World {

@@ -12,8 +12,8 @@ use wire::answer::Operation;
 use wire::command::Command;
 
 use super::{FaultEvent, HEARTBEAT_MS, Run};
-use crate::sim::people::CommandSpec;
-use crate::sim::process::Process;
+use crate::people::CommandSpec;
+use crate::process::Process;
 
 /// Without faults everything but waits ends within this: a degraded flow retries after a minute at
 /// the latest, and client and session timeouts are seconds.

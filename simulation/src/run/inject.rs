@@ -7,10 +7,10 @@ use wire::command::Command;
 use wire::{Kind, OperationId};
 
 use super::{FaultEvent, MAX_WALL_OFF_MS, Run};
-use crate::sim::fault::Fault;
-use crate::sim::people::CommandSpec;
-use crate::sim::process::{Process, Role};
-use crate::sim::story;
+use crate::fault::Fault;
+use crate::people::CommandSpec;
+use crate::process::{Process, Role};
+use crate::story;
 
 impl Run<'_> {
     /// Draws the faults that occur between two polls.

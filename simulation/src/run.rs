@@ -33,8 +33,7 @@ use super::people::People;
 use super::process::{Front, Process, Role, Running};
 use super::watch::Watch;
 use super::{SeedResult, Simulation};
-use crate::spoke::SpokeOptions;
-use crate::submission;
+use spoke::SpokeOptions;
 
 /// Maximum number of processes per role: enough for two rebalances at a time; in some seeds more
 /// than there are lanes.
@@ -54,6 +53,8 @@ const MAX_INJECTED: u32 = 60;
 /// A run with more polls is considered an endless loop: seeds take a few thousand.
 const MAX_POLLS: u64 = 200_000;
 
+/// The build name in owner records.
+const BUILD: &str = "simulated";
 /// Tag of the generator that chooses which commands people repeat.
 const REPEATS: u64 = 1;
 
@@ -124,7 +125,7 @@ impl<'a> Run<'a> {
             }
             bus.ensure_topic(&spec).expect("a new bus takes every topic");
         }
-        let submitted = submission::describe(&bus, &names, &topology, at).expect("the topics were just made");
+        let submitted = topology.record(&bus, &names, BUILD, at).expect("the topics were just made");
         let people = People::new(dice.tagged(REPEATS));
         let people_signal = dice.tagged(settle::SIGNALS).chance(700);
         let faults = FaultSchedule::new(dice.split(), Arc::clone(&clock), bus.clone(), names.spoke(""), log);
@@ -399,7 +400,7 @@ impl<'a> Run<'a> {
             topics: self.names.clone(),
             stage: stage.to_owned(),
             member: name.to_owned(),
-            build: "simulated".to_owned(),
+            build: BUILD.to_owned(),
             settings: self.topology.settings().clone(),
             recovery: self.recovery,
             inbox_limit: topology::InboxLimit::default(),

@@ -1,23 +1,25 @@
-//! The flow topology on a bus, for tests and benchmarks, which poll its shards themselves. A
-//! running process uses [`crate::node`] with submitted topologies instead.
+//! The flow topology on a bus, for tests and benchmarks that poll its shards themselves.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bus::{Bus, BusError, MonoTime};
+use bus::{Bus, BusError};
 pub use flows::SPEAKER;
 use flows::{FlowSettings, STAGE};
 use hub::HubSettings;
-use topology::{Arrangement, BuildErrors, DeliveryMode, RecoveryOptions, Settings, Shard, Topology};
+use topology::{
+    Arrangement, BuildErrors, DeliveryMode, InboxLimit, RecoveryOptions, Settings, Shard, ShardOptions, ShardStatus,
+    Topology,
+};
 use wire::topics::Topics;
 use workers::{WorkerBolt, WorkerSettings};
 
-use crate::deployment::Deployment;
-use crate::submission;
-
 /// The stage that runs the workflows.
 pub const HUB: &str = STAGE;
+
+/// The build name in owner records.
+const BUILD: &str = env!("CARGO_PKG_VERSION");
 
 /// The options of a [`System`].
 #[derive(Debug, Clone)]
@@ -63,7 +65,6 @@ pub struct System {
     pub options: SystemOptions,
     /// The topology.
     pub topology: Topology,
-    deployment: Deployment,
 }
 
 impl System {
@@ -85,34 +86,46 @@ impl System {
         for spec in topology.topics(&options.topics) {
             bus.ensure_topic(&spec)?;
         }
-        let deployment = Deployment::new(
-            Arc::clone(&bus),
-            options.topics.clone(),
-            topology.clone(),
-            RecoveryOptions { session_timeout: options.session_timeout, ..RecoveryOptions::default() },
-        );
-        Ok(Self { bus, options, topology, deployment })
+        Ok(Self { bus, options, topology })
     }
 
     /// Returns the names of the stages.
     pub fn stages(&self) -> Vec<String> {
-        self.deployment.status().keys().cloned().collect()
-    }
-
-    /// Returns a line for each lane that is not live in this process or makes no progress.
-    pub fn waiting(&self, now: MonoTime) -> Vec<String> {
-        self.deployment.status().values().flat_map(|status| status.waiting(now)).map(|(_lane, line)| line).collect()
+        self.topology.stages().into_iter().map(|stage| stage.name.to_string()).collect()
     }
 
     /// Joins the lanes of a stage with one thread, as the member `name`.
     ///
     /// # Errors
     /// If the bus refuses the member.
-    ///
-    /// # Panics
-    /// If there is no such stage.
     pub fn shard(&self, stage: &str, name: &str) -> Result<Shard, BusError> {
-        self.deployment.shard(stage, name)
+        let session_timeout = self.options.session_timeout;
+        let recovery = RecoveryOptions { session_timeout, ..RecoveryOptions::default() };
+        self.shard_on(Arc::clone(&self.bus), stage, name, recovery)
+    }
+
+    /// Joins the lanes of a stage like [`System::shard`], through another view of the bus and with
+    /// these recovery options.
+    ///
+    /// # Errors
+    /// If the bus refuses the member.
+    pub fn shard_on(
+        &self,
+        bus: Arc<dyn Bus>,
+        stage: &str,
+        name: &str,
+        recovery: RecoveryOptions,
+    ) -> Result<Shard, BusError> {
+        let options = ShardOptions {
+            topics: self.options.topics.clone(),
+            stage: stage.to_owned(),
+            member: name.to_owned(),
+            build: BUILD.to_owned(),
+            settings: self.topology.settings().clone(),
+            recovery,
+            inbox_limit: InboxLimit::default(),
+        };
+        Shard::join(bus, self.topology.clone(), options, ShardStatus::new(stage, self.options.lanes))
     }
 
     /// Returns the topic of requests to the speaker.
@@ -126,7 +139,7 @@ impl System {
     /// If the topics of the system were deleted.
     pub fn gateway_options(&self) -> northbound::GatewayOptions {
         let (topics, at) = (&self.options.topics, wire::WallTime::default());
-        let submitted = submission::describe(&*self.bus, topics, &self.topology, at).expect("the topics exist");
+        let submitted = self.topology.record(&*self.bus, topics, BUILD, at).expect("the topics exist");
         northbound::GatewayOptions::of(topics, &submitted, northbound::GatewayLimits::default())
     }
 }

@@ -6,8 +6,8 @@ use bus::Record;
 use topology::Inspection;
 
 use super::{FaultEvent, Run};
-use crate::sim::inside::LaneCheck;
-use crate::sim::process::{Process, Role};
+use crate::inside::LaneCheck;
+use crate::process::{Process, Role};
 
 /// The state of a shard before a poll: how each lane started, and its number of unusable snapshots.
 #[derive(Default)]

@@ -1,8 +1,4 @@
-//! A test environment for workflows: a topology and its spokes on one thread, in virtual time, from
-//! one seed.
-//!
-//! There is no broker and no real waiting: an hour of timeouts passes in a millisecond. See
-//! `examples/trip/tests`.
+//! A topology, its spokes and clients. `examples/trip/tests` shows its use.
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -19,7 +15,7 @@ use wire::request::Request;
 use wire::topics::Topics;
 use wire::{Envelope, Kind, OperationId, Problem};
 
-use crate::spoke::{Spoke, SpokeService, SpokeTask};
+use spoke::{Spoke, SpokeService, SpokeTask};
 
 /// A topology, its spokes, a clock and clients.
 pub struct TestWorld {

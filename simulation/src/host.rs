@@ -10,10 +10,10 @@ use wire::speaker::SwitchId;
 use wire::topics::Topics;
 
 use super::dice::Dice;
-use crate::spoke::{CallEffect, HandledCall, Handler, SpokeOptions, SpokeService, SpokeTask};
+use spoke::{CallEffect, HandledCall, Handler, SpokeOptions, SpokeService, SpokeTask};
 
 /// A spoke: its tables and memory, which outlive the processes that serve it.
-pub(crate) trait Host: Send {
+pub trait Host: Send {
     /// Starts a process that serves the spoke as group member `member`.
     ///
     /// # Errors
@@ -50,7 +50,7 @@ pub(crate) trait Host: Send {
 }
 
 /// Creates a new spoke.
-pub(crate) type MakeHost = Arc<dyn Fn() -> Box<dyn Host> + Send + Sync>;
+pub type MakeHost = Arc<dyn Fn() -> Box<dyn Host> + Send + Sync>;
 
 impl<S: Handler> Host for SpokeService<S> {
     fn join(
@@ -78,16 +78,15 @@ impl<S: Handler> Host for SpokeService<S> {
 }
 
 /// The simulated switch controller.
-pub(crate) struct Speaker {
+struct Speaker {
     handle: SpeakerHandle,
     /// The last entry of the audit log that was read.
     seen: std::sync::atomic::AtomicU64,
 }
 
-impl Speaker {
-    pub(crate) fn new() -> Self {
-        Self { handle: SpeakerHandle::new(), seen: 0.into() }
-    }
+/// Creates a simulated switch controller.
+pub fn speaker() -> Box<dyn Host> {
+    Box::new(Speaker { handle: SpeakerHandle::new(), seen: 0.into() })
 }
 
 impl Host for Speaker {
