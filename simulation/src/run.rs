@@ -1,12 +1,15 @@
 //! One seed, from the first poll to the final checks.
 //!
-//! Read in this order: this file (polls, time, processes), `inject` (faults between polls),
-//! `damage` (faults in snapshots), `step_checks` (checks after each poll), `settle` (the run until
+//! Read in this order: this file (the state of a run and its phases), `processes` (how they start
+//! and crash), `polls` (polls, and time between them), `inject` (faults between polls), `damage`
+//! (faults in snapshots), `step_checks` (checks after each poll), `settle` (the run until
 //! nothing is in progress), `final_checks` (checks at the end).
 
 mod damage;
 mod final_checks;
 mod inject;
+mod polls;
+mod processes;
 mod settle;
 mod step_checks;
 
@@ -14,26 +17,22 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bus::{
-    Bus, Cleanup, Clock, DriftingClock, Embedded, EmbeddedOptions, FaultyBus, ManualClock, MonoTime, Outgoing, Record,
-};
+use bus::{Bus, Cleanup, Clock, Embedded, EmbeddedOptions, ManualClock, MonoTime, Outgoing, Record};
 use northbound::{GatewayLimits, GatewayOptions};
-use topology::{Arrangement, DeliveryMode, RecoveryOptions, Shard, ShardOptions, ShardStatus, Topology};
+use topology::{Arrangement, DeliveryMode, RecoveryOptions, Shard, Topology};
 use wire::WallTime;
 use wire::answer::Answer;
 use wire::topics::Topics;
 
 use self::damage::Damage;
-use self::step_checks::Before;
-use super::clients::{Clients, NORTHBOUNDS};
+use super::clients::Clients;
 use super::dice::Dice;
-use super::fault_schedule::{FaultSchedule, ProcessFaults};
+use super::fault_schedule::FaultSchedule;
 use super::host::Host;
 use super::people::People;
-use super::process::{Front, Process, Role, Running};
+use super::process::{Process, Role};
 use super::watch::Watch;
 use super::{SeedResult, Simulation};
-use spoke::SpokeOptions;
 
 /// Maximum number of processes per role: enough for two rebalances at a time; in some seeds more
 /// than there are lanes.
@@ -45,14 +44,6 @@ const FAULTS_MS: (u64, u64) = (4_000, 20_000);
 /// of a call needs clocks that agree within that wait. Flows wait at least 1.6 s, the
 /// duration of a call.
 const MAX_WALL_OFF_MS: u64 = 700;
-/// Longest time between two polls of a live process, in milliseconds: polls send heartbeats.
-const HEARTBEAT_MS: u64 = 300;
-/// Maximum number of faults between polls: each causes work, and much work in one instant takes
-/// many polls.
-const MAX_INJECTED: u32 = 60;
-/// A run with more polls is considered an endless loop: seeds take a few thousand.
-const MAX_POLLS: u64 = 200_000;
-
 /// The build name in owner records.
 const BUILD: &str = "simulated";
 /// Tag of the generator that chooses which commands people repeat.
@@ -221,12 +212,6 @@ impl<'a> Run<'a> {
         self.final_checks()
     }
 
-    fn roles(&self) -> Vec<Role> {
-        let stages = self.topology.stages().into_iter().map(|stage| Role::Stage(stage.name.to_string()));
-        let spokes = self.spokes.keys().cloned().map(Role::Spoke);
-        stages.chain(spokes).chain((0..NORTHBOUNDS).map(Role::North)).collect()
-    }
-
     fn say(&self, actor: &str, what: impl FnOnce() -> String) {
         self.faults.say(actor, what);
     }
@@ -235,206 +220,6 @@ impl<'a> Run<'a> {
         self.scheduled += 1;
         self.events.insert((self.clock.mono().plus_ms(in_ms), self.scheduled), event);
     }
-
-    // ---- time ---------------------------------------------------------------------------------------------------------
-
-    /// Polls until the time `until`. With `idle`, stops early and returns true when nothing is left
-    /// to do.
-    fn run_until(&mut self, until: MonoTime, idle: bool) -> Result<bool, String> {
-        loop {
-            let now = self.clock.mono();
-            if now >= until {
-                return Ok(false);
-            }
-            let mut worked = self.run_events();
-            worked |= self.poll_clients(now)?;
-            let (turned, next) = self.poll_all()?;
-            if worked || turned {
-                continue;
-            }
-            if !self.faults_on {
-                // A spoke with an injected crash may crash only now, after sending its pending
-                // replies.
-                self.spokes.values().for_each(|spoke| spoke.recover(true));
-            }
-            let due = self.events.keys().next().map(|(at, _)| *at);
-            let woken = self.processes.iter().filter_map(|process| process.paused_until).min();
-            let next =
-                next.into_iter().chain(due).chain(woken).chain(self.faults.next()).chain(self.clients.next()).min();
-            if idle && next.is_none() {
-                return Ok(true);
-            }
-            let next = next.unwrap_or(until);
-            // A task that is due but did no work waits for something that takes time.
-            let next = next.max(now.plus_ms(1)).min(now.plus_ms(self.max_step_ms())).min(until);
-            self.clock.advance_to(next);
-        }
-    }
-
-    /// Longest step of the clock: members of a group with several members must send heartbeats.
-    fn max_step_ms(&self) -> u64 {
-        let alone = |process: &Process| self.processes.iter().filter(|other| other.role == process.role).count() == 1;
-        if self.processes.iter().all(alone) { settle::LONGEST_MS } else { HEARTBEAT_MS }
-    }
-
-    fn poll_clients(&mut self, now: MonoTime) -> Result<bool, String> {
-        let mut fronts = [None; NORTHBOUNDS];
-        for process in self.processes.iter().filter(|process| process.is_up(now)) {
-            if let (Role::North(number), Running::North(front)) = (&process.role, &process.running) {
-                fronts[*number] = Some(&**front);
-            }
-        }
-        self.clients.step(now, &fronts, &self.faults)
-    }
-
-    /// Polls each process once, in random order. Returns whether any did work, and the time of the
-    /// next poll.
-    fn poll_all(&mut self) -> Result<(bool, Option<MonoTime>), String> {
-        let mut order: Vec<String> = self.processes.iter().map(|process| process.name.clone()).collect();
-        self.dice.shuffle(&mut order);
-        let (mut worked, mut next) = (false, None);
-        for name in order {
-            if self.faults_on && self.injected < MAX_INJECTED {
-                self.inject_faults();
-            }
-            let now = self.clock.mono();
-            let Some(place) = self.processes.iter().position(|process| process.name == name && process.is_up(now))
-            else {
-                continue;
-            };
-            self.processes[place].paused_until = None;
-            self.polls += 1;
-            self.watch.read_inboxes();
-            let before = Before::of(&self.processes[place]);
-            let turn = self.processes[place].poll();
-            self.record_reported_damage(place, &before)?;
-            if self.processes[place].bus.is_dead() {
-                self.crash(place);
-                worked = true;
-                continue;
-            }
-            let turn = turn.map_err(|error| format!("{name} failed: {error}"))?;
-            if turn.worked {
-                worked = true;
-                self.check_after_poll()?;
-                self.check_lanes(place, &before)?;
-            }
-            next = next.into_iter().chain(turn.next).min();
-        }
-        if self.polls > MAX_POLLS {
-            return Err(format!("not finished after {MAX_POLLS} polls: {}", self.unfinished().join("; ")));
-        }
-        Ok((worked, next))
-    }
-
-    fn run_events(&mut self) -> bool {
-        let now = self.clock.mono();
-        let mut worked = false;
-        while let Some(entry) = self.events.first_entry().filter(|entry| entry.key().0 <= now) {
-            worked = true;
-            match entry.remove() {
-                FaultEvent::Start(role) => self.start(&role),
-                FaultEvent::Deliver(records) => {
-                    self.say("the network", || format!("delivers late {}", super::story::records(&records)));
-                    self.write(&records);
-                }
-                FaultEvent::Recover(service) => self.recover(&service, false),
-                FaultEvent::OperatorCheck => self.operator_check(),
-            }
-        }
-        worked
-    }
-
-    fn recover(&mut self, service: &str, calm: bool) {
-        if let Some(spoke) = self.spokes.get(service) {
-            spoke.recover(calm);
-        }
-    }
-
-    /// Writes records to the bus. The bus rejects messages of a lying spoke to a lane that does not
-    /// exist.
-    fn write(&mut self, records: &[Outgoing]) {
-        let written = self.bus.writer("network").and_then(|mut writer| writer.append(records));
-        if let Err(error) = written {
-            self.say("the network", || format!("fails to write: {error}"));
-        }
-    }
-
-    // ---- processes ----------------------------------------------------------------------------------------------------
-
-    fn start(&mut self, role: &Role) {
-        self.started += 1;
-        let name = match role {
-            Role::Stage(name) => format!("{name}-{}", self.started),
-            // A stage may have the same name as the spoke that it calls.
-            Role::Spoke(name) => format!("spoke-{name}-{}", self.started),
-            Role::North(number) => format!("northbound-{number}-{}", self.started),
-        };
-        let (mut ppm, mut ahead) =
-            (i64::try_from(self.dice.roll(20_000)).unwrap_or(0) - 10_000, self.dice.roll(1 << 40));
-        if matches!(role, Role::Spoke(_)) {
-            // Delays injected into a spoke outlive its process, so all its processes use one clock.
-            (ppm, ahead) = (0, 0);
-        }
-        let clock = Arc::new(DriftingClock::new(Arc::clone(&self.clock), ppm, ahead));
-        let process_faults = Arc::new(ProcessFaults::new(Arc::clone(&self.faults), name.clone()));
-        let bus =
-            FaultyBus::with_clock(Arc::new(self.bus.clone()), Arc::clone(&clock) as Arc<dyn Clock>, process_faults);
-        let running = match role {
-            Role::Stage(stage) => self.lanes(stage, &name, &bus),
-            Role::Spoke(service) => {
-                let joined = self.spokes[service].join(&bus, &self.names, service, &name, &SpokeOptions::default());
-                Running::Spoke(joined.unwrap_or_else(|error| panic!("spoke `{service}` cannot join: {error}")))
-            }
-            Role::North(_) => {
-                let front = Front::open(&bus, self.north.clone()).expect("the topics exist");
-                Running::North(Box::new(front))
-            }
-        };
-        self.say(&name, || "starts".to_owned());
-        self.processes.push(Process { name, role: role.clone(), running, bus, clock, paused_until: None });
-    }
-
-    fn lanes(&self, stage: &str, name: &str, bus: &FaultyBus) -> Running {
-        let options = ShardOptions {
-            topics: self.names.clone(),
-            stage: stage.to_owned(),
-            member: name.to_owned(),
-            build: BUILD.to_owned(),
-            settings: self.topology.settings().clone(),
-            recovery: self.recovery,
-            inbox_limit: topology::InboxLimit::default(),
-        };
-        let lanes =
-            self.topology.stages().into_iter().find(|known| *known.name == *stage).map_or(0, |known| known.lanes);
-        let status = ShardStatus::new(stage, lanes);
-        let shard = Shard::join(Arc::new(bus.clone()), self.topology.clone(), options, status);
-        Running::Lanes(Box::new(shard.expect("the topics exist")))
-    }
-
-    /// Crashes a process with everything in its memory.
-    fn crash(&mut self, place: usize) {
-        let process = self.processes.remove(place);
-        process.bus.kill();
-        self.disconnect(&process);
-        self.say(&process.name, || "crashed".to_owned());
-        // Sometimes the broker notices at once, and sometimes after the session timeout.
-        if self.dice.chance(300)
-            && let Role::Stage(stage) = &process.role
-        {
-            self.bus.expel(&self.names.inbox(self.topology.name(), stage));
-        }
-        let in_ms = self.dice.roll(3) * self.dice.roll(2_000);
-        self.schedule(in_ms, FaultEvent::Start(process.role.clone()));
-    }
-
-    fn disconnect(&mut self, process: &Process) {
-        if let Role::North(number) = process.role {
-            self.clients.disconnect(number, self.clock.mono());
-        }
-    }
-
-    // ---- questions ----------------------------------------------------------------------------------------------------
 
     fn shards(&self) -> impl Iterator<Item = &Shard> {
         self.processes.iter().filter_map(Process::shard)

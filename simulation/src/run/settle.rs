@@ -11,7 +11,8 @@ use bus::Clock;
 use wire::answer::Operation;
 use wire::command::Command;
 
-use super::{FaultEvent, HEARTBEAT_MS, Run};
+use super::polls::HEARTBEAT_MS;
+use super::{FaultEvent, Run};
 use crate::people::CommandSpec;
 use crate::process::Process;
 
