@@ -4,13 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bus::{Bus, Clock, Embedded, EmbeddedOptions, ManualClock, MonoTime, Outgoing, Record, Route, Task};
+use bus::{Clock, MonoTime, Outgoing, Record, Route, Task};
 use coordinator::{DEADLINES, Deadline, TimedOut, deadlines};
-use topology::driver::Virtual;
-use topology::{
-    Bolt, Declarer, Delivery, Emitter, InboxSpout, Message, RecoveryOptions, Settings, Shard, ShardOptions,
-    ShardStatus, Topology, Unreadable,
-};
+use topology::testing::Lanes;
+use topology::{Bolt, Declarer, Delivery, Emitter, InboxSpout, Message, Topology, Unreadable};
 use wire::topics::Topics;
 use wire::{Envelope, EnvelopeRef, Kind, WallTime};
 
@@ -89,98 +86,40 @@ impl Bolt for Keeper {
 }
 
 struct Desk {
-    clock: Arc<ManualClock>,
-    bus: Embedded,
-    topology: Topology,
-    shard: Option<Shard>,
-    turns: Virtual,
-    owners: u32,
+    lanes: Lanes,
     began: WallTime,
 }
 
 impl Desk {
     fn new(seed: u64) -> Self {
-        let clock = Arc::new(ManualClock::default());
-        let options = EmbeddedOptions { keep_bytes: None, offset_gaps: seed % 2 == 1, ..EmbeddedOptions::default() };
-        let bus = Embedded::open(Arc::clone(&clock) as Arc<dyn Clock>, options);
-        let names = Topics::default();
         let t = Topology::named("timers");
         let ears = t.inbox_spout("ears", Ears::default);
-        let egress: Arc<str> = names.egress("timers", "keeper").into();
+        let egress: Arc<str> = Topics::default().egress("timers", "keeper").into();
         let keeper = t.bolt("keeper", move || Keeper { egress: Arc::clone(&egress) }).stage("keeper").lanes(1);
         keeper.reads(ears.local());
-        let topology = t.build().expect("the topology is valid");
-        for spec in topology.topics(&names) {
-            bus.ensure_topic(&spec).expect("the topic is new");
-        }
-        let (turns, began) = (Virtual::new(Arc::clone(&clock), seed), clock.wall());
-        let mut desk = Self { clock, bus, topology, shard: None, turns, owners: 0, began };
-        desk.start();
-        desk
-    }
-
-    fn inbox(&self) -> String {
-        Topics::default().inbox(self.topology.name(), "keeper")
-    }
-
-    fn start(&mut self) {
-        self.owners += 1;
-        let options = ShardOptions {
-            topics: Topics::default(),
-            stage: "keeper".into(),
-            member: format!("keeper-{}", self.owners),
-            build: "test".into(),
-            settings: Settings::default(),
-            recovery: RecoveryOptions::default(),
-            inbox_limit: topology::InboxLimit::default(),
-        };
-        let shard = Shard::join(Arc::new(self.bus.clone()), self.topology.clone(), options, ShardStatus::new("s", 1));
-        self.shard = Some(shard.expect("the topics are there"));
-        self.bus.expel(&self.inbox());
-    }
-
-    fn kill(&mut self) {
-        self.shard = None;
-    }
-
-    /// Advances time. Returns true if nothing more will happen by itself.
-    fn run_ms(&mut self, ms: u64) -> bool {
-        let until = self.clock.mono().plus_ms(ms);
-        let mut parts: Vec<&mut dyn Task> = Vec::new();
-        if let Some(shard) = &mut self.shard {
-            parts.push(shard);
-        }
-        let idle = self.turns.run(&mut parts, until);
-        self.clock.advance_to(until);
-        idle
+        let mut lanes = Lanes::of(t.build().expect("the topology is valid"), seed);
+        lanes.start("keeper");
+        Self { began: lanes.clock.wall(), lanes }
     }
 
     fn order(&mut self, orders: &Orders) {
         let after = |after_ms: Option<u64>| after_ms.map_or("null".to_owned(), |ms| ms.to_string());
         let body: Vec<String> = orders.iter().map(|(k, g, ms)| format!("[{k},{g},{}]", after(*ms))).collect();
         let envelope = Envelope::new(Kind::Request, "order", "/test");
-        let record = Outgoing::keyed(&self.inbox(), "desk", format!("[{}]", body.join(","))).with(&envelope);
-        self.bus.writer("test").and_then(|mut writer| writer.append(&[record])).expect("the topic is there");
-        self.run_ms(0);
-    }
-
-    fn timers(&self) -> usize {
-        self.shard.as_ref().map_or(0, Shard::timers)
+        let body = format!("[{}]", body.join(","));
+        self.lanes.write(&[Outgoing::keyed(&self.lanes.inbox("keeper"), "desk", body).with(&envelope)]);
+        self.lanes.run_ms(0);
     }
 
     /// The passed deadlines: milliseconds since the start, key, generation.
     fn fired(&self) -> Vec<(u64, u64, u32)> {
-        let mut reader = self.bus.reader().expect("the bus answers");
-        reader.assign(&Topics::default().egress("timers", "keeper"), 0, 0).expect("the topic is there");
-        let mut records = Vec::new();
-        reader.poll(usize::MAX, Duration::ZERO, &mut records).expect("nothing is deleted");
         let read = |record: &Record| {
             let body = String::from_utf8_lossy(&record.value).into_owned();
             let (key, generation) = body.split_once('/').expect("the keeper writes both");
             let number = |text: &str| text.parse::<u32>().expect("a number");
             (record.time.ms_since(self.began), u64::from(number(key)), number(generation))
         };
-        records.iter().map(read).collect()
+        self.lanes.records(&self.lanes.egress("keeper")).iter().map(read).collect()
     }
 }
 
@@ -191,13 +130,13 @@ impl Desk {
 fn any_number_of_deadlines_in_one_instant_all_fire() {
     let mut desk = Desk::new(1);
     desk.order(&(0..1_000).map(|key| (key, 1, Some(100))).collect());
-    desk.run_ms(99);
+    desk.lanes.run_ms(99);
     assert_eq!(desk.fired(), []);
-    desk.run_ms(1);
+    desk.lanes.run_ms(1);
     let mut fired = desk.fired();
     fired.sort_unstable();
     assert_eq!(fired, (0..1_000).map(|key| (100, key, 1)).collect::<Vec<_>>());
-    assert_eq!(desk.timers(), 0);
+    assert_eq!(desk.lanes.timers(), 0);
 }
 
 /// Lesson 2.
@@ -205,9 +144,9 @@ fn any_number_of_deadlines_in_one_instant_all_fire() {
 fn deadlines_that_expire_in_one_tick_all_fire() {
     let mut desk = Desk::new(2);
     desk.order(&vec![(1, 1, Some(10))]);
-    desk.run_ms(4);
+    desk.lanes.run_ms(4);
     desk.order(&vec![(2, 1, Some(6)), (3, 1, Some(6))]);
-    assert!(desk.run_ms(2_000), "the lane becomes idle");
+    assert!(desk.lanes.run_ms(2_000), "the lane becomes idle");
     let mut fired = desk.fired();
     fired.sort_unstable();
     assert_eq!(fired, [(10, 1, 1), (10, 2, 1), (10, 3, 1)]);
@@ -218,12 +157,12 @@ fn deadlines_that_expire_in_one_tick_all_fire() {
 fn a_cancelled_deadline_never_fires_for_its_reused_key() {
     let mut desk = Desk::new(3);
     desk.order(&vec![(7, 1, Some(100))]);
-    assert_eq!(desk.timers(), 1);
-    desk.run_ms(30);
+    assert_eq!(desk.lanes.timers(), 1);
+    desk.lanes.run_ms(30);
     desk.order(&vec![(7, 0, None)]);
-    assert_eq!(desk.timers(), 0);
+    assert_eq!(desk.lanes.timers(), 0);
     desk.order(&vec![(7, 2, Some(100))]);
-    desk.run_ms(1_000);
+    desk.lanes.run_ms(1_000);
     assert_eq!(desk.fired(), [(130, 7, 2)]);
 }
 
@@ -232,9 +171,9 @@ fn a_cancelled_deadline_never_fires_for_its_reused_key() {
 fn a_replaced_deadline_counts_from_its_registration() {
     let mut desk = Desk::new(4);
     desk.order(&vec![(7, 1, Some(10_000))]);
-    desk.run_ms(9_000);
+    desk.lanes.run_ms(9_000);
     desk.order(&vec![(7, 2, Some(10_000))]);
-    desk.run_ms(60_000);
+    desk.lanes.run_ms(60_000);
     assert_eq!(desk.fired(), [(19_000, 7, 2)]);
 }
 
@@ -246,9 +185,9 @@ fn a_hundred_thousand_cancelled_deadlines_leave_nothing() {
         let keys = (thousand * 1_000)..(thousand + 1) * 1_000;
         desk.order(&keys.flat_map(|key| [(key, 1, Some(60_000)), (key, 0, None)]).collect());
     }
-    assert_eq!(desk.timers(), 0);
-    assert!(desk.run_ms(2_000), "after its position update the lane is idle");
-    desk.run_ms(120_000);
+    assert_eq!(desk.lanes.timers(), 0);
+    assert!(desk.lanes.run_ms(2_000), "after its position update the lane is idle");
+    desk.lanes.run_ms(120_000);
     assert_eq!(desk.fired(), []);
 }
 
@@ -258,11 +197,11 @@ fn a_wall_clock_step_does_not_move_a_deadline() {
     for step_ms in [-3_600_000, 3_600_000] {
         let mut desk = Desk::new(6);
         desk.order(&vec![(1, 1, Some(1_000))]);
-        desk.run_ms(500);
-        desk.clock.step_wall_ms(step_ms);
-        desk.run_ms(499);
+        desk.lanes.run_ms(500);
+        desk.lanes.clock.step_wall_ms(step_ms);
+        desk.lanes.run_ms(499);
         assert_eq!(desk.fired(), [], "stepped by {step_ms}");
-        desk.run_ms(1);
+        desk.lanes.run_ms(1);
         assert_eq!(desk.fired().len(), 1, "stepped by {step_ms}");
     }
 }
@@ -272,8 +211,8 @@ fn a_wall_clock_step_does_not_move_a_deadline() {
 #[test]
 fn an_idle_lane_does_not_wake() {
     let mut desk = Desk::new(7);
-    assert!(desk.run_ms(RecoveryOptions::SNAPSHOT_MS), "its first snapshot is taken");
-    let idle = desk.shard.as_mut().map(|shard| shard.poll(Duration::ZERO)).expect("a live shard").expect("no error");
+    assert!(desk.lanes.run_ms(RecoveryOptions::SNAPSHOT_MS), "its first snapshot is taken");
+    let idle = desk.lanes.shards[0].poll(Duration::ZERO).expect("no error");
     assert_eq!((idle.worked, idle.next), (false, None));
 
     let an_hour_ms = 3_600_000;
@@ -281,16 +220,15 @@ fn an_idle_lane_does_not_wake() {
     desk.order(&vec![(1, 1, Some(an_hour_ms))]);
     let mut wakes = 0;
     while desk.fired().is_empty() {
-        let turn =
-            desk.shard.as_mut().map(|shard| shard.poll(Duration::ZERO)).expect("a live shard").expect("no error");
+        let turn = desk.lanes.shards[0].poll(Duration::ZERO).expect("no error");
         if !turn.worked {
-            desk.clock.advance_to(turn.next.expect("it waits for its deadline"));
+            desk.lanes.clock.advance_to(turn.next.expect("it waits for its deadline"));
             wakes += 1;
         }
         assert!(wakes < 10, "woken {wakes} times");
     }
     assert_eq!(desk.fired(), [(due_ms, 1, 1)]);
-    assert_eq!(desk.clock.mono(), MonoTime(0).plus_ms(due_ms));
+    assert_eq!(desk.lanes.clock.mono(), MonoTime(0).plus_ms(due_ms));
 }
 
 /// Lesson 6: every deadline fires once, never early, and no later than its owner's absence causes.
@@ -302,11 +240,11 @@ fn a_restart_at_any_moment_loses_no_deadline() {
                 let mut desk = Desk::new(seed);
                 desk.order(&(1..=10).map(|key| (key, 1, Some(key * 10))).collect());
                 desk.order(&vec![(3, 0, None), (5, 2, Some(90))]);
-                desk.run_ms(dies_ms);
-                desk.kill();
-                desk.run_ms(dead_ms);
-                desk.start();
-                desk.run_ms(1_000);
+                desk.lanes.run_ms(dies_ms);
+                desk.lanes.kill("keeper");
+                desk.lanes.run_ms(dead_ms);
+                desk.lanes.start("keeper");
+                desk.lanes.run_ms(1_000);
                 let mut fired = desk.fired();
                 fired.sort_by_key(|(_, key, _)| *key);
                 let what = format!("seed {seed}, killed at {dies_ms} ms for {dead_ms} ms: {fired:?}");
@@ -330,8 +268,8 @@ fn a_deadline_costs_one_record_and_a_cancelled_one_none() {
     let mut desk = Desk::new(8);
     desk.order(&(0..1_000).map(|key| (key, 1, Some(1_000 + key % 7))).collect());
     desk.order(&(0..1_000).filter(|key| key % 2 == 0).map(|key| (key, 0, None)).collect());
-    desk.run_ms(3_600_000);
-    let records = desk.bus.bounds(&desk.inbox(), 0).expect("the topic is there").end;
+    desk.lanes.run_ms(3_600_000);
+    let records = desk.lanes.bus.bounds(&desk.lanes.inbox("keeper"), 0).expect("the topic is there").end;
     let others = 3; // the owner record and the two orders
     assert_eq!((records - others, desk.fired().len()), (500, 500));
 }

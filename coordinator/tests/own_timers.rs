@@ -2,16 +2,10 @@
 //! other.
 #![expect(clippy::unwrap_used, reason = "tests panic")]
 
-use std::sync::Arc;
-use std::time::Duration;
-
-use bus::{Bus, Clock, Embedded, EmbeddedOptions, ManualClock, Outgoing, Task};
+use bus::Outgoing;
 use coordinator::{DEADLINES, Deadline, TimedOut, deadlines};
-use topology::driver::Virtual;
-use topology::{
-    Bolt, Declarer, Delivery, Emitter, InboxSpout, Message, RecoveryOptions, Route, Settings, Shard, ShardOptions,
-    ShardStatus, Timeout, Topology, Unreadable,
-};
+use topology::testing::Lanes;
+use topology::{Bolt, Declarer, Delivery, Emitter, InboxSpout, Message, Route, Timeout, Topology, Unreadable};
 use wire::topics::Topics;
 use wire::{Envelope, EnvelopeRef, Kind};
 
@@ -103,8 +97,6 @@ impl Bolt for Keeper {
 
 /// Returns the keeper's output within 999 ms, and in the millisecond after.
 fn said(reads_own_timeouts: bool) -> (Vec<String>, Vec<String>) {
-    let clock = Arc::new(ManualClock::default());
-    let bus = Embedded::open(Arc::clone(&clock) as Arc<dyn Clock>, EmbeddedOptions::default());
     let t = Topology::named("timers");
     let requests = t.inbox_spout("requests", || Requests);
     let keeper = t.bolt("keeper", || Keeper).stage("keeper").lanes(1).reads(requests.local());
@@ -112,36 +104,17 @@ fn said(reads_own_timeouts: bool) -> (Vec<String>, Vec<String>) {
         let alarms = t.inbox_spout("alarms", || Alarms);
         keeper.reads(alarms.local());
     }
-    let topology = t.build().unwrap();
-    for spec in topology.topics(&Topics::default()) {
-        bus.ensure_topic(&spec).unwrap();
-    }
-    let options = ShardOptions {
-        topics: Topics::default(),
-        stage: "keeper".into(),
-        member: "keeper-1".into(),
-        build: "test".into(),
-        settings: Settings::default(),
-        recovery: RecoveryOptions::default(),
-        inbox_limit: topology::InboxLimit::default(),
-    };
-    let mut shard = Shard::join(Arc::new(bus.clone()), topology, options, ShardStatus::new("keeper", 1)).unwrap();
+    let mut lanes = Lanes::of(t.build().unwrap(), 1);
+    lanes.join();
     // The keeper's number in the topology is unknown here. One of these makes its timer number
     // equal that of the deadline.
     for number in 0..8_u16 {
         let envelope = Envelope::new(Kind::Request, number.to_string(), "/test");
-        let record = Outgoing::keyed("nave.timers.keeper.in", "k", number.to_string()).with(&envelope);
-        bus.writer("test").unwrap().append(&[record]).unwrap();
+        lanes.write(&[Outgoing::keyed(&lanes.inbox("keeper"), "k", number.to_string()).with(&envelope)]);
     }
-    let mut turns = Virtual::new(Arc::clone(&clock), 1);
     let mut said_by = |ms: u64| {
-        let until = clock.mono().plus_ms(ms);
-        turns.run(&mut [&mut shard as &mut dyn Task], until);
-        clock.advance_to(until);
-        let mut reader = bus.reader().unwrap();
-        reader.assign("nave.timers.keeper.out", 0, 0).unwrap();
-        let mut records = Vec::new();
-        reader.poll(100, Duration::ZERO, &mut records).unwrap();
+        lanes.run_ms(ms);
+        let records = lanes.records(&lanes.egress("keeper"));
         records.iter().map(|record| String::from_utf8_lossy(&record.value).into_owned()).collect::<Vec<_>>()
     };
     let early = said_by(999);

@@ -8,7 +8,7 @@ use serde_json::json;
 fuzz_target!(|bytes: &[u8]| {
     let mut world = World::seeded(0);
     let record = nave::sim::arbitrary::record(&world.inbox(), bytes);
-    world.write(&[record]);
+    world.lanes.write(&[record]);
     world.run_ms(5);
     let asked = world.request(&json!({"flowid": "test-01", "length": 1}));
     world.run_ms(20_000);

@@ -7,7 +7,7 @@ mod support;
 use std::path::Path;
 
 use bus::{Headers, Outgoing, Route};
-use nave::testing::World;
+use nave::testing::{HUB, World};
 use proptest::prelude::*;
 use support::{flow, idle_violations, one_lane};
 use wire::Kind;
@@ -20,12 +20,12 @@ fn record(inbox: &str, bytes: &[u8]) -> Outgoing {
 /// Checks that the lane works after these records, before and after a restart.
 fn lane_works_after(records: &[Outgoing], what: &str) {
     let mut world = one_lane(1, |_| {});
-    world.write(records);
+    world.lanes.write(records);
     world.run_ms(10);
     for (name, restart) in [("test-01", false), ("test-02", true)] {
         if restart {
-            world.kill_hub();
-            world.start_hub();
+            world.lanes.kill(HUB);
+            world.lanes.start(HUB);
         }
         let asked = world.request(&flow(name, 2));
         world.run_ms(60_000);

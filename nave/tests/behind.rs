@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bus::{Clock, Task};
+use nave::testing::HUB;
 use northbound::{Directory, Gateway, Lag, Outlet, Submission};
 use support::{flow, one_lane};
 use uuid::Uuid;
@@ -20,13 +21,13 @@ fn a_lane_without_an_owner_is_reported_silent_until_its_takeover() {
     assert!(world.answer(asked).is_done());
 
     // A northbound that starts now knows only what lanes published before.
-    let (bus, clock) = (Arc::clone(&world.system().bus), Arc::clone(world.clock()) as Arc<dyn Clock>);
+    let (bus, clock) = (Arc::clone(&world.lanes.bus), Arc::clone(&world.lanes.clock) as Arc<dyn Clock>);
     let gateway = Arc::new(Gateway::new(world.system().gateway_options(), Arc::clone(&clock)));
     let mut outlet = Outlet::open(Arc::clone(&bus), Arc::clone(&gateway)).unwrap();
     let mut lag = Lag::new(bus, Arc::new(Directory::of(Arc::clone(&gateway), clock)));
     outlet.poll(Duration::ZERO).unwrap();
 
-    world.kill_hub();
+    world.lanes.kill(HUB);
     let mut tickets = Vec::new();
     for n in 0..7 {
         let name = format!("flow-{n}");
@@ -34,7 +35,7 @@ fn a_lane_without_an_owner_is_reported_silent_until_its_takeover() {
         tickets.push(gateway.submit(submission).unwrap());
     }
     let records: Vec<_> = tickets.iter().map(|ticket| ticket.record.clone()).collect();
-    world.write(&records);
+    world.lanes.write(&records);
     let mut pass = |world: &mut nave::testing::World, ms: u64| {
         world.run_ms(ms);
         outlet.poll(Duration::ZERO).unwrap();
@@ -48,7 +49,7 @@ fn a_lane_without_an_owner_is_reported_silent_until_its_takeover() {
     let id: &OperationId = &gateway.progress(&tickets[0], "create-flow", "flow-0").operation;
     assert_eq!(gateway.operation(id).unwrap().until.unwrap().what, line, "shown by `nave why`");
 
-    world.start_hub();
+    world.lanes.start(HUB);
     (0..5).for_each(|_| pass(&mut world, 1_000));
     assert_eq!(silent(&gateway), [""; 0]);
 }

@@ -2,20 +2,19 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
-use bus::{Bus, Clock, Embedded, EmbeddedOptions, ManualClock, Outgoing, Reader, Record, Task};
+use bus::{Outgoing, Reader, Record, Task};
 use floodlight_sim::{SpeakerHandle, SpeakerService};
 use hub::{
     Barrier, CALLS, CallOrder, CallSpec, Event, Fx, HubBolt, HubSpout, Illegal, StepSpec, Workflow, WorkflowState,
 };
 use nave::spoke::SpokeTask;
 use serde_json::{Value, json};
-use topology::{Arrangement, RecoveryOptions, Settings, Shard, ShardOptions, ShardStatus, Topology};
+use topology::testing::Lanes;
+use topology::{Arrangement, Settings, Topology};
 use wire::answer::{Answer, Operation};
 use wire::speaker::{Action, Command, Rule, SwitchId};
-use wire::topics::Topics;
 use wire::{Envelope, Kind, OperationId, Problem};
 use workers::{WorkerBolt, WorkerSettings, WorkerSpout};
 
@@ -23,13 +22,10 @@ use workers::{WorkerBolt, WorkerSettings, WorkerSpout};
 
 /// Runs one lane and one speaker, and records their messages in order as a sequence diagram.
 struct DiagramRecorder {
-    clock: Arc<ManualClock>,
-    bus: Embedded,
-    hub: Shard,
+    lanes: Lanes,
     speaker: SpokeTask<SpeakerService>,
     reader: Box<dyn Reader>,
     topics: [String; 3],
-    topology: String,
     operation: OperationId,
     drawn_entries: usize,
     drawn_calls: BTreeSet<String>,
@@ -38,39 +34,20 @@ struct DiagramRecorder {
 
 impl DiagramRecorder {
     fn new(topology: &Topology) -> Self {
-        let names = Topics::default();
-        let clock = Arc::new(ManualClock::default());
-        let options = EmbeddedOptions { keep_bytes: None, ..EmbeddedOptions::default() };
-        let bus = Embedded::open(Arc::clone(&clock) as Arc<dyn Clock>, options);
-        let spoke = names.spoke("speaker");
-        for spec in topology.topics(&names) {
-            bus.ensure_topic(&spec).expect("a new bus accepts every topic");
-        }
+        let mut lanes = Lanes::of(topology.clone(), 0);
         let stage = topology.stages()[0].name.to_string();
-        let topics = [spoke.clone(), names.egress(topology.name(), &stage), names.inbox(topology.name(), &stage)];
-        let mut reader = bus.reader().expect("the bus answers");
+        let topics = [lanes.topics.spoke(flows::SPEAKER), lanes.egress(&stage), lanes.inbox(&stage)];
+        let mut reader = lanes.bus.reader().expect("the bus answers");
         for topic in &topics {
             reader.assign(topic, 0, 0).expect("the topic exists");
         }
-        let speaker = SpeakerHandle::new().join(&bus, &names, flows::SPEAKER, "speaker");
-        let options = ShardOptions {
-            topics: names,
-            stage,
-            member: "hub-1".into(),
-            build: "test".into(),
-            settings: topology.settings().clone(),
-            recovery: RecoveryOptions::default(),
-            inbox_limit: topology::InboxLimit::default(),
-        };
-        let shard = Shard::join(Arc::new(bus.clone()), topology.clone(), options, ShardStatus::new("s", 1));
+        let speaker = SpeakerHandle::new().join(&*lanes.bus, &lanes.topics, flows::SPEAKER, "speaker");
+        lanes.join();
         Self {
-            hub: shard.expect("the topics exist"),
+            lanes,
             speaker: speaker.expect("the topics exist"),
-            clock,
-            bus,
             reader,
             topics,
-            topology: topology.name().to_owned(),
             operation: OperationId::new("none-yet").expect("letters are allowed"),
             drawn_entries: 1,
             drawn_calls: BTreeSet::new(),
@@ -81,13 +58,12 @@ impl DiagramRecorder {
     /// Sends one request and draws the messages until nothing is left to do.
     fn record(mut self, workflow: &str, key: &str, request: &Value) -> String {
         let envelope = Envelope::new(Kind::Request, "request", "/nave/northbound");
-        self.operation = envelope.requested_operation(&self.topology, key);
+        self.operation = envelope.requested_operation(self.lanes.topology.name(), key);
         let body = json!({"workflow": workflow, "request": request}).to_string();
-        let record = Outgoing::keyed(&self.topics[2], key.to_owned(), body).with(&envelope);
-        self.bus.writer("northbound").expect("the bus answers").append(&[record]).expect("the topic exists");
+        self.lanes.write(&[Outgoing::keyed(&self.topics[2], key.to_owned(), body).with(&envelope)]);
         self.draw_records();
         for _ in 0..1_000 {
-            let turns = [self.hub.poll(Duration::ZERO).expect("the bus does not fail"), {
+            let turns = [self.lanes.shards[0].poll(Duration::ZERO).expect("the bus does not fail"), {
                 self.draw_view();
                 self.draw_records();
                 self.speaker.poll(Duration::ZERO).expect("the bus does not fail")
@@ -97,7 +73,7 @@ impl DiagramRecorder {
                 continue;
             }
             match turns.iter().filter_map(|turn| turn.next).min() {
-                Some(next) => self.clock.advance_to(next),
+                Some(next) => self.lanes.clock.advance_to(next),
                 None => return self.diagram(),
             }
         }
@@ -114,7 +90,7 @@ impl DiagramRecorder {
 
     /// Draws new history entries of the operation and new calls.
     fn draw_view(&mut self) {
-        let view = self.hub.view(0, "hub", self.operation.as_str());
+        let view = self.lanes.shards[0].view(0, "hub", self.operation.as_str());
         let Some(view) = view else { return };
         let view: Operation = serde_json::from_slice(&view.0).expect("the hub writes views");
         for entry in &view.history[self.drawn_entries..] {

@@ -53,7 +53,7 @@ fn run_with_fault(
     if let FlowOutcome::Failed(failed) = &answer
         && failed.degraded
     {
-        assert!(times.is_some() || world.unfinished().len() == 1, "{what}: it keeps retrying");
+        assert!(times.is_some() || world.lanes.unfinished().len() == 1, "{what}: it keeps retrying");
         speaker.clear_faults();
         world.run_until_idle();
     }

@@ -20,8 +20,8 @@ fn a_flow_is_created_with_all_its_rules() {
     let rules = world.speaker().all_rules();
     assert_eq!(rules.len(), 10);
     assert_eq!((&*rules[7].switch.0, rules[7].number), ("of:08", 8));
-    assert_eq!(world.timers(), 0);
-    assert_eq!(world.unfinished(), [""; 0]);
+    assert_eq!(world.lanes.timers(), 0);
+    assert_eq!(world.lanes.unfinished(), [""; 0]);
 }
 
 #[test]
@@ -35,7 +35,7 @@ fn a_step_lost_in_the_hub_ends_by_its_deadline() {
         ("error in hub by timeout", Code::HubTimeout, Origin::Hub)
     );
     assert_eq!(world.speaker().all_rules(), []);
-    assert_eq!(world.timers(), 0);
+    assert_eq!(world.lanes.timers(), 0);
 }
 
 #[test]
@@ -48,7 +48,7 @@ fn a_fault_in_worker_or_switch_is_rolled_back() {
         assert_eq!(failed.message, "error in worker on rule install");
         assert_eq!((failed.code, failed.degraded, failed.left.len()), (Code::InstallFailed, false, 0));
         assert_eq!(world.speaker().all_rules(), []);
-        assert_eq!(world.timers(), 0);
+        assert_eq!(world.lanes.timers(), 0);
     }
 }
 

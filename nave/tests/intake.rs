@@ -5,7 +5,7 @@ mod support;
 
 use floodlight_sim::fault::Match;
 use floodlight_sim::{Fault, FaultKind};
-use nave::testing::{FlowOutcome, FlowRequest, World};
+use nave::testing::{FlowOutcome, FlowRequest, HUB, World};
 use support::{complete_flow, flow, idle_violations, inject, one_lane};
 use wire::Code;
 
@@ -37,9 +37,9 @@ fn load(world: &mut World, each: usize, rounds: usize) -> (Vec<FlowRequest>, usi
         if (n + 1).is_multiple_of(each) {
             world.run_ms(FLOW_MS);
             assert!(
-                world.unfinished().len() <= LIVE,
+                world.lanes.unfinished().len() <= LIVE,
                 "the limit of live operations is exceeded: {}",
-                world.unfinished().len()
+                world.lanes.unfinished().len()
             );
         }
     }
@@ -74,7 +74,7 @@ fn ten_times_the_capacity_runs_at_full_speed_and_the_rest_is_refused() {
     assert_eq!(up + busy + refused_by_northbound, 10 * ACTIVE * ROUNDS, "each request has its answer");
     assert!(up >= ACTIVE * ROUNDS && busy > 0, "{up} created, {busy} refused by the hub");
     assert_eq!(world.speaker().all_rules().len(), up, "refused requests install nothing");
-    assert_eq!((world.timers(), world.unfinished().len()), (0, 0));
+    assert_eq!((world.lanes.timers(), world.lanes.unfinished().len()), (0, 0));
 }
 
 /// Number of installed rules, one per created flow.
@@ -98,8 +98,8 @@ fn waiting_requests_survive_a_crash() {
     let mut world = slow(3);
     let asked: Vec<FlowRequest> = (0..40).map(|n| world.request(&flow(&format!("flow-{n}"), 1))).collect();
     world.run_ms(FLOW_MS);
-    world.kill_hub();
-    world.start_hub();
+    world.lanes.kill(HUB);
+    world.lanes.start(HUB);
     world.run_until_idle();
     assert_eq!(outcomes(&mut world, &asked), (40, 0));
     assert_eq!(idle_violations(&mut world, &asked), [""; 0]);

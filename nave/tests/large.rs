@@ -6,7 +6,7 @@ mod support;
 use bus::Outgoing;
 use floodlight_sim::FaultKind;
 use floodlight_sim::fault::CommandKind;
-use nave::testing::World;
+use nave::testing::{HUB, World};
 use support::{complete_flow, dead, fault, flow, inject, refused, request_envelope, request_record, rules};
 use wire::{CallId, Code, Envelope, Kind, MessageId};
 
@@ -17,8 +17,8 @@ const MAX_BYTES: usize = 1 << 20;
 fn assert_lanes_work(world: &mut World, what: &str) {
     for restart in [false, true] {
         if restart {
-            world.kill_hub();
-            world.start_hub();
+            world.lanes.kill(HUB);
+            world.lanes.start(HUB);
         }
         for name in ["a", "b", "c", "d"] {
             let asked = world.request(&flow(name, 2));
@@ -48,7 +48,7 @@ fn a_request_of_maximum_size_stops_no_lane() {
         let mut world = support::world(1);
         let record = request_record(&world, "r-1", "op-1", "a", "{}");
         let record = filled(&record, fill);
-        world.write(&[record.clone().to(0), record.to(1)]);
+        world.lanes.write(&[record.clone().to(0), record.to(1)]);
         assert_lanes_work(&mut world, name);
         assert!(!dead(&world).is_empty(), "{name}");
     }
@@ -62,7 +62,7 @@ fn a_request_of_maximum_size_stops_no_lane() {
     for body in bodies {
         let mut world = support::world(2);
         let record = request_record(&world, "r-1", "op-1", "a", &body);
-        world.write(&[record]);
+        world.lanes.write(&[record]);
         assert_lanes_work(&mut world, &body[..40]);
         let codes = refused(&world, "r-1");
         assert!([[Code::NotJson], [Code::InvalidField]].iter().any(|code| codes == code), "{}: {codes:?}", &body[..40]);
@@ -85,7 +85,7 @@ fn a_spoke_reply_of_maximum_size_stops_no_lane() {
         let body = format!(r#"{{"error":"{text}","detail":"{text}"}}"#);
         let lane = wire::routing::lane_of(b"test-01", 2);
         let record = Outgoing::keyed(&world.replies(), "of:02", body).with(&envelope).to(lane);
-        world.write(&[record]);
+        world.lanes.write(&[record]);
         world.run_until_idle();
         assert!(!world.answer(asked).failure().degraded, "{kind}");
         world.speaker().clear_faults();

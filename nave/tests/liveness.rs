@@ -16,10 +16,10 @@ const INTERVAL_MS: u64 = 500;
 
 /// Writes a heartbeat of an instance of the speaker, or with `bye` its last one.
 fn heartbeat(world: &mut World, instance: &str, bye: bool) {
-    let topic = world.system().options.topics.alive(flows::SPEAKER);
+    let topic = world.lanes.topics.alive(flows::SPEAKER);
     let body = serde_json::to_vec(&Heartbeat { instance: instance.into(), every_ms: INTERVAL_MS, bye }).expect("plain");
-    let envelope = Envelope::new(Kind::Heartbeat, format!("{instance}/{}", world.now_ms()), "/spoke/speaker");
-    world.write(&[Outgoing::keyed(&topic, instance.to_owned(), body).with(&envelope)]);
+    let envelope = Envelope::new(Kind::Heartbeat, format!("{instance}/{}", world.lanes.now_ms()), "/spoke/speaker");
+    world.lanes.write(&[Outgoing::keyed(&topic, instance.to_owned(), body).with(&envelope)]);
 }
 
 /// Sends heartbeats for `ms` milliseconds.
@@ -32,7 +32,7 @@ fn send_heartbeats(world: &mut World, ms: u64) {
 
 /// Checks that a flow fails within 1 ms because the spoke is down.
 fn assert_fails_at_once(world: &mut World, name: &str) {
-    let (sent, begun) = (audit(world, "install").len(), world.now_ms());
+    let (sent, begun) = (audit(world, "install").len(), world.lanes.now_ms());
     let asked = world.request(&flow(name, 3));
     world.run_ms(1);
     let failed = world.answer(asked).failure();
@@ -40,7 +40,7 @@ fn assert_fails_at_once(world: &mut World, name: &str) {
     assert!(failed.detail.contains("unavailable"), "{failed:?}");
     assert!(!failed.degraded, "no call was sent, so no rule is left: {failed:?}");
     assert_eq!(audit(world, "install").len(), sent, "no call was sent");
-    assert!(world.now_ms() - begun <= 1);
+    assert!(world.lanes.now_ms() - begun <= 1);
 }
 
 #[test]
@@ -61,7 +61,7 @@ fn calls_fail_fast_without_heartbeats_and_work_when_they_resume() {
     assert!(world.answer(again).is_done());
     world.run_until_idle();
     assert_eq!(idle_violations(&mut world, &[asked, again]), [""; 0]);
-    assert_eq!(world.count(workers::names::WENT_DOWN), 2, "the heartbeats stopped twice");
+    assert_eq!(world.lanes.count(workers::names::WENT_DOWN), 2, "the heartbeats stopped twice");
 }
 
 #[test]
@@ -87,10 +87,10 @@ fn a_spoke_that_says_goodbye_is_judged_by_its_answers() {
 #[test]
 fn a_malformed_heartbeat_stops_no_calls() {
     let mut world = one_lane(6, |_| {});
-    let topic = world.system().options.topics.alive(flows::SPEAKER);
+    let topic = world.lanes.topics.alive(flows::SPEAKER);
     let body = r#"{"instance":"py","every_ms":500,"bye":false}"#;
     let bare = Outgoing::keyed(&topic, "py", body);
-    world.write(&[bare.clone(), bare.with(&Envelope::new(Kind::Reply, "py/1", "/spoke/speaker"))]);
+    world.lanes.write(&[bare.clone(), bare.with(&Envelope::new(Kind::Reply, "py/1", "/spoke/speaker"))]);
     world.run_ms(5_000);
     let asked = world.request(&flow("first", 3));
     world.run_ms(10);
@@ -117,9 +117,9 @@ fn a_new_lane_owner_learns_that_a_spoke_is_down() {
     let mut world = one_lane(4, |_| {});
     send_heartbeats(&mut world, 1_000);
     world.run_ms(2_000);
-    world.kill(stage);
+    world.lanes.kill(stage);
     world.run_ms(1_000);
-    world.start(stage);
+    world.lanes.start(stage);
     world.run_ms(500);
     assert_fails_at_once(&mut world, "test-01");
 }

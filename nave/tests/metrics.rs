@@ -28,7 +28,7 @@ fn rejected_replies_are_counted_by_service_and_header() {
     let reply =
         |envelope: &Envelope, body: &str| Outgoing::keyed(&inbox, "of:02", body.to_owned()).with(envelope).to(0);
     let not_utf8 = Outgoing { value: vec![0xff].into(), ..reply(&complete, "") };
-    world.write(&[
+    world.lanes.write(&[
         reply(&without_call("a-1"), "{}"),
         reply(&without_call("a-4"), "{}"),
         reply(&without_cause, "{}"),
@@ -67,7 +67,7 @@ fn misrouted_requests_are_reported_once_an_hour_with_the_remedy() {
     let lane = wire::routing::lane_of(b"test-01", 2);
     let mut send = |id: &str| {
         let record = request_record(&world, id, id, "test-01", BODY).to(1 - lane);
-        world.write(&[record]);
+        world.lanes.write(&[record]);
         world.run_until_idle();
     };
     tracing::subscriber::with_default(subscriber, || {

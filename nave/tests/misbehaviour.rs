@@ -56,9 +56,9 @@ fn misbehaviour() -> Vec<FaultKind> {
 /// Runs for `ms` milliseconds. A crashed controller restarts after `away_ms`, at most five times:
 /// with a permanent crash fault it would crash forever.
 fn run(world: &mut World, ms: u64, away_ms: u64) {
-    let until = world.now_ms() + ms;
+    let until = world.lanes.now_ms() + ms;
     let mut starts = 0;
-    while world.now_ms() < until {
+    while world.lanes.now_ms() < until {
         world.run_ms(100);
         if world.speaker().is_down() && starts < 5 {
             starts += 1;
@@ -214,7 +214,7 @@ fn an_unreadable_reply_is_a_dead_letter_and_its_call_is_retried() {
             let asked = world.request(&flow("test-01", LENGTH));
             assert!(answer_when_idle(&mut world, asked).is_done(), "{garbage:?} {word:?}");
             assert_eq!(dead(&world), [reason], "{garbage:?} {word:?}");
-            assert_eq!(world.count(names::RETRIED), 1, "{garbage:?} {word:?}");
+            assert_eq!(world.lanes.count(names::RETRIED), 1, "{garbage:?} {word:?}");
             assert_eq!(rules(&world), complete_flow(LENGTH), "{garbage:?} {word:?}");
         }
     }
@@ -229,8 +229,8 @@ fn a_reply_with_a_wrong_id_does_not_affect_the_waiting_call() {
         inject(&world, fault(CommandKind::Install, 2, FaultKind::WrongKey { what }, Some(1)));
         let asked = world.request(&flow("test-01", LENGTH));
         assert!(answer_when_idle(&mut world, asked).is_done(), "{what:?}");
-        assert_eq!(world.count(names::MISMATCHED_REPLIES), count, "{what:?}");
-        assert_eq!((world.count(names::RETRIED), world.count(names::TIMED_OUT)), (1, 0), "{what:?}");
+        assert_eq!(world.lanes.count(names::MISMATCHED_REPLIES), count, "{what:?}");
+        assert_eq!((world.lanes.count(names::RETRIED), world.lanes.count(names::TIMED_OUT)), (1, 0), "{what:?}");
         assert_eq!(rules(&world), complete_flow(LENGTH), "{what:?}");
     }
 }
@@ -242,7 +242,7 @@ fn a_reply_with_a_wrong_key_is_delivered() {
     inject(&world, fault(CommandKind::Install, 2, FaultKind::WrongKey { what: WrongIdentity::Key }, None));
     let asked = world.request(&flow("test-01", LENGTH));
     assert!(answer_when_idle(&mut world, asked).is_done());
-    assert_eq!(world.count(names::RETRIED), 0);
+    assert_eq!(world.lanes.count(names::RETRIED), 0);
 }
 
 /// Lesson 30: a reply too large for the bus is lost without harm, and one that just fits is read.
@@ -253,7 +253,7 @@ fn an_oversized_reply_costs_one_attempt_only() {
         inject(&world, fault(CommandKind::Read, 2, FaultKind::Oversized { bytes }, Some(1)));
         let asked = world.request(&flow("test-01", LENGTH));
         assert!(answer_when_idle(&mut world, asked).is_done(), "{bytes}");
-        assert_eq!(world.count(names::RETRIED), retried, "{bytes}");
+        assert_eq!(world.lanes.count(names::RETRIED), retried, "{bytes}");
     }
 }
 
@@ -266,7 +266,7 @@ fn reordered_replies_are_all_counted() {
         inject(&world, Fault { when, kind: FaultKind::Reorder { hold }, times: Some(count) });
         let asked = world.request(&flow("test-01", 8));
         assert!(answer_when_idle(&mut world, asked).is_done(), "{hold}");
-        assert_eq!((world.count(names::RETRIED), world.count(names::LATE_REPLIES)), (0, 0), "{hold}");
+        assert_eq!((world.lanes.count(names::RETRIED), world.lanes.count(names::LATE_REPLIES)), (0, 0), "{hold}");
         assert_eq!(rules(&world), complete_flow(8), "{hold}");
     }
 }

@@ -2,7 +2,7 @@
 
 mod support;
 
-use nave::testing::{FlowRequest, World};
+use nave::testing::{FlowRequest, HUB, World};
 use serde_json::json;
 use support::{flow, idle_violations, outcome, rules};
 
@@ -36,9 +36,9 @@ fn a_joining_hub_takes_over_a_lane_in_mid_flow() {
         for turns in 0..120 {
             let (mut world, asked) = start_flows(seed);
             world.run_polls(turns);
-            world.join_hub();
+            world.lanes.join_stage(HUB).unwrap();
             world.run_ms(100);
-            let mut lanes = world.lanes();
+            let mut lanes = world.lanes.live(HUB);
             lanes.sort();
             assert_eq!(lanes, [[0], [1]], "each hub has one lane; seed {seed}, {turns} polls");
             assert_same_outcomes(world, &asked, seed, &format!("joined after {turns} polls"));
@@ -51,11 +51,11 @@ fn a_stopping_hub_releases_its_lanes_in_mid_flow() {
     for seed in 1..=2 {
         for turns in (0..160).step_by(2) {
             let (mut world, asked) = start_flows(seed);
-            world.join_hub();
+            world.lanes.join_stage(HUB).unwrap();
             world.run_polls(turns);
-            world.stop_hub();
+            world.lanes.stop(HUB);
             world.run_ms(100);
-            assert_eq!(world.lanes(), [[0, 1]], "the other hub has all lanes; seed {seed}, {turns} polls");
+            assert_eq!(world.lanes.live(HUB), [[0, 1]], "the other hub has all lanes; seed {seed}, {turns} polls");
             assert_same_outcomes(world, &asked, seed, &format!("stopped after {turns} polls"));
         }
     }
@@ -67,11 +67,11 @@ fn expelled_hubs_do_nothing_twice() {
     for seed in 1..=2 {
         for turns in 0..100 {
             let (mut world, asked) = start_flows(seed);
-            world.join_hub();
+            world.lanes.join_stage(HUB).unwrap();
             world.run_polls(turns);
-            world.expel_hubs();
+            world.lanes.expel(HUB);
             world.run_polls(turns % 7);
-            world.expel_hubs();
+            world.lanes.expel(HUB);
             assert_same_outcomes(world, &asked, seed, &format!("expelled after {turns} polls"));
         }
     }
@@ -83,7 +83,7 @@ fn an_operation_is_visible_while_its_hub_is_down_and_then_resumes() {
     let mut world = support::world(1);
     let asked = world.request(&json!({"flowid": "test-01", "length": 3, "error": 2}));
     world.run_ms(700);
-    world.kill_hub();
+    world.lanes.kill(HUB);
     world.run_ms(200);
     let dead = world.operation(asked).expect("the view was published");
     assert_eq!((dead.live, dead.state.as_str()), (true, "installing"));
@@ -93,7 +93,7 @@ fn an_operation_is_visible_while_its_hub_is_down_and_then_resumes() {
     let until = dead.until.expect("the operation waits");
     assert_eq!(until.what, "install rules");
 
-    world.start_hub();
+    world.lanes.start(HUB);
     world.run_until_idle();
     let ended = world.operation(asked).expect("the northbound knows the operation");
     assert!(!ended.live);

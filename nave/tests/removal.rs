@@ -22,15 +22,14 @@ fn existing_flow(seed: u64) -> (World, FlowRequest) {
 
 /// Name and state of the flows in the published views.
 fn published_flows(world: &World) -> Vec<(String, String)> {
-    let system = world.system();
-    let views = system.options.topics.view(system.topology.name(), flows::STAGE);
+    let views = world.lanes.topics.view(flows::NAME, flows::STAGE);
     let resource = |record: bus::Record| {
         let key = String::from_utf8(record.key?.to_vec()).ok()?;
         let flow = key.strip_prefix("resource/flow/")?.to_owned();
         let body: Option<Value> = serde_json::from_slice(&record.value).ok();
         Some((flow, body.map(|body| body["value"]["state"].as_str().expect("a state").to_owned())))
     };
-    let last: std::collections::BTreeMap<_, _> = world.records(&views).into_iter().filter_map(resource).collect();
+    let last: std::collections::BTreeMap<_, _> = world.lanes.records(&views).into_iter().filter_map(resource).collect();
     last.into_iter().filter_map(|(flow, state)| Some((flow, state?))).collect()
 }
 
@@ -62,10 +61,9 @@ fn a_missing_flow_cannot_be_removed() {
 
 /// The leftover rules of a flow in its published view.
 fn left(world: &World, flow: &str) -> Vec<u64> {
-    let system = world.system();
-    let views = system.options.topics.view(system.topology.name(), flows::STAGE);
+    let views = world.lanes.topics.view(flows::NAME, flows::STAGE);
     let key = format!("resource/flow/{flow}");
-    let shown = world.records(&views).into_iter().rfind(|record| record.key.as_deref() == Some(key.as_bytes()));
+    let shown = world.lanes.records(&views).into_iter().rfind(|record| record.key.as_deref() == Some(key.as_bytes()));
     let body: Value = serde_json::from_slice(&shown.expect("the flow has a view").value).expect("the view is JSON");
     body["value"]["left"].as_array().into_iter().flatten().filter_map(Value::as_u64).collect()
 }
@@ -83,16 +81,15 @@ fn a_degraded_operations_answer_stays_its_last_egress_record() {
     world.run_until_idle();
 
     let kinds = |topic: &str, of: &str| -> Vec<Kind> {
-        let records = world.records(topic).into_iter().filter(|record| !record.value.is_empty());
+        let records = world.lanes.records(topic).into_iter().filter(|record| !record.value.is_empty());
         let envelopes = records.map(|record| record.headers.envelope().expect("the hub writes envelopes"));
         let of_operation = envelopes.filter(|envelope| envelope.operation.as_ref().is_some_and(|id| id.as_str() == of));
         of_operation.map(|envelope| envelope.kind).collect()
     };
-    let system = world.system();
-    let views = system.options.topics.view(system.topology.name(), flows::STAGE);
+    let views = world.lanes.topics.view(flows::NAME, flows::STAGE);
     assert_eq!(kinds(&world.egress(), failed.operation.as_str()), [Kind::Answer]);
     assert_eq!(kinds(&views, failed.operation.as_str()).last(), Some(&Kind::View));
-    let over = world.records(&views).into_iter().rfind(|record| !record.value.is_empty() && is_over(record));
+    let over = world.lanes.records(&views).into_iter().rfind(|record| !record.value.is_empty() && is_over(record));
     let over: Value = serde_json::from_slice(&over.expect("the end of the operation is a view").value).unwrap();
     assert_eq!((&over["operation"], &over["live"]), (&failed.operation.to_string().into(), &false.into()));
 }

@@ -47,10 +47,10 @@ fn a_reply_with_a_mismatched_id_does_not_complete_the_call() {
         let other = CallId::new(call.operation.clone(), 1, 3);
         let records =
             [answer(&world, kind, &call, &other, 1, INSTALLED), answer(&world, kind, &other, &call, 1, INSTALLED)];
-        world.write(&records);
+        world.lanes.write(&records);
         world.run_ms(1);
-        assert_eq!(world.count(names::MISMATCHED_REPLIES), 2, "{kind}");
-        assert_eq!(world.timers(), 2, "the call and its step still have their deadlines; {kind}");
+        assert_eq!(world.lanes.count(names::MISMATCHED_REPLIES), 2, "{kind}");
+        assert_eq!(world.lanes.timers(), 2, "the call and its step still have their deadlines; {kind}");
         assert_succeeds(&mut world, asked);
     }
 }
@@ -66,9 +66,9 @@ fn a_reply_to_an_unknown_call_is_counted() {
         answer(&world, Kind::Reply, &call, &call, 0, INSTALLED),
         answer(&world, Kind::Reply, &call, &call, 9, INSTALLED),
     ];
-    world.write(&records);
+    world.lanes.write(&records);
     world.run_ms(1);
-    assert_eq!(world.count(names::UNKNOWN_REPLIES), 4);
+    assert_eq!(world.lanes.count(names::UNKNOWN_REPLIES), 4);
     assert_succeeds(&mut world, asked);
 }
 
@@ -81,11 +81,11 @@ fn a_refusal_of_an_old_attempt_is_stale_but_a_success_counts() {
         let asked = world.request(&flow("test-01", 3));
         world.run_ms(550);
         let call = CallId::new(world.operation_of(asked), 1, 2);
-        assert_eq!(world.count(names::RETRIED), 1, "the second attempt is open");
+        assert_eq!(world.lanes.count(names::RETRIED), 1, "the second attempt is open");
         let stale = answer(&world, kind, &call, &call, 1, r#"{"error":"busy","detail":"of the first"}"#);
-        world.write(&[stale]);
+        world.lanes.write(&[stale]);
         world.run_ms(1);
-        assert_eq!(world.count(names::STALE_REPLIES), 1, "{kind}");
+        assert_eq!(world.lanes.count(names::STALE_REPLIES), 1, "{kind}");
         assert_succeeds(&mut world, asked);
     }
     let mut world = one_lane(1, |_| {});
@@ -93,7 +93,7 @@ fn a_refusal_of_an_old_attempt_is_stale_but_a_success_counts() {
     inject(&world, fault(CommandKind::Install, 2, FaultKind::Silence, None));
     let asked = world.request(&flow("test-01", 3));
     assert_succeeds(&mut world, asked);
-    assert_eq!(world.count(names::REPLIED), 6);
+    assert_eq!(world.lanes.count(names::REPLIED), 6);
 }
 
 /// Lesson 12: replies after the end of a call are counted and have no effect.
@@ -104,9 +104,9 @@ fn late_and_duplicate_replies_are_discarded() {
     world.run_until_idle();
     let call = CallId::new(world.operation_of(asked), 1, 2);
     let again = answer(&world, Kind::Reply, &call, &call, 1, INSTALLED);
-    world.write(&[again.clone(), again]);
+    world.lanes.write(&[again.clone(), again]);
     world.run_until_idle();
-    assert_eq!(world.count(names::DUPLICATE_REPLIES), 2);
+    assert_eq!(world.lanes.count(names::DUPLICATE_REPLIES), 2);
     assert_eq!(rules(&world), complete_flow(3));
     assert_eq!(idle_violations(&mut world, &[asked]), [""; 0]);
 
@@ -117,9 +117,9 @@ fn late_and_duplicate_replies_are_discarded() {
     assert!(!world.answer(asked).failure().degraded);
     let call = CallId::new(world.operation_of(asked), 1, 2);
     let late = answer(&world, Kind::Reply, &call, &call, 3, INSTALLED);
-    world.write(&[late]);
+    world.lanes.write(&[late]);
     world.run_until_idle();
-    assert_eq!(world.count(names::LATE_REPLIES), 1);
+    assert_eq!(world.lanes.count(names::LATE_REPLIES), 1);
     assert_eq!(idle_violations(&mut world, &[asked]), [""; 0]);
 }
 
@@ -127,7 +127,7 @@ fn late_and_duplicate_replies_are_discarded() {
 #[test]
 fn a_timeout_without_an_armed_timer_has_no_effect() {
     let (mut world, asked, _) = waiting_for_rule_2(1);
-    let before = world.timers();
+    let before = world.lanes.timers();
     let inbox = world.replies();
     let stage = inbox.rsplit('.').nth(1).expect("a topic is named by topology and stage");
     for timer in [0_u64, 1, 1 << 48, u64::MAX] {
@@ -135,11 +135,11 @@ fn a_timeout_without_an_armed_timer_has_no_effect() {
         envelope.subject = Some(format!("coordinator@{stage}"));
         let body = serde_json::json!({"timer": timer, "generation": 77}).to_string();
         let record = Outgoing::keyed(&inbox, "t", body).with(&envelope).to(0);
-        world.write(&[record]);
+        world.lanes.write(&[record]);
     }
     world.run_ms(1);
-    assert_eq!(world.count("nave_deadlines_stale_total"), 4);
-    assert_eq!(world.timers(), before);
+    assert_eq!(world.lanes.count("nave_deadlines_stale_total"), 4);
+    assert_eq!(world.lanes.timers(), before);
     assert_succeeds(&mut world, asked);
 }
 
@@ -149,7 +149,7 @@ fn a_reply_with_an_unreadable_body_creates_no_flow() {
     for body in ["null", "", "{", r#"{"result":"danced"}"#] {
         let (mut world, asked, call) = waiting_for_rule_2(1);
         let garbage = answer(&world, Kind::Reply, &call, &call, 1, body);
-        world.write(&[garbage]);
+        world.lanes.write(&[garbage]);
         world.run_until_idle();
         let failed = world.answer(asked).failure();
         assert_eq!((failed.code, failed.degraded), (wire::Code::InstallFailed, false), "{body:?}");
@@ -173,7 +173,7 @@ fn an_unexpected_reply_fails_its_call() {
             call: Some(call),
             ..Envelope::new(Kind::Reply, "a-1", "/spoke/speaker")
         };
-        world.write(&[Outgoing::keyed(&world.replies(), "of:02", body).with(&envelope).to(0)]);
+        world.lanes.write(&[Outgoing::keyed(&world.replies(), "of:02", body).with(&envelope).to(0)]);
         world.run_until_idle();
         let failed = world.answer(asked).failure();
         assert!(failed.detail.contains("expects"), "{body}: {failed:?}");

@@ -5,7 +5,7 @@ mod support;
 use bus::Outgoing;
 use floodlight_sim::FaultKind;
 use floodlight_sim::fault::CommandKind;
-use nave::testing::{FlowOutcome, FlowRequest, World};
+use nave::testing::{FlowOutcome, FlowRequest, HUB, World};
 use serde_json::json;
 use support::{
     answers, audit, complete_flow, dead, fault, flow, idle_violations, inject, one_lane, refusal, refused,
@@ -30,12 +30,12 @@ fn a_record_delivered_twice_is_one_operation() {
     for apart_ms in [0, 1, 5_000] {
         let mut world = one_lane(1, |_| {});
         let record = request_record(&world, "r-1", "op-1", "test-01", BODY);
-        world.write(std::slice::from_ref(&record));
+        world.lanes.write(std::slice::from_ref(&record));
         world.run_ms(apart_ms);
-        world.write(&[record]);
+        world.lanes.write(&[record]);
         world.run_until_idle();
-        assert_eq!(world.count(hub::names::STARTED), 1, "{apart_ms} ms apart");
-        assert_eq!(world.count(hub::names::REPEATED), 1, "{apart_ms} ms apart");
+        assert_eq!(world.lanes.count(hub::names::STARTED), 1, "{apart_ms} ms apart");
+        assert_eq!(world.lanes.count(hub::names::REPEATED), 1, "{apart_ms} ms apart");
         assert_eq!(audit(&world, "install").len(), 3, "{apart_ms} ms apart");
         assert_eq!(refused(&world, "r-1"), [], "{apart_ms} ms apart");
         // A repeat after the answer gets the remembered answer.
@@ -54,17 +54,17 @@ fn requests_that_share_a_correlation_id_are_separate_operations() {
             let envelope =
                 Envelope { correlation: Some("order 7/2".into()), ..Envelope::new(Kind::Request, *id, "/stranger") };
             let body = BODY.replace("test-01", key);
-            world.write(&[Outgoing::keyed(&world.inbox(), key, body).with(&envelope)]);
+            world.lanes.write(&[Outgoing::keyed(&world.inbox(), key, body).with(&envelope)]);
         }
         world.run_until_idle();
         let received: Vec<Envelope> =
-            world.records(&world.egress()).iter().map(|answer| answer.headers.envelope().unwrap()).collect();
+            world.lanes.records(&world.egress()).iter().map(|answer| answer.headers.envelope().unwrap()).collect();
         let mut operations: Vec<_> = received.iter().map(|answer| answer.operation.clone().unwrap()).collect();
         operations.sort();
         operations.dedup();
         assert_eq!((received.len(), operations.len()), (3, 3), "{lanes} lanes");
         assert!(ids.iter().all(|id| received.iter().any(|answer| answer.causation.as_deref() == Some(id))));
-        let calls = world.records("nave.spoke.speaker").into_iter().map(|call| call.headers.envelope().unwrap());
+        let calls = world.lanes.records("nave.spoke.speaker").into_iter().map(|call| call.headers.envelope().unwrap());
         assert!(received.into_iter().chain(calls).all(|answer| answer.correlation.as_deref() == Some("order 7/2")));
         assert_eq!(rules(&world).len(), 9, "{lanes} lanes");
     }
@@ -78,12 +78,15 @@ fn an_event_repeated_with_another_body_is_refused() {
     let envelope = Envelope::new(Kind::Request, "r-1", "/stranger");
     for length in ["3", "4"] {
         let body = BODY.replace(":3}", &format!(":{length}}}"));
-        world.write(&[Outgoing::keyed(&world.inbox(), "test-01", body).with(&envelope)]);
+        world.lanes.write(&[Outgoing::keyed(&world.inbox(), "test-01", body).with(&envelope)]);
         world.run_until_idle();
     }
     assert_eq!(refused(&world, "r-1"), [Code::KeyReused]);
-    let text =
-        world.records(&world.egress()).into_iter().map(|answer| String::from_utf8_lossy(&answer.value).into_owned());
+    let text = world
+        .lanes
+        .records(&world.egress())
+        .into_iter()
+        .map(|answer| String::from_utf8_lossy(&answer.value).into_owned());
     assert!(text.collect::<String>().contains("the first request with this `ce_source` and `ce_id` for `test-01`"));
 }
 
@@ -101,7 +104,7 @@ fn a_repeat_with_the_same_key_gets_the_first_answer() {
             assert_eq!(world.operation_of(first), world.operation_of(second));
             assert_ne!(world.answer(first), FlowOutcome::Pending, "{error} {apart_ms} ms apart");
             assert_eq!(world.answer(first), world.answer(second), "{error} {apart_ms} ms apart");
-            assert_eq!(world.count(hub::names::STARTED), 1, "{error} {apart_ms} ms apart");
+            assert_eq!(world.lanes.count(hub::names::STARTED), 1, "{error} {apart_ms} ms apart");
             if error == 0 {
                 let operation = world.operation(first).expect("the northbound knows the operation");
                 let (began, ended) =
@@ -123,7 +126,7 @@ fn a_repeat_of_a_degraded_operation_gets_its_answer() {
     world.run_ms(100);
     assert!(world.answer(second).failure().degraded);
     assert_eq!(world.answer(first), world.answer(second));
-    assert_eq!(world.unfinished().len(), 1, "the first operation keeps retrying");
+    assert_eq!(world.lanes.unfinished().len(), 1, "the first operation keeps retrying");
     world.speaker().clear_faults();
     world.run_until_idle();
     assert_eq!(rules(&world), []);
@@ -234,13 +237,13 @@ fn an_unreadable_request_is_refused_and_sent_to_dead_letters() {
     for (i, body) in unreadable.iter().enumerate() {
         let (id, operation) = (format!("r-{i}"), format!("op-{i}"));
         let record = request_record(&world, &id, &operation, "test-01", body);
-        world.write(&[record]);
+        world.lanes.write(&[record]);
         world.run_until_idle();
         assert_eq!(refused(&world, &id), [Code::NotJson], "{body:?}");
         assert_eq!(dead(&world).len(), i + 1, "{body:?}");
     }
-    world.kill_hub();
-    world.start_hub();
+    world.lanes.kill(HUB);
+    world.lanes.start(HUB);
     let asked = world.request(&flow("test-01", 3));
     world.run_until_idle();
     assert!(world.answer(asked).is_done());
@@ -267,12 +270,12 @@ fn a_disallowed_request_is_refused() {
     for (i, body) in bodies.iter().enumerate() {
         let (id, operation) = (format!("r-{i}"), format!("op-{i}"));
         let record = request_record(&world, &id, &operation, "test-01", body);
-        world.write(&[record]);
+        world.lanes.write(&[record]);
         world.run_until_idle();
         assert_eq!(refused(&world, &id), [Code::InvalidField], "{body}");
     }
     assert_eq!(dead(&world), [""; 0], "readable requests are no dead letters");
-    assert_eq!((world.count(hub::names::STARTED), world.timers()), (0, 0));
+    assert_eq!((world.lanes.count(hub::names::STARTED), world.lanes.timers()), (0, 0));
 }
 
 /// G11: the answer names the header, whatever else is wrong.
@@ -301,9 +304,9 @@ fn a_request_with_an_invalid_header_is_refused_by_header_name() {
         let headers = good.iter().copied().filter(|(known, _)| *known != name);
         let headers = headers.chain((!value.is_empty()).then_some((name, value)));
         let record = Outgoing::keyed(&world.inbox(), "test-01", BODY);
-        world.write(&[Outgoing { headers: headers.collect(), ..record }]);
+        world.lanes.write(&[Outgoing { headers: headers.collect(), ..record }]);
         world.run_until_idle();
-        let received = world.records(&world.egress());
+        let received = world.lanes.records(&world.egress());
         assert_eq!(received.len(), 1, "{name}: {value}");
         let envelope = received[0].headers.envelope().unwrap();
         assert_eq!(
@@ -316,7 +319,7 @@ fn a_request_with_an_invalid_header_is_refused_by_header_name() {
         assert_eq!(dead(&world).len(), usize::from(!is_read));
         // The refused request has not used the key, so the corrected one succeeds.
         let record = Outgoing::keyed(&world.inbox(), "test-01", BODY);
-        world.write(&[Outgoing { headers: good.into_iter().collect(), ..record }]);
+        world.lanes.write(&[Outgoing { headers: good.into_iter().collect(), ..record }]);
         world.run_until_idle();
         assert_eq!(rules(&world), complete_flow(3), "{name}: {value}");
     }
@@ -335,10 +338,10 @@ fn rejected_replies_are_visible_with_the_invalid_header() {
     let without_call = Envelope { causation: Some(message), ..Envelope::new(Kind::Reply, "a-1", "/spoke/speaker") };
     let without_cause = Envelope { call: Some(call), ..Envelope::new(Kind::Reply, "a-2", "/spoke/speaker") };
     let reply = |envelope: &Envelope| Outgoing::keyed(&inbox, "of:02", "{}").with(envelope).to(0);
-    world.write(&[reply(&without_call), reply(&without_cause)]);
+    world.lanes.write(&[reply(&without_call), reply(&without_cause)]);
     world.run_ms(300);
-    assert_eq!(world.count(workers::names::REJECTED_REPLIES), 2);
-    let letters = world.records("nave.flows.dead");
+    assert_eq!(world.lanes.count(workers::names::REJECTED_REPLIES), 2);
+    let letters = world.lanes.records("nave.flows.dead");
     assert!(
         letters
             .iter()
@@ -387,7 +390,7 @@ fn an_unaddressed_record_is_a_dead_letter_with_its_reason() {
         (request(&Envelope::new(Kind::Tuple, "r-6", "/stranger")), "there is no edge"),
     ];
     for (i, (record, reason)) in records.into_iter().enumerate() {
-        world.write(&[record]);
+        world.lanes.write(&[record]);
         world.run_until_idle();
         let letters = dead(&world);
         assert_eq!(letters.len(), i + 1, "{reason}: {letters:?}");
@@ -404,9 +407,9 @@ fn a_request_in_the_wrong_lane_is_forwarded_only_once() {
     let mut world = support::world(1);
     let lane = wire::routing::lane_of(b"test-01", 2);
     let record = request_record(&world, "r-1", "op-1", "test-01", BODY).to(1 - lane);
-    world.write(&[record]);
+    world.lanes.write(&[record]);
     world.run_until_idle();
-    assert_eq!(world.count(topology::names::FORWARDED), 1);
+    assert_eq!(world.lanes.count(topology::names::FORWARDED), 1);
     assert_eq!(rules(&world), complete_flow(3));
     let operation = request_envelope("r-1", "op-1").requested_operation("flows", "test-01");
     assert_eq!(answers(&world, &operation), 1);
@@ -414,10 +417,10 @@ fn a_request_in_the_wrong_lane_is_forwarded_only_once() {
     let mut envelope = request_envelope("r-2", "op-2");
     envelope.attempt = Some(1);
     let lost = Outgoing::keyed(&world.inbox(), "test-01", BODY).with(&envelope).to(1 - lane);
-    world.write(&[lost]);
+    world.lanes.write(&[lost]);
     world.run_until_idle();
     let letters = dead(&world);
     assert!(letters.len() == 1 && letters[0].starts_with("`ce_attempt` is `1`"), "{letters:?}");
     assert_eq!(refused(&world, "r-2"), [Code::BadHeader]);
-    assert_eq!(world.count(topology::names::FORWARDED), 1);
+    assert_eq!(world.lanes.count(topology::names::FORWARDED), 1);
 }

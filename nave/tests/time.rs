@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use floodlight_sim::FaultKind;
 use floodlight_sim::fault::CommandKind;
-use nave::testing::World;
+use nave::testing::{HUB, World};
 use serde_json::json;
 use support::{fault, idle_violations, inject, one_lane, outcome, rules};
 use wire::WallTime;
@@ -15,7 +15,7 @@ use wire::WallTime;
 /// The broker timestamps of all attempts, by call.
 fn attempts(world: &World) -> BTreeMap<String, Vec<WallTime>> {
     let mut sent: BTreeMap<String, Vec<WallTime>> = BTreeMap::new();
-    for record in world.records(&world.system().speaker_topic()) {
+    for record in world.lanes.records(&world.system().speaker_topic()) {
         let envelope = record.headers.envelope().expect("workers write envelopes");
         sent.entry(envelope.call.expect("a call has its id").to_string()).or_default().push(record.time);
     }
@@ -48,9 +48,9 @@ fn no_attempt_times_out_early_after_an_owner_crash() {
                 let mut world = one_lane(seed, |_| {});
                 let asked = world.request(&json!({"flowid": "test-01", "length": 3, "error": 2}));
                 world.run_ms(at_ms);
-                world.kill_hub();
+                world.lanes.kill(HUB);
                 world.run_ms(down_ms);
-                world.start_hub();
+                world.lanes.start(HUB);
                 world.run_until_idle();
                 let what = format!("seed {seed}, killed at {at_ms} ms for {down_ms} ms");
                 retried += u32::from(no_attempt_is_early(&world, &what));
@@ -72,17 +72,17 @@ fn no_deadline_of_a_backlog_is_early_after_a_second_crash() {
                 let mut world = one_lane(1, |_| {});
                 let asked = world.request(&json!({"flowid": "test-01", "length": 3, "error": error}));
                 world.run_polls(before);
-                world.kill_hub();
+                world.lanes.kill(HUB);
                 world.run_ms(5_000);
-                world.start_hub();
+                world.lanes.start(HUB);
                 world.run_polls(after);
-                world.kill_hub();
-                world.start_hub();
+                world.lanes.kill(HUB);
+                world.lanes.start(HUB);
                 world.run_until_idle();
                 let what = format!("error {error}, killed after {before} polls for 5 s, and again after {after}");
                 retried += u32::from(no_attempt_is_early(&world, &what));
                 let operation = world.operation(asked).expect("the northbound knows the operation");
-                let began = world.records(&world.system().speaker_topic())[0].time;
+                let began = world.lanes.records(&world.system().speaker_topic())[0].time;
                 let gave_up = operation
                     .history
                     .iter()
@@ -109,11 +109,11 @@ fn a_wall_clock_step_does_not_affect_a_running_flow() {
                 let asked = world.request(&json!({"flowid": "test-01", "length": 3, "error": error}));
                 if let Some(at_ms) = at_ms {
                     world.run_ms(at_ms);
-                    world.clock().step_wall_ms(step_ms);
+                    world.lanes.clock.step_wall_ms(step_ms);
                 }
                 world.run_until_idle();
                 assert_eq!(idle_violations(&mut world, &[asked]), [""; 0]);
-                (outcome(&mut world, asked), rules(&world), world.now_ms())
+                (outcome(&mut world, asked), rules(&world), world.lanes.now_ms())
             };
             let undisturbed = run(None);
             for at_ms in (0..undisturbed.2).step_by(75) {

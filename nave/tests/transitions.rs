@@ -19,9 +19,8 @@ type Seen = BTreeSet<(String, String, String)>;
 
 /// Collects the transitions in all published histories, such as "installing -> removing (failed)".
 fn collect(world: &World, seen: &mut Seen) {
-    let system = world.system();
-    let views = system.options.topics.view(system.topology.name(), flows::STAGE);
-    for record in [world.records(&world.egress()), world.records(&views)].concat() {
+    let views = world.lanes.topics.view(flows::NAME, flows::STAGE);
+    for record in [world.lanes.records(&world.egress()), world.lanes.records(&views)].concat() {
         let Ok(operation) = serde_json::from_slice::<Operation>(&record.value) else { continue };
         for entry in operation.history {
             let parts = entry.what.split_once(" -> ").and_then(|(from, rest)| {
@@ -48,21 +47,21 @@ fn rolled_back(apart: bool, faults: Vec<Fault>) -> World {
 /// Runs until the live operation is in this state.
 fn until(world: &mut World, state: &str) {
     for _ in 0..20_000 {
-        if world.unfinished().first().is_some_and(|line| line.ends_with(state)) {
+        if world.lanes.unfinished().first().is_some_and(|line| line.ends_with(state)) {
             return;
         }
         world.run_ms(1);
     }
-    panic!("never `{state}`: {:?}", world.unfinished());
+    panic!("never `{state}`: {:?}", world.lanes.unfinished());
 }
 
 /// Crashes the workers while the flow is in `state`, until the deadline of its step has expired.
 fn without_workers_in(state: &str, world: &mut World) {
     inject(world, Fault { when: Match::default(), kind: FaultKind::DelayReply { ms: 100 }, times: None });
     until(world, state);
-    world.kill(flows::SPEAKER);
+    world.lanes.kill(flows::SPEAKER);
     world.run_ms(2_500);
-    world.start(flows::SPEAKER);
+    world.lanes.start(flows::SPEAKER);
     world.speaker().clear_faults();
     world.run_until_idle();
 }

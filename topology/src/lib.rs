@@ -56,7 +56,7 @@
 //! submission writes), [`lane`] (one step), [`outbox`] (effects as data), [`wheel`], `blocks` and
 //! `timers` (deadlines), `state` and [`snapshot`] (how components save state), [`shard`] (takes
 //! lanes over, reads their inbox and commits), [`driver`] (polls tasks, on threads or in virtual
-//! time).
+//! time), [`testing`] (lanes in virtual time, for tests).
 
 mod arrangement;
 mod blocks;
@@ -83,6 +83,7 @@ pub mod snapshot;
 mod state;
 mod status;
 pub mod stream;
+pub mod testing;
 mod timers;
 mod views;
 mod waits;

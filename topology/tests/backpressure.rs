@@ -2,15 +2,12 @@
 //! does not deadlock.
 #![expect(clippy::unwrap_used, clippy::disallowed_types, reason = "tests panic and share collected data")]
 
-#[expect(dead_code, reason = "not every file uses all of it")]
-mod support;
-
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bus::{EmbeddedOptions, ManualClock, Task};
 use serde::{Deserialize, Serialize};
-use support::Lanes;
+use topology::testing::Lanes;
 use topology::{Bolt, Emitter, InboxLimit, Spout, Topology, names};
 
 /// Emits the numbers below `end`, one per call, each with a text of `bytes` bytes.
@@ -92,14 +89,14 @@ fn a_spout_pauses_while_the_inbox_it_feeds_is_full_and_nothing_is_lost() {
     t.bolt("slow", slow(&seen, None)).lanes(2).reads(source.shuffle());
     let mut lanes = Lanes::of(t.build().unwrap(), 1);
     lanes.inbox_limit = InboxLimit { records: 100, ..InboxLimit::default() };
-    lanes.join_stage("source", 1).unwrap();
+    lanes.join_stage("source").unwrap();
     lanes.run_ms(10_000);
     let full = behind(&lanes, "slow");
     assert!((100..=102).contains(&full), "{full} records wait, including owner records and gaps");
     let waits = format!("stage source waits: inbox `nave.numbers.slow.in` is full: {full} records behind, limit 100");
     assert_eq!(lanes.status.full(), [waits]);
     let source = Arc::clone(&lanes.status);
-    lanes.join_stage("slow", 2).unwrap();
+    lanes.join_stage("slow").unwrap();
     lanes.run_ms(10_000);
     let mut seen = std::mem::take(&mut *seen.lock().unwrap());
     seen.sort_unstable();
@@ -115,10 +112,10 @@ fn large_tuples_fill_an_inbox_by_their_bytes() {
     t.bolt("slow", slow(&Seen::default(), None)).reads(source.shuffle());
     let mut lanes = Lanes::of(t.build().unwrap(), 2);
     lanes.inbox_limit = InboxLimit { records: 100, bytes: 200_000 };
-    lanes.join_stage("source", 1).unwrap();
+    lanes.join_stage("source").unwrap();
     lanes.run_ms(10_000);
     // The first check limits by records: the size is unknown before the first record.
-    lanes.join_stage("slow", 1).unwrap();
+    lanes.join_stage("slow").unwrap();
     lanes.run_ms(100);
     lanes.shards.truncate(1);
     lanes.run_ms(10_000);
@@ -137,13 +134,13 @@ fn a_full_inbox_stops_every_stage_before_it() {
     t.bolt("slow", slow(&seen, None)).lanes(1).stage("slow").reads(pass.shuffle());
     let mut lanes = Lanes::of(t.build().unwrap(), 4);
     lanes.inbox_limit = InboxLimit { records: 50, ..InboxLimit::default() };
-    lanes.join_stage("source", 1).unwrap();
-    lanes.join_stage("pass", 1).unwrap();
+    lanes.join_stage("source").unwrap();
+    lanes.join_stage("pass").unwrap();
     lanes.run_ms(10_000);
     assert_eq!(behind(&lanes, "slow"), 50);
     assert!(behind(&lanes, "pass") <= 52, "{}", behind(&lanes, "pass"));
     assert_eq!(passed.lock().unwrap().len(), 50);
-    lanes.join_stage("slow", 1).unwrap();
+    lanes.join_stage("slow").unwrap();
     lanes.run_ms(60_000);
     assert_eq!(*seen.lock().unwrap(), (0..5_000).collect::<Vec<_>>(), "in order, each once");
 }

@@ -1,14 +1,11 @@
 //! `ce_expirytime` of messages that a tuple of another stage causes.
 #![expect(clippy::unwrap_used, reason = "tests panic")]
 
-#[expect(dead_code, reason = "not every file uses all of it")]
-mod support;
-
 use std::time::Duration;
 
 use bus::{Bus, Clock, Outgoing};
 use bytes::Bytes;
-use support::Lanes;
+use topology::testing::Lanes;
 use topology::{Bolt, Delivery, Emitter, InboxSpout, Message, Route, Topology, Unreadable};
 use wire::{Envelope, EnvelopeRef, Kind, WallTime};
 
@@ -74,7 +71,7 @@ fn expire(two_stages: bool, late_ms: u64) -> Vec<u64> {
     };
     doing.reads(asked);
     let mut lanes = Lanes::of(t.build().unwrap(), 0);
-    lanes.join_stage("main", 1).unwrap();
+    lanes.join_stage("main").unwrap();
     lanes.run_ms(100);
     let began = lanes.clock.wall();
     for order in 1..=2 {
@@ -88,7 +85,7 @@ fn expire(two_stages: bool, late_ms: u64) -> Vec<u64> {
     if two_stages {
         // The orders waited without an owner.
         lanes.clock.advance_ms(late_ms);
-        lanes.join_stage("doing", 1).unwrap();
+        lanes.join_stage("doing").unwrap();
     }
     lanes.run_ms(100);
     let mut reader = lanes.embedded.reader().unwrap();

@@ -1,13 +1,10 @@
 //! Groupings over the bus: which lane receives which tuples, and in which order.
 #![expect(clippy::unwrap_used, clippy::disallowed_types, reason = "tests panic and share collected data")]
 
-#[expect(dead_code, reason = "not every file uses all of it")]
-mod support;
-
 use std::sync::{Arc, Mutex};
 
-use support::Lanes;
 use topology::stream::Read;
+use topology::testing::Lanes;
 use topology::{Bolt, Declared, Emitter, LaneInfo, Spout, Topology};
 
 /// The tuples that bolts received, in order.

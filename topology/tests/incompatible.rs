@@ -2,15 +2,12 @@
 //! never decided again.
 #![expect(clippy::unwrap_used, reason = "tests panic")]
 
-#[expect(dead_code, reason = "not every file uses all of it")]
-mod support;
-
 use std::sync::Arc;
 
 use bus::{Clock, FaultScript, FaultyBus, Outgoing, Task};
 use bytes::Bytes;
 use serde_json::Value;
-use support::Lanes;
+use topology::testing::Lanes;
 use topology::{
     Bolt, Declarer, Delivery, Emitter, InboxSpout, Message, RecoveryOptions, Route, Saver, StateSchema, Stored,
     SystemBolt, Topology, Unreadable,
@@ -138,7 +135,7 @@ fn start(lanes: &mut Lanes, topology: Topology) {
         lanes.bus.ensure_topic(&spec).unwrap();
     }
     lanes.topology = topology;
-    lanes.join_stage("sum", 1).unwrap();
+    lanes.join_stage("sum").unwrap();
     lanes.run_ms(5_000);
 }
 

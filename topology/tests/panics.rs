@@ -1,15 +1,12 @@
 //! A component that panics: its tuple goes to the dead-letter topic, and the call has no effects.
 #![expect(clippy::unwrap_used, reason = "tests panic")]
 
-#[expect(dead_code, reason = "not every file uses all of it")]
-mod support;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use bus::Outgoing;
 use serde_json::{Value, json};
-use support::Lanes;
+use topology::testing::Lanes;
 use topology::{Bolt, Declarer, Delivery, Emitter, InboxSpout, Side, Spout, Topology, Unreadable, names};
 use wire::{Envelope, EnvelopeRef, Kind};
 

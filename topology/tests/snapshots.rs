@@ -3,15 +3,12 @@
 //! snapshots. Unusable snapshots are never used.
 #![expect(clippy::unwrap_used, reason = "tests panic")]
 
-#[expect(dead_code, reason = "not every file uses all of it")]
-mod support;
-
 use std::sync::Arc;
 use std::time::Duration;
 
 use bus::{Bus, BusError, Clock, CommitFault, FaultScript, FaultyBus, Outgoing, Record, Task, TopicFault};
 use bytes::Bytes;
-use support::Lanes;
+use topology::testing::Lanes;
 use topology::{
     Arrangement, Bolt, Delivery, DeliveryMode, Emitter, InboxSpout, Message, Route, SavedState, Settings, StateMap,
     StateValue, Timeout, Topology, Unreadable, names,
@@ -408,7 +405,7 @@ fn a_lane_saved_by_a_newer_build_waits_for_that_build() {
     newer.join();
     let idle = newer.run_ms(5_000);
     newer.recovery.warm = true;
-    let refused = newer.join_stage("bank", 2).unwrap_err().to_string();
+    let refused = newer.join_stage("bank").unwrap_err().to_string();
     assert!(refused.contains("NAVE-0061") && refused.contains("version 2"), "one that looks does not join: {refused}");
     assert!(!idle && newer.shards[0].live().is_empty(), "an older build takes over no lane");
     newer.shards.clear();

@@ -2,17 +2,15 @@
 //! uncommitted work. Commits that fail or have an unknown outcome lose and repeat nothing.
 #![expect(clippy::unwrap_used, reason = "tests panic")]
 
-#[expect(dead_code, reason = "not every file uses all of it")]
-mod support;
-
 use std::sync::Arc;
 use std::time::Duration;
 
 use bus::{Bus, BusError, Clock, CommitFault, FaultScript, FaultyBus, Outgoing};
 use bytes::Bytes;
-use support::Lanes;
+use topology::testing::Lanes;
 use topology::{
-    Bolt, Delivery, Emitter, InboxSpout, Message, Route, SavedState, Settings, Spout, StateValue, Topology, Unreadable,
+    Arrangement, Bolt, Delivery, Emitter, InboxSpout, Message, Route, SavedState, Settings, Spout, StateValue,
+    Topology, Unreadable,
 };
 use wire::{Envelope, EnvelopeRef, Kind, OperationId};
 
@@ -167,7 +165,9 @@ fn a_lane_with_a_truncated_inbox_is_reported_and_not_taken_over() {
 #[test]
 fn a_partition_without_a_lane_is_not_read_and_the_others_are() {
     let mut lanes = Lanes::of(sums(), 0);
-    lanes.join_stage("sum", 1).unwrap();
+    let one_lane = Arrangement { lanes: [("sum".to_owned(), 1)].into(), ..Arrangement::default() };
+    lanes.topology = lanes.topology.arranged(&one_lane).unwrap();
+    lanes.join_stage("sum").unwrap();
     ask(&lanes, &key(0), 1, "a");
     ask(&lanes, &key(1), 2, "b");
     lanes.run_ms(10);
@@ -369,7 +369,7 @@ fn an_unknown_commit_of_spout_tuples_loses_and_repeats_nothing() {
         let (mut lanes, script) = scripted(t.build().unwrap(), 0);
         (0..earlier).for_each(|_| script.commit(CommitFault::None));
         script.commit(fate.clone());
-        lanes.join_stage("numbers", 1).unwrap();
+        lanes.join_stage("numbers").unwrap();
         lanes.run_ms(1_000);
         let written = lanes.records("nave.sums.sum.in").iter().map(|record| record.value.to_vec()).collect::<Vec<_>>();
         assert_eq!(written, [b"0", b"1", b"2", b"3"], "{fate:?} after {earlier} commits");

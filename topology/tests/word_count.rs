@@ -2,13 +2,10 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![expect(clippy::disallowed_types, reason = "tests share what they collect")]
 
-#[expect(dead_code, reason = "not every file uses all of it")]
-mod support;
-
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use support::Lanes;
+use topology::testing::Lanes;
 use topology::{Bolt, Emitter, SavedState, Spout, StateMap, Topology};
 
 struct Sentences(usize);

@@ -52,7 +52,7 @@ fn a_silent_car_desk_fails_the_trip_within_10_s_and_cancels_its_room() {
     assert_eq!(body["code"], json!(Code::WorkflowTimeout), "the client gets 504");
     assert_eq!(body["left"], json!([2]), "the car may or may not be booked");
     assert_eq!(held(&world, "hotel"), 0);
-    assert!(world.now_ms() < 10_000);
+    assert!(world.lanes.now_ms() < 10_000);
 }
 
 #[test]
@@ -84,6 +84,6 @@ fn the_outcome_is_identical_after_a_crash_at_any_point() {
         let booked = matches!(world.answer(&trip), Some(Answer::Done(_)));
         assert_eq!(booked, polls % 3 > 0, "after {polls} polls");
         assert_eq!(held(&world, "hotel"), usize::from(booked), "after {polls} polls");
-        assert_eq!((world.timers(), world.unfinished().len()), (0, 0), "after {polls} polls");
+        assert_eq!((world.lanes.timers(), world.lanes.unfinished().len()), (0, 0), "after {polls} polls");
     }
 }

@@ -31,14 +31,14 @@ pub(crate) fn stages_to_crash() -> Vec<Vec<&'static str>> {
 /// Crashes the processes of these stages.
 pub(crate) fn kill(world: &mut World, stages: &[&str]) {
     for stage in stages {
-        world.kill(stage);
+        world.lanes.kill(stage);
     }
 }
 
 /// Starts a process for each of these stages.
 pub(crate) fn start(world: &mut World, stages: &[&str]) {
     for stage in stages {
-        world.start(stage);
+        world.lanes.start(stage);
     }
 }
 
@@ -101,7 +101,7 @@ pub(crate) fn answers(world: &World, operation: &OperationId) -> usize {
         let envelope = record.headers.envelope().expect("the hub writes envelopes");
         envelope.kind == Kind::Answer && envelope.operation.as_ref() == Some(operation)
     };
-    world.records(&world.egress()).iter().filter(answer).count()
+    world.lanes.records(&world.egress()).iter().filter(answer).count()
 }
 
 /// The calls that changed a switch more than once.
@@ -123,10 +123,10 @@ pub(crate) fn audit(world: &World, command: &str) -> Vec<AuditEntry> {
 /// The violated invariants of an idle world, one line each.
 pub(crate) fn idle_violations(world: &mut World, asked: &[FlowRequest]) -> Vec<String> {
     let mut violations = Vec::new();
-    if world.timers() != 0 {
-        violations.push(format!("{} timers are armed", world.timers()));
+    if world.lanes.timers() != 0 {
+        violations.push(format!("{} timers are armed", world.lanes.timers()));
     }
-    violations.extend(world.unfinished().into_iter().map(|line| format!("unfinished: {line}")));
+    violations.extend(world.lanes.unfinished().into_iter().map(|line| format!("unfinished: {line}")));
     violations.extend(changed_twice(world).into_iter().map(|call| format!("call {call} was executed twice")));
     for asked in asked {
         let operation = world.operation_of(*asked);
@@ -163,7 +163,7 @@ pub(crate) fn foreign_command(world: &mut World, n: u32, action: wire::speaker::
     let key = action.switch().to_string();
     let body = serde_json::to_vec(&wire::speaker::Command { action, error: None }).expect("plain data");
     let topic = world.system().speaker_topic();
-    world.write(&[Outgoing::keyed(&topic, key, body).with(&envelope)]);
+    world.lanes.write(&[Outgoing::keyed(&topic, key, body).with(&envelope)]);
 }
 
 /// The envelope of a request, as a northbound creates it.
@@ -190,14 +190,11 @@ pub(crate) fn refused(world: &World, id: &str) -> Vec<Code> {
             _ => None,
         }
     };
-    world.records(&world.egress()).into_iter().filter_map(refusal).collect()
+    world.lanes.records(&world.egress()).into_iter().filter_map(refusal).collect()
 }
 
 /// The reasons of all dead letters.
 pub(crate) fn dead(world: &World) -> Vec<String> {
-    let reason = |record: bus::Record| {
-        let body: Value = serde_json::from_slice(&record.value).expect("a dead letter is JSON");
-        body["reason"].as_str().expect("a dead letter has its reason").to_owned()
-    };
-    world.records(&world.dead_letters()).into_iter().map(reason).collect()
+    let reason = |body: Value| body["reason"].as_str().expect("a dead letter has its reason").to_owned();
+    world.lanes.dead_letters().into_iter().map(|(_, body)| reason(body)).collect()
 }

@@ -11,33 +11,27 @@
 //! assert_eq!(world.speaker().all_rules().len(), 3);
 //! ```
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bus::{Bus, Clock, Embedded, EmbeddedOptions, ManualClock, MonoTime, Outgoing, Record, Task};
+use bus::{Clock, Outgoing, Record, Task};
 use floodlight_sim::{SpeakerHandle, SpeakerService};
 use northbound::{Gateway, Inlet, InletHandle, Outlet, RequestResult, Submission, Ticket};
 use serde_json::Value;
 use spoke::SpokeTask;
-use topology::driver::Virtual;
-use topology::{Shard, View};
+use topology::testing::Lanes;
 use uuid::Uuid;
 use wire::answer::{Answer, Operation};
 use wire::command::{self, Command};
 use wire::flow::{FlowFailed, FlowGone, FlowUp};
 use wire::{Envelope, Kind, OperationId, Problem};
 
-use super::system::{System, SystemOptions};
+use super::system::{HUB, SPEAKER, System, SystemOptions};
 
-/// The system, its clock and its clients.
+/// The system and its clients.
 pub struct World {
-    clock: Arc<ManualClock>,
-    bus: Embedded,
+    /// The hub and the workers.
+    pub lanes: Lanes,
     system: System,
-    turns: Virtual,
-    /// The running processes of each stage, one shard each.
-    running: BTreeMap<String, Vec<Shard>>,
-    started: u32,
     speaker: SpeakerHandle,
     speaker_part: SpokeTask<SpeakerService>,
     gateway: Arc<Gateway>,
@@ -46,8 +40,6 @@ pub struct World {
     outlet: Outlet,
     asked: Vec<PendingRequest>,
     requests: u64,
-    /// Crashed processes whose session has not expired.
-    crashed: BTreeMap<String, Vec<Shard>>,
 }
 
 struct PendingRequest {
@@ -103,28 +95,27 @@ impl World {
         Self::with(seed, SystemOptions { lanes: 2, ..SystemOptions::default() })
     }
 
-    /// Creates a world with these options. Offsets have gaps if the seed is odd.
+    /// Creates a world with these options, except for the names of its topics. Offsets have gaps if
+    /// the seed is odd.
     ///
     /// # Panics
     /// If the options are invalid.
     pub fn with(seed: u64, options: SystemOptions) -> Self {
-        let clock = Arc::new(ManualClock::default());
-        let kept = EmbeddedOptions { keep_bytes: None, offset_gaps: seed % 2 == 1, ..EmbeddedOptions::default() };
-        let bus = Embedded::open(Arc::clone(&clock) as Arc<dyn Clock>, kept);
-        let system = System::new(Arc::new(bus.clone()), options).expect("the options are valid");
+        let mut lanes = Lanes::of(options.topology().expect("the options are valid"), seed);
+        lanes.recovery = options.recovery();
+        let options = SystemOptions { topics: lanes.topics.clone(), ..options };
+        let system = System::new(Arc::clone(&lanes.bus), options).expect("the options are valid");
         let speaker = SpeakerHandle::new();
-        let speaker_part = speaker.join(&bus, &system.options.topics, flows::SPEAKER, "speaker-0");
+        let speaker_part = speaker.join(&*lanes.bus, &lanes.topics, SPEAKER, "speaker-0");
         let speaker_part = speaker_part.expect("the topics exist");
-        let gateway = Arc::new(Gateway::new(system.gateway_options(), Arc::clone(&clock) as Arc<dyn Clock>));
-        let inlet = Inlet::open(&bus).expect("the topics exist");
-        let outlet = Outlet::open(Arc::new(bus.clone()), Arc::clone(&gateway)).expect("the topics exist");
-        let mut world = Self {
-            turns: Virtual::new(Arc::clone(&clock), seed),
-            clock,
-            bus,
+        let clock = Arc::clone(&lanes.clock) as Arc<dyn Clock>;
+        let gateway = Arc::new(Gateway::new(system.gateway_options(), clock));
+        let inlet = Inlet::open(&*lanes.bus).expect("the topics exist");
+        let outlet = Outlet::open(Arc::clone(&lanes.bus), Arc::clone(&gateway)).expect("the topics exist");
+        lanes.join();
+        Self {
+            lanes,
             system,
-            running: BTreeMap::new(),
-            started: 0,
             speaker,
             speaker_part,
             inlet_handle: inlet.handle(),
@@ -133,12 +124,7 @@ impl World {
             outlet,
             asked: Vec::new(),
             requests: 0,
-            crashed: BTreeMap::new(),
-        };
-        for stage in world.system.stages() {
-            world.start(&stage);
         }
-        world
     }
 
     // ---- requests -------------------------------------------------------------------------------------------------------
@@ -164,11 +150,7 @@ impl World {
         self.start_workflow("remove-flow", flowid, body, None).expect("the northbound accepts the request")
     }
 
-    /// Starts any workflow.
-    ///
-    /// # Errors
-    /// The northbound rejects the request.
-    pub fn start_workflow(
+    fn start_workflow(
         &mut self,
         workflow: &str,
         key: &str,
@@ -194,7 +176,7 @@ impl World {
         envelope.operation = Some(self.operation_of(asked));
         let body = serde_json::to_vec(command).expect("a command is plain data");
         let key = self.asked[asked.0].key.clone();
-        self.write(&[Outgoing::keyed(&self.inbox(), key, body).with(&envelope)]);
+        self.lanes.write(&[Outgoing::keyed(&self.inbox(), key, body).with(&envelope)]);
         cause
     }
 
@@ -207,7 +189,7 @@ impl World {
             let envelope = record.headers.envelope().expect("the hub writes envelopes");
             envelope.subject.as_deref() == Some("command") && envelope.causation.as_deref() == Some(command)
         };
-        let told: Vec<Record> = self.records(&self.egress()).into_iter().filter(told).collect();
+        let told: Vec<Record> = self.lanes.records(&self.egress()).into_iter().filter(told).collect();
         assert!(told.len() <= 1, "{command} was answered {} times", told.len());
         told.first().map(|record| serde_json::from_slice(&record.value).expect("an outcome"))
     }
@@ -254,42 +236,19 @@ impl World {
 
     // ---- time ---------------------------------------------------------------------------------------------------------
 
-    /// Returns the clock.
-    pub fn clock(&self) -> &Arc<ManualClock> {
-        &self.clock
-    }
-
-    /// Milliseconds since the start of the world.
-    pub fn now_ms(&self) -> u64 {
-        self.clock.mono().0 / 1_000_000
-    }
-
     /// Runs for `ms` milliseconds. Returns true if nothing is left to do but wait.
     pub fn run_ms(&mut self, ms: u64) -> bool {
-        let until = self.clock.mono().plus_ms(ms);
-        let idle = self.run_until(until);
-        self.clock.advance_to(until);
-        idle
-    }
-
-    fn run_until(&mut self, until: MonoTime) -> bool {
-        let (turns, mut parts) = self.parts();
-        let idle = turns.run(&mut parts, until);
+        let (lanes, mut others) = self.tasks();
+        let is_idle = lanes.run_ms_with(&mut others, ms);
         self.receive_answers();
-        idle
+        is_idle
     }
 
-    /// Executes `turns` single polls, so that a test can interrupt the world between any two.
+    /// Executes `polls` single polls, so that a test can interrupt the world between any two.
     /// Returns true if nothing is left to do.
-    pub fn run_polls(&mut self, turns: usize) -> bool {
-        let (driver, mut parts) = self.parts();
-        driver.run_polls(&mut parts, turns)
-    }
-
-    fn parts(&mut self) -> (&mut Virtual, Vec<&mut dyn Task>) {
-        let mut parts: Vec<&mut dyn Task> = vec![&mut self.speaker_part, &mut self.inlet, &mut self.outlet];
-        parts.extend(self.running.values_mut().flatten().map(|shard| shard as &mut dyn Task));
-        (&mut self.turns, parts)
+    pub fn run_polls(&mut self, polls: usize) -> bool {
+        let (lanes, mut others) = self.tasks();
+        lanes.run_polls(&mut others, polls)
     }
 
     /// Runs until nothing is left to do, for at most a minute.
@@ -297,105 +256,15 @@ impl World {
     /// # Panics
     /// If the system is still busy after a minute.
     pub fn run_until_idle(&mut self) {
-        let until = self.clock.mono().plus_ms(60_000);
-        assert!(self.run_until(until), "still busy after a minute:\n{}", self.unfinished().join("\n"));
+        let until = self.lanes.clock.mono().plus_ms(60_000);
+        let (lanes, mut others) = self.tasks();
+        let is_idle = lanes.run_until(&mut others, until);
+        self.receive_answers();
+        assert!(is_idle, "still busy after a minute:\n{}", self.lanes.unfinished().join("\n"));
     }
 
-    // ---- processes ----------------------------------------------------------------------------------------------------
-
-    /// Crashes every process of a stage, with the state and timers of its lanes. Committed records
-    /// remain on the bus.
-    pub fn kill(&mut self, stage: &str) {
-        let dead = self.running.remove(stage).unwrap_or_default();
-        self.crashed.entry(stage.to_owned()).or_default().extend(dead);
-    }
-
-    /// Starts a process of a stage under a new name, in place of the crashed ones.
-    pub fn start(&mut self, stage: &str) {
-        self.join(stage);
-        // Expels the crashed members at once, instead of waiting for their session timeout.
-        if self.crashed.remove(stage).is_some() {
-            self.expel(stage);
-        }
-    }
-
-    /// Starts one more process of a stage under a new name. The group moves lanes to it.
-    ///
-    /// # Panics
-    /// If there is no such stage.
-    pub fn join(&mut self, stage: &str) {
-        self.started += 1;
-        let shard = self.system.shard(stage, &format!("{stage}-{}", self.started)).expect("the topics exist");
-        self.running.entry(stage.to_owned()).or_default().push(shard);
-    }
-
-    /// Shuts down the process of a stage that was started first, and returns its unfinished work.
-    /// Its lanes move to the others.
-    ///
-    /// # Panics
-    /// If the stage has no process.
-    pub fn stop(&mut self, stage: &str) -> Vec<String> {
-        Box::new(self.running.get_mut(stage).expect("the stage has a process").remove(0)).stop()
-    }
-
-    /// Expels all processes of a stage from their group, as a broker does after a session timeout.
-    /// They join again.
-    pub fn expel(&mut self, stage: &str) {
-        self.bus.expel(&self.system.options.topics.inbox(self.system.topology.name(), stage));
-    }
-
-    /// Crashes the hub, like [`World::kill`].
-    pub fn kill_hub(&mut self) {
-        self.kill(flows::STAGE);
-    }
-
-    /// Starts a hub, like [`World::start`].
-    pub fn start_hub(&mut self) {
-        self.start(flows::STAGE);
-    }
-
-    /// Starts one more hub, like [`World::join`].
-    pub fn join_hub(&mut self) {
-        self.join(flows::STAGE);
-    }
-
-    /// Shuts down the first hub, like [`World::stop`].
-    pub fn stop_hub(&mut self) -> Vec<String> {
-        self.stop(flows::STAGE)
-    }
-
-    /// Expels all hubs, like [`World::expel`].
-    pub fn expel_hubs(&mut self) {
-        self.expel(flows::STAGE);
-    }
-
-    fn shards(&self) -> impl Iterator<Item = &Shard> {
-        self.running.values().flatten()
-    }
-
-    /// The live lanes of the hub's stage, by process.
-    pub fn lanes(&self) -> Vec<Vec<u32>> {
-        self.running.get(flows::STAGE).into_iter().flatten().map(Shard::live).collect()
-    }
-
-    /// The value of the counter `name`, over all processes.
-    pub fn count(&self, name: &str) -> u64 {
-        self.shards().map(|shard| shard.counter(name)).sum()
-    }
-
-    /// Number of armed timers in all lanes.
-    pub fn timers(&self) -> usize {
-        self.shards().map(Shard::timers).sum()
-    }
-
-    /// One line per live operation.
-    pub fn unfinished(&self) -> Vec<String> {
-        self.shards().flat_map(Shard::unfinished).collect()
-    }
-
-    /// Returns a view as the shard of the lane would publish it.
-    pub fn view(&self, lane: u32, component: &str, key: &str) -> Option<View> {
-        self.shards().find_map(|shard| shard.view(lane, component, key))
+    fn tasks(&mut self) -> (&mut Lanes, [&mut dyn Task; 3]) {
+        (&mut self.lanes, [&mut self.speaker_part, &mut self.inlet, &mut self.outlet])
     }
 
     // ---- the environment --------------------------------------------------------------------------------------------------
@@ -412,39 +281,16 @@ impl World {
 
     /// The inbox of the hub's stage.
     pub fn inbox(&self) -> String {
-        self.system.options.topics.inbox(self.system.topology.name(), flows::STAGE)
+        self.lanes.inbox(HUB)
     }
 
     /// The topic of replies from spokes: the inbox of the worker's stage.
     pub fn replies(&self) -> String {
-        let stage = if self.system.options.apart { flows::SPEAKER } else { flows::STAGE };
-        self.system.options.topics.inbox(self.system.topology.name(), stage)
+        self.lanes.inbox(if self.system.options.apart { SPEAKER } else { HUB })
     }
 
     /// The topic of the hub's answers.
     pub fn egress(&self) -> String {
-        self.system.options.topics.egress(self.system.topology.name(), flows::STAGE)
-    }
-
-    /// The dead-letter topic.
-    pub fn dead_letters(&self) -> String {
-        self.system.options.topics.dead(self.system.topology.name())
-    }
-
-    /// Writes records directly to the bus, as a foreign client would.
-    pub fn write(&mut self, records: &[Outgoing]) {
-        self.bus.writer("stranger").and_then(|mut writer| writer.append(records)).expect("the topics exist");
-    }
-
-    /// Returns every record of a topic, partition by partition.
-    pub fn records(&self, topic: &str) -> Vec<Record> {
-        let partitions = self.bus.topic(topic).expect("the bus answers").map_or(0, |topic| topic.partitions);
-        let mut reader = self.bus.reader().expect("the bus answers");
-        for partition in 0..partitions {
-            reader.assign(topic, partition, 0).expect("the bus keeps everything");
-        }
-        let mut records = Vec::new();
-        reader.poll(usize::MAX, std::time::Duration::ZERO, &mut records).expect("the bus keeps everything");
-        records
+        self.lanes.egress(HUB)
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! There is no broker and no real waiting: an hour of timeouts passes in a millisecond.
 //!
+//! - [`Lanes`] are the lanes of any topology, without surroundings.
 //! - [`TestWorld`] runs any topology with its spokes.
 //! - [`World`] runs the flow topology with a northbound and the simulated switch controller.
 //! - [`System`] is the flow topology on any bus, for tests and benchmarks that poll it themselves.
@@ -12,4 +13,5 @@ mod world;
 
 pub use flow_world::{FlowOutcome, FlowRequest, World};
 pub use system::{HUB, SPEAKER, System, SystemError, SystemOptions};
+pub use topology::testing::Lanes;
 pub use world::{TestRequest, TestWorld};

@@ -57,6 +57,29 @@ impl Default for SystemOptions {
     }
 }
 
+impl SystemOptions {
+    /// Builds the topology.
+    ///
+    /// # Errors
+    /// If the options do not fit it.
+    pub fn topology(&self) -> Result<Topology, BuildErrors> {
+        let settings = Settings::default()
+            .with("flows", &self.flows)
+            .with("hub", &self.hub)
+            .with(&WorkerBolt::settings_name(SPEAKER), &self.speaker);
+        let topology = flows::flow_topology()?.with_settings(&settings)?;
+        let mut arrangement = Arrangement { apart: self.apart, modes: self.modes.clone(), ..Arrangement::default() };
+        let stages = topology.arranged(&arrangement)?.stages();
+        arrangement.lanes = stages.iter().map(|stage| (stage.name.to_string(), self.lanes)).collect();
+        topology.arranged(&arrangement)
+    }
+
+    /// Returns the recovery options of the lanes.
+    pub fn recovery(&self) -> RecoveryOptions {
+        RecoveryOptions { session_timeout: self.session_timeout, ..RecoveryOptions::default() }
+    }
+}
+
 /// The flow topology on a bus.
 pub struct System {
     /// The bus.
@@ -73,16 +96,7 @@ impl System {
     /// # Errors
     /// If the topology cannot be built, or a topic has the wrong shape.
     pub fn new(bus: Arc<dyn Bus>, options: SystemOptions) -> Result<Self, SystemError> {
-        let settings = Settings::default()
-            .with("flows", &options.flows)
-            .with("hub", &options.hub)
-            .with(&WorkerBolt::settings_name(SPEAKER), &options.speaker);
-        let topology = flows::flow_topology()?.with_settings(&settings)?;
-        let mut arrangement =
-            Arrangement { apart: options.apart, modes: options.modes.clone(), ..Arrangement::default() };
-        let stages = topology.arranged(&arrangement)?.stages();
-        arrangement.lanes = stages.iter().map(|stage| (stage.name.to_string(), options.lanes)).collect();
-        let topology = topology.arranged(&arrangement)?;
+        let topology = options.topology()?;
         for spec in topology.topics(&options.topics) {
             bus.ensure_topic(&spec)?;
         }
@@ -99,9 +113,7 @@ impl System {
     /// # Errors
     /// If the bus refuses the member.
     pub fn shard(&self, stage: &str, name: &str) -> Result<Shard, BusError> {
-        let session_timeout = self.options.session_timeout;
-        let recovery = RecoveryOptions { session_timeout, ..RecoveryOptions::default() };
-        self.shard_on(Arc::clone(&self.bus), stage, name, recovery)
+        self.shard_on(Arc::clone(&self.bus), stage, name, self.options.recovery())
     }
 
     /// Joins the lanes of a stage like [`System::shard`], through another view of the bus and with

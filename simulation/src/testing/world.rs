@@ -2,32 +2,24 @@
 
 use std::any::Any;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
-use bus::{Bus, Clock, Embedded, EmbeddedOptions, ManualClock, MonoTime, Outgoing, Reader, Record, Task};
+use bus::{Clock, Outgoing, Reader, Record, Task};
 use serde::Serialize;
-use topology::driver::Virtual;
-use topology::{RecoveryOptions, Shard, ShardOptions, ShardStatus, Topology};
+use topology::Topology;
+use topology::testing::Lanes;
 use wire::answer::{Answer, Operation};
 use wire::command::{Command, Outcome};
 use wire::request::Request;
-use wire::topics::Topics;
 use wire::{Envelope, Kind, OperationId, Problem};
 
 use spoke::{Spoke, SpokeService, SpokeTask};
 
-/// A topology, its spokes, a clock and clients.
+/// A topology, its spokes and clients.
 pub struct TestWorld {
+    /// The lanes of the topology.
+    pub lanes: Lanes,
     seed: u64,
-    clock: Arc<ManualClock>,
-    bus: Embedded,
-    topology: Topology,
-    names: Topics,
-    turns: Virtual,
-    shards: Vec<(String, Shard)>,
-    started: u32,
-    crashed: Vec<Shard>,
     spokes: BTreeMap<String, Box<dyn Any>>,
     parts: Vec<Box<dyn Task>>,
     egress: Box<dyn Reader>,
@@ -51,40 +43,24 @@ impl TestWorld {
     /// # Panics
     /// If a topic cannot be created.
     pub fn seeded(seed: u64, topology: &Topology) -> Self {
-        let clock = Arc::new(ManualClock::default());
-        let options = EmbeddedOptions { keep_bytes: None, offset_gaps: seed % 2 == 1, ..EmbeddedOptions::default() };
-        let bus = Embedded::open(Arc::clone(&clock) as Arc<dyn Clock>, options);
-        let names = Topics::default();
-        let mut egress = bus.reader().expect("a new bus gives a reader");
-        for spec in topology.topics(&names) {
-            bus.ensure_topic(&spec).expect("a new bus takes every topic");
-        }
+        let mut lanes = Lanes::of(topology.clone(), seed);
+        let mut egress = lanes.bus.reader().expect("a new bus gives a reader");
         for stage in topology.stages() {
             for lane in 0..stage.lanes {
-                egress
-                    .assign(&names.egress(topology.name(), &stage.name), lane, 0)
-                    .expect("the topic was just created");
+                egress.assign(&lanes.egress(&stage.name), lane, 0).expect("the topic was just created");
             }
         }
-        let mut world = Self {
+        lanes.join();
+        Self {
+            lanes,
             seed,
-            turns: Virtual::new(Arc::clone(&clock), seed),
-            clock,
-            bus,
-            topology: topology.clone(),
-            names,
-            shards: Vec::new(),
-            started: 0,
-            crashed: Vec::new(),
             spokes: BTreeMap::new(),
             parts: Vec::new(),
             egress,
             answers: BTreeMap::new(),
             outcomes: BTreeMap::new(),
             requests: 0,
-        };
-        world.start();
-        world
+        }
     }
 
     /// Adds a spoke that serves `service`.
@@ -95,7 +71,7 @@ impl TestWorld {
     pub fn spoke<S: Spoke>(mut self, service: &str, spoke: S) -> Self {
         let served = SpokeService::new(spoke);
         let member = format!("{service}-1");
-        let part = SpokeTask::join(&self.bus, &self.names, service, &member, served.clone());
+        let part = SpokeTask::join(&*self.lanes.bus, &self.lanes.topics, service, &member, served.clone());
         let part = part.unwrap_or_else(|error| panic!("no worker calls `{service}`: {error}"));
         self.parts.push(Box::new(part));
         self.spokes.insert(service.to_owned(), Box::new(served));
@@ -119,10 +95,10 @@ impl TestWorld {
     /// If the topology has no such workflow.
     pub fn request(&mut self, workflow: &str, key: &str, request: &impl Serialize) -> TestRequest {
         self.requests += 1;
-        let workflows = self.topology.workflows();
+        let workflows = self.lanes.topology.workflows();
         let found = workflows.iter().find(|known| known.name == workflow);
         let stage = found.unwrap_or_else(|| panic!("no workflow `{workflow}`")).stage.clone();
-        let operation = self.envelope(Kind::Request).requested_operation(self.topology.name(), key);
+        let operation = self.envelope(Kind::Request).requested_operation(self.lanes.topology.name(), key);
         let asked = TestRequest { operation, key: key.to_owned(), stage };
         let request = serde_json::to_value(request).expect("a request can be serialized to JSON");
         let body = Request::new(workflow, request);
@@ -150,9 +126,7 @@ impl TestWorld {
 
     fn send(&self, asked: &TestRequest, envelope: &Envelope, body: &impl Serialize) {
         let value = serde_json::to_vec(body).expect("it is plain data");
-        let inbox = self.names.inbox(self.topology.name(), &asked.stage);
-        let record = Outgoing::keyed(&inbox, asked.key.clone(), value).with(envelope);
-        self.bus.writer("world").and_then(|mut writer| writer.append(&[record])).expect("the topic exists");
+        self.lanes.write(&[Outgoing::keyed(&self.lanes.inbox(&asked.stage), asked.key.clone(), value).with(envelope)]);
     }
 
     /// Returns the answer of an operation, or `None` if there is none yet.
@@ -188,17 +162,9 @@ impl TestWorld {
 
     // ---- time ---------------------------------------------------------------------------------------------------------
 
-    /// Milliseconds since the start of the world.
-    pub fn now_ms(&self) -> u64 {
-        self.clock.mono().0 / 1_000_000
-    }
-
     /// Runs for `ms` milliseconds. Returns true if nothing is left to do but wait.
     pub fn run_ms(&mut self, ms: u64) -> bool {
-        let until = self.clock.mono().plus_ms(ms);
-        let idle = self.run_until(until);
-        self.clock.advance_to(until);
-        idle
+        self.lanes.run_ms_with(&mut tasks(&mut self.parts), ms)
     }
 
     /// Runs until nothing is left to do, for at most an hour.
@@ -206,76 +172,35 @@ impl TestWorld {
     /// # Panics
     /// If the system is still busy after an hour.
     pub fn run_until_idle(&mut self) {
-        let until = self.clock.mono().plus_ms(3_600_000);
-        assert!(self.run_until(until), "seed {}: still busy after an hour: {:?}", self.seed, self.unfinished());
+        let until = self.lanes.clock.mono().plus_ms(3_600_000);
+        let is_idle = self.lanes.run_until(&mut tasks(&mut self.parts), until);
+        assert!(is_idle, "seed {}: still busy after an hour: {:?}", self.seed, self.lanes.unfinished());
     }
 
-    /// Executes `turns` single polls, so that a test can interrupt the world between any two.
+    /// Executes `polls` single polls, so that a test can interrupt the world between any two.
     /// Returns true if nothing is left to do.
-    pub fn run_polls(&mut self, turns: usize) -> bool {
-        let mut parts = parts(&mut self.shards, &mut self.parts);
-        self.turns.run_polls(&mut parts, turns)
-    }
-
-    fn run_until(&mut self, until: MonoTime) -> bool {
-        let mut parts = parts(&mut self.shards, &mut self.parts);
-        self.turns.run(&mut parts, until)
+    pub fn run_polls(&mut self, polls: usize) -> bool {
+        self.lanes.run_polls(&mut tasks(&mut self.parts), polls)
     }
 
     // ---- processes ----------------------------------------------------------------------------------------------------
 
-    /// Crashes every process that runs lanes, with their state and timers. Committed records remain
-    /// on the bus, and spokes continue.
+    /// Crashes every process that runs lanes. Committed records remain on the bus, and spokes
+    /// continue.
     pub fn kill(&mut self) {
-        self.crashed.extend(self.shards.drain(..).map(|(_, shard)| shard));
+        for stage in self.lanes.topology.stages() {
+            self.lanes.kill(&stage.name);
+        }
     }
 
     /// Starts a process for each stage, in place of those that crashed.
-    ///
-    /// # Panics
-    /// Never: the topics exist.
     pub fn start(&mut self) {
-        for stage in self.topology.stages() {
-            self.started += 1;
-            let options = ShardOptions {
-                topics: self.names.clone(),
-                stage: stage.name.to_string(),
-                member: format!("{}-{}", stage.name, self.started),
-                build: "test".to_owned(),
-                settings: self.topology.settings().clone(),
-                recovery: RecoveryOptions::default(),
-                inbox_limit: topology::InboxLimit::default(),
-            };
-            let bus: Arc<dyn Bus> = Arc::new(self.bus.clone());
-            let group = options.group(self.topology.name());
-            let status = ShardStatus::new(&stage.name, stage.lanes);
-            let shard = Shard::join(bus, self.topology.clone(), options, status).expect("the topics exist");
-            self.shards.push((stage.name.to_string(), shard));
-            if !self.crashed.is_empty() {
-                // Expels the crashed members at once, instead of waiting for their session timeout.
-                self.bus.expel(&group);
-            }
+        for stage in self.lanes.topology.stages() {
+            self.lanes.start(&stage.name);
         }
-        self.crashed.clear();
-    }
-
-    /// One line per live operation.
-    pub fn unfinished(&self) -> Vec<String> {
-        self.shards.iter().flat_map(|(_, shard)| shard.unfinished()).collect()
-    }
-
-    /// Number of armed timers in all lanes.
-    pub fn timers(&self) -> usize {
-        self.shards.iter().map(|(_, shard)| shard.timers()).sum()
-    }
-
-    /// The value of the counter `name`, over all processes.
-    pub fn count(&self, name: &str) -> u64 {
-        self.shards.iter().map(|(_, shard)| shard.counter(name)).sum()
     }
 }
 
-fn parts<'a>(shards: &'a mut [(String, Shard)], others: &'a mut [Box<dyn Task>]) -> Vec<&'a mut dyn Task> {
-    let shards = shards.iter_mut().map(|(_, shard)| shard as &mut dyn Task);
-    shards.chain(others.iter_mut().map(|part| &mut **part as &mut dyn Task)).collect()
+fn tasks(parts: &mut [Box<dyn Task>]) -> Vec<&mut dyn Task> {
+    parts.iter_mut().map(|part| &mut **part as &mut dyn Task).collect()
 }

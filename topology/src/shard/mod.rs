@@ -184,6 +184,11 @@ impl Shard {
         })
     }
 
+    /// Returns its stage.
+    pub fn stage(&self) -> &str {
+        &self.context.options.stage
+    }
+
     /// Returns the live lanes.
     pub fn live(&self) -> Vec<u32> {
         self.owned.iter().filter(|(_, owned)| owned.phase == Phase::Live).map(|(lane, _)| *lane).collect()
