@@ -88,18 +88,17 @@ impl Follower {
         Self { if_gone, ..Self::default() }
     }
 
-    /// Follows a partition, or moves a followed one. Returns its watermarks: with [`IfGone::Skip`],
-    /// a low watermark above the requested offset shows which records were deleted.
+    /// Follows a partition, or moves a followed one. Returns its watermarks.
     ///
     /// # Errors
-    /// As in [`Reader::assign`]; never [`BusError::Gone`] with [`IfGone::Skip`].
+    /// As in [`Reader::assign`]. With [`IfGone::Skip`] never [`BusError::Gone`]: the next poll reports
+    /// the gap.
     pub fn follow(&mut self, bus: &dyn Bus, topic: &str, partition: u32, start: Start) -> Result<Bounds, BusError> {
-        let mut bounds = bus.bounds(topic, partition)?;
+        let bounds = bus.bounds(topic, partition)?;
         let from = match start {
             Start::Low => bounds.low,
             Start::End => bounds.end,
             Start::Last(count) => bounds.end.saturating_sub(count).max(bounds.low),
-            Start::Offset(offset) if self.if_gone == IfGone::Skip => offset.max(bounds.low),
             Start::Offset(offset) => offset,
         };
         let reader = match &mut self.reader {
@@ -107,11 +106,7 @@ impl Follower {
             none => none.insert(bus.reader()?),
         };
         let stopped = match reader.assign(topic, partition, from) {
-            // More records were deleted during the call; the next poll continues with the others.
-            Err(BusError::Gone { low, .. }) if self.if_gone == IfGone::Skip => {
-                bounds.low = low;
-                Some(low)
-            }
+            Err(BusError::Gone { .. }) if self.if_gone == IfGone::Skip => Some(from),
             assigned => assigned.map(|()| None)?,
         };
         let place = Place { end: bounds.end, stopped };

@@ -47,7 +47,8 @@ impl Standby {
     /// [`BusError::Refused`] if this build cannot continue one of them: it must not get the lane.
     pub(super) fn follow_all(&mut self, lanes: u32, build: &Build) -> Result<(), BusError> {
         (0..lanes).for_each(|lane| self.follow(lane));
-        let read = self.begin().and_then(|()| self.catch_up(0..lanes, SHORT_PATIENCE, |_, _| false));
+        let lanes: Vec<u32> = self.images.keys().copied().collect();
+        let read = self.begin().and_then(|()| self.catch_up(&lanes, SHORT_PATIENCE, |_, _| false));
         if let Err(error) = read {
             tracing::warn!(topic = %self.topic, %error, "cannot read snapshots yet");
         }
@@ -115,7 +116,7 @@ impl Standby {
         let covers = |image: &Image| position.is_some() && image.covers() == position;
         if low < end && !covers(&self.images[&lane]) {
             self.begin()?;
-            self.catch_up([lane], PATIENCE, |of, image| of == lane && covers(image))?;
+            self.catch_up(&[lane], PATIENCE, |of, image| of == lane && covers(image))?;
         }
         Ok(self.unfollow(lane).unwrap_or_default())
     }
@@ -129,12 +130,9 @@ impl Standby {
 
     /// Follows each lane from the offset up to which it was read.
     fn begin(&mut self) -> Result<(), BusError> {
-        for (lane, image) in &mut self.images {
+        for (lane, image) in &self.images {
             if self.follower.position(&self.topic, *lane).is_none() {
-                let start = Start::Offset(image.next);
-                if self.follower.follow(&*self.bus, &self.topic, *lane, start)?.low > image.next {
-                    *image = Image::default();
-                }
+                self.follower.follow(&*self.bus, &self.topic, *lane, Start::Offset(image.next))?;
             }
         }
         Ok(())
@@ -143,12 +141,12 @@ impl Standby {
     /// Reads these lanes to their ends, or until one of the images is `enough`.
     fn catch_up(
         &mut self,
-        lanes: impl IntoIterator<Item = u32> + Clone,
+        lanes: &[u32],
         patience: Duration,
         enough: impl Fn(u32, &Image) -> bool,
     ) -> Result<(), BusError> {
         let Self { bus, topic, images, follower, .. } = self;
-        while let Some(gap) = follower.catch_up(&**bus, topic, lanes.clone(), patience, |record| {
+        while let Some(gap) = follower.catch_up(&**bus, topic, lanes.iter().copied(), patience, |record| {
             let Some(image) = images.get_mut(&record.partition) else { return ControlFlow::Continue(()) };
             image.take(&record);
             if enough(record.partition, image) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
