@@ -154,6 +154,18 @@ impl Bus for InstrumentedBus {
         self.bus.read_delay()
     }
 
+    fn save_positions(&self, name: &str, topic: &str, positions: &[(u32, u64)]) -> Result<(), BusError> {
+        self.bus.save_positions(name, topic, positions)
+    }
+
+    fn saved_position(&self, name: &str, topic: &str, partition: u32) -> Result<Option<u64>, BusError> {
+        self.bus.saved_position(name, topic, partition)
+    }
+
+    fn forget_name(&self, name: &str, topic: &str) -> Result<(), BusError> {
+        self.bus.forget_name(name, topic)
+    }
+
     fn trim(&self, topic: &str, partition: u32, before: u64) -> Result<(), BusError> {
         self.bus.trim(topic, partition, before)
     }

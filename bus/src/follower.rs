@@ -12,6 +12,14 @@ const TAKEN: usize = 1_024;
 /// Wait of one poll while catching up: the duration of an empty fetch on Kafka.
 const WAIT: Duration = Duration::from_millis(100);
 
+/// Maximum number of named followers of a topic: each holds back the deletion of records, and on
+/// Kafka costs a client in each process that trims the topic.
+pub const MAX_NAMES: usize = 8;
+
+/// Maximum length of a name, in bytes: on Kafka it is part of a group id, next to a topic's name of
+/// at most 249 bytes.
+const NAME_BYTES: usize = 64;
+
 /// The offset at which a follower begins to read a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Start {
@@ -67,8 +75,12 @@ pub struct Gap {
 /// assert_eq!(follower.position("names", 0), Some(2));
 /// # Ok::<(), bus::BusError>(())
 /// ```
+///
+/// A named follower saves its positions on the bus ([`Bus::save_positions`]), and a later follower
+/// of the same name continues there. No trim passes them.
 #[derive(Default)]
 pub struct Follower {
+    name: Option<String>,
     if_gone: IfGone,
     reader: Option<Box<dyn Reader>>,
     places: BTreeMap<String, BTreeMap<u32, Place>>,
@@ -80,6 +92,8 @@ struct Place {
     end: u64,
     /// The offset to continue from, if the reader stopped at deleted records.
     stopped: Option<u64>,
+    /// The position that was saved last, if the follower has a name.
+    saved: u64,
 }
 
 impl Follower {
@@ -88,19 +102,34 @@ impl Follower {
         Self { if_gone, ..Self::default() }
     }
 
-    /// Follows a partition, or moves a followed one. Returns its watermarks.
+    /// Creates a follower that saves its positions under this name: 1 to 64 letters, digits, `_` and
+    /// `-`. Let one process at a time follow a partition under a name.
+    pub fn named(name: &str, if_gone: IfGone) -> Self {
+        Self { name: Some(name.to_owned()), if_gone, ..Self::default() }
+    }
+
+    /// Follows a partition, or moves a followed one. Returns its watermarks. A named follower
+    /// continues at its saved position, if there is one, unless `start` is an offset; it saves where
+    /// it begins.
     ///
     /// # Errors
     /// As in [`Reader::assign`]. With [`IfGone::Skip`] never [`BusError::Gone`]: the next poll reports
     /// the gap.
     pub fn follow(&mut self, bus: &dyn Bus, topic: &str, partition: u32, start: Start) -> Result<Bounds, BusError> {
         let bounds = bus.bounds(topic, partition)?;
-        let from = match start {
+        let saved = match (&self.name, start) {
+            (Some(name), Start::Low | Start::End | Start::Last(_)) => bus.saved_position(name, topic, partition)?,
+            (None, _) | (_, Start::Offset(_)) => None,
+        };
+        let from = match saved.map_or(start, Start::Offset) {
             Start::Low => bounds.low,
             Start::End => bounds.end,
             Start::Last(count) => bounds.end.saturating_sub(count).max(bounds.low),
             Start::Offset(offset) => offset,
         };
+        if let Some(name) = &self.name {
+            bus.save_positions(name, topic, &[(partition, from)])?;
+        }
         let reader = match &mut self.reader {
             Some(reader) => reader,
             none => none.insert(bus.reader()?),
@@ -109,7 +138,7 @@ impl Follower {
             Err(BusError::Gone { .. }) if self.if_gone == IfGone::Skip => Some(from),
             assigned => assigned.map(|()| None)?,
         };
-        let place = Place { end: bounds.end, stopped };
+        let place = Place { end: bounds.end, stopped, saved: from };
         self.places.entry(topic.into()).or_default().insert(partition, place);
         Ok(bounds)
     }
@@ -136,6 +165,30 @@ impl Follower {
             self.unfollow(topic, partition)?;
         }
         self.places.remove(topic);
+        Ok(())
+    }
+
+    /// Saves the positions of a named follower: call it when all records that it delivered were
+    /// handled. Writes nothing if no position has changed, or if the follower has no name.
+    ///
+    /// # Errors
+    /// As in [`Bus::save_positions`].
+    pub fn save(&mut self, bus: &dyn Bus) -> Result<(), BusError> {
+        let (Some(name), Some(reader)) = (&self.name, &self.reader) else { return Ok(()) };
+        for (topic, places) in &mut self.places {
+            let mut changed = Vec::new();
+            for (partition, place) in &*places {
+                let next = place.stopped.or_else(|| reader.position(topic, *partition));
+                changed.extend(next.filter(|next| *next != place.saved).map(|next| (*partition, next)));
+            }
+            if changed.is_empty() {
+                continue;
+            }
+            bus.save_positions(name, topic, &changed)?;
+            for (partition, next) in changed {
+                places.entry(partition).and_modify(|place| place.saved = next);
+            }
+        }
         Ok(())
     }
 
@@ -258,6 +311,29 @@ fn read(
         }
     }
     reader.poll(max, wait, out)
+}
+
+/// Rejects invalid names of followers, and new ones above the limit. `known` are the names of the
+/// topic.
+pub(crate) fn check_name<'a>(
+    name: &str,
+    topic: &str,
+    known: impl IntoIterator<Item = &'a String>,
+) -> Result<(), BusError> {
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);
+    if !(1..=NAME_BYTES).contains(&name.len()) || !name.bytes().all(is_allowed) {
+        return Err(BusError::Refused(format!(
+            "`{name}` is not the name of a follower: 1 to {NAME_BYTES} letters, digits, `_` and `-`"
+        )));
+    }
+    let known: Vec<&str> = known.into_iter().map(String::as_str).collect();
+    if known.contains(&name) || known.len() < MAX_NAMES {
+        return Ok(());
+    }
+    let names = known.join(", ");
+    Err(BusError::Refused(format!(
+        "cannot add follower `{name}`: `{topic}` has the maximum of {MAX_NAMES} named followers; forget one of {names}"
+    )))
 }
 
 impl From<Gap> for BusError {

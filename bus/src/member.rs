@@ -75,9 +75,32 @@ pub trait Bus: Send + Sync {
         Duration::ZERO
     }
 
-    /// Allows the bus to delete the records of a partition below offset `before`, now or later.
-    /// Reading below that offset then returns [`BusError::Gone`]. The caller must not pass an
-    /// offset beyond what every group of the topic has committed; the embedded bus enforces this.
+    /// Saves positions of a named follower of a topic: partitions, each with the offset of the next
+    /// record to read. From the first call on, no trim passes them, nor the beginning of a partition
+    /// without a position. The embedded bus does not drop such records to save memory either.
+    /// Retention times still apply, and so does the broker's retention on Kafka.
+    ///
+    /// On Kafka the positions are the committed offsets of the group `TOPIC.follower.NAME`, which
+    /// expire with `offsets.retention.minutes` if none is saved (7 days by default). A trim heeds a
+    /// new name after a second.
+    ///
+    /// # Errors
+    /// [`BusError::Refused`] if the name is invalid, or the topic has [`MAX_NAMES`] other ones.
+    ///
+    /// [`MAX_NAMES`]: crate::follower::MAX_NAMES
+    fn save_positions(&self, name: &str, topic: &str, positions: &[(u32, u64)]) -> Result<(), BusError>;
+
+    /// Returns the saved position of a named follower; `None` if there is none.
+    fn saved_position(&self, name: &str, topic: &str, partition: u32) -> Result<Option<u64>, BusError>;
+
+    /// Forgets a named follower of a topic: its positions hold back no deletion any more. Ignores
+    /// an unknown name.
+    fn forget_name(&self, name: &str, topic: &str) -> Result<(), BusError>;
+
+    /// Allows the bus to delete the records of a partition below offset `before`, now or later, but
+    /// not those that a named follower has not read ([`Bus::save_positions`]). Reading below that
+    /// offset then returns [`BusError::Gone`]. The caller must not pass an offset beyond what every
+    /// group of the topic has committed; the embedded bus enforces this.
     ///
     /// # Errors
     /// If a bus that deletes records has no such topic or partition.

@@ -12,6 +12,8 @@ mod commits;
 mod followers;
 #[path = "conformance/groups.rs"]
 mod groups;
+#[path = "conformance/named.rs"]
+mod named;
 #[path = "conformance/on_kafka.rs"]
 mod on_kafka;
 #[path = "conformance/owners.rs"]
@@ -136,5 +138,10 @@ on_every_bus! {
         a_topic_is_read_to_its_end_when_the_last_record_was_deleted,
         a_topic_is_read_to_its_end_when_a_commit_marker_is_last,
         an_end_that_is_not_reached_is_an_error,
+    }
+    named {
+        a_named_follower_continues_at_its_saved_position,
+        a_trim_passes_no_saved_position,
+        the_number_of_names_of_a_topic_is_limited,
     }
 }

@@ -5,8 +5,8 @@
 //! counts, not bytes. A waiting thread is woken only by relevant events. A `wait` of zero never
 //! blocks, so a test can poll everything on one thread in virtual time.
 //!
-//! Read in this order: `log` (one partition), `group` (owners), `state` (everything), `write` and
-//! `retention` (changes), `member` and `ends` (handles), `waker` (waiting). With a disk also
+//! Read in this order: `log` (one partition), `group` (owners), `state` (everything), `write`, `named`
+//! and `retention` (changes), `member` and `ends` (handles), `waker` (waiting). With a disk also
 //! `disk`, `on_disk` (writes and reads) and `sync` (durability).
 
 pub mod disk;
@@ -14,6 +14,7 @@ mod ends;
 mod group;
 mod log;
 mod member;
+mod named;
 mod on_disk;
 mod retention;
 mod state;
@@ -40,8 +41,8 @@ pub struct EmbeddedOptions {
     /// Maximum memory per partition, in bytes; `None` keeps everything that is not trimmed. With a
     /// disk, older records are read from there. Without a disk, the oldest records are dropped once
     /// every group of the topic has committed them and every reader has passed them. A slow reader
-    /// delays this up to [`SLACK`] times the limit. Records that a group has not committed stay, as
-    /// do those since the snapshot in its offset metadata, and the last record of each key in a
+    /// delays this up to [`SLACK`] times the limit. Records that a group has not committed or a named
+    /// follower has not read stay, as do those since the snapshot in its offset metadata, and the last record of each key in a
     /// compacted topic.
     pub keep_bytes: Option<usize>,
     /// Maximum memory per partition of a topic with [`Cleanup::DeleteAfterMs`], in bytes, if there
@@ -183,14 +184,30 @@ impl Bus for Embedded {
         Ok(Box::new(EmbeddedWriter(Arc::clone(&self.0))))
     }
 
+    fn save_positions(&self, name: &str, topic: &str, positions: &[(u32, u64)]) -> Result<(), BusError> {
+        let Shared { clock, options, .. } = &*self.0;
+        self.0.lock().save_positions(name, topic, positions, clock.wall(), options)?;
+        self.0.wrote()
+    }
+
+    fn saved_position(&self, name: &str, topic: &str, partition: u32) -> Result<Option<u64>, BusError> {
+        let state = self.0.lock();
+        Ok(state.saved_position(name, state.place(topic, partition)?))
+    }
+
+    fn forget_name(&self, name: &str, topic: &str) -> Result<(), BusError> {
+        self.0.lock().forget_name(name, topic)?;
+        self.0.wrote()
+    }
+
     /// In memory, deletes at once. Does nothing on disk, where a partition starts at the position
     /// from which its groups would replay.
     fn trim(&self, topic: &str, partition: u32, before: u64) -> Result<(), BusError> {
         let mut state = self.0.lock();
         let place = state.place(topic, partition)?;
         if state.disk.is_none() {
-            let committed = state.committed(place).min().unwrap_or(u64::MAX);
-            state.log(place).delete_before(before.min(committed));
+            let needed = state.committed(place).chain(state.named(place)).min().unwrap_or(u64::MAX);
+            state.log(place).delete_before(before.min(needed));
         }
         Ok(())
     }

@@ -131,6 +131,13 @@ impl BusState {
         self.keep(keys::key(keys::GROUP, &[name.as_bytes()]), &(topic as u64))
     }
 
+    /// Stores the positions of a named follower; none means that it is forgotten. The pair stays,
+    /// since the store may restore deleted ones.
+    pub(super) fn store_named(&mut self, name: &str, topic: usize, saved: &[Option<u64>]) -> Result<(), BusError> {
+        let number = u32::try_from(topic).expect("fewer topics than 4 billion");
+        self.keep(keys::key(keys::NAMED, &[&number.to_be_bytes(), name.as_bytes()]), &saved)
+    }
+
     fn keep(&mut self, key: Vec<u8>, value: &impl serde::Serialize) -> Result<(), BusError> {
         let Some(disk) = &self.disk else { return Ok(()) };
         let mut batch = self.batch()?;

@@ -93,29 +93,30 @@ impl BusState {
         }
     }
 
-    /// Returns the offset from which memory must keep records for the groups of a partition: the
-    /// snapshot in the group's offset metadata. A group without a snapshot would need all records,
+    /// Returns the offset from which memory must keep records for the named followers and groups of a
+    /// partition: for a group, the snapshot in its offset metadata. A group without a snapshot would need all records,
     /// which do not fit the memory; it gets the uncommitted ones.
-    fn needed_from(&self, (topic, partition): PartitionRef) -> u64 {
+    fn needed_from(&self, place @ (topic, partition): PartitionRef) -> u64 {
         let groups = self.topics[topic].groups.iter().filter_map(|group| self.groups[*group].share(partition));
         let needed = |share: &super::group::PartitionOwnership| {
             let committed = share.committed.as_ref()?;
             let snapshot = committed.parsed().map(|metadata| metadata.snapshot).filter(|snapshot| *snapshot > 0);
             Some(snapshot.map_or(committed.next, |snapshot| snapshot.min(committed.next)))
         };
-        groups.map(|share| needed(share).unwrap_or(0)).min().unwrap_or(u64::MAX)
+        groups.map(|share| needed(share).unwrap_or(0)).chain(self.named(place)).min().unwrap_or(u64::MAX)
     }
 
     /// Returns the lowest offset from which a group of the partition would replay: the snapshot in
-    /// its offset metadata, or the committed offset if it has no such metadata. `None` without
-    /// groups.
-    fn replayed_from(&self, (topic, partition): PartitionRef) -> Option<u64> {
+    /// its offset metadata, or the committed offset if it has no such metadata; the position of a named
+    /// follower if that is lower. `None` without groups.
+    fn replayed_from(&self, place @ (topic, partition): PartitionRef) -> Option<u64> {
         let groups = self.topics[topic].groups.iter().filter_map(|group| self.groups[*group].share(partition));
         let floor = |share: &super::group::PartitionOwnership| {
             let committed = share.committed.as_ref()?;
             Some(committed.parsed().map_or(committed.next, |metadata| metadata.snapshot))
         };
-        groups.map(|share| floor(share).unwrap_or(0)).min()
+        let floor = groups.map(|share| floor(share).unwrap_or(0)).min()?;
+        self.named(place).chain([floor]).min()
     }
 }
 

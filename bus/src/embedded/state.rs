@@ -36,6 +36,8 @@ pub(super) struct Topic {
     pub(super) partitions: Vec<Log>,
     /// The groups that read it.
     pub(super) groups: Vec<usize>,
+    /// The positions of its named followers, by name and partition.
+    pub(super) named: BTreeMap<String, Vec<Option<u64>>>,
 }
 
 /// A reader outside all groups.
@@ -122,7 +124,7 @@ impl BusState {
         let log = |partition| Log::new(Arc::clone(&name), partition, cleanup == Cleanup::Compact);
         let partitions = (0..info.partitions).map(log).collect();
         self.names.insert(Arc::clone(&name), self.topics.len());
-        self.topics.push(Topic { partitions, name, cleanup, info, groups: Vec::new() });
+        self.topics.push(Topic { partitions, name, cleanup, info, groups: Vec::new(), named: BTreeMap::new() });
     }
 
     /// Returns the index of a group; creates the group if it does not exist.
@@ -259,11 +261,12 @@ impl BusState {
             .map(|share| share.committed.as_ref().map_or(0, |c| c.next))
     }
 
-    /// Returns the next offset of each reader and member of a partition.
+    /// Returns the next offset of each reader, named follower and member of a partition.
     pub(super) fn next_reads(&self, place: PartitionRef) -> impl Iterator<Item = u64> {
         let groups = self.topics[place.0].groups.iter().map(|group| &self.groups[*group]);
         let members = groups.flat_map(|group| group.members.values());
         let members = members.filter_map(move |member| member.places.get(&place.1).copied().flatten());
+        let members = members.chain(self.named(place));
         members.chain(self.readers.values().filter_map(move |reader| reader.places.get(&place).copied()))
     }
 }

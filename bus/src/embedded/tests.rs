@@ -5,7 +5,10 @@ use std::time::Duration;
 use wire::{Envelope, Kind, WallTime};
 
 use super::*;
-use crate::{Arrival, Batch, Cleanup, CommitError, FaultScript, FaultyBus, ManualClock, Position, Record};
+use crate::{
+    Arrival, Batch, Cleanup, CommitError, FaultScript, FaultyBus, Follower, IfGone, ManualClock, Position, Record,
+    Start,
+};
 
 const NOW: Duration = Duration::ZERO;
 
@@ -112,6 +115,61 @@ fn a_slow_reader_of_a_topic_without_groups_gets_one_error() {
     assert_eq!(records(&mut reader).len(), 61);
     fill(&bus, "out", 1);
     assert_eq!(bus.bounds("out", 0), Ok(Bounds { low: 94, end: 101 }));
+}
+
+/// A database writer that stands still must not miss answers.
+#[test]
+fn the_memory_keeps_records_that_a_named_follower_has_not_read() {
+    let (bus, clock) = open(EmbeddedOptions { keep_bytes: Some(10_000), ..EmbeddedOptions::default() });
+    bus.ensure_topic(&TopicSpec::log("out", 1).with_cleanup(Cleanup::DeleteAfterMs(1_000))).expect("a topic");
+    let mut follower = Follower::named("sql", IfGone::Fail);
+    follower.follow(&bus, "out", 0, Start::Low).expect("bounds");
+    let mut read = Vec::new();
+    follower.poll(30, NOW, &mut read).expect("a poll");
+    drop(follower);
+    fill(&bus, "out", 100);
+    assert_eq!(bus.bounds("out", 0), Ok(Bounds { low: 0, end: 100 }));
+
+    let mut follower = Follower::named("sql", IfGone::Fail);
+    follower.follow(&bus, "out", 0, Start::End).expect("bounds");
+    while read.len() < 60 {
+        follower.poll(30, NOW, &mut read).expect("a poll");
+    }
+    assert_eq!(bus.bounds("out", 0), Ok(Bounds { low: 0, end: 100 }), "it has not saved its position");
+    follower.save(&bus).expect("a save");
+    assert_eq!(bus.bounds("out", 0), Ok(Bounds { low: 60, end: 100 }));
+    drop(follower);
+    bus.forget_name("sql", "out").expect("a topic");
+    fill(&bus, "out", 1);
+    assert_eq!(bus.bounds("out", 0), Ok(Bounds { low: 94, end: 101 }), "7 records fit 10,000 bytes");
+
+    follower = Follower::named("late", IfGone::Fail);
+    follower.follow(&bus, "out", 0, Start::Low).expect("bounds");
+    clock.advance_ms(1_001);
+    fill(&bus, "out", 1);
+    assert_eq!(bus.bounds("out", 0), Ok(Bounds { low: 101, end: 102 }), "the retention time applies");
+}
+
+#[test]
+fn a_compacted_topic_keeps_deletions_that_a_named_follower_has_not_read() {
+    let (bus, _) = open(EmbeddedOptions::default());
+    bus.ensure_topic(&TopicSpec::log("view", 1).with_cleanup(Cleanup::Compact)).expect("a topic");
+    bus.save_positions("sql", "view", &[(0, 0)]).expect("a save");
+    let append = |value: &str| {
+        let record = Outgoing::keyed("view", "k", value.to_owned());
+        bus.writer("w").and_then(|mut writer| writer.append(&[record])).expect("an append");
+    };
+    let held = || {
+        let mut reader = bus.reader().expect("a reader");
+        reader.assign("view", 0, 0).expect("an offset");
+        records(&mut reader).len()
+    };
+    append("here");
+    append("");
+    append("");
+    assert_eq!(held(), 1, "the last deletion");
+    bus.save_positions("sql", "view", &[(0, 3)]).expect("a save");
+    assert_eq!(held(), 0);
 }
 
 #[test]

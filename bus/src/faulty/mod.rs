@@ -191,6 +191,21 @@ impl Bus for FaultyBus {
         self.0.bus.read_delay()
     }
 
+    fn save_positions(&self, name: &str, topic: &str, positions: &[(u32, u64)]) -> Result<(), BusError> {
+        self.0.alive()?;
+        self.0.bus.save_positions(name, topic, positions)
+    }
+
+    fn saved_position(&self, name: &str, topic: &str, partition: u32) -> Result<Option<u64>, BusError> {
+        self.0.alive()?;
+        self.0.bus.saved_position(name, topic, partition)
+    }
+
+    fn forget_name(&self, name: &str, topic: &str) -> Result<(), BusError> {
+        self.0.alive()?;
+        self.0.bus.forget_name(name, topic)
+    }
+
     fn trim(&self, topic: &str, partition: u32, before: u64) -> Result<(), BusError> {
         self.0.alive()?;
         if self.0.faults.ignores_trims() { Ok(()) } else { self.0.bus.trim(topic, partition, before) }

@@ -111,6 +111,15 @@ pub(super) fn delete_topic(options: &KafkaOptions, topic: &str) -> Result<(), Bu
     failed.map_or(Ok(()), |(_, code)| Err(fault::bus_code(&what(), code)))
 }
 
+/// Deletes a group without members, and its committed offsets.
+pub(super) fn delete_group(options: &KafkaOptions, group: &str) -> Result<(), BusError> {
+    let what = || format!("cannot delete group `{group}`");
+    let client = client(options)?;
+    let results = wait_for(client.delete_groups(&[group], &patience())).map_err(|fault| fault::bus(&what(), &fault))?;
+    let failed = results.into_iter().find_map(Result::err);
+    failed.map_or(Ok(()), |(_, code)| Err(fault::bus_code(&what(), code)))
+}
+
 /// Returns the names of those topics that do not stamp records with the append time, with one
 /// request.
 pub(super) fn topics_without_append_time(options: &KafkaOptions, topics: &[&str]) -> Result<Vec<String>, BusError> {

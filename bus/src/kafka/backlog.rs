@@ -9,6 +9,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::cluster::{self, Cluster};
 use super::context::NoCallbacks;
+use super::named::NamedFloors;
 use super::options::{KafkaOptions, REQUEST};
 use super::probe::Probe;
 use super::takeover::not_yet;
@@ -20,10 +21,10 @@ use crate::{Bounds, BusError};
 const TRIMMED_OFFSETS: u64 = 10_000;
 
 /// Probes for committed offsets, one for each group: at most the number of stages that this process
-/// feeds.
+/// feeds, and the named followers of the topics that it reads or trims.
 pub(super) struct Backlogs {
-    options: KafkaOptions,
-    groups: Mutex<BTreeMap<String, Arc<Probe>>>,
+    pub(super) options: KafkaOptions,
+    pub(super) groups: Mutex<BTreeMap<String, Arc<Probe>>>,
     /// The deletion client, created on first use, and the trimmed offset of each partition: at most
     /// the number of this process's lanes.
     trims: Mutex<Trims>,
@@ -33,6 +34,8 @@ pub(super) struct Backlogs {
 struct Trims {
     client: Option<AdminClient<NoCallbacks>>,
     done: BTreeMap<(String, u32), u64>,
+    /// The lowest positions of named followers, by topic.
+    named: NamedFloors,
 }
 
 impl Backlogs {
@@ -42,6 +45,16 @@ impl Backlogs {
 
     /// Returns how far a group is behind the end of each partition of a topic.
     pub(super) fn of(&self, cluster: &Cluster, group: &str, topic: &str) -> Result<Vec<u64>, BusError> {
+        let mut backlog = Vec::new();
+        for (partition, committed) in (0..).zip(self.committed(cluster, group, topic)?) {
+            let Bounds { low, end } = cluster.bounds(topic, partition)?;
+            backlog.push(end.saturating_sub(committed.unwrap_or(low)));
+        }
+        Ok(backlog)
+    }
+
+    /// Returns the committed offset of a group in each partition of a topic.
+    pub(super) fn committed(&self, cluster: &Cluster, group: &str, topic: &str) -> Result<Vec<Option<u64>>, BusError> {
         let what = || format!("cannot read the committed offsets of group `{group}`");
         let partitions = cluster.cached_partitions(topic)?;
         let mut requested = TopicPartitionList::new();
@@ -57,20 +70,15 @@ impl Backlogs {
                 Err(fault) => return Err(fault::bus(&what(), &fault)),
             }
         };
-        let mut backlog = Vec::new();
-        for partition in 0..partitions {
-            let Bounds { low, end } = cluster.bounds(topic, partition)?;
-            let committed = found.find_partition(topic, convert::raw_partition(partition));
-            let next = match committed.map(|element| element.offset()) {
-                Some(Offset::Offset(next)) => convert::offset(next),
-                Some(_) | None => low,
-            };
-            backlog.push(end.saturating_sub(next));
-        }
-        Ok(backlog)
+        let committed = |partition| match found.find_partition(topic, convert::raw_partition(partition))?.offset() {
+            Offset::Offset(next) => Some(convert::offset(next)),
+            Offset::Invalid | Offset::Beginning | Offset::End | Offset::Stored | Offset::OffsetTail(_) => None,
+        };
+        Ok((0..partitions).map(committed).collect())
     }
 
-    fn probe(&self, group: &str) -> Result<Arc<Probe>, BusError> {
+    /// Returns the client for the offsets of a group.
+    pub(super) fn probe(&self, group: &str) -> Result<Arc<Probe>, BusError> {
         let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(probe) = groups.get(group) {
             return Ok(Arc::clone(probe));
@@ -84,10 +92,14 @@ impl Backlogs {
 
     /// Requests deletion of the records below an offset if enough of them can be deleted. Does not
     /// wait for the response: the next request covers a failed one.
-    pub(super) fn trim(&self, topic: &str, partition: u32, before: u64) -> Result<(), BusError> {
+    pub(super) fn trim(&self, cluster: &Cluster, topic: &str, partition: u32, before: u64) -> Result<(), BusError> {
         let mut trims = self.trims.lock().unwrap_or_else(PoisonError::into_inner);
-        let Trims { client, done } = &mut *trims;
+        let Trims { client, done, named } = &mut *trims;
         let done = done.entry((topic.to_owned(), partition)).or_default();
+        if before < *done + TRIMMED_OFFSETS {
+            return Ok(());
+        }
+        let before = before.min(self.named_floor(named, cluster, topic, partition)?);
         if before < *done + TRIMMED_OFFSETS {
             return Ok(());
         }

@@ -73,6 +73,13 @@ impl Cluster {
         Ok(list.groups().iter().filter(|found| found.name() == group).map(|found| found.members().len()).sum())
     }
 
+    /// Returns the ids of all groups.
+    pub(super) fn groups(&self) -> Result<Vec<String>, BusError> {
+        let list = self.probe.request(|client| client.fetch_group_list(None, REQUEST));
+        let list = list.map_err(|fault| fault::bus("cannot list the groups", &fault))?;
+        Ok(list.groups().iter().map(|group| group.name().to_owned()).collect())
+    }
+
     /// Returns the partition count of a topic; `None` if it does not exist.
     pub(super) fn partitions(&self, topic: &str) -> Result<Option<u32>, BusError> {
         let seen = self.cache().contains_key(topic);

@@ -7,7 +7,7 @@
 //! Read in this order: `options` (client settings), `refused` (properties that users may not set),
 //! `context` (callbacks), `member` and `membership`, `takeover` (state left by a dead owner),
 //! `sender` and `deliveries` (sending records), `transactions`, `reader`, `writer` and `health`,
-//! `probe`, `cluster`, `backlog` and `admin` (topics), `convert` and `fault` (records and errors).
+//! `probe`, `cluster`, `backlog`, `named` and `admin` (topics), `convert` and `fault` (records and errors).
 
 mod admin;
 mod backlog;
@@ -19,6 +19,7 @@ mod fault;
 mod health;
 mod member;
 mod membership;
+mod named;
 mod options;
 mod probe;
 mod reader;
@@ -125,8 +126,20 @@ impl Bus for Kafka {
         self.backlogs.of(&self.cluster, group, topic)
     }
 
+    fn save_positions(&self, name: &str, topic: &str, positions: &[(u32, u64)]) -> Result<(), BusError> {
+        self.backlogs.save_positions(&self.cluster, name, topic, positions)
+    }
+
+    fn saved_position(&self, name: &str, topic: &str, partition: u32) -> Result<Option<u64>, BusError> {
+        self.backlogs.saved_position(&self.cluster, name, topic, partition)
+    }
+
+    fn forget_name(&self, name: &str, topic: &str) -> Result<(), BusError> {
+        self.backlogs.forget_name(&self.cluster, name, topic)
+    }
+
     fn trim(&self, topic: &str, partition: u32, before: u64) -> Result<(), BusError> {
-        self.backlogs.trim(topic, partition, before)
+        self.backlogs.trim(&self.cluster, topic, partition, before)
     }
 
     fn reader(&self) -> Result<Box<dyn Reader>, BusError> {

@@ -39,6 +39,29 @@ fn a_restart_keeps_records_offsets_gaps_times_and_metadata() {
 }
 
 #[test]
+fn a_restart_keeps_the_positions_of_named_followers() {
+    let home = Home::new();
+    let bus = home.open();
+    for topic in ["in", "out"] {
+        bus.ensure_topic(&TopicSpec::log(topic, 2)).expect("a topic");
+    }
+    append(&bus, "out", 0..5);
+    for (name, positions) in [("sql", [(0, 1), (1, 0)].as_slice()), ("verifier", &[(0, 2)]), ("gone", &[(0, 1)])] {
+        bus.save_positions(name, "out", positions).expect("a save");
+    }
+    bus.save_positions("sql", "out", &[(0, 3)]).expect("a save");
+    bus.forget_name("gone", "out").expect("a topic");
+    drop(bus);
+    for _ in 0..2 {
+        let bus = home.open();
+        let saved = |name: &str, topic: &str| [0, 1].map(|partition| bus.saved_position(name, topic, partition));
+        assert_eq!(saved("sql", "out"), [Ok(Some(3)), Ok(Some(0))]);
+        assert_eq!(saved("verifier", "out"), [Ok(Some(2)), Ok(None)]);
+        assert_eq!([saved("gone", "out"), saved("sql", "in")], [[Ok(None), Ok(None)], [Ok(None), Ok(None)]]);
+    }
+}
+
+#[test]
 fn a_concurrently_spawned_process_does_not_keep_the_directory_lock() {
     let home = Home::new();
     thread::scope(|scope| {

@@ -58,6 +58,8 @@ pub(in crate::embedded) mod keys {
     pub(in crate::embedded) const GROUP: u8 = b'g';
     /// A position, by partition and group name.
     pub(in crate::embedded) const POSITION: u8 = b'p';
+    /// The positions of a named follower, by topic and name.
+    pub(in crate::embedded) const NAMED: u8 = b'n';
     /// A page, by number.
     const PAGE: u8 = b'a';
 

@@ -14,7 +14,7 @@ use super::store::Store;
 use super::tail::{Piece, Tail};
 use crate::{Bounds, BusError, Cleanup, Committed, Record, TopicInfo};
 
-/// Returns all topics, groups and positions, and the records that belong in memory.
+/// Returns all topics, groups, named followers and positions, and the records that belong in memory.
 pub(super) fn state(store: &Store) -> Result<BusState, BusError> {
     let mut state = BusState::default();
     let pairs = store.pairs(META)?;
@@ -37,6 +37,17 @@ pub(super) fn state(store: &Store) -> Result<BusState, BusError> {
         let share = state.find_group(text(store, name)?).and_then(|group| group.share_mut(partition));
         let share = share.ok_or_else(|| store.refuse("has a position without a group"))?;
         share.committed = Some(Committed { next: position.next, metadata: position.metadata });
+    }
+    for (key, value) in of(keys::NAMED) {
+        let saved: Vec<Option<u64>> = read(store, value)?;
+        if saved.is_empty() {
+            continue;
+        }
+        let (topic, name) = key.split_first_chunk().ok_or_else(|| store.refuse("has a name without a topic"))?;
+        let topic = usize::try_from(u32::from_be_bytes(*topic)).ok().and_then(|index| state.topics.get_mut(index));
+        let topic = topic.filter(|topic| topic.partitions.len() == saved.len());
+        let topic = topic.ok_or_else(|| store.refuse("has a named follower without its topic"))?;
+        topic.named.insert(text(store, name)?.to_owned(), saved);
     }
     // New ids differ from those of the last run even if the clock has not moved.
     state.last_id = state.topics.len() as u64;
