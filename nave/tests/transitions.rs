@@ -101,20 +101,19 @@ fn rule_2() -> Rule {
     Rule { switch: SwitchId::numbered(2), flow: "test-01".into(), number: 2, cookie: 1, meter: 1 }
 }
 
-#[test]
-fn exactly_the_transitions_of_the_table_occur() {
-    let mut seen = Seen::new();
+// ---- scenarios ------------------------------------------------------------------------------------------------------------
 
-    // Success, and each injected error.
+fn success_and_each_injected_error() -> Vec<World> {
     let mut world = one_lane(1, |_| {});
     for error in [json!(0), json!(1), json!(null)] {
         world.request(&json!({"flowid": "test-01", "length": 3, "error": error}));
     }
     world.run_until_idle();
-    collect(&world, &mut seen);
+    vec![world]
+}
 
-    // Cancelled during installation and during validation.
-    for (word, state) in [(CommandKind::Install, "installing"), (CommandKind::Read, "validating")] {
+fn cancelled_during_installation_and_validation() -> Vec<World> {
+    let cancelled = |(word, state)| {
         let mut world = one_lane(1, |_| {});
         inject(&world, fault(word, 1, FaultKind::DelayReply { ms: 100 }, Some(1)));
         let asked = world.request(&flow("test-01", 3));
@@ -124,10 +123,13 @@ fn exactly_the_transitions_of_the_table_occur() {
         assert!(matches!(world.outcome(&cancel), Some(Outcome::Taken(_))), "{state}");
         assert_eq!(world.answer(asked).failure().code, Code::Cancelled, "{state}");
         assert!(world.speaker().all_rules().is_empty(), "{state}");
-        collect(&world, &mut seen);
-    }
+        world
+    };
+    [(CommandKind::Install, "installing"), (CommandKind::Read, "validating")].map(cancelled).into()
+}
 
-    // Cancelled while an existing flow is validated: it continues to exist.
+/// The first cancellation comes while an existing flow is validated, which continues to exist.
+fn cancelled_while_an_existing_flow_is_validated_then_refused() -> Vec<World> {
     let mut world = one_lane(1, |_| {});
     world.request(&flow("test-01", 3));
     world.run_until_idle();
@@ -137,78 +139,91 @@ fn exactly_the_transitions_of_the_table_occur() {
     world.command(asked, &Command::Cancel);
     world.run_until_idle();
     assert_eq!((world.answer(asked).failure().code, world.speaker().all_rules().len()), (Code::Cancelled, 3));
-    collect(&world, &mut seen);
-
-    // Refused before it starts.
     world.request(&flow("test-01", 4));
     world.run_until_idle();
-    collect(&world, &mut seen);
+    vec![world]
+}
 
-    // A foreign client removes a rule before it is validated.
+fn a_foreign_client_removes_a_rule_before_it_is_validated() -> Vec<World> {
     let mut world = one_lane(1, |_| {});
     inject(&world, fault(CommandKind::Install, 1, FaultKind::DelayReply { ms: 100 }, None));
     world.request(&flow("test-01", 3));
     world.run_ms(50);
     foreign_command(&mut world, 1, Action::Remove { switch: SwitchId::numbered(2), cookie: 1 });
     world.run_until_idle();
-    collect(&world, &mut seen);
+    vec![world]
+}
 
-    // Reads get no reply until the last attempt fails. Or the workers crash, and the step times
-    // out.
-    let mut world = one_lane(1, |_| {});
-    inject(&world, fault(CommandKind::Read, 2, FaultKind::Silence, Some(3)));
-    world.request(&flow("test-01", 3));
+/// Reads get no reply until the last attempt fails, or the workers crash and the step times out.
+fn the_validation_fails_or_times_out() -> Vec<World> {
+    let mut fails = one_lane(1, |_| {});
+    inject(&fails, fault(CommandKind::Read, 2, FaultKind::Silence, Some(3)));
+    fails.request(&flow("test-01", 3));
+    fails.run_until_idle();
+    let mut times_out = one_lane(1, |options| options.apart = true);
+    times_out.request(&flow("test-01", 3));
+    without_workers_in("validating", &mut times_out);
+    vec![fails, times_out]
+}
+
+/// Leftovers are removed when the speaker is well again; or a newer request comes while the
+/// operation is in the state `newer`.
+fn unfinished(command: CommandKind, newer: Option<&str>) -> World {
+    let mut world = rolled_back(false, vec![fault(command, 2, FaultKind::Silence, None)]);
+    if let Some(state) = newer {
+        superseded_while(state, &mut world);
+    }
+    world.run_ms(5_000);
+    world.speaker().clear_faults();
     world.run_until_idle();
-    collect(&world, &mut seen);
-    let mut world = one_lane(1, |options| options.apart = true);
-    world.request(&flow("test-01", 3));
-    without_workers_in("validating", &mut world);
-    collect(&world, &mut seen);
+    world
+}
 
-    // The removal cannot finish and later succeeds; or a newer request comes during the backoff or
-    // an attempt.
-    for newer in [None, Some("degraded"), Some("removing")] {
-        let mut world = rolled_back(false, vec![fault(CommandKind::Remove, 2, FaultKind::Silence, None)]);
-        if let Some(state) = newer {
-            superseded_while(state, &mut world);
-        }
-        world.run_ms(5_000);
-        world.speaker().clear_faults();
-        world.run_until_idle();
-        collect(&world, &mut seen);
-    }
+fn the_removal_cannot_finish() -> Vec<World> {
+    [None, Some("degraded"), Some("removing")].map(|newer| unfinished(CommandKind::Remove, newer)).into()
+}
 
-    // The check of the removal cannot finish: reads fail, or the workers crash and the step times
-    // out.
-    for newer in [None, Some("checking removal")] {
-        let mut world = rolled_back(false, vec![fault(CommandKind::Read, 2, FaultKind::Silence, None)]);
-        if let Some(state) = newer {
-            superseded_while(state, &mut world);
-        }
-        world.run_ms(5_000);
-        world.speaker().clear_faults();
-        world.run_until_idle();
-        collect(&world, &mut seen);
-    }
-    let mut world = rolled_back(true, vec![]);
-    without_workers_in("checking removal", &mut world);
-    collect(&world, &mut seen);
+fn the_check_of_the_removal_cannot_finish_or_times_out() -> Vec<World> {
+    let mut times_out = rolled_back(true, vec![]);
+    without_workers_in("checking removal", &mut times_out);
+    let cannot_finish = [None, Some("checking removal")].map(|newer| unfinished(CommandKind::Read, newer));
+    cannot_finish.into_iter().chain([times_out]).collect()
+}
 
-    // A newer request with another length is refused and removes the leftovers. Its removal
-    // succeeds, fails or times out.
-    for removal in ["succeeds", "fails", "times out"] {
+fn a_newer_request_is_refused_for_its_length_and_removes_the_leftovers() -> Vec<World> {
+    let refused = |removal| {
         let world = refused_for_its_length(removal);
-        collect(&world, &mut seen);
         assert!(world.speaker().all_rules().is_empty(), "a removal that {removal}");
-    }
+        world
+    };
+    ["succeeds", "fails", "times out"].map(refused).into()
+}
 
-    // A foreign client installs a rule again before its removal is checked.
+fn a_foreign_client_installs_a_rule_again_before_its_removal_is_checked() -> Vec<World> {
     let mut world = rolled_back(false, vec![fault(CommandKind::Remove, 3, FaultKind::DelayReply { ms: 100 }, None)]);
     world.run_ms(50);
     foreign_command(&mut world, 1, Action::Install { rule: rule_2() });
     world.run_until_idle();
-    collect(&world, &mut seen);
+    vec![world]
+}
 
+#[test]
+fn exactly_the_transitions_of_the_table_occur() {
+    let scenarios = [
+        success_and_each_injected_error,
+        cancelled_during_installation_and_validation,
+        cancelled_while_an_existing_flow_is_validated_then_refused,
+        a_foreign_client_removes_a_rule_before_it_is_validated,
+        the_validation_fails_or_times_out,
+        the_removal_cannot_finish,
+        the_check_of_the_removal_cannot_finish_or_times_out,
+        a_newer_request_is_refused_for_its_length_and_removes_the_leftovers,
+        a_foreign_client_installs_a_rule_again_before_its_removal_is_checked,
+    ];
+    let mut seen = Seen::new();
+    for world in scenarios.into_iter().flat_map(|scenario| scenario()) {
+        collect(&world, &mut seen);
+    }
     let rows = table(include_str!("../../flows/src/create.rs"));
     let missing: Vec<String> = rows
         .iter()
