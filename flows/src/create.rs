@@ -379,14 +379,10 @@ impl CreateFlow {
         let call = |number: u32| {
             let rule = self.resources.rule(flow, number);
             let (switch, cookie) = (rule.switch.clone(), rule.cookie);
-            let fault = self.request.error.filter(|_| number == middle);
-            let install = Command {
-                action: Action::Install { rule },
-                error: fault.filter(|fault| *fault == InjectedFault::InSwitch),
-            };
+            let fault = self.request.error.filter(|fault| number == middle && *fault != InjectedFault::InHub);
+            let install = Command { action: Action::Install { rule }, error: fault };
             let remove = Command { action: Action::Remove { switch: switch.clone(), cookie }, error: None };
             CallSpec {
-                swallow: fault == Some(InjectedFault::InWorker),
                 undo: (!self.existed).then(|| UndoSpec {
                     what: format!("remove rule {number} on {switch}"),
                     body: json(&remove),

@@ -21,7 +21,6 @@ pub(crate) fn call_speaker(number: u32, what: String, command: &Command, within_
         body: json(command),
         within_ms,
         undo: None,
-        swallow: false,
     }
 }
 

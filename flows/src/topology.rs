@@ -2,6 +2,7 @@
 
 use ::topology::{BuildErrors, DeliveryMode, Topology};
 use hub::{CALLS, HubBolt, HubSpout};
+use wire::call::Call;
 use workers::{WorkerBolt, WorkerSpout};
 
 use crate::create::CreateFlow;
@@ -25,9 +26,15 @@ pub fn flow_topology() -> Result<Topology, BuildErrors> {
     let requests = t.inbox_spout("hub-spout", HubSpout::default);
     let answers = t.inbox_spout("speaker-spout", || WorkerSpout::new(SPEAKER));
     let hub = t.bolt("hub", HubBolt::<(CreateFlow, RemoveFlow)>::default).stage(STAGE).lanes(LANES);
-    let worker = t.bolt("speaker-worker", || WorkerBolt::new(SPEAKER)).stage(SPEAKER).lanes(LANES);
+    let worker = t.bolt("speaker-worker", || WorkerBolt::new(SPEAKER).dropping(is_dropped)).stage(SPEAKER).lanes(LANES);
     let worker = worker.mode(DeliveryMode::AtLeastOnce).reads(answers.local());
     let worker = worker.reads(hub.side(CALLS).fields(|command| command.call().operation.to_string()).or_local());
     hub.reads(requests.local()).reads(worker.out().direct(|end| end.lane).or_local());
     t.build()
+}
+
+/// Fault injection `IN_WORKER`: true for a command that the worker drops. `error` is the last field
+/// of a [`Command`](crate::speaker::Command).
+fn is_dropped(call: &Call) -> bool {
+    call.body.ends_with(r#""error":"IN_WORKER"}"#)
 }

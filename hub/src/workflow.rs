@@ -354,9 +354,6 @@ pub struct CallSpec {
     /// The compensation. It is declared beside the call so that it cannot be forgotten.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub undo: Option<UndoSpec>,
-    /// Fault injection: the worker sends no request for it, so that every attempt times out.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub swallow: bool,
 }
 
 /// The compensation of a call: a call to the same service and key.

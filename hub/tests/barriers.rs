@@ -78,7 +78,6 @@ fn call(tag: u32) -> CallSpec {
         body: "{}".into(),
         within_ms: 100,
         undo: None,
-        swallow: false,
     }
 }
 

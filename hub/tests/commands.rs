@@ -75,7 +75,6 @@ fn call(tag: u32) -> CallSpec {
         body: "{}".into(),
         within_ms: 100,
         undo: Some(UndoSpec { what: format!("give {tag} back"), body: "{}".into(), within_ms: 100, always: false }),
-        swallow: false,
     }
 }
 

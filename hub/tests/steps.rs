@@ -43,7 +43,6 @@ fn step(name: &'static str, tags: &[u32]) -> StepSpec {
         body: "{}".into(),
         within_ms: 100,
         undo: None,
-        swallow: false,
     };
     StepSpec {
         name,

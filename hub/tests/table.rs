@@ -48,7 +48,6 @@ fn call(tag: u32) -> CallSpec {
         body: "{}".into(),
         within_ms: 100,
         undo: Some(UndoSpec { what: format!("undo {tag}"), body: "{}".into(), within_ms: 100, always: false }),
-        swallow: false,
     }
 }
 

@@ -242,7 +242,6 @@ fn install(number: u32) -> CallSpec {
         body: serde_json::to_string(&command).expect("plain data"),
         within_ms: 1_600,
         undo: None,
-        swallow: false,
     }
 }
 

@@ -62,7 +62,6 @@ impl Workflow for Purchase {
                     body: "null".into(),
                     within_ms: 2_000,
                     undo: None,
-                    swallow: false,
                 }];
                 fx.step(StepSpec {
                     name: "buy",

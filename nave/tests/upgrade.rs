@@ -84,7 +84,6 @@ fn call(service: &'static str, tag: u32) -> StepSpec {
         body: "null".into(),
         within_ms: 3_600_000,
         undo: None,
-        swallow: false,
     }];
     StepSpec { name: "ask", order: CallOrder::AtOnce, barrier: Barrier::All, within_ms: 3_600_000, calls }
 }

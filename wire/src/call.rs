@@ -52,9 +52,6 @@ pub struct Call {
     /// hub's time also runs while a call is in the topic or waits for a place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<WallTime>,
-    /// Fault injection: the worker drops every attempt.
-    #[serde(default)]
-    pub swallow: bool,
 }
 
 /// The end of a call: exactly one for each call that was not abandoned.

@@ -161,6 +161,8 @@ pub struct WorkerBolt {
     lanes: u32,
     table: WorkerTable,
     effects: Vec<WorkerEffect>,
+    /// Fault injection: picks the calls whose requests are not sent.
+    drops: fn(&Call) -> bool,
 }
 
 impl WorkerBolt {
@@ -171,7 +173,14 @@ impl WorkerBolt {
     /// Creates a worker for `service`.
     pub fn new(service: &str) -> Self {
         let table = WorkerTable::new(WorkerSettings::default(), 1);
-        Self { service: service.into(), topic: "".into(), lanes: 1, table, effects: Vec::new() }
+        Self { service: service.into(), topic: "".into(), lanes: 1, table, effects: Vec::new(), drops: |_| false }
+    }
+
+    /// Injects a fault: sends no request for the calls that `drops` picks, so that each of their
+    /// attempts times out.
+    #[must_use]
+    pub fn dropping(self, drops: fn(&Call) -> bool) -> Self {
+        Self { drops, ..self }
     }
 
     /// Returns the name of its settings.
@@ -181,7 +190,9 @@ impl WorkerBolt {
 
     fn perform(&self, effect: WorkerEffect, out: &mut Emitter<CallEnd>) {
         match effect {
+            WorkerEffect::Send { call, .. } if (self.drops)(&call) => {}
             WorkerEffect::Send { call, attempt, expires_after_ms } => {
+                out.count(names::SENT);
                 let message = self.request(&call, attempt, expires_after_ms, out.lane());
                 out.publish(message);
             }

@@ -409,11 +409,8 @@ fn send(conversation: &mut Conversation, settings: &WorkerSettings, effects: &mu
     conversation.doing = Phase::Sent;
     let left_ms = conversation.left_ms();
     conversation.arm(settings.timeout_ms.min(left_ms), effects);
-    if !conversation.call.swallow {
-        effects.push(WorkerEffect::Count(names::SENT));
-        let call = Arc::clone(&conversation.call);
-        effects.push(WorkerEffect::Send { call, attempt: conversation.attempt, expires_after_ms: left_ms });
-    }
+    let call = Arc::clone(&conversation.call);
+    effects.push(WorkerEffect::Send { call, attempt: conversation.attempt, expires_after_ms: left_ms });
 }
 
 /// Returns the reason of a refusal or a failure, from the spoke's body.

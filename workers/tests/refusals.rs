@@ -18,7 +18,6 @@ fn call(n: u32, bytes: usize) -> CallCommand {
         correlation: None,
         within_ms: 1_000,
         until: None,
-        swallow: false,
     })
 }
 

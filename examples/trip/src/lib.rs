@@ -69,7 +69,6 @@ impl Trip {
                 within_ms: 2_000,
                 always: false,
             }),
-            swallow: false,
         }
     }
 

@@ -75,7 +75,6 @@ impl<W: Workflows> Running<W> {
             correlation: self.causes.first().and_then(|first| first.correlation.clone()),
             within_ms: spec.within_ms,
             until: None,
-            swallow: spec.swallow,
         }));
     }
 

@@ -45,7 +45,6 @@ impl<W: Workflows> Running<W> {
                     body: compensation.undo.body.clone(),
                     within_ms: compensation.undo.within_ms,
                     undo: None,
-                    swallow: false,
                 },
                 undoes: vec![compensation.call],
                 state: CallState::Waiting,

@@ -172,7 +172,6 @@ fn call(tag: u32, undo: u8) -> CallSpec {
             within_ms: 100,
             always: undo > 1,
         }),
-        swallow: tag == 3,
     }
 }
 

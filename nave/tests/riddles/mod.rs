@@ -65,7 +65,6 @@ impl Workflow for Riddle {
                     body: self.question.number.to_string(),
                     within_ms: 2_000,
                     undo: None,
-                    swallow: false,
                 }];
                 fx.step(StepSpec {
                     name: "ask",

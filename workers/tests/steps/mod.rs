@@ -56,7 +56,6 @@ pub(crate) fn start(n: u32) -> CallCommand {
         correlation: None,
         within_ms: 1_000,
         until: None,
-        swallow: n.is_multiple_of(5),
     })
 }
 
