@@ -24,10 +24,10 @@ use axum::extract::{DefaultBodyLimit, Path, RawQuery, State};
 use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use flow_messages::speaker::{Rule, SwitchId};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
-use wire::speaker::{Rule, SwitchId};
 use wire::{Code, Problem};
 
 use self::problem::ProblemResponse;

@@ -2,7 +2,7 @@
 
 use bus::{Outgoing, Route};
 use bytes::Bytes;
-use wire::speaker::{Refusal, Reply};
+use flow_messages::speaker::{Refusal, Reply};
 use wire::{Envelope, Kind, WallTime};
 
 use crate::flaw::Flaw;

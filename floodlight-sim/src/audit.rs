@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use flow_messages::speaker::SwitchId;
 use serde::Serialize;
-use wire::speaker::SwitchId;
 use wire::{CallId, WallTime};
 
 /// The maximum number of entries, the newest: about thirty flows of maximum length, in about 20 MB.

@@ -118,7 +118,7 @@ impl DelayQueue {
 
 #[cfg(test)]
 mod tests {
-    use wire::speaker::Reply;
+    use flow_messages::speaker::Reply;
     use wire::{Envelope, Kind};
 
     use super::*;

@@ -17,9 +17,9 @@
 
 use std::fmt;
 
+use flow_messages::client::{MAX_LENGTH, MAX_NAME_CHARS, is_name};
+use flow_messages::speaker::SwitchId;
 use serde::{Deserialize, Serialize};
-use wire::flow::{MAX_LENGTH, MAX_NAME_CHARS, is_name};
-use wire::speaker::SwitchId;
 use wire::{CallId, Problem};
 
 use crate::chance::Percent;

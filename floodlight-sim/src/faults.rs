@@ -147,8 +147,8 @@ impl ActiveFault {
 
 #[cfg(test)]
 mod tests {
+    use flow_messages::speaker::SwitchId;
     use wire::CallId;
-    use wire::speaker::SwitchId;
 
     use super::*;
 

@@ -4,8 +4,8 @@ use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use flow_messages::speaker::{Rule, SwitchId};
 use wire::Problem;
-use wire::speaker::{Rule, SwitchId};
 
 use crate::faults::ActiveFault;
 use crate::{AuditEntry, Fault, FaultPlan, Speaker, Store, StoreError};

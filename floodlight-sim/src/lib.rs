@@ -7,7 +7,7 @@
 //! ```
 //! use bus::MonoTime;
 //! use floodlight_sim::{Body, Request, Speaker};
-//! use wire::speaker::{Action, Command, Reply, Rule, SwitchId};
+//! use flow_messages::speaker::{Action, Command, Reply, Rule, SwitchId};
 //! use wire::{CallId, Envelope, Kind, OperationId, WallTime};
 //!
 //! let rule = Rule { switch: SwitchId::numbered(1), flow: "test-01".into(), number: 1, cookie: 17, meter: 3 };

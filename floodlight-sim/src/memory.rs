@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use flow_messages::speaker::{Reply, SwitchId};
 use wire::CallId;
-use wire::speaker::{Reply, SwitchId};
 
 use crate::bounded_map::{BoundedMap, Placed};
 use crate::tables::Fact;

@@ -2,7 +2,7 @@
 
 use bus::{Headers, Record};
 use bytes::Bytes;
-use wire::speaker::{Action, Command, Refusal};
+use flow_messages::speaker::{Action, Command, Refusal};
 use wire::{Envelope, Kind, OperationId};
 
 use crate::{Answer, Body};

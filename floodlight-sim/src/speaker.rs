@@ -22,8 +22,8 @@
 //! repeat passes all checks again.
 
 use bus::MonoTime;
-use wire::flow::InjectedFault;
-use wire::speaker::{Action, Refusal, Reply, SwitchId};
+use flow_messages::client::InjectedFault;
+use flow_messages::speaker::{Action, Refusal, Reply, SwitchId};
 use wire::{CallId, Kind, WallTime};
 
 use crate::audit::Audit;

@@ -16,11 +16,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use flow_messages::speaker::{Reply, Rule, SwitchId};
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use wire::CallId;
-use wire::speaker::{Reply, Rule, SwitchId};
 
 use crate::memory::{FactKind, Named};
 use crate::tables::{Change, Fact, NumberedFact, Tables};

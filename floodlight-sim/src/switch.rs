@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use wire::speaker::{Rule, SwitchId};
+use flow_messages::speaker::{Rule, SwitchId};
 
 /// All switches. Every switch exists from the start, without rules.
 ///

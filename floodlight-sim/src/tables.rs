@@ -4,8 +4,8 @@
 //! could be changed by a late message. So all changes go through [`Tables`], which records each as
 //! data. A store writes all changes of a poll or none.
 
+use flow_messages::speaker::{Reply, Rule, SwitchId};
 use wire::CallId;
-use wire::speaker::{Reply, Rule, SwitchId};
 
 use crate::bounded_map::Placed;
 use crate::memory::{FactKind, Memory, Named};

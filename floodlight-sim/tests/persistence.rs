@@ -10,9 +10,9 @@ use bus::{MonoTime, Task as _};
 use floodlight_sim::memory::FactKind;
 use floodlight_sim::tables::{Change, Fact, NumberedFact};
 use floodlight_sim::{CommandOutcome, Request, Speaker, SpeakerHandle, Store, StoreError};
+use flow_messages::speaker::{Action, Command, SwitchId};
 use support::{Fate, World, crash, install, reply_to, settle};
 use wire::WallTime;
-use wire::speaker::{Action, Command, SwitchId};
 
 /// Returns the path of a missing directory with this name.
 fn directory(name: &str) -> PathBuf {

@@ -7,8 +7,8 @@ use floodlight_sim::{
     Answer, Body, CommandKind, CommandOutcome, Crash, Fault, FaultKind, Garbage, Match, Request, Speaker, Unreadable,
     WrongIdentity,
 };
-use wire::flow::InjectedFault;
-use wire::speaker::{Action, Command, Refusal, Reply, Rule, SwitchId};
+use flow_messages::client::InjectedFault;
+use flow_messages::speaker::{Action, Command, Refusal, Reply, Rule, SwitchId};
 use wire::{CallId, Envelope, Kind, OperationId, WallTime};
 
 const INSTALLED: Body = Body::Reply(Reply::Installed { existed: false });

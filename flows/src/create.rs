@@ -47,6 +47,8 @@
 
 use std::collections::BTreeSet;
 
+use flow_messages::client::{self, FlowFailed, FlowUp, InjectedFault, Origin};
+use flow_messages::speaker::{Action, Command, Reply};
 use hub::interned::Interned;
 use hub::{CallFailure, CallSpec, Event, Fx, Illegal, StepBudget, UndoSpec, Workflow, WorkflowState};
 use serde::{Deserialize, Serialize};
@@ -54,8 +56,6 @@ use serde_json::Value;
 use topology::{LaneInfo, Settings};
 use wire::answer::Answer;
 use wire::call::CallOutcome;
-use wire::flow::{self, FlowFailed, FlowUp, InjectedFault, Origin};
-use wire::speaker::{Action, Command, Reply};
 use wire::{Code, OperationId, Problem};
 
 use crate::registry::{Flow, Registry, Resources};
@@ -110,7 +110,7 @@ impl WorkflowState for CreateState {
 #[derive(Debug, Serialize, Deserialize)]
 pub struct CreateFlow {
     operation: OperationId,
-    request: flow::CreateFlow,
+    request: client::CreateFlow,
     /// Empty before its turn.
     resources: Resources,
     /// The flow existed before, so its rules are never removed.
@@ -171,7 +171,7 @@ impl Workflow for CreateFlow {
 
     /// Field by field, so that an error names the field, its value and the allowed values.
     fn read(operation: &OperationId, key: &str, request: &Value) -> Result<Self, Problem> {
-        Self::begin(operation, key, CreateRequest(flow::CreateFlow::from_json(request)?))
+        Self::begin(operation, key, CreateRequest(client::CreateFlow::from_json(request)?))
     }
 
     fn begin(operation: &OperationId, key: &str, CreateRequest(request): CreateRequest) -> Result<Self, Problem> {

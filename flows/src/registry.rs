@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use flow_messages::client::MAX_LENGTH;
+use flow_messages::speaker::{Rule, SwitchId};
 use hub::LaneState;
 use serde::{Deserialize, Serialize};
 use topology::{LaneInfo, Saver, Settings, StateMap, Stored, Unreadable};
-use wire::flow::MAX_LENGTH;
-use wire::speaker::{Rule, SwitchId};
 use wire::{Code, Problem};
 
 use crate::pools::Pool;

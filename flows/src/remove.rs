@@ -28,6 +28,8 @@
 
 use std::collections::BTreeSet;
 
+use flow_messages::client::{FlowFailed, FlowGone, Origin};
+use flow_messages::speaker::Reply;
 use hub::interned::Interned;
 use hub::{CallFailure, Event, Fx, Illegal, StepBudget, Workflow, WorkflowState};
 use serde::{Deserialize, Serialize};
@@ -35,8 +37,6 @@ use serde_json::Value;
 use topology::{LaneInfo, Settings};
 use wire::answer::Answer;
 use wire::call::CallOutcome;
-use wire::flow::{FlowFailed, FlowGone, Origin};
-use wire::speaker::Reply;
 use wire::{Code, OperationId, Problem};
 
 use crate::registry::{Flow, Registry, Resources};

@@ -2,20 +2,20 @@
 
 use std::borrow::Cow;
 
+use flow_messages::client::{self, InjectedFault, MAX_LENGTH, MAX_NAME_CHARS};
 use hub::schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use wire::Problem;
-use wire::flow::{self, InjectedFault, MAX_LENGTH, MAX_NAME_CHARS};
 
 /// The request of `create-flow`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(transparent)]
-pub struct CreateRequest(pub flow::CreateFlow);
+pub struct CreateRequest(pub client::CreateFlow);
 
 /// The request of `remove-flow`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(transparent)]
-pub struct RemoveRequest(pub flow::RemoveFlow);
+pub struct RemoveRequest(pub client::RemoveFlow);
 
 impl JsonSchema for CreateRequest {
     fn schema_name() -> Cow<'static, str> {

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use flow_messages::client::{FLOW_KIND, FlowView};
+use flow_messages::speaker::{Action, Command, Reply, SwitchId};
 use hub::{Barrier, CallOrder, CallSpec, Fx, StepSpec, Workflow};
 use serde_json::Value;
 use wire::OperationId;
-use wire::flow::{FLOW_KIND, FlowView};
-use wire::speaker::{Action, Command, Reply, SwitchId};
 
 use crate::registry::{Flow, Registry, Resources};
 use crate::topology::SPEAKER;

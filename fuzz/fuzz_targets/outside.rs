@@ -7,9 +7,9 @@ fuzz_target!(|bytes: &[u8]| {
     let record = nave::sim::arbitrary::record("t", bytes);
     drop(record.headers.envelope());
     if let Ok(value) = serde_json::from_slice(bytes) {
-        drop(wire::flow::CreateFlow::from_json(&value));
+        drop(flow_messages::client::CreateFlow::from_json(&value));
     }
-    drop(serde_json::from_slice::<wire::speaker::Command>(bytes));
+    drop(serde_json::from_slice::<flow_messages::speaker::Command>(bytes));
     drop(serde_json::from_slice::<wire::command::Command>(bytes));
     drop(serde_json::from_slice::<wire::control::Submitted>(bytes));
     drop(serde_json::from_slice::<wire::alive::Heartbeat>(bytes));

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bus::{Outgoing, Reader, Record, Task};
 use floodlight_sim::{SpeakerHandle, SpeakerService};
+use flow_messages::speaker::{Action, Command, Rule, SwitchId};
 use hub::{
     Barrier, CALLS, CallOrder, CallSpec, Event, Fx, HubBolt, HubSpout, Illegal, StepSpec, Workflow, WorkflowState,
 };
@@ -14,7 +15,6 @@ use serde_json::{Value, json};
 use topology::testing::Lanes;
 use topology::{Arrangement, Settings, Topology};
 use wire::answer::{Answer, Operation};
-use wire::speaker::{Action, Command, Rule, SwitchId};
 use wire::{Envelope, Kind, OperationId, Problem};
 use workers::{WorkerBolt, WorkerSettings, WorkerSpout};
 

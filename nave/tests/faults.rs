@@ -5,13 +5,13 @@ mod support;
 
 use floodlight_sim::fault::CommandKind;
 use floodlight_sim::{CommandOutcome, FaultKind};
+use flow_messages::speaker::{Action, Rule, SwitchId};
 use nave::testing::{FlowOutcome, World};
 use serde_json::json;
 use support::{
     audit, complete_flow, fault, flow, foreign_command, idle_violations, inject, kinds, one_lane, refusal, rules,
 };
 use wire::Code;
-use wire::speaker::{Action, Rule, SwitchId};
 
 const LENGTH: u32 = 5;
 

@@ -2,10 +2,10 @@
 
 mod support;
 
+use flow_messages::client::Origin;
 use nave::testing::FlowOutcome;
 use serde_json::json;
 use wire::Code;
-use wire::flow::Origin;
 
 #[test]
 fn a_flow_is_created_with_all_its_rules() {

@@ -6,10 +6,10 @@ mod support;
 use bus::Outgoing;
 use floodlight_sim::FaultKind;
 use floodlight_sim::fault::CommandKind;
+use flow_messages::client::Origin;
 use nave::testing::World;
 use support::{audit, complete_flow, fault, flow, idle_violations, inject, one_lane, rules};
 use wire::alive::Heartbeat;
-use wire::flow::Origin;
 use wire::{Envelope, Kind};
 
 const INTERVAL_MS: u64 = 500;

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 
 use floodlight_sim::fault::{CommandKind, Match};
 use floodlight_sim::{Fault, FaultKind};
+use flow_messages::speaker::{Action, Rule, SwitchId};
 use hub::check::{differences, table};
 use nave::testing::World;
 use serde_json::json;
@@ -13,7 +14,6 @@ use support::{fault, flow, foreign_command, inject, one_lane, refusal};
 use wire::Code;
 use wire::answer::Operation;
 use wire::command::{Command, Outcome};
-use wire::speaker::{Action, Rule, SwitchId};
 
 type Seen = BTreeSet<(String, String, String)>;
 

@@ -29,9 +29,9 @@ use axum::http::{StatusCode, header};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::{Json, Router};
+use flow_messages::client::{NAME_PATTERN, is_name};
 use serde_json::json;
 use tokio::sync::Semaphore;
-use wire::flow::{NAME_PATTERN, is_name};
 use wire::{Code, Problem};
 
 use self::problem::ProblemResponse;

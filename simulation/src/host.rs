@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bus::{Bus, BusError, Task};
 use floodlight_sim::fault::{CommandKind, Garbage, Match, WrongIdentity};
 use floodlight_sim::{CommandOutcome, Fault, FaultKind, SpeakerHandle};
-use wire::speaker::SwitchId;
+use flow_messages::speaker::SwitchId;
 use wire::topics::Topics;
 
 use super::dice::Dice;

@@ -17,8 +17,7 @@
 //! [`topics`] (topic names), [`request`], [`command`] and [`answer`] (start, commands and result of
 //! an operation), [`call`] (messages between hub and workers), [`alive`] (liveness of spokes),
 //! [`owner`] (takeover of a lane), [`control`] (submitted topologies), [`graph`] (comparison of two
-//! builds), [`code`] (error codes), [`hash`], [`json`] (JSON from outside), [`time`], then the
-//! messages of the first application: [`flow`] and [`speaker`].
+//! builds), [`code`] (error codes), [`hash`], [`json`] (JSON from outside), [`time`].
 
 pub mod alive;
 pub mod answer;
@@ -27,7 +26,6 @@ pub mod code;
 pub mod command;
 pub mod control;
 pub mod envelope;
-pub mod flow;
 pub mod graph;
 pub mod hash;
 pub mod ids;
@@ -35,7 +33,6 @@ pub mod json;
 pub mod owner;
 pub mod request;
 pub mod routing;
-pub mod speaker;
 pub mod time;
 pub mod topics;
 

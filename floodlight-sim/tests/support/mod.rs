@@ -9,8 +9,8 @@ use bus::{
     ManualClock, MemberSpec, Outgoing, PollOutcome, Reader, Record, Task, TopicSpec,
 };
 use floodlight_sim::{CommandOutcome, Fault, FaultKind, Match, SpeakerHandle, SpeakerService};
+use flow_messages::speaker::{Action, Command, Rule, SwitchId};
 use spoke::{SpokeOptions, SpokeTask};
-use wire::speaker::{Action, Command, Rule, SwitchId};
 use wire::topics::Topics;
 use wire::{CallId, Envelope, Kind, OperationId};
 

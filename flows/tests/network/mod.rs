@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use flow_messages::speaker::{Action, Command as SpeakerCommand, Reply, Rule, SwitchId};
 use flows::{CreateFlow, FlowSettings, RemoveFlow};
 use hub::{HubEffect, HubRequest, HubSettings};
 use proptest::test_runner::TestCaseError;
@@ -9,7 +10,6 @@ use serde_json::Value;
 use topology::Settings;
 use wire::CallId;
 use wire::call::{CallCommand, CallEnd, CallOutcome};
-use wire::speaker::{Action, Command as SpeakerCommand, Reply, Rule, SwitchId};
 
 use crate::support::{Input, World, named};
 

@@ -156,12 +156,12 @@ pub(crate) fn outcome(world: &mut World, asked: FlowRequest) -> Value {
 }
 
 /// Sends a command to the speaker directly, under a new call id.
-pub(crate) fn foreign_command(world: &mut World, n: u32, action: wire::speaker::Action) {
+pub(crate) fn foreign_command(world: &mut World, n: u32, action: flow_messages::speaker::Action) {
     let call = wire::CallId::new(OperationId::new("stranger").expect("letters are allowed"), 1, n);
     let mut envelope = Envelope::new(Kind::Call, format!("{call}/speaker/1"), "/stranger");
     envelope.call = Some(call);
     let key = action.switch().to_string();
-    let body = serde_json::to_vec(&wire::speaker::Command { action, error: None }).expect("plain data");
+    let body = serde_json::to_vec(&flow_messages::speaker::Command { action, error: None }).expect("plain data");
     let topic = world.system().speaker_topic();
     world.lanes.write(&[Outgoing::keyed(&topic, key, body).with(&envelope)]);
 }

@@ -17,10 +17,12 @@ use std::sync::Arc;
 use axum::Json;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use flow_messages::client::{
+    CreateFlow, FLOW_KIND, FlowFailed, FlowGone, FlowUp, FlowView, NAME_ALLOWED, RemoveFlow, is_name,
+};
 use serde::Serialize;
 use serde_json::{Value, json};
 use wire::answer::Answer;
-use wire::flow::{CreateFlow, FLOW_KIND, FlowFailed, FlowGone, FlowUp, FlowView, NAME_ALLOWED, RemoveFlow, is_name};
 use wire::{Code, OperationId, Problem};
 
 use super::Northbound;

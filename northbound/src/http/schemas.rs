@@ -1,8 +1,8 @@
 //! JSON Schemas of bodies: the components of the document.
 
+use flow_messages::client::{InjectedFault, MAX_LENGTH, MAX_NAME_CHARS, NAME_PATTERN};
 use serde_json::{Value, json};
 use wire::Code;
-use wire::flow::{InjectedFault, MAX_LENGTH, MAX_NAME_CHARS, NAME_PATTERN};
 
 /// The pattern of an operation id.
 const OPERATION_ID: &str = "^[A-Za-z0-9._:-]+$";

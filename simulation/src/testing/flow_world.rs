@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use bus::{Clock, Outgoing, Record, Task};
 use floodlight_sim::{SpeakerHandle, SpeakerService};
+use flow_messages::client::{FlowFailed, FlowGone, FlowUp};
 use northbound::{Gateway, Inlet, InletHandle, Outlet, RequestResult, Submission, Ticket};
 use serde_json::Value;
 use spoke::SpokeTask;
@@ -22,7 +23,6 @@ use topology::testing::Lanes;
 use uuid::Uuid;
 use wire::answer::{Answer, Operation};
 use wire::command::{self, Command};
-use wire::flow::{FlowFailed, FlowGone, FlowUp};
 use wire::{Envelope, Kind, OperationId, Problem};
 
 use super::system::{HUB, SPEAKER, System, SystemOptions};
@@ -139,7 +139,7 @@ impl World {
     /// # Errors
     /// The northbound rejects the request.
     pub fn request_with_key(&mut self, body: &Value, idempotency_key: Option<&str>) -> Result<FlowRequest, Problem> {
-        let request = wire::flow::CreateFlow::from_json(body)?;
+        let request = flow_messages::client::CreateFlow::from_json(body)?;
         let body = serde_json::to_value(&request).expect("a request is plain data");
         self.start_workflow("create-flow", &request.flowid, body, idempotency_key)
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::flow::InjectedFault;
+use crate::client::InjectedFault;
 
 /// A switch, such as `of:08`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -47,7 +47,7 @@ pub struct Command {
     /// The action.
     #[serde(flatten)]
     pub action: Action,
-    /// Fault injection: see [`crate::flow::InjectedFault`].
+    /// Fault injection: see [`crate::client::InjectedFault`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<InjectedFault>,
 }

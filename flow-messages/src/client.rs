@@ -1,9 +1,9 @@
 //! Requests and answers of the flow workflows.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use wire::{Code, OperationId, Problem};
 
 use crate::speaker::Rule;
-use crate::{OperationId, Problem};
 
 /// Maximum number of rules of a flow.
 pub const MAX_LENGTH: u32 = 1000;
@@ -148,7 +148,7 @@ pub struct RemoveFlow {
     pub flowid: String,
 }
 
-/// The [`crate::answer::Resource`] kind of flows.
+/// The [`wire::answer::Resource`] kind of flows.
 pub const FLOW_KIND: &str = "flow";
 
 /// The published state of a flow that exists, or of which rules are left.
@@ -213,7 +213,7 @@ pub enum Origin {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FlowFailed {
     /// The stable code.
-    pub code: crate::Code,
+    pub code: Code,
     /// `error in hub by timeout`, `error in worker on rule install`, ...
     pub message: String,
     /// The flow.
