@@ -36,7 +36,6 @@ const ALLOWED: [(&str, &[&str], &[&str]); 15] = [
             "thiserror",
             "tokio",
             "tracing",
-            "utoipa",
             "uuid",
         ],
     ),

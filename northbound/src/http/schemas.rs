@@ -62,7 +62,7 @@ pub(super) fn text(longest: usize) -> Value {
 }
 
 /// A reference to a component.
-fn reference(name: &str) -> Value {
+pub(super) fn reference(name: &str) -> Value {
     json!({"$ref": format!("#/components/schemas/{name}")})
 }
 
