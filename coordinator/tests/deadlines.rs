@@ -7,7 +7,7 @@ use std::time::Duration;
 use bus::{Clock, MonoTime, Outgoing, Record, Route, Task};
 use coordinator::{DEADLINES, Deadline, TimedOut, deadlines};
 use topology::testing::Lanes;
-use topology::{Bolt, Declarer, Delivery, Emitter, InboxSpout, Message, Topology, Unreadable};
+use topology::{Bolt, Declarer, Delivery, Emitter, InboxSpout, Message, RecoveryOptions, Topology, Unreadable};
 use wire::topics::Topics;
 use wire::{Envelope, EnvelopeRef, Kind, WallTime};
 

@@ -33,6 +33,7 @@
 //! - [`prelude`]: the names that a workflow file needs; [`hub_and_spokes()`]: the topology of a
 //!   workflow; [`spoke`]: spokes in Rust.
 //! - [`program`]: the topologies, spokes and scenarios of a binary.
+//! - [`rest`]: REST routes of a topology, see [`program::Program::rest_routes`].
 //! - [`testing`]: a topology or the flow topology in virtual time, for tests.
 //! - [`sim`]: the same with random faults, for `nave sim`.
 //! - [`config`]: the configuration of a process.
@@ -62,6 +63,7 @@ pub use hub_and_spokes::hub_and_spokes;
 pub use serde_json;
 pub use simulation::{self as sim, testing};
 pub use spoke;
+pub use wire::rest;
 
 use topology::{BuildErrors, Topology};
 

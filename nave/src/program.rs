@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use flows::FlowSettings;
 use hub::HubSettings;
 use topology::{BuildErrors, Settings, Topology};
+use wire::rest::RestRoutes;
 use workers::{WorkerBolt, WorkerSettings};
 
 use simulation::{MakeHost, Scenario, Simulation};
@@ -57,6 +58,7 @@ pub struct Program {
     topologies: BTreeMap<String, Topology>,
     spokes: BTreeMap<String, ProgramSpoke>,
     scenarios: BTreeMap<String, Scenario>,
+    rest_routes: Vec<RestRoutes>,
     flows: bool,
 }
 
@@ -120,12 +122,12 @@ impl Program {
         let settings = Settings::default().with("flows", &FlowSettings::default());
         program.add(&flows::flow_topology()?.with_settings(&settings)?)?;
         program.flows = true;
-        Ok(program.scenario(flows::NAME, simulation::flow_scenario()))
+        Ok(program.scenario(flows::NAME, simulation::flow_scenario()).rest_routes(flows::rest_routes()))
     }
 
     fn empty(about: About) -> Self {
         let (topologies, spokes, scenarios) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Self { about, topologies, spokes, scenarios, flows: false }
+        Self { about, topologies, spokes, scenarios, rest_routes: Vec::new(), flows: false }
     }
 
     pub(crate) fn nave() -> About {
@@ -190,6 +192,18 @@ impl Program {
     pub fn scenario(mut self, topology: &str, scenario: Scenario) -> Self {
         self.scenarios.insert(topology.to_owned(), scenario);
         self
+    }
+
+    /// Adds the REST routes of a topology, beside those that every topology has.
+    #[must_use]
+    pub fn rest_routes(mut self, routes: RestRoutes) -> Self {
+        self.rest_routes.push(routes);
+        self
+    }
+
+    /// Returns the REST routes of the topologies.
+    pub(crate) fn all_rest_routes(&self) -> &[RestRoutes] {
+        &self.rest_routes
     }
 
     /// Returns the simulation of a topology; none if the topology is unknown or has no scenario.

@@ -21,7 +21,7 @@ const ALLOWED: [(&str, &[&str], &[&str]); 15] = [
     ("flows", &["flow-messages", "hub", "topology", "wire", "workers"], &["serde", "serde_json"]),
     (
         "northbound",
-        &["bus", "flow-messages", "wire"],
+        &["bus", "wire"],
         &[
             "axum",
             "bytes",

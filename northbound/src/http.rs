@@ -5,12 +5,12 @@
 //!
 //! Reading order: `route` (a row of the table), `middleware` (checks before each route),
 //! `preferences` (headers with preferences), `start` (start of an operation), then the handlers:
-//! [`flow`], `workflows`, `operations`, `events`, `topologies`; then [`problem`] (errors),
-//! [`document`] (`OpenAPI`) and its `schemas`.
+//! `workflows`, `operations`, `events`, `topologies`, and `brought` (the routes that topologies
+//! bring); then [`problem`] (errors), [`document`] (`OpenAPI`) and its `schemas`.
 
+mod brought;
 pub mod document;
 mod events;
-pub mod flow;
 mod middleware;
 mod operations;
 mod preferences;
@@ -29,9 +29,9 @@ use axum::http::{StatusCode, header};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::{Json, Router};
-use flow_messages::client::{NAME_PATTERN, is_name};
 use serde_json::json;
 use tokio::sync::Semaphore;
+use wire::rest::RestRoutes;
 use wire::{Code, Problem};
 
 use self::problem::ProblemResponse;
@@ -39,37 +39,15 @@ use self::route::{ApiRequest, Param, ParamKind, Route};
 use crate::directory::TopologyEntry;
 use crate::{Access, Directory, InletHandle, Limits, Waiting};
 
-/// The table of all routes.
-#[expect(clippy::too_many_lines, reason = "it is one table")]
-fn routes() -> Vec<Route> {
+/// All routes: those that topologies bring, and those of every topology.
+fn routes(brought: &[RestRoutes]) -> Vec<Route> {
+    brought.iter().flat_map(brought::routes).chain(own_routes()).collect()
+}
+
+/// The table of the routes of every topology.
+fn own_routes() -> Vec<Route> {
     vec![
         Route::get("/", index).named("index", "Lists the paths of this interface").responds(&[(200, "text/plain")]),
-        Route::post("/flow", flow::ensure_flow)
-            .named("ensureFlow", "Creates a flow if it does not exist, and verifies an existing one")
-            .body("FlowToEnsure")
-            .responds(&[(200, "FlowMade"), (201, "FlowMade")])
-            .fails_with(&[404])
-            .starts_operation(),
-        Route::post("/v1/flows", flow::create_flow)
-            .named("createFlow", "Creates a flow; fails with a conflict if it exists")
-            .body("FlowToCreate")
-            .responds(&[(200, "FlowMade"), (201, "FlowMade")])
-            .fails_with(&[404])
-            .starts_operation(),
-        Route::get("/v1/flows", flow::list)
-            .named("listFlows", "Lists the flows by name")
-            .query(&[LIMIT, AFTER_FLOW])
-            .responds(&[(200, "Flows")])
-            .fails_with(&[404]),
-        Route::get("/v1/flows/{flowid}", flow::show)
-            .named("getFlow", "Returns the state of a flow")
-            .responds(&[(200, "Flow")])
-            .fails_with(&[404]),
-        Route::delete("/v1/flows/{flowid}", flow::remove)
-            .named("deleteFlow", "Removes a flow: removes and verifies every rule, and releases its resources")
-            .responds(&[(200, "FlowGone")])
-            .fails_with(&[404])
-            .starts_operation(),
         Route::get("/v1/operations", operations::list)
             .named("listOperations", "Lists the cached operations, newest first")
             .query(&[LIMIT, AFTER_OPERATION, STATE, LIVE, WORKFLOW, KEY, TOPOLOGY])
@@ -153,8 +131,6 @@ const LIMIT: Param = Param {
     about: "Maximum number of entries; default 100",
 };
 const FROM: &str = "Start after this entry; from `next` of the previous page";
-const AFTER_FLOW: Param =
-    Param { name: "after", kind: ParamKind::Cursor { pattern: NAME_PATTERN, is: is_name }, about: FROM };
 const AFTER_OPERATION: Param = Param {
     name: "after",
     kind: ParamKind::Cursor {
@@ -195,18 +171,20 @@ pub struct Northbound {
     pub access: Access,
     /// The limits of the interface.
     pub limits: Limits,
+    /// The routes that topologies bring.
+    pub routes: Arc<[RestRoutes]>,
     /// Permits for concurrent requests.
     places: Arc<Semaphore>,
 }
 
 impl Northbound {
-    /// A northbound without a token, with default limits, always ready and without metrics. Set the
-    /// fields to change that.
+    /// A northbound without a token, with default limits, always ready, without metrics and without
+    /// routes of topologies. Set the fields to change that.
     pub fn new(directory: Arc<Directory>, inlet: InletHandle) -> Self {
         let (waiting, metrics) = (Arc::new(Vec::new), Arc::new(String::new));
         let (access, limits) = (Access::open(), Limits::default());
         let places = Arc::new(Semaphore::new(limits.requests));
-        Self { directory, inlet, waiting, metrics, access, limits, places }
+        Self { directory, inlet, waiting, metrics, access, limits, routes: [].into(), places }
     }
 
     /// Replaces the limits.
@@ -236,7 +214,8 @@ impl fmt::Debug for Northbound {
 
 /// The router of the REST interface.
 pub fn router(state: Northbound) -> Router {
-    let (open, closed): (Vec<Route>, Vec<Route>) = routes().into_iter().partition(|route| route.spec.public);
+    let (open, closed): (Vec<Route>, Vec<Route>) =
+        routes(&state.routes).into_iter().partition(|route| route.spec.public);
     let mount = |routes: Vec<Route>| {
         routes.into_iter().map(Route::mounted).fold(Router::new(), |router, (path, answer)| router.route(path, answer))
     };
@@ -260,10 +239,12 @@ pub fn router(state: Northbound) -> Router {
         .with_state(state)
 }
 
-async fn index(_: Northbound, _: ApiRequest) -> Result<Response, ProblemResponse> {
+async fn index(state: Northbound, _: ApiRequest) -> Result<Response, ProblemResponse> {
     let mut lines = vec!["nave: workflows that talk to the outside world".to_owned(), String::new()];
     lines.extend(
-        routes().iter().map(|Route { spec, .. }| format!("{:<6} {:<55} {}", spec.method, spec.path, spec.about)),
+        routes(&state.routes)
+            .iter()
+            .map(|Route { spec, .. }| format!("{:<6} {:<55} {}", spec.method.as_str(), spec.path, spec.about)),
     );
     lines.push(String::new());
     Ok(lines.join("\n").into_response())
@@ -273,8 +254,8 @@ async fn metrics(state: Northbound, _: ApiRequest) -> Result<Response, ProblemRe
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], (state.metrics)()).into_response())
 }
 
-async fn openapi(_: Northbound, _: ApiRequest) -> Result<Response, ProblemResponse> {
-    Ok(([(header::CONTENT_TYPE, "application/json")], document::document_json()).into_response())
+async fn openapi(state: Northbound, _: ApiRequest) -> Result<Response, ProblemResponse> {
+    Ok(([(header::CONTENT_TYPE, "application/json")], document::document_json(&state.routes)).into_response())
 }
 
 async fn healthz(_: Northbound, _: ApiRequest) -> Result<Response, ProblemResponse> {

@@ -49,6 +49,9 @@ impl WireError {
 /// line.
 pub const MAX_OPERATION_ID: usize = 128;
 
+/// The pattern of an operation id.
+pub const OPERATION_ID_PATTERN: &str = "^[A-Za-z0-9._:-]+$";
+
 /// Distinguishes a request from others about the same key. Its repeats share it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RequestName<'a> {

@@ -17,7 +17,8 @@
 //! [`topics`] (topic names), [`request`], [`command`] and [`answer`] (start, commands and result of
 //! an operation), [`call`] (messages between hub and workers), [`alive`] (liveness of spokes),
 //! [`owner`] (takeover of a lane), [`control`] (submitted topologies), [`graph`] (comparison of two
-//! builds), [`code`] (error codes), [`hash`], [`json`] (JSON from outside), [`time`].
+//! builds), [`rest`] (REST routes of a topology), [`code`] (error codes), [`hash`], [`json`] (JSON
+//! from outside), [`time`].
 
 pub mod alive;
 pub mod answer;
@@ -32,6 +33,7 @@ pub mod ids;
 pub mod json;
 pub mod owner;
 pub mod request;
+pub mod rest;
 pub mod routing;
 pub mod time;
 pub mod topics;

@@ -76,6 +76,7 @@ impl Server<'_> {
         }
         if let (Some(listener), Some(front)) = (self.rest.take(), &tasks.front) {
             let mut northbound = front.northbound(self.config)?;
+            northbound.routes = self.program.all_rest_routes().into();
             (northbound.waiting, northbound.metrics) = (Arc::clone(&waiting), Arc::clone(&self.metrics));
             let router = northbound::router(northbound);
             servers.spawn(northbound::serve(listener, router, limits, becomes_true(stopped)));

@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 
 use axum::http::StatusCode;
 use serde_json::{Map, Value, json};
+use wire::rest::RestRoutes;
 
 use super::preferences::{IDEMPOTENCY_KEY, MAX_DEADLINE_MS, TIMEOUT};
-use super::route::{ParamKind, Spec};
+use super::route::{ParamKind, Route, Spec};
 use super::schemas::reference;
 use super::{routes, schemas};
 
@@ -20,21 +21,18 @@ const WHEN_STARTING: &[u16] = &[409, 429, 500, 502, 504];
 /// The media type of server-sent events.
 const EVENT_STREAM: &str = "text/event-stream";
 
-/// Schemas of answers with the id of an operation.
-const OF_AN_OPERATION: &[&str] = &["FlowMade", "FlowGone", "Operation"];
-
-/// The document.
-pub fn document() -> Value {
-    let mut paths: Map<String, Value> = Map::new();
-    for route in routes() {
-        let methods = paths.entry(route.spec.path).or_insert_with(|| json!({}));
-        methods[route.spec.method.to_lowercase()] = operation(&route.spec);
+/// The document, with the routes that topologies bring.
+pub fn document(brought: &[RestRoutes]) -> Value {
+    let (mut paths, routes) = (Map::new(), routes(brought));
+    for Route { spec, .. } in &routes {
+        let methods = paths.entry(spec.path).or_insert_with(|| json!({}));
+        methods[spec.method.as_str().to_lowercase()] = operation(spec, brought);
     }
-    let statuses: BTreeSet<u16> = routes().iter().flat_map(|route| problems(&route.spec)).collect();
+    let statuses: BTreeSet<u16> = routes.iter().flat_map(|route| problems(&route.spec)).collect();
     let responses: Map<String, Value> =
         statuses.into_iter().map(|status| (problem_name(status), problem(status))).collect();
     let schemas: Map<String, Value> =
-        schemas::components().into_iter().map(|(name, schema)| (name.to_owned(), schema)).collect();
+        schemas::components(brought).into_iter().map(|(name, schema)| (name.to_owned(), schema)).collect();
     json!({
         "openapi": "3.1.0",
         "info": {
@@ -57,32 +55,33 @@ pub fn document() -> Value {
 }
 
 /// The document as indented JSON, with a final line break.
-pub fn document_json() -> String {
-    format!("{:#}\n", document())
+pub fn document_json(brought: &[RestRoutes]) -> String {
+    format!("{:#}\n", document(brought))
 }
 
-fn operation(spec: &Spec) -> Value {
+fn operation(spec: &Spec, brought: &[RestRoutes]) -> Value {
     let mut parameters = Vec::new();
     for name in spec.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}')) {
-        let (part, about) = schemas::path_part(name);
-        parameters.push(parameter("path", name, about, part));
+        let known = brought.iter().flat_map(|of| &of.parameters).find(|parameter| parameter.name == name);
+        let (part, about) = known.map_or_else(|| schemas::path_part(name), |known| (known.schema.clone(), known.about));
+        parameters.push(parameter("path", name, about, &part));
     }
-    for param in spec.query {
+    for param in &spec.query {
         let value = match param.kind {
             ParamKind::Number { min, max } => json!({"type": "integer", "minimum": min, "maximum": max}),
             ParamKind::Flag => json!({"type": "boolean"}),
             ParamKind::Text { max } => schemas::text(max),
             ParamKind::Cursor { pattern, .. } => json!({"type": "string", "pattern": pattern}),
         };
-        parameters.push(parameter("query", param.name, param.about, value));
+        parameters.push(parameter("query", param.name, param.about, &value));
     }
     for (name, about, value) in headers(spec) {
-        parameters.push(parameter("header", name, about, value));
+        parameters.push(parameter("header", name, about, &value));
     }
     let mut responses: Map<String, Value> =
-        spec.responses.iter().map(|(status, name)| (status.to_string(), good(*status, name))).collect();
+        spec.responses.iter().map(|(status, name)| (status.to_string(), good(spec, *status, name))).collect();
     if spec.starts {
-        responses.insert("202".into(), good(202, "Operation"));
+        responses.insert("202".into(), good(spec, 202, "Operation"));
     }
     for status in problems(spec) {
         let problem = json!({"$ref": format!("#/components/responses/{}", problem_name(status))});
@@ -133,11 +132,11 @@ fn headers(spec: &Spec) -> Vec<(&'static str, &'static str, Value)> {
     headers
 }
 
-fn parameter(place: &str, name: &str, about: &str, schema: Value) -> Value {
+fn parameter(place: &str, name: &str, about: &str, schema: &Value) -> Value {
     json!({"name": name, "in": place, "description": about, "required": place == "path", "schema": schema})
 }
 
-fn good(status: u16, name: &str) -> Value {
+fn good(spec: &Spec, status: u16, name: &str) -> Value {
     let mut response = described(status);
     if name.contains('/') {
         // For a stream, the schema describes one event.
@@ -146,7 +145,8 @@ fn good(status: u16, name: &str) -> Value {
     } else if !name.is_empty() {
         response["content"] = json!({"application/json": {"schema": reference(name)}});
     }
-    if OF_AN_OPERATION.contains(&name) {
+    // The answer to a start has the id of its operation, except that of an unknown workflow.
+    if name == "Operation" || (spec.starts && name != "Anything") {
         for to in ["getOperation", "watchOperation", "cancelOperation"] {
             response["links"][to] = json!({"operationId": to, "parameters": {"id": "$response.body#/operation"}});
         }
@@ -185,12 +185,11 @@ mod tests {
     #[test]
     fn every_route_has_a_unique_name_a_summary_and_responses() {
         let mut names = BTreeSet::new();
-        for route in routes() {
-            let spec = route.spec;
-            assert!(names.insert(spec.name) && !spec.name.is_empty(), "{} {}", spec.method, spec.path);
+        for Route { spec, .. } in routes(&[]) {
+            assert!(names.insert(spec.name) && !spec.name.is_empty(), "{:?} {}", spec.method, spec.path);
             assert!(!spec.about.is_empty() && !spec.responses.is_empty(), "{}", spec.name);
         }
-        let document = document();
+        let document = document(&[]);
         let paths = document["paths"].as_object().unwrap();
         let count: usize = paths.values().map(|methods| methods.as_object().unwrap().len()).sum();
         assert_eq!(count, names.len());
@@ -198,7 +197,7 @@ mod tests {
 
     #[test]
     fn every_status_of_a_code_is_documented() {
-        let named: BTreeSet<u16> = routes().iter().flat_map(|route| problems(&route.spec)).collect();
+        let named: BTreeSet<u16> = routes(&[]).iter().flat_map(|route| problems(&route.spec)).collect();
         for &code in wire::Code::ALL {
             let status = super::super::problem::status_of(code).as_u16();
             // 405 belongs to no route.

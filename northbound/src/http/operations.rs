@@ -14,7 +14,6 @@ use wire::command::{Command, Outcome};
 use wire::{Code, OperationId, Problem, WallTime};
 
 use super::Northbound;
-use super::flow::limit_of;
 use super::problem::ProblemResponse;
 use super::route::ApiRequest;
 use super::start::{OperationView, operation_path};
@@ -67,7 +66,7 @@ struct OperationPage {
 
 /// `GET /v1/operations`: newest first.
 pub(super) async fn list(state: Northbound, req: ApiRequest) -> Result<Response, ProblemResponse> {
-    let limit = limit_of(&req);
+    let limit = req.limit();
     let after = req.query("after").and_then(cursor);
     let is = |name: &str, value: &str| req.query(name).is_none_or(|wanted| wanted == value);
     let live = req.query("live").map(|live| live == "true");
@@ -117,7 +116,7 @@ fn next_page(req: &ApiRequest, limit: usize, begun: WallTime, id: &OperationId) 
 }
 
 /// A percent-encoded query value: everything except the unreserved characters of RFC 3986.
-fn escaped(value: &str) -> String {
+pub(super) fn escaped(value: &str) -> String {
     let byte = |byte: u8| match byte {
         b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
         other => format!("%{other:02X}"),

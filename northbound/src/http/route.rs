@@ -13,6 +13,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, MethodRouter, on};
 use serde_json::Value;
 use tokio::time::timeout;
+use wire::rest::Method;
 use wire::{Code, Problem};
 
 use super::Northbound;
@@ -24,12 +25,12 @@ use crate::Limits;
 /// The interface of a route.
 #[derive(Debug)]
 pub(super) struct Spec {
-    pub(super) method: &'static str,
+    pub(super) method: Method,
     pub(super) path: &'static str,
     /// Its operation id in the document.
     pub(super) name: &'static str,
     pub(super) about: &'static str,
-    pub(super) query: &'static [Param],
+    pub(super) query: Vec<Param>,
     /// The schema of its body, if any, and whether the body is required.
     pub(super) body: Option<(&'static str, bool)>,
     /// Status and schema of each successful response. A name with a slash is a media type without a
@@ -123,12 +124,17 @@ impl ApiRequest {
 
     /// Method and path of the route.
     pub(super) fn route(&self) -> String {
-        format!("{} {}", self.spec.method, self.spec.path)
+        format!("{} {}", self.spec.method.as_str(), self.spec.path)
     }
 
     /// A parameter of the path, which the route defines.
     pub(super) fn path(&self, name: &str) -> &str {
         self.path.get(name).map_or("", String::as_str)
+    }
+
+    /// All parameters of the path.
+    pub(super) fn path_parameters(&self) -> &BTreeMap<String, String> {
+        &self.path
     }
 
     /// A parameter of the query.
@@ -139,6 +145,11 @@ impl ApiRequest {
     /// A numeric parameter of the query.
     pub(super) fn number(&self, name: &str) -> Option<u64> {
         self.query(name).and_then(|value| value.parse().ok())
+    }
+
+    /// The page size: `limit`, or 100.
+    pub(super) fn limit(&self) -> usize {
+        self.number("limit").and_then(|limit| usize::try_from(limit).ok()).unwrap_or(100)
     }
 
     /// The body as JSON, or `empty` if there is no body.
@@ -192,7 +203,7 @@ impl Route {
         A: Fn(Northbound, ApiRequest) -> F + Clone + Send + Sync + 'static,
         F: Future<Output = Result<Response, ProblemResponse>> + Send + 'static,
     {
-        Self::new("GET", MethodFilter::GET, path, answer)
+        Self::new(Method::Get, path, answer)
     }
 
     pub(super) fn post<A, F>(path: &'static str, answer: A) -> Self
@@ -200,7 +211,7 @@ impl Route {
         A: Fn(Northbound, ApiRequest) -> F + Clone + Send + Sync + 'static,
         F: Future<Output = Result<Response, ProblemResponse>> + Send + 'static,
     {
-        Self::new("POST", MethodFilter::POST, path, answer)
+        Self::new(Method::Post, path, answer)
     }
 
     pub(super) fn delete<A, F>(path: &'static str, answer: A) -> Self
@@ -208,14 +219,19 @@ impl Route {
         A: Fn(Northbound, ApiRequest) -> F + Clone + Send + Sync + 'static,
         F: Future<Output = Result<Response, ProblemResponse>> + Send + 'static,
     {
-        Self::new("DELETE", MethodFilter::DELETE, path, answer)
+        Self::new(Method::Delete, path, answer)
     }
 
-    fn new<A, F>(method: &'static str, filter: MethodFilter, path: &'static str, answer: A) -> Self
+    pub(super) fn new<A, F>(method: Method, path: &'static str, answer: A) -> Self
     where
         A: Fn(Northbound, ApiRequest) -> F + Clone + Send + Sync + 'static,
         F: Future<Output = Result<Response, ProblemResponse>> + Send + 'static,
     {
+        let filter = match method {
+            Method::Get => MethodFilter::GET,
+            Method::Post => MethodFilter::POST,
+            Method::Delete => MethodFilter::DELETE,
+        };
         let make = move |spec: Arc<Spec>| {
             on(filter, move |State(state): State<Northbound>, request: Request| {
                 let (spec, answer) = (Arc::clone(&spec), answer.clone());
@@ -235,7 +251,7 @@ impl Route {
             path,
             name: "",
             about: "",
-            query: &[],
+            query: Vec::new(),
             body: None,
             responses: &[],
             problems: &[],
@@ -251,8 +267,8 @@ impl Route {
         self
     }
 
-    pub(super) fn query(mut self, query: &'static [Param]) -> Self {
-        self.spec.query = query;
+    pub(super) fn query(mut self, query: &[Param]) -> Self {
+        self.spec.query = query.to_vec();
         self
     }
 

@@ -1,14 +1,20 @@
 //! JSON Schemas of bodies: the components of the document.
 
-use flow_messages::client::{InjectedFault, MAX_LENGTH, MAX_NAME_CHARS, NAME_PATTERN};
 use serde_json::{Value, json};
 use wire::Code;
-
-/// The pattern of an operation id.
-const OPERATION_ID: &str = "^[A-Za-z0-9._:-]+$";
+use wire::rest::{RestAction, RestRoutes};
 
 /// All components, by name.
-pub(super) fn components() -> Vec<(&'static str, Value)> {
+pub(super) fn components(brought: &[RestRoutes]) -> Vec<(&'static str, Value)> {
+    let pages = brought.iter().flat_map(|of| &of.routes).filter_map(|route| match route.action {
+        RestAction::List { field, item, .. } => Some((route.responses.first()?.1, resources(field, item))),
+        RestAction::Start { .. } | RestAction::Show { .. } => None,
+    });
+    let schemas = brought.iter().flat_map(|of| of.schemas.iter().cloned());
+    pages.chain(schemas).chain(own_components()).collect()
+}
+
+fn own_components() -> Vec<(&'static str, Value)> {
     vec![
         ("Anything", json!({"description": "any JSON"})),
         ("Problem", problem()),
@@ -22,12 +28,6 @@ pub(super) fn components() -> Vec<(&'static str, Value)> {
                 &["status"],
             ),
         ),
-        ("FlowToEnsure", flow_to_create(true)),
-        ("FlowToCreate", flow_to_create(false)),
-        ("FlowMade", flow_made()),
-        ("FlowGone", flow_gone()),
-        ("Flow", flow()),
-        ("Flows", flows()),
         ("Operation", operation()),
         ("Event", event()),
         ("OperationLine", operation_line()),
@@ -43,7 +43,6 @@ pub(super) fn components() -> Vec<(&'static str, Value)> {
 pub(super) fn path_part(name: &str) -> (Value, &'static str) {
     match name {
         "id" => (operation_id(), "The operation"),
-        "flowid" => (flow_name(), "The flow's name"),
         "key" => {
             let mut key = text(super::workflows::MAX_KEY_CHARS);
             key["not"] = json!({"enum": [".", ".."]});
@@ -80,12 +79,17 @@ fn page(name: &str, line: &str) -> Value {
     )
 }
 
-fn operation_id() -> Value {
-    json!({"type": "string", "minLength": 1, "maxLength": wire::ids::MAX_OPERATION_ID, "pattern": OPERATION_ID})
+/// A page of resources.
+fn resources(field: &str, item: &str) -> Value {
+    let mut resources = page(field, item);
+    let about = format!("false if the cache lacks some {field}");
+    resources["properties"]["complete"] = json!({"type": "boolean", "description": about});
+    resources["required"] = json!([field, "complete", "next"]);
+    resources
 }
 
-fn flow_name() -> Value {
-    json!({"type": "string", "minLength": 1, "maxLength": MAX_NAME_CHARS, "pattern": NAME_PATTERN})
+fn operation_id() -> Value {
+    json!({"type": "string", "minLength": 1, "maxLength": wire::ids::MAX_OPERATION_ID, "pattern": wire::ids::OPERATION_ID_PATTERN})
 }
 
 fn count() -> Value {
@@ -112,61 +116,6 @@ fn problem() -> Value {
     );
     problem["description"] = "a problem (RFC 9457); a failed workflow adds its own members".into();
     problem
-}
-
-fn flow_to_create(strict: bool) -> Value {
-    let mut properties = json!({
-        "flowid": flow_name(),
-        "length": {
-            "type": "integer", "minimum": 1, "maximum": MAX_LENGTH,
-            "description": "number of rules: rule i belongs on switch of:i",
-        },
-        "error": {
-            "enum": [null, 0, 1, 2, "IN_HUB", "IN_WORKER", "IN_FL"],
-            "description": format!("a fault to inject: {}", InjectedFault::ALLOWED),
-        },
-    });
-    if strict {
-        properties["strict"] = json!({
-            "type": ["boolean", "null"], "description": "true: fails if the flow exists",
-        });
-    }
-    let mut flow = object(&properties, &["flowid", "length"]);
-    flow["additionalProperties"] = false.into();
-    flow
-}
-
-fn flow_made() -> Value {
-    let properties = json!({"message": {"type": "string"}, "flowid": flow_name(), "operation": operation_id()});
-    object(&properties, &["message", "flowid", "operation"])
-}
-
-fn flow_gone() -> Value {
-    let mut gone = flow_made();
-    gone["properties"]["removed"] = count();
-    gone["required"] = json!(["message", "flowid", "operation", "removed"]);
-    gone
-}
-
-fn flow() -> Value {
-    object(
-        &json!({
-            "flowid": flow_name(),
-            "length": count(),
-            "cookie": count(),
-            "state": {"type": "string", "enum": ["up", "degraded"]},
-            "left": {"type": "array", "items": count(), "description": "the rules that are left of a degraded flow"},
-            "operation": operation_id(),
-        }),
-        &["flowid", "length", "cookie", "state", "operation"],
-    )
-}
-
-fn flows() -> Value {
-    let mut flows = page("flows", "Flow");
-    flows["properties"]["complete"] = json!({"type": "boolean", "description": "false if the cache lacks some flows"});
-    flows["required"] = json!(["flows", "complete", "next"]);
-    flows
 }
 
 fn operation() -> Value {

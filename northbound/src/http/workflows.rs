@@ -41,7 +41,7 @@ pub(super) async fn begin(state: Northbound, req: ApiRequest) -> Result<Response
 /// The answer of a failed workflow with all members of its body. Its code decides the status,
 /// except for a temporary code: 429 and 503 invite a repeat, but the outcome of this operation is
 /// final.
-fn failed(id: &OperationId, workflow: &str, body: Value) -> ProblemResponse {
+pub(super) fn failed(id: &OperationId, workflow: &str, body: Value) -> ProblemResponse {
     let code = body.get("code").and_then(|code| Code::deserialize(code).ok()).filter(|code| !code.is_temporary());
     let detail = Answer::reason(&body).map_or_else(|| format!("`{workflow}` failed"), str::to_owned);
     let more = match body {

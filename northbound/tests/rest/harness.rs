@@ -76,6 +76,7 @@ pub(crate) fn northbound(bus: &Embedded) -> (Box<Inlet>, Box<Outlet>, Northbound
         outlet.poll(Duration::ZERO).unwrap();
     }
     let mut state = Northbound::new(directory, inlet.handle());
+    state.routes = [flows::rest_routes()].into();
     state.metrics = Arc::new(|| "nave_up 1\n".to_owned());
     (Box::new(inlet), Box::new(outlet), state)
 }
