@@ -12,7 +12,7 @@
 //! use northbound::{Gateway, GatewayOptions, Submission};
 //! use serde_json::json;
 //!
-//! let options = GatewayOptions::new("nave.flows.hub.in", "nave.flows.hub.out", "nave.flows.hub.view", 4);
+//! let options = GatewayOptions::new("flows", "hub", 4);
 //! let gateway = Arc::new(Gateway::new(options, Arc::new(ManualClock::default())));
 //! let request = json!({"flowid": "test-01", "length": 10});
 //! let ticket = gateway.submit(Submission {

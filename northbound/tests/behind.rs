@@ -39,7 +39,7 @@ impl Harness {
             bus.ensure_topic(&TopicSpec::log(topic, LANES)).unwrap();
         }
         bus.ensure_topic(&TopicSpec::log(VIEW, LANES).with_cleanup(Cleanup::Compact)).unwrap();
-        let options = GatewayOptions::new(INBOX, "nave.flows.hub.out", VIEW, LANES);
+        let options = GatewayOptions::new("flows", "hub", LANES);
         let gateway = Arc::new(Gateway::new(options, Arc::clone(&clock) as Arc<dyn Clock>));
         let outlet = Outlet::open(Arc::new(bus.clone()), Arc::clone(&gateway)).unwrap();
         let directory = Arc::new(Directory::of(Arc::clone(&gateway), Arc::clone(&clock) as Arc<dyn Clock>));

@@ -45,7 +45,7 @@ impl Harness {
 
     /// A gateway that caches at most `known` operations.
     fn gateway(&self, known: usize) -> Arc<Gateway> {
-        let mut options = GatewayOptions::new(INBOX, EGRESS, VIEW, 2);
+        let mut options = GatewayOptions::new("flows", "hub", 2);
         options.limits.known_operations = known;
         Arc::new(Gateway::new(options, self.faulty.clock()))
     }

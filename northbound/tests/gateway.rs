@@ -22,7 +22,7 @@ fn gateway() -> Arc<Gateway> {
 }
 
 fn with(change: impl FnOnce(&mut GatewayLimits)) -> Arc<Gateway> {
-    let mut options = GatewayOptions::new(INBOX, EGRESS, VIEW, LANES);
+    let mut options = GatewayOptions::new("flows", "hub", LANES);
     change(&mut options.limits);
     Arc::new(Gateway::new(options, Arc::new(ManualClock::default())))
 }
@@ -176,7 +176,7 @@ fn a_lane_with_too_many_unanswered_requests_is_busy_but_no_other_lane() {
 #[test]
 fn only_a_lane_that_does_not_react_to_a_request_is_silent() {
     let clock = Arc::new(ManualClock::default());
-    let options = GatewayOptions::new(INBOX, EGRESS, VIEW, LANES);
+    let options = GatewayOptions::new("flows", "hub", LANES);
     let gateway = Arc::new(Gateway::new(options, Arc::clone(&clock) as Arc<dyn Clock>));
     let mut ticket = submit(&gateway, 1, None);
     let (inbox, lane) = gateway.lane_of("create-flow", "test-01").unwrap();

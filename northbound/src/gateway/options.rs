@@ -75,18 +75,19 @@ pub struct GatewayOptions {
 }
 
 impl GatewayOptions {
-    /// The gateway of a topology `flows` with one stage `hub`.
-    pub fn new(inbox: &str, egress: &str, view: &str, lanes: u32) -> Self {
+    /// The gateway of a topology with one stage, which runs all workflows.
+    pub fn new(topology: &str, stage: &str, lanes: u32) -> Self {
+        let topics = Topics::default();
         let stage = StageOptions {
-            name: "hub".into(),
-            inbox: inbox.into(),
-            egress: egress.into(),
-            view: view.into(),
+            name: stage.to_owned(),
+            inbox: topics.inbox(topology, stage),
+            egress: topics.egress(topology, stage),
+            view: topics.view(topology, stage),
             lanes,
             runs_workflows: true,
         };
-        let topology = "flows".to_owned();
-        Self { topology, stages: vec![stage], workflows: BTreeMap::new(), limits: GatewayLimits::default() }
+        let (topology, workflows) = (topology.to_owned(), BTreeMap::new());
+        Self { topology, stages: vec![stage], workflows, limits: GatewayLimits::default() }
     }
 
     /// The gateway of a submitted topology.
