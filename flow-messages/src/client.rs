@@ -1,6 +1,10 @@
 //! Requests and answers of the flow workflows.
 
+use std::borrow::Cow;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use wire::ids::{MAX_OPERATION_ID, OPERATION_ID_PATTERN};
 use wire::{Code, OperationId, Problem};
 
 use crate::speaker::Rule;
@@ -69,19 +73,36 @@ impl<'de> Deserialize<'de> for InjectedFault {
     }
 }
 
-/// `POST /flow`: creates the flow if it does not exist.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+impl JsonSchema for InjectedFault {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "InjectedFault".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"enum": [0, 1, 2, "IN_HUB", "IN_WORKER", "IN_FL"]})
+    }
+}
+
+/// Creates a flow if it does not exist.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateFlow {
     /// The flow's name.
+    #[schemars(schema_with = "flow_name")]
     pub flowid: String,
     /// Number of rules: rule `i` belongs on switch `of:` + `i`.
+    #[schemars(range(min = 1, max = MAX_LENGTH))]
     pub length: u32,
-    /// A fault to inject.
+    /// A fault to inject: null, 0 or `IN_HUB`, 1 or `IN_WORKER`, 2 or `IN_FL`.
     #[serde(default)]
     pub error: Option<InjectedFault>,
     /// True: fails if the flow exists. False: an existing flow is a success.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[schemars(with = "Option<bool>")]
     pub strict: bool,
 }
 
@@ -140,11 +161,21 @@ fn cut(value: &serde_json::Value) -> String {
     }
 }
 
-/// `DELETE /v1/flows/{flowid}`: removes the flow if it exists.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// The schema of a flow name.
+pub fn flow_name(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "string", "minLength": 1, "maxLength": MAX_NAME_CHARS, "pattern": NAME_PATTERN})
+}
+
+fn operation_id(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "string", "minLength": 1, "maxLength": MAX_OPERATION_ID, "pattern": OPERATION_ID_PATTERN})
+}
+
+/// Removes a flow.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RemoveFlow {
     /// The flow's name.
+    #[schemars(schema_with = "flow_name")]
     pub flowid: String,
 }
 
@@ -152,31 +183,36 @@ pub struct RemoveFlow {
 pub const FLOW_KIND: &str = "flow";
 
 /// The published state of a flow that exists, or of which rules are left.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FlowView {
     /// The flow.
+    #[schemars(schema_with = "flow_name")]
     pub flowid: String,
     /// Number of rules.
     pub length: u32,
     /// The cookie of its rules.
     pub cookie: u64,
     /// `up`, or `degraded` if only leftovers remain.
+    #[schemars(extend("enum" = ["up", "degraded"]))]
     pub state: String,
     /// The numbers of the rules that are left of a degraded flow.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub left: Vec<u32>,
     /// The operation that caused this state.
+    #[schemars(schema_with = "operation_id")]
     pub operation: OperationId,
 }
 
 /// The body of the answer to a successful removal.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FlowGone {
     /// `all operation is successful`.
     pub message: String,
     /// The flow.
+    #[schemars(schema_with = "flow_name")]
     pub flowid: String,
     /// The operation that answered.
+    #[schemars(schema_with = "operation_id")]
     pub operation: OperationId,
     /// Number of removed rules.
     pub removed: u32,
@@ -193,6 +229,19 @@ pub struct FlowUp {
     pub operation: OperationId,
     /// True if the flow existed before.
     pub existed: bool,
+}
+
+/// The response to a successful creation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct FlowMade {
+    /// `all operation is successful`.
+    pub message: String,
+    /// The flow.
+    #[schemars(schema_with = "flow_name")]
+    pub flowid: String,
+    /// The operation that answered.
+    #[schemars(schema_with = "operation_id")]
+    pub operation: OperationId,
 }
 
 /// The origin of a failure.

@@ -59,10 +59,10 @@ use wire::call::CallOutcome;
 use wire::{Code, OperationId, Problem};
 
 use crate::registry::{Flow, Registry, Resources};
-use crate::request::{CreateRequest, check_key};
 use crate::settings::FlowSettings;
 use crate::steps::{
-    Expected, call_speaker, check_reply, concurrent_step, json, keep, read_back, release, remove_rules, reply, to_value,
+    Expected, call_speaker, check_key, check_reply, concurrent_step, json, keep, read_back, release, remove_rules,
+    reply, to_value,
 };
 use crate::topology::SPEAKER;
 
@@ -152,7 +152,7 @@ const CHECK: &str = "check removal";
 impl Workflow for CreateFlow {
     const NAME: &'static str = "create-flow";
     type State = CreateState;
-    type Request = CreateRequest;
+    type Request = client::CreateFlow;
     type Lane = Registry;
 
     fn configure(lane: &mut Registry, settings: &Settings, info: &LaneInfo) {
@@ -171,10 +171,10 @@ impl Workflow for CreateFlow {
 
     /// Field by field, so that an error names the field, its value and the allowed values.
     fn read(operation: &OperationId, key: &str, request: &Value) -> Result<Self, Problem> {
-        Self::begin(operation, key, CreateRequest(client::CreateFlow::from_json(request)?))
+        Self::begin(operation, key, client::CreateFlow::from_json(request)?)
     }
 
-    fn begin(operation: &OperationId, key: &str, CreateRequest(request): CreateRequest) -> Result<Self, Problem> {
+    fn begin(operation: &OperationId, key: &str, request: client::CreateFlow) -> Result<Self, Problem> {
         check_key(key, &request.flowid)?;
         Ok(Self {
             operation: operation.clone(),

@@ -28,7 +28,7 @@
 
 use std::collections::BTreeSet;
 
-use flow_messages::client::{FlowFailed, FlowGone, Origin};
+use flow_messages::client::{self, FlowFailed, FlowGone, Origin};
 use flow_messages::speaker::Reply;
 use hub::interned::Interned;
 use hub::{CallFailure, Event, Fx, Illegal, StepBudget, Workflow, WorkflowState};
@@ -40,9 +40,8 @@ use wire::call::CallOutcome;
 use wire::{Code, OperationId, Problem};
 
 use crate::registry::{Flow, Registry, Resources};
-use crate::request::{RemoveRequest, check_key};
 use crate::settings::FlowSettings;
-use crate::steps::{Expected, check_reply, keep, read_back, release, remove_rules, reply, to_value};
+use crate::steps::{Expected, check_key, check_reply, keep, read_back, release, remove_rules, reply, to_value};
 use crate::topology::SPEAKER;
 
 /// The states of a removal.
@@ -112,7 +111,7 @@ const CHECK: &str = "check removal";
 impl Workflow for RemoveFlow {
     const NAME: &'static str = "remove-flow";
     type State = RemoveState;
-    type Request = RemoveRequest;
+    type Request = client::RemoveFlow;
     type Lane = Registry;
 
     fn configure(lane: &mut Registry, settings: &Settings, info: &LaneInfo) {
@@ -129,7 +128,7 @@ impl Workflow for RemoveFlow {
         [REMOVE, CHECK].map(|step| StepBudget { step, service: SPEAKER, call_ms, step_ms }).into()
     }
 
-    fn begin(operation: &OperationId, key: &str, RemoveRequest(request): RemoveRequest) -> Result<Self, Problem> {
+    fn begin(operation: &OperationId, key: &str, request: client::RemoveFlow) -> Result<Self, Problem> {
         check_key(key, &request.flowid)?;
         Ok(Self {
             operation: operation.clone(),

@@ -15,10 +15,11 @@
 use std::collections::BTreeMap;
 
 use flow_messages::client::{
-    self, FLOW_KIND, FlowGone, FlowUp, InjectedFault, MAX_LENGTH, MAX_NAME_CHARS, NAME_ALLOWED, NAME_PATTERN, is_name,
+    self, FLOW_KIND, FlowGone, FlowMade, FlowUp, FlowView, NAME_ALLOWED, NAME_PATTERN, flow_name, is_name,
 };
 use hub::Workflow;
-use serde_json::{Value, json};
+use hub::schemars::{JsonSchema, SchemaGenerator, schema_for};
+use serde_json::Value;
 use wire::rest::{Method, PathParameter, RestAction, RestDone, RestRoute, RestRoutes, RestStart};
 use wire::{Code, Problem};
 
@@ -84,13 +85,17 @@ pub fn rest_routes() -> RestRoutes {
             action: RestAction::Start { workflow: RemoveFlow::NAME, request: remove, done: removed },
         },
     ];
-    let parameters = vec![PathParameter { name: "flowid", about: "The flow's name", schema: flow_name() }];
+    let parameters = vec![PathParameter {
+        name: "flowid",
+        about: "The flow's name",
+        schema: flow_name(&mut SchemaGenerator::default()).to_value(),
+    }];
     let schemas = vec![
-        ("FlowToEnsure", flow_to_create(true)),
-        ("FlowToCreate", flow_to_create(false)),
-        ("FlowMade", flow_made()),
-        ("FlowGone", flow_gone()),
-        ("Flow", flow()),
+        ("FlowToEnsure", schema_of::<client::CreateFlow>()),
+        ("FlowToCreate", flow_to_create()),
+        ("FlowMade", schema_of::<FlowMade>()),
+        ("FlowGone", schema_of::<FlowGone>()),
+        ("Flow", schema_of::<FlowView>()),
     ];
     RestRoutes { topology: NAME, routes, parameters, schemas }
 }
@@ -127,8 +132,8 @@ fn remove(path: &BTreeMap<String, String>, _: &Value) -> Result<RestStart, Probl
 fn created(body: Value) -> Result<RestDone, serde_json::Error> {
     let up: FlowUp = serde_json::from_value(body)?;
     let created = (!up.existed).then(|| format!("/v1/flows/{}", up.flowid));
-    let body = json!({"message": up.message, "flowid": up.flowid, "operation": up.operation});
-    Ok(RestDone { body, created })
+    let made = FlowMade { message: up.message, flowid: up.flowid, operation: up.operation };
+    Ok(RestDone { body: to_value(&made), created })
 }
 
 fn removed(body: Value) -> Result<RestDone, serde_json::Error> {
@@ -145,69 +150,20 @@ fn unknown(flowid: &str) -> Problem {
     Problem::new(Code::UnknownFlow, detail)
 }
 
-fn flow_to_create(strict: bool) -> Value {
-    let mut properties = json!({
-        "flowid": flow_name(),
-        "length": {
-            "type": "integer", "minimum": 1, "maximum": MAX_LENGTH,
-            "description": "number of rules: rule i belongs on switch of:i",
-        },
-        "error": {
-            "enum": [null, 0, 1, 2, "IN_HUB", "IN_WORKER", "IN_FL"],
-            "description": format!("a fault to inject: {}", InjectedFault::ALLOWED),
-        },
-    });
-    if strict {
-        properties["strict"] = json!({
-            "type": ["boolean", "null"], "description": "true: fails if the flow exists",
-        });
+/// The schema of `T`, without what only a document of its own has.
+fn schema_of<T: JsonSchema>() -> Value {
+    let mut schema = schema_for!(T);
+    for member in ["$schema", "title", "description"] {
+        schema.remove(member);
     }
-    let mut flow = object(&properties, &["flowid", "length"]);
-    flow["additionalProperties"] = false.into();
-    flow
+    schema.to_value()
 }
 
-fn flow_made() -> Value {
-    let properties = json!({"message": {"type": "string"}, "flowid": flow_name(), "operation": operation_id()});
-    object(&properties, &["message", "flowid", "operation"])
-}
-
-fn flow_gone() -> Value {
-    let mut gone = flow_made();
-    gone["properties"]["removed"] = count();
-    gone["required"] = json!(["message", "flowid", "operation", "removed"]);
-    gone
-}
-
-fn flow() -> Value {
-    object(
-        &json!({
-            "flowid": flow_name(),
-            "length": count(),
-            "cookie": count(),
-            "state": {"type": "string", "enum": ["up", "degraded"]},
-            "left": {"type": "array", "items": count(), "description": "the rules that are left of a degraded flow"},
-            "operation": operation_id(),
-        }),
-        &["flowid", "length", "cookie", "state", "operation"],
-    )
-}
-
-fn object(properties: &Value, required: &[&str]) -> Value {
-    json!({"type": "object", "properties": properties, "required": required})
-}
-
-fn flow_name() -> Value {
-    json!({"type": "string", "minLength": 1, "maxLength": MAX_NAME_CHARS, "pattern": NAME_PATTERN})
-}
-
-fn operation_id() -> Value {
-    json!({
-        "type": "string", "minLength": 1, "maxLength": wire::ids::MAX_OPERATION_ID,
-        "pattern": wire::ids::OPERATION_ID_PATTERN,
-    })
-}
-
-fn count() -> Value {
-    json!({"type": "integer", "minimum": 0})
+/// The body of `POST /v1/flows`, which is always strict.
+fn flow_to_create() -> Value {
+    let mut schema = schema_of::<client::CreateFlow>();
+    if let Some(properties) = schema["properties"].as_object_mut() {
+        properties.remove("strict");
+    }
+    schema
 }

@@ -6,7 +6,7 @@ use flow_messages::client::{FLOW_KIND, FlowView};
 use flow_messages::speaker::{Action, Command, Reply, SwitchId};
 use hub::{Barrier, CallOrder, CallSpec, Fx, StepSpec, Workflow};
 use serde_json::Value;
-use wire::OperationId;
+use wire::{OperationId, Problem};
 
 use crate::registry::{Flow, Registry, Resources};
 use crate::topology::SPEAKER;
@@ -122,4 +122,13 @@ pub(crate) fn json(command: &Command) -> String {
 
 pub(crate) fn to_value(body: &impl serde::Serialize) -> Value {
     serde_json::to_value(body).expect("an answer is plain data")
+}
+
+/// Checks that the flow of a request is its key.
+pub(crate) fn check_key(key: &str, flowid: &str) -> Result<(), Problem> {
+    if flowid == key {
+        return Ok(());
+    }
+    let shown: String = flowid.chars().take(80).collect();
+    Err(Problem::field("flowid", &format!("`{shown}`"), &format!("the record's key, `{key}`")))
 }

@@ -17,7 +17,7 @@ const ALLOWED: [(&str, &[&str], &[&str]); 15] = [
     ("coordinator", &["topology", "wire"], &["serde"]),
     ("hub", &["coordinator", "topology", "wire"], &["bytes", "schemars", "serde", "serde_json", "serde_path_to_error"]),
     ("workers", &["coordinator", "topology", "wire"], &["bytes", "serde", "serde_json"]),
-    ("flow-messages", &["wire"], &["serde", "serde_json", "thiserror"]),
+    ("flow-messages", &["wire"], &["schemars", "serde", "serde_json", "thiserror"]),
     ("flows", &["flow-messages", "hub", "topology", "wire", "workers"], &["serde", "serde_json"]),
     (
         "northbound",
