@@ -11,7 +11,7 @@ use crate::memory::{Answer, Change, MemoryError, Outcome};
 
 /// The version of what follows.
 const VERSION: u64 = 1;
-/// Cache of the store. Every entry is in [`crate::Memory`] too and is read once, so it needs little.
+/// Cache of the store. Every entry is in [`crate::memory::Memory`] too and is read once, so it needs little.
 const CACHE_BYTES: usize = 8 << 20;
 
 const META: TableDefinition<&str, u64> = TableDefinition::new("meta");

@@ -1,7 +1,7 @@
 //! Compares timeouts with the work that they cover when a topology is built, so that no caller
 //! gives up before the service that it called.
 
-/// A duration or a timeout, as a component reports it; see [`crate::Bolt::budgets`].
+/// A duration or a timeout, as a component reports it; see [`crate::SystemBolt::budgets`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Budget {
     /// The maximum duration of a service.

@@ -76,7 +76,7 @@ impl<In: 'static> Declarer<In> {
     ///
     /// `install` declares them, with names unique to the stage, and returns their handles.
     /// `connect` joins them to this component; it receives the component's handle and its number in
-    /// the topology, the number that the lane passes to [`crate::Bolt::timer_for`]. Both use only
+    /// the topology, the number that the lane passes to [`crate::SystemBolt::timer_for`]. Both use only
     /// the public interface of the builder. Deadlines are wired this way, so no topology can forget
     /// to do it.
     pub fn attach<H: 'static>(
