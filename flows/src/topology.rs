@@ -34,7 +34,7 @@ pub fn flow_topology() -> Result<Topology, BuildErrors> {
 }
 
 /// Fault injection `IN_WORKER`: true for a command that the worker drops. `error` is the last field
-/// of a [`Command`](crate::speaker::Command).
+/// of a [`Command`](flow_messages::speaker::Command).
 fn is_dropped(call: &Call) -> bool {
     call.body.ends_with(r#""error":"IN_WORKER"}"#)
 }
