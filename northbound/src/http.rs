@@ -1,7 +1,7 @@
 //! The REST interface: one table of routes, used for the router and for the `OpenAPI` document.
 //!
-//! Every answer from status 400 up is a problem (RFC 9457) with a stable code; see
-//! [`problem::status_of`].
+//! Every answer from status 400 up is a problem (RFC 9457) with a stable code and its status; see
+//! [`wire::Code`].
 //!
 //! Reading order: `route` (a row of the table), `middleware` (checks before each route),
 //! `preferences` (headers with preferences), `start` (start of an operation), then the handlers:

@@ -6,57 +6,6 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 use wire::{Code, OperationId, Problem};
 
-/// The HTTP status of a code. The only place that maps codes to statuses.
-pub fn status_of(code: Code) -> StatusCode {
-    match code {
-        Code::NotJson | Code::BadRequest => StatusCode::BAD_REQUEST,
-        Code::Unauthorized => StatusCode::UNAUTHORIZED,
-        Code::PaymentRequired => StatusCode::PAYMENT_REQUIRED,
-        Code::Forbidden => StatusCode::FORBIDDEN,
-        Code::NotFound
-        | Code::UnknownOperation
-        | Code::UnknownPath
-        | Code::UnknownFlow
-        | Code::UnknownTopology
-        | Code::UnknownWorkflow
-        | Code::UnknownService => StatusCode::NOT_FOUND,
-        Code::WrongMethod => StatusCode::METHOD_NOT_ALLOWED,
-        Code::TooSlow => StatusCode::REQUEST_TIMEOUT,
-        Code::Conflict
-        | Code::NotNow
-        | Code::Cancelled
-        | Code::FlowExists
-        | Code::TopologyEnds
-        | Code::NameTaken
-        | Code::FixedForLife
-        | Code::OtherGraph
-        | Code::TopicReplaced => StatusCode::CONFLICT,
-        Code::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-        Code::UriTooLong => StatusCode::URI_TOO_LONG,
-        Code::InvalidField | Code::KeyReused | Code::BadHeader | Code::Unprocessable => {
-            StatusCode::UNPROCESSABLE_ENTITY
-        }
-        Code::QueueFull | Code::Busy => StatusCode::TOO_MANY_REQUESTS,
-        Code::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-        Code::CannotBuild
-        | Code::WrongTopic
-        | Code::Parked
-        | Code::Aborted
-        | Code::NoCode
-        | Code::BadConfig
-        | Code::WeakBus
-        | Code::SnapshotDamaged
-        | Code::StateIncompatible
-        | Code::InboxCut
-        | Code::InboxShort => StatusCode::INTERNAL_SERVER_ERROR,
-        Code::InstallFailed | Code::ValidationFailed | Code::RemovalFailed | Code::WorkflowFailed => {
-            StatusCode::BAD_GATEWAY
-        }
-        Code::NotReady | Code::PoolEmpty | Code::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
-        Code::HubTimeout | Code::TooLate | Code::WorkflowTimeout => StatusCode::GATEWAY_TIMEOUT,
-    }
-}
-
 /// A problem as an HTTP response.
 #[derive(Debug)]
 pub struct ProblemResponse {
@@ -104,7 +53,7 @@ impl ProblemResponse {
     /// The status and the body.
     pub(crate) fn into_parts(self) -> (StatusCode, String) {
         let Self { problem, operation, more } = self;
-        let status = status_of(problem.code);
+        let status = StatusCode::from_u16(problem.code.status()).expect("it is between 400 and 599");
         let mut body = Value::Object(more);
         body["type"] = format!("urn:nave:{}", problem.code).into();
         body["title"] = problem.code.title().into();
@@ -135,27 +84,5 @@ impl IntoResponse for ProblemResponse {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"nave\""));
         }
         response
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_code_has_a_status_from_400_up() {
-        for &code in Code::ALL {
-            assert!(status_of(code).as_u16() >= 400, "{code}");
-        }
-    }
-
-    /// The documentation tells clients to rely on these two statuses.
-    #[test]
-    fn a_status_of_429_or_503_means_that_the_same_key_may_be_repeated() {
-        for &code in Code::ALL {
-            let status = status_of(code);
-            let temporary = [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE].contains(&status);
-            assert_eq!(temporary, code.is_temporary(), "{code}");
-        }
     }
 }
