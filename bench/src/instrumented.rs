@@ -16,6 +16,7 @@ use bus::{
     Arrival, Batch, Bounds, Bus, BusError, Clock, CommitError, Member, MemberSpec, MonoTime, Outgoing, Position,
     Reader, Record, Takeover, TopicInfo, TopicSpec, Writer,
 };
+use wire::WallTime;
 
 /// The timings of a shard.
 #[derive(Debug, Clone, Default)]
@@ -123,6 +124,10 @@ impl Bus for InstrumentedBus {
 
     fn bounds(&self, topic: &str, partition: u32) -> Result<Bounds, BusError> {
         self.seen.reading(|| self.bus.bounds(topic, partition))
+    }
+
+    fn offset_at(&self, topic: &str, partition: u32, time: WallTime) -> Result<u64, BusError> {
+        self.bus.offset_at(topic, partition, time)
     }
 
     fn member(&self, spec: &MemberSpec) -> Result<Box<dyn Member>, BusError> {

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
+use wire::WallTime;
+
 use crate::{Bounds, Bus, BusError, Reader, Record};
 
 /// Maximum number of records per poll while catching up: at some 2 KB each, 2 MB.
@@ -29,6 +31,8 @@ pub enum Start {
     End,
     /// The low watermark or this many offsets before the end, whichever is later.
     Last(u64),
+    /// The first record that was appended at this time or later.
+    Time(WallTime),
     /// This offset. If its record was deleted, [`IfGone`] decides.
     Offset(u64),
 }
@@ -118,13 +122,16 @@ impl Follower {
     pub fn follow(&mut self, bus: &dyn Bus, topic: &str, partition: u32, start: Start) -> Result<Bounds, BusError> {
         let bounds = bus.bounds(topic, partition)?;
         let saved = match (&self.name, start) {
-            (Some(name), Start::Low | Start::End | Start::Last(_)) => bus.saved_position(name, topic, partition)?,
+            (Some(name), Start::Low | Start::End | Start::Last(_) | Start::Time(_)) => {
+                bus.saved_position(name, topic, partition)?
+            }
             (None, _) | (_, Start::Offset(_)) => None,
         };
         let from = match saved.map_or(start, Start::Offset) {
             Start::Low => bounds.low,
             Start::End => bounds.end,
             Start::Last(count) => bounds.end.saturating_sub(count).max(bounds.low),
+            Start::Time(time) => bus.offset_at(topic, partition, time)?.max(bounds.low),
             Start::Offset(offset) => offset,
         };
         if let Some(name) = &self.name {

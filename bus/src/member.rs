@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use wire::WallTime;
 use wire::owner::OffsetMetadata;
 
 use crate::{Bounds, BusError, Clock, CommitError, Outgoing, Record, TopicInfo, TopicSpec};
@@ -33,6 +34,10 @@ pub trait Bus: Send + Sync {
 
     /// Returns the watermarks of a partition.
     fn bounds(&self, topic: &str, partition: u32) -> Result<Bounds, BusError>;
+
+    /// Returns the offset of the first record of a partition that was appended at `time` or later,
+    /// or an offset between it and the record before; the end if there is no such record.
+    fn offset_at(&self, topic: &str, partition: u32, time: WallTime) -> Result<u64, BusError>;
 
     /// Joins a group.
     fn member(&self, spec: &MemberSpec) -> Result<Box<dyn Member>, BusError>;

@@ -130,6 +130,7 @@ on_every_bus! {
     }
     followers {
         a_follower_begins_at_the_given_start,
+        a_follower_begins_at_a_time,
         a_follower_can_tell_old_records_from_new_ones,
         an_unfollowed_topic_is_not_read,
         a_deleted_start_is_skipped_or_refused,

@@ -28,6 +28,8 @@ mod tests;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use wire::WallTime;
+
 use self::disk::store::Store;
 use self::disk::{Disk, DiskOptions, Sync};
 use self::ends::{EmbeddedReader, EmbeddedWriter};
@@ -160,6 +162,12 @@ impl Bus for Embedded {
         let mut state = self.0.lock();
         let place = state.place(topic, partition)?;
         Ok(state.log(place).bounds())
+    }
+
+    fn offset_at(&self, topic: &str, partition: u32, time: WallTime) -> Result<u64, BusError> {
+        let mut state = self.0.lock();
+        let place = state.place(topic, partition)?;
+        state.offset_at(place, time)
     }
 
     fn member(&self, spec: &MemberSpec) -> Result<Box<dyn Member>, BusError> {

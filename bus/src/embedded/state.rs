@@ -212,6 +212,22 @@ impl BusState {
         Ok(self.log(place).read(next, max - read, until, out))
     }
 
+    /// Returns the first offset whose next record is not older than `time`.
+    pub(super) fn offset_at(&mut self, place: PartitionRef, time: WallTime) -> Result<u64, BusError> {
+        let Bounds { mut low, end } = self.log(place).bounds();
+        let mut high = end;
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let mut older = None;
+            self.read(place, middle, 1, end, |record| older = Some(record).filter(|record| record.time < time))?;
+            match older {
+                Some(record) => low = record.offset + 1,
+                None => high = middle,
+            }
+        }
+        Ok(low)
+    }
+
     /// Fails if `from` was deleted or is past the end: neither is skipped silently.
     pub(super) fn check_start(&mut self, place: PartitionRef, from: u64) -> Result<(), BusError> {
         let bounds = self.log(place).bounds();

@@ -35,6 +35,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use wire::WallTime;
+
 pub use self::clock::DriftingClock;
 use self::ends::{FaultyReader, FaultyWriter};
 pub use self::faults::{AppendFault, BusEvent, CommitFault, FaultInjector, RecordFault, TopicFault};
@@ -154,6 +156,11 @@ impl Bus for FaultyBus {
             | TopicFault::PartitionsChanged(_)
             | TopicFault::TimestampTypeChanged => self.0.bus.bounds(topic, partition),
         }
+    }
+
+    fn offset_at(&self, topic: &str, partition: u32, time: WallTime) -> Result<u64, BusError> {
+        self.0.alive()?;
+        self.0.bus.offset_at(topic, partition, time)
     }
 
     fn member(&self, spec: &MemberSpec) -> Result<Box<dyn Member>, BusError> {

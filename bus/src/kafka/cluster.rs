@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::{Offset, TopicPartitionList};
+use wire::WallTime;
 use wire::routing::lane_of;
 
 use super::health::Health;
@@ -163,6 +165,23 @@ impl Cluster {
         let (low, end) =
             found.map_err(|fault| fault::bus(&format!("cannot read the bounds of `{topic}` {partition}"), &fault))?;
         Ok(Bounds { low: convert::offset(low), end: convert::offset(end) })
+    }
+
+    /// Returns the offset of the first record that was appended at `time` or later, or the end.
+    pub(super) fn offset_at(&self, topic: &str, partition: u32, time: WallTime) -> Result<u64, BusError> {
+        let Bounds { end, .. } = self.bounds(topic, partition)?;
+        let mut list = TopicPartitionList::new();
+        let time = Offset::Offset(convert::raw_offset(time.0));
+        let listed = list.add_partition_offset(topic, convert::raw_partition(partition), time);
+        let found = listed.and_then(|()| self.probe.request(|client| client.offsets_for_times(list, REQUEST)));
+        let found = found.and_then(|found| {
+            let element = &found.elements()[0];
+            element.error().map(|()| element.offset())
+        });
+        match found.map_err(|fault| fault::bus(&format!("cannot search `{topic}` {partition} by time"), &fault))? {
+            Offset::Offset(offset) => Ok(convert::offset(offset).min(end)),
+            Offset::Invalid | Offset::Beginning | Offset::End | Offset::Stored | Offset::OffsetTail(_) => Ok(end),
+        }
     }
 
     /// Returns the bounds of a partition. Fails if `from` was deleted or is past the end.

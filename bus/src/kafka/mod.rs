@@ -33,6 +33,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use wire::WallTime;
+
 pub use self::admin::settings as topic_settings;
 use self::backlog::Backlogs;
 use self::cluster::Cluster;
@@ -112,6 +114,10 @@ impl Bus for Kafka {
 
     fn bounds(&self, topic: &str, partition: u32) -> Result<Bounds, BusError> {
         self.cluster.bounds(topic, partition)
+    }
+
+    fn offset_at(&self, topic: &str, partition: u32, time: WallTime) -> Result<u64, BusError> {
+        self.cluster.offset_at(topic, partition, time)
     }
 
     fn member(&self, spec: &MemberSpec) -> Result<Box<dyn Member>, BusError> {

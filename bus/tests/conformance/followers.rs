@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 use bus::{BusError, Cleanup, Follower, Gap, IfGone, Outgoing, Record, Start, TopicSpec};
+use wire::WallTime;
 
 use super::fixture::{Fixture, PATIENCE_MS, read, values};
 
@@ -60,6 +61,39 @@ pub(crate) fn a_follower_begins_at_the_given_start(on: &impl Fixture) {
     assert_eq!(values(&follow(on, &mut moved, 1)), ["e"], "it follows from its last start");
     let past = moved.follow(on.bus(), &topic, 0, Start::Offset(9));
     assert!(matches!(past, Err(BusError::Refused(_))), "{past:?}");
+}
+
+pub(crate) fn a_follower_begins_at_a_time(on: &impl Fixture) {
+    let topic = on.topic(2);
+    let (clock, mut reader) = (on.bus().clock(), on.bus().reader().expect("a reader"));
+    reader.assign(&topic, 0, 0).expect("an offset");
+    let mut times = Vec::new();
+    for value in ["a", "b", "c", "d"] {
+        on.append(&topic, &[value, value]);
+        let records = read(&*clock, &mut *reader, 2);
+        times.push(records[0].time);
+        // The next record gets a later time.
+        while clock.wall() <= records[1].time {
+            reader.poll(1, Duration::from_millis(1), &mut Vec::new()).expect("a poll");
+        }
+    }
+    let rest = |partition: u32, time: WallTime| {
+        let mut follower = Follower::default();
+        follower.follow(on.bus(), &topic, partition, Start::Time(time)).expect("bounds");
+        let mut records = Vec::new();
+        let gap = follower.catch_up(on.bus(), &topic, [partition], PATIENCE, |record| {
+            records.push(record);
+            ControlFlow::Continue(())
+        });
+        assert_eq!(gap, Ok(None));
+        records.len()
+    };
+    assert_eq!([times[0], times[1], times[3]].map(|time| rest(0, time)), [8, 6, 2]);
+    assert_eq!([WallTime(0), clock.wall().plus_ms(60_000)].map(|time| rest(0, time)), [8, 0]);
+    assert_eq!(rest(0, times[0].plus_ms(1)), 6);
+    assert_eq!(rest(1, times[0]), 0, "the partition is empty");
+    on.delete_records(&topic, 0, 4);
+    assert_eq!([times[0], times[3]].map(|time| rest(0, time)), [4, 2]);
 }
 
 pub(crate) fn a_follower_can_tell_old_records_from_new_ones(on: &impl Fixture) {
