@@ -94,7 +94,8 @@ pub struct Follower {
 struct Place {
     /// The end of the partition when the follower began to read it.
     end: u64,
-    /// The offset to continue from, if the reader stopped at deleted records.
+    /// The offset at which the next poll assigns the partition again, for example because the reader
+    /// stopped at deleted records.
     stopped: Option<u64>,
     /// The position that was saved last, if the follower has a name.
     saved: u64,
@@ -283,21 +284,22 @@ impl Follower {
                 return Ok(None);
             }
             if silent == WAIT {
-                self.renew(topic, &ends)?;
+                self.renew(topic, &ends);
             }
             wait = WAIT;
         }
     }
 
-    /// Assigns partitions again at their positions: the reader on Kafka knows the end of a partition
-    /// as of its assignment, which may be long ago.
-    fn renew(&mut self, topic: &str, ends: &[(u32, u64)]) -> Result<(), BusError> {
-        for (partition, _) in ends {
-            if let (Some(next), Some(reader)) = (self.position(topic, *partition), &mut self.reader) {
-                reader.assign(topic, *partition, next)?;
+    /// Lets the next poll assign partitions again that have grown since they were followed: the reader
+    /// on Kafka knows the end of a partition as of its assignment.
+    fn renew(&mut self, topic: &str, ends: &[(u32, u64)]) {
+        for (partition, end) in ends {
+            let next = self.position(topic, *partition);
+            let place = self.places.get_mut(topic).and_then(|places| places.get_mut(partition));
+            if let Some(place) = place.filter(|place| place.end < *end) {
+                place.stopped = next;
             }
         }
-        Ok(())
     }
 }
 
