@@ -280,7 +280,7 @@ impl<T: 'static> Emitter<T> {
         self.lane.effects.borrow_mut().timers.push((self.component, effect));
     }
 
-    /// Marks the view of `key` as changed. The shard calls [`crate::Bolt::view`] later.
+    /// Marks the view of `key` as changed. The shard calls [`crate::SystemBolt::view`] later.
     pub fn changed(&mut self, key: &Arc<str>) {
         self.view_change(key, false);
     }
