@@ -135,7 +135,11 @@ impl Follower {
             Start::Time(time) => bus.offset_at(topic, partition, time)?.max(bounds.low),
             Start::Offset(offset) => offset,
         };
-        if let Some(name) = &self.name {
+        // After a failure the saved position must stay, so that the next attempt fails too.
+        if let Some(name) = &self.name
+            && saved.is_none()
+            && (bounds.low..=bounds.end).contains(&from)
+        {
             bus.save_positions(name, topic, &[(partition, from)])?;
         }
         let reader = match &mut self.reader {

@@ -42,6 +42,13 @@ pub(crate) fn a_named_follower_continues_at_its_saved_position(on: &impl Fixture
     assert_eq!(read_as(on, "another", &topic, Start::Last(1), 1).1, ["d"], "each name has its own position");
     assert_eq!(read_as(on, "sql", &topic, Start::Offset(1), 3).1, ["b", "c", "d"], "an offset overrides it");
     assert_eq!(saved(on, "sql", &topic, 0), Some(1));
+
+    on.delete_records(&topic, 0, 3);
+    let follow = |start| Follower::named("sql", IfGone::Fail).follow(on.bus(), &topic, 0, start).map(drop);
+    let gone = |requested| Err(BusError::Gone { topic: topic.clone(), partition: 0, requested, low: 3 });
+    assert_eq!([follow(Start::Low), follow(Start::Low), follow(Start::Offset(0))], [gone(1), gone(1), gone(0)]);
+    assert!(matches!(follow(Start::Offset(9)), Err(BusError::Refused(_))));
+    assert_eq!(saved(on, "sql", &topic, 0), Some(1), "a failure moves no position");
 }
 
 /// The bus decides how much a trim deletes.
