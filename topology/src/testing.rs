@@ -247,12 +247,13 @@ impl Lanes {
         self.embedded.writer("stranger").and_then(|mut writer| writer.append(records)).expect("the topics are there");
     }
 
-    /// Returns all records of a topic, partition by partition.
+    /// Returns all records that a topic still has, partition by partition.
     pub fn records(&self, topic: &str) -> Vec<Record> {
         let partitions = self.embedded.topic(topic).expect("the bus answers").map_or(0, |topic| topic.partitions);
         let of = |partition| {
+            let low = self.embedded.bounds(topic, partition).expect("the topic is there").low;
             let mut reader = self.embedded.reader().expect("the bus gives readers");
-            reader.assign(topic, partition, 0).expect("nothing was deleted");
+            reader.assign(topic, partition, low).expect("the record is there");
             let mut records = Vec::new();
             reader.poll(usize::MAX, Duration::ZERO, &mut records).expect("it can be read");
             records

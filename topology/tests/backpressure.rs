@@ -73,12 +73,8 @@ fn slow(seen: &Seen, clock: Option<(Arc<ManualClock>, u64)>) -> impl Fn() -> Slo
 }
 
 fn behind(lanes: &Lanes, stage: &str) -> u64 {
-    let inbox = format!("nave.{}.{stage}.in", lanes.topology.name());
+    let inbox = lanes.inbox(stage);
     lanes.bus.backlog(&inbox, &inbox).unwrap().into_iter().max().unwrap()
-}
-
-fn counter(lanes: &Lanes, name: &str) -> u64 {
-    lanes.shards.iter().map(|shard| shard.counter(name)).sum()
 }
 
 #[test]
@@ -102,7 +98,7 @@ fn a_spout_pauses_while_the_inbox_it_feeds_is_full_and_nothing_is_lost() {
     seen.sort_unstable();
     assert_eq!(seen, (0..2_000).collect::<Vec<_>>());
     assert_eq!(source.full(), [""; 0]);
-    assert_eq!(counter(&lanes, names::HELD_UP), 1);
+    assert_eq!(lanes.count(names::HELD_UP), 1);
 }
 
 #[test]
@@ -211,7 +207,7 @@ fn a_batch_is_committed_after_50_ms_at_any_load() {
         most = most.max(handled - before);
     }
     assert_eq!(most, 50);
-    assert!(counter(&lanes, names::COMMITS) >= 20);
+    assert!(lanes.count(names::COMMITS) >= 20);
 }
 
 #[test]
@@ -224,5 +220,5 @@ fn a_spout_that_emits_one_tuple_a_call_shares_commits() {
     lanes.join();
     assert!(lanes.run_ms(10_000));
     assert_eq!(seen.lock().unwrap().len(), 9_000);
-    assert!(counter(&lanes, names::COMMITS) < 100);
+    assert!(lanes.count(names::COMMITS) < 100);
 }

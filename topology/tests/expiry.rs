@@ -1,9 +1,7 @@
 //! `ce_expirytime` of messages that a tuple of another stage causes.
 #![expect(clippy::unwrap_used, reason = "tests panic")]
 
-use std::time::Duration;
-
-use bus::{Bus, Clock, Outgoing};
+use bus::{Clock, Outgoing};
 use bytes::Bytes;
 use topology::testing::Lanes;
 use topology::{Bolt, Delivery, Emitter, InboxSpout, Message, Route, Topology, Unreadable};
@@ -77,7 +75,7 @@ fn expire(two_stages: bool, late_ms: u64) -> Vec<u64> {
     for order in 1..=2 {
         let record = Outgoing::keyed("nave.orders.main.in", "order".to_owned(), order.to_string());
         let record = record.with(&Envelope::new(Kind::Request, format!("{order}"), "/test"));
-        lanes.embedded.writer("test").unwrap().append(&[record]).unwrap();
+        lanes.write(&[record]);
         let next = lanes.clock.mono().plus_ms(400);
         lanes.run_ms(100);
         lanes.clock.advance_to(next);
@@ -88,12 +86,8 @@ fn expire(two_stages: bool, late_ms: u64) -> Vec<u64> {
         lanes.join_stage("doing").unwrap();
     }
     lanes.run_ms(100);
-    let mut reader = lanes.embedded.reader().unwrap();
-    reader.assign(OUT, 0, 0).unwrap();
-    let mut records = Vec::new();
-    reader.poll(10, Duration::ZERO, &mut records).unwrap();
     let expires = |record: &bus::Record| record.headers.envelope().unwrap().expires.unwrap();
-    records.iter().map(|record| expires(record).ms_since(began)).collect()
+    lanes.records(OUT).iter().map(|record| expires(record).ms_since(began)).collect()
 }
 
 struct Sorting;

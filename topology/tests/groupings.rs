@@ -54,7 +54,7 @@ fn seen_through(read: impl FnOnce(&Declared<(), u32>) -> Read<u32>) -> ([Vec<u32
     assert!(lanes.run_ms(1_000), "no work is left");
     let seen = seen.lock().unwrap().clone();
     let of = |lane: u32| seen.iter().filter(|(at, _)| *at == lane).map(|(_, n)| *n).collect();
-    ([of(0), of(1), of(2)], lanes.shards.iter().map(|shard| shard.counter(topology::names::PANICS)).sum())
+    ([of(0), of(1), of(2)], lanes.count(topology::names::PANICS))
 }
 
 fn all_but_13(keep: impl Fn(u32) -> bool) -> Vec<u32> {

@@ -84,16 +84,12 @@ impl World {
     fn send(&mut self, id: &str, number: u32) {
         let mut record = Outgoing::keyed(INBOX, "some-key", number.to_string());
         record.headers = bus::Headers::of(&Envelope::new(Kind::Request, id, "/test"));
-        self.lanes.bus.writer("test").unwrap().append(&[record]).unwrap();
+        self.lanes.write(&[record]);
         self.lanes.run_ms(0);
     }
 
     fn sums(&self) -> [u32; 3] {
         [0, 1, 2].map(|at| self.sums[at].load(Ordering::Relaxed))
-    }
-
-    fn counter(&self, name: &str) -> u64 {
-        self.lanes.shards.iter().map(|shard| shard.counter(name)).sum()
     }
 }
 
@@ -102,9 +98,8 @@ fn a_tuple_whose_bolt_panics_is_a_dead_letter_without_effects() {
     let mut world = World::new();
     world.send("a", 13);
     assert_eq!(world.sums(), [0; 3]);
-    assert_eq!((world.counter("checked"), world.counter(names::PANICS)), (0, 1));
-    let timers: usize = world.lanes.shards.iter().map(topology::Shard::timers).sum();
-    assert_eq!(timers, 0);
+    assert_eq!((world.lanes.count("checked"), world.lanes.count(names::PANICS)), (0, 1));
+    assert_eq!(world.lanes.timers(), 0);
     let letters = world.lanes.dead_letters();
     assert_eq!(letters.len(), 1);
     let (key, letter) = &letters[0];
@@ -121,7 +116,7 @@ fn a_panic_does_not_stop_the_lane_or_disturb_its_shuffle() {
         world.send(id, number);
     }
     assert_eq!(world.sums(), [7; 3]);
-    assert_eq!(world.counter("checked"), 3);
+    assert_eq!(world.lanes.count("checked"), 3);
     assert_eq!(world.lanes.dead_letters().len(), 2);
     let far = world.lanes.records("nave.numbers.far.in");
     let id_of = |record: &bus::Record| record.headers.envelope().unwrap();

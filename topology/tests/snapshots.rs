@@ -4,9 +4,8 @@
 #![expect(clippy::unwrap_used, reason = "tests panic")]
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use bus::{Bus, BusError, Clock, CommitFault, FaultScript, FaultyBus, Outgoing, Record, Task, TopicFault};
+use bus::{BusError, Clock, CommitFault, FaultScript, FaultyBus, Outgoing, Record, Task, TopicFault};
 use bytes::Bytes;
 use topology::testing::Lanes;
 use topology::{
@@ -140,16 +139,11 @@ fn account(lane: u32) -> String {
 fn give(lanes: &Lanes, account: &str, n: u64, id: &str) {
     let request = Outgoing::keyed(INBOX, account.to_owned(), n.to_string());
     let request = request.with(&Envelope::new(Kind::Request, id, "/test"));
-    lanes.embedded.writer("test").unwrap().append(&[request]).unwrap();
+    lanes.write(&[request]);
 }
 
 fn read(lanes: &Lanes, topic: &str, lane: u32) -> Vec<Record> {
-    let mut reader = lanes.embedded.reader().unwrap();
-    let low = lanes.embedded.bounds(topic, lane).unwrap().low;
-    reader.assign(topic, lane, low).unwrap();
-    let mut records = Vec::new();
-    reader.poll(100_000, Duration::ZERO, &mut records).unwrap();
-    records
+    lanes.records(topic).into_iter().filter(|record| record.partition == lane).collect()
 }
 
 fn published(lanes: &Lanes, lane: u32) -> Vec<String> {
@@ -162,10 +156,6 @@ fn kill(lanes: &mut Lanes) {
     lanes.embedded.expel(INBOX);
 }
 
-fn counter(lanes: &Lanes, name: &str) -> u64 {
-    lanes.shards.iter().map(|shard| shard.counter(name)).sum()
-}
-
 /// Fifty gifts to one account, each followed by interest.
 #[test]
 fn a_takeover_replays_only_the_records_after_the_snapshot() {
@@ -175,15 +165,15 @@ fn a_takeover_replays_only_the_records_after_the_snapshot() {
         give(&lanes, &account(0), n, &format!("g{n}"));
         lanes.run_ms(100);
     }
-    assert!(counter(&lanes, names::SNAPSHOTS) >= 5);
+    assert!(lanes.count(names::SNAPSHOTS) >= 5);
     let before = published(&lanes, 0);
     assert!(before.len() > 80, "gifts and interest: {before:?}");
     kill(&mut lanes);
     give(&lanes, &account(0), 7, "while nobody was there");
     lanes.join();
     lanes.run_ms(1);
-    assert_eq!(counter(&lanes, names::RESTORED), 2, "the other lane saved its owner record");
-    let replayed = counter(&lanes, names::REPLAYED);
+    assert_eq!(lanes.count(names::RESTORED), 2, "the other lane saved its owner record");
+    let replayed = lanes.count(names::REPLAYED);
     assert!((1..25).contains(&replayed), "{replayed} records in at most a second");
     assert!(lanes.run_ms(10_000));
     let after = published(&lanes, 0);
@@ -205,7 +195,7 @@ fn a_clean_stop_saves_and_the_next_owner_replays_nothing() {
         assert_eq!(left, Vec::<String>::new());
         lanes.join();
         lanes.run_ms(10);
-        assert_eq!((counter(&lanes, names::REPLAYED), counter(&lanes, names::RESTORED)), (0, 2), "{mode:?}");
+        assert_eq!((lanes.count(names::REPLAYED), lanes.count(names::RESTORED)), (0, 2), "{mode:?}");
         assert!(lanes.run_ms(10_000));
         assert_eq!(published(&lanes, 0).last().unwrap(), &format!("{}=20", account(0)));
     }
@@ -296,7 +286,7 @@ fn failed_and_unknown_commits_never_save_uncommitted_state() {
         lanes.join();
         assert!(lanes.run_ms(10_000), "{script:?}");
         assert_eq!(published(&lanes, 0).last().unwrap(), &format!("{}=14", account(0)), "{script:?}");
-        assert_eq!(counter(&lanes, names::SNAPSHOTS_CORRUPT), 0, "{script:?}");
+        assert_eq!(lanes.count(names::SNAPSHOTS_CORRUPT), 0, "{script:?}");
     }
 }
 
@@ -334,7 +324,7 @@ fn spoil(lanes: &Lanes) {
         headers: old.unwrap().headers,
         value: Bytes::from_static(b"1000000"),
     };
-    lanes.embedded.writer("test").unwrap().append(&[forged]).unwrap();
+    lanes.write(&[forged]);
 }
 
 #[test]
@@ -345,11 +335,11 @@ fn a_corrupt_snapshot_is_not_used_and_the_next_one_is_complete() {
     give(&lanes, &account(0), 10, "more");
     assert!(lanes.run_ms(5_000));
     assert_eq!(published(&lanes, 0).last().unwrap(), &format!("{}=25", account(0)));
-    assert_eq!((counter(&lanes, names::SNAPSHOTS_CORRUPT), counter(&lanes, names::RESTORED)), (1, 1));
+    assert_eq!((lanes.count(names::SNAPSHOTS_CORRUPT), lanes.count(names::RESTORED)), (1, 1));
     kill(&mut lanes);
     lanes.join();
     assert!(lanes.run_ms(5_000));
-    assert_eq!((counter(&lanes, names::SNAPSHOTS_CORRUPT), counter(&lanes, names::RESTORED)), (0, 2));
+    assert_eq!((lanes.count(names::SNAPSHOTS_CORRUPT), lanes.count(names::RESTORED)), (0, 2));
     assert_eq!(published(&lanes, 0).len(), 10, "no effect is repeated");
 }
 
@@ -384,7 +374,7 @@ fn a_recreated_inbox_is_not_mistaken_for_the_saved_one() {
             value: record.value,
         })
         .collect();
-    fresh.embedded.writer("test").unwrap().append(&carried).unwrap();
+    fresh.write(&carried);
     let mut fresh = fresh;
     fresh.join();
     give(&fresh, &account(0), 1, "a");
@@ -420,7 +410,7 @@ fn a_lane_saved_by_a_newer_build_waits_for_that_build() {
     lanes.topology = bank::<2>(DeliveryMode::ExactlyOnce);
     lanes.join();
     assert!(lanes.run_ms(5_000));
-    assert_eq!((lanes.shards[0].live(), counter(&lanes, names::RESTORED)), (vec![0, 1], 2));
+    assert_eq!((lanes.shards[0].live(), lanes.count(names::RESTORED)), (vec![0, 1], 2));
 }
 
 #[test]
@@ -431,7 +421,7 @@ fn a_component_that_cannot_be_saved_stops_only_its_snapshots() {
     lanes.run_ms(3_000);
     give(&lanes, &account(0), POISON - 2, "poison");
     lanes.run_ms(1_500);
-    assert_eq!((counter(&lanes, names::SNAPSHOTS_FAILED), counter(&lanes, names::PANICS)), (1, 1));
+    assert_eq!((lanes.count(names::SNAPSHOTS_FAILED), lanes.count(names::PANICS)), (1, 1));
     give(&lanes, &account(0), 1, "b");
     assert!(lanes.run_ms(5_000));
     assert_eq!(
@@ -443,7 +433,7 @@ fn a_component_that_cannot_be_saved_stops_only_its_snapshots() {
     lanes.join();
     assert!(lanes.run_ms(5_000));
     assert_eq!(published(&lanes, 0).len(), 6);
-    assert!(counter(&lanes, names::REPLAYED) >= 4, "records after the last snapshot are replayed");
+    assert!(lanes.count(names::REPLAYED) >= 4, "records after the last snapshot are replayed");
 }
 
 /// The report comes long before needed records are lost.
@@ -460,11 +450,11 @@ fn an_inbox_close_to_losing_needed_records_is_reported() {
         give(lanes, &account(0), 1, &format!("at {:?}", lanes.clock.mono()));
         lanes.run_ms(1);
         lanes.run_ms(1);
-        counter(lanes, names::INBOXES_SHORT)
+        lanes.count(names::INBOXES_SHORT)
     };
     assert_eq!(reports(&mut lanes), 0);
     let saved = read(&lanes, SNAPSHOTS, 0).iter().filter(|record| record.key.as_deref() == Some(b".lane")).count();
-    assert!(saved > 0 && counter(&lanes, names::SNAPSHOTS_FAILED) == 1);
+    assert!(saved > 0 && lanes.count(names::SNAPSHOTS_FAILED) == 1);
     let kept = read(&lanes, INBOX, 0);
     let low = kept.iter().rev().nth(5).unwrap().offset;
     lanes.embedded.delete_records(INBOX, 0, low).unwrap();

@@ -3,9 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "tests panic")]
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use bus::{Bus, BusError, Clock, CommitFault, FaultScript, FaultyBus, Outgoing};
+use bus::{BusError, Clock, CommitFault, FaultScript, FaultyBus, Outgoing};
 use bytes::Bytes;
 use topology::testing::Lanes;
 use topology::{
@@ -78,7 +77,7 @@ fn sums() -> Topology {
 fn ask(lanes: &Lanes, key: &str, n: u64, id: &str) {
     let request = Outgoing::keyed("nave.sums.sum.in", key.to_owned(), n.to_string());
     let request = request.with(&Envelope::new(Kind::Request, id, "/test"));
-    lanes.embedded.writer("test").unwrap().append(&[request]).unwrap();
+    lanes.write(&[request]);
 }
 
 /// Returns a key of this lane.
@@ -87,11 +86,8 @@ fn key(lane: u32) -> String {
 }
 
 fn published(lanes: &Lanes, lane: u32) -> Vec<String> {
-    let mut reader = lanes.embedded.reader().unwrap();
-    reader.assign(OUT, lane, 0).unwrap();
-    let mut records = Vec::new();
-    reader.poll(10_000, Duration::ZERO, &mut records).unwrap();
-    records.iter().map(|record| String::from_utf8(record.value.to_vec()).unwrap()).collect()
+    let records = lanes.records(OUT).into_iter().filter(|record| record.partition == lane);
+    records.map(|record| String::from_utf8(record.value.to_vec()).unwrap()).collect()
 }
 
 /// Returns the sums without the random numbers.
@@ -116,7 +112,7 @@ fn a_takeover_restores_the_same_state_and_repeats_nothing() {
         ask(&lanes, &key(0), 100, "after");
         assert!(lanes.run_ms(1_000));
         assert_eq!(sums_of(&lanes, 0), [1, 3, 6, 16, 116], "seed {seed}");
-        assert_eq!(lanes.shards[0].counter(topology::names::REPLAYED), 5, "two owner records and three requests");
+        assert_eq!(lanes.count(topology::names::REPLAYED), 5, "two owner records and three requests");
     }
 }
 
@@ -204,20 +200,12 @@ fn a_bad_record_is_a_dead_letter_and_the_lane_continues() {
     wrong_twice.attempt = Some(1);
     let wrong_twice = Outgoing::keyed(inbox, key(1), "7").with(&wrong_twice).to(0);
     let bare = Outgoing::keyed(inbox, key(0), "1").to(0);
-    lanes.embedded.writer("test").unwrap().append(&[nonsense, stranger, misrouted, wrong_twice, bare]).unwrap();
+    lanes.write(&[nonsense, stranger, misrouted, wrong_twice, bare]);
     ask(&lanes, &key(0), 2, "good");
     assert!(lanes.run_ms(1_000));
     assert_eq!((sums_of(&lanes, 0), sums_of(&lanes, 1)), (vec![2], vec![5]), "the misrouted request was forwarded");
-    let mut reader = lanes.embedded.reader().unwrap();
-    reader.assign("nave.sums.dead", 0, 0).unwrap();
-    let mut letters = Vec::new();
-    reader.poll(100, Duration::ZERO, &mut letters).unwrap();
-    let reasons: Vec<String> = letters
-        .iter()
-        .map(|letter| {
-            serde_json::from_slice::<serde_json::Value>(&letter.value).unwrap()["reason"].as_str().unwrap().to_owned()
-        })
-        .collect();
+    let letters = lanes.dead_letters();
+    let reasons: Vec<&str> = letters.iter().map(|(_, letter)| letter["reason"].as_str().unwrap()).collect();
     assert_eq!(reasons.len(), 4, "{reasons:?}");
     assert!(reasons[0].starts_with("expected") || reasons[0].contains("ident"), "{reasons:?}");
     assert_eq!(reasons[1], "`ce_causationid` is missing");
@@ -234,12 +222,9 @@ fn a_record_too_large_for_the_bus_does_not_block_its_lane() {
     ask(&lanes, &key(1), 7, "the neighbour");
     assert!(lanes.run_ms(5_000));
     assert_eq!((sums_of(&lanes, 0), sums_of(&lanes, 1)), (vec![1, 1_003], vec![7]));
-    assert_eq!(lanes.shards[0].counter(topology::names::TOO_LARGE), 1);
-    let mut reader = lanes.embedded.reader().unwrap();
-    reader.assign("nave.sums.dead", 0, 0).unwrap();
-    let mut letters = Vec::new();
-    reader.poll(100, Duration::ZERO, &mut letters).unwrap();
-    let letter = String::from_utf8(letters[0].value.to_vec()).unwrap();
+    assert_eq!(lanes.count(topology::names::TOO_LARGE), 1);
+    let letters = lanes.dead_letters();
+    let letter = letters[0].1.to_string();
     assert!(letters.len() == 1 && letter.contains("the limit is 1048576"), "{letter}");
 }
 
@@ -404,11 +389,8 @@ fn a_lane_publishes_its_position_while_it_moves() {
     lanes.join();
     assert!(lanes.run_ms(1_000), "an idle lane publishes nothing");
     let positions = |lanes: &Lanes| -> Vec<u64> {
-        let mut reader = lanes.embedded.reader().unwrap();
-        reader.assign("nave.sums.sum.view", 0, 0).unwrap();
-        let mut records = Vec::new();
-        reader.poll(100, Duration::ZERO, &mut records).unwrap();
-        records.iter().map(|r| serde_json::from_slice::<wire::answer::LanePosition>(&r.value).unwrap().next).collect()
+        let records = lanes.records("nave.sums.sum.view").into_iter().filter(|record| record.partition == 0);
+        records.map(|r| serde_json::from_slice::<wire::answer::LanePosition>(&r.value).unwrap().next).collect()
     };
     let mut published_positions = positions(&lanes);
     assert_eq!(published_positions, [1], "after the owner record");
