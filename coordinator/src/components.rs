@@ -1,18 +1,14 @@
 //! The spout, the bolt, and their wiring.
 
 use serde::{Deserialize, Serialize};
-use topology::{
-    Declarer, Delivery, Emitter, InboxSpout, LaneInfo, Saver, StateSchema, Stored, SystemBolt, Timeout, Unreadable,
-};
+use topology::{Declarer, Delivery, Emitter, InboxSpout, LaneInfo, StateSchema, SystemBolt, Timeout, Unreadable};
 use wire::{EnvelopeRef, Kind};
 
 use crate::deadline::{DEADLINES, Deadline, TimedOut};
 use crate::names;
-use crate::saved::SCHEMA_VERSION;
-use crate::table::{DeadlineTable, WheelChange};
 
-/// Reads the timeouts of its stage's coordinator from the inbox. It ignores the timers of other
-/// components.
+/// Reads the timeouts of its stage's coordinator from the inbox. The lane drops those of deadlines
+/// that were cancelled or replaced. It ignores the timers of other components.
 #[derive(Debug, Default)]
 pub struct CoordinatorSpout {
     /// The bolt that arms the timers of the stage's deadlines.
@@ -64,10 +60,23 @@ pub struct Passed {
     pub timed_out: TimedOut,
 }
 
-/// Keeps the deadlines of the lane.
+/// Turns the deadlines of its stage into timers of the lane, and timeouts into events for their
+/// owners. It has no state: the lane's table of timers has each deadline.
 #[derive(Debug, Default)]
-pub struct CoordinatorBolt {
-    table: DeadlineTable,
+pub struct CoordinatorBolt;
+
+/// Width of an owner's key in a timer number. The owner's number is in the bits above.
+const KEY_BITS: u32 = 48;
+
+/// Returns the number of the timer for an owner's key.
+fn timer_of(owner: u16, key: u64) -> u64 {
+    (u64::from(owner) << KEY_BITS) | (key & ((1 << KEY_BITS) - 1))
+}
+
+/// Returns the owner and the key of a timer.
+fn owner_of(timer: u64) -> (u16, u64) {
+    let owner = u16::try_from(timer >> KEY_BITS).expect("16 bits are above the key");
+    (owner, timer & ((1 << KEY_BITS) - 1))
 }
 
 impl SystemBolt for CoordinatorBolt {
@@ -75,43 +84,26 @@ impl SystemBolt for CoordinatorBolt {
     type Out = Passed;
 
     fn timer_for(&self, component: u16, key: u64) -> Option<u64> {
-        self.table.registered(component, key)
+        Some(timer_of(component, key))
     }
 
     fn execute(&mut self, input: CoordinatorIn, out: &mut Emitter<Passed>) {
         match input {
-            CoordinatorIn::Deadline(owner, deadline) => match self.table.on(owner, deadline) {
-                Some(WheelChange::Arm { timer, generation, after_ms }) => {
-                    out.count(names::REGISTERED);
-                    out.arm(timer, generation, after_ms);
-                }
-                Some(WheelChange::Disarm { timer }) => out.disarm(timer),
-                None => {}
-            },
-            CoordinatorIn::Timeout(Timeout { timer, generation }) => match self.table.passed(timer, generation) {
-                Some((owner, timed_out)) => {
-                    out.count(names::PASSED);
-                    out.emit(Passed { owner, timed_out });
-                }
-                None => out.count(names::STALE),
-            },
+            CoordinatorIn::Deadline(owner, Deadline::Register { key, generation, after_ms }) => {
+                out.count(names::REGISTERED);
+                out.arm(timer_of(owner, key), generation, after_ms);
+            }
+            CoordinatorIn::Deadline(owner, Deadline::Cancel { key }) => out.disarm(timer_of(owner, key)),
+            CoordinatorIn::Timeout(Timeout { timer, generation }) => {
+                out.count(names::PASSED);
+                let (owner, key) = owner_of(timer);
+                out.emit(Passed { owner, timed_out: TimedOut { key, generation } });
+            }
         }
     }
 
     fn schema(&mut self) -> Option<StateSchema> {
-        Some(StateSchema { version: SCHEMA_VERSION, parts: Vec::new() })
-    }
-
-    fn save(&mut self, saver: &mut Saver<'_>) {
-        self.table.save(saver);
-    }
-
-    fn load(&mut self, stored: &Stored<'_>) -> Result<(), Unreadable> {
-        self.table.load(stored)
-    }
-
-    fn timers(&self) -> Option<Vec<(u64, u32)>> {
-        Some(self.table.all().collect())
+        None
     }
 }
 
@@ -122,7 +114,7 @@ pub fn deadlines<In: From<TimedOut> + 'static>(declarer: &mut Declarer<In>) {
         "coordinator",
         |t, stage| {
             let timeouts = t.inbox_spout(&format!("coordinator-spout@{stage}"), CoordinatorSpout::default);
-            t.bolt(&coordinator_of(stage), CoordinatorBolt::default).reads(timeouts.local())
+            t.bolt(&coordinator_of(stage), || CoordinatorBolt).reads(timeouts.local())
         },
         |_, coordinator, owner, number| {
             let registered = owner.side(DEADLINES).local();
@@ -132,4 +124,16 @@ pub fn deadlines<In: From<TimedOut> + 'static>(declarer: &mut Declarer<In>) {
                 .reads(passed.with(move |passed: Passed| (passed.owner == number).then(|| In::from(passed.timed_out))));
         },
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timer_names_its_owner_and_the_owners_key() {
+        for (owner, key) in [(0, 0), (1, 7), (u16::MAX, (1 << KEY_BITS) - 1)] {
+            assert_eq!(owner_of(timer_of(owner, key)), (owner, key));
+        }
+    }
 }

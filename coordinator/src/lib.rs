@@ -34,17 +34,15 @@
 //!
 //! The path of a deadline: a component registers it, and the commit of the step arms a timer on the
 //! lane's wheel. When the timer fires, the shard appends a timeout to the lane's own inbox.
-//! [`CoordinatorSpout`] reads it back, and [`CoordinatorBolt`] forwards it if its generation is
-//! still registered. So a reply and a timeout always have one order.
+//! The lane drops it if the deadline was cancelled or replaced meanwhile. Otherwise
+//! [`CoordinatorSpout`] reads it back, and [`CoordinatorBolt`] forwards it to the owner. So a reply
+//! and a timeout always have one order.
 //!
-//! Read in this order: [`deadline`] (the messages), [`table`] (pure), `saved` (the saved state),
-//! [`components`] (spout, bolt and wiring).
+//! Read in this order: [`deadline`] (the messages), [`components`] (spout, bolt and wiring).
 
 pub mod components;
 pub mod deadline;
 pub mod names;
-mod saved;
-pub mod table;
 
 pub use components::{CoordinatorBolt, CoordinatorSpout, deadlines};
 pub use deadline::{DEADLINES, Deadline, TimedOut};

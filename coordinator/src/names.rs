@@ -5,5 +5,3 @@
 pub const REGISTERED: &str = "nave_deadlines_registered_total";
 /// Deadlines that passed and were reported to their component.
 pub const PASSED: &str = "nave_deadlines_passed_total";
-/// Timeouts of deadlines that had been cancelled or replaced.
-pub const STALE: &str = "nave_deadlines_stale_total";

@@ -5,18 +5,16 @@
 use bus::Outgoing;
 use coordinator::{DEADLINES, Deadline, TimedOut, deadlines};
 use topology::testing::Lanes;
-use topology::{Bolt, Declarer, Delivery, Emitter, InboxSpout, Message, Route, Timeout, Topology, Unreadable};
+use topology::{Bolt, Declarer, Delivery, Emitter, InboxSpout, Message, Route, Topology, Unreadable};
 use wire::topics::Topics;
 use wire::{Envelope, EnvelopeRef, Kind};
 
-/// The key of the deadline and the number of the component's own timer. Both have the same
-/// generation.
+/// The key of the deadline, and of the component's own timer.
 const KEY: u64 = 7;
 
 enum In {
     Begin(u16),
     TimedOut(TimedOut),
-    Own(Timeout),
 }
 
 impl From<u16> for In {
@@ -28,12 +26,6 @@ impl From<u16> for In {
 impl From<TimedOut> for In {
     fn from(timed_out: TimedOut) -> Self {
         In::TimedOut(timed_out)
-    }
-}
-
-impl From<Timeout> for In {
-    fn from(timeout: Timeout) -> Self {
-        In::Own(timeout)
     }
 }
 
@@ -50,23 +42,22 @@ impl InboxSpout for Requests {
     }
 }
 
-/// Reads the timeouts of the keeper's own timers.
-struct Alarms;
+/// Registers a deadline of 1 s, and arms two timers of 10 ms: one with the key of the deadline, one
+/// with the number that the coordinator uses for the deadline.
+struct Keeper;
 
-impl InboxSpout for Alarms {
-    type Out = Timeout;
-    fn accepts(&self, head: &EnvelopeRef<'_>) -> bool {
-        head.kind == Kind::Timeout && head.subject == Some("keeper")
-    }
-    fn receive(&mut self, delivery: &Delivery<'_>, out: &mut Emitter<Timeout>) -> Result<(), Unreadable> {
-        out.emit(delivery.json()?);
-        Ok(())
+impl Keeper {
+    fn say(text: &str, out: &mut Emitter<()>) {
+        out.publish(Message {
+            topic: Topics::default().egress("timers", "keeper").into(),
+            route: Route::To(0),
+            key: None,
+            envelope: Envelope::new(Kind::Answer, text, "/test"),
+            expires_after_ms: None,
+            body: text.as_bytes().to_vec().into(),
+        });
     }
 }
-
-/// Registers a deadline of 1 s, and arms its own timer of 10 ms with the number that the
-/// coordinator uses for the deadline.
-struct Keeper;
 
 impl Bolt for Keeper {
     type In = In;
@@ -75,35 +66,25 @@ impl Bolt for Keeper {
         deadlines(declarer);
     }
     fn execute(&mut self, input: In, out: &mut Emitter<()>) {
-        let text = match input {
+        match input {
             In::Begin(number) => {
                 out.side(DEADLINES, Deadline::Register { key: KEY, generation: 1, after_ms: 1_000 });
-                out.arm((u64::from(number) << 48) | KEY, 1, 10);
-                return;
+                out.after(KEY, 10);
+                out.after((u64::from(number) << 48) | KEY, 10);
             }
-            In::TimedOut(timed_out) => format!("deadline {}", timed_out.key),
-            In::Own(timeout) => format!("own {}", timeout.generation),
-        };
-        out.publish(Message {
-            topic: Topics::default().egress("timers", "keeper").into(),
-            route: Route::To(0),
-            key: None,
-            envelope: Envelope::new(Kind::Answer, text.as_str(), "/test"),
-            expires_after_ms: None,
-            body: text.into_bytes().into(),
-        });
+            In::TimedOut(timed_out) => Self::say(&format!("deadline {}", timed_out.key), out),
+        }
+    }
+    fn on_timer(&mut self, key: u64, out: &mut Emitter<()>) {
+        Self::say(&format!("timer {}", key & 0xff), out);
     }
 }
 
 /// Returns the keeper's output within 999 ms, and in the millisecond after.
-fn said(reads_own_timeouts: bool) -> (Vec<String>, Vec<String>) {
+fn said() -> (Vec<String>, Vec<String>) {
     let t = Topology::named("timers");
     let requests = t.inbox_spout("requests", || Requests);
-    let keeper = t.bolt("keeper", || Keeper).stage("keeper").lanes(1).reads(requests.local());
-    if reads_own_timeouts {
-        let alarms = t.inbox_spout("alarms", || Alarms);
-        keeper.reads(alarms.local());
-    }
+    t.bolt("keeper", || Keeper).stage("keeper").lanes(1).reads(requests.local());
     let mut lanes = Lanes::of(t.build().unwrap(), 1);
     lanes.join();
     // The keeper's number in the topology is unknown here. One of these makes its timer number
@@ -123,11 +104,7 @@ fn said(reads_own_timeouts: bool) -> (Vec<String>, Vec<String>) {
 }
 
 #[test]
-fn a_components_own_timer_never_fires_a_deadline_of_the_same_number() {
-    assert_eq!(said(false), (vec![], vec!["deadline 7".to_owned()]));
-}
-
-#[test]
-fn a_component_receives_the_timeouts_of_its_own_timers() {
-    assert_eq!(said(true), (vec!["own 1".to_owned(); 8], vec!["deadline 7".to_owned()]));
+fn a_component_gets_its_own_timers_and_its_deadlines() {
+    // Key 7 is number 0 too: it is armed by the first request, and again by all others.
+    assert_eq!(said(), (vec!["timer 7".to_owned(); 8], vec!["deadline 7".to_owned()]));
 }

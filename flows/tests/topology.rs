@@ -17,7 +17,7 @@ stage hub (4 lanes, exactly-once)
   bolt hub   saved
   bolt speaker-worker   saved
   inbox spout coordinator-spout@hub
-  bolt coordinator@hub   saved
+  bolt coordinator@hub
 speaker-spout --default--> speaker-worker   local, in the lane
 hub --calls--> speaker-worker   local, in the lane
 hub-spout --default--> hub   local, in the lane
@@ -47,12 +47,12 @@ stage hub (4 lanes, exactly-once)
   inbox spout hub-spout
   bolt hub   saved
   inbox spout coordinator-spout@hub
-  bolt coordinator@hub   saved
+  bolt coordinator@hub
 stage speaker (2 lanes, at-least-once)
   inbox spout speaker-spout
   bolt speaker-worker   saved
   inbox spout coordinator-spout@speaker
-  bolt coordinator@speaker   saved
+  bolt coordinator@speaker
 speaker-spout --default--> speaker-worker   local, in the lane
 hub --calls--> speaker-worker   fields, by topic
 hub-spout --default--> hub   local, in the lane

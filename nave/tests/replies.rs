@@ -138,7 +138,7 @@ fn a_timeout_without_an_armed_timer_has_no_effect() {
         world.lanes.write(&[record]);
     }
     world.run_ms(1);
-    assert_eq!(world.lanes.count("nave_deadlines_stale_total"), 4);
+    assert_eq!(world.lanes.count(topology::names::TIMEOUTS_STALE), 4);
     assert_eq!(world.lanes.timers(), before);
     assert_succeeds(&mut world, asked);
 }

@@ -30,16 +30,14 @@ impl LaneCheck<'_> {
 
     fn check_waits(&self) -> Result<(), String> {
         let waits = &self.inside.waits;
-        let timers: BTreeSet<TimerKey> = waits.timers.iter().copied().collect();
+        let timers: BTreeSet<TimerKey> = self.inside.armed.iter().chain(&self.inside.fired).copied().collect();
         let live: BTreeSet<&str> = waits.all.iter().map(|(_, wait, _)| wait.name.as_str()).collect();
         let mut awaited = BTreeSet::new();
         for (component, wait, timer) in &waits.all {
             let who = &wait.name;
             match timer {
                 Some(timer) if !timers.contains(timer) => {
-                    return Err(format!(
-                        "{who} in {component} has a deadline {timer:?} that the coordinator does not know"
-                    ));
+                    return Err(format!("{who} in {component} has a deadline {timer:?} for which no timer is armed"));
                 }
                 Some(timer) => {
                     awaited.insert(*timer);
@@ -59,24 +57,20 @@ impl LaneCheck<'_> {
         }
     }
 
-    /// A timer that fired is in neither set until the lane reads its timeout record.
+    /// A timer that fired stays armed until the lane reads its timeout record.
     fn check_timers(&self) -> Result<(), String> {
-        let Inspection { armed, in_wheel: (in_wheel, entered), waits, .. } = self.inside;
+        let Inspection { fired, in_wheel: (in_wheel, entered), .. } = self.inside;
         if in_wheel != entered {
             return Err(format!("the wheel contains {in_wheel} timers, but {entered} are armed there"));
         }
-        let armed: BTreeSet<TimerKey> = armed.iter().copied().collect();
-        let state: BTreeSet<TimerKey> = waits.timers.iter().copied().collect();
-        if let Some(timer) = armed.difference(&state).next().filter(|_| waits.complete) {
-            return Err(format!("timer {timer:?} is in the wheel, but not in the state"));
-        }
-        let mut fired = state.difference(&armed).peekable();
-        if fired.peek().is_none() {
+        if fired.is_empty() {
             return Ok(());
         }
         let pending = self.pending_timeouts();
-        match fired.find(|timer| !pending.contains(timer)) {
-            Some(timer) => Err(format!("timer {timer:?} is in the state, but not in the wheel")),
+        match fired.iter().find(|timer| !pending.contains(timer)) {
+            Some(timer) => {
+                Err(format!("timer {timer:?} has fired, but its timeout is neither in the inbox nor pending"))
+            }
             None => Ok(()),
         }
     }

@@ -56,7 +56,11 @@ impl Replay {
             for record in records(&names.inbox(topology.name(), &stage.name)) {
                 let number = usize::try_from(record.partition).unwrap_or(usize::MAX);
                 let Some(lane) = lanes.get_mut(number) else { continue };
-                lane.step(&record);
+                if replay.is_stale(&stage.name, lane, &record) {
+                    lane.skip_stale_timeout(&record);
+                } else {
+                    lane.step(&record);
+                }
                 let effects = lane.take_effects();
                 check_dropped(&record, &effects)?;
                 if !parks {
@@ -89,6 +93,14 @@ impl Replay {
             }
             None => Ok(()),
         }
+    }
+
+    /// True for a timeout whose timer is not armed any more.
+    fn is_stale(&self, stage: &str, lane: &Lane, record: &Record) -> bool {
+        let armed = self.armed.get(&(stage.to_owned(), record.partition));
+        read_timeout(lane, record).is_some_and(|(component, Timeout { timer, generation })| {
+            !armed.is_some_and(|armed| armed.contains(&(component, timer, generation)))
+        })
     }
 
     fn take(&mut self, stage: &str, mode: DeliveryMode, lane: &Lane, record: &Record, effects: Effects) {

@@ -56,6 +56,10 @@ pub trait Bolt: 'static {
     /// Handles one tuple. If it panics, only this tuple fails.
     fn execute(&mut self, input: Self::In, out: &mut Emitter<Self::Out>);
 
+    /// Called when the timer that it armed with [`Emitter::after`] and this key is due. A timer that
+    /// was disarmed or armed again in the meantime is not.
+    fn on_timer(&mut self, _key: u64, _out: &mut Emitter<Self::Out>) {}
+
     /// Called last, when the lane stops in an orderly way.
     fn cleanup(&mut self) {}
 }
@@ -117,6 +121,9 @@ pub trait SystemBolt: 'static {
     /// See [`Bolt::execute`].
     fn execute(&mut self, input: Self::In, out: &mut Emitter<Self::Out>);
 
+    /// See [`Bolt::on_timer`].
+    fn on_timer(&mut self, _key: u64, _out: &mut Emitter<Self::Out>) {}
+
     /// Returns the current view of `key`; `None` deletes the published view. The shell calls it
     /// after [`Emitter::changed`] with that key.
     fn view(&self, _key: &str, _timers: &dyn DueTimes) -> Option<View> {
@@ -163,12 +170,6 @@ pub trait SystemBolt: 'static {
         None
     }
 
-    /// For a component that keeps timers: returns number and generation of each timer that it
-    /// considers armed; `None` if it does not report them.
-    fn timers(&self) -> Option<Vec<(u64, u32)>> {
-        None
-    }
-
     /// See [`Bolt::cleanup`].
     fn cleanup(&mut self) {}
 }
@@ -191,6 +192,10 @@ impl<B: Bolt> SystemBolt for B {
 
     fn execute(&mut self, input: B::In, out: &mut Emitter<B::Out>) {
         Bolt::execute(self, input, out);
+    }
+
+    fn on_timer(&mut self, key: u64, out: &mut Emitter<B::Out>) {
+        Bolt::on_timer(self, key, out);
     }
 
     fn schema(&mut self) -> Option<StateSchema> {

@@ -134,6 +134,9 @@ pub(crate) struct LaneContext {
     pub(crate) sent_time: Cell<Option<WallTime>>,
     /// The PRNG state, seeded from the record.
     pub(crate) random: Cell<u64>,
+    /// The generation of the last timer armed by [`Emitter::after`]. It wraps: a timeout would have to
+    /// wait in the inbox while four billion timers are armed to be mistaken for another one.
+    pub(crate) generation: Cell<u32>,
     /// The number of tuples sent on each edge to another stage.
     pub(crate) sent: RefCell<Vec<SentOn>>,
     /// The actions of the running call, undone if it panics.
@@ -151,6 +154,7 @@ impl LaneContext {
             record_time: Cell::default(),
             sent_time: Cell::default(),
             random: Cell::new(0),
+            generation: Cell::new(0),
             sent: RefCell::default(),
             emitted: RefCell::default(),
             failures: RefCell::default(),
@@ -263,15 +267,23 @@ impl<T: 'static> Emitter<T> {
         self.lane.effects.borrow_mut().messages.push(message);
     }
 
-    /// Arms a timer. The timeout comes `after_ms` milliseconds after the commit of this step, as a
+    /// Calls [`crate::Bolt::on_timer`] with `key`, `after_ms` milliseconds after the commit of this
+    /// step. The keys of a component are its own. A timer that is armed with this key is replaced.
+    /// Timers survive a takeover.
+    pub fn after(&mut self, key: u64, after_ms: u64) {
+        let generation = self.lane.generation.get().wrapping_add(1);
+        self.lane.generation.set(generation);
+        self.arm(key, generation, after_ms);
+    }
+
+    /// Arms a timer with a generation of the component's choice. The timeout comes `after_ms` milliseconds after the commit of this step, as a
     /// record of kind `nave.timeout` in the lane's own inbox with the component's name as its
     /// subject. Arming an armed timer replaces it.
     pub fn arm(&mut self, timer: u64, generation: u32, after_ms: u64) {
         self.timer(TimerEffect::Arm { timer, generation, after_ms });
     }
 
-    /// Disarms a timer. A timeout that is already in the inbox still arrives; its generation
-    /// identifies it.
+    /// Disarms a timer. If its timeout is already in the inbox, that has no effect any more.
     pub fn disarm(&mut self, timer: u64) {
         self.timer(TimerEffect::Disarm { timer });
     }

@@ -16,7 +16,7 @@ use crate::emitter::{LaneContext, Place};
 use crate::input::{Delivery, Rejected, Unreadable};
 use crate::names;
 use crate::node::{Node, guarded};
-use crate::outbox::{Effects, Level, Message};
+use crate::outbox::{Effects, Level, Message, Timeout};
 use crate::place::LaneInfo;
 use crate::settings::Settings;
 use crate::snapshot::{Change, Saver, Stored};
@@ -134,6 +134,13 @@ impl Lane {
         self.reject_failures(Some(record), head.as_ref().ok());
     }
 
+    /// Handles a timeout whose timer was disarmed or armed again since: counts it.
+    pub fn skip_stale_timeout(&mut self, record: &Record) {
+        self.context.begin(record.offset, record.time);
+        self.context.count(names::RECORDS, Vec::new(), 1);
+        self.context.count(names::TIMEOUTS_STALE, Vec::new(), 1);
+    }
+
     /// Returns when another stage sent the tuple of the last step.
     pub(crate) fn sent_time(&self) -> Option<WallTime> {
         self.context.sent_time.get()
@@ -209,8 +216,14 @@ impl Lane {
         self.context.sent.borrow().iter().map(|(edge, count)| (Arc::clone(edge), count.get())).collect()
     }
 
-    /// Restores the numbers of sent tuples.
-    pub(crate) fn resume(&mut self, sent: &BTreeMap<Arc<str>, u64>) {
+    /// Returns the generation of the last timer armed by [`crate::Emitter::after`].
+    pub(crate) fn generation(&self) -> u32 {
+        self.context.generation.get()
+    }
+
+    /// Restores the numbers of sent tuples, and the generation of the last timer.
+    pub(crate) fn resume(&mut self, sent: &BTreeMap<Arc<str>, u64>, generation: u32) {
+        self.context.generation.set(generation);
         for (edge, count) in &*self.context.sent.borrow() {
             count.set(sent.get(edge).copied().unwrap_or(0));
         }
@@ -253,8 +266,8 @@ impl Lane {
     pub fn waits(&self) -> Waits {
         let mut waits = Waits { complete: true, ..Waits::default() };
         for (number, LaneNode { name, node, .. }) in (0..).zip(&self.nodes) {
-            let (own, timers) = (node.waits(), node.timers());
-            waits.complete &= own.is_some() || timers.is_some() || !self.saved.contains_key(name);
+            let own = node.waits();
+            waits.complete &= own.is_some() || !self.saved.contains_key(name);
             for wait in own.into_iter().flatten() {
                 let timer = wait.deadline.map(|(key, generation)| {
                     let (keeper, timer) = self.timer_of(number, key);
@@ -262,7 +275,6 @@ impl Lane {
                 });
                 waits.all.push((Arc::clone(name), wait, timer));
             }
-            waits.timers.extend(timers.into_iter().flatten().map(|(timer, generation)| (number, timer, generation)));
         }
         waits
     }
@@ -294,7 +306,9 @@ impl Lane {
             | Kind::Dead => {}
         }
         let node = (0..).zip(&mut self.nodes).find(|(_, lane_node)| lane_node.node.accepts(envelope));
-        let (number, lane_node) = node.ok_or_else(|| Unreadable(not_accepted(envelope)))?;
+        let Some((number, lane_node)) = node else {
+            return self.time_out(envelope, record).unwrap_or_else(|| Err(Unreadable(not_accepted(envelope))));
+        };
         if let Err(Unreadable(reason)) = lane_node.node.receive(&Delivery { envelope, record }) {
             // A spout that emitted a tuple has already notified the sender.
             if self.context.ready.borrow().is_empty() {
@@ -303,6 +317,15 @@ impl Lane {
             self.context.fail(Place::Component(number), reason, 1);
         }
         Ok(())
+    }
+
+    /// Calls the bolt whose timer has timed out. `None` if the record is not a timeout of a bolt.
+    fn time_out(&mut self, envelope: &EnvelopeRef<'_>, record: &Record) -> Option<Result<(), Unreadable>> {
+        let component = envelope.subject.filter(|_| envelope.kind == Kind::Timeout)?;
+        let bolt = |lane_node: &&mut LaneNode| *lane_node.name == *component && lane_node.kind == ComponentKind::Bolt;
+        let lane_node = self.nodes.iter_mut().find(bolt)?;
+        let timeout = Delivery { envelope, record }.json();
+        Some(timeout.map(|Timeout { timer, .. }| lane_node.node.on_timer(timer)))
     }
 
     /// Lets a spout notify the sender that its record cannot be handled. Records with oversized

@@ -24,6 +24,8 @@ pub const TUPLES_UNWRITABLE: &str = "nave_lane_tuples_unwritable_total";
 pub const STEPS_CUT: &str = "nave_lane_steps_cut_total";
 /// Lateness of timers in seconds: from the deadline to the append of the timeout.
 pub const TIMER_LATENESS: &str = "nave_timer_lateness_seconds";
+/// Timeouts whose timer was disarmed or armed again in the meantime; they had no effect.
+pub const TIMEOUTS_STALE: &str = "nave_timeouts_stale_total";
 /// Armed timers, by topology, stage and lane.
 pub const TIMERS_PENDING: &str = "nave_timers_pending";
 /// Unhandled records in the inbox of a lane, by topology, stage and lane; updated every ten

@@ -39,6 +39,8 @@ pub(crate) trait Node {
     fn configure(&mut self, settings: &Settings);
     /// Handles at most `most` tuples of its queue; returns how many.
     fn run(&mut self, most: usize) -> usize;
+    /// Handles the timeout of its timer `key`.
+    fn on_timer(&mut self, _key: u64) {}
     /// Empties its queue; returns the number of dropped tuples.
     fn discard(&mut self) -> usize {
         0
@@ -86,9 +88,6 @@ pub(crate) trait Node {
         Vec::new()
     }
     fn waits(&self) -> Option<Vec<Wait>> {
-        None
-    }
-    fn timers(&self) -> Option<Vec<(u64, u32)>> {
         None
     }
     fn cleanup(&mut self);
@@ -151,6 +150,13 @@ impl<B: SystemBolt> Node for BoltNode<B> {
         most
     }
 
+    fn on_timer(&mut self, key: u64) {
+        let lane = Rc::clone(&self.out.lane);
+        if let Err(panic) = guarded(&lane, || self.bolt.on_timer(key, &mut self.out)) {
+            lane.fail(Place::Component(self.out.component), panic, 1);
+        }
+    }
+
     fn discard(&mut self) -> usize {
         let mut queue = self.queue.borrow_mut();
         let tuples = queue.len();
@@ -195,10 +201,6 @@ impl<B: SystemBolt> Node for BoltNode<B> {
 
     fn waits(&self) -> Option<Vec<Wait>> {
         self.bolt.waits()
-    }
-
-    fn timers(&self) -> Option<Vec<(u64, u32)>> {
-        self.bolt.timers()
     }
 
     fn cleanup(&mut self) {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bus::Route;
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use wire::answer::Resource;
 use wire::{Envelope, Kind, OperationId};
 
@@ -68,6 +69,15 @@ pub enum TimerEffect {
         /// The number of the timer in its component.
         timer: u64,
     },
+}
+
+/// The body of a timeout record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Timeout {
+    /// The number of the timer in its component.
+    pub timer: u64,
+    /// The generation with which it was armed.
+    pub generation: u32,
 }
 
 /// The level of a log line.

@@ -43,6 +43,9 @@ enum Due {
     At(MonoTime),
     /// In the wheel.
     InWheel(MonoTime, Handle),
+    /// Its timeout is in the inbox, or waits for its commit. The timer is armed until the timeout
+    /// is read back.
+    Fired,
 }
 
 #[derive(Debug)]
@@ -123,8 +126,15 @@ impl Timers {
             Due::InWheel(..) => true,
             Due::AfterCommit => self.uncommitted.contains(id),
             Due::FromLog | Due::At(_) => !self.live,
+            Due::Fired => false,
         };
         self.armed.iter().filter(move |(id, armed)| can(id, armed)).map(|(id, armed)| (id.0, id.1, armed.generation))
+    }
+
+    /// Returns the armed timers that have fired.
+    pub(crate) fn fired(&self) -> impl Iterator<Item = (u16, u64, u32)> {
+        let fired = self.armed.iter().filter(|(_, armed)| matches!(armed.due, Due::Fired));
+        fired.map(|(id, armed)| (id.0, id.1, armed.generation))
     }
 
     /// Applies an effect that a previous owner committed.
@@ -169,11 +179,14 @@ impl Timers {
         !self.uncommitted.is_empty()
     }
 
-    /// Removes a timer whose timeout was read back from the inbox.
-    pub(crate) fn read_back(&mut self, id: TimerId, generation: u32) {
-        if self.armed.get(id).is_some_and(|armed| armed.generation == generation) {
+    /// Handles a timeout that was read back from the inbox: removes its timer. False if the timer is
+    /// not armed with this generation any more: the timeout is stale.
+    pub(crate) fn read_back(&mut self, id: TimerId, generation: u32) -> bool {
+        let is_armed = self.armed.get(id).is_some_and(|armed| armed.generation == generation);
+        if is_armed {
             self.forget(id);
         }
+        is_armed
     }
 
     /// Handles an owner record of `time`, whose owner handled the records from offset `from` on.
@@ -202,7 +215,7 @@ impl Timers {
                     left => now.plus_ms(left),
                 },
                 Due::At(at) => at,
-                Due::AfterCommit | Due::InWheel(..) => continue,
+                Due::AfterCommit | Due::InWheel(..) | Due::Fired => continue,
             };
             armed.due = Due::InWheel(at, self.wheel.insert(tick_of(at), id));
         }
@@ -243,21 +256,27 @@ impl Timers {
         self.wheel.next().map(|tick| MonoTime(tick.saturating_mul(1_000_000)))
     }
 
-    /// Removes and returns all due timers.
+    /// Returns all due timers. They stay armed until [`Timers::read_back`].
     pub(crate) fn fire(&mut self, now: MonoTime) -> Vec<Expired> {
         let mut expired = Vec::new();
-        let Self { wheel, armed, changes, .. } = self;
+        let Self { wheel, armed, .. } = self;
         wheel.advance(now.0 / 1_000_000, |id| {
-            if let Some(Armed { generation, due: Due::InWheel(due, _), .. }) = take_out(armed, changes, id) {
-                expired.push(Expired { id, generation, due });
+            if let Some(Armed { generation, due: due @ Due::InWheel(..), .. }) = armed.get_mut(id)
+                && let Due::InWheel(at, _) = std::mem::replace(due, Due::Fired)
+            {
+                expired.push(Expired { id, generation: *generation, due: at });
             }
         });
         expired
     }
 
     fn forget(&mut self, id: TimerId) {
-        if let Some(armed) = take_out(&mut self.armed, &mut self.changes, id) {
-            self.cancel(&armed);
+        let Some((armed, is_last)) = self.armed.remove(id) else { return };
+        self.cancel(&armed);
+        if is_last {
+            self.changes.gone(&block_of(id));
+        } else {
+            self.changes.changed(&block_of(id));
         }
     }
 
@@ -266,17 +285,6 @@ impl Timers {
             self.wheel.cancel(handle);
         }
     }
-}
-
-/// Removes a timer from its block.
-fn take_out(armed: &mut Blocks<Armed>, changes: &mut Changes<BlockId>, id: TimerId) -> Option<Armed> {
-    let (timer, is_gone) = armed.remove(id)?;
-    if is_gone {
-        changes.gone(&block_of(id));
-    } else {
-        changes.changed(&block_of(id));
-    }
-    Some(timer)
 }
 
 /// The due times of one component's timers, for its views.
@@ -377,7 +385,7 @@ mod tests {
         }
         timers.go_live(WallTime(60_000), MonoTime(0));
         let fired: Vec<usize> = (0..200).map(|ms| timers.fire(MonoTime(ms * MS)).len()).collect();
-        assert_eq!((fired.iter().sum::<usize>(), timers.len()), (10_000, 0));
+        assert_eq!((fired.iter().sum::<usize>(), timers.in_wheel()), (10_000, (0, 0)));
         assert!(fired.iter().all(|count| *count <= 64), "{fired:?}");
     }
 
@@ -386,10 +394,28 @@ mod tests {
         let mut timers = Timers::new(MonoTime(0));
         timers.replay(0, arm(1, 1, 5), origin(0, 0));
         timers.replay(0, arm(2, 4, 5), origin(0, 0));
-        timers.read_back((0, 1), 1);
-        timers.read_back((0, 2), 3);
+        assert!(timers.read_back((0, 1), 1));
+        assert!(!timers.read_back((0, 2), 3), "it is stale");
         timers.go_live(WallTime(0), MonoTime(0));
         assert_eq!(timers.fire(MonoTime(5 * MS)).iter().map(|expired| expired.id).collect::<Vec<_>>(), [(0, 2)]);
+    }
+
+    /// Between the firing and the reading of its timeout a timer is armed: it can be disarmed or
+    /// replaced, and the timeout is then stale.
+    #[test]
+    fn a_fired_timer_is_armed_until_its_timeout_is_read() {
+        let mut timers = live();
+        for timer in 1..=3 {
+            decided(&mut timers, arm(timer, 1, 10), MonoTime(0));
+        }
+        assert_eq!(timers.fire(MonoTime(10 * MS)).len(), 3);
+        assert_eq!((timers.fire(MonoTime(20 * MS)), timers.fired().count(), timers.can_fire().count()), (vec![], 3, 0));
+        decided(&mut timers, TimerEffect::Disarm { timer: 2 }, MonoTime(20 * MS));
+        decided(&mut timers, arm(3, 2, 10), MonoTime(20 * MS));
+        let valid = [1, 2, 3].map(|timer| timers.read_back((0, timer), 1));
+        assert_eq!((valid, timers.len()), ([true, false, false], 1));
+        assert!(!timers.read_back((0, 1), 1), "a duplicate timeout is stale");
+        assert_eq!(timers.fire(MonoTime(30 * MS)).iter().map(|expired| expired.generation).collect::<Vec<_>>(), [2]);
     }
 
     #[test]
@@ -436,14 +462,18 @@ mod tests {
         timers.committed(MonoTime(0));
         assert_eq!(save(&mut timers), 8, "blocks of 64 numbers for each of two components");
         assert_eq!(save(&mut timers), 0);
-        assert_eq!(timers.fire(MonoTime(120 * MS)).len(), 21);
+        let read_back = |timers: &mut Timers, ms: u64| {
+            let fired = timers.fire(MonoTime(ms * MS));
+            fired.iter().filter(|expired| timers.read_back(expired.id, expired.generation)).count()
+        };
+        assert_eq!(read_back(&mut timers, 120), 21);
         timers.decide(0, TimerEffect::Disarm { timer: 151 }, origin(300, 1_000));
         timers.decide(0, arm(1_000, 3, 5), origin(300, 1_000));
         timers.decide(0, TimerEffect::Disarm { timer: 1_000 }, origin(301, 1_000));
         assert_eq!(save(&mut timers), 3, "a timer armed and disarmed between two snapshots costs nothing");
         timers.handled_late(190, WallTime(7_000));
         assert_eq!(save(&mut timers), 4);
-        assert_eq!(timers.fire(MonoTime(10_000 * MS)).len(), 178);
+        assert_eq!(read_back(&mut timers, 10_000), 178);
         assert_eq!(save(&mut timers), 8);
         assert_eq!(timers.len(), 0);
     }

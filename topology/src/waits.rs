@@ -25,8 +25,6 @@ pub type TimerKey = (u16, u64, u32);
 pub struct Waits {
     /// Each wait with its component and the timer of its deadline.
     pub all: Vec<(Arc<str>, Wait, Option<TimerKey>)>,
-    /// Timers that their components consider armed.
-    pub timers: Vec<TimerKey>,
     /// True if every component with state reports its waits. Then each timer belongs to a wait.
     pub complete: bool,
 }

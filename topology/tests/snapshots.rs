@@ -10,7 +10,7 @@ use bytes::Bytes;
 use topology::testing::Lanes;
 use topology::{
     Arrangement, Bolt, Delivery, DeliveryMode, Emitter, InboxSpout, Message, Route, SavedState, Settings, StateMap,
-    StateValue, Timeout, Topology, Unreadable, names,
+    StateValue, Topology, Unreadable, names,
 };
 use wire::{Envelope, EnvelopeRef, Kind, OperationId};
 
@@ -18,28 +18,17 @@ const INBOX: &str = "nave.bank.bank.in";
 const OUT: &str = "nave.bank.bank.out";
 const SNAPSHOTS: &str = "nave.bank.bank.snap";
 
-#[derive(Clone)]
-enum Asked {
-    /// Adds an amount to an account.
-    Add(String, u64),
-    /// Interest is due.
-    Timeout(Timeout),
-}
-
+/// Amounts for accounts.
 struct Door;
 
 impl InboxSpout for Door {
-    type Out = Asked;
+    type Out = (String, u64);
     fn accepts(&self, envelope: &EnvelopeRef<'_>) -> bool {
-        matches!(envelope.kind, Kind::Request | Kind::Timeout)
+        envelope.kind == Kind::Request
     }
-    fn receive(&mut self, delivery: &Delivery<'_>, out: &mut Emitter<Asked>) -> Result<(), Unreadable> {
-        if delivery.envelope.kind == Kind::Timeout {
-            out.emit(Asked::Timeout(delivery.json()?));
-        } else {
-            let account = String::from_utf8_lossy(delivery.record.key.as_ref().unwrap()).into_owned();
-            out.emit(Asked::Add(account, delivery.json()?));
-        }
+    fn receive(&mut self, delivery: &Delivery<'_>, out: &mut Emitter<(String, u64)>) -> Result<(), Unreadable> {
+        let account = String::from_utf8_lossy(delivery.record.key.as_ref().unwrap()).into_owned();
+        out.emit((account, delivery.json()?));
         Ok(())
     }
 }
@@ -79,7 +68,7 @@ impl<const VERSION: u32> Bank<VERSION> {
 }
 
 impl<const VERSION: u32> Bolt for Bank<VERSION> {
-    type In = Asked;
+    type In = (String, u64);
     type Out = ();
     const STATE_VERSION: u32 = VERSION;
 
@@ -94,21 +83,18 @@ impl<const VERSION: u32> Bolt for Bank<VERSION> {
         self.factor = settings.of("bank").unwrap_or(1);
     }
 
-    fn execute(&mut self, asked: Asked, out: &mut Emitter<()>) {
-        match asked {
-            Asked::Add(account, n) => {
-                *self.accounts.get_or_default(&account) += n * self.factor;
-                *self.next += 1;
-                out.arm(*self.next, 1, 1_000);
-                self.say(&account, out);
-                self.due.insert(*self.next, account);
-            }
-            Asked::Timeout(Timeout { timer, .. }) => {
-                let Some(account) = self.due.remove(&timer) else { return };
-                *self.accounts.get_or_default(&account) += 1;
-                self.say(&account, out);
-            }
-        }
+    fn execute(&mut self, (account, n): (String, u64), out: &mut Emitter<()>) {
+        *self.accounts.get_or_default(&account) += n * self.factor;
+        *self.next += 1;
+        out.after(*self.next, 1_000);
+        self.say(&account, out);
+        self.due.insert(*self.next, account);
+    }
+
+    fn on_timer(&mut self, timer: u64, out: &mut Emitter<()>) {
+        let account = self.due.remove(&timer).unwrap();
+        *self.accounts.get_or_default(&account) += 1;
+        self.say(&account, out);
     }
 }
 

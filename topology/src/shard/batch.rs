@@ -54,13 +54,13 @@ impl Shard {
             return self.hold(record.partition, &text);
         }
         self.context.status.stepping(record.partition, Some(now));
-        owned.lane.step(record);
+        match read_back(&owned.lane, &record.headers, &record.value) {
+            Some((id, generation)) if !owned.timers.read_back(id, generation) => owned.lane.skip_stale_timeout(record),
+            Some(_) | None => owned.lane.step(record),
+        }
         let effects = owned.lane.take_effects();
         owned.position = record.offset + 1;
         self.context.status.stepped(record.partition, owned.position);
-        if let Some((id, generation)) = read_back(&owned.lane, &record.headers, &record.value) {
-            owned.timers.read_back(id, generation);
-        }
         if let Some(owner) = owner {
             owned.timers.handled_late(owner.from, record.time);
         }

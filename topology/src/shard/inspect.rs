@@ -13,6 +13,8 @@ pub struct Inspection {
     pub restored_from: Option<u64>,
     /// The armed timers that can fire.
     pub armed: Vec<TimerKey>,
+    /// The armed timers that have fired: their timeouts are not read back yet.
+    pub fired: Vec<TimerKey>,
     /// The number of timers in the wheel, and of timers recorded as in the wheel.
     pub in_wheel: (usize, usize),
     /// Fired timers whose timeouts wait for a commit.
@@ -54,6 +56,7 @@ impl Shard {
             position: owned.position,
             restored_from: owned.restored_from,
             armed: owned.timers.can_fire().collect(),
+            fired: owned.timers.fired().collect(),
             in_wheel: owned.timers.in_wheel(),
             passing: self.queue.of_lane(lane).filter_map(timeout).collect(),
             waits: owned.lane.waits(),

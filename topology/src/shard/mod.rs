@@ -76,6 +76,7 @@ use self::takeover::Takeover;
 use crate::counts::Counts;
 use crate::lane::Lane;
 use crate::names;
+use crate::outbox::Timeout;
 use crate::plan::Topology;
 use crate::status::ShardStatus;
 use crate::timers::{DueOf, Timers};
@@ -326,15 +327,6 @@ impl Shard {
             .chain(self.pressure.next().filter(|_| !self.queue.is_retrying() && self.is_held_up()))
             .min()
     }
-}
-
-/// The body of a timeout.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Timeout {
-    /// The number of the timer in its component.
-    pub timer: u64,
-    /// The generation with which it was armed.
-    pub generation: u32,
 }
 
 /// Returns the timer and generation of a timeout record; `None` for other records.

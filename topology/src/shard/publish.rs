@@ -3,12 +3,12 @@
 use bus::Outgoing;
 use wire::WallTime;
 
+use super::Shard;
 use super::owned::Phase;
 use super::publisher::ViewName;
-use super::{Shard, Timeout};
 use crate::View;
 use crate::names;
-use crate::outbox::Message;
+use crate::outbox::{Message, Timeout};
 use crate::timers::DueOf;
 use crate::views::ViewKey;
 

@@ -11,9 +11,10 @@ use wire::alive::Liveness;
 use wire::answer::LanePosition;
 use wire::{Envelope, Kind, WallTime};
 
+use super::ShardOptions;
 use super::alive::LivenessWatch;
-use super::{ShardOptions, Timeout};
 use crate::View;
+use crate::outbox::Timeout;
 use crate::place::LaneInfo;
 
 /// A record and the lane that writes it.

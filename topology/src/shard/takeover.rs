@@ -213,6 +213,7 @@ mod tests {
             components: BTreeMap::new(),
             settings: serde_json::json!({}),
             sent: BTreeMap::new(),
+            generation: 0,
         }
     }
 
