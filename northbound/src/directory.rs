@@ -231,6 +231,19 @@ impl Directory {
         (control_record(&self.topics, &submitted), submitted)
     }
 
+    /// Applies a kill that is durable, before its record is read back: from the confirmation on, no
+    /// request is accepted.
+    pub(crate) fn killed(&self, killed: &Submitted) {
+        self.change(|topologies| {
+            if let Some(entry) = topologies.get_mut(&killed.name)
+                && entry.submitted.at == killed.at
+            {
+                let (gateway, followed) = (Arc::clone(&entry.gateway), Arc::clone(&entry.followed));
+                *entry = Arc::new(TopologyEntry { submitted: killed.clone(), gateway, followed });
+            }
+        });
+    }
+
     pub(crate) fn version(&self) -> u64 {
         self.version.load(Ordering::Acquire)
     }

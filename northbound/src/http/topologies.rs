@@ -118,6 +118,7 @@ pub(super) async fn kill(state: Northbound, req: ApiRequest) -> Result<Response,
         let detail = "the bus did not confirm the request in time; the topology may still be killed";
         Err(Problem::new(Code::NotReady, detail))
     })?;
+    state.directory.killed(&submitted);
     Ok((StatusCode::ACCEPTED, Json(TopologyBody::new(submitted, TopologyState::Ending))).into_response())
 }
 

@@ -170,7 +170,7 @@ impl Harness {
 }
 
 /// Polls a future once. Returns its output if it is ready.
-async fn poll_once<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
+pub(crate) async fn poll_once<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
     poll_fn(|context| {
         Poll::Ready(match Pin::new(&mut *future).poll(context) {
             Poll::Ready(output) => Some(output),

@@ -15,8 +15,8 @@ use wire::topics::Topics;
 use wire::{Code, Envelope, Kind};
 
 use crate::harness::{
-    GOOD, Harness, LANES, assert_problem, bare, flow, get, northbound, poll_pending, post, request, request_headers,
-    submitted,
+    GOOD, Harness, LANES, assert_problem, bare, flow, get, northbound, poll_once, poll_pending, post, request,
+    request_headers, submitted,
 };
 use crate::support::{about, ended, up};
 
@@ -102,6 +102,22 @@ async fn a_killed_topology_accepts_no_requests_and_is_dropped_after_its_time() {
         let reply = harness.send_local(bare("DELETE", &format!("/v1/topologies/flows?{bad}"))).await;
         assert_problem(&reply, 422, Code::InvalidField);
     }
+}
+
+/// The northbound that confirms a kill applies it before it reads the control record back.
+#[tokio::test]
+async fn a_kill_holds_as_soon_as_it_is_confirmed() {
+    let mut harness = Harness::new();
+    topics(&harness, "trips");
+    submit(&mut harness, "trips", DesiredState::Run);
+    let app = router(harness.state.clone());
+    let mut kill = std::pin::pin!(app.clone().oneshot(bare("DELETE", "/v1/topologies/trips")));
+    poll_pending(&mut kill).await;
+    harness.inlet.poll(Duration::ZERO).unwrap();
+    assert_eq!(kill.await.unwrap().status(), 202);
+    let mut late = std::pin::pin!(app.oneshot(start("trips")));
+    let refused = poll_once(&mut late).await.expect("it is not accepted").unwrap();
+    assert_eq!(refused.status(), 409);
 }
 
 #[tokio::test]
