@@ -1,6 +1,8 @@
 //! A single-threaded, deterministic executor of all components of a stage: it turns a record into
 //! effects.
 
+mod dead_letters;
+
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -8,15 +10,16 @@ use std::sync::Arc;
 use bus::{Record, Route};
 use bytes::Bytes;
 use wire::owner::OwnerRecord;
-use wire::{Envelope, EnvelopeRef, Kind, RawHeaders, WallTime, WireError};
+use wire::{EnvelopeRef, Kind, WallTime, WireError};
 
+use self::dead_letters::DeadTuples;
 use crate::builder::ComponentKind;
 use crate::component::{DueTimes, View};
 use crate::emitter::{LaneContext, Place};
-use crate::input::{Delivery, Rejected, Unreadable};
+use crate::input::{Delivery, Unreadable};
 use crate::names;
 use crate::node::{Node, guarded};
-use crate::outbox::{Effects, Level, Message, Timeout};
+use crate::outbox::{Effects, Message, Timeout};
 use crate::place::LaneInfo;
 use crate::settings::Settings;
 use crate::snapshot::{Change, Saver, Stored};
@@ -30,18 +33,6 @@ pub(crate) struct LaneNode {
     pub(crate) number: u16,
     pub(crate) kind: ComponentKind,
     pub(crate) node: Box<dyn Node>,
-}
-
-/// Tuples to send to the dead-letter topic.
-#[derive(Clone, Copy)]
-struct DeadTuples<'a> {
-    /// The record of the step; `None` if a spout of the lane emitted the tuples.
-    record: Option<&'a Record>,
-    head: Option<&'a EnvelopeRef<'a>>,
-    /// The component or the edge; `None` if the lane found no recipient for the record.
-    place: Option<&'a str>,
-    reason: &'a str,
-    tuples: usize,
 }
 
 /// A lane. `step` is a pure function of state and record; the state is that of the components.
@@ -62,9 +53,6 @@ impl Lane {
     /// reported, because a lane whose step never ends is stuck silently. A million is a hundred
     /// times the largest known step (a flow of 1,000 rules) and takes less than a second.
     pub const EXECUTIONS: usize = 1 << 20;
-
-    /// Maximum length in bytes of the record's value in its dead letter.
-    pub const DEAD_BYTES: usize = 64 << 10;
 
     /// Maximum length in bytes of key and headers: ours take less than 1 KiB. Records that a step
     /// writes repeat its record's key and ids. A larger key could make a record that the bus
@@ -328,16 +316,6 @@ impl Lane {
         Some(timeout.map(|Timeout { timer, .. }| lane_node.node.on_timer(timer)))
     }
 
-    /// Lets a spout notify the sender that its record cannot be handled. Records with oversized
-    /// headers get no notification.
-    fn reject(&mut self, record: &Record, reason: &str) {
-        if head_bytes(record) > Self::HEAD_BYTES {
-            return;
-        }
-        let rejected = Rejected { texts: RawHeaders::of(record.headers.iter()), record, reason };
-        let _told = self.nodes.iter_mut().any(|lane_node| lane_node.node.reject(&rejected));
-    }
-
     fn take_settings(&mut self, record: &Record) -> Result<(), Unreadable> {
         let owner: OwnerRecord =
             serde_json::from_slice(&record.value).map_err(|error| Unreadable(error.to_string()))?;
@@ -403,62 +381,6 @@ impl Lane {
         Ok(())
     }
 
-    /// Sends the failures of a step to the dead-letter topic: one letter per component or edge.
-    fn reject_failures(&mut self, record: Option<&Record>, head: Option<&EnvelopeRef<'_>>) {
-        for failure in self.context.take_failures() {
-            let place = match &failure.place {
-                Place::Component(number) => Arc::clone(self.component(*number)),
-                Place::Edge(name) => Arc::clone(name),
-            };
-            let (place, reason, tuples) = (Some(&*place), failure.reason.as_str(), failure.tuples);
-            self.send_to_dead_letters(&DeadTuples { record, head, place, reason, tuples });
-        }
-    }
-
-    /// Writes a dead letter: a reference to the record, the place, the reason and the truncated
-    /// record.
-    fn send_to_dead_letters(&mut self, rejected: &DeadTuples<'_>) {
-        let DeadTuples { record, head, place, reason, tuples } = *rejected;
-        let origin = record.map(|record| format!("{}/{}/{}", record.topic, record.partition, record.offset));
-        let operation = head.and_then(|head| head.operation.clone());
-        self.context.count(names::DEAD_LETTERS, Vec::new(), 1);
-        let (recipient, cause) = (place.unwrap_or("the lane"), origin.as_deref().unwrap_or("its own spouts"));
-        let text = format!("{recipient} cannot handle {tuples} tuple(s) of {cause}: {reason}");
-        self.context.line(Level::Warn, operation.as_ref(), text.into());
-        let body = serde_json::json!({
-            "topic": record.map(|record| &*record.topic),
-            "partition": record.map(|record| record.partition),
-            "offset": record.map(|record| record.offset),
-            "place": place,
-            "tuples": tuples,
-            "reason": reason.chars().take(Unreadable::MAX_CHARS).collect::<String>(),
-            "headers": record.filter(|record| head_bytes(record) <= Self::HEAD_BYTES).map(headers_of),
-            "record": record.map(|record| {
-                String::from_utf8_lossy(&record.value[..record.value.len().min(Self::DEAD_BYTES)])
-            }),
-        });
-        let source = self.context.info.source();
-        let id = match (origin, place) {
-            (Some(origin), None) => origin,
-            (Some(origin), Some(place)) => format!("{origin}/{place}"),
-            (None, place) => {
-                self.rejected += 1;
-                format!("{source}/{}/rejected/{}", place.unwrap_or_default(), self.rejected)
-            }
-        };
-        let mut letter = Envelope::new(Kind::Dead, id, source);
-        letter.operation = operation;
-        letter.causation = head.map(|head| head.id.to_owned());
-        self.context.effects.borrow_mut().messages.push(Message {
-            topic: Arc::clone(&self.dead),
-            route: Route::To(0),
-            key: record.and_then(|record| record.key.clone()).filter(|key| key.len() <= Self::HEAD_BYTES),
-            envelope: letter,
-            expires_after_ms: None,
-            body: Bytes::from(body.to_string()),
-        });
-    }
-
     /// Runs components until all queues are empty.
     fn run(&mut self) {
         let mut left = Self::EXECUTIONS;
@@ -476,12 +398,6 @@ impl Lane {
             left -= done;
         }
     }
-}
-
-/// Returns the headers for a dead letter, in order.
-fn headers_of(record: &Record) -> Vec<(String, String)> {
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    record.headers.iter().map(|(name, value)| (text(name.as_ref()), text(value))).collect()
 }
 
 /// Explains why no spout accepts a record with these headers.
