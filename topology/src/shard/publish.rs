@@ -39,7 +39,7 @@ impl Shard {
             let view = owned.lane.view(*component, key, &due);
             self.show(partition, *component, key, view);
         }
-        self.counters.add_unexported(names::VIEWS, keys.len() as u64);
+        self.counters.add(names::VIEWS, keys.len() as u64);
     }
 
     /// Writes the view of a component's key; `None` deletes the published view.
