@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use wire::{Envelope, EnvelopeRef, WallTime, WireError};
+use wire::{Envelope, EnvelopeRef, Kind, WallTime, WireError, header};
 
 /// The headers of a record in one buffer, in order. Cheap to clone; a lookup scans the buffer.
 ///
@@ -32,6 +32,11 @@ impl Headers {
     /// Returns the value of the first header called `name`.
     pub fn get(&self, name: &str) -> Option<&[u8]> {
         self.raw().find(|(found, _)| *found == name.as_bytes()).map(|(_, value)| value)
+    }
+
+    /// True if the header `ce_type` names this kind.
+    pub fn is(&self, kind: Kind) -> bool {
+        self.get(header::TYPE) == Some(kind.as_str().as_bytes())
     }
 
     /// Parses the headers as an envelope.

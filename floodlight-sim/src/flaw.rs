@@ -2,6 +2,7 @@
 
 use bus::{Headers, Outgoing, Route};
 use bytes::Bytes;
+use wire::header;
 use wire::{CallId, Envelope, MessageId};
 
 use crate::fault::{Garbage, WrongIdentity};
@@ -53,7 +54,7 @@ impl Flaw {
                 record
             }
             Flaw::Corrupt(Garbage::Type) => {
-                record.headers = record.headers.iter().filter(|(name, _)| *name != "ce_type").collect::<Headers>();
+                record.headers = record.headers.iter().filter(|(name, _)| *name != header::TYPE).collect::<Headers>();
                 record
             }
             Flaw::Oversized(bytes) => {

@@ -3,6 +3,7 @@
 use bus::{Headers, Record};
 use bytes::Bytes;
 use flow_messages::speaker::{Action, Command, Refusal};
+use wire::header;
 use wire::{Envelope, Kind, OperationId};
 
 use crate::{Answer, Body};
@@ -71,14 +72,14 @@ fn invalid(envelope: &Envelope, command: &Command) -> Option<String> {
 /// Reads the valid headers of an invalid envelope, to address a refusal.
 fn salvage(headers: &Headers) -> Option<Envelope> {
     let text = |name: &str| headers.get(name).and_then(|value| std::str::from_utf8(value).ok());
-    let mut envelope = Envelope::new(Kind::Call, text("ce_id")?, text("ce_source").unwrap_or("unknown"));
-    envelope.subject = text("ce_subject").map(str::to_owned);
-    envelope.operation = text("ce_operation").and_then(|id| OperationId::new(id).ok());
-    envelope.correlation = text("ce_correlationid").map(str::to_owned);
-    envelope.call = text("ce_callid").and_then(|id| id.parse().ok());
-    envelope.attempt = text("ce_attempt").and_then(|attempt| attempt.parse().ok());
-    envelope.reply_to = text("ce_replyto").map(str::to_owned);
-    envelope.reply_partition = text("ce_replypartition").and_then(|partition| partition.parse().ok());
+    let mut envelope = Envelope::new(Kind::Call, text(header::ID)?, text(header::SOURCE).unwrap_or("unknown"));
+    envelope.subject = text(header::SUBJECT).map(str::to_owned);
+    envelope.operation = text(header::OPERATION).and_then(|id| OperationId::new(id).ok());
+    envelope.correlation = text(header::CORRELATION_ID).map(str::to_owned);
+    envelope.call = text(header::CALL_ID).and_then(|id| id.parse().ok());
+    envelope.attempt = text(header::ATTEMPT).and_then(|attempt| attempt.parse().ok());
+    envelope.reply_to = text(header::REPLY_TO).map(str::to_owned);
+    envelope.reply_partition = text(header::REPLY_PARTITION).and_then(|partition| partition.parse().ok());
     Some(envelope)
 }
 

@@ -11,6 +11,7 @@ use topology::{
 };
 use wire::answer::Answer;
 use wire::call::{CallCommand, CallEnd};
+use wire::header;
 use wire::{Envelope, EnvelopeRef, Kind, OperationId, RequestName, WireError};
 
 use crate::cause::Cause;
@@ -36,7 +37,7 @@ impl InboxSpout for HubSpout {
         let cause = Cause { id: envelope.id.to_owned(), correlation: envelope.correlation.map(str::to_owned) };
         if envelope.kind == Kind::Command {
             let operation = envelope.operation.clone();
-            let operation = operation.ok_or_else(|| Unreadable(WireError::missing("ce_operation").to_string()))?;
+            let operation = operation.ok_or_else(|| Unreadable(WireError::missing(header::OPERATION).to_string()))?;
             let command = delivery.json()?;
             out.emit(HubInbound::Command(Box::new(HubCommand { operation, cause, command })));
             return Ok(());
@@ -62,21 +63,21 @@ impl InboxSpout for HubSpout {
     /// been meant as a request or a command.
     fn reject(&mut self, rejected: &Rejected<'_>, out: &mut Emitter<HubInbound>) -> bool {
         let Rejected { texts, record, reason } = rejected;
-        let kind = texts.get("ce_type").and_then(|kind| kind.parse().ok());
+        let kind = texts.get(header::TYPE).and_then(|kind| kind.parse().ok());
         let is_ours = match kind {
             Some(kind) => matches!(kind, Kind::Request | Kind::Command),
-            None => texts.get("ce_causationid").is_none(),
+            None => texts.get(header::CAUSATION_ID).is_none(),
         };
-        let Some(id) = texts.get("ce_id").filter(|_| is_ours) else { return false };
+        let Some(id) = texts.get(header::ID).filter(|_| is_ours) else { return false };
         let key = String::from_utf8_lossy(record.key.as_deref().unwrap_or_default()).into_owned();
-        let event = RequestName::Event { source: texts.get("ce_source").unwrap_or_default(), id };
-        let name = texts.get("ce_idempotencykey").map_or(event, RequestName::IdempotencyKey);
-        let named = texts.get("ce_operation").and_then(|operation| OperationId::new(operation).ok());
+        let event = RequestName::Event { source: texts.get(header::SOURCE).unwrap_or_default(), id };
+        let name = texts.get(header::IDEMPOTENCY_KEY).map_or(event, RequestName::IdempotencyKey);
+        let named = texts.get(header::OPERATION).and_then(|operation| OperationId::new(operation).ok());
         let named = named.filter(|_| kind == Some(Kind::Command));
         out.emit(HubInbound::Rejected(Box::new(HubRejected {
             operation: named.unwrap_or_else(|| OperationId::requested(&out.lane().topology, &key, name)),
             is_command: kind == Some(Kind::Command),
-            cause: Cause { id: id.to_owned(), correlation: texts.get("ce_correlationid").map(str::to_owned) },
+            cause: Cause { id: id.to_owned(), correlation: texts.get(header::CORRELATION_ID).map(str::to_owned) },
             key,
             reason: (*reason).to_owned(),
         })));

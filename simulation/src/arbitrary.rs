@@ -2,26 +2,27 @@
 
 use bus::{Headers, Outgoing, Route};
 use wire::Kind;
+use wire::header;
 
 /// The headers that lane code reads.
 const NAMES: [&str; 17] = [
-    "ce_specversion",
-    "ce_id",
-    "ce_source",
-    "ce_type",
-    "ce_subject",
-    "ce_time",
-    "ce_operation",
-    "ce_causationid",
-    "ce_expirytime",
-    "ce_callid",
-    "ce_attempt",
-    "ce_undoes",
-    "ce_replyto",
-    "ce_replypartition",
+    header::SPEC_VERSION,
+    header::ID,
+    header::SOURCE,
+    header::TYPE,
+    header::SUBJECT,
+    header::TIME,
+    header::OPERATION,
+    header::CAUSATION_ID,
+    header::EXPIRY_TIME,
+    header::CALL_ID,
+    header::ATTEMPT,
+    header::UNDOES,
+    header::REPLY_TO,
+    header::REPLY_PARTITION,
     "traceparent",
-    "ce_idempotencykey",
-    "ce_correlationid",
+    header::IDEMPOTENCY_KEY,
+    header::CORRELATION_ID,
 ];
 
 /// Builds a record for lane 0 of `inbox` from `bytes`. The bytes are split into chunks, each with a
@@ -42,11 +43,11 @@ pub fn record(inbox: &str, bytes: &[u8]) -> Outgoing {
         let Some(value) = chunk() else { break };
         match (name, value) {
             (_, []) => {}
-            ("ce_type", [kind]) => {
+            (header::TYPE, [kind]) => {
                 let kind = Kind::ALL[usize::from(*kind) % Kind::ALL.len()];
                 headers.push((name, kind.as_str().into()));
             }
-            ("ce_specversion", [_]) => headers.push((name, b"1.0".to_vec())),
+            (header::SPEC_VERSION, [_]) => headers.push((name, b"1.0".to_vec())),
             (name, value) => headers.push((name, value.to_vec())),
         }
     }

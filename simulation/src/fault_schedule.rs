@@ -10,6 +10,7 @@ use bus::{
     AppendFault, Batch, BusError, BusEvent, Clock, CommitFault, Embedded, FaultInjector, ManualClock, MonoTime,
     Outgoing, RecordFault, Route,
 };
+use wire::header;
 use wire::{CallId, Kind};
 
 use super::dice::Dice;
@@ -152,7 +153,7 @@ impl ProcessFaults {
 
     /// Records that this request will be lost or changed if the write succeeds.
     fn altered(&self, record: &Outgoing) {
-        let id = record.headers.get("ce_id").map(|id| String::from_utf8_lossy(id).into_owned());
+        let id = record.headers.get(header::ID).map(|id| String::from_utf8_lossy(id).into_owned());
         self.in_flight().push((record.topic.to_string(), id.unwrap_or_default()));
     }
 
@@ -181,7 +182,7 @@ fn unavailable() -> BusError {
 
 /// True for the kinds of messages that only spokes send to inboxes.
 fn is_answer(record: &Outgoing) -> bool {
-    let kind = record.headers.get("ce_type").unwrap_or_default();
+    let kind = record.headers.get(header::TYPE).unwrap_or_default();
     [Kind::Reply, Kind::Refusal, Kind::Failure].iter().any(|known| known.as_str().as_bytes() == kind)
 }
 
@@ -329,7 +330,7 @@ impl ProcessFaults {
             0 => corrupt.value = b"\xff\xfe not even text".to_vec().into(),
             1 => corrupt.headers = [("from", "somebody")].into_iter().collect(),
             _ => {
-                let kept = record.headers.iter().filter(|(name, _)| *name != "ce_type");
+                let kept = record.headers.iter().filter(|(name, _)| *name != header::TYPE);
                 corrupt.headers = kept.collect();
             }
         }
@@ -341,7 +342,7 @@ impl FaultSchedule {
     fn record_undoes(&self, arrivals: &[bus::Arrival]) {
         for arrival in arrivals {
             let bus::Arrival::Record(record) = arrival else { continue };
-            if record.headers.get("ce_type") != Some(Kind::Undo.as_str().as_bytes()) {
+            if !record.headers.is(Kind::Undo) {
                 continue;
             }
             let Ok(envelope) = record.headers.envelope() else { continue };

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use bus::Record;
 use topology::{Inspection, Timeout, TimerKey};
 use wire::Kind;
+use wire::header;
 
 /// A lane and its state.
 pub(super) struct LaneCheck<'a> {
@@ -79,12 +80,10 @@ impl LaneCheck<'_> {
     fn pending_timeouts(&self) -> BTreeSet<TimerKey> {
         let mut timers: BTreeSet<TimerKey> = self.inside.passing.iter().copied().collect();
         let ahead = self.inbox.iter().filter(|record| {
-            record.partition == self.lane
-                && record.offset >= self.inside.position
-                && record.headers.get("ce_type") == Some(Kind::Timeout.as_str().as_bytes())
+            record.partition == self.lane && record.offset >= self.inside.position && record.headers.is(Kind::Timeout)
         });
         let timer = |record: &Record| {
-            let number = (self.number)(std::str::from_utf8(record.headers.get("ce_subject")?).ok()?)?;
+            let number = (self.number)(std::str::from_utf8(record.headers.get(header::SUBJECT)?).ok()?)?;
             let Timeout { timer, generation } = serde_json::from_slice(&record.value).ok()?;
             Some((number, timer, generation))
         };

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bus::{Record, Route};
 use topology::outbox::TimerEffect;
 use topology::{DeliveryMode, Effects, Lane, Timeout, Topology};
+use wire::header;
 use wire::topics::Topics;
 use wire::{CallId, Kind, MessageId};
 
@@ -201,7 +202,7 @@ impl Replay {
 /// Checks that a record without effects is counted, and that a record counted as dropped has no
 /// effects.
 fn check_dropped(record: &Record, effects: &Effects) -> Result<(), String> {
-    let kind = record.headers.get("ce_type").unwrap_or_default();
+    let kind = record.headers.get(header::TYPE).unwrap_or_default();
     let is = |known: Kind| known.as_str().as_bytes() == kind;
     let has_effects = has_effects(effects);
     let counted = effects.counts.iter().any(|(name, _)| name != topology::names::RECORDS);
@@ -244,14 +245,14 @@ fn check_not_parked(record: &Record, effects: &Effects) -> Result<(), String> {
 
 /// The position and kind of a record.
 fn position(record: &Record) -> String {
-    let kind = String::from_utf8_lossy(record.headers.get("ce_type").unwrap_or_default());
+    let kind = String::from_utf8_lossy(record.headers.get(header::TYPE).unwrap_or_default());
     format!("record {}/{}/{} ({kind})", record.topic, record.partition, record.offset)
 }
 
 fn read_timeout(lane: &Lane, record: &Record) -> Option<(u16, Timeout)> {
-    if record.headers.get("ce_type") != Some(Kind::Timeout.as_str().as_bytes()) {
+    if !record.headers.is(Kind::Timeout) {
         return None;
     }
-    let component = lane.number(std::str::from_utf8(record.headers.get("ce_subject")?).ok()?)?;
+    let component = lane.number(std::str::from_utf8(record.headers.get(header::SUBJECT)?).ok()?)?;
     Some((component, serde_json::from_slice(&record.value).ok()?))
 }

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use wire::{Kind, header};
 
 use bus::{Arrival, Headers, MonoTime, Outgoing};
 
@@ -81,7 +82,7 @@ pub(super) fn arrivals(arrivals: &[Arrival]) -> String {
 }
 
 fn is_view(headers: &Headers) -> bool {
-    headers.get("ce_type") == Some(b"nave.view")
+    headers.is(Kind::View)
 }
 
 /// True for the records of a snapshot other than its head.
@@ -94,11 +95,11 @@ fn one(headers: &Headers, topic: Option<&str>) -> String {
     if let (Some(covers), Some(topic)) = (text("nave-covers"), topic) {
         return format!("snapshot up to {covers} -> {topic}");
     }
-    let kind = text("ce_type").unwrap_or("unreadable".into());
+    let kind = text(header::TYPE).unwrap_or("unreadable".into());
     let kind = kind.strip_prefix("nave.").unwrap_or(&kind).escape_debug().to_string();
-    let id = text("ce_causationid").filter(|_| ["reply", "refusal", "failure"].contains(&&*kind));
-    let id = id.or(text("ce_id")).unwrap_or_default();
-    let undoes = text("ce_undoes")
+    let id = text(header::CAUSATION_ID).filter(|_| ["reply", "refusal", "failure"].contains(&&*kind));
+    let id = id.or(text(header::ID)).unwrap_or_default();
+    let undoes = text(header::UNDOES)
         .map(|undoes| format!(" of {}", undoes.split(',').map(short).collect::<Vec<_>>().join(",")))
         .unwrap_or_default();
     let to = topic.map(|topic| format!(" -> {topic}")).unwrap_or_default();

@@ -76,7 +76,7 @@ impl Watch {
             .poll(usize::MAX, Duration::ZERO, &mut self.records)
             .expect("records are read before the bus deletes them");
         for record in self.records.drain(..) {
-            let is_request = record.headers.get("ce_type") == Some(Kind::Request.as_str().as_bytes());
+            let is_request = record.headers.is(Kind::Request);
             if let (true, Ok(envelope), Some(key)) = (is_request, record.headers.envelope(), &record.key)
                 && let Ok(name) = std::str::from_utf8(key)
             {

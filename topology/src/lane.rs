@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use bus::{Record, Route};
 use bytes::Bytes;
+use wire::header;
 use wire::owner::OwnerRecord;
 use wire::{EnvelopeRef, Kind, WallTime, WireError};
 
@@ -404,10 +405,10 @@ impl Lane {
 fn not_accepted(envelope: &EnvelopeRef<'_>) -> String {
     let kind = envelope.kind;
     match (kind, envelope.causation) {
-        (Kind::Reply | Kind::Refusal | Kind::Failure, None) => WireError::missing("ce_causationid").to_string(),
+        (Kind::Reply | Kind::Refusal | Kind::Failure, None) => WireError::missing(header::CAUSATION_ID).to_string(),
         (Kind::Reply | Kind::Refusal | Kind::Failure, Some(message)) => {
             let allowed = "the ce_id of a request to a spoke of this stage: operation/step/n/service/attempt";
-            WireError::new("ce_causationid", message, allowed).to_string()
+            WireError::new(header::CAUSATION_ID, message, allowed).to_string()
         }
         _other => format!("no component takes {kind}"),
     }

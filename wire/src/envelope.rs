@@ -10,6 +10,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::header;
 use crate::ids::{RequestName, push_number};
 use crate::{CallId, OperationId, WallTime, WireError};
 
@@ -102,7 +103,7 @@ impl FromStr for Kind {
         Self::ALL
             .into_iter()
             .find(|kind| kind.as_str() == text)
-            .ok_or_else(|| WireError::new("ce_type", text, "a Nave type such as nave.request"))
+            .ok_or_else(|| WireError::new(header::TYPE, text, "a Nave type such as nave.request"))
     }
 }
 
@@ -254,45 +255,45 @@ impl<T: AsRef<str>> Envelope<T> {
 
     /// Passes the name and value of each header to `put`, in a fixed order.
     pub fn write(&self, mut put: impl FnMut(&str, &str)) {
-        put("ce_specversion", "1.0");
-        put("ce_id", self.id.as_ref());
-        put("ce_source", self.source.as_ref());
-        put("ce_type", self.kind.as_str());
+        put(header::SPEC_VERSION, "1.0");
+        put(header::ID, self.id.as_ref());
+        put(header::SOURCE, self.source.as_ref());
+        put(header::TYPE, self.kind.as_str());
         // One buffer for all values that have to be formatted.
         let mut made = String::with_capacity(128);
         if let Some(subject) = &self.subject {
-            put("ce_subject", subject.as_ref());
+            put(header::SUBJECT, subject.as_ref());
         }
         if let Some(time) = self.time {
             time.push_to(&mut made);
-            put("ce_time", &made);
+            put(header::TIME, &made);
         }
         if let Some(operation) = &self.operation {
-            put("ce_operation", operation.as_str());
+            put(header::OPERATION, operation.as_str());
         }
         if let Some(key) = &self.idempotency_key {
-            put("ce_idempotencykey", key.as_ref());
+            put(header::IDEMPOTENCY_KEY, key.as_ref());
         }
         if let Some(correlation) = &self.correlation {
-            put("ce_correlationid", correlation.as_ref());
+            put(header::CORRELATION_ID, correlation.as_ref());
         }
         if let Some(causation) = &self.causation {
-            put("ce_causationid", causation.as_ref());
+            put(header::CAUSATION_ID, causation.as_ref());
         }
         if let Some(expires) = self.expires {
             made.clear();
             expires.push_to(&mut made);
-            put("ce_expirytime", &made);
+            put(header::EXPIRY_TIME, &made);
         }
         if let Some(call) = &self.call {
             made.clear();
             call.push_to(&mut made);
-            put("ce_callid", &made);
+            put(header::CALL_ID, &made);
         }
         if let Some(attempt) = self.attempt {
             made.clear();
             push_number(&mut made, attempt);
-            put("ce_attempt", &made);
+            put(header::ATTEMPT, &made);
         }
         if let Some((first, more)) = self.undoes.split_first() {
             made.clear();
@@ -301,15 +302,15 @@ impl<T: AsRef<str>> Envelope<T> {
                 made.push(',');
                 call.push_to(&mut made);
             }
-            put("ce_undoes", &made);
+            put(header::UNDOES, &made);
         }
         if let Some(topic) = &self.reply_to {
-            put("ce_replyto", topic.as_ref());
+            put(header::REPLY_TO, topic.as_ref());
         }
         if let Some(partition) = self.reply_partition {
             made.clear();
             push_number(&mut made, partition);
-            put("ce_replypartition", &made);
+            put(header::REPLY_PARTITION, &made);
         }
         if let Some(trace) = &self.trace {
             put("traceparent", trace.as_ref());
@@ -336,7 +337,7 @@ impl<'a> RawHeaders<'a> {
 
     /// The text of a header; none if it is missing or empty.
     pub fn get(&self, name: &str) -> Option<&'a str> {
-        let i = NAMES.iter().position(|known| *known == name)?;
+        let i = header::ALL.iter().position(|known| *known == name)?;
         self.0.values[i].filter(|value| !value.is_empty())
     }
 }
@@ -344,62 +345,41 @@ impl<'a> RawHeaders<'a> {
 /// Header values during parsing.
 #[derive(Debug, Default)]
 struct Found<'a> {
-    values: [Option<&'a str>; NAMES.len()],
+    values: [Option<&'a str>; header::ALL.len()],
     /// Index of the next expected name; headers mostly come in the order of [`Envelope::write`].
     next: usize,
 }
 
-/// All headers of an envelope.
-pub const HEADERS: &[&str] = &NAMES;
-
-const NAMES: [&str; 17] = [
-    "ce_specversion",
-    "ce_id",
-    "ce_source",
-    "ce_type",
-    "ce_subject",
-    "ce_time",
-    "ce_operation",
-    "ce_idempotencykey",
-    "ce_correlationid",
-    "ce_causationid",
-    "ce_expirytime",
-    "ce_callid",
-    "ce_attempt",
-    "ce_undoes",
-    "ce_replyto",
-    "ce_replypartition",
-    "traceparent",
-];
-
 impl<'a> Found<'a> {
     fn keep(&mut self, name: &[u8], value: &'a [u8]) -> Result<(), WireError> {
         let known = |known: &&str| known.as_bytes() == name;
-        let after = NAMES[self.next..].iter().position(known).map(|i| self.next + i);
-        let Some(i) = after.or_else(|| NAMES[..self.next].iter().position(known)) else { return Ok(()) };
+        let after = header::ALL[self.next..].iter().position(known).map(|i| self.next + i);
+        let Some(i) = after.or_else(|| header::ALL[..self.next].iter().position(known)) else { return Ok(()) };
         let text = std::str::from_utf8(value)
-            .map_err(|_| WireError::new(NAMES[i], &String::from_utf8_lossy(value), "UTF-8 text"))?;
+            .map_err(|_| WireError::new(header::ALL[i], &String::from_utf8_lossy(value), "UTF-8 text"))?;
         self.values[i].get_or_insert(text);
         self.next = i + 1;
         Ok(())
     }
 
     fn required(&self, i: usize) -> Result<&'a str, WireError> {
-        self.values[i].filter(|value| !value.is_empty()).ok_or(WireError::missing(NAMES[i]))
+        self.values[i].filter(|value| !value.is_empty()).ok_or(WireError::missing(header::ALL[i]))
     }
 
     fn parsed<T: FromStr>(&self, i: usize, allowed: &'static str) -> Result<Option<T>, WireError> {
-        self.values[i].map(|value| value.parse().map_err(|_| WireError::new(NAMES[i], value, allowed))).transpose()
+        self.values[i]
+            .map(|value| value.parse().map_err(|_| WireError::new(header::ALL[i], value, allowed)))
+            .transpose()
     }
 
     fn finish(&self) -> Result<EnvelopeRef<'a>, WireError> {
         let version = self.required(0)?;
         if version != "1.0" {
-            return Err(WireError::new(NAMES[0], version, "1.0"));
+            return Err(WireError::new(header::ALL[0], version, "1.0"));
         }
         let (id, source, kind) = (self.required(1)?, self.required(2)?, self.required(3)?.parse()?);
         let time = self.parsed(5, WallTime::ALLOWED)?;
-        let named = |i: usize| move |error: WireError| WireError { field: NAMES[i], ..error };
+        let named = |i: usize| move |error: WireError| WireError { field: header::ALL[i], ..error };
         let operation = self.values[6].map(OperationId::new).transpose().map_err(named(6))?;
         let expires = self.parsed(10, WallTime::ALLOWED)?;
         let call = self.values[11].map(|call| CallId::read(call, operation.as_ref())).transpose().map_err(named(11))?;

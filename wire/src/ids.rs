@@ -2,6 +2,7 @@
 //!
 //! They never depend on an offset or a clock, so a replay produces the same ids.
 
+use crate::header;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -153,7 +154,7 @@ impl CallId {
 
     /// Parses a call id. Shares `known` if it names that operation, which is the usual case.
     pub(crate) fn read(text: &str, known: Option<&OperationId>) -> Result<Self, WireError> {
-        let fault = || WireError::new("ce_callid", text, "operation/step/n");
+        let fault = || WireError::new(header::CALL_ID, text, "operation/step/n");
         let mut parts = text.rsplitn(3, '/');
         let n = parts.next().and_then(|n| n.parse().ok()).ok_or_else(fault)?;
         let step = parts.next().and_then(|step| step.parse().ok()).ok_or_else(fault)?;
@@ -256,7 +257,7 @@ impl MessageId {
     }
 
     fn parse(text: &str, known: Option<&OperationId>) -> Result<Self, WireError> {
-        let fault = || WireError::new("ce_causationid", text, "operation/step/n/service/attempt");
+        let fault = || WireError::new(header::CAUSATION_ID, text, "operation/step/n/service/attempt");
         let mut parts = text.rsplitn(3, '/');
         let attempt = parts.next().and_then(|attempt| attempt.parse().ok()).ok_or_else(fault)?;
         let service = parts.next().filter(|service| !service.is_empty()).ok_or_else(fault)?.into();

@@ -13,7 +13,7 @@
 //! # Ok::<(), wire::WireError>(())
 //! ```
 //!
-//! Reading order: [`ids`], [`envelope`] (headers of a record), [`routing`] (the lane of a key),
+//! Reading order: [`ids`], [`header`] and [`envelope`] (headers of a record), [`routing`] (the lane of a key),
 //! [`topics`] (topic names), [`request`], [`command`] and [`answer`] (start, commands and result of
 //! an operation), [`call`] (messages between hub and workers), [`alive`] (liveness of spokes),
 //! [`owner`] (takeover of a lane), [`control`] (submitted topologies), [`graph`] (comparison of two
@@ -29,6 +29,7 @@ pub mod control;
 pub mod envelope;
 pub mod graph;
 pub mod hash;
+pub mod header;
 pub mod ids;
 pub mod json;
 pub mod owner;

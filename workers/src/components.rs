@@ -12,6 +12,7 @@ use topology::{
 use wire::alive::Liveness;
 use wire::answer::{Resource, SERVICE_KIND, ServiceView};
 use wire::call::{Call, CallCommand, CallEnd};
+use wire::header;
 use wire::topics::Topics;
 use wire::{CallId, Envelope, EnvelopeRef, Kind, MessageId, OperationId, WireError};
 
@@ -93,7 +94,7 @@ impl InboxSpout for WorkerSpout {
             out.emit(SpokeEvent::Liveness(up));
             return Ok(());
         }
-        let call = envelope.call.clone().ok_or_else(|| Unreadable(WireError::missing("ce_callid").to_string()))?;
+        let call = envelope.call.clone().ok_or_else(|| Unreadable(WireError::missing(header::CALL_ID).to_string()))?;
         let message = MessageId::read(envelope.causation.unwrap_or_default(), &call);
         let message = message.map_err(|error| Unreadable(error.to_string()))?;
         let body = std::str::from_utf8(&record.value).map_err(|_| Unreadable("the body is not UTF-8".into()))?;
@@ -106,17 +107,18 @@ impl InboxSpout for WorkerSpout {
     /// `ce_source`.
     fn reject(&mut self, rejected: &Rejected<'_>, out: &mut Emitter<SpokeEvent>) -> bool {
         let Rejected { texts, reason, .. } = rejected;
-        let answers = match texts.get("ce_type").and_then(|kind| kind.parse().ok()) {
+        let answers = match texts.get(header::TYPE).and_then(|kind| kind.parse().ok()) {
             Some(kind) => matches!(kind, Kind::Reply | Kind::Refusal | Kind::Failure),
-            None => texts.get("ce_causationid").is_some(),
+            None => texts.get(header::CAUSATION_ID).is_some(),
         };
-        let message = texts.get("ce_causationid").and_then(|message| message.parse::<MessageId>().ok());
-        let by_source = || texts.get("ce_source").and_then(|source| source.rsplit('/').next());
+        let message = texts.get(header::CAUSATION_ID).and_then(|message| message.parse::<MessageId>().ok());
+        let by_source = || texts.get(header::SOURCE).and_then(|source| source.rsplit('/').next());
         let service = message.as_ref().map(|message| &*message.service).or_else(by_source);
         if !answers || service != Some(&*self.service) {
             return false;
         }
-        let call = texts.get("ce_callid").and_then(|call| call.parse().ok()).or(message.map(|message| message.call));
+        let call =
+            texts.get(header::CALL_ID).and_then(|call| call.parse().ok()).or(message.map(|message| message.call));
         out.emit(SpokeEvent::Rejected { call, reason: (*reason).to_owned() });
         true
     }
@@ -252,7 +254,7 @@ impl WorkerBolt {
 /// Returns the header that `reason` names, otherwise `body`: a label has few values.
 fn part_at_fault(reason: &str) -> &'static str {
     let named = |header: &&&str| reason.contains(&format!("`{header}`"));
-    wire::envelope::HEADERS.iter().find(named).copied().unwrap_or("body")
+    wire::header::ALL.iter().find(named).copied().unwrap_or("body")
 }
 
 impl SystemBolt for WorkerBolt {

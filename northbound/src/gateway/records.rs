@@ -3,6 +3,7 @@
 use bus::Record;
 use wire::answer::{Answer, Conversations, LanePosition, Operation, Resource};
 use wire::command::Outcome;
+use wire::header;
 use wire::{Code, Envelope, Kind, OperationId, WireError};
 
 use super::Gateway;
@@ -125,5 +126,5 @@ impl Gateway {
 }
 
 fn named(envelope: Envelope) -> Result<OperationId, String> {
-    envelope.operation.ok_or_else(|| WireError::missing("ce_operation").to_string())
+    envelope.operation.ok_or_else(|| WireError::missing(header::OPERATION).to_string())
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bus::{Bus, Clock, Outgoing, Record, Route};
 use wire::command::Command;
+use wire::header;
 use wire::{Kind, OperationId};
 
 use super::{FaultEvent, MAX_WALL_OFF_MS, Run};
@@ -172,7 +173,7 @@ impl Run<'_> {
         let topics: Vec<String> = inboxes.chain(spokes).collect();
         let topic = self.dice.pick(&topics).clone();
         let can_be_copied = |record: &Record| {
-            let kind = record.headers.get("ce_type").unwrap_or_default();
+            let kind = record.headers.get(header::TYPE).unwrap_or_default();
             [
                 Kind::Request,
                 Kind::Command,
@@ -201,7 +202,7 @@ impl Run<'_> {
             value: record.value,
         };
         self.say("a foreign client", || format!("** writes a copy of {}", story::records(std::slice::from_ref(&copy))));
-        let id = copy.headers.get("ce_id").map(|id| String::from_utf8_lossy(id).into_owned()).unwrap_or_default();
+        let id = copy.headers.get(header::ID).map(|id| String::from_utf8_lossy(id).into_owned()).unwrap_or_default();
         self.copies.push((topic, id));
         self.write(&[copy]);
     }

@@ -8,6 +8,7 @@ use super::{Shard, ShardOptions, owner_of, read_back};
 use crate::names;
 use crate::status::ShardStatus;
 use crate::timers::Origin;
+use wire::header;
 
 impl Shard {
     /// True if a received record can be handled now.
@@ -84,7 +85,7 @@ impl Shard {
         owned.moved = true;
         self.queue.moved(now, self.context.options.recovery.snapshot_ms);
         if let Phase::CatchingUp { owner } = &owned.phase
-            && record.headers.get("ce_id") == Some(owner.as_bytes())
+            && record.headers.get(header::ID) == Some(owner.as_bytes())
         {
             owned.phase = Phase::Live;
             owned.timers.go_live(record.time, now);

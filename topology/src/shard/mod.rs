@@ -55,6 +55,7 @@ use std::time::Duration;
 
 use bus::{Arrival, Bus, BusError, Clock, Headers, Member, MemberSpec, MonoTime, PollOutcome, Record, Task, Writer};
 use wire::control::DeliveryMode;
+use wire::header;
 use wire::owner::OwnerRecord;
 use wire::{Code, Kind};
 
@@ -331,17 +332,17 @@ impl Shard {
 
 /// Returns the timer and generation of a timeout record; `None` for other records.
 fn read_back(lane: &Lane, headers: &Headers, value: &[u8]) -> Option<((u16, u64), u32)> {
-    if headers.get("ce_type") != Some(Kind::Timeout.as_str().as_bytes()) {
+    if !headers.is(Kind::Timeout) {
         return None;
     }
     let timeout: Timeout = serde_json::from_slice(value).ok()?;
-    let component = lane.number(std::str::from_utf8(headers.get("ce_subject")?).ok()?)?;
+    let component = lane.number(std::str::from_utf8(headers.get(header::SUBJECT)?).ok()?)?;
     Some(((component, timeout.timer), timeout.generation))
 }
 
 /// Parses an owner record; `None` for other records.
 fn owner_of(record: &Record) -> Option<OwnerRecord> {
-    if record.headers.get("ce_type") != Some(Kind::Owner.as_str().as_bytes()) {
+    if !record.headers.is(Kind::Owner) {
         return None;
     }
     serde_json::from_slice(&record.value).ok()
