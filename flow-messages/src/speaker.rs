@@ -4,8 +4,12 @@ use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use wire::Service;
 
 use crate::client::InjectedFault;
+
+/// The service of the switches.
+pub const SPEAKER: Service<Command, Reply> = Service::named("speaker");
 
 /// A switch, such as `of:08`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -158,6 +162,17 @@ pub enum Reply {
         /// True if it was there before this call.
         existed: bool,
     },
+}
+
+impl Reply {
+    /// The name in the `result` field.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Reply::Installed { .. } => "installed",
+            Reply::Found { .. } => "found",
+            Reply::Removed { .. } => "removed",
+        }
+    }
 }
 
 /// A reply during parsing: see [`CommandFields`].

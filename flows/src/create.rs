@@ -48,9 +48,11 @@
 use std::collections::BTreeSet;
 
 use flow_messages::client::{self, FlowFailed, FlowUp, InjectedFault, Origin};
-use flow_messages::speaker::{Action, Command, Reply};
+use flow_messages::speaker::{Action, Command, Reply, SPEAKER};
 use hub::interned::Interned;
-use hub::{CallFailure, CallSpec, Event, Fx, Illegal, StepBudget, UndoSpec, Workflow, WorkflowState};
+use hub::{
+    CallFailure, CalledService, CheckedReply, Event, Fx, Illegal, StepBudget, StepSpec, Workflow, WorkflowState,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use topology::{LaneInfo, Settings};
@@ -61,10 +63,8 @@ use wire::{Code, OperationId, Problem};
 use crate::registry::{Flow, Registry, Resources};
 use crate::settings::FlowSettings;
 use crate::steps::{
-    Expected, call_speaker, check_key, check_reply, concurrent_step, json, keep, read_back, release, remove_rules,
-    reply, to_value,
+    call_speaker, check_key, check_reply, describe, keep, read_back, release, removal, remove_rules, to_value,
 };
-use crate::topology::SPEAKER;
 
 /// The states of a creation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -151,6 +151,7 @@ const CHECK: &str = "check removal";
 
 impl Workflow for CreateFlow {
     const NAME: &'static str = "create-flow";
+    const SERVICES: &'static [CalledService] = &[CalledService::of(SPEAKER)];
     type State = CreateState;
     type Request = client::CreateFlow;
     type Lane = Registry;
@@ -166,7 +167,9 @@ impl Workflow for CreateFlow {
 
     fn budgets(settings: &Settings) -> Vec<StepBudget> {
         let FlowSettings { call_ms, step_ms, .. } = settings.of("flows").unwrap_or_default();
-        [INSTALL, VALIDATE, REMOVE, CHECK].map(|step| StepBudget { step, service: SPEAKER, call_ms, step_ms }).into()
+        [INSTALL, VALIDATE, REMOVE, CHECK]
+            .map(|step| StepBudget { step, service: SPEAKER.name(), call_ms, step_ms })
+            .into()
     }
 
     /// Field by field, so that an error names the field, its value and the allowed values.
@@ -192,14 +195,13 @@ impl Workflow for CreateFlow {
         })
     }
 
-    fn check_reply(&self, state: CreateState, _: u32, is_undo: bool, body: &str) -> Result<(), String> {
+    fn check_reply(&self, state: CreateState, _: u32, is_undo: bool, reply: &CheckedReply) -> Result<(), String> {
         let expected = match state {
-            _ if is_undo => Expected::Removed,
-            Installing => Expected::Installed,
-            Clearing => Expected::Removed,
-            New | Validating | Removing | CheckingRemoval | Degraded | Ended => Expected::Found,
+            Installing => "installed",
+            Validating | CheckingRemoval => "found",
+            New | Removing | Clearing | Degraded | Ended => "removed",
         };
-        check_reply(expected, body)
+        check_reply(if is_undo { "removed" } else { expected }, reply)
     }
 
     fn on(&mut self, state: CreateState, event: &Event, fx: &mut Fx<'_, Self>) -> Result<CreateState, Illegal> {
@@ -209,8 +211,8 @@ impl Workflow for CreateFlow {
                 Err(problem) => self.refuse(problem, fx),
             },
 
-            (Installing, Event::Replied { tag, body }) => {
-                if matches!(reply(body), Some(Reply::Installed { existed: true })) && !self.inherited.contains(tag) {
+            (Installing, Event::Replied { tag, reply }) => {
+                if reply.of(SPEAKER) == (Reply::Installed { existed: true }) && !self.inherited.contains(tag) {
                     self.suspects.remove(tag);
                     fx.skip_undo(*tag);
                 }
@@ -231,9 +233,9 @@ impl Workflow for CreateFlow {
             (Installing, Event::TimedOut) => self.failed(step_timeout(INSTALL), fx),
             (Installing, Event::Cancelled) => self.failed(cancelled(INSTALL), fx),
 
-            (Validating, Event::Replied { tag, body }) => {
-                let expected = self.resources.rule(&self.request.flowid, *tag);
-                if !matches!(reply(body), Some(Reply::Found { rule: Some(rule) }) if rule == expected) {
+            (Validating, Event::Replied { tag, reply }) => {
+                let rule = Some(self.resources.rule(&self.request.flowid, *tag));
+                if reply.of(SPEAKER) != (Reply::Found { rule }) {
                     self.wrong.push(*tag);
                 }
                 Validating
@@ -274,8 +276,8 @@ impl Workflow for CreateFlow {
                 }
                 self.check_removal(fx)
             }
-            (CheckingRemoval, Event::Replied { tag, body }) => {
-                if matches!(reply(body), Some(Reply::Found { rule: None })) && !self.unremoved.contains(tag) {
+            (CheckingRemoval, Event::Replied { tag, reply }) => {
+                if reply.of(SPEAKER) == (Reply::Found { rule: None }) && !self.unremoved.contains(tag) {
                     self.suspects.remove(tag);
                 }
                 CheckingRemoval
@@ -367,45 +369,36 @@ impl CreateFlow {
 
     fn clear(&mut self, fx: &mut Fx<'_, Self>) -> CreateState {
         self.unremoved.clone_from(&self.suspects);
-        let step = remove_rules(REMOVE, self.resources.cookie, self.suspects.iter().copied(), fx);
-        fx.step(step);
+        remove_rules(REMOVE, self.resources.cookie, self.suspects.iter().copied(), fx);
         Clearing
     }
 
     fn install(&mut self, fx: &mut Fx<'_, Self>) -> CreateState {
-        let (call_ms, flow) = (fx.lane.settings.call_ms, &self.request.flowid);
+        let FlowSettings { call_ms, step_ms, .. } = fx.lane.settings;
         // An injected fault hits one rule in the middle of the path.
         let middle = self.request.length.div_ceil(2);
-        let call = |number: u32| {
-            let rule = self.resources.rule(flow, number);
-            let (switch, cookie) = (rule.switch.clone(), rule.cookie);
-            let fault = self.request.error.filter(|fault| number == middle && *fault != InjectedFault::InHub);
-            let install = Command { action: Action::Install { rule }, error: fault };
-            let remove = Command { action: Action::Remove { switch: switch.clone(), cookie }, error: None };
-            CallSpec {
-                undo: (!self.existed).then(|| UndoSpec {
-                    what: format!("remove rule {number} on {switch}"),
-                    body: json(&remove),
-                    within_ms: call_ms,
-                    always: self.inherited.contains(&number),
-                }),
-                ..call_speaker(number, format!("install rule {number} on {switch}"), &install, call_ms)
+        let calls = (1..=self.request.length).map(|number| {
+            let rule = self.resources.rule(&self.request.flowid, number);
+            let error = self.request.error.filter(|fault| number == middle && *fault != InjectedFault::InHub);
+            let remove = removal(number, rule.cookie);
+            let call = call_speaker(number, &Command { action: Action::Install { rule }, error }, call_ms);
+            match (self.existed, self.inherited.contains(&number)) {
+                (true, _) => call,
+                (false, false) => call.undo(&remove, describe(number, &remove), call_ms),
+                (false, true) => call.undo(&remove, describe(number, &remove), call_ms).always_undo(),
             }
-        };
-        let calls = (1..=self.request.length).map(call).collect();
-        fx.step(concurrent_step(INSTALL, calls, fx));
+        });
+        fx.step(StepSpec::new(INSTALL, step_ms).calls(calls));
         Installing
     }
 
     fn validate(&mut self, fx: &mut Fx<'_, Self>) -> CreateState {
-        let step = read_back(VALIDATE, self.resources.cookie, 1..=self.request.length, fx);
-        fx.step(step);
+        read_back(VALIDATE, self.resources.cookie, 1..=self.request.length, fx);
         Validating
     }
 
     fn check_removal(&mut self, fx: &mut Fx<'_, Self>) -> CreateState {
-        let step = read_back(CHECK, self.resources.cookie, self.suspects.iter().copied(), fx);
-        fx.step(step);
+        read_back(CHECK, self.resources.cookie, self.suspects.iter().copied(), fx);
         CheckingRemoval
     }
 

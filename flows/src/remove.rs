@@ -29,9 +29,9 @@
 use std::collections::BTreeSet;
 
 use flow_messages::client::{self, FlowFailed, FlowGone, Origin};
-use flow_messages::speaker::Reply;
+use flow_messages::speaker::{Reply, SPEAKER};
 use hub::interned::Interned;
-use hub::{CallFailure, Event, Fx, Illegal, StepBudget, Workflow, WorkflowState};
+use hub::{CallFailure, CalledService, CheckedReply, Event, Fx, Illegal, StepBudget, Workflow, WorkflowState};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use topology::{LaneInfo, Settings};
@@ -41,8 +41,7 @@ use wire::{Code, OperationId, Problem};
 
 use crate::registry::{Flow, Registry, Resources};
 use crate::settings::FlowSettings;
-use crate::steps::{Expected, check_key, check_reply, keep, read_back, release, remove_rules, reply, to_value};
-use crate::topology::SPEAKER;
+use crate::steps::{check_key, check_reply, keep, read_back, release, remove_rules, to_value};
 
 /// The states of a removal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,6 +109,7 @@ const CHECK: &str = "check removal";
 
 impl Workflow for RemoveFlow {
     const NAME: &'static str = "remove-flow";
+    const SERVICES: &'static [CalledService] = &[CalledService::of(SPEAKER)];
     type State = RemoveState;
     type Request = client::RemoveFlow;
     type Lane = Registry;
@@ -125,7 +125,7 @@ impl Workflow for RemoveFlow {
 
     fn budgets(settings: &Settings) -> Vec<StepBudget> {
         let FlowSettings { call_ms, step_ms, .. } = settings.of("flows").unwrap_or_default();
-        [REMOVE, CHECK].map(|step| StepBudget { step, service: SPEAKER, call_ms, step_ms }).into()
+        [REMOVE, CHECK].map(|step| StepBudget { step, service: SPEAKER.name(), call_ms, step_ms }).into()
     }
 
     fn begin(operation: &OperationId, key: &str, request: client::RemoveFlow) -> Result<Self, Problem> {
@@ -144,8 +144,8 @@ impl Workflow for RemoveFlow {
         })
     }
 
-    fn check_reply(&self, state: RemoveState, _: u32, _: bool, body: &str) -> Result<(), String> {
-        check_reply(if state == Removing { Expected::Removed } else { Expected::Found }, body)
+    fn check_reply(&self, state: RemoveState, _: u32, _: bool, reply: &CheckedReply) -> Result<(), String> {
+        check_reply(if state == Removing { "removed" } else { "found" }, reply)
     }
 
     fn on(&mut self, state: RemoveState, event: &Event, fx: &mut Fx<'_, Self>) -> Result<RemoveState, Illegal> {
@@ -163,9 +163,9 @@ impl Workflow for RemoveFlow {
                 self.remove(fx)
             }
 
-            (Removing, Event::Replied { tag, body }) => {
+            (Removing, Event::Replied { tag, reply }) => {
                 self.unremoved.remove(tag);
-                if matches!(reply(body), Some(Reply::Removed { existed: true })) {
+                if reply.of(SPEAKER) == (Reply::Removed { existed: true }) {
                     self.removed += 1;
                 }
                 Removing
@@ -184,8 +184,8 @@ impl Workflow for RemoveFlow {
                 self.check(fx)
             }
 
-            (Checking, Event::Replied { tag, body }) => {
-                if matches!(reply(body), Some(Reply::Found { rule: None })) && !self.unremoved.contains(tag) {
+            (Checking, Event::Replied { tag, reply }) => {
+                if reply.of(SPEAKER) == (Reply::Found { rule: None }) && !self.unremoved.contains(tag) {
                     self.left.remove(tag);
                 }
                 Checking
@@ -238,14 +238,12 @@ impl Workflow for RemoveFlow {
 impl RemoveFlow {
     fn remove(&mut self, fx: &mut Fx<'_, Self>) -> RemoveState {
         self.unremoved.clone_from(&self.left);
-        let step = remove_rules(REMOVE, self.resources.cookie, self.left.iter().copied(), fx);
-        fx.step(step);
+        remove_rules(REMOVE, self.resources.cookie, self.left.iter().copied(), fx);
         Removing
     }
 
     fn check(&self, fx: &mut Fx<'_, Self>) -> RemoveState {
-        let step = read_back(CHECK, self.resources.cookie, self.left.iter().copied(), fx);
-        fx.step(step);
+        read_back(CHECK, self.resources.cookie, self.left.iter().copied(), fx);
         Checking
     }
 

@@ -3,66 +3,59 @@
 use std::collections::BTreeSet;
 
 use flow_messages::client::{FLOW_KIND, FlowView};
-use flow_messages::speaker::{Action, Command, Reply, SwitchId};
-use hub::{Barrier, CallOrder, CallSpec, Fx, StepSpec, Workflow};
+use flow_messages::speaker::{Action, Command, Reply, SPEAKER, SwitchId};
+use hub::{CheckedReply, Fx, ServiceCall, ServiceExt, StepSpec, Workflow};
 use serde_json::Value;
 use wire::{OperationId, Problem};
 
 use crate::registry::{Flow, Registry, Resources};
-use crate::topology::SPEAKER;
+use crate::settings::FlowSettings;
 
 /// A call to the speaker about rule `number`.
-pub(crate) fn call_speaker(number: u32, what: String, command: &Command, within_ms: u64) -> CallSpec {
-    CallSpec {
-        tag: number,
-        service: SPEAKER,
-        key: command.action.switch().to_string(),
-        what,
-        body: json(command),
-        within_ms,
-        undo: None,
-    }
+pub(crate) fn call_speaker(number: u32, command: &Command, within_ms: u64) -> ServiceCall<Command, Reply> {
+    SPEAKER.call(number, command.action.switch().to_string(), command, describe(number, command), within_ms)
 }
 
-/// A step with concurrent calls that waits for all answers.
-pub(crate) fn concurrent_step<W: Workflow<Lane = Registry>>(
-    name: &'static str,
-    calls: Vec<CallSpec>,
-    fx: &Fx<'_, W>,
-) -> StepSpec {
-    StepSpec { name, order: CallOrder::AtOnce, barrier: Barrier::All, within_ms: fx.lane.settings.step_ms, calls }
+/// Describes a command about rule `number`.
+pub(crate) fn describe(number: u32, Command { action, .. }: &Command) -> String {
+    format!("{} rule {number} on {}", action.name(), action.switch())
 }
 
-/// A step that reads the rules with these numbers.
+/// A command to remove rule `number`.
+pub(crate) fn removal(number: u32, cookie: u64) -> Command {
+    Command { action: Action::Remove { switch: SwitchId::numbered(number), cookie }, error: None }
+}
+
+/// Starts a step that reads the rules with these numbers.
 pub(crate) fn read_back<W: Workflow<Lane = Registry>>(
     name: &'static str,
     cookie: u64,
     numbers: impl Iterator<Item = u32>,
-    fx: &Fx<'_, W>,
-) -> StepSpec {
-    let call = |number: u32| {
-        let switch = SwitchId::numbered(number);
-        let what = format!("read rule {number} on {switch}");
-        let read = Command { action: Action::Read { switch, cookie }, error: None };
-        call_speaker(number, what, &read, fx.lane.settings.call_ms)
-    };
-    concurrent_step(name, numbers.map(call).collect(), fx)
+    fx: &mut Fx<'_, W>,
+) {
+    let read = |number| Command { action: Action::Read { switch: SwitchId::numbered(number), cookie }, error: None };
+    call_each(name, numbers, read, fx);
 }
 
-/// A step that removes the rules with these numbers.
+/// Starts a step that removes the rules with these numbers.
 pub(crate) fn remove_rules<W: Workflow<Lane = Registry>>(
     name: &'static str,
     cookie: u64,
     numbers: impl Iterator<Item = u32>,
-    fx: &Fx<'_, W>,
-) -> StepSpec {
-    let call = |number: u32| {
-        let switch = SwitchId::numbered(number);
-        let what = format!("remove rule {number} on {switch}");
-        let remove = Command { action: Action::Remove { switch, cookie }, error: None };
-        call_speaker(number, what, &remove, fx.lane.settings.call_ms)
-    };
-    concurrent_step(name, numbers.map(call).collect(), fx)
+    fx: &mut Fx<'_, W>,
+) {
+    call_each(name, numbers, |number| removal(number, cookie), fx);
+}
+
+fn call_each<W: Workflow<Lane = Registry>>(
+    name: &'static str,
+    numbers: impl Iterator<Item = u32>,
+    command: impl Fn(u32) -> Command,
+    fx: &mut Fx<'_, W>,
+) {
+    let FlowSettings { call_ms, step_ms, .. } = fx.lane.settings;
+    let calls = numbers.map(|number| call_speaker(number, &command(number), call_ms));
+    fx.step(StepSpec::new(name, step_ms).calls(calls));
 }
 
 /// Records and publishes a flow that exists, or of which rules are left.
@@ -93,31 +86,13 @@ pub(crate) fn release<W: Workflow<Lane = Registry>>(flowid: &str, resources: &Re
     fx.lane.release(flowid, resources);
 }
 
-pub(crate) fn reply(body: &str) -> Option<Reply> {
-    serde_json::from_str(body).ok()
-}
-
-/// The kind of reply that a call expects.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Expected {
-    Installed,
-    Found,
-    Removed,
-}
-
-/// Checks that the speaker replied as expected.
-pub(crate) fn check_reply(expected: Expected, body: &str) -> Result<(), String> {
-    let reply: Reply = hub::expect_reply(body)?;
-    let actual = match reply {
-        Reply::Installed { .. } => Expected::Installed,
-        Reply::Found { .. } => Expected::Found,
-        Reply::Removed { .. } => Expected::Removed,
-    };
-    if actual == expected { Ok(()) } else { Err(format!("the reply is {actual:?}, but the call expects {expected:?}")) }
-}
-
-pub(crate) fn json(command: &Command) -> String {
-    serde_json::to_string(command).expect("a command is plain data")
+/// Checks that the speaker replied with this [`Reply::name`].
+pub(crate) fn check_reply(expected: &str, reply: &CheckedReply) -> Result<(), String> {
+    let reply = reply.of(SPEAKER);
+    if reply.name() == expected {
+        return Ok(());
+    }
+    Err(format!("the reply is `{}`, but the call expects `{expected}`", reply.name()))
 }
 
 pub(crate) fn to_value(body: &impl serde::Serialize) -> Value {

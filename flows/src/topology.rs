@@ -13,7 +13,7 @@ pub const NAME: &str = "flows";
 /// The name of the hub's stage.
 pub const STAGE: &str = "hub";
 /// The service of the switches, and the stage of its worker in a topology of two stages.
-pub const SPEAKER: &str = "speaker";
+pub const SPEAKER: &str = flow_messages::speaker::SPEAKER.name();
 /// The default number of lanes.
 pub const LANES: u32 = 4;
 

@@ -14,7 +14,7 @@ fn rows() -> Vec<Row> {
 }
 
 fn replied(body: &str) -> Event {
-    Event::Replied { tag: 1, body: body.into() }
+    Event::Replied { tag: 1, reply: body.into() }
 }
 
 fn gone() -> Event {

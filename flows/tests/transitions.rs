@@ -18,7 +18,7 @@ fn rows() -> Vec<Row> {
 }
 
 fn replied(tag: u32, body: &str) -> Event {
-    Event::Replied { tag, body: body.into() }
+    Event::Replied { tag, reply: body.into() }
 }
 
 /// Rule 1 of a flow of length 1, with the cookie and meter of the first flow of a single lane.

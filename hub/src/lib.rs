@@ -7,6 +7,7 @@
 //!
 //! Read in this order:
 //! - [`workflow`] and [`lane`]: what workflow authors implement
+//! - [`call`]: how a workflow calls a service and reads its reply
 //! - [`interned`]: how names are saved
 //! - [`machine`]: several workflow types in one hub
 //! - `operation`: one operation
@@ -16,6 +17,7 @@
 //! - [`check`]: compares a transition table with the code
 
 mod budget;
+pub mod call;
 mod cause;
 pub mod check;
 pub mod components;
@@ -27,6 +29,7 @@ mod operation;
 pub mod table;
 pub mod workflow;
 
+pub use call::{CalledService, CheckedReply, ServiceCall, ServiceExt};
 pub use cause::Cause;
 pub use components::{CALLS, HubBolt, HubIn, HubSpout};
 pub use lane::LaneState;
@@ -35,6 +38,5 @@ pub use machine::Workflows;
 pub use schemars;
 pub use table::{HubCommand, HubEffect, HubRejected, HubRequest, HubSettings, HubTable};
 pub use workflow::{
-    Barrier, CallFailure, CallOrder, CallSpec, Event, Fx, Illegal, SavedWorkflow, StepBudget, StepSpec, UndoSpec,
-    Workflow, WorkflowState, expect_reply,
+    Barrier, CallFailure, CallOrder, Event, Fx, Illegal, SavedWorkflow, StepBudget, StepSpec, Workflow, WorkflowState,
 };

@@ -11,6 +11,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use topology::{LaneInfo, Settings};
 use wire::{OperationId, Problem};
 
+use crate::call::CheckedReply;
 use crate::lane::LaneState;
 use crate::workflow::{Decided, Event, Fx, Illegal, SavedWorkflow, StepBudget, Workflow, WorkflowState};
 
@@ -25,11 +26,11 @@ pub trait Machine<L> {
     /// Handles an event and returns the decision.
     #[doc(hidden)]
     fn handle(&mut self, event: &Event, lane: &mut L) -> Result<Decided, Illegal>;
-    /// Validates a reply; see [`Workflow::check_reply`].
+    /// Checks a reply of `service`; see [`Workflow::SERVICES`] and [`Workflow::check_reply`].
     ///
     /// # Errors
     /// A description of the fault.
-    fn check_reply(&self, tag: u32, is_undo: bool, body: &str) -> Result<(), String>;
+    fn check_reply(&self, service: &str, tag: u32, is_undo: bool, body: String) -> Result<CheckedReply, String>;
     /// Called when an operator aborts the operation.
     fn aborted(&mut self, lane: &mut L);
     /// Returns the workflow's own fields as JSON.
@@ -55,8 +56,9 @@ impl<W: Workflow> Machine<W::Lane> for TypedMachine<W> {
         self.state.name()
     }
 
-    fn check_reply(&self, tag: u32, is_undo: bool, body: &str) -> Result<(), String> {
-        self.workflow.check_reply(self.state, tag, is_undo, body)
+    fn check_reply(&self, service: &str, tag: u32, is_undo: bool, body: String) -> Result<CheckedReply, String> {
+        let reply = CheckedReply::check(W::SERVICES, service, body)?;
+        self.workflow.check_reply(self.state, tag, is_undo, &reply).map(|()| reply)
     }
 
     fn handle(&mut self, event: &Event, lane: &mut W::Lane) -> Result<Decided, Illegal> {

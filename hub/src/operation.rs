@@ -18,10 +18,11 @@ use wire::answer::{Answer, HistoryEntry};
 use wire::call::CallEnd;
 use wire::{CallId, OperationId, WallTime};
 
+use crate::call::{CallSpec, UndoSpec};
 use crate::cause::Cause;
 use crate::interned::Interned;
 use crate::machine::{AnyMachine, Workflows};
-use crate::workflow::{Barrier, CallOrder, CallSpec, Event, UndoSpec};
+use crate::workflow::{Barrier, CallOrder, Event};
 
 /// Maximum number of history entries: the first [`HISTORY_HEAD`] and the newest. So an operation
 /// that retries for days still shows its beginning.

@@ -11,7 +11,7 @@ use wire::answer::{Answer, Resource};
 use wire::call::CallOutcome;
 use wire::{OperationId, Problem};
 
-use crate::interned::Interned;
+use crate::call::{CallSpec, CalledService, CheckedReply, ServiceCall};
 use crate::lane::LaneState;
 
 /// A keyed state machine.
@@ -64,6 +64,10 @@ pub trait Workflow: Serialize + DeserializeOwned + Sized + 'static {
     const NAME: &'static str;
     /// The schema version of its fields, states and decisions; at least 1.
     const VERSION: u32 = 1;
+    /// The services that it calls. The hub fails a call with [`CallOutcome::Misread`] if the reply
+    /// is not of the type of its service. The spoke may have carried the call out anyway, so the
+    /// hub undoes it as it undoes a call without an answer.
+    const SERVICES: &'static [CalledService] = &[];
     /// The workflow's states.
     type State: WorkflowState;
     /// The request body. Clients see its JSON Schema. The hub refuses a body of another type and
@@ -118,31 +122,19 @@ pub trait Workflow: Serialize + DeserializeOwned + Sized + 'static {
     /// [`Illegal`] if the event cannot happen in this state.
     fn on(&mut self, state: Self::State, event: &Event, fx: &mut Fx<'_, Self>) -> Result<Self::State, Illegal>;
 
-    /// Validates the reply to the call with this tag, or to the undo of that call if `is_undo`. An
-    /// invalid reply fails the call with [`CallOutcome::Misread`]. The spoke may have carried the
-    /// call out anyway, so the hub undoes it as it undoes a call without an answer. Use
-    /// [`expect_reply`] to check a type. The default accepts any JSON.
+    /// Checks what the type of a reply does not show. Called with the reply to the call with this
+    /// tag, or to the undo of that call if `is_undo`. The hub treats a reply that fails this check
+    /// as one of another type.
     ///
     /// # Errors
     /// A description of the fault.
-    fn check_reply(&self, _state: Self::State, _tag: u32, _is_undo: bool, body: &str) -> Result<(), String> {
-        expect_reply::<serde::de::IgnoredAny>(body).map(drop)
+    fn check_reply(&self, _state: Self::State, _tag: u32, _is_undo: bool, _reply: &CheckedReply) -> Result<(), String> {
+        Ok(())
     }
 
     /// Releases what the operation holds of the lane state, where that is safe. The hub calls it
     /// when an operator aborts a parked operation. Effects of past calls remain.
     fn aborted(&mut self, _lane: &mut Self::Lane) {}
-}
-
-/// Deserializes a reply into the type that the call expects.
-///
-/// # Errors
-/// The fault and the first 80 characters of the reply.
-pub fn expect_reply<T: DeserializeOwned>(body: &str) -> Result<T, String> {
-    serde_json::from_str(body).map_err(|error| {
-        let start: String = body.chars().take(80).collect();
-        format!("the reply `{start}` is not of the type that the call expects: {error}")
-    })
 }
 
 /// The saved state of an operation of an older version.
@@ -161,9 +153,9 @@ pub struct StepBudget {
     pub step: &'static str,
     /// The service that handles its calls.
     pub service: &'static str,
-    /// Time limit of a call in milliseconds; equals [`CallSpec::within_ms`].
+    /// Time limit of a call in milliseconds; equals that of [`ServiceExt::call`](crate::ServiceExt::call).
     pub call_ms: u64,
-    /// Time limit of the step in milliseconds; equals [`StepSpec::within_ms`].
+    /// Time limit of the step in milliseconds; equals that of [`StepSpec::new`].
     pub step_ms: u64,
 }
 
@@ -229,8 +221,9 @@ pub enum Event {
     Replied {
         /// The call's tag.
         tag: u32,
-        /// The reply as JSON text.
-        body: String,
+        /// The reply. Saved states name it `body`.
+        #[serde(rename = "body")]
+        reply: CheckedReply,
     },
     /// All calls of the open step have their replies.
     AllReplied,
@@ -333,44 +326,6 @@ impl fmt::Display for CallFailure {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Illegal;
 
-/// A call to a spoke. The hub derives its id from its position in the step.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CallSpec {
-    /// The number by which events name the call. Calls with an undo need tags that are unique
-    /// across all steps.
-    pub tag: u32,
-    /// The service that handles the call.
-    #[serde(with = "crate::interned")]
-    pub service: Interned,
-    /// The spoke's key. A spoke receives the requests of one key in order.
-    pub key: String,
-    /// Description, such as "install rule 8 on of:08".
-    pub what: String,
-    /// The body as JSON text.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub body: String,
-    /// Time limit in milliseconds over all attempts.
-    pub within_ms: u64,
-    /// The compensation. It is declared beside the call so that it cannot be forgotten.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub undo: Option<UndoSpec>,
-}
-
-/// The compensation of a call: a call to the same service and key.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct UndoSpec {
-    /// Description.
-    pub what: String,
-    /// The body as JSON text.
-    pub body: String,
-    /// Time limit in milliseconds.
-    pub within_ms: u64,
-    /// Undo the call even if it was certainly not carried out: an earlier operation may have left
-    /// the same effect.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub always: bool,
-}
-
 /// The order in which the hub sends the calls of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -394,19 +349,49 @@ pub enum Barrier {
     Quorum(u32),
 }
 
-/// A step: calls and a barrier on their replies.
+/// A step: calls and a barrier on their replies. Without calls it passes its barrier at once.
+///
+/// Unless the builder says otherwise, the hub sends all calls at once and waits for all replies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StepSpec {
-    /// The name in views and answers.
-    pub name: &'static str,
-    /// The order of its calls.
-    pub order: CallOrder,
-    /// How many replies it needs.
-    pub barrier: Barrier,
-    /// Time limit in milliseconds.
-    pub within_ms: u64,
-    /// The calls. A step without calls passes its barrier at once.
-    pub calls: Vec<CallSpec>,
+    pub(crate) name: &'static str,
+    pub(crate) order: CallOrder,
+    pub(crate) barrier: Barrier,
+    pub(crate) within_ms: u64,
+    pub(crate) calls: Vec<CallSpec>,
+}
+
+impl StepSpec {
+    /// Creates a step without calls. Views and answers show the name; the time limit is in
+    /// milliseconds.
+    pub fn new(name: &'static str, within_ms: u64) -> Self {
+        Self { name, order: CallOrder::AtOnce, barrier: Barrier::All, within_ms, calls: Vec::new() }
+    }
+
+    /// Sets the order of the calls.
+    #[must_use]
+    pub fn order(self, order: CallOrder) -> Self {
+        Self { order, ..self }
+    }
+
+    /// Sets the number of replies that the step needs.
+    #[must_use]
+    pub fn barrier(self, barrier: Barrier) -> Self {
+        Self { barrier, ..self }
+    }
+
+    /// Adds a call.
+    #[must_use]
+    pub fn call<Request, Reply>(self, call: ServiceCall<Request, Reply>) -> Self {
+        self.calls([call])
+    }
+
+    /// Adds calls to services with the same types.
+    #[must_use]
+    pub fn calls<Request, Reply>(mut self, calls: impl IntoIterator<Item = ServiceCall<Request, Reply>>) -> Self {
+        self.calls.extend(calls.into_iter().map(ServiceCall::into_spec));
+        self
+    }
 }
 
 /// Collects the effects of a workflow's decision on one event.
@@ -445,7 +430,15 @@ impl<'a, W: Workflow> Fx<'a, W> {
     }
 
     /// Starts a step. It replaces the open step.
+    ///
+    /// # Panics
+    /// If [`Workflow::SERVICES`] does not list the service of a call. The hub then parks the
+    /// operation.
     pub fn step(&mut self, step: StepSpec) {
+        for CallSpec { service, .. } in &step.calls {
+            let listed = W::SERVICES.iter().any(|called| called.name() == *service);
+            assert!(listed, "workflow `{}` calls service `{service}`, which its SERVICES do not list", W::NAME);
+        }
         self.decided.next = Some(Next::Step(step));
     }
 

@@ -1,7 +1,7 @@
 //! The barriers of a step: all replies, the first reply, or a quorum.
 
 use hub::{
-    Barrier, CallOrder, CallSpec, Event, Fx, HubEffect, HubRequest, HubTable, Illegal, StepSpec, Workflow,
+    Barrier, CalledService, Event, Fx, HubEffect, HubRequest, HubTable, Illegal, ServiceExt, StepSpec, Workflow,
     WorkflowState,
 };
 use proptest::prelude::*;
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use wire::answer::Answer;
 use wire::call::{CallCommand, CallEnd, CallOutcome};
-use wire::{CallId, OperationId, Problem, WallTime};
+use wire::{CallId, OperationId, Problem, Service, WallTime};
 
 /// Sends several calls at once.
 #[derive(Serialize, Deserialize)]
@@ -35,6 +35,7 @@ impl WorkflowState for PollState {
 
 impl Workflow for Poll {
     const NAME: &'static str = "poll";
+    const SERVICES: &'static [CalledService] = &[CalledService::of(ORACLE)];
     type State = PollState;
     type Request = Value;
     type Lane = ();
@@ -57,8 +58,8 @@ impl Workflow for Poll {
         };
         match (state, event) {
             (PollState::New, Event::Requested) => {
-                let calls = (1..=self.1).map(call).collect();
-                fx.step(StepSpec { name: "ask", order: CallOrder::AtOnce, barrier: self.0, within_ms: 200, calls });
+                let call = |tag| ORACLE.call(tag, "k", &json!({}), format!("ask {tag}"), 100);
+                fx.step(StepSpec::new("ask", 200).barrier(self.0).calls((1..=self.1).map(call)));
                 Ok(PollState::Asking)
             }
             (PollState::Asking, Event::Replied { .. }) => Ok(PollState::Asking),
@@ -69,17 +70,7 @@ impl Workflow for Poll {
     }
 }
 
-fn call(tag: u32) -> CallSpec {
-    CallSpec {
-        tag,
-        service: "oracle",
-        key: "k".into(),
-        what: format!("ask {tag}"),
-        body: "{}".into(),
-        within_ms: 100,
-        undo: None,
-    }
-}
+const ORACLE: Service<Value, Value> = Service::named("oracle");
 
 /// Runs a step of `calls` calls that needs `needs` replies (0: all). `ends` lists call numbers and
 /// whether each has a reply. Returns the answer, the number of ends before it, and the number of

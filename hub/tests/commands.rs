@@ -2,8 +2,8 @@
 
 use coordinator::{Deadline, TimedOut};
 use hub::{
-    Barrier, CallOrder, CallSpec, Event, Fx, HubCommand, HubEffect, HubRequest, HubTable, Illegal, LaneState, StepSpec,
-    UndoSpec, Workflow, WorkflowState, Workflows,
+    CalledService, Event, Fx, HubCommand, HubEffect, HubRequest, HubTable, Illegal, LaneState, ServiceExt, StepSpec,
+    Workflow, WorkflowState, Workflows,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ use topology::{Saver, Stored, Unreadable};
 use wire::answer::{Answer, Operation};
 use wire::call::{CallCommand, CallEnd, CallOutcome};
 use wire::command::{Command, Outcome};
-use wire::{CallId, Code, OperationId, Problem, WallTime};
+use wire::{CallId, Code, OperationId, Problem, Service, WallTime};
 
 /// Books, waits for a person, then confirms; or undoes the booking.
 #[derive(Serialize, Deserialize)]
@@ -66,20 +66,11 @@ impl LaneState for Aborted {
     }
 }
 
-fn call(tag: u32) -> CallSpec {
-    CallSpec {
-        tag,
-        service: "hotel",
-        key: "k".into(),
-        what: format!("book {tag}"),
-        body: "{}".into(),
-        within_ms: 100,
-        undo: Some(UndoSpec { what: format!("give {tag} back"), body: "{}".into(), within_ms: 100, always: false }),
-    }
-}
+const HOTEL: Service<Value, Value> = Service::named("hotel");
 
 impl Workflow for Booking {
     const NAME: &'static str = "booking";
+    const SERVICES: &'static [CalledService] = &[CalledService::of(HOTEL)];
     type State = BookingState;
     type Request = Ask;
     type Lane = Aborted;
@@ -91,14 +82,8 @@ impl Workflow for Booking {
     fn on(&mut self, state: BookingState, event: &Event, fx: &mut Fx<'_, Self>) -> Result<BookingState, Illegal> {
         Ok(match (state, event) {
             (New, Event::Requested) => {
-                let calls = vec![call(1)];
-                fx.step(StepSpec {
-                    name: "book",
-                    order: CallOrder::AtOnce,
-                    barrier: Barrier::All,
-                    within_ms: 200,
-                    calls,
-                });
+                let call = HOTEL.call(1, "k", &json!({}), "book 1", 100).undo(&json!({}), "give 1 back", 100);
+                fx.step(StepSpec::new("book", 200).call(call));
                 Books
             }
             (Books, Event::Replied { .. }) if self.breaks > 0 => {

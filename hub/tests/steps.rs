@@ -1,14 +1,13 @@
 //! The order of a step's events, shown with a small workflow.
 
 use hub::{
-    Barrier, CallOrder, CallSpec, Event, Fx, HubEffect, HubRequest, HubTable, Illegal, StepSpec, Workflow,
-    WorkflowState,
+    CalledService, Event, Fx, HubEffect, HubRequest, HubTable, Illegal, ServiceExt, StepSpec, Workflow, WorkflowState,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use wire::answer::Answer;
 use wire::call::{CallCommand, CallEnd, CallOutcome};
-use wire::{OperationId, Problem, WallTime};
+use wire::{OperationId, Problem, Service, WallTime};
 
 /// Sends one call and, at its reply, opens a second step.
 #[derive(Serialize, Deserialize)]
@@ -34,27 +33,16 @@ impl WorkflowState for FirstState {
     }
 }
 
+const ORACLE: Service<Value, Value> = Service::named("oracle");
+
 fn step(name: &'static str, tags: &[u32]) -> StepSpec {
-    let call = |tag: &u32| CallSpec {
-        tag: *tag,
-        service: "oracle",
-        key: "k".into(),
-        what: format!("ask {tag}"),
-        body: "{}".into(),
-        within_ms: 100,
-        undo: None,
-    };
-    StepSpec {
-        name,
-        order: CallOrder::AtOnce,
-        barrier: Barrier::All,
-        within_ms: 200,
-        calls: tags.iter().map(call).collect(),
-    }
+    let call = |tag: &u32| ORACLE.call(*tag, "k", &json!({}), format!("ask {tag}"), 100);
+    StepSpec::new(name, 200).calls(tags.iter().map(call))
 }
 
 impl Workflow for First {
     const NAME: &'static str = "first";
+    const SERVICES: &'static [CalledService] = &[CalledService::of(ORACLE)];
     type State = FirstState;
     type Request = Value;
     type Lane = ();

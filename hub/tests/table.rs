@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use coordinator::{Deadline, TimedOut};
 use hub::{
-    Barrier, CallOrder, CallSpec, Event, Fx, HubEffect, HubRequest, HubSettings, HubTable, Illegal, StepSpec, UndoSpec,
+    CallOrder, CalledService, Event, Fx, HubEffect, HubRequest, HubSettings, HubTable, Illegal, ServiceExt, StepSpec,
     Workflow, WorkflowState,
 };
 use proptest::prelude::*;
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use topology::{LaneInfo, Settings};
 use wire::answer::Answer;
 use wire::call::{CallCommand, CallEnd, CallOutcome};
-use wire::{CallId, OperationId, Problem, WallTime};
+use wire::{CallId, OperationId, Problem, Service, WallTime};
 
 /// Makes two calls and undoes them if one fails.
 #[derive(Serialize, Deserialize)]
@@ -39,20 +39,11 @@ impl WorkflowState for PairState {
     }
 }
 
-fn call(tag: u32) -> CallSpec {
-    CallSpec {
-        tag,
-        service: "spoke",
-        key: format!("key-{tag}"),
-        what: format!("do {tag}"),
-        body: "{}".into(),
-        within_ms: 100,
-        undo: Some(UndoSpec { what: format!("undo {tag}"), body: "{}".into(), within_ms: 100, always: false }),
-    }
-}
+const SPOKE: Service<Value, Value> = Service::named("spoke");
 
 impl Workflow for Pair {
     const NAME: &'static str = "pair";
+    const SERVICES: &'static [CalledService] = &[CalledService::of(SPOKE)];
     type State = PairState;
     type Request = Value;
     type Lane = ();
@@ -73,13 +64,11 @@ impl Workflow for Pair {
         };
         Ok(match (state, event) {
             (PairState::New, Event::Requested) => {
-                fx.step(StepSpec {
-                    name: "do",
-                    order: self.0,
-                    barrier: Barrier::All,
-                    within_ms: 300,
-                    calls: vec![call(1), call(2)],
-                });
+                let call = |tag: u32| {
+                    let call = SPOKE.call(tag, format!("key-{tag}"), &json!({}), format!("do {tag}"), 100);
+                    call.undo(&json!({}), format!("undo {tag}"), 100)
+                };
+                fx.step(StepSpec::new("do", 300).order(self.0).calls([1, 2].map(call)));
                 PairState::Doing
             }
             (PairState::Doing, Event::Replied { .. }) => PairState::Doing,

@@ -73,13 +73,13 @@ use program::{About, Program, ProgramError};
 pub mod prelude {
     pub use hub::schemars::{self, JsonSchema};
     pub use hub::{
-        Barrier, CallFailure, CallOrder, CallSpec, Event, Fx, Illegal, StepBudget, StepSpec, UndoSpec, Workflow,
-        WorkflowState, expect_reply, states,
+        Barrier, CallFailure, CallOrder, CalledService, CheckedReply, Event, Fx, Illegal, ServiceCall, ServiceExt,
+        StepBudget, StepSpec, Workflow, WorkflowState, states,
     };
     pub use topology::{BuildErrors, Topology};
     pub use wire::answer::Answer;
     pub use wire::call::CallOutcome;
-    pub use wire::{Code, OperationId, Problem};
+    pub use wire::{Code, OperationId, Problem, Service};
 }
 
 /// Runs the command line over these topologies, each built by a function or a closure. `about` is

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use bus::{Outgoing, Reader, Record, Task};
 use floodlight_sim::{SpeakerHandle, SpeakerService};
-use flow_messages::speaker::{Action, Command, Rule, SwitchId};
+use flow_messages::speaker::{Action, Command, Reply, Rule, SPEAKER, SwitchId};
 use hub::{
-    Barrier, CALLS, CallOrder, CallSpec, Event, Fx, HubBolt, HubSpout, Illegal, StepSpec, Workflow, WorkflowState,
+    CALLS, CallOrder, CalledService, Event, Fx, HubBolt, HubSpout, Illegal, ServiceCall, ServiceExt, StepSpec,
+    Workflow, WorkflowState,
 };
 use nave::spoke::SpokeTask;
 use serde_json::{Value, json};
@@ -198,6 +199,7 @@ impl WorkflowState for CarefulState {
 
 impl Workflow for Careful {
     const NAME: &'static str = "careful";
+    const SERVICES: &'static [CalledService] = &[CalledService::of(SPEAKER)];
     type State = CarefulState;
     type Request = Value;
     type Lane = ();
@@ -209,14 +211,8 @@ impl Workflow for Careful {
     fn on(&mut self, state: CarefulState, event: &Event, fx: &mut Fx<'_, Self>) -> Result<CarefulState, Illegal> {
         match (state, event) {
             (CarefulState::New, Event::Requested) => {
-                let calls = (1..=2).map(install).collect();
-                fx.step(StepSpec {
-                    name: "install rules",
-                    order: CallOrder::OneByOne,
-                    barrier: Barrier::All,
-                    within_ms: 4_000,
-                    calls,
-                });
+                let step = StepSpec::new("install rules", 4_000).order(CallOrder::OneByOne);
+                fx.step(step.calls((1..=2).map(install)));
                 Ok(CarefulState::Installing)
             }
             (CarefulState::Installing, Event::Replied { .. }) => Ok(CarefulState::Installing),
@@ -230,19 +226,11 @@ impl Workflow for Careful {
     }
 }
 
-fn install(number: u32) -> CallSpec {
+fn install(number: u32) -> ServiceCall<Command, Reply> {
     let switch = SwitchId::numbered(number);
     let rule = Rule { switch: switch.clone(), flow: "careful".into(), number, cookie: 1, meter: 1 };
     let command = Command { action: Action::Install { rule }, error: None };
-    CallSpec {
-        tag: number,
-        service: "speaker",
-        key: switch.to_string(),
-        what: format!("install rule {number} on {switch}"),
-        body: serde_json::to_string(&command).expect("plain data"),
-        within_ms: 1_600,
-        undo: None,
-    }
+    SPEAKER.call(number, switch.to_string(), &command, format!("install rule {number} on {switch}"), 1_600)
 }
 
 /// Two sequential installs. The topology is built with the public interface.

@@ -12,6 +12,7 @@ use nave::spoke::{Call, Spoke, SpokeError};
 use serde::{Deserialize, Serialize};
 
 const HOUR_MS: u64 = 3_600_000;
+const SHOP: Service<(), ()> = Service::named("shop");
 
 /// A purchase that needs the approval of a person.
 #[derive(Serialize, Deserialize)]
@@ -39,6 +40,7 @@ fn over(answer: Answer, fx: &mut Fx<'_, Purchase>) -> PurchaseState {
 
 impl Workflow for Purchase {
     const NAME: &'static str = "purchase";
+    const SERVICES: &'static [CalledService] = &[CalledService::of(SHOP)];
     type State = PurchaseState;
     type Request = Order;
     type Lane = ();
@@ -54,22 +56,7 @@ impl Workflow for Purchase {
                 Asking
             }
             (Asking, Event::Signal { .. }) => {
-                let calls = vec![CallSpec {
-                    tag: 1,
-                    service: "shop",
-                    key: "shop".into(),
-                    what: "buy it".into(),
-                    body: "null".into(),
-                    within_ms: 2_000,
-                    undo: None,
-                }];
-                fx.step(StepSpec {
-                    name: "buy",
-                    order: CallOrder::AtOnce,
-                    barrier: Barrier::All,
-                    within_ms: 3_000,
-                    calls,
-                });
+                fx.step(StepSpec::new("buy", 3_000).call(SHOP.call(1, "shop", &(), "buy it", 2_000)));
                 Buying
             }
             (Asking, Event::TimedOut) => over(Answer::Failed(json!("not approved in time")), fx),
@@ -84,11 +71,11 @@ impl Workflow for Purchase {
 struct Shop;
 
 impl Spoke for Shop {
-    type Request = Value;
-    type Reply = Value;
+    type Request = ();
+    type Reply = ();
 
-    fn handle(&mut self, _: &Call, _: Value) -> Result<Value, SpokeError> {
-        Ok(Value::Null)
+    fn handle(&mut self, _: &Call, (): ()) -> Result<(), SpokeError> {
+        Ok(())
     }
 }
 

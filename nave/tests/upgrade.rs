@@ -13,7 +13,7 @@ use nave::node::StageSelection;
 use nave::node::submission::Change;
 use nave::prelude::*;
 use nave::program::Program;
-use nave::serde_json::{self, json};
+use nave::serde_json::{self, Value, json};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use topology::{BuildErrors, Settings, Topology};
@@ -30,6 +30,7 @@ use OrderState::{New, Over, Packing, Paying};
 trait Build: 'static {
     const VERSION: u32;
     type Body: Serialize + DeserializeOwned + Default + Clone + 'static;
+    const SERVICES: &'static [CalledService] = &[CalledService::of(SHOP)];
     const CALLS_BANK: bool = false;
     fn migrate(from: u32, _: SavedWorkflow) -> Result<SavedWorkflow, String> {
         Err(format!("unknown version {from}"))
@@ -64,6 +65,7 @@ struct Careful;
 impl Build for Careful {
     const VERSION: u32 = 2;
     type Body = Priced;
+    const SERVICES: &'static [CalledService] = &[CalledService::of(SHOP), CalledService::of(BANK)];
     const CALLS_BANK: bool = true;
     fn migrate(_: u32, mut saved: SavedWorkflow) -> Result<SavedWorkflow, String> {
         saved.body["price"] = json!(7);
@@ -75,22 +77,18 @@ impl Build for Careful {
 #[serde(transparent)]
 struct Order<B: Build>(B::Body);
 
-fn call(service: &'static str, tag: u32) -> StepSpec {
-    let calls = vec![CallSpec {
-        tag,
-        service,
-        key: "k".into(),
-        what: format!("ask the {service}"),
-        body: "null".into(),
-        within_ms: 3_600_000,
-        undo: None,
-    }];
-    StepSpec { name: "ask", order: CallOrder::AtOnce, barrier: Barrier::All, within_ms: 3_600_000, calls }
+const SHOP: Service<(), Value> = Service::named("shop");
+const BANK: Service<(), Value> = Service::named("bank");
+
+fn call(service: Service<(), Value>, tag: u32) -> StepSpec {
+    let call = service.call(tag, "k", &(), format!("ask the {}", service.name()), 3_600_000);
+    StepSpec::new("ask", 3_600_000).call(call)
 }
 
 impl<B: Build> Workflow for Order<B> {
     const NAME: &'static str = "order";
     const VERSION: u32 = B::VERSION;
+    const SERVICES: &'static [CalledService] = B::SERVICES;
     type State = OrderState;
     type Request = String;
     type Lane = ();
@@ -106,11 +104,11 @@ impl<B: Build> Workflow for Order<B> {
     fn on(&mut self, state: OrderState, event: &Event, fx: &mut Fx<'_, Self>) -> Result<OrderState, Illegal> {
         Ok(match (state, event) {
             (New, Event::Requested) => {
-                fx.step(call("shop", 1));
+                fx.step(call(SHOP, 1));
                 Packing
             }
             (Packing, Event::AllReplied) if B::CALLS_BANK => {
-                fx.step(call("bank", 2));
+                fx.step(call(BANK, 2));
                 Paying
             }
             (Packing | Paying, Event::AllReplied) => {

@@ -15,10 +15,10 @@
 //!
 //! Reading order: [`ids`], [`header`] and [`envelope`] (headers of a record), [`routing`] (the lane of a key),
 //! [`topics`] (topic names), [`request`], [`command`] and [`answer`] (start, commands and result of
-//! an operation), [`call`] (messages between hub and workers), [`alive`] (liveness of spokes),
-//! [`owner`] (takeover of a lane), [`control`] (submitted topologies), [`graph`] (comparison of two
-//! builds), [`rest`] (REST routes of a topology), [`code`] (error codes), [`hash`], [`json`] (JSON
-//! from outside), [`time`].
+//! an operation), [`service`] (a service and its types), [`call`] (messages between hub and
+//! workers), [`alive`] (liveness of spokes), [`owner`] (takeover of a lane), [`control`] (submitted
+//! topologies), [`graph`] (comparison of two builds), [`rest`] (REST routes of a topology),
+//! [`code`] (error codes), [`hash`], [`json`] (JSON from outside), [`time`].
 
 pub mod alive;
 pub mod answer;
@@ -36,6 +36,7 @@ pub mod owner;
 pub mod request;
 pub mod rest;
 pub mod routing;
+pub mod service;
 pub mod time;
 pub mod topics;
 
@@ -43,4 +44,5 @@ pub use answer::{Answer, Problem};
 pub use code::Code;
 pub use envelope::{Envelope, EnvelopeRef, Kind, RawHeaders};
 pub use ids::{CallId, MessageId, OperationId, RequestName, WireError};
+pub use service::Service;
 pub use time::WallTime;

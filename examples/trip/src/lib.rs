@@ -23,6 +23,8 @@ use nave::prelude::*;
 use nave::serde_json::json;
 use serde::{Deserialize, Serialize};
 
+use spokes::{Booked, CAR, HOTEL, Order};
+
 /// A trip above this price needs approval.
 pub const PRICE_LIMIT: u64 = 1_000;
 /// The signal that approves or rejects a trip: `{"agreed": true}`.
@@ -54,22 +56,11 @@ states! {
 use TripState::{Approval, Booking, Ended, New, Undoing};
 
 impl Trip {
-    fn call(&self, tag: u32, service: &'static str) -> CallSpec {
-        let body = |verb: &str| json!({ "verb": verb, "to": self.request.to, "trip": self.name }).to_string();
-        CallSpec {
-            tag,
-            service,
-            key: self.request.to.clone(),
-            what: format!("book a {service} in {}", self.request.to),
-            body: body("book"),
-            within_ms: 2_000,
-            undo: Some(UndoSpec {
-                what: format!("cancel the {service} in {}", self.request.to),
-                body: body("cancel"),
-                within_ms: 2_000,
-                always: false,
-            }),
-        }
+    fn call(&self, tag: u32, service: Service<Order, Booked>) -> ServiceCall<Order, Booked> {
+        let (to, name) = (&self.request.to, service.name());
+        let order = |verb: &str| Order { to: to.clone(), trip: self.name.clone(), verb: verb.to_owned() };
+        let call = service.call(tag, to, &order("book"), format!("book a {name} in {to}"), 2_000);
+        call.undo(&order("cancel"), format!("cancel the {name} in {to}"), 2_000)
     }
 
     fn booked(&self, fx: &mut Fx<'_, Self>) -> TripState {
@@ -92,14 +83,9 @@ impl Trip {
     }
 }
 
-/// The reply of both spokes.
-#[derive(Deserialize)]
-struct Priced {
-    price: u64,
-}
-
 impl Workflow for Trip {
     const NAME: &'static str = "trip";
+    const SERVICES: &'static [CalledService] = &[CalledService::of(HOTEL), CalledService::of(CAR)];
     type State = TripState;
     type Request = TripRequest;
     type Lane = ();
@@ -108,25 +94,15 @@ impl Workflow for Trip {
         Ok(Self { name: key.to_owned(), request, price: 0, failure: None })
     }
 
-    fn check_reply(&self, _: TripState, _: u32, _: bool, body: &str) -> Result<(), String> {
-        expect_reply::<Priced>(body).map(drop)
-    }
-
     fn on(&mut self, state: TripState, event: &Event, fx: &mut Fx<'_, Self>) -> Result<TripState, Illegal> {
         Ok(match (state, event) {
             (New, Event::Requested) => {
-                let calls = vec![self.call(1, "hotel"), self.call(2, "car")];
-                fx.step(StepSpec {
-                    name: "book",
-                    order: CallOrder::AtOnce,
-                    barrier: Barrier::All,
-                    within_ms: 5_000,
-                    calls,
-                });
+                fx.step(StepSpec::new("book", 5_000).call(self.call(1, HOTEL)).call(self.call(2, CAR)));
                 Booking
             }
-            (Booking, Event::Replied { body, .. }) => {
-                self.price += expect_reply::<Priced>(body).map_or(0, |reply| reply.price);
+            (Booking, Event::Replied { reply, .. }) => {
+                // Both services have the same replies.
+                self.price += reply.of(HOTEL).price;
                 Booking
             }
             (Booking, Event::AllReplied) if self.price <= PRICE_LIMIT => self.booked(fx),

@@ -1,23 +1,29 @@
-//! The two spokes: a desk that books rooms, and one that books cars.
+//! The two services, and their spokes: a desk that books rooms, and one that books cars.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use nave::prelude::Service;
 use nave::spoke::{Call, Spoke, SpokeError};
 use serde::{Deserialize, Serialize};
 
+/// Books rooms.
+pub const HOTEL: Service<Order, Booked> = Service::named("hotel");
+/// Books cars.
+pub const CAR: Service<Order, Booked> = Service::named("car");
+
 /// The request to a spoke.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Order {
-    /// `book` or `cancel`.
-    pub verb: String,
     /// The place.
     pub to: String,
     /// The name of the trip.
     pub trip: String,
+    /// `book` or `cancel`.
+    pub verb: String,
 }
 
 /// The reply of a spoke.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Booked {
     /// The price of the booking; 0 for a cancellation.
     pub price: u64,

@@ -95,27 +95,26 @@ impl<W: Workflows> Running<W> {
         let tag = call.spec.tag;
         let (undoing, mode) = (open.undoing, open.mode);
         let mut events = Vec::new();
-        let outcome = match end.outcome {
-            CallOutcome::Replied(body) => match self.machine.0.check_reply(tag, undoing, &body) {
-                Ok(()) => CallOutcome::Replied(body),
-                Err(why) => CallOutcome::Misread(why),
-            },
-            other => other,
-        };
-        match outcome {
+        let checked = match end.outcome {
             CallOutcome::Replied(body) => {
+                self.machine.0.check_reply(call.spec.service, tag, undoing, body).map_err(CallOutcome::Misread)
+            }
+            outcome @ (CallOutcome::Refused(_) | CallOutcome::Misread(_) | CallOutcome::TimedOut) => Err(outcome),
+        };
+        match checked {
+            Ok(reply) => {
                 call.state = CallState::Done;
                 if undoing {
                     let undone = call.undoes.clone();
                     self.compensations.iter_mut().filter(|c| undone.contains(&c.call)).for_each(|c| c.undone = true);
                 } else {
-                    events.push(Event::Replied { tag, body });
+                    events.push(Event::Replied { tag, reply });
                 }
                 if mode == CallOrder::OneByOne {
                     self.send_next(send);
                 }
             }
-            outcome @ (CallOutcome::Refused(_) | CallOutcome::Misread(_) | CallOutcome::TimedOut) => {
+            Err(outcome) => {
                 call.state = CallState::Failed;
                 let what = call.spec.what.clone();
                 let failure = CallFailure { tag, what, outcome, attempts: end.attempts };

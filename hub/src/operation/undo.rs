@@ -4,8 +4,9 @@ use wire::WallTime;
 use wire::call::CallCommand;
 
 use super::{CallState, OpenCall, Running};
+use crate::call::CallSpec;
 use crate::machine::Workflows;
-use crate::workflow::{Barrier, CallOrder, CallSpec, Event};
+use crate::workflow::{Barrier, CallOrder, Event};
 
 impl<W: Workflows> Running<W> {
     /// Drops the compensation of the call with this tag.

@@ -1,13 +1,14 @@
 //! A workflow that follows its request page by page, with every kind of decision.
 
 use hub::{
-    Barrier, CallOrder, CallSpec, Event, Fx, HubRequest, HubSettings, Illegal, LaneState, StepSpec, UndoSpec, Workflow,
+    Barrier, CallOrder, CalledService, Event, Fx, HubRequest, HubSettings, Illegal, LaneState, ServiceCall, ServiceExt,
+    StepSpec, Workflow,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use topology::{Saver, Settings, StateMap, Stored, Unreadable};
 use wire::answer::Answer;
-use wire::{Code, OperationId, Problem};
+use wire::{Code, OperationId, Problem, Service};
 
 use super::named;
 
@@ -66,6 +67,8 @@ impl LaneState for Counters {
 
 impl Workflow for Script {
     const NAME: &'static str = "script";
+    /// Its replies are any text, which decides whether the page turns.
+    const SERVICES: &'static [CalledService] = &[CalledService::unchecked(SPOKE.name())];
     type State = ScriptState;
     type Request = Value;
     type Lane = Counters;
@@ -76,15 +79,13 @@ impl Workflow for Script {
         Ok(Self { pages, page: 0, answered: false, events: Vec::new() })
     }
 
-    /// Accepts any text, since the text decides whether the page turns.
-    fn check_reply(&self, _: ScriptState, _: u32, _: bool, _: &str) -> Result<(), String> {
-        Ok(())
-    }
-
     fn on(&mut self, state: ScriptState, event: &Event, fx: &mut Fx<'_, Self>) -> Result<ScriptState, Illegal> {
-        self.events.push(format!("{event:?}"));
+        self.events.push(match event {
+            Event::Replied { tag, reply } => format!("Replied {{ tag: {tag}, body: {:?} }}", reply.text()),
+            other => format!("{other:?}"),
+        });
         match event {
-            Event::Replied { body, .. } if body != "turn the page" => return Ok(state),
+            Event::Replied { reply, .. } if reply.text() != "turn the page" => return Ok(state),
             Event::Signal { body, .. } if body == &json!("no") => return Err(Illegal),
             _turns_the_page => {}
         }
@@ -115,8 +116,8 @@ impl Script {
     fn act(&mut self, act: Act, fx: &mut Fx<'_, Self>) -> Result<bool, Illegal> {
         match act {
             Act::Step(order, barrier, calls) => {
-                let calls = calls.into_iter().map(|(tag, undo)| call(tag, undo)).collect();
-                fx.step(StepSpec { name: "do", order, barrier, within_ms: 300, calls });
+                let calls = calls.into_iter().map(|(tag, undo)| call(tag, undo));
+                fx.step(StepSpec::new("do", 300).order(order).barrier(barrier).calls(calls));
             }
             Act::Undo => fx.undo("undo", 300),
             Act::Wait => fx.wait("a while", 50),
@@ -158,20 +159,15 @@ impl Script {
     }
 }
 
-fn call(tag: u32, undo: u8) -> CallSpec {
-    CallSpec {
-        tag,
-        service: "spoke",
-        key: format!("key-{tag}"),
-        what: format!("do {tag}"),
-        body: "{}".into(),
-        within_ms: 100,
-        undo: (undo > 0).then(|| UndoSpec {
-            what: format!("undo {tag}"),
-            body: "{}".into(),
-            within_ms: 100,
-            always: undo > 1,
-        }),
+const SPOKE: Service<Value, Value> = Service::named("spoke");
+
+fn call(tag: u32, undo: u8) -> ServiceCall<Value, Value> {
+    let call = SPOKE.call(tag, format!("key-{tag}"), &json!({}), format!("do {tag}"), 100);
+    let undone = |call: ServiceCall<Value, Value>| call.undo(&json!({}), format!("undo {tag}"), 100);
+    match undo {
+        0 => call,
+        1 => undone(call),
+        _always => undone(call).always_undo(),
     }
 }
 

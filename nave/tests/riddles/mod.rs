@@ -13,6 +13,8 @@ use nave::sim::{Scenario, SimRequest, SimResults, Simulation};
 use nave::spoke::{Call, Spoke, SpokeError};
 use serde::{Deserialize, Serialize};
 
+const SPHINX: Service<u64, String> = Service::named("sphinx");
+
 /// The request.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
 struct Question {
@@ -46,6 +48,7 @@ fn given_up(fx: &mut Fx<'_, Riddle>) -> RiddleState {
 
 impl Workflow for Riddle {
     const NAME: &'static str = "riddle";
+    const SERVICES: &'static [CalledService] = &[CalledService::of(SPHINX)];
     type State = RiddleState;
     type Request = Question;
     type Lane = ();
@@ -57,26 +60,12 @@ impl Workflow for Riddle {
     fn on(&mut self, state: RiddleState, event: &Event, fx: &mut Fx<'_, Self>) -> Result<RiddleState, Illegal> {
         Ok(match (state, event) {
             (New, Event::Requested) => {
-                let calls = vec![CallSpec {
-                    tag: 1,
-                    service: "sphinx",
-                    key: "thebes".into(),
-                    what: "ask the sphinx".into(),
-                    body: self.question.number.to_string(),
-                    within_ms: 2_000,
-                    undo: None,
-                }];
-                fx.step(StepSpec {
-                    name: "ask",
-                    order: CallOrder::AtOnce,
-                    barrier: Barrier::All,
-                    within_ms: 3_000,
-                    calls,
-                });
+                let call = SPHINX.call(1, "thebes", &self.question.number, "ask the sphinx", 2_000);
+                fx.step(StepSpec::new("ask", 3_000).call(call));
                 Asking
             }
-            (Asking, Event::Replied { body, .. }) => {
-                self.reply = nave::serde_json::from_str(body).unwrap_or_default();
+            (Asking, Event::Replied { reply, .. }) => {
+                self.reply = reply.of(SPHINX);
                 Asking
             }
             (Asking, Event::AllReplied) if self.reply == "plain" => answered("told", fx),
@@ -102,10 +91,10 @@ struct Sphinx;
 
 impl Spoke for Sphinx {
     type Request = u64;
-    type Reply = &'static str;
+    type Reply = String;
 
-    fn handle(&mut self, _: &Call, number: u64) -> Result<&'static str, SpokeError> {
-        Ok(["plain", "wait", "riddle"][usize::try_from(number % 3).unwrap_or(0)])
+    fn handle(&mut self, _: &Call, number: u64) -> Result<String, SpokeError> {
+        Ok(["plain", "wait", "riddle"][usize::try_from(number % 3).unwrap_or(0)].to_owned())
     }
 }
 
