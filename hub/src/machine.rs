@@ -11,7 +11,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use topology::{LaneInfo, Settings};
 use wire::{OperationId, Problem};
 
-use crate::call::CheckedReply;
+use crate::call::{CalledService, CheckedReply};
 use crate::lane::LaneState;
 use crate::workflow::{Decided, Event, Fx, Illegal, SavedWorkflow, StepBudget, Workflow, WorkflowState};
 
@@ -90,6 +90,9 @@ pub trait Workflows: 'static {
     /// Returns the name, version and request JSON Schema of each type.
     fn types() -> Vec<(&'static str, u32, Value)>;
 
+    /// Returns the names of the services that they call, each once.
+    fn services() -> Vec<&'static str>;
+
     /// For each type: name, step budgets, and the time limit of a request in milliseconds.
     fn budgets(settings: &Settings) -> Vec<(&'static str, Vec<StepBudget>, Option<u64>)>;
 
@@ -110,6 +113,10 @@ impl<W: Workflow> Workflows for W {
 
     fn types() -> Vec<(&'static str, u32, Value)> {
         vec![(W::NAME, W::VERSION, schema_for!(W::Request).to_value())]
+    }
+
+    fn services() -> Vec<&'static str> {
+        W::SERVICES.iter().map(CalledService::name).collect()
     }
 
     fn budgets(settings: &Settings) -> Vec<(&'static str, Vec<StepBudget>, Option<u64>)> {
@@ -164,6 +171,15 @@ macro_rules! tuple {
                 let mut types = $first::types();
                 $(types.extend($more::types());)+
                 types
+            }
+
+            fn services() -> Vec<&'static str> {
+                let mut services = $first::services();
+                $(
+                    let more = $more::services().into_iter().filter(|name| !services.contains(name));
+                    services.extend(more.collect::<Vec<_>>());
+                )+
+                services
             }
 
             fn budgets(settings: &Settings) -> Vec<(&'static str, Vec<StepBudget>, Option<u64>)> {

@@ -64,7 +64,7 @@ pub trait Workflow: Serialize + DeserializeOwned + Sized + 'static {
     const NAME: &'static str;
     /// The schema version of its fields, states and decisions; at least 1.
     const VERSION: u32 = 1;
-    /// The services that it calls. The hub fails a call with [`CallOutcome::Misread`] if the reply
+    /// The services that it calls; a topology needs a worker for each. The hub fails a call with [`CallOutcome::Misread`] if the reply
     /// is not of the type of its service. The spoke may have carried the call out anyway, so the
     /// hub undoes it as it undoes a call without an answer.
     const SERVICES: &'static [CalledService] = &[];

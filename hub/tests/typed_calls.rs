@@ -3,7 +3,8 @@
 mod support;
 
 use hub::{
-    CallFailure, CalledService, CheckedReply, Event, Fx, HubEffect, HubRequest, Illegal, ServiceExt, StepSpec, Workflow,
+    CallFailure, CalledService, CheckedReply, Event, Fx, HubEffect, HubRequest, Illegal, ServiceExt, StepSpec,
+    Workflow, Workflows,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -155,4 +156,9 @@ fn a_call_of_a_service_that_is_not_listed_parks_the_operation() {
     });
     let why = "workflow `purchase` calls service `bank`, which its SERVICES do not list";
     assert_eq!(parked, Some(&*format!("parked: it panicked on event `requested`: {why}")));
+}
+
+#[test]
+fn workflows_of_one_hub_list_each_service_once() {
+    assert_eq!(<(Purchase, Purchase)>::services(), ["shop"]);
 }

@@ -11,17 +11,17 @@ use workers::WorkerIn;
 pub(crate) const HUB: &str = "hub";
 
 /// Builds a topology with a hub that runs the workflows `W` (one type or a tuple of types), and a
-/// worker for each of `services`. All share one stage, or each has its own if the topology is
-/// arranged apart.
+/// worker for each service that they list. All share one stage, or each has its own if the topology
+/// is arranged apart.
 ///
 /// # Errors
 /// If a name is invalid, or the budgets of the steps do not fit together.
-pub fn hub_and_spokes<W: Workflows>(name: &str, services: &[&'static str]) -> Result<Topology, BuildErrors> {
+pub fn hub_and_spokes<W: Workflows>(name: &str) -> Result<Topology, BuildErrors> {
     const LANES: u32 = 4;
     let t = Topology::named(name);
     let requests = t.inbox_spout("hub-spout", HubSpout::default);
     let mut hub = t.bolt("hub", HubBolt::<W>::default).stage(HUB).lanes(LANES).reads(requests.local());
-    for &service in services {
+    for service in W::services() {
         let answers = t.inbox_spout(&format!("{service}-spout"), move || WorkerSpout::new(service));
         let worker = t.bolt(&format!("{service}-worker"), move || WorkerBolt::new(service));
         let worker = worker.stage(service).lanes(LANES).mode(DeliveryMode::AtLeastOnce).reads(answers.local());

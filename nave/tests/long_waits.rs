@@ -80,7 +80,7 @@ impl Spoke for Shop {
 }
 
 fn purchases() -> Result<Topology, BuildErrors> {
-    nave::hub_and_spokes::<Purchase>("purchases", &["shop"])
+    nave::hub_and_spokes::<Purchase>("purchases")
 }
 
 fn simulation(scenario: Scenario) -> Simulation {

@@ -123,12 +123,13 @@ impl<B: Build> Workflow for Order<B> {
 }
 
 fn orders<B: Build>() -> Result<Topology, BuildErrors> {
-    let services: &[&'static str] = if B::CALLS_BANK { &["shop", "bank"] } else { &["shop"] };
     // A single attempt with a long timeout: a call in the topic twice was decided twice.
     let single_attempt = WorkerSettings { attempts: 1, timeout_ms: 3_000_000, ..WorkerSettings::default() };
-    let with = |settings: Settings, service: &&str| settings.with(&WorkerBolt::settings_name(service), &single_attempt);
-    let settings = services.iter().fold(Settings::default(), with);
-    nave::hub_and_spokes::<Order<B>>("orders", services)?.with_settings(&settings)
+    let with = |settings: Settings, service: &CalledService| {
+        settings.with(&WorkerBolt::settings_name(service.name()), &single_attempt)
+    };
+    let settings = B::SERVICES.iter().fold(Settings::default(), with);
+    nave::hub_and_spokes::<Order<B>>("orders")?.with_settings(&settings)
 }
 
 struct UpgradeTest {

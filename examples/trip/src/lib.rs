@@ -136,5 +136,5 @@ impl Workflow for Trip {
 /// # Errors
 /// Mistakes in the topology, which any test finds.
 pub fn trips() -> Result<Topology, BuildErrors> {
-    nave::hub_and_spokes::<Trip>("trips", &["hotel", "car"])
+    nave::hub_and_spokes::<Trip>("trips")
 }

@@ -142,7 +142,7 @@ impl Outcomes {
 }
 
 fn riddles() -> Result<Topology, BuildErrors> {
-    nave::hub_and_spokes::<Riddle>("riddles", &["sphinx"])
+    nave::hub_and_spokes::<Riddle>("riddles")
 }
 
 /// The simulation, and how its riddles results.
