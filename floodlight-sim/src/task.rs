@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 
 use bus::{Bus, BusError, MonoTime, Outgoing, Record};
-use spoke::{InjectedCrash, Service, ServicePoll, SpokeOptions, SpokeTask};
+use spoke::{InjectedCrash, RecordService, ServicePoll, SpokeOptions, SpokeTask};
 use wire::topics::Topics;
 
 use crate::flaw::Flaw;
@@ -61,7 +61,7 @@ impl SpeakerHandle {
     }
 }
 
-impl Service for SpeakerService {
+impl RecordService for SpeakerService {
     fn is_durable(&self) -> bool {
         self.handle.is_persistent()
     }

@@ -8,6 +8,7 @@ use flows::FlowSettings;
 use hub::HubSettings;
 use topology::{BuildErrors, Settings, Topology};
 use wire::rest::RestRoutes;
+use wire::service::ServiceName;
 use workers::{WorkerBolt, WorkerSettings};
 
 use simulation::{MakeHost, Scenario, Simulation};
@@ -143,9 +144,13 @@ impl Program {
     /// sends no heartbeats. `up` runs it beside the topologies.
     ///
     /// An asynchronous spoke comes with the number of calls that it may handle at once:
-    /// `program.spoke("hotel", || Concurrent::new(Hotel, 20))`.
+    /// `program.spoke(HOTEL, || Concurrent::new(Hotel, 20))`.
     #[must_use]
-    pub fn spoke<S: Handler>(self, service: &str, make: impl Fn() -> S + Send + Sync + 'static) -> Self {
+    pub fn spoke<S: Handler>(
+        self,
+        service: impl ServiceName<S::Request, S::Reply>,
+        make: impl Fn() -> S + Send + Sync + 'static,
+    ) -> Self {
         self.spoke_with(service, SpokeOptions::default(), make)
     }
 
@@ -153,8 +158,10 @@ impl Program {
     /// memory of answered calls does too.
     ///
     /// ```
-    /// use nave::spoke::{Call, Spoke, SpokeError, SpokeOptions};
+    /// use nave::spoke::{Call, Service, Spoke, SpokeError, SpokeOptions};
     /// # use nave::program::{Program, ProgramError};
+    ///
+    /// const HOTEL: Service<String, u32> = Service::named("hotel");
     ///
     /// struct Hotel;
     /// impl Spoke for Hotel {
@@ -171,18 +178,29 @@ impl Program {
     ///     memory: Some("hotel.memory".into()),
     ///     ..SpokeOptions::default()
     /// };
-    /// Ok(program.spoke_with("hotel", options, || Hotel))
+    /// Ok(program.spoke_with(HOTEL, options, || Hotel))
+    /// # }
+    /// ```
+    ///
+    /// A spoke with other types than its service does not compile:
+    ///
+    /// ```compile_fail,E0277
+    /// # use nave::spoke::{Service, Silent};
+    /// # use nave::program::Program;
+    /// # fn serve(program: Program) -> Program {
+    /// const HOTEL: Service<String, u32> = Service::named("hotel");
+    /// program.spoke(HOTEL, || Silent) // its replies are `()`
     /// # }
     /// ```
     #[must_use]
     pub fn spoke_with<S: Handler>(
         mut self,
-        service: &str,
+        service: impl ServiceName<S::Request, S::Reply>,
         options: SpokeOptions,
         make: impl Fn() -> S + Send + Sync + 'static,
     ) -> Self {
         let make: MakeHost = Arc::new(move || Box::new(SpokeService::new(make())));
-        self.spokes.insert(service.to_owned(), ProgramSpoke { make, options });
+        self.spokes.insert(service.service_name().to_owned(), ProgramSpoke { make, options });
         self
     }
 

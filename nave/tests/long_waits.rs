@@ -84,7 +84,7 @@ fn purchases() -> Result<Topology, BuildErrors> {
 }
 
 fn simulation(scenario: Scenario) -> Simulation {
-    let program = Program::of(nave::about!(), [purchases]).expect("it builds").spoke("shop", || Shop);
+    let program = Program::of(nave::about!(), [purchases]).expect("it builds").spoke(SHOP, || Shop);
     program.scenario("purchases", scenario).simulation("purchases").expect("it has a scenario")
 }
 

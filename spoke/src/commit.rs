@@ -3,7 +3,7 @@
 use bus::{Batch, BusError, CommitError, Committed, MonoTime, Position, Route, Takeover};
 use wire::owner::OffsetMetadata;
 
-use crate::contract::Service;
+use crate::contract::RecordService;
 use crate::names;
 use crate::task::SpokeTask;
 
@@ -15,7 +15,7 @@ pub(crate) struct Doubt {
     commit: u64,
 }
 
-impl<S: Service> SpokeTask<S> {
+impl<S: RecordService> SpokeTask<S> {
     /// Commits the answers and the positions that moved, and those of `released` in any case. True if something was
     /// committed.
     pub(crate) fn commit(&mut self, released: &[u32]) -> Result<bool, BusError> {

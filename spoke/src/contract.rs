@@ -5,13 +5,13 @@ use wire::WallTime;
 
 use crate::names;
 
-/// A service, as a [`crate::SpokeTask`] serves it. The loop reads records, passes them on, and sends
+/// A service that handles records, as a [`crate::SpokeTask`] serves it. The loop reads records, passes them on, and sends
 /// the answers.
 ///
 /// Implement [`crate::Spoke`] or [`crate::AsyncSpoke`] instead, unless the service has its own
 /// memory of calls. A record can arrive again after a crash, so the service must then give the same
 /// answer and do nothing twice.
-pub trait Service: Send + 'static {
+pub trait RecordService: Send + 'static {
     /// True if effects of calls outlive the process. The bus then shows this service only calls that
     /// a crash of the bus cannot lose.
     fn is_durable(&self) -> bool;
@@ -19,7 +19,7 @@ pub trait Service: Send + 'static {
     /// Number of records that the service can accept now.
     fn room(&self) -> usize;
 
-    /// Accepts a record. [`Service::advance`] handles it.
+    /// Accepts a record. [`RecordService::advance`] handles it.
     fn accept(&mut self, record: Record, poll: &mut ServicePoll<'_>);
 
     /// Handles accepted records and everything else that is due, and appends the answers. True if
@@ -39,7 +39,7 @@ pub trait Service: Send + 'static {
     /// Drops the accepted records of a partition that another instance handles from now on.
     fn forget(&mut self, partition: u32);
 
-    /// When [`Service::advance`] has something to do that no record brings.
+    /// When [`RecordService::advance`] has something to do that no record brings.
     fn next_due(&self) -> Option<MonoTime> {
         None
     }
@@ -71,10 +71,10 @@ pub trait Service: Send + 'static {
     }
 
     /// Fault injection: the loop dropped all answers that are not committed, like a process that
-    /// crashed. It does nothing until [`Service::is_down`] is false.
+    /// crashed. It does nothing until [`RecordService::is_down`] is false.
     fn crashed(&mut self) {}
 
-    /// Fault injection: true from [`Service::crashed`] until somebody restarts the service.
+    /// Fault injection: true from [`RecordService::crashed`] until somebody restarts the service.
     fn is_down(&mut self) -> bool {
         false
     }

@@ -11,7 +11,7 @@
 
 use bus::{Backoff, Batch, BusError, CommitError, MonoTime, Position, Writer};
 
-use crate::contract::Service;
+use crate::contract::RecordService;
 use crate::names;
 use crate::task::SpokeTask;
 
@@ -36,7 +36,7 @@ impl Immediate {
     }
 }
 
-impl<S: Service> SpokeTask<S> {
+impl<S: RecordService> SpokeTask<S> {
     /// Sends the answers, then commits offsets if they are due, those of `released` in any case.
     pub(crate) fn commit_immediate(&mut self, mode: &mut Immediate, released: &[u32]) -> Result<bool, BusError> {
         let sent = self.send_answers(mode)?;

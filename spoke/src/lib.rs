@@ -18,7 +18,10 @@
 //! same [`Call::id`]: a spoke that asks another system passes that id on as its idempotency key.
 //!
 //! ```
-//! use spoke::{Call, Spoke, SpokeError};
+//! use spoke::{Call, Service, Spoke, SpokeError};
+//!
+//! /// Declared once, beside the workflow that calls it.
+//! const HOTEL: Service<String, u32> = Service::named("hotel");
 //!
 //! /// Gives out ten rooms.
 //! #[derive(Default)]
@@ -43,8 +46,20 @@
 //! let names = wire::topics::Topics::default();
 //! # bus.ensure_topic(&bus::TopicSpec::log(&names.spoke("hotel"), 1))?;
 //! let service = spoke::SpokeService::new(Hotel::default());
-//! let task = spoke::SpokeTask::join(&bus, &names, "hotel", "hotel-1", service)?;
+//! let task = spoke::SpokeTask::join(&bus, &names, HOTEL, "hotel-1", service)?;
 //! # Ok::<(), bus::BusError>(())
+//! ```
+//!
+//! A spoke whose types are not those of its service does not compile:
+//!
+//! ```compile_fail,E0277
+//! # use spoke::{Service, SpokeService, SpokeTask, Silent};
+//! # fn join(bus: &dyn bus::Bus, names: &wire::topics::Topics) -> Result<(), bus::BusError> {
+//! const HOTEL: Service<String, u32> = Service::named("hotel");
+//! let silent = SpokeService::new(Silent); // its replies are `()`
+//! SpokeTask::join(bus, names, HOTEL, "hotel-1", silent)?;
+//! # Ok(())
+//! # }
 //! ```
 //!
 //! Read in this order: [`spoke`](Spoke) (what users write), `options`, `service` (one call),
@@ -66,10 +81,10 @@ mod spoke;
 mod store;
 mod task;
 
-pub use contract::{InjectedCrash, Service, ServicePoll};
+pub use contract::{InjectedCrash, RecordService, ServicePoll};
 pub use options::{Delivery, SpokeOptions};
 pub use runner::CallRunner;
 pub use service::{CallEffect, HandledCall, Handler, HandlerFuture, HandlerResult, Progress, SpokeService};
 pub use spoke::{AsyncSpoke, Call, Concurrent, Reason, Silent, Spoke, SpokeError};
 pub use task::SpokeTask;
-pub use wire::{CallId, WallTime};
+pub use wire::{CallId, Service, WallTime};

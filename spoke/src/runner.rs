@@ -2,7 +2,7 @@
 
 use bus::{BusError, Headers, Outgoing, Record, Route};
 
-use crate::contract::{Service, ServicePoll};
+use crate::contract::{RecordService, ServicePoll};
 use crate::memory::Answer;
 use crate::running::{Accepted, Running};
 use crate::service::{Handler, SpokeService};
@@ -31,7 +31,7 @@ impl<S: Handler> CallRunner<S> {
     }
 }
 
-impl<S: Handler> Service for CallRunner<S> {
+impl<S: Handler> RecordService for CallRunner<S> {
     fn is_durable(&self) -> bool {
         self.service.is_durable()
     }

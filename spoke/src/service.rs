@@ -31,6 +31,11 @@ pub enum Progress {
 /// The code that a [`SpokeService`] runs: every [`Spoke`], and [`Concurrent`]. Implement one of
 /// those.
 pub trait Handler: Send + 'static {
+    /// The body of a call, as JSON.
+    type Request;
+    /// The body of a reply, as JSON.
+    type Reply;
+
     /// Starts the handling of a call with this body.
     fn start(&mut self, call: Call, body: &[u8]) -> Progress;
 
@@ -40,6 +45,9 @@ pub trait Handler: Send + 'static {
 }
 
 impl<S: Spoke> Handler for S {
+    type Request = S::Request;
+    type Reply = S::Reply;
+
     fn start(&mut self, call: Call, body: &[u8]) -> Progress {
         Progress::Done(request(body).and_then(|request| self.handle(&call, request)).and_then(|reply| written(&reply)))
     }
@@ -50,6 +58,9 @@ impl<S: Spoke> Handler for S {
 }
 
 impl<S: AsyncSpoke> Handler for Concurrent<S> {
+    type Request = S::Request;
+    type Reply = S::Reply;
+
     fn start(&mut self, call: Call, body: &[u8]) -> Progress {
         let spoke = Arc::clone(&self.spoke);
         match request(body) {

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use bus::{Arrival, Backoff, Bus, BusError, Clock, Member, MemberSpec, MonoTime, Outgoing, PollOutcome, Task};
 use wire::WallTime;
+use wire::service::ServiceName;
 use wire::topics::Topics;
 
 use crate::commit::Doubt;
-use crate::contract::{InjectedCrash, Service, ServicePoll};
+use crate::contract::{InjectedCrash, RecordService, ServicePoll};
 use crate::heart::Heart;
 use crate::immediate::Immediate;
 use crate::options::{Delivery, SpokeOptions};
@@ -74,7 +75,7 @@ impl<S: Handler> SpokeTask<CallRunner<S>> {
     pub fn join(
         bus: &dyn Bus,
         names: &Topics,
-        service: &str,
+        service: impl ServiceName<S::Request, S::Reply>,
         member: &str,
         spoke: SpokeService<S>,
     ) -> Result<Self, BusError> {
@@ -89,7 +90,7 @@ impl<S: Handler> SpokeTask<CallRunner<S>> {
     pub fn join_with(
         bus: &dyn Bus,
         names: &Topics,
-        service: &str,
+        service: impl ServiceName<S::Request, S::Reply>,
         member: &str,
         spoke: SpokeService<S>,
         options: &SpokeOptions,
@@ -98,11 +99,11 @@ impl<S: Handler> SpokeTask<CallRunner<S>> {
             spoke.remember_in(directory).map_err(|error| BusError::Refused(error.to_string()))?;
         }
         let options = SpokeOptions { memory: None, ..options.clone() };
-        Self::serve(bus, names, service, member, CallRunner::new(spoke)?, &options)
+        Self::serve(bus, names, service.service_name(), member, CallRunner::new(spoke)?, &options)
     }
 }
 
-impl<S: Service> SpokeTask<S> {
+impl<S: RecordService> SpokeTask<S> {
     /// As [`SpokeTask::join_with`], for a service with its own memory of calls.
     ///
     /// # Errors
@@ -309,7 +310,7 @@ impl<S: Service> SpokeTask<S> {
     }
 }
 
-impl<S: Service> Task for SpokeTask<S> {
+impl<S: RecordService> Task for SpokeTask<S> {
     fn name(&self) -> &str {
         &self.name
     }

@@ -51,3 +51,26 @@ impl<Request, Reply> fmt::Debug for Service<Request, Reply> {
         write!(f, "service `{}`", self.name)
     }
 }
+
+/// A service that takes `Request` and answers `Reply`: its declaration, or its name alone where no
+/// Rust declares it, as for a workflow in another program. A name fits any types.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not the declaration of a service with requests `{Request}` and replies `{Reply}`",
+    note = "the types of the spoke must be those of the service"
+)]
+pub trait ServiceName<Request, Reply>: Copy {
+    /// Returns the name.
+    fn service_name(&self) -> &str;
+}
+
+impl<Request, Reply> ServiceName<Request, Reply> for Service<Request, Reply> {
+    fn service_name(&self) -> &str {
+        self.name
+    }
+}
+
+impl<Request, Reply> ServiceName<Request, Reply> for &str {
+    fn service_name(&self) -> &str {
+        self
+    }
+}

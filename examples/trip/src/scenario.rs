@@ -7,7 +7,7 @@ use nave::serde_json::json;
 use nave::sim::{Scenario, SimRequest, SimResults};
 use nave::spoke::SpokeOptions;
 
-use crate::spokes::Desk;
+use crate::spokes::{CAR, Desk, HOTEL};
 use crate::{Answer, trips};
 
 /// Assembles the topology, its two spokes and its scenario.
@@ -17,8 +17,8 @@ use crate::{Answer, trips};
 pub fn program() -> Result<Program, ProgramError> {
     let program = Program::of(nave::about!(), [trips])?;
     let options = SpokeOptions { heartbeat_ms: SpokeOptions::HEARTBEAT_MS, ..SpokeOptions::default() };
-    let program = program.spoke_with("hotel", options.clone(), || Desk::new(600, 3));
-    let program = program.spoke_with("car", options, || Desk::new(300, 3));
+    let program = program.spoke_with(HOTEL, options.clone(), || Desk::new(600, 3));
+    let program = program.spoke_with(CAR, options, || Desk::new(300, 3));
     Ok(program.scenario("trips", scenario()))
 }
 
@@ -46,7 +46,7 @@ fn bookings_match_answers(ended: &SimResults<'_>) -> Result<(), String> {
             Answer::Refused(_) => {}
         }
     }
-    for (call, service) in [(1, "hotel"), (2, "car")] {
+    for (call, service) in [(1, HOTEL.name()), (2, CAR.name())] {
         let holders: BTreeMap<_, _> = ended.look(service, |desk: &mut Desk| desk.holders.clone());
         let holders: BTreeSet<String> = holders.into_values().flatten().collect();
         if let Some(trip) = booked.difference(&holders).next() {

@@ -4,14 +4,12 @@ use nave::prelude::{Answer, Code};
 use nave::serde_json::json;
 use nave::spoke::Silent;
 use nave::testing::{TestRequest, TestWorld};
-use trip::spokes::Desk;
+use trip::spokes::{CAR, Desk, HOTEL};
 use trip::{APPROVAL, trips};
 
 /// A world with a hotel that has one room, and this car desk.
 fn world(seed: u64, car: Desk) -> TestWorld {
-    TestWorld::seeded(seed, &trips().expect("the topology is valid"))
-        .spoke("hotel", Desk::new(600, 1))
-        .spoke("car", car)
+    TestWorld::seeded(seed, &trips().expect("the topology is valid")).spoke(HOTEL, Desk::new(600, 1)).spoke(CAR, car)
 }
 
 fn to_rome(world: &mut TestWorld, name: &str) -> TestRequest {
@@ -45,7 +43,7 @@ fn a_trip_without_a_car_cancels_its_room() {
 #[test]
 fn a_silent_car_desk_fails_the_trip_within_10_s_and_cancels_its_room() {
     let trips = trips().expect("the topology is valid");
-    let mut world = TestWorld::seeded(3, &trips).spoke("hotel", Desk::new(600, 1)).spoke("car", Silent);
+    let mut world = TestWorld::seeded(3, &trips).spoke(HOTEL, Desk::new(600, 1)).spoke("car", Silent);
     let trip = to_rome(&mut world, "trip-1");
     world.run_until_idle();
     let Some(Answer::Failed(body)) = world.answer(&trip) else { panic!("the trip must fail") };

@@ -157,7 +157,7 @@ pub(crate) fn simulation() -> (Simulation, Outcomes) {
     });
     let scenario =
         scenario.signals(|_| ("word".into(), json!("man"))).parks().check(move |results| counted.check(results));
-    let program = Program::of(nave::about!(), [riddles]).expect("it builds").spoke("sphinx", || Sphinx);
+    let program = Program::of(nave::about!(), [riddles]).expect("it builds").spoke(SPHINX, || Sphinx);
     let simulation = program.scenario("riddles", scenario).simulation("riddles");
     (simulation.expect("it has a scenario"), outcomes)
 }

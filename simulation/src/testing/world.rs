@@ -11,6 +11,7 @@ use topology::testing::Lanes;
 use wire::answer::{Answer, Operation};
 use wire::command::{Command, Outcome};
 use wire::request::Request;
+use wire::service::ServiceName;
 use wire::{Envelope, Kind, OperationId, Problem};
 
 use spoke::{Spoke, SpokeService, SpokeTask};
@@ -68,7 +69,8 @@ impl TestWorld {
     /// # Panics
     /// If no worker of the topology calls it.
     #[must_use]
-    pub fn spoke<S: Spoke>(mut self, service: &str, spoke: S) -> Self {
+    pub fn spoke<S: Spoke>(mut self, service: impl ServiceName<S::Request, S::Reply>, spoke: S) -> Self {
+        let service = service.service_name();
         let served = SpokeService::new(spoke);
         let member = format!("{service}-1");
         let part = SpokeTask::join(&*self.lanes.bus, &self.lanes.topics, service, &member, served.clone());
