@@ -9,8 +9,10 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 use wire::OperationId;
 
+use crate::event::Event;
+use crate::fx::Fx;
 use crate::machine::AnyMachine;
-use crate::workflow::{Event, Fx, Workflow, WorkflowState as _};
+use crate::workflow::{Workflow, WorkflowState as _};
 
 /// A row of the table.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

@@ -7,7 +7,8 @@
 //!
 //! Read in this order:
 //! - [`workflow`] and [`lane`]: what workflow authors implement
-//! - [`call`]: how a workflow calls a service and reads its reply
+//! - [`event`], [`fx`], [`step`]: what it handles and what it decides
+//! - [`call`]: how it calls a service and reads its reply
 //! - [`interned`]: how names are saved
 //! - [`machine`]: several workflow types in one hub
 //! - `operation`: one operation
@@ -21,22 +22,26 @@ pub mod call;
 mod cause;
 pub mod check;
 pub mod components;
+pub mod event;
+pub mod fx;
 pub mod interned;
 pub mod lane;
 pub mod machine;
 pub mod names;
 mod operation;
+pub mod step;
 pub mod table;
 pub mod workflow;
 
 pub use call::{CalledService, CheckedReply, ServiceCall, ServiceExt};
 pub use cause::Cause;
 pub use components::{CALLS, HubBolt, HubIn, HubSpout};
+pub use event::{CallFailure, Event};
+pub use fx::Fx;
 pub use lane::LaneState;
 pub use machine::Workflows;
 /// Re-exported for `#[derive(JsonSchema)]` on request types.
 pub use schemars;
+pub use step::{Barrier, CallOrder, StepSpec};
 pub use table::{HubCommand, HubEffect, HubRejected, HubRequest, HubSettings, HubTable};
-pub use workflow::{
-    Barrier, CallFailure, CallOrder, Event, Fx, Illegal, SavedWorkflow, StepBudget, StepSpec, Workflow, WorkflowState,
-};
+pub use workflow::{Illegal, SavedWorkflow, StepBudget, Workflow, WorkflowState};

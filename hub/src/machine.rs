@@ -12,8 +12,10 @@ use topology::{LaneInfo, Settings};
 use wire::{OperationId, Problem};
 
 use crate::call::{CalledService, CheckedReply};
+use crate::event::Event;
+use crate::fx::{Decided, Fx};
 use crate::lane::LaneState;
-use crate::workflow::{Decided, Event, Fx, Illegal, SavedWorkflow, StepBudget, Workflow, WorkflowState};
+use crate::workflow::{Illegal, SavedWorkflow, StepBudget, Workflow, WorkflowState};
 
 /// The type-erased workflow of one operation.
 pub trait Machine<L> {

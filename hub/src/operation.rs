@@ -20,9 +20,10 @@ use wire::{CallId, OperationId, WallTime};
 
 use crate::call::{CallSpec, UndoSpec};
 use crate::cause::Cause;
+use crate::event::Event;
 use crate::interned::Interned;
 use crate::machine::{AnyMachine, Workflows};
-use crate::workflow::{Barrier, CallOrder, Event};
+use crate::step::{Barrier, CallOrder};
 
 /// Maximum number of history entries: the first [`HISTORY_HEAD`] and the newest. So an operation
 /// that retries for days still shows its beginning.

@@ -11,14 +11,15 @@ mod perform;
 mod requests;
 mod saved;
 mod settings;
+mod views;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use coordinator::{Deadline, TimedOut};
-use topology::{DueTimes, LaneInfo, Level, Settings, Wait};
-use wire::answer::{Answer, Operation, Queue, Resource};
+use topology::{LaneInfo, Level, Settings};
+use wire::answer::{Answer, Operation, Resource};
 use wire::call::{CallCommand, CallEnd};
 use wire::command::Outcome;
 use wire::{Code, OperationId, Problem, WallTime};
@@ -31,10 +32,12 @@ use self::saved::SavedTable;
 pub(crate) use self::saved::VERSION;
 pub use self::settings::HubSettings;
 use crate::cause::Cause;
+use crate::event::Event;
+use crate::fx::Decided;
 use crate::machine::Workflows;
 use crate::names;
 use crate::operation::{OperationStatus, Parked, Running};
-use crate::workflow::{Decided, Event, Illegal};
+use crate::workflow::Illegal;
 
 /// A request from the inbox.
 #[derive(Debug, Clone, PartialEq)]
@@ -439,63 +442,5 @@ impl<W: Workflows> HubTable<W> {
         let waiting = self.key_queues.get(key).into_iter().flat_map(|queue| queue.active.iter().chain(&queue.waiting));
         let waiting = waiting.filter_map(|slot| self.live.get(*slot));
         effects.extend(waiting.map(|running| HubEffect::Changed(running.view_key())));
-    }
-
-    // ---- views --------------------------------------------------------------------------------------------------------
-
-    /// Returns the view of an operation.
-    pub fn view(&self, operation: &str, timers: &dyn DueTimes) -> Option<Operation> {
-        let operation = OperationId::new(operation).ok()?;
-        if let Some(running) = self.live.of(&operation) {
-            let view = running.view(Some((timers, running.slot)));
-            return Some(Operation { queue: self.queue(running), ..view });
-        }
-        self.finished.get(&operation).map(|finished| finished.view.clone())
-    }
-
-    /// Returns the place of an operation in the ring of remembered outcomes, or `None` if it is
-    /// live or forgotten.
-    pub fn place_of(&self, operation: &OperationId) -> Option<u64> {
-        self.finished.place_of(operation)
-    }
-
-    /// Describes what a queued operation waits for.
-    fn queue(&self, running: &Running<W>) -> Option<Queue> {
-        if running.standing != OperationStatus::Queued {
-            return None;
-        }
-        let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        let queue = self.key_queues.get(&running.key)?;
-        if queue.active == Some(running.slot) {
-            let ahead = self.admission.iter().position(|slot| *slot == running.slot)?;
-            return Some(Queue { behind: None, ahead: number(ahead), limit: Some(number(self.settings.active)) });
-        }
-        let ahead = queue.waiting.iter().position(|slot| *slot == running.slot)? + 1;
-        let behind = queue.active.and_then(|slot| self.live.get(slot)).map(|first| first.id.clone());
-        Some(Queue { behind, ahead: number(ahead), limit: None })
-    }
-
-    /// Lists the live operations with what they wait for.
-    pub fn waits(&self) -> Vec<Wait> {
-        let wait = |running: &Running<W>| {
-            let mut wait = running.waits();
-            if running.standing == OperationStatus::Queued {
-                let queue = self.key_queues.get(&running.key);
-                let queued =
-                    queue.filter(|queue| queue.active == Some(running.slot) || queue.waiting.contains(&running.slot));
-                wait.others.extend(queued.map(|_| "the queue of its key".to_owned()));
-            }
-            wait
-        };
-        self.live.iter().map(wait).collect()
-    }
-
-    /// Returns one line for each live operation.
-    pub fn unfinished(&self) -> Vec<String> {
-        let line = |running: &Running<W>| {
-            let (workflow, state) = (running.machine.0.workflow(), running.state_name());
-            format!("{} {workflow} `{}`: {state}", running.id, running.key)
-        };
-        self.live.iter().map(line).collect()
     }
 }

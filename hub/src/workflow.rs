@@ -3,15 +3,15 @@
 use std::fmt;
 
 use schemars::JsonSchema;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use topology::{LaneInfo, Settings};
-use wire::answer::{Answer, Resource};
-use wire::call::CallOutcome;
 use wire::{OperationId, Problem};
 
-use crate::call::{CallSpec, CalledService, CheckedReply, ServiceCall};
+use crate::call::{CalledService, CheckedReply};
+use crate::event::Event;
+use crate::fx::Fx;
 use crate::lane::LaneState;
 
 /// A keyed state machine.
@@ -64,9 +64,10 @@ pub trait Workflow: Serialize + DeserializeOwned + Sized + 'static {
     const NAME: &'static str;
     /// The schema version of its fields, states and decisions; at least 1.
     const VERSION: u32 = 1;
-    /// The services that it calls; a topology needs a worker for each. The hub fails a call with [`CallOutcome::Misread`] if the reply
-    /// is not of the type of its service. The spoke may have carried the call out anyway, so the
-    /// hub undoes it as it undoes a call without an answer.
+    /// The services that it calls; a topology needs a worker for each. The hub fails a call with
+    /// [`CallOutcome::Misread`](wire::call::CallOutcome::Misread) if the reply is not of the type of
+    /// its service. The spoke may have carried the call out anyway, so the hub undoes it as it
+    /// undoes a call without an answer.
     const SERVICES: &'static [CalledService] = &[];
     /// The workflow's states.
     type State: WorkflowState;
@@ -153,9 +154,9 @@ pub struct StepBudget {
     pub step: &'static str,
     /// The service that handles its calls.
     pub service: &'static str,
-    /// Time limit of a call in milliseconds; equals that of [`ServiceExt::call`](crate::ServiceExt::call).
+    /// Time limit of a call in milliseconds; equals that of its calls.
     pub call_ms: u64,
-    /// Time limit of the step in milliseconds; equals that of [`StepSpec::new`].
+    /// Time limit of the step in milliseconds; equals that of its [`StepSpec`](crate::StepSpec).
     pub step_ms: u64,
 }
 
@@ -211,289 +212,6 @@ macro_rules! states {
     };
 }
 
-/// An event that a workflow handles.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Event {
-    /// The operation starts: it is first in the queue of its key.
-    Requested,
-    /// A spoke replied to a call of the open step.
-    Replied {
-        /// The call's tag.
-        tag: u32,
-        /// The reply. Saved states name it `body`.
-        #[serde(rename = "body")]
-        reply: CheckedReply,
-    },
-    /// All calls of the open step have their replies.
-    AllReplied,
-    /// A call of the open step failed. The step has ended; the hub abandons its other calls.
-    Failed(CallFailure),
-    /// The deadline of the step or of the wait passed. The step has ended.
-    TimedOut,
-    /// All compensations have succeeded.
-    Undone {
-        /// The tags of calls that were never sent, so there was nothing to undo.
-        never_sent: Vec<u32>,
-    },
-    /// A compensation failed or did not end in time.
-    UndoStuck {
-        /// The tags of the calls that are not undone.
-        left: Vec<u32>,
-    },
-    /// A newer operation waits for the key, and this one has called [`Fx::yields`]. Sent at most
-    /// once.
-    Superseded,
-    /// Enough calls of a step with such a [`Barrier`] have their replies. The step has ended. The
-    /// hub abandons its other calls; a spoke may still carry them out.
-    Enough,
-    /// The signal that [`Fx::wait_for`] waits for has arrived. If the workflow returns [`Illegal`],
-    /// the hub refuses the signal and the operation keeps waiting.
-    Signal {
-        /// The name of the signal.
-        name: String,
-        /// The body of the signal.
-        body: Value,
-    },
-    /// Somebody asks to undo and end the operation. If the workflow returns [`Illegal`], the hub
-    /// refuses the command and the operation continues.
-    Cancelled,
-}
-
-impl Event {
-    /// The names of all events in tables and diagrams.
-    pub const NAMES: [&str; 11] = [
-        "requested",
-        "replied",
-        "all replied",
-        "failed",
-        "timed out",
-        "undone",
-        "undo stuck",
-        "superseded",
-        "enough replied",
-        "signal",
-        "cancelled",
-    ];
-
-    /// Returns the event's name.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Event::Requested => "requested",
-            Event::Replied { .. } => "replied",
-            Event::AllReplied => "all replied",
-            Event::Failed(_) => "failed",
-            Event::TimedOut => "timed out",
-            Event::Undone { .. } => "undone",
-            Event::UndoStuck { .. } => "undo stuck",
-            Event::Superseded => "superseded",
-            Event::Enough => "enough replied",
-            Event::Signal { .. } => "signal",
-            Event::Cancelled => "cancelled",
-        }
-    }
-}
-
-/// A failed call.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CallFailure {
-    /// The call's tag.
-    pub tag: u32,
-    /// Description of the call.
-    pub what: String,
-    /// The outcome; never a reply.
-    pub outcome: CallOutcome,
-    /// How many times the call was sent.
-    pub attempts: u32,
-}
-
-impl fmt::Display for CallFailure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.outcome {
-            CallOutcome::Misread(why) => write!(f, "{}: {why}, ", self.what)?,
-            CallOutcome::Refused(reason) => write!(f, "{}: refused ({reason}), ", self.what)?,
-            CallOutcome::TimedOut | CallOutcome::Replied(_) => write!(f, "{}: no answer in time, ", self.what)?,
-        }
-        match self.attempts {
-            0 => f.write_str("never sent"),
-            1 => f.write_str("sent once"),
-            n => write!(f, "sent {n} times"),
-        }
-    }
-}
-
 /// The event cannot happen in this state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Illegal;
-
-/// The order in which the hub sends the calls of a step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum CallOrder {
-    /// All calls at once.
-    AtOnce,
-    /// Each call after the reply to the one before.
-    OneByOne,
-}
-
-/// How many replies a step needs.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Barrier {
-    /// All: then [`Event::AllReplied`]. The first failed call ends the step with [`Event::Failed`].
-    #[default]
-    All,
-    /// One: then [`Event::Enough`]; [`Event::Failed`] once no reply is possible any more.
-    First,
-    /// This many: then [`Event::Enough`]; [`Event::Failed`] once this many are impossible.
-    Quorum(u32),
-}
-
-/// A step: calls and a barrier on their replies. Without calls it passes its barrier at once.
-///
-/// Unless the builder says otherwise, the hub sends all calls at once and waits for all replies.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StepSpec {
-    pub(crate) name: &'static str,
-    pub(crate) order: CallOrder,
-    pub(crate) barrier: Barrier,
-    pub(crate) within_ms: u64,
-    pub(crate) calls: Vec<CallSpec>,
-}
-
-impl StepSpec {
-    /// Creates a step without calls. Views and answers show the name; the time limit is in
-    /// milliseconds.
-    pub fn new(name: &'static str, within_ms: u64) -> Self {
-        Self { name, order: CallOrder::AtOnce, barrier: Barrier::All, within_ms, calls: Vec::new() }
-    }
-
-    /// Sets the order of the calls.
-    #[must_use]
-    pub fn order(self, order: CallOrder) -> Self {
-        Self { order, ..self }
-    }
-
-    /// Sets the number of replies that the step needs.
-    #[must_use]
-    pub fn barrier(self, barrier: Barrier) -> Self {
-        Self { barrier, ..self }
-    }
-
-    /// Adds a call.
-    #[must_use]
-    pub fn call<Request, Reply>(self, call: ServiceCall<Request, Reply>) -> Self {
-        self.calls([call])
-    }
-
-    /// Adds calls to services with the same types.
-    #[must_use]
-    pub fn calls<Request, Reply>(mut self, calls: impl IntoIterator<Item = ServiceCall<Request, Reply>>) -> Self {
-        self.calls.extend(calls.into_iter().map(ServiceCall::into_spec));
-        self
-    }
-}
-
-/// Collects the effects of a workflow's decision on one event.
-pub struct Fx<'a, W: Workflow> {
-    /// State that the operations of the lane share.
-    pub lane: &'a mut W::Lane,
-    pub(crate) decided: Decided,
-}
-
-/// The decision of a workflow on one event.
-#[derive(Debug, Default)]
-#[doc(hidden)]
-pub struct Decided {
-    pub(crate) next: Option<Next>,
-    pub(crate) answer: Option<Answer>,
-    pub(crate) skip_undo: Vec<u32>,
-    pub(crate) undo_again: Vec<u32>,
-    pub(crate) history: Vec<String>,
-    pub(crate) published: Vec<Resource>,
-    pub(crate) yields: bool,
-    pub(crate) end: bool,
-}
-
-/// The step, undo or wait that follows.
-#[derive(Debug)]
-pub(crate) enum Next {
-    Step(StepSpec),
-    Undo { name: &'static str, within_ms: u64 },
-    Wait { what: &'static str, after_ms: u64 },
-    WaitFor { signal: &'static str, what: &'static str, within_ms: Option<u64> },
-}
-
-impl<'a, W: Workflow> Fx<'a, W> {
-    pub(crate) fn new(lane: &'a mut W::Lane) -> Self {
-        Self { lane, decided: Decided::default() }
-    }
-
-    /// Starts a step. It replaces the open step.
-    ///
-    /// # Panics
-    /// If [`Workflow::SERVICES`] does not list the service of a call. The hub then parks the
-    /// operation.
-    pub fn step(&mut self, step: StepSpec) {
-        for CallSpec { service, .. } in &step.calls {
-            let listed = W::SERVICES.iter().any(|called| called.name() == *service);
-            assert!(listed, "workflow `{}` calls service `{service}`, which its SERVICES do not list", W::NAME);
-        }
-        self.decided.next = Some(Next::Step(step));
-    }
-
-    /// Undoes every call that was sent and has an undo, except those given to [`Fx::skip_undo`].
-    /// The latest step is undone first. Calls that were sent at once are undone at once; calls that
-    /// were sent one by one are undone one by one, the latest first. Ends with [`Event::Undone`] or
-    /// [`Event::UndoStuck`].
-    pub fn undo(&mut self, name: &'static str, within_ms: u64) {
-        self.decided.next = Some(Next::Undo { name, within_ms });
-    }
-
-    /// Waits `after_ms` milliseconds, then [`Event::TimedOut`].
-    pub fn wait(&mut self, what: &'static str, after_ms: u64) {
-        self.decided.next = Some(Next::Wait { what, after_ms });
-    }
-
-    /// Waits for the signal `signal`, then [`Event::Signal`]. After `within_ms` milliseconds, if
-    /// given, [`Event::TimedOut`].
-    pub fn wait_for(&mut self, signal: &'static str, what: &'static str, within_ms: Option<u64>) {
-        self.decided.next = Some(Next::WaitFor { signal, what, within_ms });
-    }
-
-    /// Publishes `value` as the latest value for `key` of this kind; `None` deletes it. Clients
-    /// list all values of a kind without asking the lane.
-    pub fn publish(&mut self, kind: &'static str, key: &str, value: Option<Value>) {
-        self.decided.published.push(Resource { kind: kind.to_owned(), key: key.to_owned(), value });
-    }
-
-    /// Excludes the call with this tag from undo, because it changed nothing.
-    pub fn skip_undo(&mut self, tag: u32) {
-        self.decided.skip_undo.push(tag);
-    }
-
-    /// Marks the call with this tag, which was undone, to be undone again.
-    pub fn undo_again(&mut self, tag: u32) {
-        self.decided.undo_again.push(tag);
-    }
-
-    /// Answers the client. Only the first answer counts. The operation may continue after it.
-    pub fn answer(&mut self, answer: Answer) {
-        self.decided.answer = Some(answer);
-    }
-
-    /// Adds a line to the history.
-    pub fn note(&mut self, text: impl Into<String>) {
-        self.decided.history.push(text.into());
-    }
-
-    /// From now on a newer operation on the same key triggers [`Event::Superseded`] for this one.
-    pub fn yields(&mut self) {
-        self.decided.yields = true;
-    }
-
-    /// Ends the operation.
-    pub fn end(&mut self) {
-        self.decided.end = true;
-    }
-}

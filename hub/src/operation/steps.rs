@@ -4,8 +4,9 @@ use wire::WallTime;
 use wire::call::{Call, CallCommand, CallEnd, CallOutcome};
 
 use super::{CallPosition, CallState, Compensation, OpenCall, OpenStep, Running, call_id};
+use crate::event::{CallFailure, Event};
 use crate::machine::Workflows;
-use crate::workflow::{Barrier, CallFailure, CallOrder, Event, StepSpec};
+use crate::step::{Barrier, CallOrder, StepSpec};
 
 impl<W: Workflows> Running<W> {
     /// Abandons the open calls and closes the step.

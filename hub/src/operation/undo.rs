@@ -5,8 +5,9 @@ use wire::call::CallCommand;
 
 use super::{CallState, OpenCall, Running};
 use crate::call::CallSpec;
+use crate::event::Event;
 use crate::machine::Workflows;
-use crate::workflow::{Barrier, CallOrder, Event};
+use crate::step::{Barrier, CallOrder};
 
 impl<W: Workflows> Running<W> {
     /// Drops the compensation of the call with this tag.

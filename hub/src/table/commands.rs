@@ -9,10 +9,10 @@ use wire::{Code, OperationId, Problem, WallTime};
 use super::perform::arm;
 use super::{HubEffect, HubTable, Running};
 use crate::cause::Cause;
+use crate::event::Event;
 use crate::machine::Workflows;
 use crate::names;
 use crate::operation::{OperationStatus, Parked};
-use crate::workflow::Event;
 
 /// A command from the inbox.
 #[derive(Debug, Clone, PartialEq)]

@@ -7,10 +7,11 @@ use wire::answer::Answer;
 use wire::{Code, WallTime};
 
 use super::HubEffect;
+use crate::event::Event;
+use crate::fx::{Decided, Next};
 use crate::machine::Workflows;
 use crate::names;
 use crate::operation::{ArmedTimer, Awaited, OperationStatus, Running};
-use crate::workflow::{Decided, Event, Next};
 
 /// Carries out a workflow's decision on one event. Returns the event that follows at once, if any.
 pub(super) fn perform<W: Workflows>(
