@@ -45,14 +45,13 @@
 //! newer request that is refused for another length takes them over, because nothing else would
 //! remove them.
 
+mod failure;
+
 use std::collections::BTreeSet;
 
-use flow_messages::client::{self, FlowFailed, FlowUp, InjectedFault, Origin};
+use flow_messages::client::{self, FlowFailed, FlowUp, InjectedFault};
 use flow_messages::speaker::{Action, Command, Reply, SPEAKER};
-use hub::interned::Interned;
-use hub::{
-    CallFailure, CalledService, CheckedReply, Event, Fx, Illegal, StepBudget, StepSpec, Workflow, WorkflowState,
-};
+use hub::{CalledService, CheckedReply, Event, Fx, Illegal, StepBudget, StepSpec, Workflow};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use topology::{LaneInfo, Settings};
@@ -60,51 +59,29 @@ use wire::answer::Answer;
 use wire::call::CallOutcome;
 use wire::{Code, OperationId, Problem};
 
+use self::failure::Failure;
 use crate::registry::{Flow, Registry, Resources};
 use crate::settings::FlowSettings;
 use crate::steps::{
-    call_speaker, check_key, check_reply, describe, keep, read_back, release, removal, remove_rules, to_value,
+    call_speaker, check_key, check_reply, describe, keep, let_expire, read_back, release, removal, remove_rules,
+    retry_later, to_value,
 };
 
-/// The states of a creation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CreateState {
-    /// Before its turn.
-    New,
-    /// Installing the rules.
-    Installing,
-    /// Reading the rules back.
-    Validating,
-    /// Removing the rules.
-    Removing,
-    /// Removing the rules of an earlier flow with another length.
-    Clearing,
-    /// Reading the rules, which must be absent.
-    CheckingRemoval,
-    /// Rules are left, and their removal is retried.
-    Degraded,
-    /// Finished.
-    Ended,
-}
-
-use CreateState::{CheckingRemoval, Clearing, Degraded, Ended, Installing, New, Removing, Validating};
-
-impl WorkflowState for CreateState {
-    const ALL: &'static [Self] = &[New, Installing, Validating, Removing, Clearing, CheckingRemoval, Degraded, Ended];
-
-    fn name(self) -> &'static str {
-        match self {
-            New => "-",
-            Installing => "installing",
-            Validating => "validating",
-            Removing => "removing",
-            Clearing => "clearing",
-            CheckingRemoval => "checking removal",
-            Degraded => "degraded",
-            Ended => "ended",
-        }
+hub::states! {
+    /// The states of a creation. `-` is before its turn; in `clearing` it removes the rules of an
+    /// earlier flow with another length; in `degraded` rules are left, and it retries their removal.
+    pub enum CreateState {
+        New = "-",
+        Installing = "installing",
+        Validating = "validating",
+        Removing = "removing",
+        Clearing = "clearing",
+        CheckingRemoval = "checking removal",
+        Degraded = "degraded",
+        Ended = "ended",
     }
 }
+use CreateState::{CheckingRemoval, Clearing, Degraded, Ended, Installing, New, Removing, Validating};
 
 /// The creation of one flow.
 #[derive(Debug, Serialize, Deserialize)]
@@ -130,18 +107,6 @@ pub struct CreateFlow {
     /// A newer request waits for the end of this attempt.
     superseded: bool,
     retries: u32,
-}
-
-/// The reason of a failure.
-#[derive(Debug, Serialize, Deserialize)]
-struct Failure {
-    code: Code,
-    #[serde(with = "hub::interned")]
-    message: Interned,
-    origin: Origin,
-    #[serde(with = "hub::interned")]
-    step: Interned,
-    detail: String,
 }
 
 const INSTALL: &str = "install rules";
@@ -228,10 +193,10 @@ impl Workflow for CreateFlow {
                 if refused && !self.inherited.contains(&failure.tag) {
                     self.suspects.remove(&failure.tag);
                 }
-                self.failed(call_failure(failure, INSTALL, Code::InstallFailed, "error in worker on rule install"), fx)
+                self.failed(Failure::of_install(failure), fx)
             }
-            (Installing, Event::TimedOut) => self.failed(step_timeout(INSTALL), fx),
-            (Installing, Event::Cancelled) => self.failed(cancelled(INSTALL), fx),
+            (Installing, Event::TimedOut) => self.failed(Failure::timed_out(INSTALL), fx),
+            (Installing, Event::Cancelled) => self.failed(Failure::cancelled(INSTALL), fx),
 
             (Validating, Event::Replied { tag, reply }) => {
                 let rule = Some(self.resources.rule(&self.request.flowid, *tag));
@@ -246,13 +211,10 @@ impl Workflow for CreateFlow {
                 fx.end();
                 Ended
             }
-            (Validating, Event::AllReplied) => self.failed(wrong_rules(&self.wrong), fx),
-            (Validating, Event::Failed(failure)) => {
-                let message = "error in worker on rule validation";
-                self.failed(call_failure(failure, VALIDATE, Code::ValidationFailed, message), fx)
-            }
-            (Validating, Event::TimedOut) => self.failed(step_timeout(VALIDATE), fx),
-            (Validating, Event::Cancelled) => self.failed(cancelled(VALIDATE), fx),
+            (Validating, Event::AllReplied) => self.failed(Failure::wrong_rules(&self.wrong), fx),
+            (Validating, Event::Failed(failure)) => self.failed(Failure::of_validation(failure), fx),
+            (Validating, Event::TimedOut) => self.failed(Failure::timed_out(VALIDATE), fx),
+            (Validating, Event::Cancelled) => self.failed(Failure::cancelled(VALIDATE), fx),
 
             (Removing, Event::Undone { never_sent }) => {
                 self.suspects.retain(|number| !never_sent.contains(number));
@@ -291,7 +253,8 @@ impl Workflow for CreateFlow {
             }
             (Degraded, Event::Superseded) => {
                 self.superseded = true;
-                Self::let_expire(fx)
+                let_expire(fx);
+                Degraded
             }
             (Degraded, Event::TimedOut) if self.superseded => {
                 fx.note("a newer request takes over what is left");
@@ -432,7 +395,8 @@ impl CreateFlow {
     fn degrade(&mut self, fx: &mut Fx<'_, Self>) -> CreateState {
         keep(&self.operation, &self.request.flowid, &self.resources, self.suspects.clone(), fx);
         if self.superseded {
-            return Self::let_expire(fx);
+            let_expire(fx);
+            return Degraded;
         }
         self.suspects.iter().for_each(|number| fx.undo_again(*number));
         if !self.answered {
@@ -440,16 +404,7 @@ impl CreateFlow {
             fx.answer(Answer::Failed(self.answer(true)));
             fx.yields();
         }
-        let pause = fx.lane.settings.pause_ms(self.retries);
-        self.retries += 1;
-        fx.wait("the next try to remove what is left", pause);
-        Degraded
-    }
-
-    /// Waits until all messages have expired: the longest call time. Then late removals cannot hit
-    /// a newer request.
-    fn let_expire(fx: &mut Fx<'_, Self>) -> CreateState {
-        fx.wait("late removals to expire, for a newer request", fx.lane.settings.call_ms);
+        retry_later(&mut self.retries, fx);
         Degraded
     }
 
@@ -480,52 +435,5 @@ impl CreateFlow {
                 .map(|number| self.resources.rule(&self.request.flowid, *number))
                 .collect(),
         })
-    }
-}
-
-fn call_failure(failure: &CallFailure, step: &'static str, code: Code, message: &'static str) -> Failure {
-    let CallFailure { what, attempts, outcome, .. } = failure;
-    let (origin, detail) = match outcome {
-        CallOutcome::Refused(reason) if *attempts == 0 => (Origin::Worker, format!("{what}: not sent, {reason}")),
-        CallOutcome::Refused(reason) | CallOutcome::Misread(reason) => (Origin::Switch, format!("{what}: {reason}")),
-        CallOutcome::TimedOut | CallOutcome::Replied(_) if *attempts == 0 => {
-            (Origin::Worker, format!("{what}: not sent in time"))
-        }
-        CallOutcome::TimedOut | CallOutcome::Replied(_) => {
-            (Origin::Timeout, format!("{what}: no answer in time after {attempts} attempts"))
-        }
-    };
-    Failure { code, message, origin, step, detail }
-}
-
-fn cancelled(step: &'static str) -> Failure {
-    Failure {
-        code: Code::Cancelled,
-        message: "the operation was cancelled",
-        origin: Origin::Hub,
-        step,
-        detail: format!("it was cancelled in step {step}"),
-    }
-}
-
-fn step_timeout(step: &'static str) -> Failure {
-    Failure {
-        code: Code::HubTimeout,
-        message: "error in hub by timeout",
-        origin: Origin::Hub,
-        step,
-        detail: format!("{step} did not end before its deadline"),
-    }
-}
-
-fn wrong_rules(wrong: &[u32]) -> Failure {
-    let shown: Vec<String> = wrong.iter().take(10).map(ToString::to_string).collect();
-    let more = if wrong.len() > shown.len() { ", ..." } else { "" };
-    Failure {
-        code: Code::ValidationFailed,
-        message: "error in worker on rule validation",
-        origin: Origin::Switch,
-        step: VALIDATE,
-        detail: format!("rules {}{more} are missing on their switches, or differ", shown.join(", ")),
     }
 }

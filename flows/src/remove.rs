@@ -31,7 +31,7 @@ use std::collections::BTreeSet;
 use flow_messages::client::{self, FlowFailed, FlowGone, Origin};
 use flow_messages::speaker::{Reply, SPEAKER};
 use hub::interned::Interned;
-use hub::{CallFailure, CalledService, CheckedReply, Event, Fx, Illegal, StepBudget, Workflow, WorkflowState};
+use hub::{CallFailure, CalledService, CheckedReply, Event, Fx, Illegal, StepBudget, Workflow};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use topology::{LaneInfo, Settings};
@@ -41,38 +41,20 @@ use wire::{Code, OperationId, Problem};
 
 use crate::registry::{Flow, Registry, Resources};
 use crate::settings::FlowSettings;
-use crate::steps::{check_key, check_reply, keep, read_back, release, remove_rules, to_value};
+use crate::steps::{check_key, check_reply, keep, let_expire, read_back, release, remove_rules, retry_later, to_value};
 
-/// The states of a removal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RemoveState {
-    /// Before its turn.
-    New,
-    /// Removing the rules.
-    Removing,
-    /// Reading the rules, which must be absent.
-    Checking,
-    /// Rules are left, and their removal is retried.
-    Degraded,
-    /// Finished.
-    Ended,
-}
-
-use RemoveState::{Checking, Degraded, Ended, New, Removing};
-
-impl WorkflowState for RemoveState {
-    const ALL: &'static [Self] = &[New, Removing, Checking, Degraded, Ended];
-
-    fn name(self) -> &'static str {
-        match self {
-            New => "-",
-            Removing => "removing",
-            Checking => "checking",
-            Degraded => "degraded",
-            Ended => "ended",
-        }
+hub::states! {
+    /// The states of a removal. `-` is before its turn; in `degraded` rules are left, and it retries
+    /// their removal.
+    pub enum RemoveState {
+        New = "-",
+        Removing = "removing",
+        Checking = "checking",
+        Degraded = "degraded",
+        Ended = "ended",
     }
 }
+use RemoveState::{Checking, Degraded, Ended, New, Removing};
 
 /// The removal of one flow.
 #[derive(Debug, Serialize, Deserialize)]
@@ -214,7 +196,8 @@ impl Workflow for RemoveFlow {
             }
             (Degraded, Event::Superseded) => {
                 self.superseded = true;
-                Self::let_expire(fx)
+                let_expire(fx);
+                Degraded
             }
             (Degraded, Event::TimedOut) if self.superseded => {
                 fx.note("a newer request takes over what is left");
@@ -275,23 +258,15 @@ impl RemoveFlow {
     fn degrade(&mut self, fx: &mut Fx<'_, Self>) -> RemoveState {
         keep(&self.operation, &self.flowid, &self.resources, self.left.clone(), fx);
         if self.superseded {
-            return Self::let_expire(fx);
+            let_expire(fx);
+            return Degraded;
         }
         if !self.answered {
             self.answered = true;
             fx.answer(Answer::Failed(self.answer()));
             fx.yields();
         }
-        let pause = fx.lane.settings.pause_ms(self.retries);
-        self.retries += 1;
-        fx.wait("the next try to remove what is left", pause);
-        Degraded
-    }
-
-    /// Waits until all messages have expired: the longest call time. Then late removals cannot hit
-    /// a newer request.
-    fn let_expire(fx: &mut Fx<'_, Self>) -> RemoveState {
-        fx.wait("late removals to expire, for a newer request", fx.lane.settings.call_ms);
+        retry_later(&mut self.retries, fx);
         Degraded
     }
 

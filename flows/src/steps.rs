@@ -1,4 +1,4 @@
-//! Shared code of the flow workflows: calls to the speaker, and updates of the registry.
+//! Shared code of the flow workflows: calls to the speaker, waits, and updates of the registry.
 
 use std::collections::BTreeSet;
 
@@ -56,6 +56,18 @@ fn call_each<W: Workflow<Lane = Registry>>(
     let FlowSettings { call_ms, step_ms, .. } = fx.lane.settings;
     let calls = numbers.map(|number| call_speaker(number, &command(number), call_ms));
     fx.step(StepSpec::new(name, step_ms).calls(calls));
+}
+
+/// Waits until all messages have expired: the longest call time. Then late removals cannot hit a
+/// newer request.
+pub(crate) fn let_expire<W: Workflow<Lane = Registry>>(fx: &mut Fx<'_, W>) {
+    fx.wait("late removals to expire, for a newer request", fx.lane.settings.call_ms);
+}
+
+/// Waits for the next attempt to remove the rules that are left, longer after each.
+pub(crate) fn retry_later<W: Workflow<Lane = Registry>>(retries: &mut u32, fx: &mut Fx<'_, W>) {
+    fx.wait("the next try to remove what is left", fx.lane.settings.pause_ms(*retries));
+    *retries += 1;
 }
 
 /// Records and publishes a flow that exists, or of which rules are left.
