@@ -70,7 +70,8 @@ const KEY_BITS: u32 = 48;
 
 /// Returns the number of the timer for an owner's key.
 fn timer_of(owner: u16, key: u64) -> u64 {
-    (u64::from(owner) << KEY_BITS) | (key & ((1 << KEY_BITS) - 1))
+    assert!(key < 1 << KEY_BITS, "the key of a deadline is below 2^{KEY_BITS}, not {key}");
+    (u64::from(owner) << KEY_BITS) | key
 }
 
 /// Returns the owner and the key of a timer.
@@ -84,19 +85,20 @@ impl SystemBolt for CoordinatorBolt {
     type Out = Passed;
 
     fn timer_for(&self, component: u16, key: u64) -> Option<u64> {
-        Some(timer_of(component, key))
+        (key < 1 << KEY_BITS).then(|| timer_of(component, key))
     }
 
     fn execute(&mut self, input: CoordinatorIn, out: &mut Emitter<Passed>) {
         match input {
             CoordinatorIn::Deadline(owner, Deadline::Register { key, generation, after_ms }) => {
                 out.count(names::REGISTERED);
-                out.arm(timer_of(owner, key), generation, after_ms);
+                out.arm(timer_of(owner, key), u64::from(generation), after_ms);
             }
             CoordinatorIn::Deadline(owner, Deadline::Cancel { key }) => out.disarm(timer_of(owner, key)),
             CoordinatorIn::Timeout(Timeout { timer, generation }) => {
                 out.count(names::PASSED);
                 let (owner, key) = owner_of(timer);
+                let generation = u32::try_from(generation).expect("the lane passes only timeouts of timers armed here");
                 out.emit(Passed { owner, timed_out: TimedOut { key, generation } });
             }
         }

@@ -11,7 +11,8 @@ pub enum Deadline {
     Register {
         /// The component's own number for the deadline, below 2^48.
         key: u64,
-        /// Distinguishes this deadline from earlier ones with the same key.
+        /// Distinguishes this deadline from earlier ones with the same key. It must derive from saved
+        /// state, so that a replay gives the same one.
         generation: u32,
         /// Duration in milliseconds.
         after_ms: u64,

@@ -1,4 +1,7 @@
-//! Deadlines: a spout and a bolt that keep every deadline of a lane.
+//! Deadlines: a spout and a bolt that turn deadlines into timers of their lane.
+//!
+//! A bolt that needs a timer for itself arms one with [`topology::Emitter::after`]. Deadlines are for
+//! hub and workers: each is a message on a stream, as in the model of Storm.
 //!
 //! A component that uses deadlines calls [`deadlines`] in its `declare`. It registers and cancels
 //! on the side stream [`DEADLINES`] and receives [`TimedOut`]. No other wiring is needed, so none
@@ -7,10 +10,13 @@
 //!
 //! ```
 //! use coordinator::{DEADLINES, Deadline, TimedOut, deadlines};
-//! use topology::{Bolt, Declarer, Emitter};
+//! use topology::{Bolt, Declarer, Emitter, SavedState, StateValue};
 //!
 //! /// Says "hurry up" when no text arrived for a second.
-//! struct Patience { seen: u32 }
+//! struct Patience {
+//!     /// Saved, since generations derive from it.
+//!     seen: StateValue<u32>,
+//! }
 //!
 //! enum In { Text(String), TimedOut(TimedOut) }
 //! impl From<String> for In { fn from(text: String) -> Self { In::Text(text) } }
@@ -20,11 +26,12 @@
 //!     type In = In;
 //!     type Out = String;
 //!     fn declare(d: &mut Declarer<In>) { deadlines(d); }
+//!     fn state(&mut self, saved: &mut SavedState<'_>) { saved.value("seen", &mut self.seen); }
 //!     fn execute(&mut self, input: In, out: &mut Emitter<String>) {
 //!         match input {
 //!             In::Text(_) => {
-//!                 self.seen += 1; // a new generation invalidates the old deadline
-//!                 out.side(DEADLINES, Deadline::Register { key: 0, generation: self.seen, after_ms: 1_000 });
+//!                 *self.seen += 1; // a new generation invalidates the old deadline
+//!                 out.side(DEADLINES, Deadline::Register { key: 0, generation: *self.seen, after_ms: 1_000 });
 //!             }
 //!             In::TimedOut(_) => out.emit("hurry up".to_owned()),
 //!         }

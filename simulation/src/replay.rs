@@ -15,7 +15,7 @@ use wire::{CallId, Kind, MessageId};
 pub(super) type Records<'a> = dyn Fn(&str) -> Vec<Record> + 'a;
 
 /// Armed timers: component, number and generation.
-pub(super) type Armed = BTreeSet<(u16, u64, u32)>;
+pub(super) type Armed = BTreeSet<(u16, u64, u64)>;
 
 /// The result of replaying the inboxes of all lanes of a topology.
 #[derive(Default)]

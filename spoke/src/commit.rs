@@ -13,6 +13,8 @@ pub(crate) struct Doubt {
     answers: usize,
     /// The number of the commit in the metadata of its positions.
     commit: u64,
+    /// The partitions of these positions.
+    partitions: Vec<u32>,
 }
 
 impl<S: RecordService> SpokeTask<S> {
@@ -55,7 +57,7 @@ impl<S: RecordService> SpokeTask<S> {
         }
         self.commits += 1;
         let position = |(partition, next, released)| self.position(partition, next, released);
-        let positions = moved.into_iter().map(position).collect();
+        let positions: Vec<Position> = moved.into_iter().map(position).collect();
         let batch = Batch { records: std::mem::take(&mut self.owed), positions };
         let result = self.member.commit(&batch);
         let Batch { records, positions } = batch;
@@ -67,7 +69,7 @@ impl<S: RecordService> SpokeTask<S> {
             }
             Err(error) => {
                 self.owed = records;
-                self.not_committed(error, now)
+                self.not_committed(error, &positions, now)
             }
         }
     }
@@ -88,7 +90,7 @@ impl<S: RecordService> SpokeTask<S> {
     }
 
     /// Keeps the answers for a retry. True if it can be retried at once.
-    fn not_committed(&mut self, error: CommitError, now: MonoTime) -> Result<bool, BusError> {
+    fn not_committed(&mut self, error: CommitError, positions: &[Position], now: MonoTime) -> Result<bool, BusError> {
         let kind = match &error {
             CommitError::Fenced(_) => "fenced",
             CommitError::Unknown(_) => "unknown",
@@ -98,11 +100,12 @@ impl<S: RecordService> SpokeTask<S> {
         match error {
             CommitError::Fenced(reason) => {
                 tracing::warn!(spoke = self.name, reason, "fenced; asking the group which partitions remain");
-                self.doubt = Some(Doubt { answers: 0, commit: self.commits });
+                self.doubt = Some(Doubt { answers: 0, commit: self.commits, partitions: Vec::new() });
             }
             CommitError::Unknown(error) => {
                 tracing::warn!(spoke = self.name, %error, "the outcome of a commit is unknown; settling it");
-                self.doubt = Some(Doubt { answers: self.owed.len(), commit: self.commits });
+                let partitions = positions.iter().map(|position| position.partition).collect();
+                self.doubt = Some(Doubt { answers: self.owed.len(), commit: self.commits, partitions });
             }
             CommitError::Failed(error) => {
                 if self.drop_undeliverable(&error) {
@@ -158,7 +161,7 @@ impl<S: RecordService> SpokeTask<S> {
         let mut happened = false;
         for partition in self.partitions.keys().copied().collect::<Vec<_>>() {
             match self.resume(partition) {
-                Ok(last) => happened |= last == Some(doubt.commit),
+                Ok(last) => happened |= last == Some(doubt.commit) && doubt.partitions.contains(&partition),
                 Err(BusError::NotOwned(_)) => self.forget(partition),
                 Err(BusError::Unavailable(reason)) => {
                     tracing::warn!(spoke = self.name, partition, reason, "cannot settle a commit; retrying");

@@ -13,9 +13,9 @@
 //! - Heartbeats let workers refuse calls at once while no instance is alive ([`SpokeOptions`]).
 //!
 //! The memory of answered calls ends with the process, or is kept in a directory
-//! ([`SpokeOptions::memory`]). A process
-//! that crashes after a handler ran and before its answer was saved runs the handler again with the
-//! same [`Call::id`]: a spoke that asks another system passes that id on as its idempotency key.
+//! ([`SpokeOptions::memory`]). A process that crashes after a handler ran and before its answer was
+//! saved runs the handler again with the same [`Call::id`]: a spoke that asks another system passes
+//! that id on as its idempotency key.
 //!
 //! ```
 //! use spoke::{Call, Service, Spoke, SpokeError};

@@ -137,7 +137,7 @@ impl<S: Handler> SpokeService<S> {
         Self(Arc::new(Mutex::new(Inner { spoke, memory, unreadable: 0, journal: None })))
     }
 
-    /// Keeps the answered calls in `directory` from now on, unless one is kept already.
+    /// Keeps the answered calls in `directory` from now on, unless a directory is in use already.
     pub(crate) fn remember_in(&self, directory: &Path) -> Result<(), MemoryError> {
         let mut inner = self.lock();
         if !inner.memory.is_durable() {

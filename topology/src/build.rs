@@ -49,6 +49,7 @@ pub(crate) fn build(builder: &Builder) -> Result<Topology, BuildErrors> {
     check_names(&graph, &mut errors);
     let ends = check_edges(&graph, &mut errors);
     check_readers(&graph, &ends, &mut errors);
+    check_spouts(&graph, &ends, &mut errors);
     let stages = stages(&graph, &ends, declared.components.len(), &mut errors);
     let probes = graph.components.iter().filter_map(|component| component.probe.as_ref());
     let budgets: Vec<Budget> = probes.flat_map(|probe| probe().budgets(&graph.settings)).collect();
@@ -216,6 +217,32 @@ fn check_readers(graph: &Declarations, ends: &[Option<usize>], errors: &mut Vec<
 }
 
 /// True if tuples of this edge stay in their lane.
+/// Reports saved state that a plain spout feeds within a lane.
+fn check_spouts(graph: &Declarations, ends: &[Option<usize>], errors: &mut Vec<BuildError>) {
+    let local: Vec<(usize, usize)> = graph
+        .edges
+        .iter()
+        .zip(ends)
+        .filter(|(edge, _)| stays(graph, edge))
+        .filter_map(|(edge, from)| Some(((*from)?, edge.to)))
+        .collect();
+    for (spout, declared) in graph.components.iter().enumerate() {
+        if declared.kind != ComponentKind::Spout {
+            continue;
+        }
+        let (mut reached, mut open) = (BTreeSet::new(), vec![spout]);
+        while let Some(from) = open.pop() {
+            open.extend(local.iter().filter(|(of, to)| *of == from && reached.insert(*to)).map(|(_, to)| *to));
+        }
+        for component in reached.into_iter().map(|component| &graph.components[component]) {
+            if component.probe.as_ref().is_some_and(|probe| probe().schema().is_some()) {
+                let (spout, component) = (declared.name.clone(), component.name.clone());
+                errors.push(BuildError::SpoutFeedsState { spout, component });
+            }
+        }
+    }
+}
+
 fn stays(graph: &Declarations, edge: &EdgeDeclaration) -> bool {
     edge.edge.is_local() || (edge.may_stay && !graph.arrangement.apart)
 }

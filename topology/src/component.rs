@@ -3,7 +3,9 @@
 //!
 //! A step is a pure function of state and record: no clock, no threads, no environment, no
 //! randomness except [`Emitter::random`]. So the saved state of a component is exact after a crash:
-//! the lane loads the last snapshot and replays the rest of its inbox.
+//! the lane loads the last snapshot and replays the rest of its inbox. This holds for decisions that
+//! depend on saved state and records alone: volatile fields start anew, and calls of a plain
+//! [`Spout`] are not replayed.
 
 use std::sync::Arc;
 
@@ -32,8 +34,9 @@ pub trait Bolt: 'static {
     /// The tuples of its main stream; `()` if it has none.
     type Out: 'static;
 
-    /// The schema version of its saved state. A build loads its own version and older ones; a newer
-    /// one holds the lane.
+    /// The schema version of its saved state. State of a newer version holds the lane. State of an
+    /// older one is read as the present types, so give new fields a serde default; a state that
+    /// cannot be read, or that [`Bolt::state`] no longer lists, holds the lane too.
     const STATE_VERSION: u32 = 1;
 
     /// Declares side streams and deadlines. Called once, when the topology is declared.
@@ -43,7 +46,7 @@ pub trait Bolt: 'static {
     {
     }
 
-    /// Lists the state that is saved, each container with its name, always the same ones.
+    /// Lists the saved containers, each under a fixed name. Every call must list the same ones.
     fn state(&mut self, _saved: &mut SavedState<'_>) {}
 
     /// Called once per lane, before any other method.
@@ -56,8 +59,8 @@ pub trait Bolt: 'static {
     /// Handles one tuple. If it panics, only this tuple fails.
     fn execute(&mut self, input: Self::In, out: &mut Emitter<Self::Out>);
 
-    /// Called when the timer that it armed with [`Emitter::after`] and this key is due. A timer that
-    /// was disarmed or armed again in the meantime is not.
+    /// Called when the timer that it armed with [`Emitter::after`] and this key is due. It is not called
+    /// for a timer that was disarmed or armed again since.
     fn on_timer(&mut self, _key: u64, _out: &mut Emitter<Self::Out>) {}
 
     /// Called last, when the lane stops in an orderly way.

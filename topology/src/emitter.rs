@@ -134,9 +134,10 @@ pub(crate) struct LaneContext {
     pub(crate) sent_time: Cell<Option<WallTime>>,
     /// The PRNG state, seeded from the record.
     pub(crate) random: Cell<u64>,
-    /// The generation of the last timer armed by [`Emitter::after`]. It wraps: a timeout would have to
-    /// wait in the inbox while four billion timers are armed to be mistaken for another one.
-    pub(crate) generation: Cell<u32>,
+    /// The offset of the current or last record.
+    offset: Cell<u64>,
+    /// The number of steps without a record since then.
+    steps: Cell<u64>,
     /// The number of tuples sent on each edge to another stage.
     pub(crate) sent: RefCell<Vec<SentOn>>,
     /// The actions of the running call, undone if it panics.
@@ -154,7 +155,8 @@ impl LaneContext {
             record_time: Cell::default(),
             sent_time: Cell::default(),
             random: Cell::new(0),
-            generation: Cell::new(0),
+            offset: Cell::new(0),
+            steps: Cell::new(0),
             sent: RefCell::default(),
             emitted: RefCell::default(),
             failures: RefCell::default(),
@@ -219,10 +221,26 @@ impl LaneContext {
 
     /// Starts a step: sets time and PRNG seed from the record.
     pub(crate) fn begin(&self, offset: u64, time: WallTime) {
+        self.offset.set(offset);
+        self.steps.set(0);
         self.record_time.set(time);
         self.sent_time.set(None);
         self.emitted.borrow_mut().clear();
         self.random.set((u64::from(self.info.lane) << 48) ^ offset);
+    }
+
+    /// Starts a step of spouts.
+    pub(crate) fn begin_without_record(&self) {
+        self.steps.set(self.steps.get() + 1);
+        self.sent_time.set(None);
+    }
+
+    /// Returns a generation for the timers that this step arms. No other step of the lane has it, and
+    /// a replay of the record gives the same one, whatever other components do. Two armings of one
+    /// timer in a step may share it: nothing fires in between. 2^20 steps of spouts between two
+    /// records are hours of an idle lane, and an offset of 2^44 is never reached.
+    fn generation(&self) -> u64 {
+        (self.offset.get() << 20) | (self.steps.get() & ((1 << 20) - 1))
     }
 
     pub(crate) fn count(&self, name: &'static str, labels: Vec<Label>, by: u64) {
@@ -267,23 +285,23 @@ impl<T: 'static> Emitter<T> {
         self.lane.effects.borrow_mut().messages.push(message);
     }
 
-    /// Calls [`crate::Bolt::on_timer`] with `key`, `after_ms` milliseconds after the commit of this
-    /// step. The keys of a component are its own. A timer that is armed with this key is replaced.
-    /// Timers survive a takeover.
+    /// For bolts: calls [`crate::Bolt::on_timer`] with `key`, `after_ms` milliseconds after the commit
+    /// of this step. Each component has its own keys. A timer that is armed with this key is
+    /// replaced. A timer survives a takeover, unless a tuple of a plain spout armed it less than a
+    /// snapshot interval before a crash: calls of a plain spout are not replayed.
     pub fn after(&mut self, key: u64, after_ms: u64) {
-        let generation = self.lane.generation.get().wrapping_add(1);
-        self.lane.generation.set(generation);
-        self.arm(key, generation, after_ms);
+        self.arm(key, self.lane.generation(), after_ms);
     }
 
-    /// Arms a timer with a generation of the component's choice. The timeout comes `after_ms` milliseconds after the commit of this step, as a
-    /// record of kind `nave.timeout` in the lane's own inbox with the component's name as its
-    /// subject. Arming an armed timer replaces it.
-    pub fn arm(&mut self, timer: u64, generation: u32, after_ms: u64) {
+    /// Arms a timer with a generation that the component chooses: another one each time, derived from
+    /// saved state, so that a replay chooses the same. The timeout comes `after_ms` milliseconds
+    /// after the commit of this step, as a record of kind `nave.timeout` in the lane's own inbox with
+    /// the component's name as its subject. Arming an armed timer replaces it.
+    pub fn arm(&mut self, timer: u64, generation: u64, after_ms: u64) {
         self.timer(TimerEffect::Arm { timer, generation, after_ms });
     }
 
-    /// Disarms a timer. If its timeout is already in the inbox, that has no effect any more.
+    /// Disarms a timer. A timeout that is already in the inbox has no effect then.
     pub fn disarm(&mut self, timer: u64) {
         self.timer(TimerEffect::Disarm { timer });
     }

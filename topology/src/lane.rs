@@ -137,7 +137,7 @@ impl Lane {
 
     /// Calls the spouts that do not read the inbox once; returns false if none emitted.
     pub fn call_spouts(&mut self) -> bool {
-        self.context.sent_time.set(None);
+        self.context.begin_without_record();
         let mut emitted = false;
         for LaneNode { node, .. } in &mut self.nodes {
             emitted |= node.next();
@@ -205,14 +205,8 @@ impl Lane {
         self.context.sent.borrow().iter().map(|(edge, count)| (Arc::clone(edge), count.get())).collect()
     }
 
-    /// Returns the generation of the last timer armed by [`crate::Emitter::after`].
-    pub(crate) fn generation(&self) -> u32 {
-        self.context.generation.get()
-    }
-
-    /// Restores the numbers of sent tuples, and the generation of the last timer.
-    pub(crate) fn resume(&mut self, sent: &BTreeMap<Arc<str>, u64>, generation: u32) {
-        self.context.generation.set(generation);
+    /// Restores the numbers of sent tuples.
+    pub(crate) fn resume(&mut self, sent: &BTreeMap<Arc<str>, u64>) {
         for (edge, count) in &*self.context.sent.borrow() {
             count.set(sent.get(edge).copied().unwrap_or(0));
         }
@@ -260,7 +254,7 @@ impl Lane {
             for wait in own.into_iter().flatten() {
                 let timer = wait.deadline.map(|(key, generation)| {
                     let (keeper, timer) = self.timer_of(number, key);
-                    (keeper, timer, generation)
+                    (keeper, timer, u64::from(generation))
                 });
                 waits.all.push((Arc::clone(name), wait, timer));
             }
@@ -294,10 +288,11 @@ impl Lane {
             | Kind::View
             | Kind::Dead => {}
         }
+        if let Some(timed_out) = self.time_out(envelope, record) {
+            return timed_out;
+        }
         let node = (0..).zip(&mut self.nodes).find(|(_, lane_node)| lane_node.node.accepts(envelope));
-        let Some((number, lane_node)) = node else {
-            return self.time_out(envelope, record).unwrap_or_else(|| Err(Unreadable(not_accepted(envelope))));
-        };
+        let (number, lane_node) = node.ok_or_else(|| Unreadable(not_accepted(envelope)))?;
         if let Err(Unreadable(reason)) = lane_node.node.receive(&Delivery { envelope, record }) {
             // A spout that emitted a tuple has already notified the sender.
             if self.context.ready.borrow().is_empty() {
@@ -308,10 +303,13 @@ impl Lane {
         Ok(())
     }
 
-    /// Calls the bolt whose timer has timed out. `None` if the record is not a timeout of a bolt.
+    /// Calls the bolt whose own timer is due. `None` if the record is not such a timeout. The timeouts
+    /// of a bolt that keeps timers for others go to its spout.
     fn time_out(&mut self, envelope: &EnvelopeRef<'_>, record: &Record) -> Option<Result<(), Unreadable>> {
         let component = envelope.subject.filter(|_| envelope.kind == Kind::Timeout)?;
-        let bolt = |lane_node: &&mut LaneNode| *lane_node.name == *component && lane_node.kind == ComponentKind::Bolt;
+        let bolt = |LaneNode { name, kind, node, .. }: &&mut LaneNode| {
+            **name == *component && *kind == ComponentKind::Bolt && node.timer_for(0, 0).is_none()
+        };
         let lane_node = self.nodes.iter_mut().find(bolt)?;
         let timeout = Delivery { envelope, record }.json();
         Some(timeout.map(|Timeout { timer, .. }| lane_node.node.on_timer(timer)))

@@ -60,7 +60,7 @@ pub enum TimerEffect {
         timer: u64,
         /// Returned with the timeout; distinguishes the timer from earlier ones with the same
         /// number.
-        generation: u32,
+        generation: u64,
         /// The delay, in milliseconds.
         after_ms: u64,
     },
@@ -77,7 +77,7 @@ pub struct Timeout {
     /// The number of the timer in its component.
     pub timer: u64,
     /// The generation with which it was armed.
-    pub generation: u32,
+    pub generation: u64,
 }
 
 /// The level of a log line.

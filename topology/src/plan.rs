@@ -84,7 +84,8 @@ impl EdgePlan {
 }
 
 /// Returns a component's number. It depends only on the name, so it stays the same when other
-/// components are added or removed. The saved state of a coordinator contains it.
+/// components are added or removed. The timers of a coordinator
+/// contain it.
 pub fn component_number(component: &str) -> u16 {
     let hash = wire::hash::fnv1a(component.bytes());
     u16::try_from((hash ^ (hash >> 16) ^ (hash >> 32) ^ (hash >> 48)) & 0xffff).expect("16 bits are left")

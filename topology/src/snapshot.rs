@@ -2,7 +2,7 @@
 //!
 //! A component that saves its state divides it into keys, small enough that a change costs a small
 //! record. Each [`crate::SystemBolt::save`] writes the keys that have changed; [`Changes`] tracks
-//! them. The containers of [`crate::StateMap`] and [`crate::StateValue`] do all of that.
+//! them. [`crate::StateMap`] and [`crate::StateValue`] do all of that.
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
@@ -48,6 +48,11 @@ impl<'a> Saver<'a> {
                 self.fault.get_or_insert_with(|| format!("`{}{key}` cannot be written: {error}", self.prefix));
             }
         }
+    }
+
+    /// Reports that the component cannot be saved.
+    pub(crate) fn fail(&mut self, why: String) {
+        self.fault.get_or_insert(why);
     }
 
     /// Deletes `key`.
@@ -132,6 +137,11 @@ impl<K> Default for Changes<K> {
 }
 
 impl<K: Ord + Clone> Changes<K> {
+    /// True if there are no changes to save.
+    pub fn is_empty(&self) -> bool {
+        self.changed.is_empty()
+    }
+
     /// Records a new key or a changed state.
     pub fn changed(&mut self, key: &K) {
         if !self.changed.contains(key) {

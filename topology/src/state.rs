@@ -5,6 +5,7 @@
 //! them. Each change costs a record of the size of what changed.
 
 use std::borrow::Borrow;
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
 
@@ -40,12 +41,11 @@ use crate::snapshot::{Changes, Saver, Stored};
 pub struct StateMap<K, V> {
     entries: BTreeMap<K, V>,
     changes: Changes<K>,
-    dirty: bool,
 }
 
 impl<K, V> Default for StateMap<K, V> {
     fn default() -> Self {
-        Self { entries: BTreeMap::new(), changes: Changes::default(), dirty: false }
+        Self { entries: BTreeMap::new(), changes: Changes::default() }
     }
 }
 
@@ -62,7 +62,6 @@ impl<K: Ord + Clone, V> StateMap<K, V> {
     pub fn get_mut(&mut self, key: &K) -> Option<&mut V> {
         let entry = self.entries.get_mut(key)?;
         self.changes.changed(key);
-        self.dirty = true;
         Some(entry)
     }
 
@@ -73,14 +72,12 @@ impl<K: Ord + Clone, V> StateMap<K, V> {
         V: Default,
     {
         self.changes.changed(key);
-        self.dirty = true;
         self.entries.entry(key.clone()).or_default()
     }
 
     /// Inserts an entry and returns the one it replaces.
     pub fn insert(&mut self, key: K, entry: V) -> Option<V> {
         self.changes.changed(&key);
-        self.dirty = true;
         self.entries.insert(key, entry)
     }
 
@@ -91,7 +88,6 @@ impl<K: Ord + Clone, V> StateMap<K, V> {
     {
         let (key, entry) = self.entries.remove_entry(key)?;
         self.changes.gone(&key);
-        self.dirty = true;
         Some(entry)
     }
 
@@ -117,7 +113,7 @@ impl<K: Ord + Clone, V> StateMap<K, V> {
 
     /// True if an entry may have changed since the last save.
     pub fn has_changed(&self) -> bool {
-        self.dirty
+        !self.changes.is_empty()
     }
 
     /// Saves the entries that changed since the last call. `name` turns a key into text.
@@ -125,8 +121,7 @@ impl<K: Ord + Clone, V> StateMap<K, V> {
     where
         V: Serialize,
     {
-        let Self { entries, changes, dirty } = self;
-        *dirty = false;
+        let Self { entries, changes } = self;
         changes.save(saver, name, |key| entries.get(key));
     }
 
@@ -217,8 +212,17 @@ impl<'a> SavedState<'a> {
         match &mut self.0 {
             Visit::List(names) => names.push(name),
             Visit::Save(saver) => {
-                let text = |key: &K| serde_json::to_string(key).expect("a key is plain data");
+                let fault = Cell::new(None);
+                let text = |key: &K| {
+                    serde_json::to_string(key).unwrap_or_else(|error| {
+                        fault.set(Some(format!("a key of `{name}` cannot be written: {error}")));
+                        String::new()
+                    })
+                };
                 map.save(&mut saver.part(name), text);
+                if let Some(fault) = fault.take() {
+                    saver.fail(fault);
+                }
             }
             Visit::Load { stored, found } => {
                 if let Some(entry) = stored.part(name) {
@@ -296,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_changed_is_saved() {
+    fn only_changed_entries_are_saved() {
         let mut stock = Stock::default();
         assert_eq!(stock.save(), []);
         stock.add((1, "tea"), 3);
@@ -310,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_saved_is_loaded_into_a_new_instance() {
+    fn a_new_instance_loads_the_saved_state() {
         let mut stock = Stock::default();
         stock.add((1, "tea"), 3);
         stock.add((2, "a/b"), 4);
@@ -321,6 +325,15 @@ mod tests {
         }
         assert!(loaded.items.iter().eq(stock.items.iter()));
         assert_eq!((*loaded.total, loaded.save()), (7, Vec::new()), "loaded state needs no save");
+    }
+
+    #[test]
+    fn a_key_that_is_no_json_text_is_reported() {
+        let mut map: StateMap<BTreeMap<(u8, u8), u8>, u8> = StateMap::default();
+        map.insert(BTreeMap::from([((1, 2), 3)]), 4);
+        let (mut taken, mut fault) = (Vec::new(), None);
+        SavedState::saving(&mut Saver::new("stock", &mut taken, &mut fault)).map("odd", &mut map);
+        assert!(fault.is_some_and(|fault| fault.contains("a key of `odd` cannot be written")));
     }
 
     #[test]

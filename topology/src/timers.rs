@@ -50,7 +50,7 @@ enum Due {
 
 #[derive(Debug)]
 struct Armed {
-    generation: u32,
+    generation: u64,
     after_ms: u64,
     origin: Origin,
     due: Due,
@@ -60,7 +60,7 @@ struct Armed {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct SavedTimer {
     timer: u64,
-    generation: u32,
+    generation: u64,
     after_ms: u64,
     /// The offset of the arming record; `at` is its time.
     offset: u64,
@@ -71,7 +71,7 @@ pub(crate) struct SavedTimer {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Expired {
     pub(crate) id: TimerId,
-    pub(crate) generation: u32,
+    pub(crate) generation: u64,
     /// When it was due.
     pub(crate) due: MonoTime,
 }
@@ -108,7 +108,7 @@ impl Timers {
     }
 
     /// Returns component, number and generation of each timer.
-    pub(crate) fn armed(&self) -> impl Iterator<Item = (u16, u64, u32)> {
+    pub(crate) fn armed(&self) -> impl Iterator<Item = (u16, u64, u64)> {
         self.armed.iter().map(|((component, timer), armed)| (component, timer, armed.generation))
     }
 
@@ -121,7 +121,7 @@ impl Timers {
 
     /// Returns the armed timers that can fire: in the wheel, or waiting for a commit or for the
     /// lane to go live.
-    pub(crate) fn can_fire(&self) -> impl Iterator<Item = (u16, u64, u32)> {
+    pub(crate) fn can_fire(&self) -> impl Iterator<Item = (u16, u64, u64)> {
         let can = |id: &TimerId, armed: &Armed| match armed.due {
             Due::InWheel(..) => true,
             Due::AfterCommit => self.uncommitted.contains(id),
@@ -132,7 +132,7 @@ impl Timers {
     }
 
     /// Returns the armed timers that have fired.
-    pub(crate) fn fired(&self) -> impl Iterator<Item = (u16, u64, u32)> {
+    pub(crate) fn fired(&self) -> impl Iterator<Item = (u16, u64, u64)> {
         let fired = self.armed.iter().filter(|(_, armed)| matches!(armed.due, Due::Fired));
         fired.map(|(id, armed)| (id.0, id.1, armed.generation))
     }
@@ -181,7 +181,7 @@ impl Timers {
 
     /// Handles a timeout that was read back from the inbox: removes its timer. False if the timer is
     /// not armed with this generation any more: the timeout is stale.
-    pub(crate) fn read_back(&mut self, id: TimerId, generation: u32) -> bool {
+    pub(crate) fn read_back(&mut self, id: TimerId, generation: u64) -> bool {
         let is_armed = self.armed.get(id).is_some_and(|armed| armed.generation == generation);
         if is_armed {
             self.forget(id);
@@ -297,9 +297,9 @@ pub(crate) struct DueOf<'a> {
 
 impl DueTimes for DueOf<'_> {
     fn due(&self, key: u64) -> Option<WallTime> {
-        let Due::InWheel(due, _) = self.timers.armed.get(self.lane.timer_of(self.component, key))?.due else {
-            return None;
-        };
+        let armed = |id| self.timers.armed.get(id);
+        let armed = armed((self.component, key)).or_else(|| armed(self.lane.timer_of(self.component, key)))?;
+        let Due::InWheel(due, _) = armed.due else { return None };
         let left = due.since(self.clock.mono());
         Some(self.clock.wall().plus_ms(u64::try_from(left.as_millis()).unwrap_or(u64::MAX)))
     }
@@ -313,7 +313,7 @@ mod tests {
 
     const MS: u64 = 1_000_000;
 
-    fn arm(timer: u64, generation: u32, after_ms: u64) -> TimerEffect {
+    fn arm(timer: u64, generation: u64, after_ms: u64) -> TimerEffect {
         TimerEffect::Arm { timer, generation, after_ms }
     }
 

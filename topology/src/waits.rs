@@ -18,7 +18,7 @@ pub struct Wait {
 }
 
 /// The identity of a timer: component number in the lane, timer number, generation.
-pub type TimerKey = (u16, u64, u32);
+pub type TimerKey = (u16, u64, u64);
 
 /// All waits of a lane, with their timers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

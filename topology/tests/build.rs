@@ -97,7 +97,7 @@ fn saved_states_of_a_component_have_different_names() {
     }
     let found = errors(|t| {
         let numbers = t.spout("numbers", || Numbers).side_may_be_unread(ODD);
-        t.bolt("sums", Sums::default).reads(numbers.local());
+        t.bolt("sums", Sums::default).reads(numbers.shuffle());
     });
     let found: Vec<String> = found.iter().map(ToString::to_string).collect();
     assert_eq!(
@@ -107,6 +107,34 @@ fn saved_states_of_a_component_have_different_names() {
             "saved state `by day/hour` has a bad name: allowed are 1 to 64 characters of A-Z a-z 0-9 _ -"
         ]
     );
+}
+
+/// Calls of a plain spout are not replayed, so a state that they change in a lane would be wrong
+/// after a crash.
+#[test]
+fn a_spout_does_not_feed_saved_state_within_a_lane() {
+    #[derive(Default)]
+    struct Sum(StateValue<u32>);
+    impl Bolt for Sum {
+        type In = u32;
+        type Out = ();
+        fn state(&mut self, saved: &mut SavedState<'_>) {
+            saved.value("sum", &mut self.0);
+        }
+        fn execute(&mut self, _: u32, _: &mut Emitter<()>) {}
+    }
+    let found = errors(|t| {
+        let numbers = t.spout("numbers", || Numbers).side_may_be_unread(ODD);
+        let passed = t.bolt("pass", || Pass).reads(numbers.local());
+        t.bolt("sum", Sum::default).reads(passed.local());
+    });
+    assert_eq!(found, [BuildError::SpoutFeedsState { spout: "numbers".into(), component: "sum".into() }]);
+    let found = errors(|t| {
+        let numbers = t.spout("numbers", || Numbers).side_may_be_unread(ODD);
+        let passed = t.bolt("pass", || Pass).reads(numbers.local());
+        t.bolt("sum", Sum::default).reads(passed.shuffle());
+    });
+    assert_eq!(found, []);
 }
 
 #[test]

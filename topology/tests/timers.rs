@@ -53,13 +53,17 @@ impl Bolt for Clock {
     }
 }
 
-fn clocks(seed: u64) -> Lanes {
+fn topology(clocks: &[&'static str]) -> Topology {
     let t = Topology::named("clocks");
     let orders = t.inbox_spout("orders", || Orders);
-    for name in ["one", "two"] {
+    for name in clocks.iter().copied() {
         t.bolt(name, move || Clock(name)).stage("clocks").lanes(1).reads(orders.local());
     }
-    let mut lanes = Lanes::of(t.build().unwrap(), seed);
+    t.build().unwrap()
+}
+
+fn clocks(seed: u64) -> Lanes {
+    let mut lanes = Lanes::of(topology(&["one", "two"]), seed);
     lanes.join();
     lanes.run_ms(1);
     lanes
@@ -138,6 +142,53 @@ fn timers_survive_a_crash_at_any_millisecond() {
         expected.sort();
         assert_eq!(keys, expected, "crash after {crash_ms} ms, snapshots every {snapshot_ms} ms");
     }
+}
+
+/// The replay of a larger graph arms more timers. Those of the old bolts are the same.
+#[test]
+fn timers_survive_a_crash_into_a_build_with_another_bolt() {
+    for crash_ms in 0..20 {
+        let mut lanes = clocks(1);
+        lanes.kill("clocks");
+        lanes.recovery.snapshot_ms = 10_000;
+        lanes.start("clocks");
+        order(&lanes, &(1..=5).map(|key| Order::After { key, ms: key * 3 }).collect::<Vec<_>>());
+        lanes.run_ms(crash_ms);
+        lanes.kill("clocks");
+        lanes.topology = topology(&["another", "one", "two"]);
+        lanes.start("clocks");
+        lanes.run_ms(1_000);
+        let mut keys = fired(&lanes);
+        keys.retain(|line| !line.starts_with("another"));
+        keys.sort();
+        let mut expected: Vec<String> = (1..=5).flat_map(|key| [format!("one {key}"), format!("two {key}")]).collect();
+        expected.sort();
+        assert_eq!(keys, expected, "crash after {crash_ms} ms");
+    }
+}
+
+/// A spout that accepts everything does not get the timeouts of bolts.
+#[test]
+fn a_greedy_spout_leaves_timeouts_to_their_bolts() {
+    struct Greedy;
+    impl InboxSpout for Greedy {
+        type Out = Order;
+        fn accepts(&self, _: &EnvelopeRef<'_>) -> bool {
+            true
+        }
+        fn receive(&mut self, delivery: &Delivery<'_>, out: &mut Emitter<Order>) -> Result<(), Unreadable> {
+            out.emit(delivery.json()?);
+            Ok(())
+        }
+    }
+    let t = Topology::named("clocks");
+    let orders = t.inbox_spout("greedy", || Greedy);
+    t.bolt("one", || Clock("one")).stage("clocks").lanes(1).reads(orders.local());
+    let mut lanes = Lanes::of(t.build().unwrap(), 1);
+    lanes.join();
+    order(&lanes, &[Order::After { key: 7, ms: 20 }]);
+    lanes.run_ms(1_000);
+    assert_eq!(fired(&lanes), ["one 7"]);
 }
 
 #[test]

@@ -13,6 +13,18 @@ pub enum BuildError {
         /// The name.
         state: &'static str,
     },
+    /// A component saves what a plain spout sends it in the lane, but calls of a plain spout are not
+    /// replayed: after a crash the state would lack tuples whose effects were committed.
+    #[error(
+        "spout `{spout}` feeds the saved state of `{component}` within a lane, where its calls are not replayed after a \
+         crash; read one of the streams between them by topic, with `shuffle` or `fields`"
+    )]
+    SpoutFeedsState {
+        /// The spout.
+        spout: String,
+        /// The component with the saved state.
+        component: String,
+    },
     /// The name of a topology, stage or component has a bad length or a bad character.
     #[error("{kind} `{name}` has a bad name: allowed are 1 to 64 characters of A-Z a-z 0-9 _ -")]
     BadName {

@@ -89,8 +89,6 @@ pub(super) struct LaneHead {
     pub(super) settings: Value,
     /// The number of tuples sent on each edge to another stage.
     pub(super) sent: BTreeMap<Arc<str>, u64>,
-    /// The generation of the last timer armed by [`crate::Emitter::after`].
-    pub(super) generation: u32,
 }
 
 /// The head of a snapshot.

@@ -208,7 +208,7 @@ impl Shard {
 
     /// Returns the armed timers of a lane: component, number and generation. `None` if it does not
     /// own the lane.
-    pub fn armed(&self, lane: u32) -> Option<Vec<(u16, u64, u32)>> {
+    pub fn armed(&self, lane: u32) -> Option<Vec<(u16, u64, u64)>> {
         Some(self.owned.get(&lane)?.timers.armed().collect())
     }
 
@@ -331,7 +331,7 @@ impl Shard {
 }
 
 /// Returns the timer and generation of a timeout record; `None` for other records.
-fn read_back(lane: &Lane, headers: &Headers, value: &[u8]) -> Option<((u16, u64), u32)> {
+fn read_back(lane: &Lane, headers: &Headers, value: &[u8]) -> Option<((u16, u64), u64)> {
     if !headers.is(Kind::Timeout) {
         return None;
     }

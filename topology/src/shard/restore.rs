@@ -81,7 +81,7 @@ fn load(image: &Image, head: &SnapshotHead, mut lane: Lane, now: MonoTime) -> Re
     // All checksums are correct, so an unreadable state was written by another build.
     let incompatible = |Unreadable(reason)| RestoreError::Incompatible(reason);
     lane.configure(Settings::new(head.lane.settings.clone()));
-    lane.resume(&head.lane.sent, head.lane.generation);
+    lane.resume(&head.lane.sent);
     for state in image.states() {
         let (key, state) = state?;
         lane.load(key, &head.lane.components, &state).map_err(incompatible)?;

@@ -93,9 +93,8 @@ impl Shard {
             writer.change(Change { key, state });
         }
         let (components, settings) = (lane.saved().clone(), lane.settings().as_value().clone());
-        let (sent, generation) = (lane.sent(), lane.generation());
-        let head = LaneHead { position: *position, graph, decides_by, components, settings, sent, generation };
-        let records = writer.end(head);
+        let sent = lane.sent();
+        let records = writer.end(LaneHead { position: *position, graph, decides_by, components, settings, sent });
         snapshots.pending = Some(PendingSnapshot { covers: *position, records });
     }
 

@@ -213,7 +213,6 @@ mod tests {
             components: BTreeMap::new(),
             settings: serde_json::json!({}),
             sent: BTreeMap::new(),
-            generation: 0,
         }
     }
 
