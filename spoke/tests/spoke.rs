@@ -8,8 +8,8 @@ use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use bus::{
-    Bus, Clock, CommitFault, Embedded, EmbeddedOptions, FaultScript, FaultyBus, ManualClock, Outgoing, Reader, Record,
-    Task, TopicSpec,
+    Arrival, Bus, Clock, CommitFault, Embedded, EmbeddedOptions, FaultScript, FaultyBus, ManualClock, Member,
+    MemberSpec, Outgoing, Reader, Record, Task, TopicSpec,
 };
 use spoke::{
     AsyncSpoke, Call, CallRunner, Concurrent, Delivery, Handler, Spoke, SpokeError, SpokeOptions, SpokeService,
@@ -29,11 +29,15 @@ struct World {
 
 impl World {
     fn new() -> Self {
+        Self::with_partitions(1)
+    }
+
+    fn with_partitions(calls: u32) -> Self {
         let clock = Arc::new(ManualClock::default());
         let bus = Embedded::open(Arc::clone(&clock) as Arc<dyn Clock>, EmbeddedOptions::default());
         let names = Topics::default();
-        for topic in [&*names.spoke("desk"), &*names.alive("desk"), INBOX] {
-            bus.ensure_topic(&TopicSpec::log(topic, 1)).unwrap();
+        for (topic, partitions) in [(&*names.spoke("desk"), calls), (&*names.alive("desk"), 1), (INBOX, 1)] {
+            bus.ensure_topic(&TopicSpec::log(topic, partitions)).unwrap();
         }
         let mut answers = bus.reader().unwrap();
         answers.assign(INBOX, 0, 0).unwrap();
@@ -331,6 +335,56 @@ fn an_answer_whose_commit_has_an_unknown_outcome_is_sent_once() {
         poll_until_idle(&mut task);
         assert_eq!(world.answers(), [reply(2, "\"b\""), reply(1, "\"a\"")], "{fate:?}");
     }
+}
+
+/// An earlier task of this name left the number of the commit in doubt in another partition, which
+/// is assigned before the outcome is known.
+#[test]
+fn a_commit_in_doubt_is_not_mistaken_for_one_of_another_partition() {
+    let mut world = World::with_partitions(2);
+    let service = SpokeService::new(Desk::default());
+    let key = |partition: u32| -> String {
+        let of = |key: &String| wire::routing::lane_of(key.as_bytes(), 2) == partition;
+        (0..100).map(|n| format!("k{n}")).find(of).unwrap()
+    };
+    let mut task = world.task(&service);
+    for (n, partition) in [(0, 1), (1, 0)] {
+        world.call(n, &key(partition), "1");
+        poll_until_idle(&mut task);
+    }
+    drop(task);
+    world.clock.advance_ms(60_000);
+    // A member that commits nothing, so the metadata of the earlier task stays.
+    let topic = world.names.spoke("desk");
+    let mut other = world.bus.member(&MemberSpec::new(&topic, &topic, "desk-2")).unwrap();
+    let share = |other: &mut Box<dyn Member>| {
+        let mut arrivals = Vec::new();
+        other.poll(10, Duration::ZERO, &mut arrivals).unwrap();
+        for arrival in arrivals {
+            if let Arrival::Revoking(partitions) = arrival {
+                other.release(&partitions).unwrap();
+            }
+        }
+    };
+    share(&mut other);
+    let script = Arc::new(FaultScript::default());
+    let faulty = FaultyBus::new(Arc::new(world.bus.clone()), Arc::clone(&script) as Arc<_>);
+    let mut task = SpokeTask::join(&faulty, &world.names, "desk", "desk-1", service.clone()).unwrap();
+    for _ in 0..4 {
+        poll_until_idle(&mut task);
+        share(&mut other);
+    }
+    script.commit(CommitFault::UnknownNotCommitted);
+    world.call(10, &key(1), "5");
+    poll_until_idle(&mut task);
+    assert!(world.answers().iter().all(|(_, n, _)| *n != 10), "the second partition is this task's");
+    other.leave().unwrap();
+    // The other partition is assigned before the retry is due.
+    for advance_ms in [0, 0, 0, 1_000, 1_000] {
+        world.clock.advance_ms(advance_ms);
+        poll_until_idle(&mut task);
+    }
+    assert_eq!(world.answers().last(), Some(&reply(10, "7")));
 }
 
 #[test]

@@ -30,7 +30,7 @@ pub const ID: &str = "ce_id";
 pub const SOURCE: &str = "ce_source";
 /// The kind of the message.
 pub const TYPE: &str = "ce_type";
-/// What the message is about.
+/// The subject of the message.
 pub const SUBJECT: &str = "ce_subject";
 /// The time of sending.
 pub const TIME: &str = "ce_time";
