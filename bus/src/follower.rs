@@ -255,8 +255,8 @@ impl Follower {
     /// On Kafka a follower of several topics may not reach an end (see [`Reader::position`]).
     ///
     /// # Errors
-    /// [`BusError::Unavailable`] if no record arrives for `patience` before every end is reached. Else
-    /// the error of [`Follower::poll`], after the records that came with it.
+    /// [`BusError::Unavailable`] if no record of `partitions` arrives for `patience` before every end
+    /// is reached. Else the error of [`Follower::poll`], after the records that came with it.
     pub fn catch_up(
         &mut self,
         bus: &dyn Bus,
@@ -267,10 +267,17 @@ impl Follower {
     ) -> Result<Option<Gap>, BusError> {
         let end = |partition| Ok((partition, bus.bounds(topic, partition)?.end));
         let mut ends = partitions.into_iter().map(end).collect::<Result<Vec<(u32, u64)>, BusError>>()?;
+        let clock = bus.clock();
         let (mut records, mut silent, mut wait) = (Vec::new(), Duration::ZERO, Duration::ZERO);
+        let (mut positions, mut renewed) = (Vec::new(), false);
         loop {
             ends.retain(|(partition, end)| self.position(topic, *partition).is_none_or(|position| position < *end));
             let Some((partition, end)) = ends.first().copied() else { return Ok(None) };
+            // Records of other partitions do not count: they would hide a stalled partition.
+            let reached: Vec<_> = ends.iter().map(|(partition, _)| self.position(topic, *partition)).collect();
+            if positions != reached {
+                (positions, silent, renewed) = (reached, Duration::ZERO, false);
+            }
             if silent >= patience {
                 let position = self.position(topic, partition).unwrap_or_default();
                 let seconds = patience.as_secs_f64();
@@ -278,8 +285,15 @@ impl Follower {
                     "`{topic}` {partition}: read up to offset {position} of {end}, then no record for {seconds:.1} s"
                 )));
             }
+            // Once per silence: on Kafka an assignment drops prefetched records.
+            if silent >= WAIT && !renewed {
+                self.renew(topic, &ends);
+                renewed = true;
+            }
+            let before = clock.mono();
             let polled = self.poll(TAKEN, wait, &mut records);
-            silent = if records.is_empty() { silent + wait } else { Duration::ZERO };
+            // A poll without records has waited, also if the clock is virtual.
+            let waited = if records.is_empty() { wait } else { Duration::ZERO };
             let enough = records.drain(..).fold(false, |enough, record| take(record).is_break() | enough);
             if let gap @ Some(_) = polled? {
                 return Ok(gap);
@@ -287,9 +301,7 @@ impl Follower {
             if enough {
                 return Ok(None);
             }
-            if silent == WAIT {
-                self.renew(topic, &ends);
-            }
+            silent += waited.max(clock.mono().since(before));
             wait = WAIT;
         }
     }

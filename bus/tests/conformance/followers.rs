@@ -269,3 +269,23 @@ pub(crate) fn an_end_that_is_not_reached_is_an_error(on: &impl Fixture) {
     let Err(BusError::Unavailable(why)) = failed else { panic!("{failed:?}") };
     assert!(why.contains(&topic) && why.contains("offset 0 of 1"), "{why}");
 }
+
+/// Each record of the busy partition causes the next one, so that no poll is empty.
+pub(crate) fn a_busy_partition_does_not_hide_a_stalled_one(on: &impl Fixture) {
+    let topic = on.topic(2);
+    on.append(&topic, &["never followed"]);
+    let mut follower = Follower::default();
+    follower.follow(on.bus(), &topic, 1, Start::Low).expect("bounds");
+    let mut writer = on.bus().writer("w").expect("a writer");
+    let mut append = || writer.append(&[Outgoing::keyed(&topic, "k", "v").to(1)]).expect("an append");
+    append();
+    let (clock, mut busy) = (on.bus().clock(), 0);
+    let end = clock.mono().plus_ms(PATIENCE_MS);
+    let failed = follower.catch_up(on.bus(), &topic, [0], Duration::from_millis(300), |_| {
+        append();
+        busy += 1;
+        if clock.mono() < end { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    });
+    assert!(matches!(failed, Err(BusError::Unavailable(_))), "{failed:?} after {busy} records");
+    assert!(busy > 1, "the partition was busy");
+}
