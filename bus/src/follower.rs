@@ -319,7 +319,8 @@ impl Follower {
     }
 }
 
-/// Continues stopped partitions, then polls.
+/// Continues stopped partitions, then polls. A partition that fails does not keep the others from
+/// being read: its error is returned after the poll.
 fn read(
     reader: &mut dyn Reader,
     places: &mut BTreeMap<String, BTreeMap<u32, Place>>,
@@ -327,15 +328,20 @@ fn read(
     wait: Duration,
     out: &mut Vec<Record>,
 ) -> Result<(), BusError> {
+    let mut failed = Ok(());
     for (topic, places) in places {
         for (partition, place) in places {
-            if let Some(from) = place.stopped {
-                reader.assign(topic, *partition, from)?;
-                place.stopped = None;
+            let Some(from) = place.stopped else { continue };
+            match reader.assign(topic, *partition, from) {
+                Ok(()) => place.stopped = None,
+                // Before other errors, because the follower may continue behind the gap.
+                Err(gone @ BusError::Gone { .. }) => failed = Err(gone),
+                Err(error) => failed = failed.and(Err(error)),
             }
         }
     }
-    reader.poll(max, wait, out)
+    // The reader returns its error once; a failed assignment fails again in the next poll.
+    reader.poll(max, wait, out).and(failed)
 }
 
 /// Rejects invalid names of followers, and new ones above the limit. `known` are the names of the

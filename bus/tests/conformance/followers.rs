@@ -182,6 +182,17 @@ pub(crate) fn records_deleted_while_followed_are_skipped_or_refused(on: &impl Fi
     let gone = Err(BusError::Gone { topic: topic.clone(), partition: 0, requested, low: LOW });
     assert_eq!([&failed, &fails(&mut offsets)], [&gone, &gone], "it stays an error");
     assert!(offsets.iter().copied().eq(0..requested));
+
+    let other = on.topic(1);
+    strict.follow(on.bus(), &other, 0, Start::Low).expect("bounds");
+    on.append(&other, &["x"]);
+    let (clock, mut records) = (on.bus().clock(), Vec::new());
+    let end = clock.mono().plus_ms(PATIENCE_MS);
+    while records.is_empty() {
+        assert!(clock.mono() < end, "the failing partition hides the other topic");
+        assert_eq!(strict.poll(10, Duration::from_millis(50), &mut records).map(drop), gone.clone().map(drop));
+    }
+    assert_eq!(values(&records), ["x"]);
 }
 
 pub(crate) fn catching_up_stops_early_after_a_break(on: &impl Fixture) {
