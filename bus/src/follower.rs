@@ -6,13 +6,17 @@ use std::time::Duration;
 
 use wire::WallTime;
 
-use crate::{Bounds, Bus, BusError, Reader, Record};
+use crate::{Bounds, Bus, BusError, MonoTime, Reader, Record};
 
 /// Maximum number of records per poll while catching up: at some 2 KB each, 2 MB.
 const TAKEN: usize = 1_024;
 
 /// Wait of one poll while catching up: the duration of an empty fetch on Kafka.
 const WAIT: Duration = Duration::from_millis(100);
+
+/// Maximum age of a saved position: Kafka drops a position by default after 7 days without a save,
+/// also if its partition has no new records.
+const MAX_AGE: Duration = Duration::from_hours(24);
 
 /// Maximum number of named followers of a topic: each holds back the deletion of records, and on
 /// Kafka costs a client in each process that trims the topic.
@@ -97,8 +101,8 @@ struct Place {
     /// The offset at which the next poll assigns the partition again, for example because the reader
     /// stopped at deleted records.
     stopped: Option<u64>,
-    /// The position that was saved last, if the follower has a name.
-    saved: u64,
+    /// The position that was saved last, if the follower has a name, and when.
+    saved: (u64, MonoTime),
 }
 
 impl Follower {
@@ -115,7 +119,7 @@ impl Follower {
 
     /// Follows a partition, or moves a followed one. Returns its watermarks. A named follower
     /// continues at its saved position, if there is one, unless `start` is an offset; it saves where
-    /// it begins.
+    /// it begins, also if that position was saved before: it may be old.
     ///
     /// # Errors
     /// As in [`Reader::assign`]. With [`IfGone::Skip`] never [`BusError::Gone`]: the next poll reports
@@ -137,7 +141,6 @@ impl Follower {
         };
         // After a failure the saved position must stay, so that the next attempt fails too.
         if let Some(name) = &self.name
-            && saved.is_none()
             && (bounds.low..=bounds.end).contains(&from)
         {
             bus.save_positions(name, topic, &[(partition, from)])?;
@@ -150,7 +153,7 @@ impl Follower {
             Err(BusError::Gone { .. }) if self.if_gone == IfGone::Skip => Some(from),
             assigned => assigned.map(|()| None)?,
         };
-        let place = Place { end: bounds.end, stopped, saved: from };
+        let place = Place { end: bounds.end, stopped, saved: (from, bus.clock().mono()) };
         self.places.entry(topic.into()).or_default().insert(partition, place);
         Ok(bounds)
     }
@@ -181,27 +184,34 @@ impl Follower {
     }
 
     /// Saves the positions of a named follower: call it when all records that it delivered were
-    /// handled. Writes nothing if no position has changed, or if the follower has no name.
+    /// handled. Writes the positions that have changed or were saved a day ago, and nothing if the
+    /// follower has no name. Without calls for some days Kafka drops the positions.
     ///
     /// # Errors
-    /// As in [`Bus::save_positions`].
+    /// As in [`Bus::save_positions`], after an attempt for each topic.
     pub fn save(&mut self, bus: &dyn Bus) -> Result<(), BusError> {
         let (Some(name), Some(reader)) = (&self.name, &self.reader) else { return Ok(()) };
+        let (now, mut failed) = (bus.clock().mono(), Ok(()));
         for (topic, places) in &mut self.places {
-            let mut changed = Vec::new();
+            let mut due = Vec::new();
             for (partition, place) in &*places {
                 let next = place.stopped.or_else(|| reader.position(topic, *partition));
-                changed.extend(next.filter(|next| *next != place.saved).map(|next| (*partition, next)));
+                let (saved, time) = place.saved;
+                let is_due = |next: &u64| *next != saved || now.since(time) >= MAX_AGE;
+                due.extend(next.filter(is_due).map(|next| (*partition, next)));
             }
-            if changed.is_empty() {
+            if due.is_empty() {
                 continue;
             }
-            bus.save_positions(name, topic, &changed)?;
-            for (partition, next) in changed {
-                places.entry(partition).and_modify(|place| place.saved = next);
+            if let Err(error) = bus.save_positions(name, topic, &due) {
+                failed = failed.and(Err(error));
+                continue;
+            }
+            for (partition, next) in due {
+                places.entry(partition).and_modify(|place| place.saved = (next, now));
             }
         }
-        Ok(())
+        failed
     }
 
     /// Returns the position in a partition, as [`Reader::position`]; `None` if it is not followed.

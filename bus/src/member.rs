@@ -85,9 +85,9 @@ pub trait Bus: Send + Sync {
     /// without a position. The embedded bus does not drop such records to save memory either.
     /// Retention times still apply, and so does the broker's retention on Kafka.
     ///
-    /// On Kafka the positions are the committed offsets of the group `TOPIC.follower.NAME`, which
-    /// expire with `offsets.retention.minutes` if none is saved (7 days by default). A trim heeds a
-    /// new name after a second.
+    /// On Kafka the positions are the committed offsets of the group `TOPIC.follower.NAME`. Each
+    /// expires by itself after `offsets.retention.minutes` without a save (7 days by default), also if
+    /// others are saved. A trim heeds a new name after a second.
     ///
     /// # Errors
     /// [`BusError::Refused`] if the name is invalid, or the topic has [`MAX_NAMES`] other ones.

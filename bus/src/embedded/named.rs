@@ -54,3 +54,35 @@ impl BusState {
         self.topics[topic].named.values().map(move |saved| saved[index].unwrap_or(0))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::tests::open;
+    use super::*;
+    use crate::{Bus, Follower, IfGone, Outgoing, Start, TopicSpec};
+
+    const DAY_MS: u64 = 24 * 3_600_000;
+
+    /// Kafka drops each position some days after its last save.
+    #[test]
+    fn a_running_follower_saves_unmoved_positions_once_a_day() {
+        let (bus, clock) = open(EmbeddedOptions::default());
+        bus.ensure_topic(&TopicSpec::log("out", 2)).expect("a topic");
+        let mut follower = Follower::named("sql", IfGone::Fail);
+        for partition in [0, 1] {
+            follower.follow(&bus, "out", partition, Start::Low).expect("bounds");
+        }
+        let saved = || [0, 1].map(|partition| bus.saved_position("sql", "out", partition).expect("a topic"));
+        bus.forget_name("sql", "out").expect("a topic");
+        clock.advance_ms(DAY_MS - 1);
+        bus.writer("w").and_then(|mut writer| writer.append(&[Outgoing::keyed("out", "k", "v").to(0)])).expect("room");
+        follower.poll(10, Duration::ZERO, &mut Vec::new()).expect("a poll");
+        follower.save(&bus).expect("a save");
+        assert_eq!(saved(), [Some(1), None], "the other one has not moved");
+        clock.advance_ms(1);
+        follower.save(&bus).expect("a save");
+        assert_eq!(saved(), [Some(1), Some(0)]);
+    }
+}

@@ -12,7 +12,7 @@ use crate::{
 
 const NOW: Duration = Duration::ZERO;
 
-fn open(options: EmbeddedOptions) -> (Embedded, Arc<ManualClock>) {
+pub(super) fn open(options: EmbeddedOptions) -> (Embedded, Arc<ManualClock>) {
     let clock = Arc::new(ManualClock::default());
     (Embedded::open(Arc::clone(&clock) as Arc<dyn Clock>, options), clock)
 }
