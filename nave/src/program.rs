@@ -78,12 +78,15 @@ pub enum ProgramError {
     Build(BuildErrors),
     /// Two topologies have the same name.
     Twice(String),
+    /// REST routes of topologies cannot be served together.
+    Routes(String),
 }
 
 impl fmt::Display for ProgramError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ProgramError::Build(errors) => errors.fmt(f),
+            ProgramError::Routes(conflict) => write!(f, "the REST routes of this program conflict: {conflict}"),
             ProgramError::Twice(name) => write!(f, "two topologies of this program are called `{name}`"),
         }
     }
@@ -123,7 +126,7 @@ impl Program {
         let settings = Settings::default().with("flows", &FlowSettings::default());
         program.add(&flows::flow_topology()?.with_settings(&settings)?)?;
         program.flows = true;
-        Ok(program.scenario(flows::NAME, simulation::flow_scenario()).rest_routes(flows::rest_routes()))
+        program.scenario(flows::NAME, simulation::flow_scenario()).rest_routes(flows::rest_routes())
     }
 
     fn empty(about: About) -> Self {
@@ -213,10 +216,13 @@ impl Program {
     }
 
     /// Adds the REST routes of a topology, beside those that every topology has.
-    #[must_use]
-    pub fn rest_routes(mut self, routes: RestRoutes) -> Self {
+    ///
+    /// # Errors
+    /// If they cannot be served together with the others.
+    pub fn rest_routes(mut self, routes: RestRoutes) -> Result<Self, ProgramError> {
         self.rest_routes.push(routes);
-        self
+        northbound::check_routes(&self.rest_routes).map_err(ProgramError::Routes)?;
+        Ok(self)
     }
 
     /// Returns the REST routes of the topologies.

@@ -34,6 +34,7 @@ use tokio::sync::Semaphore;
 use wire::rest::RestRoutes;
 use wire::{Code, Problem};
 
+pub use self::brought::check_routes;
 use self::problem::ProblemResponse;
 use self::route::{ApiRequest, Param, ParamKind, Route};
 use crate::directory::TopologyEntry;

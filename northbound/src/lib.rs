@@ -61,7 +61,7 @@ mod parser_problems;
 pub use access::{Access, AccessError, check_listen};
 pub use directory::{Directory, control_record};
 pub use gateway::{Gateway, GatewayLimits, GatewayOptions, OperationCommand, StageOptions, Submission};
-pub use http::{Northbound, router};
+pub use http::{Northbound, check_routes, router};
 pub use inlet::{Inlet, InletHandle, Written};
 pub use lag::Lag;
 pub use limits::Limits;

@@ -84,7 +84,7 @@ impl Summary {
         json!({
             "seeds": self.seeds,
             "calls": self.calls,
-            "turns": self.polls,
+            "polls": self.polls,
             "virtual_ms": self.virtual_ms,
             "answers": self.answers,
             "faults": faults,

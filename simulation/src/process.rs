@@ -40,12 +40,12 @@ impl Process {
     /// Polls the tasks. Converts the time of the next poll from the process's clock to the world's
     /// clock.
     pub(super) fn poll(&mut self) -> Result<PollOutcome, BusError> {
-        let turn = match &mut self.running {
+        let outcome = match &mut self.running {
             Running::Lanes(shard) => shard.poll(Duration::ZERO),
             Running::Spoke(part) => part.poll(Duration::ZERO),
             Running::North(front) => front.poll(),
         }?;
-        Ok(PollOutcome { next: turn.next.map(|next| self.clock.true_time(next)), ..turn })
+        Ok(PollOutcome { next: outcome.next.map(|next| self.clock.true_time(next)), ..outcome })
     }
 
     pub(super) fn is_up(&self, now: MonoTime) -> bool {

@@ -1,7 +1,9 @@
 //! The routes that topologies bring: see [`wire::rest`].
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use axum::Json;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 use wire::answer::Answer;
@@ -16,6 +18,45 @@ use super::{FROM, LIMIT, Northbound, workflows};
 /// The routes of a topology.
 pub(super) fn routes(of: &RestRoutes) -> impl Iterator<Item = Route> + '_ {
     of.routes.iter().map(|route| make(of.topology, *route))
+}
+
+/// Checks that the routes of several topologies can be served together, beside those of every
+/// topology.
+///
+/// # Errors
+/// The first conflict, with its routes.
+pub fn check_routes(brought: &[RestRoutes]) -> Result<(), String> {
+    // Two paths that differ only in the names of their parameters cannot be told apart.
+    let shape = |path: &str| -> String {
+        let part = |part: &str| if part.starts_with('{') { "{}".to_owned() } else { part.to_owned() };
+        path.split('/').map(part).collect::<Vec<_>>().join("/")
+    };
+    let mut known: BTreeMap<String, &str> = BTreeMap::new();
+    let mut methods = BTreeSet::new();
+    for route in super::routes(brought) {
+        let (method, path) = (route.spec.method.as_str(), route.spec.path);
+        match known.insert(shape(path), path) {
+            Some(other) if other != path => {
+                return Err(format!("the paths `{other}` and `{path}` differ only in the names of their parameters"));
+            }
+            Some(_) | None => {}
+        }
+        if !methods.insert((method, path)) {
+            return Err(format!("two routes are `{method} {path}`"));
+        }
+    }
+    for route in brought.iter().flat_map(|of| &of.routes) {
+        if let RestAction::Show { parameter, .. } = route.action
+            && !route.path.contains(&format!("{{{parameter}}}"))
+        {
+            return Err(format!("`{}` has no parameter `{parameter}`, the key of what it shows", route.path));
+        }
+    }
+    let mut schemas = BTreeSet::new();
+    match super::schemas::components(brought).into_iter().find(|(name, _)| !schemas.insert(*name)) {
+        Some((name, _)) => Err(format!("two schemas have the name `{name}`")),
+        None => Ok(()),
+    }
 }
 
 fn make(topology: &'static str, route: RestRoute) -> Route {
@@ -49,7 +90,7 @@ async fn handle(
                 StartOutcome::Answered(id, Answer::Done(body)) => {
                     let RestDone { body, created } = done(body).map_err(|error| unreadable(&id, &error))?;
                     Ok(match created {
-                        Some(path) => (StatusCode::CREATED, [(header::LOCATION, path)], Json(body)).into_response(),
+                        Some(path) => created_at(&path, body),
                         None => Json(body).into_response(),
                     })
                 }
@@ -80,7 +121,68 @@ async fn handle(
     }
 }
 
+/// The response with what an operation created at `path`. A path that fits no header is left out.
+fn created_at(path: &str, body: Value) -> Response {
+    match HeaderValue::from_str(path) {
+        Ok(path) => (StatusCode::CREATED, [(header::LOCATION, path)], Json(body)).into_response(),
+        Err(error) => {
+            tracing::error!(path, %error, "the path of a created resource fits no header");
+            (StatusCode::CREATED, Json(body)).into_response()
+        }
+    }
+}
+
 /// A resource of the cache; none if it cannot be parsed.
 fn parsed(resource: &str) -> Option<Value> {
     serde_json::from_str(resource).inspect_err(|error| tracing::error!(%error, "cannot parse a resource")).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use wire::rest::Method;
+
+    use super::*;
+
+    fn shows(path: &'static str, parameter: &'static str) -> RestRoute {
+        RestRoute {
+            method: Method::Get,
+            path,
+            name: "show",
+            about: "Shows it",
+            body: None,
+            responses: &[(200, "Anything")],
+            action: RestAction::Show { kind: "thing", parameter, unknown: |_| unreachable!() },
+        }
+    }
+
+    fn of(routes: Vec<RestRoute>, schemas: Vec<(&'static str, Value)>) -> RestRoutes {
+        RestRoutes { topology: "things", routes, parameters: Vec::new(), schemas }
+    }
+
+    #[test]
+    fn routes_that_cannot_be_served_together_are_refused() {
+        let thing = || shows("/v1/things/{id}", "id");
+        assert_eq!(check_routes(&[of(vec![thing()], Vec::new())]), Ok(()));
+        for (brought, named) in [
+            (
+                vec![of(vec![thing()], Vec::new()), of(vec![thing()], Vec::new())],
+                "two routes are `GET /v1/things/{id}`",
+            ),
+            (
+                vec![of(vec![thing(), shows("/v1/things/{name}", "name")], Vec::new())],
+                "the paths `/v1/things/{id}` and `/v1/things/{name}` differ only in the names of their parameters",
+            ),
+            (
+                vec![of(vec![shows("/v1/operations/{id}", "id")], Vec::new())],
+                "two routes are `GET /v1/operations/{id}`",
+            ),
+            (
+                vec![of(vec![shows("/v1/things", "id")], Vec::new())],
+                "`/v1/things` has no parameter `id`, the key of what it shows",
+            ),
+            (vec![of(Vec::new(), vec![("Problem", Value::Null)])], "two schemas have the name `Problem`"),
+        ] {
+            assert_eq!(check_routes(&brought), Err(named.to_owned()));
+        }
+    }
 }

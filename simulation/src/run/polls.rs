@@ -27,8 +27,8 @@ impl Run<'_> {
             }
             let mut worked = self.run_events();
             worked |= self.poll_clients(now)?;
-            let (turned, next) = self.poll_all()?;
-            if worked || turned {
+            let (polled, next) = self.poll_all()?;
+            if worked || polled {
                 continue;
             }
             if !self.faults_on {
@@ -85,20 +85,20 @@ impl Run<'_> {
             self.polls += 1;
             self.watch.read_inboxes();
             let before = Before::of(&self.processes[place]);
-            let turn = self.processes[place].poll();
+            let outcome = self.processes[place].poll();
             self.record_reported_damage(place, &before)?;
             if self.processes[place].bus.is_dead() {
                 self.crash(place);
                 worked = true;
                 continue;
             }
-            let turn = turn.map_err(|error| format!("{name} failed: {error}"))?;
-            if turn.worked {
+            let outcome = outcome.map_err(|error| format!("{name} failed: {error}"))?;
+            if outcome.worked {
                 worked = true;
                 self.check_after_poll()?;
                 self.check_lanes(place, &before)?;
             }
-            next = next.into_iter().chain(turn.next).min();
+            next = next.into_iter().chain(outcome.next).min();
         }
         if self.polls > MAX_POLLS {
             return Err(format!("not finished after {MAX_POLLS} polls: {}", self.unfinished().join("; ")));
