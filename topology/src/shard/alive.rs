@@ -30,22 +30,12 @@ pub(super) struct LivenessWatch {
 struct Service {
     name: String,
     topic: String,
-    /// Heartbeats from this offset on were sent after the watch began, so their age is 0 when they
-    /// are read.
-    fresh: u64,
+    /// True if a heartbeat was ever sent.
+    has_heartbeats: bool,
     /// True once the old heartbeats were read and at least one exists or arrived: only then is the
     /// liveness known.
     is_known: bool,
     instances: Instances,
-}
-
-impl Service {
-    fn take(&mut self, record: &Record, clock: &dyn Clock) -> Result<(), String> {
-        let age_ms = if record.offset >= self.fresh { 0 } else { clock.wall().ms_since(record.time) };
-        self.is_known |= record.offset + 1 >= self.fresh;
-        let (head, key) = (record.headers.head(), record.key.as_deref());
-        self.instances.read(head, key, &record.value, ms(clock.mono()), age_ms)
-    }
 }
 
 fn ms(time: MonoTime) -> u64 {
@@ -61,9 +51,9 @@ impl LivenessWatch {
             if bus.topic(&topic)?.is_none() {
                 continue;
             }
-            let bounds = alive.follower.follow(bus, &topic, 0, Start::Low)?;
-            let (fresh, instances) = (bounds.end, Instances::default());
-            alive.services.push(Service { name, topic, fresh, is_known: false, instances });
+            let has_heartbeats = alive.follower.follow(bus, &topic, 0, Start::Low)?.end > 0;
+            let instances = Instances::default();
+            alive.services.push(Service { name, topic, has_heartbeats, is_known: false, instances });
         }
         Ok(alive)
     }
@@ -79,22 +69,23 @@ impl LivenessWatch {
         self.look = now.plus_ms(LOOK_MS);
         // Deleted heartbeats are old; reading continues with the next ones.
         let read = self.follower.poll(TAKEN, Duration::ZERO, &mut self.records);
-        if matches!(read, Ok(None)) && self.records.is_empty() {
-            // The last old heartbeats may have been deleted; then no record shows that all of them
-            // were read.
-            self.services.iter_mut().for_each(|service| service.is_known |= service.fresh > 0);
-        }
         for record in self.records.drain(..) {
             let Some(service) = self.services.iter_mut().find(|service| *service.topic == *record.topic) else {
                 continue;
             };
-            if let Err(why) = service.take(&record, clock)
+            service.has_heartbeats = true;
+            let age_ms = if self.follower.is_new(&record) { 0 } else { clock.wall().ms_since(record.time) };
+            let (head, key) = (record.headers.head(), record.key.as_deref());
+            if let Err(why) = service.instances.read(head, key, &record.value, ms(clock.mono()), age_ms)
                 && self.warn <= now
             {
                 self.warn = now.plus_ms(WARN_MS);
                 let (service, offset) = (&*service.name, record.offset);
                 tracing::warn!(service, offset, why, "cannot read a heartbeat");
             }
+        }
+        for service in &mut self.services {
+            service.is_known |= service.has_heartbeats && self.follower.has_caught_up(&service.topic, 0);
         }
         read.map(drop)
     }
