@@ -140,6 +140,7 @@ on_every_bus! {
         a_topic_is_read_to_its_end_when_a_commit_marker_is_last,
         an_end_that_is_not_reached_is_an_error,
         a_busy_partition_does_not_hide_a_stalled_one,
+        a_commit_marker_is_passed_while_another_partition_is_busy,
     }
     named {
         a_named_follower_continues_at_its_saved_position,

@@ -300,3 +300,31 @@ pub(crate) fn a_busy_partition_does_not_hide_a_stalled_one(on: &impl Fixture) {
     assert!(matches!(failed, Err(BusError::Unavailable(_))), "{failed:?} after {busy} records");
     assert!(busy > 1, "the partition was busy");
 }
+
+/// On Kafka the reader passes a marker at the end only if the follower assigns the partition again.
+pub(crate) fn a_commit_marker_is_passed_while_another_partition_is_busy(on: &impl Fixture) {
+    let topic = on.topic(2);
+    let mut owner = on.join(&on.name("g"), &on.topic(1));
+    owner.until_owned(1);
+    owner.resume(0);
+    let mut follower = Follower::default();
+    for partition in [0, 1] {
+        follower.follow(on.bus(), &topic, partition, Start::Low).expect("bounds");
+    }
+    let record = |partition| Outgoing::keyed(&topic, "k", "v").to(partition);
+    owner.member.commit(&owner.at(0, 0, vec![record(0)])).expect("a commit");
+    // On Kafka the record becomes visible some milliseconds after the commit.
+    on.read(&topic, 0, 0, 1);
+    let mut writer = on.bus().writer("w").expect("a writer");
+    let mut append = || writer.append(&[record(1)]).expect("an append");
+    append();
+    let clock = on.bus().clock();
+    let end = clock.mono().plus_ms(PATIENCE_MS);
+    let reached = follower.catch_up(on.bus(), &topic, [0], PATIENCE, |record| {
+        if record.partition == 1 {
+            append();
+        }
+        if clock.mono() < end { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    });
+    assert_eq!((reached, follower.position(&topic, 0)), (Ok(None), Some(2)));
+}
