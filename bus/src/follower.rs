@@ -98,8 +98,8 @@ pub struct Follower {
 struct Place {
     /// The end of the partition when the follower began to read it.
     end: u64,
-    /// The offset at which the next poll assigns the partition again, for example because the reader
-    /// stopped at deleted records.
+    /// The offset at which the next poll assigns the partition again, for example because the
+    /// reader stopped at deleted records.
     stopped: Option<u64>,
     /// The position that was saved last, if the follower has a name, and when.
     saved: (u64, MonoTime),
@@ -111,19 +111,19 @@ impl Follower {
         Self { if_gone, ..Self::default() }
     }
 
-    /// Creates a follower that saves its positions under this name: 1 to 64 letters, digits, `_` and
-    /// `-`. Let one process at a time follow a partition under a name.
+    /// Creates a follower that saves its positions under this name: 1 to 64 letters, digits, `_`
+    /// and `-`. Let one process at a time follow a partition under a name.
     pub fn named(name: &str, if_gone: IfGone) -> Self {
         Self { name: Some(name.to_owned()), if_gone, ..Self::default() }
     }
 
     /// Follows a partition, or moves a followed one. Returns its watermarks. A named follower
-    /// continues at its saved position, if there is one, unless `start` is an offset; it saves where
-    /// it begins, also if that position was saved before: it may be old.
+    /// continues at its saved position, if there is one, unless `start` is an offset; it saves
+    /// where it begins, also if that position was saved before: it may be old.
     ///
     /// # Errors
-    /// As in [`Reader::assign`]. With [`IfGone::Skip`] never [`BusError::Gone`]: the next poll reports
-    /// the gap.
+    /// As in [`Reader::assign`]. With [`IfGone::Skip`] never [`BusError::Gone`]: the next poll
+    /// reports the gap.
     pub fn follow(&mut self, bus: &dyn Bus, topic: &str, partition: u32, start: Start) -> Result<Bounds, BusError> {
         let bounds = bus.bounds(topic, partition)?;
         let saved = match (&self.name, start) {
@@ -158,8 +158,8 @@ impl Follower {
         Ok(bounds)
     }
 
-    /// Stops following a partition; none of its records arrives afterwards. Ignores a partition that
-    /// is not followed.
+    /// Stops following a partition; none of its records arrives afterwards. Ignores a partition
+    /// that is not followed.
     ///
     /// # Errors
     /// As in [`Reader::unassign`]. The partition is then still followed.
@@ -234,8 +234,8 @@ impl Follower {
         self.places.get(topic)?.get(&partition)
     }
 
-    /// Appends at most `max` records to `out`, waiting at most `wait` for the first. Returns the gap
-    /// that follows these records, if any.
+    /// Appends at most `max` records to `out`, waiting at most `wait` for the first. Returns the
+    /// gap that follows these records, if any.
     ///
     /// # Errors
     /// As in [`Reader::poll`]; [`BusError::Gone`] only with [`IfGone::Fail`]. The records in `out`
@@ -265,8 +265,8 @@ impl Follower {
     /// On Kafka a follower of several topics may not reach an end (see [`Reader::position`]).
     ///
     /// # Errors
-    /// [`BusError::Unavailable`] if no record of `partitions` arrives for `patience` before every end
-    /// is reached. Else the error of [`Follower::poll`], after the records that came with it.
+    /// [`BusError::Unavailable`] if no record of `partitions` arrives for `patience` before every
+    /// end is reached. Else the error of [`Follower::poll`], after the records that came with it.
     pub fn catch_up(
         &mut self,
         bus: &dyn Bus,
@@ -316,8 +316,8 @@ impl Follower {
         }
     }
 
-    /// Lets the next poll assign partitions again that have grown since they were followed: the reader
-    /// on Kafka knows the end of a partition as of its assignment.
+    /// Lets the next poll assign partitions again that have grown since they were followed: the
+    /// reader on Kafka knows the end of a partition as of its assignment.
     fn renew(&mut self, topic: &str, ends: &[(u32, u64)]) {
         for (partition, end) in ends {
             let next = self.position(topic, *partition);

@@ -81,17 +81,20 @@ pub trait Bus: Send + Sync {
     }
 
     /// Saves positions of a named follower of a topic: partitions, each with the offset of the next
-    /// record to read. From the first call on, no trim passes them, nor the beginning of a partition
-    /// without a position. The embedded bus does not drop such records to save memory either.
-    /// Retention times still apply, and so does the broker's retention on Kafka.
+    /// record to read. From the first call on, no trim passes them; partitions without a position
+    /// are not held. Retention still applies: by time, by the broker on Kafka, and in memory by the
+    /// limits of slow readers ([`EmbeddedOptions::keep_bytes`] times [`SLACK`]). If the embedded
+    /// bus passes a position, it logs a warning, and the follower gets a gap.
     ///
     /// On Kafka the positions are the committed offsets of the group `TOPIC.follower.NAME`. Each
-    /// expires by itself after `offsets.retention.minutes` without a save (7 days by default), also if
-    /// others are saved. A trim heeds a new name after a second.
+    /// expires by itself after `offsets.retention.minutes` without a save (7 days by default), also
+    /// if others are saved. A trim heeds a new name after a second.
     ///
     /// # Errors
     /// [`BusError::Refused`] if the name is invalid, or the topic has [`MAX_NAMES`] other ones.
     ///
+    /// [`EmbeddedOptions::keep_bytes`]: crate::EmbeddedOptions::keep_bytes
+    /// [`SLACK`]: crate::embedded::SLACK
     /// [`MAX_NAMES`]: crate::follower::MAX_NAMES
     fn save_positions(&self, name: &str, topic: &str, positions: &[(u32, u64)]) -> Result<(), BusError>;
 

@@ -5,9 +5,9 @@
 //! counts, not bytes. A waiting thread is woken only by relevant events. A `wait` of zero never
 //! blocks, so a test can poll everything on one thread in virtual time.
 //!
-//! Read in this order: `log` (one partition), `group` (owners), `state` (everything), `write`, `named`
-//! and `retention` (changes), `member` and `ends` (handles), `waker` (waiting). With a disk also
-//! `disk`, `on_disk` (writes and reads) and `sync` (durability).
+//! Read in this order: `log` (one partition), `group` (owners), `state` (everything), `write`,
+//! `named` and `retention` (changes), `member` and `ends` (handles), `waker` (waiting). With a disk
+//! also `disk`, `on_disk` (writes and reads) and `sync` (durability).
 
 pub mod disk;
 mod ends;
@@ -43,9 +43,9 @@ pub struct EmbeddedOptions {
     /// Maximum memory per partition, in bytes; `None` keeps everything that is not trimmed. With a
     /// disk, older records are read from there. Without a disk, the oldest records are dropped once
     /// every group of the topic has committed them and every reader has passed them. A slow reader
-    /// delays this up to [`SLACK`] times the limit. Records that a group has not committed or a named
-    /// follower has not read stay, as do those since the snapshot in its offset metadata, and the last record of each key in a
-    /// compacted topic.
+    /// or the saved position of a named follower delays this up to [`SLACK`] times the limit.
+    /// Records that a group has not committed stay, as do those since the snapshot in its offset
+    /// metadata, and the last record of each key in a compacted topic.
     pub keep_bytes: Option<usize>,
     /// Maximum memory per partition of a topic with [`Cleanup::DeleteAfterMs`], in bytes, if there
     /// is no disk; `None` is unlimited. Beyond it the oldest records are dropped if every group of
@@ -64,8 +64,8 @@ pub struct EmbeddedOptions {
 }
 
 /// Factor by which a partition may exceed [`EmbeddedOptions::keep_bytes`] while a reader outside
-/// all groups is behind. A northbound that is not scheduled for half a second must not lose
-/// answers; one that hangs must not fill the memory.
+/// all groups or a named follower is behind. A northbound that is not scheduled for half a second
+/// must not lose answers; one that hangs must not fill the memory.
 pub const SLACK: usize = 8;
 
 impl Default for EmbeddedOptions {
@@ -214,7 +214,8 @@ impl Bus for Embedded {
         let mut state = self.0.lock();
         let place = state.place(topic, partition)?;
         if state.disk.is_none() {
-            let needed = state.committed(place).chain(state.named(place)).min().unwrap_or(u64::MAX);
+            let named = state.named(place).map(|(_, saved)| saved);
+            let needed = state.committed(place).chain(named).min().unwrap_or(u64::MAX);
             state.log(place).delete_before(before.min(needed));
         }
         Ok(())

@@ -15,9 +15,16 @@ use crate::Cleanup;
 impl BusState {
     /// Keeps a partition within its limits.
     pub(super) fn enforce_retention(&mut self, place: PartitionRef, now: WallTime, options: &EmbeddedOptions) {
+        let low = self.log(place).bounds().low;
         if self.disk.is_some() {
-            return self.enforce_retention_on_disk(place, now, options);
+            self.enforce_retention_on_disk(place, now, options);
+        } else {
+            self.enforce_retention_in_memory(place, now, options);
         }
+        self.report_passed(place, low);
+    }
+
+    fn enforce_retention_in_memory(&mut self, place: PartitionRef, now: WallTime, options: &EmbeddedOptions) {
         match self.topics[place.0].cleanup {
             Cleanup::Compact => {
                 let passed = self.next_reads(place).min().unwrap_or(u64::MAX);
@@ -93,22 +100,22 @@ impl BusState {
         }
     }
 
-    /// Returns the offset from which memory must keep records for the named followers and groups of a
-    /// partition: for a group, the snapshot in its offset metadata. A group without a snapshot would need all records,
-    /// which do not fit the memory; it gets the uncommitted ones.
-    fn needed_from(&self, place @ (topic, partition): PartitionRef) -> u64 {
+    /// Returns the offset from which memory must keep records for the groups of a partition: the
+    /// snapshot in their offset metadata. A group without a snapshot would need all records, which
+    /// do not fit the memory; it gets the uncommitted ones.
+    fn needed_from(&self, (topic, partition): PartitionRef) -> u64 {
         let groups = self.topics[topic].groups.iter().filter_map(|group| self.groups[*group].share(partition));
         let needed = |share: &super::group::PartitionOwnership| {
             let committed = share.committed.as_ref()?;
             let snapshot = committed.parsed().map(|metadata| metadata.snapshot).filter(|snapshot| *snapshot > 0);
             Some(snapshot.map_or(committed.next, |snapshot| snapshot.min(committed.next)))
         };
-        groups.map(|share| needed(share).unwrap_or(0)).chain(self.named(place)).min().unwrap_or(u64::MAX)
+        groups.map(|share| needed(share).unwrap_or(0)).min().unwrap_or(u64::MAX)
     }
 
     /// Returns the lowest offset from which a group of the partition would replay: the snapshot in
-    /// its offset metadata, or the committed offset if it has no such metadata; the position of a named
-    /// follower if that is lower. `None` without groups.
+    /// its offset metadata, or the committed offset if it has no such metadata; the saved position
+    /// of a named follower if that is lower. `None` without groups.
     fn replayed_from(&self, place @ (topic, partition): PartitionRef) -> Option<u64> {
         let groups = self.topics[topic].groups.iter().filter_map(|group| self.groups[*group].share(partition));
         let floor = |share: &super::group::PartitionOwnership| {
@@ -116,7 +123,7 @@ impl BusState {
             Some(committed.parsed().map_or(committed.next, |metadata| metadata.snapshot))
         };
         let floor = groups.map(|share| floor(share).unwrap_or(0)).min()?;
-        self.named(place).chain([floor]).min()
+        self.named(place).map(|(_, saved)| saved).chain([floor]).min()
     }
 }
 

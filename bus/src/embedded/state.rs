@@ -282,7 +282,7 @@ impl BusState {
         let groups = self.topics[place.0].groups.iter().map(|group| &self.groups[*group]);
         let members = groups.flat_map(|group| group.members.values());
         let members = members.filter_map(move |member| member.places.get(&place.1).copied().flatten());
-        let members = members.chain(self.named(place));
+        let members = members.chain(self.named(place).map(|(_, saved)| saved));
         members.chain(self.readers.values().filter_map(move |reader| reader.places.get(&place).copied()))
     }
 }

@@ -29,7 +29,7 @@ fn records(reader: &mut Box<dyn Reader>) -> Vec<Record> {
     out
 }
 
-fn fill(bus: &Embedded, topic: &str, count: usize) {
+pub(super) fn fill(bus: &Embedded, topic: &str, count: usize) {
     let record = Outgoing::keyed(topic, "k", vec![b'x'; 1000]);
     bus.writer("w").and_then(|mut writer| writer.append(&vec![record; count])).expect("an append");
 }
@@ -125,29 +125,29 @@ fn the_memory_keeps_records_that_a_named_follower_has_not_read() {
     let mut follower = Follower::named("sql", IfGone::Fail);
     follower.follow(&bus, "out", 0, Start::Low).expect("bounds");
     let mut read = Vec::new();
-    follower.poll(30, NOW, &mut read).expect("a poll");
+    follower.poll(20, NOW, &mut read).expect("a poll");
     drop(follower);
-    fill(&bus, "out", 100);
-    assert_eq!(bus.bounds("out", 0), Ok(Bounds { low: 0, end: 100 }));
+    fill(&bus, "out", 60);
+    assert_eq!(bus.bounds("out", 0), Ok(Bounds { low: 0, end: 60 }));
 
     let mut follower = Follower::named("sql", IfGone::Fail);
     follower.follow(&bus, "out", 0, Start::End).expect("bounds");
-    while read.len() < 60 {
-        follower.poll(30, NOW, &mut read).expect("a poll");
+    while read.len() < 40 {
+        follower.poll(20, NOW, &mut read).expect("a poll");
     }
-    assert_eq!(bus.bounds("out", 0), Ok(Bounds { low: 0, end: 100 }), "it has not saved its position");
+    assert_eq!(bus.bounds("out", 0), Ok(Bounds { low: 0, end: 60 }), "it has not saved its position");
     follower.save(&bus).expect("a save");
-    assert_eq!(bus.bounds("out", 0), Ok(Bounds { low: 60, end: 100 }));
+    assert_eq!(bus.bounds("out", 0), Ok(Bounds { low: 40, end: 60 }));
     drop(follower);
     bus.forget_name("sql", "out").expect("a topic");
     fill(&bus, "out", 1);
-    assert_eq!(bus.bounds("out", 0), Ok(Bounds { low: 94, end: 101 }), "7 records fit 10,000 bytes");
+    assert_eq!(bus.bounds("out", 0), Ok(Bounds { low: 54, end: 61 }), "7 records fit 10,000 bytes");
 
     follower = Follower::named("late", IfGone::Fail);
     follower.follow(&bus, "out", 0, Start::Low).expect("bounds");
     clock.advance_ms(1_001);
     fill(&bus, "out", 1);
-    assert_eq!(bus.bounds("out", 0), Ok(Bounds { low: 101, end: 102 }), "the retention time applies");
+    assert_eq!(bus.bounds("out", 0), Ok(Bounds { low: 61, end: 62 }), "the retention time applies");
 }
 
 #[test]

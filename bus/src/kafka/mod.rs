@@ -7,7 +7,8 @@
 //! Read in this order: `options` (client settings), `refused` (properties that users may not set),
 //! `context` (callbacks), `member` and `membership`, `takeover` (state left by a dead owner),
 //! `sender` and `deliveries` (sending records), `transactions`, `reader`, `writer` and `health`,
-//! `probe`, `cluster`, `backlog`, `named` and `admin` (topics), `convert` and `fault` (records and errors).
+//! `probe`, `cluster`, `backlog`, `named` and `admin` (topics), `convert` and `fault` (records and
+//! errors).
 
 mod admin;
 mod backlog;

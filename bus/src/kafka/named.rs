@@ -19,8 +19,8 @@ const LOOK_MS: u64 = 1_000;
 /// most the topics that this process trims.
 pub(super) type NamedFloors = BTreeMap<String, (MonoTime, Vec<u64>)>;
 
-/// Returns the beginning of the group ids of a topic's named followers. The names contain no `.`, so
-/// no other topic's follower has such an id.
+/// Returns the beginning of the group ids of a topic's named followers. The names contain no `.`,
+/// so no other topic's follower has such an id.
 fn prefix(topic: &str) -> String {
     format!("{topic}.follower.")
 }
@@ -91,7 +91,7 @@ impl Backlogs {
         for name in names(cluster, topic)? {
             let saved = self.committed(cluster, &(prefix(topic) + &name), topic)?;
             for (lowest, saved) in lowest.iter_mut().zip(saved) {
-                *lowest = (*lowest).min(saved.unwrap_or(0));
+                *lowest = (*lowest).min(saved.unwrap_or(u64::MAX));
             }
         }
         let floor = lowest[index];

@@ -63,7 +63,7 @@ pub(crate) fn a_trim_passes_no_saved_position(on: &impl Fixture) {
         on.bus().trim(&topic, partition, 4).expect("a topic");
     }
     assert!(low(0) <= 2, "{}", low(0));
-    assert_eq!(low(1), 0, "the name has no position there yet");
+    assert!(low(1) <= 4, "{}: the name does not hold a partition without a position", low(1));
     assert_eq!(read_as(on, "sql", &topic, Start::End, 3).1, ["4", "6", "8"]);
     on.bus().forget_name("sql", &topic).expect("an answer");
     on.bus().trim(&topic, 0, 4).expect("a topic");

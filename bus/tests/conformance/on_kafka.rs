@@ -194,13 +194,14 @@ fn a_trim_deletes_an_inbox_up_to_the_given_offset() {
 #[test]
 fn a_trim_does_not_pass_a_named_follower() {
     let on = OnKafka::open();
-    let topic = on.topic(1);
+    let topic = on.topic(2);
     let values: Vec<String> = (0..25_000).map(|n| n.to_string()).collect();
     on.append(&topic, &values.iter().map(String::as_str).collect::<Vec<_>>());
     let mut witness = on.join(&on.name("g"), &topic);
     let low = || on.bus().bounds(&topic, 0).expect("bounds").low;
     on.bus().save_positions("slow", &topic, &[(0, 11_000)]).expect("a save");
     on.bus().save_positions("fast", &topic, &[(0, 24_000)]).expect("a save");
+    on.bus().save_positions("elsewhere", &topic, &[(1, 0)]).expect("a save");
     on.bus().trim(&topic, 0, 24_500).expect("a topic");
     witness.until("the deletion up to the slower one", |_| low() == 11_000);
     on.bus().forget_name("slow", &topic).expect("an answer");
