@@ -15,7 +15,8 @@ struct Sentences {
 
 impl Spout for Sentences {
     type Out = String;
-    fn next(&mut self, out: &mut Emitter<String>) -> bool {
+    type Position = ();
+    fn next(&mut self, (): &mut (), out: &mut Emitter<String>) -> bool {
         let Some(sentence) = SENTENCES.iter().cycle().nth(self.emitted).filter(|_| self.emitted < 300) else {
             return false;
         };

@@ -8,7 +8,8 @@
 //! # struct Lines;
 //! # impl Spout for Lines {
 //! #     type Out = String;
-//! #     fn next(&mut self, _: &mut Emitter<String>) -> bool { false }
+//! #     type Position = ();
+//! #     fn next(&mut self, (): &mut (), _: &mut Emitter<String>) -> bool { false }
 //! # }
 //! # struct Print;
 //! # impl Bolt for Print {

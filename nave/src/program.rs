@@ -310,8 +310,9 @@ mod tests {
 
     impl Spout for Nothing {
         type Out = ();
+        type Position = ();
 
-        fn next(&mut self, _: &mut Emitter<()>) -> bool {
+        fn next(&mut self, (): &mut (), _: &mut Emitter<()>) -> bool {
             false
         }
     }

@@ -21,7 +21,8 @@ use wire::control::DesiredState;
 struct Numbers(u32);
 impl Spout for Numbers {
     type Out = u32;
-    fn next(&mut self, out: &mut Emitter<u32>) -> bool {
+    type Position = ();
+    fn next(&mut self, (): &mut (), out: &mut Emitter<u32>) -> bool {
         self.0 += 1;
         out.emit(self.0);
         self.0.is_multiple_of(10)

@@ -216,8 +216,7 @@ fn check_readers(graph: &Declarations, ends: &[Option<usize>], errors: &mut Vec<
     }
 }
 
-/// True if tuples of this edge stay in their lane.
-/// Reports saved state that a plain spout feeds within a lane.
+/// Reports saved state that a spout without a position feeds within a lane.
 fn check_spouts(graph: &Declarations, ends: &[Option<usize>], errors: &mut Vec<BuildError>) {
     let local: Vec<(usize, usize)> = graph
         .edges
@@ -227,7 +226,7 @@ fn check_spouts(graph: &Declarations, ends: &[Option<usize>], errors: &mut Vec<B
         .filter_map(|(edge, from)| Some(((*from)?, edge.to)))
         .collect();
     for (spout, declared) in graph.components.iter().enumerate() {
-        if declared.kind != ComponentKind::Spout {
+        if declared.kind != ComponentKind::Spout || !states(declared).is_empty() {
             continue;
         }
         let (mut reached, mut open) = (BTreeSet::new(), vec![spout]);
@@ -243,6 +242,7 @@ fn check_spouts(graph: &Declarations, ends: &[Option<usize>], errors: &mut Vec<B
     }
 }
 
+/// True if tuples of this edge stay in their lane.
 fn stays(graph: &Declarations, edge: &EdgeDeclaration) -> bool {
     edge.edge.is_local() || (edge.may_stay && !graph.arrangement.apart)
 }

@@ -98,7 +98,28 @@ impl<B: SystemBolt> Probe for B {
     }
 }
 
-/// Makes a component instance to query; `None` for spouts, which have no such properties.
+/// The probe of a spout: the schema of its saved position.
+struct SpoutProbe(Option<StateSchema>);
+
+impl Probe for SpoutProbe {
+    fn topics(&self, _names: &Topics, _lanes: u32) -> Vec<TopicSpec> {
+        Vec::new()
+    }
+
+    fn watches(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn budgets(&self, _settings: &Settings) -> Vec<Budget> {
+        Vec::new()
+    }
+
+    fn schema(&mut self) -> Option<StateSchema> {
+        self.0.clone()
+    }
+}
+
+/// Makes a component instance to query; `None` for inbox spouts, which have no such properties.
 pub(crate) type MakeProbe = Option<Arc<dyn Fn() -> Box<dyn Probe> + Send + Sync>>;
 
 #[derive(Clone)]
@@ -173,7 +194,8 @@ impl Builder {
         let mut declarer = Declarer::default();
         S::declare(&mut declarer);
         let make = move |context: NodeContext| Box::new(SpoutNode::new(make(), context)) as Box<dyn Node>;
-        self.declare(name, ComponentKind::Spout, declarer, make, None)
+        let probe: MakeProbe = Some(Arc::new(|| Box::new(SpoutProbe(SpoutNode::<S>::schema())) as Box<dyn Probe>));
+        self.declare(name, ComponentKind::Spout, declarer, make, probe)
     }
 
     /// Declares a spout that reads the inbox of its stage. `make` is called once per lane.

@@ -4,13 +4,15 @@
 //! A step is a pure function of state and record: no clock, no threads, no environment, no
 //! randomness except [`Emitter::random`]. So the saved state of a component is exact after a crash:
 //! the lane loads the last snapshot and replays the rest of its inbox. This holds for decisions that
-//! depend on saved state and records alone: volatile fields start anew, and calls of a plain
-//! [`Spout`] are not replayed.
+//! depend on saved state, records and positions of spouts alone: volatile fields start anew, and
+//! calls of a [`Spout`] without a position are not replayed.
 
 use std::sync::Arc;
 
-use bus::TopicSpec;
+use bus::{Bus, TopicSpec};
 use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use wire::topics::Topics;
 use wire::{EnvelopeRef, WallTime};
 
@@ -224,11 +226,18 @@ impl<B: Bolt> SystemBolt for B {
 
 /// A source of tuples that do not come from the stage's inbox.
 ///
-/// Its stage has no single order of inputs, so its input is not replayed: each new owner starts a
-/// new instance.
+/// The engine saves its position together with the tuples that it emitted. A restarted or replacement
+/// process continues there, so an exactly-once stage neither loses nor repeats a tuple, and state
+/// that the tuples change within the lane is exact.
+///
+/// A spout whose position is `()` has nothing to continue from: each new owner of the lane starts a
+/// new instance, and tuples that were not committed before a crash are lost.
 pub trait Spout: 'static {
     /// The tuples of its main stream.
     type Out: 'static;
+    /// The state that it continues from, for example an offset or the number of tuples emitted. It starts
+    /// with the default. Keep it small: it is written with each commit.
+    type Position: Default + Serialize + DeserializeOwned + 'static;
 
     /// Declares side streams.
     fn declare(_declarer: &mut Declarer<()>)
@@ -237,17 +246,29 @@ pub trait Spout: 'static {
     {
     }
 
-    /// Called once per lane, before any other method.
-    fn prepare(&mut self, _lane: &LaneInfo) {}
+    /// Called when the lane begins to run, before [`Spout::next`].
+    fn open(&mut self, _source: &SourceContext) {}
 
-    /// Called when an owner record brings new settings.
+    /// Called with the settings of the build before the first record, and when an owner record
+    /// brings new settings.
     fn configure(&mut self, _settings: &Settings) {}
 
-    /// Emits a few tuples; returns false if it has none now.
-    fn next(&mut self, out: &mut Emitter<Self::Out>) -> bool;
+    /// Emits the tuples that follow `position`, a few at a time, and moves it past them. Returns
+    /// false if there are none now.
+    fn next(&mut self, position: &mut Self::Position, out: &mut Emitter<Self::Out>) -> bool;
 
     /// Called last, when the lane stops in an orderly way.
-    fn cleanup(&mut self) {}
+    fn close(&mut self) {}
+}
+
+/// The lane of a spout, and the bus that it runs on.
+#[derive(Clone)]
+pub struct SourceContext {
+    /// The lane.
+    pub lane: LaneInfo,
+    /// The bus. A spout that polls a [`bus::Reader`] without waiting is called again when a record
+    /// arrives.
+    pub bus: Arc<dyn Bus>,
 }
 
 /// A source that makes tuples of the records of the stage's inbox. The lane is then a pure function

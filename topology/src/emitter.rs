@@ -287,8 +287,8 @@ impl<T: 'static> Emitter<T> {
 
     /// For bolts: calls [`crate::Bolt::on_timer`] with `key`, `after_ms` milliseconds after the commit
     /// of this step. Each component has its own keys. A timer that is armed with this key is
-    /// replaced. A timer survives a takeover, unless a tuple of a plain spout armed it less than a
-    /// snapshot interval before a crash: calls of a plain spout are not replayed.
+    /// replaced. A timer survives a takeover, unless a tuple of a spout without a position armed it less
+    /// than a snapshot interval before a crash.
     pub fn after(&mut self, key: u64, after_ms: u64) {
         self.arm(key, self.lane.generation(), after_ms);
     }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use bus::{Record, Route};
+use bus::{Bus, Record, Route};
 use bytes::Bytes;
 use wire::header;
 use wire::owner::OwnerRecord;
@@ -15,7 +15,7 @@ use wire::{EnvelopeRef, Kind, WallTime, WireError};
 
 use self::dead_letters::DeadTuples;
 use crate::builder::ComponentKind;
-use crate::component::{DueTimes, View};
+use crate::component::{DueTimes, SourceContext, View};
 use crate::emitter::{LaneContext, Place};
 use crate::input::{Delivery, Unreadable};
 use crate::names;
@@ -145,6 +145,21 @@ impl Lane {
         self.run();
         self.reject_failures(None, None);
         emitted
+    }
+
+    /// Opens the spouts: the lane begins to run.
+    pub fn open(&mut self, bus: &Arc<dyn Bus>) {
+        if self.has_spouts() {
+            let source = SourceContext { lane: self.info().clone(), bus: Arc::clone(bus) };
+            self.nodes.iter_mut().for_each(|lane_node| lane_node.node.open(&source));
+        }
+    }
+
+    /// True if the lane has spouts whose positions it saves.
+    pub fn has_positions(&self) -> bool {
+        self.nodes
+            .iter()
+            .any(|LaneNode { name, kind, .. }| *kind == ComponentKind::Spout && self.saved.contains_key(name))
     }
 
     /// True if the lane has spouts that do not read the inbox.

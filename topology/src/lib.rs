@@ -6,7 +6,8 @@
 //! struct Lines(Vec<&'static str>);
 //! impl Spout for Lines {
 //!     type Out = String;
-//!     fn next(&mut self, out: &mut Emitter<String>) -> bool {
+//!     type Position = ();
+//!     fn next(&mut self, (): &mut (), out: &mut Emitter<String>) -> bool {
 //!         let Some(line) = self.0.pop() else { return false };
 //!         out.emit(line.to_owned());
 //!         true
@@ -95,7 +96,7 @@ pub use budget::Budget;
 pub use build::{BuildError, BuildErrors};
 pub use builder::{Builder, Declared};
 pub use bus::{Cleanup, Route, TopicSpec};
-pub use component::{Bolt, DueTimes, InboxSpout, Spout, StateSchema, SystemBolt, View};
+pub use component::{Bolt, DueTimes, InboxSpout, SourceContext, Spout, StateSchema, SystemBolt, View};
 pub use counts::{Counts, Label};
 pub use declare::Declarer;
 pub use emitter::{Emitter, Side};

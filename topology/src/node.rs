@@ -1,18 +1,19 @@
 //! Type-erased components, as a lane runs them.
 
-use std::any::Any;
+use std::any::{Any, TypeId};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use wire::EnvelopeRef;
 
-use crate::component::{DueTimes, InboxSpout, Spout, StateSchema, SystemBolt, View};
+use crate::component::{DueTimes, InboxSpout, SourceContext, Spout, StateSchema, SystemBolt, View};
 use crate::emitter::{Emitter, LaneContext, Place};
 use crate::input::{Delivery, Rejected, Unreadable};
 use crate::place::LaneInfo;
 use crate::settings::Settings;
 use crate::snapshot::{Saver, Stored};
+use crate::state::{SavedState, StateValue};
 use crate::waits::Wait;
 use crate::wiring::{Queue, Wired};
 
@@ -36,6 +37,8 @@ impl NodeContext {
 /// A component without its types.
 pub(crate) trait Node {
     fn prepare(&mut self, lane: &LaneInfo);
+    /// Opens a spout: its lane begins to run.
+    fn open(&mut self, _source: &SourceContext) {}
     fn configure(&mut self, settings: &Settings);
     /// Handles at most `most` tuples of its queue; returns how many.
     fn run(&mut self, most: usize) -> usize;
@@ -210,18 +213,33 @@ impl<B: SystemBolt> Node for BoltNode<B> {
 
 pub(crate) struct SpoutNode<S: Spout> {
     spout: S,
+    position: StateValue<S::Position>,
     out: Emitter<S::Out>,
 }
 
 impl<S: Spout> SpoutNode<S> {
     pub(crate) fn new(spout: S, context: NodeContext) -> Self {
-        Self { spout, out: context.emitter() }
+        Self { spout, position: StateValue::default(), out: context.emitter() }
+    }
+
+    /// The name of the saved position.
+    const POSITION: &'static str = "position";
+
+    /// Returns the schema of the saved position; `None` if the position is `()`.
+    pub(crate) fn schema() -> Option<StateSchema> {
+        let has_position = TypeId::of::<S::Position>() != TypeId::of::<()>();
+        has_position.then(|| StateSchema { version: 1, parts: vec![Self::POSITION] })
     }
 }
 
 impl<S: Spout> Node for SpoutNode<S> {
-    fn prepare(&mut self, lane: &LaneInfo) {
-        self.spout.prepare(lane);
+    fn prepare(&mut self, _lane: &LaneInfo) {}
+
+    fn open(&mut self, source: &SourceContext) {
+        let lane = Rc::clone(&self.out.lane);
+        if let Err(panic) = guarded(&lane, || self.spout.open(source)) {
+            lane.fail(Place::Component(self.out.component), panic, 1);
+        }
     }
 
     fn configure(&mut self, settings: &Settings) {
@@ -234,14 +252,35 @@ impl<S: Spout> Node for SpoutNode<S> {
 
     fn next(&mut self) -> bool {
         let lane = Rc::clone(&self.out.lane);
-        guarded(&lane, || self.spout.next(&mut self.out)).unwrap_or_else(|panic| {
+        guarded(&lane, || self.spout.next(&mut self.position, &mut self.out)).unwrap_or_else(|panic| {
             lane.fail(Place::Component(self.out.component), panic, 1);
             false
         })
     }
 
+    fn schema(&mut self) -> Option<StateSchema> {
+        Self::schema()
+    }
+
+    fn save(&mut self, saver: &mut Saver<'_>) -> Result<(), String> {
+        if Self::schema().is_some() {
+            SavedState::saving(saver).value(Self::POSITION, &mut self.position);
+        }
+        Ok(())
+    }
+
+    fn load(&mut self, stored: &Stored<'_>) -> Result<(), Unreadable> {
+        let mut loading = SavedState::loading(stored);
+        loading.value(Self::POSITION, &mut self.position);
+        loading.loaded()
+    }
+
+    fn waits(&self) -> Option<Vec<Wait>> {
+        Some(Vec::new())
+    }
+
     fn cleanup(&mut self) {
-        self.spout.cleanup();
+        self.spout.close();
     }
 }
 

@@ -7,7 +7,8 @@
 //! struct Once(bool);
 //! impl Spout for Once {
 //!     type Out = ();
-//!     fn next(&mut self, _: &mut Emitter<()>) -> bool {
+//!     type Position = ();
+//!     fn next(&mut self, (): &mut (), _: &mut Emitter<()>) -> bool {
 //!         !std::mem::replace(&mut self.0, true)
 //!     }
 //! }

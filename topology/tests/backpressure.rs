@@ -22,7 +22,8 @@ struct Number(u32, String);
 
 impl Spout for Numbers {
     type Out = Number;
-    fn next(&mut self, out: &mut Emitter<Number>) -> bool {
+    type Position = ();
+    fn next(&mut self, (): &mut (), out: &mut Emitter<Number>) -> bool {
         if self.next == self.end {
             return false;
         }

@@ -7,10 +7,11 @@ const ODD: Side<u32> = Side::named("odd");
 
 impl Spout for Numbers {
     type Out = u32;
+    type Position = ();
     fn declare(d: &mut Declarer<()>) {
         d.side(ODD);
     }
-    fn next(&mut self, _: &mut Emitter<u32>) -> bool {
+    fn next(&mut self, (): &mut (), _: &mut Emitter<u32>) -> bool {
         false
     }
 }

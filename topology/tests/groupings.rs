@@ -14,7 +14,8 @@ struct Numbers(u32);
 
 impl Spout for Numbers {
     type Out = u32;
-    fn next(&mut self, out: &mut Emitter<u32>) -> bool {
+    type Position = ();
+    fn next(&mut self, (): &mut (), out: &mut Emitter<u32>) -> bool {
         if self.0 == 60 {
             return false;
         }

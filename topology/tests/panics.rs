@@ -139,7 +139,8 @@ struct Broken(u32);
 
 impl Spout for Broken {
     type Out = u32;
-    fn next(&mut self, out: &mut Emitter<u32>) -> bool {
+    type Position = ();
+    fn next(&mut self, (): &mut (), out: &mut Emitter<u32>) -> bool {
         self.0 += 1;
         match self.0 {
             1 | 3 => out.emit(self.0),

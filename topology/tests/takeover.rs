@@ -331,7 +331,8 @@ struct Numbers(u64, bool);
 
 impl Spout for Numbers {
     type Out = u64;
-    fn next(&mut self, out: &mut Emitter<u64>) -> bool {
+    type Position = ();
+    fn next(&mut self, (): &mut (), out: &mut Emitter<u64>) -> bool {
         self.1 = !self.1;
         if self.0 == 4 || !self.1 {
             return false;

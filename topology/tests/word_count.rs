@@ -12,7 +12,8 @@ struct Sentences(usize);
 
 impl Spout for Sentences {
     type Out = String;
-    fn next(&mut self, out: &mut Emitter<String>) -> bool {
+    type Position = ();
+    fn next(&mut self, (): &mut (), out: &mut Emitter<String>) -> bool {
         const LINES: [&str; 3] = ["a rose is a rose", "is a rose", "so it goes"];
         let Some(line) = LINES.get(self.0) else { return false };
         self.0 += 1;

@@ -13,11 +13,12 @@ pub enum BuildError {
         /// The name.
         state: &'static str,
     },
-    /// A component saves what a plain spout sends it in the lane, but calls of a plain spout are not
-    /// replayed: after a crash the state would lack tuples whose effects were committed.
+    /// A component saves what a spout without a position sends it in the lane. Calls of such a spout
+    /// are not replayed: after a crash the state would lack tuples whose effects were committed.
     #[error(
-        "spout `{spout}` feeds the saved state of `{component}` within a lane, where its calls are not replayed after a \
-         crash; read one of the streams between them by topic, with `shuffle` or `fields`"
+        "spout `{spout}` has no position and feeds the saved state of `{component}` within a lane, so a crash would lose \
+         tuples; give it a position, `Spout::Position`, or read one of the streams between them by topic, with \
+         `shuffle` or `fields`"
     )]
     SpoutFeedsState {
         /// The spout.

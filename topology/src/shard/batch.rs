@@ -89,6 +89,7 @@ impl Shard {
         {
             owned.phase = Phase::Live;
             owned.timers.go_live(record.time, now);
+            owned.lane.open(&self.context.bus);
             self.context.status.set(record.partition, ShardStatus::LIVE, now);
             tracing::info!(stage = %self.context.options.stage, lane = record.partition, offset = record.offset, "lane is live");
         }
@@ -131,7 +132,12 @@ impl Shard {
         if self.context.status.is_draining() || self.queue.is_retrying() {
             return false;
         }
-        let has_spouts = |lane: &u32| self.owned.get(lane).is_some_and(|owned| owned.lane.has_spouts());
+        // Tuples of a lane that can no longer be saved could not be committed with the position of
+        // their spout.
+        let can_run = |OwnedLane { lane, snapshots, .. }: &OwnedLane| {
+            lane.has_spouts() && (snapshots.checksums.is_some() || !lane.has_positions())
+        };
+        let has_spouts = |lane: &u32| self.owned.get(lane).is_some_and(can_run);
         let mut lanes: Vec<u32> = self.live().into_iter().filter(has_spouts).collect();
         let (begun, mut calls, mut emitted) = (self.context.clock.mono(), 0, false);
         while !lanes.is_empty() && calls < ShardOptions::MAX_RECORDS {
@@ -166,7 +172,12 @@ impl Shard {
             return false;
         }
         let origin = Origin { offset: owned.position, time: self.context.clock.wall() };
-        owned.snapshots.moved(self.context.clock.mono(), self.context.options.recovery.snapshot_ms);
+        // The commit of the tuples contains the position of their spout, so it is a snapshot.
+        let snapshot_ms = self.context.options.recovery.snapshot_ms;
+        let in_ms = if owned.lane.has_positions() { 0 } else { snapshot_ms };
+        let now = self.context.clock.mono();
+        owned.snapshots.moved(now, in_ms);
+        self.queue.moved(now, snapshot_ms);
         self.decided(lane, effects, origin);
         emitted
     }

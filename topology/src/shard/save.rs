@@ -39,10 +39,11 @@ impl SnapshotState {
         self.pending.as_ref().map_or(self.covers, |taken| taken.covers)
     }
 
-    /// Schedules a snapshot after a change of the lane.
-    pub(super) fn moved(&mut self, now: MonoTime, cadence_ms: u64) {
+    /// Schedules a snapshot after a change of the lane, at most `within_ms` milliseconds from now.
+    pub(super) fn moved(&mut self, now: MonoTime, within_ms: u64) {
         if self.checksums.is_some() {
-            self.due.get_or_insert(now.plus_ms(cadence_ms));
+            let due = now.plus_ms(within_ms);
+            self.due = Some(self.due.map_or(due, |set| set.min(due)));
         }
     }
 }
