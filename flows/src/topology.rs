@@ -28,7 +28,7 @@ pub fn flow_topology() -> Result<Topology, BuildErrors> {
     let hub = t.bolt("hub", HubBolt::<(CreateFlow, RemoveFlow)>::default).stage(STAGE).lanes(LANES);
     let worker = t.bolt("speaker-worker", || WorkerBolt::new(SPEAKER).dropping(is_dropped)).stage(SPEAKER).lanes(LANES);
     let worker = worker.mode(DeliveryMode::AtLeastOnce).reads(answers.local());
-    let worker = worker.reads(hub.side(CALLS).fields(|command| command.call().operation.to_string()).or_local());
+    let worker = worker.reads(hub.side(CALLS).fields(|command| command.call().operation.as_str()).or_local());
     hub.reads(requests.local()).reads(worker.out().direct(|end| end.lane).or_local());
     t.build()
 }

@@ -25,7 +25,7 @@ pub fn hub_and_spokes<W: Workflows>(name: &str) -> Result<Topology, BuildErrors>
         let answers = t.inbox_spout(&format!("{service}-spout"), move || WorkerSpout::new(service));
         let worker = t.bolt(&format!("{service}-worker"), move || WorkerBolt::new(service));
         let worker = worker.stage(service).lanes(LANES).mode(DeliveryMode::AtLeastOnce).reads(answers.local());
-        let calls = hub.side(CALLS).fields(|command: &CallCommand| command.call().operation.to_string()).or_local();
+        let calls = hub.side(CALLS).fields(|command: &CallCommand| command.call().operation.as_str()).or_local();
         // Every worker gets an abandoned call; those that do not know it ignore it.
         let is_for = move |command: &CallCommand| match command {
             CallCommand::Start(call) => *call.service == *service,

@@ -4,35 +4,24 @@
 //!
 //! ```no_run
 //! use std::process::ExitCode;
-//! use topology::{Bolt, BuildErrors, Emitter, Spout, Topology};
-//! # struct Lines;
-//! # impl Spout for Lines {
-//! #     type Out = String;
-//! #     type Position = ();
-//! #     fn next(&mut self, (): &mut (), _: &mut Emitter<String>) -> bool { false }
-//! # }
-//! # struct Print;
-//! # impl Bolt for Print {
-//! #     type In = String;
-//! #     type Out = ();
-//! #     fn execute(&mut self, line: String, _: &mut Emitter<()>) { println!("{line}"); }
-//! # }
+//! use nave::prelude::stream::*;
 //!
-//! fn lines() -> Result<Topology, BuildErrors> {
-//!     let t = Topology::named("lines");
-//!     let lines = t.spout("lines", || Lines);
-//!     t.bolt("print", || Print).reads(lines.local());
+//! fn squares() -> Result<Topology, BuildErrors> {
+//!     let t = Topology::named("squares");
+//!     t.items("numbers", || 0_u64..100)
+//!         .map("square", |n| n * n)
+//!         .for_each("print", |square| println!("{square}"));
 //!     t.build()
 //! }
 //!
 //! fn main() -> ExitCode {
-//!     nave::main(nave::about!(), [lines])
+//!     nave::main(nave::about!(), [squares])
 //! }
 //! ```
 //!
 //! For users:
-//! - [`prelude`]: the names that a workflow file needs; [`hub_and_spokes()`]: the topology of a
-//!   workflow; [`spoke`]: spokes in Rust.
+//! - [`prelude::stream`] and [`prelude::workflow`]: the names that a topology or a workflow needs;
+//!   [`hub_and_spokes()`]: the topology of a workflow; [`spoke`]: spokes in Rust.
 //! - [`program`]: the topologies, spokes and scenarios of a binary.
 //! - [`rest`]: REST routes of a topology, see [`program::Program::rest_routes`].
 //! - [`testing`]: a topology or the flow topology in virtual time, for tests.
@@ -70,17 +59,28 @@ use topology::{BuildErrors, Topology};
 
 use program::{About, Program, ProgramError};
 
-/// The names that a workflow file needs.
+/// The names that the file of a topology needs.
 pub mod prelude {
-    pub use hub::schemars::{self, JsonSchema};
-    pub use hub::{
-        Barrier, CallFailure, CallOrder, CalledService, CheckedReply, Event, Fx, Illegal, ServiceCall, ServiceExt,
-        StepBudget, StepSpec, Workflow, WorkflowState, states,
-    };
-    pub use topology::{BuildErrors, Topology};
-    pub use wire::answer::Answer;
-    pub use wire::call::CallOutcome;
-    pub use wire::{Code, OperationId, Problem, Service};
+    /// For topologies of spouts and bolts.
+    pub mod stream {
+        pub use topology::{
+            Bolt, BuildErrors, DeliveryMode, Emitter, LaneInfo, SavedState, Side, SourceContext, Spout, StateMap,
+            StateValue, Topology,
+        };
+    }
+
+    /// For workflows.
+    pub mod workflow {
+        pub use hub::schemars::{self, JsonSchema};
+        pub use hub::{
+            Barrier, CallFailure, CallOrder, CalledService, CheckedReply, Event, Fx, Illegal, ServiceCall, ServiceExt,
+            StepBudget, StepSpec, Workflow, WorkflowState, states,
+        };
+        pub use topology::{BuildErrors, Topology};
+        pub use wire::answer::Answer;
+        pub use wire::call::CallOutcome;
+        pub use wire::{Code, OperationId, Problem, Service};
+    }
 }
 
 /// Runs the command line over these topologies, each built by a function or a closure. `about` is

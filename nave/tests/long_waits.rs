@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use nave::prelude::*;
+use nave::prelude::workflow::*;
 use nave::program::Program;
 use nave::serde_json::{Value, json};
 use nave::sim::{Scenario, SimRequest, Simulation};

@@ -11,7 +11,7 @@ use cluster::Cluster;
 use hub::SavedWorkflow;
 use nave::node::StageSelection;
 use nave::node::submission::Change;
-use nave::prelude::*;
+use nave::prelude::workflow::*;
 use nave::program::Program;
 use nave::serde_json::{self, Value, json};
 use serde::de::DeserializeOwned;

@@ -19,10 +19,11 @@ use crate::build::{self, BuildError, BuildErrors};
 use crate::component::{InboxSpout, Spout, StateSchema, SystemBolt};
 use crate::declare::{Attachment, Declarer, Offer, SideDeclaration};
 use crate::emitter::Side;
+use crate::grouping::Key;
 use crate::node::{BoltNode, InboxNode, Node, NodeContext, SpoutNode};
 use crate::plan::Topology;
 use crate::settings::Settings;
-use crate::stream::{Origin, Read, Stream, Subscription};
+use crate::stream::{Feeds, Keyed, Origin, Read, Stream, Subscription};
 use crate::wiring::{AnyEdge, Edge, Queue};
 
 /// The name of the main stream, as in Storm.
@@ -225,7 +226,8 @@ impl Builder {
 
     /// Returns a stream by component and stream name. [`Builder::build`] checks both names.
     pub fn stream<T: 'static>(&self, component: &str, stream: &str) -> Stream<T> {
-        Stream { from: Origin::Named(component.into()), name: stream.into(), tuples: PhantomData }
+        let (builder, from) = (self.clone(), Origin::Named(component.into()));
+        Stream { builder, from, name: stream.into(), tuples: PhantomData }
     }
 
     /// Sets the settings that lane code sees until an owner record replaces them.
@@ -334,24 +336,27 @@ impl<In: 'static, Out: 'static> Declared<In, Out> {
         self
     }
 
-    /// Subscribes to a stream.
-    pub fn reads<T: Clone + 'static>(self, subscription: impl Into<Subscription<T, In>>) -> Self {
-        let subscription = subscription.into();
-        let edge = Edge {
-            grouping: subscription.grouping,
-            convert: subscription.convert,
-            codec: subscription.codec,
-            copy: T::clone,
-        };
-        let may_stay = subscription.may_stay;
-        self.builder.graph.borrow_mut().edges.push(EdgeDeclaration {
-            from: subscription.stream.from,
-            stream: subscription.stream.name,
-            tuples: type_name::<T>(),
-            to: self.component,
-            may_stay,
-            edge: Arc::new(edge),
-        });
+    /// Subscribes to a stream. A bolt that reads streams of several types has an enum as its input,
+    /// with a `From` for each type.
+    ///
+    /// ```compile_fail,E0277
+    /// # use topology::{Bolt, Emitter, Topology};
+    /// # struct Length;
+    /// # impl Bolt for Length {
+    /// #     type In = u64;
+    /// #     type Out = ();
+    /// #     fn execute(&mut self, _: u64, _: &mut Emitter<()>) {}
+    /// # }
+    /// # let t = Topology::named("words");
+    /// let words = t.items("words", || ["a".to_owned()]);
+    /// t.bolt("length", || Length).reads(words.local()); // its input is `u64`, not `String`
+    /// ```
+    pub fn reads<S: Feeds<In>>(self, stream: S) -> Self {
+        let Subscription { from, stream, grouping, codec, may_stay, convert } = stream.subscription();
+        let tuples = type_name::<S::Tuple>();
+        let edge = Arc::new(Edge { grouping, convert, codec, copy: <S::Tuple as Clone>::clone });
+        let edge = EdgeDeclaration { from, stream, tuples, to: self.component, may_stay, edge };
+        self.builder.graph.borrow_mut().edges.push(edge);
         self
     }
 
@@ -366,7 +371,8 @@ impl<In: 'static, Out: 'static> Declared<In, Out> {
     }
 
     fn stream_named<T>(&self, name: &str) -> Stream<T> {
-        Stream { from: Origin::Declared(self.component), name: name.to_owned(), tuples: PhantomData }
+        let (builder, from) = (self.builder.clone(), Origin::Declared(self.component));
+        Stream { builder, from, name: name.to_owned(), tuples: PhantomData }
     }
 
     /// Reads the main stream in the same lane.
@@ -382,12 +388,20 @@ impl<In: 'static, Out: 'static> Declared<In, Out> {
         self.out().shuffle()
     }
 
-    /// Reads the main stream distributed by a key.
-    pub fn fields<K: AsRef<[u8]>>(&self, key: impl Fn(&Out) -> K + Send + Sync + 'static) -> Read<Out>
+    /// Reads the main stream distributed by a key that the tuples contain; see [`Stream::fields`].
+    pub fn fields<K: Key + ?Sized>(&self, key: impl Fn(&Out) -> &K + Send + Sync + 'static) -> Read<Out, Keyed>
     where
         Out: Serialize + DeserializeOwned,
     {
         self.out().fields(key)
+    }
+
+    /// Reads the main stream distributed by a computed key; see [`Stream::fields_with`].
+    pub fn fields_with<K: Key>(&self, key: impl Fn(&Out) -> K + Send + Sync + 'static) -> Read<Out, Keyed>
+    where
+        Out: Serialize + DeserializeOwned,
+    {
+        self.out().fields_with(key)
     }
 
     /// Reads the main stream in every lane.

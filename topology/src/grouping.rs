@@ -27,8 +27,37 @@ pub enum Grouping<T> {
     Direct(LaneOf<T>),
 }
 
-/// Returns the bytes of a tuple's key.
-pub type KeyOf<T> = Arc<dyn Fn(&T) -> Vec<u8> + Send + Sync>;
+/// A key of a fields grouping: equal keys have equal texts. The text is the key of the records.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be the key of a fields grouping",
+    note = "a key is a text, an integer, a `bool` or a `char`; for several fields, format them into one `String` in \
+            `fields_with`"
+)]
+pub trait Key {
+    /// Returns the text.
+    fn text(&self) -> String;
+}
+
+macro_rules! keys {
+    ($($of:ty),*) => {
+        $(impl Key for $of {
+            fn text(&self) -> String {
+                self.to_string()
+            }
+        })*
+    };
+}
+
+keys!(str, String, Arc<str>, bool, char, u8, u16, u32, u64, u128, usize, i8, i16, i32, i64, i128, isize);
+
+impl<K: Key + ?Sized> Key for &K {
+    fn text(&self) -> String {
+        (**self).text()
+    }
+}
+
+/// Returns the text of a tuple's key.
+pub type KeyOf<T> = Arc<dyn Fn(&T) -> String + Send + Sync>;
 /// Returns the lane number that a tuple contains.
 pub type LaneOf<T> = Arc<dyn Fn(&T) -> u32 + Send + Sync>;
 
@@ -84,7 +113,7 @@ impl<T> Chooser<T> {
                 Target::Lane(u32::try_from(lane).expect("it is less than the number of lanes"), None)
             }
             Grouping::Fields(key) => {
-                let key = key(tuple);
+                let key = key(tuple).into_bytes();
                 Target::Lane(wire::routing::lane_of(&key, self.lanes), Some(key))
             }
             Grouping::All => Target::Every,
@@ -115,7 +144,7 @@ mod tests {
 
     #[test]
     fn fields_send_equal_keys_to_one_lane() {
-        let fields = chooser(Grouping::Fields(Arc::new(|n: &u32| (n % 10).to_be_bytes().to_vec())), 4);
+        let fields = chooser(Grouping::Fields(Arc::new(|n: &u32| (n % 10).text())), 4);
         for n in 0..1_000 {
             assert_eq!(fields.choose(&n, 0, 0), fields.choose(&(n % 10), 7, 3));
         }

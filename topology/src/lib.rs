@@ -37,7 +37,7 @@
 //! let t = Topology::named("words");
 //! let lines = t.spout("lines", || Lines(vec!["a rose is a rose"]));
 //! let words = t.bolt("split", || Split).reads(lines.local());
-//! t.bolt("print", || Print).lanes(2).reads(words.fields(|word| word.clone()));
+//! t.bolt("print", || Print).lanes(2).reads(words.fields(|word| word.as_str()));
 //! assert_eq!(t.build()?.describe(), "\
 //! topology words
 //! stage lines (1 lane, exactly-once)
@@ -64,6 +64,7 @@ mod blocks;
 mod budget;
 mod build;
 pub mod builder;
+mod closures;
 pub mod component;
 mod counts;
 mod declare;
@@ -81,6 +82,7 @@ mod record;
 mod settings;
 pub mod shard;
 pub mod snapshot;
+mod source;
 mod state;
 mod status;
 pub mod stream;
@@ -100,6 +102,7 @@ pub use component::{Bolt, DueTimes, InboxSpout, SourceContext, Spout, StateSchem
 pub use counts::{Counts, Label};
 pub use declare::Declarer;
 pub use emitter::{Emitter, Side};
+pub use grouping::Key;
 pub use input::{Delivery, Rejected, Unreadable};
 pub use lane::Lane;
 pub use node::panic_text;

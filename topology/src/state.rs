@@ -71,8 +71,14 @@ impl<K: Ord + Clone, V> StateMap<K, V> {
     where
         V: Default,
     {
+        self.get_or_insert_with(key, V::default)
+    }
+
+    /// Returns an entry for modification and marks it as changed. An entry that does not exist is
+    /// created with `start`.
+    pub fn get_or_insert_with(&mut self, key: &K, start: impl FnOnce() -> V) -> &mut V {
         self.changes.changed(key);
-        self.entries.entry(key.clone()).or_default()
+        self.entries.entry(key.clone()).or_insert_with(start)
     }
 
     /// Inserts an entry and returns the one it replaces.

@@ -44,7 +44,7 @@ impl Bolt for Note {
 }
 
 /// Returns the tuples of each of three lanes, and the number of panics.
-fn seen_through(read: impl FnOnce(&Declared<(), u32>) -> Read<u32>) -> ([Vec<u32>; 3], u64) {
+fn seen_through<G>(read: impl FnOnce(&Declared<(), u32>) -> Read<u32, G>) -> ([Vec<u32>; 3], u64) {
     let seen = Seen::default();
     let noted = Arc::clone(&seen);
     let t = Topology::named("numbers");
@@ -91,7 +91,7 @@ fn direct_goes_to_the_lane_that_the_tuple_names() {
 
 #[test]
 fn fields_send_equal_keys_to_one_lane() {
-    let (seen, _) = seen_through(|numbers| numbers.fields(|n| (n % 7).to_string()));
+    let (seen, _) = seen_through(|numbers| numbers.fields_with(|n| n % 7));
     for (lane, seen) in (0..).zip(&seen) {
         assert!(!seen.is_empty());
         assert!(seen.iter().all(|n| wire::routing::lane_of((n % 7).to_string().as_bytes(), 3) == lane));

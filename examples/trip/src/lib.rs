@@ -19,7 +19,7 @@
 pub mod scenario;
 pub mod spokes;
 
-use nave::prelude::*;
+use nave::prelude::workflow::*;
 use nave::serde_json::json;
 use serde::{Deserialize, Serialize};
 

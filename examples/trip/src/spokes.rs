@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use nave::prelude::Service;
+use nave::prelude::workflow::Service;
 use nave::spoke::{Call, Spoke, SpokeError};
 use serde::{Deserialize, Serialize};
 

@@ -1,6 +1,6 @@
 //! A trip in virtual time: a room and a car, or neither, under every fault.
 
-use nave::prelude::{Answer, Code};
+use nave::prelude::workflow::{Answer, Code};
 use nave::serde_json::json;
 use nave::spoke::Silent;
 use nave::testing::{TestRequest, TestWorld};

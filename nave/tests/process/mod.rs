@@ -31,6 +31,7 @@ pub(crate) struct Up {
     pid: u32,
     /// Its standard error.
     log: Output,
+    stdout: Output,
     /// The lines of its standard output until it was ready.
     banner: Vec<String>,
     agent: ureq::Agent,
@@ -67,7 +68,17 @@ pub(crate) fn brokers() -> String {
 
 /// The binary, without the variables of the environment that it would use as configuration.
 pub(crate) fn nave(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_nave"));
+    program(Path::new(env!("CARGO_BIN_EXE_nave")), args)
+}
+
+/// An example of this crate, which Cargo builds beside its tests.
+pub(crate) fn example(name: &str, args: &[&str]) -> Command {
+    let built = Path::new(env!("CARGO_BIN_EXE_nave")).with_file_name("examples").join(name);
+    program(&built, args)
+}
+
+fn program(path: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(path);
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("NAVE_") {
             command.env_remove(name);
@@ -103,7 +114,12 @@ impl Up {
 
     /// Starts a process with these arguments and waits for its banner.
     pub(crate) fn start(args: &[&str]) -> Self {
-        let spawned = nave(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        Self::spawn(nave(args))
+    }
+
+    /// Starts a process and waits for its banner.
+    pub(crate) fn spawn(mut command: Command) -> Self {
+        let spawned = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
         let mut child = spawned.expect("the binary starts");
         let log = Output::of(child.stderr.take().expect("stderr is piped"));
         let stdout = Output::of(child.stdout.take().expect("stdout is piped"));
@@ -113,11 +129,11 @@ impl Up {
             child.wait().expect("the process ends");
             log.wait_for_end(LIMIT);
         }
-        assert!(began, "{args:?} did not start: {}", log.text());
+        assert!(began, "{command:?} did not start: {}", log.text());
         let banner = stdout.text().lines().map(str::to_owned).collect();
         let config =
             ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(Duration::from_secs(30)));
-        Self { pid: child.id(), child: Mutex::new(child), log, banner, agent: config.build().into() }
+        Self { pid: child.id(), child: Mutex::new(child), log, stdout, banner, agent: config.build().into() }
     }
 
     /// The URL behind the name of an interface in the banner.
@@ -233,6 +249,19 @@ impl Up {
             read(self.agent.get(format!("{}/switches/{switch}/rules", self.address("switches"))).call());
         assert_eq!(status, 200, "{rules}");
         rules.as_array().expect("a list of rules").clone()
+    }
+
+    /// Waits until `done` returns true for its standard output so far, and returns that.
+    pub(crate) fn wait_for_output(&self, done: impl Fn(&str) -> bool) -> String {
+        let is_done = self.stdout.wait_until(LIMIT, done);
+        assert!(is_done, "not within {LIMIT:?}: {}; log: {}", self.stdout.text(), self.log());
+        self.stdout.text()
+    }
+
+    /// Its whole standard output. It has ended.
+    pub(crate) fn output(&self) -> String {
+        assert!(self.stdout.wait_for_end(LIMIT), "its output did not end");
+        self.stdout.text()
     }
 
     /// Waits until its log contains `line`.

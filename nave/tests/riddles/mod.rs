@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use nave::prelude::*;
+use nave::prelude::workflow::*;
 use nave::program::Program;
 use nave::serde_json::json;
 use nave::sim::{Scenario, SimRequest, SimResults, Simulation};
