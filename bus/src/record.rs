@@ -128,6 +128,14 @@ pub enum Route {
     ByKey,
     /// This partition.
     To(u32),
+    /// This number modulo the number of partitions: for a topic whose number of partitions the
+    /// writer does not know.
+    Modulo(u64),
+}
+
+/// Returns the partition of [`Route::Modulo`].
+pub(crate) fn modulo(number: u64, partitions: u32) -> u32 {
+    u32::try_from(number % u64::from(partitions)).expect("it is less than the number of partitions")
 }
 
 /// A record to append.

@@ -8,6 +8,7 @@ use std::marker::PhantomData;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use bus::Record;
 use wire::{OperationId, WallTime};
 
 use crate::counts::Label;
@@ -120,6 +121,8 @@ pub(crate) struct Failure {
     /// The reason of the first failure.
     pub(crate) reason: String,
     pub(crate) tuples: usize,
+    /// The record that failed, if it is not that of the step.
+    pub(crate) record: Option<Record>,
 }
 
 /// The state that all components of a lane share while they run.
@@ -142,7 +145,8 @@ pub(crate) struct LaneContext {
     pub(crate) sent: RefCell<Vec<SentOn>>,
     /// The actions of the running call, undone if it panics.
     emitted: RefCell<Vec<Emitted>>,
-    /// The failures of this step: at most one entry per component and edge.
+    /// The failures of this step: at most one entry per component and edge, and one for each record
+    /// that a spout could not read.
     failures: RefCell<Vec<Failure>>,
 }
 
@@ -201,9 +205,9 @@ impl LaneContext {
     /// Records failed tuples: the step that they belong to goes to the dead-letter topic.
     pub(crate) fn fail(&self, place: Place, reason: impl Into<String>, tuples: usize) {
         let mut failures = self.failures.borrow_mut();
-        match failures.iter_mut().find(|failure| failure.place == place) {
+        match failures.iter_mut().find(|failure| failure.place == place && failure.record.is_none()) {
             Some(failure) => failure.tuples += tuples,
-            None => failures.push(Failure { place, reason: reason.into(), tuples }),
+            None => failures.push(Failure { place, reason: reason.into(), tuples, record: None }),
         }
     }
 
@@ -280,6 +284,18 @@ impl<T: 'static> Emitter<T> {
         port.unwrap_or_else(|| panic!("side stream `{}` is not declared", side.name)).push(tuple, &self.lane);
     }
 
+    /// Fails the current tuple: writes it to the dead-letter topic, with this component and the
+    /// reason. The tuples that were emitted for it stay.
+    pub fn fail(&mut self, reason: impl Into<String>) {
+        self.lane.fail(Place::Component(self.component), reason, 1);
+    }
+
+    /// For spouts that read records: writes a record that cannot be read to the dead-letter topic.
+    pub fn fail_record(&mut self, record: &Record, reason: impl Into<String>) {
+        let (place, record) = (Place::Component(self.component), Some(record.clone()));
+        self.lane.failures.borrow_mut().push(Failure { place, reason: reason.into(), tuples: 1, record });
+    }
+
     /// Writes a record in the commit of this step.
     pub fn publish(&mut self, message: Message) {
         self.lane.effects.borrow_mut().messages.push(message);
@@ -331,7 +347,12 @@ impl<T: 'static> Emitter<T> {
 
     /// Increments a counter by one. Replays are not counted.
     pub fn count(&mut self, name: &'static str) {
-        self.lane.count(name, Vec::new(), 1);
+        self.count_by(name, 1);
+    }
+
+    /// Increments a counter by `by`. Replays are not counted.
+    pub fn count_by(&mut self, name: &'static str, by: u64) {
+        self.lane.count(name, Vec::new(), by);
     }
 
     /// Increments a counter with labels by one. Their values must be few: each combination is a time

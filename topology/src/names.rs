@@ -2,6 +2,8 @@
 
 /// Records handled by live lanes.
 pub const RECORDS: &str = "nave_lane_records_total";
+/// Offsets of the topic of a source that were deleted before they were read.
+pub const SOURCE_GAPS: &str = "nave_source_offsets_lost_total";
 /// Successful commits.
 pub const COMMITS: &str = "nave_lane_commits_total";
 /// Failed commit attempts, which were retried.

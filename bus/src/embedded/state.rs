@@ -12,6 +12,7 @@ use super::disk::tail::Tail;
 use super::group::{Group, GroupMember};
 use super::log::Log;
 use super::waker::Waker;
+use crate::record::modulo;
 use crate::{Bounds, BusError, Cleanup, Outgoing, Record, Route, TopicInfo, TopicSpec};
 
 /// Topics, groups, readers and the disk.
@@ -181,6 +182,7 @@ impl BusState {
             (Route::To(partition), _) => Err(BusError::NoPartition { topic: topic.info.name.clone(), partition }),
             (Route::ByKey, Some(key)) => Ok((index, lane_of(key, topic.info.partitions))),
             (Route::ByKey, None) => Ok((index, 0)),
+            (Route::Modulo(number), _) => Ok((index, modulo(number, topic.info.partitions))),
         }
     }
 

@@ -13,6 +13,7 @@ use super::health::Health;
 use super::options::{KafkaOptions, REQUEST};
 use super::probe::Probe;
 use super::{convert, fault};
+use crate::record::modulo;
 use crate::{Bounds, BusError, Clock, Outgoing, Route};
 
 /// Maximum size of a record with key and headers, in bytes. A broker accepts batches of 1 MiB
@@ -145,6 +146,7 @@ impl Cluster {
             }
             (Route::ByKey, Some(key)) => lane_of(key, partitions),
             (Route::ByKey, None) => 0,
+            (Route::Modulo(number), _) => modulo(number, partitions),
         };
         Ok(convert::raw_partition(partition))
     }

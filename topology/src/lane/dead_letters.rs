@@ -38,7 +38,8 @@ impl Lane {
         let _told = self.nodes.iter_mut().any(|lane_node| lane_node.node.reject(&rejected));
     }
 
-    /// Sends the failures of a step to the dead-letter topic: one letter per component or edge.
+    /// Sends the failures of a step to the dead-letter topic: one letter per component or edge, and one
+    /// for each record that a spout could not read.
     pub(super) fn reject_failures(&mut self, record: Option<&Record>, head: Option<&EnvelopeRef<'_>>) {
         for failure in self.context.take_failures() {
             let place = match &failure.place {
@@ -46,6 +47,10 @@ impl Lane {
                 Place::Edge(name) => Arc::clone(name),
             };
             let (place, reason, tuples) = (Some(&*place), failure.reason.as_str(), failure.tuples);
+            let (record, head) = match &failure.record {
+                Some(record) => (Some(record), None),
+                None => (record, head),
+            };
             self.send_to_dead_letters(&DeadTuples { record, head, place, reason, tuples });
         }
     }

@@ -1,10 +1,45 @@
-//! Ready-made spouts, each with a position.
+//! Ready-made spouts, each with a position, and the Kafka sink.
 
+mod file;
 mod items;
+mod kafka;
+mod sink;
 
-use items::Items;
+use std::path::PathBuf;
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use self::file::Lines;
+use self::items::Items;
+pub use self::kafka::KafkaSource;
+use self::kafka::TopicSpout;
+pub use self::sink::KafkaSink;
+use self::sink::SinkBolt;
 use crate::builder::{Builder, Declared};
+use crate::stream::Read;
+
+/// The fault for which a source retries: each is logged once.
+#[derive(Default)]
+struct Retried(Option<String>);
+
+impl Retried {
+    /// Records the outcome of an attempt to read `name`. Returns `None` after a fault.
+    fn outcome<T, E: std::fmt::Display>(&mut self, name: &str, outcome: Result<T, E>) -> Option<T> {
+        let fault = match outcome {
+            Ok(value) => {
+                self.0 = None;
+                return Some(value);
+            }
+            Err(fault) => fault.to_string(),
+        };
+        if self.0.as_ref() != Some(&fault) {
+            tracing::warn!(name, fault, "cannot read a source; retrying");
+            self.0 = Some(fault);
+        }
+        None
+    }
+}
 
 impl Builder {
     /// Declares a spout that emits the items of an iterator. A restarted process skips those that
@@ -25,5 +60,70 @@ impl Builder {
         I: IntoIterator<Item: 'static, IntoIter: 'static> + 'static,
     {
         self.spout(name, move || Items::new(make.clone()))
+    }
+
+    /// Declares a spout that emits the lines of a text file, without their ends, and then the lines
+    /// that are appended to it. It runs in lane 0. A line is emitted once its end is written. The
+    /// position is an offset in bytes, so only append to the file. A line that is not UTF-8 or has
+    /// more than 1 MiB goes to the dead-letter topic.
+    ///
+    /// ```
+    /// # use topology::Topology;
+    /// let t = Topology::named("lines");
+    /// t.file_source("lines", "/var/log/syslog").for_each("print", |line| println!("{line}"));
+    /// # t.build()?;
+    /// # Ok::<(), topology::BuildErrors>(())
+    /// ```
+    pub fn file_source(&self, name: &str, path: impl Into<PathBuf>) -> Declared<(), String> {
+        let path = path.into();
+        self.spout(name, move || Lines::of(path.clone()))
+    }
+
+    /// Declares a spout over a topic of the bus, which is Kafka in a cluster: its name, or a
+    /// [`KafkaSource`] with more options. The records of a partition keep their order. Lane i of n
+    /// reads every n-th partition, from the i-th on.
+    ///
+    /// The positions are saved in the commit of the tuples, and not in a consumer group. A topic
+    /// that does not exist is waited for, with a warning.
+    ///
+    /// ```
+    /// # use topology::Topology;
+    /// #[derive(serde::Deserialize, serde::Serialize, Clone)]
+    /// struct Order { customer: String, cents: u64 }
+    ///
+    /// let t = Topology::named("sums");
+    /// t.kafka_source("orders", "shop.orders")
+    ///     .fields(|order: &Order| order.customer.as_str())
+    ///     .fold("sum", 0_u64, |sum, order| *sum += order.cents)
+    ///     .kafka_sink("sums", "shop.sums");
+    /// # t.build()?;
+    /// # Ok::<(), topology::BuildErrors>(())
+    /// ```
+    pub fn kafka_source<T: DeserializeOwned + 'static>(
+        &self,
+        name: &str,
+        source: impl Into<KafkaSource<T>>,
+    ) -> Declared<(), T> {
+        let source = source.into();
+        self.spout(name, move || TopicSpout::of(source.clone()))
+    }
+}
+
+impl<T: Serialize + Clone + 'static, G> Read<T, G> {
+    /// Declares a bolt that writes each tuple to a topic of the bus, which is Kafka in a cluster: its
+    /// name, or a [`KafkaSink`] with more options. The topic must exist.
+    ///
+    /// In an exactly-once stage the records are part of the lane's transaction.
+    pub fn kafka_sink(self, name: &str, sink: impl Into<KafkaSink<T>>) -> Declared<T, ()> {
+        let (builder, sink) = (self.stream.builder.clone(), sink.into());
+        builder.bolt(name, move || SinkBolt::of(sink.clone())).reads(self)
+    }
+}
+
+impl<In: 'static, Out: Serialize + Clone + 'static> Declared<In, Out> {
+    /// Declares a bolt that writes each tuple of the main stream to a topic; see
+    /// [`Read::kafka_sink`].
+    pub fn kafka_sink(&self, name: &str, sink: impl Into<KafkaSink<Out>>) -> Declared<Out, ()> {
+        self.local().kafka_sink(name, sink)
     }
 }

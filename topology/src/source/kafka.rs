@@ -1,0 +1,178 @@
+//! A spout over the partitions of a topic.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bus::{BusError, Follower, IfGone, MonoTime, Record, Start};
+use serde::de::DeserializeOwned;
+
+use super::Retried;
+use crate::component::{SourceContext, Spout};
+use crate::emitter::Emitter;
+use crate::input::Unreadable;
+use crate::names;
+
+/// Maximum number of records per poll of the topic: at some 2 KB each, 1 MB.
+const POLLED: usize = 512;
+/// Maximum number of records per call, so that a batch of the lane can end between two calls.
+const PER_CALL: usize = 64;
+/// Interval between two looks for new partitions, and between two warnings about a missing topic.
+const LOOK_MS: u64 = 10_000;
+
+/// The topic that a source reads, where it begins, and the decoding of its records: JSON by default.
+///
+/// ```
+/// use bus::Start;
+/// use topology::{KafkaSource, Topology, Unreadable};
+///
+/// let lengths = KafkaSource::decoded("lines", |record| Ok(Some(record.value.len()))).starts(Start::End);
+/// let t = Topology::named("lengths");
+/// t.kafka_source("lines", lengths).for_each("print", |length| println!("{length}"));
+/// # t.build()?;
+/// # Ok::<(), topology::BuildErrors>(())
+/// ```
+pub struct KafkaSource<T> {
+    topic: Arc<str>,
+    start: Start,
+    decode: Decode<T>,
+}
+
+type Decode<T> = Arc<dyn Fn(&Record) -> Result<Option<T>, Unreadable> + Send + Sync>;
+
+impl<T> Clone for KafkaSource<T> {
+    fn clone(&self) -> Self {
+        Self { topic: Arc::clone(&self.topic), start: self.start, decode: Arc::clone(&self.decode) }
+    }
+}
+
+impl<T: DeserializeOwned> From<&str> for KafkaSource<T> {
+    fn from(topic: &str) -> Self {
+        Self::topic(topic)
+    }
+}
+
+impl<T: DeserializeOwned> KafkaSource<T> {
+    /// Reads values as JSON, from the first record that the topic still holds. Skips records without
+    /// a value, which delete a key of a compacted topic.
+    pub fn topic(topic: &str) -> Self {
+        Self::decoded(topic, |record| {
+            let value = Some(&record.value).filter(|value| !value.is_empty());
+            value.map(|value| serde_json::from_slice(value)).transpose().map_err(|error| Unreadable(error.to_string()))
+        })
+    }
+}
+
+impl<T> KafkaSource<T> {
+    /// Reads records with a decoder. It returns `None` for a record to skip. If it returns an error,
+    /// the record goes to the dead-letter topic with the reason.
+    pub fn decoded(
+        topic: &str,
+        decode: impl Fn(&Record) -> Result<Option<T>, Unreadable> + Send + Sync + 'static,
+    ) -> Self {
+        Self { topic: topic.into(), start: Start::Low, decode: Arc::new(decode) }
+    }
+
+    /// Begins a partition elsewhere. It applies once: a restarted process continues at its saved
+    /// position.
+    #[must_use]
+    pub fn starts(self, start: Start) -> Self {
+        Self { start, ..self }
+    }
+}
+
+/// The offset of the next record of each partition.
+type Offsets = BTreeMap<u32, u64>;
+
+pub(super) struct TopicSpout<T> {
+    source: KafkaSource<T>,
+    context: Option<SourceContext>,
+    follower: Follower,
+    /// Records that were polled and not emitted, at most [`POLLED`].
+    polled: VecDeque<Record>,
+    /// When to look for new partitions; `None` before the first look.
+    look_at: Option<MonoTime>,
+    looks: Retried,
+    polls: Retried,
+}
+
+impl<T> TopicSpout<T> {
+    pub(super) fn of(source: KafkaSource<T>) -> Self {
+        let follower = Follower::new(IfGone::Skip);
+        let (looks, polls) = Default::default();
+        Self { source, context: None, follower, polled: VecDeque::new(), look_at: None, looks, polls }
+    }
+
+    /// Follows those partitions of the lane that it does not follow yet. A partition without an offset
+    /// gets the one where it begins.
+    fn look(&mut self, SourceContext { lane, bus }: &SourceContext, offsets: &mut Offsets) -> Result<(), BusError> {
+        let topic = &*self.source.topic;
+        let Some(found) = bus.topic(topic)? else {
+            return Err(BusError::NoTopic(topic.to_owned()));
+        };
+        let (first, step) = (lane.lane, lane.lanes);
+        for partition in (first..found.partitions).step_by(step as usize) {
+            if self.follower.position(topic, partition).is_some() {
+                continue;
+            }
+            let saved = offsets.get(&partition).copied();
+            self.follower.follow(&**bus, topic, partition, saved.map_or(self.source.start, Start::Offset))?;
+            offsets.extend(self.follower.position(topic, partition).map(|begins| (partition, begins)));
+        }
+        Ok(())
+    }
+
+    /// Polls the topic, if no polled record is left. Returns the number of offsets that were deleted
+    /// before they were read.
+    fn poll(&mut self) -> Result<u64, BusError> {
+        let mut polled = Vec::new();
+        if !self.polled.is_empty() {
+            return Ok(0);
+        }
+        let gap = self.follower.poll(POLLED, Duration::ZERO, &mut polled);
+        self.polled.extend(polled);
+        let Some(gap) = gap? else { return Ok(0) };
+        tracing::error!(
+            topic = gap.topic,
+            partition = gap.partition,
+            from = gap.requested,
+            to = gap.low,
+            "records of a source were deleted before they were read"
+        );
+        Ok(gap.low - gap.requested)
+    }
+}
+
+impl<T: 'static> Spout for TopicSpout<T> {
+    type Out = T;
+    type Position = Offsets;
+
+    fn open(&mut self, source: &SourceContext) {
+        self.context = Some(source.clone());
+    }
+
+    fn next(&mut self, offsets: &mut Offsets, out: &mut Emitter<T>) -> bool {
+        let Some(context) = self.context.clone() else { return false };
+        let now = context.bus.clock().mono();
+        let known = offsets.len();
+        if self.look_at.is_none_or(|due| due <= now) {
+            self.look_at = Some(now.plus_ms(LOOK_MS));
+            let looked = self.look(&context, offsets);
+            self.looks.outcome(&self.source.topic, looked);
+        }
+        let polled = self.poll();
+        match self.polls.outcome(&self.source.topic, polled) {
+            None | Some(0) => {}
+            Some(lost) => out.count_by(names::SOURCE_GAPS, lost),
+        }
+        let many = self.polled.len().min(PER_CALL);
+        for record in self.polled.drain(..many) {
+            match (self.source.decode)(&record) {
+                Ok(tuple) => tuple.into_iter().for_each(|tuple| out.emit(tuple)),
+                Err(Unreadable(reason)) => out.fail_record(&record, reason),
+            }
+            offsets.insert(record.partition, record.offset + 1);
+        }
+        many > 0 || offsets.len() > known
+    }
+}

@@ -1,0 +1,101 @@
+//! A bolt that writes to a topic outside the topology.
+
+use std::sync::Arc;
+
+use bus::Route;
+use bytes::Bytes;
+use serde::Serialize;
+use wire::{Envelope, Kind};
+
+use crate::component::Bolt;
+use crate::emitter::Emitter;
+use crate::grouping::{Key, KeyOf};
+use crate::outbox::Message;
+
+/// The topic that a sink writes to, with the encoding of its records: JSON by default.
+///
+/// ```
+/// use topology::{KafkaSink, Topology};
+///
+/// let t = Topology::named("words");
+/// let words = t.items("words", || ["a".to_owned()]);
+/// words.kafka_sink("out", KafkaSink::topic("words").key(|word: &String| word.clone()));
+/// # t.build()?;
+/// # Ok::<(), topology::BuildErrors>(())
+/// ```
+pub struct KafkaSink<T> {
+    topic: Arc<str>,
+    key: Option<KeyOf<T>>,
+    encode: Encode<T>,
+}
+
+type Encode<T> = Arc<dyn Fn(&T) -> Result<Vec<u8>, String> + Send + Sync>;
+
+impl<T> Clone for KafkaSink<T> {
+    fn clone(&self) -> Self {
+        Self { topic: Arc::clone(&self.topic), key: self.key.clone(), encode: Arc::clone(&self.encode) }
+    }
+}
+
+impl<T: Serialize> From<&str> for KafkaSink<T> {
+    fn from(topic: &str) -> Self {
+        Self::topic(topic)
+    }
+}
+
+impl<T: Serialize> KafkaSink<T> {
+    /// Writes records without a key, spread over all partitions at random.
+    pub fn topic(topic: &str) -> Self {
+        Self {
+            topic: topic.into(),
+            key: None,
+            encode: Arc::new(|tuple| serde_json::to_vec(tuple).map_err(|error| error.to_string())),
+        }
+    }
+}
+
+impl<T> KafkaSink<T> {
+    /// Writes records with this key. Its partition is that of the Java client, by murmur2.
+    #[must_use]
+    pub fn key<K: Key>(self, key: impl Fn(&T) -> K + Send + Sync + 'static) -> Self {
+        Self { key: Some(Arc::new(move |tuple| key(tuple).text())), ..self }
+    }
+
+    /// Replaces the encoding. An error is the reason of the dead letter.
+    #[must_use]
+    pub fn encode(self, encode: impl Fn(&T) -> Result<Vec<u8>, String> + Send + Sync + 'static) -> Self {
+        Self { encode: Arc::new(encode), ..self }
+    }
+}
+
+pub(super) struct SinkBolt<T>(KafkaSink<T>);
+
+impl<T> SinkBolt<T> {
+    pub(super) fn of(sink: KafkaSink<T>) -> Self {
+        Self(sink)
+    }
+}
+
+impl<T: 'static> Bolt for SinkBolt<T> {
+    type In = T;
+    type Out = ();
+
+    fn execute(&mut self, tuple: T, out: &mut Emitter<()>) {
+        let KafkaSink { topic, key, encode } = &self.0;
+        let body = match encode(&tuple) {
+            Ok(body) => body,
+            Err(reason) => return out.fail(format!("a tuple cannot be encoded for `{topic}`: {reason}")),
+        };
+        let number = out.random();
+        let source = out.lane().source();
+        let key = key.as_ref().map(|key| key(&tuple));
+        out.publish(Message {
+            topic: Arc::clone(topic),
+            route: if key.is_some() { Route::ByKey } else { Route::Modulo(number) },
+            key: key.map(Bytes::from),
+            envelope: Envelope::new(Kind::Tuple, format!("{source}/{number:016x}"), source),
+            expires_after_ms: None,
+            body: body.into(),
+        });
+    }
+}

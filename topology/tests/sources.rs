@@ -1,0 +1,192 @@
+//! The ready-made sources and the sink: nothing is lost or repeated by a crash.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::disallowed_types, reason = "tests share what they collect")]
+
+use std::collections::BTreeMap;
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use bus::{Bus, Outgoing, Start, TopicSpec};
+use topology::testing::Lanes;
+use topology::{KafkaSink, KafkaSource, Topology};
+
+const PARTITIONS: u32 = 3;
+
+/// Doubles the numbers of a topic in two lanes and writes them to another one.
+fn doubling(source: impl Into<KafkaSource<u64>>) -> Topology {
+    let t = Topology::named("doubling");
+    t.kafka_source("numbers", source)
+        .lanes(2)
+        .map("double", |number| number * 2)
+        .kafka_sink("doubles", KafkaSink::topic("doubles").key(|number: &u64| number % 10));
+    t.build().unwrap()
+}
+
+/// Lanes with both topics.
+fn lanes(topology: Topology, seed: u64) -> Lanes {
+    let lanes = Lanes::of(topology, seed);
+    for topic in ["numbers", "doubles"] {
+        lanes.embedded.ensure_topic(&TopicSpec::log(topic, PARTITIONS)).unwrap();
+    }
+    lanes
+}
+
+/// Writes numbers round-robin to the partitions.
+fn write(lanes: &Lanes, numbers: std::ops::Range<u32>) {
+    let record = |n: u32| Outgoing::keyed("numbers", "", n.to_string()).to(n % PARTITIONS);
+    lanes.write(&numbers.map(record).collect::<Vec<_>>());
+}
+
+/// The written doubles by key, in the order of their partition.
+fn doubles(lanes: &Lanes) -> BTreeMap<String, Vec<u64>> {
+    let mut doubles: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+    for record in lanes.records("doubles") {
+        let key = String::from_utf8(record.key.unwrap().to_vec()).unwrap();
+        doubles.entry(key).or_default().push(serde_json::from_slice(&record.value).unwrap());
+    }
+    for of_key in doubles.values_mut() {
+        of_key.sort_unstable();
+    }
+    doubles
+}
+
+fn expected(numbers: std::ops::Range<u32>) -> BTreeMap<String, Vec<u64>> {
+    let mut doubles: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+    for double in numbers.map(|n| u64::from(n) * 2) {
+        doubles.entry((double % 10).to_string()).or_default().push(double);
+    }
+    doubles
+}
+
+#[test]
+fn a_crash_at_any_point_neither_loses_nor_repeats_a_record_of_a_topic() {
+    for polls in 0..50 {
+        let mut lanes = lanes(doubling("numbers"), polls % 2);
+        write(&lanes, 0..60);
+        lanes.join();
+        lanes.run_polls(&mut [], usize::try_from(polls).unwrap());
+        lanes.kill("numbers");
+        lanes.start("numbers");
+        lanes.run_ms(1_000);
+        write(&lanes, 60..100);
+        assert!(lanes.run_ms(60_000), "no work is left ({polls} polls)");
+        assert_eq!(doubles(&lanes), expected(0..100), "{polls} polls");
+    }
+}
+
+#[test]
+fn a_source_continues_at_its_position_and_not_at_its_start() {
+    let mut lanes = lanes(doubling(KafkaSource::topic("numbers").starts(Start::End)), 0);
+    write(&lanes, 0..10);
+    lanes.join();
+    lanes.run_ms(1_000);
+    lanes.kill("numbers");
+    // No process runs, and none has read a record before.
+    write(&lanes, 10..20);
+    lanes.start("numbers");
+    assert!(lanes.run_ms(60_000), "no work is left");
+    assert_eq!(doubles(&lanes), expected(10..20));
+}
+
+#[test]
+fn a_record_that_cannot_be_decoded_goes_to_the_dead_letter_topic() {
+    let mut lanes = lanes(doubling("numbers"), 0);
+    lanes.join();
+    lanes.write(&[
+        Outgoing::keyed("numbers", "k", "7").to(0),
+        Outgoing::keyed("numbers", "k", "seven").to(0),
+        Outgoing::keyed("numbers", "k", "").to(0),
+        Outgoing::keyed("numbers", "k", "8").to(0),
+    ]);
+    assert!(lanes.run_ms(60_000), "no work is left");
+    assert_eq!(doubles(&lanes), expected(7..9));
+    let letters = lanes.dead_letters();
+    assert_eq!(letters.len(), 1, "{letters:?}");
+    let letter = &letters[0].1;
+    assert_eq!(
+        (&letter["topic"], &letter["offset"], &letter["place"]),
+        (&"numbers".into(), &1.into(), &"numbers".into())
+    );
+    assert_eq!((&letter["record"], &letter["reason"]), (&"seven".into(), &"expected value at line 1 column 1".into()));
+}
+
+#[test]
+fn a_source_waits_for_its_topic() {
+    let topology = doubling("numbers");
+    let mut lanes = Lanes::of(topology, 0);
+    lanes.embedded.ensure_topic(&TopicSpec::log("doubles", 1)).unwrap();
+    lanes.join();
+    lanes.run_ms(1_000);
+    lanes.embedded.ensure_topic(&TopicSpec::log("numbers", PARTITIONS)).unwrap();
+    write(&lanes, 0..10);
+    lanes.run_ms(20_000);
+    assert!(lanes.run_ms(60_000), "no work is left");
+    assert_eq!(doubles(&lanes), expected(0..10));
+}
+
+#[test]
+fn several_lanes_share_the_items_of_an_iterator() {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let collected = Arc::clone(&seen);
+    let t = Topology::named("items");
+    t.items("items", || 0..10_u32).lanes(3).for_each("collect", move |item| collected.lock().unwrap().push(item));
+    let mut lanes = Lanes::of(t.build().unwrap(), 0);
+    lanes.join();
+    assert!(lanes.run_ms(1_000), "no work is left");
+    let mut seen = seen.lock().unwrap().clone();
+    seen.sort_unstable();
+    assert_eq!(seen, (0..10).collect::<Vec<_>>());
+}
+
+/// A topology that writes the lines of a file to the topic `lines`.
+fn lines_of(path: &Path) -> Lanes {
+    let t = Topology::named("lines");
+    t.file_source("lines", path).kafka_sink("out", "lines");
+    let lanes = Lanes::of(t.build().unwrap(), 0);
+    lanes.embedded.ensure_topic(&TopicSpec::log("lines", 1)).unwrap();
+    lanes
+}
+
+fn written(lanes: &Lanes) -> Vec<String> {
+    lanes.records("lines").iter().map(|record| serde_json::from_slice(&record.value).unwrap()).collect()
+}
+
+#[test]
+fn the_lines_of_a_file_are_read_once_across_a_crash() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("lines.txt");
+    let append = |bytes: &[u8]| {
+        OpenOptions::new().create(true).append(true).open(&path).unwrap().write_all(bytes).unwrap();
+    };
+    append(b"one\r\ntwo\nthr");
+    let mut lanes = lines_of(&path);
+    lanes.join();
+    lanes.run_ms(1_000);
+    assert_eq!(written(&lanes), ["one", "two"], "the end of the third line is not written yet");
+    lanes.kill("lines");
+    append(b"ee\n");
+    lanes.start("lines");
+    lanes.run_ms(1_000);
+    assert_eq!(written(&lanes), ["one", "two", "three"]);
+}
+
+#[test]
+fn a_line_that_cannot_be_read_goes_to_the_dead_letter_topic() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("lines.txt");
+    let long = "x".repeat((1 << 20) + 1);
+    std::fs::write(&path, [&b"one\n"[..], b"\xff\n", long.as_bytes(), b"\ntwo\n"].concat()).unwrap();
+    let mut lanes = lines_of(&path);
+    lanes.join();
+    lanes.run_ms(1_000);
+    assert_eq!(written(&lanes), ["one", "two"]);
+    let reasons: Vec<String> = lanes.dead_letters().iter().map(|(_, letter)| letter["reason"].to_string()).collect();
+    assert!(reasons[0].contains("the line at byte 4 of ") && reasons[0].contains("is not UTF-8"), "{reasons:?}");
+    assert!(
+        reasons[1].contains("the line at byte 6 of ") && reasons[1].contains("more than 1048576 bytes"),
+        "{reasons:?}"
+    );
+    assert_eq!(reasons.len(), 2);
+}
