@@ -43,7 +43,7 @@ impl Flaw {
                 let other = match record.route {
                     Route::To(0) => 1,
                     Route::To(partition) => partition - 1,
-                    Route::ByKey => 0,
+                    Route::ByKey | Route::Modulo(_) => 0,
                 };
                 record.to(other)
             }

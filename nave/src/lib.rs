@@ -27,6 +27,7 @@
 //! - [`testing`]: a topology or the flow topology in virtual time, for tests.
 //! - [`sim`]: the same with random faults, for `nave sim`.
 //! - [`config`]: the configuration of a process.
+//! - [`embed()`]: a topology inside a program of one's own.
 //! - [`node`]: submitting topologies, and running them in a process without the command line.
 //!
 //! Inside, read in this order: `commands` (the command line), `process` and `shutdown` (how a
@@ -37,6 +38,7 @@ mod client;
 mod clock;
 mod commands;
 pub mod config;
+mod embed;
 mod explain;
 mod hub_and_spokes;
 mod names;
@@ -49,6 +51,7 @@ mod suggest;
 use std::process::ExitCode;
 
 pub use clock::SystemClock;
+pub use embed::{EmbeddedTopology, embed, embed_on};
 pub use hub_and_spokes::hub_and_spokes;
 pub use serde_json;
 pub use simulation::{self as sim, testing};
@@ -64,8 +67,8 @@ pub mod prelude {
     /// For topologies of spouts and bolts.
     pub mod stream {
         pub use topology::{
-            Bolt, BuildErrors, DeliveryMode, Emitter, LaneInfo, SavedState, Side, SourceContext, Spout, StateMap,
-            StateValue, Topology,
+            Bolt, BuildErrors, ChannelSender, DeliveryMode, Emitter, KafkaSink, KafkaSource, LaneInfo, SavedState,
+            Side, SourceContext, Spout, StateMap, StateValue, Topology, channel,
         };
     }
 

@@ -235,7 +235,7 @@ impl FaultInjector for ProcessFaults {
         self.in_flight().clear();
         let stalled = |record: &Outgoing| match record.route {
             Route::To(partition) => self.schedule.stalled(&record.topic, partition),
-            Route::ByKey => false,
+            Route::ByKey | Route::Modulo(_) => false,
         };
         if records.iter().any(stalled) {
             return AppendFault::Fails(unavailable());

@@ -124,7 +124,7 @@ impl Replay {
             }
             let to = match message.route {
                 Route::To(partition) => Some(partition),
-                Route::ByKey => None,
+                Route::ByKey | Route::Modulo(_) => None,
             };
             // A forwarded request or command keeps the id of its sender. Views may be published any
             // number of times.

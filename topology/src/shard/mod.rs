@@ -384,6 +384,10 @@ impl Task for Shard {
             Err(error) => return Err(error),
         }
         worked |= self.step_waiting();
+        if !worked {
+            // A spout may have woken this thread.
+            worked = self.run_spouts();
+        }
         worked |= self.claim_due();
         if let Err(error) = self.takeover.look(self.context.clock.mono()) {
             tracing::warn!(stage = %self.context.options.stage, %error, "cannot follow the snapshots of other owners");

@@ -1,5 +1,6 @@
-//! Ready-made spouts, each with a position, and the Kafka sink.
+//! Ready-made spouts, and the Kafka sink.
 
+mod channel;
 mod file;
 mod items;
 mod kafka;
@@ -10,6 +11,8 @@ use std::path::PathBuf;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use self::channel::ChannelSpout;
+pub use self::channel::{ChannelReceiver, ChannelSender, SendError, channel};
 use self::file::Lines;
 use self::items::Items;
 pub use self::kafka::KafkaSource;
@@ -60,6 +63,22 @@ impl Builder {
         I: IntoIterator<Item: 'static, IntoIter: 'static> + 'static,
     {
         self.spout(name, move || Items::new(make.clone()))
+    }
+
+    /// Declares a spout over a [`channel()`], for a topology inside a program. It runs in lane 0 and has
+    /// no position: tuples that were sent and not committed end with the process.
+    ///
+    /// ```
+    /// # use topology::{Topology, channel};
+    /// let (orders, receiver) = channel(100);
+    /// let t = Topology::named("orders");
+    /// t.channel_source("orders", receiver).for_each("print", |order: String| println!("{order}"));
+    /// # t.build()?;
+    /// orders.send("two tickets".to_owned()).expect("the topology reads it");
+    /// # Ok::<(), topology::BuildErrors>(())
+    /// ```
+    pub fn channel_source<T: Send + 'static>(&self, name: &str, channel: ChannelReceiver<T>) -> Declared<(), T> {
+        self.spout(name, move || ChannelSpout::of(channel.clone()))
     }
 
     /// Declares a spout that emits the lines of a text file, without their ends, and then the lines

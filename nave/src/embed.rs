@@ -1,0 +1,96 @@
+//! A topology inside a program of one's own, without command line and servers.
+
+use std::sync::Arc;
+
+use bus::{Bus, BusError, Clock, Embedded, EmbeddedOptions};
+use topology::driver::Threads;
+use topology::{InboxLimit, RecoveryOptions, Shard, ShardOptions, ShardStatus, Topology};
+use uuid::Uuid;
+use wire::topics::Topics;
+
+use crate::clock::SystemClock;
+
+/// A topology that runs inside this program. It stops when this is dropped.
+pub struct EmbeddedTopology {
+    /// `None` once it was stopped.
+    threads: Option<Threads>,
+}
+
+/// Runs a topology inside this program, on a bus in memory, with a thread for each stage.
+///
+/// ```
+/// use nave::prelude::stream::*;
+///
+/// let (numbers, receiver) = channel(10);
+/// let (squares, results) = std::sync::mpsc::sync_channel(10);
+/// let t = Topology::named("squares");
+/// t.channel_source("numbers", receiver)
+///     .map("square", |n: u64| n * n)
+///     .for_each("results", move |square| squares.send(square).expect("the program reads them"));
+/// let running = nave::embed(&t.build()?)?;
+///
+/// numbers.send(7)?;
+/// assert_eq!(results.recv()?, 49);
+/// running.stop();
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+/// If the topics cannot be created.
+pub fn embed(topology: &Topology) -> Result<EmbeddedTopology, BusError> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+    embed_on(&(Arc::new(Embedded::open(clock, EmbeddedOptions::default())) as Arc<dyn Bus>), topology)
+}
+
+/// As [`embed`], on this bus: for a bus on disk or on Kafka, whose topics other processes share.
+///
+/// # Errors
+/// If the topics cannot be created.
+pub fn embed_on(bus: &Arc<dyn Bus>, topology: &Topology) -> Result<EmbeddedTopology, BusError> {
+    let topics = Topics::default();
+    for spec in topology.topics(&topics) {
+        bus.ensure_topic(&spec)?;
+    }
+    let process = Uuid::new_v4().simple().to_string();
+    let mut threads = Threads::default();
+    for stage in topology.stages() {
+        let options = ShardOptions {
+            topics: topics.clone(),
+            stage: stage.name.to_string(),
+            member: format!("{process}-{}", stage.name),
+            build: format!("{} {}", env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION")),
+            settings: topology.settings().clone(),
+            recovery: RecoveryOptions::default(),
+            inbox_limit: InboxLimit::default(),
+        };
+        let (bus, topology) = (Arc::clone(bus), topology.clone());
+        let status = ShardStatus::new(&stage.name, stage.lanes);
+        let (name, clock) = (options.member.clone(), bus.clock());
+        let make = Box::new(move || Ok(Box::new(Shard::join(bus, topology, options, status)?) as Box<dyn bus::Task>));
+        let spawned = threads.spawn(&name, clock, make);
+        spawned.map_err(|error| BusError::Unavailable(format!("the system starts no thread: {error}")))?;
+    }
+    Ok(EmbeddedTopology { threads: Some(threads) })
+}
+
+impl EmbeddedTopology {
+    /// True if a stage failed or panicked; the others continue.
+    pub fn has_failed(&self) -> bool {
+        self.threads.as_ref().is_some_and(Threads::has_failed)
+    }
+
+    /// Commits finished work and stops. Returns one line of text for each error.
+    pub fn stop(mut self) -> Vec<String> {
+        self.threads.take().map_or_else(Vec::new, Threads::stop)
+    }
+}
+
+impl Drop for EmbeddedTopology {
+    fn drop(&mut self) {
+        if let Some(threads) = self.threads.take() {
+            for error in threads.stop() {
+                tracing::warn!(error, "an embedded topology did not stop cleanly");
+            }
+        }
+    }
+}
