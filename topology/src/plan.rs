@@ -258,7 +258,7 @@ impl Topology {
                             FarEnd::There {
                                 inbox: names.inbox(&plan.name, &far.name).into(),
                                 lanes: far.lanes,
-                                sent: context.count_of(&name),
+                                lane: &context,
                                 edge: name,
                             }
                         })

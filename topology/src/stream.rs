@@ -86,6 +86,24 @@ impl<T: 'static> Stream<T> {
         self.spread(Grouping::Global)
     }
 
+    /// Distributes tuples by a key, each time to the less used of two lanes: for keys of unequal
+    /// frequency, where another stage joins the results of the two lanes.
+    pub fn partial_key<K: Key + ?Sized>(self, key: impl Fn(&T) -> &K + Send + Sync + 'static) -> Read<T>
+    where
+        T: Serialize + DeserializeOwned,
+    {
+        self.spread(Grouping::PartialKey(Arc::new(move |tuple| key(tuple).text())))
+    }
+
+    /// Sends each tuple to exactly those lanes that `lanes` returns for it and the number of lanes.
+    /// A tuple for which it returns a lane that does not exist goes to the dead-letter topic.
+    pub fn custom(self, lanes: impl Fn(&T, u32) -> Vec<u32> + Send + Sync + 'static) -> Read<T>
+    where
+        T: Serialize + DeserializeOwned,
+    {
+        self.spread(Grouping::Custom(Arc::new(lanes)))
+    }
+
     /// Sends each tuple to the lane that `lane` returns for it.
     pub fn direct(self, lane: impl Fn(&T) -> u32 + Send + Sync + 'static) -> Read<T>
     where

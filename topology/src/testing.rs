@@ -20,16 +20,63 @@
 //! assert!(lanes.run_ms(60_000), "nothing is left to do");
 //! # Ok::<(), topology::BuildErrors>(())
 //! ```
+#![expect(clippy::disallowed_types, reason = "a test collects what a bolt emits")]
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bus::{Bus, BusError, Clock, Embedded, EmbeddedOptions, ManualClock, MonoTime, Outgoing, Record, Task};
 use wire::topics::Topics;
 
 use crate::driver::Virtual;
-use crate::{InboxLimit, RecoveryOptions, Settings, Shard, ShardOptions, ShardStatus, Topology};
+use crate::{Bolt, InboxLimit, RecoveryOptions, Settings, Shard, ShardOptions, ShardStatus, Topology};
+
+/// Runs a bolt over inputs in one lane, and then for an hour of virtual time, for its timers. Returns
+/// the tuples of its main stream.
+///
+/// ```
+/// use topology::{Bolt, Emitter, testing};
+///
+/// struct Split;
+/// impl Bolt for Split {
+///     type In = String;
+///     type Out = String;
+///     fn execute(&mut self, line: String, out: &mut Emitter<String>) {
+///         line.split(' ').for_each(|word| out.emit(word.to_owned()));
+///     }
+/// }
+///
+/// assert_eq!(testing::run(|| Split, ["a rose is".to_owned(), "a rose".to_owned()]), ["a", "rose", "is", "a", "rose"]);
+/// ```
+///
+/// # Panics
+/// If the bolt fails a tuple, with the reason.
+pub fn run<B: Bolt>(
+    make: impl Fn() -> B + Send + Sync + 'static,
+    inputs: impl IntoIterator<Item = B::In>,
+) -> Vec<B::Out>
+where
+    B::In: Clone + Send + Sync,
+    B::Out: Clone + Send + 'static,
+{
+    const HOUR_MS: u64 = 3_600_000;
+    let inputs: Vec<B::In> = inputs.into_iter().collect();
+    let emitted = Arc::new(Mutex::new(Vec::new()));
+    let collected = Arc::clone(&emitted);
+    let t = Topology::named("test");
+    let inputs = t.items("inputs", move || inputs.clone());
+    t.bolt("bolt", make)
+        .reads(inputs.local())
+        .for_each("emitted", move |tuple| collected.lock().expect("no reader panics").push(tuple));
+    let mut lanes = Lanes::of(t.build().expect("the bolt can be built"), 0);
+    lanes.join();
+    lanes.run_ms(HOUR_MS);
+    if let Some((_, letter)) = lanes.dead_letters().first() {
+        panic!("the bolt failed a tuple: {}", letter["reason"]);
+    }
+    std::mem::take(&mut *emitted.lock().expect("no reader panics"))
+}
 
 /// A topology on a bus, with any number of shards per stage. A test may change every field.
 pub struct Lanes {

@@ -56,7 +56,7 @@ pub(crate) enum FarEnd<'a> {
     /// In this lane.
     Here { node: u16, queue: &'a Rc<dyn Any> },
     /// In another stage.
-    There { inbox: Arc<str>, lanes: u32, edge: Arc<str>, sent: Rc<Cell<u64>> },
+    There { inbox: Arc<str>, lanes: u32, edge: Arc<str>, lane: &'a LaneContext },
 }
 
 /// An edge without its types.
@@ -77,13 +77,17 @@ impl<T: 'static, In: 'static> AnyEdge for Edge<T, In> {
             FarEnd::Here { node, queue } => {
                 Box::new(LocalSink { node, queue: typed(queue), convert: Arc::clone(&self.convert) })
             }
-            FarEnd::There { inbox, lanes, edge, sent } => Box::new(TopicSink {
-                chooser: Chooser { grouping: self.grouping.clone(), lanes },
-                codec: self.codec.expect("tuples that change lanes have a codec"),
-                inbox,
-                edge,
-                sent,
-            }),
+            FarEnd::There { inbox, lanes, edge, lane } => {
+                let counted = if matches!(self.grouping, Grouping::PartialKey(_)) { lanes } else { 0 };
+                let used = (0..counted).map(|to| lane.count_of(&format!("{edge}#{to}").into())).collect();
+                Box::new(TopicSink {
+                    chooser: Chooser { grouping: self.grouping.clone(), lanes, used },
+                    codec: self.codec.expect("tuples that change lanes have a codec"),
+                    inbox,
+                    sent: lane.count_of(&edge),
+                    edge,
+                })
+            }
         };
         Box::new(Wired { sink, copy: self.copy })
     }
@@ -148,8 +152,15 @@ impl<T> Sink<T> for TopicSink<T> {
             }
         };
         let sent = self.sent.get();
-        self.sent.set(sent + 1);
-        lane.emitted(Emitted::Sent(Rc::clone(&self.sent)));
+        let target = match self.chooser.choose(&tuple, sent, lane.info.lane) {
+            Ok(target) => target,
+            Err(reason) => return lane.fail(Place::Edge(Arc::clone(&self.edge)), reason, 1),
+        };
+        let count = |count: &Rc<Cell<u64>>| {
+            count.set(count.get() + 1);
+            lane.emitted(Emitted::Sent(Rc::clone(count)));
+        };
+        count(&self.sent);
         let source = lane.info.source();
         let mut envelope = Envelope::new(Kind::Tuple, format!("{source}/{}/{sent}", self.edge), source);
         envelope.subject = Some(self.edge.to_string());
@@ -163,9 +174,12 @@ impl<T> Sink<T> for TopicSink<T> {
                 body: body.clone(),
             });
         };
-        match self.chooser.choose(&tuple, sent, lane.info.lane) {
-            Target::Lane(to, key) => send(to, key),
-            Target::Every => (0..self.chooser.lanes).for_each(|to| send(to, None)),
+        match target {
+            Target::Lane(to, key) => {
+                self.chooser.used.get(to as usize).into_iter().for_each(count);
+                send(to, key);
+            }
+            Target::Lanes(lanes) => lanes.into_iter().for_each(|to| send(to, None)),
         }
     }
 }

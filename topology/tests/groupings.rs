@@ -98,3 +98,19 @@ fn fields_send_equal_keys_to_one_lane() {
     }
     assert_eq!(seen.iter().map(Vec::len).sum::<usize>(), 59);
 }
+
+#[test]
+fn partial_key_uses_two_lanes_for_a_key() {
+    let (seen, _) = seen_through(|numbers| numbers.out().partial_key(|n| if *n < 100 { &0 } else { &1 }));
+    let lanes: Vec<usize> = seen.iter().map(Vec::len).filter(|count| *count > 0).collect();
+    assert_eq!(lanes.len(), 2, "{lanes:?}");
+    assert!(lanes[0].abs_diff(lanes[1]) <= 2, "{lanes:?}");
+}
+
+#[test]
+fn a_custom_grouping_decides_the_lanes_of_each_tuple() {
+    let (seen, _) =
+        seen_through(|numbers| numbers.out().custom(|n, lanes| if n % 2 == 0 { vec![0, lanes - 1] } else { vec![] }));
+    let even = all_but_13(|n| n % 2 == 0);
+    assert_eq!(seen, [even.clone(), vec![], even]);
+}
