@@ -4,6 +4,7 @@
 //! tools/kafka start                          # for the Kafka rows
 //! cargo run --release -p bench -- flows      # flows on every bus: flows/s, latency, records, processor time, memory
 //! cargo run --release -p bench -- flows --bus memory --in-flight 64          # only some rows
+//! cargo run --release -p bench -- engine     # the engine without workflows: tuples/s, beside a bare queue
 //! cargo run --release -p bench -- cadence    # flows with snapshots at every commit, every 100 ms, 1 s and 10 s
 //! cargo run --release -p bench -- recovery   # takeover times: 100,000 live workflows, a replay, a warm standby
 //! cargo run --release -p bench -- placement  # lanes that move among two to eight processes, and the pauses
@@ -20,6 +21,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 mod buses;
 mod child;
+mod engine;
 mod flows;
 mod instrumented;
 mod load_generator;
@@ -47,6 +49,15 @@ struct Cli {
 enum Command {
     /// Flows of length 10 through hub, worker, bus and simulator: one table
     Flows(flows::Args),
+    /// The engine without workflows: tuples in a lane, a word count, the first tuple
+    Engine {
+        /// The number of tuples in the lane
+        #[arg(long, default_value_t = 50_000_000)]
+        tuples: u32,
+        /// The number of sentences of the word count
+        #[arg(long, default_value_t = 300_000)]
+        sentences: u32,
+    },
     /// Flows of length 10, 1,024 in flight, with snapshots at several cadences
     Cadence(flows::cadence::Args),
     /// Takeovers: of 100,000 live workflows, with a replay, by a warm standby
@@ -120,6 +131,7 @@ fn main() -> anyhow::Result<ExitCode> {
     match Cli::parse().command {
         Command::Up(_) | Command::Run(_) | Command::Submit(_) => return Ok(nave::run(nave::program::Program::flows())),
         Command::Flows(args) => flows::run(&args)?,
+        Command::Engine { tuples, sentences } => engine::run(tuples, sentences)?,
         Command::Cadence(args) => flows::cadence::run(&args)?,
         Command::Recovery(args) => recovery::run(&args)?,
         Command::Placement(args) => placement::run(&args)?,

@@ -1,8 +1,7 @@
 //! Declares a topology.
 
-use std::any::{Any, TypeId, type_name};
+use std::any::{TypeId, type_name};
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::marker::PhantomData;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -24,7 +23,7 @@ use crate::node::{BoltNode, InboxNode, Node, NodeContext, SpoutNode};
 use crate::plan::Topology;
 use crate::settings::Settings;
 use crate::stream::{Feeds, Keyed, Origin, Read, Stream, Subscription};
-use crate::wiring::{AnyEdge, Edge, Queue};
+use crate::wiring::{AnyEdge, AnyQueue, Edge, Queue};
 
 /// The name of the main stream, as in Storm.
 pub const DEFAULT_STREAM: &str = "default";
@@ -53,7 +52,7 @@ impl ComponentKind {
 
 /// Makes the queue and the node of a component for one lane.
 pub(crate) trait Make: Send + Sync {
-    fn queue(&self) -> Rc<dyn Any>;
+    fn queue(&self) -> Rc<dyn AnyQueue>;
     fn node(&self, context: NodeContext) -> Box<dyn Node>;
 }
 
@@ -63,9 +62,8 @@ struct Maker<In, F> {
 }
 
 impl<In: 'static, F: Fn(NodeContext) -> Box<dyn Node> + Send + Sync> Make for Maker<In, F> {
-    fn queue(&self) -> Rc<dyn Any> {
-        let queue: Queue<In> = Rc::new(RefCell::new(VecDeque::new()));
-        queue
+    fn queue(&self) -> Rc<dyn AnyQueue> {
+        Rc::new(Queue::<In>::default())
     }
 
     fn node(&self, context: NodeContext) -> Box<dyn Node> {

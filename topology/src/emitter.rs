@@ -14,6 +14,7 @@ use wire::{OperationId, WallTime};
 use crate::counts::Label;
 use crate::outbox::{Effects, Level, Line, Message, TimerEffect, ViewChange};
 use crate::place::LaneInfo;
+use crate::wiring::AnyQueue;
 
 /// A named stream beside the main one. Declare it as a constant, so that emitter and reader use the
 /// same name and type.
@@ -62,6 +63,7 @@ pub(crate) struct Port<T> {
 }
 
 impl<T> Port<T> {
+    #[inline]
     fn push(&self, tuple: T, lane: &LaneContext) {
         let Some((last, others)) = self.sinks.split_last() else { return };
         for sink in others {
@@ -75,21 +77,8 @@ impl<T> Port<T> {
 /// The name of an edge to another stage, and the number of tuples sent on it.
 pub(crate) type SentOn = (Arc<str>, Rc<Cell<u64>>);
 
-/// A queue that can remove the tuple that was added last.
-pub(crate) trait TakeBack {
-    fn take_back(&self);
-}
-
-impl<T> TakeBack for RefCell<VecDeque<T>> {
-    fn take_back(&self) {
-        drop(self.borrow_mut().pop_back());
-    }
-}
-
-/// An action of a call that is not part of [`Effects`] and can be undone.
+/// An action of a call that is neither part of [`Effects`] nor a queued tuple, and can be undone.
 pub(crate) enum Emitted {
-    /// Pushed a tuple to a queue of the lane.
-    Queued(Rc<dyn TakeBack>),
     /// Used a number for a tuple to another stage.
     Sent(Rc<Cell<u64>>),
     /// Increased a counter.
@@ -143,6 +132,10 @@ pub(crate) struct LaneContext {
     steps: Cell<u64>,
     /// The number of tuples sent on each edge to another stage.
     pub(crate) sent: RefCell<Vec<SentOn>>,
+    /// The queues of the lane.
+    queues: Vec<Rc<dyn AnyQueue>>,
+    /// The number of the running call.
+    call: Cell<u64>,
     /// The actions of the running call, undone if it panics.
     emitted: RefCell<Vec<Emitted>>,
     /// The failures of this step: at most one entry per component and edge, and one for each record
@@ -151,9 +144,11 @@ pub(crate) struct LaneContext {
 }
 
 impl LaneContext {
-    pub(crate) fn new(info: LaneInfo) -> Self {
+    pub(crate) fn new(info: LaneInfo, queues: Vec<Rc<dyn AnyQueue>>) -> Self {
         Self {
             info,
+            queues,
+            call: Cell::new(0),
             effects: RefCell::default(),
             ready: RefCell::default(),
             record_time: Cell::default(),
@@ -168,7 +163,9 @@ impl LaneContext {
     }
 
     /// Starts a call of a component.
+    #[inline]
     pub(crate) fn savepoint(&self) -> Savepoint {
+        self.call.set(self.call.get() + 1);
         self.emitted.borrow_mut().clear();
         let effects = self.effects.borrow();
         Savepoint {
@@ -182,9 +179,10 @@ impl LaneContext {
 
     /// Discards everything that the call since `savepoint` emitted and decided.
     pub(crate) fn roll_back(&self, savepoint: &Savepoint) {
+        let call = self.call.get();
+        self.queues.iter().for_each(|queue| queue.take_back(call));
         for emitted in self.emitted.borrow_mut().drain(..).rev() {
             match emitted {
-                Emitted::Queued(queue) => queue.take_back(),
                 Emitted::Sent(sent) => sent.set(sent.get() - 1),
                 Emitted::Counted(name, labels, by) => self.effects.borrow_mut().counts.take_back(name, &labels, by),
             }
@@ -195,6 +193,18 @@ impl LaneContext {
         effects.timers.truncate(savepoint.timers);
         effects.views.truncate(savepoint.views);
         effects.lines.truncate(savepoint.lines);
+    }
+
+    /// Returns the number of the running call.
+    #[inline]
+    pub(crate) fn call(&self) -> u64 {
+        self.call.get()
+    }
+
+    /// True if tuples have failed since the last [`LaneContext::take_failures`].
+    #[inline]
+    pub(crate) fn has_failures(&self) -> bool {
+        !self.failures.borrow().is_empty()
     }
 
     /// Records an action of the running call outside of the effects.
@@ -234,6 +244,7 @@ impl LaneContext {
     }
 
     /// Starts a step of spouts.
+    #[inline]
     pub(crate) fn begin_without_record(&self) {
         self.steps.set(self.steps.get() + 1);
         self.sent_time.set(None);
@@ -270,6 +281,7 @@ pub struct Emitter<T> {
 
 impl<T: 'static> Emitter<T> {
     /// Emits a tuple on the main stream.
+    #[inline]
     pub fn emit(&mut self, tuple: T) {
         self.main.push(tuple, &self.lane);
     }

@@ -40,6 +40,8 @@ pub(crate) struct LaneNode {
 pub struct Lane {
     context: Rc<LaneContext>,
     nodes: Vec<LaneNode>,
+    /// The nodes of the spouts that do not read the inbox.
+    spouts: Vec<u16>,
     /// The schema versions of the components that save their state.
     saved: BTreeMap<Arc<str>, u32>,
     decoders: BTreeMap<String, Box<dyn Decode>>,
@@ -77,7 +79,9 @@ impl Lane {
         }
         let version = |LaneNode { name, node, .. }: &mut LaneNode| Some((Arc::clone(name), node.schema()?.version));
         let saved = nodes.iter_mut().filter_map(version).collect();
-        Self { context, nodes, saved, decoders, dead, settings: settings.clone(), rejected: 0 }
+        let is_spout = |(_, lane_node): &(u16, &LaneNode)| lane_node.kind == ComponentKind::Spout;
+        let spouts = (0..).zip(&nodes).filter(is_spout).map(|(number, _)| number).collect();
+        Self { context, nodes, spouts, saved, decoders, dead, settings: settings.clone(), rejected: 0 }
     }
 
     /// Returns the position of the lane in the topology.
@@ -135,16 +139,27 @@ impl Lane {
         self.context.sent_time.get()
     }
 
-    /// Calls the spouts that do not read the inbox once; returns false if none emitted.
-    pub fn call_spouts(&mut self) -> bool {
-        self.context.begin_without_record();
-        let mut emitted = false;
-        for LaneNode { node, .. } in &mut self.nodes {
-            emitted |= node.next();
+    /// Calls the spouts that do not read the inbox, in at most `rounds` rounds, until none of them
+    /// emits or the effects write a record. Returns the number of rounds in which one emitted.
+    pub fn call_spouts(&mut self, rounds: usize) -> usize {
+        for round in 0..rounds {
+            self.context.begin_without_record();
+            let mut emitted = false;
+            for spout in &self.spouts {
+                emitted |= self.nodes[usize::from(*spout)].node.next();
+            }
+            self.run();
+            if self.context.has_failures() {
+                self.reject_failures(None, None);
+            }
+            if !emitted {
+                return round;
+            }
+            if !self.context.effects.borrow().messages.is_empty() {
+                return round + 1;
+            }
         }
-        self.run();
-        self.reject_failures(None, None);
-        emitted
+        rounds
     }
 
     /// Opens the spouts: the lane begins to run.
@@ -157,14 +172,12 @@ impl Lane {
 
     /// True if the lane has spouts whose positions it saves.
     pub fn has_positions(&self) -> bool {
-        self.nodes
-            .iter()
-            .any(|LaneNode { name, kind, .. }| *kind == ComponentKind::Spout && self.saved.contains_key(name))
+        self.spouts.iter().any(|spout| self.saved.contains_key(&self.nodes[usize::from(*spout)].name))
     }
 
     /// True if the lane has spouts that do not read the inbox.
     pub fn has_spouts(&self) -> bool {
-        self.nodes.iter().any(|lane_node| lane_node.kind == ComponentKind::Spout)
+        !self.spouts.is_empty()
     }
 
     /// Returns and clears the decisions since the last call.

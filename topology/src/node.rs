@@ -15,13 +15,13 @@ use crate::settings::Settings;
 use crate::snapshot::{Saver, Stored};
 use crate::state::{SavedState, StateValue};
 use crate::waits::Wait;
-use crate::wiring::{Queue, Wired};
+use crate::wiring::{AnyQueue, Queue, Wired, typed};
 
 /// The place of a component in its lane, and the sinks of its streams.
 pub(crate) struct NodeContext {
     pub(crate) component: u16,
     pub(crate) lane: Rc<LaneContext>,
-    pub(crate) queue: Rc<dyn Any>,
+    pub(crate) queue: Rc<dyn AnyQueue>,
     /// A `Wired<Out>` for each reader of the main stream.
     pub(crate) main: Vec<Box<dyn Any>>,
     /// A `Port` for each side stream.
@@ -101,6 +101,7 @@ pub(crate) trait Node {
 ///
 /// # Errors
 /// The message of the panic.
+#[inline]
 pub(crate) fn guarded<R>(lane: &LaneContext, code: impl FnOnce() -> R) -> Result<R, String> {
     let savepoint = lane.savepoint();
     catch_unwind(AssertUnwindSafe(code)).map_err(|panic| {
@@ -121,15 +122,13 @@ pub fn panic_text(panic: &(dyn Any + Send)) -> &str {
 
 pub(crate) struct BoltNode<B: SystemBolt> {
     bolt: B,
-    queue: Queue<B::In>,
+    queue: Rc<Queue<B::In>>,
     out: Emitter<B::Out>,
 }
 
 impl<B: SystemBolt> BoltNode<B> {
     pub(crate) fn new(bolt: B, context: NodeContext) -> Self {
-        let queue =
-            Rc::clone(&context.queue).downcast().expect("the builder made the queue with the type of its component");
-        Self { bolt, queue, out: context.emitter() }
+        Self { bolt, queue: typed(&context.queue), out: context.emitter() }
     }
 }
 
@@ -143,9 +142,9 @@ impl<B: SystemBolt> Node for BoltNode<B> {
     }
 
     fn run(&mut self, most: usize) -> usize {
+        let lane = Rc::clone(&self.out.lane);
         for done in 0..most {
-            let Some(input) = self.queue.borrow_mut().pop_front() else { return done };
-            let lane = Rc::clone(&self.out.lane);
+            let Some(input) = self.queue.pop() else { return done };
             if let Err(panic) = guarded(&lane, || self.bolt.execute(input, &mut self.out)) {
                 lane.fail(Place::Component(self.out.component), panic, 1);
             }
@@ -161,10 +160,7 @@ impl<B: SystemBolt> Node for BoltNode<B> {
     }
 
     fn discard(&mut self) -> usize {
-        let mut queue = self.queue.borrow_mut();
-        let tuples = queue.len();
-        queue.clear();
-        tuples
+        self.queue.discard()
     }
 
     fn view(&self, key: &str, timers: &dyn DueTimes) -> Option<View> {

@@ -18,7 +18,7 @@ use crate::lane::{Lane, LaneNode};
 use crate::node::NodeContext;
 use crate::place::LaneInfo;
 use crate::settings::Settings;
-use crate::wiring::{AnyEdge, FarEnd};
+use crate::wiring::{AnyEdge, AnyQueue, FarEnd};
 
 pub(crate) struct Plan {
     pub(crate) name: Arc<str>,
@@ -238,8 +238,8 @@ impl Topology {
             lane,
             lanes: stage.lanes,
         };
-        let context = Rc::new(LaneContext::new(info));
-        let queues: Vec<Rc<dyn Any>> = plan.components.iter().map(|component| component.make.queue()).collect();
+        let queues: Vec<Rc<dyn AnyQueue>> = plan.components.iter().map(|component| component.make.queue()).collect();
+        let context = Rc::new(LaneContext::new(info, queues.clone()));
         let node_of = |component: usize| {
             let node = stage.components.iter().position(|known| *known == component);
             u16::try_from(node.expect("a component of this stage")).expect("a stage has fewer than 65,536 components")

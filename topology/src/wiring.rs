@@ -11,14 +11,64 @@ use bus::Route;
 use bytes::Bytes;
 use wire::{Envelope, Kind};
 
-use crate::emitter::{Emitted, LaneContext, Place, Sink, TakeBack};
+use crate::emitter::{Emitted, LaneContext, Place, Sink};
 use crate::grouping::{Chooser, Grouping, Target};
 use crate::input::Unreadable;
 use crate::outbox::Message;
 
 /// The input queue of a component. It is empty between steps, since a step runs to completion.
 /// Within a step, [`crate::Lane::EXECUTIONS`] bounds it.
-pub(crate) type Queue<In> = Rc<RefCell<VecDeque<In>>>;
+pub(crate) struct Queue<In> {
+    tuples: RefCell<VecDeque<In>>,
+    /// The last call that pushed a tuple, and the length before its first one.
+    pushed: Cell<(u64, usize)>,
+}
+
+impl<In> Default for Queue<In> {
+    fn default() -> Self {
+        Self { tuples: RefCell::default(), pushed: Cell::new((0, 0)) }
+    }
+}
+
+impl<In> Queue<In> {
+    /// Adds a tuple. Returns true if it is the only one.
+    #[inline]
+    fn push(&self, tuple: In, call: u64) -> bool {
+        let mut tuples = self.tuples.borrow_mut();
+        if self.pushed.get().0 != call {
+            self.pushed.set((call, tuples.len()));
+        }
+        tuples.push_back(tuple);
+        tuples.len() == 1
+    }
+
+    /// Removes the first tuple.
+    #[inline]
+    pub(crate) fn pop(&self) -> Option<In> {
+        self.tuples.borrow_mut().pop_front()
+    }
+
+    /// Removes all tuples. Returns their number.
+    pub(crate) fn discard(&self) -> usize {
+        self.tuples.borrow_mut().drain(..).len()
+    }
+}
+
+/// A queue without its type.
+pub(crate) trait AnyQueue: Any {
+    /// Removes the tuples that the call has pushed. It has popped none: a component takes a tuple
+    /// before its call.
+    fn take_back(&self, call: u64);
+}
+
+impl<In: 'static> AnyQueue for Queue<In> {
+    fn take_back(&self, call: u64) {
+        let (last, before) = self.pushed.get();
+        if last == call {
+            self.tuples.borrow_mut().truncate(before);
+        }
+    }
+}
 
 /// One edge, wired for one lane.
 pub(crate) struct Wired<T> {
@@ -54,7 +104,7 @@ pub(crate) struct Edge<T, In> {
 /// The reading end of an edge, as the lane of the emitting end sees it.
 pub(crate) enum FarEnd<'a> {
     /// In this lane.
-    Here { node: u16, queue: &'a Rc<dyn Any> },
+    Here { node: u16, queue: &'a Rc<dyn AnyQueue> },
     /// In another stage.
     There { inbox: Arc<str>, lanes: u32, edge: Arc<str>, lane: &'a LaneContext },
 }
@@ -64,7 +114,7 @@ pub(crate) trait AnyEdge: Send + Sync {
     /// Returns a `Wired<T>` for one lane.
     fn wire(&self, far: FarEnd<'_>) -> Box<dyn Any>;
     /// Returns the decoder of the edge's records.
-    fn decoder(&self, node: u16, queue: &Rc<dyn Any>) -> Box<dyn Decode>;
+    fn decoder(&self, node: u16, queue: &Rc<dyn AnyQueue>) -> Box<dyn Decode>;
     /// True if tuples stay in their lane.
     fn is_local(&self) -> bool;
     /// Returns the grouping's name.
@@ -92,7 +142,7 @@ impl<T: 'static, In: 'static> AnyEdge for Edge<T, In> {
         Box::new(Wired { sink, copy: self.copy })
     }
 
-    fn decoder(&self, node: u16, queue: &Rc<dyn Any>) -> Box<dyn Decode> {
+    fn decoder(&self, node: u16, queue: &Rc<dyn AnyQueue>) -> Box<dyn Decode> {
         let sink = LocalSink { node, queue: typed(queue), convert: Arc::clone(&self.convert) };
         Box::new(Decoder { sink, codec: self.codec.expect("tuples that change lanes have a codec") })
     }
@@ -106,27 +156,24 @@ impl<T: 'static, In: 'static> AnyEdge for Edge<T, In> {
     }
 }
 
-fn typed<In: 'static>(queue: &Rc<dyn Any>) -> Queue<In> {
-    let queue: Rc<RefCell<VecDeque<In>>> =
-        Rc::clone(queue).downcast().expect("the builder made the queue with the type of its component");
-    queue
+/// Returns a queue with its type.
+pub(crate) fn typed<In: 'static>(queue: &Rc<dyn AnyQueue>) -> Rc<Queue<In>> {
+    let queue: Rc<dyn Any> = Rc::clone(queue) as Rc<dyn AnyQueue>;
+    queue.downcast().expect("the builder made the queue with the type of its component")
 }
 
 struct LocalSink<T, In> {
     node: u16,
-    queue: Queue<In>,
+    queue: Rc<Queue<In>>,
     convert: Convert<T, In>,
 }
 
 impl<T, In: 'static> Sink<T> for LocalSink<T, In> {
     fn push(&self, tuple: T, lane: &LaneContext) {
         let Some(input) = (self.convert)(tuple) else { return };
-        lane.emitted(Emitted::Queued(Rc::clone(&self.queue) as Rc<dyn TakeBack>));
-        let mut queue = self.queue.borrow_mut();
-        if queue.is_empty() {
+        if self.queue.push(input, lane.call()) {
             lane.ready.borrow_mut().push_back(self.node);
         }
-        queue.push_back(input);
     }
 }
 

@@ -140,18 +140,19 @@ impl Shard {
         let has_spouts = |lane: &u32| self.owned.get(lane).is_some_and(can_run);
         let mut lanes: Vec<u32> = self.live().into_iter().filter(has_spouts).collect();
         let (begun, mut calls, mut emitted) = (self.context.clock.mono(), 0, false);
-        while !lanes.is_empty() && calls < ShardOptions::MAX_RECORDS {
+        while !lanes.is_empty() && calls < ShardOptions::SPOUT_CALLS {
             let mut busy = Vec::new();
             for lane in lanes {
-                for _ in 0..ShardOptions::SPOUT_CALLS {
+                for _ in 0..ShardOptions::SPOUT_VISITS {
                     let late = self.context.clock.mono().since(begun) >= ShardOptions::BATCH;
                     if late || self.queue.is_full() || !self.pressure.spouts_may_emit() {
                         return emitted;
                     }
-                    calls += 1;
-                    if !self.call_spouts(lane) {
+                    let rounds = self.call_spouts(lane);
+                    if rounds == 0 {
                         break;
                     }
+                    calls += rounds;
                     emitted = true;
                     if busy.last() != Some(&lane) {
                         busy.push(lane);
@@ -163,13 +164,13 @@ impl Shard {
         emitted
     }
 
-    /// Calls the spouts of a lane once. Returns true if one emitted.
-    fn call_spouts(&mut self, lane: u32) -> bool {
-        let Some(owned) = self.owned.get_mut(&lane) else { return false };
-        let emitted = owned.lane.call_spouts();
+    /// Calls the spouts of a lane. Returns the number of rounds in which one emitted.
+    fn call_spouts(&mut self, lane: u32) -> usize {
+        let Some(owned) = self.owned.get_mut(&lane) else { return 0 };
+        let rounds = owned.lane.call_spouts(ShardOptions::SPOUT_ROUNDS);
         let effects = owned.lane.take_effects();
-        if !emitted && effects.is_empty() {
-            return false;
+        if rounds == 0 && effects.is_empty() {
+            return 0;
         }
         let origin = Origin { offset: owned.position, time: self.context.clock.wall() };
         // The commit of the tuples contains the position of their spout, so it is a snapshot.
@@ -179,7 +180,7 @@ impl Shard {
         owned.snapshots.moved(now, in_ms);
         self.queue.moved(now, snapshot_ms);
         self.decided(lane, effects, origin);
-        emitted
+        rounds
     }
 
     /// Checks whether downstream inboxes have room, and reports changes.

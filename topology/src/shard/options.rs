@@ -60,9 +60,15 @@ impl ShardOptions {
     /// Maximum duration of a batch, and so of the work that a crash repeats and that a stop waits
     /// for.
     pub const BATCH: Duration = Duration::from_millis(50);
-    /// Maximum number of calls of a lane's spouts per round, so that no lane of a shard waits long
-    /// for another one.
-    pub(super) const SPOUT_CALLS: usize = 64;
+    /// Maximum number of times that a lane's spouts are called in a row, so that no lane of a shard
+    /// waits long for another one.
+    pub(super) const SPOUT_VISITS: usize = 64;
+    /// Maximum number of calls each time, unless one writes a record: back-pressure is checked before
+    /// the next record.
+    pub(super) const SPOUT_ROUNDS: usize = 256;
+    /// Maximum number of calls of spouts per commit, if their tuples stay in the lanes: some
+    /// milliseconds, in which a commit of a hundred microseconds is a small part.
+    pub(super) const SPOUT_CALLS: usize = 65_536;
     /// Interval between two attempts of a failed commit, in milliseconds.
     pub const RETRY_MS: u64 = 50;
     /// Interval between two publications of a lane's position, in milliseconds.
