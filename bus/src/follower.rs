@@ -302,8 +302,10 @@ impl Follower {
             }
             let before = clock.mono();
             let polled = self.poll(TAKEN, wait, &mut records);
-            // A poll without records has waited, also if the clock is virtual.
-            let waited = if records.is_empty() { wait } else { Duration::ZERO };
+            let elapsed = clock.mono().since(before);
+            // A virtual clock stands still while a poll waits. A real one never does, and such a
+            // poll may have ended early.
+            silent += if records.is_empty() && elapsed.is_zero() { wait } else { elapsed };
             let enough = records.drain(..).fold(false, |enough, record| take(record).is_break() | enough);
             if let gap @ Some(_) = polled? {
                 return Ok(gap);
@@ -311,7 +313,6 @@ impl Follower {
             if enough {
                 return Ok(None);
             }
-            silent += waited.max(clock.mono().since(before));
             wait = WAIT;
         }
     }

@@ -170,10 +170,24 @@ impl MemberSpec {
 /// [`Member::start`], then records and commits, then [`Arrival::Revoking`] and [`Member::release`].
 /// [`Arrival::Lost`] can come at any time. No records arrive between `Assigned` and `start`, nor
 /// after `Revoking`. Commits and offsets are never automatic.
+///
+/// # Waiting
+/// A poll of a member or a [`Reader`] waits by parking its thread ([`std::thread::park_timeout`]).
+///
+/// - It returns early, possibly with nothing, when any thread unparks the waiting one. On Kafka it
+///   also does so at events of the client, and after a second.
+/// - A poll that finds nothing, with any `wait`, leaves a wake-up behind. The next arrival (a
+///   record, a group decision, or an error) unparks the thread that polled last. A wake-up without
+///   an arrival is possible.
+///
+/// So a thread can poll several members and readers with a `wait` of zero, and then wait in the
+/// poll of one of them: an arrival for any of them ends the wait. Between these polls it must not
+/// park elsewhere, because that may use up the wake-up. No method of a bus does.
 pub trait Member: Send {
     /// Appends group decisions and at most `max` records to `out`. Waits at most `wait` for the
-    /// first one; may return earlier with none. Every call counts as a sign of life, so a member
-    /// without room for records polls with `max` = 0.
+    /// first one; may return earlier with none (see [Waiting](#waiting)). Every call counts as a
+    /// sign of life, so a member without room for records polls with `max` = 0. Records that arrive
+    /// after such a poll need not wake its thread.
     ///
     /// Records of one partition arrive in offset order. Only records of finished commits are
     /// visible.
@@ -328,8 +342,8 @@ pub trait Reader: Send {
     /// If the client rejects the request. The partition may then still be read.
     fn unassign(&mut self, topic: &str, partition: u32) -> Result<(), BusError>;
 
-    /// Appends at most `max` records to `out`, waiting at most `wait` for the first. Errors as in
-    /// [`Member::poll`].
+    /// Appends at most `max` records to `out`, waiting at most `wait` for the first; `max` is at
+    /// least 1. Waits and fails as [`Member::poll`] does.
     fn poll(&mut self, max: usize, wait: Duration, out: &mut Vec<Record>) -> Result<(), BusError>;
 
     /// Returns the position in a partition: every record below it was delivered. `None` if the

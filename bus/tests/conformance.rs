@@ -24,6 +24,8 @@ mod readers;
 mod records;
 #[path = "conformance/topics.rs"]
 mod topics;
+#[path = "conformance/waiting.rs"]
+mod waiting;
 
 /// Makes one test per function and implementation.
 macro_rules! on_every_bus {
@@ -146,5 +148,11 @@ on_every_bus! {
         a_named_follower_continues_at_its_saved_position,
         a_trim_passes_no_saved_position,
         the_number_of_names_of_a_topic_is_limited,
+    }
+    waiting {
+        a_thread_that_waits_in_a_member_is_woken_for_a_reader,
+        a_thread_that_waits_in_a_reader_is_woken_for_a_member,
+        a_thread_that_waits_in_a_member_can_be_unparked,
+        a_thread_that_waits_in_a_reader_can_be_unparked,
     }
 }

@@ -58,8 +58,7 @@ impl Threads {
         self.failed.load(Ordering::Acquire)
     }
 
-    /// Wakes the waiting tasks, as far as their bus lets a waiting thread be woken: each is polled
-    /// at once.
+    /// Wakes the waiting tasks: each is polled at once.
     pub fn wake(&self) {
         self.running.iter().for_each(|(_, thread)| thread.thread().unpark());
     }

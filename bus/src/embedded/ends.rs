@@ -1,11 +1,12 @@
 //! Readers and writers of the embedded bus.
 
 use std::sync::{Arc, MutexGuard};
+use std::thread;
 use std::time::Duration;
 
+use super::Shared;
 use super::state::{BusState, ReaderState};
 use super::write::BusWrite;
-use super::{Shared, waker};
 use crate::{BusError, Outgoing, Reader, Record, Writer};
 
 /// Reads assigned partitions.
@@ -46,6 +47,11 @@ impl EmbeddedReader {
         Ok(state)
     }
 
+    /// Lets the next record wake the calling thread.
+    fn register(&self, state: &mut BusState) {
+        state.readers.get_mut(&self.id).expect("exists until the reader is dropped").waker.register();
+    }
+
     fn collect(&mut self, state: &mut BusState, max: usize, out: &mut Vec<Record>) -> Result<(), BusError> {
         state.intact()?;
         let full = out.len() + max;
@@ -76,7 +82,10 @@ impl Reader for EmbeddedReader {
         let mut state = self.shared.lock();
         let place = state.place(topic, partition)?;
         state.check_start(place, from)?;
-        state.readers.get_mut(&self.id).expect("exists until the reader is dropped").places.insert(place, from);
+        let own = state.readers.get_mut(&self.id).expect("exists until the reader is dropped");
+        own.places.insert(place, from);
+        // Records may be there already: their arrival wakes no thread.
+        own.waker.wake();
         Ok(())
     }
 
@@ -91,13 +100,17 @@ impl Reader for EmbeddedReader {
     fn poll(&mut self, max: usize, wait: Duration, out: &mut Vec<Record>) -> Result<(), BusError> {
         let shared = Arc::clone(&self.shared);
         let before = out.len();
-        let state = self.collect_or_sync(&shared, max, out)?;
-        if out.len() > before || wait.is_zero() {
-            return Ok(());
+        let mut state = self.collect_or_sync(&shared, max, out)?;
+        if out.len() == before && !wait.is_zero() {
+            self.register(&mut state);
+            drop(state);
+            thread::park_timeout(wait);
+            state = self.collect_or_sync(&shared, max, out)?;
         }
-        let id = self.id;
-        waker::park(&shared.state, state, wait, |state| state.readers.get_mut(&id).map(|reader| &mut reader.waker));
-        self.collect_or_sync(&shared, max, out).map(drop)
+        if out.len() == before {
+            self.register(&mut state);
+        }
+        Ok(())
     }
 
     fn position(&self, topic: &str, partition: u32) -> Option<u64> {

@@ -48,8 +48,10 @@ pub(super) struct GroupMember {
     pub(super) news: VecDeque<Arrival>,
     /// Partitions whose assignment was delivered, with the next offset of each started one.
     pub(super) places: BTreeMap<u32, Option<u64>>,
-    /// The waker of its poll.
+    /// The waker of its polls.
     pub(super) waker: Waker,
+    /// True while a poll waits, which is a sign of life.
+    pub(super) waits: bool,
     expelled: bool,
     crashed: bool,
 }
@@ -73,6 +75,7 @@ impl Group {
             news: VecDeque::new(),
             places: BTreeMap::new(),
             waker: Waker::default(),
+            waits: false,
             expelled: false,
             crashed: false,
         };
@@ -116,7 +119,7 @@ impl Group {
             self.members.remove(&id);
             return Err(lost);
         }
-        member.seen = now;
+        (member.seen, member.waits) = (now, false);
         while let Some(silent) = self.members.iter().find(|(_, member)| member.over(now)).map(|(id, _)| *id) {
             self.expel(silent);
         }
@@ -129,7 +132,7 @@ impl Group {
             |member: &GroupMember| member.session.saturating_sub(now.since(member.seen)) + Duration::from_millis(1);
         self.members
             .values()
-            .filter(|member| !member.waker.asleep() && !member.expelled)
+            .filter(|member| !member.waits && !member.expelled)
             .map(left)
             .min()
             .unwrap_or(Duration::MAX)
@@ -246,7 +249,7 @@ impl Group {
 
 impl GroupMember {
     fn over(&self, now: MonoTime) -> bool {
-        !self.expelled && !self.waker.asleep() && now.since(self.seen) > self.session
+        !self.expelled && !self.waits && now.since(self.seen) > self.session
     }
 }
 

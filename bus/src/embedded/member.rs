@@ -1,11 +1,12 @@
 //! A member of a group of the embedded bus.
 
 use std::sync::{Arc, MutexGuard};
+use std::thread;
 use std::time::Duration;
 
+use super::Shared;
 use super::state::{BusState, PartitionRef};
 use super::write::BusWrite;
-use super::{Shared, waker};
 use crate::{Arrival, Batch, Bounds, BusError, CommitError, Committed, Member, MemberSpec, Takeover};
 
 /// A group member, identified by its number.
@@ -117,6 +118,14 @@ impl EmbeddedMember {
         Ok(())
     }
 
+    /// Lets the next arrival wake the calling thread, which waits for it now if `waits`.
+    fn register(&self, state: &mut BusState, waits: bool) {
+        if let Some(member) = state.member(self.group, self.id) {
+            member.waker.register();
+            member.waits = waits;
+        }
+    }
+
     fn check(&self, state: &BusState, batch: &Batch) -> Result<Vec<PartitionRef>, CommitError> {
         for position in &batch.positions {
             if !state.groups[self.group].owns(self.id, position.partition) {
@@ -137,15 +146,19 @@ impl Member for EmbeddedMember {
     fn poll(&mut self, max: usize, wait: Duration, out: &mut Vec<Arrival>) -> Result<(), BusError> {
         let shared = Arc::clone(&self.shared);
         let before = out.len();
-        let state = self.collect_or_sync(&shared, max, out)?;
-        if out.len() > before || wait.is_zero() {
-            return Ok(());
+        let mut state = self.collect_or_sync(&shared, max, out)?;
+        if out.len() == before && !wait.is_zero() {
+            self.register(&mut state, true);
+            // A silent member's session may expire first; no waker signals that.
+            let wait = wait.min(state.groups[self.group].next_expiry(shared.clock.mono()));
+            drop(state);
+            thread::park_timeout(wait);
+            state = self.collect_or_sync(&shared, max, out)?;
         }
-        // A silent member's session may expire first; no waker signals that.
-        let wait = wait.min(state.groups[self.group].next_expiry(shared.clock.mono()));
-        let (group, id) = (self.group, self.id);
-        waker::park(&shared.state, state, wait, |state| state.member(group, id).map(|member| &mut member.waker));
-        self.collect_or_sync(&shared, max, out).map(drop)
+        if out.len() == before {
+            self.register(&mut state, false);
+        }
+        Ok(())
     }
 
     fn take_over(&mut self, partition: u32) -> Result<Takeover, BusError> {
@@ -165,6 +178,8 @@ impl Member for EmbeddedMember {
         state.check_start(place, from)?;
         let member = state.member(self.group, self.id).ok_or(BusError::NotOwned(partition))?;
         *member.places.get_mut(&partition).ok_or(BusError::NotOwned(partition))? = Some(from);
+        // Records may be there already: their arrival wakes no thread.
+        member.waker.wake();
         Ok(())
     }
 

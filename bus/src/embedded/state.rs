@@ -46,7 +46,7 @@ pub(super) struct Topic {
 pub(super) struct ReaderState {
     /// The next offset of each assigned partition.
     pub(super) places: BTreeMap<(usize, u32), u64>,
-    /// The waker of its poll.
+    /// The waker of its polls.
     pub(super) waker: Waker,
 }
 
@@ -246,6 +246,14 @@ impl BusState {
         Ok(())
     }
 
+    /// Wakes every member and reader: the bus failed, and their next poll says so.
+    pub(super) fn wake_all(&mut self) {
+        let members = self.groups.iter_mut().flat_map(|group| group.members.values_mut());
+        let readers = self.readers.values_mut().map(|reader| &mut reader.waker);
+        members.map(|member| &mut member.waker).chain(readers).for_each(Waker::wake);
+    }
+
+    /// Wakes the members and readers of a partition.
     pub(super) fn wake(&mut self, place: PartitionRef) {
         let (topic, partition) = place;
         for group in &self.topics[topic].groups {

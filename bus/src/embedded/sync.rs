@@ -90,7 +90,10 @@ impl Shared {
             let Some(disk) = &mut state.disk else { return Ok(()) };
             disk.syncing = false;
             disk.done.notify_all();
-            synced?;
+            if synced.is_err() {
+                state.wake_all();
+                return synced;
+            }
             (disk.synced, disk.due) = (written, None);
         }
     }

@@ -41,7 +41,13 @@ impl BusState {
     /// If the disk rejects the batch.
     pub(super) fn write(&mut self, writing: &BusWrite<'_>, options: &EmbeddedOptions) -> Result<(), crate::BusError> {
         let touched = writing.touched();
-        let pieces = self.write_to_disk(writing, &touched)?;
+        let pieces = match self.write_to_disk(writing, &touched) {
+            Ok(pieces) => pieces,
+            Err(fault) => {
+                self.wake_all();
+                return Err(fault);
+            }
+        };
         for (record, place) in writing.records.iter().zip(writing.places) {
             self.log(*place).append(record, writing.now);
         }

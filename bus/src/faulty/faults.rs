@@ -17,8 +17,8 @@ pub trait FaultInjector: Send + Sync {
         Ok(())
     }
 
-    /// True while a partition of `topic` is stalled: its records are held back until it recovers.
-    /// Commits and requests to it are decided separately.
+    /// True while a partition of `topic` is stalled: its records are held back until it recovers,
+    /// which wakes no waiting thread. Commits and requests to it are decided separately.
     fn stalls(&self, topic: &str, partition: u32) -> bool {
         _ = (topic, partition);
         false

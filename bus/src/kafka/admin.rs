@@ -275,7 +275,11 @@ fn wait_for<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
     loop {
         match future.as_mut().poll(&mut Context::from_waker(&waker)) {
-            Poll::Ready(output) => return output,
+            Poll::Ready(output) => {
+                // The parks may have used up a wake-up that is meant for a poll.
+                thread::current().unpark();
+                return output;
+            }
             Poll::Pending => thread::park(),
         }
     }

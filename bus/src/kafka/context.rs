@@ -12,6 +12,7 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use super::cluster::Cluster;
 use super::convert;
+use super::wakeup::Wakeup;
 
 /// Forwards a log line of librdkafka. Its errors are temporary, so they are warnings here.
 pub(super) fn log(level: RDKafkaLogLevel, facility: &str, text: &str) {
@@ -64,10 +65,12 @@ impl Brokers {
 }
 
 macro_rules! log_to_tracing {
-    ($context:ty, $stats:expr) => {
+    ($context:ty, $stats:expr, $handled:expr) => {
         impl rdkafka::client::ClientContext for $context {
             fn log(&self, level: rdkafka::config::RDKafkaLogLevel, facility: &str, text: &str) {
                 $crate::kafka::context::log(level, facility, text);
+                let handled: fn(&Self) = $handled;
+                handled(self);
             }
             fn error(&self, fault: rdkafka::error::KafkaError, reason: &str) {
                 // Expected: readers enable the end-of-partition event.
@@ -78,6 +81,8 @@ macro_rules! log_to_tracing {
             fn stats(&self, statistics: rdkafka::statistics::Statistics) {
                 let update: fn(&Self, &rdkafka::statistics::Statistics) = $stats;
                 update(self, &statistics);
+                let handled: fn(&Self) = $handled;
+                handled(self);
             }
         }
     };
@@ -88,16 +93,19 @@ pub(super) use log_to_tracing;
 /// The context of clients without callbacks.
 pub(super) struct NoCallbacks;
 
-log_to_tracing!(NoCallbacks, |_, _| ());
+log_to_tracing!(NoCallbacks, |_, _| (), |_| ());
 impl ConsumerContext for NoCallbacks {}
 
 /// The context of a reader.
 #[derive(Default)]
 pub(super) struct ReaderContext {
     pub(super) brokers: Brokers,
+    pub(super) wakeup: Arc<Wakeup>,
 }
 
-log_to_tracing!(ReaderContext, |context, statistics| context.brokers.update(statistics));
+log_to_tracing!(ReaderContext, |context, statistics| context.brokers.update(statistics), |context| context
+    .wakeup
+    .has_handled());
 impl ConsumerContext for ReaderContext {}
 
 /// The context of a member. Stores the group's decisions until the end of the poll that received
@@ -107,6 +115,7 @@ pub(super) struct GroupContext {
     topic: Arc<str>,
     state: Mutex<GroupState>,
     pub(super) brokers: Brokers,
+    pub(super) wakeup: Arc<Wakeup>,
 }
 
 #[derive(Default)]
@@ -136,7 +145,7 @@ impl GroupContext {
     /// Creates a context without decisions about the partitions of `topic`.
     pub(super) fn of(cluster: &Arc<Cluster>, topic: &str) -> Self {
         let (cluster, topic) = (Arc::clone(cluster), topic.into());
-        Self { cluster, topic, state: Mutex::default(), brokers: Brokers::default() }
+        Self { cluster, topic, state: Mutex::default(), brokers: Brokers::default(), wakeup: Arc::default() }
     }
 
     /// Sets each partition's start to its low watermark. This costs a request of a millisecond per
@@ -176,11 +185,14 @@ impl GroupContext {
     }
 }
 
-log_to_tracing!(GroupContext, |context, statistics| context.brokers.update(statistics));
+log_to_tracing!(GroupContext, |context, statistics| context.brokers.update(statistics), |context| context
+    .wakeup
+    .has_handled());
 
 impl ConsumerContext for GroupContext {
     /// Logs failed background commits.
     fn commit_callback(&self, result: Result<(), KafkaError>, _offsets: &TopicPartitionList) {
+        self.wakeup.has_handled();
         if let Err(fault) = result {
             tracing::warn!(%fault, "positions were not committed; the next commit includes them again");
         }
@@ -197,6 +209,7 @@ impl ConsumerContext for GroupContext {
             // A leftover decision after the client was closed; librdkafka no longer responds.
             return;
         }
+        self.wakeup.has_handled();
         let all_lost = consumer.assignment_lost();
         let closing = lock(&self.state).closing;
         let result = if decision == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {

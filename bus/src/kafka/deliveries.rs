@@ -116,6 +116,11 @@ impl Deliveries {
         }
     }
 
+    /// Waits for this long. Does not park: that could use up a wake-up that is meant for a poll.
+    pub(super) fn pause(&self, time: Duration) {
+        drop(self.settled.wait_timeout(self.state(), time));
+    }
+
     /// Waits until there is something to poll for. Returns false if the producer closes.
     pub(super) fn wait_for_work(&self) -> bool {
         let waited = self.work.wait_while(self.state(), |state| state.in_flight == 0 && !state.closed);
@@ -153,7 +158,7 @@ impl Deliveries {
     }
 }
 
-super::context::log_to_tracing!(Deliveries, |_, _| ());
+super::context::log_to_tracing!(Deliveries, |_, _| (), |_| ());
 
 impl ProducerContext for Deliveries {
     /// The queue of the record.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use rdkafka::Message;
@@ -107,13 +108,23 @@ impl Membership {
         if self.consumer.context().brokers.are_lost() {
             self.rejoin()?;
         }
-        let wait = wait.min(options::POLL);
+        self.consumer.context().wakeup.register();
+        let before = out.len();
+        self.collect(max, out)?;
+        if out.len() == before && !wait.is_zero() {
+            thread::park_timeout(wait.min(options::POLL));
+            self.collect(max, out)?;
+        }
+        Ok(())
+    }
+
+    /// Collects what is available. If that is nothing, librdkafka's queue is empty afterwards.
+    fn collect(&mut self, max: usize, out: &mut Vec<Arrival>) -> Result<(), BusError> {
         if max == 0 {
-            return self.poll_decisions(wait, out);
+            return self.collect_decisions(out);
         }
         self.resume_paused()?;
         let full = out.len() + max;
-        let mut wait = if self.waiting.is_empty() { wait } else { Duration::ZERO };
         loop {
             while out.len() < full {
                 let Some(arrival) = self.waiting.pop_front() else { break };
@@ -124,9 +135,8 @@ impl Membership {
                     continue;
                 }
                 out.push(arrival);
-                wait = Duration::ZERO;
             }
-            if out.len() >= full || !self.poll_client(std::mem::take(&mut wait))? {
+            if out.len() >= full || !self.poll_client(Duration::ZERO)? {
                 return Ok(());
             }
         }
@@ -137,8 +147,8 @@ impl Membership {
         self.consumer.context().decisions() > 0 && self.waiting.is_empty()
     }
 
-    /// Delivers group decisions only. Keeps records that were fetched before, and pauses fetching.
-    fn poll_decisions(&mut self, mut wait: Duration, out: &mut Vec<Arrival>) -> Result<(), BusError> {
+    /// Collects group decisions only. Keeps records that were fetched before, and pauses fetching.
+    fn collect_decisions(&mut self, out: &mut Vec<Arrival>) -> Result<(), BusError> {
         let started = self.places.iter().filter(|(_, next)| next.is_some()).map(|(partition, _)| *partition);
         let more: Vec<u32> = started.filter(|partition| !self.paused.contains(partition)).collect();
         if !more.is_empty() {
@@ -148,7 +158,7 @@ impl Membership {
         }
         // Collects records that are already on their way: a few at most.
         for _ in 0..POLLS {
-            if !self.poll_client(std::mem::take(&mut wait))? {
+            if !self.poll_client(Duration::ZERO)? {
                 break;
             }
         }
@@ -188,7 +198,7 @@ impl Membership {
         }
     }
 
-    /// Polls librdkafka once. Returns false if nothing arrived.
+    /// Polls librdkafka once. Returns false if its queue is empty.
     fn poll_client(&mut self, wait: Duration) -> Result<bool, BusError> {
         let any = self.poll_client_once(wait)?;
         if self.stopped {
@@ -214,7 +224,7 @@ impl Membership {
         };
         let decided = self.apply_decisions();
         let any = match found {
-            Ok(None) => decided,
+            Ok(None) => decided || self.consumer.context().wakeup.take_handled(),
             Ok(Some(record)) => {
                 self.waiting.extend(record.map(Arrival::Record));
                 true
@@ -415,10 +425,11 @@ fn connect(
     spec: &MemberSpec,
 ) -> Result<BaseConsumer<GroupContext>, BusError> {
     let what = || format!("`{}` cannot join group `{}`", spec.name, spec.group);
-    let consumer: BaseConsumer<GroupContext> = options
+    let mut consumer: BaseConsumer<GroupContext> = options
         .member(spec)
         .create_with_context(GroupContext::of(cluster, &spec.topic))
         .map_err(|fault| fault::bus(&what(), &fault))?;
+    Arc::clone(&consumer.context().wakeup).attach(&mut consumer);
     consumer.subscribe(&[&spec.topic]).map_err(|fault| fault::bus(&what(), &fault))?;
     Ok(consumer)
 }
@@ -437,8 +448,7 @@ impl Drop for Membership {
 /// with an open decision may wait forever.
 fn drain_decisions(consumer: &BaseConsumer<GroupContext>) {
     for _ in 0..POLLS {
-        let before = consumer.context().decisions();
-        if consumer.poll(Duration::ZERO).is_none() && consumer.context().decisions() == before {
+        if consumer.poll(Duration::ZERO).is_none() && !consumer.context().wakeup.take_handled() {
             break;
         }
     }

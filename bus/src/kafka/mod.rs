@@ -5,10 +5,10 @@
 //! documented beside the setting or step concerned.
 //!
 //! Read in this order: `options` (client settings), `refused` (properties that users may not set),
-//! `context` (callbacks), `member` and `membership`, `takeover` (state left by a dead owner),
-//! `sender` and `deliveries` (sending records), `transactions`, `reader`, `writer` and `health`,
-//! `probe`, `cluster`, `backlog`, `named` and `admin` (topics), `convert` and `fault` (records and
-//! errors).
+//! `context` (callbacks), `wakeup` (waiting), `member` and `membership`, `takeover` (state left by a
+//! dead owner), `sender` and `deliveries` (sending records), `transactions`, `reader`, `writer` and
+//! `health`, `probe`, `cluster`, `backlog`, `named` and `admin` (topics), `convert` and `fault`
+//! (records and errors).
 
 mod admin;
 mod backlog;
@@ -28,6 +28,7 @@ mod refused;
 mod sender;
 mod takeover;
 mod transactions;
+mod wakeup;
 mod writer;
 
 use std::fmt;

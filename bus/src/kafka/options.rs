@@ -12,9 +12,11 @@ use crate::MemberSpec;
 /// Time limit of one request to the cluster.
 pub(super) const REQUEST: Duration = Duration::from_secs(10);
 
-/// Longest wait of one poll. A thread that waits in librdkafka cannot be woken, and stopping must
-/// not take long.
-pub(super) const POLL: Duration = Duration::from_millis(250);
+/// Longest wait of one poll. librdkafka serves its queue only while it is polled, and the queue
+/// wakes the waiting thread. Two things need a poll without an event: `max.poll.interval.ms`, which
+/// is at least a session of 6 s unless the broker allows shorter ones, and a loss of all partitions
+/// while some are being revoked ([`super::membership`]).
+pub(super) const POLL: Duration = Duration::from_secs(1);
 
 /// Time limit of one attempt of an append (`message.timeout.ms`). A leader change takes less.
 pub(super) const APPEND: Duration = Duration::from_secs(10);

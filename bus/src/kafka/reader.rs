@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -51,6 +52,45 @@ impl KafkaReader {
         self.consumer.assign(&list).map_err(|fault| fault::bus("cannot assign", &fault))
     }
 
+    /// Collects what is available. Returns false if that is nothing: the client's queue is empty
+    /// then. An end report counts, because the caller may want to know the position now.
+    fn collect(&mut self, max: usize, out: &mut Vec<Record>) -> Result<bool, BusError> {
+        let full = out.len() + max;
+        let mut any = false;
+        while out.len() < full {
+            let Some(found) = self.consumer.poll(Duration::ZERO) else {
+                if self.consumer.context().wakeup.take_handled() {
+                    continue;
+                }
+                break;
+            };
+            let message = match found {
+                Ok(message) => message,
+                Err(KafkaError::PartitionEOF(partition)) => {
+                    self.at_end(convert::partition(partition));
+                    any = true;
+                    continue;
+                }
+                Err(fault) if stopped(&fault) => {
+                    self.find_gone()?;
+                    continue;
+                }
+                Err(fault) => {
+                    check_read_error(&fault)?;
+                    continue;
+                }
+            };
+            let (partition, offset) = (convert::partition(message.partition()), convert::offset(message.offset()));
+            let place =
+                self.places.iter_mut().find(|((topic, own), _)| *own == partition && **topic == *message.topic());
+            let Some(((topic, _), place)) = place.filter(|(_, place)| offset >= place.next) else { continue };
+            place.next = offset + 1;
+            out.push(convert::record(topic, &message));
+            any = true;
+        }
+        Ok(any)
+    }
+
     /// Finds the partition where the client cannot continue; the client does not say which.
     fn find_gone(&mut self) -> Result<(), BusError> {
         let places: Vec<_> = self.places.iter().map(|(of, place)| (of.clone(), place.next)).collect();
@@ -78,7 +118,10 @@ impl KafkaReader {
 
 fn connect(options: &KafkaOptions) -> Result<BaseConsumer<ReaderContext>, BusError> {
     let consumer = options.reader().create_with_context(ReaderContext::default());
-    consumer.map_err(|fault| fault::bus("cannot set up a client", &fault))
+    let mut consumer: BaseConsumer<ReaderContext> =
+        consumer.map_err(|fault| fault::bus("cannot set up a client", &fault))?;
+    Arc::clone(&consumer.context().wakeup).attach(&mut consumer);
+    Ok(consumer)
 }
 
 impl Reader for KafkaReader {
@@ -112,39 +155,15 @@ impl Reader for KafkaReader {
     }
 
     fn poll(&mut self, max: usize, wait: Duration, out: &mut Vec<Record>) -> Result<(), BusError> {
-        let full = out.len() + max;
-        let mut wait = wait.min(POLL);
         if self.consumer.context().brokers.are_lost() {
             tracing::warn!("reader has lost all brokers; recreating its client");
             self.consumer = connect(&self.options)?;
             self.assign_all()?;
         }
-        while out.len() < full {
-            let Some(found) = self.consumer.poll(wait) else { break };
-            let message = match found {
-                Ok(message) => message,
-                Err(KafkaError::PartitionEOF(partition)) => {
-                    self.at_end(convert::partition(partition));
-                    // The caller may want to know the position now.
-                    wait = Duration::ZERO;
-                    continue;
-                }
-                Err(fault) if stopped(&fault) => {
-                    self.find_gone()?;
-                    continue;
-                }
-                Err(fault) => {
-                    check_read_error(&fault)?;
-                    continue;
-                }
-            };
-            let (partition, offset) = (convert::partition(message.partition()), convert::offset(message.offset()));
-            let place =
-                self.places.iter_mut().find(|((topic, own), _)| *own == partition && **topic == *message.topic());
-            let Some(((topic, _), place)) = place.filter(|(_, place)| offset >= place.next) else { continue };
-            place.next = offset + 1;
-            out.push(convert::record(topic, &message));
-            wait = Duration::ZERO;
+        self.consumer.context().wakeup.register();
+        if !self.collect(max, out)? && !wait.is_zero() {
+            thread::park_timeout(wait.min(POLL));
+            self.collect(max, out)?;
         }
         Ok(())
     }

@@ -266,7 +266,7 @@ impl Sender {
             if self.producer.in_flight_count() == 0 {
                 break;
             }
-            thread::park_timeout(STEP);
+            self.deliveries().pause(STEP);
         }
         Ok(())
     }
