@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bus::{
-    Arrival, Batch, Bus, BusError, Clock, DiskOptions, Embedded, EmbeddedOptions, FaultScript, FaultyBus, Kafka,
-    KafkaOptions, Member, MemberSpec, MonoTime, Outgoing, Position, Reader, Record, TopicSpec,
+    Arrival, Batch, Bus, BusError, Clock, DiskOptions, Embedded, EmbeddedOptions, FaultInjector, FaultScript,
+    FaultyBus, Kafka, KafkaOptions, Member, MemberSpec, MonoTime, Outgoing, Position, Reader, Record, TopicSpec,
 };
 use tempfile::TempDir;
 use wire::WallTime;
@@ -265,7 +265,7 @@ impl Fixture for OnDisk {
     }
 }
 
-/// The embedded bus behind fault injection that injects nothing.
+/// The embedded bus behind fault injection; [`OnFaulty::open`] injects nothing.
 pub(crate) struct OnFaulty {
     bus: FaultyBus,
     embedded: Embedded,
@@ -273,8 +273,12 @@ pub(crate) struct OnFaulty {
 
 impl OnFaulty {
     pub(crate) fn open() -> Self {
+        Self::with(FaultScript::default())
+    }
+
+    pub(crate) fn with(faults: impl FaultInjector + 'static) -> Self {
         let OnEmbedded(embedded) = OnEmbedded::open();
-        Self { bus: FaultyBus::new(Arc::new(embedded.clone()), Arc::new(FaultScript::default())), embedded }
+        Self { bus: FaultyBus::new(Arc::new(embedded.clone()), Arc::new(faults)), embedded }
     }
 }
 

@@ -10,9 +10,9 @@ use std::sync::mpsc::sync_channel;
 use std::thread::{self, Thread};
 use std::time::Duration;
 
-use bus::{Arrival, Member, Outgoing, Reader};
+use bus::{Arrival, FaultInjector, Member, Outgoing, Reader};
 
-use super::fixture::Fixture;
+use super::fixture::{Fixture, OnFaulty};
 
 const HOPS: usize = 200;
 
@@ -21,7 +21,7 @@ const WAIT: Duration = Duration::from_secs(30);
 
 pub(crate) fn a_thread_that_waits_in_a_member_is_woken_for_a_reader(on: &impl Fixture) {
     let (own, other) = (on.topic(1), on.topic(1));
-    let (mut member, mut reader) = (member(on, &own), reader(on, &other));
+    let (mut member, mut reader) = (member(on, &own, 1), reader(on, &other));
     let receive = || {
         let found = poll_reader(&mut *reader, Duration::ZERO);
         if found == 0 {
@@ -34,7 +34,7 @@ pub(crate) fn a_thread_that_waits_in_a_member_is_woken_for_a_reader(on: &impl Fi
 
 pub(crate) fn a_thread_that_waits_in_a_reader_is_woken_for_a_member(on: &impl Fixture) {
     let (own, other) = (on.topic(1), on.topic(1));
-    let (mut member, mut reader) = (member(on, &own), reader(on, &other));
+    let (mut member, mut reader) = (member(on, &own, 1), reader(on, &other));
     let receive = || {
         let found = poll_member(&mut *member, Duration::ZERO);
         if found == 0 {
@@ -46,13 +46,40 @@ pub(crate) fn a_thread_that_waits_in_a_reader_is_woken_for_a_member(on: &impl Fi
 }
 
 pub(crate) fn a_thread_that_waits_in_a_member_can_be_unparked(on: &impl Fixture) {
-    let mut member = member(on, &on.topic(1));
+    let mut member = member(on, &on.topic(1), 1);
     unparked(on, || assert_eq!(poll_member(&mut *member, WAIT), 0));
 }
 
 pub(crate) fn a_thread_that_waits_in_a_reader_can_be_unparked(on: &impl Fixture) {
     let mut reader = reader(on, &on.topic(1));
     unparked(on, || assert_eq!(poll_reader(&mut *reader, WAIT), 0));
+}
+
+/// Each signal follows a record that the bus delivers and fault injection holds back.
+#[test]
+fn a_record_that_is_held_back_does_not_use_up_the_wake_up() {
+    let on = &OnFaulty::with(StalledPartition0);
+    let (own, other) = (on.topic(2), on.topic(1));
+    let (mut member, mut reader) = (member(on, &own, 2), reader(on, &other));
+    let receive = || {
+        let found = poll_member(&mut *member, Duration::ZERO);
+        if found == 0 {
+            assert_eq!(poll_reader(&mut *reader, WAIT), 0);
+        }
+        found
+    };
+    let mut writer = on.bus().writer("w").expect("a writer");
+    let [held_back, signal] = [0, 1].map(|partition| [Outgoing::keyed(&own, "k", "v").to(partition)]);
+    let send = |_: &Thread| [&held_back, &signal].iter().for_each(|one| writer.append(*one).expect("an append"));
+    hops(on, send, receive);
+}
+
+struct StalledPartition0;
+
+impl FaultInjector for StalledPartition0 {
+    fn stalls(&self, _: &str, partition: u32) -> bool {
+        partition == 0
+    }
 }
 
 /// The signal is a record in a topic.
@@ -102,11 +129,11 @@ fn hops(on: &impl Fixture, mut send: impl FnMut(&Thread), mut receive: impl FnMu
     });
 }
 
-/// Returns a member that reads partition 0.
-fn member(on: &impl Fixture, topic: &str) -> Box<dyn Member> {
+/// Returns a member that reads all partitions of a topic.
+fn member(on: &impl Fixture, topic: &str, partitions: usize) -> Box<dyn Member> {
     let mut member = on.join(&on.name("g"), topic);
     member.auto_start = true;
-    member.until_owned(1);
+    member.until_owned(partitions);
     member.member
 }
 

@@ -1,10 +1,15 @@
 //! Sync modes: which clients wait for a sync, and the effects of a failed sync.
 
+use std::sync::mpsc::sync_channel;
+use std::thread;
 use std::time::Duration;
 
 use bus::{Arrival, Bus, BusError, Member, MemberSpec, Outgoing, Reader, Sync, TopicSpec};
 
-use super::fixture::{Home, all, append, at, numbers};
+use super::fixture::{Home, all, append, at, numbers, owner};
+
+/// Longest wait for a wake-up.
+const LONG: Duration = Duration::from_mins(1);
 
 fn started(bus: &dyn Bus, group: &str, outside: bool) -> Box<dyn Member> {
     let spec = MemberSpec { outside, ..MemberSpec::new(group, "t", group) };
@@ -36,7 +41,7 @@ fn lanes_write_and_read_while_outside_clients_wait_for_a_sync() {
     let faults = &home.disk.faults;
     faults.hold_syncs();
     lane.commit(&at(0, 0, vec![Outgoing::keyed("t", "k", "1")])).expect("a commit");
-    let outside = std::thread::scope(|scope| {
+    let outside = thread::scope(|scope| {
         let spoke = scope.spawn(|| poll(&mut *spoke));
         let outlets: Vec<_> = outlets
             .iter_mut()
@@ -100,6 +105,40 @@ fn an_append_succeeds_only_if_it_is_durable() {
 }
 
 #[test]
+fn a_failed_sync_wakes_the_threads_of_all_polls() {
+    let home = Home::new();
+    let bus = home.open();
+    bus.ensure_topic(&TopicSpec::log("t", 1)).expect("a topic");
+    bus.ensure_topic(&TopicSpec::log("idle", 1)).expect("a topic");
+    let (mut member, mut idle) = (owner(&bus, "g", "idle"), bus.reader().expect("a reader"));
+    idle.assign("idle", 0, 0).expect("an offset");
+    let (says, heard) = sync_channel(2);
+    thread::scope(|scope| {
+        let said = says.clone();
+        scope.spawn(move || {
+            said.send(member.poll(1, Duration::ZERO, &mut Vec::new())).expect("the test waits for it");
+            thread::park_timeout(LONG);
+            said.send(member.poll(1, Duration::ZERO, &mut Vec::new())).expect("the test waits for it");
+        });
+        scope.spawn(move || {
+            says.send(idle.poll(1, Duration::ZERO, &mut Vec::new())).expect("the test waits for it");
+            thread::park_timeout(LONG);
+            says.send(idle.poll(1, Duration::ZERO, &mut Vec::new())).expect("the test waits for it");
+        });
+        for _ in 0..2 {
+            assert_eq!(heard.recv(), Ok(Ok(())));
+        }
+        home.disk.faults.fail_syncs();
+        let append = bus.writer("w").and_then(|mut writer| writer.append(&[Outgoing::keyed("t", "k", "1")]));
+        assert!(append.is_err(), "{append:?}");
+        for _ in 0..2 {
+            let polled = heard.recv_timeout(LONG / 2);
+            assert!(matches!(polled, Ok(Err(BusError::Refused(_)))), "{polled:?}");
+        }
+    });
+}
+
+#[test]
 fn with_a_sync_interval_no_poll_syncs_before_it_has_passed() {
     let mut home = Home::new();
     home.disk = home.disk.synced(Sync::INTERVAL);
@@ -126,7 +165,7 @@ fn a_bus_without_syncs_syncs_when_it_is_closed() {
     append(&bus, "t", 0..3);
     home.clock.advance_ms(3_600_000);
     assert_eq!(numbers(&all(&bus, "t", 0)), [0, 1, 2], "a sync would hang here");
-    std::thread::scope(|scope| {
+    thread::scope(|scope| {
         scope.spawn(|| drop(bus));
         home.disk.faults.wait_for_a_sync();
         home.disk.faults.release_syncs();
