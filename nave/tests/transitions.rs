@@ -1,4 +1,5 @@
-//! Every transition in the table of create-flow occurs in the whole system, and no other.
+//! Every transition in the table of create-flow occurs in the whole system, and no other. Each
+//! scenario is a test.
 
 mod support;
 
@@ -7,7 +8,7 @@ use std::collections::BTreeSet;
 use floodlight_sim::fault::{CommandKind, Match};
 use floodlight_sim::{Fault, FaultKind};
 use flow_messages::speaker::{Action, Rule, SwitchId};
-use hub::check::{differences, table};
+use hub::check::table;
 use nave::testing::World;
 use serde_json::json;
 use support::{fault, flow, foreign_command, inject, one_lane, refusal};
@@ -15,21 +16,97 @@ use wire::Code;
 use wire::answer::Operation;
 use wire::command::{Command, Outcome};
 
-type Seen = BTreeSet<(String, String, String)>;
+/// Transitions as histories have them, such as "installing -> removing (failed)".
+type Transitions = BTreeSet<String>;
 
-/// Collects the transitions in all published histories, such as "installing -> removing (failed)".
-fn collect(world: &World, seen: &mut Seen) {
+/// Returns the transitions of the table that change the state.
+fn of_the_table() -> Transitions {
+    let rows = table(include_str!("../../flows/src/create.rs")).into_iter().filter(|row| row.state != row.next);
+    rows.map(|row| format!("{} -> {} ({})", row.state, row.next, row.event)).collect()
+}
+
+/// Returns the transitions in all published histories.
+fn seen(world: &World) -> Transitions {
     let views = world.lanes.topics.view(flows::NAME, flows::STAGE);
-    for record in [world.lanes.records(&world.egress()), world.lanes.records(&views)].concat() {
-        let Ok(operation) = serde_json::from_slice::<Operation>(&record.value) else { continue };
-        for entry in operation.history {
-            let parts = entry.what.split_once(" -> ").and_then(|(from, rest)| {
-                let (next, event) = rest.strip_suffix(')')?.split_once(" (")?;
-                Some((from.to_owned(), event.to_owned(), next.to_owned()))
-            });
-            seen.extend(parts);
+    let records = [world.lanes.records(&world.egress()), world.lanes.records(&views)].concat();
+    let operations = records.iter().filter_map(|record| serde_json::from_slice::<Operation>(&record.value).ok());
+    let entries = operations.flat_map(|operation| operation.history).map(|entry| entry.what);
+    entries.filter(|what| what.contains(" -> ")).collect()
+}
+
+/// Checks that the transitions `shown` occur in a scenario, and none that the table lacks.
+fn assert_shows(worlds: &[World], shown: &[&str]) {
+    let (table, seen): (_, Transitions) = (of_the_table(), worlds.iter().flat_map(seen).collect());
+    let missing: Vec<&str> = shown.iter().copied().filter(|transition| !seen.contains(*transition)).collect();
+    assert_eq!(missing, [""; 0], "transitions that did not occur");
+    assert_eq!(seen.difference(&table).collect::<Vec<_>>(), [""; 0], "transitions that the table lacks");
+}
+
+/// Makes a test of each scenario, with transitions that must occur in it.
+macro_rules! scenarios {
+    ($($name:ident: $shown:expr;)*) => {
+        mod scenarios {
+            $(
+                #[test]
+                fn $name() {
+                    super::assert_shows(&super::$name(), &$shown);
+                }
+            )*
         }
-    }
+
+        const SHOWN: &[&[&str]] = &[$(&$shown),*];
+    };
+}
+
+scenarios! {
+    success_and_each_injected_error: [
+        "- -> installing (requested)",
+        "installing -> validating (all replied)",
+        "validating -> ended (all replied)",
+        "installing -> removing (failed)",
+        "installing -> removing (timed out)",
+        "removing -> checking removal (undone)",
+        "checking removal -> ended (all replied)",
+    ];
+    cancelled_during_installation_and_validation: [
+        "installing -> removing (cancelled)",
+        "validating -> removing (cancelled)",
+    ];
+    cancelled_while_an_existing_flow_is_validated_then_refused: [
+        "- -> ended (requested)",
+        "removing -> ended (undone)",
+    ];
+    a_foreign_client_removes_a_rule_before_it_is_validated: ["validating -> removing (all replied)"];
+    the_validation_fails_or_times_out: [
+        "validating -> removing (failed)",
+        "validating -> removing (timed out)",
+    ];
+    the_removal_cannot_finish: [
+        "removing -> checking removal (undo stuck)",
+        "checking removal -> degraded (all replied)",
+        "degraded -> removing (timed out)",
+        "degraded -> ended (timed out)",
+    ];
+    the_check_of_the_removal_cannot_finish_or_times_out: [
+        "checking removal -> degraded (failed)",
+        "checking removal -> degraded (timed out)",
+    ];
+    a_newer_request_is_refused_for_its_length_and_removes_the_leftovers: [
+        "- -> clearing (requested)",
+        "clearing -> checking removal (all replied)",
+        "clearing -> checking removal (failed)",
+        "clearing -> checking removal (timed out)",
+        "degraded -> clearing (timed out)",
+    ];
+    a_foreign_client_installs_a_rule_again_before_its_removal_is_checked: [
+        "checking removal -> degraded (all replied)",
+    ];
+}
+
+#[test]
+fn the_scenarios_show_every_transition_of_the_table() {
+    let shown: Transitions = SHOWN.iter().copied().flatten().map(|transition| (*transition).to_owned()).collect();
+    assert_eq!(shown, of_the_table());
 }
 
 /// A world with a flow of three rules that is rolled back since its first rule is refused, and with
@@ -205,33 +282,4 @@ fn a_foreign_client_installs_a_rule_again_before_its_removal_is_checked() -> Vec
     foreign_command(&mut world, 1, Action::Install { rule: rule_2() });
     world.run_until_idle();
     vec![world]
-}
-
-#[test]
-fn exactly_the_transitions_of_the_table_occur() {
-    let scenarios = [
-        success_and_each_injected_error,
-        cancelled_during_installation_and_validation,
-        cancelled_while_an_existing_flow_is_validated_then_refused,
-        a_foreign_client_removes_a_rule_before_it_is_validated,
-        the_validation_fails_or_times_out,
-        the_removal_cannot_finish,
-        the_check_of_the_removal_cannot_finish_or_times_out,
-        a_newer_request_is_refused_for_its_length_and_removes_the_leftovers,
-        a_foreign_client_installs_a_rule_again_before_its_removal_is_checked,
-    ];
-    let mut seen = Seen::new();
-    for world in scenarios.into_iter().flat_map(|scenario| scenario()) {
-        collect(&world, &mut seen);
-    }
-    let rows = table(include_str!("../../flows/src/create.rs"));
-    let missing: Vec<String> = rows
-        .iter()
-        .filter(|row| row.state != row.next)
-        .filter(|row| !seen.contains(&(row.state.clone(), row.event.clone(), row.next.clone())))
-        .map(|row| format!("{} --{}--> {}", row.state, row.event, row.next))
-        .collect();
-    assert_eq!(missing, [""; 0], "transitions that did not occur");
-    let handled = rows.iter().map(|row| (row.state.clone(), row.event.clone())).collect();
-    assert_eq!(differences(&rows, &handled, &seen), [""; 0]);
 }
