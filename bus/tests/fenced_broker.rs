@@ -82,7 +82,7 @@ impl Pair {
 }
 
 #[test]
-fn clients_recover_after_the_only_broker_was_fenced() {
+fn kafka_clients_recover_after_the_only_broker_was_fenced() {
     let broker = Broker::start("fenced");
     let clock = Arc::new(RealClock(Instant::now()));
     let bus = Kafka::open(Arc::clone(&clock) as _, KafkaOptions::new(broker.address())).expect("a cluster");

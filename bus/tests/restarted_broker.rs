@@ -13,7 +13,7 @@ use bus::{Bus, Kafka, KafkaOptions, Outgoing, TopicSpec};
 use crate::broker::{Broker, RealClock};
 
 #[test]
-fn a_broker_with_a_long_session_keeps_its_data_over_a_crash() {
+fn a_kafka_broker_with_a_long_session_keeps_its_data_over_a_crash() {
     let broker = Broker::start("restarted");
     let connect =
         || Kafka::open(Arc::new(RealClock(Instant::now())), KafkaOptions::new(broker.address())).expect("a cluster");

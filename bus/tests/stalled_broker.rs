@@ -44,7 +44,7 @@ fn processor_time() -> Duration {
 }
 
 #[test]
-fn no_thread_spins_while_the_broker_does_not_respond() {
+fn no_thread_spins_while_a_kafka_broker_does_not_respond() {
     let _alone = alone();
     let broker = Broker::start("stalled");
     let bus = connect(&broker);
@@ -127,7 +127,7 @@ fn batch(next: u64) -> Batch {
 }
 
 #[test]
-fn a_commit_without_response_fails_soon_and_keeps_the_membership() {
+fn a_kafka_commit_without_response_fails_soon_and_keeps_membership() {
     let _alone = alone();
     let broker = Broker::start("stalled");
     let bus = connect(&broker);
@@ -158,7 +158,7 @@ fn a_commit_without_response_fails_soon_and_keeps_the_membership() {
 }
 
 #[test]
-fn an_append_without_response_is_reported_counted_and_retried() {
+fn a_kafka_append_without_response_is_reported_counted_and_retried() {
     let _alone = alone();
     let broker = Broker::start("stalled");
     let bus = connect(&broker);

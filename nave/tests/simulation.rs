@@ -70,6 +70,12 @@ fn assert_succeeds(simulation: &Simulation, from: u64, seeds: u64) -> Summary {
     summary
 }
 
+/// For `./test quick`, which leaves the two thousand seeds out.
+#[test]
+fn flows_hold_all_invariants_in_one_hundred_seeds() {
+    assert_succeeds(&flows(), 1, 100);
+}
+
 #[test]
 fn flows_hold_all_invariants_in_two_thousand_seeds() {
     let summary = assert_succeeds(&flows(), 1, 2_000);
