@@ -32,6 +32,21 @@ impl Problem {
             field: Some(field.into()),
         }
     }
+
+    /// Returns the body of an HTTP response with this problem (RFC 9457, `application/problem+json`).
+    /// Its status is [`Code::status`].
+    pub fn document(self) -> Map<String, Value> {
+        let Self { code, detail, field } = self;
+        let mut document = Map::from_iter([
+            ("type".to_owned(), format!("urn:nave:{code}").into()),
+            ("title".to_owned(), code.title().into()),
+            ("status".to_owned(), code.status().into()),
+            ("detail".to_owned(), detail.into()),
+            ("code".to_owned(), code.as_str().into()),
+        ]);
+        document.extend(field.map(|field| ("field".to_owned(), field.into())));
+        document
+    }
 }
 
 /// The result of an operation, as the client gets it.

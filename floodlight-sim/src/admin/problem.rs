@@ -2,7 +2,7 @@
 
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde_json::json;
+use serde_json::Value;
 use wire::{Code, Problem};
 
 /// An RFC 9457 problem as a response.
@@ -23,25 +23,8 @@ impl From<Problem> for ProblemResponse {
 impl IntoResponse for ProblemResponse {
     fn into_response(self) -> Response {
         let Self(problem) = self;
-        let status = match problem.code {
-            Code::UnknownPath => StatusCode::NOT_FOUND,
-            Code::WrongMethod => StatusCode::METHOD_NOT_ALLOWED,
-            Code::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Code::InvalidField => StatusCode::UNPROCESSABLE_ENTITY,
-            Code::NotReady => StatusCode::SERVICE_UNAVAILABLE,
-            // All other problems of a request to this server.
-            _ => StatusCode::BAD_REQUEST,
-        };
-        let mut body = json!({
-            "type": format!("urn:nave:{}", problem.code),
-            "title": problem.code.title(),
-            "status": status.as_u16(),
-            "detail": problem.detail,
-            "code": problem.code,
-        });
-        if let Some(field) = problem.field {
-            body["field"] = field.into();
-        }
-        (status, [(header::CONTENT_TYPE, "application/problem+json")], body.to_string()).into_response()
+        let status = StatusCode::from_u16(problem.code.status()).expect("it is between 400 and 599");
+        let body = Value::Object(problem.document()).to_string();
+        (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response()
     }
 }

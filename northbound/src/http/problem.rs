@@ -3,7 +3,7 @@
 use axum::extract::rejection::BytesRejection;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use wire::{Code, OperationId, Problem};
 
 /// A problem as an HTTP response.
@@ -54,19 +54,10 @@ impl ProblemResponse {
     pub(crate) fn into_parts(self) -> (StatusCode, String) {
         let Self { problem, operation, more } = self;
         let status = StatusCode::from_u16(problem.code.status()).expect("it is between 400 and 599");
-        let mut body = Value::Object(more);
-        body["type"] = format!("urn:nave:{}", problem.code).into();
-        body["title"] = problem.code.title().into();
-        body["status"] = status.as_u16().into();
-        body["detail"] = problem.detail.into();
-        body["code"] = json!(problem.code);
-        if let Some(field) = problem.field {
-            body["field"] = field.into();
-        }
-        if let Some(operation) = operation {
-            body["instance"] = format!("/v1/operations/{operation}").into();
-        }
-        (status, body.to_string())
+        let mut body = more;
+        body.extend(problem.document());
+        body.extend(operation.map(|id| ("instance".to_owned(), format!("/v1/operations/{id}").into())));
+        (status, Value::Object(body).to_string())
     }
 }
 
