@@ -9,8 +9,8 @@
 //! | `/faults` | POST | injects one fault; or `{"seed": 7, "faults": [...]}`, all of them or none |
 //! | `/faults` | DELETE | removes all faults |
 //! | `/seed` | POST | `{"seed": 7}`: sets the seed of random choices |
-//! | `/heart` | POST | `{"stopped": true}`: stops heartbeats; the speaker still answers |
-//! | `/crash` | POST | crashes after the next poll; with `{"told": true}`, after sending all answers |
+//! | `/heartbeats` | POST | `{"stopped": true}`: stops heartbeats; the speaker still answers |
+//! | `/crash` | POST | crashes after the next poll; with `{"answered": true}`, after sending all answers |
 //! | `/restart` | POST | replaces a crashed process |
 //! | `/healthz` | GET | 200 while the speaker runs, 503 after a crash |
 //!
@@ -40,7 +40,7 @@ const PAGE: usize = 1_000;
 /// The maximum size of a request body, in bytes: 1,000 faults of a few hundred bytes each.
 const MAX_BODY_BYTES: usize = 512 * 1024;
 
-const PATHS: &str = "/switches, /switches/{id}/rules, /audit, /faults, /seed, /heart, /crash, /restart, /healthz";
+const PATHS: &str = "/switches, /switches/{id}/rules, /audit, /faults, /seed, /heartbeats, /crash, /restart, /healthz";
 
 /// Returns the router of the HTTP interface of `speaker`.
 pub fn admin(speaker: SpeakerHandle) -> Router {
@@ -50,14 +50,14 @@ pub fn admin(speaker: SpeakerHandle) -> Router {
         .route("/audit", get(audit))
         .route("/faults", get(faults).post(inject).delete(clear))
         .route("/seed", post(seed))
-        .route("/heart", post(heart))
+        .route("/heartbeats", post(heartbeats))
         .route("/crash", post(crash))
         .route("/restart", post(restart))
         .route("/healthz", get(health))
         .fallback(|| async { ProblemResponse::new(Code::UnknownPath, format!("the paths are {PATHS}")) })
         .method_not_allowed_fallback(|| async {
             let allowed =
-                "/faults accepts GET, POST and DELETE; /seed, /heart, /crash and /restart POST; other paths GET";
+                "/faults accepts GET, POST and DELETE; /seed, /heartbeats, /crash and /restart POST; other paths GET";
             ProblemResponse::new(Code::WrongMethod, allowed)
         })
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
@@ -158,7 +158,7 @@ struct SetHeartbeats {
     stopped: bool,
 }
 
-async fn heart(
+async fn heartbeats(
     State(speaker): State<SpeakerHandle>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<StatusCode, ProblemResponse> {
@@ -172,7 +172,7 @@ async fn heart(
 #[serde(deny_unknown_fields)]
 struct CrashRequest {
     #[serde(default)]
-    told: bool,
+    answered: bool,
 }
 
 async fn crash(
@@ -180,8 +180,8 @@ async fn crash(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<StatusCode, ProblemResponse> {
     let empty = matches!(&body, Ok(body) if body.is_empty());
-    let CrashRequest { told } = if empty { CrashRequest { told: false } } else { read(json_of(body)?)? };
-    speaker.crash(told);
+    let CrashRequest { answered } = if empty { CrashRequest { answered: false } } else { read(json_of(body)?)? };
+    speaker.crash(answered);
     Ok(StatusCode::ACCEPTED)
 }
 
@@ -198,9 +198,9 @@ async fn health(State(speaker): State<SpeakerHandle>) -> Result<Json<Value>, Pro
             "the speaker crashed by fault injection; POST /restart restarts it",
         ));
     }
-    let heart = if speaker.heartbeats_stopped() { "stopped" } else { "as configured" };
+    let heartbeats = if speaker.heartbeats_stopped() { "stopped" } else { "as configured" };
     Ok(Json(
-        json!({"status": "up", "kept": speaker.is_persistent(), "heartbeats": heart, "delayed": speaker.waiting()}),
+        json!({"status": "up", "kept": speaker.is_persistent(), "heartbeats": heartbeats, "delayed": speaker.waiting()}),
     ))
 }
 

@@ -40,7 +40,7 @@ pub struct AuditEntry {
 
 /// The outcome of a command.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(tag = "deed", rename_all = "snake_case")]
+#[serde(tag = "outcome", rename_all = "snake_case")]
 pub enum CommandOutcome {
     /// The speaker executed it.
     Executed {
@@ -56,7 +56,7 @@ pub enum CommandOutcome {
     },
     /// A fault applied to it. If the fault lets it execute, another entry follows.
     Struck {
-        /// The name of the fault; `drill` for a fault that a client requested with `error`.
+        /// The name of the fault; `requested` for a fault that a client requested with `error`.
         fault: &'static str,
     },
 }
@@ -129,7 +129,7 @@ mod tests {
         assert_eq!(audit.after(audit.last() - 1).map(|entry| entry.seq).collect::<Vec<_>>(), [audit.last()]);
         assert_eq!(
             serde_json::to_string(&AuditEntry { seq: 9, ..entry }).unwrap(),
-            r#"{"seq":9,"at":5,"switch":"of:01","command":"read","cookie":17,"call":"7f3a/1/1","attempt":1,"deed":"remembered"}"#
+            r#"{"seq":9,"at":5,"switch":"of:01","command":"read","cookie":17,"call":"7f3a/1/1","attempt":1,"outcome":"remembered"}"#
         );
     }
 }

@@ -13,7 +13,7 @@
 //! | `corrupt` | yes | with unreadable bytes: see [`Garbage`] | a broken spoke, or one of another version |
 //! | `oversized` | yes | with a body of the given size | a reply above the size limit of the bus |
 //! | `lie` | no | as if executed, also to repeats | a switch that confirms a change it did not make; reads are true |
-//! | `crash` | yes | no; with `told`, yes | a process that crashes before or after it answers |
+//! | `crash` | yes | no; with `answered`, yes | a process that crashes before or after it answers |
 
 use std::fmt;
 
@@ -149,7 +149,7 @@ pub enum FaultKind {
         after: u32,
         /// `true`: crashes after it sent all answers. `false`: crashes before it sends them.
         #[serde(default)]
-        told: bool,
+        answered: bool,
     },
 }
 
@@ -372,7 +372,7 @@ mod tests {
             FaultKind::Corrupt { what: Garbage::Type },
             FaultKind::Oversized { bytes: 7 },
             FaultKind::Lie,
-            FaultKind::Crash { after: 2, told: true },
+            FaultKind::Crash { after: 2, answered: true },
         ] {
             let text = serde_json::to_string(&kind).unwrap();
             assert!(text.contains(&format!("\"{kind}\"")), "{text}");

@@ -197,7 +197,7 @@ mod tests {
         assert_eq!(strikes(&mut faults, "install", 4), ["mute", "mute", "crash", "mute"]);
         assert_eq!(
             faults.list()[0].kind,
-            FaultKind::Crash { after: 2, told: false },
+            FaultKind::Crash { after: 2, answered: false },
             "the list shows the remaining count"
         );
     }

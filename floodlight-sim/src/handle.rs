@@ -181,10 +181,10 @@ impl SpeakerHandle {
 
     // ---- crash and restart ----------------------------------------------------------------------
 
-    /// Crashes the speaker after its next poll, like the fault `crash`; with `told`, after it sent
-    /// all pending answers.
-    pub fn crash(&self, told: bool) {
-        self.lock().speaker.crash_now(told);
+    /// Crashes the speaker after its next poll, like the fault `crash`; with `answered`,
+    /// after it sent all pending answers.
+    pub fn crash(&self, answered: bool) {
+        self.lock().speaker.crash_now(answered);
     }
 
     /// Returns true if the speaker crashed by fault injection and was not restarted.

@@ -8,7 +8,7 @@ const COMMANDS: &str = "nave_speaker_commands_total";
 const FAULTS: &str = "nave_speaker_faults_total";
 
 pub(crate) fn command(name: &'static str, outcome: &CommandOutcome) {
-    metrics::counter!(COMMANDS, "command" => name, "deed" => outcome.as_str()).increment(1);
+    metrics::counter!(COMMANDS, "command" => name, "outcome" => outcome.as_str()).increment(1);
 }
 
 pub(crate) fn struck(fault: &'static str) {

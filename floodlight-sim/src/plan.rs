@@ -150,7 +150,7 @@ mod tests {
         assert_eq!((plan.seed, plan.heartbeat_every_ms, plan.heartbeats_stopped), (42, 500, false));
         let kinds: Vec<&str> = plan.faults.iter().map(|fault| fault.kind.as_str()).collect();
         assert_eq!(kinds, ["silence", "lie", "delay_reply", "reorder", "wrong_key", "corrupt", "crash"]);
-        assert_eq!(plan.faults[6].kind, FaultKind::Crash { after: 1_000, told: false });
+        assert_eq!(plan.faults[6].kind, FaultKind::Crash { after: 1_000, answered: false });
         assert_eq!(plan.faults[2].when.percent.unwrap().to_string(), "12.5 %");
     }
 

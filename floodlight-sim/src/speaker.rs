@@ -51,14 +51,14 @@ pub struct Speaker {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Crash {
     /// True: send all pending answers first.
-    pub told: bool,
+    pub answered: bool,
 }
 
 impl Speaker {
     /// Handles a command. `now` is the base of delays; `wall` is compared with `ce_expirytime`.
     pub fn on(&mut self, now: MonoTime, wall: WallTime, request: Request) -> Vec<Answer> {
         if request.command.error == Some(InjectedFault::InSwitch) {
-            self.record(wall, &request, CommandOutcome::Struck { fault: "drill" });
+            self.record(wall, &request, CommandOutcome::Struck { fault: "requested" });
             return Vec::new();
         }
         let answers = match self.find_fault(&request) {
@@ -129,8 +129,8 @@ impl Speaker {
             FaultKind::Corrupt { what } => self.carry_out_with(wall, request, Flaw::Corrupt(what)),
             FaultKind::Oversized { bytes } => self.carry_out_with(wall, request, Flaw::Oversized(bytes)),
             FaultKind::Lie => vec![self.check_and_run(wall, request, pretend)],
-            FaultKind::Crash { told, .. } => {
-                self.crash = Some(Crash { told });
+            FaultKind::Crash { answered, .. } => {
+                self.crash = Some(Crash { answered });
                 vec![self.carry_out(wall, request)]
             }
         }
@@ -165,8 +165,8 @@ impl Speaker {
     }
 
     /// Requests a crash now, like the fault `crash`.
-    pub fn crash_now(&mut self, told: bool) {
-        self.crash.get_or_insert(Crash { told });
+    pub fn crash_now(&mut self, answered: bool) {
+        self.crash.get_or_insert(Crash { answered });
     }
 
     /// Takes the changes to the tables since the last call, in order; empty without a store.

@@ -117,7 +117,7 @@ impl RecordService for SpeakerService {
 
     fn crash(&self) -> Option<InjectedCrash> {
         let crash = self.handle.lock().speaker.crash()?;
-        Some(if crash.told { InjectedCrash::AfterAnswers } else { InjectedCrash::Now })
+        Some(if crash.answered { InjectedCrash::AfterAnswers } else { InjectedCrash::Now })
     }
 
     fn crashed(&mut self) {

@@ -39,7 +39,7 @@ async fn faults_are_injected_listed_and_removed() {
 async fn a_batch_of_faults_with_a_seed_is_injected_as_a_whole_or_not_at_all() {
     let speaker = SpeakerHandle::new();
     let by_chance = json!({"when": {"percent": 12.5}, "kind": {"corrupt": {"what": "body"}}});
-    let crash = json!({"when": {}, "kind": {"crash": {"after": 3, "told": true}}, "times": 1});
+    let crash = json!({"when": {}, "kind": {"crash": {"after": 3, "answered": true}}, "times": 1});
     let batch = json!({"seed": 42, "faults": [by_chance, crash]});
     assert_eq!(send(&speaker, "POST", "/faults", &batch.to_string()).await.0, 201);
     let listed = send(&speaker, "GET", "/faults", "").await.2;
@@ -85,7 +85,7 @@ async fn the_seed_and_the_heartbeats_can_be_set() {
     let speaker = SpeakerHandle::new();
     assert_eq!(send(&speaker, "POST", "/seed", r#"{"seed": 7}"#).await.0, 204);
     assert_eq!(send(&speaker, "GET", "/faults", "").await.2["seed"], 7);
-    assert_eq!(send(&speaker, "POST", "/heart", r#"{"stopped": true}"#).await.0, 204);
+    assert_eq!(send(&speaker, "POST", "/heartbeats", r#"{"stopped": true}"#).await.0, 204);
     let up = json!({"status": "up", "kept": false, "heartbeats": "stopped", "delayed": 0});
     assert_eq!(send(&speaker, "GET", "/healthz", "").await.2, up);
 }
@@ -114,8 +114,8 @@ async fn an_invalid_field_is_named_by_its_path() {
         ),
         ("/faults", json!([]), "body", "allowed is a JSON object"),
         ("/seed", json!({"seed": -1}), "seed", "integer `-1`, expected u64"),
-        ("/heart", json!({"stop": true}), "stop", "unknown field `stop`, expected `stopped`"),
-        ("/crash", json!({"told": 1}), "told", "integer `1`, expected a boolean"),
+        ("/heartbeats", json!({"stop": true}), "stop", "unknown field `stop`, expected `stopped`"),
+        ("/crash", json!({"answered": 1}), "answered", "integer `1`, expected a boolean"),
     ] {
         let (status, kind, problem) = send(&speaker, "POST", path, &body.to_string()).await;
         assert_eq!((status, kind.as_str()), (422, "application/problem+json"), "{path} {body}");
@@ -151,7 +151,7 @@ async fn every_error_response_is_a_problem() {
         ("POST", "/faults", r#"{"kind":"mute","when":{"command":"erase"}}"#, 422, "NAVE-0002"),
         ("POST", "/faults", r#"{"kind":"mute","when":{"percent":0}}"#, 422, "NAVE-0002"),
         ("GET", "/crash", "", 405, "NAVE-0009"),
-        ("POST", "/crash", "told", 400, "NAVE-0001"),
+        ("POST", "/crash", "answered", 400, "NAVE-0001"),
         ("DELETE", "/healthz", "", 405, "NAVE-0009"),
     ] {
         let (found, kind, problem) = send(&speaker, method, path, body).await;

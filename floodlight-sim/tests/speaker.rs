@@ -213,7 +213,7 @@ fn only_an_undo_marks_calls_as_undone() {
 
 #[test]
 fn a_fault_requested_for_the_switch_is_silence_and_others_are_ignored() {
-    for (drill, answers, there) in [
+    for (error, answers, there) in [
         (Some(InjectedFault::InSwitch), vec![], false),
         (Some(InjectedFault::InHub), vec![INSTALLED], true),
         (Some(InjectedFault::InWorker), vec![INSTALLED], true),
@@ -221,9 +221,9 @@ fn a_fault_requested_for_the_switch_is_silence_and_others_are_ignored() {
     ] {
         let mut speaker = Speaker::default();
         let mut request = install(1);
-        request.command.error = drill;
-        assert_eq!(on(&mut speaker, 0, request), answers, "{drill:?}");
-        assert_eq!(installed(&speaker), there, "{drill:?}");
+        request.command.error = error;
+        assert_eq!(on(&mut speaker, 0, request), answers, "{error:?}");
+        assert_eq!(installed(&speaker), there, "{error:?}");
     }
 }
 
@@ -244,7 +244,7 @@ fn each_fault_executes_and_answers_as_documented() {
         (FaultKind::Corrupt { what: Garbage::Body }, 1, true, 0, true),
         (FaultKind::Oversized { bytes: 9 }, 1, true, 0, true),
         (FaultKind::Lie, 1, false, 0, false),
-        (FaultKind::Crash { after: 1, told: true }, 1, true, 0, true),
+        (FaultKind::Crash { after: 1, answered: true }, 1, true, 0, true),
     ] {
         let mut speaker = with(kind.clone());
         assert_eq!((on(&mut speaker, 0, install(1)).len(), installed(&speaker)), (answers, installs), "{kind:?}");
@@ -381,7 +381,7 @@ fn a_crash_counts_commands_and_loses_delayed_answers() {
     let mut speaker = Speaker::default();
     for (command, kind) in [
         (CommandKind::Read, FaultKind::DelayReply { ms: 50 }),
-        (CommandKind::Install, FaultKind::Crash { after: 2, told: true }),
+        (CommandKind::Install, FaultKind::Crash { after: 2, answered: true }),
     ] {
         let when = Match { command: Some(command), ..Match::default() };
         speaker.faults_mut().inject(Fault { when, kind, times: Some(1) }).unwrap();
@@ -390,7 +390,7 @@ fn a_crash_counts_commands_and_loses_delayed_answers() {
     on(&mut speaker, 0, install(1));
     assert_eq!((speaker.crash(), speaker.waiting()), (None, 1));
     on(&mut speaker, 0, install(2));
-    assert_eq!(speaker.crash(), Some(Crash { told: true }));
+    assert_eq!(speaker.crash(), Some(Crash { answered: true }));
     speaker.restarted();
     assert_eq!((speaker.crash(), speaker.waiting()), (None, 0));
     assert!(installed(&speaker));

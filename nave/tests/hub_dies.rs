@@ -213,7 +213,7 @@ fn a_hub_crash_in_any_phase_on_kafka_does_not_change_the_outcome() {
     let mut executed: BTreeMap<String, u32> = BTreeMap::new();
     for entry in cluster.speaker.audit() {
         let line = serde_json::to_value(&entry).unwrap();
-        if line["deed"].to_string().contains("executed") && line["command"] != "read" {
+        if line["outcome"].to_string().contains("executed") && line["command"] != "read" {
             *executed.entry(line["call"].to_string()).or_default() += 1;
         }
     }

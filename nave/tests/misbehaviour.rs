@@ -47,9 +47,9 @@ fn misbehaviour() -> Vec<FaultKind> {
         FaultKind::Oversized { bytes: 900_000 },
         FaultKind::Oversized { bytes: 2 << 20 },
         FaultKind::Lie,
-        FaultKind::Crash { after: 1, told: false },
-        FaultKind::Crash { after: 1, told: true },
-        FaultKind::Crash { after: 2, told: false },
+        FaultKind::Crash { after: 1, answered: false },
+        FaultKind::Crash { after: 1, answered: true },
+        FaultKind::Crash { after: 2, answered: false },
     ]
 }
 
@@ -275,19 +275,19 @@ fn reordered_replies_are_all_counted() {
 /// removed after the restart.
 #[test]
 fn after_a_long_controller_crash_the_rules_match_the_answer() {
-    for (seed, told) in [(1, false), (2, true), (3, false), (4, true)] {
+    for (seed, answered) in [(1, false), (2, true), (3, false), (4, true)] {
         let mut world = one_lane(seed, |_| {});
-        inject(&world, fault(CommandKind::Install, 3, FaultKind::Crash { after: 1, told }, Some(1)));
+        inject(&world, fault(CommandKind::Install, 3, FaultKind::Crash { after: 1, answered }, Some(1)));
         let asked = world.request(&flow("test-01", LENGTH));
         world.run_ms(6_000);
         let failed = world.answer(asked).failure();
         assert!(failed.degraded, "no removal was confirmed");
         assert!(world.speaker().is_down());
         world.speaker().restart().expect("a controller without a directory can restart");
-        assert!(rules_match(&world, &FlowOutcome::Failed(failed)), "told {told}");
+        assert!(rules_match(&world, &FlowOutcome::Failed(failed)), "answered {answered}");
         world.run_until_idle();
-        assert_eq!(rules(&world), [], "told {told}");
-        assert_eq!(idle_violations(&mut world, &[asked]), [""; 0], "told {told}");
+        assert_eq!(rules(&world), [], "answered {answered}");
+        assert_eq!(idle_violations(&mut world, &[asked]), [""; 0], "answered {answered}");
     }
 }
 

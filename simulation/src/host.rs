@@ -157,7 +157,7 @@ fn speaker_fault(dice: &mut Dice) -> Fault {
             ]),
         },
         9 => FaultKind::Corrupt { what: *dice.pick(&[Garbage::Body, Garbage::Json, Garbage::Headers, Garbage::Type]) },
-        10 => FaultKind::Crash { after: 1 + u32::try_from(dice.roll(3)).unwrap_or(0), told: dice.chance(500) },
+        10 => FaultKind::Crash { after: 1 + u32::try_from(dice.roll(3)).unwrap_or(0), answered: dice.chance(500) },
         _ => FaultKind::Lie,
     };
     let mut command =

@@ -156,6 +156,6 @@ pub(crate) fn reply_to(n: u32, attempt: u32) -> (String, Kind) {
 /// The result of a poll of a crashed speaker.
 pub(crate) const DOWN: PollOutcome = PollOutcome { worked: false, next: None };
 
-pub(crate) fn crash(after: u32, told: bool) -> FaultKind {
-    FaultKind::Crash { after, told }
+pub(crate) fn crash(after: u32, answered: bool) -> FaultKind {
+    FaultKind::Crash { after, answered }
 }
