@@ -82,7 +82,7 @@ impl Gateway {
             stages: options.stages.iter().map(stage).collect(),
             waiters: DashMap::new(),
             pending_commands: DashMap::new(),
-            operations: OperationCache::new(options.limits.known_operations),
+            operations: OperationCache::new(options.limits.cached_operations),
             resources: ResourceCache::with_limit(options.limits.shown_bytes),
             watchers: Arc::new(Watchers::with_limit(options.limits.watchers)),
             options,

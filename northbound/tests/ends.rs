@@ -46,7 +46,7 @@ impl Harness {
     /// A gateway that caches at most `known` operations.
     fn gateway(&self, known: usize) -> Arc<Gateway> {
         let mut options = GatewayOptions::new("flows", "hub", 2);
-        options.limits.known_operations = known;
+        options.limits.cached_operations = known;
         Arc::new(Gateway::new(options, self.faulty.clock()))
     }
 

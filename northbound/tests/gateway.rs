@@ -270,7 +270,7 @@ fn a_deleted_view_is_dropped_and_an_answer_is_kept() {
 
 #[test]
 fn only_the_newest_operations_are_cached() {
-    let gateway = with(|limits| limits.known_operations = 2);
+    let gateway = with(|limits| limits.cached_operations = 2);
     let ids = ["a", "b", "c"].map(|id| OperationId::new(id).unwrap());
     for id in ids.iter().chain(&ids[1..]) {
         deliver(&gateway, about(Kind::View, &running(id, 1), id.as_str()));

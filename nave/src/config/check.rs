@@ -23,7 +23,7 @@ pub(super) fn allowed(path: &str) -> Option<&'static str> {
         }
         "bus.disk.sync_interval_ms" => "1 to 60000",
         "rest.unanswered_per_lane"
-        | "rest.known_operations"
+        | "rest.cached_operations"
         | "rest.requests"
         | "rest.connections"
         | "rest.watchers" => "1 to 1000000",
@@ -58,7 +58,7 @@ pub(super) fn faults(config: &Config, source: &dyn Fn(&str) -> String) -> Vec<Co
     range("bus.disk.sync_interval_ms", config.bus.disk.sync_interval_ms, 1, 60_000);
     range("snapshots.every_ms", config.snapshots.every_ms, 0, hour);
     range("rest.unanswered_per_lane", config.rest.unanswered_per_lane as u64, 1, 1_000_000);
-    range("rest.known_operations", config.rest.known_operations as u64, 1, 1_000_000);
+    range("rest.cached_operations", config.rest.cached_operations as u64, 1, 1_000_000);
     range("rest.requests", config.rest.requests as u64, 1, 1_000_000);
     range("rest.connections", config.rest.connections as u64, 1, 1_000_000);
     range("rest.watchers", config.rest.watchers as u64, 1, 1_000_000);

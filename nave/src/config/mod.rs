@@ -156,8 +156,8 @@ pub struct RestConfig {
     /// Maximum number of unanswered requests per lane; further requests are refused because the
     /// lane is busy.
     pub unanswered_per_lane: usize,
-    /// Number of operations that the northbound remembers, newest first.
-    pub known_operations: usize,
+    /// Number of operations that the northbound caches, newest first.
+    pub cached_operations: usize,
     /// Milliseconds that a request waits for its answer before it gets a 202 with a link to the
     /// operation.
     pub patience_ms: u64,
@@ -225,7 +225,7 @@ impl Config {
                 connections: limits.connections,
                 watchers: northbound.watchers,
                 unanswered_per_lane: northbound.max_unanswered_per_lane,
-                known_operations: northbound.known_operations,
+                cached_operations: northbound.cached_operations,
                 patience_ms: ms(northbound.patience),
             },
             health: ListenConfig { listen: loopback(8087) },

@@ -30,7 +30,7 @@ impl Frontend {
     pub(super) fn open(bus: &Arc<dyn Bus>, config: &Config, clock: &Arc<dyn Clock>) -> anyhow::Result<Self> {
         let limits = GatewayLimits {
             max_unanswered_per_lane: config.rest.unanswered_per_lane,
-            known_operations: config.rest.known_operations,
+            cached_operations: config.rest.cached_operations,
             patience: Duration::from_millis(config.rest.patience_ms),
             watchers: config.rest.watchers,
             ..GatewayLimits::default()

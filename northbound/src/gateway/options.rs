@@ -19,7 +19,7 @@ pub struct GatewayLimits {
     /// Maximum number of cached operations: this many live ones, and this many ended ones; 40 MB in
     /// all at 2 KB each. Two separate limits, so that stuck operations are not displaced by
     /// successful ones.
-    pub known_operations: usize,
+    pub cached_operations: usize,
     /// Time that a request waits for its answer before its client gets a 202. The northbound of the
     /// proof of concept waited as long.
     pub patience: Duration,
@@ -36,7 +36,7 @@ impl Default for GatewayLimits {
         Self {
             max_unanswered_per_lane: 256,
             max_behind: bus::INBOX_LIMIT,
-            known_operations: 10_000,
+            cached_operations: 10_000,
             patience: Duration::from_secs(10),
             shown_bytes: 64 * 1024 * 1024,
             watchers: 256,

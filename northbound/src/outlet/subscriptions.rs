@@ -120,7 +120,7 @@ impl Subscriptions {
     /// True if all its topics exist and are followed now.
     fn topology(&mut self, gateway: &Arc<Gateway>) -> Result<bool, BusError> {
         let options = gateway.options();
-        let known = options.limits.known_operations as u64;
+        let known = options.limits.cached_operations as u64;
         let mut topics = Vec::new();
         for stage in &options.stages {
             topics.push((&stage.view, stage.lanes, Start::Low));
