@@ -160,7 +160,7 @@ impl<W: Workflows> HubBolt<W> {
                 out.publish(message);
             }
             HubEffect::CommandAnswer { operation, cause, outcome } => {
-                let mut envelope = answer_to(cause, "told", out.lane());
+                let mut envelope = answer_to(cause, "outcome", out.lane());
                 envelope.subject = Some("command".into());
                 let body = serde_json::to_vec(&outcome).expect("an outcome is plain data");
                 let message = self.to_egress(envelope, &operation, body, out.lane().lane);
@@ -184,14 +184,14 @@ impl<W: Workflows> HubBolt<W> {
     /// operation overwrites it, so the number of these records is bounded and none has to be
     /// deleted.
     fn final_view(&self, view: &wire::answer::Operation, lane: &LaneInfo) -> Message {
-        let mut envelope = Envelope::new(Kind::View, format!("{}:over", view.operation), lane.source());
+        let mut envelope = Envelope::new(Kind::View, format!("{}:ended", view.operation), lane.source());
         envelope.subject = Some(Self::VIEWS.into());
         envelope.operation = Some(view.operation.clone());
         let place = self.table.place_of(&view.operation).unwrap_or_default();
         Message {
             topic: lane.names.view(&lane.topology, &lane.stage).into(),
             route: Route::To(lane.lane),
-            key: Some(format!("over/{place}").into()),
+            key: Some(format!("ended/{place}").into()),
             envelope,
             expires_after_ms: None,
             body: serde_json::to_vec(view).expect("a view is plain data").into(),

@@ -89,17 +89,17 @@ fn a_degraded_operations_answer_stays_its_last_egress_record() {
     let views = world.lanes.topics.view(flows::NAME, flows::STAGE);
     assert_eq!(kinds(&world.egress(), failed.operation.as_str()), [Kind::Answer]);
     assert_eq!(kinds(&views, failed.operation.as_str()).last(), Some(&Kind::View));
-    let over = world.lanes.records(&views).into_iter().rfind(|record| !record.value.is_empty() && is_over(record));
-    let over: Value = serde_json::from_slice(&over.expect("the end of the operation is a view").value).unwrap();
-    assert_eq!((&over["operation"], &over["live"]), (&failed.operation.to_string().into(), &false.into()));
+    let ended = world.lanes.records(&views).into_iter().rfind(|record| !record.value.is_empty() && is_ended(record));
+    let ended: Value = serde_json::from_slice(&ended.expect("the end of the operation is a view").value).unwrap();
+    assert_eq!((&ended["operation"], &ended["live"]), (&failed.operation.to_string().into(), &false.into()));
 }
 
 /// True for the last view of an operation that was answered before it ended.
-fn is_over(record: &bus::Record) -> bool {
-    record.key.as_ref().is_some_and(|key| key.starts_with(b"over/"))
+fn is_ended(record: &bus::Record) -> bool {
+    record.key.as_ref().is_some_and(|key| key.starts_with(b"ended/"))
 }
 
-/// The rules that the speaker was told to remove after audit entry `since`, in order.
+/// The rules that the speaker was to remove after audit entry `since`, in order.
 fn removals(world: &World, since: u64) -> Vec<u32> {
     let audit = world.speaker().audit_after(since, usize::MAX);
     let mut rules: Vec<u32> =

@@ -22,7 +22,6 @@ pub struct Submitted {
     /// Time of the submission.
     pub at: WallTime,
     /// Whether it should run or end.
-    #[serde(rename = "wish")]
     pub desired: DesiredState,
     /// Its stages.
     pub stages: Vec<SubmittedStage>,
@@ -52,7 +51,7 @@ impl Submitted {
 
 /// The desired state of a topology.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "wish", rename_all = "lowercase")]
+#[serde(tag = "state", rename_all = "lowercase")]
 pub enum DesiredState {
     /// It runs.
     Run,
@@ -118,8 +117,8 @@ mod tests {
         for mode in [DeliveryMode::ExactlyOnce, DeliveryMode::AtLeastOnce] {
             assert_eq!(serde_json::to_string(&mode).unwrap(), format!("\"{}\"", mode.as_str()));
         }
-        assert_eq!(serde_json::to_string(&DesiredState::Run).unwrap(), r#"{"wish":"run"}"#);
+        assert_eq!(serde_json::to_string(&DesiredState::Run).unwrap(), r#"{"state":"run"}"#);
         let kill = serde_json::to_string(&DesiredState::Kill { by: WallTime(0) }).unwrap();
-        assert_eq!(kill, r#"{"wish":"kill","by":0}"#);
+        assert_eq!(kill, r#"{"state":"kill","by":0}"#);
     }
 }
