@@ -24,7 +24,7 @@
 //!   [`hub_and_spokes()`]: the topology of a workflow; [`spoke`]: spokes in Rust.
 //! - [`program`]: the topologies, spokes and scenarios of a binary.
 //! - [`rest`]: REST routes of a topology, see [`program::Program::rest_routes`].
-//! - [`testing`]: a topology or the flow topology in virtual time, for tests.
+//! - [`testing`]: a topology with northbound and spokes in virtual time, for tests.
 //! - [`sim`]: the same with random faults, for `nave sim`.
 //! - [`config`]: the configuration of a process.
 //! - [`embed()`]: a topology inside a program of one's own.

@@ -7,7 +7,7 @@ mod support;
 use std::path::Path;
 
 use bus::{Headers, Outgoing, Route};
-use nave::testing::{HUB, World};
+use nave::testing::HUB;
 use proptest::prelude::*;
 use support::{flow, idle_violations, one_lane};
 use wire::Kind;
@@ -37,7 +37,7 @@ fn lane_works_after(records: &[Outgoing], what: &str) {
 }
 
 fn inbox() -> String {
-    World::seeded(0).inbox()
+    support::world(0).inbox()
 }
 
 #[test]

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bus::{Clock, Task};
-use nave::testing::HUB;
+use nave::testing::{HUB, System, SystemOptions};
 use northbound::{Directory, Gateway, Lag, Outlet, Submission};
-use support::{flow, one_lane};
+use support::{FlowWorld, flow, one_lane};
 use uuid::Uuid;
 use wire::OperationId;
 
@@ -22,7 +22,9 @@ fn a_lane_without_an_owner_is_reported_silent_until_its_takeover() {
 
     // A northbound that starts now knows only what lanes published before.
     let (bus, clock) = (Arc::clone(&world.lanes.bus), Arc::clone(&world.lanes.clock) as Arc<dyn Clock>);
-    let gateway = Arc::new(Gateway::new(world.system().gateway_options(), Arc::clone(&clock)));
+    let options = SystemOptions { lanes: 1, ..support::options() };
+    let system = System::new(Arc::clone(&bus), options).unwrap();
+    let gateway = Arc::new(Gateway::new(system.gateway_options(), Arc::clone(&clock)));
     let mut outlet = Outlet::open(Arc::clone(&bus), Arc::clone(&gateway)).unwrap();
     let mut lag = Lag::new(bus, Arc::new(Directory::of(Arc::clone(&gateway), clock)));
     outlet.poll(Duration::ZERO).unwrap();
@@ -36,7 +38,7 @@ fn a_lane_without_an_owner_is_reported_silent_until_its_takeover() {
     }
     let records: Vec<_> = tickets.iter().map(|ticket| ticket.record.clone()).collect();
     world.lanes.write(&records);
-    let mut pass = |world: &mut nave::testing::World, ms: u64| {
+    let mut pass = |world: &mut FlowWorld, ms: u64| {
         world.run_ms(ms);
         outlet.poll(Duration::ZERO).unwrap();
         lag.poll(Duration::ZERO).unwrap();

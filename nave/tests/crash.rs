@@ -5,11 +5,11 @@ mod support;
 
 use floodlight_sim::fault::CommandKind;
 use floodlight_sim::{Fault, FaultKind};
-use nave::testing::{FlowRequest, World};
+use nave::testing::SentRequest;
 use serde_json::{Value, json};
 use support::{
-    complete_flow, fault, flow, idle_violations, inject, kill, one_lane, outcome, refusal, rules, stages_to_crash,
-    start,
+    FlowWorld, complete_flow, fault, flow, idle_violations, inject, kill, one_lane, outcome, refusal, rules,
+    stages_to_crash, start,
 };
 
 const LENGTH: u32 = 3;
@@ -88,7 +88,7 @@ cases! {
 }
 
 /// Starts a world with this case.
-fn start_case(case: &Case) -> (World, FlowRequest) {
+fn start_case(case: &Case) -> (FlowWorld, SentRequest) {
     let mut world = one_lane(case.seed, |_| {});
     case.faults.iter().for_each(|fault| inject(&world, fault.clone()));
     let mut body = flow("test-01", LENGTH);
@@ -122,7 +122,7 @@ fn must_equal(case: &Case, stages: &[&str], down_ms: u64) -> bool {
 }
 
 /// Checks that the outcome is consistent, and equals `same_as` if that is given.
-fn assert_outcome(mut world: World, asked: FlowRequest, same_as: Option<&Undisturbed>, killed: &str) {
+fn assert_outcome(mut world: FlowWorld, asked: SentRequest, same_as: Option<&Undisturbed>, killed: &str) {
     world.run_until_idle();
     if let Some(same_as) = same_as {
         assert_eq!(outcome(&mut world, asked), same_as.answer, "killed {killed}");

@@ -6,10 +6,10 @@ mod support;
 use floodlight_sim::fault::CommandKind;
 use floodlight_sim::{CommandOutcome, FaultKind};
 use flow_messages::speaker::{Action, Rule, SwitchId};
-use nave::testing::{FlowOutcome, World};
 use serde_json::json;
 use support::{
-    audit, complete_flow, fault, flow, foreign_command, idle_violations, inject, kinds, one_lane, refusal, rules,
+    FlowOutcome, FlowWorld, audit, complete_flow, fault, flow, foreign_command, idle_violations, inject, kinds,
+    one_lane, refusal, rules,
 };
 use wire::Code;
 
@@ -26,7 +26,7 @@ enum Phase {
 
 /// Runs one flow with a fault. If the flow degrades, the fault is cleared after a while.
 fn run_with_fault(
-    world: &mut World,
+    world: &mut FlowWorld,
     what: &str,
     phase: Phase,
     rule: u32,
@@ -178,7 +178,7 @@ fn an_unfinished_removal_reports_the_rest_and_is_retried() {
 }
 
 /// Starts a flow whose rule 4 could not be removed. Its operation keeps retrying.
-fn degraded(seed: u64) -> (World, nave::testing::FlowRequest) {
+fn degraded(seed: u64) -> (FlowWorld, nave::testing::SentRequest) {
     let mut world = one_lane(seed, |_| {});
     inject(&world, fault(CommandKind::Install, 3, refusal(), Some(1)));
     inject(&world, fault(CommandKind::Remove, 4, FaultKind::Silence, None));

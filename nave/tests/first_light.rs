@@ -3,8 +3,8 @@
 mod support;
 
 use flow_messages::client::Origin;
-use nave::testing::FlowOutcome;
 use serde_json::json;
+use support::FlowOutcome;
 use wire::Code;
 
 #[test]

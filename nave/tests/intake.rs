@@ -5,8 +5,8 @@ mod support;
 
 use floodlight_sim::fault::Match;
 use floodlight_sim::{Fault, FaultKind};
-use nave::testing::{FlowOutcome, FlowRequest, HUB, World};
-use support::{complete_flow, flow, idle_violations, inject, one_lane};
+use nave::testing::{HUB, SentRequest};
+use support::{FlowOutcome, FlowWorld, complete_flow, flow, idle_violations, inject, one_lane};
 use wire::Code;
 
 /// Time that the spoke takes for each call. A flow installs and reads, so it takes twice as long.
@@ -16,7 +16,7 @@ const ACTIVE: usize = 8;
 const FLOW_MS: u64 = 2 * SPOKE_MS;
 const LIVE: usize = 64;
 
-fn slow(seed: u64) -> World {
+fn slow(seed: u64) -> FlowWorld {
     let world = one_lane(seed, |options| (options.hub.active, options.hub.live) = (ACTIVE, LIVE));
     inject(&world, Fault { when: Match::default(), kind: FaultKind::DelayReply { ms: SPOKE_MS }, times: None });
     world
@@ -24,7 +24,7 @@ fn slow(seed: u64) -> World {
 
 /// Sends `each` flows every [`FLOW_MS`], for `rounds` rounds. Returns the accepted requests and the
 /// number of refused ones.
-fn load(world: &mut World, each: usize, rounds: usize) -> (Vec<FlowRequest>, usize) {
+fn load(world: &mut FlowWorld, each: usize, rounds: usize) -> (Vec<SentRequest>, usize) {
     let (mut asked, mut refused) = (Vec::new(), 0);
     for n in 0..each * rounds {
         match world.request_with_key(&flow(&format!("flow-{n}"), 1), None) {
@@ -47,7 +47,7 @@ fn load(world: &mut World, each: usize, rounds: usize) -> (Vec<FlowRequest>, usi
 }
 
 /// Number of flows created, and number of requests refused because the lane was busy.
-fn outcomes(world: &mut World, asked: &[FlowRequest]) -> (usize, usize) {
+fn outcomes(world: &mut FlowWorld, asked: &[SentRequest]) -> (usize, usize) {
     let (mut up, mut busy) = (0, 0);
     for one in asked {
         match world.answer(*one) {
@@ -78,7 +78,7 @@ fn ten_times_the_capacity_runs_at_full_speed_and_the_rest_is_refused() {
 }
 
 /// Number of installed rules, one per created flow.
-fn installed_rules(world: &World) -> usize {
+fn installed_rules(world: &FlowWorld) -> usize {
     world.speaker().all_rules().len()
 }
 
@@ -96,7 +96,7 @@ fn load_at_the_capacity_is_accepted_completely() {
 #[test]
 fn waiting_requests_survive_a_crash() {
     let mut world = slow(3);
-    let asked: Vec<FlowRequest> = (0..40).map(|n| world.request(&flow(&format!("flow-{n}"), 1))).collect();
+    let asked: Vec<SentRequest> = (0..40).map(|n| world.request(&flow(&format!("flow-{n}"), 1))).collect();
     world.run_ms(FLOW_MS);
     world.lanes.kill(HUB);
     world.lanes.start(HUB);

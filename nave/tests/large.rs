@@ -6,15 +6,15 @@ mod support;
 use bus::Outgoing;
 use floodlight_sim::FaultKind;
 use floodlight_sim::fault::CommandKind;
-use nave::testing::{HUB, World};
-use support::{complete_flow, dead, fault, flow, inject, refused, request_envelope, request_record, rules};
+use nave::testing::HUB;
+use support::{FlowWorld, complete_flow, dead, fault, flow, inject, refused, request_envelope, request_record, rules};
 use wire::{CallId, Code, Envelope, Kind, MessageId};
 
 /// Maximum record size of the embedded bus, the same as that of a Kafka broker.
 const MAX_BYTES: usize = 1 << 20;
 
 /// Checks that flows in each lane succeed, before and after a restart.
-fn assert_lanes_work(world: &mut World, what: &str) {
+fn assert_lanes_work(world: &mut FlowWorld, what: &str) {
     for restart in [false, true] {
         if restart {
             world.lanes.kill(HUB);

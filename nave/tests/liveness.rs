@@ -7,15 +7,14 @@ use bus::Outgoing;
 use floodlight_sim::FaultKind;
 use floodlight_sim::fault::CommandKind;
 use flow_messages::client::Origin;
-use nave::testing::World;
-use support::{audit, complete_flow, fault, flow, idle_violations, inject, one_lane, rules};
+use support::{FlowWorld, audit, complete_flow, fault, flow, idle_violations, inject, one_lane, rules};
 use wire::alive::Heartbeat;
 use wire::{Envelope, Kind};
 
 const INTERVAL_MS: u64 = 500;
 
 /// Writes a heartbeat of an instance of the speaker, or with `bye` its last one.
-fn heartbeat(world: &mut World, instance: &str, bye: bool) {
+fn heartbeat(world: &mut FlowWorld, instance: &str, bye: bool) {
     let topic = world.lanes.topics.alive(flows::SPEAKER);
     let body = serde_json::to_vec(&Heartbeat { instance: instance.into(), every_ms: INTERVAL_MS, bye }).expect("plain");
     let envelope = Envelope::new(Kind::Heartbeat, format!("{instance}/{}", world.lanes.now_ms()), "/spoke/speaker");
@@ -23,7 +22,7 @@ fn heartbeat(world: &mut World, instance: &str, bye: bool) {
 }
 
 /// Sends heartbeats for `ms` milliseconds.
-fn send_heartbeats(world: &mut World, ms: u64) {
+fn send_heartbeats(world: &mut FlowWorld, ms: u64) {
     for _ in 0..ms / INTERVAL_MS {
         heartbeat(world, "speaker-1", false);
         world.run_ms(INTERVAL_MS);
@@ -31,7 +30,7 @@ fn send_heartbeats(world: &mut World, ms: u64) {
 }
 
 /// Checks that a flow fails within 1 ms because the spoke is down.
-fn assert_fails_at_once(world: &mut World, name: &str) {
+fn assert_fails_at_once(world: &mut FlowWorld, name: &str) {
     let (sent, begun) = (audit(world, "install").len(), world.lanes.now_ms());
     let asked = world.request(&flow(name, 3));
     world.run_ms(1);

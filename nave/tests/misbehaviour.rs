@@ -5,8 +5,10 @@ mod support;
 
 use floodlight_sim::fault::{CommandKind, Garbage, Match, WrongIdentity};
 use floodlight_sim::{Fault, FaultKind};
-use nave::testing::{FlowOutcome, FlowRequest, World};
-use support::{complete_flow, dead, fault, flow, idle_violations, inject, one_lane, refusal, rules};
+use nave::testing::SentRequest;
+use support::{
+    FlowOutcome, FlowWorld, complete_flow, dead, fault, flow, idle_violations, inject, one_lane, refusal, rules,
+};
 use wire::Code;
 use workers::names;
 
@@ -55,7 +57,7 @@ fn misbehaviour() -> Vec<FaultKind> {
 
 /// Runs for `ms` milliseconds. A crashed controller restarts after `away_ms`, at most five times:
 /// with a permanent crash fault it would crash forever.
-fn run(world: &mut World, ms: u64, away_ms: u64) {
+fn run(world: &mut FlowWorld, ms: u64, away_ms: u64) {
     let until = world.lanes.now_ms() + ms;
     let mut starts = 0;
     while world.lanes.now_ms() < until {
@@ -69,7 +71,7 @@ fn run(world: &mut World, ms: u64, away_ms: u64) {
 }
 
 /// Clears all faults, restarts the controller and runs until idle.
-fn recover(world: &mut World) {
+fn recover(world: &mut FlowWorld) {
     world.speaker().clear_faults();
     for _ in 0..3 {
         world.run_ms(1_000);
@@ -79,7 +81,7 @@ fn recover(world: &mut World) {
 }
 
 /// True if every installed rule is one that the answer names.
-fn rules_match(world: &World, answer: &FlowOutcome) -> bool {
+fn rules_match(world: &FlowWorld, answer: &FlowOutcome) -> bool {
     let installed = rules(world);
     match answer {
         FlowOutcome::Up(_) => installed == complete_flow(LENGTH),
@@ -113,7 +115,7 @@ fn check_every_misbehaviour(phase: Phase) {
 }
 
 fn run_with_fault(
-    world: &mut World,
+    world: &mut FlowWorld,
     what: &str,
     phase: Phase,
     kind: &FaultKind,
@@ -164,7 +166,7 @@ fn under_misbehaviour_in_the_removal_check_rules_match_the_answer() {
     check_every_misbehaviour(Phase::CheckRemoval);
 }
 
-fn answer_when_idle(world: &mut World, asked: FlowRequest) -> FlowOutcome {
+fn answer_when_idle(world: &mut FlowWorld, asked: SentRequest) -> FlowOutcome {
     world.run_until_idle();
     assert_eq!(idle_violations(world, &[asked]), [""; 0]);
     world.answer(asked)
@@ -295,7 +297,7 @@ fn after_a_long_controller_crash_the_rules_match_the_answer() {
 #[test]
 fn faults_by_percentage_are_reproducible_by_seed() {
     let run = |seed: u64| {
-        let mut world = World::seeded(7);
+        let mut world = support::world(7);
         world.speaker().set_seed(seed);
         let faults = r#"[
             {"kind": "lie", "when": {"percent": 2}},

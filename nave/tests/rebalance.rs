@@ -2,12 +2,12 @@
 
 mod support;
 
-use nave::testing::{FlowRequest, HUB, World};
+use nave::testing::{HUB, SentRequest};
 use serde_json::json;
-use support::{flow, idle_violations, outcome, rules};
+use support::{FlowWorld, flow, idle_violations, outcome, rules};
 
 /// Starts flows in both lanes of a world, with every outcome among them.
-fn start_flows(seed: u64) -> (World, Vec<FlowRequest>) {
+fn start_flows(seed: u64) -> (FlowWorld, Vec<SentRequest>) {
     let mut world = support::world(seed);
     let asked = (0..8)
         .map(|i| {
@@ -19,7 +19,7 @@ fn start_flows(seed: u64) -> (World, Vec<FlowRequest>) {
     (world, asked)
 }
 
-fn assert_same_outcomes(mut world: World, asked: &[FlowRequest], seed: u64, what: &str) {
+fn assert_same_outcomes(mut world: FlowWorld, asked: &[SentRequest], seed: u64, what: &str) {
     world.run_until_idle();
     let (mut undisturbed, expected) = start_flows(seed);
     undisturbed.run_until_idle();

@@ -4,15 +4,16 @@
 mod support;
 
 use floodlight_sim::fault::CommandKind;
-use nave::testing::{FlowOutcome, FlowRequest, World};
+use nave::testing::SentRequest;
 use serde_json::Value;
 use support::{
-    complete_flow, fault, flow, idle_violations, inject, kill, kinds, one_lane, outcome, rules, stages_to_crash, start,
+    FlowOutcome, FlowWorld, complete_flow, fault, flow, idle_violations, inject, kill, kinds, one_lane, outcome, rules,
+    stages_to_crash, start,
 };
 use wire::{Code, Kind};
 
 /// A world with a flow of three rules.
-fn existing_flow(seed: u64) -> (World, FlowRequest) {
+fn existing_flow(seed: u64) -> (FlowWorld, SentRequest) {
     let mut world = one_lane(seed, |_| {});
     let asked = world.request(&flow("test-01", 3));
     world.run_until_idle();
@@ -21,7 +22,7 @@ fn existing_flow(seed: u64) -> (World, FlowRequest) {
 }
 
 /// Name and state of the flows in the published views.
-fn published_flows(world: &World) -> Vec<(String, String)> {
+fn published_flows(world: &FlowWorld) -> Vec<(String, String)> {
     let views = world.lanes.topics.view(flows::NAME, flows::STAGE);
     let resource = |record: bus::Record| {
         let key = String::from_utf8(record.key?.to_vec()).ok()?;
@@ -60,7 +61,7 @@ fn a_missing_flow_cannot_be_removed() {
 }
 
 /// The leftover rules of a flow in its published view.
-fn left(world: &World, flow: &str) -> Vec<u64> {
+fn left(world: &FlowWorld, flow: &str) -> Vec<u64> {
     let views = world.lanes.topics.view(flows::NAME, flows::STAGE);
     let key = format!("resource/flow/{flow}");
     let shown = world.lanes.records(&views).into_iter().rfind(|record| record.key.as_deref() == Some(key.as_bytes()));
@@ -100,7 +101,7 @@ fn is_ended(record: &bus::Record) -> bool {
 }
 
 /// The rules that the speaker was to remove after audit entry `since`, in order.
-fn removals(world: &World, since: u64) -> Vec<u32> {
+fn removals(world: &FlowWorld, since: u64) -> Vec<u32> {
     let audit = world.speaker().audit_after(since, usize::MAX);
     let mut rules: Vec<u32> =
         audit.into_iter().filter(|entry| entry.command == "remove").filter_map(|entry| entry.rule).collect();

@@ -5,15 +5,15 @@ mod support;
 use bus::Outgoing;
 use floodlight_sim::FaultKind;
 use floodlight_sim::fault::CommandKind;
-use nave::testing::{FlowRequest, World};
-use support::{complete_flow, fault, flow, idle_violations, inject, one_lane, rules};
+use nave::testing::SentRequest;
+use support::{FlowWorld, complete_flow, fault, flow, idle_violations, inject, one_lane, rules};
 use wire::{CallId, Envelope, Kind, MessageId, OperationId};
 use workers::names;
 
 const INSTALLED: &str = r#"{"result":"installed","existed":false}"#;
 
 /// An answer for `call` to attempt `attempt` of the call `answered`.
-fn answer(world: &World, kind: Kind, call: &CallId, answered: &CallId, attempt: u32, body: &str) -> Outgoing {
+fn answer(world: &FlowWorld, kind: Kind, call: &CallId, answered: &CallId, attempt: u32, body: &str) -> Outgoing {
     let message = MessageId::new(answered.clone(), "speaker", attempt);
     let mut envelope = Envelope::new(kind, format!("{message}:again"), "/stranger");
     envelope.call = Some(call.clone());
@@ -23,7 +23,7 @@ fn answer(world: &World, kind: Kind, call: &CallId, answered: &CallId, attempt: 
 }
 
 /// Starts a flow whose rule 2 gets no reply to its first attempt, which is open.
-fn waiting_for_rule_2(seed: u64) -> (World, FlowRequest, CallId) {
+fn waiting_for_rule_2(seed: u64) -> (FlowWorld, SentRequest, CallId) {
     let mut world = one_lane(seed, |_| {});
     inject(&world, fault(CommandKind::Install, 2, FaultKind::Silence, Some(1)));
     let asked = world.request(&flow("test-01", 3));
@@ -32,7 +32,7 @@ fn waiting_for_rule_2(seed: u64) -> (World, FlowRequest, CallId) {
     (world, asked, call)
 }
 
-fn assert_succeeds(world: &mut World, asked: FlowRequest) {
+fn assert_succeeds(world: &mut FlowWorld, asked: SentRequest) {
     world.run_until_idle();
     assert!(world.answer(asked).is_done(), "{:?}", world.answer(asked));
     assert_eq!(rules(world), complete_flow(3));

@@ -5,17 +5,17 @@ mod support;
 use bus::Outgoing;
 use floodlight_sim::FaultKind;
 use floodlight_sim::fault::CommandKind;
-use nave::testing::{FlowOutcome, FlowRequest, HUB, World};
+use nave::testing::{HUB, SentRequest};
 use serde_json::json;
 use support::{
-    answers, audit, complete_flow, dead, fault, flow, idle_violations, inject, one_lane, refusal, refused,
-    request_envelope, request_record, rules,
+    FlowOutcome, FlowWorld, answers, audit, complete_flow, dead, fault, flow, idle_violations, inject, one_lane,
+    refusal, refused, request_envelope, request_record, rules,
 };
 use wire::{Code, Envelope, Kind};
 
 const BODY: &str = r#"{"workflow":"create-flow","request":{"flowid":"test-01","length":3}}"#;
 
-fn code(world: &mut World, asked: FlowRequest) -> Option<Code> {
+fn code(world: &mut FlowWorld, asked: SentRequest) -> Option<Code> {
     match world.answer(asked) {
         FlowOutcome::Refused(problem) => Some(problem.code),
         FlowOutcome::Up(_) | FlowOutcome::Gone(_) | FlowOutcome::Failed(_) | FlowOutcome::Pending => None,
@@ -175,7 +175,7 @@ fn operations_of_one_flow_run_in_the_order_of_their_requests() {
     for seed in 1..=5 {
         let mut world = one_lane(seed, |_| {});
         let errors = [json!(null), json!(1), json!(0), json!(null), json!(2)];
-        let asked: Vec<FlowRequest> = errors
+        let asked: Vec<SentRequest> = errors
             .iter()
             .map(|error| world.request(&json!({"flowid": "test-01", "length": 3, "error": error})))
             .collect();
@@ -191,7 +191,7 @@ fn operations_of_one_flow_run_in_the_order_of_their_requests() {
 #[test]
 fn a_full_queue_refuses_requests_but_keeps_the_queued_ones() {
     let mut world = one_lane(1, |options| options.hub.waiting_per_key = 2);
-    let asked: Vec<FlowRequest> = (0..5).map(|_| world.request(&flow("test-01", 3))).collect();
+    let asked: Vec<SentRequest> = (0..5).map(|_| world.request(&flow("test-01", 3))).collect();
     let other = world.request(&flow("test-02", 3));
     world.run_until_idle();
     let codes: Vec<_> = asked.iter().map(|asked| code(&mut world, *asked)).collect();
@@ -207,7 +207,7 @@ fn a_full_queue_refuses_requests_but_keeps_the_queued_ones() {
 #[test]
 fn a_lane_at_its_limit_of_live_operations_answers_busy() {
     let mut world = one_lane(1, |options| options.hub.live = 2);
-    let asked: Vec<FlowRequest> = ["a", "b", "c"].map(|name| world.request(&flow(name, 3))).into();
+    let asked: Vec<SentRequest> = ["a", "b", "c"].map(|name| world.request(&flow(name, 3))).into();
     world.run_until_idle();
     let codes: Vec<_> = asked.iter().map(|asked| code(&mut world, *asked)).collect();
     assert_eq!(codes, [None, None, Some(Code::Busy)]);
@@ -220,7 +220,7 @@ fn a_lane_at_its_limit_of_live_operations_answers_busy() {
 #[test]
 fn a_worker_with_one_call_in_flight_completes_every_flow() {
     let mut world = one_lane(1, |options| options.speaker.in_flight = 1);
-    let asked: Vec<FlowRequest> = (0..10).map(|i| world.request(&flow(&format!("flow-{i}"), 10))).collect();
+    let asked: Vec<SentRequest> = (0..10).map(|i| world.request(&flow(&format!("flow-{i}"), 10))).collect();
     world.run_until_idle();
     assert!(asked.iter().all(|asked| world.answer(*asked).is_done()));
     assert_eq!(idle_violations(&mut world, &asked), [""; 0]);

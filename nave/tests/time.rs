@@ -7,15 +7,15 @@ use std::collections::BTreeMap;
 
 use floodlight_sim::FaultKind;
 use floodlight_sim::fault::CommandKind;
-use nave::testing::{HUB, World};
+use nave::testing::HUB;
 use serde_json::json;
-use support::{fault, idle_violations, inject, one_lane, outcome, rules};
+use support::{FlowWorld, fault, idle_violations, inject, one_lane, outcome, rules};
 use wire::WallTime;
 
 /// The broker timestamps of all attempts, by call.
-fn attempts(world: &World) -> BTreeMap<String, Vec<WallTime>> {
+fn attempts(world: &FlowWorld) -> BTreeMap<String, Vec<WallTime>> {
     let mut sent: BTreeMap<String, Vec<WallTime>> = BTreeMap::new();
-    for record in world.lanes.records(&world.system().speaker_topic()) {
+    for record in world.lanes.records(&world.speaker_topic()) {
         let envelope = record.headers.envelope().expect("workers write envelopes");
         sent.entry(envelope.call.expect("a call has its id").to_string()).or_default().push(record.time);
     }
@@ -27,7 +27,7 @@ fn attempts(world: &World) -> BTreeMap<String, Vec<WallTime>> {
 const SHORTEST_MS: u64 = 450;
 
 /// Checks that no attempt is early. Returns true if a call was retried.
-fn no_attempt_is_early(world: &World, what: &str) -> bool {
+fn no_attempt_is_early(world: &FlowWorld, what: &str) -> bool {
     let sent = attempts(world);
     let retried = sent.values().any(|times| times.len() > 1);
     for (call, times) in sent {
@@ -82,7 +82,7 @@ fn no_deadline_of_a_backlog_is_early_after_a_second_crash() {
                 let what = format!("error {error}, killed after {before} polls for 5 s, and again after {after}");
                 retried += u32::from(no_attempt_is_early(&world, &what));
                 let operation = world.operation(asked).expect("the northbound knows the operation");
-                let began = world.lanes.records(&world.system().speaker_topic())[0].time;
+                let began = world.lanes.records(&world.speaker_topic())[0].time;
                 let gave_up = operation
                     .history
                     .iter()

@@ -26,7 +26,7 @@
 //! each poll), `inside` (checks inside lanes), `replay` (comparison with a replay), `story` (the log
 //! of a seed), `many` (many seeds), `flow_scenario` (the scenario of the flow topology).
 //!
-//! [`testing`] has worlds for tests: the same virtual time, without random faults.
+//! [`testing`] has a world for tests: the same virtual time, without random faults.
 
 pub mod arbitrary;
 mod clients;

@@ -1,16 +1,19 @@
 //! Setup and queries shared by complete_flow-system tests. Assertions stay in the tests.
 #![expect(dead_code, reason = "each test file uses some of it")]
 
+mod flow_world;
+
 use std::collections::BTreeMap;
 
 use bus::Outgoing;
 use floodlight_sim::fault::{CommandKind, Match};
 use floodlight_sim::{AuditEntry, CommandOutcome, Fault, FaultKind};
-use nave::testing::SystemOptions;
-use nave::testing::{FlowOutcome, FlowRequest, World};
+use nave::testing::{SentRequest, SystemOptions};
 use serde_json::{Value, json};
 use wire::answer::{Answer, Operation};
 use wire::{Code, Envelope, Kind, OperationId};
+
+pub(crate) use flow_world::{FlowOutcome, FlowWorld};
 
 /// A request for the flow `name`.
 pub(crate) fn flow(name: &str, length: u32) -> Value {
@@ -29,29 +32,29 @@ pub(crate) fn stages_to_crash() -> Vec<Vec<&'static str>> {
 }
 
 /// Crashes the processes of these stages.
-pub(crate) fn kill(world: &mut World, stages: &[&str]) {
+pub(crate) fn kill(world: &mut FlowWorld, stages: &[&str]) {
     for stage in stages {
         world.lanes.kill(stage);
     }
 }
 
 /// Starts a process for each of these stages.
-pub(crate) fn start(world: &mut World, stages: &[&str]) {
+pub(crate) fn start(world: &mut FlowWorld, stages: &[&str]) {
     for stage in stages {
         world.lanes.start(stage);
     }
 }
 
 /// A world with two lanes.
-pub(crate) fn world(seed: u64) -> World {
-    World::with(seed, options())
+pub(crate) fn world(seed: u64) -> FlowWorld {
+    FlowWorld::new(seed, &options())
 }
 
 /// A world with one lane, so that all flows share it.
-pub(crate) fn one_lane(seed: u64, change: impl FnOnce(&mut SystemOptions)) -> World {
+pub(crate) fn one_lane(seed: u64, change: impl FnOnce(&mut SystemOptions)) -> FlowWorld {
     let mut options = SystemOptions { lanes: 1, ..options() };
     change(&mut options);
-    World::with(seed, options)
+    FlowWorld::new(seed, &options)
 }
 
 /// A fault on this command for rule `rule`.
@@ -60,7 +63,7 @@ pub(crate) fn fault(command: CommandKind, rule: u32, kind: FaultKind, times: Opt
 }
 
 /// Injects a fault into the speaker.
-pub(crate) fn inject(world: &World, fault: Fault) {
+pub(crate) fn inject(world: &FlowWorld, fault: Fault) {
     world.speaker().inject(fault).expect("the fault is valid");
 }
 
@@ -84,7 +87,7 @@ pub(crate) fn kinds() -> Vec<FaultKind> {
 }
 
 /// Switch and number of each installed rule.
-pub(crate) fn rules(world: &World) -> Vec<(String, u32)> {
+pub(crate) fn rules(world: &FlowWorld) -> Vec<(String, u32)> {
     world.speaker().all_rules().into_iter().map(|rule| (rule.switch.to_string(), rule.number)).collect()
 }
 
@@ -96,7 +99,7 @@ pub(crate) fn complete_flow(length: u32) -> Vec<(String, u32)> {
 }
 
 /// Number of answers to an operation in the egress topic, without refusals.
-pub(crate) fn answers(world: &World, operation: &OperationId) -> usize {
+pub(crate) fn answers(world: &FlowWorld, operation: &OperationId) -> usize {
     let answer = |record: &&bus::Record| {
         let envelope = record.headers.envelope().expect("the hub writes envelopes");
         envelope.kind == Kind::Answer && envelope.operation.as_ref() == Some(operation)
@@ -105,7 +108,7 @@ pub(crate) fn answers(world: &World, operation: &OperationId) -> usize {
 }
 
 /// The calls that changed a switch more than once.
-pub(crate) fn changed_twice(world: &World) -> Vec<String> {
+pub(crate) fn changed_twice(world: &FlowWorld) -> Vec<String> {
     let mut done: BTreeMap<String, u32> = BTreeMap::new();
     for entry in world.speaker().audit() {
         if matches!(entry.outcome, CommandOutcome::Executed { .. }) && entry.command != "read" {
@@ -116,12 +119,12 @@ pub(crate) fn changed_twice(world: &World) -> Vec<String> {
 }
 
 /// The audit entries of a command.
-pub(crate) fn audit(world: &World, command: &str) -> Vec<AuditEntry> {
+pub(crate) fn audit(world: &FlowWorld, command: &str) -> Vec<AuditEntry> {
     world.speaker().audit().into_iter().filter(|entry| entry.command == command).collect()
 }
 
 /// The violated invariants of an idle world, one line each.
-pub(crate) fn idle_violations(world: &mut World, asked: &[FlowRequest]) -> Vec<String> {
+pub(crate) fn idle_violations(world: &mut FlowWorld, asked: &[SentRequest]) -> Vec<String> {
     let mut violations = Vec::new();
     if world.lanes.timers() != 0 {
         violations.push(format!("{} timers are armed", world.lanes.timers()));
@@ -142,7 +145,7 @@ pub(crate) fn idle_violations(world: &mut World, asked: &[FlowRequest]) -> Vec<S
 }
 
 /// The outcome of an operation without its id, for comparison between runs.
-pub(crate) fn outcome(world: &mut World, asked: FlowRequest) -> Value {
+pub(crate) fn outcome(world: &mut FlowWorld, asked: SentRequest) -> Value {
     match world.answer(asked) {
         FlowOutcome::Up(up) => json!({"up": up.message, "existed": up.existed}),
         FlowOutcome::Gone(gone) => json!({"gone": gone.message, "removed": gone.removed}),
@@ -156,13 +159,13 @@ pub(crate) fn outcome(world: &mut World, asked: FlowRequest) -> Value {
 }
 
 /// Sends a command to the speaker directly, under a new call id.
-pub(crate) fn foreign_command(world: &mut World, n: u32, action: flow_messages::speaker::Action) {
+pub(crate) fn foreign_command(world: &mut FlowWorld, n: u32, action: flow_messages::speaker::Action) {
     let call = wire::CallId::new(OperationId::new("stranger").expect("letters are allowed"), 1, n);
     let mut envelope = Envelope::new(Kind::Call, format!("{call}/speaker/1"), "/stranger");
     envelope.call = Some(call);
     let key = action.switch().to_string();
     let body = serde_json::to_vec(&flow_messages::speaker::Command { action, error: None }).expect("plain data");
-    let topic = world.system().speaker_topic();
+    let topic = world.speaker_topic();
     world.lanes.write(&[Outgoing::keyed(&topic, key, body).with(&envelope)]);
 }
 
@@ -174,13 +177,13 @@ pub(crate) fn request_envelope(id: &str, idempotency_key: &str) -> Envelope {
 }
 
 /// A request record, with the flow's name as key.
-pub(crate) fn request_record(world: &World, id: &str, idempotency_key: &str, key: &str, body: &str) -> Outgoing {
+pub(crate) fn request_record(world: &FlowWorld, id: &str, idempotency_key: &str, key: &str, body: &str) -> Outgoing {
     let envelope = request_envelope(id, idempotency_key);
     Outgoing::keyed(&world.inbox(), key.to_owned(), body.to_owned()).with(&envelope)
 }
 
 /// The refusals of the request with this `ce_id`.
-pub(crate) fn refused(world: &World, id: &str) -> Vec<Code> {
+pub(crate) fn refused(world: &FlowWorld, id: &str) -> Vec<Code> {
     let refusal = |record: bus::Record| {
         let envelope = record.headers.envelope().expect("the hub writes envelopes");
         envelope.causation.filter(|cause| cause == id)?;
@@ -194,7 +197,7 @@ pub(crate) fn refused(world: &World, id: &str) -> Vec<Code> {
 }
 
 /// The reasons of all dead letters.
-pub(crate) fn dead(world: &World) -> Vec<String> {
+pub(crate) fn dead(world: &FlowWorld) -> Vec<String> {
     let reason = |body: Value| body["reason"].as_str().expect("a dead letter has its reason").to_owned();
     world.lanes.dead_letters().into_iter().map(|(_, body)| reason(body)).collect()
 }

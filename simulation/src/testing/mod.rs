@@ -1,17 +1,14 @@
-//! Worlds for tests: a topology and its surroundings on one thread, in virtual time, from one seed.
+//! For tests: a topology and its surroundings on one thread, in virtual time, from one seed.
 //!
 //! There is no broker and no real waiting: an hour of timeouts passes in a millisecond.
 //!
-//! - [`Lanes`] are the lanes of any topology, without surroundings.
-//! - [`TestWorld`] runs any topology with its spokes.
-//! - [`World`] runs the flow topology with a northbound and the simulated switch controller.
+//! - [`Lanes`] are the lanes of a topology, without surroundings.
+//! - [`World`] adds a northbound and spokes.
 //! - [`System`] is the flow topology on any bus, for tests and benchmarks that poll it themselves.
 
-mod flow_world;
 mod system;
 mod world;
 
-pub use flow_world::{FlowOutcome, FlowRequest, World};
 pub use system::{HUB, SPEAKER, System, SystemError, SystemOptions};
 pub use topology::testing::Lanes;
-pub use world::{TestRequest, TestWorld};
+pub use world::{SentRequest, World};
