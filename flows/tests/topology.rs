@@ -27,6 +27,7 @@ hub --deadlines--> coordinator@hub   local, in the lane
 coordinator@hub --default--> hub   local, in the lane
 speaker-worker --deadlines--> coordinator@hub   local, in the lane
 coordinator@hub --default--> speaker-worker   local, in the lane
+creates 7 topics
 "
     );
 }
@@ -43,7 +44,7 @@ fn hub_and_workers_can_be_separate_stages_without_code_changes() {
         apart.describe(),
         "\
 topology flows
-stage hub (4 lanes, exactly-once)
+stage hub (4 lanes): at-least-once, since `speaker` may repeat tuples
   inbox spout hub-spout
   bolt hub   saved
   inbox spout coordinator-spout@hub
@@ -63,6 +64,7 @@ coordinator@hub --default--> hub   local, in the lane
 coordinator-spout@speaker --default--> coordinator@speaker   local, in the lane
 speaker-worker --deadlines--> coordinator@speaker   local, in the lane
 coordinator@speaker --default--> speaker-worker   local, in the lane
+creates 11 topics
 "
     );
     assert_ne!(together.graph(), apart.graph(), "another arrangement has another graph");

@@ -40,24 +40,25 @@
 //! t.bolt("print", || Print).lanes(2).reads(words.fields(|word| word.as_str()));
 //! assert_eq!(t.build()?.describe(), "\
 //! topology words
-//! stage lines (1 lane, exactly-once)
-//!   spout lines
+//! stage lines (1 lane): each committed tuple once; a takeover may lose or repeat tuples of `lines`
+//!   spout lines   no position: starts anew with each owner
 //!   bolt split
-//! stage print (2 lanes, exactly-once)
+//! stage print (2 lanes): each committed tuple once; a takeover may lose or repeat tuples of `lines`
 //!   bolt print
 //! lines --default--> split   local, in the lane
 //! split --default--> print   fields, by topic
+//! creates 9 topics
 //! ");
 //! # Ok::<(), topology::BuildErrors>(())
 //! ```
 //!
 //! Read in this order: [`component`] (the traits that users implement), [`emitter`] (how a
 //! component emits tuples and effects), [`builder`], [`stream`] and [`grouping`] (how components
-//! are joined), `build` and [`plan`] (the checked topology), `record` (what a
-//! submission writes), [`lane`] (one step), [`outbox`] (effects as data), [`wheel`], `blocks` and
-//! `timers` (deadlines), `state` and [`snapshot`] (how components save state), [`shard`] (takes
-//! lanes over, reads their inbox and commits), [`driver`] (polls tasks, on threads or in virtual
-//! time), [`testing`] (lanes in virtual time, for tests).
+//! are joined), `build` and [`plan`] (the checked topology), `describe` (what it guarantees, for
+//! people), `record` (what a submission writes), [`lane`] (one step), [`outbox`] (effects as data),
+//! [`wheel`], `blocks` and `timers` (deadlines), `state` and [`snapshot`] (how components save
+//! state), [`shard`] (takes lanes over, reads their inbox and commits), [`driver`] (polls tasks, on
+//! threads or in virtual time), [`testing`] (lanes in virtual time, for tests).
 
 mod arrangement;
 mod blocks;
@@ -68,6 +69,7 @@ mod closures;
 pub mod component;
 mod counts;
 mod declare;
+mod describe;
 pub mod driver;
 pub mod emitter;
 pub mod grouping;

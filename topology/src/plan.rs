@@ -56,17 +56,6 @@ pub(crate) struct ComponentPlan {
     pub(crate) offers: Vec<Offer>,
 }
 
-impl ComponentPlan {
-    /// Returns what becomes of its state, for people.
-    fn saved(&self) -> String {
-        match &self.schema {
-            None => String::new(),
-            Some(schema) if schema.parts.is_empty() => "   saved".to_owned(),
-            Some(schema) => format!("   saved: {}", schema.parts.join(", ")),
-        }
-    }
-}
-
 pub(crate) struct EdgePlan {
     pub(crate) from: usize,
     pub(crate) stream: String,
@@ -78,7 +67,7 @@ pub(crate) struct EdgePlan {
 
 impl EdgePlan {
     /// Describes how tuples reach the reader.
-    fn how(&self) -> String {
+    pub(crate) fn how(&self) -> String {
         if self.stays { "local, in the lane".to_owned() } else { format!("{}, by topic", self.edge.grouping()) }
     }
 }
@@ -289,29 +278,6 @@ impl Topology {
 
     fn edge_name(&self, edge: &EdgePlan) -> String {
         format!("{}/{}>{}", self.plan.components[edge.from].name, edge.stream, self.plan.components[edge.to].name)
-    }
-
-    /// Describes stages, components, streams and groupings as text: one line for each component and
-    /// edge.
-    pub fn describe(&self) -> String {
-        let mut lines = vec![format!("topology {}", self.name())];
-        for stage in &self.plan.stages {
-            let how = match stage.lanes {
-                1 => format!(" (1 lane, {})", stage.mode.as_str()),
-                lanes => format!(" ({lanes} lanes, {})", stage.mode.as_str()),
-            };
-            lines.push(format!("stage {}{how}", stage.name));
-            for component in &stage.components {
-                let component = &self.plan.components[*component];
-                lines.push(format!("  {} {}{}", component.kind.name(), component.name, component.saved()));
-            }
-        }
-        for edge in &self.plan.edges {
-            let (from, to) = (&self.plan.components[edge.from].name, &self.plan.components[edge.to].name);
-            lines.push(format!("{from} --{}--> {to}   {}", edge.stream, edge.how()));
-        }
-        lines.push(String::new());
-        lines.join("\n")
     }
 }
 

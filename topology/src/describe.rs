@@ -1,0 +1,274 @@
+//! Describes a topology as text: what its components save, what its stages guarantee, how tuples
+//! travel.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use wire::control::DeliveryMode;
+use wire::topics::Topics;
+
+use crate::builder::ComponentKind;
+use crate::plan::{ComponentPlan, Plan, StagePlan, Topology};
+
+impl Topology {
+    /// Describes the topology as text: one line for each stage, component and edge, and the number of
+    /// topics that it needs.
+    pub fn describe(&self) -> String {
+        let plan = &self.plan;
+        let mut lines = vec![format!("topology {}", self.name())];
+        for stage in &plan.stages {
+            let lanes = if stage.lanes == 1 { "1 lane".to_owned() } else { format!("{} lanes", stage.lanes) };
+            let guarantee = Guarantee::of(plan, stage);
+            let how = if guarantee.is_a_mode() {
+                format!("({lanes}, {guarantee})")
+            } else {
+                format!("({lanes}): {guarantee}")
+            };
+            lines.push(format!("stage {} {how}", stage.name));
+            for component in &stage.components {
+                let component = &plan.components[*component];
+                lines.push(format!("  {} {}{}", component.kind.name(), component.name, component.saved()));
+            }
+        }
+        for edge in &plan.edges {
+            let (from, to) = (&plan.components[edge.from].name, &plan.components[edge.to].name);
+            lines.push(format!("{from} --{}--> {to}   {}", edge.stream, edge.how()));
+        }
+        lines.push(format!("creates {} topics\n", self.topics(&Topics::default()).len()));
+        lines.join("\n")
+    }
+}
+
+impl ComponentPlan {
+    /// True for a spout that has no position to continue from.
+    fn starts_anew(&self) -> bool {
+        self.kind == ComponentKind::Spout && self.schema.is_none()
+    }
+
+    /// Describes what becomes of its state. Fields of a component are unknown here.
+    fn saved(&self) -> String {
+        match (self.kind, &self.schema) {
+            (ComponentKind::Spout, None) => "   no position: starts anew with each owner".to_owned(),
+            (ComponentKind::Spout, Some(_)) => "   position saved".to_owned(),
+            (_, None) => String::new(),
+            (_, Some(schema)) if schema.parts.is_empty() => "   saved".to_owned(),
+            (_, Some(schema)) => format!("   saved: {}", schema.parts.join(", ")),
+        }
+    }
+}
+
+/// The guarantee that follows for a stage from its mode and from everything upstream of it.
+struct Guarantee<'a> {
+    mode: DeliveryMode,
+    /// Other stages on the way to it that are at-least-once.
+    repeating: Vec<&'a str>,
+    /// Spouts without a position, in it or upstream of it.
+    starting_anew: Vec<&'a str>,
+}
+
+impl<'a> Guarantee<'a> {
+    fn of(plan: &'a Plan, stage: &StagePlan) -> Self {
+        let upstream = plan.upstream_of(&stage.components);
+        let repeats = |other: &&StagePlan| {
+            other.mode == DeliveryMode::AtLeastOnce
+                && other.name != stage.name
+                && other.components.iter().any(|component| upstream.contains(component))
+        };
+        let components = upstream.iter().map(|component| &plan.components[*component]);
+        Self {
+            mode: stage.mode,
+            repeating: plan.stages.iter().filter(repeats).map(|stage| &*stage.name).collect(),
+            starting_anew: components.filter(|from| from.starts_anew()).map(|from| from.name.as_str()).collect(),
+        }
+    }
+
+    /// True if it is the guarantee that the mode of the stage promises.
+    fn is_a_mode(&self) -> bool {
+        self.starting_anew.is_empty() && (self.mode == DeliveryMode::AtLeastOnce || self.repeating.is_empty())
+    }
+}
+
+impl fmt::Display for Guarantee<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_a_mode() {
+            return f.write_str(self.mode.as_str());
+        }
+        let quoted = |names: &[&str]| names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+        if self.starting_anew.is_empty() {
+            return write!(f, "at-least-once, since {} may repeat tuples", quoted(&self.repeating));
+        }
+        let is_once = self.mode == DeliveryMode::ExactlyOnce && self.repeating.is_empty();
+        let times = if is_once { "once" } else { "at least once" };
+        let spouts = quoted(&self.starting_anew);
+        write!(f, "each committed tuple {times}; a takeover may lose or repeat tuples of {spouts}")
+    }
+}
+
+impl Plan {
+    /// Returns these components and all components that their tuples can come from.
+    fn upstream_of(&self, components: &[usize]) -> BTreeSet<usize> {
+        let mut upstream: BTreeSet<usize> = components.iter().copied().collect();
+        let mut open = components.to_vec();
+        while let Some(to) = open.pop() {
+            let from = self.edges.iter().filter(|edge| edge.to == to).map(|edge| edge.from);
+            open.extend(from.filter(|from| upstream.insert(*from)));
+        }
+        upstream
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::marker::PhantomData;
+
+    use wire::EnvelopeRef;
+
+    use super::*;
+    use crate::{Bolt, Builder, Delivery, Emitter, InboxSpout, SavedState, Spout, StateMap, Unreadable};
+
+    /// A spout with this position.
+    struct Source<P>(PhantomData<P>);
+
+    impl<P: Default + serde::Serialize + serde::de::DeserializeOwned + 'static> Spout for Source<P> {
+        type Out = u32;
+        type Position = P;
+        fn next(&mut self, _: &mut P, _: &mut Emitter<u32>) -> bool {
+            false
+        }
+    }
+
+    struct Inbox;
+    impl InboxSpout for Inbox {
+        type Out = u32;
+        fn accepts(&self, _: &EnvelopeRef<'_>) -> bool {
+            false
+        }
+        fn receive(&mut self, _: &Delivery<'_>, _: &mut Emitter<u32>) -> Result<(), Unreadable> {
+            Ok(())
+        }
+    }
+
+    #[derive(Default)]
+    struct Count(StateMap<u32, u32>);
+    impl Bolt for Count {
+        type In = u32;
+        type Out = u32;
+        fn state(&mut self, saved: &mut SavedState<'_>) {
+            saved.map("counts", &mut self.0);
+        }
+        fn execute(&mut self, _: u32, _: &mut Emitter<u32>) {}
+    }
+
+    struct Pass;
+    impl Bolt for Pass {
+        type In = u32;
+        type Out = u32;
+        fn execute(&mut self, _: u32, _: &mut Emitter<u32>) {}
+    }
+
+    const ALO: DeliveryMode = DeliveryMode::AtLeastOnce;
+
+    fn plain() -> Source<()> {
+        Source(PhantomData)
+    }
+
+    fn positioned() -> Source<u64> {
+        Source(PhantomData)
+    }
+
+    /// Returns what follows the name of each stage.
+    fn guarantees(declare: impl FnOnce(&Builder)) -> Vec<String> {
+        let t = Topology::named("t");
+        declare(&t);
+        let text = t.build().unwrap().describe();
+        let stages = text.lines().filter_map(|line| line.strip_prefix("stage "));
+        stages.map(|line| line.replace("1 lane, ", "").replace(" (1 lane)", "")).collect()
+    }
+
+    #[test]
+    fn a_description_names_what_is_saved_and_counts_topics() {
+        let t = Topology::named("t");
+        let numbers = t.spout("numbers", positioned);
+        let count = t.bolt("count", Count::default).reads(numbers.local());
+        t.bolt("end", || Pass).lanes(2).reads(count.fields(|n| n.to_be_bytes())).may_be_unread();
+        assert_eq!(
+            t.build().unwrap().describe(),
+            "\
+topology t
+stage numbers (1 lane, exactly-once)
+  spout numbers   position saved
+  bolt count   saved: counts
+stage end (2 lanes, exactly-once)
+  bolt end
+numbers --default--> count   local, in the lane
+count --default--> end   fields, by topic
+creates 9 topics
+"
+        );
+    }
+
+    #[test]
+    fn positions_and_inboxes_keep_exactly_once() {
+        let found = guarantees(|t| {
+            let numbers = t.spout("numbers", positioned);
+            let commands = t.inbox_spout("commands", || Inbox);
+            t.bolt("end", || Pass).reads(numbers.shuffle()).reads(commands.shuffle()).may_be_unread();
+        });
+        assert_eq!(found, ["numbers (exactly-once)", "commands (exactly-once)", "end (exactly-once)"]);
+    }
+
+    #[test]
+    fn a_spout_without_a_position_weakens_every_stage_downstream() {
+        let found = guarantees(|t| {
+            let (a, b) = (t.spout("a", plain), t.spout("b", plain).mode(ALO));
+            let first = t.bolt("first", || Pass).reads(a.shuffle());
+            t.bolt("second", Count::default).reads(first.shuffle()).may_be_unread();
+            t.bolt("both", || Pass).reads(first.shuffle()).reads(b.shuffle()).may_be_unread();
+        });
+        assert_eq!(
+            found,
+            [
+                "a: each committed tuple once; a takeover may lose or repeat tuples of `a`",
+                "b: each committed tuple at least once; a takeover may lose or repeat tuples of `b`",
+                "first: each committed tuple once; a takeover may lose or repeat tuples of `a`",
+                "second: each committed tuple once; a takeover may lose or repeat tuples of `a`",
+                "both: each committed tuple at least once; a takeover may lose or repeat tuples of `a`, `b`",
+            ]
+        );
+    }
+
+    #[test]
+    fn an_at_least_once_stage_weakens_every_stage_downstream() {
+        let found = guarantees(|t| {
+            let numbers = t.spout("numbers", positioned).mode(ALO);
+            let first = t.bolt("first", || Pass).reads(numbers.shuffle());
+            t.bolt("second", || Pass).reads(first.shuffle()).mode(ALO).may_be_unread();
+        });
+        let first = "first: at-least-once, since `numbers` may repeat tuples";
+        assert_eq!(found, ["numbers (at-least-once)", first, "second (at-least-once)"]);
+    }
+
+    #[test]
+    fn each_stage_of_a_cycle_is_upstream_of_the_others() {
+        let found = guarantees(|t| {
+            let numbers = t.spout("numbers", positioned);
+            let back = t.stream::<u32>("pong", "default");
+            let ping = t.bolt("ping", || Pass).reads(numbers.shuffle()).reads(back.shuffle());
+            t.bolt("pong", || Pass).reads(ping.shuffle()).mode(ALO);
+        });
+        let ping = "ping: at-least-once, since `pong` may repeat tuples";
+        assert_eq!(found, ["numbers (exactly-once)", ping, "pong (at-least-once)"]);
+    }
+
+    /// Both spouts feed the first stage, but only one of them feeds the second.
+    #[test]
+    fn a_source_weakens_only_what_reads_its_tuples() {
+        let found = guarantees(|t| {
+            let (good, bad) = (t.spout("good", positioned), t.spout("bad", plain));
+            t.bolt("join", || Pass).reads(good.local()).reads(bad.local()).may_be_unread();
+            t.bolt("next", || Pass).reads(good.shuffle()).may_be_unread();
+        });
+        let join = "good: each committed tuple once; a takeover may lose or repeat tuples of `bad`";
+        assert_eq!(found, [join, "next (exactly-once)"]);
+    }
+}
