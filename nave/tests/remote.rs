@@ -65,7 +65,7 @@ fn topologies_are_listed_and_a_killed_one_refuses_requests() {
     let table = stdout(&up, &["topologies", "list"]);
     assert!(table.contains("flows") && table.contains("create-flow"), "{table}");
     let described = stdout(&up, &["topologies", "describe", "flows"]);
-    for part in ["stage hub (4 lanes, exactly-once)", "workflow create-flow in stage hub", "graph "] {
+    for part in ["stage hub (4 lanes, exactly-once)", "workflow create-flow in stage hub", "running"] {
         assert!(described.contains(part), "{part}: {described}");
     }
     assert_eq!(json(&up, &["spokes", "list"])["spokes"][0]["service"], "speaker");

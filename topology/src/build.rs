@@ -7,11 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use wire::control::DeliveryMode;
+use wire::graph::ComponentKind;
 
 pub use self::error::{BuildError, BuildErrors};
 use crate::arrangement::Arrangement;
 use crate::budget::{self, Budget};
-use crate::builder::{Builder, ComponentDeclaration, ComponentKind, Declarations, EdgeDeclaration};
+use crate::builder::{Builder, ComponentDeclaration, Declarations, EdgeDeclaration};
 use crate::plan::{self, ComponentPlan, EdgePlan, Plan, StagePlan, Topology};
 use crate::settings::Settings;
 use crate::stream::Origin;

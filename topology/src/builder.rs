@@ -10,6 +10,7 @@ use bus::TopicSpec;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use wire::control::DeliveryMode;
+use wire::graph::ComponentKind;
 use wire::topics::Topics;
 
 use crate::arrangement::Arrangement;
@@ -27,28 +28,6 @@ use crate::wiring::{AnyEdge, AnyQueue, Edge, Queue};
 
 /// The name of the main stream, as in Storm.
 pub const DEFAULT_STREAM: &str = "default";
-
-/// The kind of a component.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ComponentKind {
-    /// Emits tuples from outside the stage's inbox.
-    Spout,
-    /// Emits tuples from records of the stage's inbox.
-    InboxSpout,
-    /// Receives tuples.
-    Bolt,
-}
-
-impl ComponentKind {
-    /// Returns the name, as printed.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            ComponentKind::Spout => "spout",
-            ComponentKind::InboxSpout => "inbox spout",
-            ComponentKind::Bolt => "bolt",
-        }
-    }
-}
 
 /// Makes the queue and the node of a component for one lane.
 pub(crate) trait Make: Send + Sync {

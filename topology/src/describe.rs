@@ -1,59 +1,39 @@
 //! Describes a topology as text: what its components save, what its stages guarantee, how tuples
 //! travel.
 
-use std::collections::BTreeSet;
 use std::fmt;
 
 use wire::control::DeliveryMode;
+use wire::graph::Graph;
 use wire::topics::Topics;
 
-use crate::builder::ComponentKind;
-use crate::plan::{ComponentPlan, Plan, StagePlan, Topology};
+use crate::plan::{Stage, Topology};
 
 impl Topology {
     /// Describes the topology as text: one line for each stage, component and edge, and the number of
     /// topics that it needs.
     pub fn describe(&self) -> String {
-        let plan = &self.plan;
+        let (graph, stages) = (self.graph(), self.stages());
         let mut lines = vec![format!("topology {}", self.name())];
-        for stage in &plan.stages {
+        for stage in &stages {
             let lanes = if stage.lanes == 1 { "1 lane".to_owned() } else { format!("{} lanes", stage.lanes) };
-            let guarantee = Guarantee::of(plan, stage);
+            let guarantee = Guarantee::of(stage, &stages, &graph);
             let how = if guarantee.is_a_mode() {
                 format!("({lanes}, {guarantee})")
             } else {
                 format!("({lanes}): {guarantee}")
             };
             lines.push(format!("stage {} {how}", stage.name));
-            for component in &stage.components {
-                let component = &plan.components[*component];
-                lines.push(format!("  {} {}{}", component.kind.name(), component.name, component.saved()));
+            for component in graph.of_stage(&stage.name) {
+                let line = format!("  {} {}   {}", component.kind.as_str(), component.name, component.state());
+                lines.push(line.trim_end().to_owned());
             }
         }
-        for edge in &plan.edges {
-            let (from, to) = (&plan.components[edge.from].name, &plan.components[edge.to].name);
-            lines.push(format!("{from} --{}--> {to}   {}", edge.stream, edge.how()));
+        for edge in &graph.edges {
+            lines.push(format!("{} --{}--> {}   {}", edge.from, edge.stream, edge.to, edge.how()));
         }
         lines.push(format!("creates {} topics\n", self.topics(&Topics::default()).len()));
         lines.join("\n")
-    }
-}
-
-impl ComponentPlan {
-    /// True for a spout that has no position to continue from.
-    fn starts_anew(&self) -> bool {
-        self.kind == ComponentKind::Spout && self.schema.is_none()
-    }
-
-    /// Describes what becomes of its state. Fields of a component are unknown here.
-    fn saved(&self) -> String {
-        match (self.kind, &self.schema) {
-            (ComponentKind::Spout, None) => "   no position: starts anew with each owner".to_owned(),
-            (ComponentKind::Spout, Some(_)) => "   position saved".to_owned(),
-            (_, None) => String::new(),
-            (_, Some(schema)) if schema.parts.is_empty() => "   saved".to_owned(),
-            (_, Some(schema)) => format!("   saved: {}", schema.parts.join(", ")),
-        }
     }
 }
 
@@ -67,18 +47,18 @@ struct Guarantee<'a> {
 }
 
 impl<'a> Guarantee<'a> {
-    fn of(plan: &'a Plan, stage: &StagePlan) -> Self {
-        let upstream = plan.upstream_of(&stage.components);
-        let repeats = |other: &&StagePlan| {
+    fn of(stage: &Stage, stages: &'a [Stage], graph: &'a Graph) -> Self {
+        let upstream = graph.upstream_of(&stage.name);
+        let repeats = |other: &&Stage| {
             other.mode == DeliveryMode::AtLeastOnce
                 && other.name != stage.name
-                && other.components.iter().any(|component| upstream.contains(component))
+                && upstream.iter().any(|component| *component.stage == *other.name)
         };
-        let components = upstream.iter().map(|component| &plan.components[*component]);
+        let starting_anew = upstream.iter().filter(|component| component.starts_anew());
         Self {
             mode: stage.mode,
-            repeating: plan.stages.iter().filter(repeats).map(|stage| &*stage.name).collect(),
-            starting_anew: components.filter(|from| from.starts_anew()).map(|from| from.name.as_str()).collect(),
+            repeating: stages.iter().filter(repeats).map(|stage| &*stage.name).collect(),
+            starting_anew: starting_anew.map(|component| component.name.as_str()).collect(),
         }
     }
 
@@ -101,19 +81,6 @@ impl fmt::Display for Guarantee<'_> {
         let times = if is_once { "once" } else { "at least once" };
         let spouts = quoted(&self.starting_anew);
         write!(f, "each committed tuple {times}; a takeover may lose or repeat tuples of {spouts}")
-    }
-}
-
-impl Plan {
-    /// Returns these components and all components that their tuples can come from.
-    fn upstream_of(&self, components: &[usize]) -> BTreeSet<usize> {
-        let mut upstream: BTreeSet<usize> = components.iter().copied().collect();
-        let mut open = components.to_vec();
-        while let Some(to) = open.pop() {
-            let from = self.edges.iter().filter(|edge| edge.to == to).map(|edge| edge.from);
-            open.extend(from.filter(|from| upstream.insert(*from)));
-        }
-        upstream
     }
 }
 
@@ -190,7 +157,7 @@ mod tests {
         let t = Topology::named("t");
         let numbers = t.spout("numbers", positioned);
         let count = t.bolt("count", Count::default).reads(numbers.local());
-        t.bolt("end", || Pass).lanes(2).reads(count.fields(|n| n.to_be_bytes())).may_be_unread();
+        t.bolt("end", || Pass).lanes(2).reads(count.fields(|n| n)).may_be_unread();
         assert_eq!(
             t.build().unwrap().describe(),
             "\

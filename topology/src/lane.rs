@@ -9,12 +9,12 @@ use std::sync::Arc;
 
 use bus::{Bus, Record, Route};
 use bytes::Bytes;
+use wire::graph::ComponentKind;
 use wire::header;
 use wire::owner::OwnerRecord;
 use wire::{EnvelopeRef, Kind, WallTime, WireError};
 
 use self::dead_letters::DeadTuples;
-use crate::builder::ComponentKind;
 use crate::component::{DueTimes, SourceContext, View};
 use crate::emitter::{LaneContext, Place};
 use crate::input::{Delivery, Unreadable};

@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use bus::{Cleanup, TopicSpec};
 use wire::control::{DeliveryMode, WorkflowType};
-use wire::graph::Graph;
+use wire::graph::{Component, ComponentKind, Edge, Graph};
 use wire::topics::Topics;
 
-use crate::builder::{ComponentKind, DEFAULT_STREAM, Declarations, Make, MakeProbe};
+use crate::builder::{DEFAULT_STREAM, Declarations, Make, MakeProbe};
 use crate::component::StateSchema;
 use crate::declare::{Offer, SideDeclaration};
 use crate::emitter::LaneContext;
@@ -63,13 +63,6 @@ pub(crate) struct EdgePlan {
     /// True if tuples stay in their lane.
     pub(crate) stays: bool,
     pub(crate) edge: Arc<dyn AnyEdge>,
-}
-
-impl EdgePlan {
-    /// Describes how tuples reach the reader.
-    pub(crate) fn how(&self) -> String {
-        if self.stays { "local, in the lane".to_owned() } else { format!("{}, by topic", self.edge.grouping()) }
-    }
 }
 
 /// Returns a component's number. It depends only on the name, so it stays the same when other
@@ -165,16 +158,21 @@ impl Topology {
         self.plan.components.iter().flat_map(of).collect()
     }
 
-    /// Returns the stages, components, streams and groupings, without lanes and modes. A build can
-    /// continue the work of another build if its graph contains the other's graph.
+    /// Returns the components and edges. A build can continue the work of another build if its graph
+    /// contains the other's graph.
     pub fn graph(&self) -> Graph {
         let plan = &self.plan;
-        let stages = plan.stages.iter().map(|stage| format!("stage {}", stage.name));
-        let components = plan.components.iter().map(|component| {
-            format!("{} {} in stage {}", component.kind.name(), component.name, plan.stages[component.stage].name)
-        });
-        let edges = plan.edges.iter().map(|edge| format!("edge {}, {}", self.edge_name(edge), edge.how()));
-        stages.chain(components).chain(edges).collect()
+        let saves = |schema: &StateSchema| schema.parts.iter().map(|part| (*part).to_owned()).collect();
+        let component = |component: &ComponentPlan| Component {
+            name: component.name.clone(),
+            kind: component.kind,
+            stage: plan.stages[component.stage].name.to_string(),
+            saves: component.schema.as_ref().map(saves),
+        };
+        Graph {
+            components: plan.components.iter().map(component).collect(),
+            edges: plan.edges.iter().map(|edge| self.edge(edge)).collect(),
+        }
     }
 
     /// Returns the versions of the deciding code of a stage, by workflow name.
@@ -243,7 +241,7 @@ impl Topology {
                             FarEnd::Here { node: node_of(edge.to), queue: &queues[edge.to] }
                         } else {
                             let far = &plan.stages[plan.components[edge.to].stage];
-                            let name: Arc<str> = self.edge_name(edge).into();
+                            let name: Arc<str> = self.edge(edge).name().into();
                             FarEnd::There {
                                 inbox: names.inbox(&plan.name, &far.name).into(),
                                 lanes: far.lanes,
@@ -271,13 +269,18 @@ impl Topology {
         }
         let arriving = plan.edges.iter().filter(|edge| !edge.stays && stage.components.contains(&edge.to));
         let decoders = arriving
-            .map(|edge| (self.edge_name(edge), edge.edge.decoder(node_of(edge.to), &queues[edge.to])))
+            .map(|edge| (self.edge(edge).name(), edge.edge.decoder(node_of(edge.to), &queues[edge.to])))
             .collect();
         Lane::new(context, nodes, decoders, names.dead(&plan.name).into(), &plan.settings)
     }
 
-    fn edge_name(&self, edge: &EdgePlan) -> String {
-        format!("{}/{}>{}", self.plan.components[edge.from].name, edge.stream, self.plan.components[edge.to].name)
+    fn edge(&self, edge: &EdgePlan) -> Edge {
+        Edge {
+            from: self.plan.components[edge.from].name.clone(),
+            stream: edge.stream.clone(),
+            to: self.plan.components[edge.to].name.clone(),
+            grouping: if edge.stays { Edge::LOCAL } else { edge.edge.grouping() }.to_owned(),
+        }
     }
 }
 

@@ -255,7 +255,7 @@ fn incompatible_states_are_listed_before_a_takeover() {
     assert!(
         check(&sums::<1>(false, false))[0]
             .1
-            .ends_with("audit/default>drain, local, in the lane; inbox spout audit in stage sum")
+            .ends_with("lacks: inbox spout audit in stage sum; edge audit/default>drain (local, in the lane)")
     );
     assert_eq!(lanes.records(INBOX).len(), 2, "one owner record, one number: the check writes nothing");
 }

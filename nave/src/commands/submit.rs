@@ -60,13 +60,7 @@ pub(super) fn submit(args: &SubmitArgs, program: &Program) -> anyhow::Result<Out
         submission::submit(&*bus, &config.topics(), &topology, clock.wall(), config.bus.kafka.strict)?;
     let weakness = submission::weakness(&*bus, &submitted)?;
     let warning = weakness.as_ref().map(|weakness| format!("warning: {weakness}\n")).unwrap_or_default();
-    let text = format!(
-        "{warning}{}   graph {}   {}\n{}",
-        submitted.name,
-        submitted.graph,
-        change.as_str(),
-        submitted.description
-    );
+    let text = format!("{warning}{}   {}\n{}", submitted.name, change.as_str(), submitted.description);
     Ok(Output::Text { text, json: json!({"change": change.as_str(), "topology": submitted, "warning": weakness}) })
 }
 

@@ -15,7 +15,7 @@ pub(super) enum Topologies {
         #[command(flatten)]
         at: RemoteArgs,
     },
-    /// Print a topology: stages, lanes, settings, workflows, edges
+    /// Print a topology: stages, components, streams and groupings, workflows
     Describe {
         /// Name of the topology
         name: String,
@@ -61,17 +61,9 @@ fn described(body: &Value) -> String {
         return fields(body.clone()).text(false);
     };
     let mut lines = vec![description.trim_end().to_owned()];
-    lines.push(format!(
-        "graph {}   build {}   desired {}",
-        cell(body, "/graph"),
-        cell(body, "/build"),
-        cell(body, "/wish/wish")
-    ));
+    lines.push(format!("build {}   {}", cell(body, "/build"), cell(body, "/state")));
     for workflow in body.get("workflows").and_then(Value::as_array).into_iter().flatten() {
         lines.push(format!("workflow {} in stage {}", cell(workflow, "/name"), cell(workflow, "/stage")));
-    }
-    if let Some(Value::Object(settings)) = body.get("settings") {
-        lines.extend(settings.iter().map(|(component, of)| format!("settings of {component}   {of}")));
     }
     lines.join("\n")
 }

@@ -125,7 +125,7 @@ fn arranged(code: &Topology, submitted: &Submitted) -> Result<Topology, Problem>
         if !lacks.is_empty() {
             let fewer = lacking.as_ref().is_none_or(|known: &Vec<String>| lacks.len() < known.len());
             if fewer {
-                lacking = Some(lacks.into_iter().map(str::to_owned).collect());
+                lacking = Some(lacks);
             }
             continue;
         }

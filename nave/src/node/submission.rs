@@ -6,7 +6,7 @@
 //! | nothing | anything | written; processes that have its code start its stages |
 //! | the same | the same | no change |
 //! | the same | other settings | written; a lane uses them from its next owner record |
-//! | a graph | a graph with more parts | written; a process with the new code uses it from its start |
+//! | a graph | a graph with more parts, or other saved states | written; a process with the new code uses it from its start |
 //! | a graph | a graph that lacks some of its parts | refused: [`Code::OtherGraph`] |
 //! | other lanes or modes | - | refused: [`Code::FixedForLife`] |
 //! | a topic that was recreated since | - | refused: [`Code::TopicReplaced`] |
@@ -31,7 +31,7 @@ pub enum Change {
     Same,
     /// Other settings; a lane uses them from its next owner record.
     Settings,
-    /// A graph with more parts.
+    /// A graph with more parts, or components with other saved states.
     Graph,
 }
 
@@ -45,7 +45,7 @@ impl Change {
                 "submitted with other settings; a lane uses them after its next takeover: restart its processes one by one"
             }
             Change::Graph => {
-                "submitted with more parts; lanes use them after a process with this code takes them over: restart its \
+                "submitted with a changed graph; a lane uses it after a process with this code takes it over: restart its \
                  processes one by one"
             }
         }
@@ -151,8 +151,7 @@ fn same_shape(before: &Submitted, topology: &Topology) -> Result<(), Problem> {
     let (name, program) = (&before.name, crate::program::name());
     let remedy =
         format!("kill `{name}` first ({program} topologies kill {name}), or give the new topology another name");
-    let lacks = topology.graph();
-    let lacks = lacks.lacks(&before.graph);
+    let lacks = topology.graph().lacks(&before.graph);
     if !lacks.is_empty() {
         let detail = format!(
             "topology `{name}` was submitted with parts that this one lacks: {}; parts may be added, not removed. Give the \

@@ -236,7 +236,7 @@ fn topology() -> Value {
             "state": state(),
             "at": when("the submission"),
             "ends": {"type": ["integer", "null"], "minimum": 0, "description": "the time at which it ends, finished or not"},
-            "graph": {"type": "string"},
+            "graph": graph(),
             "build": {"type": "string"},
             "stages": {"type": "array", "items": stage},
             "workflows": {"type": "array", "items": workflow},
@@ -244,6 +244,31 @@ fn topology() -> Value {
             "description": {"type": "string"},
         }),
         &["name", "state", "at", "ends", "graph", "build", "stages", "workflows", "services", "description"],
+    )
+}
+
+/// The components and edges of a topology.
+fn graph() -> Value {
+    let text = || json!({"type": "string"});
+    let component = object(
+        &json!({
+            "name": text(),
+            "kind": {"type": "string", "enum": ["spout", "inbox-spout", "bolt"]},
+            "stage": text(),
+            "saves": {"type": "array", "items": text(), "description": "the names of its saved states, if any"},
+        }),
+        &["name", "kind", "stage"],
+    );
+    let edge = object(
+        &json!({
+            "from": text(), "stream": text(), "to": text(),
+            "grouping": {"type": "string", "description": "local if tuples stay in their lane, otherwise they pass a topic"},
+        }),
+        &["from", "stream", "to", "grouping"],
+    );
+    object(
+        &json!({"components": {"type": "array", "items": component}, "edges": {"type": "array", "items": edge}}),
+        &["components", "edges"],
     )
 }
 

@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio::time::timeout;
 use wire::control::{DeliveryMode, DesiredState, Submitted};
+use wire::graph::Graph;
 use wire::{Code, Problem, WallTime};
 
 use super::Northbound;
@@ -37,7 +38,7 @@ struct TopologyBody {
     at: WallTime,
     /// The time at which it ends, finished or not, if it is being killed.
     ends: Option<WallTime>,
-    graph: String,
+    graph: Graph,
     build: String,
     stages: Vec<Stage>,
     workflows: Vec<Workflow>,
@@ -78,7 +79,7 @@ impl TopologyBody {
             state,
             at: submitted.at,
             ends,
-            graph: submitted.graph.to_string(),
+            graph: submitted.graph,
             build: submitted.build,
             stages: submitted.stages.into_iter().map(stage).collect(),
             workflows: submitted.workflows.into_iter().map(workflow).collect(),

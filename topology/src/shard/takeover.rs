@@ -191,12 +191,16 @@ impl ClaimError {
 #[cfg(test)]
 mod tests {
     use bus::{Committed, Embedded, EmbeddedOptions, ManualClock};
+    use wire::graph::{Component, ComponentKind};
 
     use super::super::{InboxLimit, RecoveryOptions};
     use super::*;
 
-    fn build(graph: &str) -> Build {
-        Build { versions: BTreeMap::new(), graph: [graph].into_iter().collect(), decides_by: BTreeMap::new() }
+    /// A build whose graph has one component.
+    fn build(component: &str) -> Build {
+        let (name, stage) = (component.to_owned(), "s".to_owned());
+        let components = vec![Component { name, kind: ComponentKind::Bolt, stage, saves: None }];
+        Build { versions: BTreeMap::new(), graph: Graph { components, edges: Vec::new() }, decides_by: BTreeMap::new() }
     }
 
     fn takeover() -> Takeover {
@@ -205,10 +209,10 @@ mod tests {
     }
 
     /// The head of a snapshot that covers 10 offsets and was written by a build with this graph.
-    fn head(graph: &str) -> LaneHead {
+    fn head(component: &str) -> LaneHead {
         LaneHead {
             position: 10,
-            graph: build(graph).graph,
+            graph: build(component).graph,
             decides_by: BTreeMap::new(),
             components: BTreeMap::new(),
             settings: serde_json::json!({}),

@@ -1,4 +1,5 @@
 use wire::WallTime;
+use wire::graph::{Component, ComponentKind};
 
 use super::*;
 
@@ -6,8 +7,9 @@ fn build() -> Build {
     Build { versions: BTreeMap::from([("hub".into(), 2)]), graph: graph("g"), decides_by: BTreeMap::new() }
 }
 
-fn graph(part: &str) -> Graph {
-    [part].into_iter().collect()
+fn graph(component: &str) -> Graph {
+    let (name, stage) = (component.to_owned(), "s".to_owned());
+    Graph { components: vec![Component { name, kind: ComponentKind::Bolt, stage, saves: None }], edges: Vec::new() }
 }
 
 fn change(key: &str, state: Option<&str>) -> Change {
@@ -113,7 +115,9 @@ fn a_snapshot_of_a_newer_build_is_not_read() {
         assert_eq!(image.head(&Build { versions, ..build() }), Err(RestoreError::Incompatible(expected.into())));
     }
     let other = Build { graph: graph("h"), ..build() };
-    assert!(matches!(image.head(&other), Err(RestoreError::Incompatible(reason)) if reason.ends_with("lacks: g")));
+    assert!(
+        matches!(image.head(&other), Err(RestoreError::Incompatible(reason)) if reason.ends_with("lacks: bolt g in stage s"))
+    );
     let value = Bytes::from_static(br#"{"format":2}"#);
     let sum = Some(Checksum::of(HEAD, &value));
     image.entries.insert(HEAD.into(), StoredRecord { sum, parts: 1, value });
@@ -156,8 +160,8 @@ const FORM_1: Golden = [
     ("hub/running/7", r#"{"state":"working"}"#, &[("nave-xxh3", "c02ae737c312db53")]),
     (
         ".lane",
-        r#"{"format":1,"position":41,"graph":["g"],"decides_by":{},"components":{"hub":2},"settings":{"hub":{"live":4}},"sent":{"hub/calls>worker":12},"records":2,"sum":"0fcba00dd7a10aef"}"#,
-        &[("nave-xxh3", "e63c05fce34b4986"), ("nave-covers", "41")],
+        r#"{"format":1,"position":41,"graph":{"components":[{"name":"g","kind":"bolt","stage":"s"}],"edges":[]},"decides_by":{},"components":{"hub":2},"settings":{"hub":{"live":4}},"sent":{"hub/calls>worker":12},"records":2,"sum":"0fcba00dd7a10aef"}"#,
+        &[("nave-xxh3", "9ef2097bb0ade38e"), ("nave-covers", "41")],
     ),
 ];
 
