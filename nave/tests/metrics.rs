@@ -10,6 +10,8 @@ use std::sync::{Arc, Mutex};
 use bus::Outgoing;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use support::{one_lane, request_record};
+use topology::Topology;
+use topology::testing::Lanes;
 use wire::{CallId, Envelope, Kind};
 
 const BODY: &str = r#"{"workflow":"create-flow","request":{"flowid":"test-01","length":3}}"#;
@@ -39,6 +41,41 @@ fn rejected_replies_are_counted_by_service_and_header() {
     for (reason, times) in [("ce_callid", 2), ("ce_causationid", 1), ("body", 1)] {
         let line = format!("nave_replies_rejected_total{{service=\"speaker\",reason=\"{reason}\"}} {times}\n");
         assert!(page.contains(&line), "{line} is missing in {page}");
+    }
+}
+
+/// Each emit, execution and failure once; a replay after a crash counts nothing, and a call that
+/// panics emits nothing.
+#[test]
+fn the_tuples_of_each_component_are_counted_once() {
+    let t = Topology::named("words");
+    t.items("lines", || ["a b", "panic", "c"].map(str::to_owned))
+        .shuffle()
+        .flat_map("split", |line| {
+            assert!(line != "panic", "a line that cannot be split");
+            line.split(' ').map(str::to_owned).collect()
+        })
+        .for_each("end", |_word: String| {});
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let mut lanes = Lanes::of(t.build().unwrap(), 0);
+    lanes.recovery.snapshot_ms = 3_600_000;
+    metrics::with_local_recorder(&recorder, || {
+        lanes.join();
+        lanes.run_ms(1_000);
+        lanes.kill("split");
+        lanes.start("split");
+        lanes.run_ms(1_000);
+    });
+    assert!(lanes.count(topology::names::REPLAYED) > 0, "the new owner replays");
+    let page = recorder.handle().render();
+    let counted = [("lines", [0, 3, 0]), ("split", [3, 3, 1]), ("end", [3, 0, 0])];
+    for (component, counts) in counted {
+        for (what, count) in ["executed", "emitted", "failed"].iter().zip(counts) {
+            let stage = if component == "lines" { "lines" } else { "split" };
+            let labels = format!("topology=\"words\",stage=\"{stage}\",component=\"{component}\"");
+            let line = format!("nave_component_{what}_total{{{labels}}} {count}\n");
+            assert!(page.contains(&line), "{line} is missing in {page}");
+        }
     }
 }
 

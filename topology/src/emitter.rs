@@ -114,6 +114,20 @@ pub(crate) struct Failure {
     pub(crate) record: Option<Record>,
 }
 
+/// Counts of the tuples of one component.
+#[derive(Debug, Default)]
+pub(crate) struct ComponentWork {
+    pub(crate) executed: Cell<u64>,
+    pub(crate) emitted: Cell<u64>,
+    pub(crate) failed: Cell<u64>,
+}
+
+impl ComponentWork {
+    pub(crate) fn add(count: &Cell<u64>, by: u64) {
+        count.set(count.get() + by);
+    }
+}
+
 /// The state that all components of a lane share while they run.
 pub(crate) struct LaneContext {
     pub(crate) info: LaneInfo,
@@ -134,8 +148,12 @@ pub(crate) struct LaneContext {
     pub(crate) sent: RefCell<Vec<SentOn>>,
     /// The queues of the lane.
     queues: Vec<Rc<dyn AnyQueue>>,
+    /// The work of each component since the last look.
+    work: Vec<ComponentWork>,
     /// The number of the running call.
     call: Cell<u64>,
+    /// The number of tuples that the running call emitted.
+    emits: Cell<u64>,
     /// The actions of the running call, undone if it panics.
     emitted: RefCell<Vec<Emitted>>,
     /// The failures of this step: at most one entry per component and edge, and one for each record
@@ -144,11 +162,13 @@ pub(crate) struct LaneContext {
 }
 
 impl LaneContext {
-    pub(crate) fn new(info: LaneInfo, queues: Vec<Rc<dyn AnyQueue>>) -> Self {
+    pub(crate) fn new(info: LaneInfo, queues: Vec<Rc<dyn AnyQueue>>, components: usize) -> Self {
         Self {
             info,
             queues,
+            work: (0..components).map(|_| ComponentWork::default()).collect(),
             call: Cell::new(0),
+            emits: Cell::new(0),
             effects: RefCell::default(),
             ready: RefCell::default(),
             record_time: Cell::default(),
@@ -166,6 +186,7 @@ impl LaneContext {
     #[inline]
     pub(crate) fn savepoint(&self) -> Savepoint {
         self.call.set(self.call.get() + 1);
+        self.emits.set(0);
         self.emitted.borrow_mut().clear();
         let effects = self.effects.borrow();
         Savepoint {
@@ -195,6 +216,18 @@ impl LaneContext {
         effects.lines.truncate(savepoint.lines);
     }
 
+    /// Returns the work of a component.
+    pub(crate) fn work(&self, component: u16) -> &ComponentWork {
+        &self.work[usize::from(component)]
+    }
+
+    /// Counts the tuples that the last call of a component emitted. Not called for a call that
+    /// panicked.
+    #[inline]
+    pub(crate) fn count_emits(&self, component: u16) {
+        ComponentWork::add(&self.work(component).emitted, self.emits.get());
+    }
+
     /// Returns the number of the running call.
     #[inline]
     pub(crate) fn call(&self) -> u64 {
@@ -214,6 +247,9 @@ impl LaneContext {
 
     /// Records failed tuples: the step that they belong to goes to the dead-letter topic.
     pub(crate) fn fail(&self, place: Place, reason: impl Into<String>, tuples: usize) {
+        if let Place::Component(component) = place {
+            ComponentWork::add(&self.work(component).failed, tuples as u64);
+        }
         let mut failures = self.failures.borrow_mut();
         match failures.iter_mut().find(|failure| failure.place == place && failure.record.is_none()) {
             Some(failure) => failure.tuples += tuples,
@@ -283,6 +319,7 @@ impl<T: 'static> Emitter<T> {
     /// Emits a tuple on the main stream.
     #[inline]
     pub fn emit(&mut self, tuple: T) {
+        ComponentWork::add(&self.lane.emits, 1);
         self.main.push(tuple, &self.lane);
     }
 
@@ -293,6 +330,7 @@ impl<T: 'static> Emitter<T> {
     pub fn side<S: 'static>(&mut self, side: Side<S>, tuple: S) {
         let found = self.sides.iter().find(|(name, _)| *name == side.name);
         let port = found.and_then(|(_, port)| port.downcast_ref::<Port<S>>());
+        ComponentWork::add(&self.lane.emits, 1);
         port.unwrap_or_else(|| panic!("side stream `{}` is not declared", side.name)).push(tuple, &self.lane);
     }
 
@@ -304,6 +342,7 @@ impl<T: 'static> Emitter<T> {
 
     /// For spouts that read records: writes a record that cannot be read to the dead-letter topic.
     pub fn fail_record(&mut self, record: &Record, reason: impl Into<String>) {
+        ComponentWork::add(&self.lane.work(self.component).failed, 1);
         let (place, record) = (Place::Component(self.component), Some(record.clone()));
         self.lane.failures.borrow_mut().push(Failure { place, reason: reason.into(), tuples: 1, record });
     }

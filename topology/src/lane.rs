@@ -180,6 +180,19 @@ impl Lane {
         !self.spouts.is_empty()
     }
 
+    /// Returns the names of the components, in the order of [`Lane::take_work`].
+    pub fn components(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.nodes.iter().map(|lane_node| &lane_node.name)
+    }
+
+    /// Returns and clears the numbers of tuples that each component has executed, emitted and failed.
+    pub fn take_work(&self) -> impl Iterator<Item = [u64; 3]> {
+        (0..).zip(&self.nodes).map(|(number, _)| {
+            let work = self.context.work(number);
+            [work.executed.take(), work.emitted.take(), work.failed.take()]
+        })
+    }
+
     /// Returns and clears the decisions since the last call.
     pub fn take_effects(&mut self) -> Effects {
         std::mem::take(&mut *self.context.effects.borrow_mut())

@@ -2,6 +2,12 @@
 
 /// Records handled by live lanes.
 pub const RECORDS: &str = "nave_lane_records_total";
+/// Tuples that a bolt has handled, by topology, stage and component. Replays are not counted.
+pub const EXECUTED: &str = "nave_component_executed_total";
+/// Tuples that a component has emitted, likewise, also if no component reads them.
+pub const EMITTED: &str = "nave_component_emitted_total";
+/// Tuples that a component has failed, likewise.
+pub const FAILED: &str = "nave_component_failed_total";
 /// Offsets of the topic of a source that were deleted before they were read.
 pub const SOURCE_GAPS: &str = "nave_source_offsets_lost_total";
 /// Successful commits.

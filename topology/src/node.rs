@@ -8,7 +8,7 @@ use std::sync::Arc;
 use wire::EnvelopeRef;
 
 use crate::component::{DueTimes, InboxSpout, SourceContext, Spout, StateSchema, SystemBolt, View};
-use crate::emitter::{Emitter, LaneContext, Place};
+use crate::emitter::{ComponentWork, Emitter, LaneContext, Place};
 use crate::input::{Delivery, Rejected, Unreadable};
 use crate::place::LaneInfo;
 use crate::settings::Settings;
@@ -111,6 +111,21 @@ pub(crate) fn guarded<R>(lane: &LaneContext, code: impl FnOnce() -> R) -> Result
     })
 }
 
+/// Runs a call of a component and counts what it emitted. A panic fails its tuple.
+#[inline]
+fn called<R>(lane: &LaneContext, component: u16, code: impl FnOnce() -> R) -> Option<R> {
+    match guarded(lane, code) {
+        Ok(result) => {
+            lane.count_emits(component);
+            Some(result)
+        }
+        Err(panic) => {
+            lane.fail(Place::Component(component), panic, 1);
+            None
+        }
+    }
+}
+
 /// Returns the message of a panic.
 pub fn panic_text(panic: &(dyn Any + Send)) -> &str {
     panic
@@ -142,21 +157,21 @@ impl<B: SystemBolt> Node for BoltNode<B> {
     }
 
     fn run(&mut self, most: usize) -> usize {
-        let lane = Rc::clone(&self.out.lane);
-        for done in 0..most {
-            let Some(input) = self.queue.pop() else { return done };
-            if let Err(panic) = guarded(&lane, || self.bolt.execute(input, &mut self.out)) {
-                lane.fail(Place::Component(self.out.component), panic, 1);
-            }
+        let (lane, component) = (Rc::clone(&self.out.lane), self.out.component);
+        let mut done = 0;
+        while done < most
+            && let Some(input) = self.queue.pop()
+        {
+            called(&lane, component, || self.bolt.execute(input, &mut self.out));
+            done += 1;
         }
-        most
+        ComponentWork::add(&lane.work(component).executed, done as u64);
+        done
     }
 
     fn on_timer(&mut self, key: u64) {
-        let lane = Rc::clone(&self.out.lane);
-        if let Err(panic) = guarded(&lane, || self.bolt.on_timer(key, &mut self.out)) {
-            lane.fail(Place::Component(self.out.component), panic, 1);
-        }
+        let (lane, component) = (Rc::clone(&self.out.lane), self.out.component);
+        called(&lane, component, || self.bolt.on_timer(key, &mut self.out));
     }
 
     fn discard(&mut self) -> usize {
@@ -232,10 +247,8 @@ impl<S: Spout> Node for SpoutNode<S> {
     fn prepare(&mut self, _lane: &LaneInfo) {}
 
     fn open(&mut self, source: &SourceContext) {
-        let lane = Rc::clone(&self.out.lane);
-        if let Err(panic) = guarded(&lane, || self.spout.open(source)) {
-            lane.fail(Place::Component(self.out.component), panic, 1);
-        }
+        let (lane, component) = (Rc::clone(&self.out.lane), self.out.component);
+        called(&lane, component, || self.spout.open(source));
     }
 
     fn configure(&mut self, settings: &Settings) {
@@ -247,11 +260,8 @@ impl<S: Spout> Node for SpoutNode<S> {
     }
 
     fn next(&mut self) -> bool {
-        let lane = Rc::clone(&self.out.lane);
-        guarded(&lane, || self.spout.next(&mut self.position, &mut self.out)).unwrap_or_else(|panic| {
-            lane.fail(Place::Component(self.out.component), panic, 1);
-            false
-        })
+        let (lane, component) = (Rc::clone(&self.out.lane), self.out.component);
+        called(&lane, component, || self.spout.next(&mut self.position, &mut self.out)).unwrap_or_default()
     }
 
     fn schema(&mut self) -> Option<StateSchema> {
@@ -313,7 +323,11 @@ impl<S: InboxSpout> Node for InboxNode<S> {
 
     fn receive(&mut self, delivery: &Delivery<'_>) -> Result<(), Unreadable> {
         let lane = Rc::clone(&self.out.lane);
-        guarded(&lane, || self.spout.receive(delivery, &mut self.out)).unwrap_or_else(|panic| Err(Unreadable(panic)))
+        let received = guarded(&lane, || self.spout.receive(delivery, &mut self.out));
+        if received.is_ok() {
+            lane.count_emits(self.out.component);
+        }
+        received.unwrap_or_else(|panic| Err(Unreadable(panic)))
     }
 
     fn cleanup(&mut self) {}

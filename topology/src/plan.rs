@@ -226,7 +226,7 @@ impl Topology {
             lanes: stage.lanes,
         };
         let queues: Vec<Rc<dyn AnyQueue>> = plan.components.iter().map(|component| component.make.queue()).collect();
-        let context = Rc::new(LaneContext::new(info, queues.clone()));
+        let context = Rc::new(LaneContext::new(info, queues.clone(), stage.components.len()));
         let node_of = |component: usize| {
             let node = stage.components.iter().position(|known| *known == component);
             u16::try_from(node.expect("a component of this stage")).expect("a stage has fewer than 65,536 components")

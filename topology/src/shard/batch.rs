@@ -80,6 +80,7 @@ impl Shard {
                 }
             }
             self.counters.add(names::REPLAYED, 1);
+            owned.lane.take_work().for_each(drop);
             return;
         }
         owned.moved = true;

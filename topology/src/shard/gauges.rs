@@ -1,7 +1,8 @@
-//! The gauges of a lane.
+//! The gauges of a lane, and the counters of its components.
 
-use metrics::Gauge;
+use metrics::{Counter, Gauge};
 
+use crate::lane::Lane;
 use crate::names;
 
 /// The gauges of one lane in this process. They are 0 once the lane has another owner.
@@ -33,5 +34,29 @@ impl Drop for LaneGauges {
     fn drop(&mut self) {
         self.timers.set(0.0);
         self.backlog.set(0.0);
+    }
+}
+
+/// The counters of the components of a lane: executed, emitted and failed. Lanes of a stage share
+/// them, since they have no label for the lane: its values would be too many.
+pub(super) struct ComponentCounters(Vec<[Counter; 3]>);
+
+impl ComponentCounters {
+    pub(super) fn of(topology: &str, stage: &str, lane: &Lane) -> Self {
+        let counter = |name: &'static str, component: &str| {
+            let (topology, stage, component) = (topology.to_owned(), stage.to_owned(), component.to_owned());
+            metrics::counter!(name, "topology" => topology, "stage" => stage, "component" => component)
+        };
+        let of = |component| [names::EXECUTED, names::EMITTED, names::FAILED].map(|name| counter(name, component));
+        Self(lane.components().map(|component| of(component)).collect())
+    }
+
+    /// Adds the work of committed steps.
+    pub(super) fn committed(&self, lane: &Lane) {
+        for (counters, work) in self.0.iter().zip(lane.take_work()) {
+            for (counter, by) in counters.iter().zip(work) {
+                counter.increment(by);
+            }
+        }
     }
 }

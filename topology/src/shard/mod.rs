@@ -62,7 +62,7 @@ use wire::{Code, Kind};
 use self::alive::LivenessWatch;
 pub use self::check::incompatible;
 use self::counters::Counters;
-use self::gauges::LaneGauges;
+use self::gauges::{ComponentCounters, LaneGauges};
 use self::image::Build;
 pub use self::inspect::Inspection;
 pub use self::options::{RecoveryOptions, ShardOptions};
@@ -260,9 +260,12 @@ impl Shard {
         let lane = self.context.topology.lane(&self.context.options.topics, &self.context.options.stage, partition);
         let now = self.context.clock.mono();
         self.context.status.set(partition, ShardStatus::RECOVERING, now);
+        let (topology, stage) = (self.context.topology.name(), &self.context.options.stage);
         self.owned.insert(
             partition,
             OwnedLane {
+                gauges: LaneGauges::of(topology, stage, partition),
+                components: ComponentCounters::of(topology, stage, &lane),
                 lane,
                 phase: Phase::Claiming { at: now },
                 claims_failed: 0,
@@ -274,7 +277,6 @@ impl Shard {
                 views: Views::new(now),
                 counts: Counts::default(),
                 lines: VecDeque::new(),
-                gauges: LaneGauges::of(self.context.topology.name(), &self.context.options.stage, partition),
             },
         );
     }

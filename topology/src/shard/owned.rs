@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use bus::MonoTime;
 
-use super::gauges::LaneGauges;
+use super::gauges::{ComponentCounters, LaneGauges};
 use super::save::SnapshotState;
 use crate::counts::Counts;
 use crate::lane::Lane;
@@ -39,4 +39,5 @@ pub(super) struct OwnedLane {
     pub(super) counts: Counts,
     pub(super) lines: VecDeque<Line>,
     pub(super) gauges: LaneGauges,
+    pub(super) components: ComponentCounters,
 }
