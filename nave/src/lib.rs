@@ -32,12 +32,13 @@
 //!
 //! Inside, read in this order: `commands` (the command line), `process` and `shutdown` (how a
 //! process starts and stops), `clock` (real time), `client` and `explain` (the client of the REST
-//! interface, and the pages of the codes).
+//! interface, and the pages of the codes), `drawing` (graphs of topologies).
 
 mod client;
 mod clock;
 mod commands;
 pub mod config;
+mod drawing;
 mod embed;
 mod explain;
 mod hub_and_spokes;

@@ -147,6 +147,20 @@ fn a_topology_is_described_without_running_it() {
     assert!(out.contains("stage speaker (4 lanes, at-least-once)"), "{out}");
     let described = json(&["describe"]);
     assert_eq!((&described[0]["name"], &described[0]["workflows"][0]["stage"]), (&"flows".into(), &"hub".into()));
+    assert_eq!(described[0]["graph"]["edges"][1]["grouping"], "local");
+}
+
+#[test]
+fn a_topology_is_drawn_without_running_it() {
+    let apart = ["describe", "--set", "topologies.flows.apart=true", "--format"];
+    for (format, part) in [
+        ("text", "hub --calls--> speaker-worker   fields, by topic"),
+        ("mermaid", "c2 ==>|\"calls, fields\"| c3"),
+        ("svg", ">calls, fields</text>"),
+    ] {
+        let (code, out, _) = run(&[&apart[..], &[format]].concat());
+        assert!(code == 0 && out.contains(part), "{format}: {out}");
+    }
 }
 
 #[test]

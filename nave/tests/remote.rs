@@ -68,6 +68,9 @@ fn topologies_are_listed_and_a_killed_one_refuses_requests() {
     for part in ["stage hub (4 lanes, exactly-once)", "workflow create-flow in stage hub", "running"] {
         assert!(described.contains(part), "{part}: {described}");
     }
+    let drawn = stdout(&up, &["topologies", "describe", "flows", "--format", "mermaid"]);
+    assert!(drawn.contains("stage hub, 4 lanes") && drawn.contains("calls, local"), "{drawn}");
+    assert_eq!(json(&up, &["topologies", "describe", "flows"])["graph"]["components"][0]["kind"], "inbox-spout");
     assert_eq!(json(&up, &["spokes", "list"])["spokes"][0]["service"], "speaker");
     assert_eq!(json(&up, &["spokes", "show", "speaker"])["service"], "speaker");
     let (code, _, err) = run(&up, &["topologies", "kill", "flws"]);

@@ -11,10 +11,11 @@
 //! | 130 | a second Ctrl-C stopped the process immediately |
 //!
 //! Read in this order: this file (the commands), `options` (options that set configuration), `up`
-//! (processes), `submit` and `topics` (topologies and topics on the bus), `topologies`,
+//! (processes), `submit` and `topics` (topologies and topics on the bus), `describe`, `topologies`,
 //! `operations`, `spokes` and `why` (queries to a running system), `sim` (a topology in virtual
 //! time), `output` (tables and JSON).
 
+mod describe;
 mod operations;
 mod options;
 mod output;
@@ -30,7 +31,6 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use self::options::ConfigArgs;
 use self::output::Output;
 use crate::client::{self, Client};
 use crate::config::ConfigErrors;
@@ -84,13 +84,8 @@ enum Command {
     /// List the topics that topologies need, with their settings
     #[command(subcommand)]
     Topics(topics::Topics),
-    /// Print the components, streams and groupings of a topology of this program
-    Describe {
-        /// Name of the topology [default: all]
-        name: Option<String>,
-        #[command(flatten)]
-        config: ConfigArgs,
-    },
+    /// Print or draw a topology of this program: stages, guarantees, components, streams, groupings
+    Describe(describe::DescribeArgs),
     /// Print a completion script for a shell: `source <(nave completion bash)`
     Completion {
         /// Shell
@@ -167,7 +162,7 @@ fn perform(cli: Cli, program: &Program) -> anyhow::Result<Output> {
         Command::Explain { code } => explained(code.as_deref()),
         Command::Sim(args) => sim::sim(&args, program),
         Command::Topics(command) => topics::perform(&command, program),
-        Command::Describe { name, config } => submit::describe(name.as_deref(), &config, program),
+        Command::Describe(args) => describe::local(&args, program),
         Command::Completion { shell } => Ok(completion(shell, program.about())),
     }
 }

@@ -1,4 +1,4 @@
-//! `nave submit` and `nave describe`: a topology of this program, with its layout and its settings.
+//! `nave submit`: a topology of this program, with its layout and its settings.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -88,29 +88,6 @@ fn check(bus: &Arc<dyn Bus>, config: &Config, topology: &Topology) -> anyhow::Re
     }
     let text = format!("this program can read all saved state of the lanes of `{}`", topology.name());
     Ok(Output::Text { text, json: json!({"incompatible": rows}) })
-}
-
-pub(super) fn describe(name: Option<&str>, args: &ConfigArgs, program: &Program) -> anyhow::Result<Output> {
-    let config = match args.resolve(&args.raw()?, program)? {
-        Ok(config) => config,
-        Err(printed) => return Ok(printed),
-    };
-    let chosen: Vec<(&str, &Topology)> = match name {
-        Some(name) => vec![(name, code_of(name, program)?)],
-        None => program.topologies().collect(),
-    };
-    let mut texts = Vec::new();
-    let mut all = Vec::new();
-    for (name, code) in chosen {
-        let topology = laid_out(name, code, &config)?;
-        let workflows = topology.workflows();
-        all.push(json!({
-            "name": name, "graph": topology.graph(), "description": topology.describe(), "workflows": workflows,
-            "settings": topology.settings().as_value(),
-        }));
-        texts.push(topology.describe());
-    }
-    Ok(Output::Text { text: texts.join("\n"), json: all.into() })
 }
 
 /// Returns the code of a topology.

@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use clap::Subcommand;
-use serde_json::Value;
 
-use super::RemoteArgs;
-use super::output::{Output, cell, fields, listing};
+use super::output::{Output, listing};
+use super::{RemoteArgs, describe};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Topologies {
@@ -15,13 +14,8 @@ pub(super) enum Topologies {
         #[command(flatten)]
         at: RemoteArgs,
     },
-    /// Print a topology: stages, components, streams and groupings, workflows
-    Describe {
-        /// Name of the topology
-        name: String,
-        #[command(flatten)]
-        at: RemoteArgs,
-    },
+    /// Print what was submitted: stages, components, streams and groupings, workflows
+    Describe(describe::RemoteDescribeArgs),
     /// Kill a topology: stop its intake, finish its operations, and end it
     Kill {
         /// Name of the topology
@@ -40,10 +34,7 @@ pub(super) fn perform(command: &Topologies) -> anyhow::Result<Output> {
             let columns = [("NAME", "/name"), ("STATE", "/state"), ("SUBMITTED", "/at"), ("WORKFLOWS", "/workflows")];
             Ok(listing(at.client()?.topologies()?, &columns))
         }
-        Topologies::Describe { name, at } => {
-            let body = at.client()?.topology(name)?;
-            Ok(Output::Text { text: described(&body), json: body })
-        }
+        Topologies::Describe(args) => describe::submitted(args),
         Topologies::Kill { name, wait, at } => {
             let wait_ms = u64::try_from(wait.as_millis())?;
             let body = at.client()?.kill(name, wait_ms)?;
@@ -54,16 +45,4 @@ pub(super) fn perform(command: &Topologies) -> anyhow::Result<Output> {
             Ok(Output::Text { text, json: body })
         }
     }
-}
-
-fn described(body: &Value) -> String {
-    let Some(description) = body.get("description").and_then(Value::as_str) else {
-        return fields(body.clone()).text(false);
-    };
-    let mut lines = vec![description.trim_end().to_owned()];
-    lines.push(format!("build {}   {}", cell(body, "/build"), cell(body, "/state")));
-    for workflow in body.get("workflows").and_then(Value::as_array).into_iter().flatten() {
-        lines.push(format!("workflow {} in stage {}", cell(workflow, "/name"), cell(workflow, "/stage")));
-    }
-    lines.join("\n")
 }
