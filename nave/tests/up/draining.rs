@@ -1,8 +1,6 @@
-//! A process that was told to stop: requests that it still answers, refuses and logs.
+//! A process that stops: requests that it still answers, refuses and logs.
 
-mod process;
-
-use process::Up;
+use crate::process::Up;
 use rustix::process::Signal;
 use serde_json::json;
 use wire::routing::lane_of;

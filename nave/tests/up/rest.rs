@@ -1,16 +1,13 @@
 //! Every request of `rest-api.http`, sent to a running `nave up`: status, body and rules.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod process;
 
 use std::io::{Read, Write};
 
-use process::Up;
+use crate::process::Up;
 use serde_json::{Value, json};
 
 /// The bodies of the first four requests of the file.
 fn requests() -> Vec<Value> {
-    let file = include_str!("../../rest-api.http");
+    let file = include_str!("../../../rest-api.http");
     let (first_part, _) = file.split_once("### Create a new flow").unwrap();
     let bodies: Vec<Value> = first_part
         .lines()

@@ -1,9 +1,6 @@
 //! The commands that query a running system, against a `nave up`.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod process;
-
-use process::{Up, nave};
+use crate::process::{Up, nave};
 use serde_json::{Value, json};
 
 /// Runs a command against `up`. Returns the exit code, stdout and stderr.

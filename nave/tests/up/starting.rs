@@ -1,11 +1,9 @@
 //! A process that cannot start reports why.
 
-mod process;
-
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
-use process::{any_ports, nave};
+use crate::process::{any_ports, nave};
 
 #[test]
 fn a_process_without_a_broker_says_so_after_two_seconds() {

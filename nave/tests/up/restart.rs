@@ -1,10 +1,7 @@
 //! `nave up --data DIR` restarts in its directory: after its topology was killed, and with existing
 //! flows.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod process;
-
-use process::Up;
+use crate::process::Up;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
