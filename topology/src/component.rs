@@ -37,8 +37,9 @@ pub trait Bolt: 'static {
     type Out: 'static;
 
     /// The schema version of its saved state. State of a newer version holds the lane. State of an
-    /// older one is read as the present types, so give new fields a serde default; a state that
-    /// cannot be read, or that [`Bolt::state`] no longer lists, holds the lane too.
+    /// older one is read as the present types, so give new fields a serde default, or convert it with
+    /// [`SavedState::map_since`]. A state that cannot be read, or that [`Bolt::state`] no longer
+    /// lists, holds the lane too.
     const STATE_VERSION: u32 = 1;
 
     /// Declares side streams and deadlines. Called once, when the topology is declared.

@@ -7,6 +7,7 @@
 use std::borrow::Borrow;
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::ops::{Deref, DerefMut};
 
 use serde::Serialize;
@@ -167,6 +168,12 @@ impl<T> Deref for StateValue<T> {
     }
 }
 
+impl<T: fmt::Display> fmt::Display for StateValue<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.value.fmt(f)
+    }
+}
+
 /// Each mutable access marks the value as changed.
 impl<T> DerefMut for StateValue<T> {
     fn deref_mut(&mut self) -> &mut T {
@@ -215,6 +222,43 @@ impl<'a> SavedState<'a> {
         K: Ord + Clone + Serialize + DeserializeOwned,
         V: Serialize + DeserializeOwned,
     {
+        self.map_since(name, map, 0, |value: V| value);
+    }
+
+    /// As [`SavedState::map`], for a map whose values had another type before version `since` of the
+    /// state ([`crate::Bolt::STATE_VERSION`]): converts each when it is loaded. The next snapshot
+    /// contains the new ones.
+    ///
+    /// ```
+    /// use topology::{Bolt, Emitter, SavedState, StateMap};
+    ///
+    /// #[derive(Default)]
+    /// struct Count { counts: StateMap<String, i64> }
+    ///
+    /// impl Bolt for Count {
+    ///     type In = String;
+    ///     type Out = ();
+    ///     // Version 1 saved counts as texts.
+    ///     const STATE_VERSION: u32 = 2;
+    ///     fn state(&mut self, saved: &mut SavedState<'_>) {
+    ///         saved.map_since("counts", &mut self.counts, 2, |old: String| old.parse().unwrap_or_default());
+    ///     }
+    ///     fn execute(&mut self, word: String, _: &mut Emitter<()>) {
+    ///         *self.counts.get_or_default(&word) += 1;
+    ///     }
+    /// }
+    /// ```
+    pub fn map_since<K, V, Old>(
+        &mut self,
+        name: &'static str,
+        map: &mut StateMap<K, V>,
+        since: u32,
+        convert: impl Fn(Old) -> V,
+    ) where
+        K: Ord + Clone + Serialize + DeserializeOwned,
+        V: Serialize + DeserializeOwned,
+        Old: DeserializeOwned,
+    {
         match &mut self.0 {
             Visit::List(names) => names.push(name),
             Visit::Save(saver) => {
@@ -234,9 +278,13 @@ impl<'a> SavedState<'a> {
                 if let Some(entry) = stored.part(name) {
                     let key = serde_json::from_str(entry.key());
                     let key = key.map_err(|error| Unreadable(format!("saved key `{}`: {error}", stored.key())));
-                    *found = key.and_then(|key| Ok((key, entry.read()?))).map(|(key, value)| {
-                        map.load(key, value);
-                        true
+                    *found = key.and_then(|key| {
+                        if stored.version() < since {
+                            map.insert(key, convert(entry.read()?));
+                        } else {
+                            map.load(key, entry.read()?);
+                        }
+                        Ok(true)
                     });
                 }
             }
@@ -245,6 +293,18 @@ impl<'a> SavedState<'a> {
 
     /// Visits a value. `name` is its saved key, so it must stay the same.
     pub fn value<T: Serialize + DeserializeOwned>(&mut self, name: &'static str, value: &mut StateValue<T>) {
+        self.value_since(name, value, 0, |value: T| value);
+    }
+
+    /// As [`SavedState::value`], for a value that had another type before version `since` of the
+    /// state; see [`SavedState::map_since`].
+    pub fn value_since<T: Serialize + DeserializeOwned, Old: DeserializeOwned>(
+        &mut self,
+        name: &'static str,
+        value: &mut StateValue<T>,
+        since: u32,
+        convert: impl Fn(Old) -> T,
+    ) {
         match &mut self.0 {
             Visit::List(names) => names.push(name),
             Visit::Save(saver) => {
@@ -254,8 +314,10 @@ impl<'a> SavedState<'a> {
             }
             Visit::Load { stored, found } => {
                 if stored.key() == name {
-                    *found = stored.read().map(|loaded| {
-                        value.value = loaded;
+                    let is_old = stored.version() < since;
+                    let loaded = if is_old { stored.read().map(convert) } else { stored.read() };
+                    *found = loaded.map(|loaded| {
+                        (value.value, value.dirty) = (loaded, is_old);
                         true
                     });
                 }

@@ -288,6 +288,55 @@ fn saved(seed: u64) -> Lanes {
     lanes
 }
 
+/// As [`Bank`], with accounts that begin with their former sum as a text.
+#[derive(Default)]
+struct TextBank {
+    accounts: StateMap<String, String>,
+    due: StateMap<u64, String>,
+    next: StateValue<String>,
+}
+
+impl Bolt for TextBank {
+    type In = (String, u64);
+    type Out = ();
+    const STATE_VERSION: u32 = 2;
+
+    fn state(&mut self, saved: &mut SavedState<'_>) {
+        saved.map_since("accounts", &mut self.accounts, 2, |sum: u64| format!("was {sum}"));
+        saved.map("due", &mut self.due);
+        saved.value_since("next", &mut self.next, 2, |next: u64| format!("was {next}"));
+    }
+
+    fn execute(&mut self, (account, n): (String, u64), out: &mut Emitter<()>) {
+        let (number, next) = (out.random(), self.next.clone());
+        let text = self.accounts.get_or_default(&account);
+        *text = format!("{text}, then {n}");
+        let mut envelope = Envelope::new(Kind::Answer, format!("{number}"), "/bank");
+        envelope.operation = OperationId::new("bank").ok();
+        let (topic, route) = (OUT.into(), Route::To(out.lane().lane));
+        let body = Bytes::from(format!("{text}; next {next}"));
+        out.publish(Message { topic, route, key: None, envelope, expires_after_ms: None, body });
+    }
+}
+
+/// The converted state is part of the next snapshot, which the owner after that reads as it is.
+#[test]
+fn state_of_an_older_version_is_converted_once() {
+    let mut lanes = saved(1);
+    let t = Topology::named("bank");
+    let door = t.inbox_spout("door", || Door);
+    t.bolt("bank", TextBank::default).stage("bank").lanes(2).reads(door.local());
+    lanes.topology = t.build().unwrap();
+    lanes.join();
+    assert!(lanes.run_ms(5_000));
+    kill(&mut lanes);
+    lanes.join();
+    give(&lanes, &account(0), 10, "more");
+    assert!(lanes.run_ms(5_000));
+    assert_eq!(published(&lanes, 0).last().unwrap(), "was 14, then 10; next was 4");
+    assert_eq!(lanes.count(names::SNAPSHOTS_CORRUPT), 0);
+}
+
 #[test]
 fn the_inbox_is_not_needed_before_the_snapshot() {
     let mut lanes = saved(1);
