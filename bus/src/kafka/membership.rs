@@ -1,5 +1,7 @@
 //! Group membership: assignments, reads and releases.
 
+mod start;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::thread;
@@ -7,12 +9,11 @@ use std::time::Duration;
 
 use rdkafka::Message;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::topic_partition_list::{Offset, TopicPartitionList, TopicPartitionListElem};
+use rdkafka::topic_partition_list::TopicPartitionList;
 
 use super::cluster::Cluster;
 use super::context::{GroupContext, GroupDecision, give_up};
-use super::options::{KafkaOptions, REQUEST};
+use super::options::KafkaOptions;
 use super::{convert, fault, options, reader};
 use crate::{Arrival, BusError, CommitError, MemberSpec, Position};
 
@@ -20,10 +21,6 @@ use crate::{Arrival, BusError, CommitError, MemberSpec, Position};
 /// number of such polls: a rebalance takes a second or two.
 const WAIT: Duration = Duration::from_millis(10);
 const POLLS: u32 = 300;
-
-/// Number of failed seeks after which a partition is reassigned. A freshly assigned partition
-/// accepts a seek after some milliseconds.
-const SEEKS_BEFORE_REASSIGN: u32 = 50;
 
 /// A consumer in a group.
 pub(super) struct Membership {
@@ -324,52 +321,6 @@ impl Membership {
         Ok(())
     }
 
-    /// See [`crate::Member::start`].
-    pub(super) fn start(&mut self, partition: u32, from: u64) -> Result<(), BusError> {
-        self.check_owned(partition)?;
-        self.cluster.check_start(&self.topic, partition, from)?;
-        self.waiting.retain(|arrival| !matches!(arrival, Arrival::Record(record) if record.partition == partition));
-        self.places.insert(partition, None);
-        self.seek(partition, from)?;
-        self.places.insert(partition, Some(from));
-        Ok(())
-    }
-
-    /// Moves a partition. Pauses it meanwhile, which drops prefetched records.
-    fn seek(&mut self, partition: u32, from: u64) -> Result<(), BusError> {
-        let what = || format!("cannot start `{}` {partition} at {from}", self.spec.topic);
-        let list = convert::listed(&self.topic, convert::raw_partition(partition), None);
-        self.consumer.pause(&list).map_err(|fault| fault::bus(&what(), &fault))?;
-        let mut target = list.clone();
-        let offset = Offset::Offset(convert::raw_offset(from));
-        target.set_all_offsets(offset).map_err(|fault| fault::bus(&what(), &fault))?;
-        for attempt in 1..=POLLS {
-            if attempt == SEEKS_BEFORE_REASSIGN {
-                self.reassign(&list, &target).map_err(|fault| fault::bus(&what(), &fault))?;
-            }
-            let moved = self.consumer.seek_partitions(target.clone(), REQUEST);
-            let moved = moved.and_then(|list| list.elements().first().map_or(Ok(()), TopicPartitionListElem::error));
-            match moved {
-                Ok(()) => {
-                    self.paused.remove(&partition);
-                    return self.consumer.resume(&list).map_err(|fault| fault::bus(&what(), &fault));
-                }
-                // It was assigned a moment ago, and the client is not reading it yet.
-                Err(fault) if is_too_early(&fault) => self.cluster.pause(),
-                Err(fault) => return Err(fault::bus(&what(), &fault)),
-            }
-        }
-        Err(BusError::Unavailable(format!("{}: the client does not read it yet", what())))
-    }
-
-    /// Unassigns and reassigns one partition. librdkafka 2.12.1 stops reading a partition whose
-    /// next offset does not exist, for example in a recreated topic, and then rejects every seek.
-    /// The group does not notice the change.
-    fn reassign(&self, partition: &TopicPartitionList, target: &TopicPartitionList) -> Result<(), KafkaError> {
-        self.consumer.incremental_unassign(partition)?;
-        self.consumer.incremental_assign(target)
-    }
-
     /// Gives partitions back.
     pub(super) fn release(&mut self, partitions: &[u32]) {
         let Some((_, left)) = &mut self.revoking else { return };
@@ -452,9 +403,4 @@ fn drain_decisions(consumer: &BaseConsumer<GroupContext>) {
             break;
         }
     }
-}
-
-fn is_too_early(fault: &KafkaError) -> bool {
-    use RDKafkaErrorCode as Code;
-    matches!(fault::code(fault), Some(Code::State | Code::PreviousInProgress | Code::UnknownPartition))
 }
