@@ -3,7 +3,7 @@
 
 use floodlight_sim::SpeakerHandle;
 use libfuzzer_sys::fuzz_target;
-use nave::prelude::Answer;
+use nave::prelude::workflow::Answer;
 use nave::testing::{HUB, SPEAKER, SystemOptions, World};
 use serde_json::json;
 
