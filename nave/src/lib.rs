@@ -68,8 +68,8 @@ pub mod prelude {
     /// For topologies of spouts and bolts.
     pub mod stream {
         pub use topology::{
-            Bolt, BuildErrors, ChannelSender, DeliveryMode, Emitter, KafkaSink, KafkaSource, LaneInfo, SavedState,
-            Side, SourceContext, Spout, StateMap, StateValue, Topology, channel,
+            Bolt, BuildErrors, ChannelSender, Declarer, DeliveryMode, Emitter, KafkaSink, KafkaSource, LaneInfo,
+            SavedState, Side, SourceContext, Spout, StateMap, StateValue, Topology, channel,
         };
     }
 

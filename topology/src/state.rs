@@ -147,7 +147,7 @@ impl<K: Ord + Clone, V> StateMap<K, V> {
 /// *sum += 7;
 /// assert_eq!(*sum, 7);
 /// ```
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct StateValue<T> {
     value: T,
     dirty: bool,
