@@ -1,10 +1,11 @@
-//! `docs/lessons.md` names a test for each lesson, `docs/guarantees.md` one for each guarantee, and
-//! these tests exist.
+//! `docs/lessons.md` names a test for each lesson, `docs/guarantees.md` one for each guarantee,
+//! `docs/conformance.md` one for each behaviour of the engine, and these tests exist.
 
 use std::path::{Path, PathBuf};
 
 const LESSONS: &str = "docs/lessons.md";
 const GUARANTEES: &str = "docs/guarantees.md";
+const CONFORMANCE: &str = "docs/conformance.md";
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -32,8 +33,23 @@ fn every_lesson_and_guarantee_is_listed_once_and_in_order() {
 }
 
 #[test]
+fn every_behaviour_of_the_engine_is_listed_once() {
+    let mut numbers: Vec<String> = rows(CONFORMANCE).into_iter().map(|[number, ..]| number).collect();
+    let graph = [1, 2, 3, 4, 12, 13, 17, 18, 19, 20, 72];
+    let acking = [5, 7, 9, 10, 11, 14, 23, 24];
+    let transport = [25, 27, 28, 29, 34, 36, 37, 39];
+    let state_and_kafka = [50, 51, 52, 53, 55, 56, 57, 60, 62, 64, 65, 66, 67, 68, 69, 70];
+    let numbered = [&graph[..], &acking, &transport, &state_and_kafka].concat();
+    let mut expected: Vec<String> = numbered.into_iter().map(|n| format!("C{n}")).collect();
+    expected.extend((1..=4).map(|n| format!("B{n}")));
+    numbers.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(numbers, expected);
+}
+
+#[test]
 fn every_referenced_test_exists() {
-    for [number, _, _, tests] in [LESSONS, GUARANTEES].into_iter().flat_map(rows) {
+    for [number, _, _, tests] in [LESSONS, GUARANTEES, CONFORMANCE].into_iter().flat_map(rows) {
         let named: Vec<&str> = tests.split('`').filter(|part| part.contains("::")).collect();
         assert!(
             !named.is_empty() || tests.starts_with("not yet: "),
@@ -51,7 +67,7 @@ fn every_referenced_test_exists() {
 
 #[test]
 fn every_lesson_states_the_problem_and_the_answer() {
-    for [number, fault, answer, _] in [LESSONS, GUARANTEES].into_iter().flat_map(rows) {
+    for [number, fault, answer, _] in [LESSONS, GUARANTEES, CONFORMANCE].into_iter().flat_map(rows) {
         assert!(fault.ends_with('.') && answer.ends_with('.'), "{number}: both cells must be sentences");
     }
 }
