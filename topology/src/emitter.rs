@@ -142,8 +142,10 @@ pub(crate) struct LaneContext {
     pub(crate) random: Cell<u64>,
     /// The offset of the current or last record.
     offset: Cell<u64>,
-    /// The number of steps without a record since then.
+    /// The number of steps without a record that have armed a timer since then.
     steps: Cell<u64>,
+    /// True if `steps` contains the current step, or the step has a record.
+    is_counted: Cell<bool>,
     /// The number of tuples sent on each edge to another stage.
     pub(crate) sent: RefCell<Vec<SentOn>>,
     /// The queues of the lane.
@@ -176,6 +178,7 @@ impl LaneContext {
             random: Cell::new(0),
             offset: Cell::new(0),
             steps: Cell::new(0),
+            is_counted: Cell::new(true),
             sent: RefCell::default(),
             emitted: RefCell::default(),
             failures: RefCell::default(),
@@ -273,6 +276,7 @@ impl LaneContext {
     pub(crate) fn begin(&self, offset: u64, time: WallTime) {
         self.offset.set(offset);
         self.steps.set(0);
+        self.is_counted.set(true);
         self.record_time.set(time);
         self.sent_time.set(None);
         self.emitted.borrow_mut().clear();
@@ -282,15 +286,19 @@ impl LaneContext {
     /// Starts a step of spouts.
     #[inline]
     pub(crate) fn begin_without_record(&self) {
-        self.steps.set(self.steps.get() + 1);
+        self.is_counted.set(false);
         self.sent_time.set(None);
     }
 
     /// Returns a generation for the timers that this step arms. No other step of the lane has it, and
     /// a replay of the record gives the same one, whatever other components do. Two armings of one
-    /// timer in a step may share it: nothing fires in between. 2^20 steps of spouts between two
-    /// records are hours of an idle lane, and an offset of 2^44 is never reached.
+    /// timer in a step may share it: nothing fires in between. Each timer that fires is a record, so
+    /// 2^20 steps of spouts that arm one timer between two records do not happen, and an offset of
+    /// 2^44 is never reached.
     fn generation(&self) -> u64 {
+        if !self.is_counted.replace(true) {
+            self.steps.set(self.steps.get() + 1);
+        }
         (self.offset.get() << 20) | (self.steps.get() & ((1 << 20) - 1))
     }
 
