@@ -54,7 +54,8 @@
 //!
 //! Read in this order: [`component`] (the traits that users implement), [`emitter`] (how a
 //! component emits tuples and effects), [`builder`], [`stream`] and [`grouping`] (how components
-//! are joined), `build` and [`plan`] (the checked topology), `describe` (what it guarantees, for
+//! are joined), `closures` and `source` (bolts from closures, ready-made spouts and the Kafka sink),
+//! `build` and [`plan`] (the checked topology), `describe` (what it guarantees, for
 //! people), `record` (what a submission writes), [`lane`] (one step), [`outbox`] (effects as data),
 //! [`wheel`], `blocks` and `timers` (deadlines), `state` and [`snapshot`] (how components save
 //! state), [`shard`] (takes lanes over, reads their inbox and commits), [`driver`] (polls tasks, on

@@ -133,6 +133,38 @@ fn an_at_least_once_stage_loses_no_tuple() {
     }
 }
 
+/// Adds numbers; its sum cannot be saved from 10 on.
+#[derive(Default)]
+struct Unsavable(StateValue<u64>);
+
+impl Bolt for Unsavable {
+    type In = u64;
+    type Out = u64;
+    fn state(&mut self, saved: &mut SavedState<'_>) {
+        assert!(*self.0 < 10, "it cannot be saved");
+        saved.value("sum", &mut self.0);
+    }
+    fn execute(&mut self, number: u64, out: &mut Emitter<u64>) {
+        *self.0 += number;
+        out.emit(*self.0);
+    }
+}
+
+/// Its commit would lack the position, and the next owner would repeat the tuples.
+#[test]
+fn a_lane_that_cannot_be_saved_writes_no_tuple_of_a_spout_twice() {
+    let t = Topology::named("sums");
+    let numbers = t.spout("numbers", || Numbers);
+    let sums = t.bolt("sum", Unsavable::default).reads(numbers.local());
+    t.bolt("ignore", || Ignore).reads(sums.shuffle());
+    let mut lanes = Lanes::of(t.build().unwrap(), 0);
+    lanes.join_stage("numbers").unwrap();
+    lanes.run_ms(60_000);
+    let sums = received(&lanes);
+    assert!(expected().starts_with(&sums), "{sums:?}");
+    assert!(lanes.count(topology::names::SNAPSHOTS_FAILED) > 1, "the lane is claimed again");
+}
+
 /// Without a position, a crash would lose tuples that the saved state needs.
 #[test]
 fn a_spout_without_a_position_cannot_feed_saved_state_in_its_lane() {

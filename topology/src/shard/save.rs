@@ -80,6 +80,10 @@ impl Shard {
                 self.counters.add(names::SNAPSHOTS_FAILED, 1);
                 // The next owner replays the inbox from the last snapshot on.
                 snapshots.checksums = None;
+                if lane.has_positions() {
+                    // Tuples of spouts are not replayed: their commit needs the position.
+                    self.hold(number, &reason.0);
+                }
                 return;
             }
         };
