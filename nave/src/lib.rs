@@ -105,3 +105,37 @@ pub fn run(program: Result<Program, ProgramError>) -> ExitCode {
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 pub struct FirstPage;
+
+/// Runs the examples of the guide as tests.
+#[cfg(doctest)]
+pub mod guide {
+    #[doc = include_str!("../../docs/guide/first-topology.md")]
+    pub struct FirstTopology;
+
+    #[doc = include_str!("../../docs/guide/streams.md")]
+    pub struct Streams;
+
+    #[doc = include_str!("../../docs/guide/state.md")]
+    pub struct State;
+
+    #[doc = include_str!("../../docs/guide/guarantees.md")]
+    pub struct Guarantees;
+
+    #[doc = include_str!("../../docs/guide/timers.md")]
+    pub struct Timers;
+
+    #[doc = include_str!("../../docs/guide/sources.md")]
+    pub struct Sources;
+
+    #[doc = include_str!("../../docs/guide/testing.md")]
+    pub struct Testing;
+
+    #[doc = include_str!("../../docs/guide/kafka.md")]
+    pub struct Kafka;
+
+    #[doc = include_str!("../../docs/guide/watching.md")]
+    pub struct Watching;
+
+    #[doc = include_str!("../../docs/guide/tuning.md")]
+    pub struct Tuning;
+}
