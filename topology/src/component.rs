@@ -59,6 +59,11 @@ pub trait Bolt: 'static {
     /// brings new settings.
     fn configure(&mut self, _settings: &Settings) {}
 
+    /// Called when a new owner of the lane begins, the first one included, for example to arm the timer
+    /// of a tick; arming an armed timer replaces it. It is a step of the inbox, at which a replay
+    /// calls it too.
+    fn start(&mut self, _out: &mut Emitter<Self::Out>) {}
+
     /// Handles one tuple. If it panics, only this tuple fails.
     fn execute(&mut self, input: Self::In, out: &mut Emitter<Self::Out>);
 
@@ -123,6 +128,9 @@ pub trait SystemBolt: 'static {
 
     /// See [`Bolt::configure`].
     fn configure(&mut self, _settings: &Settings) {}
+
+    /// See [`Bolt::start`].
+    fn start(&mut self, _out: &mut Emitter<Self::Out>) {}
 
     /// See [`Bolt::execute`].
     fn execute(&mut self, input: Self::In, out: &mut Emitter<Self::Out>);
@@ -194,6 +202,10 @@ impl<B: Bolt> SystemBolt for B {
 
     fn configure(&mut self, settings: &Settings) {
         Bolt::configure(self, settings);
+    }
+
+    fn start(&mut self, out: &mut Emitter<B::Out>) {
+        Bolt::start(self, out);
     }
 
     fn execute(&mut self, input: B::In, out: &mut Emitter<B::Out>) {

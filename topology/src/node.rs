@@ -40,6 +40,8 @@ pub(crate) trait Node {
     /// Opens a spout: its lane begins to run.
     fn open(&mut self, _source: &SourceContext) {}
     fn configure(&mut self, settings: &Settings);
+    /// Starts a bolt: an owner has taken the lane over.
+    fn start(&mut self) {}
     /// Handles at most `most` tuples of its queue; returns how many.
     fn run(&mut self, most: usize) -> usize;
     /// Handles the timeout of its timer `key`.
@@ -167,6 +169,11 @@ impl<B: SystemBolt> Node for BoltNode<B> {
         }
         ComponentWork::add(&lane.work(component).executed, done as u64);
         done
+    }
+
+    fn start(&mut self) {
+        let (lane, component) = (Rc::clone(&self.out.lane), self.out.component);
+        called(&lane, component, || self.bolt.start(&mut self.out));
     }
 
     fn on_timer(&mut self, key: u64) {

@@ -104,6 +104,39 @@ fn a_timer_that_is_disarmed_or_armed_again_does_not_fire() {
     assert_eq!(fired(&lanes), ["one 1", "two 1", "one 3", "two 3"]);
 }
 
+/// Ticks every second, from the start of its lane on, without any tuple.
+struct Ticker;
+
+impl Bolt for Ticker {
+    type In = Order;
+    type Out = ();
+    fn start(&mut self, out: &mut Emitter<()>) {
+        out.after(0, 1_000);
+    }
+    fn execute(&mut self, _: Order, _: &mut Emitter<()>) {}
+    fn on_timer(&mut self, key: u64, out: &mut Emitter<()>) {
+        Clock("tick").on_timer(key, out);
+        out.after(0, 1_000);
+    }
+}
+
+#[test]
+fn a_bolt_ticks_from_the_start_of_its_lane_and_after_a_takeover() {
+    let t = Topology::named("clocks");
+    let orders = t.inbox_spout("orders", || Orders);
+    t.bolt("ticker", || Ticker).stage("clocks").lanes(1).reads(orders.local());
+    let mut lanes = Lanes::of(t.build().unwrap(), 1);
+    lanes.join();
+    for seconds in 1..=3 {
+        lanes.run_ms(if seconds == 1 { 1_001 } else { 1_000 });
+        assert_eq!(fired(&lanes).len(), seconds, "one tick a second");
+    }
+    lanes.kill("clocks");
+    lanes.start("clocks");
+    lanes.run_ms(3_000);
+    assert!((5..=6).contains(&fired(&lanes).len()), "the new owner ticks: {:?}", fired(&lanes));
+}
+
 /// The timeouts are in the inbox, before the order that disarms their timers is read.
 #[test]
 fn a_timeout_that_is_overtaken_by_a_later_order_is_stale() {

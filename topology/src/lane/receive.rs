@@ -72,6 +72,7 @@ impl Lane {
         let owner: OwnerRecord =
             serde_json::from_slice(&record.value).map_err(|error| Unreadable(error.to_string()))?;
         self.configure(Settings::new(owner.settings));
+        self.nodes.iter_mut().for_each(|lane_node| lane_node.node.start());
         Ok(())
     }
 
