@@ -242,7 +242,10 @@ impl Follower {
     /// are valid.
     pub fn poll(&mut self, max: usize, wait: Duration, out: &mut Vec<Record>) -> Result<Option<Gap>, BusError> {
         let Some(reader) = &mut self.reader else {
-            std::thread::park_timeout(wait);
+            // A wait of zero would use up a wake-up of the thread.
+            if !wait.is_zero() {
+                std::thread::park_timeout(wait);
+            }
             return Ok(None);
         };
         match read(&mut **reader, &mut self.places, max, wait, out) {

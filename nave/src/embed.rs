@@ -1,6 +1,7 @@
 //! A topology inside a program of one's own, without command line and servers.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bus::{Bus, BusError, Clock, Embedded, EmbeddedOptions};
 use topology::driver::Threads;
@@ -14,7 +15,11 @@ use crate::clock::SystemClock;
 pub struct EmbeddedTopology {
     /// `None` once it was stopped.
     threads: Option<Threads>,
+    clock: Arc<dyn Clock>,
 }
+
+/// Maximum time to stop: a closure may wait for a program that reads nothing any more.
+const STOP: Duration = Duration::from_secs(10);
 
 /// Runs a topology inside this program, on a bus in memory, with a thread for each stage.
 ///
@@ -52,7 +57,7 @@ pub fn embed_on(bus: &Arc<dyn Bus>, topology: &Topology) -> Result<EmbeddedTopol
         bus.ensure_topic(&spec)?;
     }
     let process = Uuid::new_v4().simple().to_string();
-    let mut threads = Threads::default();
+    let mut running = EmbeddedTopology { threads: Some(Threads::default()), clock: bus.clock() };
     for stage in topology.stages() {
         let options = ShardOptions {
             topics: topics.clone(),
@@ -67,10 +72,11 @@ pub fn embed_on(bus: &Arc<dyn Bus>, topology: &Topology) -> Result<EmbeddedTopol
         let status = ShardStatus::new(&stage.name, stage.lanes);
         let (name, clock) = (options.member.clone(), bus.clock());
         let make = Box::new(move || Ok(Box::new(Shard::join(bus, topology, options, status)?) as Box<dyn bus::Task>));
-        let spawned = threads.spawn(&name, clock, make);
-        spawned.map_err(|error| BusError::Unavailable(format!("the system starts no thread: {error}")))?;
+        let spawned = running.threads.as_mut().map(|threads| threads.spawn(&name, clock, make));
+        let started = spawned.unwrap_or(Ok(()));
+        started.map_err(|error| BusError::Unavailable(format!("the system starts no thread: {error}")))?;
     }
-    Ok(EmbeddedTopology { threads: Some(threads) })
+    Ok(running)
 }
 
 impl EmbeddedTopology {
@@ -79,18 +85,21 @@ impl EmbeddedTopology {
         self.threads.as_ref().is_some_and(Threads::has_failed)
     }
 
-    /// Commits finished work and stops. Returns one line of text for each error.
+    /// Commits finished work and stops, within ten seconds. Tuples between two stages stay on the bus:
+    /// on a bus in memory they end with it. Returns one line of text for each error.
     pub fn stop(mut self) -> Vec<String> {
-        self.threads.take().map_or_else(Vec::new, Threads::stop)
+        self.end()
+    }
+
+    fn end(&mut self) -> Vec<String> {
+        self.threads.take().map_or_else(Vec::new, |threads| threads.stop_within(STOP, &*self.clock))
     }
 }
 
 impl Drop for EmbeddedTopology {
     fn drop(&mut self) {
-        if let Some(threads) = self.threads.take() {
-            for error in threads.stop() {
-                tracing::warn!(error, "an embedded topology did not stop cleanly");
-            }
+        for error in self.end() {
+            tracing::warn!(error, "an embedded topology did not stop cleanly");
         }
     }
 }

@@ -67,9 +67,11 @@ use program::{About, Program, ProgramError};
 pub mod prelude {
     /// For topologies of spouts and bolts.
     pub mod stream {
+        pub use bus::{Bus, Start};
         pub use topology::{
-            Bolt, BuildErrors, ChannelSender, Declarer, DeliveryMode, Emitter, KafkaSink, KafkaSource, LaneInfo,
-            SavedState, Side, SourceContext, Spout, StateMap, StateValue, Topology, channel,
+            Bolt, BuildErrors, ChannelReceiver, ChannelSender, Declarer, DeliveryMode, Emitter, KafkaSink, KafkaSource,
+            LaneInfo, SavedState, SendError, Side, SourceContext, Spout, StateMap, StateValue, Topology, Unreadable,
+            channel,
         };
     }
 

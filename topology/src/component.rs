@@ -249,7 +249,7 @@ pub trait Spout: 'static {
     /// The tuples of its main stream.
     type Out: 'static;
     /// The state that it continues from, for example an offset or the number of tuples emitted. It starts
-    /// with the default. Keep it small: it is written with each commit.
+    /// with the default. Keep it small: each commit of its tuples writes it, in a snapshot of the lane.
     type Position: Default + Serialize + DeserializeOwned + 'static;
 
     /// Declares side streams.
@@ -266,8 +266,9 @@ pub trait Spout: 'static {
     /// brings new settings.
     fn configure(&mut self, _settings: &Settings) {}
 
-    /// Emits the tuples that follow `position`, a few at a time, and moves it past them. Returns
-    /// false if there are none now.
+    /// Emits what follows `position` and moves it, past one tuple at a time: if it panics, or what it
+    /// emitted fails, that is discarded, and the position stays moved. Returns false if there is
+    /// nothing more now.
     fn next(&mut self, position: &mut Self::Position, out: &mut Emitter<Self::Out>) -> bool;
 
     /// Called last, when the lane stops in an orderly way.

@@ -231,6 +231,11 @@ impl LaneContext {
         ComponentWork::add(&self.work(component).emitted, self.emits.get());
     }
 
+    /// True if the last call emitted a tuple.
+    pub(crate) fn has_emitted(&self) -> bool {
+        self.emits.get() > 0
+    }
+
     /// Returns the number of the running call.
     #[inline]
     pub(crate) fn call(&self) -> u64 {

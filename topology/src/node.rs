@@ -268,7 +268,9 @@ impl<S: Spout> Node for SpoutNode<S> {
 
     fn next(&mut self) -> bool {
         let (lane, component) = (Rc::clone(&self.out.lane), self.out.component);
-        called(&lane, component, || self.spout.next(&mut self.position, &mut self.out)).unwrap_or_default()
+        let more = called(&lane, component, || self.spout.next(&mut self.position, &mut self.out));
+        // A spout may emit its last tuple and return false.
+        more.is_some_and(|more| more || lane.has_emitted())
     }
 
     fn schema(&mut self) -> Option<StateSchema> {
@@ -276,16 +278,24 @@ impl<S: Spout> Node for SpoutNode<S> {
     }
 
     fn save(&mut self, saver: &mut Saver<'_>) -> Result<(), String> {
-        if Self::schema().is_some() {
-            SavedState::saving(saver).value(Self::POSITION, &mut self.position);
-        }
-        Ok(())
+        let lane = Rc::clone(&self.out.lane);
+        let position = &mut self.position;
+        guarded(&lane, || {
+            if Self::schema().is_some() {
+                SavedState::saving(saver).value(Self::POSITION, position);
+            }
+        })
     }
 
     fn load(&mut self, stored: &Stored<'_>) -> Result<(), Unreadable> {
-        let mut loading = SavedState::loading(stored);
-        loading.value(Self::POSITION, &mut self.position);
-        loading.loaded()
+        let lane = Rc::clone(&self.out.lane);
+        let position = &mut self.position;
+        let loaded = guarded(&lane, || {
+            let mut loading = SavedState::loading(stored);
+            loading.value(Self::POSITION, position);
+            loading.loaded()
+        });
+        loaded.unwrap_or_else(|panic| Err(Unreadable(panic)))
     }
 
     fn waits(&self) -> Option<Vec<Wait>> {

@@ -165,6 +165,83 @@ fn a_lane_that_cannot_be_saved_writes_no_tuple_of_a_spout_twice() {
     assert!(lanes.count(topology::names::SNAPSHOTS_FAILED) > 1, "the lane is claimed again");
 }
 
+/// A timer that a tuple of a spout armed runs for the rest of its time after a takeover.
+#[test]
+fn a_timer_of_a_spout_keeps_its_due_time_across_a_takeover() {
+    let mut lanes = Lanes::of(sums(DeliveryMode::ExactlyOnce), 0);
+    lanes.join_stage("numbers").unwrap();
+    lanes.run_ms(4_000);
+    lanes.kill("numbers");
+    lanes.start("numbers");
+    lanes.run_ms(2_000);
+    assert_eq!(received(&lanes), expected(), "5 s after it was armed, and 2 s after the takeover");
+}
+
+/// Emits a number and says that it has no more.
+struct OneByOne;
+
+impl Spout for OneByOne {
+    type Out = u64;
+    type Position = u64;
+    fn next(&mut self, position: &mut u64, out: &mut Emitter<u64>) -> bool {
+        if *position < 2 {
+            out.emit(*position);
+            *position += 1;
+        }
+        false
+    }
+}
+
+#[test]
+fn a_tuple_is_saved_although_its_spout_returns_false() {
+    let t = Topology::named("sums");
+    let numbers = t.spout("numbers", || OneByOne);
+    t.bolt("sum", Sum::default).reads(numbers.local()).may_be_unread();
+    let mut lanes = Lanes::of(t.build().unwrap(), 0);
+    lanes.join();
+    lanes.run_ms(1_000);
+    let saved = lanes.records(&lanes.topics.snapshot("sums", "numbers"));
+    let saved =
+        |key: &str| saved.iter().rfind(|record| record.key.as_deref() == Some(key.as_bytes())).unwrap().value.clone();
+    assert_eq!((&saved("sum/sum")[..], &saved("numbers/position")[..]), (&b"1"[..], &b"2"[..]));
+}
+
+/// Panics in each call, or counts.
+struct Idle {
+    panics: bool,
+}
+
+impl Spout for Idle {
+    type Out = u64;
+    type Position = u64;
+    fn next(&mut self, _: &mut u64, out: &mut Emitter<u64>) -> bool {
+        assert!(!self.panics, "always");
+        out.count("idle");
+        false
+    }
+}
+
+fn idle(panics: bool) -> Lanes {
+    let t = Topology::named("idle");
+    t.spout("idle", move || Idle { panics }).for_each("end", |_| ());
+    let mut lanes = Lanes::of(t.build().unwrap(), 0);
+    lanes.join();
+    lanes.run_ms(10_500);
+    lanes
+}
+
+#[test]
+fn a_spout_that_panics_is_called_once_a_second() {
+    let letters = idle(true).dead_letters().len();
+    assert!((9..=12).contains(&letters), "{letters} dead letters in ten seconds");
+}
+
+#[test]
+fn a_spout_that_only_counts_commits_at_the_snapshot_interval() {
+    let commits = idle(false).count(topology::names::COMMITS);
+    assert!(commits <= 13, "{commits} commits in ten seconds");
+}
+
 /// Without a position, a crash would lose tuples that the saved state needs.
 #[test]
 fn a_spout_without_a_position_cannot_feed_saved_state_in_its_lane() {

@@ -8,7 +8,7 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use bus::{Bus, Outgoing, Start, TopicSpec};
+use bus::{Bus, Outgoing, Record, Start, TopicSpec};
 use topology::testing::Lanes;
 use topology::{KafkaSink, KafkaSource, Topology};
 
@@ -110,6 +110,48 @@ fn a_record_that_cannot_be_decoded_goes_to_the_dead_letter_topic() {
         (&"numbers".into(), &1.into(), &"numbers".into())
     );
     assert_eq!((&letter["record"], &letter["reason"]), (&"seven".into(), &"expected value at line 1 column 1".into()));
+}
+
+#[test]
+fn a_decoder_that_panics_loses_its_record_alone() {
+    let decode = |record: &Record| {
+        assert!(record.value != "5", "poison");
+        Ok(serde_json::from_slice(&record.value).ok())
+    };
+    let mut lanes = lanes(doubling(KafkaSource::decoded("numbers", decode)), 0);
+    write(&lanes, 0..20);
+    lanes.join();
+    lanes.run_ms(10_000);
+    lanes.kill("numbers");
+    lanes.start("numbers");
+    lanes.run_ms(10_000);
+    let mut expected = expected(0..20);
+    expected.get_mut("0").unwrap().retain(|double| *double != 10);
+    assert_eq!(doubles(&lanes), expected);
+    let letters = lanes.dead_letters();
+    assert_eq!(letters.len(), 1, "{letters:?}");
+    assert_eq!(
+        (&letters[0].1["record"], &letters[0].1["reason"]),
+        (&"5".into(), &"its decoder panicked: poison".into())
+    );
+}
+
+/// A shard calls the spouts of another lane first each time.
+#[test]
+fn no_lane_of_a_shard_starves_another_one() {
+    let t = Topology::named("doubling");
+    t.kafka_source::<u64>("numbers", "numbers").lanes(3).kafka_sink("doubles", "doubles");
+    let mut lanes = lanes(t.build().unwrap(), 0);
+    lanes.join();
+    lanes.run_ms(1_000);
+    write(&lanes, 0..60_000);
+    lanes.run_polls(&mut [], 6);
+    let mut counts = [0; 3];
+    for record in lanes.records("doubles") {
+        let number: u32 = serde_json::from_slice(&record.value).unwrap();
+        counts[usize::try_from(number % PARTITIONS).unwrap()] += 1;
+    }
+    assert!(counts.iter().all(|count| *count > 1_000), "{counts:?}");
 }
 
 #[test]

@@ -135,11 +135,16 @@ impl Shard {
         }
         // Tuples of a lane that can no longer be saved could not be committed with the position of
         // their spout.
-        let can_run = |OwnedLane { lane, snapshots, .. }: &OwnedLane| {
-            lane.has_spouts() && (snapshots.checksums.is_some() || !lane.has_positions())
+        let now = self.context.clock.mono();
+        let can_run = |OwnedLane { lane, snapshots, spouts_at, .. }: &OwnedLane| {
+            lane.has_spouts() && *spouts_at <= now && (snapshots.checksums.is_some() || !lane.has_positions())
         };
         let has_spouts = |lane: &u32| self.owned.get(lane).is_some_and(can_run);
         let mut lanes: Vec<u32> = self.live().into_iter().filter(has_spouts).collect();
+        // Another lane is first each time, since the first ones may fill the batch.
+        let first = lanes.iter().position(|lane| *lane >= self.received.first_spouts).unwrap_or(0);
+        lanes.rotate_left(first);
+        self.received.first_spouts = lanes.first().map_or(0, |lane| lane + 1);
         let (begun, mut calls, mut emitted) = (self.context.clock.mono(), 0, false);
         while !lanes.is_empty() && calls < ShardOptions::SPOUT_CALLS {
             let mut busy = Vec::new();
@@ -173,11 +178,17 @@ impl Shard {
         if rounds == 0 && effects.is_empty() {
             return 0;
         }
-        let origin = Origin { offset: owned.position, time: self.context.clock.wall() };
+        // The last record that was handled: its offset is less than that of the next owner record,
+        // from which on timers count as armed late.
+        let origin = Origin { offset: owned.position.saturating_sub(1), time: self.context.clock.wall() };
         // The commit of the tuples contains the position of their spout, so it is a snapshot.
         let snapshot_ms = self.context.options.recovery.snapshot_ms;
-        let in_ms = if owned.lane.has_positions() { 0 } else { snapshot_ms };
+        let is_output = rounds > 0 || !effects.messages.is_empty() || !effects.timers.is_empty();
+        let in_ms = if owned.lane.has_positions() && is_output { 0 } else { snapshot_ms };
         let now = self.context.clock.mono();
+        if rounds == 0 && effects.counts.iter().any(|(name, _)| name == names::PANICS) {
+            owned.spouts_at = now.plus_ms(ShardOptions::SPOUT_BACKOFF_MS);
+        }
         owned.snapshots.moved(now, in_ms);
         self.queue.moved(now, snapshot_ms);
         self.decided(lane, effects, origin);

@@ -126,6 +126,8 @@ struct Received {
     /// batch is full, a downstream inbox is full, or a commit is retried, since a retry must repeat
     /// the same batch.
     waiting: VecDeque<Record>,
+    /// The lane whose spouts are called first.
+    first_spouts: u32,
 }
 
 impl Shard {
@@ -270,6 +272,7 @@ impl Shard {
                 phase: Phase::Claiming { at: now },
                 claims_failed: 0,
                 position: 0,
+                spouts_at: MonoTime::default(),
                 restored_from: None,
                 moved: false,
                 snapshots: SnapshotState::default(),
@@ -316,7 +319,8 @@ impl Shard {
             Phase::Live => {
                 let snapshot = owned.snapshots.due.filter(|_| self.context.mode == DeliveryMode::ExactlyOnce);
                 let position = self.publisher.position_due(*lane, owned.position);
-                let others = owned.views.next().into_iter().chain(position).chain(snapshot);
+                let spouts = Some(owned.spouts_at).filter(|at| *at > self.context.clock.mono());
+                let others = owned.views.next().into_iter().chain(position).chain(snapshot).chain(spouts);
                 owned.timers.next().into_iter().chain(others).min()
             }
             Phase::Replaying { .. } | Phase::CatchingUp { .. } => None,

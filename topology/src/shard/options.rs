@@ -63,6 +63,9 @@ impl ShardOptions {
     /// Maximum number of times that a lane's spouts are called in a row, so that no lane of a shard
     /// waits long for another one.
     pub(super) const SPOUT_VISITS: usize = 64;
+    /// Wait after a spout has panicked and emitted nothing, in milliseconds: each panic is a dead
+    /// letter.
+    pub(super) const SPOUT_BACKOFF_MS: u64 = 1_000;
     /// Maximum number of calls each time, unless one writes a record: back-pressure is checked before
     /// the next record.
     pub(super) const SPOUT_ROUNDS: usize = 256;

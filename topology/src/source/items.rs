@@ -1,5 +1,7 @@
 //! A spout over an iterator.
 
+use std::iter::Fuse;
+
 use crate::component::{SourceContext, Spout};
 use crate::emitter::Emitter;
 
@@ -7,7 +9,7 @@ use crate::emitter::Emitter;
 pub(super) struct Items<I: IntoIterator, F> {
     make: F,
     /// The remaining items; `None` before the first call.
-    left: Option<I::IntoIter>,
+    left: Option<Fuse<I::IntoIter>>,
     lane: usize,
     lanes: usize,
 }
@@ -33,7 +35,9 @@ where
 
     fn next(&mut self, position: &mut usize, out: &mut Emitter<I::Item>) -> bool {
         let skipped = if self.left.is_none() { self.lane + *position * self.lanes } else { self.lanes - 1 };
-        let Some(item) = self.left.get_or_insert_with(|| (self.make)().into_iter()).nth(skipped) else { return false };
+        let Some(item) = self.left.get_or_insert_with(|| (self.make)().into_iter().fuse()).nth(skipped) else {
+            return false;
+        };
         *position += 1;
         out.emit(item);
         true

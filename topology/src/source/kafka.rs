@@ -1,6 +1,7 @@
 //! A spout over the partitions of a topic.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,11 +13,10 @@ use crate::component::{SourceContext, Spout};
 use crate::emitter::Emitter;
 use crate::input::Unreadable;
 use crate::names;
+use crate::node::panic_text;
 
 /// Maximum number of records per poll of the topic: at some 2 KB each, 1 MB.
 const POLLED: usize = 512;
-/// Maximum number of records per call, so that a batch of the lane can end between two calls.
-const PER_CALL: usize = 64;
 /// Interval between two looks for new partitions, and between two warnings about a missing topic.
 const LOOK_MS: u64 = 10_000;
 
@@ -111,15 +111,20 @@ impl<T> TopicSpout<T> {
             return Err(BusError::NoTopic(topic.to_owned()));
         };
         let (first, step) = (lane.lane, lane.lanes);
+        // A partition that was added later is read from its beginning.
+        let start = if offsets.is_empty() { self.source.start } else { Start::Low };
+        let mut failed = Ok(());
         for partition in (first..found.partitions).step_by(step as usize) {
             if self.follower.position(topic, partition).is_some() {
                 continue;
             }
             let saved = offsets.get(&partition).copied();
-            self.follower.follow(&**bus, topic, partition, saved.map_or(self.source.start, Start::Offset))?;
-            offsets.extend(self.follower.position(topic, partition).map(|begins| (partition, begins)));
+            match self.follower.follow(&**bus, topic, partition, saved.map_or(start, Start::Offset)) {
+                Ok(_) => offsets.extend(self.follower.position(topic, partition).map(|begins| (partition, begins))),
+                Err(error) => failed = failed.and(Err(error)),
+            }
         }
-        Ok(())
+        failed
     }
 
     /// Polls the topic, if no polled record is left. Returns the number of offsets that were deleted
@@ -139,7 +144,7 @@ impl<T> TopicSpout<T> {
             to = gap.low,
             "records of a source were deleted before they were read"
         );
-        Ok(gap.low - gap.requested)
+        Ok(gap.low.saturating_sub(gap.requested))
     }
 }
 
@@ -165,14 +170,14 @@ impl<T: 'static> Spout for TopicSpout<T> {
             None | Some(0) => {}
             Some(lost) => out.count_by(names::SOURCE_GAPS, lost),
         }
-        let many = self.polled.len().min(PER_CALL);
-        for record in self.polled.drain(..many) {
-            match (self.source.decode)(&record) {
-                Ok(tuple) => tuple.into_iter().for_each(|tuple| out.emit(tuple)),
-                Err(Unreadable(reason)) => out.fail_record(&record, reason),
-            }
-            offsets.insert(record.partition, record.offset + 1);
+        // One record for each call: a panic behind it discards what the call emitted.
+        let Some(record) = self.polled.pop_front() else { return offsets.len() > known };
+        offsets.insert(record.partition, record.offset + 1);
+        match catch_unwind(AssertUnwindSafe(|| (self.source.decode)(&record))) {
+            Ok(Ok(tuple)) => tuple.into_iter().for_each(|tuple| out.emit(tuple)),
+            Ok(Err(Unreadable(reason))) => out.fail_record(&record, reason),
+            Err(panic) => out.fail_record(&record, format!("its decoder panicked: {}", panic_text(panic.as_ref()))),
         }
-        many > 0 || offsets.len() > known
+        true
     }
 }
