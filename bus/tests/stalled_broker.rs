@@ -5,6 +5,7 @@
 mod broker;
 
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -169,13 +170,18 @@ fn a_kafka_append_without_response_is_reported_counted_and_retried() {
     assert_eq!(bus.health(), BusHealth::default());
     broker.signal(Signal::STOP);
     let clock = bus.clock();
+    let is_reported = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let (ended, end) = sync_channel(1);
+        let is_reported = &is_reported;
         let appending = scope.spawn(move || {
             // After this time the broker may be separated from its controller a moment longer.
             let until = clock.mono().plus_ms(PATIENCE_MS);
-            while let Err(fault) = writer.append(&record) {
-                assert!(clock.mono() < until, "the writer does not recover: {fault}");
+            // The threads of the broker stop a moment after the signal: until then it responds.
+            while !is_reported.load(Ordering::Acquire) {
+                while let Err(fault) = writer.append(&record) {
+                    assert!(clock.mono() < until, "the writer does not recover: {fault}");
+                }
             }
             ended.send(()).expect("the test waits");
         });
@@ -188,6 +194,7 @@ fn a_kafka_append_without_response_is_reported_counted_and_retried() {
             }
         };
         until("reported", &|health| health.waiting.iter().any(|line| line.contains("writer `w`")));
+        is_reported.store(true, Ordering::Release);
         until("counted", &|health| health.appends_retried == 1);
         broker.signal(Signal::CONT);
         appending.join().expect("no panic");
