@@ -3,7 +3,8 @@
 //!
 //! It reads the topics `shop.customers`, of which it keeps the last record of each customer, and
 //! `shop.orders`, and writes `shop.deliveries`. An order of an unknown customer goes to the
-//! dead-letter topic.
+//! dead-letter topic. The two topics have no common order: an order that is read before its
+//! customer is of an unknown customer. A customer whose record is deleted is kept.
 
 use std::process::ExitCode;
 
