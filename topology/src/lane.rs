@@ -139,26 +139,28 @@ impl Lane {
     }
 
     /// Calls the spouts that do not read the inbox, in at most `rounds` rounds, until none of them
-    /// emits or the effects write a record. Returns the number of rounds in which one emitted.
-    pub fn call_spouts(&mut self, rounds: usize) -> usize {
+    /// has more or the effects write a record. Returns the number of rounds in which one emitted or
+    /// has more, and whether one has more: a spout may emit its last tuple and return false.
+    pub fn call_spouts(&mut self, rounds: usize) -> (usize, bool) {
         for round in 0..rounds {
             self.context.begin_without_record();
-            let mut emitted = false;
+            let (mut more, mut emitted) = (false, false);
             for spout in &self.spouts {
-                emitted |= self.nodes[usize::from(*spout)].node.next();
+                more |= self.nodes[usize::from(*spout)].node.next();
+                emitted |= self.context.has_emitted();
             }
             self.run();
             if self.context.has_failures() {
                 self.reject_failures(None, None);
             }
-            if !emitted {
-                return round;
+            if !more {
+                return (round + usize::from(emitted), false);
             }
             if !self.context.effects.borrow().messages.is_empty() {
-                return round + 1;
+                return (round + 1, true);
             }
         }
-        rounds
+        (rounds, true)
     }
 
     /// Opens the spouts: the lane begins to run.

@@ -268,9 +268,7 @@ impl<S: Spout> Node for SpoutNode<S> {
 
     fn next(&mut self) -> bool {
         let (lane, component) = (Rc::clone(&self.out.lane), self.out.component);
-        let more = called(&lane, component, || self.spout.next(&mut self.position, &mut self.out));
-        // A spout may emit its last tuple and return false.
-        more.is_some_and(|more| more || lane.has_emitted())
+        called(&lane, component, || self.spout.next(&mut self.position, &mut self.out)).unwrap_or_default()
     }
 
     fn schema(&mut self) -> Option<StateSchema> {

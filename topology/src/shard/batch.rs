@@ -154,11 +154,11 @@ impl Shard {
                     if late || self.queue.is_full() || !self.pressure.spouts_may_emit() {
                         return emitted;
                     }
-                    let rounds = self.call_spouts(lane);
-                    if rounds == 0 {
+                    let (rounds, more) = self.call_spouts(lane);
+                    calls += rounds;
+                    if !more {
                         break;
                     }
-                    calls += rounds;
                     emitted = true;
                     if busy.last() != Some(&lane) {
                         busy.push(lane);
@@ -170,13 +170,13 @@ impl Shard {
         emitted
     }
 
-    /// Calls the spouts of a lane. Returns the number of rounds in which one emitted.
-    fn call_spouts(&mut self, lane: u32) -> usize {
-        let Some(owned) = self.owned.get_mut(&lane) else { return 0 };
-        let rounds = owned.lane.call_spouts(ShardOptions::SPOUT_ROUNDS);
+    /// Calls the spouts of a lane; see [`crate::Lane::call_spouts`].
+    fn call_spouts(&mut self, lane: u32) -> (usize, bool) {
+        let Some(owned) = self.owned.get_mut(&lane) else { return (0, false) };
+        let (rounds, more) = owned.lane.call_spouts(ShardOptions::SPOUT_ROUNDS);
         let effects = owned.lane.take_effects();
         if rounds == 0 && effects.is_empty() {
-            return 0;
+            return (0, false);
         }
         // The last record that was handled: its offset is less than that of the next owner record,
         // from which on timers count as armed late.
@@ -192,7 +192,7 @@ impl Shard {
         owned.snapshots.moved(now, in_ms);
         self.queue.moved(now, snapshot_ms);
         self.decided(lane, effects, origin);
-        rounds
+        (rounds, more)
     }
 
     /// Checks whether downstream inboxes have room, and reports changes.
