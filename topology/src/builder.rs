@@ -52,9 +52,15 @@ impl<In: 'static, F: Fn(NodeContext) -> Box<dyn Node> + Send + Sync> Make for Ma
 
 /// The properties of a component that are needed before it runs.
 pub(crate) trait Probe {
-    fn topics(&self, names: &Topics, lanes: u32) -> Vec<TopicSpec>;
-    fn watches(&self) -> Vec<String>;
-    fn budgets(&self, settings: &Settings) -> Vec<Budget>;
+    fn topics(&self, _names: &Topics, _lanes: u32) -> Vec<TopicSpec> {
+        Vec::new()
+    }
+    fn watches(&self) -> Vec<String> {
+        Vec::new()
+    }
+    fn budgets(&self, _settings: &Settings) -> Vec<Budget> {
+        Vec::new()
+    }
     fn schema(&mut self) -> Option<StateSchema>;
 }
 
@@ -80,18 +86,6 @@ impl<B: SystemBolt> Probe for B {
 struct SpoutProbe(Option<StateSchema>);
 
 impl Probe for SpoutProbe {
-    fn topics(&self, _names: &Topics, _lanes: u32) -> Vec<TopicSpec> {
-        Vec::new()
-    }
-
-    fn watches(&self) -> Vec<String> {
-        Vec::new()
-    }
-
-    fn budgets(&self, _settings: &Settings) -> Vec<Budget> {
-        Vec::new()
-    }
-
     fn schema(&mut self) -> Option<StateSchema> {
         self.0.clone()
     }
