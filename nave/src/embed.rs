@@ -13,7 +13,7 @@ use crate::clock::SystemClock;
 
 /// A topology that runs inside this program. It stops when this is dropped.
 pub struct EmbeddedTopology {
-    /// `None` once it was stopped.
+    /// `None` before the first stage, and once it was stopped.
     threads: Option<Threads>,
     clock: Arc<dyn Clock>,
 }
@@ -57,7 +57,7 @@ pub fn embed_on(bus: &Arc<dyn Bus>, topology: &Topology) -> Result<EmbeddedTopol
         bus.ensure_topic(&spec)?;
     }
     let process = Uuid::new_v4().simple().to_string();
-    let mut running = EmbeddedTopology { threads: Some(Threads::default()), clock: bus.clock() };
+    let mut running = EmbeddedTopology { threads: None, clock: bus.clock() };
     for stage in topology.stages() {
         let options = ShardOptions {
             topics: topics.clone(),
@@ -72,9 +72,9 @@ pub fn embed_on(bus: &Arc<dyn Bus>, topology: &Topology) -> Result<EmbeddedTopol
         let status = ShardStatus::new(&stage.name, stage.lanes);
         let (name, clock) = (options.member.clone(), bus.clock());
         let make = Box::new(move || Ok(Box::new(Shard::join(bus, topology, options, status)?) as Box<dyn bus::Task>));
-        let spawned = running.threads.as_mut().map(|threads| threads.spawn(&name, clock, make));
-        let started = spawned.unwrap_or(Ok(()));
-        started.map_err(|error| BusError::Unavailable(format!("the system starts no thread: {error}")))?;
+        let threads = running.threads.get_or_insert_default();
+        let spawned = threads.spawn(&name, clock, make);
+        spawned.map_err(|error| BusError::Unavailable(format!("the system starts no thread: {error}")))?;
     }
     Ok(running)
 }

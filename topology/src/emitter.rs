@@ -203,6 +203,7 @@ impl LaneContext {
 
     /// Discards everything that the call since `savepoint` emitted and decided.
     pub(crate) fn roll_back(&self, savepoint: &Savepoint) {
+        self.emits.set(0);
         let call = self.call.get();
         self.queues.iter().for_each(|queue| queue.take_back(call));
         for emitted in self.emitted.borrow_mut().drain(..).rev() {

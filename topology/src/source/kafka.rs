@@ -127,13 +127,19 @@ impl<T> TopicSpout<T> {
         failed
     }
 
-    /// Polls the topic, if no polled record is left. Returns the number of offsets that were deleted
-    /// before they were read.
+    fn look_if_due(&mut self, offsets: &mut Offsets) {
+        let Some(context) = self.context.clone() else { return };
+        let now = context.bus.clock().mono();
+        if self.look_at.is_none_or(|due| due <= now) {
+            self.look_at = Some(now.plus_ms(LOOK_MS));
+            let looked = self.look(&context, offsets);
+            self.looks.outcome(&self.source.topic, looked);
+        }
+    }
+
+    /// Polls the topic. Returns the number of offsets that were deleted before they were read.
     fn poll(&mut self) -> Result<u64, BusError> {
         let mut polled = Vec::new();
-        if !self.polled.is_empty() {
-            return Ok(0);
-        }
         let gap = self.follower.poll(POLLED, Duration::ZERO, &mut polled);
         self.polled.extend(polled);
         let Some(gap) = gap? else { return Ok(0) };
@@ -157,18 +163,14 @@ impl<T: 'static> Spout for TopicSpout<T> {
     }
 
     fn next(&mut self, offsets: &mut Offsets, out: &mut Emitter<T>) -> bool {
-        let Some(context) = self.context.clone() else { return false };
-        let now = context.bus.clock().mono();
         let known = offsets.len();
-        if self.look_at.is_none_or(|due| due <= now) {
-            self.look_at = Some(now.plus_ms(LOOK_MS));
-            let looked = self.look(&context, offsets);
-            self.looks.outcome(&self.source.topic, looked);
-        }
-        let polled = self.poll();
-        match self.polls.outcome(&self.source.topic, polled) {
-            None | Some(0) => {}
-            Some(lost) => out.count_by(names::SOURCE_GAPS, lost),
+        if self.polled.is_empty() {
+            self.look_if_due(offsets);
+            let polled = self.poll();
+            match self.polls.outcome(&self.source.topic, polled) {
+                None | Some(0) => {}
+                Some(lost) => out.count_by(names::SOURCE_GAPS, lost),
+            }
         }
         // One record for each call: a panic behind it discards what the call emitted.
         let Some(record) = self.polled.pop_front() else { return offsets.len() > known };
