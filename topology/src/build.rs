@@ -12,10 +12,9 @@ use wire::graph::ComponentKind;
 pub use self::error::{BuildError, BuildErrors};
 use crate::arrangement::Arrangement;
 use crate::budget::{self, Budget};
-use crate::builder::{Builder, ComponentDeclaration, Declarations, EdgeDeclaration};
+use crate::declarations::{Builder, ComponentDeclaration, Declarations, EdgeDeclaration, Origin};
 use crate::plan::{self, ComponentPlan, EdgePlan, Plan, StagePlan, Topology};
 use crate::settings::Settings;
-use crate::stream::Origin;
 
 impl Topology {
     /// Returns the same topology with another arrangement.
@@ -42,11 +41,21 @@ impl Topology {
     }
 }
 
-pub(crate) fn build(builder: &Builder) -> Result<Topology, BuildErrors> {
+impl Builder {
+    /// Checks all declarations and makes the plan.
+    ///
+    /// # Errors
+    /// All errors of the topology.
+    pub fn build(&self) -> Result<Topology, BuildErrors> {
+        build(self)
+    }
+}
+
+fn build(builder: &Builder) -> Result<Topology, BuildErrors> {
     let declared = Arc::new(builder.graph.borrow().clone());
     attach_helpers(builder);
     let graph = builder.graph.borrow();
-    let mut errors = graph.errors.clone();
+    let mut errors = Vec::new();
     check_names(&graph, &mut errors);
     let ends = check_edges(&graph, &mut errors);
     check_readers(&graph, &ends, &mut errors);

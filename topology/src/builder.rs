@@ -1,200 +1,24 @@
 //! Declares a topology.
 
 use std::any::{TypeId, type_name};
-use std::cell::RefCell;
 use std::marker::PhantomData;
-use std::rc::Rc;
 use std::sync::Arc;
 
-use bus::TopicSpec;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use wire::control::DeliveryMode;
 use wire::graph::ComponentKind;
-use wire::topics::Topics;
 
-use crate::arrangement::Arrangement;
-use crate::budget::Budget;
-use crate::build::{self, BuildError, BuildErrors};
-use crate::component::{InboxSpout, Spout, StateSchema, SystemBolt};
-use crate::declare::{Attachment, Declarer, Offer, SideDeclaration};
+use crate::declarations::{
+    Builder, ComponentDeclaration, DEFAULT_STREAM, EdgeDeclaration, Extras, Make, MakeProbe, Origin, StreamDeclaration,
+};
 use crate::emitter::Side;
 use crate::grouping::Key;
-use crate::node::{BoltNode, InboxNode, Node, NodeContext, SpoutNode};
-use crate::plan::Topology;
 use crate::settings::Settings;
-use crate::stream::{Feeds, Keyed, Origin, Read, Stream, Subscription};
-use crate::wiring::{AnyEdge, AnyQueue, Edge, Queue};
-
-/// The name of the main stream, as in Storm.
-pub const DEFAULT_STREAM: &str = "default";
-
-/// Makes the queue and the node of a component for one lane.
-pub(crate) trait Make: Send + Sync {
-    fn queue(&self) -> Rc<dyn AnyQueue>;
-    fn node(&self, context: NodeContext) -> Box<dyn Node>;
-}
-
-struct Maker<In, F> {
-    make: F,
-    receives: PhantomData<fn(In)>,
-}
-
-impl<In: 'static, F: Fn(NodeContext) -> Box<dyn Node> + Send + Sync> Make for Maker<In, F> {
-    fn queue(&self) -> Rc<dyn AnyQueue> {
-        Rc::new(Queue::<In>::default())
-    }
-
-    fn node(&self, context: NodeContext) -> Box<dyn Node> {
-        (self.make)(context)
-    }
-}
-
-/// The properties of a component that are needed before it runs.
-pub(crate) trait Probe {
-    fn topics(&self, _names: &Topics, _lanes: u32) -> Vec<TopicSpec> {
-        Vec::new()
-    }
-    fn watches(&self) -> Vec<String> {
-        Vec::new()
-    }
-    fn budgets(&self, _settings: &Settings) -> Vec<Budget> {
-        Vec::new()
-    }
-    fn schema(&mut self) -> Option<StateSchema>;
-}
-
-impl<B: SystemBolt> Probe for B {
-    fn topics(&self, names: &Topics, lanes: u32) -> Vec<TopicSpec> {
-        SystemBolt::topics(self, names, lanes)
-    }
-
-    fn watches(&self) -> Vec<String> {
-        SystemBolt::watches(self)
-    }
-
-    fn budgets(&self, settings: &Settings) -> Vec<Budget> {
-        SystemBolt::budgets(self, settings)
-    }
-
-    fn schema(&mut self) -> Option<StateSchema> {
-        SystemBolt::schema(self)
-    }
-}
-
-/// The probe of a spout: the schema of its saved position.
-struct SpoutProbe(Option<StateSchema>);
-
-impl Probe for SpoutProbe {
-    fn schema(&mut self) -> Option<StateSchema> {
-        self.0.clone()
-    }
-}
-
-/// Makes a component instance to query; `None` for inbox spouts, which have no such properties.
-pub(crate) type MakeProbe = Option<Arc<dyn Fn() -> Box<dyn Probe> + Send + Sync>>;
-
-#[derive(Clone)]
-pub(crate) struct StreamDeclaration {
-    pub(crate) name: &'static str,
-    pub(crate) tuples: &'static str,
-    /// A build without a reader of this stream is accepted.
-    pub(crate) may_be_unread: bool,
-}
-
-#[derive(Clone)]
-pub(crate) struct ComponentDeclaration {
-    pub(crate) name: String,
-    pub(crate) kind: ComponentKind,
-    pub(crate) lanes: Option<u32>,
-    pub(crate) stage: Option<String>,
-    pub(crate) mode: Option<DeliveryMode>,
-    pub(crate) streams: Vec<StreamDeclaration>,
-    pub(crate) sides: Vec<SideDeclaration>,
-    pub(crate) attachments: Vec<Attachment>,
-    pub(crate) make: Arc<dyn Make>,
-    pub(crate) probe: MakeProbe,
-    pub(crate) offers: Vec<Offer>,
-}
-
-#[derive(Clone)]
-pub(crate) struct EdgeDeclaration {
-    /// The component and the stream that are read.
-    pub(crate) from: Origin,
-    pub(crate) stream: String,
-    pub(crate) tuples: &'static str,
-    pub(crate) to: usize,
-    /// The edge stays in the lane unless the arrangement separates stages.
-    pub(crate) may_stay: bool,
-    pub(crate) edge: Arc<dyn AnyEdge>,
-}
-
-#[derive(Clone, Default)]
-pub(crate) struct Declarations {
-    pub(crate) name: String,
-    pub(crate) components: Vec<ComponentDeclaration>,
-    pub(crate) edges: Vec<EdgeDeclaration>,
-    pub(crate) errors: Vec<BuildError>,
-    pub(crate) settings: Settings,
-    pub(crate) arrangement: Arrangement,
-}
-
-/// Declares a topology. [`Builder::build`] reports all errors together.
-#[derive(Clone)]
-pub struct Builder {
-    pub(crate) graph: Rc<RefCell<Declarations>>,
-}
-
-impl Topology {
-    /// Starts the declaration of a topology.
-    pub fn named(name: &str) -> Builder {
-        Builder::new(name)
-    }
-}
+use crate::stream::{Feeds, Keyed, Read, Stream, Subscription};
+use crate::wiring::Edge;
 
 impl Builder {
-    fn new(name: &str) -> Self {
-        Self::of(Declarations { name: name.to_owned(), ..Declarations::default() })
-    }
-
-    pub(crate) fn of(graph: Declarations) -> Self {
-        Self { graph: Rc::new(RefCell::new(graph)) }
-    }
-
-    /// Declares a spout. `make` is called once per lane.
-    pub fn spout<S: Spout>(&self, name: &str, make: impl Fn() -> S + Send + Sync + 'static) -> Declared<(), S::Out> {
-        let mut declarer = Declarer::default();
-        S::declare(&mut declarer);
-        let make = move |context: NodeContext| Box::new(SpoutNode::new(make(), context)) as Box<dyn Node>;
-        let probe: MakeProbe = Some(Arc::new(|| Box::new(SpoutProbe(SpoutNode::<S>::schema())) as Box<dyn Probe>));
-        self.declare(name, ComponentKind::Spout, declarer, make, probe)
-    }
-
-    /// Declares a spout that reads the inbox of its stage. `make` is called once per lane.
-    pub fn inbox_spout<S: InboxSpout>(
-        &self,
-        name: &str,
-        make: impl Fn() -> S + Send + Sync + 'static,
-    ) -> Declared<(), S::Out> {
-        let make = move |context: NodeContext| Box::new(InboxNode::new(make(), context)) as Box<dyn Node>;
-        self.declare(name, ComponentKind::InboxSpout, Declarer::default(), make, None)
-    }
-
-    /// Declares a bolt. `make` is called once per lane.
-    pub fn bolt<B: SystemBolt>(
-        &self,
-        name: &str,
-        make: impl Fn() -> B + Send + Sync + 'static,
-    ) -> Declared<B::In, B::Out> {
-        let mut declarer = Declarer::default();
-        B::declare(&mut declarer);
-        let make = Arc::new(make);
-        let bolt = Arc::clone(&make);
-        let probe: MakeProbe = Some(Arc::new(move || Box::new(bolt()) as Box<dyn Probe>));
-        let make = move |context: NodeContext| Box::new(BoltNode::new(make(), context)) as Box<dyn Node>;
-        self.declare(name, ComponentKind::Bolt, declarer, make, probe)
-    }
-
     /// Returns a stream by component and stream name. [`Builder::build`] checks both names.
     pub fn stream<T: 'static>(&self, component: &str, stream: &str) -> Stream<T> {
         let (builder, from) = (self.clone(), Origin::Named(component.into()));
@@ -206,27 +30,19 @@ impl Builder {
         self.graph.borrow_mut().settings = settings;
     }
 
-    /// Checks all declarations and makes the plan.
-    ///
-    /// # Errors
-    /// All errors of the topology.
-    pub fn build(&self) -> Result<Topology, BuildErrors> {
-        build::build(self)
-    }
-
-    fn declare<In: 'static, Out: 'static>(
+    pub(crate) fn declare<In: 'static, Out: 'static>(
         &self,
         name: &str,
         kind: ComponentKind,
-        declarer: Declarer<In>,
-        make: impl Fn(NodeContext) -> Box<dyn Node> + Send + Sync + 'static,
+        extras: Extras,
+        make: Arc<dyn Make>,
         probe: MakeProbe,
     ) -> Declared<In, Out> {
         let mut streams = Vec::new();
         if TypeId::of::<Out>() != TypeId::of::<()>() {
             streams.push(StreamDeclaration { name: DEFAULT_STREAM, tuples: type_name::<Out>(), may_be_unread: false });
         }
-        for side in &declarer.sides {
+        for side in &extras.sides {
             streams.push(StreamDeclaration { name: side.name, tuples: side.tuples, may_be_unread: false });
         }
         let mut graph = self.graph.borrow_mut();
@@ -237,11 +53,11 @@ impl Builder {
             stage: None,
             mode: None,
             streams,
-            sides: declarer.sides,
-            attachments: declarer.attachments,
-            make: Arc::new(Maker::<In, _> { make, receives: PhantomData }),
+            sides: extras.sides,
+            attachments: extras.attachments,
+            make,
             probe,
-            offers: declarer.offers,
+            offers: extras.offers,
         });
         let component = graph.components.len() - 1;
         drop(graph);

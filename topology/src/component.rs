@@ -9,21 +9,21 @@
 
 use std::sync::Arc;
 
-use bus::{Bus, TopicSpec};
-use bytes::Bytes;
+use bus::TopicSpec;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use wire::EnvelopeRef;
 use wire::topics::Topics;
-use wire::{EnvelopeRef, WallTime};
 
 use crate::budget::Budget;
 use crate::declare::Declarer;
 use crate::emitter::Emitter;
 use crate::input::{Delivery, Rejected, Unreadable};
-use crate::place::LaneInfo;
+use crate::place::{LaneInfo, SourceContext};
 use crate::settings::Settings;
-use crate::snapshot::{Saver, Stored};
+use crate::snapshot::{Saver, StateSchema, Stored};
 use crate::state::SavedState;
+use crate::views::{DueTimes, View};
 use crate::waits::Wait;
 
 /// Receives tuples and emits tuples.
@@ -73,15 +73,6 @@ pub trait Bolt: 'static {
 
     /// Called last, when the lane stops in an orderly way.
     fn cleanup(&mut self) {}
-}
-
-/// The schema of a component's saved state.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StateSchema {
-    /// The schema version. A build loads its own version and older ones.
-    pub version: u32,
-    /// The names of its parts, for people.
-    pub parts: Vec<&'static str>,
 }
 
 /// A bolt of the framework, such as hub, worker and coordinator: a [`Bolt`] that also publishes
@@ -275,16 +266,6 @@ pub trait Spout: 'static {
     fn close(&mut self) {}
 }
 
-/// The lane of a spout, and the bus that it runs on.
-#[derive(Clone)]
-pub struct SourceContext {
-    /// The lane.
-    pub lane: LaneInfo,
-    /// The bus. A spout that polls a [`bus::Reader`] without waiting is called again when a record
-    /// arrives.
-    pub bus: Arc<dyn Bus>,
-}
-
 /// A source that makes tuples of the records of the stage's inbox. The lane is then a pure function
 /// of its inbox.
 ///
@@ -312,15 +293,4 @@ pub trait InboxSpout: 'static {
     fn reject(&mut self, _rejected: &Rejected<'_>, _out: &mut Emitter<Self::Out>) -> bool {
         false
     }
-}
-
-/// The body of a view: the current state of a key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct View(pub Bytes);
-
-/// Due times of timers, for views. Lane code makes no decisions with it.
-pub trait DueTimes {
-    /// Returns the due time of the component's timer `key` on the owner's wall clock. Another
-    /// component may keep the timer on its behalf.
-    fn due(&self, key: u64) -> Option<WallTime>;
 }

@@ -7,57 +7,27 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::builder::{Builder, Declared};
-use crate::emitter::{Port, Side};
+use crate::builder::Declared;
+use crate::declarations::{Attachment, Builder, Extras, Offer, SideDeclaration};
+use crate::emitter::Side;
 use crate::wiring::Wired;
 
 /// Collects the declarations of a component. `In` is the component's input type.
 pub struct Declarer<In> {
-    pub(crate) sides: Vec<SideDeclaration>,
-    pub(crate) attachments: Vec<Attachment>,
-    pub(crate) offers: Vec<Offer>,
+    pub(crate) extras: Extras,
     receives: PhantomData<fn(In)>,
 }
 
 impl<In> Default for Declarer<In> {
     fn default() -> Self {
-        Self { sides: Vec::new(), attachments: Vec::new(), offers: Vec::new(), receives: PhantomData }
+        Self { extras: Extras::default(), receives: PhantomData }
     }
-}
-
-/// A workflow that clients can start.
-#[derive(Clone)]
-pub(crate) struct Offer {
-    pub(crate) name: &'static str,
-    /// The version of the code that makes the workflow's decisions.
-    pub(crate) version: u32,
-    pub(crate) request: Value,
-}
-
-type MakePort = fn(Vec<Box<dyn Any>>) -> Box<dyn Any>;
-
-#[derive(Clone)]
-pub(crate) struct SideDeclaration {
-    pub(crate) name: &'static str,
-    pub(crate) tuples: &'static str,
-    /// Makes a `Port<T>` of the wired edges of this stream.
-    pub(crate) port: MakePort,
-}
-
-type Install = Arc<dyn Fn(&Builder, &str) -> Rc<dyn Any> + Send + Sync>;
-type Connect = Arc<dyn Fn(&Builder, &dyn Any, usize, u16) + Send + Sync>;
-
-#[derive(Clone)]
-pub(crate) struct Attachment {
-    pub(crate) name: &'static str,
-    pub(crate) install: Install,
-    pub(crate) connect: Connect,
 }
 
 impl<In: 'static> Declarer<In> {
     /// Declares a side stream.
     pub fn side<T: 'static>(&mut self, side: Side<T>) {
-        self.sides.push(SideDeclaration {
+        self.extras.sides.push(SideDeclaration {
             name: side.name(),
             tuples: type_name::<T>(),
             port: |wired| Box::new(Wired::<T>::port(wired)) as Box<dyn Any>,
@@ -68,7 +38,7 @@ impl<In: 'static> Declarer<In> {
     /// to the inbox of the component's stage. `version` is the version of the deciding code: no
     /// other version replays records that this version handled.
     pub fn offers(&mut self, name: &'static str, version: u32, request: Value) {
-        self.offers.push(Offer { name, version, request });
+        self.extras.offers.push(Offer { name, version, request });
     }
 
     /// Declares a helper in the component's stage: components that are installed once per stage
@@ -85,7 +55,7 @@ impl<In: 'static> Declarer<In> {
         install: impl Fn(&Builder, &str) -> H + Send + Sync + 'static,
         connect: impl Fn(&Builder, &H, Declared<In, ()>, u16) + Send + Sync + 'static,
     ) {
-        self.attachments.push(Attachment {
+        self.extras.attachments.push(Attachment {
             name,
             install: Arc::new(move |builder, stage| Rc::new(install(builder, stage)) as Rc<dyn Any>),
             connect: Arc::new(move |builder, handles, component, number| {
@@ -93,15 +63,5 @@ impl<In: 'static> Declarer<In> {
                 connect(builder, handles, builder.declared(component), number);
             }),
         });
-    }
-}
-
-impl<T: 'static> Wired<T> {
-    pub(crate) fn port(wired: Vec<Box<dyn Any>>) -> Port<T> {
-        let wired: Vec<Wired<T>> = wired
-            .into_iter()
-            .map(|one| *one.downcast().expect("the builder checked the type of each stream"))
-            .collect();
-        Port { copy: wired.first().map(|one| one.copy), sinks: wired.into_iter().map(|one| one.sink).collect() }
     }
 }

@@ -14,7 +14,6 @@ use wire::{OperationId, WallTime};
 use crate::counts::Label;
 use crate::outbox::{Effects, Level, Line, Message, TimerEffect, ViewChange};
 use crate::place::LaneInfo;
-use crate::wiring::AnyQueue;
 
 /// A named stream beside the main one. Declare it as a constant, so that emitter and reader use the
 /// same name and type.
@@ -72,6 +71,13 @@ impl<T> Port<T> {
         }
         last.push(tuple, lane);
     }
+}
+
+/// A queue without its type.
+pub(crate) trait AnyQueue: Any {
+    /// Removes the tuples that the call has pushed. It has popped none: a component takes a tuple
+    /// before its call.
+    fn take_back(&self, call: u64);
 }
 
 /// The name of an edge to another stage, and the number of tuples sent on it.

@@ -14,15 +14,15 @@ use wire::graph::ComponentKind;
 use wire::{EnvelopeRef, WallTime};
 
 use self::dead_letters::DeadTuples;
-use crate::component::{DueTimes, SourceContext, View};
 use crate::emitter::{LaneContext, Place};
 use crate::input::Unreadable;
 use crate::names;
 use crate::node::Node;
 use crate::outbox::Effects;
-use crate::place::LaneInfo;
+use crate::place::{LaneInfo, SourceContext};
 use crate::settings::Settings;
 use crate::snapshot::{Change, Saver, Stored};
+use crate::views::{DueTimes, View};
 use crate::waits::Waits;
 use crate::wiring::Decode;
 

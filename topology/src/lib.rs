@@ -55,11 +55,12 @@
 //! Read in this order: [`component`] (the traits that users implement), [`emitter`] (how a
 //! component emits tuples and effects), [`builder`], [`stream`] and [`grouping`] (how components
 //! are joined), `closures` and `source` (bolts from closures, ready-made spouts and the Kafka sink),
-//! `build` and [`plan`] (the checked topology), `describe` (what it guarantees, for
-//! people), `record` (what a submission writes), [`lane`] (one step), [`outbox`] (effects as data),
-//! [`wheel`], `blocks` and `timers` (deadlines), `state` and [`snapshot`] (how components save
-//! state), [`shard`] (takes lanes over, reads their inbox and commits), [`driver`] (polls tasks, on
-//! threads or in virtual time), [`testing`] (lanes in virtual time, for tests).
+//! `declarations`, `build` and [`plan`] (what was declared, and the checked topology), `describe`
+//! (what it guarantees, for people), `record` (what a submission writes), `node` and `nodes` (a
+//! component without its types), [`lane`] (one step), [`outbox`] (effects as data), [`wheel`],
+//! `blocks` and `timers` (deadlines), `state` and [`snapshot`] (how components save state),
+//! [`shard`] (takes lanes over, reads their inbox and commits), [`driver`] (polls tasks, on threads
+//! or in virtual time), [`testing`] (lanes in virtual time, for tests).
 
 mod arrangement;
 mod blocks;
@@ -69,6 +70,7 @@ pub mod builder;
 mod closures;
 pub mod component;
 mod counts;
+mod declarations;
 mod declare;
 mod describe;
 pub mod driver;
@@ -78,6 +80,7 @@ mod input;
 pub mod lane;
 pub mod names;
 mod node;
+mod nodes;
 pub mod outbox;
 mod place;
 pub mod plan;
@@ -99,10 +102,11 @@ mod wiring;
 pub use arrangement::Arrangement;
 pub use budget::Budget;
 pub use build::{BuildError, BuildErrors};
-pub use builder::{Builder, Declared};
+pub use builder::Declared;
 pub use bus::{Cleanup, Route, TopicSpec};
-pub use component::{Bolt, DueTimes, InboxSpout, SourceContext, Spout, StateSchema, SystemBolt, View};
+pub use component::{Bolt, InboxSpout, Spout, SystemBolt};
 pub use counts::{Counts, Label};
+pub use declarations::Builder;
 pub use declare::Declarer;
 pub use emitter::{Emitter, Side};
 pub use grouping::Key;
@@ -110,13 +114,14 @@ pub use input::{Delivery, Rejected, Unreadable};
 pub use lane::Lane;
 pub use node::panic_text;
 pub use outbox::{Effects, Level, Message, Timeout};
-pub use place::LaneInfo;
+pub use place::{LaneInfo, SourceContext};
 pub use plan::{Stage, Topology, component_number};
 pub use settings::Settings;
 pub use shard::{InboxLimit, Inspection, RecoveryOptions, Shard, ShardOptions, incompatible};
-pub use snapshot::{Changes, Saver, Stored};
+pub use snapshot::{Changes, Saver, StateSchema, Stored};
 pub use source::{ChannelReceiver, ChannelSender, KafkaSink, KafkaSource, SendError, channel};
 pub use state::{SavedState, StateMap, StateValue};
 pub use status::{Handover, ShardStatus};
+pub use views::{DueTimes, View};
 pub use waits::{TimerKey, Wait, Waits};
 pub use wire::control::DeliveryMode;

@@ -1,21 +1,20 @@
 //! Type-erased components, as a lane runs them.
 
-use std::any::{Any, TypeId};
+use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use wire::EnvelopeRef;
 
-use crate::component::{DueTimes, InboxSpout, SourceContext, Spout, StateSchema, SystemBolt, View};
-use crate::emitter::{ComponentWork, Emitter, LaneContext, Place};
+use crate::emitter::{AnyQueue, Emitter, LaneContext, Place};
 use crate::input::{Delivery, Rejected, Unreadable};
-use crate::place::LaneInfo;
+use crate::place::{LaneInfo, SourceContext};
 use crate::settings::Settings;
-use crate::snapshot::{Saver, Stored};
-use crate::state::{SavedState, StateValue};
+use crate::snapshot::{Saver, StateSchema, Stored};
+use crate::views::{DueTimes, View};
 use crate::waits::Wait;
-use crate::wiring::{AnyQueue, Queue, Wired, typed};
+use crate::wiring::Wired;
 
 /// The place of a component in its lane, and the sinks of its streams.
 pub(crate) struct NodeContext {
@@ -29,7 +28,7 @@ pub(crate) struct NodeContext {
 }
 
 impl NodeContext {
-    fn emitter<T: 'static>(self) -> Emitter<T> {
+    pub(crate) fn emitter<T: 'static>(self) -> Emitter<T> {
         Emitter { lane: self.lane, component: self.component, main: Wired::port(self.main), sides: self.sides }
     }
 }
@@ -115,7 +114,7 @@ pub(crate) fn guarded<R>(lane: &LaneContext, code: impl FnOnce() -> R) -> Result
 
 /// Runs a call of a component and counts what it emitted. A panic fails its tuple.
 #[inline]
-fn called<R>(lane: &LaneContext, component: u16, code: impl FnOnce() -> R) -> Option<R> {
+pub(crate) fn called<R>(lane: &LaneContext, component: u16, code: impl FnOnce() -> R) -> Option<R> {
     match guarded(lane, code) {
         Ok(result) => {
             lane.count_emits(component);
@@ -135,215 +134,4 @@ pub fn panic_text(panic: &(dyn Any + Send)) -> &str {
         .map(String::as_str)
         .or_else(|| panic.downcast_ref::<&str>().copied())
         .unwrap_or("a panic without a message")
-}
-
-pub(crate) struct BoltNode<B: SystemBolt> {
-    bolt: B,
-    queue: Rc<Queue<B::In>>,
-    out: Emitter<B::Out>,
-}
-
-impl<B: SystemBolt> BoltNode<B> {
-    pub(crate) fn new(bolt: B, context: NodeContext) -> Self {
-        Self { bolt, queue: typed(&context.queue), out: context.emitter() }
-    }
-}
-
-impl<B: SystemBolt> Node for BoltNode<B> {
-    fn prepare(&mut self, lane: &LaneInfo) {
-        self.bolt.prepare(lane);
-    }
-
-    fn configure(&mut self, settings: &Settings) {
-        self.bolt.configure(settings);
-    }
-
-    fn run(&mut self, most: usize) -> usize {
-        let (lane, component) = (Rc::clone(&self.out.lane), self.out.component);
-        let mut done = 0;
-        while done < most
-            && let Some(input) = self.queue.pop()
-        {
-            called(&lane, component, || self.bolt.execute(input, &mut self.out));
-            done += 1;
-        }
-        ComponentWork::add(&lane.work(component).executed, done as u64);
-        done
-    }
-
-    fn start(&mut self) {
-        let (lane, component) = (Rc::clone(&self.out.lane), self.out.component);
-        called(&lane, component, || self.bolt.start(&mut self.out));
-    }
-
-    fn on_timer(&mut self, key: u64) {
-        let (lane, component) = (Rc::clone(&self.out.lane), self.out.component);
-        called(&lane, component, || self.bolt.on_timer(key, &mut self.out));
-    }
-
-    fn discard(&mut self) -> usize {
-        self.queue.discard()
-    }
-
-    fn view(&self, key: &str, timers: &dyn DueTimes) -> Option<View> {
-        self.bolt.view(key, timers)
-    }
-
-    fn view_subject(&self) -> &'static str {
-        B::VIEWS
-    }
-
-    fn timer_for(&self, component: u16, key: u64) -> Option<u64> {
-        self.bolt.timer_for(component, key)
-    }
-
-    fn schema(&mut self) -> Option<StateSchema> {
-        self.bolt.schema()
-    }
-
-    fn save(&mut self, saver: &mut Saver<'_>) -> Result<(), String> {
-        let lane = Rc::clone(&self.out.lane);
-        guarded(&lane, || self.bolt.save(saver))
-    }
-
-    fn load(&mut self, stored: &Stored<'_>) -> Result<(), Unreadable> {
-        let lane = Rc::clone(&self.out.lane);
-        guarded(&lane, || self.bolt.load(stored)).unwrap_or_else(|panic| Err(Unreadable(panic)))
-    }
-
-    fn loaded(&mut self) -> Result<Vec<Arc<str>>, Unreadable> {
-        let lane = Rc::clone(&self.out.lane);
-        guarded(&lane, || self.bolt.loaded()).unwrap_or_else(|panic| Err(Unreadable(panic)))
-    }
-
-    fn unfinished(&self) -> Vec<String> {
-        self.bolt.unfinished()
-    }
-
-    fn waits(&self) -> Option<Vec<Wait>> {
-        self.bolt.waits()
-    }
-
-    fn cleanup(&mut self) {
-        self.bolt.cleanup();
-    }
-}
-
-pub(crate) struct SpoutNode<S: Spout> {
-    spout: S,
-    position: StateValue<S::Position>,
-    out: Emitter<S::Out>,
-}
-
-impl<S: Spout> SpoutNode<S> {
-    pub(crate) fn new(spout: S, context: NodeContext) -> Self {
-        Self { spout, position: StateValue::default(), out: context.emitter() }
-    }
-
-    /// The name of the saved position.
-    const POSITION: &'static str = "position";
-
-    /// Returns the schema of the saved position; `None` if the position is `()`.
-    pub(crate) fn schema() -> Option<StateSchema> {
-        let has_position = TypeId::of::<S::Position>() != TypeId::of::<()>();
-        has_position.then(|| StateSchema { version: 1, parts: vec![Self::POSITION] })
-    }
-}
-
-impl<S: Spout> Node for SpoutNode<S> {
-    fn prepare(&mut self, _lane: &LaneInfo) {}
-
-    fn open(&mut self, source: &SourceContext) {
-        let (lane, component) = (Rc::clone(&self.out.lane), self.out.component);
-        called(&lane, component, || self.spout.open(source));
-    }
-
-    fn configure(&mut self, settings: &Settings) {
-        self.spout.configure(settings);
-    }
-
-    fn run(&mut self, _most: usize) -> usize {
-        0
-    }
-
-    fn next(&mut self) -> bool {
-        let (lane, component) = (Rc::clone(&self.out.lane), self.out.component);
-        called(&lane, component, || self.spout.next(&mut self.position, &mut self.out)).unwrap_or_default()
-    }
-
-    fn schema(&mut self) -> Option<StateSchema> {
-        Self::schema()
-    }
-
-    fn save(&mut self, saver: &mut Saver<'_>) -> Result<(), String> {
-        let lane = Rc::clone(&self.out.lane);
-        let position = &mut self.position;
-        guarded(&lane, || {
-            if Self::schema().is_some() {
-                SavedState::saving(saver).value(Self::POSITION, position);
-            }
-        })
-    }
-
-    fn load(&mut self, stored: &Stored<'_>) -> Result<(), Unreadable> {
-        let lane = Rc::clone(&self.out.lane);
-        let position = &mut self.position;
-        let loaded = guarded(&lane, || {
-            let mut loading = SavedState::loading(stored);
-            loading.value(Self::POSITION, position);
-            loading.loaded()
-        });
-        loaded.unwrap_or_else(|panic| Err(Unreadable(panic)))
-    }
-
-    fn waits(&self) -> Option<Vec<Wait>> {
-        Some(Vec::new())
-    }
-
-    fn cleanup(&mut self) {
-        self.spout.close();
-    }
-}
-
-pub(crate) struct InboxNode<S: InboxSpout> {
-    spout: S,
-    out: Emitter<S::Out>,
-}
-
-impl<S: InboxSpout> InboxNode<S> {
-    pub(crate) fn new(spout: S, context: NodeContext) -> Self {
-        Self { spout, out: context.emitter() }
-    }
-}
-
-impl<S: InboxSpout> Node for InboxNode<S> {
-    fn prepare(&mut self, lane: &LaneInfo) {
-        self.spout.prepare(lane);
-    }
-
-    fn configure(&mut self, _settings: &Settings) {}
-
-    fn run(&mut self, _most: usize) -> usize {
-        0
-    }
-
-    fn accepts(&self, envelope: &EnvelopeRef<'_>) -> bool {
-        self.spout.accepts(envelope)
-    }
-
-    fn reject(&mut self, rejected: &Rejected<'_>) -> bool {
-        let lane = Rc::clone(&self.out.lane);
-        guarded(&lane, || self.spout.reject(rejected, &mut self.out)).unwrap_or_default()
-    }
-
-    fn receive(&mut self, delivery: &Delivery<'_>) -> Result<(), Unreadable> {
-        let lane = Rc::clone(&self.out.lane);
-        let received = guarded(&lane, || self.spout.receive(delivery, &mut self.out));
-        if received.is_ok() {
-            lane.count_emits(self.out.component);
-        }
-        received.unwrap_or_else(|panic| Err(Unreadable(panic)))
-    }
-
-    fn cleanup(&mut self) {}
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bus::Bus;
 use wire::topics::Topics;
 
 /// The position of a lane in the topology.
@@ -31,4 +32,14 @@ impl LaneInfo {
     pub fn egress(&self) -> String {
         self.names.egress(&self.topology, &self.stage)
     }
+}
+
+/// The lane of a spout, and the bus that it runs on.
+#[derive(Clone)]
+pub struct SourceContext {
+    /// The lane.
+    pub lane: LaneInfo,
+    /// The bus. A spout that polls a [`bus::Reader`] without waiting is called again when a record
+    /// arrives.
+    pub bus: Arc<dyn Bus>,
 }

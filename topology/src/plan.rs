@@ -10,15 +10,14 @@ use wire::control::{DeliveryMode, WorkflowType};
 use wire::graph::{Component, ComponentKind, Edge, Graph};
 use wire::topics::Topics;
 
-use crate::builder::{DEFAULT_STREAM, Declarations, Make, MakeProbe};
-use crate::component::StateSchema;
-use crate::declare::{Offer, SideDeclaration};
-use crate::emitter::LaneContext;
+use crate::declarations::{Builder, DEFAULT_STREAM, Declarations, Make, MakeProbe, Offer, SideDeclaration};
+use crate::emitter::{AnyQueue, LaneContext};
 use crate::lane::{Lane, LaneNode};
 use crate::node::NodeContext;
 use crate::place::LaneInfo;
 use crate::settings::Settings;
-use crate::wiring::{AnyEdge, AnyQueue, FarEnd};
+use crate::snapshot::StateSchema;
+use crate::wiring::{AnyEdge, FarEnd};
 
 pub(crate) struct Plan {
     pub(crate) name: Arc<str>,
@@ -107,6 +106,11 @@ pub struct Stage {
 }
 
 impl Topology {
+    /// Starts the declaration of a topology.
+    pub fn named(name: &str) -> Builder {
+        Builder::of(Declarations { name: name.to_owned(), ..Declarations::default() })
+    }
+
     pub(crate) fn new(plan: Plan) -> Self {
         Self { plan: Arc::new(plan) }
     }

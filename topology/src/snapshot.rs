@@ -12,6 +12,15 @@ use serde::de::DeserializeOwned;
 
 use crate::input::Unreadable;
 
+/// The schema of a component's saved state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StateSchema {
+    /// The schema version. A build loads its own version and older ones.
+    pub version: u32,
+    /// The names of its parts, for people.
+    pub parts: Vec<&'static str>,
+}
+
 /// A change of one key of a component.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {

@@ -6,16 +6,9 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::builder::Builder;
+use crate::declarations::{Builder, Origin};
 use crate::grouping::{Grouping, Key, KeyOf};
 use crate::wiring::{Codec, Convert};
-
-/// The component that emits a stream: by its index, or by its name.
-#[derive(Clone)]
-pub(crate) enum Origin {
-    Declared(usize),
-    Named(String),
-}
 
 /// A stream of tuples `T`.
 pub struct Stream<T> {

@@ -11,10 +11,10 @@ use serde::{Deserialize, Serialize};
 use wire::WallTime;
 
 use crate::blocks::{BlockId, Blocks, Id, block_of};
-use crate::component::DueTimes;
 use crate::lane::Lane;
 use crate::outbox::TimerEffect;
 use crate::snapshot::Changes;
+use crate::views::DueTimes;
 use crate::wheel::{Handle, Wheel};
 
 /// A component's number, and the timer's number in it. Timers with neighbouring numbers are saved

@@ -8,8 +8,21 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bus::MonoTime;
+use bytes::Bytes;
+use wire::WallTime;
 
 use crate::wheel::{Handle, Wheel};
+
+/// The body of a view: the current state of a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct View(pub Bytes);
+
+/// Due times of timers, for views. Lane code makes no decisions with it.
+pub trait DueTimes {
+    /// Returns the due time of the component's timer `key` on the owner's wall clock. Another
+    /// component may keep the timer on its behalf.
+    fn due(&self, key: u64) -> Option<WallTime>;
+}
 
 /// Minimum interval between two publications of one view: fast enough for a person, and a busy
 /// operation costs ten records per second.

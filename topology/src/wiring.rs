@@ -11,7 +11,7 @@ use bus::Route;
 use bytes::Bytes;
 use wire::{Envelope, Kind};
 
-use crate::emitter::{Emitted, LaneContext, Place, Sink};
+use crate::emitter::{AnyQueue, Emitted, LaneContext, Place, Port, Sink};
 use crate::grouping::{Chooser, Grouping, Target};
 use crate::input::Unreadable;
 use crate::outbox::Message;
@@ -54,13 +54,6 @@ impl<In> Queue<In> {
     }
 }
 
-/// A queue without its type.
-pub(crate) trait AnyQueue: Any {
-    /// Removes the tuples that the call has pushed. It has popped none: a component takes a tuple
-    /// before its call.
-    fn take_back(&self, call: u64);
-}
-
 impl<In: 'static> AnyQueue for Queue<In> {
     fn take_back(&self, call: u64) {
         let (last, before) = self.pushed.get();
@@ -74,6 +67,16 @@ impl<In: 'static> AnyQueue for Queue<In> {
 pub(crate) struct Wired<T> {
     pub(crate) sink: Box<dyn Sink<T>>,
     pub(crate) copy: fn(&T) -> T,
+}
+
+impl<T: 'static> Wired<T> {
+    pub(crate) fn port(wired: Vec<Box<dyn Any>>) -> Port<T> {
+        let wired: Vec<Wired<T>> = wired
+            .into_iter()
+            .map(|one| *one.downcast().expect("the builder checked the type of each stream"))
+            .collect();
+        Port { copy: wired.first().map(|one| one.copy), sinks: wired.into_iter().map(|one| one.sink).collect() }
+    }
 }
 
 /// Serialization of tuples.

@@ -6,8 +6,9 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::Thread;
 
-use crate::component::{SourceContext, Spout};
+use crate::component::Spout;
 use crate::emitter::Emitter;
+use crate::place::SourceContext;
 
 /// Creates a channel into a topology; see [`crate::Builder::channel_source`]. At most `capacity` tuples
 /// wait in it.

@@ -5,8 +5,9 @@ use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::PathBuf;
 
 use super::Retried;
-use crate::component::{SourceContext, Spout};
+use crate::component::Spout;
 use crate::emitter::Emitter;
+use crate::place::SourceContext;
 
 /// Maximum length of a line in bytes: the maximum size of a record on the bus.
 const LINE_BYTES: u64 = 1 << 20;

@@ -2,8 +2,9 @@
 
 use std::iter::Fuse;
 
-use crate::component::{SourceContext, Spout};
+use crate::component::Spout;
 use crate::emitter::Emitter;
+use crate::place::SourceContext;
 
 /// Emits the items of an iterator that belong to its lane.
 pub(super) struct Items<I: IntoIterator, F> {

@@ -9,11 +9,12 @@ use bus::{BusError, Follower, IfGone, MonoTime, Record, Start};
 use serde::de::DeserializeOwned;
 
 use super::Retried;
-use crate::component::{SourceContext, Spout};
+use crate::component::Spout;
 use crate::emitter::Emitter;
 use crate::input::Unreadable;
 use crate::names;
 use crate::node::panic_text;
+use crate::place::SourceContext;
 
 /// Maximum number of records per poll of the topic: at some 2 KB each, 1 MB.
 const POLLED: usize = 512;

@@ -19,7 +19,8 @@ pub use self::kafka::KafkaSource;
 use self::kafka::TopicSpout;
 pub use self::sink::KafkaSink;
 use self::sink::SinkBolt;
-use crate::builder::{Builder, Declared};
+use crate::builder::Declared;
+use crate::declarations::Builder;
 use crate::stream::Read;
 
 /// The fault for which a source retries: each is logged once.
