@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::hint::black_box;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
@@ -64,6 +65,7 @@ fn local(tuples: u32) -> anyhow::Result<()> {
         }
     });
     let each_ns = seconds(&t.build()?, &done)? * 1e9 / f64::from(tuples);
+    let acked_ns = acked(tuples)?;
 
     let clock = SystemClock::default();
     let (mut first, mut second) = (VecDeque::new(), VecDeque::new());
@@ -74,7 +76,51 @@ fn local(tuples: u32) -> anyhow::Result<()> {
     }
     let bare_ns = elapsed(&clock) * 1e9 / f64::from(tuples);
     row("const, id, null in a lane", each_ns, Some(bare_ns));
+    row("same, acked", acked_ns, Some(bare_ns));
     Ok(())
+}
+
+/// Emits the numbers below `count`, each as a root, and signals when all are acked.
+struct Tracked {
+    count: u32,
+    acked: u32,
+    done: Arc<Done>,
+}
+
+impl Spout for Tracked {
+    type Out = u32;
+    type Position = u32;
+    const TRACKS: bool = true;
+
+    fn next(&mut self, next: &mut u32, out: &mut Emitter<u32>) -> bool {
+        if *next == self.count {
+            return false;
+        }
+        let number = *next;
+        *next += 1;
+        out.track(number.into(), |out| out.emit(number));
+        true
+    }
+
+    fn ack(&mut self, _id: u64, _next: &mut u32) {
+        self.acked += 1;
+        if self.acked == self.count {
+            self.done.signal();
+        }
+    }
+}
+
+/// Returns the nanoseconds for each acked tuple of a source, an identity and an end in one lane.
+fn acked(tuples: u32) -> anyhow::Result<f64> {
+    let (signal, done) = Done::new();
+    let signal = Arc::new(signal);
+    let t = Topology::named("acked");
+    t.spout("const", move || Tracked { count: tuples, acked: 0, done: Arc::clone(&signal) })
+        .max_pending(5_000)
+        .local()
+        .map("id", |n| n)
+        .for_each("null", drop);
+    Ok(seconds(&t.build()?, &done)? * 1e9 / f64::from(tuples))
 }
 
 /// Words by topic to four lanes; the state of each word is saved.

@@ -69,9 +69,9 @@ pub mod prelude {
     pub mod stream {
         pub use bus::{Bus, Start};
         pub use topology::{
-            Bolt, BuildErrors, ChannelReceiver, ChannelSender, Declarer, DeliveryMode, Emitter, KafkaSink, KafkaSource,
-            LaneInfo, SavedState, SendError, Side, SourceContext, Spout, StateMap, StateValue, Topology, Unreadable,
-            channel,
+            Anchored, Bolt, BuildErrors, ChannelReceiver, ChannelSender, Declarer, DeliveryMode, Emitter, Failed,
+            KafkaSink, KafkaSource, LaneInfo, SavedState, SendError, Side, SourceContext, Spout, StateMap, StateValue,
+            Topology, Tuple, Unreadable, channel,
         };
     }
 

@@ -1,17 +1,15 @@
 //! Turns declarations into a plan: derives the stages from the edges and reports all errors at
 //! once.
 
-mod error;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use wire::control::DeliveryMode;
 use wire::graph::ComponentKind;
 
-pub use self::error::{BuildError, BuildErrors};
 use crate::arrangement::Arrangement;
 use crate::budget::{self, Budget};
+use crate::build_error::{BuildError, BuildErrors};
 use crate::declarations::{Builder, ComponentDeclaration, Declarations, EdgeDeclaration, Origin};
 use crate::plan::{self, ComponentPlan, EdgePlan, Plan, StagePlan, Topology};
 use crate::settings::Settings;
@@ -55,7 +53,7 @@ fn build(builder: &Builder) -> Result<Topology, BuildErrors> {
     let declared = Arc::new(builder.graph.borrow().clone());
     attach_helpers(builder);
     let graph = builder.graph.borrow();
-    let mut errors = Vec::new();
+    let mut errors = graph.errors.clone();
     check_names(&graph, &mut errors);
     let ends = check_edges(&graph, &mut errors);
     check_readers(&graph, &ends, &mut errors);
@@ -84,6 +82,7 @@ fn build(builder: &Builder) -> Result<Topology, BuildErrors> {
             kind: component.kind,
             schema: component.probe.as_ref().and_then(|probe| probe().schema()),
             stage: stage.expect("every component is in a stage"),
+            limits: component.limits,
             sides: component.sides.clone(),
             make: Arc::clone(&component.make),
             probe: component.probe.clone(),

@@ -9,11 +9,13 @@ use serde::de::DeserializeOwned;
 use wire::control::DeliveryMode;
 use wire::graph::ComponentKind;
 
+use crate::build_error::BuildError;
 use crate::declarations::{
     Builder, ComponentDeclaration, DEFAULT_STREAM, EdgeDeclaration, Extras, Make, MakeProbe, Origin, StreamDeclaration,
 };
 use crate::emitter::Side;
 use crate::grouping::Key;
+use crate::ledger::Limits;
 use crate::settings::Settings;
 use crate::stream::{Feeds, Keyed, Read, Stream, Subscription};
 use crate::wiring::Edge;
@@ -52,6 +54,7 @@ impl Builder {
             lanes: None,
             stage: None,
             mode: None,
+            limits: extras.tracks.then(Limits::default),
             streams,
             sides: extras.sides,
             attachments: extras.attachments,
@@ -102,6 +105,36 @@ impl<In: 'static, Out: 'static> Declared<In, Out> {
     /// also wins if components of one stage ask for different modes.
     pub fn mode(self, mode: DeliveryMode) -> Self {
         self.with(|component| component.mode = Some(mode))
+    }
+
+    /// For a spout with [`crate::Spout::TRACKS`]: sets the maximum number of roots that are neither acked
+    /// nor failed; the default is 1,024. The spout is not called beyond.
+    pub fn max_pending(self, roots: u32) -> Self {
+        self.limit("max_pending", roots > 0, |limits| limits.max_pending = roots)
+    }
+
+    /// For a spout with [`crate::Spout::TRACKS`]: sets the time in milliseconds after which a root that is
+    /// not acked fails; the default is 30,000. With `None` a root never fails by time.
+    pub fn timeout_ms(self, timeout_ms: impl Into<Option<u64>>) -> Self {
+        let timeout_ms = timeout_ms.into();
+        self.limit("timeout_ms", timeout_ms != Some(0), |limits| limits.timeout_ms = timeout_ms)
+    }
+
+    /// Sets a limit of a spout. Reports a bad value, and a component that does not track its tuples.
+    fn limit(self, name: &'static str, is_good: bool, set: impl FnOnce(&mut Limits)) -> Self {
+        let mut graph = self.builder.graph.borrow_mut();
+        let component = &mut graph.components[self.component];
+        let error = match &mut component.limits {
+            None => Some(BuildError::NotTracking { component: component.name.clone(), limit: name }),
+            Some(_) if !is_good => Some(BuildError::ZeroLimit { component: component.name.clone(), limit: name }),
+            Some(limits) => {
+                set(limits);
+                None
+            }
+        };
+        graph.errors.extend(error);
+        drop(graph);
+        self
     }
 
     /// Accepts a main stream without readers.

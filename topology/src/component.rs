@@ -23,6 +23,7 @@ use crate::place::{LaneInfo, SourceContext};
 use crate::settings::Settings;
 use crate::snapshot::{Saver, StateSchema, Stored};
 use crate::state::SavedState;
+use crate::tracked::Failed;
 use crate::views::{DueTimes, View};
 use crate::waits::Wait;
 
@@ -243,6 +244,10 @@ pub trait Spout: 'static {
     /// with the default. Keep it small: each commit of its tuples writes it, in a snapshot of the lane.
     type Position: Default + Serialize + DeserializeOwned + 'static;
 
+    /// True if it calls [`Emitter::track`]: it learns what becomes of its tuples, and may emit them
+    /// again.
+    const TRACKS: bool = false;
+
     /// Declares side streams.
     fn declare(_declarer: &mut Declarer<()>)
     where
@@ -261,6 +266,17 @@ pub trait Spout: 'static {
     /// emitted fails, that is discarded, and the position stays moved. Returns false if there is
     /// nothing more now.
     fn next(&mut self, position: &mut Self::Position, out: &mut Emitter<Self::Out>) -> bool;
+
+    /// Called when all tuples of its root `id` are done, see [`Emitter::track`], and after the commit
+    /// of what they caused. A spout that replays what was not acked moves its position here.
+    fn ack(&mut self, _id: u64, _position: &mut Self::Position) {}
+
+    /// Called when its root `id` has failed: a component failed one of its tuples or panicked, a held
+    /// tuple was dropped, or the deadline has passed. The default writes a dead letter; a spout may emit
+    /// the tuples again instead.
+    fn fail(&mut self, _id: u64, failed: &Failed, _position: &mut Self::Position, out: &mut Emitter<Self::Out>) {
+        out.dead_letter(failed);
+    }
 
     /// Called last, when the lane stops in an orderly way.
     fn close(&mut self) {}

@@ -13,7 +13,9 @@ use wire::topics::Topics;
 
 use crate::arrangement::Arrangement;
 use crate::budget::Budget;
-use crate::emitter::AnyQueue;
+use crate::build_error::BuildError;
+use crate::context::AnyQueue;
+use crate::ledger::Limits;
 use crate::node::{Node, NodeContext};
 use crate::settings::Settings;
 use crate::snapshot::StateSchema;
@@ -52,6 +54,8 @@ pub(crate) struct ComponentDeclaration {
     pub(crate) lanes: Option<u32>,
     pub(crate) stage: Option<String>,
     pub(crate) mode: Option<DeliveryMode>,
+    /// The limits of a spout that tracks its tuples.
+    pub(crate) limits: Option<Limits>,
     pub(crate) streams: Vec<StreamDeclaration>,
     pub(crate) sides: Vec<SideDeclaration>,
     pub(crate) attachments: Vec<Attachment>,
@@ -77,6 +81,8 @@ pub(crate) struct Declarations {
     pub(crate) name: String,
     pub(crate) components: Vec<ComponentDeclaration>,
     pub(crate) edges: Vec<EdgeDeclaration>,
+    /// Found while the components were declared.
+    pub(crate) errors: Vec<BuildError>,
     pub(crate) settings: Settings,
     pub(crate) arrangement: Arrangement,
 }
@@ -94,6 +100,8 @@ pub(crate) struct Extras {
     pub(crate) sides: Vec<SideDeclaration>,
     pub(crate) attachments: Vec<Attachment>,
     pub(crate) offers: Vec<Offer>,
+    /// True for a spout that tracks its tuples.
+    pub(crate) tracks: bool,
 }
 
 /// A workflow that clients can start.

@@ -40,7 +40,7 @@ impl Topology {
 /// The guarantee that follows for a stage from its mode and from everything upstream of it.
 struct Guarantee<'a> {
     mode: DeliveryMode,
-    /// Other stages on the way to it that are at-least-once.
+    /// Other stages on the way to it that are at-least-once, and spouts that may emit tuples again.
     repeating: Vec<&'a str>,
     /// Spouts without a position, in it or upstream of it.
     starting_anew: Vec<&'a str>,
@@ -54,10 +54,12 @@ impl<'a> Guarantee<'a> {
                 && other.name != stage.name
                 && upstream.iter().any(|component| *component.stage == *other.name)
         };
+        let replaying = upstream.iter().filter(|component| component.tracks && !component.starts_anew());
+        let replaying = replaying.map(|component| component.name.as_str());
         let starting_anew = upstream.iter().filter(|component| component.starts_anew());
         Self {
             mode: stage.mode,
-            repeating: stages.iter().filter(repeats).map(|stage| &*stage.name).collect(),
+            repeating: stages.iter().filter(repeats).map(|stage| &*stage.name).chain(replaying).collect(),
             starting_anew: starting_anew.map(|component| component.name.as_str()).collect(),
         }
     }
@@ -225,6 +227,25 @@ creates 9 topics
         });
         let ping = "ping: at-least-once, since `pong` may repeat tuples";
         assert_eq!(found, ["numbers (exactly-once)", ping, "pong (at-least-once)"]);
+    }
+
+    #[test]
+    fn a_spout_that_tracks_its_tuples_may_repeat_them() {
+        struct Tracking;
+        impl Spout for Tracking {
+            type Out = u32;
+            type Position = u64;
+            const TRACKS: bool = true;
+            fn next(&mut self, _: &mut u64, _: &mut Emitter<u32>) -> bool {
+                false
+            }
+        }
+        let found = guarantees(|t| {
+            let numbers = t.spout("numbers", || Tracking);
+            t.bolt("next", || Pass).reads(numbers.shuffle()).may_be_unread();
+        });
+        let repeats = "at-least-once, since `numbers` may repeat tuples";
+        assert_eq!(found, [format!("numbers: {repeats}"), format!("next: {repeats}")]);
     }
 
     /// Both spouts feed the first stage, but only one of them feeds the second.

@@ -8,20 +8,22 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use bus::{Bus, Record};
+use bus::{Bus, MonoTime, Record};
 use bytes::Bytes;
 use wire::graph::ComponentKind;
 use wire::{EnvelopeRef, WallTime};
 
 use self::dead_letters::DeadTuples;
-use crate::emitter::{LaneContext, Place};
+use crate::context::{LaneContext, Place};
 use crate::input::Unreadable;
+use crate::ledger::Outcome;
 use crate::names;
 use crate::node::Node;
 use crate::outbox::Effects;
 use crate::place::{LaneInfo, SourceContext};
 use crate::settings::Settings;
 use crate::snapshot::{Change, Saver, Stored};
+use crate::tracked::Failed;
 use crate::views::{DueTimes, View};
 use crate::waits::Waits;
 use crate::wiring::Decode;
@@ -150,6 +152,7 @@ impl Lane {
                 emitted |= self.context.has_emitted();
             }
             self.run();
+            self.context.ledger.borrow_mut().end_step();
             if self.context.has_failures() {
                 self.reject_failures(None, None);
             }
@@ -161,6 +164,55 @@ impl Lane {
             }
         }
         (rounds, true)
+    }
+
+    /// Sets the time of the next step. It decides deadlines of roots alone.
+    pub(crate) fn set_time(&mut self, now: MonoTime) {
+        self.context.ledger.borrow_mut().begin_step(now);
+    }
+
+    /// Fails the roots whose deadlines have passed. Returns true if outcomes of roots wait for
+    /// [`Lane::settle_roots`].
+    pub(crate) fn expire(&mut self, now: MonoTime) -> bool {
+        let mut ledger = self.context.ledger.borrow_mut();
+        ledger.expire(now);
+        ledger.has_outcomes()
+    }
+
+    /// True if a step has acked or failed roots.
+    pub(crate) fn has_outcomes(&self) -> bool {
+        self.context.ledger.borrow().has_outcomes()
+    }
+
+    /// Returns the number of roots whose spout was not told of an ack or a failure yet.
+    pub(crate) fn pending_roots(&self) -> u32 {
+        self.context.ledger.borrow().pending()
+    }
+
+    /// Returns the earliest deadline of a root.
+    pub(crate) fn next_deadline(&self) -> Option<MonoTime> {
+        self.context.ledger.borrow().next_deadline()
+    }
+
+    /// Tells the spouts which of their roots were acked and which failed.
+    pub(crate) fn settle_roots(&mut self) {
+        self.context.begin_without_record();
+        let outcomes = self.context.ledger.borrow_mut().take_outcomes();
+        for Outcome { spout, id, failure } in outcomes {
+            let failed = failure.map(|(at, reason)| Failed { place: self.name_of(&at), reason, at });
+            self.nodes[usize::from(spout)].node.settle(id, failed);
+        }
+        self.run();
+        self.context.ledger.borrow_mut().end_step();
+        self.reject_failures(None, None);
+    }
+
+    /// Returns the name of a component or edge.
+    fn name_of(&self, place: &Place) -> Arc<str> {
+        match place {
+            Place::Component(number) => Arc::clone(self.component(*number)),
+            Place::Edge(name) => Arc::clone(name),
+        }
     }
 
     /// Opens the spouts: the lane begins to run.
@@ -186,16 +238,21 @@ impl Lane {
         self.nodes.iter().map(|lane_node| &lane_node.name)
     }
 
-    /// Returns and clears the numbers of tuples that each component has executed, emitted and failed.
-    pub fn take_work(&self) -> impl Iterator<Item = [u64; 3]> {
+    /// Returns and clears the numbers of tuples that each component has executed, emitted and
+    /// failed, and of the roots that it has got acked.
+    pub fn take_work(&self) -> impl Iterator<Item = [u64; 4]> {
         (0..).zip(&self.nodes).map(|(number, _)| {
             let work = self.context.work(number);
-            [work.executed.take(), work.emitted.take(), work.failed.take()]
+            [work.executed.take(), work.emitted.take(), work.failed.take(), work.acked.take()]
         })
     }
 
     /// Returns and clears the decisions since the last call.
     pub fn take_effects(&mut self) -> Effects {
+        let late = self.context.ledger.borrow_mut().take_late();
+        if late > 0 {
+            self.context.count(names::ACKS_LATE, Vec::new(), late);
+        }
         std::mem::take(&mut *self.context.effects.borrow_mut())
     }
 
@@ -318,11 +375,9 @@ impl Lane {
             let Some(ready) = self.context.ready.borrow_mut().pop_front() else { return };
             let done = self.nodes[usize::from(ready)].node.run(left);
             if done == left {
-                let discarded = self.nodes[usize::from(ready)].node.discard();
-                if discarded > 0 {
+                let reason = format!("the step executed {} tuples and was cut", Self::EXECUTIONS);
+                if self.nodes[usize::from(ready)].node.discard(&reason) {
                     self.context.count(names::STEPS_CUT, Vec::new(), 1);
-                    let reason = format!("the step executed {} tuples and was cut", Self::EXECUTIONS);
-                    self.context.fail(Place::Component(ready), reason, discarded);
                 }
             }
             left -= done;

@@ -8,6 +8,10 @@ pub const EXECUTED: &str = "nave_component_executed_total";
 pub const EMITTED: &str = "nave_component_emitted_total";
 /// Tuples that a component has failed, likewise.
 pub const FAILED: &str = "nave_component_failed_total";
+/// Roots of a spout that were acked, likewise.
+pub const ACKED: &str = "nave_component_acked_total";
+/// Acks of held tuples whose root had failed before; they had no effect.
+pub const ACKS_LATE: &str = "nave_lane_acks_late_total";
 /// Offsets of the topic of a source that were deleted before they were read.
 pub const SOURCE_GAPS: &str = "nave_source_offsets_lost_total";
 /// Successful commits.
@@ -36,6 +40,8 @@ pub const TIMER_LATENESS: &str = "nave_timer_lateness_seconds";
 pub const TIMEOUTS_STALE: &str = "nave_timeouts_stale_total";
 /// Armed timers, by topology, stage and lane.
 pub const TIMERS_PENDING: &str = "nave_timers_pending";
+/// Roots of spouts that are neither acked nor failed, by topology, stage and lane.
+pub const ROOTS_PENDING: &str = "nave_lane_roots_pending";
 /// Unhandled records in the inbox of a lane, by topology, stage and lane; updated every ten
 /// seconds.
 pub const BACKLOG: &str = "nave_lane_backlog_records";

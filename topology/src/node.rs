@@ -7,11 +7,13 @@ use std::sync::Arc;
 
 use wire::EnvelopeRef;
 
-use crate::emitter::{AnyQueue, Emitter, LaneContext, Place};
+use crate::context::{AnyQueue, LaneContext, Place};
+use crate::emitter::Emitter;
 use crate::input::{Delivery, Rejected, Unreadable};
 use crate::place::{LaneInfo, SourceContext};
 use crate::settings::Settings;
 use crate::snapshot::{Saver, StateSchema, Stored};
+use crate::tracked::Failed;
 use crate::views::{DueTimes, View};
 use crate::waits::Wait;
 use crate::wiring::Wired;
@@ -45,9 +47,9 @@ pub(crate) trait Node {
     fn run(&mut self, most: usize) -> usize;
     /// Handles the timeout of its timer `key`.
     fn on_timer(&mut self, _key: u64) {}
-    /// Empties its queue; returns the number of dropped tuples.
-    fn discard(&mut self) -> usize {
-        0
+    /// Fails all tuples of its queue. Returns true if there were any.
+    fn discard(&mut self, _reason: &str) -> bool {
+        false
     }
     fn accepts(&self, _envelope: &EnvelopeRef<'_>) -> bool {
         false
@@ -58,10 +60,12 @@ pub(crate) trait Node {
     fn reject(&mut self, _rejected: &Rejected<'_>) -> bool {
         false
     }
-    /// Calls a spout once; returns false if it emitted nothing or is no spout.
+    /// Calls a spout once; returns false if it has no more now or is no spout.
     fn next(&mut self) -> bool {
         false
     }
+    /// Tells a spout that its root was acked, or why it failed.
+    fn settle(&mut self, _id: u64, _failure: Option<Failed>) {}
     fn view(&self, _key: &str, _timers: &dyn DueTimes) -> Option<View> {
         None
     }

@@ -13,15 +13,18 @@ use wire::topics::Topics;
 use crate::budget::Budget;
 use crate::builder::Declared;
 use crate::component::{InboxSpout, Spout, SystemBolt};
+use crate::context::{AnyQueue, ComponentWork, Place};
 use crate::declarations::{Builder, Extras, Make, MakeProbe, Probe};
 use crate::declare::Declarer;
-use crate::emitter::{AnyQueue, ComponentWork, Emitter};
+use crate::emitter::Emitter;
 use crate::input::{Delivery, Rejected, Unreadable};
+use crate::ledger::Anchor;
 use crate::node::{Node, NodeContext, called, guarded};
 use crate::place::{LaneInfo, SourceContext};
 use crate::settings::Settings;
 use crate::snapshot::{Saver, StateSchema, Stored};
 use crate::state::{SavedState, StateValue};
+use crate::tracked::Failed;
 use crate::views::{DueTimes, View};
 use crate::waits::Wait;
 use crate::wiring::{Queue, typed};
@@ -72,11 +75,16 @@ impl<B: SystemBolt> Node for BoltNode<B> {
         let (lane, component) = (Rc::clone(&self.out.lane), self.out.component);
         let mut done = 0;
         while done < most
-            && let Some(input) = self.queue.pop()
+            && let Some((input, anchor)) = self.queue.pop()
         {
+            lane.anchor.set(anchor);
             called(&lane, component, || self.bolt.execute(input, &mut self.out));
+            if !anchor.is_none() {
+                lane.ledger.borrow_mut().release(anchor);
+            }
             done += 1;
         }
+        lane.anchor.set(Anchor::NONE);
         ComponentWork::add(&lane.work(component).executed, done as u64);
         done
     }
@@ -91,8 +99,17 @@ impl<B: SystemBolt> Node for BoltNode<B> {
         called(&lane, component, || self.bolt.on_timer(key, &mut self.out));
     }
 
-    fn discard(&mut self) -> usize {
-        self.queue.discard()
+    fn discard(&mut self, reason: &str) -> bool {
+        let lane = &self.out.lane;
+        let mut any = false;
+        while let Some((_, anchor)) = self.queue.pop() {
+            lane.anchor.set(anchor);
+            lane.fail(Place::Component(self.out.component), reason, 1);
+            lane.ledger.borrow_mut().release(anchor);
+            any = true;
+        }
+        lane.anchor.set(Anchor::NONE);
+        any
     }
 
     fn view(&self, key: &str, timers: &dyn DueTimes) -> Option<View> {
@@ -178,7 +195,20 @@ impl<S: Spout> Node for SpoutNode<S> {
 
     fn next(&mut self) -> bool {
         let (lane, component) = (Rc::clone(&self.out.lane), self.out.component);
+        if !lane.ledger.borrow().may_open(component) {
+            return false;
+        }
         called(&lane, component, || self.spout.next(&mut self.position, &mut self.out)).unwrap_or_default()
+    }
+
+    fn settle(&mut self, id: u64, failure: Option<Failed>) {
+        let (lane, component) = (Rc::clone(&self.out.lane), self.out.component);
+        let work = lane.work(component);
+        ComponentWork::add(if failure.is_none() { &work.acked } else { &work.failed }, 1);
+        called(&lane, component, || match &failure {
+            None => self.spout.ack(id, &mut self.position),
+            Some(failed) => self.spout.fail(id, failed, &mut self.position, &mut self.out),
+        });
     }
 
     fn schema(&mut self) -> Option<StateSchema> {
@@ -290,6 +320,7 @@ impl Builder {
     pub fn spout<S: Spout>(&self, name: &str, make: impl Fn() -> S + Send + Sync + 'static) -> Declared<(), S::Out> {
         let mut declarer = Declarer::default();
         S::declare(&mut declarer);
+        declarer.extras.tracks = S::TRACKS;
         let make = Maker::<(), _>::shared(move |context| Box::new(SpoutNode::new(make(), context)));
         let probe: MakeProbe = Some(Arc::new(|| Box::new(SpoutProbe(SpoutNode::<S>::schema())) as Box<dyn Probe>));
         self.declare(name, ComponentKind::Spout, declarer.extras, make, probe)

@@ -10,9 +10,10 @@ use wire::control::{DeliveryMode, WorkflowType};
 use wire::graph::{Component, ComponentKind, Edge, Graph};
 use wire::topics::Topics;
 
+use crate::context::{AnyQueue, LaneContext};
 use crate::declarations::{Builder, DEFAULT_STREAM, Declarations, Make, MakeProbe, Offer, SideDeclaration};
-use crate::emitter::{AnyQueue, LaneContext};
 use crate::lane::{Lane, LaneNode};
+use crate::ledger::Limits;
 use crate::node::NodeContext;
 use crate::place::LaneInfo;
 use crate::settings::Settings;
@@ -49,6 +50,8 @@ pub(crate) struct ComponentPlan {
     /// The schema of its saved state; `None` if nothing is saved.
     pub(crate) schema: Option<StateSchema>,
     pub(crate) stage: usize,
+    /// The limits of a spout that tracks its tuples.
+    pub(crate) limits: Option<Limits>,
     pub(crate) sides: Vec<SideDeclaration>,
     pub(crate) make: Arc<dyn Make>,
     pub(crate) probe: MakeProbe,
@@ -172,6 +175,7 @@ impl Topology {
             kind: component.kind,
             stage: plan.stages[component.stage].name.to_string(),
             saves: component.schema.as_ref().map(saves),
+            tracks: component.limits.is_some(),
         };
         Graph {
             components: plan.components.iter().map(component).collect(),
@@ -230,7 +234,8 @@ impl Topology {
             lanes: stage.lanes,
         };
         let queues: Vec<Rc<dyn AnyQueue>> = plan.components.iter().map(|component| component.make.queue()).collect();
-        let context = Rc::new(LaneContext::new(info, queues.clone(), stage.components.len()));
+        let spouts = stage.components.iter().map(|component| plan.components[*component].limits).collect();
+        let context = Rc::new(LaneContext::new(info, queues.clone(), spouts));
         let node_of = |component: usize| {
             let node = stage.components.iter().position(|known| *known == component);
             u16::try_from(node.expect("a component of this stage")).expect("a stage has fewer than 65,536 components")

@@ -270,6 +270,11 @@ impl Lanes {
         self.shards.iter().map(Shard::timers).sum()
     }
 
+    /// Returns the number of roots of all lanes that are neither acked nor failed.
+    pub fn pending_roots(&self) -> u32 {
+        self.shards.iter().map(Shard::pending_roots).sum()
+    }
+
     /// Returns one line per live operation.
     pub fn unfinished(&self) -> Vec<String> {
         self.shards.iter().flat_map(Shard::unfinished).collect()

@@ -11,15 +11,16 @@ use bus::Route;
 use bytes::Bytes;
 use wire::{Envelope, Kind};
 
-use crate::emitter::{AnyQueue, Emitted, LaneContext, Place, Port, Sink};
+use crate::context::{AnyQueue, Emitted, LaneContext, Place, Port, Sink};
 use crate::grouping::{Chooser, Grouping, Target};
 use crate::input::Unreadable;
+use crate::ledger::{Anchor, Ledger};
 use crate::outbox::Message;
 
 /// The input queue of a component. It is empty between steps, since a step runs to completion.
 /// Within a step, [`crate::Lane::EXECUTIONS`] bounds it.
 pub(crate) struct Queue<In> {
-    tuples: RefCell<VecDeque<In>>,
+    tuples: RefCell<VecDeque<(In, Anchor)>>,
     /// The last call that pushed a tuple, and the length before its first one.
     pushed: Cell<(u64, usize)>,
 }
@@ -33,32 +34,27 @@ impl<In> Default for Queue<In> {
 impl<In> Queue<In> {
     /// Adds a tuple. Returns true if it is the only one.
     #[inline]
-    fn push(&self, tuple: In, call: u64) -> bool {
+    fn push(&self, tuple: In, anchor: Anchor, call: u64) -> bool {
         let mut tuples = self.tuples.borrow_mut();
         if self.pushed.get().0 != call {
             self.pushed.set((call, tuples.len()));
         }
-        tuples.push_back(tuple);
+        tuples.push_back((tuple, anchor));
         tuples.len() == 1
     }
 
     /// Removes the first tuple.
     #[inline]
-    pub(crate) fn pop(&self) -> Option<In> {
+    pub(crate) fn pop(&self) -> Option<(In, Anchor)> {
         self.tuples.borrow_mut().pop_front()
-    }
-
-    /// Removes all tuples. Returns their number.
-    pub(crate) fn discard(&self) -> usize {
-        self.tuples.borrow_mut().drain(..).len()
     }
 }
 
 impl<In: 'static> AnyQueue for Queue<In> {
-    fn take_back(&self, call: u64) {
+    fn take_back(&self, call: u64, ledger: &mut Ledger) {
         let (last, before) = self.pushed.get();
         if last == call {
-            self.tuples.borrow_mut().truncate(before);
+            self.tuples.borrow_mut().drain(before..).for_each(|(_, anchor)| ledger.release(anchor));
         }
     }
 }
@@ -174,7 +170,11 @@ struct LocalSink<T, In> {
 impl<T, In: 'static> Sink<T> for LocalSink<T, In> {
     fn push(&self, tuple: T, lane: &LaneContext) {
         let Some(input) = (self.convert)(tuple) else { return };
-        if self.queue.push(input, lane.call()) {
+        let anchor = lane.anchor.get();
+        if !anchor.is_none() {
+            lane.ledger.borrow_mut().retain(anchor);
+        }
+        if self.queue.push(input, anchor, lane.call()) {
             lane.ready.borrow_mut().push_back(self.node);
         }
     }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 ///
 /// ```
 /// use wire::graph::{Component, ComponentKind, Graph};
-/// let bolt = |name: &str| Component { name: name.into(), kind: ComponentKind::Bolt, stage: "hub".into(), saves: None };
+/// let bolt = |name: &str| Component { name: name.into(), kind: ComponentKind::Bolt, stage: "hub".into(), saves: None, tracks: false };
 /// let old = Graph { components: vec![bolt("orders")], edges: vec![] };
 /// let new = Graph { components: vec![bolt("orders"), bolt("audit")], edges: vec![] };
 /// assert!(new.lacks(&old).is_empty());
@@ -40,6 +40,9 @@ pub struct Component {
     /// has no names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub saves: Option<Vec<String>>,
+    /// True for a spout that learns what becomes of its tuples, and may emit them again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub tracks: bool,
 }
 
 /// The kind of a component.
@@ -105,9 +108,10 @@ impl Component {
     /// Describes what becomes of its state, for people; empty if nothing is known. Fields that are
     /// not saved are unknown.
     pub fn state(&self) -> String {
+        let tracks = if self.tracks { "; tracks its tuples" } else { "" };
         match (self.kind, self.saves.as_deref()) {
-            (ComponentKind::Spout, None) => "no position: starts anew with each owner".to_owned(),
-            (ComponentKind::Spout, Some(_)) => "position saved".to_owned(),
+            (ComponentKind::Spout, None) => format!("no position: starts anew with each owner{tracks}"),
+            (ComponentKind::Spout, Some(_)) => format!("position saved{tracks}"),
             (ComponentKind::InboxSpout | ComponentKind::Bolt, None) => String::new(),
             (ComponentKind::InboxSpout | ComponentKind::Bolt, Some([])) => "saved".to_owned(),
             (ComponentKind::InboxSpout | ComponentKind::Bolt, Some(names)) => format!("saved: {}", names.join(", ")),
@@ -163,7 +167,7 @@ mod tests {
     use super::*;
 
     fn component(name: &str, stage: &str) -> Component {
-        Component { name: name.into(), kind: ComponentKind::Bolt, stage: stage.into(), saves: None }
+        Component { name: name.into(), kind: ComponentKind::Bolt, stage: stage.into(), saves: None, tracks: false }
     }
 
     fn edge(from: &str, to: &str, grouping: &str) -> Edge {

@@ -97,6 +97,7 @@ fn example() -> Drawing {
         kind,
         stage: stage.into(),
         saves: saves.map(|names| names.iter().map(|name| (*name).to_owned()).collect()),
+        tracks: false,
     };
     let edge = |from: &str, stream: &str, to: &str, grouping: &str| Edge {
         from: from.into(),

@@ -7,7 +7,6 @@ use bytes::Bytes;
 use wire::{Envelope, EnvelopeRef, Kind, RawHeaders};
 
 use super::{Lane, head_bytes};
-use crate::emitter::Place;
 use crate::input::{Rejected, Unreadable};
 use crate::names;
 use crate::outbox::{Level, Message};
@@ -42,10 +41,7 @@ impl Lane {
     /// for each record that a spout could not read.
     pub(super) fn reject_failures(&mut self, record: Option<&Record>, head: Option<&EnvelopeRef<'_>>) {
         for failure in self.context.take_failures() {
-            let place = match &failure.place {
-                Place::Component(number) => Arc::clone(self.component(*number)),
-                Place::Edge(name) => Arc::clone(name),
-            };
+            let place = self.name_of(&failure.place);
             let (place, reason, tuples) = (Some(&*place), failure.reason.as_str(), failure.tuples);
             let (record, head) = match &failure.record {
                 Some(record) => (Some(record), None),

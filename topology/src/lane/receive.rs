@@ -8,7 +8,7 @@ use wire::owner::OwnerRecord;
 use wire::{EnvelopeRef, Kind, WireError};
 
 use super::{Lane, LaneNode};
-use crate::emitter::Place;
+use crate::context::Place;
 use crate::input::{Delivery, Unreadable};
 use crate::names;
 use crate::node::guarded;

@@ -55,6 +55,7 @@ impl Shard {
             return self.hold(record.partition, &text);
         }
         self.context.status.stepping(record.partition, Some(now));
+        owned.lane.set_time(now);
         match read_back(&owned.lane, &record.headers, &record.value) {
             Some((id, generation)) if !owned.timers.read_back(id, generation) => owned.lane.skip_stale_timeout(record),
             Some(_) | None => owned.lane.step(record),
@@ -66,7 +67,9 @@ impl Shard {
             owned.timers.handled_late(owner.from, record.time);
         }
         let origin = Origin { offset: record.offset, time: record.time };
-        owned.snapshots.moved(now, self.context.options.recovery.snapshot_ms);
+        // State that changed for a root is saved before the spout learns that the root is acked.
+        let in_ms = if owned.lane.has_outcomes() { 0 } else { self.context.options.recovery.snapshot_ms };
+        owned.snapshots.moved(now, in_ms);
         if replaying {
             for (component, effect) in effects.timers {
                 owned.timers.replay(component, effect, origin);
@@ -84,7 +87,7 @@ impl Shard {
             return;
         }
         owned.moved = true;
-        self.queue.moved(now, self.context.options.recovery.snapshot_ms);
+        self.queue.moved(now, in_ms);
         if let Phase::CatchingUp { owner } = &owned.phase
             && record.headers.get(header::ID) == Some(owner.as_bytes())
         {
@@ -173,26 +176,56 @@ impl Shard {
     /// Calls the spouts of a lane; see [`crate::Lane::call_spouts`].
     fn call_spouts(&mut self, lane: u32) -> (usize, bool) {
         let Some(owned) = self.owned.get_mut(&lane) else { return (0, false) };
+        owned.lane.set_time(self.context.clock.mono());
         let (rounds, more) = owned.lane.call_spouts(ShardOptions::SPOUT_ROUNDS);
+        self.take_effects_of_spouts(lane, rounds > 0);
+        (rounds, more)
+    }
+
+    /// Adds the decisions of a step of spouts to the next commit. `worked` is true if a spout emitted or
+    /// changed its position.
+    fn take_effects_of_spouts(&mut self, lane: u32, worked: bool) {
+        let Some(owned) = self.owned.get_mut(&lane) else { return };
         let effects = owned.lane.take_effects();
-        if rounds == 0 && effects.is_empty() {
-            return (0, false);
+        if !worked && effects.is_empty() {
+            return;
         }
         // The last record that was handled: its offset is less than that of the next owner record,
         // from which on timers count as armed late.
         let origin = Origin { offset: owned.position.saturating_sub(1), time: self.context.clock.wall() };
-        // The commit of the tuples contains the position of their spout, so it is a snapshot.
+        // The commit of the tuples contains the position of their spout and the timers that they armed, so
+        // it is a snapshot.
         let snapshot_ms = self.context.options.recovery.snapshot_ms;
-        let is_output = rounds > 0 || !effects.messages.is_empty() || !effects.timers.is_empty();
-        let in_ms = if owned.lane.has_positions() && is_output { 0 } else { snapshot_ms };
+        let is_output = worked || !effects.messages.is_empty();
+        let in_ms =
+            if (owned.lane.has_positions() && is_output) || !effects.timers.is_empty() { 0 } else { snapshot_ms };
         let now = self.context.clock.mono();
-        if rounds == 0 && effects.counts.iter().any(|(name, _)| name == names::PANICS) {
+        if !worked && effects.counts.iter().any(|(name, _)| name == names::PANICS) {
             owned.spouts_at = now.plus_ms(ShardOptions::SPOUT_BACKOFF_MS);
         }
         owned.snapshots.moved(now, in_ms);
-        self.queue.moved(now, snapshot_ms);
+        self.queue.moved(now, if owned.lane.has_outcomes() { in_ms } else { snapshot_ms });
         self.decided(lane, effects, origin);
-        (rounds, more)
+    }
+
+    /// Tells spouts which of their roots were acked, if everything that these caused is committed, and
+    /// which failed. Returns true if it told any.
+    pub(super) fn settle_roots(&mut self) -> bool {
+        let now = self.context.clock.mono();
+        let mut settled = Vec::new();
+        for (lane, owned) in &mut self.owned {
+            let has_outcomes = owned.phase == Phase::Live && owned.lane.expire(now);
+            let is_saved = owned.snapshots.pending.is_none() && owned.snapshots.due.is_none_or(|due| due > now);
+            if has_outcomes && is_saved && !self.queue.concerns(*lane) {
+                owned.lane.settle_roots();
+                owned.gauges.roots(owned.lane.pending_roots());
+                settled.push(*lane);
+            }
+        }
+        for lane in &settled {
+            self.take_effects_of_spouts(*lane, true);
+        }
+        !settled.is_empty()
     }
 
     /// Checks whether downstream inboxes have room, and reports changes.

@@ -206,6 +206,7 @@ impl Shard {
         for (lane, owned) in &mut self.owned {
             owned.timers.committed(now);
             owned.gauges.timers(owned.timers.len());
+            owned.gauges.roots(owned.lane.pending_roots());
             owned.components.committed(&owned.lane);
             for line in owned.lines.drain(..) {
                 log(*lane, &line);

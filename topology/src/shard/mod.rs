@@ -208,6 +208,12 @@ impl Shard {
         self.owned.values().map(|owned| owned.timers.len()).sum()
     }
 
+    /// Returns the number of roots of all its lanes whose spout was not told of an ack or a failure
+    /// yet.
+    pub fn pending_roots(&self) -> u32 {
+        self.owned.values().map(|owned| owned.lane.pending_roots()).sum()
+    }
+
     /// Returns the armed timers of a lane: component, number and generation. `None` if it does not
     /// own the lane.
     pub fn armed(&self, lane: u32) -> Option<Vec<(u16, u64, u64)>> {
@@ -288,6 +294,9 @@ impl Shard {
     /// is open.
     fn revoke(&mut self, partitions: &[u32]) -> Result<(), BusError> {
         self.commit_all();
+        if self.settle_roots() {
+            self.commit_all();
+        }
         self.commit_release(partitions);
         self.forget(partitions);
         self.connection.member.release(partitions)
@@ -320,7 +329,8 @@ impl Shard {
                 let snapshot = owned.snapshots.due.filter(|_| self.context.mode == DeliveryMode::ExactlyOnce);
                 let position = self.publisher.position_due(*lane, owned.position);
                 let spouts = Some(owned.spouts_at).filter(|at| *at > self.context.clock.mono());
-                let others = owned.views.next().into_iter().chain(position).chain(snapshot).chain(spouts);
+                let roots = owned.lane.next_deadline();
+                let others = owned.views.next().into_iter().chain(position).chain(snapshot).chain(spouts).chain(roots);
                 owned.timers.next().into_iter().chain(others).min()
             }
             Phase::Replaying { .. } | Phase::CatchingUp { .. } => None,
@@ -411,11 +421,17 @@ impl Task for Shard {
             }
             worked |= self.commit();
         }
+        if !self.queue.is_retrying() {
+            worked |= self.settle_roots();
+        }
         Ok(PollOutcome { worked: worked || self.can_step(), next: self.next() })
     }
 
     fn stop(mut self: Box<Self>) -> Vec<String> {
         self.commit_all();
+        if self.settle_roots() {
+            self.commit_all();
+        }
         let mut left = Vec::new();
         let lanes: Vec<u32> = self.owned.keys().copied().collect();
         self.commit_release(&lanes);

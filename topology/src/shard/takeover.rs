@@ -199,7 +199,7 @@ mod tests {
     /// A build whose graph has one component.
     fn build(component: &str) -> Build {
         let (name, stage) = (component.to_owned(), "s".to_owned());
-        let components = vec![Component { name, kind: ComponentKind::Bolt, stage, saves: None }];
+        let components = vec![Component { name, kind: ComponentKind::Bolt, stage, saves: None, tracks: false }];
         Build { versions: BTreeMap::new(), graph: Graph { components, edges: Vec::new() }, decides_by: BTreeMap::new() }
     }
 

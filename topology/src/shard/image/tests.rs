@@ -9,7 +9,10 @@ fn build() -> Build {
 
 fn graph(component: &str) -> Graph {
     let (name, stage) = (component.to_owned(), "s".to_owned());
-    Graph { components: vec![Component { name, kind: ComponentKind::Bolt, stage, saves: None }], edges: Vec::new() }
+    Graph {
+        components: vec![Component { name, kind: ComponentKind::Bolt, stage, saves: None, tracks: false }],
+        edges: Vec::new(),
+    }
 }
 
 fn change(key: &str, state: Option<&str>) -> Change {

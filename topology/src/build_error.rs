@@ -115,6 +115,22 @@ pub enum BuildError {
     /// A timeout is shorter than the longest duration of the work that it covers.
     #[error("{0}")]
     Budget(String),
+    /// A limit of tracked tuples is set for a component that does not track its tuples.
+    #[error("`{component}` sets `{limit}`, but is no spout with `Spout::TRACKS`; remove `{limit}`")]
+    NotTracking {
+        /// The component.
+        component: String,
+        /// The limit.
+        limit: &'static str,
+    },
+    /// A limit of tracked tuples is 0: the spout could emit nothing, or every root would fail.
+    #[error("`{component}` sets `{limit}` to 0; at least 1 is needed")]
+    ZeroLimit {
+        /// The component.
+        component: String,
+        /// The limit.
+        limit: &'static str,
+    },
     /// The topology has no components.
     #[error("the topology has no components")]
     Empty,
