@@ -222,7 +222,6 @@ fn a_panic_fails_its_tuple_alone_with_place_and_message() {
 
 #[test]
 fn a_failure_in_one_branch_fails_the_root_once() {
-    let (t, log) = (Topology::named("t"), Log::default());
     struct Refuse;
     impl topology::Bolt for Refuse {
         type In = u64;
@@ -231,6 +230,7 @@ fn a_failure_in_one_branch_fails_the_root_once() {
             out.fail(format!("{number} is refused"));
         }
     }
+    let (t, log) = (Topology::named("t"), Log::default());
     let copies = numbers(&t, &log, 1).local().flat_map("copy", |n| vec![n, n + 10]);
     t.bolt("refuse", || Refuse).reads(copies.local());
     copies.local().for_each("other", drop);
@@ -261,7 +261,6 @@ fn a_failed_root_is_a_dead_letter_unless_the_spout_handles_it() {
 
 #[test]
 fn a_held_tuple_that_is_dropped_fails_its_root() {
-    let (t, log) = (Topology::named("t"), Log::default());
     struct Forget;
     impl topology::Bolt for Forget {
         type In = u64;
@@ -271,6 +270,7 @@ fn a_held_tuple_that_is_dropped_fails_its_root() {
             assert!(*held != 1, "with a held tuple");
         }
     }
+    let (t, log) = (Topology::named("t"), Log::default());
     t.bolt("forget", || Forget).reads(numbers(&t, &log, 2).local());
     run(&t, 100);
     let dropped = failed(0, "forget", "a held tuple was dropped without an ack");
@@ -466,7 +466,7 @@ impl topology::Bolt for Flaky {
     type Out = u64;
     fn execute(&mut self, number: u64, out: &mut Emitter<u64>) {
         self.calls += 1;
-        if self.calls % 5 == 0 {
+        if self.calls.is_multiple_of(5) {
             return out.fail("the fifth call");
         }
         self.held.push_back(out.hold(number));
