@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bus::{Bus, BusError, Clock, Embedded, EmbeddedOptions};
+use bus::{Bus, BusError, Cleanup, Clock, Embedded, EmbeddedOptions, TopicSpec};
 use topology::driver::Threads;
 use topology::{InboxLimit, RecoveryOptions, Shard, ShardOptions, ShardStatus, Topology};
 use uuid::Uuid;
@@ -21,7 +21,11 @@ pub struct EmbeddedTopology {
 /// Maximum time to stop: a closure may wait for a program that reads nothing any more.
 const STOP: Duration = Duration::from_secs(10);
 
-/// Runs a topology inside this program, on a bus in memory, with a thread for each stage.
+/// Retention of the topics that [`embed`] creates for sinks; the bus in memory also limits their size.
+const KEEP_MS: u64 = 24 * 3_600 * 1_000;
+
+/// Runs a topology inside this program, on a bus in memory, with a thread for each stage. Each topic
+/// that a `kafka_sink` writes to is created, with one partition: nobody else can create it.
 ///
 /// ```
 /// use nave::prelude::stream::*;
@@ -44,14 +48,24 @@ const STOP: Duration = Duration::from_secs(10);
 /// If the topics cannot be created.
 pub fn embed(topology: &Topology) -> Result<EmbeddedTopology, BusError> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
-    embed_on(&(Arc::new(Embedded::open(clock, EmbeddedOptions::default())) as Arc<dyn Bus>), topology)
+    let bus: Arc<dyn Bus> = Arc::new(Embedded::open(clock, EmbeddedOptions::default()));
+    for stage in topology.stages() {
+        for topic in topology.foreign_topics(&stage.name) {
+            bus.ensure_topic(&TopicSpec::log(&topic, 1).with_cleanup(Cleanup::DeleteAfterMs(KEEP_MS)))?;
+        }
+    }
+    embed_on(&bus, topology)
 }
 
-/// As [`embed`], on this bus: for a bus on disk or on Kafka, whose topics other processes share.
+/// As [`embed`], on this bus: for a bus on disk or on Kafka, whose topics other processes share. The
+/// topics that a `kafka_sink` writes to must exist.
 ///
 /// # Errors
-/// If the topics cannot be created.
+/// If the topics of the topology cannot be created, or the topic of a sink does not exist.
 pub fn embed_on(bus: &Arc<dyn Bus>, topology: &Topology) -> Result<EmbeddedTopology, BusError> {
+    for stage in topology.stages() {
+        topology.check_foreign_topics(&**bus, &stage.name)?;
+    }
     let topics = Topics::default();
     for spec in topology.topics(&topics) {
         bus.ensure_topic(&spec)?;

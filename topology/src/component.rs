@@ -103,6 +103,11 @@ pub trait SystemBolt: 'static {
         Vec::new()
     }
 
+    /// Topics that it writes to and others create. The stage does not start while one is missing.
+    fn foreign_topics(&self) -> Vec<Arc<str>> {
+        Vec::new()
+    }
+
     /// Services whose liveness it needs. If the service sends heartbeats, each change of its
     /// liveness arrives as an inbox record of kind `nave.liveness` with the service as its subject.
     fn watches(&self) -> Vec<String> {

@@ -144,6 +144,9 @@ pub(crate) trait Probe {
     fn topics(&self, _names: &Topics, _lanes: u32) -> Vec<TopicSpec> {
         Vec::new()
     }
+    fn foreign_topics(&self) -> Vec<Arc<str>> {
+        Vec::new()
+    }
     fn watches(&self) -> Vec<String> {
         Vec::new()
     }

@@ -293,6 +293,10 @@ impl<B: SystemBolt> Probe for B {
         SystemBolt::topics(self, names, lanes)
     }
 
+    fn foreign_topics(&self) -> Vec<Arc<str>> {
+        SystemBolt::foreign_topics(self)
+    }
+
     fn watches(&self) -> Vec<String> {
         SystemBolt::watches(self)
     }

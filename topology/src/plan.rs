@@ -11,7 +11,7 @@ use wire::graph::{Component, ComponentKind, Edge, Graph};
 use wire::topics::Topics;
 
 use crate::context::{AnyQueue, LaneContext};
-use crate::declarations::{Builder, DEFAULT_STREAM, Declarations, Make, MakeProbe, Offer, SideDeclaration};
+use crate::declarations::{Builder, DEFAULT_STREAM, Declarations, Make, MakeProbe, Offer, Probe, SideDeclaration};
 use crate::lane::{Lane, LaneNode};
 use crate::ledger::Limits;
 use crate::node::NodeContext;
@@ -131,13 +131,17 @@ impl Topology {
 
     /// Returns the services whose heartbeats a stage watches.
     pub fn watches(&self, stage: &str) -> Vec<String> {
-        let stage = self.plan.stages.iter().find(|known| *known.name == *stage);
-        let components = stage.iter().flat_map(|stage| &stage.components);
-        let probes = components.filter_map(|component| self.plan.components[*component].probe.as_ref());
-        let mut services: Vec<String> = probes.flat_map(|probe| probe().watches()).collect();
+        let mut services: Vec<String> = self.probes(stage).flat_map(|probe| probe.watches()).collect();
         services.sort_unstable();
         services.dedup();
         services
+    }
+
+    /// Returns the probes of the components of a stage.
+    pub(crate) fn probes(&self, stage: &str) -> impl Iterator<Item = Box<dyn Probe>> {
+        let stage = self.plan.stages.iter().find(|known| *known.name == *stage);
+        let components = stage.into_iter().flat_map(|stage| &stage.components);
+        components.filter_map(|component| self.plan.components[*component].probe.as_ref()).map(|probe| probe())
     }
 
     /// Returns the stages that a stage feeds over topics, directly or through others.

@@ -9,7 +9,7 @@ use bus::MonoTime;
 use wire::Code;
 
 /// The conditions that only a person can fix.
-const BLOCKING_CODES: [Code; 2] = [Code::InboxCut, Code::StateIncompatible];
+const BLOCKING_CODES: [Code; 3] = [Code::InboxCut, Code::StateIncompatible, Code::NoTopic];
 
 /// The status of the lanes of a stage, shared by all shards of a process.
 #[derive(Debug)]
@@ -43,7 +43,7 @@ struct LaneStatus {
     /// clock plus one; 0 if no step runs or commits succeed.
     stepping: AtomicU64,
     retrying: AtomicU64,
-    /// The condition that blocks the takeover: index into [`BLOCKING_CODES`], from 1; 0 if nothing
+    /// The condition that blocks the takeover, or the commits of the live lane: index into [`BLOCKING_CODES`], from 1; 0 if nothing
     /// blocks it.
     blocked: AtomicU8,
     /// True if the inbox of the live lane ends before the lane's position; newer records are not
@@ -89,6 +89,7 @@ impl ShardStatus {
     pub(crate) fn set(&self, lane: u32, state: u8, now: MonoTime) {
         let lane = &self.lanes[lane as usize];
         lane.cut.store(false, Ordering::Release);
+        lane.blocked.store(0, Ordering::Release);
         lane.since.store(now.0, Ordering::Release);
         lane.state.store(state, Ordering::Release);
     }
@@ -168,6 +169,9 @@ impl ShardStatus {
         let line = |(lane, status): (u32, &LaneStatus)| {
             let stage = &self.stage;
             let position = status.position.load(Ordering::Acquire);
+            let blocked = usize::from(status.blocked.load(Ordering::Acquire));
+            let blocked = blocked.checked_sub(1).and_then(|place| BLOCKING_CODES.get(place));
+            let blocked = blocked.map(|code| format!("{}: {}, see the log", code.as_str(), code.title()));
             let line = match status.state.load(Ordering::Acquire) {
                 Self::LIVE if status.cut.load(Ordering::Acquire) => {
                     let (code, title) = (Code::InboxCut.as_str(), Code::InboxCut.title());
@@ -180,16 +184,12 @@ impl ShardStatus {
                         .map(|s| format!("{stage} lane {lane}: the step after offset {position} has run for {s:.1} s"));
                     let retrying = long(&status.retrying)
                         .map(|s| format!("{stage} lane {lane}: nothing could be committed for {s:.1} s"));
-                    stepping.or(retrying)
+                    let blocked = blocked.map(|why| format!("{stage} lane {lane}: held at offset {position}; {why}"));
+                    blocked.or(stepping).or(retrying)
                 }
                 Self::RECOVERING => {
                     let line = format!("{stage} lane {lane}: recovering at offset {position}");
-                    let blocked = usize::from(status.blocked.load(Ordering::Acquire));
-                    let code = blocked.checked_sub(1).and_then(|place| BLOCKING_CODES.get(place));
-                    Some(match code {
-                        Some(code) => format!("{line}; {}: {}, see the log", code.as_str(), code.title()),
-                        None => line,
-                    })
+                    Some(blocked.map_or(line.clone(), |why| format!("{line}; {why}")))
                 }
                 _away => Some(format!("{stage} lane {lane}: no owner in this process")),
             };

@@ -8,7 +8,7 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use bus::{Bus, Outgoing, Record, Start, TopicSpec};
+use bus::{Bus, BusError, Clock, CommitFault, FaultScript, FaultyBus, Outgoing, Record, Start, TopicFault, TopicSpec};
 use topology::testing::Lanes;
 use topology::{KafkaSink, KafkaSource, Topology};
 
@@ -166,6 +166,48 @@ fn a_source_waits_for_its_topic() {
     lanes.run_ms(20_000);
     assert!(lanes.run_ms(60_000), "no work is left");
     assert_eq!(doubles(&lanes), expected(0..10));
+}
+
+#[test]
+fn a_stage_does_not_start_without_the_topic_of_its_sink() {
+    let mut lanes = Lanes::of(doubling("numbers"), 0);
+    let refused = BusError::Refused(
+        "NAVE-0064: stage `numbers` of topology `doubling` writes to topic `doubles`, which does not exist; create it, \
+         with the partitions and the retention that its readers need, and start the stage again"
+            .into(),
+    );
+    assert_eq!(lanes.join_stage("numbers"), Err(refused));
+    lanes.embedded.ensure_topic(&TopicSpec::log("doubles", PARTITIONS)).unwrap();
+    lanes.join();
+}
+
+/// Lanes with both topics, on a bus with injected faults.
+fn faulty_lanes(script: &Arc<FaultScript>) -> Lanes {
+    let faults = Arc::clone(script);
+    let lanes = Lanes::on(doubling("numbers"), 0, |bus| Arc::new(FaultyBus::new(Arc::new(bus), faults)));
+    for topic in ["numbers", "doubles"] {
+        lanes.embedded.ensure_topic(&TopicSpec::log(topic, PARTITIONS)).unwrap();
+    }
+    lanes
+}
+
+#[test]
+fn a_deleted_topic_of_a_sink_holds_the_lanes_until_it_exists_again() {
+    let script = Arc::new(FaultScript::default());
+    let mut lanes = faulty_lanes(&script);
+    lanes.join();
+    lanes.run_ms(1_000);
+    script.topic("doubles", TopicFault::Deleted);
+    script.commit(CommitFault::Fails(BusError::NoTopic("doubles".into())));
+    write(&lanes, 0..10);
+    lanes.run_ms(100_000);
+    assert_eq!(lanes.count("nave_lane_commits_retried_total"), 1, "a look for the topic is no attempt");
+    let waiting: Vec<String> = lanes.status.waiting(lanes.clock.mono()).into_iter().map(|(_, line)| line).collect();
+    let why = "NAVE-0064: a topic that the stage writes to does not exist, see the log";
+    assert_eq!(waiting, [0, 1].map(|lane| format!("numbers lane {lane}: held at offset 1; {why}")));
+    script.topic("doubles", TopicFault::None);
+    lanes.run_ms(2_000);
+    assert_eq!((doubles(&lanes), lanes.status.waiting(lanes.clock.mono())), (expected(0..10), Vec::new()));
 }
 
 #[test]

@@ -127,6 +127,8 @@ codes! {
     InboxCut = "NAVE-0062", 500, "the inbox lacks records that its lane needs";
     /// An inbox may soon lose records that its lane would have to read again.
     InboxShort = "NAVE-0063", 500, "the inbox may soon lose records that its lane needs";
+    /// A topic that a stage writes to does not exist.
+    NoTopic = "NAVE-0064", 500, "a topic that the stage writes to does not exist";
     /// The flow does not exist.
     UnknownFlow = "NAVE-0104", 404, "the flow does not exist";
     /// The flow already exists.

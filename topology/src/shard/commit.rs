@@ -11,9 +11,9 @@ use bus::{Batch, BusError, CommitError, MonoTime, Outgoing, Position};
 use wire::control::DeliveryMode;
 use wire::owner::OffsetMetadata;
 
-use super::Shard;
 use super::owned::{OwnedLane, Phase};
 use super::queue::TooLarge;
+use super::{Shard, ShardOptions};
 use crate::names;
 use crate::outbox::{Level, Line};
 
@@ -30,7 +30,7 @@ impl Shard {
     /// Sends effects and commits what is due in this mode. Returns true if it did anything. A
     /// failed commit stays pending and is retried.
     pub(super) fn commit(&mut self) -> bool {
-        if !self.settle() {
+        if !self.settle() || !self.has_topics() {
             return false;
         }
         match self.context.mode {
@@ -135,10 +135,14 @@ impl Shard {
             self.replace_too_large(TooLarge { topic: &topic, size, limit }, now);
             return false;
         }
-        tracing::warn!(stage = %self.context.options.stage, %error, "commit failed; retrying");
         self.counters.add(names::COMMITS_RETRIED, 1);
         self.queue.failed(&error, lanes, now);
         self.owned.keys().for_each(|lane| self.context.status.retrying(*lane, Some(now)));
+        if let CommitError::Failed(BusError::NoTopic(topic)) = error {
+            self.hold_commits(topic, now);
+        } else {
+            tracing::warn!(stage = %self.context.options.stage, %error, "commit failed; retrying");
+        }
         false
     }
 
@@ -171,7 +175,7 @@ impl Shard {
             }
             Err(error) => {
                 tracing::warn!(stage = %self.context.options.stage, %error, "the outcome of a commit is still unknown; retrying");
-                self.queue.still_in_doubt(self.context.clock.mono());
+                self.queue.retry_at(self.context.clock.mono().plus_ms(ShardOptions::RETRY_MS));
                 false
             }
         }

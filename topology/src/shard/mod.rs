@@ -20,7 +20,8 @@
 //! - `options`, `owned` (a lane and the state that the shard keeps for it), this file (polls and records), `batch`
 //! - `takeover` and `claim`
 //! - `publisher` and `publish` (views, positions, timeouts and notices)
-//! - `queue` and `commit` (what the next commit writes, and its attempts)
+//! - `queue` and `commit` (what the next commit writes, and its attempts), `missing` (holds commits
+//!   until a deleted topic exists)
 //! - `image` (the records of a snapshot topic), `save`, `restore`, `standby` (follows snapshots of
 //!   other owners)
 //! - `pressure` (back-pressure from downstream inboxes)
@@ -37,6 +38,7 @@ mod counters;
 mod gauges;
 mod image;
 mod inspect;
+mod missing;
 mod options;
 mod owned;
 mod pressure;
@@ -65,6 +67,7 @@ use self::counters::Counters;
 use self::gauges::{ComponentCounters, LaneGauges};
 use self::image::Build;
 pub use self::inspect::Inspection;
+use self::missing::MissingTopic;
 pub use self::options::{RecoveryOptions, ShardOptions};
 use self::owned::{OwnedLane, Phase};
 pub use self::pressure::InboxLimit;
@@ -94,6 +97,8 @@ pub struct Shard {
     publisher: Publisher,
     takeover: Takeover,
     counters: Counters,
+    /// The topic for which all commits are held.
+    missing: Option<MissingTopic>,
 }
 
 /// The parts of a shard that stay the same while it runs.
@@ -134,13 +139,15 @@ impl Shard {
     /// Joins the group of the stage. The topics of [`Topology::topics`] have to exist.
     ///
     /// # Errors
-    /// If the bus refuses, or a newer build saved one of the lanes.
+    /// If the bus refuses, a newer build saved one of the lanes, or a topic that the stage writes to
+    /// does not exist.
     pub fn join(
         bus: Arc<dyn Bus>,
         topology: Topology,
         options: ShardOptions,
         status: Arc<ShardStatus>,
     ) -> Result<Self, BusError> {
+        topology.check_foreign_topics(&*bus, &options.stage)?;
         let inbox: Arc<str> = options.topics.inbox(topology.name(), &options.stage).into();
         let snapshot_topic: Arc<str> = options.topics.snapshot(topology.name(), &options.stage).into();
         let stage = topology.stages().into_iter().find(|stage| *stage.name == *options.stage);
@@ -185,6 +192,7 @@ impl Shard {
             received: Received::default(),
             pressure,
             counters: Counters::default(),
+            missing: None,
         })
     }
 

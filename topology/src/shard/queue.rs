@@ -143,9 +143,9 @@ impl CommitQueue {
         self.in_doubt = None;
     }
 
-    /// The outcome of the last commit is still unknown: schedules the next query.
-    pub(super) fn still_in_doubt(&mut self, now: MonoTime) {
-        self.retry = Some(now.plus_ms(ShardOptions::RETRY_MS));
+    /// Schedules the retry for `at`.
+    pub(super) fn retry_at(&mut self, at: MonoTime) {
+        self.retry = Some(at);
     }
 
     /// The records were written.
@@ -303,7 +303,7 @@ mod tests {
         queue.begin_attempt();
         queue.failed(&unknown(), vec![0], NOW);
         let later = NOW.plus_ms(ShardOptions::RETRY_MS);
-        queue.still_in_doubt(later);
+        queue.retry_at(later.plus_ms(1));
         assert_eq!((queue.witness(), queue.may_commit(later)), (Some((1, 0)), false));
         queue.settled();
         assert_eq!(queue.witness(), None);

@@ -131,7 +131,8 @@ impl Builder {
 
 impl<T: Serialize + Clone + 'static, G> Read<T, G> {
     /// Declares a bolt that writes each tuple to a topic of the bus, which is Kafka in a cluster: its
-    /// name, or a [`KafkaSink`] with more options. The topic must exist.
+    /// name, or a [`KafkaSink`] with more options. The stage does not start if the topic does not
+    /// exist, and is held while it is deleted (NAVE-0064).
     ///
     /// In an exactly-once stage the records are part of the lane's transaction.
     pub fn kafka_sink(self, name: &str, sink: impl Into<KafkaSink<T>>) -> Declared<T, ()> {

@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
-use bus::Route;
+use bus::{Bus, BusError, Route};
 use bytes::Bytes;
 use serde::Serialize;
-use wire::{Envelope, Kind};
+use wire::{Code, Envelope, Kind};
 
-use crate::component::Bolt;
+use crate::component::{StateSchema, SystemBolt};
 use crate::emitter::Emitter;
 use crate::grouping::{Key, KeyOf};
 use crate::outbox::Message;
+use crate::plan::Topology;
 
 /// The topic that a sink writes to, with the encoding of its records: JSON by default.
 ///
@@ -76,9 +77,17 @@ impl<T> SinkBolt<T> {
     }
 }
 
-impl<T: 'static> Bolt for SinkBolt<T> {
+impl<T: 'static> SystemBolt for SinkBolt<T> {
     type In = T;
     type Out = ();
+
+    fn foreign_topics(&self) -> Vec<Arc<str>> {
+        vec![Arc::clone(&self.0.topic)]
+    }
+
+    fn schema(&mut self) -> Option<StateSchema> {
+        None
+    }
 
     fn execute(&mut self, tuple: T, out: &mut Emitter<()>) {
         let KafkaSink { topic, key, encode } = &self.0;
@@ -97,5 +106,30 @@ impl<T: 'static> Bolt for SinkBolt<T> {
             expires_after_ms: None,
             body: body.into(),
         });
+    }
+}
+
+impl Topology {
+    /// Returns the topics that components of a stage write to and others create.
+    pub fn foreign_topics(&self, stage: &str) -> Vec<Arc<str>> {
+        self.probes(stage).flat_map(|probe| probe.foreign_topics()).collect()
+    }
+
+    /// Checks that the [`Topology::foreign_topics`] of a stage exist.
+    ///
+    /// # Errors
+    /// [`BusError::Refused`] with [`Code::NoTopic`] if one does not exist; else an error of the bus.
+    pub fn check_foreign_topics(&self, bus: &dyn Bus, stage: &str) -> Result<(), BusError> {
+        for topic in self.foreign_topics(stage) {
+            if bus.topic(&topic)?.is_none() {
+                return Err(BusError::Refused(format!(
+                    "{}: stage `{stage}` of topology `{}` writes to topic `{topic}`, which does not exist; create it, with \
+                     the partitions and the retention that its readers need, and start the stage again",
+                    Code::NoTopic,
+                    self.name()
+                )));
+            }
+        }
+        Ok(())
     }
 }
