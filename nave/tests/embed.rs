@@ -1,4 +1,4 @@
-//! Topologies inside a program: the topics of their sinks.
+//! Topologies inside a program: the topics of their sinks, and the ends of their channels.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::sync::Arc;
@@ -36,4 +36,20 @@ fn embed_on_a_bus_refuses_to_start_without_the_topic_of_a_sink() {
     let (topology, ..) = numbers();
     let refused = nave::embed_on(&bus, &topology).map(drop);
     assert!(matches!(&refused, Err(BusError::Refused(why)) if why.starts_with("NAVE-0064")), "{refused:?}");
+}
+
+#[test]
+fn a_channel_is_closed_when_its_topology_has_ended() {
+    let (numbers, receiver) = channel(1);
+    let (seen, results) = sync_channel(10);
+    // The declaration outlives the running topology.
+    let t = Topology::named("numbers");
+    t.channel_source("numbers", receiver).for_each("seen", move |number: u64| seen.send(number).unwrap());
+    let topology = t.build().unwrap();
+    let running = nave::embed(&topology).unwrap();
+    numbers.send(1).unwrap();
+    assert_eq!(results.recv().unwrap(), 1);
+    running.stop();
+    assert_eq!(numbers.try_send(2), Err(SendError::Closed(2)));
+    assert_eq!(numbers.send(3), Err(SendError::Closed(3)));
 }

@@ -6,7 +6,7 @@ mod receive;
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use bus::{Bus, MonoTime, Record};
 use bytes::Bytes;
@@ -216,9 +216,9 @@ impl Lane {
     }
 
     /// Opens the spouts: the lane begins to run.
-    pub fn open(&mut self, bus: &Arc<dyn Bus>) {
+    pub(crate) fn open(&mut self, bus: &Arc<dyn Bus>, shard: Weak<()>) {
         if self.has_spouts() {
-            let source = SourceContext { lane: self.info().clone(), bus: Arc::clone(bus) };
+            let source = SourceContext { lane: self.info().clone(), bus: Arc::clone(bus), shard };
             self.nodes.iter_mut().for_each(|lane_node| lane_node.node.open(&source));
         }
     }

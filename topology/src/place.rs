@@ -1,6 +1,6 @@
 //! The position of a lane in the topology.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use bus::Bus;
 use wire::topics::Topics;
@@ -42,4 +42,7 @@ pub struct SourceContext {
     /// The bus. A spout that polls a [`bus::Reader`] without waiting is called again when a record
     /// arrives.
     pub bus: Arc<dyn Bus>,
+    /// Upgrades while the shard of the lane exists. A lane that ends before its shard has moved, or is
+    /// taken over again.
+    pub(crate) shard: Weak<()>,
 }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 
 use bus::{Bus, BusError, Clock, CommitFault, FaultScript, FaultyBus, Outgoing, Record, Start, TopicFault, TopicSpec};
 use topology::testing::Lanes;
-use topology::{KafkaSink, KafkaSource, Topology};
+use topology::{KafkaSink, KafkaSource, SendError, Topology, channel};
 
 const PARTITIONS: u32 = 3;
 
@@ -273,4 +273,36 @@ fn a_line_that_cannot_be_read_goes_to_the_dead_letter_topic() {
         "{reasons:?}"
     );
     assert_eq!(reasons.len(), 2);
+}
+
+/// A topology that writes what is sent on a channel to the topic `lines`.
+fn sent_lines() -> (topology::ChannelSender<String>, Lanes) {
+    let (lines, receiver) = channel(10);
+    let t = Topology::named("sent");
+    t.channel_source("lines", receiver).kafka_sink("out", "lines");
+    let lanes = Lanes::of(t.build().unwrap(), 0);
+    lanes.embedded.ensure_topic(&TopicSpec::log("lines", 1)).unwrap();
+    (lines, lanes)
+}
+
+#[test]
+fn a_lane_that_is_taken_over_again_continues_to_read_its_channel() {
+    let (lines, mut lanes) = sent_lines();
+    lanes.join();
+    lines.send("one".into()).unwrap();
+    lanes.run_ms(1_000);
+    lanes.expel("lines");
+    lanes.run_ms(10_000);
+    lines.send("two".into()).unwrap();
+    lanes.run_ms(1_000);
+    assert_eq!(written(&lanes), ["one", "two"]);
+}
+
+#[test]
+fn the_channel_of_a_crashed_shard_is_closed() {
+    let (lines, mut lanes) = sent_lines();
+    lanes.join();
+    lanes.run_ms(1_000);
+    lanes.kill("lines");
+    assert_eq!(lines.try_send("lost".into()), Err(SendError::Closed("lost".into())));
 }

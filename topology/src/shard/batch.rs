@@ -1,6 +1,8 @@
 //! Fills a batch with the results of received records and of spouts, while downstream inboxes have
 //! room.
 
+use std::sync::Arc;
+
 use bus::Record;
 
 use super::owned::{OwnedLane, Phase};
@@ -93,7 +95,7 @@ impl Shard {
         {
             owned.phase = Phase::Live;
             owned.timers.go_live(record.time, now);
-            owned.lane.open(&self.context.bus);
+            owned.lane.open(&self.context.bus, Arc::downgrade(&self.exists));
             self.context.status.set(record.partition, ShardStatus::LIVE, now);
             tracing::info!(stage = %self.context.options.stage, lane = record.partition, offset = record.offset, "lane is live");
         }

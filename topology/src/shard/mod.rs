@@ -88,6 +88,8 @@ use crate::views::Views;
 
 /// The lanes of one thread.
 pub struct Shard {
+    /// Gone before the lanes are dropped: its spouts learn that the shard ends.
+    exists: Arc<()>,
     context: StageContext,
     connection: Connection,
     owned: BTreeMap<u32, OwnedLane>,
@@ -183,6 +185,7 @@ impl Shard {
         });
         let writer = (mode == DeliveryMode::AtLeastOnce).then(|| bus.writer(&options.member)).transpose()?;
         Ok(Self {
+            exists: Arc::default(),
             context: StageContext { bus, clock, topology, options, status, mode, inbox, snapshot_topic },
             connection: Connection { member, writer },
             publisher,

@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::Thread;
 
 use crate::component::Spout;
@@ -15,7 +15,7 @@ use crate::place::SourceContext;
 pub fn channel<T>(capacity: usize) -> (ChannelSender<T>, ChannelReceiver<T>) {
     let (sender, receiver) = sync_channel(capacity);
     let reader = Arc::default();
-    let receiver = ChannelReceiver { receiver: Arc::new(Mutex::new(receiver)), reader: Arc::clone(&reader) };
+    let receiver = ChannelReceiver { receiver: Arc::new(Mutex::new(Some(receiver))), reader: Arc::clone(&reader) };
     (ChannelSender { sender, reader }, receiver)
 }
 
@@ -85,27 +85,50 @@ impl<T> ChannelSender<T> {
     }
 }
 
-/// The receiving end of a channel.
+/// The receiving end of a channel. One topology reads it.
 pub struct ChannelReceiver<T> {
-    receiver: Arc<Mutex<Receiver<T>>>,
+    /// `None` while a lane reads the channel, and after it was closed.
+    receiver: Arc<Mutex<Option<Receiver<T>>>>,
     reader: Reader,
 }
 
-impl<T> Clone for ChannelReceiver<T> {
-    fn clone(&self) -> Self {
-        Self { receiver: Arc::clone(&self.receiver), reader: Arc::clone(&self.reader) }
+impl<T> ChannelReceiver<T> {
+    fn lock(&self) -> MutexGuard<'_, Option<Receiver<T>>> {
+        self.receiver.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the receiver for the lane of this thread. `None` if another lane has it, or the channel
+    /// was closed.
+    fn take(&self) -> Option<Receiver<T>> {
+        let receiver = self.lock().take()?;
+        *self.reader.lock().unwrap_or_else(PoisonError::into_inner) = Some(std::thread::current());
+        Some(receiver)
     }
 }
 
-/// Reads the channel in lane 0.
+/// Reads the channel while its lane runs.
 pub(super) struct ChannelSpout<T> {
     channel: ChannelReceiver<T>,
-    runs: bool,
+    receiver: Option<Receiver<T>>,
+    shard: Weak<()>,
 }
 
 impl<T> ChannelSpout<T> {
-    pub(super) fn of(channel: ChannelReceiver<T>) -> Self {
-        Self { channel, runs: false }
+    pub(super) fn of(ChannelReceiver { receiver, reader }: &ChannelReceiver<T>) -> Self {
+        let channel = ChannelReceiver { receiver: Arc::clone(receiver), reader: Arc::clone(reader) };
+        Self { channel, receiver: None, shard: Weak::new() }
+    }
+}
+
+impl<T> Drop for ChannelSpout<T> {
+    /// Gives the receiver back to the next owner of the lane. Without one the channel is closed: the
+    /// declaration of the topology, which may exist for longer, must not keep senders waiting.
+    fn drop(&mut self) {
+        if self.shard.strong_count() > 0
+            && let Some(receiver) = self.receiver.take()
+        {
+            *self.channel.lock() = Some(receiver);
+        }
     }
 }
 
@@ -114,20 +137,21 @@ impl<T: Send + 'static> Spout for ChannelSpout<T> {
     type Position = ();
 
     fn open(&mut self, source: &SourceContext) {
-        self.runs = source.lane.lane == 0;
-        if self.runs {
-            let reader = Some(std::thread::current());
-            *self.channel.reader.lock().unwrap_or_else(PoisonError::into_inner) = reader;
+        self.shard = Weak::clone(&source.shard);
+        self.receiver = self.channel.take();
+        if self.receiver.is_none() {
+            let (topology, stage) = (&*source.lane.topology, &*source.lane.stage);
+            tracing::error!(
+                topology,
+                stage,
+                "another topology reads the channel of this stage, or the topology that read it has ended: the stage gets \
+                 no tuples; create a channel for each topology that runs"
+            );
         }
     }
 
     fn next(&mut self, (): &mut (), out: &mut Emitter<T>) -> bool {
-        if !self.runs {
-            return false;
-        }
-        let Ok(tuple) = self.channel.receiver.lock().unwrap_or_else(PoisonError::into_inner).try_recv() else {
-            return false;
-        };
+        let Some(tuple) = self.receiver.as_ref().and_then(|receiver| receiver.try_recv().ok()) else { return false };
         out.emit(tuple);
         true
     }

@@ -106,7 +106,7 @@ impl<T> TopicSpout<T> {
 
     /// Follows those partitions of the lane that it does not follow yet. A partition without an offset
     /// gets the one where it begins.
-    fn look(&mut self, SourceContext { lane, bus }: &SourceContext, offsets: &mut Offsets) -> Result<(), BusError> {
+    fn look(&mut self, SourceContext { lane, bus, .. }: &SourceContext, offsets: &mut Offsets) -> Result<(), BusError> {
         let topic = &*self.source.topic;
         let Some(found) = bus.topic(topic)? else {
             return Err(BusError::NoTopic(topic.to_owned()));

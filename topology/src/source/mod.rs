@@ -66,8 +66,9 @@ impl Builder {
         self.spout(name, move || Items::new(make.clone()))
     }
 
-    /// Declares a spout over a [`channel()`], for a topology inside a program. It runs in lane 0 and has
-    /// no position: tuples that were sent and not committed end with the process.
+    /// Declares a spout over a [`channel()`], for a topology inside a program. Its stage has one lane.
+    /// It has no position: tuples that were sent and not committed end with the process. The channel
+    /// is closed when the topology ends; a lane that starts again in between continues to read it.
     ///
     /// ```
     /// # use topology::{Topology, channel};
@@ -79,7 +80,7 @@ impl Builder {
     /// # Ok::<(), topology::BuildErrors>(())
     /// ```
     pub fn channel_source<T: Send + 'static>(&self, name: &str, channel: ChannelReceiver<T>) -> Declared<(), T> {
-        self.spout(name, move || ChannelSpout::of(channel.clone()))
+        self.spout(name, move || ChannelSpout::of(&channel))
     }
 
     /// Declares a spout that emits the lines of a text file, without their ends, and then the lines

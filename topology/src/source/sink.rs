@@ -7,11 +7,12 @@ use bytes::Bytes;
 use serde::Serialize;
 use wire::{Code, Envelope, Kind};
 
-use crate::component::{StateSchema, SystemBolt};
+use crate::component::SystemBolt;
 use crate::emitter::Emitter;
 use crate::grouping::{Key, KeyOf};
 use crate::outbox::Message;
 use crate::plan::Topology;
+use crate::snapshot::StateSchema;
 
 /// The topic that a sink writes to, with the encoding of its records: JSON by default.
 ///
