@@ -311,6 +311,14 @@ fn stages(
         if lanes == 0 {
             errors.push(BuildError::NoLanes(name.clone()));
         }
+        if lanes > 1 {
+            let idle = components.iter().map(|index| &graph.components[*index]).filter(|known| known.one_lane);
+            errors.extend(idle.map(|spout| BuildError::OneLane {
+                spout: spout.name.clone(),
+                stage: name.clone(),
+                lanes,
+            }));
+        }
         let mode = graph
             .arrangement
             .modes

@@ -43,6 +43,19 @@ pub enum BuildError {
     /// A component has 0 lanes.
     #[error("component `{0}` has 0 lanes; at least 1 is needed")]
     NoLanes(String),
+    /// A stage with several lanes has a spout that would leave all lanes but one idle.
+    #[error(
+        "spout `{spout}` reads in one lane, but its stage `{stage}` has {lanes}; give the stage 1 lane, and read the spout \
+         by topic in a stage with {lanes} lanes, with `shuffle` or `fields`"
+    )]
+    OneLane {
+        /// The spout.
+        spout: String,
+        /// Its stage.
+        stage: String,
+        /// The number of lanes of the stage.
+        lanes: u32,
+    },
     /// Components of one stage have different numbers of lanes.
     #[error(
         "stage `{stage}` has components with {} lanes; components that local edges join need the same number",

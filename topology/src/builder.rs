@@ -52,6 +52,7 @@ impl Builder {
             name: name.to_owned(),
             kind,
             lanes: None,
+            one_lane: false,
             stage: None,
             mode: None,
             limits: extras.tracks.then(Limits::default),
@@ -149,6 +150,11 @@ impl<In: 'static, Out: 'static> Declared<In, Out> {
         self.with(|component| {
             component.streams.iter_mut().filter(|s| s.name == side.name()).for_each(|s| s.may_be_unread = true);
         })
+    }
+
+    /// Declares that the component can run in one lane only.
+    pub(crate) fn one_lane(self) -> Self {
+        self.with(|component| component.one_lane = true)
     }
 
     fn with(self, change: impl FnOnce(&mut ComponentDeclaration)) -> Self {

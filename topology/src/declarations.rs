@@ -52,6 +52,8 @@ pub(crate) struct ComponentDeclaration {
     pub(crate) name: String,
     pub(crate) kind: ComponentKind,
     pub(crate) lanes: Option<u32>,
+    /// True if its stage can have one lane only.
+    pub(crate) one_lane: bool,
     pub(crate) stage: Option<String>,
     pub(crate) mode: Option<DeliveryMode>,
     /// The limits of a spout that tracks its tuples.

@@ -138,6 +138,24 @@ fn a_spout_does_not_feed_saved_state_within_a_lane() {
     assert_eq!(found, []);
 }
 
+/// The other lanes would do nothing.
+#[test]
+fn a_spout_that_reads_in_one_lane_is_refused_in_several() {
+    let found = errors(|t| {
+        let (_sender, receiver) = topology::channel::<u32>(1);
+        t.channel_source("sent", receiver).lanes(2).for_each("a", drop);
+        t.file_source("lines", "/some/file").for_each("b", drop).lanes(3);
+        t.file_source("more", "/some/file").shuffle().for_each("c", drop).lanes(3);
+    });
+    let one_lane = |name: &str, lanes| BuildError::OneLane { spout: name.into(), stage: name.into(), lanes };
+    assert_eq!(found, [one_lane("lines", 3), one_lane("sent", 2)]);
+    assert_eq!(
+        found[1].to_string(),
+        "spout `sent` reads in one lane, but its stage `sent` has 2; give the stage 1 lane, and read the spout by topic \
+         in a stage with 2 lanes, with `shuffle` or `fields`"
+    );
+}
+
 #[test]
 fn components_joined_by_local_edges_share_stage_and_lanes() {
     let found = errors(|t| {

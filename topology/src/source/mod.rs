@@ -80,13 +80,14 @@ impl Builder {
     /// # Ok::<(), topology::BuildErrors>(())
     /// ```
     pub fn channel_source<T: Send + 'static>(&self, name: &str, channel: ChannelReceiver<T>) -> Declared<(), T> {
-        self.spout(name, move || ChannelSpout::of(&channel))
+        self.spout(name, move || ChannelSpout::of(&channel)).one_lane()
     }
 
     /// Declares a spout that emits the lines of a text file, without their ends, and then the lines
-    /// that are appended to it. It runs in lane 0. A line is emitted once its end is written. The
-    /// position is an offset in bytes, so only append to the file. A line that is not UTF-8 or has
-    /// more than 1 MiB goes to the dead-letter topic.
+    /// that are appended to it. Its stage has one lane. A line is emitted once its end is written. The
+    /// position is an offset in bytes, so only append to the file; a source with another path begins
+    /// at the beginning. A line that is not UTF-8 or has more than 1 MiB goes to the dead-letter topic.
+    /// Only a regular file is read: a directory or a named pipe is refused with a warning.
     ///
     /// ```
     /// # use topology::Topology;
@@ -97,7 +98,7 @@ impl Builder {
     /// ```
     pub fn file_source(&self, name: &str, path: impl Into<PathBuf>) -> Declared<(), String> {
         let path = path.into();
-        self.spout(name, move || Lines::of(path.clone()))
+        self.spout(name, move || Lines::of(path.clone())).one_lane()
     }
 
     /// Declares a spout over a topic of the bus, which is Kafka in a cluster: its name, or a
