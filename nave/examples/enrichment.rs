@@ -1,10 +1,10 @@
 //! Joins orders with their customers, from Kafka to Kafka:
 //! `cargo run -p nave --example enrichment -- up --bus kafka --brokers 127.0.0.1:9092`.
 //!
-//! It reads the topics `shop.customers`, of which it keeps the last record of each customer, and
-//! `shop.orders`, and writes `shop.deliveries`. An order of an unknown customer goes to the
+//! It reads the topics `shop.customers`, of which it keeps the last record of each key, and
+//! `shop.orders`, and writes `shop.deliveries`. An order of an unknown or deleted customer goes to the
 //! dead-letter topic. The two topics have no common order: an order that is read before its
-//! customer is of an unknown customer. A customer whose record is deleted is kept.
+//! customer is of an unknown customer.
 
 use std::process::ExitCode;
 
@@ -13,9 +13,11 @@ use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Customer {
-    id: String,
     address: String,
 }
+
+/// A key of `shop.customers`, with the customer unless it was deleted.
+type CustomerRow = (String, Option<Customer>);
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Order {
@@ -31,12 +33,12 @@ struct Delivery {
 
 /// The inputs of the join: one variant for each stream.
 enum Input {
-    Customer(Customer),
+    Customer(CustomerRow),
     Order(Order),
 }
 
-impl From<Customer> for Input {
-    fn from(customer: Customer) -> Self {
+impl From<CustomerRow> for Input {
+    fn from(customer: CustomerRow) -> Self {
         Self::Customer(customer)
     }
 }
@@ -61,8 +63,11 @@ impl Bolt for Join {
 
     fn execute(&mut self, input: Input, out: &mut Emitter<Delivery>) {
         match input {
-            Input::Customer(Customer { id, address }) => {
+            Input::Customer((id, Some(Customer { address }))) => {
                 self.0.insert(id, address);
+            }
+            Input::Customer((id, None)) => {
+                self.0.remove(&id);
             }
             Input::Order(Order { id, customer }) => match self.0.get(&customer) {
                 Some(address) => out.emit(Delivery { order: id, address: address.clone() }),
@@ -74,11 +79,11 @@ impl Bolt for Join {
 
 pub(crate) fn enrichment() -> Result<Topology, BuildErrors> {
     let t = Topology::named("enrichment");
-    let customers = t.kafka_source("customers", "shop.customers");
+    let customers = t.kafka_source("customers", KafkaSource::table("shop.customers"));
     let orders = t.kafka_source("orders", "shop.orders");
     t.bolt("join", Join::default)
         .lanes(2)
-        .reads(customers.fields(|customer: &Customer| customer.id.as_str()))
+        .reads(customers.fields(|(id, _): &CustomerRow| id.as_str()))
         .reads(orders.fields(|order: &Order| order.customer.as_str()))
         .kafka_sink("deliveries", "shop.deliveries");
     t.build()

@@ -29,8 +29,10 @@ fn an_order_gets_the_address_of_its_customer_or_becomes_a_dead_letter() {
         };
         lanes.join();
         for (id, address) in [("ann", "1 Old Street"), ("bob", "2 High Street"), ("ann", "3 New Street")] {
-            write(&lanes, "shop.customers", id, json!({"id": id, "address": address}));
+            write(&lanes, "shop.customers", id, json!({ "address": address }));
         }
+        write(&lanes, "shop.customers", "carol", json!({ "address": "4 Long Street" }));
+        lanes.write(&[Outgoing::keyed("shop.customers", "carol", "")]);
         lanes.run_ms(1_000);
         for (id, customer) in [(1, "ann"), (2, "bob"), (3, "carol"), (4, "ann")] {
             write(&lanes, "shop.orders", customer, json!({"id": id, "customer": customer}));

@@ -169,6 +169,69 @@ fn a_source_waits_for_its_topic() {
 }
 
 #[test]
+fn a_source_begins_in_another_topic_as_configured() {
+    let mut lanes = lanes(doubling("numbers"), 0);
+    lanes.embedded.ensure_topic(&TopicSpec::log("others", PARTITIONS)).unwrap();
+    let other = |n: u32| Outgoing::keyed("others", "", n.to_string()).to(n % PARTITIONS);
+    write(&lanes, 0..10);
+    lanes.write(&(100..140).map(other).collect::<Vec<_>>());
+    lanes.join();
+    lanes.run_ms(1_000);
+    lanes.kill("numbers");
+    lanes.topology = doubling(KafkaSource::topic("others").starts(Start::End));
+    lanes.start("numbers");
+    lanes.run_ms(1_000);
+    lanes.write(&(10..20).map(other).collect::<Vec<_>>());
+    lanes.run_ms(10_000);
+    assert_eq!(doubles(&lanes), expected(0..20));
+}
+
+/// Numbers of a topic that was created again after ten of them were read: as a bus that gives it
+/// another id, and as one that does not and whose topic is shorter.
+#[test]
+fn a_topic_that_was_created_again_is_read_from_its_beginning() {
+    for (fault, restarts) in
+        [(TopicFault::Recreated, false), (TopicFault::Recreated, true), (TopicFault::RecreatedWithSameId, true)]
+    {
+        let script = Arc::new(FaultScript::default());
+        let mut lanes = faulty_lanes(&script);
+        write(&lanes, 0..10);
+        lanes.join();
+        lanes.run_ms(1_000);
+        assert_eq!(doubles(&lanes), expected(0..10));
+        script.topic("numbers", fault.clone());
+        if restarts {
+            lanes.kill("numbers");
+            lanes.start("numbers");
+        }
+        // A source looks for changes of its topic every ten seconds.
+        for _ in 0..2 {
+            lanes.run_ms(10_000);
+        }
+        let mut twice = expected(0..10);
+        for of_key in twice.values_mut() {
+            *of_key = of_key.iter().flat_map(|double| [*double; 2]).collect();
+        }
+        assert_eq!(doubles(&lanes), twice, "{fault:?}, restarted: {restarts}");
+    }
+}
+
+#[test]
+fn a_table_has_the_deletions_of_its_topic() {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let collected = Arc::clone(&seen);
+    let t = Topology::named("table");
+    t.kafka_source("rows", KafkaSource::table("rows"))
+        .for_each("collect", move |row: (String, Option<u64>)| collected.lock().unwrap().push(row));
+    let mut lanes = Lanes::of(t.build().unwrap(), 0);
+    lanes.embedded.ensure_topic(&TopicSpec::log("rows", 1)).unwrap();
+    lanes.write(&[("a", "1"), ("b", "2"), ("a", "")].map(|(key, value)| Outgoing::keyed("rows", key, value)));
+    lanes.join();
+    lanes.run_ms(1_000);
+    assert_eq!(*seen.lock().unwrap(), [("a".into(), Some(1)), ("b".into(), Some(2)), ("a".into(), None)]);
+}
+
+#[test]
 fn a_stage_does_not_start_without_the_topic_of_its_sink() {
     let mut lanes = Lanes::of(doubling("numbers"), 0);
     let refused = BusError::Refused(
@@ -224,11 +287,15 @@ fn several_lanes_share_the_items_of_an_iterator() {
     assert_eq!(seen, (0..10).collect::<Vec<_>>());
 }
 
-/// A topology that writes the lines of a file to the topic `lines`.
-fn lines_of(path: &Path) -> Lanes {
+/// Writes the lines of a file to the topic `lines`.
+fn of_file(path: &Path) -> Topology {
     let t = Topology::named("lines");
     t.file_source("lines", path).kafka_sink("out", "lines");
-    let lanes = Lanes::of(t.build().unwrap(), 0);
+    t.build().unwrap()
+}
+
+fn lines_of(path: &Path) -> Lanes {
+    let lanes = Lanes::of(of_file(path), 0);
     lanes.embedded.ensure_topic(&TopicSpec::log("lines", 1)).unwrap();
     lanes
 }
@@ -251,6 +318,36 @@ fn the_lines_of_a_file_are_read_once_across_a_crash() {
     assert_eq!(written(&lanes), ["one", "two"], "the end of the third line is not written yet");
     lanes.kill("lines");
     append(b"ee\n");
+    lanes.start("lines");
+    lanes.run_ms(1_000);
+    assert_eq!(written(&lanes), ["one", "two", "three"]);
+}
+
+#[test]
+fn a_line_is_emitted_when_its_end_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("lines.txt");
+    std::fs::write(&path, "").unwrap();
+    let mut lanes = lines_of(&path);
+    lanes.join();
+    for part in ["on", "e", "\ntw", "o\nthree\n"] {
+        OpenOptions::new().append(true).open(&path).unwrap().write_all(part.as_bytes()).unwrap();
+        lanes.run_ms(1_000);
+    }
+    assert_eq!(written(&lanes), ["one", "two", "three"]);
+}
+
+#[test]
+fn another_file_is_read_from_its_beginning() {
+    let dir = tempfile::tempdir().unwrap();
+    let paths = ["a", "b"].map(|name| dir.path().join(name));
+    std::fs::write(&paths[0], "one\n").unwrap();
+    std::fs::write(&paths[1], "two\nthree\n").unwrap();
+    let mut lanes = lines_of(&paths[0]);
+    lanes.join();
+    lanes.run_ms(1_000);
+    lanes.kill("lines");
+    lanes.topology = of_file(&paths[1]);
     lanes.start("lines");
     lanes.run_ms(1_000);
     assert_eq!(written(&lanes), ["one", "two", "three"]);

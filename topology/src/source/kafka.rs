@@ -5,8 +5,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bus::{BusError, Follower, IfGone, MonoTime, Record, Start};
+use bus::{Bus, BusError, Follower, IfGone, MonoTime, Record, Start, TopicInfo};
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use super::Retried;
 use crate::component::Spout;
@@ -47,26 +48,42 @@ impl<T> Clone for KafkaSource<T> {
     }
 }
 
-impl<T: DeserializeOwned> From<&str> for KafkaSource<T> {
+impl<T: DeserializeOwned + 'static> From<&str> for KafkaSource<T> {
     fn from(topic: &str) -> Self {
         Self::topic(topic)
     }
 }
 
-impl<T: DeserializeOwned> KafkaSource<T> {
+impl<T: DeserializeOwned + 'static> KafkaSource<T> {
     /// Reads values as JSON, from the first record that the topic still holds. Skips records without
-    /// a value, which delete a key of a compacted topic.
+    /// a value, which delete a key of a compacted topic: [`KafkaSource::table`] reads them.
     pub fn topic(topic: &str) -> Self {
+        Self::decoded(topic, json)
+    }
+}
+
+impl<T: DeserializeOwned + 'static> KafkaSource<(String, Option<T>)> {
+    /// Reads a compacted topic: the key of each record with its value from JSON, or with `None` if the
+    /// record deletes the key. A record whose key is not text goes to the dead-letter topic.
+    pub fn table(topic: &str) -> Self {
         Self::decoded(topic, |record| {
-            let value = Some(&record.value).filter(|value| !value.is_empty());
-            value.map(|value| serde_json::from_slice(value)).transpose().map_err(|error| Unreadable(error.to_string()))
+            let key = record.key.as_deref().and_then(|key| std::str::from_utf8(key).ok());
+            let key = key.ok_or_else(|| Unreadable("the key of a record of a table must be UTF-8".into()))?;
+            Ok(Some((key.to_owned(), json(record)?)))
         })
     }
 }
 
+/// Reads the value of a record as JSON; `None` if it has none.
+fn json<T: DeserializeOwned>(record: &Record) -> Result<Option<T>, Unreadable> {
+    let value = Some(&record.value).filter(|value| !value.is_empty());
+    value.map(|value| serde_json::from_slice(value)).transpose().map_err(|error| Unreadable(error.to_string()))
+}
+
 impl<T> KafkaSource<T> {
     /// Reads records with a decoder. It returns `None` for a record to skip. If it returns an error,
-    /// the record goes to the dead-letter topic with the reason.
+    /// the record goes to the dead-letter topic with the reason. The value of a record that deletes its
+    /// key is empty.
     pub fn decoded(
         topic: &str,
         decode: impl Fn(&Record) -> Result<Option<T>, Unreadable> + Send + Sync + 'static,
@@ -82,8 +99,16 @@ impl<T> KafkaSource<T> {
     }
 }
 
-/// The offset of the next record of each partition.
-type Offsets = BTreeMap<u32, u64>;
+/// The position in one topic.
+#[derive(Default, Serialize, Deserialize)]
+pub(super) struct TopicPosition {
+    /// The name of the topic; empty before it was found.
+    topic: String,
+    /// Its id: another one if it was deleted and created again.
+    id: String,
+    /// The offset of the next record of each partition.
+    offsets: BTreeMap<u32, u64>,
+}
 
 pub(super) struct TopicSpout<T> {
     source: KafkaSource<T>,
@@ -106,34 +131,46 @@ impl<T> TopicSpout<T> {
 
     /// Follows those partitions of the lane that it does not follow yet. A partition without an offset
     /// gets the one where it begins.
-    fn look(&mut self, SourceContext { lane, bus, .. }: &SourceContext, offsets: &mut Offsets) -> Result<(), BusError> {
+    fn look(
+        &mut self,
+        SourceContext { lane, bus, .. }: &SourceContext,
+        position: &mut TopicPosition,
+    ) -> Result<(), BusError> {
         let topic = &*self.source.topic;
         let Some(found) = bus.topic(topic)? else {
             return Err(BusError::NoTopic(topic.to_owned()));
         };
+        if position.id != found.id {
+            self.follower.unfollow_topic(topic)?;
+            self.polled.clear();
+            position.replace(&found);
+        }
         let (first, step) = (lane.lane, lane.lanes);
         // A partition that was added later is read from its beginning.
-        let start = if offsets.is_empty() { self.source.start } else { Start::Low };
+        let start = if position.offsets.is_empty() { self.source.start } else { Start::Low };
         let mut failed = Ok(());
         for partition in (first..found.partitions).step_by(step as usize) {
             if self.follower.position(topic, partition).is_some() {
                 continue;
             }
-            let saved = offsets.get(&partition).copied();
-            match self.follower.follow(&**bus, topic, partition, saved.map_or(start, Start::Offset)) {
-                Ok(_) => offsets.extend(self.follower.position(topic, partition).map(|begins| (partition, begins))),
+            let saved = position.offsets.get(&partition).copied();
+            match follow(&mut self.follower, &**bus, topic, partition, saved, start) {
+                Ok(()) => {
+                    let begins = self.follower.position(topic, partition);
+                    position.offsets.extend(begins.map(|begins| (partition, begins)));
+                }
                 Err(error) => failed = failed.and(Err(error)),
             }
         }
         failed
     }
 
-    fn look_if_due(&mut self, offsets: &mut Offsets) {
+    fn look_if_due(&mut self, position: &mut TopicPosition) {
         let Some(context) = self.context.clone() else { return };
         let now = context.bus.clock().mono();
         if self.look_at.is_none_or(|due| due <= now) {
             self.look_at = Some(now.plus_ms(LOOK_MS));
-            let looked = self.look(&context, offsets);
+            let looked = self.look(&context, position);
             self.looks.outcome(&self.source.topic, looked);
         }
     }
@@ -155,18 +192,67 @@ impl<T> TopicSpout<T> {
     }
 }
 
+impl TopicPosition {
+    /// Replaces the position by one in another topic: one of another name begins where the source is
+    /// configured to begin, one that was created again at its beginning, as nothing of it was read.
+    fn replace(&mut self, TopicInfo { name, id, .. }: &TopicInfo) {
+        if self.topic == *name {
+            tracing::error!(topic = name, "the topic of a source was created again: reading it from its beginning");
+            self.offsets.values_mut().for_each(|offset| *offset = 0);
+        } else {
+            if !self.topic.is_empty() {
+                let before = &*self.topic;
+                tracing::warn!(topic = name, before, "a source reads another topic than before, as if it were new");
+            }
+            self.offsets.clear();
+        }
+        (self.topic, self.id) = (name.clone(), id.clone());
+    }
+}
+
+/// Follows a partition from its saved offset, or else from `start`.
+fn follow(
+    follower: &mut Follower,
+    bus: &dyn Bus,
+    topic: &str,
+    partition: u32,
+    saved: Option<u64>,
+    start: Start,
+) -> Result<(), BusError> {
+    let start = match saved {
+        None => start,
+        Some(saved) => {
+            let end = bus.bounds(topic, partition)?.end;
+            // As a follower that finds this out while it reads.
+            if saved > end {
+                tracing::error!(
+                    topic,
+                    partition,
+                    saved,
+                    end,
+                    "a partition of a source ends before the position of the source: reading it from its beginning"
+                );
+                Start::Low
+            } else {
+                Start::Offset(saved)
+            }
+        }
+    };
+    follower.follow(bus, topic, partition, start).map(drop)
+}
+
 impl<T: 'static> Spout for TopicSpout<T> {
     type Out = T;
-    type Position = Offsets;
+    type Position = TopicPosition;
 
     fn open(&mut self, source: &SourceContext) {
         self.context = Some(source.clone());
     }
 
-    fn next(&mut self, offsets: &mut Offsets, out: &mut Emitter<T>) -> bool {
-        let known = offsets.len();
+    fn next(&mut self, position: &mut TopicPosition, out: &mut Emitter<T>) -> bool {
+        let known = position.offsets.len();
         if self.polled.is_empty() {
-            self.look_if_due(offsets);
+            self.look_if_due(position);
             let polled = self.poll();
             match self.polls.outcome(&self.source.topic, polled) {
                 None | Some(0) => {}
@@ -174,8 +260,8 @@ impl<T: 'static> Spout for TopicSpout<T> {
             }
         }
         // One record for each call: a panic behind it discards what the call emitted.
-        let Some(record) = self.polled.pop_front() else { return offsets.len() > known };
-        offsets.insert(record.partition, record.offset + 1);
+        let Some(record) = self.polled.pop_front() else { return position.offsets.len() > known };
+        position.offsets.insert(record.partition, record.offset + 1);
         match catch_unwind(AssertUnwindSafe(|| (self.source.decode)(&record))) {
             Ok(Ok(tuple)) => tuple.into_iter().for_each(|tuple| out.emit(tuple)),
             Ok(Err(Unreadable(reason))) => out.fail_record(&record, reason),

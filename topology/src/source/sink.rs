@@ -46,7 +46,8 @@ impl<T: Serialize> From<&str> for KafkaSink<T> {
 }
 
 impl<T: Serialize> KafkaSink<T> {
-    /// Writes records without a key, spread over all partitions at random.
+    /// Writes records without a key, spread over all partitions at random. A compacted topic needs a
+    /// key: its broker refuses records without one.
     pub fn topic(topic: &str) -> Self {
         Self {
             topic: topic.into(),
@@ -63,7 +64,8 @@ impl<T> KafkaSink<T> {
         Self { key: Some(Arc::new(move |tuple| key(tuple).text())), ..self }
     }
 
-    /// Replaces the encoding. An error is the reason of the dead letter.
+    /// Replaces the encoding. An error is the reason of the dead letter. No bytes delete the key in a
+    /// compacted topic.
     #[must_use]
     pub fn encode(self, encode: impl Fn(&T) -> Result<Vec<u8>, String> + Send + Sync + 'static) -> Self {
         Self { encode: Arc::new(encode), ..self }
