@@ -114,6 +114,11 @@ impl Client {
         )
     }
 
+    /// Sends `activate` or `deactivate` to a topology.
+    pub(crate) fn change_activity(&self, name: &str, command: &str) -> anyhow::Result<Value> {
+        self.post(&format!("/v1/topologies/{}/{command}", segment(name)), &Value::Null)
+    }
+
     /// Starts an operation. Returns its answer, or its state if the northbound stops waiting first.
     pub(crate) fn start(&self, at: &Start<'_>, body: &Value) -> anyhow::Result<Value> {
         let Start { topology, workflow, key, idempotency_key } = at;

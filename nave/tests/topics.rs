@@ -54,7 +54,7 @@ impl Process {
         let program = Program::flows().unwrap();
         let code = program.topology("flows").unwrap();
         let flows = Layout::of(code, BusKind::Embedded).apply(code).unwrap();
-        submission::submit(&bus, &topics, &flows, clock.wall(), false).unwrap();
+        submission::submit(&bus, &topics, &flows, clock.wall(), false, false).unwrap();
 
         let script = Arc::new(FaultScript::default());
         let seen: Arc<dyn Bus> = Arc::new(FaultyBus::new(Arc::new(bus.clone()), Arc::clone(&script) as _));

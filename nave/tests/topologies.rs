@@ -4,8 +4,9 @@
 mod cluster;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
-use bus::{Bus, BusError, Clock, FaultScript, FaultyBus, Outgoing, TopicFault};
+use bus::{Bus, BusError, Clock, FaultScript, FaultyBus, Outgoing, TopicFault, TopicSpec};
 use cluster::{Cluster, flow_topology, has_live_lanes, program, stages};
 use nave::config::{BusKind, Layout};
 use nave::node::StageSelection;
@@ -13,7 +14,7 @@ use nave::node::control;
 use nave::node::submission::Change;
 use nave::program::Program;
 use serde_json::json;
-use topology::{Bolt, BuildErrors, Emitter, Settings, Spout, Topology};
+use topology::{Bolt, BuildErrors, Emitter, KafkaSink, Settings, SourceContext, Spout, Topology};
 use wire::Code;
 use wire::control::DesiredState;
 
@@ -248,6 +249,126 @@ fn a_killed_topology_stops_its_spouts_and_ends() {
     cluster.kill("numbers", 60_000);
     cluster.run_ms(2_000);
     assert!(cluster.submissions().is_empty() && cluster.stages(node).is_empty());
+}
+
+/// Counts how often it is opened and called.
+#[derive(Clone, Default)]
+struct Counted {
+    opened: Arc<AtomicU32>,
+    called: Arc<AtomicU32>,
+}
+
+impl Spout for Counted {
+    type Out = u32;
+    type Position = ();
+    fn open(&mut self, _: &SourceContext) {
+        self.opened.fetch_add(1, Ordering::Relaxed);
+    }
+    fn next(&mut self, (): &mut (), out: &mut Emitter<u32>) -> bool {
+        out.emit(1);
+        self.called.fetch_add(1, Ordering::Relaxed) < 10
+    }
+}
+
+/// Resubmissions and restarts change nothing about it.
+#[test]
+fn a_topology_submitted_inactive_neither_opens_nor_emits_until_activated() {
+    let (spout, mut cluster) = (Counted::default(), Cluster::new());
+    let (opened, called) = (Arc::clone(&spout.opened), Arc::clone(&spout.called));
+    let counted = || [opened.load(Ordering::Relaxed), called.load(Ordering::Relaxed)];
+    let make = move || {
+        let t = Topology::named("counted");
+        let numbers = t.spout("numbers", move || spout.clone());
+        t.bolt("forget", || Forget).reads(numbers.local());
+        t.build()
+    };
+    let program = Program::of(nave::about!(), [make]).unwrap();
+    let topology = program.topology("counted").unwrap();
+    assert_eq!(cluster.submit_as(topology, true), Ok(Change::New));
+    let first = cluster.start(&program, StageSelection::Everything);
+    cluster.run_ms(1_000);
+    assert!(has_live_lanes(&cluster, first), "{:?}", cluster.waiting(first));
+    cluster.stop(first);
+    let second = cluster.start(&program, StageSelection::Everything);
+    assert_eq!(cluster.submit(topology), Ok(Change::Same));
+    cluster.run_ms(1_000);
+    assert!(has_live_lanes(&cluster, second), "{:?}", cluster.waiting(second));
+    assert_eq!((counted(), cluster.submissions()["counted"].desired), ([0, 0], DesiredState::Inactive));
+
+    cluster.change("counted", DesiredState::Run);
+    cluster.run_ms(1_000);
+    let [opens, calls] = counted();
+    assert!(opens == topology.stages()[0].lanes && calls > 10, "{opens} opened, {calls} calls");
+    assert_eq!(cluster.submit_as(topology, true), Ok(Change::Same));
+    cluster.run_ms(1_000);
+    let [_, calls] = counted();
+    cluster.run_ms(1_000);
+    assert_eq!(counted(), [opens, calls], "submitting it as inactive deactivates it");
+}
+
+#[test]
+fn a_deactivated_topology_resumes_where_it_stopped() {
+    let make = || {
+        let t = Topology::named("copies");
+        t.kafka_source("numbers", "numbers")
+            .lanes(2)
+            .fields(|number: &u32| number)
+            .map("copy", |number| number)
+            .kafka_sink("copies", KafkaSink::topic("copies").key(|number: &u32| *number));
+        t.build()
+    };
+    let (program, mut cluster) = (Program::of(nave::about!(), [make]).unwrap(), Cluster::new());
+    for topic in ["numbers", "copies"] {
+        cluster.bus.ensure_topic(&TopicSpec::log(topic, 3)).unwrap();
+    }
+    cluster.submit(program.topology("copies").unwrap()).unwrap();
+    let mut process = cluster.start(&program, StageSelection::Everything);
+    cluster.start(&program, StageSelection::Everything);
+    cluster.run_ms(10_000);
+    let (mut written, mut interrupted) = (0, false);
+    for round in 0..8 {
+        let numbers = written..written + 50;
+        let records = numbers.clone().map(|n| Outgoing::keyed("numbers", "", n.to_string()).to(n % 3));
+        cluster.bus.writer("test").unwrap().append(&records.collect::<Vec<_>>()).unwrap();
+        written = numbers.end;
+        // While records are in all places: unread, polled, in the inbox, or written to the sink.
+        cluster.run_polls(3 + 2 * round);
+        cluster.change("copies", DesiredState::Inactive);
+        cluster.run_ms(1_000);
+        let before = cluster.values("copies").len();
+        interrupted |= before < written as usize;
+        let more = Outgoing::keyed("numbers", "", written.to_string()).to(0);
+        cluster.bus.writer("test").unwrap().append(&[more]).unwrap();
+        written += 1;
+        if round % 2 == 0 {
+            cluster.crash(process);
+            process = cluster.start(&program, StageSelection::Everything);
+        }
+        cluster.run_ms(20_000);
+        assert_eq!(cluster.values("copies").len(), before, "no spout is called");
+        cluster.change("copies", DesiredState::Run);
+        cluster.run_ms(1_000);
+        let mut copied: Vec<u32> = cluster.values("copies").iter().map(|value| value.parse().unwrap()).collect();
+        copied.sort_unstable();
+        assert_eq!(copied, (0..written).collect::<Vec<_>>(), "round {round}");
+    }
+    assert!(interrupted, "no deactivation came between the records");
+}
+
+#[test]
+fn an_inactive_topology_completes_its_operations() {
+    let mut cluster = Cluster::new();
+    cluster.submit(&flow_topology(false)).unwrap();
+    cluster.start_speaker();
+    cluster.start(&program(), StageSelection::Everything);
+    cluster.run_ms(1_000);
+    cluster.request("a");
+    cluster.change("flows", DesiredState::Inactive);
+    cluster.run_ms(5_000);
+    assert_eq!(cluster.answers(), ["done"]);
+    cluster.kill("flows", 60_000);
+    cluster.run_ms(2_000);
+    assert!(cluster.submissions().is_empty(), "an inactive topology can be killed");
 }
 
 #[test]

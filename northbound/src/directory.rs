@@ -52,6 +52,8 @@ pub enum TopologyState {
     Starting,
     /// It accepts requests.
     Running,
+    /// Its spouts pause, and it accepts no requests until it is activated.
+    Inactive,
     /// It is being killed: it accepts no requests and completes the running ones.
     Ending,
 }
@@ -102,9 +104,7 @@ impl Directory {
     /// The reason why it cannot be opened here.
     pub fn take(&self, submitted: Submitted) -> Result<(), String> {
         let name = submitted.name.clone();
-        if matches!(submitted.desired, DesiredState::Kill { by } if by <= self.clock.wall())
-            && self.topology(&name).is_none()
-        {
+        if submitted.desired.ends().is_some_and(|by| by <= self.clock.wall()) && self.topology(&name).is_none() {
             return Ok(());
         }
         if let Some(stage) = submitted.stages.iter().find(|stage| stage.lanes == 0) {
@@ -141,7 +141,7 @@ impl Directory {
     pub(crate) fn drop_ended(&self) {
         let now = self.clock.wall();
         let ended = |entry: &TopologyEntry| {
-            matches!(entry.submitted.desired, DesiredState::Kill { by } if by <= now) && entry.gateway.unanswered() == 0
+            entry.submitted.desired.ends().is_some_and(|by| by <= now) && entry.gateway.unanswered() == 0
         };
         let names: Vec<String> = self.all().iter().filter(|entry| ended(entry)).map(|entry| entry.name()).collect();
         for name in names {
@@ -223,23 +223,15 @@ impl Directory {
         self.read().values().filter(starting).map(line).collect()
     }
 
-    /// The control record that ends a topology after `wait_ms` milliseconds, finished or not, and
-    /// the submission in it.
-    pub fn kill(&self, entry: &TopologyEntry, wait_ms: u64) -> (Outgoing, Submitted) {
-        let by = self.clock.wall().plus_ms(wait_ms);
-        let submitted = Submitted { desired: DesiredState::Kill { by }, ..entry.submitted.clone() };
-        (control_record(&self.topics, &submitted), submitted)
-    }
-
-    /// Applies a kill that is durable, before its record is read back: from the confirmation on, no
-    /// request is accepted.
-    pub(crate) fn killed(&self, killed: &Submitted) {
+    /// Applies another desired state that is durable, before its record is read back: it holds from the
+    /// confirmation on.
+    pub(crate) fn changed(&self, changed: &Submitted) {
         self.change(|topologies| {
-            if let Some(entry) = topologies.get_mut(&killed.name)
-                && entry.submitted.at == killed.at
+            if let Some(entry) = topologies.get_mut(&changed.name)
+                && entry.submitted.at == changed.at
             {
                 let (gateway, followed) = (Arc::clone(&entry.gateway), Arc::clone(&entry.followed));
-                *entry = Arc::new(TopologyEntry { submitted: killed.clone(), gateway, followed });
+                *entry = Arc::new(TopologyEntry { submitted: changed.clone(), gateway, followed });
             }
         });
     }
@@ -273,15 +265,16 @@ impl TopologyEntry {
     pub fn state(&self) -> TopologyState {
         match self.submitted.desired {
             DesiredState::Kill { .. } => TopologyState::Ending,
-            DesiredState::Run if self.followed.load(Ordering::Acquire) => TopologyState::Running,
-            DesiredState::Run => TopologyState::Starting,
+            _ if !self.followed.load(Ordering::Acquire) => TopologyState::Starting,
+            DesiredState::Run => TopologyState::Running,
+            DesiredState::Inactive => TopologyState::Inactive,
         }
     }
 
     /// Checks that it accepts new requests.
     ///
     /// # Errors
-    /// [`Code::TopologyEnds`], or [`Code::NotReady`] if its answers are not read yet.
+    /// [`Code::TopologyEnds`], [`Code::TopologyInactive`], or [`Code::NotReady`] if its answers are not read yet.
     pub fn takes_requests(&self) -> Result<(), Problem> {
         let name = &self.submitted.name;
         match self.state() {
@@ -290,11 +283,24 @@ impl TopologyEntry {
                 Code::NotReady,
                 format!("the answers of topology `{name}` are not read here yet; try again later"),
             )),
-            TopologyState::Ending => Err(Problem::new(
-                Code::TopologyEnds,
-                format!("topology `{name}` is being killed: it completes its operations and accepts no new requests"),
+            TopologyState::Inactive => Err(Problem::new(
+                Code::TopologyInactive,
+                format!(
+                    "topology `{name}` is inactive: it completes its operations and accepts no new requests; the command \
+                     `topologies activate {name}` activates it"
+                ),
             )),
+            TopologyState::Ending => Err(self.is_being_killed()),
         }
+    }
+
+    /// The refusal of everything that a topology cannot take while it is being killed.
+    pub(crate) fn is_being_killed(&self) -> Problem {
+        let name = &self.submitted.name;
+        Problem::new(
+            Code::TopologyEnds,
+            format!("topology `{name}` is being killed: it completes its operations and accepts no new requests"),
+        )
     }
 }
 

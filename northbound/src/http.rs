@@ -97,6 +97,14 @@ fn own_routes() -> Vec<Route> {
             .query(&[WAIT_MS])
             .responds(&[(202, "Topology")])
             .fails_with(&[404, 429]),
+        Route::post("/v1/topologies/{topology}/activate", topologies::activate)
+            .named("activateTopology", "Activates a topology: its spouts continue, and it accepts requests")
+            .responds(&[(202, "Topology")])
+            .fails_with(&[404, 409, 429]),
+        Route::post("/v1/topologies/{topology}/deactivate", topologies::deactivate)
+            .named("deactivateTopology", "Deactivates a topology: its spouts pause, and it accepts no new requests")
+            .responds(&[(202, "Topology")])
+            .fails_with(&[404, 409, 429]),
         Route::post("/v1/topologies/{topology}/workflows/{workflow}/{key}", workflows::begin)
             .named(
                 "startWorkflow",

@@ -260,7 +260,7 @@ pub trait Spout: 'static {
     {
     }
 
-    /// Called when the lane begins to run, before [`Spout::next`].
+    /// Called before the first [`Spout::next`] of a lane that runs: later if the topology is inactive.
     fn open(&mut self, _source: &SourceContext) {}
 
     /// Called with the settings of the build before the first record, and when an owner record

@@ -215,7 +215,7 @@ impl Lane {
         }
     }
 
-    /// Opens the spouts: the lane begins to run.
+    /// Opens the spouts, before their first call.
     pub(crate) fn open(&mut self, bus: &Arc<dyn Bus>, shard: Weak<()>) {
         if self.has_spouts() {
             let source = SourceContext { lane: self.info().clone(), bus: Arc::clone(bus), shard };

@@ -38,7 +38,7 @@ impl NodeContext {
 /// A component without its types.
 pub(crate) trait Node {
     fn prepare(&mut self, lane: &LaneInfo);
-    /// Opens a spout: its lane begins to run.
+    /// Opens a spout, before its first call.
     fn open(&mut self, _source: &SourceContext) {}
     fn configure(&mut self, settings: &Settings);
     /// Starts a bolt: an owner has taken the lane over.

@@ -18,6 +18,8 @@ pub struct ShardStatus {
     lanes: Vec<LaneStatus>,
     /// True if the stage's spouts emit no more tuples.
     draining: AtomicBool,
+    /// True while the topology is inactive.
+    inactive: AtomicBool,
     /// A line for each full downstream inbox.
     full: Mutex<Vec<String>>,
     /// Number of shards of this process to which their group has assigned lanes.
@@ -61,8 +63,8 @@ impl ShardStatus {
     /// Makes the status of a stage with `lanes` lanes.
     pub fn new(stage: &str, lanes: u32) -> Arc<Self> {
         let lanes = (0..lanes).map(|_| LaneStatus::default()).collect();
-        let (draining, joined) = (AtomicBool::new(false), AtomicUsize::new(0));
-        Arc::new(Self { stage: stage.to_owned(), lanes, draining, full: Mutex::default(), joined })
+        let (draining, inactive, joined) = (AtomicBool::new(false), AtomicBool::new(false), AtomicUsize::new(0));
+        Arc::new(Self { stage: stage.to_owned(), lanes, draining, inactive, full: Mutex::default(), joined })
     }
 
     /// Records that one more shard has received its assignment.
@@ -81,9 +83,15 @@ impl ShardStatus {
         self.draining.store(true, Ordering::Release);
     }
 
-    /// True after [`ShardStatus::drain`].
-    pub fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Acquire)
+    /// Pauses the stage's spouts in this process, or lets them continue at their positions. Records
+    /// of its inbox are handled in both cases.
+    pub fn set_active(&self, active: bool) {
+        self.inactive.store(!active, Ordering::Release);
+    }
+
+    /// True if the stage's spouts may be opened and called.
+    pub(crate) fn runs_spouts(&self) -> bool {
+        !self.draining.load(Ordering::Acquire) && !self.inactive.load(Ordering::Acquire)
     }
 
     pub(crate) fn set(&self, lane: u32, state: u8, now: MonoTime) {

@@ -119,6 +119,8 @@ codes! {
     UnknownWorkflow = "NAVE-0052", 404, "the topology has no such workflow";
     /// No submitted topology uses this service.
     UnknownService = "NAVE-0053", 404, "no topology uses this service";
+    /// The topology is inactive and accepts no new requests.
+    TopologyInactive = "NAVE-0056", 503, "the topology is inactive";
     /// A lane cannot be saved, or its snapshot is corrupt.
     SnapshotDamaged = "NAVE-0060", 500, "a lane cannot be saved, or restored from its snapshot";
     /// Another build saved or decided the lane, and this build cannot continue from there.

@@ -21,7 +21,7 @@ pub struct Submitted {
     pub build: String,
     /// Time of the submission.
     pub at: WallTime,
-    /// Whether it should run or end.
+    /// Whether it should run, wait or end.
     pub desired: DesiredState,
     /// Its stages.
     pub stages: Vec<SubmittedStage>,
@@ -55,11 +55,23 @@ impl Submitted {
 pub enum DesiredState {
     /// It runs.
     Run,
+    /// Its spouts emit nothing and it accepts no new requests. Everything else continues.
+    Inactive,
     /// It accepts no new requests, finishes its operations until `by` at the latest, and ends.
     Kill {
         /// The time at which it ends, finished or not.
         by: WallTime,
     },
+}
+
+impl DesiredState {
+    /// Returns the time at which it ends, if it is being killed.
+    pub fn ends(self) -> Option<WallTime> {
+        match self {
+            DesiredState::Run | DesiredState::Inactive => None,
+            DesiredState::Kill { by } => Some(by),
+        }
+    }
 }
 
 /// A stage of a submitted topology.
@@ -118,6 +130,7 @@ mod tests {
             assert_eq!(serde_json::to_string(&mode).unwrap(), format!("\"{}\"", mode.as_str()));
         }
         assert_eq!(serde_json::to_string(&DesiredState::Run).unwrap(), r#"{"state":"run"}"#);
+        assert_eq!(serde_json::to_string(&DesiredState::Inactive).unwrap(), r#"{"state":"inactive"}"#);
         let kill = serde_json::to_string(&DesiredState::Kill { by: WallTime(0) }).unwrap();
         assert_eq!(kill, r#"{"state":"kill","by":0}"#);
     }

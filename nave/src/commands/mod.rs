@@ -60,7 +60,7 @@ enum Command {
     Run(up::RunArgs),
     /// Submit a topology: write its name, graph, lanes, settings and topics to the control topic
     Submit(submit::SubmitArgs),
-    /// List, describe and kill submitted topologies
+    /// List, describe, activate, deactivate and kill submitted topologies
     #[command(subcommand)]
     Topologies(topologies::Topologies),
     /// Start, list, show, signal and cancel operations

@@ -7,6 +7,7 @@ use bus::{Bus, Clock};
 use clap::Args;
 use serde_json::{Value, json};
 use topology::Topology;
+use wire::control::DesiredState;
 use wire::{Code, Problem};
 
 use super::options::{self, ConfigArgs};
@@ -25,6 +26,9 @@ pub(super) struct SubmitArgs {
     /// File with layout and settings: the section `[topologies.NAME]` of a configuration file
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
+    /// Do not open its spouts and accept no requests, until `topologies activate`
+    #[arg(long, conflicts_with = "check")]
+    inactive: bool,
     /// Write nothing: compare this program with the submitted topology and the saved state of its
     /// lanes, and list incompatible state
     #[arg(long)]
@@ -57,10 +61,15 @@ pub(super) fn submit(args: &SubmitArgs, program: &Program) -> anyhow::Result<Out
         return check(&bus, &config, &topology);
     }
     let (submitted, change) =
-        submission::submit(&*bus, &config.topics(), &topology, clock.wall(), config.bus.kafka.strict)?;
+        submission::submit(&*bus, &config.topics(), &topology, clock.wall(), args.inactive, config.bus.kafka.strict)?;
     let weakness = submission::weakness(&*bus, &submitted)?;
     let warning = weakness.as_ref().map(|weakness| format!("warning: {weakness}\n")).unwrap_or_default();
-    let text = format!("{warning}{}   {}\n{}", submitted.name, change.as_str(), submitted.description);
+    let (name, program) = (&submitted.name, crate::program::name());
+    let inactive = match submitted.desired {
+        DesiredState::Inactive => format!("inactive until `{program} topologies activate {name}`\n"),
+        DesiredState::Run | DesiredState::Kill { .. } => String::new(),
+    };
+    let text = format!("{warning}{name}   {}\n{inactive}{}", change.as_str(), submitted.description);
     Ok(Output::Text { text, json: json!({"change": change.as_str(), "topology": submitted, "warning": weakness}) })
 }
 

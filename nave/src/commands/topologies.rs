@@ -16,6 +16,20 @@ pub(super) enum Topologies {
     },
     /// Print what was submitted: stages, components, streams and groupings, workflows
     Describe(describe::RemoteDescribeArgs),
+    /// Activate a topology: its spouts continue where they stopped, and it accepts requests
+    Activate {
+        /// Name of the topology
+        name: String,
+        #[command(flatten)]
+        at: RemoteArgs,
+    },
+    /// Deactivate a topology: its spouts pause, and it accepts no new requests
+    Deactivate {
+        /// Name of the topology
+        name: String,
+        #[command(flatten)]
+        at: RemoteArgs,
+    },
     /// Kill a topology: stop its intake, finish its operations, and end it
     Kill {
         /// Name of the topology
@@ -35,6 +49,17 @@ pub(super) fn perform(command: &Topologies) -> anyhow::Result<Output> {
             Ok(listing(at.client()?.topologies()?, &columns))
         }
         Topologies::Describe(args) => describe::submitted(args),
+        Topologies::Activate { name, at } => {
+            let json = at.client()?.change_activity(name, "activate")?;
+            Ok(Output::Text { text: format!("{name} is active: its spouts continue, and it accepts requests"), json })
+        }
+        Topologies::Deactivate { name, at } => {
+            let json = at.client()?.change_activity(name, "deactivate")?;
+            let text = format!(
+                "{name} is inactive: its spouts pause, it accepts no new operations, and handles what is in its inboxes"
+            );
+            Ok(Output::Text { text, json })
+        }
         Topologies::Kill { name, wait, at } => {
             let wait_ms = u64::try_from(wait.as_millis())?;
             let body = at.client()?.kill(name, wait_ms)?;

@@ -6,6 +6,7 @@
 //! | run | no, and the code is here | starts the selected stages |
 //! | run | no, and the code is missing or lacks a part of the graph | reports it: once in the log, and in `/readyz` |
 //! | run, with other settings | yes | none: lanes use them from their next owner record |
+//! | inactive | no or yes | as run, and its spouts pause |
 //! | kill | yes | drains until the deadline at the latest, then ends its stages in order |
 //! | kill | no | none |
 //! | gone | yes | ends its stages immediately |
@@ -34,7 +35,7 @@ use std::time::Duration;
 
 use bus::{Backoff, Bus, BusError, Clock, MonoTime, PollOutcome, Task};
 use topology::RecoveryOptions;
-use wire::control::{DesiredState, Submitted};
+use wire::control::Submitted;
 use wire::topics::Topics;
 use wire::{Code, Problem};
 
@@ -173,19 +174,19 @@ impl Node {
             if self.handled.get(&name) == Some(&submitted) {
                 continue;
             }
-            match (submitted.desired, self.running.get_mut(&name)) {
-                (DesiredState::Run, None) => {
+            match (submitted.desired.ends(), self.running.get_mut(&name)) {
+                (None, None) => {
                     if !self.try_to_start(&submitted) {
                         self.retry_at = Some(self.clock.mono().plus_ms(RETRY_MS));
                         continue;
                     }
                 }
-                (DesiredState::Run, Some(running)) => running.submitted_again(&submitted),
-                (DesiredState::Kill { by }, Some(running)) => {
+                (None, Some(running)) => running.submitted_again(&submitted),
+                (Some(by), Some(running)) => {
                     running.drain(by);
                     self.end_check_at = Some(self.clock.mono());
                 }
-                (DesiredState::Kill { .. }, None) => self.status.gone(&name),
+                (Some(_), None) => self.status.gone(&name),
             }
             self.handled.insert(name, submitted);
         }

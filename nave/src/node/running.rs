@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bus::{Bus, BusError, Clock, PollOutcome, Task};
 use wire::WallTime;
-use wire::control::Submitted;
+use wire::control::{DesiredState, Submitted};
 use wire::topics::Topics;
 
 use super::control;
@@ -42,7 +42,9 @@ impl Stage {
 
 impl Running {
     pub(super) fn new(submitted: Submitted, deployment: Arc<Deployment>, clock: Arc<dyn Clock>) -> Self {
-        Self { submitted, deployment, clock, stages: Vec::new(), killed_by: None }
+        let running = Self { submitted, deployment, clock, stages: Vec::new(), killed_by: None };
+        running.apply_activity();
+        running
     }
 
     pub(super) fn deployment(&self) -> &Arc<Deployment> {
@@ -86,7 +88,19 @@ impl Running {
         Ok(())
     }
 
-    /// Takes a second submission of the topology, which may have other settings.
+    /// Pauses its spouts if the topology is inactive, and lets them continue otherwise.
+    fn apply_activity(&self) {
+        let active = self.submitted.desired != DesiredState::Inactive;
+        self.deployment.status().values().for_each(|status| status.set_active(active));
+        self.wake();
+    }
+
+    fn wake(&self) {
+        self.stages.iter().filter_map(|stage| stage.runner.as_ref()).for_each(|runner| runner.wake());
+    }
+
+    /// Takes a second submission of the topology, which may have other settings and another desired
+    /// state.
     pub(super) fn submitted_again(&mut self, submitted: &Submitted) {
         if self.submitted.settings != submitted.settings {
             tracing::info!(
@@ -94,7 +108,12 @@ impl Running {
                 "other settings were submitted; a lane uses them after its next takeover"
             );
         }
+        if self.submitted.desired != submitted.desired {
+            let desired = submitted.desired;
+            tracing::info!(topology = submitted.name, ?desired, "its desired state has changed");
+        }
         self.submitted = submitted.clone();
+        self.apply_activity();
     }
 
     pub(super) fn poll(&mut self) -> Result<PollOutcome, BusError> {
@@ -122,7 +141,7 @@ impl Running {
         self.killed_by = Some(by);
         self.deployment.status().values().for_each(|status| status.drain());
         self.stages.iter().flat_map(|stage| &stage.gauges).for_each(|gauge| gauge.watch());
-        self.stages.iter().filter_map(|stage| stage.runner.as_ref()).for_each(|runner| runner.wake());
+        self.wake();
     }
 
     /// Ends the stages that may end now. Returns true once no process runs any stage and the name

@@ -8,6 +8,7 @@
 //! | the same | other settings | written; a lane uses them from its next owner record |
 //! | a graph | a graph with more parts, or other saved states | written; a process with the new code uses it from its start |
 //! | a graph | a graph that lacks some of its parts | refused: [`Code::OtherGraph`] |
+//! | anything | the same, with or without `inactive` | written if that makes it inactive; otherwise its state stays |
 //! | other lanes or modes | - | refused: [`Code::FixedForLife`] |
 //! | a topic that was recreated since | - | refused: [`Code::TopicReplaced`] |
 //! | a topology that is being killed | anything | refused while a process still runs it: [`Code::NameTaken`] |
@@ -55,6 +56,9 @@ impl Change {
 /// Submits a topology with its layout and settings: creates its topics and writes it to the control
 /// topic.
 ///
+/// With `inactive` it neither opens nor calls its spouts until it is activated. Otherwise a new topology
+/// is active, and one that was submitted before keeps its state.
+///
 /// Concurrent submissions of one name are not detected: the last one wins.
 ///
 /// # Errors
@@ -66,29 +70,32 @@ pub fn submit(
     topics: &Topics,
     topology: &Topology,
     at: WallTime,
+    inactive: bool,
     strict: bool,
 ) -> Result<(Submitted, Change), Problem> {
     let mut reader = ControlReader::open(bus, topics).map_err(|error| problem(&error))?;
     reader.catch_up(bus).map_err(|error| problem(&error))?;
     let before = reader.topologies().get(topology.name());
-    let before = match before {
-        Some(before) if before.desired != DesiredState::Run => {
-            ended(bus, topics, before)?;
+    let before = match before.and_then(|before| Some((before, before.desired.ends()?))) {
+        Some((killed, by)) => {
+            ended(bus, topics, killed, by)?;
             None
         }
-        before => before,
+        None => before,
     };
     if let Some(before) = before {
         // Compared before any topic is created: otherwise the error would name a topic instead of
         // the difference.
         same_shape(before, topology)?;
     }
-    let submitted = topology.record(bus, topics, env!("CARGO_PKG_VERSION"), at).map_err(|error| problem(&error))?;
+    let mut submitted = topology.record(bus, topics, env!("CARGO_PKG_VERSION"), at).map_err(|error| problem(&error))?;
+    let desired = before.map_or(DesiredState::Run, |before| before.desired);
+    submitted.desired = if inactive { DesiredState::Inactive } else { desired };
     let change = before.map_or(Ok(Change::New), |before| compare(before, &submitted))?;
     if let (true, Some(weakness)) = (strict, weakness(bus, &submitted)?) {
         return Err(weakness);
     }
-    if change != Change::Same {
+    if change != Change::Same || submitted.desired != desired {
         control::write(bus, topics, &submitted).map_err(|error| problem(&error))?;
     }
     Ok((submitted, change))
@@ -130,16 +137,12 @@ pub fn weakness(bus: &dyn Bus, submitted: &Submitted) -> Result<Option<Problem>,
 }
 
 /// Refuses the name of a killed topology while processes still run it.
-fn ended(bus: &dyn Bus, topics: &Topics, before: &Submitted) -> Result<(), Problem> {
+fn ended(bus: &dyn Bus, topics: &Topics, before: &Submitted, by: WallTime) -> Result<(), Problem> {
     let left = control::members(bus, topics, before).map_err(|error| problem(&error))?;
     if left == 0 {
         return Ok(());
     }
-    let (name, by) = (&before.name, before.desired);
-    let by = match by {
-        DesiredState::Kill { by } => by.to_string(),
-        DesiredState::Run => "now".to_owned(),
-    };
+    let name = &before.name;
     let detail = format!(
         "topology `{name}` is being killed, and {left} threads still run it; it ends by {by} at the latest: retry then"
     );

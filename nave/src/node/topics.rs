@@ -19,7 +19,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bus::{Bus, BusError, Clock, MonoTime, PollOutcome, Task};
-use wire::control::DesiredState;
 use wire::topics::Topics;
 use wire::{Code, Problem};
 
@@ -107,7 +106,7 @@ impl TopicWatch {
         }
         let running = self.status.stages();
         let submitted = self.status.submitted().into_values();
-        let served = submitted.filter(|one| one.desired == DesiredState::Run && !running.contains_key(&one.name));
+        let served = submitted.filter(|one| one.desired.ends().is_none() && !running.contains_key(&one.name));
         let recorded = served.map(|one| {
             let code = self.program.topology(&one.name);
             RecordedTopics::of(&one, code.map(|code| deployment::needed(code, &one, &self.topics)).unwrap_or_default())

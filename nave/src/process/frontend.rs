@@ -8,7 +8,6 @@ use std::time::Duration;
 use bus::{Bus, Clock, Task};
 use northbound::{Access, Directory, GatewayLimits, Inlet, InletHandle, Lag, Limits, Northbound, Outlet, Waiting};
 use topology::driver::Threads;
-use wire::control::DesiredState;
 
 use crate::config::{Config, ConfigError, ConfigErrors};
 use crate::node::control::ControlReader;
@@ -82,7 +81,7 @@ impl Frontend {
             // The process reads the control topic twice: for its lanes and for its clients.
             let submitted = status.submitted().into_values();
             let unknown =
-                submitted.filter(|one| one.desired == DesiredState::Run && directory.topology(&one.name).is_none());
+                submitted.filter(|one| one.desired.ends().is_none() && directory.topology(&one.name).is_none());
             let line = |name: &str| {
                 Waiting::of_topology(name, format!("topology {name}: not loaded by the REST interface yet"))
             };

@@ -55,7 +55,7 @@ impl Tasks {
                 step.waits_for(format!("the topics of `{name}` do not exist yet"));
                 let topology =
                     config.topologies.get(name).map_or(Ok(topology.clone()), |layout| layout.apply(topology))?;
-                let (submitted, change) = submission::submit(&*bus, &topics, &topology, clock.wall(), strict)?;
+                let (submitted, change) = submission::submit(&*bus, &topics, &topology, clock.wall(), false, strict)?;
                 tracing::info!(topology = name, change = change.as_str(), "submitted");
                 if let Some(weakness) = submission::weakness(&*bus, &submitted)? {
                     tracing::warn!(topology = name, "{weakness}");

@@ -45,7 +45,13 @@ impl Cluster {
     }
 
     pub(crate) fn submit(&self, topology: &Topology) -> Result<Change, Problem> {
-        submission::submit(&self.bus, &self.topics, topology, self.clock.wall(), false).map(|(_, change)| change)
+        self.submit_as(topology, false)
+    }
+
+    /// Submits a topology, and makes it inactive if `inactive`.
+    pub(crate) fn submit_as(&self, topology: &Topology, inactive: bool) -> Result<Change, Problem> {
+        let submitted = submission::submit(&self.bus, &self.topics, topology, self.clock.wall(), inactive, false);
+        submitted.map(|(_, change)| change)
     }
 
     /// Starts a process and returns its index.
@@ -116,6 +122,13 @@ impl Cluster {
         watch.lines
     }
 
+    /// Polls the processes in turn, this many times in total.
+    pub(crate) fn run_polls(&mut self, polls: usize) {
+        let mut parts: Vec<&mut dyn Task> =
+            self.nodes.iter_mut().filter_map(|(node, _)| Some(&mut **node.as_mut()? as &mut dyn Task)).collect();
+        self.turns.run_polls(&mut parts, polls);
+    }
+
     /// Why a process is not ready; empty if it is.
     pub(crate) fn waiting(&self, node: usize) -> Vec<String> {
         self.nodes[node].1.waiting(self.clock.mono()).iter().map(ToString::to_string).collect()
@@ -136,8 +149,13 @@ impl Cluster {
     }
 
     pub(crate) fn kill(&self, name: &str, wait_ms: u64) {
-        let mut submitted = self.submissions().remove(name).expect("the topology was submitted");
-        submitted.desired = DesiredState::Kill { by: self.clock.wall().plus_ms(wait_ms) };
+        self.change(name, DesiredState::Kill { by: self.clock.wall().plus_ms(wait_ms) });
+    }
+
+    /// Writes another desired state of a topology, as a northbound does.
+    pub(crate) fn change(&self, name: &str, desired: DesiredState) {
+        let submitted = self.submissions().remove(name).expect("the topology was submitted");
+        let submitted = Submitted { desired, ..submitted };
         control::write(&self.bus, &self.topics, &submitted).unwrap();
     }
 
@@ -151,18 +169,22 @@ impl Cluster {
 
     /// The outcomes of answered operations: `done`, `failed`.
     pub(crate) fn answers(&self) -> Vec<String> {
-        let topic = self.topics.egress("flows", "hub");
+        let outcome = |value: &String| {
+            let body: serde_json::Value = serde_json::from_str(value).unwrap();
+            body["outcome"].as_str().unwrap().to_owned()
+        };
+        self.values(&self.topics.egress("flows", "hub")).iter().map(outcome).collect()
+    }
+
+    /// The values of the records of a topic.
+    pub(crate) fn values(&self, topic: &str) -> Vec<String> {
         let mut reader: Box<dyn Reader> = self.bus.reader().unwrap();
-        for partition in 0..self.bus.topic(&topic).unwrap().unwrap().partitions {
-            reader.assign(&topic, partition, 0).unwrap();
+        for partition in 0..self.bus.topic(topic).unwrap().unwrap().partitions {
+            reader.assign(topic, partition, 0).unwrap();
         }
         let mut records: Vec<Record> = Vec::new();
         reader.poll(usize::MAX, Duration::ZERO, &mut records).unwrap();
-        let outcome = |record: &Record| {
-            let body: serde_json::Value = serde_json::from_slice(&record.value).unwrap();
-            body["outcome"].as_str().unwrap().to_owned()
-        };
-        records.iter().map(outcome).collect()
+        records.iter().map(|record| String::from_utf8(record.value.to_vec()).unwrap()).collect()
     }
 }
 

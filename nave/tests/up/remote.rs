@@ -72,6 +72,16 @@ fn topologies_are_listed_and_a_killed_one_refuses_requests() {
     assert_eq!(json(&up, &["spokes", "show", "speaker"])["service"], "speaker");
     let (code, _, err) = run(&up, &["topologies", "kill", "flws"]);
     assert!(code == 1 && err.contains("NAVE-0050"), "an unknown name: {code}, {err}");
+    let (code, _, err) = run(&up, &["topologies", "activate", "flws"]);
+    assert!(code == 1 && err.contains("NAVE-0050"), "an unknown name: {code}, {err}");
+
+    assert!(stdout(&up, &["topologies", "deactivate", "flows"]).starts_with("flows is inactive"));
+    let table = stdout(&up, &["topologies", "list"]);
+    assert!(table.contains("inactive"), "{table}");
+    let (status, problem) = up.post("/flow", &json!({"flowid": "early", "length": 3}), &[]);
+    assert_eq!((status, &problem["code"]), (503, &json!("NAVE-0056")), "{problem}");
+    assert!(stdout(&up, &["topologies", "activate", "flows"]).starts_with("flows is active"));
+    assert_eq!(up.post("/flow", &json!({"flowid": "early", "length": 3}), &[]).0, 201);
 
     assert_eq!(json(&up, &["topologies", "kill", "flows", "--wait", "20s"])["name"], "flows");
     let (status, problem) = up.post("/flow", &json!({"flowid": "late", "length": 3}), &[]);

@@ -212,7 +212,7 @@ fn topologies() -> Value {
 }
 
 fn state() -> Value {
-    json!({"type": "string", "enum": ["starting", "running", "ending"]})
+    json!({"type": "string", "enum": ["starting", "running", "inactive", "ending"]})
 }
 
 fn topology() -> Value {

@@ -14,7 +14,7 @@ use super::Northbound;
 use super::problem::ProblemResponse;
 use super::route::ApiRequest;
 use crate::GatewayLimits;
-use crate::directory::{TopologyEntry, TopologyState};
+use crate::directory::{TopologyEntry, TopologyState, control_record};
 use crate::spokes::Service;
 
 /// Default time to complete running operations, in milliseconds.
@@ -63,10 +63,6 @@ struct Workflow {
 
 impl TopologyBody {
     fn new(submitted: Submitted, state: TopologyState) -> Self {
-        let ends = match submitted.desired {
-            DesiredState::Run => None,
-            DesiredState::Kill { by } => Some(by),
-        };
         let stage =
             |stage: wire::control::SubmittedStage| Stage { name: stage.name, lanes: stage.lanes, mode: stage.mode };
         let workflow = |workflow: wire::control::WorkflowType| Workflow {
@@ -78,7 +74,7 @@ impl TopologyBody {
             name: submitted.name,
             state,
             at: submitted.at,
-            ends,
+            ends: submitted.desired.ends(),
             graph: submitted.graph,
             build: submitted.build,
             stages: submitted.stages.into_iter().map(stage).collect(),
@@ -110,17 +106,37 @@ pub(super) async fn show(state: Northbound, req: ApiRequest) -> Result<Response,
 /// `DELETE /v1/topologies/{topology}`: it accepts no new requests, completes its operations and
 /// ends.
 pub(super) async fn kill(state: Northbound, req: ApiRequest) -> Result<Response, ProblemResponse> {
+    let by = state.directory.wall().plus_ms(req.number("wait_ms").unwrap_or(KILL_MS));
+    change(&state, &req, DesiredState::Kill { by }).await
+}
+
+/// `POST /v1/topologies/{topology}/activate`: its spouts continue, and it accepts requests.
+pub(super) async fn activate(state: Northbound, req: ApiRequest) -> Result<Response, ProblemResponse> {
+    change(&state, &req, DesiredState::Run).await
+}
+
+/// `POST /v1/topologies/{topology}/deactivate`: its spouts pause, and it accepts no new requests.
+pub(super) async fn deactivate(state: Northbound, req: ApiRequest) -> Result<Response, ProblemResponse> {
+    change(&state, &req, DesiredState::Inactive).await
+}
+
+/// Writes another desired state of a topology to the control topic. A kill is final.
+async fn change(state: &Northbound, req: &ApiRequest, desired: DesiredState) -> Result<Response, ProblemResponse> {
     let entry = state.directory.required(req.path("topology"))?;
-    let (record, submitted) = state.directory.kill(&entry, req.number("wait_ms").unwrap_or(KILL_MS));
-    tracing::warn!(topology = submitted.name, correlation = req.correlation.0, "killing a topology");
-    let mut written = state.inlet.write(record)?;
+    if entry.submitted.desired.ends().is_some() && desired.ends().is_none() {
+        return Err(entry.is_being_killed().into());
+    }
+    let submitted = Submitted { desired, ..entry.submitted.clone() };
+    tracing::warn!(topology = submitted.name, ?desired, correlation = req.correlation.0, "changing a topology");
+    let mut written = state.inlet.write(control_record(state.directory.topics(), &submitted))?;
     let patience = GatewayLimits::default().patience;
     timeout(patience, written.durable()).await.unwrap_or_else(|_| {
-        let detail = "the bus did not confirm the request in time; the topology may still be killed";
+        let detail = "the bus did not confirm the request in time; the topology may still change";
         Err(Problem::new(Code::NotReady, detail))
     })?;
-    state.directory.killed(&submitted);
-    Ok((StatusCode::ACCEPTED, Json(TopologyBody::new(submitted, TopologyState::Ending))).into_response())
+    state.directory.changed(&submitted);
+    let changed = state.directory.required(&submitted.name)?;
+    Ok((StatusCode::ACCEPTED, Json(TopologyBody::new(submitted, changed.state()))).into_response())
 }
 
 /// `GET /v1/spokes`: the services of all topologies.

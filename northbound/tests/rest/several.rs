@@ -121,6 +121,31 @@ async fn a_kill_holds_as_soon_as_it_is_confirmed() {
 }
 
 #[tokio::test]
+async fn an_inactive_topology_refuses_requests_until_it_is_activated() {
+    let mut harness = Harness::new();
+    topics(&harness, "trips");
+    submit(&mut harness, "trips", DesiredState::Run);
+    let change = |command: &str| bare("POST", &format!("/v1/topologies/trips/{command}"));
+    for _ in 0..2 {
+        let reply = harness.send_local(change("deactivate")).await;
+        assert_eq!((reply.status, &reply.body["state"]), (202, &json!("inactive")));
+    }
+    assert_problem(&harness.send_local(start("trips")).await, 503, Code::TopologyInactive);
+    // Another northbound reads the state from the control topic.
+    let (_, _, other) = northbound(&harness.bus);
+    assert_eq!(other.directory.topology("trips").unwrap().submitted.desired, DesiredState::Inactive);
+    let reply = harness.send_local(change("activate")).await;
+    assert_eq!((reply.status, &reply.body["state"]), (202, &json!("running")));
+    assert!(harness.state.directory.topology("trips").unwrap().takes_requests().is_ok());
+
+    harness.send_local(bare("DELETE", "/v1/topologies/trips")).await;
+    for command in ["activate", "deactivate"] {
+        assert_problem(&harness.send_local(change(command)).await, 409, Code::TopologyEnds);
+    }
+    assert_problem(&harness.send_local(bare("POST", "/v1/topologies/x/activate")).await, 404, Code::UnknownTopology);
+}
+
+#[tokio::test]
 async fn without_the_flow_topology_flows_are_not_found() {
     let mut harness = Harness::new();
     harness.write(&[Outgoing::keyed("nave.control", "flows", "")]);

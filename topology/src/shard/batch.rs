@@ -95,7 +95,6 @@ impl Shard {
         {
             owned.phase = Phase::Live;
             owned.timers.go_live(record.time, now);
-            owned.lane.open(&self.context.bus, Arc::downgrade(&self.exists));
             self.context.status.set(record.partition, ShardStatus::LIVE, now);
             tracing::info!(stage = %self.context.options.stage, lane = record.partition, offset = record.offset, "lane is live");
         }
@@ -135,7 +134,7 @@ impl Shard {
     /// Calls the stage's spouts in rounds until none emits, or the batch or a downstream inbox is
     /// full. Returns true if one emitted.
     pub(super) fn run_spouts(&mut self) -> bool {
-        if self.context.status.is_draining() || self.queue.is_retrying() {
+        if !self.context.status.runs_spouts() || self.queue.is_retrying() {
             return false;
         }
         // Tuples of a lane that can no longer be saved could not be committed with the position of
@@ -175,9 +174,12 @@ impl Shard {
         emitted
     }
 
-    /// Calls the spouts of a lane; see [`crate::Lane::call_spouts`].
+    /// Calls the spouts of a lane, which it opens first if needed; see [`crate::Lane::call_spouts`].
     fn call_spouts(&mut self, lane: u32) -> (usize, bool) {
         let Some(owned) = self.owned.get_mut(&lane) else { return (0, false) };
+        if !std::mem::replace(&mut owned.spouts_open, true) {
+            owned.lane.open(&self.context.bus, Arc::downgrade(&self.exists));
+        }
         owned.lane.set_time(self.context.clock.mono());
         let (rounds, more) = owned.lane.call_spouts(ShardOptions::SPOUT_ROUNDS);
         self.take_effects_of_spouts(lane, rounds > 0);

@@ -289,6 +289,7 @@ impl Shard {
                 phase: Phase::Claiming { at: now },
                 claims_failed: 0,
                 position: 0,
+                spouts_open: false,
                 spouts_at: MonoTime::default(),
                 restored_from: None,
                 moved: false,

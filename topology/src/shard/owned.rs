@@ -28,6 +28,8 @@ pub(super) struct OwnedLane {
     pub(super) claims_failed: u32,
     /// The offset after the last handled record.
     pub(super) position: u64,
+    /// True once its spouts were opened: before their first call.
+    pub(super) spouts_open: bool,
     /// Earliest time of the next call of its spouts: later than now after a panic.
     pub(super) spouts_at: MonoTime,
     /// Set by the takeover: the offset up to which the restored snapshot covers the inbox; 0 if the
