@@ -106,6 +106,14 @@ impl Client {
         self.get(&format!("/v1/topologies/{}", segment(name)))
     }
 
+    /// Returns the metrics of the process, in the Prometheus text format.
+    pub(crate) fn metrics(&self) -> anyhow::Result<String> {
+        match self.get("/metrics")? {
+            Value::String(page) => Ok(page),
+            other => Err(anyhow::anyhow!("the answer of {}/metrics is no page of metrics: {other}", self.url)),
+        }
+    }
+
     /// Kills a topology, which may drain for `wait_ms` milliseconds.
     pub(crate) fn kill(&self, name: &str, wait_ms: u64) -> anyhow::Result<Value> {
         self.call(

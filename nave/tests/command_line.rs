@@ -106,6 +106,7 @@ fn an_invalid_command_exits_with_2_and_lists_the_valid_values() {
         (&["operations", "list", "--all", "--limit", "5"], "cannot be used with"),
         (&["operations", "start", "w", "k", "--body", "@/nowhere"], "cannot read /nowhere"),
         (&["why", "a/b"], "`operation` is `a/b`"),
+        (&["top", "flows", "--interval", "1ms"], "allowed is 100ms or more"),
         (&["fly"], "unrecognized subcommand"),
     ] {
         let (code, _, err) = run(args);
@@ -118,9 +119,14 @@ fn an_invalid_command_exits_with_2_and_lists_the_valid_values() {
 #[test]
 fn an_unreachable_url_exits_with_3() {
     // Port 1 of the loopback interface is closed.
-    for args in
-        [&["topologies", "list"][..], &["operations", "list"], &["parked", "list"], &["spokes", "list"], &["why", "x"]]
-    {
+    for args in [
+        &["topologies", "list"][..],
+        &["top", "x"],
+        &["operations", "list"],
+        &["parked", "list"],
+        &["spokes", "list"],
+        &["why", "x"],
+    ] {
         let (code, _, err) = run(&[args, &["--url", "http://127.0.0.1:1"]].concat());
         assert!(code == 3 && err.contains("cannot reach http://127.0.0.1:1"), "{args:?} ended with {code}: {err}");
     }

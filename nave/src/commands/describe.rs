@@ -111,11 +111,16 @@ struct SubmittedStage {
 /// Describes a submitted topology.
 pub(super) fn submitted(args: &RemoteDescribeArgs) -> anyhow::Result<Output> {
     let body = args.at.client()?.topology(&args.name)?;
-    let Submitted { graph, stages } =
-        Submitted::deserialize(&body).context("the answer has no graph that this build can read")?;
-    let lanes = stages.into_iter().map(|stage| (stage.name, stage.lanes)).collect();
+    let (graph, lanes) = graph_and_lanes(&body)?;
     let drawing = args.format.format.draw(&graph, &lanes);
     Ok(drawing.unwrap_or_else(|| Output::Text { text: described(&body), json: body }))
+}
+
+/// Returns the graph of a submitted topology, and the number of lanes of each stage.
+pub(super) fn graph_and_lanes(body: &Value) -> anyhow::Result<(Graph, BTreeMap<String, u32>)> {
+    let Submitted { graph, stages } =
+        Submitted::deserialize(body).context("the answer has no graph that this build can read")?;
+    Ok((graph, stages.into_iter().map(|stage| (stage.name, stage.lanes)).collect()))
 }
 
 fn described(body: &Value) -> String {

@@ -12,7 +12,7 @@
 //!
 //! Read in this order: this file (the commands), `options` (options that set configuration), `up`
 //! (processes), `submit` and `topics` (topologies and topics on the bus), `describe`, `topologies`,
-//! `operations`, `spokes` and `why` (queries to a running system), `sim` (a topology in virtual
+//! `top`, `operations`, `spokes` and `why` (queries to a running system), `sim` (a topology in virtual
 //! time), `output` (tables and JSON).
 
 mod describe;
@@ -22,6 +22,7 @@ mod output;
 mod sim;
 mod spokes;
 mod submit;
+mod top;
 mod topics;
 mod topologies;
 mod up;
@@ -63,6 +64,8 @@ enum Command {
     /// List, describe, activate, deactivate and kill submitted topologies
     #[command(subcommand)]
     Topologies(topologies::Topologies),
+    /// Show the components of a running topology, with rates, failures and backlogs, until interrupted
+    Top(top::TopArgs),
     /// Start, list, show, signal and cancel operations
     #[command(subcommand)]
     Operations(operations::Operations),
@@ -155,6 +158,7 @@ fn perform(cli: Cli, program: &Program) -> anyhow::Result<Output> {
         Command::Run(args) => up::run(&args, program),
         Command::Submit(args) => submit::submit(&args, program),
         Command::Topologies(command) => topologies::perform(&command),
+        Command::Top(args) => top::top(&args, cli.json),
         Command::Operations(command) => operations::perform(&command),
         Command::Parked(command) => operations::parked(&command),
         Command::Spokes(command) => spokes::perform(&command),

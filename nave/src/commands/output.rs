@@ -40,6 +40,14 @@ impl Output {
         self
     }
 
+    /// Returns its data as one line.
+    pub(super) fn json_line(&self) -> String {
+        match self {
+            Output::Nothing | Output::Raw(_) => String::new(),
+            Output::Text { json, .. } => format!("{json}\n"),
+        }
+    }
+
     pub(super) fn text(self, json: bool) -> String {
         match self {
             Output::Nothing => String::new(),

@@ -1,5 +1,8 @@
 //! The commands that query a running system, against a `nave up`.
 
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+
 use crate::process::{Up, nave};
 use serde_json::{Value, json};
 
@@ -53,6 +56,35 @@ fn the_command_line_starts_lists_shows_and_explains_operations() {
     assert!(code == 2 && err.contains("no submitted topology has a workflow `cook`"), "{code}: {err}");
     let (code, _, err) = run(&up, &["why", "nobody"]);
     assert!(code == 1 && err.contains("NAVE-0007"), "{code}: {err}");
+}
+
+#[test]
+fn top_shows_the_work_of_each_component() {
+    let up = Up::embedded();
+    assert_eq!(up.post("/flow", &json!({"flowid": "test-01", "length": 3}), &[]).0, 201);
+    let top = ["top", "flows", "--interval", "100ms"];
+    let table = stdout(&up, &[&top[..], &["--once"]].concat());
+    assert!(table.starts_with("COMPONENT") && table.contains("inbox spout"), "{table}");
+    let executed = |more: &[&str]| {
+        let shown = json(&up, &[&top[..], &["--once"], more].concat());
+        let hub = shown["components"].as_array().unwrap().iter().find(|one| one["component"] == "hub").unwrap().clone();
+        assert_eq!((&hub["kind"], &hub["lanes"], &hub["failed"]), (&json!("bolt"), &json!(4), &json!(0)), "{shown}");
+        hub["executed"].as_u64().unwrap()
+    };
+    let of_one = executed(&[]);
+    assert!(of_one > 0);
+    assert_eq!(executed(&["--process", &up.address("REST")]), 2 * of_one, "the numbers of all processes are added");
+
+    // Without `--once` a table follows the other until the command is killed.
+    let url = up.address("REST");
+    let mut live = nave(&[&top[..], &["--url", &url]].concat()).stdout(Stdio::piped()).spawn().unwrap();
+    let lines = BufReader::new(live.stdout.take().unwrap()).lines().map_while(Result::ok);
+    assert_eq!(lines.filter(|line| line == "flows is running").take(2).count(), 2);
+    live.kill().unwrap();
+    live.wait().unwrap();
+
+    let (code, _, err) = run(&up, &["top", "flws"]);
+    assert!(code == 1 && err.contains("NAVE-0050"), "{code}: {err}");
 }
 
 #[test]
