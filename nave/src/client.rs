@@ -127,6 +127,12 @@ impl Client {
         self.post(&format!("/v1/topologies/{}/{command}", segment(name)), &Value::Null)
     }
 
+    /// Changes the number of threads of a topology in each process; none: as configured.
+    pub(crate) fn rebalance(&self, name: &str, threads: Option<u32>) -> anyhow::Result<Value> {
+        let query = threads.map(|threads| format!("?threads={threads}")).unwrap_or_default();
+        self.post(&format!("/v1/topologies/{}/rebalance{query}", segment(name)), &Value::Null)
+    }
+
     /// Starts an operation. Returns its answer, or its state if the northbound stops waiting first.
     pub(crate) fn start(&self, at: &Start<'_>, body: &Value) -> anyhow::Result<Value> {
         let Start { topology, workflow, key, idempotency_key } = at;

@@ -107,6 +107,7 @@ fn an_invalid_command_exits_with_2_and_lists_the_valid_values() {
         (&["operations", "start", "w", "k", "--body", "@/nowhere"], "cannot read /nowhere"),
         (&["why", "a/b"], "`operation` is `a/b`"),
         (&["top", "flows", "--interval", "1ms"], "allowed is 100ms or more"),
+        (&["topologies", "rebalance", "flows", "--threads", "65"], "65 is not in 1..=64"),
         (&["fly"], "unrecognized subcommand"),
     ] {
         let (code, _, err) = run(args);

@@ -3,6 +3,7 @@
 
 mod cluster;
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -306,39 +307,58 @@ fn a_topology_submitted_inactive_neither_opens_nor_emits_until_activated() {
     assert_eq!(counted(), [opens, calls], "submitting it as inactive deactivates it");
 }
 
-#[test]
-fn a_deactivated_topology_resumes_where_it_stopped() {
-    let make = || {
-        let t = Topology::named("copies");
-        t.kafka_source("numbers", "numbers")
-            .lanes(2)
-            .fields(|number: &u32| number)
-            .map("copy", |number| number)
-            .kafka_sink("copies", KafkaSink::topic("copies").key(|number: &u32| *number));
-        t.build()
-    };
-    let (program, mut cluster) = (Program::of(nave::about!(), [make]).unwrap(), Cluster::new());
+/// Copies the numbers of topic `numbers` to topic `copies`, in two stages of two lanes.
+fn copies() -> Result<Topology, BuildErrors> {
+    let t = Topology::named("copies");
+    t.kafka_source("numbers", "numbers")
+        .lanes(2)
+        .fields(|number: &u32| number)
+        .map("copy", |number| number)
+        .lanes(2)
+        .kafka_sink("copies", KafkaSink::topic("copies").key(|number: &u32| *number));
+    t.build()
+}
+
+/// Writes numbers to topic `numbers`.
+fn write_numbers(cluster: &Cluster, numbers: Range<u32>) {
+    let records: Vec<Outgoing> = numbers.map(|n| Outgoing::keyed("numbers", "", n.to_string()).to(n % 3)).collect();
+    cluster.bus.writer("test").unwrap().append(&records).unwrap();
+}
+
+/// The numbers in topic `copies`, in ascending order.
+fn copied(cluster: &Cluster) -> Vec<u32> {
+    let mut copied: Vec<u32> = cluster.values("copies").iter().map(|value| value.parse().unwrap()).collect();
+    copied.sort_unstable();
+    copied
+}
+
+/// A cluster with the topology `copies` and its program.
+fn copying() -> (Cluster, Program) {
+    let (cluster, program) = (Cluster::new(), Program::of(nave::about!(), [copies]).unwrap());
     for topic in ["numbers", "copies"] {
         cluster.bus.ensure_topic(&TopicSpec::log(topic, 3)).unwrap();
     }
     cluster.submit(program.topology("copies").unwrap()).unwrap();
+    (cluster, program)
+}
+
+#[test]
+fn a_deactivated_topology_resumes_where_it_stopped() {
+    let (mut cluster, program) = copying();
     let mut process = cluster.start(&program, StageSelection::Everything);
     cluster.start(&program, StageSelection::Everything);
     cluster.run_ms(10_000);
     let (mut written, mut interrupted) = (0, false);
     for round in 0..8 {
-        let numbers = written..written + 50;
-        let records = numbers.clone().map(|n| Outgoing::keyed("numbers", "", n.to_string()).to(n % 3));
-        cluster.bus.writer("test").unwrap().append(&records.collect::<Vec<_>>()).unwrap();
-        written = numbers.end;
+        write_numbers(&cluster, written..written + 50);
+        written += 50;
         // While records are in all places: unread, polled, in the inbox, or written to the sink.
         cluster.run_polls(3 + 2 * round);
         cluster.change("copies", DesiredState::Inactive);
         cluster.run_ms(1_000);
         let before = cluster.values("copies").len();
         interrupted |= before < written as usize;
-        let more = Outgoing::keyed("numbers", "", written.to_string()).to(0);
-        cluster.bus.writer("test").unwrap().append(&[more]).unwrap();
+        write_numbers(&cluster, written..written + 1);
         written += 1;
         if round % 2 == 0 {
             cluster.crash(process);
@@ -348,11 +368,45 @@ fn a_deactivated_topology_resumes_where_it_stopped() {
         assert_eq!(cluster.values("copies").len(), before, "no spout is called");
         cluster.change("copies", DesiredState::Run);
         cluster.run_ms(1_000);
-        let mut copied: Vec<u32> = cluster.values("copies").iter().map(|value| value.parse().unwrap()).collect();
-        copied.sort_unstable();
-        assert_eq!(copied, (0..written).collect::<Vec<_>>(), "round {round}");
+        assert_eq!(copied(&cluster), (0..written).collect::<Vec<_>>(), "round {round}");
     }
     assert!(interrupted, "no deactivation came between the records");
+}
+
+#[test]
+fn a_rebalance_changes_threads_and_loses_nothing() {
+    let (mut cluster, program) = copying();
+    let members = |cluster: &Cluster| {
+        ["numbers", "copy"].map(|stage| cluster.bus.members(&cluster.topics.inbox("copies", stage)).unwrap())
+    };
+    let mut process = cluster.start(&program, StageSelection::Everything);
+    cluster.run_ms(1_000);
+    assert_eq!(members(&cluster), [1, 1], "as configured");
+    let mut written = 0;
+    for (round, threads) in (0..).zip([Some(2), Some(4), Some(1), Some(3), None, Some(2), None, Some(3)]) {
+        write_numbers(&cluster, written..written + 50);
+        written += 50;
+        cluster.run_polls(3 + 4 * round);
+        cluster.rebalance("copies", threads);
+        cluster.run_ms(1_000);
+        let expected = threads.unwrap_or(1) as usize;
+        assert_eq!(members(&cluster), [expected; 2], "round {round}");
+        assert!(has_live_lanes(&cluster, process), "{:?}", cluster.waiting(process));
+        assert_eq!(copied(&cluster), (0..written).collect::<Vec<_>>(), "round {round}");
+    }
+    let lanes: Vec<u32> = cluster.submissions()["copies"].stages.iter().map(|stage| stage.lanes).collect();
+    assert_eq!(lanes, [2, 2]);
+    // The number is part of the submission: a restart and a resubmission keep it.
+    cluster.stop(process);
+    assert_eq!(cluster.submit(program.topology("copies").unwrap()), Ok(Change::Same));
+    process = cluster.start(&program, StageSelection::Everything);
+    cluster.run_ms(1_000);
+    assert_eq!(members(&cluster), [3, 3]);
+    cluster.rebalance("copies", Some(1));
+    cluster.run_ms(1_000);
+    cluster.kill("copies", 60_000);
+    cluster.run_ms(2_000);
+    assert!(cluster.submissions().is_empty() && cluster.stages(process).is_empty(), "threads that left are drained");
 }
 
 #[test]

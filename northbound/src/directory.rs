@@ -86,6 +86,7 @@ impl Directory {
             build: String::new(),
             at: clock.wall(),
             desired: DesiredState::Run,
+            threads: None,
             stages: options.stages.iter().map(stage).collect(),
             settings: serde_json::Value::Null,
             workflows: options.workflows.iter().map(workflow).collect(),

@@ -105,6 +105,11 @@ fn own_routes() -> Vec<Route> {
             .named("deactivateTopology", "Deactivates a topology: its spouts pause, and it accepts no new requests")
             .responds(&[(202, "Topology")])
             .fails_with(&[404, 409, 429]),
+        Route::post("/v1/topologies/{topology}/rebalance", topologies::rebalance)
+            .named("rebalanceTopology", "Changes the number of threads of a topology in each process; its lanes stay")
+            .query(&[THREADS])
+            .responds(&[(202, "Topology")])
+            .fails_with(&[404, 409, 429]),
         Route::post("/v1/topologies/{topology}/workflows/{workflow}/{key}", workflows::begin)
             .named(
                 "startWorkflow",
@@ -159,6 +164,11 @@ const WORKFLOW: Param = Param { name: "workflow", kind: ParamKind::Text { max: 1
 const KEY: Param =
     Param { name: "key", kind: ParamKind::Text { max: workflows::MAX_KEY_CHARS }, about: "Only this key" };
 const TOPOLOGY: Param = Param { name: "topology", kind: ParamKind::Text { max: 128 }, about: "Only this topology" };
+const THREADS: Param = Param {
+    name: "threads",
+    kind: ParamKind::Number { min: 1, max: 64 },
+    about: "Threads for each stage in each process; default: as each process is configured",
+};
 const WAIT_MS: Param = Param {
     name: "wait_ms",
     kind: ParamKind::Number { min: 0, max: 3_600_000 },

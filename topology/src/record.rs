@@ -39,6 +39,7 @@ impl Topology {
             build: build.to_owned(),
             at,
             desired: DesiredState::Run,
+            threads: None,
             stages: self.stages().into_iter().map(stage).collect(),
             settings: self.settings().as_value().clone(),
             workflows: self.workflows(),

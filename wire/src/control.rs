@@ -23,6 +23,10 @@ pub struct Submitted {
     pub at: WallTime,
     /// Whether it should run, wait or end.
     pub desired: DesiredState,
+    /// The number of threads for each stage in each process that runs it; none: as each process is
+    /// configured.
+    #[serde(default)]
+    pub threads: Option<u32>,
     /// Its stages.
     pub stages: Vec<SubmittedStage>,
     /// Its settings: an object with an entry per component; see [`crate::owner::OwnerRecord`].

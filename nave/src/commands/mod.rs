@@ -61,7 +61,7 @@ enum Command {
     Run(up::RunArgs),
     /// Submit a topology: write its name, graph, lanes, settings and topics to the control topic
     Submit(submit::SubmitArgs),
-    /// List, describe, activate, deactivate and kill submitted topologies
+    /// List, describe, activate, deactivate, rebalance and kill submitted topologies
     #[command(subcommand)]
     Topologies(topologies::Topologies),
     /// Show the components of a running topology, with rates, failures and backlogs, until interrupted

@@ -30,6 +30,16 @@ pub(super) enum Topologies {
         #[command(flatten)]
         at: RemoteArgs,
     },
+    /// Change the number of threads of a topology in each process that runs it; its lanes stay
+    Rebalance {
+        /// Name of the topology
+        name: String,
+        /// Threads for each stage [default: as each process is configured]
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..=64))]
+        threads: Option<u32>,
+        #[command(flatten)]
+        at: RemoteArgs,
+    },
     /// Kill a topology: stop its intake, finish its operations, and end it
     Kill {
         /// Name of the topology
@@ -58,6 +68,12 @@ pub(super) fn perform(command: &Topologies) -> anyhow::Result<Output> {
             let text = format!(
                 "{name} is inactive: its spouts pause, it accepts no new operations, and handles what is in its inboxes"
             );
+            Ok(Output::Text { text, json })
+        }
+        Topologies::Rebalance { name, threads, at } => {
+            let json = at.client()?.rebalance(name, *threads)?;
+            let threads = threads.map_or("its configured threads".to_owned(), |threads| format!("threads: {threads}"));
+            let text = format!("{name} is rebalanced; for each stage, each process that runs it changes to {threads}");
             Ok(Output::Text { text, json })
         }
         Topologies::Kill { name, wait, at } => {

@@ -6,6 +6,7 @@
 //! | run | no, and the code is here | starts the selected stages |
 //! | run | no, and the code is missing or lacks a part of the graph | reports it: once in the log, and in `/readyz` |
 //! | run, with other settings | yes | none: lanes use them from their next owner record |
+//! | run, with another number of threads | yes | more threads join its stages, or surplus ones leave them |
 //! | inactive | no or yes | as run, and its spouts pause |
 //! | kill | yes | drains until the deadline at the latest, then ends its stages in order |
 //! | kill | no | none |
@@ -16,7 +17,7 @@
 //! Read in this order: [`submission`] and [`control`] (what is submitted, and the topic that holds
 //! it), this file, `deployment` (a submitted topology with the code of this process), `running` (the
 //! stages of one topology and their end), [`runner`] (what polls the lanes), `lanes` (the lanes of one
-//! thread, and their draining), [`status`] (what `/readyz` reports), `recorded` and [`topics`] (the
+//! thread, and their end), [`status`] (what `/readyz` reports), `recorded` and [`topics`] (the
 //! check of the topics).
 
 pub mod control;
@@ -85,7 +86,7 @@ impl StageSelection {
     }
 }
 
-/// Returns the number of threads for a topology and a stage.
+/// Returns the configured number of threads for a topology and a stage.
 pub type ThreadsOf = Box<dyn Fn(&str, &str) -> u32 + Send>;
 
 /// The options of a node.
@@ -96,7 +97,7 @@ pub struct NodeOptions {
     pub wanted: StageSelection,
     /// Name of the process, never used before: transactional ids begin with it.
     pub process: String,
-    /// Returns the number of threads for a topology and a stage.
+    /// Returns the number of threads for a topology and a stage, unless a rebalance has set it.
     pub threads: ThreadsOf,
     /// How a lane is recovered by its next owner.
     pub recovery: RecoveryOptions,
@@ -181,7 +182,11 @@ impl Node {
                         continue;
                     }
                 }
-                (None, Some(running)) => running.submitted_again(&submitted),
+                (None, Some(running)) => {
+                    let configured = &self.options.threads;
+                    let threads = |stage: &str| submitted.threads.unwrap_or_else(|| configured(&name, stage));
+                    running.submitted_again(&submitted, threads);
+                }
                 (Some(by), Some(running)) => {
                     running.drain(by);
                     self.end_check_at = Some(self.clock.mono());
@@ -249,11 +254,11 @@ impl Node {
         }
         self.starts += 1;
         let member = format!("{}-{name}-{process}-{}", self.options.topics.prefix(), self.starts);
-        let mut running = Running::new(submitted.clone(), Arc::new(deployment), Arc::clone(&self.clock));
+        let mut running = Running::new(submitted.clone(), Arc::new(deployment), Arc::clone(&self.clock), member);
         for stage in stages {
-            let threads = (self.options.threads)(name, &stage);
+            let threads = submitted.threads.unwrap_or_else(|| (self.options.threads)(name, &stage));
             running
-                .start(&stage, threads, &member, (self.make_runner)())
+                .start(&stage, threads, (self.make_runner)())
                 .map_err(|error| Problem::new(Code::NotReady, format!("stage `{stage}` cannot be started: {error}")))?;
         }
         Ok(running)

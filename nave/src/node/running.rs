@@ -14,7 +14,7 @@ use wire::topics::Topics;
 
 use super::control;
 use super::deployment::Deployment;
-use super::lanes::{DrainGauge, Lanes};
+use super::lanes::{Lanes, ThreadControl};
 use super::runner::StageRunner;
 
 /// One topology in this process.
@@ -22,6 +22,8 @@ pub(super) struct Running {
     submitted: Submitted,
     deployment: Arc<Deployment>,
     clock: Arc<dyn Clock>,
+    /// Its members begin with this name, which was never used before.
+    member: String,
     /// In the order in which they end.
     stages: Vec<Stage>,
     killed_by: Option<WallTime>,
@@ -31,18 +33,24 @@ struct Stage {
     name: String,
     /// None once it has ended.
     runner: Option<Box<dyn StageRunner>>,
-    gauges: Vec<Arc<DrainGauge>>,
+    /// Threads that left the stage wait for the next rebalance.
+    threads: Vec<Arc<ThreadControl>>,
 }
 
 impl Stage {
     fn unfinished(&self) -> usize {
-        self.gauges.iter().map(|gauge| gauge.unfinished()).sum()
+        self.threads.iter().map(|thread| thread.unfinished()).sum()
     }
 }
 
 impl Running {
-    pub(super) fn new(submitted: Submitted, deployment: Arc<Deployment>, clock: Arc<dyn Clock>) -> Self {
-        let running = Self { submitted, deployment, clock, stages: Vec::new(), killed_by: None };
+    pub(super) fn new(
+        submitted: Submitted,
+        deployment: Arc<Deployment>,
+        clock: Arc<dyn Clock>,
+        member: String,
+    ) -> Self {
+        let running = Self { submitted, deployment, clock, member, stages: Vec::new(), killed_by: None };
         running.apply_activity();
         running
     }
@@ -57,34 +65,36 @@ impl Running {
 
     /// Returns each stage with its number of threads.
     pub(super) fn threads(&self) -> Vec<(String, usize)> {
-        self.stages.iter().map(|stage| (stage.name.clone(), stage.gauges.len())).collect()
+        self.stages.iter().map(|stage| (stage.name.clone(), stage.threads.len())).collect()
     }
 
     /// Starts the lanes of a stage on this number of threads.
-    pub(super) fn start(
-        &mut self,
-        stage: &str,
-        threads: u32,
-        member: &str,
-        runner: Box<dyn StageRunner>,
-    ) -> std::io::Result<()> {
-        let mut started = Stage { name: stage.to_owned(), runner: Some(runner), gauges: Vec::new() };
-        for thread in 0..threads {
-            let (deployment, clock) = (Arc::clone(&self.deployment), Arc::clone(&self.clock));
-            let gauge = Arc::new(DrainGauge::default());
-            started.gauges.push(Arc::clone(&gauge));
-            let (of, name) = (stage.to_owned(), format!("{member}-{stage}-{thread}"));
-            let make = Box::new(move || {
-                let shard = deployment.shard(&of, &name)?;
-                Ok(Box::new(Lanes { shard, gauge, clock, quiet: None }) as Box<dyn Task>)
-            });
-            if let Some(runner) = &mut started.runner {
-                runner.spawn(&format!("{stage}-{thread}"), make)?;
-            }
-        }
+    pub(super) fn start(&mut self, stage: &str, threads: u32, runner: Box<dyn StageRunner>) -> std::io::Result<()> {
         let order = ending_order(&self.submitted);
-        self.stages.push(started);
+        self.stages.push(Stage { name: stage.to_owned(), runner: Some(runner), threads: Vec::new() });
         self.stages.sort_by_key(|stage| order.iter().position(|name| *name == stage.name));
+        self.set_threads(stage, threads)
+    }
+
+    /// Sets the number of threads that take part in a stage: new ones join it, or surplus ones leave it.
+    /// Its lanes move between them as between processes.
+    pub(super) fn set_threads(&mut self, stage: &str, threads: u32) -> std::io::Result<()> {
+        let Some(Stage { runner: Some(runner), threads: known, .. }) =
+            self.stages.iter_mut().find(|known| known.name == stage)
+        else {
+            return Ok(());
+        };
+        for thread in known.len()..threads as usize {
+            let (deployment, clock) = (Arc::clone(&self.deployment), Arc::clone(&self.clock));
+            let control = Arc::new(ThreadControl::default());
+            known.push(Arc::clone(&control));
+            let (stage, member) = (stage.to_owned(), format!("{}-{stage}-{thread}", self.member));
+            let name = format!("{stage}-{thread}");
+            let make = move || Ok(Box::new(Lanes::new(deployment, clock, stage, member, control)) as Box<dyn Task>);
+            runner.spawn(&name, Box::new(make))?;
+        }
+        known.iter().zip(0..).for_each(|(thread, number)| thread.set_joined(number < threads));
+        runner.wake();
         Ok(())
     }
 
@@ -99,9 +109,9 @@ impl Running {
         self.stages.iter().filter_map(|stage| stage.runner.as_ref()).for_each(|runner| runner.wake());
     }
 
-    /// Takes a second submission of the topology, which may have other settings and another desired
-    /// state.
-    pub(super) fn submitted_again(&mut self, submitted: &Submitted) {
+    /// Takes a second submission of the topology, which may have other settings, another desired state
+    /// and other threads: `threads_of` returns their number for a stage.
+    pub(super) fn submitted_again(&mut self, submitted: &Submitted, threads_of: impl Fn(&str) -> u32) {
         if self.submitted.settings != submitted.settings {
             tracing::info!(
                 topology = submitted.name,
@@ -112,8 +122,16 @@ impl Running {
             let desired = submitted.desired;
             tracing::info!(topology = submitted.name, ?desired, "its desired state has changed");
         }
+        let is_rebalanced = self.submitted.threads != submitted.threads;
         self.submitted = submitted.clone();
         self.apply_activity();
+        for stage in self.stages().into_iter().filter(|_| is_rebalanced) {
+            let threads = threads_of(&stage);
+            tracing::info!(topology = submitted.name, stage, threads, "rebalanced");
+            if let Err(error) = self.set_threads(&stage, threads) {
+                tracing::error!(topology = submitted.name, stage, %error, "a thread cannot be started");
+            }
+        }
     }
 
     pub(super) fn poll(&mut self) -> Result<PollOutcome, BusError> {
@@ -140,7 +158,7 @@ impl Running {
         tracing::info!(topology = self.submitted.name, %by, "being killed: no new input; ends when drained");
         self.killed_by = Some(by);
         self.deployment.status().values().for_each(|status| status.drain());
-        self.stages.iter().flat_map(|stage| &stage.gauges).for_each(|gauge| gauge.watch());
+        self.stages.iter().flat_map(|stage| &stage.threads).for_each(|thread| thread.watch());
         self.wake();
     }
 
@@ -157,7 +175,7 @@ impl Running {
         let order = ending_order(&self.submitted);
         let mut queried = Ok(());
         for stage in self.stages.iter_mut().filter(|stage| stage.runner.is_some()) {
-            let drained = stage.gauges.iter().all(|gauge| gauge.is_drained());
+            let drained = stage.threads.iter().all(|thread| thread.is_drained());
             let before = order.iter().take_while(|name| **name != stage.name);
             let busy =
                 before.map(|name| bus.members(&topics.inbox(&self.submitted.name, name))).sum::<Result<usize, _>>();

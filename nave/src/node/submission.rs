@@ -57,7 +57,8 @@ impl Change {
 /// topic.
 ///
 /// With `inactive` it neither opens nor calls its spouts until it is activated. Otherwise a new topology
-/// is active, and one that was submitted before keeps its state.
+/// is active, and one that was submitted before keeps its state. The number of threads of a rebalance
+/// stays.
 ///
 /// Concurrent submissions of one name are not detected: the last one wins.
 ///
@@ -90,6 +91,7 @@ pub fn submit(
     }
     let mut submitted = topology.record(bus, topics, env!("CARGO_PKG_VERSION"), at).map_err(|error| problem(&error))?;
     let desired = before.map_or(DesiredState::Run, |before| before.desired);
+    submitted.threads = before.and_then(|before| before.threads);
     submitted.desired = if inactive { DesiredState::Inactive } else { desired };
     let change = before.map_or(Ok(Change::New), |before| compare(before, &submitted))?;
     if let (true, Some(weakness)) = (strict, weakness(bus, &submitted)?) {

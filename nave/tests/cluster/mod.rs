@@ -154,9 +154,17 @@ impl Cluster {
 
     /// Writes another desired state of a topology, as a northbound does.
     pub(crate) fn change(&self, name: &str, desired: DesiredState) {
+        self.write(name, |submitted| Submitted { desired, ..submitted });
+    }
+
+    /// Changes the number of threads of a topology.
+    pub(crate) fn rebalance(&self, name: &str, threads: Option<u32>) {
+        self.write(name, |submitted| Submitted { threads, ..submitted });
+    }
+
+    fn write(&self, name: &str, change: impl FnOnce(Submitted) -> Submitted) {
         let submitted = self.submissions().remove(name).expect("the topology was submitted");
-        let submitted = Submitted { desired, ..submitted };
-        control::write(&self.bus, &self.topics, &submitted).unwrap();
+        control::write(&self.bus, &self.topics, &change(submitted)).unwrap();
     }
 
     /// Writes a request for a flow directly to the inbox.

@@ -107,6 +107,11 @@ fn topologies_are_listed_and_a_killed_one_refuses_requests() {
     let (code, _, err) = run(&up, &["topologies", "activate", "flws"]);
     assert!(code == 1 && err.contains("NAVE-0050"), "an unknown name: {code}, {err}");
 
+    let text = stdout(&up, &["topologies", "rebalance", "flows", "--threads", "2"]);
+    assert!(text.ends_with("changes to threads: 2\n"), "{text}");
+    assert_eq!(up.post("/flow", &json!({"flowid": "first", "length": 3}), &[]).0, 201);
+    assert_eq!(json(&up, &["topologies", "rebalance", "flows"])["threads"], json!(null));
+
     assert!(stdout(&up, &["topologies", "deactivate", "flows"]).starts_with("flows is inactive"));
     let table = stdout(&up, &["topologies", "list"]);
     assert!(table.contains("inactive"), "{table}");

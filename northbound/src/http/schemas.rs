@@ -236,6 +236,7 @@ fn topology() -> Value {
             "state": state(),
             "at": when("the submission"),
             "ends": {"type": ["integer", "null"], "minimum": 0, "description": "the time at which it ends, finished or not"},
+            "threads": {"type": ["integer", "null"], "minimum": 1, "description": "the number of threads that a rebalance has set"},
             "graph": graph(),
             "build": {"type": "string"},
             "stages": {"type": "array", "items": stage},
@@ -243,7 +244,7 @@ fn topology() -> Value {
             "services": {"type": "array", "items": {"type": "string"}},
             "description": {"type": "string"},
         }),
-        &["name", "state", "at", "ends", "graph", "build", "stages", "workflows", "services", "description"],
+        &["name", "state", "at", "ends", "threads", "graph", "build", "stages", "workflows", "services", "description"],
     )
 }
 

@@ -38,6 +38,8 @@ struct TopologyBody {
     at: WallTime,
     /// The time at which it ends, finished or not, if it is being killed.
     ends: Option<WallTime>,
+    /// The number of threads that a rebalance has set, for each stage in each process.
+    threads: Option<u32>,
     graph: Graph,
     build: String,
     stages: Vec<Stage>,
@@ -75,6 +77,7 @@ impl TopologyBody {
             state,
             at: submitted.at,
             ends: submitted.desired.ends(),
+            threads: submitted.threads,
             graph: submitted.graph,
             build: submitted.build,
             stages: submitted.stages.into_iter().map(stage).collect(),
@@ -107,27 +110,44 @@ pub(super) async fn show(state: Northbound, req: ApiRequest) -> Result<Response,
 /// ends.
 pub(super) async fn kill(state: Northbound, req: ApiRequest) -> Result<Response, ProblemResponse> {
     let by = state.directory.wall().plus_ms(req.number("wait_ms").unwrap_or(KILL_MS));
-    change(&state, &req, DesiredState::Kill { by }).await
+    change(&state, &req, |submitted| Submitted { desired: DesiredState::Kill { by }, ..submitted }).await
 }
 
 /// `POST /v1/topologies/{topology}/activate`: its spouts continue, and it accepts requests.
 pub(super) async fn activate(state: Northbound, req: ApiRequest) -> Result<Response, ProblemResponse> {
-    change(&state, &req, DesiredState::Run).await
+    change(&state, &req, |submitted| Submitted { desired: DesiredState::Run, ..submitted }).await
 }
 
 /// `POST /v1/topologies/{topology}/deactivate`: its spouts pause, and it accepts no new requests.
 pub(super) async fn deactivate(state: Northbound, req: ApiRequest) -> Result<Response, ProblemResponse> {
-    change(&state, &req, DesiredState::Inactive).await
+    change(&state, &req, |submitted| Submitted { desired: DesiredState::Inactive, ..submitted }).await
 }
 
-/// Writes another desired state of a topology to the control topic. A kill is final.
-async fn change(state: &Northbound, req: &ApiRequest, desired: DesiredState) -> Result<Response, ProblemResponse> {
+/// `POST /v1/topologies/{topology}/rebalance`: each process changes its number of threads.
+pub(super) async fn rebalance(state: Northbound, req: ApiRequest) -> Result<Response, ProblemResponse> {
+    let threads = req.number("threads").and_then(|threads| u32::try_from(threads).ok());
+    change(&state, &req, |submitted| Submitted { threads, ..submitted }).await
+}
+
+/// Writes another state of a topology to the control topic. A kill is final.
+async fn change(
+    state: &Northbound,
+    req: &ApiRequest,
+    change: impl FnOnce(Submitted) -> Submitted,
+) -> Result<Response, ProblemResponse> {
     let entry = state.directory.required(req.path("topology"))?;
-    if entry.submitted.desired.ends().is_some() && desired.ends().is_none() {
+    let submitted = change(entry.submitted.clone());
+    let (desired, threads) = (submitted.desired, submitted.threads);
+    if entry.submitted.desired.ends().is_some() && (desired.ends().is_none() || threads != entry.submitted.threads) {
         return Err(entry.is_being_killed().into());
     }
-    let submitted = Submitted { desired, ..entry.submitted.clone() };
-    tracing::warn!(topology = submitted.name, ?desired, correlation = req.correlation.0, "changing a topology");
+    tracing::warn!(
+        topology = submitted.name,
+        ?desired,
+        ?threads,
+        correlation = req.correlation.0,
+        "changing a topology"
+    );
     let mut written = state.inlet.write(control_record(state.directory.topics(), &submitted))?;
     let patience = GatewayLimits::default().patience;
     timeout(patience, written.durable()).await.unwrap_or_else(|_| {

@@ -54,6 +54,7 @@ pub(crate) fn submitted(name: &str, workflows: &[&str]) -> Submitted {
         build: "test".into(),
         at: WallTime(1),
         desired: DesiredState::Run,
+        threads: None,
         stages: vec![SubmittedStage {
             name: "hub".into(),
             lanes: LANES,

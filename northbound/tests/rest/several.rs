@@ -146,6 +146,25 @@ async fn an_inactive_topology_refuses_requests_until_it_is_activated() {
 }
 
 #[tokio::test]
+async fn a_rebalance_sets_the_number_of_threads_until_the_next_one() {
+    let mut harness = Harness::new();
+    topics(&harness, "trips");
+    submit(&mut harness, "trips", DesiredState::Run);
+    let rebalance = |query: &str| bare("POST", &format!("/v1/topologies/trips/rebalance{query}"));
+    for (query, threads) in [("?threads=3", json!(3)), ("", json!(null)), ("?threads=64", json!(64))] {
+        let reply = harness.send_local(rebalance(query)).await;
+        assert_eq!((reply.status, &reply.body["state"], &reply.body["threads"]), (202, &json!("running"), &threads));
+    }
+    let reply = harness.send_local(bare("POST", "/v1/topologies/trips/deactivate")).await;
+    assert_eq!(reply.body["threads"], json!(64), "another change keeps it");
+    for bad in ["?threads=0", "?threads=65", "?threads=two"] {
+        assert_problem(&harness.send_local(rebalance(bad)).await, 422, Code::InvalidField);
+    }
+    harness.send_local(bare("DELETE", "/v1/topologies/trips")).await;
+    assert_problem(&harness.send_local(rebalance("?threads=2")).await, 409, Code::TopologyEnds);
+}
+
+#[tokio::test]
 async fn without_the_flow_topology_flows_are_not_found() {
     let mut harness = Harness::new();
     harness.write(&[Outgoing::keyed("nave.control", "flows", "")]);
