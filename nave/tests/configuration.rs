@@ -69,6 +69,21 @@ fn a_stage_uses_the_threads_of_the_process_by_default() {
 }
 
 #[test]
+fn a_stage_overrides_its_topology_which_overrides_the_process() {
+    let layouts = |text: &str| {
+        let config = of_file(text).unwrap();
+        assert_eq!(of_file(&config.to_toml()).unwrap(), config, "it can be printed and read back");
+        let stages = &config.topologies["flows"].stages;
+        ["hub", "speaker"].map(|stage| (stages[stage].lanes, stages[stage].threads))
+    };
+    let topology = "threads = 3\n[topologies.flows]\nlanes = 8\nthreads = 2\n";
+    assert_eq!(layouts("threads = 3"), [(4, 3), (4, 3)]);
+    assert_eq!(layouts(topology), [(8, 2), (8, 2)]);
+    assert_eq!(layouts(&format!("{topology}[topologies.flows.stages.hub]\nlanes = 2")), [(2, 2), (8, 2)]);
+    assert_eq!(layouts(&format!("{topology}[topologies.flows.stages.speaker]\nthreads = 5")), [(8, 2), (8, 5)]);
+}
+
+#[test]
 fn the_disk_bus_has_a_directory_and_a_sync_mode() {
     let config = of_file("[bus.disk]\ndata = \"/var/lib/nave\"\nsync = \"always\"").unwrap();
     assert_eq!((config.bus.disk.data.as_str(), config.bus.disk.sync), ("/var/lib/nave", Sync::Always));
@@ -143,6 +158,8 @@ const ERRORS: &[(&str, u32, &str, &str)] = &[
     ("[shutdown]\ndrain_ms = 9999999999", 2, "shutdown.drain_ms", "allowed is 0 to 3600000"),
     ("[topologies.trips]\napart = true", 2, "topologies.trips", "is not a field; known fields: flows"),
     ("[topologies.flows]\napart = 2", 2, "topologies.flows.apart", "is 2; allowed is true or false"),
+    ("[topologies.flows]\nlanes = 1025", 2, "topologies.flows.lanes", "is 1025; allowed is 0 to 1024"),
+    ("[topologies.flows]\nthreads = 0", 2, "topologies.flows.threads", "is 0; allowed is 1 to 64"),
     ("[topologies.flows.stages.hub]\nlanes = 0", 2, "topologies.flows.stages.hub.lanes", "is 0; allowed is 1 to 1024"),
     ("[topologies.flows.stages.hub]\nmode = \"twice\"", 2, "topologies.flows.stages.hub.mode", "\"at-least-once\""),
     (

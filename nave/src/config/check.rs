@@ -33,7 +33,8 @@ pub(super) fn allowed(path: &str) -> Option<&'static str> {
         | "shutdown.close_ms" => "0 to 3600000",
         path if path.starts_with("topologies.") => match path.rsplit('.').next() {
             Some("mode") => "\"exactly-once\" or \"at-least-once\"",
-            Some("lanes") => "1 to 1024",
+            Some("lanes") if path.contains(".stages.") => "1 to 1024",
+            Some("lanes") => "0 to 1024; 0 means as in the code",
             Some("threads") => "1 to 64",
             Some(_) | None => return None,
         },
@@ -69,6 +70,8 @@ pub(super) fn faults(config: &Config, source: &dyn Fn(&str) -> String) -> Vec<Co
     range("shutdown.lanes_ms", config.shutdown.lanes_ms, 0, hour);
     range("shutdown.close_ms", config.shutdown.close_ms, 0, hour);
     for (name, layout) in &config.topologies {
+        range(&format!("topologies.{name}.lanes"), layout.lanes.into(), 0, 1_024);
+        range(&format!("topologies.{name}.threads"), layout.threads.into(), 1, 64);
         for (stage, layout) in &layout.stages {
             range(&format!("topologies.{name}.stages.{stage}.lanes"), layout.lanes.into(), 1, 1_024);
             range(&format!("topologies.{name}.stages.{stage}.threads"), layout.threads.into(), 1, 64);

@@ -13,6 +13,10 @@ use super::BusKind;
 pub struct Layout {
     /// True: components that may share a lane are separate stages with a topic between them.
     pub apart: bool,
+    /// Lanes of each stage that does not set its own number; 0: as in the code.
+    pub lanes: u32,
+    /// Threads of each stage that does not set its own number.
+    pub threads: u32,
     /// The stages of both layouts by name; the other layout ignores its own.
     pub stages: BTreeMap<String, StageLayout>,
     /// Settings of each component that its code declares.
@@ -42,7 +46,8 @@ impl Layout {
                 stages.insert(stage.name.to_string(), layout);
             }
         }
-        Self { apart: bus == BusKind::Kafka, stages, settings: topology.settings().as_value().clone() }
+        let settings = topology.settings().as_value().clone();
+        Self { apart: bus == BusKind::Kafka, lanes: 0, threads: 1, stages, settings }
     }
 
     /// Returns the topology with this layout and these settings.

@@ -38,7 +38,7 @@ pub struct Config {
     pub log: String,
     /// Prefix of every topic name. It separates two installations on one cluster.
     pub prefix: String,
-    /// Threads per stage, unless the stage sets its own number.
+    /// Threads per stage, unless its topology or the stage sets another number.
     pub threads: u32,
     /// The bus that keeps the records.
     pub bus: BusConfig,

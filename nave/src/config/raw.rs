@@ -163,17 +163,24 @@ impl RawConfig {
         }
     }
 
-    /// Returns the leaves of the defaults. Some depend on other fields: the kind of bus, and the
-    /// threads.
+    /// Returns the leaves of the defaults. Some depend on other fields: on the kind of bus, and lanes and
+    /// threads of a stage on those of its topology and of the process.
     fn defaults(&self, program: &Program) -> BTreeMap<String, Value> {
         let kind = self.peek("bus.kind").and_then(|kind| kind.as_str().map(str::to_owned));
         let kind = if kind.as_deref() == Some("kafka") { BusKind::Kafka } else { BusKind::Embedded };
         let mut fields = leaves_of(&Config::defaults(program, kind));
-        if let Some(threads) =
-            self.peek("threads").filter(|value| value.as_integer().is_some_and(|threads| threads > 0))
-        {
-            let of_stages = fields.iter_mut().filter(|(path, _)| is_of_stages(path, "threads"));
-            of_stages.for_each(|(_, value)| *value = threads.clone());
+        let number = |path: &str| self.peek(path).filter(|value| value.as_integer().is_some_and(|number| number > 0));
+        for (name, _) in program.topologies() {
+            for (field, of_process) in [("lanes", None), ("threads", number("threads"))] {
+                let (of_topology, stages) =
+                    (format!("topologies.{name}.{field}"), format!("topologies.{name}.stages."));
+                let Some(given) = number(&of_topology).or(of_process) else { continue };
+                for (path, default) in &mut fields {
+                    if *path == of_topology || (path.starts_with(&stages) && path.ends_with(field)) {
+                        *default = given.clone();
+                    }
+                }
+            }
         }
         fields
     }
