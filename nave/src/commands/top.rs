@@ -219,8 +219,13 @@ nave_timer_lateness_seconds_sum 0.25
     }
 
     fn words() -> (Graph, BTreeMap<String, u32>) {
-        let component =
-            |name: &str, kind, stage: &str| Component { name: name.into(), kind, stage: stage.into(), saves: None };
+        let component = |name: &str, kind, stage: &str| Component {
+            name: name.into(),
+            kind,
+            stage: stage.into(),
+            saves: None,
+            tracks: false,
+        };
         let components = vec![
             component("lines", ComponentKind::Spout, "lines"),
             component("split", ComponentKind::Bolt, "count"),

@@ -9,7 +9,6 @@ use serde::{Deserialize, Serialize};
 use super::Retried;
 use crate::component::Spout;
 use crate::emitter::Emitter;
-use crate::place::SourceContext;
 
 /// Maximum length of a line in bytes: the maximum size of a record on the bus.
 const LINE_BYTES: usize = 1 << 20;
