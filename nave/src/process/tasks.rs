@@ -10,6 +10,7 @@ use floodlight_sim::{FaultPlan, SpeakerHandle};
 use spoke::{Delivery, SpokeOptions};
 use topology::driver::Threads;
 use uuid::Uuid;
+use wire::control::DesiredState;
 
 use super::Purpose;
 use super::delayed::DelayedSpoke;
@@ -57,6 +58,10 @@ impl Tasks {
                     config.topologies.get(name).map_or(Ok(topology.clone()), |layout| layout.apply(topology))?;
                 let (submitted, change) = submission::submit(&*bus, &topics, &topology, clock.wall(), false, strict)?;
                 tracing::info!(topology = name, change = change.as_str(), "submitted");
+                if submitted.desired == DesiredState::Inactive {
+                    let command = format!("{} topologies activate {name}", crate::program::name());
+                    tracing::warn!(topology = name, command, "the topology is inactive; the command activates it");
+                }
                 if let Some(weakness) = submission::weakness(&*bus, &submitted)? {
                     tracing::warn!(topology = name, "{weakness}");
                 }

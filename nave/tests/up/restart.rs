@@ -30,6 +30,23 @@ fn a_data_directory_is_usable_after_its_topology_was_killed() {
     assert_eq!(existing.len(), 2, "the topics were kept, and the topology resumes from them: {existing:?}");
 }
 
+#[test]
+fn an_inactive_topology_stays_inactive_across_a_restart() {
+    let (dir, flow) = (TempDir::new().unwrap(), json!({"flowid": "first", "length": 2}));
+    let change = |up: &Up, command: &str| {
+        assert_eq!(up.post(&format!("/v1/topologies/flows/{command}"), &Value::Null, &[]).0, 202);
+    };
+    let up = up_in(&dir);
+    change(&up, "deactivate");
+    assert!(up.interrupt().contains("nothing unfinished"));
+    let up = up_in(&dir);
+    up.wait_for_log("nave topologies activate flows");
+    let (status, problem) = up.post("/flow", &flow, &[]);
+    assert_eq!((status, &problem["code"]), (503, &json!("NAVE-0056")), "{problem}");
+    change(&up, "activate");
+    assert_eq!(up.post("/flow", &flow, &[]).0, 201);
+}
+
 /// The flows in the REST interface, and the flows of the rules on a switch.
 fn flows_and_rules(up: &Up) -> (Vec<String>, Vec<String>) {
     let names = |list: &[Value], field: &str| -> Vec<String> {
