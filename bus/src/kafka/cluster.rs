@@ -1,6 +1,6 @@
 //! Topic metadata: partition counts and watermarks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rdkafka::consumer::Consumer;
@@ -149,6 +149,17 @@ impl Cluster {
             (Route::Modulo(number), _) => modulo(number, partitions),
         };
         Ok(convert::raw_partition(partition))
+    }
+
+    /// Returns the error of records that could not be written, with this code of the client, because
+    /// one of their topics was deleted.
+    pub(super) fn deleted_topic(&self, code: Option<RDKafkaErrorCode>, records: &[Outgoing]) -> Option<BusError> {
+        if !code.is_some_and(fault::is_unknown_topic) {
+            return None;
+        }
+        let topics: BTreeSet<&str> = records.iter().map(|record| &*record.topic).collect();
+        let deleted = topics.into_iter().find(|topic| matches!(self.partitions(topic), Ok(None)))?;
+        Some(BusError::NoTopic(deleted.into()))
     }
 
     /// Fails if the partition does not exist.

@@ -59,6 +59,11 @@ pub(super) fn is_silence(code: Code) -> bool {
     )
 }
 
+/// True if a topic or its partitions may no longer exist.
+pub(super) fn is_unknown_topic(code: Code) -> bool {
+    matches!(code, Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition)
+}
+
 fn is_refusal(code: Code) -> bool {
     matches!(
         code,

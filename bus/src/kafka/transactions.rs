@@ -114,7 +114,11 @@ impl Transactions {
         self.claim(place)?;
         let Some(sender) = self.sender.take() else { return Err(BusError::Unavailable("no producer".into()).into()) };
         if let Err(stopped) = fill(&sender, &mut queues, cluster, offsets, place) {
-            return Err(self.give_up(sender, "cannot fill a transaction", stopped));
+            let mut failure = self.give_up(sender, "cannot fill a transaction", stopped);
+            if let Some(deleted) = cluster.deleted_topic(failure.code, records) {
+                failure.error = CommitError::Failed(deleted);
+            }
+            return Err(failure);
         }
         match resume(ANSWER, place, |slice| sender.producer().commit_transaction(slice)) {
             Ok(()) => {

@@ -85,10 +85,15 @@ impl KafkaWriter {
                     tracing::warn!(writer = self.name, %fault, "an append got no response; retrying");
                     self.cluster.health().retries();
                 }
-                sent => return sent.map_err(|fault| fault::bus("cannot append", &fault)),
+                sent => return sent.map_err(|fault| self.failed(&fault, records)),
             }
         }
-        self.try_once(&mut queues, pace)?.map_err(|fault| fault::bus("cannot append", &fault))
+        self.try_once(&mut queues, pace)?.map_err(|fault| self.failed(&fault, records))
+    }
+
+    fn failed(&self, fault: &KafkaError, records: &[Outgoing]) -> BusError {
+        let deleted = self.cluster.deleted_topic(fault::code(fault), records);
+        deleted.unwrap_or_else(|| fault::bus("cannot append", fault))
     }
 }
 

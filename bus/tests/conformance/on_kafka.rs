@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bus::{Arrival, BusError, MemberSpec, Outgoing, TopicSpec};
+use bus::{Arrival, BusError, CommitError, MemberSpec, Outgoing, TopicSpec};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
@@ -117,6 +117,31 @@ fn a_deleted_topic_is_no_longer_found_by_clients_that_cached_it() {
     on.delete_topic(&topic).expect("a deletion");
     assert_eq!(on.bus().topic(&topic), Ok(None));
     assert!(on.delete_topic(&topic).is_err(), "it no longer exists");
+}
+
+/// The client knows the topic from the records before.
+#[test]
+fn a_record_for_a_deleted_topic_says_so_until_the_topic_exists_again() {
+    let on = OnKafka::open();
+    let (topic, out) = (on.topic(1), on.topic(1));
+    let mut owner = on.join(&on.name("g"), &topic);
+    owner.until_owned(1);
+    owner.resume(0);
+    let mut writer = on.bus().writer("w").expect("a writer");
+    let records = || vec![Outgoing::keyed(&out, "k", "v")];
+    owner.member.commit(&owner.at(0, 0, records())).expect("a commit");
+    writer.append(&records()).expect("an append");
+    on.delete_topic(&out).expect("a deletion");
+    // The first attempt may get no response.
+    let committed: Vec<_> = (0..2).map(|_| owner.member.commit(&owner.at(0, 0, records()))).collect();
+    assert_eq!(committed[1], Err(CommitError::Failed(BusError::NoTopic(out.clone()))), "{committed:?}");
+    assert_eq!(writer.append(&records()), Err(BusError::NoTopic(out.clone())));
+    on.bus().ensure_topic(&TopicSpec::log(&out, 1)).expect("the topic again");
+    owner.member.commit(&owner.at(0, 0, records())).expect("a commit");
+    writer.append(&records()).expect("an append");
+    on.delete_topic(&out).expect("a deletion");
+    let appended: Vec<_> = (0..2).map(|_| writer.append(&records())).collect();
+    assert_eq!(appended[1], Err(BusError::NoTopic(out)), "{appended:?}");
 }
 
 #[test]
