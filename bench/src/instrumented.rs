@@ -118,6 +118,10 @@ impl Bus for InstrumentedBus {
         self.bus.topic(name)
     }
 
+    fn is_compacted(&self, topic: &str) -> Result<bool, BusError> {
+        self.bus.is_compacted(topic)
+    }
+
     fn topics_without_append_time(&self, topics: &[&str]) -> Result<Vec<String>, BusError> {
         self.bus.topics_without_append_time(topics)
     }

@@ -23,6 +23,12 @@ pub trait Bus: Send + Sync {
     /// Returns the topic, or `None` if it does not exist. Never creates a topic.
     fn topic(&self, name: &str) -> Result<Option<TopicInfo>, BusError>;
 
+    /// True if the topic keeps the last record of each key, and so takes no record without a key.
+    ///
+    /// # Errors
+    /// If the topic does not exist, or the bus does not answer or denies access.
+    fn is_compacted(&self, topic: &str) -> Result<bool, BusError>;
+
     /// Returns the names of those topics that do not stamp records with the append time. Skips
     /// topics that do not exist. The default is for a bus that always uses the append time.
     ///

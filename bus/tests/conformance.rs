@@ -70,6 +70,7 @@ on_every_bus! {
         a_topic_is_created_once_and_found_again,
         a_topic_with_another_partition_count_is_refused,
         a_topic_with_an_unsuitable_cleanup_policy_is_refused,
+        a_compacted_topic_is_known_as_such,
         only_ensure_topic_creates_a_topic,
         an_impossible_topic_name_is_an_unknown_topic,
         an_unknown_partition_is_an_error,

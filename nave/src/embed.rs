@@ -51,7 +51,7 @@ pub fn embed(topology: &Topology) -> Result<EmbeddedTopology, BusError> {
     let bus: Arc<dyn Bus> = Arc::new(Embedded::open(clock, EmbeddedOptions::default()));
     for stage in topology.stages() {
         for topic in topology.foreign_topics(&stage.name) {
-            bus.ensure_topic(&TopicSpec::log(&topic, 1).with_cleanup(Cleanup::DeleteAfterMs(KEEP_MS)))?;
+            bus.ensure_topic(&TopicSpec::log(&topic.name, 1).with_cleanup(Cleanup::DeleteAfterMs(KEEP_MS)))?;
         }
     }
     embed_on(&bus, topology)

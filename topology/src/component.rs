@@ -19,7 +19,7 @@ use crate::budget::Budget;
 use crate::declare::Declarer;
 use crate::emitter::Emitter;
 use crate::input::{Delivery, Rejected, Unreadable};
-use crate::place::{LaneInfo, SourceContext};
+use crate::place::{ForeignTopic, LaneInfo, SourceContext};
 use crate::settings::Settings;
 use crate::snapshot::{Saver, StateSchema, Stored};
 use crate::state::SavedState;
@@ -104,7 +104,7 @@ pub trait SystemBolt: 'static {
     }
 
     /// Topics that it writes to and others create. The stage does not start while one is missing.
-    fn foreign_topics(&self) -> Vec<Arc<str>> {
+    fn foreign_topics(&self) -> Vec<ForeignTopic> {
         Vec::new()
     }
 

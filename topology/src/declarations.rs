@@ -17,6 +17,7 @@ use crate::build_error::BuildError;
 use crate::context::AnyQueue;
 use crate::ledger::Limits;
 use crate::node::{Node, NodeContext};
+use crate::place::ForeignTopic;
 use crate::settings::Settings;
 use crate::snapshot::StateSchema;
 use crate::wiring::AnyEdge;
@@ -146,7 +147,7 @@ pub(crate) trait Probe {
     fn topics(&self, _names: &Topics, _lanes: u32) -> Vec<TopicSpec> {
         Vec::new()
     }
-    fn foreign_topics(&self) -> Vec<Arc<str>> {
+    fn foreign_topics(&self) -> Vec<ForeignTopic> {
         Vec::new()
     }
     fn watches(&self) -> Vec<String> {

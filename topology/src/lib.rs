@@ -118,7 +118,7 @@ pub use input::{Delivery, Rejected, Unreadable};
 pub use lane::Lane;
 pub use node::panic_text;
 pub use outbox::{Effects, Level, Message, Timeout};
-pub use place::{LaneInfo, SourceContext};
+pub use place::{ForeignTopic, LaneInfo, SourceContext};
 pub use plan::{Stage, Topology, component_number};
 pub use settings::Settings;
 pub use shard::{InboxLimit, Inspection, RecoveryOptions, Shard, ShardOptions, incompatible};

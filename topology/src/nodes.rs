@@ -20,7 +20,7 @@ use crate::emitter::Emitter;
 use crate::input::{Delivery, Rejected, Unreadable};
 use crate::ledger::Anchor;
 use crate::node::{Node, NodeContext, called, guarded};
-use crate::place::{LaneInfo, SourceContext};
+use crate::place::{ForeignTopic, LaneInfo, SourceContext};
 use crate::settings::Settings;
 use crate::snapshot::{Saver, StateSchema, Stored};
 use crate::state::{SavedState, StateValue};
@@ -293,7 +293,7 @@ impl<B: SystemBolt> Probe for B {
         SystemBolt::topics(self, names, lanes)
     }
 
-    fn foreign_topics(&self) -> Vec<Arc<str>> {
+    fn foreign_topics(&self) -> Vec<ForeignTopic> {
         SystemBolt::foreign_topics(self)
     }
 

@@ -46,3 +46,12 @@ pub struct SourceContext {
     /// taken over again.
     pub(crate) shard: Weak<()>,
 }
+
+/// A topic that a component writes to and others create.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForeignTopic {
+    /// The name.
+    pub name: Arc<str>,
+    /// True if all its records have keys. Compacted topics take no others.
+    pub has_keys: bool,
+}

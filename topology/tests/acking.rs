@@ -9,10 +9,10 @@ use bus::{BusError, CommitFault, FaultScript, FaultyBus};
 use topology::testing::Lanes;
 use topology::{BuildError, Builder, Declared, Emitter, Failed, Side, Spout, Topology, Tuple, names};
 
-/// What a spout learned of a root: its id, and the place and the reason of a failure.
+/// The outcome of a root as its spout learned it: its id, and the place and the reason of a failure.
 type Learned = (u64, Option<(String, String)>);
 
-/// What the spouts of a test learned, and when.
+/// The outcomes that the spouts of a test learned, in order.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<Learned>>>);
 

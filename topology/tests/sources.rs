@@ -8,7 +8,9 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use bus::{Bus, BusError, Clock, CommitFault, FaultScript, FaultyBus, Outgoing, Record, Start, TopicFault, TopicSpec};
+use bus::{
+    Bus, BusError, Cleanup, Clock, CommitFault, FaultScript, FaultyBus, Outgoing, Record, Start, TopicFault, TopicSpec,
+};
 use topology::testing::Lanes;
 use topology::{KafkaSink, KafkaSource, SendError, Topology, channel};
 
@@ -242,6 +244,16 @@ fn a_stage_does_not_start_without_the_topic_of_its_sink() {
     assert_eq!(lanes.join_stage("numbers"), Err(refused));
     lanes.embedded.ensure_topic(&TopicSpec::log("doubles", PARTITIONS)).unwrap();
     lanes.join();
+}
+
+#[test]
+fn a_stage_does_not_start_if_a_compacted_topic_gets_records_without_keys() {
+    let t = Topology::named("copy");
+    t.kafka_source::<u64>("numbers", "numbers").kafka_sink("copies", "copies");
+    let mut lanes = Lanes::of(t.build().unwrap(), 0);
+    lanes.embedded.ensure_topic(&TopicSpec::log("copies", 1).with_cleanup(Cleanup::Compact)).unwrap();
+    let refused = lanes.join_stage("numbers");
+    assert!(matches!(&refused, Err(BusError::Refused(why)) if why.starts_with("NAVE-0032: ")), "{refused:?}");
 }
 
 /// Lanes with both topics, on a bus with injected faults.

@@ -35,7 +35,9 @@ use self::disk::{Disk, DiskOptions, Sync};
 use self::ends::{EmbeddedReader, EmbeddedWriter};
 use self::member::EmbeddedMember;
 use self::state::{BusState, PartitionRef};
-use crate::{Bounds, Bus, BusError, Clock, Member, MemberSpec, Outgoing, Reader, TopicInfo, TopicSpec, Writer};
+use crate::{
+    Bounds, Bus, BusError, Cleanup, Clock, Member, MemberSpec, Outgoing, Reader, TopicInfo, TopicSpec, Writer,
+};
 
 /// Memory limits and record size limit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -156,6 +158,11 @@ impl Bus for Embedded {
     fn topic(&self, name: &str) -> Result<Option<TopicInfo>, BusError> {
         let state = self.0.lock();
         Ok(state.find(name).ok().map(|index| state.topics[index].info.clone()))
+    }
+
+    fn is_compacted(&self, topic: &str) -> Result<bool, BusError> {
+        let state = self.0.lock();
+        Ok(state.topics[state.find(topic)?].cleanup == Cleanup::Compact)
     }
 
     fn bounds(&self, topic: &str, partition: u32) -> Result<Bounds, BusError> {

@@ -137,6 +137,11 @@ impl Bus for FaultyBus {
         })
     }
 
+    fn is_compacted(&self, topic: &str) -> Result<bool, BusError> {
+        self.0.alive()?;
+        self.0.bus.is_compacted(topic)
+    }
+
     fn topics_without_append_time(&self, topics: &[&str]) -> Result<Vec<String>, BusError> {
         self.0.alive()?;
         let has_others = |topic: &&&str| self.0.faults.topic(topic) == TopicFault::TimestampTypeChanged;

@@ -70,6 +70,15 @@ pub(super) fn check(cluster: &Cluster, options: &KafkaOptions, spec: &TopicSpec)
     Ok(())
 }
 
+/// True if the topic is compacted.
+pub(super) fn is_compacted(cluster: &Cluster, options: &KafkaOptions, topic: &str) -> Result<bool, BusError> {
+    // A broker describes a topic that does not exist too.
+    cluster.cached_partitions(topic)?;
+    let found = describe(cluster, options, topic)?;
+    let policy = found.get("cleanup.policy").and_then(|entry| entry.value.as_deref()).unwrap_or_default();
+    Ok(policy.split(',').any(|policy| policy.trim() == "compact"))
+}
+
 /// Deletes the records of a partition below offset `before`.
 pub(super) fn delete_records(options: &KafkaOptions, topic: &str, partition: u32, before: u64) -> Result<(), BusError> {
     let what = || format!("cannot delete records of `{topic}` {partition}");

@@ -110,6 +110,10 @@ impl Bus for Kafka {
         self.cluster.partitions(name)?.map(|partitions| self.info(name, partitions)).transpose()
     }
 
+    fn is_compacted(&self, topic: &str) -> Result<bool, BusError> {
+        admin::is_compacted(&self.cluster, &self.options, topic)
+    }
+
     fn topics_without_append_time(&self, topics: &[&str]) -> Result<Vec<String>, BusError> {
         admin::topics_without_append_time(&self.options, topics)
     }

@@ -48,6 +48,15 @@ pub(crate) fn a_topic_with_an_unsuitable_cleanup_policy_is_refused(on: &impl Fix
     }
 }
 
+pub(crate) fn a_compacted_topic_is_known_as_such(on: &impl Fixture) {
+    for (cleanup, is_compacted) in [(Cleanup::Keep, false), (Cleanup::Compact, true)] {
+        let name = on.name("t");
+        assert!(on.bus().is_compacted(&name).is_err(), "it does not exist");
+        on.bus().ensure_topic(&TopicSpec::log(&name, 1).with_cleanup(cleanup)).expect("a topic");
+        assert_eq!(on.bus().is_compacted(&name), Ok(is_compacted));
+    }
+}
+
 pub(crate) fn only_ensure_topic_creates_a_topic(on: &impl Fixture) {
     let name = on.name("t");
     let unknown = || BusError::NoTopic(name.clone());

@@ -11,6 +11,7 @@ use crate::component::SystemBolt;
 use crate::emitter::Emitter;
 use crate::grouping::{Key, KeyOf};
 use crate::outbox::Message;
+use crate::place::ForeignTopic;
 use crate::plan::Topology;
 use crate::snapshot::StateSchema;
 
@@ -46,8 +47,8 @@ impl<T: Serialize> From<&str> for KafkaSink<T> {
 }
 
 impl<T: Serialize> KafkaSink<T> {
-    /// Writes records without a key, spread over all partitions at random. A compacted topic needs a
-    /// key: its broker refuses records without one.
+    /// Writes records without a key, spread over all partitions at random. A stage does not start if
+    /// the topic is compacted: such a topic needs a key.
     pub fn topic(topic: &str) -> Self {
         Self {
             topic: topic.into(),
@@ -84,8 +85,8 @@ impl<T: 'static> SystemBolt for SinkBolt<T> {
     type In = T;
     type Out = ();
 
-    fn foreign_topics(&self) -> Vec<Arc<str>> {
-        vec![Arc::clone(&self.0.topic)]
+    fn foreign_topics(&self) -> Vec<ForeignTopic> {
+        vec![ForeignTopic { name: Arc::clone(&self.0.topic), has_keys: self.0.key.is_some() }]
     }
 
     fn schema(&mut self) -> Option<StateSchema> {
@@ -114,23 +115,45 @@ impl<T: 'static> SystemBolt for SinkBolt<T> {
 
 impl Topology {
     /// Returns the topics that components of a stage write to and others create.
-    pub fn foreign_topics(&self, stage: &str) -> Vec<Arc<str>> {
+    pub fn foreign_topics(&self, stage: &str) -> Vec<ForeignTopic> {
         self.probes(stage).flat_map(|probe| probe.foreign_topics()).collect()
     }
 
-    /// Checks that the [`Topology::foreign_topics`] of a stage exist.
+    /// Checks that the [`Topology::foreign_topics`] of a stage exist and take its records.
     ///
     /// # Errors
-    /// [`BusError::Refused`] with [`Code::NoTopic`] if one does not exist; else an error of the bus.
+    /// [`BusError::Refused`] with [`Code::NoTopic`] if one does not exist, or with [`Code::WrongTopic`]
+    /// if one is compacted and gets records without keys; else an error of the bus.
     pub fn check_foreign_topics(&self, bus: &dyn Bus, stage: &str) -> Result<(), BusError> {
-        for topic in self.foreign_topics(stage) {
-            if bus.topic(&topic)?.is_none() {
-                return Err(BusError::Refused(format!(
-                    "{}: stage `{stage}` of topology `{}` writes to topic `{topic}`, which does not exist; create it, with \
-                     the partitions and the retention that its readers need, and start the stage again",
-                    Code::NoTopic,
-                    self.name()
-                )));
+        let refused = |code: Code, writes: String| {
+            Err(BusError::Refused(format!("{code}: stage `{stage}` of topology `{}` writes {writes}", self.name())))
+        };
+        for ForeignTopic { name, has_keys } in self.foreign_topics(stage) {
+            if bus.topic(&name)?.is_none() {
+                let writes = format!(
+                    "to topic `{name}`, which does not exist; create it, with the partitions and the retention that its \
+                     readers need, and start the stage again"
+                );
+                return refused(Code::NoTopic, writes);
+            }
+            match bus.is_compacted(&name) {
+                Ok(true) if !has_keys => {
+                    let writes = format!(
+                        "records without a key to topic `{name}`, which is compacted and refuses them; give the sink a \
+                         key with `KafkaSink::key`, or the topic another clean-up policy"
+                    );
+                    return refused(Code::WrongTopic, writes);
+                }
+                Ok(_) => {}
+                Err(BusError::Refused(reason)) => {
+                    tracing::warn!(
+                        stage,
+                        topic = &*name,
+                        reason,
+                        "cannot check whether the topic of a sink is compacted"
+                    );
+                }
+                Err(error) => return Err(error),
             }
         }
         Ok(())
