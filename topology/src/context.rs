@@ -13,7 +13,7 @@ use wire::{OperationId, WallTime};
 use crate::counts::Label;
 use crate::ledger::{Anchor, Ledger, Limits};
 use crate::outbox::{Effects, Level, Line};
-use crate::place::LaneInfo;
+use crate::place::{LaneInfo, Place};
 
 /// Sends tuples of one stream to one reader.
 pub(crate) trait Sink<T> {
@@ -67,15 +67,6 @@ pub(crate) struct Savepoint {
     ready: usize,
     opened: usize,
     anchor: Anchor,
-}
-
-/// The component or edge that could not handle a tuple.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Place {
-    /// A component, by its number.
-    Component(u16),
-    /// An edge to another stage, by its name.
-    Edge(Arc<str>),
 }
 
 /// The tuples of one step that failed in one place.

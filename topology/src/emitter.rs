@@ -9,11 +9,11 @@ use std::sync::Arc;
 use bus::Record;
 use wire::{OperationId, WallTime};
 
-use crate::context::{ComponentWork, Failure, LaneContext, Place, Port};
+use crate::context::{ComponentWork, Failure, LaneContext, Port};
 use crate::counts::Label;
 use crate::ledger::Anchor;
 use crate::outbox::{Level, Message, TimerEffect, ViewChange};
-use crate::place::LaneInfo;
+use crate::place::{LaneInfo, Place};
 use crate::tracked::{Anchored, Failed, Tuple};
 
 /// A named stream beside the main one. Declare it as a constant, so that emitter and reader use the

@@ -14,13 +14,13 @@ use wire::graph::ComponentKind;
 use wire::{EnvelopeRef, WallTime};
 
 use self::dead_letters::DeadTuples;
-use crate::context::{LaneContext, Place};
+use crate::context::LaneContext;
 use crate::input::Unreadable;
 use crate::ledger::Outcome;
 use crate::names;
 use crate::node::Node;
 use crate::outbox::Effects;
-use crate::place::{LaneInfo, SourceContext};
+use crate::place::{LaneInfo, Place, SourceContext};
 use crate::settings::Settings;
 use crate::snapshot::{Change, Saver, Stored};
 use crate::tracked::Failed;

@@ -10,7 +10,7 @@
 
 use bus::MonoTime;
 
-use crate::context::Place;
+use crate::place::Place;
 use crate::wheel::{Handle, Wheel};
 
 /// Refers to an entry of the ledger: its index plus one, or 0 for none.

@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use wire::EnvelopeRef;
 
-use crate::context::{AnyQueue, LaneContext, Place};
+use crate::context::{AnyQueue, LaneContext};
 use crate::emitter::Emitter;
 use crate::input::{Delivery, Rejected, Unreadable};
-use crate::place::{LaneInfo, SourceContext};
+use crate::place::{LaneInfo, Place, SourceContext};
 use crate::settings::Settings;
 use crate::snapshot::{Saver, StateSchema, Stored};
 use crate::tracked::Failed;

@@ -55,3 +55,12 @@ pub struct ForeignTopic {
     /// True if all its records have keys. Compacted topics take no others.
     pub has_keys: bool,
 }
+
+/// The component or edge that could not handle a tuple.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// A component, by its number.
+    Component(u16),
+    /// An edge to another stage, by its name.
+    Edge(Arc<str>),
+}

@@ -5,8 +5,9 @@ use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::context::{LaneContext, Place};
+use crate::context::LaneContext;
 use crate::ledger::Anchor;
+use crate::place::Place;
 
 /// A tuple that a bolt holds, made by [`crate::Emitter::hold`]: its root is acked only after it.
 ///

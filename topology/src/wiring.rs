@@ -11,11 +11,12 @@ use bus::Route;
 use bytes::Bytes;
 use wire::{Envelope, Kind};
 
-use crate::context::{AnyQueue, Emitted, LaneContext, Place, Port, Sink};
+use crate::context::{AnyQueue, Emitted, LaneContext, Port, Sink};
 use crate::grouping::{Chooser, Grouping, Target};
 use crate::input::Unreadable;
 use crate::ledger::{Anchor, Ledger};
 use crate::outbox::Message;
+use crate::place::Place;
 
 /// The input queue of a component. It is empty between steps, since a step runs to completion.
 /// Within a step, [`crate::Lane::EXECUTIONS`] bounds it.

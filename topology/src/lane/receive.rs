@@ -8,12 +8,11 @@ use wire::owner::OwnerRecord;
 use wire::{EnvelopeRef, Kind, WireError};
 
 use super::{Lane, LaneNode};
-use crate::context::Place;
 use crate::input::{Delivery, Unreadable};
 use crate::names;
 use crate::node::guarded;
 use crate::outbox::{Message, Timeout};
-use crate::place::LaneInfo;
+use crate::place::{LaneInfo, Place};
 use crate::settings::Settings;
 use wire::graph::ComponentKind;
 
