@@ -70,8 +70,8 @@ pub mod prelude {
         pub use bus::{Bus, Start};
         pub use topology::{
             Anchored, Bolt, BuildErrors, ChannelReceiver, ChannelSender, Declarer, DeliveryMode, Emitter, Failed,
-            KafkaSink, KafkaSource, LaneInfo, SavedState, SendError, Side, SourceContext, Spout, StateMap, StateValue,
-            Topology, Tuple, Unreadable, channel,
+            KafkaSink, KafkaSource, LaneInfo, Retries, SavedState, SendError, Side, SourceContext, Spout, StateMap,
+            StateValue, Topology, Tuple, Unreadable, channel,
         };
     }
 

@@ -134,6 +134,8 @@ pub(crate) struct LaneContext {
     pub(crate) ledger: RefCell<Ledger>,
     /// The anchor of the tuples that are emitted now.
     pub(crate) anchor: Cell<Anchor>,
+    /// Milliseconds after which a spout asks to be called again.
+    pub(crate) call_after_ms: Cell<Option<u64>>,
     /// The queues of the lane.
     queues: Vec<Rc<dyn AnyQueue>>,
     /// The work of each component since the last look.
@@ -157,6 +159,7 @@ impl LaneContext {
             work: spouts.iter().map(|_| ComponentWork::default()).collect(),
             ledger: RefCell::new(Ledger::new(spouts)),
             anchor: Cell::new(Anchor::NONE),
+            call_after_ms: Cell::new(None),
             call: Cell::new(0),
             emits: Cell::new(0),
             effects: RefCell::default(),

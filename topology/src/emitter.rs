@@ -114,10 +114,23 @@ impl<T: 'static> Emitter<T> {
         self.emit(tuple);
     }
 
+    /// For spouts: calls [`crate::Spout::next`] again `ms` milliseconds after this call at the latest,
+    /// also if nothing arrives meanwhile.
+    pub fn call_after(&mut self, ms: u64) {
+        let asked_ms = &self.lane.call_after_ms;
+        asked_ms.set(Some(asked_ms.get().map_or(ms, |asked| asked.min(ms))));
+    }
+
     /// For spouts: writes the failed root to the dead-letter topic.
     pub fn dead_letter(&mut self, failed: &Failed) {
         let Failed { at, reason, .. } = failed.clone();
         self.lane.failures.borrow_mut().push(Failure { place: at, reason, tuples: 1, record: None });
+    }
+
+    /// Writes the record of a failed root to the dead-letter topic.
+    pub(crate) fn dead_record(&mut self, record: &Record, Failed { at, reason, .. }: Failed) {
+        let record = Some(record.clone());
+        self.lane.failures.borrow_mut().push(Failure { place: at, reason, tuples: 1, record });
     }
 
     /// Fails the current tuple, with this component and the reason: its root, or if it has none, the tuple

@@ -189,6 +189,11 @@ impl Lane {
         self.context.ledger.borrow().pending()
     }
 
+    /// Returns and clears the milliseconds after which a spout asked to be called again.
+    pub(crate) fn take_call_after_ms(&self) -> Option<u64> {
+        self.context.call_after_ms.take()
+    }
+
     /// Returns the earliest deadline of a root.
     pub(crate) fn next_deadline(&self) -> Option<MonoTime> {
         self.context.ledger.borrow().next_deadline()

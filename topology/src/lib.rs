@@ -123,7 +123,7 @@ pub use plan::{Stage, Topology, component_number};
 pub use settings::Settings;
 pub use shard::{InboxLimit, Inspection, RecoveryOptions, Shard, ShardOptions, incompatible};
 pub use snapshot::{Changes, Saver, StateSchema, Stored};
-pub use source::{ChannelReceiver, ChannelSender, KafkaSink, KafkaSource, SendError, channel};
+pub use source::{ChannelReceiver, ChannelSender, KafkaSink, KafkaSource, Retries, SendError, channel};
 pub use state::{SavedState, StateMap, StateValue};
 pub use status::{Handover, ShardStatus};
 pub use tracked::{Anchored, Failed, Tuple};

@@ -182,6 +182,7 @@ impl Shard {
         }
         owned.lane.set_time(self.context.clock.mono());
         let (rounds, more) = owned.lane.call_spouts(ShardOptions::SPOUT_ROUNDS);
+        owned.spouts_due = owned.lane.take_call_after_ms().map(|ms| self.context.clock.mono().plus_ms(ms));
         self.take_effects_of_spouts(lane, rounds > 0);
         (rounds, more)
     }

@@ -291,6 +291,7 @@ impl Shard {
                 position: 0,
                 spouts_open: false,
                 spouts_at: MonoTime::default(),
+                spouts_due: None,
                 restored_from: None,
                 moved: false,
                 snapshots: SnapshotState::default(),
@@ -340,7 +341,8 @@ impl Shard {
             Phase::Live => {
                 let snapshot = owned.snapshots.due.filter(|_| self.context.mode == DeliveryMode::ExactlyOnce);
                 let position = self.publisher.position_due(*lane, owned.position);
-                let spouts = Some(owned.spouts_at).filter(|at| *at > self.context.clock.mono());
+                let spouts = Some(owned.spouts_at).into_iter().chain(owned.spouts_due);
+                let spouts = spouts.filter(|at| *at > self.context.clock.mono());
                 let roots = owned.lane.next_deadline();
                 let others = owned.views.next().into_iter().chain(position).chain(snapshot).chain(spouts).chain(roots);
                 owned.timers.next().into_iter().chain(others).min()

@@ -32,6 +32,8 @@ pub(super) struct OwnedLane {
     pub(super) spouts_open: bool,
     /// Earliest time of the next call of its spouts: later than now after a panic.
     pub(super) spouts_at: MonoTime,
+    /// The time at which one of its spouts asked to be called again.
+    pub(super) spouts_due: Option<MonoTime>,
     /// Set by the takeover: the offset up to which the restored snapshot covers the inbox; 0 if the
     /// inbox was replayed from its beginning.
     pub(super) restored_from: Option<u64>,

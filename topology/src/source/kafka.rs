@@ -1,6 +1,6 @@
 //! A spout over the partitions of a topic.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::Retried;
+use super::retry::Retries;
 use crate::component::Spout;
 use crate::emitter::Emitter;
 use crate::input::Unreadable;
@@ -35,16 +36,17 @@ const LOOK_MS: u64 = 10_000;
 /// # Ok::<(), topology::BuildErrors>(())
 /// ```
 pub struct KafkaSource<T> {
-    topic: Arc<str>,
+    pub(super) topic: Arc<str>,
     start: Start,
     decode: Decode<T>,
+    pub(super) retries: Option<Retries>,
 }
 
 type Decode<T> = Arc<dyn Fn(&Record) -> Result<Option<T>, Unreadable> + Send + Sync>;
 
 impl<T> Clone for KafkaSource<T> {
     fn clone(&self) -> Self {
-        Self { topic: Arc::clone(&self.topic), start: self.start, decode: Arc::clone(&self.decode) }
+        Self { topic: Arc::clone(&self.topic), decode: Arc::clone(&self.decode), ..*self }
     }
 }
 
@@ -88,7 +90,7 @@ impl<T> KafkaSource<T> {
         topic: &str,
         decode: impl Fn(&Record) -> Result<Option<T>, Unreadable> + Send + Sync + 'static,
     ) -> Self {
-        Self { topic: topic.into(), start: Start::Low, decode: Arc::new(decode) }
+        Self { topic: topic.into(), start: Start::Low, decode: Arc::new(decode), retries: None }
     }
 
     /// Begins a partition elsewhere. It applies once: a restarted process continues at its saved
@@ -96,6 +98,23 @@ impl<T> KafkaSource<T> {
     #[must_use]
     pub fn starts(self, start: Start) -> Self {
         Self { start, ..self }
+    }
+
+    /// Emits a record again if one of its tuples fails, instead of writing a dead letter at once. Records
+    /// with the same key wait meanwhile, so their order holds. A restart may repeat records: the source
+    /// tracks its tuples, and its position is the end of the prefix that is done.
+    ///
+    /// ```
+    /// use topology::{KafkaSource, Retries, Topology};
+    /// let t = Topology::named("orders");
+    /// let orders = KafkaSource::<u64>::topic("orders").retries(Retries { max: 8, ..Retries::default() });
+    /// t.kafka_source("orders", orders).max_pending(200).for_each("book", |order| assert!(order > 0));
+    /// # t.build()?;
+    /// # Ok::<(), topology::BuildErrors>(())
+    /// ```
+    #[must_use]
+    pub fn retries(self, retries: Retries) -> Self {
+        Self { retries: Some(retries), ..self }
     }
 }
 
@@ -105,21 +124,21 @@ pub(super) struct TopicPosition {
     /// The name of the topic; empty before it was found.
     topic: String,
     /// Its id: another one if it was deleted and created again.
-    id: String,
+    pub(super) id: String,
     /// The offset of the next record of each partition.
-    offsets: BTreeMap<u32, u64>,
+    pub(super) offsets: BTreeMap<u32, u64>,
 }
 
 pub(super) struct TopicSpout<T> {
-    source: KafkaSource<T>,
-    context: Option<SourceContext>,
-    follower: Follower,
+    pub(super) source: KafkaSource<T>,
+    pub(super) context: Option<SourceContext>,
+    pub(super) follower: Follower,
     /// Records that were polled and not emitted, at most [`POLLED`].
-    polled: VecDeque<Record>,
+    pub(super) polled: VecDeque<Record>,
     /// When to look for new partitions; `None` before the first look.
     look_at: Option<MonoTime>,
     looks: Retried,
-    polls: Retried,
+    pub(super) polls: Retried,
 }
 
 impl<T> TopicSpout<T> {
@@ -135,6 +154,7 @@ impl<T> TopicSpout<T> {
         &mut self,
         SourceContext { lane, bus, .. }: &SourceContext,
         position: &mut TopicPosition,
+        paused: &BTreeSet<u32>,
     ) -> Result<(), BusError> {
         let topic = &*self.source.topic;
         let Some(found) = bus.topic(topic)? else {
@@ -150,7 +170,7 @@ impl<T> TopicSpout<T> {
         let start = if position.offsets.is_empty() { self.source.start } else { Start::Low };
         let mut failed = Ok(());
         for partition in (first..found.partitions).step_by(step as usize) {
-            if self.follower.position(topic, partition).is_some() {
+            if self.follower.position(topic, partition).is_some() || paused.contains(&partition) {
                 continue;
             }
             let saved = position.offsets.get(&partition).copied();
@@ -165,13 +185,39 @@ impl<T> TopicSpout<T> {
         failed
     }
 
-    fn look_if_due(&mut self, position: &mut TopicPosition) {
+    fn look_if_due(&mut self, position: &mut TopicPosition, paused: &BTreeSet<u32>) {
         let Some(context) = self.context.clone() else { return };
         let now = context.bus.clock().mono();
         if self.look_at.is_none_or(|due| due <= now) {
             self.look_at = Some(now.plus_ms(LOOK_MS));
-            let looked = self.look(&context, position);
+            let looked = self.look(&context, position, paused);
             self.looks.outcome(&self.source.topic, looked);
+        }
+    }
+
+    /// Looks for new partitions if that is due, and polls the topic. Does not follow `paused` partitions.
+    pub(super) fn read<O: 'static>(
+        &mut self,
+        position: &mut TopicPosition,
+        paused: &BTreeSet<u32>,
+        out: &mut Emitter<O>,
+    ) {
+        self.look_if_due(position, paused);
+        let polled = self.poll();
+        match self.polls.outcome(&self.source.topic, polled) {
+            None | Some(0) => {}
+            Some(lost) => out.count_by(names::SOURCE_GAPS, lost),
+        }
+    }
+
+    /// Decodes a record.
+    ///
+    /// # Errors
+    /// The reason why it cannot be read, also if the decoder panics.
+    pub(super) fn decode(&self, record: &Record) -> Result<Option<T>, String> {
+        match catch_unwind(AssertUnwindSafe(|| (self.source.decode)(record))) {
+            Ok(decoded) => decoded.map_err(|Unreadable(reason)| reason),
+            Err(panic) => Err(format!("its decoder panicked: {}", panic_text(panic.as_ref()))),
         }
     }
 
@@ -252,20 +298,14 @@ impl<T: 'static> Spout for TopicSpout<T> {
     fn next(&mut self, position: &mut TopicPosition, out: &mut Emitter<T>) -> bool {
         let known = position.offsets.len();
         if self.polled.is_empty() {
-            self.look_if_due(position);
-            let polled = self.poll();
-            match self.polls.outcome(&self.source.topic, polled) {
-                None | Some(0) => {}
-                Some(lost) => out.count_by(names::SOURCE_GAPS, lost),
-            }
+            self.read(position, &BTreeSet::new(), out);
         }
         // One record for each call: a panic behind it discards what the call emitted.
         let Some(record) = self.polled.pop_front() else { return position.offsets.len() > known };
         position.offsets.insert(record.partition, record.offset + 1);
-        match catch_unwind(AssertUnwindSafe(|| (self.source.decode)(&record))) {
-            Ok(Ok(tuple)) => tuple.into_iter().for_each(|tuple| out.emit(tuple)),
-            Ok(Err(Unreadable(reason))) => out.fail_record(&record, reason),
-            Err(panic) => out.fail_record(&record, format!("its decoder panicked: {}", panic_text(panic.as_ref()))),
+        match self.decode(&record) {
+            Ok(tuple) => tuple.into_iter().for_each(|tuple| out.emit(tuple)),
+            Err(reason) => out.fail_record(&record, reason),
         }
         true
     }

@@ -4,6 +4,7 @@ mod channel;
 mod file;
 mod items;
 mod kafka;
+mod retry;
 mod sink;
 
 use std::path::PathBuf;
@@ -17,6 +18,8 @@ use self::file::Lines;
 use self::items::Items;
 pub use self::kafka::KafkaSource;
 use self::kafka::TopicSpout;
+pub use self::retry::Retries;
+use self::retry::RetryingSpout;
 pub use self::sink::KafkaSink;
 use self::sink::SinkBolt;
 use crate::builder::Declared;
@@ -127,7 +130,10 @@ impl Builder {
         source: impl Into<KafkaSource<T>>,
     ) -> Declared<(), T> {
         let source = source.into();
-        self.spout(name, move || TopicSpout::of(source.clone()))
+        match source.retries {
+            None => self.spout(name, move || TopicSpout::of(source.clone())),
+            Some(retries) => self.spout(name, move || RetryingSpout::of(TopicSpout::of(source.clone()), retries)),
+        }
     }
 }
 
