@@ -21,11 +21,11 @@ pub struct EmbeddedTopology {
 /// Maximum time to stop: a closure may wait for a program that reads nothing any more.
 const STOP: Duration = Duration::from_secs(10);
 
-/// Retention of the topics that [`embed`] creates for sinks; the bus in memory also limits their size.
+/// Retention of the topics that are created for sinks: a day; the embedded bus also limits their size.
 const KEEP_MS: u64 = 24 * 3_600 * 1_000;
 
 /// Runs a topology inside this program, on a bus in memory, with a thread for each stage. Each topic
-/// that a `kafka_sink` writes to is created, with one partition: nobody else can create it.
+/// that a `kafka_sink` writes to is created, with one partition and for a day.
 ///
 /// ```
 /// use nave::prelude::stream::*;
@@ -49,12 +49,19 @@ const KEEP_MS: u64 = 24 * 3_600 * 1_000;
 pub fn embed(topology: &Topology) -> Result<EmbeddedTopology, BusError> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     let bus: Arc<dyn Bus> = Arc::new(Embedded::open(clock, EmbeddedOptions::default()));
-    for stage in topology.stages() {
-        for topic in topology.foreign_topics(&stage.name) {
-            bus.ensure_topic(&TopicSpec::log(&topic.name, 1).with_cleanup(Cleanup::DeleteAfterMs(KEEP_MS)))?;
+    create_foreign_topics(&*bus, topology)?;
+    embed_on(&bus, topology)
+}
+
+/// Creates the topics that sinks of a topology write to, on an embedded bus: nobody else can.
+pub(crate) fn create_foreign_topics(bus: &dyn Bus, topology: &Topology) -> Result<(), BusError> {
+    let cleanup = Cleanup::DeleteAfterMs(KEEP_MS);
+    for topic in topology.stages().iter().flat_map(|stage| topology.foreign_topics(&stage.name)) {
+        if bus.topic(&topic.name)?.is_none() {
+            bus.ensure_topic(&TopicSpec::log(&topic.name, 1).with_cleanup(cleanup))?;
         }
     }
-    embed_on(&bus, topology)
+    Ok(())
 }
 
 /// As [`embed`], on this bus: for a bus on disk or on Kafka, whose topics other processes share. The

@@ -17,6 +17,7 @@ use super::delayed::DelayedSpoke;
 use super::frontend::Frontend;
 use super::starting::Step;
 use crate::config::{BusKind, Config, ConfigError, ConfigErrors};
+use crate::embed::create_foreign_topics;
 use crate::node::control;
 use crate::node::runner::{StageRunner, ThreadedRunner};
 use crate::node::status::NodeStatus;
@@ -53,6 +54,9 @@ impl Tasks {
         bus.ensure_topic(&control::topic(&topics))?;
         if purpose.submits {
             for (name, topology) in program.topologies() {
+                if config.bus.kind == BusKind::Embedded {
+                    create_foreign_topics(&*bus, topology)?;
+                }
                 step.waits_for(format!("the topics of `{name}` do not exist yet"));
                 let topology =
                     config.topologies.get(name).map_or(Ok(topology.clone()), |layout| layout.apply(topology))?;
