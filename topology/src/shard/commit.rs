@@ -140,7 +140,7 @@ impl Shard {
         self.owned.keys().for_each(|lane| self.context.status.retrying(*lane, Some(now)));
         if let CommitError::Failed(BusError::NoTopic(topic)) = error {
             self.hold_commits(topic, now);
-        } else {
+        } else if self.queue.reports(&error, now) {
             tracing::warn!(stage = %self.context.options.stage, %error, "commit failed; retrying");
         }
         false

@@ -26,7 +26,12 @@ pub(super) struct CommitQueue {
     in_doubt: Option<InDoubt>,
     /// Due time of the next commit of positions alone.
     positions_due: Option<MonoTime>,
+    /// The last reported reason of a failed attempt, and when it is reported again.
+    reported: Option<(String, MonoTime)>,
 }
+
+/// Interval between two log lines about attempts that fail for the same reason.
+const REPORT_MS: u64 = 10_000;
 
 /// An attempt whose outcome is unknown.
 #[derive(Debug)]
@@ -128,6 +133,17 @@ impl CommitQueue {
         let attempt = self.attempt;
         self.in_doubt = matches!(error, CommitError::Unknown(_)).then_some(InDoubt { attempt, lanes });
         self.retry = Some(now.plus_ms(ShardOptions::RETRY_MS));
+    }
+
+    /// True if the failed attempt must be reported: the last one had another reason, or was reported
+    /// [`REPORT_MS`] ago.
+    pub(super) fn reports(&mut self, error: &CommitError, now: MonoTime) -> bool {
+        let reason = error.to_string();
+        let is_known = self.reported.as_ref().is_some_and(|(known, until)| *known == reason && now < *until);
+        if !is_known {
+            self.reported = Some((reason, now.plus_ms(REPORT_MS)));
+        }
+        !is_known
     }
 
     /// Returns the number of the attempt in doubt, and a lane: the attempt succeeded if the lane's
@@ -274,6 +290,16 @@ mod tests {
         assert!(!queue.may_commit(NOW) && queue.may_commit(NOW.plus_ms(ShardOptions::RETRY_MS)));
         queue.sent();
         assert!(!queue.is_retrying());
+    }
+
+    #[test]
+    fn attempts_that_fail_for_one_reason_are_reported_at_intervals() {
+        let mut queue = CommitQueue::default();
+        let later = NOW.plus_ms(REPORT_MS);
+        let reports = [NOW, NOW.plus_ms(50), later].map(|now| queue.reports(&unknown(), now));
+        assert_eq!(reports, [true, false, true]);
+        let other = CommitError::Failed(BusError::Unavailable("down".into()));
+        assert!(queue.reports(&other, later) && queue.reports(&unknown(), later), "another reason");
     }
 
     #[test]
