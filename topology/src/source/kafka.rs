@@ -23,6 +23,10 @@ const POLLED: usize = 512;
 /// Interval between two looks for new partitions, and between two warnings about a missing topic.
 const LOOK_MS: u64 = 10_000;
 
+/// Maximum duration of a look after which it follows one more partition: its lane does nothing else
+/// meanwhile. A request to a broker that does not respond takes up to ten seconds.
+const LOOKING: Duration = Duration::from_secs(1);
+
 /// The topic that a source reads, where it begins, and the decoding of its records: JSON by default.
 ///
 /// ```
@@ -125,6 +129,9 @@ pub(super) struct TopicPosition {
     topic: String,
     /// Its id: another one if it was deleted and created again.
     pub(super) id: String,
+    /// The number of partitions that begin where the source is configured to begin. Partitions that
+    /// were added later are read from their beginning.
+    partitions: u32,
     /// The offset of the next record of each partition.
     pub(super) offsets: BTreeMap<u32, u64>,
 }
@@ -137,6 +144,8 @@ pub(super) struct TopicSpout<T> {
     pub(super) polled: VecDeque<Record>,
     /// When to look for new partitions; `None` before the first look.
     look_at: Option<MonoTime>,
+    /// The number of attempts to follow a partition: the next look begins with another one.
+    attempts: usize,
     looks: Retried,
     pub(super) polls: Retried,
 }
@@ -145,7 +154,7 @@ impl<T> TopicSpout<T> {
     pub(super) fn of(source: KafkaSource<T>) -> Self {
         let follower = Follower::new(IfGone::Skip);
         let (looks, polls) = Default::default();
-        Self { source, context: None, follower, polled: VecDeque::new(), look_at: None, looks, polls }
+        Self { source, context: None, follower, polled: VecDeque::new(), look_at: None, attempts: 0, looks, polls }
     }
 
     /// Follows those partitions of the lane that it does not follow yet. A partition without an offset
@@ -166,14 +175,24 @@ impl<T> TopicSpout<T> {
             position.replace(&found);
         }
         let (first, step) = (lane.lane, lane.lanes);
-        // A partition that was added later is read from its beginning.
-        let start = if position.offsets.is_empty() { self.source.start } else { Start::Low };
+        let is_read =
+            |partition: &u32| self.follower.position(topic, *partition).is_some() || paused.contains(partition);
+        let mut partitions: Vec<u32> =
+            (first..found.partitions).step_by(step as usize).filter(|partition| !is_read(partition)).collect();
+        let (skipped, begun) = (self.attempts % partitions.len().max(1), bus.clock().mono());
+        partitions.rotate_left(skipped);
         let mut failed = Ok(());
-        for partition in (first..found.partitions).step_by(step as usize) {
-            if self.follower.position(topic, partition).is_some() || paused.contains(&partition) {
-                continue;
+        for partition in partitions {
+            let now = bus.clock().mono();
+            if now.since(begun) > LOOKING {
+                if failed.is_ok() {
+                    self.look_at = Some(now);
+                }
+                break;
             }
+            self.attempts += 1;
             let saved = position.offsets.get(&partition).copied();
+            let start = if partition < position.partitions { self.source.start } else { Start::Low };
             match follow(&mut self.follower, &**bus, topic, partition, saved, start) {
                 Ok(()) => {
                     let begins = self.follower.position(topic, partition);
@@ -241,18 +260,16 @@ impl<T> TopicSpout<T> {
 impl TopicPosition {
     /// Replaces the position by one in another topic: one of another name begins where the source is
     /// configured to begin, one that was created again at its beginning, as nothing of it was read.
-    fn replace(&mut self, TopicInfo { name, id, .. }: &TopicInfo) {
-        if self.topic == *name {
+    fn replace(&mut self, TopicInfo { name, id, partitions }: &TopicInfo) {
+        let is_new = self.topic != *name;
+        if !is_new {
             tracing::error!(topic = name, "the topic of a source was created again: reading it from its beginning");
-            self.offsets.values_mut().for_each(|offset| *offset = 0);
-        } else {
-            if !self.topic.is_empty() {
-                let before = &*self.topic;
-                tracing::warn!(topic = name, before, "a source reads another topic than before, as if it were new");
-            }
-            self.offsets.clear();
+        } else if !self.topic.is_empty() {
+            let before = &*self.topic;
+            tracing::warn!(topic = name, before, "a source reads another topic than before, as if it were new");
         }
-        (self.topic, self.id) = (name.clone(), id.clone());
+        let partitions = if is_new { *partitions } else { 0 };
+        *self = Self { topic: name.clone(), id: id.clone(), partitions, offsets: BTreeMap::new() };
     }
 }
 
