@@ -262,6 +262,7 @@ pub enum Origin {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FlowFailed {
     /// The stable code.
+    #[serde(flatten)]
     pub code: Code,
     /// `error in hub by timeout`, `error in worker on rule install`, ...
     pub message: String,

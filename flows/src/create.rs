@@ -50,6 +50,7 @@ mod failure;
 use std::collections::BTreeSet;
 
 use flow_messages::client::{self, FlowFailed, FlowUp, InjectedFault};
+use flow_messages::codes;
 use flow_messages::speaker::{Action, Command, Reply, SPEAKER};
 use hub::{CalledService, CheckedReply, Event, Fx, Illegal, StepBudget, StepSpec, Workflow};
 use serde::{Deserialize, Serialize};
@@ -57,7 +58,7 @@ use serde_json::Value;
 use topology::{LaneInfo, Settings};
 use wire::answer::Answer;
 use wire::call::CallOutcome;
-use wire::{Code, OperationId, Problem};
+use wire::{OperationId, Problem};
 
 use self::failure::Failure;
 use crate::registry::{Flow, Registry, Resources};
@@ -295,7 +296,7 @@ impl CreateFlow {
         };
         if self.request.strict && flow.left.is_empty() {
             let detail = format!("flow `{}` exists with {} rules", self.request.flowid, flow.resources.length());
-            return Err(Problem::new(Code::FlowExists, detail));
+            return Err(Problem::new(codes::FLOW_EXISTS, detail));
         }
         let stands = flow.resources.length();
         if stands != length {
@@ -420,7 +421,7 @@ impl CreateFlow {
     fn answer(&self, degraded: bool) -> Value {
         let failure = self.failure.as_ref().expect("a removal follows a failure");
         to_value(&FlowFailed {
-            code: failure.code,
+            code: failure.code.clone(),
             message: failure.message.into(),
             flowid: self.request.flowid.clone(),
             operation: self.operation.clone(),

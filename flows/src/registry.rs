@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use flow_messages::client::MAX_LENGTH;
+use flow_messages::codes;
 use flow_messages::speaker::{Rule, SwitchId};
 use hub::LaneState;
 use serde::{Deserialize, Serialize};
 use topology::{LaneInfo, Saver, Settings, StateMap, Stored, Unreadable};
-use wire::{Code, Problem};
+use wire::Problem;
 
 use crate::pools::Pool;
 use crate::settings::FlowSettings;
@@ -106,10 +107,10 @@ impl Registry {
     /// Takes the resources of a flow with `length` rules: all or none.
     ///
     /// # Errors
-    /// [`Code::PoolEmpty`] with the name of the pool.
+    /// [`codes::POOL_EMPTY`] with the name of the pool.
     pub fn allocate(&mut self, name: &str, length: u32) -> Result<Resources, Problem> {
         let empty =
-            |what: String| Problem::new(Code::PoolEmpty, format!("{what} for flow `{name}`; remove a flow first"));
+            |what: String| Problem::new(codes::POOL_EMPTY, format!("{what} for flow `{name}`; remove a flow first"));
         let cookie = self.cookies.take().ok_or_else(|| empty("no cookie is free".into()))?;
         let mut resources = Resources { cookie, meters: Vec::new() };
         for number in 1..=length {

@@ -29,6 +29,7 @@
 use std::collections::BTreeSet;
 
 use flow_messages::client::{self, FlowFailed, FlowGone, Origin};
+use flow_messages::codes;
 use flow_messages::speaker::{Reply, SPEAKER};
 use hub::interned::Interned;
 use hub::{CallFailure, CalledService, CheckedReply, Event, Fx, Illegal, StepBudget, Workflow};
@@ -37,7 +38,7 @@ use serde_json::Value;
 use topology::{LaneInfo, Settings};
 use wire::answer::Answer;
 use wire::call::CallOutcome;
-use wire::{Code, OperationId, Problem};
+use wire::{OperationId, Problem};
 
 use crate::registry::{Flow, Registry, Resources};
 use crate::settings::FlowSettings;
@@ -135,7 +136,7 @@ impl Workflow for RemoveFlow {
             (New, Event::Requested) => {
                 let Some(flow) = fx.lane.flow(&self.flowid) else {
                     let detail = format!("flow `{}` does not exist", self.flowid);
-                    fx.answer(Answer::Refused(Problem::new(Code::UnknownFlow, detail)));
+                    fx.answer(Answer::Refused(Problem::new(codes::UNKNOWN_FLOW, detail)));
                     fx.end();
                     return Ok(Ended);
                 };
@@ -273,7 +274,7 @@ impl RemoveFlow {
     fn answer(&self) -> Value {
         let Failure { origin, step, detail } = self.failure.clone().expect("an attempt has failed");
         to_value(&FlowFailed {
-            code: Code::RemovalFailed,
+            code: codes::REMOVAL_FAILED,
             message: "error in worker on rule removal".into(),
             flowid: self.flowid.clone(),
             operation: self.operation.clone(),

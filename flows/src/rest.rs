@@ -17,11 +17,12 @@ use std::collections::BTreeMap;
 use flow_messages::client::{
     self, FLOW_KIND, FlowGone, FlowMade, FlowUp, FlowView, NAME_ALLOWED, NAME_PATTERN, flow_name, is_name,
 };
+use flow_messages::codes;
 use hub::Workflow;
 use hub::schemars::{JsonSchema, SchemaGenerator, schema_for};
 use serde_json::Value;
+use wire::Problem;
 use wire::rest::{Method, PathParameter, RestAction, RestDone, RestRoute, RestRoutes, RestStart};
-use wire::{Code, Problem};
 
 use crate::create::CreateFlow;
 use crate::remove::RemoveFlow;
@@ -97,7 +98,7 @@ pub fn rest_routes() -> RestRoutes {
         ("FlowGone", schema_of::<FlowGone>()),
         ("Flow", schema_of::<FlowView>()),
     ];
-    RestRoutes { topology: NAME, routes, parameters, schemas }
+    RestRoutes { topology: NAME, routes, parameters, codes: codes::ALL, schemas }
 }
 
 /// `POST /flow`.
@@ -147,7 +148,7 @@ fn unknown(flowid: &str) -> Problem {
     } else {
         format!("the flow does not exist: a flow name has {NAME_ALLOWED}")
     };
-    Problem::new(Code::UnknownFlow, detail)
+    Problem::new(codes::UNKNOWN_FLOW, detail)
 }
 
 /// The schema of `T`, without what only a document of its own has.

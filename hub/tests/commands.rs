@@ -357,7 +357,11 @@ fn a_request_of_the_wrong_type_is_refused_with_the_path_of_the_fault() {
         hub.ask("op", "k", request.clone());
         let answers = hub.answers();
         let [Answer::Refused(problem)] = &answers[..] else { panic!("{answers:?}") };
-        assert_eq!((problem.code, problem.field.as_deref()), (Code::InvalidField, Some(field)), "{request}: {problem}");
+        assert_eq!(
+            (&problem.code, problem.field.as_deref()),
+            (&Code::InvalidField, Some(field)),
+            "{request}: {problem}"
+        );
     }
     assert_eq!(Booking::types()[0].2["properties"]["breaks"]["type"], "integer");
 }

@@ -20,7 +20,7 @@ use support::{Input, golden, named};
 /// Operations in every position and with every kind of outcome.
 #[test]
 fn a_hub_loads_the_golden_state_of_every_version() {
-    let refused = vec![Act::Refuse(Code::UnknownFlow), Act::End];
+    let refused = vec![Act::Refuse(Code::NotFound), Act::End];
     let (mut world, settings) = positions::hub(5, |world| ask(world, "refused", "past", &[refused]));
     let request = request("unread", "past", "r-unread", &[]);
     let body = Request { route: "POST /script".into(), ..Request::new("script", json!("no script")) };

@@ -74,7 +74,7 @@ fn answer(effects: &[HubEffect], cause: &str) -> Answer {
 }
 
 fn code(answer: &Answer) -> Option<Code> {
-    if let Answer::Refused(problem) = answer { Some(problem.code) } else { None }
+    if let Answer::Refused(problem) = answer { Some(problem.code.clone()) } else { None }
 }
 
 /// Occupies the key of `op`.
@@ -105,8 +105,8 @@ fn cases() -> Vec<Case> {
         case("done", vec![vec![Act::End]], ("ended", None), |hub, pages| drop(ask(hub, op("r-1", pages)))),
         case(
             "refused by its workflow",
-            vec![vec![Act::Refuse(Code::UnknownFlow), Act::End]],
-            ("ended", Some(Code::UnknownFlow)),
+            vec![vec![Act::Refuse(Code::NotFound), Act::End]],
+            ("ended", Some(Code::NotFound)),
             |hub, pages| drop(ask(hub, op("r-1", pages))),
         ),
         case(CANCELLED_BEFORE, vec![step()], ("cancelled", Some(Code::Cancelled)), |hub, pages| {
@@ -238,10 +238,10 @@ fn a_request_refused_for_lack_of_room_may_be_retried() {
 #[test]
 fn a_workflow_refusal_for_lack_of_room_may_be_retried() {
     let mut hub = table::<Script>(&settings(8));
-    let pages = [vec![Act::Refuse(Code::PoolEmpty), Act::End]];
+    let pages = [vec![Act::Refuse(Code::QueueFull), Act::End]];
     for cause in ["r-1", "r-2"] {
         let effects = ask(&mut hub, op(cause, &pages));
-        assert_eq!(code(&answer(&effects, cause)), Some(Code::PoolEmpty));
+        assert_eq!(code(&answer(&effects, cause)), Some(Code::QueueFull));
         assert!(hub.view("op", &NoTimers).is_none(), "nothing is remembered");
     }
     assert_eq!(answers(&ask(&mut hub, op("r-3", &[step()]))), [], "with another body, too");

@@ -66,7 +66,7 @@ fn aside() -> impl Strategy<Value = Act> {
         1 => prop::num::f64::NORMAL.prop_map(Act::Done),
         2 => Just(Act::Failed),
         1 => prop_oneof![Just(Act::DoneLarge), Just(Act::Show)],
-        1 => prop_oneof![Just(Act::Refuse(Code::Busy)), Just(Act::Refuse(Code::FlowExists))],
+        1 => prop_oneof![Just(Act::Refuse(Code::Busy)), Just(Act::Refuse(Code::Conflict))],
         2 => "[ab]".prop_map(Act::Count),
     ]
 }

@@ -28,7 +28,7 @@ fn explain_shows_the_cause_the_reaction_and_the_remedy_of_a_code() {
     }
     assert!(out.lines().all(|line| line.chars().count() <= 110), "{out}");
     assert_eq!(json(&["explain", "101"])["code"], "NAVE-0101");
-    assert_eq!(json(&["explain"]).as_array().unwrap().len(), wire::Code::ALL.len());
+    assert_eq!(json(&["explain"]).as_array().unwrap().len(), wire::Code::ALL.len() + flow_messages::codes::ALL.len());
     let (code, _, err) = run(&["explain", "NAVE-0107"]);
     assert!(code == 2 && err.contains("nearest is NAVE-0106"), "{code}: {err}");
 }

@@ -5,6 +5,7 @@ mod support;
 
 use floodlight_sim::fault::CommandKind;
 use floodlight_sim::{CommandOutcome, FaultKind};
+use flow_messages::codes;
 use flow_messages::speaker::{Action, Rule, SwitchId};
 use serde_json::json;
 use support::{
@@ -123,7 +124,7 @@ fn an_install_executed_after_its_removal_leaves_no_rule() {
         let asked = world.request(&flow("test-01", LENGTH));
         world.run_ms(10_000);
         let failed = world.answer(asked).failure();
-        assert_eq!((failed.code, failed.degraded), (Code::InstallFailed, false), "seed {seed}");
+        assert_eq!((failed.code, failed.degraded), (codes::INSTALL_FAILED, false), "seed {seed}");
         let checked = audit(&world, "read").iter().rfind(|entry| entry.rule == Some(2)).expect("the rule was read").seq;
 
         world.run_until_idle();
@@ -282,7 +283,7 @@ fn an_empty_pool_refuses_by_name_and_leaks_nothing() {
     world.run_until_idle();
     assert!(world.answer(first).is_done());
     let FlowOutcome::Refused(problem) = world.answer(second) else { panic!("{:?}", world.answer(second)) };
-    assert_eq!(problem.code, Code::PoolEmpty);
+    assert_eq!(problem.code, codes::POOL_EMPTY);
     assert_eq!(problem.to_string(), "NAVE-0103: no meter is free on of:01 for flow `b`; remove a flow first");
     assert_eq!(rules(&world), complete_flow(3));
 

@@ -3,9 +3,9 @@
 mod support;
 
 use flow_messages::client::Origin;
+use flow_messages::codes;
 use serde_json::json;
 use support::FlowOutcome;
-use wire::Code;
 
 #[test]
 fn a_flow_is_created_with_all_its_rules() {
@@ -32,7 +32,7 @@ fn a_step_lost_in_the_hub_ends_by_its_deadline() {
     let failed = world.answer(asked).failure();
     assert_eq!(
         (failed.message.as_str(), failed.code, failed.origin),
-        ("error in hub by timeout", Code::HubTimeout, Origin::Hub)
+        ("error in hub by timeout", codes::HUB_TIMEOUT, Origin::Hub)
     );
     assert_eq!(world.speaker().all_rules(), []);
     assert_eq!(world.lanes.timers(), 0);
@@ -46,7 +46,7 @@ fn a_fault_in_worker_or_switch_is_rolled_back() {
         world.run_until_idle();
         let failed = world.answer(asked).failure();
         assert_eq!(failed.message, "error in worker on rule install");
-        assert_eq!((failed.code, failed.degraded, failed.left.len()), (Code::InstallFailed, false, 0));
+        assert_eq!((failed.code, failed.degraded, failed.left.len()), (codes::INSTALL_FAILED, false, 0));
         assert_eq!(world.speaker().all_rules(), []);
         assert_eq!(world.lanes.timers(), 0);
     }

@@ -5,11 +5,11 @@ mod support;
 
 use floodlight_sim::fault::{CommandKind, Garbage, Match, WrongIdentity};
 use floodlight_sim::{Fault, FaultKind};
+use flow_messages::codes;
 use nave::testing::SentRequest;
 use support::{
     FlowOutcome, FlowWorld, complete_flow, dead, fault, flow, idle_violations, inject, one_lane, refusal, rules,
 };
-use wire::Code;
 use workers::names;
 
 const LENGTH: u32 = 4;
@@ -179,7 +179,7 @@ fn a_false_install_reply_is_detected_and_rolled_back() {
         inject(&world, fault(CommandKind::Install, rule, FaultKind::Lie, Some(1)));
         let asked = world.request(&flow("test-01", LENGTH));
         let failed = answer_when_idle(&mut world, asked).failure();
-        assert_eq!((failed.code, failed.degraded), (Code::ValidationFailed, false), "rule {rule}");
+        assert_eq!((failed.code, failed.degraded), (codes::VALIDATION_FAILED, false), "rule {rule}");
         assert_eq!(failed.detail, format!("rules {rule} are missing on their switches, or differ"));
         assert_eq!(rules(&world), [], "rule {rule}");
     }

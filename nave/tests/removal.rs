@@ -4,13 +4,14 @@
 mod support;
 
 use floodlight_sim::fault::CommandKind;
+use flow_messages::codes;
 use nave::testing::SentRequest;
 use serde_json::Value;
 use support::{
     FlowOutcome, FlowWorld, complete_flow, fault, flow, idle_violations, inject, kill, kinds, one_lane, outcome, rules,
     stages_to_crash, start,
 };
-use wire::{Code, Kind};
+use wire::Kind;
 
 /// A world with a flow of three rules.
 fn existing_flow(seed: u64) -> (FlowWorld, SentRequest) {
@@ -191,7 +192,7 @@ fn after_any_fault_the_answer_lists_the_rest_until_nothing_is_left() {
                 match world.answer(gone) {
                     FlowOutcome::Gone(_) => assert_eq!(rules(&world), [], "{what}"),
                     FlowOutcome::Failed(failed) => {
-                        assert_eq!((failed.code, failed.degraded), (Code::RemovalFailed, true), "{what}");
+                        assert_eq!((failed.code, failed.degraded), (codes::REMOVAL_FAILED, true), "{what}");
                         let left: Vec<u32> = failed.left.iter().map(|rule| rule.number).collect();
                         let installed: Vec<u32> = rules(&world).into_iter().map(|(_, number)| number).collect();
                         assert!(

@@ -5,6 +5,7 @@ mod support;
 use bus::Outgoing;
 use floodlight_sim::FaultKind;
 use floodlight_sim::fault::CommandKind;
+use flow_messages::codes;
 use nave::testing::SentRequest;
 use support::{FlowWorld, complete_flow, fault, flow, idle_violations, inject, one_lane, rules};
 use wire::{CallId, Envelope, Kind, MessageId, OperationId};
@@ -152,7 +153,7 @@ fn a_reply_with_an_unreadable_body_creates_no_flow() {
         world.lanes.write(&[garbage]);
         world.run_until_idle();
         let failed = world.answer(asked).failure();
-        assert_eq!((failed.code, failed.degraded), (wire::Code::InstallFailed, false), "{body:?}");
+        assert_eq!((failed.code, failed.degraded), (codes::INSTALL_FAILED, false), "{body:?}");
         assert_eq!(rules(&world), [], "{body:?}");
         assert_eq!(idle_violations(&mut world, &[asked]), [""; 0], "{body:?}");
     }

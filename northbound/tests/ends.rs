@@ -13,6 +13,7 @@ use bus::{
     AppendFault, Bus, BusError, Clock, Embedded, EmbeddedOptions, FaultInjector, FaultScript, FaultyBus, ManualClock,
     Outgoing, Task, TopicSpec,
 };
+use flow_messages::codes;
 use northbound::{Gateway, GatewayOptions, Inlet, Outlet, Submission, Ticket};
 use support::{EGRESS, INBOX, VIEW, about, ended, failed, refused, running, up};
 use uuid::Uuid;
@@ -164,7 +165,7 @@ fn an_answer_that_is_written_before_the_first_poll_is_not_missed() {
     let tickets: Vec<Ticket> = (1..=50).map(|n| ticket(&gateway, n)).collect();
     for ticket in &tickets {
         let operation = &ticket.operation;
-        bus.write(&[about(Kind::Answer, &ended(operation, failed(operation, Code::InstallFailed)), ticket.id())]);
+        bus.write(&[about(Kind::Answer, &ended(operation, failed(operation, codes::INSTALL_FAILED)), ticket.id())]);
     }
     outlet.poll(Duration::ZERO).unwrap();
     for mut ticket in tickets {

@@ -7,6 +7,7 @@ mod support;
 use std::sync::Arc;
 
 use bus::{Clock, ManualClock, Outgoing, Record, Route};
+use flow_messages::codes;
 use northbound::{Gateway, GatewayLimits, GatewayOptions, Submission, Ticket, Waiting};
 use serde_json::json;
 use support::{EGRESS, INBOX, VIEW, about, ended, failed, refused, running, up};
@@ -224,7 +225,7 @@ fn a_view_never_replaces_a_final_answer() {
 fn an_operation_that_cleans_up_is_updated_until_its_end() {
     let gateway = gateway();
     let id = OperationId::new("7f3a").unwrap();
-    let end = ended(&id, failed(&id, Code::InstallFailed));
+    let end = ended(&id, failed(&id, codes::INSTALL_FAILED));
     let degraded = Operation { state: "degraded".into(), live: true, ..end.clone() };
     let trying = Operation { state: "cleaning".into(), ..degraded.clone() };
     let deliver = |ms, kind, operation: &Operation| gateway.on_record(&read_at(ms, about(kind, operation, "7f3a")));

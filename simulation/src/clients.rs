@@ -259,17 +259,14 @@ impl Client {
             }
             Answer::Refused(problem) if problem.code.is_temporary() && self.answer.is_none() => {
                 faults.say(&self.name, || format!("is refused: {problem}"));
-                match problem.code {
+                if [Code::Busy, Code::QueueFull].contains(&problem.code) {
                     // There is room again when other operations end.
-                    Code::Busy | Code::QueueFull => {
-                        self.double_timeout();
-                        self.retry_in(now, if self.backs_off { self.timeout_ms } else { delay_ms });
-                    }
+                    self.double_timeout();
+                    self.retry_in(now, if self.backs_off { self.timeout_ms } else { delay_ms });
+                } else {
                     // A workflow may never have room.
-                    code => {
-                        self.refused = Some(code);
-                        self.state = ClientState::Done;
-                    }
+                    self.refused = Some(problem.code);
+                    self.state = ClientState::Done;
                 }
             }
             answer if !answer.is_outcome() => {

@@ -9,7 +9,7 @@ use bus::MonoTime;
 use wire::Code;
 
 /// The conditions that only a person can fix.
-const BLOCKING_CODES: [Code; 3] = [Code::InboxCut, Code::StateIncompatible, Code::NoTopic];
+static BLOCKING_CODES: [Code; 3] = [Code::InboxCut, Code::StateIncompatible, Code::NoTopic];
 
 /// The status of the lanes of a stage, shared by all shards of a process.
 #[derive(Debug)]
@@ -140,8 +140,8 @@ impl ShardStatus {
         }
     }
 
-    pub(crate) fn blocked(&self, lane: u32, why: Option<Code>) {
-        let place = (1..).zip(BLOCKING_CODES).find(|(_, code)| Some(*code) == why).map_or(0, |(place, _)| place);
+    pub(crate) fn blocked(&self, lane: u32, why: Option<&Code>) {
+        let place = (1..).zip(&BLOCKING_CODES).find(|(_, code)| Some(*code) == why).map_or(0, |(place, _)| place);
         self.lanes[lane as usize].blocked.store(place, Ordering::Release);
     }
 
@@ -182,7 +182,8 @@ impl ShardStatus {
             let blocked = blocked.map(|code| format!("{}: {}, see the log", code.as_str(), code.title()));
             let line = match status.state.load(Ordering::Acquire) {
                 Self::LIVE if status.cut.load(Ordering::Acquire) => {
-                    let (code, title) = (Code::InboxCut.as_str(), Code::InboxCut.title());
+                    let code = Code::InboxCut;
+                    let title = code.title();
                     Some(format!(
                         "{stage} lane {lane}: its inbox ended before offset {position}; {code}: {title}, see the log"
                     ))

@@ -10,6 +10,7 @@ use crate::{CallId, Code, OperationId, WallTime};
 #[error("{code}: {detail}")]
 pub struct Problem {
     /// The stable code.
+    #[serde(flatten)]
     pub code: Code,
     /// This occurrence, in a sentence that names field, value and allowed values.
     pub detail: String,
@@ -36,16 +37,17 @@ impl Problem {
     /// Returns the body of an HTTP response with this problem (RFC 9457, `application/problem+json`).
     /// Its status is [`Code::status`].
     pub fn document(self) -> Map<String, Value> {
-        let Self { code, detail, field } = self;
-        let mut document = Map::from_iter([
-            ("type".to_owned(), format!("urn:nave:{code}").into()),
-            ("title".to_owned(), code.title().into()),
-            ("status".to_owned(), code.status().into()),
-            ("detail".to_owned(), detail.into()),
-            ("code".to_owned(), code.as_str().into()),
-        ]);
-        document.extend(field.map(|field| ("field".to_owned(), field.into())));
+        let mut document = members(&self);
+        document.insert("type".to_owned(), format!("urn:nave:{}", self.code).into());
         document
+    }
+}
+
+/// The members of the JSON of `value`.
+fn members(value: &impl Serialize) -> Map<String, Value> {
+    match serde_json::to_value(value) {
+        Ok(Value::Object(members)) => members,
+        Ok(_) | Err(_) => unreachable!("it is a struct whose members have names"),
     }
 }
 
@@ -69,7 +71,10 @@ impl Answer {
     /// # use serde_json::json;
     /// # use wire::{Code, answer::Answer};
     /// let declined = Answer::failed(Code::PaymentRequired, "the bank declined the card", json!({"bank": "first"}));
-    /// let body = json!({"code": "NAVE-0046", "detail": "the bank declined the card", "bank": "first"});
+    /// let body = json!({
+    ///     "code": "NAVE-0046", "status": 402, "title": "the workflow requires a payment",
+    ///     "detail": "the bank declined the card", "bank": "first",
+    /// });
     /// assert_eq!(declined, Answer::Failed(body));
     /// ```
     pub fn failed(code: Code, detail: impl Into<String>, more: Value) -> Self {
@@ -78,8 +83,7 @@ impl Answer {
             Value::Null => Map::new(),
             other => Map::from_iter([("body".to_owned(), other)]),
         };
-        body.insert("code".to_owned(), code.as_str().into());
-        body.insert("detail".to_owned(), detail.into().into());
+        body.extend(members(&Problem::new(code, detail)));
         Answer::Failed(body.into())
     }
 
@@ -96,7 +100,7 @@ impl Answer {
         match self {
             Answer::Done(_) | Answer::Failed(_) => true,
             Answer::Refused(Problem { code, .. }) => {
-                !code.is_temporary() && !matches!(code, Code::KeyReused | Code::BadHeader | Code::Parked)
+                !code.is_temporary() && ![Code::KeyReused, Code::BadHeader, Code::Parked].contains(code)
             }
         }
     }

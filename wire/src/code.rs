@@ -1,35 +1,86 @@
 //! Stable codes of all errors that users see: `NAVE-0012`.
 
+use std::borrow::Cow;
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
+
+/// A stable code with an HTTP status and a title. A number is never reused.
+///
+/// An application declares its own codes as constants. JSON has all three parts, so that each reader
+/// of a problem knows them: a type with a code adds them as members, with `#[serde(flatten)]`.
+///
+/// ```
+/// # use wire::{Code, Problem};
+/// const NO_ROOM: Code = Code::new("TRIP-0001", 409, "the hotel has no room");
+/// let json = r#"{"code":"TRIP-0001","status":409,"title":"the hotel has no room","detail":"it is May"}"#;
+/// assert_eq!(serde_json::to_string(&Problem::new(NO_ROOM, "it is May"))?, json);
+/// # Ok::<_, serde_json::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Code {
+    #[serde(rename = "code")]
+    number: Cow<'static, str>,
+    #[serde(deserialize_with = "error_status")]
+    status: u16,
+    title: Cow<'static, str>,
+}
+
+/// Reads a status that HTTP has for errors.
+fn error_status<'de, D: Deserializer<'de>>(json: D) -> Result<u16, D::Error> {
+    let status = u16::deserialize(json)?;
+    if !(400..600).contains(&status) {
+        return Err(D::Error::custom(format!("status {status} is not one from 400 to 599")));
+    }
+    Ok(status)
+}
+
+impl Code {
+    /// A code: its number as users see it, the HTTP status of a problem with it, and what happened in
+    /// a few words.
+    pub const fn new(number: &'static str, status: u16, title: &'static str) -> Self {
+        assert!(400 <= status && status < 600, "the status is that of an error");
+        Self { number: Cow::Borrowed(number), status, title: Cow::Borrowed(title) }
+    }
+
+    /// The code as users see it.
+    pub fn as_str(&self) -> &str {
+        &self.number
+    }
+
+    /// The HTTP status of a problem with this code.
+    pub fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// The title: what happened, in a few words; the same for each occurrence.
+    pub fn title(&self) -> &str {
+        &self.title
+    }
+
+    /// True if the same request may be accepted later: a limit is reached, or the system is not
+    /// ready. HTTP status 429 or 503: clients rely on these two.
+    pub fn is_temporary(&self) -> bool {
+        matches!(self.status, 429 | 503)
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
 
 macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident = $number:literal, $status:literal, $title:literal;)*) => {
-        /// A stable code with an HTTP status and a title. A number is never reused.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        pub enum Code {
-            $($(#[$doc])* #[serde(rename = $number)] $name,)*
-        }
-
+        /// The codes of the framework.
+        #[expect(non_upper_case_globals, reason = "a code reads as a variant")]
         impl Code {
-            /// Every code.
+            $($(#[$doc])* pub const $name: Code = Code::new($number, $status, $title);)*
+
+            /// Every code of the framework.
             pub const ALL: &[Code] = &[$(Code::$name,)*];
-
-            /// The code as users see it.
-            pub fn as_str(self) -> &'static str {
-                match self { $(Code::$name => $number,)* }
-            }
-
-            /// The HTTP status of a problem with this code.
-            pub fn status(self) -> u16 {
-                match self { $(Code::$name => $status,)* }
-            }
-
-            /// The title: what happened, in a few words; the same for each occurrence.
-            pub fn title(self) -> &'static str {
-                match self { $(Code::$name => $title,)* }
-            }
         }
     };
 }
@@ -131,34 +182,6 @@ codes! {
     InboxShort = "NAVE-0063", 500, "the inbox may soon lose records that its lane needs";
     /// A topic that a stage writes to does not exist.
     NoTopic = "NAVE-0064", 500, "a topic that the stage writes to does not exist";
-    /// The flow does not exist.
-    UnknownFlow = "NAVE-0104", 404, "the flow does not exist";
-    /// The flow already exists.
-    FlowExists = "NAVE-0105", 409, "the flow already exists";
-    /// A rule could not be removed.
-    RemovalFailed = "NAVE-0106", 502, "a rule could not be removed";
-    /// A step did not end before the deadline of the hub.
-    HubTimeout = "NAVE-0100", 504, "a step did not end in time";
-    /// A rule was not installed.
-    InstallFailed = "NAVE-0101", 502, "the switch did not confirm a rule";
-    /// A rule was missing or different when it was read back.
-    ValidationFailed = "NAVE-0102", 502, "a rule is missing on its switch, or differs";
-    /// All cookies or meters are in use.
-    PoolEmpty = "NAVE-0103", 503, "no cookie or meter is free";
-}
-
-impl Code {
-    /// True if the same request may be accepted later: a limit is reached, or the system is not
-    /// ready. HTTP status 429 or 503: clients rely on these two.
-    pub fn is_temporary(self) -> bool {
-        matches!(self.status(), 429 | 503)
-    }
-}
-
-impl fmt::Display for Code {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
 }
 
 #[cfg(test)]
@@ -166,13 +189,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_code_has_its_own_number_and_the_status_of_an_error() {
-        let mut seen: Vec<&str> = Code::ALL.iter().map(|code| code.as_str()).collect();
+    fn every_code_has_its_own_number() {
+        let mut seen: Vec<&str> = Code::ALL.iter().map(Code::as_str).collect();
         let given = seen.len();
         seen.sort_unstable();
         seen.dedup();
         assert_eq!(seen.len(), given);
         assert!(seen.iter().all(|code| code.len() == 9 && code.starts_with("NAVE-")));
-        assert!(Code::ALL.iter().all(|code| (400..600).contains(&code.status())));
     }
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::Problem;
+use crate::{Code, Problem};
 
 /// The REST routes of a topology.
 #[derive(Debug, Clone)]
@@ -18,6 +18,8 @@ pub struct RestRoutes {
     pub routes: Vec<RestRoute>,
     /// The parameters of their paths.
     pub parameters: Vec<PathParameter>,
+    /// The codes of its problems, beside those of the framework.
+    pub codes: &'static [Code],
     /// JSON Schemas of bodies, by the names that the routes use.
     pub schemas: Vec<(&'static str, Value)>,
 }

@@ -36,7 +36,11 @@ fn a_trip_without_a_car_cancels_its_room() {
     world.run_until_idle();
     let Some(Answer::Failed(body)) = world.answer(trip) else { panic!("the trip must fail") };
     let reason = "book a car in Rome: refused (sold_out: nothing is left in Rome), sent once";
-    assert_eq!((&body["code"], &body["detail"]), (&json!(Code::Conflict), &json!(reason)), "the client gets 409");
+    assert_eq!(
+        (&body["code"], &body["detail"]),
+        (&json!(Code::Conflict.as_str()), &json!(reason)),
+        "the client gets 409"
+    );
     assert_eq!(held(&world, "hotel"), 0);
 }
 
@@ -47,7 +51,7 @@ fn a_silent_car_desk_fails_the_trip_within_10_s_and_cancels_its_room() {
     let trip = to_rome(&mut world, "trip-1");
     world.run_until_idle();
     let Some(Answer::Failed(body)) = world.answer(trip) else { panic!("the trip must fail") };
-    assert_eq!(body["code"], json!(Code::WorkflowTimeout), "the client gets 504");
+    assert_eq!(body["code"], json!(Code::WorkflowTimeout.as_str()), "the client gets 504");
     assert_eq!(body["left"], json!([2]), "the car may or may not be booked");
     assert_eq!(held(&world, "hotel"), 0);
     assert!(world.lanes.now_ms() < 10_000);

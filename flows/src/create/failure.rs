@@ -1,6 +1,7 @@
 //! Why a creation failed, as its answer tells.
 
 use flow_messages::client::Origin;
+use flow_messages::codes;
 use hub::CallFailure;
 use hub::interned::Interned;
 use serde::{Deserialize, Serialize};
@@ -14,6 +15,7 @@ const NOT_VALIDATED: &str = "error in worker on rule validation";
 /// The reason of a failure. Saved.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Failure {
+    #[serde(flatten)]
     pub(super) code: Code,
     #[serde(with = "hub::interned")]
     pub(super) message: Interned,
@@ -27,13 +29,13 @@ impl Failure {
     /// A rule was not installed.
     pub(super) fn of_install(failure: &CallFailure) -> Self {
         let (origin, detail) = origin_and_detail(failure);
-        Self { code: Code::InstallFailed, message: "error in worker on rule install", origin, step: INSTALL, detail }
+        Self { code: codes::INSTALL_FAILED, message: "error in worker on rule install", origin, step: INSTALL, detail }
     }
 
     /// A rule was not read.
     pub(super) fn of_validation(failure: &CallFailure) -> Self {
         let (origin, detail) = origin_and_detail(failure);
-        Self { code: Code::ValidationFailed, message: NOT_VALIDATED, origin, step: VALIDATE, detail }
+        Self { code: codes::VALIDATION_FAILED, message: NOT_VALIDATED, origin, step: VALIDATE, detail }
     }
 
     pub(super) fn cancelled(step: Interned) -> Self {
@@ -43,7 +45,7 @@ impl Failure {
 
     pub(super) fn timed_out(step: Interned) -> Self {
         let (message, detail) = ("error in hub by timeout", format!("{step} did not end before its deadline"));
-        Self { code: Code::HubTimeout, message, origin: Origin::Hub, step, detail }
+        Self { code: codes::HUB_TIMEOUT, message, origin: Origin::Hub, step, detail }
     }
 
     pub(super) fn wrong_rules(wrong: &[u32]) -> Self {
@@ -51,7 +53,7 @@ impl Failure {
         let more = if wrong.len() > shown.len() { ", ..." } else { "" };
         let detail = format!("rules {}{more} are missing on their switches, or differ", shown.join(", "));
         let origin = Origin::Switch;
-        Self { code: Code::ValidationFailed, message: NOT_VALIDATED, origin, step: VALIDATE, detail }
+        Self { code: codes::VALIDATION_FAILED, message: NOT_VALIDATED, origin, step: VALIDATE, detail }
     }
 }
 

@@ -234,10 +234,9 @@ impl<W: Workflows> HubTable<W> {
         running.note(at, "ended by hand");
         // An answer from before the parking stays the answer.
         if !running.answer.as_ref().is_some_and(Answer::is_outcome) {
-            running.answer = Some(Answer::Failed(json!({
-                "code": Code::Aborted, "message": Code::Aborted.title(), "operation": operation,
-                "detail": "an operator ended it while it was parked; its effects remain",
-            })));
+            let detail = "an operator ended it while it was parked; its effects remain";
+            let more = json!({"message": Code::Aborted.title(), "operation": operation});
+            running.answer = Some(Answer::failed(Code::Aborted, detail, more));
         }
         effects.push(HubEffect::Deadline(Deadline::Cancel { key: running.slot }));
         effects.push(HubEffect::Closed(running.view_key()));

@@ -85,11 +85,9 @@ fn is_parked(answer: &Answer) -> bool {
 /// Returns the answer of an operation that ended without one. This is a fault of the workflow, but
 /// its client must not wait in vain.
 fn no_answer<W: Workflows>(running: &Running<W>) -> Answer {
-    Answer::Failed(serde_json::json!({
-        "code": Code::WorkflowFailed,
-        "message": "the workflow ended without an answer",
-        "detail": format!("`{}` ended in state `{}`", running.machine.0.workflow(), running.machine.0.state()),
-    }))
+    let detail = format!("`{}` ended in state `{}`", running.machine.0.workflow(), running.machine.0.state());
+    let more = serde_json::json!({"message": "the workflow ended without an answer"});
+    Answer::failed(Code::WorkflowFailed, detail, more)
 }
 
 /// Registers a new deadline for an operation. It replaces the previous one.

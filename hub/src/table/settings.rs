@@ -40,7 +40,7 @@ impl HubSettings {
                 return body;
             }
             let detail = format!("the answer has {bytes} bytes; the limit is {}", self.answer_bytes);
-            serde_json::json!({ "code": Code::TooLarge, "message": "the answer is too large", "detail": detail })
+            serde_json::json!(Problem::new(Code::TooLarge, detail))
         };
         match answer {
             Answer::Done(body) => Answer::Done(cut(body)),

@@ -87,7 +87,7 @@ pub(super) fn error_json(error: &anyhow::Error) -> Value {
     if let Some(broken) = error.downcast_ref::<BrokenSeed>() {
         return broken.json.clone();
     }
-    let code = error.downcast_ref::<Problem>().map(|problem| problem.code);
+    let code = error.downcast_ref::<Problem>().map(|problem| problem.code.as_str());
     json!({"detail": format!("{error:#}"), "code": code})
 }
 

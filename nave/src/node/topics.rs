@@ -129,7 +129,7 @@ impl TopicWatch {
         if self.status.set_control_problem(problem) {
             tracing::error!(
                 topic,
-                code = Code::TopicReplaced.as_str(),
+                code = %Code::TopicReplaced,
                 "the control topic is gone: manual repair needed"
             );
         }

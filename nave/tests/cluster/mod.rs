@@ -139,7 +139,7 @@ impl Cluster {
     }
 
     pub(crate) fn refused(&self, node: usize, name: &str) -> Option<Code> {
-        self.nodes[node].1.refused().get(name).map(|problem| problem.code)
+        self.nodes[node].1.refused().get(name).map(|problem| problem.code.clone())
     }
 
     pub(crate) fn submissions(&self) -> BTreeMap<String, Submitted> {

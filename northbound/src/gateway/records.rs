@@ -83,7 +83,7 @@ impl Gateway {
         // Cached first: a client that reads its operation right after the answer must find it.
         match &operation.answer {
             // The operation belongs to another request, or it lives and has its own views.
-            Some(Answer::Refused(problem)) if matches!(problem.code, Code::KeyReused | Code::BadHeader) => {}
+            Some(Answer::Refused(problem)) if [Code::KeyReused, Code::BadHeader].contains(&problem.code) => {}
             Some(answer) if !answer.is_outcome() && operation.live => {}
             Some(answer) if !answer.is_outcome() => self.operations.refused(operation.clone(), record.time),
             Some(_) | None => self.operations.answer(operation.clone(), record.time),

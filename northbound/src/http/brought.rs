@@ -156,7 +156,7 @@ mod tests {
     }
 
     fn of(routes: Vec<RestRoute>, schemas: Vec<(&'static str, Value)>) -> RestRoutes {
-        RestRoutes { topology: "things", routes, parameters: Vec::new(), schemas }
+        RestRoutes { topology: "things", routes, parameters: Vec::new(), codes: &[], schemas }
     }
 
     #[test]

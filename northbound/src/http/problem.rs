@@ -9,7 +9,8 @@ use wire::{Code, OperationId, Problem};
 /// A problem as an HTTP response.
 #[derive(Debug)]
 pub struct ProblemResponse {
-    problem: Problem,
+    /// Boxed, because each handler returns it.
+    problem: Box<Problem>,
     operation: Option<OperationId>,
     more: Map<String, Value>,
 }
@@ -45,7 +46,7 @@ pub(super) fn body_problem(error: &BytesRejection, limit: usize) -> ProblemRespo
 
 impl From<Problem> for ProblemResponse {
     fn from(problem: Problem) -> Self {
-        Self { problem, operation: None, more: Map::new() }
+        Self { problem: Box::new(problem), operation: None, more: Map::new() }
     }
 }
 
@@ -63,11 +64,11 @@ impl ProblemResponse {
 
 impl IntoResponse for ProblemResponse {
     fn into_response(self) -> Response {
-        let code = self.problem.code;
+        let is_overloaded = self.problem.code == Code::Overloaded;
         let (status, body) = self.into_parts();
         let kind = [(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"))];
         let mut response = (status, kind, body).into_response();
-        if status == StatusCode::TOO_MANY_REQUESTS || code == Code::Overloaded {
+        if status == StatusCode::TOO_MANY_REQUESTS || is_overloaded {
             // One second: a lane answers hundreds of requests in it.
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }

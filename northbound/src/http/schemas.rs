@@ -11,13 +11,13 @@ pub(super) fn components(brought: &[RestRoutes]) -> Vec<(&'static str, Value)> {
         RestAction::Start { .. } | RestAction::Show { .. } => None,
     });
     let schemas = brought.iter().flat_map(|of| of.schemas.iter().cloned());
-    pages.chain(schemas).chain(own_components()).collect()
+    pages.chain(schemas).chain(own_components(brought)).collect()
 }
 
-fn own_components() -> Vec<(&'static str, Value)> {
+fn own_components(brought: &[RestRoutes]) -> Vec<(&'static str, Value)> {
     vec![
         ("Anything", json!({"description": "any JSON"})),
-        ("Problem", problem()),
+        ("Problem", problem(brought)),
         (
             "Health",
             object(
@@ -100,8 +100,9 @@ fn when(about: &str) -> Value {
     json!({"type": "integer", "minimum": 0, "description": format!("{about}, in milliseconds since 1970")})
 }
 
-fn problem() -> Value {
-    let codes: Vec<&str> = Code::ALL.iter().map(|code| code.as_str()).collect();
+fn problem(brought: &[RestRoutes]) -> Value {
+    let codes = Code::ALL.iter().chain(brought.iter().flat_map(|of| of.codes));
+    let codes: Vec<&str> = codes.map(Code::as_str).collect();
     let mut problem = object(
         &json!({
             "type": {"type": "string", "description": "`urn:nave:` and the code"},

@@ -118,13 +118,13 @@ async fn a_quiet_stream_is_kept_alive() {
 #[tokio::test(start_paused = true)]
 async fn watchers_are_limited_and_an_unknown_operation_cannot_be_watched() {
     let mut harness = Harness::new();
-    assert_problem(&harness.send_local(get(PATH)).await, 404, Code::UnknownOperation);
+    assert_problem(&harness.send_local(get(PATH)).await, 404, &Code::UnknownOperation);
     view(&mut harness, 1);
     let mut open = Vec::new();
     for _ in 0..256 {
         open.push(watch(&harness, get(PATH)).await);
     }
-    assert_problem(&harness.send_local(get(PATH)).await, 503, Code::Overloaded);
+    assert_problem(&harness.send_local(get(PATH)).await, 503, &Code::Overloaded);
     assert_eq!(harness.send_local(get("/v1/operations/7f3a")).await.status, 200);
     open.clear();
     assert_eq!(harness.gateway.watchers().watching(), 0);

@@ -210,13 +210,17 @@ pub(crate) fn bare(method: &str, path: &str) -> Request<Body> {
 }
 
 /// Asserts that the response is a problem with this status and code.
-pub(crate) fn assert_problem(reply: &HttpReply, status: u16, code: Code) {
+pub(crate) fn assert_problem(reply: &HttpReply, status: u16, code: &Code) {
     let HttpReply { body, headers, .. } = reply;
-    assert_eq!((reply.status, &body["code"], &body["status"]), (status, &json!(code), &json!(status)), "{body}");
+    assert_eq!(
+        (reply.status, &body["code"], &body["status"]),
+        (status, &json!(code.as_str()), &json!(status)),
+        "{body}"
+    );
     assert_eq!(headers["content-type"], "application/problem+json");
     assert_eq!((&body["type"], &body["title"]), (&json!(format!("urn:nave:{code}")), &json!(code.title())));
     assert!(body["detail"].is_string(), "{body}");
-    assert_eq!(headers.contains_key("retry-after"), status == 429 || code == Code::Overloaded);
+    assert_eq!(headers.contains_key("retry-after"), status == 429 || *code == Code::Overloaded);
     assert!(headers.contains_key("x-correlation-id"));
 }
 

@@ -4,6 +4,7 @@
 
 use axum::body::Body;
 use bus::{Outgoing, Task};
+use flow_messages::codes;
 use serde_json::{Value, json};
 use std::time::Duration;
 use wire::answer::{Answer, HistoryEntry, Operation, Resource};
@@ -72,7 +73,7 @@ async fn operations_are_listed_newest_first_filtered_and_in_pages() {
         ("colour=red", "colour"),
     ] {
         let reply = harness.send_local(get(&format!("/v1/operations?{query}"))).await;
-        assert_problem(&reply, 422, Code::InvalidField);
+        assert_problem(&reply, 422, &Code::InvalidField);
         assert_eq!(reply.body["field"], field, "{query}");
     }
 }
@@ -103,9 +104,9 @@ async fn flows_are_listed_by_name_in_pages_until_they_are_removed() {
     assert_eq!(harness.send_local(get("/v1/flows/a")).await.body["state"], "degraded");
     harness.write(&[resource("a", None)]);
     harness.outlet.poll(Duration::ZERO).unwrap();
-    assert_problem(&harness.send_local(get("/v1/flows/a")).await, 404, Code::UnknownFlow);
+    assert_problem(&harness.send_local(get("/v1/flows/a")).await, 404, &codes::UNKNOWN_FLOW);
     assert_eq!(names(&harness.send_local(get("/v1/flows")).await.body), ["b", "c"]);
-    assert_problem(&harness.send_local(get("/v1/flows?after=a%20b")).await, 422, Code::InvalidField);
+    assert_problem(&harness.send_local(get("/v1/flows?after=a%20b")).await, 422, &Code::InvalidField);
 }
 
 /// The hub's answer to a command.
@@ -152,7 +153,7 @@ async fn a_command_reaches_the_operation_and_its_answer_the_client() {
     assert_problem(
         &harness.send_local(request("POST", "/v1/operations/7f3a/signals/ok").body(Body::from("{")).unwrap()).await,
         400,
-        Code::NotJson,
+        &Code::NotJson,
     );
 }
 
@@ -182,14 +183,14 @@ async fn an_uncached_operation_accepts_commands_with_its_key_and_topology() {
     let mut harness = Harness::new();
     for path in ["/v1/operations/old", "/v1/operations/old?key=test-01", "/v1/operations/old?topology=flows"] {
         let reply = harness.send_local(bare("DELETE", path)).await;
-        assert_problem(&reply, 404, Code::UnknownOperation);
+        assert_problem(&reply, 404, &Code::UnknownOperation);
         assert!(reply.body["hint"].is_string());
     }
     let outcome = Outcome::Taken(Box::new(running(&id("old"), 2)));
     let req = bare("DELETE", "/v1/operations/old?key=test-01&topology=flows&workflow=trip");
     assert_eq!(harness.send(req, |request| vec![command_answer(&request, &outcome)]).await.status, 202);
     let req = bare("DELETE", "/v1/operations/elder?key=k&topology=trips");
-    assert_problem(&harness.send_local(req).await, 404, Code::UnknownTopology);
+    assert_problem(&harness.send_local(req).await, 404, &Code::UnknownTopology);
 }
 
 #[tokio::test(start_paused = true)]
@@ -198,7 +199,7 @@ async fn a_command_without_an_answer_is_a_503_after_ten_seconds() {
     shown(&mut harness, &[begun("7f3a", 1)]);
     let begun = tokio::time::Instant::now();
     let reply = harness.send(bare("DELETE", "/v1/operations/7f3a"), |_| Vec::new()).await;
-    assert_problem(&reply, 503, Code::NotReady);
+    assert_problem(&reply, 503, &Code::NotReady);
     assert_eq!((begun.elapsed().as_secs(), harness.gateway.unanswered()), (10, 0));
     assert_eq!(reply.body["instance"], "/v1/operations/7f3a");
 }
@@ -208,5 +209,5 @@ async fn an_answer_with_an_unexpected_body_is_a_500() {
     let mut harness = Harness::new();
     let answer = |_: &OperationId| Answer::Done(json!({"removed": "all"}));
     let reply = harness.send_answered(bare("DELETE", "/v1/flows/test-01"), answer).await;
-    assert_problem(&reply, 500, Code::Parked);
+    assert_problem(&reply, 500, &Code::Parked);
 }

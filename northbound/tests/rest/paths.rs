@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::body::Body;
 use bus::Task;
+use flow_messages::codes;
 use northbound::{Inlet, Limits, Waiting, router, serve};
 use serde_json::{Value, json};
 use wire::answer::Answer;
@@ -32,9 +33,9 @@ async fn a_new_flow_is_a_201_and_an_existing_one_a_200() {
 
 #[tokio::test]
 async fn a_failed_flow_is_a_problem_with_all_details() {
-    for (code, status) in [(Code::HubTimeout, 504), (Code::InstallFailed, 502), (Code::ValidationFailed, 502)] {
-        let reply = Harness::new().create(|operation| failed(operation, code)).await;
-        assert_problem(&reply, status, code);
+    for (code, status) in [(codes::HUB_TIMEOUT, 504), (codes::INSTALL_FAILED, 502), (codes::VALIDATION_FAILED, 502)] {
+        let reply = Harness::new().create(|operation| failed(operation, code.clone())).await;
+        assert_problem(&reply, status, &code);
         assert_eq!(reply.body["message"], "error in hub by timeout");
         assert_eq!((&reply.body["flowid"], &reply.body["origin"]), (&json!("test-01"), &json!("hub")));
         assert_eq!(
@@ -53,14 +54,14 @@ async fn a_request_that_the_hub_refuses_has_the_status_of_its_code() {
         (Code::InvalidField, 422, true),
         (Code::Cancelled, 409, true),
         (Code::TooLate, 504, true),
-        (Code::PoolEmpty, 503, false),
+        (codes::POOL_EMPTY, 503, false),
         (Code::QueueFull, 429, false),
         (Code::Busy, 429, false),
         (Code::NotReady, 503, false),
         (Code::Parked, 500, true),
     ] {
-        let reply = Harness::new().create(|_| refused(code)).await;
-        assert_problem(&reply, status, code);
+        let reply = Harness::new().create(|_| refused(code.clone())).await;
+        assert_problem(&reply, status, &code);
         assert_eq!(reply.body.get("instance").is_some(), has_instance, "{code}");
     }
 }
@@ -68,7 +69,7 @@ async fn a_request_that_the_hub_refuses_has_the_status_of_its_code() {
 #[tokio::test]
 async fn an_unreadable_answer_is_a_500_that_names_its_operation() {
     let reply = Harness::new().create(|_| Answer::Done(json!({"message": 7}))).await;
-    assert_problem(&reply, 500, Code::Parked);
+    assert_problem(&reply, 500, &Code::Parked);
     assert!(reply.body["instance"].is_string());
 }
 
@@ -86,7 +87,7 @@ async fn an_invalid_request_is_refused_at_once() {
         (&" ".repeat(70_000), 413, Code::TooLarge, None),
     ] {
         let reply = harness.send_local(flow(body)).await;
-        assert_problem(&reply, status, code);
+        assert_problem(&reply, status, &code);
         assert_eq!(reply.body.get("field").and_then(Value::as_str), field);
     }
     for (request, status, code) in [
@@ -96,7 +97,7 @@ async fn an_invalid_request_is_refused_at_once() {
         (get("/v1/operations/a%2Fb"), 404, Code::UnknownOperation),
         (get("/v1/operations/%ff"), 400, Code::BadRequest),
     ] {
-        assert_problem(&harness.send_local(request).await, status, code);
+        assert_problem(&harness.send_local(request).await, status, &code);
     }
 }
 
@@ -107,11 +108,11 @@ async fn an_idempotency_key_is_visible_ascii_and_given_once() {
     for key in ["", "two words", "k\u{e9}y", &long] {
         let request = post().header("Idempotency-Key", key.as_bytes()).body(Body::from(GOOD)).unwrap();
         let reply = harness.send_local(request).await;
-        assert_problem(&reply, 422, Code::InvalidField);
+        assert_problem(&reply, 422, &Code::InvalidField);
         assert_eq!(reply.body["field"], "Idempotency-Key");
     }
     let twice = post().header("Idempotency-Key", "a").header("Idempotency-Key", "b").body(Body::from(GOOD)).unwrap();
-    assert_problem(&harness.send_local(twice).await, 422, Code::InvalidField);
+    assert_problem(&harness.send_local(twice).await, 422, &Code::InvalidField);
 }
 
 #[tokio::test]
@@ -177,11 +178,11 @@ async fn a_busy_lane_is_a_429_and_a_stopped_inlet_a_503() {
             harness.gateway.submit(submission).unwrap()
         })
         .collect();
-    assert_problem(&harness.send_local(flow(GOOD)).await, 429, Code::Busy);
+    assert_problem(&harness.send_local(flow(GOOD)).await, 429, &Code::Busy);
     drop(open);
     assert_eq!(harness.inlet.stop(), [""; 0]);
     harness.inlet = Box::new(Inlet::open(&harness.bus).unwrap());
-    assert_problem(&harness.send_local(flow(GOOD)).await, 503, Code::NotReady);
+    assert_problem(&harness.send_local(flow(GOOD)).await, 503, &Code::NotReady);
 }
 
 #[tokio::test]
@@ -197,7 +198,7 @@ async fn health_readiness_and_metrics_are_served() {
         Arc::new(move || if read.load(Ordering::Relaxed) { vec![] } else { vec![Waiting::all(line)] });
     for request in [get("/readyz"), flow(GOOD)] {
         let reply = harness.send_local(request).await;
-        assert_problem(&reply, 503, Code::NotReady);
+        assert_problem(&reply, 503, &Code::NotReady);
         assert_eq!(reply.body["detail"], line);
     }
     answers.store(true, Ordering::Relaxed);
@@ -219,7 +220,7 @@ async fn a_stalled_lane_stops_only_its_own_requests() {
 
     harness.state.waiting = Arc::new(move || vec![Waiting::of_lane(INBOX, mine, "this lane: silent")]);
     let reply = harness.send_local(flow(GOOD)).await;
-    assert_problem(&reply, 503, Code::NotReady);
+    assert_problem(&reply, 503, &Code::NotReady);
     assert_eq!(reply.body["detail"], "this lane: silent");
 }
 

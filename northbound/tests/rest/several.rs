@@ -41,10 +41,10 @@ fn start(name: &str) -> axum::http::Request<Body> {
 #[tokio::test]
 async fn a_submitted_topology_accepts_requests_once_its_answers_are_read() {
     let mut harness = Harness::new();
-    assert_problem(&harness.send_local(get("/v1/topologies/trips")).await, 404, Code::UnknownTopology);
+    assert_problem(&harness.send_local(get("/v1/topologies/trips")).await, 404, &Code::UnknownTopology);
     submit(&mut harness, "trips", DesiredState::Run);
     assert_eq!(harness.send_local(get("/v1/topologies/trips")).await.body["state"], "starting");
-    assert_problem(&harness.send_local(start("trips")).await, 503, Code::NotReady);
+    assert_problem(&harness.send_local(start("trips")).await, 503, &Code::NotReady);
     topics(&harness, "trips");
     harness.clock.advance_ms(1_000);
     harness.outlet.poll(Duration::ZERO).unwrap();
@@ -82,12 +82,12 @@ async fn a_killed_topology_accepts_no_requests_and_is_dropped_after_its_time() {
     submit(&mut harness, "trips", DesiredState::Run);
     let reply = harness.send_local(bare("DELETE", "/v1/topologies/trips?wait_ms=5000")).await;
     assert_eq!((reply.status, &reply.body["state"]), (202, &json!("ending")));
-    assert_problem(&harness.send_local(start("trips")).await, 409, Code::TopologyEnds);
+    assert_problem(&harness.send_local(start("trips")).await, 409, &Code::TopologyEnds);
     assert_eq!(harness.send_local(get("/v1/topologies/trips")).await.body["ends"], reply.body["ends"]);
     harness.clock.advance_ms(5_000);
     harness.outlet.poll(Duration::ZERO).unwrap();
-    assert_problem(&harness.send_local(get("/v1/topologies/trips")).await, 404, Code::UnknownTopology);
-    assert_problem(&harness.send_local(start("trips")).await, 404, Code::UnknownTopology);
+    assert_problem(&harness.send_local(get("/v1/topologies/trips")).await, 404, &Code::UnknownTopology);
+    assert_problem(&harness.send_local(start("trips")).await, 404, &Code::UnknownTopology);
     assert_eq!(harness.create(|operation| up(operation, false)).await.status, 201, "other topologies continue");
 
     // A new northbound does not open a topology that has ended; a new submission brings it back.
@@ -97,10 +97,10 @@ async fn a_killed_topology_accepts_no_requests_and_is_dropped_after_its_time() {
     assert_eq!(harness.send_local(get("/v1/topologies/trips")).await.body["state"], "running");
     harness.write(&[Outgoing::keyed("nave.control", "trips", "")]);
     harness.outlet.poll(Duration::ZERO).unwrap();
-    assert_problem(&harness.send_local(get("/v1/topologies/trips")).await, 404, Code::UnknownTopology);
+    assert_problem(&harness.send_local(get("/v1/topologies/trips")).await, 404, &Code::UnknownTopology);
     for bad in ["wait_ms=-1", "wait_ms=soon", "wait_ms=3600001"] {
         let reply = harness.send_local(bare("DELETE", &format!("/v1/topologies/flows?{bad}"))).await;
-        assert_problem(&reply, 422, Code::InvalidField);
+        assert_problem(&reply, 422, &Code::InvalidField);
     }
 }
 
@@ -130,7 +130,7 @@ async fn an_inactive_topology_refuses_requests_until_it_is_activated() {
         let reply = harness.send_local(change("deactivate")).await;
         assert_eq!((reply.status, &reply.body["state"]), (202, &json!("inactive")));
     }
-    assert_problem(&harness.send_local(start("trips")).await, 503, Code::TopologyInactive);
+    assert_problem(&harness.send_local(start("trips")).await, 503, &Code::TopologyInactive);
     // Another northbound reads the state from the control topic.
     let (_, _, other) = northbound(&harness.bus);
     assert_eq!(other.directory.topology("trips").unwrap().submitted.desired, DesiredState::Inactive);
@@ -140,9 +140,9 @@ async fn an_inactive_topology_refuses_requests_until_it_is_activated() {
 
     harness.send_local(bare("DELETE", "/v1/topologies/trips")).await;
     for command in ["activate", "deactivate"] {
-        assert_problem(&harness.send_local(change(command)).await, 409, Code::TopologyEnds);
+        assert_problem(&harness.send_local(change(command)).await, 409, &Code::TopologyEnds);
     }
-    assert_problem(&harness.send_local(bare("POST", "/v1/topologies/x/activate")).await, 404, Code::UnknownTopology);
+    assert_problem(&harness.send_local(bare("POST", "/v1/topologies/x/activate")).await, 404, &Code::UnknownTopology);
 }
 
 #[tokio::test]
@@ -158,10 +158,10 @@ async fn a_rebalance_sets_the_number_of_threads_until_the_next_one() {
     let reply = harness.send_local(bare("POST", "/v1/topologies/trips/deactivate")).await;
     assert_eq!(reply.body["threads"], json!(64), "another change keeps it");
     for bad in ["?threads=0", "?threads=65", "?threads=two"] {
-        assert_problem(&harness.send_local(rebalance(bad)).await, 422, Code::InvalidField);
+        assert_problem(&harness.send_local(rebalance(bad)).await, 422, &Code::InvalidField);
     }
     harness.send_local(bare("DELETE", "/v1/topologies/trips")).await;
-    assert_problem(&harness.send_local(rebalance("?threads=2")).await, 409, Code::TopologyEnds);
+    assert_problem(&harness.send_local(rebalance("?threads=2")).await, 409, &Code::TopologyEnds);
 }
 
 #[tokio::test]
@@ -170,7 +170,7 @@ async fn without_the_flow_topology_flows_are_not_found() {
     harness.write(&[Outgoing::keyed("nave.control", "flows", "")]);
     harness.outlet.poll(Duration::ZERO).unwrap();
     for req in [flow(GOOD), get("/v1/flows"), get("/v1/flows/a"), bare("DELETE", "/v1/flows/a")] {
-        assert_problem(&harness.send_local(req).await, 404, Code::UnknownTopology);
+        assert_problem(&harness.send_local(req).await, 404, &Code::UnknownTopology);
     }
 }
 
@@ -188,7 +188,7 @@ async fn an_invalid_submission_is_skipped() {
     harness.write(&records);
     harness.write(&[Outgoing::keyed("nave.control", "bad", "{")]);
     harness.outlet.poll(Duration::ZERO).unwrap();
-    assert_problem(&harness.send_local(get("/v1/topologies/bad")).await, 404, Code::UnknownTopology);
+    assert_problem(&harness.send_local(get("/v1/topologies/bad")).await, 404, &Code::UnknownTopology);
     assert_eq!(harness.create(|operation| up(operation, false)).await.status, 201);
 }
 
@@ -246,7 +246,7 @@ async fn a_spoke_is_up_while_its_heartbeats_arrive() {
     let mut harness = Harness::new();
     let reply = harness.send_local(get("/v1/spokes/speaker")).await;
     assert_eq!((&reply.body["up"], &reply.body["instances"]), (&json!(null), &json!([])));
-    assert_problem(&harness.send_local(get("/v1/spokes/hotel")).await, 404, Code::UnknownService);
+    assert_problem(&harness.send_local(get("/v1/spokes/hotel")).await, 404, &Code::UnknownService);
 
     harness.bus.ensure_topic(&TopicSpec::log("nave.spoke.speaker.alive", 1).with_cleanup(Cleanup::Compact)).unwrap();
     let beat = |instance: &str, bye| {

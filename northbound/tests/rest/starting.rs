@@ -8,6 +8,7 @@ use axum::body::Body;
 use axum::http::Request;
 use axum::http::request::Builder;
 use bus::{Clock, Task};
+use flow_messages::codes;
 use northbound::router;
 use serde_json::json;
 use tower::ServiceExt;
@@ -39,12 +40,12 @@ async fn any_workflow_is_started_with_any_json_and_its_answer_returned() {
     }
     let reply =
         harness.send_answered(trip("{}"), |_| Answer::Failed(json!({"message": "no car", "at": "garage"}))).await;
-    assert_problem(&reply, 502, Code::WorkflowFailed);
+    assert_problem(&reply, 502, &Code::WorkflowFailed);
     assert_eq!((&reply.body["detail"], &reply.body["at"]), (&json!("no car"), &json!("garage")));
-    let reply = harness.send_answered(trip("{}"), |id| failed(id, Code::HubTimeout)).await;
-    assert_problem(&reply, 504, Code::HubTimeout);
+    let reply = harness.send_answered(trip("{}"), |id| failed(id, codes::HUB_TIMEOUT)).await;
+    assert_problem(&reply, 504, &codes::HUB_TIMEOUT);
     let reply = harness.send_answered(trip("{}"), |_| refused(Code::QueueFull)).await;
-    assert_problem(&reply, 429, Code::QueueFull);
+    assert_problem(&reply, 429, &Code::QueueFull);
 }
 
 #[tokio::test]
@@ -57,7 +58,7 @@ async fn an_unknown_topology_workflow_or_path_is_named() {
         ("/v1/topologies/flows/workflows/trip/", Code::UnknownPath),
     ] {
         let req = request("POST", path).body(Body::from("{}")).unwrap();
-        assert_problem(&harness.send_local(req).await, 404, code);
+        assert_problem(&harness.send_local(req).await, 404, &code);
     }
     for (path, status) in [
         (TRIP.replace("t-1", "%0a"), 422),
@@ -70,8 +71,8 @@ async fn an_unknown_topology_workflow_or_path_is_named() {
         let req = request("POST", &path).body(Body::from("{}")).unwrap();
         assert_eq!(harness.send_local(req).await.status, status, "{path}");
     }
-    assert_problem(&harness.send_local(trip("{")).await, 400, Code::NotJson);
-    assert_problem(&harness.send_local(bare("GET", TRIP)).await, 405, Code::WrongMethod);
+    assert_problem(&harness.send_local(trip("{")).await, 400, &Code::NotJson);
+    assert_problem(&harness.send_local(bare("GET", TRIP)).await, 405, &Code::WrongMethod);
 }
 
 #[tokio::test]
@@ -87,10 +88,10 @@ async fn a_strict_flow_is_a_201_with_its_location_or_a_conflict() {
     let reply = reply.await;
     assert_eq!((reply.status, &reply.headers["location"]), (201, &"/v1/flows/test-01".parse().unwrap()));
     assert!(seen.is_some());
-    assert_problem(&harness.send_answered(req(), |_| refused(Code::FlowExists)).await, 409, Code::FlowExists);
+    assert_problem(&harness.send_answered(req(), |_| refused(codes::FLOW_EXISTS)).await, 409, &codes::FLOW_EXISTS);
     let body = r#"{"flowid": "a", "length": 1, "strict": false}"#;
     let reply = harness.send_local(request("POST", "/v1/flows").body(Body::from(body)).unwrap()).await;
-    assert_problem(&reply, 422, Code::InvalidField);
+    assert_problem(&reply, 422, &Code::InvalidField);
     assert_eq!(reply.body["field"], "strict");
 }
 
@@ -103,11 +104,11 @@ async fn a_removal_succeeds_or_lists_what_is_left() {
     };
     let reply = harness.send_answered(req(), gone).await;
     assert_eq!((reply.status, &reply.body["removed"]), (200, &json!(10)));
-    assert_problem(&harness.send_answered(req(), |_| refused(Code::UnknownFlow)).await, 404, Code::UnknownFlow);
-    let reply = harness.send_answered(req(), |id| failed(id, Code::RemovalFailed)).await;
-    assert_problem(&reply, 502, Code::RemovalFailed);
+    assert_problem(&harness.send_answered(req(), |_| refused(codes::UNKNOWN_FLOW)).await, 404, &codes::UNKNOWN_FLOW);
+    let reply = harness.send_answered(req(), |id| failed(id, codes::REMOVAL_FAILED)).await;
+    assert_problem(&reply, 502, &codes::REMOVAL_FAILED);
     assert_eq!(reply.body["left"], json!([]));
-    assert_problem(&harness.send_local(bare("DELETE", "/v1/flows/a%20b")).await, 404, Code::UnknownFlow);
+    assert_problem(&harness.send_local(bare("DELETE", "/v1/flows/a%20b")).await, 404, &codes::UNKNOWN_FLOW);
 }
 
 #[tokio::test]
@@ -138,7 +139,7 @@ async fn a_client_that_does_not_wait_holds_a_place_until_the_hub_publishes() {
         });
         assert_eq!(reply.await.status, 202);
     }
-    assert_problem(&harness.send_local(req()).await, 429, Code::Busy);
+    assert_problem(&harness.send_local(req()).await, 429, &Code::Busy);
     let (operation, id) = first.unwrap();
     harness.write(&[about(Kind::View, &running(&operation, 1), &id)]);
     assert_eq!(harness.gateway.unanswered(), 256);
@@ -155,7 +156,7 @@ async fn a_client_that_does_not_wait_holds_a_place_until_the_hub_publishes() {
 async fn an_operation_that_was_refused_after_its_202_is_shown_as_refused() {
     let mut harness = Harness::new();
     let reply =
-        harness.send_answered(good(post().header("Prefer", "respond-async")), |_| refused(Code::PoolEmpty)).await;
+        harness.send_answered(good(post().header("Prefer", "respond-async")), |_| refused(codes::POOL_EMPTY)).await;
     assert_eq!(reply.status, 202);
     let shown = harness.send_local(get(reply.headers["location"].to_str().unwrap())).await;
     assert_eq!((&shown.body["outcome"], &shown.body["live"]), (&json!("refused"), &json!(false)));
@@ -208,7 +209,7 @@ async fn a_duplicate_json_field_is_refused_by_name() {
         (request("POST", TRIP).body(Body::from(r#"{"rooms": [{"bed": 1, "bed": 1}]}"#)), "bed"),
     ] {
         let reply = harness.send_local(req.unwrap()).await;
-        assert_problem(&reply, 422, Code::InvalidField);
+        assert_problem(&reply, 422, &Code::InvalidField);
         assert_eq!(reply.body["field"], field);
         assert_eq!(reply.body["detail"], format!("`{field}` is given twice; allowed is to give it once"));
     }

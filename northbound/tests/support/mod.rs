@@ -42,10 +42,11 @@ pub(crate) fn up(operation: &OperationId, existed: bool) -> Answer {
 
 /// The answer of a flow that failed with this code.
 pub(crate) fn failed(operation: &OperationId, code: Code) -> Answer {
-    Answer::Failed(json!({
-        "code": code, "message": "error in hub by timeout", "flowid": "test-01", "operation": operation, "origin": "hub",
-        "step": "installing", "detail": "rule 5 was lost", "degraded": false, "left": [],
-    }))
+    let more = json!({
+        "message": "error in hub by timeout", "flowid": "test-01", "operation": operation, "origin": "hub",
+        "step": "installing", "degraded": false, "left": [],
+    });
+    Answer::failed(code, "rule 5 was lost", more)
 }
 
 /// The answer of a refused request.

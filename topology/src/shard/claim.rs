@@ -43,7 +43,7 @@ impl Shard {
                 break;
             }
             let claimed = self.claim(*lane);
-            self.context.status.blocked(*lane, claimed.as_ref().err().and_then(ClaimError::code));
+            self.context.status.blocked(*lane, claimed.as_ref().err().and_then(ClaimError::code).as_ref());
             if let Err(error) = claimed {
                 let stage = &self.context.options.stage;
                 match &error {
@@ -51,7 +51,8 @@ impl Shard {
                         tracing::warn!(stage, lane, %error, "cannot take the lane over yet; retrying");
                     }
                     ClaimError::Cut(_) | ClaimError::Incompatible(_) => {
-                        let code = error.code().map_or("", Code::as_str);
+                        let code = error.code();
+                        let code = code.as_ref().map_or("", Code::as_str);
                         tracing::error!(stage, lane, code, %error, "cannot restore the lane: manual action needed");
                     }
                 }
@@ -91,7 +92,7 @@ impl Shard {
         self.assign(partition);
         if let Some(owned) = self.owned.get_mut(&partition) {
             owned.phase = Phase::Claiming { at: self.context.clock.mono().plus_ms(HELD_MS) };
-            self.context.status.blocked(partition, Some(code));
+            self.context.status.blocked(partition, Some(&code));
         }
     }
 
@@ -147,8 +148,8 @@ impl Shard {
             Found::Nothing => owned.snapshots.checksums = Some(Checksums::default()),
             Found::Whole(restored) => return Ok(Some(restored)),
             Found::Corrupt(reason, checksums) => {
-                let (stage, code) = (&self.context.options.stage, Code::SnapshotDamaged.as_str());
-                tracing::error!(stage, lane = partition, code, %reason, "the snapshot is corrupt; replaying the inbox from its beginning");
+                let (stage, code) = (&self.context.options.stage, Code::SnapshotDamaged);
+                tracing::error!(stage, lane = partition, code = code.as_str(), %reason, "the snapshot is corrupt; replaying the inbox from its beginning");
                 self.counters.add(names::SNAPSHOTS_CORRUPT, 1);
                 owned.snapshots.checksums = Some(checksums);
             }

@@ -52,12 +52,13 @@ impl Shard {
 
     fn still_missing(&mut self, now: MonoTime) {
         self.queue.retry_at(now.plus_ms(LOOK_MS));
-        self.mark_lanes(Some(Code::NoTopic));
+        self.mark_lanes(Some(&Code::NoTopic));
         if let Some(MissingTopic { topic, log_at }) = &mut self.missing
             && *log_at <= now
         {
             *log_at = now.plus_ms(LOG_MS);
-            let (stage, code) = (&self.context.options.stage, Code::NoTopic.as_str());
+            let (stage, code) = (&self.context.options.stage, Code::NoTopic);
+            let code = code.as_str();
             tracing::error!(
                 stage,
                 topic,
@@ -68,7 +69,7 @@ impl Shard {
     }
 
     /// Sets the condition that blocks the lanes. A claim sets that of its lane itself.
-    fn mark_lanes(&self, why: Option<Code>) {
+    fn mark_lanes(&self, why: Option<&Code>) {
         let claimed = self.owned.iter().filter(|(_, owned)| !matches!(owned.phase, Phase::Claiming { .. }));
         claimed.for_each(|(lane, _)| self.context.status.blocked(*lane, why));
     }

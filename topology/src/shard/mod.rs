@@ -267,11 +267,11 @@ impl Shard {
 
     fn assign(&mut self, partition: u32) {
         if partition as usize >= self.context.status.lanes() {
-            let (stage, code) = (&self.context.options.stage, Code::WrongTopic.as_str());
+            let (stage, code) = (&self.context.options.stage, Code::WrongTopic);
             tracing::error!(
                 stage,
                 partition,
-                code,
+                code = code.as_str(),
                 "the inbox has more partitions than the stage has lanes: this partition is not read"
             );
             return;

@@ -75,8 +75,8 @@ impl Shard {
         let changes = match lane.save() {
             Ok(changes) => changes,
             Err(reason) => {
-                let code = Code::SnapshotDamaged.as_str();
-                tracing::error!(stage = %self.context.options.stage, lane = number, code, %reason, "cannot save the lane; it takes no more snapshots");
+                let code = Code::SnapshotDamaged;
+                tracing::error!(stage = %self.context.options.stage, lane = number, code = code.as_str(), %reason, "cannot save the lane; it takes no more snapshots");
                 self.counters.add(names::SNAPSHOTS_FAILED, 1);
                 // The next owner replays the inbox from the last snapshot on.
                 snapshots.checksums = None;

@@ -54,7 +54,7 @@ impl Standby {
         }
         for (lane, image) in &self.images {
             if let Err(RestoreError::Incompatible(reason)) = image.head(build) {
-                let code = Code::StateIncompatible.as_str();
+                let code = Code::StateIncompatible;
                 return Err(BusError::Refused(format!("{code}: lane {lane}: {reason}")));
             }
         }

@@ -39,11 +39,11 @@ impl Shard {
     /// stays reported when it grows, since the lane has missed its first records.
     fn check_end(&self, lane: u32, end: u64, position: u64) {
         if end < position && self.context.status.cut(lane) {
-            let (stage, code) = (&self.context.options.stage, Code::InboxCut.as_str());
+            let (stage, code) = (&self.context.options.stage, Code::InboxCut);
             tracing::error!(
                 stage,
                 lane,
-                code,
+                code = code.as_str(),
                 end,
                 position,
                 "the inbox of a live lane ends before its position: manual action needed"
@@ -59,8 +59,8 @@ impl Shard {
         let is_late = self.owned.get(&lane).is_some_and(|owned| owned.snapshots.checksums.is_none() && needed > 0);
         if is_late && kept < needed {
             self.counters.add(names::INBOXES_SHORT, 1);
-            let code = Code::InboxShort.as_str();
-            tracing::error!(stage = %self.context.options.stage, lane, code, kept, needed, "an inbox is close to losing records that a takeover needs");
+            let code = Code::InboxShort;
+            tracing::error!(stage = %self.context.options.stage, lane, code = code.as_str(), kept, needed, "an inbox is close to losing records that a takeover needs");
         }
     }
 }
