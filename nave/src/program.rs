@@ -60,7 +60,21 @@ pub struct Program {
     spokes: BTreeMap<String, ProgramSpoke>,
     scenarios: BTreeMap<String, Scenario>,
     rest_routes: Vec<RestRoutes>,
-    flows: bool,
+    /// Short names of stages for `run --role`, with topology and stage.
+    roles: Vec<(&'static str, &'static str, &'static str)>,
+    simulator: Option<Simulator>,
+    /// The banner's text after the REST address.
+    pub(crate) rest_hint: &'static str,
+}
+
+/// A simulated spoke with an admin port, a directory and a fault plan of its own.
+#[derive(Clone)]
+pub(crate) struct Simulator {
+    /// Its name for `run --role`.
+    pub(crate) role: &'static str,
+    pub(crate) service: &'static str,
+    /// Makes it for a simulation.
+    make: MakeHost,
 }
 
 /// A spoke of a program.
@@ -125,13 +139,24 @@ impl Program {
         let mut program = Self::empty(Self::nave());
         let settings = Settings::default().with("flows", &FlowSettings::default());
         program.add(&flows::flow_topology()?.with_settings(&settings)?)?;
-        program.flows = true;
+        program.roles = vec![("hub", flows::NAME, flows::STAGE), ("worker", flows::NAME, flows::SPEAKER)];
+        let make = Arc::new(simulation::speaker);
+        program.simulator = Some(Simulator { role: "floodlight-sim", service: flows::SPEAKER, make });
+        program.rest_hint = "try: requests in rest-api.http";
         program.scenario(flows::NAME, simulation::flow_scenario()).rest_routes(flows::rest_routes())
     }
 
     fn empty(about: About) -> Self {
-        let (topologies, spokes, scenarios) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Self { about, topologies, spokes, scenarios, rest_routes: Vec::new(), flows: false }
+        Self {
+            about,
+            topologies: BTreeMap::new(),
+            spokes: BTreeMap::new(),
+            scenarios: BTreeMap::new(),
+            rest_routes: Vec::new(),
+            roles: Vec::new(),
+            simulator: None,
+            rest_hint: "described in /openapi.json",
+        }
     }
 
     pub(crate) fn nave() -> About {
@@ -235,9 +260,7 @@ impl Program {
         let (code, scenario) = (self.topology(topology)?, self.scenarios.get(topology)?);
         let made = |(service, spoke): (&String, &ProgramSpoke)| (service.clone(), Arc::clone(&spoke.make));
         let mut spokes: BTreeMap<String, MakeHost> = self.spokes.iter().map(made).collect();
-        if self.flows && topology == flows::NAME {
-            spokes.insert(flows::SPEAKER.to_owned(), Arc::new(simulation::speaker));
-        }
+        spokes.extend(self.simulator.iter().map(|simulator| (simulator.service.to_owned(), simulator.make.clone())));
         let called: BTreeSet<String> = code.stages().iter().flat_map(|stage| code.watches(&stage.name)).collect();
         spokes.retain(|service, _| called.contains(service));
         Some(Simulation::new(code.clone(), scenario.clone(), spokes))
@@ -279,10 +302,14 @@ impl Program {
         self.topologies.keys().map(String::as_str).collect::<Vec<_>>().join(", ")
     }
 
-    /// Returns true if the program contains the flow topology, its REST paths and the simulated
-    /// switch controller.
-    pub fn has_flows(&self) -> bool {
-        self.flows
+    /// Returns the short names of stages, with topology and stage.
+    pub(crate) fn roles(&self) -> &[(&'static str, &'static str, &'static str)] {
+        &self.roles
+    }
+
+    /// Returns the simulator that comes with the topologies.
+    pub(crate) fn simulator(&self) -> Option<&Simulator> {
+        self.simulator.as_ref()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use super::options::{ConfigArgs, ProcessArgs};
 use super::output::{Output, Usage};
@@ -42,26 +42,16 @@ pub(super) struct RunArgs {
     /// Topology of these stages, if several topologies have a stage of that name
     #[arg(long)]
     topology: Option<String>,
-    /// Role of the process; may be repeated
-    #[arg(long = "role", value_enum)]
-    roles: Vec<Role>,
+    /// Role of the process: northbound, a stage or a simulator of this program; may be repeated
+    #[arg(long = "role", value_name = "ROLE")]
+    roles: Vec<String>,
     /// Spoke of this program to run; may be repeated
     #[arg(long = "spoke", value_name = "SERVICE")]
     spokes: Vec<String>,
 }
 
-/// The role of a process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Role {
-    /// Run the workflows of the flow topology
-    Hub,
-    /// Send the calls of the hub to the speaker
-    Worker,
-    /// Serve the REST interface; any number of processes may
-    Northbound,
-    /// Simulate the switch controller
-    FloodlightSim,
-}
+/// The role that serves the REST interface.
+const NORTHBOUND: &str = "northbound";
 
 pub(super) fn up(args: &UpArgs, program: &Program) -> anyhow::Result<Output> {
     let mut raw = args.config.raw()?;
@@ -81,7 +71,7 @@ pub(super) fn up(args: &UpArgs, program: &Program) -> anyhow::Result<Output> {
     let mut purpose = Purpose::everything(program);
     for service in &args.without {
         let known = purpose.spokes.remove(service);
-        let simulated = purpose.simulates && service == flows::SPEAKER;
+        let simulated = program.simulator().is_some_and(|simulator| service == simulator.service);
         purpose.simulates &= !simulated;
         if !known && !simulated {
             return Err(no_spoke(service, program).into());
@@ -136,15 +126,14 @@ fn purpose(args: &RunArgs, program: &Program) -> Result<Purpose, Usage> {
     }
     let (mut northbound, mut simulates) = (false, false);
     for role in &args.roles {
-        if !program.has_flows() && *role != Role::Northbound {
-            let text = format!("without the flow topology the only role is northbound; {}", available(program));
-            return Err(Usage(text));
-        }
-        match role {
-            Role::Hub => stages.push((flows::NAME.to_owned(), flows::STAGE.to_owned())),
-            Role::Worker => stages.push((flows::NAME.to_owned(), flows::SPEAKER.to_owned())),
-            Role::Northbound => northbound = true,
-            Role::FloodlightSim => simulates = true,
+        if role == NORTHBOUND {
+            northbound = true;
+        } else if program.simulator().is_some_and(|simulator| role == simulator.role) {
+            simulates = true;
+        } else if let Some((_, topology, stage)) = program.roles().iter().find(|(name, ..)| role == name) {
+            stages.push(((*topology).to_owned(), (*stage).to_owned()));
+        } else {
+            return Err(Usage(format!("this program has no role `{role}`; {}", available(program))));
         }
     }
     stages.sort_unstable();
@@ -174,9 +163,10 @@ fn available(program: &Program) -> String {
         stages.into_keys().map(move |stage| format!("{name}/{stage}"))
     });
     let stages: Vec<String> = stages.collect();
-    let roles = if program.has_flows() { "hub, worker, northbound, floodlight-sim" } else { "northbound" };
+    let roles = program.roles().iter().map(|(name, ..)| *name).chain([NORTHBOUND]);
+    let roles: Vec<&str> = roles.chain(program.simulator().map(|simulator| simulator.role)).collect();
     let spokes: Vec<&str> = program.spokes().map(|(service, _)| service.as_str()).collect();
     let or_none = |names: String| if names.is_empty() { "none".to_owned() } else { names };
     let (stages, spokes) = (or_none(stages.join(", ")), or_none(spokes.join(", ")));
-    format!("available stages: {stages}; roles: {roles}; spokes: {spokes}")
+    format!("available stages: {stages}; roles: {}; spokes: {spokes}", roles.join(", "))
 }

@@ -148,7 +148,7 @@ impl RawConfig {
                 faults.extend(check::faults(&config, &source));
                 let given = merged.iter().map(|(path, (value, source))| (path.as_str(), value, source.as_str()));
                 faults.extend(check::without_effect(&config, given, |path| fields.get(path).cloned()));
-                let has_other_crates = program.topologies().any(|(name, _)| name != flows::NAME);
+                let has_other_crates = program.about() != Program::nave();
                 faults.extend(log::fault(&config.log, &own_crate(), has_other_crates).map(|message| ConfigError {
                     source: source("log"),
                     field: "log".into(),

@@ -55,7 +55,7 @@ impl Purpose {
             submits: true,
             wanted: StageSelection::Everything,
             northbound: true,
-            simulates: program.has_flows(),
+            simulates: program.simulator().is_some(),
             spokes,
         }
     }

@@ -131,8 +131,7 @@ impl Server<'_> {
     fn addresses(&self) -> std::io::Result<Vec<String>> {
         let mut lines = Vec::new();
         if let Some(rest) = &self.rest {
-            let hint =
-                if self.program.has_flows() { "try: requests in rest-api.http" } else { "described in /openapi.json" };
+            let hint = self.program.rest_hint;
             lines.push(format!("  REST      http://{}      {hint}", rest.local_addr()?));
         }
         if let Some(sim) = &self.sim {
