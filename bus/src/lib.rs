@@ -32,8 +32,8 @@
 //!
 //! Read in this order: [`record`] (records), [`topic`] (topics), [`member`] (the traits and their
 //! contract), [`follower`] (reading logs from a position), [`clock`], [`task`] and
-//! [`backoff`], [`embedded`] and [`kafka`] (the implementations), [`faulty`] (fault
-//! injection for both).
+//! [`backoff`], [`embedded`] and `kafka` (the implementations; Kafka is a feature),
+//! [`faulty`] (fault injection for both).
 
 pub mod backoff;
 pub mod clock;
@@ -41,6 +41,7 @@ pub mod embedded;
 pub mod error;
 pub mod faulty;
 pub mod follower;
+#[cfg(feature = "kafka")]
 pub mod kafka;
 pub mod member;
 pub mod record;
@@ -56,6 +57,7 @@ pub use faulty::{
     AppendFault, BusEvent, CommitFault, DriftingClock, FaultInjector, FaultScript, FaultyBus, RecordFault, TopicFault,
 };
 pub use follower::{Follower, Gap, IfGone, Start};
+#[cfg(feature = "kafka")]
 pub use kafka::{Kafka, KafkaOptions};
 pub use member::{Arrival, Batch, Bus, BusHealth, Committed, Member, MemberSpec, Position, Reader, Takeover, Writer};
 pub use record::{Headers, Outgoing, Record, Route};

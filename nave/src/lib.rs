@@ -27,41 +27,55 @@
 //! - [`testing`]: a topology with northbound and spokes in virtual time, for tests.
 //! - [`sim`]: the same with random faults, for `nave sim`.
 //! - [`config`]: the configuration of a process.
-//! - [`embed()`]: a topology inside a program of one's own.
+//! - [`embed()`]: a topology inside a program of one's own. It and [`testing`] need no feature of
+//!   this crate.
 //! - [`node`]: submitting topologies, and running them in a process without the command line.
 //!
 //! Inside, read in this order: `commands` (the command line), `process` and `shutdown` (how a
 //! process starts and stops), `clock` (real time), `client` and `explain` (the client of the REST
 //! interface, and the pages of the codes), `drawing` (graphs of topologies).
 
+#[cfg(feature = "cli")]
 mod client;
 mod clock;
+#[cfg(feature = "cli")]
 mod commands;
+#[cfg(feature = "cli")]
 pub mod config;
+#[cfg(feature = "cli")]
 mod drawing;
 mod embed;
+#[cfg(feature = "cli")]
 mod explain;
+#[cfg(feature = "workflows")]
 mod hub_and_spokes;
+#[cfg(feature = "cli")]
 mod names;
+#[cfg(feature = "cli")]
 pub mod node;
+#[cfg(feature = "cli")]
 mod process;
+#[cfg(feature = "cli")]
 pub mod program;
+#[cfg(feature = "cli")]
 mod shutdown;
+#[cfg(feature = "cli")]
 mod suggest;
 
-use std::process::ExitCode;
-
 pub use clock::SystemClock;
+#[cfg(feature = "cli")]
+pub use commands::{main, run};
 pub use embed::{EmbeddedTopology, embed, embed_on};
+#[cfg(feature = "workflows")]
 pub use hub_and_spokes::hub_and_spokes;
 pub use serde_json;
+#[cfg(feature = "workflows")]
 pub use simulation::{self as sim, testing};
+#[cfg(feature = "workflows")]
 pub use spoke;
+#[cfg(not(feature = "workflows"))]
+pub use topology::testing;
 pub use wire::rest;
-
-use topology::{BuildErrors, Topology};
-
-use program::{About, Program, ProgramError};
 
 /// The names that the file of a topology needs.
 pub mod prelude {
@@ -76,6 +90,7 @@ pub mod prelude {
     }
 
     /// For workflows.
+    #[cfg(feature = "workflows")]
     pub mod workflow {
         pub use hub::schemars::{self, JsonSchema};
         pub use hub::{
@@ -87,20 +102,6 @@ pub mod prelude {
         pub use wire::call::CallOutcome;
         pub use wire::{Code, OperationId, Problem, Service};
     }
-}
-
-/// Runs the command line over these topologies, each built by a function or a closure. `about` is
-/// the name and the version of the binary: `nave::main(nave::about!(), [orders])`.
-pub fn main<F>(about: About, topologies: impl IntoIterator<Item = F>) -> ExitCode
-where
-    F: FnOnce() -> Result<Topology, BuildErrors>,
-{
-    commands::run(Program::of(about, topologies))
-}
-
-/// Runs the command line over a program with spokes or scenarios; see [`program::Program::spoke`].
-pub fn run(program: Result<Program, ProgramError>) -> ExitCode {
-    commands::run(program)
 }
 
 /// Runs the examples of README.md as tests.

@@ -31,6 +31,7 @@ mod why;
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use topology::{BuildErrors, Topology};
 
 use self::output::Output;
 use crate::client::{self, Client};
@@ -113,8 +114,17 @@ impl RemoteArgs {
     }
 }
 
-/// Parses the arguments of this process and runs the command.
-pub(crate) fn run(program: Result<Program, ProgramError>) -> ExitCode {
+/// Runs the command line over these topologies, each built by a function or a closure. `about` is
+/// the name and the version of the binary: `nave::main(nave::about!(), [orders])`.
+pub fn main<F>(about: About, topologies: impl IntoIterator<Item = F>) -> ExitCode
+where
+    F: FnOnce() -> Result<Topology, BuildErrors>,
+{
+    run(Program::of(about, topologies))
+}
+
+/// Runs the command line over a program with spokes or scenarios; see [`Program::spoke`].
+pub fn run(program: Result<Program, ProgramError>) -> ExitCode {
     let about = program.as_ref().map_or(Program::nave(), Program::about);
     crate::program::set_name(about.name);
     let cli = Cli::from_arg_matches(&command(about).get_matches()).unwrap_or_else(|error| error.exit());

@@ -2,7 +2,7 @@
 //!
 //! There is no broker and no real waiting: an hour of timeouts passes in a millisecond.
 //!
-//! - [`Lanes`] are the lanes of a topology, without surroundings.
+//! - [`run`] is a bolt alone; [`Lanes`] are the lanes of a topology, without surroundings.
 //! - [`World`] adds a northbound and spokes.
 //! - [`System`] is the flow topology on any bus, for tests and benchmarks that poll it themselves.
 
@@ -10,5 +10,5 @@ mod system;
 mod world;
 
 pub use system::{HUB, SPEAKER, System, SystemError, SystemOptions};
-pub use topology::testing::Lanes;
+pub use topology::testing::{Lanes, run};
 pub use world::{SentRequest, World};
