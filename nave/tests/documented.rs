@@ -1,5 +1,6 @@
 //! Every example of `docs/rest.md`, sent to a running `nave up` in the order of the page, gets the
-//! documented answer. Every path in `docs/codes.md` exists.
+//! documented answer. Every path in `docs/codes.md` exists. The guide shows the files of the first
+//! crate.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -109,4 +110,18 @@ fn every_path_in_the_code_docs_exists() {
     assert!(!named.is_empty(), "codes.md quotes paths in backquotes");
     let unknown: Vec<&&str> = named.iter().filter(|path| document["paths"].get(path).is_none()).collect();
     assert!(unknown.is_empty(), "docs/openapi.json has no {unknown:?}");
+}
+
+#[test]
+fn the_guide_shows_the_files_of_the_first_crate() {
+    let page = include_str!("../../docs/guide/first-crate.md");
+    for (language, file) in [
+        ("toml", include_str!("../../examples/first-crate/Cargo.toml")),
+        ("rust", include_str!("../../examples/first-crate/src/main.rs")),
+    ] {
+        assert!(
+            page.contains(&format!("\n```{language}\n{file}```\n")),
+            "docs/guide/first-crate.md differs in {language}"
+        );
+    }
 }
