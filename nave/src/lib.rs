@@ -31,9 +31,10 @@
 //!   this crate.
 //! - [`node`]: submitting topologies, and running them in a process without the command line.
 //!
-//! Inside, read in this order: `commands` (the command line), `process` and `shutdown` (how a
-//! process starts and stops), `clock` (real time), `client` and `explain` (the client of the REST
-//! interface, and the pages of the codes), `drawing` (graphs of topologies).
+//! Inside, read in this order: `commands` (the command line), `flow_program` (the program of the
+//! binary), `process` and `shutdown` (how a process starts and stops), `clock` (real time),
+//! `client` and `explain` (the client of the REST interface, and the pages of the codes),
+//! `drawing` (graphs of topologies).
 
 #[cfg(feature = "cli")]
 mod client;
@@ -47,6 +48,8 @@ mod drawing;
 mod embed;
 #[cfg(feature = "cli")]
 mod explain;
+#[cfg(feature = "flows")]
+mod flow_program;
 #[cfg(feature = "workflows")]
 mod hub_and_spokes;
 #[cfg(feature = "cli")]

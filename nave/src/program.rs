@@ -4,15 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
-use flows::FlowSettings;
+use bus::{Bus, BusError, Task};
 use hub::HubSettings;
 use topology::{BuildErrors, Settings, Topology};
 use wire::rest::RestRoutes;
 use wire::service::ServiceName;
+use wire::topics::Topics;
 use workers::{WorkerBolt, WorkerSettings};
 
 use simulation::{MakeHost, Scenario, Simulation};
 use spoke::{Handler, SpokeOptions, SpokeService};
+
+use crate::config::Config;
 
 /// The name and version that a program prints in its banner and for `--version`; see
 /// [`crate::about!`].
@@ -61,8 +64,8 @@ pub struct Program {
     scenarios: BTreeMap<String, Scenario>,
     rest_routes: Vec<RestRoutes>,
     /// Short names of stages for `run --role`, with topology and stage.
-    roles: Vec<(&'static str, &'static str, &'static str)>,
-    simulator: Option<Simulator>,
+    pub(crate) roles: Vec<(&'static str, &'static str, &'static str)>,
+    pub(crate) simulator: Option<Simulator>,
     /// The banner's text after the REST address.
     pub(crate) rest_hint: &'static str,
 }
@@ -74,7 +77,20 @@ pub(crate) struct Simulator {
     pub(crate) role: &'static str,
     pub(crate) service: &'static str,
     /// Makes it for a simulation.
-    make: MakeHost,
+    pub(crate) make: MakeHost,
+    /// Opens it in a process, alone or beside lanes.
+    pub(crate) open: fn(&Config, is_alone: bool) -> anyhow::Result<OpenSimulator>,
+}
+
+/// Joins the group of a simulator's service as this member.
+type JoinSimulator = Box<dyn FnOnce(&dyn Bus, &Topics, &str, &SpokeOptions) -> Result<Box<dyn Task>, BusError> + Send>;
+
+/// An open simulator.
+pub(crate) struct OpenSimulator {
+    /// Its HTTP interface.
+    pub(crate) router: northbound::Router,
+    pub(crate) heartbeat_ms: u64,
+    pub(crate) join: JoinSimulator,
 }
 
 /// A spoke of a program.
@@ -130,23 +146,7 @@ impl Program {
         Ok(program)
     }
 
-    /// Returns the program of `nave`: the flow topology, its REST paths and the simulated switch
-    /// controller.
-    ///
-    /// # Errors
-    /// None: the flow topology is valid, which a test checks.
-    pub fn flows() -> Result<Self, ProgramError> {
-        let mut program = Self::empty(Self::nave());
-        let settings = Settings::default().with("flows", &FlowSettings::default());
-        program.add(&flows::flow_topology()?.with_settings(&settings)?)?;
-        program.roles = vec![("hub", flows::NAME, flows::STAGE), ("worker", flows::NAME, flows::SPEAKER)];
-        let make = Arc::new(simulation::speaker);
-        program.simulator = Some(Simulator { role: "floodlight-sim", service: flows::SPEAKER, make });
-        program.rest_hint = "try: requests in rest-api.http";
-        program.scenario(flows::NAME, simulation::flow_scenario()).rest_routes(flows::rest_routes())
-    }
-
-    fn empty(about: About) -> Self {
+    pub(crate) fn empty(about: About) -> Self {
         Self {
             about,
             topologies: BTreeMap::new(),
@@ -276,7 +276,7 @@ impl Program {
         self.spokes.iter()
     }
 
-    fn add(&mut self, topology: &Topology) -> Result<(), ProgramError> {
+    pub(crate) fn add(&mut self, topology: &Topology) -> Result<(), ProgramError> {
         let name = topology.name().to_owned();
         match self.topologies.insert(name.clone(), topology.with_settings(&declared(topology))?) {
             None => Ok(()),

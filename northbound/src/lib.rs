@@ -58,6 +58,8 @@ pub mod watch;
 mod metrics;
 mod parser_problems;
 
+pub use axum::Router;
+
 pub use access::{Access, AccessError, check_listen};
 pub use directory::{Directory, control_record};
 pub use gateway::{Gateway, GatewayLimits, GatewayOptions, OperationCommand, StageOptions, Submission};

@@ -24,7 +24,8 @@
 //! `fault_schedule` (which faults occur), `host` (spokes), `process` (what runs), `clients`
 //! (requests), `people` (commands), [`arbitrary`] (garbage), `run` (one seed), `watch` (checks after
 //! each poll), `inside` (checks inside lanes), `replay` (comparison with a replay), `story` (the log
-//! of a seed), `many` (many seeds), `flow_scenario` (the scenario of the flow topology).
+//! of a seed), `many` (many seeds), `flow_scenario` and `speaker` (the scenario of the flow topology,
+//! and its spoke; a feature).
 //!
 //! [`testing`] has a world for tests: the same virtual time, without random faults.
 
@@ -33,6 +34,7 @@ mod clients;
 mod dice;
 mod fault;
 mod fault_schedule;
+#[cfg(feature = "flows")]
 mod flow_scenario;
 mod host;
 mod inside;
@@ -42,6 +44,8 @@ mod process;
 mod replay;
 mod run;
 mod scenario;
+#[cfg(feature = "flows")]
+mod speaker;
 mod story;
 pub mod testing;
 mod watch;
@@ -53,11 +57,14 @@ use topology::Topology;
 
 pub use dice::Dice;
 pub use fault::{Fault, FaultCounts};
+#[cfg(feature = "flows")]
 pub use flow_scenario::flow_scenario;
-pub use host::{Host, MakeHost, speaker};
+pub use host::{Host, MakeHost};
 pub use many::Summary;
 use run::Run;
 pub use scenario::{Scenario, SimRequest, SimResults};
+#[cfg(feature = "flows")]
+pub use speaker::speaker;
 pub use story::Story;
 
 /// A topology that can be simulated.

@@ -137,7 +137,7 @@ impl SimResults<'_> {
     /// # Panics
     /// If there is no such spoke, or it has another type.
     pub fn look<S: Spoke, R>(&self, service: &str, look: impl FnOnce(&mut S) -> R) -> R {
-        let served = self.spokes.get(service).and_then(|spoke| spoke.as_any().downcast_ref::<SpokeService<S>>());
+        let served = self.any::<SpokeService<S>>(service);
         served.unwrap_or_else(|| panic!("no spoke `{service}` of this type")).look(look)
     }
 

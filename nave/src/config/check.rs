@@ -161,6 +161,7 @@ fn settings(topology: &str, layout: &Layout, source: &dyn Fn(&str) -> String) ->
         let path = format!("topologies.{topology}.settings.{component}");
         let unreadable = match component.as_str() {
             "hub" => unreadable::<hub::HubSettings>(settings),
+            #[cfg(feature = "flows")]
             "flows" => unreadable::<flows::FlowSettings>(settings),
             worker if worker.starts_with("worker-") => unreadable::<workers::WorkerSettings>(settings),
             _users_own => None,

@@ -66,8 +66,7 @@ impl Server<'_> {
         let mut servers: JoinSet<std::io::Result<()>> = JoinSet::new();
         let (addresses, limits) = (self.addresses()?, frontend::limits(self.config));
         let waiting = self.waiting(&tasks, &stopping);
-        if let Some(listener) = self.sim.take() {
-            let router = floodlight_sim::admin(tasks.speaker.clone());
+        if let (Some(listener), Some(router)) = (self.sim.take(), tasks.simulator.clone()) {
             servers.spawn(northbound::serve(listener, router, limits.clone(), becomes_true(stopped.clone())));
         }
         if let Some(listener) = self.health.take() {
@@ -169,7 +168,7 @@ impl Server<'_> {
         let ms = Duration::from_millis;
         eprintln!("stopping: no new requests; open requests have at most {} s", phases.drain_ms.div_ceil(1_000));
         stopping.store(true, Ordering::Release);
-        let Tasks { bus, speaker: _, front, node, status, spokes } = tasks;
+        let Tasks { bus, simulator: _, front, node, status, spokes } = tasks;
         let mut answers_out = None;
         let clock = Arc::clone(&self.clock);
         let mut directory = None;

@@ -1,12 +1,9 @@
 //! The tasks of a process.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
 use bus::{Bus, Task};
-use floodlight_sim::{FaultPlan, SpeakerHandle};
 use spoke::{Delivery, SpokeOptions};
 use topology::driver::Threads;
 use uuid::Uuid;
@@ -16,7 +13,7 @@ use super::Purpose;
 use super::delayed::DelayedSpoke;
 use super::frontend::Frontend;
 use super::starting::Step;
-use crate::config::{BusKind, Config, ConfigError, ConfigErrors};
+use crate::config::{BusKind, Config};
 use crate::embed::create_foreign_topics;
 use crate::node::control;
 use crate::node::runner::{StageRunner, ThreadedRunner};
@@ -24,18 +21,19 @@ use crate::node::status::NodeStatus;
 use crate::node::submission;
 use crate::node::topics::{ServedTopologies, TopicWatch};
 use crate::node::{Node, NodeOptions};
-use crate::program::Program;
+use crate::program::{OpenSimulator, Program, Simulator};
 
 /// The tasks of a process, in the order in which they stop.
 pub(super) struct Tasks {
     pub(super) bus: Arc<dyn Bus>,
-    pub(super) speaker: SpeakerHandle,
+    /// The HTTP interface of the simulator, if this process runs it.
+    pub(super) simulator: Option<northbound::Router>,
     /// Requests and answers of the REST interface, if it is served.
     pub(super) front: Option<Frontend>,
     /// The node and its check of the topics.
     pub(super) node: Threads,
     pub(super) status: Arc<NodeStatus>,
-    /// The simulated switch controller and spokes in Rust.
+    /// The simulator and spokes in Rust.
     pub(super) spokes: Threads,
 }
 
@@ -78,30 +76,24 @@ impl Tasks {
         // `nave up` runs a spoke only while no other process does; `nave run` always runs the given
         // spokes.
         let is_standby = purpose.submits;
+        let mut simulator = None;
         // Only the simulating process may open the directory.
-        let (speaker, plan) = if purpose.simulates { speaker(config)? } else { (SpeakerHandle::new(), None) };
-        if purpose.simulates {
-            if !purpose.submits {
-                // A crash fault ends a separate process as `kill -9` does.
-                speaker.on_crash(|| std::process::abort());
-            }
-            let (topic, name) = (topics.spoke(flows::SPEAKER), format!("{}-speaker-{process}", config.prefix));
-            let (own_bus, handle, topics) = (Arc::clone(&bus), speaker.clone(), topics.clone());
+        if let Some(Simulator { service, open, .. }) = program.simulator().filter(|_| purpose.simulates) {
+            let OpenSimulator { router, heartbeat_ms, join } = open(config, !purpose.submits)?;
+            simulator = Some(router);
+            let (topic, name) = (topics.spoke(service), format!("{}-{service}-{process}", config.prefix));
+            let (own_bus, topics) = (Arc::clone(&bus), topics.clone());
             let delivery = match config.bus.kind {
                 BusKind::Embedded => Delivery::Transactional,
-                // The controller remembers call ids, so its answers need no Kafka transaction.
+                // The simulator remembers call ids, so its answers need no Kafka transaction.
                 BusKind::Kafka => Delivery::immediate(),
             };
-            let heartbeat_ms = plan.map_or(0, |plan| plan.heartbeat_every_ms);
             let options = SpokeOptions { delivery, heartbeat_ms, memory: None };
-            let join = move || {
-                let task = handle.join_with(&*own_bus, &topics, flows::SPEAKER, &name, &options)?;
-                Ok(Box::new(task) as Box<dyn Task>)
-            };
+            let join = move || join(&*own_bus, &topics, &name, &options);
             let own_bus = Arc::clone(&bus);
             let delayed = move || DelayedSpoke::new(own_bus, topic, Box::new(join)).standby(is_standby);
             let make = move || Ok(Box::new(delayed()) as Box<dyn Task>);
-            spokes.spawn("speaker", Arc::clone(&clock), Box::new(make))?;
+            spokes.spawn(service, Arc::clone(&clock), Box::new(make))?;
         }
         for (service, spoke) in program.spokes().filter(|(service, _)| purpose.spokes.contains(*service)) {
             let (own_bus, spoke, topics) = (Arc::clone(&bus), spoke.clone(), topics.clone());
@@ -141,7 +133,7 @@ impl Tasks {
         node.spawn("topics", Arc::clone(&clock), Box::new(move || Ok(Box::new(watch) as Box<dyn Task>)))?;
         step.waits_for(format!("the control topic `{}` has not been read to its end yet", config.topics().control()));
         let front = purpose.northbound.then(|| Frontend::open(&bus, config, &clock)).transpose()?;
-        Ok(Self { bus, speaker, front, node, status, spokes })
+        Ok(Self { bus, simulator, front, node, status, spokes })
     }
 
     pub(super) fn has_failed(&self) -> bool {
@@ -155,23 +147,6 @@ fn spoke_options(options: &SpokeOptions, config: &Config) -> SpokeOptions {
     // The calls of a bus in memory end with the process.
     let memory = options.memory.clone().filter(|_| !super::in_memory(config));
     SpokeOptions { memory, ..options.clone() }
-}
-
-/// Returns the configured simulated controller, and its fault plan.
-fn speaker(config: &Config) -> anyhow::Result<(SpeakerHandle, Option<FaultPlan>)> {
-    let speaker = match config.sim_directory() {
-        None => SpeakerHandle::new(),
-        Some(data) => SpeakerHandle::open(&data).with_context(|| format!("sim.data: {}", data.display()))?,
-    };
-    let plan = &config.sim.plan;
-    if plan.is_empty() {
-        return Ok((speaker, None));
-    }
-    let fault = |error: &dyn fmt::Display| ConfigErrors::from(ConfigError::file("sim.plan", plan, error));
-    let text = std::fs::read_to_string(plan).map_err(|error| fault(&error))?;
-    let plan = FaultPlan::from_toml(&text).map_err(|error| fault(&error))?;
-    speaker.apply(&plan).map_err(|error| fault(&error))?;
-    Ok((speaker, Some(plan)))
 }
 
 #[cfg(test)]
