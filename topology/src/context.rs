@@ -126,6 +126,8 @@ pub(crate) struct LaneContext {
     offset: Cell<u64>,
     /// The number of steps without a record that have armed a timer since then.
     steps: Cell<u64>,
+    /// True if the current step has a record.
+    has_record: Cell<bool>,
     /// True if `steps` contains the current step, or the step has a record.
     is_counted: Cell<bool>,
     /// The number of tuples sent on each edge to another stage.
@@ -146,12 +148,16 @@ pub(crate) struct LaneContext {
     pub(crate) emits: Cell<u64>,
     /// The actions of the running call, undone if it panics.
     emitted: RefCell<Vec<Emitted>>,
-    /// The failures of this step: at most one entry per component and edge, and one for each record
-    /// that a spout could not read.
+    /// The failures of this step: one entry per component and edge, or of a step without a record one for
+    /// each tuple, and one for each record that a spout could not read.
     pub(crate) failures: RefCell<Vec<Failure>>,
 }
 
 impl LaneContext {
+    /// Maximum number of failures of one step that are reported one by one: a row of a spout has 16
+    /// tuples. Further ones are counted only, by place.
+    const FAILURES: usize = 256;
+
     pub(crate) fn new(info: LaneInfo, queues: Vec<Rc<dyn AnyQueue>>, spouts: Vec<Option<Limits>>) -> Self {
         Self {
             info,
@@ -169,6 +175,7 @@ impl LaneContext {
             random: Cell::new(0),
             offset: Cell::new(0),
             steps: Cell::new(0),
+            has_record: Cell::new(false),
             is_counted: Cell::new(true),
             sent: RefCell::default(),
             emitted: RefCell::default(),
@@ -268,7 +275,11 @@ impl LaneContext {
             return self.ledger.borrow_mut().fail(anchor, &place, &reason.into());
         }
         let mut failures = self.failures.borrow_mut();
-        match failures.iter_mut().find(|failure| failure.place == place && failure.record.is_none()) {
+        // A dead letter of a step with a record names the record. Without one, the reason is all that
+        // tells one tuple from another.
+        let merges = self.has_record.get() || failures.len() >= Self::FAILURES;
+        let same = |failure: &&mut Failure| failure.place == place && failure.record.is_none();
+        match failures.iter_mut().filter(|_| merges).find(same) {
             Some(failure) => failure.tuples += tuples,
             None => failures.push(Failure { place, reason: reason.into(), tuples, record: None }),
         }
@@ -290,6 +301,7 @@ impl LaneContext {
     pub(crate) fn begin(&self, offset: u64, time: WallTime) {
         self.offset.set(offset);
         self.steps.set(0);
+        self.has_record.set(true);
         self.is_counted.set(true);
         self.record_time.set(time);
         self.sent_time.set(None);
@@ -301,6 +313,7 @@ impl LaneContext {
     /// Starts a step of spouts.
     #[inline]
     pub(crate) fn begin_without_record(&self) {
+        self.has_record.set(false);
         self.is_counted.set(false);
         self.sent_time.set(None);
         self.anchor.set(Anchor::NONE);

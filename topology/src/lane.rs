@@ -58,6 +58,9 @@ impl Lane {
     /// times the largest known step (a flow of 1,000 rules) and takes less than a second.
     pub const EXECUTIONS: usize = 1 << 20;
 
+    /// Maximum number of calls of a spout in a row: the tuples of a row are in the processor's cache.
+    const ROW: usize = 16;
+
     /// Maximum length in bytes of key and headers: ours take less than 1 KiB. Records that a step
     /// writes repeat its record's key and ids. A larger key could make a record that the bus
     /// rejects, and no commit would succeed.
@@ -140,30 +143,39 @@ impl Lane {
         self.context.sent_time.get()
     }
 
-    /// Calls the spouts that do not read the inbox, in at most `rounds` rounds, until none of them
-    /// has more or the effects write a record. Returns the number of rounds in which one emitted or
-    /// has more, and whether one has more: a spout may emit its last tuple and return false.
-    pub fn call_spouts(&mut self, rounds: usize) -> (usize, bool) {
-        for round in 0..rounds {
+    /// Calls the spouts that do not read the inbox, at most about `most` times, until none of them has
+    /// more or the effects write a record. Each spout is called several times in a row, so that each
+    /// component has several tuples to execute. Returns the number of calls that emitted or have more,
+    /// and whether a spout has more: a spout may emit its last tuple and return false.
+    pub fn call_spouts(&mut self, most: usize) -> (usize, bool) {
+        let mut calls = 0;
+        loop {
             self.context.begin_without_record();
-            let (mut more, mut emitted) = (false, false);
+            let mut more = false;
             for spout in &self.spouts {
-                more |= self.nodes[usize::from(*spout)].node.next();
-                emitted |= self.context.has_emitted();
+                for _ in 0..Self::ROW {
+                    let has_more = self.nodes[usize::from(*spout)].node.next();
+                    calls += usize::from(has_more || self.context.has_emitted());
+                    more |= has_more;
+                    if !has_more || self.has_messages() {
+                        break;
+                    }
+                }
             }
             self.run();
             self.context.ledger.borrow_mut().end_step();
             if self.context.has_failures() {
                 self.reject_failures(None, None);
             }
-            if !more {
-                return (round + usize::from(emitted), false);
-            }
-            if !self.context.effects.borrow().messages.is_empty() {
-                return (round + 1, true);
+            if !more || calls >= most || self.has_messages() {
+                return (calls, more);
             }
         }
-        (rounds, true)
+    }
+
+    /// True if the effects write a record.
+    fn has_messages(&self) -> bool {
+        !self.context.effects.borrow().messages.is_empty()
     }
 
     /// Sets the time of the next step. It decides deadlines of roots alone.

@@ -292,7 +292,8 @@ impl Ledger {
 
     /// Ends a step: acks the roots whose tuples are all done, and arms the deadlines of the others.
     pub(crate) fn end_step(&mut self) {
-        while let Some(root) = self.opened.pop() {
+        let mut opened = std::mem::take(&mut self.opened);
+        for root in opened.drain(..) {
             if self.entry(root).references > 1 {
                 let Root { spout, phase, .. } = *self.root(root);
                 if let Some(timeout_ms) = self.timeout_ms(spout).filter(|_| phase == Phase::Open) {
@@ -301,6 +302,7 @@ impl Ledger {
             }
             self.release(root);
         }
+        self.opened = opened;
     }
 
     fn timeout_ms(&self, spout: u16) -> Option<u64> {

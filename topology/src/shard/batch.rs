@@ -158,8 +158,8 @@ impl Shard {
                     if late || self.queue.is_full() || !self.pressure.spouts_may_emit() {
                         return emitted;
                     }
-                    let (rounds, more) = self.call_spouts(lane);
-                    calls += rounds;
+                    let (called, more) = self.call_spouts(lane);
+                    calls += called;
                     if !more {
                         break;
                     }
@@ -181,10 +181,10 @@ impl Shard {
             owned.lane.open(&self.context.bus, Arc::downgrade(&self.exists));
         }
         owned.lane.set_time(self.context.clock.mono());
-        let (rounds, more) = owned.lane.call_spouts(ShardOptions::SPOUT_ROUNDS);
+        let (calls, more) = owned.lane.call_spouts(ShardOptions::SPOUT_VISIT_CALLS);
         owned.spouts_due = owned.lane.take_call_after_ms().map(|ms| self.context.clock.mono().plus_ms(ms));
-        self.take_effects_of_spouts(lane, rounds > 0);
-        (rounds, more)
+        self.take_effects_of_spouts(lane, calls > 0);
+        (calls, more)
     }
 
     /// Adds the decisions of a step of spouts to the next commit. `worked` is true if a spout emitted or

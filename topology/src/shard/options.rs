@@ -68,7 +68,7 @@ impl ShardOptions {
     pub(super) const SPOUT_BACKOFF_MS: u64 = 1_000;
     /// Maximum number of calls each time, unless one writes a record: back-pressure is checked before
     /// the next record.
-    pub(super) const SPOUT_ROUNDS: usize = 256;
+    pub(super) const SPOUT_VISIT_CALLS: usize = 256;
     /// Maximum number of calls of spouts per commit, if their tuples stay in the lanes: some
     /// milliseconds, in which a commit of a hundred microseconds is a small part.
     pub(super) const SPOUT_CALLS: usize = 65_536;
