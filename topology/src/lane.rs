@@ -216,7 +216,10 @@ impl Lane {
         self.context.begin_without_record();
         let outcomes = self.context.ledger.borrow_mut().take_outcomes();
         for Outcome { spout, id, failure } in outcomes {
-            let failed = failure.map(|(at, reason)| Failed { place: self.name_of(&at), reason, at });
+            let failed = failure.map(|failure| {
+                let (at, reason) = *failure;
+                Failed { place: self.name_of(&at), reason, at }
+            });
             self.nodes[usize::from(spout)].node.settle(id, failed);
         }
         self.run();

@@ -51,7 +51,7 @@ pub(crate) struct Outcome {
     /// The number that the spout gave it.
     pub(crate) id: u64,
     /// The place and the reason of its failure; `None` if it was acked.
-    pub(crate) failure: Option<(Place, String)>,
+    pub(crate) failure: Option<Box<(Place, String)>>,
 }
 
 #[derive(Debug)]
@@ -232,7 +232,11 @@ impl Ledger {
                 if let Some((deadline, _)) = deadline {
                     ledger.deadlines.cancel(deadline);
                 }
-                ledger.outcomes.push(Outcome { spout, id, failure: Some((place.clone(), reason.to_owned())) });
+                ledger.outcomes.push(Outcome {
+                    spout,
+                    id,
+                    failure: Some(Box::new((place.clone(), reason.to_owned()))),
+                });
             }
         });
     }
