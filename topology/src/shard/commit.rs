@@ -45,8 +45,16 @@ impl Shard {
         }
     }
 
-    /// Commits all positions and a snapshot of each changed lane: lanes are released.
+    /// Commits all positions and a snapshot of each changed lane, and tells spouts what became of their
+    /// roots: lanes are released.
     pub(super) fn commit_all(&mut self) {
+        self.commit_changes();
+        if !self.queue.is_retrying() && self.settle_roots() {
+            self.commit_changes();
+        }
+    }
+
+    fn commit_changes(&mut self) {
         if !self.queue.is_retrying() && self.context.mode == DeliveryMode::ExactlyOnce {
             self.take_snapshots(true);
         }

@@ -64,7 +64,6 @@ use wire::{Code, Kind};
 use self::alive::LivenessWatch;
 pub use self::check::incompatible;
 use self::counters::Counters;
-use self::gauges::{ComponentCounters, LaneGauges};
 use self::image::Build;
 pub use self::inspect::Inspection;
 use self::missing::MissingTopic;
@@ -74,17 +73,14 @@ pub use self::pressure::InboxLimit;
 use self::pressure::Pressure;
 use self::publisher::Publisher;
 use self::queue::CommitQueue;
-use self::save::SnapshotState;
 use self::standby::Standby;
 use self::takeover::Takeover;
-use crate::counts::Counts;
 use crate::lane::Lane;
 use crate::names;
 use crate::outbox::Timeout;
 use crate::plan::Topology;
 use crate::status::ShardStatus;
-use crate::timers::{DueOf, Timers};
-use crate::views::Views;
+use crate::timers::DueOf;
 
 /// The lanes of one thread.
 pub struct Shard {
@@ -279,37 +275,13 @@ impl Shard {
         let lane = self.context.topology.lane(&self.context.options.topics, &self.context.options.stage, partition);
         let now = self.context.clock.mono();
         self.context.status.set(partition, ShardStatus::RECOVERING, now);
-        let (topology, stage) = (self.context.topology.name(), &self.context.options.stage);
-        self.owned.insert(
-            partition,
-            OwnedLane {
-                gauges: LaneGauges::of(topology, stage, partition),
-                components: ComponentCounters::of(topology, stage, &lane),
-                lane,
-                phase: Phase::Claiming { at: now },
-                claims_failed: 0,
-                position: 0,
-                spouts_open: false,
-                spouts_at: MonoTime::default(),
-                spouts_due: None,
-                restored_from: None,
-                moved: false,
-                snapshots: SnapshotState::default(),
-                timers: Timers::new(now),
-                views: Views::new(now),
-                counts: Counts::default(),
-                lines: VecDeque::new(),
-            },
-        );
+        self.owned.insert(partition, OwnedLane::new(lane, now));
     }
 
     /// Releases lanes in an orderly way: commits their decisions, with metadata that no transaction
     /// is open.
     fn revoke(&mut self, partitions: &[u32]) -> Result<(), BusError> {
         self.commit_all();
-        if self.settle_roots() {
-            self.commit_all();
-        }
         self.commit_release(partitions);
         self.forget(partitions);
         self.connection.member.release(partitions)
@@ -443,9 +415,6 @@ impl Task for Shard {
 
     fn stop(mut self: Box<Self>) -> Vec<String> {
         self.commit_all();
-        if self.settle_roots() {
-            self.commit_all();
-        }
         let mut left = Vec::new();
         let lanes: Vec<u32> = self.owned.keys().copied().collect();
         self.commit_release(&lanes);

@@ -47,3 +47,28 @@ pub(super) struct OwnedLane {
     pub(super) gauges: LaneGauges,
     pub(super) components: ComponentCounters,
 }
+
+impl OwnedLane {
+    /// A lane that waits for its takeover.
+    pub(super) fn new(lane: Lane, now: MonoTime) -> Self {
+        let info = lane.info();
+        Self {
+            gauges: LaneGauges::of(&info.topology, &info.stage, info.lane),
+            components: ComponentCounters::of(&info.topology, &info.stage, &lane),
+            lane,
+            phase: Phase::Claiming { at: now },
+            claims_failed: 0,
+            position: 0,
+            spouts_open: false,
+            spouts_at: MonoTime::default(),
+            spouts_due: None,
+            restored_from: None,
+            moved: false,
+            snapshots: SnapshotState::default(),
+            timers: Timers::new(now),
+            views: Views::new(now),
+            counts: Counts::default(),
+            lines: VecDeque::new(),
+        }
+    }
+}
