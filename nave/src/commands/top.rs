@@ -89,10 +89,10 @@ fn show(text: &str, json: bool) -> std::io::Result<()> {
 #[derive(Debug, Default)]
 struct Sample {
     at: MonoTime,
-    /// By component: executed, emitted and failed tuples since the start of the processes.
-    components: BTreeMap<String, [u64; 3]>,
-    /// By stage: unhandled records in the inboxes of its lanes, and armed timers.
-    stages: BTreeMap<String, [u64; 2]>,
+    /// By component: executed, emitted, acked and failed tuples since the start of the processes.
+    components: BTreeMap<String, [u64; 4]>,
+    /// By stage: unhandled records in the inboxes of its lanes, pending roots, and armed timers.
+    stages: BTreeMap<String, [u64; 3]>,
 }
 
 impl Sample {
@@ -115,9 +115,11 @@ impl Sample {
             let number = match name {
                 names::EXECUTED => Some(&mut self.component(&labels)[0]),
                 names::EMITTED => Some(&mut self.component(&labels)[1]),
-                names::FAILED => Some(&mut self.component(&labels)[2]),
+                names::ACKED => Some(&mut self.component(&labels)[2]),
+                names::FAILED => Some(&mut self.component(&labels)[3]),
                 names::BACKLOG => Some(&mut self.stage(&labels)[0]),
-                names::TIMERS_PENDING => Some(&mut self.stage(&labels)[1]),
+                names::ROOTS_PENDING => Some(&mut self.stage(&labels)[1]),
+                names::TIMERS_PENDING => Some(&mut self.stage(&labels)[2]),
                 _ => None,
             };
             if let Some(number) = number {
@@ -126,11 +128,11 @@ impl Sample {
         }
     }
 
-    fn component(&mut self, labels: &BTreeMap<&str, &str>) -> &mut [u64; 3] {
+    fn component(&mut self, labels: &BTreeMap<&str, &str>) -> &mut [u64; 4] {
         self.components.entry(labels.get("component").copied().unwrap_or_default().to_owned()).or_default()
     }
 
-    fn stage(&mut self, labels: &BTreeMap<&str, &str>) -> &mut [u64; 2] {
+    fn stage(&mut self, labels: &BTreeMap<&str, &str>) -> &mut [u64; 3] {
         self.stages.entry(labels.get("stage").copied().unwrap_or_default().to_owned()).or_default()
     }
 }
@@ -145,7 +147,7 @@ fn metric(line: &str) -> Option<(&str, BTreeMap<&str, &str>, u64)> {
     Some((name, pairs.map(|(name, value)| (name, value.trim_matches('"'))).collect(), value.parse().ok()?))
 }
 
-/// The components in the order of the graph. Backlog and timers belong to the lanes of a stage: the
+/// The components in the order of the graph. Pending roots, backlog and timers belong to the lanes of a stage: the
 /// first component of the stage shows them.
 fn table(graph: &Graph, lanes: &BTreeMap<String, u32>, before: &Sample, now: &Sample) -> Output {
     let seconds = now.at.since(before.at).as_secs_f64();
@@ -153,12 +155,12 @@ fn table(graph: &Graph, lanes: &BTreeMap<String, u32>, before: &Sample, now: &Sa
     for component in &graph.components {
         let (name, stage) = (&component.name, &component.stage);
         let of = |sample: &Sample| sample.components.get(name).copied().unwrap_or_default();
-        let [executed_before, emitted_before, _] = of(before);
-        let [executed, emitted, failed] = of(now);
+        let [executed_before, emitted_before, _, _] = of(before);
+        let [executed, emitted, acked, failed] = of(now);
         let executed_rate = rate(executed_before, executed, seconds);
         let emitted_rate = rate(emitted_before, emitted, seconds);
         let lanes = lanes.get(stage).copied().unwrap_or_default();
-        let [backlog, timers] = now.stages.get(stage).copied().unwrap_or_default();
+        let [backlog, pending, timers] = now.stages.get(stage).copied().unwrap_or_default();
         let is_first = !shown.contains(&stage);
         let of_stage = |number: u64| if is_first { number.to_string() } else { String::new() };
         shown.push(stage);
@@ -169,20 +171,33 @@ fn table(graph: &Graph, lanes: &BTreeMap<String, u32>, before: &Sample, now: &Sa
             lanes.to_string(),
             format!("{executed_rate:.1}"),
             format!("{emitted_rate:.1}"),
+            acked.to_string(),
             failed.to_string(),
+            of_stage(pending),
             of_stage(backlog),
             of_stage(timers),
         ]);
         components.push(json!({
             "component": name, "kind": component.kind, "stage": stage, "lanes": lanes,
             "executed_per_s": executed_rate, "emitted_per_s": emitted_rate,
-            "executed": executed, "emitted": emitted, "failed": failed,
+            "executed": executed, "emitted": emitted, "acked": acked, "failed": failed,
         }));
     }
-    let stage =
-        |(name, [backlog, timers]): (&String, &[u64; 2])| json!({"stage": name, "backlog": backlog, "timers": timers});
+    let stage = |(name, [backlog, pending, timers]): (&String, &[u64; 3])| json!({"stage": name, "backlog": backlog, "pending": pending, "timers": timers});
     let stages: Vec<Value> = now.stages.iter().map(stage).collect();
-    let headings = ["COMPONENT", "KIND", "STAGE", "LANES", "EXECUTED/S", "EMITTED/S", "FAILED", "BACKLOG", "TIMERS"];
+    let headings = [
+        "COMPONENT",
+        "KIND",
+        "STAGE",
+        "LANES",
+        "EXECUTED/S",
+        "EMITTED/S",
+        "ACKED",
+        "FAILED",
+        "PENDING",
+        "BACKLOG",
+        "TIMERS",
+    ];
     Output::table(&headings, &rows, json!({"seconds": seconds, "components": components, "stages": stages}))
 }
 
@@ -203,6 +218,8 @@ mod tests {
 nave_component_executed_total{topology="words",stage="count",component="split"} 40
 nave_component_emitted_total{topology="words",stage="lines",component="lines"} 20
 nave_component_failed_total{topology="words",stage="count",component="split"} 3
+nave_component_acked_total{topology="words",stage="lines",component="lines"} 19
+nave_lane_roots_pending{topology="words",stage="lines",lane="0"} 1
 nave_component_executed_total{topology="other",stage="count",component="split"} 1000
 nave_lane_backlog_records{topology="words",stage="count",lane="0"} 5
 nave_lane_backlog_records{topology="words",stage="count",lane="1"} 7
@@ -241,14 +258,20 @@ nave_timer_lateness_seconds_sum 0.25
         let now = sample(&[PAGE, PAGE], 5);
         assert_eq!(
             table(&graph, &lanes, &before, &now).text(false),
-            "COMPONENT   KIND    STAGE   LANES   EXECUTED/S   EMITTED/S   FAILED   BACKLOG   TIMERS\n\
-             lines       spout   lines   1       0.0          5.0         0        0         0\n\
-             split       bolt    count   4       10.0         0.0         6        24        4\n\
-             end         bolt    count   4       0.0          0.0         0\n"
+            "COMPONENT   KIND    STAGE   LANES   EXECUTED/S   EMITTED/S   ACKED   FAILED   PENDING   BACKLOG   TIMERS\n\
+             lines       spout   lines   1       0.0          5.0         38      0        2         0         0\n\
+             split       bolt    count   4       10.0         0.0         0       6        0         24        4\n\
+             end         bolt    count   4       0.0          0.0         0       0\n"
         );
         let Output::Text { json, .. } = table(&graph, &lanes, &before, &now) else { panic!("a table is a text") };
         assert_eq!(json["components"][1]["executed"], 80);
-        assert_eq!(json["stages"], json!([{"stage": "count", "backlog": 24, "timers": 4}]));
+        assert_eq!(
+            json["stages"],
+            json!([
+                {"stage": "count", "backlog": 24, "pending": 0, "timers": 4},
+                {"stage": "lines", "backlog": 0, "pending": 2, "timers": 0},
+            ])
+        );
     }
 
     #[test]
