@@ -2,7 +2,8 @@
 //!
 //! Each call of [`crate::Emitter::track`] opens a root. An entry counts the references to it: one for
 //! each queued tuple, for each held tuple, and for the step that opened it. At zero, all tuples of the
-//! root are done. A tuple that is anchored to several others refers to a join, which refers to them.
+//! root are done. A tuple that is anchored to several others refers to a join, which refers to their
+//! roots.
 //!
 //! Storm combines random ids by XOR, since its acker is another task. Here one thread owns the whole
 //! tree, so it counts: exact, without collisions, without hashing, and without an allocation per tuple,
@@ -14,7 +15,7 @@ use crate::place::Place;
 use crate::wheel::{Handle, Wheel};
 
 /// Refers to an entry of the ledger: its index plus one, or 0 for none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Anchor(u32);
 
 impl Anchor {
@@ -77,7 +78,7 @@ enum Phase {
 enum Kind {
     Free,
     Root(Root),
-    /// The entries that a tuple with several anchors refers to.
+    /// The roots that a tuple with several anchors refers to.
     Join(Vec<Anchor>),
 }
 
@@ -181,7 +182,7 @@ impl Ledger {
         self.free.push(anchor);
         match std::mem::replace(&mut self.entry(anchor).kind, Kind::Free) {
             Kind::Free => unreachable!("an entry without references has no references to release"),
-            Kind::Join(parents) => parents.into_iter().for_each(|parent| self.release(parent)),
+            Kind::Join(roots) => roots.into_iter().for_each(|root| self.release(root)),
             Kind::Root(Root { phase: Phase::Settled, .. }) => {}
             Kind::Root(Root { spout, id, deadline, .. }) => {
                 if let Some((deadline, _)) = deadline {
@@ -192,26 +193,32 @@ impl Ledger {
         }
     }
 
-    /// Returns an anchor to all of these, with a reference of its own.
+    /// Returns an anchor to the roots of all of these, with a reference of its own. It refers to roots
+    /// alone, so that joins of joins do not nest.
     pub(crate) fn join(&mut self, anchors: &[Anchor]) -> Anchor {
-        let anchors: Vec<Anchor> = anchors.iter().copied().filter(|anchor| !anchor.is_none()).collect();
-        for anchor in &anchors {
-            self.retain(*anchor);
+        let mut roots = Vec::new();
+        for anchor in anchors {
+            self.each_root(*anchor, |_, root| roots.push(root));
         }
-        match anchors[..] {
+        roots.sort_unstable();
+        roots.dedup();
+        for root in &roots {
+            self.retain(*root);
+        }
+        match roots[..] {
             [] => Anchor::NONE,
             [one] => one,
-            _ => self.insert(Kind::Join(anchors)),
+            _ => self.insert(Kind::Join(roots)),
         }
     }
 
-    /// Calls `change` for each root that an anchor refers to, directly or through joins.
-    fn roots(&mut self, anchor: Anchor, change: &mut impl FnMut(&mut Self, Anchor)) {
+    /// Calls `change` for each root that an anchor refers to.
+    fn each_root(&mut self, anchor: Anchor, mut change: impl FnMut(&mut Self, Anchor)) {
         if anchor.is_none() {
             return;
         }
         match &self.entry(anchor).kind {
-            Kind::Join(parents) => parents.clone().into_iter().for_each(|parent| self.roots(parent, change)),
+            Kind::Join(roots) => roots.clone().into_iter().for_each(|root| change(self, root)),
             Kind::Root(_) => change(self, anchor),
             Kind::Free => unreachable!("a reference keeps its entry"),
         }
@@ -224,7 +231,7 @@ impl Ledger {
 
     /// Fails the roots of an anchor. The first failure of a root counts.
     pub(crate) fn fail(&mut self, anchor: Anchor, place: &Place, reason: &str) {
-        self.roots(anchor, &mut |ledger, anchor| {
+        self.each_root(anchor, |ledger, anchor| {
             let root = ledger.root(anchor);
             if root.phase == Phase::Open {
                 root.phase = Phase::Settled;
@@ -244,13 +251,13 @@ impl Ledger {
     /// Adds the reference of a tuple that a component holds.
     pub(crate) fn hold(&mut self, anchor: Anchor, holder: u16) {
         self.retain(anchor);
-        self.roots(anchor, &mut |ledger, anchor| ledger.root(anchor).holder = Some(holder));
+        self.each_root(anchor, |ledger, anchor| ledger.root(anchor).holder = Some(holder));
     }
 
     /// Removes the reference of a held tuple that is acked.
     pub(crate) fn ack_held(&mut self, anchor: Anchor) {
         let mut is_late = false;
-        self.roots(anchor, &mut |ledger, anchor| is_late |= ledger.root(anchor).phase == Phase::Settled);
+        self.each_root(anchor, |ledger, anchor| is_late |= ledger.root(anchor).phase == Phase::Settled);
         self.late += u64::from(is_late);
         self.release(anchor);
     }
@@ -258,7 +265,7 @@ impl Ledger {
     /// Moves the deadline of the roots to `timeout_ms` milliseconds from now. No effect on roots
     /// without a deadline.
     pub(crate) fn extend(&mut self, anchor: Anchor, timeout_ms: u64) {
-        self.roots(anchor, &mut |ledger, anchor| {
+        self.each_root(anchor, |ledger, anchor| {
             if let Some((deadline, _)) = ledger.root(anchor).deadline.take() {
                 ledger.deadlines.cancel(deadline);
                 ledger.arm(anchor, timeout_ms);
