@@ -217,15 +217,22 @@ impl Shard {
     /// which failed. Returns true if it told any.
     pub(super) fn settle_roots(&mut self) -> bool {
         let now = self.context.clock.mono();
-        let mut settled = Vec::new();
+        let (mut settled, mut waits) = (Vec::new(), false);
         for (lane, owned) in &mut self.owned {
-            let has_outcomes = owned.phase == Phase::Live && owned.lane.expire(now);
+            if owned.phase != Phase::Live || !owned.lane.expire(now) {
+                continue;
+            }
             let is_saved = owned.snapshots.pending.is_none() && owned.snapshots.due.is_none_or(|due| due > now);
-            if has_outcomes && is_saved && !self.queue.concerns(*lane) {
+            if is_saved && !self.queue.concerns(*lane) {
                 owned.lane.settle_roots();
                 owned.gauges.roots(owned.lane.pending_roots());
                 settled.push(*lane);
+            } else {
+                waits = true;
             }
+        }
+        if waits {
+            self.queue.moved(now, 0);
         }
         for lane in &settled {
             self.take_effects_of_spouts(*lane, true);

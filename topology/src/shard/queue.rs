@@ -171,9 +171,10 @@ impl CommitQueue {
         self.retry = None;
     }
 
-    /// A lane's position has changed: a commit of positions is due after this interval.
+    /// A lane's position has changed: a commit of positions is due after this interval at the latest.
     pub(super) fn moved(&mut self, now: MonoTime, interval_ms: u64) {
-        self.positions_due.get_or_insert(now.plus_ms(interval_ms));
+        let due = now.plus_ms(interval_ms);
+        self.positions_due = Some(self.positions_due.map_or(due, |set| set.min(due)));
     }
 
     /// Returns when a commit of positions alone is due; `None` if no position has changed.
