@@ -41,7 +41,7 @@ fn every_behaviour_of_the_engine_is_listed_once() {
     let state_and_kafka = [50, 51, 52, 53, 55, 56, 57, 60, 62, 64, 65, 66, 67, 68, 69, 70];
     let numbered = [&graph[..], &acking, &transport, &state_and_kafka].concat();
     let mut expected: Vec<String> = numbered.into_iter().map(|n| format!("C{n}")).collect();
-    expected.extend((1..=4).map(|n| format!("B{n}")));
+    expected.extend((1..=5).map(|n| format!("B{n}")));
     numbers.sort_unstable();
     expected.sort_unstable();
     assert_eq!(numbers, expected);

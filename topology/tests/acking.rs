@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use bus::{BusError, CommitFault, FaultScript, FaultyBus};
 use topology::testing::Lanes;
-use topology::{BuildError, Builder, Declared, Emitter, Failed, Side, Spout, Topology, Tuple, names};
+use topology::{BuildError, Builder, Declared, DeliveryMode, Emitter, Failed, Side, Spout, Topology, Tuple, names};
 
 /// The outcome of a root as its spout learned it: its id, and the place and the reason of a failure.
 type Learned = (u64, Option<(String, String)>);
@@ -133,23 +133,26 @@ fn a_bolt_that_holds_its_inputs_delays_their_roots() {
 // C9
 #[test]
 fn a_root_fails_at_its_deadline_and_not_before() {
-    let (t, log) = (Topology::named("t"), Log::default());
-    let numbers = numbers(&t, &log, 4).timeout_ms(10_000);
-    let (odd, even) = (numbers.local().filter("odd", |n| n % 2 == 1), numbers.local().filter("even", |n| n % 2 == 0));
-    t.bolt("delay", Delay::of(60_000)).reads(odd.local());
-    even.local().for_each("end", drop);
-    let mut lanes = Lanes::of(t.build().unwrap(), 1);
-    lanes.join();
-    while log.0.lock().unwrap().is_empty() {
-        lanes.run_polls(&mut [], 1);
+    for mode in [DeliveryMode::ExactlyOnce, DeliveryMode::AtLeastOnce] {
+        let (t, log) = (Topology::named("t"), Log::default());
+        let numbers = numbers(&t, &log, 4).timeout_ms(10_000).mode(mode);
+        let (odd, even) =
+            (numbers.local().filter("odd", |n| n % 2 == 1), numbers.local().filter("even", |n| n % 2 == 0));
+        t.bolt("delay", Delay::of(60_000)).reads(odd.local());
+        even.local().for_each("end", drop);
+        let mut lanes = Lanes::of(t.build().unwrap(), 1);
+        lanes.join();
+        while log.0.lock().unwrap().is_empty() {
+            lanes.run_polls(&mut [], 1);
+        }
+        let emitted_ms = lanes.now_ms();
+        lanes.run_ms(9_999);
+        assert_eq!(log.take(), acked([0, 2]), "{emitted_ms}");
+        lanes.run_ms(1);
+        let reason = "not acked within 10000 ms";
+        assert_eq!(log.take(), [failed(1, "delay", reason), failed(3, "delay", reason)]);
+        assert_eq!(lanes.pending_roots(), 0);
     }
-    let emitted_ms = lanes.now_ms();
-    lanes.run_ms(9_999);
-    assert_eq!(log.take(), acked([0, 2]), "{emitted_ms}");
-    lanes.run_ms(1);
-    let reason = "not acked within 10000 ms";
-    assert_eq!(log.take(), [failed(1, "delay", reason), failed(3, "delay", reason)]);
-    assert_eq!(lanes.pending_roots(), 0);
 }
 
 #[test]

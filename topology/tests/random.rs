@@ -166,7 +166,7 @@ fn run(topology: Topology, seed: u64) -> Lanes {
 }
 
 fn modes(seed: u64) -> DeliveryMode {
-    if seed % 2 == 0 { DeliveryMode::ExactlyOnce } else { DeliveryMode::AtLeastOnce }
+    if seed.is_multiple_of(2) { DeliveryMode::ExactlyOnce } else { DeliveryMode::AtLeastOnce }
 }
 
 #[test]
