@@ -44,7 +44,7 @@ impl<T> Port<T> {
 pub(crate) trait AnyQueue: Any {
     /// Removes the tuples that the call has pushed, with their references. It has popped none: a
     /// component takes a tuple before its call.
-    fn take_back(&self, call: u64, ledger: &mut Ledger);
+    fn take_back(&self, call: u64, ledger: &RefCell<Ledger>);
 }
 
 /// The name of an edge to another stage, and the number of tuples sent on it.
@@ -211,11 +211,9 @@ impl LaneContext {
     pub(crate) fn roll_back(&self, savepoint: &Savepoint) {
         self.emits.set(0);
         let call = self.call.get();
-        let mut ledger = self.ledger.borrow_mut();
-        self.queues.iter().for_each(|queue| queue.take_back(call, &mut ledger));
-        ledger.forget_opened(savepoint.opened);
+        self.queues.iter().for_each(|queue| queue.take_back(call, &self.ledger));
+        self.ledger.borrow_mut().forget_opened(savepoint.opened);
         self.anchor.set(savepoint.anchor);
-        drop(ledger);
         for emitted in self.emitted.borrow_mut().drain(..).rev() {
             match emitted {
                 Emitted::Sent(sent) => sent.set(sent.get() - 1),

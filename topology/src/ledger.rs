@@ -266,8 +266,13 @@ impl Ledger {
     /// without a deadline.
     pub(crate) fn extend(&mut self, anchor: Anchor, timeout_ms: u64) {
         self.each_root(anchor, |ledger, anchor| {
-            if let Some((deadline, _)) = ledger.root(anchor).deadline.take() {
+            let Root { spout, phase, ref mut deadline, .. } = *ledger.root(anchor);
+            let armed = deadline.take();
+            if let Some((deadline, _)) = armed {
                 ledger.deadlines.cancel(deadline);
+            }
+            // The deadline of a root that this step opened is not armed yet.
+            if phase == Phase::Open && ledger.timeout_ms(spout).is_some() {
                 ledger.arm(anchor, timeout_ms);
             }
         });
@@ -288,10 +293,15 @@ impl Ledger {
     /// tuples were removed.
     pub(crate) fn forget_opened(&mut self, opened: usize) {
         for root in self.opened.split_off(opened) {
-            let entry = self.root(root);
-            entry.phase = Phase::Settled;
-            let spout = entry.spout;
-            self.settled(spout);
+            let Root { spout, ref mut phase, ref mut deadline, .. } = *self.root(root);
+            let (phase, deadline) = (std::mem::replace(phase, Phase::Settled), deadline.take());
+            if let Some((deadline, _)) = deadline {
+                self.deadlines.cancel(deadline);
+            }
+            // The outcome of a root that has failed is counted when it is reported.
+            if phase == Phase::Open {
+                self.settled(spout);
+            }
             self.release(root);
         }
     }
@@ -306,8 +316,9 @@ impl Ledger {
         let mut opened = std::mem::take(&mut self.opened);
         for root in opened.drain(..) {
             if self.entry(root).references > 1 {
-                let Root { spout, phase, .. } = *self.root(root);
-                if let Some(timeout_ms) = self.timeout_ms(spout).filter(|_| phase == Phase::Open) {
+                let Root { spout, phase, ref deadline, .. } = *self.root(root);
+                let is_due = phase == Phase::Open && deadline.is_none();
+                if let Some(timeout_ms) = self.timeout_ms(spout).filter(|_| is_due) {
                     self.arm(root, timeout_ms);
                 }
             }

@@ -52,10 +52,12 @@ impl<In> Queue<In> {
 }
 
 impl<In: 'static> AnyQueue for Queue<In> {
-    fn take_back(&self, call: u64, ledger: &mut Ledger) {
+    fn take_back(&self, call: u64, ledger: &RefCell<Ledger>) {
         let (last, before) = self.pushed.get();
         if last == call {
-            self.tuples.borrow_mut().drain(before..).for_each(|(_, anchor)| ledger.release(anchor));
+            // A value can contain a held tuple, whose drop uses the ledger.
+            let taken = self.tuples.borrow_mut().split_off(before);
+            taken.into_iter().for_each(|(_, anchor)| ledger.borrow_mut().release(anchor));
         }
     }
 }

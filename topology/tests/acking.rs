@@ -508,3 +508,67 @@ fn a_spout_that_replays_loses_no_tuple_at_a_crash_at_any_point() {
         assert_eq!(lanes.pending_roots(), 0, "{polls} polls");
     }
 }
+
+#[test]
+fn a_deadline_can_be_extended_in_the_step_of_its_root() {
+    struct Long(Option<Tuple<u64>>);
+    impl topology::Bolt for Long {
+        type In = u64;
+        type Out = ();
+        fn execute(&mut self, number: u64, out: &mut Emitter<()>) {
+            let held = out.hold(number);
+            held.extend(60_000);
+            self.0 = Some(held);
+        }
+    }
+    let (t, log) = (Topology::named("t"), Log::default());
+    t.bolt("long", || Long(None)).reads(numbers(&t, &log, 1).timeout_ms(10_000).local());
+    let mut lanes = run(&t, 50_000);
+    assert_eq!(log.take(), []);
+    lanes.run_ms(15_000);
+    assert_eq!(log.take(), [failed(0, "long", "not acked within 60000 ms")]);
+}
+
+#[test]
+fn a_spout_that_fails_a_root_and_panics_leaves_no_root_pending() {
+    struct Panics(Log, bool);
+    impl Spout for Panics {
+        type Out = u64;
+        type Position = ();
+        const TRACKS: bool = true;
+        fn next(&mut self, (): &mut (), out: &mut Emitter<u64>) -> bool {
+            if !std::mem::replace(&mut self.1, true) {
+                out.track(1, |out| out.fail("bad"));
+                panic!("after it");
+            }
+            false
+        }
+        fn fail(&mut self, id: u64, failed: &Failed, (): &mut (), _: &mut Emitter<u64>) {
+            self.0.add(id, Some(failed));
+        }
+    }
+    let (t, log) = (Topology::named("t"), Log::default());
+    let of = log.clone();
+    t.spout("panics", move || Panics(of.clone(), false)).local().for_each("end", drop);
+    let lanes = run(&t, 10_000);
+    assert_eq!((log.take(), lanes.pending_roots()), (vec![failed(1, "panics", "bad")], 0));
+}
+
+#[test]
+fn a_panic_after_a_held_tuple_was_emitted_fails_its_root() {
+    struct Passes;
+    impl topology::Bolt for Passes {
+        type In = u64;
+        type Out = Arc<Tuple<u64>>;
+        fn execute(&mut self, number: u64, out: &mut Emitter<Self::Out>) {
+            let held = out.hold(number);
+            out.emit(Arc::new(held));
+            panic!("after it");
+        }
+    }
+    let (t, log) = (Topology::named("t"), Log::default());
+    let passes = t.bolt("passes", || Passes).reads(numbers(&t, &log, 1).local());
+    passes.local().for_each("end", drop);
+    let lanes = run(&t, 100);
+    assert_eq!((log.take().len(), lanes.pending_roots()), (1, 0));
+}
