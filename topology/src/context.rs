@@ -66,6 +66,7 @@ pub(crate) struct Savepoint {
     lines: usize,
     ready: usize,
     opened: usize,
+    acked: usize,
     anchor: Anchor,
 }
 
@@ -190,13 +191,15 @@ impl LaneContext {
         self.emits.set(0);
         self.emitted.borrow_mut().clear();
         let effects = self.effects.borrow();
+        let ledger = self.ledger.borrow();
         Savepoint {
             messages: effects.messages.len(),
             timers: effects.timers.len(),
             views: effects.views.len(),
             lines: effects.lines.len(),
             ready: self.ready.borrow().len(),
-            opened: self.ledger.borrow().opened(),
+            opened: ledger.opened(),
+            acked: ledger.acked(),
             anchor: self.anchor.get(),
         }
     }
@@ -207,12 +210,16 @@ impl LaneContext {
         Anchored { lane: self, previous: self.anchor.replace(anchor), anchor }
     }
 
-    /// Discards everything that the call since `savepoint` emitted and decided.
-    pub(crate) fn roll_back(&self, savepoint: &Savepoint) {
+    /// Discards everything that the call since `savepoint` emitted and decided, and fails the held
+    /// tuples that it acked.
+    pub(crate) fn roll_back(&self, savepoint: &Savepoint, reason: &str) {
         self.emits.set(0);
         let call = self.call.get();
         self.queues.iter().for_each(|queue| queue.take_back(call, &self.ledger));
-        self.ledger.borrow_mut().forget_opened(savepoint.opened);
+        let mut ledger = self.ledger.borrow_mut();
+        ledger.forget_opened(savepoint.opened);
+        ledger.fail_acked(savepoint.acked, reason);
+        drop(ledger);
         self.anchor.set(savepoint.anchor);
         for emitted in self.emitted.borrow_mut().drain(..).rev() {
             match emitted {

@@ -95,6 +95,8 @@ pub(crate) struct Ledger {
     free: Vec<Anchor>,
     /// The roots that the current step opened. The step has a reference to each.
     opened: Vec<Anchor>,
+    /// The held tuples that the current call has acked, and their holders.
+    acked: Vec<(Anchor, u16)>,
     /// Not yet reported to the spouts. Pending roots are bounded, and so are these.
     outcomes: Vec<Outcome>,
     /// The limits and the number of pending roots of each component.
@@ -113,6 +115,7 @@ impl Ledger {
             entries: Vec::new(),
             free: Vec::new(),
             opened: Vec::new(),
+            acked: Vec::new(),
             outcomes: Vec::new(),
             spouts: spouts.into_iter().map(|limits| Some((limits?, 0))).collect(),
             deadlines: Wheel::new(0),
@@ -254,12 +257,39 @@ impl Ledger {
         self.each_root(anchor, |ledger, anchor| ledger.root(anchor).holder = Some(holder));
     }
 
-    /// Removes the reference of a held tuple that is acked.
-    pub(crate) fn ack_held(&mut self, anchor: Anchor) {
+    /// Acks a held tuple. Its reference remains until the end of the call, which may panic.
+    pub(crate) fn ack_held(&mut self, anchor: Anchor, holder: u16) {
         let mut is_late = false;
         self.each_root(anchor, |ledger, anchor| is_late |= ledger.root(anchor).phase == Phase::Settled);
         self.late += u64::from(is_late);
-        self.release(anchor);
+        if !anchor.is_none() {
+            self.acked.push((anchor, holder));
+        }
+    }
+
+    /// Returns the number of held tuples that were acked in a call that has not ended.
+    pub(crate) fn acked(&self) -> usize {
+        self.acked.len()
+    }
+
+    /// Removes the references of the held tuples that the call has acked.
+    #[inline]
+    pub(crate) fn release_acked(&mut self) {
+        if !self.acked.is_empty() {
+            let acked = std::mem::take(&mut self.acked);
+            for (anchor, _) in acked {
+                self.release(anchor);
+            }
+        }
+    }
+
+    /// Fails the held tuples that were acked since there were `acked`: the call has panicked, and what it
+    /// emitted for them was removed.
+    pub(crate) fn fail_acked(&mut self, acked: usize, reason: &str) {
+        for (anchor, holder) in self.acked.split_off(acked) {
+            self.fail(anchor, &Place::Component(holder), reason);
+            self.release(anchor);
+        }
     }
 
     /// Moves the deadline of the roots to `timeout_ms` milliseconds from now. No effect on roots
@@ -504,7 +534,10 @@ mod tests {
                         ledger.fail(model.tuples[tuple % count].0, &Place::Component(BOLT), "it fails");
                         model.fail(tuple % count);
                     }
-                    Action::Ack(tuple) => ledger.ack_held(model.tuples.swap_remove(tuple % count).0),
+                    Action::Ack(tuple) => {
+                        ledger.ack_held(model.tuples.swap_remove(tuple % count).0, BOLT);
+                        ledger.release_acked();
+                    }
                 }
                 model.settle();
                 let (mut acked, mut failed) = (Vec::new(), Vec::new());

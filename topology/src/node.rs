@@ -109,11 +109,14 @@ pub(crate) trait Node {
 #[inline]
 pub(crate) fn guarded<R>(lane: &LaneContext, code: impl FnOnce() -> R) -> Result<R, String> {
     let savepoint = lane.savepoint();
-    catch_unwind(AssertUnwindSafe(code)).map_err(|panic| {
-        lane.roll_back(&savepoint);
+    let outcome = catch_unwind(AssertUnwindSafe(code)).map_err(|panic| {
+        let reason = format!("it panicked: {}", panic_text(panic.as_ref()));
+        lane.roll_back(&savepoint, &reason);
         lane.count(crate::names::PANICS, Vec::new(), 1);
-        format!("it panicked: {}", panic_text(panic.as_ref()))
-    })
+        reason
+    });
+    lane.ledger.borrow_mut().release_acked();
+    outcome
 }
 
 /// Runs a call of a component and counts what it emitted. A panic fails its tuple.

@@ -57,7 +57,9 @@ impl<In: 'static> AnyQueue for Queue<In> {
         if last == call {
             // A value can contain a held tuple, whose drop uses the ledger.
             let taken = self.tuples.borrow_mut().split_off(before);
-            taken.into_iter().for_each(|(_, anchor)| ledger.borrow_mut().release(anchor));
+            for (_, anchor) in taken {
+                ledger.borrow_mut().release(anchor);
+            }
         }
     }
 }

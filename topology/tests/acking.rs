@@ -559,10 +559,10 @@ fn a_panic_after_a_held_tuple_was_emitted_fails_its_root() {
     struct Passes;
     impl topology::Bolt for Passes {
         type In = u64;
-        type Out = Arc<Tuple<u64>>;
+        type Out = std::rc::Rc<Tuple<u64>>;
         fn execute(&mut self, number: u64, out: &mut Emitter<Self::Out>) {
             let held = out.hold(number);
-            out.emit(Arc::new(held));
+            out.emit(std::rc::Rc::new(held));
             panic!("after it");
         }
     }
@@ -571,4 +571,61 @@ fn a_panic_after_a_held_tuple_was_emitted_fails_its_root() {
     passes.local().for_each("end", drop);
     let lanes = run(&t, 100);
     assert_eq!((log.take().len(), lanes.pending_roots()), (1, 0));
+}
+
+#[test]
+fn a_panic_after_an_ack_does_not_ack_the_root() {
+    struct Pairs(Option<Tuple<u64>>);
+    impl topology::Bolt for Pairs {
+        type In = u64;
+        type Out = u64;
+        fn execute(&mut self, number: u64, out: &mut Emitter<u64>) {
+            let second = out.hold(number);
+            let Some(first) = self.0.take() else {
+                self.0 = Some(second);
+                return;
+            };
+            out.emit_anchored(&[&first, &second], *first + *second);
+            first.ack();
+            panic!("after the ack");
+        }
+    }
+    let (t, log) = (Topology::named("t"), Log::default());
+    let sums = t.bolt("pairs", || Pairs(None)).reads(numbers(&t, &log, 2).local());
+    sums.local().for_each("end", drop);
+    run(&t, 100);
+    let learned = log.take();
+    assert!(learned.iter().all(|(_, failure)| failure.is_some()), "its tuples were discarded: {learned:?}");
+}
+
+/// Each bolt joins the two copies of a tuple, which both refer to the join of the bolt before.
+#[test]
+fn joins_of_joins_do_not_multiply() {
+    #[derive(Default)]
+    struct Twice(Option<Tuple<u64>>);
+    impl topology::Bolt for Twice {
+        type In = u64;
+        type Out = u64;
+        fn execute(&mut self, number: u64, out: &mut Emitter<u64>) {
+            let second = out.hold(number);
+            let Some(first) = self.0.take() else {
+                self.0 = Some(second);
+                return;
+            };
+            for _ in 0..2 {
+                out.emit_anchored(&[&first, &second], number);
+            }
+            first.ack();
+            second.ack();
+        }
+    }
+    let (t, log) = (Topology::named("t"), Log::default());
+    let names: Vec<String> = (0..64).map(|n| format!("twice-{n}")).collect();
+    let mut twice = t.bolt(&names[0], Twice::default).reads(numbers(&t, &log, 2).local());
+    for name in &names[1..] {
+        twice = t.bolt(name, Twice::default).reads(twice.local());
+    }
+    twice.local().for_each("end", drop);
+    let lanes = run(&t, 100);
+    assert_eq!((log.take(), lanes.pending_roots()), (acked(0..2), 0));
 }
