@@ -278,7 +278,7 @@ pub trait Spout: 'static {
 
     /// Called when its root `id` has failed: a component failed one of its tuples or panicked, a held
     /// tuple was dropped, or the deadline has passed. The default writes a dead letter; a spout may emit
-    /// the tuples again instead.
+    /// the tuples again instead. It learns of failures at most every millisecond.
     fn fail(&mut self, _id: u64, failed: &Failed, _position: &mut Self::Position, out: &mut Emitter<Self::Out>) {
         out.dead_letter(failed);
     }

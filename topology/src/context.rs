@@ -82,13 +82,13 @@ pub(crate) struct Failure {
 }
 
 /// Anchors emitted tuples while it lives, also if the emitting code panics.
-pub(crate) struct Anchored<'a> {
+pub(crate) struct AnchorGuard<'a> {
     lane: &'a LaneContext,
     previous: Anchor,
     anchor: Anchor,
 }
 
-impl Drop for Anchored<'_> {
+impl Drop for AnchorGuard<'_> {
     fn drop(&mut self) {
         self.lane.anchor.set(self.previous);
         self.lane.ledger.borrow_mut().release(self.anchor);
@@ -206,8 +206,8 @@ impl LaneContext {
 
     /// Anchors the tuples that are emitted while the guard lives. The guard takes over a reference of the
     /// anchor.
-    pub(crate) fn anchored_to(&self, anchor: Anchor) -> Anchored<'_> {
-        Anchored { lane: self, previous: self.anchor.replace(anchor), anchor }
+    pub(crate) fn anchored_to(&self, anchor: Anchor) -> AnchorGuard<'_> {
+        AnchorGuard { lane: self, previous: self.anchor.replace(anchor), anchor }
     }
 
     /// Discards everything that the call since `savepoint` emitted and decided, and fails the held

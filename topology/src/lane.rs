@@ -211,10 +211,11 @@ impl Lane {
         self.context.ledger.borrow().next_deadline()
     }
 
-    /// Tells the spouts which of their roots were acked and which failed.
-    pub(crate) fn settle_roots(&mut self) {
+    /// Tells the spouts which of their roots were acked and which failed. Returns true if one failed.
+    pub(crate) fn settle_roots(&mut self) -> bool {
         self.context.begin_without_record();
         let outcomes = self.context.ledger.borrow_mut().take_outcomes();
+        let any_failed = outcomes.iter().any(|outcome| outcome.failure.is_some());
         for Outcome { spout, id, failure } in outcomes {
             let failed = failure.map(|failure| {
                 let (at, reason) = *failure;
@@ -225,6 +226,7 @@ impl Lane {
         self.run();
         self.context.ledger.borrow_mut().end_step();
         self.reject_failures(None, None);
+        any_failed
     }
 
     /// Returns the name of a component or edge.

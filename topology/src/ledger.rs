@@ -59,7 +59,7 @@ pub(crate) struct Outcome {
 struct Root {
     spout: u16,
     id: u64,
-    phase: Phase,
+    phase: RootPhase,
     /// Its deadline, and the time in milliseconds that it was given.
     deadline: Option<(Handle, u64)>,
     /// The component that held a tuple of it last.
@@ -67,7 +67,7 @@ struct Root {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
+enum RootPhase {
     Open,
     /// Its failure was reported, or the call that opened it has panicked. Its tuples may still be in
     /// work.
@@ -140,7 +140,7 @@ impl Ledger {
         if let Some((_, pending)) = &mut self.spouts[usize::from(spout)] {
             *pending += 1;
         }
-        let root = self.insert(Kind::Root(Root { spout, id, phase: Phase::Open, deadline: None, holder: None }));
+        let root = self.insert(Kind::Root(Root { spout, id, phase: RootPhase::Open, deadline: None, holder: None }));
         self.opened.push(root);
         root
     }
@@ -186,7 +186,7 @@ impl Ledger {
         match std::mem::replace(&mut self.entry(anchor).kind, Kind::Free) {
             Kind::Free => unreachable!("an entry without references has no references to release"),
             Kind::Join(roots) => roots.into_iter().for_each(|root| self.release(root)),
-            Kind::Root(Root { phase: Phase::Settled, .. }) => {}
+            Kind::Root(Root { phase: RootPhase::Settled, .. }) => {}
             Kind::Root(Root { spout, id, deadline, .. }) => {
                 if let Some((deadline, _)) = deadline {
                     self.deadlines.cancel(deadline);
@@ -236,8 +236,8 @@ impl Ledger {
     pub(crate) fn fail(&mut self, anchor: Anchor, place: &Place, reason: &str) {
         self.each_root(anchor, |ledger, anchor| {
             let root = ledger.root(anchor);
-            if root.phase == Phase::Open {
-                root.phase = Phase::Settled;
+            if root.phase == RootPhase::Open {
+                root.phase = RootPhase::Settled;
                 let (spout, id, deadline) = (root.spout, root.id, root.deadline.take());
                 if let Some((deadline, _)) = deadline {
                     ledger.deadlines.cancel(deadline);
@@ -260,7 +260,7 @@ impl Ledger {
     /// Acks a held tuple. Its reference remains until the end of the call, which may panic.
     pub(crate) fn ack_held(&mut self, anchor: Anchor, holder: u16) {
         let mut is_late = false;
-        self.each_root(anchor, |ledger, anchor| is_late |= ledger.root(anchor).phase == Phase::Settled);
+        self.each_root(anchor, |ledger, anchor| is_late |= ledger.root(anchor).phase == RootPhase::Settled);
         self.late += u64::from(is_late);
         if !anchor.is_none() {
             self.acked.push((anchor, holder));
@@ -302,7 +302,7 @@ impl Ledger {
                 ledger.deadlines.cancel(deadline);
             }
             // The deadline of a root that this step opened is not armed yet.
-            if phase == Phase::Open && ledger.timeout_ms(spout).is_some() {
+            if phase == RootPhase::Open && ledger.timeout_ms(spout).is_some() {
                 ledger.arm(anchor, timeout_ms);
             }
         });
@@ -324,13 +324,13 @@ impl Ledger {
     pub(crate) fn forget_opened(&mut self, opened: usize) {
         for root in self.opened.split_off(opened) {
             let Root { spout, ref mut phase, ref mut deadline, .. } = *self.root(root);
-            let (phase, deadline) = (std::mem::replace(phase, Phase::Settled), deadline.take());
+            let (phase, deadline) = (std::mem::replace(phase, RootPhase::Settled), deadline.take());
             if let Some((deadline, _)) = deadline {
                 self.deadlines.cancel(deadline);
             }
             // The outcome of a root that has failed is counted when it is reported.
-            if phase == Phase::Open {
-                self.settled(spout);
+            if phase == RootPhase::Open {
+                self.reported(spout);
             }
             self.release(root);
         }
@@ -347,7 +347,7 @@ impl Ledger {
         for root in opened.drain(..) {
             if self.entry(root).references > 1 {
                 let Root { spout, phase, ref deadline, .. } = *self.root(root);
-                let is_due = phase == Phase::Open && deadline.is_none();
+                let is_due = phase == RootPhase::Open && deadline.is_none();
                 if let Some(timeout_ms) = self.timeout_ms(spout).filter(|_| is_due) {
                     self.arm(root, timeout_ms);
                 }
@@ -389,12 +389,13 @@ impl Ledger {
     pub(crate) fn take_outcomes(&mut self) -> Vec<Outcome> {
         let outcomes = std::mem::take(&mut self.outcomes);
         for outcome in &outcomes {
-            self.settled(outcome.spout);
+            self.reported(outcome.spout);
         }
         outcomes
     }
 
-    fn settled(&mut self, spout: u16) {
+    /// A root of the spout is no longer pending.
+    fn reported(&mut self, spout: u16) {
         if let Some((_, pending)) = &mut self.spouts[usize::from(spout)] {
             *pending -= 1;
         }

@@ -629,3 +629,29 @@ fn joins_of_joins_do_not_multiply() {
     let lanes = run(&t, 100);
     assert_eq!((log.take(), lanes.pending_roots()), (acked(0..2), 0));
 }
+
+#[test]
+fn a_spout_that_emits_what_always_fails_does_not_keep_its_thread_busy() {
+    struct Again(Log, bool);
+    impl Spout for Again {
+        type Out = u64;
+        type Position = ();
+        const TRACKS: bool = true;
+        fn next(&mut self, (): &mut (), out: &mut Emitter<u64>) -> bool {
+            if !std::mem::replace(&mut self.1, true) {
+                out.track(7, |out| out.emit(7));
+            }
+            false
+        }
+        fn fail(&mut self, id: u64, failed: &Failed, (): &mut (), out: &mut Emitter<u64>) {
+            self.0.add(id, Some(failed));
+            out.track(id, |out| out.emit(id));
+        }
+    }
+    let (t, log) = (Topology::named("t"), Log::default());
+    let of = log.clone();
+    t.spout("again", move || Again(of.clone(), false)).local().for_each("end", |_| panic!("no"));
+    run(&t, 100);
+    let times = log.take().len();
+    assert!((10..=101).contains(&times), "failed {times} times in 100 ms");
+}

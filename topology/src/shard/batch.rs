@@ -209,6 +209,7 @@ impl Shard {
             owned.spouts_at = now.plus_ms(ShardOptions::SPOUT_BACKOFF_MS);
         }
         owned.snapshots.moved(now, in_ms);
+        // Outcomes wait for the commit of a position that is due.
         self.queue.moved(now, if owned.lane.has_outcomes() { in_ms } else { snapshot_ms });
         self.decided(lane, effects, origin);
     }
@@ -219,12 +220,14 @@ impl Shard {
         let now = self.context.clock.mono();
         let (mut settled, mut waits) = (Vec::new(), false);
         for (lane, owned) in &mut self.owned {
-            if owned.phase != Phase::Live || !owned.lane.expire(now) {
+            if owned.phase != Phase::Live || !owned.lane.expire(now) || owned.settle_at > now {
                 continue;
             }
             let is_saved = owned.snapshots.pending.is_none() && owned.snapshots.due.is_none_or(|due| due > now);
             if is_saved && !self.queue.concerns(*lane) {
-                owned.lane.settle_roots();
+                if owned.lane.settle_roots() {
+                    owned.settle_at = now.plus_ms(ShardOptions::SETTLE_MS);
+                }
                 owned.gauges.roots(owned.lane.pending_roots());
                 settled.push(*lane);
             } else {

@@ -313,7 +313,8 @@ impl Shard {
             Phase::Live => {
                 let snapshot = owned.snapshots.due.filter(|_| self.context.mode == DeliveryMode::ExactlyOnce);
                 let position = self.publisher.position_due(*lane, owned.position);
-                let spouts = Some(owned.spouts_at).into_iter().chain(owned.spouts_due);
+                let settle = Some(owned.settle_at).filter(|_| owned.lane.has_outcomes());
+                let spouts = Some(owned.spouts_at).into_iter().chain(owned.spouts_due).chain(settle);
                 let spouts = spouts.filter(|at| *at > self.context.clock.mono());
                 let roots = owned.lane.next_deadline();
                 let others = owned.views.next().into_iter().chain(position).chain(snapshot).chain(spouts).chain(roots);

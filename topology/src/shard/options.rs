@@ -66,6 +66,9 @@ impl ShardOptions {
     /// Wait after a spout has panicked and emitted nothing, in milliseconds: each panic is a dead
     /// letter.
     pub(super) const SPOUT_BACKOFF_MS: u64 = 1_000;
+    /// Interval in milliseconds between two reports of failed roots to the spouts of a lane: a spout that
+    /// emits again what always fails does not keep a thread busy.
+    pub(super) const SETTLE_MS: u64 = 1;
     /// Maximum number of calls each time, unless one writes a record: back-pressure is checked before
     /// the next record.
     pub(super) const SPOUT_VISIT_CALLS: usize = 256;

@@ -32,6 +32,8 @@ pub(super) struct OwnedLane {
     pub(super) spouts_open: bool,
     /// Earliest time of the next call of its spouts: later than now after a panic.
     pub(super) spouts_at: MonoTime,
+    /// Earliest time at which its spouts learn of outcomes of their roots.
+    pub(super) settle_at: MonoTime,
     /// The time at which one of its spouts asked to be called again.
     pub(super) spouts_due: Option<MonoTime>,
     /// Set by the takeover: the offset up to which the restored snapshot covers the inbox; 0 if the
@@ -61,6 +63,7 @@ impl OwnedLane {
             position: 0,
             spouts_open: false,
             spouts_at: MonoTime::default(),
+            settle_at: MonoTime::default(),
             spouts_due: None,
             restored_from: None,
             moved: false,
