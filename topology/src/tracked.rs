@@ -12,8 +12,8 @@ use crate::place::Place;
 /// A tuple that a bolt holds, made by [`crate::Emitter::hold`]: its root is acked only after it.
 ///
 /// [`Tuple::ack`] ends the hold; if its call panics, the root fails. A tuple that is dropped without an
-/// ack fails its root: it cannot leak. Held tuples are volatile, as the fields of a bolt are: a takeover forgets them, and the spout emits
-/// them again if its position is behind them.
+/// ack fails its root: it cannot leak. Held tuples are volatile, as the fields of a bolt are: a takeover
+/// forgets them, and the spout emits them again if its position is behind them.
 pub struct Tuple<T> {
     value: T,
     held: Hold,
