@@ -361,9 +361,12 @@ impl Lane {
         Ok(views)
     }
 
-    /// Returns a line for each unfinished operation.
+    /// Returns a line for each unfinished operation, and one for the pending roots.
     pub fn unfinished(&self) -> Vec<String> {
-        self.nodes.iter().flat_map(|lane_node| lane_node.node.unfinished()).collect()
+        let (LaneInfo { stage, lane, .. }, roots) = (self.info(), self.pending_roots());
+        let pending = format!("{stage} lane {lane}: roots of spouts that are neither acked nor failed: {roots}");
+        let operations = self.nodes.iter().flat_map(|lane_node| lane_node.node.unfinished());
+        operations.chain((roots > 0).then_some(pending)).collect()
     }
 
     /// Returns the waits of the lane, as its components report them.

@@ -126,6 +126,8 @@ fn a_bolt_that_holds_its_inputs_delays_their_roots() {
     numbers.local().for_each("other", drop);
     let mut lanes = run(&t, 4_000);
     assert_eq!((log.take(), lanes.pending_roots()), (Vec::new(), 2));
+    // A kill that drains waits for them.
+    assert_eq!(lanes.unfinished(), ["numbers lane 0: roots of spouts that are neither acked nor failed: 2"]);
     lanes.run_ms(2_000);
     assert_eq!((log.take(), lanes.pending_roots()), (acked(0..2), 0));
 }
