@@ -1,5 +1,5 @@
-//! Lets ten requests a second through, with a cycle:
-//! `cargo run -p nave --example rate_limiter -- up`.
+//! Lets ten requests a second through, with a cycle: `cargo run -p nave --example rate_limiter -- up`.
+//! `curl -d 7 http://127.0.0.1:8088/v1/topologies/rate-limiter/sources/requests` sends request 7.
 //!
 //! The limiter sends a request that exceeds the rate to `wait`, which returns it after a second.
 
@@ -62,7 +62,7 @@ impl Bolt for Wait {
 
 pub(crate) fn rate_limiter(passed: impl Fn(u64) + Send + Sync + 'static) -> Result<Topology, BuildErrors> {
     let t = Topology::named("rate-limiter");
-    let requests = t.items("requests", || 0..35_u64);
+    let requests = t.http_source::<u64>("requests");
     let limiter = t.bolt("limiter", Limiter::default);
     let waiting = t.bolt("wait", || Wait).reads(limiter.side(DELAYED).global());
     limiter.reads(requests.global()).reads(waiting.global()).for_each("passed", passed);

@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex};
 use bus::{Bus, Outgoing, TopicSpec};
 use serde_json::{Value, json};
 use topology::testing::Lanes;
+use wire::{Envelope, Kind};
 
 #[test]
 fn an_order_gets_the_address_of_its_customer_or_becomes_a_dead_letter() {
@@ -65,6 +66,13 @@ fn a_cycle_of_a_rate_limiter_lets_all_requests_through_at_its_rate() {
     let collected = Arc::clone(&passed);
     let topology = rate_limiter::rate_limiter(move |request| collected.lock().unwrap().push(request)).unwrap();
     let mut lanes = Lanes::of(topology, 3);
+    let inbox = lanes.inbox("requests");
+    let posted = |request: u64| {
+        let mut envelope = Envelope::new(Kind::Tuple, request.to_string(), "/client");
+        envelope.subject = Some("requests".into());
+        Outgoing::keyed(inbox.as_str(), "", request.to_string()).with(&envelope).to(0)
+    };
+    lanes.write(&(0..35).map(posted).collect::<Vec<_>>());
     lanes.join();
     let mut in_a_second = Vec::new();
     for _ in 0..8 {

@@ -1,11 +1,12 @@
-//! The example `word_count` is killed in the middle and started again: no count doubles, and none is
-//! lost.
+//! The examples `word_count` and `rate_limiter` are killed in the middle and started again: no count
+//! doubles, and no posted request is lost.
 
 mod process;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use process::{Up, brokers, example};
+use serde_json::json;
 
 /// The printed counts by word.
 type Counts = BTreeMap<String, BTreeSet<u64>>;
@@ -58,4 +59,23 @@ fn counts_are_exact_after_kills_on_kafka() {
     let prefix = format!("t{}", uuid::Uuid::new_v4().simple());
     let at = ["up", "--rest", "127.0.0.1:0", "--bus", "kafka"];
     assert_exact_after_kills(&[&at[..], &["--brokers", &brokers(), "--prefix", &prefix]].concat());
+}
+
+#[test]
+fn posted_requests_pass_the_rate_limiter_in_spite_of_a_kill() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().to_str().unwrap();
+    let start = || Up::spawn(example("rate_limiter", &["up", "--rest", "127.0.0.1:0", "--data", data]));
+    let passed = |output: &str| -> BTreeSet<u64> {
+        output.lines().filter_map(|line| line.strip_suffix(" passed")?.parse().ok()).collect()
+    };
+    let up = start();
+    for request in 0..15_u64 {
+        let (status, body) = up.post("/v1/topologies/rate-limiter/sources/requests", &json!(request), &[]);
+        assert_eq!(status, 202, "{body}");
+    }
+    up.kill();
+    let before = up.output();
+    let last = start().wait_for_output(|output| passed(&format!("{before}{output}")).len() == 15);
+    assert_eq!(passed(&format!("{before}{last}")), (0..15).collect());
 }

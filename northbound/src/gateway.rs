@@ -18,7 +18,7 @@ use wire::routing::lane_of;
 use wire::{Code, Envelope, Kind, OperationId, Problem};
 
 pub use self::options::{GatewayLimits, GatewayOptions, StageOptions};
-pub use self::submission::{OperationCommand, Submission};
+pub use self::submission::{OperationCommand, PostedTuple, Submission};
 use crate::metrics;
 use crate::operation_cache::OperationCache;
 use crate::resource_cache::ResourceCache;
@@ -153,6 +153,28 @@ impl Gateway {
         Ok(CommandTicket { record, outcome, place })
     }
 
+    /// Creates the record of a tuple for a source in `stage`. Sends nothing yet.
+    ///
+    /// # Errors
+    /// [`Code::NotReady`] without such a stage; [`Code::Busy`] if the inbox of its lane is full.
+    pub fn tuple(&self, stage: &str, tuple: PostedTuple<'_>) -> Result<Outgoing, Problem> {
+        let PostedTuple { source, key, body, trace, correlation, http_id } = tuple;
+        let stage = self.options.stages.iter().position(|known| known.name == stage).ok_or_else(|| {
+            Problem::new(Code::NotReady, format!("stage `{stage}` of source `{source}` is not known here"))
+        })?;
+        let lane = self.lane_with_room(stage, key)?;
+        let mut envelope = Envelope::new(Kind::Tuple, http_id.to_string(), SOURCE);
+        envelope.subject = Some(source.to_owned());
+        envelope.time = Some(self.clock.wall());
+        envelope.correlation = correlation.map(str::to_owned);
+        envelope.trace = trace;
+        let value = serde_json::to_vec(body).expect("a JSON value can be written as JSON");
+        let lane = u32::try_from(lane).expect("lanes are counted in 32 bits");
+        let mut record = Outgoing::keyed("", key.as_bytes().to_vec(), value).with(&envelope).to(lane);
+        record.topic = Arc::clone(&self.stages[stage].inbox);
+        Ok(record)
+    }
+
     fn stage_of(&self, workflow: &str) -> Result<usize, Problem> {
         self.options.stage_of(workflow).ok_or_else(|| {
             let known: Vec<&str> = self.options.workflows.keys().map(String::as_str).collect();
@@ -182,14 +204,7 @@ impl Gateway {
         http_id: Uuid,
     ) -> Result<Place, Problem> {
         let most = self.options.limits.max_unanswered_per_lane;
-        let lane = lane_of(key.as_bytes(), self.options.stages[stage].lanes) as usize;
-        let behind = self.stages[stage].full[lane].load(Ordering::Acquire);
-        if behind > 0 {
-            metrics::busy();
-            let limit = self.options.limits.max_behind;
-            let text = format!("lane {lane} is {behind} records behind (limit {limit}); try again later");
-            return Err(Problem::new(Code::Busy, text));
-        }
+        let lane = self.lane_with_room(stage, key)?;
         let took = self.stages[stage].unanswered[lane]
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |taken| (taken < most).then_some(taken + 1));
         if took.is_err() {
@@ -202,6 +217,19 @@ impl Gateway {
         metrics::unanswered(1.0);
         let id = http_id.to_string().into();
         Ok(Place { gateway: Arc::clone(self), stage, lane, operation: operation.clone(), id, detached: false })
+    }
+
+    /// Returns the lane of a key, if its inbox has room.
+    fn lane_with_room(&self, stage: usize, key: &str) -> Result<usize, Problem> {
+        let lane = lane_of(key.as_bytes(), self.options.stages[stage].lanes) as usize;
+        let behind = self.stages[stage].full[lane].load(Ordering::Acquire);
+        if behind == 0 {
+            return Ok(lane);
+        }
+        metrics::busy();
+        let limit = self.options.limits.max_behind;
+        let text = format!("lane {lane} is {behind} records behind (limit {limit}); try again later");
+        Err(Problem::new(Code::Busy, text))
     }
 
     pub(crate) fn give_back(&self, place: &Place) {

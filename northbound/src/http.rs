@@ -17,6 +17,7 @@ mod preferences;
 pub mod problem;
 mod route;
 mod schemas;
+mod sources;
 mod start;
 mod topologies;
 mod workflows;
@@ -119,6 +120,12 @@ fn own_routes() -> Vec<Route> {
             .responds(&[(200, "Anything")])
             .fails_with(&[402, 403, 404])
             .starts_operation(),
+        Route::post("/v1/topologies/{topology}/sources/{source}", sources::post)
+            .named("postTuple", "Emits a tuple from a source of a topology, once the bus has it")
+            .query(&[TUPLE_KEY])
+            .body("Anything")
+            .responds(&[(202, "PostedTuple")])
+            .fails_with(&[404, 409, 429]),
         Route::get("/v1/spokes", topologies::spokes)
             .named("listSpokes", "Lists the services of all topologies with their instances")
             .responds(&[(200, "Spokes")]),
@@ -168,6 +175,11 @@ const THREADS: Param = Param {
     name: "threads",
     kind: ParamKind::Number { min: 1, max: 64 },
     about: "Threads for each stage in each process; default: as each process is configured",
+};
+const TUPLE_KEY: Param = Param {
+    name: "key",
+    kind: ParamKind::Text { max: workflows::MAX_KEY_CHARS },
+    about: "The key of the record: tuples with the same key go to the same lane, in order; default: a random lane",
 };
 const WAIT_MS: Param = Param {
     name: "wait_ms",

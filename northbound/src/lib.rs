@@ -62,7 +62,7 @@ pub use axum::Router;
 
 pub use access::{Access, AccessError, check_listen};
 pub use directory::{Directory, control_record};
-pub use gateway::{Gateway, GatewayLimits, GatewayOptions, OperationCommand, StageOptions, Submission};
+pub use gateway::{Gateway, GatewayLimits, GatewayOptions, OperationCommand, PostedTuple, StageOptions, Submission};
 pub use http::{Northbound, check_routes, router};
 pub use inlet::{Inlet, InletHandle, Written};
 pub use lag::Lag;

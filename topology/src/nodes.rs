@@ -336,8 +336,18 @@ impl Builder {
         name: &str,
         make: impl Fn() -> S + Send + Sync + 'static,
     ) -> Declared<(), S::Out> {
+        self.inbox_component(name, ComponentKind::InboxSpout, make)
+    }
+
+    /// Declares a component that reads the inbox of its stage.
+    pub(crate) fn inbox_component<S: InboxSpout>(
+        &self,
+        name: &str,
+        kind: ComponentKind,
+        make: impl Fn() -> S + Send + Sync + 'static,
+    ) -> Declared<(), S::Out> {
         let make = Maker::<(), _>::shared(move |context| Box::new(InboxNode::new(make(), context)));
-        self.declare(name, ComponentKind::InboxSpout, Extras::default(), make, None)
+        self.declare(name, kind, Extras::default(), make, None)
     }
 
     /// Declares a bolt. `make` is called once per lane.

@@ -13,6 +13,7 @@ use bus::{
 };
 use topology::testing::Lanes;
 use topology::{KafkaSink, KafkaSource, SendError, Topology, channel};
+use wire::{Envelope, Kind};
 
 const PARTITIONS: u32 = 3;
 
@@ -283,6 +284,36 @@ fn a_deleted_topic_of_a_sink_holds_the_lanes_until_it_exists_again() {
     script.topic("doubles", TopicFault::None);
     lanes.run_ms(2_000);
     assert_eq!((doubles(&lanes), lanes.status.waiting(lanes.clock.mono())), (expected(0..10), Vec::new()));
+}
+
+#[test]
+fn posted_tuples_are_emitted_once_across_a_crash_and_others_are_dead_letters() {
+    for polls in 0..30 {
+        let t = Topology::named("doubling");
+        t.http_source::<u64>("numbers").map("double", |number| number * 2).kafka_sink("doubles", "doubles");
+        let mut lanes = lanes(t.build().unwrap(), polls % 2);
+        let inbox = lanes.inbox("numbers");
+        let posted = |n: usize, source: &str, body: &str| {
+            let mut envelope = Envelope::new(Kind::Tuple, n.to_string(), "/client");
+            envelope.subject = Some(source.to_owned());
+            Outgoing::keyed(inbox.as_str(), "", body.to_owned()).with(&envelope).to(0)
+        };
+        let bodies = [("numbers", "1"), ("numbers", "\"one\""), ("others", "2"), ("numbers", "3")];
+        lanes.write(&(0..).zip(bodies).map(|(n, (source, body))| posted(n, source, body)).collect::<Vec<_>>());
+        lanes.join();
+        lanes.run_polls(&mut [], usize::try_from(polls).unwrap());
+        lanes.kill("numbers");
+        lanes.start("numbers");
+        assert!(lanes.run_ms(60_000), "no work is left ({polls} polls)");
+        let mut doubles: Vec<u64> =
+            lanes.records("doubles").iter().map(|record| serde_json::from_slice(&record.value).unwrap()).collect();
+        doubles.sort_unstable();
+        assert_eq!(doubles, [2, 6], "{polls} polls");
+        let reasons: Vec<String> =
+            lanes.dead_letters().iter().map(|(_, letter)| letter["reason"].to_string()).collect();
+        assert!(reasons.len() == 2 && reasons[0].contains("invalid type"), "{reasons:?}");
+        assert!(reasons[1].contains("no source for clients of the name `others`"), "{reasons:?}");
+    }
 }
 
 #[test]

@@ -172,6 +172,8 @@ codes! {
     UnknownService = "NAVE-0053", 404, "no topology uses this service";
     /// The topology is inactive and accepts no new requests.
     TopologyInactive = "NAVE-0056", 503, "the topology is inactive";
+    /// The topology has no source of that name that clients can POST to.
+    UnknownSource = "NAVE-0057", 404, "the topology has no such source";
     /// A lane cannot be saved, or its snapshot is corrupt.
     SnapshotDamaged = "NAVE-0060", 500, "a lane cannot be saved, or restored from its snapshot";
     /// Another build saved or decided the lane, and this build cannot continue from there.

@@ -53,6 +53,8 @@ pub enum ComponentKind {
     Spout,
     /// Emits tuples from records of the stage's inbox.
     InboxSpout,
+    /// Emits the tuples that clients POST, records of the stage's inbox.
+    HttpSource,
     /// Receives tuples.
     Bolt,
 }
@@ -112,9 +114,11 @@ impl Component {
         match (self.kind, self.saves.as_deref()) {
             (ComponentKind::Spout, None) => format!("no position: starts anew with each owner{tracks}"),
             (ComponentKind::Spout, Some(_)) => format!("position saved{tracks}"),
-            (ComponentKind::InboxSpout | ComponentKind::Bolt, None) => String::new(),
-            (ComponentKind::InboxSpout | ComponentKind::Bolt, Some([])) => "saved".to_owned(),
-            (ComponentKind::InboxSpout | ComponentKind::Bolt, Some(names)) => format!("saved: {}", names.join(", ")),
+            (ComponentKind::InboxSpout | ComponentKind::HttpSource | ComponentKind::Bolt, saves) => match saves {
+                None => String::new(),
+                Some([]) => "saved".to_owned(),
+                Some(names) => format!("saved: {}", names.join(", ")),
+            },
         }
     }
 }
@@ -125,6 +129,7 @@ impl ComponentKind {
         match self {
             ComponentKind::Spout => "spout",
             ComponentKind::InboxSpout => "inbox spout",
+            ComponentKind::HttpSource => "http source",
             ComponentKind::Bolt => "bolt",
         }
     }

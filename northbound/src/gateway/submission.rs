@@ -53,3 +53,20 @@ pub struct OperationCommand<'a> {
     /// The id of this HTTP request, new for each.
     pub http_id: Uuid,
 }
+
+/// A tuple that a client POSTs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PostedTuple<'a> {
+    /// The source.
+    pub source: &'a str,
+    /// The key of the record: it decides the lane.
+    pub key: &'a str,
+    /// The tuple.
+    pub body: &'a Value,
+    /// `traceparent`, passed on.
+    pub trace: Option<String>,
+    /// The client's `X-Correlation-ID`, passed on as `ce_correlationid`.
+    pub correlation: Option<&'a str>,
+    /// The id of this HTTP request, new for each.
+    pub http_id: Uuid,
+}

@@ -32,6 +32,13 @@ fn own_components(brought: &[RestRoutes]) -> Vec<(&'static str, Value)> {
         ("Event", event()),
         ("OperationLine", operation_line()),
         ("Operations", page("operations", "OperationLine")),
+        (
+            "PostedTuple",
+            object(
+                &json!({"id": {"type": "string", "format": "uuid", "description": "The id of its record."}}),
+                &["id"],
+            ),
+        ),
         ("Topologies", topologies()),
         ("Topology", topology()),
         ("Spoke", spoke()),
@@ -49,6 +56,7 @@ pub(super) fn path_part(name: &str) -> (Value, &'static str) {
             (key, "The key of the operation")
         }
         "signal" => (text(64), "The name of the signal"),
+        "source" => (text(64), "The source's name"),
         "topology" => (text(128), "The topology's name"),
         "workflow" => (text(128), "The workflow's name"),
         _ => (text(128), "The service's name"),

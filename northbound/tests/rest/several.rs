@@ -10,7 +10,8 @@ use northbound::{Northbound, control_record, router};
 use serde_json::json;
 use tower::ServiceExt;
 use wire::alive::Heartbeat;
-use wire::control::DesiredState;
+use wire::control::{DesiredState, Submitted};
+use wire::graph::{Component, ComponentKind};
 use wire::topics::Topics;
 use wire::{Code, Envelope, Kind};
 
@@ -162,6 +163,48 @@ async fn a_rebalance_sets_the_number_of_threads_until_the_next_one() {
     }
     harness.send_local(bare("DELETE", "/v1/topologies/trips")).await;
     assert_problem(&harness.send_local(rebalance("?threads=2")).await, 409, &Code::TopologyEnds);
+}
+
+#[tokio::test]
+async fn a_posted_tuple_is_a_record_of_the_inbox_of_its_source() {
+    let mut harness = Harness::new();
+    topics(&harness, "trips");
+    let source = Component {
+        name: "orders".into(),
+        kind: ComponentKind::HttpSource,
+        stage: "hub".into(),
+        saves: None,
+        tracks: false,
+    };
+    let mut trips = submitted("trips", &[]);
+    trips.graph.components.push(source);
+    let put = |harness: &mut Harness, desired| {
+        harness.write(&[control_record(&Topics::default(), &Submitted { desired, ..trips.clone() })]);
+        for _ in 0..3 {
+            harness.outlet.poll(Duration::ZERO).unwrap();
+        }
+    };
+    put(&mut harness, DesiredState::Run);
+    let tuple = |source: &str, body: &'static str| {
+        request("POST", &format!("/v1/topologies/trips/sources/{source}")).body(Body::from(body)).unwrap()
+    };
+    let reply = harness.send_local(tuple("orders?key=c7", r#"{"cents": 250}"#)).await;
+    assert_eq!(reply.status, 202, "{}", reply.body);
+    let mut inbox = harness.bus.reader().unwrap();
+    let lane = wire::routing::lane_of(b"c7", LANES);
+    inbox.assign("nave.trips.hub.in", lane, 0).unwrap();
+    let mut records = Vec::new();
+    inbox.poll(9, Duration::ZERO, &mut records).unwrap();
+    let head = records[0].headers.head().unwrap();
+    assert_eq!((head.kind, head.subject, head.id), (Kind::Tuple, Some("orders"), reply.body["id"].as_str().unwrap()));
+    assert_eq!((&records[0].value[..], records.len()), (&br#"{"cents":250}"#[..], 1));
+
+    let unknown = harness.send_local(tuple("parcels", "1")).await;
+    assert_problem(&unknown, 404, &Code::UnknownSource);
+    assert!(unknown.body["detail"].as_str().unwrap().ends_with("it has: orders"), "{}", unknown.body);
+    assert_problem(&harness.send_local(tuple("orders", "{")).await, 400, &Code::NotJson);
+    put(&mut harness, DesiredState::Inactive);
+    assert_problem(&harness.send_local(tuple("orders", "1")).await, 503, &Code::TopologyInactive);
 }
 
 #[tokio::test]

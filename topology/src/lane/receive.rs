@@ -43,6 +43,11 @@ impl Lane {
         if let Some(timed_out) = self.time_out(envelope, record) {
             return timed_out;
         }
+        self.receive_by_spout(envelope, record)
+    }
+
+    /// Passes a record to the first spout that accepts it.
+    fn receive_by_spout(&mut self, envelope: &EnvelopeRef<'_>, record: &Record) -> Result<(), Unreadable> {
         let node = (0..).zip(&mut self.nodes).find(|(_, lane_node)| lane_node.node.accepts(envelope));
         let (number, lane_node) = node.ok_or_else(|| Unreadable(not_accepted(envelope)))?;
         if let Err(Unreadable(reason)) = lane_node.node.receive(&Delivery { envelope, record }) {
@@ -87,7 +92,7 @@ impl Lane {
 
     fn receive_tuple(&mut self, envelope: &EnvelopeRef<'_>, record: &Record) -> Result<(), Unreadable> {
         let edge = envelope.subject.unwrap_or_default();
-        let decoder = self.decoders.get(edge).ok_or_else(|| Unreadable(format!("there is no edge `{edge}`")))?;
+        let Some(decoder) = self.decoders.get(edge) else { return self.receive_by_spout(envelope, record) };
         self.context.sent_time.set(envelope.time);
         let decoded = guarded(&self.context, || decoder.decode(&record.value, &self.context));
         if let Err(Unreadable(reason)) = decoded.unwrap_or_else(|panic| Err(Unreadable(panic))) {
@@ -142,6 +147,10 @@ fn not_accepted(envelope: &EnvelopeRef<'_>) -> String {
         (Kind::Reply | Kind::Refusal | Kind::Failure, Some(message)) => {
             let allowed = "the ce_id of a request to a spoke of this stage: operation/step/n/service/attempt";
             WireError::new(header::CAUSATION_ID, message, allowed).to_string()
+        }
+        (Kind::Tuple, _) => {
+            let name = envelope.subject.unwrap_or_default();
+            format!("there is no edge and no source for clients of the name `{name}`")
         }
         _other => format!("no component takes {kind}"),
     }

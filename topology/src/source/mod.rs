@@ -2,19 +2,23 @@
 
 mod channel;
 mod file;
+mod http;
 mod items;
 mod kafka;
 mod retry;
 mod sink;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use wire::graph::ComponentKind;
 
 use self::channel::ChannelSpout;
 pub use self::channel::{ChannelReceiver, ChannelSender, SendError, channel};
 use self::file::Lines;
+use self::http::PostedTuples;
 use self::items::Items;
 pub use self::kafka::KafkaSource;
 use self::kafka::TopicSpout;
@@ -102,6 +106,22 @@ impl Builder {
     pub fn file_source(&self, name: &str, path: impl Into<PathBuf>) -> Declared<(), String> {
         let path = path.into();
         self.spout(name, move || Lines::of(path.clone())).one_lane()
+    }
+
+    /// Declares a source whose tuples clients POST to `/v1/topologies/TOPOLOGY/sources/NAME`, as JSON. Each
+    /// is a record of the stage's inbox when it is accepted, so none is lost. `?key=` decides the lane. A
+    /// body that is no `T` goes to the dead-letter topic.
+    ///
+    /// ```
+    /// # use topology::Topology;
+    /// let t = Topology::named("squares");
+    /// t.http_source::<u64>("numbers").map("square", |n| n * n).for_each("print", |square| println!("{square}"));
+    /// # t.build()?;
+    /// # Ok::<(), topology::BuildErrors>(())
+    /// ```
+    pub fn http_source<T: DeserializeOwned + 'static>(&self, name: &str) -> Declared<(), T> {
+        let source: Arc<str> = name.into();
+        self.inbox_component(name, ComponentKind::HttpSource, move || PostedTuples::of(&source))
     }
 
     /// Declares a spout over a topic of the bus, which is Kafka in a cluster: its name, or a
