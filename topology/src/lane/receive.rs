@@ -91,9 +91,9 @@ impl Lane {
     }
 
     fn receive_tuple(&mut self, envelope: &EnvelopeRef<'_>, record: &Record) -> Result<(), Unreadable> {
+        self.context.sent_time.set(envelope.time);
         let edge = envelope.subject.unwrap_or_default();
         let Some(decoder) = self.decoders.get(edge) else { return self.receive_by_spout(envelope, record) };
-        self.context.sent_time.set(envelope.time);
         let decoded = guarded(&self.context, || decoder.decode(&record.value, &self.context));
         if let Err(Unreadable(reason)) = decoded.unwrap_or_else(|panic| Err(Unreadable(panic))) {
             self.context.fail(Place::Edge(edge.into()), reason, 1);

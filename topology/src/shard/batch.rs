@@ -178,7 +178,7 @@ impl Shard {
     fn call_spouts(&mut self, lane: u32) -> (usize, bool) {
         let Some(owned) = self.owned.get_mut(&lane) else { return (0, false) };
         if !std::mem::replace(&mut owned.spouts_open, true) {
-            owned.lane.open(&self.context.bus, Arc::downgrade(&self.exists));
+            owned.lane.open(&self.context.bus, Arc::downgrade(&self.context.exists));
         }
         owned.lane.set_time(self.context.clock.mono());
         let (calls, more) = owned.lane.call_spouts(ShardOptions::SPOUT_VISIT_CALLS);

@@ -13,6 +13,7 @@ const LOOK_MS: u64 = 1_000;
 const LOG_MS: u64 = 60_000;
 
 /// The topic for which commits are held.
+#[derive(Debug)]
 pub(super) struct MissingTopic {
     topic: String,
     /// When the next log line is due.
@@ -22,15 +23,15 @@ pub(super) struct MissingTopic {
 impl Shard {
     /// Holds the failed commit, and with it all lanes, until this topic exists.
     pub(super) fn hold_commits(&mut self, topic: String, now: MonoTime) {
-        let known = self.missing.take().filter(|known| known.topic == topic);
-        self.missing = Some(known.unwrap_or(MissingTopic { topic, log_at: now }));
+        let known = self.queue.missing.take().filter(|known| known.topic == topic);
+        self.queue.missing = Some(known.unwrap_or(MissingTopic { topic, log_at: now }));
         self.still_missing(now);
     }
 
     /// Returns true if no topic is known to be missing. Looks for a missing one, and continues if it
     /// exists again.
     pub(super) fn has_topics(&mut self) -> bool {
-        let Some(MissingTopic { topic, .. }) = &self.missing else { return true };
+        let Some(MissingTopic { topic, .. }) = &self.queue.missing else { return true };
         let now = self.context.clock.mono();
         match self.context.bus.topic(topic) {
             Ok(Some(_)) => {}
@@ -45,7 +46,7 @@ impl Shard {
             }
         }
         tracing::info!(stage = %self.context.options.stage, topic, "a missing topic exists again: the lanes continue");
-        self.missing = None;
+        self.queue.missing = None;
         self.mark_lanes(None);
         true
     }
@@ -53,7 +54,7 @@ impl Shard {
     fn still_missing(&mut self, now: MonoTime) {
         self.queue.retry_at(now.plus_ms(LOOK_MS));
         self.mark_lanes(Some(&Code::NoTopic));
-        if let Some(MissingTopic { topic, log_at }) = &mut self.missing
+        if let Some(MissingTopic { topic, log_at }) = &mut self.queue.missing
             && *log_at <= now
         {
             *log_at = now.plus_ms(LOG_MS);

@@ -66,7 +66,6 @@ pub use self::check::incompatible;
 use self::counters::Counters;
 use self::image::Build;
 pub use self::inspect::Inspection;
-use self::missing::MissingTopic;
 pub use self::options::{RecoveryOptions, ShardOptions};
 use self::owned::{OwnedLane, Phase};
 pub use self::pressure::InboxLimit;
@@ -84,8 +83,6 @@ use crate::timers::DueOf;
 
 /// The lanes of one thread.
 pub struct Shard {
-    /// Gone before the lanes are dropped: its spouts learn that the shard ends.
-    exists: Arc<()>,
     context: StageContext,
     connection: Connection,
     owned: BTreeMap<u32, OwnedLane>,
@@ -95,8 +92,6 @@ pub struct Shard {
     publisher: Publisher,
     takeover: Takeover,
     counters: Counters,
-    /// The topic for which all commits are held.
-    missing: Option<MissingTopic>,
 }
 
 /// The parts of a shard that stay the same while it runs.
@@ -109,6 +104,8 @@ struct StageContext {
     mode: DeliveryMode,
     inbox: Arc<str>,
     snapshot_topic: Arc<str>,
+    /// Gone before the lanes are dropped: their spouts learn that the shard ends.
+    exists: Arc<()>,
 }
 
 /// The connections of a shard to the bus.
@@ -181,8 +178,17 @@ impl Shard {
         });
         let writer = (mode == DeliveryMode::AtLeastOnce).then(|| bus.writer(&options.member)).transpose()?;
         Ok(Self {
-            exists: Arc::default(),
-            context: StageContext { bus, clock, topology, options, status, mode, inbox, snapshot_topic },
+            context: StageContext {
+                bus,
+                clock,
+                topology,
+                options,
+                status,
+                mode,
+                inbox,
+                snapshot_topic,
+                exists: Arc::default(),
+            },
             connection: Connection { member, writer },
             publisher,
             takeover: Takeover::new(build, standby, warm),
@@ -191,7 +197,6 @@ impl Shard {
             received: Received::default(),
             pressure,
             counters: Counters::default(),
-            missing: None,
         })
     }
 

@@ -11,6 +11,7 @@ use bus::{Batch, CommitError, Headers, MonoTime, Outgoing, Position, Route};
 use wire::{Envelope, Kind};
 
 use super::ShardOptions;
+use super::missing::MissingTopic;
 
 /// The content of the next commit.
 #[derive(Debug, Default)]
@@ -26,6 +27,8 @@ pub(super) struct CommitQueue {
     in_doubt: Option<InDoubt>,
     /// Due time of the next commit of positions alone.
     positions_due: Option<MonoTime>,
+    /// The topic for which all commits are held.
+    pub(super) missing: Option<MissingTopic>,
     /// The last reported reason of a failed attempt, and when it is reported again.
     reported: Option<(String, MonoTime)>,
 }
