@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -10,7 +11,7 @@ use wire::WallTime;
 use wire::routing::lane_of;
 
 use super::health::Health;
-use super::options::{KafkaOptions, REQUEST};
+use super::options::{ANSWER, KafkaOptions, REQUEST};
 use super::probe::Probe;
 use super::{convert, fault};
 use crate::record::modulo;
@@ -85,9 +86,14 @@ impl Cluster {
 
     /// Returns the partition count of a topic; `None` if it does not exist.
     pub(super) fn partitions(&self, topic: &str) -> Result<Option<u32>, BusError> {
+        self.partitions_within(REQUEST, topic)
+    }
+
+    /// Like `partitions`, with a maximum wait for a response.
+    fn partitions_within(&self, wait: Duration, topic: &str) -> Result<Option<u32>, BusError> {
         let seen = self.cache().contains_key(topic);
         for _ in 0..CHECKS {
-            match self.fetch_partitions(topic)? {
+            match self.fetch_partitions(wait, topic)? {
                 None if seen => self.pause(),
                 found => return Ok(found),
             }
@@ -96,12 +102,12 @@ impl Cluster {
         Ok(None)
     }
 
-    /// Like `partitions`, from a single response.
-    fn fetch_partitions(&self, topic: &str) -> Result<Option<u32>, BusError> {
+    /// Like `partitions_within`, from a single response.
+    fn fetch_partitions(&self, wait: Duration, topic: &str) -> Result<Option<u32>, BusError> {
         let what = || format!("cannot read the metadata of topic `{topic}`");
         let metadata = self
             .probe
-            .request(|client| client.fetch_metadata(Some(topic), REQUEST))
+            .request(|client| client.fetch_metadata(Some(topic), wait))
             .map_err(|fault| fault::bus(&what(), &fault))?;
         let Some(found) = metadata.topics().first() else { return Ok(None) };
         match found.error().map(RDKafkaErrorCode::from) {
@@ -152,14 +158,19 @@ impl Cluster {
     }
 
     /// Returns the error of records that could not be written, with this code of the client, because
-    /// one of their topics was deleted.
+    /// one of their topics was deleted. A new producer waits for the metadata of such a topic longer than
+    /// for a write, so a timeout may mean it too. Asks a bus that does not answer only once.
     pub(super) fn deleted_topic(&self, code: Option<RDKafkaErrorCode>, records: &[Outgoing]) -> Option<BusError> {
-        if !code.is_some_and(fault::is_unknown_topic) {
+        if !code.is_some_and(fault::may_be_unknown_topic) {
             return None;
         }
         let topics: BTreeSet<&str> = records.iter().map(|record| &*record.topic).collect();
-        let deleted = topics.into_iter().find(|topic| matches!(self.partitions(topic), Ok(None)))?;
-        Some(BusError::NoTopic(deleted.into()))
+        for topic in topics {
+            if self.partitions_within(ANSWER, topic).ok()?.is_none() {
+                return Some(BusError::NoTopic(topic.into()));
+            }
+        }
+        None
     }
 
     /// Fails if the partition does not exist.

@@ -64,6 +64,11 @@ pub(super) fn is_unknown_topic(code: Code) -> bool {
     matches!(code, Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition)
 }
 
+/// True if a write with this code may have failed because its topic does not exist.
+pub(super) fn may_be_unknown_topic(code: Code) -> bool {
+    is_unknown_topic(code) || code == Code::MessageTimedOut
+}
+
 fn is_refusal(code: Code) -> bool {
     matches!(
         code,
